@@ -1,0 +1,91 @@
+"""Everything that can go wrong, as one tree.
+
+    UnetppError                 the root: catch this to catch all; the command line exits 2
+    ├── UsageError              an argument or a combination of arguments that cannot work
+    │   └── PlanError           a plan with an unknown key or a value outside its range
+    ├── DataError               one or more Problems found in a data set or a file
+    ├── ModelFileError          a model file or checkpoint that is truncated, foreign or of another version
+    ├── MissingExtraError       an optional package is absent: the message names the extra to install
+    ├── WriteError              an output could not be written; what was there before is intact
+    └── Interrupted             Ctrl-C or SIGTERM arrived; the work done so far was saved
+
+A message always says what was got, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with one file or setting, in the words a user needs."""
+
+    where: str
+    """The file, case or setting."""
+    got: str
+    expected: str
+    action: str
+    """What the user can do about it."""
+
+    def __str__(self) -> str:
+        return f"{self.where}: got {self.got}; expected {self.expected}. {self.action}"
+
+    def to_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+class UnetppError(Exception):
+    """Root of all errors that this package raises on purpose."""
+
+
+class UsageError(UnetppError):
+    """An argument, or a combination of arguments, that cannot work."""
+
+
+class PlanError(UsageError):
+    """A plan with an unknown key or with a value outside its range."""
+
+
+class DataError(UnetppError):
+    """One or more problems in the data, all of them at once.
+
+    Attributes:
+        problems: every problem that was found, in file order.
+    """
+
+    def __init__(self, problems: Sequence[Problem] | Problem) -> None:
+        self.problems = [problems] if isinstance(problems, Problem) else list(problems)
+        lines = [str(problem) for problem in self.problems]
+        title = f"{len(lines)} problems with the data:\n  " if len(lines) > 1 else ""
+        super().__init__(title + "\n  ".join(lines))
+
+
+class ModelFileError(UnetppError):
+    """A model file or checkpoint that is truncated, foreign or of another version."""
+
+
+class MissingExtraError(UnetppError):
+    """An optional package is absent."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package}, which is not installed. Run: pip install 'unetpp[{extra}]'")
+
+
+class WriteError(UnetppError):
+    """An output could not be written. What was there before is intact."""
+
+
+class Interrupted(UnetppError):
+    """Ctrl-C or SIGTERM arrived. The work done so far was saved."""
+
+
+@contextmanager
+def optional_package(package: str, extra: str, purpose: str) -> Iterator[None]:
+    """Turn the ImportError of an optional package into a message that names the extra to install."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(package, extra, purpose) from error

@@ -1,0 +1,44 @@
+"""The model file: weights and JSON in one .safetensors. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from unetpp.errors import ModelFileError
+from unetpp.files import written_aside
+from unetpp.model.build import from_plan
+from unetpp.model.header import FORMAT_VERSION, ModelHeader, read_header
+from unetpp.model.network import UNetPlusPlus
+from unetpp.plan import Plan
+
+
+def save_model(path: Path, weights: Mapping[str, Tensor], plan: Plan, notes: Mapping[str, Any] | None = None) -> None:
+    """Write a model file, aside and renamed.
+
+    Raises:
+        WriteError: it could not be written; what was at `path` is intact.
+    """
+    metadata = {"format": "pt", "unetpp": FORMAT_VERSION, "plan": plan.model_dump_json(), "notes": json.dumps(dict(notes or {}))}
+    with written_aside(path) as aside:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, aside, metadata=metadata)
+
+
+def load_model(path: Path) -> tuple[UNetPlusPlus, ModelHeader]:
+    """The network of a model file, in evaluation mode on the CPU, and its header.
+
+    Raises:
+        ModelFileError: truncated, foreign, of another version, or its weights do not fit its plan.
+    """
+    header = read_header(path)
+    network = from_plan(header.plan.model)
+    try:
+        network.load_state_dict(load_file(path))
+    except (RuntimeError, OSError) as error:
+        raise ModelFileError(f"{path}: got weights that do not fit the plan in the file ({str(error).splitlines()[0]}); expected those of its network. Copy it again.") from None
+    return network.eval(), header

@@ -1,0 +1,80 @@
+"""The header of a model file, read without torch.
+
+A model file is one .safetensors: 8 bytes with the length of the header, the header as JSON, the weights. The header's
+`__metadata__` holds `unetpp` (version of this format), `plan` and `notes` (scores, depths, provenance), as JSON text.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unetpp.errors import ModelFileError, PlanError
+from unetpp.plan import Plan
+
+FORMAT_VERSION = "1"
+MAX_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """What a model file says of itself."""
+
+    plan: Plan
+    parameters: int
+    """Number of weights."""
+    file_bytes: int
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What was recorded when the file was written: scores, origin."""
+
+
+def read_header(path: Path) -> ModelHeader:
+    """Read plan and notes of a model file, and check that the file is whole.
+
+    Raises:
+        ModelFileError: absent, truncated, not a model file of unetpp, or of another version.
+    """
+    metadata, tensors = read_safetensors_header(path)
+    version = metadata.get("unetpp")
+    if version != FORMAT_VERSION:
+        got = "a .safetensors without unetpp's plan" if version is None else f"format version {version}"
+        raise ModelFileError(f"{path}: got {got}; expected a model file of format version {FORMAT_VERSION}. Train or export it with this release of unetpp.")
+    try:
+        plan = Plan.from_json(metadata["plan"], f"{path} (plan)")
+        notes = json.loads(metadata.get("notes", "{}"))
+    except (PlanError, KeyError, ValueError) as error:
+        raise ModelFileError(f"{path}: got a header that cannot be used ({error}); expected a plan of this version. Use the release of unetpp that wrote it.") from None
+    parameters = sum(_size(entry["shape"]) for name, entry in tensors.items() if not name.endswith(("running_mean", "running_var", "num_batches_tracked")))
+    return ModelHeader(plan, parameters, path.stat().st_size, notes)
+
+
+def read_safetensors_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Metadata and tensor entries of a .safetensors file whose size agrees with them."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+            if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
+                raise ValueError("its first bytes are not those of a .safetensors")
+            header = json.loads(file.read(length))
+        metadata = header.pop("__metadata__", {})
+        end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    except FileNotFoundError:
+        raise ModelFileError(f"{path}: got no such file; expected a model file (.safetensors) or a run folder. Check the path.") from None
+    except OSError as error:
+        raise ModelFileError(f"{path}: got {error.strerror}; expected a readable model file (.safetensors). Check the path and its permissions.") from None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ModelFileError(f"{path}: got a file that is no model ({error}); expected a .safetensors that unetpp wrote. Copy it again, or train it anew.") from None
+    if end != size:
+        raise ModelFileError(f"{path}: got {size} bytes; expected {end}, so the file is truncated or damaged. Copy it again.")
+    return metadata, header
+
+
+def _size(shape: list[int]) -> int:
+    count = 1
+    for length in shape:
+        count *= length
+    return count

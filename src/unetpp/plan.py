@@ -1,0 +1,323 @@
+"""The plan: the one configuration of a run, frozen, checked, readable as JSON.
+
+folder -> `fingerprint.json` -> `plan.json` -> model, data, training. The plan travels inside the model file, so that
+prediction, pruning and export read nothing else. Spatial axes are always in the order (Z, Y, X) or (Y, X).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from unetpp.errors import PlanError
+
+PLAN_VERSION = 1
+_Model = TypeVar("_Model", bound=BaseModel)
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Axes = tuple[Positive, ...]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Normalization(_Frozen):
+    """How the intensities of one channel reach the network (the same in training and in prediction).
+
+    The value is clipped to [lower, upper] where these are given, then becomes (value - mean) / std.
+    With `per_case` the mean and standard deviation are those of the case at hand (MRI, photographs, microscopy:
+    no absolute scale); otherwise they are the numbers given here (CT: Hounsfield units).
+    """
+
+    per_case: bool = True
+    lower: float | None = None
+    upper: float | None = None
+    mean: float = 0.0
+    std: PositiveFloat = 1.0
+
+
+class DataPlan(_Frozen):
+    """What goes in and what comes out."""
+
+    dims: Literal[2, 3]
+    """2 for images, 3 for volumes."""
+    channels: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Name of each input channel. ("red", "green", "blue") makes grey images fit by repeating their one channel."""
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    """Name of each class, background first."""
+    label_values: tuple[int, ...]
+    """The value that stands for each class in label files, in the order of `classes`; written so by `predict`."""
+    instances: bool = False
+    """True: every value above 0 in a label file is one object, and all objects are foreground."""
+    spacing_mm: tuple[PositiveFloat, ...] | None = None
+    """Grid the network works on, in millimetres; None: the grid of each file as it is."""
+    normalization: tuple[Normalization, ...]
+    """One for each channel."""
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> Self:
+        _require(len(self.label_values) == len(self.classes), "data.label_values", "one value for each of data.classes")
+        _require(len(set(self.label_values)) == len(self.label_values), "data.label_values", "values that differ")
+        _require(len(self.normalization) == len(self.channels), "data.normalization", "one entry for each of data.channels")
+        _require(self.spacing_mm is None or len(self.spacing_mm) == self.dims, "data.spacing_mm", "one number for each of data.dims")
+        return self
+
+
+class ModelPlan(_Frozen):
+    """The network: Zhou et al. 2018 (arXiv 1807.10165) and 2019 (arXiv 1912.05074), and its family on the same grid."""
+
+    preset: Literal["default", "paper"] = "default"
+    """Where the values below came from."""
+    topology: Literal["unet++", "unet+", "unet_e", "unet"] = "unet++"
+    """Which nodes exist and what each receives."""
+    dims: Literal[2, 3]
+    in_channels: Positive
+    out_channels: Positive
+    depth: Positive
+    """L: the number of down-samplings, and of heads."""
+    widths: Axes
+    """Channels of the nodes of level 0..depth."""
+    strides: tuple[Axes, ...]
+    """Down-sampling from level i to i + 1 along each axis, `depth` entries."""
+    kernel_sizes: tuple[Axes, ...]
+    """Kernel of the convolutions of level 0..depth along each axis, odd."""
+    convs_per_node: Positive = 2
+    block: Literal["plain", "residual"] = "plain"
+    norm: Literal["batch", "instance", "group", "none"] = "instance"
+    activation: Literal["relu", "leaky_relu", "silu", "gelu"] = "leaky_relu"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    down: Literal["pool", "conv"] = "pool"
+    """Max-pooling, or a convolution with a stride."""
+    up: Literal["transposed", "linear", "nearest"] = "transposed"
+    deep_supervision: bool = True
+    """True: a head on every X[0, j]; False: only on the deepest."""
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> Self:
+        _require(len(self.widths) == self.depth + 1, "model.widths", f"{self.depth + 1} numbers, one for each level of model.depth {self.depth}")
+        _require(len(self.strides) == self.depth, "model.strides", f"{self.depth} entries, one for each down-sampling")
+        _require(len(self.kernel_sizes) == self.depth + 1, "model.kernel_sizes", f"{self.depth + 1} entries, one for each level")
+        for name, entries in (("strides", self.strides), ("kernel_sizes", self.kernel_sizes)):
+            _require(all(len(entry) == self.dims for entry in entries), f"model.{name}", f"{self.dims} numbers in each entry (model.dims)")
+        _require(all(k % 2 for kernel in self.kernel_sizes for k in kernel), "model.kernel_sizes", "odd numbers")
+        return self
+
+
+class AugmentPlan(_Frozen):
+    """How training patches are varied. A probability of 0 turns a variation off. Ranges are drawn uniformly."""
+
+    mirror: bool = True
+    """Flip along every axis, each with probability 1/2."""
+    quarter_turns: bool = True
+    """Turn by multiples of 90 degrees in planes whose axes have the same patch size and spacing."""
+    affine_probability: Fraction = 0.2
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 30.0
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    """Sizes are multiplied by 1 - scale .. 1 + scale."""
+    noise_probability: Fraction = 0.1
+    noise_std: Annotated[float, Field(ge=0)] = 0.1
+    """In units of the normalised image."""
+    blur_probability: Fraction = 0.1
+    blur_sigma: Annotated[float, Field(gt=0)] = 1.0
+    """Largest standard deviation, in voxels."""
+    contrast_probability: Fraction = 0.15
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    brightness_probability: Fraction = 0.15
+    brightness: Annotated[float, Field(ge=0)] = 0.25
+    gamma_probability: Fraction = 0.15
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    invert_probability: Fraction = 0.0
+    """Dark becomes bright: for stains and microscopes of both kinds."""
+
+
+class TrainPlan(_Frozen):
+    """How the weights are found."""
+
+    patch: Axes
+    """Size of a training patch in voxels of the network's grid."""
+    batch: Positive
+    steps_per_epoch: Positive
+    epochs: Positive
+    """Length of the schedule when no time was given."""
+    minutes: PositiveFloat | None = None
+    """Length of the schedule in minutes of wall time; takes the place of `epochs`."""
+    learning_rate: PositiveFloat = 3e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    warmup: Fraction = 0.05
+    """Share of the schedule in which the learning rate rises from 0."""
+    gradient_clip: PositiveFloat = 1.0
+    """Largest norm of the gradient of all weights."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """The weights that are validated and saved are a running mean over about 1 / (1 - ema_decay) steps."""
+    head_weights: Literal["equal"] | tuple[PositiveFloat, ...] = "equal"
+    """Weight of each head's loss, shallowest first (deep supervision; Zhou et al. 2018, section 3.2)."""
+    cross_entropy_weight: Annotated[float, Field(ge=0)] = 1.0
+    dice_weight: Annotated[float, Field(ge=0)] = 1.0
+    foreground_fraction: Fraction = 0.33
+    """Share of the patches that are centred on a voxel of a foreground class."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward and backward pass; weights are always float32."""
+    augment: AugmentPlan = AugmentPlan()
+    validations: Positive = 10
+    """How often the validation cases are scored during training."""
+    validation_cases: Positive = 24
+    """How many of them; all are scored at the end."""
+    patience: Positive = 5
+    """Training stops early after this many validations without a better score."""
+    checkpoint_minutes: PositiveFloat = 1.0
+    """How often `last.ckpt` is written, beside the end of every validation."""
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class PredictPlan(_Frozen):
+    """How a whole image or volume is covered."""
+
+    tile: Axes
+    """Size of a window in voxels of the network's grid."""
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of a tile that it has in common with its neighbour along each axis."""
+    batch: Positive = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    depth: Positive
+    """The head that `predict` uses when none is named."""
+
+
+class Plan(_Frozen):
+    """All that is needed to train, and all that a trained model needs to predict."""
+
+    version: Literal[1] = PLAN_VERSION
+    name: str
+    """Name of the data set."""
+    data: DataPlan
+    model: ModelPlan
+    train: TrainPlan
+    predict: PredictPlan
+    reasons: dict[str, str] = Field(default_factory=dict)
+    """Why a value is what it is, by its dotted name."""
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        dims, model = self.data.dims, self.model
+        _require(model.dims == dims, "model.dims", f"{dims}, as data.dims")
+        _require(model.in_channels == len(self.data.channels), "model.in_channels", f"{len(self.data.channels)}, one for each of data.channels")
+        _require(model.out_channels == self.data.num_classes, "model.out_channels", f"{self.data.num_classes}, one for each of data.classes")
+        for name, axes in (("train.patch", self.train.patch), ("predict.tile", self.predict.tile)):
+            _require(len(axes) == dims, name, f"{dims} numbers (data.dims)")
+        _require(1 <= self.predict.depth <= model.depth, "predict.depth", f"1 to model.depth {model.depth}")
+        weights = self.train.head_weights
+        _require(weights == "equal" or len(weights) == model.depth, "train.head_weights", f'"equal" or {model.depth} numbers, one for each head')
+        return self
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "plan") -> Plan:
+        """Read a plan; `where` names its origin in errors.
+
+        Raises:
+            PlanError: not JSON, an unknown key, a missing one, or a value outside its range; all problems at once.
+        """
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise PlanError(f"{where}: got text that is not JSON ({error}); expected a plan. Restore it, or make it anew with `unetpp plan`.") from None
+        return cls.from_dict(values, where)
+
+    @classmethod
+    def from_dict(cls, values: Any, where: str = "plan") -> Plan:
+        if isinstance(values, dict) and values.get("version", PLAN_VERSION) != PLAN_VERSION:
+            raise PlanError(
+                f"{where}: got plan version {values['version']!r}; expected {PLAN_VERSION}. Make it anew with `unetpp plan`, or use the release of unetpp that wrote it."
+            )
+        return checked(cls, values, where)
+
+    def changed(self, settings: Mapping[str, Any]) -> Plan:
+        """A plan with the settings `{"section.key": value}` changed; strings are read as JSON where they are JSON.
+
+        Raises:
+            PlanError: unknown key (the nearest known one is named) or a value that does not fit.
+        """
+        values = self.model_dump(mode="json")
+        for key, value in settings.items():
+            _set(values, key, value)
+            values["reasons"][key] = "set by the user"
+        return Plan.from_dict(values, "--set")
+
+
+def checked(cls: type[_Model], values: Any, where: str) -> _Model:
+    """Validate `values` as `cls`; a PlanError lists every problem by its dotted name."""
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        problems = [_describe(problem, cls) for problem in error.errors()]
+        raise PlanError(f"{where}: " + "; ".join(problems)) from None
+
+
+def read_plan(path: Path) -> Plan:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path}: got {error.__class__.__name__} ({error}); expected a readable plan.json. Make one with `unetpp plan`.") from None
+    return Plan.from_json(text, str(path))
+
+
+def dotted_names(cls: type[BaseModel], prefix: str = "") -> list[str]:
+    """Every settable name of a configuration class, as in `--set train.augment.scale=0.1`."""
+    names: list[str] = []
+    for name, field in cls.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            names += dotted_names(annotation, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names
+
+
+def nearest_name(key: str, names: list[str]) -> str:
+    """A sentence that names what the user may have meant."""
+    close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(names)}."
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    names = dotted_names(Plan)
+    if key not in names:
+        raise PlanError(f"--set {key}: got an unknown key; expected section.key. {nearest_name(key, names)}")
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            pass  # a plain word, such as unet++
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values[section]
+    values[last] = value
+
+
+def _describe(problem: Any, cls: type[BaseModel]) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: got an unknown key; expected a key of this version. Remove it. {nearest_name(key, dotted_names(cls))}"
+    if problem["type"] == "missing":
+        return f"{key}: got nothing; expected a value. Add it, or make the plan anew with `unetpp plan`."
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    return f"{key}: got {problem['input']!r}; expected: {problem['msg']}. Change it."
+
+
+def _require(condition: bool, key: str, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"{key}: got a value that does not fit; expected {expected}. Change it.")
