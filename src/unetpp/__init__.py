@@ -1,3 +1,92 @@
-"""UNet++ for medical and biological images: train once, deploy at the depth you can afford."""
+"""UNet++ for medical and biological images: train once, deploy at the depth you can afford.
+
+    run = unetpp.train("data/nuclei", "runs/nuclei", minutes=20)
+    predictor = unetpp.load("runs/nuclei")
+    segmentation = predictor.predict(image)
+
+This module is the one public door, and it is lazy: a name is imported when it is first used, so that `import unetpp` costs
+nothing. Every verb of the command line is a function of the same name with the same argument names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unetpp.errors import DataError, Interrupted, MissingExtraError, ModelFileError, PlanError, Problem, UnetppError, UsageError, WriteError
+    from unetpp.infer.predictor import Prediction, Predictor
+    from unetpp.infer.predictor import load_predictor as load
+    from unetpp.model.build import build_model
+    from unetpp.model.network import HeadOutputs, UNetPlusPlus
+    from unetpp.pipeline import check, demo, evaluate, info, plan, predict, prune, report, train
+    from unetpp.plan import Plan
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "unetpp.pipeline": ("check", "demo", "evaluate", "info", "plan", "predict", "prune", "report", "train"),
+    "unetpp.infer.predictor": ("Prediction", "Predictor", "load"),
+    "unetpp.model.build": ("build_model",),
+    "unetpp.model.network": ("HeadOutputs", "UNetPlusPlus"),
+    "unetpp.plan": ("Plan",),
+    "unetpp.errors": ("DataError", "Interrupted", "MissingExtraError", "ModelFileError", "PlanError", "Problem", "UnetppError", "UsageError", "WriteError"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_NAME_AT_HOME = {"load": "load_predictor"}
+
+__all__ = [  # noqa: RUF022 - the order of use: verbs, models, errors
+    "demo",
+    "check",
+    "plan",
+    "train",
+    "predict",
+    "evaluate",
+    "report",
+    "prune",
+    "info",
+    "load",
+    "build_model",
+    "Plan",
+    "Prediction",
+    "Predictor",
+    "UNetPlusPlus",
+    "HeadOutputs",
+    "DataError",
+    "Interrupted",
+    "MissingExtraError",
+    "ModelFileError",
+    "PlanError",
+    "Problem",
+    "UnetppError",
+    "UsageError",
+    "WriteError",
+    "__version__",
+]
+
+
+class _Door(ModuleType):
+    """Keeps the verbs `plan` and `train` in front of the submodules of the same names.
+
+    Importing a submodule sets it as an attribute of its package; for a public name that would hide the function.
+    `from unetpp.plan import Plan` works as ever.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(_HOME_OF[name]), _NAME_AT_HOME.get(name, name))
+        super().__setattr__(name, value)
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Door

@@ -1,0 +1,50 @@
+# Two commands: `make demo` and `make test`. They need python3 (3.11 or newer) and make, and set up .venv on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test check format lint types layers tests clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    set up .venv and run the whole journey on generated data (a few minutes on a laptop CPU)"
+	@echo "make test    set up .venv and run the check command: format, lint, types, layers, tests"
+	@echo "make check   the check command alone (also: make format, to let ruff put the format right)"
+	@echo "make clean   remove .venv and the caches"
+	@echo "Another Python: make demo PYTHON=python3.12"
+
+demo: $(STAMP)
+	$(BIN)/unetpp demo
+
+test: $(STAMP)
+	@$(MAKE) --no-print-directory check
+
+check: lint types layers tests
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+layers: $(STAMP)
+	$(BIN)/lint-imports
+
+tests: $(STAMP)
+	$(BIN)/python -m pytest
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+$(STAMP): pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { echo "unetpp: got no program '$(PYTHON)'; expected Python 3.11 or newer. Install it, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "unetpp: got $$($(PYTHON) --version 2>&1); expected Python 3.11 or newer. Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "unetpp: '$(PYTHON) -m venv' failed. On Debian and Ubuntu: sudo apt install python3-venv, then remove $(VENV) and try again." >&2; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'
+	@touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
