@@ -1,0 +1,223 @@
+"""The one door for image and label files. Whatever is wrong with a file becomes a DataError with one Problem."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from unetpp.data import decoders
+from unetpp.data.formats import suffix_of
+from unetpp.data.volume import Geometry, Volume
+from unetpp.errors import DataError, Problem, UnetppError
+
+Slices = tuple[slice, ...]
+
+
+class ImageSource(Protocol):
+    """An image that is read piece by piece, so that one larger than memory can be predicted."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, *spatial)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
+    def geometry(self) -> Geometry: ...
+
+    def read(self, slices: Slices) -> np.ndarray:
+        """The block (C, *spatial) within `slices`, one for each spatial axis."""
+
+
+class ArraySource:
+    """An array (C, *spatial), in memory or mapped from a file."""
+
+    def __init__(self, array: np.ndarray, geometry: Geometry) -> None:
+        self._array = array
+        self.geometry = geometry
+        self.shape = array.shape
+        self.dtype = array.dtype.newbyteorder("=")
+
+    def read(self, slices: Slices) -> np.ndarray:
+        return np.ascontiguousarray(self._array[(slice(None), *slices)], dtype=self.dtype)
+
+
+class RasterSource:
+    """A decoded Pillow image; blocks are cut from it on demand, so that no second copy of it exists."""
+
+    def __init__(self, image: Any, geometry: Geometry) -> None:
+        self._image = image
+        self.geometry = geometry
+        first_pixel = decoders.raster_pixels(image.crop((0, 0, 1, 1)))
+        self.shape: tuple[int, ...] = (len(first_pixel), image.height, image.width)
+        self.dtype = first_pixel.dtype.newbyteorder("=")
+
+    def read(self, slices: Slices) -> np.ndarray:
+        (top, bottom, _), (left, right, _) = (part.indices(size) for part, size in zip(slices, self.shape[1:], strict=True))
+        block = self._image.crop((left, top, right, bottom))
+        return np.ascontiguousarray(decoders.raster_pixels(block), dtype=self.dtype)
+
+
+class StackedSource:
+    """Several sources on the same grid, whose channels follow one another."""
+
+    def __init__(self, sources: Sequence[ImageSource]) -> None:
+        self._sources = sources
+        self.geometry = sources[0].geometry
+        self.shape = (sum(source.shape[0] for source in sources), *sources[0].shape[1:])
+        self.dtype: np.dtype[Any] = np.result_type(*(source.dtype for source in sources))
+
+    def read(self, slices: Slices) -> np.ndarray:
+        return np.concatenate([source.read(slices) for source in self._sources]).astype(self.dtype, copy=False)
+
+
+def open_image(path: Path) -> ImageSource:
+    """Open an image for reading in blocks.
+
+    Raises:
+        DataError: the file cannot be read as an image.
+        MissingExtraError: NRRD and MHA without the extra `medical`.
+    """
+    with _reading(path):
+        if decoders.file_format(path) != "raster":
+            return ArraySource(*_checked(*decoders.decode(path)))
+        image = decoders.open_raster(path)
+        geometry = decoders.raster_geometry(path, image)
+        if decoders.is_deep_colour(path):
+            return ArraySource(decoders.decode_deep_png(path), geometry)
+        return RasterSource(image, geometry)
+
+
+def open_images(paths: Sequence[Path]) -> ImageSource:
+    """Open the files of one case; the channels of several follow one another.
+
+    Raises:
+        DataError: as `open_image`, or the files do not lie on the same grid.
+    """
+    sources = [open_image(path) for path in paths]
+    for path, source in zip(paths, sources, strict=True):
+        if source.shape[1:] != sources[0].shape[1:] or not source.geometry.matches(sources[0].geometry):
+            raise DataError(_another_grid(path, source.shape[1:], paths[0], sources[0].shape[1:]))
+    return sources[0] if len(sources) == 1 else StackedSource(sources)
+
+
+def read_image(path: Path) -> Volume:
+    """Read a whole image. Raises as `open_image`."""
+    return read_images((path,))
+
+
+def read_images(paths: Sequence[Path]) -> Volume:
+    """Read the whole image of one case, of one or several files. Raises as `open_images`."""
+    source = open_images(paths)
+    return Volume(source.read((slice(None),) * (len(source.shape) - 1)), source.geometry)
+
+
+def read_label(path: Path) -> Volume:
+    """Read a label: array (1, *spatial) of integers, as they are in the file; a palette's numbers, not its colours.
+
+    Raises:
+        DataError: as `open_image`, or a colour image, or numbers that are not whole.
+    """
+    with _reading(path):
+        if decoders.file_format(path) == "raster":
+            image = decoders.open_raster(path)
+            array, geometry = decoders.raster_pixels(image, label=True), decoders.raster_geometry(path, image)
+            if decoders.is_deep_colour(path):
+                array = decoders.decode_deep_png(path)
+        else:
+            array, geometry = _checked(*decoders.decode(path, label=True))
+        return Volume(_integers(path, _single_channel(path, array)), geometry)
+
+
+def read_labels(paths: Sequence[Path]) -> Volume:
+    """Read the label of one case; several files are one object each and become its number, in file order.
+
+    Raises:
+        DataError: as `read_label`, or the files differ in size.
+    """
+    first = read_label(paths[0])
+    if len(paths) == 1:
+        return first
+    objects = np.zeros(first.array.shape, dtype=np.uint16 if len(paths) < 2**16 else np.uint32)
+    for number, path in enumerate(paths, start=1):
+        label = first if number == 1 else read_label(path)
+        if label.shape != first.shape:
+            raise DataError(_another_grid(path, label.shape, paths[0], first.shape))
+        objects[label.array > 0] = number
+    return Volume(objects, first.geometry)
+
+
+def describe_shape(shape: tuple[int, ...]) -> str:
+    """A size in words: 1040 x 1388 pixels, 35 x 51 x 35 voxels."""
+    unit = {2: "pixels", 3: "voxels"}.get(len(shape), "values")
+    return f"{' x '.join(str(size) for size in shape)} {unit}"
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Give every failure of the operating system and of the decoders its one Problem."""
+    try:
+        with path.open("rb") as stream:
+            if not stream.read(1):
+                raise DataError(Problem(str(path), "an empty file (0 bytes)", "an image", "Restore it from the original, or remove it."))
+        yield
+    except UnetppError:
+        raise
+    except FileNotFoundError:
+        raise DataError(Problem(str(path), "no such file", "an image", "Check the name.")) from None
+    except PermissionError:
+        raise DataError(Problem(str(path), "a file that may not be read (permission denied)", "a readable file", f"Run: chmod u+r '{path}'")) from None
+    except IsADirectoryError:
+        raise DataError(Problem(str(path), "a folder", "a file", "Name the files in it, or remove it.")) from None
+    except Exception as error:  # decoders of foreign bytes raise anything
+        got = f"a file that is truncated or not an image ({_reason(error)})"
+        raise DataError(Problem(str(path), got, f"a whole {suffix_of(path)} image", "Restore it from the original, or remove it.")) from None
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:160]
+
+
+def _checked(array: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, Geometry]:
+    """Refuse what decodes well and still is no image."""
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"its numbers are {array.dtype}")
+    if array.ndim not in (3, 4):
+        raise ValueError(f"it has {array.ndim - 1} axes beside the channels")
+    if array.size == 0:
+        raise ValueError("it has no pixels")
+    if geometry.spacing_mm is not None and not all(0 < step < np.inf for step in geometry.spacing_mm):
+        raise ValueError(f"its spacing is {geometry.spacing_mm} mm")
+    return (array.astype(np.float64) if array.dtype.itemsize > 8 else array), geometry
+
+
+def _single_channel(path: Path, array: np.ndarray) -> np.ndarray:
+    if len(array) > 1 and not (array == array[:1]).all():
+        got = f"a label of {len(array)} channels that differ (colours?)"
+        raise DataError(Problem(str(path), got, "one channel of whole numbers", "Save it as grey values, one number for each class."))
+    return array[:1]
+
+
+def _integers(path: Path, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind != "f":
+        return np.ascontiguousarray(array, dtype=np.uint8 if array.dtype == bool else array.dtype.newbyteorder("="))
+    with np.errstate(invalid="ignore"):
+        wrong = int(np.count_nonzero(~(np.isfinite(array) & (np.rint(array) == array))))
+    if wrong:
+        got = f"{wrong} label values that are not whole numbers (NaN, or a label that was resized with interpolation?)"
+        raise DataError(Problem(str(path), got, "whole numbers, one for each class", "Make the label anew, with nearest-neighbour resizing."))
+    low, high = int(array.min()), int(array.max())
+    fitting = next(kind for kind in (np.uint8, np.uint16, np.int32, np.int64) if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    return np.ascontiguousarray(array, dtype=fitting)
+
+
+def _another_grid(path: Path, got: tuple[int, ...], first: Path, expected: tuple[int, ...]) -> Problem:
+    if got == expected:
+        return Problem(str(path), "another spacing, origin or direction", f"that of {first.name}", "Resample the files of one case onto one grid.")
+    return Problem(str(path), describe_shape(got), f"{describe_shape(expected)}, as {first.name}", "The files of one case must have the same size.")
