@@ -1,0 +1,310 @@
+"""What the verbs return: typed, with a dictionary for programs and a text for people. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from unetpp.errors import Problem
+from unetpp.plan import Plan
+
+DONE, PARTLY, UNUSABLE = 0, 1, 2
+SCORES = {"dice": "Dice", "iou": "IoU", "hd95_mm": "HD95", "nsd": "surface Dice"}
+COSTS = {"latency_ms": "ms/tile", "peak_memory_mb": "MB", "parameters": "parameters"}
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What all results have in common: an exit code and a dictionary."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 done; 1 some cases failed; 2 the input cannot be used."""
+        return DONE
+
+    def to_dict(self) -> dict[str, Any]:
+        return {field.name: jsonable(getattr(self, field.name)) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class Checked(_Outcome):
+    """A data set and all that is wrong with it."""
+
+    data: Path
+    layout: str
+    cases: int
+    dims: int | None
+    channels: tuple[str, ...]
+    classes: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        return UNUSABLE if self.problems else DONE
+
+    def to_text(self) -> str:
+        lines = [f"{self.data}: {self.cases} cases, {self.dims or '?'}D, layout {self.layout or 'unknown'}"]
+        lines += [f"channels: {', '.join(self.channels)}; classes: {', '.join(self.classes)}"] if self.classes else []
+        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"{number}. {problem}" for number, problem in enumerate(self.problems, start=1)]
+        count = len(self.problems)
+        lines.append(f"{count} problem{'s' * (count != 1)} to mend." if count else f"No problems. Next: unetpp train {self.data} --out RUN --minutes 20")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Planned(_Outcome):
+    """A plan, and what it will take."""
+
+    run: Path
+    plan: Plan
+    parameters: int
+    train_memory_mb: float
+    """Estimated memory of a training step."""
+    validation_cases: int
+    training_cases: int
+    written: bool
+    """False after a dry run."""
+
+    def to_text(self) -> str:
+        return "\n".join([describe_plan(self.plan), self._costs(), self._next()])
+
+    def _costs(self) -> str:
+        train = self.plan.train
+        length = f"{train.minutes:g} minutes" if train.minutes else f"{train.epochs} epochs of {train.steps_per_epoch} steps"
+        cases = f"{self.training_cases} cases to train, {self.validation_cases} to validate"
+        return f"{cases}; {self.parameters:,} parameters; about {self.train_memory_mb:,.0f} MB of memory in training; {length}."
+
+    def _next(self) -> str:
+        if not self.written:
+            return "Dry run: nothing was written."
+        return f"Written to {self.run / 'plan.json'}; edit it if you like. Next: unetpp train DATA --out {self.run}"
+
+
+@dataclass(frozen=True)
+class TrainedFold:
+    """One fold of a run, measured on its validation cases."""
+
+    fold: int
+    reason: str
+    """Why training ended: finished or patience."""
+    steps: int
+    seconds: float
+    data_wait: float
+    """Share of the time in which the network waited for data."""
+    metrics: dict[str, Any]
+    """As in metrics.json."""
+
+
+@dataclass(frozen=True)
+class Run(_Outcome):
+    """A trained run."""
+
+    run: Path
+    folds: tuple[TrainedFold, ...]
+    report: Path | None
+    seconds: float
+
+    def to_text(self) -> str:
+        lines = []
+        for fold in self.folds:
+            lines.append(f"fold {fold.fold}: {fold.steps} steps in {fold.seconds / 60:.1f} minutes ({fold.reason}), waiting for data {fold.data_wait:.1%} of the time")
+            lines.append(describe_depths(fold.metrics))
+        lines += [f"Report: {self.report}"] if self.report else []
+        lines.append(f"Next: unetpp predict {self.run} IMAGES --out DIR")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Predicted(_Outcome):
+    """Files that were written, and those that could not be."""
+
+    out: Path
+    depth: int | str
+    files: tuple[Path, ...]
+    failed: tuple[Problem, ...]
+    seconds: float
+    written: bool = True
+    """False after a dry run."""
+
+    @property
+    def exit_code(self) -> int:
+        return PARTLY if self.failed else DONE
+
+    def to_text(self) -> str:
+        if not self.written:
+            return "\n".join([f"Dry run: {len(self.files)} cases would be written to {self.out} at depth {self.depth}:", *(f"  {path}" for path in self.files)])
+        lines = [f"{len(self.files)} files written to {self.out} in {self.seconds:.1f} s"]
+        lines += [f"{len(self.failed)} skipped:", *(f"  {problem}" for problem in self.failed)] if self.failed else []
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Evaluated(_Outcome):
+    """Scores of predictions against references."""
+
+    metrics: dict[str, Any]
+    problems: tuple[Problem, ...]
+    out: Path | None
+
+    @property
+    def exit_code(self) -> int:
+        return PARTLY if self.problems else DONE
+
+    def to_dict(self) -> dict[str, Any]:
+        values: dict[str, Any] = jsonable(self.metrics)
+        return values | {"problems": jsonable(self.problems), "out": jsonable(self.out)}
+
+    def to_text(self) -> str:
+        lines = [f"{len(self.metrics.get('cases', []))} cases", describe_scores(self.metrics)]
+        lines += [f"{len(self.problems)} cases could not be scored:", *(f"  {problem}" for problem in self.problems)] if self.problems else []
+        lines += [f"Written to {self.out}"] if self.out else []
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Reported(_Outcome):
+    """The report of a run."""
+
+    report: Path
+
+    def to_text(self) -> str:
+        return f"Report: {self.report}"
+
+
+@dataclass(frozen=True)
+class Pruned(_Outcome):
+    """A smaller model file."""
+
+    out: Path
+    depth: int
+    parameters: int
+    parameters_before: int
+    reason: str
+    """Why this depth."""
+
+    def to_text(self) -> str:
+        share = self.parameters / self.parameters_before
+        return f"{self.out}: depth {self.depth} ({self.reason}), {self.parameters:,} parameters, {share:.0%} of {self.parameters_before:,}; its output was compared and agrees."
+
+
+@dataclass(frozen=True)
+class ModelInfo(_Outcome):
+    """What a model is."""
+
+    model: Path
+    files: tuple[Path, ...]
+    """One for each fold."""
+    plan: Plan
+    parameters: int
+    file_mb: float
+    notes: dict[str, Any]
+    """What was recorded when the file was written: scores at every depth."""
+
+    def to_text(self) -> str:
+        data, model = self.plan.data, self.plan.model
+        folds = f", {len(self.files)} folds" if len(self.files) > 1 else ""
+        lines = [
+            f"{self.model}: {model.topology} of depth {model.depth}, {data.dims}D, {self.parameters:,} parameters, {self.file_mb:.1f} MB{folds}",
+            f"trained on: {self.plan.name}",
+            f"channels:   {', '.join(data.channels)}",
+            f"classes:    {', '.join(f'{value} = {name}' for value, name in zip(data.label_values, data.classes, strict=True))}",
+            f"spacing:    {' x '.join(f'{mm:g}' for mm in data.spacing_mm) + ' mm' if data.spacing_mm else 'as in each file'}",
+            f"network:    widths {list(model.widths)}, {model.norm} norm, {model.block} blocks; tile {list(self.plan.predict.tile)}",
+        ]
+        lines += [describe_depths(self.notes)] if self.notes.get("depths") else []
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Demonstrated(_Outcome):
+    """A run on generated data, and where its predictions are."""
+
+    data: Path
+    trained: Run
+    predictions: Path
+
+    def to_text(self) -> str:
+        run = self.trained.run
+        commands = [f"unetpp info {run}", f"unetpp predict {run} {self.data / 'images'} --out {run / 'predictions_all'} --depth all", f"unetpp prune {run} --out {run / 'small.safetensors'} --max-drop 1"]
+        return "\n".join(
+            [
+                *self.trained.to_text().splitlines()[:-1],
+                f"Predictions: {self.predictions}",
+                "",
+                "What you can do next:",
+                *(f"  {command}" for command in commands),
+                "  unetpp train YOUR_DATA --out RUN --minutes 20",
+            ]
+        )
+
+
+def describe_plan(plan: Plan) -> str:
+    """Every choice that has a reason, one a line."""
+    values = plan.model_dump(mode="json")
+    lines = [f"Plan for {plan.name}:"]
+    for key, reason in plan.reasons.items():
+        lines.append(f"  {key} = {_short(_at(values, key))}   ({reason})")
+    return "\n".join(lines)
+
+
+def describe_scores(metrics: Mapping[str, Any]) -> str:
+    """Mean, pooled and class scores as a table."""
+    rows = [["", *SCORES.values()]]
+    for name, scores in [("mean", metrics.get("mean", {})), ("pooled", metrics.get("pooled", {})), *metrics.get("classes", {}).items()]:
+        rows.append([name, *(_number(scores.get(key)) for key in SCORES)])
+    return table(rows)
+
+
+def describe_depths(metrics: Mapping[str, Any]) -> str:
+    """The depth table: quality beside cost, for every depth that was measured."""
+    depths: Mapping[str, Mapping[str, Any]] = metrics.get("depths", {})
+    columns = {key: title for key, title in {**SCORES, **COSTS}.items() if any(row.get(key) is not None for row in depths.values())}
+    rows = [["depth", *columns.values()]]
+    rows += [[depth, *(_number(row.get(key)) for key in columns)] for depth, row in depths.items()]
+    return table(rows)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned, the first to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  " + "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows)
+
+
+def jsonable(value: Any) -> Any:
+    """The same in terms of JSON; numbers that are not finite become null."""
+    if isinstance(value, Plan):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(entry) for entry in value]
+    if isinstance(value, (Problem, _Outcome)):
+        return value.to_dict()
+    if isinstance(value, TrainedFold):
+        return {field.name: jsonable(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _at(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_short(entry) for entry in value) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if abs(value) < 1 else f"{value:.1f}"

@@ -1,0 +1,81 @@
+"""Where everything of a run lies."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unetpp.errors import ModelFileError, UsageError
+
+MODEL = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run; nothing is created by asking for them."""
+
+    path: Path
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def fingerprint(self) -> Path:
+        return self.path / "fingerprint.json"
+
+    @property
+    def splits(self) -> Path:
+        return self.path / "splits.json"
+
+    @property
+    def cache(self) -> Path:
+        return self.path / "cache"
+
+    def fold(self, number: int) -> Path:
+        return self.path / f"fold_{number}"
+
+    def has_started(self, fold: int) -> bool:
+        """Whether training of a fold has left anything behind."""
+        return any((self.fold(fold) / name).exists() for name in (MODEL, "last.ckpt"))
+
+    def started_folds(self) -> list[int]:
+        numbers = (path.name.removeprefix("fold_") for path in self.path.glob("fold_*"))
+        return sorted(int(number) for number in numbers if number.isdecimal() and self.has_started(int(number)))
+
+    def metrics(self, fold: int) -> dict[str, Any] | None:
+        """Scores of a fold that is measured already."""
+        path = self.fold(fold) / "metrics.json"
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return values
+
+
+def model_files(model: Path) -> list[Path]:
+    """The model files of a run folder, one for each trained fold, or the one file that `model` is.
+
+    Raises:
+        ModelFileError: nothing there.
+    """
+    if not model.is_dir():
+        return [model]
+    files = sorted(model.glob(f"fold_*/{MODEL}"), key=lambda path: (len(path.parent.name), path.parent.name))
+    if not files:
+        raise ModelFileError(f"{model}: got a folder without fold_*/{MODEL}; expected a run folder that `unetpp train` finished, or a model file. Train first, or check the path.")
+    return files
+
+
+def single_model_file(model: Path) -> Path:
+    """The only model file of `model`.
+
+    Raises:
+        UsageError: a run of several folds; the message names their files.
+    """
+    files = model_files(model)
+    if len(files) > 1:
+        raise UsageError(f"{model}: got a run of {len(files)} folds; expected one model. Name one of: {', '.join(map(str, files))}.")
+    return files[0]
