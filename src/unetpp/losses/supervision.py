@@ -1,0 +1,79 @@
+"""Deep supervision: one loss for each head, weighted (Zhou et al. 2018, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unetpp.errors import UsageError
+
+
+class HeadLogits(Protocol):
+    """What the loss reads of a network's output: `model.network.HeadOutputs` is one."""
+
+    @property
+    def depths(self) -> tuple[int, ...]: ...
+
+    @property
+    def logits(self) -> tuple[Tensor, ...]: ...
+
+
+class DeepSupervisionLoss(nn.Module):
+    """Cross entropy plus soft Dice at every head: MONAI's DiceCELoss, with the target made one-hot once for all heads.
+
+    The Dice term is that of the foreground classes over the whole batch, so that patches without foreground do no harm.
+    It is computed in float32 whatever the precision of the logits.
+
+    Args:
+        head_weights: weight of the head of depth 1, 2, ...; "equal": all the same. Those of the heads at hand are scaled to sum 1.
+        cross_entropy_weight: weight of the cross entropy.
+        dice_weight: weight of the Dice loss.
+
+    Raises:
+        UsageError: both terms have the weight 0.
+    """
+
+    def __init__(self, head_weights: Literal["equal"] | Sequence[float] = "equal", cross_entropy_weight: float = 1.0, dice_weight: float = 1.0) -> None:
+        super().__init__()
+        if cross_entropy_weight + dice_weight <= 0:
+            raise UsageError(
+                f"train.cross_entropy_weight, train.dice_weight: got {cross_entropy_weight} and {dice_weight}; expected one of them above 0. Change train.dice_weight to 1."
+            )
+        from monai.losses import DiceLoss  # here, because importing MONAI takes seconds
+
+        self.head_weights = head_weights if isinstance(head_weights, str) else tuple(head_weights)
+        self.cross_entropy_weight = cross_entropy_weight
+        self.dice_weight = dice_weight
+        self.dice = DiceLoss(softmax=True, batch=True, include_background=False)
+
+    def forward(self, outputs: HeadLogits, target: Tensor) -> Tensor:
+        """A scalar, from the logits of the heads and a target (B, 1, *spatial) of class indices (int64)."""
+        one_hot = _one_hot(target, outputs.logits[0].shape[1]) if self.dice_weight else None
+        losses = [self._head_loss(logits.float(), target, one_hot) for logits in outputs.logits]
+        weights = self._weights(outputs.depths)
+        return torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum()
+
+    def _head_loss(self, logits: Tensor, target: Tensor, one_hot: Tensor | None) -> Tensor:
+        loss = logits.new_zeros(())
+        if self.cross_entropy_weight:
+            loss = loss + self.cross_entropy_weight * F.cross_entropy(logits, target[:, 0])
+        if one_hot is not None:
+            loss = loss + self.dice_weight * self.dice(logits, one_hot)
+        return loss
+
+    def _weights(self, depths: tuple[int, ...]) -> list[float]:
+        if self.head_weights == "equal":
+            return [1 / len(depths)] * len(depths)
+        if max(depths) > len(self.head_weights):
+            raise UsageError(f"train.head_weights: got {len(self.head_weights)} numbers; expected one for each head up to depth {max(depths)}. Change train.head_weights.")
+        weights = [float(self.head_weights[depth - 1]) for depth in depths]
+        return [weight / sum(weights) for weight in weights]
+
+
+def _one_hot(target: Tensor, num_classes: int) -> Tensor:
+    classes = torch.arange(num_classes, device=target.device).view(1, num_classes, *[1] * (target.ndim - 2))
+    return (target == classes).float()

@@ -1,0 +1,85 @@
+"""The loss of several heads."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from unetpp.errors import UsageError
+from unetpp.losses.supervision import DeepSupervisionLoss
+from unetpp.model.network import HeadOutputs
+
+
+def heads(num_classes: int, *, dims: int = 2, depths: tuple[int, ...] = (1, 2, 3), dtype: torch.dtype = torch.float32) -> tuple[HeadOutputs, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    spatial = (8,) * dims
+    target = torch.randint(num_classes, (2, 1, *spatial), generator=generator)
+    logits = tuple(torch.randn(2, num_classes, *spatial, generator=generator).to(dtype).requires_grad_() for _ in depths)
+    return HeadOutputs(depths, logits), target
+
+
+@pytest.mark.parametrize(("num_classes", "dims"), [(2, 2), (4, 2), (3, 3)])
+def test_is_the_mean_of_monais_loss_over_the_heads(num_classes: int, dims: int) -> None:
+    from monai.losses import DiceCELoss
+
+    outputs, target = heads(num_classes, dims=dims)
+    oracle = DiceCELoss(softmax=True, to_onehot_y=True, batch=True, include_background=False, lambda_ce=0.7, lambda_dice=1.3)
+    expected = sum(oracle(logits, target) for logits in outputs.logits) / 3
+    loss = DeepSupervisionLoss("equal", 0.7, 1.3)(outputs, target)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_weights_belong_to_depths_and_sum_to_one() -> None:
+    outputs, target = heads(2)
+    loss = DeepSupervisionLoss((1.0, 2.0, 5.0))
+    each = [DeepSupervisionLoss()(HeadOutputs((1,), (logits,)), target) for logits in outputs.logits]
+    torch.testing.assert_close(loss(outputs, target), each[0] / 8 + each[1] / 4 + each[2] * 5 / 8)
+    deepest = HeadOutputs((3,), outputs.logits[2:])  # a network with one head still has a loss on the scale of one head
+    torch.testing.assert_close(loss(deepest, target), each[2])
+
+
+def test_every_head_learns() -> None:
+    outputs, target = heads(2)
+    DeepSupervisionLoss()(outputs, target).backward()
+    assert all(logits.grad is not None and logits.grad.abs().sum() > 0 for logits in outputs.logits)
+
+
+def test_is_float32_for_half_precision_logits() -> None:
+    outputs, target = heads(2, dtype=torch.bfloat16)
+    loss = DeepSupervisionLoss()(outputs, target)
+    assert loss.dtype == torch.float32
+    widened = HeadOutputs(outputs.depths, tuple(logits.float() for logits in outputs.logits))
+    torch.testing.assert_close(loss, DeepSupervisionLoss()(widened, target))
+
+
+def test_a_perfect_answer_costs_nothing_and_a_wrong_one_much() -> None:
+    _, target = heads(2)
+    perfect = torch.cat([1 - target, target], dim=1).float() * 40 - 20
+    loss = DeepSupervisionLoss()
+    assert loss(HeadOutputs((1,), (perfect,)), target).item() < 1e-4
+    assert loss(HeadOutputs((1,), (-perfect,)), target).item() > 10
+
+
+def test_finite_without_foreground() -> None:
+    outputs, target = heads(3)
+    loss = DeepSupervisionLoss()(outputs, torch.zeros_like(target))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(logits.grad).all() for logits in outputs.logits if logits.grad is not None)
+
+
+def test_a_term_can_be_left_out() -> None:
+    outputs, target = heads(2)
+    only_cross_entropy = DeepSupervisionLoss("equal", 1.0, 0.0)(outputs, target)
+    expected = sum(torch.nn.functional.cross_entropy(logits, target[:, 0]) for logits in outputs.logits) / 3
+    torch.testing.assert_close(only_cross_entropy, expected)
+    only_dice = DeepSupervisionLoss("equal", 0.0, 1.0)(outputs, target)
+    torch.testing.assert_close(only_dice + only_cross_entropy, DeepSupervisionLoss()(outputs, target))
+
+
+def test_says_what_is_wrong_with_the_weights() -> None:
+    outputs, target = heads(2)
+    with pytest.raises(UsageError, match=r"cross_entropy_weight.*got 0 and 0.*expected"):
+        DeepSupervisionLoss("equal", 0, 0)
+    with pytest.raises(UsageError, match=r"head_weights.*got 2 numbers.*expected one for each"):
+        DeepSupervisionLoss((1.0, 1.0))(outputs, target)
