@@ -20,8 +20,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def model_plan(*, preset: str = "default", dims: int = 2, in_channels: int = 1, out_channels: int = 2, **fields: Any) -> ModelPlan:
+def model_plan(*, preset: str = "default", dims: int = 2, in_channels: int = 1, out_channels: int = 2, first_width: int | None = None, **fields: Any) -> ModelPlan:
     """Every number of a network, from a preset and the fields of `plan.model` that are given.
+
+    Args:
+        first_width: channels of level 0, doubled at each further one; `widths` gives each by itself.
 
     Raises:
         UsageError: an unknown preset, or an unknown field (the nearest known one is named).
@@ -35,7 +38,8 @@ def model_plan(*, preset: str = "default", dims: int = 2, in_channels: int = 1, 
             raise UsageError(f"{name}: got an unknown field of a network. {nearest_name(name, known)}")
     values = {**PRESETS[preset], **{name: value for name, value in fields.items() if value is not None}}
     depth = values["depth"] = len(values["widths"]) - 1 if "widths" in fields and "depth" not in fields else values["depth"]
-    first, largest = values.pop("first_width"), values.pop("max_width")
+    first, largest = first_width or values["first_width"], values["max_width"]
+    del values["first_width"], values["max_width"]
     values.setdefault("widths", [min(first * 2**level, largest) for level in range(depth + 1)])
     values.setdefault("strides", [[2] * dims] * depth)
     values.setdefault("kernel_sizes", [[3] * dims] * (depth + 1))

@@ -1,0 +1,115 @@
+"""The patch store: every case once on the network's grid, normalised, as arrays that patches are read from without decoding.
+
+    cache/CASE-DIGEST.image.npy       (C, *grid) float16, memory-mapped when read
+    cache/CASE-DIGEST.label.npy       (*grid) uint8, class indices
+    cache/CASE-DIGEST.foreground.npy  (n, 1 + dims) int32: class and position of some voxels of each foreground class
+
+The digest covers the plan's data section and the source files, so that a change of either makes the arrays anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from unetpp.data.cases import Case
+from unetpp.data.preprocess import prepare_image, prepare_label
+from unetpp.data.readers import open_images, read_labels
+from unetpp.errors import DataError, Problem
+from unetpp.files import written_aside
+from unetpp.plan import DataPlan
+
+STORE_VERSION = 1
+LOCATIONS_PER_CLASS = 4096
+"""Positions kept for each class of a case: enough to centre patches on, small enough to keep in memory."""
+
+
+@dataclass(frozen=True)
+class StoredCase:
+    """One case of the store."""
+
+    id: str
+    stem: Path
+    """Path of the arrays without their endings."""
+
+    def image(self) -> np.ndarray:
+        """(C, *grid) float16, memory-mapped."""
+        return np.load(f"{self.stem}.image.npy", mmap_mode="r", allow_pickle=False)
+
+    def label(self) -> np.ndarray:
+        """(*grid) uint8, memory-mapped."""
+        return np.load(f"{self.stem}.label.npy", mmap_mode="r", allow_pickle=False)
+
+    @cached_property
+    def foreground(self) -> dict[int, np.ndarray]:
+        """Some positions of each foreground class that the case has, (n, dims)."""
+        rows = np.load(f"{self.stem}.foreground.npy", allow_pickle=False)
+        return {int(index): rows[rows[:, 0] == index, 1:] for index in np.unique(rows[:, 0])}
+
+
+def store_cases(cases: Iterable[Case], plan: DataPlan, folder: Path, progress: Callable[[int, int], None] | None = None) -> list[StoredCase]:
+    """Put cases into the store, or find them there.
+
+    Args:
+        progress: called with (cases done, cases in all).
+
+    Raises:
+        DataError: the problems of all cases that could not be read.
+        WriteError: the store could not be written.
+    """
+    todo = list(cases)
+    stored: list[StoredCase] = []
+    problems: list[Problem] = []
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        futures = [pool.submit(_store_case, case, plan, folder) for case in todo]
+        for done, future in enumerate(futures, start=1):
+            try:
+                stored.append(future.result())
+            except DataError as error:
+                problems.extend(error.problems)
+            if progress:
+                progress(done, len(todo))
+    if problems:
+        raise DataError(problems)
+    return stored
+
+
+def _store_case(case: Case, plan: DataPlan, folder: Path) -> StoredCase:
+    stored = StoredCase(case.id, folder / f"{_safe(case.id)}-{_digest(case, plan)}")
+    if not Path(f"{stored.stem}.foreground.npy").exists():  # written last
+        label = prepare_label(read_labels(case.labels), plan)
+        prepared = prepare_image(open_images(case.images), plan)
+        image = prepared.read(tuple(slice(0, size) for size in label.shape)).astype(np.float16)
+        for ending, array in (("image", image), ("label", label), ("foreground", _locations(label, case.id))):
+            with written_aside(f"{stored.stem}.{ending}.npy") as aside, aside.open("wb") as file:
+                np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+    return stored
+
+
+def _locations(label: np.ndarray, seed_text: str) -> np.ndarray:
+    rng = np.random.default_rng(list(hashlib.sha256(seed_text.encode()).digest()))
+    rows = [np.empty((0, 1 + label.ndim), np.int32)]
+    for index in np.unique(label[label > 0]):
+        positions = np.flatnonzero(label == index)
+        if len(positions) > LOCATIONS_PER_CLASS:
+            positions = np.sort(rng.choice(positions, LOCATIONS_PER_CLASS, replace=False))
+        coordinates = np.stack(np.unravel_index(positions, label.shape), axis=1)
+        rows.append(np.column_stack([np.full(len(positions), index), coordinates]).astype(np.int32))
+    return np.concatenate(rows)
+
+
+def _digest(case: Case, plan: DataPlan) -> str:
+    files = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in (*case.images, *case.labels)]
+    text = "\n".join([str(STORE_VERSION), plan.model_dump_json(), *files])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.-]", "_", name)[:100]

@@ -1,0 +1,51 @@
+"""How a network runs on a device: which device, which arithmetic, which memory layout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from unetpp.errors import UsageError
+from unetpp.plan import ModelPlan
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` takes a CUDA device where there is one.
+
+    Raises:
+        UsageError: no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device: got {name!r}; expected auto, cpu, cuda or cuda:K.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device: got {name!r}; expected auto, cpu, cuda or cuda:K.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"--device: got {name!r}; expected one of the {torch.cuda.device_count()} CUDA devices of this machine. Use --device cpu.")
+    return device
+
+
+def gains_from_bf16(device: torch.device) -> bool:
+    """Whether the hardware computes bfloat16 faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)() or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
+def autocast(device: torch.device, precision: str) -> Any:
+    """A context in which convolutions run in `precision`; bf16 on hardware that has none becomes fp32, fp16 on a CPU too."""
+    usable = precision != "fp32" and not (device.type == "cpu" and (precision == "fp16" or not gains_from_bf16(device)))
+    return torch.autocast(device.type, DTYPES.get(precision, torch.bfloat16), enabled=usable)
+
+
+def memory_format(plan: ModelPlan) -> torch.memory_format:
+    """The layout of images that this network runs fastest in: channels last, unless instance statistics are taken in every layer."""
+    if plan.norm in ("instance", "group"):
+        return torch.contiguous_format
+    return torch.channels_last if plan.dims == 2 else torch.channels_last_3d

@@ -1,0 +1,165 @@
+"""From a fingerprint, a machine and the user's time to a plan. The numbers of the rules' outcome end up in one Plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import Any
+
+import psutil
+import torch
+
+from unetpp.errors import PlanError
+from unetpp.model.build import model_plan
+from unetpp.model.execution import gains_from_bf16
+from unetpp.plan import DataPlan, ModelPlan, Plan, PredictPlan, TrainPlan, dotted_names, nearest_name
+from unetpp.planning import rules
+from unetpp.planning.cost import network_cost, training_bytes
+from unetpp.planning.fingerprint import Fingerprint
+from unetpp.planning.rules import Axes, Choice
+from unetpp.planning.speed import measure_step_seconds
+
+StepTimer = Callable[[ModelPlan, Axes, int, str], float]
+"""Seconds of one training step of a network with a patch, a batch and a precision."""
+
+
+def make_plan(
+    fingerprint: Fingerprint,
+    *,
+    minutes: float | None = None,
+    epochs: int | None = None,
+    device: torch.device | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    step_seconds: StepTimer | None = None,
+) -> Plan:
+    """Configure a run.
+
+    Args:
+        minutes: wall time that the user gives to training; the network is chosen to train well in it.
+        epochs: the length instead, in passes over the data.
+        settings: `{"section.key": value}` that the user decides; what follows from them is chosen to agree.
+        step_seconds: measures this machine; None: by training a few steps.
+
+    Raises:
+        PlanError: a setting that is unknown or does not fit.
+    """
+    device = device or torch.device("cpu")
+    planner = _Planner(fingerprint, _read(settings or {}), device, step_seconds)
+    return planner.plan(minutes, epochs, seed)
+
+
+class _Planner:
+    """Makes the choices in order; a choice that the user made is taken as it is."""
+
+    def __init__(self, fingerprint: Fingerprint, settings: dict[str, Any], device: torch.device, step_seconds: StepTimer | None) -> None:
+        self.fingerprint, self.settings, self.device = fingerprint, settings, device
+        self.step_seconds = step_seconds or (lambda model, patch, batch, precision: measure_step_seconds(model, patch, batch, precision, device))
+        self.reasons: dict[str, str] = {}
+
+    def plan(self, minutes: float | None, epochs: int | None, seed: int) -> Plan:
+        data = self._data()
+        shape, spacing = self._network_grid(data)
+        precision = self.choose("train.precision", rules.choose_precision(self.device.type, gains_from_bf16(self.device)))
+        strides = self.choose("model.strides", rules.choose_strides(shape, spacing, self.settings.get("model.depth", rules.MAX_DEPTH)))
+        self.note("model.depth", f"{len(strides)} down-samplings, and as many heads")
+        kernels = self.choose("model.kernel_sizes", rules.choose_kernels(spacing, strides))
+        multiple = tuple(prod(stride[axis] for stride in strides) for axis in range(len(shape)))
+        patch = self.choose("train.patch", rules.choose_patch(shape, rules.LARGEST_PATCH[data.dims], multiple))
+        batch = self.choose("train.batch", rules.choose_batch(prod(patch), data.dims, self.device.type))
+        model, seconds = self._model(data, strides, kernels, patch, batch, precision, minutes)
+        steps = self.choose("train.steps_per_epoch", rules.choose_steps_per_epoch(self.fingerprint.cases, batch))
+        length = self.choose("train.epochs", rules.choose_epochs(epochs))
+        if minutes and seconds:
+            self.note("train.minutes", f"given; about {int(minutes * 60 / seconds)} steps of {seconds:.2f} s on this machine")
+        values = Plan(
+            name=self.fingerprint.name,
+            data=data,
+            model=model,
+            train=TrainPlan(patch=patch, batch=batch, steps_per_epoch=steps, epochs=length, minutes=None if epochs else minutes, precision=precision, seed=seed),
+            predict=PredictPlan(tile=patch, precision=precision, depth=self.choose("predict.depth", rules.choose_head(model.depth)), batch=batch),
+            reasons=self.reasons,
+        )
+        return values.changed(self.settings)
+
+    def choose(self, name: str, choice: Choice[Any]) -> Any:
+        if name in self.settings:
+            return self.settings[name]
+        self.note(name, choice.reason)
+        return choice.value
+
+    def note(self, name: str, reason: str) -> None:
+        self.reasons[name] = reason
+
+    def _data(self) -> DataPlan:
+        f = self.fingerprint
+        spacing = self.choose("data.spacing_mm", rules.choose_spacing(f.median_spacing_mm, f.spacing_varies) if f.dims == 3 else rules.choose_spacing(None, False))
+        normalization = []
+        for channel in f.channels:
+            choice = rules.choose_normalization(channel.name, (channel.foreground_low, channel.foreground_high, channel.foreground_mean, channel.foreground_std))
+            normalization.append(choice.value)
+            self.note("data.normalization", choice.reason)
+        self.note("data.dims", "images" if f.dims == 2 else "volumes")
+        self.note("data.channels", f"{len(f.channels)} in the files" + (" (grey images are repeated)" if any("grey" in note for note in f.notes) else ""))
+        self.note("data.classes", "objects are foreground" if f.instances else f"the values {', '.join(map(str, f.label_values))} in the label files")
+        return DataPlan(
+            dims=2 if f.dims == 2 else 3,
+            channels=tuple(channel.name for channel in f.channels),
+            classes=f.classes,
+            label_values=f.label_values,
+            instances=f.instances,
+            spacing_mm=spacing,
+            normalization=tuple(normalization),
+        )
+
+    def _network_grid(self, data: DataPlan) -> tuple[Axes, tuple[float, ...] | None]:
+        """Median shape and voxel size as the network sees them."""
+        f = self.fingerprint
+        native = f.median_spacing_mm if f.dims == 3 else None
+        if data.spacing_mm is None or native is None:
+            return f.median_shape, native
+        return tuple(max(1, round(size * have / want)) for size, have, want in zip(f.median_shape, native, data.spacing_mm, strict=True)), data.spacing_mm
+
+    def _model(self, data: DataPlan, strides: Any, kernels: Any, patch: Axes, batch: int, precision: str, minutes: float | None) -> tuple[ModelPlan, float]:
+        """The widest network of the ladder that fits the memory and sees enough patches in the time."""
+        fields = {key.removeprefix("model."): value for key, value in self.settings.items() if key.startswith("model.")}
+        fixed = {"dims": data.dims, "in_channels": len(data.channels), "out_channels": data.num_classes, "strides": strides, "kernel_sizes": kernels, "depth": len(strides)}
+        ladder = [model_plan(**{**fixed, "first_width": width, **fields}) for width in rules.WIDTH_LADDER]
+        memory = self._memory_bytes()
+        fitting = [model for model in ladder if training_bytes(model, patch, batch, precision) < memory] or ladder[-1:]
+        if "model.widths" in fields or fields.get("preset") == "paper":
+            return ladder[0], self.step_seconds(ladder[0], patch, batch, precision) if minutes else 0.0
+        if not minutes:
+            choice = rules.choose_width_by_memory([model.widths[0] for model in fitting], self.device.type)
+            self.note("model.widths", choice.reason)
+            chosen = next(model for model in fitting if model.widths[0] == choice.value)
+            return chosen, 0.0
+        reference = fitting[-1]
+        seconds = self.step_seconds(reference, patch, batch, precision)
+        unit = seconds / network_cost(reference, patch).activations  # small networks are bound by memory traffic
+        times = {model.widths[0]: unit * network_cost(model, patch).activations for model in fitting}
+        width = self.choose("model.widths", rules.choose_width_by_time(times, minutes))
+        return next(model for model in fitting if model.widths[0] == width), times[width]
+
+    def _memory_bytes(self) -> float:
+        if self.device.type == "cuda":
+            return 0.85 * torch.cuda.mem_get_info(self.device)[0]
+        return 0.6 * psutil.virtual_memory().available
+
+
+def _read(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with their texts read as JSON where they are JSON, lists as tuples."""
+    known = dotted_names(Plan)
+    values: dict[str, Any] = {}
+    for key, value in settings.items():
+        if key not in known:
+            raise PlanError(f"--set {key}: got an unknown key; expected section.key. {nearest_name(key, known)}")
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                pass  # a plain word, such as unet++
+        values[key] = value
+    return values
+

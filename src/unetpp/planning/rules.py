@@ -1,0 +1,149 @@
+"""The rules that turn a fingerprint into a plan: pure functions, one for each choice. Each gives its value and its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from unetpp.plan import Normalization
+
+T = TypeVar("T")
+Axes = tuple[int, ...]
+
+MIN_BOTTLENECK = 4
+"""Voxels that the deepest level keeps along every axis."""
+MAX_DEPTH = 4
+"""Down-samplings of the papers' networks."""
+LARGEST_PATCH = {2: 256, 3: 96}
+"""Voxels of a training patch along one axis."""
+WIDTH_LADDER = (64, 48, 32, 24, 16, 12, 8)
+"""First widths that are considered, widest first; 32 is the papers'."""
+DEFAULT_EPOCHS = 100
+WANTED_STEPS = 1000
+"""Fewer steps than these, and a narrower network ends better, see docs/log.md."""
+THICK = 2.0
+"""An axis whose voxels are this much longer than the shortest ones is not yet down-sampled, nor convolved across."""
+
+
+class Choice(NamedTuple, Generic[T]):
+    """A value and why it is this one."""
+
+    value: T
+    reason: str
+
+
+def choose_spacing(median_spacing_mm: Sequence[float] | None, varies: bool) -> Choice[tuple[float, ...] | None]:
+    """The grid of the network: the files' own where all are alike, else the median voxel."""
+    if median_spacing_mm is None:
+        return Choice(None, "the files carry no voxel size: pixels as they are")
+    if not varies:
+        return Choice(None, "all files have the same voxel size: no resampling")
+    return Choice(tuple(median_spacing_mm), "voxel sizes differ: all cases on the median voxel")
+
+
+def choose_normalization(name: str, foreground: tuple[float, float, float, float]) -> Choice[Normalization]:
+    """CT has an absolute scale; everything else is normalised by its own mean and deviation.
+
+    Args:
+        name: of the channel, as the data set declares it.
+        foreground: percentiles 0.5 and 99.5, mean and deviation of foreground voxels over all cases.
+    """
+    low, high, mean, std = foreground
+    if name.strip().lower() in ("ct", "hu", "hounsfield"):
+        plan = Normalization(per_case=False, lower=low, upper=high, mean=mean, std=max(std, 1e-6))
+        return Choice(plan, f"CT: clipped to {low:.0f}..{high:.0f} (99 % of the foreground), then the mean and deviation of the foreground")
+    return Choice(Normalization(), "no absolute scale: mean 0 and deviation 1 in each case")
+
+
+def choose_strides(shape: Axes, spacing_mm: Sequence[float] | None, max_depth: int) -> Choice[tuple[Axes, ...]]:
+    """Down-samplings, as long as every axis keeps enough voxels; thick axes join once the others have caught up."""
+    sizes, lengths = list(shape), list(spacing_mm or [1.0] * len(shape))
+    strides: list[Axes] = []
+    while len(strides) < max_depth:
+        finest = min(lengths)
+        stride = tuple(2 if size >= 2 * MIN_BOTTLENECK and length < THICK * finest else 1 for size, length in zip(sizes, lengths, strict=True))
+        if all(step == 1 for step in stride):
+            break
+        strides.append(stride)
+        sizes = [ceil(size / step) for size, step in zip(sizes, stride, strict=True)]
+        lengths = [length * step for length, step in zip(lengths, stride, strict=True)]
+    if not strides:
+        return Choice(((2,) * len(shape),), f"images of {_by(shape)} are tiny: one down-sampling")
+    return Choice(tuple(strides), f"{len(strides)} down-samplings leave {_by(sizes)} voxels of a patch of {_by(shape)}")
+
+
+def choose_kernels(spacing_mm: Sequence[float] | None, strides: Sequence[Axes]) -> Choice[tuple[Axes, ...]]:
+    """3 along every axis, 1 across thick slices until the other axes are as coarse."""
+    lengths = list(spacing_mm or [1.0] * len(strides[0]))
+    kernels: list[Axes] = []
+    for stride in [*strides, (1,) * len(lengths)]:
+        finest = min(lengths)
+        kernels.append(tuple(3 if length < THICK * finest else 1 for length in lengths))
+        lengths = [length * step for length, step in zip(lengths, stride, strict=True)]
+    flat = any(1 in kernel for kernel in kernels)
+    return Choice(tuple(kernels), "thick slices are convolved across once the other axes are as coarse" if flat else "3 along every axis")
+
+
+def choose_patch(median_shape: Axes, largest: int, multiple: int) -> Choice[Axes]:
+    """The typical case, where it is no larger than `largest`, in steps of `multiple` voxels.
+
+    Args:
+        largest: along one axis.
+        multiple: product of the strides, so that no level is padded.
+    """
+    patch = tuple(min(ceil(size / multiple) * multiple, largest // multiple * multiple) for size in median_shape)
+    whole = all(size >= length for size, length in zip(patch, median_shape, strict=True))
+    return Choice(patch, f"the typical case of {_by(median_shape)} fits whole" if whole else f"the typical case is {_by(median_shape)}; patches keep a step short")
+
+
+def choose_precision(device: str, gains_from_bf16: bool) -> Choice[str]:
+    """bfloat16 where the hardware computes it faster; float16 on older GPUs."""
+    if gains_from_bf16:
+        return Choice("bf16", "this hardware computes bfloat16 faster than float32")
+    return Choice("fp16", "this GPU has no bfloat16") if device == "cuda" else Choice("fp32", "this processor does not gain from less")
+
+
+def choose_batch(patch_voxels: int, dims: int, device: str) -> Choice[int]:
+    """Patches of one step: enough for stable statistics, few enough for many steps."""
+    budget = (4 if device == "cpu" else 16) * LARGEST_PATCH[2] ** 2 if dims == 2 else (4 if device == "cpu" else 8) * 64**3
+    value = min(16, max(2, budget // patch_voxels))
+    return Choice(value, f"about {value * patch_voxels / 1e6:.1f} million voxels in each step")
+
+
+def choose_steps_per_epoch(cases: int, batch: int) -> Choice[int]:
+    """An epoch is one pass over the training cases, four fifths of all; at least 25 steps, so that epochs mean something."""
+    value = max(25, ceil(0.8 * cases / batch))
+    return Choice(value, "one pass over the training cases" if value > 25 else "25 steps, as one pass over the training cases is shorter")
+
+
+def choose_epochs(given: int | None) -> Choice[int]:
+    """The length of the schedule where no time is given."""
+    return Choice(given, "given") if given else Choice(DEFAULT_EPOCHS, "no --minutes and no --epochs were given; patience may end it earlier")
+
+
+def choose_width_by_memory(fitting: Sequence[int], device: str) -> Choice[int]:
+    """Without a time: the papers' width on a GPU, half of it on a CPU, or what fits the memory."""
+    wanted = 32 if device == "cuda" else 16
+    value = max((width for width in fitting if width <= wanted), default=fitting[-1])
+    return Choice(value, f"first width {value}: " + ("the papers' width" if value == 32 else "what this machine trains well"))
+
+
+def choose_width_by_time(step_seconds: Mapping[int, float], minutes: float) -> Choice[int]:
+    """The widest network that still makes enough steps in the time.
+
+    Args:
+        step_seconds: seconds of one step for each first width that fits the memory.
+    """
+    steps = {width: int(minutes * 60 / seconds) for width, seconds in step_seconds.items()}
+    value = max((width for width in steps if steps[width] >= WANTED_STEPS), default=min(steps))
+    return Choice(value, f"first width {value}: the widest that makes {WANTED_STEPS} steps in {minutes:g} minutes here ({steps[value]} of {step_seconds[value]:.2f} s)")
+
+
+def choose_head(depth: int) -> Choice[int]:
+    """The head that predicts unless another is named."""
+    return Choice(depth, "the deepest head; the depth table says what a shallower one costs")
+
+
+def _by(sizes: Sequence[Any]) -> str:
+    return " x ".join(str(size) for size in sizes)

@@ -1,0 +1,64 @@
+"""Batches keyed by step: batch k is the same whoever asks for it and whenever, so that resuming needs no loader state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from unetpp.data.augment import Augmentation
+from unetpp.data.patches import PatchSampler, draw_generator
+
+Batch = tuple[Tensor, Tensor]
+
+
+class BatchMaker:
+    """Cuts and varies the patches of one step.
+
+    Calling it with a step gives images (B, C, *patch) float32 and labels (B, 1, *patch) int64.
+    """
+
+    def __init__(self, sampler: PatchSampler, augmentation: Augmentation) -> None:
+        self.sampler = sampler
+        self.augmentation = augmentation
+
+    def __call__(self, step: int) -> Batch:
+        pairs = [self._one(step, index) for index in range(self.sampler.batch)]
+        return torch.stack([image for image, _ in pairs]), torch.stack([label for _, label in pairs])
+
+    def _one(self, step: int, index: int) -> tuple[Tensor, Tensor]:
+        image, label = self.sampler.read(self.sampler.draw(step, index))
+        seed = int(draw_generator(self.sampler.seed, step, index).integers(2**32))
+        return self.augmentation(image, label, seed)
+
+
+class Prefetcher:
+    """Makes the next batches in a thread while the network works on the current one.
+
+    A thread, not a process: an error in it surfaces here instead of as a silent death. `waited_s` sums the time in
+    which the consumer had to wait.
+    """
+
+    def __init__(self, make: Callable[[int], Batch], ahead: int = 3) -> None:
+        self._make = make
+        self._ahead = ahead
+        self.waited_s = 0.0
+
+    def from_step(self, step: int) -> Iterator[Batch]:
+        """Batches step, step + 1, ... without end; close the iterator to stop."""
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
+            waiting: list[Future[Batch]] = [pool.submit(self._make, step + k) for k in range(self._ahead)]
+            try:
+                while True:
+                    started = time.perf_counter()
+                    batch = waiting.pop(0).result()
+                    self.waited_s += time.perf_counter() - started
+                    waiting.append(pool.submit(self._make, step + self._ahead))
+                    step += 1
+                    yield batch
+            finally:
+                for future in waiting:
+                    future.cancel()

@@ -1,0 +1,74 @@
+"""`last.ckpt`: all that a run needs to go on as if it had never stopped, as tensors and JSON (a .safetensors; no pickle)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from unetpp.errors import ModelFileError
+from unetpp.files import written_aside
+from unetpp.model.header import read_safetensors_header
+
+CHECKPOINT_VERSION = "1"
+
+
+@dataclass
+class Progress:
+    """Where a training stands. Whatever else decides the next step is drawn anew from (seed, step)."""
+
+    step: int = 0
+    """Steps that are done."""
+    elapsed_s: float = 0.0
+    """Seconds of training, over all sessions."""
+    budget_s: float | None = None
+    """Length of the schedule in seconds, where a time was given."""
+    best_dice: float = -1.0
+    best_step: int = 0
+    validations: int = 0
+    without_gain: int = 0
+    """Validations since the best one."""
+    finished: str = ""
+    """Why training ended; empty while it has not."""
+
+
+def save_checkpoint(path: Path, progress: Progress, network: nn.Module, average: nn.Module, optimizer: Optimizer) -> None:
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+    metadata = {"unetpp_checkpoint": CHECKPOINT_VERSION, "progress": json.dumps(asdict(progress))}
+    with written_aside(path) as aside:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, aside, metadata=metadata)
+
+
+def load_checkpoint(path: Path, network: nn.Module, average: nn.Module, optimizer: Optimizer) -> Progress:
+    """Put everything back where it was and say where training stands.
+
+    Raises:
+        ModelFileError: truncated, of another version, or of another network than the plan's.
+    """
+    metadata, _ = read_safetensors_header(path)
+    if metadata.get("unetpp_checkpoint") != CHECKPOINT_VERSION:
+        raise ModelFileError(f"{path}: got no checkpoint of this version of unetpp; expected version {CHECKPOINT_VERSION}. Train into another --out.")
+    parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
+    for name, value in load_file(path).items():
+        part, rest = name.split(".", 1)
+        parts[part][rest] = value
+    try:
+        network.load_state_dict(parts["network"])
+        average.load_state_dict(parts["average"])
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ModelFileError(f"{path}: got weights of another network than the plan's ({reason}). Undo the change of plan.json, or train into another --out.") from None
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in parts["optimizer"].items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return Progress(**json.loads(metadata["progress"]))

@@ -1,0 +1,60 @@
+"""The training loop. It knows no model, no data set and no file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+Batch = tuple[Tensor, Tensor]
+
+
+def fit(
+    network: nn.Module,
+    batches: Iterator[Batch],
+    loss: Callable[[Any, Tensor], Tensor],
+    optimizer: Optimizer,
+    *,
+    step: int,
+    seed: int,
+    fraction: Callable[[int], float],
+    learning_rate: Callable[[float], float],
+    gradient_clip: float,
+    autocast: Callable[[], Any],
+    place: Callable[[Batch], Batch],
+    after_step: Callable[[int, float, float], str],
+    scaler: torch.amp.GradScaler | None = None,
+) -> str:
+    """Train until the schedule is over or `after_step` gives a reason to stop.
+
+    Args:
+        network: called as network(images, heads=True).
+        batches: those of step, step + 1, ...
+        fraction: the part of the schedule that is done before a step.
+        place: puts a batch where the network is.
+        after_step: called with (steps done, loss, learning rate); a text ends the training, and is returned.
+        scaler: for float16.
+    """
+    scaler = scaler or torch.amp.GradScaler(enabled=False)
+    network.train()
+    while (done := fraction(step)) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(done)
+        images, labels = place(next(batches))
+        torch.manual_seed(hash((seed, step)) % 2**63)  # dropout: a function of the step, as the data is
+        with autocast():
+            outputs = network(images, heads=True)
+        value = loss(outputs, labels)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(value).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(network.parameters(), gradient_clip)
+        scaler.step(optimizer)
+        scaler.update()
+        step += 1
+        if reason := after_step(step, value.item(), learning_rate(done)):
+            return reason
+    return "finished"

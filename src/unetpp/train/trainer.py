@@ -1,0 +1,239 @@
+"""One fold, from a plan to the best weights: puts the parts of a training together around `loop.fit`."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from unetpp.data.augment import Augmentation
+from unetpp.data.patches import PatchSampler
+from unetpp.data.store import StoredCase
+from unetpp.errors import Interrupted, UnetppError
+from unetpp.losses.supervision import DeepSupervisionLoss
+from unetpp.model.build import from_plan
+from unetpp.model.execution import autocast, memory_format
+from unetpp.model.file import save_model
+from unetpp.plan import Plan
+from unetpp.train.batches import Batch, BatchMaker, Prefetcher
+from unetpp.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from unetpp.train.interruption import Interruption
+from unetpp.train.log import Log
+from unetpp.train.loop import fit
+from unetpp.train.optimiser import learning_rate, make_optimizer, update_average
+
+MODEL, CHECKPOINT, LOG = "model.safetensors", "last.ckpt", "log.jsonl"
+LOG_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Score of the weights on validation cases."""
+
+    dice: float
+    """Mean over cases of the mean over foreground classes, at the deepest head."""
+    depths: dict[int, float]
+    """The same for each head."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a progress display shows."""
+
+    fraction: float
+    step: int
+    loss: float
+    best_dice: float | None
+    images_per_second: float
+    seconds_left: float | None
+    activity: str = "training"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training went."""
+
+    reason: str
+    """Why it ended: finished or patience."""
+    steps: int
+    best_dice: float
+    best_step: int
+    seconds: float
+    data_wait: float
+    """Share of the time in which the network waited for data."""
+
+
+class FoldTraining:
+    """State and files of one fold while it trains.
+
+    Args:
+        plan: what to train.
+        cases: the stored training cases.
+        folder: where model, checkpoint and log go.
+        device: where the network is.
+        validate: scores a network in evaluation mode.
+        budget_s: seconds for this training; None: the plan's epochs.
+        show: called now and then with a Status.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        cases: Sequence[StoredCase],
+        folder: Path,
+        *,
+        device: torch.device,
+        validate: Callable[[nn.Module], Validation],
+        budget_s: float | None = None,
+        show: Callable[[Status], None] = lambda status: None,
+    ) -> None:
+        train = plan.train
+        self.plan, self.folder, self.device, self._validate, self._show = plan, folder, device, validate, show
+        torch.manual_seed(train.seed)
+        self._format = memory_format(plan.model)
+        self.network = from_plan(plan.model).to(device, memory_format=self._format)
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.optimizer = make_optimizer(self.network, train)
+        self.progress = Progress(budget_s=budget_s)
+        sampler = PatchSampler(cases, train.patch, train.batch, train.foreground_fraction, train.seed)
+        self.prefetcher = Prefetcher(BatchMaker(sampler, Augmentation(train.augment, train.patch, plan.data.spacing_mm)))
+        self.loss = DeepSupervisionLoss(train.head_weights, train.cross_entropy_weight, train.dice_weight)
+        self._started = self._checkpointed = self._logged = time.perf_counter()
+        self._session_steps = 0
+        self._recent: list[float] = []
+
+    def run(self, resume: bool = False) -> TrainResult:
+        """Train to the end of the schedule, or until patience runs out.
+
+        Raises:
+            Interrupted: stopped by a signal; `last.ckpt` holds everything.
+            UnetppError: the loss is no longer a number.
+            WriteError: no space left; the last checkpoint and the best model are intact.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        checkpoint = self.folder / CHECKPOINT
+        resumed = resume and checkpoint.exists()
+        if resumed:
+            self.progress = load_checkpoint(checkpoint, self.network, self.average, self.optimizer)
+        self.log = Log(self.folder / LOG, self.progress.step if resumed else None)
+        if not self.progress.finished:
+            self.log.write("start", step=self.progress.step, seed=self.plan.train.seed, device=str(self.device), threads=torch.get_num_threads(), torch=torch.__version__)
+            self._train()
+        return self._result()
+
+    def _train(self) -> None:
+        train = self.plan.train
+        self._base_s, self._started = self.progress.elapsed_s, time.perf_counter()
+        batches = self.prefetcher.from_step(self.progress.step)
+        with Interruption() as self.interruption:
+            try:
+                reason = fit(
+                    self.network,
+                    batches,
+                    self.loss,
+                    self.optimizer,
+                    step=self.progress.step,
+                    seed=train.seed,
+                    fraction=self._fraction,
+                    learning_rate=lambda done: learning_rate(train, done),
+                    gradient_clip=train.gradient_clip,
+                    autocast=lambda: autocast(self.device, train.precision),
+                    place=self._place,
+                    after_step=self._after_step,
+                    scaler=torch.amp.GradScaler(self.device.type, enabled=train.precision == "fp16" and self.device.type == "cuda"),
+                )
+            finally:
+                batches.close()
+            if reason == "finished":
+                self._validation()
+        self.progress.finished = reason
+        self._save_checkpoint()
+        self.log.write("end", reason=reason, **asdict(self._result()))
+
+    def _fraction(self, step: int) -> float:
+        """The part of the schedule that is done: of the time where a time was given, else of the steps."""
+        if self.progress.budget_s is not None:
+            return self._elapsed_s() / self.progress.budget_s
+        return step / (self.plan.train.epochs * self.plan.train.steps_per_epoch)
+
+    def _elapsed_s(self) -> float:
+        return self._base_s + time.perf_counter() - self._started
+
+    def _place(self, batch: Batch) -> Batch:
+        images, labels = batch
+        return images.to(self.device, memory_format=self._format, non_blocking=True), labels.to(self.device, non_blocking=True)
+
+    def _after_step(self, step: int, loss: float, rate: float) -> str:
+        if not math.isfinite(loss):
+            raise UnetppError(f"step {step}: got a loss of {loss}; expected a number. Lower the rate with --set train.learning_rate={rate / 3:.1g}, or use --set train.precision=fp32.")
+        update_average(self.average, self.network, step, self.plan.train.ema_decay)
+        self.progress.step = step
+        self._session_steps += 1
+        self._recent.append(loss)
+        now = time.perf_counter()
+        if now - self._logged > LOG_EVERY_S or step == 1:
+            self._report(rate)
+            self._logged = now
+        if self.interruption.requested:
+            self._save_checkpoint()
+            self.log.write("end", step=step, reason="interrupted")
+            raise Interrupted(f"Stopped by {self.interruption.requested} after step {step}; everything is saved. Go on with the same command and --resume.")
+        if self._fraction(step) >= self._next_validation() and self._fraction(step) < 1:
+            self._validation()
+            if self.progress.without_gain >= self.plan.train.patience:
+                return "patience"
+        elif now - self._checkpointed > 60 * self.plan.train.checkpoint_minutes:
+            self._save_checkpoint()
+        return ""
+
+    def _next_validation(self) -> float:
+        return (self.progress.validations + 1) / self.plan.train.validations
+
+    def _validation(self) -> None:
+        """Score the running mean of the weights; keep it where it is the best so far."""
+        self._report(None, "validating")
+        validation = self._validate(self.average)
+        progress = self.progress
+        # a slow validation that passed several marks counts for all of them
+        progress.validations = max(progress.validations + 1, int(self._fraction(progress.step) * self.plan.train.validations))
+        if validation.dice > progress.best_dice:
+            progress.best_dice, progress.best_step, progress.without_gain = validation.dice, progress.step, 0
+            notes = {"dice": validation.dice, "step": progress.step, "depths": {str(depth): {"dice": dice} for depth, dice in validation.depths.items()}}
+            save_model(self.folder / MODEL, self.average.state_dict(), self.plan, notes)
+        else:
+            progress.without_gain += 1
+        depths = {str(depth): dice for depth, dice in validation.depths.items()}
+        self.log.write("validation", step=progress.step, dice=validation.dice, depths=depths, elapsed_s=self._elapsed_s())
+        self._save_checkpoint()
+
+    def _save_checkpoint(self) -> None:
+        self.progress.elapsed_s = self._elapsed_s()
+        save_checkpoint(self.folder / CHECKPOINT, self.progress, self.network, self.average, self.optimizer)
+        self._checkpointed = time.perf_counter()
+
+    def _report(self, rate: float | None, activity: str = "training") -> None:
+        step, elapsed = self.progress.step, self._elapsed_s()
+        seconds = time.perf_counter() - self._started
+        speed = self._session_steps * self.plan.train.batch / seconds if seconds else 0.0
+        loss = sum(self._recent) / len(self._recent) if self._recent else math.nan
+        fraction = self._fraction(step)
+        left = elapsed * (1 / fraction - 1) if fraction > 0 else None
+        best = self.progress.best_dice if self.progress.best_step else None
+        self._show(Status(min(1.0, fraction), step, loss, best, speed, left, activity))
+        if rate is not None:
+            epoch = (step - 1) // self.plan.train.steps_per_epoch + 1
+            wait = self.prefetcher.waited_s / seconds if seconds else 0.0
+            self.log.write("train", step=step, epoch=epoch, loss=loss, learning_rate=rate, images_per_second=speed, data_wait=wait, elapsed_s=elapsed)
+            self._recent.clear()
+
+    def _result(self) -> TrainResult:
+        progress = self.progress
+        seconds = time.perf_counter() - self._started
+        wait = self.prefetcher.waited_s / seconds if seconds else 0.0
+        return TrainResult(progress.finished, progress.step, progress.best_dice, progress.best_step, progress.elapsed_s, wait)
