@@ -1,0 +1,238 @@
+"""Reading every file of a data set once: what is in it, and everything that is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from unetpp.data.dataset import Case, Dataset
+from unetpp.data.formats import RASTER_SUFFIXES, TIFF_SUFFIXES, suffix_of
+from unetpp.data.readers import describe_shape, read_images, read_labels
+from unetpp.data.values import choose_classes, count_values
+from unetpp.data.volume import Volume
+from unetpp.errors import DataError, Problem
+
+Progress = Callable[[int, int], object]
+"""Called with (files done, files in all)."""
+
+_SAMPLE = 1000
+"""Foreground voxels of a case whose intensities are kept."""
+_COLOURS = ("red", "green", "blue")
+
+
+@dataclass(frozen=True, eq=False)
+class CaseFacts:
+    """One case in numbers. Tuples and the rows of the sample have one entry for each channel."""
+
+    id: str
+    shape: tuple[int, ...]
+    channels: int
+    dtype: str
+    spacing_mm: tuple[float, ...] | None
+    minimum: tuple[float, ...]
+    maximum: tuple[float, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    foreground_sample: np.ndarray
+    """Intensities (channels, at most 1000) of voxels above 0 in the label, evenly spread."""
+    label_counts: dict[int, int]
+    """Voxels of each label value; empty without a label."""
+    is_grey: bool
+    """Three channels that are equal everywhere."""
+    is_colour_format: bool
+    """One file of a format in which three channels are colours."""
+    digest: str
+    """The same for images that are the same."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All that is known about a data set before training."""
+
+    facts: list[CaseFacts]
+    """Of the cases without problems, in the order of the data set."""
+    problems: list[Problem]
+    """What has to be mended before training."""
+    notes: list[str]
+    """What is worth knowing."""
+    classes: tuple[str, ...]
+    label_values: tuple[int, ...]
+    instances: bool
+    channels: tuple[str, ...]
+
+
+def inspect_dataset(dataset: Dataset, progress: Progress | None = None) -> Inspection:
+    """Read every file and report every problem, those of `dataset.problems` first.
+
+    Raises:
+        MissingExtraError: a format that needs the extra `medical`.
+    """
+    results = list(_inspected(dataset.cases, progress))
+    facts = [facts for facts, _ in results if facts is not None]
+    cases = {case.id: case for case in dataset.cases}
+    classes = choose_classes(dataset, {str(cases[fact.id].labels[0]): fact.label_counts for fact in facts if fact.label_counts})
+    channels, channel_problems = _choose_channels(dataset, facts)
+    problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
+    problems += [*classes.problems, *_mixed_dims(facts), *_too_few(dataset)]
+    notes = [*dataset.notes, *classes.notes, *_repeated_images(facts)]
+    return Inspection(facts, problems, notes, classes.names, classes.values, dataset.instances, channels)
+
+
+def _inspected(cases: Sequence[Case], progress: Progress | None) -> Iterable[tuple[CaseFacts | None, list[Problem]]]:
+    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+    try:
+        for done, result in enumerate(pool.map(_inspect_case, cases), start=1):
+            if progress is not None:
+                progress(done, len(cases))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C, too
+
+
+def _inspect_case(case: Case) -> tuple[CaseFacts | None, list[Problem]]:
+    """Facts where nothing is wrong, else the problems of the image, of the label and between them."""
+    image, problems = _attempt(read_images, case.images)
+    label, label_problems = _attempt(read_labels, case.labels) if case.labels else (None, [])
+    problems += label_problems
+    if image is not None:
+        problems += _not_finite(case, image)
+        if label is not None:
+            problems += _disagreements(case, image, label)
+    return (None if problems or image is None else _measure(case, image, label)), problems
+
+
+def _attempt(read: Callable[[Sequence[Path]], Volume], paths: Sequence[Path]) -> tuple[Volume | None, list[Problem]]:
+    try:
+        return read(paths), []
+    except DataError as error:
+        return None, error.problems
+
+
+def _not_finite(case: Case, image: Volume) -> list[Problem]:
+    if image.array.dtype.kind != "f":
+        return []
+    wrong = image.array.size - int(np.count_nonzero(np.isfinite(image.array)))
+    if not wrong:
+        return []
+    return [Problem(_names(case.images), f"{wrong} voxels that are NaN or infinite", "finite numbers", "Replace them, for example with the smallest value, or remove the case.")]
+
+
+def _disagreements(case: Case, image: Volume, label: Volume) -> list[Problem]:
+    where = _names(case.labels)
+    if image.shape != label.shape:
+        got = f"a {label.dims}D label of {describe_shape(label.shape)}"
+        expected = f"{image.dims}D, {describe_shape(image.shape)}, as {case.images[0].name}"
+        return [Problem(where, got, expected, "Give the label that belongs to the image; do not resize it with interpolation.")]
+    if not label.geometry.matches(image.geometry):
+        got = f"another place in space than {case.images[0].name} ({_grid_difference(image, label)})"
+        return [Problem(where, got, "the same spacing, origin and direction", "Resample the label onto the image, or correct its header.")]
+    return []
+
+
+def _grid_difference(image: Volume, label: Volume) -> str:
+    first, second = image.geometry, label.geometry
+    if first.spacing_mm is not None and second.spacing_mm is not None and not np.allclose(first.spacing_mm, second.spacing_mm, rtol=0.01):
+        return f"spacing {_millimetres(second.spacing_mm)} against {_millimetres(first.spacing_mm)} mm"
+    if first.affine is not None and second.affine is not None and np.allclose(first.affine[:3, :3], second.affine[:3, :3], atol=1e-3):
+        return f"origin {_millimetres(second.affine[:3, 3])} against {_millimetres(first.affine[:3, 3])} mm"
+    return "direction of the axes"
+
+
+def _millimetres(values: Iterable[float]) -> str:
+    return " x ".join(f"{value:.4g}" for value in values)
+
+
+def _measure(case: Case, image: Volume, label: Volume | None) -> CaseFacts:
+    pixels = image.array.reshape(image.channels, -1)
+    return CaseFacts(
+        id=case.id,
+        shape=image.shape,
+        channels=image.channels,
+        dtype=str(pixels.dtype),
+        spacing_mm=image.geometry.spacing_mm,
+        minimum=tuple(float(channel.min()) for channel in pixels),
+        maximum=tuple(float(channel.max()) for channel in pixels),
+        mean=tuple(float(channel.mean(dtype=np.float64)) for channel in pixels),
+        std=tuple(float(channel.std(dtype=np.float64)) for channel in pixels),
+        foreground_sample=_foreground_sample(pixels, label),
+        label_counts=count_values(label.array) if label is not None else {},
+        is_grey=image.channels == 3 and all(np.array_equal(channel, pixels[0]) for channel in pixels[1:]),
+        is_colour_format=len(case.images) == 1 and suffix_of(case.images[0]) in RASTER_SUFFIXES + TIFF_SUFFIXES,
+        digest=_digest(image),
+    )
+
+
+def _digest(image: Volume) -> str:
+    voxels = np.ascontiguousarray(image.array).reshape(-1).view(np.uint8)
+    return hashlib.blake2b(voxels.data, digest_size=16).hexdigest() + str(image.array.shape)
+
+
+def _foreground_sample(pixels: np.ndarray, label: Volume | None) -> np.ndarray:
+    foreground = np.flatnonzero(label.array.reshape(-1) > 0) if label is not None else np.zeros(0, dtype=np.int64)
+    chosen = foreground[np.linspace(0, len(foreground) - 1, min(len(foreground), _SAMPLE)).astype(np.int64)]
+    return pixels[:, chosen].astype(np.float32)
+
+
+def _choose_channels(dataset: Dataset, facts: Sequence[CaseFacts]) -> tuple[tuple[str, ...], list[Problem]]:
+    """Names of the channels, and a problem for each case whose number of channels cannot be brought to that."""
+    if not facts:
+        return dataset.channels or ("image",), []
+    colour = any(_is_colour(fact) for fact in facts)
+    counts = Counter(1 if fact.is_grey and fact.is_colour_format and not colour else fact.channels for fact in facts)
+    usual = 3 if colour and set(counts) <= {1, 3} else counts.most_common(1)[0][0]
+    usual = len(dataset.channels) if dataset.channels else usual
+    wrong = [fact for fact in facts if not _fits(fact, usual)]
+    names = {1: ("image",), 3: _COLOURS if colour else ("channel_1", "channel_2", "channel_3")}
+    default = names.get(usual, tuple(f"channel_{number}" for number in range(1, usual + 1)))
+    return dataset.channels or default, [_wrong_channels(dataset, fact, usual) for fact in wrong]
+
+
+def _is_colour(fact: CaseFacts) -> bool:
+    return fact.channels == 3 and fact.is_colour_format and not fact.is_grey
+
+
+def _fits(fact: CaseFacts, channels: int) -> bool:
+    """Grey is repeated for a network of colours, and colour becomes grey for a network of one channel."""
+    return fact.channels == channels or (fact.is_colour_format and {fact.channels, channels} == {1, 3})
+
+
+def _wrong_channels(dataset: Dataset, fact: CaseFacts, channels: int) -> Problem:
+    images = next(case.images for case in dataset.cases if case.id == fact.id)
+    why = "as dataset.json declares" if dataset.channels else "as most images have"
+    plural = "s" * (fact.channels != 1)
+    return Problem(_names(images), f"{fact.channels} channel{plural}", f"{channels}, {why}", "Give every case the same channels, or remove the case.")
+
+
+def _mixed_dims(facts: Sequence[CaseFacts]) -> list[Problem]:
+    by_dims = {dims: [fact.id for fact in facts if len(fact.shape) == dims] for dims in (2, 3)}
+    if not all(by_dims.values()):
+        return []
+    rare, usual = sorted(by_dims, key=lambda dims: len(by_dims[dims]))
+    some = ", ".join(by_dims[rare][:3]) + (", ..." if len(by_dims[rare]) > 3 else "")
+    return [Problem(some, f"{len(by_dims[rare])} {rare}D cases", f"{usual}D, as the other {len(by_dims[usual])}", "Make one data set of images and one of volumes.")]
+
+
+def _too_few(dataset: Dataset) -> list[Problem]:
+    usable = sum(case.split != "test" for case in dataset.cases)
+    if usable >= 2:
+        return []
+    plural = "" if usable == 1 else "s"
+    return [Problem(str(dataset.root), f"{usable} case{plural} to train with", "at least 2, one to train and one to validate", "Add cases.")]
+
+
+def _repeated_images(facts: Sequence[CaseFacts]) -> list[str]:
+    by_digest: dict[str, list[str]] = {}
+    for fact in facts:
+        by_digest.setdefault(fact.digest, []).append(fact.id)
+    return [f"{', '.join(ids)}: the same image several times; scores are too good if one of them trains and another validates" for ids in by_digest.values() if len(ids) > 1]
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"

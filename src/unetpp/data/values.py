@@ -1,0 +1,143 @@
+"""What the numbers in label files stand for: declared classes, 0 and 255, 0 and 1, class indices, or objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from unetpp.data.dataset import Dataset
+from unetpp.data.formats import is_medical
+from unetpp.errors import Problem
+
+MAX_CLASSES = 64
+"""More undeclared values than this are taken for objects or for an interpolated label."""
+
+ValueCounts = Mapping[str, Mapping[int, int]]
+"""Voxels of each label value, by label file."""
+
+
+@dataclass
+class Classes:
+    """Names and label values of the classes, background first, and what is odd about them."""
+
+    names: tuple[str, ...]
+    values: tuple[int, ...]
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def count_values(label: np.ndarray) -> dict[int, int]:
+    """Voxels of each value of an integer array."""
+    if label.dtype in (np.uint8, np.uint16):
+        counts = np.bincount(label.reshape(-1))
+        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    values, counts = np.unique(label, return_counts=True)
+    return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
+
+
+def choose_classes(dataset: Dataset, counts: ValueCounts) -> Classes:
+    """Find out what the classes are; `counts` has the labels that could be read."""
+    chosen = _of_objects(dataset, counts) if dataset.instances else _declared(dataset.classes, counts) if dataset.classes else _found(dataset.root, counts)
+    empty = [label for label, found in counts.items() if set(found) == {chosen.values[0]}]
+    if counts and len(empty) == len(counts):
+        expected = "voxels of at least one other class"
+        chosen.problems.append(Problem(str(dataset.root), f"labels that are all background (value {chosen.values[0]})", expected, "Give labels in which something is marked."))
+    elif empty:
+        chosen.notes.append(f"{_some(empty)}: nothing but background in the label")
+    return chosen
+
+
+def _of_objects(dataset: Dataset, counts: ValueCounts) -> Classes:
+    medical = any(is_medical(path) for case in dataset.cases[:1] for path in case.images)
+    return Classes(("background", "foreground"), (0, 1 if medical else 255), _negative(counts))
+
+
+def _declared(declared: dict[int, str], counts: ValueCounts) -> Classes:
+    values = tuple(sorted(declared))
+    problems = []
+    for label, found in counts.items():
+        foreign = sorted(set(found) - set(values))
+        if foreign:
+            got = f"{_numbers('the value', foreign)} in {sum(found[value] for value in foreign)} voxels"
+            problems.append(Problem(label, got, f"the declared classes {_listed(values)}", "Correct the label, or declare the class in dataset.json."))
+    absent = [declared[value] for value in values if not any(value in found for found in counts.values())]
+    notes = [f"declared classes that no label has: {', '.join(absent)}"] if absent and counts and not problems else []
+    return Classes(tuple(declared[value] for value in values), values, problems, notes)
+
+
+def _found(root: Path, counts: ValueCounts) -> Classes:
+    """Classes from the values themselves. 0 is the background, whether a label has it or not."""
+    problems = [*_negative(counts), *_interpolated(counts)]
+    odd = {problem.where for problem in problems}
+    sound = {label: found for label, found in counts.items() if label not in odd}
+    values = sorted({0, *(value for found in sound.values() for value in found)})
+    if len(values) > MAX_CLASSES:
+        got = f"{len(values)} different label values, {values[0]} to {values[-1]}"
+        action = "If each value is one object, name the folder of the labels instances; if there are so many classes, declare them in a dataset.json."
+        problems.append(Problem(str(root), got, f"at most {MAX_CLASSES} classes", action))
+        values = values[:MAX_CLASSES]
+    problems += _mixed_scales(root, sound, values)
+    if len(values) == 1:
+        return Classes(("background", "foreground"), (0, 255), problems)
+    names = ("background", "foreground") if values in ([0, 1], [0, 255]) else ("background", *(f"class_{value}" for value in values[1:]))
+    return Classes(names, tuple(values), problems)
+
+
+def _negative(counts: ValueCounts) -> list[Problem]:
+    return [
+        Problem(label, _numbers("the label value", [value for value in found if value < 0]), "values from 0", "Give these voxels the number of a class.")
+        for label, found in counts.items()
+        if min(found) < 0
+    ]
+
+
+def _interpolated(counts: ValueCounts) -> list[Problem]:
+    action = "Make the label anew with nearest-neighbour resizing, and save it as PNG, not JPEG; if each value is one object, name the folder instances."
+    return [
+        Problem(label, f"{len(found)} different label values from {min(found)} to {max(found)}, most of them rare", "0 and 255, 0 and 1, or a class index each", action)
+        for label, found in counts.items()
+        if _looks_interpolated(found)
+    ]
+
+
+def _looks_interpolated(found: Mapping[int, int]) -> bool:
+    """Dark and bright voxels with a few of many values between: the edges of a mask that was resized or saved as JPEG.
+
+    Where the values are classes or objects, those in the middle have more voxels together than the highest few.
+    """
+    highest = max(found)
+    if len(found) < 6 or highest < 128:
+        return False
+    dark = sum(voxels for value, voxels in found.items() if value <= 16)
+    bright = sum(voxels for value, voxels in found.items() if value >= highest - 16)
+    between = sum(found.values()) - dark - bright
+    return between < bright and between < 0.2 * (dark + bright)
+
+
+def _mixed_scales(root: Path, counts: ValueCounts, values: list[int]) -> list[Problem]:
+    """0/1 in some files and 0/255 in others: foreground would become two classes."""
+    if values != [0, 1, 255]:
+        return []
+    ones = [label for label, found in counts.items() if 1 in found]
+    full = [label for label, found in counts.items() if 255 in found]
+    if set(ones) & set(full):
+        return []
+    rare, usual, value = (ones, full, 1) if len(ones) < len(full) else (full, ones, 255)
+    got, expected = f"foreground as {value} in {len(rare)} labels ({_some(rare)})", f"{256 - value}, as in the other {len(usual)}"
+    return [Problem(str(root), got, expected, "Save all labels with the same two values.")]
+
+
+def _numbers(noun: str, values: list[int]) -> str:
+    return f"{noun}{'s' * (len(values) > 1)} {_listed(values)}"
+
+
+def _listed(values: tuple[int, ...] | list[int]) -> str:
+    return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
+
+
+def _some(labels: list[str]) -> str:
+    names = [Path(label).name for label in labels[:3]]
+    return ", ".join(names) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
