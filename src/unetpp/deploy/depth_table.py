@@ -1,0 +1,235 @@
+"""The depth table: what every depth of one trained network costs, measured, beside how good it is.
+
+Latency is the median of forward passes of one tile on this machine, the depths taking turns, so that a busy moment hits
+all of them alike. Memory is the peak of a fresh process that loads the model and predicts one tile, above what it held
+before. Nothing is estimated; what could not be measured is None.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unetpp.model.execution import autocast, memory_format
+from unetpp.model.file import load_model
+from unetpp.model.grid import needed_nodes
+from unetpp.model.header import ModelHeader
+from unetpp.model.network import UNetPlusPlus
+
+ROUNDS = 5
+"""Timed passes of each depth, at least."""
+SECONDS_PER_DEPTH = 1.0
+"""More passes are timed while they take less than this: short passes need more of them."""
+MAX_ROUNDS = 50
+PROBES_AT_ONCE = 2
+PROBE_TIMEOUT_S = 300
+
+
+@dataclass(frozen=True)
+class DepthCost:
+    """What one depth costs."""
+
+    depth: int
+    parameters: int
+    """Of the network pruned to this depth."""
+    nodes: int
+    """Blocks X[i, j] that are computed."""
+    gmacs: float
+    """10^9 multiplications of one tile."""
+    latency_ms: float
+    """Of one batch of tiles."""
+    megapixels_per_s: float
+    """10^6 voxels of the tile, for each second."""
+    peak_memory_mb: float | None
+    """Above the loaded model."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class DepthTable:
+    """Costs of all depths, and what they were measured on."""
+
+    rows: tuple[DepthCost, ...]
+    """Shallowest first."""
+    tile: tuple[int, ...]
+    batch: int
+    device: str
+    threads: int
+    precision: str
+
+    @property
+    def conditions(self) -> str:
+        """One line for people."""
+        tile = " x ".join(map(str, self.tile))
+        where = f"{self.device}, {self.threads} thread{'s' * (self.threads != 1)}" if self.device == "cpu" else self.device
+        return f"measured on {where}, {self.precision}, {self.batch} tile{'s' * (self.batch != 1)} of {tile}"
+
+
+def measure_depths(
+    model: Path,
+    *,
+    tile: Sequence[int] | None = None,
+    batch: int | None = None,
+    device: str = "cpu",
+    memory: bool = True,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> DepthTable:
+    """Measure every depth of a model file.
+
+    Args:
+        model: a .safetensors of this package.
+        tile: size of the input; None: the plan's tile.
+        batch: tiles at once; None: the plan's.
+        device: cpu, cuda or cuda:K.
+        memory: False leaves out the memory, which takes a process (some seconds) for each depth on the CPU.
+        progress: called with (steps done, steps in all).
+
+    Raises:
+        ModelFileError: the file cannot be used.
+    """
+    network, header = load_model(model)
+    place = torch.device(device)
+    tile = tuple(tile or header.plan.predict.tile)
+    batch = batch or header.plan.predict.batch
+    network.to(place).to(memory_format=memory_format(header.plan.model))
+    tiles = _tiles(header, tile, batch, place)
+    seconds = _time_depths(network, tiles, header.plan.predict.precision, progress)
+    peaks = _peak_memory(model, network, tiles, header, memory)
+    rows = []
+    for depth in network.head_depths:
+        size = network.prune(depth)
+        rows.append(
+            DepthCost(
+                depth=depth,
+                parameters=sum(weight.numel() for weight in size.parameters()),
+                nodes=len(needed_nodes(network.topology, network.depth, (depth,))),
+                gmacs=_gmacs(network, tiles, depth),
+                latency_ms=1e3 * seconds[depth],
+                megapixels_per_s=tiles[:, 0].numel() / seconds[depth] / 1e6,
+                peak_memory_mb=peaks.get(depth),
+            )
+        )
+    return DepthTable(tuple(rows), tile, batch, str(place), torch.get_num_threads(), header.plan.predict.precision)
+
+
+def with_quality(quality: Mapping[int, Mapping[str, Any]], costs: DepthTable | None) -> dict[str, dict[str, Any]]:
+    """The `depths` of metrics.json: scores of each depth (as `evaluate_cases` gives them) and its costs.
+
+    Args:
+        quality: depth -> metrics, of which the `mean` is taken.
+        costs: measured costs; None leaves them out.
+    """
+    rows = {row.depth: row.to_dict() for row in costs.rows} if costs else {}
+    joined = {}
+    for depth in sorted({*quality, *rows}):
+        scores = quality[depth]["mean"] if depth in quality else {}
+        joined[str(depth)] = {**scores, **{key: value for key, value in rows.get(depth, {}).items() if key != "depth"}}
+    return joined
+
+
+def to_markdown(depths: Mapping[str, Mapping[str, Any]]) -> str:
+    """The `depths` of metrics.json as a Markdown table; columns without any number are left out."""
+    columns = [column for column in _COLUMNS if any(row.get(column[0]) is not None for row in depths.values())]
+    lines = ["| depth | " + " | ".join(title for _, title, _ in columns) + " |", "|---:|" + "---:|" * len(columns)]
+    for depth, row in depths.items():
+        cells = [text(row[key]) if row.get(key) is not None else "-" for key, _, text in columns]
+        lines.append(f"| {depth} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _thousands(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("dice", "Dice", "{:.4f}".format),
+    ("iou", "IoU", "{:.4f}".format),
+    ("hd95_mm", "HD95", "{:.2f}".format),
+    ("nsd", "surface Dice", "{:.4f}".format),
+    ("latency_ms", "ms for a tile", "{:.1f}".format),
+    ("megapixels_per_s", "megapixels/s", "{:.2f}".format),
+    ("peak_memory_mb", "peak memory MB", _thousands),
+    ("parameters", "parameters", _thousands),
+    ("gmacs", "GMACs", "{:.2f}".format),
+    ("nodes", "nodes", _thousands),
+)
+
+
+def _tiles(header: ModelHeader, tile: tuple[int, ...], batch: int, device: torch.device) -> Tensor:
+    shape = (batch, header.plan.model.in_channels, *tile)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return noise.to(device).to(memory_format=memory_format(header.plan.model))
+
+
+def _forward(network: UNetPlusPlus, tiles: Tensor, depth: int, precision: str) -> None:
+    with torch.inference_mode(), autocast(tiles.device, precision):
+        network(tiles, depth=depth)
+    if tiles.device.type == "cuda":
+        torch.cuda.synchronize(tiles.device)
+
+
+def _time_depths(network: UNetPlusPlus, tiles: Tensor, precision: str, progress: Callable[[int, int], None]) -> dict[int, float]:
+    """Median seconds of each depth."""
+    depths = network.head_depths
+    for depth in depths:
+        _forward(network, tiles, depth, precision)
+    spent: dict[int, list[float]] = {depth: [] for depth in depths}
+    while any(_unsure(times) for times in spent.values()):
+        for depth in depths:
+            started = time.perf_counter()
+            _forward(network, tiles, depth, precision)
+            spent[depth].append(time.perf_counter() - started)
+        progress(min(len(spent[depths[0]]), ROUNDS), ROUNDS)
+    return {depth: statistics.median(times) for depth, times in spent.items()}
+
+
+def _unsure(times: Sequence[float]) -> bool:
+    return len(times) < ROUNDS or (sum(times) < SECONDS_PER_DEPTH and len(times) < MAX_ROUNDS)
+
+
+def _gmacs(network: UNetPlusPlus, tiles: Tensor, depth: int) -> float:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(tiles[:1], depth=depth)
+    return counter.get_total_flops() / 2e9
+
+
+def _peak_memory(model: Path, network: UNetPlusPlus, tiles: Tensor, header: ModelHeader, wanted: bool) -> dict[int, float | None]:
+    if not wanted:
+        return {}
+    if tiles.device.type == "cuda":
+        return {depth: _cuda_peak(network, tiles, depth, header.plan.predict.precision) for depth in network.head_depths}
+    shape = [tiles.shape[0], *tiles.shape[2:]]
+    with ThreadPoolExecutor(max_workers=PROBES_AT_ONCE) as pool:
+        return dict(zip(network.head_depths, pool.map(lambda depth: _probe(model, depth, shape), network.head_depths), strict=True))
+
+
+def _cuda_peak(network: UNetPlusPlus, tiles: Tensor, depth: int, precision: str) -> float:
+    torch.cuda.synchronize(tiles.device)
+    torch.cuda.reset_peak_memory_stats(tiles.device)
+    before = torch.cuda.memory_allocated(tiles.device)
+    _forward(network, tiles, depth, precision)
+    return (torch.cuda.max_memory_allocated(tiles.device) - before) / 1e6
+
+
+def _probe(model: Path, depth: int, shape: Sequence[int]) -> float | None:
+    """Peak memory of a fresh process; None where it could not be measured."""
+    command = [sys.executable, "-m", "unetpp.deploy.memory_probe", str(model), str(depth), str(torch.get_num_threads()), *map(str, shape)]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=True)
+        return float(result.stdout.split()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None

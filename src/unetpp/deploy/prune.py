@@ -1,0 +1,135 @@
+"""Pruning: a smaller, independent model file that predicts what the full one predicts at a depth (Zhou et al. 2018, section 3.3)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unetpp.errors import ModelFileError, UsageError
+from unetpp.files import written_aside
+from unetpp.model.build import pruned_plan
+from unetpp.model.file import load_model, save_model
+from unetpp.model.network import UNetPlusPlus
+from unetpp.plan import Plan
+
+TOLERANCE = 1e-5
+"""Largest relative difference between the outputs of the pruned and the full network that rounding explains."""
+
+
+@dataclass(frozen=True)
+class PrunedModel:
+    """What was written, and why this depth."""
+
+    out: Path
+    depth: int
+    parameters: int
+    parameters_before: int
+    reason: str
+    difference: float
+    """Largest difference between the logits of the written file and of the full network at this depth, on random input."""
+
+
+def prune_file(model: Path, out: Path, depth: int | None = None, max_drop: float | None = None) -> PrunedModel:
+    """Write the part of a model that one depth needs; what was written is loaded and compared with the full network before this returns.
+
+    Args:
+        model: a .safetensors of this package.
+        out: where the smaller one goes.
+        depth: the depth to keep.
+        max_drop: or, instead, the smallest depth whose validation Dice is within this many points (hundredths) of the deepest's.
+
+    Raises:
+        UsageError: not exactly one of `depth` and `max_drop`, no such depth, or no scores to choose a depth by.
+        ModelFileError: the file cannot be used, or what was written does not agree with it.
+        WriteError: it could not be written; what was at `out` is intact.
+    """
+    network, header = load_model(model)
+    depth, reason = _wanted_depth(model, network, header.notes, depth, max_drop)
+    smaller = network.prune(depth)
+    with written_aside(out) as aside:
+        save_model(aside, smaller.state_dict(), plan_at_depth(header.plan, depth), _notes_at_depth(header.notes, network.depth, depth))
+        difference = _compare(network, aside, depth, header.plan)
+    return PrunedModel(out, depth, _count(smaller), _count(network), reason, difference)
+
+
+def plan_at_depth(plan: Plan, depth: int) -> Plan:
+    """The plan of the pruned network."""
+    weights = plan.train.head_weights
+    values = plan.model_dump()
+    values["model"] = pruned_plan(plan.model, depth).model_dump()
+    values["predict"]["depth"] = depth
+    values["train"]["head_weights"] = weights if weights == "equal" else weights[:depth]
+    values["reasons"]["model.depth"] = f"pruned from depth {plan.model.depth}"
+    return Plan.from_dict(values)
+
+
+def choose_depth(scores: Mapping[int, float], max_drop: float) -> tuple[int, str]:
+    """The smallest depth whose Dice is at most `max_drop` points (hundredths) below that of the deepest, and why.
+
+    Args:
+        scores: depth -> validation Dice, 0 to 1.
+        max_drop: in points: 0.5 allows 0.905 where the deepest has 0.910.
+    """
+    deepest = max(scores)
+    allowed = scores[deepest] - max_drop / 100
+    depth = min(depth for depth, dice in scores.items() if dice >= allowed - 1e-9)
+    drop = 100 * (scores[deepest] - scores[depth])
+    return depth, f"validation Dice {scores[depth]:.4f}, {abs(drop):.2f} points {'below' if drop >= 0 else 'above'} depth {deepest}; {max_drop:g} were allowed"
+
+
+def _wanted_depth(model: Path, network: UNetPlusPlus, notes: Mapping[str, Any], depth: int | None, max_drop: float | None) -> tuple[int, str]:
+    if (depth is None) == (max_drop is None):
+        raise UsageError("--depth, --max-drop: got both or neither; expected one of them. Name the depth to keep, or how many points of Dice may be lost.")
+    if max_drop is not None:
+        if max_drop < 0:
+            raise UsageError(f"--max-drop: got {max_drop:g}; expected 0 or more points of Dice.")
+        return choose_depth(_validation_dice(model, network, notes), max_drop)
+    if depth not in network.head_depths:
+        raise UsageError(f"--depth: got {depth}; expected one of {list(network.head_depths)}, the depths at which {model} has a head.")
+    return int(depth or 0), "as asked for"
+
+
+def _validation_dice(model: Path, network: UNetPlusPlus, notes: Mapping[str, Any]) -> dict[int, float]:
+    """Dice of each depth on the validation cases: of metrics.json beside the model, else of the model's own notes."""
+    beside = model.parent / "metrics.json"
+    for depths in (_read_depths(beside), notes.get("depths")):
+        found = {int(depth): row["dice"] for depth, row in (depths or {}).items() if isinstance(row.get("dice"), float)}
+        if set(network.head_depths) <= set(found):
+            return {depth: found[depth] for depth in network.head_depths}
+    raise UsageError(f"--max-drop: got {model}, which has no validation scores of every depth, and no {beside.name} beside it; expected either. Choose with --depth.")
+
+
+def _read_depths(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("depths")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _notes_at_depth(notes: Mapping[str, Any], depth_before: int, depth: int) -> dict[str, Any]:
+    row = (notes.get("depths") or {}).get(str(depth))
+    kept = {**notes, "pruned_from_depth": depth_before, "depths": {str(depth): row} if row else {}}
+    if row and "dice" in kept:
+        kept["dice"] = row.get("dice")
+    return kept
+
+
+def _compare(network: UNetPlusPlus, written: Path, depth: int, plan: Plan) -> float:
+    smaller, _ = load_model(written)
+    sizes = [min(size, 64) - 1 for size in plan.predict.tile]  # odd sizes: they also try the padding and cropping
+    image = torch.randn(1, plan.model.in_channels, *sizes, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected, got = network(image, depth=depth), smaller(image)
+    difference = float((expected - got).abs().max())
+    if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
+        raise ModelFileError(f"{written}: got a pruned network whose output differs by {difference:g} from depth {depth} of the full one; expected the same. Please report this.")
+    return difference
+
+
+def _count(network: UNetPlusPlus) -> int:
+    return sum(weight.numel() for weight in network.parameters())

@@ -1,0 +1,73 @@
+"""Measured costs of every depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unetpp.deploy import depth_table
+from unetpp.deploy.depth_table import DepthCost, DepthTable, measure_depths, to_markdown, with_quality
+from unetpp.deploy.memory_probe import PeakMemory
+from unetpp.model.file import load_model
+from unetpp.plan import Plan
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(depth_table, "SECONDS_PER_DEPTH", 0.0)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_every_depth_is_measured_and_deeper_ones_cost_more(dims: int, make_model: Callable[..., Path], small_plan: Callable[..., Plan]) -> None:
+    model = make_model(small_plan(dims, depth=3))
+    steps: list[tuple[int, int]] = []
+    table = measure_depths(model, tile=[32] * dims, batch=2, memory=False, progress=lambda done, total: steps.append((done, total)))
+    network = load_model(model)[0]
+    assert [row.depth for row in table.rows] == [1, 2, 3]
+    assert [row.nodes for row in table.rows] == [3, 6, 10]
+    for row, next_row in zip(table.rows[:-1], table.rows[1:], strict=True):
+        assert row.parameters < next_row.parameters
+        assert row.gmacs < next_row.gmacs
+    assert [row.parameters for row in table.rows] == [sum(weight.numel() for weight in network.prune(depth).parameters()) for depth in (1, 2, 3)]
+    assert all(row.latency_ms > 0 and row.peak_memory_mb is None for row in table.rows)
+    assert table.rows[0].megapixels_per_s == pytest.approx(2 * 32**dims / table.rows[0].latency_ms / 1e3)
+    assert steps[-1] == (5, 5)
+    assert f"2 tiles of {' x '.join(['32'] * dims)}" in table.conditions
+
+
+def test_memory_is_measured_in_a_process_of_its_own(make_model: Callable[..., Path], small_plan: Callable[..., Plan]) -> None:
+    table = measure_depths(make_model(small_plan(depth=1)), tile=(512, 512))
+    activations_mb = 3 * 4 * 512 * 512 * 4 / 1e6  # at least input, output and one level of width 4 at once
+    peak = table.rows[0].peak_memory_mb
+    assert peak is not None
+    assert activations_mb < peak < 500
+
+
+def test_a_probe_that_fails_leaves_the_memory_open(make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(depth_table.sys, "executable", "/no/such/python")
+    assert [row.peak_memory_mb for row in measure_depths(make_model()).rows] == [None, None]
+
+
+def test_the_peak_of_a_block_is_seen() -> None:
+    memory = PeakMemory()
+    with memory.watched():
+        block = np.ones(64_000_000 // 8)
+        del block
+    assert (memory.peak - memory.before) / 1e6 == pytest.approx(64, abs=15)
+
+
+def test_quality_and_costs_are_joined() -> None:
+    row = DepthCost(depth=1, parameters=10, nodes=3, gmacs=0.5, latency_ms=2.0, megapixels_per_s=1.0, peak_memory_mb=None)
+    table = DepthTable((row,), (8, 8), 1, "cpu", 1, "fp32")
+    joined = with_quality({1: {"mean": {"dice": 0.9}}, 2: {"mean": {"dice": 0.95}}}, table)
+    assert joined["1"] == {"dice": 0.9, "parameters": 10, "nodes": 3, "gmacs": 0.5, "latency_ms": 2.0, "megapixels_per_s": 1.0, "peak_memory_mb": None}
+    assert joined["2"] == {"dice": 0.95}
+    assert with_quality({2: {"mean": {"dice": 0.95}}}, None) == {"2": {"dice": 0.95}}
+
+
+def test_markdown_leaves_out_what_nobody_measured() -> None:
+    text = to_markdown({"1": {"dice": 0.9, "parameters": 25_538, "peak_memory_mb": None}, "2": {"dice": None, "parameters": 128_434}})
+    assert text.splitlines() == ["| depth | Dice | parameters |", "|---:|---:|---:|", "| 1 | 0.9000 | 25,538 |", "| 2 | - | 128,434 |"]

@@ -1,0 +1,94 @@
+"""Pruned model files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from unetpp.deploy import prune
+from unetpp.deploy.prune import choose_depth, plan_at_depth, prune_file
+from unetpp.errors import ModelFileError, UsageError, WriteError
+from unetpp.model.file import load_model
+from unetpp.plan import Plan
+
+DEPTHS = {"1": {"dice": 0.900}, "2": {"dice": 0.909}, "3": {"dice": 0.910}}
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_pruned_file_predicts_what_the_full_one_does_at_that_depth(dims: int, make_model: Callable[..., Path], small_plan: Callable[..., Plan], tmp_path: Path) -> None:
+    model, out = make_model(small_plan(dims, depth=3)), tmp_path / "small.safetensors"
+    result = prune_file(model, out, depth=2)
+    full, small = load_model(model)[0], load_model(out)[0]
+    image = torch.randn(1, 1, *[21] * dims)
+    with torch.inference_mode():
+        torch.testing.assert_close(small(image), full(image, depth=2))
+    assert result.depth == 2
+    assert result.parameters == sum(weight.numel() for weight in small.parameters()) < result.parameters_before
+    assert out.stat().st_size < model.stat().st_size
+
+
+def test_the_plan_is_that_of_the_pruned_network(small_plan: Callable[..., Plan]) -> None:
+    plan = plan_at_depth(small_plan(depth=3, head_weights=[1.0, 2.0, 3.0]), 2)
+    assert (plan.model.depth, plan.predict.depth, plan.train.head_weights) == (2, 2, (1.0, 2.0))
+    assert "pruned from depth 3" in plan.reasons["model.depth"]
+
+
+@pytest.mark.parametrize(("max_drop", "depth"), [(0, 3), (0.05, 3), (0.1, 2), (0.99, 2), (1, 1), (50, 1)])
+def test_the_smallest_depth_that_is_good_enough(max_drop: float, depth: int, make_model: Callable[..., Path], small_plan: Callable[..., Plan], tmp_path: Path) -> None:
+    model = make_model(small_plan(depth=3), notes={"depths": DEPTHS, "dice": 0.91})
+    result = prune_file(model, tmp_path / "small.safetensors", max_drop=max_drop)
+    assert result.depth == depth
+    notes = load_model(tmp_path / "small.safetensors")[1].notes
+    assert notes == {"dice": DEPTHS[str(depth)]["dice"], "depths": {str(depth): DEPTHS[str(depth)]}, "pruned_from_depth": 3}
+
+
+def test_a_shallow_depth_that_is_better_wins() -> None:
+    depth, reason = choose_depth({1: 0.95, 2: 0.94}, 0)
+    assert depth == 1
+    assert "1.00 points above depth 2" in reason
+
+
+def test_the_final_scores_beside_the_model_go_before_its_notes(make_model: Callable[..., Path], small_plan: Callable[..., Plan], tmp_path: Path) -> None:
+    model = make_model(small_plan(depth=3), notes={"depths": DEPTHS})
+    (model.parent / "metrics.json").write_text(json.dumps({"depths": {**DEPTHS, "1": {"dice": 0.5}}}))
+    assert prune_file(model, tmp_path / "small.safetensors", max_drop=1).depth == 2
+
+
+def test_says_what_is_missing(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    model, out = make_model(), tmp_path / "small.safetensors"
+    for arguments, message in [
+        ({}, "got both or neither"),
+        ({"depth": 1, "max_drop": 1}, "got both or neither"),
+        ({"depth": 7}, r"got 7; expected one of \[1, 2\]"),
+        ({"depth": 0}, r"got 0; expected one of \[1, 2\]"),
+        ({"max_drop": -1}, "got -1; expected 0 or more"),
+        ({"max_drop": 1}, "no validation scores of every depth"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            prune_file(model, out, **arguments)
+    assert not out.exists()
+
+
+def test_what_does_not_agree_is_not_left_behind(make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "small.safetensors"
+    out.write_bytes(b"what was there")
+
+    def save_other_weights(path: Path, weights: dict[str, torch.Tensor], *rest: object) -> None:
+        real_save(path, {name: weight + 0.1 for name, weight in weights.items()}, *rest)
+
+    real_save = prune.save_model
+    monkeypatch.setattr(prune, "save_model", save_other_weights)
+    with pytest.raises(ModelFileError, match="differs by"):
+        prune_file(make_model(), out, depth=1)
+    assert out.read_bytes() == b"what was there"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".unetpp")] == []
+
+
+def test_an_unwritable_place_is_a_clear_error(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match="expected to write it"):
+        prune_file(make_model(), tmp_path / "file" / "small.safetensors", depth=1)
