@@ -92,7 +92,7 @@ def decode_deep_png(path: Path) -> np.ndarray:
 def raster_pixels(image: Any, label: bool = False) -> np.ndarray:
     """Pixels (C, Y, X) of a Pillow image: C is 1 for grey, 3 for colour; alpha is dropped."""
     if label and image.mode in ("P", "PA"):
-        image = image.getchannel(0)
+        return np.atleast_3d(np.asarray(image))[None, :, :, 0]
     mode = raster_mode(image)
     pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
