@@ -1,0 +1,226 @@
+"""From a file's voxels to what the network sees, and the way back for class indices.
+
+The network works on a grid: that of the file, or, where the plan has a spacing, one whose voxels have that size and whose
+edges are those of the file. An image whose file already lies on the grid is never held as a whole in float32: blocks are
+read and normalised on demand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
+
+import numpy as np
+
+from unetpp.data.dataset import Case
+from unetpp.data.readers import ImageSource, describe_shape, open_images, read_labels
+from unetpp.data.volume import Geometry, Volume
+from unetpp.errors import DataError, Problem
+from unetpp.plan import DataPlan, Normalization
+
+COLOURS = ("red", "green", "blue")
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Of red, green and blue (ITU-R BT.601), for colour images of a network that wants grey."""
+BLOCK_VALUES = 2**22
+"""Voxels that are looked at in one piece while statistics are taken."""
+NO_SPREAD = 1e-6
+"""A deviation that is smaller is that of a constant image, and is not divided by."""
+
+Slices = tuple[slice, ...]
+
+
+class _Readable(Protocol):
+    def read(self, slices: Slices) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """An image as the network sees it."""
+
+    shape: tuple[int, ...]
+    """(C, *grid)."""
+    image_shape: tuple[int, ...]
+    """Spatial shape of the file: what a prediction is restored to."""
+    geometry: Geometry
+    blocks: _Readable
+
+    def read(self, slices: Slices) -> np.ndarray:
+        """The normalised block (C, ...) float32 within `slices`, one for each axis of the grid; do not write to it."""
+        return self.blocks.read(slices)
+
+
+def prepare_case_image(case: Case, plan: DataPlan) -> PreparedImage:
+    """Open and prepare the image of a case. Raises as `open_images` and `prepare_image`."""
+    return prepare_image(open_images(case.images), plan, str(case.images[0]))
+
+
+def prepare_case_label(case: Case, plan: DataPlan) -> np.ndarray:
+    """Read and prepare the label of a case. Raises as `read_labels` and `prepare_label`."""
+    return prepare_label(read_labels(case.labels), plan, str(case.labels[0]))
+
+
+def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> PreparedImage:
+    """Fit the channels, normalise, and resample where the plan's spacing makes another grid.
+
+    Args:
+        where: the name of the image in errors.
+
+    Raises:
+        DataError: another number of dimensions or channels than the plan's, or voxels that are NaN or infinite.
+    """
+    image_shape = source.shape[1:]
+    if len(image_shape) != plan.dims:
+        _refuse(where, f"{len(image_shape)}D data ({describe_shape(image_shape)})", f"{plan.dims}D data, as in training", "Leave it out, or use another model.")
+    fitted = _FittedChannels(source, plan.channels, where)
+    normalized = _Normalized(fitted, plan.normalization, image_shape, where)
+    grid = network_grid(image_shape, source.geometry.spacing_mm, plan.spacing_mm)
+    blocks = normalized if grid == image_shape else _Resampled(normalized, image_shape, grid)
+    return PreparedImage((len(plan.channels), *grid), image_shape, source.geometry, blocks)
+
+
+def prepare_label(label: Volume, plan: DataPlan, where: str = "label") -> np.ndarray:
+    """Class indices (*grid) on the network's grid; uint8, or uint16 for more than 256 classes.
+
+    Raises:
+        DataError: a value that stands for no class of the plan.
+    """
+    values = label.array[0]
+    indices = (values > 0).astype(np.uint8) if plan.instances else _class_indices(values, plan, where)
+    grid = network_grid(label.shape, label.geometry.spacing_mm, plan.spacing_mm)
+    return indices if grid == label.shape else resample_nearest(indices, grid)
+
+
+def to_label_values(segmentation: np.ndarray, plan: DataPlan) -> np.ndarray:
+    """Class indices as the values that stand for them in label files."""
+    values = np.asarray(plan.label_values)
+    for dtype in (np.uint8, np.uint16, np.int16):
+        if np.iinfo(dtype).min <= values.min() and values.max() <= np.iinfo(dtype).max:
+            return values.astype(dtype)[segmentation]
+    return values.astype(np.int32)[segmentation]
+
+
+def network_grid(shape: tuple[int, ...], spacing_mm: Sequence[float] | None, target_mm: Sequence[float] | None) -> tuple[int, ...]:
+    """Spatial shape of the network's grid; the shape itself where one of the spacings is unknown."""
+    if spacing_mm is None or target_mm is None:
+        return shape
+    return tuple(max(1, round(size * own / target)) for size, own, target in zip(shape, spacing_mm, target_mm, strict=True))
+
+
+def resample_linear(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Resample (*spatial) float32 to another shape; the edges of the field of view stay where they are."""
+    import torch
+
+    mode = {2: "bilinear", 3: "trilinear"}[array.ndim]
+    resampled = torch.nn.functional.interpolate(torch.from_numpy(array)[None, None], size=shape, mode=mode, align_corners=False)
+    return resampled[0, 0].numpy()
+
+
+def resample_nearest(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Resample (*spatial) without ever making a new value; edges as `resample_linear` has them."""
+    nearest = [((np.arange(size) + 0.5) * (old / size)).astype(np.intp) for old, size in zip(array.shape, shape, strict=True)]
+    return array[np.ix_(*nearest)]
+
+
+class _FittedChannels:
+    """A source as float32, with the channels that the network wants."""
+
+    def __init__(self, source: ImageSource, channels: tuple[str, ...], where: str) -> None:
+        self._source = source
+        self._wanted = len(channels)
+        got = source.shape[0]
+        fits = got == self._wanted or (got == 1 and channels == COLOURS) or (got == 3 and self._wanted == 1)
+        if not fits:
+            expected = f"{self._wanted} ({', '.join(channels)})"
+            _refuse(where, f"{got} channel{'s' * (got != 1)}", expected, "Give the same channels as in training.")
+
+    def read(self, slices: Slices) -> np.ndarray:
+        """A block that is the caller's own to change."""
+        block = self._source.read(slices)
+        if len(block) == self._wanted:
+            return block.astype(np.float32)
+        if len(block) == 1:
+            return np.repeat(block.astype(np.float32), self._wanted, axis=0)
+        return np.tensordot(np.asarray([LUMINANCE], dtype=np.float32), block.astype(np.float32), axes=1)
+
+
+class _Normalized:
+    """Blocks after clipping, with the mean taken off and divided by the deviation."""
+
+    def __init__(self, source: _Readable, plans: Sequence[Normalization], shape: tuple[int, ...], where: str) -> None:
+        self._source = source
+        self._plans = plans
+        means, stds = self._statistics(shape, where) if any(plan.per_case for plan in plans) else ([], [])
+        self._means = [means[c] if plan.per_case else plan.mean for c, plan in enumerate(plans)]
+        self._stds = [stds[c] if plan.per_case else plan.std for c, plan in enumerate(plans)]
+
+    def read(self, slices: Slices) -> np.ndarray:
+        block = self._clipped(slices)
+        for channel, mean, std in zip(block, self._means, self._stds, strict=True):
+            channel -= np.float32(mean)
+            channel /= np.float32(std)
+        return block
+
+    def _clipped(self, slices: Slices) -> np.ndarray:
+        block = self._source.read(slices)
+        for channel, plan in zip(block, self._plans, strict=True):
+            if plan.lower is not None or plan.upper is not None:
+                np.clip(channel, plan.lower, plan.upper, out=channel)
+        return block
+
+    def _statistics(self, shape: tuple[int, ...], where: str) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each channel, block by block (Chan et al. 1979)."""
+        count, mean, squares = 0, np.zeros(len(self._plans)), np.zeros(len(self._plans))
+        for slices in _blocks(shape):
+            block = self._clipped(slices).reshape(len(self._plans), -1)
+            block_count, block_mean = block.shape[1], block.mean(axis=1, dtype=np.float64)
+            if not np.isfinite(block_mean).all():
+                _refuse(where, "voxels that are NaN or infinite", "numbers", "Replace them, for instance by the smallest value of the image.")
+            block -= block_mean[:, None].astype(np.float32)
+            delta, total = block_mean - mean, count + block_count
+            squares += np.einsum("cn,cn->c", block, block, dtype=np.float64) + delta**2 * count * block_count / total
+            mean += delta * block_count / total
+            count = total
+        std = np.sqrt(squares / count)
+        return mean, np.where(std > NO_SPREAD, std, 1.0)
+
+
+class _Resampled:
+    """A whole image on another grid, in memory."""
+
+    def __init__(self, source: _Readable, shape: tuple[int, ...], grid: tuple[int, ...]) -> None:
+        block = source.read(tuple(slice(0, size) for size in shape))
+        self._array = np.stack([resample_linear(channel, grid) for channel in block])
+
+    def read(self, slices: Slices) -> np.ndarray:
+        return self._array[(slice(None), *slices)]
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[Slices]:
+    """Slabs of whole rows along the first axis."""
+    rows = max(1, BLOCK_VALUES // max(1, int(np.prod(shape[1:]))))
+    for start in range(0, shape[0], rows):
+        yield (slice(start, min(start + rows, shape[0])), *(slice(0, size) for size in shape[1:]))
+
+
+def _class_indices(values: np.ndarray, plan: DataPlan, where: str) -> np.ndarray:
+    order = np.argsort(plan.label_values)
+    known = np.asarray(plan.label_values)[order]
+    indices = np.empty(values.shape, dtype=np.uint8 if plan.num_classes <= 256 else np.uint16)
+    for slices in _blocks(values.shape):
+        block = values[slices]
+        place = np.minimum(np.searchsorted(known, block), len(known) - 1)
+        if not (matches := known[place] == block).all():
+            _refuse_values(where, np.unique(block[~matches]), plan)
+        indices[slices] = order[place]
+    return indices
+
+
+def _refuse_values(where: str, values: np.ndarray, plan: DataPlan) -> NoReturn:
+    some = ", ".join(str(value) for value in values[:5]) + ", ..." * (len(values) > 5)
+    classes = ", ".join(f"{value} ({name})" for value, name in zip(plan.label_values, plan.classes, strict=True))
+    _refuse(where, f"label values that stand for no class: {some}", classes, "Correct the label, or declare the class.")
+
+
+def _refuse(where: str, got: str, expected: str, action: str) -> NoReturn:
+    raise DataError(Problem(where, got, expected, action))

@@ -1,0 +1,23 @@
+"""Mirrored copies for test-time averaging. Mirroring twice along the same axes gives the original."""
+
+from __future__ import annotations
+
+import itertools
+
+from torch import Tensor
+
+Axes = tuple[int, ...]
+
+ORIGINAL: tuple[Axes, ...] = ((),)
+"""No mirroring at all."""
+
+
+def mirrorings(dims: int) -> tuple[Axes, ...]:
+    """All 2^dims subsets of the spatial axes, the empty one first; axes count from the last (-1)."""
+    spatial = range(-dims, 0)
+    return tuple(axes for count in range(dims + 1) for axes in itertools.combinations(spatial, count))
+
+
+def mirrored(tensor: Tensor, axes: Axes) -> Tensor:
+    """Flip along `axes`; its own inverse."""
+    return tensor.flip(axes) if axes else tensor

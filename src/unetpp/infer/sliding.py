@@ -1,0 +1,157 @@
+"""Prediction of an image of any size in bounded memory and linear time.
+
+Tiles run in row order over the network's grid. Their probabilities are added up with Gaussian weights in a buffer as high
+as one tile; rows that no later tile reaches leave it as a band.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unetpp.infer.mirror import ORIGINAL, Axes, mirrored, mirrorings
+from unetpp.infer.prediction import Band, collect
+from unetpp.infer.tiles import Span, Tile, TiledImage, TileGrid, read_tile
+from unetpp.model.execution import autocast
+from unetpp.plan import PredictPlan
+
+TileProgress = Callable[[int, int], None]
+"""Called with (tiles done, tiles in all)."""
+_T = TypeVar("_T")
+
+
+def predict_tiles(
+    networks: Sequence[nn.Module],
+    image: TiledImage,
+    plan: PredictPlan,
+    depths: Sequence[int],
+    device: torch.device,
+    *,
+    tta: bool = False,
+    progress: TileProgress | None = None,
+) -> dict[int, np.ndarray]:
+    """Class indices (*grid) on the network's grid, for each depth. Arguments as `stream_bands`."""
+    bands = stream_bands(networks, image, plan, depths, device, tta=tta, progress=progress)
+    return {depth: found.segmentation for depth, found in collect(bands, image.shape[1:], depths).items()}
+
+
+def stream_bands(
+    networks: Sequence[nn.Module],
+    image: TiledImage,
+    plan: PredictPlan,
+    depths: Sequence[int],
+    device: torch.device,
+    *,
+    tta: bool = False,
+    progress: TileProgress | None = None,
+) -> Iterator[Band]:
+    """Probabilities on the network's grid, in bands from the first row to the last.
+
+    Args:
+        networks: in evaluation mode, on `device`; their probabilities are averaged.
+        image: the prepared image.
+        plan: tile, overlap, batch and precision.
+        depths: heads that answer; all in one pass.
+        tta: average over all mirrored copies of each tile.
+    """
+    grid = TileGrid(image.shape[1:], plan.tile, plan.overlap)
+    copies = mirrorings(len(grid.shape)) if tta else ORIGINAL
+    rows: _OpenRows | None = None
+    done = 0
+    for tiles, batch in _read_ahead(image, grid, plan.batch):
+        outputs = _tile_probabilities(networks, batch.to(device), depths, copies, plan.precision)
+        rows = rows or _OpenRows(grid, outputs)
+        for tile, values in zip(tiles, outputs, strict=True):
+            if tile[0].inside.start > rows.top:
+                yield from rows.finished(tile[0].inside.start)
+            rows.add(tile, values)
+        done += len(tiles)
+        if progress:
+            progress(done, len(grid))
+    if rows:
+        yield from rows.finished(grid.shape[0])
+
+
+class _OpenRows:
+    """Weighted sums of the rows that tiles still reach; the first of them is `top`."""
+
+    def __init__(self, grid: TileGrid, outputs: Tensor) -> None:
+        height = min(grid.tile[0], grid.shape[0])
+        self.top = 0
+        self._sums = torch.zeros((*outputs.shape[1:3], height, *grid.shape[1:]), device=outputs.device)
+        self._weights: dict[Span, Tensor] = {span: torch.from_numpy(span.weights).to(outputs.device) for spans in grid.axes for span in spans}
+
+    def add(self, tile: Tile, values: Tensor) -> None:
+        """Add probabilities (depths, channels, *tile)."""
+        height = tile[0].inside.stop - tile[0].inside.start
+        place = (..., slice(0, height), *(span.inside for span in tile[1:]))
+        weights = self._weights[tile[0]]
+        for span in tile[1:]:
+            weights = weights[..., None] * self._weights[span]
+        self._sums[place].addcmul_(values[(..., *(span.within for span in tile))], weights)
+
+    def finished(self, end: int) -> Iterator[Band]:
+        """Give the rows before `end`, then go on without them."""
+        count = end - self.top
+        yield Band(self.top, self._sums[:, :, :count])
+        height = self._sums.shape[2]
+        for start in range(0, height - count, count):  # piece by piece: source and target must not overlap
+            stop = min(start + count, height - count)
+            self._sums[:, :, start:stop] = self._sums[:, :, start + count : stop + count]
+        self._sums[:, :, height - count :] = 0
+        self.top = end
+
+
+@torch.inference_mode()
+def _tile_probabilities(networks: Sequence[nn.Module], images: Tensor, depths: Sequence[int], copies: Sequence[Axes], precision: str) -> Tensor:
+    """Mean over networks and mirrored copies: (B, depths, channels, *tile) float32."""
+    total: Tensor | None = None
+    for network, axes in itertools.product(networks, copies):
+        with autocast(images.device, precision):
+            logits = _logits(network, mirrored(images, axes), depths)
+        found = torch.stack([mirrored(_probabilities(each.float()), axes) for each in logits], dim=1)
+        total = found if total is None else total.add_(found)
+    if total is None:
+        raise ValueError("networks: got none; expected at least one.")
+    return total.div_(len(networks) * len(copies))
+
+
+def _logits(network: nn.Module, images: Tensor, depths: Sequence[int]) -> Sequence[Tensor]:
+    if len(depths) == 1:
+        return (network(images, depth=depths[0]),)
+    outputs = network(images, depth=max(depths), heads=True)
+    return [outputs.at(depth) for depth in depths]
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    """Of two classes that of the second says all, at half the memory."""
+    return (logits[:, 1:] - logits[:, :1]).sigmoid() if logits.shape[1] == 2 else logits.softmax(dim=1)
+
+
+def _read_ahead(image: TiledImage, grid: TileGrid, batch: int) -> Iterator[tuple[list[Tile], Tensor]]:
+    """Batches of tiles, of which the next is read while the network works on the one before."""
+
+    def read(tiles: list[Tile]) -> Tensor:
+        return torch.from_numpy(np.stack([read_tile(image, tile, grid.tile) for tile in tiles]))
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tiles") as pool:
+        waiting: tuple[list[Tile], Future[Tensor]] | None = None
+        for tiles in _batches(grid, batch):
+            following = (tiles, pool.submit(read, tiles))
+            if waiting:
+                yield waiting[0], waiting[1].result()
+            waiting = following
+        if waiting:
+            yield waiting[0], waiting[1].result()
+
+
+def _batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
