@@ -7,12 +7,15 @@ import nibabel
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 from imagecodecs import png_encode
 from PIL import Image
 
 from tests.conftest import write_png
 from unetpp.data import readers
-from unetpp.data.readers import open_image, open_images, read_image, read_images, read_label, read_labels
+from unetpp.data.readers import ArraySource, RasterSource, open_image, open_images, read_image, read_images, read_label, read_labels
+from unetpp.data.volume import Geometry
 from unetpp.errors import DataError, MissingExtraError, Problem
 
 RNG = np.random.default_rng(0)
@@ -177,6 +180,14 @@ def test_blocks_are_parts_of_the_whole(tmp_path: Path, name: str) -> None:
     assert (source.shape, source.dtype) == (whole.shape, whole.dtype)
     np.testing.assert_array_equal(source.read((slice(2, 5), slice(3, 9))), whole[:, 2:5, 3:9])
     np.testing.assert_array_equal(source.read((slice(4, 99), slice(None))), whole[:, 4:])
+
+
+@given(st.integers(0, 6), st.integers(0, 12), st.integers(0, 9), st.integers(0, 12))
+def test_any_block_is_what_numpy_cuts(top: int, bottom: int, left: int, right: int) -> None:
+    slices = (slice(top, max(top, bottom)), slice(left, max(left, right)))
+    whole = RGB.transpose(2, 0, 1)
+    for source in (ArraySource(whole, Geometry()), RasterSource(Image.fromarray(RGB), Geometry())):
+        np.testing.assert_array_equal(source.read(slices), whole[(slice(None), *slices)])
 
 
 @pytest.mark.parametrize("compression", [None, "deflate"])

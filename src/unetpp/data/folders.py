@@ -34,9 +34,7 @@ def read_folder(root: Path, name: str) -> Dataset:
     cases = [Case(stem, (images[stem],), (labels[stem],)) for stem in images if stem in labels]
     problems = [*image_problems, *label_problems, *_unpaired(images, labels, root / "images", label_folder)]
     instances = label_folder.name == "instances"
-    return Dataset(
-        name, root, "instances" if instances else "folder", tuple(cases), instances=instances, problems=tuple(problems), notes=tuple(image_notes + label_notes)
-    )
+    return Dataset(name, root, "instances" if instances else "folder", tuple(cases), instances=instances, problems=tuple(problems), notes=tuple(image_notes + label_notes))
 
 
 def is_split_layout(root: Path) -> bool:

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import write_png
+from unetpp.data.cases import find_cases
+from unetpp.data.inspect import Inspection, inspect_dataset
+
+RNG = np.random.default_rng(0)
+
+
+def grey(height: int = 12, width: int = 10) -> np.ndarray:
+    return RNG.integers(0, 255, (height, width), dtype=np.uint8)
+
+
+def mask(value: int = 255, height: int = 12, width: int = 10) -> np.ndarray:
+    array = np.zeros((height, width), np.uint8)
+    array[2:6, 3:8] = value
+    return array
+
+
+def write_case(root: Path, stem: str, image: np.ndarray, label: np.ndarray, labels: str = "masks") -> None:
+    write_png(root / "images" / f"{stem}.png", image)
+    write_png(root / labels / f"{stem}.png", label)
+
+
+def write_volume(root: Path, stem: str, image: np.ndarray, label: np.ndarray, shift: float = 0.0, step: float = 1.0) -> None:
+    moved = np.diag([step, 1.0, 1.0, 1.0])
+    moved[0, 3] = shift
+    for folder, array, affine in (("images", image, np.eye(4)), ("labels", label, moved)):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(array, affine), root / folder / f"{stem}.nii.gz")
+
+
+def solid(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    label = np.zeros((6, 5, 4), np.uint8)
+    label[2:4, 2:4, 1:3] = 1
+    return np.random.default_rng(seed).normal(size=(6, 5, 4)).astype(np.float32), label
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    """Two sound cases, to which each test adds a bad one."""
+    for stem in ("good1", "good2"):
+        write_case(tmp_path, stem, grey(), mask())
+    return tmp_path
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> Path:
+    for seed, stem in enumerate(("good1", "good2")):
+        write_volume(tmp_path, stem, *solid(seed))
+    return tmp_path
+
+
+def inspect(root: Path) -> Inspection:
+    return inspect_dataset(find_cases(root, tolerant=True))
+
+
+def only_problem(root: Path, where: str) -> str:
+    (problem,) = inspect(root).problems
+    assert where in problem.where
+    return problem.got
+
+
+def test_a_sound_data_set(good: Path) -> None:
+    found = inspect(good)
+    assert (found.problems, found.notes) == ([], [])
+    assert (found.classes, found.label_values, found.channels, found.instances) == (("background", "foreground"), (0, 255), ("image",), False)
+    fact = found.facts[0]
+    image = np.asarray(Image.open(good / "images/good1.png"))
+    assert (fact.id, fact.shape, fact.channels, fact.dtype, fact.spacing_mm) == ("good1", (12, 10), 1, "uint8", None)
+    assert (fact.minimum, fact.maximum) == ((image.min(),), (image.max(),))
+    assert fact.mean == pytest.approx((image.mean(),))
+    assert fact.std == pytest.approx((image.std(),))
+    assert fact.label_counts == {0: 100, 255: 20}
+    np.testing.assert_array_equal(np.sort(fact.foreground_sample[0]), np.sort(image[2:6, 3:8].reshape(-1)))
+
+
+def test_progress_counts_the_files(good: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    inspect_dataset(find_cases(good), lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 2), (2, 2)]
+
+
+def test_the_sample_of_the_foreground_is_small_and_spread(tmp_path: Path) -> None:
+    ramp = np.arange(200 * 200, dtype=np.uint16).reshape(200, 200)
+    for stem in "ab":
+        write_case(tmp_path, stem, ramp, np.full((200, 200), 1, np.uint8))
+    sample = inspect(tmp_path).facts[0].foreground_sample
+    assert sample.shape == (1, 1000)
+    assert np.percentile(sample, [0, 50, 100]) == pytest.approx([0, 20000, 39999], abs=50)
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "expected"),
+    [
+        ([0, 1], ("background", "foreground"), (0, 1)),
+        ([255], ("background", "foreground"), (0, 255)),
+        ([0, 1, 2], ("background", "class_1", "class_2"), (0, 1, 2)),
+        ([0, 128, 255], ("background", "class_128", "class_255"), (0, 128, 255)),
+    ],
+)
+def test_what_label_values_stand_for(tmp_path: Path, values: list[int], names: tuple[str, ...], expected: tuple[int, ...]) -> None:
+    for stem in "ab":
+        write_case(tmp_path, stem, grey(), np.resize(np.array(values, np.uint8), (12, 10)))
+    found = inspect(tmp_path)
+    assert (found.classes, found.label_values, found.problems) == (names, expected, [])
+
+
+def test_objects_are_foreground(tmp_path: Path) -> None:
+    for stem in "ab":
+        write_case(tmp_path, stem, grey(), (np.arange(120, dtype=np.uint16) * 9).reshape(12, 10), labels="instances")
+    found = inspect(tmp_path)
+    assert (found.classes, found.label_values, found.instances, found.problems) == (("background", "foreground"), (0, 255), True, [])
+
+
+def test_grey_and_colour_mix(good: Path) -> None:
+    write_case(good, "colour", RNG.integers(0, 255, (12, 10, 3), dtype=np.uint8), mask())
+    found = inspect(good)
+    assert (found.channels, found.problems) == (("red", "green", "blue"), [])
+
+
+def test_colours_that_are_all_equal_are_grey(tmp_path: Path) -> None:
+    for stem in "ab":
+        write_case(tmp_path, stem, np.repeat(grey()[..., None], 3, axis=2), mask())
+    found = inspect(tmp_path)
+    assert found.channels == ("image",)
+    assert all(fact.is_grey for fact in found.facts)
+
+
+def test_mask_of_another_size(good: Path) -> None:
+    write_case(good, "bad", grey(), mask(height=11))
+    assert only_problem(good, "masks/bad.png") == "a 2D label of 11 x 10 pixels"
+
+
+def test_3d_mask_of_a_2d_image(good: Path) -> None:
+    write_png(good / "images/bad.png", grey())
+    nibabel.save(nibabel.Nifti1Image(np.zeros((6, 5, 4), np.uint8), np.eye(4)), good / "masks/bad.nii.gz")
+    assert only_problem(good, "masks/bad.nii.gz") == "a 3D label of 4 x 5 x 6 voxels"
+
+
+@pytest.mark.parametrize("folder", ["images", "masks"])
+@pytest.mark.parametrize(("content", "got"), [(b"", "empty file"), (b"no image", "truncated or not an image")])
+def test_unreadable_file(good: Path, folder: str, content: bytes, got: str) -> None:
+    write_case(good, "bad", grey(), mask())
+    (good / folder / "bad.png").write_bytes(content)
+    assert got in only_problem(good, f"{folder}/bad.png")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_not_finite(volumes: Path, value: float) -> None:
+    image, label = solid(9)
+    image[:2, 0, 0] = value
+    write_volume(volumes, "bad", image, label)
+    assert only_problem(volumes, "images/bad.nii.gz") == "2 voxels that are NaN or infinite"
+
+
+def test_label_elsewhere_in_space(volumes: Path) -> None:
+    write_volume(volumes, "bad", *solid(9), shift=3.0)
+    assert "origin 3 x 0 x 0 against 0 x 0 x 0 mm" in only_problem(volumes, "labels/bad.nii.gz")
+
+
+def test_label_of_another_spacing(volumes: Path) -> None:
+    write_volume(volumes, "bad", *solid(9), step=2.0)
+    assert "spacing 1 x 1 x 2 against 1 x 1 x 1 mm" in only_problem(volumes, "labels/bad.nii.gz")
+
+
+def test_some_background_labels_are_noted_and_all_are_a_problem(good: Path) -> None:
+    write_case(good, "empty", grey(), np.zeros((12, 10), np.uint8))
+    found = inspect(good)
+    assert (found.problems, found.notes) == ([], ["empty.png: nothing but background in the label"])
+    for stem in ("good1", "good2"):
+        write_case(good, stem, grey(), np.zeros((12, 10), np.uint8))
+    assert "all background" in only_problem(good, str(good))
+
+
+def test_value_outside_the_declared_classes(volumes: Path) -> None:
+    image, label = solid(9)
+    label[0, 0, :3] = 7
+    write_volume(volumes, "bad", image, label)
+    (volumes / "images").rename(volumes / "imagesTr")
+    (volumes / "labels").rename(volumes / "labelsTr")
+    content = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "file_ending": ".nii.gz"}
+    (volumes / "dataset.json").write_text(json.dumps(content))
+    assert only_problem(volumes, "labelsTr/bad.nii.gz") == "the value 7 in 3 voxels"
+    assert inspect(volumes).channels == ("CT",)
+
+
+def test_interpolated_mask(good: Path) -> None:
+    small = Image.fromarray(np.kron(np.eye(4, dtype=np.uint8) * 255, np.ones((10, 10), np.uint8)))
+    write_case(good, "bad", grey(100, 100), np.asarray(small.resize((100, 100), Image.Resampling.BILINEAR)))
+    assert "most of them rare" in only_problem(good, "masks/bad.png")
+    assert inspect(good).label_values == (0, 255)
+
+
+def test_mask_saved_as_jpeg(good: Path) -> None:
+    write_png(good / "images/bad.png", grey(64, 64))
+    disc = np.hypot(*np.indices((64, 64)) - 31.5) < 20
+    Image.fromarray(np.where(disc, 255, 0).astype(np.uint8)).save(good / "masks/bad.jpg", quality=60)
+    assert "most of them rare" in only_problem(good, "masks/bad.jpg")
+
+
+def test_objects_in_a_folder_of_masks(good: Path) -> None:
+    write_case(good, "bad", grey(), np.arange(120, dtype=np.uint8).reshape(12, 10))
+    (problem,) = inspect(good).problems
+    assert "different label values" in problem.got
+    assert "instances" in problem.action
+
+
+def test_0_and_1_in_some_masks_and_0_and_255_in_others(good: Path) -> None:
+    write_case(good, "bad", grey(), mask(1))
+    assert only_problem(good, str(good)) == "foreground as 1 in 1 labels (bad.png)"
+
+
+def test_mixed_channel_counts(volumes: Path) -> None:
+    _, label = solid()
+    write_volume(volumes, "bad", RNG.normal(size=(6, 5, 4, 2)).astype(np.float32), label)
+    assert only_problem(volumes, "images/bad.nii.gz") == "2 channels"
+
+
+def test_mixed_2d_and_3d(good: Path) -> None:
+    image, label = solid()
+    nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), good / "images/bad.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(label * 255, np.eye(4)), good / "masks/bad.nii.gz")
+    assert only_problem(good, "bad") == "1 3D cases"
+
+
+def test_the_same_image_twice_is_noted(good: Path) -> None:
+    image = np.asarray(Image.open(good / "images/good1.png"))
+    write_case(good, "copy", image, mask())
+    assert inspect(good).notes == ["copy, good1: the same image several times; scores are too good if one of them trains and another validates"]
+
+
+def test_one_case_is_too_few(tmp_path: Path) -> None:
+    write_case(tmp_path, "a", grey(), mask())
+    assert only_problem(tmp_path, str(tmp_path)) == "1 case to train with"
+
+
+def test_everything_at_once(good: Path) -> None:
+    write_case(good, "size", grey(), mask(height=5))
+    write_case(good, "cut", grey(), mask())
+    (good / "images/cut.png").write_bytes((good / "images/cut.png").read_bytes()[:60])
+    write_png(good / "images/lonely.png", grey())
+    write_case(good, "both", grey(), mask())
+    for folder in ("images", "masks"):
+        (good / folder / "both.png").write_bytes(b"")
+    wheres = sorted(Path(problem.where).name for problem in inspect(good).problems)
+    assert wheres == ["both.png", "both.png", "cut.png", "masks", "size.png"]
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "classes", "values", "channels"),
+    [
+        ("em", ("background", "foreground"), (0, 255), ("image",)),
+        ("nuclei_kaggle_layout", ("background", "foreground"), (0, 255), ("red", "green", "blue")),
+        ("hippocampus", ("background", "Anterior", "Posterior"), (0, 1, 2), ("MRI",)),
+    ],
+)
+def test_real_data_sets(real_data: Path, name: str, classes: tuple[str, ...], values: tuple[int, ...], channels: tuple[str, ...]) -> None:
+    found = inspect_dataset(find_cases(real_data / name))
+    assert (found.problems, found.notes) == ([], [])
+    assert (found.classes, found.label_values, found.channels) == (classes, values, channels)
