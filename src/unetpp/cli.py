@@ -24,10 +24,12 @@ from unetpp.errors import DataError, Interrupted, UnetppError
 from unetpp.progress import Progress
 from unetpp.results import DONE, PARTLY, UNUSABLE
 
-
 app = App(
     name="unetpp",
-    help="UNet++ for medical and biological images: train once, deploy at the depth you can afford.\n\nStart with `unetpp demo`, or on your own data with `unetpp train DATA --out RUN --minutes 20`.",
+    help=(
+        "UNet++ for medical and biological images: train once, deploy at the depth you can afford.\n\n"
+        "Start with `unetpp demo`, or on your own data with `unetpp train DATA --out RUN --minutes 20`."
+    ),
     version=__version__,
     help_format="plaintext",
     default_parameter=Parameter(negative=(), show_default=False),
@@ -271,7 +273,10 @@ def _in_words(error: BaseException) -> tuple[str, int]:
         return f"{_one_line(error)} See `unetpp {' '.join(error.command_chain or ())} --help`.".replace("  ", " "), UNUSABLE
     if _is_out_of_memory(error):
         return "The memory does not suffice. Choose a smaller plan, such as --set train.batch=1 predict.batch=1, or close other programs.", UNUSABLE
-    return f"An error that should not happen, {type(error).__name__}: {_one_line(error)} Run the command again with --debug and send what it prints to the makers of unetpp.", UNUSABLE
+    return (
+        f"An error that should not happen, {type(error).__name__}: {_one_line(error)} Run the command again with --debug and send what it prints to the makers of unetpp.",
+        UNUSABLE,
+    )
 
 
 def _one_line(error: BaseException) -> str:

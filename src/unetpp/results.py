@@ -47,7 +47,7 @@ class Checked(_Outcome):
         return UNUSABLE if self.problems else DONE
 
     def to_text(self) -> str:
-        lines = [f"{self.data}: {self.cases} cases, {self.dims or '?'}D, layout {self.layout or 'unknown'}"]
+        lines = [f"{self.data}: {self.cases} cases" + (f", {self.dims}D" if self.dims else "") + f", layout {self.layout}"] if self.layout else []
         lines += [f"channels: {', '.join(self.channels)}; classes: {', '.join(self.classes)}"] if self.classes else []
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"{number}. {problem}" for number, problem in enumerate(self.problems, start=1)]
@@ -65,8 +65,10 @@ class Planned(_Outcome):
     parameters: int
     train_memory_mb: float
     """Estimated memory of a training step."""
-    validation_cases: int
+    train_minutes: float | None
+    """Given, or measured for a dry run; None: not known."""
     training_cases: int
+    validation_cases: int
     written: bool
     """False after a dry run."""
 
@@ -76,6 +78,7 @@ class Planned(_Outcome):
     def _costs(self) -> str:
         train = self.plan.train
         length = f"{train.minutes:g} minutes" if train.minutes else f"{train.epochs} epochs of {train.steps_per_epoch} steps"
+        length += f", about {self.train_minutes:.1f} minutes on this machine" if self.train_minutes and not train.minutes else ""
         cases = f"{self.training_cases} cases to train, {self.validation_cases} to validate"
         return f"{cases}; {self.parameters:,} parameters; about {self.train_memory_mb:,.0f} MB of memory in training; {length}."
 
@@ -230,7 +233,11 @@ class Demonstrated(_Outcome):
 
     def to_text(self) -> str:
         run = self.trained.run
-        commands = [f"unetpp info {run}", f"unetpp predict {run} {self.data / 'images'} --out {run / 'predictions_all'} --depth all", f"unetpp prune {run} --out {run / 'small.safetensors'} --max-drop 1"]
+        commands = [
+            f"unetpp info {run}",
+            f"unetpp predict {run} {self.data / 'images'} --out {run / 'predictions_all'} --depth all",
+            f"unetpp prune {run} --out {run / 'small.safetensors'} --max-drop 1",
+        ]
         return "\n".join(
             [
                 *self.trained.to_text().splitlines()[:-1],
@@ -272,7 +279,9 @@ def describe_depths(metrics: Mapping[str, Any]) -> str:
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Columns aligned, the first to the left, the others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  " + "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows)
+    return "\n".join(
+        "  " + "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows
+    )
 
 
 def jsonable(value: Any) -> Any:

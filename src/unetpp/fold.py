@@ -1,0 +1,178 @@
+"""One fold of a run: train, then measure every depth of the best weights on all validation cases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from unetpp import __version__
+from unetpp.data.dataset import Case, Dataset
+from unetpp.data.folds import Split
+from unetpp.data.store import StoredCase, store_cases
+from unetpp.deploy.depth_table import measure_depths, with_quality
+from unetpp.deploy.evaluation import evaluate_cases
+from unetpp.files import write_json
+from unetpp.infer.predictor import load_predictor
+from unetpp.infer.sliding import predict_tiles
+from unetpp.metrics.scores import fast_dice, mean_of
+from unetpp.model.build import from_plan
+from unetpp.model.file import load_model, save_model
+from unetpp.model.network import UNetPlusPlus
+from unetpp.plan import Plan
+from unetpp.progress import Progress, Stage
+from unetpp.results import TrainedFold, jsonable
+from unetpp.run_folder import MODEL, RunFolder
+from unetpp.train.trainer import FoldTraining, Status, TrainResult, Validation
+
+SHARE_FOR_TRAINING = 0.6
+"""At least this much of the time is for training, however long measuring will take."""
+SECONDS_PER_DEPTH = 4.0
+"""To measure the costs of one depth in processes of their own."""
+SECONDS_FOR_REPORT = 8.0
+VALIDATION_OVERLAP = 0.25
+"""Of tiles while training: less than in prediction, which costs a fraction of the time and orders the weights alike."""
+SURFACE_FACTOR = 2.0
+"""Scoring a case with distances between surfaces takes this many times as long as predicting it."""
+
+
+class Clock:
+    """How much of the user's time is left."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started
+
+    def share(self, minutes: float | None, number: int, parts: int) -> float | None:
+        """Seconds for part `number` of `parts`, where each part has so many minutes and earlier ones may have taken more; None without a limit."""
+        return None if minutes is None else max(0.0, (60 * minutes * parts - self.seconds()) / (parts - number))
+
+
+def train_and_measure(
+    dataset: Dataset, plan: Plan, split: Split, run: RunFolder, fold: int, device: torch.device, allowance_s: float | None, resume: bool, progress: Progress
+) -> TrainedFold:
+    """Train one fold, or go on with it, and write its model, metrics and log.
+
+    Args:
+        allowance_s: seconds for all of this; None: as long as the plan's epochs take.
+        resume: go on from `last.ckpt` where there is one; a fold that is finished and measured is left alone.
+    """
+    clock = Clock()
+    cases = {case.id: case for case in dataset.cases}
+    everyone = store_cases([cases[i] for i in (*split.train, *split.validation)], plan.data, run.cache, progress.stage(f"Fold {fold}: preparing cases"))
+    stored = {case.id: case for case in everyone}
+    validation = DepthValidation([stored[i] for i in chosen_evenly(split.validation, plan.train.validation_cases)], plan, device)
+    budget_s = None if allowance_s is None else training_seconds(clock, allowance_s, validation, len(split.validation))
+    show = _shown_on(progress.stage(f"Fold {fold}: training"))
+    training = FoldTraining(plan, [stored[i] for i in split.train], run.fold(fold), device=device, validate=validation, budget_s=budget_s, show=show)
+    result = training.run(resume)
+    metrics = run.metrics(fold) if resume else None
+    if metrics is None:
+        metrics = measure(run, fold, [cases[i] for i in split.validation], plan, result, device, progress)
+    return TrainedFold(fold, result.reason, result.steps, result.seconds, result.data_wait, metrics)
+
+
+class DepthValidation:
+    """Scores a network at every depth on stored validation cases: the callback of training."""
+
+    def __init__(self, cases: Sequence[StoredCase], plan: Plan, device: torch.device) -> None:
+        self.cases = cases
+        self.plan = plan
+        self.device = device
+        self._predict = plan.predict.model_copy(update={"overlap": min(plan.predict.overlap, VALIDATION_OVERLAP)})
+
+    def __call__(self, network: nn.Module) -> Validation:
+        scores: dict[int, list[float | None]] = {}
+        for case in self.cases:
+            for depth, dice in self._score(network, case).items():
+                scores.setdefault(depth, []).append(dice)
+        depths = {depth: mean_of(values) or 0.0 for depth, values in scores.items()}
+        return Validation(depths[max(depths)], depths)
+
+    def seconds_per_case(self, network: nn.Module, cases: int = 3) -> float:
+        """Measured on a few cases."""
+        some = self.cases[:cases]
+        self._score(network, some[0])  # libraries are loaded and memory is taken
+        started = time.perf_counter()
+        for case in some:
+            self._score(network, case)
+        return (time.perf_counter() - started) / len(some)
+
+    def _score(self, network: nn.Module, case: StoredCase) -> dict[int, float | None]:
+        depths = cast(UNetPlusPlus, network).head_depths
+        found = predict_tiles([network], _StoredImage(case.image()), self._predict, depths, self.device)
+        reference = case.label()
+        return {depth: fast_dice(found[depth], reference, self.plan.data.num_classes) for depth in depths}
+
+
+class _StoredImage:
+    """A stored array as blocks of float32."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+        self.shape = array.shape
+
+    def read(self, slices: tuple[slice, ...]) -> np.ndarray:
+        return np.asarray(self._array[(slice(None), *slices)], dtype=np.float32)
+
+
+def training_seconds(clock: Clock, allowance_s: float, validation: DepthValidation, cases: int) -> float:
+    """What is left for training when the last validation, the final measurement and the report have got their time."""
+    network = from_plan(validation.plan.model).to(validation.device).eval()
+    per_case = validation.seconds_per_case(network)
+    depths = len(network.head_depths)
+    reserve = per_case * (len(validation.cases) + (1 + SURFACE_FACTOR) * cases) + SECONDS_PER_DEPTH * depths + SECONDS_FOR_REPORT
+    left = allowance_s - clock.seconds()
+    return max(left - reserve, SHARE_FOR_TRAINING * left, 1.0)
+
+
+def measure(run: RunFolder, fold: int, cases: Sequence[Case], plan: Plan, result: TrainResult, device: torch.device, progress: Progress) -> dict[str, Any]:
+    """Score the best weights at every depth, measure the costs, write metrics.json and the notes of the model file."""
+    model = run.fold(fold) / MODEL
+    quality = evaluate_cases(load_predictor(model, device=str(device)), cases, progress=progress.stage(f"Fold {fold}: scoring every depth"))
+    costs = measure_depths(model, device=str(device), progress=progress.stage(f"Fold {fold}: measuring every depth"))
+    metrics = jsonable({**quality[plan.predict.depth], "depths": with_quality(quality, costs), "conditions": costs.conditions})
+    write_json(run.fold(fold) / "metrics.json", metrics)
+    network, _ = load_model(model)
+    notes = {
+        "unetpp": __version__,
+        "fold": fold,
+        "seed": plan.train.seed,
+        "training": asdict(result),
+        "mean": metrics["mean"],
+        "depths": metrics["depths"],
+        "conditions": costs.conditions,
+    }
+    save_model(model, network.state_dict(), plan, jsonable(notes))
+    return metrics
+
+
+def chosen_evenly(ids: Sequence[str], count: int) -> list[str]:
+    """At most `count` of them, spread over all."""
+    if len(ids) <= count:
+        return list(ids)
+    return [ids[number * len(ids) // count] for number in range(count)]
+
+
+def _shown_on(stage: Stage) -> Any:
+    def show(status: Status) -> None:
+        total = round(status.step / status.fraction) if status.fraction > 0 else 0
+        parts = [f"loss {status.loss:.3f}", f"{status.images_per_second:.1f} images/s"]
+        parts += [f"Dice {status.best_dice:.4f}"] if status.best_dice is not None else []
+        parts += [f"{_clock_time(status.seconds_left)} left"] if status.seconds_left is not None else []
+        stage(status.step, max(total, status.step), "validating" if status.activity == "validating" else ", ".join(parts))
+
+    return show
+
+
+def _clock_time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

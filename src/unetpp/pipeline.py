@@ -1,0 +1,240 @@
+"""The verbs as functions, with the argument names of the command line. Each returns a typed result of `unetpp.results`.
+
+Heavy modules are imported inside the functions: `info` and `--help` must not wait for torch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from unetpp.errors import DataError, Problem, UsageError
+from unetpp.files import write_json
+from unetpp.plan import Plan
+from unetpp.progress import Progress, Silence
+from unetpp.results import Checked, Demonstrated, Evaluated, ModelInfo, Planned, Predicted, Pruned, Reported, Run, describe_plan
+from unetpp.run_folder import RunFolder, model_files, single_model_file
+
+AnyPath = str | PathLike[str]
+
+
+def demo(dims: Literal[2, 3] = 2, minutes: float = 2.0, out: AnyPath | None = None, *, progress: Progress | None = None) -> Demonstrated:
+    """Generate data, train on it, measure every depth and predict: the whole journey.
+
+    Args:
+        dims: 2 for images, 3 for volumes.
+        minutes: wall time of the training.
+        out: run folder; by default the first of runs/demo_2d, runs/demo_2d_2, ... that is free.
+    """
+    from unetpp.data.demo import write_demo_data
+    from unetpp.preparation import require_unstarted
+
+    if dims not in (2, 3):
+        raise UsageError(f"--dims: got {dims!r}; expected 2 (images) or 3 (volumes).")
+    run = _absent(Path("runs") / f"demo_{dims}d") if out is None else Path(out)
+    require_unstarted(RunFolder(run), [0], resume=False)
+    progress = progress or Silence()
+    progress.note(f"Generating {dims}D data in {run / 'data'}.")
+    data = write_demo_data(run / "data", dims)
+    trained = cast(Run, train(data, run, minutes=minutes, progress=progress))
+    predictions = run / "predictions"
+    predict(run, sorted((data / "images").iterdir())[:4], predictions, progress=progress)
+    return Demonstrated(data, trained, predictions)
+
+
+def check(data: AnyPath, *, progress: Progress | None = None) -> Checked:
+    """Every problem of a data set at once; an empty list of problems means that it can be trained on."""
+    from unetpp.data.cases import find_cases
+    from unetpp.data.inspect import inspect_dataset
+
+    path, progress = Path(data), progress or Silence()
+    try:
+        dataset = find_cases(path, tolerant=True)
+    except DataError as error:
+        return Checked(path, "", 0, None, (), (), tuple(error.problems), ())
+    found = inspect_dataset(dataset, progress.stage("Reading every file"))
+    dims = len(found.facts[0].shape) if found.facts else None
+    return Checked(path, dataset.layout, len(dataset.cases), dims, tuple(found.channels), tuple(found.classes), tuple(found.problems), tuple(found.notes))
+
+
+def plan(
+    data: AnyPath,
+    out: AnyPath,
+    *,
+    minutes: float | None = None,
+    epochs: int | None = None,
+    device: str = "auto",
+    set: Mapping[str, Any] | Sequence[str] | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Planned:
+    """Make `fingerprint.json`, `plan.json` and `splits.json` of a run; each choice has its reason.
+
+    Args:
+        data: any of the layouts.
+        out: run folder.
+        minutes: wall time of the training that the plan is made for.
+        epochs: length of the training instead.
+        device: auto, cpu, cuda or cuda:K.
+        set: choices of the user, {"section.key": value} or ["section.key=value"].
+        dry_run: write nothing.
+
+    Raises:
+        DataError: all problems of the data.
+        PlanError: a setting that is unknown or does not fit.
+        UsageError: the run holds a trained fold, whose plan it must keep.
+    """
+    from unetpp.model.execution import choose_device
+    from unetpp.preparation import Wishes, check_length, describe_cost, new_plan, new_splits, read_settings, read_source, require_unstarted, write_plan
+
+    folder, progress = RunFolder(Path(out)), progress or Silence()
+    check_length(minutes, epochs)
+    require_unstarted(folder, folder.started_folds(), resume=False)
+    place = choose_device(device)
+    source = read_source(Path(data), progress)
+    made = new_plan(source, Wishes(minutes, epochs, read_settings(set), None), place)
+    splits = new_splits(source.dataset)
+    if dry_run:
+        return describe_cost(folder, made, splits[0], place)
+    write_plan(folder, source.fingerprint, made, splits)
+    return replace(describe_cost(folder, made, splits[0], None), written=True)
+
+
+def train(
+    data: AnyPath,
+    out: AnyPath,
+    *,
+    minutes: float | None = None,
+    epochs: int | None = None,
+    fold: int | str = 0,
+    seed: int | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    set: Mapping[str, Any] | Sequence[str] | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Run | Planned:
+    """Check the data, plan, train, and measure every depth on the validation cases.
+
+    Args:
+        data: any of the layouts.
+        out: run folder; a `plan.json` in it is used as it is, with `set` applied.
+        minutes: wall time of the whole call, shared by the folds.
+        epochs: length of the training instead.
+        fold: 0, 1, ... or "all".
+        seed: of weights and patches.
+        device: auto, cpu, cuda or cuda:K.
+        resume: go on with an interrupted run, exactly where it stopped.
+        set: choices of the user, {"section.key": value} or ["section.key=value"].
+        dry_run: say what would be done and write nothing; gives `Planned`.
+
+    Raises:
+        DataError: all problems of the data, before anything is trained.
+        UsageError: arguments that do not go together, or a run that is trained already.
+        Interrupted: Ctrl-C or SIGTERM; everything is saved.
+    """
+    from unetpp.fold import Clock, train_and_measure
+    from unetpp.model.execution import choose_device
+    from unetpp.preparation import Wishes, check_length, describe_cost, fold_numbers, plan_of_run, read_settings, read_source, require_unstarted, splits_of_run, write_plan
+
+    clock = Clock()
+    folder, progress = RunFolder(Path(out)), progress or Silence()
+    check_length(minutes, epochs)
+    place = choose_device(device)
+    source = read_source(Path(data), progress)
+    splits = splits_of_run(folder, source.dataset)
+    numbers = fold_numbers(fold, len(splits))
+    require_unstarted(folder, numbers, resume)
+    wishes = Wishes(minutes / len(numbers) if minutes else None, epochs, read_settings(set), seed)
+    made = plan_of_run(folder, source, wishes, place, progress)
+    if dry_run:
+        return describe_cost(folder, made, splits[numbers[0]], place)
+    write_plan(folder, source.fingerprint, made, splits)
+    progress.note(describe_plan(made))
+    folds = []
+    for done, number in enumerate(numbers):
+        allowance = clock.share(made.train.minutes, number=done, parts=len(numbers))
+        folds.append(train_and_measure(source.dataset, made, splits[number], folder, number, place, allowance, resume, progress))
+    return Run(folder.path, tuple(folds), report(folder.path, progress=progress).report, clock.seconds())
+
+
+def predict(
+    model: AnyPath,
+    inputs: AnyPath | Sequence[AnyPath],
+    out: AnyPath,
+    *,
+    depth: int | str | None = None,
+    tta: bool = False,
+    probabilities: bool = False,
+    uncertainty: bool = False,
+    device: str = "auto",
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Predicted:
+    """Segment files of any size; results have the format and the geometry of what went in.
+
+    Args:
+        model: run folder (all its folds answer together) or model file.
+        inputs: files or folders.
+        out: folder for the results.
+        depth: the head that answers, 1 (fastest) to the model's depth, or "all"; None: the plan's.
+        tta: average over mirrored copies.
+        probabilities: write a map of each class's probability too.
+        uncertainty: write a map of how unsure the network is too.
+        device: auto, cpu, cuda or cuda:K.
+        dry_run: list what would be done and write nothing.
+
+    Raises:
+        ModelFileError: MODEL cannot be used. A bad input file is skipped and listed in the result instead.
+    """
+    from unetpp.model.header import read_header
+
+    progress = progress or Silence()
+    header = read_header(model_files(Path(model))[0])
+    head = _head(depth, header.plan)
+    paths = [Path(entry) for entry in ([inputs] if isinstance(inputs, (str, PathLike)) else inputs)]
+    if dry_run:
+        return _would_predict(paths, Path(out), head, header.plan)
+    raise NotImplementedError
+
+
+def evaluate(predictions: AnyPath, references: AnyPath, out: AnyPath | None = None, *, progress: Progress | None = None) -> Evaluated:
+    """Score a folder of segmentations against a folder of references with the same stems."""
+    raise NotImplementedError
+
+
+def report(run: AnyPath, *, progress: Progress | None = None) -> Reported:
+    """Write RUN/report.html: curves, scores of each case, overlays, the depth table."""
+    raise NotImplementedError
+
+
+def prune(model: AnyPath, out: AnyPath, *, depth: int | None = None, max_drop: float | None = None, progress: Progress | None = None) -> Pruned:
+    """Write a smaller model that predicts what `model` predicts at a depth.
+
+    Args:
+        model: run folder of one fold, or a model file.
+        out: model file to write (.safetensors).
+        depth: the depth to keep.
+        max_drop: or the smallest depth whose validation Dice is at most this many points (hundredths) below the deepest.
+    """
+    raise NotImplementedError
+
+
+def info(model: AnyPath) -> ModelInfo:
+    """What a model is, from its header alone."""
+    from unetpp.model.header import read_header
+
+    files = model_files(Path(model))
+    header = read_header(files[0])
+    return ModelInfo(Path(model), tuple(files), header.plan, header.parameters, header.file_bytes / 1e6, header.notes)
+
+
+def _absent(path: Path) -> Path:
+    """`path`, or the first of path_2, path_3, ... that does not exist."""
+    candidates = (path if number == 1 else path.with_name(f"{path.name}_{number}") for number in itertools.count(1))
+    return next(candidate for candidate in candidates if not candidate.exists())
