@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from unetpp.data.dataset import Case, Dataset
+from unetpp.data.dataset import Case, Dataset, Layout
 from unetpp.data.folders import image_files, missing
 from unetpp.data.formats import stem_of
 from unetpp.errors import DataError, Problem
@@ -25,7 +25,7 @@ def read_dataset_json(root: Path, name: str) -> Dataset:
     classes = _classes(content.get("labels"), root / NAME, problems)
     cases = [case for id, images, label in _entries(root, content, problems) if (case := _case(root, id, images, label, problems))]
     pieces = any(_CHANNEL.match(stem_of(case.images[0])) for case in cases)
-    layout = "nnunet" if pieces or "training" not in content else "decathlon"
+    layout: Layout = "nnunet" if pieces or "training" not in content else "decathlon"
     return Dataset(name, root, layout, tuple(cases), channels, classes, problems=tuple(problems))
 
 
