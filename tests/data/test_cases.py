@@ -184,7 +184,7 @@ def test_predictions_would_overwrite_each_other(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         find_images([tmp_path / "f", tmp_path / "g", tmp_path / "empty"])
     empty, double = caught.value.problems
-    assert empty.got == "a folder without images"
+    assert empty.got == "a folder with readme.txt"
     assert "several images with the stem a" in double.got
 
 
@@ -197,3 +197,15 @@ def test_real_data_sets(real_data: Path, name: str, layout: str, cases: int) -> 
     dataset = find_cases(real_data / name)
     assert (dataset.layout, len(dataset.cases), dataset.notes) == (layout, cases, ())
     assert len(find_images([real_data / name])) == cases
+
+
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "images/a.png", "masks/a.png")
+
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert problems_of(tmp_path)[0].got == "a path that cannot be read (Permission denied)"
+    with pytest.raises(DataError, match="images: got a path that cannot be read"):
+        find_images([tmp_path / "images"])

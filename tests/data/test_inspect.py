@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import write_png
+from tests.tiny import write_png
 from unetpp.data.cases import find_cases
 from unetpp.data.inspect import Inspection, inspect_dataset
 
@@ -210,8 +210,25 @@ def test_mask_saved_as_jpeg(good: Path) -> None:
 def test_objects_in_a_folder_of_masks(good: Path) -> None:
     write_case(good, "bad", grey(), np.arange(120, dtype=np.uint8).reshape(12, 10))
     (problem,) = inspect(good).problems
-    assert "different label values" in problem.got
+    assert (problem.where, problem.got) == (str(good / "masks/bad.png"), "120 different label values, 0 to 119")
     assert "instances" in problem.action
+
+
+def test_a_data_set_of_objects_is_one_problem(tmp_path: Path) -> None:
+    for stem in "abcd":
+        write_case(tmp_path, stem, grey(), np.arange(120, dtype=np.uint8).reshape(12, 10))
+    assert only_problem(tmp_path, str(tmp_path)) == "120 different label values, 0 to 119"
+
+
+def test_a_stray_value_is_noted(good: Path) -> None:
+    for stem in "abcd":
+        write_case(good, stem, grey(), mask())
+    stray = mask()
+    stray[0, 0] = 77
+    write_case(good, "e", grey(), stray)
+    found = inspect(good)
+    assert found.label_values == (0, 77, 255)
+    assert found.notes == ["e.png: the only label with the value 77, which becomes a class of its own"]
 
 
 def test_0_and_1_in_some_masks_and_0_and_255_in_others(good: Path) -> None:

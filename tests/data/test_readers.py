@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from imagecodecs import png_encode
 from PIL import Image
 
-from tests.conftest import write_png
+from tests.tiny import write_png
 from unetpp.data import readers
 from unetpp.data.readers import ArraySource, RasterSource, open_image, open_images, read_image, read_images, read_label, read_labels
 from unetpp.data.volume import Geometry

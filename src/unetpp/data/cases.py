@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ _LAYOUTS = (
     "images/ with masks/, labels/ or instances/ beside it; a dataset.json with imagesTr/ and labelsTr/ (Medical Segmentation Decathlon, nnU-Net); "
     "ID/images/ and ID/masks/ (Kaggle nuclei); or a CSV table with the columns image, label, group, split"
 )
+_FORMATS = "PNG, JPEG, BMP, TIFF, NIfTI, NRRD or MHA"
 _NNUNET_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
 
 
@@ -33,7 +35,8 @@ def find_cases(path: str | Path, *, tolerant: bool = False) -> Dataset:
     Raises:
         DataError: nothing that is a data set; or, unless `tolerant`, every missing file, double stem and wrong declaration.
     """
-    dataset = _read(Path(path))
+    with _listing(path):
+        dataset = _read(Path(path))
     dataset = replace(dataset, problems=(*dataset.problems, *_double_ids(dataset)))
     if not dataset.cases and not dataset.problems:
         raise DataError(Problem(str(path), "no images", "at least two images with masks", "Check the path and the names of the files."))
@@ -57,17 +60,25 @@ def find_images(inputs: Sequence[str | Path], channels: int = 1) -> list[Case]:
     cases: list[Case] = []
     problems: list[Problem] = []
     for path in map(Path, inputs):
-        if path.is_dir():
-            found = _images_in(path, channels)
-            problems += [] if found else [Problem(str(path), "a folder without images", "images", "Check the path.")]
+        with _listing(path):
+            found = _images_in(path, channels) if path.is_dir() else [Case(stem_of(path), (path,))]
+            problems += [] if found else [Problem(str(path), f"a folder with {_content(path)}", f"images: {_FORMATS}", "Check the path, or convert the files.")]
             cases += found
-        else:
-            cases.append(Case(stem_of(path), (path,)))
     cases = list({tuple(image.absolute() for image in case.images): case for case in cases}.values())
     problems += _same_ids(Path(), cases)
     if problems:
         raise DataError(problems)
     return cases
+
+
+@contextmanager
+def _listing(path: str | Path) -> Iterator[None]:
+    """Name the folder whose content may not be seen."""
+    try:
+        yield
+    except OSError as error:
+        where, reason = error.filename or path, error.strerror or error
+        raise DataError(Problem(str(where), f"a path that cannot be read ({reason})", "a readable folder", f"Check its permissions: chmod u+rx '{where}'")) from None
 
 
 def _read(path: Path) -> Dataset:

@@ -79,11 +79,7 @@ def read_kaggle(root: Path, name: str) -> Dataset:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The files of a folder that can be read, by name; [] where there is no such folder.
-
-    Raises:
-        DataError: the folder may not be read.
-    """
+    """The files of a folder that are named like images, in order; [] where there is no such folder."""
     return [path for path in _entries(folder) if is_image(path) and not path.is_dir()]
 
 
@@ -103,7 +99,7 @@ def same_stem(where: Path, stem: str, paths: Iterable[Path]) -> Problem:
 
 def missing(where: Path, what: str, owner: str) -> Problem:
     """The problem of a file that belongs to another and is not there."""
-    return Problem(str(where), f"no {what} for {owner}", f"a {what} of the same stem", f"Add the {what}, or remove {owner}.")
+    return Problem(str(where), f"no {what} for {owner}", "one of the same stem", f"Add the {what}, or remove {owner}.")
 
 
 def _unpaired(images: dict[str, Path], labels: dict[str, Path], image_folder: Path, label_folder: Path) -> list[Problem]:
@@ -129,7 +125,4 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir()) if folder.is_dir() else []
-    except PermissionError:
-        raise DataError(Problem(str(folder), "a folder that may not be read (permission denied)", "a readable folder", f"Run: chmod u+rx '{folder}'")) from None
+    return sorted(folder.iterdir()) if folder.is_dir() else []

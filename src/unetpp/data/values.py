@@ -15,6 +15,9 @@ from unetpp.errors import Problem
 MAX_CLASSES = 64
 """More undeclared values than this are taken for objects or for an interpolated label."""
 
+_MANY = 5
+"""Labels among which a value that one alone has is worth a note."""
+
 ValueCounts = Mapping[str, Mapping[int, int]]
 """Voxels of each label value, by label file."""
 
@@ -70,20 +73,36 @@ def _declared(declared: dict[int, str], counts: ValueCounts) -> Classes:
 
 def _found(root: Path, counts: ValueCounts) -> Classes:
     """Classes from the values themselves. 0 is the background, whether a label has it or not."""
-    problems = [*_negative(counts), *_interpolated(counts)]
+    problems = [*_negative(counts), *_interpolated(counts), *_crowded(root, counts)]
     odd = {problem.where for problem in problems}
     sound = {label: found for label, found in counts.items() if label not in odd}
-    values = sorted({0, *(value for found in sound.values() for value in found)})
-    if len(values) > MAX_CLASSES:
-        got = f"{len(values)} different label values, {values[0]} to {values[-1]}"
-        action = "If each value is one object, name the folder of the labels instances; if there are so many classes, declare them in a dataset.json."
-        problems.append(Problem(str(root), got, f"at most {MAX_CLASSES} classes", action))
-        values = values[:MAX_CLASSES]
+    values = sorted({0, *(value for found in sound.values() for value in found)})[:MAX_CLASSES]
     problems += _mixed_scales(root, sound, values)
     if len(values) == 1:
         return Classes(("background", "foreground"), (0, 255), problems)
     names = ("background", "foreground") if values in ([0, 1], [0, 255]) else ("background", *(f"class_{value}" for value in values[1:]))
-    return Classes(names, tuple(values), problems)
+    return Classes(names, tuple(values), problems, _single_occurrences(sound))
+
+
+def _crowded(root: Path, counts: ValueCounts) -> list[Problem]:
+    """More values than classes: each label of which that is true where these are few, else the whole data set."""
+    action = "Objects belong into a folder named instances; a resized label is to be made anew with nearest neighbour; so many classes are declared in a dataset.json."
+    crowded = {label: set(found) for label, found in counts.items() if len(found) > MAX_CLASSES}
+    together = {value for found in counts.values() for value in found}
+    if len(together) <= MAX_CLASSES:
+        return []
+    groups = crowded if 0 < len(crowded) <= len(counts) / 2 else {str(root): together}
+    return [Problem(where, f"{len(found)} different label values, {min(found)} to {max(found)}", f"at most {MAX_CLASSES} classes", action) for where, found in groups.items()]
+
+
+def _single_occurrences(counts: ValueCounts) -> list[str]:
+    """Values that only one label of many has: stray voxels make classes of their own."""
+    labels_of: dict[int, list[str]] = {}
+    for label, found in counts.items():
+        for value in found:
+            labels_of.setdefault(value, []).append(label)
+    single = {value: labels[0] for value, labels in labels_of.items() if value and len(labels) == 1 and len(counts) >= _MANY}
+    return [f"{Path(label).name}: the only label with the value {value}, which becomes a class of its own" for value, label in sorted(single.items())]
 
 
 def _negative(counts: ValueCounts) -> list[Problem]:
