@@ -1,0 +1,224 @@
+"""How good: folders of segmentations against references, and a model at every depth on cases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from unetpp.data.cases import find_cases
+from unetpp.data.dataset import Case
+from unetpp.data.formats import is_image, stem_of
+from unetpp.data.preprocess import prepare_label
+from unetpp.data.readers import describe_shape, read_label, read_labels
+from unetpp.data.volume import Volume
+from unetpp.deploy.labelling import Labelling, declared_labelling, found_labelling
+from unetpp.errors import DataError, Problem
+from unetpp.infer.prediction import Prediction
+from unetpp.metrics.scores import CaseScore, score_case, summarize
+from unetpp.plan import Plan
+
+PREDICTIONS = "predictions.json"
+Progress = Callable[[int, int], None]
+
+
+class FolderScores(NamedTuple):
+    """Scores of the cases that could be compared, and what was wrong with the others."""
+
+    metrics: dict[str, Any]
+    """As metrics.json."""
+    problems: tuple[Problem, ...]
+
+
+class DepthPredictor(Protocol):
+    """What is asked of a predictor here: `infer.predictor.Predictor` is one."""
+
+    @property
+    def plan(self) -> Plan: ...
+
+    def predict_case(self, case: Case, *, depth: Literal["all"]) -> Mapping[int, Prediction]: ...
+
+
+def evaluate_cases(predictor: DepthPredictor, cases: Sequence[Case], depths: Sequence[int] | Literal["all"] = "all", progress: Progress | None = None) -> dict[int, dict[str, Any]]:
+    """Score a model on labelled cases, on the grid of their files; one pass computes all depths.
+
+    Args:
+        depths: those to score.
+        progress: called with (cases done, cases in all).
+
+    Returns:
+        depth -> metrics as `summarize` gives them.
+
+    Raises:
+        DataError: an image or label that cannot be read.
+    """
+    plan = predictor.plan.data
+    scores: dict[int, list[CaseScore]] = {}
+    for done, case in enumerate(cases, start=1):
+        label = read_labels(case.labels)
+        reference = prepare_label(label, plan.model_copy(update={"spacing_mm": None}), str(case.labels[0]))
+        for depth, prediction in predictor.predict_case(case, depth="all").items():
+            if depths == "all" or depth in depths:
+                spacing = label.geometry.spacing_mm or prediction.geometry.spacing_mm
+                scores.setdefault(depth, []).append(score_case(case.id, prediction.segmentation, reference, plan.num_classes, spacing))
+        if progress:
+            progress(done, len(cases))
+    return {depth: summarize(found, plan.classes) for depth, found in sorted(scores.items())}
+
+
+def evaluate_folders(predictions: Path, references: Path, progress: Progress | None = None) -> FolderScores:
+    """Score segmentations against references of the same stem. What cannot be compared becomes a problem; the rest is scored.
+
+    What the values mean is read from the predictions.json that `unetpp predict` leaves, else found from the files. Masks of
+    0 and 255 and of 0 and 1 agree; where predictions have only foreground, objects in references are foreground. A folder
+    with depth_1, depth_2, ... (of `predict --depth all`) is scored at every depth: the numbers are the deepest's, and
+    `depths` has them all.
+
+    Args:
+        predictions: folder of label files.
+        references: folder of label files, or a data set in any layout.
+        progress: called with (cases done, cases in all).
+
+    Raises:
+        DataError: nothing could be compared; all reasons.
+    """
+    by_depth = {int(folder.name.removeprefix("depth_")): folder for folder in predictions.glob("depth_*") if folder.name.removeprefix("depth_").isdecimal()}
+    expected = _reference_files(references)
+    if not by_depth:
+        return _evaluate_folder(predictions, expected, references, progress)
+    scores = {depth: _evaluate_folder(by_depth[depth], expected, references, progress) for depth in sorted(by_depth)}
+    metrics = scores[max(scores)].metrics | {"depths": {str(depth): found.metrics["mean"] for depth, found in scores.items()}}
+    return FolderScores(metrics, tuple(problem for found in scores.values() for problem in found.problems))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Files of one case."""
+
+    id: str
+    prediction: Path
+    reference: tuple[Path, ...]
+
+
+def _evaluate_folder(folder: Path, references: Mapping[str, tuple[Path, ...]], where: Path, progress: Progress | None) -> FolderScores:
+    declared = _declaration(folder)
+    files = _prediction_files(folder, declared)
+    pairs = [_Pair(stem, files[stem], references[stem]) for stem in sorted(files) if stem in references]
+    problems = [*_unpaired(folder, where, files, references)]
+    labelling = _labelling(declared, pairs)
+    scores = []
+    for done, pair in enumerate(pairs, start=1):
+        try:
+            scores.append(_score_pair(pair, labelling))
+        except DataError as error:
+            problems += error.problems
+        if progress:
+            progress(done, len(pairs))
+    if not scores:
+        raise DataError(problems)
+    return FolderScores(summarize(scores, labelling.classes), tuple(problems))
+
+
+def _score_pair(pair: _Pair, labelling: Labelling) -> CaseScore:
+    """Raises DataError for a file that cannot be read, foreign values, another size or another grid."""
+    prediction, reference = read_label(pair.prediction), read_labels(pair.reference)
+    _check_grids(pair, prediction, reference)
+    got = labelling.of_prediction(prediction.array[0], pair.prediction)
+    expected = labelling.of_reference(reference.array[0], pair.reference[0])
+    return score_case(pair.id, got, expected, len(labelling.classes), reference.geometry.spacing_mm or prediction.geometry.spacing_mm)
+
+
+def _check_grids(pair: _Pair, prediction: Volume, reference: Volume) -> None:
+    where, action = str(pair.prediction), "Compare segmentations on the grid of their references."
+    if prediction.shape != reference.shape:
+        raise DataError(Problem(where, describe_shape(prediction.shape), f"{describe_shape(reference.shape)}, as {pair.reference[0]}", action))
+    if not prediction.geometry.matches(reference.geometry):
+        got = f"another spacing, origin or direction{_spacing(prediction)}"
+        raise DataError(Problem(where, got, f"that of {pair.reference[0]}{_spacing(reference)}", action))
+
+
+def _spacing(volume: Volume) -> str:
+    spacing = volume.geometry.spacing_mm
+    return f" ({' x '.join(f'{size:g}' for size in spacing)} mm)" if spacing else ""
+
+
+def _declaration(folder: Path) -> dict[str, Any]:
+    """What `unetpp predict` wrote about its results: beside them, or, for one of several depths, a folder above."""
+    for path in (folder / PREDICTIONS, folder.parent / PREDICTIONS):
+        if path == folder.parent / PREDICTIONS and not folder.name.startswith("depth_"):
+            continue
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(values, dict):
+            return values
+    return {}
+
+
+def _prediction_files(folder: Path, declared: Mapping[str, Any]) -> dict[str, Path]:
+    """Stem -> segmentation. Where they are declared, other files (maps of probabilities) are left out."""
+    if not folder.is_dir():
+        got = "a file" if folder.exists() else "no such folder"
+        raise DataError(Problem(str(folder), got, "a folder of segmentations", "Check the path."))
+    files = {stem_of(path): path for path in sorted(folder.iterdir()) if path.is_file() and is_image(path)}
+    names = _declared_names(declared)
+    files = {stem: path for stem, path in files.items() if path.name in names} or files
+    if not files:
+        raise DataError(Problem(str(folder), "no segmentations", "label files, one for each case", "Check the path."))
+    return files
+
+
+def _declared_names(declared: Mapping[str, Any]) -> set[str]:
+    entries = declared.get("files")
+    found = [entry.get("segmentation", entry.get("file")) if isinstance(entry, dict) else entry for entry in entries] if isinstance(entries, list) else []
+    return {Path(name).name for name in found if isinstance(name, str)}
+
+
+def _reference_files(references: Path) -> dict[str, tuple[Path, ...]]:
+    """Stem -> label files: of a flat folder, or of a data set."""
+    flat = sorted(path for path in references.iterdir() if path.is_file() and is_image(path)) if references.is_dir() else []
+    if flat:
+        return {stem_of(path): (path,) for path in flat}
+    found = {case.id: case.labels for case in find_cases(references, tolerant=True).cases if case.labels}
+    if not found:
+        raise DataError(Problem(str(references), "no labels", "a folder of label files, or a data set with labels", "Check the path."))
+    return found
+
+
+def _unpaired(folder: Path, where: Path, files: Mapping[str, Path], references: Mapping[str, tuple[Path, ...]]) -> list[Problem]:
+    missing, extra = sorted(set(references) - set(files)), sorted(set(files) - set(references))
+    problems = []
+    if missing:
+        got = f"no segmentation for {len(missing)} of {len(references)} references ({_some(missing)})"
+        problems.append(Problem(str(folder), got, "one for each reference, with the same stem", "Predict them too; the scores here are without them."))
+    if extra:
+        got = f"no reference for {len(extra)} of {len(files)} segmentations ({_some(extra)})"
+        problems.append(Problem(str(where), got, "one for each segmentation, with the same stem", "Add them; the scores here are without them."))
+    return problems
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _labelling(declared: Mapping[str, Any], pairs: Sequence[_Pair]) -> Labelling:
+    classes, values = declared.get("classes"), declared.get("label_values")
+    if isinstance(classes, list) and isinstance(values, list) and len(classes) == len(values) >= 2:
+        return declared_labelling(classes, values)
+    return found_labelling(_readable([(pair.prediction,) for pair in pairs]), _readable([pair.reference for pair in pairs]))
+
+
+def _readable(files: Sequence[tuple[Path, ...]]) -> list[np.ndarray]:
+    """Distinct values of the labels that can be read; those that cannot are reported when they are scored."""
+    found = []
+    for paths in files:
+        try:
+            found.append(np.unique(read_labels(paths).array))
+        except DataError:
+            continue
+    return found

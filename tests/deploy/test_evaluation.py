@@ -1,0 +1,188 @@
+"""Scoring folders and models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from unetpp.data.dataset import Case
+from unetpp.data.volume import Geometry
+from unetpp.deploy.evaluation import evaluate_cases, evaluate_folders
+from unetpp.errors import DataError
+from unetpp.infer.prediction import Prediction
+from unetpp.plan import Plan
+
+MASK = np.zeros((16, 16), np.uint8)
+MASK[4:12, 4:12] = 1
+HALF = MASK.copy()
+HALF[8:] = 0
+HALF_DICE = 2 / 3
+
+
+def write_png(path: Path, array: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+    return path
+
+
+def write_nifti(path: Path, array_xyz: np.ndarray, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array_xyz, np.diag([*spacing, 1.0])), path)
+    return path
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    return tmp_path / "predictions", tmp_path / "references"
+
+
+@pytest.mark.parametrize("predicted_value", [1, 255])
+@pytest.mark.parametrize("reference_value", [1, 255])
+def test_masks_of_either_scale_agree(folders: tuple[Path, Path], predicted_value: int, reference_value: int) -> None:
+    predictions, references = folders
+    write_png(predictions / "a.png", HALF * predicted_value)
+    write_png(references / "a.png", MASK * reference_value)
+    metrics, problems = evaluate_folders(*folders)
+    assert not problems
+    assert metrics["mean"]["dice"] == pytest.approx(HALF_DICE)
+    assert list(metrics["classes"]) == ["foreground"]
+
+
+def test_objects_are_foreground(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    objects = MASK.astype(np.uint16) * 300
+    objects[4:8, 4:8] = 7
+    write_png(predictions / "a.png", HALF * 255)
+    write_png(references / "a.png", objects)
+    assert evaluate_folders(*folders).metrics["mean"]["dice"] == pytest.approx(HALF_DICE)
+
+
+def test_several_classes_by_value(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    reference = MASK * 2
+    reference[0, 0] = 1
+    prediction = HALF * 2
+    prediction[0, 0] = 1
+    write_png(predictions / "a.png", prediction)
+    write_png(references / "a.png", reference)
+    metrics = evaluate_folders(*folders).metrics
+    assert metrics["classes"]["class_1"]["dice"] == 1.0
+    assert metrics["classes"]["class_2"]["dice"] == pytest.approx(HALF_DICE)
+
+
+def test_declared_classes_and_files(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(predictions / "a.png", HALF * 40)
+    write_png(predictions / "a_uncertainty.png", MASK)
+    (predictions / "predictions.json").write_text(json.dumps({"classes": ["background", "membrane", "cell"], "label_values": [0, 20, 40], "files": ["a.png"]}))
+    write_png(references / "a.png", MASK * 40)
+    metrics, problems = evaluate_folders(*folders)
+    assert not problems
+    assert metrics["classes"]["cell"]["dice"] == pytest.approx(HALF_DICE)
+    assert metrics["classes"]["membrane"]["dice"] is None
+
+
+def test_everything_wrong_is_listed_and_the_rest_is_scored(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    for name in ("good", "size", "truncated", "extra"):
+        write_png(predictions / f"{name}.png", MASK)
+    for name in ("good", "truncated", "missing_1", "missing_2"):
+        write_png(references / f"{name}.png", MASK)
+    write_png(references / "size.png", np.zeros((8, 16), np.uint8))
+    (predictions / "truncated.png").write_bytes((predictions / "truncated.png").read_bytes()[:50])
+    metrics, problems = evaluate_folders(*folders)
+    assert [case["id"] for case in metrics["cases"]] == ["good"]
+    texts = [str(problem) for problem in problems]
+    assert len(texts) == 4
+    assert "no segmentation for 2 of 5 references (missing_1, missing_2)" in texts[0]
+    assert "no reference for 1 of 4 segmentations (extra)" in texts[1]
+    assert "size.png: got 16 x 16 pixels; expected 8 x 16 pixels" in texts[2]
+    assert "truncated.png" in texts[3]
+
+
+def test_another_grid_is_a_problem(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    volume = np.stack([MASK] * 4)
+    for case, spacing in (("same", (1.0, 1.0, 2.0)), ("other", (1.0, 1.0, 3.0))):
+        write_nifti(predictions / f"{case}.nii.gz", volume, spacing)
+        write_nifti(references / f"{case}.nii.gz", volume, (1.0, 1.0, 2.0))
+    metrics, problems = evaluate_folders(*folders)
+    assert [case["id"] for case in metrics["cases"]] == ["same"]
+    assert "other.nii.gz: got another spacing" in str(problems[0])
+    assert "(3 x 1 x 1 mm)" in str(problems[0]) and "(2 x 1 x 1 mm)" in str(problems[0])
+
+
+def test_distances_are_in_the_files_millimetres(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    reference = np.zeros((16, 16, 16), np.uint8)
+    reference[4:10, 4:10, 4:10] = 1
+    write_nifti(references / "a.nii.gz", reference, (0.5, 1.0, 3.0))
+    write_nifti(predictions / "a.nii.gz", np.roll(reference, 2, axis=2), (0.5, 1.0, 3.0))
+    metrics = evaluate_folders(*folders).metrics
+    assert metrics["mean"]["hd95_mm"] == pytest.approx(6.0)
+    assert metrics["distance_unit"] == "mm"
+
+
+def test_references_may_be_a_data_set(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(references / "images" / "a.png", MASK)
+    write_png(references / "instances" / "a.png", MASK * 9)
+    write_png(predictions / "a.png", HALF * 255)
+    assert evaluate_folders(*folders).metrics["mean"]["dice"] == pytest.approx(HALF_DICE)
+
+
+def test_every_depth_of_a_prediction(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(references / "a.png", MASK)
+    write_png(predictions / "depth_1" / "a.png", HALF)
+    write_png(predictions / "depth_2" / "a.png", MASK)
+    metrics = evaluate_folders(*folders).metrics
+    assert metrics["mean"]["dice"] == 1.0
+    assert [row["dice"] for row in metrics["depths"].values()] == [pytest.approx(HALF_DICE), 1.0]
+
+
+def test_nothing_to_compare_is_an_error(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(references / "a.png", MASK)
+    with pytest.raises(DataError, match="got no such folder"):
+        evaluate_folders(*folders)
+    predictions.mkdir()
+    with pytest.raises(DataError, match="no segmentations"):
+        evaluate_folders(*folders)
+    write_png(predictions / "b.png", MASK)
+    with pytest.raises(DataError, match="2 problems") as caught:
+        evaluate_folders(*folders)
+    assert len(caught.value.problems) == 2
+    with pytest.raises(DataError, match="nowhere"):
+        evaluate_folders(predictions, references / "nowhere")
+
+
+@dataclass
+class FixedPredictor:
+    """Says the same at each depth, whatever it sees."""
+
+    plan: Plan
+    answers: dict[int, np.ndarray]
+
+    def predict_case(self, case: Case, *, depth: str) -> dict[int, Prediction]:
+        assert depth == "all"
+        return {depth: Prediction(depth, answer, Geometry()) for depth, answer in self.answers.items()}
+
+
+def test_a_model_is_scored_at_every_depth(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
+    cases = [Case(name, (tmp_path / f"{name}.png",), (write_png(tmp_path / f"{name}_label.png", MASK * value),)) for name, value in (("a", 1), ("b", 0))]
+    predictor = FixedPredictor(small_plan(), {1: HALF, 2: MASK})
+    steps: list[tuple[int, int]] = []
+    by_depth = evaluate_cases(predictor, cases, progress=lambda done, total: steps.append((done, total)))
+    assert steps == [(1, 2), (2, 2)]
+    assert by_depth[1]["mean"]["dice"] == pytest.approx(HALF_DICE / 2)
+    assert by_depth[2]["mean"]["dice"] == pytest.approx(0.5)
+    assert list(evaluate_cases(predictor, cases, depths=[2])) == [2]
+    assert [case["id"] for case in by_depth[2]["cases"]] == ["a", "b"]
