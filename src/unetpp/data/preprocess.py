@@ -73,7 +73,7 @@ def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> 
     if len(image_shape) != plan.dims:
         _refuse(where, f"{len(image_shape)}D data ({describe_shape(image_shape)})", f"{plan.dims}D data, as in training", "Leave it out, or use another model.")
     fitted = _FittedChannels(source, plan.channels, where)
-    normalized = _Normalized(fitted, plan.normalization, image_shape, where)
+    normalized = _Normalized(fitted, plan.normalization, image_shape, where, source.dtype.kind == "f")
     grid = network_grid(image_shape, source.geometry.spacing_mm, plan.spacing_mm)
     blocks = normalized if grid == image_shape else _Resampled(normalized, image_shape, grid)
     return PreparedImage((len(plan.channels), *grid), image_shape, source.geometry, blocks)
@@ -147,22 +147,25 @@ class _FittedChannels:
 class _Normalized:
     """Blocks after clipping, with the mean taken off and divided by the deviation."""
 
-    def __init__(self, source: _Readable, plans: Sequence[Normalization], shape: tuple[int, ...], where: str) -> None:
+    def __init__(self, source: _Readable, plans: Sequence[Normalization], shape: tuple[int, ...], where: str, may_be_infinite: bool) -> None:
         self._source = source
         self._plans = plans
-        means, stds = self._statistics(shape, where) if any(plan.per_case for plan in plans) else ([], [])
-        self._means = [means[c] if plan.per_case else plan.mean for c, plan in enumerate(plans)]
-        self._stds = [stds[c] if plan.per_case else plan.std for c, plan in enumerate(plans)]
+        self._means = np.asarray([plan.mean for plan in plans])
+        self._stds = np.asarray([plan.std for plan in plans])
+        per_case = np.asarray([plan.per_case for plan in plans])
+        if per_case.any() or may_be_infinite:
+            means, stds = self._statistics(shape, where)
+            self._means = np.where(per_case, means, self._means)
+            self._stds = np.where(per_case, stds, self._stds)
 
     def read(self, slices: Slices) -> np.ndarray:
-        block = self._clipped(slices)
+        block = self._clipped(self._source.read(slices))
         for channel, mean, std in zip(block, self._means, self._stds, strict=True):
             channel -= np.float32(mean)
             channel /= np.float32(std)
         return block
 
-    def _clipped(self, slices: Slices) -> np.ndarray:
-        block = self._source.read(slices)
+    def _clipped(self, block: np.ndarray) -> np.ndarray:
         for channel, plan in zip(block, self._plans, strict=True):
             if plan.lower is not None or plan.upper is not None:
                 np.clip(channel, plan.lower, plan.upper, out=channel)
@@ -172,10 +175,10 @@ class _Normalized:
         """Mean and deviation of each channel, block by block (Chan et al. 1979)."""
         count, mean, squares = 0, np.zeros(len(self._plans)), np.zeros(len(self._plans))
         for slices in _blocks(shape):
-            block = self._clipped(slices).reshape(len(self._plans), -1)
-            block_count, block_mean = block.shape[1], block.mean(axis=1, dtype=np.float64)
-            if not np.isfinite(block_mean).all():
-                _refuse(where, "voxels that are NaN or infinite", "numbers", "Replace them, for instance by the smallest value of the image.")
+            block = self._source.read(slices).reshape(len(self._plans), -1)
+            if not np.isfinite(block.sum(dtype=np.float64)):
+                _refuse(where, "voxels that are NaN or infinite", "finite numbers", "Replace them, for example with the smallest value.")
+            block_count, block_mean = block.shape[1], self._clipped(block).mean(axis=1, dtype=np.float64)
             block -= block_mean[:, None].astype(np.float32)
             delta, total = block_mean - mean, count + block_count
             squares += np.einsum("cn,cn->c", block, block, dtype=np.float64) + delta**2 * count * block_count / total

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -90,11 +90,12 @@ class _OpenRows:
     def add(self, tile: Tile, values: Tensor) -> None:
         """Add probabilities (depths, channels, *tile)."""
         height = tile[0].inside.stop - tile[0].inside.start
-        place = (..., slice(0, height), *(span.inside for span in tile[1:]))
+        place: tuple[Any, ...] = (..., slice(0, height), *(span.inside for span in tile[1:]))
         weights = self._weights[tile[0]]
         for span in tile[1:]:
             weights = weights[..., None] * self._weights[span]
-        self._sums[place].addcmul_(values[(..., *(span.within for span in tile))], weights)
+        within: tuple[Any, ...] = (..., *(span.within for span in tile))
+        self._sums[place].addcmul_(values[within], weights)
 
     def finished(self, end: int) -> Iterator[Band]:
         """Give the rows before `end`, then go on without them."""

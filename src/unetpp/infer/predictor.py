@@ -1,0 +1,232 @@
+"""The stateful side of prediction: networks on a device, and images in, segmentations out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Literal, overload
+
+import numpy as np
+import torch
+
+from unetpp.data.cases import Case
+from unetpp.data.preprocess import COLOURS, prepare_image
+from unetpp.data.readers import ArraySource, ImageSource, open_image, open_images
+from unetpp.data.volume import Geometry
+from unetpp.errors import ModelFileError, UsageError
+from unetpp.infer.prediction import Prediction, collect
+from unetpp.infer.restore import restored
+from unetpp.infer.sliding import TileProgress, stream_bands
+from unetpp.infer.written import Failure, FileProgress, WrittenFiles, predict_to_files
+from unetpp.model.execution import choose_device, memory_format
+from unetpp.model.file import load_model
+from unetpp.model.network import UNetPlusPlus
+from unetpp.plan import DataPlan, Plan
+
+__all__ = ["Failure", "Prediction", "Predictor", "WrittenFiles", "load_predictor"]
+
+Depth = int | str | None
+"""A depth, "all" of them, or None for the plan's own."""
+
+
+class Predictor:
+    """Segments images with one trained network, or with several that answer together (folds).
+
+    Args:
+        networks: of the same plan.
+        plan: what they were trained with.
+        device: where they run.
+        name: of the model, for records.
+    """
+
+    def __init__(self, networks: Sequence[UNetPlusPlus], plan: Plan, device: torch.device | str = "cpu", name: str = "") -> None:
+        if not networks:
+            raise UsageError("networks: got none; expected at least one.")
+        self.plan = plan
+        self.device = torch.device(device)
+        self.name = name
+        self.networks = [network.to(self.device).to(memory_format=memory_format(plan.model)).eval() for network in networks]
+
+    @property
+    def network(self) -> UNetPlusPlus:
+        """The network; of several folds the first."""
+        return self.networks[0]
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Depths at which a prediction can be had."""
+        return self.network.head_depths
+
+    @overload
+    def predict(
+        self,
+        image: np.ndarray | str | PathLike[str],
+        *,
+        depth: Literal["all"],
+        tta: bool = False,
+        spacing_mm: Sequence[float] | None = None,
+        progress: TileProgress | None = None,
+    ) -> dict[int, np.ndarray]: ...
+
+    @overload
+    def predict(
+        self,
+        image: np.ndarray | str | PathLike[str],
+        *,
+        depth: int | None = None,
+        tta: bool = False,
+        spacing_mm: Sequence[float] | None = None,
+        progress: TileProgress | None = None,
+    ) -> np.ndarray: ...
+
+    def predict(
+        self,
+        image: np.ndarray | str | PathLike[str],
+        *,
+        depth: Depth = None,
+        tta: bool = False,
+        spacing_mm: Sequence[float] | None = None,
+        progress: TileProgress | None = None,
+    ) -> np.ndarray | dict[int, np.ndarray]:
+        """Class indices (*spatial) on the image's grid; with depth "all", a dictionary of them by depth.
+
+        Args:
+            image: a file, or an array: (Y, X), (Y, X, C), (C, Y, X); (Z, Y, X), (C, Z, Y, X) where the network is 3D.
+            depth: the head that answers; None: the plan's.
+            tta: average over mirrored copies: 4 times the work in 2D, 8 times in 3D.
+            spacing_mm: voxel size of an array, in the order of its spatial axes; None: that of the network's grid.
+            progress: called with (tiles done, tiles in all).
+
+        Raises:
+            DataError: the file or array does not fit the network.
+            UsageError: there is no head at `depth`.
+        """
+        source = as_source(image, self.plan.data, spacing_mm) if isinstance(image, np.ndarray) else open_image(Path(image))
+        where = "image" if isinstance(image, np.ndarray) else str(image)
+        found = self.predict_source(source, where, depth=depth, tta=tta, progress=progress)
+        by_depth = {head: prediction.segmentation for head, prediction in found.items()}
+        return by_depth if depth == "all" else next(iter(by_depth.values()))
+
+    def predict_case(
+        self, case: Case, *, depth: Depth = None, tta: bool = False, probabilities: bool = False, uncertainty: bool = False, progress: TileProgress | None = None
+    ) -> dict[int, Prediction]:
+        """Predictions for the files of a case, by depth; all depths are computed in one pass.
+
+        Raises:
+            DataError: the files cannot be read, or do not fit the network.
+        """
+        source = open_images(case.images)
+        where = str(case.images[0])
+        return self.predict_source(source, where, depth=depth, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=progress)
+
+    def predict_source(
+        self,
+        source: ImageSource,
+        where: str = "image",
+        *,
+        depth: Depth = None,
+        tta: bool = False,
+        probabilities: bool = False,
+        uncertainty: bool = False,
+        progress: TileProgress | None = None,
+    ) -> dict[int, Prediction]:
+        """Predictions for anything that can be read in blocks, on its own grid, by depth.
+
+        Args:
+            where: the name of the image in errors.
+            probabilities: keep the probability of every class.
+            uncertainty: keep the entropy of the probabilities.
+        """
+        depths = self.choose_depths(depth)
+        image = prepare_image(source, self.plan.data, where)
+        bands = stream_bands(self.networks, image, self.plan.predict, depths, self.device, tta=tta, progress=progress)
+        on_image = restored(bands, image.shape[1:], image.image_shape)
+        return collect(on_image, image.image_shape, depths, geometry=image.geometry, probabilities=probabilities, uncertainty=uncertainty)
+
+    def predict_files(
+        self,
+        inputs: Sequence[str | PathLike[str]],
+        out: str | PathLike[str],
+        *,
+        depth: Depth = None,
+        tta: bool = False,
+        probabilities: bool = False,
+        uncertainty: bool = False,
+        progress: FileProgress | None = None,
+    ) -> WrittenFiles:
+        """Segment files and folders into `out`; see `written.predict_to_files`.
+
+        Raises:
+            DataError: a folder without images, or two images with the same stem.
+            UsageError: there is no head at `depth`, or a result would take the place of its input.
+            WriteError: a result could not be written.
+        """
+        paths = [Path(entry) for entry in inputs]
+        return predict_to_files(self, paths, Path(out), depth=depth, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=progress)
+
+    def choose_depths(self, depth: Depth) -> tuple[int, ...]:
+        """The heads that a wish means.
+
+        Raises:
+            UsageError: there is no such head.
+        """
+        if depth == "all":
+            return self.depths
+        wanted = self.plan.predict.depth if depth is None else depth
+        if isinstance(wanted, str) or wanted not in self.depths:
+            raise UsageError(f'depth: got {depth!r}; expected "all" or one of {list(self.depths)}, the depths at which this model has a head.')
+        return (wanted,)
+
+
+def load_predictor(path: str | PathLike[str], device: str = "auto") -> Predictor:
+    """A predictor from a run folder, whose folds all answer together, or from one model file.
+
+    Args:
+        device: auto, cpu, cuda or cuda:K.
+
+    Raises:
+        ModelFileError: no model there, or one that cannot be used.
+        UsageError: no such device.
+    """
+    place = choose_device(device)
+    files = _model_files(Path(path))
+    loaded = [load_model(file) for file in files]
+    plan = loaded[0][1].plan
+    for file, (_, header) in zip(files, loaded, strict=True):
+        if (header.plan.data, header.plan.model) != (plan.data, plan.model):
+            raise ModelFileError(f"{file}: got another network or other classes than {files[0]}; expected folds of one run. Name a single model file.")
+    return Predictor([network for network, _ in loaded], plan, place, str(path))
+
+
+def _model_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob("fold_*/model.safetensors"), key=lambda file: (len(file.parent.name), file.parent.name))
+    if not files:
+        raise ModelFileError(f"{path}: got a folder without fold_*/model.safetensors; expected a run folder with a trained fold, or a model file. Train first, or check the path.")
+    return files
+
+
+def as_source(image: np.ndarray, plan: DataPlan, spacing_mm: Sequence[float] | None = None) -> ImageSource:
+    """An array as a source, its channels first; see `Predictor.predict` for the shapes.
+
+    Raises:
+        UsageError: another number of axes, or numbers that are no voxels.
+    """
+    if image.ndim not in (plan.dims, plan.dims + 1) or image.dtype.kind not in "biuf" or image.size == 0:
+        shapes = "(Y, X), (Y, X, C) or (C, Y, X)" if plan.dims == 2 else "(Z, Y, X) or (C, Z, Y, X)"
+        raise UsageError(f"image: got an array of {image.dtype} of shape {image.shape}; expected numbers of shape {shapes}.")
+    if spacing_mm is not None and len(spacing_mm) != plan.dims:
+        raise UsageError(f"spacing_mm: got {len(spacing_mm)} numbers; expected {plan.dims}, one for each spatial axis.")
+    array = image[None] if image.ndim == plan.dims else np.moveaxis(image, -1, 0) if _has_channels_last(image, plan) else image
+    if plan.channels == COLOURS and len(array) == 4:
+        array = array[:3]  # without alpha
+    geometry = Geometry(".tif" if plan.dims == 2 else ".nii.gz", None if spacing_mm is None else tuple(map(float, spacing_mm)))
+    return ArraySource(array, geometry)
+
+
+def _has_channels_last(image: np.ndarray, plan: DataPlan) -> bool:
+    """Whether the last axis of a 2D image with channels holds them: where both could, it does, as image libraries have it."""
+    counts = {len(plan.channels), 1, 3} | ({4} if plan.channels == COLOURS else set())
+    return plan.dims == 2 and image.shape[-1] in counts and (image.shape[0] not in counts or image.shape[-1] <= image.shape[0])

@@ -1,0 +1,162 @@
+"""Prediction from files to files.
+
+OUT/NAME.png                       class values, in the format and on the grid of the input; OUT/depth_D/NAME.png with all depths
+OUT/probabilities/NAME_CLASS.tif   probability of each foreground class, where asked for
+OUT/uncertainty/NAME.tif           entropy, where asked for
+OUT/predictions.json               what was predicted with what
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from unetpp.data.cases import Case, find_images
+from unetpp.data.preprocess import to_label_values
+from unetpp.data.writers import map_suffix, output_suffix, write_map, write_segmentation
+from unetpp.errors import DataError, MissingExtraError, Problem, UsageError
+from unetpp.files import write_json
+from unetpp.infer.prediction import Prediction
+from unetpp.infer.sliding import TileProgress
+from unetpp.plan import DataPlan
+
+if TYPE_CHECKING:
+    from unetpp.infer.predictor import Predictor
+
+RECORD = "predictions.json"
+
+
+class FileProgress(Protocol):
+    """Called with files done of all, or tiles done of all where there is but one file."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A case that could not be predicted."""
+
+    id: str
+    problem: Problem
+
+
+@dataclass(frozen=True)
+class WrittenFiles:
+    """What came of a list of inputs."""
+
+    out: Path
+    depths: tuple[int, ...]
+    files: tuple[Path, ...]
+    """Segmentations that were written, in the order of the inputs."""
+    failures: tuple[Failure, ...]
+
+    @property
+    def failed(self) -> tuple[Problem, ...]:
+        return tuple(failure.problem for failure in self.failures)
+
+
+def predict_to_files(
+    predictor: Predictor,
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    depth: int | str | None = None,
+    tta: bool = False,
+    probabilities: bool = False,
+    uncertainty: bool = False,
+    progress: FileProgress | None = None,
+) -> WrittenFiles:
+    """Predict every image of `inputs`; a bad one is skipped and listed, the others are written.
+
+    Args:
+        predictor: the networks.
+        inputs: files and folders.
+        out: folder for the results.
+        depth: the head that answers; None: the plan's; "all": each into a folder of its own.
+        tta: average over mirrored copies.
+        probabilities: write the probability of each foreground class too.
+        uncertainty: write the entropy of the probabilities too.
+        progress: see `FileProgress`.
+
+    Raises:
+        DataError: a folder without images, or two images with the same stem.
+        UsageError: there is no head at `depth`, or a result would take the place of its input.
+        WriteError: a result could not be written.
+    """
+    plan = predictor.plan.data
+    depths = predictor.choose_depths(depth)
+    folders = {each: out / f"depth_{each}" if depth == "all" else out for each in depths}
+    cases = find_images(inputs, len(plan.channels))
+    _require_other_folder(cases, folders)
+    files: list[Path] = []
+    failures: list[Failure] = []
+    for number, case in enumerate(cases):
+        show = _tile_progress(progress, case, number, len(cases))
+        try:
+            found = predictor.predict_case(case, depth=depth, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=show)
+            files += [_write(prediction, case.id, folders[each], plan) for each, prediction in found.items()]
+        except DataError as error:
+            failures += [Failure(case.id, problem) for problem in error.problems]
+        except MissingExtraError as error:
+            failures.append(Failure(case.id, Problem(str(case.images[0]), "a format that is not installed", "a format of this installation", str(error))))
+        if progress and len(cases) > 1:
+            progress(number + 1, len(cases))
+    written = WrittenFiles(out, depths, tuple(files), tuple(failures))
+    _write_records(written, folders, predictor)
+    return written
+
+
+def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan) -> Path:
+    geometry = prediction.geometry
+    path = folder / f"{name}{output_suffix(geometry)}"
+    write_segmentation(to_label_values(prediction.segmentation, plan), geometry, path)
+    if prediction.probabilities is not None:
+        for class_name, values in zip(plan.classes[1:], prediction.probabilities[1:], strict=True):
+            write_map(values, geometry, folder / "probabilities" / f"{name}_{_file_name(class_name)}{map_suffix(geometry)}")
+    if prediction.uncertainty is not None:
+        write_map(prediction.uncertainty, geometry, folder / "uncertainty" / f"{name}{map_suffix(geometry)}")
+    return path
+
+
+def _write_records(written: WrittenFiles, folders: dict[int, Path], predictor: Predictor) -> None:
+    plan = predictor.plan.data
+    for depth, folder in folders.items():
+        record = {
+            "model": predictor.name,
+            "depth": depth,
+            "classes": plan.classes,
+            "label_values": plan.label_values,
+            "instances": plan.instances,
+            "files": [path.name for path in written.files if path.parent == folder],
+            "failed": [{"id": failure.id, **failure.problem.to_dict()} for failure in written.failures],
+        }
+        write_json(folder / RECORD, record)
+
+
+def _require_other_folder(cases: Sequence[Case], folders: dict[int, Path]) -> None:
+    """A PNG's segmentation has the PNG's name: it must not lie where the PNG lies."""
+    sources = {path.resolve().parent for case in cases for path in case.images}
+    for folder in folders.values():
+        if folder.resolve() in sources:
+            raise UsageError(f"--out: got {folder}, which holds input images; expected another folder, so that no input is overwritten. Choose another --out.")
+
+
+def _tile_progress(progress: FileProgress | None, case: Case, number: int, total: int) -> TileProgress | None:
+    """Tiles of the only case, or the share of them beside the number of cases."""
+    if progress is None:
+        return None
+
+    def show(done: int, tiles: int) -> None:
+        if total == 1:
+            progress(done, tiles)
+        else:
+            progress(number, total, f"{case.id} {done / tiles:.0%}")
+
+    return show
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.-]", "_", text)
