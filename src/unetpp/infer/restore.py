@@ -34,8 +34,8 @@ def restored(bands: Iterable[Band], grid: tuple[int, ...], shape: tuple[int, ...
             yield Band(done, _mix(kept, lower[some] - first_kept, upper[some] - first_kept, share[some]))
             done = some.stop
         if done < len(lower):
-            kept = kept[:, :, int(lower[done]) - first_kept :].clone()
-            first_kept = int(lower[done])
+            passed = min(int(lower[done]) - first_kept, kept.shape[2])
+            kept, first_kept = kept[:, :, passed:].clone(), first_kept + passed
 
 
 def _neighbours(size: int, wanted: int) -> tuple[Tensor, Tensor, Tensor]:

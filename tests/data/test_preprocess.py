@@ -1,0 +1,212 @@
+"""What the network sees of a file, and the way back."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unetpp.data import preprocess
+from unetpp.data.cases import Case
+from unetpp.data.preprocess import network_grid, prepare_case_image, prepare_case_label, prepare_image, prepare_label, resample_linear, resample_nearest, to_label_values
+from unetpp.data.readers import ArraySource
+from unetpp.data.volume import Geometry, Volume
+from unetpp.errors import DataError
+from unetpp.plan import DataPlan, Normalization
+
+RNG = np.random.default_rng(0)
+COLOUR = ("red", "green", "blue")
+
+
+def plan(dims: int = 2, channels: tuple[str, ...] = ("image",), **fields: Any) -> DataPlan:
+    values = {"classes": ("background", "foreground"), "label_values": (0, 255), "normalization": (Normalization(),) * len(channels)}
+    return DataPlan(dims=dims, channels=channels, **{**values, **fields})
+
+
+def source(array: np.ndarray, spacing_mm: tuple[float, ...] | None = None) -> ArraySource:
+    return ArraySource(array, Geometry(spacing_mm=spacing_mm))
+
+
+def whole(image: preprocess.PreparedImage) -> np.ndarray:
+    return image.read(tuple(slice(0, size) for size in image.shape[1:]))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64])
+@pytest.mark.parametrize("block", [7, 2**22])
+def test_each_case_gets_mean_zero_and_deviation_one(dtype: type, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preprocess, "BLOCK_VALUES", block)
+    array = RNG.integers(20, 200, size=(2, 9, 14)).astype(dtype)
+    array[1] //= 3
+    seen = whole(prepare_image(source(array), plan(channels=("a", "b"))))
+    assert seen.dtype == np.float32
+    np.testing.assert_allclose(seen.mean(axis=(1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(seen.std(axis=(1, 2)), 1, atol=1e-5)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_any_block_is_that_part_of_the_whole(data: st.DataObject) -> None:
+    shape = data.draw(st.tuples(*[st.integers(1, 9)] * data.draw(st.integers(2, 3))))
+    array = np.random.default_rng(1).integers(0, 255, size=(1, *shape)).astype(np.uint8)
+    image = prepare_image(source(array), plan(dims=len(shape)))
+    slices = tuple(slice(*sorted(data.draw(st.lists(st.integers(0, size), min_size=2, max_size=2, unique=True)))) for size in shape)
+    np.testing.assert_array_equal(image.read(slices), whole(image)[(slice(None), *slices)])
+
+
+def test_reading_leaves_the_source_as_it_is() -> None:
+    array = RNG.normal(size=(1, 4, 4)).astype(np.float32)
+    before = array.copy()
+    whole(prepare_image(source(array), plan(normalization=(Normalization(lower=0, upper=1),))))
+    np.testing.assert_array_equal(array, before)
+
+
+def test_an_absolute_scale_is_clipped_and_divided_by_the_plans_numbers() -> None:
+    array = np.array([[[-2000, -100, 0, 100, 3000]]], dtype=np.int16)
+    scale = Normalization(per_case=False, lower=-100, upper=300, mean=100, std=200)
+    np.testing.assert_allclose(whole(prepare_image(source(array), plan(normalization=(scale,)))), [[[-1, -1, -0.5, 0, 1]]])
+
+
+def test_clipping_comes_before_the_statistics() -> None:
+    array = np.array([[[0, 1, 1000]]], dtype=np.float32)
+    seen = whole(prepare_image(source(array), plan(normalization=(Normalization(upper=2),))))
+    np.testing.assert_allclose(seen, (np.array([[[0, 1, 2]]]) - 1) / np.std([0, 1, 2]), rtol=1e-6)
+
+
+def test_a_constant_image_becomes_zero() -> None:
+    assert (whole(prepare_image(source(np.full((1, 5, 5), 7, np.uint8)), plan())) == 0).all()
+
+
+def test_statistics_hold_for_large_offsets() -> None:
+    array = (1e6 + RNG.integers(0, 2, size=(1, 50, 50))).astype(np.float32)
+    assert whole(prepare_image(source(array), plan())).std() == pytest.approx(1, abs=1e-3)
+
+
+def test_grey_is_repeated_for_a_network_of_colours() -> None:
+    array = RNG.integers(0, 255, size=(1, 6, 6)).astype(np.uint8)
+    seen = whole(prepare_image(source(array), plan(channels=COLOUR)))
+    assert seen.shape == (3, 6, 6)
+    np.testing.assert_array_equal(seen[0], seen[2])
+
+
+def test_colours_become_luminance_for_a_network_of_grey() -> None:
+    grey = RNG.integers(0, 255, size=(1, 6, 6)).astype(np.uint8)
+    colour = np.repeat(grey, 3, axis=0)
+    np.testing.assert_allclose(whole(prepare_image(source(colour), plan())), whole(prepare_image(source(grey), plan())), atol=1e-5)
+    green = np.zeros((3, 2, 2), np.uint8)
+    green[1, 0] = 100
+    raw = plan(normalization=(Normalization(per_case=False),))
+    np.testing.assert_allclose(whole(prepare_image(source(green), raw)), [[[58.7, 58.7], [0, 0]]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted", "words"),
+    [
+        ((2, 4, 4), plan(), ["2 channels", "1 (image)"]),
+        ((1, 4, 4), plan(channels=("T1", "T2", "FLAIR")), ["1 channel;", "3 (T1, T2, FLAIR)"]),
+        ((1, 4, 4, 4), plan(), ["3D", "2D"]),
+        ((1, 4, 4), plan(dims=3), ["2D", "3D"]),
+    ],
+)
+def test_what_does_not_fit_is_one_clear_problem(shape: tuple[int, ...], wanted: DataPlan, words: list[str]) -> None:
+    with pytest.raises(DataError) as caught:
+        prepare_image(source(np.zeros(shape, np.uint8)), wanted, "scan.tif")
+    assert len(caught.value.problems) == 1
+    assert all(word in str(caught.value) for word in [*words, "scan.tif"])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("per_case", [True, False])
+def test_voxels_that_are_no_numbers_are_refused(bad: float, per_case: bool) -> None:
+    array = np.zeros((1, 5, 5), np.float32)
+    array[0, 3, 3] = bad
+    with pytest.raises(DataError, match="NaN or infinite"):
+        prepare_image(source(array), plan(normalization=(Normalization(per_case=per_case, lower=0, upper=1),)))
+
+
+def test_the_grid_has_the_plans_spacing_and_the_files_extent() -> None:
+    assert network_grid((10, 20, 30), (3.0, 1.0, 1.0), (1.5, 1.0, 2.0)) == (20, 20, 15)
+    assert network_grid((10, 20), None, (1.0, 1.0)) == (10, 20)
+    assert network_grid((10, 20), (2.0, 2.0), None) == (10, 20)
+    assert network_grid((1, 20), (0.1, 1.0), (5.0, 1.0)) == (1, 20)
+
+
+def test_a_resampled_image_keeps_a_ramp_a_ramp() -> None:
+    ramp = np.broadcast_to(np.arange(8, dtype=np.float32)[:, None, None], (8, 3, 4))[None]
+    wanted = plan(dims=3, spacing_mm=(1.0, 2.0, 2.0), normalization=(Normalization(per_case=False),))
+    image = prepare_image(source(ramp, (2.0, 2.0, 2.0)), wanted)
+    assert image.shape == (1, 16, 3, 4)
+    assert image.image_shape == (8, 3, 4)
+    np.testing.assert_allclose(whole(image)[0, 1:-1, 0, 0], np.arange(14) / 2 + 0.25, atol=1e-5)
+
+
+SHAPES = st.integers(2, 3).flatmap(lambda dims: st.tuples(*[st.tuples(*[st.integers(1, 10)] * dims)] * 2))
+
+
+@given(SHAPES)
+def test_nearest_resampling_invents_nothing_and_is_undone_by_going_back(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    shape, other = shapes
+    label = np.random.default_rng(2).choice([0, 3, 200], size=shape).astype(np.uint8)
+    resampled = resample_nearest(label, other)
+    assert (resampled.shape, resampled.dtype) == (other, label.dtype)
+    assert set(np.unique(resampled)) <= set(np.unique(label))
+    if all(new >= old for new, old in zip(other, shape, strict=True)):
+        np.testing.assert_array_equal(resample_nearest(resampled, shape), label)
+
+
+@settings(deadline=None)
+@given(SHAPES)
+def test_both_resamplings_agree_on_where_voxels_lie(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    shape, other = shapes
+    if any(new < old for new, old in zip(other, shape, strict=True)):
+        return
+    steps = np.add.reduce(np.indices(shape)).astype(np.float32)
+    assert np.abs(resample_linear(steps, other) - resample_nearest(steps, other)).max() <= len(shape) / 2 + 1e-4
+
+
+def test_an_image_and_its_label_share_the_grid() -> None:
+    wanted = plan(dims=3, spacing_mm=(1.0, 1.3, 0.7))
+    geometry = Geometry(spacing_mm=(2.5, 1.0, 1.0))
+    label = prepare_label(Volume(np.zeros((1, 5, 7, 9), np.uint8), geometry), wanted)
+    image = prepare_image(ArraySource(np.zeros((1, 5, 7, 9), np.int16), geometry), wanted)
+    assert image.shape == (1, *label.shape) != (1, 5, 7, 9)
+
+
+@given(st.lists(st.integers(-1000, 70000), min_size=2, max_size=300, unique=True))
+def test_label_values_and_class_indices_are_each_others_inverse(values: list[int]) -> None:
+    wanted = plan(classes=tuple(f"class {value}" for value in values), label_values=tuple(values))
+    stored = np.random.default_rng(3).choice(values, size=(1, 6, 7))
+    indices = prepare_label(Volume(stored, Geometry()), wanted)
+    assert indices.dtype == (np.uint8 if len(values) <= 256 else np.uint16)
+    np.testing.assert_array_equal(to_label_values(indices, wanted), stored[0])
+
+
+def test_masks_are_written_with_the_smallest_numbers_that_hold_them() -> None:
+    segmentation = np.array([[0, 1]], np.uint8)
+    assert to_label_values(segmentation, plan()).tolist() == [[0, 255]]
+    assert to_label_values(segmentation, plan()).dtype == np.uint8
+    assert to_label_values(segmentation, plan(label_values=(0, 1000))).dtype == np.uint16
+
+
+def test_a_value_of_no_class_is_refused_by_name() -> None:
+    with pytest.raises(DataError) as caught:
+        prepare_label(Volume(np.array([[[0, 255, 7, 9]]], np.uint8), Geometry()), plan(), "mask.png")
+    assert all(word in str(caught.value) for word in ["mask.png", "7, 9", "255 (foreground)"])
+
+
+def test_objects_are_foreground() -> None:
+    label = Volume(np.array([[[0, 1, 300, 2]]], np.uint16), Geometry())
+    assert prepare_label(label, plan(instances=True)).tolist() == [[0, 1, 1, 1]]
+
+
+def test_a_case_is_prepared_from_its_files(tmp_path: Path) -> None:
+    from PIL import Image
+
+    array = RNG.integers(0, 255, size=(8, 9)).astype(np.uint8)
+    for name, pixels in (("image.png", array), ("mask.png", np.where(array > 99, 255, 0).astype(np.uint8))):
+        Image.fromarray(pixels).save(tmp_path / name)
+    case = Case("a", (tmp_path / "image.png",), (tmp_path / "mask.png",))
+    image, label = whole(prepare_case_image(case, plan()))[0], prepare_case_label(case, plan())
+    np.testing.assert_allclose(image, (array - array.mean()) / array.std(), atol=1e-5)
+    np.testing.assert_array_equal(label, array > 99)

@@ -1,0 +1,243 @@
+"""From arrays and files to segmentations on their own grid."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from unetpp.data.cases import Case
+from unetpp.data.readers import read_image, read_label
+from unetpp.data.volume import Geometry
+from unetpp.data.writers import write_segmentation
+from unetpp.errors import DataError, ModelFileError, UsageError
+from unetpp.infer.predictor import Predictor, as_source, load_predictor
+from unetpp.model.build import from_plan, model_plan
+from unetpp.model.file import save_model
+from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainPlan
+
+RNG = np.random.default_rng(0)
+COLOUR = ("red", "green", "blue")
+
+
+def make_plan(dims: int = 2, channels: tuple[str, ...] = ("image",), label_values: tuple[int, ...] = (0, 255), norm: str = "instance", **data: Any) -> Plan:
+    classes = ("background", *(f"class {value}" for value in label_values[1:]))
+    tile = (16,) * dims
+    return Plan(
+        name="test",
+        data=DataPlan(dims=dims, channels=channels, classes=classes, label_values=label_values, normalization=(Normalization(),) * len(channels), **data),
+        model=model_plan(dims=dims, in_channels=len(channels), out_channels=len(classes), depth=2, first_width=4, norm=norm),
+        train=TrainPlan(patch=tile, batch=1, steps_per_epoch=1, epochs=1),
+        predict=PredictPlan(tile=tile, batch=2, depth=2),
+    )
+
+
+def predictor(plan: Plan, folds: int = 1) -> Predictor:
+    torch.manual_seed(0)
+    return Predictor([from_plan(plan.model) for _ in range(folds)], plan)
+
+
+class Threshold(nn.Module):
+    """Marks the voxels above the mean of the image: what a segmentation should be is known."""
+
+    head_depths = (1, 2)
+
+    def forward(self, x: torch.Tensor, depth: int | None = None) -> torch.Tensor:
+        return torch.cat([-x, x], dim=1)
+
+
+def thresholding(plan: Plan) -> Predictor:
+    return Predictor([Threshold()], plan)  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("shape", [(20, 33), (1, 1), (5, 40)])
+def test_a_segmentation_lies_on_the_images_grid(shape: tuple[int, int]) -> None:
+    image = RNG.integers(0, 255, size=shape).astype(np.uint8)
+    found = thresholding(make_plan()).predict(image)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, image > image.mean())
+
+
+def test_channels_may_come_first_or_last() -> None:
+    image = RNG.integers(0, 255, size=(20, 24, 3)).astype(np.uint8)
+    whole = predictor(make_plan(channels=COLOUR))
+    last = whole.predict(image)
+    assert last.shape == (20, 24)
+    np.testing.assert_array_equal(last, whole.predict(np.moveaxis(image, -1, 0)))
+    with_alpha = np.concatenate([image, np.full((20, 24, 1), 255, np.uint8)], axis=-1)
+    np.testing.assert_array_equal(last, whole.predict(with_alpha))
+
+
+def test_volumes_of_one_channel_need_no_channel_axis() -> None:
+    volume = RNG.normal(size=(9, 20, 17)).astype(np.float32)
+    whole = predictor(make_plan(dims=3))
+    np.testing.assert_array_equal(whole.predict(volume), whole.predict(volume[None]))
+
+
+@pytest.mark.parametrize("image", [np.zeros(5), np.zeros((2, 2, 2, 2)), np.zeros((0, 4)), np.zeros((4, 4), dtype=complex)])
+def test_an_array_that_is_no_image_is_refused(image: np.ndarray) -> None:
+    with pytest.raises(UsageError, match=r"image: got an array .* expected"):
+        as_source(image, make_plan().data)
+
+
+def test_spacing_needs_a_number_for_each_axis() -> None:
+    with pytest.raises(UsageError, match="spacing_mm"):
+        predictor(make_plan()).predict(np.zeros((4, 4)), spacing_mm=(1.0,))
+
+
+def test_another_number_of_channels_is_a_problem_with_the_data() -> None:
+    with pytest.raises(DataError, match="2 channels"):
+        predictor(make_plan(channels=COLOUR)).predict(np.zeros((2, 8, 9)))
+
+
+def test_all_depths_come_from_one_pass_and_equal_each_alone() -> None:
+    image = RNG.normal(size=(20, 20))
+    whole = predictor(make_plan(label_values=(0, 1, 2)))
+    found = whole.predict(image, depth="all")
+    assert list(found) == [1, 2]
+    for depth in found:
+        np.testing.assert_array_equal(found[depth], whole.predict(image, depth=depth))
+    np.testing.assert_array_equal(found[2], whole.predict(image))
+    assert (found[1] != found[2]).any()
+
+
+@pytest.mark.parametrize("depth", [0, 3, "deep", "1", 1.5])
+def test_a_depth_without_a_head_is_refused(depth: Any) -> None:
+    with pytest.raises(UsageError, match=r"depth: got .*expected .all. or one of \[1, 2\]"):
+        predictor(make_plan()).predict(np.zeros((4, 4)), depth=depth)
+
+
+def test_a_network_on_another_grid_answers_on_the_images() -> None:
+    z = np.arange(30)[:, None, None]
+    volume = np.broadcast_to((z > 11) & (z < 22), (30, 9, 10)).astype(np.float32)
+    whole = thresholding(make_plan(dims=3, spacing_mm=(2.0, 1.0, 1.0)))
+    found = whole.predict(volume, spacing_mm=(1.0, 1.0, 1.0))
+    assert found.shape == (30, 9, 10)
+    assert np.count_nonzero(found != volume) <= 2 * 90  # the two faces, off by at most one voxel
+
+
+def test_batch_norm_network_runs_with_channels_last() -> None:
+    whole = predictor(make_plan(norm="batch"))
+    weight = whole.network.nodes["x_0_1"].units[0].conv.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert whole.predict(np.zeros((20, 20))).shape == (20, 20)
+
+
+def test_bfloat16_is_close_to_float32() -> None:
+    plan = make_plan()
+    halved = plan.changed({"predict.precision": "bf16"})
+    image = RNG.normal(size=(1, 20, 20))
+    source = as_source(image, plan.data)
+    exact, close = (predictor(each).predict_source(source, probabilities=True)[2].probabilities for each in (plan, halved))
+    assert exact is not None and close is not None
+    assert close.dtype == np.float32
+    np.testing.assert_allclose(close, exact, atol=0.05)
+
+
+def write_image(path: Path, shape: tuple[int, ...] = (12, 15)) -> np.ndarray:
+    image = RNG.integers(0, 255, size=shape).astype(np.uint8)
+    write_segmentation(image, Geometry(suffix="".join(path.suffixes), spacing_mm=None), path)
+    return image
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    plan = make_plan()
+    for fold in range(2):
+        torch.manual_seed(fold)
+        save_model(tmp_path / "run" / f"fold_{fold}" / "model.safetensors", from_plan(plan.model).state_dict(), plan)
+    return tmp_path / "run"
+
+
+def test_a_run_folder_gives_all_its_folds_and_a_file_one(run: Path) -> None:
+    image = RNG.normal(size=(20, 20))
+    both, single = load_predictor(run, "cpu"), load_predictor(run / "fold_1" / "model.safetensors", "cpu")
+    assert [len(both.networks), len(single.networks)] == [2, 1]
+    assert single.network is single.networks[0]
+    assert not both.network.training
+    pair = both.predict_source(as_source(image, both.plan.data), probabilities=True)[2].probabilities
+    alone = [load_predictor(run / f"fold_{k}" / "model.safetensors", "cpu").predict_source(as_source(image, both.plan.data), probabilities=True)[2].probabilities for k in range(2)]
+    np.testing.assert_allclose(pair, (alone[0] + alone[1]) / 2, atol=1e-6)
+
+
+def test_folds_of_different_networks_do_not_mix(run: Path) -> None:
+    other = make_plan(label_values=(0, 1, 2))
+    save_model(run / "fold_1" / "model.safetensors", from_plan(other.model).state_dict(), other)
+    with pytest.raises(ModelFileError, match="another network"):
+        load_predictor(run, "cpu")
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="run folder"):
+        load_predictor(tmp_path, "cpu")
+
+
+def test_files_are_written_in_their_format_with_label_values(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "in" / "a.png")
+    write_image(tmp_path / "in" / "b.tif")
+    seen: list[tuple[int, int]] = []
+    written = thresholding(make_plan()).predict_files([tmp_path / "in"], tmp_path / "out", progress=lambda done, total, note="": seen.append((done, total)))
+    assert [path.name for path in written.files] == ["a.png", "b.tif"]
+    np.testing.assert_array_equal(read_label(tmp_path / "out" / "a.png").array[0], 255 * (image > image.mean()))
+    record = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert record["files"] == ["a.png", "b.tif"]
+    assert (record["depth"], record["classes"], record["label_values"], record["instances"], record["failed"]) == (2, ["background", "class 255"], [0, 255], False, [])
+    assert seen[-1] == (2, 2)
+
+
+def test_a_bad_file_is_listed_and_the_others_are_written(tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "good.png")
+    (tmp_path / "in" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n nonsense")
+    (tmp_path / "in" / "empty.tif").touch()
+    inputs = [tmp_path / "in", tmp_path / "absent.png"]
+    written = thresholding(make_plan()).predict_files(inputs, tmp_path / "out")
+    assert [path.name for path in written.files] == ["good.png"]
+    assert {failure.id for failure in written.failures} == {"bad", "empty", "absent"}
+    assert all(problem.where for problem in written.failed)
+    record = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert {entry["id"] for entry in record["failed"]} == {"bad", "empty", "absent"}
+
+
+def test_maps_have_their_own_folders(tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.png")
+    plan = make_plan(label_values=(0, 1, 2))
+    predictor(plan).predict_files([tmp_path / "in" / "a.png"], tmp_path / "out", probabilities=True, uncertainty=True)
+    names = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
+    assert names == {"a.png", "predictions.json", "probabilities/a_class_1.tif", "probabilities/a_class_2.tif", "uncertainty/a.tif"}
+    probability = read_image(tmp_path / "out" / "probabilities" / "a_class_1.tif").array
+    assert probability.dtype == np.float32
+    assert 0 < probability.min() < probability.max() < 1
+
+
+def test_every_depth_has_its_own_folder(tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.png")
+    written = predictor(make_plan()).predict_files([tmp_path / "in"], tmp_path / "out", depth="all")
+    assert [path.relative_to(tmp_path / "out").as_posix() for path in written.files] == ["depth_1/a.png", "depth_2/a.png"]
+    assert written.depths == (1, 2)
+    for depth in (1, 2):
+        record = json.loads((tmp_path / "out" / f"depth_{depth}" / "predictions.json").read_text())
+        assert (record["depth"], record["files"]) == (depth, ["a.png"])
+
+
+def test_inputs_are_never_overwritten(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "a.png")
+    with pytest.raises(UsageError, match="input images"):
+        predictor(make_plan()).predict_files([tmp_path / "a.png"], tmp_path)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png").array[0], image)
+
+
+def test_a_nifti_prediction_has_the_inputs_affine(tmp_path: Path) -> None:
+    import nibabel
+
+    affine = np.array([[0.0, -1.5, 0, 7], [2.0, 0, 0, -3], [0, 0, 3.0, 11], [0, 0, 0, 1]])
+    nibabel.save(nibabel.Nifti1Image(RNG.normal(size=(9, 12, 8)).astype(np.float32), affine), tmp_path / "scan.nii.gz")
+    whole = predictor(make_plan(dims=3, label_values=(0, 1), spacing_mm=(2.0, 2.0, 2.0)))
+    found = whole.predict_case(Case("scan", (tmp_path / "scan.nii.gz",)), depth="all")
+    assert {depth: each.segmentation.shape for depth, each in found.items()} == {1: (8, 12, 9), 2: (8, 12, 9)}
+    whole.predict_files([tmp_path / "scan.nii.gz"], tmp_path / "out")
+    written = nibabel.load(tmp_path / "out" / "scan.nii.gz")
+    np.testing.assert_array_equal(written.affine, affine)
+    np.testing.assert_array_equal(np.asanyarray(written.dataobj).T, found[2].segmentation)
