@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unetpp.errors import DataError, Interrupted, MissingExtraError, ModelFileError, PlanError, Problem, UnetppError, UsageError, WriteError
-    from unetpp.infer.predictor import Prediction, Predictor
+    from unetpp.infer.prediction import Prediction
+    from unetpp.infer.predictor import Predictor
     from unetpp.infer.predictor import load_predictor as load
     from unetpp.model.build import build_model
     from unetpp.model.network import HeadOutputs, UNetPlusPlus
@@ -28,7 +29,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "unetpp.pipeline": ("check", "demo", "evaluate", "info", "plan", "predict", "prune", "report", "train"),
-    "unetpp.infer.predictor": ("Prediction", "Predictor", "load"),
+    "unetpp.infer.prediction": ("Prediction",),
+    "unetpp.infer.predictor": ("Predictor", "load"),
     "unetpp.model.build": ("build_model",),
     "unetpp.model.network": ("HeadOutputs", "UNetPlusPlus"),
     "unetpp.plan": ("Plan",),

@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, Literal, Protocol
 
 from cyclopts import App, CycloptsError, Parameter
@@ -34,6 +36,7 @@ app = App(
     help_format="plaintext",
     default_parameter=Parameter(negative=(), show_default=False),
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 
 
@@ -223,6 +226,7 @@ def info(model: Model, *, output: Output = _OUTPUT) -> int:
 
 def main() -> None:
     """Entry point of the command `unetpp`."""
+    signal.signal(signal.SIGTERM, _interrupt)  # stops as cleanly as Ctrl-C
     sys.exit(run(sys.argv[1:]))
 
 
@@ -239,6 +243,10 @@ def run(tokens: Sequence[str]) -> int:
         return DONE
     except (Exception, KeyboardInterrupt) as error:
         return _explain(error, output)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _answer(output: Output, verb: Callable[[Progress], Result]) -> int:
@@ -266,7 +274,7 @@ def _in_words(error: BaseException) -> tuple[str, int]:
     if isinstance(error, Interrupted):
         return str(error), PARTLY
     if isinstance(error, KeyboardInterrupt):
-        return "Stopped by Ctrl-C. Files that were already written are complete.", PARTLY
+        return "Stopped. Files that were already written are complete.", PARTLY
     if isinstance(error, UnetppError):
         return str(error), UNUSABLE
     if isinstance(error, CycloptsError):

@@ -17,6 +17,7 @@ from unetpp.data.folds import Split
 from unetpp.data.store import StoredCase, store_cases
 from unetpp.deploy.depth_table import measure_depths, with_quality
 from unetpp.deploy.evaluation import evaluate_cases
+from unetpp.deploy.report import write_views
 from unetpp.files import write_json
 from unetpp.infer.predictor import load_predictor
 from unetpp.infer.sliding import predict_tiles
@@ -137,7 +138,9 @@ def training_seconds(clock: Clock, allowance_s: float, validation: DepthValidati
 def measure(run: RunFolder, fold: int, cases: Sequence[Case], plan: Plan, result: TrainResult, device: torch.device, progress: Progress) -> dict[str, Any]:
     """Score the best weights at every depth, measure the costs, write metrics.json and the notes of the model file."""
     model = run.fold(fold) / MODEL
-    quality = evaluate_cases(load_predictor(model, device=str(device)), cases, progress=progress.stage(f"Fold {fold}: scoring every depth"))
+    predictor = load_predictor(model, device=str(device))
+    quality = evaluate_cases(predictor, cases, progress=progress.stage(f"Fold {fold}: scoring every depth"))
+    write_views(predictor, cases, quality[max(quality)], run.fold(fold) / "views")
     costs = measure_depths(model, device=str(device), progress=progress.stage(f"Fold {fold}: measuring every depth"))
     metrics = jsonable({**quality[plan.predict.depth], "depths": with_quality(quality, costs), "conditions": costs.conditions})
     write_json(run.fold(fold) / "metrics.json", metrics)

@@ -13,11 +13,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from unetpp.errors import DataError, Problem, UsageError
+from unetpp.errors import DataError, UsageError
 from unetpp.files import write_json
-from unetpp.plan import Plan
 from unetpp.progress import Progress, Silence
-from unetpp.results import Checked, Demonstrated, Evaluated, ModelInfo, Planned, Predicted, Pruned, Reported, Run, describe_plan
+from unetpp.results import Checked, Demonstrated, Evaluated, ModelInfo, Planned, Predicted, Pruned, Reported, Run, describe_plan, jsonable
 from unetpp.run_folder import RunFolder, model_files, single_model_file
 
 AnyPath = str | PathLike[str]
@@ -192,25 +191,46 @@ def predict(
     Raises:
         ModelFileError: MODEL cannot be used. A bad input file is skipped and listed in the result instead.
     """
-    from unetpp.model.header import read_header
-
+    started = time.monotonic()
     progress = progress or Silence()
-    header = read_header(model_files(Path(model))[0])
-    head = _head(depth, header.plan)
+    head = _head(depth)
     paths = [Path(entry) for entry in ([inputs] if isinstance(inputs, (str, PathLike)) else inputs)]
     if dry_run:
-        return _would_predict(paths, Path(out), head, header.plan)
-    raise NotImplementedError
+        return _would_predict(Path(model), paths, Path(out), head)
+    from unetpp.infer.predictor import load_predictor
+
+    predictor = load_predictor(Path(model), device)
+    stage = progress.stage("Predicting")
+    written = predictor.predict_files(paths, out, depth=head, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=stage)
+    return Predicted(Path(out), written.depths, written.files, written.failed, time.monotonic() - started)
 
 
 def evaluate(predictions: AnyPath, references: AnyPath, out: AnyPath | None = None, *, progress: Progress | None = None) -> Evaluated:
-    """Score a folder of segmentations against a folder of references with the same stems."""
-    raise NotImplementedError
+    """Score segmentations against references: Dice, IoU, HD95 and surface Dice, per case and class.
+
+    Args:
+        predictions: folder of segmentations, as `predict` writes them.
+        references: folder of masks with the same stems, or a data set with labels.
+        out: JSON file for the scores.
+
+    Raises:
+        DataError: nothing could be compared. A single case that cannot is listed in the result instead.
+    """
+    from unetpp.deploy.evaluation import evaluate_folders
+
+    metrics, problems = evaluate_folders(Path(predictions), Path(references), (progress or Silence()).stage("Scoring"))
+    target = None if out is None else Path(out)
+    if target is not None:
+        write_json(target, jsonable(metrics))
+    return Evaluated(metrics, problems, target)
 
 
 def report(run: AnyPath, *, progress: Progress | None = None) -> Reported:
     """Write RUN/report.html: curves, scores of each case, overlays, the depth table."""
-    raise NotImplementedError
+    from unetpp.deploy.report import write_report
+
+    (progress or Silence()).note("Writing the report.")
+    return Reported(write_report(Path(run)))
 
 
 def prune(model: AnyPath, out: AnyPath, *, depth: int | None = None, max_drop: float | None = None, progress: Progress | None = None) -> Pruned:
@@ -220,9 +240,18 @@ def prune(model: AnyPath, out: AnyPath, *, depth: int | None = None, max_drop: f
         model: run folder of one fold, or a model file.
         out: model file to write (.safetensors).
         depth: the depth to keep.
-        max_drop: or the smallest depth whose validation Dice is at most this many points (hundredths) below the deepest.
+        max_drop: or the smallest depth whose validation Dice is at most this many points (hundredths) below the deepest's.
+
+    Raises:
+        UsageError: not exactly one of `depth` and `max_drop`, no such depth, or a run of several folds.
     """
-    raise NotImplementedError
+    from unetpp.deploy.prune import prune_file
+
+    if Path(out).suffix != ".safetensors":
+        raise UsageError(f"--out: got {str(out)!r}; expected the name of a model file, ending in .safetensors.")
+    (progress or Silence()).note("Pruning, and comparing with the full network.")
+    done = prune_file(single_model_file(Path(model)), Path(out), depth, max_drop)
+    return Pruned(done.out, done.depth, done.parameters, done.parameters_before, done.reason, done.difference)
 
 
 def info(model: AnyPath) -> ModelInfo:
@@ -232,6 +261,22 @@ def info(model: AnyPath) -> ModelInfo:
     files = model_files(Path(model))
     header = read_header(files[0])
     return ModelInfo(Path(model), tuple(files), header.plan, header.parameters, header.file_bytes / 1e6, header.notes)
+
+
+def _head(depth: int | str | None) -> int | str | None:
+    """A depth as the command line has it, as a number where it is one."""
+    return int(depth) if isinstance(depth, str) and depth.isdecimal() else depth
+
+
+def _would_predict(model: Path, inputs: Sequence[Path], out: Path, depth: int | str | None) -> Predicted:
+    """The cases that would be predicted, from the names of the files and the header of the model."""
+    from unetpp.data.cases import find_images
+    from unetpp.model.header import read_header
+
+    plan = read_header(model_files(model)[0]).plan
+    depths = tuple(range(1, plan.model.depth + 1)) if depth == "all" else (plan.predict.depth if depth is None else int(depth),)
+    cases = find_images(inputs, len(plan.data.channels))
+    return Predicted(out, depths, tuple(path for case in cases for path in case.images), (), 0.0, written=False)
 
 
 def _absent(path: Path) -> Path:

@@ -127,8 +127,9 @@ class Predicted(_Outcome):
     """Files that were written, and those that could not be."""
 
     out: Path
-    depth: int | str
+    depths: tuple[int, ...]
     files: tuple[Path, ...]
+    """Segmentations that were written; after a dry run, the images that would be predicted."""
     failed: tuple[Problem, ...]
     seconds: float
     written: bool = True
@@ -140,7 +141,8 @@ class Predicted(_Outcome):
 
     def to_text(self) -> str:
         if not self.written:
-            return "\n".join([f"Dry run: {len(self.files)} cases would be written to {self.out} at depth {self.depth}:", *(f"  {path}" for path in self.files)])
+            title = f"Dry run: {len(self.files)} images would be predicted into {self.out} at depth {', '.join(map(str, self.depths))}:"
+            return "\n".join([title, *(f"  {path}" for path in self.files)])
         lines = [f"{len(self.files)} files written to {self.out} in {self.seconds:.1f} s"]
         lines += [f"{len(self.failed)} skipped:", *(f"  {problem}" for problem in self.failed)] if self.failed else []
         return "\n".join(lines)
@@ -189,6 +191,8 @@ class Pruned(_Outcome):
     parameters_before: int
     reason: str
     """Why this depth."""
+    difference: float
+    """Largest difference between its logits and those of the full network, on random input."""
 
     def to_text(self) -> str:
         share = self.parameters / self.parameters_before

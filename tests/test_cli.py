@@ -1,0 +1,241 @@
+"""The command line: speed of starting, exit codes, JSON, messages without tracebacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+
+from tests.plans import small_plan
+from tests.tiny import TINY, run_cli, run_process, set_options
+from unetpp import cli, pipeline
+from unetpp.console import Lines
+from unetpp.errors import DataError, Interrupted, Problem, WriteError
+from unetpp.model.build import from_plan
+from unetpp.model.file import save_model
+
+VERBS = ("demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "info")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    plan = small_plan()
+    save_model(tmp_path / "model.safetensors", from_plan(plan.model).state_dict(), plan, {"depths": {"1": {"dice": 0.8}, "2": {"dice": 0.9}}})
+    return tmp_path / "model.safetensors"
+
+
+def modules_after(*tokens: object) -> set[str]:
+    code = f"import sys; from unetpp import cli; code = cli.run({[str(token) for token in tokens]!r}); print(code, *sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    exit_code, *modules = done.stderr.split()
+    assert exit_code == "0"
+    return set(modules)
+
+
+@pytest.mark.parametrize("tokens", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)])
+def test_help_loads_no_heavy_library(tokens: list[str]) -> None:
+    assert not modules_after(*tokens) & {"torch", "monai", "scipy", "matplotlib", "nibabel", "SimpleITK"}
+
+
+def test_info_loads_no_heavy_library(model: Path) -> None:
+    assert not modules_after("info", model) & {"torch", "monai", "scipy", "matplotlib", "numpy"}
+
+
+def test_help_names_every_verb() -> None:
+    answer = run_cli("--help")
+    assert answer.code == 0
+    assert all(verb in answer.stdout for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_and_takes_json(verb: str) -> None:
+    answer = run_cli(verb, "--help")
+    assert answer.code == 0
+    assert "--json" in answer.stdout
+
+
+@pytest.mark.parametrize("verb", ["plan", "train", "predict"])
+def test_verbs_with_a_dry_run(verb: str) -> None:
+    assert "--dry-run" in run_cli(verb, "--help").stdout
+
+
+def test_version() -> None:
+    assert run_cli("--version").stdout.strip() == cli.__version__
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (["trian", "x"], ["trian", "Did you mean", "train"]),
+        (["train"], ["data", "requires an argument"]),
+        (["train", "data"], ["--out"]),
+        (["train", "data", "--out", "run", "--minutes", "soon"], ["--minutes", "soon"]),
+        (["predict", "m", "a", "--out", "x", "--bogus"], ["--bogus", "unetpp predict --help"]),
+        (["demo", "--dims", "4"], ["--dims", "4"]),
+    ],
+)
+def test_bad_usage_is_one_clear_message(tokens: list[str], words: list[str]) -> None:
+    answer = run_cli(*tokens)
+    assert answer.code == 2
+    assert answer.stdout == ""
+    assert answer.stderr.startswith("unetpp: ")
+    assert answer.stderr.count("\n") == 1
+    assert all(word in answer.stderr for word in words)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--minutes", "2", "--epochs", "3"], ["both", "Leave one out"]),
+        (["--minutes", "0"], ["--minutes", "above 0"]),
+        (["--minutes", "nan"], ["--minutes", "above 0"]),
+        (["--epochs", "0"], ["--epochs", "1 or more"]),
+        (["--fold", "9"], ["--fold", "0 to 4, or all"]),
+        (["--fold", "first"], ["--fold", "0 to 4, or all"]),
+        (["--device", "gpu"], ["--device", "gpu", "cuda"]),
+        (["--set", "train.batch"], ["--set", "section.key=value"]),
+        (["--set", "train.bach=2"], ["train.bach", "Did you mean train.batch?"]),
+        (["--set", "train.batch=0"], ["train.batch", "0"]),
+        (["--set", "model.topology=unet3"], ["model.topology", "unet3"]),
+    ],
+)
+def test_unusable_options_of_train(cells: Path, tmp_path: Path, options: list[str], words: list[str]) -> None:
+    answer = run_cli("train", cells, "--out", tmp_path / "run", *options)
+    assert answer.code == 2
+    assert "Traceback" not in answer.stderr
+    assert all(word in answer.stderr for word in words), answer.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_check_of_good_data(cells: Path) -> None:
+    answer = run_cli("check", cells)
+    assert answer.code == 0
+    assert "10 cases, 2D" in answer.stdout
+    assert "No problems" in answer.stdout
+
+
+def test_check_of_bad_data_as_json(cells: Path) -> None:
+    (cells / "masks" / "cells_03.png").unlink()
+    (cells / "images" / "cells_05.png").write_bytes(b"")
+    answer = run_cli("check", cells, "--json")
+    assert answer.code == 2
+    assert len(answer.json["problems"]) == 2
+    assert set(answer.json["problems"][0]) == {"where", "got", "expected", "action"}
+
+
+def test_json_is_one_object_and_progress_is_elsewhere(cells: Path, tmp_path: Path) -> None:
+    answer = run_cli("plan", cells, "--out", tmp_path / "run", "--epochs", 2, *set_options(TINY), "--json")
+    assert answer.code == 0
+    assert answer.json["plan"]["model"]["widths"] == [4, 8, 8]
+    assert answer.json["written"] is True
+    assert "Reading every file" in answer.stderr
+
+
+def test_an_error_under_json_is_an_object_too(tmp_path: Path) -> None:
+    answer = run_cli("info", tmp_path / "absent.safetensors", "--json")
+    assert answer.code == 2
+    assert answer.json["error"]["type"] == "ModelFileError"
+    assert "absent.safetensors" in answer.json["error"]["message"]
+    assert "absent.safetensors" in answer.stderr
+
+
+def test_plan_shows_reasons_and_writes(cells: Path, tmp_path: Path) -> None:
+    answer = run_cli("plan", cells, "--out", tmp_path / "run", "--epochs", 2, *set_options(TINY))
+    assert answer.code == 0
+    assert "data.classes" in answer.stdout
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"plan.json", "fingerprint.json", "splits.json"}
+
+
+@pytest.mark.parametrize("verb", ["plan", "train"])
+def test_dry_run_says_time_and_memory_and_writes_nothing(cells: Path, tmp_path: Path, verb: str) -> None:
+    answer = run_cli(verb, cells, "--out", tmp_path / "run", "--epochs", 2, "--dry-run", *set_options(TINY))
+    assert answer.code == 0
+    assert "MB" in answer.stdout
+    assert "minutes on this machine" in answer.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_info_of_a_model_file(model: Path) -> None:
+    answer = run_cli("info", model)
+    assert answer.code == 0
+    assert "unet++ of depth 2" in answer.stdout
+    assert "0.9000" in answer.stdout
+
+
+def test_info_as_json(model: Path) -> None:
+    values = run_cli("info", model, "--json").json
+    assert values["plan"]["model"]["depth"] == 2
+    with safe_open(model, "pt") as file:
+        assert values["parameters"] == sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118 - not a dictionary
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (DataError(Problem("a.png", "x", "y", "Do z.")), 2, ["a.png: got x; expected y. Do z."]),
+        (WriteError("no space"), 2, ["no space"]),
+        (Interrupted("stopped; go on with --resume"), 1, ["--resume"]),
+        (KeyboardInterrupt(), 1, ["Stopped"]),
+        (MemoryError(), 2, ["memory", "--set train.batch"]),
+        (RuntimeError("a\nb"), 2, ["RuntimeError: a b.", "--debug"]),
+    ],
+)
+def test_no_exception_becomes_a_traceback(monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, words: list[str]) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(pipeline, "info", fail)
+    answer = run_cli("info", "model")
+    assert answer.code == code
+    assert "Traceback" not in answer.stderr
+    assert all(word in answer.stderr for word in words)
+
+
+def test_debug_shows_where_an_error_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("inside")
+
+    monkeypatch.setattr(pipeline, "info", fail)
+    assert "Traceback" in run_cli("info", "model", "--debug").stderr
+
+
+def test_a_reader_that_has_seen_enough(model: Path) -> None:
+    command = f"{sys.executable} -m unetpp info {model} | true"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_interruption_before_training_is_a_message(tmp_path: Path) -> None:
+    code = "import time, unetpp.pipeline, unetpp.cli; unetpp.pipeline.check = lambda *a, **k: time.sleep(30); unetpp.cli.main()"
+    with subprocess.Popen([sys.executable, "-c", code, "check", str(tmp_path)], stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(1.5)
+        os.kill(process.pid, signal.SIGTERM)
+        _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert stderr.startswith("unetpp: Stopped")
+
+
+def test_module_is_the_command() -> None:
+    answer = run_process("--version")
+    assert (answer.code, answer.stdout.strip()) == (0, cli.__version__)
+
+
+def test_lines_come_at_the_end_and_not_too_often(capsys: pytest.CaptureFixture[str]) -> None:
+    stage = Lines().stage("Reading")
+    for done in range(1, 101):
+        stage(done, 100, "fine" if done == 100 else "")
+    assert capsys.readouterr().err == "Reading: 100/100, fine\n"
+
+
+def test_plan_json_can_be_read_back(cells: Path, tmp_path: Path) -> None:
+    run_cli("plan", cells, "--out", tmp_path / "run", "--epochs", 2, *set_options(TINY))
+    assert json.loads((tmp_path / "run" / "plan.json").read_text())["train"]["patch"] == [32, 32]

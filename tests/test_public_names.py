@@ -1,0 +1,113 @@
+"""The public door: what it promises is there, typed, lazy, and not hidden by submodules."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import unetpp
+
+VERBS = ("demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "info")
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize("name", unetpp.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(unetpp, name) is not None
+    assert name in dir(unetpp)
+
+
+def test_all_has_no_doubles_and_agrees_with_the_homes() -> None:
+    assert len(unetpp.__all__) == len(set(unetpp.__all__))
+    assert set(unetpp.__all__) == set(unetpp._HOME_OF) | {"__version__"}
+
+
+def test_names_for_type_checkers_are_those_of_all() -> None:
+    tree = ast.parse(Path(unetpp.__file__).read_text(encoding="utf-8"))
+    guarded = next(node for node in tree.body if isinstance(node, ast.If))
+    names = {alias.asname or alias.name for node in ast.walk(guarded) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert names == set(unetpp._HOME_OF)
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = unetpp.trian
+
+
+def test_unknown_name_cannot_be_imported() -> None:
+    with pytest.raises(ImportError):
+        exec("from unetpp import trian")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verbs_are_functions_of_the_pipeline(verb: str) -> None:
+    assert inspect.isfunction(getattr(unetpp, verb))
+    assert getattr(unetpp, verb).__module__ == "unetpp.pipeline"
+
+
+@pytest.mark.parametrize("module", ["unetpp.plan", "unetpp.train", "unetpp.train.trainer"])
+def test_importing_a_submodule_does_not_hide_a_verb(module: str) -> None:
+    imported = importlib.import_module(module)
+    assert isinstance(imported, types.ModuleType)
+    assert inspect.isfunction(unetpp.plan)
+    assert inspect.isfunction(unetpp.train)
+
+
+@pytest.mark.parametrize("order", ["import unetpp.plan, unetpp.train.trainer; unetpp.plan, unetpp.train", "unetpp.plan, unetpp.train; import unetpp.plan, unetpp.train.trainer"])
+def test_verbs_stay_in_front_in_a_fresh_process(order: str) -> None:
+    code = f"import unetpp; {order}; from unetpp.plan import Plan; print(type(unetpp.plan).__name__, type(unetpp.train).__name__, Plan.__name__)"
+    assert run_python(code) == "function function Plan"
+
+
+def test_other_attributes_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unetpp, "plan", "replaced")
+    assert unetpp.plan == "replaced"
+
+
+def test_import_loads_nothing_heavy() -> None:
+    loaded = run_python("import sys, unetpp; print(sorted({'torch', 'numpy', 'pydantic', 'monai', 'rich', 'cyclopts'} & set(sys.modules)))")
+    assert loaded == "[]"
+
+
+def test_errors_are_one_tree() -> None:
+    errors = [getattr(unetpp, name) for name in unetpp.__all__ if name.endswith("Error") or name == "Interrupted"]
+    assert len(errors) == 8
+    assert all(issubclass(error, unetpp.UnetppError) for error in errors)
+
+
+def test_arguments_of_verbs_and_commands_have_the_same_names() -> None:
+    from unetpp import cli
+
+    for verb in VERBS:
+        command = {("set" if name == "settings" else name) for name in inspect.signature(getattr(cli, verb)).parameters} - {"output"}
+        function = set(inspect.signature(getattr(unetpp, verb)).parameters) - {"progress"}
+        assert command == function, verb
+
+
+def test_defaults_of_verbs_and_commands_agree() -> None:
+    from unetpp import cli
+
+    for verb in VERBS:
+        function = inspect.signature(getattr(unetpp, verb)).parameters
+        for name, parameter in inspect.signature(getattr(cli, verb)).parameters.items():
+            if name == "output" or parameter.default is inspect.Parameter.empty:
+                continue
+            assert str(function["set" if name == "settings" else name].default) == str(parameter.default), (verb, name)
+
+
+def test_building_a_network_through_the_door() -> None:
+    import torch
+
+    network = unetpp.build_model(in_channels=1, out_channels=2, dims=2, depth=1, widths=[4, 4])
+    assert isinstance(network, unetpp.UNetPlusPlus)
+    assert network(torch.zeros(1, 1, 5, 7)).shape == (1, 2, 5, 7)
