@@ -20,8 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from unetpp.data.cases import Case
-from unetpp.data.preprocess import prepare_image, prepare_label
-from unetpp.data.readers import open_images, read_labels
+from unetpp.data.preprocess import prepare_case_image, prepare_case_label
 from unetpp.errors import DataError, Problem
 from unetpp.files import written_aside
 from unetpp.plan import DataPlan
@@ -84,8 +83,8 @@ def store_cases(cases: Iterable[Case], plan: DataPlan, folder: Path, progress: C
 def _store_case(case: Case, plan: DataPlan, folder: Path) -> StoredCase:
     stored = StoredCase(case.id, folder / f"{_safe(case.id)}-{_digest(case, plan)}")
     if not Path(f"{stored.stem}.foreground.npy").exists():  # written last
-        label = prepare_label(read_labels(case.labels), plan)
-        prepared = prepare_image(open_images(case.images), plan)
+        label = prepare_case_label(case, plan)
+        prepared = prepare_case_image(case, plan)
         image = prepared.read(tuple(slice(0, size) for size in label.shape)).astype(np.float16)
         for ending, array in (("image", image), ("label", label), ("foreground", _locations(label, case.id))):
             with written_aside(f"{stored.stem}.{ending}.npy") as aside, aside.open("wb") as file:

@@ -78,6 +78,11 @@ def pruned_plan(plan: ModelPlan, depth: int) -> ModelPlan:
     )
 
 
+def down_kernel(plan: ModelPlan, level: int) -> tuple[int, ...]:
+    """Kernel of the convolution with a stride from `level` to the next: 1 along axes that keep their size."""
+    return tuple(size if step > 1 else 1 for size, step in zip(plan.kernel_sizes[level], plan.strides[level], strict=True))
+
+
 def _block(plan: ModelPlan, node: Node) -> nn.Module:
     level, column = node
     width, kernel = plan.widths[level], plan.kernel_sizes[level]
@@ -88,9 +93,7 @@ def _block(plan: ModelPlan, node: Node) -> nn.Module:
     last = plan.convs_per_node - 1
     residual = plan.block == "residual"
     units = [
-        ConvUnit(
-            plan.dims, in_channels if n == 0 else width, width, kernel, norm=plan.norm, activation=None if residual and n == last else plan.activation, dropout=plan.dropout
-        )
+        ConvUnit(plan.dims, in_channels if n == 0 else width, width, kernel, norm=plan.norm, activation=None if residual and n == last else plan.activation, dropout=plan.dropout)
         for n in range(plan.convs_per_node)
     ]
     if not residual:
@@ -103,8 +106,7 @@ def _down(plan: ModelPlan, level: int) -> nn.Module:
     stride = plan.strides[level]
     if plan.down == "pool":
         return MAX_POOL[plan.dims](stride, ceil_mode=True)
-    kernel = tuple(size if step > 1 else 1 for size, step in zip(plan.kernel_sizes[level], stride, strict=True))
-    return ConvUnit(plan.dims, plan.widths[level], plan.widths[level + 1], kernel, norm=plan.norm, activation=plan.activation, stride=stride)
+    return ConvUnit(plan.dims, plan.widths[level], plan.widths[level + 1], down_kernel(plan, level), norm=plan.norm, activation=plan.activation, stride=stride)
 
 
 def _up(plan: ModelPlan, node: Node) -> nn.Module:
@@ -127,5 +129,3 @@ def _initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-

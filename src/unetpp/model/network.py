@@ -129,6 +129,5 @@ class UNetPlusPlus(nn.Module):
         return depth
 
 
-
 def _key(node: Node) -> str:
     return f"x_{node[0]}_{node[1]}"

@@ -7,7 +7,7 @@ from math import ceil, prod
 
 import torch
 
-from unetpp.model.build import from_plan
+from unetpp.model.build import down_kernel, from_plan
 from unetpp.model.grid import Node, head_depths, needed_nodes, skips
 from unetpp.plan import ModelPlan
 
@@ -76,7 +76,7 @@ def _node_cost(plan: ModelPlan, node: Node, shapes: list[tuple[int, ...]]) -> tu
     else:
         inputs = plan.widths[level - 1] if level else plan.in_channels
         if level and plan.down == "conv":
-            macs += voxels * prod(plan.kernel_sizes[level - 1]) * inputs * width
+            macs += voxels * prod(down_kernel(plan, level - 1)) * inputs * width
             inputs = width
     macs += voxels * kernel * width * (inputs + (plan.convs_per_node - 1) * width)
     if plan.block == "residual" and inputs != width:

@@ -162,4 +162,3 @@ def _read(settings: Mapping[str, Any]) -> dict[str, Any]:
                 pass  # a plain word, such as unet++
         values[key] = value
     return values
-

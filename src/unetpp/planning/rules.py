@@ -85,14 +85,14 @@ def choose_kernels(spacing_mm: Sequence[float] | None, strides: Sequence[Axes]) 
     return Choice(tuple(kernels), "thick slices are convolved across once the other axes are as coarse" if flat else "3 along every axis")
 
 
-def choose_patch(median_shape: Axes, largest: int, multiple: int) -> Choice[Axes]:
-    """The typical case, where it is no larger than `largest`, in steps of `multiple` voxels.
+def choose_patch(median_shape: Axes, largest: int, multiples: Axes) -> Choice[Axes]:
+    """The typical case, where it is no larger than `largest`, in steps of `multiples` voxels.
 
     Args:
         largest: along one axis.
-        multiple: product of the strides, so that no level is padded.
+        multiples: product of the strides of each axis, so that no level is padded.
     """
-    patch = tuple(min(ceil(size / multiple) * multiple, largest // multiple * multiple) for size in median_shape)
+    patch = tuple(min(ceil(size / step) * step, largest // step * step) for size, step in zip(median_shape, multiples, strict=True))
     whole = all(size >= length for size, length in zip(patch, median_shape, strict=True))
     return Choice(patch, f"the typical case of {_by(median_shape)} fits whole" if whole else f"the typical case is {_by(median_shape)}; patches keep a step short")
 

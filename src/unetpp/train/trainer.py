@@ -133,7 +133,8 @@ class FoldTraining:
         batches = self.prefetcher.from_step(self.progress.step)
         with Interruption() as self.interruption:
             try:
-                reason = fit(
+                # a stop may have come between a step and the validation that follows it
+                reason = self._validation_if_due() or fit(
                     self.network,
                     batches,
                     self.loss,
@@ -154,7 +155,7 @@ class FoldTraining:
                 self._validation()
         self.progress.finished = reason
         self._save_checkpoint()
-        self.log.write("end", reason=reason, **asdict(self._result()))
+        self.log.write("end", step=self.progress.step, **asdict(self._result()))
 
     def _fraction(self, step: int) -> float:
         """The part of the schedule that is done: of the time where a time was given, else of the steps."""
@@ -171,7 +172,9 @@ class FoldTraining:
 
     def _after_step(self, step: int, loss: float, rate: float) -> str:
         if not math.isfinite(loss):
-            raise UnetppError(f"step {step}: got a loss of {loss}; expected a number. Lower the rate with --set train.learning_rate={rate / 3:.1g}, or use --set train.precision=fp32.")
+            raise UnetppError(
+                f"step {step}: got a loss of {loss}; expected a number. Lower the rate with --set train.learning_rate={rate / 3:.1g}, or use --set train.precision=fp32."
+            )
         update_average(self.average, self.network, step, self.plan.train.ema_decay)
         self.progress.step = step
         self._session_steps += 1
@@ -184,16 +187,15 @@ class FoldTraining:
             self._save_checkpoint()
             self.log.write("end", step=step, reason="interrupted")
             raise Interrupted(f"Stopped by {self.interruption.requested} after step {step}; everything is saved. Go on with the same command and --resume.")
-        if self._fraction(step) >= self._next_validation() and self._fraction(step) < 1:
-            self._validation()
-            if self.progress.without_gain >= self.plan.train.patience:
-                return "patience"
-        elif now - self._checkpointed > 60 * self.plan.train.checkpoint_minutes:
+        if now - self._checkpointed > 60 * self.plan.train.checkpoint_minutes:
             self._save_checkpoint()
-        return ""
+        return self._validation_if_due()
 
-    def _next_validation(self) -> float:
-        return (self.progress.validations + 1) / self.plan.train.validations
+    def _validation_if_due(self) -> str:
+        """Why training should end, if it should."""
+        if (self.progress.validations + 1) / self.plan.train.validations <= self._fraction(self.progress.step) < 1:
+            self._validation()
+        return "patience" if self.progress.without_gain >= self.plan.train.patience else ""
 
     def _validation(self) -> None:
         """Score the running mean of the weights; keep it where it is the best so far."""

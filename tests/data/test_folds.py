@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unetpp.data.folds import make_splits, read_splits, write_splits
+from unetpp.errors import DataError
+
+
+@dataclass(frozen=True)
+class Grouped:
+    id: str
+    group: str | None = None
+    split: str | None = None
+
+
+@given(groups=st.lists(st.one_of(st.none(), st.sampled_from("abcd")), min_size=2, max_size=30), seed=st.integers(0, 5), data=st.data())
+def test_folds_cover_every_case_once_and_never_split_a_group(groups: list[str | None], seed: int, data: st.DataObject) -> None:
+    cases = [Grouped(f"case {number:02}", group) for number, group in enumerate(groups)]
+    if len({case.group or case.id for case in cases}) < 2:
+        with pytest.raises(DataError, match="at least 2"):
+            make_splits(cases, seed=seed)
+        return
+    splits = make_splits(cases, seed=seed)
+    validated = [case for split in splits for case in split.validation]
+    assert sorted(validated) == sorted(case.id for case in cases)
+    group_of = {case.id: case.group or case.id for case in cases}
+    for split in splits:
+        assert split.train and split.validation
+        assert set(split.train) | set(split.validation) == set(group_of)
+        assert not {group_of[i] for i in split.train} & {group_of[i] for i in split.validation}
+    assert make_splits(data.draw(st.permutations(cases)), seed=seed) == splits
+
+
+def test_five_folds_of_ten_cases_have_two_each() -> None:
+    splits = make_splits([Grouped(str(number)) for number in range(10)])
+    assert [len(split.validation) for split in splits] == [2] * 5
+    assert make_splits([Grouped(str(number)) for number in range(10)], seed=1) != splits
+
+
+def test_a_declared_split_is_taken_and_test_cases_are_left_out() -> None:
+    cases = [Grouped("a", split="train"), Grouped("b", split="validation"), Grouped("c"), Grouped("d", split="test")]
+    (split,) = make_splits(cases)
+    assert (split.train, split.validation) == (("a", "c"), ("b",))
+
+
+def test_splits_survive_their_file_and_broken_files_are_told(tmp_path: Path) -> None:
+    splits = make_splits([Grouped(str(number)) for number in range(7)])
+    write_splits(tmp_path / "splits.json", splits)
+    assert read_splits(tmp_path / "splits.json") == splits
+    (tmp_path / "splits.json").write_text('[{"train": []}]')
+    with pytest.raises(DataError, match=r"splits.json.*delete it"):
+        read_splits(tmp_path / "splits.json")

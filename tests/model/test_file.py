@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.plans import small_plan
+from unetpp.errors import ModelFileError
+from unetpp.model.build import from_plan
+from unetpp.model.file import load_model, save_model
+from unetpp.model.header import read_header
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    plan = small_plan()
+    path = tmp_path / "model.safetensors"
+    save_model(path, from_plan(plan.model).state_dict(), plan, {"dice": 0.5})
+    return path
+
+
+def test_a_model_comes_back_as_it_was(model_file: Path) -> None:
+    torch.manual_seed(0)
+    original = from_plan(small_plan().model).eval()
+    loaded, header = load_model(model_file)
+    x = torch.randn(1, 1, 16, 16)
+    assert torch.equal(loaded(x), original(x))
+    assert header.plan == small_plan()
+    assert header.notes == {"dice": 0.5}
+    assert header.parameters == sum(weight.numel() for weight in original.parameters())
+    assert header.file_bytes == model_file.stat().st_size
+
+
+def test_every_truncation_is_noticed(model_file: Path) -> None:
+    content = model_file.read_bytes()
+    for length in (0, 4, 8, 50, len(content) // 2, len(content) - 1):
+        model_file.write_bytes(content[:length])
+        with pytest.raises(ModelFileError, match="Copy it again"):
+            read_header(model_file)
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 a zip", b"\x80\x02 a pickle", b"{}", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]"])
+def test_files_that_are_no_models_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError):
+        read_header(path)
+
+
+def test_other_versions_and_foreign_weights_are_named(tmp_path: Path, model_file: Path) -> None:
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"w": torch.zeros(2)}, foreign)
+    with pytest.raises(ModelFileError, match="without unetpp's plan"):
+        read_header(foreign)
+    save_file({"w": torch.zeros(2)}, foreign, metadata={"unetpp": "99", "plan": "{}"})
+    with pytest.raises(ModelFileError, match="format version 99"):
+        read_header(foreign)
+    save_file({"w": torch.zeros(2)}, foreign, metadata={"unetpp": "1", "plan": small_plan().model_dump_json()})
+    with pytest.raises(ModelFileError, match="do not fit the plan"):
+        load_model(foreign)
+    plan = json.loads(small_plan().model_dump_json()) | {"surprise": 1}
+    save_file({"w": torch.zeros(2)}, foreign, metadata={"unetpp": "1", "plan": json.dumps(plan)})
+    with pytest.raises(ModelFileError, match="surprise"):
+        read_header(foreign)
+
+
+def test_an_absent_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="no such file"):
+        read_header(tmp_path / "nothing.safetensors")

@@ -1,0 +1,112 @@
+"""What every configuration must do: any size, every weight trained, pruned equals full."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unetpp.errors import UsageError
+from unetpp.model.build import build_model
+from unetpp.model.network import HeadOutputs, UNetPlusPlus, to_probabilities
+
+OPTIONS = list(
+    itertools.product(
+        ("unet++", "unet+", "unet_e", "unet"),
+        ("plain", "residual"),
+        ("batch", "instance", "group", "none"),
+        ("pool", "conv"),
+        ("transposed", "linear", "nearest"),
+    )
+)
+
+
+def small(**fields: object) -> UNetPlusPlus:
+    torch.manual_seed(0)
+    return build_model(**{"widths": (4, 5, 6), "in_channels": 2, "out_channels": 3, **fields})
+
+
+@pytest.mark.parametrize(("topology", "block", "norm", "down", "up"), OPTIONS)
+def test_every_weight_gets_a_gradient_and_pruning_changes_nothing(topology: str, block: str, norm: str, down: str, up: str) -> None:
+    network = small(topology=topology, block=block, norm=norm, down=down, up=up)
+    x = torch.randn(2, 2, 9, 14)
+    outputs = network(x, heads=True)
+    sum((logits**2).mean() for logits in outputs.logits).backward()
+    assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
+    assert outputs.depths == network.head_depths == ((2,) if topology == "unet" else (1, 2))
+    network.eval()
+    with torch.no_grad():
+        for depth in network.head_depths:
+            assert torch.equal(network.prune(depth)(x), network(x, depth=depth))
+            assert torch.equal(network.prune(depth, keep_heads=True)(x, depth=depth), network(x, depth=depth))
+
+
+@given(
+    dims=st.sampled_from([2, 3]),
+    depth=st.integers(1, 3),
+    data=st.data(),
+    norm=st.sampled_from(["instance", "batch", "group", "none"]),
+    down=st.sampled_from(["pool", "conv"]),
+    up=st.sampled_from(["transposed", "linear", "nearest"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_size_and_any_strides_work(dims: int, depth: int, data: st.DataObject, norm: str, down: str, up: str) -> None:
+    shape = data.draw(st.tuples(*[st.integers(1, 19)] * dims))
+    strides = data.draw(st.lists(st.tuples(*[st.integers(1, 3)] * dims), min_size=depth, max_size=depth))
+    kernels = data.draw(st.lists(st.tuples(*[st.sampled_from([1, 3])] * dims), min_size=depth + 1, max_size=depth + 1))
+    network = small(dims=dims, depth=depth, widths=(3,) * (depth + 1), strides=strides, kernel_sizes=kernels, norm=norm, down=down, up=up)
+    x = torch.randn(1, 2, *shape)
+    network(x).sum().backward()  # training at batch 1 and a bottleneck of one voxel
+    network.eval()
+    with torch.no_grad():
+        full = network(x, heads=True)
+        assert all(logits.shape == (1, 3, *shape) for logits in full.logits)
+        for d in full.depths:
+            assert torch.equal(network.prune(d)(x), full.at(d))
+
+
+def test_one_head_computes_only_the_nodes_it_needs() -> None:
+    network = small(widths=(4, 5, 6, 7))
+    seen: list[str] = []
+    for name, block in network.nodes.items():
+        block.register_forward_hook(lambda *_, name=name: seen.append(name))
+    network(torch.randn(1, 2, 8, 8), depth=1)
+    assert sorted(seen) == ["x_0_0", "x_0_1", "x_1_0"]
+
+
+def test_nodes_concatenate_as_many_sources_as_the_paper_says() -> None:
+    network = small(widths=(4, 4, 4, 4, 4))
+    for name, block in network.nodes.items():
+        column = int(name.split("_")[2])
+        assert block.units[0].conv.in_channels == (2 if name == "x_0_0" else 4 * (column + 1))
+
+
+def test_output_is_one_tensor_or_a_typed_result() -> None:
+    network = small()
+    x = torch.randn(1, 2, 8, 8)
+    assert isinstance(network(x), torch.Tensor)
+    outputs = network(x, heads=True)
+    assert isinstance(outputs, HeadOutputs)
+    assert torch.equal(outputs.at(2), network(x))
+    mean = outputs.mean_probabilities()
+    assert torch.allclose(mean, (to_probabilities(outputs.at(1)) + to_probabilities(outputs.at(2))) / 2)
+    assert torch.allclose(mean.sum(dim=1), torch.ones(1, 8, 8))
+
+
+def test_a_pruned_network_is_independent_of_the_full_one() -> None:
+    network = small()
+    pruned = network.prune(1)
+    with torch.no_grad():
+        for weight in pruned.parameters():
+            weight.zero_()
+    assert network.heads["1"].weight.any()
+
+
+def test_a_depth_without_head_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"expected one of \[1, 2\]"):
+        small()(torch.randn(1, 2, 8, 8), depth=3)
+    with pytest.raises(UsageError, match=r"expected one of \[2\]"):
+        small(topology="unet").prune(1)

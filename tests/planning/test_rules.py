@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from math import ceil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unetpp.planning import rules
+
+sizes2 = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
+sizes3 = st.tuples(st.integers(1, 600), st.integers(1, 600), st.integers(1, 600))
+spacings = st.one_of(st.none(), st.tuples(*[st.floats(0.2, 12)] * 3))
+
+
+@given(shape=sizes3, spacing=spacings, depth=st.integers(1, 5))
+def test_strides_leave_a_bottleneck_and_spare_thick_slices(shape: tuple[int, ...], spacing: tuple[float, ...] | None, depth: int) -> None:
+    strides = rules.choose_strides(shape, spacing, depth).value
+    assert 1 <= len(strides) <= depth
+    if max(shape) >= 2 * rules.MIN_BOTTLENECK and spacing is None:
+        for axis, size in enumerate(shape):
+            left = size
+            for stride in strides:
+                left = ceil(left / stride[axis])
+            assert left >= min(size, rules.MIN_BOTTLENECK)
+
+
+def test_thick_slices_are_down_sampled_and_convolved_across_later() -> None:
+    strides = rules.choose_strides((24, 320, 320), (5.0, 0.7, 0.7), 5).value
+    assert [stride[0] for stride in strides] == [1, 1, 2, 2, 1]
+    kernels = rules.choose_kernels((5.0, 0.7, 0.7), strides).value
+    assert [kernel[0] for kernel in kernels] == [1, 1, 3, 3, 3, 3]
+    assert all(kernel[1:] == (3, 3) for kernel in kernels)
+
+
+@given(shape=sizes2, multiple=st.sampled_from([2, 4, 8, 16]))
+def test_patches_are_multiples_and_no_larger_than_needed(shape: tuple[int, int], multiple: int) -> None:
+    patch = rules.choose_patch(shape, 256, (multiple, multiple)).value
+    for size, length in zip(patch, shape, strict=True):
+        assert size % multiple == 0
+        assert size <= 256
+        assert size < length + multiple
+
+
+def test_ct_is_clipped_to_its_foreground_and_mri_is_not() -> None:
+    ct = rules.choose_normalization("CT", (-50.0, 200.0, 80.0, 30.0)).value
+    assert (ct.per_case, ct.lower, ct.upper, ct.mean, ct.std) == (False, -50.0, 200.0, 80.0, 30.0)
+    assert rules.choose_normalization("MRI", (0, 1, 2, 3)).value.per_case
+
+
+def test_resampling_happens_only_where_voxels_differ() -> None:
+    assert rules.choose_spacing((1.0, 1.0, 1.0), varies=False).value is None
+    assert rules.choose_spacing((2.0, 1.0, 1.0), varies=True).value == (2.0, 1.0, 1.0)
+    assert rules.choose_spacing(None, varies=False).value is None
+
+
+@pytest.mark.parametrize("minutes", [1, 20, 200])
+def test_more_time_never_gives_a_narrower_network(minutes: float) -> None:
+    seconds = {64: 8.0, 32: 2.0, 16: 0.7, 8: 0.3}
+    less, more = (rules.choose_width_by_time(seconds, m).value for m in (minutes, minutes * 4))
+    assert less <= more
+    assert rules.choose_width_by_time(seconds, 1e-3).value == 8
+
+
+def test_precision_follows_the_hardware() -> None:
+    assert rules.choose_precision("cpu", True).value == "bf16"
+    assert rules.choose_precision("cpu", False).value == "fp32"
+    assert rules.choose_precision("cuda", False).value == "fp16"

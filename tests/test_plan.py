@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.plans import small_plan
+from unetpp.errors import PlanError
+from unetpp.plan import AugmentPlan, Plan, dotted_names, read_plan
+
+
+def test_a_plan_survives_its_json() -> None:
+    plan = small_plan(dims=3, channels=3, classes=4)
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+@given(scale=st.floats(0, 0.99), gamma=st.floats(0, 0.99), rotate=st.floats(0, 180), mirror=st.booleans())
+def test_numbers_survive_exactly(scale: float, gamma: float, rotate: float, mirror: bool) -> None:
+    augment = AugmentPlan(scale=scale, gamma=gamma, rotate_degrees=rotate, mirror=mirror)
+    assert AugmentPlan.model_validate_json(augment.model_dump_json()) == augment
+
+
+def test_settings_change_values_and_say_so() -> None:
+    plan = small_plan().changed({"train.batch": "7", "model.topology": "unet", "train.augment.mirror": "false", "train.patch": "[32, 48]"})
+    assert (plan.train.batch, plan.model.topology, plan.train.augment.mirror, plan.train.patch) == (7, "unet", False, (32, 48))
+    assert plan.reasons["train.batch"] == "set by the user"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train.batchsize": "7"}, "Did you mean train.batch"),
+        ({"train.batch": "0"}, "train.batch: got 0"),
+        ({"train.batch": "many"}, "train.batch: got 'many'"),
+        ({"train.patch": "[16]"}, "train.patch"),
+        ({"model.depth": "3"}, "model.widths"),
+        ({"model.in_channels": "2"}, "data.channels"),
+        ({"data.label_values": "[1, 1]"}, "values that differ"),
+        ({"predict.depth": "9"}, "1 to model.depth 2"),
+        ({"model": "{}"}, "unknown key"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(PlanError, match=message.replace("[", r"\[")):
+        small_plan().changed(settings)
+
+
+def test_unknown_keys_in_a_file_are_refused_with_the_file_named(tmp_path: Path) -> None:
+    values = json.loads(small_plan().to_json())
+    values["train"]["bacth"] = 3
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(values))
+    with pytest.raises(PlanError, match=r"plan.json: train.bacth: got an unknown key.*Did you mean train.batch"):
+        read_plan(path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "3", "{", '{"version": 7}', '{"version": 1}'])
+def test_files_that_are_no_plans_are_refused(text: str) -> None:
+    with pytest.raises(PlanError):
+        Plan.from_json(text)
+
+
+def test_every_leaf_has_a_dotted_name() -> None:
+    names = dotted_names(Plan)
+    assert {"train.augment.scale", "model.widths", "data.spacing_mm", "name"} <= set(names)
+    assert "train.augment" not in names

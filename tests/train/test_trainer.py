@@ -1,0 +1,178 @@
+"""A training that is stopped at any moment and resumed ends with the same weights, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from tests.plans import small_plan
+from unetpp.data.store import StoredCase
+from unetpp.errors import Interrupted, ModelFileError, UnetppError
+from unetpp.plan import Plan
+from unetpp.train.trainer import CHECKPOINT, LOG, MODEL, FoldTraining, TrainResult, Validation
+
+CPU = torch.device("cpu")
+# dropout and batch statistics are state that a careless resume would lose
+SETTINGS: dict[str, Any] = {"train.epochs": 3, "train.checkpoint_minutes": 1e-9}
+
+
+def make_store(folder: Path, cases: int = 3) -> list[StoredCase]:
+    rng = np.random.default_rng(0)
+    stored = []
+    for number in range(cases):
+        label = np.zeros((20, 24), np.uint8)
+        label[5:12, 4 + number : 14] = 1
+        image = (label[None] + 0.1 * rng.normal(size=(1, 20, 24))).astype(np.float16)
+        case = StoredCase(f"case {number}", folder / f"case{number}")
+        np.save(f"{case.stem}.image.npy", image)
+        np.save(f"{case.stem}.label.npy", label)
+        rows = np.argwhere(label > 0)
+        np.save(f"{case.stem}.foreground.npy", np.column_stack([np.ones(len(rows)), rows]).astype(np.int32))
+        stored.append(case)
+    return stored
+
+
+def make_plan(**settings: Any) -> Plan:
+    return small_plan(settings={**SETTINGS, **settings}, norm="batch", dropout=0.1)
+
+
+class Scores:
+    """Validation that gives chosen scores in turn, the last one for ever; it can also do something at a call."""
+
+    def __init__(self, *scores: float, then: Any = None) -> None:
+        self.scores, self.calls, self.then = scores, 0, then
+
+    def __call__(self, network: nn.Module) -> Validation:
+        assert not network.training
+        score = self.scores[min(self.calls, len(self.scores) - 1)]
+        self.calls += 1
+        if self.then and self.calls == 1:
+            self.then()
+        return Validation(score, {1: score, 2: score})
+
+
+def mean_weight(network: nn.Module) -> Validation:
+    """A score that any difference in the weights changes."""
+    score = float(sum(weight.double().abs().mean() for weight in network.parameters()))
+    return Validation(score, {1: score, 2: score})
+
+
+def train(tmp_path: Path, name: str, plan: Plan, validate: Any = mean_weight, resume: bool = False) -> TrainResult:
+    return FoldTraining(plan, make_store(tmp_path), tmp_path / name, device=CPU, validate=validate).run(resume)
+
+
+def same(first: Path, second: Path) -> bool:
+    a, b = load_file(first), load_file(second)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_training_lowers_the_loss_and_writes_its_files(tmp_path: Path) -> None:
+    result = train(tmp_path, "fold_0", make_plan(**{"train.epochs": 15, "train.learning_rate": 0.01}))
+    assert (result.reason, result.steps) == ("finished", 60)
+    assert sorted(os.listdir(tmp_path / "fold_0")) == [CHECKPOINT, LOG, MODEL]
+    lines = [json.loads(line) for line in (tmp_path / "fold_0" / LOG).read_text().splitlines()]
+    losses = [line["loss"] for line in lines if line["kind"] == "train"]
+    assert [line["kind"] for line in lines if line["kind"] != "train"] == ["start", "validation", "validation", "validation", "end"]
+    assert losses[0] > 0.8
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(tmp_path, name, make_plan(**{"train.seed": seed}))
+    assert same(tmp_path / "a" / MODEL, tmp_path / "b" / MODEL)
+    assert not same(tmp_path / "a" / MODEL, tmp_path / "c" / MODEL)
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 11])
+def test_a_stop_by_signal_and_resume_changes_nothing(tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tmp_path, "whole", make_plan())
+    after_step = FoldTraining._after_step
+
+    def stop(self: FoldTraining, done: int, loss: float, rate: float) -> str:
+        if done == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return after_step(self, done, loss, rate)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"SIGTERM after step {step}.*--resume"):
+        patch.setattr(FoldTraining, "_after_step", stop)
+        train(tmp_path, "stopped", make_plan())
+    train(tmp_path, "stopped", make_plan(), resume=True)
+    assert same(tmp_path / "whole" / MODEL, tmp_path / "stopped" / MODEL)
+    assert same(tmp_path / "whole" / CHECKPOINT, tmp_path / "stopped" / CHECKPOINT)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "stopped" / LOG).read_text().splitlines() if '"validation"' in line]
+    assert steps == [4, 8, 12]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from tests.train import test_trainer as t
+from unetpp.train import trainer
+kill_at = int(sys.argv[2])
+saves = 0
+def save(*arguments, original=trainer.save_checkpoint):
+    global saves
+    saves += 1
+    if saves == kill_at:
+        os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # dies with the checkpoint half written
+    original(*arguments)
+trainer.save_checkpoint = save
+t.train(Path(sys.argv[1]), "killed", t.make_plan())
+"""
+
+
+@pytest.mark.parametrize("save", [4])
+def test_a_kill_in_the_middle_of_a_checkpoint_and_resume_changes_nothing(tmp_path: Path, save: int) -> None:
+    train(tmp_path, "whole", make_plan())
+    root = str(Path(__file__).parents[2])
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(save), root], cwd=root, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    train(tmp_path, "killed", make_plan(), resume=True)
+    assert same(tmp_path / "whole" / MODEL, tmp_path / "killed" / MODEL)
+
+
+def test_patience_ends_training_and_the_best_weights_stay(tmp_path: Path) -> None:
+    plan = make_plan(**{"train.epochs": 6, "train.validations": 6, "train.patience": 2})
+    result = train(tmp_path, "fold_0", plan, Scores(0.1, 0.9, 0.5))
+    assert (result.reason, result.best_dice, result.best_step, result.steps) == ("patience", 0.9, 8, 16)
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
+    train(tmp_path, "fold_0", make_plan())
+    before = (tmp_path / "fold_0" / MODEL).stat().st_mtime_ns
+    assert train(tmp_path, "fold_0", make_plan(), Scores(9.0), resume=True).reason == "finished"
+    assert (tmp_path / "fold_0" / MODEL).stat().st_mtime_ns == before
+
+
+def test_a_checkpoint_of_another_network_or_a_truncated_one_is_refused(tmp_path: Path) -> None:
+    train(tmp_path, "fold_0", make_plan())
+    with pytest.raises(ModelFileError, match="another network"):
+        train(tmp_path, "fold_0", small_plan(widths=(4, 6, 9), norm="batch"), resume=True)
+    checkpoint = tmp_path / "fold_0" / CHECKPOINT
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-5])
+    with pytest.raises(ModelFileError, match="truncated"):
+        train(tmp_path, "fold_0", make_plan(), resume=True)
+
+
+def test_a_loss_that_is_no_number_is_told_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(UnetppError, match=r"train.learning_rate="):
+        train(tmp_path, "fold_0", make_plan(**{"train.learning_rate": 1e30, "train.warmup": 0, "train.epochs": 20}))
+
+
+def test_a_budget_in_seconds_is_kept(tmp_path: Path) -> None:
+    training = FoldTraining(make_plan(), make_store(tmp_path), tmp_path / "fold_0", device=CPU, validate=mean_weight, budget_s=2.0)
+    result = training.run()
+    assert result.reason in ("finished", "patience")
+    assert result.seconds < 4
