@@ -141,7 +141,7 @@ def with_quality(quality: Mapping[int, Mapping[str, Any]], costs: DepthTable | N
 
 def to_markdown(depths: Mapping[str, Mapping[str, Any]]) -> str:
     """The `depths` of metrics.json as a Markdown table; columns without any number are left out."""
-    columns = [column for column in _COLUMNS if any(row.get(column[0]) is not None for row in depths.values())]
+    columns = [column for column in COLUMNS if any(row.get(column[0]) is not None for row in depths.values())]
     lines = ["| depth | " + " | ".join(title for _, title, _ in columns) + " |", "|---:|" + "---:|" * len(columns)]
     for depth, row in depths.items():
         cells = [text(row[key]) if row.get(key) is not None else "-" for key, _, text in columns]
@@ -153,18 +153,19 @@ def _thousands(value: float) -> str:
     return f"{value:,.0f}"
 
 
-_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("dice", "Dice", "{:.4f}".format),
     ("iou", "IoU", "{:.4f}".format),
     ("hd95_mm", "HD95", "{:.2f}".format),
     ("nsd", "surface Dice", "{:.4f}".format),
-    ("latency_ms", "ms for a tile", "{:.1f}".format),
-    ("megapixels_per_s", "megapixels/s", "{:.2f}".format),
-    ("peak_memory_mb", "peak memory MB", _thousands),
+    ("latency_ms", "ms/tile", "{:.1f}".format),
+    ("megapixels_per_s", "Mpixel/s", "{:.2f}".format),
+    ("peak_memory_mb", "memory MB", _thousands),
     ("parameters", "parameters", _thousands),
     ("gmacs", "GMACs", "{:.2f}".format),
     ("nodes", "nodes", _thousands),
 )
+"""Key, title and format of each column."""
 
 
 def _tiles(header: ModelHeader, tile: tuple[int, ...], batch: int, device: torch.device) -> Tensor:

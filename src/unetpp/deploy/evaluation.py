@@ -19,10 +19,10 @@ from unetpp.data.volume import Volume
 from unetpp.deploy.labelling import Labelling, declared_labelling, found_labelling
 from unetpp.errors import DataError, Problem
 from unetpp.infer.prediction import Prediction
+from unetpp.infer.written import RECORD
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import Plan
 
-PREDICTIONS = "predictions.json"
 Progress = Callable[[int, int], None]
 
 
@@ -147,36 +147,25 @@ def _spacing(volume: Volume) -> str:
 
 
 def _declaration(folder: Path) -> dict[str, Any]:
-    """What `unetpp predict` wrote about its results: beside them, or, for one of several depths, a folder above."""
-    for path in (folder / PREDICTIONS, folder.parent / PREDICTIONS):
-        if path == folder.parent / PREDICTIONS and not folder.name.startswith("depth_"):
-            continue
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(values, dict):
-            return values
-    return {}
+    """What `unetpp predict` wrote about its results."""
+    try:
+        values = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def _prediction_files(folder: Path, declared: Mapping[str, Any]) -> dict[str, Path]:
-    """Stem -> segmentation. Where they are declared, other files (maps of probabilities) are left out."""
+    """Stem -> segmentation. Where they are declared, other files (of an earlier prediction) are left out."""
     if not folder.is_dir():
         got = "a file" if folder.exists() else "no such folder"
         raise DataError(Problem(str(folder), got, "a folder of segmentations", "Check the path."))
     files = {stem_of(path): path for path in sorted(folder.iterdir()) if path.is_file() and is_image(path)}
-    names = _declared_names(declared)
+    names = declared.get("files") or []
     files = {stem: path for stem, path in files.items() if path.name in names} or files
     if not files:
         raise DataError(Problem(str(folder), "no segmentations", "label files, one for each case", "Check the path."))
     return files
-
-
-def _declared_names(declared: Mapping[str, Any]) -> set[str]:
-    entries = declared.get("files")
-    found = [entry.get("segmentation", entry.get("file")) if isinstance(entry, dict) else entry for entry in entries] if isinstance(entries, list) else []
-    return {Path(name).name for name in found if isinstance(name, str)}
 
 
 def _reference_files(references: Path) -> dict[str, tuple[Path, ...]]:
