@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from unetpp.data.cases import Case, find_images
 from unetpp.data.preprocess import to_label_values
@@ -88,6 +88,7 @@ def predict_to_files(
     """
     plan = predictor.plan.data
     depths = predictor.choose_depths(depth)
+    options: dict[str, Any] = {"depth": depth, "tta": tta, "probabilities": probabilities, "uncertainty": uncertainty}
     folders = {each: out / f"depth_{each}" if depth == "all" else out for each in depths}
     cases = find_images(inputs, len(plan.channels))
     _require_other_folder(cases, folders)
@@ -96,8 +97,8 @@ def predict_to_files(
     for number, case in enumerate(cases):
         show = _tile_progress(progress, case, number, len(cases))
         try:
-            found = predictor.predict_case(case, depth=depth, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=show)
-            files += [_write(prediction, case.id, folders[each], plan) for each, prediction in found.items()]
+            # nothing of one case is kept while the next is predicted: either may be huge
+            files += [_write(found, case.id, folders[each], plan) for each, found in predictor.predict_case(case, **options, progress=show).items()]
         except DataError as error:
             failures += [Failure(case.id, problem) for problem in error.problems]
         except MissingExtraError as error:
