@@ -46,7 +46,7 @@ class Predictor:
         self.plan = plan
         self.device = torch.device(device)
         self.name = name
-        self.networks = [network.to(self.device).to(memory_format=memory_format(plan.model)).eval() for network in networks]
+        self.networks = [network.to(self.device).to(memory_format=memory_format(plan.model, self.device)).eval() for network in networks]
 
     @property
     def network(self) -> UNetPlusPlus:
