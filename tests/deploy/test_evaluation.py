@@ -80,7 +80,7 @@ def test_several_classes_by_value(folders: tuple[Path, Path]) -> None:
 def test_declared_classes_and_files(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     write_png(predictions / "a.png", HALF * 40)
-    write_png(predictions / "a_uncertainty.png", MASK)
+    write_png(predictions / "older.png", MASK)
     (predictions / "predictions.json").write_text(json.dumps({"classes": ["background", "membrane", "cell"], "label_values": [0, 20, 40], "files": ["a.png"]}))
     write_png(references / "a.png", MASK * 40)
     metrics, problems = evaluate_folders(*folders)
@@ -162,6 +162,24 @@ def test_nothing_to_compare_is_an_error(folders: tuple[Path, Path]) -> None:
     assert len(caught.value.problems) == 2
     with pytest.raises(DataError, match="nowhere"):
         evaluate_folders(predictions, references / "nowhere")
+
+
+@pytest.mark.parametrize("depth", [1, "all"])
+def test_files_that_predict_wrote_score_as_the_model_does(depth: int | str, tmp_path: Path, make_model: Callable[..., Path]) -> None:
+    from unetpp.infer.predictor import load_predictor
+
+    predictor = load_predictor(make_model(), device="cpu")
+    noise = np.random.default_rng(0).integers(0, 255, (20, 23), dtype=np.uint8)
+    image = write_png(tmp_path / "images" / "a.png", noise)
+    label = write_png(tmp_path / "labels" / "a.png", (noise > 128).astype(np.uint8))
+    by_depth = evaluate_cases(predictor, [Case("a", (image,), (label,))])
+    predictor.predict_files([image], tmp_path / "out", depth=depth, uncertainty=True)
+    metrics, problems = evaluate_folders(tmp_path / "out", tmp_path / "labels")
+    assert not problems
+    assert metrics["mean"] == by_depth[2 if depth == "all" else 1]["mean"]
+    assert metrics["mean"]["dice"] > 0
+    if depth == "all":
+        assert metrics["depths"] == {str(head): found["mean"] for head, found in by_depth.items()}
 
 
 @dataclass

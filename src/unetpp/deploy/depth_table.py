@@ -103,7 +103,7 @@ def measure_depths(
     place = torch.device(device)
     tile = tuple(tile or header.plan.predict.tile)
     batch = batch or header.plan.predict.batch
-    network.to(place).to(memory_format=memory_format(header.plan.model))
+    network.to(place).to(memory_format=memory_format(header.plan.model, place))
     tiles = _tiles(header, tile, batch, place)
     seconds = _time_depths(network, tiles, header.plan.predict.precision, progress)
     peaks = _peak_memory(model, network, tiles, header, memory)
@@ -171,7 +171,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 def _tiles(header: ModelHeader, tile: tuple[int, ...], batch: int, device: torch.device) -> Tensor:
     shape = (batch, header.plan.model.in_channels, *tile)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    return noise.to(device).to(memory_format=memory_format(header.plan.model))
+    return noise.to(device).to(memory_format=memory_format(header.plan.model, device))
 
 
 def _forward(network: UNetPlusPlus, tiles: Tensor, depth: int, precision: str) -> None:

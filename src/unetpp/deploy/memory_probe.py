@@ -71,7 +71,7 @@ def measure(model: Path, depth: int, batch: int, tile: tuple[int, ...]) -> float
     """Peak memory of predicting one batch of tiles at a depth, in MB above the loaded model."""
     network, header = load_model(model)
     plan = header.plan
-    layout = memory_format(plan.model)
+    layout = memory_format(plan.model, torch.device("cpu"))
     network = network.prune(depth).to(memory_format=layout)
     with torch.inference_mode(), autocast(torch.device("cpu"), plan.predict.precision):
         network(torch.zeros(1, plan.model.in_channels, *[1] * len(tile)))

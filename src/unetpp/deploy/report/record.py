@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unetpp.deploy.report.views import View, read_views
+from unetpp.deploy.report.views import RANKS, View, read_views
 from unetpp.errors import UsageError
 from unetpp.metrics.scores import METRICS, bootstrap_interval, mean_of
 from unetpp.plan import Plan, read_plan
@@ -61,6 +61,13 @@ class RunRecord:
                 row.update({metric: _weighted([(table.get(depth, {}).get(metric), cases) for table, cases in tables]) for metric in METRICS})
                 row.pop("dice_interval", None)
         return joined
+
+    def views(self) -> list[tuple[View, int]]:
+        """The worst, a median and the best case of all folds, each with its fold."""
+        found = [(view, fold.number) for fold in self.folds for view in fold.views]
+        by_rank = {rank: sorted((entry for entry in found if entry[0].rank == rank), key=lambda entry: entry[0].dice) for rank in RANKS}
+        places = {"worst": 0, "median": 0.5, "best": 1}
+        return [entries[round(places[rank] * (len(entries) - 1))] for rank, entries in by_rank.items() if entries]
 
     def first(self, key: str) -> Any:
         """An entry of the first metrics.json that has it."""

@@ -86,7 +86,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
             if picture
         ],
         "sorted_cases": plots.plot_cases(cases),
-        "views": [(view, fold.number, plots.draw_view(view, num_classes)) for fold in run.folds for view in fold.views],
+        "views": [(view, fold, plots.draw_view(view, num_classes)) for view, fold in run.views()],
         "legend": _legend(plan),
         "class_table": _class_table(run) if num_classes > 2 or len(run.folds) > 1 else None,
         "case_table": _case_table(cases, plan),

@@ -76,8 +76,10 @@ def choose_cases(metrics: Mapping[str, Any]) -> dict[str, tuple[str, float]]:
     """Rank -> (case id, Dice) of the worst, the median and the best case; fewer where there are fewer cases."""
     scored = sorted((case["mean"]["dice"], case["id"]) for case in metrics["cases"] if case["mean"]["dice"] is not None)
     places = {"worst": 0, "best": len(scored) - 1, "median": len(scored) // 2}
-    first_of = {place: rank for rank, place in reversed(places.items()) if place >= 0}
-    chosen = {rank: (scored[place][1], scored[place][0]) for place, rank in first_of.items()}
+    chosen: dict[str, tuple[str, float]] = {}
+    for rank, place in places.items():
+        if scored and scored[place][1] not in (case_id for case_id, _ in chosen.values()):
+            chosen[rank] = (scored[place][1], scored[place][0])
     return {rank: chosen[rank] for rank in RANKS if rank in chosen}
 
 
