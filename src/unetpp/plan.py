@@ -95,7 +95,7 @@ class ModelPlan(_Frozen):
     """Kernel of the convolutions of level 0..depth along each axis, odd."""
     convs_per_node: Positive = 2
     block: Literal["plain", "residual"] = "plain"
-    norm: Literal["batch", "instance", "group", "none"] = "instance"
+    norm: Literal["batch", "instance", "group", "none"] = "group"
     activation: Literal["relu", "leaky_relu", "silu", "gelu"] = "leaky_relu"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     down: Literal["pool", "conv"] = "pool"
@@ -165,7 +165,7 @@ class TrainPlan(_Frozen):
     """Weight of each head's loss, shallowest first (deep supervision; Zhou et al. 2018, section 3.2)."""
     cross_entropy_weight: Annotated[float, Field(ge=0)] = 1.0
     dice_weight: Annotated[float, Field(ge=0)] = 1.0
-    foreground_fraction: Fraction = 0.33
+    foreground_fraction: Fraction = 0.5
     """Share of the patches that are centred on a voxel of a foreground class."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward and backward pass; weights are always float32."""

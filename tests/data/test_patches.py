@@ -58,10 +58,13 @@ def test_the_draw_depends_on_seed_step_and_index_alone() -> None:
     assert len({location.start for location in draws}) > 20
 
 
-def test_every_case_is_seen_equally_often() -> None:
-    sampler = PatchSampler([ArrayCase((9, 9)) for _ in range(6)], (4, 4), 4, 0.0, seed=0)
+def test_cases_of_one_size_are_seen_equally_often_and_larger_ones_more() -> None:
+    sampler = PatchSampler([ArrayCase((9, 9)) for _ in range(6)], (9, 9), 4, 0.0, seed=0)
     seen = [sampler.draw(step, index).case for step in range(9) for index in range(4)]
     assert [seen.count(case) for case in range(6)] == [6] * 6
+    sampler = PatchSampler([ArrayCase((8, 8)), ArrayCase((40, 40)), ArrayCase((3, 3))], (8, 8), 1, 0.0, seed=0)
+    seen = [sampler.draw(step, 0).case for step in range(70)]
+    assert [seen.count(case) for case in range(3)] == [10, 50, 10]
 
 
 def test_foreground_patches_contain_foreground() -> None:

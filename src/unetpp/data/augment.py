@@ -65,9 +65,7 @@ def _spatial(plan: AugmentPlan, patch: Sequence[int], spacing_mm: Sequence[float
         # turns only in planes whose axes have like spacing: a turned thick slice is no slice
         angle = radians(plan.rotate_degrees)
         turns = [angle] if dims == 2 else [angle if _same_spacing(pair, spacing_mm) else 0.0 for pair in ((1, 2), (0, 2), (0, 1))]
-        steps.append(
-            RandAffined(both, prob=plan.affine_probability, rotate_range=turns, scale_range=[plan.scale] * dims, mode=["bilinear", "nearest"], padding_mode="reflection")
-        )
+        steps.append(RandAffined(both, prob=plan.affine_probability, rotate_range=turns, scale_range=[plan.scale] * dims, mode=["bilinear", "nearest"], padding_mode="reflection"))
     return steps
 
 

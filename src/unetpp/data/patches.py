@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -26,7 +27,8 @@ def draw_generator(seed: int, step: int, index: int = 0) -> np.random.Generator:
 class PatchSampler:
     """Draws and cuts patches.
 
-    Cases come in a new random order in every pass, so that all are seen equally often.
+    Cases come in a new random order in every pass. A case larger than a patch comes several times in each: as often as
+    the root of the number of patches that would cover it, between equal chances for cases and equal chances for voxels.
 
     Args:
         cases: the training cases.
@@ -41,12 +43,13 @@ class PatchSampler:
         self.batch = batch
         self.foreground_fraction = foreground_fraction
         self.seed = seed
+        repeats = [max(1, round((prod(case.label().shape) / prod(patch)) ** 0.5)) for case in cases]
+        self._pass = np.repeat(np.arange(len(cases)), repeats)
 
     def draw(self, step: int, index: int) -> PatchLocation:
         """Draw the place of patch `index` of step `step`."""
-        cycle, place = divmod(step * self.batch + index, len(self.cases))
-        order = np.random.default_rng((self.seed, cycle)).permutation(len(self.cases))
-        chosen = int(order[place])
+        cycle, place = divmod(step * self.batch + index, len(self._pass))
+        chosen = int(np.random.default_rng((self.seed, cycle)).permutation(self._pass)[place])
         rng = draw_generator(self.seed, step, index)
         shape = self.cases[chosen].label().shape
         foreground = self.cases[chosen].foreground

@@ -16,7 +16,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Zhou et al. 2018, section 4: filters 32 * 2^i, two 3x3 convolutions with ReLU and dropout, no normalisation
     "paper": {"depth": 4, "first_width": 32, "max_width": 32 * 2**9, "norm": "none", "activation": "relu", "dropout": 0.5},
     # what trains best in equal time on the three real data sets, see docs/log.md
-    "default": {"depth": 4, "first_width": 16, "max_width": 320, "norm": "instance", "activation": "leaky_relu", "dropout": 0.0},
+    "default": {"depth": 4, "first_width": 16, "max_width": 320, "norm": "group", "activation": "leaky_relu", "dropout": 0.0},
 }
 
 

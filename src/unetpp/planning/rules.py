@@ -19,6 +19,8 @@ LARGEST_PATCH = {2: 256, 3: 96}
 """Voxels of a training patch along one axis."""
 WIDTH_LADDER = (64, 48, 32, 24, 16, 12, 8)
 """First widths that are considered, widest first; 32 is the papers'."""
+VOXELS_OF_A_STEP = {("cpu", 2): 4 * 256**2, ("cpu", 3): 360_000, ("cuda", 2): 16 * 256**2, ("cuda", 3): 8 * 64**3}
+"""Size of a batch, by device and dims."""
 DEFAULT_EPOCHS = 100
 WANTED_STEPS = 1000
 """Fewer steps than these, and a narrower network ends better, see docs/log.md."""
@@ -105,9 +107,8 @@ def choose_precision(device: str, gains_from_bf16: bool) -> Choice[str]:
 
 
 def choose_batch(patch_voxels: int, dims: int, device: str) -> Choice[int]:
-    """Patches of one step: enough for stable statistics, few enough for many steps."""
-    budget = (4 if device == "cpu" else 16) * LARGEST_PATCH[2] ** 2 if dims == 2 else (4 if device == "cpu" else 8) * 64**3
-    value = min(16, max(2, budget // patch_voxels))
+    """Patches of one step: enough for a steady gradient, few enough for many steps."""
+    value = min(16, max(2, VOXELS_OF_A_STEP[device, dims] // patch_voxels))
     return Choice(value, f"about {value * patch_voxels / 1e6:.1f} million voxels in each step")
 
 

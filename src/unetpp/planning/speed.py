@@ -13,7 +13,7 @@ from unetpp.plan import ModelPlan
 
 def measure_step_seconds(plan: ModelPlan, patch: tuple[int, ...], batch: int, precision: str, device: torch.device, repeats: int = 2) -> float:
     """Seconds of one training step (forward, backward, update) after one to warm up; the fastest of `repeats`."""
-    layout = memory_format(plan)
+    layout = memory_format(plan, device)
     with torch.random.fork_rng(devices=[]):
         network = from_plan(plan).to(device, memory_format=layout).train()
         images = torch.randn(batch, plan.in_channels, *patch, device=device).to(memory_format=layout)
