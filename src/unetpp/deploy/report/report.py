@@ -68,7 +68,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "plan": plan,
         "subtitle": _subtitle(run),
         "headline": _headline(run),
-        "unit": run.first("distance_unit") or "mm",
+        "unit": _unit(run),
         "tolerance": run.first("nsd_tolerance"),
         "metric_impl": run.first("metric_impl"),
         "conditions": run.first("conditions"),
@@ -112,15 +112,20 @@ def _headline(run: RunRecord) -> list[tuple[str, str, str]]:
         return []
     mean = run.mean()
     interval = mean["dice_interval"]
-    unit = run.first("distance_unit") or "mm"
+    unit = _unit(run)
     remarks = {
         "dice": f"95 % interval {interval[0]:.3f} to {interval[1]:.3f}" if interval else "",
         "iou": "",
         "hd95_mm": unit,
-        "nsd": f"within {run.first('nsd_tolerance') or 1:g} {unit}",
+        "nsd": f"within {run.first('nsd_tolerance') or 1:g} {unit.removesuffix('s')}",
     }
     shown = [(SCORE_NAMES[metric], _text(metric, mean[metric]), remarks[metric]) for metric in SCORE_NAMES if mean[metric] is not None]
-    return [*shown, ("validation cases", str(len(run.cases)), f"{len(run.folds)} folds" if len(run.folds) > 1 else "never trained on")]
+    return [*shown, ("validation cases", str(len(run.cases)), f"{len(run.folds)} folds" if len(run.folds) > 1 else "held out of training")]
+
+
+def _unit(run: RunRecord) -> str:
+    unit = str(run.first("distance_unit") or "mm")
+    return "pixels" if unit == "pixel" else unit
 
 
 def _depth_table(depths: Mapping[str, Mapping[str, Any]]) -> Table:
