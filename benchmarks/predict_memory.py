@@ -89,7 +89,7 @@ def make_image(options: argparse.Namespace) -> None:
     else:
         from PIL import Image
 
-        Image.fromarray(image).save(path, **({"compress_level": 1} if path.suffix == ".png" else {}))
+        Image.fromarray(image).save(path, compress_level=1)  # other formats than PNG ignore it
 
 
 def predict(options: argparse.Namespace) -> None:
