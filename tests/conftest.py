@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 
 import unetpp
 from tests.tiny import TINY
+from unetpp import fold
 from unetpp.data.demo import write_demo_data
+from unetpp.deploy.depth_table import measure_depths
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -20,6 +23,12 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip(f"real data sets are not at {REAL_DATA}")
     return REAL_DATA
+
+
+@pytest.fixture(autouse=True)
+def no_memory_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is measured in processes of their own, some seconds each; the run of `trained` has it, before this is set."""
+    monkeypatch.setattr(fold, "measure_depths", functools.partial(measure_depths, memory=False))
 
 
 @pytest.fixture

@@ -104,7 +104,7 @@ def test_bad_usage_is_one_clear_message(tokens: list[str], words: list[str]) -> 
         (["--set", "train.batch"], ["--set", "section.key=value"]),
         (["--set", "train.bach=2"], ["train.bach", "Did you mean train.batch?"]),
         (["--set", "train.batch=0"], ["train.batch", "0"]),
-        (["--set", "model.topology=unet3"], ["model.topology", "unet3"]),
+        (["--set", "model.topology=unet3"], ["topology", "unet3"]),
     ],
 )
 def test_unusable_options_of_train(cells: Path, tmp_path: Path, options: list[str], words: list[str]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from unetpp import __version__
 from unetpp.data.dataset import Case, Dataset
 from unetpp.data.folds import Split
 from unetpp.data.store import StoredCase, store_cases
-from unetpp.deploy.depth_table import measure_depths, with_quality
+from unetpp.deploy.depth_table import DepthCost, measure_depths, with_quality
 from unetpp.deploy.evaluation import evaluate_cases
 from unetpp.deploy.report import write_views
 from unetpp.files import write_json
@@ -35,6 +36,7 @@ SHARE_FOR_TRAINING = 0.6
 """At least this much of the time is for training, however long measuring will take."""
 SECONDS_PER_DEPTH = 4.0
 """To measure the costs of one depth in processes of their own."""
+COST_NAMES = tuple(field.name for field in fields(DepthCost) if field.name != "depth")
 SECONDS_FOR_REPORT = 8.0
 VALIDATION_OVERLAP = 0.25
 """Of tiles while training: less than in prediction, which costs a fraction of the time and orders the weights alike."""
@@ -141,8 +143,9 @@ def measure(run: RunFolder, fold: int, cases: Sequence[Case], plan: Plan, result
     predictor = load_predictor(model, device=str(device))
     quality = evaluate_cases(predictor, cases, progress=progress.stage(f"Fold {fold}: scoring every depth"))
     write_views(predictor, cases, quality[max(quality)], run.fold(fold) / "views")
-    costs = measure_depths(model, device=str(device), progress=progress.stage(f"Fold {fold}: measuring every depth"))
-    metrics = jsonable({**quality[plan.predict.depth], "depths": with_quality(quality, costs), "conditions": costs.conditions})
+    costs = costs_of_other_folds(run, fold) or measure_costs(model, device, progress.stage(f"Fold {fold}: measuring every depth"))
+    depths = {depth: {**row, **costs["depths"].get(depth, {})} for depth, row in with_quality(quality, None).items()}
+    metrics: dict[str, Any] = jsonable({**quality[plan.predict.depth], "depths": depths, "conditions": costs["conditions"]})
     write_json(run.fold(fold) / "metrics.json", metrics)
     network, _ = load_model(model)
     notes = {
@@ -152,10 +155,26 @@ def measure(run: RunFolder, fold: int, cases: Sequence[Case], plan: Plan, result
         "training": asdict(result),
         "mean": metrics["mean"],
         "depths": metrics["depths"],
-        "conditions": costs.conditions,
+        "conditions": costs["conditions"],
     }
     save_model(model, network.state_dict(), plan, jsonable(notes))
     return metrics
+
+
+def measure_costs(model: Path, device: torch.device, stage: Stage) -> dict[str, Any]:
+    """Costs of every depth, and the conditions under which they were measured."""
+    found = measure_depths(model, device=str(device), progress=stage)
+    return {"depths": {str(row.depth): {name: getattr(row, name) for name in COST_NAMES} for row in found.rows}, "conditions": found.conditions}
+
+
+def costs_of_other_folds(run: RunFolder, fold: int) -> dict[str, Any] | None:
+    """What another fold of the run has measured: the networks are the same, only their weights differ."""
+    for other in run.started_folds():
+        metrics = run.metrics(other) if other != fold else None
+        if metrics and "conditions" in metrics:
+            depths = {depth: {name: row[name] for name in COST_NAMES} for depth, row in metrics["depths"].items()}
+            return {"depths": depths, "conditions": metrics["conditions"]}
+    return None
 
 
 def chosen_evenly(ids: Sequence[str], count: int) -> list[str]:

@@ -271,12 +271,16 @@ def _head(depth: int | str | None) -> int | str | None:
 def _would_predict(model: Path, inputs: Sequence[Path], out: Path, depth: int | str | None) -> Predicted:
     """The cases that would be predicted, from the names of the files and the header of the model."""
     from unetpp.data.cases import find_images
+    from unetpp.model.grid import head_depths
     from unetpp.model.header import read_header
 
     plan = read_header(model_files(model)[0]).plan
-    depths = tuple(range(1, plan.model.depth + 1)) if depth == "all" else (plan.predict.depth if depth is None else int(depth),)
-    cases = find_images(inputs, len(plan.data.channels))
-    return Predicted(out, depths, tuple(path for case in cases for path in case.images), (), 0.0, written=False)
+    heads = head_depths(plan.model.topology, plan.model.depth, plan.model.deep_supervision)
+    wanted = plan.predict.depth if depth is None else depth
+    if wanted != "all" and wanted not in heads:
+        raise UsageError(f'depth: got {depth!r}; expected "all" or one of {list(heads)}, the depths at which this model has a head.')
+    images = tuple(path for case in find_images(inputs, len(plan.data.channels)) for path in case.images)
+    return Predicted(out, heads if wanted == "all" else (int(wanted),), images, (), 0.0, written=False)
 
 
 def _absent(path: Path) -> Path:
