@@ -22,7 +22,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 def test_no_space_left_is_told_and_loses_nothing(tmp_path: Path) -> None:
     target = tmp_path / "out.json"
     write_text(target, "old")
-    with pytest.raises(WriteError, match="No space left.*Free some space"), written_aside(target):
+    with pytest.raises(WriteError, match=r"No space left.*Free some space"), written_aside(target):
         raise OSError(28, "No space left on device")
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["out.json"]

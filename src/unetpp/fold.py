@@ -163,7 +163,7 @@ def measure(run: RunFolder, fold: int, cases: Sequence[Case], plan: Plan, result
 
 def measure_costs(model: Path, device: torch.device, stage: Stage) -> dict[str, Any]:
     """Costs of every depth, and the conditions under which they were measured."""
-    found = measure_depths(model, device=str(device), progress=stage)
+    found = measure_depths(model, batch=1, device=str(device), progress=stage)
     return {"depths": {str(row.depth): {name: getattr(row, name) for name in COST_NAMES} for row in found.rows}, "conditions": found.conditions}
 
 
@@ -196,5 +196,5 @@ def _shown_on(stage: Stage) -> Any:
 
 
 def _clock_time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, rest = divmod(max(0, round(seconds)), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

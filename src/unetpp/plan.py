@@ -6,6 +6,7 @@ prediction, pruning and export read nothing else. Spatial axes are always in the
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 from collections.abc import Mapping
@@ -197,7 +198,7 @@ class PredictPlan(_Frozen):
 class Plan(_Frozen):
     """All that is needed to train, and all that a trained model needs to predict."""
 
-    version: Literal[1] = PLAN_VERSION
+    version: Literal[1] = 1
     name: str
     """Name of the data set."""
     data: DataPlan
@@ -251,8 +252,12 @@ class Plan(_Frozen):
             PlanError: unknown key (the nearest known one is named) or a value that does not fit.
         """
         values = self.model_dump(mode="json")
-        for key, value in settings.items():
-            _set(values, key, value)
+        for key, value in parsed_settings(settings).items():
+            *sections, last = key.split(".")
+            place = values
+            for section in sections:
+                place = place[section]
+            place[last] = value
             values["reasons"][key] = "set by the user"
         return Plan.from_dict(values, "--set")
 
@@ -292,19 +297,22 @@ def nearest_name(key: str, names: list[str]) -> str:
     return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(names)}."
 
 
-def _set(values: dict[str, Any], key: str, value: Any) -> None:
+def parsed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings `{"section.key": value}` with texts read as JSON where they are JSON; a plain word stays a word.
+
+    Raises:
+        PlanError: an unknown key; the nearest known one is named.
+    """
     names = dotted_names(Plan)
-    if key not in names:
-        raise PlanError(f"--set {key}: got an unknown key; expected section.key. {nearest_name(key, names)}")
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            pass  # a plain word, such as unet++
-    *sections, last = key.split(".")
-    for section in sections:
-        values = values[section]
-    values[last] = value
+    values: dict[str, Any] = {}
+    for key, value in settings.items():
+        if key not in names:
+            raise PlanError(f"--set {key}: got an unknown key; expected section.key. {nearest_name(key, names)}")
+        values[key] = value
+        if isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                values[key] = json.loads(value)
+    return values
 
 
 def _describe(problem: Any, cls: type[BaseModel]) -> str:

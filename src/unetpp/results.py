@@ -277,7 +277,7 @@ def describe_depths(metrics: Mapping[str, Any]) -> str:
     columns = {key: title for key, title in {**SCORES, **COSTS}.items() if any(row.get(key) is not None for row in depths.values())}
     rows = [["depth", *columns.values()]]
     rows += [[depth, *(_number(row.get(key)) for key in columns)] for depth, row in depths.items()]
-    return table(rows)
+    return "\n".join([table(rows), *([f"  costs: {metrics['conditions']}"] if metrics.get("conditions") else [])])
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

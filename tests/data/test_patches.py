@@ -95,7 +95,9 @@ def test_augmentation_is_drawn_from_its_seed_alone_and_moves_image_and_label_tog
 
 
 def test_intensities_vary_and_labels_do_not() -> None:
-    plan = AugmentPlan(mirror=False, quarter_turns=False, affine_probability=0, noise_probability=1, blur_probability=1, contrast_probability=1, brightness_probability=1, gamma_probability=1)
+    plan = AugmentPlan(
+        mirror=False, quarter_turns=False, affine_probability=0, noise_probability=1, blur_probability=1, contrast_probability=1, brightness_probability=1, gamma_probability=1
+    )
     rng = np.random.default_rng(0)
     image, label = rng.normal(size=(3, 16, 16)).astype(np.float32), rng.integers(0, 3, (16, 16)).astype(np.uint8)
     varied, kept = Augmentation(plan, (16, 16), None)(image, label, 1)
@@ -106,7 +108,15 @@ def test_intensities_vary_and_labels_do_not() -> None:
 
 def test_inversion_turns_dark_into_bright() -> None:
     plan = AugmentPlan(
-        mirror=False, quarter_turns=False, affine_probability=0, noise_probability=0, blur_probability=0, contrast_probability=0, brightness_probability=0, gamma_probability=0, invert_probability=1
+        mirror=False,
+        quarter_turns=False,
+        affine_probability=0,
+        noise_probability=0,
+        blur_probability=0,
+        contrast_probability=0,
+        brightness_probability=0,
+        gamma_probability=0,
+        invert_probability=1,
     )
     image = np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 8, 8)
     varied, _ = Augmentation(plan, (8, 8), None)(image, np.zeros((8, 8), np.uint8), 0)

@@ -59,5 +59,5 @@ def test_unknown_names_are_refused_with_the_nearest_known_one() -> None:
         build_model(width=(8, 16))
     with pytest.raises(UsageError, match="preset"):
         build_model(preset="papr")
-    with pytest.raises(PlanError, match="model.widths"):
+    with pytest.raises(PlanError, match=r"model\.widths"):
         build_model(depth=2, widths=(8, 16))

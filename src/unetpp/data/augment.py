@@ -47,7 +47,7 @@ class Augmentation:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    return torch.as_tensor(getattr(tensor, "array", tensor)).contiguous() if not type(tensor) is Tensor else tensor.contiguous()
+    return torch.as_tensor(getattr(tensor, "array", tensor)).contiguous() if type(tensor) is not Tensor else tensor.contiguous()
 
 
 def _spatial(plan: AugmentPlan, patch: Sequence[int], spacing_mm: Sequence[float] | None) -> list[Any]:

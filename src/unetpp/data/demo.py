@@ -13,8 +13,8 @@ import numpy as np
 
 from unetpp.files import written_aside
 
-CASES = {2: 32, 3: 16}
-SHAPES: dict[int, tuple[int, ...]] = {2: (160, 160), 3: (20, 56, 56)}
+CASES = {2: 40, 3: 20}
+SHAPES: dict[int, tuple[int, ...]] = {2: (96, 112), 3: (16, 44, 40)}
 SPACING_MM = (2.5, 1.0, 1.0)
 """Of the volumes, (Z, Y, X)."""
 
@@ -76,7 +76,7 @@ def draw_bodies(shape: Sequence[int], generator: np.random.Generator) -> tuple[n
 
 def _background(shape: Sequence[int], generator: np.random.Generator) -> np.ndarray:
     axes = np.meshgrid(*[np.linspace(-1, 1, size) for size in shape], indexing="ij")
-    slope = sum(generator.uniform(-0.15, 0.15) * axis for axis in axes)
+    slope = np.sum([generator.uniform(-0.15, 0.15) * axis for axis in axes], axis=0)
     return 0.45 + slope + generator.uniform(-0.05, 0.05)
 
 

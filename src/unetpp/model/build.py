@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from unetpp.errors import UsageError
-from unetpp.model.blocks import CONV, CONV_TRANSPOSED, MAX_POOL, ConvUnit, PlainBlock, ResidualBlock
+from unetpp.model.blocks import CONV, CONV_LAYERS, CONV_TRANSPOSED, MAX_POOL, ConvUnit, PlainBlock, ResidualBlock
 from unetpp.model.grid import Node, head_depths, needed_nodes, skips
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import ModelPlan, checked, dotted_names, nearest_name
@@ -125,7 +125,7 @@ def _up_width(plan: ModelPlan, level: int) -> int:
 
 def _initialise(module: nn.Module) -> None:
     # He et al. 2015, as in the papers; the biases start at 0
-    if isinstance(module, tuple(CONV.values()) + tuple(CONV_TRANSPOSED.values())):
+    if isinstance(module, CONV_LAYERS):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)

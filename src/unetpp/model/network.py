@@ -103,13 +103,15 @@ class UNetPlusPlus(nn.Module):
         depth = self._checked(depth)
         kept = tuple(d for d in self.head_depths if d == depth or (keep_heads and d < depth))
         needed = needed_nodes(self.topology, self.depth, kept)
-        parts = {
-            "nodes": {(i, j): self.nodes[_key((i, j))] for i, j in needed},
-            "downs": list(self.downs[:depth]),
-            "ups": {(i, j): self.ups[_key((i, j))] for i, j in needed if j > 0},
-            "heads": {d: self.heads[str(d)] for d in kept},
-        }
-        return UNetPlusPlus(self.topology, depth, **copy.deepcopy(parts))
+        pruned = UNetPlusPlus(
+            self.topology,
+            depth,
+            nodes={node: self.nodes[_key(node)] for node in needed},
+            downs=list(self.downs)[:depth],
+            ups={node: self.ups[_key(node)] for node in needed if node[1] > 0},
+            heads={d: self.heads[str(d)] for d in kept},
+        )
+        return copy.deepcopy(pruned)
 
     def _node(self, node: Node, x: Tensor, outputs: Mapping[Node, Tensor]) -> Tensor:
         i, j = node

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 import psutil
 import torch
 
-from unetpp.errors import PlanError
 from unetpp.model.build import model_plan
 from unetpp.model.execution import gains_from_bf16
-from unetpp.plan import DataPlan, ModelPlan, Plan, PredictPlan, TrainPlan, dotted_names, nearest_name
+from unetpp.plan import DataPlan, ModelPlan, Plan, PredictPlan, TrainPlan, parsed_settings
 from unetpp.planning import rules
 from unetpp.planning.cost import network_cost, training_bytes
 from unetpp.planning.fingerprint import Fingerprint
@@ -46,7 +44,7 @@ def make_plan(
         PlanError: a setting that is unknown or does not fit.
     """
     device = device or torch.device("cpu")
-    planner = _Planner(fingerprint, _read(settings or {}), device, step_seconds)
+    planner = _Planner(fingerprint, parsed_settings(settings or {}), device, step_seconds)
     return planner.plan(minutes, epochs, seed)
 
 
@@ -125,40 +123,25 @@ class _Planner:
         """The widest network of the ladder that fits the memory and sees enough patches in the time."""
         fields = {key.removeprefix("model."): value for key, value in self.settings.items() if key.startswith("model.")}
         fixed = {"dims": data.dims, "in_channels": len(data.channels), "out_channels": data.num_classes, "strides": strides, "kernel_sizes": kernels, "depth": len(strides)}
+        if "widths" in fields or "preset" in fields:
+            model = model_plan(**{**fixed, **fields})
+            return model, self.step_seconds(model, patch, batch, precision) if minutes else 0.0
         ladder = [model_plan(**{**fixed, "first_width": width, **fields}) for width in rules.WIDTH_LADDER]
-        memory = self._memory_bytes()
-        fitting = [model for model in ladder if training_bytes(model, patch, batch, precision) < memory] or ladder[-1:]
-        if "model.widths" in fields or fields.get("preset") == "paper":
-            return ladder[0], self.step_seconds(ladder[0], patch, batch, precision) if minutes else 0.0
+        fitting = [model for model in ladder if training_bytes(model, patch, batch, precision) < self._memory_bytes()] or ladder[-1:]
         if not minutes:
             choice = rules.choose_width_by_memory([model.widths[0] for model in fitting], self.device.type)
             self.note("model.widths", choice.reason)
             chosen = next(model for model in fitting if model.widths[0] == choice.value)
             return chosen, 0.0
-        reference = fitting[-1]
+        reference = next((model for model in fitting if model.widths[0] == rules.REFERENCE_WIDTH), fitting[-1])
         seconds = self.step_seconds(reference, patch, batch, precision)
         unit = seconds / network_cost(reference, patch).activations  # small networks are bound by memory traffic
         times = {model.widths[0]: unit * network_cost(model, patch).activations for model in fitting}
-        width = self.choose("model.widths", rules.choose_width_by_time(times, minutes))
-        return next(model for model in fitting if model.widths[0] == width), times[width]
+        choice = rules.choose_width_by_time(times, minutes)
+        self.note("model.widths", choice.reason)
+        return next(model for model in fitting if model.widths[0] == choice.value), times[choice.value]
 
     def _memory_bytes(self) -> float:
         if self.device.type == "cuda":
             return 0.85 * torch.cuda.mem_get_info(self.device)[0]
         return 0.6 * psutil.virtual_memory().available
-
-
-def _read(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with their texts read as JSON where they are JSON, lists as tuples."""
-    known = dotted_names(Plan)
-    values: dict[str, Any] = {}
-    for key, value in settings.items():
-        if key not in known:
-            raise PlanError(f"--set {key}: got an unknown key; expected section.key. {nearest_name(key, known)}")
-        if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except ValueError:
-                pass  # a plain word, such as unet++
-        values[key] = value
-    return values

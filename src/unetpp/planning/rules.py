@@ -17,12 +17,14 @@ MAX_DEPTH = 4
 """Down-samplings of the papers' networks."""
 LARGEST_PATCH = {2: 256, 3: 96}
 """Voxels of a training patch along one axis."""
-WIDTH_LADDER = (64, 48, 32, 24, 16, 12, 8)
-"""First widths that are considered, widest first; 32 is the papers'."""
+WIDTH_LADDER = (64, 32, 16, 8)
+"""First widths that are considered, widest first; 32 is the papers'. In between, convolutions of bfloat16 lose their speed on CPUs."""
+REFERENCE_WIDTH = 16
+"""The one that is timed; the times of the others follow from their memory traffic."""
 VOXELS_OF_A_STEP = {("cpu", 2): 4 * 256**2, ("cpu", 3): 360_000, ("cuda", 2): 16 * 256**2, ("cuda", 3): 8 * 64**3}
 """Size of a batch, by device and dims."""
 DEFAULT_EPOCHS = 100
-WANTED_STEPS = 1000
+WANTED_STEPS = 800
 """Fewer steps than these, and a narrower network ends better, see docs/log.md."""
 THICK = 2.0
 """An axis whose voxels are this much longer than the shortest ones is not yet down-sampled, nor convolved across."""

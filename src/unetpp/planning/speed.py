@@ -15,7 +15,7 @@ def measure_step_seconds(plan: ModelPlan, patch: tuple[int, ...], batch: int, pr
     """Seconds of one training step (forward, backward, update) after one to warm up; the fastest of `repeats`."""
     layout = memory_format(plan, device)
     with torch.random.fork_rng(devices=[]):
-        network = from_plan(plan).to(device, memory_format=layout).train()
+        network = from_plan(plan).to(device).to(memory_format=layout).train()
         images = torch.randn(batch, plan.in_channels, *patch, device=device).to(memory_format=layout)
     optimizer = torch.optim.AdamW(network.parameters())
     seconds = []

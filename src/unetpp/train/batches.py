@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -47,7 +47,7 @@ class Prefetcher:
         self._ahead = ahead
         self.waited_s = 0.0
 
-    def from_step(self, step: int) -> Iterator[Batch]:
+    def from_step(self, step: int) -> Generator[Batch, None, None]:
         """Batches step, step + 1, ... without end; close the iterator to stop."""
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
             waiting: list[Future[Batch]] = [pool.submit(self._make, step + k) for k in range(self._ahead)]

@@ -97,7 +97,7 @@ class FoldTraining:
         self.plan, self.folder, self.device, self._validate, self._show = plan, folder, device, validate, show
         torch.manual_seed(train.seed)
         self._format = memory_format(plan.model, device)
-        self.network = from_plan(plan.model).to(device, memory_format=self._format)
+        self.network = from_plan(plan.model).to(device).to(memory_format=self._format)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = make_optimizer(self.network, train)
         self.progress = Progress(budget_s=budget_s)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.plans import small_plan
+from unetpp.data.dataset import Case
+from unetpp.data.store import LOCATIONS_PER_CLASS, store_cases
+from unetpp.errors import DataError
+
+
+def make_case(folder: Path, name: str, size: int = 80) -> Case:
+    rng = np.random.default_rng(len(name))
+    label = np.zeros((size, size), np.uint8)
+    label[:70, :70] = 1
+    label[3, 5] = 2
+    image = rng.integers(0, 255, (size, size), dtype=np.uint8)
+    paths = folder / f"{name}.png", folder / f"{name}_mask.png"
+    for path, array in zip(paths, (image, label), strict=True):
+        Image.fromarray(array).save(path)
+    return Case(name, (paths[0],), (paths[1],))
+
+
+def test_a_stored_case_is_normalised_and_knows_its_foreground(tmp_path: Path) -> None:
+    plan = small_plan(classes=3).data
+    (stored,) = store_cases([make_case(tmp_path, "a")], plan, tmp_path / "cache")
+    image, label = stored.image(), stored.label()
+    assert (image.shape, image.dtype, label.shape, label.dtype) == ((1, 80, 80), np.float16, (80, 80), np.uint8)
+    assert abs(float(image.astype(np.float64).mean())) < 1e-3
+    assert image.astype(np.float64).std() == pytest.approx(1, abs=1e-3)
+    assert sorted(stored.foreground) == [1, 2]
+    assert len(stored.foreground[1]) == LOCATIONS_PER_CLASS
+    assert stored.foreground[2].tolist() == [[3, 5]]
+    for index, positions in stored.foreground.items():
+        assert (label[tuple(positions.T)] == index).all()
+
+
+def test_cases_are_stored_once_and_anew_when_the_plan_or_a_file_changes(tmp_path: Path) -> None:
+    case, cache = make_case(tmp_path, "a"), tmp_path / "cache"
+    plan = small_plan(classes=3).data
+    (first,) = store_cases([case], plan, cache)
+    written = Path(f"{first.stem}.image.npy").stat().st_mtime_ns
+    (again,) = store_cases([case], plan, cache)
+    assert again.stem == first.stem
+    assert Path(f"{first.stem}.image.npy").stat().st_mtime_ns == written
+    (other,) = store_cases([case], plan.model_copy(update={"classes": ("background", "one", "two")}), cache)
+    assert other.stem != first.stem
+    Image.fromarray(np.full((80, 80), 7, np.uint8)).save(case.images[0])
+    (changed,) = store_cases([case], plan, cache)
+    assert changed.stem != first.stem
+    assert not np.array_equal(changed.image(), first.image())
+
+
+def test_all_unreadable_cases_are_told_at_once(tmp_path: Path) -> None:
+    cases = [make_case(tmp_path, name) for name in ("a", "b", "c")]
+    cases[0].images[0].write_bytes(b"")
+    cases[2].images[0].write_bytes(b"no image")
+    with pytest.raises(DataError) as caught:
+        store_cases(cases, small_plan(classes=3).data, tmp_path / "cache")
+    assert [Path(problem.where).name for problem in caught.value.problems] == ["a.png", "c.png"]
+
+
+def test_names_with_strange_signs_stay_inside_the_store(tmp_path: Path) -> None:
+    case = make_case(tmp_path, "a")
+    (stored,) = store_cases([Case("../b/c d", case.images, case.labels)], small_plan(classes=3).data, tmp_path / "cache")
+    assert stored.stem.parent == tmp_path / "cache"

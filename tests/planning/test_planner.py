@@ -1,0 +1,93 @@
+"""Plans for made-up fingerprints, with a made-up machine that is never timed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from unetpp.errors import PlanError
+from unetpp.planning.cost import network_cost
+from unetpp.planning.fingerprint import ChannelFacts, Fingerprint
+from unetpp.planning.planner import make_plan
+
+
+def fingerprint(**changes: Any) -> Fingerprint:
+    channel = ChannelFacts(name="image", minimum=0, maximum=255, foreground_mean=100, foreground_std=20, foreground_low=50, foreground_high=150)
+    values: dict[str, Any] = {
+        "name": "cells",
+        "layout": "folder",
+        "cases": 100,
+        "dims": 2,
+        "channels": (channel,),
+        "classes": ("background", "foreground"),
+        "label_values": (0, 255),
+        "class_fractions": (0.9, 0.1),
+        "instances": False,
+        "median_shape": (512, 512),
+        "smallest_shape": (512, 512),
+        "largest_shape": (512, 512),
+        "median_spacing_mm": None,
+        "spacing_varies": False,
+        "voxels": 100 * 512 * 512,
+    }
+    return Fingerprint(**(values | changes))
+
+
+def machine(model: Any, patch: Any, batch: int, precision: str) -> float:
+    """A machine that is as fast as memory traffic lets it be."""
+    return 1e-8 * network_cost(model, patch).activations * batch
+
+
+def plan_for(*, minutes: float | None = 20, epochs: int | None = None, settings: dict[str, Any] | None = None, **changes: Any) -> Any:
+    return make_plan(fingerprint(**changes), minutes=minutes, epochs=epochs, settings=settings, step_seconds=machine)
+
+
+def test_every_choice_has_a_reason() -> None:
+    plan = plan_for()
+    assert {"model.widths", "train.patch", "train.batch", "model.strides", "train.precision", "data.normalization", "predict.depth"} <= set(plan.reasons)
+    assert all(reason for reason in plan.reasons.values())
+
+
+def test_more_time_gives_a_wider_network() -> None:
+    widths = [plan_for(minutes=minutes).model.widths[0] for minutes in (1, 10, 100, 1000, 10_000)]
+    assert widths == sorted(widths)
+    assert widths[0] < widths[-1]
+
+
+def test_thick_slices_get_flat_kernels_and_strides() -> None:
+    plan = plan_for(dims=3, median_shape=(20, 256, 256), median_spacing_mm=(5.0, 1.0, 1.0))
+    assert plan.model.strides[0] == (1, 2, 2)
+    assert plan.model.kernel_sizes[0] == (1, 3, 3)
+    assert len(plan.train.patch) == 3
+
+
+def test_voxel_sizes_that_differ_bring_all_cases_to_the_median() -> None:
+    plan = plan_for(dims=3, median_shape=(30, 60, 60), median_spacing_mm=(2.0, 1.0, 1.0), spacing_varies=True)
+    assert plan.data.spacing_mm == (2.0, 1.0, 1.0)
+
+
+def test_what_the_user_sets_is_kept_and_the_rest_agrees_with_it() -> None:
+    plan = plan_for(settings={"model.depth": "2", "train.batch": "3", "train.augment.mirror": "false"})
+    assert (plan.model.depth, len(plan.model.widths), plan.predict.depth, plan.train.batch) == (2, 3, 2, 3)
+    assert not plan.train.augment.mirror
+    assert plan.reasons["train.batch"] == "set by the user"
+    assert plan_for(settings={"model.widths": "[4, 8, 16]", "model.depth": 2}).model.widths == (4, 8, 16)
+    assert plan_for(settings={"model.topology": "unet"}).model.topology == "unet"
+
+
+def test_epochs_take_the_place_of_minutes() -> None:
+    plan = plan_for(minutes=None, epochs=7)
+    assert (plan.train.epochs, plan.train.minutes) == (7, None)
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest() -> None:
+    with pytest.raises(PlanError, match=r"Did you mean train\.batch"):
+        plan_for(settings={"train.bacth": "3"})
+
+
+@pytest.mark.parametrize("shape", [(9, 2000), (1, 1), (31, 33)])
+def test_strange_shapes_give_a_plan_too(shape: tuple[int, int]) -> None:
+    plan = plan_for(median_shape=shape)
+    assert plan.model.depth >= 1
+    assert all(size >= 1 for size in plan.train.patch)
