@@ -57,10 +57,13 @@ class Lines:
 
     def stage(self, title: str) -> Stage:
         self._last = time.monotonic()
+        ended = ""
 
         def show(done: int, total: int, note: str = "") -> None:
-            if done >= total or time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
-                self._last = time.monotonic()
+            nonlocal ended
+            end = note or "end" if done >= total else ""
+            if (end and end != ended) or time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
+                self._last, ended = time.monotonic(), end
                 self.note(f"{title}: {done}/{total}" + (f", {note}" if note else ""))
 
         return show

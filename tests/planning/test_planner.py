@@ -72,7 +72,7 @@ def test_what_the_user_sets_is_kept_and_the_rest_agrees_with_it() -> None:
     assert (plan.model.depth, len(plan.model.widths), plan.predict.depth, plan.train.batch) == (2, 3, 2, 3)
     assert not plan.train.augment.mirror
     assert plan.reasons["train.batch"] == "set by the user"
-    assert plan_for(settings={"model.widths": "[4, 8, 16]", "model.depth": 2}).model.widths == (4, 8, 16)
+    assert plan_for(settings={"model.widths": "[4, 8, 16]"}).model.widths == (4, 8, 16)
     assert plan_for(settings={"model.topology": "unet"}).model.topology == "unet"
 
 

@@ -60,7 +60,7 @@ class _Planner:
         data = self._data()
         shape, spacing = self._network_grid(data)
         precision = self.choose("train.precision", rules.choose_precision(self.device.type, gains_from_bf16(self.device)))
-        strides = self.choose("model.strides", rules.choose_strides(shape, spacing, self.settings.get("model.depth", rules.MAX_DEPTH)))
+        strides = self.choose("model.strides", rules.choose_strides(shape, spacing, self._largest_depth()))
         self.note("model.depth", f"{len(strides)} down-samplings, and as many heads")
         kernels = self.choose("model.kernel_sizes", rules.choose_kernels(spacing, strides))
         multiple = tuple(prod(stride[axis] for stride in strides) for axis in range(len(shape)))
@@ -89,6 +89,10 @@ class _Planner:
 
     def note(self, name: str, reason: str) -> None:
         self.reasons[name] = reason
+
+    def _largest_depth(self) -> int:
+        widths = self.settings.get("model.widths")
+        return self.settings.get("model.depth", len(widths) - 1 if isinstance(widths, list) else rules.MAX_DEPTH)
 
     def _data(self) -> DataPlan:
         f = self.fingerprint

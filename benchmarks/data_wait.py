@@ -1,0 +1,101 @@
+"""Share of a training's time in which the network waits for data, and what data costs the network by sharing its processor.
+
+python benchmarks/data_wait.py DATA [--steps 30]
+
+Trains the plan that `unetpp plan DATA` would make, once with real batches and once with one batch repeated, alternating.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from unetpp.data.augment import Augmentation
+from unetpp.data.patches import PatchSampler
+from unetpp.data.store import store_cases
+from unetpp.losses.supervision import DeepSupervisionLoss
+from unetpp.model.build import from_plan
+from unetpp.model.execution import autocast, memory_format
+from unetpp.plan import Plan
+from unetpp.planning.planner import make_plan
+from unetpp.preparation import read_source
+from unetpp.progress import Silence
+from unetpp.train.batches import Batch, BatchMaker, Prefetcher
+from unetpp.train.optimiser import make_optimizer
+
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--steps", type=int, default=30)
+    arguments = parser.parse_args()
+    source = read_source(arguments.data, Silence())
+    plan = make_plan(source.fingerprint, minutes=20)
+    with tempfile.TemporaryDirectory() as folder:
+        cases = store_cases(source.dataset.cases, plan.data, Path(folder))
+        train = plan.train
+        sampler = PatchSampler(cases, train.patch, train.batch, train.foreground_fraction, train.seed)
+        make = BatchMaker(sampler, Augmentation(train.augment, train.patch, plan.data.spacing_mm))
+        started = time.perf_counter()
+        for step in range(5):
+            make(step)
+        print(f"one batch alone: {(time.perf_counter() - started) / 5 * 1000:.0f} ms")
+        compare(plan, make, arguments.steps)
+
+
+def compare(plan: Plan, make: BatchMaker, steps: int) -> None:
+    step = Step(plan)
+    step(make(0))
+    prefetcher = Prefetcher(make)
+    real = prefetcher.from_step(0)
+    same = make(0)
+    seconds: dict[str, list[float]] = {"real batches": [], "one batch repeated": []}
+    waited = 0.0
+    for _ in range(steps):
+        before = prefetcher.waited_s
+        seconds["real batches"].append(timed(step, real))
+        waited += prefetcher.waited_s - before
+    real.close()
+    for _ in range(steps):
+        seconds["one batch repeated"].append(timed(step, iter([same])))
+    for name, values in seconds.items():
+        print(f"{name}: median {statistics.median(values):.3f} s for a step")
+    print(f"share of the time waiting for data: {waited / sum(seconds['real batches']):.2%}")
+
+
+class Step:
+    """One step of training."""
+
+    def __init__(self, plan: Plan) -> None:
+        torch.manual_seed(0)
+        self.plan = plan
+        self.format = memory_format(plan.model, CPU)
+        self.network = from_plan(plan.model).to(memory_format=self.format)
+        self.optimizer = make_optimizer(self.network, plan.train)
+        self.loss = DeepSupervisionLoss()
+
+    def __call__(self, batch: Batch) -> None:
+        images, labels = batch
+        with autocast(CPU, self.plan.train.precision):
+            outputs = self.network(images.contiguous(memory_format=self.format), heads=True)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss(outputs, labels).backward()
+        self.optimizer.step()
+
+
+def timed(step: Step, batches: Iterator[Batch]) -> float:
+    started = time.perf_counter()
+    step(next(batches))
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
