@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -214,12 +215,20 @@ def test_a_reader_that_has_seen_enough(model: Path) -> None:
     assert done.returncode == 0
 
 
-def test_interruption_before_training_is_a_message(tmp_path: Path) -> None:
-    code = "import time, unetpp.pipeline, unetpp.cli; unetpp.pipeline.check = lambda *a, **k: time.sleep(30); unetpp.cli.main()"
-    with subprocess.Popen([sys.executable, "-c", code, "check", str(tmp_path)], stderr=subprocess.PIPE, text=True) as process:
-        time.sleep(1.5)
+def test_interruption_outside_training_is_a_message(tmp_path: Path) -> None:
+    code = """
+import sys, time, unetpp.cli, unetpp.pipeline
+def check(*_, **__):
+    print("ready", flush=True)
+    time.sleep(60)
+unetpp.pipeline.check = check
+unetpp.cli.main()
+"""
+    with subprocess.Popen([sys.executable, "-c", code, "check", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
         os.kill(process.pid, signal.SIGTERM)
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=30)
     assert process.returncode == 1
     assert stderr.startswith("unetpp: Stopped")
 
@@ -233,7 +242,24 @@ def test_lines_come_at_the_end_and_not_too_often(capsys: pytest.CaptureFixture[s
     stage = Lines().stage("Reading")
     for done in range(1, 101):
         stage(done, 100, "fine" if done == 100 else "")
+    stage(100, 100, "again")
     assert capsys.readouterr().err == "Reading: 100/100, fine\n"
+
+
+def test_a_live_bar_on_a_terminal(cells: Path) -> None:
+    """Standard error is a terminal, standard output a pipe that holds the JSON alone."""
+    terminal, end = pty.openpty()
+    with subprocess.Popen([sys.executable, "-m", "unetpp", "check", str(cells), "--json"], stdout=subprocess.PIPE, stderr=end, env=os.environ | {"TERM": "xterm"}) as process:
+        os.close(end)
+        shown = b""
+        with contextlib.suppress(OSError):  # the terminal closes with the process
+            while part := os.read(terminal, 4096):
+                shown += part
+        stdout, _ = process.communicate(timeout=60)
+    os.close(terminal)
+    assert "Reading every file" in shown.decode()
+    assert "\x1b[" in shown.decode()
+    assert json.loads(stdout)["cases"] == 10
 
 
 def test_plan_json_can_be_read_back(cells: Path, tmp_path: Path) -> None:

@@ -57,13 +57,12 @@ class Lines:
 
     def stage(self, title: str) -> Stage:
         self._last = time.monotonic()
-        ended = ""
+        ended = False
 
         def show(done: int, total: int, note: str = "") -> None:
             nonlocal ended
-            end = note or "end" if done >= total else ""
-            if (end and end != ended) or time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
-                self._last, ended = time.monotonic(), end
+            if (done >= total and not ended) or time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
+                self._last, ended = time.monotonic(), done >= total
                 self.note(f"{title}: {done}/{total}" + (f", {note}" if note else ""))
 
         return show
