@@ -66,3 +66,9 @@ def test_precision_follows_the_hardware() -> None:
     assert rules.choose_precision("cpu", True).value == "bf16"
     assert rules.choose_precision("cpu", False).value == "fp32"
     assert rules.choose_precision("cuda", False).value == "fp16"
+
+
+def test_bodies_are_not_flipped_and_tissue_is() -> None:
+    assert not rules.choose_symmetries(3, (1.0, 1.0, 1.0)).value
+    assert rules.choose_symmetries(3, None).value
+    assert rules.choose_symmetries(2, None).value

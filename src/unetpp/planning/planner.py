@@ -11,7 +11,7 @@ import torch
 
 from unetpp.model.build import model_plan
 from unetpp.model.execution import gains_from_bf16
-from unetpp.plan import DataPlan, ModelPlan, Plan, PredictPlan, TrainPlan, parsed_settings
+from unetpp.plan import AugmentPlan, DataPlan, ModelPlan, Plan, PredictPlan, TrainPlan, parsed_settings
 from unetpp.planning import rules
 from unetpp.planning.cost import network_cost, training_bytes
 from unetpp.planning.fingerprint import Fingerprint
@@ -71,11 +71,21 @@ class _Planner:
         length = self.choose("train.epochs", rules.choose_epochs(epochs))
         if minutes and seconds:
             self.note("train.minutes", f"given; about {int(minutes * 60 / seconds)} steps of {seconds:.2f} s on this machine")
+        symmetries = self.choose("train.augment.mirror", rules.choose_symmetries(data.dims, self.fingerprint.median_spacing_mm))
         values = Plan(
             name=self.fingerprint.name,
             data=data,
             model=model,
-            train=TrainPlan(patch=patch, batch=batch, steps_per_epoch=steps, epochs=length, minutes=None if epochs else minutes, precision=precision, seed=seed),
+            train=TrainPlan(
+                patch=patch,
+                batch=batch,
+                steps_per_epoch=steps,
+                epochs=length,
+                minutes=None if epochs else minutes,
+                precision=precision,
+                seed=seed,
+                augment=AugmentPlan(mirror=symmetries, quarter_turns=symmetries),
+            ),
             predict=PredictPlan(tile=patch, precision=precision, depth=self.choose("predict.depth", rules.choose_head(model.depth)), batch=batch),
             reasons=self.reasons,
         )

@@ -114,6 +114,13 @@ def choose_batch(patch_voxels: int, dims: int, device: str) -> Choice[int]:
     return Choice(value, f"about {value * patch_voxels / 1e6:.1f} million voxels in each step")
 
 
+def choose_symmetries(dims: int, spacing_mm: Sequence[float] | None) -> Choice[bool]:
+    """Whether patches are flipped and turned by quarters: bodies have a front and a left side, tissue under a microscope has neither."""
+    if dims == 3 and spacing_mm is not None:
+        return Choice(False, "volumes in millimetres are bodies, which have a front and a left side: no flips, no quarter turns")
+    return Choice(True, "no direction is special: flips and quarter turns")
+
+
 def choose_steps_per_epoch(cases: int, batch: int) -> Choice[int]:
     """An epoch is one pass over the training cases, four fifths of all; at least 25 steps, so that epochs mean something."""
     value = max(25, ceil(0.8 * cases / batch))
