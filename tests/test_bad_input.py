@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.tiny import Answer, run_cli, write_png
+from tests.tiny import TINY, Answer, run_cli, set_options, write_png
 
 
 def refused(answer: Answer, *words: str, code: int = 2) -> None:
@@ -274,7 +276,23 @@ def test_no_space_left_keeps_what_was_there(trained: Path, tmp_path: Path, monke
     assert [path.name for path in tmp_path.iterdir()] == ["small.safetensors"]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(("verb", "kilobytes"), [("prune", 4), ("train", 32)])
+def test_a_file_system_that_refuses_large_files(trained: Path, tmp_path: Path, verb: str, kilobytes: int) -> None:
+    """The real thing: the operating system stops the write of a model or a checkpoint in the middle."""
+    model = tmp_path / "small.safetensors"
+    shutil.copy(trained / "fold_0" / "model.safetensors", model)
+    before = model.read_bytes()
+    tokens = {
+        "prune": ["prune", trained, "--out", model, "--depth", 1],
+        "train": ["train", trained.parent / "data", "--out", tmp_path / "run", "--epochs", 1, "--device", "cpu", *set_options(TINY)],
+    }
+    command = ["bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "bash", sys.executable, "-m", "unetpp", *map(str, tokens[verb])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    refused(Answer(done.returncode, done.stdout, done.stderr), "File too large", "Choose another --out")
+    assert model.read_bytes() == before
+    assert not list(tmp_path.rglob(".unetpp-*")), "a file that was written aside is left behind"
+
+
 def test_out_where_nothing_can_be_written(trained: Path, cells: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     refused(run_cli("predict", trained, cells / "images", "--out", tmp_path / "file" / "out"), "file")
