@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from unetpp.errors import ModelFileError
@@ -25,8 +25,14 @@ def save_model(path: Path, weights: Mapping[str, Tensor], plan: Plan, notes: Map
         WriteError: it could not be written; what was at `path` is intact.
     """
     metadata = {"format": "pt", "unetpp": FORMAT_VERSION, "plan": plan.model_dump_json(), "notes": json.dumps(dict(notes or {}))}
+    write_tensors(path, weights, metadata)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a .safetensors, aside and renamed. The bytes are ours to write, so that a full disk is an OSError as everywhere."""
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=dict(metadata))
     with written_aside(path) as aside:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, aside, metadata=metadata)
+        aside.write_bytes(content)
 
 
 def load_model(path: Path) -> tuple[UNetPlusPlus, ModelHeader]:

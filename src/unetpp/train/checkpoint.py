@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unetpp.errors import ModelFileError
-from unetpp.files import written_aside
+from unetpp.model.file import write_tensors
 from unetpp.model.header import read_safetensors_header
 
 CHECKPOINT_VERSION = "1"
@@ -43,8 +43,7 @@ def save_checkpoint(path: Path, progress: Progress, network: nn.Module, average:
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
     metadata = {"unetpp_checkpoint": CHECKPOINT_VERSION, "progress": json.dumps(asdict(progress))}
-    with written_aside(path) as aside:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, aside, metadata=metadata)
+    write_tensors(path, tensors, metadata)
 
 
 def load_checkpoint(path: Path, network: nn.Module, average: nn.Module, optimizer: Optimizer) -> Progress:
