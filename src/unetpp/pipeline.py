@@ -13,7 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from unetpp.errors import DataError, UsageError
+from unetpp.errors import DataError, Interrupted, UsageError
 from unetpp.files import write_json
 from unetpp.progress import Progress, Silence
 from unetpp.results import Checked, Demonstrated, Evaluated, ModelInfo, Planned, Predicted, Pruned, Reported, Run, describe_plan, jsonable
@@ -161,10 +161,13 @@ def train(
     write_plan(folder, source.fingerprint, made, splits)
     progress.note(describe_plan(made))
     folds = []
-    for done, number in enumerate(numbers):
-        allowance = clock.share(made.train.minutes, number=done, parts=len(numbers))
-        folds.append(train_and_measure(source.dataset, made, splits[number], folder, number, place, allowance, resume, progress))
-    return Run(folder.path, tuple(folds), report(folder.path, progress=progress).report, clock.seconds())
+    try:
+        for done, number in enumerate(numbers):
+            allowance = clock.share(made.train.minutes, number=done, parts=len(numbers))
+            folds.append(train_and_measure(source.dataset, made, splits[number], folder, number, place, allowance, resume, progress))
+        return Run(folder.path, tuple(folds), report(folder.path, progress=progress).report, clock.seconds())
+    except KeyboardInterrupt:  # before or after the steps of training, which stop by themselves
+        raise Interrupted("Stopped; what was done is saved. Go on with the same command and --resume.") from None
 
 
 def predict(
