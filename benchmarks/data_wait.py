@@ -43,7 +43,7 @@ def main() -> None:
         cases = store_cases(source.dataset.cases, plan.data, Path(folder))
         train = plan.train
         sampler = PatchSampler(cases, train.patch, train.batch, train.foreground_fraction, train.seed)
-        make = BatchMaker(sampler, Augmentation(train.augment, train.patch, plan.data.spacing_mm))
+        make = BatchMaker(sampler, Augmentation(train.augment, train.patch, plan.data.voxel_mm))
         started = time.perf_counter()
         for step in range(5):
             make(step)

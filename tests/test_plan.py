@@ -41,6 +41,13 @@ def test_settings_change_values_and_say_so() -> None:
         ({"data.label_values": "[1, 1]"}, "values that differ"),
         ({"predict.depth": "9"}, "1 to model.depth 2"),
         ({"model": "{}"}, "unknown key"),
+        ({"train.patch": "128"}, "train.patch: got 128"),
+        ({"train.batch": "2.5"}, "train.batch: got 2.5"),
+        ({"model.depth": "deep"}, "model.depth: got 'deep'"),
+        ({"model.strides": "2"}, "model.strides: got 2"),
+        ({"train.precision": "bf8"}, "train.precision: got 'bf8'"),
+        ({"model.topology": "unet", "predict.depth": "1"}, "the only head"),
+        ({"model.deep_supervision": "false", "predict.depth": "1"}, "the only head"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, str], message: str) -> None:

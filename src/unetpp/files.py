@@ -13,6 +13,9 @@ from typing import Any
 
 from unetpp.errors import WriteError
 
+_UMASK = os.umask(0)  # can only be read by being set, which is safe before there are threads
+os.umask(_UMASK)
+
 
 @contextmanager
 def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -32,7 +35,7 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield aside
         with aside.open("rb+") as file:
             os.fsync(file.fileno())
-        aside.chmod(0o666 & ~_umask())
+        aside.chmod(0o666 & ~_UMASK)
         aside.replace(target)
         aside = None
     except OSError as error:
@@ -61,9 +64,3 @@ def _action(error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "Change the permissions of the folder, or choose another --out."
     return "Choose another --out."
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -22,11 +22,12 @@ from unetpp.deploy.report import write_views
 from unetpp.files import write_json
 from unetpp.infer.predictor import load_predictor
 from unetpp.infer.sliding import predict_tiles
+from unetpp.infer.tiles import TileGrid
 from unetpp.metrics.scores import fast_dice, mean_of
 from unetpp.model.build import from_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.model.network import UNetPlusPlus
-from unetpp.plan import Plan
+from unetpp.plan import Plan, PredictPlan
 from unetpp.progress import Progress, Stage
 from unetpp.results import TrainedFold, jsonable
 from unetpp.run_folder import MODEL, RunFolder
@@ -34,6 +35,10 @@ from unetpp.train.trainer import FoldTraining, Status, TrainResult, Validation
 
 SHARE_FOR_TRAINING = 0.6
 """At least this much of the time is for training, however long measuring will take."""
+SHARE_FOR_VALIDATION = 0.15
+"""At most this much of the time is for validations during training."""
+VIEWS = 3
+"""Cases that are predicted once more for the pictures of the report."""
 SECONDS_PER_DEPTH = 4.0
 """To measure the costs of one depth in processes of their own."""
 COST_NAMES = tuple(field.name for field in fields(DepthCost) if field.name != "depth")
@@ -56,7 +61,9 @@ class Clock:
 
     def share(self, minutes: float | None, number: int, parts: int) -> float | None:
         """Seconds for part `number` of `parts`, where each part has so many minutes and earlier ones may have taken more; None without a limit."""
-        return None if minutes is None else max(0.0, (60 * minutes * parts - self.seconds()) / (parts - number))
+        if minutes is None:
+            return None
+        return min(60 * minutes, max(0.0, (60 * minutes * parts - self.seconds()) / (parts - number)))
 
 
 def train_and_measure(
@@ -73,7 +80,7 @@ def train_and_measure(
     everyone = store_cases([cases[i] for i in (*split.train, *split.validation)], plan.data, run.cache, progress.stage(f"Fold {fold}: preparing cases"))
     stored = {case.id: case for case in everyone}
     validation = DepthValidation([stored[i] for i in chosen_evenly(split.validation, plan.train.validation_cases)], plan, device)
-    budget_s = None if allowance_s is None else training_seconds(clock, allowance_s, validation, len(split.validation))
+    budget_s = None if allowance_s is None else training_seconds(clock, allowance_s, validation, [stored[i] for i in split.validation])
     show = _shown_on(progress.stage(f"Fold {fold}: training"))
     training = FoldTraining(plan, [stored[i] for i in split.train], run.fold(fold), device=device, validate=validation, budget_s=budget_s, show=show)
     result = training.run(resume)
@@ -100,14 +107,23 @@ class DepthValidation:
         depths = {depth: mean_of(values) or 0.0 for depth, values in scores.items()}
         return Validation(depths[max(depths)], depths)
 
-    def seconds_per_case(self, network: nn.Module, cases: int = 3) -> float:
+    def seconds_per_tile(self, network: nn.Module, cases: int = 3) -> float:
         """Measured on a few cases."""
         some = self.cases[:cases]
         self._score(network, some[0])  # libraries are loaded and memory is taken
         started = time.perf_counter()
         for case in some:
             self._score(network, case)
-        return (time.perf_counter() - started) / len(some)
+        return (time.perf_counter() - started) / self.tiles(some)
+
+    def tiles(self, cases: Sequence[StoredCase]) -> int:
+        """Tiles of a validation on some cases."""
+        return count_tiles(cases, self._predict)
+
+    def shorten(self, tiles: float) -> None:
+        """Use fewer cases, so that one validation has at most so many tiles; at least one case stays."""
+        while len(self.cases) > 1 and self.tiles(self.cases) > tiles:
+            self.cases = self.cases[: len(self.cases) * 3 // 4]
 
     def _score(self, network: nn.Module, case: StoredCase) -> dict[int, float | None]:
         depths = cast(UNetPlusPlus, network).head_depths
@@ -127,13 +143,25 @@ class _StoredImage:
         return np.asarray(self._array[(slice(None), *slices)], dtype=np.float32)
 
 
-def training_seconds(clock: Clock, allowance_s: float, validation: DepthValidation, cases: int) -> float:
-    """What is left for training when the last validation, the final measurement and the report have got their time."""
-    network = from_plan(validation.plan.model).to(validation.device).eval()
-    per_case = validation.seconds_per_case(network)
-    depths = len(network.head_depths)
-    reserve = per_case * (len(validation.cases) + (1 + SURFACE_FACTOR) * cases) + SECONDS_PER_DEPTH * depths + SECONDS_FOR_REPORT
+def count_tiles(cases: Sequence[StoredCase], plan: PredictPlan) -> int:
+    """Tiles in which a network sees some cases."""
+    return sum(len(TileGrid(case.label().shape, plan.tile, plan.overlap)) for case in cases)
+
+
+def training_seconds(clock: Clock, allowance_s: float, validation: DepthValidation, cases: Sequence[StoredCase]) -> float:
+    """What is left for training when the last validation, the final measurement and the report have got their time.
+
+    Shortens the validation where it would take more than its share.
+    """
+    plan = validation.plan
+    network = from_plan(plan.model).to(validation.device).eval()
+    per_tile = validation.seconds_per_tile(network)
     left = allowance_s - clock.seconds()
+    validation.shorten(SHARE_FOR_VALIDATION * left / plan.train.validations / per_tile)
+    final = count_tiles(cases, plan.predict)
+    views = VIEWS * final / len(cases)
+    tiles = validation.tiles(validation.cases) + (1 + SURFACE_FACTOR) * final + views
+    reserve = per_tile * tiles + SECONDS_PER_DEPTH * len(network.head_depths) + SECONDS_FOR_REPORT
     return max(left - reserve, SHARE_FOR_TRAINING * left, 1.0)
 
 
@@ -146,7 +174,6 @@ def measure(run: RunFolder, fold: int, cases: Sequence[Case], plan: Plan, result
     costs = costs_of_other_folds(run, fold) or measure_costs(model, device, progress.stage(f"Fold {fold}: measuring every depth"))
     depths = {depth: {**row, **costs["depths"].get(depth, {})} for depth, row in with_quality(quality, None).items()}
     metrics: dict[str, Any] = jsonable({**quality[plan.predict.depth], "depths": depths, "conditions": costs["conditions"]})
-    write_json(run.fold(fold) / "metrics.json", metrics)
     network, _ = load_model(model)
     notes = {
         "unetpp": __version__,
@@ -158,6 +185,7 @@ def measure(run: RunFolder, fold: int, cases: Sequence[Case], plan: Plan, result
         "conditions": costs["conditions"],
     }
     save_model(model, network.state_dict(), plan, jsonable(notes))
+    write_json(run.fold(fold) / "metrics.json", metrics)  # last: where it is, the fold is done
     return metrics
 
 

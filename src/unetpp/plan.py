@@ -11,9 +11,9 @@ import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from unetpp.errors import PlanError
 
@@ -60,6 +60,8 @@ class DataPlan(_Frozen):
     """True: every value above 0 in a label file is one object, and all objects are foreground."""
     spacing_mm: tuple[PositiveFloat, ...] | None = None
     """Grid the network works on, in millimetres; None: the grid of each file as it is."""
+    voxel_mm: tuple[PositiveFloat, ...] | None = None
+    """Typical size of a voxel on the network's grid, where the files have one: which axes are alike follows from it."""
     normalization: tuple[Normalization, ...]
     """One for each channel."""
 
@@ -72,7 +74,8 @@ class DataPlan(_Frozen):
         _require(len(self.label_values) == len(self.classes), "data.label_values", "one value for each of data.classes")
         _require(len(set(self.label_values)) == len(self.label_values), "data.label_values", "values that differ")
         _require(len(self.normalization) == len(self.channels), "data.normalization", "one entry for each of data.channels")
-        _require(self.spacing_mm is None or len(self.spacing_mm) == self.dims, "data.spacing_mm", "one number for each of data.dims")
+        for name, lengths in (("spacing_mm", self.spacing_mm), ("voxel_mm", self.voxel_mm)):
+            _require(lengths is None or len(lengths) == self.dims, f"data.{name}", f"{self.dims} numbers (data.dims)")
         return self
 
 
@@ -217,6 +220,8 @@ class Plan(_Frozen):
         for name, axes in (("train.patch", self.train.patch), ("predict.tile", self.predict.tile)):
             _require(len(axes) == dims, name, f"{dims} numbers (data.dims)")
         _require(1 <= self.predict.depth <= model.depth, "predict.depth", f"1 to model.depth {model.depth}")
+        single = model.topology == "unet" or not model.deep_supervision
+        _require(not single or self.predict.depth == model.depth, "predict.depth", f"{model.depth}, the only head of this network")
         weights = self.train.head_weights
         _require(weights == "equal" or len(weights) == model.depth, "train.head_weights", f'"equal" or {model.depth} numbers, one for each head')
         return self
@@ -298,21 +303,35 @@ def nearest_name(key: str, names: list[str]) -> str:
 
 
 def parsed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings `{"section.key": value}` with texts read as JSON where they are JSON; a plain word stays a word.
+    """Settings `{"section.key": value}` with texts read as JSON where they are JSON, each checked by itself.
 
     Raises:
-        PlanError: an unknown key; the nearest known one is named.
+        PlanError: an unknown key (the nearest known one is named), or a value that its field does not take.
     """
     names = dotted_names(Plan)
     values: dict[str, Any] = {}
     for key, value in settings.items():
         if key not in names:
             raise PlanError(f"--set {key}: got an unknown key; expected section.key. {nearest_name(key, names)}")
-        values[key] = value
         if isinstance(value, str):
             with contextlib.suppress(ValueError):
-                values[key] = json.loads(value)
+                value = json.loads(value)
+        values[key] = _checked_value(key, value)
     return values
+
+
+def _checked_value(key: str, value: Any) -> Any:
+    *sections, last = key.split(".")
+    owner: type[BaseModel] = Plan
+    for section in sections:
+        owner = cast(type[BaseModel], owner.model_fields[section].annotation)
+    field = owner.model_fields[last]
+    kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+    try:
+        return adapter.dump_python(adapter.validate_python(value), mode="json")
+    except ValidationError as error:
+        raise PlanError(f"--set {key}: got {value!r}; expected: {error.errors()[0]['msg']}. Change it.") from None
 
 
 def _describe(problem: Any, cls: type[BaseModel]) -> str:

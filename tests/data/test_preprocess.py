@@ -207,6 +207,7 @@ def test_a_case_is_prepared_from_its_files(tmp_path: Path) -> None:
     for name, pixels in (("image.png", array), ("mask.png", np.where(array > 99, 255, 0).astype(np.uint8))):
         Image.fromarray(pixels).save(tmp_path / name)
     case = Case("a", (tmp_path / "image.png",), (tmp_path / "mask.png",))
-    image, label = whole(prepare_case_image(case, plan()))[0], prepare_case_label(case, plan())
+    prepared = prepare_case_image(case, plan())
+    image, label = whole(prepared)[0], prepare_case_label(case, plan(), prepared.shape[1:])
     np.testing.assert_allclose(image, (array - array.mean()) / array.std(), atol=1e-5)
     np.testing.assert_array_equal(label, array > 99)

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.plans import small_plan
@@ -67,3 +69,15 @@ def test_names_with_strange_signs_stay_inside_the_store(tmp_path: Path) -> None:
     case = make_case(tmp_path, "a")
     (stored,) = store_cases([Case("../b/c d", case.images, case.labels)], small_plan(classes=3).data, tmp_path / "cache")
     assert stored.stem.parent == tmp_path / "cache"
+
+
+def test_a_label_without_voxel_size_lies_on_the_grid_of_its_image(tmp_path: Path) -> None:
+    values = np.zeros((12, 10, 8), np.int16)
+    values[6:, :, :] = 1
+    nibabel.save(nibabel.Nifti1Image(values * 100, np.diag([2.5, 1.3, 1.3, 1])), tmp_path / "a.nii.gz")
+    tifffile.imwrite(tmp_path / "a.tif", values.T.astype(np.uint8))
+    plan = small_plan(dims=3).data.model_copy(update={"spacing_mm": (1.0, 1.0, 1.0)})
+    (stored,) = store_cases([Case("a", (tmp_path / "a.nii.gz",), (tmp_path / "a.tif",))], plan, tmp_path / "cache")
+    assert stored.image().shape[1:] == stored.label().shape == (10, 13, 30)
+    bright = stored.image()[0] > 0
+    assert (bright == (stored.label() == 1)).mean() > 0.95

@@ -73,7 +73,27 @@ def test_what_the_user_sets_is_kept_and_the_rest_agrees_with_it() -> None:
     assert not plan.train.augment.mirror
     assert plan.reasons["train.batch"] == "set by the user"
     assert plan_for(settings={"model.widths": "[4, 8, 16]"}).model.widths == (4, 8, 16)
+    assert plan_for(settings={"model.widths": (4, 8, 16)}).model.widths == (4, 8, 16)
     assert plan_for(settings={"model.topology": "unet"}).model.topology == "unet"
+
+
+@pytest.mark.parametrize("setting", ["train.patch=128", "train.batch=abc", "train.batch=0", "model.depth=deep", "model.strides=2", "train.precision=bf8", "data.spacing_mm=1,1,1"])
+def test_a_setting_that_does_not_fit_is_refused_by_name(setting: str) -> None:
+    key, value = setting.split("=")
+    with pytest.raises(PlanError, match=f"--set {key}: got"):
+        plan_for(settings={key: value})
+
+
+def test_the_voxel_size_is_known_where_nothing_is_resampled() -> None:
+    plan = plan_for(dims=3, median_shape=(20, 96, 96), median_spacing_mm=(6.0, 1.0, 1.0))
+    assert (plan.data.spacing_mm, plan.data.voxel_mm) == (None, (6.0, 1.0, 1.0))
+
+
+def test_a_batch_that_the_memory_does_not_hold_is_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = plan_for().train.batch
+    monkeypatch.setattr("unetpp.planning.planner.memory_bytes", lambda device: 1e6)
+    assert plan_for().train.batch == 1 < whole
+    assert plan_for(settings={"train.batch": 4}).train.batch == 4
 
 
 def test_epochs_take_the_place_of_minutes() -> None:

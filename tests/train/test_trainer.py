@@ -143,6 +143,13 @@ def test_a_kill_in_the_middle_of_a_checkpoint_and_resume_changes_nothing(tmp_pat
     assert same(tmp_path / "whole" / MODEL, tmp_path / "killed" / MODEL)
 
 
+def test_a_signal_during_the_last_validation_is_heard(tmp_path: Path) -> None:
+    plan = make_plan(**{"train.validations": 1})
+    with pytest.raises(Interrupted, match="after training"):
+        train(tmp_path, "fold_0", plan, Scores(0.5, then=lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    assert train(tmp_path, "fold_0", plan, resume=True).reason == "finished"
+
+
 def test_patience_ends_training_and_the_best_weights_stay(tmp_path: Path) -> None:
     plan = make_plan(**{"train.epochs": 6, "train.validations": 6, "train.patience": 2})
     result = train(tmp_path, "fold_0", plan, Scores(0.1, 0.9, 0.5))
@@ -156,10 +163,11 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     assert (tmp_path / "fold_0" / MODEL).stat().st_mtime_ns == before
 
 
-def test_a_checkpoint_of_another_network_or_a_truncated_one_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_plan_or_a_truncated_one_is_refused(tmp_path: Path) -> None:
     train(tmp_path, "fold_0", make_plan())
-    with pytest.raises(ModelFileError, match="another network"):
-        train(tmp_path, "fold_0", small_plan(widths=(4, 6, 9), norm="batch"), resume=True)
+    for other in (small_plan(settings=SETTINGS, widths=(4, 6, 9), norm="batch", dropout=0.1), make_plan(**{"train.batch": 3})):
+        with pytest.raises(ModelFileError, match=r"differs .* in (model\.widths|train\.batch)\."):
+            train(tmp_path, "fold_0", other, resume=True)
     checkpoint = tmp_path / "fold_0" / CHECKPOINT
     checkpoint.write_bytes(checkpoint.read_bytes()[:-5])
     with pytest.raises(ModelFileError, match="truncated"):

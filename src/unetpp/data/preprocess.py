@@ -55,9 +55,9 @@ def prepare_case_image(case: Case, plan: DataPlan) -> PreparedImage:
     return prepare_image(open_images(case.images), plan, str(case.images[0]))
 
 
-def prepare_case_label(case: Case, plan: DataPlan) -> np.ndarray:
-    """Read and prepare the label of a case. Raises as `read_labels` and `prepare_label`."""
-    return prepare_label(read_labels(case.labels), plan, str(case.labels[0]))
+def prepare_case_label(case: Case, plan: DataPlan, grid: tuple[int, ...]) -> np.ndarray:
+    """Read and prepare the label of a case, on the grid of its prepared image. Raises as `read_labels` and `prepare_label`."""
+    return prepare_label(read_labels(case.labels), plan, str(case.labels[0]), grid)
 
 
 def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> PreparedImage:
@@ -79,15 +79,18 @@ def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> 
     return PreparedImage((len(plan.channels), *grid), image_shape, source.geometry, blocks)
 
 
-def prepare_label(label: Volume, plan: DataPlan, where: str = "label") -> np.ndarray:
+def prepare_label(label: Volume, plan: DataPlan, where: str = "label", grid: tuple[int, ...] | None = None) -> np.ndarray:
     """Class indices (*grid) on the network's grid; uint8, or uint16 for more than 256 classes.
+
+    Args:
+        grid: that of the image, whose format may know a voxel size where the label's does not; None: from the label's own voxel size.
 
     Raises:
         DataError: a value that stands for no class of the plan.
     """
     values = label.array[0]
     indices = (values > 0).astype(np.uint8) if plan.instances else _class_indices(values, plan, where)
-    grid = network_grid(label.shape, label.geometry.spacing_mm, plan.spacing_mm)
+    grid = grid or network_grid(label.shape, label.geometry.spacing_mm, plan.spacing_mm)
     return indices if grid == label.shape else resample_nearest(indices, grid)
 
 

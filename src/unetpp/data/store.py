@@ -25,7 +25,7 @@ from unetpp.errors import DataError, Problem
 from unetpp.files import written_aside
 from unetpp.plan import DataPlan
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 LOCATIONS_PER_CLASS = 4096
 """Positions kept for each class of a case: enough to centre patches on, small enough to keep in memory."""
 
@@ -66,7 +66,8 @@ def store_cases(cases: Iterable[Case], plan: DataPlan, folder: Path, progress: C
     todo = list(cases)
     stored: list[StoredCase] = []
     problems: list[Problem] = []
-    with ThreadPoolExecutor(max_workers=4) as pool:
+    pool = ThreadPoolExecutor(max_workers=4)
+    try:
         futures = [pool.submit(_store_case, case, plan, folder) for case in todo]
         for done, future in enumerate(futures, start=1):
             try:
@@ -75,6 +76,8 @@ def store_cases(cases: Iterable[Case], plan: DataPlan, folder: Path, progress: C
                 problems.extend(error.problems)
             if progress:
                 progress(done, len(todo))
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C and a full disk do not wait for the other cases
     if problems:
         raise DataError(problems)
     return stored
@@ -83,9 +86,10 @@ def store_cases(cases: Iterable[Case], plan: DataPlan, folder: Path, progress: C
 def _store_case(case: Case, plan: DataPlan, folder: Path) -> StoredCase:
     stored = StoredCase(case.id, folder / f"{_safe(case.id)}-{_digest(case, plan)}")
     if not Path(f"{stored.stem}.foreground.npy").exists():  # written last
-        label = prepare_case_label(case, plan)
         prepared = prepare_case_image(case, plan)
-        image = prepared.read(tuple(slice(0, size) for size in label.shape)).astype(np.float16)
+        grid = prepared.shape[1:]
+        label = prepare_case_label(case, plan, grid)
+        image = prepared.read(tuple(slice(0, size) for size in grid)).astype(np.float16)
         for ending, array in (("image", image), ("label", label), ("foreground", _locations(label, case.id))):
             with written_aside(f"{stored.stem}.{ending}.npy") as aside, aside.open("wb") as file:
                 np.save(file, np.ascontiguousarray(array), allow_pickle=False)

@@ -36,8 +36,9 @@ def model_plan(*, preset: str = "default", dims: int = 2, in_channels: int = 1, 
     for name in fields:
         if name not in known:
             raise UsageError(f"{name}: got an unknown field of a network. {nearest_name(name, known)}")
-    values = {**PRESETS[preset], **{name: value for name, value in fields.items() if value is not None}}
-    depth = values["depth"] = len(values["widths"]) - 1 if "widths" in fields and "depth" not in fields else values["depth"]
+    given = {name: value for name, value in fields.items() if value is not None}
+    values = {**PRESETS[preset], **given}
+    depth = values["depth"] = len(given["widths"]) - 1 if "widths" in given and "depth" not in given else values["depth"]
     first, largest = first_width or values["first_width"], values["max_width"]
     del values["first_width"], values["max_width"]
     values.setdefault("widths", [min(first * 2**level, largest) for level in range(depth + 1)])

@@ -39,8 +39,8 @@ def gains_from_bf16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: str) -> Any:
-    """A context in which convolutions run in `precision`; bf16 on hardware that has none becomes fp32, fp16 on a CPU too."""
-    usable = precision != "fp32" and not (device.type == "cpu" and (precision == "fp16" or not gains_from_bf16(device)))
+    """A context in which convolutions run in `precision`; what the hardware does not gain from becomes fp32."""
+    usable = (precision == "bf16" and gains_from_bf16(device)) or (precision == "fp16" and device.type == "cuda")
     return torch.autocast(device.type, DTYPES.get(precision, torch.bfloat16), enabled=usable)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -28,6 +29,18 @@ def save_model(path: Path, weights: Mapping[str, Tensor], plan: Plan, notes: Map
     write_tensors(path, weights, metadata)
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors.
+
+    Raises:
+        ModelFileError: it cannot be read.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path}: got a file that cannot be read ({error}); expected the weights that unetpp wrote. Copy it again.") from None
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a .safetensors, aside and renamed. The bytes are ours to write, so that a full disk is an OSError as everywhere."""
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=dict(metadata))
@@ -44,7 +57,7 @@ def load_model(path: Path) -> tuple[UNetPlusPlus, ModelHeader]:
     header = read_header(path)
     network = from_plan(header.plan.model)
     try:
-        network.load_state_dict(load_file(path))
-    except (RuntimeError, OSError) as error:
+        network.load_state_dict(read_tensors(path))
+    except RuntimeError as error:
         raise ModelFileError(f"{path}: got weights that do not fit the plan in the file ({str(error).splitlines()[0]}); expected those of its network. Copy it again.") from None
     return network.eval(), header

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -54,11 +56,12 @@ class _Planner:
     def __init__(self, fingerprint: Fingerprint, settings: dict[str, Any], device: torch.device, step_seconds: StepTimer | None) -> None:
         self.fingerprint, self.settings, self.device = fingerprint, settings, device
         self.step_seconds = step_seconds or (lambda model, patch, batch, precision: measure_step_seconds(model, patch, batch, precision, device))
+        self.memory_bytes = memory_bytes(device)
         self.reasons: dict[str, str] = {}
 
     def plan(self, minutes: float | None, epochs: int | None, seed: int) -> Plan:
         data = self._data()
-        shape, spacing = self._network_grid(data)
+        shape, spacing = self._network_shape(data), data.voxel_mm
         precision = self.choose("train.precision", rules.choose_precision(self.device.type, gains_from_bf16(self.device)))
         strides = self.choose("model.strides", rules.choose_strides(shape, spacing, self._largest_depth()))
         self.note("model.depth", f"{len(strides)} down-samplings, and as many heads")
@@ -66,12 +69,13 @@ class _Planner:
         multiple = tuple(prod(stride[axis] for stride in strides) for axis in range(len(shape)))
         patch = self.choose("train.patch", rules.choose_patch(shape, rules.LARGEST_PATCH[data.dims], multiple))
         batch = self.choose("train.batch", rules.choose_batch(prod(patch), data.dims, self.device.type))
+        batch = self._fitting_batch(data, strides, kernels, patch, batch, precision)
         model, seconds = self._model(data, strides, kernels, patch, batch, precision, minutes)
         steps = self.choose("train.steps_per_epoch", rules.choose_steps_per_epoch(self.fingerprint.cases, batch))
-        length = self.choose("train.epochs", rules.choose_epochs(epochs))
+        length = self.choose("train.epochs", rules.choose_epochs(epochs, minutes))
         if minutes and seconds:
             self.note("train.minutes", f"given; about {int(minutes * 60 / seconds)} steps of {seconds:.2f} s on this machine")
-        symmetries = self.choose("train.augment.mirror", rules.choose_symmetries(data.dims, self.fingerprint.median_spacing_mm))
+        symmetries = self.choose("train.augment.mirror", rules.choose_symmetries(data.dims, data.voxel_mm))
         values = Plan(
             name=self.fingerprint.name,
             data=data,
@@ -108,10 +112,12 @@ class _Planner:
         f = self.fingerprint
         spacing = self.choose("data.spacing_mm", rules.choose_spacing(f.median_spacing_mm, f.spacing_varies) if f.dims == 3 else rules.choose_spacing(None, False))
         normalization = []
+        reasons = []
         for channel in f.channels:
             choice = rules.choose_normalization(channel.name, (channel.foreground_low, channel.foreground_high, channel.foreground_mean, channel.foreground_std))
             normalization.append(choice.value)
-            self.note("data.normalization", choice.reason)
+            reasons.append(f"{channel.name}: {choice.reason}")
+        self.note("data.normalization", reasons[0].split(": ", 1)[1] if len({r.split(": ", 1)[1] for r in reasons}) == 1 else "; ".join(reasons))
         self.note("data.dims", "images" if f.dims == 2 else "volumes")
         self.note("data.channels", f"{len(f.channels)} in the files" + (" (grey images are repeated)" if any("grey" in note for note in f.notes) else ""))
         self.note("data.classes", "objects are foreground" if f.instances else f"the values {', '.join(map(str, f.label_values))} in the label files")
@@ -122,26 +128,25 @@ class _Planner:
             label_values=f.label_values,
             instances=f.instances,
             spacing_mm=spacing,
+            voxel_mm=(spacing or f.median_spacing_mm) if f.dims == 3 else None,
             normalization=tuple(normalization),
         )
 
-    def _network_grid(self, data: DataPlan) -> tuple[Axes, tuple[float, ...] | None]:
-        """Median shape and voxel size as the network sees them."""
+    def _network_shape(self, data: DataPlan) -> Axes:
+        """Median shape as the network sees it."""
         f = self.fingerprint
-        native = f.median_spacing_mm if f.dims == 3 else None
-        if data.spacing_mm is None or native is None:
-            return f.median_shape, native
-        return tuple(max(1, round(size * have / want)) for size, have, want in zip(f.median_shape, native, data.spacing_mm, strict=True)), data.spacing_mm
+        if data.spacing_mm is None or f.median_spacing_mm is None:
+            return f.median_shape
+        return tuple(max(1, round(size * have / want)) for size, have, want in zip(f.median_shape, f.median_spacing_mm, data.spacing_mm, strict=True))
 
     def _model(self, data: DataPlan, strides: Any, kernels: Any, patch: Axes, batch: int, precision: str, minutes: float | None) -> tuple[ModelPlan, float]:
         """The widest network of the ladder that fits the memory and sees enough patches in the time."""
-        fields = {key.removeprefix("model."): value for key, value in self.settings.items() if key.startswith("model.")}
-        fixed = {"dims": data.dims, "in_channels": len(data.channels), "out_channels": data.num_classes, "strides": strides, "kernel_sizes": kernels, "depth": len(strides)}
+        fields, fixed = self._model_settings(), self._fixed(data, strides, kernels)
         if "widths" in fields or "preset" in fields:
             model = model_plan(**{**fixed, **fields})
             return model, self.step_seconds(model, patch, batch, precision) if minutes else 0.0
         ladder = [model_plan(**{**fixed, "first_width": width, **fields}) for width in rules.WIDTH_LADDER]
-        fitting = [model for model in ladder if training_bytes(model, patch, batch, precision) < self._memory_bytes()] or ladder[-1:]
+        fitting = [model for model in ladder if training_bytes(model, patch, batch, precision) < self.memory_bytes] or ladder[-1:]
         if not minutes:
             choice = rules.choose_width_by_memory([model.widths[0] for model in fitting], self.device.type)
             self.note("model.widths", choice.reason)
@@ -155,7 +160,32 @@ class _Planner:
         self.note("model.widths", choice.reason)
         return next(model for model in fitting if model.widths[0] == choice.value), times[choice.value]
 
-    def _memory_bytes(self) -> float:
-        if self.device.type == "cuda":
-            return 0.85 * torch.cuda.mem_get_info(self.device)[0]
-        return 0.6 * psutil.virtual_memory().available
+    def _fitting_batch(self, data: DataPlan, strides: Any, kernels: Any, patch: Axes, batch: int, precision: str) -> int:
+        """A smaller batch where even the narrowest network would not fit the memory with the chosen one."""
+        if "train.batch" in self.settings:
+            return batch
+        fixed = self._fixed(data, strides, kernels)
+        narrowest = model_plan(**{**fixed, "first_width": rules.WIDTH_LADDER[-1], **self._model_settings()})
+        while batch > 1 and training_bytes(narrowest, patch, batch, precision) > self.memory_bytes:
+            batch //= 2
+            self.note("train.batch", f"what fits the {self.memory_bytes / 1e9:.0f} GB of memory at hand")
+        return batch
+
+    def _model_settings(self) -> dict[str, Any]:
+        return {key.removeprefix("model."): value for key, value in self.settings.items() if key.startswith("model.")}
+
+    @staticmethod
+    def _fixed(data: DataPlan, strides: Any, kernels: Any) -> dict[str, Any]:
+        """The fields of a network that do not depend on its width."""
+        shape = {"strides": strides, "kernel_sizes": kernels, "depth": len(strides)}
+        return {"dims": data.dims, "in_channels": len(data.channels), "out_channels": data.num_classes, **shape}
+
+
+def memory_bytes(device: torch.device) -> float:
+    """Memory that a training may take: most of a GPU's, part of a computer's, within the limit of a container."""
+    if device.type == "cuda":
+        return 0.85 * torch.cuda.mem_get_info(device)[0]
+    available = psutil.virtual_memory().available
+    with contextlib.suppress(OSError, ValueError):  # no such file outside a container, "max" without a limit
+        available = min(available, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return 0.6 * available

@@ -74,7 +74,7 @@ def choose_strides(shape: Axes, spacing_mm: Sequence[float] | None, max_depth: i
         lengths = [length * step for length, step in zip(lengths, stride, strict=True)]
     if not strides:
         return Choice(((2,) * len(shape),), f"images of {_by(shape)} are tiny: one down-sampling")
-    return Choice(tuple(strides), f"{len(strides)} down-samplings leave {_by(sizes)} voxels of a patch of {_by(shape)}")
+    return Choice(tuple(strides), f"{len(strides)} down-samplings leave {_by(sizes)} voxels of the typical case of {_by(shape)}")
 
 
 def choose_kernels(spacing_mm: Sequence[float] | None, strides: Sequence[Axes]) -> Choice[tuple[Axes, ...]]:
@@ -127,8 +127,10 @@ def choose_steps_per_epoch(cases: int, batch: int) -> Choice[int]:
     return Choice(value, "one pass over the training cases" if value > 25 else "25 steps, as one pass over the training cases is shorter")
 
 
-def choose_epochs(given: int | None) -> Choice[int]:
+def choose_epochs(given: int | None, minutes: float | None) -> Choice[int]:
     """The length of the schedule where no time is given."""
+    if minutes and not given:
+        return Choice(DEFAULT_EPOCHS, "not used: the time that was given decides")
     return Choice(given, "given") if given else Choice(DEFAULT_EPOCHS, "no --minutes and no --epochs were given; patience may end it earlier")
 
 

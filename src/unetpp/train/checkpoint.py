@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from unetpp.errors import ModelFileError
-from unetpp.model.file import write_tensors
+from unetpp.model.file import read_tensors, write_tensors
 from unetpp.model.header import read_safetensors_header
+from unetpp.plan import Plan
 
 CHECKPOINT_VERSION = "1"
 
@@ -37,37 +37,44 @@ class Progress:
     """Why training ended; empty while it has not."""
 
 
-def save_checkpoint(path: Path, progress: Progress, network: nn.Module, average: nn.Module, optimizer: Optimizer) -> None:
+def save_checkpoint(path: Path, plan: Plan, progress: Progress, network: nn.Module, average: nn.Module, optimizer: Optimizer) -> None:
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-    metadata = {"unetpp_checkpoint": CHECKPOINT_VERSION, "progress": json.dumps(asdict(progress))}
+    metadata = {"unetpp_checkpoint": CHECKPOINT_VERSION, "plan": plan.to_json(), "progress": json.dumps(asdict(progress))}
     write_tensors(path, tensors, metadata)
 
 
-def load_checkpoint(path: Path, network: nn.Module, average: nn.Module, optimizer: Optimizer) -> Progress:
+def load_checkpoint(path: Path, plan: Plan, network: nn.Module, average: nn.Module, optimizer: Optimizer) -> Progress:
     """Put everything back where it was and say where training stands.
 
     Raises:
-        ModelFileError: truncated, of another version, or of another network than the plan's.
+        ModelFileError: truncated, of another version, or made with another plan.
     """
     metadata, _ = read_safetensors_header(path)
     if metadata.get("unetpp_checkpoint") != CHECKPOINT_VERSION:
         raise ModelFileError(f"{path}: got no checkpoint of this version of unetpp; expected version {CHECKPOINT_VERSION}. Train into another --out.")
+    _require_same_plan(path, Plan.from_json(metadata["plan"], str(path)), plan)
     parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
-    for name, value in load_file(path).items():
+    for name, value in read_tensors(path).items():
         part, rest = name.split(".", 1)
         parts[part][rest] = value
-    try:
-        network.load_state_dict(parts["network"])
-        average.load_state_dict(parts["average"])
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise ModelFileError(f"{path}: got weights of another network than the plan's ({reason}). Undo the change of plan.json, or train into another --out.") from None
+    network.load_state_dict(parts["network"])
+    average.load_state_dict(parts["average"])
     state: dict[int, dict[str, Any]] = {}
     for name, value in parts["optimizer"].items():
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return Progress(**json.loads(metadata["progress"]))
+
+
+def _require_same_plan(path: Path, began: Plan, now: Plan) -> None:
+    """Half a run with one plan and half with another would be neither."""
+    before, after = (plan.model_dump(mode="json", exclude={"reasons"}) for plan in (began, now))
+    changed = [f"{section}.{key}" for section in before if isinstance(before[section], dict) for key in before[section] if before[section][key] != after[section][key]]
+    if changed:
+        raise ModelFileError(
+            f"{path}: got a plan that differs from the one this training began with in {', '.join(changed)}. Undo the change in plan.json, or train into another --out."
+        )

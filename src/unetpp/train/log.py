@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpp.errors import WriteError
+from unetpp.files import write_text
 
 
 class Log:
@@ -14,16 +15,13 @@ class Log:
 
     def __init__(self, path: Path, keep_until_step: int | None = None) -> None:
         self._path = path
-        lines = path.read_text(encoding="utf-8").splitlines() if keep_until_step is not None and path.exists() else []
-        self._write("w", "".join(line + "\n" for line in lines if _step(line) <= (keep_until_step or 0)))
+        lines = path.read_bytes().decode(errors="replace").splitlines() if keep_until_step is not None and path.exists() else []
+        write_text(path, "".join(line + "\n" for line in lines if _step(line) <= (keep_until_step or 0)))
 
     def write(self, kind: str, **values: Any) -> None:
-        self._write("a", json.dumps({"kind": kind, **values}) + "\n")
-
-    def _write(self, mode: str, text: str) -> None:
         try:
-            with self._path.open(mode, encoding="utf-8") as file:
-                file.write(text)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"kind": kind, **values}) + "\n")
         except OSError as error:
             raise WriteError(f"{self._path}: got {error.strerror}; expected to write the log. Free some space; then go on with --resume.") from error
 

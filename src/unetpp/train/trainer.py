@@ -102,9 +102,10 @@ class FoldTraining:
         self.optimizer = make_optimizer(self.network, train)
         self.progress = Progress(budget_s=budget_s)
         sampler = PatchSampler(cases, train.patch, train.batch, train.foreground_fraction, train.seed)
-        self.prefetcher = Prefetcher(BatchMaker(sampler, Augmentation(train.augment, train.patch, plan.data.spacing_mm)))
+        self.prefetcher = Prefetcher(BatchMaker(sampler, Augmentation(train.augment, train.patch, plan.data.voxel_mm)))
         self.loss = DeepSupervisionLoss(train.head_weights, train.cross_entropy_weight, train.dice_weight)
         self._started = self._checkpointed = self._logged = time.perf_counter()
+        self._paused_s = 0.0
         self._session_steps = 0
         self._recent: list[float] = []
 
@@ -120,7 +121,7 @@ class FoldTraining:
         checkpoint = self.folder / CHECKPOINT
         resumed = resume and checkpoint.exists()
         if resumed:
-            self.progress = load_checkpoint(checkpoint, self.network, self.average, self.optimizer)
+            self.progress = load_checkpoint(checkpoint, self.plan, self.network, self.average, self.optimizer)
         self.log = Log(self.folder / LOG, self.progress.step if resumed else None)
         if not self.progress.finished:
             self.log.write("start", step=self.progress.step, seed=self.plan.train.seed, device=str(self.device), threads=torch.get_num_threads(), torch=torch.__version__)
@@ -156,6 +157,8 @@ class FoldTraining:
         self.progress.finished = reason
         self._save_checkpoint()
         self.log.write("end", step=self.progress.step, **asdict(self._result()))
+        if self.interruption.requested:  # during the last validation
+            raise Interrupted(f"Stopped by {self.interruption.requested} after training; everything is saved. Go on with the same command and --resume.")
 
     def _fraction(self, step: int) -> float:
         """The part of the schedule that is done: of the time where a time was given, else of the steps."""
@@ -165,6 +168,10 @@ class FoldTraining:
 
     def _elapsed_s(self) -> float:
         return self._base_s + time.perf_counter() - self._started
+
+    def _stepping_s(self) -> float:
+        """Seconds of this session that went into steps, not into validations."""
+        return time.perf_counter() - self._started - self._paused_s
 
     def _place(self, batch: Batch) -> Batch:
         images, labels = batch
@@ -200,7 +207,9 @@ class FoldTraining:
     def _validation(self) -> None:
         """Score the running mean of the weights; keep it where it is the best so far."""
         self._report(None, "validating")
+        started = time.perf_counter()
         validation = self._validate(self.average)
+        self._paused_s += time.perf_counter() - started
         progress = self.progress
         # a slow validation that passed several marks counts for all of them
         progress.validations = max(progress.validations + 1, int(self._fraction(progress.step) * self.plan.train.validations))
@@ -216,12 +225,12 @@ class FoldTraining:
 
     def _save_checkpoint(self) -> None:
         self.progress.elapsed_s = self._elapsed_s()
-        save_checkpoint(self.folder / CHECKPOINT, self.progress, self.network, self.average, self.optimizer)
+        save_checkpoint(self.folder / CHECKPOINT, self.plan, self.progress, self.network, self.average, self.optimizer)
         self._checkpointed = time.perf_counter()
 
     def _report(self, rate: float | None, activity: str = "training") -> None:
         step, elapsed = self.progress.step, self._elapsed_s()
-        seconds = time.perf_counter() - self._started
+        seconds = self._stepping_s()
         speed = self._session_steps * self.plan.train.batch / seconds if seconds else 0.0
         loss = sum(self._recent) / len(self._recent) if self._recent else math.nan
         fraction = self._fraction(step)
@@ -236,6 +245,6 @@ class FoldTraining:
 
     def _result(self) -> TrainResult:
         progress = self.progress
-        seconds = time.perf_counter() - self._started
+        seconds = self._stepping_s()
         wait = self.prefetcher.waited_s / seconds if seconds else 0.0
         return TrainResult(progress.finished, progress.step, progress.best_dice, progress.best_step, progress.elapsed_s, wait)
