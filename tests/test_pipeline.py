@@ -277,8 +277,10 @@ def test_demo_data_is_the_same_for_a_seed(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 def test_demo(tmp_path: Path, dims: int) -> None:
-    answer = run_cli("demo", "--dims", dims, "--minutes", 0.4, "--out", tmp_path / "run")
+    run = tmp_path / "run"
+    answer = run_cli("demo", "--dims", dims, "--minutes", 0.4, "--out", run)
     assert answer.code == 0, answer.stderr
-    assert (tmp_path / "run" / "report.html").exists()
+    assert (run / "report.html").exists()
     assert "unetpp prune" in answer.stdout
-    assert len(list((tmp_path / "run" / "predictions").glob("*.*"))) == 5
+    unseen = json.loads((run / "splits.json").read_text())[0]["validation"]
+    assert {path.name.split(".")[0] for path in (run / "predictions").iterdir()} == {*unseen, "predictions"}
