@@ -172,6 +172,17 @@ def test_images_to_predict(tmp_path: Path) -> None:
     assert all(len(case.images) == 1 and not case.labels for case in cases)
 
 
+def test_images_of_all_splits_are_predicted(tmp_path: Path) -> None:
+    touch(tmp_path, "train/images/a.png", "train/images/b.png", "train/masks/a.png", "val/images/c.png", "test/images/d_0000.png", "test/images/d_0001.png", "testing")
+    assert [case.id for case in find_images([tmp_path])] == ["d_0000", "d_0001", "a", "b", "c"]
+    assert [case.id for case in find_images([tmp_path], channels=2)] == ["d", "a", "b", "c"]
+
+
+def test_no_image_of_a_kaggle_folder_is_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, "x/images/1.png", "y/images/a.png", "y/images/b.png", "z/readme.txt")
+    assert [case.id for case in find_images([tmp_path])] == ["x", "a", "b"]
+
+
 def test_channel_files_are_one_case_where_the_network_needs_them(tmp_path: Path) -> None:
     touch(tmp_path, "f/a_0000.png", "f/a_0001.png", "f/b_0000.png", "f/c.png", "imagesTs/e_0000.nii.gz")
     assert [case.id for case in find_images([tmp_path / "f"])] == ["a_0000", "a_0001", "b_0000", "c"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from unetpp.data.dataset import Case, Dataset
 from unetpp.data.dataset_json import NAME as DATASET_JSON
 from unetpp.data.dataset_json import channel_files, read_dataset_json
-from unetpp.data.folders import image_files, is_folder_layout, is_split_layout, kaggle_root, read_folder, read_kaggle, read_splits, same_stem
+from unetpp.data.folders import SPLITS, image_files, is_folder_layout, is_split_layout, kaggle_root, read_folder, read_kaggle, read_splits, same_stem
 from unetpp.data.formats import is_image, stem_of
 from unetpp.data.manifest import read_manifest
 from unetpp.errors import DataError, Problem
@@ -118,7 +118,15 @@ def _images_in(folder: Path, channels: int) -> list[Case]:
     inner = next((folder / name for name in ("images", "imagesTs", "imagesTr") if image_files(folder / name)), None)
     if inner is not None:
         return _images_in(inner, channels)
-    return [Case(case.name, (path,)) for case in sorted((kaggle_root(folder) or folder).iterdir()) for path in image_files(case / "images")[:1]]
+    if is_split_layout(folder):
+        return [case for part in sorted(folder.iterdir()) if part.name.lower() in SPLITS and is_folder_layout(part) for case in _images_in(part, channels)]
+    return [case for part in sorted((kaggle_root(folder) or folder).iterdir()) for case in _kaggle_images(part, channels)]
+
+
+def _kaggle_images(folder: Path, channels: int) -> list[Case]:
+    """The image of `ID/images/`, named ID as in training; several, each by its own name."""
+    files = image_files(folder / "images")
+    return [Case(folder.name, (files[0],))] if len(files) == 1 else _grouped(folder / "images", files, channels)
 
 
 def _grouped(folder: Path, files: list[Path], channels: int) -> list[Case]:
