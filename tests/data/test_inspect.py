@@ -257,7 +257,19 @@ def test_the_same_image_twice_is_noted(good: Path) -> None:
 
 def test_one_case_is_too_few(tmp_path: Path) -> None:
     write_case(tmp_path, "a", grey(), mask())
-    assert only_problem(tmp_path, str(tmp_path)) == "1 case to train with"
+    assert only_problem(tmp_path, str(tmp_path)) == "1 independent case or group"
+
+
+@pytest.mark.parametrize(
+    ("columns", "got"),
+    [("group,anna,anna", "1 independent case or group"), ("split,val,val", "a split without training cases"), ("split,test,test", "0 independent cases or groups")],
+)
+def test_cases_that_cannot_be_split(good: Path, columns: str, got: str) -> None:
+    column, *values = columns.split(",")
+    rows = [f"images/{stem}.png,masks/{stem}.png,{value}" for stem, value in zip(("good1", "good2"), values, strict=True)]
+    (good / "table.csv").write_text("\n".join([f"image,label,{column}", *rows]))
+    (problem,) = inspect(good / "table.csv").problems
+    assert (problem.where, problem.got) == (str(good), got)
 
 
 def test_everything_at_once(good: Path) -> None:

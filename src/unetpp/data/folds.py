@@ -49,9 +49,8 @@ def make_splits(cases: Sequence[Grouped], folds: int = 5, seed: int = 0) -> list
     for case in usable:
         groups.setdefault(case.group or f"case {case.id}", []).append(case.id)
     if len(groups) < 2:
-        raise DataError(
-            Problem("data set", f"{len(groups)} independent case or group", "at least 2, one to train and one to validate", "Add cases, or give them groups that differ.")
-        )
+        got = f"{len(groups)} independent {'case or group' if groups else 'cases or groups'}"
+        raise DataError(Problem("data set", got, "at least 2, one to train and one to validate", "Add cases, or give them groups that differ."))
     names = sorted(groups)
     np.random.default_rng(seed).shuffle(names)
     members: list[list[str]] = [[] for _ in range(min(folds, len(names)))]

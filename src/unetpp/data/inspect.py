@@ -7,12 +7,13 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from unetpp.data.dataset import Case, Dataset
+from unetpp.data.folds import make_splits
 from unetpp.data.formats import RASTER_SUFFIXES, TIFF_SUFFIXES, suffix_of
 from unetpp.data.readers import describe_shape, read_images, read_labels
 from unetpp.data.values import choose_classes, count_values
@@ -80,7 +81,7 @@ def inspect_dataset(dataset: Dataset, progress: Progress | None = None) -> Inspe
     classes = choose_classes(dataset, {str(cases[fact.id].labels[0]): fact.label_counts for fact in facts if fact.label_counts})
     channels, channel_problems = _choose_channels(dataset, facts)
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
-    problems += [*classes.problems, *_mixed_dims(facts), *_too_few(dataset)]
+    problems += [*classes.problems, *_mixed_dims(facts), *_no_splits(dataset)]
     notes = [*dataset.notes, *classes.notes, *_repeated_images(facts)]
     return Inspection(facts, problems, notes, classes.names, classes.values, dataset.instances, channels)
 
@@ -219,12 +220,13 @@ def _mixed_dims(facts: Sequence[CaseFacts]) -> list[Problem]:
     return [Problem(some, f"{len(by_dims[rare])} {rare}D cases", f"{usual}D, as the other {len(by_dims[usual])}", "Make one data set of images and one of volumes.")]
 
 
-def _too_few(dataset: Dataset) -> list[Problem]:
-    usable = sum(case.split != "test" for case in dataset.cases)
-    if usable >= 2:
-        return []
-    plural = "" if usable == 1 else "s"
-    return [Problem(str(dataset.root), f"{usable} case{plural} to train with", "at least 2, one to train and one to validate", "Add cases.")]
+def _no_splits(dataset: Dataset) -> list[Problem]:
+    """Why the cases cannot be put into folds."""
+    try:
+        make_splits(dataset.cases)
+    except DataError as error:
+        return [replace(problem, where=str(dataset.root)) for problem in error.problems]
+    return []
 
 
 def _repeated_images(facts: Sequence[CaseFacts]) -> list[str]:
