@@ -157,13 +157,22 @@ def splits_of_run(folder: RunFolder, dataset: Dataset) -> list[Split]:
     if not folder.splits.exists():
         return new_splits(dataset)
     splits = read_splits(folder.splits)
-    known = {case.id for case in dataset.cases}
-    gone = sorted({case for split in splits for case in (*split.train, *split.validation)} - known)
+    named = {case for split in splits for case in (*split.train, *split.validation)}
+    gone = sorted(named - {case.id for case in dataset.cases})
+    bare = sorted(case.id for case in dataset.cases if case.id in named and not case.labels)
+    problems = []
     if gone:
-        some = ", ".join(gone[:5]) + (", ..." if len(gone) > 5 else "")
-        got = f"{len(gone)} cases that are not in the data set: {some}"
-        raise DataError(Problem(str(folder.splits), got, "cases of the data set", "Give the same DATA as before, or choose another --out."))
+        got = f"{len(gone)} cases that are not in the data set: {_some(gone)}"
+        problems.append(Problem(str(folder.splits), got, "cases of the data set", "Give the same DATA as before, or choose another --out."))
+    if bare:
+        problems.append(Problem(str(folder.splits), f"{len(bare)} cases without a label: {_some(bare)}", "cases with a label", "Add their labels, or take them out of the file."))
+    if problems:
+        raise DataError(problems)
     return splits
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
 
 
 def write_plan(folder: RunFolder, fingerprint: Fingerprint, made: Plan, splits: Sequence[Split]) -> None:

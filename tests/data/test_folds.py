@@ -55,3 +55,19 @@ def test_splits_survive_their_file_and_broken_files_are_told(tmp_path: Path) -> 
     (tmp_path / "splits.json").write_text('[{"train": []}]')
     with pytest.raises(DataError, match=r"splits.json.*delete it"):
         read_splits(tmp_path / "splits.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "gots"),
+    [
+        ("[]", ["no splits"]),
+        ('[{"train": [], "validation": ["a"]}, {"train": ["a"], "validation": []}]', ["no train cases in fold 0", "no validation cases in fold 1"]),
+        ('[{"train": ["a", "b"], "validation": ["b", "c"]}]', ["cases that train and validate in fold 0 (b)"]),
+        ('[{"train": "abc", "validation": ["d"]}]', ["TypeError: 'abc' is no list"]),
+    ],
+)
+def test_splits_that_cannot_be_trained_on_are_told(tmp_path: Path, content: str, gots: list[str]) -> None:
+    (tmp_path / "splits.json").write_text(content)
+    with pytest.raises(DataError) as caught:
+        read_splits(tmp_path / "splits.json")
+    assert [problem.got for problem in caught.value.problems] == gots

@@ -73,14 +73,38 @@ def write_splits(path: Path, splits: Sequence[Split]) -> None:
 
 
 def read_splits(path: Path) -> list[Split]:
-    """Read `splits.json`.
+    """Read `splits.json`, which the user may have edited.
 
     Raises:
-        DataError: it cannot be read or is not a list of splits.
+        DataError: it cannot be read or is not a list of splits; or every split that cannot be trained on.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return [Split(tuple(map(str, value["train"])), tuple(map(str, value["validation"]))) for value in values]
+        splits = [Split(_ids(value["train"]), _ids(value["validation"])) for value in values]
     except (OSError, ValueError, KeyError, TypeError) as error:
         expected = 'a list of {"train": [case ids], "validation": [case ids]}'
         raise DataError(Problem(str(path), f"{type(error).__name__}: {error}", expected, "Mend the file, or delete it to have it made anew.")) from None
+    problems = _unusable(path, splits)
+    if problems:
+        raise DataError(problems)
+    return splits
+
+
+def _ids(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r} is no list")
+    return tuple(map(str, values))
+
+
+def _unusable(path: Path, splits: Sequence[Split]) -> list[Problem]:
+    """An empty list of splits, a list without cases, and cases that would validate what they train."""
+    action = "Mend the file, or delete it to have it made anew."
+    problems = [] if splits else [Problem(str(path), "no splits", "at least one", action)]
+    for fold, split in enumerate(splits):
+        for name, ids in (("train", split.train), ("validation", split.validation)):
+            problems += [] if ids else [Problem(str(path), f"no {name} cases in fold {fold}", "at least one", action)]
+        both = sorted({*split.train} & {*split.validation})
+        if both:
+            some = ", ".join(both[:5]) + (", ..." if len(both) > 5 else "")
+            problems.append(Problem(str(path), f"cases that train and validate in fold {fold} ({some})", "each in one of the two lists", action))
+    return problems
