@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,6 +162,22 @@ def test_nothing_to_compare_is_an_error(folders: tuple[Path, Path]) -> None:
     assert len(caught.value.problems) == 2
     with pytest.raises(DataError, match="nowhere"):
         evaluate_folders(predictions, references / "nowhere")
+
+
+@pytest.mark.parametrize("hidden", ["predictions", "references"])
+def test_a_folder_that_may_not_be_read_is_one_problem(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
+    for folder in folders:
+        write_png(folder / "a.png", MASK)
+    list_folder = Path.iterdir
+
+    def refuse(folder: Path) -> Iterator[Path]:
+        if folder.name == hidden:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return list_folder(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)  # root may read anything, so a mode of 000 would prove nothing in a container
+    with pytest.raises(DataError, match=rf"{hidden}: got a path that cannot be read \(Permission denied\)"):
+        evaluate_folders(*folders)
 
 
 @pytest.mark.parametrize("depth", [1, "all"])

@@ -15,7 +15,7 @@ from unetpp.data.formats import is_image, stem_of
 from unetpp.data.manifest import read_manifest
 from unetpp.errors import DataError, Problem
 
-__all__ = ["Case", "Dataset", "find_cases", "find_images"]
+__all__ = ["Case", "Dataset", "find_cases", "find_images", "listing"]
 
 _LAYOUTS = (
     "images/ with masks/, labels/ or instances/ beside it; a dataset.json with imagesTr/ and labelsTr/ (Medical Segmentation Decathlon, nnU-Net); "
@@ -35,7 +35,7 @@ def find_cases(path: str | Path, *, tolerant: bool = False) -> Dataset:
     Raises:
         DataError: nothing that is a data set; or, unless `tolerant`, every missing file, double stem and wrong declaration.
     """
-    with _listing(path):
+    with listing(path):
         dataset = _read(Path(path))
     dataset = replace(dataset, problems=(*dataset.problems, *_double_ids(dataset)))
     if not dataset.cases and not dataset.problems:
@@ -60,7 +60,7 @@ def find_images(inputs: Sequence[str | Path], channels: int = 1) -> list[Case]:
     cases: list[Case] = []
     problems: list[Problem] = []
     for path in map(Path, inputs):
-        with _listing(path):
+        with listing(path):
             found = _images_in(path, channels) if path.is_dir() else [Case(stem_of(path), (path,))]
             problems += [] if found else [Problem(str(path), f"a folder with {_content(path)}", f"images: {_FORMATS}", "Check the path, or convert the files.")]
             cases += found
@@ -72,7 +72,7 @@ def find_images(inputs: Sequence[str | Path], channels: int = 1) -> list[Case]:
 
 
 @contextmanager
-def _listing(path: str | Path) -> Iterator[None]:
+def listing(path: str | Path) -> Iterator[None]:
     """Name the folder whose content may not be seen."""
     try:
         yield

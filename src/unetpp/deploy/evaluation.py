@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from unetpp.data.cases import find_cases
+from unetpp.data.cases import find_cases, listing
 from unetpp.data.dataset import Case
 from unetpp.data.formats import is_image, stem_of
 from unetpp.data.preprocess import prepare_label
@@ -157,10 +157,11 @@ def _declaration(folder: Path) -> dict[str, Any]:
 
 def _prediction_files(folder: Path, declared: Mapping[str, Any]) -> dict[str, Path]:
     """Stem -> segmentation. Where they are declared, other files (of an earlier prediction) are left out."""
-    if not folder.is_dir():
-        got = "a file" if folder.exists() else "no such folder"
-        raise DataError(Problem(str(folder), got, "a folder of segmentations", "Check the path."))
-    files = {stem_of(path): path for path in sorted(folder.iterdir()) if path.is_file() and is_image(path)}
+    with listing(folder):
+        if not folder.is_dir():
+            got = "a file" if folder.exists() else "no such folder"
+            raise DataError(Problem(str(folder), got, "a folder of segmentations", "Check the path."))
+        files = {stem_of(path): path for path in _image_files(folder)}
     names = declared.get("files") or []
     files = {stem: path for stem, path in files.items() if path.name in names} or files
     if not files:
@@ -168,9 +169,14 @@ def _prediction_files(folder: Path, declared: Mapping[str, Any]) -> dict[str, Pa
     return files
 
 
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and is_image(path)) if folder.is_dir() else []
+
+
 def _reference_files(references: Path) -> dict[str, tuple[Path, ...]]:
     """Stem -> label files: of a flat folder, or of a data set."""
-    flat = sorted(path for path in references.iterdir() if path.is_file() and is_image(path)) if references.is_dir() else []
+    with listing(references):
+        flat = _image_files(references)
     if flat:
         return {stem_of(path): (path,) for path in flat}
     found = {case.id: case.labels for case in find_cases(references, tolerant=True).cases if case.labels}
