@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,6 +147,28 @@ def test_every_depth_of_a_prediction(folders: tuple[Path, Path]) -> None:
     metrics = evaluate_folders(*folders).metrics
     assert metrics["mean"]["dice"] == 1.0
     assert [row["dice"] for row in metrics["depths"].values()] == [pytest.approx(HALF_DICE), 1.0]
+
+
+@pytest.mark.parametrize("depths_first", [True, False])
+def test_the_later_of_two_predictions_is_scored(folders: tuple[Path, Path], depths_first: bool) -> None:
+    predictions, references = folders
+    write_png(references / "a.png", MASK)
+    for folder, prediction, time in ((predictions, HALF, 20), (predictions / "depth_1", MASK, 10 if depths_first else 30)):
+        write_png(folder / "a.png", prediction)
+        (folder / "predictions.json").write_text('{"files": ["a.png"]}')
+        os.utime(folder / "predictions.json", (time, time))
+    metrics = evaluate_folders(*folders).metrics
+    assert metrics["mean"]["dice"] == (pytest.approx(HALF_DICE) if depths_first else 1.0)
+    assert ("depths" in metrics) == (not depths_first)
+
+
+def test_a_prediction_without_files_is_not_scored_by_older_ones(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(references / "a.png", MASK)
+    write_png(predictions / "a.png", MASK)
+    (predictions / "predictions.json").write_text('{"files": []}')
+    with pytest.raises(DataError, match=r"no segmentations that its predictions\.json names"):
+        evaluate_folders(*folders)
 
 
 def test_nothing_to_compare_is_an_error(folders: tuple[Path, Path]) -> None:

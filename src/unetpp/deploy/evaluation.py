@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -76,7 +76,7 @@ def evaluate_folders(predictions: Path, references: Path, progress: Progress | N
     What the values mean is read from the predictions.json that `unetpp predict` leaves, else found from the files. Masks of
     0 and 255 and of 0 and 1 agree; where predictions have only foreground, objects in references are foreground. A folder
     with depth_1, depth_2, ... (of `predict --depth all`) is scored at every depth: the numbers are the deepest's, and
-    `depths` has them all.
+    `depths` has them all. Where it has segmentations of its own, too, those of the later prediction are scored.
 
     Args:
         predictions: folder of label files.
@@ -86,13 +86,31 @@ def evaluate_folders(predictions: Path, references: Path, progress: Progress | N
     Raises:
         DataError: nothing could be compared; all reasons.
     """
-    by_depth = {int(folder.name.removeprefix("depth_")): folder for folder in predictions.glob("depth_*") if folder.name.removeprefix("depth_").isdecimal()}
+    by_depth = _depth_folders(predictions)
     expected = _reference_files(references)
-    if not by_depth:
+    if not by_depth or _is_newer(predictions, by_depth.values()):
         return _evaluate_folder(predictions, expected, references, progress)
     scores = {depth: _evaluate_folder(by_depth[depth], expected, references, progress) for depth in sorted(by_depth)}
     metrics = scores[max(scores)].metrics | {"depths": {str(depth): found.metrics["mean"] for depth, found in scores.items()}}
     return FolderScores(metrics, tuple(problem for found in scores.values() for problem in found.problems))
+
+
+def _depth_folders(predictions: Path) -> dict[int, Path]:
+    with listing(predictions):
+        numbers = {folder: folder.name.removeprefix("depth_") for folder in predictions.glob("depth_*") if folder.is_dir()}
+    return {int(number): folder for folder, number in numbers.items() if number.isdecimal()}
+
+
+def _is_newer(predictions: Path, depth_folders: Iterable[Path]) -> bool:
+    """Whether the folder's own segmentations were predicted after those of every depth; without any record, whether there are some."""
+    own, latest = _recorded_at(predictions), max(map(_recorded_at, depth_folders))
+    return own > latest if own or latest else bool(_image_files(predictions))
+
+
+def _recorded_at(folder: Path) -> int:
+    """When `unetpp predict` was done; 0: it left no record."""
+    record = folder / RECORD
+    return record.stat().st_mtime_ns if record.is_file() else 0
 
 
 @dataclass(frozen=True)
@@ -162,10 +180,12 @@ def _prediction_files(folder: Path, declared: Mapping[str, Any]) -> dict[str, Pa
             got = "a file" if folder.exists() else "no such folder"
             raise DataError(Problem(str(folder), got, "a folder of segmentations", "Check the path."))
         files = {stem_of(path): path for path in _image_files(folder)}
-    names = declared.get("files") or []
-    files = {stem: path for stem, path in files.items() if path.name in names} or files
+    names = declared.get("files")
+    if isinstance(names, list):
+        files = {stem: path for stem, path in files.items() if path.name in names}
     if not files:
-        raise DataError(Problem(str(folder), "no segmentations", "label files, one for each case", "Check the path."))
+        got = f"no segmentations that its {RECORD} names" if isinstance(names, list) else "no segmentations"
+        raise DataError(Problem(str(folder), got, "label files, one for each case", "Check the path, or predict again."))
     return files
 
 
