@@ -65,6 +65,46 @@ def test_objects_are_foreground(folders: tuple[Path, Path]) -> None:
     assert evaluate_folders(*folders).metrics["mean"]["dice"] == pytest.approx(HALF_DICE)
 
 
+THREE_CLASSES = MASK.copy()
+THREE_CLASSES[10:, 4:12] = 2 * MASK[10:, 4:12]
+
+
+def test_a_mask_is_no_match_for_several_classes(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(predictions / "a.png", MASK)
+    write_png(references / "a.png", THREE_CLASSES)
+    metrics = evaluate_folders(*folders).metrics
+    assert metrics["classes"]["class_2"]["dice"] == 0.0
+    assert 0 < metrics["classes"]["class_1"]["dice"] < 1
+
+
+def test_a_declared_foreground_is_no_match_for_several_classes(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(predictions / "a.png", MASK)
+    (predictions / "predictions.json").write_text(json.dumps({"classes": ["background", "tumour"], "label_values": [0, 1], "instances": False, "files": ["a.png"]}))
+    write_png(references / "a.png", THREE_CLASSES)
+    with pytest.raises(DataError, match=r"got the label value 2; expected one of \[0, 1\]"):
+        evaluate_folders(*folders)
+
+
+@pytest.mark.parametrize(("folder", "instances"), [("instances", False), ("references", True)])
+def test_references_that_are_known_to_hold_objects(tmp_path: Path, folder: str, instances: bool) -> None:
+    write_png(tmp_path / "predictions" / "a.png", MASK)
+    if instances:
+        record = {"classes": ["background", "cell"], "label_values": [0, 1], "instances": True, "files": ["a.png"]}
+        (tmp_path / "predictions" / "predictions.json").write_text(json.dumps(record))
+    write_png(tmp_path / folder / "a.png", THREE_CLASSES)
+    assert evaluate_folders(tmp_path / "predictions", tmp_path / folder).metrics["mean"]["dice"] == 1.0
+
+
+def test_more_values_than_classes_are_told(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(predictions / "a.png", MASK)
+    write_png(references / "a.png", np.arange(256, dtype=np.uint8).reshape(16, 16))
+    with pytest.raises(DataError, match=r"256 different values.*name the folder instances"):
+        evaluate_folders(*folders)
+
+
 def test_several_classes_by_value(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     reference = MASK * 2

@@ -74,7 +74,8 @@ def evaluate_folders(predictions: Path, references: Path, progress: Progress | N
     """Score segmentations against references of the same stem. What cannot be compared becomes a problem; the rest is scored.
 
     What the values mean is read from the predictions.json that `unetpp predict` leaves, else found from the files. Masks of
-    0 and 255 and of 0 and 1 agree; where predictions have only foreground, objects in references are foreground. A folder
+    0 and 255 and of 0 and 1 agree. Objects in references are foreground where they are known to be objects (a folder named
+    instances, Kaggle's layout, a model that was trained on objects) or where predictions are masks of 0 and 255. A folder
     with depth_1, depth_2, ... (of `predict --depth all`) is scored at every depth: the numbers are the deepest's, and
     `depths` has them all. Where it has segmentations of its own, too, those of the later prediction are scored.
 
@@ -87,10 +88,10 @@ def evaluate_folders(predictions: Path, references: Path, progress: Progress | N
         DataError: nothing could be compared; all reasons.
     """
     by_depth = _depth_folders(predictions)
-    expected = _reference_files(references)
+    expected = _read_references(references)
     if not by_depth or _is_newer(predictions, by_depth.values()):
-        return _evaluate_folder(predictions, expected, references, progress)
-    scores = {depth: _evaluate_folder(by_depth[depth], expected, references, progress) for depth in sorted(by_depth)}
+        return _evaluate_folder(predictions, expected, progress)
+    scores = {depth: _evaluate_folder(by_depth[depth], expected, progress) for depth in sorted(by_depth)}
     metrics = scores[max(scores)].metrics | {"depths": {str(depth): found.metrics["mean"] for depth, found in scores.items()}}
     return FolderScores(metrics, tuple(problem for found in scores.values() for problem in found.problems))
 
@@ -114,6 +115,16 @@ def _recorded_at(folder: Path) -> int:
 
 
 @dataclass(frozen=True)
+class _References:
+    """Label files by stem."""
+
+    where: Path
+    files: Mapping[str, tuple[Path, ...]]
+    objects: bool
+    """Known to number objects, not classes."""
+
+
+@dataclass(frozen=True)
 class _Pair:
     """Files of one case."""
 
@@ -122,12 +133,12 @@ class _Pair:
     reference: tuple[Path, ...]
 
 
-def _evaluate_folder(folder: Path, references: Mapping[str, tuple[Path, ...]], where: Path, progress: Progress | None) -> FolderScores:
+def _evaluate_folder(folder: Path, references: _References, progress: Progress | None) -> FolderScores:
     declared = _declaration(folder)
     files = _prediction_files(folder, declared)
-    pairs = [_Pair(stem, files[stem], references[stem]) for stem in sorted(files) if stem in references]
-    problems = [*_unpaired(folder, where, files, references)]
-    labelling = _labelling(declared, pairs)
+    pairs = [_Pair(stem, files[stem], references.files[stem]) for stem in sorted(files) if stem in references.files]
+    problems = [*_unpaired(folder, references.where, files, references.files)]
+    labelling = _labelling(declared, pairs, references)
     scores = []
     for done, pair in enumerate(pairs, start=1):
         try:
@@ -193,16 +204,17 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and is_image(path)) if folder.is_dir() else []
 
 
-def _reference_files(references: Path) -> dict[str, tuple[Path, ...]]:
-    """Stem -> label files: of a flat folder, or of a data set."""
-    with listing(references):
-        flat = _image_files(references)
+def _read_references(path: Path) -> _References:
+    """Those of a flat folder, or of a data set."""
+    with listing(path):
+        flat = _image_files(path)
     if flat:
-        return {stem_of(path): (path,) for path in flat}
-    found = {case.id: case.labels for case in find_cases(references, tolerant=True).cases if case.labels}
-    if not found:
-        raise DataError(Problem(str(references), "no labels", "a folder of label files, or a data set with labels", "Check the path."))
-    return found
+        return _References(path, {stem_of(file): (file,) for file in flat}, path.resolve().name == "instances")
+    dataset = find_cases(path, tolerant=True)
+    files = {case.id: case.labels for case in dataset.cases if case.labels}
+    if not files:
+        raise DataError(Problem(str(path), "no labels", "a folder of label files, or a data set with labels", "Check the path."))
+    return _References(path, files, dataset.instances)
 
 
 def _unpaired(folder: Path, where: Path, files: Mapping[str, Path], references: Mapping[str, tuple[Path, ...]]) -> list[Problem]:
@@ -221,11 +233,11 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _labelling(declared: Mapping[str, Any], pairs: Sequence[_Pair]) -> Labelling:
+def _labelling(declared: Mapping[str, Any], pairs: Sequence[_Pair], references: _References) -> Labelling:
     classes, values = declared.get("classes"), declared.get("label_values")
     if isinstance(classes, list) and isinstance(values, list) and len(classes) == len(values) >= 2:
-        return declared_labelling(classes, values)
-    return found_labelling(_readable([(pair.prediction,) for pair in pairs]), _readable([pair.reference for pair in pairs]))
+        return declared_labelling(classes, values, references.objects or declared.get("instances") is True)
+    return found_labelling(_readable([(pair.prediction,) for pair in pairs]), _readable([pair.reference for pair in pairs]), references.objects, references.where)
 
 
 def _readable(files: Sequence[tuple[Path, ...]]) -> list[np.ndarray]:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpp.data.values import count_values
+from unetpp.data.values import MAX_CLASSES, count_values
 from unetpp.errors import DataError, Problem
 
-USUAL_FOREGROUND = (1, 255)
+FOREGROUND = ("background", "foreground")
+MASK_VALUES = (0, 255)
+"""Of a mask that cannot be anything else; 0 and 1 may also be the first of several classes."""
 
 
 @dataclass(frozen=True)
@@ -20,25 +22,23 @@ class Labelling:
 
     classes: tuple[str, ...]
     values: tuple[int, ...]
-
-    @property
-    def is_foreground_only(self) -> bool:
-        """Two classes with background 0: any other value in a reference is foreground, be it 1, 255 or the number of an object."""
-        return len(self.values) == 2 and self.values[0] == 0
+    objects: bool = False
+    """References may hold objects: any value above 0 in them is foreground."""
 
     def of_prediction(self, label: np.ndarray, path: Path) -> np.ndarray:
-        """Class indices of a predicted label.
+        """Class indices of a label; where there is only foreground, it may be 1 or 255.
 
         Raises:
             DataError: a value that is no class.
         """
-        if self.is_foreground_only and set(count_values(label)) <= {*self.values, *USUAL_FOREGROUND}:
+        foreground = set(count_values(label)) - {0}
+        if len(self.values) == 2 and self.values[0] == 0 and len(foreground) <= 1 and foreground <= {self.values[1], 1, 255}:
             return (label != 0).astype(np.uint8)
         return self._looked_up(label, path)
 
     def of_reference(self, label: np.ndarray, path: Path) -> np.ndarray:
-        """Class indices of a reference, which may be a map of objects where there is only foreground. Raises as `of_prediction`."""
-        return (label != 0).astype(np.uint8) if self.is_foreground_only else self._looked_up(label, path)
+        """Class indices of a reference, which may be a map of objects. Raises as `of_prediction`."""
+        return (label != 0).astype(np.uint8) if self.objects else self.of_prediction(label, path)
 
     def _looked_up(self, label: np.ndarray, path: Path) -> np.ndarray:
         order = np.argsort(self.values)
@@ -51,17 +51,32 @@ class Labelling:
         return order[place].astype(np.uint8 if len(self.values) <= 256 else np.uint16)
 
 
-def found_labelling(predictions: Iterable[np.ndarray], references: Iterable[np.ndarray]) -> Labelling:
+def found_labelling(predictions: Iterable[np.ndarray], references: Iterable[np.ndarray], objects: bool, where: Path) -> Labelling:
     """The labelling of files that do not declare theirs, from the values in them.
 
-    Predictions with one value beside 0 are taken for foreground; else every value is a class.
+    Every value is a class, unless both sides have but one beside 0, or references hold objects: because that is known
+    (`objects`), or because predictions are masks of 0 and 255.
+
+    Raises:
+        DataError: predictions of one class, and references of so many values that they cannot be classes.
     """
-    values = sorted({0}.union(*(count_values(label) for label in predictions)))
-    if len(values) <= 2:
-        return Labelling(("background", "foreground"), (0, values[-1] or 1))
-    values = sorted({*values}.union(*(count_values(label) for label in references)))
+    predicted, expected = _values(predictions), _values(references)
+    foreground = max(predicted) or 1
+    if predicted <= {*MASK_VALUES} or (objects and len(predicted) == 2):
+        return Labelling(FOREGROUND, (0, foreground), objects=True)
+    values = sorted(predicted | expected)
+    if len(values) == 2 or (predicted, expected) == ({0, 1}, {*MASK_VALUES}):
+        return Labelling(FOREGROUND, (0, foreground))
+    if len(predicted) == 2 and len(values) > MAX_CLASSES:
+        got, action = f"{len(expected)} different values", "If they are objects, name the folder instances."
+        raise DataError(Problem(str(where), got, f"those of the predictions, 0 and {foreground}, or at most {MAX_CLASSES} classes", action))
     return Labelling(("background", *(f"class_{value}" for value in values[1:])), tuple(values))
 
 
-def declared_labelling(classes: Sequence[str], values: Sequence[int]) -> Labelling:
-    return Labelling(tuple(classes), tuple(values))
+def declared_labelling(classes: Sequence[str], values: Sequence[int], objects: bool) -> Labelling:
+    foreground_only = len(values) == 2 and values[0] == 0
+    return Labelling(tuple(classes), tuple(values), foreground_only and (objects or tuple(values) == MASK_VALUES))
+
+
+def _values(labels: Iterable[np.ndarray]) -> set[int]:
+    return {0}.union(*(count_values(label) for label in labels))
