@@ -171,6 +171,16 @@ def test_info_of_a_model_file(model: Path) -> None:
     assert "0.9000" in answer.stdout
 
 
+def test_prune_keeps_the_full_model(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.safetensors").symlink_to(model)
+    before = model.read_bytes()
+    for out in (model, tmp_path / "link.safetensors"):
+        answer = run_cli("prune", model, "--out", out, "--depth", 1)
+        assert answer.code == 2
+        assert "expected another file" in answer.stderr
+    assert model.read_bytes() == before
+
+
 def test_info_as_json(model: Path) -> None:
     values = run_cli("info", model, "--json").json
     assert values["plan"]["model"]["depth"] == 2

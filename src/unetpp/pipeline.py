@@ -251,14 +251,17 @@ def prune(model: AnyPath, out: AnyPath, *, depth: int | None = None, max_drop: f
         max_drop: or the smallest depth whose validation Dice is at most this many points (hundredths) below the deepest's.
 
     Raises:
-        UsageError: not exactly one of `depth` and `max_drop`, no such depth, or a run of several folds.
+        UsageError: not exactly one of `depth` and `max_drop`, no such depth, a run of several folds, or `out` is `model`.
     """
     from unetpp.deploy.prune import prune_file
 
     if Path(out).suffix != ".safetensors":
         raise UsageError(f"--out: got {str(out)!r}; expected the name of a model file, ending in .safetensors.")
+    file = single_model_file(Path(model))
+    if Path(out).resolve() == file.resolve():
+        raise UsageError(f"--out: got {out}, the model that is pruned; expected another file, so that the full model is kept. Choose another --out.")
     (progress or Silence()).note("Pruning, and comparing with the full network.")
-    done = prune_file(single_model_file(Path(model)), Path(out), depth, max_drop)
+    done = prune_file(file, Path(out), depth, max_drop)
     return Pruned(done.out, done.depth, done.parameters, done.parameters_before, done.reason, done.difference)
 
 

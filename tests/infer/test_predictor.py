@@ -229,6 +229,17 @@ def test_inputs_are_never_overwritten(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "a.png").array[0], image)
 
 
+@pytest.mark.parametrize("out", ["links", "files"])
+def test_inputs_that_are_links_are_never_overwritten(tmp_path: Path, out: str) -> None:
+    image = write_image(tmp_path / "files" / "a.png")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "a.png").symlink_to(tmp_path / "files" / "a.png")
+    with pytest.raises(UsageError, match="input images"):
+        predictor(make_plan()).predict_files([tmp_path / "links"], tmp_path / out)
+    assert (tmp_path / "links" / "a.png").is_symlink()
+    np.testing.assert_array_equal(read_image(tmp_path / "files" / "a.png").array[0], image)
+
+
 def test_a_nifti_prediction_has_the_inputs_affine(tmp_path: Path) -> None:
     import nibabel
 

@@ -139,7 +139,7 @@ def _write_records(written: WrittenFiles, folders: dict[int, Path], predictor: P
 
 def _require_other_folder(cases: Sequence[Case], folders: dict[int, Path]) -> None:
     """A PNG's segmentation has the PNG's name: it must not lie where the PNG lies."""
-    sources = {path.resolve().parent for case in cases for path in case.images}
+    sources = {folder for case in cases for path in case.images for folder in (path.parent.resolve(), path.resolve().parent)}  # a link's, and its file's
     for folder in folders.values():
         if folder.resolve() in sources:
             raise UsageError(f"--out: got {folder}, which holds input images; expected another folder, so that no input is overwritten. Choose another --out.")
