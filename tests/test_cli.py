@@ -196,6 +196,8 @@ def test_info_as_json(model: Path) -> None:
         (Interrupted("stopped; go on with --resume"), 1, ["--resume"]),
         (KeyboardInterrupt(), 1, ["Stopped"]),
         (MemoryError(), 2, ["memory", "--set train.batch"]),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), 2, ["memory", "--set train.batch"]),
+        (OSError(12, "Cannot allocate memory"), 2, ["memory", "--set train.batch"]),
         (RuntimeError("a\nb"), 2, ["RuntimeError: a b.", "--debug"]),
     ],
 )

@@ -13,7 +13,7 @@ from imagecodecs import png_encode
 from PIL import Image
 
 from tests.tiny import write_png
-from unetpp.data import readers
+from unetpp.data import decoders, readers
 from unetpp.data.readers import ArraySource, RasterSource, open_image, open_images, read_image, read_images, read_label, read_labels
 from unetpp.data.volume import Geometry
 from unetpp.errors import DataError, MissingExtraError, Problem
@@ -302,6 +302,18 @@ def test_permission_denied_is_said_so(tmp_path: Path, monkeypatch: pytest.Monkey
     problem = problem_of(read_image, path)
     assert "permission denied" in problem.got
     assert "chmod" in problem.action
+
+
+def test_lack_of_memory_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_png(tmp_path / "a.png", GREY)
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(decoders, "open_raster", fail)
+    for read in (read_image, read_label, open_image):
+        with pytest.raises(MemoryError):
+            read(path)
 
 
 def test_numbers_that_are_no_intensities(tmp_path: Path) -> None:

@@ -160,13 +160,13 @@ def describe_shape(shape: tuple[int, ...]) -> str:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Give every failure of the operating system and of the decoders its one Problem."""
+    """Give every failure of the operating system and of the decoders its one Problem, but for lack of memory."""
     try:
         with path.open("rb") as stream:
             if not stream.read(1):
                 raise DataError(Problem(str(path), "an empty file (0 bytes)", "an image", "Restore it from the original, or remove it."))
         yield
-    except UnetppError:
+    except (UnetppError, MemoryError):  # nothing is wrong with a file that is too large for this machine
         raise
     except FileNotFoundError:
         raise DataError(Problem(str(path), "no such file", "an image", "Check the name.")) from None
