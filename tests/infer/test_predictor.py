@@ -1,6 +1,7 @@
 """From arrays and files to segmentations on their own grid."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from unetpp.infer.predictor import Predictor, as_source, load_predictor
 from unetpp.model.build import from_plan, model_plan
 from unetpp.model.file import save_model
 from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainPlan
+from unetpp.run_folder import model_files
 
 RNG = np.random.default_rng(0)
 COLOUR = ("red", "green", "blue")
@@ -171,8 +173,10 @@ def test_folds_of_different_networks_do_not_mix(run: Path) -> None:
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="run folder"):
+    with pytest.raises(ModelFileError, match="run folder") as caught:
         load_predictor(tmp_path, "cpu")
+    with pytest.raises(ModelFileError, match=re.escape(str(caught.value))):  # the words of every verb
+        model_files(tmp_path)
 
 
 def test_files_are_written_in_their_format_with_label_values(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from unetpp.model.execution import choose_device, memory_format
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import DataPlan, Plan
+from unetpp.run_folder import model_files
 
 __all__ = ["Failure", "Prediction", "Predictor", "WrittenFiles", "load_predictor"]
 
@@ -190,22 +191,13 @@ def load_predictor(path: str | PathLike[str], device: str = "auto") -> Predictor
         UsageError: no such device.
     """
     place = choose_device(device)
-    files = _model_files(Path(path))
+    files = model_files(Path(path))
     loaded = [load_model(file) for file in files]
     plan = loaded[0][1].plan
     for file, (_, header) in zip(files, loaded, strict=True):
         if (header.plan.data, header.plan.model) != (plan.data, plan.model):
             raise ModelFileError(f"{file}: got another network or other classes than {files[0]}; expected folds of one run. Name a single model file.")
     return Predictor([network for network, _ in loaded], plan, place, str(path))
-
-
-def _model_files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    files = sorted(path.glob("fold_*/model.safetensors"), key=lambda file: (len(file.parent.name), file.parent.name))
-    if not files:
-        raise ModelFileError(f"{path}: got a folder without fold_*/model.safetensors; expected a run folder with a trained fold, or a model file. Train first, or check the path.")
-    return files
 
 
 def as_source(image: np.ndarray, plan: DataPlan, spacing_mm: Sequence[float] | None = None) -> ImageSource:
