@@ -94,7 +94,7 @@ def write_run(folder: Path, plan: Plan, data: Path, folds: int = 1, measured: bo
             scored = {depth: [score_case(case.id, predictor.predict_case(case, depth="all")[depth].segmentation, labels[case.id], 2) for case in cases] for depth in (1, 2)}
             by_depth = {depth: summarize(found, plan.data.classes) for depth, found in scored.items()}
             depths = {str(depth): {**found["mean"], "latency_ms": 3.0 * depth, "parameters": 1000 * depth, "peak_memory_mb": None} for depth, found in by_depth.items()}
-            (part / "metrics.json").write_text(json.dumps({**by_depth[2], "depths": depths, "conditions": "measured on a toaster"}))
+            (part / "metrics.json").write_text(json.dumps({**by_depth[plan.predict.depth], "depths": depths, "conditions": "measured on a toaster"}))
             write_views(predictor, cases, by_depth[2], part / "views")
     return folder
 
@@ -144,6 +144,14 @@ def test_tables_hold_the_numbers(tmp_path: Path, small_plan: Callable[..., Plan]
     names = [cell for cell in cells if cell.startswith("case_")]
     assert names == ["case_0", "case_1", "case_2", "case_3"]
     assert [cells[cells.index(name) + 1] for name in names] == worst
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_depth_of_the_scores_is_named(tmp_path: Path, small_plan: Callable[..., Plan], depth: int) -> None:
+    plan = small_plan().changed({"predict.depth": depth})
+    text = write_report(write_run(tmp_path / "run", plan, tmp_path)).read_text(encoding="utf-8")
+    assert f"Dice of every case at depth {depth}<" in text
+    assert f"At depth {depth}. Held out of training" in text
 
 
 def test_names_are_escaped(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:

@@ -192,7 +192,6 @@ def _ending(steps: Sequence[Mapping[str, Any]], ends: Sequence[Mapping[str, Any]
         "finished": "finished its schedule",
         "patience": "stopped early: no better score for a while",
         "interrupted": "interrupted; go on with --resume",
-        "time": "stopped as the time was over",
     }
     reason = reasons.get(str(ends[-1].get("reason")), str(ends[-1].get("reason"))) if ends else "not finished yet"
     if not steps:
