@@ -160,13 +160,16 @@ def describe_shape(shape: tuple[int, ...]) -> str:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Give every failure of the operating system and of the decoders its one Problem, but for lack of memory."""
+    """Give every failure of the operating system and of the decoders its one Problem."""
     try:
         with path.open("rb") as stream:
             if not stream.read(1):
                 raise DataError(Problem(str(path), "an empty file (0 bytes)", "an image", "Restore it from the original, or remove it."))
         yield
-    except (UnetppError, MemoryError):  # nothing is wrong with a file that is too large for this machine
+    except MemoryError as error:  # a file that is too large for this machine, or whose header lies
+        got, expected = f"an image that does not fit into memory{f' ({error})' if str(error) else ''}", "one that does"
+        raise DataError(Problem(str(path), got, expected, "Check that the file is whole; if it is, cut it into pieces or use a machine with more memory.")) from error
+    except UnetppError:
         raise
     except FileNotFoundError:
         raise DataError(Problem(str(path), "no such file", "an image", "Check the name.")) from None
