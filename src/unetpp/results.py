@@ -312,6 +312,10 @@ def _at(values: Any, key: str) -> Any:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_short(entry)}" for key, entry in value.items() if entry is not None) + "}"
+    if isinstance(value, list) and len(value) > 1 and isinstance(value[0], list | dict) and all(entry == value[0] for entry in value):
+        return f"{len(value)} x {_short(value[0])}"
     if isinstance(value, list):
         return "[" + ", ".join(_short(entry) for entry in value) + "]"
     return f"{value:g}" if isinstance(value, float) else str(value)

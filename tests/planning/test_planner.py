@@ -45,7 +45,18 @@ def plan_for(*, minutes: float | None = 20, epochs: int | None = None, settings:
 
 def test_every_choice_has_a_reason() -> None:
     plan = plan_for()
-    assert {"model.widths", "train.patch", "train.batch", "model.strides", "train.precision", "data.normalization", "predict.depth"} <= set(plan.reasons)
+    assert {
+        "model.widths",
+        "train.patch",
+        "train.batch",
+        "model.strides",
+        "train.precision",
+        "data.normalization",
+        "predict.depth",
+        "model.norm",
+        "train.learning_rate",
+        "predict.overlap",
+    } <= set(plan.reasons)
     assert all(reason for reason in plan.reasons.values())
 
 

@@ -75,6 +75,7 @@ class _Planner:
         length = self.choose("train.epochs", rules.choose_epochs(epochs, minutes))
         if minutes and seconds:
             self.note("train.minutes", f"given; about {int(minutes * 60 / seconds)} steps of {seconds:.2f} s on this machine")
+        self._note_constants(model)
         symmetries = self.choose("train.augment.mirror", rules.choose_symmetries(data.dims, data.voxel_mm))
         values = Plan(
             name=self.fingerprint.name,
@@ -94,6 +95,17 @@ class _Planner:
             reasons=self.reasons,
         )
         return values.changed(self.settings)
+
+    def _note_constants(self, model: ModelPlan) -> None:
+        """What does not depend on the data has its reason too."""
+        self.note("model.topology", "the nested network: one training, a network for each depth")
+        self.note("model.norm", "statistics of each image, so that small batches do no harm; measured in docs/log.md")
+        self.note("model.block", f"{model.convs_per_node} convolutions in each node, as in the papers")
+        self.note("train.learning_rate", "AdamW with a warm-up and half a cosine down to 0")
+        self.note("train.head_weights", "one loss for each head, all of the same weight, as in the papers")
+        self.note("train.foreground_fraction", "so that rare classes are seen")
+        self.note("predict.tile", "the size of a training patch")
+        self.note("predict.overlap", "neighbouring tiles are blended")
 
     def choose(self, name: str, choice: Choice[Any]) -> Any:
         if name in self.settings:
