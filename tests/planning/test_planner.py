@@ -107,6 +107,12 @@ def test_a_batch_that_the_memory_does_not_hold_is_made_smaller(monkeypatch: pyte
     assert plan_for(settings={"train.batch": 4}).train.batch == 4
 
 
+def test_flips_that_the_user_wants_bring_no_quarter_turns_along() -> None:
+    body = {"dims": 3, "median_shape": (36, 50, 35), "median_spacing_mm": (1.0, 1.0, 1.0)}
+    augment = plan_for(settings={"train.augment.mirror": "true"}, **body).train.augment
+    assert (augment.mirror, augment.quarter_turns) == (True, False)
+
+
 def test_epochs_take_the_place_of_minutes() -> None:
     plan = plan_for(minutes=None, epochs=7)
     assert (plan.train.epochs, plan.train.minutes) == (7, None)

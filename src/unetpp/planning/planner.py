@@ -31,7 +31,6 @@ def make_plan(
     epochs: int | None = None,
     device: torch.device | None = None,
     settings: Mapping[str, Any] | None = None,
-    seed: int = 0,
     step_seconds: StepTimer | None = None,
 ) -> Plan:
     """Configure a run.
@@ -47,7 +46,7 @@ def make_plan(
     """
     device = device or torch.device("cpu")
     planner = _Planner(fingerprint, parsed_settings(settings or {}), device, step_seconds)
-    return planner.plan(minutes, epochs, seed)
+    return planner.plan(minutes, epochs)
 
 
 class _Planner:
@@ -59,7 +58,7 @@ class _Planner:
         self.memory_bytes = memory_bytes(device)
         self.reasons: dict[str, str] = {}
 
-    def plan(self, minutes: float | None, epochs: int | None, seed: int) -> Plan:
+    def plan(self, minutes: float | None, epochs: int | None) -> Plan:
         data = self._data()
         shape, spacing = self._network_shape(data), data.voxel_mm
         precision = self.choose("train.precision", rules.choose_precision(self.device.type, gains_from_bf16(self.device)))
@@ -76,7 +75,9 @@ class _Planner:
         if minutes and seconds:
             self.note("train.minutes", f"given; about {int(minutes * 60 / seconds)} steps of {seconds:.2f} s on this machine")
         self._note_constants(model)
-        symmetries = self.choose("train.augment.mirror", rules.choose_symmetries(data.dims, data.voxel_mm))
+        symmetries, reason = rules.choose_symmetries(data.dims, data.voxel_mm)
+        self.note("train.augment.mirror", reason)
+        self.note("train.augment.quarter_turns", reason)
         values = Plan(
             name=self.fingerprint.name,
             data=data,
@@ -88,7 +89,6 @@ class _Planner:
                 epochs=length,
                 minutes=None if epochs else minutes,
                 precision=precision,
-                seed=seed,
                 augment=AugmentPlan(mirror=symmetries, quarter_turns=symmetries),
             ),
             predict=PredictPlan(tile=patch, precision=precision, depth=self.choose("predict.depth", rules.choose_head(model.depth)), batch=batch),
