@@ -282,11 +282,11 @@ def _head(depth: int | str | None) -> int | str | None:
 def _would_predict(model: Path, inputs: Sequence[Path], out: Path, depth: int | str | None) -> Predicted:
     """The cases that would be predicted, from the names of the files and the header of the model."""
     from unetpp.data.cases import find_images
-    from unetpp.model.grid import head_depths
+    from unetpp.model.grid import Grid
     from unetpp.model.header import read_header
 
     plan = read_header(model_files(model)[0]).plan
-    heads = head_depths(plan.model.topology, plan.model.depth, plan.model.deep_supervision)
+    heads = Grid(plan.model.topology, plan.model.depth).head_depths(plan.model.deep_supervision)
     wanted = plan.predict.depth if depth is None else depth
     if wanted != "all" and wanted not in heads:
         raise UsageError(f'depth: got {depth!r}; expected "all" or one of {list(heads)}, the depths at which this model has a head.')

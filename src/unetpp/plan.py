@@ -82,7 +82,7 @@ class DataPlan(_Frozen):
 class ModelPlan(_Frozen):
     """The network: Zhou et al. 2018 (arXiv 1807.10165) and 2019 (arXiv 1912.05074), and its family on the same grid."""
 
-    preset: Literal["default", "paper"] = "default"
+    preset: str = "default"
     """Where the values below came from."""
     topology: Literal["unet++", "unet+", "unet_e", "unet"] = "unet++"
     """Which nodes exist and what each receives."""
@@ -92,30 +92,95 @@ class ModelPlan(_Frozen):
     depth: Positive
     """L: the number of down-samplings, and of heads."""
     widths: Axes
-    """Channels of the nodes of level 0..depth."""
+    """Channels of X[i, 0], the encoder, for level i = 0..depth; without `nested_widths`, of all nodes of the level."""
+    nested_widths: Axes | None = None
+    """Channels of X[i, j > 0] for level i = 0..depth - 1. None: as `widths`."""
+    node_widths: dict[Annotated[str, Field(pattern=r"^\d+_\d+$")], Positive] = Field(default_factory=dict)
+    """Channels of single nodes: {"0_4": 32} is X[0, 4]."""
     strides: tuple[Axes, ...]
     """Down-sampling from level i to i + 1 along each axis, `depth` entries."""
     kernel_sizes: tuple[Axes, ...]
     """Kernel of the convolutions of level 0..depth along each axis, odd."""
+
     convs_per_node: Positive = 2
-    block: Literal["plain", "residual"] = "plain"
-    norm: Literal["batch", "instance", "group", "none"] = "group"
+    hidden_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Channels of all convolutions of a nested node but the last, as a part of the node's."""
+    block: Literal["plain", "residual", "projected"] = "plain"
+    """plain: a chain of convolutions; residual: with a shortcut (He et al. 2016); projected: nested nodes first bring what
+    they receive to their own width with a 1x1 convolution, then add a chain to that."""
+    norm: Literal["batch", "instance", "group", "layer", "none"] = "group"
+    """layer: over all channels and voxels of an image (group norm of one group)."""
+    nested_norm: Literal["batch", "instance", "group", "layer", "none"] | None = None
+    """Of the nodes X[i, j > 0]. None: as `norm`."""
+    norm_groups: Positive | None = None
+    """Groups of the group norm. None: groups of 8 channels."""
     activation: Literal["relu", "leaky_relu", "silu", "gelu"] = "leaky_relu"
+    leaky_slope: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    conv_bias: bool | None = None
+    """None: where no norm follows."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    down: Literal["pool", "conv"] = "pool"
-    """Max-pooling, or a convolution with a stride."""
-    up: Literal["transposed", "linear", "nearest"] = "transposed"
+    attention: Literal["none", "scse"] = "none"
+    """scse: of channels and places, before and after the convolutions of nested nodes (Roy et al. 2018)."""
+
+    down: Literal["pool", "conv", "first"] = "pool"
+    """Max-pooling, a convolution with a stride, or a stride in the first convolution of the node."""
+    odd_sizes: Literal["ceil", "floor"] = "ceil"
+    """What pooling makes of an odd last voxel: a voxel of its own, or nothing."""
+    up: Literal["transposed", "transposed_wide", "linear", "nearest", "pixel_shuffle"] = "transposed"
+    """transposed: kernel = stride; transposed_wide: kernels that overlap, 4 for a stride of 2."""
+    up_widths: Axes | None = None
+    """Channels after up-sampling into level 0..depth - 1, where `up` has weights. None: those of the level's nested nodes."""
+    up_bias: bool = True
+    up_projection: bool = False
+    """A 1x1 convolution to `up_widths` before linear or nearest up-sampling."""
+    align_corners: bool = False
+    """Of linear up-sampling."""
+    concat: Literal["skips_up", "up_skips", "up_skips_reversed"] = "skips_up"
+    """Order in which a node receives: X[i, 0], ..., then what came up, as in the papers, or as a peer has it."""
+
     deep_supervision: bool = True
     """True: a head on every X[0, j]; False: only on the deepest."""
+    head_kernel: Literal[1, 3] = 1
+    head_bias: bool = True
+    fusion: Literal["none", "mean", "learned"] = "none"
+    """What is answered at depth d: head d, or the mean or a learned sum of the logits of heads 1..d."""
+
+    encoder: str | None = None
+    """None: nodes like all others; "resenc": residual stages in nnU-Net's shape; else the name of a timm model (2D)."""
+    encoder_weights: str | None = None
+    """Of a timm encoder at the start of training: "pretrained", a file, or None: random."""
+    encoder_blocks: Axes | None = None
+    """Residual blocks of each level of "resenc"."""
+    stem: bool = True
+    """False: no X[0, 0]; level 0 has no skips, and holds only what is up-sampled from level 1."""
+    divisor: Axes | None = None
+    """The image is extended to a multiple of this along each axis: what the encoder divides by."""
+    output_stride: Positive = 1
+    """Size of a voxel of level 0 in voxels of the image; logits are interpolated back."""
 
     @model_validator(mode="after")
     def _lengths_agree(self) -> Self:
-        _require(len(self.widths) == self.depth + 1, "model.widths", f"{self.depth + 1} numbers, one for each level of model.depth {self.depth}")
-        _require(len(self.strides) == self.depth, "model.strides", f"{self.depth} entries, one for each down-sampling")
+        levels = f"{self.depth + 1} numbers, one for each level of model.depth {self.depth}"
+        _require(len(self.widths) == self.depth + 1, "model.widths", levels)
         _require(len(self.kernel_sizes) == self.depth + 1, "model.kernel_sizes", f"{self.depth + 1} entries, one for each level")
+        _require(len(self.strides) == self.depth, "model.strides", f"{self.depth} entries, one for each down-sampling")
+        for name, axes in (("nested_widths", self.nested_widths), ("up_widths", self.up_widths)):
+            _require(axes is None or len(axes) == self.depth, f"model.{name}", f"{self.depth} numbers, one for each level but the deepest")
         for name, entries in (("strides", self.strides), ("kernel_sizes", self.kernel_sizes)):
             _require(all(len(entry) == self.dims for entry in entries), f"model.{name}", f"{self.dims} numbers in each entry (model.dims)")
+        _require(self.divisor is None or len(self.divisor) == self.dims, "model.divisor", f"{self.dims} numbers (model.dims)")
         _require(all(k % 2 for kernel in self.kernel_sizes for k in kernel), "model.kernel_sizes", "odd numbers")
+        return self
+
+    @model_validator(mode="after")
+    def _encoder_fits(self) -> Self:
+        own = self.encoder in (None, "resenc")
+        _require(self.encoder == "resenc" or self.encoder_blocks is None, "model.encoder_blocks", 'model.encoder "resenc" beside it')
+        _require(self.encoder_blocks is None or len(self.encoder_blocks) == self.depth + 1, "model.encoder_blocks", f"{self.depth + 1} numbers, one for each level")
+        _require(own or self.dims == 2, "model.encoder", 'null or "resenc" in 3D: the models of timm are 2D')
+        _require(not own or self.stem, "model.stem", "true without an encoder of timm")
+        _require(not own or self.encoder_weights is None, "model.encoder_weights", "null without an encoder of timm")
+        _require(not own or self.output_stride == 1, "model.output_stride", "1 without an encoder of timm")
         return self
 
 

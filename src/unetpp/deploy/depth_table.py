@@ -22,7 +22,6 @@ from torch import Tensor
 
 from unetpp.model.execution import autocast, memory_format
 from unetpp.model.file import load_model
-from unetpp.model.grid import needed_nodes
 from unetpp.model.header import ModelHeader
 from unetpp.model.network import UNetPlusPlus
 
@@ -114,7 +113,7 @@ def measure_depths(
             DepthCost(
                 depth=depth,
                 parameters=sum(weight.numel() for weight in size.parameters()),
-                nodes=len(needed_nodes(network.topology, network.depth, (depth,))),
+                nodes=len(network.grid.needed((depth,))),
                 gmacs=_gmacs(network, tiles, depth),
                 latency_ms=1e3 * seconds[depth],
                 megapixels_per_s=tiles[:, 0].numel() / seconds[depth] / 1e6,

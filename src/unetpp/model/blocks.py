@@ -14,16 +14,19 @@ from torch.nn import functional
 
 # by dims; typed loosely, because torch types the sizes of 2D and 3D layers differently
 CONV: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
-CONV_TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-MAX_POOL: dict[int, Callable[..., nn.Module]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+AVERAGE_POOL: dict[int, Callable[..., nn.Module]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 CONV_LAYERS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": partial(nn.ReLU, inplace=True),
-    "leaky_relu": partial(nn.LeakyReLU, 0.01, inplace=True),
-    "silu": partial(nn.SiLU, inplace=True),
-    "gelu": nn.GELU,
-}
+
+Factory = Callable[[], nn.Module]
+
+
+def make_activation(kind: str, leaky_slope: float = 0.01) -> nn.Module:
+    if kind == "leaky_relu":
+        return nn.LeakyReLU(leaky_slope, inplace=True)
+    if kind == "gelu":
+        return nn.GELU()
+    return nn.SiLU(inplace=True) if kind == "silu" else nn.ReLU(inplace=True)
 
 
 class InstanceNorm(nn.Module):
@@ -56,28 +59,38 @@ class BatchNorm(nn.Module):
         return norm(x)
 
 
-def make_norm(kind: str, channels: int, dims: int) -> nn.Module:
-    """`group`: groups of 8 channels, or fewer where 8 does not divide them."""
+def make_norm(kind: str, channels: int, dims: int, groups: int | None = None) -> nn.Module:
+    """`group`: groups of 8 channels, or fewer where 8 does not divide them; `layer`: one group."""
     if kind == "instance":
         return InstanceNorm(channels)
     if kind == "batch":
         return BatchNorm(channels, dims)
     if kind == "group":
-        return nn.GroupNorm(max(1, channels // 8) if channels % 8 == 0 else 1, channels)
-    return nn.Identity()
+        return nn.GroupNorm(groups or (channels // 8 if channels % 8 == 0 else 1), channels)
+    return nn.GroupNorm(1, channels) if kind == "layer" else nn.Identity()
 
 
 class ConvUnit(nn.Module):
     """Convolution, normalisation, activation, dropout; `activation=None` leaves the last two out."""
 
     def __init__(
-        self, dims: int, in_channels: int, out_channels: int, kernel: Sequence[int], *, norm: str, activation: str | None, dropout: float = 0.0, stride: Sequence[int] | int = 1
+        self,
+        dims: int,
+        in_channels: int,
+        out_channels: int,
+        kernel: Sequence[int],
+        *,
+        norm: Callable[[int], nn.Module],
+        activation: Factory | None,
+        bias: bool,
+        dropout: float = 0.0,
+        stride: Sequence[int] | int = 1,
     ) -> None:
         super().__init__()
         padding = tuple(size // 2 for size in kernel)
-        self.conv = CONV[dims](in_channels, out_channels, tuple(kernel), stride=stride, padding=padding, bias=norm == "none")
-        self.norm = make_norm(norm, out_channels, dims)
-        self.activation = ACTIVATIONS[activation]() if activation else nn.Identity()
+        self.conv = CONV[dims](in_channels, out_channels, tuple(kernel), stride=stride, padding=padding, bias=bias)
+        self.norm = norm(out_channels)
+        self.activation = activation() if activation else nn.Identity()
         self.dropout = nn.Dropout(dropout) if dropout and activation else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,7 +100,7 @@ class ConvUnit(nn.Module):
 class PlainBlock(nn.Module):
     """H of the papers: a chain of convolution units."""
 
-    def __init__(self, units: Sequence[ConvUnit]) -> None:
+    def __init__(self, units: Sequence[nn.Module]) -> None:
         super().__init__()
         self.units = nn.Sequential(*units)
 
@@ -98,11 +111,41 @@ class PlainBlock(nn.Module):
 class ResidualBlock(nn.Module):
     """A chain whose input is added before its last activation (He et al. 2016); `shortcut` makes the shapes agree."""
 
-    def __init__(self, units: Sequence[ConvUnit], shortcut: nn.Module, activation: str) -> None:
+    def __init__(self, units: Sequence[nn.Module], shortcut: nn.Module, activation: nn.Module) -> None:
         super().__init__()
         self.units = nn.Sequential(*units)
         self.shortcut = shortcut
-        self.activation = ACTIVATIONS[activation]()
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(self.units(x) + self.shortcut(x))
+
+
+class SpatialChannelAttention(nn.Module):
+    """scSE (Roy et al. 2018): the sum of the input weighted by channel and of the input weighted by place."""
+
+    def __init__(self, dims: int, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        conv, hidden = CONV[dims], max(1, channels // reduction)
+        self.channel = nn.Sequential(conv(channels, hidden, 1), nn.ReLU(inplace=True), conv(hidden, channels, 1), nn.Sigmoid())
+        self.place = nn.Sequential(conv(channels, 1, 1), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean(dim=tuple(range(2, x.ndim)), keepdim=True)
+        return x * self.channel(mean) + x * self.place(x)
+
+
+def residual_stage(unit: partial[ConvUnit], dims: int, in_channels: int, width: int, kernel: Sequence[int], stride: Sequence[int], blocks: int, activation: Factory) -> nn.Module:
+    """Residual blocks of which the first has the stride, in the shape of nnU-Net's residual encoders (Isensee et al. 2024).
+
+    Its shortcut is an average pooling, then a 1x1 convolution with normalisation where the width changes.
+    """
+    stage: list[nn.Module] = []
+    for number in range(blocks):
+        first, inputs = number == 0, in_channels if number == 0 else width
+        shortcut: list[nn.Module] = [AVERAGE_POOL[dims](tuple(stride), ceil_mode=True)] if first and max(stride) > 1 else []
+        if inputs != width:
+            shortcut.append(unit(inputs, width, (1,) * dims, activation=None, bias=False))
+        units = [unit(inputs, width, kernel, activation=activation, stride=tuple(stride) if first else 1), unit(width, width, kernel, activation=None)]
+        stage.append(ResidualBlock(units, nn.Sequential(*shortcut), activation()))
+    return nn.Sequential(*stage)

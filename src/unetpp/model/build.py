@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from unetpp.errors import UsageError
-from unetpp.model.blocks import CONV, CONV_LAYERS, CONV_TRANSPOSED, MAX_POOL, ConvUnit, PlainBlock, ResidualBlock
-from unetpp.model.grid import Node, head_depths, needed_nodes, skips
-from unetpp.model.network import UNetPlusPlus
+from unetpp.model.blocks import CONV, CONV_LAYERS, ConvUnit, PlainBlock, ResidualBlock, SpatialChannelAttention, make_activation, make_norm, residual_stage
+from unetpp.model.encoders import encoder_shape, make_encoder
+from unetpp.model.grid import Grid, Node
+from unetpp.model.network import HeadFusion, UNetPlusPlus
+from unetpp.model.resampling import LINEAR, MAX_POOL, PixelShuffle, transposed
 from unetpp.plan import ModelPlan, checked, dotted_names, nearest_name
 
+_PAPER = {"depth": 4, "first_width": 32, "max_width": 32 * 2**9, "norm": "none", "activation": "relu", "dropout": 0.5}
 PRESETS: dict[str, dict[str, Any]] = {
     # Zhou et al. 2018, section 4: filters 32 * 2^i, two 3x3 convolutions with ReLU and dropout, no normalisation
-    "paper": {"depth": 4, "first_width": 32, "max_width": 32 * 2**9, "norm": "none", "activation": "relu", "dropout": 0.5},
+    "paper": _PAPER,
+    # the same section: a U-Net with as many weights as the UNet++
+    "paper_wide_unet": {**_PAPER, "topology": "unet", "first_width": 35},
     # what trains best in equal time on the three real data sets, see docs/log.md
     "default": {"depth": 4, "first_width": 16, "max_width": 320, "norm": "group", "activation": "leaky_relu", "dropout": 0.0},
 }
+RESENC_BLOCKS = (1, 3, 4, 6, 6, 6, 6, 6)
+"""Residual blocks of each level (Isensee et al. 2024, nnU-Net revisited)."""
 
 
 def model_plan(*, preset: str = "default", dims: int = 2, in_channels: int = 1, out_channels: int = 2, first_width: int | None = None, **fields: Any) -> ModelPlan:
     """Every number of a network, from a preset and the fields of `plan.model` that are given.
 
     Args:
-        first_width: channels of level 0, doubled at each further one; `widths` gives each by itself.
+        first_width: channels of level 0, doubled at each further one; `widths` gives each by itself. With an encoder of
+            timm, those of the nodes that are not the encoder's.
 
     Raises:
         UsageError: an unknown preset, or an unknown field (the nearest known one is named).
         PlanError: a field whose value does not fit.
+        MissingExtraError: an encoder of timm without timm.
     """
     if preset not in PRESETS:
         raise UsageError(f"preset: got {preset!r}; expected one of {sorted(PRESETS)}.")
@@ -38,12 +48,17 @@ def model_plan(*, preset: str = "default", dims: int = 2, in_channels: int = 1, 
             raise UsageError(f"{name}: got an unknown field of a network. {nearest_name(name, known)}")
     given = {name: value for name, value in fields.items() if value is not None}
     values = {**PRESETS[preset], **given}
-    depth = values["depth"] = len(given["widths"]) - 1 if "widths" in given and "depth" not in given else values["depth"]
     first, largest = first_width or values["first_width"], values["max_width"]
     del values["first_width"], values["max_width"]
+    if given.get("encoder") not in (None, "resenc"):
+        values = {**values, **_with_encoder(given, in_channels, first, largest)}
+    depth = values["depth"] = len(given["widths"]) - 1 if "widths" in given and "depth" not in given else values["depth"]
     values.setdefault("widths", [min(first * 2**level, largest) for level in range(depth + 1)])
     values.setdefault("strides", [[2] * dims] * depth)
     values.setdefault("kernel_sizes", [[3] * dims] * (depth + 1))
+    if given.get("encoder") == "resenc":
+        values.setdefault("encoder_blocks", RESENC_BLOCKS[: depth + 1])
+        values["down"] = "first"
     return checked(ModelPlan, {**values, "preset": preset, "dims": dims, "in_channels": in_channels, "out_channels": out_channels}, "plan.model")
 
 
@@ -52,81 +67,178 @@ def build_model(**fields: Any) -> UNetPlusPlus:
 
     >>> net = build_model(in_channels=1, out_channels=2, dims=2)
     >>> net = build_model(preset="paper", in_channels=1, out_channels=1, depth=4)
+    >>> net = build_model(encoder="resnet34", encoder_weights="pretrained", in_channels=3)
     """
-    return from_plan(model_plan(**fields))
+    return from_plan(model_plan(**fields), pretrained=True)
 
 
-def from_plan(plan: ModelPlan) -> UNetPlusPlus:
-    """Build the network that a plan describes, freshly initialised from torch's global generator."""
-    heads = head_depths(plan.topology, plan.depth, plan.deep_supervision)
-    nodes = needed_nodes(plan.topology, plan.depth, heads)
+def from_plan(plan: ModelPlan, pretrained: bool = False) -> UNetPlusPlus:
+    """Build the network that a plan describes, freshly initialised from torch's global generator.
+
+    Args:
+        pretrained: give the encoder the weights that `plan.encoder_weights` names, as a training does at its start.
+    """
+    grid = grid_of(plan)
+    heads = grid.head_depths(plan.deep_supervision)
+    needed = grid.needed(heads)
+    encoder = make_encoder(plan) if plan.encoder not in (None, "resenc") else None
+    given = {(level, 0) for level in encoder.levels} if encoder else set()
     network = UNetPlusPlus(
-        plan.topology,
-        plan.depth,
-        nodes={node: _block(plan, node) for node in nodes},
-        downs=[_down(plan, level) for level in range(plan.depth)],
-        ups={node: _up(plan, node) for node in nodes if node[1] > 0},
-        heads={d: CONV[plan.dims](plan.widths[0], plan.out_channels, 1) for d in heads},
+        grid,
+        nodes={node: _block(plan, node) for node in needed if node not in given},
+        downs=[nn.Identity() if (level + 1, 0) in given else _down(plan, level) for level in range(plan.depth)],
+        ups={node: _up(plan, node) for node in needed if node[1] > 0},
+        heads={d: CONV[plan.dims](node_width(plan, (0, d)), plan.out_channels, plan.head_kernel, padding=plan.head_kernel // 2, bias=plan.head_bias) for d in heads},
+        fusion=HeadFusion(len(heads), learned=plan.fusion == "learned") if plan.fusion != "none" else None,
+        concat=plan.concat,
+        divisor=plan.divisor,
+        output_stride=plan.output_stride,
+        rounds_down=plan.odd_sizes == "floor",
     )
     network.apply(_initialise)
+    network.encoder = encoder  # after the others' initialisation: it has its own
+    if encoder and pretrained and plan.encoder_weights:
+        encoder.load_pretrained(plan.encoder_weights)
     return network
+
+
+def grid_of(plan: ModelPlan) -> Grid:
+    """The nodes of the network of a plan."""
+    return Grid(plan.topology, plan.depth, plan.stem)
 
 
 def pruned_plan(plan: ModelPlan, depth: int) -> ModelPlan:
     """The plan of `from_plan(plan).prune(depth)`."""
+
+    def cut(axes: tuple[Any, ...] | None, levels: int) -> tuple[Any, ...] | None:
+        return axes[:levels] if axes else None
+
     return plan.model_copy(
-        update={"depth": depth, "widths": plan.widths[: depth + 1], "strides": plan.strides[:depth], "kernel_sizes": plan.kernel_sizes[: depth + 1], "deep_supervision": False}
+        update={
+            "depth": depth,
+            "widths": plan.widths[: depth + 1],
+            "nested_widths": cut(plan.nested_widths, depth),
+            "node_widths": {key: width for key, width in plan.node_widths.items() if sum(map(int, key.split("_"))) <= depth},
+            "up_widths": cut(plan.up_widths, depth),
+            "strides": plan.strides[:depth],
+            "kernel_sizes": plan.kernel_sizes[: depth + 1],
+            "encoder_blocks": cut(plan.encoder_blocks, depth + 1),
+            "deep_supervision": plan.fusion != "none",
+        }
     )
 
 
-def down_kernel(plan: ModelPlan, level: int) -> tuple[int, ...]:
-    """Kernel of the convolution with a stride from `level` to the next: 1 along axes that keep their size."""
-    return tuple(size if step > 1 else 1 for size, step in zip(plan.kernel_sizes[level], plan.strides[level], strict=True))
+def node_width(plan: ModelPlan, node: Node) -> int:
+    """Channels of a node."""
+    level, column = node
+    widths = plan.nested_widths if column and plan.nested_widths else plan.widths
+    return plan.node_widths.get(f"{level}_{column}", widths[level])
+
+
+def _with_encoder(given: dict[str, Any], in_channels: int, first_width: int, max_width: int) -> dict[str, Any]:
+    """The fields that follow from a timm encoder: its widths and strides, nodes of our own width beside them."""
+    shape = encoder_shape(given["encoder"], in_channels)
+    wanted = given.get("depth", len(shape.strides))
+    if wanted > len(shape.strides):
+        raise UsageError(f"model.depth: got {wanted}; expected at most {len(shape.strides)}, the levels of {given['encoder']}.")
+    strides = shape.strides[:wanted]
+    own = [min(first_width * 2**level, max_width) for level in range(wanted + 1)]
+    widths = [shape.widths.get(level, own[level]) for level in range(wanted + 1)]
+    nested = [min(width, limit) for width, limit in zip(own, widths, strict=True)][:wanted]
+    fields: dict[str, Any] = {"depth": wanted, "widths": widths, "nested_widths": nested, "strides": [[step, step] for step in strides], "divisor": [shape.divisor] * 2}
+    return {**fields, **{name: given[name] for name in fields if name in given}}
+
+
+def _unit(plan: ModelPlan, column: int) -> partial[ConvUnit]:
+    """A convolution unit of the plan's norm and activation."""
+    kind = (plan.nested_norm if column else None) or plan.norm
+    bias = kind == "none" if plan.conv_bias is None else plan.conv_bias
+    norm = partial(_norm, kind, plan)
+    return partial(ConvUnit, plan.dims, norm=norm, activation=partial(make_activation, plan.activation, plan.leaky_slope), bias=bias, dropout=plan.dropout)
+
+
+def _norm(kind: str, plan: ModelPlan, channels: int) -> nn.Module:
+    return make_norm(kind, channels, plan.dims, plan.norm_groups)
 
 
 def _block(plan: ModelPlan, node: Node) -> nn.Module:
     level, column = node
-    width, kernel = plan.widths[level], plan.kernel_sizes[level]
-    if column == 0:
-        in_channels = plan.in_channels if level == 0 else plan.widths[level - 1] if plan.down == "pool" else width
-    else:
-        in_channels = width * len(skips(plan.topology, node)) + _up_width(plan, level)
-    last = plan.convs_per_node - 1
-    residual = plan.block == "residual"
-    units = [
-        ConvUnit(plan.dims, in_channels if n == 0 else width, width, kernel, norm=plan.norm, activation=None if residual and n == last else plan.activation, dropout=plan.dropout)
-        for n in range(plan.convs_per_node)
-    ]
+    if column:
+        return _nested_block(plan, node)
+    width, kernel, unit = node_width(plan, node), plan.kernel_sizes[level], _unit(plan, column)
+    above = node_width(plan, (level - 1, 0)) if level else plan.in_channels
+    stride = plan.strides[level - 1] if level and plan.down == "first" else (1,) * plan.dims
+    if plan.encoder == "resenc" and plan.encoder_blocks:
+        activation = partial(make_activation, plan.activation, plan.leaky_slope)
+        stem = [unit(plan.in_channels, width, kernel)] if level == 0 else []
+        return PlainBlock([*stem, residual_stage(unit, plan.dims, above if level else width, width, kernel, stride, plan.encoder_blocks[level], activation)])
+    return _chain(plan, unit, width if level and plan.down == "conv" else above, width, width, kernel, stride)
+
+
+def _nested_block(plan: ModelPlan, node: Node) -> nn.Module:
+    level, column = node
+    width, kernel, unit = node_width(plan, node), plan.kernel_sizes[level], _unit(plan, column)
+    skips = grid_of(plan).skips(node)
+    in_channels = sum(node_width(plan, skip) for skip in skips) + _up_width(plan, node)
+    chain = _chain(plan, unit, in_channels, max(1, round(width * plan.hidden_fraction)), width, kernel, (1,) * plan.dims)
+    if plan.attention == "none":
+        return chain
+    before = [SpatialChannelAttention(plan.dims, in_channels)] if skips else []
+    return PlainBlock([*before, chain, SpatialChannelAttention(plan.dims, width)])
+
+
+def _chain(plan: ModelPlan, unit: partial[ConvUnit], in_channels: int, hidden: int, width: int, kernel: tuple[int, ...], stride: tuple[int, ...]) -> nn.Module:
+    """The convolutions of a node; `hidden`: channels of all but the last."""
+    point, moves = (1,) * plan.dims, max(stride) > 1
+    if plan.block == "projected" and in_channels != width and not moves:
+        return PlainBlock([unit(in_channels, width, point), _chain(plan, unit, width, hidden, width, kernel, stride)])
+    last, residual = plan.convs_per_node - 1, plan.block != "plain"
+    channels = [in_channels, *[hidden] * last, width]
+    without = {"activation": None} if residual else {}  # the sum is activated, not what goes into it
+    units = [unit(channels[n], channels[n + 1], kernel, stride=stride if n == 0 else 1, **(without if n == last else {})) for n in range(last + 1)]
     if not residual:
         return PlainBlock(units)
-    shortcut = nn.Identity() if in_channels == width else ConvUnit(plan.dims, in_channels, width, (1,) * plan.dims, norm=plan.norm, activation=None)
-    return ResidualBlock(units, shortcut, plan.activation)
+    shortcut = nn.Identity() if in_channels == width and not moves else unit(in_channels, width, point, stride=stride, activation=None)
+    return ResidualBlock(units, shortcut, make_activation(plan.activation, plan.leaky_slope))
 
 
 def _down(plan: ModelPlan, level: int) -> nn.Module:
     stride = plan.strides[level]
     if plan.down == "pool":
-        return MAX_POOL[plan.dims](stride, ceil_mode=True)
-    return ConvUnit(plan.dims, plan.widths[level], plan.widths[level + 1], down_kernel(plan, level), norm=plan.norm, activation=plan.activation, stride=stride)
+        return MAX_POOL[plan.dims](stride, ceil_mode=plan.odd_sizes == "ceil")
+    if plan.down == "first":
+        return nn.Identity()
+    # the kernel is 1 along axes that keep their size
+    kernel = tuple(size if step > 1 else 1 for size, step in zip(plan.kernel_sizes[level], stride, strict=True))
+    return _unit(plan, 0)(plan.widths[level], plan.widths[level + 1], kernel, stride=stride)
 
 
 def _up(plan: ModelPlan, node: Node) -> nn.Module:
-    level = node[0]
+    level, column = node
     stride = plan.strides[level]
-    if plan.up == "transposed":
-        return CONV_TRANSPOSED[plan.dims](plan.widths[level + 1], plan.widths[level], stride, stride=stride)
-    if plan.up == "nearest":
-        return nn.Upsample(scale_factor=tuple(float(s) for s in stride), mode="nearest")
-    return nn.Upsample(scale_factor=tuple(float(s) for s in stride), mode="bilinear" if plan.dims == 2 else "trilinear")
+    below, width = node_width(plan, (level + 1, column - 1)), _up_width(plan, node)
+    if plan.up in ("transposed", "transposed_wide"):
+        return transposed(plan.dims, below, width, stride, wide=plan.up == "transposed_wide", bias=plan.up_bias)
+    if plan.up == "pixel_shuffle":
+        return PixelShuffle(plan.dims, below, width, stride, bias=plan.up_bias)
+    factor = tuple(float(step) for step in stride)
+    up = nn.Upsample(scale_factor=factor, mode="nearest") if plan.up == "nearest" else nn.Upsample(scale_factor=factor, mode=LINEAR[plan.dims], align_corners=plan.align_corners)
+    return nn.Sequential(CONV[plan.dims](below, width, 1, bias=plan.up_bias), up) if plan.up_projection else up
 
 
-def _up_width(plan: ModelPlan, level: int) -> int:
-    return plan.widths[level] if plan.up == "transposed" else plan.widths[level + 1]
+def _up_width(plan: ModelPlan, node: Node) -> int:
+    """Channels of what node (i, j) receives from below."""
+    level, column = node
+    if plan.up in ("linear", "nearest") and not plan.up_projection:
+        return node_width(plan, (level + 1, column - 1))
+    return plan.up_widths[level] if plan.up_widths else (plan.nested_widths or plan.widths)[level]
 
 
 def _initialise(module: nn.Module) -> None:
     # He et al. 2015, as in the papers; the biases start at 0
-    if isinstance(module, CONV_LAYERS):
+    if isinstance(module, PixelShuffle):
+        module.start_alike()  # after its convolution: `apply` comes to the parts first
+    elif isinstance(module, CONV_LAYERS):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -1,7 +1,7 @@
 """The grid of nodes X[i, j] as plain data: which nodes exist, what each receives, what each head needs.
 
 Level i counts the down-samplings (0 is full resolution), column j the up-samplings that led to the node (0 is the
-encoder); i + j <= depth. One function, `skips`, is all in which the members of the family differ:
+encoder); i + j <= depth. `Grid.skips` is all in which the members of the family differ:
 
     unet++   X[i, 0], ..., X[i, j-1]   dense skips             Zhou et al. 2018, equation 1
     unet+    X[i, j-1]                 short skips only        Zhou et al. 2019, figure 1d
@@ -11,47 +11,64 @@ encoder); i + j <= depth. One function, `skips`, is all in which the members of 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 Node = tuple[int, int]
 
 
-def all_nodes(topology: str, depth: int) -> tuple[Node, ...]:
-    """Every node, by diagonals i + j = 0, 1, ..., and from the encoder up: each comes after all that it receives."""
-    diagonal_first = [(diagonal - j, j) for diagonal in range(depth + 1) for j in range(diagonal + 1)]
-    if topology == "unet":
-        return tuple((i, j) for i, j in diagonal_first if j == 0 or i + j == depth)
-    return tuple(diagonal_first)
+@dataclass(frozen=True)
+class Grid:
+    """The nodes of one network."""
 
+    topology: str
+    depth: int
+    """L, the number of down-samplings."""
+    stem: bool = True
+    """False: an encoder that starts at level 1 stands alone. There is no X[0, 0], and level 0 has no skips."""
 
-def skips(topology: str, node: Node) -> tuple[Node, ...]:
-    """The nodes of the same level whose outputs `node` receives, in the order of concatenation."""
-    i, j = node
-    if j == 0:
-        return ()
-    if topology == "unet++":
-        return tuple((i, k) for k in range(j))
-    return ((i, j - 1),) if topology == "unet+" else ((i, 0),)
+    def nodes(self) -> tuple[Node, ...]:
+        """Every node, by diagonals i + j = 0, 1, ..., and from the encoder up: each comes after all that it receives."""
+        diagonal_first = ((diagonal - j, j) for diagonal in range(self.depth + 1) for j in range(diagonal + 1))
+        return tuple(node for node in diagonal_first if self._exists(node))
 
+    def skips(self, node: Node) -> tuple[Node, ...]:
+        """The nodes of the same level whose outputs `node` receives, shallowest column first."""
+        i, j = node
+        if j == 0 or (i == 0 and not self.stem):
+            return ()
+        if self.topology == "unet++":
+            return tuple((i, k) for k in range(j))
+        return ((i, j - 1),) if self.topology == "unet+" else ((i, 0),)
 
-def sources(topology: str, node: Node) -> tuple[Node, ...]:
-    """All nodes that `node` receives from: those of its level, then the one below (or, in the encoder, above)."""
-    i, j = node
-    if j > 0:
-        return (*skips(topology, node), (i + 1, j - 1))
-    return ((i - 1, 0),) if i > 0 else ()
+    def sources(self, node: Node) -> tuple[Node, ...]:
+        """All nodes that `node` receives from: those of its level, then the one below (or, in the encoder, above)."""
+        i, j = node
+        if j > 0:
+            return (*self.skips(node), (i + 1, j - 1))
+        return ((i - 1, 0),) if i > 0 and self._exists((i - 1, 0)) else ()
 
+    def head_depths(self, deep_supervision: bool) -> tuple[int, ...]:
+        """Depths d at which a head sits on X[0, d]."""
+        return tuple(range(1, self.depth + 1)) if deep_supervision and self.topology != "unet" else (self.depth,)
 
-def head_depths(topology: str, depth: int, deep_supervision: bool) -> tuple[int, ...]:
-    """Depths d at which a head sits on X[0, d]."""
-    return tuple(range(1, depth + 1)) if deep_supervision and topology != "unet" else (depth,)
+    def needed(self, heads: Iterable[int]) -> tuple[Node, ...]:
+        """The nodes that the named heads depend on, in an order in which they can be computed."""
+        needed: set[Node] = set()
+        waiting: list[Node] = [(0, head) for head in heads]
+        while waiting:
+            node = waiting.pop()
+            if node not in needed:
+                needed.add(node)
+                waiting.extend(self.sources(node))
+        return tuple(node for node in self.nodes() if node in needed)
 
+    def at_depth(self, depth: int) -> Grid:
+        """The grid of the pruned network."""
+        return Grid(self.topology, depth, self.stem)
 
-def needed_nodes(topology: str, depth: int, heads: tuple[int, ...]) -> tuple[Node, ...]:
-    """The nodes that the named heads depend on, in an order in which they can be computed."""
-    needed: set[Node] = set()
-    waiting: list[Node] = [(0, head) for head in heads]
-    while waiting:
-        node = waiting.pop()
-        if node not in needed:
-            needed.add(node)
-            waiting.extend(sources(topology, node))
-    return tuple(node for node in all_nodes(topology, depth) if node in needed)
+    def _exists(self, node: Node) -> bool:
+        i, j = node
+        if node == (0, 0):
+            return self.stem
+        return self.topology != "unet" or j == 0 or i + j == self.depth

@@ -3,21 +3,27 @@
     X[i,0] = H(D(X[i-1,0]))                                  X[0,0] = H(image)
     X[i,j] = H([skips of X[i,j], U(X[i+1,j-1])])             j > 0
 
+An encoder may give some of the X[i,0] in their place.
+
 Any input size works. Down-sampling rounds sizes up and up-sampling is cropped to its skip, so that a node depends on
 the sizes of its own and the next level alone: this is what makes a pruned network equal the full one at every size.
+(A network with an encoder extends the image to a multiple of `divisor` first, and so does what is pruned from it.)
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from unetpp.errors import UsageError
-from unetpp.model.grid import Node, needed_nodes, skips
+from unetpp.model.encoders import Encoder
+from unetpp.model.grid import Grid, Node
 
 
 class HeadOutputs(NamedTuple):
@@ -41,32 +47,81 @@ def to_probabilities(logits: Tensor) -> Tensor:
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
 
 
+class HeadFusion(nn.Module):
+    """What is answered at depth d: a weighted sum of the logits of heads 1..d, their mean unless weights are learned."""
+
+    def __init__(self, heads: int, learned: bool) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.full((heads,), 1 / heads)) if learned else None
+
+    def forward(self, logits: Sequence[Tensor]) -> list[Tensor]:
+        if self.weights is None:
+            return [torch.stack(list(logits[: d + 1])).mean(dim=0) for d in range(len(logits))]
+        return list(torch.stack([weight * each for weight, each in zip(self.weights, logits, strict=False)]).cumsum(dim=0))
+
+    def first(self, heads: int) -> HeadFusion:
+        """The fusion of a pruned network."""
+        fusion = HeadFusion(heads, learned=self.weights is not None)
+        if self.weights is not None:
+            fusion.weights = nn.Parameter(self.weights.detach()[:heads].clone())
+        return fusion
+
+
 class UNetPlusPlus(nn.Module):
     """UNet++ and its family (Zhou et al. 2018, 2019), in 2D and 3D.
 
     Args:
-        topology: a member of the family, see `model.grid`.
-        depth: L, the number of down-samplings.
-        nodes: the block H of each node (i, j).
-        downs: D into level 1..depth.
+        grid: which nodes there are, and what each receives.
+        nodes: the block H of each node (i, j) that the encoder does not give.
+        downs: D into level 1..depth; an identity where the encoder gives the level.
         ups: U into each node (i, j) with j > 0.
-        heads: a 1x1 convolution on X[0, d], for each d that has a head.
+        heads: on X[0, d], for each d that has a head.
+        encoder: gives X[i, 0] for some levels i.
+        fusion: what is made of the heads' logits; None: each answers for itself.
+        concat: order of the inputs of a node: "skips_up", "up_skips", or "up_skips_reversed" (the nearest skip first).
+        divisor: along each axis, the image is extended to a multiple of it.
+        output_stride: size of a voxel of level 0; logits are interpolated to the size of the image.
+        rounds_down: down-sampling drops an odd last voxel; what is up-sampled is then continued to the size of its skip.
 
     Attributes:
         head_depths: the depths at which a prediction can be had.
+        checkpointing: True: nodes are computed again in the backward pass, in place of being kept.
     """
 
     def __init__(
-        self, topology: str, depth: int, *, nodes: Mapping[Node, nn.Module], downs: Sequence[nn.Module], ups: Mapping[Node, nn.Module], heads: Mapping[int, nn.Module]
+        self,
+        grid: Grid,
+        *,
+        nodes: Mapping[Node, nn.Module],
+        downs: Sequence[nn.Module],
+        ups: Mapping[Node, nn.Module],
+        heads: Mapping[int, nn.Module],
+        encoder: Encoder | None = None,
+        fusion: HeadFusion | None = None,
+        concat: str = "skips_up",
+        divisor: Sequence[int] | None = None,
+        output_stride: int = 1,
+        rounds_down: bool = False,
     ) -> None:
         super().__init__()
-        self.topology = topology
-        self.depth = depth
+        self.grid = grid
         self.head_depths = tuple(sorted(heads))
+        self.encoder = encoder
         self.nodes = nn.ModuleDict({_key(node): block for node, block in nodes.items()})
         self.downs = nn.ModuleList(downs)
         self.ups = nn.ModuleDict({_key(node): up for node, up in ups.items()})
         self.heads = nn.ModuleDict({str(d): head for d, head in heads.items()})
+        self.fusion = fusion
+        self.concat = concat
+        self.divisor = tuple(divisor) if divisor else None
+        self.output_stride = output_stride
+        self.rounds_down = rounds_down
+        self.checkpointing = False
+
+    @property
+    def depth(self) -> int:
+        """L, the number of down-samplings."""
+        return self.grid.depth
 
     def forward(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor | HeadOutputs:
         """Logits at the resolution of the input.
@@ -83,12 +138,19 @@ class UNetPlusPlus(nn.Module):
             UsageError: there is no head at `depth`.
         """
         depth = self._checked(depth)
-        wanted = tuple(d for d in self.head_depths if d <= depth) if heads else (depth,)
+        wanted = self._heads_to(depth) if heads or self.fusion else (depth,)
+        image, size = self._extended(x), x.shape[2:]
         outputs: dict[Node, Tensor] = {}
-        for node in needed_nodes(self.topology, self.depth, wanted):
-            outputs[node] = self._node(node, x, outputs)
-        logits = tuple(self.heads[str(d)](outputs[0, d]) for d in wanted)
-        return HeadOutputs(wanted, logits) if heads else logits[0]
+        if self.encoder is not None:
+            outputs = {(level, 0): feature for level, feature in self.encoder(image, depth).items()}
+        for node in self.grid.needed(wanted):
+            if node not in outputs:
+                outputs[node] = self._node(node, image, outputs)
+        logits = [self.heads[str(d)](outputs[0, d]) for d in wanted]
+        if self.fusion is not None:
+            logits = self.fusion(logits)
+        logits = [self._on_image(each, size) for each in logits]
+        return HeadOutputs(wanted, tuple(logits)) if heads else logits[-1]
 
     def prune(self, depth: int, keep_heads: bool = False) -> UNetPlusPlus:
         """A smaller, independent network whose output equals `self(x, depth=depth)` (Zhou et al. 2018, section 3.3).
@@ -101,27 +163,56 @@ class UNetPlusPlus(nn.Module):
             UsageError: there is no head at `depth`.
         """
         depth = self._checked(depth)
-        kept = tuple(d for d in self.head_depths if d == depth or (keep_heads and d < depth))
-        needed = needed_nodes(self.topology, self.depth, kept)
+        kept = self._heads_to(depth) if keep_heads or self.fusion else (depth,)
+        needed = self.grid.needed(kept)
         pruned = UNetPlusPlus(
-            self.topology,
-            depth,
-            nodes={node: self.nodes[_key(node)] for node in needed},
+            self.grid.at_depth(depth),
+            nodes={node: self.nodes[_key(node)] for node in needed if _key(node) in self.nodes},
             downs=list(self.downs)[:depth],
             ups={node: self.ups[_key(node)] for node in needed if node[1] > 0},
             heads={d: self.heads[str(d)] for d in kept},
+            encoder=self.encoder.pruned(depth) if self.encoder else None,
+            fusion=self.fusion.first(len(kept)) if self.fusion else None,
+            concat=self.concat,
+            divisor=self.divisor,
+            output_stride=self.output_stride,
+            rounds_down=self.rounds_down,
         )
         return copy.deepcopy(pruned)
 
-    def _node(self, node: Node, x: Tensor, outputs: Mapping[Node, Tensor]) -> Tensor:
+    def _node(self, node: Node, image: Tensor, outputs: Mapping[Node, Tensor]) -> Tensor:
+        if self.checkpointing and self.training:
+            return checkpoint(self._computed, node, image, *(outputs[source] for source in self.grid.sources(node)), use_reentrant=False)
+        return self._computed(node, image, *(outputs[source] for source in self.grid.sources(node)))
+
+    def _computed(self, node: Node, image: Tensor, *received: Tensor) -> Tensor:
+        """One node, from what it receives in the order of `Grid.sources`."""
         i, j = node
         block = self.nodes[_key(node)]
         if j == 0:
-            return block(self.downs[i - 1](outputs[i - 1, 0]) if i > 0 else x)
-        same_level = [outputs[skip] for skip in skips(self.topology, node)]
-        up = self.ups[_key(node)](outputs[i + 1, j - 1])
-        up = up[(..., *(slice(size) for size in same_level[0].shape[2:]))]
-        return block(torch.cat([*same_level, up], dim=1))
+            return block(self.downs[i - 1](*received) if i > 0 else image)
+        *same_level, below = received
+        size = (same_level[0] if same_level else image).shape[2:]
+        up = _cropped(self.ups[_key(node)](below), size)
+        if self.rounds_down:
+            up = _continued(up, size)
+        if self.concat == "skips_up":
+            return block(torch.cat([*same_level, up], dim=1))
+        return block(torch.cat([up, *(reversed(same_level) if self.concat == "up_skips_reversed" else same_level)], dim=1))
+
+    def _extended(self, x: Tensor) -> Tensor:
+        """The image, continued by its last values to a multiple of the divisor."""
+        if self.divisor is None:
+            return x
+        return _continued(x, [-(-size // step) * step for size, step in zip(x.shape[2:], self.divisor, strict=True)])
+
+    def _on_image(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+        if self.output_stride > 1:
+            logits = functional.interpolate(logits, scale_factor=self.output_stride, mode="bilinear" if logits.ndim == 4 else "trilinear")
+        return _cropped(logits, size)
+
+    def _heads_to(self, depth: int) -> tuple[int, ...]:
+        return tuple(d for d in self.head_depths if d <= depth)
 
     def _checked(self, depth: int | None) -> int:
         if depth is None:
@@ -129,6 +220,19 @@ class UNetPlusPlus(nn.Module):
         if depth not in self.head_depths:
             raise UsageError(f"depth: got {depth!r}; expected one of {list(self.head_depths)}, the depths at which this network has a head.")
         return depth
+
+
+def _cropped(x: Tensor, size: Sequence[int]) -> Tensor:
+    corner: tuple[Any, ...] = (..., *(slice(length) for length in size))
+    return x[corner]
+
+
+def _continued(x: Tensor, size: Sequence[int]) -> Tensor:
+    """`x` made larger by repeating its last values, at the end of each axis."""
+    missing = [wanted - have for wanted, have in zip(size, x.shape[2:], strict=True)]
+    if not torch.compiler.is_compiling() and not any(missing):  # asked at run time only: an exported graph has no fixed size
+        return x
+    return functional.pad(x, [n for length in reversed(missing) for n in (0, length)], mode="replicate")
 
 
 def _key(node: Node) -> str:
