@@ -164,7 +164,7 @@ def predict(
     out
         Folder for the results.
     depth
-        Which head answers: 1 (fastest) to the model's depth (default), or all.
+        Which head answers: 1 (fastest) to the model's depth (default); mean of all heads; or all, each by itself.
     tta
         Average over mirrored copies: slower, a little better.
     probabilities

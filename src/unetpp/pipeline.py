@@ -189,7 +189,7 @@ def predict(
         model: run folder (all its folds answer together) or model file.
         inputs: files or folders.
         out: folder for the results.
-        depth: the head that answers, 1 (fastest) to the model's depth, or "all"; None: the plan's.
+        depth: the head that answers, 1 (fastest) to the model's depth, "mean" of all heads, or "all", each by itself; None: the plan's.
         tta: average over mirrored copies.
         probabilities: write a map of each class's probability too.
         uncertainty: write a map of how unsure the network is too.
@@ -288,10 +288,10 @@ def _would_predict(model: Path, inputs: Sequence[Path], out: Path, depth: int | 
     plan = read_header(model_files(model)[0]).plan
     heads = Grid(plan.model.topology, plan.model.depth).head_depths(plan.model.deep_supervision)
     wanted = plan.predict.depth if depth is None else depth
-    if wanted != "all" and wanted not in heads:
-        raise UsageError(f'depth: got {depth!r}; expected "all" or one of {list(heads)}, the depths at which this model has a head.')
+    if wanted not in ("all", "mean", *heads):
+        raise UsageError(f'depth: got {depth!r}; expected "all", "mean" or one of {list(heads)}, the depths at which this model has a head.')
     images = tuple(path for case in find_images(inputs, len(plan.data.channels)) for path in case.images)
-    return Predicted(out, heads if wanted == "all" else (int(wanted),), images, (), 0.0, written=False)
+    return Predicted(out, heads if wanted == "all" else (wanted,), images, (), 0.0, written=False)
 
 
 def _absent(path: Path) -> Path:

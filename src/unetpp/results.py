@@ -127,7 +127,7 @@ class Predicted(_Outcome):
     """Files that were written, and those that could not be."""
 
     out: Path
-    depths: tuple[int, ...]
+    depths: tuple[int | str, ...]
     files: tuple[Path, ...]
     """Segmentations that were written; after a dry run, the images that would be predicted."""
     failed: tuple[Problem, ...]

@@ -15,6 +15,7 @@ from unetpp.data.readers import read_image, read_label
 from unetpp.data.volume import Geometry
 from unetpp.data.writers import write_segmentation
 from unetpp.errors import DataError, ModelFileError, UsageError
+from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import Predictor, as_source, load_predictor
 from unetpp.model.build import from_plan, model_plan
 from unetpp.model.file import save_model
@@ -106,9 +107,22 @@ def test_all_depths_come_from_one_pass_and_equal_each_alone() -> None:
     assert (found[1] != found[2]).any()
 
 
+def test_the_mean_of_all_heads_is_the_papers_accurate_mode() -> None:
+    plan = make_plan(label_values=(0, 1, 2))
+    model = predictor(plan)
+    image = RNG.normal(size=(16, 16)).astype(np.float32)
+    found = model.predict_source(as_source(image, plan.data), depth="mean", probabilities=True)
+    normalised = torch.from_numpy((image - image.mean()) / image.std())[None, None]
+    with torch.inference_mode():
+        expected = model.network(normalised, heads=True).mean_probabilities()
+    assert list(found) == [MEAN]
+    np.testing.assert_allclose(found[MEAN].probabilities, expected[0], atol=1e-5)
+    assert np.array_equal(model.predict(image, depth="mean"), found[MEAN].segmentation)
+
+
 @pytest.mark.parametrize("depth", [0, 3, "deep", "1", 1.5])
 def test_a_depth_without_a_head_is_refused(depth: Any) -> None:
-    with pytest.raises(UsageError, match=r"depth: got .*expected .all. or one of \[1, 2\]"):
+    with pytest.raises(UsageError, match=r"depth: got .*expected .all., .mean. or one of \[1, 2\]"):
         predictor(make_plan()).predict(np.zeros((4, 4)), depth=depth)
 
 

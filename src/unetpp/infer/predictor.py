@@ -15,7 +15,7 @@ from unetpp.data.preprocess import COLOURS, prepare_image
 from unetpp.data.readers import ArraySource, ImageSource, open_image, open_images
 from unetpp.data.volume import Geometry
 from unetpp.errors import ModelFileError, UsageError
-from unetpp.infer.prediction import Prediction, collect
+from unetpp.infer.prediction import MEAN, Prediction, collect
 from unetpp.infer.restore import restored
 from unetpp.infer.sliding import TileProgress, stream_bands
 from unetpp.infer.written import Failure, FileProgress, WrittenFiles, predict_to_files
@@ -28,7 +28,7 @@ from unetpp.run_folder import model_files
 __all__ = ["Failure", "Prediction", "Predictor", "WrittenFiles", "load_predictor"]
 
 Depth = int | str | None
-"""A depth, "all" of them, or None for the plan's own."""
+"""A depth, "all" of them, the "mean" of all heads, or None for the plan's own."""
 
 
 class Predictor:
@@ -75,7 +75,7 @@ class Predictor:
         self,
         image: np.ndarray | str | PathLike[str],
         *,
-        depth: int | None = None,
+        depth: int | Literal["mean"] | None = None,
         tta: bool = False,
         spacing_mm: Sequence[float] | None = None,
         progress: TileProgress | None = None,
@@ -94,7 +94,7 @@ class Predictor:
 
         Args:
             image: a file, or an array: (Y, X), (Y, X, C), (C, Y, X); (Z, Y, X), (C, Z, Y, X) where the network is 3D.
-            depth: the head that answers; None: the plan's.
+            depth: the head that answers; "mean": the mean of all heads (the accurate mode); None: the plan's.
             tta: average over mirrored copies: 4 times the work in 2D, 8 times in 3D.
             spacing_mm: voxel size of an array, in the order of its spatial axes; None: that of the network's grid.
             progress: called with (tiles done, tiles in all).
@@ -174,9 +174,11 @@ class Predictor:
         """
         if depth == "all":
             return self.depths
+        if depth == "mean":
+            return (MEAN,)
         wanted = self.plan.predict.depth if depth is None else depth
         if isinstance(wanted, str) or wanted not in self.depths:
-            raise UsageError(f'depth: got {depth!r}; expected "all" or one of {list(self.depths)}, the depths at which this model has a head.')
+            raise UsageError(f'depth: got {depth!r}; expected "all", "mean" or one of {list(self.depths)}, the depths at which this model has a head.')
         return (wanted,)
 
 

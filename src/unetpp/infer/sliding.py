@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from unetpp.infer.mirror import ORIGINAL, Axes, mirrored, mirrorings
-from unetpp.infer.prediction import Band, collect
+from unetpp.infer.prediction import MEAN, Band, collect
 from unetpp.infer.tiles import Span, Tile, TiledImage, TileGrid, read_tile
 from unetpp.model.execution import autocast
 from unetpp.plan import PredictPlan
@@ -57,7 +57,7 @@ def stream_bands(
         networks: in evaluation mode, on `device`; their probabilities are averaged.
         image: the prepared image.
         plan: tile, overlap, batch and precision.
-        depths: heads that answer; all in one pass.
+        depths: heads that answer, all in one pass; or (MEAN,).
         tta: average over all mirrored copies of each tile.
     """
     grid = TileGrid(image.shape[1:], plan.tile, plan.overlap)
@@ -117,6 +117,8 @@ def _tile_probabilities(networks: Sequence[nn.Module], images: Tensor, depths: S
         with autocast(images.device, precision):
             logits = _logits(network, mirrored(images, axes), depths)
         found = torch.stack([mirrored(_probabilities(each.float()), axes) for each in logits], dim=1)
+        if MEAN in depths:
+            found = found.mean(dim=1, keepdim=True)
         total = found if total is None else total.add_(found)
     if total is None:
         raise ValueError("networks: got none; expected at least one.")
@@ -124,6 +126,8 @@ def _tile_probabilities(networks: Sequence[nn.Module], images: Tensor, depths: S
 
 
 def _logits(network: nn.Module, images: Tensor, depths: Sequence[int]) -> Sequence[Tensor]:
+    if MEAN in depths:
+        return network(images, heads=True).logits
     if len(depths) == 1:
         return (network(images, depth=depths[0]),)
     outputs = network(images, depth=max(depths), heads=True)

@@ -19,7 +19,7 @@ from unetpp.data.preprocess import to_label_values
 from unetpp.data.writers import map_suffix, output_suffix, write_map, write_segmentation
 from unetpp.errors import DataError, MissingExtraError, Problem, UsageError
 from unetpp.files import write_json
-from unetpp.infer.prediction import Prediction
+from unetpp.infer.prediction import MEAN, Prediction
 from unetpp.infer.sliding import TileProgress
 from unetpp.plan import DataPlan
 
@@ -75,7 +75,7 @@ def predict_to_files(
         predictor: the networks.
         inputs: files and folders.
         out: folder for the results.
-        depth: the head that answers; None: the plan's; "all": each into a folder of its own.
+        depth: the head that answers; None: the plan's; "mean": the mean of all; "all": each into a folder of its own.
         tta: average over mirrored copies.
         probabilities: write the probability of each foreground class too.
         uncertainty: write the entropy of the probabilities too.
@@ -127,7 +127,7 @@ def _write_records(written: WrittenFiles, folders: dict[int, Path], predictor: P
     for depth, folder in folders.items():
         record = {
             "model": predictor.name,
-            "depth": depth,
+            "depth": "mean" if depth == MEAN else depth,
             "classes": plan.classes,
             "label_values": plan.label_values,
             "instances": plan.instances,
