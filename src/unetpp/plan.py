@@ -87,8 +87,11 @@ class ModelPlan(_Frozen):
     topology: Literal["unet++", "unet+", "unet_e", "unet"] = "unet++"
     """Which nodes exist and what each receives."""
     dims: Literal[2, 3]
+    """2 for images, 3 for volumes."""
     in_channels: Positive
+    """Of the image."""
     out_channels: Positive
+    """Of the logits: one for each class, background first; 1: a single foreground class, through a sigmoid."""
     depth: Positive
     """L: the number of down-samplings, and of heads."""
     widths: Axes
@@ -103,6 +106,7 @@ class ModelPlan(_Frozen):
     """Kernel of the convolutions of level 0..depth along each axis, odd."""
 
     convs_per_node: Positive = 2
+    """Convolutions in each node, each with its norm, activation and dropout."""
     hidden_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Channels of all convolutions of a nested node but the last, as a part of the node's."""
     block: Literal["plain", "residual", "projected"] = "plain"
@@ -115,10 +119,13 @@ class ModelPlan(_Frozen):
     norm_groups: Positive | None = None
     """Groups of the group norm. None: groups of 8 channels."""
     activation: Literal["relu", "leaky_relu", "silu", "gelu"] = "leaky_relu"
+    """What follows each norm."""
     leaky_slope: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Of leaky_relu, below 0."""
     conv_bias: bool | None = None
     """None: where no norm follows."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the values that training sets to 0 after each activation."""
     attention: Literal["none", "scse"] = "none"
     """scse: of channels and places, before and after the convolutions of nested nodes (Roy et al. 2018)."""
 
@@ -131,6 +138,7 @@ class ModelPlan(_Frozen):
     up_widths: Axes | None = None
     """Channels after up-sampling into level 0..depth - 1, where `up` has weights. None: those of the level's nested nodes."""
     up_bias: bool = True
+    """Of the convolutions of up-sampling."""
     up_projection: bool = False
     """A 1x1 convolution to `up_widths` before linear or nearest up-sampling."""
     align_corners: bool = False
@@ -141,7 +149,9 @@ class ModelPlan(_Frozen):
     deep_supervision: bool = True
     """True: a head on every X[0, j]; False: only on the deepest."""
     head_kernel: Literal[1, 3] = 1
+    """Of a head's convolution to `out_channels`."""
     head_bias: bool = True
+    """Of the same."""
     fusion: Literal["none", "mean", "learned"] = "none"
     """What is answered at depth d: head d, or the mean or a learned sum of the logits of heads 1..d."""
 
