@@ -128,3 +128,11 @@ def test_strange_shapes_give_a_plan_too(shape: tuple[int, int]) -> None:
     plan = plan_for(median_shape=shape)
     assert plan.model.depth >= 1
     assert all(size >= 1 for size in plan.train.patch)
+
+
+def test_variation_follows_from_the_passes_over_the_data() -> None:
+    once, often = plan_for(epochs=1), plan_for(epochs=5000)
+    assert once.train.augment.affine_probability == 0
+    assert once.train.augment.mirror
+    assert often.train.augment.affine_probability > 0
+    assert "passes over the data" in once.reasons["train.augment.affine_probability"]

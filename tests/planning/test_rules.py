@@ -72,3 +72,17 @@ def test_bodies_are_not_flipped_and_tissue_is() -> None:
     assert not rules.choose_symmetries(3, (1.0, 1.0, 1.0)).value
     assert rules.choose_symmetries(3, None).value
     assert rules.choose_symmetries(2, None).value
+
+
+def test_few_passes_over_the_data_need_no_variation_beyond_flips() -> None:
+    few, many = rules.choose_variation(5), rules.choose_variation(60)
+    assert set(few.value.values()) == {0.0}
+    assert {f"{name}_probability" for name in ("affine", "noise", "blur", "contrast", "brightness", "gamma")} == set(few.value)
+    assert many.value == {}
+    assert "5 passes" in few.reason and "60 passes" in many.reason
+
+
+def test_a_tile_is_never_smaller_than_a_training_patch() -> None:
+    assert rules.choose_tile((128, 128), (520, 696), 256, (16, 16)).value == (256, 256)
+    assert rules.choose_tile((64, 64), (60, 60), 256, (16, 16)).value == (64, 64)
+    assert rules.choose_tile((300, 300), (520, 696), 256, (16, 16)).value == (300, 300)

@@ -66,8 +66,10 @@ class _Planner:
         self.note("model.depth", f"{len(strides)} down-samplings, and as many heads")
         kernels = self.choose("model.kernel_sizes", rules.choose_kernels(spacing, strides))
         multiple = tuple(prod(stride[axis] for stride in strides) for axis in range(len(shape)))
-        patch = self.choose("train.patch", rules.choose_patch(shape, rules.LARGEST_PATCH[data.dims], multiple))
+        patch = self.choose("train.patch", rules.choose_patch(shape, rules.LARGEST_PATCH[self.device.type, data.dims], multiple))
+        tile = self.choose("predict.tile", rules.choose_tile(patch, shape, rules.LARGEST_TILE[data.dims], multiple))
         batch = self.choose("train.batch", rules.choose_batch(prod(patch), data.dims, self.device.type))
+        tiles = rules.choose_batch(prod(tile), data.dims, self.device.type).value
         batch = self._fitting_batch(data, strides, kernels, patch, batch, precision)
         model, seconds = self._model(data, strides, kernels, patch, batch, precision, minutes)
         steps = self.choose("train.steps_per_epoch", rules.choose_steps_per_epoch(self.fingerprint.cases, batch))
@@ -78,6 +80,9 @@ class _Planner:
         symmetries, reason = rules.choose_symmetries(data.dims, data.voxel_mm)
         self.note("train.augment.mirror", reason)
         self.note("train.augment.quarter_turns", reason)
+        number = minutes * 60 / seconds if minutes and seconds and not epochs else length * steps
+        variation = rules.choose_variation(number * batch * prod(patch) / self.fingerprint.voxels)
+        self.note("train.augment.affine_probability", variation.reason)
         values = Plan(
             name=self.fingerprint.name,
             data=data,
@@ -89,9 +94,9 @@ class _Planner:
                 epochs=length,
                 minutes=None if epochs else minutes,
                 precision=precision,
-                augment=AugmentPlan(mirror=symmetries, quarter_turns=symmetries),
+                augment=AugmentPlan(mirror=symmetries, quarter_turns=symmetries, **variation.value),
             ),
-            predict=PredictPlan(tile=patch, precision=precision, depth=self.choose("predict.depth", rules.choose_head(model.depth)), batch=batch),
+            predict=PredictPlan(tile=tile, precision=precision, depth=self.choose("predict.depth", rules.choose_head(model.depth)), batch=min(batch, tiles)),
             reasons=self.reasons,
         )
         return values.changed(self.settings)
@@ -104,7 +109,6 @@ class _Planner:
         self.note("train.learning_rate", "AdamW with a warm-up and half a cosine down to 0")
         self.note("train.head_weights", "one loss for each head, all of the same weight, as in the papers")
         self.note("train.foreground_fraction", "so that rare classes are seen")
-        self.note("predict.tile", "the size of a training patch")
         self.note("predict.overlap", "neighbouring tiles are blended")
 
     def choose(self, name: str, choice: Choice[Any]) -> Any:

@@ -15,8 +15,11 @@ MIN_BOTTLENECK = 4
 """Voxels that the deepest level keeps along every axis."""
 MAX_DEPTH = 4
 """Down-samplings of the papers' networks."""
-LARGEST_PATCH = {2: 256, 3: 96}
-"""Voxels of a training patch along one axis."""
+LARGEST_PATCH = {("cpu", 2): 128, ("cpu", 3): 96, ("cuda", 2): 256, ("cuda", 3): 96}
+"""Voxels of a training patch along one axis, by device and dims. On CPUs steps are dear: more and smaller patches show
+a step more cases at the same cost, see docs/log.md."""
+LARGEST_TILE = {2: 256, 3: 96}
+"""Voxels of a tile of prediction along one axis."""
 WIDTH_LADDER = (64, 32, 16, 8)
 """First widths that are considered, widest first; 32 is the papers'. In between, convolutions of bfloat16 lose their speed on CPUs."""
 REFERENCE_WIDTH = 16
@@ -26,6 +29,8 @@ VOXELS_OF_A_STEP = {("cpu", 2): 4 * 256**2, ("cpu", 3): 360_000, ("cuda", 2): 16
 DEFAULT_EPOCHS = 100
 WANTED_STEPS = 800
 """Fewer steps than these, and a narrower network ends better, see docs/log.md."""
+FEW_PASSES = 15
+"""With fewer passes over the data there is nothing to overfit, and variation beyond flips and turns costs quality, see docs/log.md."""
 THICK = 2.0
 """An axis whose voxels are this much longer than the shortest ones is not yet down-sampled, nor convolved across."""
 
@@ -101,6 +106,12 @@ def choose_patch(median_shape: Axes, largest: int, multiples: Axes) -> Choice[Ax
     return Choice(patch, f"the typical case of {_by(median_shape)} fits whole" if whole else f"the typical case is {_by(median_shape)}; patches keep a step short")
 
 
+def choose_tile(patch: Axes, median_shape: Axes, largest: int, multiples: Axes) -> Choice[Axes]:
+    """Tile of prediction: it may be larger than a training patch, as nothing is kept for a backward pass."""
+    tile = tuple(max(sizes) for sizes in zip(patch, choose_patch(median_shape, largest, multiples).value, strict=True))
+    return Choice(tile, "the size of a training patch" if tile == tuple(patch) else "larger than a training patch: fewer seams, less computed twice")
+
+
 def choose_precision(device: str, gains_from_bf16: bool) -> Choice[str]:
     """bfloat16 where the hardware computes it faster; float16 on older GPUs."""
     if gains_from_bf16:
@@ -119,6 +130,18 @@ def choose_symmetries(dims: int, spacing_mm: Sequence[float] | None) -> Choice[b
     if dims == 3 and spacing_mm is not None:
         return Choice(False, "volumes in millimetres are bodies, which have a front and a left side: no flips, no quarter turns")
     return Choice(True, "no direction is special: flips and quarter turns")
+
+
+def choose_variation(passes: float) -> Choice[dict[str, float]]:
+    """Fields of `train.augment` beyond flips and turns: none where the data are seen a few times only.
+
+    Args:
+        passes: how often the whole training data will be seen.
+    """
+    if passes >= FEW_PASSES:
+        return Choice({}, f"about {passes:.0f} passes over the data: rotation, scale and intensities vary too")
+    names = ("affine", "noise", "blur", "contrast", "brightness", "gamma")
+    return Choice({f"{name}_probability": 0.0 for name in names}, f"about {passes:.0f} passes over the data: flips and turns are variation enough")
 
 
 def choose_steps_per_epoch(cases: int, batch: int) -> Choice[int]:
