@@ -133,16 +133,16 @@ class ModelPlan(_Frozen):
     """Max-pooling, a convolution with a stride, or a stride in the first convolution of the node."""
     odd_sizes: Literal["ceil", "floor"] = "ceil"
     """What pooling makes of an odd last voxel: a voxel of its own, or nothing."""
-    up: Literal["transposed", "transposed_wide", "linear", "nearest", "pixel_shuffle"] = "transposed"
-    """transposed: kernel = stride; transposed_wide: kernels that overlap, 4 for a stride of 2."""
+    up: Literal["transposed", "transposed_wide", "linear", "nearest", "cubic", "pixel_shuffle"] = "transposed"
+    """transposed: kernel = stride; transposed_wide: kernels that overlap, 4 for a stride of 2; cubic: in 2D."""
     up_widths: Axes | None = None
     """Channels after up-sampling into level 0..depth - 1, where `up` has weights. None: those of the level's nested nodes."""
     up_bias: bool = True
     """Of the convolutions of up-sampling."""
     up_projection: bool = False
-    """A 1x1 convolution to `up_widths` before linear or nearest up-sampling."""
+    """A 1x1 convolution to `up_widths`, where these differ from the level below, before linear, nearest or cubic up-sampling."""
     align_corners: bool = False
-    """Of linear up-sampling."""
+    """Of linear and cubic up-sampling."""
     concat: Literal["skips_up", "up_skips", "up_skips_reversed"] = "skips_up"
     """Order in which a node receives: X[i, 0], ..., then what came up, as in the papers, or as a peer has it."""
 
@@ -180,6 +180,7 @@ class ModelPlan(_Frozen):
             _require(all(len(entry) == self.dims for entry in entries), f"model.{name}", f"{self.dims} numbers in each entry (model.dims)")
         _require(self.divisor is None or len(self.divisor) == self.dims, "model.divisor", f"{self.dims} numbers (model.dims)")
         _require(all(k % 2 for kernel in self.kernel_sizes for k in kernel), "model.kernel_sizes", "odd numbers")
+        _require(self.up != "cubic" or self.dims == 2, "model.up", "another kind than cubic in 3D")
         return self
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from unetpp.model.blocks import CONV, CONV_LAYERS, ConvUnit, PlainBlock, Residua
 from unetpp.model.encoders import encoder_shape, make_encoder
 from unetpp.model.grid import Grid, Node
 from unetpp.model.network import HeadFusion, UNetPlusPlus
-from unetpp.model.resampling import LINEAR, MAX_POOL, PixelShuffle, transposed
+from unetpp.model.resampling import INTERPOLATION, MAX_POOL, PixelShuffle, transposed
 from unetpp.plan import ModelPlan, checked, dotted_names, nearest_name
 
 _PAPER = {"depth": 4, "first_width": 32, "max_width": 32 * 2**9, "norm": "none", "activation": "relu", "dropout": 0.5}
@@ -222,14 +222,14 @@ def _up(plan: ModelPlan, node: Node) -> nn.Module:
     if plan.up == "pixel_shuffle":
         return PixelShuffle(plan.dims, below, width, stride, bias=plan.up_bias)
     factor = tuple(float(step) for step in stride)
-    up = nn.Upsample(scale_factor=factor, mode="nearest") if plan.up == "nearest" else nn.Upsample(scale_factor=factor, mode=LINEAR[plan.dims], align_corners=plan.align_corners)
-    return nn.Sequential(CONV[plan.dims](below, width, 1, bias=plan.up_bias), up) if plan.up_projection else up
+    up = nn.Upsample(scale_factor=factor, mode=INTERPOLATION[plan.up][plan.dims], align_corners=None if plan.up == "nearest" else plan.align_corners)
+    return nn.Sequential(CONV[plan.dims](below, width, 1, bias=plan.up_bias), up) if width != below else up
 
 
 def _up_width(plan: ModelPlan, node: Node) -> int:
     """Channels of what node (i, j) receives from below."""
     level, column = node
-    if plan.up in ("linear", "nearest") and not plan.up_projection:
+    if plan.up in INTERPOLATION and not plan.up_projection:
         return node_width(plan, (level + 1, column - 1))
     return plan.up_widths[level] if plan.up_widths else (plan.nested_widths or plan.widths)[level]
 

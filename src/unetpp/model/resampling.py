@@ -13,7 +13,8 @@ from unetpp.model.blocks import AVERAGE_POOL, CONV
 
 CONV_TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 MAX_POOL: dict[int, Callable[..., nn.Module]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
-LINEAR = {2: "bilinear", 3: "trilinear"}
+INTERPOLATION = {"nearest": {2: "nearest", 3: "nearest"}, "linear": {2: "bilinear", 3: "trilinear"}, "cubic": {2: "bicubic"}}
+"""torch's names of the ways of up-sampling that have no weights, by dims."""
 
 
 def transposed(dims: int, in_channels: int, out_channels: int, stride: Sequence[int], *, wide: bool, bias: bool) -> nn.Module:
