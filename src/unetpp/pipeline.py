@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 from unetpp.errors import DataError, Interrupted, UsageError
 from unetpp.files import write_json
 from unetpp.progress import Progress, Silence
-from unetpp.results import Checked, Demonstrated, Evaluated, ModelInfo, Planned, Predicted, Pruned, Reported, Run, describe_plan, jsonable
+from unetpp.results import Checked, Demonstrated, Evaluated, Imported, ModelInfo, Planned, Predicted, Pruned, Reported, Run, describe_plan, jsonable
 from unetpp.run_folder import RunFolder, model_files, single_model_file
 
 AnyPath = str | PathLike[str]
@@ -93,12 +93,13 @@ def plan(
         PlanError: a setting that is unknown or does not fit.
         UsageError: the run holds a trained fold, whose plan it must keep.
     """
-    from unetpp.model.execution import choose_device
+    from unetpp.model.execution import choose_device, keep_freed_memory
     from unetpp.preparation import Wishes, check_length, describe_cost, new_plan, new_splits, read_settings, read_source, require_unstarted, write_plan
 
     folder, progress = RunFolder(Path(out)), progress or Silence()
     check_length(minutes, epochs)
     require_unstarted(folder, folder.started_folds(), resume=False)
+    keep_freed_memory()
     place = choose_device(device)
     source = read_source(Path(data), progress)
     made = new_plan(source, Wishes(minutes, epochs, read_settings(set), None), place)
@@ -143,12 +144,13 @@ def train(
         Interrupted: Ctrl-C or SIGTERM; everything is saved.
     """
     from unetpp.fold import Clock, train_and_measure
-    from unetpp.model.execution import choose_device
+    from unetpp.model.execution import choose_device, keep_freed_memory
     from unetpp.preparation import Wishes, check_length, describe_cost, fold_numbers, plan_of_run, read_settings, read_source, require_unstarted, splits_of_run, write_plan
 
     clock = Clock()
     folder, progress = RunFolder(Path(out)), progress or Silence()
     check_length(minutes, epochs)
+    keep_freed_memory()
     place = choose_device(device)
     source = read_source(Path(data), progress)
     splits = splits_of_run(folder, source.dataset)
@@ -263,6 +265,38 @@ def prune(model: AnyPath, out: AnyPath, *, depth: int | None = None, max_drop: f
     (progress or Silence()).note("Pruning, and comparing with the full network.")
     done = prune_file(file, Path(out), depth, max_drop)
     return Pruned(done.out, done.depth, done.parameters, done.parameters_before, done.reason, done.difference)
+
+
+def import_checkpoint(
+    checkpoint: AnyPath,
+    out: AnyPath,
+    *,
+    from_: str | None = None,
+    set: Mapping[str, Any] | Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> Imported:
+    """Write a model that predicts what the UNet++ of another library predicts, from its state_dict (docs/import.md).
+
+    Args:
+        checkpoint: what torch.save wrote, or a .safetensors.
+        out: model file to write (.safetensors).
+        from_: the library: smp, monai, nested-unet, unet-version, pms or nnunet-v1; None: recognised by the names of the tensors.
+        set: what a state_dict cannot say, {"section.key": value} or ["section.key=value"].
+
+    Raises:
+        ModelFileError: the checkpoint cannot be read, or is not one of a known network. Nothing of it but tensors is ever unpickled.
+        UsageError: something has to be said by `set`: all of it by name.
+    """
+    from unetpp.deploy.peers import import_file
+    from unetpp.preparation import read_settings
+
+    if Path(out).suffix != ".safetensors":
+        raise UsageError(f"--out: got {str(out)!r}; expected the name of a model file, ending in .safetensors.")
+    if Path(out).resolve() == Path(checkpoint).resolve():
+        raise UsageError(f"--out: got {out}, the checkpoint that is imported; expected another file, so that it is kept. Choose another --out.")
+    (progress or Silence()).note("Reading the checkpoint.")
+    done = import_file(Path(checkpoint), Path(out), from_, read_settings(set))
+    return Imported(done.out, done.title, done.plan, done.parameters, done.tensors, done.ignored, done.assumed)
 
 
 def info(model: AnyPath) -> ModelInfo:
