@@ -113,7 +113,7 @@ class ModelPlan(_Frozen):
     """plain: a chain of convolutions; residual: with a shortcut (He et al. 2016); projected: nested nodes first bring what
     they receive to their own width with a 1x1 convolution, then add a chain to that."""
     norm: Literal["batch", "instance", "group", "layer", "none"] = "group"
-    """layer: over all channels and voxels of an image (group norm of one group)."""
+    """After each convolution of a node. layer: over all channels and voxels of an image (group norm of one group)."""
     nested_norm: Literal["batch", "instance", "group", "layer", "none"] | None = None
     """Of the nodes X[i, j > 0]. None: as `norm`."""
     norm_groups: Positive | None = None
@@ -123,7 +123,7 @@ class ModelPlan(_Frozen):
     leaky_slope: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Of leaky_relu, below 0."""
     conv_bias: bool | None = None
-    """None: where no norm follows."""
+    """Of the convolutions of nodes. None: where no norm follows."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the values that training sets to 0 after each activation."""
     attention: Literal["none", "scse"] = "none"
