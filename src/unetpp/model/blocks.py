@@ -5,12 +5,15 @@ Tensors are (B, C, *spatial), spatial = (Z, Y, X) or (Y, X).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 # by dims; typed loosely, because torch types the sizes of 2D and 3D layers differently
 CONV: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -21,6 +24,32 @@ CONV_LAYERS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 Factory = Callable[[], nn.Module]
 
 
+def fitted(x: Tensor, size: Sequence[int | torch.SymInt]) -> Tensor:
+    """`x` cut, or continued by its last values, to `size` at the end of each axis."""
+    if torch.compiler.is_compiling():
+        return _gathered(x, size)
+    missing = [max(0, int(wanted) - have) for wanted, have in zip(size, x.shape[2:], strict=True)]
+    if any(missing):
+        x = functional.pad(x, [n for length in reversed(missing) for n in (0, length)], mode="replicate")
+    corner: tuple[Any, ...] = (..., *(slice(length) for length in size))
+    return x[corner]
+
+
+def _gathered(x: Tensor, size: Sequence[int | torch.SymInt]) -> Tensor:
+    """`fitted` for graphs of any size: slices and paddings would tie a traced graph to, say, even sizes."""
+    from torch.fx.experimental.symbolic_shapes import statically_known_true  # here, because importing it takes a second
+
+    for axis, wanted in enumerate(size, start=2):
+        if not statically_known_true(wanted == x.shape[axis]):
+            x = x.index_select(axis, torch.arange(wanted, device=x.device).clamp(max=x.shape[axis] - 1))
+    return x
+
+
+def multiple(size: Sequence[int], steps: Sequence[int]) -> list[int]:
+    """`size` rounded up to whole steps."""
+    return [-(-length // step) * step for length, step in zip(size, steps, strict=True)]
+
+
 def make_activation(kind: str, leaky_slope: float = 0.01) -> nn.Module:
     if kind == "leaky_relu":
         return nn.LeakyReLU(leaky_slope, inplace=True)
@@ -29,20 +58,24 @@ def make_activation(kind: str, leaky_slope: float = 0.01) -> nn.Module:
     return nn.SiLU(inplace=True) if kind == "silu" else nn.ReLU(inplace=True)
 
 
-class InstanceNorm(nn.Module):
-    """Instance normalisation with scale and shift that also accepts a bottleneck of one voxel (which becomes the shift)."""
+class GroupNorm(nn.Module):
+    """Group normalisation, or with `groups=None` instance normalisation, with scale and shift.
 
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+    A bottleneck of one value in each group, which torch's layers refuse, becomes the shift.
+    """
+
+    def __init__(self, channels: int, groups: int | None, eps: float = 1e-5) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
+        self.groups = groups
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        if x[0, 0].numel() > 1:
-            return functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
-        shape = (1, -1) + (1,) * (x.ndim - 2)
-        return (x - x) * self.weight.view(shape) + self.bias.view(shape)
+        # the operations below torch's layers: these ask for the size of the image, which an exported graph does not know
+        if self.groups is None:
+            return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, torch.backends.cudnn.enabled)
+        return torch.group_norm(x, self.groups, self.weight, self.bias, self.eps, torch.backends.cudnn.enabled)
 
 
 class BatchNorm(nn.Module):
@@ -59,15 +92,43 @@ class BatchNorm(nn.Module):
         return norm(x)
 
 
+@contextmanager
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
+    """In training, batch normalisations leave their running statistics as they are: for what is computed a second time."""
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches
+
+
 def make_norm(kind: str, channels: int, dims: int, groups: int | None = None) -> nn.Module:
     """`group`: groups of 8 channels, or fewer where 8 does not divide them; `layer`: one group."""
     if kind == "instance":
-        return InstanceNorm(channels)
+        return GroupNorm(channels, None)
     if kind == "batch":
         return BatchNorm(channels, dims)
     if kind == "group":
-        return nn.GroupNorm(groups or (channels // 8 if channels % 8 == 0 else 1), channels)
-    return nn.GroupNorm(1, channels) if kind == "layer" else nn.Identity()
+        return GroupNorm(channels, groups or (channels // 8 if channels % 8 == 0 else 1))
+    return GroupNorm(channels, 1) if kind == "layer" else nn.Identity()
+
+
+class Pooling(nn.Module):
+    """Windows side by side, on any size. `ceil`: an incomplete last one is completed with its last values; else it is dropped, unless it is the only one."""
+
+    def __init__(self, kind: Callable[..., nn.Module], stride: Sequence[int], ceil: bool = True) -> None:
+        super().__init__()
+        self.pool = kind(tuple(stride))
+        self.stride = tuple(stride)
+        self.ceil = ceil
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[2:]
+        return self.pool(fitted(x, multiple(size, self.stride) if self.ceil else list(map(torch.sym_max, size, self.stride))))
 
 
 class ConvUnit(nn.Module):
@@ -143,7 +204,7 @@ def residual_stage(unit: partial[ConvUnit], dims: int, in_channels: int, width: 
     stage: list[nn.Module] = []
     for number in range(blocks):
         first, inputs = number == 0, in_channels if number == 0 else width
-        shortcut: list[nn.Module] = [AVERAGE_POOL[dims](tuple(stride), ceil_mode=True)] if first and max(stride) > 1 else []
+        shortcut: list[nn.Module] = [Pooling(AVERAGE_POOL[dims], stride)] if first and max(stride) > 1 else []
         if inputs != width:
             shortcut.append(unit(inputs, width, (1,) * dims, activation=None, bias=False))
         units = [unit(inputs, width, kernel, activation=activation, stride=tuple(stride) if first else 1), unit(width, width, kernel, activation=None)]

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from unetpp.errors import UsageError
-from unetpp.model.blocks import CONV, CONV_LAYERS, ConvUnit, PlainBlock, ResidualBlock, SpatialChannelAttention, make_activation, make_norm, residual_stage
+from unetpp.model.blocks import CONV, CONV_LAYERS, ConvUnit, PlainBlock, Pooling, ResidualBlock, SpatialChannelAttention, make_activation, make_norm, residual_stage
 from unetpp.model.encoders import encoder_shape, make_encoder
 from unetpp.model.grid import Grid, Node
 from unetpp.model.network import HeadFusion, UNetPlusPlus
@@ -58,7 +58,7 @@ def model_plan(*, preset: str = "default", dims: int = 2, in_channels: int = 1, 
     values.setdefault("kernel_sizes", [[3] * dims] * (depth + 1))
     if given.get("encoder") == "resenc":
         values.setdefault("encoder_blocks", RESENC_BLOCKS[: depth + 1])
-        values["down"] = "first"
+        values.setdefault("down", "first")
     return checked(ModelPlan, {**values, "preset": preset, "dims": dims, "in_channels": in_channels, "out_channels": out_channels}, "plan.model")
 
 
@@ -93,7 +93,6 @@ def from_plan(plan: ModelPlan, pretrained: bool = False) -> UNetPlusPlus:
         concat=plan.concat,
         divisor=plan.divisor,
         output_stride=plan.output_stride,
-        rounds_down=plan.odd_sizes == "floor",
     )
     network.apply(_initialise)
     network.encoder = encoder  # after the others' initialisation: it has its own
@@ -107,8 +106,8 @@ def grid_of(plan: ModelPlan) -> Grid:
     return Grid(plan.topology, plan.depth, plan.stem)
 
 
-def pruned_plan(plan: ModelPlan, depth: int) -> ModelPlan:
-    """The plan of `from_plan(plan).prune(depth)`."""
+def pruned_plan(plan: ModelPlan, depth: int, keep_heads: bool = False) -> ModelPlan:
+    """The plan of `from_plan(plan).prune(depth, keep_heads)`."""
 
     def cut(axes: tuple[Any, ...] | None, levels: int) -> tuple[Any, ...] | None:
         return axes[:levels] if axes else None
@@ -123,7 +122,7 @@ def pruned_plan(plan: ModelPlan, depth: int) -> ModelPlan:
             "strides": plan.strides[:depth],
             "kernel_sizes": plan.kernel_sizes[: depth + 1],
             "encoder_blocks": cut(plan.encoder_blocks, depth + 1),
-            "deep_supervision": plan.fusion != "none",
+            "deep_supervision": plan.deep_supervision and (keep_heads or plan.fusion != "none"),
         }
     )
 
@@ -167,12 +166,13 @@ def _block(plan: ModelPlan, node: Node) -> nn.Module:
         return _nested_block(plan, node)
     width, kernel, unit = node_width(plan, node), plan.kernel_sizes[level], _unit(plan, column)
     above = node_width(plan, (level - 1, 0)) if level else plan.in_channels
+    received = width if level and plan.down == "conv" else above
     stride = plan.strides[level - 1] if level and plan.down == "first" else (1,) * plan.dims
     if plan.encoder == "resenc" and plan.encoder_blocks:
         activation = partial(make_activation, plan.activation, plan.leaky_slope)
         stem = [unit(plan.in_channels, width, kernel)] if level == 0 else []
-        return PlainBlock([*stem, residual_stage(unit, plan.dims, above if level else width, width, kernel, stride, plan.encoder_blocks[level], activation)])
-    return _chain(plan, unit, width if level and plan.down == "conv" else above, width, width, kernel, stride)
+        return PlainBlock([*stem, residual_stage(unit, plan.dims, received if level else width, width, kernel, stride, plan.encoder_blocks[level], activation)])
+    return _chain(plan, unit, received, width, width, kernel, stride)
 
 
 def _nested_block(plan: ModelPlan, node: Node) -> nn.Module:
@@ -205,12 +205,12 @@ def _chain(plan: ModelPlan, unit: partial[ConvUnit], in_channels: int, hidden: i
 def _down(plan: ModelPlan, level: int) -> nn.Module:
     stride = plan.strides[level]
     if plan.down == "pool":
-        return MAX_POOL[plan.dims](stride, ceil_mode=plan.odd_sizes == "ceil")
+        return Pooling(MAX_POOL[plan.dims], stride, ceil=plan.odd_sizes == "ceil")
     if plan.down == "first":
         return nn.Identity()
     # the kernel is 1 along axes that keep their size
     kernel = tuple(size if step > 1 else 1 for size, step in zip(plan.kernel_sizes[level], stride, strict=True))
-    return _unit(plan, 0)(plan.widths[level], plan.widths[level + 1], kernel, stride=stride)
+    return _unit(plan, 0)(node_width(plan, (level, 0)), node_width(plan, (level + 1, 0)), kernel, stride=stride)
 
 
 def _up(plan: ModelPlan, node: Node) -> nn.Module:

@@ -5,16 +5,17 @@
 
 An encoder may give some of the X[i,0] in their place.
 
-Any input size works. Down-sampling rounds sizes up and up-sampling is cropped to its skip, so that a node depends on
-the sizes of its own and the next level alone: this is what makes a pruned network equal the full one at every size.
+Any input size works. Down-sampling rounds sizes up (or down) and up-sampling is cropped (or continued) to its skip, so
+that a node depends on the sizes of its own and the next level alone: this is what makes a pruned network equal the full one at every size.
 (A network with an encoder extends the image to a multiple of `divisor` first, and so does what is pruned from it.)
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from unetpp.errors import UsageError
+from unetpp.model.blocks import fitted, frozen_statistics, multiple
 from unetpp.model.encoders import Encoder
 from unetpp.model.grid import Grid, Node
 
@@ -81,7 +83,6 @@ class UNetPlusPlus(nn.Module):
         concat: order of the inputs of a node: "skips_up", "up_skips", or "up_skips_reversed" (the nearest skip first).
         divisor: along each axis, the image is extended to a multiple of it.
         output_stride: size of a voxel of level 0; logits are interpolated to the size of the image.
-        rounds_down: down-sampling drops an odd last voxel; what is up-sampled is then continued to the size of its skip.
 
     Attributes:
         head_depths: the depths at which a prediction can be had.
@@ -101,7 +102,6 @@ class UNetPlusPlus(nn.Module):
         concat: str = "skips_up",
         divisor: Sequence[int] | None = None,
         output_stride: int = 1,
-        rounds_down: bool = False,
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -115,7 +115,6 @@ class UNetPlusPlus(nn.Module):
         self.concat = concat
         self.divisor = tuple(divisor) if divisor else None
         self.output_stride = output_stride
-        self.rounds_down = rounds_down
         self.checkpointing = False
 
     @property
@@ -176,14 +175,14 @@ class UNetPlusPlus(nn.Module):
             concat=self.concat,
             divisor=self.divisor,
             output_stride=self.output_stride,
-            rounds_down=self.rounds_down,
         )
         return copy.deepcopy(pruned)
 
     def _node(self, node: Node, image: Tensor, outputs: Mapping[Node, Tensor]) -> Tensor:
+        received = (outputs[source] for source in self.grid.sources(node))
         if self.checkpointing and self.training:
-            return checkpoint(self._computed, node, image, *(outputs[source] for source in self.grid.sources(node)), use_reentrant=False)
-        return self._computed(node, image, *(outputs[source] for source in self.grid.sources(node)))
+            return checkpoint(self._computed, node, image, *received, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), frozen_statistics(self)))
+        return self._computed(node, image, *received)
 
     def _computed(self, node: Node, image: Tensor, *received: Tensor) -> Tensor:
         """One node, from what it receives in the order of `Grid.sources`."""
@@ -193,9 +192,7 @@ class UNetPlusPlus(nn.Module):
             return block(self.downs[i - 1](*received) if i > 0 else image)
         *same_level, below = received
         size = (same_level[0] if same_level else image).shape[2:]
-        up = _cropped(self.ups[_key(node)](below), size)
-        if self.rounds_down:
-            up = _continued(up, size)
+        up = fitted(self.ups[_key(node)](below), size)
         if self.concat == "skips_up":
             return block(torch.cat([*same_level, up], dim=1))
         return block(torch.cat([up, *(reversed(same_level) if self.concat == "up_skips_reversed" else same_level)], dim=1))
@@ -204,12 +201,12 @@ class UNetPlusPlus(nn.Module):
         """The image, continued by its last values to a multiple of the divisor."""
         if self.divisor is None:
             return x
-        return _continued(x, [-(-size // step) * step for size, step in zip(x.shape[2:], self.divisor, strict=True)])
+        return fitted(x, multiple(x.shape[2:], self.divisor))
 
     def _on_image(self, logits: Tensor, size: Sequence[int]) -> Tensor:
         if self.output_stride > 1:
             logits = functional.interpolate(logits, scale_factor=self.output_stride, mode="bilinear" if logits.ndim == 4 else "trilinear")
-        return _cropped(logits, size)
+        return fitted(logits, size)
 
     def _heads_to(self, depth: int) -> tuple[int, ...]:
         return tuple(d for d in self.head_depths if d <= depth)
@@ -220,19 +217,6 @@ class UNetPlusPlus(nn.Module):
         if depth not in self.head_depths:
             raise UsageError(f"depth: got {depth!r}; expected one of {list(self.head_depths)}, the depths at which this network has a head.")
         return depth
-
-
-def _cropped(x: Tensor, size: Sequence[int]) -> Tensor:
-    corner: tuple[Any, ...] = (..., *(slice(length) for length in size))
-    return x[corner]
-
-
-def _continued(x: Tensor, size: Sequence[int]) -> Tensor:
-    """`x` made larger by repeating its last values, at the end of each axis."""
-    missing = [wanted - have for wanted, have in zip(size, x.shape[2:], strict=True)]
-    if not torch.compiler.is_compiling() and not any(missing):  # asked at run time only: an exported graph has no fixed size
-        return x
-    return functional.pad(x, [n for length in reversed(missing) for n in (0, length)], mode="replicate")
 
 
 def _key(node: Node) -> str:

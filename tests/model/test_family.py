@@ -1,0 +1,216 @@
+"""The sweep: a covering design over every dial of `plan.model`, in which each pair of values meets at least once.
+
+What must hold for each member of the family: every weight gets a gradient, each head that is predicted is trained, each
+node concatenates what the papers say, pruning and checkpointing change nothing, and any size works.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from unetpp.model.build import from_plan, model_plan, pruned_plan
+from unetpp.model.network import UNetPlusPlus
+from unetpp.plan import ModelPlan
+
+DIALS: dict[str, tuple[Any, ...]] = {
+    "topology": ("unet++", "unet+", "unet_e", "unet"),
+    "dims": (2, 3),
+    "depth": (1, 2, 3),
+    "encoder": (None, None, "resenc"),
+    "size": ("one voxel", "odd", "even"),
+    "batch": (1, 2),
+    "strides": (2, 3, "uneven"),
+    "kernels": (3, 5, "uneven"),
+    "block": ("plain", "residual", "projected"),
+    "norm": ("batch", "instance", "group", "layer", "none"),
+    "nested_norm": (None, "batch", "none"),
+    "norm_groups": (None, 2),
+    "activation": ("relu", "leaky_relu", "silu", "gelu"),
+    "convs_per_node": (1, 2, 3),
+    "hidden_fraction": (1.0, 0.5),
+    "conv_bias": (None, True, False),
+    "dropout": (0.0, 0.3),
+    "attention": ("none", "scse"),
+    "down": ("pool", "conv", "first"),
+    "odd_sizes": ("ceil", "floor"),
+    "up": (
+        "transposed",
+        "transposed_wide",
+        "pixel_shuffle",
+        ("linear", "aligned"),
+        ("linear", "projected"),
+        ("nearest",),
+        ("nearest", "projected"),
+    ),
+    "up_bias": (True, False),
+    "up_widths": (False, True),
+    "nested_widths": (False, True),
+    "node_widths": (False, True),
+    "concat": ("skips_up", "up_skips", "up_skips_reversed"),
+    "deep_supervision": (True, False),
+    "head_kernel": (1, 3),
+    "head_bias": (True, False),
+    "fusion": ("none", "mean", "learned"),
+    "divisor": (False, True),
+}
+
+
+def covering(dials: Mapping[str, Sequence[Any]], seed: int = 0, candidates: int = 12) -> list[dict[str, Any]]:
+    """Rows in which every pair of values of every two dials meets: greedily, the best of some candidates at a time."""
+    chosen, names = random.Random(seed), list(dials)
+    missing = {((a, i), (b, j)) for a, b in itertools.combinations(range(len(names)), 2) for i in range(len(dials[names[a]])) for j in range(len(dials[names[b]]))}
+    rows: list[dict[str, Any]] = []
+    while missing:
+        first = min(missing) if len(rows) % 2 else max(missing)
+        tried = [_filled(dict(first), names, dials, missing, chosen) for _ in range(candidates)]
+        best = max(tried, key=lambda row: len(_pairs(row) & missing))
+        missing -= _pairs(best)
+        rows.append({names[place]: dials[names[place]][value] for place, value in best.items()})
+    return rows
+
+
+def _filled(row: dict[int, int], names: Sequence[str], dials: Mapping[str, Sequence[Any]], missing: set[Any], chosen: random.Random) -> dict[int, int]:
+    open_places = [place for place in range(len(names)) if place not in row]
+    chosen.shuffle(open_places)
+    for place in open_places:
+        values = range(len(dials[names[place]]))
+        gains = [sum(tuple(sorted([(place, value), pair])) in missing for pair in row.items()) + chosen.random() for value in values]
+        row[place] = gains.index(max(gains))
+    return row
+
+
+def _pairs(row: Mapping[int, int]) -> set[Any]:
+    return set(itertools.combinations(sorted(row.items()), 2))
+
+
+def plan_of(row: Mapping[str, Any]) -> ModelPlan:
+    """The plan of a row: the dials that depend on depth and dims are worked out."""
+    depth, dims = row["depth"], row["dims"]
+    plain = {name: row[name] for name in ModelPlan.model_fields if name in row}
+    up, *extras = row["up"] if isinstance(row["up"], tuple) else (row["up"],)
+    step = {2: (2,) * dims, 3: (3,) * dims, "uneven": (1, *(2,) * (dims - 1))}[row["strides"]]
+    kernel = {3: (3,) * dims, 5: (5,) * dims, "uneven": (1, *(3,) * (dims - 1))}[row["kernels"]]
+    return model_plan(
+        **plain
+        | {
+            "in_channels": 2,
+            "out_channels": 3,
+            "widths": (4, 8, 12, 16)[: depth + 1],
+            "strides": [step, (2,) * dims, (2,) * dims][:depth],
+            "kernel_sizes": [kernel] * (depth + 1),
+            "up": up,
+            "up_projection": "projected" in extras,
+            "align_corners": "aligned" in extras,
+            "up_widths": (3, 5, 7)[:depth] if row["up_widths"] else None,
+            "nested_widths": (4, 4, 8)[:depth] if row["nested_widths"] else None,
+            "node_widths": {"0_1": 12, "1_0": 4} if row["node_widths"] else {},
+            "encoder_blocks": (2, 1, 2, 1)[: depth + 1] if row["encoder"] else None,
+            "divisor": (4,) * dims if row["divisor"] else None,
+        }
+    )
+
+
+def image_of(row: Mapping[str, Any]) -> Tensor:
+    size = {"one voxel": (1, 1, 1), "odd": (5, 9, 7), "even": (8, 4, 8)}[row["size"]]
+    return torch.randn(row["batch"], 2, *size[: row["dims"]], generator=torch.Generator().manual_seed(0))
+
+
+def network_of(row: Mapping[str, Any]) -> UNetPlusPlus:
+    torch.manual_seed(0)
+    return from_plan(plan_of(row))
+
+
+def loss_of(network: UNetPlusPlus, x: Tensor) -> Tensor:
+    torch.manual_seed(0)  # dropout
+    return torch.stack([(logits + 1).square().mean() for logits in network(x, heads=True).logits]).sum()
+
+
+ROWS = [pytest.param(row, id=f"{number}-{row['topology']}-{row['dims']}d-{row['block']}-{row['norm']}") for number, row in enumerate(covering(DIALS))]
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_weight_gets_a_gradient_and_every_head_is_trained(row: dict[str, Any]) -> None:
+    network, x = network_of(row), image_of(row)
+    loss_of(network, x).backward()
+    assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
+    single = row["topology"] == "unet" or not row["deep_supervision"]
+    assert network.head_depths == ((row["depth"],) if single else tuple(range(1, row["depth"] + 1)))
+    if row["size"] != "one voxel":  # of which a normalisation may leave nothing
+        assert all(head.weight.grad.any() for head in network.heads.values())
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_each_node_concatenates_what_the_papers_say(row: dict[str, Any]) -> None:
+    network, x = network_of(row).eval(), image_of(row)
+    received: dict[tuple[int, int], Tensor] = {}
+    given: dict[tuple[int, int], Tensor] = {}
+    brought_up: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    def seen(node: tuple[int, int], concatenated: Tensor, output: Tensor) -> None:
+        received[node], given[node] = concatenated, output
+
+    for name, block in network.nodes.items():
+        node = tuple(map(int, name.split("_")[1:]))
+        block.register_forward_hook(lambda _, args, output, node=node: seen(node, args[0], output))
+        if node[1]:
+            network.ups[name].register_forward_hook(lambda _, args, output, node=node: brought_up.update({node: (args[0], output)}))
+    with torch.no_grad():
+        network(x, heads=True)
+    depth, one_decoder = row["depth"], row["topology"] == "unet" or (row["topology"] == "unet_e" and not row["deep_supervision"])
+    assert set(given) == {(i, j) for i in range(depth + 1) for j in range(depth + 1 - i) if j == 0 or i + j == depth or not one_decoder}
+    for (i, j), concatenated in received.items():
+        if j == 0:
+            continue
+        below, up = brought_up[i, j]
+        assert below is given[i + 1, j - 1]
+        columns = {"unet++": list(range(j)), "unet+": [j - 1], "unet_e": [0], "unet": [0]}[row["topology"]]
+        skips = [given[i, k] for k in (reversed(columns) if row["concat"] == "up_skips_reversed" else columns)]
+        up_first = row["concat"] != "skips_up"
+        widths = [up.shape[1], *(skip.shape[1] for skip in skips)] if up_first else [*(skip.shape[1] for skip in skips), up.shape[1]]
+        parts = list(concatenated.split(widths, dim=1))
+        part_up = parts.pop(0 if up_first else -1)
+        assert all(torch.equal(part, skip) for part, skip in zip(parts, skips, strict=True))
+        common = (..., *(slice(min(have, wanted)) for have, wanted in zip(up.shape[2:], part_up.shape[2:], strict=True)))
+        assert torch.equal(part_up[common], up[common])
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_pruning_changes_nothing_and_its_plan_rebuilds_it(row: dict[str, Any]) -> None:
+    plan, network, x = plan_of(row), network_of(row), image_of(row)
+    loss_of(network, x).backward()  # moves the statistics of batch normalisations
+    network.eval()
+    with torch.no_grad():
+        full = network(x, heads=True)
+        for depth in network.head_depths:
+            assert torch.equal(network(x, depth=depth), full.at(depth))
+            for keep_heads in (False, True):
+                pruned = network.prune(depth, keep_heads=keep_heads)
+                assert torch.equal(pruned(x), full.at(depth))
+                if keep_heads:
+                    kept = pruned(x, heads=True)
+                    assert kept.depths == tuple(d for d in network.head_depths if d <= depth)
+                    assert all(torch.equal(kept.at(d), full.at(d)) for d in kept.depths)
+                rebuilt = from_plan(pruned_plan(plan, depth, keep_heads=keep_heads)).eval()
+                rebuilt.load_state_dict(pruned.state_dict())
+                assert torch.equal(rebuilt(x), full.at(depth))
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_checkpointing_changes_nothing(row: dict[str, Any]) -> None:
+    kept, again, x = network_of(row), network_of(row), image_of(row)
+    again.checkpointing = True
+    losses = [loss_of(network, x) for network in (kept, again)]
+    assert torch.equal(*losses)
+    for loss in losses:
+        loss.backward()
+    for (name, weight), other in zip(kept.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(weight.grad, other.grad), name
+    for (name, statistic), other in zip(kept.named_buffers(), again.buffers(), strict=True):
+        assert torch.equal(statistic, other), name
