@@ -5,7 +5,7 @@
     segmentation = predictor.predict(image)
 
 This module is the one public door, and it is lazy: a name is imported when it is first used, so that `import unetpp` costs
-nothing. Every verb of the command line is a function of the same name with the same argument names.
+nothing. Every verb of the command line is a function of the same name with the same argument names (`import` is `import_checkpoint`).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from unetpp.infer.predictor import load_predictor as load
     from unetpp.model.build import build_model
     from unetpp.model.network import HeadOutputs, UNetPlusPlus
-    from unetpp.pipeline import check, demo, evaluate, info, plan, predict, prune, report, train
+    from unetpp.pipeline import check, demo, evaluate, import_checkpoint, info, plan, predict, prune, report, train
     from unetpp.plan import Plan
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "unetpp.pipeline": ("check", "demo", "evaluate", "info", "plan", "predict", "prune", "report", "train"),
+    "unetpp.pipeline": ("check", "demo", "evaluate", "import_checkpoint", "info", "plan", "predict", "prune", "report", "train"),
     "unetpp.infer.prediction": ("Prediction",),
     "unetpp.infer.predictor": ("Predictor", "load"),
     "unetpp.model.build": ("build_model",),
@@ -48,6 +48,7 @@ __all__ = [  # noqa: RUF022 - the order of use: verbs, models, errors
     "evaluate",
     "report",
     "prune",
+    "import_checkpoint",
     "info",
     "load",
     "build_model",

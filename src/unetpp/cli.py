@@ -65,6 +65,8 @@ Model = Annotated[Path, Parameter(help="Run folder, or a single model file.")]
 RunFolder = Annotated[Path, Parameter(help="Run folder.")]
 Minutes = Annotated[float | None, Parameter(help="Wall time of the whole command; the plan and the schedule are made to fit.")]
 Epochs = Annotated[int | None, Parameter(help="Length of the training in epochs, in place of --minutes.")]
+Library = Annotated[Literal["smp", "monai", "nested-unet", "unet-version", "pms", "nnunet-v1"] | None, Parameter(name="--from")]
+Unsaid = Annotated[list[str] | None, Parameter(name="--set", consume_multiple=True, help="What a state_dict does not say, as section.key=value: --set model.encoder=resnet34")]
 Settings = Annotated[list[str] | None, Parameter(name="--set", consume_multiple=True, help="Choices of your own, as section.key=value: --set model.depth=3 train.batch=4")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:K.", show_default=True)]
 DryRun = Annotated[bool, Parameter(help="Say what would be done, in how much time and memory, and write nothing.")]
@@ -216,6 +218,22 @@ def prune(model: Model, *, out: Path, depth: int | None = None, max_drop: float 
         Or: the smallest depth whose validation Dice is at most this many points (hundredths) below the deepest.
     """
     return _answer(output, lambda progress: pipeline.prune(model, out, depth=depth, max_drop=max_drop, progress=progress))
+
+
+@app.command(name="import")
+def import_checkpoint(checkpoint: Path, *, out: Path, from_: Library = None, settings: Unsaid = None, output: Output = _OUTPUT) -> int:
+    """A model file that predicts what the UNet++ of another library predicts, from its state_dict.
+
+    Parameters
+    ----------
+    checkpoint
+        What torch.save wrote, or a .safetensors. Nothing but tensors is read of it.
+    out
+        Model file (.safetensors) to write.
+    from_
+        The library; by default it is recognised.
+    """
+    return _answer(output, lambda progress: pipeline.import_checkpoint(checkpoint, out, from_=from_, set=settings, progress=progress))
 
 
 @app.command

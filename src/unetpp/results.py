@@ -200,6 +200,35 @@ class Pruned(_Outcome):
 
 
 @dataclass(frozen=True)
+class Imported(_Outcome):
+    """A model file made of another library's checkpoint, and what became of all that was in it."""
+
+    out: Path
+    source: str
+    """The network it was."""
+    plan: Plan
+    parameters: int
+    tensors: int
+    """Of the checkpoint that are used."""
+    ignored: dict[str, str]
+    """Tensor of the checkpoint that is not used -> why."""
+    assumed: dict[str, str]
+    """Field of the plan that the checkpoint does not say -> why it has its value."""
+
+    def to_text(self) -> str:
+        values = self.plan.model_dump(mode="json")
+        model = self.plan.model
+        lines = [f"{self.out}: {self.source}, as {model.topology} of depth {model.depth}, {model.dims}D, {self.parameters:,} parameters"]
+        lines.append(f"{self.tensors} tensors of the checkpoint are used, {len(self.ignored)} are not" + (":" if self.ignored else "."))
+        for reason in dict.fromkeys(self.ignored.values()):
+            lines.append(f"  {_some([name for name, why in self.ignored.items() if why == reason])}   ({reason})")
+        lines += ["The checkpoint does not say these; change with --set what was otherwise:"] if self.assumed else []
+        lines += [f"  {key} = {_short(_at(values, key))}   ({reason})" for key, reason in self.assumed.items()]
+        lines.append(f"Next: unetpp predict {self.out} IMAGES --out DIR")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
 class ModelInfo(_Outcome):
     """What a model is."""
 
@@ -319,6 +348,10 @@ def _short(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_short(entry) for entry in value) + "]"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _some(names: Sequence[str], shown: int = 3) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def _number(value: Any) -> str:

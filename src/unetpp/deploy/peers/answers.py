@@ -1,0 +1,88 @@
+"""What a state_dict does not say: what the user said with --set, else the peer's default, else a question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unetpp.errors import UsageError
+from unetpp.plan import Normalization, parsed_settings
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of red, green and blue in 0..1: with these most encoders were trained."""
+
+
+class Answers:
+    """Collects what is asked while a checkpoint is read, so that all that is missing is named at once.
+
+    Args:
+        settings: {"section.key": value} of the user.
+
+    Attributes:
+        assumed: the defaults that were taken, by dotted name, each with its reason.
+
+    Raises:
+        PlanError: a setting that is unknown or that its field does not take.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.given = parsed_settings(settings)
+        self.assumed: dict[str, str] = {}
+        self._asked: set[str] = set()
+        self._open: dict[str, str] = {}
+
+    def is_given(self, key: str) -> bool:
+        return key in self.given
+
+    def need(self, key: str, hint: str, among: Sequence[Any] = ()) -> Any:
+        """What the user said; where nothing, `settle` will ask for it, and None stands in until then."""
+        self._asked.add(key)
+        if key not in self.given:
+            self._open[key] = hint
+            return None
+        return self._among(key, among)
+
+    def default(self, key: str, value: Any, reason: str, among: Sequence[Any] = ()) -> Any:
+        """What the user said, else `value`, which the result then tells with the reason."""
+        self._asked.add(key)
+        if key not in self.given:
+            self.assumed[key] = reason
+            return value
+        return self._among(key, among)
+
+    def settle(self, where: str) -> None:
+        """Called when all is asked, before any of it is used.
+
+        Raises:
+            UsageError: something is missing, all of it by name; or fields were set that the tensors decide.
+        """
+        decided = [key for key in self.given if key.startswith("model.") and key not in self._asked]
+        if decided:
+            askable = ", ".join(sorted(key for key in self._asked if key.startswith("model."))) or "none"
+            raise UsageError(f"--set {decided[0]}: got a field of the network that the checkpoint itself decides; expected one that it does not say: {askable}. Leave it out.")
+        if self._open:
+            missing = "\n  ".join(f"--set {key}=...   {hint}" for key, hint in self._open.items())
+            raise UsageError(f"{where}: got a checkpoint that does not say all that the network is; expected also, in the same command:\n  {missing}")
+
+    def _among(self, key: str, among: Sequence[Any]) -> Any:
+        value = self.given[key]
+        if among and value not in among:
+            raise UsageError(f"--set {key}: got {value!r}; expected one of {list(among)}, as the peer has no other.")
+        return value
+
+
+def per_case(channels: int) -> list[dict[str, Any]]:
+    """Each channel of each image to mean 0 and deviation 1."""
+    return [Normalization().model_dump()] * channels
+
+
+def scaled(means: Sequence[float], stds: Sequence[float]) -> list[dict[str, Any]]:
+    """(value - mean) / std, each channel with its numbers."""
+    return [Normalization(per_case=False, mean=mean, std=std).model_dump() for mean, std in zip(means, stds, strict=True)]
+
+
+def normalization_hint(channels: int) -> str:
+    """What to write for --set data.normalization."""
+    examples = {"values / 255": '{"per_case":false,"std":255}', "each image to mean 0, deviation 1": '{"per_case":true}'}
+    texts = [f"'data.normalization=[{','.join([entry] * channels)}]' for {what}" for what, entry in examples.items()]
+    return f"how the intensities were scaled in training, an entry for each channel: {', '.join(texts)}"
