@@ -411,6 +411,7 @@ ORIGINS: dict[str, dict[str, str]] = {
         "node_widths": "SMP's outer diagonal; MONAI's X[0,4]; Pytorch-Medical-Segmentation: by i + j",
         "strides": "nnU-Net (thick slices)",
         "kernel_sizes": "nnU-Net (thick slices)",
+        "nested_kernel_sizes": "nnU-Net v1",
     },
     "A node": {
         "convs_per_node": "Zhou 2018: 2; Pytorch-Medical-Segmentation: 3",

@@ -104,6 +104,8 @@ class ModelPlan(_Frozen):
     """Down-sampling from level i to i + 1 along each axis, `depth` entries."""
     kernel_sizes: tuple[Axes, ...]
     """Kernel of the convolutions of level 0..depth along each axis, odd."""
+    nested_kernel_sizes: tuple[Axes, ...] | None = None
+    """The same of X[i, j > 0] for level i = 0..depth - 1. None: as `kernel_sizes`."""
 
     convs_per_node: Positive = 2
     """Convolutions in each node, each with its norm, activation and dropout."""
@@ -174,12 +176,14 @@ class ModelPlan(_Frozen):
         _require(len(self.widths) == self.depth + 1, "model.widths", levels)
         _require(len(self.kernel_sizes) == self.depth + 1, "model.kernel_sizes", f"{self.depth + 1} entries, one for each level")
         _require(len(self.strides) == self.depth, "model.strides", f"{self.depth} entries, one for each down-sampling")
-        for name, axes in (("nested_widths", self.nested_widths), ("up_widths", self.up_widths)):
+        for name, axes in (("nested_widths", self.nested_widths), ("up_widths", self.up_widths), ("nested_kernel_sizes", self.nested_kernel_sizes)):
             _require(axes is None or len(axes) == self.depth, f"model.{name}", f"{self.depth} numbers, one for each level but the deepest")
-        for name, entries in (("strides", self.strides), ("kernel_sizes", self.kernel_sizes)):
+        nested_kernels = self.nested_kernel_sizes or ()
+        for name, entries in (("strides", self.strides), ("kernel_sizes", self.kernel_sizes), ("nested_kernel_sizes", nested_kernels)):
             _require(all(len(entry) == self.dims for entry in entries), f"model.{name}", f"{self.dims} numbers in each entry (model.dims)")
         _require(self.divisor is None or len(self.divisor) == self.dims, "model.divisor", f"{self.dims} numbers (model.dims)")
         _require(all(k % 2 for kernel in self.kernel_sizes for k in kernel), "model.kernel_sizes", "odd numbers")
+        _require(all(k % 2 for kernel in nested_kernels for k in kernel), "model.nested_kernel_sizes", "odd numbers")
         _require(self.up != "cubic" or self.dims == 2, "model.up", "another kind than cubic in 3D")
         return self
 

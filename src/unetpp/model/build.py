@@ -121,6 +121,7 @@ def pruned_plan(plan: ModelPlan, depth: int, keep_heads: bool = False) -> ModelP
             "up_widths": cut(plan.up_widths, depth),
             "strides": plan.strides[:depth],
             "kernel_sizes": plan.kernel_sizes[: depth + 1],
+            "nested_kernel_sizes": cut(plan.nested_kernel_sizes, depth),
             "encoder_blocks": cut(plan.encoder_blocks, depth + 1),
             "deep_supervision": plan.deep_supervision and (keep_heads or plan.fusion != "none"),
         }
@@ -177,7 +178,7 @@ def _block(plan: ModelPlan, node: Node) -> nn.Module:
 
 def _nested_block(plan: ModelPlan, node: Node) -> nn.Module:
     level, column = node
-    width, kernel, unit = node_width(plan, node), plan.kernel_sizes[level], _unit(plan, column)
+    width, kernel, unit = node_width(plan, node), (plan.nested_kernel_sizes or plan.kernel_sizes)[level], _unit(plan, column)
     skips = grid_of(plan).skips(node)
     in_channels = sum(node_width(plan, skip) for skip in skips) + _up_width(plan, node)
     chain = _chain(plan, unit, in_channels, max(1, round(width * plan.hidden_fraction)), width, kernel, (1,) * plan.dims)
