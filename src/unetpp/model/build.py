@@ -51,7 +51,9 @@ def model_plan(*, preset: str = "default", dims: int = 2, in_channels: int = 1, 
     first, largest = first_width or values["first_width"], values["max_width"]
     del values["first_width"], values["max_width"]
     if given.get("encoder") not in (None, "resenc"):
-        values = {**values, **_with_encoder(given, in_channels, first, largest)}
+        if dims != 2:
+            raise UsageError(f'model.encoder: got {given["encoder"]!r} for volumes; expected null or "resenc" in 3D: the models of timm are 2D.')
+        values = {**values, **_with_encoder(given, first, largest)}
     depth = values["depth"] = len(given["widths"]) - 1 if "widths" in given and "depth" not in given else values["depth"]
     values.setdefault("widths", [min(first * 2**level, largest) for level in range(depth + 1)])
     values.setdefault("strides", [[2] * dims] * depth)
@@ -81,7 +83,7 @@ def from_plan(plan: ModelPlan, pretrained: bool = False) -> UNetPlusPlus:
     grid = grid_of(plan)
     heads = grid.head_depths(plan.deep_supervision)
     needed = grid.needed(heads)
-    encoder = make_encoder(plan) if plan.encoder not in (None, "resenc") else None
+    encoder = make_encoder(plan)
     given = {(level, 0) for level in encoder.levels} if encoder else set()
     network = UNetPlusPlus(
         grid,
@@ -135,17 +137,17 @@ def node_width(plan: ModelPlan, node: Node) -> int:
     return plan.node_widths.get(f"{level}_{column}", widths[level])
 
 
-def _with_encoder(given: dict[str, Any], in_channels: int, first_width: int, max_width: int) -> dict[str, Any]:
-    """The fields that follow from a timm encoder: its widths and strides, nodes of our own width beside them."""
-    shape = encoder_shape(given["encoder"], in_channels)
-    wanted = given.get("depth", len(shape.strides))
-    if wanted > len(shape.strides):
-        raise UsageError(f"model.depth: got {wanted}; expected at most {len(shape.strides)}, the levels of {given['encoder']}.")
-    strides = shape.strides[:wanted]
-    own = [min(first_width * 2**level, max_width) for level in range(wanted + 1)]
-    widths = [shape.widths.get(level, own[level]) for level in range(wanted + 1)]
-    nested = [min(width, limit) for width, limit in zip(own, widths, strict=True)][:wanted]
-    fields: dict[str, Any] = {"depth": wanted, "widths": widths, "nested_widths": nested, "strides": [[step, step] for step in strides], "divisor": [shape.divisor] * 2}
+def _with_encoder(given: dict[str, Any], first_width: int, max_width: int) -> dict[str, Any]:
+    """The fields that follow from a timm encoder: its depth and widths, nodes of our own width beside them."""
+    name, wanted = given["encoder"], given.get("depth") or (len(given["widths"]) - 1 if "widths" in given else None)
+    shape = encoder_shape(name, wanted, given.get("output_stride", 1))
+    own = [min(first_width * 2**level, max_width) for level in range(shape.depth + 1)]
+    widths = given.get("widths") or [shape.widths.get(level, own[level]) for level in range(shape.depth + 1)]
+    for level, width in shape.widths.items():
+        if level < len(widths) and widths[level] != width and (level or given.get("stem", True)):
+            raise UsageError(f"model.widths: got {widths[level]} at level {level}; expected {width}, the channels that {name} gives. Leave it out, or set it so.")
+    nested = [min(width, limit) for width, limit in zip(own, widths, strict=True)][: shape.depth]
+    fields: dict[str, Any] = {"depth": shape.depth, "widths": widths, "nested_widths": nested, "strides": [[2, 2]] * shape.depth, "divisor": [shape.divisor] * 2}
     return {**fields, **{name: given[name] for name in fields if name in given}}
 
 

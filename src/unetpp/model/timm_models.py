@@ -1,0 +1,199 @@
+"""Models of timm, asked what feature maps they give and which images they take.
+
+They are run without memory, on torch's meta device, as no table says this of each of them. timm is an extra: it is
+imported when a model of it is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import log2
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unetpp.errors import UsageError, optional_package
+
+OPTIONS: tuple[dict[str, Any], ...] = ({}, {"dynamic_img_size": True})
+"""Arguments of timm's models that are tried until one takes images of any size."""
+LARGEST_DIVISOR = 512
+"""A model that takes no multiple of less is one that takes its own size only."""
+VALID_MARGIN = 4
+"""Pixels of a feature map that convolutions without padding may cost."""
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """One of those that a model gives."""
+
+    number: int
+    """Among all of the model."""
+    halvings: int
+    """log2 of the image's size over its own, rounded."""
+    reduction: float
+    """The image's size over its own."""
+    channels: int
+
+
+@dataclass(frozen=True)
+class TimmModel:
+    """What a model gives, and with which images."""
+
+    name: str
+    options: Mapping[str, Any]
+    """With which it is created."""
+    maps: tuple[FeatureMap, ...]
+    """One for each size, from large to small: of several, the last."""
+    divisor: int
+    """It takes images whose sizes are multiples of this."""
+    window: int | None
+    """The only size that it takes, if there is but one."""
+    aligned: bool
+    """Its feature maps have exactly the image's size over 2^halvings."""
+
+    def create(self, in_channels: int, **weights: Any) -> Any:
+        """The model, with random weights unless timm is told of others."""
+        return import_timm().create_model(self.name, in_chans=in_channels, **self.options, **weights)
+
+    def divisor_to(self, halvings: int) -> int:
+        """The divisor where smaller feature maps than these are not used."""
+        maps = [each for each in self.maps if each.halvings <= halvings]
+        if self.window or not maps or maps[-1] is self.maps[-1]:
+            return self.divisor
+        divisor, _ = _divisor(_without_memory(self.name, self.options), maps) or (self.divisor, True)
+        return divisor
+
+
+@functools.cache
+def timm_model(name: str) -> TimmModel:
+    """What timm's model of this name gives.
+
+    Raises:
+        UsageError: timm has no such model (the nearest are named), or its feature maps fit no level of a grid.
+        MissingExtraError: timm is not installed.
+    """
+    require_known(name)
+    for options in OPTIONS:
+        try:
+            body = _without_memory(name, options)
+        except TypeError:  # it knows no such option
+            continue
+        maps = _maps(body)
+        if found := _divisor(body, maps):
+            return TimmModel(name, options, maps, found[0], None, found[1])
+    body = _without_memory(name, {})
+    maps, window = _maps(body), import_timm().get_pretrained_cfg(name).input_size[-1]
+    aligned = _fit(body, maps, (window, window))
+    if aligned is None:
+        raise UsageError(f"model.encoder: got {name}; expected a model whose feature maps are made of the image in steps of 2. Take another, such as resnet34.")
+    return TimmModel(name, {}, maps, window, window, aligned)
+
+
+def require_known(name: str) -> None:
+    """Check the name of a model.
+
+    Raises:
+        UsageError: timm has no such model; the nearest are named.
+    """
+    timm = import_timm()
+    model, _, tag = name.partition(".")
+    if not timm.is_model(model):
+        raise UsageError(f"model.encoder: got {name!r}; expected the name of a model of timm. {_nearest(name, timm.list_models())}")
+    if tag and name not in (tagged := timm.list_pretrained(f"{model}.*")):
+        raise UsageError(f"model.encoder: got {name!r}; expected {model}, alone or as one of {', '.join(tagged)}.")
+
+
+def intermediates(body: Any, image: Tensor, numbers: Sequence[int]) -> list[Tensor]:
+    """The feature maps of these numbers; what follows the last is not computed."""
+    features: list[Tensor] = body.forward_intermediates(image, indices=list(numbers), norm=False, stop_early=True, output_fmt="NCHW", intermediates_only=True)
+    return features
+
+
+def keep_intermediates(body: Any, numbers: Sequence[int]) -> None:
+    """Drop what follows the last of these feature maps."""
+    body.prune_intermediate_layers(list(numbers), prune_norm=True, prune_head=True)
+
+
+@functools.cache
+def unused_weights(name: str, numbers: tuple[int, ...]) -> frozenset[str]:
+    """Weights on which these feature maps do not depend, and that timm keeps all the same."""
+    model = timm_model(name)
+    body = _without_memory(name, model.options)
+    keep_intermediates(body, numbers)
+    with torch.device("meta"), torch.enable_grad():
+        features = intermediates(body, torch.empty(1, 3, model.divisor, model.divisor, requires_grad=True), numbers)
+        torch.stack([feature.sum() for feature in features]).sum().backward()
+    return frozenset(weight for weight, tensor in body.named_parameters() if tensor.grad is None)
+
+
+def import_timm() -> Any:
+    """The package, imported when it is needed.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        UsageError: the torchvision that it needs does not work.
+    """
+    with optional_package("timm", "encoders", "model.encoder"):
+        try:
+            import timm
+        except RuntimeError as error:
+            raise UsageError(
+                f"model.encoder: got a torchvision that does not work with this torch ({first_line(error)}); expected both of one build. Install them together."
+            ) from None
+    return timm
+
+
+def first_line(error: Exception) -> str:
+    """What another library's error says, in one line."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason given'])[0]}"
+
+
+def _without_memory(name: str, options: Mapping[str, Any]) -> Any:
+    with torch.device("meta"):
+        return import_timm().create_model(name, **options).eval()
+
+
+def _maps(body: Any) -> tuple[FeatureMap, ...]:
+    maps: dict[int, FeatureMap] = {}
+    for number in range(len(body.feature_info)):
+        told = body.feature_info[number]
+        halvings = max(0, round(log2(told["reduction"])))
+        maps[halvings] = FeatureMap(number, halvings, told["reduction"], told["num_chs"])
+    return tuple(maps.values())
+
+
+def _divisor(body: Any, maps: Sequence[FeatureMap]) -> tuple[int, bool] | None:
+    """The smallest divisor of the images that the model takes, and whether its feature maps have the exact sizes."""
+    step = 2 ** maps[-1].halvings
+    for divisor in range(step, LARGEST_DIVISOR + 1, step):
+        square, oblong = (_fit(body, maps, size) for size in ((divisor, divisor), (3 * divisor, 2 * divisor)))
+        if square is not None and oblong is not None:
+            return divisor, square and oblong
+    return None
+
+
+def _fit(body: Any, maps: Sequence[FeatureMap], size: tuple[int, int]) -> bool | None:
+    """Whether the feature maps of such an image have just the sizes of their levels; None: it is not taken, or they are not what the model announces."""
+    try:
+        with torch.device("meta"), torch.no_grad():
+            features = intermediates(body, torch.empty(1, 3, *size), [each.number for each in maps])
+    except (RuntimeError, AssertionError, ValueError):  # each model has its own way to refuse
+        return None
+    exact = True
+    for told, feature in zip(maps, features, strict=True):
+        if feature.ndim != 4 or feature.shape[1] != told.channels:
+            return None
+        for got, length in zip(feature.shape[2:], size, strict=True):
+            if got == 0 or abs(got - length / told.reduction) > VALID_MARGIN:
+                return None
+            exact = exact and got == -(-length // 2**told.halvings)
+    return exact
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(close)}?" if close else f"There are {len(names)}, such as resnet34, efficientnet_b4 and convnextv2_tiny."
