@@ -193,6 +193,7 @@ class ModelPlan(_Frozen):
         _require(self.encoder == "resenc" or self.encoder_blocks is None, "model.encoder_blocks", 'model.encoder "resenc" beside it')
         _require(self.encoder_blocks is None or len(self.encoder_blocks) == self.depth + 1, "model.encoder_blocks", f"{self.depth + 1} numbers, one for each level")
         _require(own or self.dims == 2, "model.encoder", 'null or "resenc" in 3D: the models of timm are 2D')
+        _require(own or all(set(stride) == {2} for stride in self.strides), "model.strides", "2 along both axes, as the models of timm have it")
         _require(not own or self.stem, "model.stem", "true without an encoder of timm")
         _require(not own or self.encoder_weights is None, "model.encoder_weights", "null without an encoder of timm")
         _require(not own or self.output_stride == 1, "model.output_stride", "1 without an encoder of timm")
@@ -243,6 +244,10 @@ class TrainPlan(_Frozen):
     """Share of the schedule in which the learning rate rises from 0."""
     gradient_clip: PositiveFloat = 1.0
     """Largest norm of the gradient of all weights."""
+    encoder_learning_rate: PositiveFloat = 1.0
+    """Learning rate of an encoder of timm, as a multiple of `learning_rate`."""
+    freeze_encoder: Fraction = 0.0
+    """Share of the schedule, from its start, in which the encoder of timm keeps its weights and batch statistics; 1: always."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """The weights that are validated and saved are a running mean over about 1 / (1 - ema_decay) steps."""
     head_weights: Literal["equal"] | tuple[PositiveFloat, ...] = "equal"
@@ -302,6 +307,8 @@ class Plan(_Frozen):
         _require(1 <= self.predict.depth <= model.depth, "predict.depth", f"1 to model.depth {model.depth}")
         single = model.topology == "unet" or not model.deep_supervision
         _require(not single or self.predict.depth == model.depth, "predict.depth", f"{model.depth}, the only head of this network")
+        rests = self.train.freeze_encoder > 0 or self.train.encoder_learning_rate != 1
+        _require(not rests or model.encoder not in (None, "resenc"), "train.freeze_encoder, train.encoder_learning_rate", "0 and 1 without an encoder of timm")
         weights = self.train.head_weights
         _require(weights == "equal" or len(weights) == model.depth, "train.head_weights", f'"equal" or {model.depth} numbers, one for each head')
         return self
