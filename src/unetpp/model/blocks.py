@@ -46,8 +46,8 @@ def _gathered(x: Tensor, size: Sequence[int | torch.SymInt]) -> Tensor:
 
 
 def multiple(size: Sequence[int], steps: Sequence[int]) -> list[int]:
-    """`size` rounded up to whole steps."""
-    return [-(-length // step) * step for length, step in zip(size, steps, strict=True)]
+    """`size` rounded up to whole steps; what is divided is positive, because ONNX divides towards zero."""
+    return [(length + step - 1) // step * step for length, step in zip(size, steps, strict=True)]
 
 
 def make_activation(kind: str, leaky_slope: float = 0.01) -> nn.Module:
