@@ -25,6 +25,7 @@ def fit(
     gradient_clip: float,
     autocast: Callable[[], Any],
     place: Callable[[Batch], Batch],
+    before_step: Callable[[float], None],
     after_step: Callable[[int, float, float], str],
     scaler: torch.amp.GradScaler | None = None,
 ) -> str:
@@ -35,14 +36,16 @@ def fit(
         batches: those of step, step + 1, ...
         fraction: the part of the schedule that is done before a step.
         place: puts a batch where the network is.
+        before_step: called with the part of the schedule that is done.
         after_step: called with (steps done, loss, learning rate); a text ends the training, and is returned.
         scaler: for float16.
     """
     scaler = scaler or torch.amp.GradScaler(enabled=False)
     network.train()
     while (done := fraction(step)) < 1:
+        before_step(done)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(done)
+            group["lr"] = learning_rate(done) * group.get("factor", 1.0)
         images, labels = place(next(batches))
         torch.manual_seed(hash((seed, step)) % 2**63)  # dropout: a function of the step, as the data is
         with autocast():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,11 +14,26 @@ from unetpp.plan import TrainPlan
 
 
 def make_optimizer(network: nn.Module, plan: TrainPlan) -> Optimizer:
-    """AdamW (Loshchilov and Hutter 2019); scales, shifts and biases are not decayed."""
-    matrices = [weight for weight in network.parameters() if weight.ndim > 1]
-    vectors = [weight for weight in network.parameters() if weight.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": plan.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    """AdamW (Loshchilov and Hutter 2019); scales, shifts and biases are not decayed, and an encoder of timm may have its own learning rate."""
+    encoder: nn.Module | None = getattr(network, "encoder", None)
+    pretrained = set(encoder.parameters()) if encoder else set()
+    own = [weight for weight in network.parameters() if weight not in pretrained]
+    groups = _groups(own, plan.weight_decay, 1.0)
+    if encoder:
+        groups += _groups(list(encoder.parameters()), plan.weight_decay, plan.encoder_learning_rate)
     return AdamW(groups, lr=plan.learning_rate)
+
+
+def rest_encoder(network: nn.Module, resting: bool) -> None:
+    """Let the encoder of timm rest, or wake it. What rests has no gradient, so that the optimiser passes it over."""
+    encoder: Any = getattr(network, "encoder", None)
+    if encoder is not None and encoder.resting != resting:
+        encoder.rest(resting)
+
+
+def _groups(weights: Sequence[nn.Parameter], decay: float, factor: float) -> list[dict[str, Any]]:
+    matrices, vectors = [weight for weight in weights if weight.ndim > 1], [weight for weight in weights if weight.ndim <= 1]
+    return [{"params": matrices, "weight_decay": decay, "factor": factor}, {"params": vectors, "weight_decay": 0.0, "factor": factor}]
 
 
 def learning_rate(plan: TrainPlan, fraction: float) -> float:

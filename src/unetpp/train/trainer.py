@@ -26,7 +26,7 @@ from unetpp.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from unetpp.train.interruption import Interruption
 from unetpp.train.log import Log
 from unetpp.train.loop import fit
-from unetpp.train.optimiser import learning_rate, make_optimizer, update_average
+from unetpp.train.optimiser import learning_rate, make_optimizer, rest_encoder, update_average
 
 MODEL, CHECKPOINT, LOG = "model.safetensors", "last.ckpt", "log.jsonl"
 LOG_EVERY_S = 5.0
@@ -114,7 +114,7 @@ class FoldTraining:
 
         Raises:
             Interrupted: stopped by a signal; `last.ckpt` holds everything.
-            UnetppError: the loss is no longer a number.
+            UnetppError: the loss is no longer a number, or the weights that the encoder is to start with cannot be had.
             WriteError: no space left; the last checkpoint and the best model are intact.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -122,6 +122,9 @@ class FoldTraining:
         resumed = resume and checkpoint.exists()
         if resumed:
             self.progress = load_checkpoint(checkpoint, self.plan, self.network, self.average, self.optimizer)
+        elif self.network.encoder and self.plan.model.encoder_weights:
+            self.network.encoder.load_pretrained(self.plan.model.encoder_weights)
+            self.average.load_state_dict(self.network.state_dict())
         self.log = Log(self.folder / LOG, self.progress.step if resumed else None)
         if not self.progress.finished:
             self.log.write("start", step=self.progress.step, seed=self.plan.train.seed, device=str(self.device), threads=torch.get_num_threads(), torch=torch.__version__)
@@ -147,6 +150,7 @@ class FoldTraining:
                     gradient_clip=train.gradient_clip,
                     autocast=lambda: autocast(self.device, train.precision),
                     place=self._place,
+                    before_step=lambda done: rest_encoder(self.network, done < train.freeze_encoder),
                     after_step=self._after_step,
                     scaler=torch.amp.GradScaler(self.device.type, enabled=train.precision == "fp16" and self.device.type == "cuda"),
                 )
