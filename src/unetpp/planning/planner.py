@@ -12,8 +12,10 @@ import psutil
 import torch
 
 from unetpp.model.build import model_plan
+from unetpp.model.encoder_weights import require_source
+from unetpp.model.encoders import EncoderShape, encoder_shape, encoder_statistics
 from unetpp.model.execution import gains_from_bf16
-from unetpp.plan import AugmentPlan, DataPlan, ModelPlan, Plan, PredictPlan, TrainPlan, parsed_settings
+from unetpp.plan import AugmentPlan, DataPlan, ModelPlan, Normalization, Plan, PredictPlan, TrainPlan, parsed_settings
 from unetpp.planning import rules
 from unetpp.planning.cost import network_cost, training_bytes
 from unetpp.planning.fingerprint import Fingerprint
@@ -62,10 +64,12 @@ class _Planner:
         data = self._data()
         shape, spacing = self._network_shape(data), data.voxel_mm
         precision = self.choose("train.precision", rules.choose_precision(self.device.type, gains_from_bf16(self.device)))
-        strides = self.choose("model.strides", rules.choose_strides(shape, spacing, self._largest_depth()))
+        encoder = self._encoder()
+        strides = self.choose("model.strides", self._strides_of(encoder) if encoder else rules.choose_strides(shape, spacing, self._largest_depth()))
         self.note("model.depth", f"{len(strides)} down-samplings, and as many heads")
         kernels = self.choose("model.kernel_sizes", rules.choose_kernels(spacing, strides))
-        multiple = tuple(prod(stride[axis] for stride in strides) for axis in range(len(shape)))
+        divisors = (encoder.divisor,) * 2 if encoder else tuple(prod(stride[axis] for stride in strides) for axis in range(len(shape)))
+        multiple = tuple(self.settings.get("model.divisor") or divisors)
         patch = self.choose("train.patch", rules.choose_patch(shape, rules.LARGEST_PATCH[self.device.type, data.dims], multiple))
         tile = self.choose("predict.tile", rules.choose_tile(patch, shape, rules.LARGEST_TILE[data.dims], multiple))
         batch = self.choose("train.batch", rules.choose_batch(prod(patch), data.dims, self.device.type))
@@ -121,19 +125,28 @@ class _Planner:
         self.reasons[name] = reason
 
     def _largest_depth(self) -> int:
+        return self._given_depth() or rules.MAX_DEPTH
+
+    def _given_depth(self) -> int | None:
         widths = self.settings.get("model.widths")
-        return self.settings.get("model.depth", len(widths) - 1 if isinstance(widths, list) else rules.MAX_DEPTH)
+        return self.settings.get("model.depth", len(widths) - 1 if isinstance(widths, list) else None)
+
+    def _encoder(self) -> EncoderShape | None:
+        """What the model of timm gives that the user wants."""
+        name = self.settings.get("model.encoder")
+        if name is None or name == "resenc" or self.fingerprint.dims != 2:
+            return None
+        return encoder_shape(name, self._given_depth())
+
+    def _strides_of(self, encoder: EncoderShape) -> Choice[tuple[Axes, ...]]:
+        return rules.choose_strides_of_encoder(self.settings["model.encoder"], encoder.widths, encoder.depth)
 
     def _data(self) -> DataPlan:
         f = self.fingerprint
         spacing = self.choose("data.spacing_mm", rules.choose_spacing(f.median_spacing_mm, f.spacing_varies) if f.dims == 3 else rules.choose_spacing(None, False))
-        normalization = []
-        reasons = []
-        for channel in f.channels:
-            choice = rules.choose_normalization(channel.name, (channel.foreground_low, channel.foreground_high, channel.foreground_mean, channel.foreground_std))
-            normalization.append(choice.value)
-            reasons.append(f"{channel.name}: {choice.reason}")
-        self.note("data.normalization", reasons[0].split(": ", 1)[1] if len({r.split(": ", 1)[1] for r in reasons}) == 1 else "; ".join(reasons))
+        normalization = self._normalization()
+        reasons = [f"{channel.name}: {choice.reason}" for channel, choice in zip(f.channels, normalization, strict=True)]
+        self.note("data.normalization", normalization[0].reason if len({choice.reason for choice in normalization}) == 1 else "; ".join(reasons))
         self.note("data.dims", "images" if f.dims == 2 else "volumes")
         self.note("data.channels", f"{len(f.channels)} in the files" + (" (grey images are repeated)" if any("grey" in note for note in f.notes) else ""))
         self.note("data.classes", "objects are foreground" if f.instances else f"the values {', '.join(map(str, f.label_values))} in the label files")
@@ -145,8 +158,19 @@ class _Planner:
             instances=f.instances,
             spacing_mm=spacing,
             voxel_mm=(spacing or f.median_spacing_mm) if f.dims == 3 else None,
-            normalization=tuple(normalization),
+            normalization=tuple(choice.value for choice in normalization),
         )
+
+    def _normalization(self) -> list[Choice[Normalization]]:
+        """One for each channel: that of the encoder's weights where they know these channels, else that of the data."""
+        channels, encoder, weights = self.fingerprint.channels, self.settings.get("model.encoder"), self.settings.get("model.encoder_weights")
+        if weights and encoder not in (None, "resenc"):
+            require_source(weights)
+            names, largest = tuple(channel.name for channel in channels), max(channel.maximum for channel in channels)
+            if rules.encoder_knows(names, largest):
+                return rules.choose_normalization_of_encoder(encoder, *encoder_statistics(encoder))
+        foregrounds = [(channel.foreground_low, channel.foreground_high, channel.foreground_mean, channel.foreground_std) for channel in channels]
+        return [rules.choose_normalization(channel.name, foreground) for channel, foreground in zip(channels, foregrounds, strict=True)]
 
     def _network_shape(self, data: DataPlan) -> Axes:
         """Median shape as the network sees it."""
@@ -161,20 +185,20 @@ class _Planner:
         if "widths" in fields or "preset" in fields:
             model = model_plan(**{**fixed, **fields})
             return model, self.step_seconds(model, patch, batch, precision) if minutes else 0.0
-        ladder = [model_plan(**{**fixed, "first_width": width, **fields}) for width in rules.WIDTH_LADDER]
-        fitting = [model for model in ladder if training_bytes(model, patch, batch, precision) < self.memory_bytes] or ladder[-1:]
+        ladder = {width: model_plan(**{**fixed, "first_width": width, **fields}) for width in rules.WIDTH_LADDER}
+        fitting = {width: model for width, model in ladder.items() if training_bytes(model, patch, batch, precision) < self.memory_bytes}
+        fitting = fitting or dict([list(ladder.items())[-1]])
         if not minutes:
-            choice = rules.choose_width_by_memory([model.widths[0] for model in fitting], self.device.type)
+            choice = rules.choose_width_by_memory(list(fitting), self.device.type)
             self.note("model.widths", choice.reason)
-            chosen = next(model for model in fitting if model.widths[0] == choice.value)
-            return chosen, 0.0
-        reference = next((model for model in fitting if model.widths[0] == rules.REFERENCE_WIDTH), fitting[-1])
+            return fitting[choice.value], 0.0
+        reference = fitting.get(rules.REFERENCE_WIDTH) or list(fitting.values())[-1]
         seconds = self.step_seconds(reference, patch, batch, precision)
         unit = seconds / network_cost(reference, patch).activations  # small networks are bound by memory traffic
-        times = {model.widths[0]: unit * network_cost(model, patch).activations for model in fitting}
+        times = {width: unit * network_cost(model, patch).activations for width, model in fitting.items()}
         choice = rules.choose_width_by_time(times, minutes)
         self.note("model.widths", choice.reason)
-        return next(model for model in fitting if model.widths[0] == choice.value), times[choice.value]
+        return fitting[choice.value], times[choice.value]
 
     def _fitting_batch(self, data: DataPlan, strides: Any, kernels: Any, patch: Axes, batch: int, precision: str) -> int:
         """A smaller batch where even the narrowest network would not fit the memory with the chosen one."""

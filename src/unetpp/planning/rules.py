@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -65,6 +65,35 @@ def choose_normalization(name: str, foreground: tuple[float, float, float, float
     return Choice(Normalization(), "no absolute scale: mean 0 and deviation 1 in each case")
 
 
+def encoder_knows(channels: Sequence[str], largest: float) -> bool:
+    """Whether images are what the weights of encoders were trained on: red, green and blue in 0..255.
+
+    Args:
+        largest: value of the images.
+    """
+    return tuple(name.lower() for name in channels) == ("red", "green", "blue") and 1 < largest <= 255
+
+
+def choose_normalization_of_encoder(encoder: str, mean: Sequence[float], std: Sequence[float]) -> list[Choice[Normalization]]:
+    """What the encoder's weights were trained with.
+
+    Args:
+        mean, std: of red, green and blue in 0..1.
+    """
+    reason = f"mean and deviation of the training of {encoder}'s weights, for values in 0..255"
+    return [Choice(Normalization(per_case=False, mean=255 * m, std=255 * s), reason) for m, s in zip(mean, std, strict=True)]
+
+
+def choose_strides_of_encoder(encoder: str, levels: Iterable[int], depth: int) -> Choice[tuple[Axes, ...]]:
+    """As the encoder has them.
+
+    Args:
+        levels: those that it gives.
+        depth: of the network.
+    """
+    return Choice(((2, 2),) * depth, f"{encoder} gives X[i, 0] at level i = {', '.join(map(str, levels))}, the image at 1/2^i")
+
+
 def choose_strides(shape: Axes, spacing_mm: Sequence[float] | None, max_depth: int) -> Choice[tuple[Axes, ...]]:
     """Down-samplings, as long as every axis keeps enough voxels; thick axes join once the others have caught up."""
     sizes, lengths = list(shape), list(spacing_mm or [1.0] * len(shape))
@@ -101,7 +130,7 @@ def choose_patch(median_shape: Axes, largest: int, multiples: Axes) -> Choice[Ax
         largest: along one axis.
         multiples: product of the strides of each axis, so that no level is padded.
     """
-    patch = tuple(min(ceil(size / step) * step, largest // step * step) for size, step in zip(median_shape, multiples, strict=True))
+    patch = tuple(min(ceil(size / step) * step, max(step, largest // step * step)) for size, step in zip(median_shape, multiples, strict=True))
     whole = all(size >= length for size, length in zip(patch, median_shape, strict=True))
     return Choice(patch, f"the typical case of {_by(median_shape)} fits whole" if whole else f"the typical case is {_by(median_shape)}; patches keep a step short")
 
