@@ -112,8 +112,8 @@ class ModelPlan(_Frozen):
     hidden_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Channels of all convolutions of a nested node but the last, as a part of the node's."""
     block: Literal["plain", "residual", "projected"] = "plain"
-    """plain: a chain of convolutions; residual: with a shortcut (He et al. 2016); projected: nested nodes first bring what
-    they receive to their own width with a 1x1 convolution, then add a chain to that."""
+    """plain: a chain of convolutions; residual: with a shortcut (He et al. 2016); projected: a node first brings what it
+    receives to its own width with a 1x1 convolution, then adds a chain to that (where it has a stride: as residual)."""
     norm: Literal["batch", "instance", "group", "layer", "none"] = "group"
     """After each convolution of a node. layer: over all channels and voxels of an image (group norm of one group)."""
     nested_norm: Literal["batch", "instance", "group", "layer", "none"] | None = None
@@ -160,7 +160,7 @@ class ModelPlan(_Frozen):
     encoder: str | None = None
     """None: nodes like all others; "resenc": residual stages in nnU-Net's shape; else the name of a timm model (2D)."""
     encoder_weights: str | None = None
-    """Of a timm encoder at the start of training: "pretrained", a file, or None: random."""
+    """At the start of training: "pretrained" (what timm downloads), a file, or None: random. Of "resenc": a file."""
     encoder_blocks: Axes | None = None
     """Residual blocks of each level of "resenc"."""
     stem: bool = True
@@ -184,18 +184,22 @@ class ModelPlan(_Frozen):
         _require(self.divisor is None or len(self.divisor) == self.dims, "model.divisor", f"{self.dims} numbers (model.dims)")
         _require(all(k % 2 for kernel in self.kernel_sizes for k in kernel), "model.kernel_sizes", "odd numbers")
         _require(all(k % 2 for kernel in nested_kernels for k in kernel), "model.nested_kernel_sizes", "odd numbers")
+        _require(all(sum(map(int, key.split("_"))) <= self.depth for key in self.node_widths), "model.node_widths", f"nodes i_j with i + j up to model.depth {self.depth}")
         _require(self.up != "cubic" or self.dims == 2, "model.up", "another kind than cubic in 3D")
         return self
 
     @model_validator(mode="after")
     def _encoder_fits(self) -> Self:
         own = self.encoder in (None, "resenc")
-        _require(self.encoder == "resenc" or self.encoder_blocks is None, "model.encoder_blocks", 'model.encoder "resenc" beside it')
-        _require(self.encoder_blocks is None or len(self.encoder_blocks) == self.depth + 1, "model.encoder_blocks", f"{self.depth + 1} numbers, one for each level")
+        if self.encoder == "resenc":
+            _require(len(self.encoder_blocks or ()) == self.depth + 1, "model.encoder_blocks", f"{self.depth + 1} numbers, one for each level")
+        else:
+            _require(self.encoder_blocks is None, "model.encoder_blocks", 'model.encoder "resenc" beside it')
         _require(own or self.dims == 2, "model.encoder", 'null or "resenc" in 3D: the models of timm are 2D')
         _require(own or all(set(stride) == {2} for stride in self.strides), "model.strides", "2 along both axes, as the models of timm have it")
         _require(not own or self.stem, "model.stem", "true without an encoder of timm")
-        _require(not own or self.encoder_weights is None, "model.encoder_weights", "null without an encoder of timm")
+        _require(self.encoder is not None or self.encoder_weights is None, "model.encoder_weights", "null without model.encoder")
+        _require(self.encoder != "resenc" or self.encoder_weights != "pretrained", "model.encoder_weights", 'a file for "resenc"')
         _require(not own or self.output_stride == 1, "model.output_stride", "1 without an encoder of timm")
         return self
 

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from unetpp.errors import PlanError
+
 # by dims; typed loosely, because torch types the sizes of 2D and 3D layers differently
 CONV: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 AVERAGE_POOL: dict[int, Callable[..., nn.Module]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
@@ -66,6 +68,8 @@ class GroupNorm(nn.Module):
 
     def __init__(self, channels: int, groups: int | None, eps: float = 1e-5) -> None:
         super().__init__()
+        if groups and channels % groups:
+            raise PlanError(f"model.norm_groups: got {groups}; expected a divisor of {channels}, the channels of a node. Change it, or model.widths.")
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.groups = groups

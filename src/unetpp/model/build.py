@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -13,6 +14,7 @@ from unetpp.model.encoders import encoder_shape, make_encoder
 from unetpp.model.grid import Grid, Node
 from unetpp.model.network import HeadFusion, UNetPlusPlus
 from unetpp.model.resampling import INTERPOLATION, MAX_POOL, PixelShuffle, transposed
+from unetpp.model.selfsupervised import load_encoder
 from unetpp.plan import ModelPlan, checked, dotted_names, nearest_name
 
 _PAPER = {"depth": 4, "first_width": 32, "max_width": 32 * 2**9, "norm": "none", "activation": "relu", "dropout": 0.5}
@@ -23,6 +25,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper_wide_unet": {**_PAPER, "topology": "unet", "first_width": 35},
     # what trains best in equal time on the three real data sets, see docs/log.md
     "default": {"depth": 4, "first_width": 16, "max_width": 320, "norm": "group", "activation": "leaky_relu", "dropout": 0.0},
+    # the encoder of nnU-Net's ResEnc networks, as public self-supervised weights have it: Isensee et al. 2024, Wald et al. 2024
+    "resenc": {"encoder": "resenc", "depth": 5, "first_width": 32, "max_width": 320, "norm": "instance", "conv_bias": True, "activation": "leaky_relu", "dropout": 0.0},
 }
 RESENC_BLOCKS = (1, 3, 4, 6, 6, 6, 6, 6)
 """Residual blocks of each level (Isensee et al. 2024, nnU-Net revisited)."""
@@ -58,7 +62,7 @@ def model_plan(*, preset: str = "default", dims: int = 2, in_channels: int = 1, 
     values.setdefault("widths", [min(first * 2**level, largest) for level in range(depth + 1)])
     values.setdefault("strides", [[2] * dims] * depth)
     values.setdefault("kernel_sizes", [[3] * dims] * (depth + 1))
-    if given.get("encoder") == "resenc":
+    if values.get("encoder") == "resenc":
         values.setdefault("encoder_blocks", RESENC_BLOCKS[: depth + 1])
         values.setdefault("down", "first")
     return checked(ModelPlan, {**values, "preset": preset, "dims": dims, "in_channels": in_channels, "out_channels": out_channels}, "plan.model")
@@ -98,9 +102,24 @@ def from_plan(plan: ModelPlan, pretrained: bool = False) -> UNetPlusPlus:
     )
     network.apply(_initialise)
     network.encoder = encoder  # after the others' initialisation: it has its own
-    if encoder and pretrained and plan.encoder_weights:
-        encoder.load_pretrained(plan.encoder_weights)
+    if pretrained:
+        load_encoder_weights(network, plan)
     return network
+
+
+def load_encoder_weights(network: UNetPlusPlus, plan: ModelPlan) -> str:
+    """Give the encoder of a plan's network the weights that the plan names, and say what was taken; empty where none are named.
+
+    Raises:
+        UsageError: timm has no weights, or they cannot be downloaded.
+        ModelFileError: the file cannot be read, or its weights are not those of this encoder.
+    """
+    if not plan.encoder_weights:
+        return ""
+    if network.encoder is None:
+        return str(load_encoder(network, Path(plan.encoder_weights)))
+    network.encoder.load_pretrained(plan.encoder_weights)
+    return f"the weights of {plan.encoder}: {plan.encoder_weights}"
 
 
 def grid_of(plan: ModelPlan) -> Grid:
