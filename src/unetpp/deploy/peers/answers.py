@@ -45,10 +45,13 @@ class Answers:
     def default(self, key: str, value: Any, reason: str, among: Sequence[Any] = ()) -> Any:
         """What the user said, else `value`, which the result then tells with the reason."""
         self._asked.add(key)
+        self.assume(key, reason)
+        return self._among(key, among) if key in self.given else value
+
+    def assume(self, key: str, reason: str) -> None:
+        """To be told in the result, unless the user said it."""
         if key not in self.given:
             self.assumed[key] = reason
-            return value
-        return self._among(key, among)
 
     def settle(self, where: str) -> None:
         """Called when all is asked, before any of it is used.

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from unetpp.data.preprocess import COLOURS
-from unetpp.deploy.peers import monai, nested_unet, unet_version
+from unetpp.deploy.peers import monai, nested_unet, nnunet_v1, pms, smp, unet_version
 from unetpp.deploy.peers.answers import Answers
 from unetpp.deploy.peers.checkpoint import read_checkpoint
 from unetpp.deploy.peers.transfer import Peer, PeerNetwork, Source, transfer, with_background
@@ -20,7 +20,7 @@ from unetpp.model.file import load_model, save_model
 from unetpp.plan import Plan
 from unetpp.planning.rules import LARGEST_TILE
 
-PEERS: dict[str, Peer] = {peer.name: peer for peer in (monai.PEER, nested_unet.PEER, unet_version.PEER)}
+PEERS: dict[str, Peer] = {peer.name: peer for peer in (smp.PEER, monai.PEER, nested_unet.PEER, unet_version.PEER, pms.PEER, nnunet_v1.PEER)}
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def plan_of(peer: PeerNetwork, answers: Answers, name: str) -> Plan:
             "dims": model.dims,
             "channels": channels,
             "classes": classes,
-            "label_values": given.get("data.label_values") or list(range(len(classes))),
+            "label_values": given.get("data.label_values") or peer.data.get("data.label_values") or list(range(len(classes))),
             "spacing_mm": peer.data.get("data.spacing_mm"),
             "normalization": normalization,
         },

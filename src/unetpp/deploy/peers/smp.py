@@ -1,0 +1,121 @@
+"""UnetPlusPlus and Unet of segmentation_models_pytorch (https://github.com/qubvel-org/segmentation_models.pytorch).
+
+SMP's grid starts at half the resolution: above it is one more block without a skip. So there is no X[0, 0], and one head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+from unetpp.deploy.peers.answers import Answers, normalization_hint, scaled
+from unetpp.deploy.peers.smp_encoders import PeerEncoder, find_encoder
+from unetpp.deploy.peers.transfer import Peer, PeerNetwork, Source, node_names
+from unetpp.errors import UsageError
+from unetpp.model.build import grid_of, model_plan
+from unetpp.model.grid import Node
+from unetpp.plan import ModelPlan
+
+NESTED, PLAIN = "decoder.blocks.x_0_0.conv1.0.weight", "decoder.blocks.0.conv1.0.weight"
+
+
+def read(source: Source, answers: Answers) -> PeerNetwork:
+    """Both networks. Asked: the timm model of a `tu-` encoder; by default: nearest up-sampling, the intensities of the encoder's own training."""
+    nested = source.has(NESTED)
+    depth = _depth(source, nested)
+    encoder = find_encoder(source, answers, depth)
+    hint = "SMP's default decoder_interpolation; linear: bilinear, cubic: bicubic; its area and nearest-exact are the same as nearest"
+    up = answers.default("model.up", "nearest", hint, ("nearest", "linear", "cubic"))
+    data: dict[str, Any] = {}
+    if encoder and encoder.in_channels == 3:
+        reason = "those of the encoder's own training, of 8 bit images in 0..255, as SMP's get_preprocessing_fn has them"
+        data["data.normalization"] = answers.default("data.normalization", scaled([255 * x for x in encoder.mean], [255 * x for x in encoder.std]), reason)
+    else:
+        answers.need("data.normalization", normalization_hint(encoder.in_channels if encoder else 3))
+    answers.settle(str(source.path))
+    assert encoder is not None
+    if not nested and source.has("decoder.center.0.0.weight"):
+        raise UsageError(f"{source.path}: got a Unet with a block in its center, as SMP's own VGG encoders have it; expected one without. This network has no place for it.")
+    model = _model(source, nested, depth, encoder, up)
+    unused = {
+        **encoder.unused,
+        "classification_head.*": "the head for whole images",
+        "decoder.center.*": "SMP never runs it in UnetPlusPlus",
+        f"{_block(model, (0, depth))}.attention1.*": "SMP never runs it in a block without a skip",
+    }
+    title = f"{'UnetPlusPlus' if nested else 'Unet'} of segmentation_models_pytorch"
+    return PeerNetwork(title, model, {**encoder.names(model), **dict(names(model, affine=_affine(source, nested)))}, unused, data=data)
+
+
+PEER = Peer("smp", (NESTED, PLAIN), read)
+
+
+def names(model: ModelPlan, affine: bool = True) -> Iterator[tuple[str, str | None]]:
+    """Our layers of decoder and head, and SMP's."""
+    for node in grid_of(model).needed((model.depth,)):
+        if node[1]:
+            block = _block(model, node)
+            yield from node_names(model, node, [f"{block}.conv{n}.0" for n in (1, 2)], [f"{block}.conv{n}.1" if affine else None for n in (1, 2)])
+            yield from _attention_names(model, node, block)
+    yield f"heads.{model.depth}", "segmentation_head.0"
+
+
+def _attention_names(model: ModelPlan, node: Node, block: str) -> Iterator[tuple[str, str]]:
+    if model.attention == "none":
+        return
+    ours = f"nodes.x_{node[0]}_{node[1]}.units"
+    places = {f"{ours}.0": f"{block}.attention1", f"{ours}.2": f"{block}.attention2"} if node[0] else {f"{ours}.1": f"{block}.attention2"}
+    for mine, theirs in places.items():
+        yield from [(f"{mine}.channel.0", f"{theirs}.attention.cSE.1"), (f"{mine}.channel.2", f"{theirs}.attention.cSE.3"), (f"{mine}.place.0", f"{theirs}.attention.sSE.0")]
+
+
+def _block(model: ModelPlan, node: Node) -> str:
+    """SMP counts blocks from the deepest level, and columns from the right."""
+    row = model.depth - 1 - node[0]
+    return f"decoder.blocks.x_{row + 1 - node[1]}_{row}" if model.topology == "unet++" else f"decoder.blocks.{row}"
+
+
+def _first(nested: bool, row: int) -> str:
+    """The outermost block of a row."""
+    return f"decoder.blocks.x_0_{row}" if nested else f"decoder.blocks.{row}"
+
+
+def _depth(source: Source, nested: bool) -> int:
+    return next(row for row in count() if not source.has(f"{_first(nested, row)}.conv1.0.weight"))
+
+
+def _affine(source: Source, nested: bool) -> bool:
+    return source.has(f"{_first(nested, 0)}.conv1.1.weight")
+
+
+def _norm(source: Source, nested: bool) -> str:
+    """Its layernorm does not run; its instancenorm has no weights unless it is told affine=True."""
+    first = f"{_first(nested, 0)}.conv1"
+    if source.has(f"{first}.1.running_mean"):
+        return "batch"
+    return "none" if source.has(f"{first}.0.bias") else "instance"
+
+
+def _model(source: Source, nested: bool, depth: int, encoder: PeerEncoder, up: str) -> ModelPlan:
+    outer = {f"{depth - 1 - row}_{row + 1}": source.shape(f"{_first(nested, row)}.conv2.0.weight")[0] for row in range(depth)}
+    return model_plan(
+        topology="unet++" if nested else "unet",
+        in_channels=encoder.in_channels,
+        out_channels=source.shape("segmentation_head.0.weight")[0],
+        depth=depth,
+        widths=[outer[f"0_{depth}"], *encoder.widths],
+        nested_widths=[outer[f"0_{depth}"], *encoder.widths[:-1]],
+        node_widths=outer,
+        strides=[[2, 2]] * depth,
+        divisor=[2**depth] * 2,
+        norm=_norm(source, nested),
+        activation="relu",
+        attention="scse" if source.has(f"{_first(nested, 0)}.attention1.attention.sSE.0.weight") else "none",
+        up=up,
+        concat="up_skips_reversed",
+        deep_supervision=False,
+        head_kernel=3,
+        encoder=encoder.name,
+        stem=False,
+    )
