@@ -182,7 +182,7 @@ class GridDrawing:
         self.nodes = self.grid.needed(own)
         self.kept = set(self.nodes if kept is None else kept)
         timm = plan.encoder not in (None, "resenc")
-        self.given = {(level, 0) for level in encoder_shape(str(plan.encoder), plan.in_channels).widths if level <= plan.depth} if timm else set()
+        self.given = {(level, 0) for level in encoder_shape(str(plan.encoder), plan.depth, plan.output_stride).widths} if timm else set()
 
     def draw(self) -> None:
         self._column()
