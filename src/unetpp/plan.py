@@ -164,7 +164,7 @@ class ModelPlan(_Frozen):
     encoder_blocks: Axes | None = None
     """Residual blocks of each level of "resenc"."""
     stem: bool = True
-    """False: no X[0, 0]; level 0 has no skips, and holds only what is up-sampled from level 1."""
+    """False: no X[0, 0], nor other X[i, 0] above the encoder's first; what is up-sampled there meets no skips."""
     divisor: Axes | None = None
     """The image is extended to a multiple of this along each axis: what the encoder divides by."""
     output_stride: Positive = 1
@@ -262,6 +262,8 @@ class TrainPlan(_Frozen):
     """Share of the patches that are centred on a voxel of a foreground class."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward and backward pass; weights are always float32."""
+    checkpointing: bool = False
+    """Compute each node once more in the backward pass, in place of keeping it: the same weights from less memory in more time."""
     augment: AugmentPlan = AugmentPlan()
     validations: Positive = 10
     """How often the validation cases are scored during training."""

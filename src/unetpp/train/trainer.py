@@ -17,7 +17,7 @@ from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
 from unetpp.errors import Interrupted, UnetppError
 from unetpp.losses.supervision import DeepSupervisionLoss
-from unetpp.model.build import from_plan
+from unetpp.model.build import from_plan, load_encoder_weights
 from unetpp.model.execution import autocast, memory_format
 from unetpp.model.file import save_model
 from unetpp.plan import Plan
@@ -98,6 +98,7 @@ class FoldTraining:
         torch.manual_seed(train.seed)
         self._format = memory_format(plan.model, device)
         self.network = from_plan(plan.model).to(device).to(memory_format=self._format)
+        self.network.checkpointing = train.checkpointing
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = make_optimizer(self.network, train)
         self.progress = Progress(budget_s=budget_s)
@@ -122,10 +123,11 @@ class FoldTraining:
         resumed = resume and checkpoint.exists()
         if resumed:
             self.progress = load_checkpoint(checkpoint, self.plan, self.network, self.average, self.optimizer)
-        elif self.network.encoder and self.plan.model.encoder_weights:
-            self.network.encoder.load_pretrained(self.plan.model.encoder_weights)
-            self.average.load_state_dict(self.network.state_dict())
+        weights = "" if resumed else load_encoder_weights(self.network, self.plan.model)
         self.log = Log(self.folder / LOG, self.progress.step if resumed else None)
+        if weights:
+            self.average.load_state_dict(self.network.state_dict())
+            self.log.write("encoder", weights=weights)
         if not self.progress.finished:
             self.log.write("start", step=self.progress.step, seed=self.plan.train.seed, device=str(self.device), threads=torch.get_num_threads(), torch=torch.__version__)
             self._train()
