@@ -1,12 +1,23 @@
-"""The paper preset against the exact counts of the papers' networks."""
+"""The paper preset against the exact counts of the papers' networks; random plans are built, or refused by name."""
 
 from __future__ import annotations
 
+import doctest
+import tempfile
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.plans import small_plan
 from unetpp.errors import PlanError, UsageError
+from unetpp.model import build
 from unetpp.model.build import build_model, from_plan, model_plan, pruned_plan
+from unetpp.model.file import load_model, save_model
+from unetpp.plan import ModelPlan, Plan, checked
 
 WIDE = (35, 70, 140, 280, 560)
 
@@ -61,3 +72,100 @@ def test_unknown_names_are_refused_with_the_nearest_known_one() -> None:
         build_model(preset="papr")
     with pytest.raises(PlanError, match=r"model\.widths"):
         build_model(depth=2, widths=(8, 16))
+
+
+NORMS = st.sampled_from(["batch", "instance", "group", "layer", "none"])
+CHOICES: dict[str, st.SearchStrategy[Any]] = {
+    "topology": st.sampled_from(["unet++", "unet+", "unet_e", "unet"]),
+    "block": st.sampled_from(["plain", "residual", "projected"]),
+    "norm": NORMS,
+    "nested_norm": st.none() | NORMS,
+    "norm_groups": st.sampled_from([None, 1, 2]),
+    "activation": st.sampled_from(["relu", "leaky_relu", "silu", "gelu"]),
+    "convs_per_node": st.integers(1, 3),
+    "conv_bias": st.sampled_from([None, True, False]),
+    "dropout": st.sampled_from([0.0, 0.5]),
+    "attention": st.sampled_from(["none", "scse"]),
+    "down": st.sampled_from(["pool", "conv", "first"]),
+    "odd_sizes": st.sampled_from(["ceil", "floor"]),
+    "up": st.sampled_from(["transposed", "transposed_wide", "linear", "nearest", "pixel_shuffle"]),
+    "up_bias": st.booleans(),
+    "up_projection": st.booleans(),
+    "align_corners": st.booleans(),
+    "concat": st.sampled_from(["skips_up", "up_skips", "up_skips_reversed"]),
+    "deep_supervision": st.booleans(),
+    "head_kernel": st.sampled_from([1, 3]),
+    "head_bias": st.booleans(),
+    "fusion": st.sampled_from(["none", "mean", "learned"]),
+}
+
+
+@st.composite
+def fields(draw: st.DrawFn) -> dict[str, Any]:
+    """Any fields that make a plan."""
+    dims, depth = draw(st.integers(2, 3)), draw(st.integers(1, 3))
+    width, step, kernel = st.sampled_from([2, 4, 6]), st.tuples(*[st.integers(1, 3)] * dims), st.tuples(*[st.sampled_from([1, 3])] * dims)
+
+    def each(entry: st.SearchStrategy[Any], levels: int) -> list[Any]:
+        return draw(st.lists(entry, min_size=levels, max_size=levels))
+
+    node = st.sampled_from([f"{i}_{j}" for i in range(depth + 1) for j in range(depth + 1 - i)])
+    given = {name: draw(choices) for name, choices in CHOICES.items()}
+    given |= {"dims": dims, "depth": depth, "widths": each(width, depth + 1), "strides": each(step, depth), "kernel_sizes": each(kernel, depth + 1)}
+    given |= {name: each(width, depth) for name in ("nested_widths", "up_widths") if draw(st.booleans())}
+    given |= {"nested_kernel_sizes": each(kernel, depth)} if draw(st.booleans()) else {}
+    given |= {"encoder": "resenc", "encoder_blocks": each(st.integers(1, 2), depth + 1)} if draw(st.booleans()) else {}
+    given |= {"divisor": draw(step)} if draw(st.booleans()) else {}
+    return given | {"node_widths": draw(st.dictionaries(node, width, max_size=2)), "hidden_fraction": draw(st.sampled_from([1.0, 0.5])) if not given["norm_groups"] else 1.0}
+
+
+@given(fields=fields(), data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_any_plan_is_built_prunes_exactly_and_comes_back_from_a_file(fields: dict[str, Any], data: st.DataObject) -> None:
+    values = small_plan(fields["dims"]).model_dump()
+    plan = Plan.from_dict(values | {"model": model_plan(**fields).model_dump(), "predict": values["predict"] | {"depth": fields["depth"]}})
+    network = from_plan(plan.model).eval()
+    x = torch.randn(1, 1, *data.draw(st.tuples(*[st.integers(1, 11)] * plan.model.dims)))
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        full = network(x, heads=True)
+        assert all(logits.shape == (1, 2, *x.shape[2:]) and logits.isfinite().all() for logits in full.logits)
+        save_model(Path(folder) / "model.safetensors", network.state_dict(), plan)
+        loaded, header = load_model(Path(folder) / "model.safetensors")
+        assert header.plan == plan
+        for depth in network.head_depths:
+            assert torch.equal(loaded(x, depth=depth), full.at(depth))
+            assert torch.equal(loaded.prune(depth)(x), full.at(depth))
+            assert from_plan(pruned_plan(plan.model, depth)).load_state_dict(loaded.prune(depth).state_dict())
+
+
+ANYTHING = (
+    st.none() | st.booleans() | st.integers(-1, 9) | st.floats(-1, 2) | st.sampled_from(["resenc", "unet", "group", "scse", "", "x"]) | st.lists(st.integers(-1, 6), max_size=4)
+)
+
+
+@given(fields=fields(), damage=st.dictionaries(st.sampled_from(sorted(ModelPlan.model_fields)), ANYTHING, min_size=1, max_size=2))
+@settings(max_examples=100, deadline=None)
+def test_a_plan_with_any_damage_is_built_or_refused_by_name(fields: dict[str, Any], damage: dict[str, Any]) -> None:
+    if isinstance(damage.get("encoder"), str) and damage["encoder"] != "resenc":
+        del damage["encoder"]  # the name of a timm model: test_encoders.py
+    values = model_plan(**fields).model_dump(mode="json") | damage
+    try:
+        with torch.device("meta"):
+            from_plan(checked(ModelPlan, values, "plan.model"))(torch.empty(1, values["in_channels"], *(5,) * values["dims"]))
+    except PlanError as error:
+        assert "Change it" in str(error) or "expected" in str(error)
+
+
+def test_the_examples_of_the_builder_work() -> None:
+    examples = doctest.DocTestFinder().find(build.build_model, globs={"build_model": build_model})
+    (example,) = examples
+    example.examples = [line for line in example.examples if "pretrained" not in line.source]  # needs the network
+    assert len(example.examples) > 1
+    assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_groups_that_do_not_divide_and_nodes_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(PlanError, match="got 3; expected a divisor of 4"):
+        build_model(widths=(4, 6), norm_groups=3)
+    with pytest.raises(PlanError, match=r"model\.node_widths"):
+        build_model(widths=(4, 6), node_widths={"0_2": 4})

@@ -184,3 +184,9 @@ def test_a_budget_in_seconds_is_kept(tmp_path: Path) -> None:
     result = training.run()
     assert result.reason in ("finished", "patience")
     assert result.seconds < 4
+
+
+def test_checkpointing_nodes_changes_no_weight(tmp_path: Path) -> None:
+    for name, checkpointing in (("kept", False), ("again", True)):
+        train(tmp_path, name, make_plan(**{"train.checkpointing": checkpointing}))
+    assert same(tmp_path / "kept" / MODEL, tmp_path / "again" / MODEL)
