@@ -124,7 +124,9 @@ def load_encoder_weights(network: UNetPlusPlus, plan: ModelPlan) -> str:
 
 def grid_of(plan: ModelPlan) -> Grid:
     """The nodes of the network of a plan."""
-    return Grid(plan.topology, plan.depth, plan.stem)
+    # an encoder that stands alone starts at half the resolution or below it
+    bare = 0 if plan.stem or plan.encoder is None else max(1, min(encoder_shape(plan.encoder, plan.depth, plan.output_stride).widths))
+    return Grid(plan.topology, plan.depth, bare)
 
 
 def pruned_plan(plan: ModelPlan, depth: int, keep_heads: bool = False) -> ModelPlan:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from unetpp.errors import ModelFileError, UsageError
-from unetpp.model.timm_models import TimmModel, first_line, import_timm
+from unetpp.model.timm_models import TimmModel, first_line, import_timm, pretrained_config
 
 DOWNLOAD = "pretrained"
 HUB_FILE = "https://huggingface.co/{}/resolve/main/model.safetensors"
@@ -43,7 +43,7 @@ def require_source(source: str) -> None:
 
 
 def _downloaded(model: TimmModel, in_channels: int) -> Any:
-    config = import_timm().get_pretrained_cfg(model.name)
+    config = pretrained_config(model.name)
     if not config.has_weights:
         raise UsageError(f'model.encoder_weights: got "{DOWNLOAD}"; expected a model that timm has weights for: {model.name} is none. Take another, or give a file: {OWN_FILE}.')
     place = HUB_FILE.format(config.hf_hub_id) if config.hf_hub_id else config.url

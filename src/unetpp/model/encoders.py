@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from unetpp.errors import UsageError
 from unetpp.model.encoder_weights import pretrained_body
-from unetpp.model.timm_models import FeatureMap, TimmModel, import_timm, intermediates, keep_intermediates, require_known, timm_model, unused_weights
+from unetpp.model.timm_models import FeatureMap, TimmModel, intermediates, keep_intermediates, pretrained_config, require_known, timm_model, unused_weights
 from unetpp.plan import ModelPlan
 
 
@@ -145,7 +145,7 @@ def encoder_shape(name: str, depth: int | None = None, output_stride: int = 1) -
 def encoder_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of red, green and blue in 0..1 in the training of a model's weights."""
     require_known(name)
-    config = import_timm().get_pretrained_cfg(name)
+    config = pretrained_config(name)
     return tuple(config.mean), tuple(config.std)
 
 

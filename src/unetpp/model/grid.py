@@ -24,8 +24,8 @@ class Grid:
     topology: str
     depth: int
     """L, the number of down-samplings."""
-    stem: bool = True
-    """False: an encoder that starts at level 1 stands alone. There is no X[0, 0], and level 0 has no skips."""
+    bare: int = 0
+    """Levels 0, 1, ... above the first of an encoder that stands alone: they have no X[i, 0] and no skips."""
 
     def nodes(self) -> tuple[Node, ...]:
         """Every node, by diagonals i + j = 0, 1, ..., and from the encoder up: each comes after all that it receives."""
@@ -35,7 +35,7 @@ class Grid:
     def skips(self, node: Node) -> tuple[Node, ...]:
         """The nodes of the same level whose outputs `node` receives, shallowest column first."""
         i, j = node
-        if j == 0 or (i == 0 and not self.stem):
+        if j == 0 or i < self.bare:
             return ()
         if self.topology == "unet++":
             return tuple((i, k) for k in range(j))
@@ -50,7 +50,7 @@ class Grid:
 
     def head_depths(self, deep_supervision: bool) -> tuple[int, ...]:
         """Depths d at which a head sits on X[0, d]."""
-        return tuple(range(1, self.depth + 1)) if deep_supervision and self.topology != "unet" else (self.depth,)
+        return tuple(range(max(1, self.bare), self.depth + 1)) if deep_supervision and self.topology != "unet" else (self.depth,)
 
     def needed(self, heads: Iterable[int]) -> tuple[Node, ...]:
         """The nodes that the named heads depend on, in an order in which they can be computed."""
@@ -65,10 +65,10 @@ class Grid:
 
     def at_depth(self, depth: int) -> Grid:
         """The grid of the pruned network."""
-        return Grid(self.topology, depth, self.stem)
+        return Grid(self.topology, depth, self.bare)
 
     def _exists(self, node: Node) -> bool:
         i, j = node
-        if node == (0, 0):
-            return self.stem
-        return self.topology != "unet" or j == 0 or i + j == self.depth
+        if j == 0:
+            return i >= self.bare
+        return self.topology != "unet" or i + j == self.depth

@@ -10,11 +10,12 @@ import difflib
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import log2
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unetpp.errors import UsageError, optional_package
 
@@ -22,6 +23,8 @@ OPTIONS: tuple[dict[str, Any], ...] = ({}, {"dynamic_img_size": True})
 """Arguments of timm's models that are tried until one takes images of any size."""
 LARGEST_DIVISOR = 512
 """A model that takes no multiple of less is one that takes its own size only."""
+CUT = "@"
+"""Between the name of an EfficientNet and where another library takes its feature maps."""
 VALID_MARGIN = 4
 """Pixels of a feature map that convolutions without padding may cost."""
 
@@ -57,7 +60,7 @@ class TimmModel:
 
     def create(self, in_channels: int, **weights: Any) -> Any:
         """The model, with random weights unless timm is told of others."""
-        return import_timm().create_model(self.name, in_chans=in_channels, **self.options, **weights)
+        return _created(self.name, in_chans=in_channels, **self.options, **weights)
 
     def divisor_to(self, halvings: int) -> int:
         """The divisor where smaller feature maps than these are not used."""
@@ -86,7 +89,7 @@ def timm_model(name: str) -> TimmModel:
         if found := _divisor(body, maps):
             return TimmModel(name, options, maps, found[0], None, found[1])
     body = _without_memory(name, {})
-    maps, window = _maps(body), import_timm().get_pretrained_cfg(name).input_size[-1]
+    maps, window = _maps(body), pretrained_config(name).input_size[-1]
     aligned = _fit(body, maps, (window, window))
     if aligned is None:
         raise UsageError(f"model.encoder: got {name}; expected a model whose feature maps are made of the image in steps of 2. Take another, such as resnet34.")
@@ -100,6 +103,7 @@ def require_known(name: str) -> None:
         UsageError: timm has no such model; the nearest are named.
     """
     timm = import_timm()
+    name, *_ = name.partition(CUT)
     model, _, tag = name.partition(".")
     if not timm.is_model(model):
         raise UsageError(f"model.encoder: got {name!r}; expected the name of a model of timm. {_nearest(name, timm.list_models())}")
@@ -130,6 +134,11 @@ def unused_weights(name: str, numbers: tuple[int, ...]) -> frozenset[str]:
     return frozenset(weight for weight, tensor in body.named_parameters() if tensor.grad is None)
 
 
+def pretrained_config(name: str) -> Any:
+    """What timm knows of the weights that it has for a model."""
+    return import_timm().get_pretrained_cfg(name.partition(CUT)[0])
+
+
 def import_timm() -> Any:
     """The package, imported when it is needed.
 
@@ -154,7 +163,21 @@ def first_line(error: Exception) -> str:
 
 def _without_memory(name: str, options: Mapping[str, Any]) -> Any:
     with torch.device("meta"):
-        return import_timm().create_model(name, **options).eval()
+        return _created(name, **options).eval()
+
+
+def _created(name: str, **options: Any) -> Any:
+    """A model of timm. `NAME@3,5,9,16`: an EfficientNet whose feature maps are those after its stem and after so many of its blocks."""
+    base, _, cuts = name.partition(CUT)
+    body = import_timm().create_model(base, **options)
+    if cuts:
+        blocks = [block for stage in body.blocks for block in stage]
+        stages = [blocks[start:end] for start, end in pairwise((0, *map(int, cuts.split(","))))]
+        body.blocks = nn.Sequential(*(nn.Sequential(*stage) for stage in stages))
+        body.stage_ends = list(range(len(stages) + 1))
+        widths = [body.conv_stem.out_channels, *(stage[-1].feature_info("bottleneck")["num_chs"] for stage in stages)]
+        body.feature_info = [{"num_chs": width, "reduction": 2 ** (number + 1)} for number, width in enumerate(widths)]
+    return body
 
 
 def _maps(body: Any) -> tuple[FeatureMap, ...]:
