@@ -59,12 +59,14 @@ def _downloaded(model: TimmModel, in_channels: int) -> Any:
 def _from_file(model: TimmModel, in_channels: int, path: Path, needed: Sequence[str]) -> Any:
     weights = _read_weights(path)
     names = set(weights)
+    # a number of classes that no model has: then timm drops the classifier, whatever its size, and minds no other extras
+    source = {"state_dict": weights, "num_classes": -1}
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            random = model.create(in_channels).state_dict()
+            random = model.create(in_channels, num_classes=0).state_dict()
             torch.manual_seed(0)
-            body = model.create(in_channels, pretrained=True, pretrained_cfg_overlay={"state_dict": weights})
+            body = model.create(in_channels, num_classes=0, pretrained=True, pretrained_cfg_overlay=source)
     except Exception as error:  # whatever timm's own conversions make of a foreign file
         raise ModelFileError(f"{path}: got weights that do not fit ({first_line(error)}); expected those of {model.name} of timm. Give its file, or set model.encoder.") from None
     loaded = body.state_dict()
