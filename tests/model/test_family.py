@@ -9,6 +9,8 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -61,6 +63,22 @@ DIALS: dict[str, tuple[Any, ...]] = {
     "divisor": (False, True),
 }
 
+TIMM_DIALS: dict[str, tuple[Any, ...]] = {
+    "topology": DIALS["topology"],
+    "dims": (2,),
+    "depth": (2, 3),
+    "encoder": ("test_resnet", "test_convnext"),  # features from a half of the image's size, and from a fourth
+    "start": ("stem", "bare", "half"),
+    "size": ("odd", "even"),
+    "batch": (1, 2),
+    "block": DIALS["block"],
+    "norm": DIALS["norm"],
+    "attention": DIALS["attention"],
+    "concat": DIALS["concat"],
+    "deep_supervision": DIALS["deep_supervision"],
+    "fusion": DIALS["fusion"],
+}
+
 
 def covering(dials: Mapping[str, Sequence[Any]], seed: int = 0, candidates: int = 12) -> list[dict[str, Any]]:
     """Rows in which every pair of values of every two dials meets: greedily, the best of some candidates at a time."""
@@ -93,15 +111,15 @@ def _pairs(row: Mapping[int, int]) -> set[Any]:
 def plan_of(row: Mapping[str, Any]) -> ModelPlan:
     """The plan of a row: the dials that depend on depth and dims are worked out."""
     depth, dims = row["depth"], row["dims"]
-    plain = {name: row[name] for name in ModelPlan.model_fields if name in row}
+    plain = {name: row[name] for name in ModelPlan.model_fields if name in row} | {"in_channels": 2, "out_channels": 3}
+    if "start" in row:
+        return model_plan(**plain, first_width=4, stem=row["start"] != "bare", output_stride=2 if row["start"] == "half" else 1)
     up, *extras = row["up"] if isinstance(row["up"], tuple) else (row["up"],)
     step = {2: (2,) * dims, 3: (3,) * dims, "uneven": (1, *(2,) * (dims - 1))}[row["strides"]]
     kernel = {3: (3,) * dims, 5: (5,) * dims, "uneven": (1, *(3,) * (dims - 1))}[row["kernels"]]
     return model_plan(
         **plain
         | {
-            "in_channels": 2,
-            "out_channels": 3,
             "widths": (4, 8, 12, 16)[: depth + 1],
             "strides": [step, (2,) * dims, (2,) * dims][:depth],
             "kernel_sizes": [kernel] * (depth + 1),
@@ -127,12 +145,27 @@ def network_of(row: Mapping[str, Any]) -> UNetPlusPlus:
     return from_plan(plan_of(row))
 
 
+def bare_levels(row: Mapping[str, Any]) -> int:
+    """The levels without X[i, 0]: an encoder that stands alone starts below them."""
+    return {"test_resnet": 1, "test_convnext": 2}[row["encoder"]] if row.get("start") == "bare" else 0
+
+
 def loss_of(network: UNetPlusPlus, x: Tensor) -> Tensor:
     torch.manual_seed(0)  # dropout
     return torch.stack([(logits + 1).square().mean() for logits in network(x, heads=True).logits]).sum()
 
 
-ROWS = [pytest.param(row, id=f"{number}-{row['topology']}-{row['dims']}d-{row['block']}-{row['norm']}") for number, row in enumerate(covering(DIALS))]
+def params(dials: Mapping[str, Sequence[Any]], *names: str, marks: Sequence[Any] = ()) -> list[Any]:
+    rows = enumerate(covering(dials))
+    return [pytest.param(row, id="-".join([str(number), *(str(row[name]) for name in names)]), marks=marks) for number, row in rows]
+
+
+try:
+    timm_is_here = find_spec("timm") is not None and bool(import_module("timm"))
+except (ImportError, RuntimeError):  # a torchvision that does not fit torch
+    timm_is_here = False
+ROWS = params(DIALS, "topology", "dims", "block", "norm")
+ROWS += params(TIMM_DIALS, "topology", "encoder", "start", marks=[pytest.mark.skipif(not timm_is_here, reason="timm is not installed")])
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -141,7 +174,7 @@ def test_every_weight_gets_a_gradient_and_every_head_is_trained(row: dict[str, A
     loss_of(network, x).backward()
     assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
     single = row["topology"] == "unet" or not row["deep_supervision"]
-    assert network.head_depths == ((row["depth"],) if single else tuple(range(1, row["depth"] + 1)))
+    assert network.head_depths == ((row["depth"],) if single else tuple(range(max(1, bare_levels(row)), row["depth"] + 1)))
     if row["size"] != "one voxel":  # of which a normalisation may leave nothing
         assert all(head.weight.grad.any() for head in network.heads.values())
 
@@ -156,6 +189,8 @@ def test_each_node_concatenates_what_the_papers_say(row: dict[str, Any]) -> None
     def seen(node: tuple[int, int], concatenated: Tensor, output: Tensor) -> None:
         received[node], given[node] = concatenated, output
 
+    if network.encoder is not None:
+        network.encoder.register_forward_hook(lambda _, args, features: given.update({(level, 0): feature for level, feature in features.items()}))
     for name, block in network.nodes.items():
         node = tuple(map(int, name.split("_")[1:]))
         block.register_forward_hook(lambda _, args, output, node=node: seen(node, args[0], output))
@@ -163,14 +198,19 @@ def test_each_node_concatenates_what_the_papers_say(row: dict[str, Any]) -> None
             network.ups[name].register_forward_hook(lambda _, args, output, node=node: brought_up.update({node: (args[0], output)}))
     with torch.no_grad():
         network(x, heads=True)
-    depth, one_decoder = row["depth"], row["topology"] == "unet" or (row["topology"] == "unet_e" and not row["deep_supervision"])
-    assert set(given) == {(i, j) for i in range(depth + 1) for j in range(depth + 1 - i) if j == 0 or i + j == depth or not one_decoder}
+    depth = row["depth"]
+    bare, one_head = bare_levels(row), row["topology"] == "unet" or not row["deep_supervision"]
+    one_decoder = row["topology"] == "unet" or (row["topology"] == "unet_e" and one_head)
+    expected = {(i, j) for i in range(depth + 1) for j in range(depth + 1 - i) if i + j >= bare}
+    if bare:  # where there are no skips, a node hangs on its diagonal alone
+        expected = {(i, j) for i, j in expected if i >= bare or (j > 0 and (i + j == depth or not one_head))}
+    assert set(given) == {(i, j) for i, j in expected if j == 0 or i + j == depth or not one_decoder}
     for (i, j), concatenated in received.items():
         if j == 0:
             continue
         below, up = brought_up[i, j]
         assert below is given[i + 1, j - 1]
-        columns = {"unet++": list(range(j)), "unet+": [j - 1], "unet_e": [0], "unet": [0]}[row["topology"]]
+        columns = {"unet++": list(range(j)), "unet+": [j - 1], "unet_e": [0], "unet": [0]}[row["topology"]] if i >= bare else []
         skips = [given[i, k] for k in (reversed(columns) if row["concat"] == "up_skips_reversed" else columns)]
         up_first = row["concat"] != "skips_up"
         widths = [up.shape[1], *(skip.shape[1] for skip in skips)] if up_first else [*(skip.shape[1] for skip in skips), up.shape[1]]
