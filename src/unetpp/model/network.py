@@ -86,7 +86,8 @@ class UNetPlusPlus(nn.Module):
 
     Attributes:
         head_depths: the depths at which a prediction can be had.
-        checkpointing: True: nodes are computed again in the backward pass, in place of being kept.
+        checkpointing: True: nodes are computed again in the backward pass, in place of being kept. (A compiled network chooses
+            by itself what it computes again.)
     """
 
     def __init__(
@@ -180,7 +181,7 @@ class UNetPlusPlus(nn.Module):
 
     def _node(self, node: Node, image: Tensor, outputs: Mapping[Node, Tensor]) -> Tensor:
         received = (outputs[source] for source in self.grid.sources(node))
-        if self.checkpointing and self.training:
+        if self.checkpointing and self.training and not torch.compiler.is_compiling():
             return checkpoint(self._computed, node, image, *received, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), frozen_statistics(self)))
         return self._computed(node, image, *received)
 
