@@ -14,7 +14,7 @@ from unetpp.errors import ModelFileError, UsageError
 from unetpp.model.timm_models import TimmModel, first_line, import_timm, pretrained_config
 
 DOWNLOAD = "pretrained"
-HUB_FILE = "https://huggingface.co/{}/resolve/main/model.safetensors"
+HUB_FILE = "https://huggingface.co/{}/resolve/main/{}"
 OWN_FILE = "--set model.encoder_weights=PATH (.safetensors, or a state_dict in .pth or .bin)"
 
 
@@ -46,7 +46,7 @@ def _downloaded(model: TimmModel, in_channels: int) -> Any:
     config = pretrained_config(model.name)
     if not config.has_weights:
         raise UsageError(f'model.encoder_weights: got "{DOWNLOAD}"; expected a model that timm has weights for: {model.name} is none. Take another, or give a file: {OWN_FILE}.')
-    place = HUB_FILE.format(config.hf_hub_id) if config.hf_hub_id else config.url
+    place = HUB_FILE.format(config.hf_hub_id, config.hf_hub_filename or "model.safetensors") if config.hf_hub_id else config.url
     try:
         return model.create(in_channels, pretrained=True)
     except Exception as error:  # of the network, the hub or the disk: each library has its own

@@ -85,6 +85,8 @@ def timm_model(name: str) -> TimmModel:
             body = _without_memory(name, options)
         except TypeError:  # it knows no such option
             continue
+        if not hasattr(body, "forward_intermediates"):
+            raise UsageError(f"model.encoder: got timm {import_timm().__version__}, whose {name} gives no feature maps; expected 1.0.31 or newer. Run: pip install --upgrade timm")
         maps = _maps(body)
         if found := _divisor(body, maps):
             return TimmModel(name, options, maps, found[0], None, found[1])
