@@ -166,8 +166,8 @@ def test_the_grid_may_start_at_the_stride_of_the_encoder() -> None:
 
 
 def test_widths_of_the_encoder_cannot_be_changed() -> None:
-    with pytest.raises(UsageError, match=r"model\.widths: got 8 at level 1; expected 32"):
-        model_plan(encoder="test_resnet", widths=[4, 8, 16])
+    with pytest.raises(PlanError, match=r"model\.widths: got 8 at level 1; expected 32, the channels of test_resnet"):
+        small(widths=[4, 8, 16])
     with pytest.raises(PlanError, match=r"model\.strides.*2 along both axes"):
         model_plan(encoder="test_resnet", depth=2, strides=[[1, 2], [2, 2]])
     with pytest.raises(UsageError, match=r"3D: the models of timm are 2D") as raised:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from unetpp.errors import UsageError
+from unetpp.errors import PlanError, UsageError
 from unetpp.model.encoder_weights import pretrained_body
 from unetpp.model.timm_models import FeatureMap, TimmModel, intermediates, keep_intermediates, pretrained_config, require_known, timm_model, unused_weights
 from unetpp.plan import ModelPlan
@@ -150,11 +150,19 @@ def encoder_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def make_encoder(plan: ModelPlan) -> Encoder | None:
-    """The encoder of a plan, with random weights; None where all nodes are our own."""
+    """The encoder of a plan, with random weights; None where all nodes are our own.
+
+    Raises:
+        PlanError: the plan has another width at a level than the encoder gives there.
+    """
     if plan.encoder is None or plan.encoder == "resenc":
         return None
     model, first = timm_model(plan.encoder), 0 if plan.stem else 1
     maps = {level: each for level, each in _levels(model, plan.output_stride).items() if first <= level <= plan.depth}
+    for level, each in maps.items():
+        width = plan.node_widths.get(f"{level}_0", plan.widths[level])
+        if width != each.channels:
+            raise PlanError(f"model.widths: got {width} at level {level}; expected {each.channels}, the channels of {plan.encoder}. Plan anew with this model.encoder.")
     return Encoder(model, plan.in_channels, maps, plan.output_stride) if maps else None
 
 
