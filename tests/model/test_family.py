@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from unetpp.model.build import from_plan, model_plan, pruned_plan
+from unetpp.errors import PlanError
+from unetpp.model.build import build_model, from_plan, model_plan, pruned_plan
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import ModelPlan
 
@@ -67,8 +68,8 @@ TIMM_DIALS: dict[str, tuple[Any, ...]] = {
     "topology": DIALS["topology"],
     "dims": (2,),
     "depth": (2, 3),
-    "encoder": ("test_resnet", "test_convnext"),  # features from a half of the image's size, and from a fourth
-    "start": ("stem", "bare", "half"),
+    # their first feature maps are a half and a fourth of the image; with an output stride of 2, "half", levels move up by one
+    "timm": (("test_resnet",), ("test_resnet", "bare"), ("test_resnet", "half"), ("test_convnext",), ("test_convnext", "bare"), ("test_convnext", "bare", "half")),
     "size": ("odd", "even"),
     "batch": (1, 2),
     "block": DIALS["block"],
@@ -112,8 +113,8 @@ def plan_of(row: Mapping[str, Any]) -> ModelPlan:
     """The plan of a row: the dials that depend on depth and dims are worked out."""
     depth, dims = row["depth"], row["dims"]
     plain = {name: row[name] for name in ModelPlan.model_fields if name in row} | {"in_channels": 2, "out_channels": 3}
-    if "start" in row:
-        return model_plan(**plain, first_width=4, stem=row["start"] != "bare", output_stride=2 if row["start"] == "half" else 1)
+    if "timm" in row:
+        return model_plan(**plain, encoder=row["timm"][0], first_width=4, stem="bare" not in row["timm"], output_stride=2 if "half" in row["timm"] else 1)
     up, *extras = row["up"] if isinstance(row["up"], tuple) else (row["up"],)
     step = {2: (2,) * dims, 3: (3,) * dims, "uneven": (1, *(2,) * (dims - 1))}[row["strides"]]
     kernel = {3: (3,) * dims, 5: (5,) * dims, "uneven": (1, *(3,) * (dims - 1))}[row["kernels"]]
@@ -147,7 +148,9 @@ def network_of(row: Mapping[str, Any]) -> UNetPlusPlus:
 
 def bare_levels(row: Mapping[str, Any]) -> int:
     """The levels without X[i, 0]: an encoder that stands alone starts below them."""
-    return {"test_resnet": 1, "test_convnext": 2}[row["encoder"]] if row.get("start") == "bare" else 0
+    if "bare" not in row.get("timm", ()):
+        return 0
+    return {"test_resnet": 1, "test_convnext": 2}[row["timm"][0]] - ("half" in row["timm"])
 
 
 def loss_of(network: UNetPlusPlus, x: Tensor) -> Tensor:
@@ -165,7 +168,7 @@ try:
 except (ImportError, RuntimeError):  # a torchvision that does not fit torch
     timm_is_here = False
 ROWS = params(DIALS, "topology", "dims", "block", "norm")
-ROWS += params(TIMM_DIALS, "topology", "encoder", "start", marks=[pytest.mark.skipif(not timm_is_here, reason="timm is not installed")])
+ROWS += params(TIMM_DIALS, "topology", "timm", marks=[pytest.mark.skipif(not timm_is_here, reason="timm is not installed")])
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -217,6 +220,7 @@ def test_each_node_concatenates_what_the_papers_say(row: dict[str, Any]) -> None
         parts = list(concatenated.split(widths, dim=1))
         part_up = parts.pop(0 if up_first else -1)
         assert all(torch.equal(part, skip) for part, skip in zip(parts, skips, strict=True))
+        assert all(abs(have - wanted) < 3 for have, wanted in zip(up.shape[2:], part_up.shape[2:], strict=True))  # less than a step
         common = (..., *(slice(min(have, wanted)) for have, wanted in zip(up.shape[2:], part_up.shape[2:], strict=True)))
         assert torch.equal(part_up[common], up[common])
 
@@ -254,3 +258,9 @@ def test_checkpointing_changes_nothing(row: dict[str, Any]) -> None:
         assert torch.equal(weight.grad, other.grad), name
     for (name, statistic), other in zip(kept.named_buffers(), again.buffers(), strict=True):
         assert torch.equal(statistic, other), name
+
+
+@pytest.mark.skipif(not timm_is_here, reason="timm is not installed")
+def test_a_first_node_of_our_own_has_no_output_stride() -> None:
+    with pytest.raises(PlanError, match=r"model\.output_stride: got 2; expected 1"):
+        build_model(encoder="test_convnext", output_stride=2)

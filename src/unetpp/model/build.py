@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from unetpp.errors import UsageError
+from unetpp.errors import PlanError, UsageError
 from unetpp.model.blocks import CONV, CONV_LAYERS, ConvUnit, PlainBlock, Pooling, ResidualBlock, SpatialChannelAttention, make_activation, make_norm, residual_stage
 from unetpp.model.encoders import encoder_shape, make_encoder
 from unetpp.model.grid import Grid, Node
@@ -89,6 +89,8 @@ def from_plan(plan: ModelPlan, pretrained: bool = False) -> UNetPlusPlus:
     needed = grid.needed(heads)
     encoder = make_encoder(plan)
     given = {(level, 0) for level in encoder.levels} if encoder else set()
+    if plan.output_stride > 1 and (0, 0) in set(needed) - given:
+        raise PlanError(f"model.output_stride: got {plan.output_stride}; expected 1, because X[0, 0] is a node of ours and at full resolution. Set model.stem to false beside it.")
     network = UNetPlusPlus(
         grid,
         nodes={node: _block(plan, node) for node in needed if node not in given},
@@ -164,9 +166,6 @@ def _with_encoder(given: dict[str, Any], first_width: int, max_width: int) -> di
     shape = encoder_shape(name, wanted, given.get("output_stride", 1))
     own = [min(first_width * 2**level, max_width) for level in range(shape.depth + 1)]
     widths = given.get("widths") or [shape.widths.get(level, own[level]) for level in range(shape.depth + 1)]
-    for level, width in shape.widths.items():
-        if level < len(widths) and widths[level] != width and (level or given.get("stem", True)):
-            raise UsageError(f"model.widths: got {widths[level]} at level {level}; expected {width}, the channels that {name} gives. Leave it out, or set it so.")
     nested = [min(width, limit) for width, limit in zip(own, widths, strict=True)][: shape.depth]
     fields: dict[str, Any] = {"depth": shape.depth, "widths": widths, "nested_widths": nested, "strides": [[2, 2]] * shape.depth, "divisor": [shape.divisor] * 2}
     return {**fields, **{name: given[name] for name in fields if name in given}}

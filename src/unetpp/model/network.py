@@ -192,8 +192,9 @@ class UNetPlusPlus(nn.Module):
         if j == 0:
             return block(self.downs[i - 1](*received) if i > 0 else image)
         *same_level, below = received
-        size = (same_level[0] if same_level else image).shape[2:]
-        up = fitted(self.ups[_key(node)](below), size)
+        up = self.ups[_key(node)](below)
+        if same_level:
+            up = fitted(up, same_level[0].shape[2:])
         if self.concat == "skips_up":
             return block(torch.cat([*same_level, up], dim=1))
         return block(torch.cat([up, *(reversed(same_level) if self.concat == "up_skips_reversed" else same_level)], dim=1))
