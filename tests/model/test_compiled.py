@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from tests.model.test_family import timm_is_here
 from unetpp.model.build import build_model
 from unetpp.model.network import UNetPlusPlus
 
@@ -28,13 +29,17 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "3D": {"dims": 3, "strides": ((1, 2, 2), (2, 2, 2))},
     "3D resenc": {"dims": 3, "encoder": "resenc", "encoder_blocks": (1, 2, 1), "norm": "instance", "conv_bias": True},
     "pruned": {"widths": (4, 6, 8, 10)},
+    "timm": {"encoder": "test_resnet", "depth": 2, "widths": None, "first_width": 4},
+    "timm, bare, half": {"encoder": "test_resnet", "depth": 2, "widths": None, "first_width": 4, "stem": False, "output_stride": 2},
 }
 SIZES = ((2, (20, 24, 16)), (1, (16, 16, 16)), (3, (17, 21, 19)), (1, (13, 10, 9)))
-"""Of the example that a graph is made with, then others: batch, and the spatial axes."""
+"""Batch and spatial axes of the example that a graph is made with, then of others."""
 QUICK_ONNX = ("paper", "floor", "3D resenc")
 
 
 def network_of(name: str) -> UNetPlusPlus:
+    if name.startswith("timm") and not timm_is_here:
+        pytest.skip("timm is not installed")
     torch.manual_seed(0)
     network = build_model(**{"widths": (4, 6, 8), "in_channels": 1, "out_channels": 2, **NETWORKS[name]}).eval()
     return network.prune(2) if name == "pruned" else network
