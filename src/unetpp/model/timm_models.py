@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,7 +25,8 @@ OPTIONS: tuple[dict[str, Any], ...] = ({}, {"dynamic_img_size": True})
 LARGEST_DIVISOR = 512
 """A model that takes no multiple of less is one that takes its own size only."""
 CUT = "@"
-"""Between the name of an EfficientNet and where another library takes its feature maps."""
+"""Between the name of an EfficientNet and where another library takes its feature maps: tf_efficientnet_b2@5,8,16,23;5,8 gives
+those after the stem and after 5, 8, 16 and 23 of its blocks, of which number 5 and 8 pad both sides alike at their stride."""
 VALID_MARGIN = 4
 """Pixels of a feature map that convolutions without padding may cost."""
 
@@ -105,7 +107,9 @@ def require_known(name: str) -> None:
         UsageError: timm has no such model; the nearest are named.
     """
     timm = import_timm()
-    name, *_ = name.partition(CUT)
+    name, _, cut = name.partition(CUT)
+    if cut and not ("efficientnet" in name and re.fullmatch(r"\d+(,\d+)*(;\d+(,\d+)*)?", cut)):
+        raise UsageError(f"model.encoder: got {name + CUT + cut!r}; expected an EfficientNet before the {CUT}, and numbers of blocks after it, as in tf_efficientnet_b0@3,5,9,16.")
     model, _, tag = name.partition(".")
     if not timm.is_model(model):
         raise UsageError(f"model.encoder: got {name!r}; expected the name of a model of timm. {_nearest(name, timm.list_models())}")
@@ -169,17 +173,28 @@ def _without_memory(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def _created(name: str, **options: Any) -> Any:
-    """A model of timm. `NAME@3,5,9,16`: an EfficientNet whose feature maps are those after its stem and after so many of its blocks."""
-    base, _, cuts = name.partition(CUT)
+    """A model of timm, cut where its name says so."""
+    base, _, cut = name.partition(CUT)
     body = import_timm().create_model(base, **options)
-    if cuts:
+    if cut:
+        ends, _, centred = cut.partition(";")
         blocks = [block for stage in body.blocks for block in stage]
-        stages = [blocks[start:end] for start, end in pairwise((0, *map(int, cuts.split(","))))]
+        for number in map(int, centred.split(",") if centred else ()):
+            blocks[number].conv_dw = _centred(blocks[number].conv_dw)
+        stages = [blocks[start:end] for start, end in pairwise((0, *map(int, ends.split(","))))]
         body.blocks = nn.Sequential(*(nn.Sequential(*stage) for stage in stages))
         body.stage_ends = list(range(len(stages) + 1))
         widths = [body.conv_stem.out_channels, *(stage[-1].feature_info("bottleneck")["num_chs"] for stage in stages)]
         body.feature_info = [{"num_chs": width, "reduction": 2 ** (number + 1)} for number, width in enumerate(widths)]
     return body
+
+
+def _centred(conv: Any) -> nn.Conv2d:
+    """A depthwise convolution that pads both sides alike, whatever the size of the image."""
+    padding = tuple(size // 2 for size in conv.kernel_size)
+    alike = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, padding, groups=conv.groups, bias=False, device=conv.weight.device)
+    alike.weight = conv.weight
+    return alike
 
 
 def _maps(body: Any) -> tuple[FeatureMap, ...]:
