@@ -31,8 +31,8 @@ def read(source: Source, answers: Answers) -> PeerNetwork:
     if encoder and encoder.in_channels == 3:
         reason = "those of the encoder's own training, of 8 bit images in 0..255, as SMP's get_preprocessing_fn has them"
         data["data.normalization"] = answers.default("data.normalization", scaled([255 * x for x in encoder.mean], [255 * x for x in encoder.std]), reason)
-    else:
-        answers.need("data.normalization", normalization_hint(encoder.in_channels if encoder else 3))
+    elif encoder:
+        answers.need("data.normalization", normalization_hint(encoder.in_channels))
     answers.settle(str(source.path))
     assert encoder is not None
     if not nested and source.has("decoder.center.0.0.weight"):
@@ -98,15 +98,16 @@ def _norm(source: Source, nested: bool) -> str:
 
 
 def _model(source: Source, nested: bool, depth: int, encoder: PeerEncoder, up: str) -> ModelPlan:
-    outer = {f"{depth - 1 - row}_{row + 1}": source.shape(f"{_first(nested, row)}.conv2.0.weight")[0] for row in range(depth)}
+    outer = [source.shape(f"{_first(nested, depth - 1 - level)}.conv2.0.weight")[0] for level in range(depth)]
+    widths = [encoder.widths.get(level, outer[min(level, depth - 1)]) for level in range(depth + 1)]
     return model_plan(
         topology="unet++" if nested else "unet",
         in_channels=encoder.in_channels,
         out_channels=source.shape("segmentation_head.0.weight")[0],
         depth=depth,
-        widths=[outer[f"0_{depth}"], *encoder.widths],
-        nested_widths=[outer[f"0_{depth}"], *encoder.widths[:-1]],
-        node_widths=outer,
+        widths=widths,
+        nested_widths=widths[:-1],
+        node_widths={f"{level}_{depth - level}": width for level, width in enumerate(outer)},
         strides=[[2, 2]] * depth,
         divisor=[2**depth] * 2,
         norm=_norm(source, nested),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unetpp.deploy.peers.answers import Answers
 from unetpp.errors import ModelFileError
-from unetpp.model.build import from_plan
+from unetpp.model.build import from_plan, grid_of
 from unetpp.model.grid import Node
 from unetpp.plan import ModelPlan
 
@@ -123,7 +123,7 @@ def node_names(model: ModelPlan, node: Node, convs: Sequence[str], norms: Sequen
         norms: its norms; none where the network has none there.
     """
     level, column = node
-    part = ("units.1." if model.stem or level else "units.0.") if column and model.attention != "none" else ""
+    part = ("units.1." if grid_of(model).skips(node) else "units.0.") if column and model.attention != "none" else ""
     kind = (model.nested_norm if column else None) or model.norm
     for number, conv in enumerate(convs):
         unit = f"nodes.x_{level}_{column}.{part}units.{number}"
