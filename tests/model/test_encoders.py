@@ -130,6 +130,22 @@ def test_a_batch_of_one_image_of_one_deepest_pixel_trains() -> None:
     assert int(deepest.num_batches_tracked) == 1
 
 
+@pytest.mark.parametrize("name", ["test_coatnet", "test_vit_relpos"])
+def test_a_model_of_one_size_sees_a_larger_image_in_windows(name: str) -> None:
+    encoder, image = small(name).eval().encoder, torch.randn(1, 2, 160, 320)
+    with torch.no_grad():
+        whole = encoder(image, 5)
+        halves = [encoder(image[..., columns], 5) for columns in (slice(160), slice(160, None))]
+    for level, feature in whole.items():
+        assert torch.allclose(feature, torch.cat([half[level] for half in halves], dim=3), atol=1e-5)
+
+
+def test_patches_of_14_pixels_are_brought_to_the_level_of_16() -> None:
+    encoder = small("eva02_tiny_patch14_224").encoder
+    assert encoder(torch.randn(1, 2, 112, 224), 4)[4].shape[2:] == (7, 14)
+    assert encoder.body.patch_embed.proj.kernel_size == (14, 14)
+
+
 def test_one_head_computes_only_the_stages_it_needs() -> None:
     network = small("resnet18").eval()
     seen: list[str] = []

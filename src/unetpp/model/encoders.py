@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -121,9 +122,11 @@ class Encoder(nn.Module):
 
     def _on_grid(self, feature: Tensor, image: Tensor, level: int) -> Tensor:
         """Feature maps of convolutions without padding, and of patches that are no power of 2, are interpolated to the size of their level."""
+        if self.model.aligned and torch.compiler.is_compiling():  # to compare sizes would tie a graph to some of them
+            return feature
         step = self.output_stride * 2**level
         size = [(length + step - 1) // step for length in image.shape[2:]]
-        return feature if self.model.aligned or list(feature.shape[2:]) == size else functional.interpolate(feature, size, mode="bilinear")
+        return feature if list(feature.shape[2:]) == size else functional.interpolate(feature, size, mode="bilinear")
 
 
 def encoder_shape(name: str, depth: int | None = None, output_stride: int = 1) -> EncoderShape:

@@ -40,7 +40,7 @@ class FeatureMap:
     halvings: int
     """log2 of the image's size over its own, rounded."""
     reduction: float
-    """The image's size over its own."""
+    """The image's size over its own, measured."""
     channels: int
 
 
@@ -69,8 +69,8 @@ class TimmModel:
         maps = [each for each in self.maps if each.halvings <= halvings]
         if self.window or not maps or maps[-1] is self.maps[-1]:
             return self.divisor
-        divisor, _ = _divisor(_without_memory(self.name, self.options), maps) or (self.divisor, True)
-        return divisor
+        divisor, exact = _divisor(_without_memory(self.name, self.options), maps) or (self.divisor, True)
+        return divisor if exact or not self.aligned else self.divisor
 
 
 @functools.cache
@@ -78,10 +78,11 @@ def timm_model(name: str) -> TimmModel:
     """What timm's model of this name gives.
 
     Raises:
-        UsageError: timm has no such model (the nearest are named), or its feature maps fit no level of a grid.
+        UsageError: timm has no such model; the nearest are named.
         MissingExtraError: timm is not installed.
     """
     require_known(name)
+    size = pretrained_config(name).input_size[1:]
     for options in OPTIONS:
         try:
             body = _without_memory(name, options)
@@ -89,15 +90,14 @@ def timm_model(name: str) -> TimmModel:
             continue
         if not hasattr(body, "forward_intermediates"):
             raise UsageError(f"model.encoder: got timm {import_timm().__version__}, whose {name} gives no feature maps; expected 1.0.31 or newer. Run: pip install --upgrade timm")
-        maps = _maps(body)
+        maps = _maps(body, size)
         if found := _divisor(body, maps):
-            return TimmModel(name, options, maps, found[0], None, found[1])
+            return TimmModel(name, options, maps, found[0], None, found[1] and _regular(body))
+    window = size[-1]
     body = _without_memory(name, {})
-    maps, window = _maps(body), pretrained_config(name).input_size[-1]
-    aligned = _fit(body, maps, (window, window))
-    if aligned is None:
-        raise UsageError(f"model.encoder: got {name}; expected a model whose feature maps are made of the image in steps of 2. Take another, such as resnet34.")
-    return TimmModel(name, {}, maps, window, window, aligned)
+    maps = _maps(body, (window, window))
+    exact = bool(_fit(body, maps, (window, window))) and window % 2 ** maps[-1].halvings == 0
+    return TimmModel(name, {}, maps, window, window, exact and _regular(body))
 
 
 def require_known(name: str) -> None:
@@ -197,41 +197,53 @@ def _centred(conv: Any) -> nn.Conv2d:
     return alike
 
 
-def _maps(body: Any) -> tuple[FeatureMap, ...]:
+def _maps(body: Any, size: tuple[int, int]) -> tuple[FeatureMap, ...]:
+    """Of an image of the model's own size."""
     maps: dict[int, FeatureMap] = {}
-    for number in range(len(body.feature_info)):
-        told = body.feature_info[number]
-        halvings = max(0, round(log2(told["reduction"])))
-        maps[halvings] = FeatureMap(number, halvings, told["reduction"], told["num_chs"])
+    for number, feature in enumerate(_run_without_memory(body, size, range(len(body.feature_info)))):
+        reduction = size[0] / feature.shape[2]
+        halvings = max(0, round(log2(reduction)))
+        maps[halvings] = FeatureMap(number, halvings, reduction, feature.shape[1])
     return tuple(maps.values())
 
 
+def _regular(body: Any) -> bool:
+    """Whether the model means to give maps of the image's size over powers of 2."""
+    return all(log2(body.feature_info[number]["reduction"]).is_integer() for number in range(len(body.feature_info)))
+
+
 def _divisor(body: Any, maps: Sequence[FeatureMap]) -> tuple[int, bool] | None:
-    """The smallest divisor of the images that the model takes, and whether its feature maps have the exact sizes."""
-    step = 2 ** maps[-1].halvings
+    """The smallest divisor of the images that the model takes, and whether its feature maps have the exact sizes; for that it may be twice as large."""
+    step, found = 2 ** maps[-1].halvings, None
     for divisor in range(step, LARGEST_DIVISOR + 1, step):
+        if found and divisor > 2 * found:
+            break
         square, oblong = (_fit(body, maps, size) for size in ((divisor, divisor), (3 * divisor, 2 * divisor)))
+        if square and oblong:
+            return divisor, True
         if square is not None and oblong is not None:
-            return divisor, square and oblong
-    return None
+            found = found or divisor
+    return (found, False) if found else None
 
 
 def _fit(body: Any, maps: Sequence[FeatureMap], size: tuple[int, int]) -> bool | None:
-    """Whether the feature maps of such an image have just the sizes of their levels; None: it is not taken, or they are not what the model announces."""
+    """Whether the feature maps of such an image have just the sizes of their levels; None: it is not taken, or they do not follow its size."""
     try:
-        with torch.device("meta"), torch.no_grad():
-            features = intermediates(body, torch.empty(1, 3, *size), [each.number for each in maps])
+        features = _run_without_memory(body, size, [each.number for each in maps])
     except (RuntimeError, AssertionError, ValueError):  # each model has its own way to refuse
         return None
     exact = True
-    for told, feature in zip(maps, features, strict=True):
-        if feature.ndim != 4 or feature.shape[1] != told.channels:
-            return None
+    for each, feature in zip(maps, features, strict=True):
         for got, length in zip(feature.shape[2:], size, strict=True):
-            if got == 0 or abs(got - length / told.reduction) > VALID_MARGIN:
+            if got == 0 or abs(got - length / each.reduction) > VALID_MARGIN:
                 return None
-            exact = exact and got == -(-length // 2**told.halvings)
+            exact = exact and got == -(-length // 2**each.halvings)
     return exact
+
+
+def _run_without_memory(body: Any, size: tuple[int, int], numbers: Sequence[int]) -> list[Tensor]:
+    with torch.device("meta"), torch.no_grad():
+        return intermediates(body, torch.empty(1, 3, *size), numbers)
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
