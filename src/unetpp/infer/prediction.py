@@ -12,7 +12,6 @@ from torch import Tensor
 
 from unetpp.data.volume import Geometry
 
-
 MEAN = 0
 """In place of a depth: the mean of the probabilities of all heads, the accurate mode of the papers (Zhou et al. 2018, section 3.2)."""
 
