@@ -21,6 +21,7 @@ except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision of a
     pytest.skip(f"timm: {error}", allow_module_level=True)
 
 import unetpp
+from tests.planning.test_planner import plan_for
 from tests.tiny import run_cli, set_options
 from unetpp.data.demo import write_demo_data
 from unetpp.errors import ModelFileError, PlanError, UsageError
@@ -31,6 +32,7 @@ from unetpp.model.file import load_model
 from unetpp.model.header import read_header
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.timm_models import TimmModel
+from unetpp.planning import rules
 
 SMALL = {
     # name -> levels that it gives, divisor
@@ -318,6 +320,23 @@ def test_the_journey_with_a_pretrained_encoder(tmp_path: Path, monkeypatch: pyte
     full, pruned = (unetpp.load(path, device="cpu") for path in (tmp_path / "run", tmp_path / "small.safetensors"))
     assert np.array_equal(pruned.predict(image), full.predict(image, depth=2))
     assert read_header(tmp_path / "small.safetensors").parameters < header.parameters / 2
+
+
+def test_a_plan_with_an_encoder_follows_from_what_it_gives() -> None:
+    plan = plan_for(settings={"model.encoder": "test_coatnet"}, minutes=1)
+    assert (plan.model.strides, plan.model.divisor, plan.train.patch, plan.predict.tile) == (((2, 2),) * 5, (160, 160), (160, 160), (160, 160))
+    assert plan.model.widths[1:] == (32, 32, 64, 96, 128)
+    assert "test_coatnet gives X[i, 0] at level i = 1, 2, 3, 4, 5" in plan.reasons["model.strides"]
+    assert plan.data.normalization[0].per_case
+    wide, narrow = (plan_for(settings={"model.encoder": "test_resnet", "model.depth": 2}, minutes=minutes).model for minutes in (1000, 0.01))
+    assert wide.widths[0] > narrow.widths[0]
+    assert wide.widths[1:] == narrow.widths[1:] == (32, 32)
+
+
+def test_intensities_are_the_encoders_where_the_images_are_colours_in_0_to_255() -> None:
+    colours = ("Red", "green", "blue")
+    assert rules.encoder_knows(colours, 255)
+    assert not any(rules.encoder_knows(*case) for case in ((("image",), 255), (colours, 65535), (colours, 1.0), (("blue", "green", "red"), 255)))
 
 
 @pytest.mark.parametrize(
