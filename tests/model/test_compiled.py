@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,14 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 SIZES = ((2, (20, 24, 16)), (1, (16, 16, 16)), (3, (17, 21, 19)), (1, (13, 10, 9)))
 """Batch and spatial axes of the example that a graph is made with, then of others."""
-QUICK_ONNX = ("paper", "floor", "3D resenc")
+QUICK_EXPORTS = ("default", "shuffled", "linear, fused", "floor", "one group a channel", "3D resenc", "timm, bare, half")
+QUICK_ONNX = ("floor", "3D resenc")
+QUICK_COMPILED = ("floor",)
+
+
+def named(quick: Sequence[str]) -> list[Any]:
+    """All networks; those that are not quick are left out with -m "not slow"."""
+    return [pytest.param(name, marks=[] if name in quick else pytest.mark.slow) for name in NETWORKS]
 
 
 def network_of(name: str) -> UNetPlusPlus:
@@ -63,7 +71,7 @@ def check_agreement(network: nn.Module, other: Any) -> None:
             torch.testing.assert_close(other(x), network(x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", named(QUICK_EXPORTS))
 def test_exported_graphs_take_any_size(name: str) -> None:
     network = network_of(name)
     dims = dims_of(network)
@@ -81,7 +89,7 @@ def test_graphs_of_one_size_have_no_gathers() -> None:
     assert not [node for node in nodes if "index_select" in str(node.target) or "pad" in str(node.target)]
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in ("floor", "3D resenc") else pytest.mark.slow) for name in NETWORKS])
+@pytest.mark.parametrize("name", named(QUICK_COMPILED))
 def test_networks_compile_as_one_graph_for_all_sizes(name: str) -> None:
     torch.compiler.reset()
     network = network_of(name)
@@ -111,7 +119,7 @@ def test_inductor_agrees() -> None:
         torch.testing.assert_close(torch.compile(network, fullgraph=True)(x), network(x), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK_ONNX else pytest.mark.slow) for name in NETWORKS])
+@pytest.mark.parametrize("name", named(QUICK_ONNX))
 def test_onnx_agrees_at_any_size(name: str, tmp_path: Path) -> None:
     network = network_of(name)
     check_agreement(network, onnx_session(network, tmp_path / "model.onnx", images(dims_of(network))[0]))
