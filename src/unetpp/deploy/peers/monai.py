@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+
 from unetpp.deploy.peers.answers import Answers, normalization_hint
+from unetpp.deploy.peers.exported import PeerModel, renamed, require_fit
 from unetpp.deploy.peers.transfer import Peer, PeerNetwork, Source, node_names
 from unetpp.errors import UsageError
-from unetpp.model.build import grid_of, model_plan
+from unetpp.model.build import grid_of, model_plan, node_width
 from unetpp.model.grid import Node
-from unetpp.plan import ModelPlan
+from unetpp.model.network import UNetPlusPlus
+from unetpp.plan import ModelPlan, Plan
 
 DEPTH = 4
 UPS = {"transposed": "deconv", "pixel_shuffle": "pixelshuffle.conv_block", "linear": "preconv"}
 """Our kinds of up-sampling, and the layer that MONAI has for each."""
+NORMS = {"instance": ("instance", {"affine": True}), "batch": "batch", "layer": ("group", {"num_groups": 1}), "none": None}
+"""Our norms, and what MONAI takes for them."""
 NESTED, PLAIN = "upcat_0_4.convs.conv_0.conv.weight", "upcat_1.convs.conv_0.conv.weight"
 
 
@@ -38,6 +44,66 @@ def read(source: Source, answers: Answers) -> PeerNetwork:
 
 
 PEER = Peer("monai", (NESTED, PLAIN), read)
+
+
+def to_monai(network: UNetPlusPlus, plan: Plan) -> PeerModel:
+    """The network as MONAI's BasicUNetPlusPlus or BasicUNet.
+
+    >>> peer = to_monai(predictor.network, predictor.plan)
+    >>> net = monai.networks.nets.BasicUNetPlusPlus(**peer.arguments)
+    >>> net.load_state_dict(peer.state_dict)
+
+    Raises:
+        UsageError: the class cannot be this network; every field that does not fit is named.
+    """
+    model = plan.model
+    nested = model.topology != "unet"
+    name = "BasicUNetPlusPlus" if nested else "BasicUNet"
+    require_fit(model, _nearest(model, nested), f"MONAI's {name}")
+    state = renamed(network.state_dict(), dict(names(model)))
+    missing = [d for d in range(1, DEPTH) if f"final_conv_0_{d}.weight" not in state] if nested else []
+    for depth in missing:
+        state[f"final_conv_0_{depth}.weight"] = torch.zeros(model.out_channels, model.widths[0], *(1,) * model.dims)
+        state[f"final_conv_0_{depth}.bias"] = torch.zeros(model.out_channels)
+    arguments = {
+        "spatial_dims": model.dims,
+        "in_channels": model.in_channels,
+        "out_channels": model.out_channels,
+        "features": (*model.widths, node_width(model, (0, DEPTH))),
+        "act": ("leakyrelu", {"negative_slope": model.leaky_slope, "inplace": True}) if model.activation == "leaky_relu" else model.activation,
+        "norm": NORMS[model.norm] if model.norm != "group" else ("group", {"num_groups": model.norm_groups}),
+        "bias": model.norm == "none" if model.conv_bias is None else model.conv_bias,
+        "upsample": {"transposed": "deconv", "pixel_shuffle": "pixelshuffle", "linear": "nontrainable"}[model.up],
+    }
+    arguments |= {"deep_supervision": model.deep_supervision} if nested else {}
+    unused = tuple(f"final_conv_0_{depth}.{last}" for depth in missing for last in ("weight", "bias"))
+    return PeerModel(f"monai.networks.nets.{name}", arguments, state, unused)
+
+
+def _nearest(model: ModelPlan, nested: bool) -> ModelPlan:
+    """MONAI's network that has what can be chosen there as ours has it."""
+    widths = [*model.widths, *[model.widths[-1]] * DEPTH][: DEPTH + 1]
+    up = model.up if model.up in UPS else "transposed"
+    return model_plan(
+        topology="unet++" if nested else "unet",
+        dims=model.dims,
+        in_channels=model.in_channels,
+        out_channels=model.out_channels,
+        depth=DEPTH,
+        widths=widths,
+        node_widths={f"0_{DEPTH}": node_width(model, (0, model.depth))},
+        norm=model.norm if model.norm in NORMS or model.norm_groups else "instance",
+        norm_groups=model.norm_groups,
+        activation=model.activation if model.activation in ("relu", "leaky_relu", "gelu") else "leaky_relu",
+        leaky_slope=model.leaky_slope,
+        conv_bias=model.norm == "none" if model.conv_bias is None else model.conv_bias,
+        odd_sizes="floor",
+        up=up,
+        up_widths=[widths[1], *(width // 2 for width in widths[2:])],
+        up_projection=up == "linear",
+        align_corners=True,
+        deep_supervision=model.deep_supervision,
+    )
 
 
 def names(model: ModelPlan, affine: bool = True) -> Iterator[tuple[str, str | None]]:

@@ -33,8 +33,6 @@ def read(source: Source, answers: Answers) -> PeerNetwork:
         widths=WIDTHS,
         nested_widths=WIDTHS[:-1],
         node_widths=nodes,
-        strides=[[2, 2]] * DEPTH,
-        divisor=[2 ** (DEPTH + 1)] * 2,
         output_stride=2,
         convs_per_node=3,
         hidden_fraction=0.5,

@@ -9,15 +9,23 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
+import torch
+
 from unetpp.deploy.peers.answers import Answers, normalization_hint, scaled
-from unetpp.deploy.peers.smp_encoders import PeerEncoder, find_encoder
+from unetpp.deploy.peers.exported import PeerModel, renamed, require_fit
+from unetpp.deploy.peers.smp_encoders import PeerEncoder, encoder_weights, find_encoder
 from unetpp.deploy.peers.transfer import Peer, PeerNetwork, Source, node_names
 from unetpp.errors import UsageError
-from unetpp.model.build import grid_of, model_plan
+from unetpp.model.build import grid_of, model_plan, node_width
 from unetpp.model.grid import Node
-from unetpp.plan import ModelPlan
+from unetpp.model.network import UNetPlusPlus
+from unetpp.model.timm_models import CUT
+from unetpp.plan import ModelPlan, Plan
 
 NESTED, PLAIN = "decoder.blocks.x_0_0.conv1.0.weight", "decoder.blocks.0.conv1.0.weight"
+
+REDUCTION = 16
+"""Channels for each hidden one of SMP's attention."""
 
 
 def read(source: Source, answers: Answers) -> PeerNetwork:
@@ -49,6 +57,79 @@ def read(source: Source, answers: Answers) -> PeerNetwork:
 
 
 PEER = Peer("smp", (NESTED, PLAIN), read)
+
+
+def to_smp(network: UNetPlusPlus, plan: Plan) -> PeerModel:
+    """The network as UnetPlusPlus or Unet of segmentation_models_pytorch, whose encoder is then timm's ("tu-").
+
+    >>> peer = to_smp(predictor.network, predictor.plan)
+    >>> net = segmentation_models_pytorch.UnetPlusPlus(**peer.arguments)
+    >>> net.load_state_dict(peer.state_dict)
+
+    Raises:
+        UsageError: the class cannot be this network; every field that does not fit is named.
+    """
+    model = plan.model
+    name = "Unet" if model.topology == "unet" else "UnetPlusPlus"
+    if network.encoder is None or model.encoder is None or CUT in model.encoder or not 3 <= model.depth <= 5:
+        expected = f"a whole model of timm, and 3 to 5, as SMP's {name} has no other"
+        raise UsageError(f"plan: got model.encoder {model.encoder!r} and model.depth {model.depth}; expected {expected}. Train one with these fields set, or export to ONNX.")
+    require_fit(model, _nearest(model), f"SMP's {name}")
+    outer = [node_width(model, (level, model.depth - level)) for level in reversed(range(model.depth))]
+    if model.attention == "scse" and min(outer) < REDUCTION:
+        raise UsageError(
+            f"plan: got nodes of {min(outer)} channels beside model.attention scse; expected {REDUCTION} or more, as SMP's attention has a {REDUCTION}th of them hidden."
+        )
+    encoder, dead = encoder_weights(model.encoder, network.encoder.body.state_dict(), model.in_channels, model.depth)
+    state = {**encoder, **renamed(network.state_dict(), dict(names(model)))}
+    unused = [*dead]
+    if model.attention == "scse":
+        for layer, shape in _dead_attention(_block(model, (0, model.depth)), outer[-2]).items():
+            state[layer] = torch.zeros(shape)
+            unused.append(layer)
+    arguments = {
+        "encoder_name": f"tu-{model.encoder}",
+        "encoder_depth": model.depth,
+        "encoder_weights": None,
+        "decoder_use_norm": {"batch": True, "none": False}.get(model.norm, {"type": "instancenorm", "affine": True}),
+        "decoder_channels": tuple(outer),
+        "decoder_attention_type": None if model.attention == "none" else "scse",
+        "decoder_interpolation": {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}[model.up],
+        "in_channels": model.in_channels,
+        "classes": model.out_channels,
+    }
+    return PeerModel(f"segmentation_models_pytorch.{name}", arguments, state, tuple(unused))
+
+
+def _nearest(model: ModelPlan) -> ModelPlan:
+    """SMP's network that has what can be chosen there as ours has it."""
+    norm = model.nested_norm or model.norm
+    return model_plan(
+        topology="unet" if model.topology == "unet" else "unet++",
+        in_channels=model.in_channels,
+        out_channels=model.out_channels,
+        depth=model.depth,
+        widths=model.widths,
+        nested_widths=model.widths[:-1],
+        node_widths={f"{level}_{model.depth - level}": node_width(model, (level, model.depth - level)) for level in range(model.depth)},
+        norm=norm if norm in ("batch", "none", "instance") else "batch",
+        activation="relu",
+        attention=model.attention,
+        up=model.up if model.up in ("nearest", "linear", "cubic") else "nearest",
+        concat="up_skips_reversed",
+        deep_supervision=False,
+        head_kernel=3,
+        encoder=model.encoder,
+        stem=False,
+    )
+
+
+def _dead_attention(block: str, channels: int) -> dict[str, tuple[int, ...]]:
+    """The attention that SMP makes but never runs in the block without a skip."""
+    hidden, place = channels // REDUCTION, f"{block}.attention1.attention"
+    squeezed = {f"{place}.cSE.1.weight": (hidden, channels, 1, 1), f"{place}.cSE.1.bias": (hidden,)}
+    expanded = {f"{place}.cSE.3.weight": (channels, hidden, 1, 1), f"{place}.cSE.3.bias": (channels,)}
+    return {**squeezed, **expanded, f"{place}.sSE.0.weight": (1, channels, 1, 1), f"{place}.sSE.0.bias": (1,)}
 
 
 def names(model: ModelPlan, affine: bool = True) -> Iterator[tuple[str, str | None]]:
@@ -108,8 +189,6 @@ def _model(source: Source, nested: bool, depth: int, encoder: PeerEncoder, up: s
         widths=widths,
         nested_widths=widths[:-1],
         node_widths={f"{level}_{depth - level}": width for level, width in enumerate(outer)},
-        strides=[[2, 2]] * depth,
-        divisor=[2**depth] * 2,
         norm=_norm(source, nested),
         activation="relu",
         attention="scse" if source.has(f"{_first(nested, 0)}.attention1.attention.sSE.0.weight") else "none",

@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from unetpp.deploy.peers.answers import Answers
 from unetpp.deploy.peers.transfer import Source
@@ -95,6 +96,18 @@ def find_encoder(source: Source, answers: Answers, depth: int) -> PeerEncoder | 
             "timm-efficientnet-*, or a tu- encoder. It cannot be imported."
         )
     raise UsageError(f"{source.path}: got an encoder whose tensors are not those of {_listed(candidates)}; expected another encoder. Check --set model.encoder, and the file.")
+
+
+def encoder_weights(name: str, weights: Mapping[str, Tensor], in_channels: int, depth: int) -> tuple[dict[str, Tensor], list[str]]:
+    """Our tensors of an encoder by SMP's names, and the names of those that SMP has but does not run, which are 0."""
+    with torch.device("meta"):
+        maps = sum(reduction <= 2**depth for reduction in _body(name).feature_info.reduction())
+        body = import_timm().create_model(name, pretrained=False, features_only=True, in_chans=in_channels, out_indices=tuple(range(maps)))
+    ours, theirs = keyed(weights), body.state_dict()
+    state = {
+        TIMM + entry: weights[ours[key]].detach().clone() if key in ours else torch.zeros(theirs[entry].shape, dtype=theirs[entry].dtype) for key, entry in keyed(theirs).items()
+    }
+    return state, [TIMM + entry for key, entry in keyed(theirs).items() if key not in ours]
 
 
 def keyed(names: Iterable[str]) -> dict[str, str]:
