@@ -50,6 +50,7 @@ def read(
     answers = Answers(settings or {})
     reader, source, beside = recognise(tensors, peer, path)
     found = reader.read(source, answers)
+    answers.require_agreement(found.model)
     weights, ignored = transfer(found, source)
     network = from_plan(found.model)
     network.load_state_dict(weights)

@@ -106,7 +106,10 @@ def test_asks_at_once_for_all_that_the_tensors_do_not_say() -> None:
     ("said", "message"),
     [
         ({"model.norm": "batch"}, r"got 'batch'; expected one of \['instance', 'group'\]"),
-        ({"model.widths": [1, 2, 3, 4, 5]}, "a field of the network that the checkpoint itself decides"),
+        (
+            {"model.widths": [1, 2, 3, 4, 5], "model.depth": 3},
+            r"--set model.widths: got \[1, 2, 3, 4, 5\]; expected \[4, 6, 8, 10, 12\]; --set model.depth: got 3; expected 4, as the",
+        ),
         ({"model.wodths": [1]}, "Did you mean model.widths"),
         ({"data.classes": ["a", "b", "c", "d"]}, "got 4 names; expected 2 or 3"),
         ({"data.channels": ["a", "b"]}, "got 2 names; expected 1"),

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unetpp.errors import UsageError
-from unetpp.plan import Normalization, parsed_settings
+from unetpp.model.timm_models import CUT
+from unetpp.plan import ModelPlan, Normalization, parsed_settings
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of red, green and blue in 0..1: with these most encoders were trained."""
@@ -57,15 +58,24 @@ class Answers:
         """Called when all is asked, before any of it is used.
 
         Raises:
-            UsageError: something is missing, all of it by name; or fields were set that the tensors decide.
+            UsageError: something is missing, all of it by name.
         """
-        decided = [key for key in self.given if key.startswith("model.") and key not in self._asked]
-        if decided:
-            askable = ", ".join(sorted(key for key in self._asked if key.startswith("model."))) or "none"
-            raise UsageError(f"--set {decided[0]}: got a field of the network that the checkpoint itself decides; expected one that it does not say: {askable}. Leave it out.")
         if self._open:
             missing = "\n  ".join(f"--set {key}=...   {hint}" for key, hint in self._open.items())
             raise UsageError(f"{where}: got a checkpoint that does not say all that the network is; expected also, in the same command:\n  {missing}")
+
+    def require_agreement(self, model: ModelPlan) -> None:
+        """Called with the network that was read: what the user said of a field that the checkpoint decides has to be what it says.
+
+        Raises:
+            UsageError: it says otherwise, every such field by name.
+        """
+        found = model.model_dump(mode="json")
+        alike = {"encoder": (found["encoder"] or "").partition(CUT)[0]}  # the model of timm, wherever a peer cuts it
+        said = {key.removeprefix("model."): value for key, value in self.given.items() if key.startswith("model.") and key not in self._asked}
+        wrong = [f"--set model.{name}: got {value!r}; expected {found[name]!r}" for name, value in said.items() if value not in (found[name], alike.get(name, found[name]))]
+        if wrong:
+            raise UsageError(f"{'; '.join(wrong)}, as the network of this checkpoint has it. Leave it out, or check the file.")
 
     def _among(self, key: str, among: Sequence[Any]) -> Any:
         value = self.given[key]

@@ -58,6 +58,7 @@ def import_file(checkpoint: Path, out: Path, peer: str | None, settings: Mapping
     answers = Answers(settings)
     reader, source, beside = recognise(read_checkpoint(checkpoint), peer, checkpoint)
     found = reader.read(source, answers)
+    answers.require_agreement(found.model)
     weights, ignored = transfer(found, source)
     plan = plan_of(found, answers, checkpoint.stem)
     if plan.data.num_classes > found.model.out_channels:

@@ -54,6 +54,8 @@ class PeerEncoder:
 
     name: str
     """Of the model in timm."""
+    prefix: str
+    """Of its tensors' names in SMP."""
     in_channels: int
     widths: Mapping[int, int]
     """Channels at each level that it gives."""
@@ -69,7 +71,7 @@ class PeerEncoder:
             encoder = make_encoder(model)
         assert encoder is not None
         keys = {name: key for key, name in keyed(encoder.body.state_dict()).items()}
-        return {f"encoder.body.{name}": self.tensors.get(key, None if name in encoder.unused else f"{OWN}{name}") for name, key in keys.items()}
+        return {f"encoder.body.{name}": self.tensors.get(key, None if name in encoder.unused else f"{self.prefix}{name}") for name, key in keys.items()}
 
 
 def find_encoder(source: Source, answers: Answers, depth: int) -> PeerEncoder | None:
@@ -143,7 +145,7 @@ def _described(name: str, tensors: Mapping[str, str], source: Source, depth: int
     mean, std = encoder_statistics(name)
     prefix = TIMM if tensors[first].startswith(TIMM) else OWN
     unused = {f"{prefix}*": "of the encoder, beyond what the network uses"}
-    return PeerEncoder(taken, source.shape(tensors[first])[1], widths, mean, std, tensors, unused)
+    return PeerEncoder(taken, prefix, source.shape(tensors[first])[1], widths, mean, std, tensors, unused)
 
 
 def _cuts(name: str) -> str:

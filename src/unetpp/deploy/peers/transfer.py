@@ -97,8 +97,6 @@ def transfer(peer: PeerNetwork, source: Source) -> Transferred:
         else:
             used.add(theirs)
             weights[name] = peer.changes.get(name, torch.clone)(source.tensors[theirs]).to(wanted.dtype)
-            if not weights[name].numel():  # a layer without channels, such as the hidden one of SMP's attention to fewer than 16
-                weights[name] = torch.zeros(wanted.shape)
             if weights[name].shape != wanted.shape:
                 problems.append(f"{theirs} has shape {list(weights[name].shape)} in place of {list(wanted.shape)}")
     ignored = {name: reason for name in source.tensors if name not in used and (reason := _why_unused(peer, name))}
