@@ -242,7 +242,12 @@ class TrainPlan(_Frozen):
     """Length of the schedule when no time was given."""
     minutes: PositiveFloat | None = None
     """Length of the schedule in minutes of wall time; takes the place of `epochs`."""
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """adamw: for all weights (Loshchilov and Hutter 2019); muon: for all but the kernels of nodes, which Muon moves (Jordan et al. 2024)."""
     learning_rate: PositiveFloat = 3e-3
+    """Of AdamW."""
+    kernel_learning_rate: PositiveFloat = 0.02
+    """Of Muon: each step turns a kernel by this share of its size, whatever its gradient."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     warmup: Fraction = 0.05
     """Share of the schedule in which the learning rate rises from 0."""

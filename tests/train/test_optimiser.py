@@ -38,12 +38,24 @@ def with_encoder(**train: Any) -> Plan:
     return small_plan(settings=settings | {f"train.{name}": value for name, value in train.items()}, encoder="test_resnet", widths=None, depth=2, first_width=4)
 
 
-def test_without_an_encoder_the_groups_are_matrices_and_vectors_in_their_order() -> None:
-    network, plan = from_plan(small_plan().model), small_plan().train
-    matrices, vectors = make_optimizer(network, plan).param_groups
-    assert [id(weight) for weight in matrices["params"]] == [id(weight) for weight in network.parameters() if weight.ndim > 1]
-    assert [id(weight) for weight in vectors["params"]] == [id(weight) for weight in network.parameters() if weight.ndim <= 1]
-    assert (matrices["weight_decay"], vectors["weight_decay"]) == (plan.weight_decay, 0.0)
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_kernels_between_features_are_muons_and_vectors_are_not_decayed(optimizer: str) -> None:
+    plan = small_plan(settings={"train.optimizer": optimizer, "train.kernel_learning_rate": 0.03}, widths=(8, 16, 16))
+    network = from_plan(plan.model)
+    by_name = dict(network.named_parameters())
+    matrices, vectors, *kernels = make_optimizer(network, plan.train).param_groups
+    grouped = [id(weight) for group in (matrices, vectors, *kernels) for weight in group["params"]]
+    assert sorted(grouped) == sorted(map(id, network.parameters()))
+    assert all(weight.ndim == 1 for weight in vectors["params"])
+    assert (matrices["weight_decay"], vectors["weight_decay"]) == (plan.train.weight_decay, 0.0)
+    others = {name for name, weight in by_name.items() if any(weight is other for other in matrices["params"])}
+    outer = {"nodes.x_0_0.units.0.conv.weight", "heads.1.weight", "heads.2.weight"}  # they read the image, or give logits
+    if optimizer == "muon":
+        assert others == outer
+        assert plan.train.learning_rate * kernels[0]["factor"] == pytest.approx(0.03)
+    else:
+        assert kernels == []
+        assert others == {name for name, weight in by_name.items() if weight.ndim > 1}
     rest_encoder(network, True)
     assert all(weight.requires_grad for weight in network.parameters())
 

@@ -8,20 +8,36 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from unetpp.plan import TrainPlan
+from unetpp.train.muon import Muon
+
+FEWEST_CHANNELS = 8
+"""Of a kernel that Muon moves, on both sides."""
 
 
 def make_optimizer(network: nn.Module, plan: TrainPlan) -> Optimizer:
-    """AdamW (Loshchilov and Hutter 2019); scales, shifts and biases are not decayed, and an encoder of timm may have its own learning rate."""
+    """AdamW (Loshchilov and Hutter 2019), or Muon for the kernels of nodes beside it.
+
+    Scales, shifts and biases are not decayed, and an encoder of timm, which AdamW moves, may have its own learning rate.
+    """
     encoder: nn.Module | None = getattr(network, "encoder", None)
     pretrained = set(encoder.parameters()) if encoder else set()
     own = [weight for weight in network.parameters() if weight not in pretrained]
-    groups = _groups(own, plan.weight_decay, 1.0)
+    kernels = [weight for weight in own if plan.optimizer == "muon" and _is_inner_kernel(weight)]
+    inner = set(kernels)
+    groups = _groups([weight for weight in own if weight not in inner], plan.weight_decay, 1.0)
     if encoder:
         groups += _groups(list(encoder.parameters()), plan.weight_decay, plan.encoder_learning_rate)
-    return AdamW(groups, lr=plan.learning_rate)
+    if kernels:
+        groups.append({"params": kernels, "weight_decay": plan.weight_decay, "factor": plan.kernel_learning_rate / plan.learning_rate, "orthogonal": True})
+    return Muon(groups, plan.learning_rate, torch.bfloat16 if plan.precision == "bf16" else torch.float32)
+
+
+def _is_inner_kernel(weight: nn.Parameter) -> bool:
+    """A convolution between features, not one that reads an image or gives logits."""
+    return weight.ndim > 2 and min(weight.shape[:2]) >= FEWEST_CHANNELS
 
 
 def rest_encoder(network: nn.Module, resting: bool) -> None:
@@ -33,7 +49,8 @@ def rest_encoder(network: nn.Module, resting: bool) -> None:
 
 def _groups(weights: Sequence[nn.Parameter], decay: float, factor: float) -> list[dict[str, Any]]:
     matrices, vectors = [weight for weight in weights if weight.ndim > 1], [weight for weight in weights if weight.ndim <= 1]
-    return [{"params": matrices, "weight_decay": decay, "factor": factor}, {"params": vectors, "weight_decay": 0.0, "factor": factor}]
+    common = {"factor": factor, "orthogonal": False}
+    return [{"params": matrices, "weight_decay": decay, **common}, {"params": vectors, "weight_decay": 0.0, **common}]
 
 
 def learning_rate(plan: TrainPlan, fraction: float) -> float:

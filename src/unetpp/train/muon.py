@@ -1,0 +1,69 @@
+"""Muon: AdamW for what is no kernel, and steps of equal size in every direction for kernels (Jordan et al. 2024, "Muon").
+
+torch has a Muon since 2.9, for matrices alone; kernels of convolutions are none, and both kinds of weights belong into one optimiser here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW
+
+MOMENTUM = 0.95
+ITERATIONS = 5
+QUINTIC = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the iteration: they bring singular values from 0..1 to about 1 in 5 rounds."""
+
+
+class Muon(AdamW):
+    """Weights in groups with `orthogonal=True` move along their momentum with all its singular values set to about 1; AdamW moves the others.
+
+    A kernel (out, in, *size) counts as the matrix (out, in * size). Rates do not depend on the width of a network.
+
+    Args:
+        groups: as AdamW's, each with `orthogonal`.
+        lr: of groups that have none.
+        dtype: in which singular values are set.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], lr: float, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(groups, lr=lr)
+        self._dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        for group in self.param_groups:
+            if group["orthogonal"]:
+                for weight in group["params"]:
+                    self._turn(weight, group["lr"], group["weight_decay"])
+        return super().step(closure)  # AdamW passes over weights without gradient
+
+    def _turn(self, weight: Tensor, rate: float, decay: float) -> None:
+        if weight.grad is None:
+            return
+        state = self.state[weight]
+        if not state:
+            state["step"] = torch.zeros(())  # AdamW looks for it in the state of every weight
+            state["momentum"] = torch.zeros_like(weight)
+        state["step"] += 1
+        momentum = state["momentum"]
+        momentum.lerp_(weight.grad, 1 - MOMENTUM)
+        direction = orthogonal(weight.grad.lerp(momentum, MOMENTUM).flatten(1).to(self._dtype))
+        weight.mul_(1 - rate * decay).add_(direction.view_as(weight), alpha=-rate)
+        weight.grad = None
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """About the nearest matrix whose singular values are 1, by Newton and Schulz's iteration; times the root of rows / columns where it is tall."""
+    a, b, c = QUINTIC
+    rows, columns = matrix.shape
+    x = matrix if rows <= columns else matrix.T
+    x = x / (x.norm() + 1e-7)
+    for _ in range(ITERATIONS):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    x = x if rows <= columns else x.T
+    return x * max(1.0, rows / columns) ** 0.5

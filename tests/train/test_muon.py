@@ -1,0 +1,65 @@
+"""Muon: kernels take steps of equal size in every direction, all else is AdamW's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from unetpp.train.muon import Muon, orthogonal
+
+
+def stepped(gradient: Tensor, orthogonal: bool, steps: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
+    """What one weight, from 0, has become."""
+    weight = nn.Parameter(torch.zeros_like(gradient))
+    optimizer = Muon([{"params": [weight], "orthogonal": orthogonal, "weight_decay": 0.0}], 0.1, dtype)
+    for _ in range(steps):
+        weight.grad = gradient.clone()
+        optimizer.step()
+    return weight.detach()
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(8, 40), columns=st.integers(8, 90), seed=st.integers(0, 99))
+def test_all_singular_values_become_about_1(rows: int, columns: int, seed: int) -> None:
+    matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+    values = torch.linalg.svdvals(orthogonal(matrix)) / max(1.0, rows / columns) ** 0.5
+    strong = torch.linalg.svdvals(matrix) > 0.05 * float(torch.linalg.matrix_norm(matrix))  # five rounds do not lift what is almost nothing
+    assert values.max() < 1.3
+    assert values[strong].min() > 0.6
+
+
+@pytest.mark.parametrize("shape", [(8, 12, 3, 3), (12, 8, 2, 2, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_step_does_not_depend_on_the_size_of_the_gradient(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    gradient = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    small, large = stepped(gradient, True, dtype=dtype), stepped(4096 * gradient, True, dtype=dtype)
+    torch.testing.assert_close(small, large, rtol=1e-3, atol=1e-4)
+    assert float((small.flatten() @ gradient.flatten()).sign()) == -1  # downhill
+    assert float(torch.linalg.matrix_norm(small.flatten(1), 2)) == pytest.approx(0.1 * max(1.0, shape[0] / small[0].numel()) ** 0.5, rel=0.3)
+
+
+def test_memory_layout_changes_nothing() -> None:
+    gradient = torch.randn(8, 12, 3, 3, generator=torch.Generator().manual_seed(0))
+    turned = stepped(gradient.to(memory_format=torch.channels_last), True, steps=3)
+    torch.testing.assert_close(turned.contiguous(), stepped(gradient, True, steps=3))
+
+
+def test_other_weights_are_moved_by_adamw_itself() -> None:
+    gradient = torch.randn(8, 12, generator=torch.Generator().manual_seed(0))
+    weight = nn.Parameter(torch.zeros_like(gradient))
+    adamw = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.0)
+    for _ in range(3):
+        weight.grad = gradient.clone()
+        adamw.step()
+    assert torch.equal(stepped(gradient, False, steps=3), weight.detach())
+
+
+def test_a_weight_without_gradient_rests() -> None:
+    weight = nn.Parameter(torch.ones(8, 8, 3, 3))
+    optimizer = Muon([{"params": [weight], "orthogonal": True, "weight_decay": 0.5}], 0.1)
+    optimizer.step()
+    assert torch.equal(weight, torch.ones_like(weight))
+    assert not optimizer.state
