@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from unetpp.errors import PlanError
+from unetpp.model.blocks import Parts, joined
 from unetpp.model.build import build_model, from_plan, model_plan, pruned_plan
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import ModelPlan
@@ -184,11 +185,11 @@ def test_every_weight_gets_a_gradient_and_every_head_is_trained(row: dict[str, A
 @pytest.mark.parametrize("row", ROWS)
 def test_each_node_concatenates_what_the_papers_say(row: dict[str, Any]) -> None:
     network, x = network_of(row).eval(), image_of(row)
-    received: dict[tuple[int, int], Tensor] = {}
+    received: dict[tuple[int, int], Parts] = {}
     given: dict[tuple[int, int], Tensor] = {}
     brought_up: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
-    def seen(node: tuple[int, int], concatenated: Tensor, output: Tensor) -> None:
+    def seen(node: tuple[int, int], concatenated: Parts, output: Tensor) -> None:
         received[node], given[node] = concatenated, output
 
     if network.encoder is not None:
@@ -216,7 +217,7 @@ def test_each_node_concatenates_what_the_papers_say(row: dict[str, Any]) -> None
         skips = [given[i, k] for k in (reversed(columns) if row["concat"] == "up_skips_reversed" else columns)]
         up_first = row["concat"] != "skips_up"
         widths = [up.shape[1], *(skip.shape[1] for skip in skips)] if up_first else [*(skip.shape[1] for skip in skips), up.shape[1]]
-        parts = list(concatenated.split(widths, dim=1))
+        parts = list(joined(concatenated).split(widths, dim=1))
         part_up = parts.pop(0 if up_first else -1)
         assert all(torch.equal(part, skip) for part, skip in zip(parts, skips, strict=True))
         assert all(abs(have - wanted) < 3 for have, wanted in zip(up.shape[2:], part_up.shape[2:], strict=True))  # less than a step

@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from unetpp.errors import UsageError
-from unetpp.model.blocks import fitted, frozen_statistics, multiple
+from unetpp.model.blocks import fitted, frozen_statistics, gathered, multiple
 from unetpp.model.encoders import Encoder
 from unetpp.model.grid import Grid, Node
 
@@ -196,8 +196,8 @@ class UNetPlusPlus(nn.Module):
         if same_level:
             up = fitted(up, same_level[0].shape[2:])
         if self.concat == "skips_up":
-            return block(torch.cat([*same_level, up], dim=1))
-        return block(torch.cat([up, *(reversed(same_level) if self.concat == "up_skips_reversed" else same_level)], dim=1))
+            return block(gathered([*same_level, up]))
+        return block(gathered([up, *(reversed(same_level) if self.concat == "up_skips_reversed" else same_level)]))
 
     def _extended(self, x: Tensor) -> Tensor:
         """The image, continued by its last values to a multiple of the divisor."""
