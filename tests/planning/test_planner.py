@@ -43,6 +43,17 @@ def plan_for(*, minutes: float | None = 20, epochs: int | None = None, settings:
     return make_plan(fingerprint(**changes), minutes=minutes, epochs=epochs, settings=settings, step_seconds=machine)
 
 
+def test_wide_networks_are_not_timed_where_narrow_ones_are_slow_already() -> None:
+    timed: list[int] = []
+
+    def slow(model: Any, patch: Any, batch: int, precision: str) -> float:
+        timed.append(model.widths[0])
+        return model.widths[0] / 16
+
+    assert make_plan(fingerprint(), minutes=20, step_seconds=slow).model.widths[0] == 16
+    assert timed == [8, 16, 32]
+
+
 def test_every_choice_has_a_reason() -> None:
     plan = plan_for()
     assert {

@@ -17,7 +17,7 @@ from unetpp.model.encoders import EncoderShape, encoder_shape, encoder_statistic
 from unetpp.model.execution import gains_from_bf16
 from unetpp.plan import AugmentPlan, DataPlan, ModelPlan, Normalization, Plan, PredictPlan, TrainPlan, parsed_settings
 from unetpp.planning import rules
-from unetpp.planning.cost import network_cost, training_bytes
+from unetpp.planning.cost import training_bytes
 from unetpp.planning.fingerprint import Fingerprint
 from unetpp.planning.rules import Axes, Choice
 from unetpp.planning.speed import measure_step_seconds
@@ -110,7 +110,8 @@ class _Planner:
         self.note("model.topology", "the nested network: one training, a network for each depth")
         self.note("model.norm", "statistics of each image, so that small batches do no harm; measured in docs/log.md")
         self.note("model.block", f"{model.convs_per_node} convolutions in each node, as in the papers")
-        self.note("train.learning_rate", "AdamW with a warm-up and half a cosine down to 0")
+        self.note("train.optimizer", "kernels are learned in a fraction of the steps of AdamW, see docs/log.md")
+        self.note("train.learning_rate", "of AdamW, which moves all else: a warm-up and half a cosine down to 0")
         self.note("train.head_weights", "one loss for each head, all of the same weight, as in the papers")
         self.note("train.foreground_fraction", "so that rare classes are seen")
         self.note("predict.overlap", "neighbouring tiles are blended")
@@ -192,10 +193,11 @@ class _Planner:
             choice = rules.choose_width_by_memory(list(fitting), self.device.type)
             self.note("model.widths", choice.reason)
             return fitting[choice.value], 0.0
-        reference = fitting.get(rules.REFERENCE_WIDTH) or list(fitting.values())[-1]
-        seconds = self.step_seconds(reference, patch, batch, precision)
-        unit = seconds / network_cost(reference, patch).activations  # small networks are bound by memory traffic
-        times = {width: unit * network_cost(model, patch).activations for width, model in fitting.items()}
+        times: dict[int, float] = {}
+        for width in sorted(fitting):  # the narrow ones first: wide ones would take minutes
+            times[width] = self.step_seconds(fitting[width], patch, batch, precision)
+            if 60 * minutes / times[width] < rules.WANTED_STEPS:
+                break
         choice = rules.choose_width_by_time(times, minutes)
         self.note("model.widths", choice.reason)
         return fitting[choice.value], times[choice.value]

@@ -22,12 +22,10 @@ LARGEST_TILE = {2: 256, 3: 96}
 """Voxels of a tile of prediction along one axis."""
 WIDTH_LADDER = (64, 32, 16, 8)
 """First widths that are considered, widest first; 32 is the papers'. In between, convolutions of bfloat16 lose their speed on CPUs."""
-REFERENCE_WIDTH = 16
-"""The one that is timed; the times of the others follow from their memory traffic."""
 VOXELS_OF_A_STEP = {("cpu", 2): 4 * 256**2, ("cpu", 3): 360_000, ("cuda", 2): 16 * 256**2, ("cuda", 3): 8 * 64**3}
 """Size of a batch, by device and dims."""
 DEFAULT_EPOCHS = 100
-WANTED_STEPS = 800
+WANTED_STEPS = 1200
 """Fewer steps than these, and a narrower network ends better, see docs/log.md."""
 FEW_PASSES = 15
 """With fewer passes over the data there is nothing to overfit, and variation beyond flips and turns costs quality, see docs/log.md."""
