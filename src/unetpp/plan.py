@@ -112,8 +112,8 @@ class ModelPlan(_Frozen):
     hidden_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Channels of all convolutions of a nested node but the last, as a part of the node's."""
     block: Literal["plain", "residual", "projected"] = "plain"
-    """plain: a chain of convolutions; residual: with a shortcut (He et al. 2016); projected: a node first brings what it
-    receives to its own width with a 1x1 convolution, then adds a chain to that (where it has a stride: as residual)."""
+    """plain: a chain of convolutions, as in the papers; residual: with a shortcut (He et al. 2016); projected: residual, and the
+    first convolution of a nested node is 1x1, brings what it receives to its own width, and has nothing after it."""
     norm: Literal["batch", "instance", "group", "layer", "none"] = "group"
     """After each convolution of a node. layer: over all channels and voxels of an image (group norm of one group)."""
     nested_norm: Literal["batch", "instance", "group", "layer", "none"] | None = None

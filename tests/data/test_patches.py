@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -121,3 +122,17 @@ def test_inversion_turns_dark_into_bright() -> None:
     image = np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 8, 8)
     varied, _ = Augmentation(plan, (8, 8), None)(image, np.zeros((8, 8), np.uint8), 0)
     assert np.allclose(varied.numpy(), -image)
+
+
+@pytest.mark.parametrize(("shape", "turned"), [((6, 6), 8), ((6, 4), 4), ((3, 3, 3), 48), ((2, 3, 3), 16)])
+def test_flips_and_turns_give_every_orientation_that_keeps_the_shape(shape: tuple[int, ...], turned: int) -> None:
+    names = ("affine", "noise", "blur", "contrast", "brightness", "gamma")
+    augment = Augmentation(AugmentPlan(**{f"{name}_probability": 0.0 for name in names}), shape, None)
+    label = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    found = set()
+    for seed in range(20 * turned):
+        image, same = augment(label[None].astype(np.float32), label, seed)
+        assert torch.equal(image.long(), same)
+        assert image.shape == (1, *shape)
+        found.add(tuple(same.flatten().tolist()))
+    assert len(found) == turned

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from tests.plans import small_plan
 from unetpp.errors import PlanError, UsageError
@@ -169,3 +170,17 @@ def test_groups_that_do_not_divide_and_nodes_that_do_not_exist_are_refused() -> 
         build_model(widths=(4, 6), norm_groups=3)
     with pytest.raises(PlanError, match=r"model\.node_widths"):
         build_model(widths=(4, 6), node_widths={"0_2": 4})
+
+
+def test_a_projected_node_adds_its_convolutions_to_a_projection_of_all_that_it_receives() -> None:
+    network = build_model(depth=2, widths=(4, 6, 8), norm="none")
+    block = network.nodes["x_0_2"]
+    projection, chain = block.units
+    parts = tuple(torch.randn(1, 4, 5, 5) for _ in range(3))
+    projected = functional.conv2d(torch.cat(parts, dim=1), projection.conv.weight, projection.conv.bias)
+    assert projection.conv.weight.shape == (4, 12, 1, 1)
+    (convolution,) = chain.units
+    added = convolution.conv(projected)
+    torch.testing.assert_close(block(parts), functional.leaky_relu(projected + added))
+    assert model_plan().block == "projected"
+    assert {model_plan(preset=preset).block for preset in ("paper", "paper_wide_unet")} == {"plain"}

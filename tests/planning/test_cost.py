@@ -31,7 +31,7 @@ def test_multiply_adds_are_those_published(fields: dict, shape: tuple[int, ...],
     assert network_cost(plan, shape, depth).macs / GIGA == pytest.approx(expected, rel=0.01)
 
 
-@pytest.mark.parametrize("block", ["plain", "residual"])
+@pytest.mark.parametrize("block", ["plain", "residual", "projected"])
 @pytest.mark.parametrize("down", ["pool", "conv"])
 @pytest.mark.parametrize("up", ["transposed", "nearest"])
 def test_multiply_adds_are_those_of_the_built_network(block: str, down: str, up: str) -> None:

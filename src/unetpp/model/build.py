@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # the same section: a U-Net with as many weights as the UNet++
     "paper_wide_unet": {**_PAPER, "topology": "unet", "first_width": 35},
     # what trains best in equal time on the three real data sets, see docs/log.md
-    "default": {"depth": 4, "first_width": 16, "max_width": 320, "norm": "group", "activation": "leaky_relu", "dropout": 0.0},
+    "default": {"depth": 4, "first_width": 16, "max_width": 320, "block": "projected", "norm": "group", "activation": "leaky_relu", "dropout": 0.0},
     # the encoder of nnU-Net's ResEnc networks, as public self-supervised weights have it: Isensee et al. 2024, Wald et al. 2024
     "resenc": {"encoder": "resenc", "depth": 5, "first_width": 32, "max_width": 320, "norm": "instance", "conv_bias": True, "activation": "leaky_relu", "dropout": 0.0},
 }
@@ -195,7 +196,7 @@ def _block(plan: ModelPlan, node: Node) -> nn.Module:
         activation = partial(make_activation, plan.activation, plan.leaky_slope)
         stem = [unit(plan.in_channels, width, kernel)] if level == 0 else []
         return PlainBlock([*stem, residual_stage(unit, plan.dims, received if level else width, width, kernel, stride, plan.encoder_blocks[level], activation)])
-    return _chain(plan, unit, received, width, width, kernel, stride)
+    return _chain(plan, unit, [received, *[width] * plan.convs_per_node], kernel, stride)
 
 
 def _nested_block(plan: ModelPlan, node: Node) -> nn.Module:
@@ -203,25 +204,27 @@ def _nested_block(plan: ModelPlan, node: Node) -> nn.Module:
     width, kernel, unit = node_width(plan, node), (plan.nested_kernel_sizes or plan.kernel_sizes)[level], _unit(plan, column)
     skips = grid_of(plan).skips(node)
     in_channels = sum(node_width(plan, skip) for skip in skips) + _up_width(plan, node)
-    chain = _chain(plan, unit, in_channels, max(1, round(width * plan.hidden_fraction)), width, kernel, (1,) * plan.dims)
+    hidden, once, chain = max(1, round(width * plan.hidden_fraction)), (1,) * plan.dims, partial(_chain, plan, unit)
+    if plan.block == "projected" and in_channels != width:
+        projection = unit(in_channels, width, once, norm=lambda channels: nn.Identity(), activation=None, bias=True)
+        block: nn.Module = PlainBlock([projection, chain([width, *[hidden] * (plan.convs_per_node - 2), width], kernel, once)])
+    else:
+        block = chain([in_channels, *[hidden] * (plan.convs_per_node - 1), width], kernel, once)
     if plan.attention == "none":
-        return chain
+        return block
     before = [SpatialChannelAttention(plan.dims, in_channels)] if skips else []
-    return PlainBlock([*before, chain, SpatialChannelAttention(plan.dims, width)])
+    return PlainBlock([*before, block, SpatialChannelAttention(plan.dims, width)])
 
 
-def _chain(plan: ModelPlan, unit: partial[ConvUnit], in_channels: int, hidden: int, width: int, kernel: tuple[int, ...], stride: tuple[int, ...]) -> nn.Module:
-    """The convolutions of a node; `hidden`: channels of all but the last."""
-    point, moves = (1,) * plan.dims, max(stride) > 1
-    if plan.block == "projected" and in_channels != width and not moves:
-        return PlainBlock([unit(in_channels, width, point), _chain(plan, unit, width, hidden, width, kernel, stride)])
-    last, residual = plan.convs_per_node - 1, plan.block != "plain"
-    channels = [in_channels, *[hidden] * last, width]
+def _chain(plan: ModelPlan, unit: partial[ConvUnit], channels: Sequence[int], kernel: tuple[int, ...], stride: tuple[int, ...]) -> nn.Module:
+    """Convolutions between so many channels, the first with a stride; in all but plain blocks, what they receive is added to what they give."""
+    residual, last = plan.block != "plain", len(channels) - 2
     without = {"activation": None} if residual else {}  # the sum is activated, not what goes into it
     units = [unit(channels[n], channels[n + 1], kernel, stride=stride if n == 0 else 1, **(without if n == last else {})) for n in range(last + 1)]
     if not residual:
         return PlainBlock(units)
-    shortcut = nn.Identity() if in_channels == width and not moves else unit(in_channels, width, point, stride=stride, activation=None)
+    fits = channels[0] == channels[-1] and max(stride) == 1
+    shortcut = nn.Identity() if fits else unit(channels[0], channels[-1], (1,) * plan.dims, stride=stride, activation=None)
     return ResidualBlock(units, shortcut, make_activation(plan.activation, plan.leaky_slope))
 
 

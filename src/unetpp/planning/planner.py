@@ -109,7 +109,10 @@ class _Planner:
         """What does not depend on the data has its reason too."""
         self.note("model.topology", "the nested network: one training, a network for each depth")
         self.note("model.norm", "statistics of each image, so that small batches do no harm; measured in docs/log.md")
-        self.note("model.block", f"{model.convs_per_node} convolutions in each node, as in the papers")
+        self.note(
+            "model.block",
+            f"{model.convs_per_node} convolutions in each node" + (", added to a projection of what it receives: better in equal time" if model.block == "projected" else ""),
+        )
         self.note("train.optimizer", "kernels are learned in a fraction of the steps of AdamW, see docs/log.md")
         self.note("train.learning_rate", "of AdamW, which moves all else: a warm-up and half a cosine down to 0")
         self.note("train.head_weights", "one loss for each head, all of the same weight, as in the papers")

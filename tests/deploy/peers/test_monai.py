@@ -141,7 +141,7 @@ def test_there_and_back_again(upsample: str, norm: str) -> None:
 @pytest.mark.parametrize("fields", [{"topology": "unet++"}, {"topology": "unet", "dims": 3}, {"deep_supervision": False, "norm": "layer", "activation": "gelu"}])
 def test_a_network_of_ours_becomes_monais(fields: dict[str, Any]) -> None:
     dims = fields.get("dims", 2)
-    monais = {"norm": "instance", "odd_sizes": "floor", "widths": (4, 6, 8, 10, 12), "up_widths": (6, 4, 5, 6), "depth": 4}
+    monais = {"block": "plain", "norm": "instance", "odd_sizes": "floor", "widths": (4, 6, 8, 10, 12), "up_widths": (6, 4, 5, 6), "depth": 4}
     plan = small_plan(dims=dims, widths=(4, 6, 8, 10, 12))
     plan = plan.model_copy(update={"model": model_plan(**{**monais, **fields})})
     ours = trained(from_plan(plan.model))
@@ -159,6 +159,7 @@ def test_says_which_fields_do_not_fit() -> None:
         "model.topology is 'unet+'",
         "model.norm is 'group', there it is 'instance'",
         "model.odd_sizes is 'ceil'",
+        "model.block is 'projected', there it is 'plain'",
         "model.up_widths",
         "model.widths of X[1,2] is 7, there it is 6",
     ):

@@ -85,6 +85,7 @@ def _nearest(model: ModelPlan, nested: bool) -> ModelPlan:
     widths = [*model.widths, *[model.widths[-1]] * DEPTH][: DEPTH + 1]
     up = model.up if model.up in UPS else "transposed"
     return model_plan(
+        block="plain",
         topology="unet++" if nested else "unet",
         dims=model.dims,
         in_channels=model.in_channels,
@@ -148,7 +149,7 @@ def _model(source: Source, nested: bool, first: str, fields: dict[str, Any]) -> 
     up = next((kind for kind, layer in UPS.items() if source.has(f"{middle}.upsample.{layer}.weight")), "linear")
     head = source.shape(f"{'final_conv_0_4' if nested else 'final_conv'}.weight")
     return model_plan(
-        preset="default",
+        block="plain",
         topology="unet++" if nested else "unet",
         dims=dims,
         in_channels=conv[1],

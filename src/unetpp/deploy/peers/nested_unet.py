@@ -20,6 +20,7 @@ def read(source: Source, answers: Answers) -> PeerNetwork:
     data, changes = _data(first[1], answers)
     answers.settle(str(source.path))
     model = model_plan(
+        block="plain",
         topology="unet++" if nested else "unet",
         in_channels=first[1],
         out_channels=head[0],

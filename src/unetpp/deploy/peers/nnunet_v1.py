@@ -56,6 +56,7 @@ def _model(source: Source, dims: int) -> ModelPlan:
     nested = [source.shape(f"loc{DEPTH - 1 - level}.0.0.blocks.0.conv.weight") for level in range(DEPTH)]
     kernels = [source.shape(f"{block}.blocks.0.conv.weight") for block in context]
     return model_plan(
+        block="plain",
         dims=dims,
         in_channels=source.shape(f"{first}.conv.weight")[1],
         out_channels=source.shape("seg_outputs.0.weight")[0],

@@ -27,6 +27,7 @@ def read(source: Source, answers: Answers) -> PeerNetwork:
     answers.settle(str(source.path))
     nodes = {f"{total - column}_{column}": DIAGONALS[total - 1] for total in range(1, DEPTH + 1) for column in range(1, total + 1)}
     model = model_plan(
+        block="plain",
         in_channels=in_channels,
         out_channels=source.shape("logit4.weight")[0],
         depth=DEPTH,

@@ -105,6 +105,7 @@ def _nearest(model: ModelPlan) -> ModelPlan:
     """SMP's network that has what can be chosen there as ours has it."""
     norm = model.nested_norm or model.norm
     return model_plan(
+        block="plain",
         topology="unet" if model.topology == "unet" else "unet++",
         in_channels=model.in_channels,
         out_channels=model.out_channels,
@@ -182,6 +183,7 @@ def _model(source: Source, nested: bool, depth: int, encoder: PeerEncoder, up: s
     outer = [source.shape(f"{_first(nested, depth - 1 - level)}.conv2.0.weight")[0] for level in range(depth)]
     widths = [encoder.widths.get(level, outer[min(level, depth - 1)]) for level in range(depth + 1)]
     return model_plan(
+        block="plain",
         topology="unet++" if nested else "unet",
         in_channels=encoder.in_channels,
         out_channels=source.shape("segmentation_head.0.weight")[0],

@@ -20,6 +20,7 @@ def read(source: Source, answers: Answers) -> PeerNetwork:
     answers.settle(str(source.path))
     normed = source.has("conv00.conv1.1.weight")
     model = model_plan(
+        block="plain",
         in_channels=first[1],
         out_channels=source.shape("final_4.weight")[0],
         depth=DEPTH,
