@@ -79,6 +79,7 @@ SMP_RESNET34: dict[str, Any] = {
     "deep_supervision": False,
     "nested_widths": [16, 64, 64, 128, 256],
     "node_widths": {"4_1": 256, "3_2": 128, "2_3": 64, "1_4": 32, "0_5": 16},
+    "block": "plain",
     "norm": "batch",
     "activation": "relu",
     "up": "nearest",

@@ -48,7 +48,7 @@ def test_wide_networks_are_not_timed_where_narrow_ones_are_slow_already() -> Non
 
     def slow(model: Any, patch: Any, batch: int, precision: str) -> float:
         timed.append(model.widths[0])
-        return model.widths[0] / 16
+        return model.widths[0] / 32
 
     assert make_plan(fingerprint(), minutes=20, step_seconds=slow).model.widths[0] == 16
     assert timed == [8, 16, 32]

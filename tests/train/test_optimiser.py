@@ -49,7 +49,7 @@ def test_kernels_between_features_are_muons_and_vectors_are_not_decayed(optimize
     assert all(weight.ndim == 1 for weight in vectors["params"])
     assert (matrices["weight_decay"], vectors["weight_decay"]) == (plan.train.weight_decay, 0.0)
     others = {name for name, weight in by_name.items() if any(weight is other for other in matrices["params"])}
-    outer = {"nodes.x_0_0.units.0.conv.weight", "heads.1.weight", "heads.2.weight"}  # they read the image, or give logits
+    outer = {"nodes.x_0_0.units.0.conv.weight", "nodes.x_0_0.shortcut.conv.weight", "heads.1.weight", "heads.2.weight"}  # they read the image, or give logits
     if optimizer == "muon":
         assert others == outer
         assert plan.train.learning_rate * kernels[0]["factor"] == pytest.approx(0.03)
