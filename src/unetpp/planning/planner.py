@@ -79,7 +79,7 @@ class _Planner:
         steps = self.choose("train.steps_per_epoch", rules.choose_steps_per_epoch(self.fingerprint.cases, batch))
         length = self.choose("train.epochs", rules.choose_epochs(epochs, minutes))
         if minutes and seconds:
-            self.note("train.minutes", f"given; about {int(minutes * 60 / seconds)} steps of {seconds:.2f} s on this machine")
+            self.note("train.minutes", f"given; at most {int(minutes * 60 / seconds)} steps of {seconds:.2f} s on this machine")
         self._note_constants(model)
         symmetries, reason = rules.choose_symmetries(data.dims, data.voxel_mm)
         self.note("train.augment.mirror", reason)
