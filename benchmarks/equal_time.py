@@ -1,6 +1,6 @@
 """Which settings train better in equal time: the same cases, the same minutes of steps, several seeds, alternating.
 
-python benchmarks/equal_time.py DATA --out FOLDER --minutes 4 --seeds 3 --variant plain model.block=plain --variant projected model.block=projected
+python benchmarks/equal_time.py DATA --out FOLDER --minutes 4 --seeds 0 1 2 --variant plain model.block=plain --variant projected model.block=projected
 
 The time is that of the steps alone: planning and scoring are the same for all. Every variant starts from the plan for `--plan-minutes`. Scores are those
 of the final weights on the validation cases of fold 0, at every depth. FOLDER/results.jsonl grows by a line for each training; what is there is not

@@ -26,7 +26,7 @@ VOXELS_OF_A_STEP = {("cpu", 2): 4 * 256**2, ("cpu", 3): 360_000, ("cuda", 2): 16
 """Size of a batch, by device and dims."""
 DEFAULT_EPOCHS = 100
 WANTED_STEPS = 1600
-"""Fewer steps than these, and a narrower network ends better, see docs/log.md."""
+"""With fewer steps a narrower network is taken. Short trainings favour narrow ones; this number itself is chosen, not measured, see docs/log.md."""
 FEW_PASSES = 15
 """With fewer passes over the data there is nothing to overfit, and variation beyond flips and turns costs quality, see docs/log.md."""
 THICK = 2.0

@@ -95,7 +95,7 @@ def test_encoders_that_smp_takes_from_timm(encoder: str, depth: int) -> None:
     theirs = network(encoder=f"tu-{encoder}", depth=depth)
     ours, plan, _ = read(theirs.state_dict(), {"model.encoder": f"tu-{encoder}"})
     assert plan.model.encoder == encoder
-    assert differences([run(theirs, image())], [run(ours, image())])[0] < 1e-5
+    assert differences([run(theirs, image())], [run(ours, image())])[0] < 2e-6
 
 
 def test_a_vggs_center_is_ignored_where_it_is_not_run_and_refused_where_it_is() -> None:
@@ -180,7 +180,7 @@ def test_there_and_back_again(kind: str, encoder: str, options: dict[str, Any], 
     assert peer.constructor == f"segmentation_models_pytorch.{kind}"
     theirs.load_state_dict(peer.state_dict, strict=True)
     assert all(not peer.state_dict[name].any() for name in peer.unused)
-    assert differences([run(theirs, image())], [run(ours, image())])[0] < 1e-5
+    assert differences([run(theirs, image())], [run(ours, image())])[0] < 2e-6
 
 
 def test_says_which_fields_do_not_fit() -> None:
