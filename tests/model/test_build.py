@@ -125,8 +125,11 @@ def fields(draw: st.DrawFn) -> dict[str, Any]:
 def test_any_plan_is_built_prunes_exactly_and_comes_back_from_a_file(fields: dict[str, Any], data: st.DataObject) -> None:
     values = small_plan(fields["dims"]).model_dump()
     plan = Plan.from_dict(values | {"model": model_plan(**fields).model_dump(), "predict": values["predict"] | {"depth": fields["depth"]}})
-    network = from_plan(plan.model).eval()
+    network = from_plan(plan.model)
     x = torch.randn(1, 1, *data.draw(st.tuples(*[st.integers(1, 11)] * plan.model.dims)))
+    sum(logits.sum() for logits in network(x, heads=True).logits).backward()
+    assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
+    network.eval()
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         full = network(x, heads=True)
         assert all(logits.shape == (1, 2, *x.shape[2:]) and logits.isfinite().all() for logits in full.logits)
@@ -137,6 +140,14 @@ def test_any_plan_is_built_prunes_exactly_and_comes_back_from_a_file(fields: dic
             assert torch.equal(loaded(x, depth=depth), full.at(depth))
             assert torch.equal(loaded.prune(depth)(x), full.at(depth))
             assert from_plan(pruned_plan(plan.model, depth)).load_state_dict(loaded.prune(depth).state_dict())
+
+
+@pytest.mark.parametrize("block", ["residual", "projected"])
+def test_a_node_that_keeps_what_it_receives_is_trained(block: str) -> None:
+    """Its shortcut has nothing to do, and what a node receives in training is in parts."""
+    network = build_model(block=block, depth=1, widths=(8, 16), nested_widths=(16,), up_widths=(8,))
+    network(torch.randn(1, 1, 8, 8)).sum().backward()
+    assert all(weight.grad is not None for weight in network.parameters())
 
 
 ANYTHING = (

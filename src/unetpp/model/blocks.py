@@ -162,7 +162,13 @@ class Pooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[2:]
-        return self.pool(fitted(x, multiple(size, self.stride) if self.ceil else list(map(torch.sym_max, size, self.stride))))
+        if self.ceil:
+            wanted = multiple(size, self.stride)
+        elif torch.compiler.is_compiling():
+            wanted = list(map(torch.sym_max, size, self.stride))
+        else:
+            wanted = [max(int(length), step) for length, step in zip(size, self.stride, strict=True)]
+        return self.pool(fitted(x, wanted))
 
 
 class ConvUnit(nn.Module):
@@ -213,7 +219,8 @@ class ResidualBlock(nn.Module):
         self.activation = activation
 
     def forward(self, x: Parts) -> Tensor:
-        return self.activation(self.units(x) + self.shortcut(x))
+        kept = joined(x) if isinstance(self.shortcut, nn.Identity) else self.shortcut(x)
+        return self.activation(self.units(x) + kept)
 
 
 class SpatialChannelAttention(nn.Module):
