@@ -21,6 +21,7 @@ from tests.tiny import run_cli, write_png
 from unetpp.data.demo import write_demo_data
 from unetpp.model.build import build_model, from_plan, grid_of
 from unetpp.model.file import save_model
+from unetpp.model.selfsupervised import load_encoder, their_name
 from unetpp.plan import read_plan
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -141,6 +142,27 @@ def test_commands_on_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert read_plan(Path("runs/paper/plan.json")).model.dropout == 0.5
     assert read_plan(Path("runs/plain/plan.json")).model.widths == (16, 32, 64, 128, 256)
     assert Path("nuclei_2.safetensors").is_file()
+
+
+def test_the_command_of_the_page_on_weights_in_3d_plans_a_network_that_takes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (DOCS / "pretrained-3d.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^    unetpp train (.*)$", page, flags=re.MULTILINE)
+    write_demo_data(tmp_path / "DATA", 3, cases=5, shape=(32, 64, 64))  # 80 x 64 x 64 millimetres
+    monkeypatch.chdir(tmp_path)
+    with torch.device("meta"):
+        theirs = build_model(preset="resenc", dims=3).state_dict()
+    torch.save({"network_weights": {f"encoder.{their_name(name)}": torch.zeros(weight.shape) for name, weight in theirs.items() if their_name(name)}}, "checkpoint_final.pth")
+    answer = run_cli("plan", *shlex.split(command))
+    assert answer.code == 0, answer.stderr
+    plan = read_plan(Path("RUN/plan.json"))
+    taken = load_encoder(from_plan(plan.model), Path("checkpoint_final.pth"))
+    assert (plan.model.encoder, plan.model.norm) == ("resenc", "instance")
+    assert not taken.misfits
+    assert not taken.absent
+    Path("checkpoint_final.pth").unlink()
+    answer = run_cli("plan", *shlex.split(command.replace("RUN", "RUN_2")))
+    assert answer.code == 2
+    assert "which is no file" in answer.stderr
 
 
 def _put_untrained_model(run: Path) -> None:

@@ -167,7 +167,7 @@ def test_what_was_not_taken_is_said(tmp_path: Path) -> None:
 
 def test_files_that_do_not_help_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
-    with pytest.raises(ModelFileError, match="cannot be read"):
+    with pytest.raises(ModelFileError, match="no such file"):
         load_encoder(ours(), path)
     torch.save({"network_weights": {"down_projection.proj.weight": torch.zeros(2)}}, path)
     with pytest.raises(ModelFileError, match=r"expected names like encoder\.stages"):
@@ -176,7 +176,7 @@ def test_files_that_do_not_help_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"4 x 1 x 3 x 3 in the file, 4 x 1 x 3 x 3 x 3 in the network"):
         load_encoder(ours(), path)
     torch.save({"network_weights": peer().state_dict(), "trainer": Path}, path)  # a class: code
-    with pytest.raises(ModelFileError, match="without running code"):
+    with pytest.raises(ModelFileError, match="pickled objects"):
         load_encoder(ours(), path)
     with pytest.raises(PlanError, match=r"model\.encoder_weights"):
         model_plan(preset="resenc", encoder_weights="pretrained")

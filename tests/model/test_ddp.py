@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,13 @@ def trained(network: nn.Module, batches: list[Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix("module."): weight.grad for name, weight in network.named_parameters()}
 
 
+def timm_is_here() -> bool:
+    try:
+        return bool(import_module("timm"))
+    except (ImportError, RuntimeError):  # a torchvision that does not fit torch
+        return False
+
+
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=PROCESSES)
@@ -53,6 +61,9 @@ def work(rank: int, folder: str) -> None:
         gradients[name] = trained(network, [batch_of(fields, step).chunk(PROCESSES)[rank] for step in range(STEPS)])
     # the statistics of batch normalisations stay each process's own, so nothing is compared
     trained(DistributedDataParallel(network_of({"norm": "batch"})), [batch_of({}, step).chunk(PROCESSES)[rank] for step in range(STEPS)])
+    if timm_is_here():
+        encoder = {"widths": None, "encoder": "test_resnet", "depth": 3, "first_width": 4}
+        trained(DistributedDataParallel(network_of(encoder), find_unused_parameters=False), [batch_of({}, step).chunk(PROCESSES)[rank] for step in range(STEPS)])
     torch.save(gradients, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 

@@ -157,6 +157,17 @@ def test_one_head_computes_only_the_stages_it_needs() -> None:
     assert seen == ["layer1", "layer2"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vgg16", "resnet50", "resnext50_32x4d", "densenet121", "inception_resnet_v2"])
+def test_a_network_of_each_family_in_the_papers_trains_a_step_and_prunes(name: str) -> None:
+    """Of VGG, ResNet and Inception there are others above; all sizes of all families are in docs/encoders.md, made by benchmarks/encoders.py."""
+    network, x = small(name), torch.randn(1, 2, 64, 64)
+    assert untrained(network, x) == []
+    network.eval()
+    with torch.no_grad():
+        assert torch.equal(network.prune(2)(x), network(x, depth=2))
+
+
 @pytest.mark.parametrize("name", ["vgg16", "resnet152", "efficientnet_b4", "convnextv2_tiny"])
 def test_encoders_of_the_papers_give_the_levels_of_the_grid(name: str) -> None:
     shape = encoder_shape(name)
@@ -272,6 +283,15 @@ def test_nothing_is_unpickled_but_tensors(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ModelFileError, match=r"list\.pth: got a file that cannot be read"):
         loaded(tmp_path / "list.pth")
+
+
+def test_numbers_that_do_not_fit_an_encoder_are_refused_by_name() -> None:
+    with pytest.raises(PlanError, match=r"model\.widths: got 5 numbers; expected 4, one for each level of model\.depth 3"):
+        build_model(encoder="test_resnet", depth=3, widths=(8, 8, 8, 8, 8))
+    with pytest.raises(UsageError, match=r"model\.output_stride: got 64; expected 32 or less"):
+        build_model(encoder="test_resnet", stem=False, output_stride=64)
+    with pytest.raises(PlanError, match=r"model\.output_stride: .* expected a power of 2"):
+        build_model(encoder="test_resnet", stem=False, output_stride=3)
 
 
 def test_what_cannot_be_downloaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

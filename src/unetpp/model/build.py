@@ -167,6 +167,8 @@ def _with_encoder(given: dict[str, Any], first_width: int, max_width: int) -> di
     shape = encoder_shape(name, wanted, given.get("output_stride", 1))
     own = [min(first_width * 2**level, max_width) for level in range(shape.depth + 1)]
     widths = given.get("widths") or [shape.widths.get(level, own[level]) for level in range(shape.depth + 1)]
+    if len(widths) != len(own):
+        raise PlanError(f"model.widths: got {len(widths)} numbers; expected {len(own)}, one for each level of model.depth {shape.depth}. Change it, or model.depth.")
     nested = [min(width, limit) for width, limit in zip(own, widths, strict=True)][: shape.depth]
     fields: dict[str, Any] = {"depth": shape.depth, "widths": widths, "nested_widths": nested, "strides": [[2, 2]] * shape.depth, "divisor": [shape.divisor] * 2}
     return {**fields, **{name: given[name] for name in fields if name in given}}

@@ -8,6 +8,7 @@ deep supervision and pruning mean the same with every encoder.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -129,6 +130,7 @@ class Encoder(nn.Module):
         return feature if list(feature.shape[2:]) == size else functional.interpolate(feature, size, mode="bilinear")
 
 
+@functools.cache
 def encoder_shape(name: str, depth: int | None = None, output_stride: int = 1) -> EncoderShape:
     """What a model of timm gives to a network of this depth (None: of its own), without allocating its weights.
 
@@ -138,6 +140,10 @@ def encoder_shape(name: str, depth: int | None = None, output_stride: int = 1) -
     """
     model = timm_model(name)
     levels = _levels(model, output_stride)
+    if not levels:
+        raise UsageError(
+            f"model.output_stride: got {output_stride}; expected {2 ** max(each.halvings for each in model.maps)} or less, the stride of the last feature map of {name}."
+        )
     depth = max(levels) if depth is None else depth
     widths = {level: each.channels for level, each in levels.items() if level <= depth}
     if not widths:

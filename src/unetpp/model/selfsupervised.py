@@ -2,32 +2,23 @@
 
 These files name the parts of the encoder alike: `encoder.stem.convs.0` and `encoder.stages.S.blocks.B` with `conv1`, `conv2`
 and `skip.N`, each of a `conv` and a `norm`. A tensor is taken where our encoder has a place of the same name and shape.
-Nothing is unpickled but tensors and numbers.
 """
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unetpp.errors import ModelFileError
+from unetpp.model.foreign import read_foreign
 
 STEM = "stem.convs.0.conv.weight"
 _THEIRS = re.compile(r"(?P<prefix>(?:.*\.)?)(?P<name>(?:stem\.convs\.0|stages\.\d+\.blocks\.\d+\.(?:conv1|conv2|skip\.\d+))\.(?:conv|norm)\.\w+)")
 _OURS = re.compile(r"nodes\.x_(?P<level>\d+)_0\.units\.(?P<unit>\d+)\.(?:(?P<block>\d+)\.(?P<part>units|shortcut)\.(?P<number>\d+)\.)?(?P<rest>.+)")
-_SCALAR: Any = np.float64(0).__reduce__()[0]
-_NUMBERS = [np.dtype, _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), *map(type, map(np.dtype, ("f4", "f8", "i8")))]
-"""What nnU-Net's checkpoints hold beside tensors: the scores of its log."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +56,14 @@ def load_encoder(network: nn.Module, path: Path) -> Transfer:
         ModelFileError: the file cannot be read, or nothing in it fits.
     """
     theirs = _encoder_of(path)
-    ours = {name: weight for name, weight in network.state_dict().items() if _their_name(name)}
+    ours = {name: weight for name, weight in network.state_dict().items() if their_name(name)}
     fitting: dict[str, Tensor] = {}
     adapted, misfits = [], {}
     for name, weight in ours.items():
-        source = theirs.get(_their_name(name))
+        source = theirs.get(their_name(name))
         if source is None:
             continue
-        if _their_name(name) == STEM and source.shape != weight.shape and source.ndim == weight.ndim:
+        if their_name(name) == STEM and source.shape != weight.shape and source.ndim == weight.ndim:
             source = source.sum(dim=1, keepdim=True).expand(-1, weight.shape[1], *[-1] * (weight.ndim - 2)) / weight.shape[1]
             adapted.append(name)
         if source.shape == weight.shape:
@@ -80,17 +71,17 @@ def load_encoder(network: nn.Module, path: Path) -> Transfer:
         else:
             misfits[name] = f"{_shape(source)} in the file, {_shape(weight)} in the network"
     if not any(name.endswith("conv.weight") for name in fitting):
-        reasons = "; ".join(f"{name}: {shapes}" for name, shapes in list(misfits.items())[:2]) or f"its encoder has no {_some([_their_name(name) for name in ours])}"
+        reasons = "; ".join(f"{name}: {shapes}" for name, shapes in list(misfits.items())[:2]) or f"its encoder has no {_some([their_name(name) for name in ours])}"
         raise ModelFileError(
             f"{path}: got no weights that fit the network ({reasons}); expected those of its encoder. Set model.dims, model.widths and model.encoder_blocks as in the file."
         )
     network.load_state_dict(fitting, strict=False)
-    used = {_their_name(name) for name in ours}
-    absent = tuple(name for name in ours if _their_name(name) not in theirs)
+    used = {their_name(name) for name in ours}
+    absent = tuple(name for name in ours if their_name(name) not in theirs)
     return Transfer(tuple(fitting), tuple(name for name in adapted if name in fitting), misfits, absent, tuple(name for name in theirs if name not in used))
 
 
-def _their_name(ours: str) -> str:
+def their_name(ours: str) -> str:
     """The name in a file of a tensor of our encoder; empty for all others."""
     found = _OURS.fullmatch(ours)
     if not found:
@@ -107,7 +98,9 @@ def _encoder_of(path: Path) -> dict[str, Tensor]:
 
     The same tensors may be there more than once (`all_modules`, `decoder.encoder`), and behind `module.` or `_orig_mod.`.
     """
-    content = _read(path)
+    content = read_foreign(path)
+    if not isinstance(content, dict):
+        raise ModelFileError(f"{path}: got {type(content).__name__}; expected a checkpoint, which is a dictionary. Take the file that nnssl or nnU-Net wrote.")
     for weights in (content, *(value for value in content.values() if isinstance(value, dict))):
         columns: dict[str, dict[str, Tensor]] = {}
         for name, weight in weights.items():
@@ -119,22 +112,6 @@ def _encoder_of(path: Path) -> dict[str, Tensor]:
     raise ModelFileError(
         f"{path}: got {_some([str(name) for name in content])}; expected names like encoder.stages.0.blocks.0.conv1.conv.weight. Take the checkpoint of a ResEnc network."
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        with torch.serialization.safe_globals(_NUMBERS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        raise ModelFileError(
-            f"{path}: got a file that cannot be read without running code from it ({str(error).splitlines()[0]}); expected a checkpoint of tensors and numbers. "
-            'Where you trust it, write its weights to a file: torch.save(torch.load(FILE, weights_only=False)["network_weights"], "weights.pth")'
-        ) from None
-    if not isinstance(content, dict):
-        raise ModelFileError(f"{path}: got {type(content).__name__}; expected a checkpoint, which is a dictionary. Take the file that nnssl or nnU-Net wrote.")
-    return content
 
 
 def _shape(weight: Tensor) -> str:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.deploy.peers.fixtures.networks import GenericUNetPlusPlus
@@ -70,6 +71,19 @@ def test_plans_beside_the_checkpoint_answer_all_questions(tmp_path: Path) -> Non
     assert plan.predict.tile == PATCH
 
 
+def test_which_of_several_stages_is_asked_for(tmp_path: Path) -> None:
+    two = plans()
+    two["plans_per_stage"]["0"] = {**two["plans_per_stage"]["1"], "current_spacing": [6.0, 2.0, 1.0]}
+    path = beside(tmp_path, two)
+    with pytest.raises(UsageError, match=r"--set data\.spacing_mm=\.\.\. .*several stages .*\[\[6\.0, 2\.0, 1\.0\], \[3\.0, 1\.0, 0\.5\]\]"):
+        read(network().state_dict(), path=path)
+    _, plan, _ = read(network().state_dict(), {"data.spacing_mm": [6, 2, 1]}, path=path)
+    assert plan.data.spacing_mm == (6.0, 2.0, 1.0)
+    two["plans_per_stage"]["0"]["conv_kernel_sizes"] = [[1, 1, 1]] * 6  # another network
+    _, plan, _ = read(network().state_dict(), path=beside(tmp_path, two))
+    assert plan.data.spacing_mm == (3.0, 1.0, 0.5)
+
+
 def test_plans_lie_above_the_folder_of_a_fold_too(tmp_path: Path) -> None:
     beside(tmp_path, plans(normalization_schemes={"0": "nonCT"}))
     _, plan, _ = read(network().state_dict(), path=tmp_path / "fold_0" / "model_best.model")
@@ -115,7 +129,9 @@ def test_what_we_cannot_do_as_nnunet_does_is_told(tmp_path: Path) -> None:
     from unetpp.deploy.peers.imported import import_file
 
     checkpoint = beside(tmp_path, plans(normalization_schemes={"0": "nonCT"}, use_mask_for_norm={"0": True}))
-    torch.save({"state_dict": network().state_dict(), "epoch": 3}, checkpoint)
+    scores = [np.float64(0.5), np.float32(0.1)]  # as its log has them: numbers of numpy, which a reader of tensors alone refuses
+    torch.save({"state_dict": network().state_dict(), "epoch": 3, "plot_stuff": (scores, [], scores), "best_stuff": (1, np.float64(0.5), None)}, checkpoint)
     result = import_file(checkpoint, tmp_path / "ours.safetensors", None, {})
     assert "mean and deviation of a part of the image" in result.assumed["data.normalization"]
+    assert "trains one head only" in result.assumed["predict.depth"]
     assert result.plan.model.depth == 5

@@ -11,9 +11,9 @@ from tests.plans import small_plan
 from torch import nn
 
 from unetpp.deploy.peers import to_smp
+from unetpp.deploy.peers.answers import IMAGENET_MEAN
 from unetpp.errors import MissingExtraError, ModelFileError, UsageError
 from unetpp.model.build import from_plan, model_plan
-from unetpp.model.encoders import encoder_statistics
 
 smp = require("segmentation_models_pytorch")
 
@@ -79,8 +79,7 @@ def test_smps_own_encoders_are_recognised(encoder: str, timm_name: str, depth: i
     assert plan.model.encoder == timm_name
     found = differences([run(theirs, image())], [run(ours, image())])
     assert found == [0.0] or (encoder == "timm-efficientnet-b0" and found[0] < 1e-5)  # whose activation SMP computes otherwise
-    expected = encoder_statistics(timm_name)[0]
-    assert [entry.mean for entry in plan.data.normalization] == pytest.approx([255 * mean for mean in expected])
+    assert [entry.mean for entry in plan.data.normalization] == pytest.approx([255 * mean for mean in IMAGENET_MEAN])
 
 
 @pytest.mark.parametrize(
@@ -150,6 +149,12 @@ def test_an_encoder_of_smps_own_may_be_said_where_that_is_what_it_is(encoder: st
     assert read(weights, {"model.encoder": timm_name, "model.depth": 3})[1] == read(weights)[1]
     with pytest.raises(UsageError, match=f"--set model.encoder: got 'resnet34'; expected '{timm_name}.*', as the network of this checkpoint has it"):
         read(weights, {"model.encoder": "resnet34"})
+
+
+def test_attention_to_skips_that_are_empty_is_refused() -> None:
+    weights = network(encoder="tu-convnext_atto", decoder_attention_type="scse", decoder_channels=(16,) * 5).state_dict()
+    with pytest.raises(UsageError, match="got scSE attention beside convnext_atto, which begins at a quarter"):
+        read(weights, {"model.encoder": "convnext_atto"})
 
 
 def test_a_tensor_too_many_is_named() -> None:

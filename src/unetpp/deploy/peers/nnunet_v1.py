@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -37,14 +38,19 @@ def read(source: Source, answers: Answers) -> PeerNetwork:
     axes = _axes(plans, dims)
     turned = Source(source.path, {name: _turn(tensor, axes) for name, tensor in source.tensors.items()})
     model = _model(turned, dims)
-    if plans is None:
+    answers.assume("predict.depth", "the fork's loss trains one head only, which may not be the deepest: compare the depths with --depth all")
+    stage: Mapping[str, Any] = {}
+    if plans is not None:
+        with _complete():
+            stage = _stage(plans, model, axes, answers)
+    else:
         answers.need("data.normalization", f"{normalization_hint(model.in_channels)}; or all of it by {PLANS} beside the checkpoint. {HOW_TO_CONVERT}")
         if dims == 3:
             answers.need("data.spacing_mm", "the voxel size that it was trained at, in millimetres, as [z,y,x]; or null")
     answers.settle(str(source.path))
     names = dict(_names(model))
     changes = {f"{ours}.weight": partial(_turn, axes=axes) for ours in names}
-    return PeerNetwork("Generic_UNetPlusPlus of nnU-Net v1", model, names, changes=changes, data=_data(plans, model, axes, answers) if plans else {})
+    return PeerNetwork("Generic_UNetPlusPlus of nnU-Net v1", model, names, changes=changes, data=_data(plans, stage, model, axes, answers) if plans else {})
 
 
 PEER = Peer("nnunet-v1", (MARK,), read)
@@ -120,17 +126,24 @@ def _axes(plans: Mapping[str, Any] | None, dims: int) -> tuple[int, ...]:
     return tuple(forward.index(axis) for axis in range(dims))
 
 
-def _data(plans: Mapping[str, Any], model: ModelPlan, axes: Sequence[int], answers: Answers) -> dict[str, Any]:
+@contextmanager
+def _complete() -> Iterator[None]:
+    """Name what plans lack."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UsageError(f"{PLANS}: got plans that lack something ({type(error).__name__}: {error}); expected those of nnU-Net v1. {HOW_TO_CONVERT}") from None
+
+
+def _data(plans: Mapping[str, Any], stage: Mapping[str, Any], model: ModelPlan, axes: Sequence[int], answers: Answers) -> dict[str, Any]:
     """Fields of the plan that nnU-Net's plans tell.
 
     Raises:
-        UsageError: they are not those of this network, or lack something.
+        UsageError: they lack something.
     """
-    try:
-        stage = _stage(plans, model, axes)
-        spacing = list(stage["current_spacing"])[-model.dims :]
+    with _complete():
         data: dict[str, Any] = {
-            "data.spacing_mm": [spacing[axis] for axis in axes],
+            "data.spacing_mm": _spacing(stage, model, axes),
             "data.normalization": [_normalization(plans, channel, answers) for channel in range(model.in_channels)],
             "predict.tile": [int(stage["patch_size"][axis]) for axis in axes],
         }
@@ -138,16 +151,32 @@ def _data(plans: Mapping[str, Any], model: ModelPlan, axes: Sequence[int], answe
             data["data.channels"] = [str(plans["modalities"][str(channel)]) for channel in range(model.in_channels)]
         if len(plans.get("all_classes", ())) == model.out_channels - 1:
             data["data.label_values"] = [0, *(int(value) for value in plans["all_classes"])]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise UsageError(f"{PLANS}: got plans that lack something ({type(error).__name__}: {error}); expected those of nnU-Net v1. {HOW_TO_CONVERT}") from None
     return data
 
 
-def _stage(plans: Mapping[str, Any], model: ModelPlan, axes: Sequence[int]) -> Mapping[str, Any]:
-    """The finest stage whose poolings are those of the network."""
-    for _, stage in sorted(plans["plans_per_stage"].items(), reverse=True):
-        if [tuple(pool[axis] for axis in axes) for pool in stage["pool_op_kernel_sizes"]] == list(model.strides):
-            return dict(stage)
+def _spacing(stage: Mapping[str, Any], model: ModelPlan, axes: Sequence[int]) -> list[float]:
+    spacing = list(stage["current_spacing"])[-model.dims :]
+    return [spacing[axis] for axis in axes]
+
+
+def _stage(plans: Mapping[str, Any], model: ModelPlan, axes: Sequence[int], answers: Answers) -> Mapping[str, Any]:
+    """The stage whose poolings and kernels are those of the network; asked for by its voxel size where several are.
+
+    Raises:
+        UsageError: there is none.
+    """
+
+    def turned(sizes: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+        return [tuple(size[axis] for axis in axes) for size in sizes]
+
+    stages = [dict(stage) for stage in plans["plans_per_stage"].values() if turned(stage["pool_op_kernel_sizes"]) == list(model.strides)]
+    found = [stage for stage in stages if "conv_kernel_sizes" not in stage or turned(stage["conv_kernel_sizes"]) == list(model.kernel_sizes)]
+    if len(found) > 1:
+        spacings = [_spacing(stage, model, axes) for stage in found]
+        said = answers.need("data.spacing_mm", f"the network fits several stages of {PLANS}, which differ in the voxel size: one of {spacings}", spacings)
+        return found[spacings.index(said)] if said else found[0]
+    if found:
+        return found[0]
     raise UsageError(
         f"{PLANS}: got plans with other poolings than the checkpoint's; expected {[list(stride) for stride in model.strides]} in one of plans_per_stage. Take its own plans."
     )

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+
 from unetpp.deploy.peers.answers import Answers, per_case
 from unetpp.deploy.peers.transfer import Peer, PeerNetwork, Source, node_names
-from unetpp.model.build import grid_of, model_plan
+from unetpp.model.build import from_plan, grid_of, model_plan
 from unetpp.plan import ModelPlan
 
 DEPTH = 4
@@ -43,7 +45,7 @@ def read(source: Source, answers: Answers) -> PeerNetwork:
         fusion="learned",
         encoder="resnet34",
     )
-    tensors = {**dict(_encoder_names(source)), **dict(_names(model)), "fusion.weights": "mix"}
+    tensors = {**dict(_encoder_names(model)), **dict(_names(model)), "fusion.weights": "mix"}
     return PeerNetwork(
         "ResNet34UnetPlus of Pytorch-Medical-Segmentation",
         model,
@@ -66,8 +68,9 @@ def _names(model: ModelPlan) -> Iterator[tuple[str, str | None]]:
         yield f"heads.{depth}", f"logit{depth}"
 
 
-def _encoder_names(source: Source) -> Iterator[tuple[str, str | None]]:
-    for ours, theirs in ENCODER.items():
-        for name in source.tensors:
-            if name.startswith(f"{theirs}."):
-                yield f"encoder.body.{ours}{name.removeprefix(theirs)}", name
+def _encoder_names(model: ModelPlan) -> Iterator[tuple[str, str | None]]:
+    with torch.device("meta"):
+        names = [name for name in from_plan(model).state_dict() if name.startswith("encoder.body.")]
+    for name in names:
+        part, _, rest = name.removeprefix("encoder.body.").partition(".")
+        yield name, f"{ENCODER[part]}.{rest}"

@@ -46,6 +46,7 @@ def read(source: Source, answers: Answers) -> PeerNetwork:
     if not nested and source.has("decoder.center.0.0.weight"):
         raise UsageError(f"{source.path}: got a Unet with a block in its center, as SMP's own VGG encoders have it; expected one without. This network has no place for it.")
     model = _model(source, nested, depth, encoder, up)
+    _require_attention(model, str(source.path))
     unused = {
         **encoder.unused,
         "classification_head.*": "the head for whole images",
@@ -75,6 +76,7 @@ def to_smp(network: UNetPlusPlus, plan: Plan) -> PeerModel:
         expected = f"a whole model of timm, and 3 to 5, as SMP's {name} has no other"
         raise UsageError(f"plan: got model.encoder {model.encoder!r} and model.depth {model.depth}; expected {expected}. Train one with these fields set, or export to ONNX.")
     require_fit(model, _nearest(model), f"SMP's {name}")
+    _require_attention(model, "plan")
     outer = [node_width(model, (level, model.depth - level)) for level in reversed(range(model.depth))]
     if model.attention == "scse" and min(outer) < REDUCTION:
         raise UsageError(
@@ -99,6 +101,14 @@ def to_smp(network: UNetPlusPlus, plan: Plan) -> PeerModel:
         "classes": model.out_channels,
     }
     return PeerModel(f"segmentation_models_pytorch.{name}", arguments, state, tuple(unused))
+
+
+def _require_attention(model: ModelPlan, where: str) -> None:
+    """Above the first level of an encoder SMP has nodes with attention to skips that are empty; ours have none there."""
+    if model.attention == "scse" and grid_of(model).bare > 1:
+        raise UsageError(
+            f"{where}: got scSE attention beside {model.encoder}, which begins at a quarter of the image; expected an encoder that begins at half of it, or no attention."
+        )
 
 
 def _nearest(model: ModelPlan) -> ModelPlan:

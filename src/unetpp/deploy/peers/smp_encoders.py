@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unetpp.deploy.peers.answers import Answers
+from unetpp.deploy.peers.answers import IMAGENET_MEAN, IMAGENET_STD, Answers
 from unetpp.deploy.peers.transfer import Source
 from unetpp.errors import UsageError
 from unetpp.model.encoders import encoder_shape, encoder_statistics, make_encoder
@@ -142,8 +142,9 @@ def _described(name: str, tensors: Mapping[str, str], source: Source, depth: int
     first = next(key for key, shape in _shapes(name).items() if len(shape) == 4)
     taken = name + CUT + _cuts(name) if name in (*EFFICIENTNETS, *TIMM_EFFICIENTNETS) and tensors[first].startswith((f"{OWN}_conv", f"{OWN}conv")) else name
     widths = {level: width for level, width in encoder_shape(taken, depth).widths.items() if level}
-    mean, std = encoder_statistics(name)
     prefix = TIMM if tensors[first].startswith(TIMM) else OWN
+    # SMP's own were trained with these, whatever the weights are that timm now has for their twins
+    mean, std = encoder_statistics(name) if prefix == TIMM else (IMAGENET_MEAN, IMAGENET_STD)
     unused = {f"{prefix}*": "of the encoder, beyond what the network uses"}
     return PeerEncoder(taken, prefix, source.shape(tensors[first])[1], widths, mean, std, tensors, unused)
 
