@@ -82,6 +82,12 @@ class Interrupted(UnetppError):
     """Ctrl-C or SIGTERM arrived. The work done so far was saved."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Of Python, of the accelerator, of torch on Windows, or of torch and the system elsewhere."""
+    words = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or any(text in str(error) for text in words)
+
+
 @contextmanager
 def optional_package(package: str, extra: str, purpose: str) -> Iterator[None]:
     """Turn the ImportError of an optional package into a message that names the extra to install."""

@@ -190,6 +190,41 @@ def test_channel_files_are_one_case_where_the_network_needs_them(tmp_path: Path)
     assert [case.id for case in find_images([tmp_path / "imagesTs"])] == ["e"]
 
 
+def test_numbers_of_cases_are_no_channels(tmp_path: Path) -> None:
+    touch(tmp_path, "imagesTs/amos_0001.nii.gz", "imagesTs/amos_0002.nii.gz", "imagesTs/amos_0240.nii.gz")
+    assert [case.id for case in find_images([tmp_path / "imagesTs"])] == ["amos_0001", "amos_0002", "amos_0240"]
+
+
+def test_the_images_of_a_table_are_predicted(tmp_path: Path) -> None:
+    touch(tmp_path, "p1/scan.nii", "p1/t2.nii", "p1/seg.nii", "p2/scan.nii", "p2/t2.nii", "p2/seg.nii")
+    rows = [f"{patient}/scan.nii,{patient}/t2.nii,{patient}/seg.nii" for patient in ("p1", "p2")]
+    (tmp_path / "table.csv").write_text("\n".join(["image,image_2,label", *rows]))
+    cases = find_images([tmp_path / "table.csv"], channels=2)
+    assert [(case.id, len(case.images), case.labels) for case in cases] == [("p1_scan", 2, ()), ("p2_scan", 2, ())]
+    (tmp_path / "p1/t2.nii").unlink()
+    with pytest.raises(DataError, match=r"no file .*t2"):
+        find_images([tmp_path / "table.csv"], channels=2)
+
+
+def test_what_a_mac_leaves_in_an_archive_is_no_case(tmp_path: Path) -> None:
+    touch(tmp_path, "x/images/x.png", "x/masks/1.png", "__MACOSX/._x")
+    assert [case.id for case in find_cases(tmp_path).cases] == ["x"]
+
+
+def test_a_name_in_another_encoding_is_told(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "masks/a.png", "images/B\udcfcld.png", "masks/B\udcfcld.png")
+    (problem,) = problems_of(tmp_path)
+    assert problem.got == "the file name 'B\\udcfcld', which is not UTF-8"
+
+
+def test_entries_that_are_no_paths_are_told(tmp_path: Path) -> None:
+    touch(tmp_path, "labelsTr/a.nii.gz")
+    training = [{"image": [1], "label": "./labelsTr/a.nii.gz"}, {"image": "./imagesTr/b.nii.gz", "label": str(tmp_path.parent / "b.nii.gz")}]
+    found = [problem.got for problem in problems_of(declare(tmp_path, labels={"0": "background", "1": "tumor"}, training=training))]
+    assert found[0].startswith("the entry")
+    assert found[1] == f"no image for {tmp_path.parent / 'b.nii.gz'}"
+
+
 def test_predictions_would_overwrite_each_other(tmp_path: Path) -> None:
     touch(tmp_path, "f/a.png", "g/a.png", "empty/readme.txt")
     with pytest.raises(DataError) as caught:

@@ -71,3 +71,10 @@ def test_splits_that_cannot_be_trained_on_are_told(tmp_path: Path, content: str,
     with pytest.raises(DataError) as caught:
         read_splits(tmp_path / "splits.json")
     assert [problem.got for problem in caught.value.problems] == gots
+
+
+def test_a_declared_split_keeps_groups_together() -> None:
+    cases = [Grouped("a", "p1", "train"), Grouped("b", "p1", "validation"), Grouped("c", "p2", "train")]
+    with pytest.raises(DataError, match=r"the same group trains and validates \(p1\)"):
+        make_splits(cases)
+    assert make_splits([Grouped("a", None, "train"), Grouped("b", None, "validation")])[0].validation == ("b",)

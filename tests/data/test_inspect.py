@@ -75,10 +75,8 @@ def test_a_sound_data_set(good: Path) -> None:
     assert (found.classes, found.label_values, found.channels, found.instances) == (("background", "foreground"), (0, 255), ("image",), False)
     fact = found.facts[0]
     image = np.asarray(Image.open(good / "images/good1.png"))
-    assert (fact.id, fact.shape, fact.channels, fact.dtype, fact.spacing_mm) == ("good1", (12, 10), 1, "uint8", None)
+    assert (fact.id, fact.shape, fact.channels, fact.spacing_mm) == ("good1", (12, 10), 1, None)
     assert (fact.minimum, fact.maximum) == ((image.min(),), (image.max(),))
-    assert fact.mean == pytest.approx((image.mean(),))
-    assert fact.std == pytest.approx((image.std(),))
     assert fact.label_counts == {0: 100, 255: 20}
     np.testing.assert_array_equal(np.sort(fact.foreground_sample[0]), np.sort(image[2:6, 3:8].reshape(-1)))
 

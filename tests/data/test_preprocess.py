@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetpp.data import preprocess
+from unetpp.data import preprocess, values
 from unetpp.data.cases import Case
 from unetpp.data.preprocess import network_grid, prepare_case_image, prepare_case_label, prepare_image, prepare_label, resample_linear, resample_nearest, to_label_values
 from unetpp.data.readers import ArraySource
@@ -36,7 +36,7 @@ def whole(image: preprocess.PreparedImage) -> np.ndarray:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64])
 @pytest.mark.parametrize("block", [7, 2**22])
 def test_each_case_gets_mean_zero_and_deviation_one(dtype: type, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preprocess, "BLOCK_VALUES", block)
+    monkeypatch.setattr(values, "BLOCK_VALUES", block)
     array = RNG.integers(20, 200, size=(2, 9, 14)).astype(dtype)
     array[1] //= 3
     seen = whole(prepare_image(source(array), plan(channels=("a", "b"))))
@@ -81,6 +81,18 @@ def test_a_constant_image_becomes_zero() -> None:
 def test_statistics_hold_for_large_offsets() -> None:
     array = (1e6 + RNG.integers(0, 2, size=(1, 50, 50))).astype(np.float32)
     assert whole(prepare_image(source(array), plan())).std() == pytest.approx(1, abs=1e-3)
+
+
+def test_small_units_are_no_constant_image() -> None:
+    array = (1e-9 * RNG.uniform(0.5, 3, size=(1, 50, 50))).astype(np.float32)  # a diffusion coefficient in square metres a second
+    assert whole(prepare_image(source(array), plan())).std() == pytest.approx(1, abs=1e-3)
+    assert not whole(prepare_image(source(np.full((1, 5, 5), 3e-9, np.float32)), plan())).any()
+
+
+def test_three_modalities_of_a_volume_are_no_colours() -> None:
+    array = RNG.normal(size=(3, 4, 5, 6)).astype(np.float32)
+    with pytest.raises(DataError, match="got 3 channels; expected 1"):
+        prepare_image(ArraySource(array, Geometry(".nii.gz", (1.0, 1.0, 1.0))), plan(dims=3))
 
 
 def test_grey_is_repeated_for_a_network_of_colours() -> None:

@@ -97,6 +97,14 @@ def test_references_that_are_known_to_hold_objects(tmp_path: Path, folder: str, 
     assert evaluate_folders(tmp_path / "predictions", tmp_path / folder).metrics["mean"]["dice"] == 1.0
 
 
+def test_masks_with_an_ending_pair_with_their_images(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(predictions / "a.png", MASK)
+    write_png(references / "a_mask.png", MASK)
+    found = evaluate_folders(*folders)
+    assert (found.metrics["mean"]["dice"], found.problems) == (1.0, ())
+
+
 def test_more_values_than_classes_are_told(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     write_png(predictions / "a.png", MASK)

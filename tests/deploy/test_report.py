@@ -228,6 +228,17 @@ def test_a_volume_is_shown_where_it_has_most_foreground_across_its_widest_spacin
     assert (view.image.min(), view.image.max()) == (0, 255)
 
 
+@pytest.mark.parametrize(("sign", "first"), [(1, 9), (-1, 0)])
+def test_a_picture_has_the_front_at_the_top(sign: int, first: int) -> None:
+    """Whatever the direction in which the file counts its rows."""
+    array = np.broadcast_to(np.arange(10, dtype=np.float32)[:, None], (1, 3, 10, 6)).copy()
+    label = np.zeros((3, 10, 6), np.uint8)
+    label[1, first] = 1
+    image = Volume(array, Geometry(".nii.gz", (2.0, 1.0, 1.0), np.diag([1.0, sign, 2.0, 1.0])))
+    view = make_view("worst", "a", 0.5, image, label, label)
+    assert view.reference[0].all()
+
+
 def test_large_images_are_shown_small_and_colours_kept() -> None:
     image = np.zeros((3, 1500, 1000), np.uint8)
     image[0] = 200

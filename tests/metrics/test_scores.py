@@ -135,6 +135,14 @@ def test_infinite_distances_are_counted_not_averaged() -> None:
     assert summary["mean"]["hd95_undefined"] == summary["classes"]["cell"]["hd95_undefined"] == 1
 
 
+def test_the_interval_of_few_cases_is_nearly_that_of_student() -> None:
+    values = np.array([0.953, 0.958, 0.951, 0.960, 0.956])
+    low, high = bootstrap_interval(values.tolist()) or (0.0, 0.0)
+    half = 2.776 * values.std(ddof=1) / 5**0.5
+    assert low == pytest.approx(values.mean() - half, abs=0.25 * half)
+    assert high == pytest.approx(values.mean() + half, abs=0.25 * half)
+
+
 def test_bootstrap_interval_covers_the_mean() -> None:
     values = np.random.default_rng(1).normal(0.8, 0.1, 100).tolist()
     low, high = bootstrap_interval(values) or (1.0, 0.0)

@@ -37,7 +37,7 @@ def find_cases(path: str | Path, *, tolerant: bool = False) -> Dataset:
     """
     with listing(path):
         dataset = _read(Path(path))
-    dataset = replace(dataset, problems=(*dataset.problems, *_double_ids(dataset)))
+    dataset = replace(dataset, problems=(*dataset.problems, *_same_ids(dataset.root, dataset.cases), *_unwritable_names(dataset)))
     if not dataset.cases and not dataset.problems:
         raise DataError(Problem(str(path), "no images", "at least two images with masks", "Check the path and the names of the files."))
     if dataset.problems and not tolerant:
@@ -61,7 +61,7 @@ def find_images(inputs: Sequence[str | Path], channels: int = 1) -> list[Case]:
     problems: list[Problem] = []
     for path in map(Path, inputs):
         with listing(path):
-            found = _images_in(path, channels) if path.is_dir() else [Case(stem_of(path), (path,))]
+            found = _images_of(path, channels)
             problems += [] if found else [Problem(str(path), f"a folder with {_content(path)}", f"images: {_FORMATS}", "Check the path, or convert the files.")]
             cases += found
     cases = list({tuple(image.absolute() for image in case.images): case for case in cases}.values())
@@ -109,10 +109,19 @@ def _content(folder: Path) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "nothing in it"
 
 
+def _images_of(path: Path, channels: int) -> list[Case]:
+    if path.is_file() and (path.suffix.lower() == ".csv" or path.name == DATASET_JSON):
+        dataset = find_cases(path, tolerant=True)
+        if dataset.problems:
+            raise DataError(dataset.problems)
+        return [replace(case, labels=()) for case in dataset.cases]
+    return _images_in(path, channels) if path.is_dir() else [Case(stem_of(path), (path,))]
+
+
 def _images_in(folder: Path, channels: int) -> list[Case]:
-    if folder.name in _NNUNET_FOLDERS:
-        return [Case(stem, tuple(paths)) for stem, paths in channel_files(folder).items()]
     files = image_files(folder)
+    if folder.name in _NNUNET_FOLDERS:
+        return _grouped(folder, files, channels, fewest=1)
     if files:
         return _grouped(folder, files, channels)
     inner = next((folder / name for name in ("images", "imagesTs", "imagesTr") if image_files(folder / name)), None)
@@ -129,15 +138,19 @@ def _kaggle_images(folder: Path, channels: int) -> list[Case]:
     return [Case(folder.name, (files[0],))] if len(files) == 1 else _grouped(folder / "images", files, channels)
 
 
-def _grouped(folder: Path, files: list[Path], channels: int) -> list[Case]:
-    complete = {stem: paths for stem, paths in channel_files(folder).items() if channels > 1 and len(paths) == channels}
+def _grouped(folder: Path, files: list[Path], channels: int, fewest: int = 2) -> list[Case]:
+    """Files NAME_0000, NAME_0001, ... are one case where there are as many as the network has channels, and at least `fewest`."""
+    complete = {stem: paths for stem, paths in channel_files(folder).items() if len(paths) == channels >= fewest}
     grouped = {path for paths in complete.values() for path in paths}
     singles = [Case(stem_of(path), (path,)) for path in files if path not in grouped and is_image(path)]
     return sorted([*singles, *(Case(stem, tuple(paths)) for stem, paths in complete.items())], key=lambda case: case.id)
 
 
-def _double_ids(dataset: Dataset) -> list[Problem]:
-    return _same_ids(dataset.root, dataset.cases)
+def _unwritable_names(dataset: Dataset) -> list[Problem]:
+    """Names in another encoding, as old archives have them, can neither be shown nor written into a table."""
+    odd = [case.id for case in dataset.cases if not case.id.isascii() and case.id.encode(errors="ignore").decode() != case.id]
+    action = "Rename the file, for example with convmv."
+    return [Problem(str(dataset.root), f"the file name {name!a}, which is not UTF-8", "a name in UTF-8", action) for name in odd]
 
 
 def _same_ids(where: Path, cases: Sequence[Case]) -> list[Problem]:

@@ -90,7 +90,7 @@ def _entries(root: Path, content: dict[str, Any], problems: list[Problem]) -> li
     for row in rows:
         images = row.get("images", row.get("image")) if isinstance(row, dict) else None
         images = [images] if isinstance(images, str) else images
-        if isinstance(images, list) and images and isinstance(row.get("label"), str):
+        if isinstance(images, list) and images and all(isinstance(image, str) for image in images) and isinstance(row.get("label"), str):
             paths = [root / image for image in images]
             entries.append((stem_of(root / row["label"]), _pieces(paths[0]) if len(paths) == 1 else paths, root / row["label"]))
         else:
@@ -116,7 +116,7 @@ def _pieces(path: Path) -> list[Path]:
 def _case(root: Path, id: str, images: list[Path], label: Path, problems: list[Problem]) -> Case | None:
     absent = [path for path in images if not path.exists()]
     if absent or not images:
-        problems.append(missing(absent[0] if absent else root / "imagesTr", "image", str(label.relative_to(root))))
+        problems.append(missing(absent[0] if absent else root / "imagesTr", "image", str(label.relative_to(root) if label.is_relative_to(root) else label)))
     elif not label.exists():
         problems.append(missing(label, "label", images[0].name))
     else:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -112,12 +114,23 @@ def decode_tiff(path: Path, label: bool) -> Decoded:
         if _is_cut(tiff):
             raise ValueError("the file ends before its last page")
         series, page = tiff.series[0], tiff.pages.first
+        if series.nbytes > _LARGE and not page.is_memmappable:
+            _require_room(path, series.nbytes)
         array = series.asarray(out="memmap" if series.nbytes > _LARGE else None)
         array = _tiff_channels_first(array, series.axes)
         header = {"resolution": page.resolution, "resolutionunit": page.resolutionunit} if "XResolution" in page.tags else {}
         if tiff.is_imagej:
             header["imagej"] = {key: tiff.imagej_metadata[key] for key in ("spacing", "unit") if key in tiff.imagej_metadata}
-        return _tiff_samples(array, page, label), Geometry(suffix_of(path), header=header)
+        # whatever it is called: what is written for it is a TIFF too
+        return _tiff_samples(array, page, label), Geometry(suffix_of(path) if suffix_of(path) in TIFF_SUFFIXES else ".tif", header=header)
+
+
+def _require_room(path: Path, size: int) -> None:
+    """A large compressed image is unpacked into a temporary file; where that does not fit, the system kills without a word."""
+    folder = tempfile.gettempdir()
+    if (free := shutil.disk_usage(folder).free) < size:
+        got, action = f"an image of {size / 1e6:,.0f} MB, of which {free / 1e6:,.0f} MB fit into {folder}", "Set TMPDIR to a folder with more space."
+        raise DataError(Problem(str(path), got, "space to unpack it", action))
 
 
 def decode_nifti(path: Path, label: bool) -> Decoded:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def read_folder(root: Path, name: str) -> Dataset:
         raise DataError(Problem(str(root), "a folder images without labels", "a folder masks, labels or instances beside it", "Add the masks, one for each image."))
     images, image_problems, image_notes = files_by_stem(root / "images")
     labels, label_problems, label_notes = files_by_stem(label_folder)
-    labels = {_image_stem(stem, images): path for stem, path in labels.items()}
+    labels = {image_stem(stem, images): path for stem, path in labels.items()}
     cases = [Case(stem, (images[stem],), (labels[stem],)) for stem in images if stem in labels]
     problems = [*image_problems, *label_problems, *_unpaired(images, labels, root / "images", label_folder)]
     instances = label_folder.name == "instances"
@@ -108,7 +108,7 @@ def _unpaired(images: dict[str, Path], labels: dict[str, Path], image_folder: Pa
     return without_label + without_image
 
 
-def _image_stem(stem: str, images: dict[str, Path]) -> str:
+def image_stem(stem: str, images: Container[str]) -> str:
     """`a_mask` becomes `a` where there is an image `a` and none `a_mask`."""
     shorter = next((stem.removesuffix(ending) for ending in _LABEL_ENDINGS if stem.endswith(ending)), stem)
     return shorter if stem not in images and shorter in images else stem
@@ -121,7 +121,7 @@ def _ignored(folder: Path) -> list[str]:
 
 
 def _folders(root: Path) -> list[Path]:
-    return [path for path in _entries(root) if path.is_dir() and not path.name.startswith(".")]
+    return [path for path in _entries(root) if path.is_dir() and not path.name.startswith((".", "__MACOSX"))]
 
 
 def _entries(folder: Path) -> list[Path]:

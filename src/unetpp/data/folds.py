@@ -65,6 +65,10 @@ def _declared_split(cases: Sequence[Grouped]) -> Split:
     train = tuple(case.id for case in cases if case.split != "validation")
     if not train:
         raise DataError(Problem("data set", "a split without training cases", "at least one case whose split is `train`", "Mend the `split` column."))
+    both = {case.group for case in cases if case.group and case.split == "validation"} & {case.group for case in cases if case.split != "validation"}
+    if both:
+        got = f"a split in which the same group trains and validates ({', '.join(sorted(map(str, both))[:5])})"
+        raise DataError(Problem("data set", got, "each group in one part", "Mend the `split` or the `group` column."))
     return Split(train, validation)
 
 

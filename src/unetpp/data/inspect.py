@@ -35,12 +35,9 @@ class CaseFacts:
     id: str
     shape: tuple[int, ...]
     channels: int
-    dtype: str
     spacing_mm: tuple[float, ...] | None
     minimum: tuple[float, ...]
     maximum: tuple[float, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     foreground_sample: np.ndarray
     """Intensities (channels, at most 1000) of voxels above 0 in the label, evenly spread."""
     label_counts: dict[int, int]
@@ -156,12 +153,9 @@ def _measure(case: Case, image: Volume, label: Volume | None) -> CaseFacts:
         id=case.id,
         shape=image.shape,
         channels=image.channels,
-        dtype=str(pixels.dtype),
         spacing_mm=image.geometry.spacing_mm,
         minimum=tuple(float(channel.min()) for channel in pixels),
         maximum=tuple(float(channel.max()) for channel in pixels),
-        mean=tuple(float(channel.mean(dtype=np.float64)) for channel in pixels),
-        std=tuple(float(channel.std(dtype=np.float64)) for channel in pixels),
         foreground_sample=_foreground_sample(pixels, label),
         label_counts=count_values(label.array) if label is not None else {},
         is_grey=image.channels == 3 and all(np.array_equal(channel, pixels[0]) for channel in pixels[1:]),

@@ -7,14 +7,16 @@ read and normalised on demand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 import numpy as np
 
 from unetpp.data.dataset import Case
+from unetpp.data.formats import RASTER_SUFFIXES, TIFF_SUFFIXES
 from unetpp.data.readers import ImageSource, describe_shape, open_images, read_labels
+from unetpp.data.values import blocks, class_indices
 from unetpp.data.volume import Geometry, Volume
 from unetpp.errors import DataError, Problem
 from unetpp.plan import DataPlan, Normalization
@@ -22,10 +24,8 @@ from unetpp.plan import DataPlan, Normalization
 COLOURS = ("red", "green", "blue")
 LUMINANCE = (0.299, 0.587, 0.114)
 """Of red, green and blue (ITU-R BT.601), for colour images of a network that wants grey."""
-BLOCK_VALUES = 2**22
-"""Voxels that are looked at in one piece while statistics are taken."""
-NO_SPREAD = 1e-6
-"""A deviation that is smaller is that of a constant image, and is not divided by."""
+NO_SPREAD = float(np.finfo(np.float32).eps)
+"""A deviation that is a smaller share of the mean is that of a constant image, and is not divided by."""
 
 Slices = tuple[slice, ...]
 
@@ -132,7 +132,8 @@ class _FittedChannels:
         self._source = source
         self._wanted = len(channels)
         got = source.shape[0]
-        fits = got == self._wanted or (got == 1 and channels == COLOURS) or (got == 3 and self._wanted == 1)
+        coloured = source.geometry.suffix in RASTER_SUFFIXES + TIFF_SUFFIXES  # three modalities of a volume are no colours
+        fits = got == self._wanted or (got == 1 and channels == COLOURS) or (got == 3 and self._wanted == 1 and coloured)
         if not fits:
             expected = f"{self._wanted} ({', '.join(channels)})"
             _refuse(where, f"{got} channel{'s' * (got != 1)}", expected, "Give the same channels as in training.")
@@ -177,7 +178,7 @@ class _Normalized:
     def _statistics(self, shape: tuple[int, ...], where: str) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation of each channel, block by block (Chan et al. 1979)."""
         count, mean, squares = 0, np.zeros(len(self._plans)), np.zeros(len(self._plans))
-        for slices in _blocks(shape):
+        for slices in blocks(shape):
             block = self._source.read(slices).reshape(len(self._plans), -1)
             if not np.isfinite(block.sum(dtype=np.float64)):
                 _refuse(where, "voxels that are NaN or infinite", "finite numbers", "Replace them, for example with the smallest value.")
@@ -188,7 +189,7 @@ class _Normalized:
             mean += delta * block_count / total
             count = total
         std = np.sqrt(squares / count)
-        return mean, np.where(std > NO_SPREAD, std, 1.0)
+        return mean, np.where(std > NO_SPREAD * np.abs(mean), std, 1.0)
 
 
 class _Resampled:
@@ -202,23 +203,10 @@ class _Resampled:
         return self._array[(slice(None), *slices)]
 
 
-def _blocks(shape: tuple[int, ...]) -> Iterator[Slices]:
-    """Slabs of whole rows along the first axis."""
-    rows = max(1, BLOCK_VALUES // max(1, int(np.prod(shape[1:]))))
-    for start in range(0, shape[0], rows):
-        yield (slice(start, min(start + rows, shape[0])), *(slice(0, size) for size in shape[1:]))
-
-
 def _class_indices(values: np.ndarray, plan: DataPlan, where: str) -> np.ndarray:
-    order = np.argsort(plan.label_values)
-    known = np.asarray(plan.label_values)[order]
-    indices = np.empty(values.shape, dtype=np.uint8 if plan.num_classes <= 256 else np.uint16)
-    for slices in _blocks(values.shape):
-        block = values[slices]
-        place = np.minimum(np.searchsorted(known, block), len(known) - 1)
-        if not (matches := known[place] == block).all():
-            _refuse_values(where, np.unique(block[~matches]), plan)
-        indices[slices] = order[place]
+    indices, foreign = class_indices(values, plan.label_values)
+    if len(foreign):
+        _refuse_values(where, foreign, plan)
     return indices
 
 

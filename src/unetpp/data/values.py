@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,9 @@ MAX_CLASSES = 64
 
 _MANY = 5
 """Labels among which a value that one alone has is worth a note."""
+
+BLOCK_VALUES = 2**22
+"""Voxels that are looked at in one piece: the memory of a pass over an image is bounded, whatever its size."""
 
 ValueCounts = Mapping[str, Mapping[int, int]]
 """Voxels of each label value, by label file."""
@@ -34,11 +38,43 @@ class Classes:
 
 def count_values(label: np.ndarray) -> dict[int, int]:
     """Voxels of each value of an integer array."""
-    if label.dtype in (np.uint8, np.uint16):
-        counts = np.bincount(label.reshape(-1))
-        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
-    values, counts = np.unique(label, return_counts=True)
-    return {int(value): int(count) for value, count in zip(values, counts, strict=True)}
+    counts: Counter[int] = Counter()
+    for slices in blocks(label.shape):
+        block = label[slices].reshape(-1)
+        if block.dtype in (np.uint8, np.uint16):
+            numbers = np.bincount(block)
+            values = np.flatnonzero(numbers)
+            numbers = numbers[values]
+        else:
+            values, numbers = np.unique(block, return_counts=True)
+        counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
+    return dict(sorted(counts.items()))
+
+
+def class_indices(label: np.ndarray, values: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Class indices of a label (uint8, or uint16 for more than 256 classes), and the values in it that stand for no class.
+
+    Args:
+        values: what stands for class 0, 1, ...
+    """
+    order = np.argsort(values)
+    known = np.asarray(values)[order]
+    indices = np.empty(label.shape, dtype=np.uint8 if len(values) <= 256 else np.uint16)
+    foreign: set[int] = set()
+    for slices in blocks(label.shape):
+        block = label[slices]
+        place = np.minimum(np.searchsorted(known, block), len(known) - 1)
+        if not (matches := known[place] == block).all():
+            foreign.update(np.unique(block[~matches]).tolist())
+        indices[slices] = order[place]
+    return indices, np.asarray(sorted(foreign))
+
+
+def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Slabs of whole rows along the first axis."""
+    rows = max(1, BLOCK_VALUES // max(1, int(np.prod(shape[1:]))))
+    for start in range(0, shape[0], rows):
+        yield (slice(start, min(start + rows, shape[0])), *(slice(0, size) for size in shape[1:]))
 
 
 def choose_classes(dataset: Dataset, counts: ValueCounts) -> Classes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from unetpp.data.cases import find_cases, listing
 from unetpp.data.dataset import Case
+from unetpp.data.folders import image_stem
 from unetpp.data.formats import is_image, stem_of
 from unetpp.data.preprocess import prepare_label
 from unetpp.data.readers import describe_shape, read_label, read_labels
@@ -136,6 +137,7 @@ class _Pair:
 def _evaluate_folder(folder: Path, references: _References, progress: Progress | None) -> FolderScores:
     declared = _declaration(folder)
     files = _prediction_files(folder, declared)
+    references = replace(references, files={image_stem(stem, files): paths for stem, paths in references.files.items()})
     pairs = [_Pair(stem, files[stem], references.files[stem]) for stem in sorted(files) if stem in references.files]
     problems = [*_unpaired(folder, references.where, files, references.files)]
     labelling = _labelling(declared, pairs, references)

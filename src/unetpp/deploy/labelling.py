@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpp.data.values import MAX_CLASSES, count_values
+from unetpp.data.values import MAX_CLASSES, class_indices, count_values
 from unetpp.errors import DataError, Problem
 
 FOREGROUND = ("background", "foreground")
@@ -41,14 +41,11 @@ class Labelling:
         return (label != 0).astype(np.uint8) if self.objects else self.of_prediction(label, path)
 
     def _looked_up(self, label: np.ndarray, path: Path) -> np.ndarray:
-        order = np.argsort(self.values)
-        sorted_values = np.asarray(self.values)[order]
-        place = np.searchsorted(sorted_values, label).clip(max=len(self.values) - 1)
-        foreign = label[sorted_values[place] != label]
-        if foreign.size:
-            listed = ", ".join(map(str, np.unique(foreign)[:5]))
+        indices, foreign = class_indices(label, self.values)
+        if len(foreign):
+            listed = ", ".join(map(str, foreign[:5]))
             raise DataError(Problem(str(path), f"the label value {listed}", f"one of {list(self.values)}", "Compare labels of the same classes."))
-        return order[place].astype(np.uint8 if len(self.values) <= 256 else np.uint16)
+        return indices
 
 
 def found_labelling(predictions: Iterable[np.ndarray], references: Iterable[np.ndarray], objects: bool, where: Path) -> Labelling:

@@ -19,7 +19,8 @@ import numpy as np
 METRICS = ("dice", "iou", "hd95_mm", "nsd")
 TOLERANCE = 1.0
 """Of the surface Dice: in millimetres, or in pixels where there is no spacing."""
-BOOTSTRAP_DRAWS = 2000
+BOOTSTRAP_DRAWS, DRAWN_VALUES = 2000, 2_000_000
+"""At least so many draws, and more of few values, whose interval reaches further into the tails."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,19 @@ def mean_of(values: Iterable[float | None]) -> float | None:
 
 
 def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> list[float] | None:
-    """Percentile interval of the mean when cases are drawn anew with replacement; None for fewer than 2 values."""
-    if len(values) < 2:
+    """Interval of the mean when cases are drawn anew with replacement; None for fewer than 2 values.
+
+    The percentile interval, expanded for small numbers (Hesterberg 2015, "What teachers should know about the bootstrap", section 4.5): for 5 cases the
+    plain one covers the mean in some 83 % of all data sets in place of 95 %.
+    """
+    count = len(values)
+    if count < 2:
         return None
-    drawn = np.random.default_rng(0).choice(np.asarray(values, dtype=np.float64), size=(BOOTSTRAP_DRAWS, len(values)))
-    low, high = np.quantile(drawn.mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    from scipy.stats import norm, t
+
+    tail = norm.cdf(math.sqrt(count / (count - 1)) * t.ppf((1 - level) / 2, count - 1))
+    drawn = np.random.default_rng(0).choice(np.asarray(values, dtype=np.float64), size=(max(BOOTSTRAP_DRAWS, DRAWN_VALUES // count), count))
+    low, high = np.quantile(drawn.mean(axis=1), [tail, 1 - tail])
     return [float(low), float(high)]
 
 

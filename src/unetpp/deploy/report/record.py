@@ -59,6 +59,7 @@ class RunRecord:
         if len(tables) > 1:
             for depth, row in joined.items():
                 row.update({metric: _weighted([(table.get(depth, {}).get(metric), cases) for table, cases in tables]) for metric in METRICS})
+                row["hd95_undefined"] = sum(table.get(depth, {}).get("hd95_undefined") or 0 for table, _ in tables)
                 row.pop("dice_interval", None)
         return joined
 

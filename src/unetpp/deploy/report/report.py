@@ -88,7 +88,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "sorted_cases": plots.plot_cases(cases),
         "views": [(view, fold, plots.draw_view(view, num_classes)) for view, fold in run.views()],
         "legend": _legend(plan),
-        "class_table": _class_table(run) if num_classes > 2 or len(run.folds) > 1 else None,
+        "class_table": _class_table(run) if num_classes > 2 else None,
         "case_table": _case_table(cases, plan),
         "folds": len(run.folds),
         "endings": [(fold.number, *_ending(fold.lines("train"), fold.lines("end"))) for fold in run.folds],
@@ -129,7 +129,7 @@ def _unit(run: RunRecord) -> str:
 
 
 def _depth_table(depths: Mapping[str, Mapping[str, Any]]) -> Table:
-    columns = [column for column in COLUMNS if any(row.get(column[0]) is not None for row in depths.values())]
+    columns = [column for column in COLUMNS if any(row.get(column[0]) not in ((None, 0) if column[0] == "hd95_undefined" else (None,)) for row in depths.values())]
     slowest = max((row.get("latency_ms") or 0 for row in depths.values()), default=0)
     rows = []
     for depth, row in depths.items():

@@ -92,11 +92,22 @@ def make_view(rank: str, case_id: str, dice: float, image: Volume, reference: np
         name = f"slice {index + 1} of {image.shape[axis]} along {'ZYX'[axis]}"
         spacing = [size for other, size in enumerate(image.geometry.spacing_mm or (1.0,) * 3) if other != axis]
         aspect = spacing[0] / spacing[1]
-        if image.geometry.affine is not None:  # front or head at the top
+        if image.geometry.affine is not None and _points_up(image.geometry.affine, rows=0 if axis else 1):
             array, reference, prediction = (np.flip(found, axis=-2) for found in (array, reference, prediction))
     step = max(1, -(-max(reference.shape) // LONGEST_SIDE))
     array, reference, prediction = (found[..., ::step, ::step] for found in (array, reference, prediction))
     return View(rank, case_id, dice, _displayed(array), np.ascontiguousarray(reference), np.ascontiguousarray(prediction), aspect, name)
+
+
+def _points_up(affine: np.ndarray, rows: int) -> bool:
+    """Whether rows run towards the front or the head of the patient, so that a picture with them in their order stands on its head.
+
+    Args:
+        affine: of voxels (X, Y, Z) to right, anterior and superior.
+        rows: the axis (Z, Y, X) of the rows.
+    """
+    direction = affine[:3, 2 - rows]
+    return bool(direction[np.argmax(np.abs(direction))] > 0)
 
 
 def read_views(folder: Path) -> tuple[View, ...]:
