@@ -64,7 +64,7 @@ def train(data: Path, out: Path, settings: dict[str, str], seed: int, minutes: f
 
 def unscored(plan: Plan) -> Validation:
     """The trainer's own validation costs no time here."""
-    return Validation(0.0, {plan.predict.depth: 0.0})
+    return Validation({plan.predict.depth: 0.0})
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:

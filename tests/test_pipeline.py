@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 import unetpp
 from tests.tiny import TINY, TINY_3D, run_cli, set_options
 from unetpp.data.demo import write_demo_data
-from unetpp.errors import UsageError
+from unetpp.errors import PlanError, UsageError
 from unetpp.model.header import read_header
 
 
@@ -151,6 +151,37 @@ def test_resuming_a_finished_run_changes_nothing(trained: Path) -> None:
     run = unetpp.train(trained.parent / "data", trained, epochs=2, device="cpu", resume=True)
     assert run.folds[0].reason == "finished"
     assert (trained / "fold_0" / "model.safetensors").read_bytes() == before
+
+
+def test_a_model_that_lost_its_checkpoint_is_not_trained_over(trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = (run / "fold_0" / "model.safetensors").read_bytes()
+    (run / "fold_0" / "last.ckpt").unlink()
+    found = unetpp.train(trained.parent / "data", run, device="cpu", resume=True).folds[0]
+    assert (found.reason, found.metrics) == ("finished", json.loads((run / "fold_0" / "metrics.json").read_text()))
+    (run / "fold_0" / "metrics.json").unlink()
+    with pytest.raises(UsageError, match=r"got a model without last\.ckpt and metrics\.json"):
+        unetpp.train(trained.parent / "data", run, device="cpu", resume=True)
+    assert (run / "fold_0" / "model.safetensors").read_bytes() == before
+
+
+def test_a_length_may_come_by_set(cells: Path, tmp_path: Path) -> None:
+    planned = unetpp.plan(cells, tmp_path / "run", device="cpu", set=TINY | {"train.minutes": "0.5"}, dry_run=True)
+    assert planned.plan.train.minutes == 0.5
+    assert "given" in planned.plan.reasons["train.minutes"]
+    with pytest.raises(UsageError, match="got both"):
+        unetpp.plan(cells, tmp_path / "run", device="cpu", minutes=1, set={"train.epochs": 3}, dry_run=True)
+    with pytest.raises(PlanError, match=r"train\.minutes"):
+        unetpp.plan(cells, tmp_path / "run", device="cpu", set={"train.minutes": "long"}, dry_run=True)
+
+
+def test_a_dry_run_of_all_folds_counts_all_of_them(cells: Path, tmp_path: Path) -> None:
+    planned = unetpp.train(cells, tmp_path / "run", minutes=1, fold="all", device="cpu", set=TINY, dry_run=True)
+    assert planned.train_minutes == pytest.approx(1)
+    assert planned.folds == 5
+    assert "0.2 minutes for each of 5 folds" in planned.to_text()
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("option", [{"epochs": 3}, {"minutes": 1.0}, {"seed": 7}, {"set": {"train.batch": 1}}])

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -16,9 +16,10 @@ from unetpp import __version__
 from unetpp.data.dataset import Case, Dataset
 from unetpp.data.folds import Split
 from unetpp.data.store import StoredCase, store_cases
-from unetpp.deploy.depth_table import DepthCost, measure_depths, with_quality
+from unetpp.deploy.depth_table import DepthCost, measure_depths
 from unetpp.deploy.evaluation import evaluate_cases
 from unetpp.deploy.report import write_views
+from unetpp.errors import UsageError
 from unetpp.files import write_json
 from unetpp.infer.predictor import load_predictor
 from unetpp.infer.sliding import predict_tiles
@@ -26,13 +27,16 @@ from unetpp.infer.tiles import TileGrid
 from unetpp.metrics.scores import fast_dice, mean_of
 from unetpp.model.build import from_plan
 from unetpp.model.file import load_model, save_model
+from unetpp.model.header import read_header
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan, PredictPlan
 from unetpp.progress import Progress, Stage
 from unetpp.results import TrainedFold, jsonable
-from unetpp.run_folder import MODEL, RunFolder
+from unetpp.run_folder import CHECKPOINT, MODEL, RunFolder
+from unetpp.train.checkpoint import read_progress
 from unetpp.train.trainer import FoldTraining, Status, TrainResult, Validation
 
+T = TypeVar("T")
 SHARE_FOR_TRAINING = 0.6
 """At least this much of the time is for training, however long measuring will take."""
 SHARE_FOR_VALIDATION = 0.15
@@ -60,10 +64,14 @@ class Clock:
         return time.monotonic() - self._started
 
     def share(self, minutes: float | None, number: int, parts: int) -> float | None:
-        """Seconds for part `number` of `parts`, where each part has so many minutes and earlier ones may have taken more; None without a limit."""
+        """Seconds for part `number` of `parts`, where each part has so many minutes and earlier ones may have taken more; None without a limit.
+
+        No part has less than half of its minutes, even if all of them together take longer: a network that was hardly trained is worse than none.
+        """
         if minutes is None:
             return None
-        return min(60 * minutes, max(0.0, (60 * minutes * parts - self.seconds()) / (parts - number)))
+        left = (60 * minutes * parts - self.seconds()) / (parts - number)
+        return min(60 * minutes, max(30 * minutes, left))
 
 
 def train_and_measure(
@@ -74,27 +82,56 @@ def train_and_measure(
     Args:
         allowance_s: seconds for all of this; None: as long as the plan's epochs take.
         resume: go on from `last.ckpt` where there is one; a fold that is finished and measured is left alone.
+
+    Raises:
+        UsageError: a fold that is trained, not measured, and has lost its checkpoint.
     """
     clock = Clock()
+    if resume and (done := measured_before(run, fold)):
+        return done
+    begun = read_progress(run.fold(fold) / CHECKPOINT) if resume else None
     cases = {case.id: case for case in dataset.cases}
     everyone = store_cases([cases[i] for i in (*split.train, *split.validation)], plan.data, run.cache, progress.stage(f"Fold {fold}: preparing cases"))
     stored = {case.id: case for case in everyone}
     validation = DepthValidation([stored[i] for i in chosen_evenly(split.validation, plan.train.validation_cases)], plan, device)
-    budget_s = None if allowance_s is None else training_seconds(clock, allowance_s, validation, [stored[i] for i in split.validation])
-    show = _shown_on(progress.stage(f"Fold {fold}: training"))
-    training = FoldTraining(plan, [stored[i] for i in split.train], run.fold(fold), device=device, validate=validation, budget_s=budget_s, show=show)
+    budget_s = None
+    if begun and begun.validation_cases:
+        validation.keep(begun.validation_cases)
+    elif allowance_s is not None and not begun:
+        budget_s = training_seconds(clock, allowance_s, validation, [stored[i] for i in split.validation])
+    training = FoldTraining(
+        plan,
+        [stored[i] for i in split.train],
+        run.fold(fold),
+        device=device,
+        validate=validation,
+        budget_s=budget_s,
+        validation_cases=len(validation.cases),
+        show=_shown_on(progress.stage(f"Fold {fold}: training")),
+    )
     result = training.run(resume)
-    metrics = run.metrics(fold) if resume else None
-    if metrics is None:
-        metrics = measure(run, fold, [cases[i] for i in split.validation], plan, result, device, progress)
+    metrics = measure(run, fold, [cases[i] for i in split.validation], plan, result, device, progress)
     return TrainedFold(fold, result.reason, result.steps, result.seconds, result.data_wait, metrics)
+
+
+def measured_before(run: RunFolder, fold: int) -> TrainedFold | None:
+    """What an earlier command made of a fold, where it finished it."""
+    folder, metrics = run.fold(fold), run.metrics(fold)
+    if not (folder / MODEL).exists():
+        return None
+    if metrics is None:
+        if (folder / CHECKPOINT).exists():
+            return None
+        raise UsageError(f"{folder}: got a model without {CHECKPOINT} and metrics.json; expected the checkpoint, to go on from. Restore it, or delete the folder to train anew.")
+    training = read_header(folder / MODEL).notes["training"]
+    return TrainedFold(fold, training["reason"], training["steps"], training["seconds"], training["data_wait"], metrics)
 
 
 class DepthValidation:
     """Scores a network at every depth on stored validation cases: the callback of training."""
 
     def __init__(self, cases: Sequence[StoredCase], plan: Plan, device: torch.device) -> None:
-        self.cases = cases
+        self._all = self.cases = cases
         self.plan = plan
         self.device = device
         self._predict = plan.predict.model_copy(update={"overlap": min(plan.predict.overlap, VALIDATION_OVERLAP)})
@@ -105,16 +142,18 @@ class DepthValidation:
             for depth, dice in self._score(network, case).items():
                 scores.setdefault(depth, []).append(dice)
         depths = {depth: mean_of(values) or 0.0 for depth, values in scores.items()}
-        return Validation(depths[max(depths)], depths)
+        return Validation(depths)
 
-    def seconds_per_tile(self, network: nn.Module, cases: int = 3) -> float:
-        """Measured on a few cases."""
-        some = self.cases[:cases]
-        self._score(network, some[0])  # libraries are loaded and memory is taken
-        started = time.perf_counter()
-        for case in some:
-            self._score(network, case)
-        return (time.perf_counter() - started) / self.tiles(some)
+    def seconds_per_tile(self, network: nn.Module, repeats: int = 3) -> float:
+        """Measured on a corner of a case: a whole one may have hundreds of tiles."""
+        corner = (slice(None), *(slice(size) for size in self._predict.tile))
+        image = _StoredImage(self.cases[0].image()[corner])
+        started = 0.0
+        for number in range(1 + repeats):
+            if number == 1:  # before that, libraries are loaded and memory is taken
+                started = time.perf_counter()
+            self._predicted(network, image)
+        return (time.perf_counter() - started) / repeats
 
     def tiles(self, cases: Sequence[StoredCase]) -> int:
         """Tiles of a validation on some cases."""
@@ -123,13 +162,18 @@ class DepthValidation:
     def shorten(self, tiles: float) -> None:
         """Use fewer cases, so that one validation has at most so many tiles; at least one case stays."""
         while len(self.cases) > 1 and self.tiles(self.cases) > tiles:
-            self.cases = self.cases[: len(self.cases) * 3 // 4]
+            self.keep(len(self.cases) * 3 // 4)
+
+    def keep(self, count: int) -> None:
+        """Use so many cases, spread over all."""
+        self.cases = chosen_evenly(self._all, count)
 
     def _score(self, network: nn.Module, case: StoredCase) -> dict[int, float | None]:
-        depths = cast(UNetPlusPlus, network).head_depths
-        found = predict_tiles([network], _StoredImage(case.image()), self._predict, depths, self.device)
-        reference = case.label()
-        return {depth: fast_dice(found[depth], reference, self.plan.data.num_classes) for depth in depths}
+        found, reference = self._predicted(network, _StoredImage(case.image())), case.label()
+        return {depth: fast_dice(segmentation, reference, self.plan.data.num_classes) for depth, segmentation in found.items()}
+
+    def _predicted(self, network: nn.Module, image: _StoredImage) -> dict[int, np.ndarray]:
+        return predict_tiles([network], image, self._predict, cast(UNetPlusPlus, network).head_depths, self.device)
 
 
 class _StoredImage:
@@ -168,11 +212,11 @@ def training_seconds(clock: Clock, allowance_s: float, validation: DepthValidati
 def measure(run: RunFolder, fold: int, cases: Sequence[Case], plan: Plan, result: TrainResult, device: torch.device, progress: Progress) -> dict[str, Any]:
     """Score the best weights at every depth, measure the costs, write metrics.json and the notes of the model file."""
     model = run.fold(fold) / MODEL
-    predictor = load_predictor(model, device=str(device))
+    predictor = load_predictor(model, device=str(device), backend="torch")  # what is measured does not depend on what else is installed
     quality = evaluate_cases(predictor, cases, progress=progress.stage(f"Fold {fold}: scoring every depth"))
     write_views(predictor, cases, quality[max(quality)], run.fold(fold) / "views")
     costs = costs_of_other_folds(run, fold) or measure_costs(model, device, progress.stage(f"Fold {fold}: measuring every depth"))
-    depths = {depth: {**row, **costs["depths"].get(depth, {})} for depth, row in with_quality(quality, None).items()}
+    depths = {str(depth): {**scores["mean"], **costs["depths"].get(str(depth), {})} for depth, scores in sorted(quality.items())}
     metrics: dict[str, Any] = jsonable({**quality[plan.predict.depth], "depths": depths, "conditions": costs["conditions"]})
     network, _ = load_model(model)
     notes = {
@@ -182,6 +226,7 @@ def measure(run: RunFolder, fold: int, cases: Sequence[Case], plan: Plan, result
         "training": asdict(result),
         "mean": metrics["mean"],
         "depths": metrics["depths"],
+        "distance_unit": metrics["distance_unit"],
         "conditions": costs["conditions"],
     }
     save_model(model, network.state_dict(), plan, jsonable(notes))
@@ -205,11 +250,11 @@ def costs_of_other_folds(run: RunFolder, fold: int) -> dict[str, Any] | None:
     return None
 
 
-def chosen_evenly(ids: Sequence[str], count: int) -> list[str]:
+def chosen_evenly(items: Sequence[T], count: int) -> list[T]:
     """At most `count` of them, spread over all."""
-    if len(ids) <= count:
-        return list(ids)
-    return [ids[number * len(ids) // count] for number in range(count)]
+    if len(items) <= count:
+        return list(items)
+    return [items[number * len(items) // count] for number in range(count)]
 
 
 def _shown_on(stage: Stage) -> Any:

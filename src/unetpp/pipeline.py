@@ -94,15 +94,15 @@ def plan(
         UsageError: the run holds a trained fold, whose plan it must keep.
     """
     from unetpp.model.execution import choose_device, keep_freed_memory
-    from unetpp.preparation import Wishes, check_length, describe_cost, new_plan, new_splits, read_settings, read_source, require_unstarted, write_plan
+    from unetpp.preparation import describe_cost, new_plan, new_splits, read_source, read_wishes, require_unstarted, write_plan
 
     folder, progress = RunFolder(Path(out)), progress or Silence()
-    check_length(minutes, epochs)
+    wishes = read_wishes(minutes, epochs, set)
     require_unstarted(folder, folder.started_folds(), resume=False)
     keep_freed_memory()
     place = choose_device(device)
     source = read_source(Path(data), progress)
-    made = new_plan(source, Wishes(minutes, epochs, read_settings(set), None), place)
+    made = new_plan(source, wishes, place)
     splits = new_splits(source.dataset)
     if dry_run:
         return describe_cost(folder, made, splits[0], place)
@@ -145,21 +145,21 @@ def train(
     """
     from unetpp.fold import Clock, train_and_measure
     from unetpp.model.execution import choose_device, keep_freed_memory
-    from unetpp.preparation import Wishes, check_length, describe_cost, fold_numbers, plan_of_run, read_settings, read_source, require_unstarted, splits_of_run, write_plan
+    from unetpp.preparation import describe_cost, fold_numbers, plan_of_run, read_source, read_wishes, require_unstarted, splits_of_run, write_plan
 
     clock = Clock()
     folder, progress = RunFolder(Path(out)), progress or Silence()
-    check_length(minutes, epochs)
+    wishes = read_wishes(minutes, epochs, set, seed)
     keep_freed_memory()
     place = choose_device(device)
     source = read_source(Path(data), progress)
     splits = splits_of_run(folder, source.dataset)
     numbers = fold_numbers(fold, len(splits))
     require_unstarted(folder, numbers, resume)
-    wishes = Wishes(minutes / len(numbers) if minutes else None, epochs, read_settings(set), seed)
+    wishes = replace(wishes, minutes=wishes.minutes / len(numbers) if wishes.minutes else None)
     made = plan_of_run(folder, source, wishes, place, progress)
     if dry_run:
-        return describe_cost(folder, made, splits[numbers[0]], place)
+        return describe_cost(folder, made, splits[numbers[0]], place, len(numbers))
     write_plan(folder, source.fingerprint, made, splits)
     progress.note(describe_plan(made))
     folds = []
@@ -182,6 +182,7 @@ def predict(
     probabilities: bool = False,
     uncertainty: bool = False,
     device: str = "auto",
+    backend: str = "auto",
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Predicted:
@@ -196,6 +197,7 @@ def predict(
         probabilities: write a map of each class's probability too.
         uncertainty: write a map of how unsure the network is too.
         device: auto, cpu, cuda or cuda:K.
+        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed and faster.
         dry_run: list what would be done and write nothing.
 
     Raises:
@@ -209,7 +211,7 @@ def predict(
         return _would_predict(Path(model), paths, Path(out), head)
     from unetpp.infer.predictor import load_predictor
 
-    predictor = load_predictor(Path(model), device)
+    predictor = load_predictor(Path(model), device, backend)
     stage = progress.stage("Predicting")
     written = predictor.predict_files(paths, out, depth=head, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=stage)
     return Predicted(Path(out), written.depths, written.files, written.failed, time.monotonic() - started)
@@ -316,11 +318,11 @@ def _head(depth: int | str | None) -> int | str | None:
 def _would_predict(model: Path, inputs: Sequence[Path], out: Path, depth: int | str | None) -> Predicted:
     """The cases that would be predicted, from the names of the files and the header of the model."""
     from unetpp.data.cases import find_images
-    from unetpp.model.grid import Grid
+    from unetpp.model.build import grid_of
     from unetpp.model.header import read_header
 
     plan = read_header(model_files(model)[0]).plan
-    heads = Grid(plan.model.topology, plan.model.depth).head_depths(plan.model.deep_supervision)
+    heads = grid_of(plan.model).head_depths(plan.model.deep_supervision)
     wanted = plan.predict.depth if depth is None else depth
     if wanted not in ("all", "mean", *heads):
         raise UsageError(f'depth: got {depth!r}; expected "all", "mean" or one of {list(heads)}, the depths at which this model has a head.')

@@ -26,6 +26,10 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 Axes = tuple[Positive, ...]
 
 
+WEIGHTLESS = ("train.checkpointing", "train.checkpoint_minutes", "predict.batch")
+"""Fields that cost memory or time and decide no weight."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -201,6 +205,7 @@ class ModelPlan(_Frozen):
         _require(self.encoder is not None or self.encoder_weights is None, "model.encoder_weights", "null without model.encoder")
         _require(self.encoder != "resenc" or self.encoder_weights != "pretrained", "model.encoder_weights", 'a file for "resenc"')
         _require(not own or self.output_stride == 1, "model.output_stride", "1 without an encoder of timm")
+        _require(self.output_stride & (self.output_stride - 1) == 0, "model.output_stride", "a power of 2")
         return self
 
 
@@ -347,6 +352,12 @@ class Plan(_Frozen):
                 f"{where}: got plan version {values['version']!r}; expected {PLAN_VERSION}. Make it anew with `unetpp plan`, or use the release of unetpp that wrote it."
             )
         return checked(cls, values, where)
+
+    def differences(self, other: Plan) -> list[str]:
+        """Dotted names of what another plan says otherwise, but for what decides no weight and may change while a run goes on."""
+        mine, theirs = (plan.model_dump(mode="json", exclude={"reasons"}) for plan in (self, other))
+        names = [f"{section}.{key}" for section in mine if isinstance(mine[section], dict) for key in mine[section] if mine[section][key] != theirs[section][key]]
+        return [name for name in names if name not in WEIGHTLESS]
 
     def changed(self, settings: Mapping[str, Any]) -> Plan:
         """A plan with the settings `{"section.key": value}` changed; strings are read as JSON where they are JSON.

@@ -13,9 +13,10 @@ from unetpp.data.cases import find_cases
 from unetpp.data.dataset import Dataset
 from unetpp.data.folds import Split, make_splits, read_splits, write_splits
 from unetpp.data.inspect import Inspection, inspect_dataset
-from unetpp.errors import DataError, Problem, UsageError
+from unetpp.errors import DataError, PlanError, Problem, UsageError
 from unetpp.files import write_text
-from unetpp.plan import Plan, read_plan
+from unetpp.model.build import grid_of
+from unetpp.plan import Plan, parsed_settings, read_plan
 from unetpp.planning.cost import parameter_count, training_bytes
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint
 from unetpp.planning.planner import make_plan
@@ -42,6 +43,7 @@ class Wishes:
     """What the user asked of a plan."""
 
     minutes: float | None
+    """For each fold."""
     epochs: int | None
     settings: dict[str, Any]
     seed: int | None
@@ -58,8 +60,21 @@ class Wishes:
         return values | self.settings
 
 
-def check_length(minutes: float | None, epochs: int | None) -> None:
-    """Refuse a length of training that cannot be."""
+def read_wishes(minutes: float | None, epochs: int | None, values: Mapping[str, Any] | Sequence[str] | None, seed: int | None = None) -> Wishes:
+    """What the user asked by the options and by --set; a length may come by either.
+
+    Raises:
+        UsageError: a length that cannot be, or a setting that is none.
+        PlanError: a length that is no number.
+    """
+    settings = read_settings(values)
+    lengths = parsed_settings({key: settings.pop(key) for key in ("train.minutes", "train.epochs") if key in settings})
+    wishes = Wishes(lengths.get("train.minutes", minutes), lengths.get("train.epochs", epochs), settings, seed)
+    _check_length(wishes.minutes, wishes.epochs)
+    return wishes
+
+
+def _check_length(minutes: float | None, epochs: int | None) -> None:
     if minutes is not None and epochs is not None:
         raise UsageError(f"--minutes {minutes:g} and --epochs {epochs}: got both; expected one of them. Leave one out.")
     if minutes is not None and not 0 < minutes < float("inf"):
@@ -117,7 +132,9 @@ def read_source(path: Path, progress: Progress) -> Source:
 def new_plan(source: Source, wishes: Wishes, device: torch.device) -> Plan:
     """A plan for this data, this machine and the user's wishes."""
     settings = wishes.settings if wishes.seed is None else {**wishes.settings, "train.seed": wishes.seed}
-    return make_plan(source.fingerprint, minutes=wishes.minutes, epochs=wishes.epochs, device=device, settings=settings)
+    made = make_plan(source.fingerprint, minutes=wishes.minutes, epochs=wishes.epochs, device=device, settings=settings)
+    _require_head(made)
+    return made
 
 
 def plan_of_run(folder: RunFolder, source: Source, wishes: Wishes, device: torch.device, progress: Progress) -> Plan:
@@ -127,14 +144,22 @@ def plan_of_run(folder: RunFolder, source: Source, wishes: Wishes, device: torch
     found = read_plan(folder.plan)
     _require_fit(found, source, folder.plan)
     wished = found.changed(wishes.as_settings())
+    _require_head(wished)
     started = folder.started_folds()
     if not started:
         progress.note(f"Using the plan in {folder.plan}; delete it to have it made anew.")
         return wished
     for key, value in wishes.as_settings().items():
-        if found.changed({key: value}).model_dump(exclude={"reasons"}) != found.model_dump(exclude={"reasons"}):
+        if found.changed({key: value}).differences(found):
             raise UsageError(f"{key}: got {value}; expected the value in {folder.plan}, with which fold {started[0]} was trained. Leave it out, or choose another --out.")
-    return found
+    return wished if wished.model_dump(exclude={"reasons"}) != found.model_dump(exclude={"reasons"}) else found
+
+
+def _require_head(plan: Plan) -> None:
+    """An encoder that stands alone may begin below the first heads."""
+    heads = grid_of(plan.model).head_depths(plan.model.deep_supervision)
+    if plan.predict.depth not in heads:
+        raise PlanError(f"predict.depth: got {plan.predict.depth}; expected one of {list(heads)}, the depths at which this network has a head. Change it.")
 
 
 def _require_fit(found: Plan, source: Source, path: Path) -> None:
@@ -182,11 +207,12 @@ def write_plan(folder: RunFolder, fingerprint: Fingerprint, made: Plan, splits: 
     write_text(folder.plan, made.to_json())
 
 
-def describe_cost(folder: RunFolder, made: Plan, split: Split, timed_on: torch.device | None) -> Planned:
-    """What a plan will take; with a device, the time of its epochs is measured by a few steps."""
+def describe_cost(folder: RunFolder, made: Plan, split: Split, timed_on: torch.device | None, folds: int = 1) -> Planned:
+    """What a plan will take for so many folds; with a device, the time of its epochs is measured by a few steps."""
     train = made.train
     memory = training_bytes(made.model, train.patch, train.batch, train.precision) / 1e6
     minutes = train.minutes
     if minutes is None and timed_on is not None:
         minutes = measure_step_seconds(made.model, train.patch, train.batch, train.precision, timed_on) * train.steps_per_epoch * train.epochs / 60
-    return Planned(folder.path, made, parameter_count(made.model), memory, minutes, len(split.train), len(split.validation), written=False)
+    minutes = None if minutes is None else minutes * folds
+    return Planned(folder.path, made, parameter_count(made.model), memory, minutes, folds, len(split.train), len(split.validation), written=False)

@@ -12,7 +12,8 @@ from unetpp.errors import Problem
 from unetpp.plan import Plan
 
 DONE, PARTLY, UNUSABLE = 0, 1, 2
-SCORES = {"dice": "Dice", "iou": "IoU", "hd95_mm": "HD95", "nsd": "surface Dice"}
+SCORES = {"dice": "Dice", "iou": "IoU", "hd95_mm": "HD95", "hd95_undefined": "no HD95", "nsd": "surface Dice"}
+"""no HD95: how often a class is in one of prediction and reference only, so that there is no distance to count in."""
 COSTS = {"latency_ms": "ms/tile", "peak_memory_mb": "MB", "parameters": "parameters"}
 
 
@@ -66,7 +67,8 @@ class Planned(_Outcome):
     train_memory_mb: float
     """Estimated memory of a training step."""
     train_minutes: float | None
-    """Given, or measured for a dry run; None: not known."""
+    """Of all folds: given, or measured for a dry run; None: not known."""
+    folds: int
     training_cases: int
     validation_cases: int
     written: bool
@@ -78,7 +80,8 @@ class Planned(_Outcome):
     def _costs(self) -> str:
         train = self.plan.train
         length = f"{train.minutes:g} minutes" if train.minutes else f"{train.epochs} epochs of {train.steps_per_epoch} steps"
-        length += f", about {self.train_minutes:.1f} minutes on this machine" if self.train_minutes and not train.minutes else ""
+        length += f" for each of {self.folds} folds" if self.folds > 1 else ""
+        length += f", about {self.train_minutes:.1f} minutes of steps on this machine" if self.train_minutes and not train.minutes else ""
         cases = f"{self.training_cases} cases to train, {self.validation_cases} to validate"
         return f"{cases}; {self.parameters:,} parameters; about {self.train_memory_mb:,.0f} MB of memory in training; {length}."
 
@@ -294,19 +297,25 @@ def describe_plan(plan: Plan) -> str:
 
 def describe_scores(metrics: Mapping[str, Any]) -> str:
     """Mean, pooled and class scores as a table."""
-    rows = [["", *SCORES.values()]]
-    for name, scores in [("mean", metrics.get("mean", {})), ("pooled", metrics.get("pooled", {})), *metrics.get("classes", {}).items()]:
-        rows.append([name, *(_number(scores.get(key)) for key in SCORES)])
-    return table(rows)
+    lines = {"mean": metrics.get("mean", {}), "pooled": metrics.get("pooled", {}), **metrics.get("classes", {})}
+    columns = _columns(SCORES, metrics, lines)
+    return table([["", *columns.values()], *([name, *(_number(scores.get(key)) for key in columns)] for name, scores in lines.items())])
 
 
 def describe_depths(metrics: Mapping[str, Any]) -> str:
     """The depth table: quality beside cost, for every depth that was measured."""
     depths: Mapping[str, Mapping[str, Any]] = metrics.get("depths", {})
-    columns = {key: title for key, title in {**SCORES, **COSTS}.items() if any(row.get(key) is not None for row in depths.values())}
+    columns = _columns({**SCORES, **COSTS}, metrics, depths)
     rows = [["depth", *columns.values()]]
     rows += [[depth, *(_number(row.get(key)) for key in columns)] for depth, row in depths.items()]
     return "\n".join([table(rows), *([f"  costs: {metrics['conditions']}"] if metrics.get("conditions") else [])])
+
+
+def _columns(titles: Mapping[str, str], metrics: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The columns in which there is something to say, the distance with its unit."""
+    unit = metrics.get("distance_unit")
+    said = {key: title for key, title in titles.items() if any(row.get(key) not in ((None, 0) if key == "hd95_undefined" else (None,)) for row in rows.values())}
+    return {key: f"{title} {unit}" if key == "hd95_mm" and unit else title for key, title in said.items()}
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

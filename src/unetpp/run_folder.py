@@ -9,7 +9,7 @@ from typing import Any
 
 from unetpp.errors import ModelFileError, UsageError
 
-MODEL = "model.safetensors"
+MODEL, CHECKPOINT, LOG = "model.safetensors", "last.ckpt", "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class RunFolder:
 
     def has_started(self, fold: int) -> bool:
         """Whether training of a fold has left anything behind."""
-        return any((self.fold(fold) / name).exists() for name in (MODEL, "last.ckpt"))
+        return any((self.fold(fold) / name).exists() for name in (MODEL, CHECKPOINT))
 
     def started_folds(self) -> list[int]:
         numbers = (path.name.removeprefix("fold_") for path in self.path.glob("fold_*"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from unetpp.deploy import depth_table
-from unetpp.deploy.depth_table import DepthCost, DepthTable, measure_depths, to_markdown, with_quality
+from unetpp.deploy.depth_table import measure_depths
 from unetpp.deploy.memory_probe import PeakMemory
 from unetpp.model.file import load_model
 from unetpp.plan import Plan
@@ -33,7 +33,7 @@ def test_every_depth_is_measured_and_deeper_ones_cost_more(dims: int, make_model
         assert row.gmacs < next_row.gmacs
     assert [row.parameters for row in table.rows] == [sum(weight.numel() for weight in network.prune(depth).parameters()) for depth in (1, 2, 3)]
     assert all(row.latency_ms > 0 and row.peak_memory_mb is None for row in table.rows)
-    assert table.rows[0].megapixels_per_s == pytest.approx(2 * 32**dims / table.rows[0].latency_ms / 1e3)
+    assert table.rows[0].megapixels_per_s == pytest.approx(0.5**dims * 2 * 32**dims / table.rows[0].latency_ms / 1e3)
     assert steps[-1] == (5, 5)
     assert f"2 tiles of {' x '.join(['32'] * dims)}" in table.conditions
 
@@ -57,17 +57,3 @@ def test_the_peak_of_a_block_is_seen() -> None:
     with memory.watched(), mmap.mmap(-1, 64_000_000) as block:  # fresh pages: what other tests have freed may still be the process's own
         block.write(content)
     assert (memory.peak - memory.before) / 1e6 == pytest.approx(64, abs=15)
-
-
-def test_quality_and_costs_are_joined() -> None:
-    row = DepthCost(depth=1, parameters=10, nodes=3, gmacs=0.5, latency_ms=2.0, megapixels_per_s=1.0, peak_memory_mb=None)
-    table = DepthTable((row,), (8, 8), 1, "cpu", 1, "fp32")
-    joined = with_quality({1: {"mean": {"dice": 0.9}}, 2: {"mean": {"dice": 0.95}}}, table)
-    assert joined["1"] == {"dice": 0.9, "parameters": 10, "nodes": 3, "gmacs": 0.5, "latency_ms": 2.0, "megapixels_per_s": 1.0, "peak_memory_mb": None}
-    assert joined["2"] == {"dice": 0.95}
-    assert with_quality({2: {"mean": {"dice": 0.95}}}, None) == {"2": {"dice": 0.95}}
-
-
-def test_markdown_leaves_out_what_nobody_measured() -> None:
-    text = to_markdown({"1": {"dice": 0.9, "parameters": 25_538, "peak_memory_mb": None}, "2": {"dice": None, "parameters": 128_434}})
-    assert text.splitlines() == ["| depth | Dice | parameters |", "|---:|---:|---:|", "| 1 | 0.9000 | 25,538 |", "| 2 | - | 128,434 |"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from unetpp.errors import PlanError
 from unetpp.planning.cost import network_cost
@@ -106,6 +107,28 @@ def test_a_setting_that_does_not_fit_is_refused_by_name(setting: str) -> None:
         plan_for(settings={key: value})
 
 
+@pytest.mark.parametrize(
+    ("dims", "setting", "said"),
+    [
+        (2, "train.patch=[64,64,64]", r"--set train\.patch: got .* expected 2 numbers, one for each axis of this 2D data"),
+        (3, "train.patch=[64,64]", r"--set train\.patch: got .* expected 3 numbers"),
+        (2, "predict.tile=[64]", r"--set predict\.tile: got .* expected 2 numbers"),
+        (3, "data.spacing_mm=[1,1]", r"--set data\.spacing_mm: got .* expected 3 numbers"),
+        (2, "model.strides=[[2],[2]]", r"--set model\.strides: got .* expected 2 numbers in each entry"),
+        (2, "predict.depth=9", r"predict\.depth: .* expected 1 to model\.depth"),
+    ],
+)
+def test_a_setting_of_another_length_or_range_is_refused_by_name(dims: int, setting: str, said: str) -> None:
+    key, value = setting.split("=")
+    with pytest.raises(PlanError, match=said):
+        plan_for(settings={key: value}, **({"dims": 3, "median_shape": (32, 48, 40), "median_spacing_mm": (1.0, 1.0, 1.0)} if dims == 3 else {}))
+
+
+def test_a_single_head_cannot_be_a_shallow_one() -> None:
+    with pytest.raises(PlanError, match=r"predict\.depth: .* the only head of this network"):
+        plan_for(settings={"model.topology": "unet", "predict.depth": "1"})
+
+
 def test_the_voxel_size_is_known_where_nothing_is_resampled() -> None:
     plan = plan_for(dims=3, median_shape=(20, 96, 96), median_spacing_mm=(6.0, 1.0, 1.0))
     assert (plan.data.spacing_mm, plan.data.voxel_mm) == (None, (6.0, 1.0, 1.0))
@@ -116,6 +139,21 @@ def test_a_batch_that_the_memory_does_not_hold_is_made_smaller(monkeypatch: pyte
     monkeypatch.setattr("unetpp.planning.planner.memory_bytes", lambda device: 1e6)
     assert plan_for().train.batch == 1 < whole
     assert plan_for(settings={"train.batch": 4}).train.batch == 4
+
+
+def test_a_network_that_does_not_fit_a_gpu_ends_the_search_and_not_the_planning() -> None:
+    def small_gpu(model: Any, patch: Any, batch: int, precision: str) -> float:
+        if model.widths[0] > 16:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 0.01
+
+    assert make_plan(fingerprint(), minutes=20, step_seconds=small_gpu).model.widths[0] == 16
+
+
+def test_too_little_time_is_said_to_be_that() -> None:
+    plan = make_plan(fingerprint(), minutes=1, step_seconds=lambda *_: 1.0)
+    assert plan.model.widths[0] == 8
+    assert "the narrowest, though fewer than the wanted" in plan.reasons["model.widths"]
 
 
 def test_flips_that_the_user_wants_bring_no_quarter_turns_along() -> None:

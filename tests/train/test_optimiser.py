@@ -18,8 +18,9 @@ from unetpp.errors import Interrupted
 from unetpp.model.build import from_plan
 from unetpp.model.file import load_model
 from unetpp.plan import Plan
+from unetpp.run_folder import CHECKPOINT, MODEL
 from unetpp.train.optimiser import make_optimizer, rest_encoder
-from unetpp.train.trainer import CHECKPOINT, MODEL, FoldTraining
+from unetpp.train.trainer import FoldTraining
 
 
 @pytest.fixture
@@ -36,6 +37,14 @@ NEEDS_TIMM = pytest.mark.usefixtures("needs_timm")
 def with_encoder(**train: Any) -> Plan:
     settings = {"train.epochs": 2, "train.steps_per_epoch": 2, "train.validations": 2, "train.patch": [8, 8], "train.checkpoint_minutes": 1e-9}
     return small_plan(settings=settings | {f"train.{name}": value for name, value in train.items()}, encoder="test_resnet", widths=None, depth=2, first_width=4)
+
+
+def test_heads_of_many_classes_are_no_kernels_between_features() -> None:
+    plan = small_plan(classes=9, settings={"train.optimizer": "muon"}, widths=(8, 16, 16))
+    network = from_plan(plan.model)
+    kernels = {id(weight) for group in make_optimizer(network, plan.train).param_groups if group["orthogonal"] for weight in group["params"]}
+    assert kernels
+    assert not any(id(weight) in kernels for weight in network.heads.parameters())
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])

@@ -11,9 +11,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,9 @@ class DepthCost:
     latency_ms: float
     """Of one batch of tiles."""
     megapixels_per_s: float
-    """10^6 voxels of the tile, for each second."""
+    """10^6 voxels of a large image, for each second: tiles overlap."""
     peak_memory_mb: float | None
     """Above the loaded model."""
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -116,36 +113,11 @@ def measure_depths(
                 nodes=len(network.grid.needed((depth,))),
                 gmacs=_gmacs(network, tiles, depth),
                 latency_ms=1e3 * seconds[depth],
-                megapixels_per_s=tiles[:, 0].numel() / seconds[depth] / 1e6,
+                megapixels_per_s=tiles[:, 0].numel() * (1 - header.plan.predict.overlap) ** len(tile) / seconds[depth] / 1e6,
                 peak_memory_mb=peaks.get(depth),
             )
         )
     return DepthTable(tuple(rows), tile, batch, str(place), torch.get_num_threads(), header.plan.predict.precision)
-
-
-def with_quality(quality: Mapping[int, Mapping[str, Any]], costs: DepthTable | None) -> dict[str, dict[str, Any]]:
-    """The `depths` of metrics.json: scores of each depth (as `evaluate_cases` gives them) and its costs.
-
-    Args:
-        quality: depth -> metrics, of which the `mean` is taken.
-        costs: measured costs; None leaves them out.
-    """
-    rows = {row.depth: row.to_dict() for row in costs.rows} if costs else {}
-    joined = {}
-    for depth in sorted({*quality, *rows}):
-        scores = quality[depth]["mean"] if depth in quality else {}
-        joined[str(depth)] = {**scores, **{key: value for key, value in rows.get(depth, {}).items() if key != "depth"}}
-    return joined
-
-
-def to_markdown(depths: Mapping[str, Mapping[str, Any]]) -> str:
-    """The `depths` of metrics.json as a Markdown table; columns without any number are left out."""
-    columns = [column for column in COLUMNS if any(row.get(column[0]) is not None for row in depths.values())]
-    lines = ["| depth | " + " | ".join(title for _, title, _ in columns) + " |", "|---:|" + "---:|" * len(columns)]
-    for depth, row in depths.items():
-        cells = [text(row[key]) if row.get(key) is not None else "-" for key, _, text in columns]
-        lines.append(f"| {depth} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
 
 def _thousands(value: float) -> str:
@@ -156,6 +128,7 @@ COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("dice", "Dice", "{:.4f}".format),
     ("iou", "IoU", "{:.4f}".format),
     ("hd95_mm", "HD95", "{:.2f}".format),
+    ("hd95_undefined", "no HD95", _thousands),
     ("nsd", "surface Dice", "{:.4f}".format),
     ("latency_ms", "ms/tile", "{:.1f}".format),
     ("megapixels_per_s", "Mpixel/s", "{:.2f}".format),

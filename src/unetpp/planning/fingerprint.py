@@ -77,7 +77,7 @@ def make_fingerprint(dataset: Dataset, inspection: Inspection) -> Fingerprint:
         median_shape=tuple(int(size) for size in np.median(shapes, axis=0)),
         smallest_shape=tuple(int(size) for size in shapes.min(axis=0)),
         largest_shape=tuple(int(size) for size in shapes.max(axis=0)),
-        median_spacing_mm=None if median_spacing is None else tuple(round(float(mm), 4) for mm in median_spacing),
+        median_spacing_mm=None if median_spacing is None else tuple(float(f"{mm:.6g}") for mm in median_spacing),
         spacing_varies=varies,
         voxels=int(shapes.prod(axis=1).sum()),
         notes=tuple(inspection.notes),

@@ -11,11 +11,12 @@ from typing import Any
 import psutil
 import torch
 
+from unetpp.errors import PlanError
 from unetpp.model.build import model_plan
 from unetpp.model.encoder_weights import require_source
 from unetpp.model.encoders import EncoderShape, encoder_shape, encoder_statistics
 from unetpp.model.execution import gains_from_bf16
-from unetpp.plan import AugmentPlan, DataPlan, ModelPlan, Normalization, Plan, PredictPlan, TrainPlan, parsed_settings
+from unetpp.plan import AugmentPlan, DataPlan, ModelPlan, Normalization, Plan, PredictPlan, TrainPlan, checked, parsed_settings
 from unetpp.planning import rules
 from unetpp.planning.cost import training_bytes
 from unetpp.planning.fingerprint import Fingerprint
@@ -47,8 +48,19 @@ def make_plan(
         PlanError: a setting that is unknown or does not fit.
     """
     device = device or torch.device("cpu")
-    planner = _Planner(fingerprint, parsed_settings(settings or {}), device, step_seconds)
-    return planner.plan(minutes, epochs)
+    parsed = parsed_settings(settings or {})
+    _require_axes(parsed, fingerprint.dims)
+    return _Planner(fingerprint, parsed, device, step_seconds).plan(minutes, epochs)
+
+
+def _require_axes(settings: Mapping[str, Any], dims: int) -> None:
+    """Sizes that the user set have a number for each axis of the data."""
+    for key, value in settings.items():
+        each = key in ("model.strides", "model.kernel_sizes", "model.nested_kernel_sizes")
+        if not each and key not in ("train.patch", "predict.tile", "data.spacing_mm", "model.divisor"):
+            continue
+        if value is not None and any(len(entry) != dims for entry in (value if each else [value])):
+            raise PlanError(f"--set {key}: got {value}; expected {dims} numbers{' in each entry' * each}, one for each axis of this {dims}D data. Change it.")
 
 
 class _Planner:
@@ -61,12 +73,14 @@ class _Planner:
         self.reasons: dict[str, str] = {}
 
     def plan(self, minutes: float | None, epochs: int | None) -> Plan:
+        if weights := self.settings.get("model.encoder_weights"):
+            require_source(weights)
         data = self._data()
         shape, spacing = self._network_shape(data), data.voxel_mm
         precision = self.choose("train.precision", rules.choose_precision(self.device.type, gains_from_bf16(self.device)))
         encoder = self._encoder()
         strides = self.choose("model.strides", self._strides_of(encoder) if encoder else rules.choose_strides(shape, spacing, self._largest_depth()))
-        self.note("model.depth", f"{len(strides)} down-samplings, and as many heads")
+        self.note("model.depth", f"{len(strides)} down-samplings")
         kernels = self.choose("model.kernel_sizes", rules.choose_kernels(spacing, strides))
         divisors = (encoder.divisor,) * 2 if encoder else tuple(prod(stride[axis] for stride in strides) for axis in range(len(shape)))
         multiple = tuple(self.settings.get("model.divisor") or divisors)
@@ -87,11 +101,11 @@ class _Planner:
         number = minutes * 60 / seconds if minutes and seconds and not epochs else length * steps
         variation = rules.choose_variation(number * batch * prod(patch) / self.fingerprint.voxels)
         self.note("train.augment.affine_probability", variation.reason)
-        values = Plan(
-            name=self.fingerprint.name,
-            data=data,
-            model=model,
-            train=TrainPlan(
+        sections = {
+            "name": self.fingerprint.name,
+            "data": data,
+            "model": model,
+            "train": TrainPlan(
                 patch=patch,
                 batch=batch,
                 steps_per_epoch=steps,
@@ -100,15 +114,16 @@ class _Planner:
                 precision=precision,
                 augment=AugmentPlan(mirror=symmetries, quarter_turns=symmetries, **variation.value),
             ),
-            predict=PredictPlan(tile=tile, precision=precision, depth=self.choose("predict.depth", rules.choose_head(model.depth)), batch=min(batch, tiles)),
-            reasons=self.reasons,
-        )
-        return values.changed(self.settings)
+            "predict": PredictPlan(tile=tile, precision=precision, depth=self.choose("predict.depth", rules.choose_head(model.depth)), batch=min(batch, tiles)),
+            "reasons": self.reasons,
+        }
+        return checked(Plan, sections, "--set").changed(self.settings)
 
     def _note_constants(self, model: ModelPlan) -> None:
         """What does not depend on the data has its reason too."""
         self.note("model.topology", "the nested network: one training, a network for each depth")
-        self.note("model.norm", "statistics of each image, so that small batches do no harm; measured in docs/log.md")
+        if model.norm in ("group", "instance", "layer"):
+            self.note("model.norm", "statistics of each image, so that small batches do no harm; measured in docs/log.md")
         self.note(
             "model.block",
             f"{model.convs_per_node} convolutions in each node"
@@ -170,7 +185,6 @@ class _Planner:
         """One for each channel: that of the encoder's weights where they know these channels, else that of the data."""
         channels, encoder, weights = self.fingerprint.channels, self.settings.get("model.encoder"), self.settings.get("model.encoder_weights")
         if weights and encoder not in (None, "resenc"):
-            require_source(weights)
             names, largest = tuple(channel.name for channel in channels), max(channel.maximum for channel in channels)
             if rules.encoder_knows(names, largest):
                 return rules.choose_normalization_of_encoder(encoder, *encoder_statistics(encoder))
@@ -199,7 +213,13 @@ class _Planner:
             return fitting[choice.value], 0.0
         times: dict[int, float] = {}
         for width in sorted(fitting):  # the narrow ones first: wide ones would take minutes
-            times[width] = self.step_seconds(fitting[width], patch, batch, precision)
+            try:
+                times[width] = self.step_seconds(fitting[width], patch, batch, precision)
+            except torch.OutOfMemoryError:  # of a GPU: wider ones will not fit either
+                if not times:
+                    raise
+                torch.cuda.empty_cache()
+                break
             if 60 * minutes / times[width] < rules.WANTED_STEPS:
                 break
         choice = rules.choose_width_by_time(times, minutes)
@@ -214,7 +234,7 @@ class _Planner:
         narrowest = model_plan(**{**fixed, "first_width": rules.WIDTH_LADDER[-1], **self._model_settings()})
         while batch > 1 and training_bytes(narrowest, patch, batch, precision) > self.memory_bytes:
             batch //= 2
-            self.note("train.batch", f"what fits the {self.memory_bytes / 1e9:.0f} GB of memory at hand")
+            self.note("train.batch", f"no more fits the {self.memory_bytes / 1e9:.0f} GB of memory at hand")
         return batch
 
     def _model_settings(self) -> dict[str, Any]:

@@ -199,7 +199,8 @@ def choose_width_by_time(step_seconds: Mapping[int, float], minutes: float) -> C
     """
     steps = {width: int(minutes * 60 / seconds) for width, seconds in step_seconds.items()}
     value = max((width for width in steps if steps[width] >= WANTED_STEPS), default=min(steps))
-    return Choice(value, f"first width {value}: the widest that makes {WANTED_STEPS} steps in {minutes:g} minutes here ({steps[value]} of {step_seconds[value]:.2f} s)")
+    why = f"the widest that makes {WANTED_STEPS} steps" if steps[value] >= WANTED_STEPS else f"the narrowest, though fewer than the wanted {WANTED_STEPS} steps fit"
+    return Choice(value, f"first width {value}: {why} in {minutes:g} minutes here ({steps[value]} of {step_seconds[value]:.2f} s)")
 
 
 def choose_head(depth: int) -> Choice[int]:

@@ -27,7 +27,7 @@ def fit(
     place: Callable[[Batch], Batch],
     before_step: Callable[[float], None],
     after_step: Callable[[int, float, float], str],
-    scaler: torch.amp.GradScaler | None = None,
+    scaler: torch.amp.GradScaler,
 ) -> str:
     """Train until the schedule is over or `after_step` gives a reason to stop.
 
@@ -38,9 +38,8 @@ def fit(
         place: puts a batch where the network is.
         before_step: called with the part of the schedule that is done.
         after_step: called with (steps done, loss, learning rate); a text ends the training, and is returned.
-        scaler: for float16.
+        scaler: of gradients in float16; a disabled one otherwise.
     """
-    scaler = scaler or torch.amp.GradScaler(enabled=False)
     network.train()
     while (done := fraction(step)) < 1:
         before_step(done)

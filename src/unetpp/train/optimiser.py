@@ -25,7 +25,8 @@ def make_optimizer(network: nn.Module, plan: TrainPlan) -> Optimizer:
     encoder: nn.Module | None = getattr(network, "encoder", None)
     pretrained = set(encoder.parameters()) if encoder else set()
     own = [weight for weight in network.parameters() if weight not in pretrained]
-    kernels = [weight for weight in own if plan.optimizer == "muon" and _is_inner_kernel(weight)]
+    heads = set(network.get_submodule("heads").parameters())
+    kernels = [weight for weight in own if plan.optimizer == "muon" and weight not in heads and _is_inner_kernel(weight)]
     inner = set(kernels)
     groups = _groups([weight for weight in own if weight not in inner], plan.weight_decay, 1.0)
     if encoder:
@@ -36,7 +37,7 @@ def make_optimizer(network: nn.Module, plan: TrainPlan) -> Optimizer:
 
 
 def _is_inner_kernel(weight: nn.Parameter) -> bool:
-    """A convolution between features, not one that reads an image or gives logits."""
+    """A convolution between features, not one that reads the few channels of an image."""
     return weight.ndim > 2 and min(weight.shape[:2]) >= FEWEST_CHANNELS
 
 

@@ -21,6 +21,7 @@ from unetpp.model.build import from_plan, load_encoder_weights
 from unetpp.model.execution import autocast, memory_format
 from unetpp.model.file import save_model
 from unetpp.plan import Plan
+from unetpp.run_folder import CHECKPOINT, LOG, MODEL
 from unetpp.train.batches import Batch, BatchMaker, Prefetcher
 from unetpp.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from unetpp.train.interruption import Interruption
@@ -28,7 +29,6 @@ from unetpp.train.log import Log
 from unetpp.train.loop import fit
 from unetpp.train.optimiser import learning_rate, make_optimizer, rest_encoder, update_average
 
-MODEL, CHECKPOINT, LOG = "model.safetensors", "last.ckpt", "log.jsonl"
 LOG_EVERY_S = 5.0
 
 
@@ -36,10 +36,13 @@ LOG_EVERY_S = 5.0
 class Validation:
     """Score of the weights on validation cases."""
 
-    dice: float
-    """Mean over cases of the mean over foreground classes, at the deepest head."""
     depths: dict[int, float]
-    """The same for each head."""
+    """Mean over cases of the mean over foreground classes, for each head."""
+
+    @property
+    def dice(self) -> float:
+        """That of the deepest head."""
+        return self.depths[max(self.depths)]
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ class FoldTraining:
         folder: where model, checkpoint and log go.
         device: where the network is.
         validate: scores a network in evaluation mode.
-        budget_s: seconds for this training; None: the plan's epochs.
+        budget_s: seconds for this training; None: the plan's epochs. (A training that is resumed keeps its own.)
+        validation_cases: how many cases `validate` scores, for the checkpoint.
         show: called now and then with a Status.
     """
 
@@ -91,6 +95,7 @@ class FoldTraining:
         device: torch.device,
         validate: Callable[[nn.Module], Validation],
         budget_s: float | None = None,
+        validation_cases: int | None = None,
         show: Callable[[Status], None] = lambda status: None,
     ) -> None:
         train = plan.train
@@ -101,7 +106,8 @@ class FoldTraining:
         self.network.checkpointing = train.checkpointing
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = make_optimizer(self.network, train)
-        self.progress = Progress(budget_s=budget_s)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=train.precision == "fp16" and device.type == "cuda")
+        self.progress = Progress(budget_s=budget_s, validation_cases=validation_cases)
         sampler = PatchSampler(cases, train.patch, train.batch, train.foreground_fraction, train.seed)
         self.prefetcher = Prefetcher(BatchMaker(sampler, Augmentation(train.augment, train.patch, plan.data.voxel_mm)))
         self.loss = DeepSupervisionLoss(train.head_weights, train.cross_entropy_weight, train.dice_weight)
@@ -122,7 +128,7 @@ class FoldTraining:
         checkpoint = self.folder / CHECKPOINT
         resumed = resume and checkpoint.exists()
         if resumed:
-            self.progress = load_checkpoint(checkpoint, self.plan, self.network, self.average, self.optimizer)
+            self.progress = load_checkpoint(checkpoint, self.plan, self.network, self.average, self.optimizer, self.scaler)
         weights = "" if resumed else load_encoder_weights(self.network, self.plan.model)
         self.log = Log(self.folder / LOG, self.progress.step if resumed else None)
         if weights:
@@ -154,7 +160,7 @@ class FoldTraining:
                     place=self._place,
                     before_step=lambda done: rest_encoder(self.network, done < train.freeze_encoder),
                     after_step=self._after_step,
-                    scaler=torch.amp.GradScaler(self.device.type, enabled=train.precision == "fp16" and self.device.type == "cuda"),
+                    scaler=self.scaler,
                 )
             finally:
                 batches.close()
@@ -185,9 +191,10 @@ class FoldTraining:
 
     def _after_step(self, step: int, loss: float, rate: float) -> str:
         if not math.isfinite(loss):
-            raise UnetppError(
-                f"step {step}: got a loss of {loss}; expected a number. Lower the rate with --set train.learning_rate={rate / 3:.1g}, or use --set train.precision=fp32."
-            )
+            train = self.plan.train
+            rates = f"train.learning_rate={train.learning_rate / 3:.1g} train.kernel_learning_rate={train.kernel_learning_rate / 3:.1g}"
+            exact = "" if train.precision == "fp32" else ", or --set train.precision=fp32"
+            raise UnetppError(f"step {step}: got a loss of {loss}; expected a number. Train into another --out with --set {rates}{exact}.")
         update_average(self.average, self.network, step, self.plan.train.ema_decay)
         self.progress.step = step
         self._session_steps += 1
@@ -219,7 +226,7 @@ class FoldTraining:
         progress = self.progress
         # a slow validation that passed several marks counts for all of them
         progress.validations = max(progress.validations + 1, int(self._fraction(progress.step) * self.plan.train.validations))
-        if validation.dice > progress.best_dice:
+        if validation.dice >= progress.best_dice:  # of equals the later one: small structures are long missed altogether
             progress.best_dice, progress.best_step, progress.without_gain = validation.dice, progress.step, 0
             notes = {"dice": validation.dice, "step": progress.step, "depths": {str(depth): {"dice": dice} for depth, dice in validation.depths.items()}}
             save_model(self.folder / MODEL, self.average.state_dict(), self.plan, notes)
@@ -231,7 +238,7 @@ class FoldTraining:
 
     def _save_checkpoint(self) -> None:
         self.progress.elapsed_s = self._elapsed_s()
-        save_checkpoint(self.folder / CHECKPOINT, self.plan, self.progress, self.network, self.average, self.optimizer)
+        save_checkpoint(self.folder / CHECKPOINT, self.plan, self.progress, self.network, self.average, self.optimizer, self.scaler)
         self._checkpointed = time.perf_counter()
 
     def _report(self, rate: float | None, activity: str = "training") -> None:

@@ -1,0 +1,29 @@
+"""Results in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unetpp.results import describe_depths, describe_scores
+
+
+def row(**scores: Any) -> dict[str, Any]:
+    return {"dice": 0.9, "iou": 0.8, "hd95_mm": 2.5, "hd95_undefined": 0, "nsd": 0.7, **scores}
+
+
+def test_the_distance_has_its_unit() -> None:
+    assert "HD95 pixel" in describe_scores({"mean": row(), "classes": {"cell": row()}, "distance_unit": "pixel"}).splitlines()[0]
+    assert "HD95 mm" in describe_depths({"depths": {"1": row(), "2": row()}, "distance_unit": "mm"}).splitlines()[0]
+
+
+def test_it_is_told_where_a_distance_leaves_cases_out() -> None:
+    """Of a class that is missed altogether there is no distance: the shallower depth looks better than it is."""
+    shown = describe_depths({"depths": {"1": row(hd95_mm=1.0, hd95_undefined=5), "2": row()}}).splitlines()
+    assert "no HD95" in shown[0]
+    assert [line.split()[4] for line in shown[1:]] == ["5", "0"]
+    assert "no HD95" not in describe_depths({"depths": {"1": row(), "2": row()}})
+
+
+def test_columns_without_any_number_are_left_out() -> None:
+    shown = describe_depths({"depths": {"1": {"dice": 0.9, "parameters": 25_538, "peak_memory_mb": None}, "2": {"dice": None, "parameters": 128_434}}})
+    assert [line.split() for line in shown.splitlines()] == [["depth", "Dice", "parameters"], ["1", "0.9000", "25,538"], ["2", "-", "128,434"]]
