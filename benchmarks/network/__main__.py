@@ -3,7 +3,8 @@
 python -m benchmarks.network --out FOLDER [--pairs smp monai2d monai3d nested] [--batches 1 8] [--rounds 7]
 
 Each pair is timed in every setting that a user of the peer has, and in the same settings here; medians and quartiles over rounds in which all of them take
-turns. The logits of each are compared with the peer's eager float32. FOLDER/inference.json grows by a row for each setting, FOLDER/inference.md has the table.
+turns. The logits of each are compared with the peer's eager float32. Memory is the peak of a fresh process for each, above what it held with the network
+and the image. FOLDER/inference.json has a row for each setting, FOLDER/inference.md the table. See `training.py` for steps of training.
 """
 
 from __future__ import annotations
@@ -17,51 +18,67 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.network.cost import ceilings, least_ms, macs_and_bytes
+from benchmarks.network.memory import peak_here_mb, peak_mb
 from benchmarks.network.pairs import PAIRS, Pair
-from benchmarks.network.settings import SETTINGS, Run
+from benchmarks.network.settings import OURS_ALONE, SETTINGS, Run
 from torch import Tensor
 
 SIZES = {2: (256, 512), 3: (96,)}
-MACHINE_SIZE = 2048
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--sizes", type=int, nargs="+", help="of images; default 256 and 512 in 2D, 96 in 3D")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--probe", nargs=5, metavar=("PAIR", "WHO", "SETTING", "BATCH", "SIZE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    if options.probe:
+        name, who, setting, batch, size = options.probe
+        print(json.dumps(probe(name, who, setting, int(batch), int(size))))
+        return
     machine = ceilings()
     rows: list[dict[str, Any]] = []
     for name in options.pairs:
         pair = PAIRS[name]()
         for size in options.sizes or SIZES[pair.plan.model.dims]:
             for batch in options.batches:
-                rows += compared(pair, pair.image(batch, size), options.settings, options.rounds)
-                (options.out / "inference.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
+                found = compared(pair, pair.image(batch, size), options.settings, options.rounds, machine)
+                if not options.no_memory:
+                    for row in found:
+                        row["peak_mb"] = peak_mb("benchmarks.network", name, row["who"], row["setting"], str(batch), str(size))
+                rows += found
+                if options.out:
+                    options.out.mkdir(parents=True, exist_ok=True)
+                    (options.out / "inference.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
     table = to_markdown(rows, machine)
-    (options.out / "inference.md").write_text(table)
+    if options.out:
+        (options.out / "inference.md").write_text(table)
     print(table)
 
 
 @torch.inference_mode()
-def compared(pair: Pair, image: Tensor, settings: list[str], rounds: int) -> list[dict[str, Any]]:
+def compared(pair: Pair, image: Tensor, settings: list[str], rounds: int, machine: Mapping[str, float]) -> list[dict[str, Any]]:
     """A row for each of the two networks in each setting."""
-    runs = {(who, name): SETTINGS[name](network, image) for who, network in (("peer", pair.peer), ("unetpp", pair.ours)) for name in settings}
+    networks = {"peer": pair.peer, "unetpp": pair.ours}
+    runs = {(who, name): SETTINGS[name](network, image) for who, network in networks.items() for name in settings}
     expected = pair.peer(image)
     apart = {key: float((run(image).float() - expected).abs().max()) for key, run in runs.items()}
     labels = {key: float((run(image).argmax(1) == expected.argmax(1)).float().mean()) for key, run in runs.items()}
+    work = {who: macs_and_bytes(network, image) for who, network in networks.items()}
     spent = timed(runs, image, rounds)
     found = []
-    for key, seconds in spent.items():
-        quartiles = statistics.quantiles(seconds, n=4)
-        times = {"ms": 1e3 * quartiles[1], "from_ms": 1e3 * quartiles[0], "to_ms": 1e3 * quartiles[2]}
-        found.append({"pair": pair.name, "who": key[0], "setting": key[1], "shape": list(image.shape), **times, "largest_difference": apart[key], "same_labels": labels[key]})
-        print(found[-1], flush=True)
+    for (who, name), seconds in spent.items():
+        low, middle, high = (1e3 * quartile for quartile in statistics.quantiles(seconds, n=4))
+        row = {"pair": pair.name, "who": who, "setting": name, "shape": list(image.shape), "ms": middle, "from_ms": low, "to_ms": high}
+        row |= {"least_ms": least_ms(*work[who], "bf16" in name, machine), "largest_difference": apart[who, name], "same_labels": labels[who, name]}
+        print(row, flush=True)
+        found.append(row)
     return found
 
 
@@ -76,37 +93,28 @@ def timed(runs: Mapping[tuple[str, str], Run], image: Tensor, rounds: int) -> di
     return spent
 
 
-def ceilings() -> dict[str, float]:
-    """What this machine can do at best: multiply-adds of a large matrix product, and bytes copied."""
-    found = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        square = torch.randn(MACHINE_SIZE, MACHINE_SIZE).to(dtype)
-        found[f"gmacs_per_s_{name}"] = MACHINE_SIZE**3 / 1e9 / _fastest(lambda square=square: square @ square)
-    source = torch.zeros(2**26)
-    target = torch.empty_like(source)
-    found["copied_gb_per_s"] = 2 * 4 * source.numel() / 1e9 / _fastest(lambda: target.copy_(source))
-    return found
-
-
-def _fastest(work: Any, repeats: int = 5) -> float:
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+@torch.inference_mode()
+def probe(name: str, who: str, setting: str, batch: int, size: int) -> float:
+    """Peak memory of two passes in this process."""
+    pair = PAIRS[name]()
+    image = pair.image(batch, size)
+    run = SETTINGS[setting](pair.peer if who == "peer" else pair.ours, image)
+    return peak_here_mb(lambda: run(image), times=2)
 
 
 def to_markdown(rows: list[dict[str, Any]], machine: Mapping[str, float]) -> str:
-    lines = [", ".join(f"{name} {value:.0f}" for name, value in machine.items()), ""]
-    lines += ["| network | image | setting | peer, ms | unetpp, ms | peer / unetpp | largest difference | same labels |", "|---|---|---|---|---|---|---|---|"]
-    ours = {(row["pair"], tuple(row["shape"]), row["setting"]): row for row in rows if row["who"] == "unetpp"}
+    """Ours in each setting, beside the peer's eager float32 and beside the peer's fastest."""
+    lines = ["This machine at its best: " + ", ".join(f"{value:.0f} {name.replace('_', ' ')}" for name, value in machine.items()) + ".", ""]
+    lines += ["| network | image | who | setting | ms | of the machine's best | peak, MB | peer's eager fp32 / this | peer's fastest / this | largest difference | same labels |"]
+    lines += ["|---|" + "---|" * 10]
     for row in rows:
-        if row["who"] == "peer":
-            mine = ours[row["pair"], tuple(row["shape"]), row["setting"]]
-            shape = " x ".join(map(str, row["shape"]))
-            times = f"{row['ms']:.1f} | {mine['ms']:.1f} | {row['ms'] / mine['ms']:.2f}"
-            lines.append(f"| {row['pair']} | {shape} | {row['setting']} | {times} | {mine['largest_difference']:.1e} | {mine['same_labels']:.2%} |")
+        peers = [other for other in rows if other["who"] == "peer" and (other["pair"], other["shape"]) == (row["pair"], row["shape"]) and other["setting"] not in OURS_ALONE]
+        eager = next((other["ms"] for other in peers if other["setting"] == "eager fp32"), float("nan"))
+        fastest = min((other["ms"] for other in peers), default=float("nan"))
+        peak = f"{row['peak_mb']:.0f}" if row.get("peak_mb") else "-"
+        times = f"{row['ms']:.1f} | {row['least_ms'] / row['ms']:.0%} | {peak} | {eager / row['ms']:.2f} | {fastest / row['ms']:.2f}"
+        shape = " x ".join(map(str, row["shape"]))
+        lines.append(f"| {row['pair']} | {shape} | {row['who']} | {row['setting']} | {times} | {row['largest_difference']:.1e} | {row['same_labels']:.2%} |")
     return "\n".join(lines) + "\n"
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from unetpp.infer.engine import OpenVinoNetwork
+
 Run = Callable[[Tensor], Tensor]
 
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -41,6 +43,25 @@ def compiled_bf16_channels_last(network: nn.Module, image: Tensor) -> Run:
     return _laid_out(network, image, lambda moved: _autocast(_inferred(torch.compile(moved))))
 
 
+def openvino_fp32(network: nn.Module, image: Tensor) -> Run:
+    return OpenVinoNetwork(_Plain(network), "fp32")  # type: ignore[arg-type, return-value]
+
+
+def openvino_bf16(network: nn.Module, image: Tensor) -> Run:
+    return OpenVinoNetwork(_Plain(network), "bf16")  # type: ignore[arg-type, return-value]
+
+
+class _Plain(nn.Module):
+    """Any network, called as ours is."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor:
+        return self.network(x)
+
+
 SETTINGS: dict[str, Callable[[nn.Module, Tensor], Run]] = {
     "eager fp32": eager,
     "fp32, channels last": channels_last,
@@ -49,7 +70,11 @@ SETTINGS: dict[str, Callable[[nn.Module, Tensor], Run]] = {
     "compiled fp32": compiled,
     "compiled bf16": compiled_bf16,
     "compiled bf16, channels last": compiled_bf16_channels_last,
+    "OpenVINO fp32": openvino_fp32,
+    "OpenVINO bf16": openvino_bf16,
 }
+OURS_ALONE = ("OpenVINO fp32", "OpenVINO bf16")
+"""Settings that no peer offers: its networks are timed in them too, but they are not what its users have."""
 
 
 def _inferred(network: nn.Module) -> Run:

@@ -22,7 +22,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from unetpp import __version__, pipeline
 from unetpp.console import open_console
-from unetpp.errors import DataError, Interrupted, UnetppError
+from unetpp.errors import DataError, Interrupted, UnetppError, is_out_of_memory
 from unetpp.progress import Progress
 from unetpp.results import DONE, PARTLY, UNUSABLE
 
@@ -69,6 +69,9 @@ Library = Annotated[Literal["smp", "monai", "nested-unet", "unet-version", "pms"
 Unsaid = Annotated[list[str] | None, Parameter(name="--set", consume_multiple=True, help="What a state_dict does not say, as section.key=value: --set model.encoder=resnet34")]
 Settings = Annotated[list[str] | None, Parameter(name="--set", consume_multiple=True, help="Choices of your own, as section.key=value: --set model.depth=3 train.batch=4")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:K.", show_default=True)]
+Backend = Annotated[
+    Literal["auto", "torch", "openvino"], Parameter(help="What runs the network: auto takes OpenVINO on a CPU where it is installed and faster.", show_default=True)
+]
 DryRun = Annotated[bool, Parameter(help="Say what would be done, in how much time and memory, and write nothing.")]
 _OUTPUT = Output()
 
@@ -156,6 +159,7 @@ def predict(
     probabilities: bool = False,
     uncertainty: bool = False,
     device: Device = "auto",
+    backend: Backend = "auto",
     dry_run: DryRun = False,
     output: Output = _OUTPUT,
 ) -> int:
@@ -177,7 +181,17 @@ def predict(
     return _answer(
         output,
         lambda progress: pipeline.predict(
-            model, inputs, out, depth=depth, tta=tta, probabilities=probabilities, uncertainty=uncertainty, device=device, dry_run=dry_run, progress=progress
+            model,
+            inputs,
+            out,
+            depth=depth,
+            tta=tta,
+            probabilities=probabilities,
+            uncertainty=uncertainty,
+            device=device,
+            backend=backend,
+            dry_run=dry_run,
+            progress=progress,
         ),
     )
 
@@ -297,8 +311,8 @@ def _in_words(error: BaseException) -> tuple[str, int]:
         return str(error), UNUSABLE
     if isinstance(error, CycloptsError):
         return f"{_one_line(error)} See `unetpp {' '.join(error.command_chain or ())} --help`.".replace("  ", " "), UNUSABLE
-    if _is_out_of_memory(error):
-        return "The memory does not suffice. Choose a smaller plan, such as --set train.batch=1 predict.batch=1, or close other programs.", UNUSABLE
+    if is_out_of_memory(error):
+        return "The memory does not suffice. In training choose a smaller plan, such as --set train.batch=1 predict.batch=1; or close other programs.", UNUSABLE
     return (
         f"An error that should not happen, {type(error).__name__}: {_one_line(error)} Run the command again with --debug and send what it prints to the makers of unetpp.",
         UNUSABLE,
@@ -308,12 +322,6 @@ def _in_words(error: BaseException) -> tuple[str, int]:
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or "no message"
     return text if text.endswith((".", "?", "!")) else text + "."
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Of Python, of the accelerator, of torch on Windows, or of torch and the system elsewhere."""
-    words = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or any(text in str(error) for text in words)
 
 
 @contextlib.contextmanager

@@ -219,6 +219,62 @@ def test_a_bad_file_is_listed_and_the_others_are_written(tmp_path: Path) -> None
     assert {entry["id"] for entry in record["failed"]} == {"bad", "empty", "absent"}
 
 
+def test_a_tiff_by_another_name_is_predicted(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.tif")
+    (tmp_path / "a.tif").rename(tmp_path / "a.png")
+    written = thresholding(make_plan()).predict_files([tmp_path / "a.png"], tmp_path / "out")
+    assert [path.name for path in written.files] == ["a.tif"]
+    assert read_label(written.files[0]).shape == (12, 15)
+
+
+def test_the_record_is_that_of_the_folder_and_not_of_the_last_call(tmp_path: Path) -> None:
+    whole = thresholding(make_plan())
+    for name in ("a", "b"):
+        write_image(tmp_path / "in" / f"{name}.png")
+        whole.predict_files([tmp_path / "in" / f"{name}.png"], tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["files"] == ["a.png", "b.png"]
+    (tmp_path / "out" / "a.png").unlink()
+    whole.predict_files([tmp_path / "in" / "b.png"], tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["files"] == ["b.png"]
+    whole.predict_files([tmp_path / "in" / "a.png"], tmp_path / "out", depth=1)  # of another depth: not to be scored together
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["files"] == ["a.png"]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")])
+def test_an_image_that_does_not_fit_into_memory_is_listed(tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = thresholding(make_plan())
+    predict_case = whole.predict_case
+
+    def limited(case: Case, **options: Any) -> Any:
+        if case.id == "huge":
+            raise error
+        return predict_case(case, **options)
+
+    monkeypatch.setattr(whole, "predict_case", limited)
+    for name in ("huge", "small"):
+        write_image(tmp_path / "in" / f"{name}.png")
+    written = whole.predict_files([tmp_path / "in"], tmp_path / "out")
+    assert [path.name for path in written.files] == ["small.png"]
+    assert "the memory does not suffice" in written.failed[0].got
+
+
+def test_what_was_done_before_a_stop_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = thresholding(make_plan())
+    predict_case = whole.predict_case
+
+    def stopped(case: Case, **options: Any) -> Any:
+        if case.id == "b":
+            raise KeyboardInterrupt
+        return predict_case(case, **options)
+
+    monkeypatch.setattr(whole, "predict_case", stopped)
+    for name in ("a", "b"):
+        write_image(tmp_path / "in" / f"{name}.png")
+    with pytest.raises(KeyboardInterrupt):
+        whole.predict_files([tmp_path / "in"], tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["files"] == ["a.png"]
+
+
 def test_maps_have_their_own_folders(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "a.png")
     plan = make_plan(label_values=(0, 1, 2))

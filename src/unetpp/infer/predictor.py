@@ -15,6 +15,7 @@ from unetpp.data.preprocess import COLOURS, prepare_image
 from unetpp.data.readers import ArraySource, ImageSource, open_image, open_images
 from unetpp.data.volume import Geometry
 from unetpp.errors import ModelFileError, UsageError
+from unetpp.infer.engine import OpenVinoNetwork, Runner, choose_backend
 from unetpp.infer.prediction import MEAN, Prediction, collect
 from unetpp.infer.restore import restored
 from unetpp.infer.sliding import TileProgress, stream_bands
@@ -39,15 +40,18 @@ class Predictor:
         plan: what they were trained with.
         device: where they run.
         name: of the model, for records.
+        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed and faster.
     """
 
-    def __init__(self, networks: Sequence[UNetPlusPlus], plan: Plan, device: torch.device | str = "cpu", name: str = "") -> None:
+    def __init__(self, networks: Sequence[UNetPlusPlus], plan: Plan, device: torch.device | str = "cpu", name: str = "", backend: str = "torch") -> None:
         if not networks:
             raise UsageError("networks: got none; expected at least one.")
         self.plan = plan
         self.device = torch.device(device)
         self.name = name
+        self.backend = choose_backend(backend, self.device, plan.model.norm)
         self.networks = [network.to(self.device).to(memory_format=memory_format(plan.model, self.device)).eval() for network in networks]
+        self._runners: list[Runner] = [OpenVinoNetwork(network, plan.predict.precision) if self.backend == "openvino" else network for network in self.networks]
 
     @property
     def network(self) -> UNetPlusPlus:
@@ -141,7 +145,7 @@ class Predictor:
         """
         depths = self.choose_depths(depth)
         image = prepare_image(source, self.plan.data, where)
-        bands = stream_bands(self.networks, image, self.plan.predict, depths, self.device, tta=tta, progress=progress)
+        bands = stream_bands(self._runners, image, self.plan.predict, depths, self.device, tta=tta, progress=progress)
         on_image = restored(bands, image.shape[1:], image.image_shape)
         return collect(on_image, image.image_shape, depths, geometry=image.geometry, probabilities=probabilities, uncertainty=uncertainty)
 
@@ -182,11 +186,12 @@ class Predictor:
         return (wanted,)
 
 
-def load_predictor(path: str | PathLike[str], device: str = "auto") -> Predictor:
+def load_predictor(path: str | PathLike[str], device: str = "auto", backend: str = "auto") -> Predictor:
     """A predictor from a run folder, whose folds all answer together, or from one model file.
 
     Args:
         device: auto, cpu, cuda or cuda:K.
+        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed and faster.
 
     Raises:
         ModelFileError: no model there, or one that cannot be used.
@@ -199,7 +204,7 @@ def load_predictor(path: str | PathLike[str], device: str = "auto") -> Predictor
     for file, (_, header) in zip(files, loaded, strict=True):
         if (header.plan.data, header.plan.model) != (plan.data, plan.model):
             raise ModelFileError(f"{file}: got another network or other classes than {files[0]}; expected folds of one run. Name a single model file.")
-    return Predictor([network for network, _ in loaded], plan, place, str(path))
+    return Predictor([network for network, _ in loaded], plan, place, str(path), backend)
 
 
 def as_source(image: np.ndarray, plan: DataPlan, spacing_mm: Sequence[float] | None = None) -> ImageSource:

@@ -9,16 +9,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from unetpp.infer.engine import Runner
 from unetpp.infer.mirror import ORIGINAL, Axes, mirrored, mirrorings
 from unetpp.infer.prediction import MEAN, Band, collect
 from unetpp.infer.tiles import Span, Tile, TiledImage, TileGrid, read_tile
 from unetpp.model.execution import autocast
+from unetpp.model.network import HeadOutputs
 from unetpp.plan import PredictPlan
 
 TileProgress = Callable[[int, int], None]
@@ -27,7 +29,7 @@ _T = TypeVar("_T")
 
 
 def predict_tiles(
-    networks: Sequence[nn.Module],
+    networks: Sequence[Runner],
     image: TiledImage,
     plan: PredictPlan,
     depths: Sequence[int],
@@ -42,7 +44,7 @@ def predict_tiles(
 
 
 def stream_bands(
-    networks: Sequence[nn.Module],
+    networks: Sequence[Runner],
     image: TiledImage,
     plan: PredictPlan,
     depths: Sequence[int],
@@ -110,7 +112,7 @@ class _OpenRows:
 
 
 @torch.inference_mode()
-def _tile_probabilities(networks: Sequence[nn.Module], images: Tensor, depths: Sequence[int], copies: Sequence[Axes], precision: str) -> Tensor:
+def _tile_probabilities(networks: Sequence[Runner], images: Tensor, depths: Sequence[int], copies: Sequence[Axes], precision: str) -> Tensor:
     """Mean over networks and mirrored copies: (B, depths, channels, *tile) float32."""
     total: Tensor | None = None
     for network, axes in itertools.product(networks, copies):
@@ -125,12 +127,12 @@ def _tile_probabilities(networks: Sequence[nn.Module], images: Tensor, depths: S
     return total.div_(len(networks) * len(copies))
 
 
-def _logits(network: nn.Module, images: Tensor, depths: Sequence[int]) -> Sequence[Tensor]:
+def _logits(network: Runner, images: Tensor, depths: Sequence[int]) -> Sequence[Tensor]:
     if MEAN in depths:
-        return network(images, heads=True).logits
+        return cast(HeadOutputs, network(images, heads=True)).logits
     if len(depths) == 1:
-        return (network(images, depth=depths[0]),)
-    outputs = network(images, depth=max(depths), heads=True)
+        return (cast(Tensor, network(images, depth=depths[0])),)
+    outputs = cast(HeadOutputs, network(images, depth=max(depths), heads=True))
     return [outputs.at(depth) for depth in depths]
 
 

@@ -8,6 +8,7 @@ OUT/predictions.json               what was predicted with what
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from unetpp.data.cases import Case, find_images
 from unetpp.data.preprocess import to_label_values
 from unetpp.data.writers import map_suffix, output_suffix, write_map, write_segmentation
-from unetpp.errors import DataError, MissingExtraError, Problem, UsageError
+from unetpp.errors import DataError, MissingExtraError, Problem, UsageError, is_out_of_memory
 from unetpp.files import write_json
 from unetpp.infer.prediction import MEAN, Prediction
 from unetpp.infer.sliding import TileProgress
@@ -94,20 +95,33 @@ def predict_to_files(
     _require_other_folder(cases, folders)
     files: list[Path] = []
     failures: list[Failure] = []
-    for number, case in enumerate(cases):
-        show = _tile_progress(progress, case, number, len(cases))
-        try:
-            # nothing of one case is kept while the next is predicted: either may be huge
-            files += [_write(found, case.id, folders[each], plan) for each, found in predictor.predict_case(case, **options, progress=show).items()]
-        except DataError as error:
-            failures += [Failure(case.id, problem) for problem in error.problems]
-        except MissingExtraError as error:
-            failures.append(Failure(case.id, Problem(str(case.images[0]), "a format that is not installed", "a format of this installation", str(error))))
-        if progress and len(cases) > 1:
-            progress(number + 1, len(cases))
-    written = WrittenFiles(out, depths, tuple(files), tuple(failures))
-    _write_records(written, folders, predictor)
+    try:
+        for number, case in enumerate(cases):
+            show = _tile_progress(progress, case, number, len(cases))
+            try:
+                # nothing of one case is kept while the next is predicted: either may be huge
+                files += [_write(found, case.id, folders[each], plan) for each, found in predictor.predict_case(case, **options, progress=show).items()]
+            except (DataError, MissingExtraError, MemoryError, RuntimeError) as error:
+                failures += [Failure(case.id, problem) for problem in _problems(error, str(case.images[0]))]
+            if progress and len(cases) > 1:
+                progress(number + 1, len(cases))
+    finally:  # what is done is recorded, whatever ends the work
+        written = WrittenFiles(out, depths, tuple(files), tuple(failures))
+        _write_records(written, folders, predictor)
     return written
+
+
+def _problems(error: Exception, where: str) -> Sequence[Problem]:
+    """What is wrong with one case alone; anything else goes on."""
+    if isinstance(error, DataError):
+        return error.problems
+    if isinstance(error, MissingExtraError):
+        return [Problem(where, "a format that is not installed", "a format of this installation", str(error))]
+    if is_out_of_memory(error):
+        return [
+            Problem(where, "an image for which the memory does not suffice", "one that fits", "Leave out --probabilities and --uncertainty, or use a machine with more memory.")
+        ]
+    raise error
 
 
 def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan) -> Path:
@@ -125,16 +139,27 @@ def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan) -> P
 def _write_records(written: WrittenFiles, folders: dict[int, Path], predictor: Predictor) -> None:
     plan = predictor.plan.data
     for depth, folder in folders.items():
-        record = {
+        made_with = {
             "model": predictor.name,
+            "backend": predictor.backend,
             "depth": "mean" if depth == MEAN else depth,
             "classes": plan.classes,
             "label_values": plan.label_values,
             "instances": plan.instances,
-            "files": [path.name for path in written.files if path.parent == folder],
-            "failed": [{"id": failure.id, **failure.problem.to_dict()} for failure in written.failures],
         }
-        write_json(folder / RECORD, record)
+        files = [path.name for path in written.files if path.parent == folder]
+        failed = [{"id": failure.id, **failure.problem.to_dict()} for failure in written.failures]
+        write_json(folder / RECORD, {**made_with, "files": sorted({*files, *_earlier_files(folder, made_with)}), "failed": failed})
+
+
+def _earlier_files(folder: Path, made_with: dict[str, Any]) -> list[str]:
+    """What earlier calls with the same model and wishes have written there, one file after the other."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        alike = all(record[key] == jsonlike for key, jsonlike in json.loads(json.dumps(made_with)).items())
+        return [name for name in record["files"] if alike and (folder / name).is_file()]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _require_other_folder(cases: Sequence[Case], folders: dict[int, Path]) -> None:

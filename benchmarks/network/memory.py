@@ -1,0 +1,26 @@
+"""Peak memory in processes of their own, so that nothing that ran before is counted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from unetpp.deploy.memory_probe import PeakMemory
+
+
+def peak_mb(module: str, *arguments: str) -> float | None:
+    """What `python -m MODULE --probe ARGUMENTS` prints; None where it fails."""
+    answer = subprocess.run([sys.executable, "-m", module, "--probe", *arguments], capture_output=True, text=True, check=False)
+    return float(json.loads(answer.stdout.splitlines()[-1])) if answer.returncode == 0 else None
+
+
+def peak_here_mb(work: Callable[[], Any], times: int) -> float:
+    """Peak of this process while it works, above what it held before."""
+    memory = PeakMemory()
+    with memory.watched():
+        for _ in range(times):
+            work()
+    return (memory.peak - memory.before) / 1e6

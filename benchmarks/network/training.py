@@ -1,0 +1,143 @@
+"""Time and memory of a training step beside the peers', with the same weights, images and loss.
+
+python -m benchmarks.network.training --out FOLDER [--pairs smp monai2d monai3d nested] [--rounds 5]
+
+A step is forward, cross entropy, backward and an update by AdamW. The two networks of a pair take turns in every setting. Memory is the peak of a fresh
+process for each of them, above what it held with the network and the batch in memory. FOLDER/training.json has a row for each, FOLDER/training.md the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.network.memory import peak_here_mb, peak_mb
+from benchmarks.network.pairs import PAIRS, Pair
+from benchmarks.network.settings import LAYOUTS
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unetpp.model.execution import keep_freed_memory
+
+SIZES = {2: (8, 256), 3: (1, 96)}
+"""Batch and size of the images, by dims."""
+SETTINGS: dict[str, tuple[bool, bool, bool]] = {
+    "eager fp32": (False, False, False),
+    "fp32, channels last": (False, True, False),
+    "bf16": (True, False, False),
+    "bf16, channels last": (True, True, False),
+    "compiled bf16": (True, False, True),
+    "compiled bf16, channels last": (True, True, True),
+}
+"""Whether autocast to bfloat16, channels last, torch.compile."""
+CHECKPOINTED = ", checkpointing"
+Step = Callable[[], float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--probe", nargs=3, metavar=("PAIR", "WHO", "SETTING"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.probe:
+        print(json.dumps(probe(*options.probe)))
+        return
+    rows: list[dict[str, Any]] = []
+    for name in options.pairs:
+        rows += compared(name, options.settings, options.rounds, not options.no_memory)
+        if options.out:
+            options.out.mkdir(parents=True, exist_ok=True)
+            (options.out / "training.json").write_text(json.dumps(rows, indent=1))
+    table = to_markdown(rows)
+    if options.out:
+        (options.out / "training.md").write_text(table)
+    print(table)
+
+
+def compared(name: str, settings: list[str], rounds: int, memory: bool) -> list[dict[str, Any]]:
+    """A row for each network in each setting."""
+    pair = PAIRS[name]()
+    keys = [(who, setting) for setting in settings for who in ("peer", "unetpp", "unetpp" + CHECKPOINTED)]
+    steps = {key: make_step(pair, *key) for key in keys if "compiled" not in key[1] or not key[0].endswith(CHECKPOINTED)}
+    first = {key: step() for key, step in steps.items()}  # warms up; the loss of the weights that both begin with
+    spent: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
+    for _ in range(rounds):
+        for key, step in steps.items():
+            started = time.perf_counter()
+            step()
+            spent[key].append(time.perf_counter() - started)
+    del steps
+    rows = []
+    for key, seconds in spent.items():
+        low, middle, high = statistics.quantiles(seconds, n=4)
+        row = {"pair": pair.name, "who": key[0], "setting": key[1], "shape": list(batch_of(pair)[0].shape), "ms": 1e3 * middle, "from_ms": 1e3 * low, "to_ms": 1e3 * high}
+        row["first_loss"] = first[key]
+        row["peak_mb"] = peak_mb("benchmarks.network.training", name, *key) if memory else None
+        print(row, flush=True)
+        rows.append(row)
+    return rows
+
+
+def batch_of(pair: Pair) -> tuple[Tensor, Tensor]:
+    batch, size = SIZES[pair.plan.model.dims]
+    images = pair.image(batch, size)
+    return images, (images[:, 0] > 0).long()
+
+
+def make_step(pair: Pair, who: str, setting: str) -> Step:
+    bf16, last, compiled = SETTINGS[setting]
+    network: nn.Module = copy.deepcopy(pair.peer if who == "peer" else pair.ours).train()
+    if who.endswith(CHECKPOINTED):
+        network.checkpointing = True  # type: ignore[assignment]
+    images, labels = batch_of(pair)
+    if last:
+        layout = LAYOUTS[images.ndim]
+        network, images = network.to(memory_format=layout), images.contiguous(memory_format=layout)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
+    run = torch.compile(network) if compiled else network
+
+    def step() -> float:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = run(images)
+        loss = functional.cross_entropy(logits.float(), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return float(loss)
+
+    return step
+
+
+def probe(name: str, who: str, setting: str) -> float:
+    """Peak memory of two steps in this process."""
+    if who != "peer":
+        keep_freed_memory()  # as `unetpp train` does
+    return peak_here_mb(make_step(PAIRS[name](), who, setting), times=2)
+
+
+def to_markdown(rows: list[dict[str, Any]]) -> str:
+    """Each row beside the peer's in the same setting, and beside the peer's best."""
+    lines = ["| network | batch | setting | who | step, ms | peak, MB | peer's / this: time | memory | beside the peer's fastest |", "|---|---|---|---|---|---|---|---|---|"]
+    for row in rows:
+        peers = [other for other in rows if other["pair"] == row["pair"] and other["who"] == "peer"]
+        same = next(other for other in peers if other["setting"] == row["setting"])
+        memory = f"{same['peak_mb'] / row['peak_mb']:.2f}" if same["peak_mb"] and row["peak_mb"] else "-"
+        shape, peak = " x ".join(map(str, row["shape"])), f"{row['peak_mb']:.0f}" if row["peak_mb"] else "-"
+        ratios = f"{same['ms'] / row['ms']:.2f} | {memory} | {min(other['ms'] for other in peers) / row['ms']:.2f}"
+        lines.append(f"| {row['pair']} | {shape} | {row['setting']} | {row['who']} | {row['ms']:.0f} | {peak} | {ratios} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
