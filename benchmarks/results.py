@@ -1,9 +1,10 @@
 """The results table of the README from finished runs, and the paired difference between topologies.
 
-python benchmarks/results.py RUN [RUN ...]
+python benchmarks/results.py [RUN ...] [--kept benchmarks/results.json]
 
-Runs of one data set and one topology that differ in their seed are averaged: scores of each depth over seeds, and for the deepest head the 95 % bootstrap
-interval over cases of each case's mean over seeds. Where a data set has runs of a U-Net and of a UNet++, the difference of each case is bootstrapped too.
+What matters of each run (scores of its cases, the depth table) is added to the kept file, in the place of an earlier run of the same data, network and seed;
+the table is made from all that is kept. Runs that differ in their seed are averaged: scores of each depth over seeds, and for the deepest head the 95 %
+bootstrap interval over cases of each case's mean over seeds. Where a data set has runs of a U-Net and of a UNet++, the difference of each case is bootstrapped too.
 """
 
 from __future__ import annotations
@@ -16,64 +17,87 @@ from statistics import mean
 from typing import Any
 
 from unetpp.metrics.scores import bootstrap_interval
-from unetpp.plan import Plan, read_plan
+from unetpp.plan import read_plan
 
-Group = dict[int, dict[str, Any]]
-"""Metrics by seed."""
+KEPT = Path(__file__).parent / "results.json"
+COLUMNS = ("dice", "iou", "latency_ms", "peak_memory_mb", "parameters")
+Record = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+")
-    groups: defaultdict[tuple[str, str], Group] = defaultdict(dict)
-    for run in parser.parse_args().runs:
-        plan = read_plan(run / "plan.json")
-        groups[plan.name, title(plan)][plan.train.seed] = json.loads((run / "fold_0" / "metrics.json").read_text())
-    print("| data | network | seeds | depth | Dice | IoU | ms for a tile | MB | parameters |\n|---|---|---|---|---|---|---|---|---|")
-    for (name, network), seeds in groups.items():
-        for line in rows(name, network, seeds):
-            print(line)
-    for name in dict.fromkeys(name for name, _ in groups):
-        networks = [network for other, network in groups if other == name]
-        for network in networks[1:]:
-            print(difference(name, networks[0], network, groups[name, networks[0]], groups[name, network]))
+    parser.add_argument("runs", type=Path, nargs="*")
+    parser.add_argument("--kept", type=Path, default=KEPT)
+    options = parser.parse_args()
+    found = json.loads(options.kept.read_text()) if options.kept.exists() else []
+    kept = {identity(record): record for record in [*found, *map(record_of, options.runs)]}
+    records = sorted(kept.values(), key=lambda record: (record["data"], record["network"] != "unet++", record["widths"], record["seed"]))
+    options.kept.write_text("[\n" + ",\n".join(json.dumps(record) for record in records) + "\n]\n")
+    groups: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in records:
+        groups[record["data"], title(record)].append(record)
+    print("| data | network | seeds | steps | depth | Dice | IoU | ms for a tile | MB | parameters |\n|---|---|---|---|---|---|---|---|---|---|")
+    for group in groups.values():
+        print("\n".join(rows(group)))
+    for data in dict.fromkeys(data for data, _ in groups):
+        first, *others = [group for (other, _), group in groups.items() if other == data]
+        for other in others:
+            print(difference(first, other))
 
 
-def title(plan: Plan) -> str:
-    return f"{plan.model.topology} {plan.model.widths[0]}..{plan.model.widths[-1]}"
+def record_of(run: Path) -> Record:
+    """What is kept of a run."""
+    plan, metrics = read_plan(run / "plan.json"), json.loads((run / "fold_0" / "metrics.json").read_text())
+    steps = [json.loads(line) for line in (run / "fold_0" / "log.jsonl").read_text().splitlines()][-1]["step"]
+    return {
+        "data": plan.name,
+        "network": plan.model.topology,
+        "widths": f"{plan.model.widths[0]}..{plan.model.widths[-1]}",
+        "seed": plan.train.seed,
+        "minutes": plan.train.minutes,
+        "steps": steps,
+        "depths": {depth: {key: row[key] for key in COLUMNS} for depth, row in metrics["depths"].items()},
+        "cases": {case["id"]: round(case["mean"]["dice"], 5) for case in metrics["cases"] if case["mean"]["dice"] is not None},
+    }
 
 
-def rows(name: str, network: str, seeds: Group) -> list[str]:
-    found = list(seeds.values())
-    depths = sorted(found[0]["depths"], key=int)
-    lines = []
+def identity(record: Record) -> tuple[Any, ...]:
+    return tuple(record[key] for key in ("data", "network", "widths", "seed", "minutes"))
+
+
+def title(record: Record) -> str:
+    return f"{record['network']} {record['widths']}"
+
+
+def rows(group: list[Record]) -> list[str]:
+    first, lines = group[0], []
+    depths = sorted(first["depths"], key=int)
     for depth in depths:
-        values = {key: mean(metrics["depths"][depth][key] for metrics in found) for key in ("dice", "iou", "latency_ms", "peak_memory_mb", "parameters")}
-        dice = f"{values['dice']:.4f}"
+        values = {key: mean(record["depths"][depth][key] for record in group) for key in COLUMNS}
+        dice = f"{values['dice']:.3f}"
         if depth == depths[-1]:
-            low, high = bootstrap_interval(list(case_dice(seeds).values())) or (float("nan"),) * 2
-            by_seed = ", ".join(f"{metrics['depths'][depth]['dice']:.4f}" for metrics in found)
-            dice = f"**{dice}** [{low:.3f}, {high:.3f}]" + (f", by seed {by_seed}" if len(found) > 1 else "")
-        first = f"{name}, {len(found[0]['cases'])} cases | {network} | {', '.join(map(str, sorted(seeds)))}" if depth == depths[0] else " | | "
-        lines.append(f"| {first} | {depth} | {dice} | {values['iou']:.4f} | {values['latency_ms']:.1f} | {values['peak_memory_mb']:.0f} | {values['parameters']:,.0f} |")
+            low, high = bootstrap_interval(list(case_dice(group).values())) or (float("nan"),) * 2
+            by_seed = ", ".join(f"{record['depths'][depth]['dice']:.3f}" for record in group)
+            dice = f"**{dice}** [{low:.3f}, {high:.3f}]" + (f", by seed {by_seed}" if len(group) > 1 else "")
+        seeds, steps = ", ".join(str(record["seed"]) for record in group), f"{mean(record['steps'] for record in group):.0f}"
+        head = f"{first['data']}, {len(first['cases'])} cases | {title(first)} | {seeds} | {steps}" if depth == depths[0] else " | | | "
+        lines.append(f"| {head} | {depth} | {dice} | {values['iou']:.3f} | {values['latency_ms']:.1f} | {values['peak_memory_mb']:.0f} | {values['parameters']:,.0f} |")
     return lines
 
 
-def case_dice(seeds: Group) -> dict[str, float]:
-    """Of each case, the mean over seeds of the mean over its classes."""
-    found: defaultdict[str, list[float]] = defaultdict(list)
-    for metrics in seeds.values():
-        for case in metrics["cases"]:
-            if case["mean"]["dice"] is not None:
-                found[case["id"]].append(case["mean"]["dice"])
-    return {case: mean(values) for case, values in found.items()}
+def case_dice(group: list[Record]) -> dict[str, float]:
+    """Of each case, the mean over seeds."""
+    return {case: mean(record["cases"][case] for record in group if case in record["cases"]) for case in group[0]["cases"]}
 
 
-def difference(name: str, first: str, second: str, seeds: Group, others: Group) -> str:
-    mine, theirs = case_dice(seeds), case_dice(others)
+def difference(first: list[Record], second: list[Record]) -> str:
+    """Case by case, with the seeds that both have."""
+    common = sorted({record["seed"] for record in first} & {record["seed"] for record in second})
+    mine, theirs = (case_dice([record for record in group if record["seed"] in common]) for group in (first, second))
     apart = [mine[case] - theirs[case] for case in mine if case in theirs]
     low, high = bootstrap_interval(apart) or (float("nan"),) * 2
-    return f"\n{name}: {first} less {second}: {mean(apart):+.4f} [{low:+.4f}, {high:+.4f}] over {len(apart)} cases, {len(seeds)} and {len(others)} seeds"
+    seeds = ", ".join(map(str, common))
+    return f"\n{first[0]['data']}: {title(first[0])} less {title(second[0])}: {mean(apart):+.4f} [{low:+.4f}, {high:+.4f}] over {len(apart)} cases, seeds {seeds} of both"
 
 
 if __name__ == "__main__":
