@@ -162,10 +162,11 @@ class Pooling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[2:]
+        wanted: Sequence[int | torch.SymInt]
         if self.ceil:
             wanted = multiple(size, self.stride)
         elif torch.compiler.is_compiling():
-            wanted = list(map(torch.sym_max, size, self.stride))
+            wanted = [torch.sym_max(length, step) for length, step in zip(size, self.stride, strict=True)]
         else:
             wanted = [max(int(length), step) for length, step in zip(size, self.stride, strict=True)]
         return self.pool(fitted(x, wanted))
