@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ def _downloaded(model: TimmModel, in_channels: int) -> Any:
     if not config.has_weights:
         raise UsageError(f'model.encoder_weights: got "{DOWNLOAD}"; expected a model that timm has weights for: {model.name} is none. Take another, or give a file: {OWN_FILE}.')
     place = HUB_FILE.format(config.hf_hub_id, config.hf_hub_filename or "model.safetensors") if config.hf_hub_id else config.url
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)  # not a warning for each of its attempts: what comes of them is said below
     try:
         return model.create(in_channels, pretrained=True)
     except Exception as error:  # of the network, the hub or the disk: each library has its own
@@ -54,6 +58,8 @@ def _downloaded(model: TimmModel, in_channels: int) -> Any:
             f'model.encoder_weights: got nothing for "{DOWNLOAD}" ({first_line(error)}); expected to download {place}. '
             f"Get this file where there is a connection, and give it: {OWN_FILE}. Or train without: --set model.encoder_weights=null"
         ) from None
+    finally:
+        hub.setLevel(level)
 
 
 def _from_file(model: TimmModel, in_channels: int, path: Path, needed: Sequence[str]) -> Any:

@@ -168,7 +168,7 @@ def choose_variation(passes: float) -> Choice[dict[str, float]]:
     if passes >= FEW_PASSES:
         return Choice({}, f"about {passes:.0f} passes over the data: rotation, scale and intensities vary too")
     names = ("affine", "noise", "blur", "contrast", "brightness", "gamma")
-    return Choice({f"{name}_probability": 0.0 for name in names}, f"about {passes:.0f} passes over the data: flips and turns are variation enough")
+    return Choice({f"{name}_probability": 0.0 for name in names}, f"about {passes:.0f} passes over the data: variation beyond flips and turns would cost quality")
 
 
 def choose_steps_per_epoch(cases: int, batch: int) -> Choice[int]:
