@@ -16,6 +16,11 @@ def test_the_distance_has_its_unit() -> None:
     assert "HD95 mm" in describe_depths({"depths": {"1": row(), "2": row()}, "distance_unit": "mm"}).splitlines()[0]
 
 
+def test_a_class_may_be_called_as_a_line_is() -> None:
+    lines = describe_scores({"mean": row(dice=0.1), "classes": {"mean": row(dice=0.2)}}).splitlines()
+    assert [line.split()[1] for line in lines if line.split()[0] == "mean"] == ["0.1000", "0.2000"]
+
+
 def test_it_is_told_where_a_distance_leaves_cases_out() -> None:
     """Of a class that is missed altogether there is no distance: the shallower depth looks better than it is."""
     shown = describe_depths({"depths": {"1": row(hd95_mm=1.0, hd95_undefined=5), "2": row()}}).splitlines()

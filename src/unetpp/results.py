@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -297,24 +297,24 @@ def describe_plan(plan: Plan) -> str:
 
 def describe_scores(metrics: Mapping[str, Any]) -> str:
     """Mean, pooled and class scores as a table."""
-    lines = {"mean": metrics.get("mean", {}), "pooled": metrics.get("pooled", {}), **metrics.get("classes", {})}
-    columns = _columns(SCORES, metrics, lines)
-    return table([["", *columns.values()], *([name, *(_number(scores.get(key)) for key in columns)] for name, scores in lines.items())])
+    lines = [("mean", metrics.get("mean", {})), ("pooled", metrics.get("pooled", {})), *metrics.get("classes", {}).items()]  # a class may be called so, too
+    columns = _columns(SCORES, metrics, [scores for _, scores in lines])
+    return table([["", *columns.values()], *([name, *(_number(scores.get(key)) for key in columns)] for name, scores in lines)])
 
 
 def describe_depths(metrics: Mapping[str, Any]) -> str:
     """The depth table: quality beside cost, for every depth that was measured."""
     depths: Mapping[str, Mapping[str, Any]] = metrics.get("depths", {})
-    columns = _columns({**SCORES, **COSTS}, metrics, depths)
+    columns = _columns({**SCORES, **COSTS}, metrics, depths.values())
     rows = [["depth", *columns.values()]]
     rows += [[depth, *(_number(row.get(key)) for key in columns)] for depth, row in depths.items()]
     return "\n".join([table(rows), *([f"  costs: {metrics['conditions']}"] if metrics.get("conditions") else [])])
 
 
-def _columns(titles: Mapping[str, str], metrics: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _columns(titles: Mapping[str, str], metrics: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """The columns in which there is something to say, the distance with its unit."""
-    unit = metrics.get("distance_unit")
-    said = {key: title for key, title in titles.items() if any(row.get(key) not in ((None, 0) if key == "hd95_undefined" else (None,)) for row in rows.values())}
+    unit, rows = metrics.get("distance_unit"), list(rows)
+    said = {key: title for key, title in titles.items() if any(row.get(key) not in ((None, 0) if key == "hd95_undefined" else (None,)) for row in rows)}
     return {key: f"{title} {unit}" if key == "hd95_mm" and unit else title for key, title in said.items()}
 
 

@@ -240,17 +240,23 @@ def test_the_record_is_that_of_the_folder_and_not_of_the_last_call(tmp_path: Pat
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["files"] == ["a.png"]
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")])
-def test_an_image_that_does_not_fit_into_memory_is_listed(tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def failing_at(name: str, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> Predictor:
+    """A predictor that one case is too much for."""
     whole = thresholding(make_plan())
     predict_case = whole.predict_case
 
     def limited(case: Case, **options: Any) -> Any:
-        if case.id == "huge":
+        if case.id == name:
             raise error
         return predict_case(case, **options)
 
     monkeypatch.setattr(whole, "predict_case", limited)
+    return whole
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")])
+def test_an_image_that_does_not_fit_into_memory_is_listed(tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = failing_at("huge", error, monkeypatch)
     for name in ("huge", "small"):
         write_image(tmp_path / "in" / f"{name}.png")
     written = whole.predict_files([tmp_path / "in"], tmp_path / "out")
@@ -259,15 +265,7 @@ def test_an_image_that_does_not_fit_into_memory_is_listed(tmp_path: Path, error:
 
 
 def test_what_was_done_before_a_stop_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = thresholding(make_plan())
-    predict_case = whole.predict_case
-
-    def stopped(case: Case, **options: Any) -> Any:
-        if case.id == "b":
-            raise KeyboardInterrupt
-        return predict_case(case, **options)
-
-    monkeypatch.setattr(whole, "predict_case", stopped)
+    whole = failing_at("b", KeyboardInterrupt(), monkeypatch)
     for name in ("a", "b"):
         write_image(tmp_path / "in" / f"{name}.png")
     with pytest.raises(KeyboardInterrupt):
