@@ -45,9 +45,10 @@ def image(*shape: int) -> Tensor:
         (None, {"norm": "batch", "up": "pixel_shuffle", "attention": "scse"}),
         (2, {"norm": "batch", "odd_sizes": "floor", "up": "linear", "align_corners": True}),
         (None, {"topology": "unet_e", "fusion": "mean"}),
+        (None, {"norm": "layer", "block": "residual"}),
         (None, {"preset": "paper"}),
     ],
-    ids=["default", "shallow", "3D", "instance", "scSE", "floor", "ensemble", "paper"],
+    ids=["default", "shallow", "3D", "instance", "scSE", "floor", "ensemble", "layer", "paper"],
 )
 def test_openvino_answers_as_torch_does(openvino: Any, depth: int | None, fields: dict[str, Any]) -> None:
     ours = network(**fields)
@@ -88,18 +89,17 @@ def test_a_prediction_is_the_same_on_both(openvino: Any, depth: Any) -> None:
 
 def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert choose_backend("auto", CPU, "batch") == "torch"
+    assert choose_backend("auto", CPU) == "torch"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    assert choose_backend("auto", CPU, "batch") == "openvino"
-    assert choose_backend("auto", CPU, "group") == "torch"
-    assert choose_backend("auto", torch.device("cuda"), "batch") == "torch"
+    assert choose_backend("auto", CPU) == "openvino"
+    assert choose_backend("auto", torch.device("cuda")) == "torch"
 
 
 def test_a_backend_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="--backend: got 'tensorrt'; expected one of auto, torch, openvino"):
-        choose_backend("tensorrt", CPU, "batch")
+        choose_backend("tensorrt", CPU)
     with pytest.raises(UsageError, match="got openvino on cuda"):
-        choose_backend("openvino", torch.device("cuda"), "batch")
+        choose_backend("openvino", torch.device("cuda"))
 
     def absent(name: str, *arguments: Any, load: Any = builtins.__import__, **options: Any) -> Any:
         if name == "openvino":
@@ -108,4 +108,4 @@ def test_a_backend_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(MissingExtraError, match=r"unetpp\[openvino\]"):
-        choose_backend("openvino", CPU, "batch")
+        choose_backend("openvino", CPU)

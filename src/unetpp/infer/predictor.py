@@ -40,7 +40,7 @@ class Predictor:
         plan: what they were trained with.
         device: where they run.
         name: of the model, for records.
-        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed and faster.
+        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed.
     """
 
     def __init__(self, networks: Sequence[UNetPlusPlus], plan: Plan, device: torch.device | str = "cpu", name: str = "", backend: str = "torch") -> None:
@@ -49,7 +49,7 @@ class Predictor:
         self.plan = plan
         self.device = torch.device(device)
         self.name = name
-        self.backend = choose_backend(backend, self.device, plan.model.norm)
+        self.backend = choose_backend(backend, self.device)
         self.networks = [network.to(self.device).to(memory_format=memory_format(plan.model, self.device)).eval() for network in networks]
         self._runners: list[Runner] = [OpenVinoNetwork(network, plan.predict.precision) if self.backend == "openvino" else network for network in self.networks]
 
@@ -191,7 +191,7 @@ def load_predictor(path: str | PathLike[str], device: str = "auto", backend: str
 
     Args:
         device: auto, cpu, cuda or cuda:K.
-        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed and faster.
+        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed.
 
     Raises:
         ModelFileError: no model there, or one that cannot be used.

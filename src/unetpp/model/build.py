@@ -24,7 +24,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": _PAPER,
     # the same section: a U-Net with as many weights as the UNet++
     "paper_wide_unet": {**_PAPER, "topology": "unet", "first_width": 35},
-    # chosen by short trainings, see docs/log.md for what was measured on which data
+    # chosen by trainings in equal time (block: three seeds on nuclei), see docs/log.md for what was measured on which data
     "default": {"depth": 4, "first_width": 16, "max_width": 320, "block": "projected", "norm": "group", "activation": "leaky_relu", "dropout": 0.0},
     # the encoder of nnU-Net's ResEnc networks, as public self-supervised weights have it: Isensee et al. 2024, Wald et al. 2024
     "resenc": {"encoder": "resenc", "depth": 5, "first_width": 32, "max_width": 320, "norm": "instance", "conv_bias": True, "activation": "leaky_relu", "dropout": 0.0},

@@ -127,7 +127,7 @@ class _Planner:
         self.note(
             "model.block",
             f"{model.convs_per_node} convolutions in each node"
-            + (", added to a projection of what it receives: more steps in the same time" if model.block == "projected" else ""),
+            + (", added to a projection of what it receives: more steps and a better network in the same time" if model.block == "projected" else ""),
         )
         self.note("train.optimizer", "kernels are learned in a fraction of the steps of AdamW, see docs/log.md")
         self.note("train.learning_rate", "of AdamW, which moves all else: a warm-up and half a cosine down to 0")
