@@ -272,8 +272,9 @@ class TrainPlan(_Frozen):
     """Share of the patches that are centred on a voxel of a foreground class."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward and backward pass; weights are always float32."""
-    checkpointing: bool = False
-    """Compute each node once more in the backward pass, in place of keeping it: the same weights from less memory in more time."""
+    checkpointing: bool | Literal["cheap"] = False
+    """The same training from less memory in more time. "cheap": normalisations, activations and up-samplings are computed once more in the backward pass, in place
+    of being kept (the same weights up to rounding); true: whole nodes (the same bits)."""
     augment: AugmentPlan = AugmentPlan()
     validations: Positive = 10
     """How often the validation cases are scored during training."""

@@ -6,7 +6,8 @@ Tensors are (B, C, *spatial), spatial = (Z, Y, X) or (Y, X).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from unetpp.errors import PlanError
 
@@ -25,7 +27,17 @@ BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 CONV_LAYERS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 Factory = Callable[[], nn.Module]
-Parts = Tensor | tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Deferred:
+    """A part that is made of `source` where it is used, and made again in the backward pass in place of being kept."""
+
+    make: Callable[[Tensor], Tensor]
+    source: Tensor
+
+
+Parts = Tensor | tuple[Tensor | Deferred, ...]
 """What a node receives: one tensor, or several that stand for their concatenation along the channels."""
 
 
@@ -55,16 +67,16 @@ def multiple(size: Sequence[int], steps: Sequence[int]) -> list[int]:
     return [(length + step - 1) // step * step for length, step in zip(size, steps, strict=True)]
 
 
-def gathered(parts: Sequence[Tensor]) -> Parts:
+def gathered(parts: Sequence[Tensor | Deferred]) -> Parts:
     """What a node receives, as its block takes it best: apart while gradients are kept, so that no concatenation is, else in one tensor."""
-    if len(parts) == 1:
+    if len(parts) == 1 and isinstance(parts[0], Tensor):
         return parts[0]
     return tuple(parts) if torch.is_grad_enabled() and not torch.compiler.is_compiling() else joined(tuple(parts))
 
 
 def joined(x: Parts) -> Tensor:
     """One tensor of all channels."""
-    return x if isinstance(x, Tensor) else torch.cat(x, dim=1)
+    return x if isinstance(x, Tensor) else torch.cat([part.make(part.source) if isinstance(part, Deferred) else part for part in x], dim=1)
 
 
 def convolved(conv: Any, x: Parts) -> Tensor:
@@ -74,12 +86,19 @@ def convolved(conv: Any, x: Parts) -> Tensor:
     """
     if isinstance(x, Tensor):
         return conv(x)
-    convolve = partial(CONVOLVE[x[0].ndim - 2], stride=conv.stride, padding=conv.padding)
-    weights = conv.weight.split([part.shape[1] for part in x], dim=1)
-    total = convolve(x[0], weights[0], conv.bias)
+    convolve = partial(CONVOLVE[conv.weight.ndim - 2], stride=conv.stride, padding=conv.padding)
+    known = sum(part.shape[1] for part in x if isinstance(part, Tensor))  # at most one part is deferred
+    weights = conv.weight.split([part.shape[1] if isinstance(part, Tensor) else conv.in_channels - known for part in x], dim=1)
+    total = _convolved_part(convolve, x[0], weights[0], conv.bias)
     for part, weight in zip(x[1:], weights[1:], strict=True):
-        total = total.add_(convolve(part, weight))
+        total = total.add_(_convolved_part(convolve, part, weight))
     return total
+
+
+def _convolved_part(convolve: Callable[..., Tensor], part: Tensor | Deferred, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if isinstance(part, Tensor):
+        return convolve(part, weight, bias)
+    return checkpoint(lambda source: convolve(part.make(source), weight, bias), part.source, use_reentrant=False)
 
 
 def make_activation(kind: str, leaky_slope: float = 0.01) -> nn.Module:
@@ -196,7 +215,45 @@ class ConvUnit(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout and activation else nn.Identity()
 
     def forward(self, x: Parts) -> Tensor:
-        return self.dropout(self.activation(self.norm(convolved(self.conv, x))))
+        return self.finished(convolved(self.conv, x))
+
+    def finished(self, x: Tensor) -> Tensor:
+        """What follows the convolution."""
+        return self.dropout(self.activation(self.norm(x)))
+
+
+class Chain(nn.Sequential):
+    """Parts one after the other.
+
+    Attributes:
+        frugal: True: what a unit gives to the next is not kept in training, but made again from its convolution's result: normalisation
+            and activation cost little beside a convolution, and half of what training keeps are their results.
+    """
+
+    frugal = False
+
+    def forward(self, x: Parts) -> Tensor:
+        if not self.frugal or not self.training or torch.compiler.is_compiling():
+            return super().forward(x)
+        unfinished: ConvUnit | None = None  # its convolution is done
+        for part in self:
+            if not isinstance(part, ConvUnit):
+                x, unfinished = part(_finished(unfinished, x)), None
+                continue
+            x = convolved(part.conv, x) if unfinished is None else _convolved_after(unfinished, part, x)
+            # without a norm the activation works in place, and there is but one result
+            x, unfinished = (part.finished(x), None) if isinstance(part.norm, nn.Identity) else (x, part)
+        return _finished(unfinished, x)
+
+
+def _finished(unit: ConvUnit | None, x: Any) -> Any:
+    return x if unit is None else unit.finished(x)
+
+
+def _convolved_after(unit: ConvUnit, following: ConvUnit, x: Any) -> Tensor:
+    # torch stops the second pass as soon as it has what the convolution keeps, which is before it convolves
+    again = partial(checkpoint, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_statistics(unit)))
+    return again(lambda x: convolved(following.conv, unit.finished(x)), x)
 
 
 class PlainBlock(nn.Module):
@@ -204,7 +261,7 @@ class PlainBlock(nn.Module):
 
     def __init__(self, units: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.units = nn.Sequential(*units)
+        self.units = Chain(*units)
 
     def forward(self, x: Parts) -> Tensor:
         return self.units(x)
@@ -215,7 +272,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, units: Sequence[nn.Module], shortcut: nn.Module, activation: nn.Module) -> None:
         super().__init__()
-        self.units = nn.Sequential(*units)
+        self.units = Chain(*units)
         self.shortcut = shortcut
         self.activation = activation
 

@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from unetpp.errors import UsageError
-from unetpp.model.blocks import fitted, frozen_statistics, gathered, multiple
+from unetpp.model.blocks import Chain, Deferred, fitted, frozen_statistics, gathered, multiple
 from unetpp.model.encoders import Encoder
 from unetpp.model.grid import Grid, Node
 
@@ -86,8 +86,8 @@ class UNetPlusPlus(nn.Module):
 
     Attributes:
         head_depths: the depths at which a prediction can be had.
-        checkpointing: True: nodes are computed again in the backward pass, in place of being kept. (A compiled network chooses
-            by itself what it computes again.)
+        checkpointing: what training computes again in the backward pass, in place of keeping it. "cheap": normalisations, activations and
+            up-samplings; True: whole nodes. (A compiled network chooses by itself.)
     """
 
     def __init__(
@@ -116,7 +116,18 @@ class UNetPlusPlus(nn.Module):
         self.concat = concat
         self.divisor = tuple(divisor) if divisor else None
         self.output_stride = output_stride
-        self.checkpointing = False
+        self._checkpointing: bool | str = False
+
+    @property
+    def checkpointing(self) -> bool | str:
+        return self._checkpointing
+
+    @checkpointing.setter
+    def checkpointing(self, value: bool | str) -> None:
+        self._checkpointing = value
+        for module in self.modules():
+            if isinstance(module, Chain):
+                module.frugal = value == "cheap"
 
     @property
     def depth(self) -> int:
@@ -181,7 +192,7 @@ class UNetPlusPlus(nn.Module):
 
     def _node(self, node: Node, image: Tensor, outputs: Mapping[Node, Tensor]) -> Tensor:
         received = (outputs[source] for source in self.grid.sources(node))
-        if self.checkpointing and self.training and not torch.compiler.is_compiling():
+        if self.checkpointing is True and self.training and not torch.compiler.is_compiling():
             return checkpoint(self._computed, node, image, *received, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), frozen_statistics(self)))
         return self._computed(node, image, *received)
 
@@ -192,12 +203,21 @@ class UNetPlusPlus(nn.Module):
         if j == 0:
             return block(self.downs[i - 1](*received) if i > 0 else image)
         *same_level, below = received
-        up = self.ups[_key(node)](below)
-        if same_level:
-            up = fitted(up, same_level[0].shape[2:])
+        up = self._up(node, below, same_level)
         if self.concat == "skips_up":
             return block(gathered([*same_level, up]))
         return block(gathered([up, *(reversed(same_level) if self.concat == "up_skips_reversed" else same_level)]))
+
+    def _up(self, node: Node, below: Tensor, same_level: Sequence[Tensor]) -> Tensor | Deferred:
+        """What comes from the level below, on the grid of the skips."""
+        size = same_level[0].shape[2:] if same_level else None
+
+        def up(below: Tensor) -> Tensor:
+            larger = self.ups[_key(node)](below)
+            return larger if size is None else fitted(larger, size)
+
+        frugal = self.checkpointing == "cheap" and self.training and not torch.compiler.is_compiling()
+        return Deferred(up, below) if frugal else up(below)
 
     def _extended(self, x: Tensor) -> Tensor:
         """The image, continued by its last values to a multiple of the divisor."""
