@@ -69,9 +69,7 @@ Library = Annotated[Literal["smp", "monai", "nested-unet", "unet-version", "pms"
 Unsaid = Annotated[list[str] | None, Parameter(name="--set", consume_multiple=True, help="What a state_dict does not say, as section.key=value: --set model.encoder=resnet34")]
 Settings = Annotated[list[str] | None, Parameter(name="--set", consume_multiple=True, help="Choices of your own, as section.key=value: --set model.depth=3 train.batch=4")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:K.", show_default=True)]
-Backend = Annotated[
-    Literal["auto", "torch", "openvino"], Parameter(help="What runs the network: auto takes OpenVINO on a CPU where it is installed and faster.", show_default=True)
-]
+Backend = Annotated[Literal["auto", "torch", "openvino"], Parameter(help="What runs the network: auto takes OpenVINO on a CPU where it is installed.", show_default=True)]
 DryRun = Annotated[bool, Parameter(help="Say what would be done, in how much time and memory, and write nothing.")]
 _OUTPUT = Output()
 
@@ -232,6 +230,32 @@ def prune(model: Model, *, out: Path, depth: int | None = None, max_drop: float 
         Or: the smallest depth whose validation Dice is at most this many points (hundredths) below the deepest.
     """
     return _answer(output, lambda progress: pipeline.prune(model, out, depth=depth, max_drop=max_drop, progress=progress))
+
+
+@app.command
+def export(
+    model: Model,
+    *,
+    out: Path,
+    depth: int | None = None,
+    int8: bool = False,
+    images: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
+    output: Output = _OUTPUT,
+) -> int:
+    """One depth of a model as ONNX, for OpenVINO or as torch.export has it, with a model card; it is run and compared before it takes its place.
+
+    Parameters
+    ----------
+    out
+        The suffix says the format: .onnx, .xml (OpenVINO) or .pt2.
+    depth
+        Which head answers; default: the plan's.
+    int8
+        8-bit integers (.onnx, .xml), calibrated on training cases of the run folder, or on --images.
+    images
+        Images or folders of them, to calibrate with and to compare on.
+    """
+    return _answer(output, lambda progress: pipeline.export(model, out, depth=depth, int8=int8, images=images or (), progress=progress))
 
 
 @app.command(name="import")

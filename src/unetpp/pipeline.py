@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 from unetpp.errors import DataError, Interrupted, UsageError
 from unetpp.files import write_json
 from unetpp.progress import Progress, Silence
-from unetpp.results import Checked, Demonstrated, Evaluated, Imported, ModelInfo, Planned, Predicted, Pruned, Reported, Run, describe_plan, jsonable
+from unetpp.results import Checked, Demonstrated, Evaluated, Exported, Imported, ModelInfo, Planned, Predicted, Pruned, Reported, Run, describe_plan, jsonable
 from unetpp.run_folder import RunFolder, model_files, single_model_file
 
 AnyPath = str | PathLike[str]
@@ -197,7 +197,7 @@ def predict(
         probabilities: write a map of each class's probability too.
         uncertainty: write a map of how unsure the network is too.
         device: auto, cpu, cuda or cuda:K.
-        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed and faster.
+        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed.
         dry_run: list what would be done and write nothing.
 
     Raises:
@@ -267,6 +267,37 @@ def prune(model: AnyPath, out: AnyPath, *, depth: int | None = None, max_drop: f
     (progress or Silence()).note("Pruning, and comparing with the full network.")
     done = prune_file(file, Path(out), depth, max_drop)
     return Pruned(done.out, done.depth, done.parameters, done.parameters_before, done.reason, done.difference)
+
+
+def export(
+    model: AnyPath,
+    out: AnyPath,
+    *,
+    depth: int | None = None,
+    int8: bool = False,
+    images: AnyPath | Sequence[AnyPath] = (),
+    progress: Progress | None = None,
+) -> Exported:
+    """Write one depth of a model for other runtimes, with a model card beside it; it is run and compared with the network before it takes its place (docs/export.md).
+
+    Args:
+        model: run folder of one fold, or a model file.
+        out: .onnx, .xml (OpenVINO) or .pt2 (torch.export).
+        depth: the head that answers; None: the plan's.
+        int8: 8-bit integers (.onnx and .xml), calibrated on `images`, or else on training cases in the run folder.
+        images: files or folders to calibrate with and to compare on.
+
+    Raises:
+        UsageError: another suffix, no such depth, or nothing to calibrate with.
+        ModelFileError: the model cannot be used, or what was written does not agree with it.
+        MissingExtraError: without the exporter or the runtime of the format.
+    """
+    from unetpp.deploy.export import comparison_in_words, export_file
+
+    (progress or Silence()).note("Exporting, and comparing with the network.")
+    paths = [Path(entry) for entry in ([images] if isinstance(images, (str, PathLike)) else images)]
+    done = export_file(single_model_file(Path(model)), Path(out), depth, int8, paths)
+    return Exported(done.out, done.card, done.depth, done.int8, comparison_in_words(done.comparison), done.file_mb)
 
 
 def import_checkpoint(

@@ -203,6 +203,23 @@ class Pruned(_Outcome):
 
 
 @dataclass(frozen=True)
+class Exported(_Outcome):
+    """A file for other runtimes."""
+
+    out: Path
+    card: Path
+    """The model card."""
+    depth: int
+    int8: bool
+    comparison: str
+    """With the network, in words."""
+    file_mb: float
+
+    def to_text(self) -> str:
+        return f"{self.out}: depth {self.depth}{', 8-bit integers' if self.int8 else ''}, {self.file_mb:.1f} MB. {self.comparison}\nModel card: {self.card}"
+
+
+@dataclass(frozen=True)
 class Imported(_Outcome):
     """A model file made of another library's checkpoint, and what became of all that was in it."""
 

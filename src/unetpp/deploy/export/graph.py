@@ -1,0 +1,82 @@
+"""A network as a graph that other runtimes execute: normalised images of any number and size in, probabilities of all classes out."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from unetpp.errors import optional_package
+from unetpp.infer.engine import with_fast_norms
+from unetpp.model.network import UNetPlusPlus, to_probabilities
+
+KEY = "unetpp"
+"""Of the entry that says, as JSON, what a file is; see `about.describe`."""
+IMAGE, PROBABILITIES = "image", "probabilities"
+"""Names of the graph's input (B, C, *spatial) and output (B, classes, *spatial), both float32."""
+
+Write = Callable[["Answering", tuple[int, ...], Path, dict[str, Any]], None]
+"""Called with a network, the shape of an example (B, C, *spatial), the file and what it says of itself."""
+
+
+class Answering(nn.Module):
+    """What is exported: probabilities at one depth, and nothing that this depth does not need."""
+
+    def __init__(self, network: UNetPlusPlus, depth: int) -> None:
+        super().__init__()
+        self.network = with_fast_norms(network.prune(depth))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return to_probabilities(self.network(image))
+
+
+def write_pt2(network: Answering, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
+    """What torch.export makes, for programs with torch and without unetpp."""
+    exported = torch.export.export(network, (torch.zeros(shape),), dynamic_shapes=_any_size(shape))
+    torch.export.save(exported, path, extra_files={KEY: json.dumps(about)})
+
+
+def write_onnx(network: Answering, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
+    """ONNX, weights and all in one file.
+
+    Raises:
+        MissingExtraError: without the extra `export`.
+    """
+    with optional_package("onnxscript", "export", "a file in the format ONNX"):
+        import onnxscript  # noqa: F401
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        program = torch.onnx.export(network, (torch.zeros(shape),), dynamo=True, dynamic_shapes=_any_size(shape), input_names=[IMAGE], output_names=[PROBABILITIES], verbose=False)
+    if program is None:
+        raise RuntimeError("torch.onnx.export gave no program")
+    program.model.metadata_props[KEY] = json.dumps(about)
+    program.save(path, external_data=False)
+
+
+def write_openvino(network: Answering, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
+    """OpenVINO's .xml, and the .bin beside it.
+
+    Raises:
+        MissingExtraError: without the extras `export` and `openvino`.
+    """
+    with optional_package("openvino", "openvino", "a file for OpenVINO"):
+        import openvino
+    with tempfile.TemporaryDirectory() as folder:
+        write_onnx(network, shape, Path(folder) / "model.onnx", about)
+        model = openvino.convert_model(Path(folder) / "model.onnx")
+    model.set_rt_info(json.dumps(about), KEY)
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+FORMATS: dict[str, Write] = {".onnx": write_onnx, ".pt2": write_pt2, ".xml": write_openvino}
+
+
+def _any_size(shape: tuple[int, ...]) -> tuple[dict[int, Any]]:
+    return ({axis: Dim.DYNAMIC for axis in (0, *range(2, len(shape)))},)

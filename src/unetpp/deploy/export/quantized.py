@@ -1,0 +1,48 @@
+"""8-bit integers in place of floating point, in files that are exported already: post-training quantisation by NNCF."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unetpp.deploy.export.graph import IMAGE
+from unetpp.errors import optional_package
+
+QUANTIZABLE = (".onnx", ".xml")
+
+
+def quantize_file(path: Path, tiles: Sequence[np.ndarray]) -> None:
+    """Quantise a file in its place.
+
+    Args:
+        tiles: normalised (C, *spatial), from which the ranges of all activations are taken.
+
+    Raises:
+        MissingExtraError: without the extra `int8`.
+    """
+    with optional_package("nncf", "int8", "8-bit integers"):
+        import nncf
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    images = [tile[None] for tile in tiles]
+    options = {"subset_size": len(images), "preset": nncf.QuantizationPreset.MIXED}
+    if path.suffix == ".onnx":
+        import onnx
+
+        model: Any = onnx.load(path)
+        said = {entry.key: entry.value for entry in model.metadata_props}
+        model = nncf.quantize(model, nncf.Dataset(images, lambda image: {IMAGE: image}), **options)
+        onnx.helper.set_model_props(model, said)
+        onnx.save(model, path)
+    else:
+        import openvino
+
+        model = nncf.quantize(openvino.Core().read_model(path), nncf.Dataset(images), **options)
+        aside = path.with_name(f"int8{path.name}")  # the weights of the model that was read lie in its file
+        openvino.save_model(model, aside, compress_to_fp16=False)
+        del model
+        for suffix in (".bin", ".xml"):
+            aside.with_suffix(suffix).replace(path.with_suffix(suffix))

@@ -1,0 +1,81 @@
+"""Images for which an exported file is compared with its network, and those that it is calibrated with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from unetpp.data.cases import find_images
+from unetpp.data.folds import read_splits
+from unetpp.data.patches import PatchSampler
+from unetpp.data.preprocess import prepare_case_image
+from unetpp.data.store import StoredCase, found_cases
+from unetpp.infer.tiles import TileGrid, read_tile
+from unetpp.plan import Plan
+from unetpp.run_folder import RunFolder
+
+CALIBRATING, COMPARING = 48, 16
+"""Tiles, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Tiles as the network sees them."""
+
+    calibrating: tuple[np.ndarray, ...]
+    """(C, *tile) float32: of training cases, or of images that were named."""
+    comparing: tuple[np.ndarray, ...]
+    """The same: of validation cases, or of images that were named, or else random numbers."""
+    labels: tuple[np.ndarray, ...]
+    """(*tile) class indices of `comparing`, where they are known."""
+    origin: str
+    """Of `comparing`, in words."""
+
+
+def find_samples(model: Path, plan: Plan, images: Sequence[Path]) -> Samples:
+    """Tiles of `images`; where there are none, those that the training of the model left in its run folder.
+
+    Raises:
+        DataError: an image that cannot be used.
+    """
+    if images:
+        tiles = _tiles_of(images, plan)
+        return Samples(tiles[:CALIBRATING], tiles[:COMPARING], (), "the images that were given")
+    run = RunFolder(model.resolve().parent.parent)
+    training, validation = _stored(run, model.resolve().parent.name, plan)
+    if validation:
+        comparing, labels = zip(*_cut(validation, plan, COMPARING), strict=True)
+        return Samples(tuple(image for image, _ in _cut(training, plan, CALIBRATING)), comparing, labels, "validation cases")
+    noise = np.random.default_rng(0).standard_normal((2, plan.model.in_channels, *plan.predict.tile)).astype(np.float32)
+    return Samples((), tuple(noise), (), "random numbers, as no run folder and no images are at hand")
+
+
+def _stored(run: RunFolder, fold: str, plan: Plan) -> tuple[list[StoredCase], list[StoredCase]]:
+    """Training and validation cases of a fold that are in the store of its run."""
+    number = fold.removeprefix("fold_")
+    if not (run.splits.is_file() and number.isdecimal()):
+        return [], []
+    split = read_splits(run.splits)[int(number)]
+    return found_cases(split.train, run.cache), found_cases(split.validation, run.cache)
+
+
+def _cut(cases: list[StoredCase], plan: Plan, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Tiles with their labels, half of them around foreground."""
+    sampler = PatchSampler(cases, plan.predict.tile, 1, 0.5, seed=0)
+    return [sampler.read(sampler.draw(number, 0)) for number in range(count)] if cases else []
+
+
+def _tiles_of(images: Sequence[Path], plan: Plan) -> tuple[np.ndarray, ...]:
+    """Tiles of images in a fixed random order, one of each image, then another of each."""
+    rng = np.random.default_rng(0)
+    tiles: list[np.ndarray] = []
+    cases = find_images(list(images), len(plan.data.channels))
+    for number in range(CALIBRATING):
+        image = prepare_case_image(cases[number % len(cases)], plan.data)
+        grid = TileGrid(image.shape[1:], plan.predict.tile, plan.predict.overlap)
+        tile = tuple(spans[rng.integers(len(spans))] for spans in grid.axes)
+        tiles.append(np.ascontiguousarray(read_tile(image, tile, plan.predict.tile)))
+    return tuple(tiles)
