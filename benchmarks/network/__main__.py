@@ -1,10 +1,10 @@
 """This project's network beside its peers', with the same weights and images, alternating in one process.
 
-python -m benchmarks.network --out FOLDER [--pairs smp monai2d monai3d nested] [--batches 1 8] [--rounds 7]
+python -m benchmarks.network --out FOLDER [--pairs smp monai2d monai3d nested] [--batches 1 8] [--rounds 7] [--device cuda]
 
 Each pair is timed in every setting that a user of the peer has, and in the same settings here; medians and quartiles over rounds in which all of them take
-turns. The logits of each are compared with the peer's eager float32. Memory is the peak of a fresh process for each, above what it held with the network
-and the image. FOLDER/inference.json has a row for each setting, FOLDER/inference.md the table. See `training.py` for steps of training.
+turns. The logits of each are compared with the peer's eager float32. Memory is the peak of a fresh process for each (on a GPU: of the allocator), above what
+was held with the network and the image. FOLDER/inference.json has a row for each setting, FOLDER/inference.md the table. See `training.py` for steps of training.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.network.cost import ceilings, least_ms, macs_and_bytes
+from benchmarks.network.cost import ceilings, finish, least_ms, macs_and_bytes
 from benchmarks.network.memory import peak_here_mb, peak_mb
 from benchmarks.network.pairs import PAIRS, Pair
 from benchmarks.network.settings import OURS_ALONE, SETTINGS, Run
@@ -36,22 +36,24 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--probe", nargs=5, metavar=("PAIR", "WHO", "SETTING", "BATCH", "SIZE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.probe:
         name, who, setting, batch, size = options.probe
-        print(json.dumps(probe(name, who, setting, int(batch), int(size))))
+        print(json.dumps(probe(name, who, setting, int(batch), int(size), options.device)))
         return
-    machine = ceilings()
+    machine = ceilings(options.device)
+    settings = [name for name in options.settings if options.device == "cpu" or name not in OURS_ALONE]
     rows: list[dict[str, Any]] = []
     for name in options.pairs:
-        pair = PAIRS[name]()
+        pair = PAIRS[name]().on(options.device)
         for size in options.sizes or SIZES[pair.plan.model.dims]:
             for batch in options.batches:
-                found = compared(pair, pair.image(batch, size), options.settings, options.rounds, machine)
+                found = compared(pair, pair.image(batch, size), settings, options.rounds, machine)
                 if not options.no_memory:
                     for row in found:
-                        row["peak_mb"] = peak_mb("benchmarks.network", name, row["who"], row["setting"], str(batch), str(size))
+                        row["peak_mb"] = peak_mb("benchmarks.network", name, row["who"], row["setting"], str(batch), str(size), device=options.device)
                 rows += found
                 if options.out:
                     options.out.mkdir(parents=True, exist_ok=True)
@@ -89,17 +91,18 @@ def timed(runs: Mapping[tuple[str, str], Run], image: Tensor, rounds: int) -> di
         for key, run in runs.items():
             started = time.perf_counter()
             run(image)
+            finish(image.device)
             spent[key].append(time.perf_counter() - started)
     return spent
 
 
 @torch.inference_mode()
-def probe(name: str, who: str, setting: str, batch: int, size: int) -> float:
+def probe(name: str, who: str, setting: str, batch: int, size: int, device: str) -> float:
     """Peak memory of two passes in this process."""
-    pair = PAIRS[name]()
+    pair = PAIRS[name]().on(device)
     image = pair.image(batch, size)
     run = SETTINGS[setting](pair.peer if who == "peer" else pair.ours, image)
-    return peak_here_mb(lambda: run(image), times=2)
+    return peak_here_mb(lambda: run(image), times=2, device=device)
 
 
 def to_markdown(rows: list[dict[str, Any]], machine: Mapping[str, float]) -> str:

@@ -41,16 +41,22 @@ def _tensors(values: Any) -> Iterator[Tensor]:
     return (each for each in tree_leaves(values) if isinstance(each, Tensor))
 
 
-def ceilings(size: int = 2048) -> dict[str, float]:
+def ceilings(device: str = "cpu") -> dict[str, float]:
     """What this machine can do at best: multiply-adds of a large matrix product, and bytes copied."""
-    found = {}
+    found, size = {}, 2048 if device == "cpu" else 8192
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        square = torch.randn(size, size).to(dtype)
-        found[f"gmacs_per_s_{name}"] = size**3 / 1e9 / _fastest(lambda square=square: square @ square)
-    source = torch.zeros(2**26)
+        square = torch.randn(size, size, device=device).to(dtype)
+        found[f"gmacs_per_s_{name}"] = size**3 / 1e9 / _fastest(lambda square=square: square @ square, device)
+    source = torch.zeros(2**26, device=device)
     target = torch.empty_like(source)
-    found["copied_gb_per_s"] = 2 * 4 * source.numel() / 1e9 / _fastest(lambda: target.copy_(source))
+    found["copied_gb_per_s"] = 2 * 4 * source.numel() / 1e9 / _fastest(lambda: target.copy_(source), device)
     return found
+
+
+def finish(device: torch.device | str) -> None:
+    """Wait for a GPU, which works on while the program goes on."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
 
 
 def least_ms(gmacs: float, gbytes: float, bf16: bool, machine: Mapping[str, float]) -> float:
@@ -59,10 +65,12 @@ def least_ms(gmacs: float, gbytes: float, bf16: bool, machine: Mapping[str, floa
     return 1e3 * max(arithmetic, gbytes * (0.5 if bf16 else 1.0) / machine["copied_gb_per_s"])
 
 
-def _fastest(work: Callable[[], Any], repeats: int = 5) -> float:
+def _fastest(work: Callable[[], Any], device: str, repeats: int = 5) -> float:
     seconds = []
     for _ in range(repeats):
+        finish(device)
         started = time.perf_counter()
         work()
+        finish(device)
         seconds.append(time.perf_counter() - started)
     return min(seconds)

@@ -8,17 +8,25 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from unetpp.deploy.memory_probe import PeakMemory
 
 
-def peak_mb(module: str, *arguments: str) -> float | None:
-    """What `python -m MODULE --probe ARGUMENTS` prints; None where it fails."""
-    answer = subprocess.run([sys.executable, "-m", module, "--probe", *arguments], capture_output=True, text=True, check=False)
+def peak_mb(module: str, *arguments: str, device: str) -> float | None:
+    """What `python -m MODULE --device DEVICE --probe ARGUMENTS` prints; None where it fails."""
+    answer = subprocess.run([sys.executable, "-m", module, "--device", device, "--probe", *arguments], capture_output=True, text=True, check=False)
     return float(json.loads(answer.stdout.splitlines()[-1])) if answer.returncode == 0 else None
 
 
-def peak_here_mb(work: Callable[[], Any], times: int) -> float:
-    """Peak of this process while it works, above what it held before."""
+def peak_here_mb(work: Callable[[], Any], times: int, device: str) -> float:
+    """Peak of this process while it works, above what it held before; on a GPU that of torch's allocator."""
+    if device != "cpu":
+        work()  # what libraries take once for all
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
     memory = PeakMemory()
     with memory.watched():
         for _ in range(times):

@@ -27,10 +27,14 @@ class Pair:
     ours: UNetPlusPlus
     plan: Plan
 
+    def on(self, device: str) -> Pair:
+        """Both on a device."""
+        return Pair(self.name, self.peer.to(device), self.ours.to(device), self.plan)
+
     def image(self, batch: int, size: int) -> Tensor:
-        """Noise of unit deviation, (batch, C, size, ...)."""
+        """Noise of unit deviation, (batch, C, size, ...), where the networks are."""
         shape = (batch, self.plan.model.in_channels, *(size,) * self.plan.model.dims)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(next(self.ours.parameters()).device)
 
 
 class DeepestHead(nn.Module):

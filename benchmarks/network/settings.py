@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from unetpp.infer.engine import OpenVinoNetwork
+from unetpp.infer.engine import OpenVinoNetwork, converted, with_fast_norms
 
 Run = Callable[[Tensor], Tensor]
 
@@ -51,6 +51,16 @@ def openvino_bf16(network: nn.Module, image: Tensor) -> Run:
     return OpenVinoNetwork(_Plain(network), "bf16")  # type: ignore[arg-type, return-value]
 
 
+def openvino_int8(network: nn.Module, image: Tensor) -> Run:
+    """Post-training quantisation, calibrated on the very images: for the time, not for the accuracy."""
+    import nncf
+    import openvino
+
+    model = nncf.quantize(converted(with_fast_norms(_Plain(network)), image.shape[1:]), nncf.Dataset([each[None].numpy() for each in image]), subset_size=len(image))
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": torch.get_num_threads()})
+    return lambda images: torch.from_numpy(compiled(images.contiguous().numpy())[0])
+
+
 class _Plain(nn.Module):
     """Any network, called as ours is."""
 
@@ -72,8 +82,9 @@ SETTINGS: dict[str, Callable[[nn.Module, Tensor], Run]] = {
     "compiled bf16, channels last": compiled_bf16_channels_last,
     "OpenVINO fp32": openvino_fp32,
     "OpenVINO bf16": openvino_bf16,
+    "OpenVINO int8": openvino_int8,
 }
-OURS_ALONE = ("OpenVINO fp32", "OpenVINO bf16")
+OURS_ALONE = ("OpenVINO fp32", "OpenVINO bf16", "OpenVINO int8")
 """Settings that no peer offers: its networks are timed in them too, but they are not what its users have."""
 
 

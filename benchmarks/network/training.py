@@ -1,9 +1,9 @@
 """Time and memory of a training step beside the peers', with the same weights, images and loss.
 
-python -m benchmarks.network.training --out FOLDER [--pairs smp monai2d monai3d nested] [--rounds 5]
+python -m benchmarks.network.training --out FOLDER [--pairs smp monai2d monai3d nested] [--rounds 5] [--device cuda]
 
 A step is forward, cross entropy, backward and an update by AdamW. The two networks of a pair take turns in every setting. Memory is the peak of a fresh
-process for each of them, above what it held with the network and the batch in memory. FOLDER/training.json has a row for each, FOLDER/training.md the table.
+process for each of them (on a GPU: of the allocator), above what was held with the network and the batch. FOLDER/training.json has a row for each, FOLDER/training.md the table.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ SETTINGS: dict[str, tuple[bool, bool, bool]] = {
     "compiled bf16, channels last": (True, True, True),
 }
 """Whether autocast to bfloat16, channels last, torch.compile."""
-CHECKPOINTED = ", checkpointing"
+CHECKPOINTED: dict[str, bool | str] = {"unetpp, cheap checkpointing": "cheap", "unetpp, checkpointing": True}
+"""(A compiled network chooses by itself what it computes again.)"""
 Step = Callable[[], float]
 
 
@@ -48,14 +49,15 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--probe", nargs=3, metavar=("PAIR", "WHO", "SETTING"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.probe:
-        print(json.dumps(probe(*options.probe)))
+        print(json.dumps(probe(*options.probe, options.device)))
         return
     rows: list[dict[str, Any]] = []
     for name in options.pairs:
-        rows += compared(name, options.settings, options.rounds, not options.no_memory)
+        rows += compared(name, options.device, options.settings, options.rounds, not options.no_memory)
         if options.out:
             options.out.mkdir(parents=True, exist_ok=True)
             (options.out / "training.json").write_text(json.dumps(rows, indent=1))
@@ -65,11 +67,11 @@ def main() -> None:
     print(table)
 
 
-def compared(name: str, settings: list[str], rounds: int, memory: bool) -> list[dict[str, Any]]:
+def compared(name: str, device: str, settings: list[str], rounds: int, memory: bool) -> list[dict[str, Any]]:
     """A row for each network in each setting."""
-    pair = PAIRS[name]()
-    keys = [(who, setting) for setting in settings for who in ("peer", "unetpp", "unetpp" + CHECKPOINTED)]
-    steps = {key: make_step(pair, *key) for key in keys if "compiled" not in key[1] or not key[0].endswith(CHECKPOINTED)}
+    pair = PAIRS[name]().on(device)
+    keys = [(who, setting) for setting in settings for who in ("peer", "unetpp", *CHECKPOINTED)]
+    steps = {key: make_step(pair, *key) for key in keys if "compiled" not in key[1] or key[0] not in CHECKPOINTED}
     first = {key: step() for key, step in steps.items()}  # warms up; the loss of the weights that both begin with
     spent: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
     for _ in range(rounds):
@@ -83,7 +85,7 @@ def compared(name: str, settings: list[str], rounds: int, memory: bool) -> list[
         low, middle, high = statistics.quantiles(seconds, n=4)
         row = {"pair": pair.name, "who": key[0], "setting": key[1], "shape": list(batch_of(pair)[0].shape), "ms": 1e3 * middle, "from_ms": 1e3 * low, "to_ms": 1e3 * high}
         row["first_loss"] = first[key]
-        row["peak_mb"] = peak_mb("benchmarks.network.training", name, *key) if memory else None
+        row["peak_mb"] = peak_mb("benchmarks.network.training", name, *key, device=device) if memory else None
         print(row, flush=True)
         rows.append(row)
     return rows
@@ -98,8 +100,8 @@ def batch_of(pair: Pair) -> tuple[Tensor, Tensor]:
 def make_step(pair: Pair, who: str, setting: str) -> Step:
     bf16, last, compiled = SETTINGS[setting]
     network: nn.Module = copy.deepcopy(pair.peer if who == "peer" else pair.ours).train()
-    if who.endswith(CHECKPOINTED):
-        network.checkpointing = True  # type: ignore[assignment]
+    if who in CHECKPOINTED:
+        network.checkpointing = CHECKPOINTED[who]  # type: ignore[assignment]
     images, labels = batch_of(pair)
     if last:
         layout = LAYOUTS[images.ndim]
@@ -108,7 +110,7 @@ def make_step(pair: Pair, who: str, setting: str) -> Step:
     run = torch.compile(network) if compiled else network
 
     def step() -> float:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
             logits = run(images)
         loss = functional.cross_entropy(logits.float(), labels)
         loss.backward()
@@ -119,11 +121,11 @@ def make_step(pair: Pair, who: str, setting: str) -> Step:
     return step
 
 
-def probe(name: str, who: str, setting: str) -> float:
+def probe(name: str, who: str, setting: str, device: str) -> float:
     """Peak memory of two steps in this process."""
     if who != "peer":
         keep_freed_memory()  # as `unetpp train` does
-    return peak_here_mb(make_step(PAIRS[name](), who, setting), times=2)
+    return peak_here_mb(make_step(PAIRS[name]().on(device), who, setting), times=2, device=device)
 
 
 def to_markdown(rows: list[dict[str, Any]]) -> str:

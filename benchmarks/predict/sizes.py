@@ -1,7 +1,7 @@
 """Memory and time of predicting large images, from file to file.
 
-    python benchmarks/predict_memory.py                          2000, 4000, 8000 and 16000 pixels square
-    python benchmarks/predict_memory.py --sizes 4000 --suffix .tif
+    python -m benchmarks.predict.sizes                         2000, 4000, 8000 and 16000 pixels square
+    python -m benchmarks.predict.sizes --sizes 4000 --suffix .tif
 
 Every size is predicted in a process of its own with a small network: what is measured is the machinery around the
 network, not the network. Wanted: below 2 GB above the loaded model at 16,000 x 16,000, and the same seconds per megapixel

@@ -1,0 +1,116 @@
+"""What each arithmetic and runtime costs in accuracy, and what a depth costs in time: a trained run on its own validation cases.
+
+python -m benchmarks.network.accuracy RUN DATA --out FOLDER [--depths 2 4]
+
+Whole images are predicted as `unetpp predict` does it. Dice is the mean over validation cases of fold 0, labels are compared with torch in float32 at the same
+depth, times are medians for one tile, in rounds in which all take turns. int8 is what `unetpp export --int8` writes, calibrated on training cases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unetpp.data.cases import Case, find_cases
+from unetpp.data.folds import read_splits
+from unetpp.data.preprocess import prepare_case_label
+from unetpp.deploy.export import export_file
+from unetpp.deploy.export.runtimes import open_exported
+from unetpp.infer.predictor import Predictor
+from unetpp.metrics.scores import fast_dice, mean_of
+from unetpp.model.execution import autocast
+from unetpp.model.file import load_model
+from unetpp.run_folder import MODEL, RunFolder
+
+REFERENCE = "torch fp32"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=RunFolder)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--depths", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    model = options.run.fold(0) / MODEL
+    cases = {case.id: case for case in find_cases(options.data).cases}
+    validation = [cases[i] for i in read_splits(options.run.splits)[0].validation]
+    rows: list[dict[str, Any]] = []
+    for depth in options.depths:
+        predictors = make_predictors(model, depth)
+        times = tile_times(predictors, depth, options.rounds)
+        found = {name: segmentations(predictor, validation, depth) for name, predictor in predictors.items()}
+        for name, segmented in found.items():
+            same = np.mean([(mine == theirs).mean() for mine, theirs in zip(segmented, found[REFERENCE], strict=True)])
+            rows.append({"depth": depth, "runs": name, "dice": dice_of(segmented, validation, predictors[name]), "same_labels": float(same), "ms": times[name]})
+            print(rows[-1], flush=True)
+    table = to_markdown(rows)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "accuracy.json").write_text(json.dumps(rows, indent=1))
+        (options.out / "accuracy.md").write_text(table)
+    print(table)
+
+
+def make_predictors(model: Path, depth: int) -> dict[str, Predictor]:
+    network, header = load_model(model)
+    settings = [(backend, precision) for backend in ("torch", "openvino") for precision in ("fp32", "bf16")]
+    made = {f"{backend} {precision}": Predictor([network], header.plan.changed({"predict.precision": precision}), backend=backend) for backend, precision in settings}
+    made["openvino int8"] = Predictor([network], header.plan)
+    with tempfile.TemporaryDirectory() as folder:
+        answer, _ = open_exported(export_file(model, Path(folder) / "model.xml", depth, int8=True).out)
+
+    def logits(x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor:
+        return torch.from_numpy(answer(np.ascontiguousarray(x.numpy()))).log()
+
+    made["openvino int8"]._runners = [logits]
+    return made
+
+
+def tile_times(predictors: dict[str, Predictor], depth: int, rounds: int) -> dict[str, float]:
+    """Median milliseconds for a batch of one tile; the first round warms up."""
+    plan = next(iter(predictors.values())).plan
+    tile = torch.randn(1, plan.model.in_channels, *plan.predict.tile)
+    spent: dict[str, list[float]] = {name: [] for name in predictors}
+    for _ in range(rounds + 1):
+        for name, predictor in predictors.items():
+            started = time.perf_counter()
+            with torch.inference_mode(), autocast(torch.device("cpu"), predictor.plan.predict.precision):
+                predictor._runners[0](tile, depth=depth)
+            spent[name].append(1e3 * (time.perf_counter() - started))
+    return {name: statistics.median(values[1:]) for name, values in spent.items()}
+
+
+def segmentations(predictor: Predictor, cases: Sequence[Case], depth: int) -> list[np.ndarray]:
+    return [predictor.predict_case(case, depth=depth)[depth].segmentation for case in cases]
+
+
+def dice_of(segmented: Sequence[np.ndarray], cases: Sequence[Case], predictor: Predictor) -> float | None:
+    data = predictor.plan.data
+    labels = (prepare_case_label(case, data, segmentation.shape) for case, segmentation in zip(cases, segmented, strict=True))
+    return mean_of(fast_dice(segmentation, label, data.num_classes) for segmentation, label in zip(segmented, labels, strict=True))
+
+
+def to_markdown(rows: Sequence[dict[str, Any]]) -> str:
+    lines = ["| depth | runs in | Dice | less torch fp32 | labels unchanged | ms for a tile | torch fp32 at full depth / this |", "|---|---|---|---|---|---|---|"]
+    full = next(row["ms"] for row in rows if row["runs"] == REFERENCE and row["depth"] == max(other["depth"] for other in rows))
+    for row in rows:
+        reference = next(other for other in rows if other["runs"] == REFERENCE and other["depth"] == row["depth"])
+        change = f"{row['dice'] - reference['dice']:+.4f}"
+        lines.append(f"| {row['depth']} | {row['runs']} | {row['dice']:.4f} | {change} | {row['same_labels']:.3%} | {row['ms']:.1f} | {full / row['ms']:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
