@@ -10,7 +10,7 @@ import torch
 
 from tests.plans import small_plan
 from unetpp.data.store import StoredCase
-from unetpp.fold import Clock, DepthValidation, chosen_evenly
+from unetpp.fold import Clock, DepthValidation, chosen_evenly, recommended_depth
 from unetpp.model.build import from_plan
 
 CPU = torch.device("cpu")
@@ -58,3 +58,13 @@ def test_timing_sees_a_tile_and_not_a_huge_case(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(("count", "expected"), [(3, [0, 3, 6]), (10, list(range(10))), (20, list(range(10))), (1, [0])])
 def test_chosen_evenly(count: int, expected: list[int]) -> None:
     assert chosen_evenly(range(10), count) == expected
+
+
+def test_the_recommended_depth_loses_little_and_says_what_it_saves() -> None:
+    rows = {"1": {"dice": 0.89, "dice_lost_interval": [0.01, 0.02]}, "2": {"dice": 0.908, "dice_lost_interval": [0.0, 0.004]}, "3": {"dice": 0.91, "dice_lost_interval": [0, 0]}}
+    found = recommended_depth({depth: {**row, "latency_ms": 4.0 * int(depth)} for depth, row in rows.items()})
+    assert found
+    assert found["depth"] == 2
+    assert found["reason"].endswith("it takes 67% of the time of depth 3")
+    assert recommended_depth({"1": {"dice": 0.9}}) is None
+    assert recommended_depth({"1": {"dice": None}, "2": {"dice": 0.9}}) is None

@@ -227,7 +227,7 @@ def prune(model: Model, *, out: Path, depth: int | None = None, max_drop: float 
     depth
         The depth to keep.
     max_drop
-        Or: the smallest depth whose validation Dice is at most this many points (hundredths) below the deepest.
+        Or: the smallest depth that loses at most so many points (hundredths) of validation Dice, by the 95 % interval over cases.
     """
     return _answer(output, lambda progress: pipeline.prune(model, out, depth=depth, max_drop=max_drop, progress=progress))
 

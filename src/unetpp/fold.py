@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -18,13 +18,14 @@ from unetpp.data.folds import Split
 from unetpp.data.store import StoredCase, store_cases
 from unetpp.deploy.depth_table import DepthCost, measure_depths
 from unetpp.deploy.evaluation import evaluate_cases
+from unetpp.deploy.prune import choose_depth
 from unetpp.deploy.report import write_views
 from unetpp.errors import UsageError
 from unetpp.files import write_json
 from unetpp.infer.predictor import load_predictor
 from unetpp.infer.sliding import predict_tiles
 from unetpp.infer.tiles import TileGrid
-from unetpp.metrics.scores import fast_dice, mean_of
+from unetpp.metrics.scores import dice_lost, fast_dice, mean_of
 from unetpp.model.build import from_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
@@ -47,6 +48,8 @@ SECONDS_PER_DEPTH = 4.0
 """To measure the costs of one depth in processes of their own."""
 COST_NAMES = tuple(field.name for field in fields(DepthCost) if field.name != "depth")
 SECONDS_FOR_REPORT = 8.0
+RECOMMENDED_LOSS = 0.5
+"""Points (hundredths) of Dice that the recommended depth may lose against the deepest, by the upper end of the interval over cases."""
 VALIDATION_OVERLAP = 0.25
 """Of tiles while training: less than in prediction, which costs a fraction of the time and orders the weights alike."""
 SURFACE_FACTOR = 2.0
@@ -216,8 +219,9 @@ def measure(run: RunFolder, fold: int, cases: Sequence[Case], plan: Plan, result
     quality = evaluate_cases(predictor, cases, progress=progress.stage(f"Fold {fold}: scoring every depth"))
     write_views(predictor, cases, quality[max(quality)], run.fold(fold) / "views")
     costs = costs_of_other_folds(run, fold) or measure_costs(model, device, progress.stage(f"Fold {fold}: measuring every depth"))
-    depths = {str(depth): {**scores["mean"], **costs["depths"].get(str(depth), {})} for depth, scores in sorted(quality.items())}
-    metrics: dict[str, Any] = jsonable({**quality[plan.predict.depth], "depths": depths, "conditions": costs["conditions"]})
+    deepest = quality[max(quality)]
+    depths = {str(depth): {**scores["mean"], **dice_lost(scores, deepest), **costs["depths"].get(str(depth), {})} for depth, scores in sorted(quality.items())}
+    metrics: dict[str, Any] = jsonable({**quality[plan.predict.depth], "depths": depths, "conditions": costs["conditions"], "recommended": recommended_depth(depths)})
     network, _ = load_model(model)
     notes = {
         "unetpp": __version__,
@@ -232,6 +236,16 @@ def measure(run: RunFolder, fold: int, cases: Sequence[Case], plan: Plan, result
     save_model(model, network.state_dict(), plan, jsonable(notes))
     write_json(run.fold(fold) / "metrics.json", metrics)  # last: where it is, the fold is done
     return metrics
+
+
+def recommended_depth(depths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The smallest depth that loses little, and in words what it loses and saves; None where there is no choice or no score."""
+    rows = {int(depth): row for depth, row in depths.items()}
+    if len(rows) < 2 or any(row.get("dice") is None for row in rows.values()):
+        return None
+    depth, reason = choose_depth(rows, RECOMMENDED_LOSS)
+    share = rows[depth]["latency_ms"] / rows[max(rows)]["latency_ms"]
+    return {"depth": depth, "reason": f"{reason}; it takes {share:.0%} of the time of depth {max(rows)}"}
 
 
 def measure_costs(model: Path, device: torch.device, stage: Stage) -> dict[str, Any]:

@@ -252,7 +252,7 @@ def prune(model: AnyPath, out: AnyPath, *, depth: int | None = None, max_drop: f
         model: run folder of one fold, or a model file.
         out: model file to write (.safetensors).
         depth: the depth to keep.
-        max_drop: or the smallest depth whose validation Dice is at most this many points (hundredths) below the deepest's.
+        max_drop: or the smallest depth that loses at most so many points (hundredths) of validation Dice against the deepest, by the 95 % interval over cases.
 
     Raises:
         UsageError: not exactly one of `depth` and `max_drop`, no such depth, a run of several folds, or `out` is `model`.

@@ -12,8 +12,8 @@ from unetpp.errors import Problem
 from unetpp.plan import Plan
 
 DONE, PARTLY, UNUSABLE = 0, 1, 2
-SCORES = {"dice": "Dice", "iou": "IoU", "hd95_mm": "HD95", "hd95_undefined": "no HD95", "nsd": "surface Dice"}
-"""no HD95: how often a class is in one of prediction and reference only, so that there is no distance to count in."""
+SCORES = {"dice": "Dice", "dice_lost": "lost", "iou": "IoU", "hd95_mm": "HD95", "hd95_undefined": "no HD95", "nsd": "surface Dice"}
+"""lost: how much lower the Dice is than at the deepest head. no HD95: how often a class is in one of prediction and reference only, so that there is no distance to count in."""
 COSTS = {"latency_ms": "ms/tile", "peak_memory_mb": "MB", "parameters": "parameters"}
 
 
@@ -325,7 +325,10 @@ def describe_depths(metrics: Mapping[str, Any]) -> str:
     columns = _columns({**SCORES, **COSTS}, metrics, depths.values())
     rows = [["depth", *columns.values()]]
     rows += [[depth, *(_number(row.get(key)) for key in columns)] for depth, row in depths.items()]
-    return "\n".join([table(rows), *([f"  costs: {metrics['conditions']}"] if metrics.get("conditions") else [])])
+    lines = [f"  costs: {metrics['conditions']}"] if metrics.get("conditions") else []
+    recommended = metrics.get("recommended")
+    lines += [f"  recommended: depth {recommended['depth']} ({recommended['reason']})"] if recommended else []
+    return "\n".join([table(rows), *lines])
 
 
 def _columns(titles: Mapping[str, str], metrics: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:

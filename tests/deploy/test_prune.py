@@ -47,9 +47,17 @@ def test_the_smallest_depth_that_is_good_enough(max_drop: float, depth: int, mak
 
 
 def test_a_shallow_depth_that_is_better_wins() -> None:
-    depth, reason = choose_depth({1: 0.95, 2: 0.94}, 0)
+    depth, reason = choose_depth({1: {"dice": 0.95}, 2: {"dice": 0.94}}, 0)
     assert depth == 1
     assert "1.00 points above depth 2" in reason
+
+
+@pytest.mark.parametrize(("max_drop", "expected"), [(0.5, 2), (0.79, 2), (0.8, 1), (0.1, 3)])
+def test_where_cases_differ_the_worst_of_the_interval_counts(max_drop: float, expected: int) -> None:
+    rows = {1: {"dice": 0.906, "dice_lost_interval": [0.001, 0.008]}, 2: {"dice": 0.909, "dice_lost_interval": [-0.001, 0.004]}, 3: {"dice": 0.91, "dice_lost_interval": [0, 0]}}
+    depth, reason = choose_depth(rows, max_drop)
+    assert depth == expected
+    assert ("at most" in reason) == (depth < 3)
 
 
 def test_the_final_scores_beside_the_model_go_before_its_notes(make_model: Callable[..., Path], small_plan: Callable[..., Plan], tmp_path: Path) -> None:

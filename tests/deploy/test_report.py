@@ -94,7 +94,9 @@ def write_run(folder: Path, plan: Plan, data: Path, folds: int = 1, measured: bo
             scored = {depth: [score_case(case.id, predictor.predict_case(case, depth="all")[depth].segmentation, labels[case.id], 2) for case in cases] for depth in (1, 2)}
             by_depth = {depth: summarize(found, plan.data.classes) for depth, found in scored.items()}
             depths = {str(depth): {**found["mean"], "latency_ms": 3.0 * depth, "parameters": 1000 * depth, "peak_memory_mb": None} for depth, found in by_depth.items()}
-            (part / "metrics.json").write_text(json.dumps({**by_depth[plan.predict.depth], "depths": depths, "conditions": "measured on a toaster"}))
+            (part / "metrics.json").write_text(
+                json.dumps({**by_depth[plan.predict.depth], "depths": depths, "conditions": "measured on a toaster", "recommended": {"depth": 1, "reason": "good enough"}})
+            )
             write_views(predictor, cases, by_depth[2], part / "views")
     return folder
 
@@ -124,6 +126,7 @@ def test_the_report_is_whole_and_needs_nothing_else(dims: int, tmp_path: Path, s
     for expected in (
         "toy",
         "measured on a toaster",
+        "depth 1. Good enough.",
         "stopped early",
         "2.0 minutes",
         "1.0% of the time waiting for data",

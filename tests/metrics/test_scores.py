@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unetpp.metrics.scores import CaseScore, bootstrap_interval, fast_dice, mean_of, score_case, summarize
+from unetpp.metrics.scores import CaseScore, bootstrap_interval, dice_lost, fast_dice, mean_of, score_case, summarize
 
 
 def cube(start: tuple[int, int, int], size: tuple[int, int, int], shape: tuple[int, int, int] = (24, 24, 24)) -> np.ndarray:
@@ -119,6 +119,18 @@ def test_mean_is_over_cases_and_pooled_over_voxels() -> None:
     assert summary["cases"][1]["classes"]["cell"]["iou"] == pytest.approx(0.5)
     assert summary["distance_unit"] == "pixel"
     assert summary["metric_impl"].startswith("monai ")
+
+
+def test_what_is_lost_is_counted_case_by_case() -> None:
+    names = ["background", "cell"]
+    small, large = np.zeros((2, 16, 16), np.uint8)
+    small[:2, :2], large[:12, :12] = 1, 1
+    best = summarize([score_case("large", large, large, 2), score_case("small", small, small, 2), score_case("only here", small, small, 2)], names)
+    lost = dice_lost(summarize(pair_of_cases(), names), best)
+    expected = 1 - 2 * 72 / (72 + 144)
+    assert lost["dice_lost"] == pytest.approx(expected / 2)
+    assert lost["dice_lost_interval"][0] < expected / 2 < lost["dice_lost_interval"][1]
+    assert dice_lost(best, best) == {"dice_lost": 0, "dice_lost_interval": [0, 0]}
 
 
 def test_summary_without_any_foreground_has_no_numbers() -> None:

@@ -126,6 +126,7 @@ def _thousands(value: float) -> str:
 
 COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("dice", "Dice", "{:.4f}".format),
+    ("dice_lost", "Dice lost", "{:.4f}".format),
     ("iou", "IoU", "{:.4f}".format),
     ("hd95_mm", "HD95", "{:.2f}".format),
     ("hd95_undefined", "no HD95", _thousands),

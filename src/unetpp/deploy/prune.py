@@ -41,7 +41,8 @@ def prune_file(model: Path, out: Path, depth: int | None = None, max_drop: float
         model: a .safetensors of this package.
         out: where the smaller one goes.
         depth: the depth to keep.
-        max_drop: or, instead, the smallest depth whose validation Dice is within this many points (hundredths) of the deepest's.
+        max_drop: or, instead, the smallest depth that loses at most so many points (hundredths) of validation Dice against the deepest, by the 95 % interval
+            over cases.
 
     Raises:
         UsageError: not exactly one of `depth` and `max_drop`, no such depth, or no scores to choose a depth by.
@@ -68,18 +69,24 @@ def plan_at_depth(plan: Plan, depth: int) -> Plan:
     return Plan.from_dict(values)
 
 
-def choose_depth(scores: Mapping[int, float], max_drop: float) -> tuple[int, str]:
-    """The smallest depth whose Dice is at most `max_drop` points (hundredths) below that of the deepest, and why.
+def choose_depth(rows: Mapping[int, Mapping[str, Any]], max_drop: float) -> tuple[int, str]:
+    """The smallest depth that loses at most `max_drop` points (hundredths) of Dice against the deepest, and why.
+
+    Where the loss has an interval over the validation cases, its upper end is what counts.
 
     Args:
-        scores: depth -> validation Dice, 0 to 1.
+        rows: depth -> its row of the depth table: `dice` (0 to 1) and, where it is known, `dice_lost_interval`.
         max_drop: in points: 0.5 allows 0.905 where the deepest has 0.910.
     """
-    deepest = max(scores)
-    allowed = scores[deepest] - max_drop / 100
-    depth = min(depth for depth, dice in scores.items() if dice >= allowed - 1e-9)
-    drop = 100 * (scores[deepest] - scores[depth])
-    return depth, f"validation Dice {scores[depth]:.4f}, {abs(drop):.2f} points {'below' if drop >= 0 else 'above'} depth {deepest}; {max_drop:g} were allowed"
+    deepest = max(rows)
+    means = {depth: 100 * (rows[deepest]["dice"] - row["dice"]) for depth, row in rows.items()}
+    worst = {depth: 100 * interval[1] if (interval := row.get("dice_lost_interval")) else means[depth] for depth, row in rows.items()}
+    depth = min(depth for depth in rows if depth == deepest or worst[depth] <= max_drop + 1e-7)
+    reason = f"validation Dice {rows[depth]['dice']:.4f}"
+    if depth != deepest:
+        reason += f", {abs(means[depth]):.2f} points {'below' if means[depth] >= 0 else 'above'} depth {deepest}"
+        reason += f" and by the 95 % interval over cases at most {worst[depth]:.2f}" if rows[depth].get("dice_lost_interval") else ""
+    return depth, f"{reason}; {max_drop:g} points below were allowed"
 
 
 def _wanted_depth(model: Path, network: UNetPlusPlus, notes: Mapping[str, Any], depth: int | None, max_drop: float | None) -> tuple[int, str]:
@@ -88,17 +95,17 @@ def _wanted_depth(model: Path, network: UNetPlusPlus, notes: Mapping[str, Any], 
     if max_drop is not None:
         if max_drop < 0:
             raise UsageError(f"--max-drop: got {max_drop:g}; expected 0 or more points of Dice.")
-        return choose_depth(_validation_dice(model, network, notes), max_drop)
+        return choose_depth(_validation_rows(model, network, notes), max_drop)
     if depth not in network.head_depths:
         raise UsageError(f"--depth: got {depth}; expected one of {list(network.head_depths)}, the depths at which {model} has a head.")
     return int(depth or 0), "as asked for"
 
 
-def _validation_dice(model: Path, network: UNetPlusPlus, notes: Mapping[str, Any]) -> dict[int, float]:
-    """Dice of each depth on the validation cases: of metrics.json beside the model, else of the model's own notes."""
+def _validation_rows(model: Path, network: UNetPlusPlus, notes: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
+    """Scores of each depth on the validation cases: of metrics.json beside the model, else of the model's own notes."""
     beside = model.parent / "metrics.json"
     for depths in (_read_depths(beside), notes.get("depths")):
-        found = {int(depth): row["dice"] for depth, row in (depths or {}).items() if isinstance(row.get("dice"), float)}
+        found = {int(depth): row for depth, row in (depths or {}).items() if isinstance(row.get("dice"), float)}
         if set(network.head_depths) <= set(found):
             return {depth: found[depth] for depth in network.head_depths}
     raise UsageError(f"--max-drop: got {model}, which has no validation scores of every depth, and no {beside.name} beside it; expected either. Choose with --depth.")

@@ -113,6 +113,14 @@ def summarize(scores: Sequence[CaseScore], classes: Sequence[str]) -> dict[str, 
     }
 
 
+def dice_lost(metrics: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
+    """How much lower the Dice of `metrics` is than that of `reference`, case by case, both as `summarize` gives them: the mean, and its bootstrap interval."""
+    theirs = {case["id"]: case["mean"]["dice"] for case in reference["cases"]}
+    pairs = [(case["mean"]["dice"], theirs.get(case["id"])) for case in metrics["cases"]]
+    lost = [other - own for own, other in pairs if own is not None and other is not None]
+    return {"dice_lost": mean_of(lost), "dice_lost_interval": bootstrap_interval(lost)}
+
+
 def metric_impl() -> str:
     """Which implementation the numbers come from."""
     from importlib.metadata import version

@@ -97,8 +97,8 @@ def plot_speed(folds: Sequence[FoldRecord]) -> str | None:
     return _svg(figure)
 
 
-def plot_trade(depths: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Dice over latency, one point for each depth."""
+def plot_trade(depths: Mapping[str, Mapping[str, Any]], recommended: int | None = None) -> str | None:
+    """Dice over latency, one point for each depth, a ring around the recommended one."""
     points = [(depth, row["latency_ms"], row["dice"]) for depth, row in depths.items() if row.get("latency_ms") is not None and row.get("dice") is not None]
     if len(points) < 2:
         return None
@@ -106,6 +106,8 @@ def plot_trade(depths: Mapping[str, Mapping[str, Any]]) -> str | None:
     axes.plot([x for _, x, _ in points], [y for _, _, y in points], color=GRID, linewidth=2, zorder=1)
     for colour, (depth, x, y) in zip(_depth_colours(len(points)), points, strict=True):
         axes.scatter([x], [y], s=70, color=colour, zorder=2)
+        if depth == str(recommended):
+            axes.scatter([x], [y], s=230, facecolors="none", edgecolors=COLOURS[1], linewidths=1.8, zorder=3)
         axes.annotate(f"depth {depth}", (x, y), textcoords="offset points", xytext=(0, 9), ha="center", fontsize=9, color=INK)
     axes.set_xlim(left=0)
     axes.margins(x=0.12, y=0.25)

@@ -58,9 +58,10 @@ class RunRecord:
         joined = {depth: dict(row) for depth, row in tables[0][0].items()}
         if len(tables) > 1:
             for depth, row in joined.items():
-                row.update({metric: _weighted([(table.get(depth, {}).get(metric), cases) for table, cases in tables]) for metric in METRICS})
+                row.update({metric: _weighted([(table.get(depth, {}).get(metric), cases) for table, cases in tables]) for metric in (*METRICS, "dice_lost")})
                 row["hd95_undefined"] = sum(table.get(depth, {}).get("hd95_undefined") or 0 for table, _ in tables)
-                row.pop("dice_interval", None)
+                for key in ("dice_interval", "dice_lost_interval"):
+                    row.pop(key, None)
         return joined
 
     def views(self) -> list[tuple[View, int]]:

@@ -62,6 +62,7 @@ def render(run: RunRecord) -> str:
 
 def _content(run: RunRecord) -> dict[str, Any]:
     plan, cases, depths = run.plan, run.cases, run.depths()
+    recommended = run.first("recommended") if len(run.folds) == 1 else None
     num_classes = plan.data.num_classes
     return {
         "run": run,
@@ -74,7 +75,8 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "conditions": run.first("conditions"),
         "depth_table": _depth_table(depths),
         "chosen_depth": str(plan.predict.depth),
-        "trade": plots.plot_trade(depths),
+        "trade": plots.plot_trade(depths, recommended and recommended["depth"]),
+        "recommended": recommended,
         "curves": [
             (title, picture)
             for title, picture in (
