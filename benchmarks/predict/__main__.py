@@ -16,12 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.predict.engines import ENGINES
+from benchmarks.predict.engines import ENGINES, IMPORTS
 from benchmarks.predict.sizes import memory_mb
 from torch import Tensor, nn
 
@@ -82,6 +83,7 @@ def predicted(engine: str, folder: Path) -> dict[str, float]:
     torch.set_num_threads(2)
     network, header = load_model(folder / "model.safetensors")
     watch = Stopwatch(network.eval())
+    import_module(IMPORTS[engine])
     before, started = memory_mb("VmRSS"), time.perf_counter()
     ENGINES[engine](network, header.plan, folder / "image.nii.gz", folder / engine)
     seconds = time.perf_counter() - started

@@ -92,4 +92,6 @@ def nnunet(network: nn.Module, plan: Plan, image: Path, out: Path) -> None:
     predictor.predict_from_files_sequential([[str(image)]], [str(out / "image")], save_probabilities=False, overwrite=True)
 
 
+IMPORTS = {"unetpp": "unetpp.infer.predictor", "monai": "monai.transforms", "nnunet": "nnunetv2.inference.predict_from_raw_data"}
+"""What is imported before the clock starts."""
 ENGINES: dict[str, Engine] = {"unetpp": unetpp, "monai": monai, "nnunet": nnunet}
