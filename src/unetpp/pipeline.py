@@ -214,7 +214,7 @@ def predict(
     predictor = load_predictor(Path(model), device, backend)
     stage = progress.stage("Predicting")
     written = predictor.predict_files(paths, out, depth=head, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=stage)
-    return Predicted(Path(out), written.depths, written.files, written.failed, time.monotonic() - started)
+    return Predicted(Path(out), written.depths, written.files, written.failed, time.monotonic() - started, doubtful=written.doubtful)
 
 
 def evaluate(predictions: AnyPath, references: AnyPath, out: AnyPath | None = None, *, progress: Progress | None = None) -> Evaluated:

@@ -137,6 +137,8 @@ class Predicted(_Outcome):
     seconds: float
     written: bool = True
     """False after a dry run."""
+    doubtful: tuple[Path, ...] = ()
+    """Of `files`, those that should be looked at: the Dice to be expected of them is below that of nine in ten validation cases."""
 
     @property
     def exit_code(self) -> int:
@@ -147,6 +149,9 @@ class Predicted(_Outcome):
             title = f"Dry run: {len(self.files)} images would be predicted into {self.out} at depth {', '.join(map(str, self.depths))}:"
             return "\n".join([title, *(f"  {path}" for path in self.files)])
         lines = [f"{len(self.files)} files written to {self.out} in {self.seconds:.1f} s"]
+        lines += [
+            f"{len(self.doubtful)} to look at, of which a lower Dice is to be expected than of nine in ten validation cases: {_some([path.name for path in self.doubtful])}"
+        ] * bool(self.doubtful)
         lines += [f"{len(self.failed)} skipped:", *(f"  {problem}" for problem in self.failed)] if self.failed else []
         return "\n".join(lines)
 

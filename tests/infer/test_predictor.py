@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from unetpp.data.cases import Case
@@ -217,6 +218,28 @@ def test_a_bad_file_is_listed_and_the_others_are_written(tmp_path: Path) -> None
     assert all(problem.where for problem in written.failed)
     record = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert {entry["id"] for entry in record["failed"]} == {"bad", "empty", "absent"}
+
+
+def test_a_case_of_which_little_is_to_be_expected_is_named(tmp_path: Path) -> None:
+    clear = np.zeros((20, 20), np.uint8)
+    clear[:10] = 255
+    for name, array in (("clear", clear), ("vague", np.random.default_rng(0).integers(120, 136, (20, 20)).astype(np.uint8))):
+        Image.fromarray(array).save(tmp_path / f"{name}.png")
+    whole = Predictor([Threshold()], make_plan(), review_below={2: 0.85})  # type: ignore[list-item]
+    written = whole.predict_files([tmp_path / "clear.png", tmp_path / "vague.png"], tmp_path / "out")
+    cases = json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"]
+    assert cases["vague.png"]["expected_dice"] < 0.85 < cases["clear.png"]["expected_dice"]
+    assert [path.name for path in written.doubtful] == ["vague.png"]
+    assert [case["review"] for case in cases.values()] == [False, True]
+    assert not whole.predict_files([tmp_path / "vague.png"], tmp_path / "shallow", depth=1).doubtful  # of that depth no level is known
+
+
+def test_the_levels_of_review_are_those_of_the_folds(tmp_path: Path) -> None:
+    plan = make_plan()
+    for fold, level in ((0, 0.7), (1, 0.8)):
+        notes = {"depths": {"1": {"dice": 0.9, "review_below": level}, "2": {"dice": 0.9} if fold else {"review_below": 0.6}}}
+        save_model(tmp_path / f"fold_{fold}" / "model.safetensors", from_plan(plan.model).state_dict(), plan, notes)
+    assert load_predictor(tmp_path, "cpu").review_below == {1: pytest.approx(0.75), 2: 0.6}
 
 
 def test_a_tiff_by_another_name_is_predicted(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from unetpp.data.readers import describe_shape, read_label, read_labels
 from unetpp.data.volume import Volume
 from unetpp.deploy.labelling import Labelling, declared_labelling, found_labelling
 from unetpp.errors import DataError, Problem
+from unetpp.infer.confidence import review_level
 from unetpp.infer.prediction import Prediction
 from unetpp.infer.written import RECORD
 from unetpp.metrics.scores import CaseScore, score_case, summarize
@@ -59,6 +60,7 @@ def evaluate_cases(predictor: DepthPredictor, cases: Sequence[Case], depths: Seq
     """
     plan = predictor.plan.data
     scores: dict[int, list[CaseScore]] = {}
+    expected: dict[int, list[float | None]] = {}
     for done, case in enumerate(cases, start=1):
         label = read_labels(case.labels)
         reference = prepare_label(label, plan.model_copy(update={"spacing_mm": None}), str(case.labels[0]))
@@ -66,9 +68,17 @@ def evaluate_cases(predictor: DepthPredictor, cases: Sequence[Case], depths: Seq
             if depths == "all" or depth in depths:
                 spacing = label.geometry.spacing_mm or prediction.geometry.spacing_mm
                 scores.setdefault(depth, []).append(score_case(case.id, prediction.segmentation, reference, plan.num_classes, spacing))
+                expected.setdefault(depth, []).append(prediction.expected_dice)
         if progress:
             progress(done, len(cases))
-    return {depth: summarize(found, plan.classes) for depth, found in sorted(scores.items())}
+    return {depth: _with_expectations(summarize(found, plan.classes), expected[depth]) for depth, found in sorted(scores.items())}
+
+
+def _with_expectations(metrics: dict[str, Any], expected: Sequence[float | None]) -> dict[str, Any]:
+    """Beside the scores of each case what was expected of it, and what such expectations are worth."""
+    cases = [{**case, "expected_dice": guess} for case, guess in zip(metrics["cases"], expected, strict=True)]
+    worth = review_level(expected, [case["mean"]["dice"] for case in cases]) or {}
+    return {**metrics, "mean": {**metrics["mean"], **worth}, "cases": cases}
 
 
 def evaluate_folders(predictions: Path, references: Path, progress: Progress | None = None) -> FolderScores:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unetpp.data.volume import Geometry
+from unetpp.infer.confidence import SoftDice
 
 MEAN = 0
 """In place of a depth: the mean of the probabilities of all heads, the accurate mode of the papers (Zhou et al. 2018, section 3.2)."""
@@ -39,6 +40,8 @@ class Prediction:
     """(num_classes, *spatial) float32."""
     uncertainty: np.ndarray | None = None
     """(*spatial) float32: entropy of the probabilities, 0 (sure) to 1 (all classes equally probable)."""
+    expected_dice: float | None = None
+    """What the probabilities promise, see `confidence.SoftDice`; None where no foreground was found."""
 
 
 def collect(
@@ -53,14 +56,15 @@ def collect(
         uncertainty: keep the entropy.
     """
     found: dict[int, Prediction] = {}
+    confidence = {depth: SoftDice() for depth in depths}
     for band in bands:
         if not found:
             classes = max(2, band.probabilities.shape[1])
             found = {depth: _empty(depth, shape, classes, geometry or Geometry(), probabilities, uncertainty) for depth in depths}
         rows = slice(band.first_row, band.first_row + band.probabilities.shape[2])
         for prediction, values in zip(found.values(), band.probabilities, strict=True):
-            _fill(prediction, rows, values)
-    return found
+            confidence[prediction.depth].add(values, _fill(prediction, rows, values))
+    return {depth: replace(prediction, expected_dice=confidence[depth].value()) for depth, prediction in found.items()}
 
 
 def class_indices(probabilities: Tensor) -> Tensor:
@@ -88,9 +92,12 @@ def _empty(depth: int, shape: tuple[int, ...], classes: int, geometry: Geometry,
     )
 
 
-def _fill(prediction: Prediction, rows: slice, values: Tensor) -> None:
-    prediction.segmentation[rows] = class_indices(values).cpu().numpy()
+def _fill(prediction: Prediction, rows: slice, values: Tensor) -> Tensor:
+    """Write a band into a prediction, and give its class indices."""
+    indices = class_indices(values)
+    prediction.segmentation[rows] = indices.cpu().numpy()
     if prediction.probabilities is not None:
         prediction.probabilities[:, rows] = _every_class(values).cpu().numpy()
     if prediction.uncertainty is not None:
         prediction.uncertainty[rows] = entropy(values).cpu().numpy()
+    return indices

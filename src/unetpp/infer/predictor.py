@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -41,14 +41,24 @@ class Predictor:
         device: where they run.
         name: of the model, for records.
         backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed.
+        review_below: depth -> expected Dice below which a case should be looked at.
     """
 
-    def __init__(self, networks: Sequence[UNetPlusPlus], plan: Plan, device: torch.device | str = "cpu", name: str = "", backend: str = "torch") -> None:
+    def __init__(
+        self,
+        networks: Sequence[UNetPlusPlus],
+        plan: Plan,
+        device: torch.device | str = "cpu",
+        name: str = "",
+        backend: str = "torch",
+        review_below: Mapping[int, float] | None = None,
+    ) -> None:
         if not networks:
             raise UsageError("networks: got none; expected at least one.")
         self.plan = plan
         self.device = torch.device(device)
         self.name = name
+        self.review_below = dict(review_below or {})
         self.backend = choose_backend(backend, self.device)
         self.networks = [network.to(self.device).to(memory_format=memory_format(plan.model, self.device)).eval() for network in networks]
         self._runners: list[Runner] = [OpenVinoNetwork(network, plan.predict.precision) if self.backend == "openvino" else network for network in self.networks]
@@ -204,7 +214,13 @@ def load_predictor(path: str | PathLike[str], device: str = "auto", backend: str
     for file, (_, header) in zip(files, loaded, strict=True):
         if (header.plan.data, header.plan.model) != (plan.data, plan.model):
             raise ModelFileError(f"{file}: got another network or other classes than {files[0]}; expected folds of one run. Name a single model file.")
-    return Predictor([network for network, _ in loaded], plan, place, str(path), backend)
+    return Predictor([network for network, _ in loaded], plan, place, str(path), backend, _review_levels([header.notes for _, header in loaded]))
+
+
+def _review_levels(notes: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """Of each depth, the mean over the folds that know one."""
+    known = [(int(depth), row["review_below"]) for entry in notes for depth, row in entry.get("depths", {}).items() if row.get("review_below") is not None]
+    return {depth: float(np.mean([level for other, level in known if other == depth])) for depth, _ in known}
 
 
 def as_source(image: np.ndarray, plan: DataPlan, spacing_mm: Sequence[float] | None = None) -> ImageSource:

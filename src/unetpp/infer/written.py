@@ -3,14 +3,14 @@
 OUT/NAME.png                       class values, in the format and on the grid of the input; OUT/depth_D/NAME.png with all depths
 OUT/probabilities/NAME_CLASS.tif   probability of each foreground class, where asked for
 OUT/uncertainty/NAME.tif           entropy, where asked for
-OUT/predictions.json               what was predicted with what
+OUT/predictions.json               what was predicted with what, and how good each is expected to be
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -53,6 +53,8 @@ class WrittenFiles:
     files: tuple[Path, ...]
     """Segmentations that were written, in the order of the inputs."""
     failures: tuple[Failure, ...]
+    doubtful: tuple[Path, ...] = ()
+    """Of `files`, those whose expected Dice is below that of nine in ten validation cases."""
 
     @property
     def failed(self) -> tuple[Problem, ...]:
@@ -93,21 +95,23 @@ def predict_to_files(
     folders = {each: out / f"depth_{each}" if depth == "all" else out for each in depths}
     cases = find_images(inputs, len(plan.channels))
     _require_other_folder(cases, folders)
-    files: list[Path] = []
+    files: dict[Path, float | None] = {}
     failures: list[Failure] = []
     try:
         for number, case in enumerate(cases):
             show = _tile_progress(progress, case, number, len(cases))
             try:
                 # nothing of one case is kept while the next is predicted: either may be huge
-                files += [_write(found, case.id, folders[each], plan) for each, found in predictor.predict_case(case, **options, progress=show).items()]
+                for each, found in predictor.predict_case(case, **options, progress=show).items():
+                    files[_write(found, case.id, folders[each], plan)] = found.expected_dice
             except (DataError, MissingExtraError, MemoryError, RuntimeError) as error:
                 failures += [Failure(case.id, problem) for problem in _problems(error, str(case.images[0]))]
             if progress and len(cases) > 1:
                 progress(number + 1, len(cases))
     finally:  # what is done is recorded, whatever ends the work
-        written = WrittenFiles(out, depths, tuple(files), tuple(failures))
-        _write_records(written, folders, predictor)
+        doubtful = {path for each, folder in folders.items() for path in files if path.parent == folder and _is_doubtful(files[path], predictor, each)}
+        written = WrittenFiles(out, depths, tuple(files), tuple(failures), tuple(path for path in files if path in doubtful))
+        _write_records(written, files, folders, predictor)
     return written
 
 
@@ -136,7 +140,13 @@ def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan) -> P
     return path
 
 
-def _write_records(written: WrittenFiles, folders: dict[int, Path], predictor: Predictor) -> None:
+def _is_doubtful(expected_dice: float | None, predictor: Predictor, depth: int) -> bool:
+    """(The mean of all heads is judged as the deepest of them.)"""
+    level = predictor.review_below.get(max(predictor.depths) if depth == MEAN else depth)
+    return level is not None and expected_dice is not None and expected_dice < level
+
+
+def _write_records(written: WrittenFiles, expected: Mapping[Path, float | None], folders: dict[int, Path], predictor: Predictor) -> None:
     plan = predictor.plan.data
     for depth, folder in folders.items():
         made_with = {
@@ -147,19 +157,21 @@ def _write_records(written: WrittenFiles, folders: dict[int, Path], predictor: P
             "label_values": plan.label_values,
             "instances": plan.instances,
         }
-        files = [path.name for path in written.files if path.parent == folder]
+        files = {path.name: {"expected_dice": expected[path], "review": path in written.doubtful} for path in written.files if path.parent == folder}
         failed = [{"id": failure.id, **failure.problem.to_dict()} for failure in written.failures]
-        write_json(folder / RECORD, {**made_with, "files": sorted({*files, *_earlier_files(folder, made_with)}), "failed": failed})
+        earlier = _earlier_files(folder, made_with)
+        cases = {name: files.get(name, earlier.get(name)) for name in sorted({*files, *earlier})}
+        write_json(folder / RECORD, {**made_with, "files": list(cases), "cases": cases, "failed": failed})
 
 
-def _earlier_files(folder: Path, made_with: dict[str, Any]) -> list[str]:
-    """What earlier calls with the same model and wishes have written there, one file after the other."""
+def _earlier_files(folder: Path, made_with: dict[str, Any]) -> dict[str, Any]:
+    """What earlier calls with the same model and wishes have written there, one file after the other, and what is known of it."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         alike = all(record[key] == jsonlike for key, jsonlike in json.loads(json.dumps(made_with)).items())
-        return [name for name in record["files"] if alike and (folder / name).is_file()]
+        return {name: record["cases"][name] for name in record["files"] if alike and (folder / name).is_file()}
     except (OSError, ValueError, KeyError, TypeError):
-        return []
+        return {}
 
 
 def _require_other_folder(cases: Sequence[Case], folders: dict[int, Path]) -> None:
