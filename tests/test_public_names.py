@@ -14,7 +14,7 @@ import pytest
 
 import unetpp
 
-VERBS = ("demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "export", "import_checkpoint", "info")
+VERBS = ("demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "adapt", "export", "import_checkpoint", "info")
 
 
 def run_python(code: str) -> str:

@@ -74,7 +74,7 @@ def make_predictors(model: Path, depth: int) -> dict[str, Predictor]:
     def logits(x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor:
         return torch.from_numpy(answer(np.ascontiguousarray(x.numpy()))).log()
 
-    made["openvino int8"]._runners = [logits]
+    made["openvino int8"].runners = [logits]
     return made
 
 
@@ -87,7 +87,7 @@ def tile_times(predictors: dict[str, Predictor], depth: int, rounds: int) -> dic
         for name, predictor in predictors.items():
             started = time.perf_counter()
             with torch.inference_mode(), autocast(torch.device("cpu"), predictor.plan.predict.precision):
-                predictor._runners[0](tile, depth=depth)
+                predictor.runners[0](tile, depth=depth)
             spent[name].append(1e3 * (time.perf_counter() - started))
     return {name: statistics.median(values[1:]) for name, values in spent.items()}
 

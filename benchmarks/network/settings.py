@@ -56,7 +56,7 @@ def openvino_int8(network: nn.Module, image: Tensor) -> Run:
     import nncf
     import openvino
 
-    model = nncf.quantize(converted(with_fast_norms(_Plain(network)), image.shape[1:]), nncf.Dataset([each[None].numpy() for each in image]), subset_size=len(image))
+    model = nncf.quantize(converted(with_fast_norms(network), image.shape[1:]), nncf.Dataset([each[None].numpy() for each in image]), subset_size=len(image))
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": torch.get_num_threads()})
     return lambda images: torch.from_numpy(compiled(images.contiguous().numpy())[0])
 

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from unetpp.infer.predictor import load_predictor as load
     from unetpp.model.build import build_model
     from unetpp.model.network import HeadOutputs, UNetPlusPlus
-    from unetpp.pipeline import check, demo, evaluate, export, import_checkpoint, info, plan, predict, prune, report, train
+    from unetpp.pipeline import adapt, check, demo, evaluate, export, import_checkpoint, info, plan, predict, prune, report, train
     from unetpp.plan import Plan
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "unetpp.pipeline": ("check", "demo", "evaluate", "export", "import_checkpoint", "info", "plan", "predict", "prune", "report", "train"),
+    "unetpp.pipeline": ("adapt", "check", "demo", "evaluate", "export", "import_checkpoint", "info", "plan", "predict", "prune", "report", "train"),
     "unetpp.infer.prediction": ("Prediction",),
     "unetpp.infer.predictor": ("Predictor", "load"),
     "unetpp.model.build": ("build_model",),
@@ -48,6 +48,7 @@ __all__ = [  # noqa: RUF022 - the order of use: verbs, models, errors
     "evaluate",
     "report",
     "prune",
+    "adapt",
     "export",
     "import_checkpoint",
     "info",

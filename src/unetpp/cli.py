@@ -158,6 +158,7 @@ def predict(
     uncertainty: bool = False,
     device: Device = "auto",
     backend: Backend = "auto",
+    max_drop: float = 0.3,
     dry_run: DryRun = False,
     output: Output = _OUTPUT,
 ) -> int:
@@ -168,13 +169,16 @@ def predict(
     out
         Folder for the results.
     depth
-        Which head answers: 1 (fastest) to the model's depth (default); mean of all heads; or all, each by itself.
+        Which head answers: 1 (fastest) to the model's depth (default); mean of all heads; auto, for each tile the first that is sure (after `unetpp adapt`); or all, each by
+        itself.
     tta
         Average over mirrored copies: slower, a little better.
     probabilities
         Write a map of each class's probability too.
     uncertainty
         Write a map of how unsure the network is too.
+    max_drop
+        Points (hundredths) of Dice that --depth auto may lose against the deepest head.
     """
     return _answer(
         output,
@@ -188,6 +192,7 @@ def predict(
             uncertainty=uncertainty,
             device=device,
             backend=backend,
+            max_drop=max_drop,
             dry_run=dry_run,
             progress=progress,
         ),
@@ -230,6 +235,12 @@ def prune(model: Model, *, out: Path, depth: int | None = None, max_drop: float 
         Or: the smallest depth that loses at most so many points (hundredths) of validation Dice, by the 95 % interval over cases.
     """
     return _answer(output, lambda progress: pipeline.prune(model, out, depth=depth, max_drop=max_drop, progress=progress))
+
+
+@app.command
+def adapt(model: Model, *, device: Device = "auto", backend: Backend = "auto", output: Output = _OUTPUT) -> int:
+    """Fit the rules of `predict --depth auto` on the validation cases of the run; they are written into the model file."""
+    return _answer(output, lambda progress: pipeline.adapt(model, device=device, backend=backend, progress=progress))
 
 
 @app.command

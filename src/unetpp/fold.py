@@ -20,6 +20,7 @@ from unetpp.deploy.depth_table import DepthCost, measure_depths
 from unetpp.deploy.evaluation import evaluate_cases
 from unetpp.deploy.prune import choose_depth
 from unetpp.deploy.report import write_views
+from unetpp.deploy.stored import StoredImage
 from unetpp.errors import UsageError
 from unetpp.files import write_json
 from unetpp.infer.predictor import load_predictor
@@ -150,7 +151,7 @@ class DepthValidation:
     def seconds_per_tile(self, network: nn.Module, repeats: int = 3) -> float:
         """Measured on a corner of a case: a whole one may have hundreds of tiles."""
         corner = (slice(None), *(slice(size) for size in self._predict.tile))
-        image = _StoredImage(self.cases[0].image()[corner])
+        image = StoredImage(self.cases[0].image()[corner])
         started = 0.0
         for number in range(1 + repeats):
             if number == 1:  # before that, libraries are loaded and memory is taken
@@ -172,22 +173,11 @@ class DepthValidation:
         self.cases = chosen_evenly(self._all, count)
 
     def _score(self, network: nn.Module, case: StoredCase) -> dict[int, float | None]:
-        found, reference = self._predicted(network, _StoredImage(case.image())), case.label()
+        found, reference = self._predicted(network, StoredImage(case.image())), case.label()
         return {depth: fast_dice(segmentation, reference, self.plan.data.num_classes) for depth, segmentation in found.items()}
 
-    def _predicted(self, network: nn.Module, image: _StoredImage) -> dict[int, np.ndarray]:
+    def _predicted(self, network: nn.Module, image: StoredImage) -> dict[int, np.ndarray]:
         return predict_tiles([network], image, self._predict, cast(UNetPlusPlus, network).head_depths, self.device)
-
-
-class _StoredImage:
-    """A stored array as blocks of float32."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self._array = array
-        self.shape = array.shape
-
-    def read(self, slices: tuple[slice, ...]) -> np.ndarray:
-        return np.asarray(self._array[(slice(None), *slices)], dtype=np.float32)
 
 
 def count_tiles(cases: Sequence[StoredCase], plan: PredictPlan) -> int:

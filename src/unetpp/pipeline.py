@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 from unetpp.errors import DataError, Interrupted, UsageError
 from unetpp.files import write_json
 from unetpp.progress import Progress, Silence
-from unetpp.results import Checked, Demonstrated, Evaluated, Exported, Imported, ModelInfo, Planned, Predicted, Pruned, Reported, Run, describe_plan, jsonable
+from unetpp.results import Adapted, Checked, Demonstrated, Evaluated, Exported, Imported, ModelInfo, Planned, Predicted, Pruned, Reported, Run, describe_plan, jsonable
 from unetpp.run_folder import RunFolder, model_files, single_model_file
 
 AnyPath = str | PathLike[str]
@@ -183,6 +183,7 @@ def predict(
     uncertainty: bool = False,
     device: str = "auto",
     backend: str = "auto",
+    max_drop: float = 0.3,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Predicted:
@@ -192,12 +193,14 @@ def predict(
         model: run folder (all its folds answer together) or model file.
         inputs: files or folders.
         out: folder for the results.
-        depth: the head that answers, 1 (fastest) to the model's depth, "mean" of all heads, or "all", each by itself; None: the plan's.
+        depth: the head that answers, 1 (fastest) to the model's depth, "mean" of all heads, "auto" for each tile the first that is sure, or "all", each by itself;
+            None: the plan's.
         tta: average over mirrored copies.
         probabilities: write a map of each class's probability too.
         uncertainty: write a map of how unsure the network is too.
         device: auto, cpu, cuda or cuda:K.
         backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed.
+        max_drop: points (hundredths) of Dice that depth "auto" may lose against the deepest head, by the interval over validation cases.
         dry_run: list what would be done and write nothing.
 
     Raises:
@@ -211,7 +214,7 @@ def predict(
         return _would_predict(Path(model), paths, Path(out), head)
     from unetpp.infer.predictor import load_predictor
 
-    predictor = load_predictor(Path(model), device, backend)
+    predictor = load_predictor(Path(model), device, backend, max_drop)
     stage = progress.stage("Predicting")
     written = predictor.predict_files(paths, out, depth=head, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=stage)
     return Predicted(Path(out), written.depths, written.files, written.failed, time.monotonic() - started, doubtful=written.doubtful)
@@ -267,6 +270,24 @@ def prune(model: AnyPath, out: AnyPath, *, depth: int | None = None, max_drop: f
     (progress or Silence()).note("Pruning, and comparing with the full network.")
     done = prune_file(file, Path(out), depth, max_drop)
     return Pruned(done.out, done.depth, done.parameters, done.parameters_before, done.reason, done.difference)
+
+
+def adapt(model: AnyPath, *, device: str = "auto", backend: str = "auto", progress: Progress | None = None) -> Adapted:
+    """Fit the rules of `predict --depth auto` on validation cases, and write them into the model file.
+
+    Args:
+        model: run folder of one fold, or the model file in it: the prepared validation cases of the run are needed.
+        device: auto, cpu, cuda or cuda:K.
+        backend: torch, openvino, or auto; what is saved is measured with it.
+
+    Raises:
+        UsageError: a network with one head, or no validation cases.
+        ModelFileError: the model cannot be used.
+    """
+    from unetpp.deploy.adapt import adapt_file
+
+    file = single_model_file(Path(model))
+    return Adapted(file, tuple(adapt_file(file, device, backend, (progress or Silence()).stage("Trying rules"))))
 
 
 def export(
@@ -355,8 +376,8 @@ def _would_predict(model: Path, inputs: Sequence[Path], out: Path, depth: int | 
     plan = read_header(model_files(model)[0]).plan
     heads = grid_of(plan.model).head_depths(plan.model.deep_supervision)
     wanted = plan.predict.depth if depth is None else depth
-    if wanted not in ("all", "mean", *heads):
-        raise UsageError(f'depth: got {depth!r}; expected "all", "mean" or one of {list(heads)}, the depths at which this model has a head.')
+    if wanted not in ("all", "mean", "auto", *heads):
+        raise UsageError(f'depth: got {depth!r}; expected "all", "mean", "auto" or one of {list(heads)}, the depths at which this model has a head.')
     images = tuple(path for case in find_images(inputs, len(plan.data.channels)) for path in case.images)
     return Predicted(out, heads if wanted == "all" else (wanted,), images, (), 0.0, written=False)
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from unetpp.errors import UsageError, optional_package
 from unetpp.model.blocks import GroupNorm
 from unetpp.model.execution import gains_from_bf16
-from unetpp.model.network import HeadOutputs, UNetPlusPlus
+from unetpp.model.grid import Node
+from unetpp.model.network import Growth, HeadOutputs, UNetPlusPlus
 
 BACKENDS = ("auto", "torch", "openvino")
 
@@ -24,6 +25,19 @@ class Runner(Protocol):
     """Is called as a UNetPlusPlus is."""
 
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor | HeadOutputs: ...
+
+
+class Growing(Protocol):
+    """A forward pass in steps, as `model.network.Growth` is one."""
+
+    def logits(self, depth: int) -> Tensor: ...
+    def keep(self, images: Tensor) -> None: ...
+
+
+class Grower(Runner, Protocol):
+    """Begins forward passes in steps, too."""
+
+    def grow(self, x: Tensor) -> Growing: ...
 
 
 def choose_backend(name: str, device: torch.device) -> str:
@@ -60,33 +74,75 @@ class OpenVinoNetwork:
         self._hint = "bf16" if precision == "bf16" and gains_from_bf16(torch.device("cpu")) else "f32"  # without a hint it takes bf16
         self._compiled: dict[tuple[Any, ...], Any] = {}
 
-    def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor | HeadOutputs:
-        key = (depth, heads, x.shape[1:])
-        if key not in self._compiled:
-            self._compiled[key] = self._compile(x, depth, heads)
-        found = self._compiled[key](np.ascontiguousarray(x.numpy()))
-        logits = tuple(torch.from_numpy(values) for values in found.values())
-        if not heads:
-            return logits[0]
-        return HeadOutputs(tuple(d for d in self._network.head_depths if depth is None or d <= depth), logits)
+    def grow(self, x: Tensor) -> Growing:
+        """A forward pass in steps."""
+        return _OpenVinoGrowth(self, x)
 
-    def _compile(self, x: Tensor, depth: int | None, heads: bool) -> Any:
+    def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor | HeadOutputs:
+        logits = self._run((depth, heads), _Answers(self._network, depth, heads), x.numpy())
+        if not heads:
+            return torch.from_numpy(logits[0])
+        depths = tuple(d for d in self._network.head_depths if depth is None or d <= depth)
+        return HeadOutputs(depths, tuple(map(torch.from_numpy, logits)))
+
+    def _run(self, wish: Any, module: nn.Module, *inputs: np.ndarray) -> list[np.ndarray]:
+        """Outputs of a module, which is compiled at the first call with this wish and these sizes."""
         import openvino
 
-        options = {"INFERENCE_PRECISION_HINT": self._hint, "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
-        return openvino.Core().compile_model(converted(self._network, x.shape[1:], depth, heads), "CPU", options)
+        key = (wish, *(each.shape[1:] for each in inputs))
+        if key not in self._compiled:
+            options = {"INFERENCE_PRECISION_HINT": self._hint, "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
+            self._compiled[key] = openvino.Core().compile_model(converted(module, *key[1:]), "CPU", options)
+        return list(self._compiled[key]([np.ascontiguousarray(each) for each in inputs]).values())
+
+
+class _OpenVinoGrowth:
+    """Each step is a graph of its own: from the image and the nodes that are there to the next logits and the nodes that are new."""
+
+    def __init__(self, owner: OpenVinoNetwork, x: Tensor) -> None:
+        self._owner = owner
+        self._image = x.numpy()
+        self._outputs: dict[Node, np.ndarray] = {}
+
+    def logits(self, depth: int) -> Tensor:
+        had = tuple(self._outputs)
+        step = _Step(self._owner._network, depth, had)
+        logits, *new = self._owner._run((depth, had), step, self._image, *self._outputs.values())
+        self._outputs |= dict(zip(step.new, new, strict=True))
+        return torch.from_numpy(logits)
+
+    def keep(self, images: Tensor) -> None:
+        chosen = images.numpy()
+        self._image = self._image[chosen]
+        self._outputs = {node: output[chosen] for node, output in self._outputs.items()}
+
+
+class _Step(nn.Module):
+    """A step of a growing forward pass, as tensors alone."""
+
+    def __init__(self, network: UNetPlusPlus, depth: int, had: tuple[Node, ...]) -> None:
+        super().__init__()
+        self.network, self.depth, self.had = network, depth, had
+        given = {(level, 0) for level in network.encoder.levels} if network.encoder is not None and not had else set()
+        last = depth == network.head_depths[-1]
+        self.new = () if last else tuple(node for node in network.grid.nodes() if node not in had and node in given | set(network.grid.needed((depth,))))
+
+    def forward(self, image: Tensor, *had: Tensor) -> tuple[Tensor, ...]:
+        growth = Growth(self.network, image, dict(zip(self.had, had, strict=True)) or None)
+        logits = growth.logits(self.depth)
+        return (logits, *(growth.outputs[node] for node in self.new))
 
 
 @torch.inference_mode(False)
 @torch.no_grad()
 @torch.autocast("cpu", enabled=False)
-def converted(network: nn.Module, size: Sequence[int], depth: int | None = None, heads: bool = False) -> Any:
-    """An openvino.Model of a network, for any number of images of one size (C, *spatial): tiles have one size, and graphs of any size are slower."""
+def converted(module: nn.Module, *sizes: Sequence[int]) -> Any:
+    """An openvino.Model of a module, for any number of inputs of fixed sizes (C, *spatial): tiles have one size, and graphs of any size are slower."""
     import openvino
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sizes become numbers in the trace: they are meant to
-        return openvino.convert_model(_Answers(network, depth, heads).eval(), example_input=torch.zeros(1, *size), input=[-1, *size])
+        return openvino.convert_model(module.eval(), example_input=tuple(torch.zeros(1, *size) for size in sizes), input=[[-1, *size] for size in sizes])
 
 
 def with_fast_norms(network: nn.Module) -> Any:

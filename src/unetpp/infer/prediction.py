@@ -17,6 +17,10 @@ MEAN = 0
 """In place of a depth: the mean of the probabilities of all heads, the accurate mode of the papers (Zhou et al. 2018, section 3.2)."""
 
 
+AUTO = -1
+"""In place of a depth: for each tile its own."""
+
+
 @dataclass(frozen=True, eq=False)
 class Band:
     """Finished rows (of the first spatial axis) of probabilities. Valid until the next band is asked for."""
@@ -31,7 +35,7 @@ class Prediction:
     """What a network says about one image, at one depth."""
 
     depth: int
-    """That of the head; MEAN: all of them."""
+    """That of the head; MEAN: all of them; AUTO: for each tile its own."""
     segmentation: np.ndarray
     """Class indices (*spatial): uint8, or uint16 for more than 256 classes."""
     geometry: Geometry

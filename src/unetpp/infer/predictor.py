@@ -15,8 +15,9 @@ from unetpp.data.preprocess import COLOURS, prepare_image
 from unetpp.data.readers import ArraySource, ImageSource, open_image, open_images
 from unetpp.data.volume import Geometry
 from unetpp.errors import ModelFileError, UsageError
-from unetpp.infer.engine import OpenVinoNetwork, Runner, choose_backend
-from unetpp.infer.prediction import MEAN, Prediction, collect
+from unetpp.infer.adaptive import Adaptive, choose_rule
+from unetpp.infer.engine import Grower, OpenVinoNetwork, choose_backend
+from unetpp.infer.prediction import AUTO, MEAN, Prediction, collect
 from unetpp.infer.restore import restored
 from unetpp.infer.sliding import TileProgress, stream_bands
 from unetpp.infer.written import Failure, FileProgress, WrittenFiles, predict_to_files
@@ -29,7 +30,9 @@ from unetpp.run_folder import model_files
 __all__ = ["Failure", "Prediction", "Predictor", "WrittenFiles", "load_predictor"]
 
 Depth = int | str | None
-"""A depth, "all" of them, the "mean" of all heads, or None for the plan's own."""
+"""A depth, "all" of them, the "mean" of all heads, "auto" for each tile its own, or None for the plan's own."""
+MAX_DROP = 0.3
+"""Points (hundredths) of Dice that "auto" may lose."""
 
 
 class Predictor:
@@ -42,6 +45,8 @@ class Predictor:
         name: of the model, for records.
         backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed.
         review_below: depth -> expected Dice below which a case should be looked at.
+        rules: for "auto", the most careful first, as `deploy.adapt` fits them.
+        max_drop: points of Dice that "auto" may lose against the deepest head, by the interval over validation cases.
     """
 
     def __init__(
@@ -52,6 +57,8 @@ class Predictor:
         name: str = "",
         backend: str = "torch",
         review_below: Mapping[int, float] | None = None,
+        rules: Sequence[Mapping[str, Any]] = (),
+        max_drop: float = MAX_DROP,
     ) -> None:
         if not networks:
             raise UsageError("networks: got none; expected at least one.")
@@ -59,9 +66,11 @@ class Predictor:
         self.device = torch.device(device)
         self.name = name
         self.review_below = dict(review_below or {})
+        self.rules = tuple(rules)
+        self.max_drop = max_drop
         self.backend = choose_backend(backend, self.device)
         self.networks = [network.to(self.device).to(memory_format=memory_format(plan.model, self.device)).eval() for network in networks]
-        self._runners: list[Runner] = [OpenVinoNetwork(network, plan.predict.precision) if self.backend == "openvino" else network for network in self.networks]
+        self.runners: list[Grower] = [OpenVinoNetwork(network, plan.predict.precision) if self.backend == "openvino" else network for network in self.networks]
 
     @property
     def network(self) -> UNetPlusPlus:
@@ -89,7 +98,7 @@ class Predictor:
         self,
         image: np.ndarray | str | PathLike[str],
         *,
-        depth: int | Literal["mean"] | None = None,
+        depth: int | Literal["mean", "auto"] | None = None,
         tta: bool = False,
         spacing_mm: Sequence[float] | None = None,
         progress: TileProgress | None = None,
@@ -108,7 +117,7 @@ class Predictor:
 
         Args:
             image: a file, or an array: (Y, X), (Y, X, C), (C, Y, X); (Z, Y, X), (C, Z, Y, X) where the network is 3D.
-            depth: the head that answers; "mean": the mean of all heads (the accurate mode); None: the plan's.
+            depth: the head that answers; "mean": the mean of all heads (the accurate mode); "auto": for each tile the first that is sure; None: the plan's.
             tta: average over mirrored copies: 4 times the work in 2D, 8 times in 3D.
             spacing_mm: voxel size of an array, in the order of its spatial axes; None: that of the network's grid.
             progress: called with (tiles done, tiles in all).
@@ -155,7 +164,8 @@ class Predictor:
         """
         depths = self.choose_depths(depth)
         image = prepare_image(source, self.plan.data, where)
-        bands = stream_bands(self._runners, image, self.plan.predict, depths, self.device, tta=tta, progress=progress)
+        runners, heads = (self._adaptive(), self.depths[-1:]) if depths == (AUTO,) else (self.runners, depths)
+        bands = stream_bands(runners, image, self.plan.predict, heads, self.device, tta=tta, progress=progress)
         on_image = restored(bands, image.shape[1:], image.image_shape)
         return collect(on_image, image.image_shape, depths, geometry=image.geometry, probabilities=probabilities, uncertainty=uncertainty)
 
@@ -180,6 +190,10 @@ class Predictor:
         paths = [Path(entry) for entry in inputs]
         return predict_to_files(self, paths, Path(out), depth=depth, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=progress)
 
+    def _adaptive(self) -> list[Adaptive]:
+        rule = choose_rule(self.rules, self.max_drop, self.name)
+        return [Adaptive(runner, self.depths, rule["doubt"]) for runner in self.runners]
+
     def choose_depths(self, depth: Depth) -> tuple[int, ...]:
         """The heads that a wish means.
 
@@ -190,18 +204,22 @@ class Predictor:
             return self.depths
         if depth == "mean":
             return (MEAN,)
+        if depth == "auto":
+            choose_rule(self.rules, self.max_drop, self.name)
+            return (AUTO,)
         wanted = self.plan.predict.depth if depth is None else depth
         if isinstance(wanted, str) or wanted not in self.depths:
-            raise UsageError(f'depth: got {depth!r}; expected "all", "mean" or one of {list(self.depths)}, the depths at which this model has a head.')
+            raise UsageError(f'depth: got {depth!r}; expected "all", "mean", "auto" or one of {list(self.depths)}, the depths at which this model has a head.')
         return (wanted,)
 
 
-def load_predictor(path: str | PathLike[str], device: str = "auto", backend: str = "auto") -> Predictor:
+def load_predictor(path: str | PathLike[str], device: str = "auto", backend: str = "auto", max_drop: float = MAX_DROP) -> Predictor:
     """A predictor from a run folder, whose folds all answer together, or from one model file.
 
     Args:
         device: auto, cpu, cuda or cuda:K.
         backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed.
+        max_drop: points of Dice that "auto" may lose.
 
     Raises:
         ModelFileError: no model there, or one that cannot be used.
@@ -214,7 +232,9 @@ def load_predictor(path: str | PathLike[str], device: str = "auto", backend: str
     for file, (_, header) in zip(files, loaded, strict=True):
         if (header.plan.data, header.plan.model) != (plan.data, plan.model):
             raise ModelFileError(f"{file}: got another network or other classes than {files[0]}; expected folds of one run. Name a single model file.")
-    return Predictor([network for network, _ in loaded], plan, place, str(path), backend, _review_levels([header.notes for _, header in loaded]))
+    notes = [header.notes for _, header in loaded]
+    # folds decide each for itself, by the rules of the first
+    return Predictor([network for network, _ in loaded], plan, place, str(path), backend, _review_levels(notes), notes[0].get("auto", ()), max_drop)
 
 
 def _review_levels(notes: Sequence[Mapping[str, Any]]) -> dict[int, float]:

@@ -20,7 +20,7 @@ from unetpp.data.preprocess import to_label_values
 from unetpp.data.writers import map_suffix, output_suffix, write_map, write_segmentation
 from unetpp.errors import DataError, MissingExtraError, Problem, UsageError, is_out_of_memory
 from unetpp.files import write_json
-from unetpp.infer.prediction import MEAN, Prediction
+from unetpp.infer.prediction import AUTO, MEAN, Prediction
 from unetpp.infer.sliding import TileProgress
 from unetpp.plan import DataPlan
 
@@ -141,8 +141,8 @@ def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan) -> P
 
 
 def _is_doubtful(expected_dice: float | None, predictor: Predictor, depth: int) -> bool:
-    """(The mean of all heads is judged as the deepest of them.)"""
-    level = predictor.review_below.get(max(predictor.depths) if depth == MEAN else depth)
+    """(What several heads answer together is judged as the deepest of them.)"""
+    level = predictor.review_below.get(max(predictor.depths) if depth in (MEAN, AUTO) else depth)
     return level is not None and expected_dice is not None and expected_dice < level
 
 
@@ -152,7 +152,7 @@ def _write_records(written: WrittenFiles, expected: Mapping[Path, float | None],
         made_with = {
             "model": predictor.name,
             "backend": predictor.backend,
-            "depth": "mean" if depth == MEAN else depth,
+            "depth": {MEAN: "mean", AUTO: "auto"}.get(depth, depth),
             "classes": plan.classes,
             "label_values": plan.label_values,
             "instances": plan.instances,

@@ -163,6 +163,16 @@ class UNetPlusPlus(nn.Module):
         logits = [self._on_image(each, size) for each in logits]
         return HeadOutputs(wanted, tuple(logits)) if heads else logits[-1]
 
+    def grow(self, x: Tensor) -> Growth:
+        """A forward pass that goes to one depth after the other, for as many of the images as want it.
+
+        Raises:
+            UsageError: the heads do not answer each for itself.
+        """
+        if self.fusion is not None:
+            raise UsageError("depth: got auto for a network whose heads answer together (model.fusion); expected heads that answer each for itself. Name a depth.")
+        return Growth(self, x)
+
     def prune(self, depth: int, keep_heads: bool = False) -> UNetPlusPlus:
         """A smaller, independent network whose output equals `self(x, depth=depth)` (Zhou et al. 2018, section 3.3).
 
@@ -239,6 +249,38 @@ class UNetPlusPlus(nn.Module):
         if depth not in self.head_depths:
             raise UsageError(f"depth: got {depth!r}; expected one of {list(self.head_depths)}, the depths at which this network has a head.")
         return depth
+
+
+class Growth:
+    """A forward pass in steps, from a shallow head to deeper ones. What was computed is not computed again.
+
+    (An encoder of timm gives all its levels at once, at the start.)
+
+    Args:
+        x: images (B, in_channels, *spatial).
+        outputs: of the nodes that are computed already.
+    """
+
+    def __init__(self, network: UNetPlusPlus, x: Tensor, outputs: Mapping[Node, Tensor] | None = None) -> None:
+        self._network = network
+        self._size = x.shape[2:]
+        self._image = network._extended(x)
+        if outputs is None and network.encoder is not None:
+            outputs = {(level, 0): feature for level, feature in network.encoder(self._image, network.depth).items()}
+        self.outputs = dict(outputs or {})
+
+    def logits(self, depth: int) -> Tensor:
+        """Of the head at `depth`, equal to the network's own: (B, out_channels, *spatial)."""
+        network = self._network
+        for node in network.grid.needed((depth,)):
+            if node not in self.outputs:
+                self.outputs[node] = network._node(node, self._image, self.outputs)
+        return network._on_image(network.heads[str(depth)](self.outputs[0, depth]), self._size)
+
+    def keep(self, images: Tensor) -> None:
+        """Go on with some of the images: (B,) bool."""
+        self._image = self._image[images]
+        self.outputs = {node: output[images] for node, output in self.outputs.items()}
 
 
 def _key(node: Node) -> str:

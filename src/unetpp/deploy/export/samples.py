@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from unetpp.data.cases import find_images
-from unetpp.data.folds import read_splits
 from unetpp.data.patches import PatchSampler
 from unetpp.data.preprocess import prepare_case_image
-from unetpp.data.store import StoredCase, found_cases
+from unetpp.data.store import StoredCase
+from unetpp.deploy.stored import stored_split
 from unetpp.infer.tiles import TileGrid, read_tile
 from unetpp.plan import Plan
-from unetpp.run_folder import RunFolder
 
 CALIBRATING, COMPARING = 48, 16
 """Tiles, at most."""
@@ -44,22 +43,12 @@ def find_samples(model: Path, plan: Plan, images: Sequence[Path]) -> Samples:
     if images:
         tiles = _tiles_of(images, plan)
         return Samples(tiles[:CALIBRATING], tiles[:COMPARING], (), "the images that were given")
-    run = RunFolder(model.resolve().parent.parent)
-    training, validation = _stored(run, model.resolve().parent.name, plan)
+    training, validation = stored_split(model)
     if validation:
         comparing, labels = zip(*_cut(validation, plan, COMPARING), strict=True)
         return Samples(tuple(image for image, _ in _cut(training, plan, CALIBRATING)), comparing, labels, "validation cases")
     noise = np.random.default_rng(0).standard_normal((2, plan.model.in_channels, *plan.predict.tile)).astype(np.float32)
     return Samples((), tuple(noise), (), "random numbers, as no run folder and no images are at hand")
-
-
-def _stored(run: RunFolder, fold: str, plan: Plan) -> tuple[list[StoredCase], list[StoredCase]]:
-    """Training and validation cases of a fold that are in the store of its run."""
-    number = fold.removeprefix("fold_")
-    if not (run.splits.is_file() and number.isdecimal()):
-        return [], []
-    split = read_splits(run.splits)[int(number)]
-    return found_cases(split.train, run.cache), found_cases(split.validation, run.cache)
 
 
 def _cut(cases: list[StoredCase], plan: Plan, count: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -1,0 +1,81 @@
+"""Rules are fitted on the validation cases of a run, kept in the model file, and chosen by what they lose."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.tiny import TINY, run_cli
+
+import unetpp
+from unetpp.data.demo import write_demo_data
+from unetpp.deploy.adapt import DOUBTS, adapt_file
+from unetpp.deploy.prune import plan_at_depth
+from unetpp.errors import UsageError
+from unetpp.infer.adaptive import choose_rule
+from unetpp.model.file import load_model, save_model
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With enough validation cases."""
+    folder = tmp_path_factory.mktemp("adapt")
+    write_demo_data(folder / "data", 2, cases=15, shape=(32, 40))
+    unetpp.train(folder / "data", folder / "run", epochs=2, device="cpu", set=TINY)
+    return folder / "run"
+
+
+def test_from_a_run_to_a_prediction_with_a_depth_for_each_tile(run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    before, _ = load_model(folder / "fold_0" / "model.safetensors")
+    said = run_cli("adapt", folder, "--backend", "torch")
+    assert said.code == 0
+    assert "tiles at 1" in said.stdout
+    after, header = load_model(folder / "fold_0" / "model.safetensors")
+    assert all(bool((mine == theirs).all()) for mine, theirs in zip(before.state_dict().values(), after.state_dict().values(), strict=True))
+    rules = header.notes["auto"]
+    assert [rule["doubt"] for rule in rules] == list(DOUBTS[: len(rules)])
+    images = run.parent / "data" / "images"
+    wanted = 100 * max(rule["dice_lost_interval"][1] for rule in rules) + 1
+    said = run_cli("predict", folder, images, "--out", tmp_path / "auto", "--depth", "auto", "--max-drop", wanted)
+    assert said.code == 0
+    assert json.loads((tmp_path / "auto" / "predictions.json").read_text())["depth"] == "auto"
+    assert len(list((tmp_path / "auto").glob("*.png"))) == 15
+
+
+def test_a_rule_that_never_stops_is_full_depth_and_one_that_always_does_the_first(run: Path) -> None:
+    image = np.random.default_rng(0).normal(size=(40, 40)).astype(np.float32)
+    for doubt, depth in ((-1.0, None), (1e9, 1)):
+        predictor = unetpp.load(run, device="cpu", backend="torch")
+        predictor.rules = ({"doubt": doubt, "dice_lost": 0.0, "dice_lost_interval": [0, 0], "time": 1.0},)
+        np.testing.assert_array_equal(predictor.predict(image, depth="auto"), predictor.predict(image, depth=depth))
+
+
+def rule(lost: float, most: float, time: float) -> dict[str, Any]:
+    return {"doubt": most, "dice_lost": lost, "dice_lost_interval": [-most, most], "time": time}
+
+
+def test_the_fastest_rule_that_may_not_lose_too_much_is_chosen() -> None:
+    rules = [rule(0.0, 0.001, 0.9), rule(0.001, 0.003, 0.5), rule(0.002, 0.004, 0.6), rule(0.01, 0.02, 0.3)]
+    assert choose_rule(rules, 0.4, "m")["time"] == 0.5
+    assert choose_rule(rules, 0.1, "m")["time"] == 0.9
+    assert choose_rule(rules, 5, "m")["time"] == 0.3
+    with pytest.raises(UsageError, match=r"--max-drop: got 0\.05 points of Dice; expected at least 0\.10"):
+        choose_rule(rules, 0.05, "m")
+    with pytest.raises(UsageError, match="Run: unetpp adapt m"):
+        choose_rule([], 1, "m")
+
+
+def test_what_cannot_be_fitted_is_refused(run: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "model.safetensors"
+    shutil.copy(run / "fold_0" / "model.safetensors", alone)
+    with pytest.raises(UsageError, match="got 0 validation cases in the run folder; expected 3 or more"):
+        adapt_file(alone)
+    network, header = load_model(alone)
+    save_model(alone, network.prune(1).state_dict(), plan_at_depth(header.plan, 1), {})
+    with pytest.raises(UsageError, match="got a network with one head"):
+        adapt_file(alone)
