@@ -138,7 +138,7 @@ class Predicted(_Outcome):
     written: bool = True
     """False after a dry run."""
     doubtful: tuple[Path, ...] = ()
-    """Of `files`, those that should be looked at: the Dice to be expected of them is below that of nine in ten validation cases."""
+    """Of `files`, those that should be looked at: nothing was found, or the Dice to be expected is below that of nine in ten validation cases."""
 
     @property
     def exit_code(self) -> int:
@@ -150,7 +150,7 @@ class Predicted(_Outcome):
             return "\n".join([title, *(f"  {path}" for path in self.files)])
         lines = [f"{len(self.files)} files written to {self.out} in {self.seconds:.1f} s"]
         lines += [
-            f"{len(self.doubtful)} to look at, of which a lower Dice is to be expected than of nine in ten validation cases: {_some([path.name for path in self.doubtful])}"
+            f"{len(self.doubtful)} to look at (nothing found, or a lower Dice to be expected than of nine in ten validation cases): {_some([path.name for path in self.doubtful])}"
         ] * bool(self.doubtful)
         lines += [f"{len(self.failed)} skipped:", *(f"  {problem}" for problem in self.failed)] if self.failed else []
         return "\n".join(lines)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.plans import small_plan
 from unetpp.data.dataset import Case
-from unetpp.data.store import LOCATIONS_PER_CLASS, store_cases
+from unetpp.data.store import LOCATIONS_PER_CLASS, found_cases, store_cases
 from unetpp.errors import DataError
 
 
@@ -81,3 +81,18 @@ def test_a_label_without_voxel_size_lies_on_the_grid_of_its_image(tmp_path: Path
     assert stored.image().shape[1:] == stored.label().shape == (10, 13, 30)
     bright = stored.image()[0] > 0
     assert (bright == (stored.label() == 1)).mean() > 0.95
+
+
+def test_what_is_stored_is_found_without_its_sources_the_newest_and_only_whole(tmp_path: Path) -> None:
+    cache, plan = tmp_path / "cache", small_plan(classes=3).data
+    cases = [make_case(tmp_path, name) for name in ("a", "a-b", "c")]
+    store_cases(cases, plan, cache)
+    newest = store_cases(cases[:1], plan.model_copy(update={"classes": ("background", "x", "y")}), cache)
+    (path,) = cache.glob("c-*.image.npy")
+    path.unlink()
+    for file in tmp_path.glob("*.png"):
+        file.unlink()
+    found = found_cases(["a", "c", "absent", "a-b"], cache)
+    assert [case.id for case in found] == ["a", "a-b"]
+    assert found[0].stem == newest[0].stem
+    assert found[1].image().shape == (1, 80, 80)

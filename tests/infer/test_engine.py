@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import importlib.util
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from tests.plans import small_plan
 from torch import Tensor
 
 from unetpp.errors import MissingExtraError, UsageError
+from unetpp.infer import engine
 from unetpp.infer.engine import OpenVinoNetwork, choose_backend
 from unetpp.infer.predictor import Predictor
 from unetpp.model.build import build_model, from_plan
@@ -93,6 +96,28 @@ def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     assert choose_backend("auto", CPU) == "openvino"
     assert choose_backend("auto", torch.device("cuda")) == "torch"
+
+
+def test_what_openvino_cannot_run_is_run_by_torch_unless_it_was_asked_for(openvino: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("No conversion rule for aten::unheard_of\nand more")
+
+    monkeypatch.setattr(engine, "converted", fails)
+    ours, x = network(), image(1, 1, 16, 16)
+    with torch.inference_mode():
+        torch.testing.assert_close(OpenVinoNetwork(ours, "fp32", or_torch=True)(x), ours(x))
+        with pytest.raises(UsageError, match=r"cannot run this network \(No conversion rule for aten::unheard_of\)"):
+            OpenVinoNetwork(ours, "fp32")(x)
+
+
+def test_openvino_reports_nothing_over_the_network(openvino: Any) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from unetpp.infer.engine import load_openvino; import sys; load_openvino(''); import openvino.tools.ovc; print(sys.modules['openvino_telemetry'])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "None"
 
 
 def test_a_backend_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

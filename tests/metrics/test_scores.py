@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unetpp.metrics.scores import CaseScore, bootstrap_interval, dice_lost, fast_dice, mean_of, score_case, summarize
+from unetpp.metrics.scores import CaseScore, bootstrap_interval, dice_lost, fast_dice, losses, mean_of, score_case, summarize
 
 
 def cube(start: tuple[int, int, int], size: tuple[int, int, int], shape: tuple[int, int, int] = (24, 24, 24)) -> np.ndarray:
@@ -131,6 +131,7 @@ def test_what_is_lost_is_counted_case_by_case() -> None:
     assert lost["dice_lost"] == pytest.approx(expected / 2)
     assert lost["dice_lost_interval"][0] < expected / 2 < lost["dice_lost_interval"][1]
     assert dice_lost(best, best) == {"dice_lost": 0, "dice_lost_interval": [0, 0]}
+    assert losses([None, None, 0.8], [0.0, None, None]) == [1.0, pytest.approx(-0.2)]  # found where nothing is; nothing to lose; not found where the other is wrong
 
 
 def test_summary_without_any_foreground_has_no_numbers() -> None:

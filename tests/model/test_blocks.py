@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from unetpp.errors import ModelFileError, PlanError
-from unetpp.model.blocks import CONV, BatchNorm, GroupNorm, Pooling, convolved, fitted, frozen_statistics, gathered, joined, make_norm
+from unetpp.model.blocks import CONV, BatchNorm, FrozenStatistics, GroupNorm, Pooling, convolved, fitted, gathered, joined, make_norm
 from unetpp.model.build import build_model, from_plan, model_plan
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.selfsupervised import load_encoder
@@ -201,7 +201,7 @@ def test_frozen_statistics_are_what_they_were() -> None:
     norm = BatchNorm(3, 2)
     norm(torch.randn(2, 3, 4, 4))
     before = {name: value.clone() for name, value in norm.state_dict().items()}
-    with frozen_statistics(norm):
+    with FrozenStatistics(norm):
         norm(torch.randn(2, 3, 4, 4))
     assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
     norm(torch.randn(2, 3, 4, 4))

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unetpp.errors import PlanError
+from unetpp.errors import PlanError, UsageError
 from unetpp.model.blocks import Parts, joined
 from unetpp.model.build import build_model, from_plan, model_plan, pruned_plan
 from unetpp.model.network import UNetPlusPlus
@@ -265,6 +265,25 @@ def test_checkpointing_changes_nothing(row: dict[str, Any], what: bool | str) ->
             assert torch.equal(weight.grad, other.grad), name
     for (name, statistic), other in zip(kept.named_buffers(), again.buffers(), strict=True):
         assert torch.equal(statistic, other), name
+
+
+def test_checkpointing_in_training_arithmetic_survives_pruning_and_a_second_pass() -> None:
+    kept, again, x = *(build_model(widths=(8, 16, 32), block="plain", norm="batch").train() for _ in range(2)), torch.randn(2, 1, 32, 32)
+    again.load_state_dict(kept.state_dict())
+    again.checkpointing = "cheap"
+    grads = []
+    for network in (kept.prune(1, keep_heads=True), again.prune(1, keep_heads=True)):
+        network.to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(network, x.contiguous(memory_format=torch.channels_last))
+        loss.backward(retain_graph=True)
+        loss.backward()
+        grads.append([weight.grad for weight in network.parameters()])
+    assert again.prune(1).checkpointing == "cheap"
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(other, one, rtol=2e-2, atol=1e-3)
+    with pytest.raises(UsageError, match="checkpointing: got 'Cheap'"):
+        again.checkpointing = "Cheap"
 
 
 @pytest.mark.parametrize("fields", [{"block": "plain", "norm": "batch"}, {"block": "residual", "up": "linear", "dropout": 0.2}, {"dims": 3, "block": "plain"}])

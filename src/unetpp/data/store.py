@@ -9,7 +9,6 @@ The digest covers the plan's data section and the source files, so that a change
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import re
 from collections.abc import Callable, Iterable
@@ -27,6 +26,7 @@ from unetpp.files import written_aside
 from unetpp.plan import DataPlan
 
 STORE_VERSION = 2
+ARRAYS = ("image", "label", "foreground")
 DIGEST = 12
 """Characters of a digest in the names of the arrays."""
 LOCATIONS_PER_CLASS = 4096
@@ -89,11 +89,13 @@ def store_cases(cases: Iterable[Case], plan: DataPlan, folder: Path, progress: C
 
 def found_cases(ids: Iterable[str], folder: Path) -> list[StoredCase]:
     """Those of some cases that an earlier call has stored, their newest arrays, without a look at their sources."""
-    found = []
-    for case_id in ids:
-        complete = sorted(folder.glob(f"{glob.escape(_safe(case_id))}-{'[0-9a-f]' * DIGEST}.foreground.npy"), key=lambda path: path.stat().st_mtime)
-        found += [StoredCase(case_id, path.with_name(path.name.removesuffix(".foreground.npy"))) for path in complete[-1:]]
-    return found
+    endings = tuple(f".{name}.npy" for name in ARRAYS)
+    newest: dict[str, Path] = {}
+    for path in sorted(folder.glob(f"*{endings[-1]}"), key=lambda path: path.stat().st_mtime):
+        stem = path.name.removesuffix(endings[-1])
+        if all((folder / f"{stem}{ending}").is_file() for ending in endings):
+            newest[stem[: -DIGEST - 1]] = folder / stem
+    return [StoredCase(case_id, newest[_safe(case_id)]) for case_id in ids if _safe(case_id) in newest]
 
 
 def _store_case(case: Case, plan: DataPlan, folder: Path) -> StoredCase:
@@ -103,7 +105,7 @@ def _store_case(case: Case, plan: DataPlan, folder: Path) -> StoredCase:
         grid = prepared.shape[1:]
         label = prepare_case_label(case, plan, grid)
         image = prepared.read(tuple(slice(0, size) for size in grid)).astype(np.float16)
-        for ending, array in (("image", image), ("label", label), ("foreground", _locations(label, case.id))):
+        for ending, array in zip(ARRAYS, (image, label, _locations(label, case.id)), strict=True):
             with written_aside(f"{stored.stem}.{ending}.npy") as aside, aside.open("wb") as file:
                 np.save(file, np.ascontiguousarray(array), allow_pickle=False)
     return stored

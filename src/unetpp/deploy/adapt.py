@@ -16,7 +16,7 @@ from unetpp.infer.adaptive import Adaptive
 from unetpp.infer.engine import Runner
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.infer.sliding import predict_tiles
-from unetpp.metrics.scores import bootstrap_interval, fast_dice, mean_of
+from unetpp.metrics.scores import bootstrap_interval, fast_dice, losses, mean_of
 from unetpp.model.file import load_model, save_model
 
 DOUBTS = (0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24)
@@ -40,7 +40,7 @@ def adapt_file(model: Path, device: str = "auto", backend: str = "auto", progres
     predictor = load_predictor(model, device, backend)
     if len(predictor.depths) < 2:
         raise UsageError(f"{model}: got a network with one head; expected several depths to choose from.")
-    _, cases = stored_split(model)
+    _, cases = stored_split(model, predictor.plan.data)
     if len(cases) < FEWEST_CASES:
         raise UsageError(
             f"{model}: got {len(cases)} validation cases in the run folder; expected {FEWEST_CASES} or more, prepared as training left them (RUN/splits.json, RUN/cache). "
@@ -60,7 +60,9 @@ def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progr
     for number, doubt in enumerate(DOUBTS, start=1):
         adaptive = Adaptive(runner, depths, doubt)
         dice, seconds = _scored(predictor, adaptive, cases)
-        lost = [before - after for before, after in zip(full, dice, strict=True) if before is not None and after is not None]
+        lost = losses(full, dice)
+        if not lost:
+            raise UsageError("adapt: got validation cases without any foreground; expected some, to see what is lost. Name a depth instead.")
         tiles = {str(depth): adaptive.images[depth] for depth in depths}
         rows.append({"doubt": doubt, "dice_lost": mean_of(lost), "dice_lost_interval": bootstrap_interval(lost), "tiles": tiles, "time": seconds / full_s})
         progress(number, len(DOUBTS))

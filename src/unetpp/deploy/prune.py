@@ -80,7 +80,7 @@ def choose_depth(rows: Mapping[int, Mapping[str, Any]], max_drop: float) -> tupl
     """
     deepest = max(rows)
     means = {depth: 100 * (rows[deepest]["dice"] - row["dice"]) for depth, row in rows.items()}
-    worst = {depth: 100 * interval[1] if (interval := row.get("dice_lost_interval")) else means[depth] for depth, row in rows.items()}
+    worst = {depth: max(means[depth], 100 * interval[1]) if (interval := row.get("dice_lost_interval")) else means[depth] for depth, row in rows.items()}
     depth = min(depth for depth in rows if depth == deepest or worst[depth] <= max_drop + 1e-7)
     reason = f"validation Dice {rows[depth]['dice']:.4f}"
     if depth != deepest:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -54,9 +56,20 @@ def choose_backend(name: str, device: torch.device) -> str:
     if name == "openvino" and device.type != "cpu":
         raise UsageError(f"--backend: got openvino on {device}; expected the CPU. Add --device cpu, or use --backend torch.")
     if name == "openvino":
-        with optional_package("openvino", "openvino", "--backend openvino"):
-            import openvino  # noqa: F401
+        load_openvino("--backend openvino")
     return name
+
+
+def load_openvino(purpose: str) -> Any:
+    """The package, which would report its use over the network unless its reporter is missing.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
+    with optional_package("openvino", "openvino", purpose):
+        import openvino
+    return openvino
 
 
 class OpenVinoNetwork:
@@ -67,19 +80,31 @@ class OpenVinoNetwork:
     Args:
         network: on the CPU.
         precision: fp32, or bf16 where the hardware gains from it.
+        or_torch: a network that OpenVINO cannot run is run by torch.
     """
 
-    def __init__(self, network: UNetPlusPlus, precision: str) -> None:
+    def __init__(self, network: UNetPlusPlus, precision: str, or_torch: bool = False) -> None:
+        self._or_torch = or_torch
+        self._torch: UNetPlusPlus | None = None
+        """The network, once it is known that OpenVINO cannot run it."""
         self._network = with_fast_norms(network)
         self._hint = "bf16" if precision == "bf16" and gains_from_bf16(torch.device("cpu")) else "f32"  # without a hint it takes bf16
         self._compiled: dict[tuple[Any, ...], Any] = {}
 
     def grow(self, x: Tensor) -> Growing:
         """A forward pass in steps."""
-        return _OpenVinoGrowth(self, x)
+        return self._torch.grow(x) if self._torch else _OpenVinoGrowth(self, x)
 
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor | HeadOutputs:
-        logits = self._run((depth, heads), _Answers(self._network, depth, heads), x.numpy())
+        try:
+            if self._torch:
+                return self._torch(x, depth=depth, heads=heads)
+            logits = self._run((depth, heads), _Answers(self._network, depth, heads), x.numpy())
+        except _CannotConvertError as error:
+            if not self._or_torch:
+                raise UsageError(f"--backend: got openvino, which cannot run this network ({error}); expected another. Use --backend torch.") from None
+            self._torch = self._network
+            return self._torch(x, depth=depth, heads=heads)
         if not heads:
             return torch.from_numpy(logits[0])
         depths = tuple(d for d in self._network.head_depths if depth is None or d <= depth)
@@ -87,13 +112,18 @@ class OpenVinoNetwork:
 
     def _run(self, wish: Any, module: nn.Module, *inputs: np.ndarray) -> list[np.ndarray]:
         """Outputs of a module, which is compiled at the first call with this wish and these sizes."""
-        import openvino
-
         key = (wish, *(each.shape[1:] for each in inputs))
         if key not in self._compiled:
             options = {"INFERENCE_PRECISION_HINT": self._hint, "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
-            self._compiled[key] = openvino.Core().compile_model(converted(module, *key[1:]), "CPU", options)
+            try:
+                self._compiled[key] = load_openvino("--backend openvino").Core().compile_model(converted(module, *key[1:]), "CPU", options)
+            except Exception as error:  # of any kind: an operation it does not have, an installation that is not whole
+                raise _CannotConvertError(str(error).strip().partition("\n")[0] or type(error).__name__) from error
         return list(self._compiled[key]([np.ascontiguousarray(each) for each in inputs]).values())
+
+
+class _CannotConvertError(Exception):
+    """OpenVINO cannot run a network."""
 
 
 class _OpenVinoGrowth:
@@ -138,8 +168,7 @@ class _Step(nn.Module):
 @torch.autocast("cpu", enabled=False)
 def converted(module: nn.Module, *sizes: Sequence[int]) -> Any:
     """An openvino.Model of a module, for any number of inputs of fixed sizes (C, *spatial): tiles have one size, and graphs of any size are slower."""
-    import openvino
-
+    openvino = load_openvino("--backend openvino")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sizes become numbers in the trace: they are meant to
         return openvino.convert_model(module.eval(), example_input=tuple(torch.zeros(1, *size) for size in sizes), input=[[-1, *size] for size in sizes])

@@ -70,7 +70,9 @@ class Predictor:
         self.max_drop = max_drop
         self.backend = choose_backend(backend, self.device)
         self.networks = [network.to(self.device).to(memory_format=memory_format(plan.model, self.device)).eval() for network in networks]
-        self.runners: list[Grower] = [OpenVinoNetwork(network, plan.predict.precision) if self.backend == "openvino" else network for network in self.networks]
+        self.runners: list[Grower] = [
+            OpenVinoNetwork(network, plan.predict.precision, or_torch=backend == "auto") if self.backend == "openvino" else network for network in self.networks
+        ]
 
     @property
     def network(self) -> UNetPlusPlus:

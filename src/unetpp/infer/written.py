@@ -54,7 +54,7 @@ class WrittenFiles:
     """Segmentations that were written, in the order of the inputs."""
     failures: tuple[Failure, ...]
     doubtful: tuple[Path, ...] = ()
-    """Of `files`, those whose expected Dice is below that of nine in ten validation cases."""
+    """Of `files`, those in which nothing was found, or whose expected Dice is below that of nine in ten validation cases."""
 
     @property
     def failed(self) -> tuple[Problem, ...]:
@@ -141,9 +141,9 @@ def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan) -> P
 
 
 def _is_doubtful(expected_dice: float | None, predictor: Predictor, depth: int) -> bool:
-    """(What several heads answer together is judged as the deepest of them.)"""
+    """Little is to be expected of it, or nothing was found. (What several heads answer together is judged as the deepest of them.)"""
     level = predictor.review_below.get(max(predictor.depths) if depth in (MEAN, AUTO) else depth)
-    return level is not None and expected_dice is not None and expected_dice < level
+    return level is not None and (expected_dice is None or expected_dice < level)
 
 
 def _write_records(written: WrittenFiles, expected: Mapping[Path, float | None], folders: dict[int, Path], predictor: Predictor) -> None:
@@ -169,7 +169,7 @@ def _earlier_files(folder: Path, made_with: dict[str, Any]) -> dict[str, Any]:
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         alike = all(record[key] == jsonlike for key, jsonlike in json.loads(json.dumps(made_with)).items())
-        return {name: record["cases"][name] for name in record["files"] if alike and (folder / name).is_file()}
+        return {name: record.get("cases", {}).get(name) for name in record["files"] if alike and (folder / name).is_file()}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

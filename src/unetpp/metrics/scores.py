@@ -115,10 +115,16 @@ def summarize(scores: Sequence[CaseScore], classes: Sequence[str]) -> dict[str, 
 
 def dice_lost(metrics: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
     """How much lower the Dice of `metrics` is than that of `reference`, case by case, both as `summarize` gives them: the mean, and its bootstrap interval."""
-    theirs = {case["id"]: case["mean"]["dice"] for case in reference["cases"]}
-    pairs = [(case["mean"]["dice"], theirs.get(case["id"])) for case in metrics["cases"]]
-    lost = [other - own for own, other in pairs if own is not None and other is not None]
+    own = {case["id"]: case["mean"]["dice"] for case in metrics["cases"]}
+    theirs = {case["id"]: case["mean"]["dice"] for case in reference["cases"] if case["id"] in own}
+    lost = losses(theirs.values(), [own[case] for case in theirs])
     return {"dice_lost": mean_of(lost), "dice_lost_interval": bootstrap_interval(lost)}
+
+
+def losses(before: Iterable[float | None], after: Iterable[float | None]) -> list[float]:
+    """Of each case. Nothing where there is nothing to find (None) is as good as can be, if the other finds something there; where neither does, nothing can be lost."""
+    pairs = [pair for pair in zip(before, after, strict=True) if pair != (None, None)]
+    return [(1.0 if one is None else one) - (1.0 if other is None else other) for one, other in pairs]
 
 
 def metric_impl() -> str:

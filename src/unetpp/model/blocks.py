@@ -5,8 +5,8 @@ Tensors are (B, C, *spatial), spatial = (Z, Y, X) or (Y, X).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -98,7 +98,7 @@ def convolved(conv: Any, x: Parts) -> Tensor:
 def _convolved_part(convolve: Callable[..., Tensor], part: Tensor | Deferred, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if isinstance(part, Tensor):
         return convolve(part, weight, bias)
-    return checkpoint(lambda source: convolve(part.make(source), weight, bias), part.source, use_reentrant=False)
+    return checkpoint(lambda source: convolve(part.make(source), weight, bias), part.source, use_reentrant=False, preserve_rng_state=False)
 
 
 def make_activation(kind: str, leaky_slope: float = 0.01) -> nn.Module:
@@ -145,17 +145,21 @@ class BatchNorm(nn.Module):
         return norm(x)
 
 
-@contextmanager
-def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """In training, batch normalisations leave their running statistics as they are: for what is computed a second time."""
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, (momentum, batches) in zip(norms, kept, strict=True):
+class FrozenStatistics:
+    """In training, batch normalisations leave their running statistics as they are: for what is computed a second time, or a third."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._kept: list[tuple[_BatchNorm, float | None, Tensor | None]] = []
+
+    def __enter__(self) -> None:
+        norms = [module for module in self._network.modules() if isinstance(module, _BatchNorm)]
+        self._kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+        for norm in norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+
+    def __exit__(self, *error: object) -> None:
+        for norm, momentum, batches in self._kept:
             norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
@@ -241,7 +245,7 @@ class Chain(nn.Sequential):
                 x, unfinished = part(_finished(unfinished, x)), None
                 continue
             x = convolved(part.conv, x) if unfinished is None else _convolved_after(unfinished, part, x)
-            # without a norm the activation works in place, and there is but one result
+            # without a norm, an activation in place would change what is kept for it
             x, unfinished = (part.finished(x), None) if isinstance(part.norm, nn.Identity) else (x, part)
         return _finished(unfinished, x)
 
@@ -252,7 +256,7 @@ def _finished(unit: ConvUnit | None, x: Any) -> Any:
 
 def _convolved_after(unit: ConvUnit, following: ConvUnit, x: Any) -> Tensor:
     # torch stops the second pass as soon as it has what the convolution keeps, which is before it convolves
-    again = partial(checkpoint, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_statistics(unit)))
+    again = partial(checkpoint, use_reentrant=False, context_fn=lambda: (nullcontext(), FrozenStatistics(unit)))
     return again(lambda x: convolved(following.conv, unit.finished(x)), x)
 
 
@@ -277,6 +281,8 @@ class ResidualBlock(nn.Module):
         self.activation = activation
 
     def forward(self, x: Parts) -> Tensor:
+        if not isinstance(x, Tensor):  # both paths want it
+            x = tuple(part.make(part.source) if isinstance(part, Deferred) else part for part in x)
         kept = joined(x) if isinstance(self.shortcut, nn.Identity) else self.shortcut(x)
         return self.activation(self.units(x) + kept)
 

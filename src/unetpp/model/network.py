@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from unetpp.errors import UsageError
-from unetpp.model.blocks import Chain, Deferred, fitted, frozen_statistics, gathered, multiple
+from unetpp.model.blocks import Chain, Deferred, FrozenStatistics, fitted, gathered, multiple
 from unetpp.model.encoders import Encoder
 from unetpp.model.grid import Grid, Node
 
@@ -124,6 +124,8 @@ class UNetPlusPlus(nn.Module):
 
     @checkpointing.setter
     def checkpointing(self, value: bool | str) -> None:
+        if value not in (False, True, "cheap"):
+            raise UsageError(f'checkpointing: got {value!r}; expected False, "cheap" or True.')
         self._checkpointing = value
         for module in self.modules():
             if isinstance(module, Chain):
@@ -198,12 +200,14 @@ class UNetPlusPlus(nn.Module):
             divisor=self.divisor,
             output_stride=self.output_stride,
         )
-        return copy.deepcopy(pruned)
+        pruned = copy.deepcopy(pruned)
+        pruned.checkpointing = self.checkpointing
+        return pruned
 
     def _node(self, node: Node, image: Tensor, outputs: Mapping[Node, Tensor]) -> Tensor:
         received = (outputs[source] for source in self.grid.sources(node))
-        if self.checkpointing is True and self.training and not torch.compiler.is_compiling():
-            return checkpoint(self._computed, node, image, *received, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), frozen_statistics(self)))
+        if self.checkpointing and self.checkpointing != "cheap" and self.training and not torch.compiler.is_compiling():
+            return checkpoint(self._computed, node, image, *received, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), FrozenStatistics(self)))
         return self._computed(node, image, *received)
 
     def _computed(self, node: Node, image: Tensor, *received: Tensor) -> Tensor:

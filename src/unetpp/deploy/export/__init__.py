@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from unetpp.deploy.export.about import describe, model_card
+from unetpp.deploy.export.about import describe, model_card, stated_licence
 from unetpp.deploy.export.graph import FORMATS, Answering
 from unetpp.deploy.export.quantized import QUANTIZABLE, quantize_file
 from unetpp.deploy.export.runtimes import Answer, open_exported
 from unetpp.deploy.export.samples import Samples, find_samples
-from unetpp.errors import ModelFileError, UsageError
-from unetpp.files import write_text, written_aside
+from unetpp.errors import ModelFileError, UnetppError, UsageError, WriteError
+from unetpp.files import written_aside
 from unetpp.metrics.scores import fast_dice, mean_of
 from unetpp.model.file import load_model
+from unetpp.model.network import UNetPlusPlus, to_probabilities
+from unetpp.plan import Plan
 
-TOLERANCE, SAME_CLASSES = 1e-3, 0.95
-"""Largest difference of a probability that rounding explains; smallest share of voxels whose class 8-bit integers may keep."""
+TOLERANCE, AGREEMENT = 1e-3, 0.95
+"""Largest difference of a probability that rounding explains; smallest Dice between the segmentation in 8-bit integers and that of the network."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,8 @@ class Comparison:
     """Largest, of probabilities."""
     same_classes: float
     """Share of voxels."""
+    agreement: float | None
+    """Dice between the two segmentations; None where both are empty."""
     dice_before: float | None
     """Mean over the tiles that have labels, of the network."""
     dice: float | None
@@ -65,75 +74,126 @@ def export_file(model: Path, out: Path, depth: int | None = None, int8: bool = F
 
     Raises:
         UsageError: another suffix, no head at `depth`, or nothing to calibrate with.
-        ModelFileError: the model cannot be used, or what was written does not agree with it.
+        ModelFileError: the model cannot be used or exported, or what was written does not agree with it.
         MissingExtraError: without the exporter or the runtime of the format.
         WriteError: it could not be written; what was at `out` is intact.
     """
-    suffix = out.suffix
-    if suffix not in FORMATS:
-        raise UsageError(f"--out: got {str(out)!r}; expected a name that ends in {', '.join(FORMATS)}: it says the format.")
-    if int8 and suffix not in QUANTIZABLE:
-        raise UsageError(f"--int8: got a {suffix} file; expected one of {', '.join(QUANTIZABLE)}. Change --out, or leave out --int8.")
+    _check_target(out, int8)
     network, header = load_model(model)
     plan = header.plan
     depth = plan.predict.depth if depth is None else depth
     answering = Answering(network, depth).eval()
-    samples = find_samples(model, plan, images)
+    samples = find_samples(model, plan, images, calibrate=int8)
     if int8 and not samples.calibrating:
-        raise UsageError(f"--int8: got {model} without the run folder of its training; expected images to calibrate with. Add --images FOLDER.")
-    card = out.with_name(f"{out.name}.md")
-    with written_aside(out) as aside:
-        weights = aside.with_suffix(".bin")
-        try:
-            FORMATS[suffix](answering, (2, plan.model.in_channels, *plan.predict.tile), aside, describe(plan, depth, int8))
-            if int8:
-                quantize_file(aside, samples.calibrating)
-            comparison = compare(answering, open_exported(aside)[0], samples, plan.data.num_classes)
-            _require_agreement(out, comparison, int8)
-            if suffix == ".xml":
-                with written_aside(out.with_suffix(".bin")) as place:
-                    weights.replace(place)
-        finally:
-            weights.unlink(missing_ok=True)
-    files = [out, out.with_suffix(".bin")] if suffix == ".xml" else [out]
-    write_text(card, model_card(out, plan, header.notes, depth, comparison_in_words(comparison)))
-    return ExportedModel(out, card, depth, int8, sum(file.stat().st_size for file in files) / 1e6, comparison)
+        raise UsageError(f"--int8: got no images to calibrate with: neither training cases in the run folder of {model} nor two tiles of images. Add --images FOLDER.")
+    about, card = describe(plan, depth, int8), out.with_name(f"{out.name}.md")
+    with _folder_beside(out) as folder:
+        draft = folder / f"model{out.suffix}"
+        answer = _written(answering, plan, draft, about, samples.calibrating)
+        comparison = compare(network, depth, answer, samples, plan.data.num_classes)
+        _require_agreement(out, comparison, int8)
+        text = model_card(out, plan, header.notes, depth, comparison_in_words(comparison), stated_licence(card))
+        with written_aside(card) as place:
+            place.write_text(text, encoding="utf-8")
+            megabytes = _moved(draft, out)
+    return ExportedModel(out, card, depth, int8, megabytes, comparison)
+
+
+def _check_target(out: Path, int8: bool) -> None:
+    if out.suffix not in FORMATS:
+        raise UsageError(f"--out: got {str(out)!r}; expected a name that ends in {', '.join(FORMATS)}: it says the format.")
+    if int8 and out.suffix not in QUANTIZABLE:
+        raise UsageError(f"--int8: got a {out.suffix} file; expected one of {', '.join(QUANTIZABLE)}. Change --out, or leave out --int8.")
+    weights = out.with_suffix(".bin")
+    if out.suffix == ".xml" and weights.exists() and not out.exists():
+        raise UsageError(f"--out: got {out}, whose weights go to {weights.name}, a file of something else; expected a free name. Choose another --out.")
+
+
+@contextmanager
+def _folder_beside(out: Path) -> Iterator[Path]:
+    """A folder for drafts on the disk of `out`; nothing of it stays. Raises WriteError."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".unetpp-", dir=out.parent) as name:
+            yield Path(name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise WriteError(f"{out}: got {reason}; expected to write it. Free some space, or choose another --out. What was there before is intact.") from error
+
+
+def _written(network: Answering, plan: Plan, path: Path, about: dict[str, Any], calibrating: Sequence[np.ndarray]) -> Answer:
+    """Write a file and open it again; what the libraries for it raise becomes one error."""
+    try:
+        FORMATS[path.suffix](network, (2, plan.model.in_channels, *plan.predict.tile), path, about)
+        if calibrating:
+            quantize_file(path, calibrating)
+        answer, said = open_exported(path)
+    except (UnetppError, OSError):
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
+        raise ModelFileError(f"--out {path.suffix}: got a network that cannot be exported so ({reason}); expected one that can. Try another format.") from error
+    if said != json.loads(json.dumps(about)):
+        raise ModelFileError(f"--out {path.suffix}: got a file that has lost its description; expected it inside. Please report this.")
+    return answer
+
+
+def _moved(draft: Path, out: Path) -> float:
+    """Put the file, and the weights beside it, in their places: both, or neither. Gives their megabytes."""
+    if out.suffix != ".xml":
+        size = draft.stat().st_size
+        draft.replace(out)
+        return size / 1e6
+    weights, target, before = draft.with_suffix(".bin"), out.with_suffix(".bin"), draft.with_name("before.bin")
+    size = draft.stat().st_size + weights.stat().st_size
+    if target.exists():
+        target.replace(before)
+    try:
+        weights.replace(target)
+        draft.replace(out)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        if before.exists():
+            before.replace(target)
+        raise
+    return size / 1e6
 
 
 @torch.inference_mode()
-def compare(network: Answering, answer: Answer, samples: Samples, classes: int) -> Comparison:
-    """Run both on the same tiles."""
-    difference, same = 0.0, []
+def compare(network: UNetPlusPlus, depth: int, answer: Answer, samples: Samples, classes: int) -> Comparison:
+    """Run both on the same tiles, of which the first is cut to an odd size."""
+    differences, same, agreement = [], [], []
     dice: list[tuple[float | None, float | None]] = []
     for number, tile in enumerate(samples.comparing):
-        expected, found = network(torch.from_numpy(tile[None])).numpy()[0], answer(tile[None])[0]
-        difference = max(difference, float(np.abs(expected - found).max()))
-        before, after = _classes(expected), _classes(found)
+        window = tuple(slice(max(1, size - (number == 0))) for size in tile.shape[1:])
+        image = np.ascontiguousarray(tile[(None, slice(None), *window)])
+        logits: Any = network(torch.from_numpy(image), depth=depth)
+        expected, found = to_probabilities(logits).numpy()[0], answer(image)[0]
+        differences.append(float(np.abs(expected - found).max()))
+        before, after = expected.argmax(0), found.argmax(0)
         same.append(float((before == after).mean()))
+        agreement.append(fast_dice(after, before, classes))
         if samples.labels:
-            label = samples.labels[number]
+            label = samples.labels[number][window]
             dice.append((fast_dice(before, label, classes), fast_dice(after, label, classes)))
-    return Comparison(samples.origin, len(same), difference, float(np.mean(same)), mean_of(before for before, _ in dice), mean_of(after for _, after in dice))
+    means = [mean_of(values) for values in (agreement, [before for before, _ in dice], [after for _, after in dice])]
+    return Comparison(samples.origin, len(same), float(np.max(differences)), float(np.mean(same)), *means)
 
 
 def comparison_in_words(comparison: Comparison) -> str:
     words = f"Compared with the network on {comparison.tiles} tiles ({comparison.origin}): same class in {comparison.same_classes:.3%} of the voxels"
+    words += f", Dice between the two {comparison.agreement:.4f}" if comparison.agreement is not None else ""
     words += f", probabilities differ by at most {comparison.difference:.1g}"
     if comparison.dice is None or comparison.dice_before is None:
         return words + "."
-    return words + f"; Dice {comparison.dice_before:.4f} before, {comparison.dice:.4f} after."
-
-
-def _classes(probabilities: np.ndarray) -> np.ndarray:
-    found: np.ndarray = probabilities.argmax(0) if len(probabilities) > 1 else probabilities[0] > 0.5
-    return found.astype(np.uint8)
+    return words + f"; Dice against the labels {comparison.dice_before:.4f} before, {comparison.dice:.4f} after."
 
 
 def _require_agreement(out: Path, comparison: Comparison, int8: bool) -> None:
-    if int8 and comparison.same_classes < SAME_CLASSES:
+    if not int8 and not comparison.difference <= TOLERANCE:
+        raise ModelFileError(f"{out}: got a file whose probabilities differ by {comparison.difference:.2g} from the network's; expected at most {TOLERANCE:g}. Try another format.")
+    if int8 and not (math.isfinite(comparison.difference) and (comparison.agreement is None or comparison.agreement >= AGREEMENT)):
         raise ModelFileError(
-            f"{out}: got 8-bit integers that change the class of {1 - comparison.same_classes:.1%} of the voxels; expected at most {1 - SAME_CLASSES:.0%}. "
+            f"{out}: got 8-bit integers whose segmentation has a Dice of {comparison.agreement or 0:.3f} with the network's; expected {AGREEMENT} or more. "
             "Export without --int8, or calibrate with images like those to be predicted (--images)."
         )
-    if not int8 and comparison.difference > TOLERANCE:
-        raise ModelFileError(f"{out}: got a file whose probabilities differ by {comparison.difference:.2g} from the network's; expected at most {TOLERANCE:g}. Try another format.")

@@ -10,6 +10,8 @@ from unetpp import __version__
 from unetpp.plan import Plan
 
 FORMAT = 1
+LICENCE_TITLE = "## Licence"
+NOT_STATED = "Not stated: it depends on that of the images and masks. Say it here before you pass the file on."
 
 
 def describe(plan: Plan, depth: int, int8: bool) -> dict[str, Any]:
@@ -18,13 +20,14 @@ def describe(plan: Plan, depth: int, int8: bool) -> dict[str, Any]:
     return {"format": FORMAT, "unetpp": __version__, "name": plan.name, **data, "tile": plan.predict.tile, "overlap": plan.predict.overlap, "depth": depth, "int8": int8}
 
 
-def model_card(out: Path, plan: Plan, notes: Mapping[str, Any], depth: int, comparison: str) -> str:
+def model_card(out: Path, plan: Plan, notes: Mapping[str, Any], depth: int, comparison: str, licence: str) -> str:
     """Markdown.
 
     Args:
         out: the exported file.
         notes: of the model file that it was made from.
         comparison: how it was compared with the network.
+        licence: what is said of it.
     """
     data = plan.data
     classes = ", ".join(f"{value} = {name}" for value, name in zip(data.label_values, data.classes, strict=True))
@@ -48,11 +51,19 @@ def model_card(out: Path, plan: Plan, notes: Mapping[str, Any], depth: int, comp
         "The scores are those of images of the same data set, some of which did choose the best weights. Nothing is known of other scanners, stains, resolutions or patients until",
         "it is measured. Not a medical device.",
         "",
-        "## Licence",
+        LICENCE_TITLE,
         "",
-        "Not stated: it depends on that of the images and masks. Say it here before you pass the file on.",
+        licence,
     ]
     return "\n".join(lines) + "\n"
+
+
+def stated_licence(card: Path) -> str:
+    """What an earlier card says of the licence: it may be the user's words."""
+    try:
+        return card.read_text(encoding="utf-8").partition(f"\n{LICENCE_TITLE}\n")[2].strip() or NOT_STATED
+    except (OSError, UnicodeDecodeError):
+        return NOT_STATED
 
 
 def _fold(notes: Mapping[str, Any]) -> str:
@@ -63,14 +74,14 @@ def _scores(notes: Mapping[str, Any], depth: int) -> list[str]:
     depths: Mapping[str, Mapping[str, Any]] = notes.get("depths", {})
     if not depths:
         return ["None were recorded in the model file."]
-    lines = ["Means over the validation cases of the fold, with the 95 % interval of the Dice, at every depth that the training gave:", ""]
+    lines = ["Of the network before its export, at every depth that the training gave: means over the validation cases of the fold, with the 95 % interval of the Dice.", ""]
     lines += ["| depth | Dice | interval | IoU | ms for a tile | parameters |", "|---|---|---|---|---|---|"]
     for name, row in depths.items():
         low, high = row.get("dice_interval") or (None, None)
-        this = f"**{name}** (this file)" if name == str(depth) else name
+        this = f"**{name}** (this depth)" if name == str(depth) else name
         cells = (_number(row.get("dice"), 3), f"{_number(low, 3)} to {_number(high, 3)}", _number(row.get("iou"), 3), _number(row.get("latency_ms"), 1), row.get("parameters", "-"))
         lines.append(f"| {this} | " + " | ".join(map(str, cells)) + " |")
-    return [*lines, "", f"Times: {notes.get('conditions', 'not recorded')}, before the export."]
+    return [*lines, "", f"Times: {notes.get('conditions', 'not recorded')}."]
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from unetpp.errors import optional_package
-from unetpp.infer.engine import with_fast_norms
+from unetpp.infer.engine import load_openvino, with_fast_norms
 from unetpp.model.network import UNetPlusPlus, to_probabilities
 
 KEY = "unetpp"
@@ -31,7 +30,7 @@ class Answering(nn.Module):
 
     def __init__(self, network: UNetPlusPlus, depth: int) -> None:
         super().__init__()
-        self.network = with_fast_norms(network.prune(depth))
+        self.network = network.prune(depth)
 
     def forward(self, image: Tensor) -> Tensor:
         return to_probabilities(self.network(image))
@@ -40,6 +39,7 @@ class Answering(nn.Module):
 def write_pt2(network: Answering, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
     """What torch.export makes, for programs with torch and without unetpp."""
     exported = torch.export.export(network, (torch.zeros(shape),), dynamic_shapes=_any_size(shape))
+    exported.example_inputs = None  # a batch of tiles would be written with it
     torch.export.save(exported, path, extra_files={KEY: json.dumps(about)})
 
 
@@ -53,9 +53,9 @@ def write_onnx(network: Answering, shape: tuple[int, ...], path: Path, about: di
         import onnxscript  # noqa: F401
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own
-        program = torch.onnx.export(network, (torch.zeros(shape),), dynamo=True, dynamic_shapes=_any_size(shape), input_names=[IMAGE], output_names=[PROBABILITIES], verbose=False)
-    if program is None:
-        raise RuntimeError("torch.onnx.export gave no program")
+        program: Any = torch.onnx.export(
+            with_fast_norms(network), (torch.zeros(shape),), dynamo=True, dynamic_shapes=_any_size(shape), input_names=[IMAGE], output_names=[PROBABILITIES], verbose=False
+        )
     program.model.metadata_props[KEY] = json.dumps(about)
     program.save(path, external_data=False)
 
@@ -66,11 +66,11 @@ def write_openvino(network: Answering, shape: tuple[int, ...], path: Path, about
     Raises:
         MissingExtraError: without the extras `export` and `openvino`.
     """
-    with optional_package("openvino", "openvino", "a file for OpenVINO"):
-        import openvino
-    with tempfile.TemporaryDirectory() as folder:
-        write_onnx(network, shape, Path(folder) / "model.onnx", about)
-        model = openvino.convert_model(Path(folder) / "model.onnx")
+    openvino = load_openvino("a file for OpenVINO")
+    graph = path.with_name("graph.onnx")
+    write_onnx(network, shape, graph, about)
+    model = openvino.convert_model(graph)
+    graph.unlink()
     model.set_rt_info(json.dumps(about), KEY)
     openvino.save_model(model, path, compress_to_fp16=False)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 
 from unetpp.deploy.export.graph import IMAGE
 from unetpp.errors import optional_package
+from unetpp.infer.engine import load_openvino
 
 QUANTIZABLE = (".onnx", ".xml")
 
@@ -24,6 +27,8 @@ def quantize_file(path: Path, tiles: Sequence[np.ndarray]) -> None:
     Raises:
         MissingExtraError: without the extra `int8`.
     """
+    openvino = load_openvino("8-bit integers") if path.suffix == ".xml" else None
+    sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))  # as in `load_openvino`
     with optional_package("nncf", "int8", "8-bit integers"):
         import nncf
     logging.getLogger("nncf").setLevel(logging.ERROR)
@@ -37,9 +42,7 @@ def quantize_file(path: Path, tiles: Sequence[np.ndarray]) -> None:
         model = nncf.quantize(model, nncf.Dataset(images, lambda image: {IMAGE: image}), **options)
         onnx.helper.set_model_props(model, said)
         onnx.save(model, path)
-    else:
-        import openvino
-
+    elif openvino:
         model = nncf.quantize(openvino.Core().read_model(path), nncf.Dataset(images), **options)
         aside = path.with_name(f"int8{path.name}")  # the weights of the model that was read lie in its file
         openvino.save_model(model, aside, compress_to_fp16=False)

@@ -1,4 +1,4 @@
-"""Exported files run by their own runtimes, without the network that they came from."""
+"""Exported files run by their own runtimes. Only files that this process wrote: torch.export.load unpickles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, cast
 import numpy as np
 
 from unetpp.deploy.export.graph import IMAGE, KEY
-from unetpp.errors import ModelFileError, optional_package
+from unetpp.errors import optional_package
+from unetpp.infer.engine import load_openvino
 
 Answer = Callable[[np.ndarray], np.ndarray]
 """From normalised images (B, C, *spatial) float32 to probabilities (B, classes, *spatial)."""
@@ -20,13 +21,10 @@ def open_exported(path: Path) -> tuple[Answer, dict[str, Any]]:
     """What an exported file answers, and what it says of itself.
 
     Raises:
-        ModelFileError: not a file of ours.
         MissingExtraError: without its runtime.
     """
     answer, about = {".onnx": _onnx, ".xml": _openvino, ".pt2": _pt2}[path.suffix](path)
-    if not about:
-        raise ModelFileError(f"{path}: got a graph without unetpp's description; expected a file that `unetpp export` wrote. Export it again.")
-    return answer, json.loads(about)
+    return answer, json.loads(about or "{}")
 
 
 def _onnx(path: Path) -> tuple[Answer, str | None]:
@@ -37,8 +35,7 @@ def _onnx(path: Path) -> tuple[Answer, str | None]:
 
 
 def _openvino(path: Path) -> tuple[Answer, str | None]:
-    with optional_package("openvino", "openvino", "to run a file for OpenVINO"):
-        import openvino
+    openvino = load_openvino("to run a file for OpenVINO")
     model = openvino.Core().read_model(path)
     about = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})  # by default it takes bfloat16 where there is some

@@ -34,19 +34,24 @@ class Samples:
     """Of `comparing`, in words."""
 
 
-def find_samples(model: Path, plan: Plan, images: Sequence[Path]) -> Samples:
+def find_samples(model: Path, plan: Plan, images: Sequence[Path], calibrate: bool) -> Samples:
     """Tiles of `images`; where there are none, those that the training of the model left in its run folder.
 
+    Args:
+        calibrate: whether tiles to calibrate with are wanted; of the images, they are others than those to compare.
+
     Raises:
-        DataError: an image that cannot be used.
+        DataError: an image that cannot be used, or a run folder that cannot.
     """
+    count = CALIBRATING if calibrate else 0
     if images:
-        tiles = _tiles_of(images, plan)
-        return Samples(tiles[:CALIBRATING], tiles[:COMPARING], (), "the images that were given")
-    training, validation = stored_split(model)
+        tiles = _tiles_of(images, plan, count + COMPARING)
+        apart = min(COMPARING, (len(tiles) + 1) // 2) if calibrate else len(tiles)
+        return Samples(tiles[apart:], tiles[:apart], (), "the images that were given")
+    training, validation = stored_split(model, plan.data)
     if validation:
         comparing, labels = zip(*_cut(validation, plan, COMPARING), strict=True)
-        return Samples(tuple(image for image, _ in _cut(training, plan, CALIBRATING)), comparing, labels, "validation cases")
+        return Samples(tuple(image for image, _ in _cut(training, plan, count)), comparing, labels, "validation cases")
     noise = np.random.default_rng(0).standard_normal((2, plan.model.in_channels, *plan.predict.tile)).astype(np.float32)
     return Samples((), tuple(noise), (), "random numbers, as no run folder and no images are at hand")
 
@@ -57,14 +62,16 @@ def _cut(cases: list[StoredCase], plan: Plan, count: int) -> list[tuple[np.ndarr
     return [sampler.read(sampler.draw(number, 0)) for number in range(count)] if cases else []
 
 
-def _tiles_of(images: Sequence[Path], plan: Plan) -> tuple[np.ndarray, ...]:
-    """Tiles of images in a fixed random order, one of each image, then another of each."""
+def _tiles_of(images: Sequence[Path], plan: Plan, count: int) -> tuple[np.ndarray, ...]:
+    """At most `count` different tiles, about as many of each image, in a fixed random order."""
     rng = np.random.default_rng(0)
-    tiles: list[np.ndarray] = []
     cases = find_images(list(images), len(plan.data.channels))
-    for number in range(CALIBRATING):
-        image = prepare_case_image(cases[number % len(cases)], plan.data)
-        grid = TileGrid(image.shape[1:], plan.predict.tile, plan.predict.overlap)
-        tile = tuple(spans[rng.integers(len(spans))] for spans in grid.axes)
-        tiles.append(np.ascontiguousarray(read_tile(image, tile, plan.predict.tile)))
-    return tuple(tiles)
+    cases = [cases[number] for number in rng.permutation(len(cases))[:count]]
+    tiles: list[np.ndarray] = []
+    for number, case in enumerate(cases):
+        image = prepare_case_image(case, plan.data)
+        every = list(TileGrid(image.shape[1:], plan.predict.tile, plan.predict.overlap))
+        wanted = -(-(count - len(tiles)) // (len(cases) - number))
+        chosen = [every[place] for place in rng.permutation(len(every))[:wanted]]
+        tiles += [np.ascontiguousarray(read_tile(image, tile, plan.predict.tile)) for tile in chosen]
+    return tuple(tiles[number] for number in rng.permutation(len(tiles)))
