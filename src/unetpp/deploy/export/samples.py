@@ -13,6 +13,7 @@ from unetpp.data.patches import PatchSampler
 from unetpp.data.preprocess import prepare_case_image
 from unetpp.data.store import StoredCase
 from unetpp.deploy.stored import stored_split
+from unetpp.errors import UnetppError
 from unetpp.infer.tiles import TileGrid, read_tile
 from unetpp.plan import Plan
 
@@ -41,14 +42,19 @@ def find_samples(model: Path, plan: Plan, images: Sequence[Path], calibrate: boo
         calibrate: whether tiles to calibrate with are wanted; of the images, they are others than those to compare.
 
     Raises:
-        DataError: an image that cannot be used, or a run folder that cannot.
+        DataError: an image that cannot be used; where cases are needed to calibrate with, a run folder that cannot.
     """
     count = CALIBRATING if calibrate else 0
     if images:
         tiles = _tiles_of(images, plan, count + COMPARING)
         apart = min(COMPARING, (len(tiles) + 1) // 2) if calibrate else len(tiles)
         return Samples(tiles[apart:], tiles[:apart], (), "the images that were given")
-    training, validation = stored_split(model, plan.data)
+    try:
+        training, validation = stored_split(model, plan.data)
+    except UnetppError:
+        if calibrate:
+            raise
+        training, validation = [], []  # random numbers do for a comparison
     if validation:
         comparing, labels = zip(*_cut(validation, plan, COMPARING), strict=True)
         return Samples(tuple(image for image, _ in _cut(training, plan, count)), comparing, labels, "validation cases")
