@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from unetpp.model.execution import keep_freed_memory
 
-SIZES = {2: (8, 256), 3: (1, 96)}
+SIZES = {2: (4, 256), 3: (1, 96)}
 """Batch and size of the images, by dims."""
 SETTINGS: dict[str, tuple[bool, bool, bool]] = {
     "eager fp32": (False, False, False),
