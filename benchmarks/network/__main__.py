@@ -58,7 +58,7 @@ def main() -> None:
                 if options.out:
                     options.out.mkdir(parents=True, exist_ok=True)
                     (options.out / "inference.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
-    table = to_markdown(rows, machine)
+    table = f"{summary(rows)}\n{to_markdown(rows, machine)}"
     if options.out:
         (options.out / "inference.md").write_text(table)
     print(table)
@@ -103,6 +103,20 @@ def probe(name: str, who: str, setting: str, batch: int, size: int, device: str)
     image = pair.image(batch, size)
     run = SETTINGS[setting](pair.peer if who == "peer" else pair.ours, image)
     return peak_here_mb(lambda: run(image), times=2, device=device)
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """A line for each network and image: the peer as it comes, the peer at its best, ours at its best."""
+    lines = ["| network | image | peer, eager fp32 | peer's fastest | unetpp's fastest | eager / ours | fastest / ours | labels unchanged |", "|---|---|---|---|---|---|---|---|"]
+    for key in dict.fromkeys((row["pair"], tuple(row["shape"])) for row in rows):
+        alike = [row for row in rows if (row["pair"], tuple(row["shape"])) == key]
+        peers = [row for row in alike if row["who"] == "peer" and row["setting"] not in OURS_ALONE]
+        eager = next(row for row in peers if row["setting"] == "eager fp32")
+        best, ours = (min(found, key=lambda row: row["ms"]) for found in (peers, [row for row in alike if row["who"] == "unetpp" and row["same_labels"] > 0.999]))
+        shown = [f"{row['ms']:.0f} ms ({row['setting']})" for row in (best, ours)]
+        ratios = f"{eager['ms'] / ours['ms']:.1f} | {best['ms'] / ours['ms']:.2f} | {ours['same_labels']:.2%}"
+        lines.append(f"| {key[0]} | {' x '.join(map(str, key[1]))} | {eager['ms']:.0f} ms | {' | '.join(shown)} | {ratios} |")
+    return "\n".join(lines) + "\n"
 
 
 def to_markdown(rows: list[dict[str, Any]], machine: Mapping[str, float]) -> str:
