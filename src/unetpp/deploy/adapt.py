@@ -19,7 +19,7 @@ from unetpp.infer.sliding import predict_tiles
 from unetpp.metrics.scores import bootstrap_interval, fast_dice, losses, mean_of
 from unetpp.model.file import load_model, save_model
 
-DOUBTS = (0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24)
+DOUBTS = (0.01, 0.02, 0.03, 0.045, 0.06, 0.09, 0.15)
 FEWEST_CASES = 3
 HOPELESS = 0.02
 """Loss of Dice beyond which no larger doubt is tried."""
