@@ -75,7 +75,7 @@ def test_predict_evaluate_agree_with_the_run(trained: Path, tmp_path: Path) -> N
     for case in validation:
         (tmp_path / "masks").mkdir(exist_ok=True)
         shutil.copy(data / "masks" / f"{case}.png", tmp_path / "masks")
-    assert run_cli("predict", trained, *images, "--out", tmp_path / "out", "--depth", "all", "--device", "cpu").code == 0
+    assert run_cli("predict", trained, *images, "--out", tmp_path / "out", "--depth", "all", "--backend", "torch").code == 0
     answer = run_cli("evaluate", tmp_path / "out", tmp_path / "masks", "--out", tmp_path / "scores.json", "--json")
     metrics = json.loads((trained / "fold_0" / "metrics.json").read_text())
     assert answer.code == 0

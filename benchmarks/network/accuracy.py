@@ -37,7 +37,7 @@ REFERENCE = "torch fp32"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=RunFolder)
+    parser.add_argument("run", type=lambda name: RunFolder(Path(name)))
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--depths", type=int, nargs="+", default=[2, 4])

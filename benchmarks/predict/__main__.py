@@ -1,6 +1,6 @@
 """Whole volumes from file to file, beside MONAI and nnU-Net: the same network, the same tiles, float32.
 
-python -m benchmarks.predict --out FOLDER [--classes 1 2 20] [--shape 128 224 224] [--rounds 3]
+python -m benchmarks.predict --out FOLDER [--classes 1 2 20] [--shape 192 352 352] [--rounds 3]
 
 The volume has voxels of 1 mm, the network works at 1.5 mm: what is predicted has to be resampled back. Every run is a process of its own, and the three take
 turns. "Reading" is the time to the first tile, "network" that within the network, "rest" all else: blending, resampling back, choosing classes, writing.
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--classes", type=int, nargs="+", default=[1, 2, 20], help="foreground classes")
-    parser.add_argument("--shape", type=int, nargs=3, default=[128, 224, 224])
+    parser.add_argument("--shape", type=int, nargs=3, default=[192, 352, 352])
     parser.add_argument("--tile", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--run", nargs=2, metavar=("ENGINE", "FOLDER"), help=argparse.SUPPRESS)

@@ -266,7 +266,7 @@ def export(
     images
         Images or folders of them, to calibrate with and to compare on.
     """
-    return _answer(output, lambda progress: pipeline.export(model, out, depth=depth, int8=int8, images=images or (), progress=progress))
+    return _answer(output, lambda progress: pipeline.export(model, out, depth=depth, int8=int8, images=images, progress=progress))
 
 
 @app.command(name="import")

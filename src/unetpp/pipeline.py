@@ -296,7 +296,7 @@ def export(
     *,
     depth: int | None = None,
     int8: bool = False,
-    images: AnyPath | Sequence[AnyPath] = (),
+    images: AnyPath | Sequence[AnyPath] | None = None,
     progress: Progress | None = None,
 ) -> Exported:
     """Write one depth of a model for other runtimes, with a model card beside it; it is run and compared with the network before it takes its place (docs/export.md).
@@ -316,7 +316,7 @@ def export(
     from unetpp.deploy.export import comparison_in_words, export_file
 
     (progress or Silence()).note("Exporting, and comparing with the network.")
-    paths = [Path(entry) for entry in ([images] if isinstance(images, (str, PathLike)) else images)]
+    paths = [Path(entry) for entry in ([images] if isinstance(images, (str, PathLike)) else images or ())]
     done = export_file(single_model_file(Path(model)), Path(out), depth, int8, paths)
     return Exported(done.out, done.card, done.depth, done.int8, comparison_in_words(done.comparison), done.file_mb)
 
@@ -373,11 +373,12 @@ def _would_predict(model: Path, inputs: Sequence[Path], out: Path, depth: int | 
     from unetpp.model.build import grid_of
     from unetpp.model.header import read_header
 
-    plan = read_header(model_files(model)[0]).plan
+    header = read_header(model_files(model)[0])
+    plan, whole = header.plan, ("all", "mean", "auto") if header.notes.get("auto") else ("all", "mean")
     heads = grid_of(plan.model).head_depths(plan.model.deep_supervision)
     wanted = plan.predict.depth if depth is None else depth
-    if wanted not in ("all", "mean", "auto", *heads):
-        raise UsageError(f'depth: got {depth!r}; expected "all", "mean", "auto" or one of {list(heads)}, the depths at which this model has a head.')
+    if wanted not in (*whole, *heads):
+        raise UsageError(f'depth: got {depth!r}; expected "all", "mean", "auto" (after `unetpp adapt`) or one of {list(heads)}, the depths at which this model has a head.')
     images = tuple(path for case in find_images(inputs, len(plan.data.channels)) for path in case.images)
     return Predicted(out, heads if wanted == "all" else (wanted,), images, (), 0.0, written=False)
 

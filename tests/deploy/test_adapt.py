@@ -61,13 +61,13 @@ def rule(lost: float, most: float, time: float) -> dict[str, Any]:
 
 def test_the_fastest_rule_that_may_not_lose_too_much_is_chosen() -> None:
     rules = [rule(0.0, 0.001, 0.9), rule(0.001, 0.003, 0.5), rule(0.002, 0.004, 0.6), rule(0.01, 0.02, 0.3)]
-    assert choose_rule(rules, 0.4, "m")["time"] == 0.5
-    assert choose_rule(rules, 0.1, "m")["time"] == 0.9
-    assert choose_rule(rules, 5, "m")["time"] == 0.3
+    assert choose_rule(rules, 0.4, "m", (1, 2))["time"] == 0.5
+    assert choose_rule(rules, 0.1, "m", (1, 2))["time"] == 0.9
+    assert choose_rule(rules, 5, "m", (1, 2))["time"] == 0.3
     with pytest.raises(UsageError, match=r"--max-drop: got 0\.05 points of Dice; expected at least 0\.10"):
-        choose_rule(rules, 0.05, "m")
+        choose_rule(rules, 0.05, "m", (1, 2))
     with pytest.raises(UsageError, match="Run: unetpp adapt m"):
-        choose_rule([], 1, "m")
+        choose_rule([], 1, "m", (1, 2))
 
 
 def test_what_cannot_be_fitted_is_refused(run: Path, tmp_path: Path) -> None:

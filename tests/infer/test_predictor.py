@@ -123,7 +123,7 @@ def test_the_mean_of_all_heads_is_the_papers_accurate_mode() -> None:
 
 @pytest.mark.parametrize("depth", [0, 3, "deep", "1", 1.5])
 def test_a_depth_without_a_head_is_refused(depth: Any) -> None:
-    with pytest.raises(UsageError, match=r"depth: got .*expected .all., .mean. or one of \[1, 2\]"):
+    with pytest.raises(UsageError, match=r"depth: got .*expected .all., .mean., .auto. or one of \[1, 2\]"):
         predictor(make_plan()).predict(np.zeros((4, 4)), depth=depth)
 
 

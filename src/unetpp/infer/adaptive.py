@@ -24,18 +24,20 @@ def doubts(logits: Tensor) -> Tensor:
     return (1 - best).sum(dim=1) / (classes > 0).sum(dim=1).clamp(min=FEWEST)
 
 
-def choose_rule(rules: Sequence[Mapping[str, Any]], max_drop: float, model: str) -> Mapping[str, Any]:
+def choose_rule(rules: Sequence[Mapping[str, Any]], max_drop: float, model: str, depths: Sequence[int]) -> Mapping[str, Any]:
     """The rule that saves most of those that lose at most `max_drop` points (hundredths) of Dice, by the upper end of the interval over validation cases.
 
     Args:
         rules: as `deploy.adapt` fits them.
-        model: its name, for errors.
+        model: its name, for errors, and its `depths`.
 
     Raises:
         UsageError: the model has no rules, or none that loses so little.
     """
     if not rules:
-        raise UsageError(f"depth: got auto for {model}, which has no rules for it; expected a model that they were fitted for. Run: unetpp adapt {model}. Or name a depth.")
+        raise UsageError(
+            f"depth: got auto for {model}, which has no rules; expected one that they were fitted for. Run: unetpp adapt {model}. Or name a depth, one of {list(depths)}."
+        )
     worst = {number: 100 * (rule["dice_lost_interval"] or [0, rule["dice_lost"]])[1] for number, rule in enumerate(rules)}
     good = [number for number, lost in worst.items() if lost <= max_drop + 1e-7]
     if not good:

@@ -30,7 +30,7 @@ class SoftDice:
         else:
             flat, chosen = probabilities.flatten(1), indices.flatten()
             count = len(flat)
-            hits = torch.bincount(chosen, weights=flat.amax(dim=0).double(), minlength=count)
+            hits = torch.bincount(chosen, weights=flat.gather(0, chosen[None])[0].double(), minlength=count)
             sums = torch.stack([flat.sum(dim=1), hits, torch.bincount(chosen, minlength=count)]).double()[:, 1:]
         self._sums = sums if self._sums is None else self._sums + sums
 

@@ -193,7 +193,7 @@ class Predictor:
         return predict_to_files(self, paths, Path(out), depth=depth, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=progress)
 
     def _adaptive(self) -> list[Adaptive]:
-        rule = choose_rule(self.rules, self.max_drop, self.name)
+        rule = choose_rule(self.rules, self.max_drop, self.name, self.depths)
         return [Adaptive(runner, self.depths, rule["doubt"]) for runner in self.runners]
 
     def choose_depths(self, depth: Depth) -> tuple[int, ...]:
@@ -207,7 +207,7 @@ class Predictor:
         if depth == "mean":
             return (MEAN,)
         if depth == "auto":
-            choose_rule(self.rules, self.max_drop, self.name)
+            choose_rule(self.rules, self.max_drop, self.name, self.depths)
             return (AUTO,)
         wanted = self.plan.predict.depth if depth is None else depth
         if isinstance(wanted, str) or wanted not in self.depths:

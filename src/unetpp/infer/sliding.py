@@ -26,6 +26,8 @@ from unetpp.plan import PredictPlan
 TileProgress = Callable[[int, int], None]
 """Called with (tiles done, tiles in all)."""
 _T = TypeVar("_T")
+ROWS = 8
+"""Of the network's grid, that are given at once."""
 
 
 def predict_tiles(
@@ -102,7 +104,8 @@ class _OpenRows:
     def finished(self, end: int) -> Iterator[Band]:
         """Give the rows before `end`, then go on without them."""
         count = end - self.top
-        yield Band(self.top, self._sums[:, :, :count])
+        for start in range(0, count, ROWS):  # in pieces: what follows makes several copies of each
+            yield Band(self.top + start, self._sums[:, :, start : min(start + ROWS, count)])
         height = self._sums.shape[2]
         for start in range(0, height - count, count):  # piece by piece: source and target must not overlap
             stop = min(start + count, height - count)
