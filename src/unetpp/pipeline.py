@@ -199,7 +199,7 @@ def predict(
         probabilities: write a map of each class's probability too.
         uncertainty: write a map of how unsure the network is too.
         device: auto, cpu, cuda or cuda:K.
-        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed.
+        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed and faster.
         max_drop: points (hundredths) of Dice that depth "auto" may lose against the deepest head, by the interval over validation cases.
         dry_run: list what would be done and write nothing.
 

@@ -92,10 +92,11 @@ def test_a_prediction_is_the_same_on_both(openvino: Any, depth: Any) -> None:
 
 def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert choose_backend("auto", CPU) == "torch"
+    assert choose_backend("auto", CPU, "batch") == "torch"
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    assert choose_backend("auto", CPU) == "openvino"
-    assert choose_backend("auto", torch.device("cuda")) == "torch"
+    assert choose_backend("auto", CPU, "batch") == "openvino"
+    assert choose_backend("auto", CPU, "group") == "torch"
+    assert choose_backend("auto", torch.device("cuda"), "batch") == "torch"
 
 
 def test_what_openvino_cannot_run_is_run_by_torch_unless_it_was_asked_for(openvino: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,9 +123,9 @@ def test_openvino_reports_nothing_over_the_network(openvino: Any) -> None:
 
 def test_a_backend_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="--backend: got 'tensorrt'; expected one of auto, torch, openvino"):
-        choose_backend("tensorrt", CPU)
+        choose_backend("tensorrt", CPU, "batch")
     with pytest.raises(UsageError, match="got openvino on cuda"):
-        choose_backend("openvino", torch.device("cuda"))
+        choose_backend("openvino", torch.device("cuda"), "batch")
 
     def absent(name: str, *arguments: Any, load: Any = builtins.__import__, **options: Any) -> Any:
         if name == "openvino":
@@ -133,4 +134,4 @@ def test_a_backend_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(MissingExtraError, match=r"unetpp\[openvino\]"):
-        choose_backend("openvino", CPU)
+        choose_backend("openvino", CPU, "batch")

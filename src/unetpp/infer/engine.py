@@ -42,8 +42,15 @@ class Grower(Runner, Protocol):
     def grow(self, x: Tensor) -> Growing: ...
 
 
-def choose_backend(name: str, device: torch.device) -> str:
-    """`auto` takes OpenVINO on a CPU where it is installed.
+FASTER = ("batch", "instance", "none")
+"""Norms of networks that OpenVINO runs faster than torch; with group normalisation torch is as fast, one tile at a time (docs/log.md)."""
+
+
+def choose_backend(name: str, device: torch.device, norm: str) -> str:
+    """`auto` takes OpenVINO on a CPU where it is installed and faster.
+
+    Args:
+        norm: of the network.
 
     Raises:
         UsageError: no such backend, or one that does not run on `device`.
@@ -52,7 +59,7 @@ def choose_backend(name: str, device: torch.device) -> str:
     if name not in BACKENDS:
         raise UsageError(f"--backend: got {name!r}; expected one of {', '.join(BACKENDS)}.")
     if name == "auto":
-        return "openvino" if device.type == "cpu" and importlib.util.find_spec("openvino") else "torch"
+        return "openvino" if device.type == "cpu" and norm in FASTER and importlib.util.find_spec("openvino") else "torch"
     if name == "openvino" and device.type != "cpu":
         raise UsageError(f"--backend: got openvino on {device}; expected the CPU. Add --device cpu, or use --backend torch.")
     if name == "openvino":

@@ -43,7 +43,7 @@ class Predictor:
         plan: what they were trained with.
         device: where they run.
         name: of the model, for records.
-        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed.
+        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed and faster.
         review_below: depth -> expected Dice below which a case should be looked at.
         rules: for "auto", the most careful first, as `deploy.adapt` fits them.
         max_drop: points of Dice that "auto" may lose against the deepest head, by the interval over validation cases.
@@ -68,7 +68,7 @@ class Predictor:
         self.review_below = dict(review_below or {})
         self.rules = tuple(rules)
         self.max_drop = max_drop
-        self.backend = choose_backend(backend, self.device)
+        self.backend = choose_backend(backend, self.device, plan.model.norm)
         self.networks = [network.to(self.device).to(memory_format=memory_format(plan.model, self.device)).eval() for network in networks]
         self.runners: list[Grower] = [
             OpenVinoNetwork(network, plan.predict.precision, or_torch=backend == "auto") if self.backend == "openvino" else network for network in self.networks
@@ -220,7 +220,7 @@ def load_predictor(path: str | PathLike[str], device: str = "auto", backend: str
 
     Args:
         device: auto, cpu, cuda or cuda:K.
-        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed.
+        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed and faster.
         max_drop: points of Dice that "auto" may lose.
 
     Raises:

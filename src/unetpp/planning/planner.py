@@ -87,7 +87,8 @@ class _Planner:
         patch = self.choose("train.patch", rules.choose_patch(shape, rules.LARGEST_PATCH[self.device.type, data.dims], multiple))
         tile = self.choose("predict.tile", rules.choose_tile(patch, shape, rules.LARGEST_TILE[data.dims], multiple))
         batch = self.choose("train.batch", rules.choose_batch(prod(patch), data.dims, self.device.type))
-        tiles = rules.choose_batch(prod(tile), data.dims, self.device.type).value
+        # a CPU works on one tile in its caches, on several beside them (docs/log.md)
+        tiles = 1 if self.device.type == "cpu" else rules.choose_batch(prod(tile), data.dims, self.device.type).value
         batch = self._fitting_batch(data, strides, kernels, patch, batch, precision)
         model, seconds = self._model(data, strides, kernels, patch, batch, precision, minutes)
         steps = self.choose("train.steps_per_epoch", rules.choose_steps_per_epoch(self.fingerprint.cases, batch))
