@@ -67,13 +67,18 @@ def choose_backend(name: str, device: torch.device, norm: str) -> str:
     return name
 
 
+def report_nothing() -> None:
+    """OpenVINO and NNCF would report their use over the network, unless their reporter is missing."""
+    sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
+
+
 def load_openvino(purpose: str) -> Any:
-    """The package, which would report its use over the network unless its reporter is missing.
+    """The package, which reports nothing.
 
     Raises:
         MissingExtraError: it is not installed.
     """
-    sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
+    report_nothing()
     with optional_package("openvino", "openvino", purpose):
         import openvino
     return openvino
@@ -107,9 +112,9 @@ class OpenVinoNetwork:
             if self._torch:
                 return self._torch(x, depth=depth, heads=heads)
             logits = self._run((depth, heads), _Answers(self._network, depth, heads), x.numpy())
-        except _CannotConvertError as error:
+        except _CannotConvertError:
             if not self._or_torch:
-                raise UsageError(f"--backend: got openvino, which cannot run this network ({error}); expected another. Use --backend torch.") from None
+                raise
             self._torch = self._network
             return self._torch(x, depth=depth, heads=heads)
         if not heads:
@@ -125,11 +130,12 @@ class OpenVinoNetwork:
             try:
                 self._compiled[key] = load_openvino("--backend openvino").Core().compile_model(converted(module, *key[1:]), "CPU", options)
             except Exception as error:  # of any kind: an operation it does not have, an installation that is not whole
-                raise _CannotConvertError(str(error).strip().partition("\n")[0] or type(error).__name__) from error
+                reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                raise _CannotConvertError(f"--backend: got openvino, which cannot run this network ({reason}); expected another. Use --backend torch.") from error
         return list(self._compiled[key]([np.ascontiguousarray(each) for each in inputs]).values())
 
 
-class _CannotConvertError(Exception):
+class _CannotConvertError(UsageError):
     """OpenVINO cannot run a network."""
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from unetpp.deploy.export.graph import IMAGE
 from unetpp.errors import optional_package
-from unetpp.infer.engine import load_openvino
+from unetpp.infer.engine import load_openvino, report_nothing
 
 QUANTIZABLE = (".onnx", ".xml")
 
@@ -28,7 +26,7 @@ def quantize_file(path: Path, tiles: Sequence[np.ndarray]) -> None:
         MissingExtraError: without the extra `int8`.
     """
     openvino = load_openvino("8-bit integers") if path.suffix == ".xml" else None
-    sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))  # as in `load_openvino`
+    report_nothing()
     with optional_package("nncf", "int8", "8-bit integers"):
         import nncf
     logging.getLogger("nncf").setLevel(logging.ERROR)
