@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from unetpp.infer.engine import OpenVinoNetwork, converted, with_fast_norms
+from unetpp.infer.engine import OpenVinoNetwork, converted, openvino_core, with_fast_norms
 
 Run = Callable[[Tensor], Tensor]
 
@@ -54,10 +54,9 @@ def openvino_bf16(network: nn.Module, image: Tensor) -> Run:
 def openvino_int8(network: nn.Module, image: Tensor) -> Run:
     """Post-training quantisation, calibrated on the very images: for the time, not for the accuracy."""
     import nncf
-    import openvino
 
     model = nncf.quantize(converted(with_fast_norms(network), image.shape[1:]), nncf.Dataset([each[None].numpy() for each in image]), subset_size=len(image))
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": torch.get_num_threads()})
+    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": torch.get_num_threads()})
     return lambda images: torch.from_numpy(compiled(images.contiguous().numpy())[0])
 
 

@@ -121,6 +121,29 @@ def test_openvino_reports_nothing_over_the_network(openvino: Any) -> None:
     assert done.stdout.strip() == "None"
 
 
+SIGNALLED = """
+import faulthandler, signal, torch
+from unetpp.infer.engine import OpenVinoNetwork
+from unetpp.model.build import build_model
+
+faulthandler.enable()
+signal.signal(signal.SIGTERM, lambda *_: print("caught"))
+networks = [OpenVinoNetwork(build_model(widths=(8, 8)).eval(), "fp32") for _ in range(2)]
+with torch.inference_mode():
+    for network in networks:
+        network(torch.zeros(1, 1, 16, 16))
+while networks:
+    networks.pop(0), network
+    network = None
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_a_signal_after_networks_that_are_gone_is_caught(openvino: Any) -> None:
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "caught"), done.stderr
+
+
 def test_a_backend_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="--backend: got 'tensorrt'; expected one of auto, torch, openvino"):
         choose_backend("tensorrt", CPU, "batch")

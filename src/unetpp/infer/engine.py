@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib.util
 import sys
 import warnings
@@ -84,6 +85,19 @@ def load_openvino(purpose: str) -> Any:
     return openvino
 
 
+@functools.cache
+def openvino_core(purpose: str = "--backend openvino") -> Any:
+    """What reads and compiles: one for the whole process.
+
+    The CPU plugin of each gives the thread a stack for signals. Of two plugins that lived at the same time, the second to go leaves behind the stack of the first, which is
+    gone: the next Ctrl-C would be a segmentation fault.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+    """
+    return load_openvino(purpose).Core()
+
+
 class OpenVinoNetwork:
     """Answers as the network that it is made from does in evaluation mode, without gradients.
 
@@ -128,7 +142,7 @@ class OpenVinoNetwork:
         if key not in self._compiled:
             options = {"INFERENCE_PRECISION_HINT": self._hint, "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
             try:
-                self._compiled[key] = load_openvino("--backend openvino").Core().compile_model(converted(module, *key[1:]), "CPU", options)
+                self._compiled[key] = openvino_core().compile_model(converted(module, *key[1:]), "CPU", options)
             except Exception as error:  # of any kind: an operation it does not have, an installation that is not whole
                 reason = str(error).strip().partition("\n")[0] or type(error).__name__
                 raise _CannotConvertError(f"--backend: got openvino, which cannot run this network ({reason}); expected another. Use --backend torch.") from error

@@ -11,7 +11,7 @@ import numpy as np
 
 from unetpp.deploy.export.graph import IMAGE
 from unetpp.errors import optional_package
-from unetpp.infer.engine import load_openvino, report_nothing
+from unetpp.infer.engine import load_openvino, openvino_core, report_nothing
 
 QUANTIZABLE = (".onnx", ".xml")
 
@@ -41,7 +41,7 @@ def quantize_file(path: Path, tiles: Sequence[np.ndarray]) -> None:
         onnx.helper.set_model_props(model, said)
         onnx.save(model, path)
     elif openvino:
-        model = nncf.quantize(openvino.Core().read_model(path), nncf.Dataset(images), **options)
+        model = nncf.quantize(openvino_core().read_model(path), nncf.Dataset(images), **options)
         aside = path.with_name(f"int8{path.name}")  # the weights of the model that was read lie in its file
         openvino.save_model(model, aside, compress_to_fp16=False)
         del model

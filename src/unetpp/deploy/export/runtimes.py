@@ -11,7 +11,7 @@ import numpy as np
 
 from unetpp.deploy.export.graph import IMAGE, KEY
 from unetpp.errors import optional_package
-from unetpp.infer.engine import load_openvino
+from unetpp.infer.engine import openvino_core
 
 Answer = Callable[[np.ndarray], np.ndarray]
 """From normalised images (B, C, *spatial) float32 to probabilities (B, classes, *spatial)."""
@@ -35,10 +35,10 @@ def _onnx(path: Path) -> tuple[Answer, str | None]:
 
 
 def _openvino(path: Path) -> tuple[Answer, str | None]:
-    openvino = load_openvino("to run a file for OpenVINO")
-    model = openvino.Core().read_model(path)
+    core = openvino_core("to run a file for OpenVINO")
+    model = core.read_model(path)
     about = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})  # by default it takes bfloat16 where there is some
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})  # by default it takes bfloat16 where there is some
     return lambda image: np.array(compiled(image)[0]), about
 
 
