@@ -25,7 +25,7 @@ from unetpp.data.cases import Case, find_cases
 from unetpp.data.folds import read_splits
 from unetpp.data.preprocess import prepare_case_label
 from unetpp.deploy.export import export_file
-from unetpp.deploy.export.runtimes import open_exported
+from unetpp.deploy.export.runtimes import open_written
 from unetpp.errors import ModelFileError
 from unetpp.infer.predictor import Predictor
 from unetpp.metrics.scores import fast_dice, mean_of
@@ -70,7 +70,7 @@ def make_predictors(model: Path, depth: int) -> dict[str, Predictor]:
     made = {f"{backend} {precision}": Predictor([network], header.plan.changed({"predict.precision": precision}), backend=backend) for backend, precision in settings}
     with tempfile.TemporaryDirectory() as folder:
         try:
-            answer, _ = open_exported(export_file(model, Path(folder) / "model.xml", depth, int8=True).out)
+            answer, _ = open_written(export_file(model, Path(folder) / "model.xml", depth, int8=True).out)
         except ModelFileError as error:
             print(f"no int8: {error}")
             return made

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from unetpp.infer.engine import OpenVinoNetwork, converted, openvino_core, with_fast_norms
+from unetpp.infer.engine import OpenVinoNetwork, converted, with_fast_norms
+from unetpp.infer.runtimes import openvino_core
 
 Run = Callable[[Tensor], Tensor]
 

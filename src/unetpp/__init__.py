@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unetpp.errors import DataError, Interrupted, MissingExtraError, ModelFileError, PlanError, Problem, UnetppError, UsageError, WriteError
+    from unetpp.infer.exported import ExportedPredictor
+    from unetpp.infer.loading import load
     from unetpp.infer.prediction import Prediction
     from unetpp.infer.predictor import Predictor
-    from unetpp.infer.predictor import load_predictor as load
     from unetpp.model.build import build_model
     from unetpp.model.network import HeadOutputs, UNetPlusPlus
     from unetpp.pipeline import adapt, check, demo, evaluate, export, import_checkpoint, info, plan, predict, prune, report, train
@@ -30,14 +31,15 @@ __version__ = "0.1.0"
 _HOMES = {
     "unetpp.pipeline": ("adapt", "check", "demo", "evaluate", "export", "import_checkpoint", "info", "plan", "predict", "prune", "report", "train"),
     "unetpp.infer.prediction": ("Prediction",),
-    "unetpp.infer.predictor": ("Predictor", "load"),
+    "unetpp.infer.exported": ("ExportedPredictor",),
+    "unetpp.infer.loading": ("load",),
+    "unetpp.infer.predictor": ("Predictor",),
     "unetpp.model.build": ("build_model",),
     "unetpp.model.network": ("HeadOutputs", "UNetPlusPlus"),
     "unetpp.plan": ("Plan",),
     "unetpp.errors": ("DataError", "Interrupted", "MissingExtraError", "ModelFileError", "PlanError", "Problem", "UnetppError", "UsageError", "WriteError"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-_NAME_AT_HOME = {"load": "load_predictor"}
 
 __all__ = [  # noqa: RUF022 - the order of use: verbs, models, errors
     "demo",
@@ -57,6 +59,7 @@ __all__ = [  # noqa: RUF022 - the order of use: verbs, models, errors
     "Plan",
     "Prediction",
     "Predictor",
+    "ExportedPredictor",
     "UNetPlusPlus",
     "HeadOutputs",
     "DataError",
@@ -82,7 +85,7 @@ class _Door(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name not in _HOME_OF:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(_HOME_OF[name]), _NAME_AT_HOME.get(name, name))
+        value = getattr(importlib.import_module(_HOME_OF[name]), name)
         super().__setattr__(name, value)
         return value
 

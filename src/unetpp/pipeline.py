@@ -190,7 +190,7 @@ def predict(
     """Segment files of any size; results have the format and the geometry of what went in.
 
     Args:
-        model: run folder (all its folds answer together) or model file.
+        model: run folder (all its folds answer together), model file, or what `export` made of one (.onnx, .xml), which needs no torch.
         inputs: files or folders.
         out: folder for the results.
         depth: the head that answers, 1 (fastest) to the model's depth, "mean" of all heads, "auto" for each tile the first that is sure, or "all", each by itself;
@@ -212,9 +212,9 @@ def predict(
     paths = [Path(entry) for entry in ([inputs] if isinstance(inputs, (str, PathLike)) else inputs)]
     if dry_run:
         return _would_predict(Path(model), paths, Path(out), head)
-    from unetpp.infer.predictor import load_predictor
+    from unetpp.infer.loading import load
 
-    predictor = load_predictor(Path(model), device, backend, max_drop)
+    predictor = load(Path(model), device, backend, max_drop)
     stage = progress.stage("Predicting")
     written = predictor.predict_files(paths, out, depth=head, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=stage)
     return Predicted(Path(out), written.depths, written.files, written.failed, time.monotonic() - started, doubtful=written.doubtful)
@@ -370,9 +370,16 @@ def _head(depth: int | str | None) -> int | str | None:
 def _would_predict(model: Path, inputs: Sequence[Path], out: Path, depth: int | str | None) -> Predicted:
     """The cases that would be predicted, from the names of the files and the header of the model."""
     from unetpp.data.cases import find_images
+    from unetpp.infer.runtimes import RUNTIMES
     from unetpp.model.build import grid_of
     from unetpp.model.header import read_header
 
+    if model.suffix in RUNTIMES:
+        from unetpp.infer.exported import load_exported
+
+        exported = load_exported(model)
+        images = tuple(path for case in find_images(inputs, len(exported.data.channels)) for path in case.images)
+        return Predicted(out, exported.choose_depths(depth), images, (), 0.0, written=False)
     header = read_header(model_files(model)[0])
     plan, whole = header.plan, ("all", "mean", "auto") if header.notes.get("auto") else ("all", "mean")
     heads = grid_of(plan.model).head_depths(plan.model.deep_supervision)

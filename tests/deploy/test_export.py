@@ -17,7 +17,7 @@ from unetpp.data.preprocess import prepare_image
 from unetpp.data.readers import open_image
 from unetpp.deploy import export
 from unetpp.deploy.export import Comparison, export_file
-from unetpp.deploy.export.runtimes import open_exported
+from unetpp.deploy.export.runtimes import open_written
 from unetpp.errors import DataError, ModelFileError, UsageError
 from unetpp.model.build import from_plan
 from unetpp.model.file import load_model, save_model
@@ -54,7 +54,7 @@ def test_a_file_answers_as_the_network_at_any_size(suffix: str, model: Path, tmp
     done = export_file(model, tmp_path / f"out{suffix}", depth=1)
     assert done.comparison.same_classes > 0.999
     network, header = load_model(model)
-    answer, about = open_exported(done.out)
+    answer, about = open_written(done.out)
     assert about["depth"] == 1
     assert about["classes"] == list(header.plan.data.classes)
     assert len(about["normalization"]) == len(header.plan.data.channels)
@@ -74,7 +74,7 @@ def test_eight_bits_are_calibrated_on_images(suffix: str, model: Path, pictures:
     done = export_file(model, tmp_path / f"out{suffix}", int8=True, images=[pictures])
     assert done.int8
     assert 0 < done.comparison.difference < 0.5
-    answer, about = open_exported(done.out)
+    answer, about = open_written(done.out)
     assert about["int8"] is True
     assert answer(np.zeros((1, 1, 24, 24), np.float32)).shape == (1, 2, 24, 24)
     kinds = re.findall(r'type="(FakeQuantize)"', done.out.read_text()) if suffix == ".xml" else _onnx_kinds(done.out)

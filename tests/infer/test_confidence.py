@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from unetpp.infer.bands import class_indices
 from unetpp.infer.confidence import SoftDice, review_level
-from unetpp.infer.prediction import class_indices
 from unetpp.metrics.scores import fast_dice
 
 

@@ -113,7 +113,11 @@ def test_what_openvino_cannot_run_is_run_by_torch_unless_it_was_asked_for(openvi
 
 def test_openvino_reports_nothing_over_the_network(openvino: Any) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from unetpp.infer.engine import load_openvino; import sys; load_openvino(''); import openvino.tools.ovc; print(sys.modules['openvino_telemetry'])"],
+        [
+            sys.executable,
+            "-c",
+            "from unetpp.infer.runtimes import load_openvino; import sys; load_openvino(''); import openvino.tools.ovc; print(sys.modules['openvino_telemetry'])",
+        ],
         capture_output=True,
         text=True,
         check=True,

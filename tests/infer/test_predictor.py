@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 from torch import nn
 
+from unetpp.data.arrays import as_source
 from unetpp.data.cases import Case
 from unetpp.data.readers import read_image, read_label
 from unetpp.data.volume import Geometry
 from unetpp.data.writers import write_segmentation
 from unetpp.errors import DataError, ModelFileError, UsageError
 from unetpp.infer.prediction import MEAN
-from unetpp.infer.predictor import Predictor, as_source, load_predictor
+from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.model.build import from_plan, model_plan
 from unetpp.model.file import save_model
 from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainPlan

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from unetpp.infer.prediction import Band, collect
+from unetpp.infer.bands import Band, collect
 from unetpp.infer.restore import restored
 
 

@@ -112,11 +112,14 @@ def network_grid(shape: tuple[int, ...], spacing_mm: Sequence[float] | None, tar
 
 def resample_linear(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Resample (*spatial) float32 to another shape; the edges of the field of view stay where they are."""
-    import torch
-
-    mode = {2: "bilinear", 3: "trilinear"}[array.ndim]
-    resampled = torch.nn.functional.interpolate(torch.from_numpy(array)[None, None], size=shape, mode=mode, align_corners=False)
-    return resampled[0, 0].numpy()
+    for axis, (old, size) in enumerate(zip(array.shape, shape, strict=True)):
+        if old != size:
+            position = np.clip((np.arange(size) + 0.5) * (old / size) - 0.5, 0, old - 1)
+            lower = position.astype(np.intp)
+            share = (position - lower).astype(np.float32).reshape(-1, *[1] * (array.ndim - axis - 1))
+            before, after = array.take(lower, axis), array.take(np.minimum(lower + 1, old - 1), axis)
+            array = before + share * (after - before)
+    return array
 
 
 def resample_nearest(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import copy
-import functools
 import importlib.util
-import sys
 import warnings
 from collections.abc import Sequence
-from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unetpp.errors import UsageError, optional_package
+from unetpp.errors import UsageError
+from unetpp.infer.runtimes import load_openvino, openvino_core
 from unetpp.model.blocks import GroupNorm
 from unetpp.model.execution import gains_from_bf16
 from unetpp.model.grid import Node
@@ -66,36 +64,6 @@ def choose_backend(name: str, device: torch.device, norm: str) -> str:
     if name == "openvino":
         load_openvino("--backend openvino")
     return name
-
-
-def report_nothing() -> None:
-    """OpenVINO and NNCF would report their use over the network, unless their reporter is missing."""
-    sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
-
-
-def load_openvino(purpose: str) -> Any:
-    """The package, which reports nothing.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    report_nothing()
-    with optional_package("openvino", "openvino", purpose):
-        import openvino
-    return openvino
-
-
-@functools.cache
-def openvino_core(purpose: str = "--backend openvino") -> Any:
-    """What reads and compiles: one for the whole process.
-
-    The CPU plugin of each gives the thread a stack for signals. Of two plugins that lived at the same time, the second to go leaves behind the stack of the first, which is
-    gone: the next Ctrl-C would be a segmentation fault.
-
-    Raises:
-        MissingExtraError: OpenVINO is not installed.
-    """
-    return load_openvino(purpose).Core()
 
 
 class OpenVinoNetwork:

@@ -1,33 +1,17 @@
-"""What a prediction is, and how it grows from bands of probabilities without all of these ever being in memory."""
+"""What a prediction is. Needs no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from math import log
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from unetpp.data.volume import Geometry
-from unetpp.infer.confidence import SoftDice
 
 MEAN = 0
 """In place of a depth: the mean of the probabilities of all heads, the accurate mode of the papers (Zhou et al. 2018, section 3.2)."""
-
-
 AUTO = -1
 """In place of a depth: for each tile its own."""
-
-
-@dataclass(frozen=True, eq=False)
-class Band:
-    """Finished rows (of the first spatial axis) of probabilities. Valid until the next band is asked for."""
-
-    first_row: int
-    probabilities: Tensor
-    """(depths, channels, rows, *rest) float32; one channel, that of class 1, where there are two classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,63 +30,3 @@ class Prediction:
     """(*spatial) float32: entropy of the probabilities, 0 (sure) to 1 (all classes equally probable)."""
     expected_dice: float | None = None
     """What the probabilities promise, see `confidence.SoftDice`; None where no foreground was found."""
-
-
-def collect(
-    bands: Iterable[Band], shape: tuple[int, ...], depths: Sequence[int], *, geometry: Geometry | None = None, probabilities: bool = False, uncertainty: bool = False
-) -> dict[int, Prediction]:
-    """Turn bands into predictions as they come.
-
-    Args:
-        shape: of the grid that the bands cover.
-        depths: those of the bands' first axis, in its order.
-        probabilities: keep them.
-        uncertainty: keep the entropy.
-    """
-    found: dict[int, Prediction] = {}
-    confidence = {depth: SoftDice() for depth in depths}
-    for band in bands:
-        if not found:
-            classes = max(2, band.probabilities.shape[1])
-            found = {depth: _empty(depth, shape, classes, geometry or Geometry(), probabilities, uncertainty) for depth in depths}
-        rows = slice(band.first_row, band.first_row + band.probabilities.shape[2])
-        for prediction, values in zip(found.values(), band.probabilities, strict=True):
-            confidence[prediction.depth].add(values, _fill(prediction, rows, values))
-    return {depth: replace(prediction, expected_dice=confidence[depth].value()) for depth, prediction in found.items()}
-
-
-def class_indices(probabilities: Tensor) -> Tensor:
-    """The most probable class of probabilities (channels, ...); of equal ones the first."""
-    # max gives what argmax gives, the first of equal ones, in a third to a fifteenth of the time
-    return probabilities[0] > 0.5 if len(probabilities) == 1 else probabilities.max(dim=0).indices
-
-
-def entropy(probabilities: Tensor) -> Tensor:
-    """Entropy of probabilities (channels, ...) over that of equally probable classes."""
-    every = _every_class(probabilities)
-    return -torch.special.xlogy(every, every).sum(dim=0).div_(log(len(every)))
-
-
-def _every_class(probabilities: Tensor) -> Tensor:
-    return torch.cat([1 - probabilities, probabilities]) if len(probabilities) == 1 else probabilities
-
-
-def _empty(depth: int, shape: tuple[int, ...], classes: int, geometry: Geometry, probabilities: bool, uncertainty: bool) -> Prediction:
-    return Prediction(
-        depth,
-        np.empty(shape, dtype=np.uint8 if classes <= 256 else np.uint16),
-        geometry,
-        np.empty((classes, *shape), dtype=np.float32) if probabilities else None,
-        np.empty(shape, dtype=np.float32) if uncertainty else None,
-    )
-
-
-def _fill(prediction: Prediction, rows: slice, values: Tensor) -> Tensor:
-    """Write a band into a prediction, and give its class indices."""
-    indices = class_indices(values)
-    prediction.segmentation[rows] = indices.cpu().numpy()
-    if prediction.probabilities is not None:
-        prediction.probabilities[:, rows] = _every_class(values).cpu().numpy()
-    if prediction.uncertainty is not None:
-        prediction.uncertainty[rows] = entropy(values).cpu().numpy()
-    return indices

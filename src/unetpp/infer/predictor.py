@@ -10,16 +10,18 @@ from typing import Any, Literal, overload
 import numpy as np
 import torch
 
+from unetpp.data.arrays import as_source
 from unetpp.data.cases import Case
-from unetpp.data.preprocess import COLOURS, prepare_image
-from unetpp.data.readers import ArraySource, ImageSource, open_image, open_images
-from unetpp.data.volume import Geometry
+from unetpp.data.preprocess import prepare_image
+from unetpp.data.readers import ImageSource, open_image, open_images
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.infer.adaptive import Adaptive, choose_rule
+from unetpp.infer.bands import collect
 from unetpp.infer.engine import Grower, OpenVinoNetwork, choose_backend
-from unetpp.infer.prediction import AUTO, MEAN, Prediction, collect
+from unetpp.infer.prediction import AUTO, MEAN, Prediction
 from unetpp.infer.restore import restored
-from unetpp.infer.sliding import TileProgress, stream_bands
+from unetpp.infer.sliding import stream_bands
+from unetpp.infer.tiles import TileProgress
 from unetpp.infer.written import Failure, FileProgress, WrittenFiles, predict_to_files
 from unetpp.model.execution import choose_device, memory_format
 from unetpp.model.file import load_model
@@ -73,6 +75,11 @@ class Predictor:
         self.runners: list[Grower] = [
             OpenVinoNetwork(network, plan.predict.precision, or_torch=backend == "auto") if self.backend == "openvino" else network for network in self.networks
         ]
+
+    @property
+    def data(self) -> DataPlan:
+        """What images and labels are to it."""
+        return self.plan.data
 
     @property
     def network(self) -> UNetPlusPlus:
@@ -243,27 +250,3 @@ def _review_levels(notes: Sequence[Mapping[str, Any]]) -> dict[int, float]:
     """Of each depth, the mean over the folds that know one."""
     known = [(int(depth), row["review_below"]) for entry in notes for depth, row in entry.get("depths", {}).items() if row.get("review_below") is not None]
     return {depth: float(np.mean([level for other, level in known if other == depth])) for depth, _ in known}
-
-
-def as_source(image: np.ndarray, plan: DataPlan, spacing_mm: Sequence[float] | None = None) -> ImageSource:
-    """An array as a source, its channels first; see `Predictor.predict` for the shapes.
-
-    Raises:
-        UsageError: another number of axes, or numbers that are no voxels.
-    """
-    if image.ndim not in (plan.dims, plan.dims + 1) or image.dtype.kind not in "biuf" or image.size == 0:
-        shapes = "(Y, X), (Y, X, C) or (C, Y, X)" if plan.dims == 2 else "(Z, Y, X) or (C, Z, Y, X)"
-        raise UsageError(f"image: got an array of {image.dtype} of shape {image.shape}; expected numbers of shape {shapes}.")
-    if spacing_mm is not None and len(spacing_mm) != plan.dims:
-        raise UsageError(f"spacing_mm: got {len(spacing_mm)} numbers; expected {plan.dims}, one for each spatial axis.")
-    array = image[None] if image.ndim == plan.dims else np.moveaxis(image, -1, 0) if _has_channels_last(image, plan) else image
-    if plan.channels == COLOURS and len(array) == 4:
-        array = array[:3]  # without alpha
-    geometry = Geometry(".tif" if plan.dims == 2 else ".nii.gz", None if spacing_mm is None else tuple(map(float, spacing_mm)))
-    return ArraySource(array, geometry)
-
-
-def _has_channels_last(image: np.ndarray, plan: DataPlan) -> bool:
-    """Whether the last axis of a 2D image with channels holds them: where both could, it does, as image libraries have it."""
-    counts = {len(plan.channels), 1, 3} | ({4} if plan.channels == COLOURS else set())
-    return plan.dims == 2 and image.shape[-1] in counts and (image.shape[0] not in counts or image.shape[-1] <= image.shape[0])

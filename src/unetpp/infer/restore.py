@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unetpp.infer.prediction import Band
+from unetpp.infer.bands import Band
 
 ROWS = 16
 """Of the image, that are restored in one piece."""

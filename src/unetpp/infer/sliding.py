@@ -7,7 +7,7 @@ as one tile; rows that no later tile reaches leave it as a band.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
@@ -15,16 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unetpp.infer.bands import Band, collect
 from unetpp.infer.engine import Runner
 from unetpp.infer.mirror import ORIGINAL, Axes, mirrored, mirrorings
-from unetpp.infer.prediction import MEAN, Band, collect
-from unetpp.infer.tiles import Span, Tile, TiledImage, TileGrid, read_tile
+from unetpp.infer.prediction import MEAN
+from unetpp.infer.tiles import Span, Tile, TiledImage, TileGrid, TileProgress, read_tile
 from unetpp.model.execution import autocast
 from unetpp.model.network import HeadOutputs
 from unetpp.plan import PredictPlan
 
-TileProgress = Callable[[int, int], None]
-"""Called with (tiles done, tiles in all)."""
 _T = TypeVar("_T")
 ROWS = 8
 """Of the network's grid, that are given at once."""

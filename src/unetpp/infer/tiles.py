@@ -7,7 +7,7 @@ to 1 at every voxel, therefore those of the whole grid do: a weighted sum needs 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
@@ -17,6 +17,10 @@ import numpy as np
 
 SIGMA = 1 / 8
 """Of the Gaussian that weighs the voxels of a tile, as a share of its size (Isensee et al. 2021)."""
+
+
+TileProgress = Callable[[int, int], None]
+"""Called with (tiles done, tiles in all)."""
 
 
 class TiledImage(Protocol):

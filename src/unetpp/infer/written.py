@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from unetpp.data.cases import Case, find_images
 from unetpp.data.preprocess import to_label_values
@@ -21,11 +21,8 @@ from unetpp.data.writers import map_suffix, output_suffix, write_map, write_segm
 from unetpp.errors import DataError, MissingExtraError, Problem, UsageError, is_out_of_memory
 from unetpp.files import write_json
 from unetpp.infer.prediction import AUTO, MEAN, Prediction
-from unetpp.infer.sliding import TileProgress
+from unetpp.infer.tiles import TileProgress
 from unetpp.plan import DataPlan
-
-if TYPE_CHECKING:
-    from unetpp.infer.predictor import Predictor
 
 RECORD = "predictions.json"
 
@@ -34,6 +31,26 @@ class FileProgress(Protocol):
     """Called with files done of all, or tiles done of all where there is but one file."""
 
     def __call__(self, done: int, total: int, note: str = "") -> None: ...
+
+
+class CasePredictor(Protocol):
+    """What is asked of a predictor here: `infer.predictor.Predictor` and `infer.exported.ExportedPredictor` are two."""
+
+    name: str
+    backend: str
+    review_below: dict[int, float]
+
+    @property
+    def data(self) -> DataPlan: ...
+
+    @property
+    def depths(self) -> tuple[int, ...]: ...
+
+    def choose_depths(self, depth: int | str | None) -> tuple[int, ...]: ...
+
+    def predict_case(
+        self, case: Case, *, depth: int | str | None, tta: bool, probabilities: bool, uncertainty: bool, progress: TileProgress | None
+    ) -> Mapping[int, Prediction]: ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +79,7 @@ class WrittenFiles:
 
 
 def predict_to_files(
-    predictor: Predictor,
+    predictor: CasePredictor,
     inputs: Sequence[Path],
     out: Path,
     *,
@@ -89,7 +106,7 @@ def predict_to_files(
         UsageError: there is no head at `depth`, or a result would take the place of its input.
         WriteError: a result could not be written.
     """
-    plan = predictor.plan.data
+    plan = predictor.data
     depths = predictor.choose_depths(depth)
     options: dict[str, Any] = {"depth": depth, "tta": tta, "probabilities": probabilities, "uncertainty": uncertainty}
     folders = {each: out / f"depth_{each}" if depth == "all" else out for each in depths}
@@ -140,14 +157,14 @@ def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan) -> P
     return path
 
 
-def _is_doubtful(expected_dice: float | None, predictor: Predictor, depth: int) -> bool:
+def _is_doubtful(expected_dice: float | None, predictor: CasePredictor, depth: int) -> bool:
     """Little is to be expected of it, or nothing was found. (What several heads answer together is judged as the deepest of them.)"""
     level = predictor.review_below.get(max(predictor.depths) if depth in (MEAN, AUTO) else depth)
     return level is not None and (expected_dice is None or expected_dice < level)
 
 
-def _write_records(written: WrittenFiles, expected: Mapping[Path, float | None], folders: dict[int, Path], predictor: Predictor) -> None:
-    plan = predictor.plan.data
+def _write_records(written: WrittenFiles, expected: Mapping[Path, float | None], folders: dict[int, Path], predictor: CasePredictor) -> None:
+    plan = predictor.data
     for depth, folder in folders.items():
         made_with = {
             "model": predictor.name,

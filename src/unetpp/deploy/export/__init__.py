@@ -17,10 +17,11 @@ import torch
 from unetpp.deploy.export.about import describe, model_card, stated_licence
 from unetpp.deploy.export.graph import FORMATS, Answering
 from unetpp.deploy.export.quantized import QUANTIZABLE, quantize_file
-from unetpp.deploy.export.runtimes import Answer, open_exported
+from unetpp.deploy.export.runtimes import open_written
 from unetpp.deploy.export.samples import Samples, find_samples
 from unetpp.errors import ModelFileError, UnetppError, UsageError, WriteError
 from unetpp.files import written_aside
+from unetpp.infer.runtimes import Answer
 from unetpp.metrics.scores import fast_dice, mean_of
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus, to_probabilities
@@ -127,7 +128,7 @@ def _written(network: Answering, plan: Plan, path: Path, about: dict[str, Any], 
         FORMATS[path.suffix](network, (2, plan.model.in_channels, *plan.predict.tile), path, about)
         if calibrating:
             quantize_file(path, calibrating)
-        answer, said = open_exported(path)
+        answer, said = open_written(path)
     except (UnetppError, OSError):
         raise
     except Exception as error:

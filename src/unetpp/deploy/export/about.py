@@ -16,7 +16,7 @@ NOT_STATED = "Not stated: it depends on that of the images and masks. Say it her
 
 def describe(plan: Plan, depth: int, int8: bool) -> dict[str, Any]:
     """All that a loader needs: channels and how to normalise them, the grid, tiles, classes and the values that stand for them."""
-    data = plan.data.model_dump(mode="json", include={"dims", "channels", "normalization", "spacing_mm", "classes", "label_values"})
+    data = plan.data.model_dump(mode="json", include={"dims", "channels", "normalization", "spacing_mm", "classes", "label_values", "instances"})
     return {"format": FORMAT, "unetpp": __version__, "name": plan.name, **data, "tile": plan.predict.tile, "overlap": plan.predict.overlap, "depth": depth, "int8": int8}
 
 

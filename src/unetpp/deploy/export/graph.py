@@ -13,13 +13,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from unetpp.errors import optional_package
-from unetpp.infer.engine import load_openvino, with_fast_norms
+from unetpp.infer.engine import with_fast_norms
+from unetpp.infer.runtimes import IMAGE, KEY, PROBABILITIES, load_openvino
 from unetpp.model.network import UNetPlusPlus, to_probabilities
-
-KEY = "unetpp"
-"""Of the entry that says, as JSON, what a file is; see `about.describe`."""
-IMAGE, PROBABILITIES = "image", "probabilities"
-"""Names of the graph's input (B, C, *spatial) and output (B, classes, *spatial), both float32."""
 
 Write = Callable[["Answering", tuple[int, ...], Path, dict[str, Any]], None]
 """Called with a network, the shape of an example (B, C, *spatial), the file and what it says of itself."""

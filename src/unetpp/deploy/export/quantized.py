@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from unetpp.deploy.export.graph import IMAGE
 from unetpp.errors import optional_package
-from unetpp.infer.engine import load_openvino, openvino_core, report_nothing
+from unetpp.infer.runtimes import IMAGE, load_openvino, openvino_core, report_nothing
 
 QUANTIZABLE = (".onnx", ".xml")
 

@@ -1,0 +1,32 @@
+"""One way to load all that predicts. Imports torch only where it is needed."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unetpp.infer.exported import ExportedPredictor, load_exported
+from unetpp.infer.runtimes import RUNTIMES
+
+if TYPE_CHECKING:
+    from unetpp.infer.predictor import Predictor
+
+
+def load(path: str | PathLike[str], device: str = "auto", backend: str = "auto", max_drop: float = 0.3) -> Predictor | ExportedPredictor:
+    """A predictor from a run folder, whose folds all answer together, from one model file, or from an exported .onnx or .xml.
+
+    Args:
+        device: auto, cpu, cuda or cuda:K.
+        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed and faster.
+        max_drop: points of Dice that depth "auto" may lose.
+
+    Raises:
+        ModelFileError: no model there, or one that cannot be used.
+        UsageError: no such device, or one that does not run the file.
+    """
+    if Path(path).suffix in RUNTIMES:
+        return load_exported(Path(path), device, backend)
+    from unetpp.infer.predictor import load_predictor
+
+    return load_predictor(path, device, backend, max_drop)
