@@ -43,6 +43,9 @@ def test_metrics_cover_every_depth_and_case(trained: Path) -> None:
         assert 0 <= row["dice"] <= 1
         assert row["latency_ms"] > 0
         assert row["parameters"] > 0
+    assert 0 <= metrics["mean_of_heads"]["dice"] <= 1
+    assert metrics["mean_of_heads"]["dice_lost"] == pytest.approx(metrics["depths"]["2"]["dice"] - metrics["mean_of_heads"]["dice"])
+    assert metrics["mean_of_heads"]["latency_ms"] > metrics["depths"]["1"]["latency_ms"] / 2
     assert [case["id"] for case in metrics["cases"]] == validation
     assert metrics["mean"]["dice"] == pytest.approx(np.mean([case["mean"]["dice"] for case in metrics["cases"]]))
     assert metrics["depths"]["1"]["parameters"] < metrics["depths"]["2"]["parameters"]

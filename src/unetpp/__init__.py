@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unetpp.deploy.hub import HubModel
     from unetpp.errors import DataError, Interrupted, MissingExtraError, ModelFileError, PlanError, Problem, UnetppError, UsageError, WriteError
     from unetpp.infer.exported import ExportedPredictor
     from unetpp.infer.loading import load
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "unetpp.pipeline": ("adapt", "check", "demo", "evaluate", "export", "import_checkpoint", "info", "plan", "predict", "prune", "report", "train"),
     "unetpp.infer.prediction": ("Prediction",),
+    "unetpp.deploy.hub": ("HubModel",),
     "unetpp.infer.exported": ("ExportedPredictor",),
     "unetpp.infer.loading": ("load",),
     "unetpp.infer.predictor": ("Predictor",),
@@ -60,6 +62,7 @@ __all__ = [  # noqa: RUF022 - the order of use: verbs, models, errors
     "Prediction",
     "Predictor",
     "ExportedPredictor",
+    "HubModel",
     "UNetPlusPlus",
     "HeadOutputs",
     "DataError",

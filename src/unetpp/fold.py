@@ -23,6 +23,7 @@ from unetpp.deploy.report import write_views
 from unetpp.deploy.stored import StoredImage
 from unetpp.errors import UsageError
 from unetpp.files import write_json
+from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import load_predictor
 from unetpp.infer.sliding import predict_tiles
 from unetpp.infer.tiles import TileGrid
@@ -206,12 +207,13 @@ def measure(run: RunFolder, fold: int, cases: Sequence[Case], plan: Plan, result
     """Score the best weights at every depth, measure the costs, write metrics.json and the notes of the model file."""
     model = run.fold(fold) / MODEL
     predictor = load_predictor(model, device=str(device), backend="torch")  # what is measured does not depend on what else is installed
-    quality = evaluate_cases(predictor, cases, progress=progress.stage(f"Fold {fold}: scoring every depth"))
+    quality = evaluate_cases(predictor, cases, mean=True, progress=progress.stage(f"Fold {fold}: scoring every depth"))
     write_views(predictor, cases, quality[max(quality)], run.fold(fold) / "views")
     costs = costs_of_other_folds(run, fold) or measure_costs(model, device, progress.stage(f"Fold {fold}: measuring every depth"))
-    deepest = quality[max(quality)]
-    depths = {str(depth): {**scores["mean"], **dice_lost(scores, deepest), **costs["depths"].get(str(depth), {})} for depth, scores in sorted(quality.items())}
-    metrics: dict[str, Any] = jsonable({**quality[plan.predict.depth], "depths": depths, "conditions": costs["conditions"], "recommended": recommended_depth(depths)})
+    rows = {str(depth): {**quality_row(scores, quality[max(quality)]), **costs["depths"].get(str(depth), {})} for depth, scores in sorted(quality.items())}
+    mean_of_heads = rows.pop(str(MEAN), None)
+    table = {"depths": rows, "mean_of_heads": mean_of_heads, "conditions": costs["conditions"], "recommended": recommended_depth(rows)}
+    metrics: dict[str, Any] = jsonable({**quality[plan.predict.depth], **table})
     network, _ = load_model(model)
     notes = {
         "unetpp": __version__,
@@ -220,12 +222,19 @@ def measure(run: RunFolder, fold: int, cases: Sequence[Case], plan: Plan, result
         "training": asdict(result),
         "mean": metrics["mean"],
         "depths": metrics["depths"],
+        "mean_of_heads": metrics["mean_of_heads"],
         "distance_unit": metrics["distance_unit"],
         "conditions": costs["conditions"],
     }
     save_model(model, network.state_dict(), plan, jsonable(notes))
     write_json(run.fold(fold) / "metrics.json", metrics)  # last: where it is, the fold is done
     return metrics
+
+
+def quality_row(scores: Mapping[str, Any], deepest: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the depth table: the mean scores, what is lost against the deepest head, and the Dice of each class where there are several."""
+    classes = {name: {key: found[key] for key in ("dice", "dice_interval")} for name, found in scores["classes"].items()}
+    return {**scores["mean"], **dice_lost(scores, deepest), **({"classes": classes} if len(classes) > 1 else {})}
 
 
 def recommended_depth(depths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -249,7 +258,8 @@ def costs_of_other_folds(run: RunFolder, fold: int) -> dict[str, Any] | None:
     for other in run.started_folds():
         metrics = run.metrics(other) if other != fold else None
         if metrics and "conditions" in metrics:
-            depths = {depth: {name: row[name] for name in COST_NAMES} for depth, row in metrics["depths"].items()}
+            rows = metrics["depths"] | ({str(MEAN): metrics["mean_of_heads"]} if metrics.get("mean_of_heads") else {})
+            depths = {depth: {name: row.get(name) for name in COST_NAMES} for depth, row in rows.items()}
             return {"depths": depths, "conditions": metrics["conditions"]}
     return None
 

@@ -14,7 +14,7 @@ from unetpp.plan import Plan
 DONE, PARTLY, UNUSABLE = 0, 1, 2
 SCORES = {"dice": "Dice", "dice_lost": "lost", "iou": "IoU", "hd95_mm": "HD95", "hd95_undefined": "no HD95", "nsd": "surface Dice"}
 """lost: how much lower the Dice is than at the deepest head. no HD95: how often a class is in one of prediction and reference only, so that there is no distance to count in."""
-COSTS = {"latency_ms": "ms/tile", "peak_memory_mb": "MB", "parameters": "parameters"}
+COSTS = {"latency_ms": "ms/tile", "peak_memory_mb": "MB", "energy_j": "J/tile", "parameters": "parameters"}
 
 
 @dataclass(frozen=True)
@@ -345,8 +345,10 @@ def describe_scores(metrics: Mapping[str, Any]) -> str:
 
 
 def describe_depths(metrics: Mapping[str, Any]) -> str:
-    """The depth table: quality beside cost, for every depth that was measured."""
-    depths: Mapping[str, Mapping[str, Any]] = metrics.get("depths", {})
+    """The depth table: quality beside cost, for every depth that was measured, and for the mean of all heads."""
+    depths: dict[str, Mapping[str, Any]] = dict(metrics.get("depths", {}))
+    if metrics.get("mean_of_heads"):
+        depths["mean"] = metrics["mean_of_heads"]
     columns = _columns({**SCORES, **COSTS}, metrics, depths.values())
     rows = [["depth", *columns.values()]]
     rows += [[depth, *(_number(row.get(key)) for key in columns)] for depth, row in depths.items()]

@@ -11,6 +11,7 @@ import pytest
 from unetpp.deploy import depth_table
 from unetpp.deploy.depth_table import measure_depths
 from unetpp.deploy.memory_probe import PeakMemory
+from unetpp.infer.prediction import MEAN
 from unetpp.model.file import load_model
 from unetpp.plan import Plan
 
@@ -26,12 +27,15 @@ def test_every_depth_is_measured_and_deeper_ones_cost_more(dims: int, make_model
     steps: list[tuple[int, int]] = []
     table = measure_depths(model, tile=[32] * dims, batch=2, memory=False, progress=lambda done, total: steps.append((done, total)))
     network = load_model(model)[0]
-    assert [row.depth for row in table.rows] == [1, 2, 3]
-    assert [row.nodes for row in table.rows] == [3, 6, 10]
-    for row, next_row in zip(table.rows[:-1], table.rows[1:], strict=True):
+    assert [row.depth for row in table.rows] == [1, 2, 3, MEAN]
+    assert [row.nodes for row in table.rows] == [3, 6, 10, 10]
+    assert table.rows[3].parameters > table.rows[2].parameters  # pruned at depth 3 it has that head alone
+    assert table.rows[3].gmacs > table.rows[2].gmacs
+    for row, next_row in zip(table.rows[:2], table.rows[1:3], strict=True):
         assert row.parameters < next_row.parameters
         assert row.gmacs < next_row.gmacs
-    assert [row.parameters for row in table.rows] == [sum(weight.numel() for weight in network.prune(depth).parameters()) for depth in (1, 2, 3)]
+    assert [row.parameters for row in table.rows[:3]] == [sum(weight.numel() for weight in network.prune(depth).parameters()) for depth in (1, 2, 3)]
+    assert all(row.file_mb == pytest.approx(4e-6 * row.parameters, rel=0.05) for row in table.rows)
     assert all(row.latency_ms > 0 and row.peak_memory_mb is None for row in table.rows)
     assert table.rows[0].megapixels_per_s == pytest.approx(0.5**dims * 2 * 32**dims / table.rows[0].latency_ms / 1e3)
     assert steps[-1] == (5, 5)
@@ -48,7 +52,7 @@ def test_memory_is_measured_in_a_process_of_its_own(make_model: Callable[..., Pa
 
 def test_a_probe_that_fails_leaves_the_memory_open(make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depth_table.sys, "executable", "/no/such/python")
-    assert [row.peak_memory_mb for row in measure_depths(make_model()).rows] == [None, None]
+    assert [row.peak_memory_mb for row in measure_depths(make_model()).rows] == [None, None, None]
 
 
 def test_the_peak_of_a_block_is_seen() -> None:

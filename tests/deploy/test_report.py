@@ -195,6 +195,22 @@ def test_a_network_with_one_head_and_cases_without_scores(tmp_path: Path, small_
     assert cells[cells.index("nothing") + 1] == "–"
 
 
+def test_the_mean_of_all_heads_and_the_classes_have_their_place_in_the_table(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
+    run = write_run(tmp_path / "run", small_plan(), tmp_path)
+    path = run / "fold_0" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["mean_of_heads"] = {**metrics["depths"]["2"], "latency_ms": 7.7, "classes": {"core": {"dice": 0.5, "dice_interval": [0.4, 0.6]}, "rim": {"dice": None}}}
+    path.write_text(json.dumps(metrics))
+    text = write_report(run).read_text(encoding="utf-8")
+    cells = Page(text).cells
+    row = cells[cells.index("mean") :]
+    assert row[1:3] == ["0.500 [0.400, 0.600]", "–"]
+    assert "7.7" in row
+    assert "Dice core" in text
+    assert "predict --depth mean" in text
+    assert list(read_run(run).depths()) == ["1", "2"]
+
+
 def test_says_when_there_is_no_run(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
     with pytest.raises(UsageError, match=r"got a path without plan\.json; expected a run folder"):
         write_report(tmp_path / "nowhere")

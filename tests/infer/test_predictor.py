@@ -120,6 +120,10 @@ def test_the_mean_of_all_heads_is_the_papers_accurate_mode() -> None:
     assert list(found) == [MEAN]
     np.testing.assert_allclose(found[MEAN].probabilities, expected[0], atol=1e-5)
     assert np.array_equal(model.predict(image, depth="mean"), found[MEAN].segmentation)
+    both = model.predict_source(as_source(image, plan.data), depth="all and mean", probabilities=True)
+    assert list(both) == [1, 2, MEAN]
+    np.testing.assert_array_equal(both[MEAN].probabilities, found[MEAN].probabilities)
+    np.testing.assert_array_equal(both[1].segmentation, model.predict(image, depth=1))
 
 
 @pytest.mark.parametrize("depth", [0, 3, "deep", "1", 1.5])

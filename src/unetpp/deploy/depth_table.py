@@ -2,7 +2,8 @@
 
 Latency is the median of forward passes of one tile on this machine, the depths taking turns, so that a busy moment hits
 all of them alike. Memory is the peak of a fresh process that loads the model and predicts one tile, above what it held
-before. Nothing is estimated; what could not be measured is None.
+before. Energy is what the machine's own counters say. Nothing is estimated; what could not be measured is None. Where there are
+several heads the last row is MEAN, all heads at once: the accurate mode of the papers.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unetpp.deploy.energy import energy_counter
+from unetpp.infer.prediction import MEAN
 from unetpp.model.execution import autocast, memory_format
 from unetpp.model.file import load_model
 from unetpp.model.header import ModelHeader
-from unetpp.model.network import UNetPlusPlus
+from unetpp.model.network import HeadOutputs, UNetPlusPlus
 
 ROUNDS = 5
 """Timed passes of each depth, at least."""
@@ -41,6 +44,8 @@ class DepthCost:
     depth: int
     parameters: int
     """Of the network pruned to this depth."""
+    file_mb: float
+    """Of these parameters."""
     nodes: int
     """Blocks X[i, j] that are computed."""
     gmacs: float
@@ -51,6 +56,8 @@ class DepthCost:
     """10^6 voxels of a large image, for each second: tiles overlap."""
     peak_memory_mb: float | None
     """Above the loaded model."""
+    energy_j: float | None
+    """Of one batch of tiles, of the whole processor: other programs count."""
 
 
 @dataclass(frozen=True)
@@ -101,20 +108,24 @@ def measure_depths(
     batch = batch or header.plan.predict.batch
     network.to(place).to(memory_format=memory_format(header.plan.model, place))
     tiles = _tiles(header, tile, batch, place)
-    seconds = _time_depths(network, tiles, header.plan.predict.precision, progress)
-    peaks = _peak_memory(model, network, tiles, header, memory)
+    depths = (*network.head_depths, MEAN) if len(network.head_depths) > 1 else network.head_depths
+    spent = _time_depths(network, depths, tiles, header.plan.predict.precision, progress)
+    peaks = _peak_memory(model, network, depths, tiles, header, memory)
     rows = []
-    for depth in network.head_depths:
-        size = network.prune(depth)
+    for depth in depths:
+        size = network if depth == MEAN else network.prune(depth)
+        seconds, joules = spent[depth]
         rows.append(
             DepthCost(
                 depth=depth,
                 parameters=sum(weight.numel() for weight in size.parameters()),
-                nodes=len(network.grid.needed((depth,))),
+                file_mb=sum(values.nbytes for values in size.state_dict().values()) / 1e6,
+                nodes=len(network.grid.needed(network.head_depths if depth == MEAN else (depth,))),
                 gmacs=_gmacs(network, tiles, depth),
-                latency_ms=1e3 * seconds[depth],
-                megapixels_per_s=tiles[:, 0].numel() * (1 - header.plan.predict.overlap) ** len(tile) / seconds[depth] / 1e6,
+                latency_ms=1e3 * seconds,
+                megapixels_per_s=tiles[:, 0].numel() * (1 - header.plan.predict.overlap) ** len(tile) / seconds / 1e6,
                 peak_memory_mb=peaks.get(depth),
+                energy_j=joules,
             )
         )
     return DepthTable(tuple(rows), tile, batch, str(place), torch.get_num_threads(), header.plan.predict.precision)
@@ -126,6 +137,7 @@ def _thousands(value: float) -> str:
 
 COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("dice", "Dice", "{:.4f}".format),
+    ("dice_interval", "95 %", lambda interval: f"{interval[0]:.3f} to {interval[1]:.3f}"),
     ("dice_lost", "Dice lost", "{:.4f}".format),
     ("iou", "IoU", "{:.4f}".format),
     ("hd95_mm", "HD95", "{:.2f}".format),
@@ -134,7 +146,9 @@ COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("latency_ms", "ms/tile", "{:.1f}".format),
     ("megapixels_per_s", "Mpixel/s", "{:.2f}".format),
     ("peak_memory_mb", "memory MB", _thousands),
+    ("energy_j", "J/tile", "{:.2f}".format),
     ("parameters", "parameters", _thousands),
+    ("file_mb", "file MB", "{:.1f}".format),
     ("gmacs", "GMACs", "{:.2f}".format),
     ("nodes", "nodes", _thousands),
 )
@@ -149,24 +163,30 @@ def _tiles(header: ModelHeader, tile: tuple[int, ...], batch: int, device: torch
 
 def _forward(network: UNetPlusPlus, tiles: Tensor, depth: int, precision: str) -> None:
     with torch.inference_mode(), autocast(tiles.device, precision):
-        network(tiles, depth=depth)
+        _answer(network, tiles, depth)
     if tiles.device.type == "cuda":
         torch.cuda.synchronize(tiles.device)
 
 
-def _time_depths(network: UNetPlusPlus, tiles: Tensor, precision: str, progress: Callable[[int, int], None]) -> dict[int, float]:
-    """Median seconds of each depth."""
-    depths = network.head_depths
+def _answer(network: UNetPlusPlus, tiles: Tensor, depth: int) -> Tensor | HeadOutputs:
+    return network(tiles, heads=True) if depth == MEAN else network(tiles, depth=depth)
+
+
+def _time_depths(network: UNetPlusPlus, depths: Sequence[int], tiles: Tensor, precision: str, progress: Callable[[int, int], None]) -> dict[int, tuple[float, float | None]]:
+    """Median seconds of each depth, and mean joules where the machine counts them."""
     for depth in depths:
         _forward(network, tiles, depth, precision)
+    joules = energy_counter(tiles.device)
     spent: dict[int, list[float]] = {depth: [] for depth in depths}
+    used = dict.fromkeys(depths, 0.0)
     while any(_unsure(times) for times in spent.values()):
         for depth in depths:
-            started = time.perf_counter()
+            before, started = joules(), time.perf_counter()
             _forward(network, tiles, depth, precision)
             spent[depth].append(time.perf_counter() - started)
+            used[depth] += joules() - before
         progress(min(len(spent[depths[0]]), ROUNDS), ROUNDS)
-    return {depth: statistics.median(times) for depth, times in spent.items()}
+    return {depth: (statistics.median(times), used[depth] / len(times) or None) for depth, times in spent.items()}
 
 
 def _unsure(times: Sequence[float]) -> bool:
@@ -177,18 +197,18 @@ def _gmacs(network: UNetPlusPlus, tiles: Tensor, depth: int) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network(tiles[:1], depth=depth)
+        _answer(network, tiles[:1], depth)
     return counter.get_total_flops() / 2e9
 
 
-def _peak_memory(model: Path, network: UNetPlusPlus, tiles: Tensor, header: ModelHeader, wanted: bool) -> dict[int, float | None]:
+def _peak_memory(model: Path, network: UNetPlusPlus, depths: Sequence[int], tiles: Tensor, header: ModelHeader, wanted: bool) -> dict[int, float | None]:
     if not wanted:
         return {}
     if tiles.device.type == "cuda":
-        return {depth: _cuda_peak(network, tiles, depth, header.plan.predict.precision) for depth in network.head_depths}
+        return {depth: _cuda_peak(network, tiles, depth, header.plan.predict.precision) for depth in depths}
     shape = [tiles.shape[0], *tiles.shape[2:]]
     with ThreadPoolExecutor(max_workers=PROBES_AT_ONCE) as pool:
-        return dict(zip(network.head_depths, pool.map(lambda depth: _probe(model, depth, shape), network.head_depths), strict=True))
+        return dict(zip(depths, pool.map(lambda depth: _probe(model, depth, shape), depths), strict=True))
 
 
 def _cuda_peak(network: UNetPlusPlus, tiles: Tensor, depth: int, precision: str) -> float:

@@ -42,14 +42,17 @@ class DepthPredictor(Protocol):
     @property
     def plan(self) -> Plan: ...
 
-    def predict_case(self, case: Case, *, depth: Literal["all"]) -> Mapping[int, Prediction]: ...
+    def predict_case(self, case: Case, *, depth: Literal["all", "all and mean"]) -> Mapping[int, Prediction]: ...
 
 
-def evaluate_cases(predictor: DepthPredictor, cases: Sequence[Case], depths: Sequence[int] | Literal["all"] = "all", progress: Progress | None = None) -> dict[int, dict[str, Any]]:
+def evaluate_cases(
+    predictor: DepthPredictor, cases: Sequence[Case], depths: Sequence[int] | Literal["all"] = "all", mean: bool = False, progress: Progress | None = None
+) -> dict[int, dict[str, Any]]:
     """Score a model on labelled cases, on the grid of their files; one pass computes all depths.
 
     Args:
         depths: those to score.
+        mean: score the mean of all heads too, at MEAN.
         progress: called with (cases done, cases in all).
 
     Returns:
@@ -64,7 +67,7 @@ def evaluate_cases(predictor: DepthPredictor, cases: Sequence[Case], depths: Seq
     for done, case in enumerate(cases, start=1):
         label = read_labels(case.labels)
         reference = prepare_label(label, plan.model_copy(update={"spacing_mm": None}), str(case.labels[0]))
-        for depth, prediction in predictor.predict_case(case, depth="all").items():
+        for depth, prediction in predictor.predict_case(case, depth="all and mean" if mean else "all").items():
             if depths == "all" or depth in depths:
                 spacing = label.geometry.spacing_mm or prediction.geometry.spacing_mm
                 scores.setdefault(depth, []).append(score_case(case.id, prediction.segmentation, reference, plan.num_classes, spacing))

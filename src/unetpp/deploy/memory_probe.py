@@ -1,6 +1,6 @@
 """A process of its own that predicts one batch of tiles and prints how much memory that took, in MB.
 
-    python -m unetpp.deploy.memory_probe MODEL DEPTH THREADS BATCH SIZE...
+    python -m unetpp.deploy.memory_probe MODEL DEPTH THREADS BATCH SIZE...      DEPTH 0: all heads
 
 The peak is above what the process held once the model was loaded and had predicted a tiny tile, so that the libraries
 which the first forward pass loads do not count: they cost every depth the same.
@@ -72,12 +72,12 @@ def measure(model: Path, depth: int, batch: int, tile: tuple[int, ...]) -> float
     network, header = load_model(model)
     plan = header.plan
     layout = memory_format(plan.model, torch.device("cpu"))
-    network = network.prune(depth).to(memory_format=layout)
+    network = (network.prune(depth) if depth else network).to(memory_format=layout)
     with torch.inference_mode(), autocast(torch.device("cpu"), plan.predict.precision):
         network(torch.zeros(1, plan.model.in_channels, *[1] * len(tile)))
         memory = PeakMemory()
         with memory.watched():
-            network(torch.randn(batch, plan.model.in_channels, *tile).to(memory_format=layout))
+            network(torch.randn(batch, plan.model.in_channels, *tile).to(memory_format=layout), heads=not depth)
     return (memory.peak - memory.before) / 1e6
 
 

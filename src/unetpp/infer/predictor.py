@@ -32,7 +32,7 @@ from unetpp.run_folder import model_files
 __all__ = ["Failure", "Prediction", "Predictor", "WrittenFiles", "load_predictor"]
 
 Depth = int | str | None
-"""A depth, "all" of them, the "mean" of all heads, "auto" for each tile its own, or None for the plan's own."""
+"""A depth, "all" of them ("all and mean": the mean of all heads too), the "mean" of all heads, "auto" for each tile its own, or None for the plan's own."""
 MAX_DROP = 0.3
 """Points (hundredths) of Dice that "auto" may lose."""
 
@@ -211,6 +211,8 @@ class Predictor:
         """
         if depth == "all":
             return self.depths
+        if depth == "all and mean":
+            return (*self.depths, MEAN) if len(self.depths) > 1 else self.depths
         if depth == "mean":
             return (MEAN,)
         if depth == "auto":

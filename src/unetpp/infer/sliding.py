@@ -60,7 +60,7 @@ def stream_bands(
         networks: in evaluation mode, on `device`; their probabilities are averaged.
         image: the prepared image.
         plan: tile, overlap, batch and precision.
-        depths: heads that answer, all in one pass; or (MEAN,).
+        depths: heads that answer, all in one pass; MEAN: the mean of all of them.
         tta: average over all mirrored copies of each tile.
     """
     grid = TileGrid(image.shape[1:], plan.tile, plan.overlap)
@@ -119,23 +119,24 @@ def _tile_probabilities(networks: Sequence[Runner], images: Tensor, depths: Sequ
     total: Tensor | None = None
     for network, axes in itertools.product(networks, copies):
         with autocast(images.device, precision):
-            logits = _logits(network, mirrored(images, axes), depths)
-        found = torch.stack([mirrored(_probabilities(each.float()), axes) for each in logits], dim=1)
+            outputs = _outputs(network, mirrored(images, axes), depths)
+        heads = {depth: mirrored(_probabilities(logits.float()), axes) for depth, logits in zip(outputs.depths, outputs.logits, strict=True)}
         if MEAN in depths:
-            found = found.mean(dim=1, keepdim=True)
+            heads[MEAN] = torch.stack(list(heads.values())).mean(dim=0)
+        found = torch.stack([heads[depth] for depth in depths], dim=1)
         total = found if total is None else total.add_(found)
     if total is None:
         raise ValueError("networks: got none; expected at least one.")
     return total.div_(len(networks) * len(copies))
 
 
-def _logits(network: Runner, images: Tensor, depths: Sequence[int]) -> Sequence[Tensor]:
+def _outputs(network: Runner, images: Tensor, depths: Sequence[int]) -> HeadOutputs:
+    """The heads that are needed for `depths`, and maybe more."""
     if MEAN in depths:
-        return cast(HeadOutputs, network(images, heads=True)).logits
+        return cast(HeadOutputs, network(images, heads=True))
     if len(depths) == 1:
-        return (cast(Tensor, network(images, depth=depths[0])),)
-    outputs = cast(HeadOutputs, network(images, depth=max(depths), heads=True))
-    return [outputs.at(depth) for depth in depths]
+        return HeadOutputs((depths[0],), (cast(Tensor, network(images, depth=depths[0])),))
+    return cast(HeadOutputs, network(images, depth=max(depths), heads=True))
 
 
 def _probabilities(logits: Tensor) -> Tensor:

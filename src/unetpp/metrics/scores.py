@@ -201,7 +201,8 @@ def _pooled(scores: Sequence[ClassScore]) -> dict[str, float | None]:
 
 def _class_means(scores: Sequence[ClassScore]) -> dict[str, Any]:
     means: dict[str, Any] = {metric: mean_of(getattr(score, metric) for score in scores) for metric in METRICS}
-    return {**means, "cases": sum(score.dice is not None for score in scores), "hd95_undefined": sum(score.undefined_distance for score in scores)}
+    dice = [score.dice for score in scores if score.dice is not None]
+    return {**means, "dice_interval": bootstrap_interval(dice), "cases": len(dice), "hd95_undefined": sum(score.undefined_distance for score in scores)}
 
 
 def _by_name(score: CaseScore, names: Sequence[str]) -> Mapping[str, dict[str, float | None]]:

@@ -13,6 +13,9 @@ from unetpp.errors import UsageError
 from unetpp.metrics.scores import METRICS, bootstrap_interval, mean_of
 from unetpp.plan import Plan, read_plan
 
+MEAN = "mean"
+"""Name of the row of all heads together."""
+
 
 @dataclass(frozen=True)
 class FoldRecord:
@@ -51,8 +54,12 @@ class RunRecord:
         return {**found, "dice_interval": bootstrap_interval(dice)}
 
     def depths(self) -> dict[str, dict[str, Any]]:
+        """The depth table without its mean of all heads."""
+        return {depth: row for depth, row in self.table().items() if depth != MEAN}
+
+    def table(self) -> dict[str, dict[str, Any]]:
         """The depth table: quality as the mean over folds, weighted with their cases; costs as the first fold has them."""
-        tables = [(fold.metrics["depths"], len(fold.metrics.get("cases", []))) for fold in self.folds if fold.metrics.get("depths")]
+        tables = [(_rows(fold.metrics), len(fold.metrics.get("cases", []))) for fold in self.folds if fold.metrics.get("depths")]
         if not tables:
             return {}
         joined = {depth: dict(row) for depth, row in tables[0][0].items()}
@@ -60,7 +67,7 @@ class RunRecord:
             for depth, row in joined.items():
                 row.update({metric: _weighted([(table.get(depth, {}).get(metric), cases) for table, cases in tables]) for metric in (*METRICS, "dice_lost")})
                 row["hd95_undefined"] = sum(table.get(depth, {}).get("hd95_undefined") or 0 for table, _ in tables)
-                for key in ("dice_interval", "dice_lost_interval"):
+                for key in ("dice_interval", "dice_lost_interval", "classes"):
                     row.pop(key, None)
         return joined
 
@@ -91,6 +98,11 @@ def read_run(folder: Path) -> RunRecord:
     if not started:
         raise UsageError(f"{folder}: got a run of which no fold has started; expected one with a log. Train it with: unetpp train DATA --out {folder}")
     return RunRecord(folder.resolve().name, read_plan(folder / "plan.json"), started)
+
+
+def _rows(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    mean = metrics.get("mean_of_heads")
+    return {**metrics["depths"], **({MEAN: mean} if mean else {})}
 
 
 def _read_fold(folder: Path, number: int) -> FoldRecord:

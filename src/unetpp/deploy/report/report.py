@@ -73,7 +73,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "tolerance": run.first("nsd_tolerance"),
         "metric_impl": run.first("metric_impl"),
         "conditions": run.first("conditions"),
-        "depth_table": _depth_table(depths),
+        "depth_table": _depth_table(run.table()),
         "chosen_depth": str(plan.predict.depth),
         "trade": plots.plot_trade(depths, recommended and recommended["depth"]),
         "recommended": recommended,
@@ -133,11 +133,23 @@ def _unit(run: RunRecord) -> str:
 def _depth_table(depths: Mapping[str, Mapping[str, Any]]) -> Table:
     columns = [column for column in COLUMNS if any(row.get(column[0]) not in ((None, 0) if column[0] == "hd95_undefined" else (None,)) for row in depths.values())]
     slowest = max((row.get("latency_ms") or 0 for row in depths.values()), default=0)
+    classes = next((list(row["classes"]) for row in depths.values() if row.get("classes")), [])
     rows = []
     for depth, row in depths.items():
-        cells = [Cell(text(row[key]) if row.get(key) is not None else "–", row.get(key), _share(key, row.get(key), slowest)) for key, _, text in columns]
+        cells = [_class_cell((row.get("classes") or {}).get(name) or {}) for name in classes]
+        cells += [Cell(text(row[key]) if row.get(key) is not None else "–", _number(row.get(key)), _share(key, row.get(key), slowest)) for key, _, text in columns]
         rows.append((depth, tuple(cells)))
-    return Table(tuple(title for _, title, _ in columns), tuple(rows))
+    return Table((*(f"Dice {name}" for name in classes), *(title for _, title, _ in columns)), tuple(rows))
+
+
+def _number(value: Any) -> float | None:
+    """To sort by."""
+    return value[0] if isinstance(value, list) else value
+
+
+def _class_cell(scores: Mapping[str, Any]) -> Cell:
+    dice, interval = scores.get("dice"), scores.get("dice_interval")
+    return Cell(_text("dice", dice) + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""), dice)
 
 
 def _share(key: str, value: float | None, slowest: float) -> float | None:
