@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.network.cost import ceilings, finish, least_ms, macs_and_bytes
 from benchmarks.network.memory import peak_here_mb, peak_mb
 from benchmarks.network.pairs import PAIRS, Pair
 from benchmarks.network.settings import OURS_ALONE, SETTINGS, Run
 from torch import Tensor
+
+from unetpp.planning.roofline import ceilings, finish, least_ms, macs_and_bytes
 
 SIZES = {2: (256, 512), 3: (96,)}
 

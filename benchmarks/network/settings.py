@@ -33,15 +33,15 @@ def bf16_channels_last(network: nn.Module, image: Tensor) -> Run:
 
 
 def compiled(network: nn.Module, image: Tensor) -> Run:
-    return _inferred(torch.compile(copy.deepcopy(network)))
+    return _inferred(torch.compile(copy.deepcopy(network), dynamic=False))
 
 
 def compiled_bf16(network: nn.Module, image: Tensor) -> Run:
-    return _autocast(_inferred(torch.compile(copy.deepcopy(network))))
+    return _autocast(_inferred(torch.compile(copy.deepcopy(network), dynamic=False)))
 
 
 def compiled_bf16_channels_last(network: nn.Module, image: Tensor) -> Run:
-    return _laid_out(network, image, lambda moved: _autocast(_inferred(torch.compile(moved))))
+    return _laid_out(network, image, lambda moved: _autocast(_inferred(torch.compile(moved, dynamic=False))))
 
 
 def openvino_fp32(network: nn.Module, image: Tensor) -> Run:

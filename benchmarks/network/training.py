@@ -107,7 +107,7 @@ def make_step(pair: Pair, who: str, setting: str) -> Step:
         layout = LAYOUTS[images.ndim]
         network, images = network.to(memory_format=layout), images.contiguous(memory_format=layout)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
-    run = torch.compile(network) if compiled else network
+    run = torch.compile(network, dynamic=False) if compiled else network
 
     def step() -> float:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):

@@ -288,9 +288,18 @@ def import_checkpoint(checkpoint: Path, *, out: Path, from_: Library = None, set
 
 
 @app.command
-def info(model: Model, *, output: Output = _OUTPUT) -> int:
-    """What a model is: classes, channels, depths and their scores, size. Loads no torch."""
-    return _answer(output, lambda progress: pipeline.info(model))
+def info(model: Model, *, measure: bool = False, machine: str | None = None, device: Device = "auto", output: Output = _OUTPUT) -> int:
+    """What a model is: classes, channels, depths and their scores, size.
+
+    Parameters
+    ----------
+    measure
+        Measure the costs of every depth anew, on this machine.
+    machine
+        GMACS,GB: what another machine can do in a second, such as 2000,80 for 2000 x 10^9 multiply-adds in the model's precision and 80 x 10^9 bytes copied;
+        says what every depth would take there. (--measure on that machine is better.)
+    """
+    return _answer(output, lambda progress: pipeline.info(model, measure=measure, machine=machine, device=device, progress=progress))
 
 
 def main() -> None:

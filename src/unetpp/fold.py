@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -16,7 +16,7 @@ from unetpp import __version__
 from unetpp.data.dataset import Case, Dataset
 from unetpp.data.folds import Split
 from unetpp.data.store import StoredCase, store_cases
-from unetpp.deploy.depth_table import DepthCost, measure_depths
+from unetpp.deploy.depth_table import COST_NAMES, costs_of, measure_depths
 from unetpp.deploy.evaluation import evaluate_cases
 from unetpp.deploy.prune import choose_depth
 from unetpp.deploy.report import write_views
@@ -48,7 +48,6 @@ VIEWS = 3
 """Cases that are predicted once more for the pictures of the report."""
 SECONDS_PER_DEPTH = 4.0
 """To measure the costs of one depth in processes of their own."""
-COST_NAMES = tuple(field.name for field in fields(DepthCost) if field.name != "depth")
 SECONDS_FOR_REPORT = 8.0
 RECOMMENDED_LOSS = 0.5
 """Points (hundredths) of Dice that the recommended depth may lose against the deepest, by the upper end of the interval over cases."""
@@ -212,7 +211,7 @@ def measure(run: RunFolder, fold: int, cases: Sequence[Case], plan: Plan, result
     costs = costs_of_other_folds(run, fold) or measure_costs(model, device, progress.stage(f"Fold {fold}: measuring every depth"))
     rows = {str(depth): {**quality_row(scores, quality[max(quality)]), **costs["depths"].get(str(depth), {})} for depth, scores in sorted(quality.items())}
     mean_of_heads = rows.pop(str(MEAN), None)
-    table = {"depths": rows, "mean_of_heads": mean_of_heads, "conditions": costs["conditions"], "recommended": recommended_depth(rows)}
+    table = {"depths": rows, "mean_of_heads": mean_of_heads, **{key: costs[key] for key in ("conditions", "machine")}, "recommended": recommended_depth(rows)}
     metrics: dict[str, Any] = jsonable({**quality[plan.predict.depth], **table})
     network, _ = load_model(model)
     notes = {
@@ -224,7 +223,8 @@ def measure(run: RunFolder, fold: int, cases: Sequence[Case], plan: Plan, result
         "depths": metrics["depths"],
         "mean_of_heads": metrics["mean_of_heads"],
         "distance_unit": metrics["distance_unit"],
-        "conditions": costs["conditions"],
+        "conditions": metrics["conditions"],
+        "machine": metrics["machine"],
     }
     save_model(model, network.state_dict(), plan, jsonable(notes))
     write_json(run.fold(fold) / "metrics.json", metrics)  # last: where it is, the fold is done
@@ -249,8 +249,7 @@ def recommended_depth(depths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]
 
 def measure_costs(model: Path, device: torch.device, stage: Stage) -> dict[str, Any]:
     """Costs of every depth, and the conditions under which they were measured."""
-    found = measure_depths(model, batch=1, device=str(device), progress=stage)
-    return {"depths": {str(row.depth): {name: getattr(row, name) for name in COST_NAMES} for row in found.rows}, "conditions": found.conditions}
+    return costs_of(measure_depths(model, batch=1, device=str(device), progress=stage))
 
 
 def costs_of_other_folds(run: RunFolder, fold: int) -> dict[str, Any] | None:
@@ -260,7 +259,7 @@ def costs_of_other_folds(run: RunFolder, fold: int) -> dict[str, Any] | None:
         if metrics and "conditions" in metrics:
             rows = metrics["depths"] | ({str(MEAN): metrics["mean_of_heads"]} if metrics.get("mean_of_heads") else {})
             depths = {depth: {name: row.get(name) for name in COST_NAMES} for depth, row in rows.items()}
-            return {"depths": depths, "conditions": metrics["conditions"]}
+            return {"depths": depths, "conditions": metrics["conditions"], "machine": metrics.get("machine")}
     return None
 
 

@@ -353,13 +353,33 @@ def import_checkpoint(
     return Imported(done.out, done.title, done.plan, done.parameters, done.tensors, done.ignored, done.assumed)
 
 
-def info(model: AnyPath) -> ModelInfo:
-    """What a model is, from its header alone."""
+def info(model: AnyPath, *, measure: bool = False, machine: str | None = None, device: str = "auto", progress: Progress | None = None) -> ModelInfo:
+    """What a model is, from its header alone.
+
+    Args:
+        model: run folder, or a model file.
+        measure: measure the costs of every depth anew, on this machine.
+        machine: "GMACS,GB": what another machine can do in a second, 10^9 multiply-adds (in the model's precision) and 10^9 bytes copied. Says what every depth would take there.
+        device: to measure on: auto, cpu, cuda or cuda:K.
+
+    Raises:
+        ModelFileError: no model there, or one that cannot be used.
+        UsageError: a machine that is no two numbers, or a model whose costs were not measured.
+    """
     from unetpp.model.header import read_header
 
     files = model_files(Path(model))
     header = read_header(files[0])
-    return ModelInfo(Path(model), tuple(files), header.plan, header.parameters, header.file_bytes / 1e6, header.notes)
+    notes = header.notes
+    if measure:
+        from unetpp.deploy.depth_table import measured_notes
+
+        notes = measured_notes(files[0], notes, device, (progress or Silence()).stage("Measuring every depth"))
+    if machine is not None:
+        from unetpp.deploy.elsewhere import notes_for_machine
+
+        notes = notes_for_machine(notes, machine, header.plan.predict.precision)
+    return ModelInfo(Path(model), tuple(files), header.plan, header.parameters, header.file_bytes / 1e6, notes)
 
 
 def _head(depth: int | str | None) -> int | str | None:

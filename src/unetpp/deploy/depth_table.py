@@ -12,9 +12,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from torch import Tensor
 
 from unetpp.deploy.energy import energy_counter
 from unetpp.infer.prediction import MEAN
-from unetpp.model.execution import autocast, memory_format
+from unetpp.model.execution import autocast, choose_device, memory_format
 from unetpp.model.file import load_model
 from unetpp.model.header import ModelHeader
 from unetpp.model.network import HeadOutputs, UNetPlusPlus
+from unetpp.planning.roofline import ceilings, macs_and_bytes
 
 ROUNDS = 5
 """Timed passes of each depth, at least."""
@@ -49,7 +51,9 @@ class DepthCost:
     nodes: int
     """Blocks X[i, j] that are computed."""
     gmacs: float
-    """10^9 multiplications of one tile."""
+    """10^9 multiply-adds of one tile."""
+    gbytes: float
+    """10^9 bytes in and out of its operations, in float32."""
     latency_ms: float
     """Of one batch of tiles."""
     megapixels_per_s: float
@@ -71,6 +75,8 @@ class DepthTable:
     device: str
     threads: int
     precision: str
+    machine: dict[str, float]
+    """What it can do at best, as `planning.roofline.ceilings` has it."""
 
     @property
     def conditions(self) -> str:
@@ -115,24 +121,45 @@ def measure_depths(
     for depth in depths:
         size = network if depth == MEAN else network.prune(depth)
         seconds, joules = spent[depth]
+        with torch.inference_mode():
+            gmacs, gbytes = macs_and_bytes(partial(_answer, network, depth=depth), tiles[:1])
         rows.append(
             DepthCost(
                 depth=depth,
                 parameters=sum(weight.numel() for weight in size.parameters()),
                 file_mb=sum(values.nbytes for values in size.state_dict().values()) / 1e6,
                 nodes=len(network.grid.needed(network.head_depths if depth == MEAN else (depth,))),
-                gmacs=_gmacs(network, tiles, depth),
+                gmacs=gmacs,
+                gbytes=gbytes,
                 latency_ms=1e3 * seconds,
                 megapixels_per_s=tiles[:, 0].numel() * (1 - header.plan.predict.overlap) ** len(tile) / seconds / 1e6,
                 peak_memory_mb=peaks.get(depth),
                 energy_j=joules,
             )
         )
-    return DepthTable(tuple(rows), tile, batch, str(place), torch.get_num_threads(), header.plan.predict.precision)
+    return DepthTable(tuple(rows), tile, batch, str(place), torch.get_num_threads(), header.plan.predict.precision, ceilings(str(place)))
 
 
 def _thousands(value: float) -> str:
     return f"{value:,.0f}"
+
+
+COST_NAMES = tuple(field.name for field in fields(DepthCost) if field.name != "depth")
+
+
+def costs_of(table: DepthTable) -> dict[str, Any]:
+    """As metrics.json and the notes of a model file have them: `depths` (MEAN among them), `conditions`, `machine`."""
+    rows = {str(row.depth): {name: getattr(row, name) for name in COST_NAMES} for row in table.rows}
+    return {"depths": rows, "conditions": table.conditions, "machine": table.machine}
+
+
+def measured_notes(model: Path, notes: Mapping[str, Any], device: str = "auto", progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
+    """The notes of a model file with costs that are measured now, whatever they were. Raises as `measure_depths`, and UsageError for a device that is not there."""
+    costs = costs_of(measure_depths(model, batch=1, device=str(choose_device(device)), progress=progress))
+    old = notes.get("depths") or {}
+    rows = {depth: {**old.get(depth, {}), **row} for depth, row in costs["depths"].items()}
+    mean = rows.pop(str(MEAN), None)
+    return {**notes, **costs, "depths": rows, "mean_of_heads": mean and {**(notes.get("mean_of_heads") or {}), **mean}}
 
 
 COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
@@ -191,14 +218,6 @@ def _time_depths(network: UNetPlusPlus, depths: Sequence[int], tiles: Tensor, pr
 
 def _unsure(times: Sequence[float]) -> bool:
     return len(times) < ROUNDS or (sum(times) < SECONDS_PER_DEPTH and len(times) < MAX_ROUNDS)
-
-
-def _gmacs(network: UNetPlusPlus, tiles: Tensor, depth: int) -> float:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        _answer(network, tiles[:1], depth)
-    return counter.get_total_flops() / 2e9
 
 
 def _peak_memory(model: Path, network: UNetPlusPlus, depths: Sequence[int], tiles: Tensor, header: ModelHeader, wanted: bool) -> dict[int, float | None]:
