@@ -224,7 +224,16 @@ def report(run: RunFolder, *, output: Output = _OUTPUT) -> int:
 
 
 @app.command
-def prune(model: Model, *, out: Path, depth: int | None = None, max_drop: float | None = None, output: Output = _OUTPUT) -> int:
+def prune(
+    model: Model,
+    *,
+    out: Path,
+    depth: int | None = None,
+    max_drop: float | None = None,
+    minutes: float | None = None,
+    device: Device = "auto",
+    output: Output = _OUTPUT,
+) -> int:
     """A smaller model file that predicts what MODEL predicts at a depth; the two are compared before it is written.
 
     Parameters
@@ -235,8 +244,10 @@ def prune(model: Model, *, out: Path, depth: int | None = None, max_drop: float 
         The depth to keep.
     max_drop
         Or: the smallest depth that loses at most so many points (hundredths) of validation Dice, by the 95 % interval over cases.
+    minutes
+        Train the smaller network for so long on the training cases of the run; the best weights on validation cases are kept, those before it among them.
     """
-    return _answer(output, lambda progress: pipeline.prune(model, out, depth=depth, max_drop=max_drop, progress=progress))
+    return _answer(output, lambda progress: pipeline.prune(model, out, depth=depth, max_drop=max_drop, minutes=minutes, device=device, progress=progress))
 
 
 @app.command

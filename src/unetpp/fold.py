@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
 from unetpp import __version__
 from unetpp.data.dataset import Case, Dataset
@@ -20,26 +18,22 @@ from unetpp.deploy.depth_table import COST_NAMES, costs_of, measure_depths
 from unetpp.deploy.evaluation import evaluate_cases
 from unetpp.deploy.prune import choose_depth
 from unetpp.deploy.report import write_views
-from unetpp.deploy.stored import StoredImage
+from unetpp.deploy.validation import DepthValidation, chosen_evenly, count_tiles
 from unetpp.errors import UsageError
 from unetpp.files import write_json
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import load_predictor
-from unetpp.infer.sliding import predict_tiles
-from unetpp.infer.tiles import TileGrid
-from unetpp.metrics.scores import dice_lost, fast_dice, mean_of
+from unetpp.metrics.scores import dice_lost
 from unetpp.model.build import from_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
-from unetpp.model.network import UNetPlusPlus
-from unetpp.plan import Plan, PredictPlan
+from unetpp.plan import Plan
 from unetpp.progress import Progress, Stage
 from unetpp.results import TrainedFold, jsonable
 from unetpp.run_folder import CHECKPOINT, MODEL, RunFolder
 from unetpp.train.checkpoint import read_progress
-from unetpp.train.trainer import FoldTraining, Status, TrainResult, Validation
+from unetpp.train.trainer import FoldTraining, Status, TrainResult
 
-T = TypeVar("T")
 SHARE_FOR_TRAINING = 0.6
 """At least this much of the time is for training, however long measuring will take."""
 SHARE_FOR_VALIDATION = 0.15
@@ -51,8 +45,6 @@ SECONDS_PER_DEPTH = 4.0
 SECONDS_FOR_REPORT = 8.0
 RECOMMENDED_LOSS = 0.5
 """Points (hundredths) of Dice that the recommended depth may lose against the deepest, by the upper end of the interval over cases."""
-VALIDATION_OVERLAP = 0.25
-"""Of tiles while training: less than in prediction, which costs a fraction of the time and orders the weights alike."""
 SURFACE_FACTOR = 2.0
 """Scoring a case with distances between surfaces takes this many times as long as predicting it."""
 
@@ -111,7 +103,7 @@ def train_and_measure(
         validate=validation,
         budget_s=budget_s,
         validation_cases=len(validation.cases),
-        show=_shown_on(progress.stage(f"Fold {fold}: training")),
+        show=shown_on(progress.stage(f"Fold {fold}: training")),
     )
     result = training.run(resume)
     metrics = measure(run, fold, [cases[i] for i in split.validation], plan, result, device, progress)
@@ -129,60 +121,6 @@ def measured_before(run: RunFolder, fold: int) -> TrainedFold | None:
         raise UsageError(f"{folder}: got a model without {CHECKPOINT} and metrics.json; expected the checkpoint, to go on from. Restore it, or delete the folder to train anew.")
     training = read_header(folder / MODEL).notes["training"]
     return TrainedFold(fold, training["reason"], training["steps"], training["seconds"], training["data_wait"], metrics)
-
-
-class DepthValidation:
-    """Scores a network at every depth on stored validation cases: the callback of training."""
-
-    def __init__(self, cases: Sequence[StoredCase], plan: Plan, device: torch.device) -> None:
-        self._all = self.cases = cases
-        self.plan = plan
-        self.device = device
-        self._predict = plan.predict.model_copy(update={"overlap": min(plan.predict.overlap, VALIDATION_OVERLAP)})
-
-    def __call__(self, network: nn.Module) -> Validation:
-        scores: dict[int, list[float | None]] = {}
-        for case in self.cases:
-            for depth, dice in self._score(network, case).items():
-                scores.setdefault(depth, []).append(dice)
-        depths = {depth: mean_of(values) or 0.0 for depth, values in scores.items()}
-        return Validation(depths)
-
-    def seconds_per_tile(self, network: nn.Module, repeats: int = 3) -> float:
-        """Measured on a corner of a case: a whole one may have hundreds of tiles."""
-        corner = (slice(None), *(slice(size) for size in self._predict.tile))
-        image = StoredImage(self.cases[0].image()[corner])
-        started = 0.0
-        for number in range(1 + repeats):
-            if number == 1:  # before that, libraries are loaded and memory is taken
-                started = time.perf_counter()
-            self._predicted(network, image)
-        return (time.perf_counter() - started) / repeats
-
-    def tiles(self, cases: Sequence[StoredCase]) -> int:
-        """Tiles of a validation on some cases."""
-        return count_tiles(cases, self._predict)
-
-    def shorten(self, tiles: float) -> None:
-        """Use fewer cases, so that one validation has at most so many tiles; at least one case stays."""
-        while len(self.cases) > 1 and self.tiles(self.cases) > tiles:
-            self.keep(len(self.cases) * 3 // 4)
-
-    def keep(self, count: int) -> None:
-        """Use so many cases, spread over all."""
-        self.cases = chosen_evenly(self._all, count)
-
-    def _score(self, network: nn.Module, case: StoredCase) -> dict[int, float | None]:
-        found, reference = self._predicted(network, StoredImage(case.image())), case.label()
-        return {depth: fast_dice(segmentation, reference, self.plan.data.num_classes) for depth, segmentation in found.items()}
-
-    def _predicted(self, network: nn.Module, image: StoredImage) -> dict[int, np.ndarray]:
-        return predict_tiles([network], image, self._predict, cast(UNetPlusPlus, network).head_depths, self.device)
-
-
-def count_tiles(cases: Sequence[StoredCase], plan: PredictPlan) -> int:
-    """Tiles in which a network sees some cases."""
-    return sum(len(TileGrid(case.label().shape, plan.tile, plan.overlap)) for case in cases)
 
 
 def training_seconds(clock: Clock, allowance_s: float, validation: DepthValidation, cases: Sequence[StoredCase]) -> float:
@@ -263,14 +201,9 @@ def costs_of_other_folds(run: RunFolder, fold: int) -> dict[str, Any] | None:
     return None
 
 
-def chosen_evenly(items: Sequence[T], count: int) -> list[T]:
-    """At most `count` of them, spread over all."""
-    if len(items) <= count:
-        return list(items)
-    return [items[number * len(items) // count] for number in range(count)]
+def shown_on(stage: Stage) -> Callable[[Status], None]:
+    """What shows the status of a training on a stage of the progress display."""
 
-
-def _shown_on(stage: Stage) -> Any:
     def show(status: Status) -> None:
         total = round(status.step / status.fraction) if status.fraction > 0 else 0
         parts = [f"loss {status.loss:.3f}", f"{status.images_per_second:.1f} images/s"]

@@ -248,7 +248,16 @@ def report(run: AnyPath, *, progress: Progress | None = None) -> Reported:
     return Reported(write_report(Path(run)))
 
 
-def prune(model: AnyPath, out: AnyPath, *, depth: int | None = None, max_drop: float | None = None, progress: Progress | None = None) -> Pruned:
+def prune(
+    model: AnyPath,
+    out: AnyPath,
+    *,
+    depth: int | None = None,
+    max_drop: float | None = None,
+    minutes: float | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Pruned:
     """Write a smaller model that predicts what `model` predicts at a depth.
 
     Args:
@@ -256,20 +265,26 @@ def prune(model: AnyPath, out: AnyPath, *, depth: int | None = None, max_drop: f
         out: model file to write (.safetensors).
         depth: the depth to keep.
         max_drop: or the smallest depth that loses at most so many points (hundredths) of validation Dice against the deepest, by the 95 % interval over cases.
+        minutes: of training of the smaller network, on the training cases of the run; the best weights on validation cases are kept, those before it among them.
+        device: to train on: auto, cpu, cuda or cuda:K.
 
     Raises:
-        UsageError: not exactly one of `depth` and `max_drop`, no such depth, a run of several folds, or `out` is `model`.
+        UsageError: not exactly one of `depth` and `max_drop`, no such depth, no cases to train on, a run of several folds, or `out` is `model`.
     """
     from unetpp.deploy.prune import prune_file
+    from unetpp.fold import shown_on
 
     if Path(out).suffix != ".safetensors":
         raise UsageError(f"--out: got {str(out)!r}; expected the name of a model file, ending in .safetensors.")
     file = single_model_file(Path(model))
     if Path(out).resolve() == file.resolve():
         raise UsageError(f"--out: got {out}, the model that is pruned; expected another file, so that the full model is kept. Choose another --out.")
-    (progress or Silence()).note("Pruning, and comparing with the full network.")
-    done = prune_file(file, Path(out), depth, max_drop)
-    return Pruned(done.out, done.depth, done.parameters, done.parameters_before, done.reason, done.difference)
+    progress = progress or Silence()
+    progress.note("Pruning, and comparing with the full network.")
+    show = shown_on(progress.stage("Fine-tuning")) if minutes is not None else lambda status: None
+    done = prune_file(file, Path(out), depth, max_drop, minutes, device, show)
+    finetuning = None if done.finetuning is None else str(done.finetuning)
+    return Pruned(done.out, done.depth, done.parameters, done.parameters_before, done.reason, done.difference, finetuning)
 
 
 def adapt(model: AnyPath, *, device: str = "auto", backend: str = "auto", progress: Progress | None = None) -> Adapted:

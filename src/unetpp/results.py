@@ -200,11 +200,14 @@ class Pruned(_Outcome):
     reason: str
     """Why this depth."""
     difference: float
-    """Largest difference between its logits and those of the full network, on random input."""
+    """Largest difference between its logits and those of the full (or the fine-tuned) network, on random input."""
+    finetuning: str | None = None
+    """What came of it, in words."""
 
     def to_text(self) -> str:
         share = self.parameters / self.parameters_before
-        return f"{self.out}: depth {self.depth} ({self.reason}), {self.parameters:,} parameters, {share:.0%} of {self.parameters_before:,}; its output was compared and agrees."
+        text = f"{self.out}: depth {self.depth} ({self.reason}), {self.parameters:,} parameters, {share:.0%} of {self.parameters_before:,}; its output was compared and agrees."
+        return text + (f"\n{self.finetuning[0].upper()}{self.finetuning[1:]}." if self.finetuning else "")
 
 
 @dataclass(frozen=True)

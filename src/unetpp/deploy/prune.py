@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from unetpp.deploy.depth_table import COST_NAMES
+from unetpp.deploy.finetune import FineTuning, finetune
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import written_aside
 from unetpp.model.build import pruned_plan
+from unetpp.model.execution import choose_device
 from unetpp.model.file import load_model, save_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
+from unetpp.train.trainer import Status
 
 TOLERANCE = 1e-5
 """Largest relative difference between the outputs of the pruned and the full network that rounding explains."""
@@ -31,10 +35,19 @@ class PrunedModel:
     parameters_before: int
     reason: str
     difference: float
-    """Largest difference between the logits of the written file and of the full network at this depth, on random input."""
+    """Largest difference between the logits of the written file and of the full network at this depth, or of the fine-tuned one, on random input."""
+    finetuning: FineTuning | None = None
 
 
-def prune_file(model: Path, out: Path, depth: int | None = None, max_drop: float | None = None) -> PrunedModel:
+def prune_file(
+    model: Path,
+    out: Path,
+    depth: int | None = None,
+    max_drop: float | None = None,
+    minutes: float | None = None,
+    device: str = "auto",
+    show: Callable[[Status], None] = lambda status: None,
+) -> PrunedModel:
     """Write the part of a model that one depth needs; what was written is loaded and compared with the full network before this returns.
 
     Args:
@@ -43,19 +56,25 @@ def prune_file(model: Path, out: Path, depth: int | None = None, max_drop: float
         depth: the depth to keep.
         max_drop: or, instead, the smallest depth that loses at most so many points (hundredths) of validation Dice against the deepest, by the 95 % interval
             over cases.
+        minutes: of training of the smaller network, on the cases of the run that `model` lies in; None: it is as it is.
+        device: to train on.
+        show: called now and then while it trains.
 
     Raises:
-        UsageError: not exactly one of `depth` and `max_drop`, no such depth, or no scores to choose a depth by.
+        UsageError: not exactly one of `depth` and `max_drop`, no such depth, no scores to choose a depth by, or no cases to train on.
         ModelFileError: the file cannot be used, or what was written does not agree with it.
         WriteError: it could not be written; what was at `out` is intact.
     """
     network, header = load_model(model)
     depth, reason = _wanted_depth(model, network, header.notes, depth, max_drop)
-    smaller = network.prune(depth)
+    smaller, plan, finetuning = network.prune(depth), plan_at_depth(header.plan, depth), None
+    if minutes is not None:
+        smaller, finetuning = finetune(smaller, plan, model, minutes, choose_device(device), show)
+    changed = finetuning is not None and finetuning.dice > finetuning.dice_before
     with written_aside(out) as aside:
-        save_model(aside, smaller.state_dict(), plan_at_depth(header.plan, depth), _notes_at_depth(header.notes, network.depth, depth))
-        difference = _compare(network, aside, depth, header.plan)
-    return PrunedModel(out, depth, _count(smaller), _count(network), reason, difference)
+        save_model(aside, smaller.state_dict(), plan, _notes_at_depth(header.notes, network.depth, depth, finetuning if changed else None))
+        difference = _compare(smaller.eval() if changed else network, aside, None if changed else depth, header.plan)
+    return PrunedModel(out, depth, _count(smaller), _count(network), reason, difference, finetuning)
 
 
 def plan_at_depth(plan: Plan, depth: int) -> Plan:
@@ -118,15 +137,21 @@ def _read_depths(path: Path) -> Any:
         return None
 
 
-def _notes_at_depth(notes: Mapping[str, Any], depth_before: int, depth: int) -> dict[str, Any]:
+def _notes_at_depth(notes: Mapping[str, Any], depth_before: int, depth: int, finetuning: FineTuning | None) -> dict[str, Any]:
     row = (notes.get("depths") or {}).get(str(depth))
     kept = {**notes, "pruned_from_depth": depth_before, "depths": {str(depth): row} if row else {}}
+    for key in ("mean_of_heads", "auto"):  # of several heads
+        kept.pop(key, None)
+    if finetuning:
+        kept["finetuning"] = asdict(finetuning)
+        row = {"dice": finetuning.dice} | {key: value for key, value in (row or {}).items() if key in COST_NAMES}  # other scores are of the weights before
+        kept["depths"] = {str(depth): row}
     if row and "dice" in kept:
         kept["dice"] = row.get("dice")
     return kept
 
 
-def _compare(network: UNetPlusPlus, written: Path, depth: int, plan: Plan) -> float:
+def _compare(network: UNetPlusPlus, written: Path, depth: int | None, plan: Plan) -> float:
     smaller, _ = load_model(written)
     sizes = [min(size, 64) - 1 for size in plan.predict.tile]  # odd sizes: they also try the padding and cropping
     image = torch.randn(1, plan.model.in_channels, *sizes, generator=torch.Generator().manual_seed(0))
@@ -134,7 +159,7 @@ def _compare(network: UNetPlusPlus, written: Path, depth: int, plan: Plan) -> fl
         expected, got = network(image, depth=depth), smaller(image)
     difference = float((expected - got).abs().max())
     if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
-        raise ModelFileError(f"{written}: got a pruned network whose output differs by {difference:g} from depth {depth} of the full one; expected the same. Please report this.")
+        raise ModelFileError(f"{written}: got a pruned network whose output differs by {difference:g} from that in memory; expected the same. Please report this.")
     return difference
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unetpp.data.augment import Augmentation
 from unetpp.data.patches import PatchSampler
@@ -83,6 +83,7 @@ class FoldTraining:
         validate: scores a network in evaluation mode.
         budget_s: seconds for this training; None: the plan's epochs. (A training that is resumed keeps its own.)
         validation_cases: how many cases `validate` scores, for the checkpoint.
+        weights: to begin with, of the whole network; None: the plan's.
         show: called now and then with a Status.
     """
 
@@ -96,6 +97,7 @@ class FoldTraining:
         validate: Callable[[nn.Module], Validation],
         budget_s: float | None = None,
         validation_cases: int | None = None,
+        weights: Mapping[str, Tensor] | None = None,
         show: Callable[[Status], None] = lambda status: None,
     ) -> None:
         train = plan.train
@@ -104,6 +106,9 @@ class FoldTraining:
         self._format = memory_format(plan.model, device)
         self.network = from_plan(plan.model).to(device).to(memory_format=self._format)
         self.network.checkpointing = train.checkpointing
+        self._has_weights = weights is not None
+        if weights is not None:
+            self.network.load_state_dict(weights)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = make_optimizer(self.network, train)
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.precision == "fp16" and device.type == "cuda")
@@ -129,7 +134,7 @@ class FoldTraining:
         resumed = resume and checkpoint.exists()
         if resumed:
             self.progress = load_checkpoint(checkpoint, self.plan, self.network, self.average, self.optimizer, self.scaler)
-        weights = "" if resumed else load_encoder_weights(self.network, self.plan.model)
+        weights = "" if resumed or self._has_weights else load_encoder_weights(self.network, self.plan.model)
         self.log = Log(self.folder / LOG, self.progress.step if resumed else None)
         if weights:
             self.average.load_state_dict(self.network.state_dict())

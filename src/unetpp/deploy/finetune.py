@@ -1,0 +1,81 @@
+"""A short training that goes on from the weights of a network, on the cases that its own training has left."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from unetpp.deploy.stored import stored_split
+from unetpp.deploy.validation import DepthValidation, chosen_evenly
+from unetpp.errors import UsageError
+from unetpp.model.file import load_model
+from unetpp.model.network import UNetPlusPlus
+from unetpp.plan import Plan
+from unetpp.run_folder import MODEL
+from unetpp.train.trainer import FoldTraining, Status
+
+RATE = 0.3
+"""Share of the plan's learning rates: the weights are good already."""
+VALIDATIONS = 4
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """What came of it."""
+
+    dice_before: float
+    dice: float
+    """The same as before where nothing better was found: then the weights are as they were."""
+    steps: int
+
+    def __str__(self) -> str:
+        if self.dice == self.dice_before:
+            return f"fine-tuned for {self.steps} steps, which found nothing better than its validation Dice of {self.dice:.4f}: the weights are as they were"
+        return f"fine-tuned for {self.steps} steps: validation Dice {self.dice_before:.4f} before, {self.dice:.4f} after"
+
+
+def finetune(
+    network: UNetPlusPlus, plan: Plan, model: Path, minutes: float, device: torch.device, show: Callable[[Status], None] = lambda status: None
+) -> tuple[UNetPlusPlus, FineTuning]:
+    """Train a network further, and give the best weights that were seen on validation cases, those before it among them.
+
+    Args:
+        plan: of the network.
+        model: the file in a run folder whose cases are used: those of its fold.
+        minutes: of training.
+        show: called now and then.
+
+    Raises:
+        UsageError: the prepared cases of the run are not there.
+        Interrupted: stopped by a signal.
+    """
+    cases, held_out = stored_split(model, plan.data)
+    if not cases or not held_out:
+        raise UsageError(
+            f"--minutes: got {model}, beside which there are no prepared cases to train on (RUN/splits.json, RUN/cache). Name the model in its run folder, or leave out --minutes."
+        )
+    if not minutes > 0:
+        raise UsageError(f"--minutes: got {minutes:g}; expected more than 0, or leave it out.")
+    train = plan.train
+    slower = plan.changed(
+        {
+            "train.learning_rate": RATE * train.learning_rate,
+            "train.kernel_learning_rate": RATE * train.kernel_learning_rate,
+            "train.freeze_encoder": 0.0,
+            "train.validations": VALIDATIONS,
+        }
+    )
+    validation = DepthValidation(chosen_evenly(held_out, train.validation_cases), slower, device)
+    before = validation(copy.deepcopy(network).to(device).eval()).dice
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        training = FoldTraining(slower, cases, folder, device=device, validate=validation, budget_s=60 * minutes, weights=network.state_dict(), show=show)
+        result = training.run()
+        if result.best_dice <= before:
+            return network, FineTuning(before, before, result.steps)
+        return load_model(folder / MODEL)[0], FineTuning(before, result.best_dice, result.steps)

@@ -1,0 +1,74 @@
+"""A pruned network that is trained further."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tests.tiny import run_cli
+
+from unetpp.deploy import finetune as module
+from unetpp.deploy.finetune import FineTuning, finetune
+from unetpp.errors import UsageError
+from unetpp.model.file import load_model
+from unetpp.run_folder import MODEL
+from unetpp.train.trainer import Validation
+
+CPU = torch.device("cpu")
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_model(path)[0].state_dict()
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_pruned_network_goes_on_from_its_weights(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    training = module.FoldTraining
+
+    def spy(*arguments: object, **options: object) -> object:
+        seen.append(training(*arguments, **options))  # type: ignore[arg-type]
+        seen.append({name: value.clone() for name, value in seen[0].network.state_dict().items()})
+        return seen[0]
+
+    monkeypatch.setattr(module, "FoldTraining", spy)
+    plain, tuned = tmp_path / "plain.safetensors", tmp_path / "tuned.safetensors"
+    assert run_cli("prune", trained, "--depth", 1, "--out", plain).code == 0
+    answer = run_cli("prune", trained, "--depth", 1, "--minutes", 0.02, "--out", tuned, "--device", "cpu")
+    assert answer.code == 0
+    assert "ine-tuned for" in answer.stdout
+    assert same(seen[1], weights(plain))
+    assert not same(seen[0].network.state_dict(), weights(plain))
+    header = load_model(tuned)[1]
+    better = "finetuning" in header.notes
+    assert better != same(weights(tuned), weights(plain))
+    if better:
+        assert header.notes["depths"]["1"]["dice"] == header.notes["finetuning"]["dice"] > header.notes["finetuning"]["dice_before"]
+        assert "hd95_mm" not in header.notes["depths"]["1"]
+
+
+def test_the_weights_before_it_are_kept_where_they_are_better(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, header = load_model(trained / "fold_0" / MODEL)
+    scores = itertools.chain([0.9], itertools.repeat(0.8))
+    monkeypatch.setattr(module, "DepthValidation", lambda *arguments: lambda network: Validation({2: next(scores)}))
+    found, tuning = finetune(network, header.plan, trained / "fold_0" / MODEL, 0.02, CPU)
+    assert tuning.dice == tuning.dice_before == 0.9
+    assert same(found.state_dict(), weights(trained / "fold_0" / MODEL))
+    assert "the weights are as they were" in str(tuning)
+    assert str(FineTuning(0.5, 0.6, 7)) == "fine-tuned for 7 steps: validation Dice 0.5000 before, 0.6000 after"
+
+
+def test_without_cases_or_time_there_is_no_training(trained: Path, make_model: Callable[..., Path], tmp_path: Path) -> None:
+    answer = run_cli("prune", make_model(), "--depth", 1, "--minutes", 1, "--out", tmp_path / "small.safetensors")
+    assert answer.code == 2
+    assert "there are no prepared cases to train on" in " ".join(answer.stderr.split())
+    assert not (tmp_path / "small.safetensors").exists()
+    network, header = load_model(trained / "fold_0" / MODEL)
+    with pytest.raises(UsageError, match=r"--minutes: got 0; expected more than 0"):
+        finetune(network, header.plan, trained / "fold_0" / MODEL, 0, CPU)
