@@ -55,11 +55,11 @@ def adapt_file(model: Path, device: str = "auto", backend: str = "auto", progres
 def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progress) -> list[dict[str, Any]]:
     """Predict the cases with each doubt, and at full depth."""
     depths, runner = predictor.depths, predictor.runners[0]
-    full, full_s = _scored(predictor, runner, cases)
+    full, full_s = scored(predictor, runner, cases)
     rows: list[dict[str, Any]] = []
     for number, doubt in enumerate(DOUBTS, start=1):
         adaptive = Adaptive(runner, depths, doubt)
-        dice, seconds = _scored(predictor, adaptive, cases)
+        dice, seconds = scored(predictor, adaptive, cases)
         lost = losses(full, dice)
         if not lost:
             raise UsageError("adapt: got validation cases without any foreground; expected some, to see what is lost. Name a depth instead.")
@@ -71,7 +71,7 @@ def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progr
     return rows
 
 
-def _scored(predictor: Predictor, runner: Runner, cases: Sequence[StoredCase]) -> tuple[list[float | None], float]:
+def scored(predictor: Predictor, runner: Runner, cases: Sequence[StoredCase]) -> tuple[list[float | None], float]:
     """Dice of each case, and seconds for all of them."""
     plan, deepest = predictor.plan, predictor.depths[-1]
 

@@ -1,0 +1,107 @@
+"""What the choice of a depth is worth: quality and costs of every depth, and of a depth for each tile, of trained runs.
+
+python benchmarks/depth_dial.py --out FILE.json DATA RUN [DATA RUN ...]
+
+Scores and costs are measured anew on the validation cases of fold 0, as at the end of `unetpp train`. Rules for `--depth auto` are fitted on one half of these cases
+and judged on the other, and the other way round, so that none is judged on cases that it was fitted to; both in tiles of the plan. The models are not changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unetpp.data.cases import find_cases
+from unetpp.data.folds import read_splits
+from unetpp.data.store import StoredCase
+from unetpp.deploy.adapt import fit_rules, scored
+from unetpp.deploy.depth_table import costs_of, measure_depths
+from unetpp.deploy.evaluation import evaluate_cases
+from unetpp.deploy.stored import stored_split
+from unetpp.errors import UsageError
+from unetpp.fold import quality_row, recommended_depth
+from unetpp.infer.adaptive import Adaptive, choose_rule
+from unetpp.infer.prediction import MEAN
+from unetpp.infer.predictor import Predictor, load_predictor
+from unetpp.metrics.scores import bootstrap_interval, losses, mean_of
+from unetpp.run_folder import MODEL, RunFolder
+
+MAX_DROPS = (0.1, 0.3, 0.5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", nargs="+", type=Path, metavar="DATA RUN")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--backend", default="torch", choices=["torch", "openvino"], help="that runs --depth auto, and the deepest head beside it")
+    options = parser.parse_args()
+    found = []
+    for data, run in zip(options.pairs[::2], options.pairs[1::2], strict=True):
+        found.append({"data": data.name, **dial(data, RunFolder(run), options.backend)})
+        if options.out:
+            options.out.write_text(json.dumps(found, indent=1))
+        print(to_markdown(found[-1]), flush=True)
+
+
+def dial(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
+    model = run.fold(0) / MODEL
+    predictor = load_predictor(model, "cpu", "torch")
+    cases = {case.id: case for case in find_cases(data).cases}
+    quality = evaluate_cases(predictor, [cases[i] for i in read_splits(run.splits)[0].validation], mean=True)
+    costs = costs_of(measure_depths(model, batch=1))
+    rows = {str(depth): {**quality_row(scores, quality[max(quality)]), **costs["depths"][str(depth)]} for depth, scores in sorted(quality.items())}
+    mean = rows.pop(str(MEAN))
+    _, held_out = stored_split(model, predictor.plan.data)
+    adaptive = load_predictor(model, "cpu", backend)
+    auto = [row for max_drop in MAX_DROPS if (row := judged(adaptive, held_out, max_drop))]
+    return {"depths": rows, "mean_of_heads": mean, "recommended": recommended_depth(rows), "conditions": costs["conditions"], "backend": backend, "auto": auto}
+
+
+def judged(predictor: Predictor, cases: Sequence[StoredCase], max_drop: float) -> dict[str, Any] | None:
+    """A rule chosen on one half of the cases and used on the other; None where no rule promises so little loss."""
+    halves = cases[::2], cases[1::2]
+    before: list[float | None] = []
+    after: list[float | None] = []
+    seconds = full_seconds = 0.0
+    tiles: Counter[int] = Counter()
+    for fitted_on, judged_on in (halves, halves[::-1]):
+        rules = fit_rules(predictor, fitted_on, lambda done, total: None)
+        try:
+            rule = choose_rule(rules, max_drop, "the model", predictor.depths)
+        except UsageError:
+            return None
+        adaptive = Adaptive(predictor.runners[0], predictor.depths, rule["doubt"])
+        full, full_s = scored(predictor, predictor.runners[0], judged_on)
+        dice, adaptive_s = scored(predictor, adaptive, judged_on)
+        before, after = [*before, *full], [*after, *dice]
+        seconds, full_seconds = seconds + adaptive_s, full_seconds + full_s
+        tiles += adaptive.images
+    lost = losses(before, after)
+    shares = {str(depth): tiles[depth] / tiles.total() for depth in predictor.depths}
+    return {"max_drop": max_drop, "dice_lost": mean_of(lost), "dice_lost_interval": bootstrap_interval(lost), "time": seconds / full_seconds, "tiles": shares}
+
+
+def to_markdown(found: Mapping[str, Any]) -> str:
+    deepest = list(found["depths"].values())[-1]
+    lines = [f"**{found['data']}** ({found['conditions']})", ""]
+    lines += ["| depth | Dice | points lost | time for a tile | memory, MB | parameters | file, MB |", "|---|---|---|---|---|---|---|"]
+    for depth, row in [*found["depths"].items(), ("mean of all", found["mean_of_heads"])]:
+        low, high = row["dice_interval"]
+        lost = [100 * value for value in (row["dice_lost"], *row["dice_lost_interval"])]
+        name = f"**{depth}** (recommended)" if found["recommended"] and depth == str(found["recommended"]["depth"]) else depth
+        times = f"{row['latency_ms']:.1f} ms, {row['latency_ms'] / deepest['latency_ms']:.0%}"
+        cells = (f"{row['dice']:.3f} [{low:.3f}, {high:.3f}]", f"{lost[0]:.2f} [{lost[1]:.2f}, {lost[2]:.2f}]", times, f"{row['peak_memory_mb']:.0f}")
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {row['parameters']:,} | {row['file_mb']:.1f} |")
+    for row in found["auto"]:
+        lost = [100 * value for value in (row["dice_lost"], *row["dice_lost_interval"])]
+        shares = " / ".join(f"{share:.0%}" for share in row["tiles"].values())
+        lines.append(f"| auto, `--max-drop {row['max_drop']:g}` | | {lost[0]:.2f} [{lost[1]:.2f}, {lost[2]:.2f}] | {row['time']:.0%}; tiles at each depth {shares} | | | |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
