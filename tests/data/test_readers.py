@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -13,7 +14,7 @@ from imagecodecs import png_encode
 from PIL import Image
 
 from tests.tiny import write_png
-from unetpp.data import decoders, readers
+from unetpp.data import decoders, scratch
 from unetpp.data.readers import ArraySource, RasterSource, open_image, open_images, read_image, read_images, read_label, read_labels
 from unetpp.data.volume import Geometry
 from unetpp.errors import DataError, MissingExtraError, Problem
@@ -190,13 +191,47 @@ def test_any_block_is_what_numpy_cuts(top: int, bottom: int, left: int, right: i
         np.testing.assert_array_equal(source.read(slices), whole[(slice(None), *slices)])
 
 
-@pytest.mark.parametrize("compression", [None, "deflate"])
-def test_a_large_tiff_is_mapped_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str | None) -> None:
-    monkeypatch.setattr(readers.decoders, "_LARGE", 10)
-    tifffile.imwrite(tmp_path / "a.tif", RGB, compression=compression)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"compression": "deflate"}, {"compression": "deflate", "rowsperstrip": 4}, {"compression": "deflate", "tile": (16, 16)}, {"planarconfig": "separate", "tile": (16, 16)}],
+)
+def test_a_large_tiff_is_mapped_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
+    monkeypatch.setattr(scratch, "LARGE", 10)
+    image = np.random.default_rng(0).integers(0, 255, (3, 37, 50) if "planarconfig" in options else (37, 50, 3), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", **options)
     source = open_image(tmp_path / "a.tif")
-    assert isinstance(source._array.base, np.memmap) or isinstance(source._array, np.memmap)  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(source.read((slice(2, 5), slice(3, 9))), RGB.transpose(2, 0, 1)[:, 2:5, 3:9])
+    assert isinstance(source._array, np.memmap)  # type: ignore[attr-defined]
+    expected = image if "planarconfig" in options else image.transpose(2, 0, 1)
+    np.testing.assert_array_equal(source.read((slice(2, 35), slice(3, 49))), expected[:, 2:35, 3:49])
+
+
+def test_a_large_volume_is_unpacked_plane_by_plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scratch, "LARGE", 10)
+    volume = np.arange(3 * 20 * 30, dtype=np.uint16).reshape(3, 20, 30)
+    tifffile.imwrite(tmp_path / "a.tif", volume, photometric="minisblack", compression="deflate", metadata={"axes": "ZYX"})
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").array[0], volume)
+
+
+@pytest.mark.parametrize("image", [GREY, RGB, np.dstack([RGB, GREY]), GREY.astype(np.uint16) * 200])
+def test_a_large_png_is_unpacked_onto_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: np.ndarray) -> None:
+    Image.fromarray(image).save(tmp_path / "a.png", dpi=(200, 200))
+    small = open_image(tmp_path / "a.png")
+    monkeypatch.setattr(scratch, "LARGE", 10)
+    large = open_image(tmp_path / "a.png")
+    assert isinstance(large._array, np.memmap)  # type: ignore[attr-defined]
+    assert (large.shape, large.dtype, large.geometry.header) == (small.shape, small.dtype, small.geometry.header)
+    np.testing.assert_array_equal(large.read((slice(1, 5), slice(3, 9))), small.read((slice(1, 5), slice(3, 9))))
+
+
+def test_what_cannot_be_read_by_rows_is_left_to_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(GREY).convert("P").save(tmp_path / "palette.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    Image.fromarray(GREY).save(tmp_path / "turned.png", exif=exif)
+    expected = [read_image(tmp_path / name).array for name in ("palette.png", "turned.png")]
+    monkeypatch.setattr(scratch, "LARGE", 10)
+    for name, array in zip(("palette.png", "turned.png"), expected, strict=True):
+        np.testing.assert_array_equal(read_image(tmp_path / name).array, array)
 
 
 def test_images_of_many_pixels_are_no_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

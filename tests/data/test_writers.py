@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from unetpp.data import scratch
 from unetpp.data.readers import read_image, read_label
 from unetpp.data.volume import Geometry
 from unetpp.data.writers import map_suffix, output_suffix, write_map, write_segmentation
@@ -107,6 +108,21 @@ def test_png_keeps_its_resolution(tmp_path: Path) -> None:
     write_segmentation(FLAT, read_image(tmp_path / "image.png").geometry, tmp_path / "out.png")
     with Image.open(tmp_path / "out.png") as out:
         assert out.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_large_segmentation_is_written_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    monkeypatch.setattr(scratch, "LARGE", 10)
+    segmentation = scratch.new_array((700, 1100), np.uint8)
+    segmentation[:] = np.random.default_rng(0).integers(0, 3, segmentation.shape)
+    header = (300, 300) if suffix == ".png" else {"resolution": (300, 300), "resolutionunit": 2}
+    write_segmentation(segmentation, Geometry(suffix, header=header), tmp_path / f"a{suffix}")
+    found = read_label(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(found.array[0], segmentation)
+    if suffix == ".png":
+        assert found.geometry.header == pytest.approx((300, 300), rel=1e-3)
+    else:
+        assert found.geometry.header["resolution"] == (300, 300)
 
 
 @pytest.mark.parametrize(("suffix", "expected"), [(".png", ".tif"), (".jpg", ".tif"), (".tiff", ".tif"), (".nii.gz", ".nii.gz"), (".mhd", ".mha")])

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from unetpp.data import scratch
 from unetpp.data.arrays import as_source
 from unetpp.data.cases import Case
 from unetpp.data.readers import read_image, read_label
@@ -310,6 +311,20 @@ def test_maps_have_their_own_folders(tmp_path: Path) -> None:
     probability = read_image(tmp_path / "out" / "probabilities" / "a_class_1.tif").array
     assert probability.dtype == np.float32
     assert 0 < probability.min() < probability.max() < 1
+
+
+def test_a_huge_image_whose_arrays_lie_on_disk_is_predicted_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.png", "b.tif"):
+        write_image(tmp_path / "in" / name)
+    network = predictor(make_plan(label_values=(0, 1, 2)))
+    options: dict[str, Any] = {"depth": "all", "probabilities": True, "uncertainty": True}
+    network.predict_files([tmp_path / "in"], tmp_path / "small", **options)
+    monkeypatch.setattr(scratch, "LARGE", 10)
+    network.predict_files([tmp_path / "in"], tmp_path / "large", **options)
+    files = [path.relative_to(tmp_path / "small") for path in (tmp_path / "small").rglob("*.*") if path.suffix != ".json"]
+    assert len(files) == 2 * 2 * 4
+    for file in files:
+        np.testing.assert_array_equal(read_image(tmp_path / "large" / file).array, read_image(tmp_path / "small" / file).array)
 
 
 def test_every_depth_has_its_own_folder(tmp_path: Path) -> None:

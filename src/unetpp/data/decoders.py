@@ -6,22 +6,19 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from unetpp.data import png, scratch
 from unetpp.data.formats import ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, TIFF_SUFFIXES, suffix_of
 from unetpp.data.volume import Geometry
 from unetpp.errors import DataError, Problem, optional_package
 
 Decoded = tuple[np.ndarray, Geometry]
 
-_LARGE = 2**28
-"""Bytes of pixels above which a TIFF is decoded onto disk instead of into memory."""
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -58,8 +55,8 @@ def decode(path: Path, label: bool = False) -> Decoded:
     return {"tiff": decode_tiff, "nifti": decode_nifti, "itk": decode_itk}[file_format(path)](path, label)
 
 
-def open_raster(path: Path) -> Any:
-    """The decoded Pillow image of a PNG, JPEG or BMP file, as the camera's orientation tag shows it.
+def open_raster(path: Path, header_only: bool = False) -> Any:
+    """The decoded Pillow image of a PNG, JPEG or BMP file, as the camera's orientation tag shows it; or what its header says.
 
     The format's class is called directly: `Image.open` refuses images above 179 million pixels.
     """
@@ -67,6 +64,8 @@ def open_raster(path: Path) -> Any:
 
     with path.open("rb") as stream:
         image = _raster_class(stream)(stream)
+        if header_only:
+            return image
         image.load()
     image.info.pop("transparency", None)
     ImageOps.exif_transpose(image, in_place=True)
@@ -82,6 +81,21 @@ def is_deep_colour(path: Path) -> bool:
     with path.open("rb") as stream:
         head = stream.read(26)
     return head.startswith(b"\x89PNG") and len(head) == 26 and head[24] == 16 and head[25] != 0
+
+
+def decode_large_png(path: Path) -> np.ndarray | None:
+    """Pixels (C, Y, X) of a PNG that is large, unpacked onto disk; None where it is not, or cannot be read by rows."""
+    header = png.header_of(path)
+    if header is None or header.row_bytes * header.height <= scratch.LARGE:
+        return None
+    colours = 3 if header.samples >= 3 else 1
+    array = scratch.new_array((header.height, header.width, colours), np.uint8 if header.bits == 8 else np.uint16, str(path))
+    row = 0
+    for pixels in png.read_rows(path, header):
+        array[row : row + len(pixels)] = pixels[..., :colours]  # without alpha
+        row += len(pixels)
+        scratch.release(array)
+    return np.moveaxis(array, -1, 0)
 
 
 def decode_deep_png(path: Path) -> np.ndarray:
@@ -114,9 +128,7 @@ def decode_tiff(path: Path, label: bool) -> Decoded:
         if _is_cut(tiff):
             raise ValueError("the file ends before its last page")
         series, page = tiff.series[0], tiff.pages.first
-        if series.nbytes > _LARGE and not page.is_memmappable:
-            _require_room(path, series.nbytes)
-        array = series.asarray(out="memmap" if series.nbytes > _LARGE else None)
+        array = series.asarray() if series.nbytes <= scratch.LARGE else _large_series(path, series)
         array = _tiff_channels_first(array, series.axes)
         header = {"resolution": page.resolution, "resolutionunit": page.resolutionunit} if "XResolution" in page.tags else {}
         if tiff.is_imagej:
@@ -125,12 +137,20 @@ def decode_tiff(path: Path, label: bool) -> Decoded:
         return _tiff_samples(array, page, label), Geometry(suffix_of(path) if suffix_of(path) in TIFF_SUFFIXES else ".tif", header=header)
 
 
-def _require_room(path: Path, size: int) -> None:
-    """A large compressed image is unpacked into a temporary file; where that does not fit, the system kills without a word."""
-    folder = tempfile.gettempdir()
-    if (free := shutil.disk_usage(folder).free) < size:
-        got, action = f"an image of {size / 1e6:,.0f} MB, of which {free / 1e6:,.0f} MB fit into {folder}", "Set TMPDIR to a folder with more space."
-        raise DataError(Problem(str(path), got, "space to unpack it", action))
+def _large_series(path: Path, series: Any) -> np.ndarray:
+    """The array of a series: the file itself, or unpacked onto disk tile by tile."""
+    if series.dataoffset is not None and series.keyframe.is_memmappable:
+        return np.asanyarray(series.asarray(out="memmap"))
+    array = scratch.new_array(series.shape, series.dtype, str(path))
+    planes = array.reshape(len(series), *series.keyframe.shaped)  # separate samples, depth, rows, columns, samples
+    for plane, page in zip(planes, series, strict=True):
+        if page is None:
+            raise ValueError("one of its pages is missing")
+        for segment, (sample, depth, row, column, _), shape in page.segments():
+            inside = plane[sample, depth : depth + shape[0], row : row + shape[1], column : column + shape[2]]
+            inside[...] = series.keyframe.nodata if segment is None else segment[tuple(slice(size) for size in inside.shape)]
+            scratch.release(array)
+    return array
 
 
 def decode_nifti(path: Path, label: bool) -> Decoded:

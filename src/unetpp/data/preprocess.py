@@ -16,6 +16,7 @@ import numpy as np
 from unetpp.data.dataset import Case
 from unetpp.data.formats import RASTER_SUFFIXES, TIFF_SUFFIXES
 from unetpp.data.readers import ImageSource, describe_shape, open_images, read_labels
+from unetpp.data.scratch import new_array, release
 from unetpp.data.values import blocks, class_indices
 from unetpp.data.volume import Geometry, Volume
 from unetpp.errors import DataError, Problem
@@ -97,10 +98,14 @@ def prepare_label(label: Volume, plan: DataPlan, where: str = "label", grid: tup
 def to_label_values(segmentation: np.ndarray, plan: DataPlan) -> np.ndarray:
     """Class indices as the values that stand for them in label files."""
     values = np.asarray(plan.label_values)
-    for dtype in (np.uint8, np.uint16, np.int16):
-        if np.iinfo(dtype).min <= values.min() and values.max() <= np.iinfo(dtype).max:
-            return values.astype(dtype)[segmentation]
-    return values.astype(np.int32)[segmentation]
+    kinds = (np.uint8, np.uint16, np.int16)
+    values = values.astype(next((kind for kind in kinds if np.iinfo(kind).min <= values.min() and values.max() <= np.iinfo(kind).max), np.int32))
+    found = new_array(segmentation.shape, values.dtype, "the segmentation")
+    for slices in blocks(segmentation.shape):
+        found[slices] = values[segmentation[slices]]
+        release(found)
+        release(segmentation)
+    return found
 
 
 def network_grid(shape: tuple[int, ...], spacing_mm: Sequence[float] | None, target_mm: Sequence[float] | None) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from unetpp.data import decoders
+from unetpp.data import decoders, scratch
 from unetpp.data.formats import suffix_of
 from unetpp.data.volume import Geometry, Volume
 from unetpp.errors import DataError, Problem, UnetppError
@@ -44,7 +44,9 @@ class ArraySource:
         self.dtype = array.dtype.newbyteorder("=")
 
     def read(self, slices: Slices) -> np.ndarray:
-        return np.ascontiguousarray(self._array[(slice(None), *slices)], dtype=self.dtype)
+        block = np.ascontiguousarray(self._array[(slice(None), *slices)], dtype=self.dtype)
+        scratch.release(self._array)
+        return block
 
 
 class RasterSource:
@@ -86,6 +88,8 @@ def open_image(path: Path) -> ImageSource:
     with _reading(path):
         if decoders.file_format(path) != "raster":
             return ArraySource(*_checked(*decoders.decode(path)))
+        if (large := decoders.decode_large_png(path)) is not None:
+            return ArraySource(large, decoders.raster_geometry(path, decoders.open_raster(path, header_only=True)))
         image = decoders.open_raster(path)
         geometry = decoders.raster_geometry(path, image)
         if decoders.is_deep_colour(path):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from unetpp.data import png, scratch
 from unetpp.data.decoders import ItkGrid
 from unetpp.data.formats import ITK_SUFFIXES, NIFTI_SUFFIXES, suffix_of
+from unetpp.data.values import blocks
 from unetpp.data.volume import Geometry
 from unetpp.errors import UsageError, optional_package
 from unetpp.files import written_aside
 
+TILE = 512
+"""Rows and columns of the tiles in which a large TIFF is written, as viewers like it."""
 _OTHER_SUFFIX = {
     ".jpg": ".png",  # JPEG would change the class numbers
     ".jpeg": ".png",
@@ -46,7 +50,7 @@ def write_segmentation(segmentation: np.ndarray, geometry: Geometry, path: str |
 
 def write_map(values: np.ndarray, geometry: Geometry, path: str | Path) -> None:
     """Write probabilities or uncertainties (*spatial) as float32. The suffix of `path` is `map_suffix(geometry)`. Raises as `write_segmentation`."""
-    _write(np.asarray(values, dtype=np.float32), geometry, Path(path), map_suffix(geometry))
+    _write(np.asanyarray(values, dtype=np.float32), geometry, Path(path), map_suffix(geometry))
 
 
 def _write(array: np.ndarray, geometry: Geometry, path: Path, expected: str) -> None:
@@ -65,6 +69,9 @@ def _encoder(suffix: str) -> Callable[[np.ndarray, Geometry, Path], None]:
 
 
 def _write_raster(array: np.ndarray, geometry: Geometry, path: Path) -> None:
+    if array.nbytes > scratch.LARGE and suffix_of(path) == ".png" and array.dtype in (np.uint8, np.uint16):
+        png.write_rows(_row_blocks(array), array.shape, array.dtype, path, geometry.header)
+        return
     from PIL import Image
 
     options = {"dpi": geometry.header} if geometry.header else {}
@@ -81,7 +88,22 @@ def _write_tiff(array: np.ndarray, geometry: Geometry, path: Path) -> None:
         options |= {"imagej": True, "metadata": axes | imagej}
     else:
         options |= {"metadata": axes, "compression": "deflate"}
-    tifffile.imwrite(path, array, photometric="minisblack", **options)
+    if array.nbytes > scratch.LARGE and array.ndim == 2 and imagej is None:
+        tifffile.imwrite(path, _tiles(array), shape=array.shape, dtype=array.dtype, tile=(TILE, TILE), photometric="minisblack", **options)
+    else:
+        tifffile.imwrite(path, array, photometric="minisblack", **options)
+
+
+def _row_blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    for slices in blocks(array.shape):
+        yield array[slices]
+        scratch.release(array)
+
+
+def _tiles(array: np.ndarray) -> Iterator[np.ndarray]:
+    for row in range(0, array.shape[0], TILE):
+        yield from (array[row : row + TILE, column : column + TILE] for column in range(0, array.shape[1], TILE))
+        scratch.release(array)
 
 
 def _write_nifti(array: np.ndarray, geometry: Geometry, path: Path) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import log
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from unetpp.data.scratch import release
 from unetpp.data.volume import Geometry
 from unetpp.infer.confidence import SoftDice
-from unetpp.infer.prediction import Prediction
+from unetpp.infer.prediction import Prediction, empty_prediction
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ def collect(
     for band in bands:
         if not found:
             classes = max(2, band.probabilities.shape[1])
-            found = {depth: _empty(depth, shape, classes, geometry or Geometry(), probabilities, uncertainty) for depth in depths}
+            found = {depth: empty_prediction(depth, shape, classes, geometry or Geometry(), probabilities, uncertainty) for depth in depths}
         rows = slice(band.first_row, band.first_row + band.probabilities.shape[2])
         for prediction, values in zip(found.values(), band.probabilities, strict=True):
             confidence[prediction.depth].add(values, _fill(prediction, rows, values))
@@ -63,16 +63,6 @@ def _every_class(probabilities: Tensor) -> Tensor:
     return torch.cat([1 - probabilities, probabilities]) if len(probabilities) == 1 else probabilities
 
 
-def _empty(depth: int, shape: tuple[int, ...], classes: int, geometry: Geometry, probabilities: bool, uncertainty: bool) -> Prediction:
-    return Prediction(
-        depth,
-        np.empty(shape, dtype=np.uint8 if classes <= 256 else np.uint16),
-        geometry,
-        np.empty((classes, *shape), dtype=np.float32) if probabilities else None,
-        np.empty(shape, dtype=np.float32) if uncertainty else None,
-    )
-
-
 def _fill(prediction: Prediction, rows: slice, values: Tensor) -> Tensor:
     """Write a band into a prediction, and give its class indices."""
     indices = class_indices(values)
@@ -81,4 +71,6 @@ def _fill(prediction: Prediction, rows: slice, values: Tensor) -> Tensor:
         prediction.probabilities[:, rows] = _every_class(values).cpu().numpy()
     if prediction.uncertainty is not None:
         prediction.uncertainty[rows] = entropy(values).cpu().numpy()
+    for array in (prediction.segmentation, prediction.probabilities, prediction.uncertainty):
+        release(array)
     return indices

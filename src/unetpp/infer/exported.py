@@ -14,8 +14,9 @@ from unetpp.data.arrays import as_source
 from unetpp.data.cases import Case
 from unetpp.data.preprocess import PreparedImage, prepare_image, resample_linear
 from unetpp.data.readers import ImageSource, open_image, open_images
+from unetpp.data.scratch import release
 from unetpp.errors import ModelFileError, UsageError
-from unetpp.infer.prediction import Prediction
+from unetpp.infer.prediction import Prediction, empty_prediction
 from unetpp.infer.runtimes import RUNTIMES, Answer, open_exported
 from unetpp.infer.tiles import TileGrid, TileProgress, read_tile
 from unetpp.infer.written import FileProgress, WrittenFiles, predict_to_files
@@ -99,11 +100,16 @@ class ExportedPredictor:
     def _predicted(self, source: ImageSource, where: str, progress: TileProgress | None) -> Prediction:
         image = prepare_image(source, self.data, where)
         pieces = self._pieces(image, progress)
+        prediction = empty_prediction(self.depths[0], image.image_shape, self.data.num_classes, image.geometry)
         if image.shape[1:] == image.image_shape:
-            segmentation = np.concatenate([self._classes(piece) for piece in pieces])
+            row = 0
+            for piece in pieces:
+                prediction.segmentation[row : row + piece.shape[1]] = piece.argmax(axis=0)
+                row += piece.shape[1]
+                release(prediction.segmentation)
         else:
-            segmentation = self._restored(np.concatenate(list(pieces), axis=1), image.image_shape)
-        return Prediction(self.depths[0], segmentation, image.geometry)
+            _restore(np.concatenate(list(pieces), axis=1), prediction.segmentation)
+        return prediction
 
     def _pieces(self, image: PreparedImage, progress: TileProgress | None) -> Iterator[np.ndarray]:
         """Probabilities (classes, rows, *rest) on the network's grid, from its first row to its last."""
@@ -123,18 +129,15 @@ class ExportedPredictor:
                 progress(done, len(grid))
         yield sums[:, : grid.shape[0] - top]
 
-    def _classes(self, probabilities: np.ndarray) -> np.ndarray:
-        return probabilities.argmax(axis=0).astype(np.uint8 if self.data.num_classes <= 256 else np.uint16)
 
-    def _restored(self, probabilities: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Classes on another grid, from probabilities that are interpolated one class after the other: all at once could be too much."""
-        best = resample_linear(probabilities[0], shape)
-        segmentation = np.zeros(shape, dtype=np.uint8 if self.data.num_classes <= 256 else np.uint16)
-        for index, of_class in enumerate(probabilities[1:], start=1):
-            values = resample_linear(of_class, shape)
-            segmentation[values > best] = index
-            np.maximum(best, values, out=best)
-        return segmentation
+def _restore(probabilities: np.ndarray, segmentation: np.ndarray) -> None:
+    """Fill in classes on another grid, from probabilities that are interpolated one class after the other: all at once could be too much."""
+    best = resample_linear(probabilities[0], segmentation.shape)
+    segmentation[:] = 0
+    for index, of_class in enumerate(probabilities[1:], start=1):
+        values = resample_linear(of_class, segmentation.shape)
+        segmentation[values > best] = index
+        np.maximum(best, values, out=best)
 
 
 def _require_classes_alone(tta: bool, probabilities: bool, uncertainty: bool) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unetpp.data.scratch import new_array
 from unetpp.data.volume import Geometry
 
 MEAN = 0
@@ -30,3 +31,14 @@ class Prediction:
     """(*spatial) float32: entropy of the probabilities, 0 (sure) to 1 (all classes equally probable)."""
     expected_dice: float | None = None
     """What the probabilities promise, see `confidence.SoftDice`; None where no foreground was found."""
+
+
+def empty_prediction(depth: int, shape: tuple[int, ...], num_classes: int, geometry: Geometry, probabilities: bool = False, uncertainty: bool = False) -> Prediction:
+    """A prediction whose arrays are still to be filled; large ones lie on disk (`data.scratch`)."""
+    return Prediction(
+        depth,
+        new_array(shape, np.uint8 if num_classes <= 256 else np.uint16, "the segmentation"),
+        geometry,
+        new_array((num_classes, *shape), np.float32, "--probabilities") if probabilities else None,
+        new_array(shape, np.float32, "--uncertainty") if uncertainty else None,
+    )
