@@ -99,13 +99,13 @@ def timed(runs: Mapping[tuple[str, str], Run], image: Tensor, rounds: int) -> di
     return spent
 
 
-@torch.inference_mode()
 def probe(name: str, who: str, setting: str, batch: int, size: int, device: str) -> float:
     """Peak memory of two passes in this process."""
-    pair = PAIRS[name]().on(device)
+    pair = PAIRS[name]().on(device)  # may train a little, for batch statistics
     image = pair.image(batch, size)
-    run = SETTINGS[setting](pair.peer if who == "peer" else pair.ours, image)
-    return peak_here_mb(lambda: run(image), times=2, device=device)
+    with torch.inference_mode():
+        run = SETTINGS[setting](pair.peer if who == "peer" else pair.ours, image)
+        return peak_here_mb(lambda: run(image), times=2, device=device)
 
 
 def summary(rows: list[dict[str, Any]]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -48,6 +50,18 @@ def test_one_head_computes_only_the_nodes_it_needs() -> None:
         block.register_forward_hook(lambda *_, name=name: seen.append(name))
     network(torch.randn(1, 2, 8, 8), depth=1)
     assert sorted(seen) == ["x_0_0", "x_0_1", "x_1_0"]
+
+
+def test_a_node_is_given_up_when_its_last_consumer_has_run() -> None:
+    network = small(widths=(4, 5, 6, 7)).eval()
+    outputs: dict[str, weakref.ref[torch.Tensor]] = {}
+    alive: list[str] = []
+    for name, block in network.nodes.items():
+        block.register_forward_hook(lambda module, received, given, name=name: outputs.update({name: weakref.ref(given)}))
+    network.heads["3"].register_forward_pre_hook(lambda *_: alive.extend(name for name, output in outputs.items() if output() is not None))
+    with torch.inference_mode():
+        network(torch.randn(1, 2, 8, 8))
+    assert alive == ["x_0_3"]
 
 
 def test_output_is_one_tensor_or_a_typed_result() -> None:

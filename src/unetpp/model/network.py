@@ -156,9 +156,14 @@ class UNetPlusPlus(nn.Module):
         outputs: dict[Node, Tensor] = {}
         if self.encoder is not None:
             outputs = {(level, 0): feature for level, feature in self.encoder(image, depth).items()}
-        for node in self.grid.needed(wanted):
+        nodes = self.grid.needed(wanted)
+        last_use = {source: node for node in nodes for source in self.grid.sources(node)} | {(0, d): None for d in wanted}
+        for node in nodes:
             if node not in outputs:
                 outputs[node] = self._node(node, image, outputs)
+            for source in self.grid.sources(node):
+                if last_use[source] == node:
+                    del outputs[source]  # its memory is for the nodes that follow
         logits = [self.heads[str(d)](outputs[0, d]) for d in wanted]
         if self.fusion is not None:
             logits = self.fusion(logits)
