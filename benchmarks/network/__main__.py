@@ -3,8 +3,8 @@
 python -m benchmarks.network --out FOLDER [--pairs smp monai2d monai3d nested] [--batches 1 8] [--rounds 7] [--device cuda]
 
 Each pair is timed in every setting that a user of the peer has, and in the same settings here; medians and quartiles over rounds in which all of them take
-turns. The logits of each are compared with the peer's eager float32. Memory is the peak of a fresh process for each (on a GPU: of the allocator), above what
-was held with the network and the image. FOLDER/inference.json has a row for each setting, FOLDER/inference.md the table. See `training.py` for steps of training.
+turns. The logits of each are compared with the peer's eager float32, and must agree within TOLERANCES. Memory is the peak of a fresh process for each (on a
+GPU: of the allocator), above what was held with the network and the image. FOLDER/inference.json has a row for each setting, FOLDER/inference.md the table. See `training.py` for steps of training.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ from torch import Tensor
 from unetpp.planning.roofline import ceilings, finish, least_ms, macs_and_bytes
 
 SIZES = {2: (256, 512), 3: (96,)}
+TOLERANCES = {"fp32": 1e-4, "bf16": 0.05, "int8": float("inf")}
+"""What a setting may change. (8-bit integers are calibrated on the very image here, for their time alone: `unetpp export --int8` measures what they do to a segmentation.)"""
 
 
 def main() -> None:
@@ -63,6 +66,8 @@ def main() -> None:
     if options.out:
         (options.out / "inference.md").write_text(table)
     print(table)
+    if apart := [f"{row['pair']}, {row['who']}, {row['setting']}: {row['largest_difference']:.1e}" for row in rows if not row["agrees"]]:
+        sys.exit("Outputs differ by more than the setting explains:\n" + "\n".join(apart))
 
 
 @torch.inference_mode()
@@ -73,6 +78,7 @@ def compared(pair: Pair, image: Tensor, settings: list[str], rounds: int, machin
     expected = pair.peer(image)
     channels = expected.shape[1]  # an imported network of sigmoids has a background before them
     found = {key: run(image)[:, -channels:].float() for key, run in runs.items()}
+    largest = max(1.0, float(expected.abs().max()))
     apart = {key: float((logits - expected).abs().max()) for key, logits in found.items()}
     labels = {key: float((logits.argmax(1) == expected.argmax(1)).float().mean()) for key, logits in found.items()}
     work = {who: macs_and_bytes(network, image) for who, network in networks.items()}
@@ -82,9 +88,15 @@ def compared(pair: Pair, image: Tensor, settings: list[str], rounds: int, machin
         low, middle, high = (1e3 * quartile for quartile in statistics.quantiles(seconds, n=4))
         row = {"pair": pair.name, "who": who, "setting": name, "shape": list(image.shape), "ms": middle, "from_ms": low, "to_ms": high}
         row |= {"least_ms": least_ms(*work[who], "bf16" in name, machine), "largest_difference": apart[who, name], "same_labels": labels[who, name]}
+        row["agrees"] = apart[who, name] <= tolerance(name) * largest
         print(row, flush=True)
         rows.append(row)
     return rows
+
+
+def tolerance(setting: str) -> float:
+    """Of logits, as a share of the largest of the peer's eager float32 (of 1 where that is smaller)."""
+    return next(value for part, value in TOLERANCES.items() if part in setting)
 
 
 def timed(runs: Mapping[tuple[str, str], Run], image: Tensor, rounds: int) -> dict[tuple[str, str], list[float]]:
