@@ -4,7 +4,8 @@ python -m benchmarks.network --out FOLDER [--pairs smp monai2d monai3d nested] [
 
 Each pair is timed in every setting that a user of the peer has, and in the same settings here; medians and quartiles over rounds in which all of them take
 turns. The logits of each are compared with the peer's eager float32, and must agree within TOLERANCES. Memory is the peak of a fresh process for each (on a
-GPU: of the allocator), above what was held with the network and the image. FOLDER/inference.json has a row for each setting, FOLDER/inference.md the table. See `training.py` for steps of training.
+GPU: of the allocator), above what was held with the network and the image. FOLDER/inference.json has a row for each setting, FOLDER/inference.md the table. See
+`training.py` for steps of training.
 """
 
 from __future__ import annotations
