@@ -123,7 +123,11 @@ def resample_linear(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
             lower = position.astype(np.intp)
             share = (position - lower).astype(np.float32).reshape(-1, *[1] * (array.ndim - axis - 1))
             before, after = array.take(lower, axis), array.take(np.minimum(lower + 1, old - 1), axis)
-            array = before + share * (after - before)
+            after -= before  # in place: an array may be a large part of the memory
+            after *= share
+            after += before
+            array = after
+            del before, after
     return array
 
 

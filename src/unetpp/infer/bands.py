@@ -24,6 +24,15 @@ class Band:
     """(depths, channels, rows, *rest) float32; one channel, that of class 1, where there are two classes."""
 
 
+PIECE = 2**24
+"""Bytes of probabilities that are worked on at once: each step makes several copies of them."""
+
+
+def rows_at_once(values: int) -> int:
+    """How many rows of so many float32 values each."""
+    return max(1, PIECE // (4 * values))
+
+
 def collect(
     bands: Iterable[Band], shape: tuple[int, ...], depths: Sequence[int], *, geometry: Geometry | None = None, probabilities: bool = False, uncertainty: bool = False
 ) -> dict[int, Prediction]:

@@ -8,10 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unetpp.infer.bands import Band
-
-ROWS = 16
-"""Of the image, that are restored in one piece."""
+from unetpp.infer.bands import Band, rows_at_once
 
 
 def restored(bands: Iterable[Band], grid: tuple[int, ...], shape: tuple[int, ...]) -> Iterator[Band]:
@@ -30,7 +27,7 @@ def restored(bands: Iterable[Band], grid: tuple[int, ...], shape: tuple[int, ...
         kept = rows if kept is None else torch.cat([kept, rows], dim=2)
         complete = int(torch.searchsorted(upper, first_kept + kept.shape[2]))
         while done < complete:
-            some = slice(done, min(done + ROWS, complete))
+            some = slice(done, min(done + rows_at_once(rows[:, :, 0].numel()), complete))
             yield Band(done, _mix(kept, lower[some] - first_kept, upper[some] - first_kept, share[some]))
             done = some.stop
         if done < len(lower):

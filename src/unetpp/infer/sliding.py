@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unetpp.infer.bands import Band, collect
+from unetpp.infer.bands import Band, collect, rows_at_once
 from unetpp.infer.engine import Runner
 from unetpp.infer.mirror import ORIGINAL, Axes, mirrored, mirrorings
 from unetpp.infer.prediction import MEAN
@@ -25,8 +25,6 @@ from unetpp.model.network import HeadOutputs
 from unetpp.plan import PredictPlan
 
 _T = TypeVar("_T")
-ROWS = 8
-"""Of the network's grid, that are given at once."""
 
 
 def predict_tiles(
@@ -103,8 +101,9 @@ class _OpenRows:
     def finished(self, end: int) -> Iterator[Band]:
         """Give the rows before `end`, then go on without them."""
         count = end - self.top
-        for start in range(0, count, ROWS):  # in pieces: what follows makes several copies of each
-            yield Band(self.top + start, self._sums[:, :, start : min(start + ROWS, count)])
+        some = rows_at_once(self._sums[:, :, 0].numel())
+        for start in range(0, count, some):
+            yield Band(self.top + start, self._sums[:, :, start : min(start + some, count)])
         height = self._sums.shape[2]
         for start in range(0, height - count, count):  # piece by piece: source and target must not overlap
             stop = min(start + count, height - count)
@@ -123,7 +122,8 @@ def _tile_probabilities(networks: Sequence[Runner], images: Tensor, depths: Sequ
         heads = {depth: mirrored(_probabilities(logits.float()), axes) for depth, logits in zip(outputs.depths, outputs.logits, strict=True)}
         if MEAN in depths:
             heads[MEAN] = torch.stack(list(heads.values())).mean(dim=0)
-        found = torch.stack([heads[depth] for depth in depths], dim=1)
+        del outputs
+        found = heads[depths[0]][:, None] if len(depths) == 1 else torch.stack([heads[depth] for depth in depths], dim=1)
         total = found if total is None else total.add_(found)
     if total is None:
         raise ValueError("networks: got none; expected at least one.")
