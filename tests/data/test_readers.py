@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from imagecodecs import png_encode
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.tiny import write_png
-from unetpp.data import decoders, scratch
+from unetpp.data import decoders, png, scratch
 from unetpp.data.readers import ArraySource, RasterSource, open_image, open_images, read_image, read_images, read_label, read_labels
 from unetpp.data.volume import Geometry
 from unetpp.errors import DataError, MissingExtraError, Problem
@@ -193,7 +194,14 @@ def test_any_block_is_what_numpy_cuts(top: int, bottom: int, left: int, right: i
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"compression": "deflate"}, {"compression": "deflate", "rowsperstrip": 4}, {"compression": "deflate", "tile": (16, 16)}, {"planarconfig": "separate", "tile": (16, 16)}],
+    [
+        {},
+        {"byteorder": ">", "compression": "deflate"},
+        {"compression": "deflate"},
+        {"compression": "deflate", "rowsperstrip": 4},
+        {"compression": "deflate", "tile": (16, 16)},
+        {"planarconfig": "separate", "tile": (16, 16)},
+    ],
 )
 def test_a_large_tiff_is_mapped_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
     monkeypatch.setattr(scratch, "LARGE", 10)
@@ -228,10 +236,71 @@ def test_what_cannot_be_read_by_rows_is_left_to_pillow(tmp_path: Path, monkeypat
     exif = Image.Exif()
     exif[0x0112] = 6  # lies on its side
     Image.fromarray(GREY).save(tmp_path / "turned.png", exif=exif)
-    expected = [read_image(tmp_path / name).array for name in ("palette.png", "turned.png")]
+    packet = PngInfo()
+    packet.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>')
+    Image.fromarray(GREY).save(tmp_path / "packet.png", pnginfo=packet)
+    names = ("palette.png", "turned.png", "packet.png")
+    expected = [read_image(tmp_path / name).array for name in names]
+    assert [array.shape for array in expected] == [(3, 6, 9), (1, 9, 6), (1, 9, 6)]
     monkeypatch.setattr(scratch, "LARGE", 10)
-    for name, array in zip(("palette.png", "turned.png"), expected, strict=True):
+    for name, array in zip(names, expected, strict=True):
         np.testing.assert_array_equal(read_image(tmp_path / name).array, array)
+
+
+@pytest.mark.parametrize("samples", [2, 3, 4])
+def test_a_large_png_of_16_bits_and_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, samples: int) -> None:
+    image = np.random.default_rng(0).integers(0, 2**16, (20, 30, samples), dtype=np.uint16)
+    (tmp_path / "a.png").write_bytes(png_encode(image))
+    expected = read_image(tmp_path / "a.png").array
+    monkeypatch.setattr(scratch, "LARGE", 10)
+    monkeypatch.setattr(png, "PIECE", 1000)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png").array, expected)
+
+
+@pytest.mark.parametrize("kept", [0.02, 0.5, 0.95])
+def test_a_large_png_that_is_cut_is_one_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: float) -> None:
+    monkeypatch.setattr(scratch, "LARGE", 10)
+    path = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    assert "truncated" in problem_of(open_image, path).got
+
+
+@pytest.mark.parametrize("kind", ["bits", "white is zero", "palette", "several files", "missing tiles"])
+def test_unusual_tiffs_are_the_same_when_they_are_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    image, path = np.random.default_rng(0).integers(0, 255, (40, 50), dtype=np.uint8), tmp_path / "a.tif"
+    if kind == "bits":
+        tifffile.imwrite(path, image > 99, photometric="minisblack", compression="deflate")
+    elif kind == "white is zero":
+        tifffile.imwrite(path, image, photometric="miniswhite", compression="deflate")
+    elif kind == "palette":
+        tifffile.imwrite(path, image, photometric="palette", colormap=np.random.default_rng(0).integers(0, 2**16, (3, 256), dtype=np.uint16), compression="deflate")
+    elif kind == "several files":
+        path = write_ome_in_two_files(tmp_path, np.stack([image, image[::-1]]))
+    else:
+        with tifffile.TiffWriter(path) as tiff:
+            tiles = [image[:16, :16].tobytes(), b"", *[image[:16, :16].tobytes()] * 10]
+            tiff.write(iter(tiles), shape=(40, 50), dtype=np.uint8, tile=(16, 16), compression=None, photometric="minisblack")
+    expected = read_image(path).array
+    monkeypatch.setattr(scratch, "LARGE", 10)
+    np.testing.assert_array_equal(read_image(path).array, expected)
+
+
+def write_ome_in_two_files(folder: Path, planes: np.ndarray) -> Path:
+    """One plane in each; the metadata of both name both."""
+    identifiers = [f"urn:uuid:00000000-0000-0000-0000-00000000000{number}" for number in range(2)]
+    names = ["a.ome.tif", "b.ome.tif"]
+    data = "".join(
+        f'<TiffData FirstZ="{z}" IFD="0" PlaneCount="1"><UUID FileName="{name}">{identifier}</UUID></TiffData>'
+        for z, (name, identifier) in enumerate(zip(names, identifiers, strict=True))
+    )
+    size = f'SizeX="{planes.shape[2]}" SizeY="{planes.shape[1]}" SizeZ="2" SizeC="1" SizeT="1"'
+    for name, identifier, plane in zip(names, identifiers, planes, strict=True):
+        text = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{identifier}"><Image ID="Image:0">'
+        text += f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" {size}>'
+        text += f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{data}</Pixels></Image></OME>'
+        tifffile.imwrite(folder / name, plane, photometric="minisblack", compression="deflate", description=text, metadata=None)
+    return folder / names[0]
 
 
 def test_images_of_many_pixels_are_no_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

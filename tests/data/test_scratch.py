@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import re
 import tempfile
 from pathlib import Path
@@ -8,12 +9,11 @@ import numpy as np
 import pytest
 
 from unetpp.data import scratch
-from unetpp.errors import DataError
 
 
 def mapped_kb() -> int:
-    """Memory of mapped files that this process holds now."""
-    return int(re.search(r"RssFile:\s*(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
+    """Memory of mapped files (on a disk, or in memory itself) that this process holds now."""
+    return sum(map(int, re.findall(r"Rss(?:File|Shmem):\s*(\d+)", Path("/proc/self/status").read_text())))
 
 
 def test_a_small_array_is_in_memory() -> None:
@@ -23,6 +23,7 @@ def test_a_small_array_is_in_memory() -> None:
 def test_a_large_array_lies_on_disk_and_goes_with_its_last_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scratch, "LARGE", 10)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     array = scratch.new_array((300, 400), np.float32)
     array[:] = np.arange(400)
     assert isinstance(array, np.memmap) and list(tmp_path.iterdir()) == []  # a file without a name
@@ -50,7 +51,26 @@ def test_changes_of_a_private_copy_are_kept(tmp_path: Path) -> None:
     assert array.min() == 7
 
 
-def test_no_space_is_said_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_space_on_disk_memory_is_taken_and_without_either_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     monkeypatch.setattr(scratch, "LARGE", 10)
-    with pytest.raises(DataError, match="TMPDIR"):
-        scratch.new_array((2**22, 2**22), np.float32, "a.tif")
+    monkeypatch.setattr(scratch.os, "posix_fallocate", full, raising=False)
+    assert type(scratch.new_array((30, 40), np.uint8)) is np.ndarray
+    with pytest.raises(MemoryError, match=r"fit neither into memory nor into the temporary folder \(No space left on device\); TMPDIR"):
+        scratch.new_array((2**22, 2**22), np.float32)
+
+
+def test_a_folder_that_may_not_be_written_to_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scratch, "LARGE", 10)
+    monkeypatch.setattr(scratch, "_folder", lambda: "/nowhere")
+    assert scratch.new_array((30, 40), np.uint8).shape == (30, 40)
+
+
+def test_the_users_folder_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert scratch._folder() is None
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(name, raising=False)
+    assert scratch._folder() in ("/var/tmp", None)

@@ -17,6 +17,7 @@ from tests.plans import small_plan
 from tests.tiny import run_cli
 
 import unetpp
+from unetpp.data import scratch
 from unetpp.deploy.export import export_file
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.infer.exported import ExportedPredictor, load_exported
@@ -52,7 +53,9 @@ def test_an_exported_file_segments_as_its_model(suffix: str, shape: tuple[int, .
     assert tiles[-1][0] == tiles[-1][1] == len(tiles)
 
 
-def test_a_volume_of_another_grid_is_restored_as_by_its_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("large", [2**26, 10])
+def test_a_volume_of_another_grid_is_restored_as_by_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int) -> None:
+    monkeypatch.setattr(scratch, "LARGE", large)
     model, file = exported(tmp_path, settings={"data.spacing_mm": [2.0, 1.5, 1.0]}, dims=3, classes=3)
     rng = np.random.default_rng(0)
     nibabel.save(nibabel.Nifti1Image(rng.standard_normal((40, 31, 26)).astype(np.float32), np.diag([0.8, 0.9, 3.0, 1.0])), tmp_path / "volume.nii.gz")

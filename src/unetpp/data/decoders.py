@@ -6,14 +6,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from unetpp.data import png, scratch
 from unetpp.data.formats import ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, TIFF_SUFFIXES, suffix_of
+from unetpp.data.png import PIECE
+from unetpp.data.values import blocks
 from unetpp.data.volume import Geometry
 from unetpp.errors import DataError, Problem, optional_package
 
@@ -86,10 +91,10 @@ def is_deep_colour(path: Path) -> bool:
 def decode_large_png(path: Path) -> np.ndarray | None:
     """Pixels (C, Y, X) of a PNG that is large, unpacked onto disk; None where it is not, or cannot be read by rows."""
     header = png.header_of(path)
-    if header is None or header.row_bytes * header.height <= scratch.LARGE:
+    if header is None or header.row_bytes * header.height <= scratch.LARGE or png.may_be_turned(path):
         return None
     colours = 3 if header.samples >= 3 else 1
-    array = scratch.new_array((header.height, header.width, colours), np.uint8 if header.bits == 8 else np.uint16, str(path))
+    array = scratch.new_array((header.height, header.width, colours), np.uint8 if header.bits == 8 else np.uint16)
     row = 0
     for pixels in png.read_rows(path, header):
         array[row : row + len(pixels)] = pixels[..., :colours]  # without alpha
@@ -128,7 +133,7 @@ def decode_tiff(path: Path, label: bool) -> Decoded:
         if _is_cut(tiff):
             raise ValueError("the file ends before its last page")
         series, page = tiff.series[0], tiff.pages.first
-        array = series.asarray() if series.nbytes <= scratch.LARGE else _large_series(path, series)
+        array = series.asarray() if series.nbytes <= scratch.LARGE else _large_series(series)
         array = _tiff_channels_first(array, series.axes)
         header = {"resolution": page.resolution, "resolutionunit": page.resolutionunit} if "XResolution" in page.tags else {}
         if tiff.is_imagej:
@@ -137,18 +142,24 @@ def decode_tiff(path: Path, label: bool) -> Decoded:
         return _tiff_samples(array, page, label), Geometry(suffix_of(path) if suffix_of(path) in TIFF_SUFFIXES else ".tif", header=header)
 
 
-def _large_series(path: Path, series: Any) -> np.ndarray:
+def _large_series(series: Any) -> np.ndarray:
     """The array of a series: the file itself, or unpacked onto disk tile by tile."""
-    if series.dataoffset is not None and series.keyframe.is_memmappable:
-        return np.asanyarray(series.asarray(out="memmap"))
-    array = scratch.new_array(series.shape, series.dtype, str(path))
+    mapped = series.dataoffset is not None and series.keyframe.is_memmappable
+    if mapped or series.is_multifile or series.transform is not None or series.is_truncated or len(series) * prod(series.keyframe.shaped) != prod(series.shape):
+        return np.asanyarray(series.asarray(out="memmap"))  # as tifffile does it
+    array = scratch.new_array(series.shape, series.dtype)
     planes = array.reshape(len(series), *series.keyframe.shaped)  # separate samples, depth, rows, columns, samples
     for plane, page in zip(planes, series, strict=True):
         if page is None:
-            raise ValueError("one of its pages is missing")
-        for segment, (sample, depth, row, column, _), shape in page.segments():
+            plane[...] = 0
+            continue
+
+        def store(decoded: tuple[np.ndarray | None, tuple[int, ...], tuple[int, ...]], plane: np.ndarray = plane) -> None:
+            segment, (sample, depth, row, column, _), shape = decoded
             inside = plane[sample, depth : depth + shape[0], row : row + shape[1], column : column + shape[2]]
             inside[...] = series.keyframe.nodata if segment is None else segment[tuple(slice(size) for size in inside.shape)]
+
+        for _ in page.segments(func=store, sort=True, buffersize=PIECE):  # stored by the threads that decode: nothing waits in memory
             scratch.release(array)
     return array
 
@@ -219,14 +230,24 @@ def _tiff_samples(array: np.ndarray, page: Any, label: bool) -> np.ndarray:
     photometric = getattr(page.photometric, "name", "")
     if photometric == "PALETTE" and not label:
         colours = np.asarray(page.colormap >> 8, dtype=np.uint8)
-        return colours[:, array[0]]
+        return _changed(array, lambda block: colours[:, block[0]], 3, np.uint8)
     if array.dtype == bool:
-        return np.where(array == (photometric != "MINISWHITE"), np.uint8(255), np.uint8(0))
+        return _changed(array, lambda block: np.where(block == (photometric != "MINISWHITE"), 255, 0), len(array), np.uint8)
     if photometric == "MINISWHITE" and array.dtype.kind == "u" and not label:
-        return np.iinfo(array.dtype).max - array
+        return _changed(array, lambda block: np.iinfo(array.dtype).max - block, len(array), array.dtype)
     visible = {"RGB": 3, "YCBCR": 3, "MINISBLACK": 1}.get(photometric, len(array))
     has_alpha = any(sample in (1, 2) for sample in page.extrasamples)
     return array[:visible] if has_alpha and len(array) == visible + 1 else array
+
+
+def _changed(array: np.ndarray, change: Callable[[np.ndarray], np.ndarray], channels: int, dtype: DTypeLike) -> np.ndarray:
+    """What `change` makes of (C, *spatial), piece by piece, as the whole may be huge."""
+    found = scratch.new_array((channels, *array.shape[1:]), dtype)
+    for slices in blocks(array.shape[1:]):
+        found[(slice(None), *slices)] = change(array[(slice(None), *slices)])
+        scratch.release(found)
+        scratch.release(array)
+    return found
 
 
 def _itk_affine(grid: ItkGrid) -> np.ndarray:

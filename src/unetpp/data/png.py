@@ -40,20 +40,25 @@ class Header(NamedTuple):
 
 
 def header_of(path: Path) -> Header | None:
-    """The header of a PNG whose rows can be read one after the other and as they are; None for any other file.
-
-    Interlaced ones, palettes, fewer than 8 bits and pictures that lie on their side (Exif) are left to Pillow.
-    """
+    """The header of a PNG whose rows can be read one after the other and as they are; None for any other file, and for palettes and fewer than 8 bits."""
     with path.open("rb") as stream:
-        if stream.read(len(SIGNATURE)) != SIGNATURE:
-            return None
-        length, kind = _chunk(stream)
-        if (length, kind) != (13, b"IHDR"):
+        if stream.read(16) != SIGNATURE + struct.pack(">I", 13) + b"IHDR":
             return None
         header = Header(*struct.unpack(">IIBBBBB", stream.read(13)))
-        if header.colour not in _SAMPLES or header.bits not in (8, 16) or header.interlaced:
-            return None
-        return None if b"eXIf" in _kinds(stream) else header
+    return header if header.colour in _SAMPLES and header.bits in (8, 16) and not header.interlaced else None
+
+
+def may_be_turned(path: Path) -> bool:
+    """Whether a picture says, in one of three ways, how its camera was held."""
+    with path.open("rb") as stream:
+        stream.seek(len(SIGNATURE))
+        while len(head := stream.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            begin = stream.read(min(length, 30))
+            if kind == b"eXIf" or begin.startswith((b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")):
+                return True
+            stream.seek(length - len(begin) + 4, 1)
+    return False
 
 
 def read_rows(path: Path, header: Header) -> Iterator[np.ndarray]:
@@ -67,7 +72,6 @@ def read_rows(path: Path, header: Header) -> Iterator[np.ndarray]:
     stride = header.row_bytes + 1
     count = max(1, PIECE // stride)
     above = bytes(header.row_bytes)
-    done = 0
     for rows in _unpacked(path, stride * count, stride * header.height):
         # a PNG of its own, whose first row is the one above: the decoder undoes the filters, which look up to it
         number = len(rows) // stride
@@ -79,7 +83,6 @@ def read_rows(path: Path, header: Header) -> Iterator[np.ndarray]:
         ]
         pixels = png_decode(b"".join(whole)).reshape(number + 1, header.width, header.samples)[1:]
         above = pixels[-1].astype(pixels.dtype.newbyteorder(">")).tobytes()
-        done += number
         yield pixels
 
 
@@ -135,15 +138,6 @@ def _image_data(path: Path) -> Iterator[bytes]:
                 yield data
             if stream.read(4) != struct.pack(">I", check):
                 raise ValueError("its pixels are damaged (checksum)")
-
-
-def _kinds(stream: IO[bytes]) -> Iterator[bytes]:
-    """Of the chunks after the header; a file that ends too early is found when it is read."""
-    stream.seek(4, 1)
-    while len(head := stream.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", head)
-        yield kind
-        stream.seek(length + 4, 1)
 
 
 def _chunk(stream: IO[bytes]) -> tuple[int, bytes]:

@@ -100,7 +100,7 @@ def to_label_values(segmentation: np.ndarray, plan: DataPlan) -> np.ndarray:
     values = np.asarray(plan.label_values)
     kinds = (np.uint8, np.uint16, np.int16)
     values = values.astype(next((kind for kind in kinds if np.iinfo(kind).min <= values.min() and values.max() <= np.iinfo(kind).max), np.int32))
-    found = new_array(segmentation.shape, values.dtype, "the segmentation")
+    found = new_array(segmentation.shape, values.dtype)
     for slices in blocks(segmentation.shape):
         found[slices] = values[segmentation[slices]]
         release(found)

@@ -5,44 +5,42 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from math import prod
 
 import numpy as np
+import psutil
 from numpy.typing import DTypeLike
-
-from unetpp.errors import DataError, Problem
 
 LARGE = 2**26
 """Bytes above which an array lies on disk."""
 
 
-def new_array(shape: Sequence[int], dtype: DTypeLike, what: str = "result") -> np.ndarray:
-    """An array of any content; a large one on disk. Call `release` now and then where many of its values are touched.
-
-    Args:
-        what: it is for: the name of the file or result in the error.
+def new_array(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
+    """An array of any content; a large one on disk, or in memory where no disk has space. Call `release` now and then where many of its values are touched.
 
     Raises:
-        DataError: no space for it.
+        MemoryError: space for it is nowhere.
     """
     size = prod(shape) * np.dtype(dtype).itemsize
     if size <= LARGE:
         return np.empty(shape, dtype)
-    folder = tempfile.gettempdir()
-    with tempfile.TemporaryFile(prefix="unetpp-") as file:
-        try:
-            if shutil.disk_usage(folder).free < size:
-                raise OSError
-            # a file with holes would end the process without a word, should the space run out later
-            getattr(os, "posix_fallocate", os.truncate)(file.fileno(), *((0, size) if hasattr(os, "posix_fallocate") else (size,)))
-        except OSError:
-            free = shutil.disk_usage(folder).free
-            got = f"{size / 1e6:,.0f} MB to put aside, of which {free / 1e6:,.0f} MB fit into {folder}"
-            raise DataError(Problem(what, got, "space for it", "Set TMPDIR to a folder with more space.")) from None
-        return np.memmap(file, dtype, mode="r+", shape=tuple(shape))
+    try:
+        with tempfile.TemporaryFile(prefix="unetpp-", dir=_folder()) as file:
+            if hasattr(os, "posix_fallocate"):  # a file with holes would end the process without a word, should the space run out later
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, dtype, mode="r+", shape=tuple(shape))
+    except OSError as error:
+        if size < psutil.virtual_memory().available / 2:
+            return np.empty(shape, dtype)
+        raise MemoryError(f"{size / 1e6:,.0f} MB fit neither into memory nor into the temporary folder ({error.strerror}); TMPDIR names another one") from error
+
+
+def _folder() -> str | None:
+    """Where nobody has chosen one: /tmp is memory itself on many systems, /var/tmp is a disk. None: the system's own."""
+    chosen = any(name in os.environ for name in ("TMPDIR", "TEMP", "TMP"))
+    return "/var/tmp" if not chosen and os.access("/var/tmp", os.W_OK) else None
 
 
 def release(array: np.ndarray | None) -> None:

@@ -87,7 +87,7 @@ def _write_tiff(array: np.ndarray, geometry: Geometry, path: Path) -> None:
     if imagej is not None:  # ImageJ keeps the distance of planes in its own tag; its files are not compressed
         options |= {"imagej": True, "metadata": axes | imagej}
     else:
-        options |= {"metadata": axes, "compression": "deflate"}
+        options |= {"metadata": axes, "compression": "deflate", "bigtiff": array.nbytes > 2**31, "buffersize": png.PIECE}
     if array.nbytes > scratch.LARGE and array.ndim == 2 and imagej is None:
         tifffile.imwrite(path, _tiles(array), shape=array.shape, dtype=array.dtype, tile=(TILE, TILE), photometric="minisblack", **options)
     else:

@@ -37,8 +37,8 @@ def empty_prediction(depth: int, shape: tuple[int, ...], num_classes: int, geome
     """A prediction whose arrays are still to be filled; large ones lie on disk (`data.scratch`)."""
     return Prediction(
         depth,
-        new_array(shape, np.uint8 if num_classes <= 256 else np.uint16, "the segmentation"),
+        new_array(shape, np.uint8 if num_classes <= 256 else np.uint16),
         geometry,
-        new_array((num_classes, *shape), np.float32, "--probabilities") if probabilities else None,
-        new_array(shape, np.float32, "--uncertainty") if uncertainty else None,
+        new_array((num_classes, *shape), np.float32) if probabilities else None,
+        new_array(shape, np.float32) if uncertainty else None,
     )

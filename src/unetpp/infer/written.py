@@ -139,9 +139,8 @@ def _problems(error: Exception, where: str) -> Sequence[Problem]:
     if isinstance(error, MissingExtraError):
         return [Problem(where, "a format that is not installed", "a format of this installation", str(error))]
     if is_out_of_memory(error):
-        return [
-            Problem(where, "an image for which the memory does not suffice", "one that fits", "Leave out --probabilities and --uncertainty, or use a machine with more memory.")
-        ]
+        got = "an image for which the memory does not suffice" + (f" ({error})" if isinstance(error, MemoryError) and str(error) else "")
+        return [Problem(where, got, "one that fits", "Leave out --probabilities and --uncertainty, or use a machine with more memory.")]
     raise error
 
 
