@@ -74,7 +74,7 @@ def judged(predictor: Predictor, cases: Sequence[StoredCase], max_drop: float) -
             rule = choose_rule(rules, max_drop, "the model", predictor.depths)
         except UsageError:
             return None
-        adaptive = Adaptive(predictor.runners[0], predictor.depths, rule["doubt"])
+        adaptive = Adaptive(predictor.runners[0], predictor.depths, rule["doubts"])
         full, full_s = scored(predictor, predictor.runners[0], judged_on)
         dice, adaptive_s = scored(predictor, adaptive, judged_on)
         before, after = [*before, *full], [*after, *dice]

@@ -220,11 +220,12 @@ class Adapted(_Outcome):
 
     def to_text(self) -> str:
         depths = list(self.rules[0]["tiles"])
-        rows = [["stops at a doubt of", "Dice lost", "at most", "time", *(f"tiles at {depth}" for depth in depths)]]
+        rows = [["stops at doubts of", "Dice lost", "at most", "time", *(f"tiles at {depth}" for depth in depths)]]
         for rule in self.rules:
             at_most = (rule["dice_lost_interval"] or (None, None))[1]
             tiles = [f"{rule['tiles'][depth] / sum(rule['tiles'].values()):.0%}" for depth in depths]
-            rows.append([f"{rule['doubt']:g}", _number(rule["dice_lost"]), _number(at_most), f"{rule['time']:.0%}", *tiles])
+            limits = ", ".join("never" if limit is None else f"{limit:.3g}" for limit in rule["doubts"])
+            rows.append([limits, _number(rule["dice_lost"]), _number(at_most), f"{rule['time']:.0%}", *tiles])
         lines = [f"{self.model}: {len(self.rules)} rules, against the deepest head on the validation cases (at most: the upper end of the 95 % interval):", table(rows)]
         lines.append(f"Next: unetpp predict {self.model} IMAGES --out DIR --depth auto --max-drop POINTS   (a point is 0.01 of Dice)")
         return "\n".join(lines)

@@ -13,7 +13,7 @@ from tests.tiny import TINY, run_cli
 
 import unetpp
 from unetpp.data.demo import write_demo_data
-from unetpp.deploy.adapt import DOUBTS, adapt_file
+from unetpp.deploy.adapt import LOSSES, Observed, adapt_file, promising
 from unetpp.deploy.prune import plan_at_depth
 from unetpp.errors import UsageError
 from unetpp.infer.adaptive import choose_rule
@@ -38,7 +38,8 @@ def test_from_a_run_to_a_prediction_with_a_depth_for_each_tile(run: Path, tmp_pa
     after, header = load_model(folder / "fold_0" / "model.safetensors")
     assert all(bool((mine == theirs).all()) for mine, theirs in zip(before.state_dict().values(), after.state_dict().values(), strict=True))
     rules = header.notes["auto"]
-    assert [rule["doubt"] for rule in rules] == list(DOUBTS[: len(rules)])
+    assert 1 <= len(rules) <= len(LOSSES)
+    assert all(len(rule["doubts"]) == len(rule["tiles"]) - 1 for rule in rules)
     images = run.parent / "data" / "images"
     wanted = 100 * max(rule["dice_lost_interval"][1] for rule in rules) + 1
     said = run_cli("predict", folder, images, "--out", tmp_path / "auto", "--depth", "auto", "--max-drop", wanted)
@@ -49,14 +50,31 @@ def test_from_a_run_to_a_prediction_with_a_depth_for_each_tile(run: Path, tmp_pa
 
 def test_a_rule_that_never_stops_is_full_depth_and_one_that_always_does_the_first(run: Path) -> None:
     image = np.random.default_rng(0).normal(size=(40, 40)).astype(np.float32)
-    for doubt, depth in ((-1.0, None), (1e9, 1)):
+    for doubts, depth in (([-1.0], None), ([None], None), ([1e9], 1)):
         predictor = unetpp.load(run, device="cpu", backend="torch")
-        predictor.rules = ({"doubt": doubt, "dice_lost": 0.0, "dice_lost_interval": [0, 0], "time": 1.0},)
+        predictor.rules = ({"doubts": doubts, "dice_lost": 0.0, "dice_lost_interval": [0, 0], "time": 1.0},)
         np.testing.assert_array_equal(predictor.predict(image, depth="auto"), predictor.predict(image, depth=depth))
 
 
+def test_limits_are_found_for_each_depth_by_what_cases_lose_there() -> None:
+    """In half of the cases the first head is as good as any, and sure; in the others the third is needed to the last, and the second is sure without reason."""
+    easy = np.arange(40) % 2 == 0
+    lost = np.where(easy[:, None], 0.0, [[0.2, 0.004, 0.0]])
+    doubts = np.where(easy[:, None], [[0.02, 0.01]], [[0.3, 0.01]])
+    rules = promising(Observed(np.arange(40), doubts, lost), np.asarray([1.0, 2.0, 4.0]))
+    careful, bold = rules[0], rules[-1]
+    assert careful[0] is not None and 0.02 <= careful[0] < 0.3 and careful[1] is None  # easy cases stop at once, the others go to the end
+    assert bold[0] is not None and 0.02 <= bold[0] < 0.3 and bold[1] is not None  # 0.002 lost: the others stop at the second
+
+
+def test_what_loses_nothing_is_always_among_the_rules() -> None:
+    rng = np.random.default_rng(0)
+    hopeless = Observed(np.repeat(np.arange(10), 3), rng.random((30, 1)), np.tile([[0.5, 0.0]], (10, 1)))
+    assert promising(hopeless, np.asarray([1.0, 2.0])) == [[None]]
+
+
 def rule(lost: float, most: float, time: float) -> dict[str, Any]:
-    return {"doubt": most, "dice_lost": lost, "dice_lost_interval": [-most, most], "time": time}
+    return {"doubts": [most], "dice_lost": lost, "dice_lost_interval": [-most, most], "time": time}
 
 
 def test_the_fastest_rule_that_may_not_lose_too_much_is_chosen() -> None:

@@ -66,14 +66,26 @@ def test_every_image_stops_at_the_first_depth_that_is_sure(runs: Callable[[UNetP
     net, x = network(), images(6)
     with torch.inference_mode():
         heads = [net(x, depth=depth) for depth in (1, 2, 3)]
-        limit = float(doubts(heads[0]).median())
-        adaptive = Adaptive(runs(net), (1, 2, 3), limit)
+        limits = [float(doubts(logits).median()) for logits in heads[:2]]
+        adaptive = Adaptive(runs(net), (1, 2, 3), limits)
         found = adaptive(x)
-        stops = [next((n for n, logits in enumerate(heads[:2]) if doubts(logits)[image] <= limit), 2) for image in range(len(x))]
+        stops = [next((n for n, logits in enumerate(heads[:2]) if doubts(logits)[image] <= limits[n]), 2) for image in range(len(x))]
         expected = torch.stack([heads[stop][image] for image, stop in enumerate(stops)])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     assert adaptive.images == Counter(stop + 1 for stop in stops)
     assert len(set(stops)) > 1
+
+
+def test_where_no_image_may_stop_the_head_is_not_computed() -> None:
+    net, x = network(), images(4)
+    seen: list[str] = []
+    for name, head in net.heads.items():
+        head.register_forward_hook(lambda *_, name=name: seen.append(name))
+    with torch.inference_mode():
+        adaptive = Adaptive(net, (1, 2, 3), [None, 1e9])
+        torch.testing.assert_close(adaptive(x), net(x, depth=2), rtol=1e-4, atol=1e-6)
+    assert seen == ["2", "2"]
+    assert adaptive.images == {2: 4}
 
 
 def test_doubt_is_the_share_of_foreground_that_is_expected_to_be_wrong() -> None:
@@ -83,7 +95,7 @@ def test_doubt_is_the_share_of_foreground_that_is_expected_to_be_wrong() -> None
     assert float(doubts(logits)) == pytest.approx(200 * wrong / 100)
     assert float(doubts(20 * logits)) == pytest.approx(0, abs=1e-6)
     logits[:, 1] = -2.0
-    assert float(doubts(logits)) == pytest.approx(200 * wrong / 50)  # no foreground
+    assert float(doubts(logits)) == pytest.approx(200 * wrong / 2)  # no foreground
 
 
 def test_heads_that_answer_together_have_no_steps() -> None:
@@ -94,4 +106,4 @@ def test_heads_that_answer_together_have_no_steps() -> None:
 def test_a_model_of_one_output_has_a_doubt_too() -> None:
     certain = torch.cat([torch.full((1, 1, 8, 16), 30.0), torch.full((1, 1, 8, 16), -30.0)], dim=2)
     assert float(doubts(certain)) == pytest.approx(0, abs=1e-6)
-    assert float(doubts(0 * certain)) == pytest.approx(0.5 * 256 / 50, rel=0.01)
+    assert float(doubts(0 * certain)) == pytest.approx(0.5 * 256 / 2.56, rel=0.01)

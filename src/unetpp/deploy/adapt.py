@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from unetpp.data.store import StoredCase
 from unetpp.deploy.stored import StoredImage, stored_split
 from unetpp.errors import UsageError
-from unetpp.infer.adaptive import Adaptive
+from unetpp.infer.adaptive import Adaptive, doubts
 from unetpp.infer.engine import Runner
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.infer.sliding import predict_tiles
+from unetpp.infer.tiles import TileGrid, read_tile
 from unetpp.metrics.scores import bootstrap_interval, fast_dice, losses, mean_of
+from unetpp.model.execution import autocast
 from unetpp.model.file import load_model, save_model
+from unetpp.model.network import HeadOutputs
 
-DOUBTS = (0.01, 0.02, 0.03, 0.045, 0.06, 0.09, 0.15)
+LOSSES = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01)
+"""Of Dice. For each of them the fastest rule is tried that should lose no more in the mean over cases, with two standard errors."""
+ALWAYS = 100.0
+"""A doubt that no image has: half of its voxels over `infer.adaptive.FEWEST` is the most."""
+COMBINATIONS = 3000
+"""Of limits at the depths, among which the rules are looked for; at one depth `MOST_LIMITS` at most."""
+MOST_LIMITS = 14
 FEWEST_CASES = 3
-HOPELESS = 0.02
-"""Loss of Dice beyond which no larger doubt is tried."""
 Progress = Callable[[int, int], None]
 
 
@@ -30,8 +41,8 @@ def adapt_file(model: Path, device: str = "auto", backend: str = "auto", progres
     """Fit rules for a model file and write them into it.
 
     Returns:
-        a row for each rule, the most careful first: `doubt`, at which a tile stops; `dice_lost` against the deepest head with its interval over cases; `tiles` that stop at
-        each depth; `time` as a share of that of the deepest head, measured.
+        a row for each rule, the most careful first: `doubts`, at which a tile stops at each depth but the deepest (None: it never does); `dice_lost` against the deepest
+        head with its interval over cases; `tiles` that stop at each depth; `time` as a share of that of the deepest head, measured.
 
     Raises:
         UsageError: a network with one head, or too few validation cases in the run folder.
@@ -53,22 +64,96 @@ def adapt_file(model: Path, device: str = "auto", backend: str = "auto", progres
 
 
 def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progress) -> list[dict[str, Any]]:
-    """Predict the cases with each doubt, and at full depth."""
+    """Look at every head once, choose limits that should lose little and save much, then predict the cases with each choice, and at full depth."""
     depths, runner = predictor.depths, predictor.runners[0]
+    rules = promising(observed(predictor, cases), seconds_of_depths(predictor, cases[0]))
     full, full_s = scored(predictor, runner, cases)
     rows: list[dict[str, Any]] = []
-    for number, doubt in enumerate(DOUBTS, start=1):
-        adaptive = Adaptive(runner, depths, doubt)
+    for number, limits in enumerate(rules, start=1):
+        adaptive = Adaptive(runner, depths, limits)
         dice, seconds = scored(predictor, adaptive, cases)
         lost = losses(full, dice)
         if not lost:
             raise UsageError("adapt: got validation cases without any foreground; expected some, to see what is lost. Name a depth instead.")
         tiles = {str(depth): adaptive.images[depth] for depth in depths}
-        rows.append({"doubt": doubt, "dice_lost": mean_of(lost), "dice_lost_interval": bootstrap_interval(lost), "tiles": tiles, "time": seconds / full_s})
-        progress(number, len(DOUBTS))
-        if (mean_of(lost) or 0.0) > HOPELESS or adaptive.images[depths[0]] == adaptive.images.total():
-            break
+        rows.append({"doubts": limits, "dice_lost": mean_of(lost), "dice_lost_interval": bootstrap_interval(lost), "tiles": tiles, "time": seconds / full_s})
+        progress(number, len(rules))
     return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What all heads say about some cases."""
+
+    case: np.ndarray
+    """(tiles,): the number of the case that each tile is of."""
+    doubts: np.ndarray
+    """(tiles, depths - 1): at each depth but the deepest."""
+    lost: np.ndarray
+    """(cases, depths): Dice of the deepest head less that of each, where all tiles stop there."""
+
+
+def observed(predictor: Predictor, cases: Sequence[StoredCase]) -> Observed:
+    """Predict the cases at all depths."""
+    recorder = _Recorder(predictor.runners[0])
+    number, lost = [], []
+    for index, case in enumerate(cases):
+        before = len(recorder.doubts)
+        found = predict_tiles([recorder], StoredImage(case.image()), predictor.plan.predict, predictor.depths, predictor.device)
+        dice = [fast_dice(found[depth], case.label(), predictor.plan.data.num_classes) for depth in predictor.depths]
+        lost.append([sum(losses([dice[-1]], [each])) for each in dice])
+        number += [index] * (len(recorder.doubts) - before)
+    return Observed(np.asarray(number), np.asarray(recorder.doubts), np.asarray(lost))
+
+
+class _Recorder:
+    """Runs all heads of a network, and keeps the doubt about each image at each depth but the deepest."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.doubts: list[list[float]] = []
+
+    def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> HeadOutputs:
+        outputs = cast(HeadOutputs, self._runner(x, heads=True))
+        self.doubts += torch.stack([doubts(logits) for logits in outputs.logits[:-1]], dim=1).tolist()
+        return outputs
+
+
+def seconds_of_depths(predictor: Predictor, case: StoredCase, repeats: int = 3) -> np.ndarray:
+    """(depths,): of a tile that goes from head to head as far as each, the best of some repeats."""
+    plan, image = predictor.plan.predict, StoredImage(case.image())
+    tile = read_tile(image, next(iter(TileGrid(image.shape[1:], plan.tile, plan.overlap))), plan.tile)
+    x = torch.from_numpy(tile)[None].to(predictor.device)
+    spent = np.empty((1 + repeats, len(predictor.depths)))
+    with torch.inference_mode(), autocast(predictor.device, plan.precision):
+        for row in spent:  # the first warms up
+            growth, started = predictor.runners[0].grow(x), time.perf_counter()
+            for place, depth in enumerate(predictor.depths):
+                growth.logits(depth).sum().item()  # waits for a GPU
+                row[place] = time.perf_counter() - started
+    best: np.ndarray = spent[1:].min(axis=0)
+    return best
+
+
+def promising(found: Observed, seconds: np.ndarray) -> list[list[float | None]]:
+    """Limits of doubt for each depth but the deepest: for each of `LOSSES` the fastest that should lose no more, without repetitions.
+
+    A case is taken to lose the mean of what its tiles lose, and a tile what the whole case loses at the depth where the tile stops.
+    """
+    count = found.doubts.shape[1]
+    each = min(MOST_LIMITS, max(3, int(COMBINATIONS ** (1 / count))))
+    quantiles = np.quantile(found.doubts, np.linspace(0, 1, each)[1:-1], axis=0).T
+    tiles = np.bincount(found.case)
+    trials: list[tuple[float, float, list[float | None]]] = []
+    for limits in itertools.product(*([None, *map(float, of_depth), ALWAYS] for of_depth in quantiles)):
+        stops = np.full(len(found.case), count)
+        for depth in reversed(range(count)):
+            if (limit := limits[depth]) is not None:
+                stops[found.doubts[:, depth] <= limit] = depth
+        lost = np.bincount(found.case, weights=found.lost[found.case, stops]) / tiles
+        trials.append((float(seconds[stops].mean()), float(lost.mean() + 2 * lost.std(ddof=1) / np.sqrt(len(lost))), list(limits)))
+    best = [min((trial for trial in trials if trial[1] <= most), key=lambda trial: trial[0])[2] for most in LOSSES]
+    return [limits for number, limits in enumerate(best) if limits not in best[:number]]
 
 
 def scored(predictor: Predictor, runner: Runner, cases: Sequence[StoredCase]) -> tuple[list[float | None], float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,15 +14,15 @@ from unetpp.errors import UsageError
 from unetpp.infer.engine import Grower
 from unetpp.model.network import to_probabilities
 
-FEWEST = 50
-"""Voxels of foreground that a tile is taken to have at least, so that a few unsure ones of an empty tile are no doubt."""
+FEWEST = 0.01
+"""Share of the voxels of a tile that are taken to be foreground at least, so that a few unsure ones of an empty tile are no doubt."""
 
 
 def doubts(logits: Tensor) -> Tensor:
     """Expected number of voxels that are wrong, for each voxel of foreground: (B,) of logits (B, channels, *spatial)."""
     probabilities = to_probabilities(logits.float()).flatten(2)
     best, classes = probabilities.max(dim=1) if probabilities.shape[1] > 1 else (torch.maximum(probabilities, 1 - probabilities)[:, 0], probabilities[:, 0] > 0.5)
-    return (1 - best).sum(dim=1) / (classes > 0).sum(dim=1).clamp(min=FEWEST)
+    return (1 - best).sum(dim=1) / (classes > 0).sum(dim=1).clamp(min=FEWEST * best.shape[1])
 
 
 def choose_rule(rules: Sequence[Mapping[str, Any]], max_drop: float, model: str, depths: Sequence[int]) -> Mapping[str, Any]:
@@ -53,26 +54,25 @@ class Adaptive:
     Args:
         network: torch's or OpenVINO's.
         depths: of its heads, shallowest first.
-        doubt: largest at which an image stops.
+        doubts: for each depth but the deepest, the largest doubt at which an image stops; None: it never does, and the head is not computed.
 
     Attributes:
         images: how many stopped at each depth so far.
     """
 
-    def __init__(self, network: Grower, depths: Sequence[int], doubt: float) -> None:
+    def __init__(self, network: Grower, depths: Sequence[int], doubts: Sequence[float | None]) -> None:
         self._network = network
-        self._depths = tuple(depths)
-        self._doubt = doubt
+        self._limits = {depth: limit for depth, limit in zip(depths, (*doubts, math.inf), strict=True) if limit is not None}
         self.images: Counter[int] = Counter()
 
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor:
         growth = self._network.grow(x)
         waiting = torch.arange(len(x), device=x.device)
         found: Tensor | None = None
-        for depth in self._depths:
+        for depth, limit in self._limits.items():
             logits = growth.logits(depth)
             found = logits.clone() if found is None else found.index_copy(0, waiting, logits)
-            done = doubts(logits) <= self._doubt if depth != self._depths[-1] else torch.ones(len(logits), dtype=torch.bool, device=x.device)
+            done = doubts(logits) <= limit if limit < math.inf else torch.ones(len(logits), dtype=torch.bool, device=x.device)
             self.images[depth] += int(done.sum())
             if done.all():
                 return found

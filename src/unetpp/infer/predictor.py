@@ -201,7 +201,7 @@ class Predictor:
 
     def _adaptive(self) -> list[Adaptive]:
         rule = choose_rule(self.rules, self.max_drop, self.name, self.depths)
-        return [Adaptive(runner, self.depths, rule["doubt"]) for runner in self.runners]
+        return [Adaptive(runner, self.depths, rule["doubts"]) for runner in self.runners]
 
     def choose_depths(self, depth: Depth) -> tuple[int, ...]:
         """The heads that a wish means.
@@ -244,8 +244,9 @@ def load_predictor(path: str | PathLike[str], device: str = "auto", backend: str
         if (header.plan.data, header.plan.model) != (plan.data, plan.model):
             raise ModelFileError(f"{file}: got another network or other classes than {files[0]}; expected folds of one run. Name a single model file.")
     notes = [header.notes for _, header in loaded]
-    # folds decide each for itself, by the rules of the first
-    return Predictor([network for network, _ in loaded], plan, place, str(path), backend, _review_levels(notes), notes[0].get("auto", ()), max_drop)
+    # folds decide each for itself, by the rules of the first; rules of one doubt for all depths are of an earlier version
+    rules = [rule for rule in notes[0].get("auto", ()) if "doubts" in rule]
+    return Predictor([network for network, _ in loaded], plan, place, str(path), backend, _review_levels(notes), rules, max_drop)
 
 
 def _review_levels(notes: Sequence[Mapping[str, Any]]) -> dict[int, float]:
