@@ -22,7 +22,7 @@ from unetpp.deploy.adapt import fit_rules, scored
 from unetpp.deploy.depth_table import costs_of, measure_depths
 from unetpp.deploy.evaluation import evaluate_cases
 from unetpp.deploy.stored import stored_split
-from unetpp.errors import UsageError
+from unetpp.deploy.validation import count_tiles
 from unetpp.fold import quality_row, recommended_depth
 from unetpp.infer.adaptive import Adaptive, choose_rule
 from unetpp.infer.prediction import MEAN
@@ -31,6 +31,8 @@ from unetpp.metrics.scores import bootstrap_interval, losses, mean_of
 from unetpp.run_folder import MODEL, RunFolder
 
 MAX_DROPS = (0.1, 0.3, 0.5)
+LARGE = 4
+"""Tiles of an image from which on it is one of the large ones."""
 
 
 def main() -> None:
@@ -57,32 +59,35 @@ def dial(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
     mean = rows.pop(str(MEAN))
     _, held_out = stored_split(model, predictor.plan.data)
     adaptive = load_predictor(model, "cpu", backend)
-    auto = [row for max_drop in MAX_DROPS if (row := judged(adaptive, held_out, max_drop))]
+    auto = judged_rules(adaptive, held_out)
     return {"depths": rows, "mean_of_heads": mean, "recommended": recommended_depth(rows), "conditions": costs["conditions"], "backend": backend, "auto": auto}
 
 
-def judged(predictor: Predictor, cases: Sequence[StoredCase], max_drop: float) -> dict[str, Any] | None:
-    """A rule chosen on one half of the cases and used on the other; None where no rule promises so little loss."""
+def judged_rules(predictor: Predictor, cases: Sequence[StoredCase]) -> list[dict[str, Any]]:
+    """A row for each tolerance, and again for the large images alone; rules are fitted on one half of the cases and used on the other."""
     halves = cases[::2], cases[1::2]
+    fitted = [fit_rules(predictor, half, lambda done, total: None) for half in halves[::-1]]
+    large = [[case for case in half if count_tiles([case], predictor.plan.predict) >= LARGE] for half in halves]
+    groups = [("all", halves), (f"{LARGE} tiles and more", large)] if 0 < sum(map(len, large)) < len(cases) else [("all", halves)]
+    return [{"images": name, "max_drop": max_drop, **judged(predictor, fitted, group, max_drop)} for name, group in groups for max_drop in MAX_DROPS]
+
+
+def judged(predictor: Predictor, fitted: Sequence[Sequence[Mapping[str, Any]]], halves: Sequence[Sequence[StoredCase]], max_drop: float) -> dict[str, Any]:
+    """What the chosen rule of each half loses and saves on the cases of the other."""
     before: list[float | None] = []
     after: list[float | None] = []
     seconds = full_seconds = 0.0
     tiles: Counter[int] = Counter()
-    for fitted_on, judged_on in (halves, halves[::-1]):
-        rules = fit_rules(predictor, fitted_on, lambda done, total: None)
-        try:
-            rule = choose_rule(rules, max_drop, "the model", predictor.depths)
-        except UsageError:
-            return None
-        adaptive = Adaptive(predictor.runners[0], predictor.depths, rule["doubts"])
-        full, full_s = scored(predictor, predictor.runners[0], judged_on)
-        dice, adaptive_s = scored(predictor, adaptive, judged_on)
+    for rules, cases in zip(fitted, halves, strict=True):
+        adaptive = Adaptive(predictor.runners[0], predictor.depths, choose_rule(rules, max_drop, "the model", predictor.depths)["doubts"])
+        full, full_s = scored(predictor, predictor.runners[0], cases)
+        dice, adaptive_s = scored(predictor, adaptive, cases)
         before, after = [*before, *full], [*after, *dice]
         seconds, full_seconds = seconds + adaptive_s, full_seconds + full_s
         tiles += adaptive.images
     lost = losses(before, after)
     shares = {str(depth): tiles[depth] / tiles.total() for depth in predictor.depths}
-    return {"max_drop": max_drop, "dice_lost": mean_of(lost), "dice_lost_interval": bootstrap_interval(lost), "time": seconds / full_seconds, "tiles": shares}
+    return {"cases": len(lost), "dice_lost": mean_of(lost), "dice_lost_interval": bootstrap_interval(lost), "time": seconds / full_seconds, "tiles": shares}
 
 
 def to_markdown(found: Mapping[str, Any]) -> str:
@@ -99,7 +104,9 @@ def to_markdown(found: Mapping[str, Any]) -> str:
     for row in found["auto"]:
         lost = [100 * value for value in (row["dice_lost"], *row["dice_lost_interval"])]
         shares = " / ".join(f"{share:.0%}" for share in row["tiles"].values())
-        lines.append(f"| auto, `--max-drop {row['max_drop']:g}` | | {lost[0]:.2f} [{lost[1]:.2f}, {lost[2]:.2f}] | {row['time']:.0%}; tiles at each depth {shares} | | | |")
+        lines.append(
+            f"| auto, `--max-drop {row['max_drop']:g}`, {row['images']} ({row['cases']}) | | {lost[0]:.2f} [{lost[1]:.2f}, {lost[2]:.2f}] | {row['time']:.0%}; tiles at each depth {shares} | | | |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -38,7 +38,8 @@ def test_from_a_run_to_a_prediction_with_a_depth_for_each_tile(run: Path, tmp_pa
     after, header = load_model(folder / "fold_0" / "model.safetensors")
     assert all(bool((mine == theirs).all()) for mine, theirs in zip(before.state_dict().values(), after.state_dict().values(), strict=True))
     rules = header.notes["auto"]
-    assert 1 <= len(rules) <= len(LOSSES)
+    assert 1 <= len(rules) <= 1 + len(LOSSES)
+    assert (rules[0]["doubts"], rules[0]["dice_lost"], rules[0]["time"]) == ([None], 0.0, 1.0)
     assert all(len(rule["doubts"]) == len(rule["tiles"]) - 1 for rule in rules)
     images = run.parent / "data" / "images"
     wanted = 100 * max(rule["dice_lost_interval"][1] for rule in rules) + 1

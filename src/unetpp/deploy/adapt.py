@@ -64,11 +64,14 @@ def adapt_file(model: Path, device: str = "auto", backend: str = "auto", progres
 
 
 def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progress) -> list[dict[str, Any]]:
-    """Look at every head once, choose limits that should lose little and save much, then predict the cases with each choice, and at full depth."""
+    """Look at every head once, choose limits that should lose little and save much, then predict the cases with each choice. Full depth is always among them."""
     depths, runner = predictor.depths, predictor.runners[0]
-    rules = promising(observed(predictor, cases), seconds_of_depths(predictor, cases[0]))
+    found = observed(predictor, cases)
+    careful: list[float | None] = [None] * (len(depths) - 1)
+    rules = [limits for limits in promising(found, seconds_of_depths(predictor, cases[0])) if limits != careful]
     full, full_s = scored(predictor, runner, cases)
-    rows: list[dict[str, Any]] = []
+    tiles = {str(depth): len(found.case) if depth == depths[-1] else 0 for depth in depths}
+    rows: list[dict[str, Any]] = [{"doubts": careful, "dice_lost": 0.0, "dice_lost_interval": [0.0, 0.0], "tiles": tiles, "time": 1.0}]  # the deepest head: nothing is lost
     for number, limits in enumerate(rules, start=1):
         adaptive = Adaptive(runner, depths, limits)
         dice, seconds = scored(predictor, adaptive, cases)
