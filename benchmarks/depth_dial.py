@@ -104,9 +104,9 @@ def to_markdown(found: Mapping[str, Any]) -> str:
     for row in found["auto"]:
         lost = [100 * value for value in (row["dice_lost"], *row["dice_lost_interval"])]
         shares = " / ".join(f"{share:.0%}" for share in row["tiles"].values())
-        lines.append(
-            f"| auto, `--max-drop {row['max_drop']:g}`, {row['images']} ({row['cases']}) | | {lost[0]:.2f} [{lost[1]:.2f}, {lost[2]:.2f}] | {row['time']:.0%}; tiles at each depth {shares} | | | |"
-        )
+        name = f"auto, `--max-drop {row['max_drop']:g}`, {row['images']} ({row['cases']})"
+        points = f"{lost[0]:.2f} [{lost[1]:.2f}, {lost[2]:.2f}]"
+        lines.append(f"| {name} | | {points} | {row['time']:.0%}; tiles at each depth {shares} | | | |")
     return "\n".join(lines) + "\n"
 
 
