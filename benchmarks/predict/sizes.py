@@ -85,7 +85,7 @@ def make_image(options: argparse.Namespace) -> None:
     if path.suffix == ".tif":
         import tifffile
 
-        tifffile.imwrite(path, image, photometric="rgb")
+        tifffile.imwrite(path, image, photometric="rgb", tile=(512, 512), compression="deflate")
     else:
         from PIL import Image
 
