@@ -30,7 +30,7 @@ from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.metrics.scores import bootstrap_interval, losses, mean_of
 from unetpp.run_folder import MODEL, RunFolder
 
-MAX_DROPS = (0.1, 0.3, 0.5)
+MAX_DROPS = (0.1, 0.3, 0.5, 1.0)
 LARGE = 4
 """Tiles of an image from which on it is one of the large ones."""
 
