@@ -67,7 +67,7 @@ def main() -> None:
     if options.out:
         (options.out / "inference.md").write_text(table)
     print(table)
-    if apart := [f"{row['pair']}, {row['who']}, {row['setting']}, {row['shape']}: {row['largest_difference']:.1e}" for row in rows if not row["agrees"]]:
+    if apart := [f"{row['pair']}, {row['who']}, {row['setting']}, {row['shape']}: {row['relative_difference']:.1e}" for row in rows if not row["agrees"]]:
         sys.exit("Outputs differ by more than the setting explains:\n" + "\n".join(apart))
 
 
@@ -79,8 +79,8 @@ def compared(pair: Pair, image: Tensor, settings: list[str], rounds: int, machin
     expected = pair.peer(image)
     channels = expected.shape[1]  # an imported network of sigmoids has a background before them
     found = {key: run(image)[:, -channels:].float() for key, run in runs.items()}
-    largest = max(1.0, float(expected.abs().max()))
     apart = {key: float((logits - expected).abs().max()) for key, logits in found.items()}
+    relative = {key: float((logits - expected).norm() / expected.norm()) for key, logits in found.items()}
     labels = {key: float((logits.argmax(1) == expected.argmax(1)).float().mean()) for key, logits in found.items()}
     work = {who: macs_and_bytes(network, image) for who, network in networks.items()}
     spent = timed(runs, image, rounds)
@@ -89,14 +89,14 @@ def compared(pair: Pair, image: Tensor, settings: list[str], rounds: int, machin
         low, middle, high = (1e3 * quartile for quartile in statistics.quantiles(seconds, n=4))
         row = {"pair": pair.name, "who": who, "setting": name, "shape": list(image.shape), "ms": middle, "from_ms": low, "to_ms": high}
         row |= {"least_ms": least_ms(*work[who], "bf16" in name, machine), "largest_difference": apart[who, name], "same_labels": labels[who, name]}
-        row["agrees"] = apart[who, name] <= tolerance(name, image.device) * largest
+        row |= {"relative_difference": relative[who, name], "agrees": relative[who, name] <= tolerance(name, image.device)}
         print(row, flush=True)
         rows.append(row)
     return rows
 
 
 def tolerance(setting: str, device: torch.device) -> float:
-    """Of logits, as a share of the largest of the peer's eager float32 (of 1 where that is smaller)."""
+    """Of the root mean square difference from the peer's eager float32 logits, as a share of theirs."""
     if "fp32" in setting and device.type == "cuda":
         return 5e-3  # convolutions in TF32 keep 10 bits
     return next(value for part, value in TOLERANCES.items() if part in setting)
