@@ -177,12 +177,13 @@ def run(tmp_path: Path) -> Path:
 
 def test_a_run_folder_gives_all_its_folds_and_a_file_one(run: Path) -> None:
     image = RNG.normal(size=(20, 20))
-    both, single = load_predictor(run, "cpu"), load_predictor(run / "fold_1" / "model.safetensors", "cpu")
+    both, single = load_predictor(run, "cpu", "torch"), load_predictor(run / "fold_1" / "model.safetensors", "cpu", "torch")
     assert [len(both.networks), len(single.networks)] == [2, 1]
     assert single.network is single.networks[0]
     assert not both.network.training
     pair = both.predict_source(as_source(image, both.plan.data), probabilities=True)[2].probabilities
-    alone = [load_predictor(run / f"fold_{k}" / "model.safetensors", "cpu").predict_source(as_source(image, both.plan.data), probabilities=True)[2].probabilities for k in range(2)]
+    folds = [load_predictor(run / f"fold_{k}" / "model.safetensors", "cpu", "torch") for k in range(2)]
+    alone = [fold.predict_source(as_source(image, fold.plan.data), probabilities=True)[2].probabilities for fold in folds]
     np.testing.assert_allclose(pair, (alone[0] + alone[1]) / 2, atol=1e-6)
 
 
