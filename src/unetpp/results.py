@@ -224,8 +224,7 @@ class Adapted(_Outcome):
         for rule in self.rules:
             at_most = (rule["dice_lost_interval"] or (None, None))[1]
             tiles = [f"{rule['tiles'][depth] / sum(rule['tiles'].values()):.0%}" for depth in depths]
-            limits = ", ".join("never" if limit is None else f"{limit:.3g}" for limit in rule["doubts"])
-            rows.append([limits, _number(rule["dice_lost"]), _number(at_most), f"{rule['time']:.0%}", *tiles])
+            rows.append([", ".join(map(_limit, rule["doubts"])), _number(rule["dice_lost"]), _number(at_most), f"{rule['time']:.0%}", *tiles])
         lines = [f"{self.model}: {len(self.rules)} rules, against the deepest head on the validation cases (at most: the upper end of the 95 % interval):", table(rows)]
         lines.append(f"Next: unetpp predict {self.model} IMAGES --out DIR --depth auto --max-drop POINTS   (a point is 0.01 of Dice)")
         return "\n".join(lines)
@@ -412,6 +411,11 @@ def _short(value: Any) -> str:
 
 def _some(names: Sequence[str], shown: int = 3) -> str:
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+def _limit(doubt: float | None) -> str:
+    """A limit of doubt; no tile is as much in doubt as `deploy.adapt.ALWAYS`."""
+    return "never" if doubt is None else "always" if doubt >= 100 else f"{doubt:.3g}"
 
 
 def _number(value: Any) -> str:

@@ -42,11 +42,13 @@ class ArraySource:
         self.geometry = geometry
         self.shape = array.shape
         self.dtype = array.dtype.newbyteorder("=")
+        self._rows = slice(None)
 
     def read(self, slices: Slices) -> np.ndarray:
-        block = np.ascontiguousarray(self._array[(slice(None), *slices)], dtype=self.dtype)
-        scratch.release(self._array)
-        return block
+        if slices[0] != self._rows:  # tiles of the same rows share pages of a mapped file
+            scratch.release(self._array)
+            self._rows = slices[0]
+        return np.ascontiguousarray(self._array[(slice(None), *slices)], dtype=self.dtype)
 
 
 class RasterSource:
