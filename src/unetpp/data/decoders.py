@@ -88,11 +88,12 @@ def is_deep_colour(path: Path) -> bool:
     return head.startswith(b"\x89PNG") and len(head) == 26 and head[24] == 16 and head[25] != 0
 
 
-def decode_large_png(path: Path) -> np.ndarray | None:
-    """Pixels (C, Y, X) of a PNG that is large, unpacked onto disk; None where it is not, or cannot be read by rows."""
+def decode_large_png(path: Path) -> Decoded | None:
+    """A PNG that is large, unpacked onto disk; None where it is not, or cannot be read by rows."""
     header = png.header_of(path)
     if header is None or header.row_bytes * header.height <= scratch.LARGE or png.may_be_turned(path):
         return None
+    geometry = raster_geometry(path, open_raster(path, header_only=True))  # a damaged header is found before anything is unpacked
     colours = 3 if header.samples >= 3 else 1
     array = scratch.new_array((header.height, header.width, colours), np.uint8 if header.bits == 8 else np.uint16)
     row = 0
@@ -100,7 +101,7 @@ def decode_large_png(path: Path) -> np.ndarray | None:
         array[row : row + len(pixels)] = pixels[..., :colours]  # without alpha
         row += len(pixels)
         scratch.release(array)
-    return np.moveaxis(array, -1, 0)
+    return np.moveaxis(array, -1, 0), geometry
 
 
 def decode_deep_png(path: Path) -> np.ndarray:

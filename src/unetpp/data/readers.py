@@ -90,9 +90,8 @@ def open_image(path: Path) -> ImageSource:
     with _reading(path):
         if decoders.file_format(path) != "raster":
             return ArraySource(*_checked(*decoders.decode(path)))
-        header = decoders.open_raster(path, header_only=True)  # is damaged before anything is unpacked
         if (large := decoders.decode_large_png(path)) is not None:
-            return ArraySource(large, decoders.raster_geometry(path, header))
+            return ArraySource(*large)
         image = decoders.open_raster(path)
         geometry = decoders.raster_geometry(path, image)
         if decoders.is_deep_colour(path):
