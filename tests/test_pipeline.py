@@ -97,7 +97,7 @@ def test_prediction_has_the_values_and_the_size_of_the_masks(trained: Path, tmp_
 
 def test_maps_are_written_where_asked_for(trained: Path, tmp_path: Path) -> None:
     image = trained.parent / "data" / "images" / "cells_00.png"
-    assert run_cli("predict", trained, image, "--out", tmp_path, "--probabilities", "--uncertainty", "--tta").code == 0
+    assert run_cli("predict", trained, image, "--out", tmp_path, "--probabilities", "--uncertainty", "disagreement", "--tta").code == 0
     assert (tmp_path / "uncertainty" / "cells_00.tif").exists()
     assert list((tmp_path / "probabilities").iterdir())
 

@@ -1,39 +1,51 @@
 """What each arithmetic and runtime costs in accuracy, and what a depth costs in time: a trained run on its own validation cases.
 
-python -m benchmarks.network.accuracy RUN DATA --out FOLDER [--depths 2 4]
+python -m benchmarks.network.accuracy RUN DATA --out FOLDER [--depths 2 4] [--peer smp|monai]
 
 Whole images are predicted as `unetpp predict` does it. Dice is the mean over validation cases of fold 0, labels are compared with torch in float32 at the same
 depth, times are medians for one tile, in rounds in which all take turns. int8 is what `unetpp export --int8` writes, calibrated on training cases.
+
+--peer: the trained weights in the peer's own module too (`docs/import.md`, "And back", says which networks fit), beside ours at the deepest head. No peer offers 8-bit
+integers: its module is quantised as ours is, to tell what is the network's and what the arithmetic's.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from benchmarks.network.pairs import DeepestHead
+from benchmarks.network.settings import SETTINGS, Run
+from torch import Tensor, nn
 
 from unetpp.data.cases import Case, find_cases
 from unetpp.data.folds import read_splits
 from unetpp.data.preprocess import prepare_case_label
 from unetpp.deploy.export import export_file
+from unetpp.deploy.export.quantized import quantize_file
 from unetpp.deploy.export.runtimes import open_written
+from unetpp.deploy.export.samples import find_samples
+from unetpp.deploy.peers import to_monai, to_smp
 from unetpp.errors import ModelFileError
+from unetpp.infer.engine import converted, with_fast_norms
 from unetpp.infer.predictor import Predictor
+from unetpp.infer.runtimes import openvino_core
 from unetpp.metrics.scores import fast_dice, mean_of
 from unetpp.model.execution import autocast
 from unetpp.model.file import load_model
 from unetpp.run_folder import MODEL, RunFolder
 
 REFERENCE = "torch fp32"
+PEER_SETTINGS = ("eager fp32", "bf16, channels last", "compiled bf16, channels last", "OpenVINO bf16")
 
 
 def main() -> None:
@@ -43,13 +55,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--depths", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--peer", choices=("smp", "monai"))
     options = parser.parse_args()
     model = options.run.fold(0) / MODEL
     cases = {case.id: case for case in find_cases(options.data).cases}
     validation = [cases[i] for i in read_splits(options.run.splits)[0].validation]
     rows: list[dict[str, Any]] = []
-    for depth in options.depths:
-        predictors = make_predictors(model, depth)
+    for depth in [load_model(model)[0].head_depths[-1]] if options.peer else options.depths:
+        predictors = make_predictors(model, depth) | (make_peers(model, options.peer) if options.peer else {})
         times = tile_times(predictors, depth, options.rounds)
         found = {name: segmentations(predictor, validation, depth) for name, predictor in predictors.items()}
         for name, segmented in found.items():
@@ -74,13 +87,49 @@ def make_predictors(model: Path, depth: int) -> dict[str, Predictor]:
         except ModelFileError as error:
             print(f"no int8: {error}")
             return made
-    made["openvino int8"] = Predictor([network], header.plan)
+    made["openvino int8"] = _running(lambda x: torch.from_numpy(answer(np.ascontiguousarray(x.numpy()))).log(), Predictor([network], header.plan))
+    return made
+
+
+def make_peers(model: Path, name: str) -> dict[str, Predictor]:
+    """The peer's own module with these weights, in the settings that its users have, and in what OpenVINO makes of it."""
+    network, header = load_model(model)
+    peer = {"smp": to_smp, "monai": to_monai}[name](network, header.plan)
+    module = _class_of(peer.constructor)(**peer.arguments)
+    module.load_state_dict(peer.state_dict)
+    module = module.eval() if name == "smp" else DeepestHead(module).eval()
+    plan = header.plan.changed({"predict.precision": "fp32", "predict.batch": 1})  # each setting has its own arithmetic, each size of batch is compiled anew
+    tile = torch.zeros(1, plan.model.in_channels, *plan.predict.tile)
+    runs = {f"{name}, {setting}": SETTINGS[setting](module, tile) for setting in PEER_SETTINGS}
+    runs[f"{name}, OpenVINO int8"] = quantized(module, find_samples(model, plan, (), calibrate=True).calibrating)
+    return {key: _running(run, Predictor([network], plan)) for key, run in runs.items()}
+
+
+def quantized(module: nn.Module, tiles: Sequence[np.ndarray]) -> Run:
+    """Any network in 8-bit integers, as `unetpp export --int8` does it."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        openvino.save_model(converted(with_fast_norms(module), tiles[0].shape), Path(folder) / "peer.xml", compress_to_fp16=False)
+        quantize_file(Path(folder) / "peer.xml", tiles)
+        compiled = openvino_core().compile_model(openvino_core().read_model(Path(folder) / "peer.xml"), "CPU", {"INFERENCE_NUM_THREADS": torch.get_num_threads()})
+    return lambda images: torch.from_numpy(compiled(images.contiguous().numpy())[0])
+
+
+def _running(run: Run, predictor: Predictor) -> Predictor:
+    """A predictor whose network answers by `run`, whatever depth is asked for."""
 
     def logits(x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor:
-        return torch.from_numpy(answer(np.ascontiguousarray(x.numpy()))).log()
+        return run(x)
 
-    made["openvino int8"].runners = [logits]
-    return made
+    predictor.runners = [logits]  # type: ignore[list-item]
+    return predictor
+
+
+def _class_of(name: str) -> Callable[..., nn.Module]:
+    module, _, last = name.rpartition(".")
+    found: Callable[..., nn.Module] = getattr(importlib.import_module(module), last)
+    return found
 
 
 def tile_times(predictors: dict[str, Predictor], depth: int, rounds: int) -> dict[str, float]:

@@ -157,7 +157,7 @@ def predict(
     depth: str | None = None,
     tta: bool = False,
     probabilities: bool = False,
-    uncertainty: bool = False,
+    uncertainty: Literal["entropy", "disagreement"] | None = None,
     device: Device = "auto",
     backend: Backend = "auto",
     max_drop: float = 0.3,
@@ -178,7 +178,7 @@ def predict(
     probabilities
         Write a map of each class's probability too.
     uncertainty
-        Write a map of how unsure the network is too.
+        Write a map of how unsure the network is too: the entropy of its probabilities, or the disagreement of its heads, folds and (with --tta) mirrored copies.
     max_drop
         Points (hundredths) of Dice that --depth auto may lose against the deepest head.
     """

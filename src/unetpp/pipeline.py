@@ -180,7 +180,7 @@ def predict(
     depth: int | str | None = None,
     tta: bool = False,
     probabilities: bool = False,
-    uncertainty: bool = False,
+    uncertainty: Literal["entropy", "disagreement"] | None = None,
     device: str = "auto",
     backend: str = "auto",
     max_drop: float = 0.3,
@@ -197,7 +197,7 @@ def predict(
             None: the plan's.
         tta: average over mirrored copies.
         probabilities: write a map of each class's probability too.
-        uncertainty: write a map of how unsure the network is too.
+        uncertainty: write a map of how unsure the network is too: "entropy" of its probabilities, or "disagreement" of its heads, folds and (with tta) mirrored copies.
         device: auto, cpu, cuda or cuda:K.
         backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed and faster.
         max_drop: points (hundredths) of Dice that depth "auto" may lose against the deepest head, by the interval over validation cases.

@@ -260,7 +260,7 @@ def test_files_that_predict_wrote_score_as_the_model_does(depth: int | str, tmp_
     image = write_png(tmp_path / "images" / "a.png", noise)
     label = write_png(tmp_path / "labels" / "a.png", (noise > 128).astype(np.uint8))
     by_depth = evaluate_cases(predictor, [Case("a", (image,), (label,))])
-    predictor.predict_files([image], tmp_path / "out", depth=depth, uncertainty=True)
+    predictor.predict_files([image], tmp_path / "out", depth=depth, uncertainty="entropy")
     metrics, problems = evaluate_folders(tmp_path / "out", tmp_path / "labels")
     assert not problems
     assert metrics["mean"] == by_depth[2 if depth == "all" else 1]["mean"]

@@ -149,6 +149,16 @@ def test_tables_hold_the_numbers(tmp_path: Path, small_plan: Callable[..., Plan]
     assert [cells[cells.index(name) + 1] for name in names] == worst
 
 
+def test_what_a_prediction_without_a_reference_is_worth_is_told(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
+    run = write_run(tmp_path / "run", small_plan(), tmp_path)
+    told = "Without a reference, <code>predict</code> tells the Dice of such a case to within 0.012"
+    assert "Without a reference" not in write_report(run).read_text(encoding="utf-8")
+    metrics = json.loads((run / "fold_0" / "metrics.json").read_text())
+    metrics["mean"] |= {"predicted_dice_error": 0.0123, "expected_dice_correlation": 0.876}
+    (run / "fold_0" / "metrics.json").write_text(json.dumps(metrics))
+    assert f"{told} on average (rank correlation with the true one 0.88)" in write_report(run).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 def test_the_depth_of_the_scores_is_named(tmp_path: Path, small_plan: Callable[..., Plan], depth: int) -> None:
     plan = small_plan().changed({"predict.depth": depth})

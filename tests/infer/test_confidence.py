@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from unetpp.infer.bands import class_indices
-from unetpp.infer.confidence import SoftDice, review_level
+from unetpp.infer.confidence import Disagreement, SoftDice, worth_of
 from unetpp.metrics.scores import fast_dice
 
 
@@ -44,13 +46,54 @@ def test_certainty_expects_everything_and_nothing_found_expects_nothing() -> Non
     assert SoftDice().value() is None
 
 
+def disagreement(*answers: Tensor) -> Tensor:
+    found = Disagreement()
+    for answer in answers:
+        found.add(answer)
+    return found.value()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@settings(deadline=None)
+@given(seed=st.integers(0, 1000), count=st.integers(1, 4), sharpness=st.sampled_from([0.1, 1.0, 30.0]))
+def test_the_disagreement_is_the_mean_divergence_from_the_mean_answer(channels: int, seed: int, count: int, sharpness: float) -> None:
+    logits = sharpness * torch.randn(count, 2, max(2, channels), 3, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    every = logits.softmax(dim=2)
+    answers = every[:, :, 1:] if channels == 1 else every
+    found = disagreement(*answers)
+    divergences = [torch.special.xlogy(one, one / every.mean(0)).sum(dim=1) / np.log(max(2, channels)) for one in every]
+    torch.testing.assert_close(found, torch.stack(divergences).mean(0), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(found, disagreement(*answers.flip(0)))
+    assert found.shape == (2, 3, 4)
+
+
+def test_the_same_answer_does_not_disagree_and_two_sure_of_something_else_do_so_wholly() -> None:
+    unsure, no, yes = torch.full((1, 1, 1), 0.5), torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+    assert disagreement(unsure, unsure).item() == 0
+    assert disagreement(no, no, no).item() == 0
+    assert disagreement(no, yes).item() == pytest.approx(1)
+    assert 0 < disagreement(unsure, yes).item() < disagreement(no, yes).item()
+
+
 def test_the_level_is_that_of_the_lowest_tenth() -> None:
     true = [0.5, 0.7, 0.8, 0.85, None, 0.9]
-    found = review_level([0.6, 0.72, 0.81, 0.84, 0.3, 0.95], true)
-    assert found
+    found = worth_of([0.6, 0.72, 0.81, 0.84, 0.3, 0.95], true)
     assert found["expected_dice_correlation"] == pytest.approx(1)
     assert 0.6 < found["review_below"] < 0.72
-    assert review_level([0.9, 0.8, None, 0.7, 0.6], [0.9, 0.8, 0.7, 0.7, 0.6]) is None
-    constant = review_level([0.9] * 5, [0.1, 0.2, 0.3, 0.4, 0.5])
-    assert constant
-    assert constant["expected_dice_correlation"] == 0
+    assert worth_of([0.9, 0.8, None, 0.7, 0.6], [0.9, 0.8, 0.7, 0.7, 0.6]) == {}
+
+
+def test_the_dice_is_predicted_by_a_line_that_cases_left_out_judge() -> None:
+    expected = [0.80, 0.85, 0.90, 0.95, 0.97]
+    straight = worth_of(expected, [2 * guess - 1.0 for guess in expected])
+    assert (straight["predicted_dice_slope"], straight["predicted_dice_offset"]) == (pytest.approx(2), pytest.approx(-1))
+    assert straight["predicted_dice_error"] == pytest.approx(0, abs=1e-12)
+    outlier = worth_of(expected, [0.6, 0.7, 0.8, 0.9, 0.5])
+    assert outlier["predicted_dice_error"] > np.abs(np.polyval(np.polyfit(expected, [0.6, 0.7, 0.8, 0.9, 0.5], 1), expected) - [0.6, 0.7, 0.8, 0.9, 0.5]).mean()
+
+
+@pytest.mark.parametrize(("expected", "true"), [([0.9] * 5, [0.1, 0.2, 0.3, 0.4, 0.5]), ([0.5, 0.6, 0.7, 0.8, 0.9], [0.9, 0.8, 0.7, 0.6, 0.5])])
+def test_expectations_that_say_nothing_predict_the_mean(expected: list[float], true: list[float]) -> None:
+    found = worth_of(expected, true)
+    assert (found["predicted_dice_slope"], found["predicted_dice_offset"]) == (0, pytest.approx(np.mean(true)))
+    assert found["expected_dice_correlation"] == (0 if len(set(expected)) == 1 else pytest.approx(-1))

@@ -87,7 +87,7 @@ def test_what_an_exported_file_does_not_give_is_refused(tmp_path: Path) -> None:
     for wishes, error in {
         ("--depth", "1"): "exported at depth 2; expected that",
         ("--tta",): "--tta: got an exported file",
-        ("--uncertainty",): "--uncertainty: got an exported file",
+        ("--uncertainty", "entropy"): "--uncertainty: got an exported file",
         ("--device", "cuda"): "--device: got cuda",
         ("--backend", "openvino"): "which onnxruntime runs",
     }.items():

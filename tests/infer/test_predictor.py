@@ -1,5 +1,6 @@
 """From arrays and files to segmentations on their own grid."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -232,21 +233,25 @@ def test_a_case_of_which_little_is_to_be_expected_is_named(tmp_path: Path) -> No
     clear[:10] = 255
     for name, array in (("clear", clear), ("vague", np.random.default_rng(0).integers(120, 136, (20, 20)).astype(np.uint8))):
         Image.fromarray(array).save(tmp_path / f"{name}.png")
-    whole = Predictor([Threshold()], make_plan(), review_below={2: 0.85})  # type: ignore[list-item]
+    whole = Predictor([Threshold()], make_plan(), worth={2: {"review_below": 0.85, "predicted_dice_slope": 2.0, "predicted_dice_offset": -1.1}})  # type: ignore[list-item]
     written = whole.predict_files([tmp_path / "clear.png", tmp_path / "vague.png"], tmp_path / "out")
     cases = json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"]
     assert cases["vague.png"]["expected_dice"] < 0.85 < cases["clear.png"]["expected_dice"]
     assert [path.name for path in written.doubtful] == ["vague.png"]
     assert [case["review"] for case in cases.values()] == [False, True]
-    assert not whole.predict_files([tmp_path / "vague.png"], tmp_path / "shallow", depth=1).doubtful  # of that depth no level is known
+    assert cases["vague.png"]["predicted_dice"] == pytest.approx(max(0, 2 * cases["vague.png"]["expected_dice"] - 1.1))
+    assert 0.6 < cases["clear.png"]["predicted_dice"] <= 0.9
+    assert not whole.predict_files([tmp_path / "vague.png"], tmp_path / "shallow", depth=1).doubtful
+    unknown = json.loads((tmp_path / "shallow" / "predictions.json").read_text())["cases"]["vague.png"]  # nothing is known of that depth
+    assert (unknown["review"], unknown["predicted_dice"]) == (None, None)
 
 
-def test_the_levels_of_review_are_those_of_the_folds(tmp_path: Path) -> None:
+def test_what_expectations_are_worth_is_the_mean_over_the_folds(tmp_path: Path) -> None:
     plan = make_plan()
     for fold, level in ((0, 0.7), (1, 0.8)):
         notes = {"depths": {"1": {"dice": 0.9, "review_below": level}, "2": {"dice": 0.9} if fold else {"review_below": 0.6}}}
         save_model(tmp_path / f"fold_{fold}" / "model.safetensors", from_plan(plan.model).state_dict(), plan, notes)
-    assert load_predictor(tmp_path, "cpu").review_below == {1: pytest.approx(0.75), 2: 0.6}
+    assert load_predictor(tmp_path, "cpu").worth == {1: {"review_below": pytest.approx(0.75)}, 2: {"review_below": 0.6}}
 
 
 def test_a_tiff_by_another_name_is_predicted(tmp_path: Path) -> None:
@@ -306,7 +311,7 @@ def test_what_was_done_before_a_stop_is_recorded(tmp_path: Path, monkeypatch: py
 def test_maps_have_their_own_folders(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "a.png")
     plan = make_plan(label_values=(0, 1, 2))
-    predictor(plan).predict_files([tmp_path / "in" / "a.png"], tmp_path / "out", probabilities=True, uncertainty=True)
+    predictor(plan).predict_files([tmp_path / "in" / "a.png"], tmp_path / "out", probabilities=True, uncertainty="entropy")
     names = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
     assert names == {"a.png", "predictions.json", "probabilities/a_class_1.tif", "probabilities/a_class_2.tif", "uncertainty/a.tif"}
     probability = read_image(tmp_path / "out" / "probabilities" / "a_class_1.tif").array
@@ -314,11 +319,50 @@ def test_maps_have_their_own_folders(tmp_path: Path) -> None:
     assert 0 < probability.min() < probability.max() < 1
 
 
+@pytest.mark.parametrize("labels", [(0, 255), (0, 1, 2)])
+def test_disagreement_is_that_of_the_heads_of_every_fold(labels: tuple[int, ...]) -> None:
+    folds = predictor(make_plan(label_values=labels), folds=2)
+    image = RNG.normal(size=(1, 16, 16)).astype(np.float32)
+    case = as_source(image, folds.plan.data, None)
+    found = folds.predict_source(case, depth="all and mean", probabilities=True, uncertainty="disagreement")
+    x = torch.from_numpy((image - image.mean()) / image.std())[None]
+    with torch.inference_mode():
+        heads = [network(x, heads=True).logits for network in folds.networks]
+    for depth in (1, 2, MEAN):
+        answers = [logits.softmax(dim=1) for logits in itertools.chain.from_iterable(heads_of_one[: depth or 2] for heads_of_one in heads)]
+        mean = torch.stack(answers).mean(0)
+        apart = torch.stack([torch.special.xlogy(one, one / mean).sum(dim=1) / np.log(len(labels)) for one in answers]).mean(0)
+        np.testing.assert_allclose(found[depth].uncertainty, apart[0], atol=1e-5)
+    plain = folds.predict_source(case, depth="all and mean", probabilities=True)
+    for depth, prediction in plain.items():  # the map changes nothing else
+        np.testing.assert_array_equal(prediction.segmentation, found[depth].segmentation)
+        np.testing.assert_array_equal(prediction.probabilities, found[depth].probabilities)
+        assert prediction.expected_dice == found[depth].expected_dice
+
+
+def test_one_answer_has_none_to_disagree_with(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png")
+    one = predictor(make_plan())
+    for depth, got in ((1, "disagreement at depth 1, where one head"), ("all", "disagreement at depth 1, where one head")):
+        with pytest.raises(UsageError, match=f"--uncertainty: got {got}"):
+            one.predict_files([tmp_path / "a.png"], tmp_path / "out", depth=depth, uncertainty="disagreement")
+    with pytest.raises(UsageError, match="--uncertainty: got 'doubt'; expected entropy or disagreement"):
+        one.predict_files([tmp_path / "a.png"], tmp_path / "out", uncertainty="doubt")  # type: ignore[arg-type]
+    one.rules = [{"doubts": [None], "dice_lost": 0.0, "dice_lost_interval": None, "time": 1.0}]  # type: ignore[assignment]
+    with pytest.raises(UsageError, match="disagreement with --depth auto"):
+        one.predict_files([tmp_path / "a.png"], tmp_path / "out", depth="auto", uncertainty="disagreement")
+    assert not (tmp_path / "out").exists()
+    for depth, tta in ((1, True), (2, False), ("mean", False)):
+        one.predict_files([tmp_path / "a.png"], tmp_path / "out", depth=depth, tta=tta, uncertainty="disagreement")
+        apart = read_image(tmp_path / "out" / "uncertainty" / "a.tif").array
+        assert 0 <= apart.min() < apart.max() <= 1
+
+
 def test_a_huge_image_whose_arrays_lie_on_disk_is_predicted_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.png", "b.tif"):
         write_image(tmp_path / "in" / name)
     network = predictor(make_plan(label_values=(0, 1, 2)))
-    options: dict[str, Any] = {"depth": "all", "probabilities": True, "uncertainty": True}
+    options: dict[str, Any] = {"depth": "all", "probabilities": True, "uncertainty": "entropy"}
     network.predict_files([tmp_path / "in"], tmp_path / "small", **options)
     monkeypatch.setattr(scratch, "LARGE", 10)
     network.predict_files([tmp_path / "in"], tmp_path / "large", **options)

@@ -19,7 +19,7 @@ from unetpp.data.readers import describe_shape, read_label, read_labels
 from unetpp.data.volume import Volume
 from unetpp.deploy.labelling import Labelling, declared_labelling, found_labelling
 from unetpp.errors import DataError, Problem
-from unetpp.infer.confidence import review_level
+from unetpp.infer.confidence import worth_of
 from unetpp.infer.prediction import Prediction
 from unetpp.infer.written import RECORD
 from unetpp.metrics.scores import CaseScore, score_case, summarize
@@ -80,7 +80,7 @@ def evaluate_cases(
 def _with_expectations(metrics: dict[str, Any], expected: Sequence[float | None]) -> dict[str, Any]:
     """Beside the scores of each case what was expected of it, and what such expectations are worth."""
     cases = [{**case, "expected_dice": guess} for case, guess in zip(metrics["cases"], expected, strict=True)]
-    worth = review_level(expected, [case["mean"]["dice"] for case in cases]) or {}
+    worth = worth_of(expected, [case["mean"]["dice"] for case in cases])
     return {**metrics, "mean": {**metrics["mean"], **worth}, "cases": cases}
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import log
 
 import torch
 from torch import Tensor
 
 from unetpp.data.scratch import release
 from unetpp.data.volume import Geometry
-from unetpp.infer.confidence import SoftDice
-from unetpp.infer.prediction import Prediction, empty_prediction
+from unetpp.infer.confidence import SoftDice, entropy
+from unetpp.infer.prediction import Prediction, Uncertainty, empty_prediction
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +20,7 @@ class Band:
 
     first_row: int
     probabilities: Tensor
-    """(depths, channels, rows, *rest) float32; one channel, that of class 1, where there are two classes."""
+    """(depths, channels, rows, *rest) float32; one channel, that of class 1, where there are two classes; last that of the disagreement, where it is asked for."""
 
 
 PIECE = 2**24
@@ -34,7 +33,13 @@ def rows_at_once(values: int) -> int:
 
 
 def collect(
-    bands: Iterable[Band], shape: tuple[int, ...], depths: Sequence[int], *, geometry: Geometry | None = None, probabilities: bool = False, uncertainty: bool = False
+    bands: Iterable[Band],
+    shape: tuple[int, ...],
+    depths: Sequence[int],
+    *,
+    geometry: Geometry | None = None,
+    probabilities: bool = False,
+    uncertainty: Uncertainty | None = None,
 ) -> dict[int, Prediction]:
     """Turn bands into predictions as they come.
 
@@ -42,17 +47,19 @@ def collect(
         shape: of the grid that the bands cover.
         depths: those of the bands' first axis, in its order.
         probabilities: keep them.
-        uncertainty: keep the entropy.
+        uncertainty: which one to keep; for "disagreement" the bands have it.
     """
     found: dict[int, Prediction] = {}
+    apart = uncertainty == "disagreement"
     confidence = {depth: SoftDice() for depth in depths}
     for band in bands:
         if not found:
-            classes = max(2, band.probabilities.shape[1])
-            found = {depth: empty_prediction(depth, shape, classes, geometry or Geometry(), probabilities, uncertainty) for depth in depths}
+            classes = max(2, band.probabilities.shape[1] - apart)
+            found = {depth: empty_prediction(depth, shape, classes, geometry or Geometry(), probabilities, uncertainty is not None) for depth in depths}
         rows = slice(band.first_row, band.first_row + band.probabilities.shape[2])
         for prediction, values in zip(found.values(), band.probabilities, strict=True):
-            confidence[prediction.depth].add(values, _fill(prediction, rows, values))
+            answers, doubt = (values[:-1], values[-1]) if apart else (values, None)
+            confidence[prediction.depth].add(answers, _fill(prediction, rows, answers, doubt))
     return {depth: replace(prediction, expected_dice=confidence[depth].value()) for depth, prediction in found.items()}
 
 
@@ -62,24 +69,18 @@ def class_indices(probabilities: Tensor) -> Tensor:
     return probabilities[0] > 0.5 if len(probabilities) == 1 else probabilities.max(dim=0).indices
 
 
-def entropy(probabilities: Tensor) -> Tensor:
-    """Entropy of probabilities (channels, ...) over that of equally probable classes."""
-    every = _every_class(probabilities)
-    return -torch.special.xlogy(every, every).sum(dim=0).div_(log(len(every)))
-
-
 def _every_class(probabilities: Tensor) -> Tensor:
     return torch.cat([1 - probabilities, probabilities]) if len(probabilities) == 1 else probabilities
 
 
-def _fill(prediction: Prediction, rows: slice, values: Tensor) -> Tensor:
-    """Write a band into a prediction, and give its class indices."""
+def _fill(prediction: Prediction, rows: slice, values: Tensor, doubt: Tensor | None) -> Tensor:
+    """Write a band into a prediction, and give its class indices; without a `doubt` of its own it is the entropy."""
     indices = class_indices(values)
     prediction.segmentation[rows] = indices.cpu().numpy()
     if prediction.probabilities is not None:
         prediction.probabilities[:, rows] = _every_class(values).cpu().numpy()
     if prediction.uncertainty is not None:
-        prediction.uncertainty[rows] = entropy(values).cpu().numpy()
+        prediction.uncertainty[rows] = (entropy(values) if doubt is None else doubt).cpu().numpy()
     for array in (prediction.segmentation, prediction.probabilities, prediction.uncertainty):
         release(array)
     return indices

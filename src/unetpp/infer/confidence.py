@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log
 
 import numpy as np
 import torch
@@ -10,6 +11,38 @@ from torch import Tensor
 
 REVIEWED = 0.1
 """Share of the validation cases, those with the lowest expected Dice, that sets the level below which a case is one to look at."""
+
+
+def entropy(probabilities: Tensor, dim: int = 0) -> Tensor:
+    """Entropy of probabilities over that of equally probable classes, 0 to 1; their classes lie along `dim` (of two classes that of the second), which goes."""
+    every = torch.cat([1 - probabilities, probabilities], dim) if probabilities.shape[dim] == 1 else probabilities
+    return -torch.special.xlogy(every, every).sum(dim).div_(log(every.shape[dim]))
+
+
+class Disagreement:
+    """How far several answers for the same voxels are apart: 0 where they are the same, 1 where each is sure of something else.
+
+    It is their Jensen-Shannon divergence, the entropy of the mean less the mean of the entropies: what of the doubt is between the answers, not within each
+    (the mutual information of Houlsby et al. 2011, section 2).
+    """
+
+    def __init__(self) -> None:
+        self._answers = 0
+        self._sum: Tensor | None = None
+        self._entropies: Tensor | None = None
+
+    def add(self, probabilities: Tensor) -> None:
+        """Add an answer: (B, channels, *spatial), of two classes the probability of the second."""
+        own = entropy(probabilities, dim=1)
+        self._sum = probabilities.clone() if self._sum is None else self._sum.add_(probabilities)
+        self._entropies = own if self._entropies is None else self._entropies.add_(own)
+        self._answers += 1
+
+    def value(self) -> Tensor:
+        """(B, *spatial) of all that was added."""
+        if self._sum is None or self._entropies is None:
+            raise ValueError("answers: got none; expected at least one.")
+        return (entropy(self._sum / self._answers, dim=1) - self._entropies / self._answers).clamp_(0, 1)
 
 
 class SoftDice:
@@ -43,16 +76,35 @@ class SoftDice:
         return float(np.mean(2 * hits[found] / (voxels[found] + total[found]))) if found.any() else None
 
 
-def review_level(expected: Sequence[float | None], true: Sequence[float | None]) -> dict[str, float] | None:
-    """What expected Dice is worth, from validation cases: its rank correlation (Spearman) with the true one, and the level below which a case should be looked at.
+def worth_of(expected: Sequence[float | None], true: Sequence[float | None]) -> dict[str, float]:
+    """What expected Dice is worth, from validation cases that have both; empty for fewer than 5 of them.
 
-    None for fewer than 5 cases that have both.
+    Returns:
+        expected_dice_correlation: its rank correlation (Spearman) with the true Dice;
+        review_below: the level below which a case should be looked at;
+        predicted_dice_slope, predicted_dice_offset: the straight line from the expected Dice, which is too sure of itself, to the true one;
+        predicted_dice_error: how far that is off, the mean over cases of which each is left out of the fit in turn.
     """
     pairs = np.array([(guess, dice) for guess, dice in zip(expected, true, strict=True) if guess is not None and dice is not None])
     if len(pairs) < 5:
-        return None
+        return {}
     from scipy.stats import spearmanr
 
     constant = bool((pairs == pairs[0]).all(axis=0).any())
-    correlation = 0.0 if constant else float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
-    return {"expected_dice_correlation": correlation, "review_below": float(np.quantile(pairs[:, 0], REVIEWED))}
+    others = [np.delete(pairs, number, axis=0) for number in range(len(pairs))]
+    errors = [abs(np.polyval(_line(rest), guess) - dice) for rest, (guess, dice) in zip(others, pairs, strict=True)]
+    slope, offset = _line(pairs)
+    return {
+        "expected_dice_correlation": 0.0 if constant else float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic),
+        "review_below": float(np.quantile(pairs[:, 0], REVIEWED)),
+        "predicted_dice_slope": slope,
+        "predicted_dice_offset": offset,
+        "predicted_dice_error": float(np.mean(errors)),
+    }
+
+
+def _line(pairs: np.ndarray) -> tuple[float, float]:
+    """Slope and offset of the line of least squares; it never falls, for a higher expected Dice promises no lower one."""
+    guess, dice = pairs.T - pairs.mean(axis=0)[:, None]
+    slope = max(0.0, float(guess @ dice / (guess @ guess))) if guess.any() else 0.0
+    return slope, float(pairs[:, 1].mean() - slope * pairs[:, 0].mean())

@@ -16,7 +16,7 @@ from unetpp.data.preprocess import PreparedImage, prepare_image, resample_linear
 from unetpp.data.readers import ImageSource, open_image, open_images
 from unetpp.data.scratch import release
 from unetpp.errors import ModelFileError, UsageError
-from unetpp.infer.prediction import Prediction, empty_prediction
+from unetpp.infer.prediction import Prediction, Uncertainty, empty_prediction
 from unetpp.infer.runtimes import RUNTIMES, Answer, open_exported
 from unetpp.infer.tiles import TileGrid, TileProgress, read_tile
 from unetpp.infer.written import FileProgress, WrittenFiles, predict_to_files
@@ -45,7 +45,7 @@ class ExportedPredictor:
             raise ModelFileError(f"{name}: got a file that does not say what it was made for; expected one that `unetpp export` wrote. Export it again.") from error
         self._answer = answer
         self.name, self.backend = name, backend
-        self.review_below: dict[int, float] = {}
+        self.worth: dict[int, dict[str, float]] = {}
 
     def predict(self, image: np.ndarray | str | PathLike[str], *, spacing_mm: Sequence[float] | None = None, progress: TileProgress | None = None) -> np.ndarray:
         """Class indices (*spatial) on the image's grid; arguments and errors as those of `Predictor.predict`."""
@@ -59,7 +59,7 @@ class ExportedPredictor:
         depth: int | str | None = None,
         tta: bool = False,
         probabilities: bool = False,
-        uncertainty: bool = False,
+        uncertainty: Uncertainty | None = None,
         progress: TileProgress | None = None,
     ) -> dict[int, Prediction]:
         """The prediction for the files of a case.
@@ -79,7 +79,7 @@ class ExportedPredictor:
         depth: int | str | None = None,
         tta: bool = False,
         probabilities: bool = False,
-        uncertainty: bool = False,
+        uncertainty: Uncertainty | None = None,
         progress: FileProgress | None = None,
     ) -> WrittenFiles:
         """Segment files and folders into `out`; see `written.predict_to_files`."""
@@ -140,7 +140,7 @@ def _restore(probabilities: np.ndarray, segmentation: np.ndarray) -> None:
         np.maximum(best, values, out=best)
 
 
-def _require_classes_alone(tta: bool, probabilities: bool, uncertainty: bool) -> None:
+def _require_classes_alone(tta: bool, probabilities: bool, uncertainty: Uncertainty | None) -> None:
     for wish, wanted in {"--tta": tta, "--probabilities": probabilities, "--uncertainty": uncertainty}.items():
         if wanted:
             raise UsageError(f"{wish}: got an exported file, which gives classes alone; expected a .safetensors. Leave it out, or name the model that was exported.")

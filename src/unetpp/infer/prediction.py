@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +14,12 @@ MEAN = 0
 """In place of a depth: the mean of the probabilities of all heads, the accurate mode of the papers (Zhou et al. 2018, section 3.2)."""
 AUTO = -1
 """In place of a depth: for each tile its own."""
+
+Uncertainty = Literal["entropy", "disagreement"]
+"""Of the probabilities; between all that answers: the heads down to the depth, of each fold, for each mirrored copy (`confidence.Disagreement`)."""
+
+WORTH = ("review_below", "predicted_dice_slope", "predicted_dice_offset")
+"""What a model file knows of each depth's expected Dice that a prediction needs: see `confidence.worth_of`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +35,7 @@ class Prediction:
     probabilities: np.ndarray | None = None
     """(num_classes, *spatial) float32."""
     uncertainty: np.ndarray | None = None
-    """(*spatial) float32: entropy of the probabilities, 0 (sure) to 1 (all classes equally probable)."""
+    """(*spatial) float32, 0 to 1: the entropy of the probabilities over that of equally probable classes, or how far heads and folds are apart."""
     expected_dice: float | None = None
     """What the probabilities promise, see `confidence.SoftDice`; None where no foreground was found."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from unetpp.errors import ModelFileError, UsageError
 from unetpp.infer.adaptive import Adaptive, choose_rule
 from unetpp.infer.bands import collect
 from unetpp.infer.engine import Grower, OpenVinoNetwork, choose_backend
-from unetpp.infer.prediction import AUTO, MEAN, Prediction
+from unetpp.infer.prediction import AUTO, MEAN, WORTH, Prediction, Uncertainty
 from unetpp.infer.restore import restored
 from unetpp.infer.sliding import stream_bands
 from unetpp.infer.tiles import TileProgress
@@ -46,7 +46,7 @@ class Predictor:
         device: where they run.
         name: of the model, for records.
         backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed and faster.
-        review_below: depth -> expected Dice below which a case should be looked at.
+        worth: depth -> what its expected Dice is worth, as `confidence.worth_of` says it.
         rules: for "auto", the most careful first, as `deploy.adapt` fits them.
         max_drop: points of Dice that "auto" may lose against the deepest head, by the interval over validation cases.
     """
@@ -58,7 +58,7 @@ class Predictor:
         device: torch.device | str = "cpu",
         name: str = "",
         backend: str = "torch",
-        review_below: Mapping[int, float] | None = None,
+        worth: Mapping[int, Mapping[str, float]] | None = None,
         rules: Sequence[Mapping[str, Any]] = (),
         max_drop: float = MAX_DROP,
     ) -> None:
@@ -67,7 +67,7 @@ class Predictor:
         self.plan = plan
         self.device = torch.device(device)
         self.name = name
-        self.review_below = dict(review_below or {})
+        self.worth = dict(worth or {})
         self.rules = tuple(rules)
         self.max_drop = max_drop
         self.backend = choose_backend(backend, self.device, plan.model.norm)
@@ -142,7 +142,14 @@ class Predictor:
         return by_depth if depth == "all" else next(iter(by_depth.values()))
 
     def predict_case(
-        self, case: Case, *, depth: Depth = None, tta: bool = False, probabilities: bool = False, uncertainty: bool = False, progress: TileProgress | None = None
+        self,
+        case: Case,
+        *,
+        depth: Depth = None,
+        tta: bool = False,
+        probabilities: bool = False,
+        uncertainty: Uncertainty | None = None,
+        progress: TileProgress | None = None,
     ) -> dict[int, Prediction]:
         """Predictions for the files of a case, by depth; all depths are computed in one pass.
 
@@ -161,7 +168,7 @@ class Predictor:
         depth: Depth = None,
         tta: bool = False,
         probabilities: bool = False,
-        uncertainty: bool = False,
+        uncertainty: Uncertainty | None = None,
         progress: TileProgress | None = None,
     ) -> dict[int, Prediction]:
         """Predictions for anything that can be read in blocks, on its own grid, by depth.
@@ -169,12 +176,17 @@ class Predictor:
         Args:
             where: the name of the image in errors.
             probabilities: keep the probability of every class.
-            uncertainty: keep the entropy of the probabilities.
+            uncertainty: keep the entropy of the probabilities, or the disagreement of heads, folds and mirrored copies.
+
+        Raises:
+            DataError: the image does not fit the network.
+            UsageError: there is no head at `depth`, or but one answer, which agrees with itself.
         """
         depths = self.choose_depths(depth)
+        self._require_answers(uncertainty, depths, tta)
         image = prepare_image(source, self.plan.data, where)
         runners, heads = (self._adaptive(), self.depths[-1:]) if depths == (AUTO,) else (self.runners, depths)
-        bands = stream_bands(runners, image, self.plan.predict, heads, self.device, tta=tta, progress=progress)
+        bands = stream_bands(runners, image, self.plan.predict, heads, self.device, tta=tta, disagreement=uncertainty == "disagreement", progress=progress)
         on_image = restored(bands, image.shape[1:], image.image_shape)
         return collect(on_image, image.image_shape, depths, geometry=image.geometry, probabilities=probabilities, uncertainty=uncertainty)
 
@@ -186,22 +198,36 @@ class Predictor:
         depth: Depth = None,
         tta: bool = False,
         probabilities: bool = False,
-        uncertainty: bool = False,
+        uncertainty: Uncertainty | None = None,
         progress: FileProgress | None = None,
     ) -> WrittenFiles:
         """Segment files and folders into `out`; see `written.predict_to_files`.
 
         Raises:
             DataError: a folder without images, or two images with the same stem.
-            UsageError: there is no head at `depth`, or a result would take the place of its input.
+            UsageError: there is no head at `depth`, one answer alone for a disagreement, or a result would take the place of its input.
             WriteError: a result could not be written.
         """
+        self._require_answers(uncertainty, self.choose_depths(depth), tta)
         paths = [Path(entry) for entry in inputs]
         return predict_to_files(self, paths, Path(out), depth=depth, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=progress)
 
     def _adaptive(self) -> list[Adaptive]:
         rule = choose_rule(self.rules, self.max_drop, self.name, self.depths)
         return [Adaptive(runner, self.depths, rule["doubts"]) for runner in self.runners]
+
+    def _require_answers(self, uncertainty: Uncertainty | None, depths: Sequence[int], tta: bool) -> None:
+        wishes = get_args(Uncertainty)
+        if uncertainty not in (None, *wishes):
+            raise UsageError(f"--uncertainty: got {uncertainty!r}; expected {' or '.join(wishes)}.")
+        if uncertainty != "disagreement":
+            return
+        if AUTO in depths:
+            raise UsageError("--uncertainty: got disagreement with --depth auto, where not every head answers; expected entropy, or a depth. Change one of the two.")
+        heads = len(self.depths) if MEAN in depths else sum(depth <= min(depths) for depth in self.depths)
+        if heads * len(self.networks) == 1 and not tta:
+            got = f"disagreement at depth {min(depths)}, where one head of one network answers"
+            raise UsageError(f"--uncertainty: got {got}; expected several answers. Take a deeper head, a run of several folds or --tta, or ask for the entropy.")
 
     def choose_depths(self, depth: Depth) -> tuple[int, ...]:
         """The heads that a wish means.
@@ -248,10 +274,14 @@ def load_predictor(path: str | PathLike[str], device: str = "auto", backend: str
     notes = [header.notes for _, header in loaded]
     # folds decide each for itself, by the rules of the first; rules of one doubt for all depths are of an earlier version
     rules = [rule for rule in notes[0].get("auto", ()) if "doubts" in rule]
-    return Predictor([network for network, _ in loaded], plan, place, str(path), backend, _review_levels(notes), rules, max_drop)
+    return Predictor([network for network, _ in loaded], plan, place, str(path), backend, _worth(notes), rules, max_drop)
 
 
-def _review_levels(notes: Sequence[Mapping[str, Any]]) -> dict[int, float]:
-    """Of each depth, the mean over the folds that know one."""
-    known = [(int(depth), row["review_below"]) for entry in notes for depth, row in entry.get("depths", {}).items() if row.get("review_below") is not None]
-    return {depth: float(np.mean([level for other, level in known if other == depth])) for depth, _ in known}
+def _worth(notes: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
+    """Of each depth, the mean over the folds that know it."""
+    found: dict[int, dict[str, list[float]]] = {}
+    for depth, row in (item for entry in notes for item in entry.get("depths", {}).items()):
+        for key in WORTH:
+            if row.get(key) is not None:
+                found.setdefault(int(depth), {}).setdefault(key, []).append(row[key])
+    return {depth: {key: float(np.mean(values)) for key, values in row.items()} for depth, row in found.items()}

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from unetpp.infer.bands import Band, collect, rows_at_once
+from unetpp.infer.confidence import Disagreement
 from unetpp.infer.engine import Runner
 from unetpp.infer.mirror import ORIGINAL, Axes, mirrored, mirrorings
 from unetpp.infer.prediction import MEAN
@@ -50,6 +51,7 @@ def stream_bands(
     device: torch.device,
     *,
     tta: bool = False,
+    disagreement: bool = False,
     progress: TileProgress | None = None,
 ) -> Iterator[Band]:
     """Probabilities on the network's grid, in bands from the first row to the last.
@@ -60,13 +62,14 @@ def stream_bands(
         plan: tile, overlap, batch and precision.
         depths: heads that answer, all in one pass; MEAN: the mean of all of them.
         tta: average over all mirrored copies of each tile.
+        disagreement: a last channel of how far the heads down to each depth, of all networks and copies, are apart.
     """
     grid = TileGrid(image.shape[1:], plan.tile, plan.overlap)
     copies = mirrorings(len(grid.shape)) if tta else ORIGINAL
     rows: _OpenRows | None = None
     done = 0
     for tiles, batch in _read_ahead(image, grid, plan.batch):
-        outputs = _tile_probabilities(networks, batch.to(device), depths, copies, plan.precision)
+        outputs = _tile_probabilities(networks, batch.to(device), depths, copies, plan.precision, disagreement)
         rows = rows or _OpenRows(grid, outputs)
         for tile, values in zip(tiles, outputs, strict=True):
             if tile[0].inside.start > rows.top:
@@ -113,13 +116,17 @@ class _OpenRows:
 
 
 @torch.inference_mode()
-def _tile_probabilities(networks: Sequence[Runner], images: Tensor, depths: Sequence[int], copies: Sequence[Axes], precision: str) -> Tensor:
-    """Mean over networks and mirrored copies: (B, depths, channels, *tile) float32."""
+def _tile_probabilities(networks: Sequence[Runner], images: Tensor, depths: Sequence[int], copies: Sequence[Axes], precision: str, disagreement: bool) -> Tensor:
+    """Mean over networks and mirrored copies: (B, depths, channels, *tile) float32; last, if it is asked for, the disagreement."""
     total: Tensor | None = None
+    answers = {depth: Disagreement() for depth in depths} if disagreement else {}
     for network, axes in itertools.product(networks, copies):
         with autocast(images.device, precision):
-            outputs = _outputs(network, mirrored(images, axes), depths)
+            outputs = _outputs(network, mirrored(images, axes), depths, disagreement)
         heads = {depth: mirrored(_probabilities(logits.float()), axes) for depth, logits in zip(outputs.depths, outputs.logits, strict=True)}
+        for wish, depth in itertools.product(answers, outputs.depths):
+            if depth <= wish or wish == MEAN:
+                answers[wish].add(heads[depth])
         if MEAN in depths:
             heads[MEAN] = torch.stack(list(heads.values())).mean(dim=0)
         del outputs
@@ -127,14 +134,15 @@ def _tile_probabilities(networks: Sequence[Runner], images: Tensor, depths: Sequ
         total = found if total is None else total.add_(found)
     if total is None:
         raise ValueError("networks: got none; expected at least one.")
-    return total.div_(len(networks) * len(copies))
+    total.div_(len(networks) * len(copies))
+    return torch.cat([total, torch.stack([each.value() for each in answers.values()], dim=1)[:, :, None]], dim=2) if answers else total
 
 
-def _outputs(network: Runner, images: Tensor, depths: Sequence[int]) -> HeadOutputs:
-    """The heads that are needed for `depths`, and maybe more."""
+def _outputs(network: Runner, images: Tensor, depths: Sequence[int], every: bool) -> HeadOutputs:
+    """The heads that are needed for `depths`, and maybe more; with `every` all down to the deepest of them."""
     if MEAN in depths:
         return cast(HeadOutputs, network(images, heads=True))
-    if len(depths) == 1:
+    if len(depths) == 1 and not every:
         return HeadOutputs((depths[0],), (cast(Tensor, network(images, depth=depths[0])),))
     return cast(HeadOutputs, network(images, depth=max(depths), heads=True))
 

@@ -2,7 +2,7 @@
 
 OUT/NAME.png                       class values, in the format and on the grid of the input; OUT/depth_D/NAME.png with all depths
 OUT/probabilities/NAME_CLASS.tif   probability of each foreground class, where asked for
-OUT/uncertainty/NAME.tif           entropy, where asked for
+OUT/uncertainty/NAME.tif           entropy or disagreement, where asked for
 OUT/predictions.json               what was predicted with what, and how good each is expected to be
 """
 
@@ -20,7 +20,7 @@ from unetpp.data.preprocess import to_label_values
 from unetpp.data.writers import map_suffix, output_suffix, write_map, write_segmentation
 from unetpp.errors import DataError, MissingExtraError, Problem, UsageError, is_out_of_memory
 from unetpp.files import write_json
-from unetpp.infer.prediction import AUTO, MEAN, Prediction
+from unetpp.infer.prediction import AUTO, MEAN, Prediction, Uncertainty
 from unetpp.infer.tiles import TileProgress
 from unetpp.plan import DataPlan
 
@@ -38,7 +38,9 @@ class CasePredictor(Protocol):
 
     name: str
     backend: str
-    review_below: dict[int, float]
+
+    @property
+    def worth(self) -> Mapping[int, Mapping[str, float]]: ...
 
     @property
     def data(self) -> DataPlan: ...
@@ -49,7 +51,7 @@ class CasePredictor(Protocol):
     def choose_depths(self, depth: int | str | None) -> tuple[int, ...]: ...
 
     def predict_case(
-        self, case: Case, *, depth: int | str | None, tta: bool, probabilities: bool, uncertainty: bool, progress: TileProgress | None
+        self, case: Case, *, depth: int | str | None, tta: bool, probabilities: bool, uncertainty: Uncertainty | None, progress: TileProgress | None
     ) -> Mapping[int, Prediction]: ...
 
 
@@ -86,7 +88,7 @@ def predict_to_files(
     depth: int | str | None = None,
     tta: bool = False,
     probabilities: bool = False,
-    uncertainty: bool = False,
+    uncertainty: Uncertainty | None = None,
     progress: FileProgress | None = None,
 ) -> WrittenFiles:
     """Predict every image of `inputs`; a bad one is skipped and listed, the others are written.
@@ -98,7 +100,7 @@ def predict_to_files(
         depth: the head that answers; None: the plan's; "mean": the mean of all; "all": each into a folder of its own.
         tta: average over mirrored copies.
         probabilities: write the probability of each foreground class too.
-        uncertainty: write the entropy of the probabilities too.
+        uncertainty: write the entropy of the probabilities too, or the disagreement of heads, folds and mirrored copies.
         progress: see `FileProgress`.
 
     Raises:
@@ -126,9 +128,9 @@ def predict_to_files(
             if progress and len(cases) > 1:
                 progress(number + 1, len(cases))
     finally:  # what is done is recorded, whatever ends the work
-        doubtful = {path for each, folder in folders.items() for path in files if path.parent == folder and _is_doubtful(files[path], predictor, each)}
-        written = WrittenFiles(out, depths, tuple(files), tuple(failures), tuple(path for path in files if path in doubtful))
-        _write_records(written, files, folders, predictor)
+        judged = {path: _judged(expected, predictor, next(each for each in depths if folders[each] == path.parent)) for path, expected in files.items()}
+        written = WrittenFiles(out, depths, tuple(files), tuple(failures), tuple(path for path, found in judged.items() if found["review"]))
+        _write_records(written, judged, folders, predictor)
     return written
 
 
@@ -156,13 +158,18 @@ def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan) -> P
     return path
 
 
-def _is_doubtful(expected_dice: float | None, predictor: CasePredictor, depth: int) -> bool:
-    """Little is to be expected of it, or nothing was found. (What several heads answer together is judged as the deepest of them.)"""
-    level = predictor.review_below.get(max(predictor.depths) if depth in (MEAN, AUTO) else depth)
-    return level is not None and (expected_dice is None or expected_dice < level)
+def _judged(expected: float | None, predictor: CasePredictor, depth: int) -> dict[str, float | bool | None]:
+    """How good a segmentation probably is, as far as the model's validation cases tell: None where they do not.
+
+    To review: little is to be expected of it, or nothing was found. (What several heads answer together is judged as the deepest of them.)
+    """
+    worth = predictor.worth.get(max(predictor.depths) if depth in (MEAN, AUTO) else depth, {})
+    level, slope = worth.get("review_below"), worth.get("predicted_dice_slope")
+    predicted = None if expected is None or slope is None else min(1.0, max(0.0, slope * expected + worth["predicted_dice_offset"]))
+    return {"expected_dice": expected, "predicted_dice": predicted, "review": None if level is None else expected is None or expected < level}
 
 
-def _write_records(written: WrittenFiles, expected: Mapping[Path, float | None], folders: dict[int, Path], predictor: CasePredictor) -> None:
+def _write_records(written: WrittenFiles, judged: Mapping[Path, dict[str, Any]], folders: dict[int, Path], predictor: CasePredictor) -> None:
     plan = predictor.data
     for depth, folder in folders.items():
         made_with = {
@@ -173,7 +180,7 @@ def _write_records(written: WrittenFiles, expected: Mapping[Path, float | None],
             "label_values": plan.label_values,
             "instances": plan.instances,
         }
-        files = {path.name: {"expected_dice": expected[path], "review": path in written.doubtful} for path in written.files if path.parent == folder}
+        files = {path.name: found for path, found in judged.items() if path.parent == folder}
         failed = [{"id": failure.id, **failure.problem.to_dict()} for failure in written.failures]
         earlier = _earlier_files(folder, made_with)
         cases = {name: files.get(name, earlier.get(name)) for name in sorted({*files, *earlier})}

@@ -92,6 +92,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "legend": _legend(plan),
         "class_table": _class_table(run) if num_classes > 2 else None,
         "case_table": _case_table(cases, plan),
+        "worth": run.first("mean") if len(run.folds) == 1 else None,
         "folds": len(run.folds),
         "endings": [(fold.number, *_ending(fold.lines("train"), fold.lines("end"))) for fold in run.folds],
         "choices": _choices(plan),
