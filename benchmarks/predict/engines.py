@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from unetpp.infer.predictor import Predictor
+from unetpp.model.execution import keep_freed_memory
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
 
@@ -18,6 +19,7 @@ Engine = Callable[[UNetPlusPlus, Plan, Path, Path], None]
 
 
 def unetpp(network: UNetPlusPlus, plan: Plan, image: Path, out: Path) -> None:
+    keep_freed_memory()  # as `load_predictor` does, by which users come to a predictor
     written = Predictor([network], plan).predict_files([image], out)
     if written.failed:
         raise RuntimeError(str(written.failed[0]))
