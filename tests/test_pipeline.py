@@ -95,6 +95,15 @@ def test_prediction_has_the_values_and_the_size_of_the_masks(trained: Path, tmp_
     assert set(np.unique(found)) <= {0, 255}
 
 
+def test_a_run_that_is_not_measured_predicts_and_says_so(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "fold_0", tmp_path / "run" / "fold_0")
+    image = trained.parent / "data" / "images" / "cells_00.png"
+    said = "fold 0 has no scores"
+    assert said not in run_cli("predict", tmp_path / "run", image, "--out", tmp_path / "out").stdout
+    (tmp_path / "run" / "fold_0" / "metrics.json").unlink()
+    assert said in " ".join(run_cli("predict", tmp_path / "run", image, "--out", tmp_path / "out").stdout.split())
+
+
 def test_maps_are_written_where_asked_for(trained: Path, tmp_path: Path) -> None:
     image = trained.parent / "data" / "images" / "cells_00.png"
     assert run_cli("predict", trained, image, "--out", tmp_path, "--probabilities", "--uncertainty", "disagreement", "--tta").code == 0

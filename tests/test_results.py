@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from unetpp.results import describe_depths, describe_scores
+from unetpp.results import Run, TrainedFold, describe_depths, describe_scores
 
 
 def row(**scores: Any) -> dict[str, Any]:
@@ -32,3 +33,9 @@ def test_it_is_told_where_a_distance_leaves_cases_out() -> None:
 def test_columns_without_any_number_are_left_out() -> None:
     shown = describe_depths({"depths": {"1": {"dice": 0.9, "parameters": 25_538, "peak_memory_mb": None}, "2": {"dice": None, "parameters": 128_434}}})
     assert [line.split() for line in shown.splitlines()] == [["depth", "Dice", "parameters"], ["1", "0.9000", "25,538"], ["2", "-", "128,434"]]
+
+
+def test_what_comes_next_names_the_recommended_depth_of_a_single_fold() -> None:
+    fold = TrainedFold(0, "finished", 10, 60.0, 0.0, {"depths": {"1": row(), "2": row()}, "recommended": {"depth": 1, "reason": "good enough"}})
+    assert Run(Path("RUN"), (fold,), None, 60.0).to_text().endswith("--out DIR   (add --depth 1 for the recommended one)")
+    assert Run(Path("RUN"), (fold, fold), None, 60.0).to_text().endswith("--out DIR")

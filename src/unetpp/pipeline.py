@@ -214,10 +214,12 @@ def predict(
         return _would_predict(Path(model), paths, Path(out), head)
     from unetpp.infer.loading import load
 
+    early = RunFolder(Path(model)).unmeasured_folds() if Path(model).is_dir() else []
+    notes = tuple(f"{model}: fold {fold} has no scores (its training has not ended?); the best weights that it has answered." for fold in early)
     predictor = load(Path(model), device, backend, max_drop)
     stage = progress.stage("Predicting")
     written = predictor.predict_files(paths, out, depth=head, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=stage)
-    return Predicted(Path(out), written.depths, written.files, written.failed, time.monotonic() - started, doubtful=written.doubtful)
+    return Predicted(Path(out), written.depths, written.files, written.failed, time.monotonic() - started, doubtful=written.doubtful, notes=notes)
 
 
 def evaluate(predictions: AnyPath, references: AnyPath, out: AnyPath | None = None, *, progress: Progress | None = None) -> Evaluated:

@@ -121,7 +121,9 @@ class Run(_Outcome):
             lines.append(f"fold {fold.fold}: {fold.steps} steps in {fold.seconds / 60:.1f} minutes ({fold.reason}), waiting for data {fold.data_wait:.1%} of the time")
             lines.append(describe_depths(fold.metrics))
         lines += [f"Report: {self.report}"] if self.report else []
-        lines.append(f"Next: unetpp predict {self.run} IMAGES --out DIR")
+        recommended = [fold.metrics.get("recommended") for fold in self.folds]
+        depth = recommended[0]["depth"] if len(recommended) == 1 and recommended[0] else None
+        lines.append(f"Next: unetpp predict {self.run} IMAGES --out DIR" + (f"   (add --depth {depth} for the recommended one)" if depth else ""))
         return "\n".join(lines)
 
 
@@ -139,6 +141,7 @@ class Predicted(_Outcome):
     """False after a dry run."""
     doubtful: tuple[Path, ...] = ()
     """Of `files`, those that should be looked at: nothing was found, or the Dice to be expected is below that of nine in ten validation cases."""
+    notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -152,6 +155,7 @@ class Predicted(_Outcome):
         lines += [
             f"{len(self.doubtful)} to look at (nothing found, or a lower Dice to be expected than of nine in ten validation cases): {_some([path.name for path in self.doubtful])}"
         ] * bool(self.doubtful)
+        lines += [f"note: {note}" for note in self.notes]
         lines += [f"{len(self.failed)} skipped:", *(f"  {problem}" for problem in self.failed)] if self.failed else []
         return "\n".join(lines)
 

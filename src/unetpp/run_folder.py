@@ -45,6 +45,10 @@ class RunFolder:
         numbers = (path.name.removeprefix("fold_") for path in self.path.glob("fold_*"))
         return sorted(int(number) for number in numbers if number.isdecimal() and self.has_started(int(number)))
 
+    def unmeasured_folds(self) -> list[int]:
+        """Folds with a model of which the training has not ended, or whose scores were not kept."""
+        return [fold for fold in self.started_folds() if (self.fold(fold) / MODEL).is_file() and self.metrics(fold) is None]
+
     def metrics(self, fold: int) -> dict[str, Any] | None:
         """Scores of a fold that is measured already."""
         path = self.fold(fold) / "metrics.json"
