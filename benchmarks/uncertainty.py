@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.stats import rankdata, spearmanr
 
 from unetpp.data.cases import Case, find_cases
 from unetpp.data.folds import read_splits
 from unetpp.data.preprocess import prepare_case_label
+from unetpp.infer.confidence import SoftDice
+from unetpp.infer.confidence import entropy as entropy_of
 from unetpp.infer.prediction import MEAN, Prediction
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.metrics.scores import fast_dice
@@ -62,7 +64,8 @@ def doubts_of(predictors: list[Predictor], case: Case, spent: dict[str, float]) 
     first = predictors[0]
     classes, deepest = first.plan.data.num_classes, first.depths[-1]
     heads = timed("heads", first, depth="all and mean")
-    mirrored = timed("mirrored", first, depth=deepest, tta=True)[deepest]
+    apart = timed("heads, disagreement", first, depth=deepest, uncertainty="disagreement")[deepest]
+    mirrored = timed("mirrored", first, depth=deepest, tta=True, uncertainty="disagreement")[deepest]
     runs = [heads[deepest], *(timed("runs", other, depth=deepest)[deepest] for other in predictors[1:])]
     own = heads[deepest].segmentation
     label = prepare_case_label(case, first.plan.data.model_copy(update={"spacing_mm": None}), own.shape)
@@ -79,27 +82,28 @@ def doubts_of(predictors: list[Predictor], case: Case, spent: dict[str, float]) 
         "all heads agree": float(np.mean([fast_dice(other, own, classes) or 0.0 for other in shallower])),
         "mirrored copies agree": fast_dice(mirrored.segmentation, own, classes),
     }
-    spread = np.std([heads[depth].probabilities for depth in first.depths], axis=0).sum(axis=0)
     maps = {"entropy, deepest head": entropy(heads[deepest].probabilities), "entropy, mean of heads": entropy(means["mean of heads"])}
-    maps |= {"spread of heads": spread, "entropy, mirrored": entropy(means["mirrored"])}
+    maps |= {"disagreement of heads": apart.uncertainty, "entropy, mirrored": entropy(means["mirrored"]), "disagreement of heads and mirrored copies": mirrored.uncertainty}
     if len(runs) > 1:
         expected["expected Dice, mean of runs"] = soft_dice(means["runs"])
         expected["runs agree"] = float(np.mean([fast_dice(other.segmentation, own, classes) or 0.0 for other in runs[1:]]))
-        maps |= {"entropy, mean of runs": entropy(means["runs"]), "spread of runs": np.std([run.probabilities for run in runs], axis=0).sum(axis=0)}
+        together = Predictor([predictor.network for predictor in predictors], first.plan)
+        every = timed("runs, disagreement", together, depth=deepest, uncertainty="disagreement")[deepest]
+        maps |= {"entropy, mean of runs": entropy(means["runs"]), "disagreement of heads and runs": every.uncertainty}
     wrong = (own != label).ravel()[::10]
     return {"true": true, "expected": expected, "voxels": {name: auroc(found.ravel()[::10], wrong) for name, found in maps.items()}}
 
 
 def soft_dice(probabilities: Any) -> float | None:
-    """As `infer.confidence.SoftDice`, of whole arrays."""
-    chosen = probabilities.argmax(axis=0)
-    found = [index for index in range(1, len(probabilities)) if (chosen == index).any()]
-    values = [2 * probabilities[index][chosen == index].sum() / ((chosen == index).sum() + probabilities[index].sum()) for index in found]
-    return float(np.mean(values)) if values else None
+    """What Dice whole arrays of probabilities (classes, *spatial) promise."""
+    confidence = SoftDice()
+    values = torch.from_numpy(probabilities)
+    confidence.add(values if len(values) > 2 else values[1:], values.argmax(dim=0))
+    return confidence.value()
 
 
 def entropy(probabilities: Any) -> np.ndarray:
-    found: np.ndarray = -(probabilities * np.log(probabilities.clip(1e-12))).sum(axis=0) / math.log(len(probabilities))
+    found: np.ndarray = entropy_of(torch.from_numpy(probabilities)).numpy()
     return found
 
 

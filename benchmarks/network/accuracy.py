@@ -1,6 +1,6 @@
 """What each arithmetic and runtime costs in accuracy, and what a depth costs in time: a trained run on its own validation cases.
 
-python -m benchmarks.network.accuracy RUN DATA --out FOLDER [--depths 2 4] [--peer smp|monai]
+python -m benchmarks.network.accuracy RUN DATA --out FOLDER [--depths 2 4] [--peer smp|monai] [--cases 24]
 
 Whole images are predicted as `unetpp predict` does it. Dice is the mean over validation cases of fold 0, labels are compared with torch in float32 at the same
 depth, times are medians for one tile, in rounds in which all take turns. int8 is what `unetpp export --int8` writes, calibrated on training cases.
@@ -55,11 +55,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--depths", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--cases", type=int, help="only so many validation cases")
     parser.add_argument("--peer", choices=("smp", "monai"))
     options = parser.parse_args()
     model = options.run.fold(0) / MODEL
     cases = {case.id: case for case in find_cases(options.data).cases}
-    validation = [cases[i] for i in read_splits(options.run.splits)[0].validation]
+    validation = [cases[i] for i in read_splits(options.run.splits)[0].validation][: options.cases]
     rows: list[dict[str, Any]] = []
     for depth in [load_model(model)[0].head_depths[-1]] if options.peer else options.depths:
         predictors = make_predictors(model, depth) | (make_peers(model, options.peer) if options.peer else {})

@@ -66,7 +66,7 @@ def test_every_image_stops_at_the_first_depth_that_is_sure(runs: Callable[[UNetP
     net, x = network(), images(6)
     with torch.inference_mode():
         heads = [net(x, depth=depth) for depth in (1, 2, 3)]
-        limits = [float(doubts(logits).median()) for logits in heads[:2]]
+        limits = [float(doubts(logits).quantile(0.5)) for logits in heads[:2]]  # between two images: neither is at the very limit
         adaptive = Adaptive(runs(net), (1, 2, 3), limits)
         found = adaptive(x)
         stops = [next((n for n, logits in enumerate(heads[:2]) if doubts(logits)[image] <= limits[n]), 2) for image in range(len(x))]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from unetpp.errors import UsageError
+from unetpp.infer.bands import probabilities_of
 from unetpp.infer.engine import Grower
-from unetpp.model.network import to_probabilities
 
 FEWEST = 0.01
 """Share of the voxels of a tile that are taken to be foreground at least, so that a few unsure ones of an empty tile are no doubt."""
@@ -20,7 +20,7 @@ FEWEST = 0.01
 
 def doubts(logits: Tensor) -> Tensor:
     """Expected number of voxels that are wrong, for each voxel of foreground: (B,) of logits (B, channels, *spatial)."""
-    probabilities = to_probabilities(logits.float()).flatten(2)
+    probabilities = probabilities_of(logits).flatten(2)
     best, classes = probabilities.max(dim=1) if probabilities.shape[1] > 1 else (torch.maximum(probabilities, 1 - probabilities)[:, 0], probabilities[:, 0] > 0.5)
     return (1 - best).sum(dim=1) / (classes > 0).sum(dim=1).clamp(min=FEWEST * best.shape[1])
 
@@ -76,6 +76,7 @@ class Adaptive:
             self.images[depth] += int(done.sum())
             if done.all():
                 return found
-            waiting = waiting[~done]
-            growth.keep(~done)
+            if done.any():  # else all go on, and nothing is copied
+                waiting = waiting[~done]
+                growth.keep(~done)
         raise ValueError("depths: got none; expected at least one.")

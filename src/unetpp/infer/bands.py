@@ -12,6 +12,7 @@ from unetpp.data.scratch import release
 from unetpp.data.volume import Geometry
 from unetpp.infer.confidence import SoftDice, entropy
 from unetpp.infer.prediction import Prediction, Uncertainty, empty_prediction
+from unetpp.model.network import to_probabilities
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,12 @@ def collect(
             answers, doubt = (values[:-1], values[-1]) if apart else (values, None)
             confidence[prediction.depth].add(answers, _fill(prediction, rows, answers, doubt))
     return {depth: replace(prediction, expected_dice=confidence[depth].value()) for depth, prediction in found.items()}
+
+
+def probabilities_of(logits: Tensor) -> Tensor:
+    """Probabilities (B, channels, *spatial) float32 of logits; of two classes that of the second says all, at half the memory."""
+    logits = logits.float()
+    return (logits[:, 1:] - logits[:, :1]).sigmoid() if logits.shape[1] == 2 else to_probabilities(logits)
 
 
 def class_indices(probabilities: Tensor) -> Tensor:

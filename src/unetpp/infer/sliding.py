@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unetpp.infer.bands import Band, collect, rows_at_once
+from unetpp.infer.bands import Band, collect, probabilities_of, rows_at_once
 from unetpp.infer.confidence import Disagreement
 from unetpp.infer.engine import Runner
 from unetpp.infer.mirror import ORIGINAL, Axes, mirrored, mirrorings
@@ -123,7 +123,7 @@ def _tile_probabilities(networks: Sequence[Runner], images: Tensor, depths: Sequ
     for network, axes in itertools.product(networks, copies):
         with autocast(images.device, precision):
             outputs = _outputs(network, mirrored(images, axes), depths, disagreement)
-        heads = {depth: mirrored(_probabilities(logits.float()), axes) for depth, logits in zip(outputs.depths, outputs.logits, strict=True)}
+        heads = {depth: mirrored(probabilities_of(logits), axes) for depth, logits in zip(outputs.depths, outputs.logits, strict=True)}
         for wish, depth in itertools.product(answers, outputs.depths):
             if depth <= wish or wish == MEAN:
                 answers[wish].add(heads[depth])
@@ -145,11 +145,6 @@ def _outputs(network: Runner, images: Tensor, depths: Sequence[int], every: bool
     if len(depths) == 1 and not every:
         return HeadOutputs((depths[0],), (cast(Tensor, network(images, depth=depths[0])),))
     return cast(HeadOutputs, network(images, depth=max(depths), heads=True))
-
-
-def _probabilities(logits: Tensor) -> Tensor:
-    """Of two classes that of the second says all, at half the memory."""
-    return (logits[:, 1:] - logits[:, :1]).sigmoid() if logits.shape[1] == 2 else logits.softmax(dim=1)
 
 
 def _read_ahead(image: TiledImage, grid: TileGrid, batch: int) -> Iterator[tuple[list[Tile], Tensor]]:
