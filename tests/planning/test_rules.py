@@ -68,6 +68,10 @@ def test_precision_follows_the_hardware() -> None:
     assert rules.choose_precision("cuda", False).value == "fp16"
 
 
+def test_tiles_of_images_share_less_than_tiles_of_volumes() -> None:
+    assert (rules.choose_overlap(2).value, rules.choose_overlap(3).value) == (0.25, 0.5)
+
+
 def test_bodies_are_not_flipped_and_tissue_is() -> None:
     assert not rules.choose_symmetries(3, (1.0, 1.0, 1.0)).value
     assert rules.choose_symmetries(3, None).value

@@ -86,6 +86,7 @@ class _Planner:
         multiple = tuple(self.settings.get("model.divisor") or divisors)
         patch = self.choose("train.patch", rules.choose_patch(shape, rules.LARGEST_PATCH[self.device.type, data.dims], multiple))
         tile = self.choose("predict.tile", rules.choose_tile(patch, shape, rules.LARGEST_TILE[data.dims], multiple))
+        overlap = self.choose("predict.overlap", rules.choose_overlap(data.dims))
         batch = self.choose("train.batch", rules.choose_batch(prod(patch), data.dims, self.device.type))
         # a CPU works on one tile in its caches, on several beside them (docs/log.md)
         tiles = 1 if self.device.type == "cpu" else rules.choose_batch(prod(tile), data.dims, self.device.type).value
@@ -115,7 +116,7 @@ class _Planner:
                 precision=precision,
                 augment=AugmentPlan(mirror=symmetries, quarter_turns=symmetries, **variation.value),
             ),
-            "predict": PredictPlan(tile=tile, precision=precision, depth=self.choose("predict.depth", rules.choose_head(model.depth)), batch=min(batch, tiles)),
+            "predict": PredictPlan(tile=tile, overlap=overlap, precision=precision, depth=self.choose("predict.depth", rules.choose_head(model.depth)), batch=min(batch, tiles)),
             "reasons": self.reasons,
         }
         return checked(Plan, sections, "--set").changed(self.settings)
@@ -134,7 +135,6 @@ class _Planner:
         self.note("train.learning_rate", "of AdamW, which moves all else: a warm-up and half a cosine down to 0")
         self.note("train.head_weights", "one loss for each head, all of the same weight, as in the papers")
         self.note("train.foreground_fraction", "so that rare classes are seen")
-        self.note("predict.overlap", "neighbouring tiles are blended")
 
     def choose(self, name: str, choice: Choice[Any]) -> Any:
         if name in self.settings:
