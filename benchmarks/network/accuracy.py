@@ -5,6 +5,8 @@ python -m benchmarks.network.accuracy RUN DATA --out FOLDER [--depths 2 4] [--pe
 Whole images are predicted as `unetpp predict` does it. Dice is the mean over validation cases of fold 0, labels are compared with torch in float32 at the same
 depth, times are medians for one tile, in rounds in which all take turns. int8 is what `unetpp export --int8` writes, calibrated on training cases.
 
+It ends with an error where the Dice changes by more than TOLERANCES.
+
 --peer: the trained weights in the peer's own module too (`docs/import.md`, "And back", says which networks fit), beside ours at the deepest head. No peer offers 8-bit
 integers: its module is quantised as ours is, to tell what is the network's and what the arithmetic's.
 """
@@ -15,6 +17,7 @@ import argparse
 import importlib
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -45,6 +48,8 @@ from unetpp.model.file import load_model
 from unetpp.run_folder import MODEL, RunFolder
 
 REFERENCE = "torch fp32"
+TOLERANCES = {"fp32": 1e-4, "bf16": 1e-3, "int8": 1e-2}
+"""What an arithmetic may change of the mean Dice."""
 PEER_SETTINGS = ("eager fp32", "bf16, channels last", "compiled bf16, channels last", "OpenVINO bf16")
 
 
@@ -68,7 +73,9 @@ def main() -> None:
         found = {name: segmentations(predictor, validation, depth) for name, predictor in predictors.items()}
         for name, segmented in found.items():
             same = np.mean([(mine == theirs).mean() for mine, theirs in zip(segmented, found[REFERENCE], strict=True)])
-            rows.append({"depth": depth, "runs": name, "dice": dice_of(segmented, validation, predictors[name]), "same_labels": float(same), "ms": times[name]})
+            dice = dice_of(segmented, validation, predictors[name]) or 0.0
+            reference = next((row["dice"] for row in rows if (row["depth"], row["runs"]) == (depth, REFERENCE)), dice)
+            rows.append({"depth": depth, "runs": name, "dice": dice, "change": dice - reference, "same_labels": float(same), "ms": times[name]})
             print(rows[-1], flush=True)
     table = to_markdown(rows)
     if options.out:
@@ -76,6 +83,10 @@ def main() -> None:
         (options.out / "accuracy.json").write_text(json.dumps(rows, indent=1))
         (options.out / "accuracy.md").write_text(table)
     print(table)
+    if apart := [
+        f"{row['runs']}, depth {row['depth']}: {row['change']:+.4f}" for row in rows if abs(row["change"]) > next(TOLERANCES[part] for part in TOLERANCES if part in row["runs"])
+    ]:
+        sys.exit("The Dice changes by more than the arithmetic explains:\n" + "\n".join(apart))
 
 
 def make_predictors(model: Path, depth: int) -> dict[str, Predictor]:
@@ -161,8 +172,7 @@ def to_markdown(rows: Sequence[dict[str, Any]]) -> str:
     lines = ["| depth | runs in | Dice | less torch fp32 | labels unchanged | ms for a tile | torch fp32 at full depth / this |", "|---|---|---|---|---|---|---|"]
     full = next(row["ms"] for row in rows if row["runs"] == REFERENCE and row["depth"] == max(other["depth"] for other in rows))
     for row in rows:
-        reference = next(other for other in rows if other["runs"] == REFERENCE and other["depth"] == row["depth"])
-        change = f"{row['dice'] - reference['dice']:+.4f}"
+        change = f"{row['change']:+.4f}"
         lines.append(f"| {row['depth']} | {row['runs']} | {row['dice']:.4f} | {change} | {row['same_labels']:.3%} | {row['ms']:.1f} | {full / row['ms']:.1f} |")
     return "\n".join(lines) + "\n"
 

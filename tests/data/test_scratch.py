@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from unetpp.data import scratch
+from unetpp.errors import UsageError
 
 
 def mapped_kb() -> int:
@@ -70,7 +71,11 @@ def test_a_folder_that_may_not_be_written_to_is_no_error(monkeypatch: pytest.Mon
 
 def test_the_users_folder_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    assert scratch._folder() is None
+    assert scratch._folder() == str(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "mistyped"))
+    monkeypatch.setattr(scratch, "LARGE", 10)
+    with pytest.raises(UsageError, match=r"TMPDIR: got .*mistyped, which is no folder; expected"):
+        scratch.new_array((30, 40), np.uint8)
     for name in ("TMPDIR", "TEMP", "TMP"):
         monkeypatch.delenv(name, raising=False)
     assert scratch._folder() in ("/var/tmp", None)

@@ -13,6 +13,8 @@ import numpy as np
 import psutil
 from numpy.typing import DTypeLike
 
+from unetpp.errors import UsageError
+
 LARGE = 2**26
 """Bytes above which an array lies on disk."""
 
@@ -22,6 +24,7 @@ def new_array(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
 
     Raises:
         MemoryError: space for it is nowhere.
+        UsageError: TMPDIR names no folder.
     """
     size = prod(shape) * np.dtype(dtype).itemsize
     if size <= LARGE:
@@ -38,9 +41,13 @@ def new_array(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
 
 
 def _folder() -> str | None:
-    """Where nobody has chosen one: /tmp is memory itself on many systems, /var/tmp is a disk. None: the system's own."""
-    chosen = any(name in os.environ for name in ("TMPDIR", "TEMP", "TMP"))
-    return "/var/tmp" if not chosen and os.access("/var/tmp", os.W_OK) else None
+    """The one that was chosen; else not /tmp, which is memory itself on many systems, but /var/tmp, a disk. None: the system's own."""
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        if folder := os.environ.get(name):
+            if not os.path.isdir(folder):  # Python would take another one without a word
+                raise UsageError(f"{name}: got {folder}, which is no folder; expected one with space for huge images. Make it, name another one, or unset {name}.")
+            return folder
+    return "/var/tmp" if os.access("/var/tmp", os.W_OK) else None
 
 
 def release(array: np.ndarray | None) -> None:
