@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from unetpp.infer.cuda import CudaNetwork
 from unetpp.infer.engine import OpenVinoNetwork, converted, with_fast_norms
 from unetpp.infer.runtimes import openvino_core
 
@@ -42,6 +43,15 @@ def compiled_bf16(network: nn.Module, image: Tensor) -> Run:
 
 def compiled_bf16_channels_last(network: nn.Module, image: Tensor) -> Run:
     return _laid_out(network, image, lambda moved: _autocast(_inferred(torch.compile(moved, dynamic=False))))
+
+
+def compiled_graphs(network: nn.Module, image: Tensor) -> Run:
+    return _laid_out(network, image, lambda moved: _autocast(_inferred(torch.compile(moved, dynamic=False, mode="reduce-overhead"))))
+
+
+def cuda_bf16(network: nn.Module, image: Tensor) -> Run:
+    """What `unetpp predict` runs on a GPU."""
+    return CudaNetwork(network, "bf16")  # type: ignore[arg-type, return-value]
 
 
 def openvino_fp32(network: nn.Module, image: Tensor) -> Run:
@@ -80,6 +90,8 @@ SETTINGS: dict[str, Callable[[nn.Module, Tensor], Run]] = {
     "compiled fp32": compiled,
     "compiled bf16": compiled_bf16,
     "compiled bf16, channels last": compiled_bf16_channels_last,
+    "compiled bf16, channels last, CUDA graphs": compiled_graphs,
+    "CUDA bf16": cuda_bf16,
     "OpenVINO fp32": openvino_fp32,
     "OpenVINO bf16": openvino_bf16,
     "OpenVINO int8": openvino_int8,

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unetpp.model.execution import keep_freed_memory
+from unetpp.train.recorded import WARM_UPS, Recorded
 
 SIZES = {2: (4, 256), 3: (1, 96)}
 """Batch and size of the images, by dims."""
@@ -37,6 +38,8 @@ SETTINGS: dict[str, tuple[bool, bool, bool]] = {
     "compiled bf16, channels last": (True, True, True),
 }
 """Whether autocast to bfloat16, channels last, torch.compile."""
+RECORDED = "unetpp, recorded"
+"""As `unetpp train` does it on a GPU: the gradients by one CUDA graph."""
 CHECKPOINTED: dict[str, bool | str] = {"unetpp, cheap checkpointing": "cheap", "unetpp, checkpointing": True}
 """(A compiled network chooses by itself what it computes again.)"""
 Step = Callable[[], float]
@@ -70,9 +73,13 @@ def main() -> None:
 def compared(name: str, device: str, settings: list[str], rounds: int, memory: bool) -> list[dict[str, Any]]:
     """A row for each network in each setting."""
     pair = PAIRS[name]().on(device)
-    keys = [(who, setting) for setting in settings for who in ("peer", "unetpp", *CHECKPOINTED)]
+    recorded = () if device == "cpu" else (RECORDED,)
+    keys = [(who, setting) for setting in settings for who in ("peer", "unetpp", *recorded, *CHECKPOINTED)]
     steps = {key: make_step(pair, *key) for key in keys if "compiled" not in key[1] or key[0] not in CHECKPOINTED}
     first = {key: step() for key, step in steps.items()}  # warms up; the loss of the weights that both begin with
+    for key, step in steps.items():
+        for _ in range(WARM_UPS if key[0] == RECORDED else 0):
+            step()
     spent: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
     for _ in range(rounds):
         for key, step in steps.items():
@@ -106,16 +113,22 @@ def make_step(pair: Pair, who: str, setting: str) -> Step:
     if last:
         layout = LAYOUTS[images.ndim]
         network, images = network.to(memory_format=layout), images.contiguous(memory_format=layout)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=images.is_cuda or None)
     run = torch.compile(network, dynamic=False) if compiled else network
 
-    def step() -> float:
+    def gradients(images: Tensor, labels: Tensor) -> Tensor:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
             logits = run(images)
         loss = functional.cross_entropy(logits.float(), labels)
-        loss.backward()
-        optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        return loss.detach()
+
+    work = Recorded(gradients, list(network.parameters())) if who == RECORDED else gradients
+
+    def step() -> float:
+        loss = work(images, labels)
+        optimizer.step()
         return float(loss)
 
     return step

@@ -70,7 +70,8 @@ Unsaid = Annotated[list[str] | None, Parameter(name="--set", consume_multiple=Tr
 Settings = Annotated[list[str] | None, Parameter(name="--set", consume_multiple=True, help="Choices of your own, as section.key=value: --set model.depth=3 train.batch=4")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:K.", show_default=True)]
 Backend = Annotated[
-    Literal["auto", "torch", "openvino"], Parameter(help="What runs the network: auto takes OpenVINO on a CPU where it is installed and faster.", show_default=True)
+    Literal["auto", "torch", "openvino", "cuda"],
+    Parameter(help="What runs the network: auto takes cuda on a GPU, and OpenVINO on a CPU where it is installed and faster.", show_default=True),
 ]
 DryRun = Annotated[bool, Parameter(help="Say what would be done, in how much time and memory, and write nothing.")]
 _OUTPUT = Output()

@@ -96,7 +96,7 @@ def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     assert choose_backend("auto", CPU, "batch") == "openvino"
     assert choose_backend("auto", CPU, "group") == "torch"
-    assert choose_backend("auto", torch.device("cuda"), "batch") == "torch"
+    assert choose_backend("auto", torch.device("cuda"), "batch") == "cuda"
 
 
 def test_what_openvino_cannot_run_is_run_by_torch_unless_it_was_asked_for(openvino: Any, monkeypatch: pytest.MonkeyPatch) -> None:

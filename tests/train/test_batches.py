@@ -2,10 +2,15 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 import torch
 
-from unetpp.train.batches import Batch, Prefetcher
+from tests.data.test_patches import ArrayCase
+from unetpp.data.augment import Augmentation
+from unetpp.data.patches import PatchSampler
+from unetpp.plan import AugmentPlan
+from unetpp.train.batches import Batch, BatchMaker, Prefetcher
 
 
 def numbered(step: int) -> Batch:
@@ -41,3 +46,21 @@ def test_waiting_for_slow_data_is_counted() -> None:
         next(batches)
     batches.close()
     assert 0.1 < prefetcher.waited_s < 0.5
+
+
+def test_many_workers_make_the_batches_of_one() -> None:
+    cases = [ArrayCase((40, 40), np.eye(40, dtype=np.uint8)) for _ in range(5)]
+    varied = AugmentPlan(affine_probability=1.0, noise_probability=1.0, blur_probability=1.0)
+
+    def batches(workers: int) -> list[Batch]:
+        make = BatchMaker(PatchSampler(cases, (16, 16), 3, 0.5, seed=0), Augmentation(varied, (16, 16), None))
+        found = Prefetcher(make, workers).from_step(7)
+        taken = [next(found) for _ in range(20)]
+        found.close()
+        return taken
+
+    threads = torch.get_num_threads()
+    for one, other in zip(batches(1), batches(4), strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+    assert torch.get_num_threads() == threads

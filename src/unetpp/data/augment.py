@@ -5,6 +5,8 @@ Drawn from the seed that is given, nothing else.
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Sequence
 from itertools import combinations
 from math import radians
@@ -36,6 +38,8 @@ class Augmentation:
         self._turned = [pair for pair in combinations(range(dims), 2) if plan.quarter_turns and _alike(pair, patch, spacing_mm)]
         transforms = [*_affine(plan, dims, spacing_mm), *_intensity(plan)]
         self._compose = Compose(transforms) if transforms else None
+        self._local = threading.local()
+        """Transforms hold their random state, so that each thread has its own."""
 
     def __call__(self, image: np.ndarray, label: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
         """Vary a patch.
@@ -51,8 +55,9 @@ class Augmentation:
         image, label = self._oriented(image, label, np.random.default_rng(seed))
         if self._compose is None:
             return torch.from_numpy(image), torch.from_numpy(label[None].astype(np.int64))
-        self._compose.set_random_state(seed=seed)
-        out = self._compose({IMAGE: torch.from_numpy(image), LABEL: torch.from_numpy(label[None].astype(np.float32))})
+        compose = self._local.compose = getattr(self._local, "compose", None) or copy.deepcopy(self._compose)
+        compose.set_random_state(seed=seed)
+        out = compose({IMAGE: torch.from_numpy(image), LABEL: torch.from_numpy(label[None].astype(np.float32))})
         return _plain(out[IMAGE]), _plain(out[LABEL]).long()
 
     def _oriented(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 
 from unetpp.deploy.energy import energy_counter
+from unetpp.infer.cuda import CudaNetwork
+from unetpp.infer.engine import Runner
 from unetpp.infer.prediction import MEAN
 from unetpp.model.execution import autocast, choose_device, memory_format
 from unetpp.model.file import load_model
@@ -115,12 +117,13 @@ def measure_depths(
     network.to(place).to(memory_format=memory_format(header.plan.model, place))
     tiles = _tiles(header, tile, batch, place)
     depths = (*network.head_depths, MEAN) if len(network.head_depths) > 1 else network.head_depths
-    spent = _time_depths(network, depths, tiles, header.plan.predict.precision, progress)
+    precision = header.plan.predict.precision
+    spent = _time_depths(_runner(network, precision, place), depths, tiles, precision, progress)
+    joules = _energy(_runner(network, precision, place), depths, tiles, precision)
     peaks = _peak_memory(model, network, depths, tiles, header, memory)
     rows = []
     for depth in depths:
         size = network if depth == MEAN else network.prune(depth)
-        seconds, joules = spent[depth]
         with torch.inference_mode():
             gmacs, gbytes = macs_and_bytes(partial(_answer, network, depth=depth), tiles[:1])
         rows.append(
@@ -131,13 +134,13 @@ def measure_depths(
                 nodes=len(network.grid.needed(network.head_depths if depth == MEAN else (depth,))),
                 gmacs=gmacs,
                 gbytes=gbytes,
-                latency_ms=1e3 * seconds,
-                megapixels_per_s=tiles[:, 0].numel() * (1 - header.plan.predict.overlap) ** len(tile) / seconds / 1e6,
+                latency_ms=1e3 * spent[depth],
+                megapixels_per_s=tiles[:, 0].numel() * (1 - header.plan.predict.overlap) ** len(tile) / spent[depth] / 1e6,
                 peak_memory_mb=peaks.get(depth),
-                energy_j=joules,
+                energy_j=joules.get(depth),
             )
         )
-    return DepthTable(tuple(rows), tile, batch, str(place), torch.get_num_threads(), header.plan.predict.precision, ceilings(str(place)))
+    return DepthTable(tuple(rows), tile, batch, str(place), torch.get_num_threads(), precision, ceilings(str(place)))
 
 
 def _thousands(value: float) -> str:
@@ -188,32 +191,51 @@ def _tiles(header: ModelHeader, tile: tuple[int, ...], batch: int, device: torch
     return noise.to(device).to(memory_format=memory_format(header.plan.model, device))
 
 
-def _forward(network: UNetPlusPlus, tiles: Tensor, depth: int, precision: str) -> None:
+def _forward(network: Runner, tiles: Tensor, depth: int, precision: str) -> None:
     with torch.inference_mode(), autocast(tiles.device, precision):
         _answer(network, tiles, depth)
     if tiles.device.type == "cuda":
         torch.cuda.synchronize(tiles.device)
 
 
-def _answer(network: UNetPlusPlus, tiles: Tensor, depth: int) -> Tensor | HeadOutputs:
+def _answer(network: Runner, tiles: Tensor, depth: int) -> Tensor | HeadOutputs:
     return network(tiles, heads=True) if depth == MEAN else network(tiles, depth=depth)
 
 
-def _time_depths(network: UNetPlusPlus, depths: Sequence[int], tiles: Tensor, precision: str, progress: Callable[[int, int], None]) -> dict[int, tuple[float, float | None]]:
-    """Median seconds of each depth, and mean joules where the machine counts them."""
-    for depth in depths:
+def _runner(network: UNetPlusPlus, precision: str, device: torch.device) -> Runner:
+    """What `predict` runs on a GPU; torch's on a CPU, because a table of other machines is made from it."""
+    return CudaNetwork(network, precision) if device.type == "cuda" else network
+
+
+def _time_depths(network: Runner, depths: Sequence[int], tiles: Tensor, precision: str, progress: Callable[[int, int], None]) -> dict[int, float]:
+    """Median seconds of each depth."""
+    for depth in (*depths, *depths) if tiles.device.type == "cuda" else depths:  # at the second pass a graph is recorded
         _forward(network, tiles, depth, precision)
-    joules = energy_counter(tiles.device)
     spent: dict[int, list[float]] = {depth: [] for depth in depths}
-    used = dict.fromkeys(depths, 0.0)
     while any(_unsure(times) for times in spent.values()):
         for depth in depths:
-            before, started = joules(), time.perf_counter()
+            started = time.perf_counter()
             _forward(network, tiles, depth, precision)
             spent[depth].append(time.perf_counter() - started)
-            used[depth] += joules() - before
         progress(min(len(spent[depths[0]]), ROUNDS), ROUNDS)
-    return {depth: (statistics.median(times), used[depth] / len(times) or None) for depth, times in spent.items()}
+    return {depth: statistics.median(times) for depth, times in spent.items()}
+
+
+def _energy(network: Runner, depths: Sequence[int], tiles: Tensor, precision: str) -> dict[int, float]:
+    """Mean joules of each depth, where the machine counts them; counters of GPUs go on every tenth of a second only."""
+    joules = energy_counter(tiles.device)
+    used: dict[int, float] = {}
+    if joules is None:
+        return used
+    for depth in depths:
+        for _ in range(2):
+            _forward(network, tiles, depth, precision)
+        passes, before, started = 0, joules(), time.perf_counter()
+        while time.perf_counter() - started < SECONDS_PER_DEPTH or not passes:
+            _forward(network, tiles, depth, precision)
+            passes += 1
+        used[depth] = (joules() - before) / passes
+    return used
 
 
 def _unsure(times: Sequence[float]) -> bool:
@@ -224,13 +246,13 @@ def _peak_memory(model: Path, network: UNetPlusPlus, depths: Sequence[int], tile
     if not wanted:
         return {}
     if tiles.device.type == "cuda":
-        return {depth: _cuda_peak(network, tiles, depth, header.plan.predict.precision) for depth in depths}
+        return {depth: _cuda_peak(CudaNetwork(network, header.plan.predict.precision), tiles, depth, header.plan.predict.precision) for depth in depths}
     shape = [tiles.shape[0], *tiles.shape[2:]]
     with ThreadPoolExecutor(max_workers=PROBES_AT_ONCE) as pool:
         return dict(zip(depths, pool.map(lambda depth: _probe(model, depth, shape), depths), strict=True))
 
 
-def _cuda_peak(network: UNetPlusPlus, tiles: Tensor, depth: int, precision: str) -> float:
+def _cuda_peak(network: Runner, tiles: Tensor, depth: int, precision: str) -> float:
     torch.cuda.synchronize(tiles.device)
     torch.cuda.reset_peak_memory_stats(tiles.device)
     before = torch.cuda.memory_allocated(tiles.device)

@@ -12,11 +12,11 @@ POWERCAP = Path("/sys/class/powercap")
 """A folder for each processor package (intel-rapl:0, also on AMD) and for its parts (intel-rapl:0:0). The kernel lets only root read the counters, unless it was told otherwise."""
 
 
-def energy_counter(device: torch.device) -> Callable[[], float]:
-    """A function that gives the joules that were used so far; always 0 where nothing counts them."""
+def energy_counter(device: torch.device) -> Callable[[], float] | None:
+    """A function that gives the joules that were used so far; None where nothing counts them."""
     counters = [_nvml(device)] if device.type == "cuda" else [_rapl(path) for path in sorted(POWERCAP.glob("intel-rapl:*")) if path.name.count(":") == 1]
     found = [counter for counter in counters if counter]
-    return lambda: sum(counter() for counter in found)
+    return (lambda: sum(counter() for counter in found)) if found else None
 
 
 def _rapl(package: Path) -> Callable[[], float] | None:

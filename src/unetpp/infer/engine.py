@@ -19,7 +19,7 @@ from unetpp.model.execution import gains_from_bf16
 from unetpp.model.grid import Node
 from unetpp.model.network import Growth, HeadOutputs, UNetPlusPlus
 
-BACKENDS = ("auto", "torch", "openvino")
+BACKENDS = ("auto", "torch", "openvino", "cuda")
 
 
 class Runner(Protocol):
@@ -46,7 +46,7 @@ FASTER = ("batch", "instance", "none")
 
 
 def choose_backend(name: str, device: torch.device, norm: str) -> str:
-    """`auto` takes OpenVINO on a CPU where it is installed and faster.
+    """`auto` takes what is made for GPUs on one, and OpenVINO on a CPU where it is installed and faster.
 
     Args:
         norm: of the network.
@@ -57,8 +57,12 @@ def choose_backend(name: str, device: torch.device, norm: str) -> str:
     """
     if name not in BACKENDS:
         raise UsageError(f"--backend: got {name!r}; expected one of {', '.join(BACKENDS)}.")
+    if name == "auto" and device.type == "cuda":
+        return "cuda"
     if name == "auto":
-        return "openvino" if device.type == "cpu" and norm in FASTER and importlib.util.find_spec("openvino") else "torch"
+        return "openvino" if norm in FASTER and importlib.util.find_spec("openvino") else "torch"
+    if name == "cuda" and device.type != "cuda":
+        raise UsageError(f"--backend: got cuda on {device}; expected a CUDA device. Add --device cuda, or use --backend torch.")
     if name == "openvino" and device.type != "cpu":
         raise UsageError(f"--backend: got openvino on {device}; expected the CPU. Add --device cpu, or use --backend torch.")
     if name == "openvino":

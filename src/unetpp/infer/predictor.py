@@ -17,6 +17,7 @@ from unetpp.data.readers import ImageSource, open_image, open_images
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.infer.adaptive import Adaptive, choose_rule
 from unetpp.infer.bands import collect
+from unetpp.infer.cuda import CudaNetwork
 from unetpp.infer.engine import Grower, OpenVinoNetwork, choose_backend
 from unetpp.infer.prediction import AUTO, MEAN, WORTH, Prediction, Uncertainty
 from unetpp.infer.restore import restored
@@ -72,9 +73,13 @@ class Predictor:
         self.max_drop = max_drop
         self.backend = choose_backend(backend, self.device, plan.model.norm)
         self.networks = [network.to(self.device).to(memory_format=memory_format(plan.model, self.device)).eval() for network in networks]
-        self.runners: list[Grower] = [
-            OpenVinoNetwork(network, plan.predict.precision, or_torch=backend == "auto") if self.backend == "openvino" else network for network in self.networks
-        ]
+        self.runners: list[Grower] = [self._runner(network, backend == "auto") for network in self.networks]
+
+    def _runner(self, network: UNetPlusPlus, or_torch: bool) -> Grower:
+        precision = self.plan.predict.precision
+        if self.backend == "openvino":
+            return OpenVinoNetwork(network, precision, or_torch)
+        return CudaNetwork(network, precision) if self.backend == "cuda" else network
 
     @property
     def data(self) -> DataPlan:

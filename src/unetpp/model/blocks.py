@@ -128,6 +128,9 @@ class GroupNorm(nn.Module):
         # the operations below torch's layers: these ask for the size of the image, which an exported graph does not know
         if self.groups is None:
             return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, torch.backends.cudnn.enabled)
+        if x.is_cuda and x.dtype != self.weight.dtype:  # else autocast makes the largest tensors of the network float32; the sums are float32 within the kernel anyway
+            with torch.autocast("cuda", enabled=False):
+                return torch.group_norm(x, self.groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
         return torch.group_norm(x, self.groups, self.weight, self.bias, self.eps, torch.backends.cudnn.enabled)
 
 

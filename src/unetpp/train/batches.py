@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -36,20 +37,28 @@ class BatchMaker:
 
 
 class Prefetcher:
-    """Makes the next batches in a thread while the network works on the current one.
+    """Makes the next batches in threads while the network works on the current one.
 
-    A thread, not a process: an error in it surfaces here instead of as a silent death. `waited_s` sums the time in
+    Threads, not processes: an error in one surfaces here instead of as a silent death. `waited_s` sums the time in
     which the consumer had to wait.
+
+    Args:
+        make: gives the batch of a step.
+        workers: batches that are made at once; several share the processor, each with one thread of torch.
+        ahead: batches that wait beyond those that are being made.
+        pinned: in memory that a GPU reads while the program goes on.
     """
 
-    def __init__(self, make: Callable[[int], Batch], ahead: int = 3) -> None:
-        self._make = make
-        self._ahead = ahead
+    def __init__(self, make: Callable[[int], Batch], workers: int = 1, ahead: int = 2, pinned: bool = False) -> None:
+        self._make = (lambda step: _pinned(make(step))) if pinned else make
+        self._workers = workers
+        self._ahead = workers + ahead
         self.waited_s = 0.0
 
     def from_step(self, step: int) -> Generator[Batch, None, None]:
         """Batches step, step + 1, ... without end; close the iterator to stop."""
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
+        start = partial(torch.set_num_threads, 1) if self._workers > 1 else None  # holds for the thread that says it
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="batches", initializer=start) as pool:
             waiting: list[Future[Batch]] = [pool.submit(self._make, step + k) for k in range(self._ahead)]
             try:
                 while True:
@@ -62,3 +71,8 @@ class Prefetcher:
             finally:
                 for future in waiting:
                     future.cancel()
+
+
+def _pinned(batch: Batch) -> Batch:
+    images, labels = batch
+    return images.pin_memory(), labels.pin_memory()

@@ -30,30 +30,37 @@ class Muon(AdamW):
     """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, dtype: torch.dtype = torch.float32) -> None:
-        super().__init__(groups, lr=lr)
+        super().__init__(groups, lr=lr, fused=groups[0]["params"][0].is_cuda or None)
         self._dtype = dtype
+        self._directions: dict[Tensor, Tensor] = {}
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:
-        for group in self.param_groups:
-            if group["orthogonal"]:
-                for weight in group["params"]:
-                    self._turn(weight, group["lr"], group["weight_decay"])
-        return super().step(closure)  # AdamW passes over weights without gradient
+    def turn(self) -> None:
+        """Find where kernels go from their gradients: all of a step that does not depend on its learning rate."""
+        for weight in (weight for group in self.param_groups if group["orthogonal"] for weight in group["params"] if weight.grad is not None):
+            state = self.state[weight]
+            if not state:
+                state["step"] = torch.zeros(())  # AdamW looks for it in the state of every weight
+                state["momentum"] = torch.zeros_like(weight)
+            state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
+            aim = weight.grad.lerp(state["momentum"], MOMENTUM).flatten(1).to(self._dtype)
+            self._directions[weight] = orthogonal(aim).to(weight.dtype).view_as(weight)
 
-    def _turn(self, weight: Tensor, rate: float, decay: float) -> None:
-        if weight.grad is None:
-            return
-        state = self.state[weight]
-        if not state:
-            state["step"] = torch.zeros(())  # AdamW looks for it in the state of every weight
-            state["momentum"] = torch.zeros_like(weight)
-        state["step"] += 1
-        momentum = state["momentum"]
-        momentum.lerp_(weight.grad, 1 - MOMENTUM)
-        direction = orthogonal(weight.grad.lerp(momentum, MOMENTUM).flatten(1).to(self._dtype))
-        weight.mul_(1 - rate * decay).add_(direction.view_as(weight), alpha=-rate)
-        weight.grad = None
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None, turned: bool = False) -> Any:
+        """Move all weights. `turned`: `turn` was called for these gradients."""
+        if not turned:
+            self._directions.clear()
+            self.turn()
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if group["orthogonal"] and weight.grad is not None]
+            if weights:
+                torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(weights, [self._directions[weight] for weight in weights], alpha=-group["lr"])
+            for weight in weights:
+                self.state[weight]["step"] += 1
+                weight.grad = None
+        return super().step(closure)  # AdamW passes over weights without gradient
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from unetpp.plan import TrainPlan
 from unetpp.train.muon import Muon
@@ -17,7 +16,7 @@ FEWEST_CHANNELS = 8
 """Of a kernel that Muon moves, on both sides."""
 
 
-def make_optimizer(network: nn.Module, plan: TrainPlan) -> Optimizer:
+def make_optimizer(network: nn.Module, plan: TrainPlan) -> Muon:
     """AdamW (Loshchilov and Hutter 2019), or Muon for the kernels of nodes beside it.
 
     Scales, shifts and biases are not decayed, and an encoder of timm, which AdamW moves, may have its own learning rate.
@@ -64,8 +63,9 @@ def learning_rate(plan: TrainPlan, fraction: float) -> float:
 def update_average(average: nn.Module, network: nn.Module, step: int, decay: float) -> None:
     """Move the running mean of the weights towards the network's; early on it follows faster."""
     decay = min(decay, (1 + step) / (10 + step))
-    for mean, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
-        else:
+    pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
+    means, values = zip(*((mean, value) for mean, value in pairs if mean.is_floating_point()), strict=True)
+    torch._foreach_lerp_(means, values, 1 - decay)
+    for mean, value in pairs:
+        if not mean.is_floating_point():
             mean.copy_(value)

@@ -18,7 +18,7 @@ from unetpp.data.store import StoredCase
 from unetpp.errors import Interrupted, UnetppError
 from unetpp.losses.supervision import DeepSupervisionLoss
 from unetpp.model.build import from_plan, load_encoder_weights
-from unetpp.model.execution import autocast, memory_format
+from unetpp.model.execution import autocast, batch_workers, memory_format
 from unetpp.model.file import save_model
 from unetpp.plan import Plan
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
@@ -26,8 +26,9 @@ from unetpp.train.batches import Batch, BatchMaker, Prefetcher
 from unetpp.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from unetpp.train.interruption import Interruption
 from unetpp.train.log import Log
-from unetpp.train.loop import fit
+from unetpp.train.loop import fit, gradients
 from unetpp.train.optimiser import learning_rate, make_optimizer, rest_encoder, update_average
+from unetpp.train.recorded import Recorded
 
 LOG_EVERY_S = 5.0
 
@@ -112,9 +113,11 @@ class FoldTraining:
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = make_optimizer(self.network, train)
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.precision == "fp16" and device.type == "cuda")
+        # what is computed again reads the state of the generator, and what rests or scales changes the step
+        self._recorded = device.type == "cuda" and not (train.checkpointing or train.freeze_encoder or self.scaler.is_enabled())
         self.progress = Progress(budget_s=budget_s, validation_cases=validation_cases)
         sampler = PatchSampler(cases, train.patch, train.batch, train.foreground_fraction, train.seed)
-        self.prefetcher = Prefetcher(BatchMaker(sampler, Augmentation(train.augment, train.patch, plan.data.voxel_mm)))
+        self.prefetcher = Prefetcher(BatchMaker(sampler, Augmentation(train.augment, train.patch, plan.data.voxel_mm)), batch_workers(device), pinned=device.type == "cuda")
         self.loss = DeepSupervisionLoss(train.head_weights, train.cross_entropy_weight, train.dice_weight)
         self._started = self._checkpointed = self._logged = time.perf_counter()
         self._paused_s = 0.0
@@ -154,18 +157,16 @@ class FoldTraining:
                 reason = self._validation_if_due() or fit(
                     self.network,
                     batches,
-                    self.loss,
                     self.optimizer,
+                    gradients=self._gradients(),
+                    move=self._move,
                     step=self.progress.step,
                     seed=train.seed,
                     fraction=self._fraction,
                     learning_rate=lambda done: learning_rate(train, done),
-                    gradient_clip=train.gradient_clip,
-                    autocast=lambda: autocast(self.device, train.precision),
                     place=self._place,
                     before_step=lambda done: rest_encoder(self.network, done < train.freeze_encoder),
                     after_step=self._after_step,
-                    scaler=self.scaler,
                 )
             finally:
                 batches.close()
@@ -176,6 +177,24 @@ class FoldTraining:
         self.log.write("end", step=self.progress.step, **asdict(self._result()))
         if self.interruption.requested:  # during the last validation
             raise Interrupted(f"Stopped by {self.interruption.requested} after training; everything is saved. Go on with the same command and --resume.")
+
+    def _gradients(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """As `loop.gradients` has it; on a GPU recorded, with what the optimiser makes of the gradients."""
+        train = self.plan.train
+        plain = gradients(self.network, self.loss, self.optimizer, gradient_clip=train.gradient_clip, autocast=lambda: autocast(self.device, train.precision), scaler=self.scaler)
+        if not self._recorded:
+            return plain
+
+        def turned(images: Tensor, labels: Tensor) -> Tensor:
+            value = plain(images, labels)
+            self.optimizer.turn()
+            return value
+
+        return Recorded(turned, list(self.network.parameters()))
+
+    def _move(self) -> None:
+        self.scaler.step(self.optimizer, turned=self._recorded)
+        self.scaler.update()
 
     def _fraction(self, step: int) -> float:
         """The part of the schedule that is done: of the time where a time was given, else of the steps."""

@@ -1,0 +1,134 @@
+"""On a CUDA device: the answers of the CPU, and the journey of a user. Skipped where there is none."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.plans import small_plan
+from tests.tiny import TINY, TINY_3D, run_cli, set_options
+from torch import Tensor
+from unetpp.data.demo import write_demo_data
+from unetpp.infer.cuda import CudaNetwork
+from unetpp.infer.predictor import Predictor
+from unetpp.losses.supervision import DeepSupervisionLoss
+from unetpp.model.build import build_model, from_plan
+from unetpp.model.network import HeadOutputs, UNetPlusPlus
+from unetpp.train.loop import gradients
+from unetpp.train.optimiser import make_optimizer
+from unetpp.train.recorded import Recorded
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+
+def trained_like(**fields: Any) -> UNetPlusPlus:
+    """A network whose batch normalisations have statistics."""
+    torch.manual_seed(0)
+    network = build_model(**{"widths": (8, 16, 24), **fields}).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.running_mean.uniform_(-1, 1)
+            module.running_var.uniform_(0.5, 2)
+    return network
+
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "3D": {"dims": 3, "widths": (4, 8, 8)},
+    "instance": {"block": "plain", "norm": "instance", "up": "linear", "activation": "leaky_relu"},
+    "batch": {"norm": "batch", "attention": "scse"},
+    "batch 3D": {"norm": "batch", "dims": 3, "activation": "silu"},
+    "floor": {"norm": "batch", "odd_sizes": "floor", "align_corners": True, "up": "linear"},
+    "ensemble": {"topology": "unet_e", "fusion": "mean"},
+    "residual": {"norm": "layer", "block": "residual"},
+    "paper": {"preset": "paper"},
+}
+
+
+@pytest.mark.parametrize("fields", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 2e-3), ("bf16", 0.05), ("fp16", 0.01)])
+def test_recorded_networks_answer_as_the_cpu_does(fields: dict[str, Any], precision: str, tolerance: float) -> None:
+    network = trained_like(**fields)
+    images = [torch.randn(2, 1, *(19, 22, 20)[: fields.get("dims", 2)], generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    recorded = CudaNetwork(trained_like(**fields).cuda(), precision)
+    for depth in (1, None):
+        for image in images:  # the first is run, the second recorded, the others replayed
+            with torch.inference_mode():
+                expected = network(image, depth=depth)
+                got = recorded(image.cuda(), depth=depth).float().cpu()
+            assert float((got - expected).norm() / expected.norm()) < tolerance
+
+
+def test_every_head_is_recorded() -> None:
+    network = trained_like()
+    recorded = CudaNetwork(trained_like().cuda(), "fp32")
+    image = torch.randn(1, 1, 24, 24)
+    with torch.inference_mode():
+        expected = network(image, heads=True)
+        for _ in range(3):
+            found = recorded(image.cuda(), heads=True)
+    assert isinstance(found, HeadOutputs)
+    assert found.depths == expected.depths
+    for got, wanted in zip(found.logits, expected.logits, strict=True):
+        torch.testing.assert_close(got.cpu(), wanted, rtol=0.01, atol=0.01)
+
+
+def test_predictions_are_those_of_the_cpu() -> None:
+    plan = small_plan()
+    torch.manual_seed(0)
+    network = from_plan(plan.model)
+    image = np.random.default_rng(0).random((50, 61), np.float32)
+    expected = Predictor([network], plan).predict(image)
+    for backend in ("torch", "auto"):
+        predictor = Predictor([from_plan(plan.model)], plan, "cuda", backend=backend)
+        predictor.network.load_state_dict(network.state_dict())
+        assert (Predictor([predictor.network], plan, "cuda", backend=backend).predict(image) == expected).mean() > 0.98
+
+
+def test_recorded_steps_are_those_of_torch() -> None:
+    def losses(recorded: bool) -> list[float]:
+        torch.manual_seed(0)
+        network = build_model(widths=(8, 16, 24), norm="batch", dropout=0.1).cuda().train()
+        optimizer = make_optimizer(network, small_plan().train)
+        scaler = torch.amp.GradScaler(enabled=False)
+        plain = gradients(network, DeepSupervisionLoss(), optimizer, gradient_clip=1.0, autocast=nullcontext, scaler=scaler)
+
+        def turned(images: Tensor, labels: Tensor) -> Tensor:
+            value = plain(images, labels)
+            optimizer.turn()
+            return value
+
+        work = Recorded(turned, list(network.parameters())) if recorded else plain
+        found = []
+        for step in range(10):
+            torch.manual_seed(step)
+            images = torch.randn(2, 1, 24, 24, generator=torch.Generator().manual_seed(step)).cuda()
+            found.append(float(work(images, (images > 0).long())))
+            optimizer.step(turned=recorded)
+        return found
+
+    assert losses(True) == pytest.approx(losses(False), rel=0.02)
+    assert losses(True)[-1] < losses(True)[0]
+
+
+@pytest.mark.parametrize(("dims", "settings"), [(2, TINY), (3, TINY_3D)], ids=["2D", "3D"])
+def test_the_journey_on_a_gpu(tmp_path: Path, dims: int, settings: dict[str, Any]) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    write_demo_data(data, dims=dims)
+    trained = run_cli("train", data, "--out", run, "--device", "cuda", *set_options({**settings, "train.epochs": 2}))
+    assert trained.code == 0, trained.stderr
+    metrics = json.loads((run / "fold_0" / "metrics.json").read_text())
+    assert all(row["latency_ms"] > 0 for row in metrics["depths"].values())
+    for options in ([], ["--depth", "auto"], ["--tta", "--uncertainty", "disagreement"], ["--device", "cpu"]):
+        if options == ["--depth", "auto"]:
+            assert run_cli("adapt", run).code == 0
+        answer = run_cli("predict", run, data / "images", "--out", tmp_path / f"out{len(options)}{options[:1]}", *options)
+        assert answer.code == 0, answer.stderr
+    assert run_cli("prune", run, "--depth", "1", "--out", tmp_path / "small.safetensors").code == 0
+    assert run_cli("report", run).code == 0
