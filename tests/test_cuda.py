@@ -10,21 +10,28 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from tests.plans import small_plan
 from tests.tiny import TINY, TINY_3D, run_cli, set_options
-from torch import Tensor
 from unetpp.data.demo import write_demo_data
+from unetpp.infer import cuda
 from unetpp.infer.cuda import CudaNetwork
 from unetpp.infer.predictor import Predictor
 from unetpp.losses.supervision import DeepSupervisionLoss
 from unetpp.model.build import build_model, from_plan
 from unetpp.model.network import HeadOutputs, UNetPlusPlus
+from unetpp.model.recorded import Recorded
 from unetpp.train.loop import gradients
 from unetpp.train.optimiser import make_optimizer
-from unetpp.train.recorded import Recorded
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second pass is recorded already."""
+    monkeypatch.setattr(cuda, "PATIENCE", 1)
 
 
 def trained_like(**fields: Any) -> UNetPlusPlus:
@@ -45,6 +52,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "batch": {"norm": "batch", "attention": "scse"},
     "batch 3D": {"norm": "batch", "dims": 3, "activation": "silu"},
     "floor": {"norm": "batch", "odd_sizes": "floor", "align_corners": True, "up": "linear"},
+    "trilinear": {"dims": 3, "up": "linear"},
     "ensemble": {"topology": "unet_e", "fusion": "mean"},
     "residual": {"norm": "layer", "block": "residual"},
     "paper": {"preset": "paper"},

@@ -22,9 +22,10 @@ from typing import Any
 import torch
 from benchmarks.network.memory import peak_here_mb, peak_mb
 from benchmarks.network.pairs import PAIRS, Pair
-from benchmarks.network.settings import OURS_ALONE, SETTINGS, Run
+from benchmarks.network.settings import CPU_ALONE, CUDA_ALONE, NO_PEER, OURS_ALONE, SETTINGS, Run
 from torch import Tensor
 
+from unetpp.infer.cuda import PATIENCE
 from unetpp.planning.roofline import ceilings, finish, least_ms, macs_and_bytes
 
 SIZES = {2: (256, 512), 3: (96,)}
@@ -49,7 +50,7 @@ def main() -> None:
         print(json.dumps(probe(name, who, setting, int(batch), int(size), options.device)))
         return
     machine = ceilings(options.device)
-    settings = [name for name in options.settings if options.device == "cpu" or name not in OURS_ALONE]
+    settings = [name for name in options.settings if name not in (CUDA_ALONE if options.device == "cpu" else CPU_ALONE)]
     rows: list[dict[str, Any]] = []
     for name in options.pairs:
         pair = PAIRS[name]().on(options.device)
@@ -75,7 +76,7 @@ def main() -> None:
 def compared(pair: Pair, image: Tensor, settings: list[str], rounds: int, machine: Mapping[str, float]) -> list[dict[str, Any]]:
     """A row for each of the two networks in each setting."""
     networks = {"peer": pair.peer, "unetpp": pair.ours}
-    runs = {(who, name): SETTINGS[name](network, image) for who, network in networks.items() for name in settings}
+    runs = {(who, name): SETTINGS[name](network, image) for who, network in networks.items() for name in settings if who == "unetpp" or name not in NO_PEER}
     expected = pair.peer(image)
     channels = expected.shape[1]  # an imported network of sigmoids has a background before them
     found = {key: run(image)[:, -channels:].float() for key, run in runs.items()}
@@ -105,6 +106,9 @@ def tolerance(setting: str, device: torch.device) -> float:
 def timed(runs: Mapping[tuple[str, str], Run], image: Tensor, rounds: int) -> dict[tuple[str, str], list[float]]:
     """Seconds of each run in each round; all take turns, so that a busy moment hits them alike."""
     spent: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
+    for run in runs.values() if image.is_cuda else ():
+        for _ in range(PATIENCE + 2):  # until graphs are recorded
+            run(image)
     for _ in range(rounds):
         for key, run in runs.items():
             started = time.perf_counter()
@@ -120,7 +124,7 @@ def probe(name: str, who: str, setting: str, batch: int, size: int, device: str)
     image = pair.image(batch, size)
     with torch.inference_mode():
         run = SETTINGS[setting](pair.peer if who == "peer" else pair.ours, image)
-        return peak_here_mb(lambda: run(image), times=2, device=device)
+        return peak_here_mb(lambda: run(image), times=PATIENCE + 2 if device != "cpu" else 2, device=device)
 
 
 def summary(rows: list[dict[str, Any]]) -> str:

@@ -25,7 +25,8 @@ def peak_here_mb(work: Callable[[], Any], times: int, device: str) -> float:
         work()  # what libraries take once for all
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        work()
+        for _ in range(times):
+            work()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
     memory = PeakMemory()
     with memory.watched():

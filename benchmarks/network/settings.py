@@ -96,8 +96,11 @@ SETTINGS: dict[str, Callable[[nn.Module, Tensor], Run]] = {
     "OpenVINO bf16": openvino_bf16,
     "OpenVINO int8": openvino_int8,
 }
-OURS_ALONE = ("OpenVINO fp32", "OpenVINO bf16", "OpenVINO int8")
+CPU_ALONE = OURS_ALONE = ("OpenVINO fp32", "OpenVINO bf16", "OpenVINO int8")
 """Settings that no peer offers: its networks are timed in them too, but they are not what its users have."""
+CUDA_ALONE = ("compiled bf16, channels last, CUDA graphs", "CUDA bf16")
+NO_PEER = ("CUDA bf16",)
+"""Settings in which no other network than ours runs."""
 
 
 def _inferred(network: nn.Module) -> Run:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unetpp.model.execution import keep_freed_memory
-from unetpp.train.recorded import WARM_UPS, Recorded
+from unetpp.model.recorded import WARM_UPS, Recorded
 
 SIZES = {2: (4, 256), 3: (1, 96)}
 """Batch and size of the images, by dims."""
@@ -138,7 +138,7 @@ def probe(name: str, who: str, setting: str, device: str) -> float:
     """Peak memory of two steps in this process."""
     if who != "peer":
         keep_freed_memory()  # as `unetpp train` does
-    return peak_here_mb(make_step(PAIRS[name]().on(device), who, setting), times=2, device=device)
+    return peak_here_mb(make_step(PAIRS[name]().on(device), who, setting), times=2 if device == "cpu" else WARM_UPS + 2, device=device)
 
 
 def to_markdown(rows: list[dict[str, Any]]) -> str:

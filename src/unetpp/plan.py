@@ -26,7 +26,7 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 Axes = tuple[Positive, ...]
 
 
-WEIGHTLESS = ("train.checkpointing", "train.checkpoint_minutes", "predict.batch")
+WEIGHTLESS = ("train.checkpointing", "train.compile", "train.checkpoint_minutes", "predict.batch")
 """Fields that cost memory or time and decide no weight."""
 
 
@@ -275,6 +275,8 @@ class TrainPlan(_Frozen):
     checkpointing: bool | Literal["cheap"] = False
     """The same training from less memory in more time. "cheap": normalisations, activations and up-samplings are computed once more in the backward pass, in place
     of being kept (the same weights up to rounding); true: whole nodes (the same bits)."""
+    compile: bool = False
+    """Let torch compile the network first, which takes a minute or more: on a GPU a step then takes 0.6 of the time (docs/log.md)."""
     augment: AugmentPlan = AugmentPlan()
     validations: Positive = 10
     """How often the validation cases are scored during training."""

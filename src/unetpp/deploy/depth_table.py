@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from unetpp.deploy.energy import energy_counter
-from unetpp.infer.cuda import CudaNetwork
+from unetpp.infer.cuda import PATIENCE, CudaNetwork
 from unetpp.infer.engine import Runner
 from unetpp.infer.prediction import MEAN
 from unetpp.model.execution import autocast, choose_device, memory_format
@@ -118,8 +118,9 @@ def measure_depths(
     tiles = _tiles(header, tile, batch, place)
     depths = (*network.head_depths, MEAN) if len(network.head_depths) > 1 else network.head_depths
     precision = header.plan.predict.precision
-    spent = _time_depths(_runner(network, precision, place), depths, tiles, precision, progress)
-    joules = _energy(_runner(network, precision, place), depths, tiles, precision)
+    runner = CudaNetwork(network, precision) if place.type == "cuda" else network  # what `predict` runs on a GPU
+    spent = _time_depths(runner, depths, tiles, precision, progress)
+    joules = _energy(runner, depths, tiles, precision)
     peaks = _peak_memory(model, network, depths, tiles, header, memory)
     rows = []
     for depth in depths:
@@ -202,14 +203,9 @@ def _answer(network: Runner, tiles: Tensor, depth: int) -> Tensor | HeadOutputs:
     return network(tiles, heads=True) if depth == MEAN else network(tiles, depth=depth)
 
 
-def _runner(network: UNetPlusPlus, precision: str, device: torch.device) -> Runner:
-    """What `predict` runs on a GPU; torch's on a CPU, because a table of other machines is made from it."""
-    return CudaNetwork(network, precision) if device.type == "cuda" else network
-
-
 def _time_depths(network: Runner, depths: Sequence[int], tiles: Tensor, precision: str, progress: Callable[[int, int], None]) -> dict[int, float]:
     """Median seconds of each depth."""
-    for depth in (*depths, *depths) if tiles.device.type == "cuda" else depths:  # at the second pass a graph is recorded
+    for depth in (*depths,) * (1 + PATIENCE) if tiles.device.type == "cuda" else depths:  # then they are recorded
         _forward(network, tiles, depth, precision)
     spent: dict[int, list[float]] = {depth: [] for depth in depths}
     while any(_unsure(times) for times in spent.values()):
@@ -228,8 +224,6 @@ def _energy(network: Runner, depths: Sequence[int], tiles: Tensor, precision: st
     if joules is None:
         return used
     for depth in depths:
-        for _ in range(2):
-            _forward(network, tiles, depth, precision)
         passes, before, started = 0, joules(), time.perf_counter()
         while time.perf_counter() - started < SECONDS_PER_DEPTH or not passes:
             _forward(network, tiles, depth, precision)

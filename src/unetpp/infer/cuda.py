@@ -4,40 +4,46 @@ from __future__ import annotations
 
 import copy
 import functools
-import importlib.util
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from unetpp.model.blocks import CONVOLVE, BatchNorm, ConvUnit, GroupNorm, Parts, joined
 from unetpp.model.encoders import Encoder
-from unetpp.model.execution import DTYPES
+from unetpp.model.execution import DTYPES, gains_from_bf16
 from unetpp.model.grid import Node
-from unetpp.model.network import Growth, HeadOutputs, UNetPlusPlus
+from unetpp.model.network import Growth, HeadOutputs, UNetPlusPlus, node_key
 
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+PATIENCE = 8
+"""Passes of one kind before it is recorded: a recording takes as long as some of them."""
 WARM_UPS = 3
-"""Passes before a graph is recorded, in which libraries choose their kernels."""
+"""Passes of a recording in which libraries choose their kernels."""
 
 
 class CudaNetwork:
     """Answers as the network that it is made from does in evaluation mode, without gradients.
 
-    Each wish (a depth, or all heads up to one) at each size of image is recorded at its second use as a CUDA graph, and replayed from then on.
+    Each wish (a depth, or all heads up to one) at each size of image is recorded as a CUDA graph once it has come often, and replayed from then on.
 
     Args:
         network: on a CUDA device.
-        precision: bf16, fp16 or fp32.
+        precision: fp32, fp16, or bf16 where the hardware gains from it.
     """
 
     def __init__(self, network: UNetPlusPlus, precision: str) -> None:
-        self._network = with_fewer_passes(network, DTYPES.get(precision, torch.float32))
-        self._dtype = DTYPES.get(precision, torch.float32)
-        self._layout = LAYOUTS[next(weight.ndim for weight in network.parameters() if weight.ndim > 3)]
-        self._recorded: dict[tuple[Any, ...], _Recorded | None] = {}
+        device = next(network.parameters()).device
+        self._dtype = torch.float32 if precision == "bf16" and not gains_from_bf16(device) else DTYPES.get(precision, torch.float32)
+        self._network = with_fewer_passes(network, self._dtype)
+        self._passes: Counter[Any] = Counter()
+        self._recorded: dict[Any, _Recorded] = {}
+        self._full = False
+        """Whether there is no memory for another graph."""
 
     def grow(self, x: Tensor) -> Growth:
         """A forward pass in steps."""
@@ -46,78 +52,93 @@ class CudaNetwork:
     @torch.inference_mode()
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor | HeadOutputs:
         wish = (depth, heads, x.shape)
-        if wish not in self._recorded:  # a size that comes once is not worth a graph
-            self._recorded[wish] = None
-            return self._run(self._placed(x), depth, heads)
-        recorded = self._recorded[wish] = self._recorded[wish] or _Recorded(lambda image: self._run(image, depth, heads), self._placed(x))
-        logits = recorded.replayed(x)
-        return HeadOutputs(recorded.depths, logits) if heads else logits[0]
+        self._passes[wish] += 1
+        if self._passes[wish] > PATIENCE and wish not in self._recorded and not self._full:
+            try:
+                self._recorded[wish] = _Recorded(lambda image: self._run(image, depth, heads), self._placed(x))
+            except torch.OutOfMemoryError:
+                self._full = True
+        return self._recorded[wish].replayed(x) if wish in self._recorded else self._run(self._placed(x), depth, heads)
 
     def _run(self, x: Tensor, depth: int | None, heads: bool) -> Tensor | HeadOutputs:
         with torch.autocast("cuda", enabled=False):
             return self._network(x, depth=depth, heads=heads)
 
     def _placed(self, x: Tensor) -> Tensor:
-        return x.to(self._dtype, memory_format=self._layout)
+        return x.to(self._dtype, memory_format=LAYOUTS[x.ndim])
 
 
 class _Recorded:
-    """A CUDA graph of one wish at one size, and the memory that it works in."""
+    """A CUDA graph of one wish at one size. (All graphs of a process work in the same memory, one after the other.)"""
 
     def __init__(self, run: Callable[[Tensor], Tensor | HeadOutputs], image: Tensor) -> None:
         self._image = image.clone(memory_format=torch.preserve_format)
+        self._graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.Stream(image.device)
         stream.wait_stream(torch.cuda.current_stream(image.device))
-        with torch.cuda.stream(stream), torch.backends.cudnn.flags(enabled=True, benchmark=True):
-            for _ in range(WARM_UPS):
-                run(self._image)
-        torch.cuda.current_stream(image.device).wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph), torch.backends.cudnn.flags(enabled=True, benchmark=True):
-            found = run(self._image)
-        self.depths = found.depths if isinstance(found, HeadOutputs) else ()
-        self._logits = found.logits if isinstance(found, HeadOutputs) else (found,)
+        with torch.cuda.device(image.device), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UPS):
+                    run(self._image)
+            with torch.cuda.graph(self._graph, pool=_graph_memory(image.device), stream=stream, capture_error_mode="thread_local"):
+                self._found = run(self._image)
 
-    def replayed(self, image: Tensor) -> tuple[Tensor, ...]:
+    def replayed(self, image: Tensor) -> Tensor | HeadOutputs:
         self._image.copy_(image)
         self._graph.replay()
-        return tuple(logits.clone() for logits in self._logits)
+        if isinstance(self._found, HeadOutputs):
+            return HeadOutputs(self._found.depths, tuple(logits.clone() for logits in self._found.logits))
+        return self._found.clone()
+
+
+@functools.cache
+def _graph_memory(device: torch.device) -> Any:
+    return torch.cuda.graph_pool_handle()
 
 
 def with_fewer_passes(network: UNetPlusPlus, dtype: torch.dtype) -> UNetPlusPlus:
     """A copy that answers the same in less time: batch normalisations lie in the weights of convolutions, other ones take their activation with them."""
     copied = copy.deepcopy(network).eval().requires_grad_(False)
+    weight = next(weight for weight in copied.parameters() if weight.ndim > 3)
+    kernels = has_kernels(weight.device)
     if copied.encoder is not None:
         _fold_traced(copied.encoder, copied.depth)
     for module in list(copied.modules()):
         for name, child in module.named_children():
             if isinstance(child, ConvUnit):
-                setattr(module, name, _Unit(child))
-    if has_kernels() and next(copied.parameters()).is_cuda:
-        copied.__class__ = _Network
-    return copied.to(dtype).to(memory_format=LAYOUTS[next(weight.ndim for weight in copied.parameters() if weight.ndim > 3)])
+                setattr(module, name, _Unit(child, kernels))
+    if kernels:
+        copied.__class__ = _Network  # of the same parts
+    return copied.to(dtype).to(memory_format=LAYOUTS[weight.ndim])
 
 
 @functools.cache
-def has_kernels() -> bool:
-    """Whether Triton is there."""
-    return importlib.util.find_spec("triton") is not None
+def has_kernels(device: torch.device) -> bool:
+    """Whether Triton is there and works: it wants a C compiler too."""
+    if device.type != "cuda":
+        return False
+    try:
+        from unetpp.infer.kernels import rectified
+
+        rectified(torch.zeros(1, 16, 1, 1, device=device), torch.zeros(16, device=device), 0.0)
+    except Exception:  # of any kind
+        return False
+    return True
 
 
 class _Network(UNetPlusPlus):
     """What a node receives is up-sampled into the place where it is concatenated."""
 
     def _computed(self, node: Node, image: Tensor, *received: Tensor) -> Tensor:
-        i, j = node
-        if j == 0 or len(received) == 1:
+        if node[1] == 0 or len(received) == 1:
             return super()._computed(node, image, *received)
         from unetpp.infer.kernels import Part, concatenated
 
         *same_level, below = received
         parts = [Part(each, each.shape[1]) for each in same_level]
-        up = _part(self.ups[f"x_{i}_{j}"], below)
+        up = _part(self.ups[node_key(node)], below)
         parts = [*parts, up] if self.concat == "skips_up" else [up, *(reversed(parts) if self.concat == "up_skips_reversed" else parts)]
-        return cast(Tensor, self.nodes[f"x_{i}_{j}"](concatenated(parts, same_level[0].shape[2:])))
+        return cast(Tensor, self.nodes[node_key(node)](concatenated(parts, same_level[0].shape[2:])))
 
 
 def _part(up: nn.Module, below: Tensor) -> Any:
@@ -128,15 +149,16 @@ def _part(up: nn.Module, below: Tensor) -> Any:
         for module in list(up)[:-1]:
             below = module(below)
         up = up[-1]
-    if isinstance(up, nn.Upsample) and up.mode == "nearest":
-        return Part(below, below.shape[1], _factors(up, below.ndim - 2))
+    if isinstance(up, nn.Upsample) and up.mode in ("nearest", "bilinear", "trilinear"):
+        mode = "nearest" if up.mode == "nearest" else "corners" if up.align_corners else "centres"
+        return Part(below, below.shape[1], _factors(up, below.ndim - 2), mode)
     if isinstance(up, (nn.ConvTranspose2d, nn.ConvTranspose3d)) and up.stride == up.kernel_size and not any(up.padding):
         rows = below.movedim(1, -1).reshape(-1, below.shape[1])
         # (in, out, *factors) -> (in, factors in row order, out)
         weight = up.weight.flatten(2).movedim(1, -1).flatten(1)
         found = rows @ weight if up.bias is None else torch.addmm(up.bias.repeat(weight.shape[1] // len(up.bias)), rows, weight)
         channels = up.weight.shape[1]
-        return Part(found.reshape(len(below), *below.shape[2:], -1).movedim(-1, 1), channels, tuple(up.stride), shuffled=True)
+        return Part(found.reshape(len(below), *below.shape[2:], -1).movedim(-1, 1), channels, tuple(up.stride), "shuffled")
     larger = up(below)
     return Part(larger, larger.shape[1])
 
@@ -149,10 +171,11 @@ def _factors(up: nn.Upsample, dims: int) -> tuple[int, ...]:
 class _Unit(nn.Module):
     """A ConvUnit in evaluation mode, in as few passes over memory as there can be."""
 
-    def __init__(self, unit: ConvUnit) -> None:
+    def __init__(self, unit: ConvUnit, kernels: bool) -> None:
         super().__init__()
         self.conv: Any = unit.conv
         self.norm, self.activation = unit.norm, unit.activation
+        self.kernels = kernels
         if isinstance(self.norm, BatchNorm):
             _fold(self.conv, self.norm.norm)
             self.norm = nn.Identity()
@@ -160,12 +183,16 @@ class _Unit(nn.Module):
 
     def forward(self, parts: Parts) -> Tensor:
         x, conv, norm = joined(parts), self.conv, self.norm
-        if isinstance(norm, nn.Identity):
-            return _convolved(conv, x, self.activation)
-        if isinstance(norm, GroupNorm) and self.slope is not None and x.is_cuda and has_kernels():
+        if isinstance(norm, nn.Identity) and self.slope == 0:
+            return _rectified(conv, x)
+        if self.kernels and self.slope is not None and isinstance(norm, GroupNorm):
             from unetpp.infer.kernels import normalised
 
             return normalised(_without_bias(conv, x), norm.groups or conv.out_channels, norm.weight, norm.bias, norm.eps, self.slope, conv.bias)
+        if self.kernels and self.slope is not None and isinstance(norm, nn.Identity) and conv.bias is not None:
+            from unetpp.infer.kernels import rectified
+
+            return rectified(_without_bias(conv, x), conv.bias, self.slope)
         return cast(Tensor, self.activation(norm(conv(x))))
 
 
@@ -183,18 +210,11 @@ def _without_bias(conv: Any, x: Tensor) -> Tensor:
     return CONVOLVE[x.ndim - 2](x, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
-def _convolved(conv: Any, x: Tensor, activation: nn.Module) -> Tensor:
-    """Convolution, bias and activation, in one kernel where cuDNN has it, else in two."""
-    slope = _slope(activation)
-    if not x.is_cuda or conv.bias is None or slope is None or x.dtype == torch.float32:
-        return cast(Tensor, activation(conv(x)))
-    if slope == 0:
+def _rectified(conv: Any, x: Tensor) -> Tensor:
+    """Convolution, bias and ReLU: one kernel of cuDNN."""
+    if x.is_cuda and conv.bias is not None and x.dtype != torch.float32:
         return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
-    if not has_kernels():
-        return cast(Tensor, activation(conv(x)))
-    from unetpp.infer.kernels import rectified
-
-    return rectified(_without_bias(conv, x), conv.bias, slope)
+    return functional.relu(conv(x))
 
 
 def _fold(conv: Any, norm: Any) -> None:
@@ -208,10 +228,9 @@ class _ConvReLU(nn.Module):
     def __init__(self, conv: Any) -> None:
         super().__init__()
         self.conv = conv
-        self.activation = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return _convolved(self.conv, x, self.activation)
+        return _rectified(self.conv, x)
 
 
 def _fold_traced(encoder: Encoder, depth: int) -> None:

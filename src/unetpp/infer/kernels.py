@@ -60,14 +60,15 @@ class Part:
     """What a node receives: an image, or one that is `factors` times as large as what lies in memory.
 
     Attributes:
-        values: (B, channels, *spatial), each voxel repeated; or, where `shuffled`, (B, channels * product of factors, *spatial), the voxels of each step
-            in row order one after the other.
+        values: (B, channels, *spatial); where `mode` is "shuffled" (B, channels * product of factors, *spatial), the voxels of each step in row order one
+            after the other.
+        mode: how the larger image is made: "nearest", "shuffled", or linear between the voxels' "centres" or the image's "corners" (torch's align_corners).
     """
 
     values: Tensor
     channels: int
     factors: tuple[int, ...] | None = None
-    shuffled: bool = False
+    mode: str = "nearest"
 
 
 def concatenated(parts: Sequence[Part], size: Sequence[int]) -> Tensor:
@@ -80,7 +81,7 @@ def concatenated(parts: Sequence[Part], size: Sequence[int]) -> Tensor:
         rows, width = _block(part.channels)
         have, want, steps = (_three(numbers) for numbers in (values.shape[2:], size, part.factors or (1,) * len(size)))
         grid = (triton.cdiv(voxels, rows), len(first))
-        _placed[grid](values, out, voxels, part.channels, out.shape[1], start, *want[1:], *have, *steps, SHUFFLED=part.shuffled, ROWS=rows, WIDTH=width)
+        _placed[grid](values, out, voxels, part.channels, out.shape[1], start, *want[1:], *have, *steps, MODE=part.mode, VOLUME=first.ndim == 5, ROWS=rows, WIDTH=width)
         start += part.channels
     return out
 
@@ -95,7 +96,7 @@ def _block(channels: int) -> tuple[int, int]:
     return max(1, BLOCK // width), width
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["voxels", "steps"])  # each size would be compiled again
 def _sums(x, partial, voxels, channels, steps, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     """Of each channel of an image, the sums of some rows' values and of their squares."""
     image, split = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -113,7 +114,7 @@ def _sums(x, partial, voxels, channels, steps, ROWS: tl.constexpr, WIDTH: tl.con
     tl.store(place + channels, tl.sum(squares, 0), mask=column < channels)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["voxels", "splits"])
 def _factors(partial, weight, bias, shift, factors, voxels, channels, splits, eps, SHIFTED: tl.constexpr, EACH: tl.constexpr, EACH_WIDTH: tl.constexpr, SPLITS: tl.constexpr):
     """What each channel of a group of an image is multiplied with, and what is added then."""
     image, group = tl.program_id(0), tl.program_id(1)
@@ -136,7 +137,7 @@ def _factors(partial, weight, bias, shift, factors, voxels, channels, splits, ep
     tl.store(factors + image * 2 * channels + channels + channel, moved, mask=column < EACH)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["stride", "voxels"])
 def _applied(x, scales, shifts, stride, voxels, channels, slope, SCALED: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     """Scaled, shifted, rectified, in place."""
     image = tl.program_id(0).to(tl.int64)
@@ -151,21 +152,49 @@ def _applied(x, scales, shifts, stride, voxels, channels, slope, SCALED: tl.cons
     tl.store(place, tl.where(values > 0, values, values * slope), mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["voxels", "height", "width", "have_z", "have_y", "have_x", "step_z", "step_y", "step_x"])
 def _placed(
-    x, out, voxels, channels, all_channels, start, height, width, have_z, have_y, have_x, step_z, step_y, step_x, SHUFFLED: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr
-):
+    x, out, voxels, channels, all_channels, start, height, width, have_z, have_y, have_x, step_z, step_y, step_x,
+    MODE: tl.constexpr, VOLUME: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
     """A part into its channels of the concatenation."""
     image = tl.program_id(1).to(tl.int64)
     column = tl.arange(0, WIDTH)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    z = tl.minimum(row // (height * width), have_z * step_z - 1)
-    y = tl.minimum(row // width % height, have_y * step_y - 1)
-    x_ = tl.minimum(row % width, have_x * step_x - 1)
-    source = (image * have_z + z // step_z) * have_y * have_x + y // step_y * have_x + x_ // step_x
-    if SHUFFLED:
-        within = (z % step_z * step_y + y % step_y) * step_x + x_ % step_x
-        source = source * (step_z * step_y * step_x) + within
     there = (row[:, None] < voxels) & (column[None, :] < channels)
-    values = tl.load(x + source[:, None] * channels + column[None, :], mask=there, other=0.0)
+    at_z = tl.minimum(row // (height * width), have_z * step_z - 1)
+    at_y = tl.minimum(row // width % height, have_y * step_y - 1)
+    at_x = tl.minimum(row % width, have_x * step_x - 1)
+    if MODE == "nearest" or MODE == "shuffled":
+        source = ((image * have_z + at_z // step_z) * have_y + at_y // step_y) * have_x + at_x // step_x
+        if MODE == "shuffled":
+            source = source * (step_z * step_y * step_x) + (at_z % step_z * step_y + at_y % step_y) * step_x + at_x % step_x
+        values = tl.load(x + source[:, None] * channels + column[None, :], mask=there, other=0.0)
+    else:
+        z, y, x_ = _within(at_z, have_z, step_z, MODE), _within(at_y, have_y, step_y, MODE), _within(at_x, have_x, step_x, MODE)
+        sums = tl.zeros((ROWS, WIDTH), tl.float32)
+        for corner in tl.static_range(8 if VOLUME else 4):
+            near_z, share_z = _neighbour(z, have_z, corner // 4)
+            near_y, share_y = _neighbour(y, have_y, corner // 2 % 2)
+            near_x, share_x = _neighbour(x_, have_x, corner % 2)
+            source = ((image * have_z + near_z) * have_y + near_y) * have_x + near_x
+            taken = tl.load(x + source[:, None] * channels + column[None, :], mask=there, other=0.0).to(tl.float32)
+            sums += taken * (share_z * share_y * share_x)[:, None]
+        values = sums.to(out.dtype.element_ty)
     tl.store(out + (image * voxels + row[:, None]) * all_channels + start + column[None, :], values, mask=there)
+
+
+@triton.jit
+def _within(at, have, step, MODE: tl.constexpr):
+    """Where a voxel of the larger image lies in the smaller one."""
+    if MODE == "corners":
+        return at.to(tl.float32) * ((have - 1) / tl.maximum(have * step - 1, 1))
+    return tl.maximum((at.to(tl.float32) + 0.5) / step - 0.5, 0.0)
+
+
+@triton.jit
+def _neighbour(place, have, UPPER: tl.constexpr):
+    """The voxel below a place, or above it, and its share."""
+    low = place.to(tl.int32)
+    share = place - low.to(tl.float32)
+    return (tl.minimum(low + 1, have - 1), share) if UPPER else (low, 1 - share)

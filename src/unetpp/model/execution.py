@@ -65,12 +65,14 @@ def autocast(device: torch.device, precision: str) -> Any:
     return torch.autocast(device.type, DTYPES.get(precision, torch.bfloat16), enabled=usable)
 
 
-def memory_format(plan: ModelPlan, device: torch.device) -> torch.memory_format:
+def memory_format(plan: ModelPlan, device: torch.device, compiled: bool = False) -> torch.memory_format:
     """The layout of images that this network runs fastest in, by measurement (docs/log.md).
 
-    Channels last, but not where statistics of each channel of each image are taken: their kernels want them contiguous.
+    Channels last, but not where statistics of each channel of each image are taken: their kernels want them contiguous. Those of a compiler do not.
     """
     contiguous = {"instance"} if device.type == "cpu" and plan.dims == 2 else {"instance", "group"}
+    if compiled and device.type == "cuda":
+        contiguous = set()
     if plan.norm in contiguous:
         return torch.contiguous_format
     return torch.channels_last if plan.dims == 2 else torch.channels_last_3d

@@ -108,9 +108,9 @@ class UNetPlusPlus(nn.Module):
         self.grid = grid
         self.head_depths = tuple(sorted(heads))
         self.encoder = encoder
-        self.nodes = nn.ModuleDict({_key(node): block for node, block in nodes.items()})
+        self.nodes = nn.ModuleDict({node_key(node): block for node, block in nodes.items()})
         self.downs = nn.ModuleList(downs)
-        self.ups = nn.ModuleDict({_key(node): up for node, up in ups.items()})
+        self.ups = nn.ModuleDict({node_key(node): up for node, up in ups.items()})
         self.heads = nn.ModuleDict({str(d): head for d, head in heads.items()})
         self.fusion = fusion
         self.concat = concat
@@ -195,9 +195,9 @@ class UNetPlusPlus(nn.Module):
         needed = self.grid.needed(kept)
         pruned = UNetPlusPlus(
             self.grid.at_depth(depth),
-            nodes={node: self.nodes[_key(node)] for node in needed if _key(node) in self.nodes},
+            nodes={node: self.nodes[node_key(node)] for node in needed if node_key(node) in self.nodes},
             downs=list(self.downs)[:depth],
-            ups={node: self.ups[_key(node)] for node in needed if node[1] > 0},
+            ups={node: self.ups[node_key(node)] for node in needed if node[1] > 0},
             heads={d: self.heads[str(d)] for d in kept},
             encoder=self.encoder.pruned(depth) if self.encoder else None,
             fusion=self.fusion.first(len(kept)) if self.fusion else None,
@@ -218,7 +218,7 @@ class UNetPlusPlus(nn.Module):
     def _computed(self, node: Node, image: Tensor, *received: Tensor) -> Tensor:
         """One node, from what it receives in the order of `Grid.sources`."""
         i, j = node
-        block = self.nodes[_key(node)]
+        block = self.nodes[node_key(node)]
         if j == 0:
             return block(self.downs[i - 1](*received) if i > 0 else image)
         *same_level, below = received
@@ -232,7 +232,7 @@ class UNetPlusPlus(nn.Module):
         size = same_level[0].shape[2:] if same_level else None
 
         def up(below: Tensor) -> Tensor:
-            larger = self.ups[_key(node)](below)
+            larger = self.ups[node_key(node)](below)
             return larger if size is None else fitted(larger, size)
 
         frugal = self.checkpointing == "cheap" and self.training and not torch.compiler.is_compiling()
@@ -292,5 +292,5 @@ class Growth:
         self.outputs = {node: output[images] for node, output in self.outputs.items()}
 
 
-def _key(node: Node) -> str:
+def node_key(node: Node) -> str:
     return f"x_{node[0]}_{node[1]}"

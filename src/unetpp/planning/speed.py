@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 
 import torch
+from torch import Tensor
 
 from unetpp.model.build import from_plan
 from unetpp.model.execution import autocast, memory_format
+from unetpp.model.recorded import WARM_UPS, Recorded
 from unetpp.plan import ModelPlan
+from unetpp.planning.roofline import finish
 
 
 def measure_step_seconds(plan: ModelPlan, patch: tuple[int, ...], batch: int, precision: str, device: torch.device, repeats: int = 2) -> float:
@@ -17,21 +20,24 @@ def measure_step_seconds(plan: ModelPlan, patch: tuple[int, ...], batch: int, pr
     with torch.random.fork_rng(devices=[]):
         network = from_plan(plan).to(device).to(memory_format=layout).train()
         images = torch.randn(batch, plan.in_channels, *patch, device=device).to(memory_format=layout)
-    optimizer = torch.optim.AdamW(network.parameters())
-    seconds = []
-    for _ in range(repeats + 1):
-        _synchronize(device)
-        started = time.perf_counter()
+    optimizer = torch.optim.AdamW(network.parameters(), fused=device.type == "cuda" or None)
+
+    def gradients(images: Tensor, labels: Tensor) -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
         with autocast(device, precision):
             outputs = network(images, heads=True)
-        sum(logits.float().log_softmax(1)[:, 0].mean() for logits in outputs.logits).backward()
+        loss = torch.stack([logits.float().log_softmax(1)[:, 0].mean() for logits in outputs.logits]).sum()
+        loss.backward()
+        return loss.detach()
+
+    work = Recorded(gradients, list(network.parameters())) if device.type == "cuda" else gradients  # as the trainer does
+    warm_ups = WARM_UPS + 1 if device.type == "cuda" else 1
+    seconds = []
+    for _ in range(warm_ups + repeats):
+        finish(device)
+        started = time.perf_counter()
+        work(images, images)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        _synchronize(device)
+        finish(device)
         seconds.append(time.perf_counter() - started)
-    return min(seconds[1:])
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return min(seconds[warm_ups:])

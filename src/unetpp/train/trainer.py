@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from unetpp.losses.supervision import DeepSupervisionLoss
 from unetpp.model.build import from_plan, load_encoder_weights
 from unetpp.model.execution import autocast, batch_workers, memory_format
 from unetpp.model.file import save_model
+from unetpp.model.recorded import Recorded
 from unetpp.plan import Plan
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
 from unetpp.train.batches import Batch, BatchMaker, Prefetcher
@@ -28,7 +30,6 @@ from unetpp.train.interruption import Interruption
 from unetpp.train.log import Log
 from unetpp.train.loop import fit, gradients
 from unetpp.train.optimiser import learning_rate, make_optimizer, rest_encoder, update_average
-from unetpp.train.recorded import Recorded
 
 LOG_EVERY_S = 5.0
 
@@ -104,7 +105,7 @@ class FoldTraining:
         train = plan.train
         self.plan, self.folder, self.device, self._validate, self._show = plan, folder, device, validate, show
         torch.manual_seed(train.seed)
-        self._format = memory_format(plan.model, device)
+        self._format = memory_format(plan.model, device, train.compile)
         self.network = from_plan(plan.model).to(device).to(memory_format=self._format)
         self.network.checkpointing = train.checkpointing
         self._has_weights = weights is not None
@@ -191,6 +192,12 @@ class FoldTraining:
             return value
 
         return Recorded(turned, list(self.network.parameters()))
+
+    def _compiled(self) -> Any:
+        if not self.plan.train.compile:
+            return self.network
+        torch._dynamo.config.suppress_errors = True  # what cannot be compiled, for want of a compiler too, runs as it is
+        return torch.compile(self.network, dynamic=False)
 
     def _move(self) -> None:
         self.scaler.step(self.optimizer, turned=self._recorded)

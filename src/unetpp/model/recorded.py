@@ -26,6 +26,8 @@ class Recorded:
     def __init__(self, work: Gradients, weights: Sequence[Tensor]) -> None:
         self._work, self._weights = work, list(weights)
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._refused = False
+        """There is no memory for a graph, or something in `work` cannot be recorded."""
         self._stream = torch.cuda.Stream()
         self._steps = 0
 
@@ -33,16 +35,12 @@ class Recorded:
         self._steps += 1
         if self._steps <= WARM_UPS:
             return self._beside(images, labels)
-        if self._graph is None and torch.cuda.max_memory_allocated() > MOST_MEMORY * torch.cuda.mem_get_info()[1]:
-            return self._work(images, labels)
-        if self._graph is None:
+        if self._graph is None and not self._refused:
             self._record(images, labels)
-        elif images.shape != self._images.shape:
+        if self._graph is None or images.shape != self._images.shape:
             return self._work(images, labels)
-        else:
-            self._images.copy_(images)
-            self._labels.copy_(labels)
-        assert self._graph is not None
+        self._images.copy_(images)
+        self._labels.copy_(labels)
         self._graph.replay()
         for weight, gradient in self._gradients:
             weight.grad = gradient
@@ -57,9 +55,18 @@ class Recorded:
         return value
 
     def _record(self, images: Tensor, labels: Tensor) -> None:
+        self._refused = torch.cuda.max_memory_allocated() > MOST_MEMORY * torch.cuda.mem_get_info()[1]
+        if self._refused:
+            return
         self._images, self._labels = images.clone(), labels.clone()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            self._value = self._work(self._images, self._labels)
+        try:
+            # other threads make batches and may ask for memory meanwhile
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                self._value = self._work(self._images, self._labels)
+        except RuntimeError:  # torch.OutOfMemoryError is one
+            torch.cuda.synchronize()
+            self._refused = True
+            return
         self._gradients = [(weight, weight.grad) for weight in self._weights if weight.grad is not None]
         self._graph = graph
