@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from unetpp.infer.cuda import CudaNetwork
 from unetpp.infer.engine import OpenVinoNetwork, converted, with_fast_norms
 from unetpp.infer.runtimes import openvino_core
+from unetpp.model.execution import CHANNELS_LAST
 
 Run = Callable[[Tensor], Tensor]
-
-LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def eager(network: nn.Module, image: Tensor) -> Run:
@@ -120,6 +119,6 @@ def _autocast(inner: Run) -> Run:
 
 
 def _laid_out(network: nn.Module, image: Tensor, make: Callable[[nn.Module], Run]) -> Run:
-    layout = LAYOUTS[image.ndim]
+    layout = CHANNELS_LAST[image.ndim]
     inner = make(copy.deepcopy(network).to(memory_format=layout))
     return lambda images: inner(images.contiguous(memory_format=layout))

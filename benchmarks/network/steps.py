@@ -16,11 +16,11 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from benchmarks.network.settings import LAYOUTS
 from torch import Tensor
 
 from unetpp.losses.supervision import DeepSupervisionLoss
 from unetpp.model.build import build_model
+from unetpp.model.execution import CHANNELS_LAST
 from unetpp.model.recorded import WARM_UPS, Recorded
 from unetpp.plan import TrainPlan
 from unetpp.train.loop import gradients
@@ -60,7 +60,7 @@ def make_step(options: argparse.Namespace, how: str, last: bool) -> Callable[[],
     shape = (options.patch,) * options.dims
     network = build_model(dims=options.dims, first_width=options.width, norm=options.norm).cuda().train()
     network.checkpointing = {"cheap": "cheap", "whole": True}.get(options.checkpointing, False)
-    layout = LAYOUTS[options.dims + 2] if last else torch.contiguous_format
+    layout = CHANNELS_LAST[options.dims + 2] if last else torch.contiguous_format
     network = network.to(memory_format=layout)
     average = copy.deepcopy(network)
     images = torch.randn(options.batch, 1, *shape, device="cuda").contiguous(memory_format=layout)

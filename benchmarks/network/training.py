@@ -20,11 +20,10 @@ from typing import Any
 import torch
 from benchmarks.network.memory import peak_here_mb, peak_mb
 from benchmarks.network.pairs import PAIRS, Pair
-from benchmarks.network.settings import LAYOUTS
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unetpp.model.execution import keep_freed_memory
+from unetpp.model.execution import CHANNELS_LAST, keep_freed_memory
 from unetpp.model.recorded import WARM_UPS, Recorded
 
 SIZES = {2: (4, 256), 3: (1, 96)}
@@ -111,7 +110,7 @@ def make_step(pair: Pair, who: str, setting: str) -> Step:
         network.checkpointing = CHECKPOINTED[who]  # type: ignore[assignment]
     images, labels = batch_of(pair)
     if last:
-        layout = LAYOUTS[images.ndim]
+        layout = CHANNELS_LAST[images.ndim]
         network, images = network.to(memory_format=layout), images.contiguous(memory_format=layout)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=images.is_cuda or None)
     run = torch.compile(network, dynamic=False) if compiled else network

@@ -199,7 +199,7 @@ def predict(
         probabilities: write a map of each class's probability too.
         uncertainty: write a map of how unsure the network is too: "entropy" of its probabilities, or "disagreement" of its heads, folds and (with tta) mirrored copies.
         device: auto, cpu, cuda or cuda:K.
-        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed and faster.
+        backend: torch, cuda (on a GPU), openvino (CPU; extra `openvino`), or auto: cuda on a GPU, openvino on a CPU where it is installed and faster.
         max_drop: points (hundredths) of Dice that depth "auto" may lose against the deepest head, by the interval over validation cases.
         dry_run: list what would be done and write nothing.
 
@@ -295,7 +295,7 @@ def adapt(model: AnyPath, *, device: str = "auto", backend: str = "auto", progre
     Args:
         model: run folder of one fold, or the model file in it: the prepared validation cases of the run are needed.
         device: auto, cpu, cuda or cuda:K.
-        backend: torch, openvino, or auto; what is saved is measured with it.
+        backend: torch, cuda, openvino, or auto; what is saved is measured with it.
 
     Raises:
         UsageError: a network with one head, or no validation cases.

@@ -21,9 +21,10 @@ from torch.nn import functional
 triton = pytest.importorskip("triton")
 
 from unetpp.infer import cuda  # noqa: E402
-from unetpp.infer.kernels import LAYOUTS, Part, _applied, _factors, _placed, _sums, concatenated, normalised, rectified  # noqa: E402
+from unetpp.infer.kernels import Part, _applied, _factors, _placed, _sums, concatenated, normalised, rectified  # noqa: E402
 from unetpp.model.blocks import fitted  # noqa: E402
 from unetpp.model.build import build_model  # noqa: E402
+from unetpp.model.execution import CHANNELS_LAST  # noqa: E402
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 interpreted = pytest.mark.skipif(not INTERPRETED, reason="runs in a process of its own")
@@ -42,7 +43,7 @@ def test_the_numbers_in_the_interpreter() -> None:
 @given(shape=st.sampled_from([(2, 24, 9, 7), (1, 6, 5, 4, 3), (3, 36, 40, 41), (2, 12, 1, 1)]), each=st.sampled_from([1, 2, 3]), slope=st.floats(0, 1), seed=st.integers(0, 99))
 def test_a_norm_takes_the_bias_before_and_the_activation_behind(shape: tuple[int, ...], each: int, slope: float, seed: int) -> None:
     torch.manual_seed(seed)
-    x = (5 * torch.randn(*shape) + 3).contiguous(memory_format=LAYOUTS[len(shape)])
+    x = (5 * torch.randn(*shape) + 3).contiguous(memory_format=CHANNELS_LAST[len(shape)])
     weight, bias, shift = torch.randn(3, shape[1])
     groups = shape[1] // each
     if x[0].numel() == groups:

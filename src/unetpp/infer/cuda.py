@@ -15,11 +15,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from unetpp.model.blocks import CONVOLVE, BatchNorm, ConvUnit, GroupNorm, Parts, joined
 from unetpp.model.encoders import Encoder
-from unetpp.model.execution import DTYPES, gains_from_bf16
+from unetpp.model.execution import CHANNELS_LAST, DTYPES, gains_from_bf16
 from unetpp.model.grid import Node
 from unetpp.model.network import Growth, HeadOutputs, UNetPlusPlus, node_key
 
-LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 PATIENCE = 8
 """Passes of one kind before it is recorded: a recording takes as long as some of them."""
 WARM_UPS = 3
@@ -65,7 +64,7 @@ class CudaNetwork:
             return self._network(x, depth=depth, heads=heads)
 
     def _placed(self, x: Tensor) -> Tensor:
-        return x.to(self._dtype, memory_format=LAYOUTS[x.ndim])
+        return x.to(self._dtype, memory_format=CHANNELS_LAST[x.ndim])
 
 
 class _Recorded:
@@ -74,13 +73,13 @@ class _Recorded:
     def __init__(self, run: Callable[[Tensor], Tensor | HeadOutputs], image: Tensor) -> None:
         self._image = image.clone(memory_format=torch.preserve_format)
         self._graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream(image.device)
-        stream.wait_stream(torch.cuda.current_stream(image.device))
-        with torch.cuda.device(image.device), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True):
             with torch.cuda.stream(stream):
                 for _ in range(WARM_UPS):
                     run(self._image)
-            with torch.cuda.graph(self._graph, pool=_graph_memory(image.device), stream=stream, capture_error_mode="thread_local"):
+            with torch.cuda.graph(self._graph, pool=_graph_memory(), stream=stream, capture_error_mode="thread_local"):
                 self._found = run(self._image)
 
     def replayed(self, image: Tensor) -> Tensor | HeadOutputs:
@@ -92,7 +91,7 @@ class _Recorded:
 
 
 @functools.cache
-def _graph_memory(device: torch.device) -> Any:
+def _graph_memory() -> Any:
     return torch.cuda.graph_pool_handle()
 
 
@@ -109,7 +108,7 @@ def with_fewer_passes(network: UNetPlusPlus, dtype: torch.dtype) -> UNetPlusPlus
                 setattr(module, name, _Unit(child, kernels))
     if kernels:
         copied.__class__ = _Network  # of the same parts
-    return copied.to(dtype).to(memory_format=LAYOUTS[weight.ndim])
+    return copied.to(dtype).to(memory_format=CHANNELS_LAST[weight.ndim])
 
 
 @functools.cache

@@ -16,7 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+from unetpp.model.execution import CHANNELS_LAST
+
 PROGRAMS = 1024
 """That read a batch's statistics at once, about."""
 BLOCK = 4096
@@ -30,7 +31,7 @@ def normalised(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float,
         x: (B, C, *spatial) on a GPU; is overwritten where its channels lie last in memory.
         shift: of each channel, what is added to x before: the bias of a convolution.
     """
-    x = x.contiguous(memory_format=LAYOUTS[x.ndim])
+    x = x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
     batch, channels = x.shape[:2]
     voxels, each = x[0, 0].numel(), channels // groups
     rows, width = _block(channels)
@@ -47,7 +48,7 @@ def normalised(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float,
 
 def rectified(x: Tensor, bias: Tensor, slope: float) -> Tensor:
     """X (B, C, *spatial) plus a bias for each channel, and below 0 times `slope`; as `normalised` in place."""
-    x = x.contiguous(memory_format=LAYOUTS[x.ndim])
+    x = x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
     batch, channels = x.shape[:2]
     voxels = batch * x[0, 0].numel()
     rows, width = _block(channels)
@@ -74,10 +75,10 @@ class Part:
 def concatenated(parts: Sequence[Part], size: Sequence[int]) -> Tensor:
     """(B, sum of channels, *size); parts are cut to it, or continued by their last values."""
     first = parts[0].values
-    out = torch.empty((len(first), sum(part.channels for part in parts), *size), device=first.device, dtype=first.dtype, memory_format=LAYOUTS[first.ndim])
+    out = torch.empty((len(first), sum(part.channels for part in parts), *size), device=first.device, dtype=first.dtype, memory_format=CHANNELS_LAST[first.ndim])
     voxels, start = prod(size), 0
     for part in parts:
-        values = part.values.contiguous(memory_format=LAYOUTS[first.ndim])
+        values = part.values.contiguous(memory_format=CHANNELS_LAST[first.ndim])
         rows, width = _block(part.channels)
         have, want, steps = (_three(numbers) for numbers in (values.shape[2:], size, part.factors or (1,) * len(size)))
         grid = (triton.cdiv(voxels, rows), len(first))

@@ -18,7 +18,7 @@ def load(path: str | PathLike[str], device: str = "auto", backend: str = "auto",
 
     Args:
         device: auto, cpu, cuda or cuda:K.
-        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed and faster.
+        backend: torch, cuda (on a GPU), openvino (CPU; extra `openvino`), or auto: cuda on a GPU, openvino on a CPU where it is installed and faster.
         max_drop: points of Dice that depth "auto" may lose.
 
     Raises:

@@ -46,7 +46,7 @@ class Predictor:
         plan: what they were trained with.
         device: where they run.
         name: of the model, for records.
-        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed and faster.
+        backend: torch, cuda (on a GPU), openvino (CPU; extra `openvino`), or auto: cuda on a GPU, openvino on a CPU where it is installed and faster.
         worth: depth -> what its expected Dice is worth, as `confidence.worth_of` says it.
         rules: for "auto", the most careful first, as `deploy.adapt` fits them.
         max_drop: points of Dice that "auto" may lose against the deepest head, by the interval over validation cases.
@@ -260,7 +260,7 @@ def load_predictor(path: str | PathLike[str], device: str = "auto", backend: str
 
     Args:
         device: auto, cpu, cuda or cuda:K.
-        backend: torch, openvino (CPU; extra `openvino`), or auto: openvino on a CPU where it is installed and faster.
+        backend: torch, cuda (on a GPU), openvino (CPU; extra `openvino`), or auto: cuda on a GPU, openvino on a CPU where it is installed and faster.
         max_drop: points of Dice that "auto" may lose.
 
     Raises:

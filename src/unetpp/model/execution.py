@@ -12,11 +12,13 @@ from unetpp.plan import ModelPlan
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # names of glibc's malloc.h
 MOST_WORKERS = 12
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""By the number of a tensor's dimensions."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes a CUDA device where there is one.
+    """`auto` takes a CUDA device where there is one. The device becomes the process's own: streams and kernels go where that is.
 
     Raises:
         UsageError: no such device on this machine.
@@ -31,6 +33,8 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(f"--device: got {name!r}; expected auto, cpu, cuda or cuda:K.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device: got {name!r}; expected one of the {torch.cuda.device_count()} CUDA devices of this machine. Use --device cpu.")
+    if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)
     return device
 
 
@@ -75,4 +79,4 @@ def memory_format(plan: ModelPlan, device: torch.device, compiled: bool = False)
         contiguous = set()
     if plan.norm in contiguous:
         return torch.contiguous_format
-    return torch.channels_last if plan.dims == 2 else torch.channels_last_3d
+    return CHANNELS_LAST[plan.dims + 2]

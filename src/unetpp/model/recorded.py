@@ -16,7 +16,9 @@ MOST_MEMORY = 0.45
 
 
 class Recorded:
-    """Computes as `work` does, from the fifth batch on by replaying what that did on a batch of the same size, where its memory allows that.
+    """Computes as `work` does, from the fifth batch on by replaying what that did, where there is memory for it.
+
+    All batches have one size.
 
     Args:
         work: without anything that waits for the device.
@@ -29,6 +31,7 @@ class Recorded:
         self._refused = False
         """There is no memory for a graph, or something in `work` cannot be recorded."""
         self._stream = torch.cuda.Stream()
+        torch.cuda.reset_peak_memory_stats()
         self._steps = 0
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -37,7 +40,7 @@ class Recorded:
             return self._beside(images, labels)
         if self._graph is None and not self._refused:
             self._record(images, labels)
-        if self._graph is None or images.shape != self._images.shape:
+        if self._graph is None:
             return self._work(images, labels)
         self._images.copy_(images)
         self._labels.copy_(labels)
