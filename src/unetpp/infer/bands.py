@@ -77,7 +77,7 @@ def class_indices(probabilities: Tensor) -> Tensor:
 
 
 def _every_class(probabilities: Tensor) -> Tensor:
-    return torch.cat([1 - probabilities, probabilities]) if len(probabilities) == 1 else probabilities
+    return torch.cat([(1 - probabilities).clamp_(min=0), probabilities]) if len(probabilities) == 1 else probabilities
 
 
 def _fill(prediction: Prediction, rows: slice, values: Tensor, doubt: Tensor | None) -> Tensor:

@@ -15,8 +15,8 @@ REVIEWED = 0.1
 
 def entropy(probabilities: Tensor, dim: int = 0) -> Tensor:
     """Entropy of probabilities over that of equally probable classes, 0 to 1; their classes lie along `dim` (of two classes that of the second), which goes."""
-    # blended tiles may lie above 1 by a rounding, and what is left of 1 then below 0, which has no logarithm
-    every = torch.cat([1 - probabilities, probabilities], dim).clamp_(min=0) if probabilities.shape[dim] == 1 else probabilities
+    every = torch.cat([1 - probabilities, probabilities], dim) if probabilities.shape[dim] == 1 else probabilities
+    every = every.clamp(min=0)  # blended tiles may lie above 1 by a rounding, and what is left of 1 then below 0, which has no logarithm
     return -torch.special.xlogy(every, every).sum(dim).div_(log(every.shape[dim])).clamp_(-1, 0)
 
 
