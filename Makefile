@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check format lint types layers tests clean
+.PHONY: help demo test check format lint types layers tests slow clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    set up .venv and run the whole journey on generated data (a few minutes on a laptop CPU)"
 	@echo "make test    set up .venv and run the check command: format, lint, types, layers, tests"
 	@echo "make check   the check command alone (also: make format, to let ruff put the format right)"
+	@echo "make slow    the tests that take longest: rarer encoders, compilers"
 	@echo "make clean   remove .venv and the caches"
 	@echo "Another Python: make demo PYTHON=python3.12"
 
@@ -33,7 +34,10 @@ layers: $(STAMP)
 	$(BIN)/lint-imports
 
 tests: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
 
 format: $(STAMP)
 	$(BIN)/ruff format .
