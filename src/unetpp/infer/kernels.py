@@ -172,12 +172,12 @@ def _placed(
             source = source * (step_z * step_y * step_x) + (at_z % step_z * step_y + at_y % step_y) * step_x + at_x % step_x
         values = tl.load(x + source[:, None] * channels + column[None, :], mask=there, other=0.0)
     else:
-        z, y, x_ = _within(at_z, have_z, step_z, MODE), _within(at_y, have_y, step_y, MODE), _within(at_x, have_x, step_x, MODE)
+        place_z, place_y, place_x = _within(at_z, have_z, step_z, MODE), _within(at_y, have_y, step_y, MODE), _within(at_x, have_x, step_x, MODE)
         sums = tl.zeros((ROWS, WIDTH), tl.float32)
         for corner in tl.static_range(8 if VOLUME else 4):
-            near_z, share_z = _neighbour(z, have_z, corner // 4)
-            near_y, share_y = _neighbour(y, have_y, corner // 2 % 2)
-            near_x, share_x = _neighbour(x_, have_x, corner % 2)
+            near_z, share_z = _neighbour(place_z, have_z, corner // 4)
+            near_y, share_y = _neighbour(place_y, have_y, corner // 2 % 2)
+            near_x, share_x = _neighbour(place_x, have_x, corner % 2)
             source = ((image * have_z + near_z) * have_y + near_y) * have_x + near_x
             taken = tl.load(x + source[:, None] * channels + column[None, :], mask=there, other=0.0).to(tl.float32)
             sums += taken * (share_z * share_y * share_x)[:, None]
