@@ -26,7 +26,8 @@ from benchmarks.network.settings import CPU_ALONE, CUDA_ALONE, NO_PEER, OURS_ALO
 from torch import Tensor
 
 from unetpp.infer.cuda import PATIENCE
-from unetpp.planning.roofline import ceilings, finish, least_ms, macs_and_bytes
+from unetpp.model.stopwatch import finish
+from unetpp.planning.roofline import ceilings, least_ms, macs_and_bytes
 
 SIZES = {2: (256, 512), 3: (96,)}
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.05, "int8": float("inf")}

@@ -37,8 +37,10 @@ ROUNDS = 5
 SECONDS_PER_DEPTH = 1.0
 """More passes are timed while they take less than this: short passes need more of them."""
 MAX_ROUNDS = 50
+MAX_SECONDS_PER_DEPTH = 5.0
+"""Fewer than ROUNDS passes, but one, are timed where they would take longer than this."""
 PROBES_AT_ONCE = 2
-PROBE_TIMEOUT_S = 300
+PROBE_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,9 @@ def _energy(network: Runner, depths: Sequence[int], tiles: Tensor, precision: st
 
 
 def _unsure(times: Sequence[float]) -> bool:
-    return len(times) < ROUNDS or (sum(times) < SECONDS_PER_DEPTH and len(times) < MAX_ROUNDS)
+    if len(times) < ROUNDS:
+        return not times or sum(times) < MAX_SECONDS_PER_DEPTH
+    return sum(times) < SECONDS_PER_DEPTH and len(times) < MAX_ROUNDS
 
 
 def _peak_memory(model: Path, network: UNetPlusPlus, depths: Sequence[int], tiles: Tensor, header: ModelHeader, wanted: bool) -> dict[int, float | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import statistics
 from collections.abc import Sequence
 from typing import TypeVar, cast
 
@@ -16,6 +16,7 @@ from unetpp.infer.sliding import predict_tiles
 from unetpp.infer.tiles import TileGrid
 from unetpp.metrics.scores import fast_dice, mean_of
 from unetpp.model.network import UNetPlusPlus
+from unetpp.model.stopwatch import time_calls
 from unetpp.plan import Plan, PredictPlan
 from unetpp.train.trainer import Validation
 
@@ -41,16 +42,12 @@ class DepthValidation:
         depths = {depth: mean_of(values) or 0.0 for depth, values in scores.items()}
         return Validation(depths)
 
-    def seconds_per_tile(self, network: nn.Module, repeats: int = 3) -> float:
+    def seconds_per_tile(self, network: nn.Module) -> float:
         """Measured on a corner of a case: a whole one may have hundreds of tiles."""
         corner = (slice(None), *(slice(size) for size in self._predict.tile))
         image = StoredImage(self.cases[0].image()[corner])
-        started = 0.0
-        for number in range(1 + repeats):
-            if number == 1:  # before that, libraries are loaded and memory is taken
-                started = time.perf_counter()
-            self._predicted(network, image)
-        return (time.perf_counter() - started) / repeats
+        self._predicted(network, image)  # libraries are loaded and memory is taken
+        return statistics.mean(time_calls(lambda: self._predicted(network, image), self.device))
 
     def tiles(self, cases: Sequence[StoredCase]) -> int:
         """Tiles of a validation on some cases."""

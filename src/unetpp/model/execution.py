@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from typing import Any
 
 import torch
 
 from unetpp.errors import UsageError
+from unetpp.model.stopwatch import time_calls
 from unetpp.plan import ModelPlan
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # names of glibc's malloc.h
@@ -60,7 +62,22 @@ def gains_from_bf16(device: torch.device) -> bool:
     """Whether the hardware computes bfloat16 faster than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)() or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+    has_it = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)() or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    return bool(has_it) and not _emulates_bf16()
+
+
+@functools.cache
+def _emulates_bf16() -> bool:
+    """Whether products in bfloat16 run in software, as where ONEDNN_MAX_CPU_ISA keeps oneDNN from what the processor has.
+
+    Found by one product of 128 x 128: in software it takes 100 times as long as in float32, else about as long.
+    """
+
+    def seconds(dtype: torch.dtype) -> float:
+        square = torch.ones(128, 128, dtype=dtype)
+        return min(time_calls(lambda: torch.mm(square, square)))
+
+    return seconds(torch.bfloat16) > 10 * seconds(torch.float32)
 
 
 def autocast(device: torch.device, precision: str) -> Any:

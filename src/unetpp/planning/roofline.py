@@ -5,8 +5,7 @@ Multiply-adds, and bytes in and out of operations. The share of its best that on
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +14,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+
+from unetpp.model.execution import gains_from_bf16
+from unetpp.model.stopwatch import PROBE_S, time_calls
+
+MATRIX_SIZES = tuple(2**power for power in range(6, 14))
+"""Of the products, until the time is over. The first takes 2 ms where bfloat16 is emulated."""
+COPIED_VALUES = (2**20, 2**24, 2**26)
+"""Of the copies; the last two are larger than the caches of most processors."""
 
 
 def macs_and_bytes(network: Callable[[Tensor], Any], image: Tensor) -> tuple[float, float]:
@@ -46,25 +53,34 @@ def _tensors(values: Any) -> Iterator[Tensor]:
 
 
 def ceilings(device: str = "cpu") -> dict[str, float]:
-    """What this machine can do at best: multiply-adds of a large matrix product, and bytes copied."""
-    found, size = {}, 2048 if device == "cpu" else 8192
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        square = torch.randn(size, size, device=device).to(dtype)
-        found[f"gmacs_per_s_{name}"] = size**3 / 1e9 / _fastest(partial(torch.mm, square, square), device)
-    source = torch.zeros(2**26, device=device)
-    target = torch.empty_like(source)
-    found["copied_gb_per_s"] = 2 * 4 * source.numel() / 1e9 / _fastest(lambda: target.copy_(source), device)
-    return found
+    """Measure what this machine can do at best: multiply-adds of a large matrix product, and bytes copied.
+
+    Each of the three takes about PROBE_S seconds, however slow the machine is. bfloat16 is measured only where the
+    hardware has it: elsewhere networks run in float32, and one emulated product takes a minute.
+
+    Returns:
+        `gmacs_per_s_fp32`, `gmacs_per_s_bf16` (where the hardware has it), `copied_gb_per_s`.
+    """
+    dtypes = {"fp32": torch.float32} | ({"bf16": torch.bfloat16} if gains_from_bf16(torch.device(device)) else {})
+    found = {f"gmacs_per_s_{name}": _best_rate(partial(_product, dtype=dtype, device=device), MATRIX_SIZES, device) for name, dtype in dtypes.items()}
+    return {**found, "copied_gb_per_s": _best_rate(partial(_copy, device=device), COPIED_VALUES, device)}
 
 
-def finish(device: torch.device | str) -> None:
-    """Wait for a GPU, which works on while the program goes on."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()
+def _product(size: int, dtype: torch.dtype, device: str) -> tuple[float, Callable[[], Any]]:
+    """10^9 multiply-adds of a product of square matrices, and the product."""
+    square = torch.randn(size, size, device=device).to(dtype)
+    return size**3 / 1e9, lambda: torch.mm(square, square)
+
+
+def _copy(values: int, device: str) -> tuple[float, Callable[[], Any]]:
+    """10^9 bytes that a copy reads and writes, and the copy."""
+    source, target = torch.ones(2, values, device=device)  # ones: pages of zeros are not there until they are written
+    return 2 * source.nbytes / 1e9, lambda: target.copy_(source)
 
 
 def least_ms(gmacs: float, gbytes: float, bf16: bool, machine: Mapping[str, float]) -> float:
-    """The time that the slower of arithmetic and memory takes alone at the machine's best."""
+    """The time that the slower of arithmetic and memory takes alone at the machine's best (in float32 where it has no bfloat16)."""
+    bf16 = bf16 and "gmacs_per_s_bf16" in machine
     arithmetic = gmacs / machine["gmacs_per_s_bf16" if bf16 else "gmacs_per_s_fp32"]
     return 1e3 * max(arithmetic, gbytes * (0.5 if bf16 else 1.0) / machine["copied_gb_per_s"])
 
@@ -77,12 +93,13 @@ def carried_over_ms(ms: float, gmacs: float, gbytes: float, bf16: bool, here: Ma
     return ms * least_ms(gmacs, gbytes, bf16, there) / least_ms(gmacs, gbytes, bf16, here)
 
 
-def _fastest(work: Callable[[], Any], device: str, repeats: int = 5) -> float:
-    seconds = []
-    for _ in range(repeats):
-        finish(device)
-        started = time.perf_counter()
-        work()
-        finish(device)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+def _best_rate(make: Callable[[int], tuple[float, Callable[[], Any]]], sizes: Sequence[int], device: str) -> float:
+    """Units of work a second at the largest size that fits PROBE_S, by what the size before it took."""
+    rate, left = 0.0, PROBE_S
+    for size in sizes:
+        amount, work = make(size)
+        if rate and 2 * amount / rate > left:
+            break
+        seconds = time_calls(work, device, budget_s=left)
+        rate, left = amount / min(seconds), left - sum(seconds)
+    return rate

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import time
-
 import torch
 from torch import Tensor
 
 from unetpp.model.build import from_plan
 from unetpp.model.execution import autocast, memory_format
 from unetpp.model.recorded import WARM_UPS, Recorded
+from unetpp.model.stopwatch import time_calls
 from unetpp.plan import ModelPlan
-from unetpp.planning.roofline import finish
 
 
-def measure_step_seconds(plan: ModelPlan, patch: tuple[int, ...], batch: int, precision: str, device: torch.device, repeats: int = 2) -> float:
-    """Seconds of one training step (forward, backward, update) after one to warm up; the fastest of `repeats`."""
+def measure_step_seconds(plan: ModelPlan, patch: tuple[int, ...], batch: int, precision: str, device: torch.device) -> float:
+    """Seconds of one training step (forward, backward, update) after one to warm up: the fastest of a few, of one where it is long."""
     layout = memory_format(plan, device)
     with torch.random.fork_rng(devices=[]):
         network = from_plan(plan).to(device).to(memory_format=layout).train()
@@ -31,13 +29,11 @@ def measure_step_seconds(plan: ModelPlan, patch: tuple[int, ...], batch: int, pr
         return loss.detach()
 
     work = Recorded(gradients, list(network.parameters())) if device.type == "cuda" else gradients  # as the trainer does
-    warm_ups = WARM_UPS + 1 if device.type == "cuda" else 1
-    seconds = []
-    for _ in range(warm_ups + repeats):
-        finish(device)
-        started = time.perf_counter()
+
+    def step() -> None:
         work(images, images)
         optimizer.step()
-        finish(device)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds[warm_ups:])
+
+    for _ in range(WARM_UPS + 1 if device.type == "cuda" else 1):
+        step()
+    return min(time_calls(step, device))
