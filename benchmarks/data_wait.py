@@ -16,18 +16,18 @@ from pathlib import Path
 
 import torch
 
-from unetpp.data.augment import Augmentation
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import store_cases
 from unetpp.losses.supervision import DeepSupervisionLoss
 from unetpp.model.build import from_plan
-from unetpp.model.execution import autocast, memory_format
 from unetpp.plan import Plan
 from unetpp.planning.planner import make_plan
-from unetpp.preparation import read_source
 from unetpp.progress import Silence
+from unetpp.runtime.device import autocast, memory_format
+from unetpp.train.augment import Augmentation
 from unetpp.train.batches import Batch, BatchMaker, Prefetcher
-from unetpp.train.optimiser import make_optimizer
+from unetpp.train.optimizer import make_optimizer
+from unetpp.verbs.preparation import read_source
 
 CPU = torch.device("cpu")
 

@@ -19,16 +19,16 @@ from unetpp.data.cases import find_cases
 from unetpp.data.folds import read_splits
 from unetpp.data.store import StoredCase
 from unetpp.deploy.adapt import fit_rules, scored
-from unetpp.deploy.depth_table import costs_of, measure_depths
-from unetpp.deploy.evaluation import evaluate_cases
-from unetpp.deploy.stored import stored_split
-from unetpp.deploy.validation import count_tiles
-from unetpp.fold import quality_row, recommended_depth
-from unetpp.infer.adaptive import Adaptive, choose_rule
+from unetpp.infer.early_exit import Adaptive, choose_rule
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import Predictor, load_predictor
+from unetpp.measure.depth_table import costs_of, measure_depths
+from unetpp.measure.quality import evaluate_cases
+from unetpp.measure.stored_cases import stored_split
+from unetpp.measure.validation import count_tiles
 from unetpp.metrics.scores import bootstrap_interval, losses, mean_of
 from unetpp.run_folder import MODEL, RunFolder
+from unetpp.verbs.fold import quality_row, recommended_depth
 
 MAX_DROPS = (0.1, 0.3, 0.5, 1.0)
 LARGE = 4

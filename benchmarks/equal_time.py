@@ -22,7 +22,7 @@ from unetpp import plan as make_plan
 from unetpp.data.cases import find_cases
 from unetpp.data.folds import read_splits
 from unetpp.data.store import store_cases
-from unetpp.deploy.validation import DepthValidation
+from unetpp.measure.validation import DepthValidation
 from unetpp.plan import Plan, read_plan
 from unetpp.train.trainer import FoldTraining, Validation
 

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
-from unetpp.deploy.stored import stored_split
-from unetpp.deploy.validation import DepthValidation, chosen_evenly
 from unetpp.losses.supervision import DeepSupervisionLoss
+from unetpp.measure.roofline import macs_and_bytes
+from unetpp.measure.stored_cases import stored_split
+from unetpp.measure.validation import DepthValidation, chosen_evenly
 from unetpp.model.file import load_model
 from unetpp.model.grid import Node
 from unetpp.model.network import UNetPlusPlus
-from unetpp.planning.roofline import macs_and_bytes
 from unetpp.run_folder import MODEL
 
 SHARES = (0.125, 0.25, 0.5)

@@ -21,7 +21,7 @@ from unetpp.data.cases import find_cases
 from unetpp.data.folds import read_splits
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import store_cases
-from unetpp.deploy.validation import DepthValidation
+from unetpp.measure.validation import DepthValidation
 from unetpp.model.build import build_model
 from unetpp.plan import Plan, read_plan
 

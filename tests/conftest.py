@@ -1,18 +1,24 @@
-"""Tiny data for all tests."""
+"""Tiny data and tiny models for all tests."""
 
 from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import unetpp
 from tests.tiny import TINY
-from unetpp import fold
 from unetpp.data.demo import write_demo_data
-from unetpp.deploy.depth_table import measure_depths
+from unetpp.measure.depth_table import measure_depths
+from unetpp.model.build import from_plan, model_plan
+from unetpp.model.file import save_model
+from unetpp.plan import Plan
+from unetpp.verbs import fold
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -55,3 +61,41 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def is_root() -> bool:
     return os.geteuid() == 0
+
+
+def toy_plan(dims: int = 2, depth: int = 2, num_classes: int = 2, **train: Any) -> Plan:
+    model = model_plan(dims=dims, depth=depth, out_channels=num_classes, widths=[4 + 2 * level for level in range(depth + 1)])
+    size = [16] * dims
+    return Plan.from_dict(
+        {
+            "name": "toy",
+            "data": {
+                "dims": dims,
+                "channels": ["image"],
+                "classes": ["background", *(f"class {index}" for index in range(1, num_classes))],
+                "label_values": list(range(num_classes)),
+                "normalization": [{}],
+            },
+            "model": model.model_dump(),
+            "train": {"patch": size, "batch": 2, "steps_per_epoch": 2, "epochs": 2, **train},
+            "predict": {"tile": size, "depth": depth},
+            "reasons": {"model.depth": "small enough for a test"},
+        }
+    )
+
+
+@pytest.fixture
+def make_model(tmp_path: Path) -> Callable[..., Path]:
+    def make(plan: Plan | None = None, notes: dict[str, Any] | None = None, name: str = "model.safetensors") -> Path:
+        plan = plan or toy_plan()
+        torch.manual_seed(0)
+        path = tmp_path / "fold_0" / name
+        save_model(path, from_plan(plan.model).state_dict(), plan, notes)
+        return path
+
+    return make
+
+
+@pytest.fixture(name="small_plan")
+def small_plan_fixture() -> Callable[..., Plan]:
+    return toy_plan

@@ -15,15 +15,15 @@ from torch import Tensor
 from tests.plans import small_plan
 from tests.tiny import TINY, TINY_3D, run_cli, set_options
 from unetpp.data.demo import write_demo_data
-from unetpp.infer import cuda
-from unetpp.infer.cuda import CudaNetwork
 from unetpp.infer.predictor import Predictor
 from unetpp.losses.supervision import DeepSupervisionLoss
 from unetpp.model.build import build_model, from_plan
 from unetpp.model.network import HeadOutputs, UNetPlusPlus
-from unetpp.model.recorded import Recorded
+from unetpp.runtime import cuda
+from unetpp.runtime.cuda import CudaNetwork
+from unetpp.runtime.cuda_graph import Recorded
 from unetpp.train.loop import gradients
-from unetpp.train.optimiser import make_optimizer
+from unetpp.train.optimizer import make_optimizer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 

@@ -52,7 +52,7 @@ def test_unknown_name_cannot_be_imported() -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_verbs_are_functions_of_the_pipeline(verb: str) -> None:
     assert inspect.isfunction(getattr(unetpp, verb))
-    assert getattr(unetpp, verb).__module__ == "unetpp.pipeline"
+    assert getattr(unetpp, verb).__module__ == "unetpp.verbs.pipeline"
 
 
 @pytest.mark.parametrize("module", ["unetpp.plan", "unetpp.train", "unetpp.train.trainer"])

@@ -25,9 +25,9 @@ from benchmarks.network.pairs import PAIRS, Pair
 from benchmarks.network.settings import CPU_ALONE, CUDA_ALONE, NO_PEER, OURS_ALONE, SETTINGS, Run
 from torch import Tensor
 
-from unetpp.infer.cuda import PATIENCE
-from unetpp.model.stopwatch import finish
-from unetpp.planning.roofline import ceilings, least_ms, macs_and_bytes
+from unetpp.measure.roofline import ceilings, least_ms, macs_and_bytes
+from unetpp.runtime.cuda import PATIENCE
+from unetpp.runtime.stopwatch import finish
 
 SIZES = {2: (256, 512), 3: (96,)}
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.05, "int8": float("inf")}

@@ -37,15 +37,15 @@ from unetpp.deploy.export import export_file
 from unetpp.deploy.export.quantized import quantize_file
 from unetpp.deploy.export.runtimes import open_written
 from unetpp.deploy.export.samples import find_samples
-from unetpp.deploy.peers import to_monai, to_smp
 from unetpp.errors import ModelFileError
-from unetpp.infer.engine import converted, with_fast_norms
 from unetpp.infer.predictor import Predictor
-from unetpp.infer.runtimes import openvino_core
 from unetpp.metrics.scores import fast_dice, mean_of
-from unetpp.model.execution import autocast
 from unetpp.model.file import load_model
+from unetpp.peers import to_monai, to_smp
 from unetpp.run_folder import MODEL, RunFolder
+from unetpp.runtime.device import autocast
+from unetpp.runtime.exported_file import openvino_core
+from unetpp.runtime.openvino import converted, with_fast_norms
 
 REFERENCE = "torch fp32"
 TOLERANCES = {"fp32": 1e-4, "bf16": 1e-3, "int8": 1e-2}

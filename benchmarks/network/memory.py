@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from unetpp.deploy.memory_probe import PeakMemory
+from unetpp.measure.memory_probe import PeakMemory
 
 
 def peak_mb(module: str, *arguments: str, device: str) -> float | None:

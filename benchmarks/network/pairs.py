@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.deploy.peers.fixtures.networks import NestedUNet
+from tests.peers.fixtures.networks import NestedUNet
 from torch import Tensor, nn
 
-from unetpp.deploy.peers import import_file
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
+from unetpp.peers import import_file
 from unetpp.plan import Plan
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from unetpp.infer.cuda import CudaNetwork
-from unetpp.infer.engine import OpenVinoNetwork, converted, with_fast_norms
-from unetpp.infer.runtimes import openvino_core
-from unetpp.model.execution import CHANNELS_LAST
+from unetpp.runtime.cuda import CudaNetwork
+from unetpp.runtime.device import CHANNELS_LAST
+from unetpp.runtime.exported_file import openvino_core
+from unetpp.runtime.openvino import OpenVinoNetwork, converted, with_fast_norms
 
 Run = Callable[[Tensor], Tensor]
 

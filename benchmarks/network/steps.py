@@ -20,11 +20,11 @@ from torch import Tensor
 
 from unetpp.losses.supervision import DeepSupervisionLoss
 from unetpp.model.build import build_model
-from unetpp.model.execution import CHANNELS_LAST
-from unetpp.model.recorded import WARM_UPS, Recorded
 from unetpp.plan import TrainPlan
+from unetpp.runtime.cuda_graph import WARM_UPS, Recorded
+from unetpp.runtime.device import CHANNELS_LAST
 from unetpp.train.loop import gradients
-from unetpp.train.optimiser import make_optimizer, update_average
+from unetpp.train.optimizer import make_optimizer, update_average
 
 STEPS = 12
 

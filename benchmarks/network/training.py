@@ -23,8 +23,8 @@ from benchmarks.network.pairs import PAIRS, Pair
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unetpp.model.execution import CHANNELS_LAST, keep_freed_memory
-from unetpp.model.recorded import WARM_UPS, Recorded
+from unetpp.runtime.cuda_graph import WARM_UPS, Recorded
+from unetpp.runtime.device import CHANNELS_LAST, keep_freed_memory
 
 SIZES = {2: (4, 256), 3: (1, 96)}
 """Batch and size of the images, by dims."""

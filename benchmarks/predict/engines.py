@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from unetpp.infer.predictor import Predictor
-from unetpp.model.execution import keep_freed_memory
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
+from unetpp.runtime.device import keep_freed_memory
 
 Engine = Callable[[UNetPlusPlus, Plan, Path, Path], None]
 """Called with a network, its plan, the image and the folder for the segmentation."""

@@ -15,25 +15,25 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from unetpp.version import __version__
+
 if TYPE_CHECKING:
     from unetpp.deploy.hub import HubModel
     from unetpp.errors import DataError, Interrupted, MissingExtraError, ModelFileError, PlanError, Problem, UnetppError, UsageError, WriteError
-    from unetpp.infer.exported import ExportedPredictor
+    from unetpp.infer.exported_predictor import ExportedPredictor
     from unetpp.infer.loading import load
     from unetpp.infer.prediction import Prediction
     from unetpp.infer.predictor import Predictor
     from unetpp.model.build import build_model
     from unetpp.model.network import HeadOutputs, UNetPlusPlus
-    from unetpp.pipeline import adapt, check, demo, evaluate, export, import_checkpoint, info, plan, predict, prune, report, train
     from unetpp.plan import Plan
-
-__version__ = "0.1.0"
+    from unetpp.verbs.pipeline import adapt, check, demo, evaluate, export, import_checkpoint, info, plan, predict, prune, report, train
 
 _HOMES = {
-    "unetpp.pipeline": ("adapt", "check", "demo", "evaluate", "export", "import_checkpoint", "info", "plan", "predict", "prune", "report", "train"),
+    "unetpp.verbs.pipeline": ("adapt", "check", "demo", "evaluate", "export", "import_checkpoint", "info", "plan", "predict", "prune", "report", "train"),
     "unetpp.infer.prediction": ("Prediction",),
     "unetpp.deploy.hub": ("HubModel",),
-    "unetpp.infer.exported": ("ExportedPredictor",),
+    "unetpp.infer.exported_predictor": ("ExportedPredictor",),
     "unetpp.infer.loading": ("load",),
     "unetpp.infer.predictor": ("Predictor",),
     "unetpp.model.build": ("build_model",),

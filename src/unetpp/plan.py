@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from unetpp.errors import PlanError
 
 PLAN_VERSION = 1
+LARGEST_TILE = {2: 256, 3: 96}
+"""Side of a tile in voxels, by dims: larger ones make no better predictions."""
 _Model = TypeVar("_Model", bound=BaseModel)
 
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetpp.data.augment import Augmentation
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
 from unetpp.plan import AugmentPlan
+from unetpp.train.augment import Augmentation
 
 
 class ArrayCase(StoredCase):

@@ -16,7 +16,7 @@ from unetpp.data.demo import write_demo_data
 from unetpp.deploy.adapt import LOSSES, Observed, adapt_file, promising
 from unetpp.deploy.prune import plan_at_depth
 from unetpp.errors import UsageError
-from unetpp.infer.adaptive import choose_rule
+from unetpp.infer.early_exit import choose_rule
 from unetpp.model.file import load_model, save_model
 
 

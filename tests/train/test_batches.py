@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.data.test_patches import ArrayCase
-from unetpp.data.augment import Augmentation
 from unetpp.data.patches import PatchSampler
 from unetpp.plan import AugmentPlan
+from unetpp.train.augment import Augmentation
 from unetpp.train.batches import Batch, BatchMaker, Prefetcher
 
 

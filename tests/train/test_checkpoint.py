@@ -11,7 +11,7 @@ from torch.amp import GradScaler
 from tests.plans import small_plan
 from unetpp.model.build import from_plan
 from unetpp.train.checkpoint import Progress, load_checkpoint, save_checkpoint
-from unetpp.train.optimiser import make_optimizer
+from unetpp.train.optimizer import make_optimizer
 
 
 def test_the_scale_of_float16_gradients_comes_back(tmp_path: Path) -> None:

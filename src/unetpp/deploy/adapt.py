@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from unetpp.data.store import StoredCase
-from unetpp.deploy.stored import StoredImage, stored_split
 from unetpp.errors import UsageError
-from unetpp.infer.adaptive import Adaptive, doubts
-from unetpp.infer.engine import Runner
+from unetpp.infer.early_exit import Adaptive, doubts
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.infer.sliding import predict_tiles
 from unetpp.infer.tiles import TileGrid, read_tile
+from unetpp.measure.stored_cases import StoredImage, stored_split
 from unetpp.metrics.scores import bootstrap_interval, fast_dice, losses, mean_of
-from unetpp.model.execution import autocast
 from unetpp.model.file import load_model, save_model
 from unetpp.model.network import HeadOutputs
+from unetpp.runtime.device import autocast
+from unetpp.runtime.runner import Runner
 
 LOSSES = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01)
 """Of Dice. For each of them the fastest rule is tried that should lose no more in the mean over cases, with two standard errors."""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from unetpp.deploy.stored import stored_split
-from unetpp.deploy.validation import DepthValidation, chosen_evenly
 from unetpp.errors import UsageError
+from unetpp.measure.stored_cases import stored_split
+from unetpp.measure.validation import DepthValidation, chosen_evenly
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan

@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from unetpp.deploy.depth_table import COST_NAMES
 from unetpp.deploy.finetune import FineTuning, finetune
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import written_aside
+from unetpp.measure.depth_table import COST_NAMES
 from unetpp.model.build import pruned_plan
-from unetpp.model.execution import choose_device
 from unetpp.model.file import load_model, save_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
+from unetpp.runtime.device import choose_device
 from unetpp.train.trainer import Status
 
 TOLERANCE = 1e-5

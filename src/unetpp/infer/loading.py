@@ -6,8 +6,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetpp.infer.exported import ExportedPredictor, load_exported
-from unetpp.infer.runtimes import RUNTIMES
+from unetpp.infer.exported_predictor import ExportedPredictor, load_exported
+from unetpp.runtime.exported_file import RUNTIMES
 
 if TYPE_CHECKING:
     from unetpp.infer.predictor import Predictor

@@ -15,20 +15,21 @@ from unetpp.data.cases import Case
 from unetpp.data.preprocess import prepare_image
 from unetpp.data.readers import ImageSource, open_image, open_images
 from unetpp.errors import ModelFileError, UsageError
-from unetpp.infer.adaptive import Adaptive, choose_rule
 from unetpp.infer.bands import collect
-from unetpp.infer.cuda import CudaNetwork
-from unetpp.infer.engine import Grower, OpenVinoNetwork, choose_backend
+from unetpp.infer.early_exit import Adaptive, choose_rule
+from unetpp.infer.predict_files import Failure, FileProgress, WrittenFiles, predict_to_files
 from unetpp.infer.prediction import AUTO, MEAN, WORTH, Prediction, Uncertainty
 from unetpp.infer.restore import restored
 from unetpp.infer.sliding import stream_bands
 from unetpp.infer.tiles import TileProgress
-from unetpp.infer.written import Failure, FileProgress, WrittenFiles, predict_to_files
-from unetpp.model.execution import choose_device, keep_freed_memory, memory_format
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import DataPlan, Plan
 from unetpp.run_folder import model_files
+from unetpp.runtime.cuda import CudaNetwork
+from unetpp.runtime.device import choose_device, keep_freed_memory, memory_format
+from unetpp.runtime.openvino import OpenVinoNetwork
+from unetpp.runtime.runner import Grower, choose_backend
 
 __all__ = ["Failure", "Prediction", "Predictor", "WrittenFiles", "load_predictor"]
 

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from unetpp.infer.bands import Band, collect, probabilities_of, rows_at_once
 from unetpp.infer.confidence import Disagreement
-from unetpp.infer.engine import Runner
 from unetpp.infer.mirror import ORIGINAL, Axes, mirrored, mirrorings
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.tiles import Span, Tile, TiledImage, TileGrid, TileProgress, read_tile
-from unetpp.model.execution import autocast
 from unetpp.model.network import HeadOutputs
 from unetpp.plan import PredictPlan
+from unetpp.runtime.device import autocast
+from unetpp.runtime.runner import Runner
 
 _T = TypeVar("_T")
 

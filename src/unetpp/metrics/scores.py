@@ -59,6 +59,19 @@ class CaseScore:
         return {metric: mean_of(getattr(score, metric) for score in self.classes) for metric in METRICS}
 
 
+@dataclass(frozen=True)
+class Validation:
+    """Score of the weights on validation cases."""
+
+    depths: dict[int, float]
+    """Mean over cases of the mean over foreground classes, for each head."""
+
+    @property
+    def dice(self) -> float:
+        """That of the deepest head."""
+        return self.depths[max(self.depths)]
+
+
 def score_case(
     case_id: str, prediction: np.ndarray, reference: np.ndarray, num_classes: int, spacing_mm: Sequence[float] | None = None, *, surface_metrics: bool = True
 ) -> CaseScore:

@@ -15,13 +15,12 @@ from unetpp.errors import PlanError
 from unetpp.model.build import model_plan
 from unetpp.model.encoder_weights import require_source
 from unetpp.model.encoders import EncoderShape, encoder_shape, encoder_statistics
-from unetpp.model.execution import gains_from_bf16
-from unetpp.plan import AugmentPlan, DataPlan, ModelPlan, Normalization, Plan, PredictPlan, TrainPlan, checked, parsed_settings
+from unetpp.plan import LARGEST_TILE, AugmentPlan, DataPlan, ModelPlan, Normalization, Plan, PredictPlan, TrainPlan, checked, parsed_settings
 from unetpp.planning import rules
 from unetpp.planning.cost import training_bytes
 from unetpp.planning.fingerprint import Fingerprint
 from unetpp.planning.rules import Axes, Choice
-from unetpp.planning.speed import measure_step_seconds
+from unetpp.runtime.device import gains_from_bf16
 
 StepTimer = Callable[[ModelPlan, Axes, int, str], float]
 """Seconds of one training step of a network with a patch, a batch and a precision."""
@@ -34,7 +33,7 @@ def make_plan(
     epochs: int | None = None,
     device: torch.device | None = None,
     settings: Mapping[str, Any] | None = None,
-    step_seconds: StepTimer | None = None,
+    step_seconds: StepTimer,
 ) -> Plan:
     """Configure a run.
 
@@ -42,7 +41,7 @@ def make_plan(
         minutes: wall time that the user gives to training; the network is chosen to train well in it.
         epochs: the length instead, in passes over the data.
         settings: `{"section.key": value}` that the user decides; what follows from them is chosen to agree.
-        step_seconds: measures this machine; None: by training a few steps.
+        step_seconds: measures this machine.
 
     Raises:
         PlanError: a setting that is unknown or does not fit.
@@ -66,9 +65,9 @@ def _require_axes(settings: Mapping[str, Any], dims: int) -> None:
 class _Planner:
     """Makes the choices in order; a choice that the user made is taken as it is."""
 
-    def __init__(self, fingerprint: Fingerprint, settings: dict[str, Any], device: torch.device, step_seconds: StepTimer | None) -> None:
+    def __init__(self, fingerprint: Fingerprint, settings: dict[str, Any], device: torch.device, step_seconds: StepTimer) -> None:
         self.fingerprint, self.settings, self.device = fingerprint, settings, device
-        self.step_seconds = step_seconds or (lambda model, patch, batch, precision: measure_step_seconds(model, patch, batch, precision, device))
+        self.step_seconds = step_seconds
         self.memory_bytes = memory_bytes(device)
         self.reasons: dict[str, str] = {}
 
@@ -85,7 +84,7 @@ class _Planner:
         divisors = (encoder.divisor,) * 2 if encoder else tuple(prod(stride[axis] for stride in strides) for axis in range(len(shape)))
         multiple = tuple(self.settings.get("model.divisor") or divisors)
         patch = self.choose("train.patch", rules.choose_patch(shape, rules.LARGEST_PATCH[self.device.type, data.dims], multiple))
-        tile = self.choose("predict.tile", rules.choose_tile(patch, shape, rules.LARGEST_TILE[data.dims], multiple))
+        tile = self.choose("predict.tile", rules.choose_tile(patch, shape, LARGEST_TILE[data.dims], multiple))
         overlap = self.choose("predict.overlap", rules.choose_overlap(data.dims))
         batch = self.choose("train.batch", rules.choose_batch(prod(patch), data.dims, self.device.type))
         # a CPU works on one tile in its caches, on several beside them (docs/log.md)

@@ -18,7 +18,6 @@ MAX_DEPTH = 4
 LARGEST_PATCH = {("cpu", 2): 128, ("cpu", 3): 96, ("cuda", 2): 256, ("cuda", 3): 96}
 """Voxels of a training patch along one axis, by device and dims. On CPUs steps are dear: more and smaller patches show
 a step more cases at the same cost, see docs/log.md."""
-LARGEST_TILE = {2: 256, 3: 96}
 """Voxels of a tile of prediction along one axis."""
 WIDTH_LADDER = (64, 32, 16, 8)
 """First widths that are considered, widest first; 32 is the papers'. In between, convolutions of bfloat16 lose their speed on CPUs."""

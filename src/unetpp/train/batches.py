@@ -10,8 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from unetpp.data.augment import Augmentation
 from unetpp.data.patches import PatchSampler, draw_generator
+from unetpp.train.augment import Augmentation
 
 Batch = tuple[Tensor, Tensor]
 

@@ -13,38 +13,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unetpp.data.augment import Augmentation
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
 from unetpp.errors import Interrupted, UnetppError
 from unetpp.losses.supervision import DeepSupervisionLoss
+from unetpp.metrics.scores import Validation
 from unetpp.model.build import from_plan, load_encoder_weights
-from unetpp.model.execution import autocast, batch_workers, memory_format
 from unetpp.model.file import save_model
-from unetpp.model.recorded import Recorded
 from unetpp.plan import Plan
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
+from unetpp.runtime.cuda_graph import Recorded
+from unetpp.runtime.device import autocast, batch_workers, memory_format
+from unetpp.train.augment import Augmentation
 from unetpp.train.batches import Batch, BatchMaker, Prefetcher
 from unetpp.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from unetpp.train.interruption import Interruption
 from unetpp.train.log import Log
 from unetpp.train.loop import fit, gradients
-from unetpp.train.optimiser import learning_rate, make_optimizer, rest_encoder, update_average
+from unetpp.train.optimizer import learning_rate, make_optimizer, rest_encoder, update_average
 
 LOG_EVERY_S = 5.0
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Score of the weights on validation cases."""
-
-    depths: dict[int, float]
-    """Mean over cases of the mean over foreground classes, for each head."""
-
-    @property
-    def dice(self) -> float:
-        """That of the deepest head."""
-        return self.depths[max(self.depths)]
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from unetpp.deploy.export.runtimes import open_written
 from unetpp.deploy.export.samples import Samples, find_samples
 from unetpp.errors import ModelFileError, UnetppError, UsageError, WriteError
 from unetpp.files import written_aside
-from unetpp.infer.runtimes import Answer
 from unetpp.metrics.scores import fast_dice, mean_of
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus, to_probabilities
 from unetpp.plan import Plan
+from unetpp.runtime.exported_file import Answer
 
 TOLERANCE, AGREEMENT = 1e-3, 0.95
 """Largest difference of a probability that rounding explains; smallest Dice between the segmentation in 8-bit integers and that of the network."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unetpp import __version__
 from unetpp.plan import Plan
+from unetpp.version import __version__
 
 FORMAT = 1
 LICENCE_TITLE = "## Licence"

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from unetpp.errors import optional_package
-from unetpp.infer.engine import with_fast_norms
-from unetpp.infer.runtimes import IMAGE, KEY, PROBABILITIES, load_openvino
 from unetpp.model.network import UNetPlusPlus, to_probabilities
+from unetpp.runtime.exported_file import IMAGE, KEY, PROBABILITIES, load_openvino
+from unetpp.runtime.openvino import with_fast_norms
 
 Write = Callable[["Answering", tuple[int, ...], Path, dict[str, Any]], None]
 """Called with a network, the shape of an example (B, C, *spatial), the file and what it says of itself."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from unetpp.errors import optional_package
-from unetpp.infer.runtimes import IMAGE, load_openvino, openvino_core, report_nothing
+from unetpp.runtime.exported_file import IMAGE, load_openvino, openvino_core, report_nothing
 
 QUANTIZABLE = (".onnx", ".xml")
 

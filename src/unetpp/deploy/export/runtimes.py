@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from unetpp.infer.runtimes import KEY, Answer, open_exported
+from unetpp.runtime.exported_file import KEY, Answer, open_exported
 
 
 def open_written(path: Path) -> tuple[Answer, dict[str, Any]]:

@@ -12,9 +12,9 @@ from unetpp.data.cases import find_images
 from unetpp.data.patches import PatchSampler
 from unetpp.data.preprocess import prepare_case_image
 from unetpp.data.store import StoredCase
-from unetpp.deploy.stored import stored_split
 from unetpp.errors import UnetppError
 from unetpp.infer.tiles import TileGrid, read_tile
+from unetpp.measure.stored_cases import stored_split
 from unetpp.plan import Plan
 
 CALIBRATING, COMPARING = 48, 16

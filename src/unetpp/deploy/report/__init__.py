@@ -1,6 +1,0 @@
-"""The report of a run: one HTML file that needs nothing else."""
-
-from unetpp.deploy.report.report import write_report
-from unetpp.deploy.report.views import write_views
-
-__all__ = ["write_report", "write_views"]

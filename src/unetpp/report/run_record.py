@@ -1,0 +1,142 @@
+"""What a run folder holds, read for its report. Whatever is not there yet is left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unetpp.errors import UsageError
+from unetpp.metrics.scores import METRICS, bootstrap_interval, mean_of
+from unetpp.plan import Plan, read_plan
+from unetpp.report.views import RANKS, View, read_views
+
+MEAN = "mean"
+"""Name of the row of all heads together."""
+
+
+@dataclass(frozen=True)
+class FoldRecord:
+    """One fold of a run."""
+
+    number: int
+    log: tuple[dict[str, Any], ...]
+    """Lines of log.jsonl."""
+    metrics: dict[str, Any]
+    """metrics.json; empty where the fold is not measured yet."""
+    views: tuple[View, ...]
+
+    def lines(self, kind: str) -> list[dict[str, Any]]:
+        """Lines of one kind: start, train, validation, end."""
+        return [line for line in self.log if line.get("kind") == kind]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run folder."""
+
+    name: str
+    plan: Plan
+    folds: tuple[FoldRecord, ...]
+
+    @property
+    def cases(self) -> list[dict[str, Any]]:
+        """Scores of all cases, each with its fold."""
+        return [{**case, "fold": fold.number} for fold in self.folds for case in fold.metrics.get("cases", [])]
+
+    def mean(self) -> dict[str, Any]:
+        """Mean over the cases of all folds, as `mean` of metrics.json."""
+        means = [case.get("mean", {}) for case in self.cases]
+        found: dict[str, Any] = {metric: mean_of(mean.get(metric) for mean in means) for metric in METRICS}
+        dice = [mean["dice"] for mean in means if mean.get("dice") is not None]
+        return {**found, "dice_interval": bootstrap_interval(dice)}
+
+    def depths(self) -> dict[str, dict[str, Any]]:
+        """The depth table without its mean of all heads."""
+        return {depth: row for depth, row in self.table().items() if depth != MEAN}
+
+    def table(self) -> dict[str, dict[str, Any]]:
+        """The depth table: quality as the mean over folds, weighted with their cases; costs as the first fold has them."""
+        tables = [(_rows(fold.metrics), len(fold.metrics.get("cases", []))) for fold in self.folds if fold.metrics.get("depths")]
+        if not tables:
+            return {}
+        joined = {depth: dict(row) for depth, row in tables[0][0].items()}
+        if len(tables) > 1:
+            for depth, row in joined.items():
+                row.update({metric: _weighted([(table.get(depth, {}).get(metric), cases) for table, cases in tables]) for metric in (*METRICS, "dice_lost")})
+                row["hd95_undefined"] = sum(table.get(depth, {}).get("hd95_undefined") or 0 for table, _ in tables)
+                for key in ("dice_interval", "dice_lost_interval", "classes"):
+                    row.pop(key, None)
+        return joined
+
+    def views(self) -> list[tuple[View, int]]:
+        """The worst, a median and the best case of all folds, each with its fold."""
+        found = [(view, fold.number) for fold in self.folds for view in fold.views]
+        by_rank = {rank: sorted((entry for entry in found if entry[0].rank == rank), key=lambda entry: entry[0].dice) for rank in RANKS}
+        places = {"worst": 0, "median": 0.5, "best": 1}
+        return [entries[round(places[rank] * (len(entries) - 1))] for rank, entries in by_rank.items() if entries]
+
+    def first(self, key: str) -> Any:
+        """An entry of the first metrics.json that has it."""
+        return next((fold.metrics[key] for fold in self.folds if fold.metrics.get(key) is not None), None)
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read a run folder.
+
+    Raises:
+        UsageError: no run, or one of which no fold has started.
+        PlanError: its plan cannot be used.
+    """
+    if not (folder / "plan.json").is_file():
+        raise UsageError(f"{folder}: got {'a folder' if folder.is_dir() else 'a path'} without plan.json; expected a run folder. Make one with: unetpp train DATA --out {folder}")
+    numbers = sorted(int(path.name.removeprefix("fold_")) for path in folder.glob("fold_*") if path.name.removeprefix("fold_").isdecimal())
+    folds = tuple(_read_fold(folder / f"fold_{number}", number) for number in numbers)
+    started = tuple(fold for fold in folds if fold.log or fold.metrics)
+    if not started:
+        raise UsageError(f"{folder}: got a run of which no fold has started; expected one with a log. Train it with: unetpp train DATA --out {folder}")
+    return RunRecord(folder.resolve().name, read_plan(folder / "plan.json"), started)
+
+
+def _rows(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    mean = metrics.get("mean_of_heads")
+    return {**metrics["depths"], **({MEAN: mean} if mean else {})}
+
+
+def _read_fold(folder: Path, number: int) -> FoldRecord:
+    return FoldRecord(number, tuple(_read_log(folder / "log.jsonl")), _read_json(folder / "metrics.json"), read_views(folder / "views"))
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue  # half a line of a run that was killed
+        if isinstance(line, dict):
+            lines.append(line)
+    return lines
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _weighted(values: Sequence[tuple[float | None, int]]) -> float | None:
+    found = [(value, weight) for value, weight in values if value is not None]
+    total = sum(weight for _, weight in found)
+    return sum(value * weight for value, weight in found) / total if total else None
+
+
+def seconds_of(line: Mapping[str, Any]) -> float:
+    """When a log line was written, from the start of the training."""
+    return float(line.get("elapsed_s") or 0.0)

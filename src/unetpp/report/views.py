@@ -1,0 +1,153 @@
+"""Views: the worst, the median and the best case as small pictures that are kept in the run folder.
+
+    fold_K/views/worst.npz    image (H, W[, 3]) uint8, reference and prediction (H, W) class indices, id, dice, slice
+
+Of a volume, the slice with the largest area of foreground is shown, across the axis with the widest spacing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unetpp.data.dataset import Case
+from unetpp.data.preprocess import prepare_label
+from unetpp.data.readers import read_images, read_labels
+from unetpp.data.volume import Volume
+from unetpp.files import written_aside
+from unetpp.measure.quality import DepthPredictor
+
+RANKS = ("worst", "median", "best")
+LONGEST_SIDE = 640
+"""Pixels; larger images are shown with fewer."""
+DISPLAYED = (0.5, 99.5)
+"""Percentiles of the intensities that become black and white."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One slice of one case, ready to be drawn with row 0 at the top."""
+
+    rank: str
+    id: str
+    dice: float
+    image: np.ndarray
+    """(H, W) or (H, W, 3) uint8."""
+    reference: np.ndarray
+    """(H, W) class indices."""
+    prediction: np.ndarray
+    aspect: float = 1.0
+    """Height of a pixel over its width."""
+    slice: str = ""
+    """Which slice of a volume; empty for an image."""
+
+    @property
+    def shape_ratio(self) -> float:
+        """Width over height as it is drawn."""
+        height, width = self.reference.shape
+        return width / (height * self.aspect)
+
+
+def write_views(predictor: DepthPredictor, cases: Sequence[Case], metrics: Mapping[str, Any], folder: Path) -> None:
+    """Predict the worst, the median and the best case again and keep a picture of each.
+
+    Args:
+        predictor: the model that was scored.
+        cases: those that it was scored on.
+        metrics: of its deepest head, as `evaluate_cases` gives them.
+        folder: where the views go.
+    """
+    by_id = {case.id: case for case in cases}
+    plan = predictor.plan.data
+    for rank, (case_id, dice) in choose_cases(metrics).items():
+        case = by_id[case_id]
+        answers = predictor.predict_case(case, depth="all")
+        label = read_labels(case.labels)
+        reference = prepare_label(label, plan.model_copy(update={"spacing_mm": None}), str(case.labels[0]))
+        view = make_view(rank, case_id, dice, read_images(case.images), reference, answers[max(answers)].segmentation)
+        _write_view(view, folder / f"{rank}.npz")
+
+
+def choose_cases(metrics: Mapping[str, Any]) -> dict[str, tuple[str, float]]:
+    """Rank -> (case id, Dice) of the worst, the median and the best case; fewer where there are fewer cases."""
+    scored = sorted((case["mean"]["dice"], case["id"]) for case in metrics["cases"] if case["mean"]["dice"] is not None)
+    places = {"worst": 0, "best": len(scored) - 1, "median": len(scored) // 2}
+    chosen: dict[str, tuple[str, float]] = {}
+    for rank, place in places.items():
+        if scored and scored[place][1] not in (case_id for case_id, _ in chosen.values()):
+            chosen[rank] = (scored[place][1], scored[place][0])
+    return {rank: chosen[rank] for rank in RANKS if rank in chosen}
+
+
+def make_view(rank: str, case_id: str, dice: float, image: Volume, reference: np.ndarray, prediction: np.ndarray) -> View:
+    """A picture of a case on its own grid."""
+    array, aspect, name = image.array, 1.0, ""
+    if reference.ndim == 3:
+        axis, index = _fullest_slice(reference, prediction, image.geometry.spacing_mm)
+        array, reference, prediction = (np.take(found, index, axis=axis - 3) for found in (array, reference, prediction))
+        name = f"slice {index + 1} of {image.shape[axis]} along {'ZYX'[axis]}"
+        spacing = [size for other, size in enumerate(image.geometry.spacing_mm or (1.0,) * 3) if other != axis]
+        aspect = spacing[0] / spacing[1]
+        if image.geometry.affine is not None and _points_up(image.geometry.affine, rows=0 if axis else 1):
+            array, reference, prediction = (np.flip(found, axis=-2) for found in (array, reference, prediction))
+    step = max(1, -(-max(reference.shape) // LONGEST_SIDE))
+    array, reference, prediction = (found[..., ::step, ::step] for found in (array, reference, prediction))
+    return View(rank, case_id, dice, _displayed(array), np.ascontiguousarray(reference), np.ascontiguousarray(prediction), aspect, name)
+
+
+def _points_up(affine: np.ndarray, rows: int) -> bool:
+    """Whether rows run towards the front or the head of the patient, so that a picture with them in their order stands on its head.
+
+    Args:
+        affine: of voxels (X, Y, Z) to right, anterior and superior.
+        rows: the axis (Z, Y, X) of the rows.
+    """
+    direction = affine[:3, 2 - rows]
+    return bool(direction[np.argmax(np.abs(direction))] > 0)
+
+
+def read_views(folder: Path) -> tuple[View, ...]:
+    """The views of a fold, worst first; those that are absent or cannot be read are left out."""
+    return tuple(view for rank in RANKS if (view := _read_view(folder / f"{rank}.npz", rank)) is not None)
+
+
+def _fullest_slice(reference: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, ...] | None) -> tuple[int, int]:
+    axis = int(np.argmax(spacing_mm)) if spacing_mm else 0
+    across = tuple(other for other in range(3) if other != axis)
+    return axis, int(np.argmax(np.count_nonzero((reference > 0) | (prediction > 0), axis=across)))
+
+
+def _displayed(array: np.ndarray) -> np.ndarray:
+    """(C, H, W) of any number type as grey or colour bytes."""
+    if len(array) == 3 and array.dtype == np.uint8:
+        return np.moveaxis(array, 0, -1).copy()
+    channel = array[0].astype(np.float32)
+    low, high = np.percentile(channel, DISPLAYED)
+    return (255 * np.clip((channel - low) / max(float(high - low), 1e-9), 0, 1)).astype(np.uint8)
+
+
+def _write_view(view: View, path: Path) -> None:
+    with written_aside(path) as aside:
+        np.savez_compressed(
+            aside,
+            image=view.image,
+            reference=view.reference,
+            prediction=view.prediction,
+            id=np.array(view.id),
+            dice=np.array(view.dice),
+            aspect=np.array(view.aspect),
+            slice=np.array(view.slice),
+        )
+
+
+def _read_view(path: Path, rank: str) -> View | None:
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            values = {name: found[name] for name in ("image", "reference", "prediction")}
+            return View(rank, str(found["id"]), float(found["dice"]), **values, aspect=float(found["aspect"]), slice=str(found["slice"]))
+    except (OSError, ValueError, KeyError, EOFError):
+        return None

@@ -1,0 +1,109 @@
+"""Each tile gets what its depth gives, nothing is computed twice, and the doubt is what a rule can be fitted to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from unetpp.errors import UsageError
+from unetpp.infer.early_exit import Adaptive, doubts
+from unetpp.model.build import build_model
+from unetpp.model.network import UNetPlusPlus
+from unetpp.runtime.openvino import OpenVinoNetwork
+
+
+def network(**fields: Any) -> UNetPlusPlus:
+    torch.manual_seed(0)
+    return build_model(**{"widths": (4, 8, 8, 8), **fields}).eval()
+
+
+def on_torch(net: UNetPlusPlus) -> UNetPlusPlus:
+    return net
+
+
+def on_openvino(net: UNetPlusPlus) -> OpenVinoNetwork:
+    pytest.importorskip("openvino")
+    return OpenVinoNetwork(net, "fp32")
+
+
+def images(count: int, dims: int = 2) -> Tensor:
+    scales = torch.logspace(-2, 1, count).view(-1, *[1] * (dims + 1))
+    return scales * torch.randn(count, 1, *(18, 21, 16)[:dims], generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("runs", [on_torch, on_openvino])
+@pytest.mark.parametrize("fields", [{}, {"dims": 3}, {"topology": "unet+"}, {"topology": "unet_e"}, {"divisor": (8, 8), "norm": "batch"}], ids=str)
+def test_a_pass_in_steps_gives_what_the_network_gives(fields: dict[str, Any], runs: Callable[[UNetPlusPlus], Any]) -> None:
+    net, x = network(**fields), images(4, fields.get("dims", 2))
+    with torch.inference_mode():
+        growth, chosen = runs(net).grow(x), torch.tensor([True, False, True, True])
+        tolerance = 0 if runs is on_torch else 1e-4
+        torch.testing.assert_close(growth.logits(1), net(x, depth=1), rtol=tolerance, atol=tolerance)
+        growth.keep(chosen)
+        for depth in (2, 3):
+            expected = net(x, depth=depth)[chosen]
+            torch.testing.assert_close(growth.logits(depth), expected, rtol=1e-4, atol=max(tolerance, 1e-6))
+
+
+def test_no_node_is_computed_twice() -> None:
+    net, calls = network(), Counter()
+    for name, block in net.nodes.items():
+        block.register_forward_hook(lambda *_, name=name: calls.update([name]))
+    with torch.inference_mode():
+        growth = net.grow(images(2))
+        for depth in (1, 2, 3):
+            growth.logits(depth)
+    assert calls == Counter(net.nodes.keys())
+
+
+@pytest.mark.parametrize("runs", [on_torch, on_openvino])
+def test_every_image_stops_at_the_first_depth_that_is_sure(runs: Callable[[UNetPlusPlus], Any]) -> None:
+    net, x = network(), images(6)
+    with torch.inference_mode():
+        heads = [net(x, depth=depth) for depth in (1, 2, 3)]
+        limits = [float(doubts(logits).quantile(0.5)) for logits in heads[:2]]  # between two images: neither is at the very limit
+        adaptive = Adaptive(runs(net), (1, 2, 3), limits)
+        found = adaptive(x)
+        stops = [next((n for n, logits in enumerate(heads[:2]) if doubts(logits)[image] <= limits[n]), 2) for image in range(len(x))]
+        expected = torch.stack([heads[stop][image] for image, stop in enumerate(stops)])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    assert adaptive.images == Counter(stop + 1 for stop in stops)
+    assert len(set(stops)) > 1
+
+
+def test_where_no_image_may_stop_the_head_is_not_computed() -> None:
+    net, x = network(), images(4)
+    seen: list[str] = []
+    for name, head in net.heads.items():
+        head.register_forward_hook(lambda *_, name=name: seen.append(name))
+    with torch.inference_mode():
+        adaptive = Adaptive(net, (1, 2, 3), [None, 1e9])
+        torch.testing.assert_close(adaptive(x), net(x, depth=2), rtol=1e-4, atol=1e-6)
+    assert seen == ["2", "2"]
+    assert adaptive.images == {2: 4}
+
+
+def test_doubt_is_the_share_of_foreground_that_is_expected_to_be_wrong() -> None:
+    logits = torch.zeros(1, 2, 10, 20)
+    logits[:, 1, :5], logits[:, 1, 5:] = 2.0, -2.0
+    wrong = float(torch.sigmoid(torch.tensor(-2.0)))
+    assert float(doubts(logits)) == pytest.approx(200 * wrong / 100)
+    assert float(doubts(20 * logits)) == pytest.approx(0, abs=1e-6)
+    logits[:, 1] = -2.0
+    assert float(doubts(logits)) == pytest.approx(200 * wrong / 2)  # no foreground
+
+
+def test_heads_that_answer_together_have_no_steps() -> None:
+    with pytest.raises(UsageError, match="got auto for a network whose heads answer together"):
+        network(fusion="mean").grow(images(1))
+
+
+def test_a_model_of_one_output_has_a_doubt_too() -> None:
+    certain = torch.cat([torch.full((1, 1, 8, 16), 30.0), torch.full((1, 1, 8, 16), -30.0)], dim=2)
+    assert float(doubts(certain)) == pytest.approx(0, abs=1e-6)
+    assert float(doubts(0 * certain)) == pytest.approx(0.5 * 256 / 2.56, rel=0.01)

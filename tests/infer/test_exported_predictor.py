@@ -1,0 +1,113 @@
+"""An exported file predicts what its model predicts, without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.plans import small_plan
+from tests.tiny import run_cli
+
+import unetpp
+from unetpp.data import scratch
+from unetpp.deploy.export import export_file
+from unetpp.errors import ModelFileError, UsageError
+from unetpp.infer.exported_predictor import ExportedPredictor, load_exported
+from unetpp.infer.predictor import load_predictor
+from unetpp.model.build import from_plan
+from unetpp.model.file import save_model
+
+PACKAGES = {".onnx": ("onnxscript", "onnxruntime"), ".xml": ("onnxscript", "openvino")}
+NO_TORCH = "import sys; sys.modules |= dict.fromkeys(('torch', 'monai', 'timm', 'matplotlib')); from unetpp.cli import run; sys.exit(run(sys.argv[1:]))"
+
+
+def exported(folder: Path, suffix: str = ".onnx", settings: dict[str, Any] | None = None, **fields: Any) -> tuple[Path, Path]:
+    """A model file and what was exported of it."""
+    for package in PACKAGES[suffix]:
+        pytest.importorskip(package)
+    torch.manual_seed(0)
+    plan = small_plan(patch=24, settings={"data.normalization": [{"per_case": True}]} | (settings or {}), **fields)
+    model = folder / "model.safetensors"
+    save_model(model, from_plan(plan.model).state_dict(), plan)
+    return model, export_file(model, folder / f"model{suffix}").out
+
+
+@pytest.mark.parametrize("suffix", PACKAGES)
+@pytest.mark.parametrize(("shape", "fields"), [((61, 83), {}), ((61, 83), {"classes": 4}), ((17, 90), {}), ((30, 27, 41), {"dims": 3})])
+def test_an_exported_file_segments_as_its_model(suffix: str, shape: tuple[int, ...], fields: dict[str, Any], tmp_path: Path) -> None:
+    model, file = exported(tmp_path, suffix, **fields)
+    image = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    expected = load_predictor(model, "cpu", "torch").predict(image)
+    tiles: list[tuple[int, int]] = []
+    found = load_exported(file).predict(image, progress=lambda done, total: tiles.append((done, total)))
+    assert found.dtype == expected.dtype
+    assert (found == expected).mean() > (0.995 if suffix == ".onnx" else 0.97)  # OpenVINO takes bfloat16 where there is some; these weights are random
+    assert tiles[-1][0] == tiles[-1][1] == len(tiles)
+
+
+def test_a_volume_of_another_grid_is_restored_as_by_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, file = exported(tmp_path, settings={"data.spacing_mm": [2.0, 1.5, 1.0]}, dims=3, classes=3)
+    rng = np.random.default_rng(0)
+    nibabel.save(nibabel.Nifti1Image(rng.standard_normal((40, 31, 26)).astype(np.float32), np.diag([0.8, 0.9, 3.0, 1.0])), tmp_path / "volume.nii.gz")
+    expected, found = (predictor.predict(tmp_path / "volume.nii.gz") for predictor in (load_predictor(model, "cpu", "torch"), unetpp.load(file)))
+    assert found.shape == expected.shape == (26, 31, 40)
+    assert (found == expected).mean() > 0.995
+    monkeypatch.setattr(scratch, "LARGE", 10)
+    np.testing.assert_array_equal(unetpp.load(file).predict(tmp_path / "volume.nii.gz"), found)  # on disk
+
+
+def test_files_are_predicted_without_torch(tmp_path: Path) -> None:
+    model, file = exported(tmp_path, settings={"data.label_values": [0, 255]})
+    (tmp_path / "images").mkdir()
+    for name, shape in {"a": (40, 37), "b": (90, 60)}.items():
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)).save(tmp_path / "images" / f"{name}.png")
+    (tmp_path / "images" / "broken.png").write_bytes(b"no picture")
+    command = [sys.executable, "-c", NO_TORCH, "predict", str(file), str(tmp_path / "images"), "--out", str(tmp_path / "out"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert [Path(entry).name for entry in json.loads(done.stdout)["files"]] == ["a.png", "b.png"]
+    for name in ("a", "b"):
+        expected = 255 * load_predictor(model, "cpu", "torch").predict(tmp_path / "images" / f"{name}.png")
+        assert (np.asarray(Image.open(tmp_path / "out" / f"{name}.png")) == expected).mean() > 0.995
+    record = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert (record["backend"], record["label_values"]) == ("onnxruntime", [0, 255])
+
+
+def test_what_an_exported_file_does_not_give_is_refused(tmp_path: Path) -> None:
+    _, file = exported(tmp_path)
+    Image.new("L", (30, 30)).save(tmp_path / "image.png")
+    for wishes, error in {
+        ("--depth", "1"): "exported at depth 2; expected that",
+        ("--tta",): "--tta: got an exported file",
+        ("--uncertainty", "entropy"): "--uncertainty: got an exported file",
+        ("--device", "cuda"): "--device: got cuda",
+        ("--backend", "openvino"): "which onnxruntime runs",
+    }.items():
+        answer = run_cli("predict", file, tmp_path / "image.png", "--out", tmp_path / "out", *wishes)
+        assert answer.code == 2
+        assert error in " ".join(answer.stderr.split())
+    assert not (tmp_path / "out").exists()
+    answer = run_cli("predict", file, tmp_path / "image.png", "--out", tmp_path / "out", "--dry-run")
+    assert answer.code == 0
+    assert "at depth 2" in answer.stdout
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(ModelFileError, match=r"model\.onnx: got a file that onnxruntime cannot run"):
+        load_exported(tmp_path / "model.onnx")
+    with pytest.raises(ModelFileError, match="got no such file"):
+        load_exported(tmp_path / "absent.onnx")
+    with pytest.raises(ModelFileError, match="does not say what it was made for"):
+        ExportedPredictor(lambda image: image, {"tile": [8, 8]}, "other.onnx", "onnxruntime")
+    with pytest.raises(UsageError, match="--device: got cuda"):
+        load_exported(tmp_path / "model.onnx", "cuda")

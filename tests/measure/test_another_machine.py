@@ -1,0 +1,40 @@
+"""Costs measured anew, and carried over to another machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.tiny import run_cli
+
+from unetpp.errors import UsageError
+from unetpp.measure import depth_table
+from unetpp.verbs.pipeline import info
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(depth_table, "SECONDS_PER_DEPTH", 0.0)
+    monkeypatch.setattr(depth_table, "_probe", lambda model, depth, shape: 1.0)
+    monkeypatch.setattr(depth_table, "ceilings", lambda device: {"gmacs_per_s_fp32": 100.0, "gmacs_per_s_bf16": 400.0, "copied_gb_per_s": 20.0})
+
+
+def test_a_model_is_measured_anew_and_carried_over(make_model: Callable[..., Path]) -> None:
+    model = make_model()
+    notes = info(model, measure=True, machine="50,10", device="cpu").notes
+    assert set(notes["depths"]) == {"1", "2"}
+    for row in (*notes["depths"].values(), notes["mean_of_heads"]):
+        assert row["predicted_ms"] == pytest.approx(2 * row["latency_ms"])
+    text = run_cli("info", model, "--measure", "--machine", "50,10").stdout
+    assert "ms there" in text
+    assert "mean" in text
+    assert "ms there" not in run_cli("info", model).stdout
+
+
+def test_what_cannot_be_carried_over_is_refused(make_model: Callable[..., Path]) -> None:
+    for machine in ("fast", "1,2,3", "0,10", "-1,10", "nan,1"):
+        with pytest.raises(UsageError, match="expected two positive numbers"):
+            info(make_model(), machine=machine)
+    with pytest.raises(UsageError, match=r"costs were not measured.*Add --measure"):
+        info(make_model(), machine="50,10")

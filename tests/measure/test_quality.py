@@ -1,0 +1,293 @@
+"""Scoring folders and models."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from unetpp.data.dataset import Case
+from unetpp.data.volume import Geometry
+from unetpp.errors import DataError
+from unetpp.infer.prediction import Prediction
+from unetpp.measure.quality import evaluate_cases, evaluate_folders
+from unetpp.plan import Plan
+
+MASK = np.zeros((16, 16), np.uint8)
+MASK[4:12, 4:12] = 1
+HALF = MASK.copy()
+HALF[8:] = 0
+HALF_DICE = 2 / 3
+
+
+def write_png(path: Path, array: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+    return path
+
+
+def write_nifti(path: Path, array_xyz: np.ndarray, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array_xyz, np.diag([*spacing, 1.0])), path)
+    return path
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    return tmp_path / "predictions", tmp_path / "references"
+
+
+@pytest.mark.parametrize("predicted_value", [1, 255])
+@pytest.mark.parametrize("reference_value", [1, 255])
+def test_masks_of_either_scale_agree(folders: tuple[Path, Path], predicted_value: int, reference_value: int) -> None:
+    predictions, references = folders
+    write_png(predictions / "a.png", HALF * predicted_value)
+    write_png(references / "a.png", MASK * reference_value)
+    metrics, problems = evaluate_folders(*folders)
+    assert not problems
+    assert metrics["mean"]["dice"] == pytest.approx(HALF_DICE)
+    assert list(metrics["classes"]) == ["foreground"]
+
+
+def test_objects_are_foreground(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    objects = MASK.astype(np.uint16) * 300
+    objects[4:8, 4:8] = 7
+    write_png(predictions / "a.png", HALF * 255)
+    write_png(references / "a.png", objects)
+    assert evaluate_folders(*folders).metrics["mean"]["dice"] == pytest.approx(HALF_DICE)
+
+
+THREE_CLASSES = MASK.copy()
+THREE_CLASSES[10:, 4:12] = 2 * MASK[10:, 4:12]
+
+
+def test_a_mask_is_no_match_for_several_classes(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(predictions / "a.png", MASK)
+    write_png(references / "a.png", THREE_CLASSES)
+    metrics = evaluate_folders(*folders).metrics
+    assert metrics["classes"]["class_2"]["dice"] == 0.0
+    assert 0 < metrics["classes"]["class_1"]["dice"] < 1
+
+
+def test_a_declared_foreground_is_no_match_for_several_classes(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(predictions / "a.png", MASK)
+    (predictions / "predictions.json").write_text(json.dumps({"classes": ["background", "tumour"], "label_values": [0, 1], "instances": False, "files": ["a.png"]}))
+    write_png(references / "a.png", THREE_CLASSES)
+    with pytest.raises(DataError, match=r"got the label value 2; expected one of \[0, 1\]"):
+        evaluate_folders(*folders)
+
+
+@pytest.mark.parametrize(("folder", "instances"), [("instances", False), ("references", True)])
+def test_references_that_are_known_to_hold_objects(tmp_path: Path, folder: str, instances: bool) -> None:
+    write_png(tmp_path / "predictions" / "a.png", MASK)
+    if instances:
+        record = {"classes": ["background", "cell"], "label_values": [0, 1], "instances": True, "files": ["a.png"]}
+        (tmp_path / "predictions" / "predictions.json").write_text(json.dumps(record))
+    write_png(tmp_path / folder / "a.png", THREE_CLASSES)
+    assert evaluate_folders(tmp_path / "predictions", tmp_path / folder).metrics["mean"]["dice"] == 1.0
+
+
+def test_masks_with_an_ending_pair_with_their_images(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(predictions / "a.png", MASK)
+    write_png(references / "a_mask.png", MASK)
+    found = evaluate_folders(*folders)
+    assert (found.metrics["mean"]["dice"], found.problems) == (1.0, ())
+
+
+def test_more_values_than_classes_are_told(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(predictions / "a.png", MASK)
+    write_png(references / "a.png", np.arange(256, dtype=np.uint8).reshape(16, 16))
+    with pytest.raises(DataError, match=r"256 different values.*name the folder instances"):
+        evaluate_folders(*folders)
+
+
+def test_several_classes_by_value(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    reference = MASK * 2
+    reference[0, 0] = 1
+    prediction = HALF * 2
+    prediction[0, 0] = 1
+    write_png(predictions / "a.png", prediction)
+    write_png(references / "a.png", reference)
+    metrics = evaluate_folders(*folders).metrics
+    assert metrics["classes"]["class_1"]["dice"] == 1.0
+    assert metrics["classes"]["class_2"]["dice"] == pytest.approx(HALF_DICE)
+
+
+def test_declared_classes_and_files(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(predictions / "a.png", HALF * 40)
+    write_png(predictions / "older.png", MASK)
+    (predictions / "predictions.json").write_text(json.dumps({"classes": ["background", "membrane", "cell"], "label_values": [0, 20, 40], "files": ["a.png"]}))
+    write_png(references / "a.png", MASK * 40)
+    metrics, problems = evaluate_folders(*folders)
+    assert not problems
+    assert metrics["classes"]["cell"]["dice"] == pytest.approx(HALF_DICE)
+    assert metrics["classes"]["membrane"]["dice"] is None
+
+
+def test_everything_wrong_is_listed_and_the_rest_is_scored(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    for name in ("good", "size", "truncated", "extra"):
+        write_png(predictions / f"{name}.png", MASK)
+    for name in ("good", "truncated", "missing_1", "missing_2"):
+        write_png(references / f"{name}.png", MASK)
+    write_png(references / "size.png", np.zeros((8, 16), np.uint8))
+    (predictions / "truncated.png").write_bytes((predictions / "truncated.png").read_bytes()[:50])
+    metrics, problems = evaluate_folders(*folders)
+    assert [case["id"] for case in metrics["cases"]] == ["good"]
+    texts = [str(problem) for problem in problems]
+    assert len(texts) == 4
+    assert "no segmentation for 2 of 5 references (missing_1, missing_2)" in texts[0]
+    assert "no reference for 1 of 4 segmentations (extra)" in texts[1]
+    assert "size.png: got 16 x 16 pixels; expected 8 x 16 pixels" in texts[2]
+    assert "truncated.png" in texts[3]
+
+
+def test_another_grid_is_a_problem(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    volume = np.stack([MASK] * 4)
+    for case, spacing in (("same", (1.0, 1.0, 2.0)), ("other", (1.0, 1.0, 3.0))):
+        write_nifti(predictions / f"{case}.nii.gz", volume, spacing)
+        write_nifti(references / f"{case}.nii.gz", volume, (1.0, 1.0, 2.0))
+    metrics, problems = evaluate_folders(*folders)
+    assert [case["id"] for case in metrics["cases"]] == ["same"]
+    assert "other.nii.gz: got another spacing" in str(problems[0])
+    assert "(3 x 1 x 1 mm)" in str(problems[0]) and "(2 x 1 x 1 mm)" in str(problems[0])
+
+
+def test_distances_are_in_the_files_millimetres(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    reference = np.zeros((16, 16, 16), np.uint8)
+    reference[4:10, 4:10, 4:10] = 1
+    write_nifti(references / "a.nii.gz", reference, (0.5, 1.0, 3.0))
+    write_nifti(predictions / "a.nii.gz", np.roll(reference, 2, axis=2), (0.5, 1.0, 3.0))
+    metrics = evaluate_folders(*folders).metrics
+    assert metrics["mean"]["hd95_mm"] == pytest.approx(6.0)
+    assert metrics["distance_unit"] == "mm"
+
+
+def test_references_may_be_a_data_set(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(references / "images" / "a.png", MASK)
+    write_png(references / "instances" / "a.png", MASK * 9)
+    write_png(predictions / "a.png", HALF * 255)
+    assert evaluate_folders(*folders).metrics["mean"]["dice"] == pytest.approx(HALF_DICE)
+
+
+def test_every_depth_of_a_prediction(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(references / "a.png", MASK)
+    write_png(predictions / "depth_1" / "a.png", HALF)
+    write_png(predictions / "depth_2" / "a.png", MASK)
+    metrics = evaluate_folders(*folders).metrics
+    assert metrics["mean"]["dice"] == 1.0
+    assert [row["dice"] for row in metrics["depths"].values()] == [pytest.approx(HALF_DICE), 1.0]
+
+
+@pytest.mark.parametrize("depths_first", [True, False])
+def test_the_later_of_two_predictions_is_scored(folders: tuple[Path, Path], depths_first: bool) -> None:
+    predictions, references = folders
+    write_png(references / "a.png", MASK)
+    for folder, prediction, time in ((predictions, HALF, 20), (predictions / "depth_1", MASK, 10 if depths_first else 30)):
+        write_png(folder / "a.png", prediction)
+        (folder / "predictions.json").write_text('{"files": ["a.png"]}')
+        os.utime(folder / "predictions.json", (time, time))
+    metrics = evaluate_folders(*folders).metrics
+    assert metrics["mean"]["dice"] == (pytest.approx(HALF_DICE) if depths_first else 1.0)
+    assert ("depths" in metrics) == (not depths_first)
+
+
+def test_a_prediction_without_files_is_not_scored_by_older_ones(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(references / "a.png", MASK)
+    write_png(predictions / "a.png", MASK)
+    (predictions / "predictions.json").write_text('{"files": []}')
+    with pytest.raises(DataError, match=r"no segmentations that its predictions\.json names"):
+        evaluate_folders(*folders)
+
+
+def test_nothing_to_compare_is_an_error(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(references / "a.png", MASK)
+    with pytest.raises(DataError, match="got no such folder"):
+        evaluate_folders(*folders)
+    predictions.mkdir()
+    with pytest.raises(DataError, match="no segmentations"):
+        evaluate_folders(*folders)
+    write_png(predictions / "b.png", MASK)
+    with pytest.raises(DataError, match="2 problems") as caught:
+        evaluate_folders(*folders)
+    assert len(caught.value.problems) == 2
+    with pytest.raises(DataError, match="nowhere"):
+        evaluate_folders(predictions, references / "nowhere")
+
+
+@pytest.mark.parametrize("hidden", ["predictions", "references"])
+def test_a_folder_that_may_not_be_read_is_one_problem(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
+    for folder in folders:
+        write_png(folder / "a.png", MASK)
+    list_folder = Path.iterdir
+
+    def refuse(folder: Path) -> Iterator[Path]:
+        if folder.name == hidden:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return list_folder(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)  # root may read anything, so a mode of 000 would prove nothing in a container
+    with pytest.raises(DataError, match=rf"{hidden}: got a path that cannot be read \(Permission denied\)"):
+        evaluate_folders(*folders)
+
+
+@pytest.mark.parametrize("depth", [1, "all"])
+def test_files_that_predict_wrote_score_as_the_model_does(depth: int | str, tmp_path: Path, make_model: Callable[..., Path]) -> None:
+    from unetpp.infer.predictor import load_predictor
+
+    predictor = load_predictor(make_model(), device="cpu")
+    noise = np.random.default_rng(0).integers(0, 255, (20, 23), dtype=np.uint8)
+    image = write_png(tmp_path / "images" / "a.png", noise)
+    label = write_png(tmp_path / "labels" / "a.png", (noise > 128).astype(np.uint8))
+    by_depth = evaluate_cases(predictor, [Case("a", (image,), (label,))])
+    predictor.predict_files([image], tmp_path / "out", depth=depth, uncertainty="entropy")
+    metrics, problems = evaluate_folders(tmp_path / "out", tmp_path / "labels")
+    assert not problems
+    assert metrics["mean"] == by_depth[2 if depth == "all" else 1]["mean"]
+    assert metrics["mean"]["dice"] > 0
+    if depth == "all":
+        assert metrics["depths"] == {str(head): found["mean"] for head, found in by_depth.items()}
+
+
+@dataclass
+class FixedPredictor:
+    """Says the same at each depth, whatever it sees."""
+
+    plan: Plan
+    answers: dict[int, np.ndarray]
+
+    def predict_case(self, case: Case, *, depth: str) -> dict[int, Prediction]:
+        assert depth == "all"
+        return {depth: Prediction(depth, answer, Geometry()) for depth, answer in self.answers.items()}
+
+
+def test_a_model_is_scored_at_every_depth(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
+    cases = [Case(name, (tmp_path / f"{name}.png",), (write_png(tmp_path / f"{name}_label.png", MASK * value),)) for name, value in (("a", 1), ("b", 0))]
+    predictor = FixedPredictor(small_plan(), {1: HALF, 2: MASK})
+    steps: list[tuple[int, int]] = []
+    by_depth = evaluate_cases(predictor, cases, progress=lambda done, total: steps.append((done, total)))
+    assert steps == [(1, 2), (2, 2)]
+    assert by_depth[1]["mean"]["dice"] == pytest.approx(HALF_DICE / 2)
+    assert by_depth[2]["mean"]["dice"] == pytest.approx(0.5)
+    assert list(evaluate_cases(predictor, cases, depths=[2])) == [2]
+    assert [case["id"] for case in by_depth[2]["cases"]] == ["a", "b"]

@@ -1,0 +1,52 @@
+"""Validation cases of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.plans import small_plan
+
+from unetpp.data.store import StoredCase
+from unetpp.measure.validation import DepthValidation, chosen_evenly
+from unetpp.model.build import from_plan
+
+CPU = torch.device("cpu")
+
+
+def store(folder: Path, count: int, shape: tuple[int, int] = (40, 40)) -> list[StoredCase]:
+    for number in range(count):
+        np.save(folder / f"{number}.image.npy", np.full((1, *shape), number, np.float16))
+        np.save(folder / f"{number}.label.npy", np.zeros(shape, np.uint8))
+    return [StoredCase(str(number), folder / str(number)) for number in range(count)]
+
+
+def test_cases_stay_spread_when_there_is_time_for_few_and_a_count_gives_the_same_ones(tmp_path: Path) -> None:
+    plan = small_plan()
+    validation = DepthValidation(store(tmp_path, 12), plan, CPU)
+    per_case = validation.tiles(validation.cases) // 12
+    validation.shorten(3 * per_case)
+    ids = [case.id for case in validation.cases]
+    assert 1 < len(ids) <= 3
+    assert int(ids[-1]) >= 6
+    again = DepthValidation(store(tmp_path, 12), plan, CPU)
+    again.keep(len(ids))
+    assert [case.id for case in again.cases] == ids
+    validation.shorten(0)
+    assert len(validation.cases) == 1
+
+
+def test_timing_sees_a_tile_and_not_a_huge_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    validation = DepthValidation(store(tmp_path, 1, (400, 400)), small_plan(), CPU)
+    predicted = validation._predicted
+    monkeypatch.setattr(validation, "_predicted", lambda network, image: seen.append(image.shape) or predicted(network, image))
+    assert validation.seconds_per_tile(from_plan(small_plan().model).eval()) > 0
+    assert set(seen) == {(1, 16, 16)}
+
+
+@pytest.mark.parametrize(("count", "expected"), [(3, [0, 3, 6]), (10, list(range(10))), (20, list(range(10))), (1, [0])])
+def test_chosen_evenly(count: int, expected: list[int]) -> None:
+    assert chosen_evenly(range(10), count) == expected

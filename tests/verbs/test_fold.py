@@ -1,0 +1,25 @@
+"""Time and validation cases of a fold."""
+
+from __future__ import annotations
+
+import pytest
+
+from unetpp.verbs.fold import Clock, recommended_depth
+
+
+def test_later_folds_get_what_earlier_ones_left_and_never_less_than_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    for spent, number, expected in ((0, 0, 600), (600, 1, 600), (1200, 1, 450), (2900, 4, 300), (9000, 4, 300)):
+        monkeypatch.setattr(clock, "seconds", lambda spent=spent: spent)
+        assert clock.share(10, number, parts=5) == expected
+    assert clock.share(None, 0, 5) is None
+
+
+def test_the_recommended_depth_loses_little_and_says_what_it_saves() -> None:
+    rows = {"1": {"dice": 0.89, "dice_lost_interval": [0.01, 0.02]}, "2": {"dice": 0.908, "dice_lost_interval": [0.0, 0.004]}, "3": {"dice": 0.91, "dice_lost_interval": [0, 0]}}
+    found = recommended_depth({depth: {**row, "latency_ms": 4.0 * int(depth)} for depth, row in rows.items()})
+    assert found
+    assert found["depth"] == 2
+    assert found["reason"].endswith("it takes 67% of the time of depth 3")
+    assert recommended_depth({"1": {"dice": 0.9}}) is None
+    assert recommended_depth({"1": {"dice": None}, "2": {"dice": 0.9}}) is None

@@ -1,0 +1,329 @@
+"""The journey end to end on tiny data: plan, train, stop, resume, predict, evaluate, report, prune."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+from tests.tiny import TINY, TINY_3D, run_cli, set_options
+
+import unetpp
+from unetpp.data.demo import write_demo_data
+from unetpp.errors import PlanError, UsageError
+from unetpp.model.header import read_header
+
+
+def weights_agree(first: Path, second: Path) -> bool:
+    a, b = load_file(first), load_file(second)
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_holds_what_it_promises(trained: Path) -> None:
+    assert {"plan.json", "fingerprint.json", "splits.json", "report.html", "fold_0"} <= {path.name for path in trained.iterdir()}
+    assert {"model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"} <= {path.name for path in (trained / "fold_0").iterdir()}
+
+
+def test_metrics_cover_every_depth_and_case(trained: Path) -> None:
+    metrics = json.loads((trained / "fold_0" / "metrics.json").read_text())
+    validation = json.loads((trained / "splits.json").read_text())[0]["validation"]
+    assert set(metrics["depths"]) == {"1", "2"}
+    for row in metrics["depths"].values():
+        assert 0 <= row["dice"] <= 1
+        assert row["latency_ms"] > 0
+        assert row["parameters"] > 0
+    assert 0 <= metrics["mean_of_heads"]["dice"] <= 1
+    assert metrics["mean_of_heads"]["dice_lost"] == pytest.approx(metrics["depths"]["2"]["dice"] - metrics["mean_of_heads"]["dice"])
+    assert metrics["mean_of_heads"]["latency_ms"] > metrics["depths"]["1"]["latency_ms"] / 2
+    assert [case["id"] for case in metrics["cases"]] == validation
+    assert metrics["mean"]["dice"] == pytest.approx(np.mean([case["mean"]["dice"] for case in metrics["cases"]]))
+    assert metrics["depths"]["1"]["parameters"] < metrics["depths"]["2"]["parameters"]
+
+
+def test_the_model_file_tells_its_scores(trained: Path) -> None:
+    header = read_header(trained / "fold_0" / "model.safetensors")
+    metrics = json.loads((trained / "fold_0" / "metrics.json").read_text())
+    assert header.notes["depths"] == metrics["depths"]
+    assert header.notes["unetpp"] == unetpp.__version__
+
+
+def test_the_log_has_start_training_validation_and_end(trained: Path) -> None:
+    lines = [json.loads(line) for line in (trained / "fold_0" / "log.jsonl").read_text().splitlines()]
+    assert {"start", "train", "validation", "end"} <= {line["kind"] for line in lines}
+
+
+def test_predictor_takes_arrays(trained: Path) -> None:
+    predictor = unetpp.load(trained, device="cpu")
+    segmentation = predictor.predict(np.zeros((21, 45), np.uint8))
+    assert segmentation.shape == (21, 45)
+    assert set(np.unique(segmentation)) <= {0, 1}
+
+
+def test_predict_evaluate_agree_with_the_run(trained: Path, tmp_path: Path) -> None:
+    """Files predicted from the command line score what training reported, at every depth."""
+    data = trained.parent / "data"
+    validation = json.loads((trained / "splits.json").read_text())[0]["validation"]
+    images = [data / "images" / f"{case}.png" for case in validation]
+    for case in validation:
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        shutil.copy(data / "masks" / f"{case}.png", tmp_path / "masks")
+    assert run_cli("predict", trained, *images, "--out", tmp_path / "out", "--depth", "all", "--backend", "torch").code == 0
+    answer = run_cli("evaluate", tmp_path / "out", tmp_path / "masks", "--out", tmp_path / "scores.json", "--json")
+    metrics = json.loads((trained / "fold_0" / "metrics.json").read_text())
+    assert answer.code == 0
+    assert json.loads((tmp_path / "scores.json").read_text())["mean"] == answer.json["mean"]
+    for depth in ("1", "2"):
+        assert answer.json["depths"][depth]["dice"] == pytest.approx(metrics["depths"][depth]["dice"])
+
+
+def test_prediction_has_the_values_and_the_size_of_the_masks(trained: Path, tmp_path: Path) -> None:
+    image = trained.parent / "data" / "images" / "cells_00.png"
+    answer = run_cli("predict", trained, image, "--out", tmp_path, "--json")
+    found = np.asarray(Image.open(answer.json["files"][0]))
+    assert found.shape == np.asarray(Image.open(image)).shape
+    assert set(np.unique(found)) <= {0, 255}
+
+
+def test_a_run_that_is_not_measured_predicts_and_says_so(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "fold_0", tmp_path / "run" / "fold_0")
+    image = trained.parent / "data" / "images" / "cells_00.png"
+    said = "fold 0 has no scores"
+    assert said not in run_cli("predict", tmp_path / "run", image, "--out", tmp_path / "out").stdout
+    (tmp_path / "run" / "fold_0" / "metrics.json").unlink()
+    assert said in " ".join(run_cli("predict", tmp_path / "run", image, "--out", tmp_path / "out").stdout.split())
+
+
+def test_maps_are_written_where_asked_for(trained: Path, tmp_path: Path) -> None:
+    image = trained.parent / "data" / "images" / "cells_00.png"
+    assert run_cli("predict", trained, image, "--out", tmp_path, "--probabilities", "--uncertainty", "disagreement", "--tta").code == 0
+    assert (tmp_path / "uncertainty" / "cells_00.tif").exists()
+    assert list((tmp_path / "probabilities").iterdir())
+
+
+def test_predict_dry_run_lists_and_writes_nothing(trained: Path, tmp_path: Path) -> None:
+    answer = run_cli("predict", trained, trained.parent / "data", "--out", tmp_path / "out", "--dry-run")
+    assert answer.code == 0
+    assert "10 images" in answer.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_prune_gives_what_depth_gives(trained: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.safetensors"
+    answer = run_cli("prune", trained, "--out", small, "--depth", 1, "--json")
+    assert answer.code == 0
+    assert answer.json["parameters"] < answer.json["parameters_before"]
+    image = np.random.default_rng(0).integers(0, 255, (40, 33), np.uint8)
+    expected = unetpp.load(trained, device="cpu").predict(image, depth=1)
+    assert np.array_equal(unetpp.load(small, device="cpu").predict(image), expected)
+
+
+def test_prune_by_how_much_may_be_lost(trained: Path, tmp_path: Path) -> None:
+    answer = run_cli("prune", trained, "--out", tmp_path / "small.safetensors", "--max-drop", 100, "--json")
+    assert answer.code == 0
+    assert answer.json["depth"] == 1
+
+
+def test_report_is_one_file(trained: Path) -> None:
+    answer = run_cli("report", trained)
+    html = (trained / "report.html").read_text()
+    assert answer.code == 0
+    assert str(trained / "report.html") in answer.stdout
+    assert "<html" in html
+    assert 'src="http' not in html
+
+
+def test_info_of_a_run(trained: Path) -> None:
+    values = run_cli("info", trained, "--json").json
+    assert values["plan"]["data"]["classes"] == ["background", "foreground"]
+    assert set(values["notes"]["depths"]) == {"1", "2"}
+
+
+def test_a_trained_run_is_not_overwritten(trained: Path) -> None:
+    before = (trained / "fold_0" / "model.safetensors").read_bytes()
+    for verb in ("train", "plan"):
+        answer = run_cli(verb, trained.parent / "data", "--out", trained, "--epochs", 1)
+        assert answer.code == 2
+        assert "--resume" in answer.stderr
+    assert (trained / "fold_0" / "model.safetensors").read_bytes() == before
+
+
+def test_resuming_a_finished_run_changes_nothing(trained: Path) -> None:
+    before = (trained / "fold_0" / "model.safetensors").read_bytes()
+    run = unetpp.train(trained.parent / "data", trained, epochs=2, device="cpu", resume=True)
+    assert run.folds[0].reason == "finished"
+    assert (trained / "fold_0" / "model.safetensors").read_bytes() == before
+
+
+def test_a_model_that_lost_its_checkpoint_is_not_trained_over(trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = (run / "fold_0" / "model.safetensors").read_bytes()
+    (run / "fold_0" / "last.ckpt").unlink()
+    found = unetpp.train(trained.parent / "data", run, device="cpu", resume=True).folds[0]
+    assert (found.reason, found.metrics) == ("finished", json.loads((run / "fold_0" / "metrics.json").read_text()))
+    (run / "fold_0" / "metrics.json").unlink()
+    with pytest.raises(UsageError, match=r"got a model without last\.ckpt and metrics\.json"):
+        unetpp.train(trained.parent / "data", run, device="cpu", resume=True)
+    assert (run / "fold_0" / "model.safetensors").read_bytes() == before
+
+
+def test_a_length_may_come_by_set(cells: Path, tmp_path: Path) -> None:
+    planned = unetpp.plan(cells, tmp_path / "run", device="cpu", set=TINY | {"train.minutes": "0.5"}, dry_run=True)
+    assert planned.plan.train.minutes == 0.5
+    assert "given" in planned.plan.reasons["train.minutes"]
+    with pytest.raises(UsageError, match="got both"):
+        unetpp.plan(cells, tmp_path / "run", device="cpu", minutes=1, set={"train.epochs": 3}, dry_run=True)
+    with pytest.raises(PlanError, match=r"train\.minutes"):
+        unetpp.plan(cells, tmp_path / "run", device="cpu", set={"train.minutes": "long"}, dry_run=True)
+
+
+def test_a_dry_run_of_all_folds_counts_all_of_them(cells: Path, tmp_path: Path) -> None:
+    planned = unetpp.train(cells, tmp_path / "run", minutes=1, fold="all", device="cpu", set=TINY, dry_run=True)
+    assert planned.train_minutes == pytest.approx(1)
+    assert planned.folds == 5
+    assert "0.2 minutes for each of 5 folds" in planned.to_text()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", [{"epochs": 3}, {"minutes": 1.0}, {"seed": 7}, {"set": {"train.batch": 1}}])
+def test_resuming_with_another_plan_is_refused(trained: Path, option: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="fold 0 was trained"):
+        unetpp.train(trained.parent / "data", trained, device="cpu", resume=True, **option)
+
+
+def test_an_edited_plan_is_used(cells: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    unetpp.plan(cells, run, epochs=1, device="cpu", set=TINY)
+    values = json.loads((run / "plan.json").read_text())
+    values["model"]["widths"] = [6, 8, 10]
+    (run / "plan.json").write_text(json.dumps(values))
+    unetpp.train(cells, run, device="cpu")
+    assert read_header(run / "fold_0" / "model.safetensors").plan.model.widths == (6, 8, 10)
+
+
+def test_an_edited_split_is_used(cells: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    unetpp.plan(cells, run, epochs=1, device="cpu", set=TINY)
+    split = {"train": [f"cells_{n:02d}" for n in range(7)], "validation": ["cells_07", "cells_09"]}
+    (run / "splits.json").write_text(json.dumps([split]))
+    trained = unetpp.train(cells, run, device="cpu")
+    assert [case["id"] for case in trained.folds[0].metrics["cases"]] == split["validation"]
+
+
+def test_same_seed_same_weights_and_another_seed_others(cells: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        unetpp.train(cells, tmp_path / name, epochs=1, seed=seed, device="cpu", set=TINY)
+    models = [tmp_path / name / "fold_0" / "model.safetensors" for name in "abc"]
+    assert weights_agree(models[0], models[1])
+    assert not weights_agree(models[0], models[2])
+    assert len({(tmp_path / name / "splits.json").read_text() for name in "abc"}) == 1
+
+
+def test_minutes_are_kept(cells: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
+    run = unetpp.train(cells, tmp_path / "run", minutes=0.3, device="cpu", set=TINY)
+    assert run.folds[0].steps > 3
+    assert time.monotonic() - started < 60 * 0.3 + 12
+
+
+def test_all_folds_answer_together(cells: Path, tmp_path: Path) -> None:
+    for case in range(3, 10):
+        for folder in ("images", "masks"):
+            (cells / folder / f"cells_{case:02d}.png").unlink()
+    run = unetpp.train(cells, tmp_path / "run", epochs=1, fold="all", device="cpu", set=TINY)
+    assert len(run.folds) == 3
+    assert len(unetpp.load(tmp_path / "run", device="cpu").networks) == 3
+    assert sorted(case["id"] for fold in run.folds for case in fold.metrics["cases"]) == ["cells_00", "cells_01", "cells_02"]
+    assert run_cli("prune", tmp_path / "run", "--out", tmp_path / "x.safetensors", "--depth", 1).code == 2
+
+
+def test_volumes_keep_their_grid(bodies: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    unetpp.train(bodies, run, epochs=1, device="cpu", set=TINY_3D)
+    image = bodies / "images" / "volume_00.nii.gz"
+    answer = run_cli("predict", run, image, "--out", tmp_path / "out", "--json")
+    assert answer.code == 0
+    source, found = nibabel.load(image), nibabel.load(answer.json["files"][0])
+    assert found.shape == source.shape
+    assert np.array_equal(found.affine, source.affine)
+    assert set(np.unique(np.asarray(found.dataobj))) <= {0, 1, 2}
+
+
+LONGER = TINY | {"train.steps_per_epoch": 60, "train.checkpoint_minutes": 0.001}
+
+
+def train_command(cells: Path, run: Path) -> list[str]:
+    return [sys.executable, "-m", "unetpp", "train", str(cells), "--out", str(run), "--epochs", "2", "--device", "cpu", *set_options(LONGER)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never stopped, its data in `data/`."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    write_demo_data(folder / "data", 2, cases=10, shape=(32, 40))
+    subprocess.run(train_command(folder / "data", folder / "run"), capture_output=True, check=True)
+    return folder / "run"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_stopped_run_resumes_to_the_same_weights(uninterrupted: Path, tmp_path: Path, number: signal.Signals) -> None:
+    run = tmp_path / "run"
+    command = train_command(uninterrupted.parent / "data", run)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        wait_for(run / "fold_0" / "last.ckpt", process)
+        os.kill(process.pid, number)
+        _, stderr = process.communicate(timeout=60)
+    assert "Traceback" not in stderr
+    assert process.returncode == (1 if number != signal.SIGKILL else -signal.SIGKILL)
+    assert number == signal.SIGKILL or "--resume" in stderr
+    assert not (run / "fold_0" / "metrics.json").exists(), "training had ended before it was stopped"
+    resumed = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert resumed.returncode == 0, resumed.stderr
+    assert weights_agree(uninterrupted / "fold_0" / "model.safetensors", run / "fold_0" / "model.safetensors")
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    for _ in range(600):
+        if path.exists() or process.poll() is not None:
+            return
+        time.sleep(0.05)
+
+
+def test_loading_imports_no_training_code(trained: Path) -> None:
+    """A model loads without any training code."""
+    code = f"import sys, unetpp; unetpp.load({str(trained)!r}, device='cpu'); print([name for name in sys.modules if name.startswith('unetpp.train')])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_demo_data_is_the_same_for_a_seed(tmp_path: Path) -> None:
+    for dims, name in ((2, "images/cells_00.png"), (3, "labels/volume_00.nii.gz")):
+        first, second, other = (write_demo_data(tmp_path / f"{dims}{run}", dims, cases=1, shape=(8, 12, 12)[3 - dims :], seed=seed) for run, seed in (("a", 0), ("b", 0), ("c", 1)))
+        if dims == 2:
+            assert (first / name).read_bytes() == (second / name).read_bytes() != (other / name).read_bytes()
+        else:
+            arrays = [np.asarray(nibabel.load(folder / name).dataobj) for folder in (first, second, other)]
+            assert np.array_equal(arrays[0], arrays[1])
+            assert not np.array_equal(arrays[0], arrays[2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dims", [2, 3])
+def test_demo(tmp_path: Path, dims: int) -> None:
+    run = tmp_path / "run"
+    answer = run_cli("demo", "--dims", dims, "--minutes", 0.4, "--out", run)
+    assert answer.code == 0, answer.stderr
+    assert (run / "report.html").exists()
+    assert "unetpp prune" in answer.stdout
+    unseen = json.loads((run / "splits.json").read_text())[0]["validation"]
+    assert {path.name.split(".")[0] for path in (run / "predictions").iterdir()} == {*unseen, "predictions"}
