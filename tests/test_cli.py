@@ -17,11 +17,12 @@ from safetensors import safe_open
 
 from tests.plans import small_plan
 from tests.tiny import TINY, run_cli, run_process, set_options
-from unetpp import cli, pipeline
+from unetpp import cli
 from unetpp.console import Lines
 from unetpp.errors import DataError, Interrupted, Problem, WriteError
 from unetpp.model.build import from_plan
 from unetpp.model.file import save_model
+from unetpp.verbs import pipeline
 
 VERBS = ("demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "info")
 
@@ -129,7 +130,7 @@ def test_check_of_bad_data_as_json(cells: Path) -> None:
     answer = run_cli("check", cells, "--json")
     assert answer.code == 2
     assert len(answer.json["problems"]) == 2
-    assert set(answer.json["problems"][0]) == {"where", "got", "expected", "action"}
+    assert set(answer.json["problems"][0]) == {"where", "got", "expected", "action", "setting"}
 
 
 def test_json_is_one_object_and_progress_is_elsewhere(cells: Path, tmp_path: Path) -> None:
@@ -229,11 +230,11 @@ def test_a_reader_that_has_seen_enough(model: Path) -> None:
 
 def test_interruption_outside_training_is_a_message(tmp_path: Path) -> None:
     code = """
-import sys, time, unetpp.cli, unetpp.pipeline
+import sys, time, unetpp.cli, unetpp.verbs.pipeline
 def check(*_, **__):
     print("ready", flush=True)
     time.sleep(60)
-unetpp.pipeline.check = check
+unetpp.verbs.pipeline.check = check
 unetpp.cli.main()
 """
     with subprocess.Popen([sys.executable, "-c", code, "check", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

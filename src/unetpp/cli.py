@@ -1,4 +1,4 @@
-"""The verbs of `unetpp.pipeline` as commands. `--help` and `info` import no torch.
+"""The verbs of `unetpp.verbs.pipeline` as commands. `--help` and `info` import no torch.
 
 Exit codes: 0 done; 1 some cases failed, or the work was interrupted; 2 bad usage or unusable input, one clear message.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import traceback
@@ -20,11 +21,12 @@ from typing import Annotated, Any, Literal, Protocol
 
 from cyclopts import App, CycloptsError, Parameter
 
-from unetpp import __version__, pipeline
 from unetpp.console import open_console
-from unetpp.errors import DataError, Interrupted, UnetppError, is_out_of_memory
+from unetpp.errors import Interrupted, UnetppError, is_out_of_memory
 from unetpp.progress import Progress
 from unetpp.results import DONE, PARTLY, UNUSABLE
+from unetpp.verbs import pipeline
+from unetpp.version import __version__
 
 app = App(
     name="unetpp",
@@ -355,18 +357,18 @@ def _explain(error: BaseException, output: Output) -> int:
         traceback.print_exception(error)
     print(f"unetpp: {message}", file=sys.stderr)
     if output.json:
-        problems = [problem.to_dict() for problem in error.problems] if isinstance(error, DataError) else []
+        problems = [problem.to_dict() for problem in error.problems] if isinstance(error, UnetppError) else []
         print(json.dumps({"error": {"type": type(error).__name__, "message": message, "problems": problems}}, indent=2))
     return code
 
 
 def _in_words(error: BaseException) -> tuple[str, int]:
     if isinstance(error, Interrupted):
-        return str(error), PARTLY
+        return _with_flags(error), PARTLY
     if isinstance(error, KeyboardInterrupt):
         return "Stopped. Files that were already written are complete.", PARTLY
     if isinstance(error, UnetppError):
-        return str(error), UNUSABLE
+        return _with_flags(error), UNUSABLE
     if isinstance(error, CycloptsError):
         return f"{_one_line(error)} See `unetpp {' '.join(error.command_chain or ())} --help`.".replace("  ", " "), UNUSABLE
     if is_out_of_memory(error):
@@ -375,6 +377,29 @@ def _in_words(error: BaseException) -> tuple[str, int]:
         f"An error that should not happen, {type(error).__name__}: {_one_line(error)} Run the command again with --debug and send what it prints to the makers of unetpp.",
         UNUSABLE,
     )
+
+
+def _with_flags(error: UnetppError) -> str:
+    """Write the settings in a message, in backquotes as Python has them, as flags of the command line.
+
+    `max_drop` becomes --max-drop, `tta=True` --tta, `depth=2` --depth 2, `train.batch=1` --set train.batch=1.
+    """
+    text = str(error)
+    for problem in error.problems:
+        if problem.setting == problem.where and "." not in problem.where:
+            text = text.replace(f"{problem.where}: got", f"`{problem.where}`: got", 1)
+    return _SETTING.sub(_flag, text)
+
+
+_SETTING = re.compile(r"`([a-z][a-z0-9_]*(?:\.[a-z0-9_.]+)?)(?:=([^`]*))?`")
+
+
+def _flag(match: re.Match[str]) -> str:
+    name, value = match.group(1), match.group(2)
+    if "." in name:
+        return f"--set {name}={value}" if value else name
+    flag = f"--{name.rstrip('_').replace('_', '-')}"
+    return flag if value in (None, "True") else f"{flag} {value.strip(chr(34))}"
 
 
 def _one_line(error: BaseException) -> str:
