@@ -39,7 +39,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs", nargs="+", type=Path, metavar="DATA RUN")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--backend", default="torch", choices=["torch", "openvino"], help="that runs --depth auto, and the deepest head beside it")
+    parser.add_argument(
+        "--backend",
+        default="torch",
+        choices=["torch", "openvino"],
+        help="that runs --depth auto, and the deepest head beside it",
+    )
     options = parser.parse_args()
     found = []
     for data, run in zip(options.pairs[::2], options.pairs[1::2], strict=True):
@@ -55,12 +60,22 @@ def dial(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
     cases = {case.id: case for case in find_cases(data).cases}
     quality = evaluate_cases(predictor, [cases[i] for i in read_splits(run.splits)[0].validation], mean=True)
     costs = costs_of(measure_depths(model, batch=1))
-    rows = {str(depth): {**quality_row(scores, quality[max(quality)]), **costs["depths"][str(depth)]} for depth, scores in sorted(quality.items())}
+    rows = {
+        str(depth): {**quality_row(scores, quality[max(quality)]), **costs["depths"][str(depth)]}
+        for depth, scores in sorted(quality.items())
+    }
     mean = rows.pop(str(MEAN))
     _, held_out = stored_split(model, predictor.plan.data)
     adaptive = load_predictor(model, "cpu", backend)
     auto = judged_rules(adaptive, held_out)
-    return {"depths": rows, "mean_of_heads": mean, "recommended": recommended_depth(rows), "conditions": costs["conditions"], "backend": backend, "auto": auto}
+    return {
+        "depths": rows,
+        "mean_of_heads": mean,
+        "recommended": recommended_depth(rows),
+        "conditions": costs["conditions"],
+        "backend": backend,
+        "auto": auto,
+    }
 
 
 def judged_rules(predictor: Predictor, cases: Sequence[StoredCase]) -> list[dict[str, Any]]:
@@ -68,18 +83,35 @@ def judged_rules(predictor: Predictor, cases: Sequence[StoredCase]) -> list[dict
     halves = cases[::2], cases[1::2]
     fitted = [fit_rules(predictor, half, lambda done, total: None) for half in halves[::-1]]
     large = [[case for case in half if count_tiles([case], predictor.plan.predict) >= LARGE] for half in halves]
-    groups = [("all", halves), (f"{LARGE} tiles and more", large)] if 0 < sum(map(len, large)) < len(cases) else [("all", halves)]
-    return [{"images": name, "max_drop": max_drop, **judged(predictor, fitted, group, max_drop)} for name, group in groups for max_drop in MAX_DROPS]
+    groups = (
+        [("all", halves), (f"{LARGE} tiles and more", large)]
+        if 0 < sum(map(len, large)) < len(cases)
+        else [("all", halves)]
+    )
+    return [
+        {"images": name, "max_drop": max_drop, **judged(predictor, fitted, group, max_drop)}
+        for name, group in groups
+        for max_drop in MAX_DROPS
+    ]
 
 
-def judged(predictor: Predictor, fitted: Sequence[Sequence[Mapping[str, Any]]], halves: Sequence[Sequence[StoredCase]], max_drop: float) -> dict[str, Any]:
+def judged(
+    predictor: Predictor,
+    fitted: Sequence[Sequence[Mapping[str, Any]]],
+    halves: Sequence[Sequence[StoredCase]],
+    max_drop: float,
+) -> dict[str, Any]:
     """What the chosen rule of each half loses and saves on the cases of the other."""
     before: list[float | None] = []
     after: list[float | None] = []
     seconds = full_seconds = 0.0
     tiles: Counter[int] = Counter()
     for rules, cases in zip(fitted, halves, strict=True):
-        adaptive = Adaptive(predictor.runners[0], predictor.depths, choose_rule(rules, max_drop, "the model", predictor.depths)["doubts"])
+        adaptive = Adaptive(
+            predictor.runners[0],
+            predictor.depths,
+            choose_rule(rules, max_drop, "the model", predictor.depths)["doubts"],
+        )
         full, full_s = scored(predictor, predictor.runners[0], cases)
         dice, adaptive_s = scored(predictor, adaptive, cases)
         before, after = [*before, *full], [*after, *dice]
@@ -87,19 +119,37 @@ def judged(predictor: Predictor, fitted: Sequence[Sequence[Mapping[str, Any]]], 
         tiles += adaptive.images
     lost = losses(before, after)
     shares = {str(depth): tiles[depth] / tiles.total() for depth in predictor.depths}
-    return {"cases": len(lost), "dice_lost": mean_of(lost), "dice_lost_interval": bootstrap_interval(lost), "time": seconds / full_seconds, "tiles": shares}
+    return {
+        "cases": len(lost),
+        "dice_lost": mean_of(lost),
+        "dice_lost_interval": bootstrap_interval(lost),
+        "time": seconds / full_seconds,
+        "tiles": shares,
+    }
 
 
 def to_markdown(found: Mapping[str, Any]) -> str:
     deepest = list(found["depths"].values())[-1]
     lines = [f"**{found['data']}** ({found['conditions']})", ""]
-    lines += ["| depth | Dice | points lost | time for a tile | memory, MB | parameters | file, MB |", "|---|---|---|---|---|---|---|"]
+    lines += [
+        "| depth | Dice | points lost | time for a tile | memory, MB | parameters | file, MB |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for depth, row in [*found["depths"].items(), ("mean of all", found["mean_of_heads"])]:
         low, high = row["dice_interval"]
         lost = [100 * value for value in (row["dice_lost"], *row["dice_lost_interval"])]
-        name = f"**{depth}** (recommended)" if found["recommended"] and depth == str(found["recommended"]["depth"]) else depth
+        name = (
+            f"**{depth}** (recommended)"
+            if found["recommended"] and depth == str(found["recommended"]["depth"])
+            else depth
+        )
         times = f"{row['latency_ms']:.1f} ms, {row['latency_ms'] / deepest['latency_ms']:.0%}"
-        cells = (f"{row['dice']:.3f} [{low:.3f}, {high:.3f}]", f"{lost[0]:.2f} [{lost[1]:.2f}, {lost[2]:.2f}]", times, f"{row['peak_memory_mb']:.0f}")
+        cells = (
+            f"{row['dice']:.3f} [{low:.3f}, {high:.3f}]",
+            f"{lost[0]:.2f} [{lost[1]:.2f}, {lost[2]:.2f}]",
+            times,
+            f"{row['peak_memory_mb']:.0f}",
+        )
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {row['parameters']:,} | {row['file_mb']:.1f} |")
     for row in found["auto"]:
         lost = [100 * value for value in (row["dice_lost"], *row["dice_lost_interval"])]

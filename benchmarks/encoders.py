@@ -27,7 +27,13 @@ from unetpp.model.timm_models import timm_model, unused_weights
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "encoders.md"
 MARKS = ("<!-- table: written by benchmarks/encoders.py -->", "<!-- end of the table -->")
-COLUMNS = ("model", "channels at level 0, 1, 2, ...", "multiples of", "M weights of the encoder at depth 1, 2, 3, ...", "remarks")
+COLUMNS = (
+    "model",
+    "channels at level 0, 1, 2, ...",
+    "multiples of",
+    "M weights of the encoder at depth 1, 2, 3, ...",
+    "remarks",
+)
 TRAINED, ODD = (64, 64), (49, 65)
 """Sizes of the images; where the encoder divides by more, they are extended."""
 
@@ -93,7 +99,12 @@ def measure(name: str, largest: float) -> dict[str, Any]:
         with torch.device("meta"):
             millions = sum(weight.numel() for weight in model.create(3).parameters()) / 1e6
         levels = {each.halvings: each.channels for each in model.maps}
-        facts: dict[str, Any] = {"levels": levels, "divisor": model.divisor, "window": model.window, "aligned": model.aligned}
+        facts: dict[str, Any] = {
+            "levels": levels,
+            "divisor": model.divisor,
+            "window": model.window,
+            "aligned": model.aligned,
+        }
         if millions > largest:
             return {**facts, "problem": f"not run: {millions:.0f} M weights"}
         try:
@@ -113,7 +124,12 @@ def check(name: str, in_channels: int) -> dict[str, Any]:
     encoder = network.encoder
     assert isinstance(encoder, Encoder)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
-    loss = torch.stack([((logits + 1) ** 2).mean() for logits in network.train()(torch.randn(1, in_channels, *TRAINED), heads=True).logits]).sum()
+    loss = torch.stack(
+        [
+            ((logits + 1) ** 2).mean()
+            for logits in network.train()(torch.randn(1, in_channels, *TRAINED), heads=True).logits
+        ]
+    ).sum()
     loss.backward()
     problems = [] if loss.isfinite() else ["the loss is no number"]
     missing = [name for name, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]
@@ -129,7 +145,9 @@ def check(name: str, in_channels: int) -> dict[str, Any]:
             answer = pruned(image)
             parameters[depth] = sum(weight.numel() for weight in pruned.encoder.parameters()) if pruned.encoder else 0
             if not (torch.equal(answer, network(image, depth=depth)) and torch.equal(answer, full.at(depth))):
-                problems.append(f"pruned to depth {depth} it answers otherwise, by {float((answer - full.at(depth)).abs().max()):.1g}")
+                problems.append(
+                    f"pruned to depth {depth} it answers otherwise, by {float((answer - full.at(depth)).abs().max()):.1g}"
+                )
     untrained = {depth: unused(encoder, depth) for depth in network.head_depths}
     return {
         "network_parameters": sum(weight.numel() for weight in network.parameters()),
@@ -148,9 +166,17 @@ def unused(encoder: Encoder, depth: int) -> int:
 
 def table(records: dict[str, dict[str, Any]]) -> str:
     problems = sum(bool(record["problem"]) for record in records.values())
-    lines = [f"Measured with timm {importlib.metadata.version('timm')} and torch {torch.__version__.split('+')[0]}: {len(records) - problems} models work, {problems} do not."]
+    lines = [
+        f"Measured with timm {importlib.metadata.version('timm')} and torch {torch.__version__.split('+')[0]}: {len(records) - problems} models work, {problems} do not."
+    ]
     for title, names in MODELS.items():
-        lines += ["", f"**{title[0].upper() + title[1:]}**", "", "| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+        lines += [
+            "",
+            f"**{title[0].upper() + title[1:]}**",
+            "",
+            "| " + " | ".join(COLUMNS) + " |",
+            "|---" * len(COLUMNS) + "|",
+        ]
         lines += [row(name, records[name]) for name in names.split() if name in records]
     return "\n".join(lines) + "\n"
 
@@ -160,7 +186,10 @@ def row(name: str, record: dict[str, Any]) -> str:
         return f"| {name} | | | | {record['problem']} |"
     levels = {int(level): channels for level, channels in record["levels"].items()}
     channels = " ".join(str(levels.get(level, "-")) for level in range(max(levels) + 1))
-    millions = " ".join(f"{number / 1e6:.2g}" if number < 1e8 else f"{number / 1e6:.0f}" for number in record.get("encoder_parameters", {}).values())
+    millions = " ".join(
+        f"{number / 1e6:.2g}" if number < 1e8 else f"{number / 1e6:.0f}"
+        for number in record.get("encoder_parameters", {}).values()
+    )
     return f"| {name} | {channels} | {record['divisor']} | {millions} | {remarks(record)} |"
 
 
@@ -177,7 +206,9 @@ def remarks(record: dict[str, Any]) -> str:
     if str(deepest) in map(str, untrained):
         texts.append("holds some weights that no feature map depends on")
     elif untrained:
-        texts.append(f"with model.depth {', '.join(map(str, untrained))} it holds some weights that no feature map depends on")
+        texts.append(
+            f"with model.depth {', '.join(map(str, untrained))} it holds some weights that no feature map depends on"
+        )
     return "; ".join(texts)
 
 

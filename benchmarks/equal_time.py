@@ -34,32 +34,58 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=4, help="of steps, for each training")
     parser.add_argument("--plan-minutes", type=float, default=20)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--variant", nargs="+", action="append", required=True, metavar="NAME SETTING", help="a name, then section.key=value ...")
+    parser.add_argument(
+        "--variant",
+        nargs="+",
+        action="append",
+        required=True,
+        metavar="NAME SETTING",
+        help="a name, then section.key=value ...",
+    )
     arguments = parser.parse_args()
     results = arguments.out / "results.jsonl"
     done = {(row["variant"], row["seed"]) for row in rows(results)}
     for seed in arguments.seeds:
         for name, *settings in arguments.variant:
             if (name, seed) not in done:
-                row = train(arguments.data, arguments.out, dict(text.split("=", 1) for text in settings), seed, arguments.minutes, arguments.plan_minutes)
+                row = train(
+                    arguments.data,
+                    arguments.out,
+                    dict(text.split("=", 1) for text in settings),
+                    seed,
+                    arguments.minutes,
+                    arguments.plan_minutes,
+                )
                 with results.open("a") as file:
                     file.write(json.dumps({"variant": name, "settings": settings, "seed": seed, **row}) + "\n")
                 print(name, seed, row, flush=True)
     print(table(list(rows(results))))
 
 
-def train(data: Path, out: Path, settings: dict[str, str], seed: int, minutes: float, plan_minutes: float) -> dict[str, Any]:
+def train(
+    data: Path, out: Path, settings: dict[str, str], seed: int, minutes: float, plan_minutes: float
+) -> dict[str, Any]:
     folder = out / ("_".join(f"{key}-{value}" for key, value in settings.items()).replace("/", "-")[:100] or "plain")
     make_plan(data, folder, minutes=plan_minutes, set=settings)
-    plan = read_plan(folder / "plan.json").changed({"train.seed": seed, "train.validations": 1, "train.checkpoint_minutes": 1000})
+    plan = read_plan(folder / "plan.json").changed(
+        {"train.seed": seed, "train.validations": 1, "train.checkpoint_minutes": 1000}
+    )
     split = read_splits(folder / "splits.json")[0]
     cases = {case.id: case for case in store_cases(find_cases(data).cases, plan.data, out / "cache")}
     validation = DepthValidation([cases[i] for i in split.validation], plan, torch.device("cpu"))
     training = FoldTraining(
-        plan, [cases[i] for i in split.train], folder / f"seed_{seed}", device=torch.device("cpu"), validate=lambda network: unscored(plan), budget_s=60 * minutes
+        plan,
+        [cases[i] for i in split.train],
+        folder / f"seed_{seed}",
+        device=torch.device("cpu"),
+        validate=lambda network: unscored(plan),
+        budget_s=60 * minutes,
     )
     steps = training.run().steps
-    return {"steps": steps, "dice": {str(depth): round(dice, 4) for depth, dice in validation(training.average).depths.items()}}
+    return {
+        "steps": steps,
+        "dice": {str(depth): round(dice, 4) for depth, dice in validation(training.average).depths.items()},
+    }
 
 
 def unscored(plan: Plan) -> Validation:
@@ -73,11 +99,16 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    lines = ["| variant | seeds | steps | Dice at each depth, mean and standard deviation over seeds |", "|---|---|---|---|"]
+    lines = [
+        "| variant | seeds | steps | Dice at each depth, mean and standard deviation over seeds |",
+        "|---|---|---|---|",
+    ]
     for name in dict.fromkeys(row["variant"] for row in found):
         mine = [row for row in found if row["variant"] == name]
         scores = [[row["dice"][depth] for row in mine] for depth in mine[0]["dice"]]
-        text = " / ".join(f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "") for values in scores)
+        text = " / ".join(
+            f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "") for values in scores
+        )
         lines.append(f"| {name} | {len(mine)} | {mean(row['steps'] for row in mine):.0f} | {text} |")
     return "\n".join(lines)
 

@@ -45,15 +45,24 @@ def main() -> None:
         tile = torch.zeros(1, header.plan.model.in_channels, *header.plan.predict.tile)
         work = node_work(network.eval(), tile)
         whole = validation(network).depths
-        print(f"{run.name}, {len(validation.cases)} cases; Dice at each depth: {', '.join(f'{dice:.4f}' for dice in whole.values())}\n")
+        print(
+            f"{run.name}, {len(validation.cases)} cases; Dice at each depth: {', '.join(f'{dice:.4f}' for dice in whole.values())}\n"
+        )
         print_nodes(network, validation, whole, work)
         importance = channel_importance(network, training, header.plan.train.patch)
         print_channels(network, validation, whole, work, importance)
 
 
-def print_nodes(network: UNetPlusPlus, validation: DepthValidation, whole: Mapping[int, float], work: Mapping[Node, float]) -> None:
+def print_nodes(
+    network: UNetPlusPlus, validation: DepthValidation, whole: Mapping[int, float], work: Mapping[Node, float]
+) -> None:
     depths = network.head_depths
-    print("| without | " + " | ".join(f"points lost at depth {depth} (multiply-adds saved)" for depth in depths) + " |\n|---|" + "---|" * len(depths))
+    print(
+        "| without | "
+        + " | ".join(f"points lost at depth {depth} (multiply-adds saved)" for depth in depths)
+        + " |\n|---|"
+        + "---|" * len(depths)
+    )
     for node in network.grid.nodes():
         if node[0] == 0 and node[1] > 0 and node[1] == depths[-1]:
             continue
@@ -63,21 +72,36 @@ def print_nodes(network: UNetPlusPlus, validation: DepthValidation, whole: Mappi
         for depth in depths:
             needed = network.grid.needed((depth,))
             saved = work[node] / sum(work[other] for other in needed)
-            cells.append(f"{100 * (whole[depth] - found[depth]):.2f} ({saved:.0%})" if node in needed and node != (0, depth) else "")
+            cells.append(
+                f"{100 * (whole[depth] - found[depth]):.2f} ({saved:.0%})"
+                if node in needed and node != (0, depth)
+                else ""
+            )
         print(f"| X[{node[0]}, {node[1]}] | " + " | ".join(cells) + " |", flush=True)
 
 
 def print_channels(
-    network: UNetPlusPlus, validation: DepthValidation, whole: Mapping[int, float], work: Mapping[Node, float], importance: Mapping[int, Mapping[Node, Tensor]]
+    network: UNetPlusPlus,
+    validation: DepthValidation,
+    whole: Mapping[int, float],
+    work: Mapping[Node, float],
+    importance: Mapping[int, Mapping[Node, Tensor]],
 ) -> None:
-    print("\n| channels of nested nodes left out | " + " | ".join(f"points lost at depth {depth} (saved at most)" for depth in importance) + " |\n|---|" + "---|" * len(importance))
+    print(
+        "\n| channels of nested nodes left out | "
+        + " | ".join(f"points lost at depth {depth} (saved at most)" for depth in importance)
+        + " |\n|---|"
+        + "---|" * len(importance)
+    )
     for share in SHARES:
         cells = []
         for depth, by_node in importance.items():
             masks = {node: kept(values, share) for node, values in by_node.items()}
             with masked(network, masks):
                 dice = validation(network).depths[depth]
-            saved = share * sum(work[node] for node in masks) / sum(work[node] for node in network.grid.needed((depth,)))
+            saved = (
+                share * sum(work[node] for node in masks) / sum(work[node] for node in network.grid.needed((depth,)))
+            )
             cells.append(f"{100 * (whole[depth] - dice):.2f} ({saved:.0%})")
         print(f"| {share:.1%} | " + " | ".join(cells) + " |", flush=True)
     print()
@@ -89,7 +113,13 @@ def masked(network: UNetPlusPlus, masks: Mapping[Node, Tensor]) -> Iterator[None
     handles = []
     for node, mask in masks.items():
         block = network.nodes[f"x_{node[0]}_{node[1]}"]
-        handles.append(block.register_forward_hook(lambda module, inputs, output, mask=mask: output * mask.to(output.dtype).view(1, -1, *[1] * (output.ndim - 2))))
+        handles.append(
+            block.register_forward_hook(
+                lambda module, inputs, output, mask=mask: (
+                    output * mask.to(output.dtype).view(1, -1, *[1] * (output.ndim - 2))
+                )
+            )
+        )
     try:
         yield
     finally:
@@ -107,7 +137,10 @@ def node_work(network: UNetPlusPlus, tile: Tensor) -> dict[Node, float]:
     """10^9 multiply-adds of each node's block."""
     found: dict[Node, float] = {}
     inputs: dict[nn.Module, tuple[object, ...]] = {}
-    handles = [block.register_forward_pre_hook(lambda module, arguments: inputs.update({module: arguments})) for block in network.nodes.values()]
+    handles = [
+        block.register_forward_pre_hook(lambda module, arguments: inputs.update({module: arguments}))
+        for block in network.nodes.values()
+    ]
     with torch.inference_mode():
         network(tile)
         for handle in handles:
@@ -118,7 +151,9 @@ def node_work(network: UNetPlusPlus, tile: Tensor) -> dict[Node, float]:
     return found
 
 
-def channel_importance(network: UNetPlusPlus, cases: Sequence[StoredCase], patch: Sequence[int]) -> dict[int, dict[Node, Tensor]]:
+def channel_importance(
+    network: UNetPlusPlus, cases: Sequence[StoredCase], patch: Sequence[int]
+) -> dict[int, dict[Node, Tensor]]:
     """Depth -> nested node -> of each channel, the mean over tiles of |sum over voxels of activation x gradient|."""
     sampler = PatchSampler(list(cases), tuple(patch), 1, 0.5, seed=0)
     loss = DeepSupervisionLoss()
@@ -133,7 +168,10 @@ def channel_importance(network: UNetPlusPlus, cases: Sequence[StoredCase], patch
                 output.retain_grad()
                 outputs[node] = output
 
-            handles = [network.nodes[f"x_{i}_{j}"].register_forward_hook(lambda m, a, output, node=(i, j): keep(node, output)) for i, j in nodes]
+            handles = [
+                network.nodes[f"x_{i}_{j}"].register_forward_hook(lambda m, a, output, node=(i, j): keep(node, output))
+                for i, j in nodes
+            ]
             heads = network(image, depth=depth, heads=True)
             loss(type(heads)(heads.depths[-1:], heads.logits[-1:]), label[:, None].long()).backward()
             for handle in handles:

@@ -35,10 +35,14 @@ def main() -> None:
     arguments = parser.parse_args()
     plan = read_plan(arguments.run / "plan.json").changed({"predict.precision": "fp32"})
     split = read_splits(arguments.run / "splits.json")[0]
-    cases = {case.id: case for case in store_cases(find_cases(arguments.data).cases, plan.data, arguments.run / "cache")}
+    cases = {
+        case.id: case for case in store_cases(find_cases(arguments.data).cases, plan.data, arguments.run / "cache")
+    }
     network = train(plan, [cases[i] for i in split.train], 60 * arguments.minutes, arguments.seed)
     score = DepthValidation([cases[i] for i in split.validation], plan, torch.device("cpu"))(network.eval())
-    print(f"mean Dice of {len(split.validation)} validation cases after {arguments.minutes:g} minutes: {score.dice:.4f}")
+    print(
+        f"mean Dice of {len(split.validation)} validation cases after {arguments.minutes:g} minutes: {score.dice:.4f}"
+    )
 
 
 def train(plan: Plan, cases: list, seconds: float, seed: int) -> torch.nn.Module:
@@ -62,7 +66,9 @@ def train(plan: Plan, cases: list, seconds: float, seed: int) -> torch.nn.Module
     while (done := (time.perf_counter() - started) / seconds) < 1:
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * 0.5 * (1 + math.cos(math.pi * done))
-        pairs = [vary(*sampler.read(sampler.draw(step, index)), seed=step * 100 + index) for index in range(plan.train.batch)]
+        pairs = [
+            vary(*sampler.read(sampler.draw(step, index)), seed=step * 100 + index) for index in range(plan.train.batch)
+        ]
         images, labels = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*pairs, strict=True))
         optimizer.zero_grad()
         loss(network(images), labels[:, None].long()).backward()

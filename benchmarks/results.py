@@ -31,12 +31,17 @@ def main() -> None:
     options = parser.parse_args()
     found = json.loads(options.kept.read_text()) if options.kept.exists() else []
     kept = {identity(record): record for record in [*found, *map(record_of, options.runs)]}
-    records = sorted(kept.values(), key=lambda record: (record["data"], record["network"] != "unet++", record["widths"], record["seed"]))
+    records = sorted(
+        kept.values(),
+        key=lambda record: (record["data"], record["network"] != "unet++", record["widths"], record["seed"]),
+    )
     options.kept.write_text("[\n" + ",\n".join(json.dumps(record) for record in records) + "\n]\n")
     groups: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in records:
         groups[record["data"], title(record)].append(record)
-    print("| data | network | seeds | steps | depth | Dice | IoU | ms for a tile | MB | parameters |\n|---|---|---|---|---|---|---|---|---|---|")
+    print(
+        "| data | network | seeds | steps | depth | Dice | IoU | ms for a tile | MB | parameters |\n|---|---|---|---|---|---|---|---|---|---|"
+    )
     for group in groups.values():
         print("\n".join(rows(group)))
     for data in dict.fromkeys(data for data, _ in groups):
@@ -57,7 +62,9 @@ def record_of(run: Path) -> Record:
         "minutes": plan.train.minutes,
         "steps": steps,
         "depths": {depth: {key: row[key] for key in COLUMNS} for depth, row in metrics["depths"].items()},
-        "cases": {case["id"]: round(case["mean"]["dice"], 5) for case in metrics["cases"] if case["mean"]["dice"] is not None},
+        "cases": {
+            case["id"]: round(case["mean"]["dice"], 5) for case in metrics["cases"] if case["mean"]["dice"] is not None
+        },
     }
 
 
@@ -79,15 +86,26 @@ def rows(group: list[Record]) -> list[str]:
             low, high = bootstrap_interval(list(case_dice(group).values())) or (float("nan"),) * 2
             by_seed = ", ".join(f"{record['depths'][depth]['dice']:.3f}" for record in group)
             dice = f"**{dice}** [{low:.3f}, {high:.3f}]" + (f", by seed {by_seed}" if len(group) > 1 else "")
-        seeds, steps = ", ".join(str(record["seed"]) for record in group), f"{mean(record['steps'] for record in group):.0f}"
-        head = f"{first['data']}, {len(first['cases'])} cases | {title(first)} | {seeds} | {steps}" if depth == depths[0] else " | | | "
-        lines.append(f"| {head} | {depth} | {dice} | {values['iou']:.3f} | {values['latency_ms']:.1f} | {values['peak_memory_mb']:.0f} | {values['parameters']:,.0f} |")
+        seeds, steps = (
+            ", ".join(str(record["seed"]) for record in group),
+            f"{mean(record['steps'] for record in group):.0f}",
+        )
+        head = (
+            f"{first['data']}, {len(first['cases'])} cases | {title(first)} | {seeds} | {steps}"
+            if depth == depths[0]
+            else " | | | "
+        )
+        lines.append(
+            f"| {head} | {depth} | {dice} | {values['iou']:.3f} | {values['latency_ms']:.1f} | {values['peak_memory_mb']:.0f} | {values['parameters']:,.0f} |"
+        )
     return lines
 
 
 def case_dice(group: list[Record]) -> dict[str, float]:
     """Of each case, the mean over seeds."""
-    return {case: mean(record["cases"][case] for record in group if case in record["cases"]) for case in group[0]["cases"]}
+    return {
+        case: mean(record["cases"][case] for record in group if case in record["cases"]) for case in group[0]["cases"]
+    }
 
 
 def difference(first: list[Record], second: list[Record]) -> str:

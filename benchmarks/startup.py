@@ -24,7 +24,9 @@ def main() -> None:
         print("| command | median s | slowest s | imports torch |\n|---|---|---|---|")
         for command in (["--help"], ["info", model]):
             seconds = [run(command) for _ in range(arguments.repeats + 1)][1:]  # the first fills the file cache
-            print(f"| unetpp {command[0]} | {statistics.median(seconds):.2f} | {max(seconds):.2f} | {'yes' if imports_torch(command) else 'no'} |")
+            print(
+                f"| unetpp {command[0]} | {statistics.median(seconds):.2f} | {max(seconds):.2f} | {'yes' if imports_torch(command) else 'no'} |"
+            )
 
 
 def run(command: list[str]) -> float:
@@ -34,7 +36,13 @@ def run(command: list[str]) -> float:
 
 
 def imports_torch(command: list[str]) -> bool:
-    traced = subprocess.run([sys.executable, "-X", "importtime", "-m", "unetpp", *command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    traced = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "unetpp", *command],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     return any(line.split("|")[-1].strip() == "torch" for line in traced.stderr.splitlines())
 
 

@@ -45,7 +45,11 @@ def main() -> None:
     cases = {case.id: case for case in find_cases(options.data).cases}
     predictors = [load_predictor(run.fold(0) / MODEL, "cpu", "torch") for run in options.runs]
     spent: dict[str, float] = {}
-    rows = [row for case_id in read_splits(options.runs[0].splits)[0].validation if (row := doubts_of(predictors, cases[case_id], spent))]
+    rows = [
+        row
+        for case_id in read_splits(options.runs[0].splits)[0].validation
+        if (row := doubts_of(predictors, cases[case_id], spent))
+    ]
     found = {"cases": len(rows), "seconds": spent, "by_case": by_case(rows), "by_voxel": by_voxel(rows)}
     if options.out:
         options.out.write_text(json.dumps(found, indent=1))
@@ -72,7 +76,11 @@ def doubts_of(predictors: list[Predictor], case: Case, spent: dict[str, float]) 
     true = fast_dice(own, label, classes)
     if true is None:
         return None
-    means = {"mirrored": mirrored.probabilities, "mean of heads": heads[MEAN].probabilities, "runs": np.mean([run.probabilities for run in runs], axis=0)}
+    means = {
+        "mirrored": mirrored.probabilities,
+        "mean of heads": heads[MEAN].probabilities,
+        "runs": np.mean([run.probabilities for run in runs], axis=0),
+    }
     shallower = [heads[depth].segmentation for depth in first.depths[:-1]]
     expected = {
         "expected Dice, deepest head": heads[deepest].expected_dice,
@@ -82,16 +90,29 @@ def doubts_of(predictors: list[Predictor], case: Case, spent: dict[str, float]) 
         "all heads agree": float(np.mean([fast_dice(other, own, classes) or 0.0 for other in shallower])),
         "mirrored copies agree": fast_dice(mirrored.segmentation, own, classes),
     }
-    maps = {"entropy, deepest head": entropy(heads[deepest].probabilities), "entropy, mean of heads": entropy(means["mean of heads"])}
-    maps |= {"disagreement of heads": apart.uncertainty, "entropy, mirrored": entropy(means["mirrored"]), "disagreement of heads and mirrored copies": mirrored.uncertainty}
+    maps = {
+        "entropy, deepest head": entropy(heads[deepest].probabilities),
+        "entropy, mean of heads": entropy(means["mean of heads"]),
+    }
+    maps |= {
+        "disagreement of heads": apart.uncertainty,
+        "entropy, mirrored": entropy(means["mirrored"]),
+        "disagreement of heads and mirrored copies": mirrored.uncertainty,
+    }
     if len(runs) > 1:
         expected["expected Dice, mean of runs"] = soft_dice(means["runs"])
-        expected["runs agree"] = float(np.mean([fast_dice(other.segmentation, own, classes) or 0.0 for other in runs[1:]]))
+        expected["runs agree"] = float(
+            np.mean([fast_dice(other.segmentation, own, classes) or 0.0 for other in runs[1:]])
+        )
         together = Predictor([predictor.network for predictor in predictors], first.plan)
         every = timed("runs, disagreement", together, depth=deepest, uncertainty="disagreement")[deepest]
         maps |= {"entropy, mean of runs": entropy(means["runs"]), "disagreement of heads and runs": every.uncertainty}
     wrong = (own != label).ravel()[::10]
-    return {"true": true, "expected": expected, "voxels": {name: auroc(found.ravel()[::10], wrong) for name, found in maps.items()}}
+    return {
+        "true": true,
+        "expected": expected,
+        "voxels": {name: auroc(found.ravel()[::10], wrong) for name, found in maps.items()},
+    }
 
 
 def soft_dice(probabilities: Any) -> float | None:
@@ -126,7 +147,11 @@ def by_case(rows: list[dict[str, Any]]) -> dict[str, Any]:
         guess = np.array([row["expected"][name] if row["expected"][name] is not None else 0.0 for row in rows])
         drawn = [correlation(guess[draw], true[draw]) for draw in draws]
         flagged = worst & set(np.argsort(guess)[:tenth])
-        found[name] = {"correlation": correlation(guess, true), "interval": list(np.nanquantile(drawn, [0.025, 0.975])), "worst_found": len(flagged) / tenth}
+        found[name] = {
+            "correlation": correlation(guess, true),
+            "interval": list(np.nanquantile(drawn, [0.025, 0.975])),
+            "worst_found": len(flagged) / tenth,
+        }
     return found
 
 
@@ -135,15 +160,29 @@ def correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def by_voxel(rows: list[dict[str, Any]]) -> dict[str, float]:
-    return {name: float(np.mean([row["voxels"][name] for row in rows if row["voxels"][name] is not None])) for name in rows[0]["voxels"]}
+    return {
+        name: float(np.mean([row["voxels"][name] for row in rows if row["voxels"][name] is not None]))
+        for name in rows[0]["voxels"]
+    }
 
 
 def to_markdown(name: str, found: Mapping[str, Any]) -> str:
-    lines = [f"{name}, {found['cases']} cases; seconds: " + ", ".join(f"{key} {value:.0f}" for key, value in found["seconds"].items()), ""]
+    lines = [
+        f"{name}, {found['cases']} cases; seconds: "
+        + ", ".join(f"{key} {value:.0f}" for key, value in found["seconds"].items()),
+        "",
+    ]
     lines += ["| of each case | rank correlation with the true Dice | of the worst tenth found |", "|---|---|---|"]
     for key, row in found["by_case"].items():
-        lines.append(f"| {key} | {row['correlation']:.2f} [{row['interval'][0]:.2f}, {row['interval'][1]:.2f}] | {row['worst_found']:.0%} |")
-    lines += ["", "| of each voxel | area under the ROC curve |", "|---|---|", *(f"| {key} | {value:.3f} |" for key, value in found["by_voxel"].items())]
+        lines.append(
+            f"| {key} | {row['correlation']:.2f} [{row['interval'][0]:.2f}, {row['interval'][1]:.2f}] | {row['worst_found']:.0%} |"
+        )
+    lines += [
+        "",
+        "| of each voxel | area under the ROC curve |",
+        "|---|---|",
+        *(f"| {key} | {value:.3f} |" for key, value in found["by_voxel"].items()),
+    ]
     return "\n".join(lines) + "\n"
 
 

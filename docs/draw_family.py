@@ -45,7 +45,9 @@ class Member:
     fields: dict[str, Any]
 
     def plan(self, dims: int = 2, **fields: Any) -> ModelPlan:
-        return model_plan(**{"preset": "paper", "dims": dims, "in_channels": 1, "out_channels": 1, **self.fields, **fields})
+        return model_plan(
+            **{"preset": "paper", "dims": dims, "in_channels": 1, "out_channels": 1, **self.fields, **fields}
+        )
 
 
 UNET = Member("U-Net", "V-Net", "unet", {"topology": "unet"})
@@ -100,7 +102,10 @@ def _number(value: float) -> str:
 
 
 def _tag(name: str, content: str = "", **attributes: Any) -> str:
-    written = "".join(f' {key.replace("_", "-")}="{_number(value) if isinstance(value, (int, float)) else escape(value)}"' for key, value in attributes.items())
+    written = "".join(
+        f' {key.replace("_", "-")}="{_number(value) if isinstance(value, (int, float)) else escape(value)}"'
+        for key, value in attributes.items()
+    )
     return f"<{name}{written}>{content}</{name}>" if content else f"<{name}{written}/>"
 
 
@@ -115,7 +120,10 @@ class Svg:
         width, height = map(_number, self.size)
         head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" font-family="sans-serif" fill="{INK}">'
         told = [_tag("title", escape(self.title)), _tag("desc", escape(self.description))]
-        return "\n".join([head, *told, _tag("rect", width=width, height=height, fill=PAPER), *self.shapes, "</svg>"]) + "\n"
+        return (
+            "\n".join([head, *told, _tag("rect", width=width, height=height, fill=PAPER), *self.shapes, "</svg>"])
+            + "\n"
+        )
 
     def add(self, name: str, content: str = "", **attributes: Any) -> None:
         self.shapes.append(_tag(name, content, **attributes))
@@ -126,7 +134,16 @@ class Svg:
     def symbol(self, at: Point, node: Node, size: float, colour: str = INK) -> None:
         """X with its indices raised."""
         indices = _tag("tspan", f"{node[0]},{node[1]}", dy=-0.36 * size, font_size=0.74 * size)
-        self.add("text", "X" + indices, x=at[0], y=at[1], font_size=size, text_anchor="middle", font_weight="bold", fill=colour)
+        self.add(
+            "text",
+            "X" + indices,
+            x=at[0],
+            y=at[1],
+            font_size=size,
+            text_anchor="middle",
+            font_weight="bold",
+            fill=colour,
+        )
 
     def arrow(self, path: str, tip: Point, angle: float, colour: str, width: float, dashes: str | None = None) -> None:
         """A line along `path`, which ends at `tip` in the direction `angle`."""
@@ -175,7 +192,15 @@ class GridDrawing:
         heads: depths at which a head is drawn; None: all of the plan's.
     """
 
-    def __init__(self, svg: Svg, plan: ModelPlan, corner: Point, look: Look, kept: Iterable[Node] | None = None, heads: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self,
+        svg: Svg,
+        plan: ModelPlan,
+        corner: Point,
+        look: Look,
+        kept: Iterable[Node] | None = None,
+        heads: tuple[int, ...] | None = None,
+    ) -> None:
         self.svg, self.plan, self.corner, self.look = svg, plan, corner, look
         self.grid = grid_of(plan)
         own = self.grid.head_depths(plan.deep_supervision)
@@ -183,7 +208,11 @@ class GridDrawing:
         self.nodes = self.grid.needed(own)
         self.kept = set(self.nodes if kept is None else kept)
         timm = plan.encoder not in (None, "resenc")
-        self.given = {(level, 0) for level in encoder_shape(str(plan.encoder), plan.depth, plan.output_stride).widths} if timm else set()
+        self.given = (
+            {(level, 0) for level in encoder_shape(str(plan.encoder), plan.depth, plan.output_stride).widths}
+            if timm
+            else set()
+        )
 
     def draw(self) -> None:
         self._column()
@@ -203,10 +232,16 @@ class GridDrawing:
         """Write the number and the size of each level at the left."""
         steps = [1] * self.plan.dims
         for level in range(self.plan.depth + 1):
-            steps = [step * stride for step, stride in zip(steps, self.plan.strides[level - 1], strict=True)] if level else steps
+            steps = (
+                [step * stride for step, stride in zip(steps, self.plan.strides[level - 1], strict=True)]
+                if level
+                else steps
+            )
             y = self.at((level, 0))[1]
             self.svg.text((x, y - 2), f"level {level}", 12.5, "start")
-            self.svg.text((x, y + 14), "full size" if max(steps) == 1 else f"1/{steps[-1]}", 12.5, "start", fill="#555555")
+            self.svg.text(
+                (x, y + 14), "full size" if max(steps) == 1 else f"1/{steps[-1]}", 12.5, "start", fill="#555555"
+            )
 
     def _image(self) -> None:
         """What goes in, and where."""
@@ -222,7 +257,13 @@ class GridDrawing:
                 svg.straight((x, top), (x, end[1] - radius - 1), INK, self.look.line)
             else:
                 side = x - 1.9 * radius
-                svg.arrow(f"M{_point((x - 24, top - 10))} H{_number(side)} V{_number(end[1])} H{_number(x - radius - 14)}", (x - radius - 8, end[1]), 0, INK, self.look.line)
+                svg.arrow(
+                    f"M{_point((x - 24, top - 10))} H{_number(side)} V{_number(end[1])} H{_number(x - radius - 14)}",
+                    (x - radius - 8, end[1]),
+                    0,
+                    INK,
+                    self.look.line,
+                )
 
     def _column(self) -> None:
         """A shade behind the encoder; a frame around the levels that a timm model gives."""
@@ -236,7 +277,9 @@ class GridDrawing:
 
     def _stadium(self, first: int, last: int, **style: Any) -> None:
         (x, top), bottom, reach = self.at((first, 0)), self.at((last, 0))[1], self.look.radius + 8
-        self.svg.add("rect", x=x - reach, y=top - reach, width=2 * reach, height=bottom - top + 2 * reach, rx=14, **style)
+        self.svg.add(
+            "rect", x=x - reach, y=top - reach, width=2 * reach, height=bottom - top + 2 * reach, rx=14, **style
+        )
 
     def _arrows(self, node: Node) -> None:
         i, j = node
@@ -270,11 +313,23 @@ class GridDrawing:
     def _node(self, node: Node) -> None:
         (x, y), look, there = self.at(node), self.look, node in self.kept
         colour = INK if there else PALE
-        style: dict[str, Any] = {"fill": (FILL if node[1] == 0 else PAPER) if there else PAPER, "stroke": colour, "stroke_width": look.line if there else 1.0}
+        style: dict[str, Any] = {
+            "fill": (FILL if node[1] == 0 else PAPER) if there else PAPER,
+            "stroke": colour,
+            "stroke_width": look.line if there else 1.0,
+        }
         if not there:
             style["stroke_dasharray"] = "3 3"
         if node in self.given:
-            self.svg.add("rect", x=x - look.radius, y=y - look.radius, width=2 * look.radius, height=2 * look.radius, rx=5, **style)
+            self.svg.add(
+                "rect",
+                x=x - look.radius,
+                y=y - look.radius,
+                width=2 * look.radius,
+                height=2 * look.radius,
+                rx=5,
+                **style,
+            )
         else:
             self.svg.add("circle", cx=x, cy=y, r=look.radius, **style)
         self.svg.symbol((x, y + (0 if look.channels else 0.4 * look.font)), node, look.font, colour)
@@ -287,10 +342,20 @@ class GridDrawing:
         x += 0.22 * self.look.radius  # clear of the arrow from below
         half, height = 1.55 * self.look.font, self.look.font
         self.svg.add("rect", x=x - half, y=y + self.look.radius + 1, width=2 * half, height=height, rx=3, fill=INK)
-        self.svg.text((x, y + self.look.radius + 1 + 0.77 * height), f"head {depth}", 0.72 * self.look.font, fill=PAPER, font_weight="bold")
+        self.svg.text(
+            (x, y + self.look.radius + 1 + 0.77 * height),
+            f"head {depth}",
+            0.72 * self.look.font,
+            fill=PAPER,
+            font_weight="bold",
+        )
 
 
-LINES = {"down-sampling D": (DOWN, 2.6, None), "up-sampling U": (UP, 1.7, None), "skip, concatenated": (SKIP, 1.7, "5.4 3.4")}
+LINES = {
+    "down-sampling D": (DOWN, 2.6, None),
+    "up-sampling U": (UP, 1.7, None),
+    "skip, concatenated": (SKIP, 1.7, "5.4 3.4"),
+}
 NODES = {"node H and its channels": (PAPER, 10), "the same, encoder": (FILL, 10), "given by the timm model": (FILL, 3)}
 """Fill, and radius of the corners."""
 
@@ -303,7 +368,9 @@ def _legend(svg: Svg, corner: Point, nodes: Iterable[str]) -> None:
             svg.straight((x, y), (x + 34, y), *LINES[name])
         else:
             fill, round_by = NODES[name]
-            svg.add("rect", x=x + 7, y=y - 10, width=20, height=20, rx=round_by, fill=fill, stroke=INK, stroke_width=1.5)
+            svg.add(
+                "rect", x=x + 7, y=y - 10, width=20, height=20, rx=round_by, fill=fill, stroke=INK, stroke_width=1.5
+            )
         svg.text((x + 44, y + 4.5), name, 12.5, "start")
         y += 25
 
@@ -327,14 +394,18 @@ def pruning_picture() -> Svg:
     """What is left of the UNet++ at each depth, and what that costs."""
     plan, look = UNETPP.plan(), Look(dx=56, dy=66, radius=18.5, font=12, line=1.3, channels=False)
     depths = range(1, plan.depth + 1)
-    svg = Svg(1172, 532, "UNet++ pruned", f"Which nodes are kept when a UNet++ of depth {plan.depth} is pruned to each depth.")
+    svg = Svg(
+        1172, 532, "UNet++ pruned", f"Which nodes are kept when a UNet++ of depth {plan.depth} is pruned to each depth."
+    )
     whole = _cost_at(plan, plan.depth)
     for depth in depths:
         left = 20 + (depth - 1) * 290
         kept = grid_of(plan).needed([depth])
         _heading(svg, (left, 34), f"L{depth}", [f"{len(kept)} of {len(grid_of(plan).nodes())} nodes, head {depth}"])
         GridDrawing(svg, plan, (left + 24, 140), look, kept, (depth,)).draw()
-        for row, (value, full, words) in enumerate(zip(_cost_at(plan, depth), whole, ("parameters", "G multiply-adds"), strict=True)):
+        for row, (value, full, words) in enumerate(
+            zip(_cost_at(plan, depth), whole, ("parameters", "G multiply-adds"), strict=True)
+        ):
             y = 464 + 36 * row
             shown = f"{value:,} {words}" if row == 0 else f"{value / 1e9:.2f} {words}"
             svg.text((left, y), shown, 13, "start")
@@ -349,8 +420,16 @@ def encoder_picture() -> Svg:
     ours = model_plan(encoder="resnet34", in_channels=3, out_channels=1)
     peers = model_plan(in_channels=3, out_channels=1, **SMP_RESNET34)
     look = Look(dx=76, dy=98, radius=23, font=13, line=1.5)
-    svg = Svg(1120, 760, "UNet++ around a resnet34", "Left: nodes of its own at full resolution, a head at every depth. Right: rows start at half the resolution, one head.")
-    for left, title, plan in ((0, 'encoder="resnet34"', ours), (575, "the shape of segmentation_models.pytorch", peers)):
+    svg = Svg(
+        1120,
+        760,
+        "UNet++ around a resnet34",
+        "Left: nodes of its own at full resolution, a head at every depth. Right: rows start at half the resolution, one head.",
+    )
+    for left, title, plan in (
+        (0, 'encoder="resnet34"', ours),
+        (575, "the shape of segmentation_models.pytorch", peers),
+    ):
         _heading(svg, (left + 20, 34), title, [_sizes(plan), _costs(plan)])
         drawing = GridDrawing(svg, plan, (left + 122, 176), look)
         drawing.levels(left + 14)
@@ -361,7 +440,14 @@ def encoder_picture() -> Svg:
 
 def _heading(svg: Svg, at: Point, title: str, lines: Iterable[str]) -> None:
     name, _, raised = title.partition("^")
-    svg.add("text", escape(name) + (_tag("tspan", raised, dy=-7, font_size=14) if raised else ""), x=at[0], y=at[1], font_size=20, font_weight="bold")
+    svg.add(
+        "text",
+        escape(name) + (_tag("tspan", raised, dy=-7, font_size=14) if raised else ""),
+        x=at[0],
+        y=at[1],
+        font_size=20,
+        font_weight="bold",
+    )
     for number, line in enumerate(lines, start=1):
         svg.text((at[0], at[1] + 2 + 18 * number), line, 13, "start", fill="#333333")
 
@@ -463,8 +549,20 @@ def member_table() -> str:
         grid = grid_of(plan)
         said = ", ".join(f'{key}="{value}"' for key, value in {"preset": "paper", **member.fields}.items())
         heads = ", ".join(_named((0, depth)) for depth in grid.head_depths(plan.deep_supervision))
-        rows.append([_printed(member.name), _printed(member.name_3d), f"`{said}`", str(len(grid.nodes())), _received(grid, (0, plan.depth)), heads])
-    return _table(["network", "in 3D", "`build_model`", "nodes", f"{_named((0, MEMBERS[0].plan().depth))} receives", "heads on"], rows)
+        rows.append(
+            [
+                _printed(member.name),
+                _printed(member.name_3d),
+                f"`{said}`",
+                str(len(grid.nodes())),
+                _received(grid, (0, plan.depth)),
+                heads,
+            ]
+        )
+    return _table(
+        ["network", "in 3D", "`build_model`", "nodes", f"{_named((0, MEMBERS[0].plan().depth))} receives", "heads on"],
+        rows,
+    )
 
 
 def count_table(dims: Literal[2, 3]) -> str:
@@ -475,12 +573,18 @@ def count_table(dims: Literal[2, 3]) -> str:
         for supervised in (False, True):
             plan = member.plan(dims, deep_supervision=supervised)
             heads = len(grid_of(plan).head_depths(supervised))
-            if (supervised and heads == 1) or (not supervised and member is UNET_E):  # a decoder without a head is none: one head would make it a U-Net
+            if (supervised and heads == 1) or (
+                not supervised and member is UNET_E
+            ):  # a decoder without a head is none: one head would make it a U-Net
                 continue
             parameters, macs = REFERENCE.get((name, heads), ("", ""))
             rows.append([_printed(name), str(heads), f"{parameter_count(plan):,}", parameters, _giga(plan), macs])
     size = " x ".join(map(str, SHAPES[dims]))
-    return _table(["network", "heads", "parameters", "reference", f"multiply-adds at {size}", "reference"], rows, right=(1, 2, 3, 4, 5))
+    return _table(
+        ["network", "heads", "parameters", "reference", f"multiply-adds at {size}", "reference"],
+        rows,
+        right=(1, 2, 3, 4, 5),
+    )
 
 
 def cost_sentence() -> str:
@@ -490,7 +594,9 @@ def cost_sentence() -> str:
         nested, plain = UNETPP.plan(dims, deep_supervision=False), UNET.plan(dims)
         times.append(parameter_count(nested) / parameter_count(plain))
         times.append(network_cost(nested, SHAPES[dims]).macs / network_cost(plain, SHAPES[dims]).macs)
-    return "A UNet++ has {:.2f} times the parameters of the U-Net and {:.2f} times its multiply-adds; in 3D, {:.2f} and {:.2f} times.".format(*times)
+    return "A UNet++ has {:.2f} times the parameters of the U-Net and {:.2f} times its multiply-adds; in 3D, {:.2f} and {:.2f} times.".format(
+        *times
+    )
 
 
 def smp_block() -> str:
@@ -506,9 +612,18 @@ def pruning_table() -> str:
     for depth in range(1, plan.depth + 1):
         parameters, macs = _cost_at(plan, depth)
         expected, about = REFERENCE.get((f"L{depth}", 1)) or REFERENCE[UNETPP.name, 1]
-        nodes, shares = len(grid_of(plan).needed([depth])), [f"{100 * part / full:.0f} %" for part, full in zip((parameters, macs), whole, strict=True)]
-        rows.append([f"L{depth}", str(nodes), f"{parameters:,}", expected, shares[0], f"{macs / 1e9:.2f} G", about, shares[1]])
-    return _table(["depth", "nodes", "parameters", "reference", "of all", "multiply-adds", "reference", "of all"], rows, right=tuple(range(1, 8)))
+        nodes, shares = (
+            len(grid_of(plan).needed([depth])),
+            [f"{100 * part / full:.0f} %" for part, full in zip((parameters, macs), whole, strict=True)],
+        )
+        rows.append(
+            [f"L{depth}", str(nodes), f"{parameters:,}", expected, shares[0], f"{macs / 1e9:.2f} G", about, shares[1]]
+        )
+    return _table(
+        ["depth", "nodes", "parameters", "reference", "of all", "multiply-adds", "reference", "of all"],
+        rows,
+        right=tuple(range(1, 8)),
+    )
 
 
 def dial_table() -> str:
@@ -523,7 +638,10 @@ def dial_table() -> str:
     defaults = model_plan().model_dump(mode="json")
     parts = []
     for title, group in ORIGINS.items():
-        rows = [[f"`{name}`", _values(ModelPlan.model_fields[name]), f"`{_json(defaults[name])}`", told[name], origin] for name, origin in group.items()]
+        rows = [
+            [f"`{name}`", _values(ModelPlan.model_fields[name]), f"`{_json(defaults[name])}`", told[name], origin]
+            for name, origin in group.items()
+        ]
         parts.append(f"**{title}**\n\n" + _table(["field", "values", "default", "what it does", "comes from"], rows))
     return "\n\n".join(parts)
 
@@ -531,8 +649,15 @@ def dial_table() -> str:
 def preset_table() -> str:
     """The fields in which the presets differ."""
     plans = {name: model_plan(preset=name).model_dump(mode="json") for name in PRESETS}
-    differing = [field for field in ModelPlan.model_fields if field != "preset" and len({_json(plan[field]) for plan in plans.values()}) > 1]
-    return _table(["field", *(f"`{name}`" for name in plans)], [[f"`{field}`", *(f"`{_json(plan[field])}`" for plan in plans.values())] for field in differing])
+    differing = [
+        field
+        for field in ModelPlan.model_fields
+        if field != "preset" and len({_json(plan[field]) for plan in plans.values()}) > 1
+    ]
+    return _table(
+        ["field", *(f"`{name}`" for name in plans)],
+        [[f"`{field}`", *(f"`{_json(plan[field])}`" for plan in plans.values())] for field in differing],
+    )
 
 
 def _table(head: list[str], rows: list[list[str]], right: tuple[int, ...] = ()) -> str:
@@ -570,7 +695,9 @@ def _field_docstrings(cls: type) -> dict[str, str]:
 def _values(field: Any) -> str:
     """What a field takes, as `--set` is given it."""
     optional = type(None) in get_args(field.annotation)
-    return ", ".join(_kind(kind, field.metadata) for kind in (get_args(field.annotation) if optional else [field.annotation]))
+    return ", ".join(
+        _kind(kind, field.metadata) for kind in (get_args(field.annotation) if optional else [field.annotation])
+    )
 
 
 def _kind(kind: Any, bounds: Iterable[Any] = ()) -> str:
@@ -625,7 +752,9 @@ def written_page(text: str, tables: Iterable[str] = TABLES) -> str:
     for name in tables:
         first, last = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
         if text.count(first) != 1 or text.count(last) != 1:
-            raise SystemExit(f"{PAGE.name}: got no single {first} ... {last}; expected these marks around the table. Put them back.")
+            raise SystemExit(
+                f"{PAGE.name}: got no single {first} ... {last}; expected these marks around the table. Put them back."
+            )
         before, _, rest = text.partition(first)
         text = f"{before}{first}\n\n{TABLES[name]()}\n\n{last}{rest.partition(last)[2]}"
     return text
@@ -641,10 +770,17 @@ def main(arguments: list[str]) -> int:
     if arguments not in ([], ["--check"]):
         print(__doc__, file=sys.stderr)
         return 2
-    stale = {path: content for path, content in contents().items() if not path.is_file() or path.read_text(encoding="utf-8") != content}
+    stale = {
+        path: content
+        for path, content in contents().items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != content
+    }
     for path, content in stale.items():
         if arguments:
-            print(f"{path}: got a file that is out of date; expected what the code says. Run python docs/draw_family.py.", file=sys.stderr)
+            print(
+                f"{path}: got a file that is out of date; expected what the code says. Run python docs/draw_family.py.",
+                file=sys.stderr,
+            )
         else:
             path.parent.mkdir(exist_ok=True)
             path.write_text(content, encoding="utf-8")

@@ -8,7 +8,14 @@ from unetpp.model.build import model_plan
 from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainPlan
 
 
-def small_plan(dims: int = 2, channels: int = 1, classes: int = 2, patch: int = 16, settings: dict[str, Any] | None = None, **model: Any) -> Plan:
+def small_plan(
+    dims: int = 2,
+    channels: int = 1,
+    classes: int = 2,
+    patch: int = 16,
+    settings: dict[str, Any] | None = None,
+    **model: Any,
+) -> Plan:
     """A plan whose network trains in a blink."""
     names = ("image",) if channels == 1 else ("red", "green", "blue")[:channels]
     plan = Plan(
@@ -20,7 +27,9 @@ def small_plan(dims: int = 2, channels: int = 1, classes: int = 2, patch: int = 
             label_values=tuple(range(classes)),
             normalization=(Normalization(),) * channels,
         ),
-        model=model_plan(**{"dims": dims, "in_channels": channels, "out_channels": classes, "widths": (4, 6, 8), **model}),
+        model=model_plan(
+            **{"dims": dims, "in_channels": channels, "out_channels": classes, "widths": (4, 6, 8), **model}
+        ),
         train=TrainPlan(patch=(patch,) * dims, batch=2, steps_per_epoch=4, epochs=3, validations=3),
         predict=PredictPlan(tile=(patch,) * dims, depth=1, batch=2),
     )

@@ -102,12 +102,26 @@ def test_label_outside_the_declared_classes(bodies: Path, tmp_path: Path) -> Non
     root = tmp_path / "decathlon"
     shutil.copytree(bodies / "images", root / "imagesTr")
     shutil.copytree(bodies / "labels", root / "labelsTr")
-    pairs = [{"image": f"./imagesTr/{path.name}", "label": f"./labelsTr/{path.name}"} for path in sorted((root / "imagesTr").iterdir())]
+    pairs = [
+        {"image": f"./imagesTr/{path.name}", "label": f"./labelsTr/{path.name}"}
+        for path in sorted((root / "imagesTr").iterdir())
+    ]
     (root / "dataset.json").write_text(
-        json.dumps({"name": "x", "modality": {"0": "MRI"}, "labels": {"0": "background", "1": "bright", "2": "dark"}, "training": pairs, "test": []})
+        json.dumps(
+            {
+                "name": "x",
+                "modality": {"0": "MRI"},
+                "labels": {"0": "background", "1": "bright", "2": "dark"},
+                "training": pairs,
+                "test": [],
+            }
+        )
     )
     assert run_cli("check", root).code == 0
-    set_nifti(root / "labelsTr" / "volume_02.nii.gz", lambda array, affine: (np.where(array == 2, 7, array).astype(np.uint8), affine))
+    set_nifti(
+        root / "labelsTr" / "volume_02.nii.gz",
+        lambda array, affine: (np.where(array == 2, 7, array).astype(np.uint8), affine),
+    )
     assert_train_refuses(root, tmp_path, "volume_02.nii.gz", "7")
 
 
@@ -173,13 +187,22 @@ def test_predict_skips_a_bad_file_and_writes_the_rest(trained: Path, cells: Path
 
 
 def test_predict_of_absent_files(trained: Path, tmp_path: Path) -> None:
-    refused(run_cli("predict", trained, tmp_path / "absent.png", "--out", tmp_path / "out"), "absent.png", "no such file", code=1)
+    refused(
+        run_cli("predict", trained, tmp_path / "absent.png", "--out", tmp_path / "out"),
+        "absent.png",
+        "no such file",
+        code=1,
+    )
 
 
 @pytest.mark.parametrize("depth", ["0", "3", "auto", "-1"])
 def test_predict_at_a_depth_that_is_not_there(trained: Path, cells: Path, tmp_path: Path, depth: str) -> None:
     for dry_run in ([], ["--dry-run"]):
-        refused(run_cli("predict", trained, cells / "images", "--out", tmp_path / "out", f"--depth={depth}", *dry_run), "depth", "[1, 2]")
+        refused(
+            run_cli("predict", trained, cells / "images", "--out", tmp_path / "out", f"--depth={depth}", *dry_run),
+            "depth",
+            "[1, 2]",
+        )
 
 
 def test_predict_into_the_folder_of_its_input(trained: Path, cells: Path) -> None:
@@ -284,9 +307,28 @@ def test_a_file_system_that_refuses_large_files(trained: Path, tmp_path: Path, v
     before = model.read_bytes()
     tokens = {
         "prune": ["prune", trained, "--out", model, "--depth", 1],
-        "train": ["train", trained.parent / "data", "--out", tmp_path / "run", "--epochs", 1, "--device", "cpu", *set_options(TINY)],
+        "train": [
+            "train",
+            trained.parent / "data",
+            "--out",
+            tmp_path / "run",
+            "--epochs",
+            1,
+            "--device",
+            "cpu",
+            *set_options(TINY),
+        ],
     }
-    command = ["bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "bash", sys.executable, "-m", "unetpp", *map(str, tokens[verb])]
+    command = [
+        "bash",
+        "-c",
+        f'ulimit -f {kilobytes}; exec "$@"',
+        "bash",
+        sys.executable,
+        "-m",
+        "unetpp",
+        *map(str, tokens[verb]),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     refused(Answer(done.returncode, done.stdout, done.stderr), "File too large", "Choose another --out")
     assert model.read_bytes() == before
@@ -318,7 +360,10 @@ def test_evaluate_scores_the_rest(cells: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [[], ["--depth", 1, "--max-drop", 1], ["--depth", 5], ["--max-drop", -1]])
 def test_prune_without_a_usable_wish(trained: Path, tmp_path: Path, options: list[object]) -> None:
-    refused(run_cli("prune", trained, "--out", tmp_path / "small.safetensors", *options), "--depth" if options != ["--max-drop", -1] else "--max-drop")
+    refused(
+        run_cli("prune", trained, "--out", tmp_path / "small.safetensors", *options),
+        "--depth" if options != ["--max-drop", -1] else "--max-drop",
+    )
 
 
 def test_prune_into_a_name_that_is_no_model(trained: Path, tmp_path: Path) -> None:

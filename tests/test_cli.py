@@ -30,7 +30,12 @@ VERBS = ("demo", "check", "plan", "train", "predict", "evaluate", "report", "pru
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     plan = small_plan()
-    save_model(tmp_path / "model.safetensors", from_plan(plan.model).state_dict(), plan, {"depths": {"1": {"dice": 0.8}, "2": {"dice": 0.9}}})
+    save_model(
+        tmp_path / "model.safetensors",
+        from_plan(plan.model).state_dict(),
+        plan,
+        {"depths": {"1": {"dice": 0.8}, "2": {"dice": 0.9}}},
+    )
     return tmp_path / "model.safetensors"
 
 
@@ -197,12 +202,20 @@ def test_info_as_json(model: Path) -> None:
         (Interrupted("stopped; go on with --resume"), 1, ["--resume"]),
         (KeyboardInterrupt(), 1, ["Stopped"]),
         (MemoryError(), 2, ["memory", "--set train.batch"]),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), 2, ["memory", "--set train.batch"]),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
+            ),
+            2,
+            ["memory", "--set train.batch"],
+        ),
         (OSError(12, "Cannot allocate memory"), 2, ["memory", "--set train.batch"]),
         (RuntimeError("a\nb"), 2, ["RuntimeError: a b.", "--debug"]),
     ],
 )
-def test_no_exception_becomes_a_traceback(monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, words: list[str]) -> None:
+def test_no_exception_becomes_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, words: list[str]
+) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
@@ -237,7 +250,9 @@ def check(*_, **__):
 unetpp.verbs.pipeline.check = check
 unetpp.cli.main()
 """
-    with subprocess.Popen([sys.executable, "-c", code, "check", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "check", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         os.kill(process.pid, signal.SIGTERM)
@@ -262,7 +277,12 @@ def test_lines_come_at_the_end_and_not_too_often(capsys: pytest.CaptureFixture[s
 def test_a_live_bar_on_a_terminal(cells: Path) -> None:
     """Standard error is a terminal, standard output a pipe that holds the JSON alone."""
     terminal, end = pty.openpty()
-    with subprocess.Popen([sys.executable, "-m", "unetpp", "check", str(cells), "--json"], stdout=subprocess.PIPE, stderr=end, env=os.environ | {"TERM": "xterm"}) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "unetpp", "check", str(cells), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=end,
+        env=os.environ | {"TERM": "xterm"},
+    ) as process:
         os.close(end)
         shown = b""
         with contextlib.suppress(OSError):  # the terminal closes with the process

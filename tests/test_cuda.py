@@ -63,7 +63,10 @@ NETWORKS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 2e-3), ("bf16", 0.05), ("fp16", 0.01)])
 def test_recorded_networks_answer_as_the_cpu_does(fields: dict[str, Any], precision: str, tolerance: float) -> None:
     network = trained_like(**fields)
-    images = [torch.randn(2, 1, *(19, 22, 20)[: fields.get("dims", 2)], generator=torch.Generator().manual_seed(seed)) for seed in range(4)]
+    images = [
+        torch.randn(2, 1, *(19, 22, 20)[: fields.get("dims", 2)], generator=torch.Generator().manual_seed(seed))
+        for seed in range(4)
+    ]
     recorded = CudaNetwork(trained_like(**fields).cuda(), precision)
     for depth in (1, None):
         for image in images:  # the first is run, the second recorded, the others replayed
@@ -105,7 +108,9 @@ def test_recorded_steps_are_those_of_torch() -> None:
         network = build_model(widths=(8, 16, 24), norm="batch", dropout=0.1).cuda().train()
         optimizer = make_optimizer(network, small_plan().train)
         scaler = torch.amp.GradScaler(enabled=False)
-        plain = gradients(network, DeepSupervisionLoss(), optimizer, gradient_clip=1.0, autocast=nullcontext, scaler=scaler)
+        plain = gradients(
+            network, DeepSupervisionLoss(), optimizer, gradient_clip=1.0, autocast=nullcontext, scaler=scaler
+        )
 
         def turned(images: Tensor, labels: Tensor) -> Tensor:
             value = plain(images, labels)
@@ -136,7 +141,9 @@ def test_the_journey_on_a_gpu(tmp_path: Path, dims: int, settings: dict[str, Any
     for options in ([], ["--depth", "auto"], ["--tta", "--uncertainty", "disagreement"], ["--device", "cpu"]):
         if options == ["--depth", "auto"]:
             assert run_cli("adapt", run).code == 0
-        answer = run_cli("predict", run, data / "images", "--out", tmp_path / f"out{len(options)}{options[:1]}", *options)
+        answer = run_cli(
+            "predict", run, data / "images", "--out", tmp_path / f"out{len(options)}{options[:1]}", *options
+        )
         assert answer.code == 0, answer.stderr
     assert run_cli("prune", run, "--depth", "1", "--out", tmp_path / "small.safetensors").code == 0
     assert run_cli("report", run).code == 0

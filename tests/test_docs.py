@@ -56,7 +56,9 @@ def require(name: str) -> Any:
 def test_pictures_are_up_to_date(name: str) -> None:
     if name == "encoder.svg":
         require("timm")
-    assert (DOCS / "family" / name).read_text(encoding="utf-8") == str(draw_family.PICTURES[name]()), "run python docs/draw_family.py"
+    assert (DOCS / "family" / name).read_text(encoding="utf-8") == str(draw_family.PICTURES[name]()), (
+        "run python docs/draw_family.py"
+    )
 
 
 @pytest.mark.parametrize("name", draw_family.TABLES)
@@ -85,7 +87,9 @@ def test_every_node_and_every_connection_is_drawn(member: Any) -> None:
 def test_counts_are_those_of_the_reference() -> None:
     compared = 0
     for row in (line for line in PAGE.splitlines() if re.search(r"\d G \|", line)):
-        _, _, parameters, expected, macs, about = (cell.strip() for cell in row.strip("|").split("|") if "%" not in cell)
+        _, _, parameters, expected, macs, about = (
+            cell.strip() for cell in row.strip("|").split("|") if "%" not in cell
+        )
         assert expected in ("", parameters), row
         assert not about or float(macs[:-2]) == pytest.approx(float(about[:-2]), rel=0.01), row
         compared += bool(expected)
@@ -98,10 +102,14 @@ def test_the_shape_of_smp_is_the_network_of_smp() -> None:
         theirs = smp.UnetPlusPlus("resnet34", encoder_weights=None, in_channels=3, classes=1)
         ours = build_model(in_channels=3, out_channels=1, **draw_family.SMP_RESNET34)
     assert sum(weight.numel() for weight in ours.parameters()) == sum(weight.numel() for weight in theirs.parameters())
-    assert sorted(weight.shape for weight in ours.parameters()) == sorted(weight.shape for weight in theirs.parameters())
+    assert sorted(weight.shape for weight in ours.parameters()) == sorted(
+        weight.shape for weight in theirs.parameters()
+    )
 
 
-def test_python_on_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_on_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_demo_data(tmp_path / "data" / "nuclei", 2, cases=5, shape=(64, 80))
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {}
@@ -144,14 +152,25 @@ def test_commands_on_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert Path("nuclei_2.safetensors").is_file()
 
 
-def test_the_command_of_the_page_on_weights_in_3d_plans_a_network_that_takes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_of_the_page_on_weights_in_3d_plans_a_network_that_takes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = (DOCS / "pretrained-3d.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^    unetpp train (.*)$", page, flags=re.MULTILINE)
     write_demo_data(tmp_path / "DATA", 3, cases=5, shape=(32, 64, 64))  # 80 x 64 x 64 millimetres
     monkeypatch.chdir(tmp_path)
     with torch.device("meta"):
         theirs = build_model(preset="resenc", dims=3).state_dict()
-    torch.save({"network_weights": {f"encoder.{their_name(name)}": torch.zeros(weight.shape) for name, weight in theirs.items() if their_name(name)}}, "checkpoint_final.pth")
+    torch.save(
+        {
+            "network_weights": {
+                f"encoder.{their_name(name)}": torch.zeros(weight.shape)
+                for name, weight in theirs.items()
+                if their_name(name)
+            }
+        },
+        "checkpoint_final.pth",
+    )
     answer = run_cli("plan", *shlex.split(command))
     assert answer.code == 0, answer.stderr
     plan = read_plan(Path("RUN/plan.json"))
@@ -178,7 +197,9 @@ def test_links_and_pictures_of_the_page_are_there() -> None:
     assert [target for target in targets if not (DOCS / target).exists()] == []
 
 
-def test_check_names_what_is_out_of_date_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_names_what_is_out_of_date_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "a.svg"
     monkeypatch.setattr(draw_family, "contents", lambda: {path: "new"})
     assert draw_family.main(["--check"]) == 1

@@ -41,7 +41,10 @@ def test_several_problems_are_one_message() -> None:
 
 
 def test_a_missing_extra_is_an_import_error() -> None:
-    with pytest.raises(ImportError, match=r"unetpp\[medical\]"), optional_package("SimpleITK", "medical", "Reading NRRD"):
+    with (
+        pytest.raises(ImportError, match=r"unetpp\[medical\]"),
+        optional_package("SimpleITK", "medical", "Reading NRRD"),
+    ):
         raise ModuleNotFoundError
     with pytest.raises(MissingExtraError, match="inner"), optional_package("outer", "all", "x"):
         raise MissingExtraError("inner", "medical", "y")

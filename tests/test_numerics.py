@@ -28,7 +28,11 @@ KEPT = Path(__file__).with_name("numerics.json")
 STEPS = 20
 RUNS: dict[str, tuple[int, tuple[int, ...], dict[str, Any]]] = {
     "2D": (2, (32, 40), TINY),
-    "3D": (3, (8, 20, 18), TINY_3D | {"model.norm": "instance", "train.optimizer": "adamw", "train.checkpointing": "cheap"}),
+    "3D": (
+        3,
+        (8, 20, 18),
+        TINY_3D | {"model.norm": "instance", "train.optimizer": "adamw", "train.checkpointing": "cheap"},
+    ),
 }
 
 
@@ -40,17 +44,34 @@ def computed(folder: Path, name: str) -> dict[str, Any]:
     unetpp.train(data, run, epochs=1, device="cpu", seed=3, set=settings)
     lines = [json.loads(line) for line in (run / "fold_0" / "log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["kind"] == "train"]
-    unetpp.predict(run, data / "images", out=folder / "out", depth="all", tta=True, probabilities=True, backend="torch", device="cpu")
+    unetpp.predict(
+        run,
+        data / "images",
+        out=folder / "out",
+        depth="all",
+        tta=True,
+        probabilities=True,
+        backend="torch",
+        device="cpu",
+    )
     exported = unetpp.export(run, folder / "m.onnx")
     metrics = json.loads((run / "fold_0" / "metrics.json").read_text())
     return {
         "losses": losses,
-        "weights": digest((run / "fold_0" / "model.safetensors").read_bytes()[-metrics["depths"]["2"]["parameters"] * 4 :]),
+        "weights": digest(
+            (run / "fold_0" / "model.safetensors").read_bytes()[-metrics["depths"]["2"]["parameters"] * 4 :]
+        ),
         "dice": {depth: row["dice"] for depth, row in metrics["depths"].items()},
         "predictions": {
-            str(path.relative_to(folder / "out")): digest(path.read_bytes()) for path in sorted((folder / "out").rglob("*")) if path.is_file() and path.suffix != ".json"
+            str(path.relative_to(folder / "out")): digest(path.read_bytes())
+            for path in sorted((folder / "out").rglob("*"))
+            if path.is_file() and path.suffix != ".json"
         },
-        "foreground": {path.name: foreground(path) for path in sorted((folder / "out" / "depth_2").iterdir()) if path.suffix in (".png", ".gz")},
+        "foreground": {
+            path.name: foreground(path)
+            for path in sorted((folder / "out" / "depth_2").iterdir())
+            if path.suffix in (".png", ".gz")
+        },
         "graph": graph(exported.out),
     }
 

@@ -24,8 +24,15 @@ def test_numbers_survive_exactly(scale: float, gamma: float, rotate: float, mirr
 
 
 def test_settings_change_values_and_say_so() -> None:
-    plan = small_plan().changed({"train.batch": "7", "model.topology": "unet", "train.augment.mirror": "false", "train.patch": "[32, 48]"})
-    assert (plan.train.batch, plan.model.topology, plan.train.augment.mirror, plan.train.patch) == (7, "unet", False, (32, 48))
+    plan = small_plan().changed(
+        {"train.batch": "7", "model.topology": "unet", "train.augment.mirror": "false", "train.patch": "[32, 48]"}
+    )
+    assert (plan.train.batch, plan.model.topology, plan.train.augment.mirror, plan.train.patch) == (
+        7,
+        "unet",
+        False,
+        (32, 48),
+    )
     assert plan.reasons["train.batch"] == "set by the user"
 
 

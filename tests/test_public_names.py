@@ -14,7 +14,20 @@ import pytest
 
 import unetpp
 
-VERBS = ("demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "adapt", "export", "import_checkpoint", "info")
+VERBS = (
+    "demo",
+    "check",
+    "plan",
+    "train",
+    "predict",
+    "evaluate",
+    "report",
+    "prune",
+    "adapt",
+    "export",
+    "import_checkpoint",
+    "info",
+)
 
 
 def run_python(code: str) -> str:
@@ -35,7 +48,12 @@ def test_all_has_no_doubles_and_agrees_with_the_homes() -> None:
 def test_names_for_type_checkers_are_those_of_all() -> None:
     tree = ast.parse(Path(unetpp.__file__).read_text(encoding="utf-8"))
     guarded = next(node for node in tree.body if isinstance(node, ast.If))
-    names = {alias.asname or alias.name for node in ast.walk(guarded) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    names = {
+        alias.asname or alias.name
+        for node in ast.walk(guarded)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
     assert names == set(unetpp._HOME_OF)
 
 
@@ -63,7 +81,13 @@ def test_importing_a_submodule_does_not_hide_a_verb(module: str) -> None:
     assert inspect.isfunction(unetpp.train)
 
 
-@pytest.mark.parametrize("order", ["import unetpp.plan, unetpp.train.trainer; unetpp.plan, unetpp.train", "unetpp.plan, unetpp.train; import unetpp.plan, unetpp.train.trainer"])
+@pytest.mark.parametrize(
+    "order",
+    [
+        "import unetpp.plan, unetpp.train.trainer; unetpp.plan, unetpp.train",
+        "unetpp.plan, unetpp.train; import unetpp.plan, unetpp.train.trainer",
+    ],
+)
 def test_verbs_stay_in_front_in_a_fresh_process(order: str) -> None:
     code = f"import unetpp; {order}; from unetpp.plan import Plan; print(type(unetpp.plan).__name__, type(unetpp.train).__name__, Plan.__name__)"
     assert run_python(code) == "function function Plan"
@@ -75,7 +99,9 @@ def test_other_attributes_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_import_loads_nothing_heavy() -> None:
-    loaded = run_python("import sys, unetpp; print(sorted({'torch', 'numpy', 'pydantic', 'monai', 'rich', 'cyclopts'} & set(sys.modules)))")
+    loaded = run_python(
+        "import sys, unetpp; print(sorted({'torch', 'numpy', 'pydantic', 'monai', 'rich', 'cyclopts'} & set(sys.modules)))"
+    )
     assert loaded == "[]"
 
 
@@ -89,7 +115,9 @@ def test_arguments_of_verbs_and_commands_have_the_same_names() -> None:
     from unetpp import cli
 
     for verb in VERBS:
-        command = {("set" if name == "settings" else name) for name in inspect.signature(getattr(cli, verb)).parameters} - {"output"}
+        command = {
+            ("set" if name == "settings" else name) for name in inspect.signature(getattr(cli, verb)).parameters
+        } - {"output"}
         function = set(inspect.signature(getattr(unetpp, verb)).parameters) - {"progress"}
         assert command == function, verb
 

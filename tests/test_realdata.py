@@ -14,7 +14,10 @@ import unetpp
 from tests.tiny import TINY, TINY_3D
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
-pytestmark = [pytest.mark.realdata, pytest.mark.skipif(not DATA.is_dir(), reason="the real data sets are not beside the repository")]
+pytestmark = [
+    pytest.mark.realdata,
+    pytest.mark.skipif(not DATA.is_dir(), reason="the real data sets are not beside the repository"),
+]
 
 
 def test_nuclei_in_the_layout_of_their_download(tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ def row(**scores: Any) -> dict[str, Any]:
 
 
 def test_the_distance_has_its_unit() -> None:
-    assert "HD95 pixel" in describe_scores({"mean": row(), "classes": {"cell": row()}, "distance_unit": "pixel"}).splitlines()[0]
+    assert (
+        "HD95 pixel"
+        in describe_scores({"mean": row(), "classes": {"cell": row()}, "distance_unit": "pixel"}).splitlines()[0]
+    )
     assert "HD95 mm" in describe_depths({"depths": {"1": row(), "2": row()}, "distance_unit": "mm"}).splitlines()[0]
 
 
@@ -31,11 +34,31 @@ def test_it_is_told_where_a_distance_leaves_cases_out() -> None:
 
 
 def test_columns_without_any_number_are_left_out() -> None:
-    shown = describe_depths({"depths": {"1": {"dice": 0.9, "parameters": 25_538, "peak_memory_mb": None}, "2": {"dice": None, "parameters": 128_434}}})
-    assert [line.split() for line in shown.splitlines()] == [["depth", "Dice", "parameters"], ["1", "0.9000", "25,538"], ["2", "-", "128,434"]]
+    shown = describe_depths(
+        {
+            "depths": {
+                "1": {"dice": 0.9, "parameters": 25_538, "peak_memory_mb": None},
+                "2": {"dice": None, "parameters": 128_434},
+            }
+        }
+    )
+    assert [line.split() for line in shown.splitlines()] == [
+        ["depth", "Dice", "parameters"],
+        ["1", "0.9000", "25,538"],
+        ["2", "-", "128,434"],
+    ]
 
 
 def test_what_comes_next_names_the_recommended_depth_of_a_single_fold() -> None:
-    fold = TrainedFold(0, "finished", 10, 60.0, 0.0, {"depths": {"1": row(), "2": row()}, "recommended": {"depth": 1, "reason": "good enough"}})
-    assert Run(Path("RUN"), (fold,), None, 60.0).to_text().endswith("--out DIR   (add --depth 1 for the recommended one)")
+    fold = TrainedFold(
+        0,
+        "finished",
+        10,
+        60.0,
+        0.0,
+        {"depths": {"1": row(), "2": row()}, "recommended": {"depth": 1, "reason": "good enough"}},
+    )
+    assert (
+        Run(Path("RUN"), (fold,), None, 60.0).to_text().endswith("--out DIR   (add --depth 1 for the recommended one)")
+    )
     assert Run(Path("RUN"), (fold, fold), None, 60.0).to_text().endswith("--out DIR")

@@ -73,5 +73,7 @@ def write_png(path: Path, array: np.ndarray) -> Path:
 
 def run_process(*tokens: object, **options: Any) -> Answer:
     """Run a command line as a user does, in a process of its own."""
-    done = subprocess.run([sys.executable, "-m", "unetpp", *map(str, tokens)], capture_output=True, text=True, check=False, **options)
+    done = subprocess.run(
+        [sys.executable, "-m", "unetpp", *map(str, tokens)], capture_output=True, text=True, check=False, **options
+    )
     return Answer(done.returncode, done.stdout, done.stderr)

@@ -60,24 +60,45 @@ def main() -> None:
                 found = compared(pair, pair.image(batch, size), settings, options.rounds, machine)
                 if not options.no_memory:
                     for row in found:
-                        row["peak_mb"] = peak_mb("benchmarks.network", name, row["who"], row["setting"], str(batch), str(size), device=options.device)
+                        row["peak_mb"] = peak_mb(
+                            "benchmarks.network",
+                            name,
+                            row["who"],
+                            row["setting"],
+                            str(batch),
+                            str(size),
+                            device=options.device,
+                        )
                 rows += found
                 if options.out:
                     options.out.mkdir(parents=True, exist_ok=True)
-                    (options.out / "inference.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
+                    (options.out / "inference.json").write_text(
+                        json.dumps({"machine": machine, "rows": rows}, indent=1)
+                    )
     table = f"{summary(rows)}\n{to_markdown(rows, machine)}"
     if options.out:
         (options.out / "inference.md").write_text(table)
     print(table)
-    if apart := [f"{row['pair']}, {row['who']}, {row['setting']}, {row['shape']}: {row['relative_difference']:.1e}" for row in rows if not row["agrees"]]:
+    if apart := [
+        f"{row['pair']}, {row['who']}, {row['setting']}, {row['shape']}: {row['relative_difference']:.1e}"
+        for row in rows
+        if not row["agrees"]
+    ]:
         sys.exit("Outputs differ by more than the setting explains:\n" + "\n".join(apart))
 
 
 @torch.inference_mode()
-def compared(pair: Pair, image: Tensor, settings: list[str], rounds: int, machine: Mapping[str, float]) -> list[dict[str, Any]]:
+def compared(
+    pair: Pair, image: Tensor, settings: list[str], rounds: int, machine: Mapping[str, float]
+) -> list[dict[str, Any]]:
     """A row for each of the two networks in each setting."""
     networks = {"peer": pair.peer, "unetpp": pair.ours}
-    runs = {(who, name): SETTINGS[name](network, image) for who, network in networks.items() for name in settings if who == "unetpp" or name not in NO_PEER}
+    runs = {
+        (who, name): SETTINGS[name](network, image)
+        for who, network in networks.items()
+        for name in settings
+        if who == "unetpp" or name not in NO_PEER
+    }
     expected = pair.peer(image)
     channels = expected.shape[1]  # an imported network of sigmoids has a background before them
     found = {key: run(image)[:, -channels:].float() for key, run in runs.items()}
@@ -89,9 +110,24 @@ def compared(pair: Pair, image: Tensor, settings: list[str], rounds: int, machin
     rows = []
     for (who, name), seconds in spent.items():
         low, middle, high = (1e3 * quartile for quartile in statistics.quantiles(seconds, n=4))
-        row = {"pair": pair.name, "who": who, "setting": name, "shape": list(image.shape), "ms": middle, "from_ms": low, "to_ms": high}
-        row |= {"least_ms": least_ms(*work[who], "bf16" in name, machine), "largest_difference": apart[who, name], "same_labels": labels[who, name]}
-        row |= {"relative_difference": relative[who, name], "agrees": relative[who, name] <= tolerance(name, image.device)}
+        row = {
+            "pair": pair.name,
+            "who": who,
+            "setting": name,
+            "shape": list(image.shape),
+            "ms": middle,
+            "from_ms": low,
+            "to_ms": high,
+        }
+        row |= {
+            "least_ms": least_ms(*work[who], "bf16" in name, machine),
+            "largest_difference": apart[who, name],
+            "same_labels": labels[who, name],
+        }
+        row |= {
+            "relative_difference": relative[who, name],
+            "agrees": relative[who, name] <= tolerance(name, image.device),
+        }
         print(row, flush=True)
         rows.append(row)
     return rows
@@ -133,31 +169,54 @@ def summary(rows: list[dict[str, Any]]) -> str:
 
     (The weights are random, so that many voxels have nearly equal classes: see `accuracy.py` for what bfloat16 does to the labels of a trained network.)
     """
-    lines = ["| network | image | peer, eager fp32 | peer's fastest | unetpp's fastest | eager / ours | fastest / ours | labels unchanged |", "|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| network | image | peer, eager fp32 | peer's fastest | unetpp's fastest | eager / ours | fastest / ours | labels unchanged |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for key in dict.fromkeys((row["pair"], tuple(row["shape"])) for row in rows):
         alike = [row for row in rows if (row["pair"], tuple(row["shape"])) == key]
         peers = [row for row in alike if row["who"] == "peer" and row["setting"] not in OURS_ALONE]
         eager = next(row for row in peers if row["setting"] == "eager fp32")
-        best, ours = (min(found, key=lambda row: row["ms"]) for found in (peers, [row for row in alike if row["who"] == "unetpp" and "int8" not in row["setting"]]))
+        best, ours = (
+            min(found, key=lambda row: row["ms"])
+            for found in (peers, [row for row in alike if row["who"] == "unetpp" and "int8" not in row["setting"]])
+        )
         shown = [f"{row['ms']:.0f} ms ({row['setting']})" for row in (best, ours)]
         ratios = f"{eager['ms'] / ours['ms']:.1f} | {best['ms'] / ours['ms']:.2f} | {ours['same_labels']:.2%}"
-        lines.append(f"| {key[0]} | {' x '.join(map(str, key[1]))} | {eager['ms']:.0f} ms | {' | '.join(shown)} | {ratios} |")
+        lines.append(
+            f"| {key[0]} | {' x '.join(map(str, key[1]))} | {eager['ms']:.0f} ms | {' | '.join(shown)} | {ratios} |"
+        )
     return "\n".join(lines) + "\n"
 
 
 def to_markdown(rows: list[dict[str, Any]], machine: Mapping[str, float]) -> str:
     """Ours in each setting, beside the peer's eager float32 and beside the peer's fastest."""
-    lines = ["This machine at its best: " + ", ".join(f"{value:.0f} {name.replace('_', ' ')}" for name, value in machine.items()) + ".", ""]
-    lines += ["| network | image | who | setting | ms | of the machine's best | peak, MB | peer's eager fp32 / this | peer's fastest / this | largest difference | same labels |"]
+    lines = [
+        "This machine at its best: "
+        + ", ".join(f"{value:.0f} {name.replace('_', ' ')}" for name, value in machine.items())
+        + ".",
+        "",
+    ]
+    lines += [
+        "| network | image | who | setting | ms | of the machine's best | peak, MB | peer's eager fp32 / this | peer's fastest / this | largest difference | same labels |"
+    ]
     lines += ["|---|" + "---|" * 10]
     for row in rows:
-        peers = [other for other in rows if other["who"] == "peer" and (other["pair"], other["shape"]) == (row["pair"], row["shape"]) and other["setting"] not in OURS_ALONE]
+        peers = [
+            other
+            for other in rows
+            if other["who"] == "peer"
+            and (other["pair"], other["shape"]) == (row["pair"], row["shape"])
+            and other["setting"] not in OURS_ALONE
+        ]
         eager = next((other["ms"] for other in peers if other["setting"] == "eager fp32"), float("nan"))
         fastest = min((other["ms"] for other in peers), default=float("nan"))
         peak = f"{row['peak_mb']:.0f}" if row.get("peak_mb") else "-"
         times = f"{row['ms']:.1f} | {row['least_ms'] / row['ms']:.0%} | {peak} | {eager / row['ms']:.2f} | {fastest / row['ms']:.2f}"
         shape = " x ".join(map(str, row["shape"]))
-        lines.append(f"| {row['pair']} | {shape} | {row['who']} | {row['setting']} | {times} | {row['largest_difference']:.1e} | {row['same_labels']:.2%} |")
+        lines.append(
+            f"| {row['pair']} | {shape} | {row['who']} | {row['setting']} | {times} | {row['largest_difference']:.1e} | {row['same_labels']:.2%} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -75,7 +75,16 @@ def main() -> None:
             same = np.mean([(mine == theirs).mean() for mine, theirs in zip(segmented, found[REFERENCE], strict=True)])
             dice = dice_of(segmented, validation, predictors[name]) or 0.0
             reference = next((row["dice"] for row in rows if (row["depth"], row["runs"]) == (depth, REFERENCE)), dice)
-            rows.append({"depth": depth, "runs": name, "dice": dice, "change": dice - reference, "same_labels": float(same), "ms": times[name]})
+            rows.append(
+                {
+                    "depth": depth,
+                    "runs": name,
+                    "dice": dice,
+                    "change": dice - reference,
+                    "same_labels": float(same),
+                    "ms": times[name],
+                }
+            )
             print(rows[-1], flush=True)
     table = to_markdown(rows)
     if options.out:
@@ -84,7 +93,9 @@ def main() -> None:
         (options.out / "accuracy.md").write_text(table)
     print(table)
     if apart := [
-        f"{row['runs']}, depth {row['depth']}: {row['change']:+.4f}" for row in rows if abs(row["change"]) > next(TOLERANCES[part] for part in TOLERANCES if part in row["runs"])
+        f"{row['runs']}, depth {row['depth']}: {row['change']:+.4f}"
+        for row in rows
+        if abs(row["change"]) > next(TOLERANCES[part] for part in TOLERANCES if part in row["runs"])
     ]:
         sys.exit("The Dice changes by more than the arithmetic explains:\n" + "\n".join(apart))
 
@@ -92,14 +103,21 @@ def main() -> None:
 def make_predictors(model: Path, depth: int) -> dict[str, Predictor]:
     network, header = load_model(model)
     settings = [(backend, precision) for backend in ("torch", "openvino") for precision in ("fp32", "bf16")]
-    made = {f"{backend} {precision}": Predictor([network], header.plan.changed({"predict.precision": precision}), backend=backend) for backend, precision in settings}
+    made = {
+        f"{backend} {precision}": Predictor(
+            [network], header.plan.changed({"predict.precision": precision}), backend=backend
+        )
+        for backend, precision in settings
+    }
     with tempfile.TemporaryDirectory() as folder:
         try:
             answer, _ = open_written(export_file(model, Path(folder) / "model.xml", depth, int8=True).out)
         except ModelFileError as error:
             print(f"no int8: {error}")
             return made
-    made["openvino int8"] = _running(lambda x: torch.from_numpy(answer(np.ascontiguousarray(x.numpy()))).log(), Predictor([network], header.plan))
+    made["openvino int8"] = _running(
+        lambda x: torch.from_numpy(answer(np.ascontiguousarray(x.numpy()))).log(), Predictor([network], header.plan)
+    )
     return made
 
 
@@ -110,7 +128,9 @@ def make_peers(model: Path, name: str) -> dict[str, Predictor]:
     module = _class_of(peer.constructor)(**peer.arguments)
     module.load_state_dict(peer.state_dict)
     module = module.eval() if name == "smp" else DeepestHead(module).eval()
-    plan = header.plan.changed({"predict.precision": "fp32", "predict.batch": 1})  # each setting has its own arithmetic, each size of batch is compiled anew
+    plan = header.plan.changed(
+        {"predict.precision": "fp32", "predict.batch": 1}
+    )  # each setting has its own arithmetic, each size of batch is compiled anew
     tile = torch.zeros(1, plan.model.in_channels, *plan.predict.tile)
     runs = {f"{name}, {setting}": SETTINGS[setting](module, tile) for setting in PEER_SETTINGS}
     runs[f"{name}, OpenVINO int8"] = quantized(module, find_samples(model, plan, (), calibrate=True).calibrating)
@@ -122,9 +142,15 @@ def quantized(module: nn.Module, tiles: Sequence[np.ndarray]) -> Run:
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
-        openvino.save_model(converted(with_fast_norms(module), tiles[0].shape), Path(folder) / "peer.xml", compress_to_fp16=False)
+        openvino.save_model(
+            converted(with_fast_norms(module), tiles[0].shape), Path(folder) / "peer.xml", compress_to_fp16=False
+        )
         quantize_file(Path(folder) / "peer.xml", tiles)
-        compiled = openvino_core().compile_model(openvino_core().read_model(Path(folder) / "peer.xml"), "CPU", {"INFERENCE_NUM_THREADS": torch.get_num_threads()})
+        compiled = openvino_core().compile_model(
+            openvino_core().read_model(Path(folder) / "peer.xml"),
+            "CPU",
+            {"INFERENCE_NUM_THREADS": torch.get_num_threads()},
+        )
     return lambda images: torch.from_numpy(compiled(images.contiguous().numpy())[0])
 
 
@@ -164,16 +190,27 @@ def segmentations(predictor: Predictor, cases: Sequence[Case], depth: int) -> li
 
 def dice_of(segmented: Sequence[np.ndarray], cases: Sequence[Case], predictor: Predictor) -> float | None:
     data = predictor.plan.data
-    labels = (prepare_case_label(case, data, segmentation.shape) for case, segmentation in zip(cases, segmented, strict=True))
-    return mean_of(fast_dice(segmentation, label, data.num_classes) for segmentation, label in zip(segmented, labels, strict=True))
+    labels = (
+        prepare_case_label(case, data, segmentation.shape) for case, segmentation in zip(cases, segmented, strict=True)
+    )
+    return mean_of(
+        fast_dice(segmentation, label, data.num_classes) for segmentation, label in zip(segmented, labels, strict=True)
+    )
 
 
 def to_markdown(rows: Sequence[dict[str, Any]]) -> str:
-    lines = ["| depth | runs in | Dice | less torch fp32 | labels unchanged | ms for a tile | torch fp32 at full depth / this |", "|---|---|---|---|---|---|---|"]
-    full = next(row["ms"] for row in rows if row["runs"] == REFERENCE and row["depth"] == max(other["depth"] for other in rows))
+    lines = [
+        "| depth | runs in | Dice | less torch fp32 | labels unchanged | ms for a tile | torch fp32 at full depth / this |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    full = next(
+        row["ms"] for row in rows if row["runs"] == REFERENCE and row["depth"] == max(other["depth"] for other in rows)
+    )
     for row in rows:
         change = f"{row['change']:+.4f}"
-        lines.append(f"| {row['depth']} | {row['runs']} | {row['dice']:.4f} | {change} | {row['same_labels']:.3%} | {row['ms']:.1f} | {full / row['ms']:.1f} |")
+        lines.append(
+            f"| {row['depth']} | {row['runs']} | {row['dice']:.4f} | {change} | {row['same_labels']:.3%} | {row['ms']:.1f} | {full / row['ms']:.1f} |"
+        )
     return "\n".join(lines) + "\n"
 
 

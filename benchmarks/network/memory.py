@@ -15,7 +15,12 @@ from unetpp.measure.memory_probe import PeakMemory
 
 def peak_mb(module: str, *arguments: str, device: str) -> float | None:
     """What `python -m MODULE --device DEVICE --probe ARGUMENTS` prints; None where it fails."""
-    answer = subprocess.run([sys.executable, "-m", module, "--device", device, "--probe", *arguments], capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [sys.executable, "-m", module, "--device", device, "--probe", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return float(json.loads(answer.stdout.splitlines()[-1])) if answer.returncode == 0 else None
 
 

@@ -67,7 +67,12 @@ def nested_unet() -> Pair:
     return _paired("NestedUNet 32..512", network, {"data.channels": ["blue", "green", "red"]}, DeepestHead)
 
 
-PAIRS: dict[str, Callable[[], Pair]] = {"smp": smp_resnet34, "monai2d": monai_2d, "monai3d": monai_3d, "nested": nested_unet}
+PAIRS: dict[str, Callable[[], Pair]] = {
+    "smp": smp_resnet34,
+    "monai2d": monai_2d,
+    "monai3d": monai_3d,
+    "nested": nested_unet,
+}
 
 
 def _monai(dims: int) -> Pair:
@@ -77,7 +82,12 @@ def _monai(dims: int) -> Pair:
     return _paired(f"MONAI BasicUNetPlusPlus {dims}D", BasicUNetPlusPlus(dims, 1, 2), said, DeepestHead)
 
 
-def _paired(name: str, network: nn.Module, said: dict[str, Any], wrap: Callable[[nn.Module], nn.Module] = lambda network: network) -> Pair:
+def _paired(
+    name: str,
+    network: nn.Module,
+    said: dict[str, Any],
+    wrap: Callable[[nn.Module], nn.Module] = lambda network: network,
+) -> Pair:
     with tempfile.TemporaryDirectory() as folder:
         torch.save(network.state_dict(), Path(folder) / "peer.pt")
         import_file(Path(folder) / "peer.pt", Path(folder) / "ours.safetensors", None, said)

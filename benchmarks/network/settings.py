@@ -45,7 +45,9 @@ def compiled_bf16_channels_last(network: nn.Module, image: Tensor) -> Run:
 
 
 def compiled_graphs(network: nn.Module, image: Tensor) -> Run:
-    return _laid_out(network, image, lambda moved: _autocast(_inferred(torch.compile(moved, dynamic=False, mode="reduce-overhead"))))
+    return _laid_out(
+        network, image, lambda moved: _autocast(_inferred(torch.compile(moved, dynamic=False, mode="reduce-overhead")))
+    )
 
 
 def cuda_bf16(network: nn.Module, image: Tensor) -> Run:
@@ -65,8 +67,14 @@ def openvino_int8(network: nn.Module, image: Tensor) -> Run:
     """Post-training quantisation, calibrated on the very images: for the time, not for the accuracy."""
     import nncf
 
-    model = nncf.quantize(converted(with_fast_norms(network), image.shape[1:]), nncf.Dataset([each[None].numpy() for each in image]), subset_size=len(image))
-    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": torch.get_num_threads()})
+    model = nncf.quantize(
+        converted(with_fast_norms(network), image.shape[1:]),
+        nncf.Dataset([each[None].numpy() for each in image]),
+        subset_size=len(image),
+    )
+    compiled = openvino_core().compile_model(
+        model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    )
     return lambda images: torch.from_numpy(compiled(images.contiguous().numpy())[0])
 
 

@@ -52,7 +52,10 @@ def main() -> None:
             began = time.perf_counter() - started
             milliseconds = [timed_ms(step) for _ in range(STEPS)]
             layout = "channels last" if last else "contiguous"
-            print(f"| {how} | {layout} | {statistics.median(milliseconds):.1f} | {first:.5f} | {torch.cuda.max_memory_allocated() / 1e9:.2f} | {began:.0f} |", flush=True)
+            print(
+                f"| {how} | {layout} | {statistics.median(milliseconds):.1f} | {first:.5f} | {torch.cuda.max_memory_allocated() / 1e9:.2f} | {began:.0f} |",
+                flush=True,
+            )
 
 
 def make_step(options: argparse.Namespace, how: str, last: bool) -> Callable[[], float]:
@@ -65,12 +68,21 @@ def make_step(options: argparse.Namespace, how: str, last: bool) -> Callable[[],
     average = copy.deepcopy(network)
     images = torch.randn(options.batch, 1, *shape, device="cuda").contiguous(memory_format=layout)
     labels = (images > 0).long()
-    optimizer = make_optimizer(network, TrainPlan(patch=shape, batch=options.batch, steps_per_epoch=1, epochs=1, precision="bf16"))
+    optimizer = make_optimizer(
+        network, TrainPlan(patch=shape, batch=options.batch, steps_per_epoch=1, epochs=1, precision="bf16")
+    )
     for group in optimizer.param_groups:
         group["lr"] = 1e-4
     run = torch.compile(network, dynamic=False) if "compiled" in how else network
     scaler = torch.amp.GradScaler(enabled=False)
-    plain = gradients(run, DeepSupervisionLoss(), optimizer, gradient_clip=1.0, autocast=partial(torch.autocast, "cuda", torch.bfloat16), scaler=scaler)
+    plain = gradients(
+        run,
+        DeepSupervisionLoss(),
+        optimizer,
+        gradient_clip=1.0,
+        autocast=partial(torch.autocast, "cuda", torch.bfloat16),
+        scaler=scaler,
+    )
 
     def turned(images: Tensor, labels: Tensor) -> Tensor:
         value = plain(images, labels)

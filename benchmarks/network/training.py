@@ -89,7 +89,15 @@ def compared(name: str, device: str, settings: list[str], rounds: int, memory: b
     rows = []
     for key, seconds in spent.items():
         low, middle, high = statistics.quantiles(seconds, n=4)
-        row = {"pair": pair.name, "who": key[0], "setting": key[1], "shape": list(batch_of(pair)[0].shape), "ms": 1e3 * middle, "from_ms": 1e3 * low, "to_ms": 1e3 * high}
+        row = {
+            "pair": pair.name,
+            "who": key[0],
+            "setting": key[1],
+            "shape": list(batch_of(pair)[0].shape),
+            "ms": 1e3 * middle,
+            "from_ms": 1e3 * low,
+            "to_ms": 1e3 * high,
+        }
         row["first_loss"] = first[key]
         row["peak_mb"] = peak_mb("benchmarks.network.training", name, *key, device=device) if memory else None
         print(row, flush=True)
@@ -137,19 +145,26 @@ def probe(name: str, who: str, setting: str, device: str) -> float:
     """Peak memory of two steps in this process."""
     if who != "peer":
         keep_freed_memory()  # as `unetpp train` does
-    return peak_here_mb(make_step(PAIRS[name]().on(device), who, setting), times=2 if device == "cpu" else WARM_UPS + 2, device=device)
+    return peak_here_mb(
+        make_step(PAIRS[name]().on(device), who, setting), times=2 if device == "cpu" else WARM_UPS + 2, device=device
+    )
 
 
 def to_markdown(rows: list[dict[str, Any]]) -> str:
     """Each row beside the peer's in the same setting, and beside the peer's best."""
-    lines = ["| network | batch | setting | who | step, ms | peak, MB | peer's / this: time | memory | beside the peer's fastest |", "|---|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| network | batch | setting | who | step, ms | peak, MB | peer's / this: time | memory | beside the peer's fastest |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     for row in rows:
         peers = [other for other in rows if other["pair"] == row["pair"] and other["who"] == "peer"]
         same = next(other for other in peers if other["setting"] == row["setting"])
         memory = f"{same['peak_mb'] / row['peak_mb']:.2f}" if same["peak_mb"] and row["peak_mb"] else "-"
         shape, peak = " x ".join(map(str, row["shape"])), f"{row['peak_mb']:.0f}" if row["peak_mb"] else "-"
         ratios = f"{same['ms'] / row['ms']:.2f} | {memory} | {min(other['ms'] for other in peers) / row['ms']:.2f}"
-        lines.append(f"| {row['pair']} | {shape} | {row['setting']} | {row['who']} | {row['ms']:.0f} | {peak} | {ratios} |")
+        lines.append(
+            f"| {row['pair']} | {shape} | {row['setting']} | {row['who']} | {row['ms']:.0f} | {peak} | {ratios} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -66,12 +66,21 @@ def compared(folder: Path, classes: int, options: argparse.Namespace) -> list[di
     found: dict[str, list[dict[str, float]]] = {engine: [] for engine in options.engines}
     for _ in range(options.rounds):
         for engine, runs in found.items():
-            answer = subprocess.run([sys.executable, "-m", "benchmarks.predict", "--run", engine, str(folder)], check=True, stdout=subprocess.PIPE, text=True)
+            answer = subprocess.run(
+                [sys.executable, "-m", "benchmarks.predict", "--run", engine, str(folder)],
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
             runs.append(json.loads(answer.stdout.splitlines()[-1]))
     ours = segmentation(folder / "unetpp")
     rows = []
     for engine, runs in found.items():
-        row: dict[str, Any] = {"classes": classes, "engine": engine, "same_as_ours": float((segmentation(folder / engine) == ours).mean())}
+        row: dict[str, Any] = {
+            "classes": classes,
+            "engine": engine,
+            "same_as_ours": float((segmentation(folder / engine) == ours).mean()),
+        }
         row |= {key: statistics.median(run[key] for run in runs) for key in (*PARTS, "seconds", "peak_mb")}
         print(row, flush=True)
         rows.append(row)
@@ -88,7 +97,13 @@ def predicted(engine: str, folder: Path) -> dict[str, float]:
     ENGINES[engine](network, header.plan, folder / "image.nii.gz", folder / engine)
     seconds = time.perf_counter() - started
     reading = (watch.first or started) - started
-    return {"seconds": seconds, "reading": reading, "network": watch.seconds, "rest": seconds - reading - watch.seconds, "peak_mb": memory_mb("VmHWM") - before}
+    return {
+        "seconds": seconds,
+        "reading": reading,
+        "network": watch.seconds,
+        "rest": seconds - reading - watch.seconds,
+        "peak_mb": memory_mb("VmHWM") - before,
+    }
 
 
 class Stopwatch:
@@ -116,7 +131,12 @@ def make_model(path: Path, classes: int, tile: int) -> None:
     plan = Plan(
         name="benchmark",
         data=DataPlan(
-            dims=3, channels=("image",), classes=names, label_values=tuple(range(classes + 1)), spacing_mm=(1.5, 1.5, 1.5), normalization=(Normalization(per_case=True),)
+            dims=3,
+            channels=("image",),
+            classes=names,
+            label_values=tuple(range(classes + 1)),
+            spacing_mm=(1.5, 1.5, 1.5),
+            normalization=(Normalization(per_case=True),),
         ),
         model=model_plan(in_channels=1, out_channels=classes + 1, dims=3, depth=2, first_width=4, norm="instance"),
         train=TrainPlan(patch=(tile,) * 3, batch=1, steps_per_epoch=1, epochs=1),
@@ -132,7 +152,9 @@ def make_volume(path: Path, shape: list[int]) -> None:
 
     rng = np.random.default_rng(0)
     blobs = zoom(rng.standard_normal([size // 16 for size in shape]).astype(np.float32), 16, order=1)
-    nibabel.save(nibabel.Nifti1Image((200 * blobs + 20 * rng.standard_normal(blobs.shape)).astype(np.int16), np.eye(4)), path)
+    nibabel.save(
+        nibabel.Nifti1Image((200 * blobs + 20 * rng.standard_normal(blobs.shape)).astype(np.int16), np.eye(4)), path
+    )
 
 
 def segmentation(folder: Path) -> np.ndarray:
@@ -143,13 +165,19 @@ def segmentation(folder: Path) -> np.ndarray:
 
 def to_markdown(rows: list[dict[str, Any]], shape: list[int]) -> str:
     voxels = float(np.prod(shape))
-    lines = ["| foreground classes | who | s | million voxels a second | reading, s | network, s | rest, s | peak, MB | rest / ours | memory / ours | same classes as ours |"]
+    lines = [
+        "| foreground classes | who | s | million voxels a second | reading, s | network, s | rest, s | peak, MB | rest / ours | memory / ours | same classes as ours |"
+    ]
     lines += ["|---|" + "---|" * 10]
     for row in rows:
         ours = next(other for other in rows if other["engine"] == "unetpp" and other["classes"] == row["classes"])
         parts = " | ".join(f"{row[part]:.1f}" for part in PARTS)
-        ratios = f"{row['rest'] / ours['rest']:.1f} | {row['peak_mb'] / ours['peak_mb']:.1f} | {row['same_as_ours']:.2%}"
-        lines.append(f"| {row['classes']} | {row['engine']} | {row['seconds']:.1f} | {voxels / row['seconds'] / 1e6:.2f} | {parts} | {row['peak_mb']:.0f} | {ratios} |")
+        ratios = (
+            f"{row['rest'] / ours['rest']:.1f} | {row['peak_mb'] / ours['peak_mb']:.1f} | {row['same_as_ours']:.2%}"
+        )
+        lines.append(
+            f"| {row['classes']} | {row['engine']} | {row['seconds']:.1f} | {voxels / row['seconds'] / 1e6:.2f} | {parts} | {row['peak_mb']:.0f} | {ratios} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -29,7 +29,16 @@ def monai(network: nn.Module, plan: Plan, image: Path, out: Path) -> None:
     """The transforms of MONAI's own tutorials around `sliding_window_inference`: logits are resampled back, then the largest wins."""
     from monai.data import decollate_batch, list_data_collate
     from monai.inferers import sliding_window_inference
-    from monai.transforms import AsDiscreted, Compose, EnsureChannelFirstd, Invertd, LoadImaged, NormalizeIntensityd, SaveImaged, Spacingd
+    from monai.transforms import (
+        AsDiscreted,
+        Compose,
+        EnsureChannelFirstd,
+        Invertd,
+        LoadImaged,
+        NormalizeIntensityd,
+        SaveImaged,
+        Spacingd,
+    )
 
     before = Compose(
         [
@@ -43,12 +52,21 @@ def monai(network: nn.Module, plan: Plan, image: Path, out: Path) -> None:
         [
             Invertd("pred", transform=before, orig_keys="image", nearest_interp=False, to_tensor=True),
             AsDiscreted("pred", argmax=True),
-            SaveImaged("pred", output_dir=out, output_postfix="", separate_folder=False, output_dtype=np.uint8, print_log=False),
+            SaveImaged(
+                "pred", output_dir=out, output_postfix="", separate_folder=False, output_dtype=np.uint8, print_log=False
+            ),
         ]
     )
     batch = list_data_collate([before({"image": str(image)})])
     with torch.inference_mode():
-        batch["pred"] = sliding_window_inference(batch["image"], plan.predict.tile, plan.predict.batch, network, overlap=plan.predict.overlap, mode="gaussian")
+        batch["pred"] = sliding_window_inference(
+            batch["image"],
+            plan.predict.tile,
+            plan.predict.batch,
+            network,
+            overlap=plan.predict.overlap,
+            mode="gaussian",
+        )
     for each in decollate_batch(batch):
         after(each)
 
@@ -87,13 +105,31 @@ def nnunet(network: nn.Module, plan: Plan, image: Path, out: Path) -> None:
         "configurations": {"3d_fullres": configuration},
     }
     manager = PlansManager(plans)
-    dataset = {"channel_names": {"0": "image"}, "labels": dict(zip(plan.data.classes, plan.data.label_values, strict=True)), "file_ending": ".nii.gz"}
-    predictor = nnUNetPredictor(tile_step_size=1 - plan.predict.overlap, use_gaussian=True, use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
-    predictor.manual_initialization(network, manager, manager.get_configuration("3d_fullres"), [network.state_dict()], dataset, "benchmark", None)
+    dataset = {
+        "channel_names": {"0": "image"},
+        "labels": dict(zip(plan.data.classes, plan.data.label_values, strict=True)),
+        "file_ending": ".nii.gz",
+    }
+    predictor = nnUNetPredictor(
+        tile_step_size=1 - plan.predict.overlap,
+        use_gaussian=True,
+        use_mirroring=False,
+        device=torch.device("cpu"),
+        allow_tqdm=False,
+    )
+    predictor.manual_initialization(
+        network, manager, manager.get_configuration("3d_fullres"), [network.state_dict()], dataset, "benchmark", None
+    )
     out.mkdir(parents=True, exist_ok=True)
-    predictor.predict_from_files_sequential([[str(image)]], [str(out / "image")], save_probabilities=False, overwrite=True)
+    predictor.predict_from_files_sequential(
+        [[str(image)]], [str(out / "image")], save_probabilities=False, overwrite=True
+    )
 
 
-IMPORTS = {"unetpp": "unetpp.infer.predictor", "monai": "monai.transforms", "nnunet": "nnunetv2.inference.predict_from_raw_data"}
+IMPORTS = {
+    "unetpp": "unetpp.infer.predictor",
+    "monai": "monai.transforms",
+    "nnunet": "nnunetv2.inference.predict_from_raw_data",
+}
 """What is imported before the clock starts."""
 ENGINES: dict[str, Engine] = {"unetpp": unetpp, "monai": monai, "nnunet": nnunet}

@@ -27,20 +27,50 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         run(["make-model", str(folder), "--width", str(options.width), "--tile", str(options.tile)])
-        print(f"RGB {options.suffix}, width {options.width}, depth 2, tile {options.tile}, overlap 0.5, {options.threads} threads")
+        print(
+            f"RGB {options.suffix}, width {options.width}, depth 2, tile {options.tile}, overlap 0.5, {options.threads} threads"
+        )
         print(f"{'pixels':>15} {'seconds':>9} {'s/megapixel':>12} {'CPU s/megapixel':>16} {'peak MB above model':>20}")
         for size in options.sizes:
             run(["make-image", str(folder), "--sizes", str(size), "--suffix", options.suffix])
-            row = json.loads(run(["predict", str(folder), "--sizes", str(size), "--suffix", options.suffix, "--threads", str(options.threads)]).splitlines()[-1])
+            row = json.loads(
+                run(
+                    [
+                        "predict",
+                        str(folder),
+                        "--sizes",
+                        str(size),
+                        "--suffix",
+                        options.suffix,
+                        "--threads",
+                        str(options.threads),
+                    ]
+                ).splitlines()[-1]
+            )
             verdict = "" if row["peak_mb"] < LIMIT_MB else f"  above {LIMIT_MB} MB"
             wall, cpu = (row[key] / size**2 * 1e6 for key in ("seconds", "cpu_seconds"))
-            print(f"{f'{size} x {size}':>15} {row['seconds']:>9.1f} {wall:>12.3f} {cpu:>16.3f} {row['peak_mb']:>20.0f}{verdict}", flush=True)
+            print(
+                f"{f'{size} x {size}':>15} {row['seconds']:>9.1f} {wall:>12.3f} {cpu:>16.3f} {row['peak_mb']:>20.0f}{verdict}",
+                flush=True,
+            )
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", nargs="?", default="all", choices=["all", "make-model", "make-image", "predict"], help="what a process of its own does; all: the benchmark")
-    parser.add_argument("folder", nargs="?", type=Path, default=None, help="where the images are made, some 1.5 GB; by default the system's temporary folder")
+    parser.add_argument(
+        "step",
+        nargs="?",
+        default="all",
+        choices=["all", "make-model", "make-image", "predict"],
+        help="what a process of its own does; all: the benchmark",
+    )
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=None,
+        help="where the images are made, some 1.5 GB; by default the system's temporary folder",
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[2000, 4000, 8000, 16000])
     parser.add_argument("--suffix", default=".png", choices=[".png", ".tif", ".jpg"])
     parser.add_argument("--width", type=int, default=4, help="channels of the first level")
@@ -63,7 +93,13 @@ def make_model(options: argparse.Namespace) -> None:
     colours = ("red", "green", "blue")
     plan = Plan(
         name="memory",
-        data=DataPlan(dims=2, channels=colours, classes=("background", "foreground"), label_values=(0, 255), normalization=(Normalization(),) * 3),
+        data=DataPlan(
+            dims=2,
+            channels=colours,
+            classes=("background", "foreground"),
+            label_values=(0, 255),
+            normalization=(Normalization(),) * 3,
+        ),
         model=model_plan(in_channels=3, out_channels=2, depth=2, first_width=options.width, norm="batch"),
         train=TrainPlan(patch=tile, batch=1, steps_per_epoch=1, epochs=1),
         predict=PredictPlan(tile=tile, batch=4, depth=2),
@@ -78,7 +114,11 @@ def make_image(options: argparse.Namespace) -> None:
     size = options.sizes[0]
     rng = np.random.default_rng(0)
     row, column = np.mgrid[:500, :500]
-    block = 40 + 160 * ((row % 125 - 62) ** 2 + (column % 125 - 62) ** 2 < 40**2)[..., None] + rng.integers(0, 16, (500, 500, 3))
+    block = (
+        40
+        + 160 * ((row % 125 - 62) ** 2 + (column % 125 - 62) ** 2 < 40**2)[..., None]
+        + rng.integers(0, 16, (500, 500, 3))
+    )
     repeats = -(-size // 500)
     image = np.tile(block.astype(np.uint8), (repeats, repeats, 1))[:size, :size]
     path = image_path(options)

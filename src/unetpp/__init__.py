@@ -19,7 +19,17 @@ from unetpp.version import __version__
 
 if TYPE_CHECKING:
     from unetpp.deploy.hub import HubModel
-    from unetpp.errors import DataError, Interrupted, MissingExtraError, ModelFileError, PlanError, Problem, UnetppError, UsageError, WriteError
+    from unetpp.errors import (
+        DataError,
+        Interrupted,
+        MissingExtraError,
+        ModelFileError,
+        PlanError,
+        Problem,
+        UnetppError,
+        UsageError,
+        WriteError,
+    )
     from unetpp.infer.exported_predictor import ExportedPredictor
     from unetpp.infer.loading import load
     from unetpp.infer.prediction import Prediction
@@ -27,10 +37,36 @@ if TYPE_CHECKING:
     from unetpp.model.build import build_model
     from unetpp.model.network import HeadOutputs, UNetPlusPlus
     from unetpp.plan import Plan
-    from unetpp.verbs.pipeline import adapt, check, demo, evaluate, export, import_checkpoint, info, plan, predict, prune, report, train
+    from unetpp.verbs.pipeline import (
+        adapt,
+        check,
+        demo,
+        evaluate,
+        export,
+        import_checkpoint,
+        info,
+        plan,
+        predict,
+        prune,
+        report,
+        train,
+    )
 
 _HOMES = {
-    "unetpp.verbs.pipeline": ("adapt", "check", "demo", "evaluate", "export", "import_checkpoint", "info", "plan", "predict", "prune", "report", "train"),
+    "unetpp.verbs.pipeline": (
+        "adapt",
+        "check",
+        "demo",
+        "evaluate",
+        "export",
+        "import_checkpoint",
+        "info",
+        "plan",
+        "predict",
+        "prune",
+        "report",
+        "train",
+    ),
     "unetpp.infer.prediction": ("Prediction",),
     "unetpp.deploy.hub": ("HubModel",),
     "unetpp.infer.exported_predictor": ("ExportedPredictor",),
@@ -39,7 +75,17 @@ _HOMES = {
     "unetpp.model.build": ("build_model",),
     "unetpp.model.network": ("HeadOutputs", "UNetPlusPlus"),
     "unetpp.plan": ("Plan",),
-    "unetpp.errors": ("DataError", "Interrupted", "MissingExtraError", "ModelFileError", "PlanError", "Problem", "UnetppError", "UsageError", "WriteError"),
+    "unetpp.errors": (
+        "DataError",
+        "Interrupted",
+        "MissingExtraError",
+        "ModelFileError",
+        "PlanError",
+        "Problem",
+        "UnetppError",
+        "UsageError",
+        "WriteError",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -62,18 +62,42 @@ class Result(Protocol):
     def to_text(self) -> str: ...
 
 
-Data = Annotated[Path, Parameter(help="Folder of images and masks, a dataset in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.")]
+Data = Annotated[
+    Path,
+    Parameter(help="Folder of images and masks, a dataset in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest."),
+]
 Model = Annotated[Path, Parameter(help="Run folder, or a single model file.")]
 RunFolder = Annotated[Path, Parameter(help="Run folder.")]
-Minutes = Annotated[float | None, Parameter(help="Wall time of the whole command; the plan and the schedule are made to fit.")]
+Minutes = Annotated[
+    float | None, Parameter(help="Wall time of the whole command; the plan and the schedule are made to fit.")
+]
 Epochs = Annotated[int | None, Parameter(help="Length of the training in epochs, in place of --minutes.")]
-Library = Annotated[Literal["smp", "monai", "nested-unet", "unet-version", "pms", "nnunet-v1"] | None, Parameter(name="--from")]
-Unsaid = Annotated[list[str] | None, Parameter(name="--set", consume_multiple=True, help="What a state_dict does not say, as section.key=value: --set model.encoder=resnet34")]
-Settings = Annotated[list[str] | None, Parameter(name="--set", consume_multiple=True, help="Choices of your own, as section.key=value: --set model.depth=3 train.batch=4")]
+Library = Annotated[
+    Literal["smp", "monai", "nested-unet", "unet-version", "pms", "nnunet-v1"] | None, Parameter(name="--from")
+]
+Unsaid = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--set",
+        consume_multiple=True,
+        help="What a state_dict does not say, as section.key=value: --set model.encoder=resnet34",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--set",
+        consume_multiple=True,
+        help="Choices of your own, as section.key=value: --set model.depth=3 train.batch=4",
+    ),
+]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:K.", show_default=True)]
 Backend = Annotated[
     Literal["auto", "torch", "openvino", "cuda"],
-    Parameter(help="What runs the network: auto takes cuda on a GPU, and OpenVINO on a CPU where it is installed and faster.", show_default=True),
+    Parameter(
+        help="What runs the network: auto takes cuda on a GPU, and OpenVINO on a CPU where it is installed and faster.",
+        show_default=True,
+    ),
 ]
 DryRun = Annotated[bool, Parameter(help="Say what would be done, in how much time and memory, and write nothing.")]
 _OUTPUT = Output()
@@ -114,7 +138,12 @@ def plan(
     output: Output = _OUTPUT,
 ) -> int:
     """Fingerprint and plan, each choice with its reason. RUN/plan.json can be edited before `unetpp train`."""
-    return _answer(output, lambda progress: pipeline.plan(data, out, minutes=minutes, epochs=epochs, device=device, set=settings, dry_run=dry_run, progress=progress))
+    return _answer(
+        output,
+        lambda progress: pipeline.plan(
+            data, out, minutes=minutes, epochs=epochs, device=device, set=settings, dry_run=dry_run, progress=progress
+        ),
+    )
 
 
 @app.command
@@ -146,7 +175,17 @@ def train(
     return _answer(
         output,
         lambda progress: pipeline.train(
-            data, out, minutes=minutes, epochs=epochs, fold=fold, seed=seed, device=device, resume=resume, set=settings, dry_run=dry_run, progress=progress
+            data,
+            out,
+            minutes=minutes,
+            epochs=epochs,
+            fold=fold,
+            seed=seed,
+            device=device,
+            resume=resume,
+            set=settings,
+            dry_run=dry_run,
+            progress=progress,
         ),
     )
 
@@ -250,7 +289,12 @@ def prune(
     minutes
         Train the smaller network for so long on the training cases of the run; the best weights on validation cases are kept, those before it among them.
     """
-    return _answer(output, lambda progress: pipeline.prune(model, out, depth=depth, max_drop=max_drop, minutes=minutes, device=device, progress=progress))
+    return _answer(
+        output,
+        lambda progress: pipeline.prune(
+            model, out, depth=depth, max_drop=max_drop, minutes=minutes, device=device, progress=progress
+        ),
+    )
 
 
 @app.command
@@ -282,11 +326,15 @@ def export(
     images
         Images or folders of them, to calibrate with and to compare on.
     """
-    return _answer(output, lambda progress: pipeline.export(model, out, depth=depth, int8=int8, images=images, progress=progress))
+    return _answer(
+        output, lambda progress: pipeline.export(model, out, depth=depth, int8=int8, images=images, progress=progress)
+    )
 
 
 @app.command(name="import")
-def import_checkpoint(checkpoint: Path, *, out: Path, from_: Library = None, settings: Unsaid = None, output: Output = _OUTPUT) -> int:
+def import_checkpoint(
+    checkpoint: Path, *, out: Path, from_: Library = None, settings: Unsaid = None, output: Output = _OUTPUT
+) -> int:
     """A model file that predicts what the UNet++ of another library predicts, from its state_dict.
 
     Parameters
@@ -298,11 +346,21 @@ def import_checkpoint(checkpoint: Path, *, out: Path, from_: Library = None, set
     from_
         The library; by default it is recognised.
     """
-    return _answer(output, lambda progress: pipeline.import_checkpoint(checkpoint, out, from_=from_, set=settings, progress=progress))
+    return _answer(
+        output,
+        lambda progress: pipeline.import_checkpoint(checkpoint, out, from_=from_, set=settings, progress=progress),
+    )
 
 
 @app.command
-def info(model: Model, *, measure: bool = False, machine: str | None = None, device: Device = "auto", output: Output = _OUTPUT) -> int:
+def info(
+    model: Model,
+    *,
+    measure: bool = False,
+    machine: str | None = None,
+    device: Device = "auto",
+    output: Output = _OUTPUT,
+) -> int:
     """What a model is: classes, channels, depths and their scores, size.
 
     Parameters
@@ -313,7 +371,10 @@ def info(model: Model, *, measure: bool = False, machine: str | None = None, dev
         GMACS,GB: what another machine can do in a second, such as 2000,80 for 2000 x 10^9 multiply-adds in the model's precision and 80 x 10^9 bytes copied;
         says what every depth would take there. (--measure on that machine is better.)
     """
-    return _answer(output, lambda progress: pipeline.info(model, measure=measure, machine=machine, device=device, progress=progress))
+    return _answer(
+        output,
+        lambda progress: pipeline.info(model, measure=measure, machine=machine, device=device, progress=progress),
+    )
 
 
 def main() -> None:
@@ -370,9 +431,14 @@ def _in_words(error: BaseException) -> tuple[str, int]:
     if isinstance(error, UnetppError):
         return _with_flags(error), UNUSABLE
     if isinstance(error, CycloptsError):
-        return f"{_one_line(error)} See `unetpp {' '.join(error.command_chain or ())} --help`.".replace("  ", " "), UNUSABLE
+        return f"{_one_line(error)} See `unetpp {' '.join(error.command_chain or ())} --help`.".replace(
+            "  ", " "
+        ), UNUSABLE
     if is_out_of_memory(error):
-        return "The memory does not suffice. In training choose a smaller plan, such as --set train.batch=1 predict.batch=1; or close other programs.", UNUSABLE
+        return (
+            "The memory does not suffice. In training choose a smaller plan, such as --set train.batch=1 predict.batch=1; or close other programs.",
+            UNUSABLE,
+        )
     return (
         f"An error that should not happen, {type(error).__name__}: {_one_line(error)} Run the command again with --debug and send what it prints to the makers of unetpp.",
         UNUSABLE,

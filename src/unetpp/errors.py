@@ -71,8 +71,18 @@ class _OneProblemError(UnetppError):
         setting: the argument, or the field of the plan, that has to change; by default `where`, if that can be one.
     """
 
-    def __init__(self, where: str | PathLike[str], got: str = "", expected: str = "", action: str = "", *, setting: str | None = None) -> None:
-        problem = Problem(str(where), got, expected, action, setting or (str(where) if _SETTING.fullmatch(str(where)) else None))
+    def __init__(
+        self,
+        where: str | PathLike[str],
+        got: str = "",
+        expected: str = "",
+        action: str = "",
+        *,
+        setting: str | None = None,
+    ) -> None:
+        problem = Problem(
+            str(where), got, expected, action, setting or (str(where) if _SETTING.fullmatch(str(where)) else None)
+        )
         super().__init__(str(problem) if got else str(where), [problem] if got else [])
 
 
@@ -105,7 +115,9 @@ class MissingExtraError(UnetppError, ImportError):
     """An optional package is absent."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package {package}, which is not installed. Run: pip install 'unetpp[{extra}]'")
+        super().__init__(
+            f"{purpose} needs the package {package}, which is not installed. Run: pip install 'unetpp[{extra}]'"
+        )
 
 
 class WriteError(_OneProblemError):
@@ -119,7 +131,11 @@ class Interrupted(UnetppError):
 def is_out_of_memory(error: BaseException) -> bool:
     """Of Python, of the accelerator, of torch on Windows, or of torch and the system elsewhere."""
     words = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or any(text in str(error) for text in words)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(text in str(error) for text in words)
+    )
 
 
 @contextmanager

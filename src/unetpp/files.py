@@ -39,7 +39,9 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         aside.replace(target)
         aside = None
     except OSError as error:
-        raise WriteError(f"{target}: got {_reason(error)}; expected to write it. {_action(error)} What was there before is intact.") from error
+        raise WriteError(
+            f"{target}: got {_reason(error)}; expected to write it. {_action(error)} What was there before is intact."
+        ) from error
     finally:
         if aside is not None:
             aside.unlink(missing_ok=True)

@@ -79,7 +79,9 @@ class DataPlan(_Frozen):
     def _lengths_agree(self) -> Self:
         _require(len(self.label_values) == len(self.classes), "data.label_values", "one value for each of data.classes")
         _require(len(set(self.label_values)) == len(self.label_values), "data.label_values", "values that differ")
-        _require(len(self.normalization) == len(self.channels), "data.normalization", "one entry for each of data.channels")
+        _require(
+            len(self.normalization) == len(self.channels), "data.normalization", "one entry for each of data.channels"
+        )
         for name, lengths in (("spacing_mm", self.spacing_mm), ("voxel_mm", self.voxel_mm)):
             _require(lengths is None or len(lengths) == self.dims, f"data.{name}", f"{self.dims} numbers (data.dims)")
         return self
@@ -180,17 +182,43 @@ class ModelPlan(_Frozen):
     def _lengths_agree(self) -> Self:
         levels = f"{self.depth + 1} numbers, one for each level of model.depth {self.depth}"
         _require(len(self.widths) == self.depth + 1, "model.widths", levels)
-        _require(len(self.kernel_sizes) == self.depth + 1, "model.kernel_sizes", f"{self.depth + 1} entries, one for each level")
+        _require(
+            len(self.kernel_sizes) == self.depth + 1,
+            "model.kernel_sizes",
+            f"{self.depth + 1} entries, one for each level",
+        )
         _require(len(self.strides) == self.depth, "model.strides", f"{self.depth} entries, one for each down-sampling")
-        for name, axes in (("nested_widths", self.nested_widths), ("up_widths", self.up_widths), ("nested_kernel_sizes", self.nested_kernel_sizes)):
-            _require(axes is None or len(axes) == self.depth, f"model.{name}", f"{self.depth} numbers, one for each level but the deepest")
+        for name, axes in (
+            ("nested_widths", self.nested_widths),
+            ("up_widths", self.up_widths),
+            ("nested_kernel_sizes", self.nested_kernel_sizes),
+        ):
+            _require(
+                axes is None or len(axes) == self.depth,
+                f"model.{name}",
+                f"{self.depth} numbers, one for each level but the deepest",
+            )
         nested_kernels = self.nested_kernel_sizes or ()
-        for name, entries in (("strides", self.strides), ("kernel_sizes", self.kernel_sizes), ("nested_kernel_sizes", nested_kernels)):
-            _require(all(len(entry) == self.dims for entry in entries), f"model.{name}", f"{self.dims} numbers in each entry (model.dims)")
-        _require(self.divisor is None or len(self.divisor) == self.dims, "model.divisor", f"{self.dims} numbers (model.dims)")
+        for name, entries in (
+            ("strides", self.strides),
+            ("kernel_sizes", self.kernel_sizes),
+            ("nested_kernel_sizes", nested_kernels),
+        ):
+            _require(
+                all(len(entry) == self.dims for entry in entries),
+                f"model.{name}",
+                f"{self.dims} numbers in each entry (model.dims)",
+            )
+        _require(
+            self.divisor is None or len(self.divisor) == self.dims, "model.divisor", f"{self.dims} numbers (model.dims)"
+        )
         _require(all(k % 2 for kernel in self.kernel_sizes for k in kernel), "model.kernel_sizes", "odd numbers")
         _require(all(k % 2 for kernel in nested_kernels for k in kernel), "model.nested_kernel_sizes", "odd numbers")
-        _require(all(sum(map(int, key.split("_"))) <= self.depth for key in self.node_widths), "model.node_widths", f"nodes i_j with i + j up to model.depth {self.depth}")
+        _require(
+            all(sum(map(int, key.split("_"))) <= self.depth for key in self.node_widths),
+            "model.node_widths",
+            f"nodes i_j with i + j up to model.depth {self.depth}",
+        )
         _require(self.up != "cubic" or self.dims == 2, "model.up", "another kind than cubic in 3D")
         return self
 
@@ -198,14 +226,30 @@ class ModelPlan(_Frozen):
     def _encoder_fits(self) -> Self:
         own = self.encoder in (None, "resenc")
         if self.encoder == "resenc":
-            _require(len(self.encoder_blocks or ()) == self.depth + 1, "model.encoder_blocks", f"{self.depth + 1} numbers, one for each level")
+            _require(
+                len(self.encoder_blocks or ()) == self.depth + 1,
+                "model.encoder_blocks",
+                f"{self.depth + 1} numbers, one for each level",
+            )
         else:
             _require(self.encoder_blocks is None, "model.encoder_blocks", 'model.encoder "resenc" beside it')
         _require(own or self.dims == 2, "model.encoder", 'null or "resenc" in 3D: the models of timm are 2D')
-        _require(own or all(set(stride) == {2} for stride in self.strides), "model.strides", "2 along both axes, as the models of timm have it")
+        _require(
+            own or all(set(stride) == {2} for stride in self.strides),
+            "model.strides",
+            "2 along both axes, as the models of timm have it",
+        )
         _require(not own or self.stem, "model.stem", "true without an encoder of timm")
-        _require(self.encoder is not None or self.encoder_weights is None, "model.encoder_weights", "null without model.encoder")
-        _require(self.encoder != "resenc" or self.encoder_weights != "pretrained", "model.encoder_weights", 'a file for "resenc"')
+        _require(
+            self.encoder is not None or self.encoder_weights is None,
+            "model.encoder_weights",
+            "null without model.encoder",
+        )
+        _require(
+            self.encoder != "resenc" or self.encoder_weights != "pretrained",
+            "model.encoder_weights",
+            'a file for "resenc"',
+        )
         _require(not own or self.output_stride == 1, "model.output_stride", "1 without an encoder of timm")
         _require(self.output_stride & (self.output_stride - 1) == 0, "model.output_stride", "a power of 2")
         return self
@@ -321,17 +365,37 @@ class Plan(_Frozen):
     def _parts_agree(self) -> Self:
         dims, model = self.data.dims, self.model
         _require(model.dims == dims, "model.dims", f"{dims}, as data.dims")
-        _require(model.in_channels == len(self.data.channels), "model.in_channels", f"{len(self.data.channels)}, one for each of data.channels")
-        _require(model.out_channels == self.data.num_classes, "model.out_channels", f"{self.data.num_classes}, one for each of data.classes")
+        _require(
+            model.in_channels == len(self.data.channels),
+            "model.in_channels",
+            f"{len(self.data.channels)}, one for each of data.channels",
+        )
+        _require(
+            model.out_channels == self.data.num_classes,
+            "model.out_channels",
+            f"{self.data.num_classes}, one for each of data.classes",
+        )
         for name, axes in (("train.patch", self.train.patch), ("predict.tile", self.predict.tile)):
             _require(len(axes) == dims, name, f"{dims} numbers (data.dims)")
         _require(1 <= self.predict.depth <= model.depth, "predict.depth", f"1 to model.depth {model.depth}")
         single = model.topology == "unet" or not model.deep_supervision
-        _require(not single or self.predict.depth == model.depth, "predict.depth", f"{model.depth}, the only head of this network")
+        _require(
+            not single or self.predict.depth == model.depth,
+            "predict.depth",
+            f"{model.depth}, the only head of this network",
+        )
         rests = self.train.freeze_encoder > 0 or self.train.encoder_learning_rate != 1
-        _require(not rests or model.encoder not in (None, "resenc"), "train.freeze_encoder, train.encoder_learning_rate", "0 and 1 without an encoder of timm")
+        _require(
+            not rests or model.encoder not in (None, "resenc"),
+            "train.freeze_encoder, train.encoder_learning_rate",
+            "0 and 1 without an encoder of timm",
+        )
         weights = self.train.head_weights
-        _require(weights == "equal" or len(weights) == model.depth, "train.head_weights", f'"equal" or {model.depth} numbers, one for each head')
+        _require(
+            weights == "equal" or len(weights) == model.depth,
+            "train.head_weights",
+            f'"equal" or {model.depth} numbers, one for each head',
+        )
         return self
 
     def to_json(self) -> str:
@@ -347,7 +411,9 @@ class Plan(_Frozen):
         try:
             values = json.loads(text)
         except ValueError as error:
-            raise PlanError(f"{where}: got text that is not JSON ({error}); expected a plan. Restore it, or make it anew with `unetpp plan`.") from None
+            raise PlanError(
+                f"{where}: got text that is not JSON ({error}); expected a plan. Restore it, or make it anew with `unetpp plan`."
+            ) from None
         return cls.from_dict(values, where)
 
     @classmethod
@@ -361,7 +427,13 @@ class Plan(_Frozen):
     def differences(self, other: Plan) -> list[str]:
         """Dotted names of what another plan says otherwise, but for what decides no weight and may change while a run goes on."""
         mine, theirs = (plan.model_dump(mode="json", exclude={"reasons"}) for plan in (self, other))
-        names = [f"{section}.{key}" for section in mine if isinstance(mine[section], dict) for key in mine[section] if mine[section][key] != theirs[section][key]]
+        names = [
+            f"{section}.{key}"
+            for section in mine
+            if isinstance(mine[section], dict)
+            for key in mine[section]
+            if mine[section][key] != theirs[section][key]
+        ]
         return [name for name in names if name not in WEIGHTLESS]
 
     def changed(self, settings: Mapping[str, Any]) -> Plan:
@@ -394,7 +466,9 @@ def read_plan(path: Path) -> Plan:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"{path}: got {error.__class__.__name__} ({error}); expected a readable plan.json. Make one with `unetpp plan`.") from None
+        raise PlanError(
+            f"{path}: got {error.__class__.__name__} ({error}); expected a readable plan.json. Make one with `unetpp plan`."
+        ) from None
     return Plan.from_json(text, str(path))
 
 

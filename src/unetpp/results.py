@@ -12,9 +12,22 @@ from unetpp.errors import Problem
 from unetpp.plan import Plan
 
 DONE, PARTLY, UNUSABLE = 0, 1, 2
-SCORES = {"dice": "Dice", "dice_lost": "lost", "iou": "IoU", "hd95_mm": "HD95", "hd95_undefined": "no HD95", "nsd": "surface Dice"}
+SCORES = {
+    "dice": "Dice",
+    "dice_lost": "lost",
+    "iou": "IoU",
+    "hd95_mm": "HD95",
+    "hd95_undefined": "no HD95",
+    "nsd": "surface Dice",
+}
 """lost: how much lower the Dice is than at the deepest head. no HD95: how often a class is in one of prediction and reference only, so that there is no distance to count in."""
-COSTS = {"latency_ms": "ms/tile", "predicted_ms": "ms there", "peak_memory_mb": "MB", "energy_j": "J/tile", "parameters": "parameters"}
+COSTS = {
+    "latency_ms": "ms/tile",
+    "predicted_ms": "ms there",
+    "peak_memory_mb": "MB",
+    "energy_j": "J/tile",
+    "parameters": "parameters",
+}
 
 
 @dataclass(frozen=True)
@@ -48,12 +61,20 @@ class Checked(_Outcome):
         return UNUSABLE if self.problems else DONE
 
     def to_text(self) -> str:
-        lines = [f"{self.data}: {self.cases} cases" + (f", {self.dims}D" if self.dims else "") + f", layout {self.layout}"] if self.layout else []
+        lines = (
+            [f"{self.data}: {self.cases} cases" + (f", {self.dims}D" if self.dims else "") + f", layout {self.layout}"]
+            if self.layout
+            else []
+        )
         lines += [f"channels: {', '.join(self.channels)}; classes: {', '.join(self.classes)}"] if self.classes else []
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"{number}. {problem}" for number, problem in enumerate(self.problems, start=1)]
         count = len(self.problems)
-        lines.append(f"{count} problem{'s' * (count != 1)} to mend." if count else f"No problems. Next: unetpp train {self.data} --out RUN --minutes 20")
+        lines.append(
+            f"{count} problem{'s' * (count != 1)} to mend."
+            if count
+            else f"No problems. Next: unetpp train {self.data} --out RUN --minutes 20"
+        )
         return "\n".join(lines)
 
 
@@ -79,9 +100,15 @@ class Planned(_Outcome):
 
     def _costs(self) -> str:
         train = self.plan.train
-        length = f"{train.minutes:g} minutes" if train.minutes else f"{train.epochs} epochs of {train.steps_per_epoch} steps"
+        length = (
+            f"{train.minutes:g} minutes" if train.minutes else f"{train.epochs} epochs of {train.steps_per_epoch} steps"
+        )
         length += f" for each of {self.folds} folds" if self.folds > 1 else ""
-        length += f", about {self.train_minutes:.1f} minutes of steps on this machine" if self.train_minutes and not train.minutes else ""
+        length += (
+            f", about {self.train_minutes:.1f} minutes of steps on this machine"
+            if self.train_minutes and not train.minutes
+            else ""
+        )
         cases = f"{self.training_cases} cases to train, {self.validation_cases} to validate"
         return f"{cases}; {self.parameters:,} parameters; about {self.train_memory_mb:,.0f} MB of memory in training; {length}."
 
@@ -118,12 +145,17 @@ class Run(_Outcome):
     def to_text(self) -> str:
         lines = []
         for fold in self.folds:
-            lines.append(f"fold {fold.fold}: {fold.steps} steps in {fold.seconds / 60:.1f} minutes ({fold.reason}), waiting for data {fold.data_wait:.1%} of the time")
+            lines.append(
+                f"fold {fold.fold}: {fold.steps} steps in {fold.seconds / 60:.1f} minutes ({fold.reason}), waiting for data {fold.data_wait:.1%} of the time"
+            )
             lines.append(describe_depths(fold.metrics))
         lines += [f"Report: {self.report}"] if self.report else []
         recommended = [fold.metrics.get("recommended") for fold in self.folds]
         depth = recommended[0]["depth"] if len(recommended) == 1 and recommended[0] else None
-        lines.append(f"Next: unetpp predict {self.run} IMAGES --out DIR" + (f"   (add --depth {depth} for the recommended one)" if depth else ""))
+        lines.append(
+            f"Next: unetpp predict {self.run} IMAGES --out DIR"
+            + (f"   (add --depth {depth} for the recommended one)" if depth else "")
+        )
         return "\n".join(lines)
 
 
@@ -178,7 +210,11 @@ class Evaluated(_Outcome):
 
     def to_text(self) -> str:
         lines = [f"{len(self.metrics.get('cases', []))} cases", describe_scores(self.metrics)]
-        lines += [f"{len(self.problems)} cases could not be scored:", *(f"  {problem}" for problem in self.problems)] if self.problems else []
+        lines += (
+            [f"{len(self.problems)} cases could not be scored:", *(f"  {problem}" for problem in self.problems)]
+            if self.problems
+            else []
+        )
         lines += [f"Written to {self.out}"] if self.out else []
         return "\n".join(lines)
 
@@ -228,9 +264,22 @@ class Adapted(_Outcome):
         for rule in self.rules:
             at_most = (rule["dice_lost_interval"] or (None, None))[1]
             tiles = [f"{rule['tiles'][depth] / sum(rule['tiles'].values()):.0%}" for depth in depths]
-            rows.append([", ".join(map(_limit, rule["doubts"])), _number(rule["dice_lost"]), _number(at_most), f"{rule['time']:.0%}", *tiles])
-        lines = [f"{self.model}: {len(self.rules)} rules, against the deepest head on the validation cases (at most: the upper end of the 95 % interval):", table(rows)]
-        lines.append(f"Next: unetpp predict {self.model} IMAGES --out DIR --depth auto --max-drop POINTS   (a point is 0.01 of Dice)")
+            rows.append(
+                [
+                    ", ".join(map(_limit, rule["doubts"])),
+                    _number(rule["dice_lost"]),
+                    _number(at_most),
+                    f"{rule['time']:.0%}",
+                    *tiles,
+                ]
+            )
+        lines = [
+            f"{self.model}: {len(self.rules)} rules, against the deepest head on the validation cases (at most: the upper end of the 95 % interval):",
+            table(rows),
+        ]
+        lines.append(
+            f"Next: unetpp predict {self.model} IMAGES --out DIR --depth auto --max-drop POINTS   (a point is 0.01 of Dice)"
+        )
         return "\n".join(lines)
 
 
@@ -270,8 +319,13 @@ class Imported(_Outcome):
     def to_text(self) -> str:
         values = self.plan.model_dump(mode="json")
         model = self.plan.model
-        lines = [f"{self.out}: {self.source}, as {model.topology} of depth {model.depth}, {model.dims}D, {self.parameters:,} parameters"]
-        lines.append(f"{self.tensors} tensors of the checkpoint are used, {len(self.ignored)} are not" + (":" if self.ignored else "."))
+        lines = [
+            f"{self.out}: {self.source}, as {model.topology} of depth {model.depth}, {model.dims}D, {self.parameters:,} parameters"
+        ]
+        lines.append(
+            f"{self.tensors} tensors of the checkpoint are used, {len(self.ignored)} are not"
+            + (":" if self.ignored else ".")
+        )
         for reason in dict.fromkeys(self.ignored.values()):
             lines.append(f"  {_some([name for name, why in self.ignored.items() if why == reason])}   ({reason})")
         lines += ["The checkpoint does not say these; change with --set what was otherwise:"] if self.assumed else []
@@ -346,9 +400,15 @@ def describe_plan(plan: Plan) -> str:
 
 def describe_scores(metrics: Mapping[str, Any]) -> str:
     """Mean, pooled and class scores as a table."""
-    lines = [("mean", metrics.get("mean", {})), ("pooled", metrics.get("pooled", {})), *metrics.get("classes", {}).items()]  # a class may be called so, too
+    lines = [
+        ("mean", metrics.get("mean", {})),
+        ("pooled", metrics.get("pooled", {})),
+        *metrics.get("classes", {}).items(),
+    ]  # a class may be called so, too
     columns = _columns(SCORES, metrics, [scores for _, scores in lines])
-    return table([["", *columns.values()], *([name, *(_number(scores.get(key)) for key in columns)] for name, scores in lines)])
+    return table(
+        [["", *columns.values()], *([name, *(_number(scores.get(key)) for key in columns)] for name, scores in lines)]
+    )
 
 
 def describe_depths(metrics: Mapping[str, Any]) -> str:
@@ -365,10 +425,16 @@ def describe_depths(metrics: Mapping[str, Any]) -> str:
     return "\n".join([table(rows), *lines])
 
 
-def _columns(titles: Mapping[str, str], metrics: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+def _columns(
+    titles: Mapping[str, str], metrics: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
+) -> dict[str, str]:
     """The columns in which there is something to say, the distance with its unit."""
     unit, rows = metrics.get("distance_unit"), list(rows)
-    said = {key: title for key, title in titles.items() if any(row.get(key) not in ((None, 0) if key == "hd95_undefined" else (None,)) for row in rows)}
+    said = {
+        key: title
+        for key, title in titles.items()
+        if any(row.get(key) not in ((None, 0) if key == "hd95_undefined" else (None,)) for row in rows)
+    }
     return {key: f"{title} {unit}" if key == "hd95_mm" and unit else title for key, title in said.items()}
 
 
@@ -376,7 +442,12 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     """Columns aligned, the first to the left, the others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
-        "  " + "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows
+        "  "
+        + "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
     )
 
 
@@ -406,7 +477,12 @@ def _at(values: Any, key: str) -> Any:
 def _short(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_short(entry)}" for key, entry in value.items() if entry is not None) + "}"
-    if isinstance(value, list) and len(value) > 1 and isinstance(value[0], list | dict) and all(entry == value[0] for entry in value):
+    if (
+        isinstance(value, list)
+        and len(value) > 1
+        and isinstance(value[0], list | dict)
+        and all(entry == value[0] for entry in value)
+    ):
         return f"{len(value)} x {_short(value[0])}"
     if isinstance(value, list):
         return "[" + ", ".join(_short(entry) for entry in value) + "]"

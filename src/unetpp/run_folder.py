@@ -47,7 +47,9 @@ class RunFolder:
 
     def unmeasured_folds(self) -> list[int]:
         """Folds with a model of which the training has not ended, or whose scores were not kept."""
-        return [fold for fold in self.started_folds() if (self.fold(fold) / MODEL).is_file() and self.metrics(fold) is None]
+        return [
+            fold for fold in self.started_folds() if (self.fold(fold) / MODEL).is_file() and self.metrics(fold) is None
+        ]
 
     def metrics(self, fold: int) -> dict[str, Any] | None:
         """Scores of a fold that is measured already."""
@@ -69,7 +71,9 @@ def model_files(model: Path) -> list[Path]:
         return [model]
     files = sorted(model.glob(f"fold_*/{MODEL}"), key=lambda path: (len(path.parent.name), path.parent.name))
     if not files:
-        raise ModelFileError(f"{model}: got a folder without fold_*/{MODEL}; expected a run folder that `unetpp train` finished, or a model file. Train first, or check the path.")
+        raise ModelFileError(
+            f"{model}: got a folder without fold_*/{MODEL}; expected a run folder that `unetpp train` finished, or a model file. Train first, or check the path."
+        )
     return files
 
 
@@ -81,5 +85,7 @@ def single_model_file(model: Path) -> Path:
     """
     files = model_files(model)
     if len(files) > 1:
-        raise UsageError(f"{model}: got a run of {len(files)} folds; expected one model. Name one of: {', '.join(map(str, files))}.")
+        raise UsageError(
+            f"{model}: got a run of {len(files)} folds; expected one model. Name one of: {', '.join(map(str, files))}."
+        )
     return files[0]

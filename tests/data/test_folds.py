@@ -18,8 +18,14 @@ class Grouped:
     split: str | None = None
 
 
-@given(groups=st.lists(st.one_of(st.none(), st.sampled_from("abcd")), min_size=2, max_size=30), seed=st.integers(0, 5), data=st.data())
-def test_folds_cover_every_case_once_and_never_split_a_group(groups: list[str | None], seed: int, data: st.DataObject) -> None:
+@given(
+    groups=st.lists(st.one_of(st.none(), st.sampled_from("abcd")), min_size=2, max_size=30),
+    seed=st.integers(0, 5),
+    data=st.data(),
+)
+def test_folds_cover_every_case_once_and_never_split_a_group(
+    groups: list[str | None], seed: int, data: st.DataObject
+) -> None:
     cases = [Grouped(f"case {number:02}", group) for number, group in enumerate(groups)]
     if len({case.group or case.id for case in cases}) < 2:
         with pytest.raises(DataError, match="at least 2"):
@@ -61,7 +67,10 @@ def test_splits_survive_their_file_and_broken_files_are_told(tmp_path: Path) -> 
     ("content", "gots"),
     [
         ("[]", ["no splits"]),
-        ('[{"train": [], "validation": ["a"]}, {"train": ["a"], "validation": []}]', ["no train cases in fold 0", "no validation cases in fold 1"]),
+        (
+            '[{"train": [], "validation": ["a"]}, {"train": ["a"], "validation": []}]',
+            ["no train cases in fold 0", "no validation cases in fold 1"],
+        ),
         ('[{"train": ["a", "b"], "validation": ["b", "c"]}]', ["cases that train and validate in fold 0 (b)"]),
         ('[{"train": "abc", "validation": ["d"]}]', ["TypeError: 'abc' is no list"]),
     ],

@@ -30,7 +30,9 @@ def write_case(root: Path, stem: str, image: np.ndarray, label: np.ndarray, labe
     write_png(root / labels / f"{stem}.png", label)
 
 
-def write_volume(root: Path, stem: str, image: np.ndarray, label: np.ndarray, shift: float = 0.0, step: float = 1.0) -> None:
+def write_volume(
+    root: Path, stem: str, image: np.ndarray, label: np.ndarray, shift: float = 0.0, step: float = 1.0
+) -> None:
     moved = np.diag([step, 1.0, 1.0, 1.0])
     moved[0, 3] = shift
     for folder, array, affine in (("images", image, np.eye(4)), ("labels", label, moved)):
@@ -72,7 +74,12 @@ def only_problem(root: Path, where: str) -> str:
 def test_a_sound_data_set(good: Path) -> None:
     found = inspect(good)
     assert (found.problems, found.notes) == ([], [])
-    assert (found.classes, found.label_values, found.channels, found.instances) == (("background", "foreground"), (0, 255), ("image",), False)
+    assert (found.classes, found.label_values, found.channels, found.instances) == (
+        ("background", "foreground"),
+        (0, 255),
+        ("image",),
+        False,
+    )
     fact = found.facts[0]
     image = np.asarray(Image.open(good / "images/good1.png"))
     assert (fact.id, fact.shape, fact.channels, fact.spacing_mm) == ("good1", (12, 10), 1, None)
@@ -105,7 +112,9 @@ def test_the_sample_of_the_foreground_is_small_and_spread(tmp_path: Path) -> Non
         ([0, 128, 255], ("background", "class_128", "class_255"), (0, 128, 255)),
     ],
 )
-def test_what_label_values_stand_for(tmp_path: Path, values: list[int], names: tuple[str, ...], expected: tuple[int, ...]) -> None:
+def test_what_label_values_stand_for(
+    tmp_path: Path, values: list[int], names: tuple[str, ...], expected: tuple[int, ...]
+) -> None:
     for stem in "ab":
         write_case(tmp_path, stem, grey(), np.resize(np.array(values, np.uint8), (12, 10)))
     found = inspect(tmp_path)
@@ -116,7 +125,12 @@ def test_objects_are_foreground(tmp_path: Path) -> None:
     for stem in "ab":
         write_case(tmp_path, stem, grey(), (np.arange(120, dtype=np.uint16) * 9).reshape(12, 10), labels="instances")
     found = inspect(tmp_path)
-    assert (found.classes, found.label_values, found.instances, found.problems) == (("background", "foreground"), (0, 255), True, [])
+    assert (found.classes, found.label_values, found.instances, found.problems) == (
+        ("background", "foreground"),
+        (0, 255),
+        True,
+        [],
+    )
 
 
 def test_grey_and_colour_mix(good: Path) -> None:
@@ -250,7 +264,9 @@ def test_mixed_2d_and_3d(good: Path) -> None:
 def test_the_same_image_twice_is_noted(good: Path) -> None:
     image = np.asarray(Image.open(good / "images/good1.png"))
     write_case(good, "copy", image, mask())
-    assert inspect(good).notes == ["copy, good1: the same image several times; scores are too good if one of them trains and another validates"]
+    assert inspect(good).notes == [
+        "copy, good1: the same image several times; scores are too good if one of them trains and another validates"
+    ]
 
 
 def test_one_case_is_too_few(tmp_path: Path) -> None:
@@ -260,11 +276,17 @@ def test_one_case_is_too_few(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("columns", "got"),
-    [("group,anna,anna", "1 independent case or group"), ("split,val,val", "a split without training cases"), ("split,test,test", "0 independent cases or groups")],
+    [
+        ("group,anna,anna", "1 independent case or group"),
+        ("split,val,val", "a split without training cases"),
+        ("split,test,test", "0 independent cases or groups"),
+    ],
 )
 def test_cases_that_cannot_be_split(good: Path, columns: str, got: str) -> None:
     column, *values = columns.split(",")
-    rows = [f"images/{stem}.png,masks/{stem}.png,{value}" for stem, value in zip(("good1", "good2"), values, strict=True)]
+    rows = [
+        f"images/{stem}.png,masks/{stem}.png,{value}" for stem, value in zip(("good1", "good2"), values, strict=True)
+    ]
     (good / "table.csv").write_text("\n".join([f"image,label,{column}", *rows]))
     (problem,) = inspect(good / "table.csv").problems
     assert (problem.where, problem.got) == (str(good), got)
@@ -291,7 +313,9 @@ def test_everything_at_once(good: Path) -> None:
         ("hippocampus", ("background", "Anterior", "Posterior"), (0, 1, 2), ("MRI",)),
     ],
 )
-def test_real_data_sets(real_data: Path, name: str, classes: tuple[str, ...], values: tuple[int, ...], channels: tuple[str, ...]) -> None:
+def test_real_data_sets(
+    real_data: Path, name: str, classes: tuple[str, ...], values: tuple[int, ...], channels: tuple[str, ...]
+) -> None:
     found = inspect_dataset(find_cases(real_data / name))
     assert (found.problems, found.notes) == ([], [])
     assert (found.classes, found.label_values, found.channels) == (classes, values, channels)

@@ -32,9 +32,15 @@ class ArrayCase(StoredCase):
         return self.__dict__["_label"]
 
 
-@given(shape=st.tuples(st.integers(1, 20), st.integers(1, 20)), patch=st.tuples(st.integers(1, 20), st.integers(1, 20)), step=st.integers(0, 1000))
+@given(
+    shape=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    patch=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    step=st.integers(0, 1000),
+)
 @settings(deadline=None)
-def test_patches_have_their_size_and_lie_inside_or_around(shape: tuple[int, int], patch: tuple[int, int], step: int) -> None:
+def test_patches_have_their_size_and_lie_inside_or_around(
+    shape: tuple[int, int], patch: tuple[int, int], step: int
+) -> None:
     label = np.zeros(shape, np.uint8)
     label[0, -1] = 1
     sampler = PatchSampler([ArrayCase(shape, label)], patch, 2, 0.5, seed=0)
@@ -55,7 +61,9 @@ def test_the_draw_depends_on_seed_step_and_index_alone() -> None:
     second.draw(99, 1)
     draws = [first.draw(step, index) for step in range(10) for index in range(4)]
     assert draws == [second.draw(step, index) for step in range(10) for index in range(4)]
-    assert draws != [PatchSampler(cases, (8, 8), 4, 0.3, seed=6).draw(step, index) for step in range(10) for index in range(4)]
+    assert draws != [
+        PatchSampler(cases, (8, 8), 4, 0.3, seed=6).draw(step, index) for step in range(10) for index in range(4)
+    ]
     assert len({location.start for location in draws}) > 20
 
 
@@ -79,7 +87,14 @@ def test_foreground_patches_contain_foreground() -> None:
 
 @pytest.mark.parametrize("patch", [(24, 24), (8, 12, 12)])
 def test_augmentation_is_drawn_from_its_seed_alone_and_moves_image_and_label_together(patch: tuple[int, ...]) -> None:
-    plan = AugmentPlan(affine_probability=1.0, noise_probability=0, blur_probability=0, contrast_probability=0, brightness_probability=0, gamma_probability=0)
+    plan = AugmentPlan(
+        affine_probability=1.0,
+        noise_probability=0,
+        blur_probability=0,
+        contrast_probability=0,
+        brightness_probability=0,
+        gamma_probability=0,
+    )
     label = np.zeros(patch, np.uint8)
     label[tuple(slice(size // 4, size // 2) for size in patch)] = 1
     image = label[None].astype(np.float32) * 10
@@ -97,7 +112,14 @@ def test_augmentation_is_drawn_from_its_seed_alone_and_moves_image_and_label_tog
 
 def test_intensities_vary_and_labels_do_not() -> None:
     plan = AugmentPlan(
-        mirror=False, quarter_turns=False, affine_probability=0, noise_probability=1, blur_probability=1, contrast_probability=1, brightness_probability=1, gamma_probability=1
+        mirror=False,
+        quarter_turns=False,
+        affine_probability=0,
+        noise_probability=1,
+        blur_probability=1,
+        contrast_probability=1,
+        brightness_probability=1,
+        gamma_probability=1,
     )
     rng = np.random.default_rng(0)
     image, label = rng.normal(size=(3, 16, 16)).astype(np.float32), rng.integers(0, 3, (16, 16)).astype(np.uint8)

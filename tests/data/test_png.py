@@ -19,12 +19,23 @@ def rows_of(path: Path) -> np.ndarray:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 3, 4]), st.integers(1, 400), st.booleans(), st.integers(0, 5))
-def test_rows_are_those_of_the_whole(tmp_path_factory: pytest.TempPathFactory, height: int, width: int, samples: int, piece: int, smooth: bool, seed: int) -> None:
+@given(
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.sampled_from([1, 2, 3, 4]),
+    st.integers(1, 400),
+    st.booleans(),
+    st.integers(0, 5),
+)
+def test_rows_are_those_of_the_whole(
+    tmp_path_factory: pytest.TempPathFactory, height: int, width: int, samples: int, piece: int, smooth: bool, seed: int
+) -> None:
     """Smooth images have filtered rows, which look to the row above: across the borders of pieces too."""
     path = tmp_path_factory.mktemp("png") / "a.png"
     noise = np.random.default_rng(seed).integers(0, 8 if smooth else 256, (height, width, samples))
-    image = ((noise + 5 * np.arange(height)[:, None, None] + 3 * np.arange(width)[:, None]) % 256 if smooth else noise).astype(np.uint8)
+    image = (
+        (noise + 5 * np.arange(height)[:, None, None] + 3 * np.arange(width)[:, None]) % 256 if smooth else noise
+    ).astype(np.uint8)
     Image.fromarray(image[..., 0] if samples == 1 else image).save(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(png, "PIECE", piece)
@@ -60,7 +71,9 @@ def test_damaged_pixels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_written_rows_are_a_png(tmp_path: Path, dtype: type) -> None:
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (50, 31), dtype=dtype)
-    png.write_rows([image[:20], image[20:21], image[21:]], (50, 31), np.dtype(dtype), tmp_path / "a.png", dpi=(300, 150))
+    png.write_rows(
+        [image[:20], image[20:21], image[21:]], (50, 31), np.dtype(dtype), tmp_path / "a.png", dpi=(300, 150)
+    )
     with Image.open(tmp_path / "a.png") as found:
         assert found.info["dpi"] == pytest.approx((300, 150), rel=1e-3)
         np.testing.assert_array_equal(np.asarray(found), image)

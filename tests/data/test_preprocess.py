@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from unetpp.data import preprocess, values
 from unetpp.data.cases import Case
-from unetpp.data.preprocess import network_grid, prepare_case_image, prepare_case_label, prepare_image, prepare_label, resample_linear, resample_nearest, to_label_values
+from unetpp.data.preprocess import (
+    network_grid,
+    prepare_case_image,
+    prepare_case_label,
+    prepare_image,
+    prepare_label,
+    resample_linear,
+    resample_nearest,
+    to_label_values,
+)
 from unetpp.data.readers import ArraySource
 from unetpp.data.volume import Geometry, Volume
 from unetpp.errors import DataError
@@ -21,7 +30,11 @@ COLOUR = ("red", "green", "blue")
 
 
 def plan(dims: int = 2, channels: tuple[str, ...] = ("image",), **fields: Any) -> DataPlan:
-    values = {"classes": ("background", "foreground"), "label_values": (0, 255), "normalization": (Normalization(),) * len(channels)}
+    values = {
+        "classes": ("background", "foreground"),
+        "label_values": (0, 255),
+        "normalization": (Normalization(),) * len(channels),
+    }
     return DataPlan(dims=dims, channels=channels, **{**values, **fields})
 
 
@@ -51,7 +64,9 @@ def test_any_block_is_that_part_of_the_whole(data: st.DataObject) -> None:
     shape = data.draw(st.tuples(*[st.integers(1, 9)] * data.draw(st.integers(2, 3))))
     array = np.random.default_rng(1).integers(0, 255, size=(1, *shape)).astype(np.uint8)
     image = prepare_image(source(array), plan(dims=len(shape)))
-    slices = tuple(slice(*sorted(data.draw(st.lists(st.integers(0, size), min_size=2, max_size=2, unique=True)))) for size in shape)
+    slices = tuple(
+        slice(*sorted(data.draw(st.lists(st.integers(0, size), min_size=2, max_size=2, unique=True)))) for size in shape
+    )
     np.testing.assert_array_equal(image.read(slices), whole(image)[(slice(None), *slices)])
 
 
@@ -65,7 +80,9 @@ def test_reading_leaves_the_source_as_it_is() -> None:
 def test_an_absolute_scale_is_clipped_and_divided_by_the_plans_numbers() -> None:
     array = np.array([[[-2000, -100, 0, 100, 3000]]], dtype=np.int16)
     scale = Normalization(per_case=False, lower=-100, upper=300, mean=100, std=200)
-    np.testing.assert_allclose(whole(prepare_image(source(array), plan(normalization=(scale,)))), [[[-1, -1, -0.5, 0, 1]]])
+    np.testing.assert_allclose(
+        whole(prepare_image(source(array), plan(normalization=(scale,)))), [[[-1, -1, -0.5, 0, 1]]]
+    )
 
 
 def test_clipping_comes_before_the_statistics() -> None:
@@ -84,7 +101,9 @@ def test_statistics_hold_for_large_offsets() -> None:
 
 
 def test_small_units_are_no_constant_image() -> None:
-    array = (1e-9 * RNG.uniform(0.5, 3, size=(1, 50, 50))).astype(np.float32)  # a diffusion coefficient in square metres a second
+    array = (1e-9 * RNG.uniform(0.5, 3, size=(1, 50, 50))).astype(
+        np.float32
+    )  # a diffusion coefficient in square metres a second
     assert whole(prepare_image(source(array), plan())).std() == pytest.approx(1, abs=1e-3)
     assert not whole(prepare_image(source(np.full((1, 5, 5), 3e-9, np.float32)), plan())).any()
 
@@ -105,7 +124,9 @@ def test_grey_is_repeated_for_a_network_of_colours() -> None:
 def test_colours_become_luminance_for_a_network_of_grey() -> None:
     grey = RNG.integers(0, 255, size=(1, 6, 6)).astype(np.uint8)
     colour = np.repeat(grey, 3, axis=0)
-    np.testing.assert_allclose(whole(prepare_image(source(colour), plan())), whole(prepare_image(source(grey), plan())), atol=1e-5)
+    np.testing.assert_allclose(
+        whole(prepare_image(source(colour), plan())), whole(prepare_image(source(grey), plan())), atol=1e-5
+    )
     green = np.zeros((3, 2, 2), np.uint8)
     green[1, 0] = 100
     raw = plan(normalization=(Normalization(per_case=False),))
@@ -157,7 +178,9 @@ SHAPES = st.integers(2, 3).flatmap(lambda dims: st.tuples(*[st.tuples(*[st.integ
 
 
 @given(SHAPES)
-def test_nearest_resampling_invents_nothing_and_is_undone_by_going_back(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+def test_nearest_resampling_invents_nothing_and_is_undone_by_going_back(
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+) -> None:
     shape, other = shapes
     label = np.random.default_rng(2).choice([0, 3, 200], size=shape).astype(np.uint8)
     resampled = resample_nearest(label, other)

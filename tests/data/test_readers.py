@@ -16,7 +16,16 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.tiny import write_png
 from unetpp.data import decoders, png, scratch
-from unetpp.data.readers import ArraySource, RasterSource, open_image, open_images, read_image, read_images, read_label, read_labels
+from unetpp.data.readers import (
+    ArraySource,
+    RasterSource,
+    open_image,
+    open_images,
+    read_image,
+    read_images,
+    read_label,
+    read_labels,
+)
 from unetpp.data.volume import Geometry
 from unetpp.errors import DataError, MissingExtraError, Problem
 
@@ -55,7 +64,9 @@ def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = None)
         ("bits.png", GREY > 99, np.where(GREY > 99, 255, 0).astype(np.uint8)[None]),
     ],
 )
-def test_pixels_arrive_as_channels_rows_columns(tmp_path: Path, name: str, stored: np.ndarray, expected: np.ndarray) -> None:
+def test_pixels_arrive_as_channels_rows_columns(
+    tmp_path: Path, name: str, stored: np.ndarray, expected: np.ndarray
+) -> None:
     volume = read_image(write_png(tmp_path / name, stored))
     np.testing.assert_array_equal(volume.array, expected)
     assert volume.array.dtype == expected.dtype
@@ -73,9 +84,16 @@ def test_tiff_keeps_its_number_type(tmp_path: Path, dtype: str) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "axes", "expected"),
-    [((5, 6, 9), "ZYX", (1, 5, 6, 9)), ((5, 6, 9), "CYX", (5, 6, 9)), ((5, 2, 6, 9), "ZCYX", (2, 5, 6, 9)), ((1, 1, 6, 9), "TZYX", (1, 6, 9))],
+    [
+        ((5, 6, 9), "ZYX", (1, 5, 6, 9)),
+        ((5, 6, 9), "CYX", (5, 6, 9)),
+        ((5, 2, 6, 9), "ZCYX", (2, 5, 6, 9)),
+        ((1, 1, 6, 9), "TZYX", (1, 6, 9)),
+    ],
 )
-def test_tiff_axes_become_channels_and_planes(tmp_path: Path, shape: tuple[int, ...], axes: str, expected: tuple[int, ...]) -> None:
+def test_tiff_axes_become_channels_and_planes(
+    tmp_path: Path, shape: tuple[int, ...], axes: str, expected: tuple[int, ...]
+) -> None:
     stored = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
     tifffile.imwrite(tmp_path / "a.ome.tif", stored, photometric="minisblack", metadata={"axes": axes})
     array = read_image(tmp_path / "a.ome.tif").array
@@ -203,9 +221,13 @@ def test_any_block_is_what_numpy_cuts(top: int, bottom: int, left: int, right: i
         {"planarconfig": "separate", "tile": (16, 16)},
     ],
 )
-def test_a_large_tiff_is_mapped_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
+def test_a_large_tiff_is_mapped_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
     monkeypatch.setattr(scratch, "LARGE", 10)
-    image = np.random.default_rng(0).integers(0, 255, (3, 37, 50) if "planarconfig" in options else (37, 50, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(
+        0, 255, (3, 37, 50) if "planarconfig" in options else (37, 50, 3), dtype=np.uint8
+    )
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", **options)
     source = open_image(tmp_path / "a.tif")
     assert isinstance(source._array, np.memmap)  # type: ignore[attr-defined]
@@ -216,7 +238,9 @@ def test_a_large_tiff_is_mapped_not_loaded(tmp_path: Path, monkeypatch: pytest.M
 def test_a_large_volume_is_unpacked_plane_by_plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scratch, "LARGE", 10)
     volume = np.arange(3 * 20 * 30, dtype=np.uint16).reshape(3, 20, 30)
-    tifffile.imwrite(tmp_path / "a.tif", volume, photometric="minisblack", compression="deflate", metadata={"axes": "ZYX"})
+    tifffile.imwrite(
+        tmp_path / "a.tif", volume, photometric="minisblack", compression="deflate", metadata={"axes": "ZYX"}
+    )
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif").array[0], volume)
 
 
@@ -237,7 +261,9 @@ def test_what_cannot_be_read_by_rows_is_left_to_pillow(tmp_path: Path, monkeypat
     exif[0x0112] = 6  # lies on its side
     Image.fromarray(GREY).save(tmp_path / "turned.png", exif=exif)
     packet = PngInfo()
-    packet.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>')
+    packet.add_itxt(
+        "XML:com.adobe.xmp", '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    )
     Image.fromarray(GREY).save(tmp_path / "packet.png", pnginfo=packet)
     names = ("palette.png", "turned.png", "packet.png")
     expected = [read_image(tmp_path / name).array for name in names]
@@ -267,20 +293,30 @@ def test_a_large_png_that_is_cut_is_one_problem(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("kind", ["bits", "white is zero", "palette", "several files", "missing tiles"])
-def test_unusual_tiffs_are_the_same_when_they_are_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_unusual_tiffs_are_the_same_when_they_are_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     image, path = np.random.default_rng(0).integers(0, 255, (40, 50), dtype=np.uint8), tmp_path / "a.tif"
     if kind == "bits":
         tifffile.imwrite(path, image > 99, photometric="minisblack", compression="deflate")
     elif kind == "white is zero":
         tifffile.imwrite(path, image, photometric="miniswhite", compression="deflate")
     elif kind == "palette":
-        tifffile.imwrite(path, image, photometric="palette", colormap=np.random.default_rng(0).integers(0, 2**16, (3, 256), dtype=np.uint16), compression="deflate")
+        tifffile.imwrite(
+            path,
+            image,
+            photometric="palette",
+            colormap=np.random.default_rng(0).integers(0, 2**16, (3, 256), dtype=np.uint16),
+            compression="deflate",
+        )
     elif kind == "several files":
         path = write_ome_in_two_files(tmp_path, np.stack([image, image[::-1]]))
     else:
         with tifffile.TiffWriter(path) as tiff:
             tiles = [image[:16, :16].tobytes(), b"", *[image[:16, :16].tobytes()] * 10]
-            tiff.write(iter(tiles), shape=(40, 50), dtype=np.uint8, tile=(16, 16), compression=None, photometric="minisblack")
+            tiff.write(
+                iter(tiles), shape=(40, 50), dtype=np.uint8, tile=(16, 16), compression=None, photometric="minisblack"
+            )
     expected = read_image(path).array
     monkeypatch.setattr(scratch, "LARGE", 10)
     np.testing.assert_array_equal(read_image(path).array, expected)
@@ -296,10 +332,14 @@ def write_ome_in_two_files(folder: Path, planes: np.ndarray) -> Path:
     )
     size = f'SizeX="{planes.shape[2]}" SizeY="{planes.shape[1]}" SizeZ="2" SizeC="1" SizeT="1"'
     for name, identifier, plane in zip(names, identifiers, planes, strict=True):
-        text = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{identifier}"><Image ID="Image:0">'
+        text = (
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{identifier}"><Image ID="Image:0">'
+        )
         text += f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" {size}>'
         text += f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{data}</Pixels></Image></OME>'
-        tifffile.imwrite(folder / name, plane, photometric="minisblack", compression="deflate", description=text, metadata=None)
+        tifffile.imwrite(
+            folder / name, plane, photometric="minisblack", compression="deflate", description=text, metadata=None
+        )
     return folder / names[0]
 
 
@@ -315,7 +355,10 @@ def test_files_of_one_case_are_channels(tmp_path: Path) -> None:
 
 
 def test_files_of_one_case_lie_on_one_grid(tmp_path: Path) -> None:
-    paths = [write_nifti(tmp_path / "a.nii", np.zeros((3, 3, 3), np.int16)), write_nifti(tmp_path / "b.nii", np.zeros((3, 3, 3), np.int16), np.eye(4))]
+    paths = [
+        write_nifti(tmp_path / "a.nii", np.zeros((3, 3, 3), np.int16)),
+        write_nifti(tmp_path / "b.nii", np.zeros((3, 3, 3), np.int16), np.eye(4)),
+    ]
     with pytest.raises(DataError, match=r"b\.nii: got another spacing"):
         open_images(paths)
     with pytest.raises(DataError, match="got 5 x 9 pixels; expected 6 x 9 pixels"):
@@ -367,13 +410,21 @@ def test_what_is_no_image_is_one_problem(tmp_path: Path, name: str, content: byt
         assert "Traceback" not in str(problem) and "\n" not in str(problem)
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.tif", "deflate.tif", "stack.tif", "a.nii", "a.nii.gz", "a.nrrd", "a.mha"])
+@pytest.mark.parametrize(
+    "name", ["a.png", "a.jpg", "a.bmp", "a.tif", "deflate.tif", "stack.tif", "a.nii", "a.nii.gz", "a.nrrd", "a.mha"]
+)
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
 def test_a_truncated_file_is_one_problem(tmp_path: Path, name: str, kept: float) -> None:
     path = tmp_path / name
     noise = RNG.integers(0, 255, (8, 40, 40), dtype=np.uint8)
     if name.endswith(".tif"):
-        tifffile.imwrite(path, noise if name == "stack.tif" else noise[0], photometric="minisblack", compression=None if name == "a.tif" else "deflate", metadata=None)
+        tifffile.imwrite(
+            path,
+            noise if name == "stack.tif" else noise[0],
+            photometric="minisblack",
+            compression=None if name == "a.tif" else "deflate",
+            metadata=None,
+        )
     elif ".nii" in name:
         write_nifti(path, noise)
     elif name.endswith((".nrrd", ".mha")):
@@ -402,7 +453,9 @@ def test_permission_denied_is_said_so(tmp_path: Path, monkeypatch: pytest.Monkey
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "open", refuse)  # root may read anything, so a mode of 000 would prove nothing in a container
+    monkeypatch.setattr(
+        Path, "open", refuse
+    )  # root may read anything, so a mode of 000 would prove nothing in a container
     problem = problem_of(read_image, path)
     assert "permission denied" in problem.got
     assert "chmod" in problem.action

@@ -67,7 +67,9 @@ def test_all_unreadable_cases_are_told_at_once(tmp_path: Path) -> None:
 
 def test_names_with_strange_signs_stay_inside_the_store(tmp_path: Path) -> None:
     case = make_case(tmp_path, "a")
-    (stored,) = store_cases([Case("../b/c d", case.images, case.labels)], small_plan(classes=3).data, tmp_path / "cache")
+    (stored,) = store_cases(
+        [Case("../b/c d", case.images, case.labels)], small_plan(classes=3).data, tmp_path / "cache"
+    )
     assert stored.stem.parent == tmp_path / "cache"
 
 

@@ -74,10 +74,14 @@ def test_scaling_of_the_image_does_not_reach_its_classes(tmp_path: Path) -> None
     np.testing.assert_array_equal(read_label(tmp_path / "out.nii.gz").array[0], SOLID)
 
 
-@pytest.mark.parametrize(("suffix", "expected"), [(".nrrd", ".nrrd"), (".mha", ".mha"), (".mhd", ".mha"), (".nhdr", ".nrrd")])
+@pytest.mark.parametrize(
+    ("suffix", "expected"), [(".nrrd", ".nrrd"), (".mha", ".mha"), (".mhd", ".mha"), (".nhdr", ".nrrd")]
+)
 def test_itk_grid_is_identical(tmp_path: Path, suffix: str, expected: str) -> None:
     sitk = pytest.importorskip("SimpleITK")
-    sitk.WriteImage(sitk.ReadImage(nifti(tmp_path / "a.nii", np.zeros((6, 5, 4), np.float32))), tmp_path / f"image{suffix}")
+    sitk.WriteImage(
+        sitk.ReadImage(nifti(tmp_path / "a.nii", np.zeros((6, 5, 4), np.float32))), tmp_path / f"image{suffix}"
+    )
     geometry = read_image(tmp_path / f"image{suffix}").geometry
     assert output_suffix(geometry) == expected
     write_segmentation(SOLID, geometry, tmp_path / f"out{expected}")
@@ -89,7 +93,13 @@ def test_itk_grid_is_identical(tmp_path: Path, suffix: str, expected: str) -> No
 
 
 def test_tiff_keeps_resolution_and_distance_of_planes(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "image.tif", SOLID, imagej=True, resolution=(4, 4), metadata={"spacing": 2.5, "unit": "um", "axes": "ZYX"})
+    tifffile.imwrite(
+        tmp_path / "image.tif",
+        SOLID,
+        imagej=True,
+        resolution=(4, 4),
+        metadata={"spacing": 2.5, "unit": "um", "axes": "ZYX"},
+    )
     write_segmentation(SOLID, read_image(tmp_path / "image.tif").geometry, tmp_path / "out.tif")
     with tifffile.TiffFile(tmp_path / "out.tif") as out:
         assert out.imagej_metadata["spacing"] == 2.5
@@ -112,7 +122,9 @@ def test_png_keeps_its_resolution(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_large_segmentation_is_written_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, dtype: type) -> None:
+def test_a_large_segmentation_is_written_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, dtype: type
+) -> None:
     monkeypatch.setattr(scratch, "LARGE", 10)
     segmentation = scratch.new_array((700, 1100), dtype)
     segmentation[:] = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, segmentation.shape)
@@ -126,7 +138,10 @@ def test_a_large_segmentation_is_written_piece_by_piece(tmp_path: Path, monkeypa
         assert found.geometry.header["resolution"] == (300, 300)
 
 
-@pytest.mark.parametrize(("suffix", "expected"), [(".png", ".tif"), (".jpg", ".tif"), (".tiff", ".tif"), (".nii.gz", ".nii.gz"), (".mhd", ".mha")])
+@pytest.mark.parametrize(
+    ("suffix", "expected"),
+    [(".png", ".tif"), (".jpg", ".tif"), (".tiff", ".tif"), (".nii.gz", ".nii.gz"), (".mhd", ".mha")],
+)
 def test_maps_keep_their_fractions(tmp_path: Path, suffix: str, expected: str) -> None:
     if expected == ".mha":
         pytest.importorskip("SimpleITK")

@@ -36,7 +36,10 @@ def test_from_a_run_to_a_prediction_with_a_depth_for_each_tile(run: Path, tmp_pa
     assert said.code == 0
     assert "tiles at 1" in said.stdout
     after, header = load_model(folder / "fold_0" / "model.safetensors")
-    assert all(bool((mine == theirs).all()) for mine, theirs in zip(before.state_dict().values(), after.state_dict().values(), strict=True))
+    assert all(
+        bool((mine == theirs).all())
+        for mine, theirs in zip(before.state_dict().values(), after.state_dict().values(), strict=True)
+    )
     rules = header.notes["auto"]
     assert 1 <= len(rules) <= 1 + len(LOSSES)
     assert (rules[0]["doubts"], rules[0]["dice_lost"], rules[0]["time"]) == ([None], 0.0, 1.0)
@@ -64,8 +67,12 @@ def test_limits_are_found_for_each_depth_by_what_cases_lose_there() -> None:
     doubts = np.where(easy[:, None], [[0.02, 0.01]], [[0.3, 0.01]])
     rules = promising(Observed(np.arange(40), doubts, lost), np.asarray([1.0, 2.0, 4.0]))
     careful, bold = rules[0], rules[-1]
-    assert careful[0] is not None and 0.02 <= careful[0] < 0.3 and careful[1] is None  # easy cases stop at once, the others go to the end
-    assert bold[0] is not None and 0.02 <= bold[0] < 0.3 and bold[1] is not None  # 0.002 lost: the others stop at the second
+    assert (
+        careful[0] is not None and 0.02 <= careful[0] < 0.3 and careful[1] is None
+    )  # easy cases stop at once, the others go to the end
+    assert (
+        bold[0] is not None and 0.02 <= bold[0] < 0.3 and bold[1] is not None
+    )  # 0.002 lost: the others stop at the second
 
 
 def test_what_loses_nothing_is_always_among_the_rules() -> None:

@@ -35,7 +35,12 @@ def require(suffix: str, *more: str) -> None:
 def model(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     plan = small_plan(patch=24).changed({"data.label_values": [0, 255]})
-    save_model(tmp_path / "model.safetensors", from_plan(plan.model).state_dict(), plan, {"depths": {"1": {"dice": 0.8, "dice_interval": [0.7, 0.9]}, "2": {"dice": 0.9}}})
+    save_model(
+        tmp_path / "model.safetensors",
+        from_plan(plan.model).state_dict(),
+        plan,
+        {"depths": {"1": {"dice": 0.8, "dice_interval": [0.7, 0.9]}, "2": {"dice": 0.9}}},
+    )
     return tmp_path / "model.safetensors"
 
 
@@ -68,7 +73,9 @@ def test_a_file_answers_as_the_network_at_any_size(suffix: str, model: Path, tmp
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_eight_bits_are_calibrated_on_images(suffix: str, model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eight_bits_are_calibrated_on_images(
+    suffix: str, model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     require(suffix, "nncf")
     monkeypatch.setattr(export, "AGREEMENT", 0.3)  # weights as they were drawn: near ties everywhere
     done = export_file(model, tmp_path / f"out{suffix}", int8=True, images=[pictures])
@@ -96,7 +103,9 @@ def test_a_run_gives_the_images_and_their_labels(trained: Path, tmp_path: Path) 
     samples = export.find_samples(trained / "fold_0" / "model.safetensors", plan, [], calibrate=True)
     assert samples.calibrating
     assert len(samples.labels) == len(samples.comparing)
-    other = plan.changed({"data.normalization": [{"per_case": False, "std": 3.0}] * len(plan.data.channels)})  # the run was prepared otherwise
+    other = plan.changed(
+        {"data.normalization": [{"per_case": False, "std": 3.0}] * len(plan.data.channels)}
+    )  # the run was prepared otherwise
     assert not export.find_samples(trained / "fold_0" / "model.safetensors", other, [], calibrate=True).labels
 
 
@@ -145,7 +154,14 @@ NAN = float("nan")
     ],
 )
 def test_a_file_that_does_not_agree_does_not_take_its_place(
-    model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, int8: bool, difference: float, agreement: float, message: str
+    model: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    int8: bool,
+    difference: float,
+    agreement: float,
+    message: str,
 ) -> None:
     out = tmp_path / ("out.onnx" if int8 else "out.pt2")
     out.write_bytes(b"what was there before")
@@ -183,17 +199,24 @@ def test_weights_and_graph_take_their_places_together(there: bool, tmp_path: Pat
     assert (tmp_path / "out.bin").read_text() == "new"
 
 
-def test_what_a_library_cannot_export_is_one_error(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_library_cannot_export_is_one_error(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*_: Any) -> None:
         raise RuntimeError("Constraints violated (L['x'].size()[2])!\n  - a page of details")
 
     monkeypatch.setitem(export.FORMATS, ".pt2", fails)
-    with pytest.raises(ModelFileError, match=r"got a network that cannot be exported so \(Constraints violated .*\); expected one that can"):
+    with pytest.raises(
+        ModelFileError,
+        match=r"got a network that cannot be exported so \(Constraints violated .*\); expected one that can",
+    ):
         export_file(model, tmp_path / "out.pt2")
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-def test_ten_lines_without_this_package_predict_the_same(model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ten_lines_without_this_package_predict_the_same(
+    model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     require(".onnx")
     code = re.search(r"^```python\n(.*?)^```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     assert code
@@ -211,7 +234,9 @@ def test_ten_lines_without_this_package_predict_the_same(model: Path, pictures: 
     assert (found == 255 * expected).mean() > 0.999
 
 
-@pytest.mark.parametrize(("dims", "settings"), [(3, {}), (2, {"model.topology": "unet"}), (2, {"model.fusion": "mean"})])
+@pytest.mark.parametrize(
+    ("dims", "settings"), [(3, {}), (2, {"model.topology": "unet"}), (2, {"model.fusion": "mean"})]
+)
 def test_every_kind_of_network_is_exported(dims: int, settings: dict[str, Any], tmp_path: Path) -> None:
     plan = small_plan(dims, patch=20, classes=3).changed(settings)
     save_model(tmp_path / "model.safetensors", from_plan(plan.model).state_dict(), plan)

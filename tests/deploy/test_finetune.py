@@ -28,7 +28,9 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_pruned_network_goes_on_from_its_weights(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pruned_network_goes_on_from_its_weights(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
     training = module.FoldTraining
 
@@ -49,7 +51,11 @@ def test_a_pruned_network_goes_on_from_its_weights(trained: Path, tmp_path: Path
     better = "finetuning" in header.notes
     assert better != same(weights(tuned), weights(plain))
     if better:
-        assert header.notes["depths"]["1"]["dice"] == header.notes["finetuning"]["dice"] > header.notes["finetuning"]["dice_before"]
+        assert (
+            header.notes["depths"]["1"]["dice"]
+            == header.notes["finetuning"]["dice"]
+            > header.notes["finetuning"]["dice_before"]
+        )
         assert "hd95_mm" not in header.notes["depths"]["1"]
 
 
@@ -64,7 +70,9 @@ def test_the_weights_before_it_are_kept_where_they_are_better(trained: Path, mon
     assert str(FineTuning(0.5, 0.6, 7)) == "fine-tuned for 7 steps: validation Dice 0.5000 before, 0.6000 after"
 
 
-def test_without_cases_or_time_there_is_no_training(trained: Path, make_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_without_cases_or_time_there_is_no_training(
+    trained: Path, make_model: Callable[..., Path], tmp_path: Path
+) -> None:
     answer = run_cli("prune", make_model(), "--depth", 1, "--minutes", 1, "--out", tmp_path / "small.safetensors")
     assert answer.code == 2
     assert "there are no prepared cases to train on" in " ".join(answer.stderr.split())

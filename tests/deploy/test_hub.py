@@ -18,12 +18,18 @@ pytest.importorskip("huggingface_hub")
 def test_a_saved_model_comes_back_as_it_was(make_model: Callable[..., Path], tmp_path: Path) -> None:
     model = make_model()
     unetpp.HubModel(model).save_pretrained(tmp_path / "repository")
-    assert {path.name for path in (tmp_path / "repository").iterdir()} == {"model.safetensors", "config.json", "README.md"}
+    assert {path.name for path in (tmp_path / "repository").iterdir()} == {
+        "model.safetensors",
+        "config.json",
+        "README.md",
+    }
     assert (tmp_path / "repository" / "model.safetensors").read_bytes() == model.read_bytes()
     back = unetpp.HubModel.from_pretrained(str(tmp_path / "repository")).predictor(device="cpu")
     image = np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32)
     for depth in (1, 2):
-        np.testing.assert_array_equal(back.predict(image, depth=depth), unetpp.load(model, device="cpu").predict(image, depth=depth))
+        np.testing.assert_array_equal(
+            back.predict(image, depth=depth), unetpp.load(model, device="cpu").predict(image, depth=depth)
+        )
 
 
 def test_the_repository_says_what_it_is_and_no_path(make_model: Callable[..., Path], tmp_path: Path) -> None:

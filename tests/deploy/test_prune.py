@@ -19,7 +19,9 @@ DEPTHS = {"1": {"dice": 0.900}, "2": {"dice": 0.909}, "3": {"dice": 0.910}}
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_a_pruned_file_predicts_what_the_full_one_does_at_that_depth(dims: int, make_model: Callable[..., Path], small_plan: Callable[..., Plan], tmp_path: Path) -> None:
+def test_a_pruned_file_predicts_what_the_full_one_does_at_that_depth(
+    dims: int, make_model: Callable[..., Path], small_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
     model, out = make_model(small_plan(dims, depth=3)), tmp_path / "small.safetensors"
     result = prune_file(model, out, depth=2)
     full, small = load_model(model)[0], load_model(out)[0]
@@ -38,12 +40,18 @@ def test_the_plan_is_that_of_the_pruned_network(small_plan: Callable[..., Plan])
 
 
 @pytest.mark.parametrize(("max_drop", "depth"), [(0, 3), (0.05, 3), (0.1, 2), (0.99, 2), (1, 1), (50, 1)])
-def test_the_smallest_depth_that_is_good_enough(max_drop: float, depth: int, make_model: Callable[..., Path], small_plan: Callable[..., Plan], tmp_path: Path) -> None:
+def test_the_smallest_depth_that_is_good_enough(
+    max_drop: float, depth: int, make_model: Callable[..., Path], small_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
     model = make_model(small_plan(depth=3), notes={"depths": DEPTHS, "dice": 0.91})
     result = prune_file(model, tmp_path / "small.safetensors", max_drop=max_drop)
     assert result.depth == depth
     notes = load_model(tmp_path / "small.safetensors")[1].notes
-    assert notes == {"dice": DEPTHS[str(depth)]["dice"], "depths": {str(depth): DEPTHS[str(depth)]}, "pruned_from_depth": 3}
+    assert notes == {
+        "dice": DEPTHS[str(depth)]["dice"],
+        "depths": {str(depth): DEPTHS[str(depth)]},
+        "pruned_from_depth": 3,
+    }
 
 
 def test_a_shallow_depth_that_is_better_wins() -> None:
@@ -54,13 +62,19 @@ def test_a_shallow_depth_that_is_better_wins() -> None:
 
 @pytest.mark.parametrize(("max_drop", "expected"), [(0.5, 2), (0.79, 2), (0.8, 1), (0.1, 3)])
 def test_where_cases_differ_the_worst_of_the_interval_counts(max_drop: float, expected: int) -> None:
-    rows = {1: {"dice": 0.906, "dice_lost_interval": [0.001, 0.008]}, 2: {"dice": 0.909, "dice_lost_interval": [-0.001, 0.004]}, 3: {"dice": 0.91, "dice_lost_interval": [0, 0]}}
+    rows = {
+        1: {"dice": 0.906, "dice_lost_interval": [0.001, 0.008]},
+        2: {"dice": 0.909, "dice_lost_interval": [-0.001, 0.004]},
+        3: {"dice": 0.91, "dice_lost_interval": [0, 0]},
+    }
     depth, reason = choose_depth(rows, max_drop)
     assert depth == expected
     assert ("at most" in reason) == (depth < 3)
 
 
-def test_the_final_scores_beside_the_model_go_before_its_notes(make_model: Callable[..., Path], small_plan: Callable[..., Plan], tmp_path: Path) -> None:
+def test_the_final_scores_beside_the_model_go_before_its_notes(
+    make_model: Callable[..., Path], small_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
     model = make_model(small_plan(depth=3), notes={"depths": DEPTHS})
     (model.parent / "metrics.json").write_text(json.dumps({"depths": {**DEPTHS, "1": {"dice": 0.5}}}))
     assert prune_file(model, tmp_path / "small.safetensors", max_drop=1).depth == 2
@@ -81,7 +95,9 @@ def test_says_what_is_missing(make_model: Callable[..., Path], tmp_path: Path) -
     assert not out.exists()
 
 
-def test_what_does_not_agree_is_not_left_behind(make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_agree_is_not_left_behind(
+    make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "small.safetensors"
     out.write_bytes(b"what was there")
 

@@ -63,8 +63,12 @@ def disagreement(*answers: Tensor) -> Tensor:
 @pytest.mark.parametrize("channels", [1, 3])
 @settings(deadline=None)
 @given(seed=st.integers(0, 1000), count=st.integers(1, 4), sharpness=st.sampled_from([0.1, 1.0, 30.0]))
-def test_the_disagreement_is_the_mean_divergence_from_the_mean_answer(channels: int, seed: int, count: int, sharpness: float) -> None:
-    logits = sharpness * torch.randn(count, 2, max(2, channels), 3, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+def test_the_disagreement_is_the_mean_divergence_from_the_mean_answer(
+    channels: int, seed: int, count: int, sharpness: float
+) -> None:
+    logits = sharpness * torch.randn(
+        count, 2, max(2, channels), 3, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     every = logits.softmax(dim=2)
     answers = every[:, :, 1:] if channels == 1 else every
     found = disagreement(*answers)
@@ -93,13 +97,24 @@ def test_the_level_is_that_of_the_lowest_tenth() -> None:
 def test_the_dice_is_predicted_by_a_line_that_cases_left_out_judge() -> None:
     expected = [0.80, 0.85, 0.90, 0.95, 0.97]
     straight = worth_of(expected, [2 * guess - 1.0 for guess in expected])
-    assert (straight["predicted_dice_slope"], straight["predicted_dice_offset"]) == (pytest.approx(2), pytest.approx(-1))
+    assert (straight["predicted_dice_slope"], straight["predicted_dice_offset"]) == (
+        pytest.approx(2),
+        pytest.approx(-1),
+    )
     assert straight["predicted_dice_error"] == pytest.approx(0, abs=1e-12)
     outlier = worth_of(expected, [0.6, 0.7, 0.8, 0.9, 0.5])
-    assert outlier["predicted_dice_error"] > np.abs(np.polyval(np.polyfit(expected, [0.6, 0.7, 0.8, 0.9, 0.5], 1), expected) - [0.6, 0.7, 0.8, 0.9, 0.5]).mean()
+    assert (
+        outlier["predicted_dice_error"]
+        > np.abs(
+            np.polyval(np.polyfit(expected, [0.6, 0.7, 0.8, 0.9, 0.5], 1), expected) - [0.6, 0.7, 0.8, 0.9, 0.5]
+        ).mean()
+    )
 
 
-@pytest.mark.parametrize(("expected", "true"), [([0.9] * 5, [0.1, 0.2, 0.3, 0.4, 0.5]), ([0.5, 0.6, 0.7, 0.8, 0.9], [0.9, 0.8, 0.7, 0.6, 0.5])])
+@pytest.mark.parametrize(
+    ("expected", "true"),
+    [([0.9] * 5, [0.1, 0.2, 0.3, 0.4, 0.5]), ([0.5, 0.6, 0.7, 0.8, 0.9], [0.9, 0.8, 0.7, 0.6, 0.5])],
+)
 def test_expectations_that_say_nothing_predict_the_mean(expected: list[float], true: list[float]) -> None:
     found = worth_of(expected, true)
     assert (found["predicted_dice_slope"], found["predicted_dice_offset"]) == (0, pytest.approx(np.mean(true)))

@@ -37,8 +37,14 @@ def images(count: int, dims: int = 2) -> Tensor:
 
 
 @pytest.mark.parametrize("runs", [on_torch, on_openvino])
-@pytest.mark.parametrize("fields", [{}, {"dims": 3}, {"topology": "unet+"}, {"topology": "unet_e"}, {"divisor": (8, 8), "norm": "batch"}], ids=str)
-def test_a_pass_in_steps_gives_what_the_network_gives(fields: dict[str, Any], runs: Callable[[UNetPlusPlus], Any]) -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"dims": 3}, {"topology": "unet+"}, {"topology": "unet_e"}, {"divisor": (8, 8), "norm": "batch"}],
+    ids=str,
+)
+def test_a_pass_in_steps_gives_what_the_network_gives(
+    fields: dict[str, Any], runs: Callable[[UNetPlusPlus], Any]
+) -> None:
     net, x = network(**fields), images(4, fields.get("dims", 2))
     with torch.inference_mode():
         growth, chosen = runs(net).grow(x), torch.tensor([True, False, True, True])
@@ -66,10 +72,15 @@ def test_every_image_stops_at_the_first_depth_that_is_sure(runs: Callable[[UNetP
     net, x = network(), images(6)
     with torch.inference_mode():
         heads = [net(x, depth=depth) for depth in (1, 2, 3)]
-        limits = [float(doubts(logits).quantile(0.5)) for logits in heads[:2]]  # between two images: neither is at the very limit
+        limits = [
+            float(doubts(logits).quantile(0.5)) for logits in heads[:2]
+        ]  # between two images: neither is at the very limit
         adaptive = Adaptive(runs(net), (1, 2, 3), limits)
         found = adaptive(x)
-        stops = [next((n for n, logits in enumerate(heads[:2]) if doubts(logits)[image] <= limits[n]), 2) for image in range(len(x))]
+        stops = [
+            next((n for n, logits in enumerate(heads[:2]) if doubts(logits)[image] <= limits[n]), 2)
+            for image in range(len(x))
+        ]
         expected = torch.stack([heads[stop][image] for image, stop in enumerate(stops)])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     assert adaptive.images == Counter(stop + 1 for stop in stops)

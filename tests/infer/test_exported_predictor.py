@@ -29,7 +29,9 @@ PACKAGES = {".onnx": ("onnxscript", "onnxruntime"), ".xml": ("onnxscript", "open
 NO_TORCH = "import sys; sys.modules |= dict.fromkeys(('torch', 'monai', 'timm', 'matplotlib')); from unetpp.cli import run; sys.exit(run(sys.argv[1:]))"
 
 
-def exported(folder: Path, suffix: str = ".onnx", settings: dict[str, Any] | None = None, **fields: Any) -> tuple[Path, Path]:
+def exported(
+    folder: Path, suffix: str = ".onnx", settings: dict[str, Any] | None = None, **fields: Any
+) -> tuple[Path, Path]:
     """A model file and what was exported of it."""
     for package in PACKAGES[suffix]:
         pytest.importorskip(package)
@@ -41,23 +43,35 @@ def exported(folder: Path, suffix: str = ".onnx", settings: dict[str, Any] | Non
 
 
 @pytest.mark.parametrize("suffix", PACKAGES)
-@pytest.mark.parametrize(("shape", "fields"), [((61, 83), {}), ((61, 83), {"classes": 4}), ((17, 90), {}), ((30, 27, 41), {"dims": 3})])
-def test_an_exported_file_segments_as_its_model(suffix: str, shape: tuple[int, ...], fields: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("shape", "fields"), [((61, 83), {}), ((61, 83), {"classes": 4}), ((17, 90), {}), ((30, 27, 41), {"dims": 3})]
+)
+def test_an_exported_file_segments_as_its_model(
+    suffix: str, shape: tuple[int, ...], fields: dict[str, Any], tmp_path: Path
+) -> None:
     model, file = exported(tmp_path, suffix, **fields)
     image = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     expected = load_predictor(model, "cpu", "torch").predict(image)
     tiles: list[tuple[int, int]] = []
     found = load_exported(file).predict(image, progress=lambda done, total: tiles.append((done, total)))
     assert found.dtype == expected.dtype
-    assert (found == expected).mean() > (0.995 if suffix == ".onnx" else 0.97)  # OpenVINO takes bfloat16 where there is some; these weights are random
+    assert (found == expected).mean() > (
+        0.995 if suffix == ".onnx" else 0.97
+    )  # OpenVINO takes bfloat16 where there is some; these weights are random
     assert tiles[-1][0] == tiles[-1][1] == len(tiles)
 
 
 def test_a_volume_of_another_grid_is_restored_as_by_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, file = exported(tmp_path, settings={"data.spacing_mm": [2.0, 1.5, 1.0]}, dims=3, classes=3)
     rng = np.random.default_rng(0)
-    nibabel.save(nibabel.Nifti1Image(rng.standard_normal((40, 31, 26)).astype(np.float32), np.diag([0.8, 0.9, 3.0, 1.0])), tmp_path / "volume.nii.gz")
-    expected, found = (predictor.predict(tmp_path / "volume.nii.gz") for predictor in (load_predictor(model, "cpu", "torch"), unetpp.load(file)))
+    nibabel.save(
+        nibabel.Nifti1Image(rng.standard_normal((40, 31, 26)).astype(np.float32), np.diag([0.8, 0.9, 3.0, 1.0])),
+        tmp_path / "volume.nii.gz",
+    )
+    expected, found = (
+        predictor.predict(tmp_path / "volume.nii.gz")
+        for predictor in (load_predictor(model, "cpu", "torch"), unetpp.load(file))
+    )
     assert found.shape == expected.shape == (26, 31, 40)
     assert (found == expected).mean() > 0.995
     monkeypatch.setattr(scratch, "LARGE", 10)
@@ -68,9 +82,21 @@ def test_files_are_predicted_without_torch(tmp_path: Path) -> None:
     model, file = exported(tmp_path, settings={"data.label_values": [0, 255]})
     (tmp_path / "images").mkdir()
     for name, shape in {"a": (40, 37), "b": (90, 60)}.items():
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)).save(tmp_path / "images" / f"{name}.png")
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)).save(
+            tmp_path / "images" / f"{name}.png"
+        )
     (tmp_path / "images" / "broken.png").write_bytes(b"no picture")
-    command = [sys.executable, "-c", NO_TORCH, "predict", str(file), str(tmp_path / "images"), "--out", str(tmp_path / "out"), "--json"]
+    command = [
+        sys.executable,
+        "-c",
+        NO_TORCH,
+        "predict",
+        str(file),
+        str(tmp_path / "images"),
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert [Path(entry).name for entry in json.loads(done.stdout)["files"]] == ["a.png", "b.png"]

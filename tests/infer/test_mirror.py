@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 from unetpp.infer.mirror import ORIGINAL, mirrored, mirrorings
 
 
-@given(st.integers(1, 3).flatmap(lambda dims: st.tuples(st.just(dims), st.lists(st.integers(1, 5), min_size=dims, max_size=dims))))
+@given(
+    st.integers(1, 3).flatmap(
+        lambda dims: st.tuples(st.just(dims), st.lists(st.integers(1, 5), min_size=dims, max_size=dims))
+    )
+)
 def test_mirroring_twice_gives_the_original(drawn: tuple[int, list[int]]) -> None:
     dims, shape = drawn
     image = torch.arange(2.0 * torch.Size(shape).numel()).reshape(1, 2, *shape)

@@ -30,13 +30,28 @@ RNG = np.random.default_rng(0)
 COLOUR = ("red", "green", "blue")
 
 
-def make_plan(dims: int = 2, channels: tuple[str, ...] = ("image",), label_values: tuple[int, ...] = (0, 255), norm: str = "instance", **data: Any) -> Plan:
+def make_plan(
+    dims: int = 2,
+    channels: tuple[str, ...] = ("image",),
+    label_values: tuple[int, ...] = (0, 255),
+    norm: str = "instance",
+    **data: Any,
+) -> Plan:
     classes = ("background", *(f"class {value}" for value in label_values[1:]))
     tile = (16,) * dims
     return Plan(
         name="test",
-        data=DataPlan(dims=dims, channels=channels, classes=classes, label_values=label_values, normalization=(Normalization(),) * len(channels), **data),
-        model=model_plan(dims=dims, in_channels=len(channels), out_channels=len(classes), depth=2, first_width=4, norm=norm),
+        data=DataPlan(
+            dims=dims,
+            channels=channels,
+            classes=classes,
+            label_values=label_values,
+            normalization=(Normalization(),) * len(channels),
+            **data,
+        ),
+        model=model_plan(
+            dims=dims, in_channels=len(channels), out_channels=len(classes), depth=2, first_width=4, norm=norm
+        ),
         train=TrainPlan(patch=tile, batch=1, steps_per_epoch=1, epochs=1),
         predict=PredictPlan(tile=tile, batch=2, depth=2),
     )
@@ -84,7 +99,9 @@ def test_volumes_of_one_channel_need_no_channel_axis() -> None:
     np.testing.assert_array_equal(whole.predict(volume), whole.predict(volume[None]))
 
 
-@pytest.mark.parametrize("image", [np.zeros(5), np.zeros((2, 2, 2, 2)), np.zeros((0, 4)), np.zeros((4, 4), dtype=complex)])
+@pytest.mark.parametrize(
+    "image", [np.zeros(5), np.zeros((2, 2, 2, 2)), np.zeros((0, 4)), np.zeros((4, 4), dtype=complex)]
+)
 def test_an_array_that_is_no_image_is_refused(image: np.ndarray) -> None:
     with pytest.raises(UsageError, match=r"image: got an array .* expected"):
         as_source(image, make_plan().data)
@@ -155,7 +172,9 @@ def test_bfloat16_is_close_to_float32() -> None:
     halved = plan.changed({"predict.precision": "bf16"})
     image = RNG.normal(size=(1, 20, 20))
     source = as_source(image, plan.data)
-    exact, close = (predictor(each).predict_source(source, probabilities=True)[2].probabilities for each in (plan, halved))
+    exact, close = (
+        predictor(each).predict_source(source, probabilities=True)[2].probabilities for each in (plan, halved)
+    )
     assert exact is not None and close is not None
     assert close.dtype == np.float32
     np.testing.assert_allclose(close, exact, atol=0.05)
@@ -178,13 +197,18 @@ def run(tmp_path: Path) -> Path:
 
 def test_a_run_folder_gives_all_its_folds_and_a_file_one(run: Path) -> None:
     image = RNG.normal(size=(20, 20))
-    both, single = load_predictor(run, "cpu", "torch"), load_predictor(run / "fold_1" / "model.safetensors", "cpu", "torch")
+    both, single = (
+        load_predictor(run, "cpu", "torch"),
+        load_predictor(run / "fold_1" / "model.safetensors", "cpu", "torch"),
+    )
     assert [len(both.networks), len(single.networks)] == [2, 1]
     assert single.network is single.networks[0]
     assert not both.network.training
     pair = both.predict_source(as_source(image, both.plan.data), probabilities=True)[2].probabilities
     folds = [load_predictor(run / f"fold_{k}" / "model.safetensors", "cpu", "torch") for k in range(2)]
-    alone = [fold.predict_source(as_source(image, fold.plan.data), probabilities=True)[2].probabilities for fold in folds]
+    alone = [
+        fold.predict_source(as_source(image, fold.plan.data), probabilities=True)[2].probabilities for fold in folds
+    ]
     np.testing.assert_allclose(pair, (alone[0] + alone[1]) / 2, atol=1e-6)
 
 
@@ -206,12 +230,20 @@ def test_files_are_written_in_their_format_with_label_values(tmp_path: Path) -> 
     image = write_image(tmp_path / "in" / "a.png")
     write_image(tmp_path / "in" / "b.tif")
     seen: list[tuple[int, int]] = []
-    written = thresholding(make_plan()).predict_files([tmp_path / "in"], tmp_path / "out", progress=lambda done, total, note="": seen.append((done, total)))
+    written = thresholding(make_plan()).predict_files(
+        [tmp_path / "in"], tmp_path / "out", progress=lambda done, total, note="": seen.append((done, total))
+    )
     assert [path.name for path in written.files] == ["a.png", "b.tif"]
     np.testing.assert_array_equal(read_label(tmp_path / "out" / "a.png").array[0], 255 * (image > image.mean()))
     record = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert record["files"] == ["a.png", "b.tif"]
-    assert (record["depth"], record["classes"], record["label_values"], record["instances"], record["failed"]) == (2, ["background", "class 255"], [0, 255], False, [])
+    assert (record["depth"], record["classes"], record["label_values"], record["instances"], record["failed"]) == (
+        2,
+        ["background", "class 255"],
+        [0, 255],
+        False,
+        [],
+    )
     assert seen[-1] == (2, 2)
 
 
@@ -231,9 +263,16 @@ def test_a_bad_file_is_listed_and_the_others_are_written(tmp_path: Path) -> None
 def test_a_case_of_which_little_is_to_be_expected_is_named(tmp_path: Path) -> None:
     clear = np.zeros((20, 20), np.uint8)
     clear[:10] = 255
-    for name, array in (("clear", clear), ("vague", np.random.default_rng(0).integers(120, 136, (20, 20)).astype(np.uint8))):
+    for name, array in (
+        ("clear", clear),
+        ("vague", np.random.default_rng(0).integers(120, 136, (20, 20)).astype(np.uint8)),
+    ):
         Image.fromarray(array).save(tmp_path / f"{name}.png")
-    whole = Predictor([Threshold()], make_plan(), worth={2: {"review_below": 0.85, "predicted_dice_slope": 2.0, "predicted_dice_offset": -1.1}})  # type: ignore[list-item]
+    whole = Predictor(
+        [Threshold()],
+        make_plan(),
+        worth={2: {"review_below": 0.85, "predicted_dice_slope": 2.0, "predicted_dice_offset": -1.1}},
+    )  # type: ignore[list-item]
     written = whole.predict_files([tmp_path / "clear.png", tmp_path / "vague.png"], tmp_path / "out")
     cases = json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"]
     assert cases["vague.png"]["expected_dice"] < 0.85 < cases["clear.png"]["expected_dice"]
@@ -242,14 +281,18 @@ def test_a_case_of_which_little_is_to_be_expected_is_named(tmp_path: Path) -> No
     assert cases["vague.png"]["predicted_dice"] == pytest.approx(max(0, 2 * cases["vague.png"]["expected_dice"] - 1.1))
     assert 0.6 < cases["clear.png"]["predicted_dice"] <= 0.9
     assert not whole.predict_files([tmp_path / "vague.png"], tmp_path / "shallow", depth=1).doubtful
-    unknown = json.loads((tmp_path / "shallow" / "predictions.json").read_text())["cases"]["vague.png"]  # nothing is known of that depth
+    unknown = json.loads((tmp_path / "shallow" / "predictions.json").read_text())["cases"][
+        "vague.png"
+    ]  # nothing is known of that depth
     assert (unknown["review"], unknown["predicted_dice"]) == (None, None)
 
 
 def test_what_expectations_are_worth_is_the_mean_over_the_folds(tmp_path: Path) -> None:
     plan = make_plan()
     for fold, level in ((0, 0.7), (1, 0.8)):
-        notes = {"depths": {"1": {"dice": 0.9, "review_below": level}, "2": {"dice": 0.9} if fold else {"review_below": 0.6}}}
+        notes = {
+            "depths": {"1": {"dice": 0.9, "review_below": level}, "2": {"dice": 0.9} if fold else {"review_below": 0.6}}
+        }
         save_model(tmp_path / f"fold_{fold}" / "model.safetensors", from_plan(plan.model).state_dict(), plan, notes)
     assert load_predictor(tmp_path, "cpu").worth == {1: {"review_below": pytest.approx(0.75)}, 2: {"review_below": 0.6}}
 
@@ -271,7 +314,9 @@ def test_the_record_is_that_of_the_folder_and_not_of_the_last_call(tmp_path: Pat
     (tmp_path / "out" / "a.png").unlink()
     whole.predict_files([tmp_path / "in" / "b.png"], tmp_path / "out")
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["files"] == ["b.png"]
-    whole.predict_files([tmp_path / "in" / "a.png"], tmp_path / "out", depth=1)  # of another depth: not to be scored together
+    whole.predict_files(
+        [tmp_path / "in" / "a.png"], tmp_path / "out", depth=1
+    )  # of another depth: not to be scored together
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["files"] == ["a.png"]
 
 
@@ -289,8 +334,12 @@ def failing_at(name: str, error: BaseException, monkeypatch: pytest.MonkeyPatch)
     return whole
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")])
-def test_an_image_that_does_not_fit_into_memory_is_listed(tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")]
+)
+def test_an_image_that_does_not_fit_into_memory_is_listed(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = failing_at("huge", error, monkeypatch)
     for name in ("huge", "small"):
         write_image(tmp_path / "in" / f"{name}.png")
@@ -311,9 +360,17 @@ def test_what_was_done_before_a_stop_is_recorded(tmp_path: Path, monkeypatch: py
 def test_maps_have_their_own_folders(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "a.png")
     plan = make_plan(label_values=(0, 1, 2))
-    predictor(plan).predict_files([tmp_path / "in" / "a.png"], tmp_path / "out", probabilities=True, uncertainty="entropy")
+    predictor(plan).predict_files(
+        [tmp_path / "in" / "a.png"], tmp_path / "out", probabilities=True, uncertainty="entropy"
+    )
     names = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
-    assert names == {"a.png", "predictions.json", "probabilities/a_class_1.tif", "probabilities/a_class_2.tif", "uncertainty/a.tif"}
+    assert names == {
+        "a.png",
+        "predictions.json",
+        "probabilities/a_class_1.tif",
+        "probabilities/a_class_2.tif",
+        "uncertainty/a.tif",
+    }
     probability = read_image(tmp_path / "out" / "probabilities" / "a_class_1.tif").array
     assert probability.dtype == np.float32
     assert 0 < probability.min() < probability.max() < 1
@@ -329,9 +386,14 @@ def test_disagreement_is_that_of_the_heads_of_every_fold(labels: tuple[int, ...]
     with torch.inference_mode():
         heads = [network(x, heads=True).logits for network in folds.networks]
     for depth in (1, 2, MEAN):
-        answers = [logits.softmax(dim=1) for logits in itertools.chain.from_iterable(heads_of_one[: depth or 2] for heads_of_one in heads)]
+        answers = [
+            logits.softmax(dim=1)
+            for logits in itertools.chain.from_iterable(heads_of_one[: depth or 2] for heads_of_one in heads)
+        ]
         mean = torch.stack(answers).mean(0)
-        apart = torch.stack([torch.special.xlogy(one, one / mean).sum(dim=1) / np.log(len(labels)) for one in answers]).mean(0)
+        apart = torch.stack(
+            [torch.special.xlogy(one, one / mean).sum(dim=1) / np.log(len(labels)) for one in answers]
+        ).mean(0)
         np.testing.assert_allclose(found[depth].uncertainty, apart[0], atol=1e-5)
     plain = folds.predict_source(case, depth="all and mean", probabilities=True)
     for depth, prediction in plain.items():  # the map changes nothing else
@@ -343,7 +405,10 @@ def test_disagreement_is_that_of_the_heads_of_every_fold(labels: tuple[int, ...]
 def test_one_answer_has_none_to_disagree_with(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png")
     one = predictor(make_plan())
-    for depth, got in ((1, "disagreement at depth 1, where one head"), ("all", "disagreement at depth 1, where one head")):
+    for depth, got in (
+        (1, "disagreement at depth 1, where one head"),
+        ("all", "disagreement at depth 1, where one head"),
+    ):
         with pytest.raises(UsageError, match=f"--uncertainty: got {got}"):
             one.predict_files([tmp_path / "a.png"], tmp_path / "out", depth=depth, uncertainty="disagreement")
     with pytest.raises(UsageError, match="--uncertainty: got 'doubt'; expected entropy or disagreement"):
@@ -358,7 +423,9 @@ def test_one_answer_has_none_to_disagree_with(tmp_path: Path) -> None:
         assert 0 <= apart.min() < apart.max() <= 1
 
 
-def test_a_huge_image_whose_arrays_lie_on_disk_is_predicted_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_image_whose_arrays_lie_on_disk_is_predicted_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("a.png", "b.tif"):
         write_image(tmp_path / "in" / name)
     network = predictor(make_plan(label_values=(0, 1, 2)))
@@ -366,16 +433,23 @@ def test_a_huge_image_whose_arrays_lie_on_disk_is_predicted_alike(tmp_path: Path
     network.predict_files([tmp_path / "in"], tmp_path / "small", **options)
     monkeypatch.setattr(scratch, "LARGE", 10)
     network.predict_files([tmp_path / "in"], tmp_path / "large", **options)
-    files = [path.relative_to(tmp_path / "small") for path in (tmp_path / "small").rglob("*.*") if path.suffix != ".json"]
+    files = [
+        path.relative_to(tmp_path / "small") for path in (tmp_path / "small").rglob("*.*") if path.suffix != ".json"
+    ]
     assert len(files) == 2 * 2 * 4
     for file in files:
-        np.testing.assert_array_equal(read_image(tmp_path / "large" / file).array, read_image(tmp_path / "small" / file).array)
+        np.testing.assert_array_equal(
+            read_image(tmp_path / "large" / file).array, read_image(tmp_path / "small" / file).array
+        )
 
 
 def test_every_depth_has_its_own_folder(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "a.png")
     written = predictor(make_plan()).predict_files([tmp_path / "in"], tmp_path / "out", depth="all")
-    assert [path.relative_to(tmp_path / "out").as_posix() for path in written.files] == ["depth_1/a.png", "depth_2/a.png"]
+    assert [path.relative_to(tmp_path / "out").as_posix() for path in written.files] == [
+        "depth_1/a.png",
+        "depth_2/a.png",
+    ]
     assert written.depths == (1, 2)
     for depth in (1, 2):
         record = json.loads((tmp_path / "out" / f"depth_{depth}" / "predictions.json").read_text())

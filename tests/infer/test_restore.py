@@ -29,10 +29,14 @@ SHAPES = st.integers(2, 3).flatmap(lambda dims: st.tuples(*[st.tuples(*[st.integ
 
 @settings(deadline=None, max_examples=80)
 @given(SHAPES, st.lists(st.integers(1, 5), min_size=1, max_size=4))
-def test_bands_equal_interpolation_of_the_whole(shapes: tuple[tuple[int, ...], tuple[int, ...]], heights: list[int]) -> None:
+def test_bands_equal_interpolation_of_the_whole(
+    shapes: tuple[tuple[int, ...], tuple[int, ...]], heights: list[int]
+) -> None:
     grid, shape = shapes
     whole = torch.rand(2, 3, *grid, generator=torch.Generator().manual_seed(0))
-    expected = functional.interpolate(whole, size=shape, mode="bilinear" if len(grid) == 2 else "trilinear", align_corners=False)
+    expected = functional.interpolate(
+        whole, size=shape, mode="bilinear" if len(grid) == 2 else "trilinear", align_corners=False
+    )
     found = torch.full((2, 3, *shape), torch.nan)
     for band in restored(in_bands(whole, heights), grid, shape):
         found[:, :, band.first_row : band.first_row + band.probabilities.shape[2]] = band.probabilities
@@ -42,7 +46,9 @@ def test_bands_equal_interpolation_of_the_whole(shapes: tuple[tuple[int, ...], t
 def test_rows_come_in_order_and_once() -> None:
     whole = torch.rand(1, 1, 40, 3)
     bands = [(band.first_row, band.probabilities.shape[2]) for band in restored(in_bands(whole, [7]), (40, 3), (93, 5))]
-    assert [first for first, _ in bands] == [sum(height for _, height in bands[:number]) for number in range(len(bands))]
+    assert [first for first, _ in bands] == [
+        sum(height for _, height in bands[:number]) for number in range(len(bands))
+    ]
     assert sum(height for _, height in bands) == 93
 
 
@@ -55,10 +61,15 @@ def test_collected_maps_agree_with_each_other(channels: int) -> None:
     for number, prediction in enumerate(found.values()):
         probabilities = torch.from_numpy(prediction.probabilities)
         assert probabilities.shape == (max(2, channels), 9, 5)
-        torch.testing.assert_close(probabilities[1 if channels == 1 else slice(None)], whole[number, 0 if channels == 1 else slice(None)])
+        torch.testing.assert_close(
+            probabilities[1 if channels == 1 else slice(None)], whole[number, 0 if channels == 1 else slice(None)]
+        )
         torch.testing.assert_close(probabilities.sum(dim=0), torch.ones(9, 5))
         assert (prediction.segmentation == probabilities.argmax(dim=0).numpy()).all()
-        expected = torch.distributions.Categorical(probs=probabilities.movedim(0, -1)).entropy() / torch.tensor(float(len(probabilities))).log()
+        expected = (
+            torch.distributions.Categorical(probs=probabilities.movedim(0, -1)).entropy()
+            / torch.tensor(float(len(probabilities))).log()
+        )
         torch.testing.assert_close(torch.from_numpy(prediction.uncertainty), expected, atol=1e-5, rtol=1e-4)
 
 

@@ -61,8 +61,13 @@ def network(dims: int, classes: int = 3, seed: int = 0) -> UNetPlusPlus:
     return build_model(dims=dims, out_channels=classes, depth=2, first_width=4).eval()
 
 
-def every_row(networks: list[nn.Module], image: Image, chosen: PredictPlan, depths: tuple[int, ...], **options: Any) -> np.ndarray:
-    bands = [(band.first_row, band.probabilities.clone()) for band in stream_bands(networks, image, chosen, depths, CPU, **options)]
+def every_row(
+    networks: list[nn.Module], image: Image, chosen: PredictPlan, depths: tuple[int, ...], **options: Any
+) -> np.ndarray:
+    bands = [
+        (band.first_row, band.probabilities.clone())
+        for band in stream_bands(networks, image, chosen, depths, CPU, **options)
+    ]
     firsts, heights = [first for first, _ in bands], [rows.shape[2] for _, rows in bands]
     assert firsts == [0, *np.cumsum(heights)[:-1]]
     return torch.cat([rows for _, rows in bands], dim=2).numpy()
@@ -74,7 +79,9 @@ def in_one_piece(net: nn.Module, image: Image, chosen: PredictPlan, depth: int) 
     total, weights = 0.0, np.zeros(shape)
     for tile in TileGrid(shape, chosen.tile, chosen.overlap):
         with torch.inference_mode():
-            found = net(torch.from_numpy(read_tile(image, tile, chosen.tile))[None], depth=depth).softmax(dim=1)[0].numpy()
+            found = (
+                net(torch.from_numpy(read_tile(image, tile, chosen.tile))[None], depth=depth).softmax(dim=1)[0].numpy()
+            )
         weight = np.ones(())
         for span in tile:
             weight = weight[..., None] * span.weights
@@ -90,7 +97,9 @@ SHAPES = st.one_of(st.tuples(*[st.integers(1, 24)] * 2), st.tuples(*[st.integers
 
 @settings(deadline=None, max_examples=60)
 @given(SHAPES, st.integers(1, 8), st.floats(0, 0.9), st.integers(1, 5), st.integers(2, 4))
-def test_a_pointwise_network_is_right_everywhere(shape: tuple[int, ...], tile: int, overlap: float, batch: int, classes: int) -> None:
+def test_a_pointwise_network_is_right_everywhere(
+    shape: tuple[int, ...], tile: int, overlap: float, batch: int, classes: int
+) -> None:
     image, net = Image((1, *shape)), Pointwise(classes)
     chosen = plan((tile,) * len(shape), min(overlap, 0.5) if len(shape) == 3 else overlap, batch)
     found = every_row([net], image, chosen, (1, 2))
@@ -148,7 +157,9 @@ def test_test_time_mirroring_commutes_with_mirroring_the_image() -> None:
 
 def test_no_block_is_larger_than_a_tile_and_progress_ends_at_all_tiles() -> None:
     image, seen = Image((1, 64, 33)), []
-    predict_tiles([network(2)], image, plan((16, 16)), (2,), CPU, progress=lambda done, total: seen.append((done, total)))
+    predict_tiles(
+        [network(2)], image, plan((16, 16)), (2,), CPU, progress=lambda done, total: seen.append((done, total))
+    )
     assert max(np.prod(shape) for shape in image.read_shapes) == 16 * 16
     assert seen[-1] == (len(TileGrid((64, 33), (16, 16), 0.5)),) * 2
     assert seen == sorted(seen)

@@ -24,7 +24,12 @@ def test_spans_lie_in_the_image_and_in_the_tile(size: int, tile: int, overlap: f
     for span in axis_spans(size, tile, overlap):
         assert 0 <= span.inside.start < span.inside.stop <= size
         assert 0 <= span.within.start < span.within.stop <= tile
-        assert span.inside.stop - span.inside.start == span.within.stop - span.within.start == min(size, tile) == len(span.weights)
+        assert (
+            span.inside.stop - span.inside.start
+            == span.within.stop - span.within.start
+            == min(size, tile)
+            == len(span.weights)
+        )
         assert (span.weights > 0).all()
 
 
@@ -53,7 +58,10 @@ def test_a_tile_beyond_the_image_is_its_reflection(shape: tuple[int, int]) -> No
     for tile in TileGrid(shape, (8, 8), 0.5):
         block = read_tile(image, tile, (8, 8))
         assert block.shape == (2, 8, 8)
-        np.testing.assert_array_equal(block[(slice(None), *(span.within for span in tile))], image.array[(slice(None), *(span.inside for span in tile))])
+        np.testing.assert_array_equal(
+            block[(slice(None), *(span.within for span in tile))],
+            image.array[(slice(None), *(span.inside for span in tile))],
+        )
         assert np.isin(block, image.array).all()
 
 

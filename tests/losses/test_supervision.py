@@ -10,11 +10,15 @@ from unetpp.losses.supervision import DeepSupervisionLoss
 from unetpp.model.network import HeadOutputs
 
 
-def heads(num_classes: int, *, dims: int = 2, depths: tuple[int, ...] = (1, 2, 3), dtype: torch.dtype = torch.float32) -> tuple[HeadOutputs, torch.Tensor]:
+def heads(
+    num_classes: int, *, dims: int = 2, depths: tuple[int, ...] = (1, 2, 3), dtype: torch.dtype = torch.float32
+) -> tuple[HeadOutputs, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     spatial = (8,) * dims
     target = torch.randint(num_classes, (2, 1, *spatial), generator=generator)
-    logits = tuple(torch.randn(2, num_classes, *spatial, generator=generator).to(dtype).requires_grad_() for _ in depths)
+    logits = tuple(
+        torch.randn(2, num_classes, *spatial, generator=generator).to(dtype).requires_grad_() for _ in depths
+    )
     return HeadOutputs(depths, logits), target
 
 
@@ -23,7 +27,9 @@ def test_is_the_mean_of_monais_loss_over_the_heads(num_classes: int, dims: int) 
     from monai.losses import DiceCELoss
 
     outputs, target = heads(num_classes, dims=dims)
-    oracle = DiceCELoss(softmax=True, to_onehot_y=True, batch=True, include_background=False, lambda_ce=0.7, lambda_dice=1.3)
+    oracle = DiceCELoss(
+        softmax=True, to_onehot_y=True, batch=True, include_background=False, lambda_ce=0.7, lambda_dice=1.3
+    )
     expected = sum(oracle(logits, target) for logits in outputs.logits) / 3
     loss = DeepSupervisionLoss("equal", 0.7, 1.3)(outputs, target)
     torch.testing.assert_close(loss, expected)

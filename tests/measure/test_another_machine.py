@@ -17,7 +17,11 @@ from unetpp.verbs.pipeline import info
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depth_table, "SECONDS_PER_DEPTH", 0.0)
     monkeypatch.setattr(depth_table, "_probe", lambda model, depth, shape: 1.0)
-    monkeypatch.setattr(depth_table, "ceilings", lambda device: {"gmacs_per_s_fp32": 100.0, "gmacs_per_s_bf16": 400.0, "copied_gb_per_s": 20.0})
+    monkeypatch.setattr(
+        depth_table,
+        "ceilings",
+        lambda device: {"gmacs_per_s_fp32": 100.0, "gmacs_per_s_bf16": 400.0, "copied_gb_per_s": 20.0},
+    )
 
 
 def test_a_model_is_measured_anew_and_carried_over(make_model: Callable[..., Path]) -> None:

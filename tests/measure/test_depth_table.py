@@ -22,10 +22,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_every_depth_is_measured_and_deeper_ones_cost_more(dims: int, make_model: Callable[..., Path], small_plan: Callable[..., Plan]) -> None:
+def test_every_depth_is_measured_and_deeper_ones_cost_more(
+    dims: int, make_model: Callable[..., Path], small_plan: Callable[..., Plan]
+) -> None:
     model = make_model(small_plan(dims, depth=3))
     steps: list[tuple[int, int]] = []
-    table = measure_depths(model, tile=[32] * dims, batch=2, memory=False, progress=lambda done, total: steps.append((done, total)))
+    table = measure_depths(
+        model, tile=[32] * dims, batch=2, memory=False, progress=lambda done, total: steps.append((done, total))
+    )
     network = load_model(model)[0]
     assert [row.depth for row in table.rows] == [1, 2, 3, MEAN]
     assert [row.nodes for row in table.rows] == [3, 6, 10, 10]
@@ -34,7 +38,9 @@ def test_every_depth_is_measured_and_deeper_ones_cost_more(dims: int, make_model
     for row, next_row in zip(table.rows[:2], table.rows[1:3], strict=True):
         assert row.parameters < next_row.parameters
         assert row.gmacs < next_row.gmacs
-    assert [row.parameters for row in table.rows[:3]] == [sum(weight.numel() for weight in network.prune(depth).parameters()) for depth in (1, 2, 3)]
+    assert [row.parameters for row in table.rows[:3]] == [
+        sum(weight.numel() for weight in network.prune(depth).parameters()) for depth in (1, 2, 3)
+    ]
     assert all(row.file_mb == pytest.approx(4e-6 * row.parameters, rel=0.05) for row in table.rows)
     assert all(row.latency_ms > 0 and row.peak_memory_mb is None for row in table.rows)
     assert table.rows[0].megapixels_per_s == pytest.approx(0.5**dims * 2 * 32**dims / table.rows[0].latency_ms / 1e3)
@@ -42,7 +48,9 @@ def test_every_depth_is_measured_and_deeper_ones_cost_more(dims: int, make_model
     assert f"2 tiles of {' x '.join(['32'] * dims)}" in table.conditions
 
 
-def test_memory_is_measured_in_a_process_of_its_own(make_model: Callable[..., Path], small_plan: Callable[..., Plan]) -> None:
+def test_memory_is_measured_in_a_process_of_its_own(
+    make_model: Callable[..., Path], small_plan: Callable[..., Plan]
+) -> None:
     table = measure_depths(make_model(small_plan(depth=1)), tile=(512, 512))
     activations_mb = 3 * 4 * 512 * 512 * 4 / 1e6  # at least input, output and one level of width 4 at once
     peak = table.rows[0].peak_memory_mb
@@ -50,7 +58,9 @@ def test_memory_is_measured_in_a_process_of_its_own(make_model: Callable[..., Pa
     assert activations_mb < peak < 500
 
 
-def test_a_probe_that_fails_leaves_the_memory_open(make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_that_fails_leaves_the_memory_open(
+    make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(depth_table.sys, "executable", "/no/such/python")
     assert [row.peak_memory_mb for row in measure_depths(make_model()).rows] == [None, None, None]
 
@@ -58,6 +68,9 @@ def test_a_probe_that_fails_leaves_the_memory_open(make_model: Callable[..., Pat
 def test_the_peak_of_a_block_is_seen() -> None:
     content = b"1" * 64_000_000
     memory = PeakMemory()
-    with memory.watched(), mmap.mmap(-1, 64_000_000) as block:  # fresh pages: what other tests have freed may still be the process's own
+    with (
+        memory.watched(),
+        mmap.mmap(-1, 64_000_000) as block,
+    ):  # fresh pages: what other tests have freed may still be the process's own
         block.write(content)
     assert (memory.peak - memory.before) / 1e6 == pytest.approx(64, abs=15)

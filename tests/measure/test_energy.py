@@ -43,7 +43,9 @@ def test_what_cannot_be_read_is_not_counted(powercap: Path) -> None:
     assert energy_counter(CPU) is None
 
 
-def test_the_depth_table_has_joules_where_they_are_counted(make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_depth_table_has_joules_where_they_are_counted(
+    make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(depth_table, "SECONDS_PER_DEPTH", 0.0)
     assert {row.energy_j for row in depth_table.measure_depths(make_model(), memory=False).rows} == {None}
     counted = iter(range(1000))

@@ -81,7 +81,11 @@ def test_a_mask_is_no_match_for_several_classes(folders: tuple[Path, Path]) -> N
 def test_a_declared_foreground_is_no_match_for_several_classes(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     write_png(predictions / "a.png", MASK)
-    (predictions / "predictions.json").write_text(json.dumps({"classes": ["background", "tumour"], "label_values": [0, 1], "instances": False, "files": ["a.png"]}))
+    (predictions / "predictions.json").write_text(
+        json.dumps(
+            {"classes": ["background", "tumour"], "label_values": [0, 1], "instances": False, "files": ["a.png"]}
+        )
+    )
     write_png(references / "a.png", THREE_CLASSES)
     with pytest.raises(DataError, match=r"got the label value 2; expected one of \[0, 1\]"):
         evaluate_folders(*folders)
@@ -130,7 +134,9 @@ def test_declared_classes_and_files(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     write_png(predictions / "a.png", HALF * 40)
     write_png(predictions / "older.png", MASK)
-    (predictions / "predictions.json").write_text(json.dumps({"classes": ["background", "membrane", "cell"], "label_values": [0, 20, 40], "files": ["a.png"]}))
+    (predictions / "predictions.json").write_text(
+        json.dumps({"classes": ["background", "membrane", "cell"], "label_values": [0, 20, 40], "files": ["a.png"]})
+    )
     write_png(references / "a.png", MASK * 40)
     metrics, problems = evaluate_folders(*folders)
     assert not problems
@@ -201,7 +207,10 @@ def test_every_depth_of_a_prediction(folders: tuple[Path, Path]) -> None:
 def test_the_later_of_two_predictions_is_scored(folders: tuple[Path, Path], depths_first: bool) -> None:
     predictions, references = folders
     write_png(references / "a.png", MASK)
-    for folder, prediction, time in ((predictions, HALF, 20), (predictions / "depth_1", MASK, 10 if depths_first else 30)):
+    for folder, prediction, time in (
+        (predictions, HALF, 20),
+        (predictions / "depth_1", MASK, 10 if depths_first else 30),
+    ):
         write_png(folder / "a.png", prediction)
         (folder / "predictions.json").write_text('{"files": ["a.png"]}')
         os.utime(folder / "predictions.json", (time, time))
@@ -236,7 +245,9 @@ def test_nothing_to_compare_is_an_error(folders: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.parametrize("hidden", ["predictions", "references"])
-def test_a_folder_that_may_not_be_read_is_one_problem(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
+def test_a_folder_that_may_not_be_read_is_one_problem(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, hidden: str
+) -> None:
     for folder in folders:
         write_png(folder / "a.png", MASK)
     list_folder = Path.iterdir
@@ -246,13 +257,17 @@ def test_a_folder_that_may_not_be_read_is_one_problem(folders: tuple[Path, Path]
             raise PermissionError(13, "Permission denied", str(folder))
         return list_folder(folder)
 
-    monkeypatch.setattr(Path, "iterdir", refuse)  # root may read anything, so a mode of 000 would prove nothing in a container
+    monkeypatch.setattr(
+        Path, "iterdir", refuse
+    )  # root may read anything, so a mode of 000 would prove nothing in a container
     with pytest.raises(DataError, match=rf"{hidden}: got a path that cannot be read \(Permission denied\)"):
         evaluate_folders(*folders)
 
 
 @pytest.mark.parametrize("depth", [1, "all"])
-def test_files_that_predict_wrote_score_as_the_model_does(depth: int | str, tmp_path: Path, make_model: Callable[..., Path]) -> None:
+def test_files_that_predict_wrote_score_as_the_model_does(
+    depth: int | str, tmp_path: Path, make_model: Callable[..., Path]
+) -> None:
     from unetpp.infer.predictor import load_predictor
 
     predictor = load_predictor(make_model(), device="cpu")
@@ -282,7 +297,10 @@ class FixedPredictor:
 
 
 def test_a_model_is_scored_at_every_depth(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
-    cases = [Case(name, (tmp_path / f"{name}.png",), (write_png(tmp_path / f"{name}_label.png", MASK * value),)) for name, value in (("a", 1), ("b", 0))]
+    cases = [
+        Case(name, (tmp_path / f"{name}.png",), (write_png(tmp_path / f"{name}_label.png", MASK * value),))
+        for name, value in (("a", 1), ("b", 0))
+    ]
     predictor = FixedPredictor(small_plan(), {1: HALF, 2: MASK})
     steps: list[tuple[int, int]] = []
     by_depth = evaluate_cases(predictor, cases, progress=lambda done, total: steps.append((done, total)))

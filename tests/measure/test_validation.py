@@ -42,11 +42,15 @@ def test_timing_sees_a_tile_and_not_a_huge_case(tmp_path: Path, monkeypatch: pyt
     seen = []
     validation = DepthValidation(store(tmp_path, 1, (400, 400)), small_plan(), CPU)
     predicted = validation._predicted
-    monkeypatch.setattr(validation, "_predicted", lambda network, image: seen.append(image.shape) or predicted(network, image))
+    monkeypatch.setattr(
+        validation, "_predicted", lambda network, image: seen.append(image.shape) or predicted(network, image)
+    )
     assert validation.seconds_per_tile(from_plan(small_plan().model).eval()) > 0
     assert set(seen) == {(1, 16, 16)}
 
 
-@pytest.mark.parametrize(("count", "expected"), [(3, [0, 3, 6]), (10, list(range(10))), (20, list(range(10))), (1, [0])])
+@pytest.mark.parametrize(
+    ("count", "expected"), [(3, [0, 3, 6]), (10, list(range(10))), (20, list(range(10))), (1, [0])]
+)
 def test_chosen_evenly(count: int, expected: list[int]) -> None:
     assert chosen_evenly(range(10), count) == expected

@@ -11,10 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unetpp.metrics.scores import CaseScore, bootstrap_interval, dice_lost, fast_dice, losses, mean_of, score_case, summarize
+from unetpp.metrics.scores import (
+    CaseScore,
+    bootstrap_interval,
+    dice_lost,
+    fast_dice,
+    losses,
+    mean_of,
+    score_case,
+    summarize,
+)
 
 
-def cube(start: tuple[int, int, int], size: tuple[int, int, int], shape: tuple[int, int, int] = (24, 24, 24)) -> np.ndarray:
+def cube(
+    start: tuple[int, int, int], size: tuple[int, int, int], shape: tuple[int, int, int] = (24, 24, 24)
+) -> np.ndarray:
     array = np.zeros(shape, np.uint8)
     array[tuple(slice(first, first + length) for first, length in zip(start, size, strict=True))] = 1
     return array
@@ -49,9 +60,21 @@ def test_identical_and_absent_and_missing() -> None:
     first = score_case("a", both, both, 3, (1.0, 1.0, 1.0))
     assert (first.classes[0].dice, first.classes[0].hd95_mm, first.classes[0].nsd) == (1.0, 0.0, 1.0)
     absent = first.classes[1]
-    assert (absent.dice, absent.iou, absent.hd95_mm, absent.nsd, absent.undefined_distance) == (None, None, None, None, False)
+    assert (absent.dice, absent.iou, absent.hd95_mm, absent.nsd, absent.undefined_distance) == (
+        None,
+        None,
+        None,
+        None,
+        False,
+    )
     missing = score_case("b", np.zeros_like(both), both, 2).classes[0]
-    assert (missing.dice, missing.iou, missing.hd95_mm, missing.nsd, missing.undefined_distance) == (0.0, 0.0, None, 0.0, True)
+    assert (missing.dice, missing.iou, missing.hd95_mm, missing.nsd, missing.undefined_distance) == (
+        0.0,
+        0.0,
+        None,
+        0.0,
+        True,
+    )
     assert first.mean()["dice"] == 1.0
 
 
@@ -106,7 +129,10 @@ def pair_of_cases() -> list[CaseScore]:
     small[:2, :2], large[:12, :12] = 1, 1
     half = large.copy()
     half[6:] = 0
-    return [score_case("small", small, small, 2, surface_metrics=False), score_case("large", half, large, 2, surface_metrics=False)]
+    return [
+        score_case("small", small, small, 2, surface_metrics=False),
+        score_case("large", half, large, 2, surface_metrics=False),
+    ]
 
 
 def test_mean_is_over_cases_and_pooled_over_voxels() -> None:
@@ -125,25 +151,41 @@ def test_what_is_lost_is_counted_case_by_case() -> None:
     names = ["background", "cell"]
     small, large = np.zeros((2, 16, 16), np.uint8)
     small[:2, :2], large[:12, :12] = 1, 1
-    best = summarize([score_case("large", large, large, 2), score_case("small", small, small, 2), score_case("only here", small, small, 2)], names)
+    best = summarize(
+        [
+            score_case("large", large, large, 2),
+            score_case("small", small, small, 2),
+            score_case("only here", small, small, 2),
+        ],
+        names,
+    )
     lost = dice_lost(summarize(pair_of_cases(), names), best)
     expected = 1 - 2 * 72 / (72 + 144)
     assert lost["dice_lost"] == pytest.approx(expected / 2)
     assert lost["dice_lost_interval"][0] < expected / 2 < lost["dice_lost_interval"][1]
     assert dice_lost(best, best) == {"dice_lost": 0, "dice_lost_interval": [0, 0]}
-    assert losses([None, None, 0.8], [0.0, None, None]) == [1.0, pytest.approx(-0.2)]  # found where nothing is; nothing to lose; not found where the other is wrong
+    assert losses([None, None, 0.8], [0.0, None, None]) == [
+        1.0,
+        pytest.approx(-0.2),
+    ]  # found where nothing is; nothing to lose; not found where the other is wrong
 
 
 def test_summary_without_any_foreground_has_no_numbers() -> None:
     empty = np.zeros((4, 4), np.uint8)
     summary = summarize([score_case("a", empty, empty, 2)], ["background", "cell"])
-    assert summary["mean"]["dice"] is None and summary["pooled"]["dice"] is None and summary["classes"]["cell"]["cases"] == 0
+    assert (
+        summary["mean"]["dice"] is None
+        and summary["pooled"]["dice"] is None
+        and summary["classes"]["cell"]["cases"] == 0
+    )
 
 
 def test_infinite_distances_are_counted_not_averaged() -> None:
     mask = np.zeros((8, 8), np.uint8)
     mask[2:5, 2:5] = 1
-    summary = summarize([score_case("found", mask, mask, 2), score_case("lost", np.zeros_like(mask), mask, 2)], ["background", "cell"])
+    summary = summarize(
+        [score_case("found", mask, mask, 2), score_case("lost", np.zeros_like(mask), mask, 2)], ["background", "cell"]
+    )
     assert summary["mean"]["hd95_mm"] == 0.0
     assert summary["mean"]["hd95_undefined"] == summary["classes"]["cell"]["hd95_undefined"] == 1
 

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from unetpp.errors import ModelFileError, PlanError
-from unetpp.model.blocks import CONV, BatchNorm, FrozenStatistics, GroupNorm, Pooling, convolved, fitted, gathered, joined, make_norm
+from unetpp.model.blocks import (
+    CONV,
+    BatchNorm,
+    FrozenStatistics,
+    GroupNorm,
+    Pooling,
+    convolved,
+    fitted,
+    gathered,
+    joined,
+    make_norm,
+)
 from unetpp.model.build import build_model, from_plan, model_plan
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.selfsupervised import load_encoder
@@ -26,7 +37,16 @@ WIDTHS, BLOCKS = (4, 6, 8), (1, 2, 2)
 class NnUnetUnit(nn.Module):
     """Convolution, instance norm, LeakyReLU, under the names of nnU-Net; the same parts are there twice."""
 
-    def __init__(self, dims: int, inputs: int, outputs: int, kernel: int, stride: Any = 1, bias: bool = True, activation: bool = True) -> None:
+    def __init__(
+        self,
+        dims: int,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: Any = 1,
+        bias: bool = True,
+        activation: bool = True,
+    ) -> None:
         super().__init__()
         self.conv = CONV[dims](inputs, outputs, kernel, stride, padding=kernel // 2, bias=bias)
         self.norm = INSTANCE_NORM[dims](outputs, affine=True)
@@ -44,7 +64,9 @@ class NnUnetBlock(nn.Module):
         moves = max(stride) > 1
         self.conv1 = NnUnetUnit(dims, inputs, outputs, 3, stride)
         self.conv2 = NnUnetUnit(dims, outputs, outputs, 3, activation=False)
-        parts = ([POOL[dims](stride, stride)] if moves else []) + ([NnUnetUnit(dims, inputs, outputs, 1, bias=False, activation=False)] if inputs != outputs else [])
+        parts = ([POOL[dims](stride, stride)] if moves else []) + (
+            [NnUnetUnit(dims, inputs, outputs, 1, bias=False, activation=False)] if inputs != outputs else []
+        )
         self.skip = nn.Sequential(*parts) if parts else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,7 +82,12 @@ class NnUnetEncoder(nn.Module):
         for level, (width, blocks) in enumerate(zip(WIDTHS, BLOCKS, strict=True)):
             stage = nn.Module()
             inputs, one = WIDTHS[max(0, level - 1)], (1,) * dims
-            stage.blocks = nn.Sequential(*(NnUnetBlock(dims, width if n else inputs, width, strides[level - 1] if level and n == 0 else one) for n in range(blocks)))
+            stage.blocks = nn.Sequential(
+                *(
+                    NnUnetBlock(dims, width if n else inputs, width, strides[level - 1] if level and n == 0 else one)
+                    for n in range(blocks)
+                )
+            )
             self.stages.append(stage)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -84,7 +111,16 @@ def peer(dims: int = 3, channels: int = 1, strides: Any = None) -> nn.Module:
 
 
 def ours(dims: int = 3, channels: int = 1, **fields: Any) -> UNetPlusPlus:
-    return build_model(**{"preset": "resenc", "dims": dims, "in_channels": channels, "widths": WIDTHS, "encoder_blocks": BLOCKS, **fields}).eval()
+    return build_model(
+        **{
+            "preset": "resenc",
+            "dims": dims,
+            "in_channels": channels,
+            "widths": WIDTHS,
+            "encoder_blocks": BLOCKS,
+            **fields,
+        }
+    ).eval()
 
 
 def stages(network: UNetPlusPlus, x: Tensor) -> list[Tensor]:
@@ -94,13 +130,17 @@ def stages(network: UNetPlusPlus, x: Tensor) -> list[Tensor]:
     return outputs
 
 
-@pytest.mark.parametrize(("dims", "strides"), [(2, ((2, 2), (2, 2))), (3, ((2, 2, 2), (2, 2, 2))), (3, ((1, 2, 2), (2, 2, 2)))])
+@pytest.mark.parametrize(
+    ("dims", "strides"), [(2, ((2, 2), (2, 2))), (3, ((2, 2, 2), (2, 2, 2))), (3, ((1, 2, 2), (2, 2, 2)))]
+)
 def test_resenc_computes_what_nnunets_encoder_does(tmp_path: Path, dims: int, strides: Any) -> None:
     theirs, network, path = peer(dims, 2, strides), ours(dims, 2, strides=strides), tmp_path / "checkpoint_final.pth"
     torch.save({"network_weights": theirs.state_dict()}, path)
     transfer = load_encoder(network, path)
     assert (transfer.adapted, transfer.misfits, transfer.absent, transfer.unplaced) == ((), {}, (), ())
-    assert set(transfer.taken) == {name for name in network.state_dict() if name.startswith(("nodes.x_0_0", "nodes.x_1_0", "nodes.x_2_0"))}
+    assert set(transfer.taken) == {
+        name for name in network.state_dict() if name.startswith(("nodes.x_0_0", "nodes.x_1_0", "nodes.x_2_0"))
+    }
     x = torch.randn(2, 2, *(8, 12, 16)[:dims])
     with torch.no_grad():
         for expected, got in zip(theirs.encoder(x), stages(network, x), strict=True):
@@ -113,9 +153,26 @@ def test_resenc_computes_what_the_package_of_nnunet_does(tmp_path: Path, dims: i
     strides = (1, step, 2)
     theirs = nn.Module()
     theirs.encoder = encoders.ResidualEncoder(
-        2, 3, WIDTHS, {2: nn.Conv2d, 3: nn.Conv3d}[dims], 3, strides, BLOCKS, True, INSTANCE_NORM[dims], {"affine": True}, None, None, nn.LeakyReLU, None, return_skips=True
+        2,
+        3,
+        WIDTHS,
+        {2: nn.Conv2d, 3: nn.Conv3d}[dims],
+        3,
+        strides,
+        BLOCKS,
+        True,
+        INSTANCE_NORM[dims],
+        {"affine": True},
+        None,
+        None,
+        nn.LeakyReLU,
+        None,
+        return_skips=True,
     )
-    network, path = ours(dims, 2, strides=[(s,) * dims if isinstance(s, int) else s for s in strides[1:]]), tmp_path / "weights.pth"
+    network, path = (
+        ours(dims, 2, strides=[(s,) * dims if isinstance(s, int) else s for s in strides[1:]]),
+        tmp_path / "weights.pth",
+    )
     torch.save(theirs.state_dict(), path)
     transfer = load_encoder(network, path)
     assert not (transfer.misfits or transfer.absent or transfer.unplaced)
@@ -128,17 +185,30 @@ def test_resenc_computes_what_the_package_of_nnunet_does(tmp_path: Path, dims: i
 def test_the_preset_is_the_shape_of_resenc_l() -> None:
     plan = model_plan(preset="resenc", dims=3)
     assert (plan.widths, plan.encoder_blocks) == ((32, 64, 128, 256, 320, 320), (1, 3, 4, 6, 6, 6))
-    assert (plan.norm, plan.activation, plan.leaky_slope, plan.conv_bias, plan.down) == ("instance", "leaky_relu", 0.01, True, "first")
+    assert (plan.norm, plan.activation, plan.leaky_slope, plan.conv_bias, plan.down) == (
+        "instance",
+        "leaky_relu",
+        0.01,
+        True,
+        "first",
+    )
 
 
 def test_weights_are_found_behind_prefixes_and_beside_numbers(tmp_path: Path) -> None:
     path, weights = tmp_path / "checkpoint_final.pth", peer().state_dict()
     prefixed = {f"module._orig_mod.{name}": weight for name, weight in weights.items()}
-    numbers = {"logging": {"losses": [np.float64(0.5), np.float32(0.1), np.int64(3)]}, "_best_ema": np.float64(0.9), "current_epoch": 1000, "init_args": {"fold": 0}}
+    numbers = {
+        "logging": {"losses": [np.float64(0.5), np.float32(0.1), np.int64(3)]},
+        "_best_ema": np.float64(0.9),
+        "current_epoch": 1000,
+        "init_args": {"fold": 0},
+    }
     torch.save({**numbers, "network_weights": prefixed}, path)
     network = build_model(preset="resenc", dims=3, widths=WIDTHS, encoder_blocks=BLOCKS, encoder_weights=str(path))
     assert torch.equal(network.nodes["x_0_0"].units[0].conv.weight, weights["encoder.stem.convs.0.conv.weight"])
-    assert torch.equal(network.nodes["x_2_0"].units[0][1].units[1].norm.bias, weights["encoder.stages.2.blocks.1.conv2.norm.bias"])
+    assert torch.equal(
+        network.nodes["x_2_0"].units[0][1].units[1].norm.bias, weights["encoder.stages.2.blocks.1.conv2.norm.bias"]
+    )
 
 
 def test_a_first_convolution_for_other_channels_is_adapted(tmp_path: Path) -> None:
@@ -149,7 +219,9 @@ def test_a_first_convolution_for_other_channels_is_adapted(tmp_path: Path) -> No
     assert "adapted" in str(transfer)
     x = torch.randn(1, 1, 8, 8, 8)
     with torch.no_grad():
-        torch.testing.assert_close(stages(network, x.expand(-1, 3, -1, -1, -1))[0], theirs.encoder(x)[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            stages(network, x.expand(-1, 3, -1, -1, -1))[0], theirs.encoder(x)[0], rtol=1e-5, atol=1e-5
+        )
 
 
 def test_what_was_not_taken_is_said(tmp_path: Path) -> None:
@@ -157,7 +229,10 @@ def test_what_was_not_taken_is_said(tmp_path: Path) -> None:
     torch.save(peer().state_dict(), path)
     transfer = load_encoder(ours(widths=(4, 6, 9), encoder_blocks=(1, 3, 1)), path)
     assert "nodes.x_0_0.units.0.conv.weight" in transfer.taken
-    assert transfer.misfits["nodes.x_2_0.units.0.0.units.0.conv.weight"] == "8 x 6 x 3 x 3 x 3 in the file, 9 x 6 x 3 x 3 x 3 in the network"
+    assert (
+        transfer.misfits["nodes.x_2_0.units.0.0.units.0.conv.weight"]
+        == "8 x 6 x 3 x 3 x 3 in the file, 9 x 6 x 3 x 3 x 3 in the network"
+    )
     assert "nodes.x_1_0.units.0.2.units.0.conv.weight" in transfer.absent
     assert "stages.2.blocks.1.conv1.conv.weight" in transfer.unplaced
     shallow = load_encoder(ours(conv_bias=False, widths=WIDTHS[:2], encoder_blocks=BLOCKS[:2]), path)
@@ -232,18 +307,31 @@ def test_a_plan_of_resenc_needs_its_blocks() -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(dims=st.sampled_from([2, 3]), widths=st.lists(st.integers(1, 9), min_size=2, max_size=5), kernel=st.sampled_from([1, 3]), bias=st.booleans())
-def test_a_convolution_of_parts_is_that_of_their_concatenation(dims: int, widths: list[int], kernel: int, bias: bool) -> None:
+@given(
+    dims=st.sampled_from([2, 3]),
+    widths=st.lists(st.integers(1, 9), min_size=2, max_size=5),
+    kernel=st.sampled_from([1, 3]),
+    bias=st.booleans(),
+)
+def test_a_convolution_of_parts_is_that_of_their_concatenation(
+    dims: int, widths: list[int], kernel: int, bias: bool
+) -> None:
     conv = CONV[dims](sum(widths), 4, kernel, padding=kernel // 2, bias=bias)
     weights = tuple(conv.parameters())
     parts = tuple(torch.randn(2, width, *(5,) * dims, requires_grad=True) for width in widths)
     whole, summed = conv(joined(parts)), convolved(conv, parts)
     torch.testing.assert_close(summed, whole)
     gradient = torch.randn_like(whole)
-    for ours, theirs in zip(torch.autograd.grad(summed, (*parts, *weights), gradient), torch.autograd.grad(whole, (*parts, *weights), gradient), strict=True):
+    for ours, theirs in zip(
+        torch.autograd.grad(summed, (*parts, *weights), gradient),
+        torch.autograd.grad(whole, (*parts, *weights), gradient),
+        strict=True,
+    ):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     with torch.no_grad():
-        assert torch.equal(convolved(conv, gathered(parts)), whole)  # predictions are those of one convolution, to the last bit
+        assert torch.equal(
+            convolved(conv, gathered(parts)), whole
+        )  # predictions are those of one convolution, to the last bit
 
 
 def test_training_keeps_no_concatenation() -> None:

@@ -56,7 +56,9 @@ def test_pruned_paper_networks_have_the_papers_parameters(depth: int, expected: 
 def test_pruned_plan_describes_the_pruned_network() -> None:
     plan = model_plan(widths=(4, 6, 8, 10))
     pruned = from_plan(plan).prune(2)
-    assert {name: weight.shape for name, weight in from_plan(pruned_plan(plan, 2)).state_dict().items()} == {name: weight.shape for name, weight in pruned.state_dict().items()}
+    assert {name: weight.shape for name, weight in from_plan(pruned_plan(plan, 2)).state_dict().items()} == {
+        name: weight.shape for name, weight in pruned.state_dict().items()
+    }
 
 
 def test_paper_network_is_initialised_as_he_et_al_propose() -> None:
@@ -105,26 +107,43 @@ CHOICES: dict[str, st.SearchStrategy[Any]] = {
 def fields(draw: st.DrawFn) -> dict[str, Any]:
     """Any fields that make a plan."""
     dims, depth = draw(st.integers(2, 3)), draw(st.integers(1, 3))
-    width, step, kernel = st.sampled_from([2, 4, 6]), st.tuples(*[st.integers(1, 3)] * dims), st.tuples(*[st.sampled_from([1, 3])] * dims)
+    width, step, kernel = (
+        st.sampled_from([2, 4, 6]),
+        st.tuples(*[st.integers(1, 3)] * dims),
+        st.tuples(*[st.sampled_from([1, 3])] * dims),
+    )
 
     def each(entry: st.SearchStrategy[Any], levels: int) -> list[Any]:
         return draw(st.lists(entry, min_size=levels, max_size=levels))
 
     node = st.sampled_from([f"{i}_{j}" for i in range(depth + 1) for j in range(depth + 1 - i)])
     given = {name: draw(choices) for name, choices in CHOICES.items()}
-    given |= {"dims": dims, "depth": depth, "widths": each(width, depth + 1), "strides": each(step, depth), "kernel_sizes": each(kernel, depth + 1)}
+    given |= {
+        "dims": dims,
+        "depth": depth,
+        "widths": each(width, depth + 1),
+        "strides": each(step, depth),
+        "kernel_sizes": each(kernel, depth + 1),
+    }
     given |= {name: each(width, depth) for name in ("nested_widths", "up_widths") if draw(st.booleans())}
     given |= {"nested_kernel_sizes": each(kernel, depth)} if draw(st.booleans()) else {}
     given |= {"encoder": "resenc", "encoder_blocks": each(st.integers(1, 2), depth + 1)} if draw(st.booleans()) else {}
     given |= {"divisor": draw(step)} if draw(st.booleans()) else {}
-    return given | {"node_widths": draw(st.dictionaries(node, width, max_size=2)), "hidden_fraction": draw(st.sampled_from([1.0, 0.5])) if not given["norm_groups"] else 1.0}
+    return given | {
+        "node_widths": draw(st.dictionaries(node, width, max_size=2)),
+        "hidden_fraction": draw(st.sampled_from([1.0, 0.5])) if not given["norm_groups"] else 1.0,
+    }
 
 
 @given(fields=fields(), data=st.data())
 @settings(max_examples=30, deadline=None)
-def test_any_plan_is_built_prunes_exactly_and_comes_back_from_a_file(fields: dict[str, Any], data: st.DataObject) -> None:
+def test_any_plan_is_built_prunes_exactly_and_comes_back_from_a_file(
+    fields: dict[str, Any], data: st.DataObject
+) -> None:
     values = small_plan(fields["dims"]).model_dump()
-    plan = Plan.from_dict(values | {"model": model_plan(**fields).model_dump(), "predict": values["predict"] | {"depth": fields["depth"]}})
+    plan = Plan.from_dict(
+        values | {"model": model_plan(**fields).model_dump(), "predict": values["predict"] | {"depth": fields["depth"]}}
+    )
     network = from_plan(plan.model)
     x = torch.randn(1, 1, *data.draw(st.tuples(*[st.integers(1, 11)] * plan.model.dims)))
     sum(logits.sum() for logits in network(x, heads=True).logits).backward()
@@ -151,11 +170,19 @@ def test_a_node_that_keeps_what_it_receives_is_trained(block: str) -> None:
 
 
 ANYTHING = (
-    st.none() | st.booleans() | st.integers(-1, 9) | st.floats(-1, 2) | st.sampled_from(["resenc", "unet", "group", "scse", "", "x"]) | st.lists(st.integers(-1, 6), max_size=4)
+    st.none()
+    | st.booleans()
+    | st.integers(-1, 9)
+    | st.floats(-1, 2)
+    | st.sampled_from(["resenc", "unet", "group", "scse", "", "x"])
+    | st.lists(st.integers(-1, 6), max_size=4)
 )
 
 
-@given(fields=fields(), damage=st.dictionaries(st.sampled_from(sorted(ModelPlan.model_fields)), ANYTHING, min_size=1, max_size=2))
+@given(
+    fields=fields(),
+    damage=st.dictionaries(st.sampled_from(sorted(ModelPlan.model_fields)), ANYTHING, min_size=1, max_size=2),
+)
 @settings(max_examples=100, deadline=None)
 def test_a_plan_with_any_damage_is_built_or_refused_by_name(fields: dict[str, Any], damage: dict[str, Any]) -> None:
     if isinstance(damage.get("encoder"), str) and damage["encoder"] != "resenc":
@@ -163,7 +190,9 @@ def test_a_plan_with_any_damage_is_built_or_refused_by_name(fields: dict[str, An
     values = model_plan(**fields).model_dump(mode="json") | damage
     try:
         with torch.device("meta"):
-            from_plan(checked(ModelPlan, values, "plan.model"))(torch.empty(1, values["in_channels"], *(5,) * values["dims"]))
+            from_plan(checked(ModelPlan, values, "plan.model"))(
+                torch.empty(1, values["in_channels"], *(5,) * values["dims"])
+            )
     except PlanError as error:
         assert "Change it" in str(error) or "expected" in str(error)
 

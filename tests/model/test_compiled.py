@@ -31,11 +31,26 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "3D resenc": {"dims": 3, "encoder": "resenc", "encoder_blocks": (1, 2, 1), "norm": "instance", "conv_bias": True},
     "pruned": {"widths": (4, 6, 8, 10)},
     "timm": {"encoder": "test_resnet", "depth": 2, "widths": None, "first_width": 4},
-    "timm, bare, half": {"encoder": "test_resnet", "depth": 2, "widths": None, "first_width": 4, "stem": False, "output_stride": 2},
+    "timm, bare, half": {
+        "encoder": "test_resnet",
+        "depth": 2,
+        "widths": None,
+        "first_width": 4,
+        "stem": False,
+        "output_stride": 2,
+    },
 }
 SIZES = ((2, (20, 24, 16)), (1, (16, 16, 16)), (3, (17, 21, 19)), (1, (13, 10, 9)))
 """Batch and spatial axes of the example that a graph is made with, then of others."""
-QUICK_EXPORTS = ("default", "shuffled", "linear, fused", "floor", "one group a channel", "3D resenc", "timm, bare, half")
+QUICK_EXPORTS = (
+    "default",
+    "shuffled",
+    "linear, fused",
+    "floor",
+    "one group a channel",
+    "3D resenc",
+    "timm, bare, half",
+)
 QUICK_ONNX = ("floor", "3D resenc")
 QUICK_COMPILED = ("floor",)
 
@@ -79,8 +94,13 @@ def test_exported_graphs_take_any_size(name: str) -> None:
 
 
 def test_exported_graphs_may_name_their_sizes() -> None:
-    network, size = network_of("default"), [Dim(name, min=5) for name in ("height", "width")]  # above the bottleneck of one voxel
-    exported = torch.export.export(network, (images(2)[0],), dynamic_shapes=({0: Dim("batch"), 2: size[0], 3: size[1]},))
+    network, size = (
+        network_of("default"),
+        [Dim(name, min=5) for name in ("height", "width")],
+    )  # above the bottleneck of one voxel
+    exported = torch.export.export(
+        network, (images(2)[0],), dynamic_shapes=({0: Dim("batch"), 2: size[0], 3: size[1]},)
+    )
     check_agreement(network, exported.module())
 
 

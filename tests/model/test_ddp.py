@@ -60,10 +60,16 @@ def work(rank: int, folder: str) -> None:
         network = DistributedDataParallel(network_of(fields), find_unused_parameters=False)
         gradients[name] = trained(network, [batch_of(fields, step).chunk(PROCESSES)[rank] for step in range(STEPS)])
     # the statistics of batch normalisations stay each process's own, so nothing is compared
-    trained(DistributedDataParallel(network_of({"norm": "batch"})), [batch_of({}, step).chunk(PROCESSES)[rank] for step in range(STEPS)])
+    trained(
+        DistributedDataParallel(network_of({"norm": "batch"})),
+        [batch_of({}, step).chunk(PROCESSES)[rank] for step in range(STEPS)],
+    )
     if timm_is_here():
         encoder = {"widths": None, "encoder": "test_resnet", "depth": 3, "first_width": 4}
-        trained(DistributedDataParallel(network_of(encoder), find_unused_parameters=False), [batch_of({}, step).chunk(PROCESSES)[rank] for step in range(STEPS)])
+        trained(
+            DistributedDataParallel(network_of(encoder), find_unused_parameters=False),
+            [batch_of({}, step).chunk(PROCESSES)[rank] for step in range(STEPS)],
+        )
     torch.save(gradients, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -79,4 +85,10 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         for rank in range(PROCESSES):
             assert each[rank][name].keys() == expected.keys()
             for key, gradient in expected.items():
-                torch.testing.assert_close(each[rank][name][key], gradient, rtol=1e-4, atol=1e-5, msg=lambda text, name=name, key=key: f"{name} {key}: {text}")
+                torch.testing.assert_close(
+                    each[rank][name][key],
+                    gradient,
+                    rtol=1e-4,
+                    atol=1e-5,
+                    msg=lambda text, name=name, key=key: f"{name} {key}: {text}",
+                )

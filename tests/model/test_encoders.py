@@ -172,7 +172,13 @@ def test_a_network_of_each_family_in_the_papers_trains_a_step_and_prunes(name: s
 def test_encoders_of_the_papers_give_the_levels_of_the_grid(name: str) -> None:
     shape = encoder_shape(name)
     assert shape.depth == 5
-    assert set(shape.widths) == ({0, 1, 2, 3, 4, 5} if name.startswith("vgg") else {2, 3, 4, 5} if name.startswith("convnext") else {1, 2, 3, 4, 5})
+    assert set(shape.widths) == (
+        {0, 1, 2, 3, 4, 5}
+        if name.startswith("vgg")
+        else {2, 3, 4, 5}
+        if name.startswith("convnext")
+        else {1, 2, 3, 4, 5}
+    )
 
 
 def test_a_smaller_depth_divides_by_less_and_levels_beyond_the_encoder_are_our_own() -> None:
@@ -180,7 +186,10 @@ def test_a_smaller_depth_divides_by_less_and_levels_beyond_the_encoder_are_our_o
     network = small("test_resnet", depth=6)
     assert network.encoder.levels == (1, 2, 3, 4, 5)
     assert untrained(network, torch.randn(2, 2, 64, 64)) == []
-    with pytest.raises(UsageError, match=r"model\.depth: got 1; expected 2 or more: the first feature map of test_convnext is at level 2"):
+    with pytest.raises(
+        UsageError,
+        match=r"model\.depth: got 1; expected 2 or more: the first feature map of test_convnext is at level 2",
+    ):
         encoder_shape("test_convnext", 1)
 
 
@@ -238,13 +247,18 @@ def save_bin(weights: dict[str, Any], path: Path) -> None:
 
 
 @pytest.mark.parametrize(("suffix", "save"), [("safetensors", save_file), ("pth", torch.save), ("bin", save_bin)])
-def test_weights_of_a_file_are_taken_whatever_its_classifier(tmp_path: Path, suffix: str, save: Callable[[Any, Path], None]) -> None:
+def test_weights_of_a_file_are_taken_whatever_its_classifier(
+    tmp_path: Path, suffix: str, save: Callable[[Any, Path], None]
+) -> None:
     model, path = whole_model(num_classes=7), tmp_path / f"weights.{suffix}"
     save(model.state_dict(), path)
     body = body_of(loaded(path))
     assert all(torch.equal(weight, model.state_dict()[name]) for name, weight in body.state_dict().items())
     x = torch.randn(1, 3, 32, 32)
-    assert torch.equal(body.eval().forward_intermediates(x, intermediates_only=True)[-1], model.eval().forward_intermediates(x, intermediates_only=True)[-1])
+    assert torch.equal(
+        body.eval().forward_intermediates(x, intermediates_only=True)[-1],
+        model.eval().forward_intermediates(x, intermediates_only=True)[-1],
+    )
 
 
 @pytest.mark.parametrize("in_channels", [1, 5])
@@ -253,7 +267,9 @@ def test_the_first_convolution_is_adapted_to_the_channels(tmp_path: Path, in_cha
     save_file(model.state_dict(), tmp_path / "weights.safetensors")
     body = body_of(loaded(tmp_path / "weights.safetensors", in_channels=in_channels))
     first = next(name for name, weight in model.state_dict().items() if weight.ndim == 4)
-    assert torch.allclose(body.state_dict()[first], timm.models.adapt_input_conv(in_channels, model.state_dict()[first]))
+    assert torch.allclose(
+        body.state_dict()[first], timm.models.adapt_input_conv(in_channels, model.state_dict()[first])
+    )
     assert torch.equal(body.layer4[0].conv1.weight, model.layer4[0].conv1.weight)
 
 
@@ -264,7 +280,9 @@ def test_a_file_that_is_not_of_the_model_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"weights\.safetensors: got a file that cannot be read .*Copy it again"):
         loaded(path)
     save_file(whole_model("test_convnext").state_dict(), path)
-    with pytest.raises(ModelFileError, match=r"got no weights for .* and \d+ more; expected all that the encoder needs of test_resnet"):
+    with pytest.raises(
+        ModelFileError, match=r"got no weights for .* and \d+ more; expected all that the encoder needs of test_resnet"
+    ):
         loaded(path)
     save_file({name: weight for name, weight in weights.items() if name != "layer2.0.conv1.weight"}, path)
     with pytest.raises(ModelFileError, match=r"got no weights for layer2\.0\.conv1\.weight; expected"):
@@ -286,7 +304,9 @@ def test_nothing_is_unpickled_but_tensors(tmp_path: Path) -> None:
 
 
 def test_numbers_that_do_not_fit_an_encoder_are_refused_by_name() -> None:
-    with pytest.raises(PlanError, match=r"model\.widths: got 5 numbers; expected 4, one for each level of model\.depth 3"):
+    with pytest.raises(
+        PlanError, match=r"model\.widths: got 5 numbers; expected 4, one for each level of model\.depth 3"
+    ):
         build_model(encoder="test_resnet", depth=3, widths=(8, 8, 8, 8, 8))
     with pytest.raises(UsageError, match=r"model\.output_stride: got 64; expected 32 or less"):
         build_model(encoder="test_resnet", stem=False, output_stride=64)
@@ -300,7 +320,9 @@ def test_what_cannot_be_downloaded_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", offline)
     place = r"https://huggingface\.co/timm/test_resnet\.r160_in1k/resolve/main/model\.safetensors"
-    with pytest.raises(UsageError, match=rf"no route to host.*expected to download {place}\. .*model\.encoder_weights=PATH"):
+    with pytest.raises(
+        UsageError, match=rf"no route to host.*expected to download {place}\. .*model\.encoder_weights=PATH"
+    ):
         loaded("pretrained")
     with pytest.raises(UsageError, match=r"expected a model that timm has weights for: resnet200 is none"):
         encoder_weights.pretrained_body(TimmModel("resnet200", {}, (), 32, None, True), 3, "pretrained", [])
@@ -321,9 +343,23 @@ def test_the_journey_with_a_pretrained_encoder(tmp_path: Path, monkeypatch: pyte
     """Plan, train two steps with the encoder at rest, predict, prune; what is loaded later never asks for the weights."""
     data, weights = colour_cells(tmp_path / "data"), tmp_path / "weights.safetensors"
     save_file(whole_model().state_dict(), weights)
-    dials = {"model.encoder": "test_resnet", "model.depth": 3, "model.encoder_weights": str(weights), "train.freeze_encoder": 1.0}
-    tiny = {"train.batch": 2, "train.steps_per_epoch": 2, "train.validations": 1, "train.validation_cases": 1, "train.precision": "fp32", "predict.precision": "fp32"}
-    answer = run_cli("train", data, "--out", tmp_path / "run", "--epochs", 1, "--device", "cpu", *set_options({**dials, **tiny}))
+    dials = {
+        "model.encoder": "test_resnet",
+        "model.depth": 3,
+        "model.encoder_weights": str(weights),
+        "train.freeze_encoder": 1.0,
+    }
+    tiny = {
+        "train.batch": 2,
+        "train.steps_per_epoch": 2,
+        "train.validations": 1,
+        "train.validation_cases": 1,
+        "train.precision": "fp32",
+        "predict.precision": "fp32",
+    }
+    answer = run_cli(
+        "train", data, "--out", tmp_path / "run", "--epochs", 1, "--device", "cpu", *set_options({**dials, **tiny})
+    )
     assert answer.code == 0, answer.stderr
     weights.unlink()
     network, header = load_model(tmp_path / "run" / "fold_0" / "model.safetensors")
@@ -344,11 +380,19 @@ def test_the_journey_with_a_pretrained_encoder(tmp_path: Path, monkeypatch: pyte
 
 def test_a_plan_with_an_encoder_follows_from_what_it_gives() -> None:
     plan = plan_for(settings={"model.encoder": "test_coatnet"}, minutes=1)
-    assert (plan.model.strides, plan.model.divisor, plan.train.patch, plan.predict.tile) == (((2, 2),) * 5, (160, 160), (160, 160), (160, 160))
+    assert (plan.model.strides, plan.model.divisor, plan.train.patch, plan.predict.tile) == (
+        ((2, 2),) * 5,
+        (160, 160),
+        (160, 160),
+        (160, 160),
+    )
     assert plan.model.widths[1:] == (32, 32, 64, 96, 128)
     assert "test_coatnet gives X[i, 0] at level i = 1, 2, 3, 4, 5" in plan.reasons["model.strides"]
     assert plan.data.normalization[0].per_case
-    wide, narrow = (plan_for(settings={"model.encoder": "test_resnet", "model.depth": 2}, minutes=minutes).model for minutes in (1000, 0.01))
+    wide, narrow = (
+        plan_for(settings={"model.encoder": "test_resnet", "model.depth": 2}, minutes=minutes).model
+        for minutes in (1000, 0.01)
+    )
     assert wide.widths[0] > narrow.widths[0]
     assert wide.widths[1:] == narrow.widths[1:] == (32, 32)
 
@@ -356,7 +400,10 @@ def test_a_plan_with_an_encoder_follows_from_what_it_gives() -> None:
 def test_intensities_are_the_encoders_where_the_images_are_colours_in_0_to_255() -> None:
     colours = ("Red", "green", "blue")
     assert rules.encoder_knows(colours, 255)
-    assert not any(rules.encoder_knows(*case) for case in ((("image",), 255), (colours, 65535), (colours, 1.0), (("blue", "green", "red"), 255)))
+    assert not any(
+        rules.encoder_knows(*case)
+        for case in ((("image",), 255), (colours, 65535), (colours, 1.0), (("blue", "green", "red"), 255))
+    )
 
 
 @pytest.mark.parametrize(
@@ -369,6 +416,8 @@ def test_intensities_are_the_encoders_where_the_images_are_colours_in_0_to_255()
     ],
 )
 def test_what_cannot_work_is_said_when_planning(tmp_path: Path, options: dict[str, Any], expected: str) -> None:
-    answer = run_cli("plan", colour_cells(tmp_path / "data"), "--out", tmp_path / "run", "--epochs", 1, *set_options(options))
+    answer = run_cli(
+        "plan", colour_cells(tmp_path / "data"), "--out", tmp_path / "run", "--epochs", 1, *set_options(options)
+    )
     assert answer.code == 2
     assert expected in answer.stderr

@@ -71,7 +71,13 @@ TIMM_DIALS: dict[str, tuple[Any, ...]] = {
     "dims": (2,),
     "depth": (2, 3),
     # their first feature maps are a half and a fourth of the image; with an output stride of 2, "half", levels move up by one
-    "timm": (("test_resnet",), ("test_resnet", "bare"), ("test_resnet", "half"), ("test_convnext",), ("test_convnext", "bare")),
+    "timm": (
+        ("test_resnet",),
+        ("test_resnet", "bare"),
+        ("test_resnet", "half"),
+        ("test_convnext",),
+        ("test_convnext", "bare"),
+    ),
     "size": ("odd", "even"),
     "batch": (1, 2),
     "block": DIALS["block"],
@@ -87,7 +93,12 @@ TIMM_DIALS: dict[str, tuple[Any, ...]] = {
 def covering(dials: Mapping[str, Sequence[Any]], seed: int = 0, candidates: int = 12) -> list[dict[str, Any]]:
     """Rows in which every pair of values of every two dials meets: greedily, the best of some candidates at a time."""
     chosen, names = random.Random(seed), list(dials)
-    missing = {((a, i), (b, j)) for a, b in itertools.combinations(range(len(names)), 2) for i in range(len(dials[names[a]])) for j in range(len(dials[names[b]]))}
+    missing = {
+        ((a, i), (b, j))
+        for a, b in itertools.combinations(range(len(names)), 2)
+        for i in range(len(dials[names[a]]))
+        for j in range(len(dials[names[b]]))
+    }
     rows: list[dict[str, Any]] = []
     while missing:
         first = min(missing) if len(rows) % 2 else max(missing)
@@ -98,12 +109,21 @@ def covering(dials: Mapping[str, Sequence[Any]], seed: int = 0, candidates: int 
     return rows
 
 
-def _filled(row: dict[int, int], names: Sequence[str], dials: Mapping[str, Sequence[Any]], missing: set[Any], chosen: random.Random) -> dict[int, int]:
+def _filled(
+    row: dict[int, int],
+    names: Sequence[str],
+    dials: Mapping[str, Sequence[Any]],
+    missing: set[Any],
+    chosen: random.Random,
+) -> dict[int, int]:
     open_places = [place for place in range(len(names)) if place not in row]
     chosen.shuffle(open_places)
     for place in open_places:
         values = range(len(dials[names[place]]))
-        gains = [sum(tuple(sorted([(place, value), pair])) in missing for pair in row.items()) + chosen.random() for value in values]
+        gains = [
+            sum(tuple(sorted([(place, value), pair])) in missing for pair in row.items()) + chosen.random()
+            for value in values
+        ]
         row[place] = gains.index(max(gains))
     return row
 
@@ -117,7 +137,13 @@ def plan_of(row: Mapping[str, Any]) -> ModelPlan:
     depth, dims = row["depth"], row["dims"]
     plain = {name: row[name] for name in ModelPlan.model_fields if name in row} | {"in_channels": 2, "out_channels": 3}
     if "timm" in row:
-        return model_plan(**plain, encoder=row["timm"][0], first_width=4, stem="bare" not in row["timm"], output_stride=2 if "half" in row["timm"] else 1)
+        return model_plan(
+            **plain,
+            encoder=row["timm"][0],
+            first_width=4,
+            stem="bare" not in row["timm"],
+            output_stride=2 if "half" in row["timm"] else 1,
+        )
     up, *extras = row["up"] if isinstance(row["up"], tuple) else (row["up"],)
     step = {2: (2,) * dims, 3: (3,) * dims, "uneven": (1, *(2,) * (dims - 1))}[row["strides"]]
     kernel = {3: (3,) * dims, 5: (5,) * dims, "uneven": (1, *(3,) * (dims - 1))}[row["kernels"]]
@@ -163,7 +189,10 @@ def loss_of(network: UNetPlusPlus, x: Tensor) -> Tensor:
 
 def params(dials: Mapping[str, Sequence[Any]], *names: str, marks: Sequence[Any] = ()) -> list[Any]:
     rows = enumerate(covering(dials))
-    return [pytest.param(row, id="-".join([str(number), *(str(row[name]) for name in names)]), marks=marks) for number, row in rows]
+    return [
+        pytest.param(row, id="-".join([str(number), *(str(row[name]) for name in names)]), marks=marks)
+        for number, row in rows
+    ]
 
 
 try:
@@ -171,7 +200,9 @@ try:
 except (ImportError, RuntimeError):  # a torchvision that does not fit torch
     timm_is_here = False
 ROWS = params(DIALS, "topology", "dims", "block", "norm")
-ROWS += params(TIMM_DIALS, "topology", "timm", marks=[pytest.mark.skipif(not timm_is_here, reason="timm is not installed")])
+ROWS += params(
+    TIMM_DIALS, "topology", "timm", marks=[pytest.mark.skipif(not timm_is_here, reason="timm is not installed")]
+)
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -180,7 +211,9 @@ def test_every_weight_gets_a_gradient_and_every_head_is_trained(row: dict[str, A
     loss_of(network, x).backward()
     assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
     single = row["topology"] == "unet" or not row["deep_supervision"]
-    assert network.head_depths == ((row["depth"],) if single else tuple(range(max(1, bare_levels(row)), row["depth"] + 1)))
+    assert network.head_depths == (
+        (row["depth"],) if single else tuple(range(max(1, bare_levels(row)), row["depth"] + 1))
+    )
     if row["size"] != "one voxel":  # of which a normalisation may leave nothing
         assert all(head.weight.grad.any() for head in network.heads.values())
 
@@ -196,12 +229,16 @@ def test_each_node_concatenates_what_the_papers_say(row: dict[str, Any]) -> None
         received[node], given[node] = concatenated, output
 
     if network.encoder is not None:
-        network.encoder.register_forward_hook(lambda _, args, features: given.update({(level, 0): feature for level, feature in features.items()}))
+        network.encoder.register_forward_hook(
+            lambda _, args, features: given.update({(level, 0): feature for level, feature in features.items()})
+        )
     for name, block in network.nodes.items():
         node = tuple(map(int, name.split("_")[1:]))
         block.register_forward_hook(lambda _, args, output, node=node: seen(node, args[0], output))
         if node[1]:
-            network.ups[name].register_forward_hook(lambda _, args, output, node=node: brought_up.update({node: (args[0], output)}))
+            network.ups[name].register_forward_hook(
+                lambda _, args, output, node=node: brought_up.update({node: (args[0], output)})
+            )
     with torch.no_grad():
         network(x, heads=True)
     depth = row["depth"]
@@ -216,15 +253,28 @@ def test_each_node_concatenates_what_the_papers_say(row: dict[str, Any]) -> None
             continue
         below, up = brought_up[i, j]
         assert below is given[i + 1, j - 1]
-        columns = {"unet++": list(range(j)), "unet+": [j - 1], "unet_e": [0], "unet": [0]}[row["topology"]] if i >= bare else []
+        columns = (
+            {"unet++": list(range(j)), "unet+": [j - 1], "unet_e": [0], "unet": [0]}[row["topology"]]
+            if i >= bare
+            else []
+        )
         skips = [given[i, k] for k in (reversed(columns) if row["concat"] == "up_skips_reversed" else columns)]
         up_first = row["concat"] != "skips_up"
-        widths = [up.shape[1], *(skip.shape[1] for skip in skips)] if up_first else [*(skip.shape[1] for skip in skips), up.shape[1]]
+        widths = (
+            [up.shape[1], *(skip.shape[1] for skip in skips)]
+            if up_first
+            else [*(skip.shape[1] for skip in skips), up.shape[1]]
+        )
         parts = list(joined(concatenated).split(widths, dim=1))
         part_up = parts.pop(0 if up_first else -1)
         assert all(torch.equal(part, skip) for part, skip in zip(parts, skips, strict=True))
-        assert all(abs(have - wanted) < 3 for have, wanted in zip(up.shape[2:], part_up.shape[2:], strict=True))  # less than a step
-        common = (..., *(slice(min(have, wanted)) for have, wanted in zip(up.shape[2:], part_up.shape[2:], strict=True)))
+        assert all(
+            abs(have - wanted) < 3 for have, wanted in zip(up.shape[2:], part_up.shape[2:], strict=True)
+        )  # less than a step
+        common = (
+            ...,
+            *(slice(min(have, wanted)) for have, wanted in zip(up.shape[2:], part_up.shape[2:], strict=True)),
+        )
         assert torch.equal(part_up[common], up[common])
 
 
@@ -268,7 +318,10 @@ def test_checkpointing_changes_nothing(row: dict[str, Any], what: bool | str) ->
 
 
 def test_checkpointing_in_training_arithmetic_survives_pruning_and_a_second_pass() -> None:
-    kept, again, x = *(build_model(widths=(8, 16, 32), block="plain", norm="batch").train() for _ in range(2)), torch.randn(2, 1, 32, 32)
+    kept, again, x = (
+        *(build_model(widths=(8, 16, 32), block="plain", norm="batch").train() for _ in range(2)),
+        torch.randn(2, 1, 32, 32),
+    )
     again.load_state_dict(kept.state_dict())
     again.checkpointing = "cheap"
     grads = []
@@ -286,7 +339,14 @@ def test_checkpointing_in_training_arithmetic_survives_pruning_and_a_second_pass
         again.checkpointing = "Cheap"
 
 
-@pytest.mark.parametrize("fields", [{"block": "plain", "norm": "batch"}, {"block": "residual", "up": "linear", "dropout": 0.2}, {"dims": 3, "block": "plain"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"block": "plain", "norm": "batch"},
+        {"block": "residual", "up": "linear", "dropout": 0.2},
+        {"dims": 3, "block": "plain"},
+    ],
+)
 def test_cheap_checkpointing_keeps_less(fields: dict[str, Any]) -> None:
     kept = {}
     for what in (False, "cheap"):

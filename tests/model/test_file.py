@@ -43,7 +43,9 @@ def test_every_truncation_is_noticed(model_file: Path) -> None:
             read_header(model_file)
 
 
-@pytest.mark.parametrize("content", [b"PK\x03\x04 a zip", b"\x80\x02 a pickle", b"{}", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]"])
+@pytest.mark.parametrize(
+    "content", [b"PK\x03\x04 a zip", b"\x80\x02 a pickle", b"{}", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0[]"]
+)
 def test_files_that_are_no_models_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)

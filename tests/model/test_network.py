@@ -28,11 +28,22 @@ def small(**fields: object) -> UNetPlusPlus:
     up=st.sampled_from(["transposed", "linear", "nearest"]),
 )
 @settings(max_examples=40, deadline=None)
-def test_any_size_and_any_strides_work(dims: int, depth: int, data: st.DataObject, norm: str, down: str, up: str) -> None:
+def test_any_size_and_any_strides_work(
+    dims: int, depth: int, data: st.DataObject, norm: str, down: str, up: str
+) -> None:
     shape = data.draw(st.tuples(*[st.integers(1, 19)] * dims))
     strides = data.draw(st.lists(st.tuples(*[st.integers(1, 3)] * dims), min_size=depth, max_size=depth))
     kernels = data.draw(st.lists(st.tuples(*[st.sampled_from([1, 3])] * dims), min_size=depth + 1, max_size=depth + 1))
-    network = small(dims=dims, depth=depth, widths=(3,) * (depth + 1), strides=strides, kernel_sizes=kernels, norm=norm, down=down, up=up)
+    network = small(
+        dims=dims,
+        depth=depth,
+        widths=(3,) * (depth + 1),
+        strides=strides,
+        kernel_sizes=kernels,
+        norm=norm,
+        down=down,
+        up=up,
+    )
     x = torch.randn(1, 2, *shape)
     network(x).sum().backward()  # training at batch 1 and a bottleneck of one voxel
     network.eval()
@@ -57,8 +68,12 @@ def test_a_node_is_given_up_when_its_last_consumer_has_run() -> None:
     outputs: dict[str, weakref.ref[torch.Tensor]] = {}
     alive: list[str] = []
     for name, block in network.nodes.items():
-        block.register_forward_hook(lambda module, received, given, name=name: outputs.update({name: weakref.ref(given)}))
-    network.heads["3"].register_forward_pre_hook(lambda *_: alive.extend(name for name, output in outputs.items() if output() is not None))
+        block.register_forward_hook(
+            lambda module, received, given, name=name: outputs.update({name: weakref.ref(given)})
+        )
+    network.heads["3"].register_forward_pre_hook(
+        lambda *_: alive.extend(name for name, output in outputs.items() if output() is not None)
+    )
     with torch.inference_mode():
         network(torch.randn(1, 2, 8, 8))
     assert alive == ["x_0_3"]

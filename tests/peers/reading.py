@@ -44,7 +44,10 @@ def trained(network: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def read(
-    tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None = None, peer: str | None = None, path: Path = Path("checkpoint.pt")
+    tensors: Mapping[str, Tensor],
+    settings: Mapping[str, Any] | None = None,
+    peer: str | None = None,
+    path: Path = Path("checkpoint.pt"),
 ) -> tuple[UNetPlusPlus, Plan, dict[str, str]]:
     """Our network with the peer's weights and output channels, its plan, and what was ignored; all without a file."""
     answers = Answers(settings or {})

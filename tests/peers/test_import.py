@@ -46,7 +46,10 @@ def test_nested_unet_sees_a_colour_image_as_its_training_did() -> None:
     as_trained = ((colours.flip(1) / 255 - IMAGENET_MEAN[:, None, None]) / IMAGENET_STD[:, None, None]) / 255
     assert plan.data.channels == ("red", "green", "blue")
     assert not any(entry.per_case for entry in plan.data.normalization)
-    means, stds = (torch.tensor([getattr(entry, name) for entry in plan.data.normalization])[:, None, None] for name in ("mean", "std"))
+    means, stds = (
+        torch.tensor([getattr(entry, name) for entry in plan.data.normalization])[:, None, None]
+        for name in ("mean", "std")
+    )
     assert differences(run(theirs, as_trained), [run(ours, (colours - means) / stds)])[0] < 1e-5
 
 
@@ -110,7 +113,14 @@ def test_the_command_makes_a_model_that_predicts(tmp_path: Path, peer: str) -> N
     tensors = trained(make()).state_dict()
     torch.save({"state_dict": tensors, "epoch": 3}, tmp_path / "peer.pt")
     write_png(tmp_path / "one.png", np.random.default_rng(0).integers(0, 256, (70, 50, 3), dtype=np.uint8))
-    answer = run_cli("import", tmp_path / "peer.pt", "--out", tmp_path / "ours.safetensors", "--json", *(set_options(said) if said else []))
+    answer = run_cli(
+        "import",
+        tmp_path / "peer.pt",
+        "--out",
+        tmp_path / "ours.safetensors",
+        "--json",
+        *(set_options(said) if said else []),
+    )
     assert answer.code == 0, answer.stderr
     told = json.loads(answer.stdout)
     assert told["tensors"] + len(told["ignored"]) == len(tensors)
@@ -124,7 +134,13 @@ def test_the_command_says_what_became_of_a_checkpoint(tmp_path: Path) -> None:
     torch.save(monai_network().state_dict(), tmp_path / "peer.pt")
     answer = run_cli("import", tmp_path / "peer.pt", "--out", tmp_path / "ours.safetensors", *set_options(AS_READ))
     assert answer.code == 0, answer.stderr
-    for text in ("BasicUNetPlusPlus", "tensors of the checkpoint are used", "final_conv_0_1", "model.deep_supervision", "Next: unetpp predict"):
+    for text in (
+        "BasicUNetPlusPlus",
+        "tensors of the checkpoint are used",
+        "final_conv_0_1",
+        "model.deep_supervision",
+        "Next: unetpp predict",
+    ):
         assert text in answer.stdout
     answer = run_cli("import", tmp_path / "peer.pt", "--out", tmp_path / "other.safetensors")
     assert answer.code == 2
@@ -133,7 +149,10 @@ def test_the_command_says_what_became_of_a_checkpoint(tmp_path: Path) -> None:
 
 def test_the_command_keeps_the_checkpoint_and_writes_model_files_only(tmp_path: Path) -> None:
     torch.save(NestedUNet(1, 3).state_dict(), tmp_path / "peer.safetensors")
-    for out, said in ((tmp_path / "peer.safetensors", "expected another file"), (tmp_path / "ours.pt", "ending in .safetensors")):
+    for out, said in (
+        (tmp_path / "peer.safetensors", "expected another file"),
+        (tmp_path / "ours.pt", "ending in .safetensors"),
+    ):
         answer = run_cli("import", tmp_path / "peer.safetensors", "--out", out)
         assert answer.code == 2
         assert said in answer.stderr
@@ -158,6 +177,11 @@ def test_nothing_is_unpickled_and_every_foreign_file_is_one_message(tmp_path: Pa
     torch.save(nn.Conv2d(1, 1, 1), whole)
     torch.save(nn.Conv2d(1, 1, 1).state_dict(), foreign)
     truncated.write_bytes(foreign.read_bytes()[:200])
-    for path, said in ((whole, "pickled objects"), (truncated, "truncated"), (foreign, "another network"), (tmp_path / "none.pt", "no such file")):
+    for path, said in (
+        (whole, "pickled objects"),
+        (truncated, "truncated"),
+        (foreign, "another network"),
+        (tmp_path / "none.pt", "no such file"),
+    ):
         with pytest.raises(ModelFileError, match=said):
             import_file(path, tmp_path / "ours.safetensors", None, {})

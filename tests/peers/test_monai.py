@@ -41,7 +41,9 @@ def normalization(channels: int) -> dict[str, Any]:
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_head_is_the_same_at_odd_sizes_too(dims: int, upsample: str, norm: str) -> None:
     monais, said = NORMS[norm]
-    theirs = trained(nets.BasicUNetPlusPlus(dims, 2, 3, features=FEATURES, norm=monais, upsample=upsample, deep_supervision=True))
+    theirs = trained(
+        nets.BasicUNetPlusPlus(dims, 2, 3, features=FEATURES, norm=monais, upsample=upsample, deep_supervision=True)
+    )
     ours, plan, ignored = read(theirs.state_dict(), {**said, **normalization(2), "model.deep_supervision": True})
     image = torch.randn(2, 2, *SIZES[dims])
     assert differences(run(theirs, image), run(ours, image, heads=True).logits) == [0.0] * 4
@@ -57,7 +59,9 @@ def test_every_head_is_the_same_at_odd_sizes_too(dims: int, upsample: str, norm:
     bias=st.booleans(),
     size=st.tuples(st.integers(32, 50), st.integers(32, 50)),
 )
-def test_any_widths_slope_and_size(features: list[int], upsample: str, slope: float, bias: bool, size: tuple[int, int]) -> None:
+def test_any_widths_slope_and_size(
+    features: list[int], upsample: str, slope: float, bias: bool, size: tuple[int, int]
+) -> None:
     act = ("leakyrelu", {"negative_slope": slope})
     theirs = trained(nets.BasicUNetPlusPlus(2, 1, 2, features=features, act=act, bias=bias, upsample=upsample))
     ours, _, _ = read(theirs.state_dict(), {**normalization(1), "model.leaky_slope": slope})
@@ -99,7 +103,9 @@ def test_asks_at_once_for_all_that_the_tensors_do_not_say() -> None:
     with pytest.raises(UsageError, match=r"(?s)--set model.norm=\.\.\. .*--set data.normalization=\.\.\. "):
         read(silent)
     with pytest.raises(UsageError, match=r"--set model.norm_groups=\.\.\. "):
-        read(nets.BasicUNetPlusPlus(2, 1, 2, features=FEATURES).state_dict(), {**normalization(1), "model.norm": "group"})
+        read(
+            nets.BasicUNetPlusPlus(2, 1, 2, features=FEATURES).state_dict(), {**normalization(1), "model.norm": "group"}
+        )
 
 
 @pytest.mark.parametrize(
@@ -113,7 +119,10 @@ def test_asks_at_once_for_all_that_the_tensors_do_not_say() -> None:
         ({"model.wodths": [1]}, "Did you mean model.widths"),
         ({"data.classes": ["a", "b", "c", "d"]}, "got 4 names; expected 2 or 3"),
         ({"data.channels": ["a", "b"]}, "got 2 names; expected 1"),
-        ({"data.normalization": [PLAIN, PLAIN]}, "data.normalization: got a value that does not fit; expected one entry for each"),
+        (
+            {"data.normalization": [PLAIN, PLAIN]},
+            "data.normalization: got a value that does not fit; expected one entry for each",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(said: dict[str, Any], message: str) -> None:
@@ -130,7 +139,9 @@ def test_an_activation_with_weights_is_refused_by_name() -> None:
 @pytest.mark.parametrize("norm", [name for name in NORMS if name != "instance without weights"])
 def test_there_and_back_again(upsample: str, norm: str) -> None:
     monais, said = NORMS[norm]
-    theirs = trained(nets.BasicUNetPlusPlus(2, 1, 2, features=FEATURES, norm=monais, upsample=upsample, deep_supervision=True))
+    theirs = trained(
+        nets.BasicUNetPlusPlus(2, 1, 2, features=FEATURES, norm=monais, upsample=upsample, deep_supervision=True)
+    )
     ours, plan, _ = read(theirs.state_dict(), {**said, **normalization(1), "model.deep_supervision": True})
     peer = to_monai(ours, plan)
     assert peer.unused == ()
@@ -138,10 +149,24 @@ def test_there_and_back_again(upsample: str, norm: str) -> None:
     assert compared(peer, ours, torch.randn(1, 1, 35, 50)) == [0.0] * 4
 
 
-@pytest.mark.parametrize("fields", [{"topology": "unet++"}, {"topology": "unet", "dims": 3}, {"deep_supervision": False, "norm": "layer", "activation": "gelu"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"topology": "unet++"},
+        {"topology": "unet", "dims": 3},
+        {"deep_supervision": False, "norm": "layer", "activation": "gelu"},
+    ],
+)
 def test_a_network_of_ours_becomes_monais(fields: dict[str, Any]) -> None:
     dims = fields.get("dims", 2)
-    monais = {"block": "plain", "norm": "instance", "odd_sizes": "floor", "widths": (4, 6, 8, 10, 12), "up_widths": (6, 4, 5, 6), "depth": 4}
+    monais = {
+        "block": "plain",
+        "norm": "instance",
+        "odd_sizes": "floor",
+        "widths": (4, 6, 8, 10, 12),
+        "up_widths": (6, 4, 5, 6),
+        "depth": 4,
+    }
     plan = small_plan(dims=dims, widths=(4, 6, 8, 10, 12))
     plan = plan.model_copy(update={"model": model_plan(**{**monais, **fields})})
     ours = trained(from_plan(plan.model))

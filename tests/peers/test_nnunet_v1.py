@@ -56,7 +56,11 @@ def test_every_head_is_the_same(dims: int) -> None:
     image = torch.randn(2, 2, *PATCH[3 - dims :])
     assert differences(run(theirs, image), run(ours, image, heads=True).logits) == [0.0] * 5
     assert ignored == {}
-    assert (plan.model.depth, plan.model.widths, plan.model.strides) == (5, WIDTHS, tuple(axes[3 - dims :] for axes in STRIDES))
+    assert (plan.model.depth, plan.model.widths, plan.model.strides) == (
+        5,
+        WIDTHS,
+        tuple(axes[3 - dims :] for axes in STRIDES),
+    )
     for depth in (1, 3):
         assert differences([run(theirs, image)[depth - 1]], [run(ours.prune(depth), image)]) == [0.0]
 
@@ -64,7 +68,13 @@ def test_every_head_is_the_same(dims: int) -> None:
 def test_plans_beside_the_checkpoint_answer_all_questions(tmp_path: Path) -> None:
     _, plan, _ = read(network().state_dict(), path=beside(tmp_path, plans()))
     (normalization,) = plan.data.normalization
-    assert (normalization.per_case, normalization.lower, normalization.upper, normalization.mean, normalization.std) == (False, -900, 300, -50, 200)
+    assert (
+        normalization.per_case,
+        normalization.lower,
+        normalization.upper,
+        normalization.mean,
+        normalization.std,
+    ) == (False, -900, 300, -50, 200)
     assert plan.data.spacing_mm == (3.0, 1.0, 0.5)
     assert plan.data.channels == ("CT",)
     assert plan.data.label_values == (0, 1, 5)
@@ -75,7 +85,10 @@ def test_which_of_several_stages_is_asked_for(tmp_path: Path) -> None:
     two = plans()
     two["plans_per_stage"]["0"] = {**two["plans_per_stage"]["1"], "current_spacing": [6.0, 2.0, 1.0]}
     path = beside(tmp_path, two)
-    with pytest.raises(UsageError, match=r"--set data\.spacing_mm=\.\.\. .*several stages .*\[\[6\.0, 2\.0, 1\.0\], \[3\.0, 1\.0, 0\.5\]\]"):
+    with pytest.raises(
+        UsageError,
+        match=r"--set data\.spacing_mm=\.\.\. .*several stages .*\[\[6\.0, 2\.0, 1\.0\], \[3\.0, 1\.0, 0\.5\]\]",
+    ):
         read(network().state_dict(), path=path)
     _, plan, _ = read(network().state_dict(), {"data.spacing_mm": [6, 2, 1]}, path=path)
     assert plan.data.spacing_mm == (6.0, 2.0, 1.0)
@@ -103,7 +116,9 @@ def test_axes_that_nnunet_turned_are_turned_back(tmp_path: Path) -> None:
 
 
 def test_without_plans_all_is_asked_for_at_once() -> None:
-    with pytest.raises(UsageError, match=r"(?s)--set data.normalization=\.\.\. .*plans\.json.*--set data.spacing_mm=\.\.\. "):
+    with pytest.raises(
+        UsageError, match=r"(?s)--set data.normalization=\.\.\. .*plans\.json.*--set data.spacing_mm=\.\.\. "
+    ):
         read(network().state_dict())
     with pytest.raises(UsageError) as error:
         read(network(dims=2).state_dict())
@@ -129,8 +144,19 @@ def test_what_we_cannot_do_as_nnunet_does_is_told(tmp_path: Path) -> None:
     from unetpp.peers.importing import import_file
 
     checkpoint = beside(tmp_path, plans(normalization_schemes={"0": "nonCT"}, use_mask_for_norm={"0": True}))
-    scores = [np.float64(0.5), np.float32(0.1)]  # as its log has them: numbers of numpy, which a reader of tensors alone refuses
-    torch.save({"state_dict": network().state_dict(), "epoch": 3, "plot_stuff": (scores, [], scores), "best_stuff": (1, np.float64(0.5), None)}, checkpoint)
+    scores = [
+        np.float64(0.5),
+        np.float32(0.1),
+    ]  # as its log has them: numbers of numpy, which a reader of tensors alone refuses
+    torch.save(
+        {
+            "state_dict": network().state_dict(),
+            "epoch": 3,
+            "plot_stuff": (scores, [], scores),
+            "best_stuff": (1, np.float64(0.5), None),
+        },
+        checkpoint,
+    )
     result = import_file(checkpoint, tmp_path / "ours.safetensors", None, {})
     assert "mean and deviation of a part of the image" in result.assumed["data.normalization"]
     assert "trains one head only" in result.assumed["predict.depth"]

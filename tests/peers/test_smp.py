@@ -17,13 +17,24 @@ from unetpp.peers.answers import IMAGENET_MEAN
 
 smp = require("segmentation_models_pytorch")
 
-pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors", "ignore:`timm-` encoders are deprecated")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Initializing zero-element tensors", "ignore:`timm-` encoders are deprecated"
+)
 NARROW = (16, 16, 16, 8, 8)
 UNRUN = "of the encoder, beyond what the network uses"
 
 
-def network(kind: str = "UnetPlusPlus", encoder: str = "resnet18", channels: int = 3, depth: int = 5, **options: Any) -> nn.Module:
-    arguments = {"encoder_weights": None, "in_channels": channels, "classes": 2, "encoder_depth": depth, "decoder_channels": NARROW[:depth], **options}
+def network(
+    kind: str = "UnetPlusPlus", encoder: str = "resnet18", channels: int = 3, depth: int = 5, **options: Any
+) -> nn.Module:
+    arguments = {
+        "encoder_weights": None,
+        "in_channels": channels,
+        "classes": 2,
+        "encoder_depth": depth,
+        "decoder_channels": NARROW[:depth],
+        **options,
+    }
     torch.manual_seed(0)
     return trained(getattr(smp, kind)(encoder, **arguments))
 
@@ -37,8 +48,18 @@ def image(channels: int = 3) -> torch.Tensor:
     [
         ("UnetPlusPlus", {}, {}, set()),
         ("Unet", {}, {}, set()),
-        ("UnetPlusPlus", {"decoder_attention_type": "scse", "decoder_channels": (16,) * 5}, {}, {"SMP never runs it in a block without a skip"}),
-        ("Unet", {"decoder_attention_type": "scse", "decoder_channels": (16,) * 4, "depth": 4}, {}, {"SMP never runs it in a block without a skip", UNRUN}),
+        (
+            "UnetPlusPlus",
+            {"decoder_attention_type": "scse", "decoder_channels": (16,) * 5},
+            {},
+            {"SMP never runs it in a block without a skip"},
+        ),
+        (
+            "Unet",
+            {"decoder_attention_type": "scse", "decoder_channels": (16,) * 4, "depth": 4},
+            {},
+            {"SMP never runs it in a block without a skip", UNRUN},
+        ),
         ("UnetPlusPlus", {"decoder_use_norm": False, "depth": 4}, {}, {UNRUN}),
         ("UnetPlusPlus", {"decoder_use_norm": {"type": "instancenorm", "affine": True}, "depth": 3}, {}, {UNRUN}),
         ("UnetPlusPlus", {"decoder_interpolation": "bilinear", "depth": 3}, {"model.up": "linear"}, {UNRUN}),
@@ -48,7 +69,9 @@ def image(channels: int = 3) -> torch.Tensor:
         ("UnetPlusPlus", {"aux_params": {"classes": 3}, "depth": 3}, {}, {UNRUN, "the head for whole images"}),
     ],
 )
-def test_every_option_of_the_decoder(kind: str, options: dict[str, Any], said: dict[str, Any], unused: set[str]) -> None:
+def test_every_option_of_the_decoder(
+    kind: str, options: dict[str, Any], said: dict[str, Any], unused: set[str]
+) -> None:
     theirs = network(kind, **options)
     ours, plan, ignored = read(theirs.state_dict(), said)
     logits = run(theirs, image())
@@ -78,7 +101,9 @@ def test_smps_own_encoders_are_recognised(encoder: str, timm_name: str, depth: i
     ours, plan, _ = read(theirs.state_dict())
     assert plan.model.encoder == timm_name
     found = differences([run(theirs, image())], [run(ours, image())])
-    assert found == [0.0] or (encoder == "timm-efficientnet-b0" and found[0] < 1e-5)  # whose activation SMP computes otherwise
+    assert found == [0.0] or (
+        encoder == "timm-efficientnet-b0" and found[0] < 1e-5
+    )  # whose activation SMP computes otherwise
     assert [entry.mean for entry in plan.data.normalization] == pytest.approx([255 * mean for mean in IMAGENET_MEAN])
 
 
@@ -87,7 +112,16 @@ def test_smps_own_encoders_are_recognised(encoder: str, timm_name: str, depth: i
     [
         ("resnet18", 5),
         ("convnext_atto", 5),
-        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("vgg11", 3), ("tf_efficientnet_b0", 4), ("regnetx_002", 3), ("ghostnet_050", 5), ("pvt_v2_b0", 5))),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (
+                ("vgg11", 3),
+                ("tf_efficientnet_b0", 4),
+                ("regnetx_002", 3),
+                ("ghostnet_050", 5),
+                ("pvt_v2_b0", 5),
+            )
+        ),
     ],
 )
 def test_encoders_that_smp_takes_from_timm(encoder: str, depth: int) -> None:
@@ -101,13 +135,21 @@ def test_a_vggs_center_is_ignored_where_it_is_not_run_and_refused_where_it_is() 
     weights = network(encoder="vgg11", depth=3).state_dict()
     _, _, ignored = read(weights)
     center = {name for name in weights if name.startswith("decoder.center.")}
-    assert center and center == {name for name, reason in ignored.items() if reason == "SMP never runs it in UnetPlusPlus"}
-    plain = {name.replace("x_0_", ""): tensor for name, tensor in weights.items() if ".blocks." not in name or ".x_0_" in name}
+    assert center and center == {
+        name for name, reason in ignored.items() if reason == "SMP never runs it in UnetPlusPlus"
+    }
+    plain = {
+        name.replace("x_0_", ""): tensor
+        for name, tensor in weights.items()
+        if ".blocks." not in name or ".x_0_" in name
+    }
     with pytest.raises(UsageError, match="a block in its center"):
         read(plain)
 
 
-@pytest.mark.parametrize(("classes", "names"), [(1, ("background", "foreground")), (3, ("background", "class 1", "class 2"))])
+@pytest.mark.parametrize(
+    ("classes", "names"), [(1, ("background", "foreground")), (3, ("background", "class 1", "class 2"))]
+)
 def test_a_single_sigmoid_has_a_background_beside_it(classes: int, names: tuple[str, ...]) -> None:
     _, plan, _ = read(network(depth=3, classes=classes).state_dict())
     assert plan.data.classes == names
@@ -143,16 +185,23 @@ def test_encoders_that_timm_has_no_twin_of_are_refused_whatever_is_said(encoder:
             read(weights, said)
 
 
-@pytest.mark.parametrize(("encoder", "timm_name"), [("resnet18", "resnet18"), ("efficientnet-b0", "tf_efficientnet_b0")])
+@pytest.mark.parametrize(
+    ("encoder", "timm_name"), [("resnet18", "resnet18"), ("efficientnet-b0", "tf_efficientnet_b0")]
+)
 def test_an_encoder_of_smps_own_may_be_said_where_that_is_what_it_is(encoder: str, timm_name: str) -> None:
     weights = network(encoder=encoder, depth=3).state_dict()
     assert read(weights, {"model.encoder": timm_name, "model.depth": 3})[1] == read(weights)[1]
-    with pytest.raises(UsageError, match=f"--set model.encoder: got 'resnet34'; expected '{timm_name}.*', as the network of this checkpoint has it"):
+    with pytest.raises(
+        UsageError,
+        match=f"--set model.encoder: got 'resnet34'; expected '{timm_name}.*', as the network of this checkpoint has it",
+    ):
         read(weights, {"model.encoder": "resnet34"})
 
 
 def test_attention_to_skips_that_are_empty_is_refused() -> None:
-    weights = network(encoder="tu-convnext_atto", decoder_attention_type="scse", decoder_channels=(16,) * 5).state_dict()
+    weights = network(
+        encoder="tu-convnext_atto", decoder_attention_type="scse", decoder_channels=(16,) * 5
+    ).state_dict()
     with pytest.raises(UsageError, match="got scSE attention beside convnext_atto, which begins at a quarter"):
         read(weights, {"model.encoder": "convnext_atto"})
 
@@ -171,11 +220,32 @@ def test_a_tensor_too_many_is_named() -> None:
     [
         ("UnetPlusPlus", "resnet18", {}, {}),
         ("Unet", "resnet18", {"decoder_attention_type": "scse", "decoder_channels": (32, 16, 16), "depth": 3}, {}),
-        ("UnetPlusPlus", "resnet18", {"decoder_attention_type": "scse", "decoder_channels": (32, 16, 16), "depth": 3}, {}),
-        ("UnetPlusPlus", "resnet18", {"decoder_use_norm": False, "decoder_interpolation": "bicubic", "depth": 4}, {"model.up": "cubic"}),
-        ("UnetPlusPlus", "tu-convnext_atto", {"decoder_use_norm": {"type": "instancenorm", "affine": True}}, {"model.encoder": "convnext_atto"}),
+        (
+            "UnetPlusPlus",
+            "resnet18",
+            {"decoder_attention_type": "scse", "decoder_channels": (32, 16, 16), "depth": 3},
+            {},
+        ),
+        (
+            "UnetPlusPlus",
+            "resnet18",
+            {"decoder_use_norm": False, "decoder_interpolation": "bicubic", "depth": 4},
+            {"model.up": "cubic"},
+        ),
+        (
+            "UnetPlusPlus",
+            "tu-convnext_atto",
+            {"decoder_use_norm": {"type": "instancenorm", "affine": True}},
+            {"model.encoder": "convnext_atto"},
+        ),
         pytest.param("Unet", "tu-vgg11", {"depth": 3}, {"model.encoder": "vgg11"}, marks=pytest.mark.slow),
-        pytest.param("UnetPlusPlus", "tu-tf_efficientnet_b0", {"depth": 3}, {"model.encoder": "tf_efficientnet_b0"}, marks=pytest.mark.slow),
+        pytest.param(
+            "UnetPlusPlus",
+            "tu-tf_efficientnet_b0",
+            {"depth": 3},
+            {"model.encoder": "tf_efficientnet_b0"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_there_and_back_again(kind: str, encoder: str, options: dict[str, Any], said: dict[str, Any]) -> None:
@@ -190,12 +260,19 @@ def test_there_and_back_again(kind: str, encoder: str, options: dict[str, Any], 
 
 def test_says_which_fields_do_not_fit() -> None:
     plan = small_plan(channels=3)
-    with pytest.raises(UsageError, match=r"got model\.encoder None and model\.depth 2; expected a whole model of timm, and 3 to 5"):
+    with pytest.raises(
+        UsageError, match=r"got model\.encoder None and model\.depth 2; expected a whole model of timm, and 3 to 5"
+    ):
         to_smp(from_plan(plan.model), plan)
     plan = plan.model_copy(update={"model": model_plan(encoder="resnet18", in_channels=3, first_width=4, depth=3)})
     with pytest.raises(UsageError) as error:
         to_smp(from_plan(plan.model), plan)
-    for text in ("model.stem is True, there it is False", "model.norm is 'group', there it is 'batch'", "model.deep_supervision is True", "model.head_kernel is 1, there it is 3"):
+    for text in (
+        "model.stem is True, there it is False",
+        "model.norm is 'group', there it is 'batch'",
+        "model.deep_supervision is True",
+        "model.head_kernel is 1, there it is 3",
+    ):
         assert text in str(error.value)
 
 

@@ -23,8 +23,12 @@ from unetpp.plan import Plan, read_plan
 PAGE = (Path(__file__).parents[2] / "docs" / "import.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("library", "package", "convert"), [("MONAI", "monai", to_monai), ("SMP", "segmentation_models_pytorch", to_smp)])
-def test_what_was_trained_with_the_settings_of_the_page_fits(library: str, package: str, convert: Callable[[UNetPlusPlus, Plan], PeerModel], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("library", "package", "convert"), [("MONAI", "monai", to_monai), ("SMP", "segmentation_models_pytorch", to_smp)]
+)
+def test_what_was_trained_with_the_settings_of_the_page_fits(
+    library: str, package: str, convert: Callable[[UNetPlusPlus, Plan], PeerModel], tmp_path: Path
+) -> None:
     require(package)
     said = re.search(rf"^- {library}: `(--set [^`]+)`", PAGE, flags=re.MULTILINE)
     assert said

@@ -26,7 +26,9 @@ GIGA = 1e9
         ({"dims": 3}, (64, 64, 64), None, 210.0),
     ],
 )
-def test_multiply_adds_are_those_published(fields: dict, shape: tuple[int, ...], depth: int | None, expected: float) -> None:
+def test_multiply_adds_are_those_published(
+    fields: dict, shape: tuple[int, ...], depth: int | None, expected: float
+) -> None:
     plan = model_plan(preset="paper", in_channels=1, out_channels=1, **fields)
     assert network_cost(plan, shape, depth).macs / GIGA == pytest.approx(expected, rel=0.01)
 
@@ -35,7 +37,9 @@ def test_multiply_adds_are_those_published(fields: dict, shape: tuple[int, ...],
 @pytest.mark.parametrize("down", ["pool", "conv"])
 @pytest.mark.parametrize("up", ["transposed", "nearest"])
 def test_multiply_adds_are_those_of_the_built_network(block: str, down: str, up: str) -> None:
-    plan = model_plan(widths=(4, 6, 8), in_channels=2, out_channels=3, block=block, down=down, up=up, strides=((2, 1), (2, 2)))
+    plan = model_plan(
+        widths=(4, 6, 8), in_channels=2, out_channels=3, block=block, down=down, up=up, strides=((2, 1), (2, 2))
+    )
     network = from_plan(plan)
     counted = 0
 
@@ -54,4 +58,7 @@ def test_multiply_adds_are_those_of_the_built_network(block: str, down: str, up:
 
 
 def test_parameters_are_counted_without_allocating() -> None:
-    assert parameter_count(model_plan(preset="paper", in_channels=1, out_channels=1, dims=3, deep_supervision=False)) == 26_198_273
+    assert (
+        parameter_count(model_plan(preset="paper", in_channels=1, out_channels=1, dims=3, deep_supervision=False))
+        == 26_198_273
+    )

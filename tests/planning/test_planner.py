@@ -14,7 +14,15 @@ from unetpp.planning.planner import make_plan
 
 
 def fingerprint(**changes: Any) -> Fingerprint:
-    channel = ChannelFacts(name="image", minimum=0, maximum=255, foreground_mean=100, foreground_std=20, foreground_low=50, foreground_high=150)
+    channel = ChannelFacts(
+        name="image",
+        minimum=0,
+        maximum=255,
+        foreground_mean=100,
+        foreground_std=20,
+        foreground_low=50,
+        foreground_high=150,
+    )
     values: dict[str, Any] = {
         "name": "cells",
         "layout": "folder",
@@ -40,7 +48,9 @@ def machine(model: Any, patch: Any, batch: int, precision: str) -> float:
     return 1e-8 * network_cost(model, patch).activations * batch
 
 
-def plan_for(*, minutes: float | None = 20, epochs: int | None = None, settings: dict[str, Any] | None = None, **changes: Any) -> Any:
+def plan_for(
+    *, minutes: float | None = 20, epochs: int | None = None, settings: dict[str, Any] | None = None, **changes: Any
+) -> Any:
     return make_plan(fingerprint(**changes), minutes=minutes, epochs=epochs, settings=settings, step_seconds=machine)
 
 
@@ -100,7 +110,18 @@ def test_what_the_user_sets_is_kept_and_the_rest_agrees_with_it() -> None:
     assert plan_for(settings={"model.topology": "unet"}).model.topology == "unet"
 
 
-@pytest.mark.parametrize("setting", ["train.patch=128", "train.batch=abc", "train.batch=0", "model.depth=deep", "model.strides=2", "train.precision=bf8", "data.spacing_mm=1,1,1"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "train.patch=128",
+        "train.batch=abc",
+        "train.batch=0",
+        "model.depth=deep",
+        "model.strides=2",
+        "train.precision=bf8",
+        "data.spacing_mm=1,1,1",
+    ],
+)
 def test_a_setting_that_does_not_fit_is_refused_by_name(setting: str) -> None:
     key, value = setting.split("=")
     with pytest.raises(PlanError, match=f"--set {key}: got"):
@@ -110,7 +131,11 @@ def test_a_setting_that_does_not_fit_is_refused_by_name(setting: str) -> None:
 @pytest.mark.parametrize(
     ("dims", "setting", "said"),
     [
-        (2, "train.patch=[64,64,64]", r"--set train\.patch: got .* expected 2 numbers, one for each axis of this 2D data"),
+        (
+            2,
+            "train.patch=[64,64,64]",
+            r"--set train\.patch: got .* expected 2 numbers, one for each axis of this 2D data",
+        ),
         (3, "train.patch=[64,64]", r"--set train\.patch: got .* expected 3 numbers"),
         (2, "predict.tile=[64]", r"--set predict\.tile: got .* expected 2 numbers"),
         (3, "data.spacing_mm=[1,1]", r"--set data\.spacing_mm: got .* expected 3 numbers"),
@@ -121,7 +146,10 @@ def test_a_setting_that_does_not_fit_is_refused_by_name(setting: str) -> None:
 def test_a_setting_of_another_length_or_range_is_refused_by_name(dims: int, setting: str, said: str) -> None:
     key, value = setting.split("=")
     with pytest.raises(PlanError, match=said):
-        plan_for(settings={key: value}, **({"dims": 3, "median_shape": (32, 48, 40), "median_spacing_mm": (1.0, 1.0, 1.0)} if dims == 3 else {}))
+        plan_for(
+            settings={key: value},
+            **({"dims": 3, "median_shape": (32, 48, 40), "median_spacing_mm": (1.0, 1.0, 1.0)} if dims == 3 else {}),
+        )
 
 
 def test_a_single_head_cannot_be_a_shallow_one() -> None:

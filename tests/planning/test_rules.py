@@ -14,7 +14,9 @@ spacings = st.one_of(st.none(), st.tuples(*[st.floats(0.2, 12)] * 3))
 
 
 @given(shape=sizes3, spacing=spacings, depth=st.integers(1, 5))
-def test_strides_leave_a_bottleneck_and_spare_thick_slices(shape: tuple[int, ...], spacing: tuple[float, ...] | None, depth: int) -> None:
+def test_strides_leave_a_bottleneck_and_spare_thick_slices(
+    shape: tuple[int, ...], spacing: tuple[float, ...] | None, depth: int
+) -> None:
     strides = rules.choose_strides(shape, spacing, depth).value
     assert 1 <= len(strides) <= depth
     if max(shape) >= 2 * rules.MIN_BOTTLENECK and spacing is None:
@@ -81,7 +83,9 @@ def test_bodies_are_not_flipped_and_tissue_is() -> None:
 def test_few_passes_over_the_data_need_no_variation_beyond_flips() -> None:
     few, many = rules.choose_variation(5), rules.choose_variation(60)
     assert set(few.value.values()) == {0.0}
-    assert {f"{name}_probability" for name in ("affine", "noise", "blur", "contrast", "brightness", "gamma")} == set(few.value)
+    assert {f"{name}_probability" for name in ("affine", "noise", "blur", "contrast", "brightness", "gamma")} == set(
+        few.value
+    )
     assert many.value == {}
     assert "5 passes" in few.reason and "60 passes" in many.reason
 

@@ -91,11 +91,34 @@ def write_run(folder: Path, plan: Plan, data: Path, folds: int = 1, measured: bo
         part.mkdir()
         write_log(part / "log.jsonl")
         if measured:
-            scored = {depth: [score_case(case.id, predictor.predict_case(case, depth="all")[depth].segmentation, labels[case.id], 2) for case in cases] for depth in (1, 2)}
+            scored = {
+                depth: [
+                    score_case(
+                        case.id, predictor.predict_case(case, depth="all")[depth].segmentation, labels[case.id], 2
+                    )
+                    for case in cases
+                ]
+                for depth in (1, 2)
+            }
             by_depth = {depth: summarize(found, plan.data.classes) for depth, found in scored.items()}
-            depths = {str(depth): {**found["mean"], "latency_ms": 3.0 * depth, "parameters": 1000 * depth, "peak_memory_mb": None} for depth, found in by_depth.items()}
+            depths = {
+                str(depth): {
+                    **found["mean"],
+                    "latency_ms": 3.0 * depth,
+                    "parameters": 1000 * depth,
+                    "peak_memory_mb": None,
+                }
+                for depth, found in by_depth.items()
+            }
             (part / "metrics.json").write_text(
-                json.dumps({**by_depth[plan.predict.depth], "depths": depths, "conditions": "measured on a toaster", "recommended": {"depth": 1, "reason": "good enough"}})
+                json.dumps(
+                    {
+                        **by_depth[plan.predict.depth],
+                        "depths": depths,
+                        "conditions": "measured on a toaster",
+                        "recommended": {"depth": 1, "reason": "good enough"},
+                    }
+                )
             )
             write_views(predictor, cases, by_depth[2], part / "views")
     return folder
@@ -105,7 +128,16 @@ def write_log(path: Path) -> None:
     lines: list[dict[str, Any]] = [{"kind": "start", "step": 0}]
     for step in range(1, 21):
         lines.append(
-            {"kind": "train", "step": step, "epoch": 1, "loss": math.exp(-step / 10), "learning_rate": 1e-3, "images_per_second": 5.0, "data_wait": 0.01, "elapsed_s": 6.0 * step}
+            {
+                "kind": "train",
+                "step": step,
+                "epoch": 1,
+                "loss": math.exp(-step / 10),
+                "learning_rate": 1e-3,
+                "images_per_second": 5.0,
+                "data_wait": 0.01,
+                "elapsed_s": 6.0 * step,
+            }
         )
     lines.append({"kind": "validation", "step": 20, "dice": 0.8, "depths": {"1": 0.7, "2": 0.8}, "elapsed_s": 120.0})
     lines.append({"kind": "end", "reason": "patience", "step": 20})
@@ -149,14 +181,18 @@ def test_tables_hold_the_numbers(tmp_path: Path, small_plan: Callable[..., Plan]
     assert [cells[cells.index(name) + 1] for name in names] == worst
 
 
-def test_what_a_prediction_without_a_reference_is_worth_is_told(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
+def test_what_a_prediction_without_a_reference_is_worth_is_told(
+    tmp_path: Path, small_plan: Callable[..., Plan]
+) -> None:
     run = write_run(tmp_path / "run", small_plan(), tmp_path)
     told = "Without a reference, <code>predict</code> tells the Dice of such a case to within 0.012"
     assert "Without a reference" not in write_report(run).read_text(encoding="utf-8")
     metrics = json.loads((run / "fold_0" / "metrics.json").read_text())
     metrics["mean"] |= {"predicted_dice_error": 0.0123, "expected_dice_correlation": 0.876}
     (run / "fold_0" / "metrics.json").write_text(json.dumps(metrics))
-    assert f"{told} on average (rank correlation with the true one 0.88)" in write_report(run).read_text(encoding="utf-8")
+    assert f"{told} on average (rank correlation with the true one 0.88)" in write_report(run).read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -205,11 +241,17 @@ def test_a_network_with_one_head_and_cases_without_scores(tmp_path: Path, small_
     assert cells[cells.index("nothing") + 1] == "–"
 
 
-def test_the_mean_of_all_heads_and_the_classes_have_their_place_in_the_table(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
+def test_the_mean_of_all_heads_and_the_classes_have_their_place_in_the_table(
+    tmp_path: Path, small_plan: Callable[..., Plan]
+) -> None:
     run = write_run(tmp_path / "run", small_plan(), tmp_path)
     path = run / "fold_0" / "metrics.json"
     metrics = json.loads(path.read_text())
-    metrics["mean_of_heads"] = {**metrics["depths"]["2"], "latency_ms": 7.7, "classes": {"core": {"dice": 0.5, "dice_interval": [0.4, 0.6]}, "rim": {"dice": None}}}
+    metrics["mean_of_heads"] = {
+        **metrics["depths"]["2"],
+        "latency_ms": 7.7,
+        "classes": {"core": {"dice": 0.5, "dice_interval": [0.4, 0.6]}, "rim": {"dice": None}},
+    }
     path.write_text(json.dumps(metrics))
     text = write_report(run).read_text(encoding="utf-8")
     cells = Page(text).cells
@@ -249,7 +291,14 @@ def test_a_volume_is_shown_where_it_has_most_foreground_across_its_widest_spacin
     label[2:6, 3:9, 7] = 1
     label[3, 5, 6:9] = 1
     image = np.random.default_rng(0).normal(size=(1, 8, 10, 12)).astype(np.float32)
-    view = make_view("worst", "a", 0.5, Volume(image, Geometry(".nii.gz", (1.0, 2.0, 4.0), np.diag([4.0, 2.0, 1.0, 1.0]))), label, label)
+    view = make_view(
+        "worst",
+        "a",
+        0.5,
+        Volume(image, Geometry(".nii.gz", (1.0, 2.0, 4.0), np.diag([4.0, 2.0, 1.0, 1.0]))),
+        label,
+        label,
+    )
     assert view.slice == "slice 8 of 12 along X"
     assert view.aspect == 0.5
     np.testing.assert_array_equal(view.reference, label[::-1, :, 7])
@@ -297,7 +346,9 @@ def test_overlays_show_contours_and_errors(tmp_path: Path) -> None:
 
     label = np.zeros((64, 64), np.uint8)
     label[16:48, 16:48] = 1
-    view = make_view("worst", "a", 0.5, Volume(np.zeros((1, 64, 64), np.uint8), Geometry(".png")), label, np.roll(label, 8, axis=1))
+    view = make_view(
+        "worst", "a", 0.5, Volume(np.zeros((1, 64, 64), np.uint8), Geometry(".png")), label, np.roll(label, 8, axis=1)
+    )
     source = draw_view(view, 2)
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))).convert("RGB")).astype(int)
     third = pixels.shape[1] // 3

@@ -33,22 +33,33 @@ interpreted = pytest.mark.skipif(not INTERPRETED, reason="runs in a process of i
 @pytest.mark.skipif(INTERPRETED, reason="starts it")
 def test_the_numbers_in_the_interpreter() -> None:
     command = [sys.executable, "-m", "pytest", "-q", __file__, "-p", "no:cacheprovider"]
-    answer = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False
+    )
     assert answer.returncode == 0, answer.stdout[-3000:]
     assert " passed" in answer.stdout
 
 
 @interpreted
 @settings(max_examples=15, deadline=None)
-@given(shape=st.sampled_from([(2, 24, 9, 7), (1, 6, 5, 4, 3), (3, 36, 40, 41), (2, 12, 2, 2)]), each=st.sampled_from([2, 3]), slope=st.floats(0, 1), seed=st.integers(0, 99))
-def test_a_norm_takes_the_bias_before_and_the_activation_behind(shape: tuple[int, ...], each: int, slope: float, seed: int) -> None:
+@given(
+    shape=st.sampled_from([(2, 24, 9, 7), (1, 6, 5, 4, 3), (3, 36, 40, 41), (2, 12, 2, 2)]),
+    each=st.sampled_from([2, 3]),
+    slope=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+def test_a_norm_takes_the_bias_before_and_the_activation_behind(
+    shape: tuple[int, ...], each: int, slope: float, seed: int
+) -> None:
     torch.manual_seed(seed)
     x = (5 * torch.randn(*shape) + 3).contiguous(memory_format=CHANNELS_LAST[len(shape)])
     weight, bias, shift = torch.randn(3, shape[1])
     groups = shape[1] // each
     moved = x + shift.view(-1, *[1] * (x.ndim - 2))
     expected = functional.leaky_relu(functional.group_norm(moved, groups, weight, bias, 1e-5), slope)
-    torch.testing.assert_close(normalised(copied(x), groups, weight, bias, 1e-5, slope, shift), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        normalised(copied(x), groups, weight, bias, 1e-5, slope, shift), expected, rtol=1e-3, atol=1e-3
+    )
     torch.testing.assert_close(rectified(copied(x), shift, slope), functional.leaky_relu(moved, slope))
 
 
@@ -66,7 +77,11 @@ def test_parts_are_enlarged_where_they_are_concatenated(factors: tuple[int, ...]
     scale, linear = tuple(map(float, factors)), {2: "bilinear", 3: "trilinear"}[dims]
     nearest = nn.Upsample(scale_factor=scale, mode="nearest")
     ups = [nearest, *(nn.Upsample(scale_factor=scale, mode=linear, align_corners=corners) for corners in (False, True))]
-    ups += [transposed[dims](5, 4, factors, stride=factors), transposed[dims](5, 4, factors, stride=factors, bias=False), nn.Sequential(conv[dims](5, 6, 1), nearest)]
+    ups += [
+        transposed[dims](5, 4, factors, stride=factors),
+        transposed[dims](5, 4, factors, stride=factors, bias=False),
+        nn.Sequential(conv[dims](5, 6, 1), nearest),
+    ]
     ups += [transposed[dims](5, 4, 4, stride=2, padding=1)] if set(factors) == {2} else []
     below = torch.randn(2, 5, *(3, 4, 5)[-dims:])
     for up, more in itertools.product(ups, (-1, 0, 1)):
@@ -78,7 +93,17 @@ def test_parts_are_enlarged_where_they_are_concatenated(factors: tuple[int, ...]
 
 
 @interpreted
-@pytest.mark.parametrize("fields", [{}, {"dims": 3}, {"preset": "paper"}, {"concat": "up_skips_reversed", "up": "nearest"}, {"topology": "unet"}, {"topology": "unet+"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"dims": 3},
+        {"preset": "paper"},
+        {"concat": "up_skips_reversed", "up": "nearest"},
+        {"topology": "unet"},
+        {"topology": "unet+"},
+    ],
+)
 def test_a_network_with_its_own_concatenation_answers_the_same(fields: dict[str, Any]) -> None:
     torch.manual_seed(0)
     network = build_model(**{"widths": (8, 16, 24), **fields}).eval()
@@ -99,12 +124,19 @@ COMPILED = [
         {"SHIFTED": True, "EACH": 3, "EACH_WIDTH": 4, "SPLITS": 8},
     ),
     (_applied, {"x": "*bf16", "scales": "*fp32", "shifts": "*fp32", "slope": "fp32"}, {"SCALED": True, **BLOCK}),
-    *((_placed, {"x": "*bf16", "out": "*bf16"}, {"MODE": mode, "VOLUME": mode != "centres", **BLOCK}) for mode in ("nearest", "shuffled", "corners", "centres")),
+    *(
+        (_placed, {"x": "*bf16", "out": "*bf16"}, {"MODE": mode, "VOLUME": mode != "centres", **BLOCK})
+        for mode in ("nearest", "shuffled", "corners", "centres")
+    ),
 ]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="compiles nothing")
-@pytest.mark.parametrize(("kernel", "types", "constants"), COMPILED, ids=[f"{kernel.__name__} {constants.get('MODE', '')}" for kernel, _, constants in COMPILED])
+@pytest.mark.parametrize(
+    ("kernel", "types", "constants"),
+    COMPILED,
+    ids=[f"{kernel.__name__} {constants.get('MODE', '')}" for kernel, _, constants in COMPILED],
+)
 def test_they_compile_for_gpus(kernel: Any, types: dict[str, str], constants: dict[str, Any]) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource

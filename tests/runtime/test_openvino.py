@@ -84,7 +84,10 @@ def test_a_prediction_is_the_same_on_both(openvino: Any, depth: Any) -> None:
     torch.manual_seed(0)
     networks = [from_plan(plan.model)]
     picture = np.random.default_rng(0).normal(size=(40, 37)).astype(np.float32)
-    answers = [Predictor(networks, plan, backend=backend).predict(picture, depth=depth, tta=True) for backend in ("torch", "openvino")]
+    answers = [
+        Predictor(networks, plan, backend=backend).predict(picture, depth=depth, tta=True)
+        for backend in ("torch", "openvino")
+    ]
     by_depth = [answer if isinstance(answer, dict) else {0: answer} for answer in answers]
     assert by_depth[0].keys() == by_depth[1].keys()
     for key, segmentation in by_depth[0].items():
@@ -100,7 +103,9 @@ def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_backend("auto", torch.device("cuda"), "batch") == "cuda"
 
 
-def test_what_openvino_cannot_run_is_run_by_torch_unless_it_was_asked_for(openvino: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_openvino_cannot_run_is_run_by_torch_unless_it_was_asked_for(
+    openvino: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*_: Any) -> None:
         raise RuntimeError("No conversion rule for aten::unheard_of\nand more")
 

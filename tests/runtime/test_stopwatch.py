@@ -32,7 +32,9 @@ def test_long_work_is_timed_once() -> None:
 def test_bfloat16_in_software_is_no_gain(monkeypatch: pytest.MonkeyPatch, slower: float, gains: bool) -> None:
     """The processor says that it has bfloat16, and products show whether that is so."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
-    monkeypatch.setattr(torch, "mm", lambda left, right: time.sleep(1e-4 * (slower if left.dtype == torch.bfloat16 else 1.0)))
+    monkeypatch.setattr(
+        torch, "mm", lambda left, right: time.sleep(1e-4 * (slower if left.dtype == torch.bfloat16 else 1.0))
+    )
     execution._emulates_bf16.cache_clear()
     try:
         assert execution.gains_from_bf16(torch.device("cpu")) is gains

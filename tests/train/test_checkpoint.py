@@ -30,7 +30,9 @@ def test_a_checkpoint_of_a_gpu_in_float16_goes_on_without_a_scale(tmp_path: Path
     plan = small_plan()
     network = from_plan(plan.model)
     optimizer = make_optimizer(network, plan.train)
-    save_checkpoint(tmp_path / "last.ckpt", plan, Progress(), network, copy.deepcopy(network), optimizer, GradScaler("cpu"))
+    save_checkpoint(
+        tmp_path / "last.ckpt", plan, Progress(), network, copy.deepcopy(network), optimizer, GradScaler("cpu")
+    )
     disabled = GradScaler("cpu", enabled=False)
     load_checkpoint(tmp_path / "last.ckpt", plan, network, copy.deepcopy(network), optimizer, disabled)
     assert not disabled.is_enabled()

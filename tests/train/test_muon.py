@@ -26,7 +26,9 @@ def stepped(gradient: Tensor, orthogonal: bool, steps: int = 1, dtype: torch.dty
 def test_all_singular_values_become_about_1(rows: int, columns: int, seed: int) -> None:
     matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
     values = torch.linalg.svdvals(orthogonal(matrix)) / max(1.0, rows / columns) ** 0.5
-    strong = torch.linalg.svdvals(matrix) > 0.05 * float(torch.linalg.matrix_norm(matrix))  # five rounds do not lift what is almost nothing
+    strong = torch.linalg.svdvals(matrix) > 0.05 * float(
+        torch.linalg.matrix_norm(matrix)
+    )  # five rounds do not lift what is almost nothing
     assert values.max() < 1.3
     assert values[strong].min() > 0.6
 
@@ -38,7 +40,9 @@ def test_a_step_does_not_depend_on_the_size_of_the_gradient(shape: tuple[int, ..
     small, large = stepped(gradient, True, dtype=dtype), stepped(4096 * gradient, True, dtype=dtype)
     torch.testing.assert_close(small, large, rtol=1e-3, atol=1e-4)
     assert float((small.flatten() @ gradient.flatten()).sign()) == -1  # downhill
-    assert float(torch.linalg.matrix_norm(small.flatten(1), 2)) == pytest.approx(0.1 * max(1.0, shape[0] / small[0].numel()) ** 0.5, rel=0.3)
+    assert float(torch.linalg.matrix_norm(small.flatten(1), 2)) == pytest.approx(
+        0.1 * max(1.0, shape[0] / small[0].numel()) ** 0.5, rel=0.3
+    )
 
 
 def test_memory_layout_changes_nothing() -> None:

@@ -35,14 +35,31 @@ NEEDS_TIMM = pytest.mark.usefixtures("needs_timm")
 
 
 def with_encoder(**train: Any) -> Plan:
-    settings = {"train.epochs": 2, "train.steps_per_epoch": 2, "train.validations": 2, "train.patch": [8, 8], "train.checkpoint_minutes": 1e-9}
-    return small_plan(settings=settings | {f"train.{name}": value for name, value in train.items()}, encoder="test_resnet", widths=None, depth=2, first_width=4)
+    settings = {
+        "train.epochs": 2,
+        "train.steps_per_epoch": 2,
+        "train.validations": 2,
+        "train.patch": [8, 8],
+        "train.checkpoint_minutes": 1e-9,
+    }
+    return small_plan(
+        settings=settings | {f"train.{name}": value for name, value in train.items()},
+        encoder="test_resnet",
+        widths=None,
+        depth=2,
+        first_width=4,
+    )
 
 
 def test_heads_of_many_classes_are_no_kernels_between_features() -> None:
     plan = small_plan(classes=9, settings={"train.optimizer": "muon"}, widths=(8, 16, 16))
     network = from_plan(plan.model)
-    kernels = {id(weight) for group in make_optimizer(network, plan.train).param_groups if group["orthogonal"] for weight in group["params"]}
+    kernels = {
+        id(weight)
+        for group in make_optimizer(network, plan.train).param_groups
+        if group["orthogonal"]
+        for weight in group["params"]
+    }
     assert kernels
     assert not any(id(weight) in kernels for weight in network.heads.parameters())
 
@@ -58,7 +75,12 @@ def test_kernels_between_features_are_muons_and_vectors_are_not_decayed(optimize
     assert all(weight.ndim == 1 for weight in vectors["params"])
     assert (matrices["weight_decay"], vectors["weight_decay"]) == (plan.train.weight_decay, 0.0)
     others = {name for name, weight in by_name.items() if any(weight is other for other in matrices["params"])}
-    outer = {"nodes.x_0_0.units.0.conv.weight", "nodes.x_0_0.shortcut.conv.weight", "heads.1.weight", "heads.2.weight"}  # they read the image, or give logits
+    outer = {
+        "nodes.x_0_0.units.0.conv.weight",
+        "nodes.x_0_0.shortcut.conv.weight",
+        "heads.1.weight",
+        "heads.2.weight",
+    }  # they read the image, or give logits
     if optimizer == "muon":
         assert others == outer
         assert plan.train.learning_rate * kernels[0]["factor"] == pytest.approx(0.03)
@@ -107,7 +129,9 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor], encoder: bool) ->
 
 @NEEDS_TIMM
 @pytest.mark.parametrize(("share", "resting_steps"), [(0.0, 0), (0.5, 2), (1.0, 4)])
-def test_the_encoder_rests_for_its_share_of_the_schedule_with_its_statistics(tmp_path: Path, share: float, resting_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_encoder_rests_for_its_share_of_the_schedule_with_its_statistics(
+    tmp_path: Path, share: float, resting_steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = states(with_encoder(freeze_encoder=share, warmup=0), tmp_path / "fold_0", tmp_path, monkeypatch)
     for step, (before, after) in enumerate(itertools.pairwise(seen)):
         assert any(moved(before, after, encoder=True)) == (step >= resting_steps)
@@ -119,7 +143,9 @@ def test_the_encoder_rests_for_its_share_of_the_schedule_with_its_statistics(tmp
 
 @NEEDS_TIMM
 @pytest.mark.parametrize("stop", [1, 2, 3])
-def test_a_stop_while_the_encoder_rests_or_after_it_changes_nothing(tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_while_the_encoder_rests_or_after_it_changes_nothing(
+    tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan, store = with_encoder(freeze_encoder=0.5, encoder_learning_rate=0.3), make_store(tmp_path)
 
     def train(name: str, resume: bool = False) -> None:

@@ -86,7 +86,13 @@ def test_training_lowers_the_loss_and_writes_its_files(tmp_path: Path, monkeypat
     assert sorted(os.listdir(tmp_path / "fold_0")) == [CHECKPOINT, LOG, MODEL]
     lines = [json.loads(line) for line in (tmp_path / "fold_0" / LOG).read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["kind"] == "train"]
-    assert [line["kind"] for line in lines if line["kind"] != "train"] == ["start", "validation", "validation", "validation", "end"]
+    assert [line["kind"] for line in lines if line["kind"] != "train"] == [
+        "start",
+        "validation",
+        "validation",
+        "validation",
+        "end",
+    ]
     assert len(losses) == 60
     assert np.mean(losses[-5:]) < 0.7 * losses[0]
 
@@ -99,7 +105,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: 
 
 
 @pytest.mark.parametrize("step", [1, 4, 5, 11])
-def test_a_stop_by_signal_and_resume_changes_nothing(tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_by_signal_and_resume_changes_nothing(
+    tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train(tmp_path, "whole", make_plan())
     after_step = FoldTraining._after_step
 
@@ -114,7 +122,11 @@ def test_a_stop_by_signal_and_resume_changes_nothing(tmp_path: Path, step: int, 
     train(tmp_path, "stopped", make_plan(), resume=True)
     assert same(tmp_path / "whole" / MODEL, tmp_path / "stopped" / MODEL)
     assert same(tmp_path / "whole" / CHECKPOINT, tmp_path / "stopped" / CHECKPOINT)
-    steps = [json.loads(line)["step"] for line in (tmp_path / "stopped" / LOG).read_text().splitlines() if '"validation"' in line]
+    steps = [
+        json.loads(line)["step"]
+        for line in (tmp_path / "stopped" / LOG).read_text().splitlines()
+        if '"validation"' in line
+    ]
     assert steps == [4, 8, 12]
 
 
@@ -141,7 +153,13 @@ t.train(Path(sys.argv[1]), "killed", t.make_plan())
 def test_a_kill_in_the_middle_of_a_checkpoint_and_resume_changes_nothing(tmp_path: Path, save: int) -> None:
     train(tmp_path, "whole", make_plan())
     root = str(Path(__file__).parents[2])
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(save), root], cwd=root, capture_output=True, text=True, check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path), str(save), root],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     train(tmp_path, "killed", make_plan(), resume=True)
     assert same(tmp_path / "whole" / MODEL, tmp_path / "killed" / MODEL)
@@ -185,7 +203,10 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_plan_or_a_truncated_one_is_refused(tmp_path: Path) -> None:
     train(tmp_path, "fold_0", make_plan())
-    for other in (small_plan(settings=SETTINGS, widths=(4, 6, 9), norm="batch", dropout=0.1), make_plan(**{"train.batch": 3})):
+    for other in (
+        small_plan(settings=SETTINGS, widths=(4, 6, 9), norm="batch", dropout=0.1),
+        make_plan(**{"train.batch": 3}),
+    ):
         with pytest.raises(ModelFileError, match=r"differs .* in (model\.widths|train\.batch)\."):
             train(tmp_path, "fold_0", other, resume=True)
     checkpoint = tmp_path / "fold_0" / CHECKPOINT
@@ -200,7 +221,9 @@ def test_a_loss_that_is_no_number_is_told_with_a_remedy(tmp_path: Path) -> None:
 
 
 def test_a_budget_in_seconds_is_kept(tmp_path: Path) -> None:
-    training = FoldTraining(make_plan(), make_store(tmp_path), tmp_path / "fold_0", device=CPU, validate=mean_weight, budget_s=2.0)
+    training = FoldTraining(
+        make_plan(), make_store(tmp_path), tmp_path / "fold_0", device=CPU, validate=mean_weight, budget_s=2.0
+    )
     result = training.run()
     assert result.reason in ("finished", "patience")
     assert result.seconds < 4

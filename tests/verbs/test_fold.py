@@ -16,7 +16,11 @@ def test_later_folds_get_what_earlier_ones_left_and_never_less_than_half(monkeyp
 
 
 def test_the_recommended_depth_loses_little_and_says_what_it_saves() -> None:
-    rows = {"1": {"dice": 0.89, "dice_lost_interval": [0.01, 0.02]}, "2": {"dice": 0.908, "dice_lost_interval": [0.0, 0.004]}, "3": {"dice": 0.91, "dice_lost_interval": [0, 0]}}
+    rows = {
+        "1": {"dice": 0.89, "dice_lost_interval": [0.01, 0.02]},
+        "2": {"dice": 0.908, "dice_lost_interval": [0.0, 0.004]},
+        "3": {"dice": 0.91, "dice_lost_interval": [0, 0]},
+    }
     found = recommended_depth({depth: {**row, "latency_ms": 4.0 * int(depth)} for depth, row in rows.items()})
     assert found
     assert found["depth"] == 2

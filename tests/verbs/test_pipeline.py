@@ -31,8 +31,12 @@ def weights_agree(first: Path, second: Path) -> bool:
 
 
 def test_a_run_holds_what_it_promises(trained: Path) -> None:
-    assert {"plan.json", "fingerprint.json", "splits.json", "report.html", "fold_0"} <= {path.name for path in trained.iterdir()}
-    assert {"model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"} <= {path.name for path in (trained / "fold_0").iterdir()}
+    assert {"plan.json", "fingerprint.json", "splits.json", "report.html", "fold_0"} <= {
+        path.name for path in trained.iterdir()
+    }
+    assert {"model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"} <= {
+        path.name for path in (trained / "fold_0").iterdir()
+    }
 
 
 def test_metrics_cover_every_depth_and_case(trained: Path) -> None:
@@ -44,7 +48,9 @@ def test_metrics_cover_every_depth_and_case(trained: Path) -> None:
         assert row["latency_ms"] > 0
         assert row["parameters"] > 0
     assert 0 <= metrics["mean_of_heads"]["dice"] <= 1
-    assert metrics["mean_of_heads"]["dice_lost"] == pytest.approx(metrics["depths"]["2"]["dice"] - metrics["mean_of_heads"]["dice"])
+    assert metrics["mean_of_heads"]["dice_lost"] == pytest.approx(
+        metrics["depths"]["2"]["dice"] - metrics["mean_of_heads"]["dice"]
+    )
     assert metrics["mean_of_heads"]["latency_ms"] > metrics["depths"]["1"]["latency_ms"] / 2
     assert [case["id"] for case in metrics["cases"]] == validation
     assert metrics["mean"]["dice"] == pytest.approx(np.mean([case["mean"]["dice"] for case in metrics["cases"]]))
@@ -78,7 +84,10 @@ def test_predict_evaluate_agree_with_the_run(trained: Path, tmp_path: Path) -> N
     for case in validation:
         (tmp_path / "masks").mkdir(exist_ok=True)
         shutil.copy(data / "masks" / f"{case}.png", tmp_path / "masks")
-    assert run_cli("predict", trained, *images, "--out", tmp_path / "out", "--depth", "all", "--backend", "torch").code == 0
+    assert (
+        run_cli("predict", trained, *images, "--out", tmp_path / "out", "--depth", "all", "--backend", "torch").code
+        == 0
+    )
     answer = run_cli("evaluate", tmp_path / "out", tmp_path / "masks", "--out", tmp_path / "scores.json", "--json")
     metrics = json.loads((trained / "fold_0" / "metrics.json").read_text())
     assert answer.code == 0
@@ -106,7 +115,12 @@ def test_a_run_that_is_not_measured_predicts_and_says_so(trained: Path, tmp_path
 
 def test_maps_are_written_where_asked_for(trained: Path, tmp_path: Path) -> None:
     image = trained.parent / "data" / "images" / "cells_00.png"
-    assert run_cli("predict", trained, image, "--out", tmp_path, "--probabilities", "--uncertainty", "disagreement", "--tta").code == 0
+    assert (
+        run_cli(
+            "predict", trained, image, "--out", tmp_path, "--probabilities", "--uncertainty", "disagreement", "--tta"
+        ).code
+        == 0
+    )
     assert (tmp_path / "uncertainty" / "cells_00.tif").exists()
     assert list((tmp_path / "probabilities").iterdir())
 
@@ -244,7 +258,11 @@ def test_all_folds_answer_together(cells: Path, tmp_path: Path) -> None:
     run = unetpp.train(cells, tmp_path / "run", epochs=1, fold="all", device="cpu", set=TINY)
     assert len(run.folds) == 3
     assert len(unetpp.load(tmp_path / "run", device="cpu").networks) == 3
-    assert sorted(case["id"] for fold in run.folds for case in fold.metrics["cases"]) == ["cells_00", "cells_01", "cells_02"]
+    assert sorted(case["id"] for fold in run.folds for case in fold.metrics["cases"]) == [
+        "cells_00",
+        "cells_01",
+        "cells_02",
+    ]
     assert run_cli("prune", tmp_path / "run", "--out", tmp_path / "x.safetensors", "--depth", 1).code == 2
 
 
@@ -264,7 +282,20 @@ LONGER = TINY | {"train.steps_per_epoch": 60, "train.checkpoint_minutes": 0.001}
 
 
 def train_command(cells: Path, run: Path) -> list[str]:
-    return [sys.executable, "-m", "unetpp", "train", str(cells), "--out", str(run), "--epochs", "2", "--device", "cpu", *set_options(LONGER)]
+    return [
+        sys.executable,
+        "-m",
+        "unetpp",
+        "train",
+        str(cells),
+        "--out",
+        str(run),
+        "--epochs",
+        "2",
+        "--device",
+        "cpu",
+        *set_options(LONGER),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -303,12 +334,17 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 def test_loading_imports_no_training_code(trained: Path) -> None:
     """A model loads without any training code."""
     code = f"import sys, unetpp; unetpp.load({str(trained)!r}, device='cpu'); print([name for name in sys.modules if name.startswith('unetpp.train')])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
 
 
 def test_demo_data_is_the_same_for_a_seed(tmp_path: Path) -> None:
     for dims, name in ((2, "images/cells_00.png"), (3, "labels/volume_00.nii.gz")):
-        first, second, other = (write_demo_data(tmp_path / f"{dims}{run}", dims, cases=1, shape=(8, 12, 12)[3 - dims :], seed=seed) for run, seed in (("a", 0), ("b", 0), ("c", 1)))
+        first, second, other = (
+            write_demo_data(tmp_path / f"{dims}{run}", dims, cases=1, shape=(8, 12, 12)[3 - dims :], seed=seed)
+            for run, seed in (("a", 0), ("b", 0), ("c", 1))
+        )
         if dims == 2:
             assert (first / name).read_bytes() == (second / name).read_bytes() != (other / name).read_bytes()
         else:

@@ -22,4 +22,7 @@ def test_edited_splits_name_cases_of_the_data_set_that_have_labels(tmp_path: Pat
     write_splits(folder.splits, [Split(("a", "d"), ("c", "e"))])
     with pytest.raises(DataError) as caught:
         splits_of_run(folder, dataset)
-    assert [problem.got for problem in caught.value.problems] == ["1 cases that are not in the data set: e", "1 cases without a label: d"]
+    assert [problem.got for problem in caught.value.problems] == [
+        "1 cases that are not in the data set: e",
+        "1 cases without a label: d",
+    ]

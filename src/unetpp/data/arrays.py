@@ -21,17 +21,31 @@ def as_source(image: np.ndarray, plan: DataPlan, spacing_mm: Sequence[float] | N
     """
     if image.ndim not in (plan.dims, plan.dims + 1) or image.dtype.kind not in "biuf" or image.size == 0:
         shapes = "(Y, X), (Y, X, C) or (C, Y, X)" if plan.dims == 2 else "(Z, Y, X) or (C, Z, Y, X)"
-        raise UsageError(f"image: got an array of {image.dtype} of shape {image.shape}; expected numbers of shape {shapes}.")
+        raise UsageError(
+            f"image: got an array of {image.dtype} of shape {image.shape}; expected numbers of shape {shapes}."
+        )
     if spacing_mm is not None and len(spacing_mm) != plan.dims:
         raise UsageError(f"spacing_mm: got {len(spacing_mm)} numbers; expected {plan.dims}, one for each spatial axis.")
-    array = image[None] if image.ndim == plan.dims else np.moveaxis(image, -1, 0) if _has_channels_last(image, plan) else image
+    array = (
+        image[None]
+        if image.ndim == plan.dims
+        else np.moveaxis(image, -1, 0)
+        if _has_channels_last(image, plan)
+        else image
+    )
     if plan.channels == COLOURS and len(array) == 4:
         array = array[:3]  # without alpha
-    geometry = Geometry(".tif" if plan.dims == 2 else ".nii.gz", None if spacing_mm is None else tuple(map(float, spacing_mm)))
+    geometry = Geometry(
+        ".tif" if plan.dims == 2 else ".nii.gz", None if spacing_mm is None else tuple(map(float, spacing_mm))
+    )
     return ArraySource(array, geometry)
 
 
 def _has_channels_last(image: np.ndarray, plan: DataPlan) -> bool:
     """Whether the last axis of a 2D image with channels holds them: where both could, it does, as image libraries have it."""
     counts = {len(plan.channels), 1, 3} | ({4} if plan.channels == COLOURS else set())
-    return plan.dims == 2 and image.shape[-1] in counts and (image.shape[0] not in counts or image.shape[-1] <= image.shape[0])
+    return (
+        plan.dims == 2
+        and image.shape[-1] in counts
+        and (image.shape[0] not in counts or image.shape[-1] <= image.shape[0])
+    )

@@ -10,7 +10,17 @@ from pathlib import Path
 from unetpp.data.dataset import Case, Dataset
 from unetpp.data.dataset_json import NAME as DATASET_JSON
 from unetpp.data.dataset_json import channel_files, read_dataset_json
-from unetpp.data.folders import SPLITS, image_files, is_folder_layout, is_split_layout, kaggle_root, read_folder, read_kaggle, read_splits, same_stem
+from unetpp.data.folders import (
+    SPLITS,
+    image_files,
+    is_folder_layout,
+    is_split_layout,
+    kaggle_root,
+    read_folder,
+    read_kaggle,
+    read_splits,
+    same_stem,
+)
 from unetpp.data.formats import is_image, stem_of
 from unetpp.data.manifest import read_manifest
 from unetpp.errors import DataError, Problem
@@ -37,9 +47,15 @@ def find_cases(path: str | Path, *, tolerant: bool = False) -> Dataset:
     """
     with listing(path):
         dataset = _read(Path(path))
-    dataset = replace(dataset, problems=(*dataset.problems, *_same_ids(dataset.root, dataset.cases), *_unwritable_names(dataset)))
+    dataset = replace(
+        dataset, problems=(*dataset.problems, *_same_ids(dataset.root, dataset.cases), *_unwritable_names(dataset))
+    )
     if not dataset.cases and not dataset.problems:
-        raise DataError(Problem(str(path), "no images", "at least two images with masks", "Check the path and the names of the files."))
+        raise DataError(
+            Problem(
+                str(path), "no images", "at least two images with masks", "Check the path and the names of the files."
+            )
+        )
     if dataset.problems and not tolerant:
         raise DataError(dataset.problems)
     return dataset
@@ -62,7 +78,18 @@ def find_images(inputs: Sequence[str | Path], channels: int = 1) -> list[Case]:
     for path in map(Path, inputs):
         with listing(path):
             found = _images_of(path, channels)
-            problems += [] if found else [Problem(str(path), f"a folder with {_content(path)}", f"images: {_FORMATS}", "Check the path, or convert the files.")]
+            problems += (
+                []
+                if found
+                else [
+                    Problem(
+                        str(path),
+                        f"a folder with {_content(path)}",
+                        f"images: {_FORMATS}",
+                        "Check the path, or convert the files.",
+                    )
+                ]
+            )
             cases += found
     cases = list({tuple(image.absolute() for image in case.images): case for case in cases}.values())
     problems += _same_ids(Path(), cases)
@@ -78,7 +105,14 @@ def listing(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         where, reason = error.filename or path, error.strerror or error
-        raise DataError(Problem(str(where), f"a path that cannot be read ({reason})", "a readable folder", f"Check its permissions: chmod u+rx '{where}'")) from None
+        raise DataError(
+            Problem(
+                str(where),
+                f"a path that cannot be read ({reason})",
+                "a readable folder",
+                f"Check its permissions: chmod u+rx '{where}'",
+            )
+        ) from None
 
 
 def _read(path: Path) -> Dataset:
@@ -101,7 +135,14 @@ def _read(path: Path) -> Dataset:
     tables = sorted(path.glob("*.csv"))
     if len(tables) == 1:
         return read_manifest(tables[0], name)
-    raise DataError(Problem(str(path), f"a folder with {_content(path)}", _LAYOUTS, "Arrange or name the files so, or write the CSV table."))
+    raise DataError(
+        Problem(
+            str(path),
+            f"a folder with {_content(path)}",
+            _LAYOUTS,
+            "Arrange or name the files so, or write the CSV table.",
+        )
+    )
 
 
 def _content(folder: Path) -> str:
@@ -128,8 +169,15 @@ def _images_in(folder: Path, channels: int) -> list[Case]:
     if inner is not None:
         return _images_in(inner, channels)
     if is_split_layout(folder):
-        return [case for part in sorted(folder.iterdir()) if part.name.lower() in SPLITS and is_folder_layout(part) for case in _images_in(part, channels)]
-    return [case for part in sorted((kaggle_root(folder) or folder).iterdir()) for case in _kaggle_images(part, channels)]
+        return [
+            case
+            for part in sorted(folder.iterdir())
+            if part.name.lower() in SPLITS and is_folder_layout(part)
+            for case in _images_in(part, channels)
+        ]
+    return [
+        case for part in sorted((kaggle_root(folder) or folder).iterdir()) for case in _kaggle_images(part, channels)
+    ]
 
 
 def _kaggle_images(folder: Path, channels: int) -> list[Case]:
@@ -148,9 +196,16 @@ def _grouped(folder: Path, files: list[Path], channels: int, fewest: int = 2) ->
 
 def _unwritable_names(dataset: Dataset) -> list[Problem]:
     """Names in another encoding, as old archives have them, can neither be shown nor written into a table."""
-    odd = [case.id for case in dataset.cases if not case.id.isascii() and case.id.encode(errors="ignore").decode() != case.id]
+    odd = [
+        case.id
+        for case in dataset.cases
+        if not case.id.isascii() and case.id.encode(errors="ignore").decode() != case.id
+    ]
     action = "Rename the file, for example with convmv."
-    return [Problem(str(dataset.root), f"the file name {name!a}, which is not UTF-8", "a name in UTF-8", action) for name in odd]
+    return [
+        Problem(str(dataset.root), f"the file name {name!a}, which is not UTF-8", "a name in UTF-8", action)
+        for name in odd
+    ]
 
 
 def _same_ids(where: Path, cases: Sequence[Case]) -> list[Problem]:

@@ -23,7 +23,11 @@ def read_dataset_json(root: Path, name: str) -> Dataset:
     problems: list[Problem] = []
     channels = _channels(content, root / NAME, problems)
     classes = _classes(content.get("labels"), root / NAME, problems)
-    cases = [case for id, images, label in _entries(root, content, problems) if (case := _case(root, id, images, label, problems))]
+    cases = [
+        case
+        for id, images, label in _entries(root, content, problems)
+        if (case := _case(root, id, images, label, problems))
+    ]
     pieces = any(_CHANNEL.match(stem_of(case.images[0])) for case in cases)
     layout: Layout = "nnunet" if pieces or "training" not in content else "decathlon"
     return Dataset(name, root, layout, tuple(cases), channels, classes, problems=tuple(problems))
@@ -42,9 +46,18 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise DataError(Problem(str(path), f"a file that cannot be read ({error})", "JSON that describes the data set", "Restore it from the original.")) from None
+        raise DataError(
+            Problem(
+                str(path),
+                f"a file that cannot be read ({error})",
+                "JSON that describes the data set",
+                "Restore it from the original.",
+            )
+        ) from None
     if not isinstance(content, dict):
-        raise DataError(Problem(str(path), f"a {type(content).__name__}", "a JSON object", "Restore it from the original."))
+        raise DataError(
+            Problem(str(path), f"a {type(content).__name__}", "a JSON object", "Restore it from the original.")
+        )
     return content
 
 
@@ -66,8 +79,14 @@ def _classes(declared: Any, where: Path, problems: list[Problem]) -> dict[int, s
     pairs = [_class(key, value) for key, value in declared.items()] if isinstance(declared, dict) else [None]
     classes = dict(pair for pair in pairs if pair)
     if None in pairs or len(classes) != len(pairs) or len(classes) < 2:
-        action = "Give each class one number of its own; regions of several numbers and an ignore label are not supported."
-        problems.append(Problem(str(where), f"labels {declared!r}", 'two classes or more, as {"0": "background", "1": "liver"}', action))
+        action = (
+            "Give each class one number of its own; regions of several numbers and an ignore label are not supported."
+        )
+        problems.append(
+            Problem(
+                str(where), f"labels {declared!r}", 'two classes or more, as {"0": "background", "1": "liver"}', action
+            )
+        )
         return None
     return dict(sorted(classes.items()))
 
@@ -90,18 +109,36 @@ def _entries(root: Path, content: dict[str, Any], problems: list[Problem]) -> li
     for row in rows:
         images = row.get("images", row.get("image")) if isinstance(row, dict) else None
         images = [images] if isinstance(images, str) else images
-        if isinstance(images, list) and images and all(isinstance(image, str) for image in images) and isinstance(row.get("label"), str):
+        if (
+            isinstance(images, list)
+            and images
+            and all(isinstance(image, str) for image in images)
+            and isinstance(row.get("label"), str)
+        ):
             paths = [root / image for image in images]
-            entries.append((stem_of(root / row["label"]), _pieces(paths[0]) if len(paths) == 1 else paths, root / row["label"]))
+            entries.append(
+                (stem_of(root / row["label"]), _pieces(paths[0]) if len(paths) == 1 else paths, root / row["label"])
+            )
         else:
-            problems.append(Problem(str(root / NAME), f"the entry {row!r}", '{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}', "Correct the entry."))
+            problems.append(
+                Problem(
+                    str(root / NAME),
+                    f"the entry {row!r}",
+                    '{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}',
+                    "Correct the entry.",
+                )
+            )
     return entries
 
 
 def _entries_by_name(root: Path, problems: list[Problem]) -> list[tuple[str, list[Path], Path]]:
     images = channel_files(root / "imagesTr")
     labels = {stem_of(path): path for path in image_files(root / "labelsTr")}
-    problems += [missing(root / "labelsTr", "label", f"imagesTr/{paths[0].name}") for stem, paths in images.items() if stem not in labels]
+    problems += [
+        missing(root / "labelsTr", "label", f"imagesTr/{paths[0].name}")
+        for stem, paths in images.items()
+        if stem not in labels
+    ]
     return [(stem, images.get(stem, []), label) for stem, label in labels.items()]
 
 
@@ -116,7 +153,13 @@ def _pieces(path: Path) -> list[Path]:
 def _case(root: Path, id: str, images: list[Path], label: Path, problems: list[Problem]) -> Case | None:
     absent = [path for path in images if not path.exists()]
     if absent or not images:
-        problems.append(missing(absent[0] if absent else root / "imagesTr", "image", str(label.relative_to(root) if label.is_relative_to(root) else label)))
+        problems.append(
+            missing(
+                absent[0] if absent else root / "imagesTr",
+                "image",
+                str(label.relative_to(root) if label.is_relative_to(root) else label),
+            )
+        )
     elif not label.exists():
         problems.append(missing(label, "label", images[0].name))
     else:

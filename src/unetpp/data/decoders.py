@@ -28,7 +28,9 @@ _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else its remarks on a broken file appear beside our message
+logging.getLogger("tifffile").addHandler(
+    logging.NullHandler()
+)  # else its remarks on a broken file appear beside our message
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,12 @@ def file_format(path: Path) -> str:
         with path.open("rb") as stream:
             return "tiff" if stream.read(4) in _TIFF_MAGIC else "raster"
     raise DataError(
-        Problem(str(path), f"the unknown type {suffix or 'of a name without a suffix'}", "PNG, JPEG, BMP, TIFF, NIfTI, NRRD or MHA", "Convert the file to one of these.")
+        Problem(
+            str(path),
+            f"the unknown type {suffix or 'of a name without a suffix'}",
+            "PNG, JPEG, BMP, TIFF, NIfTI, NRRD or MHA",
+            "Convert the file to one of these.",
+        )
     )
 
 
@@ -93,7 +100,9 @@ def decode_large_png(path: Path) -> Decoded | None:
     header = png.header_of(path)
     if header is None or header.row_bytes * header.height <= scratch.LARGE or png.may_be_turned(path):
         return None
-    geometry = raster_geometry(path, open_raster(path, header_only=True))  # a damaged header is found before anything is unpacked
+    geometry = raster_geometry(
+        path, open_raster(path, header_only=True)
+    )  # a damaged header is found before anything is unpacked
     colours = 3 if header.samples >= 3 else 1
     array = scratch.new_array((header.height, header.width, colours), np.uint8 if header.bits == 8 else np.uint16)
     row = 0
@@ -136,17 +145,29 @@ def decode_tiff(path: Path, label: bool) -> Decoded:
         series, page = tiff.series[0], tiff.pages.first
         array = series.asarray() if series.nbytes <= scratch.LARGE else _large_series(series)
         array = _tiff_channels_first(array, series.axes)
-        header = {"resolution": page.resolution, "resolutionunit": page.resolutionunit} if "XResolution" in page.tags else {}
+        header = (
+            {"resolution": page.resolution, "resolutionunit": page.resolutionunit} if "XResolution" in page.tags else {}
+        )
         if tiff.is_imagej:
-            header["imagej"] = {key: tiff.imagej_metadata[key] for key in ("spacing", "unit") if key in tiff.imagej_metadata}
+            header["imagej"] = {
+                key: tiff.imagej_metadata[key] for key in ("spacing", "unit") if key in tiff.imagej_metadata
+            }
         # whatever it is called: what is written for it is a TIFF too
-        return _tiff_samples(array, page, label), Geometry(suffix_of(path) if suffix_of(path) in TIFF_SUFFIXES else ".tif", header=header)
+        return _tiff_samples(array, page, label), Geometry(
+            suffix_of(path) if suffix_of(path) in TIFF_SUFFIXES else ".tif", header=header
+        )
 
 
 def _large_series(series: Any) -> np.ndarray:
     """The array of a series: the file itself, or unpacked onto disk tile by tile."""
     mapped = series.dataoffset is not None and series.keyframe.is_memmappable
-    if mapped or series.is_multifile or series.transform is not None or series.is_truncated or len(series) * prod(series.keyframe.shaped) != prod(series.shape):
+    if (
+        mapped
+        or series.is_multifile
+        or series.transform is not None
+        or series.is_truncated
+        or len(series) * prod(series.keyframe.shaped) != prod(series.shape)
+    ):
         return np.asanyarray(series.asarray(out="memmap"))  # as tifffile does it
     array = scratch.new_array(series.shape, series.dtype)
     planes = array.reshape(len(series), *series.keyframe.shaped)  # separate samples, depth, rows, columns, samples
@@ -155,12 +176,18 @@ def _large_series(series: Any) -> np.ndarray:
             plane[...] = 0
             continue
 
-        def store(decoded: tuple[np.ndarray | None, tuple[int, ...], tuple[int, ...]], plane: np.ndarray = plane) -> None:
+        def store(
+            decoded: tuple[np.ndarray | None, tuple[int, ...], tuple[int, ...]], plane: np.ndarray = plane
+        ) -> None:
             segment, (sample, depth, row, column, _), shape = decoded
             inside = plane[sample, depth : depth + shape[0], row : row + shape[1], column : column + shape[2]]
-            inside[...] = series.keyframe.nodata if segment is None else segment[tuple(slice(size) for size in inside.shape)]
+            inside[...] = (
+                series.keyframe.nodata if segment is None else segment[tuple(slice(size) for size in inside.shape)]
+            )
 
-        for _ in page.segments(func=store, sort=True, buffersize=PIECE):  # stored by the threads that decode: nothing waits in memory
+        for _ in page.segments(
+            func=store, sort=True, buffersize=PIECE
+        ):  # stored by the threads that decode: nothing waits in memory
             scratch.release(array)
     return array
 
@@ -233,7 +260,9 @@ def _tiff_samples(array: np.ndarray, page: Any, label: bool) -> np.ndarray:
         colours = np.asarray(page.colormap >> 8, dtype=np.uint8)
         return _changed(array, lambda block: colours[:, block[0]], 3, np.uint8)
     if array.dtype == bool:
-        return _changed(array, lambda block: np.where(block == (photometric != "MINISWHITE"), 255, 0), len(array), np.uint8)
+        return _changed(
+            array, lambda block: np.where(block == (photometric != "MINISWHITE"), 255, 0), len(array), np.uint8
+        )
     if photometric == "MINISWHITE" and array.dtype.kind == "u" and not label:
         return _changed(array, lambda block: np.iinfo(array.dtype).max - block, len(array), array.dtype)
     visible = {"RGB": 3, "YCBCR": 3, "MINISBLACK": 1}.get(photometric, len(array))
@@ -241,7 +270,9 @@ def _tiff_samples(array: np.ndarray, page: Any, label: bool) -> np.ndarray:
     return array[:visible] if has_alpha and len(array) == visible + 1 else array
 
 
-def _changed(array: np.ndarray, change: Callable[[np.ndarray], np.ndarray], channels: int, dtype: DTypeLike) -> np.ndarray:
+def _changed(
+    array: np.ndarray, change: Callable[[np.ndarray], np.ndarray], channels: int, dtype: DTypeLike
+) -> np.ndarray:
     """What `change` makes of (C, *spatial), piece by piece, as the whole may be huge."""
     found = scratch.new_array((channels, *array.shape[1:]), dtype)
     for slices in blocks(array.shape[1:]):

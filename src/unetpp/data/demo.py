@@ -19,7 +19,9 @@ SPACING_MM = (2.5, 1.0, 1.0)
 """Of the volumes, (Z, Y, X)."""
 
 
-def write_demo_data(folder: Path, dims: int, *, cases: int | None = None, shape: Sequence[int] | None = None, seed: int = 0) -> Path:
+def write_demo_data(
+    folder: Path, dims: int, *, cases: int | None = None, shape: Sequence[int] | None = None, seed: int = 0
+) -> Path:
     """Write images and their masks in the plain layout: PNG in the plane, NIfTI for volumes.
 
     Args:

@@ -27,14 +27,29 @@ def read_folder(root: Path, name: str) -> Dataset:
     """`images/` and one of `masks/`, `labels/`, `instances/`, paired by stem; `a_mask.png` is a label of `a.png`, too."""
     label_folder = next((root / folder for folder in LABEL_FOLDERS if (root / folder).is_dir()), None)
     if label_folder is None:
-        raise DataError(Problem(str(root), "a folder images without labels", "a folder masks, labels or instances beside it", "Add the masks, one for each image."))
+        raise DataError(
+            Problem(
+                str(root),
+                "a folder images without labels",
+                "a folder masks, labels or instances beside it",
+                "Add the masks, one for each image.",
+            )
+        )
     images, image_problems, image_notes = files_by_stem(root / "images")
     labels, label_problems, label_notes = files_by_stem(label_folder)
     labels = {image_stem(stem, images): path for stem, path in labels.items()}
     cases = [Case(stem, (images[stem],), (labels[stem],)) for stem in images if stem in labels]
     problems = [*image_problems, *label_problems, *_unpaired(images, labels, root / "images", label_folder)]
     instances = label_folder.name == "instances"
-    return Dataset(name, root, "instances" if instances else "folder", tuple(cases), instances=instances, problems=tuple(problems), notes=tuple(image_notes + label_notes))
+    return Dataset(
+        name,
+        root,
+        "instances" if instances else "folder",
+        tuple(cases),
+        instances=instances,
+        problems=tuple(problems),
+        notes=tuple(image_notes + label_notes),
+    )
 
 
 def is_split_layout(root: Path) -> bool:
@@ -43,7 +58,11 @@ def is_split_layout(root: Path) -> bool:
 
 def read_splits(root: Path, name: str) -> Dataset:
     """`train/`, `val/` and `test/`, each with its own `images/` and labels."""
-    parts = [(SPLITS[folder.name.lower()], folder) for folder in _folders(root) if folder.name.lower() in SPLITS and is_folder_layout(folder)]
+    parts = [
+        (SPLITS[folder.name.lower()], folder)
+        for folder in _folders(root)
+        if folder.name.lower() in SPLITS and is_folder_layout(folder)
+    ]
     labelled = [(split, folder) for split, folder in parts if any((folder / label).is_dir() for label in LABEL_FOLDERS)]
     if not labelled:
         return read_folder(parts[0][1], name)
@@ -60,7 +79,14 @@ def read_splits(root: Path, name: str) -> Dataset:
 
 def kaggle_root(root: Path) -> Path | None:
     """The folder that holds `ID/images/` and `ID/masks/`: `root` or its `stage1_train`."""
-    return next((folder for folder in (root / "stage1_train", root) if any((case / "images").is_dir() for case in _folders(folder))), None)
+    return next(
+        (
+            folder
+            for folder in (root / "stage1_train", root)
+            if any((case / "images").is_dir() for case in _folders(folder))
+        ),
+        None,
+    )
 
 
 def read_kaggle(root: Path, name: str) -> Dataset:
@@ -72,9 +98,23 @@ def read_kaggle(root: Path, name: str) -> Dataset:
         if len(images) == 1 and masks:
             cases.append(Case(folder.name, (images[0],), tuple(masks)))
         elif len(images) != 1:
-            problems.append(Problem(str(folder / "images"), f"{len(images)} images", "one image", "Leave one image in each folder, or remove the folder."))
+            problems.append(
+                Problem(
+                    str(folder / "images"),
+                    f"{len(images)} images",
+                    "one image",
+                    "Leave one image in each folder, or remove the folder.",
+                )
+            )
         else:
-            problems.append(Problem(str(folder / "masks"), "no masks", "one mask file for each object", "Add the masks, or remove the folder."))
+            problems.append(
+                Problem(
+                    str(folder / "masks"),
+                    "no masks",
+                    "one mask file for each object",
+                    "Add the masks, or remove the folder.",
+                )
+            )
     return Dataset(name, root, "kaggle", tuple(cases), instances=True, problems=tuple(problems))
 
 
@@ -94,7 +134,12 @@ def files_by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem], list[st
 
 def same_stem(where: Path, stem: str, paths: Iterable[Path]) -> Problem:
     names = ", ".join(str(path.relative_to(where) if path.is_relative_to(where) else path) for path in paths)
-    return Problem(str(where), f"several images with the stem {stem} ({names})", "one file for each stem, which pairs images with labels", "Rename or remove all but one.")
+    return Problem(
+        str(where),
+        f"several images with the stem {stem} ({names})",
+        "one file for each stem, which pairs images with labels",
+        "Rename or remove all but one.",
+    )
 
 
 def missing(where: Path, what: str, owner: str) -> Problem:
@@ -102,9 +147,19 @@ def missing(where: Path, what: str, owner: str) -> Problem:
     return Problem(str(where), f"no {what} for {owner}", "one of the same stem", f"Add the {what}, or remove {owner}.")
 
 
-def _unpaired(images: dict[str, Path], labels: dict[str, Path], image_folder: Path, label_folder: Path) -> list[Problem]:
-    without_label = [missing(label_folder, "mask", f"{image_folder.name}/{path.name}") for stem, path in images.items() if stem not in labels]
-    without_image = [missing(image_folder, "image", f"{label_folder.name}/{path.name}") for stem, path in labels.items() if stem not in images]
+def _unpaired(
+    images: dict[str, Path], labels: dict[str, Path], image_folder: Path, label_folder: Path
+) -> list[Problem]:
+    without_label = [
+        missing(label_folder, "mask", f"{image_folder.name}/{path.name}")
+        for stem, path in images.items()
+        if stem not in labels
+    ]
+    without_image = [
+        missing(image_folder, "image", f"{label_folder.name}/{path.name}")
+        for stem, path in labels.items()
+        if stem not in images
+    ]
     return without_label + without_image
 
 
@@ -115,7 +170,11 @@ def image_stem(stem: str, images: Container[str]) -> str:
 
 
 def _ignored(folder: Path) -> list[str]:
-    names = [path.name for path in _entries(folder) if not (path.name.startswith(".") or is_image(path) or path.suffix.lower() in _SILENT_SUFFIXES)]
+    names = [
+        path.name
+        for path in _entries(folder)
+        if not (path.name.startswith(".") or is_image(path) or path.suffix.lower() in _SILENT_SUFFIXES)
+    ]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return [f"{folder}: ignored {', '.join(names[:3])}{more} (neither an image nor named like one)"] if names else []
 

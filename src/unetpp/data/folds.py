@@ -50,7 +50,14 @@ def make_splits(cases: Sequence[Grouped], folds: int = 5, seed: int = 0) -> list
         groups.setdefault(case.group or f"case {case.id}", []).append(case.id)
     if len(groups) < 2:
         got = f"{len(groups)} independent {'case or group' if groups else 'cases or groups'}"
-        raise DataError(Problem("data set", got, "at least 2, one to train and one to validate", "Add cases, or give them groups that differ."))
+        raise DataError(
+            Problem(
+                "data set",
+                got,
+                "at least 2, one to train and one to validate",
+                "Add cases, or give them groups that differ.",
+            )
+        )
     names = sorted(groups)
     np.random.default_rng(seed).shuffle(names)
     members: list[list[str]] = [[] for _ in range(min(folds, len(names)))]
@@ -64,8 +71,17 @@ def _declared_split(cases: Sequence[Grouped]) -> Split:
     validation = tuple(case.id for case in cases if case.split == "validation")
     train = tuple(case.id for case in cases if case.split != "validation")
     if not train:
-        raise DataError(Problem("data set", "a split without training cases", "at least one case whose split is `train`", "Mend the `split` column."))
-    both = {case.group for case in cases if case.group and case.split == "validation"} & {case.group for case in cases if case.split != "validation"}
+        raise DataError(
+            Problem(
+                "data set",
+                "a split without training cases",
+                "at least one case whose split is `train`",
+                "Mend the `split` column.",
+            )
+        )
+    both = {case.group for case in cases if case.group and case.split == "validation"} & {
+        case.group for case in cases if case.split != "validation"
+    }
     if both:
         got = f"a split in which the same group trains and validates ({', '.join(sorted(map(str, both))[:5])})"
         raise DataError(Problem("data set", got, "each group in one part", "Mend the `split` or the `group` column."))
@@ -87,7 +103,14 @@ def read_splits(path: Path) -> list[Split]:
         splits = [Split(_ids(value["train"]), _ids(value["validation"])) for value in values]
     except (OSError, ValueError, KeyError, TypeError) as error:
         expected = 'a list of {"train": [case ids], "validation": [case ids]}'
-        raise DataError(Problem(str(path), f"{type(error).__name__}: {error}", expected, "Mend the file, or delete it to have it made anew.")) from None
+        raise DataError(
+            Problem(
+                str(path),
+                f"{type(error).__name__}: {error}",
+                expected,
+                "Mend the file, or delete it to have it made anew.",
+            )
+        ) from None
     problems = _unusable(path, splits)
     if problems:
         raise DataError(problems)
@@ -110,5 +133,12 @@ def _unusable(path: Path, splits: Sequence[Split]) -> list[Problem]:
         both = sorted({*split.train} & {*split.validation})
         if both:
             some = ", ".join(both[:5]) + (", ..." if len(both) > 5 else "")
-            problems.append(Problem(str(path), f"cases that train and validate in fold {fold} ({some})", "each in one of the two lists", action))
+            problems.append(
+                Problem(
+                    str(path),
+                    f"cases that train and validate in fold {fold} ({some})",
+                    "each in one of the two lists",
+                    action,
+                )
+            )
     return problems

@@ -75,7 +75,9 @@ def inspect_dataset(dataset: Dataset, progress: Progress | None = None) -> Inspe
     results = list(_inspected(dataset.cases, progress))
     facts = [facts for facts, _ in results if facts is not None]
     cases = {case.id: case for case in dataset.cases}
-    classes = choose_classes(dataset, {str(cases[fact.id].labels[0]): fact.label_counts for fact in facts if fact.label_counts})
+    classes = choose_classes(
+        dataset, {str(cases[fact.id].labels[0]): fact.label_counts for fact in facts if fact.label_counts}
+    )
     channels, channel_problems = _choose_channels(dataset, facts)
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
     problems += [*classes.problems, *_mixed_dims(facts), *_no_splits(dataset)]
@@ -119,7 +121,14 @@ def _not_finite(case: Case, image: Volume) -> list[Problem]:
     wrong = image.array.size - int(np.count_nonzero(np.isfinite(image.array)))
     if not wrong:
         return []
-    return [Problem(_names(case.images), f"{wrong} voxels that are NaN or infinite", "finite numbers", "Replace them, for example with the smallest value, or remove the case.")]
+    return [
+        Problem(
+            _names(case.images),
+            f"{wrong} voxels that are NaN or infinite",
+            "finite numbers",
+            "Replace them, for example with the smallest value, or remove the case.",
+        )
+    ]
 
 
 def _disagreements(case: Case, image: Volume, label: Volume) -> list[Problem]:
@@ -127,18 +136,37 @@ def _disagreements(case: Case, image: Volume, label: Volume) -> list[Problem]:
     if image.shape != label.shape:
         got = f"a {label.dims}D label of {describe_shape(label.shape)}"
         expected = f"{image.dims}D, {describe_shape(image.shape)}, as {case.images[0].name}"
-        return [Problem(where, got, expected, "Give the label that belongs to the image; do not resize it with interpolation.")]
+        return [
+            Problem(
+                where, got, expected, "Give the label that belongs to the image; do not resize it with interpolation."
+            )
+        ]
     if not label.geometry.matches(image.geometry):
         got = f"another place in space than {case.images[0].name} ({_grid_difference(image, label)})"
-        return [Problem(where, got, "the same spacing, origin and direction", "Resample the label onto the image, or correct its header.")]
+        return [
+            Problem(
+                where,
+                got,
+                "the same spacing, origin and direction",
+                "Resample the label onto the image, or correct its header.",
+            )
+        ]
     return []
 
 
 def _grid_difference(image: Volume, label: Volume) -> str:
     first, second = image.geometry, label.geometry
-    if first.spacing_mm is not None and second.spacing_mm is not None and not np.allclose(first.spacing_mm, second.spacing_mm, rtol=0.01):
+    if (
+        first.spacing_mm is not None
+        and second.spacing_mm is not None
+        and not np.allclose(first.spacing_mm, second.spacing_mm, rtol=0.01)
+    ):
         return f"spacing {_millimetres(second.spacing_mm)} against {_millimetres(first.spacing_mm)} mm"
-    if first.affine is not None and second.affine is not None and np.allclose(first.affine[:3, :3], second.affine[:3, :3], atol=1e-3):
+    if (
+        first.affine is not None
+        and second.affine is not None
+        and np.allclose(first.affine[:3, :3], second.affine[:3, :3], atol=1e-3)
+    ):
         return f"origin {_millimetres(second.affine[:3, 3])} against {_millimetres(first.affine[:3, 3])} mm"
     return "direction of the axes"
 
@@ -202,7 +230,12 @@ def _wrong_channels(dataset: Dataset, fact: CaseFacts, channels: int) -> Problem
     images = next(case.images for case in dataset.cases if case.id == fact.id)
     why = "as dataset.json declares" if dataset.channels else "as most images have"
     plural = "s" * (fact.channels != 1)
-    return Problem(_names(images), f"{fact.channels} channel{plural}", f"{channels}, {why}", "Give every case the same channels, or remove the case.")
+    return Problem(
+        _names(images),
+        f"{fact.channels} channel{plural}",
+        f"{channels}, {why}",
+        "Give every case the same channels, or remove the case.",
+    )
 
 
 def _mixed_dims(facts: Sequence[CaseFacts]) -> list[Problem]:
@@ -211,7 +244,14 @@ def _mixed_dims(facts: Sequence[CaseFacts]) -> list[Problem]:
         return []
     rare, usual = sorted(by_dims, key=lambda dims: len(by_dims[dims]))
     some = ", ".join(by_dims[rare][:3]) + (", ..." if len(by_dims[rare]) > 3 else "")
-    return [Problem(some, f"{len(by_dims[rare])} {rare}D cases", f"{usual}D, as the other {len(by_dims[usual])}", "Make one data set of images and one of volumes.")]
+    return [
+        Problem(
+            some,
+            f"{len(by_dims[rare])} {rare}D cases",
+            f"{usual}D, as the other {len(by_dims[usual])}",
+            "Make one data set of images and one of volumes.",
+        )
+    ]
 
 
 def _no_splits(dataset: Dataset) -> list[Problem]:
@@ -227,7 +267,11 @@ def _repeated_images(facts: Sequence[CaseFacts]) -> list[str]:
     by_digest: dict[str, list[str]] = {}
     for fact in facts:
         by_digest.setdefault(fact.digest, []).append(fact.id)
-    return [f"{', '.join(ids)}: the same image several times; scores are too good if one of them trains and another validates" for ids in by_digest.values() if len(ids) > 1]
+    return [
+        f"{', '.join(ids)}: the same image several times; scores are too good if one of them trains and another validates"
+        for ids in by_digest.values()
+        if len(ids) > 1
+    ]
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -23,7 +23,9 @@ def read_manifest(path: Path, name: str) -> Dataset:
     cases = [case for line, row in rows if (case := _case(path, line, row, problems))]
     unknown = [column for column in columns if not (_IMAGE_COLUMN.match(column) or column in _OTHER_COLUMNS)]
     notes = (f"{path}: ignored the columns {', '.join(unknown)}",) if unknown else ()
-    return Dataset(name, path.parent, "csv", tuple(_with_unique_ids(path.parent, cases)), problems=tuple(problems), notes=notes)
+    return Dataset(
+        name, path.parent, "csv", tuple(_with_unique_ids(path.parent, cases)), problems=tuple(problems), notes=notes
+    )
 
 
 def _load(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
@@ -34,29 +36,54 @@ def _load(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
             stream.seek(0)
             reader = csv.DictReader(stream, delimiter=max(",;\t", key=header.count), restval="")
             reader.fieldnames = columns = [column.strip().lower() for column in reader.fieldnames or ()]
-            rows = [(reader.line_num, {key: value.strip() for key, value in row.items() if isinstance(value, str)}) for row in reader]
+            rows = [
+                (reader.line_num, {key: value.strip() for key, value in row.items() if isinstance(value, str)})
+                for row in reader
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(Problem(str(path), f"a file that cannot be read ({error})", "a CSV table in UTF-8", "Save it as CSV in UTF-8.")) from None
+        raise DataError(
+            Problem(
+                str(path), f"a file that cannot be read ({error})", "a CSV table in UTF-8", "Save it as CSV in UTF-8."
+            )
+        ) from None
     if not {"image", "label"} <= set(columns):
         got = f"the columns {', '.join(columns) or '(none)'}"
-        raise DataError(Problem(str(path), got, "image[, image_2, ...], label[, group, split]", "Name the columns so in the first line."))
+        raise DataError(
+            Problem(
+                str(path), got, "image[, image_2, ...], label[, group, split]", "Name the columns so in the first line."
+            )
+        )
     return columns, rows
 
 
 def _case(table: Path, line: int, row: dict[str, str], problems: list[Problem]) -> Case | None:
     where = f"{table}, line {line}"
-    images = [table.parent / value for column, value in sorted(row.items(), key=_channel_order) if _IMAGE_COLUMN.match(column) and value]
+    images = [
+        table.parent / value
+        for column, value in sorted(row.items(), key=_channel_order)
+        if _IMAGE_COLUMN.match(column) and value
+    ]
     labels = [table.parent / row["label"]] if row["label"] else []
     split = row.get("split", "").lower()
-    found = [Problem(where, f"no file {path}", "an existing file", "Correct the path, or remove the line.") for path in (*images, *labels) if not path.is_file()]
+    found = [
+        Problem(where, f"no file {path}", "an existing file", "Correct the path, or remove the line.")
+        for path in (*images, *labels)
+        if not path.is_file()
+    ]
     if not row["image"]:
         found.append(Problem(where, "no image", "a path in the column image", "Add it, or remove the line."))
     if split and split not in SPLITS:
         found.append(Problem(where, f"the split {split}", "train, validation, test or nothing", "Correct it."))
     if not labels and SPLITS.get(split) != "test":
-        found.append(Problem(where, "no label", "a path in the column label", "Add it, or write test into the column split."))
+        found.append(
+            Problem(where, "no label", "a path in the column label", "Add it, or write test into the column split.")
+        )
     problems += found
-    return None if found else Case(stem_of(images[0]), tuple(images), tuple(labels), row.get("group") or None, SPLITS.get(split))
+    return (
+        None
+        if found
+        else Case(stem_of(images[0]), tuple(images), tuple(labels), row.get("group") or None, SPLITS.get(split))
+    )
 
 
 def _channel_order(item: tuple[str, str]) -> int:

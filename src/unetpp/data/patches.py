@@ -37,7 +37,9 @@ class PatchSampler:
         foreground_fraction: share of the patches that are centred on a voxel of a random foreground class.
     """
 
-    def __init__(self, cases: Sequence[StoredCase], patch: tuple[int, ...], batch: int, foreground_fraction: float, seed: int) -> None:
+    def __init__(
+        self, cases: Sequence[StoredCase], patch: tuple[int, ...], batch: int, foreground_fraction: float, seed: int
+    ) -> None:
         self.cases = cases
         self.patch = patch
         self.batch = batch
@@ -66,8 +68,14 @@ class PatchSampler:
         """Cut a patch: image (C, *patch) float32 and label (*patch) uint8."""
         case = self.cases[location.case]
         image, label = case.image(), case.label()
-        inside = tuple(slice(max(0, s), min(length, s + size)) for s, size, length in zip(location.start, self.patch, label.shape, strict=True))
-        pads = [(max(0, -s), max(0, s + size - length)) for s, size, length in zip(location.start, self.patch, label.shape, strict=True)]
+        inside = tuple(
+            slice(max(0, s), min(length, s + size))
+            for s, size, length in zip(location.start, self.patch, label.shape, strict=True)
+        )
+        pads = [
+            (max(0, -s), max(0, s + size - length))
+            for s, size, length in zip(location.start, self.patch, label.shape, strict=True)
+        ]
         patch = np.asarray(image[(slice(None), *inside)], dtype=np.float32)
         if any(before or after for before, after in pads):
             return np.pad(patch, [(0, 0), *pads], mode="reflect"), np.pad(label[inside], pads, mode="reflect")

@@ -86,7 +86,13 @@ def read_rows(path: Path, header: Header) -> Iterator[np.ndarray]:
         yield pixels
 
 
-def write_rows(rows: Iterable[np.ndarray], shape: tuple[int, int], dtype: np.dtype, path: Path, dpi: tuple[float, float] | None = None) -> None:
+def write_rows(
+    rows: Iterable[np.ndarray],
+    shape: tuple[int, int],
+    dtype: np.dtype,
+    path: Path,
+    dpi: tuple[float, float] | None = None,
+) -> None:
     """Write grey values, uint8 or uint16, from rows (some, width) that come one after the other."""
     bits = 8 * dtype.itemsize
     height, width = shape
@@ -97,7 +103,9 @@ def write_rows(rows: Iterable[np.ndarray], shape: tuple[int, int], dtype: np.dty
         compressor = zlib.compressobj()
         for some in rows:
             data = np.ascontiguousarray(some, dtype.newbyteorder(">")).view(np.uint8)
-            file.write(_packed(b"IDAT", compressor.compress(np.pad(data, ((0, 0), (1, 0))).tobytes())))  # each row after its filter: none
+            file.write(
+                _packed(b"IDAT", compressor.compress(np.pad(data, ((0, 0), (1, 0))).tobytes()))
+            )  # each row after its filter: none
         file.write(_packed(b"IDAT", compressor.flush()) + _packed(b"IEND", b""))
 
 

@@ -72,7 +72,12 @@ def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> 
     """
     image_shape = source.shape[1:]
     if len(image_shape) != plan.dims:
-        _refuse(where, f"{len(image_shape)}D data ({describe_shape(image_shape)})", f"{plan.dims}D data, as in training", "Leave it out, or use another model.")
+        _refuse(
+            where,
+            f"{len(image_shape)}D data ({describe_shape(image_shape)})",
+            f"{plan.dims}D data, as in training",
+            "Leave it out, or use another model.",
+        )
     fitted = _FittedChannels(source, plan.channels, where)
     normalized = _Normalized(fitted, plan.normalization, image_shape, where, source.dtype.kind == "f")
     grid = network_grid(image_shape, source.geometry.spacing_mm, plan.spacing_mm)
@@ -80,7 +85,9 @@ def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> 
     return PreparedImage((len(plan.channels), *grid), image_shape, source.geometry, blocks)
 
 
-def prepare_label(label: Volume, plan: DataPlan, where: str = "label", grid: tuple[int, ...] | None = None) -> np.ndarray:
+def prepare_label(
+    label: Volume, plan: DataPlan, where: str = "label", grid: tuple[int, ...] | None = None
+) -> np.ndarray:
     """Class indices (*grid) on the network's grid; uint8, or uint16 for more than 256 classes.
 
     Args:
@@ -99,7 +106,12 @@ def to_label_values(segmentation: np.ndarray, plan: DataPlan) -> np.ndarray:
     """Class indices as the values that stand for them in label files."""
     values = np.asarray(plan.label_values)
     kinds = (np.uint8, np.uint16, np.int16)
-    values = values.astype(next((kind for kind in kinds if np.iinfo(kind).min <= values.min() and values.max() <= np.iinfo(kind).max), np.int32))
+    values = values.astype(
+        next(
+            (kind for kind in kinds if np.iinfo(kind).min <= values.min() and values.max() <= np.iinfo(kind).max),
+            np.int32,
+        )
+    )
     found = new_array(segmentation.shape, values.dtype)
     for slices in blocks(segmentation.shape):
         found[slices] = values[segmentation[slices]]
@@ -108,11 +120,15 @@ def to_label_values(segmentation: np.ndarray, plan: DataPlan) -> np.ndarray:
     return found
 
 
-def network_grid(shape: tuple[int, ...], spacing_mm: Sequence[float] | None, target_mm: Sequence[float] | None) -> tuple[int, ...]:
+def network_grid(
+    shape: tuple[int, ...], spacing_mm: Sequence[float] | None, target_mm: Sequence[float] | None
+) -> tuple[int, ...]:
     """Spatial shape of the network's grid; the shape itself where one of the spacings is unknown."""
     if spacing_mm is None or target_mm is None:
         return shape
-    return tuple(max(1, round(size * own / target)) for size, own, target in zip(shape, spacing_mm, target_mm, strict=True))
+    return tuple(
+        max(1, round(size * own / target)) for size, own, target in zip(shape, spacing_mm, target_mm, strict=True)
+    )
 
 
 def resample_linear(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -133,7 +149,9 @@ def resample_linear(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def resample_nearest(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Resample (*spatial) without ever making a new value; edges as `resample_linear` has them."""
-    nearest = [((np.arange(size) + 0.5) * (old / size)).astype(np.intp) for old, size in zip(array.shape, shape, strict=True)]
+    nearest = [
+        ((np.arange(size) + 0.5) * (old / size)).astype(np.intp) for old, size in zip(array.shape, shape, strict=True)
+    ]
     return array[np.ix_(*nearest)]
 
 
@@ -144,8 +162,12 @@ class _FittedChannels:
         self._source = source
         self._wanted = len(channels)
         got = source.shape[0]
-        coloured = source.geometry.suffix in RASTER_SUFFIXES + TIFF_SUFFIXES  # three modalities of a volume are no colours
-        fits = got == self._wanted or (got == 1 and channels == COLOURS) or (got == 3 and self._wanted == 1 and coloured)
+        coloured = (
+            source.geometry.suffix in RASTER_SUFFIXES + TIFF_SUFFIXES
+        )  # three modalities of a volume are no colours
+        fits = (
+            got == self._wanted or (got == 1 and channels == COLOURS) or (got == 3 and self._wanted == 1 and coloured)
+        )
         if not fits:
             expected = f"{self._wanted} ({', '.join(channels)})"
             _refuse(where, f"{got} channel{'s' * (got != 1)}", expected, "Give the same channels as in training.")
@@ -163,7 +185,14 @@ class _FittedChannels:
 class _Normalized:
     """Blocks after clipping, with the mean taken off and divided by the deviation."""
 
-    def __init__(self, source: _Readable, plans: Sequence[Normalization], shape: tuple[int, ...], where: str, may_be_infinite: bool) -> None:
+    def __init__(
+        self,
+        source: _Readable,
+        plans: Sequence[Normalization],
+        shape: tuple[int, ...],
+        where: str,
+        may_be_infinite: bool,
+    ) -> None:
         self._source = source
         self._plans = plans
         self._means = np.asarray([plan.mean for plan in plans])
@@ -193,7 +222,12 @@ class _Normalized:
         for slices in blocks(shape):
             block = self._source.read(slices).reshape(len(self._plans), -1)
             if not np.isfinite(block.sum(dtype=np.float64)):
-                _refuse(where, "voxels that are NaN or infinite", "finite numbers", "Replace them, for example with the smallest value.")
+                _refuse(
+                    where,
+                    "voxels that are NaN or infinite",
+                    "finite numbers",
+                    "Replace them, for example with the smallest value.",
+                )
             block_count, block_mean = block.shape[1], self._clipped(block).mean(axis=1, dtype=np.float64)
             block -= block_mean[:, None].astype(np.float32)
             delta, total = block_mean - mean, count + block_count

@@ -62,7 +62,9 @@ class RasterSource:
         self.dtype = first_pixel.dtype.newbyteorder("=")
 
     def read(self, slices: Slices) -> np.ndarray:
-        (top, bottom, _), (left, right, _) = (part.indices(size) for part, size in zip(slices, self.shape[1:], strict=True))
+        (top, bottom, _), (left, right, _) = (
+            part.indices(size) for part, size in zip(slices, self.shape[1:], strict=True)
+        )
         block = self._image.crop((left, top, right, bottom))
         return np.ascontiguousarray(decoders.raster_pixels(block), dtype=self.dtype)
 
@@ -170,22 +172,42 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         with path.open("rb") as stream:
             if not stream.read(1):
-                raise DataError(Problem(str(path), "an empty file (0 bytes)", "an image", "Restore it from the original, or remove it."))
+                raise DataError(
+                    Problem(
+                        str(path), "an empty file (0 bytes)", "an image", "Restore it from the original, or remove it."
+                    )
+                )
         yield
     except MemoryError as error:  # a file that is too large for this machine, or whose header lies
         got, expected = f"an image that does not fit into memory{f' ({error})' if str(error) else ''}", "one that does"
-        raise DataError(Problem(str(path), got, expected, "Check that the file is whole; if it is, cut it into pieces or use a machine with more memory.")) from error
+        raise DataError(
+            Problem(
+                str(path),
+                got,
+                expected,
+                "Check that the file is whole; if it is, cut it into pieces or use a machine with more memory.",
+            )
+        ) from error
     except UnetppError:
         raise
     except FileNotFoundError:
         raise DataError(Problem(str(path), "no such file", "an image", "Check the name.")) from None
     except PermissionError:
-        raise DataError(Problem(str(path), "a file that may not be read (permission denied)", "a readable file", f"Run: chmod u+r '{path}'")) from None
+        raise DataError(
+            Problem(
+                str(path),
+                "a file that may not be read (permission denied)",
+                "a readable file",
+                f"Run: chmod u+r '{path}'",
+            )
+        ) from None
     except IsADirectoryError:
         raise DataError(Problem(str(path), "a folder", "a file", "Name the files in it, or remove it.")) from None
     except Exception as error:  # decoders of foreign bytes raise anything
         got = f"a file that is truncated or not an image ({_reason(error)})"
-        raise DataError(Problem(str(path), got, f"a whole {suffix_of(path)} image", "Restore it from the original, or remove it.")) from None
+        raise DataError(
+            Problem(str(path), got, f"a whole {suffix_of(path)} image", "Restore it from the original, or remove it.")
+        ) from None
 
 
 def _reason(error: Exception) -> str:
@@ -209,7 +231,11 @@ def _checked(array: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, Geometr
 def _single_channel(path: Path, array: np.ndarray) -> np.ndarray:
     if len(array) > 1 and not (array == array[:1]).all():
         got = f"a label of {len(array)} channels that differ (colours?)"
-        raise DataError(Problem(str(path), got, "one channel of whole numbers", "Save it as grey values, one number for each class."))
+        raise DataError(
+            Problem(
+                str(path), got, "one channel of whole numbers", "Save it as grey values, one number for each class."
+            )
+        )
     return array[:1]
 
 
@@ -220,13 +246,34 @@ def _integers(path: Path, array: np.ndarray) -> np.ndarray:
         wrong = int(np.count_nonzero(~(np.isfinite(array) & (np.rint(array) == array))))
     if wrong:
         got = f"{wrong} label values that are not whole numbers (NaN, or a label that was resized with interpolation?)"
-        raise DataError(Problem(str(path), got, "whole numbers, one for each class", "Make the label anew, with nearest-neighbour resizing."))
+        raise DataError(
+            Problem(
+                str(path),
+                got,
+                "whole numbers, one for each class",
+                "Make the label anew, with nearest-neighbour resizing.",
+            )
+        )
     low, high = int(array.min()), int(array.max())
-    fitting = next(kind for kind in (np.uint8, np.uint16, np.int32, np.int64) if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    fitting = next(
+        kind
+        for kind in (np.uint8, np.uint16, np.int32, np.int64)
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max
+    )
     return np.ascontiguousarray(array, dtype=fitting)
 
 
 def _another_grid(path: Path, got: tuple[int, ...], first: Path, expected: tuple[int, ...]) -> Problem:
     if got == expected:
-        return Problem(str(path), "another spacing, origin or direction", f"that of {first.name}", "Resample the files of one case onto one grid.")
-    return Problem(str(path), describe_shape(got), f"{describe_shape(expected)}, as {first.name}", "The files of one case must have the same size.")
+        return Problem(
+            str(path),
+            "another spacing, origin or direction",
+            f"that of {first.name}",
+            "Resample the files of one case onto one grid.",
+        )
+    return Problem(
+        str(path),
+        describe_shape(got),
+        f"{describe_shape(expected)}, as {first.name}",
+        "The files of one case must have the same size.",
+    )

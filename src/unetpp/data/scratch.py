@@ -31,13 +31,17 @@ def new_array(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
         return np.empty(shape, dtype)
     try:
         with tempfile.TemporaryFile(prefix="unetpp-", dir=_folder()) as file:
-            if hasattr(os, "posix_fallocate"):  # a file with holes would end the process without a word, should the space run out later
+            if hasattr(
+                os, "posix_fallocate"
+            ):  # a file with holes would end the process without a word, should the space run out later
                 os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, dtype, mode="r+", shape=tuple(shape))
     except OSError as error:
         if size < psutil.virtual_memory().available / 2:
             return np.empty(shape, dtype)
-        raise MemoryError(f"{size / 1e6:,.0f} MB fit neither into memory nor into the temporary folder ({error.strerror}); TMPDIR names another one") from error
+        raise MemoryError(
+            f"{size / 1e6:,.0f} MB fit neither into memory nor into the temporary folder ({error.strerror}); TMPDIR names another one"
+        ) from error
 
 
 def _folder() -> str | None:
@@ -45,7 +49,9 @@ def _folder() -> str | None:
     for name in ("TMPDIR", "TEMP", "TMP"):
         if folder := os.environ.get(name):
             if not os.path.isdir(folder):  # Python would take another one without a word
-                raise UsageError(f"{name}: got {folder}, which is no folder; expected one with space for huge images. Make it, name another one, or unset {name}.")
+                raise UsageError(
+                    f"{name}: got {folder}, which is no folder; expected one with space for huge images. Make it, name another one, or unset {name}."
+                )
             return folder
     return "/var/tmp" if os.access("/var/tmp", os.W_OK) else None
 
@@ -53,6 +59,10 @@ def _folder() -> str | None:
 def release(array: np.ndarray | None) -> None:
     """Give back the memory that a mapped file takes; its content stays in the file. Nothing happens to other arrays, or to none."""
     mapped = getattr(array, "_mmap", None)
-    if mapped is not None and getattr(array, "mode", None) in ("r", "r+", "w+"):  # a private copy would lose what was written
+    if mapped is not None and getattr(array, "mode", None) in (
+        "r",
+        "r+",
+        "w+",
+    ):  # a private copy would lose what was written
         with contextlib.suppress(AttributeError):  # Windows has no such advice
             mapped.madvise(mmap.MADV_DONTNEED)

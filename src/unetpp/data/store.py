@@ -54,10 +54,15 @@ class StoredCase:
         """Some positions of each foreground class that the case has, (n, dims), memory-mapped: all cases of a large set are not to be kept."""
         rows = np.load(f"{self.stem}.foreground.npy", mmap_mode="r", allow_pickle=False)
         classes, starts = np.unique(rows[:, 0], return_index=True)  # they are in the order of their classes
-        return {int(index): rows[start:stop, 1:] for index, start, stop in zip(classes, starts, [*starts[1:], len(rows)], strict=True)}
+        return {
+            int(index): rows[start:stop, 1:]
+            for index, start, stop in zip(classes, starts, [*starts[1:], len(rows)], strict=True)
+        }
 
 
-def store_cases(cases: Iterable[Case], plan: DataPlan, folder: Path, progress: Callable[[int, int], None] | None = None) -> list[StoredCase]:
+def store_cases(
+    cases: Iterable[Case], plan: DataPlan, folder: Path, progress: Callable[[int, int], None] | None = None
+) -> list[StoredCase]:
     """Put cases into the store, or find them there.
 
     Args:

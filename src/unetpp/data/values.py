@@ -79,11 +79,24 @@ def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
 
 def choose_classes(dataset: Dataset, counts: ValueCounts) -> Classes:
     """Find out what the classes are; `counts` has the labels that could be read."""
-    chosen = _of_objects(dataset, counts) if dataset.instances else _declared(dataset.classes, counts) if dataset.classes else _found(dataset.root, counts)
+    chosen = (
+        _of_objects(dataset, counts)
+        if dataset.instances
+        else _declared(dataset.classes, counts)
+        if dataset.classes
+        else _found(dataset.root, counts)
+    )
     empty = [label for label, found in counts.items() if set(found) == {chosen.values[0]}]
     if counts and len(empty) == len(counts):
         expected = "voxels of at least one other class"
-        chosen.problems.append(Problem(str(dataset.root), f"labels that are all background (value {chosen.values[0]})", expected, "Give labels in which something is marked."))
+        chosen.problems.append(
+            Problem(
+                str(dataset.root),
+                f"labels that are all background (value {chosen.values[0]})",
+                expected,
+                "Give labels in which something is marked.",
+            )
+        )
     elif empty:
         chosen.notes.append(f"{_some(empty)}: nothing but background in the label")
     return chosen
@@ -101,7 +114,14 @@ def _declared(declared: dict[int, str], counts: ValueCounts) -> Classes:
         foreign = sorted(set(found) - set(values))
         if foreign:
             got = f"{_numbers('the value', foreign)} in {sum(found[value] for value in foreign)} voxels"
-            problems.append(Problem(label, got, f"the declared classes {_listed(values)}", "Correct the label, or declare the class in dataset.json."))
+            problems.append(
+                Problem(
+                    label,
+                    got,
+                    f"the declared classes {_listed(values)}",
+                    "Correct the label, or declare the class in dataset.json.",
+                )
+            )
     absent = [declared[value] for value in values if not any(value in found for found in counts.values())]
     notes = [f"declared classes that no label has: {', '.join(absent)}"] if absent and counts and not problems else []
     return Classes(tuple(declared[value] for value in values), values, problems, notes)
@@ -116,7 +136,11 @@ def _found(root: Path, counts: ValueCounts) -> Classes:
     problems += _mixed_scales(root, sound, values)
     if len(values) == 1:
         return Classes(("background", "foreground"), (0, 255), problems)
-    names = ("background", "foreground") if values in ([0, 1], [0, 255]) else ("background", *(f"class_{value}" for value in values[1:]))
+    names = (
+        ("background", "foreground")
+        if values in ([0, 1], [0, 255])
+        else ("background", *(f"class_{value}" for value in values[1:]))
+    )
     return Classes(names, tuple(values), problems, _single_occurrences(sound))
 
 
@@ -128,7 +152,15 @@ def _crowded(root: Path, counts: ValueCounts) -> list[Problem]:
     if len(together) <= MAX_CLASSES:
         return []
     groups = crowded if 0 < len(crowded) <= len(counts) / 2 else {str(root): together}
-    return [Problem(where, f"{len(found)} different label values, {min(found)} to {max(found)}", f"at most {MAX_CLASSES} classes", action) for where, found in groups.items()]
+    return [
+        Problem(
+            where,
+            f"{len(found)} different label values, {min(found)} to {max(found)}",
+            f"at most {MAX_CLASSES} classes",
+            action,
+        )
+        for where, found in groups.items()
+    ]
 
 
 def _single_occurrences(counts: ValueCounts) -> list[str]:
@@ -137,13 +169,23 @@ def _single_occurrences(counts: ValueCounts) -> list[str]:
     for label, found in counts.items():
         for value in found:
             labels_of.setdefault(value, []).append(label)
-    single = {value: labels[0] for value, labels in labels_of.items() if value and len(labels) == 1 and len(counts) >= _MANY}
-    return [f"{Path(label).name}: the only label with the value {value}, which becomes a class of its own" for value, label in sorted(single.items())]
+    single = {
+        value: labels[0] for value, labels in labels_of.items() if value and len(labels) == 1 and len(counts) >= _MANY
+    }
+    return [
+        f"{Path(label).name}: the only label with the value {value}, which becomes a class of its own"
+        for value, label in sorted(single.items())
+    ]
 
 
 def _negative(counts: ValueCounts) -> list[Problem]:
     return [
-        Problem(label, _numbers("the label value", [value for value in found if value < 0]), "values from 0", "Give these voxels the number of a class.")
+        Problem(
+            label,
+            _numbers("the label value", [value for value in found if value < 0]),
+            "values from 0",
+            "Give these voxels the number of a class.",
+        )
         for label, found in counts.items()
         if min(found) < 0
     ]
@@ -152,7 +194,12 @@ def _negative(counts: ValueCounts) -> list[Problem]:
 def _interpolated(counts: ValueCounts) -> list[Problem]:
     action = "Make the label anew with nearest-neighbour resizing, and save it as PNG, not JPEG; if each value is one object, name the folder instances."
     return [
-        Problem(label, f"{len(found)} different label values from {min(found)} to {max(found)}, most of them rare", "0 and 255, 0 and 1, or a class index each", action)
+        Problem(
+            label,
+            f"{len(found)} different label values from {min(found)} to {max(found)}, most of them rare",
+            "0 and 255, 0 and 1, or a class index each",
+            action,
+        )
         for label, found in counts.items()
         if _looks_interpolated(found)
     ]
@@ -181,7 +228,10 @@ def _mixed_scales(root: Path, counts: ValueCounts, values: list[int]) -> list[Pr
     if set(ones) & set(full):
         return []
     rare, usual, value = (ones, full, 1) if len(ones) < len(full) else (full, ones, 255)
-    got, expected = f"foreground as {value} in {len(rare)} labels ({_some(rare)})", f"{256 - value}, as in the other {len(usual)}"
+    got, expected = (
+        f"foreground as {value} in {len(rare)} labels ({_some(rare)})",
+        f"{256 - value}, as in the other {len(usual)}",
+    )
     return [Problem(str(root), got, expected, "Save all labels with the same two values.")]
 
 

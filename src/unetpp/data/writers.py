@@ -55,7 +55,9 @@ def write_map(values: np.ndarray, geometry: Geometry, path: str | Path) -> None:
 
 def _write(array: np.ndarray, geometry: Geometry, path: Path, expected: str) -> None:
     if suffix_of(path) != expected:
-        raise UsageError(f"{path}: got the suffix {suffix_of(path)!r}; expected {expected!r}, as the input {geometry.suffix!r} asks for. Name the file so.")
+        raise UsageError(
+            f"{path}: got the suffix {suffix_of(path)!r}; expected {expected!r}, as the input {geometry.suffix!r} asks for. Name the file so."
+        )
     with written_aside(path) as aside:
         _encoder(expected)(array, geometry, aside)
 
@@ -87,9 +89,22 @@ def _write_tiff(array: np.ndarray, geometry: Geometry, path: Path) -> None:
     if imagej is not None:  # ImageJ keeps the distance of planes in its own tag; its files are not compressed
         options |= {"imagej": True, "metadata": axes | imagej}
     else:
-        options |= {"metadata": axes, "compression": "deflate", "bigtiff": array.nbytes > 2**31, "buffersize": png.PIECE}
+        options |= {
+            "metadata": axes,
+            "compression": "deflate",
+            "bigtiff": array.nbytes > 2**31,
+            "buffersize": png.PIECE,
+        }
     if array.nbytes > scratch.LARGE and array.ndim == 2 and imagej is None:
-        tifffile.imwrite(path, _tiles(array), shape=array.shape, dtype=array.dtype, tile=(TILE, TILE), photometric="minisblack", **options)
+        tifffile.imwrite(
+            path,
+            _tiles(array),
+            shape=array.shape,
+            dtype=array.dtype,
+            tile=(TILE, TILE),
+            photometric="minisblack",
+            **options,
+        )
     else:
         tifffile.imwrite(path, array, photometric="minisblack", **options)
 

@@ -37,7 +37,9 @@ FEWEST_CASES = 3
 Progress = Callable[[int, int], None]
 
 
-def adapt_file(model: Path, device: str = "auto", backend: str = "auto", progress: Progress | None = None) -> list[dict[str, Any]]:
+def adapt_file(
+    model: Path, device: str = "auto", backend: str = "auto", progress: Progress | None = None
+) -> list[dict[str, Any]]:
     """Fit rules for a model file and write them into it.
 
     Returns:
@@ -71,15 +73,27 @@ def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progr
     rules = [limits for limits in promising(found, seconds_of_depths(predictor, cases[0])) if limits != careful]
     full, full_s = scored(predictor, runner, cases)
     tiles = {str(depth): len(found.case) if depth == depths[-1] else 0 for depth in depths}
-    rows: list[dict[str, Any]] = [{"doubts": careful, "dice_lost": 0.0, "dice_lost_interval": [0.0, 0.0], "tiles": tiles, "time": 1.0}]  # the deepest head: nothing is lost
+    rows: list[dict[str, Any]] = [
+        {"doubts": careful, "dice_lost": 0.0, "dice_lost_interval": [0.0, 0.0], "tiles": tiles, "time": 1.0}
+    ]  # the deepest head: nothing is lost
     for number, limits in enumerate(rules, start=1):
         adaptive = Adaptive(runner, depths, limits)
         dice, seconds = scored(predictor, adaptive, cases)
         lost = losses(full, dice)
         if not lost:
-            raise UsageError("adapt: got validation cases without any foreground; expected some, to see what is lost. Name a depth instead.")
+            raise UsageError(
+                "adapt: got validation cases without any foreground; expected some, to see what is lost. Name a depth instead."
+            )
         tiles = {str(depth): adaptive.images[depth] for depth in depths}
-        rows.append({"doubts": limits, "dice_lost": mean_of(lost), "dice_lost_interval": bootstrap_interval(lost), "tiles": tiles, "time": seconds / full_s})
+        rows.append(
+            {
+                "doubts": limits,
+                "dice_lost": mean_of(lost),
+                "dice_lost_interval": bootstrap_interval(lost),
+                "tiles": tiles,
+                "time": seconds / full_s,
+            }
+        )
         progress(number, len(rules))
     return rows
 
@@ -102,7 +116,9 @@ def observed(predictor: Predictor, cases: Sequence[StoredCase]) -> Observed:
     number, lost = [], []
     for index, case in enumerate(cases):
         before = len(recorder.doubts)
-        found = predict_tiles([recorder], StoredImage(case.image()), predictor.plan.predict, predictor.depths, predictor.device)
+        found = predict_tiles(
+            [recorder], StoredImage(case.image()), predictor.plan.predict, predictor.depths, predictor.device
+        )
         dice = [fast_dice(found[depth], case.label(), predictor.plan.data.num_classes) for depth in predictor.depths]
         lost.append([sum(losses([dice[-1]], [each])) for each in dice])
         number += [index] * (len(recorder.doubts) - before)
@@ -154,7 +170,9 @@ def promising(found: Observed, seconds: np.ndarray) -> list[list[float | None]]:
             if (limit := limits[depth]) is not None:
                 stops[found.doubts[:, depth] <= limit] = depth
         lost = np.bincount(found.case, weights=found.lost[found.case, stops]) / tiles
-        trials.append((float(seconds[stops].mean()), float(lost.mean() + 2 * lost.std(ddof=1) / np.sqrt(len(lost))), list(limits)))
+        trials.append(
+            (float(seconds[stops].mean()), float(lost.mean() + 2 * lost.std(ddof=1) / np.sqrt(len(lost))), list(limits))
+        )
     best = [min((trial for trial in trials if trial[1] <= most), key=lambda trial: trial[0])[2] for most in LOSSES]
     return [limits for number, limits in enumerate(best) if limits not in best[:number]]
 
@@ -172,4 +190,7 @@ def scored(predictor: Predictor, runner: Runner, cases: Sequence[StoredCase]) ->
     started = time.perf_counter()
     found = [segmented(case) for case in cases]
     seconds = time.perf_counter() - started
-    return [fast_dice(segmentation, case.label(), plan.data.num_classes) for segmentation, case in zip(found, cases, strict=True)], seconds
+    return [
+        fast_dice(segmentation, case.label(), plan.data.num_classes)
+        for segmentation, case in zip(found, cases, strict=True)
+    ], seconds

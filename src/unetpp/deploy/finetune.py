@@ -36,11 +36,18 @@ class FineTuning:
     def __str__(self) -> str:
         if self.dice == self.dice_before:
             return f"fine-tuned for {self.steps} steps, which found nothing better than its validation Dice of {self.dice:.4f}: the weights are as they were"
-        return f"fine-tuned for {self.steps} steps: validation Dice {self.dice_before:.4f} before, {self.dice:.4f} after"
+        return (
+            f"fine-tuned for {self.steps} steps: validation Dice {self.dice_before:.4f} before, {self.dice:.4f} after"
+        )
 
 
 def finetune(
-    network: UNetPlusPlus, plan: Plan, model: Path, minutes: float, device: torch.device, show: Callable[[Status], None] = lambda status: None
+    network: UNetPlusPlus,
+    plan: Plan,
+    model: Path,
+    minutes: float,
+    device: torch.device,
+    show: Callable[[Status], None] = lambda status: None,
 ) -> tuple[UNetPlusPlus, FineTuning]:
     """Train a network further, and give the best weights that were seen on validation cases, those before it among them.
 
@@ -74,7 +81,16 @@ def finetune(
     before = validation(copy.deepcopy(network).to(device).eval()).dice
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        training = FoldTraining(slower, cases, folder, device=device, validate=validation, budget_s=60 * minutes, weights=network.state_dict(), show=show)
+        training = FoldTraining(
+            slower,
+            cases,
+            folder,
+            device=device,
+            validate=validation,
+            budget_s=60 * minutes,
+            weights=network.state_dict(),
+            show=show,
+        )
         result = training.run()
         if result.best_dice <= before:
             return network, FineTuning(before, before, result.steps)

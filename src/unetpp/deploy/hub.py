@@ -54,7 +54,9 @@ class HubModel(ModelHubMixin):
         try:
             return super().from_pretrained(name, **wishes)
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-            raise ModelFileError(f"{name}: got neither a folder with {MODEL} nor a repository that has one; expected either. Check the name, and the connection.") from error
+            raise ModelFileError(
+                f"{name}: got neither a folder with {MODEL} nor a repository that has one; expected either. Check the name, and the connection."
+            ) from error
 
     def predictor(self, device: str = "auto", backend: str = "auto") -> Predictor:
         """What segments images; arguments as those of `unetpp.load`."""
@@ -64,13 +66,17 @@ class HubModel(ModelHubMixin):
         """Data, scores of every depth, limits, licence."""
         plan = self.header.plan
         how = f'Every depth is in it: `unetpp.HubModel.from_pretrained("NAME").predictor().predict(image, depth=1)`, 1 to {plan.model.depth}'
-        return ModelCard(METADATA + model_card(Path(MODEL), plan, self.header.notes, plan.predict.depth, how, self._licence))
+        return ModelCard(
+            METADATA + model_card(Path(MODEL), plan, self.header.notes, plan.predict.depth, how, self._licence)
+        )
 
     def _save_pretrained(self, save_directory: Path) -> None:
         target = save_directory / MODEL
         if target.resolve() != self.file.resolve():
             shutil.copyfile(self.file, target)
-        write_json(save_directory / "config.json", {"library_name": "unetpp", "plan": self.header.plan.model_dump(mode="json")})
+        write_json(
+            save_directory / "config.json", {"library_name": "unetpp", "plan": self.header.plan.model_dump(mode="json")}
+        )
 
     @classmethod
     def _from_pretrained(
@@ -86,5 +92,11 @@ class HubModel(ModelHubMixin):
     ) -> Self:
         if (Path(model_id) / MODEL).is_file():
             return cls(Path(model_id) / MODEL)
-        wishes: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "force_download": force_download, "local_files_only": local_files_only, "token": token}
+        wishes: dict[str, Any] = {
+            "revision": revision,
+            "cache_dir": cache_dir,
+            "force_download": force_download,
+            "local_files_only": local_files_only,
+            "token": token,
+        }
         return cls(hf_hub_download(model_id, MODEL, **wishes))

@@ -72,7 +72,12 @@ def prune_file(
         smaller, finetuning = finetune(smaller, plan, model, minutes, choose_device(device), show)
     changed = finetuning is not None and finetuning.dice > finetuning.dice_before
     with written_aside(out) as aside:
-        save_model(aside, smaller.state_dict(), plan, _notes_at_depth(header.notes, network.depth, depth, finetuning if changed else None))
+        save_model(
+            aside,
+            smaller.state_dict(),
+            plan,
+            _notes_at_depth(header.notes, network.depth, depth, finetuning if changed else None),
+        )
         difference = _compare(smaller.eval() if changed else network, aside, None if changed else depth, header.plan)
     return PrunedModel(out, depth, _count(smaller), _count(network), reason, difference, finetuning)
 
@@ -99,24 +104,37 @@ def choose_depth(rows: Mapping[int, Mapping[str, Any]], max_drop: float) -> tupl
     """
     deepest = max(rows)
     means = {depth: 100 * (rows[deepest]["dice"] - row["dice"]) for depth, row in rows.items()}
-    worst = {depth: max(means[depth], 100 * interval[1]) if (interval := row.get("dice_lost_interval")) else means[depth] for depth, row in rows.items()}
+    worst = {
+        depth: max(means[depth], 100 * interval[1]) if (interval := row.get("dice_lost_interval")) else means[depth]
+        for depth, row in rows.items()
+    }
     depth = min(depth for depth in rows if depth == deepest or worst[depth] <= max_drop + 1e-7)
     reason = f"validation Dice {rows[depth]['dice']:.4f}"
     if depth != deepest:
         reason += f", {abs(means[depth]):.2f} points {'below' if means[depth] >= 0 else 'above'} depth {deepest}"
-        reason += f" and by the 95 % interval over cases at most {worst[depth]:.2f}" if rows[depth].get("dice_lost_interval") else ""
+        reason += (
+            f" and by the 95 % interval over cases at most {worst[depth]:.2f}"
+            if rows[depth].get("dice_lost_interval")
+            else ""
+        )
     return depth, f"{reason}; {max_drop:g} points below were allowed"
 
 
-def _wanted_depth(model: Path, network: UNetPlusPlus, notes: Mapping[str, Any], depth: int | None, max_drop: float | None) -> tuple[int, str]:
+def _wanted_depth(
+    model: Path, network: UNetPlusPlus, notes: Mapping[str, Any], depth: int | None, max_drop: float | None
+) -> tuple[int, str]:
     if (depth is None) == (max_drop is None):
-        raise UsageError("--depth, --max-drop: got both or neither; expected one of them. Name the depth to keep, or how many points of Dice may be lost.")
+        raise UsageError(
+            "--depth, --max-drop: got both or neither; expected one of them. Name the depth to keep, or how many points of Dice may be lost."
+        )
     if max_drop is not None:
         if max_drop < 0:
             raise UsageError(f"--max-drop: got {max_drop:g}; expected 0 or more points of Dice.")
         return choose_depth(_validation_rows(model, network, notes), max_drop)
     if depth not in network.head_depths:
-        raise UsageError(f"--depth: got {depth}; expected one of {list(network.head_depths)}, the depths at which {model} has a head.")
+        raise UsageError(
+            f"--depth: got {depth}; expected one of {list(network.head_depths)}, the depths at which {model} has a head."
+        )
     return int(depth or 0), "as asked for"
 
 
@@ -127,7 +145,9 @@ def _validation_rows(model: Path, network: UNetPlusPlus, notes: Mapping[str, Any
         found = {int(depth): row for depth, row in (depths or {}).items() if isinstance(row.get("dice"), float)}
         if set(network.head_depths) <= set(found):
             return {depth: found[depth] for depth in network.head_depths}
-    raise UsageError(f"--max-drop: got {model}, which has no validation scores of every depth, and no {beside.name} beside it; expected either. Choose with --depth.")
+    raise UsageError(
+        f"--max-drop: got {model}, which has no validation scores of every depth, and no {beside.name} beside it; expected either. Choose with --depth."
+    )
 
 
 def _read_depths(path: Path) -> Any:
@@ -137,14 +157,18 @@ def _read_depths(path: Path) -> Any:
         return None
 
 
-def _notes_at_depth(notes: Mapping[str, Any], depth_before: int, depth: int, finetuning: FineTuning | None) -> dict[str, Any]:
+def _notes_at_depth(
+    notes: Mapping[str, Any], depth_before: int, depth: int, finetuning: FineTuning | None
+) -> dict[str, Any]:
     row = (notes.get("depths") or {}).get(str(depth))
     kept = {**notes, "pruned_from_depth": depth_before, "depths": {str(depth): row} if row else {}}
     for key in ("mean_of_heads", "auto"):  # of several heads
         kept.pop(key, None)
     if finetuning:
         kept["finetuning"] = asdict(finetuning)
-        row = {"dice": finetuning.dice} | {key: value for key, value in (row or {}).items() if key in COST_NAMES}  # other scores are of the weights before
+        row = {"dice": finetuning.dice} | {
+            key: value for key, value in (row or {}).items() if key in COST_NAMES
+        }  # other scores are of the weights before
         kept["depths"] = {str(depth): row}
     if row and "dice" in kept:
         kept["dice"] = row.get("dice")
@@ -159,7 +183,9 @@ def _compare(network: UNetPlusPlus, written: Path, depth: int | None, plan: Plan
         expected, got = network(image, depth=depth), smaller(image)
     difference = float((expected - got).abs().max())
     if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
-        raise ModelFileError(f"{written}: got a pruned network whose output differs by {difference:g} from that in memory; expected the same. Please report this.")
+        raise ModelFileError(
+            f"{written}: got a pruned network whose output differs by {difference:g} from that in memory; expected the same. Please report this."
+        )
     return difference
 
 

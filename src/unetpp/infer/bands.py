@@ -56,7 +56,12 @@ def collect(
     for band in bands:
         if not found:
             classes = max(2, band.probabilities.shape[1] - apart)
-            found = {depth: empty_prediction(depth, shape, classes, geometry or Geometry(), probabilities, uncertainty is not None) for depth in depths}
+            found = {
+                depth: empty_prediction(
+                    depth, shape, classes, geometry or Geometry(), probabilities, uncertainty is not None
+                )
+                for depth in depths
+            }
         rows = slice(band.first_row, band.first_row + band.probabilities.shape[2])
         for prediction, values in zip(found.values(), band.probabilities, strict=True):
             answers, doubt = (values[:-1], values[-1]) if apart else (values, None)

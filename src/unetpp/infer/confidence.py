@@ -16,7 +16,9 @@ REVIEWED = 0.1
 def entropy(probabilities: Tensor, dim: int = 0) -> Tensor:
     """Entropy of probabilities over that of equally probable classes, 0 to 1; their classes lie along `dim` (of two classes that of the second), which goes."""
     every = torch.cat([1 - probabilities, probabilities], dim) if probabilities.shape[dim] == 1 else probabilities
-    every = every.clamp(min=0)  # blended tiles may lie above 1 by a rounding, and what is left of 1 then below 0, which has no logarithm
+    every = every.clamp(
+        min=0
+    )  # blended tiles may lie above 1 by a rounding, and what is left of 1 then below 0, which has no logarithm
     return -torch.special.xlogy(every, every).sum(dim).div_(log(every.shape[dim])).clamp_(-1, 0)
 
 
@@ -86,7 +88,9 @@ def worth_of(expected: Sequence[float | None], true: Sequence[float | None]) -> 
         predicted_dice_slope, predicted_dice_offset: the straight line from the expected Dice, which is too sure of itself, to the true one;
         predicted_dice_error: how far that is off, the mean over cases of which each is left out of the fit in turn.
     """
-    pairs = np.array([(guess, dice) for guess, dice in zip(expected, true, strict=True) if guess is not None and dice is not None])
+    pairs = np.array(
+        [(guess, dice) for guess, dice in zip(expected, true, strict=True) if guess is not None and dice is not None]
+    )
     if len(pairs) < 5:
         return {}
     from scipy.stats import spearmanr

@@ -21,11 +21,17 @@ FEWEST = 0.01
 def doubts(logits: Tensor) -> Tensor:
     """Expected number of voxels that are wrong, for each voxel of foreground: (B,) of logits (B, channels, *spatial)."""
     probabilities = probabilities_of(logits).flatten(2)
-    best, classes = probabilities.max(dim=1) if probabilities.shape[1] > 1 else (torch.maximum(probabilities, 1 - probabilities)[:, 0], probabilities[:, 0] > 0.5)
+    best, classes = (
+        probabilities.max(dim=1)
+        if probabilities.shape[1] > 1
+        else (torch.maximum(probabilities, 1 - probabilities)[:, 0], probabilities[:, 0] > 0.5)
+    )
     return (1 - best).sum(dim=1) / (classes > 0).sum(dim=1).clamp(min=FEWEST * best.shape[1])
 
 
-def choose_rule(rules: Sequence[Mapping[str, Any]], max_drop: float, model: str, depths: Sequence[int]) -> Mapping[str, Any]:
+def choose_rule(
+    rules: Sequence[Mapping[str, Any]], max_drop: float, model: str, depths: Sequence[int]
+) -> Mapping[str, Any]:
     """The rule that saves most of those that lose at most `max_drop` points (hundredths) of Dice, by the upper end of the interval over validation cases.
 
     Args:
@@ -39,7 +45,9 @@ def choose_rule(rules: Sequence[Mapping[str, Any]], max_drop: float, model: str,
         raise UsageError(
             f"depth: got auto for {model}, which has no rules; expected one that they were fitted for. Run: unetpp adapt {model}. Or name a depth, one of {list(depths)}."
         )
-    worst = {number: 100 * (rule["dice_lost_interval"] or [0, rule["dice_lost"]])[1] for number, rule in enumerate(rules)}
+    worst = {
+        number: 100 * (rule["dice_lost_interval"] or [0, rule["dice_lost"]])[1] for number, rule in enumerate(rules)
+    }
     good = [number for number, lost in worst.items() if lost <= max_drop + 1e-7]
     if not good:
         raise UsageError(
@@ -62,7 +70,9 @@ class Adaptive:
 
     def __init__(self, network: Grower, depths: Sequence[int], doubts: Sequence[float | None]) -> None:
         self._network = network
-        self._limits = {depth: limit for depth, limit in zip(depths, (*doubts, math.inf), strict=True) if limit is not None}
+        self._limits = {
+            depth: limit for depth, limit in zip(depths, (*doubts, math.inf), strict=True) if limit is not None
+        }
         self.images: Counter[int] = Counter()
 
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor:
@@ -72,7 +82,11 @@ class Adaptive:
         for depth, limit in self._limits.items():
             logits = growth.logits(depth)
             found = logits.clone() if found is None else found.index_copy(0, waiting, logits)
-            done = doubts(logits) <= limit if limit < math.inf else torch.ones(len(logits), dtype=torch.bool, device=x.device)
+            done = (
+                doubts(logits) <= limit
+                if limit < math.inf
+                else torch.ones(len(logits), dtype=torch.bool, device=x.device)
+            )
             self.images[depth] += int(done.sum())
             if done.all():
                 return found

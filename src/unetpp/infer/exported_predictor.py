@@ -42,12 +42,20 @@ class ExportedPredictor:
             self._tile, self._overlap = tuple(about["tile"]), float(about["overlap"])
             self.depths = (int(about["depth"]),)
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"{name}: got a file that does not say what it was made for; expected one that `unetpp export` wrote. Export it again.") from error
+            raise ModelFileError(
+                f"{name}: got a file that does not say what it was made for; expected one that `unetpp export` wrote. Export it again."
+            ) from error
         self._answer = answer
         self.name, self.backend = name, backend
         self.worth: dict[int, dict[str, float]] = {}
 
-    def predict(self, image: np.ndarray | str | PathLike[str], *, spacing_mm: Sequence[float] | None = None, progress: TileProgress | None = None) -> np.ndarray:
+    def predict(
+        self,
+        image: np.ndarray | str | PathLike[str],
+        *,
+        spacing_mm: Sequence[float] | None = None,
+        progress: TileProgress | None = None,
+    ) -> np.ndarray:
         """Class indices (*spatial) on the image's grid; arguments and errors as those of `Predictor.predict`."""
         source = as_source(image, self.data, spacing_mm) if isinstance(image, np.ndarray) else open_image(Path(image))
         return self._predicted(source, "image" if isinstance(image, np.ndarray) else str(image), progress).segmentation
@@ -85,7 +93,16 @@ class ExportedPredictor:
         """Segment files and folders into `out`; see `written.predict_to_files`."""
         _require_classes_alone(tta, probabilities, uncertainty)
         paths = [Path(entry) for entry in inputs]
-        return predict_to_files(self, paths, Path(out), depth=depth, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=progress)
+        return predict_to_files(
+            self,
+            paths,
+            Path(out),
+            depth=depth,
+            tta=tta,
+            probabilities=probabilities,
+            uncertainty=uncertainty,
+            progress=progress,
+        )
 
     def choose_depths(self, depth: int | str | None) -> tuple[int, ...]:
         """The depth that was exported.
@@ -94,7 +111,9 @@ class ExportedPredictor:
             UsageError: another one is wanted.
         """
         if depth not in (None, *self.depths):
-            raise UsageError(f"depth: got {depth!r} for {self.name}, which was exported at depth {self.depths[0]}; expected that. Leave it out, or export another depth.")
+            raise UsageError(
+                f"depth: got {depth!r} for {self.name}, which was exported at depth {self.depths[0]}; expected that. Leave it out, or export another depth."
+            )
         return self.depths
 
     def _predicted(self, source: ImageSource, where: str, progress: TileProgress | None) -> Prediction:
@@ -124,7 +143,9 @@ class ExportedPredictor:
                 sums[:, -count:] = 0
                 top += count
             weights = reduce(np.multiply.outer, (span.weights for span in tile))
-            sums[(slice(None), slice(len(tile[0].weights)), *(span.inside for span in tile[1:]))] += values[(slice(None), *(span.within for span in tile))] * weights
+            sums[(slice(None), slice(len(tile[0].weights)), *(span.inside for span in tile[1:]))] += (
+                values[(slice(None), *(span.within for span in tile))] * weights
+            )
             if progress:
                 progress(done, len(grid))
         yield sums[:, : grid.shape[0] - top]
@@ -143,7 +164,9 @@ def _restore(probabilities: np.ndarray, segmentation: np.ndarray) -> None:
 def _require_classes_alone(tta: bool, probabilities: bool, uncertainty: Uncertainty | None) -> None:
     for wish, wanted in {"--tta": tta, "--probabilities": probabilities, "--uncertainty": uncertainty}.items():
         if wanted:
-            raise UsageError(f"{wish}: got an exported file, which gives classes alone; expected a .safetensors. Leave it out, or name the model that was exported.")
+            raise UsageError(
+                f"{wish}: got an exported file, which gives classes alone; expected a .safetensors. Leave it out, or name the model that was exported."
+            )
 
 
 def load_exported(path: Path, device: str = "auto", backend: str = "auto") -> ExportedPredictor:
@@ -156,8 +179,12 @@ def load_exported(path: Path, device: str = "auto", backend: str = "auto") -> Ex
     """
     runs = RUNTIMES[path.suffix]
     if device not in ("auto", "cpu"):
-        raise UsageError(f"--device: got {device} for {path}; expected cpu, where exported files run. Leave it out, or name the model that was exported.")
+        raise UsageError(
+            f"--device: got {device} for {path}; expected cpu, where exported files run. Leave it out, or name the model that was exported."
+        )
     if backend not in ("auto", runs):
-        raise UsageError(f"--backend: got {backend} for {path}, which {runs} runs. Leave it out, or name the model that was exported.")
+        raise UsageError(
+            f"--backend: got {backend} for {path}, which {runs} runs. Leave it out, or name the model that was exported."
+        )
     answer, about = open_exported(path)
     return ExportedPredictor(answer, about, str(path), runs)

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from unetpp.infer.predictor import Predictor
 
 
-def load(path: str | PathLike[str], device: str = "auto", backend: str = "auto", max_drop: float = 0.3) -> Predictor | ExportedPredictor:
+def load(
+    path: str | PathLike[str], device: str = "auto", backend: str = "auto", max_drop: float = 0.3
+) -> Predictor | ExportedPredictor:
     """A predictor from a run folder, whose folds all answer together, from one model file, or from an exported .onnx or .xml.
 
     Args:

@@ -51,7 +51,14 @@ class CasePredictor(Protocol):
     def choose_depths(self, depth: int | str | None) -> tuple[int, ...]: ...
 
     def predict_case(
-        self, case: Case, *, depth: int | str | None, tta: bool, probabilities: bool, uncertainty: Uncertainty | None, progress: TileProgress | None
+        self,
+        case: Case,
+        *,
+        depth: int | str | None,
+        tta: bool,
+        probabilities: bool,
+        uncertainty: Uncertainty | None,
+        progress: TileProgress | None,
     ) -> Mapping[int, Prediction]: ...
 
 
@@ -128,8 +135,13 @@ def predict_to_files(
             if progress and len(cases) > 1:
                 progress(number + 1, len(cases))
     finally:  # what is done is recorded, whatever ends the work
-        judged = {path: _judged(expected, predictor, next(each for each in depths if folders[each] == path.parent)) for path, expected in files.items()}
-        written = WrittenFiles(out, depths, tuple(files), tuple(failures), tuple(path for path, found in judged.items() if found["review"]))
+        judged = {
+            path: _judged(expected, predictor, next(each for each in depths if folders[each] == path.parent))
+            for path, expected in files.items()
+        }
+        written = WrittenFiles(
+            out, depths, tuple(files), tuple(failures), tuple(path for path, found in judged.items() if found["review"])
+        )
         _write_records(written, judged, folders, predictor)
     return written
 
@@ -141,8 +153,17 @@ def _problems(error: Exception, where: str) -> Sequence[Problem]:
     if isinstance(error, MissingExtraError):
         return [Problem(where, "a format that is not installed", "a format of this installation", str(error))]
     if is_out_of_memory(error):
-        got = "an image for which the memory does not suffice" + (f" ({error})" if isinstance(error, MemoryError) and str(error) else "")
-        return [Problem(where, got, "one that fits", "Leave out --probabilities and --uncertainty, or use a machine with more memory.")]
+        got = "an image for which the memory does not suffice" + (
+            f" ({error})" if isinstance(error, MemoryError) and str(error) else ""
+        )
+        return [
+            Problem(
+                where,
+                got,
+                "one that fits",
+                "Leave out --probabilities and --uncertainty, or use a machine with more memory.",
+            )
+        ]
     raise error
 
 
@@ -152,7 +173,9 @@ def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan) -> P
     write_segmentation(to_label_values(prediction.segmentation, plan), geometry, path)
     if prediction.probabilities is not None:
         for class_name, values in zip(plan.classes[1:], prediction.probabilities[1:], strict=True):
-            write_map(values, geometry, folder / "probabilities" / f"{name}_{_file_name(class_name)}{map_suffix(geometry)}")
+            write_map(
+                values, geometry, folder / "probabilities" / f"{name}_{_file_name(class_name)}{map_suffix(geometry)}"
+            )
     if prediction.uncertainty is not None:
         write_map(prediction.uncertainty, geometry, folder / "uncertainty" / f"{name}{map_suffix(geometry)}")
     return path
@@ -165,11 +188,21 @@ def _judged(expected: float | None, predictor: CasePredictor, depth: int) -> dic
     """
     worth = predictor.worth.get(max(predictor.depths) if depth in (MEAN, AUTO) else depth, {})
     level, slope = worth.get("review_below"), worth.get("predicted_dice_slope")
-    predicted = None if expected is None or slope is None else min(1.0, max(0.0, slope * expected + worth["predicted_dice_offset"]))
-    return {"expected_dice": expected, "predicted_dice": predicted, "review": None if level is None else expected is None or expected < level}
+    predicted = (
+        None
+        if expected is None or slope is None
+        else min(1.0, max(0.0, slope * expected + worth["predicted_dice_offset"]))
+    )
+    return {
+        "expected_dice": expected,
+        "predicted_dice": predicted,
+        "review": None if level is None else expected is None or expected < level,
+    }
 
 
-def _write_records(written: WrittenFiles, judged: Mapping[Path, dict[str, Any]], folders: dict[int, Path], predictor: CasePredictor) -> None:
+def _write_records(
+    written: WrittenFiles, judged: Mapping[Path, dict[str, Any]], folders: dict[int, Path], predictor: CasePredictor
+) -> None:
     plan = predictor.data
     for depth, folder in folders.items():
         made_with = {
@@ -192,17 +225,23 @@ def _earlier_files(folder: Path, made_with: dict[str, Any]) -> dict[str, Any]:
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         alike = all(record[key] == jsonlike for key, jsonlike in json.loads(json.dumps(made_with)).items())
-        return {name: record.get("cases", {}).get(name) for name in record["files"] if alike and (folder / name).is_file()}
+        return {
+            name: record.get("cases", {}).get(name) for name in record["files"] if alike and (folder / name).is_file()
+        }
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
 def _require_other_folder(cases: Sequence[Case], folders: dict[int, Path]) -> None:
     """A PNG's segmentation has the PNG's name: it must not lie where the PNG lies."""
-    sources = {folder for case in cases for path in case.images for folder in (path.parent.resolve(), path.resolve().parent)}  # a link's, and its file's
+    sources = {
+        folder for case in cases for path in case.images for folder in (path.parent.resolve(), path.resolve().parent)
+    }  # a link's, and its file's
     for folder in folders.values():
         if folder.resolve() in sources:
-            raise UsageError(f"--out: got {folder}, which holds input images; expected another folder, so that no input is overwritten. Choose another --out.")
+            raise UsageError(
+                f"--out: got {folder}, which holds input images; expected another folder, so that no input is overwritten. Choose another --out."
+            )
 
 
 def _tile_progress(progress: FileProgress | None, case: Case, number: int, total: int) -> TileProgress | None:

@@ -40,7 +40,14 @@ class Prediction:
     """What the probabilities promise, see `confidence.SoftDice`; None where no foreground was found."""
 
 
-def empty_prediction(depth: int, shape: tuple[int, ...], num_classes: int, geometry: Geometry, probabilities: bool = False, uncertainty: bool = False) -> Prediction:
+def empty_prediction(
+    depth: int,
+    shape: tuple[int, ...],
+    num_classes: int,
+    geometry: Geometry,
+    probabilities: bool = False,
+    uncertainty: bool = False,
+) -> Prediction:
     """A prediction whose arrays are still to be filled; large ones lie on disk (`data.scratch`)."""
     return Prediction(
         depth,

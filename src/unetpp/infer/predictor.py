@@ -73,7 +73,10 @@ class Predictor:
         self.rules = tuple(rules)
         self.max_drop = max_drop
         self.backend = choose_backend(backend, self.device, plan.model.norm)
-        self.networks = [network.to(self.device).to(memory_format=memory_format(plan.model, self.device)).eval() for network in networks]
+        self.networks = [
+            network.to(self.device).to(memory_format=memory_format(plan.model, self.device)).eval()
+            for network in networks
+        ]
         self.runners: list[Grower] = [self._runner(network, backend == "auto") for network in self.networks]
 
     def _runner(self, network: UNetPlusPlus, or_torch: bool) -> Grower:
@@ -141,7 +144,9 @@ class Predictor:
             DataError: the file or array does not fit the network.
             UsageError: there is no head at `depth`.
         """
-        source = as_source(image, self.plan.data, spacing_mm) if isinstance(image, np.ndarray) else open_image(Path(image))
+        source = (
+            as_source(image, self.plan.data, spacing_mm) if isinstance(image, np.ndarray) else open_image(Path(image))
+        )
         where = "image" if isinstance(image, np.ndarray) else str(image)
         found = self.predict_source(source, where, depth=depth, tta=tta, progress=progress)
         by_depth = {head: prediction.segmentation for head, prediction in found.items()}
@@ -164,7 +169,9 @@ class Predictor:
         """
         source = open_images(case.images)
         where = str(case.images[0])
-        return self.predict_source(source, where, depth=depth, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=progress)
+        return self.predict_source(
+            source, where, depth=depth, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=progress
+        )
 
     def predict_source(
         self,
@@ -192,9 +199,25 @@ class Predictor:
         self._require_answers(uncertainty, depths, tta)
         image = prepare_image(source, self.plan.data, where)
         runners, heads = (self._adaptive(), self.depths[-1:]) if depths == (AUTO,) else (self.runners, depths)
-        bands = stream_bands(runners, image, self.plan.predict, heads, self.device, tta=tta, disagreement=uncertainty == "disagreement", progress=progress)
+        bands = stream_bands(
+            runners,
+            image,
+            self.plan.predict,
+            heads,
+            self.device,
+            tta=tta,
+            disagreement=uncertainty == "disagreement",
+            progress=progress,
+        )
         on_image = restored(bands, image.shape[1:], image.image_shape)
-        return collect(on_image, image.image_shape, depths, geometry=image.geometry, probabilities=probabilities, uncertainty=uncertainty)
+        return collect(
+            on_image,
+            image.image_shape,
+            depths,
+            geometry=image.geometry,
+            probabilities=probabilities,
+            uncertainty=uncertainty,
+        )
 
     def predict_files(
         self,
@@ -216,7 +239,16 @@ class Predictor:
         """
         self._require_answers(uncertainty, self.choose_depths(depth), tta)
         paths = [Path(entry) for entry in inputs]
-        return predict_to_files(self, paths, Path(out), depth=depth, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=progress)
+        return predict_to_files(
+            self,
+            paths,
+            Path(out),
+            depth=depth,
+            tta=tta,
+            probabilities=probabilities,
+            uncertainty=uncertainty,
+            progress=progress,
+        )
 
     def _adaptive(self) -> list[Adaptive]:
         rule = choose_rule(self.rules, self.max_drop, self.name, self.depths)
@@ -229,11 +261,15 @@ class Predictor:
         if uncertainty != "disagreement":
             return
         if AUTO in depths:
-            raise UsageError("--uncertainty: got disagreement with --depth auto, where not every head answers; expected entropy, or a depth. Change one of the two.")
+            raise UsageError(
+                "--uncertainty: got disagreement with --depth auto, where not every head answers; expected entropy, or a depth. Change one of the two."
+            )
         heads = len(self.depths) if MEAN in depths else sum(depth <= min(depths) for depth in self.depths)
         if heads * len(self.networks) == 1 and not tta:
             got = f"disagreement at depth {min(depths)}, where one head of one network answers"
-            raise UsageError(f"--uncertainty: got {got}; expected several answers. Take a deeper head, a run of several folds or --tta, or ask for the entropy.")
+            raise UsageError(
+                f"--uncertainty: got {got}; expected several answers. Take a deeper head, a run of several folds or --tta, or ask for the entropy."
+            )
 
     def choose_depths(self, depth: Depth) -> tuple[int, ...]:
         """The heads that a wish means.
@@ -252,11 +288,15 @@ class Predictor:
             return (AUTO,)
         wanted = self.plan.predict.depth if depth is None else depth
         if isinstance(wanted, str) or wanted not in self.depths:
-            raise UsageError(f'depth: got {depth!r}; expected "all", "mean", "auto" or one of {list(self.depths)}, the depths at which this model has a head.')
+            raise UsageError(
+                f'depth: got {depth!r}; expected "all", "mean", "auto" or one of {list(self.depths)}, the depths at which this model has a head.'
+            )
         return (wanted,)
 
 
-def load_predictor(path: str | PathLike[str], device: str = "auto", backend: str = "auto", max_drop: float = MAX_DROP) -> Predictor:
+def load_predictor(
+    path: str | PathLike[str], device: str = "auto", backend: str = "auto", max_drop: float = MAX_DROP
+) -> Predictor:
     """A predictor from a run folder, whose folds all answer together, or from one model file.
 
     Args:
@@ -276,11 +316,15 @@ def load_predictor(path: str | PathLike[str], device: str = "auto", backend: str
     plan = loaded[0][1].plan
     for file, (_, header) in zip(files, loaded, strict=True):
         if (header.plan.data, header.plan.model) != (plan.data, plan.model):
-            raise ModelFileError(f"{file}: got another network or other classes than {files[0]}; expected folds of one run. Name a single model file.")
+            raise ModelFileError(
+                f"{file}: got another network or other classes than {files[0]}; expected folds of one run. Name a single model file."
+            )
     notes = [header.notes for _, header in loaded]
     # folds decide each for itself, by the rules of the first; rules of one doubt for all depths are of an earlier version
     rules = [rule for rule in notes[0].get("auto", ()) if "doubts" in rule]
-    return Predictor([network for network, _ in loaded], plan, place, str(path), backend, _worth(notes), rules, max_drop)
+    return Predictor(
+        [network for network, _ in loaded], plan, place, str(path), backend, _worth(notes), rules, max_drop
+    )
 
 
 def _worth(notes: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:

@@ -89,7 +89,9 @@ class _OpenRows:
         height = min(grid.tile[0], grid.shape[0])
         self.top = 0
         self._sums = torch.zeros((*outputs.shape[1:3], height, *grid.shape[1:]), device=outputs.device)
-        self._weights: dict[Span, Tensor] = {span: torch.from_numpy(span.weights).to(outputs.device) for spans in grid.axes for span in spans}
+        self._weights: dict[Span, Tensor] = {
+            span: torch.from_numpy(span.weights).to(outputs.device) for spans in grid.axes for span in spans
+        }
 
     def add(self, tile: Tile, values: Tensor) -> None:
         """Add probabilities (depths, channels, *tile)."""
@@ -116,26 +118,42 @@ class _OpenRows:
 
 
 @torch.inference_mode()
-def _tile_probabilities(networks: Sequence[Runner], images: Tensor, depths: Sequence[int], copies: Sequence[Axes], precision: str, disagreement: bool) -> Tensor:
+def _tile_probabilities(
+    networks: Sequence[Runner],
+    images: Tensor,
+    depths: Sequence[int],
+    copies: Sequence[Axes],
+    precision: str,
+    disagreement: bool,
+) -> Tensor:
     """Mean over networks and mirrored copies: (B, depths, channels, *tile) float32; last, if it is asked for, the disagreement."""
     total: Tensor | None = None
     answers = {depth: Disagreement() for depth in depths} if disagreement else {}
     for network, axes in itertools.product(networks, copies):
         with autocast(images.device, precision):
             outputs = _outputs(network, mirrored(images, axes), depths, disagreement)
-        heads = {depth: mirrored(probabilities_of(logits), axes) for depth, logits in zip(outputs.depths, outputs.logits, strict=True)}
+        heads = {
+            depth: mirrored(probabilities_of(logits), axes)
+            for depth, logits in zip(outputs.depths, outputs.logits, strict=True)
+        }
         for wish, depth in itertools.product(answers, outputs.depths):
             if depth <= wish or wish == MEAN:
                 answers[wish].add(heads[depth])
         if MEAN in depths:
             heads[MEAN] = torch.stack(list(heads.values())).mean(dim=0)
         del outputs
-        found = heads[depths[0]][:, None] if len(depths) == 1 else torch.stack([heads[depth] for depth in depths], dim=1)
+        found = (
+            heads[depths[0]][:, None] if len(depths) == 1 else torch.stack([heads[depth] for depth in depths], dim=1)
+        )
         total = found if total is None else total.add_(found)
     if total is None:
         raise ValueError("networks: got none; expected at least one.")
     total.div_(len(networks) * len(copies))
-    return torch.cat([total, torch.stack([each.value() for each in answers.values()], dim=1)[:, :, None]], dim=2) if answers else total
+    return (
+        torch.cat([total, torch.stack([each.value() for each in answers.values()], dim=1)[:, :, None]], dim=2)
+        if answers
+        else total
+    )
 
 
 def _outputs(network: Runner, images: Tensor, depths: Sequence[int], every: bool) -> HeadOutputs:

@@ -85,7 +85,9 @@ def axis_spans(size: int, tile: int, overlap: float) -> tuple[Span, ...]:
     bell, total = gaussian(tile), np.zeros(size)
     for part, own in zip(inside, within, strict=True):
         total[part] += bell[own]
-    return tuple(Span(part, own, (bell[own] / total[part]).astype(np.float32)) for part, own in zip(inside, within, strict=True))
+    return tuple(
+        Span(part, own, (bell[own] / total[part]).astype(np.float32)) for part, own in zip(inside, within, strict=True)
+    )
 
 
 def gaussian(size: int) -> np.ndarray:

@@ -37,7 +37,12 @@ class DeepSupervisionLoss(nn.Module):
         UsageError: both terms have the weight 0.
     """
 
-    def __init__(self, head_weights: Literal["equal"] | Sequence[float] = "equal", cross_entropy_weight: float = 1.0, dice_weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        head_weights: Literal["equal"] | Sequence[float] = "equal",
+        cross_entropy_weight: float = 1.0,
+        dice_weight: float = 1.0,
+    ) -> None:
         super().__init__()
         if cross_entropy_weight + dice_weight <= 0:
             raise UsageError(
@@ -69,7 +74,9 @@ class DeepSupervisionLoss(nn.Module):
         if self.head_weights == "equal":
             return [1 / len(depths)] * len(depths)
         if max(depths) > len(self.head_weights):
-            raise UsageError(f"train.head_weights: got {len(self.head_weights)} numbers; expected one for each head up to depth {max(depths)}. Change train.head_weights.")
+            raise UsageError(
+                f"train.head_weights: got {len(self.head_weights)} numbers; expected one for each head up to depth {max(depths)}. Change train.head_weights."
+            )
         weights = [float(self.head_weights[depth - 1]) for depth in depths]
         return [weight / sum(weights) for weight in weights]
 

@@ -25,15 +25,26 @@ def notes_for_machine(notes: Mapping[str, Any], machine: str, precision: str) ->
     except ValueError:
         gmacs = gbytes = 0.0
     if not (gmacs > 0 and gbytes > 0):
-        raise UsageError(f"--machine: got {machine!r}; expected two positive numbers, such as 2000,80: 10^9 multiply-adds, and 10^9 bytes copied, in a second.")
+        raise UsageError(
+            f"--machine: got {machine!r}; expected two positive numbers, such as 2000,80: 10^9 multiply-adds, and 10^9 bytes copied, in a second."
+        )
     here = notes.get("machine")
     if not here:
-        raise UsageError("--machine: got a model whose costs were not measured; expected some, to carry over. Add --measure.")
+        raise UsageError(
+            "--machine: got a model whose costs were not measured; expected some, to carry over. Add --measure."
+        )
     bf16 = precision != "fp32"
     there = {"gmacs_per_s_bf16" if bf16 else "gmacs_per_s_fp32": gmacs, "copied_gb_per_s": gbytes}
 
     def predicted(row: Mapping[str, Any]) -> dict[str, Any]:
-        return {**row, "predicted_ms": carried_over_ms(row["latency_ms"], row["gmacs"], row["gbytes"], bf16, here, there)}
+        return {
+            **row,
+            "predicted_ms": carried_over_ms(row["latency_ms"], row["gmacs"], row["gbytes"], bf16, here, there),
+        }
 
     mean = notes.get("mean_of_heads")
-    return {**notes, "depths": {depth: predicted(row) for depth, row in notes["depths"].items()}, "mean_of_heads": mean and predicted(mean)}
+    return {
+        **notes,
+        "depths": {depth: predicted(row) for depth, row in notes["depths"].items()},
+        "mean_of_heads": mean and predicted(mean),
+    }

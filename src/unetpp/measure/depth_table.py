@@ -86,7 +86,9 @@ class DepthTable:
     def conditions(self) -> str:
         """One line for people."""
         tile = " x ".join(map(str, self.tile))
-        where = f"{self.device}, {self.threads} thread{'s' * (self.threads != 1)}" if self.device == "cpu" else self.device
+        where = (
+            f"{self.device}, {self.threads} thread{'s' * (self.threads != 1)}" if self.device == "cpu" else self.device
+        )
         return f"measured on {where}, {self.precision}, {self.batch} tile{'s' * (self.batch != 1)} of {tile}"
 
 
@@ -138,7 +140,10 @@ def measure_depths(
                 gmacs=gmacs,
                 gbytes=gbytes,
                 latency_ms=1e3 * spent[depth],
-                megapixels_per_s=tiles[:, 0].numel() * (1 - header.plan.predict.overlap) ** len(tile) / spent[depth] / 1e6,
+                megapixels_per_s=tiles[:, 0].numel()
+                * (1 - header.plan.predict.overlap) ** len(tile)
+                / spent[depth]
+                / 1e6,
                 peak_memory_mb=peaks.get(depth),
                 energy_j=joules.get(depth),
             )
@@ -159,7 +164,12 @@ def costs_of(table: DepthTable) -> dict[str, Any]:
     return {"depths": rows, "conditions": table.conditions, "machine": table.machine}
 
 
-def measured_notes(model: Path, notes: Mapping[str, Any], device: str = "auto", progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
+def measured_notes(
+    model: Path,
+    notes: Mapping[str, Any],
+    device: str = "auto",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
     """The notes of a model file with costs that are measured now, whatever they were. Raises as `measure_depths`, and UsageError for a device that is not there."""
     costs = costs_of(measure_depths(model, batch=1, device=str(choose_device(device)), progress=progress))
     old = notes.get("depths") or {}
@@ -205,7 +215,9 @@ def _answer(network: Runner, tiles: Tensor, depth: int) -> Tensor | HeadOutputs:
     return network(tiles, heads=True) if depth == MEAN else network(tiles, depth=depth)
 
 
-def _time_depths(network: Runner, depths: Sequence[int], tiles: Tensor, precision: str, progress: Callable[[int, int], None]) -> dict[int, float]:
+def _time_depths(
+    network: Runner, depths: Sequence[int], tiles: Tensor, precision: str, progress: Callable[[int, int], None]
+) -> dict[int, float]:
     """Median seconds of each depth."""
     for depth in (*depths,) * (1 + PATIENCE) if tiles.device.type == "cuda" else depths:  # then they are recorded
         _forward(network, tiles, depth, precision)
@@ -240,11 +252,18 @@ def _unsure(times: Sequence[float]) -> bool:
     return sum(times) < SECONDS_PER_DEPTH and len(times) < MAX_ROUNDS
 
 
-def _peak_memory(model: Path, network: UNetPlusPlus, depths: Sequence[int], tiles: Tensor, header: ModelHeader, wanted: bool) -> dict[int, float | None]:
+def _peak_memory(
+    model: Path, network: UNetPlusPlus, depths: Sequence[int], tiles: Tensor, header: ModelHeader, wanted: bool
+) -> dict[int, float | None]:
     if not wanted:
         return {}
     if tiles.device.type == "cuda":
-        return {depth: _cuda_peak(CudaNetwork(network, header.plan.predict.precision), tiles, depth, header.plan.predict.precision) for depth in depths}
+        return {
+            depth: _cuda_peak(
+                CudaNetwork(network, header.plan.predict.precision), tiles, depth, header.plan.predict.precision
+            )
+            for depth in depths
+        }
     shape = [tiles.shape[0], *tiles.shape[2:]]
     with ThreadPoolExecutor(max_workers=PROBES_AT_ONCE) as pool:
         return dict(zip(depths, pool.map(lambda depth: _probe(model, depth, shape), depths), strict=True))
@@ -260,7 +279,15 @@ def _cuda_peak(network: Runner, tiles: Tensor, depth: int, precision: str) -> fl
 
 def _probe(model: Path, depth: int, shape: Sequence[int]) -> float | None:
     """Peak memory of a fresh process; None where it could not be measured."""
-    command = [sys.executable, "-m", "unetpp.measure.memory_probe", str(model), str(depth), str(torch.get_num_threads()), *map(str, shape)]
+    command = [
+        sys.executable,
+        "-m",
+        "unetpp.measure.memory_probe",
+        str(model),
+        str(depth),
+        str(torch.get_num_threads()),
+        *map(str, shape),
+    ]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=True)
         return float(result.stdout.split()[-1])

@@ -14,7 +14,11 @@ POWERCAP = Path("/sys/class/powercap")
 
 def energy_counter(device: torch.device) -> Callable[[], float] | None:
     """A function that gives the joules that were used so far; None where nothing counts them."""
-    counters = [_nvml(device)] if device.type == "cuda" else [_rapl(path) for path in sorted(POWERCAP.glob("intel-rapl:*")) if path.name.count(":") == 1]
+    counters = (
+        [_nvml(device)]
+        if device.type == "cuda"
+        else [_rapl(path) for path in sorted(POWERCAP.glob("intel-rapl:*")) if path.name.count(":") == 1]
+    )
     found = [counter for counter in counters if counter]
     return (lambda: sum(counter() for counter in found)) if found else None
 

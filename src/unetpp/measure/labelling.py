@@ -32,7 +32,12 @@ class Labelling:
             DataError: a value that is no class.
         """
         foreground = set(count_values(label)) - {0}
-        if len(self.values) == 2 and self.values[0] == 0 and len(foreground) <= 1 and foreground <= {self.values[1], 1, 255}:
+        if (
+            len(self.values) == 2
+            and self.values[0] == 0
+            and len(foreground) <= 1
+            and foreground <= {self.values[1], 1, 255}
+        ):
             return (label != 0).astype(np.uint8)
         return self._looked_up(label, path)
 
@@ -44,11 +49,20 @@ class Labelling:
         indices, foreign = class_indices(label, self.values)
         if len(foreign):
             listed = ", ".join(map(str, foreign[:5]))
-            raise DataError(Problem(str(path), f"the label value {listed}", f"one of {list(self.values)}", "Compare labels of the same classes."))
+            raise DataError(
+                Problem(
+                    str(path),
+                    f"the label value {listed}",
+                    f"one of {list(self.values)}",
+                    "Compare labels of the same classes.",
+                )
+            )
         return indices
 
 
-def found_labelling(predictions: Iterable[np.ndarray], references: Iterable[np.ndarray], objects: bool, where: Path) -> Labelling:
+def found_labelling(
+    predictions: Iterable[np.ndarray], references: Iterable[np.ndarray], objects: bool, where: Path
+) -> Labelling:
     """The labelling of files that do not declare theirs, from the values in them.
 
     Every value is a class, unless both sides have but one beside 0, or references hold objects: because that is known
@@ -66,7 +80,14 @@ def found_labelling(predictions: Iterable[np.ndarray], references: Iterable[np.n
         return Labelling(FOREGROUND, (0, foreground))
     if len(predicted) == 2 and len(values) > MAX_CLASSES:
         got, action = f"{len(expected)} different values", "If they are objects, name the folder instances."
-        raise DataError(Problem(str(where), got, f"those of the predictions, 0 and {foreground}, or at most {MAX_CLASSES} classes", action))
+        raise DataError(
+            Problem(
+                str(where),
+                got,
+                f"those of the predictions, 0 and {foreground}, or at most {MAX_CLASSES} classes",
+                action,
+            )
+        )
     return Labelling(("background", *(f"class_{value}" for value in values[1:])), tuple(values))
 
 

@@ -46,7 +46,11 @@ class DepthPredictor(Protocol):
 
 
 def evaluate_cases(
-    predictor: DepthPredictor, cases: Sequence[Case], depths: Sequence[int] | Literal["all"] = "all", mean: bool = False, progress: Progress | None = None
+    predictor: DepthPredictor,
+    cases: Sequence[Case],
+    depths: Sequence[int] | Literal["all"] = "all",
+    mean: bool = False,
+    progress: Progress | None = None,
 ) -> dict[int, dict[str, Any]]:
     """Score a model on labelled cases, on the grid of their files; one pass computes all depths.
 
@@ -70,11 +74,16 @@ def evaluate_cases(
         for depth, prediction in predictor.predict_case(case, depth="all and mean" if mean else "all").items():
             if depths == "all" or depth in depths:
                 spacing = label.geometry.spacing_mm or prediction.geometry.spacing_mm
-                scores.setdefault(depth, []).append(score_case(case.id, prediction.segmentation, reference, plan.num_classes, spacing))
+                scores.setdefault(depth, []).append(
+                    score_case(case.id, prediction.segmentation, reference, plan.num_classes, spacing)
+                )
                 expected.setdefault(depth, []).append(prediction.expected_dice)
         if progress:
             progress(done, len(cases))
-    return {depth: _with_expectations(summarize(found, plan.classes), expected[depth]) for depth, found in sorted(scores.items())}
+    return {
+        depth: _with_expectations(summarize(found, plan.classes), expected[depth])
+        for depth, found in sorted(scores.items())
+    }
 
 
 def _with_expectations(metrics: dict[str, Any], expected: Sequence[float | None]) -> dict[str, Any]:
@@ -106,13 +115,17 @@ def evaluate_folders(predictions: Path, references: Path, progress: Progress | N
     if not by_depth or _is_newer(predictions, by_depth.values()):
         return _evaluate_folder(predictions, expected, progress)
     scores = {depth: _evaluate_folder(by_depth[depth], expected, progress) for depth in sorted(by_depth)}
-    metrics = scores[max(scores)].metrics | {"depths": {str(depth): found.metrics["mean"] for depth, found in scores.items()}}
+    metrics = scores[max(scores)].metrics | {
+        "depths": {str(depth): found.metrics["mean"] for depth, found in scores.items()}
+    }
     return FolderScores(metrics, tuple(problem for found in scores.values() for problem in found.problems))
 
 
 def _depth_folders(predictions: Path) -> dict[int, Path]:
     with listing(predictions):
-        numbers = {folder: folder.name.removeprefix("depth_") for folder in predictions.glob("depth_*") if folder.is_dir()}
+        numbers = {
+            folder: folder.name.removeprefix("depth_") for folder in predictions.glob("depth_*") if folder.is_dir()
+        }
     return {int(number): folder for folder, number in numbers.items() if number.isdecimal()}
 
 
@@ -173,13 +186,22 @@ def _score_pair(pair: _Pair, labelling: Labelling) -> CaseScore:
     _check_grids(pair, prediction, reference)
     got = labelling.of_prediction(prediction.array[0], pair.prediction)
     expected = labelling.of_reference(reference.array[0], pair.reference[0])
-    return score_case(pair.id, got, expected, len(labelling.classes), reference.geometry.spacing_mm or prediction.geometry.spacing_mm)
+    return score_case(
+        pair.id, got, expected, len(labelling.classes), reference.geometry.spacing_mm or prediction.geometry.spacing_mm
+    )
 
 
 def _check_grids(pair: _Pair, prediction: Volume, reference: Volume) -> None:
     where, action = str(pair.prediction), "Compare segmentations on the grid of their references."
     if prediction.shape != reference.shape:
-        raise DataError(Problem(where, describe_shape(prediction.shape), f"{describe_shape(reference.shape)}, as {pair.reference[0]}", action))
+        raise DataError(
+            Problem(
+                where,
+                describe_shape(prediction.shape),
+                f"{describe_shape(reference.shape)}, as {pair.reference[0]}",
+                action,
+            )
+        )
     if not prediction.geometry.matches(reference.geometry):
         got = f"another spacing, origin or direction{_spacing(prediction)}"
         raise DataError(Problem(where, got, f"that of {pair.reference[0]}{_spacing(reference)}", action))
@@ -211,7 +233,9 @@ def _prediction_files(folder: Path, declared: Mapping[str, Any]) -> dict[str, Pa
         files = {stem: path for stem, path in files.items() if path.name in names}
     if not files:
         got = f"no segmentations that its {RECORD} names" if isinstance(names, list) else "no segmentations"
-        raise DataError(Problem(str(folder), got, "label files, one for each case", "Check the path, or predict again."))
+        raise DataError(
+            Problem(str(folder), got, "label files, one for each case", "Check the path, or predict again.")
+        )
     return files
 
 
@@ -228,19 +252,37 @@ def _read_references(path: Path) -> _References:
     dataset = find_cases(path, tolerant=True)
     files = {case.id: case.labels for case in dataset.cases if case.labels}
     if not files:
-        raise DataError(Problem(str(path), "no labels", "a folder of label files, or a data set with labels", "Check the path."))
+        raise DataError(
+            Problem(str(path), "no labels", "a folder of label files, or a data set with labels", "Check the path.")
+        )
     return _References(path, files, dataset.instances)
 
 
-def _unpaired(folder: Path, where: Path, files: Mapping[str, Path], references: Mapping[str, tuple[Path, ...]]) -> list[Problem]:
+def _unpaired(
+    folder: Path, where: Path, files: Mapping[str, Path], references: Mapping[str, tuple[Path, ...]]
+) -> list[Problem]:
     missing, extra = sorted(set(references) - set(files)), sorted(set(files) - set(references))
     problems = []
     if missing:
         got = f"no segmentation for {len(missing)} of {len(references)} references ({_some(missing)})"
-        problems.append(Problem(str(folder), got, "one for each reference, with the same stem", "Predict them too; the scores here are without them."))
+        problems.append(
+            Problem(
+                str(folder),
+                got,
+                "one for each reference, with the same stem",
+                "Predict them too; the scores here are without them.",
+            )
+        )
     if extra:
         got = f"no reference for {len(extra)} of {len(files)} segmentations ({_some(extra)})"
-        problems.append(Problem(str(where), got, "one for each segmentation, with the same stem", "Add them; the scores here are without them."))
+        problems.append(
+            Problem(
+                str(where),
+                got,
+                "one for each segmentation, with the same stem",
+                "Add them; the scores here are without them.",
+            )
+        )
     return problems
 
 
@@ -252,7 +294,12 @@ def _labelling(declared: Mapping[str, Any], pairs: Sequence[_Pair], references: 
     classes, values = declared.get("classes"), declared.get("label_values")
     if isinstance(classes, list) and isinstance(values, list) and len(classes) == len(values) >= 2:
         return declared_labelling(classes, values, references.objects or declared.get("instances") is True)
-    return found_labelling(_readable([(pair.prediction,) for pair in pairs]), _readable([pair.reference for pair in pairs]), references.objects, references.where)
+    return found_labelling(
+        _readable([(pair.prediction,) for pair in pairs]),
+        _readable([pair.reference for pair in pairs]),
+        references.objects,
+        references.where,
+    )
 
 
 def _readable(files: Sequence[tuple[Path, ...]]) -> list[np.ndarray]:

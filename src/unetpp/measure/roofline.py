@@ -40,7 +40,9 @@ class _Traffic(TorchDispatchMode):
         super().__init__()
         self.bytes = 0
 
-    def __torch_dispatch__(self, operation: Any, types: Any, arguments: tuple[Any, ...] = (), options: Mapping[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, arguments: tuple[Any, ...] = (), options: Mapping[str, Any] | None = None
+    ) -> Any:
         result = operation(*arguments, **(options or {}))
         taken, given = list(_tensors((arguments, options))), list(_tensors(result))
         if not operation.is_view:
@@ -62,7 +64,10 @@ def ceilings(device: str = "cpu") -> dict[str, float]:
         `gmacs_per_s_fp32`, `gmacs_per_s_bf16` (where the hardware has it), `copied_gb_per_s`.
     """
     dtypes = {"fp32": torch.float32} | ({"bf16": torch.bfloat16} if gains_from_bf16(torch.device(device)) else {})
-    found = {f"gmacs_per_s_{name}": _best_rate(partial(_product, dtype=dtype, device=device), MATRIX_SIZES, device) for name, dtype in dtypes.items()}
+    found = {
+        f"gmacs_per_s_{name}": _best_rate(partial(_product, dtype=dtype, device=device), MATRIX_SIZES, device)
+        for name, dtype in dtypes.items()
+    }
     return {**found, "copied_gb_per_s": _best_rate(partial(_copy, device=device), COPIED_VALUES, device)}
 
 
@@ -85,7 +90,9 @@ def least_ms(gmacs: float, gbytes: float, bf16: bool, machine: Mapping[str, floa
     return 1e3 * max(arithmetic, gbytes * (0.5 if bf16 else 1.0) / machine["copied_gb_per_s"])
 
 
-def carried_over_ms(ms: float, gmacs: float, gbytes: float, bf16: bool, here: Mapping[str, float], there: Mapping[str, float]) -> float:
+def carried_over_ms(
+    ms: float, gmacs: float, gbytes: float, bf16: bool, here: Mapping[str, float], there: Mapping[str, float]
+) -> float:
     """What a pass that takes `ms` here would take on another machine, if it reaches the same share of that one's best.
 
     Too low where it is the start of operations that takes the time, as for small images on a GPU.

@@ -63,7 +63,10 @@ class DepthValidation:
 
     def _score(self, network: nn.Module, case: StoredCase) -> dict[int, float | None]:
         found, reference = self._predicted(network, StoredImage(case.image())), case.label()
-        return {depth: fast_dice(segmentation, reference, self.plan.data.num_classes) for depth, segmentation in found.items()}
+        return {
+            depth: fast_dice(segmentation, reference, self.plan.data.num_classes)
+            for depth, segmentation in found.items()
+        }
 
     def _predicted(self, network: nn.Module, image: StoredImage) -> dict[int, np.ndarray]:
         return predict_tiles([network], image, self._predict, cast(UNetPlusPlus, network).head_depths, self.device)

@@ -73,7 +73,13 @@ class Validation:
 
 
 def score_case(
-    case_id: str, prediction: np.ndarray, reference: np.ndarray, num_classes: int, spacing_mm: Sequence[float] | None = None, *, surface_metrics: bool = True
+    case_id: str,
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    num_classes: int,
+    spacing_mm: Sequence[float] | None = None,
+    *,
+    surface_metrics: bool = True,
 ) -> CaseScore:
     """Score class indices (*spatial) against class indices of the same shape.
 
@@ -86,17 +92,26 @@ def score_case(
         surface_metrics: False leaves out HD95 and surface Dice, which take most of the time.
     """
     if prediction.shape != reference.shape:
-        raise ValueError(f"{case_id}: got a prediction of shape {prediction.shape}; expected {reference.shape}, as the reference.")
+        raise ValueError(
+            f"{case_id}: got a prediction of shape {prediction.shape}; expected {reference.shape}, as the reference."
+        )
     spacing = None if spacing_mm is None else tuple(float(size) for size in spacing_mm)
-    scores = tuple(_score_class(prediction == index, reference == index, spacing, surface_metrics) for index in range(1, num_classes))
+    scores = tuple(
+        _score_class(prediction == index, reference == index, spacing, surface_metrics)
+        for index in range(1, num_classes)
+    )
     return CaseScore(case_id, scores, "pixel" if spacing is None else "mm")
 
 
 def fast_dice(prediction: np.ndarray, reference: np.ndarray, num_classes: int) -> float | None:
     """Mean Dice of the foreground classes that are in either segmentation; None where there is none. No MONAI: for use while training."""
-    pairs = np.bincount((reference.astype(np.int32).ravel() * num_classes + prediction.ravel()), minlength=num_classes**2).reshape(num_classes, num_classes)
+    pairs = np.bincount(
+        (reference.astype(np.int32).ravel() * num_classes + prediction.ravel()), minlength=num_classes**2
+    ).reshape(num_classes, num_classes)
     both, total = np.diag(pairs)[1:], (pairs.sum(axis=0) + pairs.sum(axis=1))[1:]
-    return mean_of(2 * float(overlap) / float(size) if size else None for overlap, size in zip(both, total, strict=True))
+    return mean_of(
+        2 * float(overlap) / float(size) if size else None for overlap, size in zip(both, total, strict=True)
+    )
 
 
 def summarize(scores: Sequence[CaseScore], classes: Sequence[str]) -> dict[str, Any]:
@@ -118,8 +133,14 @@ def summarize(scores: Sequence[CaseScore], classes: Sequence[str]) -> dict[str, 
     return {
         "mean": mean,
         "pooled": {metric: mean_of(found[metric] for found in pooled.values()) for metric in ("dice", "iou")},
-        "classes": {name: {**_class_means(found), "pooled_dice": pooled[name]["dice"], "pooled_iou": pooled[name]["iou"]} for name, found in by_class.items()},
-        "cases": [{"id": score.id, "mean": mean, "classes": _by_name(score, names)} for score, mean in zip(scores, case_means, strict=True)],
+        "classes": {
+            name: {**_class_means(found), "pooled_dice": pooled[name]["dice"], "pooled_iou": pooled[name]["iou"]}
+            for name, found in by_class.items()
+        },
+        "cases": [
+            {"id": score.id, "mean": mean, "classes": _by_name(score, names)}
+            for score, mean in zip(scores, case_means, strict=True)
+        ],
         "distance_unit": _unit(scores),
         "nsd_tolerance": TOLERANCE,
         "metric_impl": metric_impl(),
@@ -165,13 +186,21 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> list[flo
     from scipy.stats import norm, t
 
     tail = norm.cdf(math.sqrt(count / (count - 1)) * t.ppf((1 - level) / 2, count - 1))
-    drawn = np.random.default_rng(0).choice(np.asarray(values, dtype=np.float64), size=(max(BOOTSTRAP_DRAWS, DRAWN_VALUES // count), count))
+    drawn = np.random.default_rng(0).choice(
+        np.asarray(values, dtype=np.float64), size=(max(BOOTSTRAP_DRAWS, DRAWN_VALUES // count), count)
+    )
     low, high = np.quantile(drawn.mean(axis=1), [tail, 1 - tail])
     return [float(low), float(high)]
 
 
-def _score_class(predicted: np.ndarray, expected: np.ndarray, spacing: tuple[float, ...] | None, surface_metrics: bool) -> ClassScore:
-    counts = int(np.count_nonzero(predicted & expected)), int(np.count_nonzero(predicted)), int(np.count_nonzero(expected))
+def _score_class(
+    predicted: np.ndarray, expected: np.ndarray, spacing: tuple[float, ...] | None, surface_metrics: bool
+) -> ClassScore:
+    counts = (
+        int(np.count_nonzero(predicted & expected)),
+        int(np.count_nonzero(predicted)),
+        int(np.count_nonzero(expected)),
+    )
     if not counts[1] and not counts[2]:
         return ClassScore(None, None, None, None, *counts)
     if not counts[1] or not counts[2]:
@@ -186,7 +215,9 @@ def _overlap(both: int, predicted: int, expected: int) -> dict[str, float | None
     return {"dice": 2 * both / total if total else None, "iou": both / (total - both) if total else None}
 
 
-def _surface_scores(predicted: np.ndarray, expected: np.ndarray, spacing: tuple[float, ...] | None) -> tuple[float, float]:
+def _surface_scores(
+    predicted: np.ndarray, expected: np.ndarray, spacing: tuple[float, ...] | None
+) -> tuple[float, float]:
     """HD95 and surface Dice, as MONAI's compute_hausdorff_distance and compute_surface_dice, from distances computed once for both."""
     import torch
     from monai.metrics.utils import get_edge_surface_distance
@@ -209,17 +240,29 @@ def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
 
 
 def _pooled(scores: Sequence[ClassScore]) -> dict[str, float | None]:
-    return _overlap(sum(score.intersection for score in scores), sum(score.predicted for score in scores), sum(score.expected for score in scores))
+    return _overlap(
+        sum(score.intersection for score in scores),
+        sum(score.predicted for score in scores),
+        sum(score.expected for score in scores),
+    )
 
 
 def _class_means(scores: Sequence[ClassScore]) -> dict[str, Any]:
     means: dict[str, Any] = {metric: mean_of(getattr(score, metric) for score in scores) for metric in METRICS}
     dice = [score.dice for score in scores if score.dice is not None]
-    return {**means, "dice_interval": bootstrap_interval(dice), "cases": len(dice), "hd95_undefined": sum(score.undefined_distance for score in scores)}
+    return {
+        **means,
+        "dice_interval": bootstrap_interval(dice),
+        "cases": len(dice),
+        "hd95_undefined": sum(score.undefined_distance for score in scores),
+    }
 
 
 def _by_name(score: CaseScore, names: Sequence[str]) -> Mapping[str, dict[str, float | None]]:
-    return {name: {metric: getattr(found, metric) for metric in METRICS} for name, found in zip(names, score.classes, strict=True)}
+    return {
+        name: {metric: getattr(found, metric) for metric in METRICS}
+        for name, found in zip(names, score.classes, strict=True)
+    }
 
 
 def _unit(scores: Sequence[CaseScore]) -> str:

@@ -76,7 +76,11 @@ def gathered(parts: Sequence[Tensor | Deferred]) -> Parts:
 
 def joined(x: Parts) -> Tensor:
     """One tensor of all channels."""
-    return x if isinstance(x, Tensor) else torch.cat([part.make(part.source) if isinstance(part, Deferred) else part for part in x], dim=1)
+    return (
+        x
+        if isinstance(x, Tensor)
+        else torch.cat([part.make(part.source) if isinstance(part, Deferred) else part for part in x], dim=1)
+    )
 
 
 def convolved(conv: Any, x: Parts) -> Tensor:
@@ -88,17 +92,26 @@ def convolved(conv: Any, x: Parts) -> Tensor:
         return conv(x)
     convolve = partial(CONVOLVE[conv.weight.ndim - 2], stride=conv.stride, padding=conv.padding)
     known = sum(part.shape[1] for part in x if isinstance(part, Tensor))  # at most one part is deferred
-    weights = conv.weight.split([part.shape[1] if isinstance(part, Tensor) else conv.in_channels - known for part in x], dim=1)
+    weights = conv.weight.split(
+        [part.shape[1] if isinstance(part, Tensor) else conv.in_channels - known for part in x], dim=1
+    )
     total = _convolved_part(convolve, x[0], weights[0], conv.bias)
     for part, weight in zip(x[1:], weights[1:], strict=True):
         total = total.add_(_convolved_part(convolve, part, weight))
     return total
 
 
-def _convolved_part(convolve: Callable[..., Tensor], part: Tensor | Deferred, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _convolved_part(
+    convolve: Callable[..., Tensor], part: Tensor | Deferred, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:
     if isinstance(part, Tensor):
         return convolve(part, weight, bias)
-    return checkpoint(lambda source: convolve(part.make(source), weight, bias), part.source, use_reentrant=False, preserve_rng_state=False)
+    return checkpoint(
+        lambda source: convolve(part.make(source), weight, bias),
+        part.source,
+        use_reentrant=False,
+        preserve_rng_state=False,
+    )
 
 
 def make_activation(kind: str, leaky_slope: float = 0.01) -> nn.Module:
@@ -118,7 +131,9 @@ class GroupNorm(nn.Module):
     def __init__(self, channels: int, groups: int | None, eps: float = 1e-5) -> None:
         super().__init__()
         if groups and channels % groups:
-            raise PlanError(f"model.norm_groups: got {groups}; expected a divisor of {channels}, the channels of a node. Change it, or model.widths.")
+            raise PlanError(
+                f"model.norm_groups: got {groups}; expected a divisor of {channels}, the channels of a node. Change it, or model.widths."
+            )
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.groups = groups
@@ -127,8 +142,12 @@ class GroupNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # the operations below torch's layers: these ask for the size of the image, which an exported graph does not know
         if self.groups is None:
-            return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, torch.backends.cudnn.enabled)
-        if x.is_cuda and x.dtype != self.weight.dtype:  # else autocast makes the largest tensors of the network float32; the sums are float32 within the kernel anyway
+            return torch.instance_norm(
+                x, self.weight, self.bias, None, None, True, 0.0, self.eps, torch.backends.cudnn.enabled
+            )
+        if (
+            x.is_cuda and x.dtype != self.weight.dtype
+        ):  # else autocast makes the largest tensors of the network float32; the sums are float32 within the kernel anyway
             with torch.autocast("cuda", enabled=False):
                 return torch.group_norm(x, self.groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
         return torch.group_norm(x, self.groups, self.weight, self.bias, self.eps, torch.backends.cudnn.enabled)
@@ -296,7 +315,9 @@ class SpatialChannelAttention(nn.Module):
     def __init__(self, dims: int, channels: int, reduction: int = 16) -> None:
         super().__init__()
         conv, hidden = CONV[dims], max(1, channels // reduction)
-        self.channel = nn.Sequential(conv(channels, hidden, 1), nn.ReLU(inplace=True), conv(hidden, channels, 1), nn.Sigmoid())
+        self.channel = nn.Sequential(
+            conv(channels, hidden, 1), nn.ReLU(inplace=True), conv(hidden, channels, 1), nn.Sigmoid()
+        )
         self.place = nn.Sequential(conv(channels, 1, 1), nn.Sigmoid())
 
     def forward(self, parts: Parts) -> Tensor:
@@ -305,7 +326,16 @@ class SpatialChannelAttention(nn.Module):
         return x * self.channel(mean) + x * self.place(x)
 
 
-def residual_stage(unit: partial[ConvUnit], dims: int, in_channels: int, width: int, kernel: Sequence[int], stride: Sequence[int], blocks: int, activation: Factory) -> nn.Module:
+def residual_stage(
+    unit: partial[ConvUnit],
+    dims: int,
+    in_channels: int,
+    width: int,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    blocks: int,
+    activation: Factory,
+) -> nn.Module:
     """Residual blocks of which the first has the stride, in the shape of nnU-Net's residual encoders (Isensee et al. 2024).
 
     Its shortcut is an average pooling, then a 1x1 convolution with normalisation where the width changes.
@@ -316,6 +346,9 @@ def residual_stage(unit: partial[ConvUnit], dims: int, in_channels: int, width: 
         shortcut: list[nn.Module] = [Pooling(AVERAGE_POOL[dims], stride)] if first and max(stride) > 1 else []
         if inputs != width:
             shortcut.append(unit(inputs, width, (1,) * dims, activation=None, bias=False))
-        units = [unit(inputs, width, kernel, activation=activation, stride=tuple(stride) if first else 1), unit(width, width, kernel, activation=None)]
+        units = [
+            unit(inputs, width, kernel, activation=activation, stride=tuple(stride) if first else 1),
+            unit(width, width, kernel, activation=None),
+        ]
         stage.append(ResidualBlock(units, nn.Sequential(*shortcut), activation()))
     return nn.Sequential(*stage)

@@ -10,7 +10,18 @@ from typing import Any
 from torch import nn
 
 from unetpp.errors import PlanError, UsageError
-from unetpp.model.blocks import CONV, CONV_LAYERS, ConvUnit, PlainBlock, Pooling, ResidualBlock, SpatialChannelAttention, make_activation, make_norm, residual_stage
+from unetpp.model.blocks import (
+    CONV,
+    CONV_LAYERS,
+    ConvUnit,
+    PlainBlock,
+    Pooling,
+    ResidualBlock,
+    SpatialChannelAttention,
+    make_activation,
+    make_norm,
+    residual_stage,
+)
 from unetpp.model.encoders import encoder_shape, make_encoder
 from unetpp.model.grid import Grid, Node
 from unetpp.model.network import HeadFusion, UNetPlusPlus
@@ -25,15 +36,40 @@ PRESETS: dict[str, dict[str, Any]] = {
     # the same section: a U-Net with as many weights as the UNet++
     "paper_wide_unet": {**_PAPER, "topology": "unet", "first_width": 35},
     # chosen by trainings in equal time (block: three seeds on nuclei), see docs/log.md for what was measured on which data
-    "default": {"depth": 4, "first_width": 16, "max_width": 320, "block": "projected", "norm": "group", "activation": "leaky_relu", "dropout": 0.0},
+    "default": {
+        "depth": 4,
+        "first_width": 16,
+        "max_width": 320,
+        "block": "projected",
+        "norm": "group",
+        "activation": "leaky_relu",
+        "dropout": 0.0,
+    },
     # the encoder of nnU-Net's ResEnc networks, as public self-supervised weights have it: Isensee et al. 2024, Wald et al. 2024
-    "resenc": {"encoder": "resenc", "depth": 5, "first_width": 32, "max_width": 320, "norm": "instance", "conv_bias": True, "activation": "leaky_relu", "dropout": 0.0},
+    "resenc": {
+        "encoder": "resenc",
+        "depth": 5,
+        "first_width": 32,
+        "max_width": 320,
+        "norm": "instance",
+        "conv_bias": True,
+        "activation": "leaky_relu",
+        "dropout": 0.0,
+    },
 }
 RESENC_BLOCKS = (1, 3, 4, 6, 6, 6, 6, 6)
 """Residual blocks of each level (Isensee et al. 2024, nnU-Net revisited)."""
 
 
-def model_plan(*, preset: str = "default", dims: int = 2, in_channels: int = 1, out_channels: int = 2, first_width: int | None = None, **fields: Any) -> ModelPlan:
+def model_plan(
+    *,
+    preset: str = "default",
+    dims: int = 2,
+    in_channels: int = 1,
+    out_channels: int = 2,
+    first_width: int | None = None,
+    **fields: Any,
+) -> ModelPlan:
     """Every number of a network, from a preset and the fields of `plan.model` that are given.
 
     Args:
@@ -57,16 +93,24 @@ def model_plan(*, preset: str = "default", dims: int = 2, in_channels: int = 1, 
     del values["first_width"], values["max_width"]
     if given.get("encoder") not in (None, "resenc"):
         if dims != 2:
-            raise UsageError(f'model.encoder: got {given["encoder"]!r} for volumes; expected null or "resenc" in 3D: the models of timm are 2D.')
+            raise UsageError(
+                f'model.encoder: got {given["encoder"]!r} for volumes; expected null or "resenc" in 3D: the models of timm are 2D.'
+            )
         values = {**values, **_with_encoder(given, first, largest)}
-    depth = values["depth"] = len(given["widths"]) - 1 if "widths" in given and "depth" not in given else values["depth"]
+    depth = values["depth"] = (
+        len(given["widths"]) - 1 if "widths" in given and "depth" not in given else values["depth"]
+    )
     values.setdefault("widths", [min(first * 2**level, largest) for level in range(depth + 1)])
     values.setdefault("strides", [[2] * dims] * depth)
     values.setdefault("kernel_sizes", [[3] * dims] * (depth + 1))
     if values.get("encoder") == "resenc":
         values.setdefault("encoder_blocks", RESENC_BLOCKS[: depth + 1])
         values.setdefault("down", "first")
-    return checked(ModelPlan, {**values, "preset": preset, "dims": dims, "in_channels": in_channels, "out_channels": out_channels}, "plan.model")
+    return checked(
+        ModelPlan,
+        {**values, "preset": preset, "dims": dims, "in_channels": in_channels, "out_channels": out_channels},
+        "plan.model",
+    )
 
 
 def build_model(**fields: Any) -> UNetPlusPlus:
@@ -91,13 +135,24 @@ def from_plan(plan: ModelPlan, pretrained: bool = False) -> UNetPlusPlus:
     encoder = make_encoder(plan)
     given = {(level, 0) for level in encoder.levels} if encoder else set()
     if plan.output_stride > 1 and (0, 0) in set(needed) - given:
-        raise PlanError(f"model.output_stride: got {plan.output_stride}; expected 1, because X[0, 0] is a node of ours and at full resolution. Set model.stem to false beside it.")
+        raise PlanError(
+            f"model.output_stride: got {plan.output_stride}; expected 1, because X[0, 0] is a node of ours and at full resolution. Set model.stem to false beside it."
+        )
     network = UNetPlusPlus(
         grid,
         nodes={node: _block(plan, node) for node in needed if node not in given},
         downs=[nn.Identity() if (level + 1, 0) in given else _down(plan, level) for level in range(plan.depth)],
         ups={node: _up(plan, node) for node in needed if node[1] > 0},
-        heads={d: CONV[plan.dims](node_width(plan, (0, d)), plan.out_channels, plan.head_kernel, padding=plan.head_kernel // 2, bias=plan.head_bias) for d in heads},
+        heads={
+            d: CONV[plan.dims](
+                node_width(plan, (0, d)),
+                plan.out_channels,
+                plan.head_kernel,
+                padding=plan.head_kernel // 2,
+                bias=plan.head_bias,
+            )
+            for d in heads
+        },
         fusion=HeadFusion(len(heads), learned=plan.fusion == "learned") if plan.fusion != "none" else None,
         concat=plan.concat,
         divisor=plan.divisor,
@@ -128,7 +183,11 @@ def load_encoder_weights(network: UNetPlusPlus, plan: ModelPlan) -> str:
 def grid_of(plan: ModelPlan) -> Grid:
     """The nodes of the network of a plan."""
     # an encoder that stands alone starts at half the resolution or below it
-    bare = 0 if plan.stem or plan.encoder is None else max(1, min(encoder_shape(plan.encoder, plan.depth, plan.output_stride).widths))
+    bare = (
+        0
+        if plan.stem or plan.encoder is None
+        else max(1, min(encoder_shape(plan.encoder, plan.depth, plan.output_stride).widths))
+    )
     return Grid(plan.topology, plan.depth, bare)
 
 
@@ -143,7 +202,9 @@ def pruned_plan(plan: ModelPlan, depth: int, keep_heads: bool = False) -> ModelP
             "depth": depth,
             "widths": plan.widths[: depth + 1],
             "nested_widths": cut(plan.nested_widths, depth),
-            "node_widths": {key: width for key, width in plan.node_widths.items() if sum(map(int, key.split("_"))) <= depth},
+            "node_widths": {
+                key: width for key, width in plan.node_widths.items() if sum(map(int, key.split("_"))) <= depth
+            },
             "up_widths": cut(plan.up_widths, depth),
             "strides": plan.strides[:depth],
             "kernel_sizes": plan.kernel_sizes[: depth + 1],
@@ -168,9 +229,17 @@ def _with_encoder(given: dict[str, Any], first_width: int, max_width: int) -> di
     own = [min(first_width * 2**level, max_width) for level in range(shape.depth + 1)]
     widths = given.get("widths") or [shape.widths.get(level, own[level]) for level in range(shape.depth + 1)]
     if len(widths) != len(own):
-        raise PlanError(f"model.widths: got {len(widths)} numbers; expected {len(own)}, one for each level of model.depth {shape.depth}. Change it, or model.depth.")
+        raise PlanError(
+            f"model.widths: got {len(widths)} numbers; expected {len(own)}, one for each level of model.depth {shape.depth}. Change it, or model.depth."
+        )
     nested = [min(width, limit) for width, limit in zip(own, widths, strict=True)][: shape.depth]
-    fields: dict[str, Any] = {"depth": shape.depth, "widths": widths, "nested_widths": nested, "strides": [[2, 2]] * shape.depth, "divisor": [shape.divisor] * 2}
+    fields: dict[str, Any] = {
+        "depth": shape.depth,
+        "widths": widths,
+        "nested_widths": nested,
+        "strides": [[2, 2]] * shape.depth,
+        "divisor": [shape.divisor] * 2,
+    }
     return {**fields, **{name: given[name] for name in fields if name in given}}
 
 
@@ -179,7 +248,14 @@ def _unit(plan: ModelPlan, column: int) -> partial[ConvUnit]:
     kind = (plan.nested_norm if column else None) or plan.norm
     bias = kind == "none" if plan.conv_bias is None else plan.conv_bias
     norm = partial(_norm, kind, plan)
-    return partial(ConvUnit, plan.dims, norm=norm, activation=partial(make_activation, plan.activation, plan.leaky_slope), bias=bias, dropout=plan.dropout)
+    return partial(
+        ConvUnit,
+        plan.dims,
+        norm=norm,
+        activation=partial(make_activation, plan.activation, plan.leaky_slope),
+        bias=bias,
+        dropout=plan.dropout,
+    )
 
 
 def _norm(kind: str, plan: ModelPlan, channels: int) -> nn.Module:
@@ -197,19 +273,39 @@ def _block(plan: ModelPlan, node: Node) -> nn.Module:
     if plan.encoder == "resenc" and plan.encoder_blocks:
         activation = partial(make_activation, plan.activation, plan.leaky_slope)
         stem = [unit(plan.in_channels, width, kernel)] if level == 0 else []
-        return PlainBlock([*stem, residual_stage(unit, plan.dims, received if level else width, width, kernel, stride, plan.encoder_blocks[level], activation)])
+        return PlainBlock(
+            [
+                *stem,
+                residual_stage(
+                    unit,
+                    plan.dims,
+                    received if level else width,
+                    width,
+                    kernel,
+                    stride,
+                    plan.encoder_blocks[level],
+                    activation,
+                ),
+            ]
+        )
     return _chain(plan, unit, [received, *[width] * plan.convs_per_node], kernel, stride)
 
 
 def _nested_block(plan: ModelPlan, node: Node) -> nn.Module:
     level, column = node
-    width, kernel, unit = node_width(plan, node), (plan.nested_kernel_sizes or plan.kernel_sizes)[level], _unit(plan, column)
+    width, kernel, unit = (
+        node_width(plan, node),
+        (plan.nested_kernel_sizes or plan.kernel_sizes)[level],
+        _unit(plan, column),
+    )
     skips = grid_of(plan).skips(node)
     in_channels = sum(node_width(plan, skip) for skip in skips) + _up_width(plan, node)
     hidden, once, chain = max(1, round(width * plan.hidden_fraction)), (1,) * plan.dims, partial(_chain, plan, unit)
     if plan.block == "projected" and in_channels != width:
         projection = unit(in_channels, width, once, norm=lambda channels: nn.Identity(), activation=None, bias=True)
-        block: nn.Module = PlainBlock([projection, chain([width, *[hidden] * (plan.convs_per_node - 2), width], kernel, once)])
+        block: nn.Module = PlainBlock(
+            [projection, chain([width, *[hidden] * (plan.convs_per_node - 2), width], kernel, once)]
+        )
     else:
         block = chain([in_channels, *[hidden] * (plan.convs_per_node - 1), width], kernel, once)
     if plan.attention == "none":
@@ -218,15 +314,22 @@ def _nested_block(plan: ModelPlan, node: Node) -> nn.Module:
     return PlainBlock([*before, block, SpatialChannelAttention(plan.dims, width)])
 
 
-def _chain(plan: ModelPlan, unit: partial[ConvUnit], channels: Sequence[int], kernel: tuple[int, ...], stride: tuple[int, ...]) -> nn.Module:
+def _chain(
+    plan: ModelPlan, unit: partial[ConvUnit], channels: Sequence[int], kernel: tuple[int, ...], stride: tuple[int, ...]
+) -> nn.Module:
     """Convolutions between so many channels, the first with a stride; in all but plain blocks, what they receive is added to what they give."""
     residual, last = plan.block != "plain", len(channels) - 2
     without = {"activation": None} if residual else {}  # the sum is activated, not what goes into it
-    units = [unit(channels[n], channels[n + 1], kernel, stride=stride if n == 0 else 1, **(without if n == last else {})) for n in range(last + 1)]
+    units = [
+        unit(channels[n], channels[n + 1], kernel, stride=stride if n == 0 else 1, **(without if n == last else {}))
+        for n in range(last + 1)
+    ]
     if not residual:
         return PlainBlock(units)
     fits = channels[0] == channels[-1] and max(stride) == 1
-    shortcut = nn.Identity() if fits else unit(channels[0], channels[-1], (1,) * plan.dims, stride=stride, activation=None)
+    shortcut = (
+        nn.Identity() if fits else unit(channels[0], channels[-1], (1,) * plan.dims, stride=stride, activation=None)
+    )
     return ResidualBlock(units, shortcut, make_activation(plan.activation, plan.leaky_slope))
 
 
@@ -250,7 +353,11 @@ def _up(plan: ModelPlan, node: Node) -> nn.Module:
     if plan.up == "pixel_shuffle":
         return PixelShuffle(plan.dims, below, width, stride, bias=plan.up_bias)
     factor = tuple(float(step) for step in stride)
-    up = nn.Upsample(scale_factor=factor, mode=INTERPOLATION[plan.up][plan.dims], align_corners=None if plan.up == "nearest" else plan.align_corners)
+    up = nn.Upsample(
+        scale_factor=factor,
+        mode=INTERPOLATION[plan.up][plan.dims],
+        align_corners=None if plan.up == "nearest" else plan.align_corners,
+    )
     return nn.Sequential(CONV[plan.dims](below, width, 1, bias=plan.up_bias), up) if width != below else up
 
 

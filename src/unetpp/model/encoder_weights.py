@@ -30,7 +30,9 @@ def pretrained_body(model: TimmModel, in_channels: int, source: str, needed: Seq
         UsageError: there are none, or they cannot be downloaded; the message names the file to get.
         ModelFileError: the file cannot be read, or its weights are not those of this model.
     """
-    return _downloaded(model, in_channels) if source == DOWNLOAD else _from_file(model, in_channels, Path(source), needed)
+    return (
+        _downloaded(model, in_channels) if source == DOWNLOAD else _from_file(model, in_channels, Path(source), needed)
+    )
 
 
 def require_source(source: str) -> None:
@@ -40,14 +42,22 @@ def require_source(source: str) -> None:
         ModelFileError: neither "pretrained" nor a file.
     """
     if source != DOWNLOAD and not Path(source).is_file():
-        raise ModelFileError(f'model.encoder_weights: got {source!r}, which is no file; expected "{DOWNLOAD}", or the path of a .safetensors, .pth or .bin. Check the path.')
+        raise ModelFileError(
+            f'model.encoder_weights: got {source!r}, which is no file; expected "{DOWNLOAD}", or the path of a .safetensors, .pth or .bin. Check the path.'
+        )
 
 
 def _downloaded(model: TimmModel, in_channels: int) -> Any:
     config = pretrained_config(model.name)
     if not config.has_weights:
-        raise UsageError(f'model.encoder_weights: got "{DOWNLOAD}"; expected a model that timm has weights for: {model.name} is none. Take another, or give a file: {OWN_FILE}.')
-    place = HUB_FILE.format(config.hf_hub_id, config.hf_hub_filename or "model.safetensors") if config.hf_hub_id else config.url
+        raise UsageError(
+            f'model.encoder_weights: got "{DOWNLOAD}"; expected a model that timm has weights for: {model.name} is none. Take another, or give a file: {OWN_FILE}.'
+        )
+    place = (
+        HUB_FILE.format(config.hf_hub_id, config.hf_hub_filename or "model.safetensors")
+        if config.hf_hub_id
+        else config.url
+    )
     hub = logging.getLogger("huggingface_hub")
     level = hub.level
     hub.setLevel(logging.ERROR)  # not a warning for each of its attempts: what comes of them is said below
@@ -74,7 +84,9 @@ def _from_file(model: TimmModel, in_channels: int, path: Path, needed: Sequence[
             torch.manual_seed(0)
             body = model.create(in_channels, num_classes=0, pretrained=True, pretrained_cfg_overlay=source)
     except Exception as error:  # whatever timm's own conversions make of a foreign file
-        raise ModelFileError(f"{path}: got weights that do not fit ({first_line(error)}); expected those of {model.name} of timm. Give its file, or set model.encoder.") from None
+        raise ModelFileError(
+            f"{path}: got weights that do not fit ({first_line(error)}); expected those of {model.name} of timm. Give its file, or set model.encoder."
+        ) from None
     loaded = body.state_dict()
     # timm may rename what it reads: missing is what has no namesake and is as random as before
     missing = [name for name in needed if name not in names and torch.equal(loaded[name], random[name])]
@@ -94,5 +106,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         if not all(isinstance(weight, Tensor) for weight in weights.values()):
             raise ValueError("it holds more than tensors")
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
-        raise ModelFileError(f"{path}: got a file that cannot be read ({first_line(error)}); expected a state_dict, as .safetensors, .pth or .bin. Copy it again.") from None
+        raise ModelFileError(
+            f"{path}: got a file that cannot be read ({first_line(error)}); expected a state_dict, as .safetensors, .pth or .bin. Copy it again."
+        ) from None
     return weights

@@ -20,7 +20,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from unetpp.errors import PlanError, UsageError
 from unetpp.model.encoder_weights import pretrained_body
-from unetpp.model.timm_models import FeatureMap, TimmModel, intermediates, keep_intermediates, pretrained_config, require_known, timm_model, unused_weights
+from unetpp.model.timm_models import (
+    FeatureMap,
+    TimmModel,
+    intermediates,
+    keep_intermediates,
+    pretrained_config,
+    require_known,
+    timm_model,
+    unused_weights,
+)
 from unetpp.plan import ModelPlan
 
 
@@ -49,7 +58,9 @@ class Encoder(nn.Module):
         body: the model, without what follows its last used feature map; its tensors are named as in timm.
     """
 
-    def __init__(self, model: TimmModel, in_channels: int, maps: Mapping[int, FeatureMap], output_stride: int = 1) -> None:
+    def __init__(
+        self, model: TimmModel, in_channels: int, maps: Mapping[int, FeatureMap], output_stride: int = 1
+    ) -> None:
         super().__init__()
         self.model = model
         self.in_channels = in_channels
@@ -108,7 +119,9 @@ class Encoder(nn.Module):
             UsageError: there are none, or they cannot be downloaded; the message names the file to get.
             ModelFileError: the file cannot be read, or its weights are not those of this model.
         """
-        body = pretrained_body(self.model, self.in_channels, source, needed=[name for name, _ in self.body.named_parameters()])
+        body = pretrained_body(
+            self.model, self.in_channels, source, needed=[name for name, _ in self.body.named_parameters()]
+        )
         keep_intermediates(body, list(self.numbers.values()))
         self.body.load_state_dict(body.state_dict())
 
@@ -147,7 +160,9 @@ def encoder_shape(name: str, depth: int | None = None, output_stride: int = 1) -
     depth = max(levels) if depth is None else depth
     widths = {level: each.channels for level, each in levels.items() if level <= depth}
     if not widths:
-        raise UsageError(f"model.depth: got {depth}; expected {min(levels)} or more: the first feature map of {name} is at level {min(levels)}.")
+        raise UsageError(
+            f"model.depth: got {depth}; expected {min(levels)} or more: the first feature map of {name} is at level {min(levels)}."
+        )
     return EncoderShape(depth, widths, model.divisor_to(levels[max(widths)].halvings))
 
 
@@ -171,7 +186,9 @@ def make_encoder(plan: ModelPlan) -> Encoder | None:
     for level, each in maps.items():
         width = plan.node_widths.get(f"{level}_0", plan.widths[level])
         if width != each.channels:
-            raise PlanError(f"model.widths: got {width} at level {level}; expected {each.channels}, the channels of {plan.encoder}. Plan anew with this model.encoder.")
+            raise PlanError(
+                f"model.widths: got {width} at level {level}; expected {each.channels}, the channels of {plan.encoder}. Plan anew with this model.encoder."
+            )
     return Encoder(model, plan.in_channels, maps, plan.output_stride) if maps else None
 
 

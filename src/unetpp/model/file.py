@@ -25,7 +25,12 @@ def save_model(path: Path, weights: Mapping[str, Tensor], plan: Plan, notes: Map
     Raises:
         WriteError: it could not be written; what was at `path` is intact.
     """
-    metadata = {"format": "pt", "unetpp": FORMAT_VERSION, "plan": plan.model_dump_json(), "notes": json.dumps(dict(notes or {}))}
+    metadata = {
+        "format": "pt",
+        "unetpp": FORMAT_VERSION,
+        "plan": plan.model_dump_json(),
+        "notes": json.dumps(dict(notes or {})),
+    }
     write_tensors(path, weights, metadata)
 
 
@@ -38,12 +43,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path}: got a file that cannot be read ({error}); expected the weights that unetpp wrote. Copy it again.") from None
+        raise ModelFileError(
+            f"{path}: got a file that cannot be read ({error}); expected the weights that unetpp wrote. Copy it again."
+        ) from None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a .safetensors, aside and renamed. The bytes are ours to write, so that a full disk is an OSError as everywhere."""
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=dict(metadata))
+    content = save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=dict(metadata)
+    )
     with written_aside(path) as aside:
         aside.write_bytes(content)
 
@@ -59,5 +68,7 @@ def load_model(path: Path) -> tuple[UNetPlusPlus, ModelHeader]:
     try:
         network.load_state_dict(read_tensors(path))
     except RuntimeError as error:
-        raise ModelFileError(f"{path}: got weights that do not fit the plan in the file ({str(error).splitlines()[0]}); expected those of its network. Copy it again.") from None
+        raise ModelFileError(
+            f"{path}: got weights that do not fit the plan in the file ({str(error).splitlines()[0]}); expected those of its network. Copy it again."
+        ) from None
     return network.eval(), header

@@ -30,7 +30,9 @@ def read_foreign(path: Path) -> Any:
     """
     if not path.is_file():
         got = "a folder" if path.is_dir() else "no such file"
-        raise ModelFileError(f"{path}: got {got}; expected a checkpoint: what torch.save wrote, or a .safetensors. Check the path.")
+        raise ModelFileError(
+            f"{path}: got {got}; expected a checkpoint: what torch.save wrote, or a .safetensors. Check the path."
+        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -49,10 +51,18 @@ def read_foreign(path: Path) -> Any:
         _refuse_damaged(path, error)
     except (OSError, SafetensorError) as error:
         _refuse_damaged(path, error)
-    except (EOFError, LookupError, ValueError, TypeError, AttributeError):  # what the reader of pickles meets in other files
+    except (
+        EOFError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ):  # what the reader of pickles meets in other files
         _refuse_damaged(path, "it does not hold what torch.save writes")
 
 
 def _refuse_damaged(path: Path, error: Exception | str) -> NoReturn:
     reason = getattr(error, "strerror", None) or str(error).split(". ")[0]
-    raise ModelFileError(f"{path}: got a file that is truncated or no checkpoint ({reason}); expected what torch.save wrote, or a .safetensors. Copy it again.") from None
+    raise ModelFileError(
+        f"{path}: got a file that is truncated or no checkpoint ({reason}); expected what torch.save wrote, or a .safetensors. Copy it again."
+    ) from None

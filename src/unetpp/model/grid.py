@@ -50,7 +50,11 @@ class Grid:
 
     def head_depths(self, deep_supervision: bool) -> tuple[int, ...]:
         """Depths d at which a head sits on X[0, d]."""
-        return tuple(range(max(1, self.bare), self.depth + 1)) if deep_supervision and self.topology != "unet" else (self.depth,)
+        return (
+            tuple(range(max(1, self.bare), self.depth + 1))
+            if deep_supervision and self.topology != "unet"
+            else (self.depth,)
+        )
 
     def needed(self, heads: Iterable[int]) -> tuple[Node, ...]:
         """The nodes that the named heads depend on, in an order in which they can be computed."""

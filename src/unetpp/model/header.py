@@ -41,13 +41,21 @@ def read_header(path: Path) -> ModelHeader:
     version = metadata.get("unetpp")
     if version != FORMAT_VERSION:
         got = "a .safetensors without unetpp's plan" if version is None else f"format version {version}"
-        raise ModelFileError(f"{path}: got {got}; expected a model file of format version {FORMAT_VERSION}. Train or export it with this release of unetpp.")
+        raise ModelFileError(
+            f"{path}: got {got}; expected a model file of format version {FORMAT_VERSION}. Train or export it with this release of unetpp."
+        )
     try:
         plan = Plan.from_json(metadata["plan"], f"{path} (plan)")
         notes = json.loads(metadata.get("notes", "{}"))
     except (PlanError, KeyError, ValueError) as error:
-        raise ModelFileError(f"{path}: got a header that cannot be used ({error}); expected a plan of this version. Use the release of unetpp that wrote it.") from None
-    parameters = sum(_size(entry["shape"]) for name, entry in tensors.items() if not name.endswith(("running_mean", "running_var", "num_batches_tracked")))
+        raise ModelFileError(
+            f"{path}: got a header that cannot be used ({error}); expected a plan of this version. Use the release of unetpp that wrote it."
+        ) from None
+    parameters = sum(
+        _size(entry["shape"])
+        for name, entry in tensors.items()
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+    )
     return ModelHeader(plan, parameters, path.stat().st_size, notes)
 
 
@@ -63,13 +71,21 @@ def read_safetensors_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]
         metadata = header.pop("__metadata__", {})
         end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     except FileNotFoundError:
-        raise ModelFileError(f"{path}: got no such file; expected a model file (.safetensors) or a run folder. Check the path.") from None
+        raise ModelFileError(
+            f"{path}: got no such file; expected a model file (.safetensors) or a run folder. Check the path."
+        ) from None
     except OSError as error:
-        raise ModelFileError(f"{path}: got {error.strerror}; expected a readable model file (.safetensors). Check the path and its permissions.") from None
+        raise ModelFileError(
+            f"{path}: got {error.strerror}; expected a readable model file (.safetensors). Check the path and its permissions."
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ModelFileError(f"{path}: got a file that is no model ({error}); expected a .safetensors that unetpp wrote. Copy it again, or train it anew.") from None
+        raise ModelFileError(
+            f"{path}: got a file that is no model ({error}); expected a .safetensors that unetpp wrote. Copy it again, or train it anew."
+        ) from None
     if end != size:
-        raise ModelFileError(f"{path}: got {size} bytes; expected {end}, so the file is truncated or damaged. Copy it again.")
+        raise ModelFileError(
+            f"{path}: got {size} bytes; expected {end}, so the file is truncated or damaged. Copy it again."
+        )
     return metadata, header
 
 

@@ -59,7 +59,9 @@ class HeadFusion(nn.Module):
     def forward(self, logits: Sequence[Tensor]) -> list[Tensor]:
         if self.weights is None:
             return [torch.stack(list(logits[: d + 1])).mean(dim=0) for d in range(len(logits))]
-        return list(torch.stack([weight * each for weight, each in zip(self.weights, logits, strict=False)]).cumsum(dim=0))
+        return list(
+            torch.stack([weight * each for weight, each in zip(self.weights, logits, strict=False)]).cumsum(dim=0)
+        )
 
     def first(self, heads: int) -> HeadFusion:
         """The fusion of a pruned network."""
@@ -157,7 +159,9 @@ class UNetPlusPlus(nn.Module):
         if self.encoder is not None:
             outputs = {(level, 0): feature for level, feature in self.encoder(image, depth).items()}
         nodes = self.grid.needed(wanted)
-        last_use = {source: node for node in nodes for source in self.grid.sources(node)} | {(0, d): None for d in wanted}
+        last_use = {source: node for node in nodes for source in self.grid.sources(node)} | {
+            (0, d): None for d in wanted
+        }
         for node in nodes:
             if node not in outputs:
                 outputs[node] = self._node(node, image, outputs)
@@ -177,7 +181,9 @@ class UNetPlusPlus(nn.Module):
             UsageError: the heads do not answer each for itself.
         """
         if self.fusion is not None:
-            raise UsageError("depth: got auto for a network whose heads answer together (model.fusion); expected heads that answer each for itself. Name a depth.")
+            raise UsageError(
+                "depth: got auto for a network whose heads answer together (model.fusion); expected heads that answer each for itself. Name a depth."
+            )
         return Growth(self, x)
 
     def prune(self, depth: int, keep_heads: bool = False) -> UNetPlusPlus:
@@ -212,7 +218,14 @@ class UNetPlusPlus(nn.Module):
     def _node(self, node: Node, image: Tensor, outputs: Mapping[Node, Tensor]) -> Tensor:
         received = (outputs[source] for source in self.grid.sources(node))
         if self.checkpointing and self.checkpointing != "cheap" and self.training and not torch.compiler.is_compiling():
-            return checkpoint(self._computed, node, image, *received, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), FrozenStatistics(self)))
+            return checkpoint(
+                self._computed,
+                node,
+                image,
+                *received,
+                use_reentrant=False,
+                context_fn=lambda: (contextlib.nullcontext(), FrozenStatistics(self)),
+            )
         return self._computed(node, image, *received)
 
     def _computed(self, node: Node, image: Tensor, *received: Tensor) -> Tensor:
@@ -246,7 +259,9 @@ class UNetPlusPlus(nn.Module):
 
     def _on_image(self, logits: Tensor, size: Sequence[int]) -> Tensor:
         if self.output_stride > 1:
-            logits = functional.interpolate(logits, scale_factor=self.output_stride, mode="bilinear" if logits.ndim == 4 else "trilinear")
+            logits = functional.interpolate(
+                logits, scale_factor=self.output_stride, mode="bilinear" if logits.ndim == 4 else "trilinear"
+            )
         return fitted(logits, size)
 
     def _heads_to(self, depth: int) -> tuple[int, ...]:
@@ -256,7 +271,9 @@ class UNetPlusPlus(nn.Module):
         if depth is None:
             return self.head_depths[-1]
         if depth not in self.head_depths:
-            raise UsageError(f"depth: got {depth!r}; expected one of {list(self.head_depths)}, the depths at which this network has a head.")
+            raise UsageError(
+                f"depth: got {depth!r}; expected one of {list(self.head_depths)}, the depths at which this network has a head."
+            )
         return depth
 
 

@@ -13,15 +13,23 @@ from unetpp.model.blocks import AVERAGE_POOL, CONV
 
 CONV_TRANSPOSED: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 MAX_POOL: dict[int, Callable[..., nn.Module]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
-INTERPOLATION = {"nearest": {2: "nearest", 3: "nearest"}, "linear": {2: "bilinear", 3: "trilinear"}, "cubic": {2: "bicubic"}}
+INTERPOLATION = {
+    "nearest": {2: "nearest", 3: "nearest"},
+    "linear": {2: "bilinear", 3: "trilinear"},
+    "cubic": {2: "bicubic"},
+}
 """torch's names of the ways of up-sampling that have no weights, by dims."""
 
 
-def transposed(dims: int, in_channels: int, out_channels: int, stride: Sequence[int], *, wide: bool, bias: bool) -> nn.Module:
+def transposed(
+    dims: int, in_channels: int, out_channels: int, stride: Sequence[int], *, wide: bool, bias: bool
+) -> nn.Module:
     """Transposed convolution to exactly `stride` times the size; `wide`: neighbouring kernels overlap (4 for a stride of 2)."""
     margin = [step // 2 if wide else 0 for step in stride]
     kernel = tuple(step + 2 * extra for step, extra in zip(stride, margin, strict=True))
-    return CONV_TRANSPOSED[dims](in_channels, out_channels, kernel, stride=tuple(stride), padding=tuple(margin), bias=bias)
+    return CONV_TRANSPOSED[dims](
+        in_channels, out_channels, kernel, stride=tuple(stride), padding=tuple(margin), bias=bias
+    )
 
 
 class PixelShuffle(nn.Module):

@@ -17,8 +17,12 @@ from unetpp.errors import ModelFileError
 from unetpp.model.foreign import read_foreign
 
 STEM = "stem.convs.0.conv.weight"
-_THEIRS = re.compile(r"(?P<prefix>(?:.*\.)?)(?P<name>(?:stem\.convs\.0|stages\.\d+\.blocks\.\d+\.(?:conv1|conv2|skip\.\d+))\.(?:conv|norm)\.\w+)")
-_OURS = re.compile(r"nodes\.x_(?P<level>\d+)_0\.units\.(?P<unit>\d+)\.(?:(?P<block>\d+)\.(?P<part>units|shortcut)\.(?P<number>\d+)\.)?(?P<rest>.+)")
+_THEIRS = re.compile(
+    r"(?P<prefix>(?:.*\.)?)(?P<name>(?:stem\.convs\.0|stages\.\d+\.blocks\.\d+\.(?:conv1|conv2|skip\.\d+))\.(?:conv|norm)\.\w+)"
+)
+_OURS = re.compile(
+    r"nodes\.x_(?P<level>\d+)_0\.units\.(?P<unit>\d+)\.(?:(?P<block>\d+)\.(?P<part>units|shortcut)\.(?P<number>\d+)\.)?(?P<rest>.+)"
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,11 @@ class Transfer:
         if self.adapted:
             parts.append("the first convolution was adapted to the number of channels")
         parts += [f"{name} was not: {shapes}" for name, shapes in self.misfits.items()]
-        parts += [f"{text}: {_some(names)}" for text, names in (("not in the file", self.absent), ("no place for", self.unplaced)) if names]
+        parts += [
+            f"{text}: {_some(names)}"
+            for text, names in (("not in the file", self.absent), ("no place for", self.unplaced))
+            if names
+        ]
         return "; ".join(parts)
 
 
@@ -64,21 +72,32 @@ def load_encoder(network: nn.Module, path: Path) -> Transfer:
         if source is None:
             continue
         if their_name(name) == STEM and source.shape != weight.shape and source.ndim == weight.ndim:
-            source = source.sum(dim=1, keepdim=True).expand(-1, weight.shape[1], *[-1] * (weight.ndim - 2)) / weight.shape[1]
+            source = (
+                source.sum(dim=1, keepdim=True).expand(-1, weight.shape[1], *[-1] * (weight.ndim - 2)) / weight.shape[1]
+            )
             adapted.append(name)
         if source.shape == weight.shape:
             fitting[name] = source
         else:
             misfits[name] = f"{_shape(source)} in the file, {_shape(weight)} in the network"
     if not any(name.endswith("conv.weight") for name in fitting):
-        reasons = "; ".join(f"{name}: {shapes}" for name, shapes in list(misfits.items())[:2]) or f"its encoder has no {_some([their_name(name) for name in ours])}"
+        reasons = (
+            "; ".join(f"{name}: {shapes}" for name, shapes in list(misfits.items())[:2])
+            or f"its encoder has no {_some([their_name(name) for name in ours])}"
+        )
         raise ModelFileError(
             f"{path}: got no weights that fit the network ({reasons}); expected those of its encoder. Set model.dims, model.widths and model.encoder_blocks as in the file."
         )
     network.load_state_dict(fitting, strict=False)
     used = {their_name(name) for name in ours}
     absent = tuple(name for name in ours if their_name(name) not in theirs)
-    return Transfer(tuple(fitting), tuple(name for name in adapted if name in fitting), misfits, absent, tuple(name for name in theirs if name not in used))
+    return Transfer(
+        tuple(fitting),
+        tuple(name for name in adapted if name in fitting),
+        misfits,
+        absent,
+        tuple(name for name in theirs if name not in used),
+    )
 
 
 def their_name(ours: str) -> str:
@@ -100,7 +119,9 @@ def _encoder_of(path: Path) -> dict[str, Tensor]:
     """
     content = read_foreign(path)
     if not isinstance(content, dict):
-        raise ModelFileError(f"{path}: got {type(content).__name__}; expected a checkpoint, which is a dictionary. Take the file that nnssl or nnU-Net wrote.")
+        raise ModelFileError(
+            f"{path}: got {type(content).__name__}; expected a checkpoint, which is a dictionary. Take the file that nnssl or nnU-Net wrote."
+        )
     for weights in (content, *(value for value in content.values() if isinstance(value, dict))):
         columns: dict[str, dict[str, Tensor]] = {}
         for name, weight in weights.items():

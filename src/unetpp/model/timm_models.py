@@ -89,7 +89,9 @@ def timm_model(name: str) -> TimmModel:
         except TypeError:  # it knows no such option
             continue
         if not hasattr(body, "forward_intermediates"):
-            raise UsageError(f"model.encoder: got timm {import_timm().__version__}, whose {name} gives no feature maps; expected 1.0.31 or newer. Run: pip install --upgrade timm")
+            raise UsageError(
+                f"model.encoder: got timm {import_timm().__version__}, whose {name} gives no feature maps; expected 1.0.31 or newer. Run: pip install --upgrade timm"
+            )
         maps = _maps(body, size)
         if found := _divisor(body, maps):
             return TimmModel(name, options, maps, found[0], None, found[1] and _regular(body))
@@ -109,17 +111,23 @@ def require_known(name: str) -> None:
     timm = import_timm()
     name, _, cut = name.partition(CUT)
     if cut and not ("efficientnet" in name and re.fullmatch(r"\d+(,\d+)*(;\d+(,\d+)*)?", cut)):
-        raise UsageError(f"model.encoder: got {name + CUT + cut!r}; expected an EfficientNet before the {CUT}, and numbers of blocks after it, as in tf_efficientnet_b0@3,5,9,16.")
+        raise UsageError(
+            f"model.encoder: got {name + CUT + cut!r}; expected an EfficientNet before the {CUT}, and numbers of blocks after it, as in tf_efficientnet_b0@3,5,9,16."
+        )
     model, _, tag = name.partition(".")
     if not timm.is_model(model):
-        raise UsageError(f"model.encoder: got {name!r}; expected the name of a model of timm. {_nearest(name, timm.list_models())}")
+        raise UsageError(
+            f"model.encoder: got {name!r}; expected the name of a model of timm. {_nearest(name, timm.list_models())}"
+        )
     if tag and name not in (tagged := timm.list_pretrained(f"{model}.*")):
         raise UsageError(f"model.encoder: got {name!r}; expected {model}, alone or as one of {', '.join(tagged)}.")
 
 
 def intermediates(body: Any, image: Tensor, numbers: Sequence[int]) -> list[Tensor]:
     """The feature maps of these numbers; what follows the last is not computed."""
-    features: list[Tensor] = body.forward_intermediates(image, indices=list(numbers), norm=False, stop_early=True, output_fmt="NCHW", intermediates_only=True)
+    features: list[Tensor] = body.forward_intermediates(
+        image, indices=list(numbers), norm=False, stop_early=True, output_fmt="NCHW", intermediates_only=True
+    )
     return features
 
 
@@ -192,7 +200,16 @@ def _created(name: str, **options: Any) -> Any:
 def _centred(conv: Any) -> nn.Conv2d:
     """A depthwise convolution that pads both sides alike, whatever the size of the image."""
     padding = tuple(size // 2 for size in conv.kernel_size)
-    alike = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, padding, groups=conv.groups, bias=False, device=conv.weight.device)
+    alike = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        padding,
+        groups=conv.groups,
+        bias=False,
+        device=conv.weight.device,
+    )
     alike.weight = conv.weight
     return alike
 
@@ -248,4 +265,8 @@ def _run_without_memory(body: Any, size: tuple[int, int], numbers: Sequence[int]
 
 def _nearest(name: str, names: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"Did you mean {' or '.join(close)}?" if close else f"There are {len(names)}, such as resnet34, efficientnet_b4 and convnextv2_tiny."
+    return (
+        f"Did you mean {' or '.join(close)}?"
+        if close
+        else f"There are {len(names)}, such as resnet34, efficientnet_b4 and convnextv2_tiny."
+    )

@@ -62,7 +62,9 @@ class Answers:
         """
         if self._open:
             missing = "\n  ".join(f"--set {key}=...   {hint}" for key, hint in self._open.items())
-            raise UsageError(f"{where}: got a checkpoint that does not say all that the network is; expected also, in the same command:\n  {missing}")
+            raise UsageError(
+                f"{where}: got a checkpoint that does not say all that the network is; expected also, in the same command:\n  {missing}"
+            )
 
     def require_agreement(self, model: ModelPlan) -> None:
         """Called with the network that was read: what the user said of a field that the checkpoint decides has to be what it says.
@@ -72,10 +74,20 @@ class Answers:
         """
         found = model.model_dump(mode="json")
         alike = {"encoder": (found["encoder"] or "").partition(CUT)[0]}  # the model of timm, wherever a peer cuts it
-        said = {key.removeprefix("model."): value for key, value in self.given.items() if key.startswith("model.") and key not in self._asked}
-        wrong = [f"--set model.{name}: got {value!r}; expected {found[name]!r}" for name, value in said.items() if value not in (found[name], alike.get(name, found[name]))]
+        said = {
+            key.removeprefix("model."): value
+            for key, value in self.given.items()
+            if key.startswith("model.") and key not in self._asked
+        }
+        wrong = [
+            f"--set model.{name}: got {value!r}; expected {found[name]!r}"
+            for name, value in said.items()
+            if value not in (found[name], alike.get(name, found[name]))
+        ]
         if wrong:
-            raise UsageError(f"{'; '.join(wrong)}, as the network of this checkpoint has it. Leave it out, or check the file.")
+            raise UsageError(
+                f"{'; '.join(wrong)}, as the network of this checkpoint has it. Leave it out, or check the file."
+            )
 
     def _among(self, key: str, among: Sequence[Any]) -> Any:
         value = self.given[key]
@@ -91,11 +103,16 @@ def per_case(channels: int) -> list[dict[str, Any]]:
 
 def scaled(means: Sequence[float], stds: Sequence[float]) -> list[dict[str, Any]]:
     """(value - mean) / std, each channel with its numbers."""
-    return [Normalization(per_case=False, mean=mean, std=std).model_dump() for mean, std in zip(means, stds, strict=True)]
+    return [
+        Normalization(per_case=False, mean=mean, std=std).model_dump() for mean, std in zip(means, stds, strict=True)
+    ]
 
 
 def normalization_hint(channels: int) -> str:
     """What to write for --set data.normalization."""
-    examples = {"values / 255": '{"per_case":false,"std":255}', "each image to mean 0, deviation 1": '{"per_case":true}'}
+    examples = {
+        "values / 255": '{"per_case":false,"std":255}',
+        "each image to mean 0, deviation 1": '{"per_case":true}',
+    }
     texts = [f"'data.normalization=[{','.join([entry] * channels)}]' for {what}" for what, entry in examples.items()]
     return f"how the intensities were scaled in training, an entry for each channel: {', '.join(texts)}"

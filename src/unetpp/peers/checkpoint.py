@@ -24,9 +24,13 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """
     found = _state_dict(read_foreign(path))
     if found is None:
-        raise ModelFileError(f"{path}: got a file without a state_dict; expected one, by itself or as the entry {NESTED_AT[0]!r}. {HOW_TO_SAVE}")
+        raise ModelFileError(
+            f"{path}: got a file without a state_dict; expected one, by itself or as the entry {NESTED_AT[0]!r}. {HOW_TO_SAVE}"
+        )
     if _is_ours(path):
-        raise ModelFileError(f"{path}: got a model file of unetpp; expected the checkpoint of another library. Use it as it is: unetpp predict {path} IMAGES --out DIR")
+        raise ModelFileError(
+            f"{path}: got a model file of unetpp; expected the checkpoint of another library. Use it as it is: unetpp predict {path} IMAGES --out DIR"
+        )
     return found
 
 

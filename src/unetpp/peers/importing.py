@@ -19,7 +19,9 @@ from unetpp.peers.checkpoint import read_checkpoint
 from unetpp.peers.transfer import Peer, PeerNetwork, Source, transfer, with_background
 from unetpp.plan import LARGEST_TILE, Plan
 
-PEERS: dict[str, Peer] = {peer.name: peer for peer in (smp.PEER, monai.PEER, nested_unet.PEER, unet_version.PEER, pms.PEER, nnunet_v1.PEER)}
+PEERS: dict[str, Peer] = {
+    peer.name: peer for peer in (smp.PEER, monai.PEER, nested_unet.PEER, unet_version.PEER, pms.PEER, nnunet_v1.PEER)
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ def import_file(checkpoint: Path, out: Path, peer: str | None, settings: Mapping
     with written_aside(out) as aside:
         save_model(aside, weights, plan, notes)
         _, header = load_model(aside)  # what was written is whole, and its weights fit its plan
-    return ImportedModel(out, found.title, plan, header.parameters, len(source.tensors) - len(ignored), beside | ignored, answers.assumed)
+    return ImportedModel(
+        out, found.title, plan, header.parameters, len(source.tensors) - len(ignored), beside | ignored, answers.assumed
+    )
 
 
 def recognise(tensors: Mapping[str, Tensor], wanted: str | None, path: Path) -> tuple[Peer, Source, dict[str, str]]:
@@ -76,17 +80,35 @@ def recognise(tensors: Mapping[str, Tensor], wanted: str | None, path: Path) -> 
         ModelFileError: no peer's, or the networks of several.
     """
     candidates = [PEERS[wanted]] if wanted else list(PEERS.values())
-    found = [(peer, name.removesuffix(mark)) for peer in candidates for mark in peer.marks for name in tensors if name == mark or name.endswith(f".{mark}")]
+    found = [
+        (peer, name.removesuffix(mark))
+        for peer in candidates
+        for mark in peer.marks
+        for name in tensors
+        if name == mark or name.endswith(f".{mark}")
+    ]
     if not found:
-        whose = f"{wanted}'s, which has {' or '.join(candidates[0].marks)}" if wanted else f"a checkpoint of one of {', '.join(PEERS)}"
+        whose = (
+            f"{wanted}'s, which has {' or '.join(candidates[0].marks)}"
+            if wanted
+            else f"a checkpoint of one of {', '.join(PEERS)}"
+        )
         some = ", ".join(list(tensors)[:3])
-        raise ModelFileError(f"{path}: got a state_dict of another network ({some}, ...); expected {whose}. Check the file{' and --from' if wanted else ''}.")
+        raise ModelFileError(
+            f"{path}: got a state_dict of another network ({some}, ...); expected {whose}. Check the file{' and --from' if wanted else ''}."
+        )
     if len(found) > 1:
         places = ", ".join(repr(prefix) for _, prefix in found)
-        raise ModelFileError(f"{path}: got {len(found)} networks, whose tensors begin with {places}; expected one. Save the state_dict of one of them by itself.")
+        raise ModelFileError(
+            f"{path}: got {len(found)} networks, whose tensors begin with {places}; expected one. Save the state_dict of one of them by itself."
+        )
     peer, prefix = found[0]
     inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    beside = {name: f"beside the network, whose tensors begin with {prefix!r}" for name in tensors if not name.startswith(prefix)}
+    beside = {
+        name: f"beside the network, whose tensors begin with {prefix!r}"
+        for name in tensors
+        if not name.startswith(prefix)
+    }
     return peer, Source(path, inside), beside
 
 
@@ -96,24 +118,33 @@ def plan_of(peer: PeerNetwork, answers: Answers, name: str) -> Plan:
     classes = _classes(peer, answers)
     channels = given.get("data.channels") or peer.data.get("data.channels") or _channels(model.in_channels)
     normalization = given.get("data.normalization") or peer.data["data.normalization"]
-    tile = peer.data.get("predict.tile") or answers.default("predict.tile", [LARGEST_TILE[model.dims]] * model.dims, "not said by the checkpoint; best the size it was trained on")
+    tile = peer.data.get("predict.tile") or answers.default(
+        "predict.tile",
+        [LARGEST_TILE[model.dims]] * model.dims,
+        "not said by the checkpoint; best the size it was trained on",
+    )
     values: dict[str, Any] = {
         "name": name,
         "data": {
             "dims": model.dims,
             "channels": channels,
             "classes": classes,
-            "label_values": given.get("data.label_values") or peer.data.get("data.label_values") or list(range(len(classes))),
+            "label_values": given.get("data.label_values")
+            or peer.data.get("data.label_values")
+            or list(range(len(classes))),
             "spacing_mm": peer.data.get("data.spacing_mm"),
             "normalization": normalization,
         },
-        "model": model.model_dump() | {"out_channels": len(classes), "preset": peer.title, "in_channels": len(channels)},
+        "model": model.model_dump()
+        | {"out_channels": len(classes), "preset": peer.title, "in_channels": len(channels)},
         "train": {"patch": tile, "batch": 2, "steps_per_epoch": 100, "epochs": 100},
         "predict": {"tile": tile, "depth": model.depth},
         "reasons": {"model.preset": f"read from a checkpoint of {peer.title}", **answers.assumed},
     }
     if len(channels) != model.in_channels:
-        raise UsageError(f"--set data.channels: got {len(channels)} names; expected {model.in_channels}, one for each channel that the checkpoint takes.")
+        raise UsageError(
+            f"--set data.channels: got {len(channels)} names; expected {model.in_channels}, one for each channel that the checkpoint takes."
+        )
     decided = {key: value for key, value in given.items() if not key.startswith("model.")}
     return Plan.from_dict(values, "--set").changed(decided)
 
@@ -123,21 +154,35 @@ def _classes(peer: PeerNetwork, answers: Answers) -> Sequence[str]:
     outputs = peer.model.out_channels
     added = peer.sigmoids or outputs == 1
     usual = outputs + 1 if added else outputs
-    names = ["background", "foreground"] if usual == 2 else ["background", *(f"class {number}" for number in range(1, usual))]
+    names = (
+        ["background", "foreground"]
+        if usual == 2
+        else ["background", *(f"class {number}" for number in range(1, usual))]
+    )
     classes: Sequence[str] = answers.default("data.classes", names, _meaning(outputs, added))
     counts = [2] if outputs == 1 else [outputs, outputs + 1]
     if len(classes) not in counts:
-        raise UsageError(f"--set data.classes: got {len(classes)} names; expected {' or '.join(map(str, counts))}, background first: the checkpoint has {outputs} output channels.")
+        raise UsageError(
+            f"--set data.classes: got {len(classes)} names; expected {' or '.join(map(str, counts))}, background first: the checkpoint has {outputs} output channels."
+        )
     return classes
 
 
 def _meaning(outputs: int, added: bool) -> str:
     if outputs == 1:
-        return "one channel through a sigmoid; a background of logit 0 beside it makes a soft-max of two that is the same"
+        return (
+            "one channel through a sigmoid; a background of logit 0 beside it makes a soft-max of two that is the same"
+        )
     if added:
         return f"each channel is a foreground class through a sigmoid; a background of logit 0 comes before them. Name {outputs} classes if they are all, through a soft-max"
     return f"each channel is a class, background first, through a soft-max. Name {outputs + 1} classes if each is a foreground class through a sigmoid"
 
 
 def _channels(count: int) -> Sequence[str]:
-    return COLOURS if count == 3 else ("image",) if count == 1 else tuple(f"channel {number}" for number in range(1, count + 1))
+    return (
+        COLOURS
+        if count == 3
+        else ("image",)
+        if count == 1
+        else tuple(f"channel {number}" for number in range(1, count + 1))
+    )

@@ -19,7 +19,12 @@ from unetpp.plan import ModelPlan, Plan
 DEPTH = 4
 UPS = {"transposed": "deconv", "pixel_shuffle": "pixelshuffle.conv_block", "linear": "preconv"}
 """Our kinds of up-sampling, and the layer that MONAI has for each."""
-NORMS = {"instance": ("instance", {"affine": True}), "batch": "batch", "layer": ("group", {"num_groups": 1}), "none": None}
+NORMS = {
+    "instance": ("instance", {"affine": True}),
+    "batch": "batch",
+    "layer": ("group", {"num_groups": 1}),
+    "none": None,
+}
 """Our norms, and what MONAI takes for them."""
 NESTED, PLAIN = "upcat_0_4.convs.conv_0.conv.weight", "upcat_1.convs.conv_0.conv.weight"
 
@@ -31,12 +36,20 @@ def read(source: Source, answers: Answers) -> PeerNetwork:
     norm, groups = _norm(source, answers, first)
     activation = answers.default("model.activation", "leaky_relu", "MONAI's default act")
     slope = answers.default("model.leaky_slope", 0.1, "MONAI's default act") if activation == "leaky_relu" else 0.01
-    reason = "MONAI's default deep_supervision=False, with which the other heads are not trained; true: all heads are kept"
+    reason = (
+        "MONAI's default deep_supervision=False, with which the other heads are not trained; true: all heads are kept"
+    )
     deep_supervision = answers.default("model.deep_supervision", False, reason) if nested else False
     in_channels = source.shape(f"{first}.conv.weight")[1]
     answers.need("data.normalization", normalization_hint(in_channels))
     answers.settle(str(source.path))
-    fields = {"norm": norm, "norm_groups": groups, "activation": activation, "leaky_slope": slope, "deep_supervision": deep_supervision}
+    fields = {
+        "norm": norm,
+        "norm_groups": groups,
+        "activation": activation,
+        "leaky_slope": slope,
+        "deep_supervision": deep_supervision,
+    }
     model = _model(source, nested, first, fields)
     unused = {} if deep_supervision else {"final_conv_0_[123].*": "heads that are not trained without deep supervision"}
     title = "BasicUNetPlusPlus of MONAI" if nested else "BasicUNet of MONAI"
@@ -70,7 +83,9 @@ def to_monai(network: UNetPlusPlus, plan: Plan) -> PeerModel:
         "in_channels": model.in_channels,
         "out_channels": model.out_channels,
         "features": (*model.widths, node_width(model, (0, DEPTH))),
-        "act": ("leakyrelu", {"negative_slope": model.leaky_slope, "inplace": True}) if model.activation == "leaky_relu" else model.activation,
+        "act": ("leakyrelu", {"negative_slope": model.leaky_slope, "inplace": True})
+        if model.activation == "leaky_relu"
+        else model.activation,
         "norm": NORMS[model.norm] if model.norm != "group" else ("group", {"num_groups": model.norm_groups}),
         "bias": model.norm == "none" if model.conv_bias is None else model.conv_bias,
         "upsample": {"transposed": "deconv", "pixel_shuffle": "pixelshuffle", "linear": "nontrainable"}[model.up],
@@ -112,7 +127,12 @@ def names(model: ModelPlan, affine: bool = True) -> Iterator[tuple[str, str | No
     for node in grid_of(model).nodes():
         block = _block(model, node)
         convs = f"{block}.convs" if sum(node) else block
-        yield from node_names(model, node, [f"{convs}.conv_{n}.conv" for n in range(2)], [f"{convs}.conv_{n}.adn.N" if affine else None for n in range(2)])
+        yield from node_names(
+            model,
+            node,
+            [f"{convs}.conv_{n}.conv" for n in range(2)],
+            [f"{convs}.conv_{n}.adn.N" if affine else None for n in range(2)],
+        )
         if node[1]:
             part = {"transposed": "", "pixel_shuffle": ".conv", "linear": ".0"}[model.up]
             yield f"ups.x_{node[0]}_{node[1]}{part}", f"{block}.upsample.{UPS[model.up]}"
@@ -131,9 +151,13 @@ def _norm(source: Source, answers: Answers, first: str) -> tuple[str, int | None
     if source.has(f"{first}.adn.N.running_mean"):
         return "batch", None
     if source.has(f"{first}.adn.N.weight"):
-        norm = answers.default("model.norm", "instance", "MONAI's default norm; a group norm has the same tensors", ("instance", "group"))
+        norm = answers.default(
+            "model.norm", "instance", "MONAI's default norm; a group norm has the same tensors", ("instance", "group")
+        )
     else:
-        norm = answers.need("model.norm", "instance or none: an instance norm without affine=True has no tensors", ("instance", "none"))
+        norm = answers.need(
+            "model.norm", "instance or none: an instance norm without affine=True has no tensors", ("instance", "none")
+        )
     return norm, answers.need("model.norm_groups", "num_groups of the norm") if norm == "group" else None
 
 

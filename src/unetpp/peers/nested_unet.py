@@ -50,7 +50,9 @@ def _data(in_channels: int, answers: Answers) -> tuple[dict[str, Any], dict[str,
     reason = "as pytorch-nested-unet trains: normalised as for ImageNet, in the order blue, green, red of OpenCV, then divided by 255 once more"
     if answers.is_given("data.channels"):  # the tensors as they are: the user says what each channel is
         return {"data.normalization": answers.default("data.normalization", scaled(means, stds), reason)}, {}
-    answers.assume("data.channels", "pytorch-nested-unet trains on blue, green, red; the first convolution was turned round")
+    answers.assume(
+        "data.channels", "pytorch-nested-unet trains on blue, green, red; the first convolution was turned round"
+    )
     normalization = answers.default("data.normalization", scaled(means[::-1], stds[::-1]), reason)
     return {"data.normalization": normalization}, {"nodes.x_0_0.units.0.conv.weight": lambda weight: weight.flip(1)}
 

@@ -38,19 +38,33 @@ def read(source: Source, answers: Answers) -> PeerNetwork:
     axes = _axes(plans, dims)
     turned = Source(source.path, {name: _turn(tensor, axes) for name, tensor in source.tensors.items()})
     model = _model(turned, dims)
-    answers.assume("predict.depth", "the fork's loss trains one head only, which may not be the deepest: compare the depths with --depth all")
+    answers.assume(
+        "predict.depth",
+        "the fork's loss trains one head only, which may not be the deepest: compare the depths with --depth all",
+    )
     stage: Mapping[str, Any] = {}
     if plans is not None:
         with _complete():
             stage = _stage(plans, model, axes, answers)
     else:
-        answers.need("data.normalization", f"{normalization_hint(model.in_channels)}; or all of it by {PLANS} beside the checkpoint. {HOW_TO_CONVERT}")
+        answers.need(
+            "data.normalization",
+            f"{normalization_hint(model.in_channels)}; or all of it by {PLANS} beside the checkpoint. {HOW_TO_CONVERT}",
+        )
         if dims == 3:
-            answers.need("data.spacing_mm", "the voxel size that it was trained at, in millimetres, as [z,y,x]; or null")
+            answers.need(
+                "data.spacing_mm", "the voxel size that it was trained at, in millimetres, as [z,y,x]; or null"
+            )
     answers.settle(str(source.path))
     names = dict(_names(model))
     changes = {f"{ours}.weight": partial(_turn, axes=axes) for ours in names}
-    return PeerNetwork("Generic_UNetPlusPlus of nnU-Net v1", model, names, changes=changes, data=_data(plans, stage, model, axes, answers) if plans else {})
+    return PeerNetwork(
+        "Generic_UNetPlusPlus of nnU-Net v1",
+        model,
+        names,
+        changes=changes,
+        data=_data(plans, stage, model, axes, answers) if plans else {},
+    )
 
 
 PEER = Peer("nnunet-v1", (MARK,), read)
@@ -106,15 +120,21 @@ def _turn(tensor: Tensor, axes: Sequence[int]) -> Tensor:
 
 def _read_plans(checkpoint: Path) -> Mapping[str, Any] | None:
     """The plans beside the checkpoint; None where there are none."""
-    path = next((path for path in (checkpoint.parent / PLANS, checkpoint.parent.parent / PLANS) if path.is_file()), None)
+    path = next(
+        (path for path in (checkpoint.parent / PLANS, checkpoint.parent.parent / PLANS) if path.is_file()), None
+    )
     if path is None:
         return None
     try:
         plans = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: got a file that cannot be read ({error}); expected the plans of nnU-Net v1 as JSON. Write it again, or take it away.") from None
+        raise UsageError(
+            f"{path}: got a file that cannot be read ({error}); expected the plans of nnU-Net v1 as JSON. Write it again, or take it away."
+        ) from None
     if not isinstance(plans, dict) or "plans_per_stage" not in plans:
-        raise UsageError(f"{path}: got JSON without plans_per_stage; expected the plans of nnU-Net v1. Write it again, or take it away.")
+        raise UsageError(
+            f"{path}: got JSON without plans_per_stage; expected the plans of nnU-Net v1. Write it again, or take it away."
+        )
     return plans
 
 
@@ -132,10 +152,14 @@ def _complete() -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise UsageError(f"{PLANS}: got plans that lack something ({type(error).__name__}: {error}); expected those of nnU-Net v1. {HOW_TO_CONVERT}") from None
+        raise UsageError(
+            f"{PLANS}: got plans that lack something ({type(error).__name__}: {error}); expected those of nnU-Net v1. {HOW_TO_CONVERT}"
+        ) from None
 
 
-def _data(plans: Mapping[str, Any], stage: Mapping[str, Any], model: ModelPlan, axes: Sequence[int], answers: Answers) -> dict[str, Any]:
+def _data(
+    plans: Mapping[str, Any], stage: Mapping[str, Any], model: ModelPlan, axes: Sequence[int], answers: Answers
+) -> dict[str, Any]:
     """Fields of the plan that nnU-Net's plans tell.
 
     Raises:
@@ -169,11 +193,23 @@ def _stage(plans: Mapping[str, Any], model: ModelPlan, axes: Sequence[int], answ
     def turned(sizes: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
         return [tuple(size[axis] for axis in axes) for size in sizes]
 
-    stages = [dict(stage) for stage in plans["plans_per_stage"].values() if turned(stage["pool_op_kernel_sizes"]) == list(model.strides)]
-    found = [stage for stage in stages if "conv_kernel_sizes" not in stage or turned(stage["conv_kernel_sizes"]) == list(model.kernel_sizes)]
+    stages = [
+        dict(stage)
+        for stage in plans["plans_per_stage"].values()
+        if turned(stage["pool_op_kernel_sizes"]) == list(model.strides)
+    ]
+    found = [
+        stage
+        for stage in stages
+        if "conv_kernel_sizes" not in stage or turned(stage["conv_kernel_sizes"]) == list(model.kernel_sizes)
+    ]
     if len(found) > 1:
         spacings = [_spacing(stage, model, axes) for stage in found]
-        said = answers.need("data.spacing_mm", f"the network fits several stages of {PLANS}, which differ in the voxel size: one of {spacings}", spacings)
+        said = answers.need(
+            "data.spacing_mm",
+            f"the network fits several stages of {PLANS}, which differ in the voxel size: one of {spacings}",
+            spacings,
+        )
         return found[spacings.index(said)] if said else found[0]
     if found:
         return found[0]
@@ -187,9 +223,14 @@ def _normalization(plans: Mapping[str, Any], channel: int, answers: Answers) -> 
     if scheme == "CT":
         properties = plans["dataset_properties"]["intensityproperties"][str(channel)]
         lower, upper = properties["percentile_00_5"], properties["percentile_99_5"]
-        return Normalization(per_case=False, lower=lower, upper=upper, mean=properties["mean"], std=properties["sd"]).model_dump()
+        return Normalization(
+            per_case=False, lower=lower, upper=upper, mean=properties["mean"], std=properties["sd"]
+        ).model_dump()
     if scheme == "noNorm":
         return Normalization(per_case=False).model_dump()
     if scheme != "nonCT" or plans.get("use_mask_for_norm", {}).get(str(channel)):
-        answers.assume("data.normalization", f"nnU-Net's {scheme} takes mean and deviation of a part of the image, here they are those of the whole")
+        answers.assume(
+            "data.normalization",
+            f"nnU-Net's {scheme} takes mean and deviation of a part of the image, here they are those of the whole",
+        )
     return Normalization().model_dump()

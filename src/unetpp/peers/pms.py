@@ -25,9 +25,15 @@ MARK = "decoder0_4.conv3.weight"
 def read(source: Source, answers: Answers) -> PeerNetwork:
     """All is in the tensors but the intensities: its training normalises each image."""
     in_channels = source.shape("firstconv.weight")[1]
-    normalization = answers.default("data.normalization", per_case(in_channels), "its training takes each image to mean 0 and deviation 1")
+    normalization = answers.default(
+        "data.normalization", per_case(in_channels), "its training takes each image to mean 0 and deviation 1"
+    )
     answers.settle(str(source.path))
-    nodes = {f"{total - column}_{column}": DIAGONALS[total - 1] for total in range(1, DEPTH + 1) for column in range(1, total + 1)}
+    nodes = {
+        f"{total - column}_{column}": DIAGONALS[total - 1]
+        for total in range(1, DEPTH + 1)
+        for column in range(1, total + 1)
+    }
     model = model_plan(
         block="plain",
         in_channels=in_channels,
@@ -63,7 +69,9 @@ def _names(model: ModelPlan) -> Iterator[tuple[str, str | None]]:
     for node in grid_of(model).nodes():
         if node[1]:
             block = f"decoder{node[0]}_{node[1]}"
-            yield from node_names(model, node, [f"{block}.conv{n}" for n in (1, 2, 3)], [f"{block}.norm{n}" for n in (1, 2, 3)])
+            yield from node_names(
+                model, node, [f"{block}.conv{n}" for n in (1, 2, 3)], [f"{block}.norm{n}" for n in (1, 2, 3)]
+            )
     for depth in grid_of(model).head_depths(model.deep_supervision):
         yield f"heads.{depth}", f"logit{depth}"
 

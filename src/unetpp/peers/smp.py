@@ -37,14 +37,20 @@ def read(source: Source, answers: Answers) -> PeerNetwork:
     up = answers.default("model.up", "nearest", hint, ("nearest", "linear", "cubic"))
     data: dict[str, Any] = {}
     if encoder and encoder.in_channels == 3:
-        reason = "those of the encoder's own training, of 8 bit images in 0..255, as SMP's get_preprocessing_fn has them"
-        data["data.normalization"] = answers.default("data.normalization", scaled([255 * x for x in encoder.mean], [255 * x for x in encoder.std]), reason)
+        reason = (
+            "those of the encoder's own training, of 8 bit images in 0..255, as SMP's get_preprocessing_fn has them"
+        )
+        data["data.normalization"] = answers.default(
+            "data.normalization", scaled([255 * x for x in encoder.mean], [255 * x for x in encoder.std]), reason
+        )
     elif encoder:
         answers.need("data.normalization", normalization_hint(encoder.in_channels))
     answers.settle(str(source.path))
     assert encoder is not None
     if not nested and source.has("decoder.center.0.0.weight"):
-        raise UsageError(f"{source.path}: got a Unet with a block in its center, as SMP's own VGG encoders have it; expected one without. This network has no place for it.")
+        raise UsageError(
+            f"{source.path}: got a Unet with a block in its center, as SMP's own VGG encoders have it; expected one without. This network has no place for it."
+        )
     model = _model(source, nested, depth, encoder, up)
     _require_attention(model, str(source.path))
     unused = {
@@ -54,7 +60,9 @@ def read(source: Source, answers: Answers) -> PeerNetwork:
         f"{_block(model, (0, depth))}.attention1.*": "SMP never runs it in a block without a skip",
     }
     title = f"{'UnetPlusPlus' if nested else 'Unet'} of segmentation_models_pytorch"
-    return PeerNetwork(title, model, {**encoder.names(model), **dict(names(model, affine=_affine(source, nested)))}, unused, data=data)
+    return PeerNetwork(
+        title, model, {**encoder.names(model), **dict(names(model, affine=_affine(source, nested)))}, unused, data=data
+    )
 
 
 PEER = Peer("smp", (NESTED, PLAIN), read)
@@ -74,7 +82,9 @@ def to_smp(network: UNetPlusPlus, plan: Plan) -> PeerModel:
     name = "Unet" if model.topology == "unet" else "UnetPlusPlus"
     if network.encoder is None or model.encoder is None or CUT in model.encoder or not 3 <= model.depth <= 5:
         expected = f"a whole model of timm, and 3 to 5, as SMP's {name} has no other"
-        raise UsageError(f"plan: got model.encoder {model.encoder!r} and model.depth {model.depth}; expected {expected}. Train one with these fields set, or export to ONNX.")
+        raise UsageError(
+            f"plan: got model.encoder {model.encoder!r} and model.depth {model.depth}; expected {expected}. Train one with these fields set, or export to ONNX."
+        )
     require_fit(model, _nearest(model), f"SMP's {name}")
     _require_attention(model, "plan")
     outer = [node_width(model, (level, model.depth - level)) for level in reversed(range(model.depth))]
@@ -122,7 +132,10 @@ def _nearest(model: ModelPlan) -> ModelPlan:
         depth=model.depth,
         widths=model.widths,
         nested_widths=model.widths[:-1],
-        node_widths={f"{level}_{model.depth - level}": node_width(model, (level, model.depth - level)) for level in range(model.depth)},
+        node_widths={
+            f"{level}_{model.depth - level}": node_width(model, (level, model.depth - level))
+            for level in range(model.depth)
+        },
         norm=norm if norm in ("batch", "none", "instance") else "batch",
         activation="relu",
         attention=model.attention,
@@ -148,7 +161,12 @@ def names(model: ModelPlan, affine: bool = True) -> Iterator[tuple[str, str | No
     for node in grid_of(model).needed((model.depth,)):
         if node[1]:
             block = _block(model, node)
-            yield from node_names(model, node, [f"{block}.conv{n}.0" for n in (1, 2)], [f"{block}.conv{n}.1" if affine else None for n in (1, 2)])
+            yield from node_names(
+                model,
+                node,
+                [f"{block}.conv{n}.0" for n in (1, 2)],
+                [f"{block}.conv{n}.1" if affine else None for n in (1, 2)],
+            )
             yield from _attention_names(model, node, block)
     yield f"heads.{model.depth}", "segmentation_head.0"
 
@@ -157,9 +175,17 @@ def _attention_names(model: ModelPlan, node: Node, block: str) -> Iterator[tuple
     if model.attention == "none":
         return
     ours = f"nodes.x_{node[0]}_{node[1]}.units"
-    places = {f"{ours}.0": f"{block}.attention1", f"{ours}.2": f"{block}.attention2"} if node[0] else {f"{ours}.1": f"{block}.attention2"}
+    places = (
+        {f"{ours}.0": f"{block}.attention1", f"{ours}.2": f"{block}.attention2"}
+        if node[0]
+        else {f"{ours}.1": f"{block}.attention2"}
+    )
     for mine, theirs in places.items():
-        yield from [(f"{mine}.channel.0", f"{theirs}.attention.cSE.1"), (f"{mine}.channel.2", f"{theirs}.attention.cSE.3"), (f"{mine}.place.0", f"{theirs}.attention.sSE.0")]
+        yield from [
+            (f"{mine}.channel.0", f"{theirs}.attention.cSE.1"),
+            (f"{mine}.channel.2", f"{theirs}.attention.cSE.3"),
+            (f"{mine}.place.0", f"{theirs}.attention.sSE.0"),
+        ]
 
 
 def _block(model: ModelPlan, node: Node) -> str:

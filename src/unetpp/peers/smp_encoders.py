@@ -19,12 +19,27 @@ from unetpp.peers.answers import IMAGENET_MEAN, IMAGENET_STD, Answers
 from unetpp.peers.transfer import Source
 from unetpp.plan import ModelPlan
 
-RESNETS = ("resnet34", "resnet50", "resnet18", "resnet101", "resnet152", "resnext50_32x4d", *(f"resnext101_32x{width}d" for width in (8, 4, 16, 32)))
+RESNETS = (
+    "resnet34",
+    "resnet50",
+    "resnet18",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    *(f"resnext101_32x{width}d" for width in (8, 4, 16, 32)),
+)
 VGGS = tuple(f"vgg{layers}{norm}" for layers in (11, 13, 16, 19) for norm in ("", "_bn"))
-SENETS = tuple(f"legacy_{name}" for name in ("seresnet50", "seresnet101", "seresnet152", "seresnext50_32x4d", "seresnext101_32x4d", "senet154"))
+SENETS = tuple(
+    f"legacy_{name}"
+    for name in ("seresnet50", "seresnet101", "seresnet152", "seresnext50_32x4d", "seresnext101_32x4d", "senet154")
+)
 EFFICIENTNETS = tuple(f"tf_efficientnet_b{size}" for size in range(8))
 """SMP's efficientnet-b0..7."""
-TIMM_EFFICIENTNETS = (*(f"efficientnet_b{size}" for size in range(9)), "efficientnet_l2", *(f"efficientnet_lite{size}" for size in range(5)))
+TIMM_EFFICIENTNETS = (
+    *(f"efficientnet_b{size}" for size in range(9)),
+    "efficientnet_l2",
+    *(f"efficientnet_lite{size}" for size in range(5)),
+)
 """SMP's timm-efficientnet-b0..8, -l2 and timm-tf_efficientnet_lite0..4."""
 FAMILIES: dict[str, Sequence[str]] = {
     "conv1.weight": RESNETS,
@@ -44,7 +59,14 @@ CENTRED = dict(zip(EFFICIENTNETS[1:], ("16", "5,8,16", "5,18", "6", "13,27", "31
 """Blocks of SMP's EfficientNets whose stride pads both sides alike: SMP pads for one size of image, that of their training."""
 EFFICIENTNET_LAYERS = {"_depthwise_conv": "conv_dw", "_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
 FIRST_LAYERS = {**EFFICIENTNET_LAYERS, "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-EXPANDED_LAYERS = {**EFFICIENTNET_LAYERS, "_expand_conv": "conv_pw", "_bn0": "bn1", "_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"}
+EXPANDED_LAYERS = {
+    **EFFICIENTNET_LAYERS,
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
 """Layers of the blocks of SMP's EfficientNets and timm's, in those that do not expand their channels and in those that do."""
 
 
@@ -71,7 +93,10 @@ class PeerEncoder:
             encoder = make_encoder(model)
         assert encoder is not None
         keys = {name: key for key, name in keyed(encoder.body.state_dict()).items()}
-        return {f"encoder.body.{name}": self.tensors.get(key, None if name in encoder.unused else f"{self.prefix}{name}") for name, key in keys.items()}
+        return {
+            f"encoder.body.{name}": self.tensors.get(key, None if name in encoder.unused else f"{self.prefix}{name}")
+            for name, key in keys.items()
+        }
 
 
 def find_encoder(source: Source, answers: Answers, depth: int) -> PeerEncoder | None:
@@ -81,9 +106,14 @@ def find_encoder(source: Source, answers: Answers, depth: int) -> PeerEncoder | 
         UsageError: an encoder that cannot be read, or another than the user named.
     """
     prefix = TIMM if any(name.startswith(TIMM) for name in source.tensors) else OWN
-    tensors = {key: prefix + name for key, name in keyed(name.removeprefix(prefix) for name in source.tensors if name.startswith(prefix)).items()}
+    tensors = {
+        key: prefix + name
+        for key, name in keyed(name.removeprefix(prefix) for name in source.tensors if name.startswith(prefix)).items()
+    }
     if prefix == TIMM:
-        given = answers.need("model.encoder", "the model of timm that the encoder is, such as resnet34: what comes after tu- in SMP")
+        given = answers.need(
+            "model.encoder", "the model of timm that the encoder is, such as resnet34: what comes after tu- in SMP"
+        )
         candidates: Sequence[str] = () if given is None else (given.removeprefix("tu-"),)
         if given is None:
             return None
@@ -97,17 +127,26 @@ def find_encoder(source: Source, answers: Answers, depth: int) -> PeerEncoder | 
             f"{source.path}: got an encoder of SMP's own that timm has no twin of; expected one of resnet*, resnext*, vgg*, se_resnet*, se_resnext*, senet154, efficientnet-b*, "
             "timm-efficientnet-*, or a tu- encoder. It cannot be imported."
         )
-    raise UsageError(f"{source.path}: got an encoder whose tensors are not those of {_listed(candidates)}; expected another encoder. Check --set model.encoder, and the file.")
+    raise UsageError(
+        f"{source.path}: got an encoder whose tensors are not those of {_listed(candidates)}; expected another encoder. Check --set model.encoder, and the file."
+    )
 
 
-def encoder_weights(name: str, weights: Mapping[str, Tensor], in_channels: int, depth: int) -> tuple[dict[str, Tensor], list[str]]:
+def encoder_weights(
+    name: str, weights: Mapping[str, Tensor], in_channels: int, depth: int
+) -> tuple[dict[str, Tensor], list[str]]:
     """Our tensors of an encoder by SMP's names, and the names of those that SMP has but does not run, which are 0."""
     with torch.device("meta"):
         maps = sum(reduction <= 2**depth for reduction in _body(name).feature_info.reduction())
-        body = import_timm().create_model(name, pretrained=False, features_only=True, in_chans=in_channels, out_indices=tuple(range(maps)))
+        body = import_timm().create_model(
+            name, pretrained=False, features_only=True, in_chans=in_channels, out_indices=tuple(range(maps))
+        )
     ours, theirs = keyed(weights), body.state_dict()
     state = {
-        TIMM + entry: weights[ours[key]].detach().clone() if key in ours else torch.zeros(theirs[entry].shape, dtype=theirs[entry].dtype) for key, entry in keyed(theirs).items()
+        TIMM + entry: weights[ours[key]].detach().clone()
+        if key in ours
+        else torch.zeros(theirs[entry].shape, dtype=theirs[entry].dtype)
+        for key, entry in keyed(theirs).items()
     }
     return state, [TIMM + entry for key, entry in keyed(theirs).items() if key not in ours]
 
@@ -115,17 +154,25 @@ def encoder_weights(name: str, weights: Mapping[str, Tensor], in_channels: int, 
 def keyed(names: Iterable[str]) -> dict[str, str]:
     """Names by what does not depend on how timm wraps a model: without punctuation, and with the blocks of an EfficientNet counted through."""
     names = list(names)
-    wrapper = next((wrapper for wrapper in ("model.", "body.") if names and all(name.startswith(wrapper) for name in names)), "")
+    wrapper = next(
+        (wrapper for wrapper in ("model.", "body.") if names and all(name.startswith(wrapper) for name in names)), ""
+    )
     places = [(name, re.match(r"blocks[._](\d+)\.(\d+)\.(.*)", name.removeprefix(wrapper))) for name in names]
     lengths: dict[int, int] = {}
     for _, place in places:
         if place:
             lengths[int(place[1])] = max(lengths.get(int(place[1]), 0), int(place[2]) + 1)
-    starts = dict(zip(sorted(lengths), accumulate((lengths[stage] for stage in sorted(lengths)), initial=0), strict=False))
+    starts = dict(
+        zip(sorted(lengths), accumulate((lengths[stage] for stage in sorted(lengths)), initial=0), strict=False)
+    )
     expanded = {match[1] for name in names if (match := re.match(r"_blocks\.(\d+)\._expand_conv", name))}
     keys = {}
     for name, place in places:
-        flat = f"blocks.{starts[int(place[1])] + int(place[2])}.{place[3]}" if place else _as_timm(name.removeprefix(wrapper), expanded)
+        flat = (
+            f"blocks.{starts[int(place[1])] + int(place[2])}.{place[3]}"
+            if place
+            else _as_timm(name.removeprefix(wrapper), expanded)
+        )
         keys[flat.replace(".", "_")] = name
     return keys
 
@@ -140,7 +187,11 @@ def _as_timm(name: str, expanded: set[str]) -> str:
 
 def _described(name: str, tensors: Mapping[str, str], source: Source, depth: int) -> PeerEncoder:
     first = next(key for key, shape in _shapes(name).items() if len(shape) == 4)
-    taken = name + CUT + _cuts(name) if name in (*EFFICIENTNETS, *TIMM_EFFICIENTNETS) and tensors[first].startswith((f"{OWN}_conv", f"{OWN}conv")) else name
+    taken = (
+        name + CUT + _cuts(name)
+        if name in (*EFFICIENTNETS, *TIMM_EFFICIENTNETS) and tensors[first].startswith((f"{OWN}_conv", f"{OWN}conv"))
+        else name
+    )
     widths = {level: width for level, width in encoder_shape(taken, depth).widths.items() if level}
     prefix = TIMM if tensors[first].startswith(TIMM) else OWN
     # SMP's own were trained with these, whatever the weights are that timm now has for their twins
@@ -185,7 +236,9 @@ def _body(name: str) -> Any:
         with torch.device("meta"):
             return import_timm().create_model(name, pretrained=False, features_only=True)
     except (RuntimeError, ValueError, AttributeError) as error:
-        raise UsageError(f"--set model.encoder: got {name!r} ({str(error).splitlines()[0]}); expected a model of timm that gives feature maps, such as resnet34.") from None
+        raise UsageError(
+            f"--set model.encoder: got {name!r} ({str(error).splitlines()[0]}); expected a model of timm that gives feature maps, such as resnet34."
+        ) from None
 
 
 def _listed(names: Sequence[str]) -> str:

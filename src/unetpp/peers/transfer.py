@@ -35,7 +35,9 @@ class Source:
     def shape(self, name: str) -> tuple[int, ...]:
         """Raises ModelFileError where there is no such tensor."""
         if name not in self.tensors:
-            raise ModelFileError(f"{self.path}: got a checkpoint without {name}; expected all tensors of the network. Save model.state_dict() again, whole.")
+            raise ModelFileError(
+                f"{self.path}: got a checkpoint without {name}; expected all tensors of the network. Save model.state_dict() again, whole."
+            )
         return tuple(self.tensors[name].shape)
 
 
@@ -90,8 +92,12 @@ def transfer(peer: PeerNetwork, source: Source) -> Transferred:
     problems: list[str] = []
     for name, wanted in ours.items():
         theirs = _peer_name(peer, name)
-        if theirs is None or (theirs not in source.tensors and name.endswith("num_batches_tracked")):  # old releases of torch had no such count
-            weights[name] = torch.ones(wanted.shape) if name.endswith("weight") else torch.zeros(wanted.shape, dtype=wanted.dtype)
+        if theirs is None or (
+            theirs not in source.tensors and name.endswith("num_batches_tracked")
+        ):  # old releases of torch had no such count
+            weights[name] = (
+                torch.ones(wanted.shape) if name.endswith("weight") else torch.zeros(wanted.shape, dtype=wanted.dtype)
+            )
         elif theirs not in source.tensors:
             problems.append(f"{theirs} is missing")
         else:
@@ -112,10 +118,15 @@ def transfer(peer: PeerNetwork, source: Source) -> Transferred:
 
 def with_background(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A background channel of logit 0 before the others: softmax([0, z]) is sigmoid(z)."""
-    return {name: torch.cat([torch.zeros_like(each[:1]), each]) if name.startswith("heads.") else each for name, each in weights.items()}
+    return {
+        name: torch.cat([torch.zeros_like(each[:1]), each]) if name.startswith("heads.") else each
+        for name, each in weights.items()
+    }
 
 
-def node_names(model: ModelPlan, node: Node, convs: Sequence[str], norms: Sequence[str | None]) -> Iterator[tuple[str, str | None]]:
+def node_names(
+    model: ModelPlan, node: Node, convs: Sequence[str], norms: Sequence[str | None]
+) -> Iterator[tuple[str, str | None]]:
     """Our names of the convolutions and norms of a node made of plain units, each with the peer's.
 
     Args:

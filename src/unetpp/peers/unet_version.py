@@ -14,7 +14,12 @@ DEPTH = 4
 
 def read(source: Source, answers: Answers) -> PeerNetwork:
     """Asked: the intensities; by default the heads are averaged, as with its is_ds=True."""
-    fusion = answers.default("model.fusion", "mean", "its default is_ds=True, the mean of four heads; none: is_ds=False, the deepest head alone", ("mean", "none"))
+    fusion = answers.default(
+        "model.fusion",
+        "mean",
+        "its default is_ds=True, the mean of four heads; none: is_ds=False, the deepest head alone",
+        ("mean", "none"),
+    )
     first = source.shape("conv00.conv1.0.weight")
     answers.need("data.normalization", normalization_hint(first[1]))
     answers.settle(str(source.path))
@@ -45,7 +50,9 @@ def _names(model: ModelPlan) -> Iterator[tuple[str, str | None]]:
     for level, column in grid_of(model).nodes():
         block = f"up_concat{level}{column}" if column else f"conv{level}0"
         convs = f"{block}.conv" if column else block
-        yield from node_names(model, (level, column), [f"{convs}.conv{n}.0" for n in (1, 2)], [f"{convs}.conv{n}.1" for n in (1, 2)])
+        yield from node_names(
+            model, (level, column), [f"{convs}.conv{n}.0" for n in (1, 2)], [f"{convs}.conv{n}.1" for n in (1, 2)]
+        )
         if column:
             yield f"ups.x_{level}_{column}", f"{block}.up"
     for depth in grid_of(model).head_depths(model.deep_supervision):

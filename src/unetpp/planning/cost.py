@@ -46,10 +46,17 @@ def _network_cost(plan: str, shape: tuple[int, ...], depth: int | None) -> Netwo
     with torch.device("meta"):
         network, image = from_plan(fields).train(), torch.empty(1, fields.in_channels, *shape)
     weights = {weight.untyped_storage()._cdata for weight in network.state_dict(keep_vars=True).values()}
-    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
         outputs = network(image, depth=depth, heads=depth is None)
     logits = outputs.logits if isinstance(outputs, HeadOutputs) else (outputs,)
-    activations = sum(tensor.untyped_storage().nbytes() // tensor.element_size() for storage, tensor in kept.items() if storage not in weights)
+    activations = sum(
+        tensor.untyped_storage().nbytes() // tensor.element_size()
+        for storage, tensor in kept.items()
+        if storage not in weights
+    )
     activations += 4 * sum(each.numel() for each in logits)  # their float32 copies, probabilities, gradients
     return NetworkCost(counter.get_total_flops() // 2, activations)
 

@@ -86,7 +86,10 @@ def make_fingerprint(dataset: Dataset, inspection: Inspection) -> Fingerprint:
 
 def _channel(name: str, index: int, facts: Sequence[CaseFacts]) -> ChannelFacts:
     # a grey case has one channel for all three of a colour plan
-    samples = [np.asarray(fact.foreground_sample[min(index, len(fact.foreground_sample) - 1)], dtype=np.float64) for fact in facts]
+    samples = [
+        np.asarray(fact.foreground_sample[min(index, len(fact.foreground_sample) - 1)], dtype=np.float64)
+        for fact in facts
+    ]
     values = np.concatenate([sample for sample in samples if sample.size] or [np.zeros(1)])
     low, high = np.percentile(values, [0.5, 99.5])
     return ChannelFacts(

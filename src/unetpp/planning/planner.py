@@ -15,7 +15,18 @@ from unetpp.errors import PlanError
 from unetpp.model.build import model_plan
 from unetpp.model.encoder_weights import require_source
 from unetpp.model.encoders import EncoderShape, encoder_shape, encoder_statistics
-from unetpp.plan import LARGEST_TILE, AugmentPlan, DataPlan, ModelPlan, Normalization, Plan, PredictPlan, TrainPlan, checked, parsed_settings
+from unetpp.plan import (
+    LARGEST_TILE,
+    AugmentPlan,
+    DataPlan,
+    ModelPlan,
+    Normalization,
+    Plan,
+    PredictPlan,
+    TrainPlan,
+    checked,
+    parsed_settings,
+)
 from unetpp.planning import rules
 from unetpp.planning.cost import training_bytes
 from unetpp.planning.fingerprint import Fingerprint
@@ -59,13 +70,17 @@ def _require_axes(settings: Mapping[str, Any], dims: int) -> None:
         if not each and key not in ("train.patch", "predict.tile", "data.spacing_mm", "model.divisor"):
             continue
         if value is not None and any(len(entry) != dims for entry in (value if each else [value])):
-            raise PlanError(f"--set {key}: got {value}; expected {dims} numbers{' in each entry' * each}, one for each axis of this {dims}D data. Change it.")
+            raise PlanError(
+                f"--set {key}: got {value}; expected {dims} numbers{' in each entry' * each}, one for each axis of this {dims}D data. Change it."
+            )
 
 
 class _Planner:
     """Makes the choices in order; a choice that the user made is taken as it is."""
 
-    def __init__(self, fingerprint: Fingerprint, settings: dict[str, Any], device: torch.device, step_seconds: StepTimer) -> None:
+    def __init__(
+        self, fingerprint: Fingerprint, settings: dict[str, Any], device: torch.device, step_seconds: StepTimer
+    ) -> None:
         self.fingerprint, self.settings, self.device = fingerprint, settings, device
         self.step_seconds = step_seconds
         self.memory_bytes = memory_bytes(device)
@@ -76,14 +91,25 @@ class _Planner:
             require_source(weights)
         data = self._data()
         shape, spacing = self._network_shape(data), data.voxel_mm
-        precision = self.choose("train.precision", rules.choose_precision(self.device.type, gains_from_bf16(self.device)))
+        precision = self.choose(
+            "train.precision", rules.choose_precision(self.device.type, gains_from_bf16(self.device))
+        )
         encoder = self._encoder()
-        strides = self.choose("model.strides", self._strides_of(encoder) if encoder else rules.choose_strides(shape, spacing, self._largest_depth()))
+        strides = self.choose(
+            "model.strides",
+            self._strides_of(encoder) if encoder else rules.choose_strides(shape, spacing, self._largest_depth()),
+        )
         self.note("model.depth", f"{len(strides)} down-samplings")
         kernels = self.choose("model.kernel_sizes", rules.choose_kernels(spacing, strides))
-        divisors = (encoder.divisor,) * 2 if encoder else tuple(prod(stride[axis] for stride in strides) for axis in range(len(shape)))
+        divisors = (
+            (encoder.divisor,) * 2
+            if encoder
+            else tuple(prod(stride[axis] for stride in strides) for axis in range(len(shape)))
+        )
         multiple = tuple(self.settings.get("model.divisor") or divisors)
-        patch = self.choose("train.patch", rules.choose_patch(shape, rules.LARGEST_PATCH[self.device.type, data.dims], multiple))
+        patch = self.choose(
+            "train.patch", rules.choose_patch(shape, rules.LARGEST_PATCH[self.device.type, data.dims], multiple)
+        )
         tile = self.choose("predict.tile", rules.choose_tile(patch, shape, LARGEST_TILE[data.dims], multiple))
         overlap = self.choose("predict.overlap", rules.choose_overlap(data.dims))
         batch = self.choose("train.batch", rules.choose_batch(prod(patch), data.dims, self.device.type))
@@ -94,7 +120,10 @@ class _Planner:
         steps = self.choose("train.steps_per_epoch", rules.choose_steps_per_epoch(self.fingerprint.cases, batch))
         length = self.choose("train.epochs", rules.choose_epochs(epochs, minutes))
         if minutes and seconds:
-            self.note("train.minutes", f"given; at most {int(minutes * 60 / seconds)} steps of {seconds:.2f} s on this machine")
+            self.note(
+                "train.minutes",
+                f"given; at most {int(minutes * 60 / seconds)} steps of {seconds:.2f} s on this machine",
+            )
         self._note_constants(model)
         symmetries, reason = rules.choose_symmetries(data.dims, data.voxel_mm)
         self.note("train.augment.mirror", reason)
@@ -115,7 +144,13 @@ class _Planner:
                 precision=precision,
                 augment=AugmentPlan(mirror=symmetries, quarter_turns=symmetries, **variation.value),
             ),
-            "predict": PredictPlan(tile=tile, overlap=overlap, precision=precision, depth=self.choose("predict.depth", rules.choose_head(model.depth)), batch=min(batch, tiles)),
+            "predict": PredictPlan(
+                tile=tile,
+                overlap=overlap,
+                precision=precision,
+                depth=self.choose("predict.depth", rules.choose_head(model.depth)),
+                batch=min(batch, tiles),
+            ),
             "reasons": self.reasons,
         }
         return checked(Plan, sections, "--set").changed(self.settings)
@@ -124,11 +159,17 @@ class _Planner:
         """What does not depend on the data has its reason too."""
         self.note("model.topology", "the nested network: one training, a network for each depth")
         if model.norm in ("group", "instance", "layer"):
-            self.note("model.norm", "statistics of each image, so that small batches do no harm; measured in docs/log.md")
+            self.note(
+                "model.norm", "statistics of each image, so that small batches do no harm; measured in docs/log.md"
+            )
         self.note(
             "model.block",
             f"{model.convs_per_node} convolutions in each node"
-            + (", added to a projection of what it receives: more steps and a better network in the same time" if model.block == "projected" else ""),
+            + (
+                ", added to a projection of what it receives: more steps and a better network in the same time"
+                if model.block == "projected"
+                else ""
+            ),
         )
         self.note("train.optimizer", "kernels are learned in a fraction of the steps of AdamW, see docs/log.md")
         self.note("train.learning_rate", "of AdamW, which moves all else: a warm-up and half a cosine down to 0")
@@ -163,13 +204,32 @@ class _Planner:
 
     def _data(self) -> DataPlan:
         f = self.fingerprint
-        spacing = self.choose("data.spacing_mm", rules.choose_spacing(f.median_spacing_mm, f.spacing_varies) if f.dims == 3 else rules.choose_spacing(None, False))
+        spacing = self.choose(
+            "data.spacing_mm",
+            rules.choose_spacing(f.median_spacing_mm, f.spacing_varies)
+            if f.dims == 3
+            else rules.choose_spacing(None, False),
+        )
         normalization = self._normalization()
-        reasons = [f"{channel.name}: {choice.reason}" for channel, choice in zip(f.channels, normalization, strict=True)]
-        self.note("data.normalization", normalization[0].reason if len({choice.reason for choice in normalization}) == 1 else "; ".join(reasons))
+        reasons = [
+            f"{channel.name}: {choice.reason}" for channel, choice in zip(f.channels, normalization, strict=True)
+        ]
+        self.note(
+            "data.normalization",
+            normalization[0].reason if len({choice.reason for choice in normalization}) == 1 else "; ".join(reasons),
+        )
         self.note("data.dims", "images" if f.dims == 2 else "volumes")
-        self.note("data.channels", f"{len(f.channels)} in the files" + (" (grey images are repeated)" if any("grey" in note for note in f.notes) else ""))
-        self.note("data.classes", "objects are foreground" if f.instances else f"the values {', '.join(map(str, f.label_values))} in the label files")
+        self.note(
+            "data.channels",
+            f"{len(f.channels)} in the files"
+            + (" (grey images are repeated)" if any("grey" in note for note in f.notes) else ""),
+        )
+        self.note(
+            "data.classes",
+            "objects are foreground"
+            if f.instances
+            else f"the values {', '.join(map(str, f.label_values))} in the label files",
+        )
         return DataPlan(
             dims=2 if f.dims == 2 else 3,
             channels=tuple(channel.name for channel in f.channels),
@@ -183,29 +243,48 @@ class _Planner:
 
     def _normalization(self) -> list[Choice[Normalization]]:
         """One for each channel: that of the encoder's weights where they know these channels, else that of the data."""
-        channels, encoder, weights = self.fingerprint.channels, self.settings.get("model.encoder"), self.settings.get("model.encoder_weights")
+        channels, encoder, weights = (
+            self.fingerprint.channels,
+            self.settings.get("model.encoder"),
+            self.settings.get("model.encoder_weights"),
+        )
         if weights and encoder not in (None, "resenc"):
             names, largest = tuple(channel.name for channel in channels), max(channel.maximum for channel in channels)
             if rules.encoder_knows(names, largest):
                 return rules.choose_normalization_of_encoder(encoder, *encoder_statistics(encoder))
-        foregrounds = [(channel.foreground_low, channel.foreground_high, channel.foreground_mean, channel.foreground_std) for channel in channels]
-        return [rules.choose_normalization(channel.name, foreground) for channel, foreground in zip(channels, foregrounds, strict=True)]
+        foregrounds = [
+            (channel.foreground_low, channel.foreground_high, channel.foreground_mean, channel.foreground_std)
+            for channel in channels
+        ]
+        return [
+            rules.choose_normalization(channel.name, foreground)
+            for channel, foreground in zip(channels, foregrounds, strict=True)
+        ]
 
     def _network_shape(self, data: DataPlan) -> Axes:
         """Median shape as the network sees it."""
         f = self.fingerprint
         if data.spacing_mm is None or f.median_spacing_mm is None:
             return f.median_shape
-        return tuple(max(1, round(size * have / want)) for size, have, want in zip(f.median_shape, f.median_spacing_mm, data.spacing_mm, strict=True))
+        return tuple(
+            max(1, round(size * have / want))
+            for size, have, want in zip(f.median_shape, f.median_spacing_mm, data.spacing_mm, strict=True)
+        )
 
-    def _model(self, data: DataPlan, strides: Any, kernels: Any, patch: Axes, batch: int, precision: str, minutes: float | None) -> tuple[ModelPlan, float]:
+    def _model(
+        self, data: DataPlan, strides: Any, kernels: Any, patch: Axes, batch: int, precision: str, minutes: float | None
+    ) -> tuple[ModelPlan, float]:
         """The widest network of the ladder that fits the memory and sees enough patches in the time."""
         fields, fixed = self._model_settings(), self._fixed(data, strides, kernels)
         if "widths" in fields or "preset" in fields:
             model = model_plan(**{**fixed, **fields})
             return model, self.step_seconds(model, patch, batch, precision) if minutes else 0.0
         ladder = {width: model_plan(**{**fixed, "first_width": width, **fields}) for width in rules.WIDTH_LADDER}
-        fitting = {width: model for width, model in ladder.items() if training_bytes(model, patch, batch, precision) < self.memory_bytes}
+        fitting = {
+            width: model
+            for width, model in ladder.items()
+            if training_bytes(model, patch, batch, precision) < self.memory_bytes
+        }
         fitting = fitting or dict([list(ladder.items())[-1]])
         if not minutes:
             choice = rules.choose_width_by_memory(list(fitting), self.device.type)
@@ -226,7 +305,9 @@ class _Planner:
         self.note("model.widths", choice.reason)
         return fitting[choice.value], times[choice.value]
 
-    def _fitting_batch(self, data: DataPlan, strides: Any, kernels: Any, patch: Axes, batch: int, precision: str) -> int:
+    def _fitting_batch(
+        self, data: DataPlan, strides: Any, kernels: Any, patch: Axes, batch: int, precision: str
+    ) -> int:
         """A smaller batch where even the narrowest network would not fit the memory with the chosen one."""
         if "train.batch" in self.settings:
             return batch

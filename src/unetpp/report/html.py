@@ -104,7 +104,11 @@ def _subtitle(run: RunRecord) -> str:
     name = {"unet++": "UNet++", "unet+": "UNet+", "unet_e": "U-Net ensemble", "unet": "U-Net"}[model.topology]
     depths = run.depths()
     parameters = max((row.get("parameters") or 0 for row in depths.values()), default=0)
-    parts = [f"{name} of depth {model.depth}", f"{data.dims}D", f"{len(data.channels)} channel{'s' * (len(data.channels) != 1)} ({', '.join(data.channels)})"]
+    parts = [
+        f"{name} of depth {model.depth}",
+        f"{data.dims}D",
+        f"{len(data.channels)} channel{'s' * (len(data.channels) != 1)} ({', '.join(data.channels)})",
+    ]
     parts += [f"{parameters:,} parameters"] if parameters else []
     return " · ".join(parts)
 
@@ -122,8 +126,19 @@ def _headline(run: RunRecord) -> list[tuple[str, str, str]]:
         "hd95_mm": unit,
         "nsd": f"within {run.first('nsd_tolerance') or 1:g} {unit.removesuffix('s')}",
     }
-    shown = [(SCORE_NAMES[metric], _text(metric, mean[metric]), remarks[metric]) for metric in SCORE_NAMES if mean[metric] is not None]
-    return [*shown, ("validation cases", str(len(run.cases)), f"{len(run.folds)} folds" if len(run.folds) > 1 else "held out of training")]
+    shown = [
+        (SCORE_NAMES[metric], _text(metric, mean[metric]), remarks[metric])
+        for metric in SCORE_NAMES
+        if mean[metric] is not None
+    ]
+    return [
+        *shown,
+        (
+            "validation cases",
+            str(len(run.cases)),
+            f"{len(run.folds)} folds" if len(run.folds) > 1 else "held out of training",
+        ),
+    ]
 
 
 def _unit(run: RunRecord) -> str:
@@ -132,13 +147,27 @@ def _unit(run: RunRecord) -> str:
 
 
 def _depth_table(depths: Mapping[str, Mapping[str, Any]]) -> Table:
-    columns = [column for column in COLUMNS if any(row.get(column[0]) not in ((None, 0) if column[0] == "hd95_undefined" else (None,)) for row in depths.values())]
+    columns = [
+        column
+        for column in COLUMNS
+        if any(
+            row.get(column[0]) not in ((None, 0) if column[0] == "hd95_undefined" else (None,))
+            for row in depths.values()
+        )
+    ]
     slowest = max((row.get("latency_ms") or 0 for row in depths.values()), default=0)
     classes = next((list(row["classes"]) for row in depths.values() if row.get("classes")), [])
     rows = []
     for depth, row in depths.items():
         cells = [_class_cell((row.get("classes") or {}).get(name) or {}) for name in classes]
-        cells += [Cell(text(row[key]) if row.get(key) is not None else "–", _number(row.get(key)), _share(key, row.get(key), slowest)) for key, _, text in columns]
+        cells += [
+            Cell(
+                text(row[key]) if row.get(key) is not None else "–",
+                _number(row.get(key)),
+                _share(key, row.get(key), slowest),
+            )
+            for key, _, text in columns
+        ]
         rows.append((depth, tuple(cells)))
     return Table((*(f"Dice {name}" for name in classes), *(title for _, title, _ in columns)), tuple(rows))
 
@@ -178,7 +207,9 @@ def _case_table(cases: Sequence[Mapping[str, Any]], plan: Plan) -> Table | None:
         cells += [_score_cell("dice", case.get("classes", {}).get(name, {}).get("dice")) for name in names]
         cells += [Cell(str(case["fold"]), case["fold"])] if folds else []
         rows.append((str(case["id"]), tuple(cells)))
-    return Table((*SCORE_NAMES.values(), *(f"Dice {name}" for name in names), *(["fold"] if folds else [])), tuple(rows))
+    return Table(
+        (*SCORE_NAMES.values(), *(f"Dice {name}" for name in names), *(["fold"] if folds else [])), tuple(rows)
+    )
 
 
 def _score_cell(metric: str, value: float | None) -> Cell:
@@ -197,7 +228,10 @@ def _legend(plan: Plan) -> list[tuple[str, str]]:
     if len(colours) == 1:
         contours = [(colours[0], "reference"), (plots.PREDICTION, "prediction")]
     else:
-        contours = [(colour, f"{name} (solid: reference, dashed: prediction)") for colour, name in zip(colours, plan.data.classes[1:], strict=True)]
+        contours = [
+            (colour, f"{name} (solid: reference, dashed: prediction)")
+            for colour, name in zip(colours, plan.data.classes[1:], strict=True)
+        ]
     return [*contours, (plots.MISSED, "missed or another class"), (plots.EXTRA, "too much")]
 
 
@@ -233,7 +267,11 @@ def _short(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, (list, tuple)):
-        return ", ".join(_short(entry) for entry in value[:8]) if not any(isinstance(entry, (list, dict)) for entry in value) else " / ".join(_entry(entry) for entry in value[:8])
+        return (
+            ", ".join(_short(entry) for entry in value[:8])
+            if not any(isinstance(entry, (list, dict)) for entry in value)
+            else " / ".join(_entry(entry) for entry in value[:8])
+        )
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

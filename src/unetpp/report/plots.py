@@ -58,7 +58,15 @@ def plot_validation(folds: Sequence[FoldRecord]) -> str | None:
         depths = list((lines[-1].get("depths") or {"": 0}).keys())
         for colour, depth in zip(_depth_colours(len(depths)), depths, strict=True):
             values = [(line.get("depths") or {}).get(depth, line.get("dice")) for line in lines]
-            axes.plot([seconds_of(line) / 60 for line in lines], _numbers(values), color=colour, linewidth=1.8, marker="o", markersize=3.5, label=f"depth {depth}")
+            axes.plot(
+                [seconds_of(line) / 60 for line in lines],
+                _numbers(values),
+                color=colour,
+                linewidth=1.8,
+                marker="o",
+                markersize=3.5,
+                label=f"depth {depth}",
+            )
     else:
         for colour, (fold, lines) in zip(_cycle(COLOURS, len(found)), found, strict=True):
             axes.plot(
@@ -80,7 +88,12 @@ def plot_learning_rate(folds: Sequence[FoldRecord]) -> str | None:
     if not lines:
         return None
     figure, axes = _figure(height=1.9)
-    axes.plot([seconds_of(line) / 60 for line in lines], _numbers([line.get("learning_rate") for line in lines]), color=COLOURS[0], linewidth=1.6)
+    axes.plot(
+        [seconds_of(line) / 60 for line in lines],
+        _numbers([line.get("learning_rate") for line in lines]),
+        color=COLOURS[0],
+        linewidth=1.6,
+    )
     _finish(axes, "minutes of training", "learning rate")
     return _svg(figure)
 
@@ -91,7 +104,12 @@ def plot_speed(folds: Sequence[FoldRecord]) -> str | None:
     if not lines:
         return None
     figure, axes = _figure(height=1.9)
-    axes.plot([seconds_of(line) / 60 for line in lines], _numbers([line.get("images_per_second") for line in lines]), color=COLOURS[2], linewidth=1.6)
+    axes.plot(
+        [seconds_of(line) / 60 for line in lines],
+        _numbers([line.get("images_per_second") for line in lines]),
+        color=COLOURS[2],
+        linewidth=1.6,
+    )
     axes.set_ylim(bottom=0)
     _finish(axes, "minutes of training", "patches per second")
     return _svg(figure)
@@ -99,7 +117,11 @@ def plot_speed(folds: Sequence[FoldRecord]) -> str | None:
 
 def plot_trade(depths: Mapping[str, Mapping[str, Any]], recommended: int | None = None) -> str | None:
     """Dice over latency, one point for each depth, a ring around the recommended one."""
-    points = [(depth, row["latency_ms"], row["dice"]) for depth, row in depths.items() if row.get("latency_ms") is not None and row.get("dice") is not None]
+    points = [
+        (depth, row["latency_ms"], row["dice"])
+        for depth, row in depths.items()
+        if row.get("latency_ms") is not None and row.get("dice") is not None
+    ]
     if len(points) < 2:
         return None
     figure, axes = _figure(height=2.7)
@@ -108,7 +130,9 @@ def plot_trade(depths: Mapping[str, Mapping[str, Any]], recommended: int | None 
         axes.scatter([x], [y], s=70, color=colour, zorder=2)
         if depth == str(recommended):
             axes.scatter([x], [y], s=230, facecolors="none", edgecolors=COLOURS[1], linewidths=1.8, zorder=3)
-        axes.annotate(f"depth {depth}", (x, y), textcoords="offset points", xytext=(0, 9), ha="center", fontsize=9, color=INK)
+        axes.annotate(
+            f"depth {depth}", (x, y), textcoords="offset points", xytext=(0, 9), ha="center", fontsize=9, color=INK
+        )
     axes.set_xlim(left=0)
     axes.margins(x=0.12, y=0.25)
     _finish(axes, "milliseconds for a tile", "Dice")
@@ -123,7 +147,14 @@ def plot_cases(cases: Sequence[Mapping[str, Any]]) -> str | None:
     figure, axes = _figure(height=2.7)
     axes.bar(range(len(values)), values, width=0.85, color=COLOURS[0], alpha=0.8)
     axes.axhline(float(np.mean(values)), color=INK, linewidth=1, linestyle=(0, (4, 3)))
-    axes.annotate(f"mean {np.mean(values):.3f}", (0, float(np.mean(values))), textcoords="offset points", xytext=(2, 4), fontsize=9, color=INK)
+    axes.annotate(
+        f"mean {np.mean(values):.3f}",
+        (0, float(np.mean(values))),
+        textcoords="offset points",
+        xytext=(2, 4),
+        fontsize=9,
+        color=INK,
+    )
     axes.set_ylim(max(0.0, min(values) - 0.1), min(1.0, max(values) + 0.08))
     axes.set_xticks([])
     _finish(axes, f"{len(values)} cases, worst to best", "Dice")
@@ -139,7 +170,14 @@ def draw_view(view: View, num_classes: int) -> str:
     figure = Figure(figsize=(9.6, 3.2 * shape), dpi=100)
     panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.02, "left": 0, "right": 1, "top": 1, "bottom": 0})
     for axes in panels:
-        axes.imshow(view.image, cmap="gray", vmin=0, vmax=255, aspect=view.aspect, interpolation="nearest" if width < 200 else "antialiased")
+        axes.imshow(
+            view.image,
+            cmap="gray",
+            vmin=0,
+            vmax=255,
+            aspect=view.aspect,
+            interpolation="nearest" if width < 200 else "antialiased",
+        )
         axes.set_axis_off()
     _draw_contours(panels[1], view, num_classes)
     panels[2].imshow(_errors(view), aspect=view.aspect, interpolation="nearest")
@@ -148,7 +186,14 @@ def draw_view(view: View, num_classes: int) -> str:
 
 def class_colours(num_classes: int) -> list[str]:
     """Colour of each foreground class's contours."""
-    return [REFERENCE] if num_classes == 2 else [colour for colour in _cycle((REFERENCE, "#ff5fa2", "#5cc8ff", "#ffd23f", "#c38bff", "#ff8a3d"), num_classes - 1)]
+    return (
+        [REFERENCE]
+        if num_classes == 2
+        else [
+            colour
+            for colour in _cycle((REFERENCE, "#ff5fa2", "#5cc8ff", "#ffd23f", "#c38bff", "#ff8a3d"), num_classes - 1)
+        ]
+    )
 
 
 def _draw_contours(axes: Axes, view: View, num_classes: int) -> None:
@@ -156,7 +201,10 @@ def _draw_contours(axes: Axes, view: View, num_classes: int) -> None:
     height, length = view.reference.shape
     for index, colour in enumerate(class_colours(num_classes), start=1):
         predicted = PREDICTION if num_classes == 2 else colour
-        for labels, edge, style in ((view.reference, colour, "solid"), (view.prediction, predicted, "solid" if num_classes == 2 else "dashed")):
+        for labels, edge, style in (
+            (view.reference, colour, "solid"),
+            (view.prediction, predicted, "solid" if num_classes == 2 else "dashed"),
+        ):
             mask = np.pad(labels == index, 1).astype(np.float32)
             if mask.any():
                 rows, columns = (np.arange(size) - 1 for size in mask.shape)
@@ -209,7 +257,9 @@ def _encoded(figure: Figure, kind: str) -> str:
 
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format=kind, transparent=kind == "svg", metadata={"Date": None} if kind == "svg" else None)
+        figure.savefig(
+            buffer, format=kind, transparent=kind == "svg", metadata={"Date": None} if kind == "svg" else None
+        )
     mime = "image/svg+xml" if kind == "svg" else "image/png"
     return f"data:{mime};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 

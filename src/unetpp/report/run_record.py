@@ -59,13 +59,22 @@ class RunRecord:
 
     def table(self) -> dict[str, dict[str, Any]]:
         """The depth table: quality as the mean over folds, weighted with their cases; costs as the first fold has them."""
-        tables = [(_rows(fold.metrics), len(fold.metrics.get("cases", []))) for fold in self.folds if fold.metrics.get("depths")]
+        tables = [
+            (_rows(fold.metrics), len(fold.metrics.get("cases", [])))
+            for fold in self.folds
+            if fold.metrics.get("depths")
+        ]
         if not tables:
             return {}
         joined = {depth: dict(row) for depth, row in tables[0][0].items()}
         if len(tables) > 1:
             for depth, row in joined.items():
-                row.update({metric: _weighted([(table.get(depth, {}).get(metric), cases) for table, cases in tables]) for metric in (*METRICS, "dice_lost")})
+                row.update(
+                    {
+                        metric: _weighted([(table.get(depth, {}).get(metric), cases) for table, cases in tables])
+                        for metric in (*METRICS, "dice_lost")
+                    }
+                )
                 row["hd95_undefined"] = sum(table.get(depth, {}).get("hd95_undefined") or 0 for table, _ in tables)
                 for key in ("dice_interval", "dice_lost_interval", "classes"):
                     row.pop(key, None)
@@ -74,7 +83,10 @@ class RunRecord:
     def views(self) -> list[tuple[View, int]]:
         """The worst, a median and the best case of all folds, each with its fold."""
         found = [(view, fold.number) for fold in self.folds for view in fold.views]
-        by_rank = {rank: sorted((entry for entry in found if entry[0].rank == rank), key=lambda entry: entry[0].dice) for rank in RANKS}
+        by_rank = {
+            rank: sorted((entry for entry in found if entry[0].rank == rank), key=lambda entry: entry[0].dice)
+            for rank in RANKS
+        }
         places = {"worst": 0, "median": 0.5, "best": 1}
         return [entries[round(places[rank] * (len(entries) - 1))] for rank, entries in by_rank.items() if entries]
 
@@ -91,12 +103,20 @@ def read_run(folder: Path) -> RunRecord:
         PlanError: its plan cannot be used.
     """
     if not (folder / "plan.json").is_file():
-        raise UsageError(f"{folder}: got {'a folder' if folder.is_dir() else 'a path'} without plan.json; expected a run folder. Make one with: unetpp train DATA --out {folder}")
-    numbers = sorted(int(path.name.removeprefix("fold_")) for path in folder.glob("fold_*") if path.name.removeprefix("fold_").isdecimal())
+        raise UsageError(
+            f"{folder}: got {'a folder' if folder.is_dir() else 'a path'} without plan.json; expected a run folder. Make one with: unetpp train DATA --out {folder}"
+        )
+    numbers = sorted(
+        int(path.name.removeprefix("fold_"))
+        for path in folder.glob("fold_*")
+        if path.name.removeprefix("fold_").isdecimal()
+    )
     folds = tuple(_read_fold(folder / f"fold_{number}", number) for number in numbers)
     started = tuple(fold for fold in folds if fold.log or fold.metrics)
     if not started:
-        raise UsageError(f"{folder}: got a run of which no fold has started; expected one with a log. Train it with: unetpp train DATA --out {folder}")
+        raise UsageError(
+            f"{folder}: got a run of which no fold has started; expected one with a log. Train it with: unetpp train DATA --out {folder}"
+        )
     return RunRecord(folder.resolve().name, read_plan(folder / "plan.json"), started)
 
 
@@ -106,7 +126,12 @@ def _rows(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _read_fold(folder: Path, number: int) -> FoldRecord:
-    return FoldRecord(number, tuple(_read_log(folder / "log.jsonl")), _read_json(folder / "metrics.json"), read_views(folder / "views"))
+    return FoldRecord(
+        number,
+        tuple(_read_log(folder / "log.jsonl")),
+        _read_json(folder / "metrics.json"),
+        read_views(folder / "views"),
+    )
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:

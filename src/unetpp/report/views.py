@@ -83,12 +83,16 @@ def choose_cases(metrics: Mapping[str, Any]) -> dict[str, tuple[str, float]]:
     return {rank: chosen[rank] for rank in RANKS if rank in chosen}
 
 
-def make_view(rank: str, case_id: str, dice: float, image: Volume, reference: np.ndarray, prediction: np.ndarray) -> View:
+def make_view(
+    rank: str, case_id: str, dice: float, image: Volume, reference: np.ndarray, prediction: np.ndarray
+) -> View:
     """A picture of a case on its own grid."""
     array, aspect, name = image.array, 1.0, ""
     if reference.ndim == 3:
         axis, index = _fullest_slice(reference, prediction, image.geometry.spacing_mm)
-        array, reference, prediction = (np.take(found, index, axis=axis - 3) for found in (array, reference, prediction))
+        array, reference, prediction = (
+            np.take(found, index, axis=axis - 3) for found in (array, reference, prediction)
+        )
         name = f"slice {index + 1} of {image.shape[axis]} along {'ZYX'[axis]}"
         spacing = [size for other, size in enumerate(image.geometry.spacing_mm or (1.0,) * 3) if other != axis]
         aspect = spacing[0] / spacing[1]
@@ -96,7 +100,16 @@ def make_view(rank: str, case_id: str, dice: float, image: Volume, reference: np
             array, reference, prediction = (np.flip(found, axis=-2) for found in (array, reference, prediction))
     step = max(1, -(-max(reference.shape) // LONGEST_SIDE))
     array, reference, prediction = (found[..., ::step, ::step] for found in (array, reference, prediction))
-    return View(rank, case_id, dice, _displayed(array), np.ascontiguousarray(reference), np.ascontiguousarray(prediction), aspect, name)
+    return View(
+        rank,
+        case_id,
+        dice,
+        _displayed(array),
+        np.ascontiguousarray(reference),
+        np.ascontiguousarray(prediction),
+        aspect,
+        name,
+    )
 
 
 def _points_up(affine: np.ndarray, rows: int) -> bool:
@@ -115,7 +128,9 @@ def read_views(folder: Path) -> tuple[View, ...]:
     return tuple(view for rank in RANKS if (view := _read_view(folder / f"{rank}.npz", rank)) is not None)
 
 
-def _fullest_slice(reference: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, ...] | None) -> tuple[int, int]:
+def _fullest_slice(
+    reference: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, ...] | None
+) -> tuple[int, int]:
     axis = int(np.argmax(spacing_mm)) if spacing_mm else 0
     across = tuple(other for other in range(3) if other != axis)
     return axis, int(np.argmax(np.count_nonzero((reference > 0) | (prediction > 0), axis=across)))
@@ -148,6 +163,13 @@ def _read_view(path: Path, rank: str) -> View | None:
     try:
         with np.load(path, allow_pickle=False) as found:
             values = {name: found[name] for name in ("image", "reference", "prediction")}
-            return View(rank, str(found["id"]), float(found["dice"]), **values, aspect=float(found["aspect"]), slice=str(found["slice"]))
+            return View(
+                rank,
+                str(found["id"]),
+                float(found["dice"]),
+                **values,
+                aspect=float(found["aspect"]),
+                slice=str(found["slice"]),
+            )
     except (OSError, ValueError, KeyError, EOFError):
         return None

@@ -37,7 +37,11 @@ class CudaNetwork:
 
     def __init__(self, network: UNetPlusPlus, precision: str) -> None:
         device = next(network.parameters()).device
-        self._dtype = torch.float32 if precision == "bf16" and not gains_from_bf16(device) else DTYPES.get(precision, torch.float32)
+        self._dtype = (
+            torch.float32
+            if precision == "bf16" and not gains_from_bf16(device)
+            else DTYPES.get(precision, torch.float32)
+        )
         self._network = with_fewer_passes(network, self._dtype)
         self._passes: Counter[Any] = Counter()
         self._recorded: dict[Any, _Recorded] = {}
@@ -136,7 +140,11 @@ class _Network(UNetPlusPlus):
         *same_level, below = received
         parts = [Part(each, each.shape[1]) for each in same_level]
         up = _part(self.ups[node_key(node)], below)
-        parts = [*parts, up] if self.concat == "skips_up" else [up, *(reversed(parts) if self.concat == "up_skips_reversed" else parts)]
+        parts = (
+            [*parts, up]
+            if self.concat == "skips_up"
+            else [up, *(reversed(parts) if self.concat == "up_skips_reversed" else parts)]
+        )
         return cast(Tensor, self.nodes[node_key(node)](concatenated(parts, same_level[0].shape[2:])))
 
 
@@ -155,9 +163,15 @@ def _part(up: nn.Module, below: Tensor) -> Any:
         rows = below.movedim(1, -1).reshape(-1, below.shape[1])
         # (in, out, *factors) -> (in, factors in row order, out)
         weight = up.weight.flatten(2).movedim(1, -1).flatten(1)
-        found = rows @ weight if up.bias is None else torch.addmm(up.bias.repeat(weight.shape[1] // len(up.bias)), rows, weight)
+        found = (
+            rows @ weight
+            if up.bias is None
+            else torch.addmm(up.bias.repeat(weight.shape[1] // len(up.bias)), rows, weight)
+        )
         channels = up.weight.shape[1]
-        return Part(found.reshape(len(below), *below.shape[2:], -1).movedim(-1, 1), channels, tuple(up.stride), "shuffled")
+        return Part(
+            found.reshape(len(below), *below.shape[2:], -1).movedim(-1, 1), channels, tuple(up.stride), "shuffled"
+        )
     larger = up(below)
     return Part(larger, larger.shape[1])
 
@@ -187,7 +201,15 @@ class _Unit(nn.Module):
         if self.kernels and self.slope is not None and isinstance(norm, GroupNorm):
             from unetpp.runtime.kernels import normalised
 
-            return normalised(_without_bias(conv, x), norm.groups or conv.out_channels, norm.weight, norm.bias, norm.eps, self.slope, conv.bias)
+            return normalised(
+                _without_bias(conv, x),
+                norm.groups or conv.out_channels,
+                norm.weight,
+                norm.bias,
+                norm.eps,
+                self.slope,
+                conv.bias,
+            )
         if self.kernels and self.slope is not None and isinstance(norm, nn.Identity) and conv.bias is not None:
             from unetpp.runtime.kernels import rectified
 
@@ -212,12 +234,16 @@ def _without_bias(conv: Any, x: Tensor) -> Tensor:
 def _rectified(conv: Any, x: Tensor) -> Tensor:
     """Convolution, bias and ReLU: one kernel of cuDNN."""
     if x.is_cuda and conv.bias is not None and x.dtype != torch.float32:
-        return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        return torch.cudnn_convolution_relu(
+            x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+        )
     return functional.relu(conv(x))
 
 
 def _fold(conv: Any, norm: Any) -> None:
-    weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
     conv.weight, conv.bias = weight.requires_grad_(False), bias.requires_grad_(False)
 
 

@@ -73,7 +73,9 @@ def open_exported(path: Path, exact: bool = False) -> tuple[Answer, dict[str, An
         raise
     except Exception as error:  # each runtime has its own
         reason = " ".join(str(error).split())[-200:] or type(error).__name__
-        raise ModelFileError(f"{path}: got a file that {RUNTIMES[path.suffix]} cannot run ({reason}); expected one that `unetpp export` wrote. Export it again.") from error
+        raise ModelFileError(
+            f"{path}: got a file that {RUNTIMES[path.suffix]} cannot run ({reason}); expected one that `unetpp export` wrote. Export it again."
+        ) from error
     return answer, json.loads(about or "{}")
 
 
@@ -81,7 +83,9 @@ def _onnx(path: Path, exact: bool) -> tuple[Answer, str | None]:
     with optional_package("onnxruntime", "runtime", "to run a file in the format ONNX"):
         import onnxruntime
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda image: cast(np.ndarray, session.run(None, {IMAGE: image})[0]), session.get_modelmeta().custom_metadata_map.get(KEY)
+    return lambda image: cast(
+        np.ndarray, session.run(None, {IMAGE: image})[0]
+    ), session.get_modelmeta().custom_metadata_map.get(KEY)
 
 
 def _openvino(path: Path, exact: bool) -> tuple[Answer, str | None]:
@@ -89,7 +93,11 @@ def _openvino(path: Path, exact: bool) -> tuple[Answer, str | None]:
     model = core.read_model(path)
     about = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
     tile = tuple(json.loads(about or "{}").get("tile", ()))
-    compiled = functools.cache(lambda size: core.compile_model(_for_size(core.read_model(path), size), "CPU", {"INFERENCE_PRECISION_HINT": "f32"} if exact else {}))
+    compiled = functools.cache(
+        lambda size: core.compile_model(
+            _for_size(core.read_model(path), size), "CPU", {"INFERENCE_PRECISION_HINT": "f32"} if exact else {}
+        )
+    )
     compiled(tile)
     # all other sizes share one that takes any
     return lambda image: np.array(compiled(tile if image.shape[2:] == tile else ())(image)[0]), about
@@ -102,6 +110,9 @@ def _for_size(model: Any, size: tuple[int, ...]) -> Any:
     image = model.inputs[0]
     model.reshape({image: [*image.partial_shape[:2], *size]})
     for operation in model.get_ordered_ops():
-        if operation.get_type_name() == "Gather" and operation.input(0).get_partial_shape() == operation.output(0).get_partial_shape():
+        if (
+            operation.get_type_name() == "Gather"
+            and operation.input(0).get_partial_shape() == operation.output(0).get_partial_shape()
+        ):
             operation.output(0).replace(operation.input_value(0))
     return model

@@ -24,7 +24,9 @@ BLOCK = 4096
 """Values that a program holds."""
 
 
-def normalised(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, slope: float, shift: Tensor | None = None) -> Tensor:
+def normalised(
+    x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, slope: float, shift: Tensor | None = None
+) -> Tensor:
     """Normalised over each image and group of channels, scaled, shifted, and below 0 times `slope`.
 
     Args:
@@ -41,8 +43,22 @@ def normalised(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float,
     factors = torch.empty(batch, 2, channels, device=x.device)
     _sums[batch, splits](x, partial, voxels, channels, triton.cdiv(blocks, splits), ROWS=rows, WIDTH=width)
     powers = {"EACH": each, "EACH_WIDTH": triton.next_power_of_2(each), "SPLITS": triton.next_power_of_2(splits)}
-    _factors[batch, groups](partial, weight, bias, bias if shift is None else shift, factors, voxels, channels, splits, eps, SHIFTED=shift is not None, **powers)
-    _applied[batch, blocks](x, factors, factors[:, 1], 2 * channels, voxels, channels, slope, SCALED=True, ROWS=rows, WIDTH=width)
+    _factors[batch, groups](
+        partial,
+        weight,
+        bias,
+        bias if shift is None else shift,
+        factors,
+        voxels,
+        channels,
+        splits,
+        eps,
+        SHIFTED=shift is not None,
+        **powers,
+    )
+    _applied[batch, blocks](
+        x, factors, factors[:, 1], 2 * channels, voxels, channels, slope, SCALED=True, ROWS=rows, WIDTH=width
+    )
     return x
 
 
@@ -52,7 +68,9 @@ def rectified(x: Tensor, bias: Tensor, slope: float) -> Tensor:
     batch, channels = x.shape[:2]
     voxels = batch * x[0, 0].numel()
     rows, width = _block(channels)
-    _applied[1, triton.cdiv(voxels, rows)](x, bias, bias, 0, voxels, channels, slope, SCALED=False, ROWS=rows, WIDTH=width)
+    _applied[1, triton.cdiv(voxels, rows)](
+        x, bias, bias, 0, voxels, channels, slope, SCALED=False, ROWS=rows, WIDTH=width
+    )
     return x
 
 
@@ -75,14 +93,33 @@ class Part:
 def concatenated(parts: Sequence[Part], size: Sequence[int]) -> Tensor:
     """(B, sum of channels, *size); parts are cut to it, or continued by their last values."""
     first = parts[0].values
-    out = torch.empty((len(first), sum(part.channels for part in parts), *size), device=first.device, dtype=first.dtype, memory_format=CHANNELS_LAST[first.ndim])
+    out = torch.empty(
+        (len(first), sum(part.channels for part in parts), *size),
+        device=first.device,
+        dtype=first.dtype,
+        memory_format=CHANNELS_LAST[first.ndim],
+    )
     voxels, start = prod(size), 0
     for part in parts:
         values = part.values.contiguous(memory_format=CHANNELS_LAST[first.ndim])
         rows, width = _block(part.channels)
         have, want, steps = (_three(numbers) for numbers in (values.shape[2:], size, part.factors or (1,) * len(size)))
         grid = (triton.cdiv(voxels, rows), len(first))
-        _placed[grid](values, out, voxels, part.channels, out.shape[1], start, *want[1:], *have, *steps, MODE=part.mode, VOLUME=first.ndim == 5, ROWS=rows, WIDTH=width)
+        _placed[grid](
+            values,
+            out,
+            voxels,
+            part.channels,
+            out.shape[1],
+            start,
+            *want[1:],
+            *have,
+            *steps,
+            MODE=part.mode,
+            VOLUME=first.ndim == 5,
+            ROWS=rows,
+            WIDTH=width,
+        )
         start += part.channels
     return out
 
@@ -107,7 +144,9 @@ def _sums(x, partial, voxels, channels, steps, ROWS: tl.constexpr, WIDTH: tl.con
     for step in range(steps):
         row = (split * steps + step) * ROWS + tl.arange(0, ROWS)
         there = (row[:, None] < voxels) & (column[None, :] < channels)
-        values = tl.load(x + (image * voxels + row[:, None]) * channels + column[None, :], mask=there, other=0.0).to(tl.float32)
+        values = tl.load(x + (image * voxels + row[:, None]) * channels + column[None, :], mask=there, other=0.0).to(
+            tl.float32
+        )
         total += values
         squares += values * values
     place = partial + (image * tl.num_programs(1) + split) * 2 * channels + column
@@ -116,7 +155,21 @@ def _sums(x, partial, voxels, channels, steps, ROWS: tl.constexpr, WIDTH: tl.con
 
 
 @triton.jit(do_not_specialize=["voxels", "splits"])
-def _factors(partial, weight, bias, shift, factors, voxels, channels, splits, eps, SHIFTED: tl.constexpr, EACH: tl.constexpr, EACH_WIDTH: tl.constexpr, SPLITS: tl.constexpr):
+def _factors(
+    partial,
+    weight,
+    bias,
+    shift,
+    factors,
+    voxels,
+    channels,
+    splits,
+    eps,
+    SHIFTED: tl.constexpr,
+    EACH: tl.constexpr,
+    EACH_WIDTH: tl.constexpr,
+    SPLITS: tl.constexpr,
+):
     """What each channel of a group of an image is multiplied with, and what is added then."""
     image, group = tl.program_id(0), tl.program_id(1)
     column, split = tl.arange(0, EACH_WIDTH), tl.arange(0, SPLITS)
@@ -139,7 +192,9 @@ def _factors(partial, weight, bias, shift, factors, voxels, channels, splits, ep
 
 
 @triton.jit(do_not_specialize=["stride", "voxels"])
-def _applied(x, scales, shifts, stride, voxels, channels, slope, SCALED: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):
+def _applied(
+    x, scales, shifts, stride, voxels, channels, slope, SCALED: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr
+):
     """Scaled, shifted, rectified, in place."""
     image = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, WIDTH)
@@ -169,10 +224,16 @@ def _placed(
     if MODE == "nearest" or MODE == "shuffled":
         source = ((image * have_z + at_z // step_z) * have_y + at_y // step_y) * have_x + at_x // step_x
         if MODE == "shuffled":
-            source = source * (step_z * step_y * step_x) + (at_z % step_z * step_y + at_y % step_y) * step_x + at_x % step_x
+            source = (
+                source * (step_z * step_y * step_x) + (at_z % step_z * step_y + at_y % step_y) * step_x + at_x % step_x
+            )
         values = tl.load(x + source[:, None] * channels + column[None, :], mask=there, other=0.0)
     else:
-        place_z, place_y, place_x = _within(at_z, have_z, step_z, MODE), _within(at_y, have_y, step_y, MODE), _within(at_x, have_x, step_x, MODE)
+        place_z, place_y, place_x = (
+            _within(at_z, have_z, step_z, MODE),
+            _within(at_y, have_y, step_y, MODE),
+            _within(at_x, have_x, step_x, MODE),
+        )
         sums = tl.zeros((ROWS, WIDTH), tl.float32)
         for corner in tl.static_range(8 if VOLUME else 4):
             near_z, share_z = _neighbour(place_z, have_z, corner // 4)

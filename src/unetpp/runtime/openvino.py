@@ -36,7 +36,9 @@ class OpenVinoNetwork:
         self._torch: UNetPlusPlus | None = None
         """The network, once it is known that OpenVINO cannot run it."""
         self._network = with_fast_norms(network)
-        self._hint = "bf16" if precision == "bf16" and gains_from_bf16(torch.device("cpu")) else "f32"  # without a hint it takes bf16
+        self._hint = (
+            "bf16" if precision == "bf16" and gains_from_bf16(torch.device("cpu")) else "f32"
+        )  # without a hint it takes bf16
         self._compiled: dict[tuple[Any, ...], Any] = {}
 
     def grow(self, x: Tensor) -> Growing:
@@ -62,12 +64,18 @@ class OpenVinoNetwork:
         """Outputs of a module, which is compiled at the first call with this wish and these sizes."""
         key = (wish, *(each.shape[1:] for each in inputs))
         if key not in self._compiled:
-            options = {"INFERENCE_PRECISION_HINT": self._hint, "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
+            options = {
+                "INFERENCE_PRECISION_HINT": self._hint,
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                "PERFORMANCE_HINT": "LATENCY",
+            }
             try:
                 self._compiled[key] = openvino_core().compile_model(converted(module, *key[1:]), "CPU", options)
             except Exception as error:  # of any kind: an operation it does not have, an installation that is not whole
                 reason = str(error).strip().partition("\n")[0] or type(error).__name__
-                raise _CannotConvertError(f"--backend: got openvino, which cannot run this network ({reason}); expected another. Use --backend torch.") from error
+                raise _CannotConvertError(
+                    f"--backend: got openvino, which cannot run this network ({reason}); expected another. Use --backend torch."
+                ) from error
         return list(self._compiled[key]([np.ascontiguousarray(each) for each in inputs]).values())
 
 
@@ -104,7 +112,15 @@ class _Step(nn.Module):
         self.network, self.depth, self.had = network, depth, had
         given = {(level, 0) for level in network.encoder.levels} if network.encoder is not None and not had else set()
         last = depth == network.head_depths[-1]
-        self.new = () if last else tuple(node for node in network.grid.nodes() if node not in had and node in given | set(network.grid.needed((depth,))))
+        self.new = (
+            ()
+            if last
+            else tuple(
+                node
+                for node in network.grid.nodes()
+                if node not in had and node in given | set(network.grid.needed((depth,)))
+            )
+        )
 
     def forward(self, image: Tensor, *had: Tensor) -> tuple[Tensor, ...]:
         growth = Growth(self.network, image, dict(zip(self.had, had, strict=True)) or None)
@@ -120,7 +136,11 @@ def converted(module: nn.Module, *sizes: Sequence[int]) -> Any:
     openvino = load_openvino("--backend openvino")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sizes become numbers in the trace: they are meant to
-        return openvino.convert_model(module.eval(), example_input=tuple(torch.zeros(1, *size) for size in sizes), input=[[-1, *size] for size in sizes])
+        return openvino.convert_model(
+            module.eval(),
+            example_input=tuple(torch.zeros(1, *size) for size in sizes),
+            input=[[-1, *size] for size in sizes],
+        )
 
 
 def with_fast_norms(network: nn.Module) -> Any:

@@ -55,9 +55,13 @@ def choose_backend(name: str, device: torch.device, norm: str) -> str:
     if name == "auto":
         return "openvino" if norm in FASTER and importlib.util.find_spec("openvino") else "torch"
     if name == "cuda" and device.type != "cuda":
-        raise UsageError(f"--backend: got cuda on {device}; expected a CUDA device. Add --device cuda, or use --backend torch.")
+        raise UsageError(
+            f"--backend: got cuda on {device}; expected a CUDA device. Add --device cuda, or use --backend torch."
+        )
     if name == "openvino" and device.type != "cpu":
-        raise UsageError(f"--backend: got openvino on {device}; expected the CPU. Add --device cpu, or use --backend torch.")
+        raise UsageError(
+            f"--backend: got openvino on {device}; expected the CPU. Add --device cpu, or use --backend torch."
+        )
     if name == "openvino":
         load_openvino("--backend openvino")
     return name

@@ -18,7 +18,9 @@ def finish(device: torch.device | str) -> None:
         torch.cuda.synchronize()
 
 
-def time_calls(work: Callable[[], Any], device: torch.device | str = "cpu", *, budget_s: float = PROBE_S, most: int = 3) -> list[float]:
+def time_calls(
+    work: Callable[[], Any], device: torch.device | str = "cpu", *, budget_s: float = PROBE_S, most: int = 3
+) -> list[float]:
     """Time calls of `work`: one, and more of them while another one fits the budget.
 
     Args:

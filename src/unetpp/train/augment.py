@@ -35,7 +35,9 @@ class Augmentation:
 
         dims = len(patch)
         self._mirrored = range(dims) if plan.mirror else range(0)
-        self._turned = [pair for pair in combinations(range(dims), 2) if plan.quarter_turns and _alike(pair, patch, spacing_mm)]
+        self._turned = [
+            pair for pair in combinations(range(dims), 2) if plan.quarter_turns and _alike(pair, patch, spacing_mm)
+        ]
         transforms = [*_affine(plan, dims, spacing_mm), *_intensity(plan)]
         self._compose = Compose(transforms) if transforms else None
         self._local = threading.local()
@@ -60,7 +62,9 @@ class Augmentation:
         out = compose({IMAGE: torch.from_numpy(image), LABEL: torch.from_numpy(label[None].astype(np.float32))})
         return _plain(out[IMAGE]), _plain(out[LABEL]).long()
 
-    def _oriented(self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _oriented(
+        self, image: np.ndarray, label: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The patch flipped and turned; MONAI's transforms for this take a tenth of a training step on CPUs."""
         for axis in self._mirrored:
             if rng.random() < 0.5:
@@ -72,7 +76,11 @@ class Augmentation:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    return torch.as_tensor(getattr(tensor, "array", tensor)).contiguous() if type(tensor) is not Tensor else tensor.contiguous()
+    return (
+        torch.as_tensor(getattr(tensor, "array", tensor)).contiguous()
+        if type(tensor) is not Tensor
+        else tensor.contiguous()
+    )
 
 
 def _affine(plan: AugmentPlan, dims: int, spacing_mm: Sequence[float] | None) -> list[Any]:
@@ -82,12 +90,31 @@ def _affine(plan: AugmentPlan, dims: int, spacing_mm: Sequence[float] | None) ->
         return []
     # turns only in planes whose axes have like spacing: a turned thick slice is no slice
     angle = radians(plan.rotate_degrees)
-    turns = [angle] if dims == 2 else [angle if _same_spacing(pair, spacing_mm) else 0.0 for pair in ((1, 2), (0, 2), (0, 1))]
-    return [RandAffined([IMAGE, LABEL], prob=plan.affine_probability, rotate_range=turns, scale_range=[plan.scale] * dims, mode=["bilinear", "nearest"], padding_mode="reflection")]
+    turns = (
+        [angle]
+        if dims == 2
+        else [angle if _same_spacing(pair, spacing_mm) else 0.0 for pair in ((1, 2), (0, 2), (0, 1))]
+    )
+    return [
+        RandAffined(
+            [IMAGE, LABEL],
+            prob=plan.affine_probability,
+            rotate_range=turns,
+            scale_range=[plan.scale] * dims,
+            mode=["bilinear", "nearest"],
+            padding_mode="reflection",
+        )
+    ]
 
 
 def _intensity(plan: AugmentPlan) -> list[Any]:
-    from monai.transforms import RandAdjustContrastd, RandGaussianNoised, RandGaussianSmoothd, RandScaleIntensityd, RandShiftIntensityd
+    from monai.transforms import (
+        RandAdjustContrastd,
+        RandGaussianNoised,
+        RandGaussianSmoothd,
+        RandScaleIntensityd,
+        RandShiftIntensityd,
+    )
 
     sigma = (0.3, max(0.3, plan.blur_sigma))
     chance = [
@@ -95,7 +122,10 @@ def _intensity(plan: AugmentPlan) -> list[Any]:
         (plan.blur_probability, lambda p: RandGaussianSmoothd(IMAGE, sigma, sigma, sigma, prob=p)),
         (plan.contrast_probability, lambda p: RandScaleIntensityd(IMAGE, factors=plan.contrast, prob=p)),
         (plan.brightness_probability, lambda p: RandShiftIntensityd(IMAGE, offsets=plan.brightness, prob=p)),
-        (plan.gamma_probability, lambda p: RandAdjustContrastd(IMAGE, prob=p, gamma=(1 - plan.gamma, 1 + plan.gamma), retain_stats=True)),
+        (
+            plan.gamma_probability,
+            lambda p: RandAdjustContrastd(IMAGE, prob=p, gamma=(1 - plan.gamma, 1 + plan.gamma), retain_stats=True),
+        ),
         (plan.invert_probability, lambda p: RandScaleIntensityd(IMAGE, factors=(-2.0, -2.0), prob=p)),  # x * (1 - 2)
     ]
     return [make(probability) for probability, make in chance if probability]

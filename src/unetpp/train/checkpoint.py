@@ -41,7 +41,15 @@ class Progress:
     """Why training ended; empty while it has not."""
 
 
-def save_checkpoint(path: Path, plan: Plan, progress: Progress, network: nn.Module, average: nn.Module, optimizer: Optimizer, scaler: GradScaler) -> None:
+def save_checkpoint(
+    path: Path,
+    plan: Plan,
+    progress: Progress,
+    network: nn.Module,
+    average: nn.Module,
+    optimizer: Optimizer,
+    scaler: GradScaler,
+) -> None:
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -64,7 +72,9 @@ def read_progress(path: Path) -> Progress | None:
     return Progress(**json.loads(_metadata(path)["progress"])) if path.exists() else None
 
 
-def load_checkpoint(path: Path, plan: Plan, network: nn.Module, average: nn.Module, optimizer: Optimizer, scaler: GradScaler) -> Progress:
+def load_checkpoint(
+    path: Path, plan: Plan, network: nn.Module, average: nn.Module, optimizer: Optimizer, scaler: GradScaler
+) -> Progress:
     """Put everything back where it was and say where training stands.
 
     Raises:
@@ -84,7 +94,9 @@ def load_checkpoint(path: Path, plan: Plan, network: nn.Module, average: nn.Modu
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     for weight, values in optimizer.state.items():  # in memory of their own, laid out as the weights, not as the file
-        values |= {key: torch.empty_like(weight).copy_(value) for key, value in values.items() if value.shape == weight.shape}
+        values |= {
+            key: torch.empty_like(weight).copy_(value) for key, value in values.items() if value.shape == weight.shape
+        }
     if scale := json.loads(metadata.get("scaler", "{}")):  # without one where the arithmetic is not float16
         scaler.load_state_dict(scale)
     return Progress(**json.loads(metadata["progress"]))
@@ -93,7 +105,9 @@ def load_checkpoint(path: Path, plan: Plan, network: nn.Module, average: nn.Modu
 def _metadata(path: Path) -> dict[str, str]:
     metadata, _ = read_safetensors_header(path)
     if metadata.get("unetpp_checkpoint") != CHECKPOINT_VERSION:
-        raise ModelFileError(f"{path}: got no checkpoint of this version of unetpp; expected version {CHECKPOINT_VERSION}. Train into another --out.")
+        raise ModelFileError(
+            f"{path}: got no checkpoint of this version of unetpp; expected version {CHECKPOINT_VERSION}. Train into another --out."
+        )
     return metadata
 
 

@@ -15,7 +15,11 @@ class Log:
 
     def __init__(self, path: Path, keep_until_step: int | None = None) -> None:
         self._path = path
-        lines = path.read_bytes().decode(errors="replace").splitlines() if keep_until_step is not None and path.exists() else []
+        lines = (
+            path.read_bytes().decode(errors="replace").splitlines()
+            if keep_until_step is not None and path.exists()
+            else []
+        )
         write_text(path, "".join(line + "\n" for line in lines if _step(line) <= (keep_until_step or 0)))
 
     def write(self, kind: str, **values: Any) -> None:
@@ -23,7 +27,9 @@ class Log:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"kind": kind, **values}) + "\n")
         except OSError as error:
-            raise WriteError(f"{self._path}: got {error.strerror}; expected to write the log. Free some space; then go on with --resume.") from error
+            raise WriteError(
+                f"{self._path}: got {error.strerror}; expected to write the log. Free some space; then go on with --resume."
+            ) from error
 
 
 def _step(line: str) -> float:

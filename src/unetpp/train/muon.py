@@ -37,7 +37,13 @@ class Muon(AdamW):
     @torch.no_grad()
     def turn(self) -> None:
         """Find where kernels go from their gradients: all of a step that does not depend on its learning rate."""
-        for weight in (weight for group in self.param_groups if group["orthogonal"] for weight in group["params"] if weight.grad is not None):
+        for weight in (
+            weight
+            for group in self.param_groups
+            if group["orthogonal"]
+            for weight in group["params"]
+            if weight.grad is not None
+        ):
             state = self.state[weight]
             if not state:
                 state["step"] = torch.zeros(())  # AdamW looks for it in the state of every weight

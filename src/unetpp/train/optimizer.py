@@ -25,13 +25,22 @@ def make_optimizer(network: nn.Module, plan: TrainPlan) -> Muon:
     pretrained = set(encoder.parameters()) if encoder else set()
     own = [weight for weight in network.parameters() if weight not in pretrained]
     heads = set(network.get_submodule("heads").parameters())
-    kernels = [weight for weight in own if plan.optimizer == "muon" and weight not in heads and _is_inner_kernel(weight)]
+    kernels = [
+        weight for weight in own if plan.optimizer == "muon" and weight not in heads and _is_inner_kernel(weight)
+    ]
     inner = set(kernels)
     groups = _groups([weight for weight in own if weight not in inner], plan.weight_decay, 1.0)
     if encoder:
         groups += _groups(list(encoder.parameters()), plan.weight_decay, plan.encoder_learning_rate)
     if kernels:
-        groups.append({"params": kernels, "weight_decay": plan.weight_decay, "factor": plan.kernel_learning_rate / plan.learning_rate, "orthogonal": True})
+        groups.append(
+            {
+                "params": kernels,
+                "weight_decay": plan.weight_decay,
+                "factor": plan.kernel_learning_rate / plan.learning_rate,
+                "orthogonal": True,
+            }
+        )
     return Muon(groups, plan.learning_rate, torch.bfloat16 if plan.precision == "bf16" else torch.float32)
 
 
@@ -48,7 +57,10 @@ def rest_encoder(network: nn.Module, resting: bool) -> None:
 
 
 def _groups(weights: Sequence[nn.Parameter], decay: float, factor: float) -> list[dict[str, Any]]:
-    matrices, vectors = [weight for weight in weights if weight.ndim > 1], [weight for weight in weights if weight.ndim <= 1]
+    matrices, vectors = (
+        [weight for weight in weights if weight.ndim > 1],
+        [weight for weight in weights if weight.ndim <= 1],
+    )
     common = {"factor": factor, "orthogonal": False}
     return [{"params": matrices, "weight_decay": decay, **common}, {"params": vectors, "weight_decay": 0.0, **common}]
 

@@ -12,7 +12,9 @@ from unetpp.runtime.device import autocast, memory_format
 from unetpp.runtime.stopwatch import time_calls
 
 
-def measure_step_seconds(plan: ModelPlan, patch: tuple[int, ...], batch: int, precision: str, device: torch.device) -> float:
+def measure_step_seconds(
+    plan: ModelPlan, patch: tuple[int, ...], batch: int, precision: str, device: torch.device
+) -> float:
     """Seconds of one training step (forward, backward, update) after one to warm up: the fastest of a few, of one where it is long."""
     layout = memory_format(plan, device)
     with torch.random.fork_rng(devices=[]):
@@ -28,7 +30,9 @@ def measure_step_seconds(plan: ModelPlan, patch: tuple[int, ...], batch: int, pr
         loss.backward()
         return loss.detach()
 
-    work = Recorded(gradients, list(network.parameters())) if device.type == "cuda" else gradients  # as the trainer does
+    work = (
+        Recorded(gradients, list(network.parameters())) if device.type == "cuda" else gradients
+    )  # as the trainer does
 
     def step() -> None:
         work(images, images)

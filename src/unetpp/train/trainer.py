@@ -103,10 +103,16 @@ class FoldTraining:
         self.optimizer = make_optimizer(self.network, train)
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.precision == "fp16" and device.type == "cuda")
         # what is computed again reads the state of the generator, and what rests or scales changes the step
-        self._recorded = device.type == "cuda" and not (train.checkpointing or train.freeze_encoder or self.scaler.is_enabled())
+        self._recorded = device.type == "cuda" and not (
+            train.checkpointing or train.freeze_encoder or self.scaler.is_enabled()
+        )
         self.progress = Progress(budget_s=budget_s, validation_cases=validation_cases)
         sampler = PatchSampler(cases, train.patch, train.batch, train.foreground_fraction, train.seed)
-        self.prefetcher = Prefetcher(BatchMaker(sampler, Augmentation(train.augment, train.patch, plan.data.voxel_mm)), batch_workers(device), pinned=device.type == "cuda")
+        self.prefetcher = Prefetcher(
+            BatchMaker(sampler, Augmentation(train.augment, train.patch, plan.data.voxel_mm)),
+            batch_workers(device),
+            pinned=device.type == "cuda",
+        )
         self.loss = DeepSupervisionLoss(train.head_weights, train.cross_entropy_weight, train.dice_weight)
         self._started = self._checkpointed = self._logged = time.perf_counter()
         self._paused_s = 0.0
@@ -125,14 +131,23 @@ class FoldTraining:
         checkpoint = self.folder / CHECKPOINT
         resumed = resume and checkpoint.exists()
         if resumed:
-            self.progress = load_checkpoint(checkpoint, self.plan, self.network, self.average, self.optimizer, self.scaler)
+            self.progress = load_checkpoint(
+                checkpoint, self.plan, self.network, self.average, self.optimizer, self.scaler
+            )
         weights = "" if resumed or self._has_weights else load_encoder_weights(self.network, self.plan.model)
         self.log = Log(self.folder / LOG, self.progress.step if resumed else None)
         if weights:
             self.average.load_state_dict(self.network.state_dict())
             self.log.write("encoder", weights=weights)
         if not self.progress.finished:
-            self.log.write("start", step=self.progress.step, seed=self.plan.train.seed, device=str(self.device), threads=torch.get_num_threads(), torch=torch.__version__)
+            self.log.write(
+                "start",
+                step=self.progress.step,
+                seed=self.plan.train.seed,
+                device=str(self.device),
+                threads=torch.get_num_threads(),
+                torch=torch.__version__,
+            )
             self._train()
         return self._result()
 
@@ -165,12 +180,21 @@ class FoldTraining:
         self._save_checkpoint()
         self.log.write("end", step=self.progress.step, **asdict(self._result()))
         if self.interruption.requested:  # during the last validation
-            raise Interrupted(f"Stopped by {self.interruption.requested} after training; everything is saved. Go on with the same command and --resume.")
+            raise Interrupted(
+                f"Stopped by {self.interruption.requested} after training; everything is saved. Go on with the same command and --resume."
+            )
 
     def _gradients(self) -> Callable[[Tensor, Tensor], Tensor]:
         """As `loop.gradients` has it; on a GPU recorded, with what the optimiser makes of the gradients."""
         train = self.plan.train
-        plain = gradients(self.network, self.loss, self.optimizer, gradient_clip=train.gradient_clip, autocast=lambda: autocast(self.device, train.precision), scaler=self.scaler)
+        plain = gradients(
+            self.network,
+            self.loss,
+            self.optimizer,
+            gradient_clip=train.gradient_clip,
+            autocast=lambda: autocast(self.device, train.precision),
+            scaler=self.scaler,
+        )
         if not self._recorded:
             return plain
 
@@ -184,7 +208,9 @@ class FoldTraining:
     def _compiled(self) -> Any:
         if not self.plan.train.compile:
             return self.network
-        torch._dynamo.config.suppress_errors = True  # what cannot be compiled, for want of a compiler too, runs as it is
+        torch._dynamo.config.suppress_errors = (
+            True  # what cannot be compiled, for want of a compiler too, runs as it is
+        )
         return torch.compile(self.network, dynamic=False)
 
     def _move(self) -> None:
@@ -206,14 +232,18 @@ class FoldTraining:
 
     def _place(self, batch: Batch) -> Batch:
         images, labels = batch
-        return images.to(self.device, memory_format=self._format, non_blocking=True), labels.to(self.device, non_blocking=True)
+        return images.to(self.device, memory_format=self._format, non_blocking=True), labels.to(
+            self.device, non_blocking=True
+        )
 
     def _after_step(self, step: int, loss: float, rate: float) -> str:
         if not math.isfinite(loss):
             train = self.plan.train
             rates = f"train.learning_rate={train.learning_rate / 3:.1g} train.kernel_learning_rate={train.kernel_learning_rate / 3:.1g}"
             exact = "" if train.precision == "fp32" else ", or --set train.precision=fp32"
-            raise UnetppError(f"step {step}: got a loss of {loss}; expected a number. Train into another --out with --set {rates}{exact}.")
+            raise UnetppError(
+                f"step {step}: got a loss of {loss}; expected a number. Train into another --out with --set {rates}{exact}."
+            )
         update_average(self.average, self.network, step, self.plan.train.ema_decay)
         self.progress.step = step
         self._session_steps += 1
@@ -225,7 +255,9 @@ class FoldTraining:
         if self.interruption.requested:
             self._save_checkpoint()
             self.log.write("end", step=step, reason="interrupted")
-            raise Interrupted(f"Stopped by {self.interruption.requested} after step {step}; everything is saved. Go on with the same command and --resume.")
+            raise Interrupted(
+                f"Stopped by {self.interruption.requested} after step {step}; everything is saved. Go on with the same command and --resume."
+            )
         if now - self._checkpointed > 60 * self.plan.train.checkpoint_minutes:
             self._save_checkpoint()
         return self._validation_if_due()
@@ -244,20 +276,32 @@ class FoldTraining:
         self._paused_s += time.perf_counter() - started
         progress = self.progress
         # a slow validation that passed several marks counts for all of them
-        progress.validations = max(progress.validations + 1, int(self._fraction(progress.step) * self.plan.train.validations))
-        if validation.dice >= progress.best_dice:  # of equals the later one: small structures are long missed altogether
+        progress.validations = max(
+            progress.validations + 1, int(self._fraction(progress.step) * self.plan.train.validations)
+        )
+        if (
+            validation.dice >= progress.best_dice
+        ):  # of equals the later one: small structures are long missed altogether
             progress.best_dice, progress.best_step, progress.without_gain = validation.dice, progress.step, 0
-            notes = {"dice": validation.dice, "step": progress.step, "depths": {str(depth): {"dice": dice} for depth, dice in validation.depths.items()}}
+            notes = {
+                "dice": validation.dice,
+                "step": progress.step,
+                "depths": {str(depth): {"dice": dice} for depth, dice in validation.depths.items()},
+            }
             save_model(self.folder / MODEL, self.average.state_dict(), self.plan, notes)
         else:
             progress.without_gain += 1
         depths = {str(depth): dice for depth, dice in validation.depths.items()}
-        self.log.write("validation", step=progress.step, dice=validation.dice, depths=depths, elapsed_s=self._elapsed_s())
+        self.log.write(
+            "validation", step=progress.step, dice=validation.dice, depths=depths, elapsed_s=self._elapsed_s()
+        )
         self._save_checkpoint()
 
     def _save_checkpoint(self) -> None:
         self.progress.elapsed_s = self._elapsed_s()
-        save_checkpoint(self.folder / CHECKPOINT, self.plan, self.progress, self.network, self.average, self.optimizer, self.scaler)
+        save_checkpoint(
+            self.folder / CHECKPOINT, self.plan, self.progress, self.network, self.average, self.optimizer, self.scaler
+        )
         self._checkpointed = time.perf_counter()
 
     def _report(self, rate: float | None, activity: str = "training") -> None:
@@ -272,11 +316,22 @@ class FoldTraining:
         if rate is not None:
             epoch = (step - 1) // self.plan.train.steps_per_epoch + 1
             wait = self.prefetcher.waited_s / seconds if seconds else 0.0
-            self.log.write("train", step=step, epoch=epoch, loss=loss, learning_rate=rate, images_per_second=speed, data_wait=wait, elapsed_s=elapsed)
+            self.log.write(
+                "train",
+                step=step,
+                epoch=epoch,
+                loss=loss,
+                learning_rate=rate,
+                images_per_second=speed,
+                data_wait=wait,
+                elapsed_s=elapsed,
+            )
             self._recent.clear()
 
     def _result(self) -> TrainResult:
         progress = self.progress
         seconds = self._stepping_s()
         wait = self.prefetcher.waited_s / seconds if seconds else 0.0
-        return TrainResult(progress.finished, progress.step, progress.best_dice, progress.best_step, progress.elapsed_s, wait)
+        return TrainResult(
+            progress.finished, progress.step, progress.best_dice, progress.best_step, progress.elapsed_s, wait
+        )

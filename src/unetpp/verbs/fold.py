@@ -71,7 +71,15 @@ class Clock:
 
 
 def train_and_measure(
-    dataset: Dataset, plan: Plan, split: Split, run: RunFolder, fold: int, device: torch.device, allowance_s: float | None, resume: bool, progress: Progress
+    dataset: Dataset,
+    plan: Plan,
+    split: Split,
+    run: RunFolder,
+    fold: int,
+    device: torch.device,
+    allowance_s: float | None,
+    resume: bool,
+    progress: Progress,
 ) -> TrainedFold:
     """Train one fold, or go on with it, and write its model, metrics and log.
 
@@ -87,9 +95,16 @@ def train_and_measure(
         return done
     begun = read_progress(run.fold(fold) / CHECKPOINT) if resume else None
     cases = {case.id: case for case in dataset.cases}
-    everyone = store_cases([cases[i] for i in (*split.train, *split.validation)], plan.data, run.cache, progress.stage(f"Fold {fold}: preparing cases"))
+    everyone = store_cases(
+        [cases[i] for i in (*split.train, *split.validation)],
+        plan.data,
+        run.cache,
+        progress.stage(f"Fold {fold}: preparing cases"),
+    )
     stored = {case.id: case for case in everyone}
-    validation = DepthValidation([stored[i] for i in chosen_evenly(split.validation, plan.train.validation_cases)], plan, device)
+    validation = DepthValidation(
+        [stored[i] for i in chosen_evenly(split.validation, plan.train.validation_cases)], plan, device
+    )
     budget_s = None
     if begun and begun.validation_cases:
         validation.keep(begun.validation_cases)
@@ -118,12 +133,16 @@ def measured_before(run: RunFolder, fold: int) -> TrainedFold | None:
     if metrics is None:
         if (folder / CHECKPOINT).exists():
             return None
-        raise UsageError(f"{folder}: got a model without {CHECKPOINT} and metrics.json; expected the checkpoint, to go on from. Restore it, or delete the folder to train anew.")
+        raise UsageError(
+            f"{folder}: got a model without {CHECKPOINT} and metrics.json; expected the checkpoint, to go on from. Restore it, or delete the folder to train anew."
+        )
     training = read_header(folder / MODEL).notes["training"]
     return TrainedFold(fold, training["reason"], training["steps"], training["seconds"], training["data_wait"], metrics)
 
 
-def training_seconds(clock: Clock, allowance_s: float, validation: DepthValidation, cases: Sequence[StoredCase]) -> float:
+def training_seconds(
+    clock: Clock, allowance_s: float, validation: DepthValidation, cases: Sequence[StoredCase]
+) -> float:
     """What is left for training when the last validation, the final measurement and the report have got their time.
 
     Shortens the validation where it would take more than its share.
@@ -140,16 +159,36 @@ def training_seconds(clock: Clock, allowance_s: float, validation: DepthValidati
     return max(left - reserve, SHARE_FOR_TRAINING * left, 1.0)
 
 
-def measure(run: RunFolder, fold: int, cases: Sequence[Case], plan: Plan, result: TrainResult, device: torch.device, progress: Progress) -> dict[str, Any]:
+def measure(
+    run: RunFolder,
+    fold: int,
+    cases: Sequence[Case],
+    plan: Plan,
+    result: TrainResult,
+    device: torch.device,
+    progress: Progress,
+) -> dict[str, Any]:
     """Score the best weights at every depth, measure the costs, write metrics.json and the notes of the model file."""
     model = run.fold(fold) / MODEL
-    predictor = load_predictor(model, device=str(device), backend="torch")  # what is measured does not depend on what else is installed
+    predictor = load_predictor(
+        model, device=str(device), backend="torch"
+    )  # what is measured does not depend on what else is installed
     quality = evaluate_cases(predictor, cases, mean=True, progress=progress.stage(f"Fold {fold}: scoring every depth"))
     write_views(predictor, cases, quality[max(quality)], run.fold(fold) / "views")
-    costs = costs_of_other_folds(run, fold) or measure_costs(model, device, progress.stage(f"Fold {fold}: measuring every depth"))
-    rows = {str(depth): {**quality_row(scores, quality[max(quality)]), **costs["depths"].get(str(depth), {})} for depth, scores in sorted(quality.items())}
+    costs = costs_of_other_folds(run, fold) or measure_costs(
+        model, device, progress.stage(f"Fold {fold}: measuring every depth")
+    )
+    rows = {
+        str(depth): {**quality_row(scores, quality[max(quality)]), **costs["depths"].get(str(depth), {})}
+        for depth, scores in sorted(quality.items())
+    }
     mean_of_heads = rows.pop(str(MEAN), None)
-    table = {"depths": rows, "mean_of_heads": mean_of_heads, **{key: costs[key] for key in ("conditions", "machine")}, "recommended": recommended_depth(rows)}
+    table = {
+        "depths": rows,
+        "mean_of_heads": mean_of_heads,
+        **{key: costs[key] for key in ("conditions", "machine")},
+        "recommended": recommended_depth(rows),
+    }
     metrics: dict[str, Any] = jsonable({**quality[plan.predict.depth], **table})
     network, _ = load_model(model)
     notes = {
@@ -171,7 +210,9 @@ def measure(run: RunFolder, fold: int, cases: Sequence[Case], plan: Plan, result
 
 def quality_row(scores: Mapping[str, Any], deepest: Mapping[str, Any]) -> dict[str, Any]:
     """Of the depth table: the mean scores, what is lost against the deepest head, and the Dice of each class where there are several."""
-    classes = {name: {key: found[key] for key in ("dice", "dice_interval")} for name, found in scores["classes"].items()}
+    classes = {
+        name: {key: found[key] for key in ("dice", "dice_interval")} for name, found in scores["classes"].items()
+    }
     return {**scores["mean"], **dice_lost(scores, deepest), **({"classes": classes} if len(classes) > 1 else {})}
 
 
@@ -209,7 +250,9 @@ def shown_on(stage: Stage) -> Callable[[Status], None]:
         parts = [f"loss {status.loss:.3f}", f"{status.images_per_second:.1f} images/s"]
         parts += [f"Dice {status.best_dice:.4f}"] if status.best_dice is not None else []
         parts += [f"{_clock_time(status.seconds_left)} left"] if status.seconds_left is not None else []
-        stage(status.step, max(total, status.step), "validating" if status.activity == "validating" else ", ".join(parts))
+        stage(
+            status.step, max(total, status.step), "validating" if status.activity == "validating" else ", ".join(parts)
+        )
 
     return show
 

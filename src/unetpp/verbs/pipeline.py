@@ -16,7 +16,22 @@ from typing import Any, Literal, cast
 from unetpp.errors import DataError, Interrupted, UsageError
 from unetpp.files import write_json
 from unetpp.progress import Progress, Silence
-from unetpp.results import Adapted, Checked, Demonstrated, Evaluated, Exported, Imported, ModelInfo, Planned, Predicted, Pruned, Reported, Run, describe_plan, jsonable
+from unetpp.results import (
+    Adapted,
+    Checked,
+    Demonstrated,
+    Evaluated,
+    Exported,
+    Imported,
+    ModelInfo,
+    Planned,
+    Predicted,
+    Pruned,
+    Reported,
+    Run,
+    describe_plan,
+    jsonable,
+)
 from unetpp.run_folder import RunFolder, model_files, single_model_file
 
 AnyPath = str | PathLike[str]
@@ -25,7 +40,9 @@ DEMO_SETTINGS = {"train.batch": 4, "train.ema_decay": 0.95}
 """Many small steps: what learns most in two minutes."""
 
 
-def demo(dims: Literal[2, 3] = 2, minutes: float = 2.0, out: AnyPath | None = None, *, progress: Progress | None = None) -> Demonstrated:
+def demo(
+    dims: Literal[2, 3] = 2, minutes: float = 2.0, out: AnyPath | None = None, *, progress: Progress | None = None
+) -> Demonstrated:
     """Generate data, train on it, measure every depth and predict: the whole journey.
 
     Args:
@@ -63,7 +80,16 @@ def check(data: AnyPath, *, progress: Progress | None = None) -> Checked:
         return Checked(path, "", 0, None, (), (), tuple(error.problems), ())
     found = inspect_dataset(dataset, progress.stage("Reading every file"))
     dims = len(found.facts[0].shape) if found.facts else None
-    return Checked(path, dataset.layout, len(dataset.cases), dims, tuple(found.channels), tuple(found.classes), tuple(found.problems), tuple(found.notes))
+    return Checked(
+        path,
+        dataset.layout,
+        len(dataset.cases),
+        dims,
+        tuple(found.channels),
+        tuple(found.classes),
+        tuple(found.problems),
+        tuple(found.notes),
+    )
 
 
 def plan(
@@ -94,7 +120,15 @@ def plan(
         UsageError: the run holds a trained fold, whose plan it must keep.
     """
     from unetpp.runtime.device import choose_device, keep_freed_memory
-    from unetpp.verbs.preparation import describe_cost, new_plan, new_splits, read_source, read_wishes, require_unstarted, write_plan
+    from unetpp.verbs.preparation import (
+        describe_cost,
+        new_plan,
+        new_splits,
+        read_source,
+        read_wishes,
+        require_unstarted,
+        write_plan,
+    )
 
     folder, progress = RunFolder(Path(out)), progress or Silence()
     wishes = read_wishes(minutes, epochs, set)
@@ -145,7 +179,16 @@ def train(
     """
     from unetpp.runtime.device import choose_device, keep_freed_memory
     from unetpp.verbs.fold import Clock, train_and_measure
-    from unetpp.verbs.preparation import describe_cost, fold_numbers, plan_of_run, read_source, read_wishes, require_unstarted, splits_of_run, write_plan
+    from unetpp.verbs.preparation import (
+        describe_cost,
+        fold_numbers,
+        plan_of_run,
+        read_source,
+        read_wishes,
+        require_unstarted,
+        splits_of_run,
+        write_plan,
+    )
 
     clock = Clock()
     folder, progress = RunFolder(Path(out)), progress or Silence()
@@ -166,7 +209,11 @@ def train(
     try:
         for done, number in enumerate(numbers):
             allowance = clock.share(made.train.minutes, number=done, parts=len(numbers))
-            folds.append(train_and_measure(source.dataset, made, splits[number], folder, number, place, allowance, resume, progress))
+            folds.append(
+                train_and_measure(
+                    source.dataset, made, splits[number], folder, number, place, allowance, resume, progress
+                )
+            )
         return Run(folder.path, tuple(folds), report(folder.path, progress=progress).report, clock.seconds())
     except KeyboardInterrupt:  # before or after the steps of training, which stop by themselves
         raise Interrupted("Stopped; what was done is saved. Go on with the same command and --resume.") from None
@@ -215,14 +262,29 @@ def predict(
     from unetpp.infer.loading import load
 
     early = RunFolder(Path(model)).unmeasured_folds() if Path(model).is_dir() else []
-    notes = tuple(f"{model}: fold {fold} has no scores (its training has not ended?); the best weights that it has answered." for fold in early)
+    notes = tuple(
+        f"{model}: fold {fold} has no scores (its training has not ended?); the best weights that it has answered."
+        for fold in early
+    )
     predictor = load(Path(model), device, backend, max_drop)
     stage = progress.stage("Predicting")
-    written = predictor.predict_files(paths, out, depth=head, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=stage)
-    return Predicted(Path(out), written.depths, written.files, written.failed, time.monotonic() - started, doubtful=written.doubtful, notes=notes)
+    written = predictor.predict_files(
+        paths, out, depth=head, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=stage
+    )
+    return Predicted(
+        Path(out),
+        written.depths,
+        written.files,
+        written.failed,
+        time.monotonic() - started,
+        doubtful=written.doubtful,
+        notes=notes,
+    )
 
 
-def evaluate(predictions: AnyPath, references: AnyPath, out: AnyPath | None = None, *, progress: Progress | None = None) -> Evaluated:
+def evaluate(
+    predictions: AnyPath, references: AnyPath, out: AnyPath | None = None, *, progress: Progress | None = None
+) -> Evaluated:
     """Score segmentations against references: Dice, IoU, HD95 and surface Dice, per case and class.
 
     Args:
@@ -280,13 +342,17 @@ def prune(
         raise UsageError(f"--out: got {str(out)!r}; expected the name of a model file, ending in .safetensors.")
     file = single_model_file(Path(model))
     if Path(out).resolve() == file.resolve():
-        raise UsageError(f"--out: got {out}, the model that is pruned; expected another file, so that the full model is kept. Choose another --out.")
+        raise UsageError(
+            f"--out: got {out}, the model that is pruned; expected another file, so that the full model is kept. Choose another --out."
+        )
     progress = progress or Silence()
     progress.note("Pruning, and comparing with the full network.")
     show = shown_on(progress.stage("Fine-tuning")) if minutes is not None else lambda status: None
     done = prune_file(file, Path(out), depth, max_drop, minutes, device, show)
     finetuning = None if done.finetuning is None else str(done.finetuning)
-    return Pruned(done.out, done.depth, done.parameters, done.parameters_before, done.reason, done.difference, finetuning)
+    return Pruned(
+        done.out, done.depth, done.parameters, done.parameters_before, done.reason, done.difference, finetuning
+    )
 
 
 def adapt(model: AnyPath, *, device: str = "auto", backend: str = "auto", progress: Progress | None = None) -> Adapted:
@@ -364,13 +430,22 @@ def import_checkpoint(
     if Path(out).suffix != ".safetensors":
         raise UsageError(f"--out: got {str(out)!r}; expected the name of a model file, ending in .safetensors.")
     if Path(out).resolve() == Path(checkpoint).resolve():
-        raise UsageError(f"--out: got {out}, the checkpoint that is imported; expected another file, so that it is kept. Choose another --out.")
+        raise UsageError(
+            f"--out: got {out}, the checkpoint that is imported; expected another file, so that it is kept. Choose another --out."
+        )
     (progress or Silence()).note("Reading the checkpoint.")
     done = import_file(Path(checkpoint), Path(out), from_, read_settings(set))
     return Imported(done.out, done.title, done.plan, done.parameters, done.tensors, done.ignored, done.assumed)
 
 
-def info(model: AnyPath, *, measure: bool = False, machine: str | None = None, device: str = "auto", progress: Progress | None = None) -> ModelInfo:
+def info(
+    model: AnyPath,
+    *,
+    measure: bool = False,
+    machine: str | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> ModelInfo:
     """What a model is, from its header alone.
 
     Args:
@@ -422,7 +497,9 @@ def _would_predict(model: Path, inputs: Sequence[Path], out: Path, depth: int | 
     heads = grid_of(plan.model).head_depths(plan.model.deep_supervision)
     wanted = plan.predict.depth if depth is None else depth
     if wanted not in (*whole, *heads):
-        raise UsageError(f'depth: got {depth!r}; expected "all", "mean", "auto" (after `unetpp adapt`) or one of {list(heads)}, the depths at which this model has a head.')
+        raise UsageError(
+            f'depth: got {depth!r}; expected "all", "mean", "auto" (after `unetpp adapt`) or one of {list(heads)}, the depths at which this model has a head.'
+        )
     images = tuple(path for case in find_images(inputs, len(plan.data.channels)) for path in case.images)
     return Predicted(out, heads if wanted == "all" else (wanted,), images, (), 0.0, written=False)
 

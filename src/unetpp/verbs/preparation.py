@@ -60,7 +60,9 @@ class Wishes:
         return values | self.settings
 
 
-def read_wishes(minutes: float | None, epochs: int | None, values: Mapping[str, Any] | Sequence[str] | None, seed: int | None = None) -> Wishes:
+def read_wishes(
+    minutes: float | None, epochs: int | None, values: Mapping[str, Any] | Sequence[str] | None, seed: int | None = None
+) -> Wishes:
     """What the user asked by the options and by --set; a length may come by either.
 
     Raises:
@@ -111,7 +113,9 @@ def require_unstarted(folder: RunFolder, folds: Iterable[int], resume: bool) -> 
         raise UsageError(f"{folder.path}: got a file; expected a folder for the run. Choose another --out.")
     started = [number for number in folds if folder.has_started(number)]
     if started and not resume:
-        raise UsageError(f"{folder.path}: got a run whose fold {started[0]} was trained before; expected a new run. Go on with --resume, or choose another --out.")
+        raise UsageError(
+            f"{folder.path}: got a run whose fold {started[0]} was trained before; expected a new run. Go on with --resume, or choose another --out."
+        )
 
 
 def read_source(path: Path, progress: Progress) -> Source:
@@ -138,7 +142,9 @@ def new_plan(source: Source, wishes: Wishes, device: torch.device) -> Plan:
         epochs=wishes.epochs,
         device=device,
         settings=settings,
-        step_seconds=lambda model, patch, batch, precision: measure_step_seconds(model, patch, batch, precision, device),
+        step_seconds=lambda model, patch, batch, precision: measure_step_seconds(
+            model, patch, batch, precision, device
+        ),
     )
     _require_head(made)
     return made
@@ -158,7 +164,9 @@ def plan_of_run(folder: RunFolder, source: Source, wishes: Wishes, device: torch
         return wished
     for key, value in wishes.as_settings().items():
         if found.changed({key: value}).differences(found):
-            raise UsageError(f"{key}: got {value}; expected the value in {folder.plan}, with which fold {started[0]} was trained. Leave it out, or choose another --out.")
+            raise UsageError(
+                f"{key}: got {value}; expected the value in {folder.plan}, with which fold {started[0]} was trained. Leave it out, or choose another --out."
+            )
     return wished if wished.model_dump(exclude={"reasons"}) != found.model_dump(exclude={"reasons"}) else found
 
 
@@ -166,17 +174,26 @@ def _require_head(plan: Plan) -> None:
     """An encoder that stands alone may begin below the first heads."""
     heads = grid_of(plan.model).head_depths(plan.model.deep_supervision)
     if plan.predict.depth not in heads:
-        raise PlanError(f"predict.depth: got {plan.predict.depth}; expected one of {list(heads)}, the depths at which this network has a head. Change it.")
+        raise PlanError(
+            f"predict.depth: got {plan.predict.depth}; expected one of {list(heads)}, the depths at which this network has a head. Change it."
+        )
 
 
 def _require_fit(found: Plan, source: Source, path: Path) -> None:
     facts = source.fingerprint
-    for key, got, expected in (("data.dims", found.data.dims, facts.dims), ("data.channels", len(found.data.channels), len(facts.channels))):
+    for key, got, expected in (
+        ("data.dims", found.data.dims, facts.dims),
+        ("data.channels", len(found.data.channels), len(facts.channels)),
+    ):
         if got != expected:
-            raise UsageError(f"{path}: got {key} {got}; expected {expected}, as the data has it. Delete the file to have it made anew, or choose another --out.")
+            raise UsageError(
+                f"{path}: got {key} {got}; expected {expected}, as the data has it. Delete the file to have it made anew, or choose another --out."
+            )
     unknown = sorted({*facts.label_values} - {*found.data.label_values})
     if unknown and not found.data.instances:
-        raise UsageError(f"{path}: got a plan without the label values {unknown} of the data; expected all of them in data.label_values. Add them, or choose another --out.")
+        raise UsageError(
+            f"{path}: got a plan without the label values {unknown} of the data; expected all of them in data.label_values. Add them, or choose another --out."
+        )
 
 
 def new_splits(dataset: Dataset) -> list[Split]:
@@ -195,9 +212,23 @@ def splits_of_run(folder: RunFolder, dataset: Dataset) -> list[Split]:
     problems = []
     if gone:
         got = f"{len(gone)} cases that are not in the data set: {_some(gone)}"
-        problems.append(Problem(str(folder.splits), got, "cases of the data set", "Give the same DATA as before, or choose another --out."))
+        problems.append(
+            Problem(
+                str(folder.splits),
+                got,
+                "cases of the data set",
+                "Give the same DATA as before, or choose another --out.",
+            )
+        )
     if bare:
-        problems.append(Problem(str(folder.splits), f"{len(bare)} cases without a label: {_some(bare)}", "cases with a label", "Add their labels, or take them out of the file."))
+        problems.append(
+            Problem(
+                str(folder.splits),
+                f"{len(bare)} cases without a label: {_some(bare)}",
+                "cases with a label",
+                "Add their labels, or take them out of the file.",
+            )
+        )
     if problems:
         raise DataError(problems)
     return splits
@@ -214,12 +245,29 @@ def write_plan(folder: RunFolder, fingerprint: Fingerprint, made: Plan, splits: 
     write_text(folder.plan, made.to_json())
 
 
-def describe_cost(folder: RunFolder, made: Plan, split: Split, timed_on: torch.device | None, folds: int = 1) -> Planned:
+def describe_cost(
+    folder: RunFolder, made: Plan, split: Split, timed_on: torch.device | None, folds: int = 1
+) -> Planned:
     """What a plan will take for so many folds; with a device, the time of its epochs is measured by a few steps."""
     train = made.train
     memory = training_bytes(made.model, train.patch, train.batch, train.precision) / 1e6
     minutes = train.minutes
     if minutes is None and timed_on is not None:
-        minutes = measure_step_seconds(made.model, train.patch, train.batch, train.precision, timed_on) * train.steps_per_epoch * train.epochs / 60
+        minutes = (
+            measure_step_seconds(made.model, train.patch, train.batch, train.precision, timed_on)
+            * train.steps_per_epoch
+            * train.epochs
+            / 60
+        )
     minutes = None if minutes is None else minutes * folds
-    return Planned(folder.path, made, parameter_count(made.model), memory, minutes, folds, len(split.train), len(split.validation), written=False)
+    return Planned(
+        folder.path,
+        made,
+        parameter_count(made.model),
+        memory,
+        minutes,
+        folds,
+        len(split.train),
+        len(split.validation),
+        written=False,
+    )

@@ -63,7 +63,9 @@ class ExportedModel:
     comparison: Comparison
 
 
-def export_file(model: Path, out: Path, depth: int | None = None, int8: bool = False, images: Sequence[Path] = ()) -> ExportedModel:
+def export_file(
+    model: Path, out: Path, depth: int | None = None, int8: bool = False, images: Sequence[Path] = ()
+) -> ExportedModel:
     """Write one depth of a model as ONNX, for OpenVINO, or as torch.export has it, and a model card beside it.
 
     Args:
@@ -86,7 +88,9 @@ def export_file(model: Path, out: Path, depth: int | None = None, int8: bool = F
     answering = Answering(network, depth).eval()
     samples = find_samples(model, plan, images, calibrate=int8)
     if int8 and not samples.calibrating:
-        raise UsageError(f"--int8: got no images to calibrate with: neither training cases in the run folder of {model} nor two tiles of images. Add --images FOLDER.")
+        raise UsageError(
+            f"--int8: got no images to calibrate with: neither training cases in the run folder of {model} nor two tiles of images. Add --images FOLDER."
+        )
     about, card = describe(plan, depth, int8), out.with_name(f"{out.name}.md")
     with _folder_beside(out) as folder:
         draft = folder / f"model{out.suffix}"
@@ -102,12 +106,18 @@ def export_file(model: Path, out: Path, depth: int | None = None, int8: bool = F
 
 def _check_target(out: Path, int8: bool) -> None:
     if out.suffix not in FORMATS:
-        raise UsageError(f"--out: got {str(out)!r}; expected a name that ends in {', '.join(FORMATS)}: it says the format.")
+        raise UsageError(
+            f"--out: got {str(out)!r}; expected a name that ends in {', '.join(FORMATS)}: it says the format."
+        )
     if int8 and out.suffix not in QUANTIZABLE:
-        raise UsageError(f"--int8: got a {out.suffix} file; expected one of {', '.join(QUANTIZABLE)}. Change --out, or leave out --int8.")
+        raise UsageError(
+            f"--int8: got a {out.suffix} file; expected one of {', '.join(QUANTIZABLE)}. Change --out, or leave out --int8."
+        )
     weights = out.with_suffix(".bin")
     if out.suffix == ".xml" and weights.exists() and not out.exists():
-        raise UsageError(f"--out: got {out}, whose weights go to {weights.name}, a file of something else; expected a free name. Choose another --out.")
+        raise UsageError(
+            f"--out: got {out}, whose weights go to {weights.name}, a file of something else; expected a free name. Choose another --out."
+        )
 
 
 @contextmanager
@@ -119,10 +129,14 @@ def _folder_beside(out: Path) -> Iterator[Path]:
             yield Path(name)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise WriteError(f"{out}: got {reason}; expected to write it. Free some space, or choose another --out. What was there before is intact.") from error
+        raise WriteError(
+            f"{out}: got {reason}; expected to write it. Free some space, or choose another --out. What was there before is intact."
+        ) from error
 
 
-def _written(network: Answering, plan: Plan, path: Path, about: dict[str, Any], calibrating: Sequence[np.ndarray]) -> Answer:
+def _written(
+    network: Answering, plan: Plan, path: Path, about: dict[str, Any], calibrating: Sequence[np.ndarray]
+) -> Answer:
     """Write a file and open it again; what the libraries for it raise becomes one error."""
     try:
         FORMATS[path.suffix](network, (2, plan.model.in_channels, *plan.predict.tile), path, about)
@@ -133,9 +147,13 @@ def _written(network: Answering, plan: Plan, path: Path, about: dict[str, Any], 
         raise
     except Exception as error:
         reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
-        raise ModelFileError(f"--out {path.suffix}: got a network that cannot be exported so ({reason}); expected one that can. Try another format.") from error
+        raise ModelFileError(
+            f"--out {path.suffix}: got a network that cannot be exported so ({reason}); expected one that can. Try another format."
+        ) from error
     if said != json.loads(json.dumps(about)):
-        raise ModelFileError(f"--out {path.suffix}: got a file that has lost its description; expected it inside. Please report this.")
+        raise ModelFileError(
+            f"--out {path.suffix}: got a file that has lost its description; expected it inside. Please report this."
+        )
     return answer
 
 
@@ -192,8 +210,12 @@ def comparison_in_words(comparison: Comparison) -> str:
 
 def _require_agreement(out: Path, comparison: Comparison, int8: bool) -> None:
     if not int8 and not comparison.difference <= TOLERANCE:
-        raise ModelFileError(f"{out}: got a file whose probabilities differ by {comparison.difference:.2g} from the network's; expected at most {TOLERANCE:g}. Try another format.")
-    if int8 and not (math.isfinite(comparison.difference) and (comparison.agreement is None or comparison.agreement >= AGREEMENT)):
+        raise ModelFileError(
+            f"{out}: got a file whose probabilities differ by {comparison.difference:.2g} from the network's; expected at most {TOLERANCE:g}. Try another format."
+        )
+    if int8 and not (
+        math.isfinite(comparison.difference) and (comparison.agreement is None or comparison.agreement >= AGREEMENT)
+    ):
         raise ModelFileError(
             f"{out}: got 8-bit integers whose segmentation has a Dice of {comparison.agreement or 0:.3f} with the network's; expected {AGREEMENT} or more. "
             "Export without --int8, or calibrate with images like those to be predicted (--images)."

@@ -16,8 +16,19 @@ NOT_STATED = "Not stated: it depends on that of the images and masks. Say it her
 
 def describe(plan: Plan, depth: int, int8: bool) -> dict[str, Any]:
     """All that a loader needs: channels and how to normalise them, the grid, tiles, classes and the values that stand for them."""
-    data = plan.data.model_dump(mode="json", include={"dims", "channels", "normalization", "spacing_mm", "classes", "label_values", "instances"})
-    return {"format": FORMAT, "unetpp": __version__, "name": plan.name, **data, "tile": plan.predict.tile, "overlap": plan.predict.overlap, "depth": depth, "int8": int8}
+    data = plan.data.model_dump(
+        mode="json", include={"dims", "channels", "normalization", "spacing_mm", "classes", "label_values", "instances"}
+    )
+    return {
+        "format": FORMAT,
+        "unetpp": __version__,
+        "name": plan.name,
+        **data,
+        "tile": plan.predict.tile,
+        "overlap": plan.predict.overlap,
+        "depth": depth,
+        "int8": int8,
+    }
 
 
 def model_card(out: Path, plan: Plan, notes: Mapping[str, Any], depth: int, comparison: str, licence: str) -> str:
@@ -74,12 +85,21 @@ def _scores(notes: Mapping[str, Any], depth: int) -> list[str]:
     depths: Mapping[str, Mapping[str, Any]] = notes.get("depths", {})
     if not depths:
         return ["None were recorded in the model file."]
-    lines = ["Of the network before its export, at every depth that the training gave: means over the validation cases of the fold, with the 95 % interval of the Dice.", ""]
+    lines = [
+        "Of the network before its export, at every depth that the training gave: means over the validation cases of the fold, with the 95 % interval of the Dice.",
+        "",
+    ]
     lines += ["| depth | Dice | interval | IoU | ms for a tile | parameters |", "|---|---|---|---|---|---|"]
     for name, row in depths.items():
         low, high = row.get("dice_interval") or (None, None)
         this = f"**{name}** (this depth)" if name == str(depth) else name
-        cells = (_number(row.get("dice"), 3), f"{_number(low, 3)} to {_number(high, 3)}", _number(row.get("iou"), 3), _number(row.get("latency_ms"), 1), row.get("parameters", "-"))
+        cells = (
+            _number(row.get("dice"), 3),
+            f"{_number(low, 3)} to {_number(high, 3)}",
+            _number(row.get("iou"), 3),
+            _number(row.get("latency_ms"), 1),
+            row.get("parameters", "-"),
+        )
         lines.append(f"| {this} | " + " | ".join(map(str, cells)) + " |")
     return [*lines, "", f"Times: {notes.get('conditions', 'not recorded')}."]
 

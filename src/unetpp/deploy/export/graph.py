@@ -50,7 +50,13 @@ def write_onnx(network: Answering, shape: tuple[int, ...], path: Path, about: di
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own
         program: Any = torch.onnx.export(
-            with_fast_norms(network), (torch.zeros(shape),), dynamo=True, dynamic_shapes=_any_size(shape), input_names=[IMAGE], output_names=[PROBABILITIES], verbose=False
+            with_fast_norms(network),
+            (torch.zeros(shape),),
+            dynamo=True,
+            dynamic_shapes=_any_size(shape),
+            input_names=[IMAGE],
+            output_names=[PROBABILITIES],
+            verbose=False,
         )
     program.model.metadata_props[KEY] = json.dumps(about)
     program.save(path, external_data=False)

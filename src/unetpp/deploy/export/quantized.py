@@ -26,7 +26,9 @@ def quantize_file(path: Path, tiles: Sequence[np.ndarray]) -> None:
     """
     openvino = load_openvino("8-bit integers") if path.suffix == ".xml" else None
     report_nothing()
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # NNCF makes torch look for a CUDA compiler, and torch reports that
+    logging.getLogger("torch.utils.cpp_extension").setLevel(
+        logging.ERROR
+    )  # NNCF makes torch look for a CUDA compiler, and torch reports that
     with optional_package("nncf", "int8", "8-bit integers"):
         import nncf
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
