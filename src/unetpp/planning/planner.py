@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,16 @@ def _require_axes(settings: Mapping[str, Any], dims: int) -> None:
             )
 
 
+@dataclass(frozen=True)
+class _Sizes:
+    """What a network is made for and fed with."""
+
+    strides: tuple[Axes, ...]
+    kernels: tuple[Axes, ...]
+    patch: Axes
+    tile: Axes
+
+
 class _Planner:
     """Makes the choices in order; a choice that the user made is taken as it is."""
 
@@ -90,10 +101,28 @@ class _Planner:
         if weights := self.settings.get("model.encoder_weights"):
             require_source(weights)
         data = self._data()
-        shape, spacing = self._network_shape(data), data.voxel_mm
         precision = self.choose(
             "train.precision", rules.choose_precision(self.device.type, gains_from_bf16(self.device))
         )
+        sizes = self._sizes(data)
+        overlap = self.choose("predict.overlap", rules.choose_overlap(data.dims))
+        batch = self.choose("train.batch", rules.choose_batch(prod(sizes.patch), data.dims, self.device.type))
+        batch = self._fitting_batch(data, sizes, batch, precision)
+        model, seconds = self._model(data, sizes, batch, precision, minutes)
+        train = self._train(data, model, sizes.patch, batch, precision, minutes, epochs, seconds)
+        predict = PredictPlan(
+            tile=sizes.tile,
+            overlap=overlap,
+            precision=precision,
+            depth=self.choose("predict.depth", rules.choose_head(model.depth)),
+            batch=min(batch, self._tiles_at_once(sizes.tile)),
+        )
+        sections = {"name": self.fingerprint.name, "data": data, "model": model, "train": train, "predict": predict}
+        return checked(Plan, sections | {"reasons": self.reasons}, "--set").changed(self.settings)
+
+    def _sizes(self, data: DataPlan) -> _Sizes:
+        """What follows from the size of images and voxels."""
+        shape, spacing = self._network_shape(data), data.voxel_mm
         encoder = self._encoder()
         strides = self.choose(
             "model.strides",
@@ -107,53 +136,52 @@ class _Planner:
             else tuple(prod(stride[axis] for stride in strides) for axis in range(len(shape)))
         )
         multiple = tuple(self.settings.get("model.divisor") or divisors)
-        patch = self.choose(
-            "train.patch", rules.choose_patch(shape, rules.LARGEST_PATCH[self.device.type, data.dims], multiple)
-        )
+        largest = rules.LARGEST_PATCH[self.device.type, data.dims]
+        patch = self.choose("train.patch", rules.choose_patch(shape, largest, multiple))
         tile = self.choose("predict.tile", rules.choose_tile(patch, shape, LARGEST_TILE[data.dims], multiple))
-        overlap = self.choose("predict.overlap", rules.choose_overlap(data.dims))
-        batch = self.choose("train.batch", rules.choose_batch(prod(patch), data.dims, self.device.type))
-        # a CPU works on one tile in its caches, on several beside them (docs/log.md)
-        tiles = 1 if self.device.type == "cpu" else rules.choose_batch(prod(tile), data.dims, self.device.type).value
-        batch = self._fitting_batch(data, strides, kernels, patch, batch, precision)
-        model, seconds = self._model(data, strides, kernels, patch, batch, precision, minutes)
+        return _Sizes(strides, kernels, patch, tile)
+
+    def _tiles_at_once(self, tile: Axes) -> int:
+        """A CPU works on one tile in its caches, on several outside of them (docs/log.md)."""
+        return 1 if self.device.type == "cpu" else rules.choose_batch(prod(tile), len(tile), self.device.type).value
+
+    def _train(
+        self,
+        data: DataPlan,
+        model: ModelPlan,
+        patch: Axes,
+        batch: int,
+        precision: str,
+        minutes: float | None,
+        epochs: int | None,
+        seconds: float,
+    ) -> TrainPlan:
+        """The length of the schedule, and how much patches are varied in it.
+
+        Args:
+            seconds: of one step on this machine; 0: not measured.
+        """
         steps = self.choose("train.steps_per_epoch", rules.choose_steps_per_epoch(self.fingerprint.cases, batch))
         length = self.choose("train.epochs", rules.choose_epochs(epochs, minutes))
-        if minutes and seconds:
-            self.note(
-                "train.minutes",
-                f"given; at most {int(minutes * 60 / seconds)} steps of {seconds:.2f} s on this machine",
-            )
+        timed = minutes * 60 / seconds if minutes and seconds else None
+        if timed is not None:
+            self.note("train.minutes", f"given; at most {int(timed)} steps of {seconds:.2f} s on this machine")
         self._note_constants(model)
         symmetries, reason = rules.choose_symmetries(data.dims, data.voxel_mm)
         self.note("train.augment.mirror", reason)
         self.note("train.augment.quarter_turns", reason)
-        number = minutes * 60 / seconds if minutes and seconds and not epochs else length * steps
+        number = length * steps if timed is None or epochs else timed
         variation = rules.choose_variation(number * batch * prod(patch) / self.fingerprint.voxels)
         self.note("train.augment.affine_probability", variation.reason)
-        sections = {
-            "name": self.fingerprint.name,
-            "data": data,
-            "model": model,
-            "train": TrainPlan(
-                patch=patch,
-                batch=batch,
-                steps_per_epoch=steps,
-                epochs=length,
-                minutes=None if epochs else minutes,
-                precision=precision,
-                augment=AugmentPlan(mirror=symmetries, quarter_turns=symmetries, **variation.value),
-            ),
-            "predict": PredictPlan(
-                tile=tile,
-                overlap=overlap,
-                precision=precision,
-                depth=self.choose("predict.depth", rules.choose_head(model.depth)),
-                batch=min(batch, tiles),
-            ),
-            "reasons": self.reasons,
-        }
-        return checked(Plan, sections, "--set").changed(self.settings)
+        return TrainPlan(
+            patch=patch,
+            batch=batch,
+            steps_per_epoch=steps,
+            epochs=length,
+            minutes=None if epochs else minutes,
+            precision=precision,
+            augment=AugmentPlan(mirror=symmetries, quarter_turns=symmetries, **variation.value),
+        )
 
     def _note_constants(self, model: ModelPlan) -> None:
         """What does not depend on the data has its reason too."""
@@ -272,10 +300,14 @@ class _Planner:
         )
 
     def _model(
-        self, data: DataPlan, strides: Any, kernels: Any, patch: Axes, batch: int, precision: str, minutes: float | None
+        self, data: DataPlan, sizes: _Sizes, batch: int, precision: str, minutes: float | None
     ) -> tuple[ModelPlan, float]:
-        """The widest network of the ladder that fits the memory and sees enough patches in the time."""
-        fields, fixed = self._model_settings(), self._fixed(data, strides, kernels)
+        """The widest network of the ladder that fits the memory and sees enough patches in the time.
+
+        Returns:
+            The network, and seconds of one training step; 0 where no time was given.
+        """
+        fields, fixed, patch = self._model_settings(), self._fixed(data, sizes), sizes.patch
         if "widths" in fields or "preset" in fields:
             model = model_plan(**{**fixed, **fields})
             return model, self.step_seconds(model, patch, batch, precision) if minutes else 0.0
@@ -290,30 +322,35 @@ class _Planner:
             choice = rules.choose_width_by_memory(list(fitting), self.device.type)
             self.note("model.widths", choice.reason)
             return fitting[choice.value], 0.0
+        times = self._time_widths(fitting, patch, batch, precision, 60 * minutes / rules.WANTED_STEPS)
+        choice = rules.choose_width_by_time(times, minutes)
+        self.note("model.widths", choice.reason)
+        return fitting[choice.value], times[choice.value]
+
+    def _time_widths(
+        self, models: Mapping[int, ModelPlan], patch: Axes, batch: int, precision: str, longest_s: float
+    ) -> dict[int, float]:
+        """Seconds of a step for each first width, narrow ones first, up to the first that takes longer than wanted."""
         times: dict[int, float] = {}
-        for width in sorted(fitting):  # the narrow ones first: wide ones would take minutes
+        for width in sorted(models):  # wide ones would take minutes
             try:
-                times[width] = self.step_seconds(fitting[width], patch, batch, precision)
+                times[width] = self.step_seconds(models[width], patch, batch, precision)
             except torch.OutOfMemoryError:  # of a GPU: wider ones will not fit either
                 if not times:
                     raise
                 torch.cuda.empty_cache()
                 break
-            if 60 * minutes / times[width] < rules.WANTED_STEPS:
+            if times[width] > longest_s:
                 break
-        choice = rules.choose_width_by_time(times, minutes)
-        self.note("model.widths", choice.reason)
-        return fitting[choice.value], times[choice.value]
+        return times
 
-    def _fitting_batch(
-        self, data: DataPlan, strides: Any, kernels: Any, patch: Axes, batch: int, precision: str
-    ) -> int:
+    def _fitting_batch(self, data: DataPlan, sizes: _Sizes, batch: int, precision: str) -> int:
         """A smaller batch where even the narrowest network would not fit the memory with the chosen one."""
         if "train.batch" in self.settings:
             return batch
-        fixed = self._fixed(data, strides, kernels)
+        fixed = self._fixed(data, sizes)
         narrowest = model_plan(**{**fixed, "first_width": rules.WIDTH_LADDER[-1], **self._model_settings()})
-        while batch > 1 and training_bytes(narrowest, patch, batch, precision) > self.memory_bytes:
+        while batch > 1 and training_bytes(narrowest, sizes.patch, batch, precision) > self.memory_bytes:
             batch //= 2
             self.note("train.batch", f"no more fits the {self.memory_bytes / 1e9:.0f} GB of memory at hand")
         return batch
@@ -322,9 +359,9 @@ class _Planner:
         return {key.removeprefix("model."): value for key, value in self.settings.items() if key.startswith("model.")}
 
     @staticmethod
-    def _fixed(data: DataPlan, strides: Any, kernels: Any) -> dict[str, Any]:
+    def _fixed(data: DataPlan, sizes: _Sizes) -> dict[str, Any]:
         """The fields of a network that do not depend on its width."""
-        shape = {"strides": strides, "kernel_sizes": kernels, "depth": len(strides)}
+        shape = {"strides": sizes.strides, "kernel_sizes": sizes.kernels, "depth": len(sizes.strides)}
         return {"dims": data.dims, "in_channels": len(data.channels), "out_channels": data.num_classes, **shape}
 
 
