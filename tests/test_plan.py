@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tests.plans import small_plan
 from unetpp.errors import PlanError
-from unetpp.plan import AugmentPlan, Plan, dotted_names, read_plan
+from unetpp.plan import AugmentPlan, Plan, read_plan
+from unetpp.settings import dotted_names
 
 
 def test_a_plan_survives_its_json() -> None:

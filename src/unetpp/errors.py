@@ -93,6 +93,13 @@ class UsageError(_OneProblemError):
 class PlanError(UsageError):
     """A plan with an unknown key or with a value outside its range."""
 
+    @classmethod
+    def of(cls, problems: Sequence[Problem], message: str) -> PlanError:
+        """Make an error of several problems."""
+        error = cls(message)
+        error.problems = list(problems)
+        return error
+
 
 class DataError(UnetppError):
     """One or more problems in the data, all of them at once.

@@ -18,7 +18,8 @@ from unetpp.errors import PlanError, UsageError
 from unetpp.model import build
 from unetpp.model.build import build_model, from_plan, model_plan, pruned_plan
 from unetpp.model.file import load_model, save_model
-from unetpp.plan import ModelPlan, Plan, checked
+from unetpp.plan import ModelPlan, Plan
+from unetpp.settings import validate
 
 WIDE = (35, 70, 140, 280, 560)
 
@@ -190,7 +191,7 @@ def test_a_plan_with_any_damage_is_built_or_refused_by_name(fields: dict[str, An
     values = model_plan(**fields).model_dump(mode="json") | damage
     try:
         with torch.device("meta"):
-            from_plan(checked(ModelPlan, values, "plan.model"))(
+            from_plan(validate(ModelPlan, values, "plan.model"))(
                 torch.empty(1, values["in_channels"], *(5,) * values["dims"])
             )
     except PlanError as error:

@@ -27,7 +27,8 @@ from unetpp.model.grid import Grid, Node
 from unetpp.model.network import HeadFusion, UNetPlusPlus
 from unetpp.model.resampling import INTERPOLATION, MAX_POOL, PixelShuffle, transposed
 from unetpp.model.selfsupervised import load_encoder
-from unetpp.plan import ModelPlan, checked, dotted_names, nearest_name
+from unetpp.plan import ModelPlan
+from unetpp.settings import dotted_names, suggest_name, validate
 
 _PAPER = {"depth": 4, "first_width": 32, "max_width": 32 * 2**9, "norm": "none", "activation": "relu", "dropout": 0.5}
 PRESETS: dict[str, dict[str, Any]] = {
@@ -86,7 +87,7 @@ def model_plan(
     known = dotted_names(ModelPlan)
     for name in fields:
         if name not in known:
-            raise UsageError(f"{name}: got an unknown field of a network. {nearest_name(name, known)}")
+            raise UsageError(f"{name}: got an unknown field of a network. {suggest_name(name, known)}")
     given = {name: value for name, value in fields.items() if value is not None}
     values = {**PRESETS[preset], **given}
     first, largest = first_width or values["first_width"], values["max_width"]
@@ -106,7 +107,7 @@ def model_plan(
     if values.get("encoder") == "resenc":
         values.setdefault("encoder_blocks", RESENC_BLOCKS[: depth + 1])
         values.setdefault("down", "first")
-    return checked(
+    return validate(
         ModelPlan,
         {**values, "preset": preset, "dims": dims, "in_channels": in_channels, "out_channels": out_channels},
         "plan.model",

@@ -7,7 +7,8 @@ from typing import Any
 
 from unetpp.errors import UsageError
 from unetpp.model.timm_models import CUT
-from unetpp.plan import ModelPlan, Normalization, parsed_settings
+from unetpp.plan import ModelPlan, Normalization, Plan
+from unetpp.settings import parse_settings
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of red, green and blue in 0..1: with these most encoders were trained."""
@@ -27,7 +28,7 @@ class Answers:
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        self.given = parsed_settings(settings)
+        self.given = parse_settings(Plan, settings)
         self.assumed: dict[str, str] = {}
         self._asked: set[str] = set()
         self._open: dict[str, str] = {}

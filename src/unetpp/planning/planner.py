@@ -25,14 +25,13 @@ from unetpp.plan import (
     Plan,
     PredictPlan,
     TrainPlan,
-    checked,
-    parsed_settings,
 )
 from unetpp.planning import rules
 from unetpp.planning.cost import training_bytes
 from unetpp.planning.fingerprint import Fingerprint
 from unetpp.planning.rules import Axes, Choice
 from unetpp.runtime.device import gains_from_bf16
+from unetpp.settings import parse_settings, validate
 
 StepTimer = Callable[[ModelPlan, Axes, int, str], float]
 """Seconds of one training step of a network with a patch, a batch and a precision."""
@@ -59,7 +58,7 @@ def make_plan(
         PlanError: a setting that is unknown or does not fit.
     """
     device = device or torch.device("cpu")
-    parsed = parsed_settings(settings or {})
+    parsed = parse_settings(Plan, settings or {})
     _require_axes(parsed, fingerprint.dims)
     return _Planner(fingerprint, parsed, device, step_seconds).plan(minutes, epochs)
 
@@ -71,9 +70,8 @@ def _require_axes(settings: Mapping[str, Any], dims: int) -> None:
         if not each and key not in ("train.patch", "predict.tile", "data.spacing_mm", "model.divisor"):
             continue
         if value is not None and any(len(entry) != dims for entry in (value if each else [value])):
-            raise PlanError(
-                f"--set {key}: got {value}; expected {dims} numbers{' in each entry' * each}, one for each axis of this {dims}D data. Change it."
-            )
+            expected = f"{dims} numbers{' in each entry' * each}, one for each axis of this {dims}D data"
+            raise PlanError(key, str(value), expected, "Change it.")
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ class _Planner:
             batch=min(batch, self._tiles_at_once(sizes.tile)),
         )
         sections = {"name": self.fingerprint.name, "data": data, "model": model, "train": train, "predict": predict}
-        return checked(Plan, sections | {"reasons": self.reasons}, "--set").changed(self.settings)
+        return validate(Plan, sections | {"reasons": self.reasons}).changed(self.settings)
 
     def _sizes(self, data: DataPlan) -> _Sizes:
         """What follows from the size of images and voxels."""

@@ -16,13 +16,14 @@ from unetpp.data.inspect import Inspection, inspect_dataset
 from unetpp.errors import DataError, PlanError, Problem, UsageError
 from unetpp.files import write_text
 from unetpp.model.build import grid_of
-from unetpp.plan import Plan, parsed_settings, read_plan
+from unetpp.plan import Plan, read_plan
 from unetpp.planning.cost import parameter_count, training_bytes
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint
 from unetpp.planning.planner import make_plan
 from unetpp.progress import Progress
 from unetpp.results import Planned
 from unetpp.run_folder import RunFolder
+from unetpp.settings import parse_settings
 from unetpp.train.speed import measure_step_seconds
 
 SPLIT_SEED = 0
@@ -70,7 +71,9 @@ def read_wishes(
         PlanError: a length that is no number.
     """
     settings = read_settings(values)
-    lengths = parsed_settings({key: settings.pop(key) for key in ("train.minutes", "train.epochs") if key in settings})
+    lengths = parse_settings(
+        Plan, {key: settings.pop(key) for key in ("train.minutes", "train.epochs") if key in settings}
+    )
     wishes = Wishes(lengths.get("train.minutes", minutes), lengths.get("train.epochs", epochs), settings, seed)
     _check_length(wishes.minutes, wishes.epochs)
     return wishes

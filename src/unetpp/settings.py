@@ -1,0 +1,123 @@
+"""Checked configuration classes: every problem at once in one grammar, and fields changed by their dotted names."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from unetpp.errors import PlanError, Problem
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class Frozen(BaseModel):
+    """A configuration that cannot be changed once it is made, and refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def require(*rows: tuple[bool, str, str]) -> None:
+    """Check conditions between fields, for the validators of a configuration class.
+
+    Args:
+        rows: (condition, dotted name of the field to change, what was expected).
+
+    Raises:
+        ValueError: for the first condition that is false; pydantic collects it.
+    """
+    for condition, key, expected in rows:
+        if not condition:
+            raise ValueError(str(Problem(key, "a value that does not fit", expected, "Change it.")))
+
+
+def validate(cls: type[_Model], values: Any, where: str = "") -> _Model:
+    """Make a configuration of class `cls`.
+
+    Args:
+        cls: the configuration class.
+        values: its fields, as in JSON.
+        where: origin of the values, for errors.
+
+    Raises:
+        PlanError: every problem, each by its dotted name.
+    """
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        problems = [_as_problem(entry, cls) for entry in error.errors()]
+        text = "; ".join(map(str, problems))
+        raise PlanError.of(problems, f"{where}: {text}" if where else text) from None
+
+
+def dotted_names(cls: type[BaseModel], prefix: str = "") -> list[str]:
+    """List every settable name of a configuration class, such as `train.augment.scale`."""
+    names: list[str] = []
+    for name, field in cls.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            names += dotted_names(annotation, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names
+
+
+def suggest_name(key: str, names: Sequence[str]) -> str:
+    """A sentence that names what the user may have meant."""
+    close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(names)}."
+
+
+def parse_settings(cls: type[BaseModel], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Check settings one by one; texts are read as JSON where they are JSON.
+
+    Args:
+        cls: the configuration class whose fields they set.
+        settings: `{"section.key": value}`.
+
+    Returns:
+        The same keys, with values as in JSON.
+
+    Raises:
+        PlanError: an unknown key (the nearest known one is named), or a value that its field does not take.
+    """
+    names = dotted_names(cls)
+    values: dict[str, Any] = {}
+    for key, value in settings.items():
+        if key not in names:
+            raise PlanError(key, "an unknown key", "section.key", suggest_name(key, names))
+        if isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                value = json.loads(value)
+        values[key] = _parse_value(cls, key, value)
+    return values
+
+
+def _parse_value(cls: type[BaseModel], key: str, value: Any) -> Any:
+    *sections, last = key.split(".")
+    for section in sections:
+        cls = cast(type[BaseModel], cls.model_fields[section].annotation)
+    field = cls.model_fields[last]
+    kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+    try:
+        return adapter.dump_python(adapter.validate_python(value), mode="json")
+    except ValidationError as error:
+        raise PlanError(key, repr(value), error.errors()[0]["msg"], "Change it.") from None
+
+
+def _as_problem(entry: Any, cls: type[BaseModel]) -> Problem:
+    key = ".".join(str(part) for part in entry["loc"])
+    if entry["type"] == "extra_forbidden":
+        action = f"Remove it. {suggest_name(key, dotted_names(cls))}"
+        return Problem(key, "an unknown key", "a key of this version", action, key)
+    if entry["type"] == "missing":
+        return Problem(key, "nothing", "a value", "Add it, or make the plan anew with `unetpp plan`.", key)
+    if entry["type"] == "value_error":  # of `require`, which names the field
+        key, _, expected = str(entry["ctx"]["error"]).partition(": got a value that does not fit; expected ")
+        return Problem(key, "a value that does not fit", expected.removesuffix(". Change it."), "Change it.", key)
+    return Problem(key, repr(entry["input"]), entry["msg"], "Change it.", key)
