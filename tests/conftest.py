@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: workers share the cores, and so do their processes
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

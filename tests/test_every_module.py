@@ -1,0 +1,94 @@
+"""Every module has tests: in the file of its name, or where the map says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+SOURCE = TESTS.parent / "src" / "unetpp"
+
+COVERED_IN = {
+    "__init__": "test_public_names",
+    "__main__": "test_cli",
+    "console": "test_cli",
+    "progress": "test_cli",
+    "run_folder": "verbs/test_pipeline",
+    "settings": "test_plan",
+    "version": "test_public_names",
+    "data/arrays": "infer/test_predictor",
+    "data/dataset": "data/test_cases",
+    "data/dataset_json": "data/test_cases",
+    "data/decoders": "data/test_readers",
+    "data/demo": "data/test_cases",
+    "data/folders": "data/test_cases",
+    "data/formats": "data/test_writers",
+    "data/manifest": "data/test_cases",
+    "data/values": "data/test_inspect",
+    "deploy/export/__init__": "deploy/test_export",
+    "deploy/export/about": "deploy/test_export",
+    "deploy/export/graph": "deploy/test_export",
+    "deploy/export/quantized": "deploy/test_export",
+    "deploy/export/runtimes": "deploy/test_export",
+    "deploy/export/samples": "deploy/test_export",
+    "infer/bands": "infer/test_sliding",
+    "infer/loading": "infer/test_exported_predictor",
+    "infer/predict_files": "infer/test_predictor",
+    "infer/prediction": "infer/test_predictor",
+    "measure/labelling": "measure/test_quality",
+    "measure/memory_probe": "measure/test_depth_table",
+    "measure/stored_cases": "deploy/test_adapt",
+    "model/encoder_weights": "model/test_encoders",
+    "model/foreign": "peers/test_import",
+    "model/header": "model/test_file",
+    "model/resampling": "model/test_blocks",
+    "model/selfsupervised": "model/test_encoders",
+    "model/timm_models": "model/test_encoders",
+    "peers/__init__": "peers/test_import",
+    "peers/answers": "peers/test_import",
+    "peers/checkpoint": "peers/test_import",
+    "peers/exporting": "peers/test_way_back",
+    "peers/importing": "peers/test_import",
+    "peers/nested_unet": "peers/test_import",
+    "peers/pms": "peers/test_import",
+    "peers/smp_encoders": "peers/test_smp",
+    "peers/transfer": "peers/test_import",
+    "peers/unet_version": "peers/test_import",
+    "report/__init__": "report/test_html",
+    "report/plots": "report/test_html",
+    "report/run_record": "report/test_html",
+    "report/views": "report/test_html",
+    "runtime/cuda_graph": "test_cuda",
+    "runtime/device": "runtime/test_stopwatch",
+    "runtime/exported_file": "infer/test_exported_predictor",
+    "runtime/runner": "runtime/test_openvino",
+    "train/augment": "data/test_patches",
+    "train/interruption": "train/test_trainer",
+    "train/log": "train/test_trainer",
+    "train/loop": "train/test_trainer",
+    "train/speed": "planning/test_planner",
+}
+"""Module -> the test file that covers it, for those without a test file of their own."""
+
+MODULES = sorted(
+    str(path.relative_to(SOURCE).with_suffix("")) for path in SOURCE.rglob("*.py") if path.read_text(encoding="utf-8")
+)
+
+
+def own_file(module: str) -> Path:
+    room, _, name = module.rpartition("/")
+    return TESTS / room / f"test_{name}.py"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_has_a_test_file(module: str) -> None:
+    if module in COVERED_IN:
+        assert not own_file(module).exists(), "it has a test file of its own: remove its line from the map"
+        assert (TESTS / f"{COVERED_IN[module]}.py").is_file()
+    else:
+        assert own_file(module).is_file(), f"write {own_file(module)}, or say in the map where {module} is covered"
+
+
+def test_the_map_names_modules_that_exist() -> None:
+    assert set(COVERED_IN) <= set(MODULES)
