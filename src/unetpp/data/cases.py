@@ -21,7 +21,7 @@ from unetpp.data.folders import (
     read_splits,
     same_stem,
 )
-from unetpp.data.formats import is_image, stem_of
+from unetpp.data.formats import is_image, names, stem_of
 from unetpp.data.manifest import read_manifest
 from unetpp.errors import DataError, Problem
 
@@ -31,7 +31,6 @@ _LAYOUTS = (
     "images/ with masks/, labels/ or instances/ beside it; a dataset.json with imagesTr/ and labelsTr/ (Medical Segmentation Decathlon, nnU-Net); "
     "ID/images/ and ID/masks/ (Kaggle nuclei); or a CSV table with the columns image, label, group, split"
 )
-_FORMATS = "PNG, JPEG, BMP, TIFF, NIfTI, NRRD or MHA"
 _NNUNET_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
 
 
@@ -85,7 +84,7 @@ def find_images(inputs: Sequence[str | Path], channels: int = 1) -> list[Case]:
                     Problem(
                         str(path),
                         f"a folder with {_content(path)}",
-                        f"images: {_FORMATS}",
+                        f"images: {names()}",
                         "Check the path, or convert the files.",
                     )
                 ]

@@ -6,7 +6,7 @@ import contextlib
 import mmap
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import numpy as np
@@ -17,6 +17,12 @@ from unetpp.errors import UsageError
 
 LARGE = 2**26
 """Bytes above which an array lies on disk."""
+
+BLOCK_VALUES = 2**22
+"""Voxels that are looked at in one piece: the memory of a pass over an image is bounded, whatever its size."""
+
+PIECE = 2**22
+"""Bytes of a file that are unpacked or packed at once."""
 
 
 def new_array(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
@@ -66,3 +72,10 @@ def release(array: np.ndarray | None) -> None:
     ):  # a private copy would lose what was written
         with contextlib.suppress(AttributeError):  # Windows has no such advice
             mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Slabs of whole rows along the first axis."""
+    rows = max(1, BLOCK_VALUES // max(1, prod(shape[1:])))
+    for start in range(0, shape[0], rows):
+        yield (slice(start, min(start + rows, shape[0])), *(slice(0, size) for size in shape[1:]))
