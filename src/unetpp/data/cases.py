@@ -77,19 +77,10 @@ def find_images(inputs: Sequence[str | Path], channels: int = 1) -> list[Case]:
     for path in map(Path, inputs):
         with listing(path):
             found = _images_of(path, channels)
-            problems += (
-                []
-                if found
-                else [
-                    Problem(
-                        str(path),
-                        f"a folder with {_content(path)}",
-                        f"images: {names()}",
-                        "Check the path, or convert the files.",
-                    )
-                ]
-            )
             cases += found
+            if not found:
+                got, action = f"a folder with {_content(path)}", "Check the path, or convert the files."
+                problems.append(Problem(str(path), got, f"images: {names()}", action))
     cases = list({tuple(image.absolute() for image in case.images): case for case in cases}.values())
     problems += _same_ids(Path(), cases)
     if problems:

@@ -15,6 +15,8 @@ from unetpp.data.sources import ArraySource, ImageSource, StackedSource
 from unetpp.data.volume import Volume
 from unetpp.errors import DataError, Problem, UnetppError
 
+_RESTORE = "Restore it from the original, or remove it."
+
 
 def open_image(path: Path) -> ImageSource:
     """Open an image for reading in blocks.
@@ -38,7 +40,7 @@ def open_images(paths: Sequence[Path]) -> ImageSource:
     sources = [open_image(path) for path in paths]
     for path, source in zip(paths, sources, strict=True):
         if source.shape[1:] != sources[0].shape[1:] or not source.geometry.matches(sources[0].geometry):
-            raise DataError(_another_grid(path, source.shape[1:], paths[0], sources[0].shape[1:]))
+            raise _another_grid(path, source.shape[1:], paths[0], sources[0].shape[1:])
     return sources[0] if len(sources) == 1 else StackedSource(sources)
 
 
@@ -78,7 +80,7 @@ def read_labels(paths: Sequence[Path]) -> Volume:
     for number, path in enumerate(paths, start=1):
         label = first if number == 1 else read_label(path)
         if label.shape != first.shape:
-            raise DataError(_another_grid(path, label.shape, paths[0], first.shape))
+            raise _another_grid(path, label.shape, paths[0], first.shape)
         objects[label.array > 0] = number
     return Volume(objects, first.geometry)
 
@@ -95,44 +97,30 @@ def _reading(path: Path) -> Iterator[Format]:
     try:
         with path.open("rb") as stream:
             if not stream.read(1):
-                raise DataError(
-                    Problem(
-                        str(path), "an empty file (0 bytes)", "an image", "Restore it from the original, or remove it."
-                    )
-                )
+                raise _refused(path, "an empty file (0 bytes)", "an image", _RESTORE)
         format = by_content(path)
         with format.packages(f"Reading {suffix_of(path)} files"):
             yield format
     except MemoryError as error:  # a file that is too large for this machine, or whose header lies
-        got, expected = f"an image that does not fit into memory{f' ({error})' if str(error) else ''}", "one that does"
-        raise DataError(
-            Problem(
-                str(path),
-                got,
-                expected,
-                "Check that the file is whole; if it is, cut it into pieces or use a machine with more memory.",
-            )
-        ) from error
+        got = f"an image that does not fit into memory{f' ({error})' if str(error) else ''}"
+        action = "Check that the file is whole; if it is, cut it into pieces or use a machine with more memory."
+        raise _refused(path, got, "one that does", action) from error
     except UnetppError:
         raise
     except FileNotFoundError:
-        raise DataError(Problem(str(path), "no such file", "an image", "Check the name.")) from None
+        raise _refused(path, "no such file", "an image", "Check the name.") from None
     except PermissionError:
-        raise DataError(
-            Problem(
-                str(path),
-                "a file that may not be read (permission denied)",
-                "a readable file",
-                f"Run: chmod u+r '{path}'",
-            )
-        ) from None
+        got = "a file that may not be read (permission denied)"
+        raise _refused(path, got, "a readable file", f"Run: chmod u+r '{path}'") from None
     except IsADirectoryError:
-        raise DataError(Problem(str(path), "a folder", "a file", "Name the files in it, or remove it.")) from None
+        raise _refused(path, "a folder", "a file", "Name the files in it, or remove it.") from None
     except Exception as error:  # decoders of foreign bytes raise anything
         got = f"a file that is truncated or not an image ({_reason(error)})"
-        raise DataError(
-            Problem(str(path), got, f"a whole {suffix_of(path)} image", "Restore it from the original, or remove it.")
-        ) from None
+        raise _refused(path, got, f"a whole {suffix_of(path)} image", _RESTORE) from None
+
+
+def _refused(path: Path, got: str, expected: str, action: str) -> DataError:
+    return DataError(Problem(str(path), got, expected, action))
 
 
 def _reason(error: Exception) -> str:
@@ -156,11 +144,8 @@ def _check(source: ImageSource) -> None:
 def _single_channel(path: Path, array: np.ndarray) -> np.ndarray:
     if len(array) > 1 and not (array == array[:1]).all():
         got = f"a label of {len(array)} channels that differ (colours?)"
-        raise DataError(
-            Problem(
-                str(path), got, "one channel of whole numbers", "Save it as grey values, one number for each class."
-            )
-        )
+        action = "Save it as grey values, one number for each class."
+        raise _refused(path, got, "one channel of whole numbers", action)
     return array[:1]
 
 
@@ -171,34 +156,17 @@ def _integers(path: Path, array: np.ndarray) -> np.ndarray:
         wrong = int(np.count_nonzero(~(np.isfinite(array) & (np.rint(array) == array))))
     if wrong:
         got = f"{wrong} label values that are not whole numbers (NaN, or a label that was resized with interpolation?)"
-        raise DataError(
-            Problem(
-                str(path),
-                got,
-                "whole numbers, one for each class",
-                "Make the label anew, with nearest-neighbour resizing.",
-            )
-        )
+        action = "Make the label anew, with nearest-neighbour resizing."
+        raise _refused(path, got, "whole numbers, one for each class", action)
     low, high = int(array.min()), int(array.max())
-    fitting = next(
-        kind
-        for kind in (np.uint8, np.uint16, np.int32, np.int64)
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max
-    )
+    kinds = (np.uint8, np.uint16, np.int32, np.int64)
+    fitting = next(kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
     return np.ascontiguousarray(array, dtype=fitting)
 
 
-def _another_grid(path: Path, got: tuple[int, ...], first: Path, expected: tuple[int, ...]) -> Problem:
+def _another_grid(path: Path, got: tuple[int, ...], first: Path, expected: tuple[int, ...]) -> DataError:
     if got == expected:
-        return Problem(
-            str(path),
-            "another spacing, origin or direction",
-            f"that of {first.name}",
-            "Resample the files of one case onto one grid.",
-        )
-    return Problem(
-        str(path),
-        describe_shape(got),
-        f"{describe_shape(expected)}, as {first.name}",
-        "The files of one case must have the same size.",
-    )
+        action = "Resample the files of one case onto one grid."
+        return _refused(path, "another spacing, origin or direction", f"that of {first.name}", action)
+    action = "The files of one case must have the same size."
+    return _refused(path, describe_shape(got), f"{describe_shape(expected)}, as {first.name}", action)

@@ -37,9 +37,8 @@ def new_array(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
         return np.empty(shape, dtype)
     try:
         with tempfile.TemporaryFile(prefix="unetpp-", dir=_folder()) as file:
-            if hasattr(
-                os, "posix_fallocate"
-            ):  # a file with holes would end the process without a word, should the space run out later
+            # a file with holes would end the process without a word, should the space run out later
+            if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, dtype, mode="r+", shape=tuple(shape))
     except OSError as error:
@@ -65,11 +64,8 @@ def _folder() -> str | None:
 def release(array: np.ndarray | None) -> None:
     """Give back the memory that a mapped file takes; its content stays in the file. Nothing happens to other arrays, or to none."""
     mapped = getattr(array, "_mmap", None)
-    if mapped is not None and getattr(array, "mode", None) in (
-        "r",
-        "r+",
-        "w+",
-    ):  # a private copy would lose what was written
+    # a private copy, of another mode, would lose what was written
+    if mapped is not None and getattr(array, "mode", None) in ("r", "r+", "w+"):
         with contextlib.suppress(AttributeError):  # Windows has no such advice
             mapped.madvise(mmap.MADV_DONTNEED)
 

@@ -1,7 +1,5 @@
 """BMP, by Pillow."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from unetpp.data.formats import pillow

@@ -34,8 +34,8 @@ class Format:
     """In lower case, with the dot."""
     read: Callable[[Path, str], Volume]
     """Read the file (path, its suffix) as a whole, with its numbers as they are: how labels are read."""
-    open: Callable[[Path, str], ImageSource] | None = None
-    """Open an image (path, its suffix), whose blocks are read on demand or whose palette becomes colours; None: as `read` has it."""
+    open: Callable[[Path, str], ImageSource | Volume] | None = None
+    """Open an image (path, its suffix) whose blocks are read on demand, or whose palette becomes colours; None: `read` it."""
     write: Callable[[np.ndarray, Geometry, Path], None] = _read_only
     """Write (array (*spatial), the grid of the image that it belongs to, path)."""
     sniff: Callable[[bytes], bool] | None = None
@@ -48,10 +48,8 @@ class Format:
     """An optional package, and the extra of this one that installs it."""
 
     def source(self, path: Path, suffix: str) -> ImageSource:
-        if self.open is not None:
-            return self.open(path, suffix)
-        volume = self.read(path, suffix)
-        return ArraySource(volume.array, volume.geometry)
+        image = (self.open or self.read)(path, suffix)
+        return ArraySource(image.array, image.geometry) if isinstance(image, Volume) else image
 
     def packages(self, purpose: str) -> AbstractContextManager[None]:
         """Name the extra to install where the package is absent that `purpose` needs."""

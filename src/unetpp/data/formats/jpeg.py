@@ -1,7 +1,5 @@
 """JPEG, by Pillow. It would change class numbers, so segmentations are written as PNG."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from unetpp.data.formats import pillow

@@ -10,17 +10,15 @@ import numpy as np
 from unetpp.data import scratch
 from unetpp.data.formats import pillow, png_rows
 from unetpp.data.formats.format import Format, starts_with
-from unetpp.data.sources import ArraySource, ImageSource
 from unetpp.data.volume import Geometry, Volume
 
 _PLUGIN = "Png"
 
 
-def _open(path: Path, suffix: str) -> ImageSource:
-    volume = _read_large(path, suffix) or (_read(path, suffix) if _is_deep_colour(path) else None)
-    if volume is None:
-        return pillow.open_image(_PLUGIN, path, suffix)
-    return ArraySource(volume.array, volume.geometry)
+def _open(path: Path, suffix: str) -> pillow.PillowSource | Volume:
+    if (large := _read_large(path, suffix)) is not None:
+        return large
+    return _read(path, suffix) if _is_deep_colour(path) else pillow.open_image(_PLUGIN, path, suffix)
 
 
 def _read(path: Path, suffix: str) -> Volume:

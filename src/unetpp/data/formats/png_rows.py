@@ -103,9 +103,8 @@ def write_rows(
         compressor = zlib.compressobj()
         for some in rows:
             data = np.ascontiguousarray(some, dtype.newbyteorder(">")).view(np.uint8)
-            file.write(
-                _packed(b"IDAT", compressor.compress(np.pad(data, ((0, 0), (1, 0))).tobytes()))
-            )  # each row after its filter: none
+            filtered = np.pad(data, ((0, 0), (1, 0))).tobytes()  # each row after its filter: none
+            file.write(_packed(b"IDAT", compressor.compress(filtered)))
         file.write(_packed(b"IDAT", compressor.flush()) + _packed(b"IEND", b""))
 
 

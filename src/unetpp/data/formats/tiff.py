@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from numpy.typing import DTypeLike
 
 from unetpp.data import scratch
 from unetpp.data.formats.format import Format, starts_with
-from unetpp.data.sources import ArraySource, ImageSource
 from unetpp.data.volume import Geometry, Volume
 
 _SUFFIXES = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
@@ -22,11 +22,6 @@ TILE = 512
 
 # else its remarks on a broken file appear beside our message
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
-
-
-def _open(path: Path, suffix: str) -> ImageSource:
-    volume = _read(path, suffix, colours=True)
-    return ArraySource(volume.array, volume.geometry)
 
 
 def _read(path: Path, suffix: str, colours: bool = False) -> Volume:
@@ -38,17 +33,15 @@ def _read(path: Path, suffix: str, colours: bool = False) -> Volume:
         series, page = tiff.series[0], tiff.pages.first
         array = series.asarray() if series.nbytes <= scratch.LARGE else _large_series(series)
         array = _channels_first(array, series.axes)
-        header = (
-            {"resolution": page.resolution, "resolutionunit": page.resolutionunit} if "XResolution" in page.tags else {}
-        )
-        if tiff.is_imagej:
-            header["imagej"] = {
-                key: tiff.imagej_metadata[key] for key in ("spacing", "unit") if key in tiff.imagej_metadata
-            }
-        # whatever it is called: what is written for it is a TIFF too
-        return Volume(
-            _samples(array, page, colours), Geometry(suffix if suffix in _SUFFIXES else ".tif", header=header)
-        )
+        header: dict[str, Any] = {}
+        if "XResolution" in page.tags:
+            header |= {"resolution": page.resolution, "resolutionunit": page.resolutionunit}
+        if (imagej := tiff.imagej_metadata) is not None:
+            header["imagej"] = {key: imagej[key] for key in ("spacing", "unit") if key in imagej}
+        suffix = (
+            suffix if suffix in _SUFFIXES else ".tif"
+        )  # whatever it is called: what is written for it is a TIFF too
+        return Volume(_samples(array, page, colours), Geometry(suffix, header=header))
 
 
 def _large_series(series: Any) -> np.ndarray:
@@ -74,13 +67,11 @@ def _large_series(series: Any) -> np.ndarray:
         ) -> None:
             segment, (sample, depth, row, column, _), shape = decoded
             inside = plane[sample, depth : depth + shape[0], row : row + shape[1], column : column + shape[2]]
-            inside[...] = (
-                series.keyframe.nodata if segment is None else segment[tuple(slice(size) for size in inside.shape)]
-            )
+            whole = tuple(slice(size) for size in inside.shape)
+            inside[...] = series.keyframe.nodata if segment is None else segment[whole]
 
-        for _ in page.segments(
-            func=store, sort=True, buffersize=scratch.PIECE
-        ):  # stored by the threads that decode: nothing waits in memory
+        # stored by the threads that decode: nothing waits in memory
+        for _ in page.segments(func=store, sort=True, buffersize=scratch.PIECE):
             scratch.release(array)
     return array
 
@@ -139,28 +130,17 @@ def _write(array: np.ndarray, geometry: Geometry, path: Path) -> None:
 
     options: dict[str, Any] = dict(geometry.header) if isinstance(geometry.header, dict) else {}
     imagej = options.pop("imagej", None)
+    data: np.ndarray | Iterator[np.ndarray] = array
     axes = {"axes": "ZYX"[-array.ndim :]}
     if imagej is not None:  # ImageJ keeps the distance of planes in its own tag; its files are not compressed
         options |= {"imagej": True, "metadata": axes | imagej}
     else:
-        options |= {
-            "metadata": axes,
-            "compression": "deflate",
-            "bigtiff": array.nbytes > 2**31,
-            "buffersize": scratch.PIECE,
-        }
-    if array.nbytes > scratch.LARGE and array.ndim == 2 and imagej is None:
-        tifffile.imwrite(
-            path,
-            _tiles(array),
-            shape=array.shape,
-            dtype=array.dtype,
-            tile=(TILE, TILE),
-            photometric="minisblack",
-            **options,
-        )
-    else:
-        tifffile.imwrite(path, array, photometric="minisblack", **options)
+        options |= {"metadata": axes, "compression": "deflate", "bigtiff": array.nbytes > 2**31}
+        options |= {"buffersize": scratch.PIECE}
+        if array.nbytes > scratch.LARGE and array.ndim == 2:
+            data = _tiles(array)
+            options |= {"shape": array.shape, "dtype": array.dtype, "tile": (TILE, TILE)}
+    tifffile.imwrite(path, data, photometric="minisblack", **options)
 
 
 def _tiles(array: np.ndarray) -> Iterator[np.ndarray]:
@@ -173,7 +153,7 @@ TIFF = Format(
     "TIFF",
     _SUFFIXES,
     read=_read,
-    open=_open,
+    open=partial(_read, colours=True),
     write=_write,
     sniff=starts_with(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     written_as={".ome.tif": ".tif", ".ome.tiff": ".tiff"},
