@@ -21,7 +21,7 @@ from unetpp.data.folders import (
     read_splits,
     same_stem,
 )
-from unetpp.data.formats import is_image, names, stem_of
+from unetpp.data.formats import format_names, is_image, stem_of
 from unetpp.data.manifest import read_manifest
 from unetpp.errors import DataError, Problem
 
@@ -80,7 +80,7 @@ def find_images(inputs: Sequence[str | Path], channels: int = 1) -> list[Case]:
             cases += found
             if not found:
                 got, action = f"a folder with {_content(path)}", "Check the path, or convert the files."
-                problems.append(Problem(str(path), got, f"images: {names()}", action))
+                problems.append(Problem(str(path), got, f"images: {format_names()}", action))
     cases = list({tuple(image.absolute() for image in case.images): case for case in cases}.values())
     problems += _same_ids(Path(), cases)
     if problems:

@@ -24,12 +24,13 @@ from unetpp.errors import DataError, Problem
 FORMATS = (PNG, JPEG, BMP, TIFF, NIFTI, NRRD, MHA)
 
 
-def names() -> str:
+def format_names() -> str:
     """The names of all formats, as messages list them."""
     return _listed([format.name for format in FORMATS], "or")
 
 
 def by_suffix() -> dict[str, Format]:
+    """The format that each suffix stands for."""
     return {suffix: format for format in FORMATS for suffix in format.suffixes}
 
 
@@ -44,7 +45,7 @@ def by_content(path: Path) -> Format:
     named = by_suffix().get(suffix)
     if named is None:
         got = f"the unknown type {suffix or 'of a name without a suffix'}"
-        raise DataError(Problem(str(path), got, names(), "Convert the file to one of these."))
+        raise DataError(Problem(str(path), got, format_names(), "Convert the file to one of these."))
     if named.sniff is None:
         return named
     with path.open("rb") as stream:
