@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from unetpp.data.preprocess import COLOURS
-from unetpp.data.readers import ArraySource, ImageSource
+from unetpp.data.sources import ArraySource, ImageSource
 from unetpp.data.volume import Geometry
 from unetpp.errors import UsageError
 from unetpp.plan import DataPlan

@@ -21,7 +21,7 @@ from unetpp.data.folders import (
     read_splits,
     same_stem,
 )
-from unetpp.data.formats import is_image, stem_of
+from unetpp.data.formats import format_names, is_image, stem_of
 from unetpp.data.manifest import read_manifest
 from unetpp.errors import DataError, Problem
 
@@ -31,7 +31,6 @@ _LAYOUTS = (
     "images/ with masks/, labels/ or instances/ beside it; a dataset.json with imagesTr/ and labelsTr/ (Medical Segmentation Decathlon, nnU-Net); "
     "ID/images/ and ID/masks/ (Kaggle nuclei); or a CSV table with the columns image, label, group, split"
 )
-_FORMATS = "PNG, JPEG, BMP, TIFF, NIfTI, NRRD or MHA"
 _NNUNET_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
 
 
@@ -78,19 +77,10 @@ def find_images(inputs: Sequence[str | Path], channels: int = 1) -> list[Case]:
     for path in map(Path, inputs):
         with listing(path):
             found = _images_of(path, channels)
-            problems += (
-                []
-                if found
-                else [
-                    Problem(
-                        str(path),
-                        f"a folder with {_content(path)}",
-                        f"images: {_FORMATS}",
-                        "Check the path, or convert the files.",
-                    )
-                ]
-            )
             cases += found
+            if not found:
+                got, action = f"a folder with {_content(path)}", "Check the path, or convert the files."
+                problems.append(Problem(str(path), got, f"images: {format_names()}", action))
     cases = list({tuple(image.absolute() for image in case.images): case for case in cases}.values())
     problems += _same_ids(Path(), cases)
     if problems:

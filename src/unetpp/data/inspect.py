@@ -14,7 +14,7 @@ import numpy as np
 
 from unetpp.data.dataset import Case, Dataset
 from unetpp.data.folds import make_splits
-from unetpp.data.formats import RASTER_SUFFIXES, TIFF_SUFFIXES, suffix_of
+from unetpp.data.formats import is_medical
 from unetpp.data.readers import describe_shape, read_images, read_labels
 from unetpp.data.values import choose_classes, count_values
 from unetpp.data.volume import Volume
@@ -187,7 +187,7 @@ def _measure(case: Case, image: Volume, label: Volume | None) -> CaseFacts:
         foreground_sample=_foreground_sample(pixels, label),
         label_counts=count_values(label.array) if label is not None else {},
         is_grey=image.channels == 3 and all(np.array_equal(channel, pixels[0]) for channel in pixels[1:]),
-        is_colour_format=len(case.images) == 1 and suffix_of(case.images[0]) in RASTER_SUFFIXES + TIFF_SUFFIXES,
+        is_colour_format=len(case.images) == 1 and not is_medical(case.images[0]),
         digest=_digest(image),
     )
 

@@ -14,10 +14,11 @@ from typing import NoReturn, Protocol
 import numpy as np
 
 from unetpp.data.dataset import Case
-from unetpp.data.formats import RASTER_SUFFIXES, TIFF_SUFFIXES
-from unetpp.data.readers import ImageSource, describe_shape, open_images, read_labels
-from unetpp.data.scratch import new_array, release
-from unetpp.data.values import blocks, class_indices
+from unetpp.data.formats import by_suffix
+from unetpp.data.readers import describe_shape, open_images, read_labels
+from unetpp.data.scratch import blocks, new_array, release
+from unetpp.data.sources import ImageSource, Slices
+from unetpp.data.values import class_indices
 from unetpp.data.volume import Geometry, Volume
 from unetpp.errors import DataError, Problem
 from unetpp.plan import DataPlan, Normalization
@@ -27,8 +28,6 @@ LUMINANCE = (0.299, 0.587, 0.114)
 """Of red, green and blue (ITU-R BT.601), for colour images of a network that wants grey."""
 NO_SPREAD = float(np.finfo(np.float32).eps)
 """A deviation that is a smaller share of the mean is that of a constant image, and is not divided by."""
-
-Slices = tuple[slice, ...]
 
 
 class _Readable(Protocol):
@@ -162,9 +161,7 @@ class _FittedChannels:
         self._source = source
         self._wanted = len(channels)
         got = source.shape[0]
-        coloured = (
-            source.geometry.suffix in RASTER_SUFFIXES + TIFF_SUFFIXES
-        )  # three modalities of a volume are no colours
+        coloured = not by_suffix()[source.geometry.suffix].medical  # three modalities of a volume are no colours
         fits = (
             got == self._wanted or (got == 1 and channels == COLOURS) or (got == 3 and self._wanted == 1 and coloured)
         )

@@ -4,82 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
-from unetpp.data import decoders, scratch
-from unetpp.data.formats import suffix_of
-from unetpp.data.volume import Geometry, Volume
+from unetpp.data.formats import by_content, suffix_of
+from unetpp.data.formats.format import Format
+from unetpp.data.sources import ArraySource, ImageSource, StackedSource
+from unetpp.data.volume import Volume
 from unetpp.errors import DataError, Problem, UnetppError
 
-Slices = tuple[slice, ...]
-
-
-class ImageSource(Protocol):
-    """An image that is read piece by piece, so that one larger than memory can be predicted."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(C, *spatial)."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-
-    @property
-    def geometry(self) -> Geometry: ...
-
-    def read(self, slices: Slices) -> np.ndarray:
-        """The block (C, *spatial) within `slices`, one for each spatial axis."""
-
-
-class ArraySource:
-    """An array (C, *spatial), in memory or mapped from a file."""
-
-    def __init__(self, array: np.ndarray, geometry: Geometry) -> None:
-        self._array = array
-        self.geometry = geometry
-        self.shape = array.shape
-        self.dtype = array.dtype.newbyteorder("=")
-        self._rows = slice(None)
-
-    def read(self, slices: Slices) -> np.ndarray:
-        if slices[0] != self._rows:  # tiles of the same rows share pages of a mapped file
-            scratch.release(self._array)
-            self._rows = slices[0]
-        return np.ascontiguousarray(self._array[(slice(None), *slices)], dtype=self.dtype)
-
-
-class RasterSource:
-    """A decoded Pillow image; blocks are cut from it on demand, so that no second copy of it exists."""
-
-    def __init__(self, image: Any, geometry: Geometry) -> None:
-        self._image = image
-        self.geometry = geometry
-        first_pixel = decoders.raster_pixels(image.crop((0, 0, 1, 1)))
-        self.shape: tuple[int, ...] = (len(first_pixel), image.height, image.width)
-        self.dtype = first_pixel.dtype.newbyteorder("=")
-
-    def read(self, slices: Slices) -> np.ndarray:
-        (top, bottom, _), (left, right, _) = (
-            part.indices(size) for part, size in zip(slices, self.shape[1:], strict=True)
-        )
-        block = self._image.crop((left, top, right, bottom))
-        return np.ascontiguousarray(decoders.raster_pixels(block), dtype=self.dtype)
-
-
-class StackedSource:
-    """Several sources on the same grid, whose channels follow one another."""
-
-    def __init__(self, sources: Sequence[ImageSource]) -> None:
-        self._sources = sources
-        self.geometry = sources[0].geometry
-        self.shape = (sum(source.shape[0] for source in sources), *sources[0].shape[1:])
-        self.dtype: np.dtype[Any] = np.result_type(*(source.dtype for source in sources))
-
-    def read(self, slices: Slices) -> np.ndarray:
-        return np.concatenate([source.read(slices) for source in self._sources]).astype(self.dtype, copy=False)
+_RESTORE = "Restore it from the original, or remove it."
 
 
 def open_image(path: Path) -> ImageSource:
@@ -87,18 +23,12 @@ def open_image(path: Path) -> ImageSource:
 
     Raises:
         DataError: the file cannot be read as an image.
-        MissingExtraError: NRRD and MHA without the extra `medical`.
+        MissingExtraError: an optional package is absent that the format needs.
     """
-    with _reading(path):
-        if decoders.file_format(path) != "raster":
-            return ArraySource(*_checked(*decoders.decode(path)))
-        if (large := decoders.decode_large_png(path)) is not None:
-            return ArraySource(*large)
-        image = decoders.open_raster(path)
-        geometry = decoders.raster_geometry(path, image)
-        if decoders.is_deep_colour(path):
-            return ArraySource(decoders.decode_deep_png(path), geometry)
-        return RasterSource(image, geometry)
+    with _reading(path) as format:
+        source = format.source(path, suffix_of(path))
+        _check(source)
+        return source
 
 
 def open_images(paths: Sequence[Path]) -> ImageSource:
@@ -110,7 +40,7 @@ def open_images(paths: Sequence[Path]) -> ImageSource:
     sources = [open_image(path) for path in paths]
     for path, source in zip(paths, sources, strict=True):
         if source.shape[1:] != sources[0].shape[1:] or not source.geometry.matches(sources[0].geometry):
-            raise DataError(_another_grid(path, source.shape[1:], paths[0], sources[0].shape[1:]))
+            raise _another_grid(path, source.shape[1:], paths[0], sources[0].shape[1:])
     return sources[0] if len(sources) == 1 else StackedSource(sources)
 
 
@@ -131,15 +61,10 @@ def read_label(path: Path) -> Volume:
     Raises:
         DataError: as `open_image`, or a colour image, or numbers that are not whole.
     """
-    with _reading(path):
-        if decoders.file_format(path) == "raster":
-            image = decoders.open_raster(path)
-            array, geometry = decoders.raster_pixels(image, label=True), decoders.raster_geometry(path, image)
-            if decoders.is_deep_colour(path):
-                array = decoders.decode_deep_png(path)
-        else:
-            array, geometry = _checked(*decoders.decode(path, label=True))
-        return Volume(_integers(path, _single_channel(path, array)), geometry)
+    with _reading(path) as format:
+        label = format.read(path, suffix_of(path))
+        _check(ArraySource(label.array, label.geometry))
+        return Volume(_integers(path, _single_channel(path, label.array)), label.geometry)
 
 
 def read_labels(paths: Sequence[Path]) -> Volume:
@@ -155,7 +80,7 @@ def read_labels(paths: Sequence[Path]) -> Volume:
     for number, path in enumerate(paths, start=1):
         label = first if number == 1 else read_label(path)
         if label.shape != first.shape:
-            raise DataError(_another_grid(path, label.shape, paths[0], first.shape))
+            raise _another_grid(path, label.shape, paths[0], first.shape)
         objects[label.array > 0] = number
     return Volume(objects, first.geometry)
 
@@ -167,47 +92,35 @@ def describe_shape(shape: tuple[int, ...]) -> str:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Give every failure of the operating system and of the decoders its one Problem."""
+def _reading(path: Path) -> Iterator[Format]:
+    """Give the format of a file, and every failure of the operating system and of the decoders its one Problem."""
     try:
         with path.open("rb") as stream:
             if not stream.read(1):
-                raise DataError(
-                    Problem(
-                        str(path), "an empty file (0 bytes)", "an image", "Restore it from the original, or remove it."
-                    )
-                )
-        yield
+                raise _refused(path, "an empty file (0 bytes)", "an image", _RESTORE)
+        format = by_content(path)
+        with format.packages(f"Reading {suffix_of(path)} files"):
+            yield format
     except MemoryError as error:  # a file that is too large for this machine, or whose header lies
-        got, expected = f"an image that does not fit into memory{f' ({error})' if str(error) else ''}", "one that does"
-        raise DataError(
-            Problem(
-                str(path),
-                got,
-                expected,
-                "Check that the file is whole; if it is, cut it into pieces or use a machine with more memory.",
-            )
-        ) from error
+        got = f"an image that does not fit into memory{f' ({error})' if str(error) else ''}"
+        action = "Check that the file is whole; if it is, cut it into pieces or use a machine with more memory."
+        raise _refused(path, got, "one that does", action) from error
     except UnetppError:
         raise
     except FileNotFoundError:
-        raise DataError(Problem(str(path), "no such file", "an image", "Check the name.")) from None
+        raise _refused(path, "no such file", "an image", "Check the name.") from None
     except PermissionError:
-        raise DataError(
-            Problem(
-                str(path),
-                "a file that may not be read (permission denied)",
-                "a readable file",
-                f"Run: chmod u+r '{path}'",
-            )
-        ) from None
+        got = "a file that may not be read (permission denied)"
+        raise _refused(path, got, "a readable file", f"Run: chmod u+r '{path}'") from None
     except IsADirectoryError:
-        raise DataError(Problem(str(path), "a folder", "a file", "Name the files in it, or remove it.")) from None
+        raise _refused(path, "a folder", "a file", "Name the files in it, or remove it.") from None
     except Exception as error:  # decoders of foreign bytes raise anything
         got = f"a file that is truncated or not an image ({_reason(error)})"
-        raise DataError(
-            Problem(str(path), got, f"a whole {suffix_of(path)} image", "Restore it from the original, or remove it.")
-        ) from None
+        raise _refused(path, got, f"a whole {suffix_of(path)} image", _RESTORE) from None
+
+
+def _refused(path: Path, got: str, expected: str, action: str) -> DataError:
+    return DataError(Problem(str(path), got, expected, action))
 
 
 def _reason(error: Exception) -> str:
@@ -215,27 +128,24 @@ def _reason(error: Exception) -> str:
     return (lines[-1] if lines else type(error).__name__)[:160]
 
 
-def _checked(array: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, Geometry]:
+def _check(source: ImageSource) -> None:
     """Refuse what decodes well and still is no image."""
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"its numbers are {array.dtype}")
-    if array.ndim not in (3, 4):
-        raise ValueError(f"it has {array.ndim - 1} axes beside the channels")
-    if array.size == 0:
+    if source.dtype.kind not in "biuf":
+        raise ValueError(f"its numbers are {source.dtype}")
+    if len(source.shape) not in (3, 4):
+        raise ValueError(f"it has {len(source.shape) - 1} axes beside the channels")
+    if prod(source.shape) == 0:
         raise ValueError("it has no pixels")
-    if geometry.spacing_mm is not None and not all(0 < step < np.inf for step in geometry.spacing_mm):
-        raise ValueError(f"its spacing is {geometry.spacing_mm} mm")
-    return (array.astype(np.float64) if array.dtype.itemsize > 8 else array), geometry
+    spacing = source.geometry.spacing_mm
+    if spacing is not None and not all(0 < step < np.inf for step in spacing):
+        raise ValueError(f"its spacing is {spacing} mm")
 
 
 def _single_channel(path: Path, array: np.ndarray) -> np.ndarray:
     if len(array) > 1 and not (array == array[:1]).all():
         got = f"a label of {len(array)} channels that differ (colours?)"
-        raise DataError(
-            Problem(
-                str(path), got, "one channel of whole numbers", "Save it as grey values, one number for each class."
-            )
-        )
+        action = "Save it as grey values, one number for each class."
+        raise _refused(path, got, "one channel of whole numbers", action)
     return array[:1]
 
 
@@ -246,34 +156,17 @@ def _integers(path: Path, array: np.ndarray) -> np.ndarray:
         wrong = int(np.count_nonzero(~(np.isfinite(array) & (np.rint(array) == array))))
     if wrong:
         got = f"{wrong} label values that are not whole numbers (NaN, or a label that was resized with interpolation?)"
-        raise DataError(
-            Problem(
-                str(path),
-                got,
-                "whole numbers, one for each class",
-                "Make the label anew, with nearest-neighbour resizing.",
-            )
-        )
+        action = "Make the label anew, with nearest-neighbour resizing."
+        raise _refused(path, got, "whole numbers, one for each class", action)
     low, high = int(array.min()), int(array.max())
-    fitting = next(
-        kind
-        for kind in (np.uint8, np.uint16, np.int32, np.int64)
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max
-    )
+    kinds = (np.uint8, np.uint16, np.int32, np.int64)
+    fitting = next(kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
     return np.ascontiguousarray(array, dtype=fitting)
 
 
-def _another_grid(path: Path, got: tuple[int, ...], first: Path, expected: tuple[int, ...]) -> Problem:
+def _another_grid(path: Path, got: tuple[int, ...], first: Path, expected: tuple[int, ...]) -> DataError:
     if got == expected:
-        return Problem(
-            str(path),
-            "another spacing, origin or direction",
-            f"that of {first.name}",
-            "Resample the files of one case onto one grid.",
-        )
-    return Problem(
-        str(path),
-        describe_shape(got),
-        f"{describe_shape(expected)}, as {first.name}",
-        "The files of one case must have the same size.",
-    )
+        action = "Resample the files of one case onto one grid."
+        return _refused(path, "another spacing, origin or direction", f"that of {first.name}", action)
+    action = "The files of one case must have the same size."
+    return _refused(path, describe_shape(got), f"{describe_shape(expected)}, as {first.name}", action)

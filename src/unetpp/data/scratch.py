@@ -6,7 +6,7 @@ import contextlib
 import mmap
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import numpy as np
@@ -17,6 +17,12 @@ from unetpp.errors import UsageError
 
 LARGE = 2**26
 """Bytes above which an array lies on disk."""
+
+BLOCK_VALUES = 2**22
+"""Voxels that are looked at in one piece: the memory of a pass over an image is bounded, whatever its size."""
+
+PIECE = 2**22
+"""Bytes of a file that are unpacked or packed at once."""
 
 
 def new_array(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
@@ -31,9 +37,8 @@ def new_array(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
         return np.empty(shape, dtype)
     try:
         with tempfile.TemporaryFile(prefix="unetpp-", dir=_folder()) as file:
-            if hasattr(
-                os, "posix_fallocate"
-            ):  # a file with holes would end the process without a word, should the space run out later
+            # a file with holes would end the process without a word, should the space run out later
+            if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, dtype, mode="r+", shape=tuple(shape))
     except OSError as error:
@@ -59,10 +64,14 @@ def _folder() -> str | None:
 def release(array: np.ndarray | None) -> None:
     """Give back the memory that a mapped file takes; its content stays in the file. Nothing happens to other arrays, or to none."""
     mapped = getattr(array, "_mmap", None)
-    if mapped is not None and getattr(array, "mode", None) in (
-        "r",
-        "r+",
-        "w+",
-    ):  # a private copy would lose what was written
+    # a private copy, of another mode, would lose what was written
+    if mapped is not None and getattr(array, "mode", None) in ("r", "r+", "w+"):
         with contextlib.suppress(AttributeError):  # Windows has no such advice
             mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Slabs of whole rows along the first axis."""
+    rows = max(1, BLOCK_VALUES // max(1, prod(shape[1:])))
+    for start in range(0, shape[0], rows):
+        yield (slice(start, min(start + rows, shape[0])), *(slice(0, size) for size in shape[1:]))

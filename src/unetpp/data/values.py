@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from unetpp.data.dataset import Dataset
 from unetpp.data.formats import is_medical
+from unetpp.data.scratch import blocks
 from unetpp.errors import Problem
 
 MAX_CLASSES = 64
@@ -18,9 +19,6 @@ MAX_CLASSES = 64
 
 _MANY = 5
 """Labels among which a value that one alone has is worth a note."""
-
-BLOCK_VALUES = 2**22
-"""Voxels that are looked at in one piece: the memory of a pass over an image is bounded, whatever its size."""
 
 ValueCounts = Mapping[str, Mapping[int, int]]
 """Voxels of each label value, by label file."""
@@ -68,13 +66,6 @@ def class_indices(label: np.ndarray, values: Sequence[int]) -> tuple[np.ndarray,
             foreign.update(np.unique(block[~matches]).tolist())
         indices[slices] = order[place]
     return indices, np.asarray(sorted(foreign))
-
-
-def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Slabs of whole rows along the first axis."""
-    rows = max(1, BLOCK_VALUES // max(1, int(np.prod(shape[1:]))))
-    for start in range(0, shape[0], rows):
-        yield (slice(start, min(start + rows, shape[0])), *(slice(0, size) for size in shape[1:]))
 
 
 def choose_classes(dataset: Dataset, counts: ValueCounts) -> Classes:

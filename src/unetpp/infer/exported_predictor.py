@@ -13,8 +13,9 @@ import numpy as np
 from unetpp.data.arrays import as_source
 from unetpp.data.cases import Case
 from unetpp.data.preprocess import PreparedImage, prepare_image, resample_linear
-from unetpp.data.readers import ImageSource, open_image, open_images
+from unetpp.data.readers import open_image, open_images
 from unetpp.data.scratch import release
+from unetpp.data.sources import ImageSource
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.infer.predict_files import FileProgress, WrittenFiles, predict_to_files
 from unetpp.infer.prediction import Prediction, Uncertainty, empty_prediction

@@ -13,7 +13,8 @@ import torch
 from unetpp.data.arrays import as_source
 from unetpp.data.cases import Case
 from unetpp.data.preprocess import prepare_image
-from unetpp.data.readers import ImageSource, open_image, open_images
+from unetpp.data.readers import open_image, open_images
+from unetpp.data.sources import ImageSource
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.infer.bands import collect
 from unetpp.infer.early_exit import Adaptive, choose_rule

@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from unetpp.data import png
+from unetpp.data import scratch
+from unetpp.data.formats import png_rows
 
 
 def rows_of(path: Path) -> np.ndarray:
-    header = png.header_of(path)
+    header = png_rows.header_of(path)
     assert header is not None
-    return np.concatenate(list(png.read_rows(path, header)))
+    return np.concatenate(list(png_rows.read_rows(path, header)))
 
 
 @settings(max_examples=40, deadline=None)
@@ -38,12 +39,12 @@ def test_rows_are_those_of_the_whole(
     ).astype(np.uint8)
     Image.fromarray(image[..., 0] if samples == 1 else image).save(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(png, "PIECE", piece)
+        patch.setattr(scratch, "PIECE", piece)
         np.testing.assert_array_equal(rows_of(path), image)
 
 
 def test_16_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(png, "PIECE", 100)
+    monkeypatch.setattr(scratch, "PIECE", 100)
     image = np.random.default_rng(0).integers(0, 2**16, (30, 20), dtype=np.uint16)
     Image.fromarray(image).save(tmp_path / "a.png")
     np.testing.assert_array_equal(rows_of(tmp_path / "a.png")[..., 0], image)
@@ -71,7 +72,7 @@ def test_damaged_pixels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_written_rows_are_a_png(tmp_path: Path, dtype: type) -> None:
     image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (50, 31), dtype=dtype)
-    png.write_rows(
+    png_rows.write_rows(
         [image[:20], image[20:21], image[21:]], (50, 31), np.dtype(dtype), tmp_path / "a.png", dpi=(300, 150)
     )
     with Image.open(tmp_path / "a.png") as found:

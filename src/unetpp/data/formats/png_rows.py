@@ -10,9 +10,9 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
+from unetpp.data import scratch
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PIECE = 2**22
-"""Bytes of pixels that are unpacked or packed at once."""
 _READ = 2**16
 _GREY, _COLOUR = 0, 2
 _SAMPLES = {_GREY: 1, _COLOUR: 3, 4: 2, 6: 4}
@@ -62,7 +62,7 @@ def may_be_turned(path: Path) -> bool:
 
 
 def read_rows(path: Path, header: Header) -> Iterator[np.ndarray]:
-    """Pixels (rows, width, samples), from the first row to the last, as many at once as `PIECE` holds.
+    """Pixels (rows, width, samples), from the first row to the last, as many at once as `scratch.PIECE` holds.
 
     Raises:
         ValueError: the file ends too early, or its content is damaged.
@@ -70,7 +70,7 @@ def read_rows(path: Path, header: Header) -> Iterator[np.ndarray]:
     from imagecodecs import png_decode
 
     stride = header.row_bytes + 1
-    count = max(1, PIECE // stride)
+    count = max(1, scratch.PIECE // stride)
     above = bytes(header.row_bytes)
     for rows in _unpacked(path, stride * count, stride * header.height):
         # a PNG of its own, whose first row is the one above: the decoder undoes the filters, which look up to it
@@ -103,9 +103,8 @@ def write_rows(
         compressor = zlib.compressobj()
         for some in rows:
             data = np.ascontiguousarray(some, dtype.newbyteorder(">")).view(np.uint8)
-            file.write(
-                _packed(b"IDAT", compressor.compress(np.pad(data, ((0, 0), (1, 0))).tobytes()))
-            )  # each row after its filter: none
+            filtered = np.pad(data, ((0, 0), (1, 0))).tobytes()  # each row after its filter: none
+            file.write(_packed(b"IDAT", compressor.compress(filtered)))
         file.write(_packed(b"IDAT", compressor.flush()) + _packed(b"IEND", b""))
 
 
