@@ -322,7 +322,7 @@ class TrainPlan(_Frozen):
     """The same training from less memory in more time. "cheap": normalisations, activations and up-samplings are computed once more in the backward pass, in place
     of being kept (the same weights up to rounding); true: whole nodes (the same bits)."""
     compile: bool = False
-    """Let torch compile the network first, which takes a minute or more: on a GPU a step then takes 0.6 of the time (docs/log.md)."""
+    """Compile the network by torch.compile at the first step, which takes a minute or more. If that fails, training goes on without, and its log says so."""
     augment: AugmentPlan = AugmentPlan()
     validations: Positive = 10
     """How often the validation cases are scored during training."""
