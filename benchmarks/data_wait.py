@@ -18,18 +18,15 @@ import torch
 
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import store_cases
-from unetpp.losses.supervision import DeepSupervisionLoss
 from unetpp.model.build import from_plan
 from unetpp.plan import Plan
 from unetpp.planning.planner import make_plan
 from unetpp.progress import Silence
-from unetpp.runtime.device import autocast, memory_format
 from unetpp.train.augment import Augmentation
 from unetpp.train.batches import Batch, BatchMaker, Prefetcher
-from unetpp.train.optimizer import make_optimizer
+from unetpp.train.speed import HALFWAY
+from unetpp.train.step import TrainingStep
 from unetpp.verbs.preparation import read_source
-
-CPU = torch.device("cpu")
 
 
 def main() -> None:
@@ -52,8 +49,9 @@ def main() -> None:
 
 
 def compare(plan: Plan, make: BatchMaker, steps: int) -> None:
-    step = Step(plan)
-    step(make(0))
+    torch.manual_seed(0)
+    step = TrainingStep(from_plan(plan.model), plan.model, plan.train, torch.device("cpu"))
+    step(make(0), 0, HALFWAY)
     prefetcher = Prefetcher(make)
     real = prefetcher.from_step(0)
     same = make(0)
@@ -71,29 +69,9 @@ def compare(plan: Plan, make: BatchMaker, steps: int) -> None:
     print(f"share of the time waiting for data: {waited / sum(seconds['real batches']):.2%}")
 
 
-class Step:
-    """One step of training."""
-
-    def __init__(self, plan: Plan) -> None:
-        torch.manual_seed(0)
-        self.plan = plan
-        self.format = memory_format(plan.model, CPU)
-        self.network = from_plan(plan.model).to(memory_format=self.format)
-        self.optimizer = make_optimizer(self.network, plan.train)
-        self.loss = DeepSupervisionLoss()
-
-    def __call__(self, batch: Batch) -> None:
-        images, labels = batch
-        with autocast(CPU, self.plan.train.precision):
-            outputs = self.network(images.contiguous(memory_format=self.format), heads=True)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.loss(outputs, labels).backward()
-        self.optimizer.step()
-
-
-def timed(step: Step, batches: Iterator[Batch]) -> float:
+def timed(step: TrainingStep, batches: Iterator[Batch]) -> float:
     started = time.perf_counter()
-    step(next(batches))
+    step(next(batches), 0, HALFWAY)
     return time.perf_counter() - started
 
 

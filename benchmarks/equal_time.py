@@ -84,7 +84,7 @@ def train(
     steps = training.run().steps
     return {
         "steps": steps,
-        "dice": {str(depth): round(dice, 4) for depth, dice in validation(training.average).depths.items()},
+        "dice": {str(depth): round(dice, 4) for depth, dice in validation(training.step.average).depths.items()},
     }
 
 

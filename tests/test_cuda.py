@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from tests.plans import small_plan
 from tests.tiny import TINY, TINY_3D, run_cli, set_options
 from unetpp.data.demo import write_demo_data
 from unetpp.infer.predictor import Predictor
-from unetpp.losses.supervision import DeepSupervisionLoss
 from unetpp.model.build import build_model, from_plan
 from unetpp.model.network import HeadOutputs, UNetPlusPlus
 from unetpp.runtime import cuda
 from unetpp.runtime.cuda import CudaNetwork
-from unetpp.runtime.cuda_graph import Recorded
-from unetpp.train.loop import gradients
-from unetpp.train.optimizer import make_optimizer
+from unetpp.train.step import TrainingStep
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
@@ -103,27 +98,14 @@ def test_predictions_are_those_of_the_cpu() -> None:
 
 
 def test_recorded_steps_are_those_of_torch() -> None:
-    def losses(recorded: bool) -> list[float]:
+    def losses(record: bool) -> list[float]:
+        plan = small_plan(settings={"train.warmup": 0}, widths=(8, 16, 24), norm="batch", dropout=0.1)
         torch.manual_seed(0)
-        network = build_model(widths=(8, 16, 24), norm="batch", dropout=0.1).cuda().train()
-        optimizer = make_optimizer(network, small_plan().train)
-        scaler = torch.amp.GradScaler(enabled=False)
-        plain = gradients(
-            network, DeepSupervisionLoss(), optimizer, gradient_clip=1.0, autocast=nullcontext, scaler=scaler
-        )
-
-        def turned(images: Tensor, labels: Tensor) -> Tensor:
-            value = plain(images, labels)
-            optimizer.turn()
-            return value
-
-        work = Recorded(turned, list(network.parameters())) if recorded else plain
+        step = TrainingStep(from_plan(plan.model), plan.model, plan.train, torch.device("cuda"), record=record)
         found = []
-        for step in range(10):
-            torch.manual_seed(step)
-            images = torch.randn(2, 1, 24, 24, generator=torch.Generator().manual_seed(step)).cuda()
-            found.append(float(work(images, (images > 0).long())))
-            optimizer.step(turned=recorded)
+        for number in range(10):
+            images = torch.randn(2, 1, 24, 24, generator=torch.Generator().manual_seed(number))
+            found.append(step((images, (images > 0).long()), number, 0.0))
         return found
 
     assert losses(True) == pytest.approx(losses(False), rel=0.02)

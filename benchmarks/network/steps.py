@@ -2,29 +2,24 @@
 
 python -m benchmarks.network.steps [--dims 2] [--batch 16] [--patch 256] [--norm group] [--width 32] [--checkpointing cheap]
 
-The network is the default one with heads at every depth, the loss, the optimiser and the running mean of the weights are the trainer's; the batch stays. Times
-are medians; memory is the most that the allocator held.
+The network is the default one with heads at every depth; the step is the trainer's, and the batch stays. Times are medians; memory is the most that the allocator held.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import statistics
+import sys
 import time
 from collections.abc import Callable
-from functools import partial
 
 import torch
-from torch import Tensor
 
-from unetpp.losses.supervision import DeepSupervisionLoss
-from unetpp.model.build import build_model
+from unetpp.model.build import from_plan, model_plan
 from unetpp.plan import TrainPlan
-from unetpp.runtime.cuda_graph import WARM_UPS, Recorded
+from unetpp.runtime.cuda_graph import WARM_UPS
 from unetpp.runtime.device import CHANNELS_LAST
-from unetpp.train.loop import gradients
-from unetpp.train.optimizer import make_optimizer, update_average
+from unetpp.train.step import TrainingStep
 
 STEPS = 12
 
@@ -61,43 +56,21 @@ def main() -> None:
 def make_step(options: argparse.Namespace, how: str, last: bool) -> Callable[[], float]:
     torch.manual_seed(0)
     shape = (options.patch,) * options.dims
-    network = build_model(dims=options.dims, first_width=options.width, norm=options.norm).cuda().train()
-    network.checkpointing = {"cheap": "cheap", "whole": True}.get(options.checkpointing, False)
-    layout = CHANNELS_LAST[options.dims + 2] if last else torch.contiguous_format
-    network = network.to(memory_format=layout)
-    average = copy.deepcopy(network)
-    images = torch.randn(options.batch, 1, *shape, device="cuda").contiguous(memory_format=layout)
-    labels = (images > 0).long()
-    optimizer = make_optimizer(
-        network, TrainPlan(patch=shape, batch=options.batch, steps_per_epoch=1, epochs=1, precision="bf16")
+    model = model_plan(dims=options.dims, first_width=options.width, norm=options.norm)
+    train = TrainPlan(
+        patch=shape,
+        batch=options.batch,
+        steps_per_epoch=1,
+        epochs=1,
+        precision="bf16",
+        checkpointing={"cheap": "cheap", "whole": True}.get(options.checkpointing, False),
+        compile="compiled" in how,
     )
-    for group in optimizer.param_groups:
-        group["lr"] = 1e-4
-    run = torch.compile(network, dynamic=False) if "compiled" in how else network
-    scaler = torch.amp.GradScaler(enabled=False)
-    plain = gradients(
-        run,
-        DeepSupervisionLoss(),
-        optimizer,
-        gradient_clip=1.0,
-        autocast=partial(torch.autocast, "cuda", torch.bfloat16),
-        scaler=scaler,
-    )
-
-    def turned(images: Tensor, labels: Tensor) -> Tensor:
-        value = plain(images, labels)
-        optimizer.turn()
-        return value
-
-    work = plain if how == "torch" else Recorded(turned, list(network.parameters()))
-
-    def step() -> float:
-        value = work(images, labels)
-        optimizer.step(turned=how != "torch")
-        update_average(average, network, 100, 0.99)
-        return float(value)
-
-    return step
+    step = TrainingStep(from_plan(model), model, train, torch.device("cuda"), record=how != "torch", warn=sys.exit)
+    step.use_layout(CHANNELS_LAST[options.dims + 2] if last else torch.contiguous_format)
+    images = torch.randn(options.batch, model.in_channels, *shape, device="cuda")
+    batch = images, (images > 0).long()
+    return lambda: step(batch, 100, 0.5)
 
 
 def timed_ms(step: Callable[[], float]) -> float:

@@ -346,7 +346,8 @@ class TrainPlan(Frozen):
     """Activation checkpointing: less memory, more time. "cheap": recompute normalizations, activations and up-sampling
     in the backward pass (same weights up to rounding); true: recompute whole nodes (same weights, bit for bit)."""
     compile: bool = False
-    """Compile the network with torch.compile before training, which takes a minute or more."""
+    """Compile the network with torch.compile at the first step, which takes a minute or more; where that fails, training
+    goes on uncompiled, and its log says so."""
     augment: AugmentPlan = AugmentPlan()
     """How patches are varied."""
     validations: Positive = 10

@@ -47,8 +47,8 @@ def test_a_step_does_not_depend_on_the_size_of_the_gradient(shape: tuple[int, ..
 
 def test_memory_layout_changes_nothing() -> None:
     gradient = torch.randn(8, 12, 3, 3, generator=torch.Generator().manual_seed(0))
-    turned = stepped(gradient.to(memory_format=torch.channels_last), True, steps=3)
-    torch.testing.assert_close(turned.contiguous(), stepped(gradient, True, steps=3))
+    last = stepped(gradient.to(memory_format=torch.channels_last), True, steps=3)
+    torch.testing.assert_close(last.contiguous(), stepped(gradient, True, steps=3))
 
 
 def test_other_weights_are_moved_by_adamw_itself() -> None:
@@ -61,7 +61,7 @@ def test_other_weights_are_moved_by_adamw_itself() -> None:
     assert torch.equal(stepped(gradient, False, steps=3), weight.detach())
 
 
-def test_a_weight_without_gradient_rests() -> None:
+def test_a_weight_without_gradient_stays() -> None:
     weight = nn.Parameter(torch.ones(8, 8, 3, 3))
     optimizer = Muon([{"params": [weight], "orthogonal": True, "weight_decay": 0.5}], 0.1)
     optimizer.step()

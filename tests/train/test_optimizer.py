@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from unetpp.model.build import from_plan
 from unetpp.model.file import load_model
 from unetpp.plan import Plan
 from unetpp.run_folder import CHECKPOINT, MODEL
-from unetpp.train.optimizer import make_optimizer, rest_encoder
+from unetpp.train.optimizer import freeze_encoder, make_optimizer
 from unetpp.train.trainer import FoldTraining
 
 
@@ -87,7 +86,7 @@ def test_kernels_between_features_are_muons_and_vectors_are_not_decayed(optimize
     else:
         assert kernels == []
         assert others == {name for name, weight in by_name.items() if weight.ndim > 1}
-    rest_encoder(network, True)
+    freeze_encoder(network, True)
     assert all(weight.requires_grad for weight in network.parameters())
 
 
@@ -111,9 +110,9 @@ def states(plan: Plan, folder: Path, store: Path, monkeypatch: pytest.MonkeyPatc
 
     after_step = FoldTraining._after_step
 
-    def spy(self: FoldTraining, step: int, loss: float, rate: float) -> str:
+    def spy(self: FoldTraining, step: int, loss: float) -> str:
         copied(self.network)
-        return after_step(self, step, loss, rate)
+        return after_step(self, step, loss)
 
     training = FoldTraining(plan, make_store(store), folder, device=torch.device("cpu"), validate=mean_weight)
     copied(training.network)
@@ -154,10 +153,10 @@ def test_a_stop_while_the_encoder_rests_or_after_it_changes_nothing(
     train("whole")
     after_step = FoldTraining._after_step
 
-    def stopped(self: FoldTraining, done: int, loss: float, rate: float) -> str:
+    def stopped(self: FoldTraining, done: int, loss: float) -> str:
         if done == stop:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return after_step(self, done, loss, rate)
+            signal.raise_signal(signal.SIGTERM)
+        return after_step(self, done, loss)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         patch.setattr(FoldTraining, "_after_step", stopped)

@@ -111,10 +111,10 @@ def test_a_stop_by_signal_and_resume_changes_nothing(
     train(tmp_path, "whole", make_plan())
     after_step = FoldTraining._after_step
 
-    def stop(self: FoldTraining, done: int, loss: float, rate: float) -> str:
+    def stop(self: FoldTraining, done: int, loss: float) -> str:
         if done == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return after_step(self, done, loss, rate)
+            signal.raise_signal(signal.SIGTERM)
+        return after_step(self, done, loss)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"SIGTERM after step {step}.*--resume"):
         patch.setattr(FoldTraining, "_after_step", stop)

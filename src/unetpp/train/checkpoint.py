@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
@@ -16,6 +15,7 @@ from unetpp.errors import ModelFileError
 from unetpp.model.file import read_tensors, write_tensors
 from unetpp.model.header import read_safetensors_header
 from unetpp.plan import Plan
+from unetpp.train.optimizer import match_layouts
 
 CHECKPOINT_VERSION = "1"
 
@@ -93,10 +93,7 @@ def load_checkpoint(
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    for weight, values in optimizer.state.items():  # in memory of their own, laid out as the weights, not as the file
-        values |= {
-            key: torch.empty_like(weight).copy_(value) for key, value in values.items() if value.shape == weight.shape
-        }
+    match_layouts(optimizer)  # the file's is another one, and its memory is mapped
     if scale := json.loads(metadata.get("scaler", "{}")):  # without one where the arithmetic is not float16
         scaler.load_state_dict(scale)
     return Progress(**json.loads(metadata["progress"]))

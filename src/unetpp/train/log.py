@@ -11,10 +11,14 @@ from unetpp.files import write_text
 
 
 class Log:
-    """Appends lines; on resuming, what was logged after the checkpoint is dropped, as it will happen again."""
+    """Appends lines to a file."""
 
-    def __init__(self, path: Path, keep_until_step: int | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
+
+    def begin(self, keep_until_step: int | None = None) -> None:
+        """Start a new log, or on resuming keep that up to the checkpoint: what came after it will happen again."""
+        path = self._path
         lines = (
             path.read_bytes().decode(errors="replace").splitlines()
             if keep_until_step is not None and path.exists()

@@ -1,6 +1,6 @@
-"""Muon: AdamW for what is no kernel, and steps of equal size in every direction for kernels (Jordan et al. 2024, "Muon").
+"""Muon: orthogonalized updates for convolution kernels (Jordan et al. 2024, "Muon"), AdamW for all other weights.
 
-torch has a Muon since 2.9, for matrices alone; kernels of convolutions are none, and both kinds of weights belong into one optimiser here.
+torch has a Muon since 2.9, but for matrices only; here one optimizer updates kernels of convolutions and all other weights.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch.optim import AdamW
 MOMENTUM = 0.95
 ITERATIONS = 5
 QUINTIC = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the iteration: they bring singular values from 0..1 to about 1 in 5 rounds."""
+"""Coefficients of the Newton-Schulz iteration: they bring singular values from 0..1 to about 1 in 5 rounds."""
 
 
 class Muon(AdamW):
-    """Weights in groups with `orthogonal=True` move along their momentum with all its singular values set to about 1; AdamW moves the others.
+    """Optimizer that updates groups with `orthogonal=True` by their orthogonalized momentum, and the others as AdamW.
 
     A kernel (out, in, *size) counts as the matrix (out, in * size). Rates do not depend on the width of a network.
 
     Args:
         groups: as AdamW's, each with `orthogonal`.
-        lr: of groups that have none.
-        dtype: in which singular values are set.
+        lr: learning rate of groups that have none.
+        dtype: arithmetic of the orthogonalization.
     """
 
     def __init__(self, groups: list[dict[str, Any]], lr: float, dtype: torch.dtype = torch.float32) -> None:
@@ -35,8 +35,8 @@ class Muon(AdamW):
         self._directions: dict[Tensor, Tensor] = {}
 
     @torch.no_grad()
-    def turn(self) -> None:
-        """Find where kernels go from their gradients: all of a step that does not depend on its learning rate."""
+    def compute_directions(self) -> None:
+        """Compute the directions of the kernels' updates: all of a step that does not depend on the learning rate."""
         for weight in (
             weight
             for group in self.param_groups
@@ -53,11 +53,16 @@ class Muon(AdamW):
             self._directions[weight] = orthogonal(aim).to(weight.dtype).view_as(weight)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None, turned: bool = False) -> Any:
-        """Move all weights. `turned`: `turn` was called for these gradients."""
-        if not turned:
+    def step(self, closure: Callable[[], float] | None = None, directions_ready: bool = False) -> Any:
+        """Update all weights.
+
+        Args:
+            closure: computes the loss once more; see torch.optim.
+            directions_ready: `compute_directions` was called, or replayed, for these gradients.
+        """
+        if not directions_ready:
             self._directions.clear()
-            self.turn()
+            self.compute_directions()
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if group["orthogonal"] and weight.grad is not None]
             if weights:
@@ -70,7 +75,7 @@ class Muon(AdamW):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """About the nearest matrix whose singular values are 1, by Newton and Schulz's iteration; times the root of rows / columns where it is tall."""
+    """Orthogonalize a matrix approximately by Newton-Schulz iterations, and scale it by sqrt(rows / columns) where it is tall."""
     a, b, c = QUINTIC
     rows, columns = matrix.shape
     x = matrix if rows <= columns else matrix.T

@@ -1,4 +1,4 @@
-"""Optimiser, learning-rate schedule and the running mean of the weights."""
+"""Optimizer, learning-rate schedule and the running mean of the weights."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from unetpp.plan import TrainPlan
 from unetpp.train.muon import Muon
 
 FEWEST_CHANNELS = 8
-"""Of a kernel that Muon moves, on both sides."""
+"""Smallest number of input and of output channels with which Muon updates a kernel."""
 
 
 def make_optimizer(network: nn.Module, plan: TrainPlan) -> Muon:
-    """AdamW (Loshchilov and Hutter 2019), or Muon for the kernels of nodes beside it.
+    """Make AdamW (Loshchilov and Hutter 2019) for all weights, or with Muon for the kernels of nodes.
 
-    Scales, shifts and biases are not decayed, and an encoder of timm, which AdamW moves, may have its own learning rate.
+    Scales, shifts and biases are not decayed. An encoder of timm is updated by AdamW and may have its own learning rate.
     """
     encoder: nn.Module | None = getattr(network, "encoder", None)
     pretrained = set(encoder.parameters()) if encoder else set()
@@ -45,15 +46,23 @@ def make_optimizer(network: nn.Module, plan: TrainPlan) -> Muon:
 
 
 def _is_inner_kernel(weight: nn.Parameter) -> bool:
-    """A convolution between features, not one that reads the few channels of an image."""
+    """Say whether this is a convolution between features, not one that reads the few channels of an image."""
     return weight.ndim > 2 and min(weight.shape[:2]) >= FEWEST_CHANNELS
 
 
-def rest_encoder(network: nn.Module, resting: bool) -> None:
-    """Let the encoder of timm rest, or wake it. What rests has no gradient, so that the optimiser passes it over."""
+def freeze_encoder(network: nn.Module, frozen: bool) -> None:
+    """Freeze or unfreeze the encoder of timm. Frozen weights have no gradient, so that the optimizer skips them."""
     encoder: Any = getattr(network, "encoder", None)
-    if encoder is not None and encoder.resting != resting:
-        encoder.rest(resting)
+    if encoder is not None and encoder.resting != frozen:
+        encoder.rest(frozen)
+
+
+def match_layouts(optimizer: Optimizer) -> None:
+    """Give the optimizer's state memory of its own, laid out as the weights."""
+    for weight, values in optimizer.state.items():
+        values |= {
+            key: torch.empty_like(weight).copy_(value) for key, value in values.items() if value.shape == weight.shape
+        }
 
 
 def _groups(weights: Sequence[nn.Parameter], decay: float, factor: float) -> list[dict[str, Any]]:
@@ -66,14 +75,32 @@ def _groups(weights: Sequence[nn.Parameter], decay: float, factor: float) -> lis
 
 
 def learning_rate(plan: TrainPlan, fraction: float) -> float:
-    """Linear rise over `warmup`, then half a cosine down to 0; `fraction` is the part of the schedule that is done."""
+    """Compute the learning rate: a linear rise over `warmup` and half a cosine down to 0.
+
+    Args:
+        plan: gives the largest rate and the warm-up.
+        fraction: the part of the schedule that is done, 0 to 1.
+    """
     rise = min(1.0, fraction / plan.warmup) if plan.warmup else 1.0
     return plan.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, fraction)))
 
 
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Set the learning rate of every group, each with the factor of its own."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]
+
+
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, step: int, decay: float) -> None:
-    """Move the running mean of the weights towards the network's; early on it follows faster."""
+    """Update the exponential moving average of the weights; early on it follows faster.
+
+    Args:
+        average: is updated.
+        network: after the step.
+        step: number of steps that are done.
+        decay: of the average, once it has seen enough steps.
+    """
     decay = min(decay, (1 + step) / (10 + step))
     pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
     means, values = zip(*((mean, value) for mean, value in pairs if mean.is_floating_point()), strict=True)

@@ -16,14 +16,14 @@ from unetpp.data.inspect import Inspection, inspect_dataset
 from unetpp.errors import DataError, PlanError, Problem, UsageError
 from unetpp.files import write_text
 from unetpp.model.build import grid_of
-from unetpp.plan import Plan, read_plan
+from unetpp.plan import Plan, TrainPlan, read_plan
 from unetpp.planning.cost import parameter_count, training_bytes
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint
 from unetpp.planning.planner import make_plan
 from unetpp.progress import Progress
 from unetpp.results import Planned
 from unetpp.run_folder import RunFolder
-from unetpp.settings import parse_settings
+from unetpp.settings import parse_settings, validate
 from unetpp.train.speed import measure_step_seconds
 
 SPLIT_SEED = 0
@@ -146,11 +146,29 @@ def new_plan(source: Source, wishes: Wishes, device: torch.device) -> Plan:
         device=device,
         settings=settings,
         step_seconds=lambda model, patch, batch, precision: measure_step_seconds(
-            model, patch, batch, precision, device
+            model, train_plan(settings, patch, batch, precision), device
         ),
     )
     _require_head(made)
     return made
+
+
+def train_plan(settings: Mapping[str, Any], patch: Sequence[int], batch: int, precision: str) -> TrainPlan:
+    """Plan of a training whose step is timed before its length is known: what the user set, and defaults.
+
+    Args:
+        settings: `{"section.key": value}` of the user.
+        patch: size in voxels.
+        batch: patches in each step.
+        precision: fp32, bf16 or fp16.
+
+    Raises:
+        PlanError: a setting has a value outside its range.
+    """
+    mine = {key.removeprefix("train."): value for key, value in parse_settings(Plan, settings).items()}
+    fields = {key: value for key, value in mine.items() if key in TrainPlan.model_fields}
+    chosen = {"patch": patch, "batch": batch, "precision": precision, "steps_per_epoch": 1, "epochs": 1}
+    return validate(TrainPlan, fields | chosen)
 
 
 def plan_of_run(folder: RunFolder, source: Source, wishes: Wishes, device: torch.device, progress: Progress) -> Plan:
@@ -256,12 +274,7 @@ def describe_cost(
     memory = training_bytes(made.model, train.patch, train.batch, train.precision) / 1e6
     minutes = train.minutes
     if minutes is None and timed_on is not None:
-        minutes = (
-            measure_step_seconds(made.model, train.patch, train.batch, train.precision, timed_on)
-            * train.steps_per_epoch
-            * train.epochs
-            / 60
-        )
+        minutes = measure_step_seconds(made.model, train, timed_on) * train.steps_per_epoch * train.epochs / 60
     minutes = None if minutes is None else minutes * folds
     return Planned(
         folder.path,
