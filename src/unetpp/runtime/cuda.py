@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -15,8 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from unetpp.model.blocks import CONVOLVE, BatchNorm, ConvUnit, GroupNorm, Parts, joined
 from unetpp.model.encoders import Encoder
-from unetpp.model.grid import Node
-from unetpp.model.network import Growth, HeadOutputs, UNetPlusPlus, node_key
+from unetpp.model.network import Growth, HeadOutputs, UNetPlusPlus, concatenate_parts, in_order
 from unetpp.runtime.device import CHANNELS_LAST, DTYPES, gains_from_bf16
 
 PATIENCE = 8
@@ -111,7 +110,7 @@ def with_fewer_passes(network: UNetPlusPlus, dtype: torch.dtype) -> UNetPlusPlus
             if isinstance(child, ConvUnit):
                 setattr(module, name, _Unit(child, kernels))
     if kernels:
-        copied.__class__ = _Network  # of the same parts
+        copied.concatenate = concatenate_in_place
     return copied.to(dtype).to(memory_format=CHANNELS_LAST[weight.ndim])
 
 
@@ -129,23 +128,14 @@ def has_kernels(device: torch.device) -> bool:
     return True
 
 
-class _Network(UNetPlusPlus):
-    """What a node receives is up-sampled into the place where it is concatenated."""
+def concatenate_in_place(up: nn.Module, below: Tensor, skips: Sequence[Tensor], order: str, frugal: bool) -> Parts:
+    """Enlarge what comes from the level below into the place where it is concatenated; see `network.concatenate_parts`."""
+    if not skips:
+        return concatenate_parts(up, below, skips, order, frugal)
+    from unetpp.runtime.kernels import Part, concatenated
 
-    def _computed(self, node: Node, image: Tensor, *received: Tensor) -> Tensor:
-        if node[1] == 0 or len(received) == 1:
-            return super()._computed(node, image, *received)
-        from unetpp.runtime.kernels import Part, concatenated
-
-        *same_level, below = received
-        parts = [Part(each, each.shape[1]) for each in same_level]
-        up = _part(self.ups[node_key(node)], below)
-        parts = (
-            [*parts, up]
-            if self.concat == "skips_up"
-            else [up, *(reversed(parts) if self.concat == "up_skips_reversed" else parts)]
-        )
-        return cast(Tensor, self.nodes[node_key(node)](concatenated(parts, same_level[0].shape[2:])))
+    parts = in_order([Part(each, each.shape[1]) for each in skips], _part(up, below), order)
+    return concatenated(parts, skips[0].shape[2:])
 
 
 def _part(up: nn.Module, below: Tensor) -> Any:
