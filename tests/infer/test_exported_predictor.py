@@ -7,6 +7,7 @@ import inspect
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,17 @@ def test_what_an_exported_file_does_not_give_is_refused(tmp_path: Path) -> None:
     answer = run_cli("predict", file, tmp_path / "image.png", "--out", tmp_path / "out", "--dry-run")
     assert answer.code == 0
     assert "at depth 2" in answer.stdout
+
+
+@pytest.mark.parametrize("suffix", PACKAGES)
+def test_threads_may_share_one(suffix: str, tmp_path: Path) -> None:
+    _, file = exported(tmp_path, suffix)
+    alone, shared = unetpp.load(file), unetpp.load(file)
+    images = [np.random.default_rng(0).standard_normal((20 + number, 30)).astype(np.float32) for number in range(6)]
+    expected = [alone.predict(image) for image in images]
+    with ThreadPoolExecutor(len(images)) as pool:
+        for found, once in zip(pool.map(shared.predict, images), expected, strict=True):
+            np.testing.assert_array_equal(found, once)
 
 
 def test_it_takes_the_arguments_of_a_predictor_and_refuses_what_it_cannot_do(tmp_path: Path) -> None:

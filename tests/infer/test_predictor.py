@@ -3,6 +3,8 @@
 import itertools
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -488,3 +490,30 @@ def test_a_nifti_prediction_has_the_inputs_affine(tmp_path: Path) -> None:
     written = nibabel.load(tmp_path / "out" / "scan.nii.gz")
     np.testing.assert_array_equal(written.affine, affine)
     np.testing.assert_array_equal(np.asanyarray(written.dataobj).T, found[2].segmentation)
+
+
+@pytest.mark.parametrize(
+    ("backend", "depth"), [("torch", "all"), ("torch", "auto"), ("openvino", None), ("openvino", "auto")]
+)
+def test_threads_that_share_a_predictor_get_what_they_would_get_one_after_the_other(backend: str, depth: Any) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    plan = make_plan(label_values=(0, 1, 2), norm="batch")
+    torch.manual_seed(0)
+    networks = [from_plan(plan.model)]
+    rule = {"doubts": [1.0], "dice_lost": 0.0, "dice_lost_interval": None, "time": 1.0}
+    images = [RNG.normal(size=(18 + number, 40)).astype(np.float32) * 4**number for number in range(4)]
+    alone, shared = (Predictor(networks, plan, backend=backend, rules=[rule]) for _ in range(2))
+    expected = [alone.predict(image, depth=depth) for image in images]
+    start = threading.Barrier(len(images))  # none has run before: what is compiled at the first use is asked for by all
+
+    def predict(image: np.ndarray) -> Any:
+        start.wait()
+        return [shared.predict(image, depth=depth) for _ in range(2)]
+
+    with ThreadPoolExecutor(len(images)) as pool:
+        found = list(pool.map(predict, images))
+    for twice, once in zip(found, expected, strict=True):
+        for answer in twice:
+            for head in once if isinstance(once, dict) else [...]:
+                np.testing.assert_array_equal(answer[head], once[head])

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -27,10 +28,6 @@ Decoded = tuple[np.ndarray, Geometry]
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-logging.getLogger("tifffile").addHandler(
-    logging.NullHandler()
-)  # else its remarks on a broken file appear beside our message
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,7 @@ def raster_mode(image: Any) -> str:
 def decode_tiff(path: Path, label: bool) -> Decoded:
     import tifffile
 
-    with tifffile.TiffFile(path) as tiff:
+    with _silent("tifffile"), tifffile.TiffFile(path) as tiff:  # its remarks on a broken file are in our message
         if _is_cut(tiff):
             raise ValueError("the file ends before its last page")
         series, page = tiff.series[0], tiff.pages.first
@@ -231,6 +228,17 @@ def _raster_class(stream: IO[bytes]) -> Any:
         if magic.startswith(start):
             return plugin
     raise ValueError("its content is none of PNG, JPEG, BMP and TIFF")
+
+
+@contextmanager
+def _silent(logger: str) -> Iterator[None]:
+    """Keep what nobody listens to from standard error. (A level that is set would be that of all threads.)"""
+    found, nowhere = logging.getLogger(logger), logging.NullHandler()
+    found.addHandler(nowhere)
+    try:
+        yield
+    finally:
+        found.removeHandler(nowhere)
 
 
 def _is_cut(tiff: Any) -> bool:

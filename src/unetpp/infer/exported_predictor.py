@@ -25,7 +25,7 @@ from unetpp.runtime.exported_file import RUNTIMES, Answer, open_exported
 
 
 class ExportedPredictor:
-    """Segments images as `infer.predictor.Predictor` does at the depth that was exported.
+    """Segments images as `infer.predictor.Predictor` does at the depth that was exported. Threads may share it.
 
     Args:
         answer: runs the file.

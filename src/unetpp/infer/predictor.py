@@ -28,7 +28,7 @@ from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import DataPlan, Plan
 from unetpp.run_folder import model_files
 from unetpp.runtime.cuda import CudaNetwork
-from unetpp.runtime.device import choose_device, keep_freed_memory, memory_format
+from unetpp.runtime.device import find_device, keep_freed_memory, memory_format
 from unetpp.runtime.openvino import OpenVinoNetwork
 from unetpp.runtime.runner import Grower, choose_backend
 
@@ -40,6 +40,9 @@ MAX_DROP = 0.3
 
 class Predictor:
     """Segments images with one trained network, or with several that answer together (folds).
+
+    Threads may share it, and get what they would get one after the other. With torch they work at the same time; OpenVINO
+    and CUDA graphs take the tiles of one thread after those of another, because what they compile has one set of buffers.
 
     Args:
         networks: of the same plan.
@@ -230,7 +233,7 @@ def load_predictor(
         ModelFileError: no model there, or one that cannot be used.
         UsageError: no such device.
     """
-    place = choose_device(device)
+    place = find_device(device)
     if place.type == "cpu":
         keep_freed_memory()  # halves the time of shallow heads: every tile asks for the same memory again
     files = model_files(Path(path))

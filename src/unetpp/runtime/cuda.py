@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -15,19 +16,23 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from unetpp.model.blocks import CONVOLVE, BatchNorm, ConvUnit, GroupNorm, Parts, joined
 from unetpp.model.encoders import Encoder
-from unetpp.model.network import Growth, HeadOutputs, UNetPlusPlus, concatenate_parts, in_order
+from unetpp.model.network import HeadOutputs, UNetPlusPlus, concatenate_parts, in_order
 from unetpp.runtime.device import CHANNELS_LAST, DTYPES, gains_from_bf16
+from unetpp.runtime.runner import Growing
 
 PATIENCE = 8
 """Passes of one kind before it is recorded: a recording takes as long as some of them."""
 WARM_UPS = 3
 """Passes of a recording in which libraries choose their kernels."""
+_ONE_PASS = threading.Lock()
+"""Held from the copy of an image into a graph to the copy of its result, because all graphs share their memory."""
 
 
 class CudaNetwork:
     """Answers as the network that it is made from does in evaluation mode, without gradients.
 
-    Each wish (a depth, or all heads up to one) at each size of image is recorded as a CUDA graph once it has come often, and replayed from then on.
+    Each kind of pass (a depth, or all heads up to one, at one size of image) is recorded as a CUDA graph once it has come
+    often, and replayed from then on. Threads may share it: those of one process pass one after the other.
 
     Args:
         network: on a CUDA device.
@@ -35,32 +40,36 @@ class CudaNetwork:
     """
 
     def __init__(self, network: UNetPlusPlus, precision: str) -> None:
-        device = next(network.parameters()).device
+        self._device = next(network.parameters()).device
         self._dtype = (
             torch.float32
-            if precision == "bf16" and not gains_from_bf16(device)
+            if precision == "bf16" and not gains_from_bf16(self._device)
             else DTYPES.get(precision, torch.float32)
         )
-        self._network = with_fewer_passes(network, self._dtype)
+        with torch.cuda.device(self._device):
+            self._network = with_fewer_passes(network, self._dtype)
         self._passes: Counter[Any] = Counter()
         self._recorded: dict[Any, _Recorded] = {}
         self._full = False
         """Whether there is no memory for another graph."""
 
-    def grow(self, x: Tensor) -> Growth:
+    def grow(self, x: Tensor) -> Growing:
         """A forward pass in steps."""
-        return self._network.grow(self._placed(x))
+        return _CudaGrowth(self._network, self._placed(x))
 
     @torch.inference_mode()
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor | HeadOutputs:
-        wish = (depth, heads, x.shape)
-        self._passes[wish] += 1
-        if self._passes[wish] > PATIENCE and wish not in self._recorded and not self._full:
-            try:
-                self._recorded[wish] = _Recorded(lambda image: self._run(image, depth, heads), self._placed(x))
-            except torch.OutOfMemoryError:
-                self._full = True
-        return self._recorded[wish].replayed(x) if wish in self._recorded else self._run(self._placed(x), depth, heads)
+        key = (depth, heads, x.shape)
+        with _ONE_PASS, torch.cuda.device(self._device):
+            self._passes[key] += 1
+            if self._passes[key] > PATIENCE and key not in self._recorded and not self._full:
+                try:
+                    self._recorded[key] = _Recorded(lambda image: self._run(image, depth, heads), self._placed(x))
+                except torch.OutOfMemoryError:
+                    self._full = True
+            if key in self._recorded:
+                return self._recorded[key].replayed(x)
+            return self._run(self._placed(x), depth, heads)
 
     def _run(self, x: Tensor, depth: int | None, heads: bool) -> Tensor | HeadOutputs:
         with torch.autocast("cuda", enabled=False):
@@ -70,8 +79,24 @@ class CudaNetwork:
         return x.to(self._dtype, memory_format=CHANNELS_LAST[x.ndim])
 
 
+class _CudaGrowth:
+    """A forward pass in steps with the kernels of Triton, which start on the current device of a thread."""
+
+    def __init__(self, network: UNetPlusPlus, x: Tensor) -> None:
+        self._device = x.device
+        with torch.cuda.device(self._device):
+            self._growth = network.grow(x)
+
+    def logits(self, depth: int) -> Tensor:
+        with torch.cuda.device(self._device):
+            return self._growth.logits(depth)
+
+    def keep(self, images: Tensor) -> None:
+        self._growth.keep(images)
+
+
 class _Recorded:
-    """A CUDA graph of one wish at one size. (All graphs of a process work in the same memory, one after the other.)"""
+    """A CUDA graph of one kind of pass. (All graphs of a process work in the same memory, one after the other.)"""
 
     def __init__(self, run: Callable[[Tensor], Tensor | HeadOutputs], image: Tensor) -> None:
         self._image = image.clone(memory_format=torch.preserve_format)
