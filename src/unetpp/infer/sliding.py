@@ -129,7 +129,7 @@ def _tile_probabilities(
     disagreement = options.uncertainty == "disagreement"
     answers = {depth: Disagreement() for depth in depths} if disagreement else {}
     for network, axes in itertools.product(networks, copies):
-        with autocast(images.device, precision):
+        with torch.cuda.device_of(images), autocast(images.device, precision):
             outputs = _outputs(network, mirrored(images, axes), depths, disagreement)
         heads = {
             depth: mirrored(probabilities_of(logits), axes)

@@ -81,9 +81,8 @@ def concatenate_parts(up: nn.Module, below: Tensor, skips: Sequence[Tensor], ord
     """Concatenate the skips of a node and what comes from the level below, enlarged by `up` and fitted to their grid.
 
     Args:
-        up: enlarges `below`.
-        below: (B, C, *spatial) of the next level.
-        skips: (B, C, *spatial) of the node's own level; maybe none.
+        up: enlarges `below`, (B, C, *spatial).
+        skips: outputs of the node's own level, or none.
         order: see `in_order`.
         frugal: enlarge again in the backward pass instead of keeping the result.
     """

@@ -16,9 +16,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from unetpp.model.blocks import CONVOLVE, BatchNorm, ConvUnit, GroupNorm, Parts, joined
 from unetpp.model.encoders import Encoder
-from unetpp.model.network import HeadOutputs, UNetPlusPlus, concatenate_parts, in_order
+from unetpp.model.network import Growth, HeadOutputs, UNetPlusPlus, concatenate_parts, in_order
 from unetpp.runtime.device import CHANNELS_LAST, DTYPES, gains_from_bf16
-from unetpp.runtime.runner import Growing
 
 PATIENCE = 8
 """Passes of one kind before it is recorded: a recording takes as long as some of them."""
@@ -40,27 +39,27 @@ class CudaNetwork:
     """
 
     def __init__(self, network: UNetPlusPlus, precision: str) -> None:
-        self._device = next(network.parameters()).device
+        device = next(network.parameters()).device
         self._dtype = (
             torch.float32
-            if precision == "bf16" and not gains_from_bf16(self._device)
+            if precision == "bf16" and not gains_from_bf16(device)
             else DTYPES.get(precision, torch.float32)
         )
-        with torch.cuda.device(self._device):
+        with torch.cuda.device(device):
             self._network = with_fewer_passes(network, self._dtype)
         self._passes: Counter[Any] = Counter()
         self._recorded: dict[Any, _Recorded] = {}
         self._full = False
         """Whether there is no memory for another graph."""
 
-    def grow(self, x: Tensor) -> Growing:
-        """A forward pass in steps."""
-        return _CudaGrowth(self._network, self._placed(x))
+    def grow(self, x: Tensor) -> Growth:
+        """A forward pass in steps. (Kernels of Triton start on the current device: make it that of `x`.)"""
+        return self._network.grow(self._placed(x))
 
     @torch.inference_mode()
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor | HeadOutputs:
         key = (depth, heads, x.shape)
-        with _ONE_PASS, torch.cuda.device(self._device):
+        with _ONE_PASS, torch.cuda.device_of(x):
             self._passes[key] += 1
             if self._passes[key] > PATIENCE and key not in self._recorded and not self._full:
                 try:
@@ -77,22 +76,6 @@ class CudaNetwork:
 
     def _placed(self, x: Tensor) -> Tensor:
         return x.to(self._dtype, memory_format=CHANNELS_LAST[x.ndim])
-
-
-class _CudaGrowth:
-    """A forward pass in steps with the kernels of Triton, which start on the current device of a thread."""
-
-    def __init__(self, network: UNetPlusPlus, x: Tensor) -> None:
-        self._device = x.device
-        with torch.cuda.device(self._device):
-            self._growth = network.grow(x)
-
-    def logits(self, depth: int) -> Tensor:
-        with torch.cuda.device(self._device):
-            return self._growth.logits(depth)
-
-    def keep(self, images: Tensor) -> None:
-        self._growth.keep(images)
 
 
 class _Recorded:
