@@ -27,6 +27,7 @@ from unetpp.data.folds import read_splits
 from unetpp.data.preprocess import prepare_case_label
 from unetpp.infer.confidence import SoftDice
 from unetpp.infer.confidence import entropy as entropy_of
+from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import MEAN, Prediction
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.metrics.scores import fast_dice
@@ -59,9 +60,9 @@ def main() -> None:
 def doubts_of(predictors: list[Predictor], case: Case, spent: dict[str, float]) -> dict[str, Any] | None:
     """Of one case; None where there is no Dice to compare with."""
 
-    def timed(name: str, predictor: Predictor, **wishes: Any) -> Mapping[int, Prediction]:
+    def timed(name: str, predictor: Predictor, **options: Any) -> Mapping[int, Prediction]:
         started = time.perf_counter()
-        answer = predictor.predict_case(case, probabilities=True, **wishes)
+        answer = predictor.predict_case(case, PredictOptions(probabilities=True, **options))
         spent[name] = spent.get(name, 0.0) + time.perf_counter() - started
         return answer
 

@@ -45,3 +45,16 @@ def test_json_has_no_numbers_that_json_does_not_know(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         write_json(tmp_path / "x.json", {"dice": float("nan")})
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_a_file_has_the_permissions_of_any_new_one(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "ours.txt", "x")
+        (tmp_path / "theirs.txt").write_text("x")
+    finally:
+        os.umask(before)
+    ours, theirs = ((tmp_path / name).stat().st_mode for name in ("ours.txt", "theirs.txt"))
+    assert ours == theirs

@@ -38,6 +38,7 @@ from unetpp.deploy.export.quantized import quantize_file
 from unetpp.deploy.export.runtimes import open_written
 from unetpp.deploy.export.samples import find_samples
 from unetpp.errors import ModelFileError
+from unetpp.infer.options import PredictOptions
 from unetpp.infer.predictor import Predictor
 from unetpp.metrics.scores import fast_dice, mean_of
 from unetpp.model.file import load_model
@@ -185,7 +186,7 @@ def tile_times(predictors: dict[str, Predictor], depth: int, rounds: int) -> dic
 
 
 def segmentations(predictor: Predictor, cases: Sequence[Case], depth: int) -> list[np.ndarray]:
-    return [predictor.predict_case(case, depth=depth)[depth].segmentation for case in cases]
+    return [predictor.predict_case(case, PredictOptions(depth=depth))[depth].segmentation for case in cases]
 
 
 def dice_of(segmented: Sequence[np.ndarray], cases: Sequence[Case], predictor: Predictor) -> float | None:

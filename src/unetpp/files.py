@@ -5,16 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from unetpp.errors import WriteError
-
-_UMASK = os.umask(0)  # can only be read by being set, which is safe before there are threads
-os.umask(_UMASK)
 
 
 @contextmanager
@@ -29,13 +26,13 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     aside: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".unetpp-", suffix=suffixes, dir=target.parent)
-        os.close(handle)
-        aside = Path(name)
+        name = target.with_name(f".unetpp-{secrets.token_hex(8)}{suffixes}")
+        # with the permissions that any new file gets; those of the module tempfile are narrower
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        aside = name
         yield aside
         with aside.open("rb+") as file:
             os.fsync(file.fileno())
-        aside.chmod(0o666 & ~_UMASK)
         aside.replace(target)
         aside = None
     except OSError as error:

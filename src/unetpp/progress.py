@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 
@@ -29,6 +32,18 @@ class Silence:
 
     def note(self, text: str) -> None:
         pass
+
+
+@contextmanager
+def only_errors(logger: str) -> Iterator[None]:
+    """Keep the remarks of another library to itself, but for its errors; its logger is then as it was."""
+    found = logging.getLogger(logger)
+    level = found.level
+    found.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        found.setLevel(level)
 
 
 def _ignore(done: int, total: int, note: str = "") -> None:

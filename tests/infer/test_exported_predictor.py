@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,8 @@ from unetpp.data import scratch
 from unetpp.deploy.export import export_file
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.infer.exported_predictor import ExportedPredictor, load_exported
-from unetpp.infer.predictor import load_predictor
+from unetpp.infer.options import PredictOptions
+from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.model.build import from_plan
 from unetpp.model.file import save_model
 
@@ -111,7 +115,7 @@ def test_what_an_exported_file_does_not_give_is_refused(tmp_path: Path) -> None:
     _, file = exported(tmp_path)
     Image.new("L", (30, 30)).save(tmp_path / "image.png")
     for wishes, error in {
-        ("--depth", "1"): "exported at depth 2; expected that",
+        ("--depth", "1"): "expected 2, the depth that was exported",
         ("--tta",): "--tta: got an exported file",
         ("--uncertainty", "entropy"): "--uncertainty: got an exported file",
         ("--device", "cuda"): "--device: got cuda",
@@ -124,6 +128,34 @@ def test_what_an_exported_file_does_not_give_is_refused(tmp_path: Path) -> None:
     answer = run_cli("predict", file, tmp_path / "image.png", "--out", tmp_path / "out", "--dry-run")
     assert answer.code == 0
     assert "at depth 2" in answer.stdout
+
+
+@pytest.mark.parametrize("suffix", PACKAGES)
+def test_threads_may_share_one(suffix: str, tmp_path: Path) -> None:
+    _, file = exported(tmp_path, suffix)
+    alone, shared = unetpp.load(file), unetpp.load(file)
+    images = [np.random.default_rng(0).standard_normal((20 + number, 30)).astype(np.float32) for number in range(6)]
+    expected = [alone.predict(image) for image in images]
+    with ThreadPoolExecutor(len(images)) as pool:
+        for found, once in zip(pool.map(shared.predict, images), expected, strict=True):
+            np.testing.assert_array_equal(found, once)
+
+
+def test_it_takes_the_arguments_of_a_predictor_and_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+    _, file = exported(tmp_path)
+    predictor, image = unetpp.load(file), np.zeros((30, 30), np.float32)
+    np.testing.assert_array_equal(predictor.predict(image, depth=2, tta=False), predictor.predict(image))
+    for options, setting in (({"depth": 1}, "depth"), ({"depth": "all"}, "depth"), ({"tta": True}, "tta")):
+        with pytest.raises(UsageError, match=rf"{setting}: got .*expected .*name the model|{setting}: got .*export"):
+            predictor.predict(image, **options)
+    for option in dataclasses.fields(PredictOptions):  # a new one is refused until an exported file can do it
+        if option.name != "depth":
+            value: Any = "entropy" if option.name == "uncertainty" else True
+            with pytest.raises(UsageError, match=f"{option.name}: got an exported file"):
+                predictor.choose_depths(PredictOptions(**{option.name: value}))
+    mine, theirs = (inspect.signature(kind.predict).parameters for kind in (ExportedPredictor, Predictor))
+    assert list(mine) == list(theirs)
+    assert [each.default for each in mine.values()] == [each.default for each in theirs.values()]
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

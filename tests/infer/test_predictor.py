@@ -3,6 +3,8 @@
 import itertools
 import json
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from unetpp.data.readers import read_image, read_label
 from unetpp.data.volume import Geometry
 from unetpp.data.writers import write_segmentation
 from unetpp.errors import DataError, ModelFileError, UsageError
+from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.model.build import from_plan, model_plan
@@ -27,6 +30,7 @@ from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainPlan
 from unetpp.run_folder import model_files
 
 RNG = np.random.default_rng(0)
+PROBABLE = PredictOptions(probabilities=True)
 COLOUR = ("red", "green", "blue")
 
 
@@ -132,20 +136,20 @@ def test_the_mean_of_all_heads_is_the_papers_accurate_mode() -> None:
     plan = make_plan(label_values=(0, 1, 2))
     model = predictor(plan)
     image = RNG.normal(size=(16, 16)).astype(np.float32)
-    found = model.predict_source(as_source(image, plan.data), depth="mean", probabilities=True)
+    found = model.predict_source(as_source(image, plan.data), options=PredictOptions("mean", probabilities=True))
     normalised = torch.from_numpy((image - image.mean()) / image.std())[None, None]
     with torch.inference_mode():
         expected = model.network(normalised, heads=True).mean_probabilities()
     assert list(found) == [MEAN]
     np.testing.assert_allclose(found[MEAN].probabilities, expected[0], atol=1e-5)
     assert np.array_equal(model.predict(image, depth="mean"), found[MEAN].segmentation)
-    both = model.predict_source(as_source(image, plan.data), depth="all and mean", probabilities=True)
+    both = model.predict_source(as_source(image, plan.data), options=PredictOptions("all and mean", probabilities=True))
     assert list(both) == [1, 2, MEAN]
     np.testing.assert_array_equal(both[MEAN].probabilities, found[MEAN].probabilities)
     np.testing.assert_array_equal(both[1].segmentation, model.predict(image, depth=1))
 
 
-@pytest.mark.parametrize("depth", [0, 3, "deep", "1", 1.5])
+@pytest.mark.parametrize("depth", [0, 3, "deep", "3", 1.5])
 def test_a_depth_without_a_head_is_refused(depth: Any) -> None:
     with pytest.raises(UsageError, match=r"depth: got .*expected .all., .mean., .auto. or one of \[1, 2\]"):
         predictor(make_plan()).predict(np.zeros((4, 4)), depth=depth)
@@ -173,7 +177,7 @@ def test_bfloat16_is_close_to_float32() -> None:
     image = RNG.normal(size=(1, 20, 20))
     source = as_source(image, plan.data)
     exact, close = (
-        predictor(each).predict_source(source, probabilities=True)[2].probabilities for each in (plan, halved)
+        predictor(each).predict_source(source, options=PROBABLE)[2].probabilities for each in (plan, halved)
     )
     assert exact is not None and close is not None
     assert close.dtype == np.float32
@@ -204,11 +208,9 @@ def test_a_run_folder_gives_all_its_folds_and_a_file_one(run: Path) -> None:
     assert [len(both.networks), len(single.networks)] == [2, 1]
     assert single.network is single.networks[0]
     assert not both.network.training
-    pair = both.predict_source(as_source(image, both.plan.data), probabilities=True)[2].probabilities
+    pair = both.predict_source(as_source(image, both.plan.data), options=PROBABLE)[2].probabilities
     folds = [load_predictor(run / f"fold_{k}" / "model.safetensors", "cpu", "torch") for k in range(2)]
-    alone = [
-        fold.predict_source(as_source(image, fold.plan.data), probabilities=True)[2].probabilities for fold in folds
-    ]
+    alone = [fold.predict_source(as_source(image, fold.plan.data), options=PROBABLE)[2].probabilities for fold in folds]
     np.testing.assert_allclose(pair, (alone[0] + alone[1]) / 2, atol=1e-6)
 
 
@@ -280,7 +282,7 @@ def test_a_case_of_which_little_is_to_be_expected_is_named(tmp_path: Path) -> No
     assert [case["review"] for case in cases.values()] == [False, True]
     assert cases["vague.png"]["predicted_dice"] == pytest.approx(max(0, 2 * cases["vague.png"]["expected_dice"] - 1.1))
     assert 0.6 < cases["clear.png"]["predicted_dice"] <= 0.9
-    assert not whole.predict_files([tmp_path / "vague.png"], tmp_path / "shallow", depth=1).doubtful
+    assert not whole.predict_files([tmp_path / "vague.png"], tmp_path / "shallow", PredictOptions(depth=1)).doubtful
     unknown = json.loads((tmp_path / "shallow" / "predictions.json").read_text())["cases"][
         "vague.png"
     ]  # nothing is known of that depth
@@ -315,7 +317,7 @@ def test_the_record_is_that_of_the_folder_and_not_of_the_last_call(tmp_path: Pat
     whole.predict_files([tmp_path / "in" / "b.png"], tmp_path / "out")
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["files"] == ["b.png"]
     whole.predict_files(
-        [tmp_path / "in" / "a.png"], tmp_path / "out", depth=1
+        [tmp_path / "in" / "a.png"], tmp_path / "out", PredictOptions(depth=1)
     )  # of another depth: not to be scored together
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["files"] == ["a.png"]
 
@@ -325,10 +327,10 @@ def failing_at(name: str, error: BaseException, monkeypatch: pytest.MonkeyPatch)
     whole = thresholding(make_plan())
     predict_case = whole.predict_case
 
-    def limited(case: Case, **options: Any) -> Any:
+    def limited(case: Case, *options: Any) -> Any:
         if case.id == name:
             raise error
-        return predict_case(case, **options)
+        return predict_case(case, *options)
 
     monkeypatch.setattr(whole, "predict_case", limited)
     return whole
@@ -361,7 +363,7 @@ def test_maps_have_their_own_folders(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "a.png")
     plan = make_plan(label_values=(0, 1, 2))
     predictor(plan).predict_files(
-        [tmp_path / "in" / "a.png"], tmp_path / "out", probabilities=True, uncertainty="entropy"
+        [tmp_path / "in" / "a.png"], tmp_path / "out", PredictOptions(probabilities=True, uncertainty="entropy")
     )
     names = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
     assert names == {
@@ -381,7 +383,9 @@ def test_disagreement_is_that_of_the_heads_of_every_fold(labels: tuple[int, ...]
     folds = predictor(make_plan(label_values=labels), folds=2)
     image = RNG.normal(size=(1, 16, 16)).astype(np.float32)
     case = as_source(image, folds.plan.data, None)
-    found = folds.predict_source(case, depth="all and mean", probabilities=True, uncertainty="disagreement")
+    found = folds.predict_source(
+        case, options=PredictOptions("all and mean", probabilities=True, uncertainty="disagreement")
+    )
     x = torch.from_numpy((image - image.mean()) / image.std())[None]
     with torch.inference_mode():
         heads = [network(x, heads=True).logits for network in folds.networks]
@@ -395,7 +399,7 @@ def test_disagreement_is_that_of_the_heads_of_every_fold(labels: tuple[int, ...]
             [torch.special.xlogy(one, one / mean).sum(dim=1) / np.log(len(labels)) for one in answers]
         ).mean(0)
         np.testing.assert_allclose(found[depth].uncertainty, apart[0], atol=1e-5)
-    plain = folds.predict_source(case, depth="all and mean", probabilities=True)
+    plain = folds.predict_source(case, options=PredictOptions("all and mean", probabilities=True))
     for depth, prediction in plain.items():  # the map changes nothing else
         np.testing.assert_array_equal(prediction.segmentation, found[depth].segmentation)
         np.testing.assert_array_equal(prediction.probabilities, found[depth].probabilities)
@@ -409,16 +413,16 @@ def test_one_answer_has_none_to_disagree_with(tmp_path: Path) -> None:
         (1, "disagreement at depth 1, where one head"),
         ("all", "disagreement at depth 1, where one head"),
     ):
-        with pytest.raises(UsageError, match=f"--uncertainty: got {got}"):
-            one.predict_files([tmp_path / "a.png"], tmp_path / "out", depth=depth, uncertainty="disagreement")
-    with pytest.raises(UsageError, match="--uncertainty: got 'doubt'; expected entropy or disagreement"):
-        one.predict_files([tmp_path / "a.png"], tmp_path / "out", uncertainty="doubt")  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=f"uncertainty: got {got}"):
+            one.predict_files([tmp_path / "a.png"], tmp_path / "out", PredictOptions(depth, uncertainty="disagreement"))
     one.rules = [{"doubts": [None], "dice_lost": 0.0, "dice_lost_interval": None, "time": 1.0}]  # type: ignore[assignment]
-    with pytest.raises(UsageError, match="disagreement with --depth auto"):
-        one.predict_files([tmp_path / "a.png"], tmp_path / "out", depth="auto", uncertainty="disagreement")
+    with pytest.raises(UsageError, match='disagreement with `depth="auto"`'):
+        one.predict_files([tmp_path / "a.png"], tmp_path / "out", PredictOptions("auto", uncertainty="disagreement"))
     assert not (tmp_path / "out").exists()
     for depth, tta in ((1, True), (2, False), ("mean", False)):
-        one.predict_files([tmp_path / "a.png"], tmp_path / "out", depth=depth, tta=tta, uncertainty="disagreement")
+        one.predict_files(
+            [tmp_path / "a.png"], tmp_path / "out", PredictOptions(depth, tta, uncertainty="disagreement")
+        )
         apart = read_image(tmp_path / "out" / "uncertainty" / "a.tif").array
         assert 0 <= apart.min() < apart.max() <= 1
 
@@ -429,10 +433,10 @@ def test_a_huge_image_whose_arrays_lie_on_disk_is_predicted_alike(
     for name in ("a.png", "b.tif"):
         write_image(tmp_path / "in" / name)
     network = predictor(make_plan(label_values=(0, 1, 2)))
-    options: dict[str, Any] = {"depth": "all", "probabilities": True, "uncertainty": "entropy"}
-    network.predict_files([tmp_path / "in"], tmp_path / "small", **options)
+    options = PredictOptions("all", probabilities=True, uncertainty="entropy")
+    network.predict_files([tmp_path / "in"], tmp_path / "small", options)
     monkeypatch.setattr(scratch, "LARGE", 10)
-    network.predict_files([tmp_path / "in"], tmp_path / "large", **options)
+    network.predict_files([tmp_path / "in"], tmp_path / "large", options)
     files = [
         path.relative_to(tmp_path / "small") for path in (tmp_path / "small").rglob("*.*") if path.suffix != ".json"
     ]
@@ -445,7 +449,7 @@ def test_a_huge_image_whose_arrays_lie_on_disk_is_predicted_alike(
 
 def test_every_depth_has_its_own_folder(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "a.png")
-    written = predictor(make_plan()).predict_files([tmp_path / "in"], tmp_path / "out", depth="all")
+    written = predictor(make_plan()).predict_files([tmp_path / "in"], tmp_path / "out", PredictOptions("all"))
     assert [path.relative_to(tmp_path / "out").as_posix() for path in written.files] == [
         "depth_1/a.png",
         "depth_2/a.png",
@@ -480,9 +484,36 @@ def test_a_nifti_prediction_has_the_inputs_affine(tmp_path: Path) -> None:
     affine = np.array([[0.0, -1.5, 0, 7], [2.0, 0, 0, -3], [0, 0, 3.0, 11], [0, 0, 0, 1]])
     nibabel.save(nibabel.Nifti1Image(RNG.normal(size=(9, 12, 8)).astype(np.float32), affine), tmp_path / "scan.nii.gz")
     whole = predictor(make_plan(dims=3, label_values=(0, 1), spacing_mm=(2.0, 2.0, 2.0)))
-    found = whole.predict_case(Case("scan", (tmp_path / "scan.nii.gz",)), depth="all")
+    found = whole.predict_case(Case("scan", (tmp_path / "scan.nii.gz",)), PredictOptions("all"))
     assert {depth: each.segmentation.shape for depth, each in found.items()} == {1: (8, 12, 9), 2: (8, 12, 9)}
     whole.predict_files([tmp_path / "scan.nii.gz"], tmp_path / "out")
     written = nibabel.load(tmp_path / "out" / "scan.nii.gz")
     np.testing.assert_array_equal(written.affine, affine)
     np.testing.assert_array_equal(np.asanyarray(written.dataobj).T, found[2].segmentation)
+
+
+@pytest.mark.parametrize(
+    ("backend", "depth"), [("torch", "all"), ("torch", "auto"), ("openvino", None), ("openvino", "auto")]
+)
+def test_threads_that_share_a_predictor_get_what_they_would_get_one_after_the_other(backend: str, depth: Any) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    plan = make_plan(label_values=(0, 1, 2), norm="batch")
+    torch.manual_seed(0)
+    networks = [from_plan(plan.model)]
+    rule = {"doubts": [1.0], "dice_lost": 0.0, "dice_lost_interval": None, "time": 1.0}
+    images = [RNG.normal(size=(18 + number, 40)).astype(np.float32) * 4**number for number in range(4)]
+    alone, shared = (Predictor(networks, plan, backend=backend, rules=[rule]) for _ in range(2))
+    expected = [alone.predict(image, depth=depth) for image in images]
+    start = threading.Barrier(len(images))  # none has run before: what is compiled at the first use is asked for by all
+
+    def predict(image: np.ndarray) -> Any:
+        start.wait()
+        return [shared.predict(image, depth=depth) for _ in range(2)]
+
+    with ThreadPoolExecutor(len(images)) as pool:
+        found = list(pool.map(predict, images))
+    for twice, once in zip(found, expected, strict=True):
+        for answer in twice:
+            for head in once if isinstance(once, dict) else [...]:
+                np.testing.assert_array_equal(answer[head], once[head])

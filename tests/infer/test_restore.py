@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unetpp.infer.bands import Band, collect
+from unetpp.infer.options import PredictOptions
 from unetpp.infer.restore import restored
 
 
@@ -56,7 +57,7 @@ def test_rows_come_in_order_and_once() -> None:
 def test_collected_maps_agree_with_each_other(channels: int) -> None:
     whole = torch.rand(2, channels, 9, 5, generator=torch.Generator().manual_seed(1))
     whole = whole if channels == 1 else whole.softmax(dim=1)
-    found = collect(in_bands(whole, [2, 3]), (9, 5), (1, 4), probabilities=True, uncertainty="entropy")
+    found = collect(in_bands(whole, [2, 3]), (9, 5), (1, 4), PredictOptions(probabilities=True, uncertainty="entropy"))
     assert list(found) == [1, 4]
     for number, prediction in enumerate(found.values()):
         probabilities = torch.from_numpy(prediction.probabilities)
@@ -75,7 +76,7 @@ def test_collected_maps_agree_with_each_other(channels: int) -> None:
 
 def test_uncertainty_is_zero_where_sure_and_one_where_all_are_equal() -> None:
     whole = torch.tensor([0.0, 1.0, 0.5]).view(1, 1, 1, 3)
-    found = collect([Band(0, whole)], (1, 3), (1,), uncertainty="entropy")[1]
+    found = collect([Band(0, whole)], (1, 3), (1,), PredictOptions(uncertainty="entropy"))[1]
     assert found.uncertainty is not None
     assert found.uncertainty.tolist() == [[0, 0, pytest.approx(1)]]
     assert found.segmentation.tolist() == [[0, 1, 0]]

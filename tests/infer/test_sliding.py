@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from unetpp.infer.options import PredictOptions
 from unetpp.infer.sliding import predict_tiles, stream_bands
 from unetpp.infer.tiles import TileGrid, read_tile
 from unetpp.model.build import build_model
@@ -62,11 +63,11 @@ def network(dims: int, classes: int = 3, seed: int = 0) -> UNetPlusPlus:
 
 
 def every_row(
-    networks: list[nn.Module], image: Image, chosen: PredictPlan, depths: tuple[int, ...], **options: Any
+    networks: list[nn.Module], image: Image, chosen: PredictPlan, depths: tuple[int, ...], *options: PredictOptions
 ) -> np.ndarray:
     bands = [
         (band.first_row, band.probabilities.clone())
-        for band in stream_bands(networks, image, chosen, depths, CPU, **options)
+        for band in stream_bands(networks, image, chosen, depths, CPU, *options)
     ]
     firsts, heights = [first for first, _ in bands], [rows.shape[2] for _, rows in bands]
     assert firsts == [0, *np.cumsum(heights)[:-1]]
@@ -150,7 +151,7 @@ def test_test_time_mirroring_commutes_with_mirroring_the_image() -> None:
     image, chosen, net = Image((1, 24, 20)), plan((16, 16)), network(2)
     turned = Image(image.shape)
     turned.array = image.array[:, ::-1, ::-1].copy()
-    found, of_turned = (every_row([net], each, chosen, (2,), tta=True) for each in (image, turned))
+    found, of_turned = (every_row([net], each, chosen, (2,), PredictOptions(tta=True)) for each in (image, turned))
     np.testing.assert_allclose(of_turned[:, :, ::-1, ::-1], found, atol=1e-5)
     assert np.abs(found - every_row([net], image, chosen, (2,))).max() > 1e-3
 

@@ -16,6 +16,7 @@ from PIL import Image
 from unetpp.data.dataset import Case
 from unetpp.data.volume import Geometry
 from unetpp.errors import DataError
+from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
 from unetpp.measure.quality import evaluate_cases, evaluate_folders
 from unetpp.plan import Plan
@@ -275,7 +276,7 @@ def test_files_that_predict_wrote_score_as_the_model_does(
     image = write_png(tmp_path / "images" / "a.png", noise)
     label = write_png(tmp_path / "labels" / "a.png", (noise > 128).astype(np.uint8))
     by_depth = evaluate_cases(predictor, [Case("a", (image,), (label,))])
-    predictor.predict_files([image], tmp_path / "out", depth=depth, uncertainty="entropy")
+    predictor.predict_files([image], tmp_path / "out", PredictOptions(depth, uncertainty="entropy"))
     metrics, problems = evaluate_folders(tmp_path / "out", tmp_path / "labels")
     assert not problems
     assert metrics["mean"] == by_depth[2 if depth == "all" else 1]["mean"]
@@ -291,8 +292,8 @@ class FixedPredictor:
     plan: Plan
     answers: dict[int, np.ndarray]
 
-    def predict_case(self, case: Case, *, depth: str) -> dict[int, Prediction]:
-        assert depth == "all"
+    def predict_case(self, case: Case, options: PredictOptions) -> dict[int, Prediction]:
+        assert options == PredictOptions(depth="all")
         return {depth: Prediction(depth, answer, Geometry()) for depth, answer in self.answers.items()}
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 from unetpp.data.dataset import Case
 from unetpp.data.volume import Geometry, Volume
 from unetpp.errors import PlanError, UsageError
+from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
 from unetpp.metrics.scores import score_case, summarize
 from unetpp.plan import Plan
@@ -62,7 +63,7 @@ class ShiftedReference:
     plan: Plan
     labels: dict[str, np.ndarray]
 
-    def predict_case(self, case: Case, *, depth: str) -> dict[int, Prediction]:
+    def predict_case(self, case: Case, options: PredictOptions) -> dict[int, Prediction]:
         return {head: Prediction(head, np.roll(self.labels[case.id], 3 - head, axis=-1), Geometry()) for head in (1, 2)}
 
 
@@ -94,7 +95,10 @@ def write_run(folder: Path, plan: Plan, data: Path, folds: int = 1, measured: bo
             scored = {
                 depth: [
                     score_case(
-                        case.id, predictor.predict_case(case, depth="all")[depth].segmentation, labels[case.id], 2
+                        case.id,
+                        predictor.predict_case(case, PredictOptions("all"))[depth].segmentation,
+                        labels[case.id],
+                        2,
                     )
                     for case in cases
                 ]

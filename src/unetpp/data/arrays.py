@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
 
 import numpy as np
 
 from unetpp.data.preprocess import COLOURS
+from unetpp.data.readers import open_image
 from unetpp.data.sources import ArraySource, ImageSource
 from unetpp.data.volume import Geometry
 from unetpp.errors import UsageError
 from unetpp.plan import DataPlan
+
+
+def open_array_or_file(
+    image: np.ndarray | str | PathLike[str], plan: DataPlan, spacing_mm: Sequence[float] | None
+) -> tuple[ImageSource, str]:
+    """An array or the file at a path as a source, and its name for errors. Raises as `as_source` and `open_image`."""
+    if isinstance(image, np.ndarray):
+        return as_source(image, plan, spacing_mm), "image"
+    return open_image(Path(image)), str(image)
 
 
 def as_source(image: np.ndarray, plan: DataPlan, spacing_mm: Sequence[float] | None = None) -> ImageSource:

@@ -144,7 +144,7 @@ def seconds_of_depths(predictor: Predictor, case: StoredCase, repeats: int = 3) 
     tile = read_tile(image, next(iter(TileGrid(image.shape[1:], plan.tile, plan.overlap))), plan.tile)
     x = torch.from_numpy(tile)[None].to(predictor.device)
     spent = np.empty((1 + repeats, len(predictor.depths)))
-    with torch.inference_mode(), autocast(predictor.device, plan.precision):
+    with torch.inference_mode(), torch.cuda.device_of(x), autocast(predictor.device, plan.precision):
         for row in spent:  # the first warms up
             growth, started = predictor.runners[0].grow(x), time.perf_counter()
             for place, depth in enumerate(predictor.depths):

@@ -11,7 +11,8 @@ from torch import Tensor
 from unetpp.data.scratch import release
 from unetpp.data.volume import Geometry
 from unetpp.infer.confidence import SoftDice, entropy
-from unetpp.infer.prediction import Prediction, Uncertainty, empty_prediction
+from unetpp.infer.options import DEFAULTS, PredictOptions
+from unetpp.infer.prediction import Prediction, empty_prediction
 from unetpp.model.network import to_probabilities
 
 
@@ -37,28 +38,31 @@ def collect(
     bands: Iterable[Band],
     shape: tuple[int, ...],
     depths: Sequence[int],
-    *,
+    options: PredictOptions = DEFAULTS,
     geometry: Geometry | None = None,
-    probabilities: bool = False,
-    uncertainty: Uncertainty | None = None,
 ) -> dict[int, Prediction]:
     """Turn bands into predictions as they come.
 
     Args:
         shape: of the grid that the bands cover.
         depths: those of the bands' first axis, in its order.
-        probabilities: keep them.
-        uncertainty: which one to keep; for "disagreement" the bands have it.
+        options: what to keep; a disagreement the bands have already.
+        geometry: of the image.
     """
     found: dict[int, Prediction] = {}
-    apart = uncertainty == "disagreement"
+    apart = options.uncertainty == "disagreement"
     confidence = {depth: SoftDice() for depth in depths}
     for band in bands:
         if not found:
             classes = max(2, band.probabilities.shape[1] - apart)
             found = {
                 depth: empty_prediction(
-                    depth, shape, classes, geometry or Geometry(), probabilities, uncertainty is not None
+                    depth,
+                    shape,
+                    classes,
+                    geometry or Geometry(),
+                    options.probabilities,
+                    options.uncertainty is not None,
                 )
                 for depth in depths
             }

@@ -10,22 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from unetpp.data.arrays import as_source
+from unetpp.data.arrays import open_array_or_file
 from unetpp.data.cases import Case
 from unetpp.data.preprocess import PreparedImage, prepare_image, resample_linear
-from unetpp.data.readers import open_image, open_images
+from unetpp.data.readers import open_images
 from unetpp.data.scratch import release
 from unetpp.data.sources import ImageSource
 from unetpp.errors import ModelFileError, UsageError
+from unetpp.infer.options import DEFAULTS, Depth, PredictOptions
 from unetpp.infer.predict_files import FileProgress, WrittenFiles, predict_to_files
-from unetpp.infer.prediction import Prediction, Uncertainty, empty_prediction
+from unetpp.infer.prediction import Prediction, empty_prediction
 from unetpp.infer.tiles import TileGrid, TileProgress, read_tile
 from unetpp.plan import DataPlan
 from unetpp.runtime.exported_file import RUNTIMES, Answer, open_exported
 
 
 class ExportedPredictor:
-    """Segments images as `infer.predictor.Predictor` does at the depth that was exported.
+    """Segments images as `infer.predictor.Predictor` does at the depth that was exported. Threads may share it.
 
     Args:
         answer: runs the file.
@@ -54,22 +55,21 @@ class ExportedPredictor:
         self,
         image: np.ndarray | str | PathLike[str],
         *,
+        depth: Depth = None,
+        tta: bool = False,
         spacing_mm: Sequence[float] | None = None,
         progress: TileProgress | None = None,
     ) -> np.ndarray:
-        """Class indices (*spatial) on the image's grid; arguments and errors as those of `Predictor.predict`."""
-        source = as_source(image, self.data, spacing_mm) if isinstance(image, np.ndarray) else open_image(Path(image))
-        return self._predicted(source, "image" if isinstance(image, np.ndarray) else str(image), progress).segmentation
+        """Class indices (*spatial) on the image's grid; arguments and errors as those of `Predictor.predict`.
+
+        Raises:
+            UsageError: another depth than the exported one, or `tta`.
+        """
+        self.choose_depths(PredictOptions(depth=depth, tta=tta))
+        return self._predicted(*open_array_or_file(image, self.data, spacing_mm), progress).segmentation
 
     def predict_case(
-        self,
-        case: Case,
-        *,
-        depth: int | str | None = None,
-        tta: bool = False,
-        probabilities: bool = False,
-        uncertainty: Uncertainty | None = None,
-        progress: TileProgress | None = None,
+        self, case: Case, options: PredictOptions = DEFAULTS, progress: TileProgress | None = None
     ) -> dict[int, Prediction]:
         """The prediction for the files of a case.
 
@@ -77,44 +77,33 @@ class ExportedPredictor:
             DataError: the files cannot be read, or do not fit the network.
             UsageError: what an exported file does not give.
         """
-        _require_classes_alone(tta, probabilities, uncertainty)
-        return {self.choose_depths(depth)[0]: self._predicted(open_images(case.images), str(case.images[0]), progress)}
+        (depth,) = self.choose_depths(options)
+        return {depth: self._predicted(open_images(case.images), str(case.images[0]), progress)}
 
     def predict_files(
         self,
         inputs: Sequence[str | PathLike[str]],
         out: str | PathLike[str],
-        *,
-        depth: int | str | None = None,
-        tta: bool = False,
-        probabilities: bool = False,
-        uncertainty: Uncertainty | None = None,
+        options: PredictOptions = DEFAULTS,
         progress: FileProgress | None = None,
     ) -> WrittenFiles:
-        """Segment files and folders into `out`; see `written.predict_to_files`."""
-        _require_classes_alone(tta, probabilities, uncertainty)
-        paths = [Path(entry) for entry in inputs]
-        return predict_to_files(
-            self,
-            paths,
-            Path(out),
-            depth=depth,
-            tta=tta,
-            probabilities=probabilities,
-            uncertainty=uncertainty,
-            progress=progress,
-        )
+        """Segment files and folders into `out`; see `predict_files.predict_to_files`."""
+        return predict_to_files(self, inputs, Path(out), options, progress)
 
-    def choose_depths(self, depth: int | str | None) -> tuple[int, ...]:
+    def choose_depths(self, options: PredictOptions) -> tuple[int, ...]:
         """The depth that was exported.
 
         Raises:
-            UsageError: another one is wanted.
+            UsageError: another one is asked for, or an option that an exported file does not have.
         """
-        if depth not in (None, *self.depths):
-            raise UsageError(
-                f"depth: got {depth!r} for {self.name}, which was exported at depth {self.depths[0]}; expected that. Leave it out, or export another depth."
-            )
+        if options.depth not in (None, *self.depths):
+            got, expected = f"{options.depth!r} for {self.name}", f"{self.depths[0]}, the depth that was exported"
+            raise UsageError("depth", got, expected, "Leave it out, or export another depth.")
+        for option in options.changed:
+            if option != "depth":
+                got = f"an exported file ({self.name}), which gives classes alone"
+                action = "Leave it out, or name the model that was exported."
+                raise UsageError(option, got, "a .safetensors", action)
         return self.depths
 
     def _predicted(self, source: ImageSource, where: str, progress: TileProgress | None) -> Prediction:
@@ -160,14 +149,6 @@ def _restore(probabilities: np.ndarray, segmentation: np.ndarray) -> None:
         values = resample_linear(of_class, segmentation.shape)
         segmentation[values > best] = index
         np.maximum(best, values, out=best)
-
-
-def _require_classes_alone(tta: bool, probabilities: bool, uncertainty: Uncertainty | None) -> None:
-    for wish, wanted in {"--tta": tta, "--probabilities": probabilities, "--uncertainty": uncertainty}.items():
-        if wanted:
-            raise UsageError(
-                f"{wish}: got an exported file, which gives classes alone; expected a .safetensors. Leave it out, or name the model that was exported."
-            )
 
 
 def load_exported(path: Path, device: str = "auto", backend: str = "auto") -> ExportedPredictor:

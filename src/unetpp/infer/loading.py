@@ -18,6 +18,9 @@ def load(
 ) -> Predictor | ExportedPredictor:
     """A predictor from a run folder, whose folds all answer together, from one model file, or from an exported .onnx or .xml.
 
+    Threads may share it. On a CPU under Linux the C library is told to keep freed memory for the whole process
+    (`runtime.device.keep_freed_memory`); nothing else outside of the predictor is changed.
+
     Args:
         device: auto, cpu, cuda or cuda:K.
         backend: torch, cuda (on a GPU), openvino (CPU; extra `openvino`), or auto: cuda on a GPU, openvino on a CPU where it is installed and faster.

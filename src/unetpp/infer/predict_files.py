@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +21,8 @@ from unetpp.data.preprocess import to_label_values
 from unetpp.data.writers import map_suffix, output_suffix, write_map, write_segmentation
 from unetpp.errors import DataError, MissingExtraError, Problem, UsageError, is_out_of_memory
 from unetpp.files import write_json
-from unetpp.infer.prediction import AUTO, MEAN, Prediction, Uncertainty
+from unetpp.infer.options import DEFAULTS, PredictOptions
+from unetpp.infer.prediction import AUTO, MEAN, Prediction, name_depth
 from unetpp.infer.tiles import TileProgress
 from unetpp.plan import DataPlan
 
@@ -34,7 +36,7 @@ class FileProgress(Protocol):
 
 
 class CasePredictor(Protocol):
-    """What is asked of a predictor here: `infer.predictor.Predictor` and `infer.exported.ExportedPredictor` are two."""
+    """What is asked of a predictor here: `infer.predictor.Predictor` and `infer.exported_predictor.ExportedPredictor` are two."""
 
     name: str
     backend: str
@@ -48,17 +50,10 @@ class CasePredictor(Protocol):
     @property
     def depths(self) -> tuple[int, ...]: ...
 
-    def choose_depths(self, depth: int | str | None) -> tuple[int, ...]: ...
+    def choose_depths(self, options: PredictOptions) -> tuple[int, ...]: ...
 
     def predict_case(
-        self,
-        case: Case,
-        *,
-        depth: int | str | None,
-        tta: bool,
-        probabilities: bool,
-        uncertainty: Uncertainty | None,
-        progress: TileProgress | None,
+        self, case: Case, options: PredictOptions, progress: TileProgress | None
     ) -> Mapping[int, Prediction]: ...
 
 
@@ -89,13 +84,9 @@ class WrittenFiles:
 
 def predict_to_files(
     predictor: CasePredictor,
-    inputs: Sequence[Path],
+    inputs: Sequence[str | PathLike[str]],
     out: Path,
-    *,
-    depth: int | str | None = None,
-    tta: bool = False,
-    probabilities: bool = False,
-    uncertainty: Uncertainty | None = None,
+    options: PredictOptions = DEFAULTS,
     progress: FileProgress | None = None,
 ) -> WrittenFiles:
     """Predict every image of `inputs`; a bad one is skipped and listed, the others are written.
@@ -104,22 +95,18 @@ def predict_to_files(
         predictor: the networks.
         inputs: files and folders.
         out: folder for the results.
-        depth: the head that answers; None: the plan's; "mean": the mean of all; "all": each into a folder of its own.
-        tta: average over mirrored copies.
-        probabilities: write the probability of each foreground class too.
-        uncertainty: write the entropy of the probabilities too, or the disagreement of heads, folds and mirrored copies.
+        options: which depths, how, and which maps to write beside the segmentations.
         progress: see `FileProgress`.
 
     Raises:
         DataError: a folder without images, or two images with the same stem.
-        UsageError: there is no head at `depth`, or a result would take the place of its input.
+        UsageError: the options do not fit the model, or a result would take the place of its input.
         WriteError: a result could not be written.
     """
     plan = predictor.data
-    depths = predictor.choose_depths(depth)
-    options: dict[str, Any] = {"depth": depth, "tta": tta, "probabilities": probabilities, "uncertainty": uncertainty}
-    folders = {each: out / f"depth_{each}" if depth == "all" else out for each in depths}
-    cases = find_images(inputs, len(plan.channels))
+    depths = predictor.choose_depths(options)
+    folders = {each: out / f"depth_{each}" if options.depth == "all" else out for each in depths}
+    cases = find_images([Path(entry) for entry in inputs], len(plan.channels))
     _require_other_folder(cases, folders)
     files: dict[Path, float | None] = {}
     failures: list[Failure] = []
@@ -128,7 +115,7 @@ def predict_to_files(
             show = _tile_progress(progress, case, number, len(cases))
             try:
                 # nothing of one case is kept while the next is predicted: either may be huge
-                for each, found in predictor.predict_case(case, **options, progress=show).items():
+                for each, found in predictor.predict_case(case, options, show).items():
                     files[_write(found, case.id, folders[each], plan)] = found.expected_dice
             except (DataError, MissingExtraError, MemoryError, RuntimeError) as error:
                 failures += [Failure(case.id, problem) for problem in _problems(error, str(case.images[0]))]
@@ -161,7 +148,7 @@ def _problems(error: Exception, where: str) -> Sequence[Problem]:
                 where,
                 got,
                 "one that fits",
-                "Leave out --probabilities and --uncertainty, or use a machine with more memory.",
+                "Leave out `probabilities` and `uncertainty`, or use a machine with more memory.",
             )
         ]
     raise error
@@ -208,7 +195,7 @@ def _write_records(
         made_with = {
             "model": predictor.name,
             "backend": predictor.backend,
-            "depth": {MEAN: "mean", AUTO: "auto"}.get(depth, depth),
+            "depth": name_depth(depth),
             "classes": plan.classes,
             "label_values": plan.label_values,
             "instances": plan.instances,

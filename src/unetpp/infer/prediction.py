@@ -15,6 +15,12 @@ MEAN = 0
 AUTO = -1
 """In place of a depth: for each tile its own."""
 
+
+def name_depth(depth: int) -> int | str:
+    """A depth as people write it: "mean" and "auto" for MEAN and AUTO."""
+    return {MEAN: "mean", AUTO: "auto"}.get(depth, depth)
+
+
 Uncertainty = Literal["entropy", "disagreement"]
 """Of the probabilities; between all that answers: the heads down to the depth, of each fold, for each mirrored copy (`confidence.Disagreement`)."""
 

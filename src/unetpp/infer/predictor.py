@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, get_args, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
 
-from unetpp.data.arrays import as_source
+from unetpp.data.arrays import open_array_or_file
 from unetpp.data.cases import Case
 from unetpp.data.preprocess import prepare_image
-from unetpp.data.readers import open_image, open_images
+from unetpp.data.readers import open_images
 from unetpp.data.sources import ImageSource
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.infer.bands import collect
 from unetpp.infer.early_exit import Adaptive, choose_rule
+from unetpp.infer.options import DEFAULTS, Depth, PredictOptions
 from unetpp.infer.predict_files import Failure, FileProgress, WrittenFiles, predict_to_files
-from unetpp.infer.prediction import AUTO, MEAN, WORTH, Prediction, Uncertainty
+from unetpp.infer.prediction import AUTO, WORTH, Prediction
 from unetpp.infer.restore import restored
 from unetpp.infer.sliding import stream_bands
 from unetpp.infer.tiles import TileProgress
@@ -28,20 +29,21 @@ from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import DataPlan, Plan
 from unetpp.run_folder import model_files
 from unetpp.runtime.cuda import CudaNetwork
-from unetpp.runtime.device import choose_device, keep_freed_memory, memory_format
+from unetpp.runtime.device import find_device, keep_freed_memory, memory_format
 from unetpp.runtime.openvino import OpenVinoNetwork
 from unetpp.runtime.runner import Grower, choose_backend
 
 __all__ = ["Failure", "Prediction", "Predictor", "WrittenFiles", "load_predictor"]
 
-Depth = int | str | None
-"""A depth, "all" of them ("all and mean": the mean of all heads too), the "mean" of all heads, "auto" for each tile its own, or None for the plan's own."""
 MAX_DROP = 0.3
 """Points (hundredths) of Dice that "auto" may lose."""
 
 
 class Predictor:
     """Segments images with one trained network, or with several that answer together (folds).
+
+    Threads may share it, and get what they would get one after the other. With torch they work at the same time; OpenVINO
+    and CUDA graphs take the tiles of one thread after those of another, because what they compile has one set of buffers.
 
     Args:
         networks: of the same plan.
@@ -145,154 +147,77 @@ class Predictor:
             DataError: the file or array does not fit the network.
             UsageError: there is no head at `depth`.
         """
-        source = (
-            as_source(image, self.plan.data, spacing_mm) if isinstance(image, np.ndarray) else open_image(Path(image))
-        )
-        where = "image" if isinstance(image, np.ndarray) else str(image)
-        found = self.predict_source(source, where, depth=depth, tta=tta, progress=progress)
+        source, where = open_array_or_file(image, self.plan.data, spacing_mm)
+        found = self.predict_source(source, where, PredictOptions(depth=depth, tta=tta), progress)
         by_depth = {head: prediction.segmentation for head, prediction in found.items()}
         return by_depth if depth == "all" else next(iter(by_depth.values()))
 
     def predict_case(
-        self,
-        case: Case,
-        *,
-        depth: Depth = None,
-        tta: bool = False,
-        probabilities: bool = False,
-        uncertainty: Uncertainty | None = None,
-        progress: TileProgress | None = None,
+        self, case: Case, options: PredictOptions = DEFAULTS, progress: TileProgress | None = None
     ) -> dict[int, Prediction]:
         """Predictions for the files of a case, by depth; all depths are computed in one pass.
 
         Raises:
             DataError: the files cannot be read, or do not fit the network.
         """
-        source = open_images(case.images)
-        where = str(case.images[0])
-        return self.predict_source(
-            source, where, depth=depth, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=progress
-        )
+        return self.predict_source(open_images(case.images), str(case.images[0]), options, progress)
 
     def predict_source(
         self,
         source: ImageSource,
         where: str = "image",
-        *,
-        depth: Depth = None,
-        tta: bool = False,
-        probabilities: bool = False,
-        uncertainty: Uncertainty | None = None,
+        options: PredictOptions = DEFAULTS,
         progress: TileProgress | None = None,
     ) -> dict[int, Prediction]:
         """Predictions for anything that can be read in blocks, on its own grid, by depth.
 
         Args:
+            source: the image.
             where: the name of the image in errors.
-            probabilities: keep the probability of every class.
-            uncertainty: keep the entropy of the probabilities, or the disagreement of heads, folds and mirrored copies.
+            options: which depths, how, and what to keep of them.
+            progress: called with (tiles done, tiles in all).
 
         Raises:
             DataError: the image does not fit the network.
-            UsageError: there is no head at `depth`, or but one answer, which agrees with itself.
+            UsageError: the options do not fit the network.
         """
-        depths = self.choose_depths(depth)
-        self._require_answers(uncertainty, depths, tta)
+        depths = self.choose_depths(options)
         image = prepare_image(source, self.plan.data, where)
         runners, heads = (self._adaptive(), self.depths[-1:]) if depths == (AUTO,) else (self.runners, depths)
-        bands = stream_bands(
-            runners,
-            image,
-            self.plan.predict,
-            heads,
-            self.device,
-            tta=tta,
-            disagreement=uncertainty == "disagreement",
-            progress=progress,
-        )
+        bands = stream_bands(runners, image, self.plan.predict, heads, self.device, options, progress)
         on_image = restored(bands, image.shape[1:], image.image_shape)
-        return collect(
-            on_image,
-            image.image_shape,
-            depths,
-            geometry=image.geometry,
-            probabilities=probabilities,
-            uncertainty=uncertainty,
-        )
+        return collect(on_image, image.image_shape, depths, options, image.geometry)
 
     def predict_files(
         self,
         inputs: Sequence[str | PathLike[str]],
         out: str | PathLike[str],
-        *,
-        depth: Depth = None,
-        tta: bool = False,
-        probabilities: bool = False,
-        uncertainty: Uncertainty | None = None,
+        options: PredictOptions = DEFAULTS,
         progress: FileProgress | None = None,
     ) -> WrittenFiles:
-        """Segment files and folders into `out`; see `written.predict_to_files`.
+        """Segment files and folders into `out`; see `predict_files.predict_to_files`.
 
         Raises:
             DataError: a folder without images, or two images with the same stem.
-            UsageError: there is no head at `depth`, one answer alone for a disagreement, or a result would take the place of its input.
+            UsageError: the options do not fit the network, or a result would take the place of its input.
             WriteError: a result could not be written.
         """
-        self._require_answers(uncertainty, self.choose_depths(depth), tta)
-        paths = [Path(entry) for entry in inputs]
-        return predict_to_files(
-            self,
-            paths,
-            Path(out),
-            depth=depth,
-            tta=tta,
-            probabilities=probabilities,
-            uncertainty=uncertainty,
-            progress=progress,
-        )
+        return predict_to_files(self, inputs, Path(out), options, progress)
+
+    def choose_depths(self, options: PredictOptions) -> tuple[int, ...]:
+        """Resolve the depths that are asked for; see `PredictOptions.choose_depths`.
+
+        Raises:
+            UsageError: the options do not fit the network, or "auto" has no rule.
+        """
+        depths = options.choose_depths(self.depths, self.plan.predict.depth, len(self.networks))
+        if depths == (AUTO,):
+            self._adaptive()
+        return depths
 
     def _adaptive(self) -> list[Adaptive]:
         rule = choose_rule(self.rules, self.max_drop, self.name, self.depths)
         return [Adaptive(runner, self.depths, rule["doubts"]) for runner in self.runners]
-
-    def _require_answers(self, uncertainty: Uncertainty | None, depths: Sequence[int], tta: bool) -> None:
-        wishes = get_args(Uncertainty)
-        if uncertainty not in (None, *wishes):
-            raise UsageError(f"--uncertainty: got {uncertainty!r}; expected {' or '.join(wishes)}.")
-        if uncertainty != "disagreement":
-            return
-        if AUTO in depths:
-            raise UsageError(
-                "--uncertainty: got disagreement with --depth auto, where not every head answers; expected entropy, or a depth. Change one of the two."
-            )
-        heads = len(self.depths) if MEAN in depths else sum(depth <= min(depths) for depth in self.depths)
-        if heads * len(self.networks) == 1 and not tta:
-            got = f"disagreement at depth {min(depths)}, where one head of one network answers"
-            raise UsageError(
-                f"--uncertainty: got {got}; expected several answers. Take a deeper head, a run of several folds or --tta, or ask for the entropy."
-            )
-
-    def choose_depths(self, depth: Depth) -> tuple[int, ...]:
-        """The heads that a wish means.
-
-        Raises:
-            UsageError: there is no such head.
-        """
-        if depth == "all":
-            return self.depths
-        if depth == "all and mean":
-            return (*self.depths, MEAN) if len(self.depths) > 1 else self.depths
-        if depth == "mean":
-            return (MEAN,)
-        if depth == "auto":
-            choose_rule(self.rules, self.max_drop, self.name, self.depths)
-            return (AUTO,)
-        wanted = self.plan.predict.depth if depth is None else depth
-        if isinstance(wanted, str) or wanted not in self.depths:
-            raise UsageError(
-                f'depth: got {depth!r}; expected "all", "mean", "auto" or one of {list(self.depths)}, the depths at which this model has a head.'
-            )
-        return (wanted,)
 
 
 def load_predictor(
@@ -309,7 +234,7 @@ def load_predictor(
         ModelFileError: no model there, or one that cannot be used.
         UsageError: no such device.
     """
-    place = choose_device(device)
+    place = find_device(device)
     if place.type == "cpu":
         keep_freed_memory()  # halves the time of shallow heads: every tile asks for the same memory again
     files = model_files(Path(path))

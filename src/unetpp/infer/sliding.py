@@ -17,7 +17,8 @@ from torch import Tensor
 
 from unetpp.infer.bands import Band, collect, probabilities_of, rows_at_once
 from unetpp.infer.confidence import Disagreement
-from unetpp.infer.mirror import ORIGINAL, Axes, mirrored, mirrorings
+from unetpp.infer.mirror import ORIGINAL, mirrored, mirrorings
+from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.tiles import Span, Tile, TiledImage, TileGrid, TileProgress, read_tile
 from unetpp.model.network import HeadOutputs
@@ -34,13 +35,12 @@ def predict_tiles(
     plan: PredictPlan,
     depths: Sequence[int],
     device: torch.device,
-    *,
-    tta: bool = False,
+    options: PredictOptions = DEFAULTS,
     progress: TileProgress | None = None,
 ) -> dict[int, np.ndarray]:
     """Class indices (*grid) on the network's grid, for each depth. Arguments as `stream_bands`."""
-    bands = stream_bands(networks, image, plan, depths, device, tta=tta, progress=progress)
-    return {depth: found.segmentation for depth, found in collect(bands, image.shape[1:], depths).items()}
+    bands = stream_bands(networks, image, plan, depths, device, options, progress)
+    return {depth: found.segmentation for depth, found in collect(bands, image.shape[1:], depths, options).items()}
 
 
 def stream_bands(
@@ -49,9 +49,7 @@ def stream_bands(
     plan: PredictPlan,
     depths: Sequence[int],
     device: torch.device,
-    *,
-    tta: bool = False,
-    disagreement: bool = False,
+    options: PredictOptions = DEFAULTS,
     progress: TileProgress | None = None,
 ) -> Iterator[Band]:
     """Probabilities on the network's grid, in bands from the first row to the last.
@@ -61,15 +59,15 @@ def stream_bands(
         image: the prepared image.
         plan: tile, overlap, batch and precision.
         depths: heads that answer, all in one pass; MEAN: the mean of all of them.
-        tta: average over all mirrored copies of each tile.
-        disagreement: a last channel of how far the heads down to each depth, of all networks and copies, are apart.
+        device: where the networks are.
+        options: with disagreement, the last channel is how far the heads down to each depth, of all networks and copies, differ.
+        progress: called with (tiles done, tiles in all).
     """
     grid = TileGrid(image.shape[1:], plan.tile, plan.overlap)
-    copies = mirrorings(len(grid.shape)) if tta else ORIGINAL
     rows: _OpenRows | None = None
     done = 0
     for tiles, batch in _read_ahead(image, grid, plan.batch):
-        outputs = _tile_probabilities(networks, batch.to(device), depths, copies, plan.precision, disagreement)
+        outputs = _tile_probabilities(networks, batch.to(device), depths, plan.precision, options)
         rows = rows or _OpenRows(grid, outputs)
         for tile, values in zip(tiles, outputs, strict=True):
             if tile[0].inside.start > rows.top:
@@ -122,23 +120,24 @@ def _tile_probabilities(
     networks: Sequence[Runner],
     images: Tensor,
     depths: Sequence[int],
-    copies: Sequence[Axes],
     precision: str,
-    disagreement: bool,
+    options: PredictOptions,
 ) -> Tensor:
     """Mean over networks and mirrored copies: (B, depths, channels, *tile) float32; last, if it is asked for, the disagreement."""
     total: Tensor | None = None
+    copies = mirrorings(images.ndim - 2) if options.tta else ORIGINAL
+    disagreement = options.uncertainty == "disagreement"
     answers = {depth: Disagreement() for depth in depths} if disagreement else {}
     for network, axes in itertools.product(networks, copies):
-        with autocast(images.device, precision):
+        with torch.cuda.device_of(images), autocast(images.device, precision):
             outputs = _outputs(network, mirrored(images, axes), depths, disagreement)
         heads = {
             depth: mirrored(probabilities_of(logits), axes)
             for depth, logits in zip(outputs.depths, outputs.logits, strict=True)
         }
-        for wish, depth in itertools.product(answers, outputs.depths):
-            if depth <= wish or wish == MEAN:
-                answers[wish].add(heads[depth])
+        for wanted, depth in itertools.product(answers, outputs.depths):
+            if depth <= wanted or wanted == MEAN:
+                answers[wanted].add(heads[depth])
         if MEAN in depths:
             heads[MEAN] = torch.stack(list(heads.values())).mean(dim=0)
         del outputs

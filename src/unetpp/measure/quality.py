@@ -19,6 +19,7 @@ from unetpp.data.readers import describe_shape, read_label, read_labels
 from unetpp.data.volume import Volume
 from unetpp.errors import DataError, Problem
 from unetpp.infer.confidence import worth_of
+from unetpp.infer.options import PredictOptions
 from unetpp.infer.predict_files import RECORD
 from unetpp.infer.prediction import Prediction
 from unetpp.measure.labelling import Labelling, declared_labelling, found_labelling
@@ -42,7 +43,7 @@ class DepthPredictor(Protocol):
     @property
     def plan(self) -> Plan: ...
 
-    def predict_case(self, case: Case, *, depth: Literal["all", "all and mean"]) -> Mapping[int, Prediction]: ...
+    def predict_case(self, case: Case, options: PredictOptions) -> Mapping[int, Prediction]: ...
 
 
 def evaluate_cases(
@@ -66,12 +67,13 @@ def evaluate_cases(
         DataError: an image or label that cannot be read.
     """
     plan = predictor.plan.data
+    options = PredictOptions(depth="all and mean" if mean else "all")
     scores: dict[int, list[CaseScore]] = {}
     expected: dict[int, list[float | None]] = {}
     for done, case in enumerate(cases, start=1):
         label = read_labels(case.labels)
         reference = prepare_label(label, plan.model_copy(update={"spacing_mm": None}), str(case.labels[0]))
-        for depth, prediction in predictor.predict_case(case, depth="all and mean" if mean else "all").items():
+        for depth, prediction in predictor.predict_case(case, options).items():
             if depths == "all" or depth in depths:
                 spacing = label.geometry.spacing_mm or prediction.geometry.spacing_mm
                 scores.setdefault(depth, []).append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.model.timm_models import TimmModel, first_line, import_timm, pretrained_config
+from unetpp.progress import only_errors
 
 DOWNLOAD = "pretrained"
 HUB_FILE = "https://huggingface.co/{}/resolve/main/{}"
@@ -58,18 +58,14 @@ def _downloaded(model: TimmModel, in_channels: int) -> Any:
         if config.hf_hub_id
         else config.url
     )
-    hub = logging.getLogger("huggingface_hub")
-    level = hub.level
-    hub.setLevel(logging.ERROR)  # not a warning for each of its attempts: what comes of them is said below
     try:
-        return model.create(in_channels, pretrained=True)
+        with only_errors("huggingface_hub"):  # not a warning for each of its attempts: what comes of them is said below
+            return model.create(in_channels, pretrained=True)
     except Exception as error:  # of the network, the hub or the disk: each library has its own
         raise UsageError(
             f'model.encoder_weights: got nothing for "{DOWNLOAD}" ({first_line(error)}); expected to download {place}. '
             f"Get this file where there is a connection, and give it: {OWN_FILE}. Or train without: --set model.encoder_weights=null"
         ) from None
-    finally:
-        hub.setLevel(level)
 
 
 def _from_file(model: TimmModel, in_channels: int, path: Path, needed: Sequence[str]) -> Any:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,11 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from unetpp.errors import UsageError
-from unetpp.model.blocks import Chain, Deferred, FrozenStatistics, fitted, gathered, multiple
+from unetpp.model.blocks import Chain, Deferred, FrozenStatistics, Parts, fitted, gathered, multiple
 from unetpp.model.encoders import Encoder
 from unetpp.model.grid import Grid, Node
+
+_Part = TypeVar("_Part")
 
 
 class HeadOutputs(NamedTuple):
@@ -71,6 +73,35 @@ class HeadFusion(nn.Module):
         return fusion
 
 
+Concatenate = Callable[[nn.Module, Tensor, Sequence[Tensor], str, bool], Parts]
+"""As `concatenate_parts`."""
+
+
+def concatenate_parts(up: nn.Module, below: Tensor, skips: Sequence[Tensor], order: str, frugal: bool) -> Parts:
+    """Concatenate the skips of a node and what comes from the level below, enlarged by `up` and fitted to their grid.
+
+    Args:
+        up: enlarges `below`, (B, C, *spatial).
+        skips: outputs of the node's own level, or none.
+        order: see `in_order`.
+        frugal: enlarge again in the backward pass instead of keeping the result.
+    """
+    size = skips[0].shape[2:] if skips else None
+
+    def enlarge(below: Tensor) -> Tensor:
+        larger: Tensor = up(below)
+        return larger if size is None else fitted(larger, size)
+
+    return gathered(in_order(skips, Deferred(enlarge, below) if frugal else enlarge(below), order))
+
+
+def in_order(skips: Sequence[_Part], up: _Part, order: str) -> list[_Part]:
+    """The inputs of a node: "skips_up", "up_skips", or "up_skips_reversed" (the nearest skip first)."""
+    if order == "skips_up":
+        return [*skips, up]
+    return [up, *(reversed(skips) if order == "up_skips_reversed" else skips)]
+
+
 class UNetPlusPlus(nn.Module):
     """UNet++ and its family (Zhou et al. 2018, 2019), in 2D and 3D.
 
@@ -82,9 +113,10 @@ class UNetPlusPlus(nn.Module):
         heads: on X[0, d], for each d that has a head.
         encoder: gives X[i, 0] for some levels i.
         fusion: what is made of the heads' logits; None: each answers for itself.
-        concat: order of the inputs of a node: "skips_up", "up_skips", or "up_skips_reversed" (the nearest skip first).
+        concat: order of the inputs of a node, see `in_order`.
         divisor: along each axis, the image is extended to a multiple of it.
         output_stride: size of a voxel of level 0; logits are interpolated to the size of the image.
+        concatenate: puts together what a node with j > 0 receives.
 
     Attributes:
         head_depths: the depths at which a prediction can be had.
@@ -105,6 +137,7 @@ class UNetPlusPlus(nn.Module):
         concat: str = "skips_up",
         divisor: Sequence[int] | None = None,
         output_stride: int = 1,
+        concatenate: Concatenate = concatenate_parts,
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -118,6 +151,7 @@ class UNetPlusPlus(nn.Module):
         self.concat = concat
         self.divisor = tuple(divisor) if divisor else None
         self.output_stride = output_stride
+        self.concatenate = concatenate
         self._checkpointing: bool | str = False
 
     @property
@@ -210,6 +244,7 @@ class UNetPlusPlus(nn.Module):
             concat=self.concat,
             divisor=self.divisor,
             output_stride=self.output_stride,
+            concatenate=self.concatenate,
         )
         pruned = copy.deepcopy(pruned)
         pruned.checkpointing = self.checkpointing
@@ -234,22 +269,9 @@ class UNetPlusPlus(nn.Module):
         block = self.nodes[node_key(node)]
         if j == 0:
             return block(self.downs[i - 1](*received) if i > 0 else image)
-        *same_level, below = received
-        up = self._up(node, below, same_level)
-        if self.concat == "skips_up":
-            return block(gathered([*same_level, up]))
-        return block(gathered([up, *(reversed(same_level) if self.concat == "up_skips_reversed" else same_level)]))
-
-    def _up(self, node: Node, below: Tensor, same_level: Sequence[Tensor]) -> Tensor | Deferred:
-        """What comes from the level below, on the grid of the skips."""
-        size = same_level[0].shape[2:] if same_level else None
-
-        def up(below: Tensor) -> Tensor:
-            larger = self.ups[node_key(node)](below)
-            return larger if size is None else fitted(larger, size)
-
+        *skips, below = received
         frugal = self.checkpointing == "cheap" and self.training and not torch.compiler.is_compiling()
-        return Deferred(up, below) if frugal else up(below)
+        return block(self.concatenate(self.ups[node_key(node)], below, skips, self.concat, frugal))
 
     def _extended(self, x: Tensor) -> Tensor:
         """The image, continued by its last values to a multiple of the divisor."""

@@ -19,6 +19,7 @@ from unetpp.data.preprocess import prepare_label
 from unetpp.data.readers import read_images, read_labels
 from unetpp.data.volume import Volume
 from unetpp.files import written_aside
+from unetpp.infer.options import PredictOptions
 from unetpp.measure.quality import DepthPredictor
 
 RANKS = ("worst", "median", "best")
@@ -65,7 +66,7 @@ def write_views(predictor: DepthPredictor, cases: Sequence[Case], metrics: Mappi
     plan = predictor.plan.data
     for rank, (case_id, dice) in choose_cases(metrics).items():
         case = by_id[case_id]
-        answers = predictor.predict_case(case, depth="all")
+        answers = predictor.predict_case(case, PredictOptions(depth="all"))
         label = read_labels(case.labels)
         reference = prepare_label(label, plan.model_copy(update={"spacing_mm": None}), str(case.labels[0]))
         view = make_view(rank, case_id, dice, read_images(case.images), reference, answers[max(answers)].segmentation)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import functools
+import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -15,20 +16,22 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from unetpp.model.blocks import CONVOLVE, BatchNorm, ConvUnit, GroupNorm, Parts, joined
 from unetpp.model.encoders import Encoder
-from unetpp.model.grid import Node
-from unetpp.model.network import Growth, HeadOutputs, UNetPlusPlus, node_key
+from unetpp.model.network import Growth, HeadOutputs, UNetPlusPlus, concatenate_parts, in_order
 from unetpp.runtime.device import CHANNELS_LAST, DTYPES, gains_from_bf16
 
 PATIENCE = 8
 """Passes of one kind before it is recorded: a recording takes as long as some of them."""
 WARM_UPS = 3
 """Passes of a recording in which libraries choose their kernels."""
+_ONE_PASS = threading.Lock()
+"""Held from the copy of an image into a graph to the copy of its result, because all graphs share their memory."""
 
 
 class CudaNetwork:
     """Answers as the network that it is made from does in evaluation mode, without gradients.
 
-    Each wish (a depth, or all heads up to one) at each size of image is recorded as a CUDA graph once it has come often, and replayed from then on.
+    Each kind of pass (a depth, or all heads up to one, at one size of image) is recorded as a CUDA graph once it has come
+    often, and replayed from then on. Threads may share it: those of one process pass one after the other.
 
     Args:
         network: on a CUDA device.
@@ -42,26 +45,30 @@ class CudaNetwork:
             if precision == "bf16" and not gains_from_bf16(device)
             else DTYPES.get(precision, torch.float32)
         )
-        self._network = with_fewer_passes(network, self._dtype)
+        with torch.cuda.device(device):
+            self._network = with_fewer_passes(network, self._dtype)
         self._passes: Counter[Any] = Counter()
         self._recorded: dict[Any, _Recorded] = {}
         self._full = False
         """Whether there is no memory for another graph."""
 
     def grow(self, x: Tensor) -> Growth:
-        """A forward pass in steps."""
+        """A forward pass in steps. (Kernels of Triton start on the current device: make it that of `x`.)"""
         return self._network.grow(self._placed(x))
 
     @torch.inference_mode()
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor | HeadOutputs:
-        wish = (depth, heads, x.shape)
-        self._passes[wish] += 1
-        if self._passes[wish] > PATIENCE and wish not in self._recorded and not self._full:
-            try:
-                self._recorded[wish] = _Recorded(lambda image: self._run(image, depth, heads), self._placed(x))
-            except torch.OutOfMemoryError:
-                self._full = True
-        return self._recorded[wish].replayed(x) if wish in self._recorded else self._run(self._placed(x), depth, heads)
+        key = (depth, heads, x.shape)
+        with _ONE_PASS, torch.cuda.device_of(x):
+            self._passes[key] += 1
+            if self._passes[key] > PATIENCE and key not in self._recorded and not self._full:
+                try:
+                    self._recorded[key] = _Recorded(lambda image: self._run(image, depth, heads), self._placed(x))
+                except torch.OutOfMemoryError:
+                    self._full = True
+            if key in self._recorded:
+                return self._recorded[key].replayed(x)
+            return self._run(self._placed(x), depth, heads)
 
     def _run(self, x: Tensor, depth: int | None, heads: bool) -> Tensor | HeadOutputs:
         with torch.autocast("cuda", enabled=False):
@@ -72,7 +79,7 @@ class CudaNetwork:
 
 
 class _Recorded:
-    """A CUDA graph of one wish at one size. (All graphs of a process work in the same memory, one after the other.)"""
+    """A CUDA graph of one kind of pass. (All graphs of a process work in the same memory, one after the other.)"""
 
     def __init__(self, run: Callable[[Tensor], Tensor | HeadOutputs], image: Tensor) -> None:
         self._image = image.clone(memory_format=torch.preserve_format)
@@ -111,7 +118,7 @@ def with_fewer_passes(network: UNetPlusPlus, dtype: torch.dtype) -> UNetPlusPlus
             if isinstance(child, ConvUnit):
                 setattr(module, name, _Unit(child, kernels))
     if kernels:
-        copied.__class__ = _Network  # of the same parts
+        copied.concatenate = concatenate_in_place
     return copied.to(dtype).to(memory_format=CHANNELS_LAST[weight.ndim])
 
 
@@ -129,23 +136,14 @@ def has_kernels(device: torch.device) -> bool:
     return True
 
 
-class _Network(UNetPlusPlus):
-    """What a node receives is up-sampled into the place where it is concatenated."""
+def concatenate_in_place(up: nn.Module, below: Tensor, skips: Sequence[Tensor], order: str, frugal: bool) -> Parts:
+    """Enlarge what comes from the level below into the place where it is concatenated; see `network.concatenate_parts`."""
+    if not skips:
+        return concatenate_parts(up, below, skips, order, frugal)
+    from unetpp.runtime.kernels import Part, concatenated
 
-    def _computed(self, node: Node, image: Tensor, *received: Tensor) -> Tensor:
-        if node[1] == 0 or len(received) == 1:
-            return super()._computed(node, image, *received)
-        from unetpp.runtime.kernels import Part, concatenated
-
-        *same_level, below = received
-        parts = [Part(each, each.shape[1]) for each in same_level]
-        up = _part(self.ups[node_key(node)], below)
-        parts = (
-            [*parts, up]
-            if self.concat == "skips_up"
-            else [up, *(reversed(parts) if self.concat == "up_skips_reversed" else parts)]
-        )
-        return cast(Tensor, self.nodes[node_key(node)](concatenated(parts, same_level[0].shape[2:])))
+    parts = in_order([Part(each, each.shape[1]) for each in skips], _part(up, below), order)
+    return concatenated(parts, skips[0].shape[2:])
 
 
 def _part(up: nn.Module, below: Tensor) -> Any:

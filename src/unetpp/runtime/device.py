@@ -19,8 +19,8 @@ CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` takes a CUDA device where there is one. The device becomes the process's own: streams and kernels go where that is.
+def find_device(name: str) -> torch.device:
+    """Find a device by its name; `auto` takes a CUDA device where there is one.
 
     Raises:
         UsageError: no such device on this machine.
@@ -37,8 +37,18 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(
             f"--device: got {name!r}; expected one of the {torch.cuda.device_count()} CUDA devices of this machine. Use --device cpu."
         )
-    if device.type == "cuda":
-        torch.cuda.set_device(device.index or 0)
+    return device
+
+
+def choose_device(name: str) -> torch.device:
+    """Find a device and make it the current one of this thread: streams and kernels of a training go where that is.
+
+    Raises:
+        UsageError: no such device on this machine.
+    """
+    device = find_device(name)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
     return device
 
 

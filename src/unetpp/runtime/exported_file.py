@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -41,7 +42,9 @@ def load_openvino(purpose: str) -> Any:
     return openvino
 
 
-@functools.cache
+_MAKING_CORE = threading.Lock()
+
+
 def openvino_core(purpose: str = "--backend openvino") -> Any:
     """What reads and compiles: one for the whole process.
 
@@ -51,7 +54,14 @@ def openvino_core(purpose: str = "--backend openvino") -> Any:
     Raises:
         MissingExtraError: OpenVINO is not installed.
     """
-    return load_openvino(purpose).Core()
+    openvino = load_openvino(purpose)
+    with _MAKING_CORE:
+        return _make_core(openvino.Core)
+
+
+@functools.cache
+def _make_core(core: Callable[[], Any]) -> Any:
+    return core()
 
 
 def open_exported(path: Path, exact: bool = False) -> tuple[Answer, dict[str, Any]]:
@@ -99,8 +109,13 @@ def _openvino(path: Path, exact: bool) -> tuple[Answer, str | None]:
         )
     )
     compiled(tile)
-    # all other sizes share one that takes any
-    return lambda image: np.array(compiled(tile if image.shape[2:] == tile else ())(image)[0]), about
+    one_image = threading.Lock()  # a compiled graph has one request for work, which threads cannot share
+
+    def answer(image: np.ndarray) -> np.ndarray:
+        with one_image:  # all other sizes share a graph that takes any
+            return np.array(compiled(tile if image.shape[2:] == tile else ())(image)[0])
+
+    return answer, about
 
 
 def _for_size(model: Any, size: tuple[int, ...]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -19,11 +20,15 @@ from unetpp.runtime.device import gains_from_bf16
 from unetpp.runtime.exported_file import load_openvino, openvino_core
 from unetpp.runtime.runner import Growing
 
+_ONE_CONVERSION = threading.Lock()
+"""Held while a graph is made, because that sets the filters of warnings, which are the process's."""
+
 
 class OpenVinoNetwork:
     """Answers as the network that it is made from does in evaluation mode, without gradients.
 
-    Each wish (a depth, or all heads up to one) at each size of image is compiled at its first use.
+    Each kind of pass (a depth, or all heads up to one, at one size of image) is compiled at its first use. Threads may
+    share it: passes of one network run one after the other, each on all cores.
 
     Args:
         network: on the CPU.
@@ -40,6 +45,7 @@ class OpenVinoNetwork:
             "bf16" if precision == "bf16" and gains_from_bf16(torch.device("cpu")) else "f32"
         )  # without a hint it takes bf16
         self._compiled: dict[tuple[Any, ...], Any] = {}
+        self._one_pass = threading.Lock()
 
     def grow(self, x: Tensor) -> Growing:
         """A forward pass in steps."""
@@ -60,23 +66,27 @@ class OpenVinoNetwork:
         depths = tuple(d for d in self._network.head_depths if depth is None or d <= depth)
         return HeadOutputs(depths, tuple(map(torch.from_numpy, logits)))
 
-    def _run(self, wish: Any, module: nn.Module, *inputs: np.ndarray) -> list[np.ndarray]:
-        """Outputs of a module, which is compiled at the first call with this wish and these sizes."""
-        key = (wish, *(each.shape[1:] for each in inputs))
-        if key not in self._compiled:
-            options = {
-                "INFERENCE_PRECISION_HINT": self._hint,
-                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-                "PERFORMANCE_HINT": "LATENCY",
-            }
-            try:
-                self._compiled[key] = openvino_core().compile_model(converted(module, *key[1:]), "CPU", options)
-            except Exception as error:  # of any kind: an operation it does not have, an installation that is not whole
-                reason = str(error).strip().partition("\n")[0] or type(error).__name__
-                raise _CannotConvertError(
-                    f"--backend: got openvino, which cannot run this network ({reason}); expected another. Use --backend torch."
-                ) from error
-        return list(self._compiled[key]([np.ascontiguousarray(each) for each in inputs]).values())
+    def _run(self, kind: Any, module: nn.Module, *inputs: np.ndarray) -> list[np.ndarray]:
+        """Outputs of a module, which is compiled at the first call of this kind with these sizes."""
+        key = (kind, *(each.shape[1:] for each in inputs))
+        with self._one_pass:
+            if key not in self._compiled:
+                self._compiled[key] = self._compile(module, key[1:])
+            return list(self._compiled[key]([np.ascontiguousarray(each) for each in inputs]).values())
+
+    def _compile(self, module: nn.Module, sizes: Sequence[Sequence[int]]) -> Any:
+        options = {
+            "INFERENCE_PRECISION_HINT": self._hint,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        try:
+            with _ONE_CONVERSION:
+                return openvino_core().compile_model(converted(module, *sizes), "CPU", options)
+        except Exception as error:  # of any kind: an operation it does not have, an installation that is not whole
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            got = f"openvino, which cannot run this network ({reason})"
+            raise _CannotConvertError("backend", got, "another", 'Use `backend="torch"`.') from error
 
 
 class _CannotConvertError(UsageError):
@@ -168,7 +178,7 @@ class _GroupNorm(nn.Module):
 
 
 class _Answers(nn.Module):
-    """A network with a wish, as tensors alone."""
+    """One kind of pass of a network, as tensors alone."""
 
     def __init__(self, network: nn.Module, depth: int | None, heads: bool) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from unetpp.errors import DataError, Interrupted, UsageError
 from unetpp.files import write_json
@@ -33,6 +33,9 @@ from unetpp.results import (
     jsonable,
 )
 from unetpp.run_folder import RunFolder, model_files, single_model_file
+
+if TYPE_CHECKING:
+    from unetpp.infer.options import PredictOptions
 
 AnyPath = str | PathLike[str]
 DEMO_NAMES = {2: "cells", 3: "bodies"}
@@ -253,13 +256,15 @@ def predict(
     Raises:
         ModelFileError: MODEL cannot be used. A bad input file is skipped and listed in the result instead.
     """
+    from unetpp.infer.loading import load
+    from unetpp.infer.options import PredictOptions
+
     started = time.monotonic()
     progress = progress or Silence()
-    head = _head(depth)
+    options = PredictOptions(depth, tta, probabilities, uncertainty)
     paths = [Path(entry) for entry in ([inputs] if isinstance(inputs, (str, PathLike)) else inputs)]
     if dry_run:
-        return _would_predict(Path(model), paths, Path(out), head)
-    from unetpp.infer.loading import load
+        return _would_predict(Path(model), paths, Path(out), options, max_drop)
 
     early = RunFolder(Path(model)).unmeasured_folds() if Path(model).is_dir() else []
     notes = tuple(
@@ -267,10 +272,7 @@ def predict(
         for fold in early
     )
     predictor = load(Path(model), device, backend, max_drop)
-    stage = progress.stage("Predicting")
-    written = predictor.predict_files(
-        paths, out, depth=head, tta=tta, probabilities=probabilities, uncertainty=uncertainty, progress=stage
-    )
+    written = predictor.predict_files(paths, out, options, progress.stage("Predicting"))
     return Predicted(
         Path(out),
         written.depths,
@@ -474,34 +476,32 @@ def info(
     return ModelInfo(Path(model), tuple(files), header.plan, header.parameters, header.file_bytes / 1e6, notes)
 
 
-def _head(depth: int | str | None) -> int | str | None:
-    """A depth as the command line has it, as a number where it is one."""
-    return int(depth) if isinstance(depth, str) and depth.isdecimal() else depth
-
-
-def _would_predict(model: Path, inputs: Sequence[Path], out: Path, depth: int | str | None) -> Predicted:
+def _would_predict(
+    model: Path, inputs: Sequence[Path], out: Path, options: PredictOptions, max_drop: float
+) -> Predicted:
     """The cases that would be predicted, from the names of the files and the header of the model."""
     from unetpp.data.cases import find_images
-    from unetpp.model.build import grid_of
-    from unetpp.model.header import read_header
+    from unetpp.infer.exported_predictor import load_exported
+    from unetpp.infer.prediction import name_depth
     from unetpp.runtime.exported_file import RUNTIMES
 
     if model.suffix in RUNTIMES:
-        from unetpp.infer.exported_predictor import load_exported
-
         exported = load_exported(model)
-        images = tuple(path for case in find_images(inputs, len(exported.data.channels)) for path in case.images)
-        return Predicted(out, exported.choose_depths(depth), images, (), 0.0, written=False)
-    header = read_header(model_files(model)[0])
-    plan, whole = header.plan, ("all", "mean", "auto") if header.notes.get("auto") else ("all", "mean")
-    heads = grid_of(plan.model).head_depths(plan.model.deep_supervision)
-    wanted = plan.predict.depth if depth is None else depth
-    if wanted not in (*whole, *heads):
-        raise UsageError(
-            f'depth: got {depth!r}; expected "all", "mean", "auto" (after `unetpp adapt`) or one of {list(heads)}, the depths at which this model has a head.'
-        )
-    images = tuple(path for case in find_images(inputs, len(plan.data.channels)) for path in case.images)
-    return Predicted(out, heads if wanted == "all" else (wanted,), images, (), 0.0, written=False)
+        data, depths = exported.data, exported.choose_depths(options)
+    else:
+        from unetpp.infer.early_exit import choose_rule
+        from unetpp.model.build import grid_of
+        from unetpp.model.header import read_header
+
+        files = model_files(model)
+        header = read_header(files[0])
+        data, wanted = header.plan.data, header.plan.model
+        heads = grid_of(wanted).head_depths(wanted.deep_supervision)
+        depths = options.choose_depths(heads, header.plan.predict.depth, len(files))
+        if options.depth == "auto":
+            choose_rule(header.notes.get("auto", ()), max_drop, str(model), heads)
+    images = tuple(path for case in find_images(inputs, len(data.channels)) for path in case.images)
+    return Predicted(out, tuple(map(name_depth, depths)), images, (), 0.0, written=False)
 
 
 def _absent(path: Path) -> Path:

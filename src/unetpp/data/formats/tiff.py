@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -20,14 +21,11 @@ _SUFFIXES = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
 TILE = 512
 """Rows and columns of the tiles in which a large file is written, as viewers like it."""
 
-# else its remarks on a broken file appear beside our message
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
-
 
 def _read(path: Path, suffix: str, colours: bool = False) -> Volume:
     import tifffile
 
-    with tifffile.TiffFile(path) as tiff:
+    with _silent("tifffile"), tifffile.TiffFile(path) as tiff:  # its remarks on a broken file are in our message
         if _is_cut(tiff):
             raise ValueError("the file ends before its last page")
         series, page = tiff.series[0], tiff.pages.first
@@ -42,6 +40,17 @@ def _read(path: Path, suffix: str, colours: bool = False) -> Volume:
             suffix if suffix in _SUFFIXES else ".tif"
         )  # whatever it is called: what is written for it is a TIFF too
         return Volume(_samples(array, page, colours), Geometry(suffix, header=header))
+
+
+@contextmanager
+def _silent(logger: str) -> Iterator[None]:
+    """Keep unhandled log records off standard error. (A level that is set would be that of all threads.)"""
+    found, nowhere = logging.getLogger(logger), logging.NullHandler()
+    found.addHandler(nowhere)
+    try:
+        yield
+    finally:
+        found.removeHandler(nowhere)
 
 
 def _large_series(series: Any) -> np.ndarray:

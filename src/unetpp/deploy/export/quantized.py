@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from unetpp.errors import optional_package
+from unetpp.progress import only_errors
 from unetpp.runtime.exported_file import IMAGE, load_openvino, openvino_core, report_nothing
 
 QUANTIZABLE = (".onnx", ".xml")
@@ -26,13 +26,10 @@ def quantize_file(path: Path, tiles: Sequence[np.ndarray]) -> None:
     """
     openvino = load_openvino("8-bit integers") if path.suffix == ".xml" else None
     report_nothing()
-    logging.getLogger("torch.utils.cpp_extension").setLevel(
-        logging.ERROR
-    )  # NNCF makes torch look for a CUDA compiler, and torch reports that
-    with optional_package("nncf", "int8", "8-bit integers"):
+    # NNCF makes torch look for a CUDA compiler, and torch reports that
+    with only_errors("torch.utils.cpp_extension"), optional_package("nncf", "int8", "8-bit integers"):
         import nncf
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
-    logging.getLogger("nncf").setLevel(logging.ERROR)
     images = [tile[None] for tile in tiles]
     # by default ranges are means over images, beyond which those with more contrast are cut off: that cost 8 points of Dice (docs/log.md)
     ranges = RangeEstimatorParametersSet.HISTOGRAM
@@ -43,11 +40,13 @@ def quantize_file(path: Path, tiles: Sequence[np.ndarray]) -> None:
 
         model: Any = onnx.load(path)
         said = {entry.key: entry.value for entry in model.metadata_props}
-        model = nncf.quantize(model, nncf.Dataset(images, lambda image: {IMAGE: image}), **options)
+        with only_errors("nncf"):
+            model = nncf.quantize(model, nncf.Dataset(images, lambda image: {IMAGE: image}), **options)
         onnx.helper.set_model_props(model, said)
         onnx.save(model, path)
     elif openvino:
-        model = nncf.quantize(openvino_core().read_model(path), nncf.Dataset(images), **options)
+        with only_errors("nncf"):
+            model = nncf.quantize(openvino_core().read_model(path), nncf.Dataset(images), **options)
         aside = path.with_name(f"int8{path.name}")  # the weights of the model that was read lie in its file
         openvino.save_model(model, aside, compress_to_fp16=False)
         del model
