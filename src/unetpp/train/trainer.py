@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
 from unetpp.errors import Interrupted, UnetppError
 from unetpp.losses.supervision import DeepSupervisionLoss
+from unetpp.measured import DepthRow, Notes, Training
 from unetpp.metrics.scores import Validation
 from unetpp.model.build import from_plan, load_encoder_weights
 from unetpp.model.file import save_model
@@ -46,20 +47,6 @@ class Status:
     images_per_second: float
     seconds_left: float | None
     activity: str = "training"
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a training went."""
-
-    reason: str
-    """Why it ended: finished or patience."""
-    steps: int
-    best_dice: float
-    best_step: int
-    seconds: float
-    data_wait: float
-    """Share of the time in which the network waited for data."""
 
 
 class FoldTraining:
@@ -119,7 +106,7 @@ class FoldTraining:
         self._session_steps = 0
         self._recent: list[float] = []
 
-    def run(self, resume: bool = False) -> TrainResult:
+    def run(self, resume: bool = False) -> Training:
         """Train to the end of the schedule, or until patience runs out.
 
         Raises:
@@ -178,7 +165,7 @@ class FoldTraining:
                 self._validation()
         self.progress.finished = reason
         self._save_checkpoint()
-        self.log.write("end", step=self.progress.step, **asdict(self._result()))
+        self.log.write("end", step=self.progress.step, **self._result().to_dict())
         if self.interruption.requested:  # during the last validation
             raise Interrupted(
                 f"Stopped by {self.interruption.requested} after training; everything is saved. Go on with the same command and --resume."
@@ -283,17 +270,17 @@ class FoldTraining:
             validation.dice >= progress.best_dice
         ):  # of equals the later one: small structures are long missed altogether
             progress.best_dice, progress.best_step, progress.without_gain = validation.dice, progress.step, 0
-            notes = {
-                "dice": validation.dice,
-                "step": progress.step,
-                "depths": {str(depth): {"dice": dice} for depth, dice in validation.depths.items()},
-            }
+            depths = {depth: DepthRow(dice=dice) for depth, dice in validation.depths.items()}
+            notes = Notes(dice=validation.dice, step=progress.step, depths=depths)
             save_model(self.folder / MODEL, self.average.state_dict(), self.plan, notes)
         else:
             progress.without_gain += 1
-        depths = {str(depth): dice for depth, dice in validation.depths.items()}
         self.log.write(
-            "validation", step=progress.step, dice=validation.dice, depths=depths, elapsed_s=self._elapsed_s()
+            "validation",
+            step=progress.step,
+            dice=validation.dice,
+            depths={str(depth): dice for depth, dice in validation.depths.items()},
+            elapsed_s=self._elapsed_s(),
         )
         self._save_checkpoint()
 
@@ -328,10 +315,15 @@ class FoldTraining:
             )
             self._recent.clear()
 
-    def _result(self) -> TrainResult:
+    def _result(self) -> Training:
         progress = self.progress
         seconds = self._stepping_s()
         wait = self.prefetcher.waited_s / seconds if seconds else 0.0
-        return TrainResult(
-            progress.finished, progress.step, progress.best_dice, progress.best_step, progress.elapsed_s, wait
+        return Training(
+            reason=progress.finished,
+            steps=progress.step,
+            best_dice=progress.best_dice,
+            best_step=progress.best_step,
+            seconds=progress.elapsed_s,
+            data_wait=wait,
         )

@@ -30,7 +30,6 @@ from unetpp.results import (
     Reported,
     Run,
     describe_plan,
-    jsonable,
 )
 from unetpp.run_folder import RunFolder, model_files, single_model_file
 
@@ -62,7 +61,7 @@ def demo(
     progress.note(f"Generating {dims}D data in {data}.")
     write_demo_data(data, dims)
     trained = cast(Run, train(data, run, minutes=minutes, set=DEMO_SETTINGS, progress=progress))
-    unseen = {case["id"] for case in trained.folds[0].metrics["cases"]}
+    unseen = {case.id for case in trained.folds[0].metrics.cases}
     images = [path for path in sorted((data / "images").iterdir()) if path.name.split(".")[0] in unseen]
     predict(run, images, run / "predictions", progress=progress)
     return Demonstrated(data, trained, run / "predictions")
@@ -300,7 +299,7 @@ def evaluate(
     metrics, problems = evaluate_folders(Path(predictions), Path(references), (progress or Silence()).stage("Scoring"))
     target = None if out is None else Path(out)
     if target is not None:
-        write_json(target, jsonable(metrics))
+        write_json(target, metrics.to_dict())
     return Evaluated(metrics, problems, target)
 
 
@@ -493,7 +492,7 @@ def _would_predict(model: Path, inputs: Sequence[Path], out: Path, depth: int | 
         images = tuple(path for case in find_images(inputs, len(exported.data.channels)) for path in case.images)
         return Predicted(out, exported.choose_depths(depth), images, (), 0.0, written=False)
     header = read_header(model_files(model)[0])
-    plan, whole = header.plan, ("all", "mean", "auto") if header.notes.get("auto") else ("all", "mean")
+    plan, whole = header.plan, ("all", "mean", "auto") if header.notes.auto else ("all", "mean")
     heads = grid_of(plan.model).head_depths(plan.model.deep_supervision)
     wanted = plan.predict.depth if depth is None else depth
     if wanted not in (*whole, *heads):
