@@ -7,7 +7,7 @@ nothing was measured, and keys of other versions are kept. A column of a table i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -281,21 +281,14 @@ def declared(kind: type[Measured]) -> dict[str, Column]:
     return {key: column for key, field in fields for column in field.metadata if isinstance(column, Column)}
 
 
-def columns(kind: type[Measured], rows: Iterable[Measured], brief: bool = False) -> dict[str, Column]:
-    """Columns in which the rows of a table have something to say.
+def columns(kind: type[Measured], rows: Collection[Measured]) -> dict[str, Column]:
+    """Columns in which the rows of a table have something to say."""
 
-    Args:
-        kind: whose fields they are.
-        rows: those of the table.
-        brief: only those for which there is always room.
-    """
-    rows = list(rows)
-    return {
-        key: column
-        for key, column in declared(kind).items()
-        if (column.brief or not brief)
-        and any(getattr(row, key, None) not in ((None,) if column.zero else (None, 0)) for row in rows)
-    }
+    def says(key: str, column: Column) -> bool:
+        nothing = (None,) if column.zero else (None, 0)
+        return any(getattr(row, key, None) not in nothing for row in rows)
+
+    return {key: column for key, column in declared(kind).items() if says(key, column)}
 
 
 def tabulate(
@@ -308,8 +301,9 @@ def tabulate(
         kind: whose columns are shown.
         rows: each with its name.
         unit: of distances.
-        brief: as for `columns`.
+        brief: only the columns for which there is always room.
     """
-    shown = columns(kind, [row for _, row in rows], brief)
+    found = columns(kind, [row for _, row in rows]).items()
+    shown = {key: column for key, column in found if column.brief or not brief}
     lines = [[name, *(column.text(getattr(row, key, None)) for key, column in shown.items())] for name, row in rows]
     return [[first, *(column.heading(unit) for column in shown.values())], *lines]

@@ -69,10 +69,14 @@ def test_other_versions_and_foreign_weights_are_named(tmp_path: Path, model_file
     save_file({"w": torch.zeros(2)}, foreign, metadata={"unetpp": "1", "plan": json.dumps(plan)})
     with pytest.raises(ModelFileError, match="surprise"):
         read_header(foreign)
-    for notes in ("[]", "{", '{"depths": {"1": {"dice": "good"}}}'):
+    for notes, where in (
+        ("[]", "notes: "),
+        ("{", "notes: "),
+        ('{"depths": {"1": {"dice": "good"}}}', r"notes\.depths\.1\.dice: "),
+    ):
         damaged = {"unetpp": "1", "plan": small_plan().model_dump_json(), "notes": notes}
         save_file({"w": torch.zeros(2)}, foreign, metadata=damaged)
-        with pytest.raises(ModelFileError, match="got a header that cannot be used"):
+        with pytest.raises(ModelFileError, match=rf"got a header that cannot be used \({where}.*this version"):
             read_header(foreign)
 
 

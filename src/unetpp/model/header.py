@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from unetpp.errors import ModelFileError, PlanError
 from unetpp.measured import Notes
 from unetpp.plan import Plan
@@ -49,8 +51,12 @@ def read_header(path: Path) -> ModelHeader:
         plan = Plan.from_json(metadata["plan"], f"{path} (plan)")
         notes = Notes.model_validate_json(metadata.get("notes", "{}"))
     except (PlanError, KeyError, ValueError) as error:
+        reason: object = error
+        if isinstance(error, ValidationError):
+            problem = error.errors()[0]
+            reason = f"{'.'.join(map(str, ('notes', *problem['loc'])))}: {problem['msg']}"
         raise ModelFileError(
-            f"{path}: got a header that cannot be used ({error}); expected a plan of this version. Use the release of unetpp that wrote it."
+            f"{path}: got a header that cannot be used ({reason}); expected a plan and notes of this version. Use the release of unetpp that wrote it."
         ) from None
     parameters = sum(
         _size(entry["shape"])

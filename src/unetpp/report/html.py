@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from unetpp.files import write_text
-from unetpp.measured import ClassScores, Column, DepthRow, Measured, ScoredCase, Scores, columns, declared
+from unetpp.measured import ClassScores, Column, DepthRow, Measured, Scores, columns, declared
 from unetpp.metrics.scores import METRICS
 from unetpp.plan import Plan
 from unetpp.report import plots
@@ -149,7 +149,7 @@ def _unit(run: RunRecord) -> str:
 def _depth_table(depths: Mapping[str, DepthRow], unit: str) -> Table:
     slowest = max((row.latency_ms or 0.0 for row in depths.values()), default=0.0)
     shown = columns(DepthRow, depths.values())
-    classes = next((list(row.classes) for row in depths.values() if row.classes), [])
+    classes = next((tuple(row.classes) for row in depths.values() if row.classes), ())
     rows = [
         (depth, (*_class_cells(row.classes, classes), *_cells(shown, row, {"latency_ms": slowest})))
         for depth, row in depths.items()
@@ -171,26 +171,20 @@ def _case_table(run: RunRecord) -> Table | None:
     if not run.cases:
         return None
     names = run.plan.data.classes[1:] if run.plan.data.num_classes > 2 else ()
-    several = len({fold for fold, _ in run.cases}) > 1
     shown = columns(Scores, [case.mean for _, case in run.cases])
+    several = len({fold for fold, _ in run.cases}) > 1
     rows = []
-    for fold, case in sorted(run.cases, key=_worst_first):
-        cells = [*_cells(shown, case.mean, {"dice": 1.0}), *_class_cells(case.classes, names)]
-        cells += [Cell(str(fold), fold)] if several else []
-        rows.append((case.id, tuple(cells)))
+    for fold, case in sorted(run.cases, key=lambda entry: (entry[1].mean.dice is None, entry[1].mean.dice or 0.0)):
+        cells = (*_cells(shown, case.mean, {"dice": 1.0}), *_class_cells(case.classes, names))
+        rows.append((case.id, (*cells, *[Cell(str(fold), fold)] * several)))
     return Table((*_titles(shown, _unit(run)), *_class_titles(names), *["fold"] * several), tuple(rows))
-
-
-def _worst_first(entry: tuple[int, ScoredCase]) -> tuple[bool, float]:
-    dice = entry[1].mean.dice
-    return dice is None, dice or 0.0
 
 
 def _titles(shown: Mapping[str, Column], unit: str) -> tuple[str, ...]:
     return tuple(column.heading(unit) for column in shown.values())
 
 
-def _class_titles(names: Iterable[str]) -> list[str]:
+def _class_titles(names: Sequence[str]) -> list[str]:
     return [f"{SCORES['dice'].title} {name}" for name in names]
 
 
@@ -205,7 +199,7 @@ def _cells(shown: Mapping[str, Column], row: Measured, bars: Mapping[str, float]
     return tuple(cells)
 
 
-def _class_cells(classes: Mapping[str, Scores], names: Iterable[str]) -> list[Cell]:
+def _class_cells(classes: Mapping[str, Scores], names: Sequence[str]) -> list[Cell]:
     """The Dice of each class, with its interval where there is one."""
     cells = []
     for scores in (classes.get(name, Scores()) for name in names):

@@ -275,13 +275,8 @@ class FoldTraining:
             save_model(self.folder / MODEL, self.average.state_dict(), self.plan, notes)
         else:
             progress.without_gain += 1
-        self.log.write(
-            "validation",
-            step=progress.step,
-            dice=validation.dice,
-            depths={str(depth): dice for depth, dice in validation.depths.items()},
-            elapsed_s=self._elapsed_s(),
-        )
+        scores = {"dice": validation.dice, "depths": validation.depths}
+        self.log.write("validation", step=progress.step, **scores, elapsed_s=self._elapsed_s())
         self._save_checkpoint()
 
     def _save_checkpoint(self) -> None:
