@@ -74,8 +74,9 @@ def test_rules_of_one_doubt_for_all_depths_are_left_out() -> None:
 
 
 def test_what_is_not_a_measurement_is_refused() -> None:
-    with pytest.raises(ValidationError):
-        Notes.model_validate({"depths": {"one": {}}})
+    for damaged in ({"depths": {"one": {}}}, {"auto": [1]}, {"auto": None}, {"mean": 0.5}, {"machine": ["fast"]}):
+        with pytest.raises(ValidationError):
+            Notes.model_validate(damaged)
 
 
 def test_numbers_that_are_not_finite_become_none() -> None:

@@ -247,9 +247,11 @@ class Notes(DepthTable):
 
     @field_validator("auto", mode="before")
     @classmethod
-    def _current(cls, rules: Sequence[Any]) -> list[Any]:
+    def _current(cls, rules: object) -> object:
         """Leave out rules of one doubt for all depths: they are of an earlier version."""
-        return [rule for rule in rules if isinstance(rule, Rule) or "doubts" in rule]
+        if not isinstance(rules, list):
+            return rules
+        return [rule for rule in rules if not isinstance(rule, dict) or "doubts" in rule]
 
 
 class Metrics(DepthTable):
