@@ -22,10 +22,11 @@ from unetpp.deploy.adapt import fit_rules, scored
 from unetpp.infer.early_exit import Adaptive, choose_rule
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import Predictor, load_predictor
-from unetpp.measure.depth_table import costs_of, measure_depths
+from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.quality import evaluate_cases
 from unetpp.measure.stored_cases import stored_split
 from unetpp.measure.validation import count_tiles
+from unetpp.measured import DepthTable, Rule
 from unetpp.metrics.scores import bootstrap_interval, losses, mean_of
 from unetpp.run_folder import MODEL, RunFolder
 from unetpp.verbs.fold import quality_row, recommended_depth
@@ -59,20 +60,15 @@ def dial(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
     predictor = load_predictor(model, "cpu", "torch")
     cases = {case.id: case for case in find_cases(data).cases}
     quality = evaluate_cases(predictor, [cases[i] for i in read_splits(run.splits)[0].validation], mean=True)
-    costs = costs_of(measure_depths(model, batch=1))
-    rows = {
-        str(depth): {**quality_row(scores, quality[max(quality)]), **costs["depths"][str(depth)]}
-        for depth, scores in sorted(quality.items())
-    }
-    mean = rows.pop(str(MEAN))
+    costs = measure_depths(model, batch=1)
+    rows = {depth: quality_row(scores, quality[max(quality)]) for depth, scores in sorted(quality.items())}
+    table = DepthTable(depths=rows, mean_of_heads=rows.pop(MEAN)).with_costs(costs)
+    table = table.joined(DepthTable(recommended=recommended_depth(table.depths)))
     _, held_out = stored_split(model, predictor.plan.data)
     adaptive = load_predictor(model, "cpu", backend)
     auto = judged_rules(adaptive, held_out)
     return {
-        "depths": rows,
-        "mean_of_heads": mean,
-        "recommended": recommended_depth(rows),
-        "conditions": costs["conditions"],
+        **table.to_dict(),
         "backend": backend,
         "auto": auto,
     }
@@ -97,7 +93,7 @@ def judged_rules(predictor: Predictor, cases: Sequence[StoredCase]) -> list[dict
 
 def judged(
     predictor: Predictor,
-    fitted: Sequence[Sequence[Mapping[str, Any]]],
+    fitted: Sequence[Sequence[Rule]],
     halves: Sequence[Sequence[StoredCase]],
     max_drop: float,
 ) -> dict[str, Any]:
@@ -110,7 +106,7 @@ def judged(
         adaptive = Adaptive(
             predictor.runners[0],
             predictor.depths,
-            choose_rule(rules, max_drop, "the model", predictor.depths)["doubts"],
+            choose_rule(rules, max_drop, "the model", predictor.depths).doubts,
         )
         full, full_s = scored(predictor, predictor.runners[0], cases)
         dice, adaptive_s = scored(predictor, adaptive, cases)

@@ -20,6 +20,7 @@ from tests.tiny import TINY, run_cli, run_process, set_options
 from unetpp import cli
 from unetpp.console import Lines
 from unetpp.errors import DataError, Interrupted, Problem, WriteError
+from unetpp.measured import DepthRow, Notes
 from unetpp.model.build import from_plan
 from unetpp.model.file import save_model
 from unetpp.verbs import pipeline
@@ -34,7 +35,7 @@ def model(tmp_path: Path) -> Path:
         tmp_path / "model.safetensors",
         from_plan(plan.model).state_dict(),
         plan,
-        {"depths": {"1": {"dice": 0.8}, "2": {"dice": 0.9}}},
+        Notes(depths={1: DepthRow(dice=0.8), 2: DepthRow(dice=0.9)}),
     )
     return tmp_path / "model.safetensors"
 

@@ -22,7 +22,7 @@ pytestmark = [
 
 def test_nuclei_in_the_layout_of_their_download(tmp_path: Path) -> None:
     run = unetpp.train(DATA / "nuclei_kaggle_layout", tmp_path / "run", epochs=1, set=TINY)
-    assert run.folds[0].metrics["mean"]["dice"] >= 0
+    assert run.folds[0].metrics.mean.dice >= 0
     image = next((DATA / "nuclei_kaggle_layout").rglob("images/*.png"))
     done = unetpp.predict(tmp_path / "run", image, tmp_path / "out")
     with Image.open(done.files[0]) as written, Image.open(image) as read:

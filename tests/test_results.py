@@ -5,43 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from unetpp.measured import ClassScores, DepthRow, DepthTable, Metrics, Recommendation
 from unetpp.results import Run, TrainedFold, describe_depths, describe_scores
 
 
-def row(**scores: Any) -> dict[str, Any]:
-    return {"dice": 0.9, "iou": 0.8, "hd95_mm": 2.5, "hd95_undefined": 0, "nsd": 0.7, **scores}
+def row(**scores: Any) -> DepthRow:
+    return DepthRow(**{"dice": 0.9, "iou": 0.8, "hd95_mm": 2.5, "hd95_undefined": 0, "nsd": 0.7, **scores})
+
+
+def depths(*rows: DepthRow, **fields: Any) -> DepthTable:
+    return DepthTable(depths=dict(enumerate(rows, start=1)), **fields)
 
 
 def test_the_distance_has_its_unit() -> None:
-    assert (
-        "HD95 pixel"
-        in describe_scores({"mean": row(), "classes": {"cell": row()}, "distance_unit": "pixel"}).splitlines()[0]
-    )
-    assert "HD95 mm" in describe_depths({"depths": {"1": row(), "2": row()}, "distance_unit": "mm"}).splitlines()[0]
+    assert "HD95 pixel" in describe_scores(Metrics(mean=row(), distance_unit="pixel")).splitlines()[0]
+    assert "HD95 mm" in describe_depths(depths(row(), row(), distance_unit="mm")).splitlines()[0]
 
 
 def test_a_class_may_be_called_as_a_line_is() -> None:
-    lines = describe_scores({"mean": row(dice=0.1), "classes": {"mean": row(dice=0.2)}}).splitlines()
+    lines = describe_scores(Metrics(mean=row(dice=0.1), classes={"mean": ClassScores(dice=0.2)})).splitlines()
     assert [line.split()[1] for line in lines if line.split()[0] == "mean"] == ["0.1000", "0.2000"]
 
 
 def test_it_is_told_where_a_distance_leaves_cases_out() -> None:
     """Of a class that is missed altogether there is no distance: the shallower depth looks better than it is."""
-    shown = describe_depths({"depths": {"1": row(hd95_mm=1.0, hd95_undefined=5), "2": row()}}).splitlines()
+    shown = describe_depths(depths(row(hd95_mm=1.0, hd95_undefined=5), row())).splitlines()
     assert "no HD95" in shown[0]
     assert [line.split()[4] for line in shown[1:]] == ["5", "0"]
-    assert "no HD95" not in describe_depths({"depths": {"1": row(), "2": row()}})
+    assert "no HD95" not in describe_depths(depths(row(), row()))
 
 
 def test_columns_without_any_number_are_left_out() -> None:
-    shown = describe_depths(
-        {
-            "depths": {
-                "1": {"dice": 0.9, "parameters": 25_538, "peak_memory_mb": None},
-                "2": {"dice": None, "parameters": 128_434},
-            }
-        }
-    )
+    rows = DepthRow(dice=0.9, parameters=25_538, peak_memory_mb=None), DepthRow(dice=None, parameters=128_434)
+    shown = describe_depths(depths(*rows))
     assert [line.split() for line in shown.splitlines()] == [
         ["depth", "Dice", "parameters"],
         ["1", "0.9000", "25,538"],
@@ -56,7 +52,7 @@ def test_what_comes_next_names_the_recommended_depth_of_a_single_fold() -> None:
         10,
         60.0,
         0.0,
-        {"depths": {"1": row(), "2": row()}, "recommended": {"depth": 1, "reason": "good enough"}},
+        Metrics(depths={1: row(), 2: row()}, recommended=Recommendation(depth=1, reason="good enough")),
     )
     assert (
         Run(Path("RUN"), (fold,), None, 60.0).to_text().endswith("--out DIR   (add --depth 1 for the recommended one)")

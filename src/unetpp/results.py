@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from unetpp.errors import Problem
+from unetpp.measured import DepthRow, DepthTable, Measured, Metrics, Notes, Rule, Scores, tabulate
 from unetpp.plan import Plan
 
 DONE, PARTLY, UNUSABLE = 0, 1, 2
-SCORES = {
-    "dice": "Dice",
-    "dice_lost": "lost",
-    "iou": "IoU",
-    "hd95_mm": "HD95",
-    "hd95_undefined": "no HD95",
-    "nsd": "surface Dice",
-}
-"""lost: how much lower the Dice is than at the deepest head. no HD95: how often a class is in one of prediction and reference only, so that there is no distance to count in."""
-COSTS = {
-    "latency_ms": "ms/tile",
-    "predicted_ms": "ms there",
-    "peak_memory_mb": "MB",
-    "energy_j": "J/tile",
-    "parameters": "parameters",
-}
 
 
 @dataclass(frozen=True)
@@ -129,8 +114,7 @@ class TrainedFold:
     seconds: float
     data_wait: float
     """Share of the time in which the network waited for data."""
-    metrics: dict[str, Any]
-    """As in metrics.json."""
+    metrics: Metrics
 
 
 @dataclass(frozen=True)
@@ -150,11 +134,10 @@ class Run(_Outcome):
             )
             lines.append(describe_depths(fold.metrics))
         lines += [f"Report: {self.report}"] if self.report else []
-        recommended = [fold.metrics.get("recommended") for fold in self.folds]
-        depth = recommended[0]["depth"] if len(recommended) == 1 and recommended[0] else None
+        recommended = self.folds[0].metrics.recommended if len(self.folds) == 1 else None
         lines.append(
             f"Next: unetpp predict {self.run} IMAGES --out DIR"
-            + (f"   (add --depth {depth} for the recommended one)" if depth else "")
+            + (f"   (add --depth {recommended.depth} for the recommended one)" if recommended else "")
         )
         return "\n".join(lines)
 
@@ -196,7 +179,7 @@ class Predicted(_Outcome):
 class Evaluated(_Outcome):
     """Scores of predictions against references."""
 
-    metrics: dict[str, Any]
+    metrics: Metrics
     problems: tuple[Problem, ...]
     out: Path | None
 
@@ -205,11 +188,10 @@ class Evaluated(_Outcome):
         return PARTLY if self.problems else DONE
 
     def to_dict(self) -> dict[str, Any]:
-        values: dict[str, Any] = jsonable(self.metrics)
-        return values | {"problems": jsonable(self.problems), "out": jsonable(self.out)}
+        return self.metrics.to_dict() | {"problems": jsonable(self.problems), "out": jsonable(self.out)}
 
     def to_text(self) -> str:
-        lines = [f"{len(self.metrics.get('cases', []))} cases", describe_scores(self.metrics)]
+        lines = [f"{len(self.metrics.cases)} cases", describe_scores(self.metrics)]
         lines += (
             [f"{len(self.problems)} cases could not be scored:", *(f"  {problem}" for problem in self.problems)]
             if self.problems
@@ -255,24 +237,17 @@ class Adapted(_Outcome):
     """Rules for `predict --depth auto`, now in the model file."""
 
     model: Path
-    rules: tuple[dict[str, Any], ...]
+    rules: tuple[Rule, ...]
     """The most careful first."""
 
     def to_text(self) -> str:
-        depths = list(self.rules[0]["tiles"])
+        depths = list(self.rules[0].tiles)
         rows = [["stops at doubts of", "Dice lost", "at most", "time", *(f"tiles at {depth}" for depth in depths)]]
         for rule in self.rules:
-            at_most = (rule["dice_lost_interval"] or (None, None))[1]
-            tiles = [f"{rule['tiles'][depth] / sum(rule['tiles'].values()):.0%}" for depth in depths]
-            rows.append(
-                [
-                    ", ".join(map(_limit, rule["doubts"])),
-                    _number(rule["dice_lost"]),
-                    _number(at_most),
-                    f"{rule['time']:.0%}",
-                    *tiles,
-                ]
-            )
+            at_most = f"{rule.dice_lost_interval[1]:.4f}" if rule.dice_lost_interval else "-"
+            tiles = [f"{rule.tiles[depth] / sum(rule.tiles.values()):.0%}" for depth in depths]
+            limits = ", ".join(map(_limit, rule.doubts))
+            rows.append([limits, f"{rule.dice_lost:.4f}", at_most, f"{rule.time:.0%}", *tiles])
         lines = [
             f"{self.model}: {len(self.rules)} rules, against the deepest head on the validation cases (at most: the upper end of the 95 % interval):",
             table(rows),
@@ -344,7 +319,7 @@ class ModelInfo(_Outcome):
     plan: Plan
     parameters: int
     file_mb: float
-    notes: dict[str, Any]
+    notes: Notes
     """What was recorded when the file was written: scores at every depth."""
 
     def to_text(self) -> str:
@@ -358,7 +333,7 @@ class ModelInfo(_Outcome):
             f"spacing:    {' x '.join(f'{mm:g}' for mm in data.spacing_mm) + ' mm' if data.spacing_mm else 'as in each file'}",
             f"network:    widths {list(model.widths)}, {model.norm} norm, {model.block} blocks; tile {list(self.plan.predict.tile)}",
         ]
-        lines += [describe_depths(self.notes)] if self.notes.get("depths") else []
+        lines += [describe_depths(self.notes)] if self.notes.depths else []
         return "\n".join(lines)
 
 
@@ -398,44 +373,23 @@ def describe_plan(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def describe_scores(metrics: Mapping[str, Any]) -> str:
+def describe_scores(metrics: Metrics) -> str:
     """Mean, pooled and class scores as a table."""
     lines = [
-        ("mean", metrics.get("mean", {})),
-        ("pooled", metrics.get("pooled", {})),
-        *metrics.get("classes", {}).items(),
+        ("mean", metrics.mean),
+        ("pooled", metrics.pooled),
+        *metrics.classes.items(),
     ]  # a class may be called so, too
-    columns = _columns(SCORES, metrics, [scores for _, scores in lines])
-    return table(
-        [["", *columns.values()], *([name, *(_number(scores.get(key)) for key in columns)] for name, scores in lines)]
-    )
+    return table(tabulate("", Scores, lines, metrics.distance_unit, brief=True))
 
 
-def describe_depths(metrics: Mapping[str, Any]) -> str:
+def describe_depths(found: DepthTable) -> str:
     """The depth table: quality beside cost, for every depth that was measured, and for the mean of all heads."""
-    depths: dict[str, Mapping[str, Any]] = dict(metrics.get("depths", {}))
-    if metrics.get("mean_of_heads"):
-        depths["mean"] = metrics["mean_of_heads"]
-    columns = _columns({**SCORES, **COSTS}, metrics, depths.values())
-    rows = [["depth", *columns.values()]]
-    rows += [[depth, *(_number(row.get(key)) for key in columns)] for depth, row in depths.items()]
-    lines = [f"  costs: {metrics['conditions']}"] if metrics.get("conditions") else []
-    recommended = metrics.get("recommended")
-    lines += [f"  recommended: depth {recommended['depth']} ({recommended['reason']})"] if recommended else []
-    return "\n".join([table(rows), *lines])
-
-
-def _columns(
-    titles: Mapping[str, str], metrics: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
-) -> dict[str, str]:
-    """The columns in which there is something to say, the distance with its unit."""
-    unit, rows = metrics.get("distance_unit"), list(rows)
-    said = {
-        key: title
-        for key, title in titles.items()
-        if any(row.get(key) not in ((None, 0) if key == "hd95_undefined" else (None,)) for row in rows)
-    }
-    return {key: f"{title} {unit}" if key == "hd95_mm" and unit else title for key, title in said.items()}
+    lines = [table(tabulate("depth", DepthRow, list(found.rows.items()), found.distance_unit, brief=True))]
+    lines += [f"  costs: {found.conditions}"] if found.conditions else []
+    recommended = found.recommended
+    lines += [f"  recommended: depth {recommended.depth} ({recommended.reason})"] if recommended else []
+    return "\n".join(lines)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -459,7 +413,7 @@ def jsonable(value: Any) -> Any:
         return {str(key): jsonable(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [jsonable(entry) for entry in value]
-    if isinstance(value, (Problem, _Outcome)):
+    if isinstance(value, (Problem, Measured, _Outcome)):
         return value.to_dict()
     if isinstance(value, TrainedFold):
         return {field.name: jsonable(getattr(value, field.name)) for field in fields(value)}
@@ -496,9 +450,3 @@ def _some(names: Sequence[str], shown: int = 3) -> str:
 def _limit(doubt: float | None) -> str:
     """A limit of doubt; no tile is as much in doubt as `deploy.adapt.ALWAYS`."""
     return "never" if doubt is None else "always" if doubt >= 100 else f"{doubt:.3g}"
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}" if abs(value) < 1 else f"{value:.1f}"

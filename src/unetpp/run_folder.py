@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from unetpp.errors import ModelFileError, UsageError
+from unetpp.measured import Metrics, read_metrics
 
-MODEL, CHECKPOINT, LOG = "model.safetensors", "last.ckpt", "log.jsonl"
+MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,9 @@ class RunFolder:
             fold for fold in self.started_folds() if (self.fold(fold) / MODEL).is_file() and self.metrics(fold) is None
         ]
 
-    def metrics(self, fold: int) -> dict[str, Any] | None:
+    def metrics(self, fold: int) -> Metrics | None:
         """Scores of a fold that is measured already."""
-        path = self.fold(fold) / "metrics.json"
-        try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return values
+        return read_metrics(self.fold(fold) / METRICS_FILE)
 
 
 def model_files(model: Path) -> list[Path]:

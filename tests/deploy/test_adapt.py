@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from unetpp.deploy.adapt import LOSSES, Observed, adapt_file, promising
 from unetpp.deploy.prune import plan_at_depth
 from unetpp.errors import UsageError
 from unetpp.infer.early_exit import choose_rule
+from unetpp.measured import Rule
 from unetpp.model.file import load_model, save_model
 
 
@@ -40,12 +40,12 @@ def test_from_a_run_to_a_prediction_with_a_depth_for_each_tile(run: Path, tmp_pa
         bool((mine == theirs).all())
         for mine, theirs in zip(before.state_dict().values(), after.state_dict().values(), strict=True)
     )
-    rules = header.notes["auto"]
+    rules = header.notes.auto
     assert 1 <= len(rules) <= 1 + len(LOSSES)
-    assert (rules[0]["doubts"], rules[0]["dice_lost"], rules[0]["time"]) == ([None], 0.0, 1.0)
-    assert all(len(rule["doubts"]) == len(rule["tiles"]) - 1 for rule in rules)
+    assert (rules[0].doubts, rules[0].dice_lost, rules[0].time) == ((None,), 0.0, 1.0)
+    assert all(len(rule.doubts) == len(rule.tiles) - 1 for rule in rules)
     images = run.parent / "data" / "images"
-    wanted = 100 * max(rule["dice_lost_interval"][1] for rule in rules) + 1
+    wanted = 100 * max(rule.dice_lost_interval[1] for rule in rules) + 1
     said = run_cli("predict", folder, images, "--out", tmp_path / "auto", "--depth", "auto", "--max-drop", wanted)
     assert said.code == 0
     assert json.loads((tmp_path / "auto" / "predictions.json").read_text())["depth"] == "auto"
@@ -56,7 +56,7 @@ def test_a_rule_that_never_stops_is_full_depth_and_one_that_always_does_the_firs
     image = np.random.default_rng(0).normal(size=(40, 40)).astype(np.float32)
     for doubts, depth in (([-1.0], None), ([None], None), ([1e9], 1)):
         predictor = unetpp.load(run, device="cpu", backend="torch")
-        predictor.rules = ({"doubts": doubts, "dice_lost": 0.0, "dice_lost_interval": [0, 0], "time": 1.0},)
+        predictor.rules = (Rule(doubts=doubts, dice_lost=0.0, dice_lost_interval=(0, 0), time=1.0),)
         np.testing.assert_array_equal(predictor.predict(image, depth="auto"), predictor.predict(image, depth=depth))
 
 
@@ -81,15 +81,15 @@ def test_what_loses_nothing_is_always_among_the_rules() -> None:
     assert promising(hopeless, np.asarray([1.0, 2.0])) == [[None]]
 
 
-def rule(lost: float, most: float, time: float) -> dict[str, Any]:
-    return {"doubts": [most], "dice_lost": lost, "dice_lost_interval": [-most, most], "time": time}
+def rule(lost: float, most: float, time: float) -> Rule:
+    return Rule(doubts=[most], dice_lost=lost, dice_lost_interval=(-most, most), time=time)
 
 
 def test_the_fastest_rule_that_may_not_lose_too_much_is_chosen() -> None:
     rules = [rule(0.0, 0.001, 0.9), rule(0.001, 0.003, 0.5), rule(0.002, 0.004, 0.6), rule(0.01, 0.02, 0.3)]
-    assert choose_rule(rules, 0.4, "m", (1, 2))["time"] == 0.5
-    assert choose_rule(rules, 0.1, "m", (1, 2))["time"] == 0.9
-    assert choose_rule(rules, 5, "m", (1, 2))["time"] == 0.3
+    assert choose_rule(rules, 0.4, "m", (1, 2)).time == 0.5
+    assert choose_rule(rules, 0.1, "m", (1, 2)).time == 0.9
+    assert choose_rule(rules, 5, "m", (1, 2)).time == 0.3
     with pytest.raises(UsageError, match=r"--max-drop: got 0\.05 points of Dice; expected at least 0\.10"):
         choose_rule(rules, 0.05, "m", (1, 2))
     with pytest.raises(UsageError, match="Run: unetpp adapt m"):
@@ -102,6 +102,6 @@ def test_what_cannot_be_fitted_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="got 0 validation cases in the run folder; expected 3 or more"):
         adapt_file(alone)
     network, header = load_model(alone)
-    save_model(alone, network.prune(1).state_dict(), plan_at_depth(header.plan, 1), {})
+    save_model(alone, network.prune(1).state_dict(), plan_at_depth(header.plan, 1))
     with pytest.raises(UsageError, match="got a network with one head"):
         adapt_file(alone)

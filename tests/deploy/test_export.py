@@ -19,6 +19,7 @@ from unetpp.deploy import export
 from unetpp.deploy.export import Comparison, export_file
 from unetpp.deploy.export.runtimes import open_written
 from unetpp.errors import DataError, ModelFileError, UsageError
+from unetpp.measured import DepthRow, Notes
 from unetpp.model.build import from_plan
 from unetpp.model.file import load_model, save_model
 
@@ -39,7 +40,7 @@ def model(tmp_path: Path) -> Path:
         tmp_path / "model.safetensors",
         from_plan(plan.model).state_dict(),
         plan,
-        {"depths": {"1": {"dice": 0.8, "dice_interval": [0.7, 0.9]}, "2": {"dice": 0.9}}},
+        Notes(depths={1: DepthRow(dice=0.8, dice_interval=(0.7, 0.9)), 2: DepthRow(dice=0.9)}),
     )
     return tmp_path / "model.safetensors"
 
@@ -111,7 +112,7 @@ def test_a_run_gives_the_images_and_their_labels(trained: Path, tmp_path: Path) 
 
 def test_the_card_says_what_was_measured(model: Path, tmp_path: Path) -> None:
     card = export_file(model, tmp_path / "out.pt2", depth=2).card.read_text()
-    assert "| **2** (this depth) | 0.900 |" in card
+    assert "| **2** (this depth) | 0.9000 |" in card
     assert "0.700 to 0.900" in card
     assert "random numbers" in card
     path = tmp_path / "out.pt2.md"

@@ -48,15 +48,12 @@ def test_a_pruned_network_goes_on_from_its_weights(
     assert same(seen[1], weights(plain))
     assert not same(seen[0].network.state_dict(), weights(plain))
     header = load_model(tuned)[1]
-    better = "finetuning" in header.notes
+    better = header.notes.finetuning is not None
     assert better != same(weights(tuned), weights(plain))
     if better:
-        assert (
-            header.notes["depths"]["1"]["dice"]
-            == header.notes["finetuning"]["dice"]
-            > header.notes["finetuning"]["dice_before"]
-        )
-        assert "hd95_mm" not in header.notes["depths"]["1"]
+        row, tuning = header.notes.depths[1], header.notes.finetuning
+        assert row.dice == tuning.dice > tuning.dice_before
+        assert row.hd95_mm is None
 
 
 def test_the_weights_before_it_are_kept_where_they_are_better(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import torch
 from unetpp.deploy import prune
 from unetpp.deploy.prune import choose_depth, plan_at_depth, prune_file
 from unetpp.errors import ModelFileError, UsageError, WriteError
+from unetpp.measured import DepthRow
 from unetpp.model.file import load_model
 from unetpp.plan import Plan
 
@@ -47,7 +48,7 @@ def test_the_smallest_depth_that_is_good_enough(
     result = prune_file(model, tmp_path / "small.safetensors", max_drop=max_drop)
     assert result.depth == depth
     notes = load_model(tmp_path / "small.safetensors")[1].notes
-    assert notes == {
+    assert notes.to_dict() == {
         "dice": DEPTHS[str(depth)]["dice"],
         "depths": {str(depth): DEPTHS[str(depth)]},
         "pruned_from_depth": 3,
@@ -55,7 +56,7 @@ def test_the_smallest_depth_that_is_good_enough(
 
 
 def test_a_shallow_depth_that_is_better_wins() -> None:
-    depth, reason = choose_depth({1: {"dice": 0.95}, 2: {"dice": 0.94}}, 0)
+    depth, reason = choose_depth({1: DepthRow(dice=0.95), 2: DepthRow(dice=0.94)}, 0)
     assert depth == 1
     assert "1.00 points above depth 2" in reason
 
@@ -63,9 +64,9 @@ def test_a_shallow_depth_that_is_better_wins() -> None:
 @pytest.mark.parametrize(("max_drop", "expected"), [(0.5, 2), (0.79, 2), (0.8, 1), (0.1, 3)])
 def test_where_cases_differ_the_worst_of_the_interval_counts(max_drop: float, expected: int) -> None:
     rows = {
-        1: {"dice": 0.906, "dice_lost_interval": [0.001, 0.008]},
-        2: {"dice": 0.909, "dice_lost_interval": [-0.001, 0.004]},
-        3: {"dice": 0.91, "dice_lost_interval": [0, 0]},
+        1: DepthRow(dice=0.906, dice_lost_interval=(0.001, 0.008)),
+        2: DepthRow(dice=0.909, dice_lost_interval=(-0.001, 0.004)),
+        3: DepthRow(dice=0.91, dice_lost_interval=(0, 0)),
     }
     depth, reason = choose_depth(rows, max_drop)
     assert depth == expected

@@ -24,6 +24,7 @@ from unetpp.errors import DataError, ModelFileError, UsageError
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import Predictor, load_predictor
+from unetpp.measured import Calibration, DepthRow, Notes, Rule
 from unetpp.model.build import from_plan, model_plan
 from unetpp.model.file import save_model
 from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainPlan
@@ -273,7 +274,7 @@ def test_a_case_of_which_little_is_to_be_expected_is_named(tmp_path: Path) -> No
     whole = Predictor(
         [Threshold()],
         make_plan(),
-        worth={2: {"review_below": 0.85, "predicted_dice_slope": 2.0, "predicted_dice_offset": -1.1}},
+        worth={2: Calibration(review_below=0.85, predicted_dice_slope=2.0, predicted_dice_offset=-1.1)},
     )  # type: ignore[list-item]
     written = whole.predict_files([tmp_path / "clear.png", tmp_path / "vague.png"], tmp_path / "out")
     cases = json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"]
@@ -292,11 +293,12 @@ def test_a_case_of_which_little_is_to_be_expected_is_named(tmp_path: Path) -> No
 def test_what_expectations_are_worth_is_the_mean_over_the_folds(tmp_path: Path) -> None:
     plan = make_plan()
     for fold, level in ((0, 0.7), (1, 0.8)):
-        notes = {
-            "depths": {"1": {"dice": 0.9, "review_below": level}, "2": {"dice": 0.9} if fold else {"review_below": 0.6}}
-        }
+        deepest = DepthRow(dice=0.9) if fold else DepthRow(review_below=0.6)
+        notes = Notes(depths={1: DepthRow(dice=0.9, review_below=level), 2: deepest})
         save_model(tmp_path / f"fold_{fold}" / "model.safetensors", from_plan(plan.model).state_dict(), plan, notes)
-    assert load_predictor(tmp_path, "cpu").worth == {1: {"review_below": pytest.approx(0.75)}, 2: {"review_below": 0.6}}
+    worth = load_predictor(tmp_path, "cpu").worth
+    assert {depth: found.review_below for depth, found in worth.items()} == {1: pytest.approx(0.75), 2: 0.6}
+    assert worth[1].predicted_dice_slope is None
 
 
 def test_a_tiff_by_another_name_is_predicted(tmp_path: Path) -> None:
@@ -415,7 +417,7 @@ def test_one_answer_has_none_to_disagree_with(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=f"uncertainty: got {got}"):
             one.predict_files([tmp_path / "a.png"], tmp_path / "out", PredictOptions(depth, uncertainty="disagreement"))
-    one.rules = [{"doubts": [None], "dice_lost": 0.0, "dice_lost_interval": None, "time": 1.0}]  # type: ignore[assignment]
+    one.rules = (Rule(doubts=[None], dice_lost=0.0, time=1.0),)
     with pytest.raises(UsageError, match='disagreement with `depth="auto"`'):
         one.predict_files([tmp_path / "a.png"], tmp_path / "out", PredictOptions("auto", uncertainty="disagreement"))
     assert not (tmp_path / "out").exists()

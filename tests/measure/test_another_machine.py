@@ -27,9 +27,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_model_is_measured_anew_and_carried_over(make_model: Callable[..., Path]) -> None:
     model = make_model()
     notes = info(model, measure=True, machine="50,10", device="cpu").notes
-    assert set(notes["depths"]) == {"1", "2"}
-    for row in (*notes["depths"].values(), notes["mean_of_heads"]):
-        assert row["predicted_ms"] == pytest.approx(2 * row["latency_ms"])
+    assert list(notes.rows) == ["1", "2", "mean"]
+    for row in notes.rows.values():
+        assert row.predicted_ms == pytest.approx(2 * row.latency_ms)
     text = run_cli("info", model, "--measure", "--machine", "50,10").stdout
     assert "ms there" in text
     assert "mean" in text

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from unetpp.infer.prediction import MEAN
 from unetpp.measure import depth_table
 from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.memory_probe import PeakMemory
@@ -31,19 +31,20 @@ def test_every_depth_is_measured_and_deeper_ones_cost_more(
         model, tile=[32] * dims, batch=2, memory=False, progress=lambda done, total: steps.append((done, total))
     )
     network = load_model(model)[0]
-    assert [row.depth for row in table.rows] == [1, 2, 3, MEAN]
-    assert [row.nodes for row in table.rows] == [3, 6, 10, 10]
-    assert table.rows[3].parameters > table.rows[2].parameters  # pruned at depth 3 it has that head alone
-    assert table.rows[3].gmacs > table.rows[2].gmacs
-    for row, next_row in zip(table.rows[:2], table.rows[1:3], strict=True):
+    assert list(table.rows) == ["1", "2", "3", "mean"]
+    rows = list(table.rows.values())
+    assert [row.nodes for row in rows] == [3, 6, 10, 10]
+    assert rows[3].parameters > rows[2].parameters  # pruned at depth 3 it has that head alone
+    assert rows[3].gmacs > rows[2].gmacs
+    for row, next_row in itertools.pairwise(rows[:3]):
         assert row.parameters < next_row.parameters
         assert row.gmacs < next_row.gmacs
-    assert [row.parameters for row in table.rows[:3]] == [
+    assert [row.parameters for row in rows[:3]] == [
         sum(weight.numel() for weight in network.prune(depth).parameters()) for depth in (1, 2, 3)
     ]
-    assert all(row.file_mb == pytest.approx(4e-6 * row.parameters, rel=0.05) for row in table.rows)
-    assert all(row.latency_ms > 0 and row.peak_memory_mb is None for row in table.rows)
-    assert table.rows[0].megapixels_per_s == pytest.approx(0.5**dims * 2 * 32**dims / table.rows[0].latency_ms / 1e3)
+    assert all(row.file_mb == pytest.approx(4e-6 * row.parameters, rel=0.05) for row in rows)
+    assert all(row.latency_ms > 0 and row.peak_memory_mb is None for row in rows)
+    assert rows[0].megapixels_per_s == pytest.approx(0.5**dims * 2 * 32**dims / rows[0].latency_ms / 1e3)
     assert steps[-1] == (5, 5)
     assert f"2 tiles of {' x '.join(['32'] * dims)}" in table.conditions
 
@@ -53,7 +54,7 @@ def test_memory_is_measured_in_a_process_of_its_own(
 ) -> None:
     table = measure_depths(make_model(small_plan(depth=1)), tile=(512, 512))
     activations_mb = 3 * 4 * 512 * 512 * 4 / 1e6  # at least input, output and one level of width 4 at once
-    peak = table.rows[0].peak_memory_mb
+    peak = table.depths[1].peak_memory_mb
     assert peak is not None
     assert activations_mb < peak < 500
 
@@ -62,7 +63,7 @@ def test_a_probe_that_fails_leaves_the_memory_open(
     make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(depth_table.sys, "executable", "/no/such/python")
-    assert [row.peak_memory_mb for row in measure_depths(make_model()).rows] == [None, None, None]
+    assert [row.peak_memory_mb for row in measure_depths(make_model()).rows.values()] == [None, None, None]
 
 
 def test_the_peak_of_a_block_is_seen() -> None:

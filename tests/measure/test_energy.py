@@ -47,7 +47,7 @@ def test_the_depth_table_has_joules_where_they_are_counted(
     make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(depth_table, "SECONDS_PER_DEPTH", 0.0)
-    assert {row.energy_j for row in depth_table.measure_depths(make_model(), memory=False).rows} == {None}
+    assert {row.energy_j for row in depth_table.measure_depths(make_model(), memory=False).rows.values()} == {None}
     counted = iter(range(1000))
     monkeypatch.setattr(depth_table, "energy_counter", lambda device: lambda: float(next(counted)))
-    assert {row.energy_j for row in depth_table.measure_depths(make_model(), memory=False).rows} == {1.0}
+    assert {row.energy_j for row in depth_table.measure_depths(make_model(), memory=False).rows.values()} == {1.0}

@@ -53,8 +53,8 @@ def test_masks_of_either_scale_agree(folders: tuple[Path, Path], predicted_value
     write_png(references / "a.png", MASK * reference_value)
     metrics, problems = evaluate_folders(*folders)
     assert not problems
-    assert metrics["mean"]["dice"] == pytest.approx(HALF_DICE)
-    assert list(metrics["classes"]) == ["foreground"]
+    assert metrics.mean.dice == pytest.approx(HALF_DICE)
+    assert list(metrics.classes) == ["foreground"]
 
 
 def test_objects_are_foreground(folders: tuple[Path, Path]) -> None:
@@ -63,7 +63,7 @@ def test_objects_are_foreground(folders: tuple[Path, Path]) -> None:
     objects[4:8, 4:8] = 7
     write_png(predictions / "a.png", HALF * 255)
     write_png(references / "a.png", objects)
-    assert evaluate_folders(*folders).metrics["mean"]["dice"] == pytest.approx(HALF_DICE)
+    assert evaluate_folders(*folders).metrics.mean.dice == pytest.approx(HALF_DICE)
 
 
 THREE_CLASSES = MASK.copy()
@@ -75,8 +75,8 @@ def test_a_mask_is_no_match_for_several_classes(folders: tuple[Path, Path]) -> N
     write_png(predictions / "a.png", MASK)
     write_png(references / "a.png", THREE_CLASSES)
     metrics = evaluate_folders(*folders).metrics
-    assert metrics["classes"]["class_2"]["dice"] == 0.0
-    assert 0 < metrics["classes"]["class_1"]["dice"] < 1
+    assert metrics.classes["class_2"].dice == 0.0
+    assert 0 < metrics.classes["class_1"].dice < 1
 
 
 def test_a_declared_foreground_is_no_match_for_several_classes(folders: tuple[Path, Path]) -> None:
@@ -99,7 +99,7 @@ def test_references_that_are_known_to_hold_objects(tmp_path: Path, folder: str, 
         record = {"classes": ["background", "cell"], "label_values": [0, 1], "instances": True, "files": ["a.png"]}
         (tmp_path / "predictions" / "predictions.json").write_text(json.dumps(record))
     write_png(tmp_path / folder / "a.png", THREE_CLASSES)
-    assert evaluate_folders(tmp_path / "predictions", tmp_path / folder).metrics["mean"]["dice"] == 1.0
+    assert evaluate_folders(tmp_path / "predictions", tmp_path / folder).metrics.mean.dice == 1.0
 
 
 def test_masks_with_an_ending_pair_with_their_images(folders: tuple[Path, Path]) -> None:
@@ -107,7 +107,7 @@ def test_masks_with_an_ending_pair_with_their_images(folders: tuple[Path, Path])
     write_png(predictions / "a.png", MASK)
     write_png(references / "a_mask.png", MASK)
     found = evaluate_folders(*folders)
-    assert (found.metrics["mean"]["dice"], found.problems) == (1.0, ())
+    assert (found.metrics.mean.dice, found.problems) == (1.0, ())
 
 
 def test_more_values_than_classes_are_told(folders: tuple[Path, Path]) -> None:
@@ -127,8 +127,8 @@ def test_several_classes_by_value(folders: tuple[Path, Path]) -> None:
     write_png(predictions / "a.png", prediction)
     write_png(references / "a.png", reference)
     metrics = evaluate_folders(*folders).metrics
-    assert metrics["classes"]["class_1"]["dice"] == 1.0
-    assert metrics["classes"]["class_2"]["dice"] == pytest.approx(HALF_DICE)
+    assert metrics.classes["class_1"].dice == 1.0
+    assert metrics.classes["class_2"].dice == pytest.approx(HALF_DICE)
 
 
 def test_declared_classes_and_files(folders: tuple[Path, Path]) -> None:
@@ -141,8 +141,8 @@ def test_declared_classes_and_files(folders: tuple[Path, Path]) -> None:
     write_png(references / "a.png", MASK * 40)
     metrics, problems = evaluate_folders(*folders)
     assert not problems
-    assert metrics["classes"]["cell"]["dice"] == pytest.approx(HALF_DICE)
-    assert metrics["classes"]["membrane"]["dice"] is None
+    assert metrics.classes["cell"].dice == pytest.approx(HALF_DICE)
+    assert metrics.classes["membrane"].dice is None
 
 
 def test_everything_wrong_is_listed_and_the_rest_is_scored(folders: tuple[Path, Path]) -> None:
@@ -154,7 +154,7 @@ def test_everything_wrong_is_listed_and_the_rest_is_scored(folders: tuple[Path, 
     write_png(references / "size.png", np.zeros((8, 16), np.uint8))
     (predictions / "truncated.png").write_bytes((predictions / "truncated.png").read_bytes()[:50])
     metrics, problems = evaluate_folders(*folders)
-    assert [case["id"] for case in metrics["cases"]] == ["good"]
+    assert [case.id for case in metrics.cases] == ["good"]
     texts = [str(problem) for problem in problems]
     assert len(texts) == 4
     assert "no segmentation for 2 of 5 references (missing_1, missing_2)" in texts[0]
@@ -170,7 +170,7 @@ def test_another_grid_is_a_problem(folders: tuple[Path, Path]) -> None:
         write_nifti(predictions / f"{case}.nii.gz", volume, spacing)
         write_nifti(references / f"{case}.nii.gz", volume, (1.0, 1.0, 2.0))
     metrics, problems = evaluate_folders(*folders)
-    assert [case["id"] for case in metrics["cases"]] == ["same"]
+    assert [case.id for case in metrics.cases] == ["same"]
     assert "other.nii.gz: got another spacing" in str(problems[0])
     assert "(3 x 1 x 1 mm)" in str(problems[0]) and "(2 x 1 x 1 mm)" in str(problems[0])
 
@@ -182,8 +182,8 @@ def test_distances_are_in_the_files_millimetres(folders: tuple[Path, Path]) -> N
     write_nifti(references / "a.nii.gz", reference, (0.5, 1.0, 3.0))
     write_nifti(predictions / "a.nii.gz", np.roll(reference, 2, axis=2), (0.5, 1.0, 3.0))
     metrics = evaluate_folders(*folders).metrics
-    assert metrics["mean"]["hd95_mm"] == pytest.approx(6.0)
-    assert metrics["distance_unit"] == "mm"
+    assert metrics.mean.hd95_mm == pytest.approx(6.0)
+    assert metrics.distance_unit == "mm"
 
 
 def test_references_may_be_a_data_set(folders: tuple[Path, Path]) -> None:
@@ -191,7 +191,7 @@ def test_references_may_be_a_data_set(folders: tuple[Path, Path]) -> None:
     write_png(references / "images" / "a.png", MASK)
     write_png(references / "instances" / "a.png", MASK * 9)
     write_png(predictions / "a.png", HALF * 255)
-    assert evaluate_folders(*folders).metrics["mean"]["dice"] == pytest.approx(HALF_DICE)
+    assert evaluate_folders(*folders).metrics.mean.dice == pytest.approx(HALF_DICE)
 
 
 def test_every_depth_of_a_prediction(folders: tuple[Path, Path]) -> None:
@@ -200,8 +200,8 @@ def test_every_depth_of_a_prediction(folders: tuple[Path, Path]) -> None:
     write_png(predictions / "depth_1" / "a.png", HALF)
     write_png(predictions / "depth_2" / "a.png", MASK)
     metrics = evaluate_folders(*folders).metrics
-    assert metrics["mean"]["dice"] == 1.0
-    assert [row["dice"] for row in metrics["depths"].values()] == [pytest.approx(HALF_DICE), 1.0]
+    assert metrics.mean.dice == 1.0
+    assert [row.dice for row in metrics.depths.values()] == [pytest.approx(HALF_DICE), 1.0]
 
 
 @pytest.mark.parametrize("depths_first", [True, False])
@@ -216,8 +216,8 @@ def test_the_later_of_two_predictions_is_scored(folders: tuple[Path, Path], dept
         (folder / "predictions.json").write_text('{"files": ["a.png"]}')
         os.utime(folder / "predictions.json", (time, time))
     metrics = evaluate_folders(*folders).metrics
-    assert metrics["mean"]["dice"] == (pytest.approx(HALF_DICE) if depths_first else 1.0)
-    assert ("depths" in metrics) == (not depths_first)
+    assert metrics.mean.dice == (pytest.approx(HALF_DICE) if depths_first else 1.0)
+    assert bool(metrics.depths) == (not depths_first)
 
 
 def test_a_prediction_without_files_is_not_scored_by_older_ones(folders: tuple[Path, Path]) -> None:
@@ -279,10 +279,10 @@ def test_files_that_predict_wrote_score_as_the_model_does(
     predictor.predict_files([image], tmp_path / "out", PredictOptions(depth, uncertainty="entropy"))
     metrics, problems = evaluate_folders(tmp_path / "out", tmp_path / "labels")
     assert not problems
-    assert metrics["mean"] == by_depth[2 if depth == "all" else 1]["mean"]
-    assert metrics["mean"]["dice"] > 0
+    assert metrics.mean == by_depth[2 if depth == "all" else 1].mean
+    assert metrics.mean.dice > 0
     if depth == "all":
-        assert metrics["depths"] == {str(head): found["mean"] for head, found in by_depth.items()}
+        assert metrics.to_dict()["depths"] == {str(head): found.mean.to_dict() for head, found in by_depth.items()}
 
 
 @dataclass
@@ -306,7 +306,7 @@ def test_a_model_is_scored_at_every_depth(tmp_path: Path, small_plan: Callable[.
     steps: list[tuple[int, int]] = []
     by_depth = evaluate_cases(predictor, cases, progress=lambda done, total: steps.append((done, total)))
     assert steps == [(1, 2), (2, 2)]
-    assert by_depth[1]["mean"]["dice"] == pytest.approx(HALF_DICE / 2)
-    assert by_depth[2]["mean"]["dice"] == pytest.approx(0.5)
+    assert by_depth[1].mean.dice == pytest.approx(HALF_DICE / 2)
+    assert by_depth[2].mean.dice == pytest.approx(0.5)
     assert list(evaluate_cases(predictor, cases, depths=[2])) == [2]
-    assert [case["id"] for case in by_depth[2]["cases"]] == ["a", "b"]
+    assert [case.id for case in by_depth[2].cases] == ["a", "b"]

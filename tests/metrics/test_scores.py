@@ -75,7 +75,7 @@ def test_identical_and_absent_and_missing() -> None:
         0.0,
         True,
     )
-    assert first.mean()["dice"] == 1.0
+    assert first.mean().dice == 1.0
 
 
 def test_objects_at_the_border_of_the_image() -> None:
@@ -115,7 +115,7 @@ def test_agrees_with_monai(reference: np.ndarray) -> None:
 @given(masks)
 def test_fast_dice_is_the_mean_dice_of_the_case(reference: np.ndarray) -> None:
     prediction = np.roll(reference, 1, axis=1)
-    expected = score_case("a", prediction, reference, 3, surface_metrics=False).mean()["dice"]
+    expected = score_case("a", prediction, reference, 3, surface_metrics=False).mean().dice
     assert fast_dice(prediction, reference, 3) == (None if expected is None else pytest.approx(expected))
 
 
@@ -138,13 +138,13 @@ def pair_of_cases() -> list[CaseScore]:
 def test_mean_is_over_cases_and_pooled_over_voxels() -> None:
     summary = summarize(pair_of_cases(), ["background", "cell"])
     large = 2 * 72 / (72 + 144)
-    assert summary["mean"]["dice"] == pytest.approx((1 + large) / 2)
-    assert summary["pooled"]["dice"] == pytest.approx(2 * (4 + 72) / (8 + 72 + 144))
-    assert summary["classes"]["cell"]["dice"] == pytest.approx((1 + large) / 2)
-    assert [case["id"] for case in summary["cases"]] == ["small", "large"]
-    assert summary["cases"][1]["classes"]["cell"]["iou"] == pytest.approx(0.5)
-    assert summary["distance_unit"] == "pixel"
-    assert summary["metric_impl"].startswith("monai ")
+    assert summary.mean.dice == pytest.approx((1 + large) / 2)
+    assert summary.pooled.dice == pytest.approx(2 * (4 + 72) / (8 + 72 + 144))
+    assert summary.classes["cell"].dice == pytest.approx((1 + large) / 2)
+    assert [case.id for case in summary.cases] == ["small", "large"]
+    assert summary.cases[1].classes["cell"].iou == pytest.approx(0.5)
+    assert summary.distance_unit == "pixel"
+    assert summary.metric_impl.startswith("monai ")
 
 
 def test_what_is_lost_is_counted_case_by_case() -> None:
@@ -159,11 +159,11 @@ def test_what_is_lost_is_counted_case_by_case() -> None:
         ],
         names,
     )
-    lost = dice_lost(summarize(pair_of_cases(), names), best)
+    lost, interval = dice_lost(summarize(pair_of_cases(), names), best)
     expected = 1 - 2 * 72 / (72 + 144)
-    assert lost["dice_lost"] == pytest.approx(expected / 2)
-    assert lost["dice_lost_interval"][0] < expected / 2 < lost["dice_lost_interval"][1]
-    assert dice_lost(best, best) == {"dice_lost": 0, "dice_lost_interval": [0, 0]}
+    assert lost == pytest.approx(expected / 2)
+    assert interval and interval[0] < expected / 2 < interval[1]
+    assert dice_lost(best, best) == (0, (0, 0))
     assert losses([None, None, 0.8], [0.0, None, None]) == [
         1.0,
         pytest.approx(-0.2),
@@ -173,11 +173,7 @@ def test_what_is_lost_is_counted_case_by_case() -> None:
 def test_summary_without_any_foreground_has_no_numbers() -> None:
     empty = np.zeros((4, 4), np.uint8)
     summary = summarize([score_case("a", empty, empty, 2)], ["background", "cell"])
-    assert (
-        summary["mean"]["dice"] is None
-        and summary["pooled"]["dice"] is None
-        and summary["classes"]["cell"]["cases"] == 0
-    )
+    assert summary.mean.dice is None and summary.pooled.dice is None and summary.classes["cell"].cases == 0
 
 
 def test_infinite_distances_are_counted_not_averaged() -> None:
@@ -186,8 +182,8 @@ def test_infinite_distances_are_counted_not_averaged() -> None:
     summary = summarize(
         [score_case("found", mask, mask, 2), score_case("lost", np.zeros_like(mask), mask, 2)], ["background", "cell"]
     )
-    assert summary["mean"]["hd95_mm"] == 0.0
-    assert summary["mean"]["hd95_undefined"] == summary["classes"]["cell"]["hd95_undefined"] == 1
+    assert summary.mean.hd95_mm == 0.0
+    assert summary.mean.hd95_undefined == summary.classes["cell"].hd95_undefined == 1
 
 
 def test_the_interval_of_few_cases_is_nearly_that_of_student() -> None:

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from tests.plans import small_plan
 from unetpp.errors import ModelFileError
+from unetpp.measured import Notes
 from unetpp.model.build import from_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
@@ -19,7 +20,7 @@ def model_file(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     plan = small_plan()
     path = tmp_path / "model.safetensors"
-    save_model(path, from_plan(plan.model).state_dict(), plan, {"dice": 0.5})
+    save_model(path, from_plan(plan.model).state_dict(), plan, Notes(dice=0.5))
     return path
 
 
@@ -30,7 +31,7 @@ def test_a_model_comes_back_as_it_was(model_file: Path) -> None:
     x = torch.randn(1, 1, 16, 16)
     assert torch.equal(loaded(x), original(x))
     assert header.plan == small_plan()
-    assert header.notes == {"dice": 0.5}
+    assert header.notes == Notes(dice=0.5)
     assert header.parameters == sum(weight.numel() for weight in original.parameters())
     assert header.file_bytes == model_file.stat().st_size
 
@@ -68,6 +69,15 @@ def test_other_versions_and_foreign_weights_are_named(tmp_path: Path, model_file
     save_file({"w": torch.zeros(2)}, foreign, metadata={"unetpp": "1", "plan": json.dumps(plan)})
     with pytest.raises(ModelFileError, match="surprise"):
         read_header(foreign)
+    for notes, where in (
+        ("[]", "notes: "),
+        ("{", "notes: "),
+        ('{"depths": {"1": {"dice": "good"}}}', r"notes\.depths\.1\.dice: "),
+    ):
+        damaged = {"unetpp": "1", "plan": small_plan().model_dump_json(), "notes": notes}
+        save_file({"w": torch.zeros(2)}, foreign, metadata=damaged)
+        with pytest.raises(ModelFileError, match=rf"got a header that cannot be used \({where}.*this version"):
+            read_header(foreign)
 
 
 def test_an_absent_file_is_named(tmp_path: Path) -> None:

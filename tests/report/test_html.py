@@ -21,6 +21,7 @@ from unetpp.data.volume import Geometry, Volume
 from unetpp.errors import PlanError, UsageError
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
+from unetpp.measured import Metrics, ScoredCase, Scores
 from unetpp.metrics.scores import score_case, summarize
 from unetpp.plan import Plan
 from unetpp.report import write_report, write_views
@@ -107,7 +108,7 @@ def write_run(folder: Path, plan: Plan, data: Path, folds: int = 1, measured: bo
             by_depth = {depth: summarize(found, plan.data.classes) for depth, found in scored.items()}
             depths = {
                 str(depth): {
-                    **found["mean"],
+                    **found.mean.to_dict(),
                     "latency_ms": 3.0 * depth,
                     "parameters": 1000 * depth,
                     "peak_memory_mb": None,
@@ -117,7 +118,7 @@ def write_run(folder: Path, plan: Plan, data: Path, folds: int = 1, measured: bo
             (part / "metrics.json").write_text(
                 json.dumps(
                     {
-                        **by_depth[plan.predict.depth],
+                        **by_depth[plan.predict.depth].to_dict(),
                         "depths": depths,
                         "conditions": "measured on a toaster",
                         "recommended": {"depth": 1, "reason": "good enough"},
@@ -179,7 +180,7 @@ def test_tables_hold_the_numbers(tmp_path: Path, small_plan: Callable[..., Plan]
     cells = Page(write_report(run).read_text(encoding="utf-8")).cells
     assert f"{metrics['depths']['1']['dice']:.4f}" in cells
     assert "2,000" in cells
-    worst = [f"{case['mean']['dice']:.3f}" for case in sorted(metrics["cases"], key=lambda case: case["mean"]["dice"])]
+    worst = [f"{case['mean']['dice']:.4f}" for case in sorted(metrics["cases"], key=lambda case: case["mean"]["dice"])]
     names = [cell for cell in cells if cell.startswith("case_")]
     assert names == ["case_0", "case_1", "case_2", "case_3"]
     assert [cells[cells.index(name) + 1] for name in names] == worst
@@ -219,9 +220,9 @@ def test_several_folds_are_joined(tmp_path: Path, small_plan: Callable[..., Plan
     record = read_run(run)
     one = record.folds[0].metrics
     assert len(record.cases) == 8
-    assert record.mean()["dice"] == pytest.approx(one["mean"]["dice"])
-    assert record.depths()["1"]["dice"] == pytest.approx(one["depths"]["1"]["dice"])
-    assert record.depths()["2"]["latency_ms"] == 6.0
+    assert record.mean().dice == pytest.approx(one.mean.dice)
+    assert record.table()["1"].dice == pytest.approx(one.depths[1].dice)
+    assert record.table()["2"].latency_ms == 6.0
     text = write_report(run).read_text(encoding="utf-8")
     assert "Fold 1 stopped early" in text
     assert [view.rank for view, _ in record.views()] == ["worst", "median", "best"]
@@ -242,7 +243,7 @@ def test_a_network_with_one_head_and_cases_without_scores(tmp_path: Path, small_
     metrics["cases"].append({"id": "nothing", "mean": dict.fromkeys(metrics["cases"][0]["mean"]), "classes": {}})
     path.write_text(json.dumps(metrics))
     cells = Page(write_report(run).read_text(encoding="utf-8")).cells
-    assert cells[cells.index("nothing") + 1] == "–"
+    assert cells[cells.index("nothing") + 1] == "-"
 
 
 def test_the_mean_of_all_heads_and_the_classes_have_their_place_in_the_table(
@@ -260,11 +261,11 @@ def test_the_mean_of_all_heads_and_the_classes_have_their_place_in_the_table(
     text = write_report(run).read_text(encoding="utf-8")
     cells = Page(text).cells
     row = cells[cells.index("mean") :]
-    assert row[1:3] == ["0.500 [0.400, 0.600]", "–"]
-    assert "7.7" in row
+    assert row[1:3] == ["0.5000 (0.400 to 0.600)", "-"]
+    assert "7.70" in row
     assert "Dice core" in text
     assert "predict --depth mean" in text
-    assert list(read_run(run).depths()) == ["1", "2"]
+    assert list(read_run(run).table()) == ["1", "2", "mean"]
 
 
 def test_says_when_there_is_no_run(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
@@ -281,8 +282,9 @@ def test_says_when_there_is_no_run(tmp_path: Path, small_plan: Callable[..., Pla
 
 
 def test_worst_median_and_best_are_chosen() -> None:
-    def metrics(*dice: float | None) -> dict[str, Any]:
-        return {"cases": [{"id": str(number), "mean": {"dice": value}} for number, value in enumerate(dice)]}
+    def metrics(*dice: float | None) -> Metrics:
+        cases = [ScoredCase(id=str(number), mean=Scores(dice=value)) for number, value in enumerate(dice)]
+        return Metrics(cases=cases)
 
     assert choose_cases(metrics(0.9, 0.5, None, 0.7)) == {"worst": ("1", 0.5), "median": ("3", 0.7), "best": ("0", 0.9)}
     assert choose_cases(metrics(0.9, 0.5)) == {"worst": ("1", 0.5), "best": ("0", 0.9)}

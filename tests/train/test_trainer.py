@@ -19,10 +19,11 @@ from torch import nn
 from tests.plans import small_plan
 from unetpp.data.store import StoredCase
 from unetpp.errors import Interrupted, ModelFileError, UnetppError
+from unetpp.measured import Training
 from unetpp.plan import Plan
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
 from unetpp.train import trainer
-from unetpp.train.trainer import FoldTraining, TrainResult, Validation
+from unetpp.train.trainer import FoldTraining, Validation
 
 CPU = torch.device("cpu")
 # dropout and batch statistics are state that a careless resume would lose
@@ -70,7 +71,7 @@ def mean_weight(network: nn.Module) -> Validation:
     return Validation({1: score, 2: score})
 
 
-def train(tmp_path: Path, name: str, plan: Plan, validate: Any = mean_weight, resume: bool = False) -> TrainResult:
+def train(tmp_path: Path, name: str, plan: Plan, validate: Any = mean_weight, resume: bool = False) -> Training:
     return FoldTraining(plan, make_store(tmp_path), tmp_path / name, device=CPU, validate=validate).run(resume)
 
 

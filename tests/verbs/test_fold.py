@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from unetpp.measured import DepthRow
 from unetpp.verbs.fold import Clock, recommended_depth
 
 
@@ -17,13 +18,13 @@ def test_later_folds_get_what_earlier_ones_left_and_never_less_than_half(monkeyp
 
 def test_the_recommended_depth_loses_little_and_says_what_it_saves() -> None:
     rows = {
-        "1": {"dice": 0.89, "dice_lost_interval": [0.01, 0.02]},
-        "2": {"dice": 0.908, "dice_lost_interval": [0.0, 0.004]},
-        "3": {"dice": 0.91, "dice_lost_interval": [0, 0]},
+        1: DepthRow(dice=0.89, dice_lost_interval=(0.01, 0.02), latency_ms=4.0),
+        2: DepthRow(dice=0.908, dice_lost_interval=(0.0, 0.004), latency_ms=8.0),
+        3: DepthRow(dice=0.91, dice_lost_interval=(0, 0), latency_ms=12.0),
     }
-    found = recommended_depth({depth: {**row, "latency_ms": 4.0 * int(depth)} for depth, row in rows.items()})
+    found = recommended_depth(rows)
     assert found
-    assert found["depth"] == 2
-    assert found["reason"].endswith("it takes 67% of the time of depth 3")
-    assert recommended_depth({"1": {"dice": 0.9}}) is None
-    assert recommended_depth({"1": {"dice": None}, "2": {"dice": 0.9}}) is None
+    assert found.depth == 2
+    assert found.reason.endswith("it takes 67% of the time of depth 3")
+    assert recommended_depth({1: rows[1]}) is None
+    assert recommended_depth({1: DepthRow(latency_ms=4.0), 2: rows[2]}) is None

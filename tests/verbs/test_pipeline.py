@@ -60,8 +60,8 @@ def test_metrics_cover_every_depth_and_case(trained: Path) -> None:
 def test_the_model_file_tells_its_scores(trained: Path) -> None:
     header = read_header(trained / "fold_0" / "model.safetensors")
     metrics = json.loads((trained / "fold_0" / "metrics.json").read_text())
-    assert header.notes["depths"] == metrics["depths"]
-    assert header.notes["unetpp"] == unetpp.__version__
+    assert header.notes.to_dict()["depths"] == metrics["depths"]
+    assert header.notes.unetpp == unetpp.__version__
 
 
 def test_the_log_has_start_training_validation_and_end(trained: Path) -> None:
@@ -185,7 +185,10 @@ def test_a_model_that_lost_its_checkpoint_is_not_trained_over(trained: Path, tmp
     before = (run / "fold_0" / "model.safetensors").read_bytes()
     (run / "fold_0" / "last.ckpt").unlink()
     found = unetpp.train(trained.parent / "data", run, device="cpu", resume=True).folds[0]
-    assert (found.reason, found.metrics) == ("finished", json.loads((run / "fold_0" / "metrics.json").read_text()))
+    assert (found.reason, found.metrics.to_dict()) == (
+        "finished",
+        json.loads((run / "fold_0" / "metrics.json").read_text()),
+    )
     (run / "fold_0" / "metrics.json").unlink()
     with pytest.raises(UsageError, match=r"got a model without last\.ckpt and metrics\.json"):
         unetpp.train(trained.parent / "data", run, device="cpu", resume=True)
@@ -232,7 +235,7 @@ def test_an_edited_split_is_used(cells: Path, tmp_path: Path) -> None:
     split = {"train": [f"cells_{n:02d}" for n in range(7)], "validation": ["cells_07", "cells_09"]}
     (run / "splits.json").write_text(json.dumps([split]))
     trained = unetpp.train(cells, run, device="cpu")
-    assert [case["id"] for case in trained.folds[0].metrics["cases"]] == split["validation"]
+    assert [case.id for case in trained.folds[0].metrics.cases] == split["validation"]
 
 
 def test_same_seed_same_weights_and_another_seed_others(cells: Path, tmp_path: Path) -> None:
@@ -258,7 +261,7 @@ def test_all_folds_answer_together(cells: Path, tmp_path: Path) -> None:
     run = unetpp.train(cells, tmp_path / "run", epochs=1, fold="all", device="cpu", set=TINY)
     assert len(run.folds) == 3
     assert len(unetpp.load(tmp_path / "run", device="cpu").networks) == 3
-    assert sorted(case["id"] for fold in run.folds for case in fold.metrics["cases"]) == [
+    assert sorted(case.id for fold in run.folds for case in fold.metrics.cases) == [
         "cells_00",
         "cells_01",
         "cells_02",

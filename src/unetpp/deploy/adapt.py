@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.infer.sliding import predict_tiles
 from unetpp.infer.tiles import TileGrid, read_tile
 from unetpp.measure.stored_cases import StoredImage, stored_split
+from unetpp.measured import Notes, Rule
 from unetpp.metrics.scores import bootstrap_interval, fast_dice, losses, mean_of
 from unetpp.model.file import load_model, save_model
 from unetpp.model.network import HeadOutputs
@@ -39,12 +40,11 @@ Progress = Callable[[int, int], None]
 
 def adapt_file(
     model: Path, device: str = "auto", backend: str = "auto", progress: Progress | None = None
-) -> list[dict[str, Any]]:
+) -> list[Rule]:
     """Fit rules for a model file and write them into it.
 
     Returns:
-        a row for each rule, the most careful first: `doubts`, at which a tile stops at each depth but the deepest (None: it never does); `dice_lost` against the deepest
-        head with its interval over cases; `tiles` that stop at each depth; `time` as a share of that of the deepest head, measured.
+        the rules, the most careful first.
 
     Raises:
         UsageError: a network with one head, or too few validation cases in the run folder.
@@ -61,20 +61,20 @@ def adapt_file(
         )
     rows = fit_rules(predictor, cases, progress or (lambda done, total: None))
     network, header = load_model(model)
-    save_model(model, network.state_dict(), header.plan, {**header.notes, "auto": rows})
+    save_model(model, network.state_dict(), header.plan, header.notes.joined(Notes(auto=rows)))
     return rows
 
 
-def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progress) -> list[dict[str, Any]]:
+def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progress) -> list[Rule]:
     """Look at every head once, choose limits that should lose little and save much, then predict the cases with each choice. Full depth is always among them."""
     depths, runner = predictor.depths, predictor.runners[0]
     found = observed(predictor, cases)
     careful: list[float | None] = [None] * (len(depths) - 1)
     rules = [limits for limits in promising(found, seconds_of_depths(predictor, cases[0])) if limits != careful]
     full, full_s = scored(predictor, runner, cases)
-    tiles = {str(depth): len(found.case) if depth == depths[-1] else 0 for depth in depths}
-    rows: list[dict[str, Any]] = [
-        {"doubts": careful, "dice_lost": 0.0, "dice_lost_interval": [0.0, 0.0], "tiles": tiles, "time": 1.0}
+    tiles = {depth: len(found.case) if depth == depths[-1] else 0 for depth in depths}
+    rows = [
+        Rule(doubts=careful, dice_lost=0.0, dice_lost_interval=(0.0, 0.0), tiles=tiles, time=1.0)
     ]  # the deepest head: nothing is lost
     for number, limits in enumerate(rules, start=1):
         adaptive = Adaptive(runner, depths, limits)
@@ -84,15 +84,14 @@ def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progr
             raise UsageError(
                 "adapt: got validation cases without any foreground; expected some, to see what is lost. Name a depth instead."
             )
-        tiles = {str(depth): adaptive.images[depth] for depth in depths}
         rows.append(
-            {
-                "doubts": limits,
-                "dice_lost": mean_of(lost),
-                "dice_lost_interval": bootstrap_interval(lost),
-                "tiles": tiles,
-                "time": seconds / full_s,
-            }
+            Rule(
+                doubts=limits,
+                dice_lost=mean_of(lost),
+                dice_lost_interval=bootstrap_interval(lost),
+                tiles={depth: adaptive.images[depth] for depth in depths},
+                time=seconds / full_s,
+            )
         )
         progress(number, len(rules))
     return rows

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ import torch
 from unetpp.errors import UsageError
 from unetpp.measure.stored_cases import stored_split
 from unetpp.measure.validation import DepthValidation, chosen_evenly
+from unetpp.measured import FineTuning
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
@@ -22,23 +22,6 @@ from unetpp.train.trainer import FoldTraining, Status
 RATE = 0.3
 """Share of the plan's learning rates: the weights are good already."""
 VALIDATIONS = 4
-
-
-@dataclass(frozen=True)
-class FineTuning:
-    """What came of it."""
-
-    dice_before: float
-    dice: float
-    """The same as before where nothing better was found: then the weights are as they were."""
-    steps: int
-
-    def __str__(self) -> str:
-        if self.dice == self.dice_before:
-            return f"fine-tuned for {self.steps} steps, which found nothing better than its validation Dice of {self.dice:.4f}: the weights are as they were"
-        return (
-            f"fine-tuned for {self.steps} steps: validation Dice {self.dice_before:.4f} before, {self.dice:.4f} after"
-        )
 
 
 def finetune(
@@ -93,5 +76,6 @@ def finetune(
         )
         result = training.run()
         if result.best_dice <= before:
-            return network, FineTuning(before, before, result.steps)
-        return load_model(folder / MODEL)[0], FineTuning(before, result.best_dice, result.steps)
+            return network, FineTuning(dice_before=before, dice=before, steps=result.steps)
+        better = FineTuning(dice_before=before, dice=result.best_dice, steps=result.steps)
+        return load_model(folder / MODEL)[0], better

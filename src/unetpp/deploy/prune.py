@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from unetpp.deploy.finetune import FineTuning, finetune
+from unetpp.deploy.finetune import finetune
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import written_aside
-from unetpp.measure.depth_table import COST_NAMES
+from unetpp.measured import DepthRow, FineTuning, Notes, read_metrics
 from unetpp.model.build import pruned_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
+from unetpp.run_folder import METRICS_FILE
 from unetpp.runtime.device import choose_device
 from unetpp.train.trainer import Status
 
@@ -93,35 +92,32 @@ def plan_at_depth(plan: Plan, depth: int) -> Plan:
     return Plan.from_dict(values)
 
 
-def choose_depth(rows: Mapping[int, Mapping[str, Any]], max_drop: float) -> tuple[int, str]:
+def choose_depth(rows: Mapping[int, DepthRow], max_drop: float) -> tuple[int, str]:
     """The smallest depth that loses at most `max_drop` points (hundredths) of Dice against the deepest, and why.
 
     Where the loss has an interval over the validation cases, its upper end is what counts.
 
     Args:
-        rows: depth -> its row of the depth table: `dice` (0 to 1) and, where it is known, `dice_lost_interval`.
+        rows: depth -> its row of the depth table; those without a Dice are left out.
         max_drop: in points: 0.5 allows 0.905 where the deepest has 0.910.
     """
-    deepest = max(rows)
-    means = {depth: 100 * (rows[deepest]["dice"] - row["dice"]) for depth, row in rows.items()}
+    dice = {depth: row.dice for depth, row in rows.items() if row.dice is not None}
+    deepest = max(dice)
+    means = {depth: 100 * (dice[deepest] - value) for depth, value in dice.items()}
+    intervals = {depth: rows[depth].dice_lost_interval for depth in dice}
     worst = {
-        depth: max(means[depth], 100 * interval[1]) if (interval := row.get("dice_lost_interval")) else means[depth]
-        for depth, row in rows.items()
+        depth: max(mean, 100 * interval[1]) if (interval := intervals[depth]) else mean for depth, mean in means.items()
     }
-    depth = min(depth for depth in rows if depth == deepest or worst[depth] <= max_drop + 1e-7)
-    reason = f"validation Dice {rows[depth]['dice']:.4f}"
+    depth = min(depth for depth in dice if depth == deepest or worst[depth] <= max_drop + 1e-7)
+    reason = f"validation Dice {dice[depth]:.4f}"
     if depth != deepest:
         reason += f", {abs(means[depth]):.2f} points {'below' if means[depth] >= 0 else 'above'} depth {deepest}"
-        reason += (
-            f" and by the 95 % interval over cases at most {worst[depth]:.2f}"
-            if rows[depth].get("dice_lost_interval")
-            else ""
-        )
+        reason += f" and by the 95 % interval over cases at most {worst[depth]:.2f}" if intervals[depth] else ""
     return depth, f"{reason}; {max_drop:g} points below were allowed"
 
 
 def _wanted_depth(
-    model: Path, network: UNetPlusPlus, notes: Mapping[str, Any], depth: int | None, max_drop: float | None
+    model: Path, network: UNetPlusPlus, notes: Notes, depth: int | None, max_drop: float | None
 ) -> tuple[int, str]:
     if (depth is None) == (max_drop is None):
         raise UsageError(
@@ -138,11 +134,11 @@ def _wanted_depth(
     return int(depth or 0), "as asked for"
 
 
-def _validation_rows(model: Path, network: UNetPlusPlus, notes: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
+def _validation_rows(model: Path, network: UNetPlusPlus, notes: Notes) -> dict[int, DepthRow]:
     """Scores of each depth on the validation cases: of metrics.json beside the model, else of the model's own notes."""
-    beside = model.parent / "metrics.json"
-    for depths in (_read_depths(beside), notes.get("depths")):
-        found = {int(depth): row for depth, row in (depths or {}).items() if isinstance(row.get("dice"), float)}
+    beside = model.parent / METRICS_FILE
+    for table in (read_metrics(beside), notes):
+        found = {depth: row for depth, row in table.depths.items() if row.dice is not None} if table else {}
         if set(network.head_depths) <= set(found):
             return {depth: found[depth] for depth in network.head_depths}
     raise UsageError(
@@ -150,29 +146,16 @@ def _validation_rows(model: Path, network: UNetPlusPlus, notes: Mapping[str, Any
     )
 
 
-def _read_depths(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8")).get("depths")
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
-def _notes_at_depth(
-    notes: Mapping[str, Any], depth_before: int, depth: int, finetuning: FineTuning | None
-) -> dict[str, Any]:
-    row = (notes.get("depths") or {}).get(str(depth))
-    kept = {**notes, "pruned_from_depth": depth_before, "depths": {str(depth): row} if row else {}}
-    for key in ("mean_of_heads", "auto"):  # of several heads
-        kept.pop(key, None)
+def _notes_at_depth(notes: Notes, depth_before: int, depth: int, finetuning: FineTuning | None) -> Notes:
+    row = notes.depths.get(depth)
+    of_several_heads = {"mean_of_heads", "auto"}
+    kept = notes.model_dump(exclude_unset=True, exclude={*of_several_heads, "depths"})
     if finetuning:
-        kept["finetuning"] = asdict(finetuning)
-        row = {"dice": finetuning.dice} | {
-            key: value for key, value in (row or {}).items() if key in COST_NAMES
-        }  # other scores are of the weights before
-        kept["depths"] = {str(depth): row}
+        costs = row.costs() if row else DepthRow()  # other scores are of the weights before
+        row, kept["finetuning"] = DepthRow(dice=finetuning.dice).joined(costs), finetuning
     if row and "dice" in kept:
-        kept["dice"] = row.get("dice")
-    return kept
+        kept["dice"] = row.dice
+    return Notes(**{**kept, "pruned_from_depth": depth_before, "depths": {depth: row} if row else {}})
 
 
 def _compare(network: UNetPlusPlus, written: Path, depth: int | None, plan: Plan) -> float:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unetpp.measured import Calibration
+
 REVIEWED = 0.1
 """Share of the validation cases, those with the lowest expected Dice, that sets the level below which a case is one to look at."""
 
@@ -79,7 +81,7 @@ class SoftDice:
         return float(np.mean(2 * hits[found] / (voxels[found] + total[found]))) if found.any() else None
 
 
-def worth_of(expected: Sequence[float | None], true: Sequence[float | None]) -> dict[str, float]:
+def worth_of(expected: Sequence[float | None], true: Sequence[float | None]) -> Calibration:
     """What expected Dice is worth, from validation cases that have both; empty for fewer than 5 of them.
 
     Returns:
@@ -92,20 +94,20 @@ def worth_of(expected: Sequence[float | None], true: Sequence[float | None]) -> 
         [(guess, dice) for guess, dice in zip(expected, true, strict=True) if guess is not None and dice is not None]
     )
     if len(pairs) < 5:
-        return {}
+        return Calibration()
     from scipy.stats import spearmanr
 
     constant = bool((pairs == pairs[0]).all(axis=0).any())
     others = [np.delete(pairs, number, axis=0) for number in range(len(pairs))]
     errors = [abs(np.polyval(_line(rest), guess) - dice) for rest, (guess, dice) in zip(others, pairs, strict=True)]
     slope, offset = _line(pairs)
-    return {
-        "expected_dice_correlation": 0.0 if constant else float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic),
-        "review_below": float(np.quantile(pairs[:, 0], REVIEWED)),
-        "predicted_dice_slope": slope,
-        "predicted_dice_offset": offset,
-        "predicted_dice_error": float(np.mean(errors)),
-    }
+    return Calibration(
+        expected_dice_correlation=0.0 if constant else float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic),
+        review_below=float(np.quantile(pairs[:, 0], REVIEWED)),
+        predicted_dice_slope=slope,
+        predicted_dice_offset=offset,
+        predicted_dice_error=float(np.mean(errors)),
+    )
 
 
 def _line(pairs: np.ndarray) -> tuple[float, float]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from unetpp.errors import UsageError
 from unetpp.infer.bands import probabilities_of
+from unetpp.measured import Rule
 from unetpp.runtime.runner import Grower
 
 FEWEST = 0.01
@@ -29,9 +29,7 @@ def doubts(logits: Tensor) -> Tensor:
     return (1 - best).sum(dim=1) / (classes > 0).sum(dim=1).clamp(min=FEWEST * best.shape[1])
 
 
-def choose_rule(
-    rules: Sequence[Mapping[str, Any]], max_drop: float, model: str, depths: Sequence[int]
-) -> Mapping[str, Any]:
+def choose_rule(rules: Sequence[Rule], max_drop: float, model: str, depths: Sequence[int]) -> Rule:
     """The rule that saves most of those that lose at most `max_drop` points (hundredths) of Dice, by the upper end of the interval over validation cases.
 
     Args:
@@ -45,15 +43,13 @@ def choose_rule(
         raise UsageError(
             f"depth: got auto for {model}, which has no rules; expected one that they were fitted for. Run: unetpp adapt {model}. Or name a depth, one of {list(depths)}."
         )
-    worst = {
-        number: 100 * (rule["dice_lost_interval"] or [0, rule["dice_lost"]])[1] for number, rule in enumerate(rules)
-    }
+    worst = {number: 100 * (rule.dice_lost_interval or (0, rule.dice_lost))[1] for number, rule in enumerate(rules)}
     good = [number for number, lost in worst.items() if lost <= max_drop + 1e-7]
     if not good:
         raise UsageError(
             f"--max-drop: got {max_drop:g} points of Dice; expected at least {min(worst.values()):.2f}, what the most careful rule may lose. Raise it, or name a depth."
         )
-    return rules[min(good, key=lambda number: rules[number]["time"])]
+    return rules[min(good, key=lambda number: rules[number].time)]
 
 
 class Adaptive:

@@ -21,6 +21,7 @@ from unetpp.infer.options import DEFAULTS, Depth, PredictOptions
 from unetpp.infer.predict_files import FileProgress, WrittenFiles, predict_to_files
 from unetpp.infer.prediction import Prediction, empty_prediction
 from unetpp.infer.tiles import TileGrid, TileProgress, read_tile
+from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 from unetpp.runtime.exported_file import RUNTIMES, Answer, open_exported
 
@@ -49,7 +50,7 @@ class ExportedPredictor:
             ) from error
         self._answer = answer
         self.name, self.backend = name, backend
-        self.worth: dict[int, dict[str, float]] = {}
+        self.worth: dict[int, Calibration] = {}
 
     def predict(
         self,

@@ -24,6 +24,7 @@ from unetpp.files import write_json
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import AUTO, MEAN, Prediction, name_depth
 from unetpp.infer.tiles import TileProgress
+from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 
 RECORD = "predictions.json"
@@ -42,7 +43,7 @@ class CasePredictor(Protocol):
     backend: str
 
     @property
-    def worth(self) -> Mapping[int, Mapping[str, float]]: ...
+    def worth(self) -> Mapping[int, Calibration]: ...
 
     @property
     def data(self) -> DataPlan: ...
@@ -173,12 +174,12 @@ def _judged(expected: float | None, predictor: CasePredictor, depth: int) -> dic
 
     To review: little is to be expected of it, or nothing was found. (What several heads answer together is judged as the deepest of them.)
     """
-    worth = predictor.worth.get(max(predictor.depths) if depth in (MEAN, AUTO) else depth, {})
-    level, slope = worth.get("review_below"), worth.get("predicted_dice_slope")
+    worth = predictor.worth.get(max(predictor.depths) if depth in (MEAN, AUTO) else depth, Calibration())
+    level, slope = worth.review_below, worth.predicted_dice_slope
     predicted = (
         None
         if expected is None or slope is None
-        else min(1.0, max(0.0, slope * expected + worth["predicted_dice_offset"]))
+        else min(1.0, max(0.0, slope * expected + (worth.predicted_dice_offset or 0.0)))
     )
     return {
         "expected_dice": expected,

@@ -24,9 +24,6 @@ def name_depth(depth: int) -> int | str:
 Uncertainty = Literal["entropy", "disagreement"]
 """Of the probabilities; between all that answers: the heads down to the depth, of each fold, for each mirrored copy (`confidence.Disagreement`)."""
 
-WORTH = ("review_below", "predicted_dice_slope", "predicted_dice_offset")
-"""What a model file knows of each depth's expected Dice that a prediction needs: see `confidence.worth_of`."""
-
 
 @dataclass(frozen=True, eq=False)
 class Prediction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -20,10 +20,12 @@ from unetpp.infer.bands import collect
 from unetpp.infer.early_exit import Adaptive, choose_rule
 from unetpp.infer.options import DEFAULTS, Depth, PredictOptions
 from unetpp.infer.predict_files import Failure, FileProgress, WrittenFiles, predict_to_files
-from unetpp.infer.prediction import AUTO, WORTH, Prediction
+from unetpp.infer.prediction import AUTO, Prediction
 from unetpp.infer.restore import restored
 from unetpp.infer.sliding import stream_bands
 from unetpp.infer.tiles import TileProgress
+from unetpp.measured import Calibration, DepthRow, Notes, Rule
+from unetpp.metrics.scores import mean_of
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import DataPlan, Plan
@@ -63,8 +65,8 @@ class Predictor:
         device: torch.device | str = "cpu",
         name: str = "",
         backend: str = "torch",
-        worth: Mapping[int, Mapping[str, float]] | None = None,
-        rules: Sequence[Mapping[str, Any]] = (),
+        worth: Mapping[int, Calibration] | None = None,
+        rules: Sequence[Rule] = (),
         max_drop: float = MAX_DROP,
     ) -> None:
         if not networks:
@@ -217,7 +219,7 @@ class Predictor:
 
     def _adaptive(self) -> list[Adaptive]:
         rule = choose_rule(self.rules, self.max_drop, self.name, self.depths)
-        return [Adaptive(runner, self.depths, rule["doubts"]) for runner in self.runners]
+        return [Adaptive(runner, self.depths, rule.doubts) for runner in self.runners]
 
 
 def load_predictor(
@@ -246,18 +248,19 @@ def load_predictor(
                 f"{file}: got another network or other classes than {files[0]}; expected folds of one run. Name a single model file."
             )
     notes = [header.notes for _, header in loaded]
-    # folds decide each for itself, by the rules of the first; rules of one doubt for all depths are of an earlier version
-    rules = [rule for rule in notes[0].get("auto", ()) if "doubts" in rule]
+    rules = notes[0].auto  # folds decide each for itself, by the rules of the first
     return Predictor(
         [network for network, _ in loaded], plan, place, str(path), backend, _worth(notes), rules, max_drop
     )
 
 
-def _worth(notes: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
+def _worth(notes: Sequence[Notes]) -> dict[int, Calibration]:
     """Of each depth, the mean over the folds that know it."""
-    found: dict[int, dict[str, list[float]]] = {}
-    for depth, row in (item for entry in notes for item in entry.get("depths", {}).items()):
-        for key in WORTH:
-            if row.get(key) is not None:
-                found.setdefault(int(depth), {}).setdefault(key, []).append(row[key])
-    return {depth: {key: float(np.mean(values)) for key, values in row.items()} for depth, row in found.items()}
+    rows: dict[int, list[DepthRow]] = {}
+    for depth, row in (item for entry in notes for item in entry.depths.items()):
+        rows.setdefault(depth, []).append(row)
+    names = Calibration.model_fields
+    return {
+        depth: Calibration(**{name: mean_of(getattr(row, name) for row in found) for name in names})
+        for depth, found in rows.items()
+    }

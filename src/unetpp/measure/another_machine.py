@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from unetpp.errors import UsageError
 from unetpp.measure.roofline import carried_over_ms
+from unetpp.measured import DepthRow, DepthTable, Notes
 
 
-def notes_for_machine(notes: Mapping[str, Any], machine: str, precision: str) -> dict[str, Any]:
+def notes_for_machine(notes: Notes, machine: str, precision: str) -> Notes:
     """The notes of a model file, in which every depth has its `predicted_ms`.
 
     Args:
@@ -28,7 +26,7 @@ def notes_for_machine(notes: Mapping[str, Any], machine: str, precision: str) ->
         raise UsageError(
             f"--machine: got {machine!r}; expected two positive numbers, such as 2000,80: 10^9 multiply-adds, and 10^9 bytes copied, in a second."
         )
-    here = notes.get("machine")
+    here = notes.machine
     if not here:
         raise UsageError(
             "--machine: got a model whose costs were not measured; expected some, to carry over. Add --measure."
@@ -36,15 +34,11 @@ def notes_for_machine(notes: Mapping[str, Any], machine: str, precision: str) ->
     bf16 = precision != "fp32"
     there = {"gmacs_per_s_bf16" if bf16 else "gmacs_per_s_fp32": gmacs, "copied_gb_per_s": gbytes}
 
-    def predicted(row: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            **row,
-            "predicted_ms": carried_over_ms(row["latency_ms"], row["gmacs"], row["gbytes"], bf16, here, there),
-        }
+    def predicted(row: DepthRow) -> DepthRow:
+        if row.latency_ms is None or row.gmacs is None or row.gbytes is None:
+            return DepthRow()
+        return DepthRow(predicted_ms=carried_over_ms(row.latency_ms, row.gmacs, row.gbytes, bf16, here, there))
 
-    mean = notes.get("mean_of_heads")
-    return {
-        **notes,
-        "depths": {depth: predicted(row) for depth, row in notes["depths"].items()},
-        "mean_of_heads": mean and predicted(mean),
-    }
+    mean = notes.mean_of_heads and predicted(notes.mean_of_heads)
+    depths = {depth: predicted(row) for depth, row in notes.depths.items()}
+    return notes.with_costs(DepthTable(depths=depths, mean_of_heads=mean))

@@ -12,12 +12,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +23,7 @@ from torch import Tensor
 from unetpp.infer.prediction import MEAN
 from unetpp.measure.energy import energy_counter
 from unetpp.measure.roofline import ceilings, macs_and_bytes
+from unetpp.measured import DepthRow, DepthTable, Notes
 from unetpp.model.file import load_model
 from unetpp.model.header import ModelHeader
 from unetpp.model.network import HeadOutputs, UNetPlusPlus
@@ -41,55 +40,6 @@ MAX_SECONDS_PER_DEPTH = 5.0
 """Fewer than ROUNDS passes, but one, are timed where they would take longer than this."""
 PROBES_AT_ONCE = 2
 PROBE_TIMEOUT_S = 60
-
-
-@dataclass(frozen=True)
-class DepthCost:
-    """What one depth costs."""
-
-    depth: int
-    parameters: int
-    """Of the network pruned to this depth."""
-    file_mb: float
-    """Of these parameters."""
-    nodes: int
-    """Blocks X[i, j] that are computed."""
-    gmacs: float
-    """10^9 multiply-adds of one tile."""
-    gbytes: float
-    """10^9 bytes in and out of its operations, in float32."""
-    latency_ms: float
-    """Of one batch of tiles."""
-    megapixels_per_s: float
-    """10^6 voxels of a large image, for each second: tiles overlap."""
-    peak_memory_mb: float | None
-    """Above the loaded model."""
-    energy_j: float | None
-    """Of one batch of tiles, of the whole processor: other programs count."""
-
-
-@dataclass(frozen=True)
-class DepthTable:
-    """Costs of all depths, and what they were measured on."""
-
-    rows: tuple[DepthCost, ...]
-    """Shallowest first."""
-    tile: tuple[int, ...]
-    batch: int
-    device: str
-    threads: int
-    precision: str
-    machine: dict[str, float]
-    """What it can do at best, as `planning.roofline.ceilings` has it."""
-
-    @property
-    def conditions(self) -> str:
-        """One line for people."""
-        tile = " x ".join(map(str, self.tile))
-        where = (
-            f"{self.device}, {self.threads} thread{'s' * (self.threads != 1)}" if self.device == "cpu" else self.device
-        )
-        return f"measured on {where}, {self.precision}, {self.batch} tile{'s' * (self.batch != 1)} of {tile}"
 
 
 def measure_depths(
@@ -111,6 +61,9 @@ def measure_depths(
         memory: False leaves out the memory, which takes a process (some seconds) for each depth on the CPU.
         progress: called with (steps done, steps in all).
 
+    Returns:
+        costs alone, with the conditions and the machine.
+
     Raises:
         ModelFileError: the file cannot be used.
     """
@@ -126,76 +79,42 @@ def measure_depths(
     spent = _time_depths(runner, depths, tiles, precision, progress)
     joules = _energy(runner, depths, tiles, precision)
     peaks = _peak_memory(model, network, depths, tiles, header, memory)
-    rows = []
+    rows = {}
     for depth in depths:
         size = network if depth == MEAN else network.prune(depth)
         with torch.inference_mode():
             gmacs, gbytes = macs_and_bytes(partial(_answer, network, depth=depth), tiles[:1])
-        rows.append(
-            DepthCost(
-                depth=depth,
-                parameters=sum(weight.numel() for weight in size.parameters()),
-                file_mb=sum(values.nbytes for values in size.state_dict().values()) / 1e6,
-                nodes=len(network.grid.needed(network.head_depths if depth == MEAN else (depth,))),
-                gmacs=gmacs,
-                gbytes=gbytes,
-                latency_ms=1e3 * spent[depth],
-                megapixels_per_s=tiles[:, 0].numel()
-                * (1 - header.plan.predict.overlap) ** len(tile)
-                / spent[depth]
-                / 1e6,
-                peak_memory_mb=peaks.get(depth),
-                energy_j=joules.get(depth),
-            )
+        rows[depth] = DepthRow(
+            parameters=sum(weight.numel() for weight in size.parameters()),
+            file_mb=sum(values.nbytes for values in size.state_dict().values()) / 1e6,
+            nodes=len(network.grid.needed(network.head_depths if depth == MEAN else (depth,))),
+            gmacs=gmacs,
+            gbytes=gbytes,
+            latency_ms=1e3 * spent[depth],
+            megapixels_per_s=tiles[:, 0].numel() * (1 - header.plan.predict.overlap) ** len(tile) / spent[depth] / 1e6,
+            peak_memory_mb=peaks.get(depth),
+            energy_j=joules.get(depth),
         )
-    return DepthTable(tuple(rows), tile, batch, str(place), torch.get_num_threads(), precision, ceilings(str(place)))
-
-
-def _thousands(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-COST_NAMES = tuple(field.name for field in fields(DepthCost) if field.name != "depth")
-
-
-def costs_of(table: DepthTable) -> dict[str, Any]:
-    """As metrics.json and the notes of a model file have them: `depths` (MEAN among them), `conditions`, `machine`."""
-    rows = {str(row.depth): {name: getattr(row, name) for name in COST_NAMES} for row in table.rows}
-    return {"depths": rows, "conditions": table.conditions, "machine": table.machine}
+    mean = rows.pop(MEAN, None)
+    conditions = _conditions(place, precision, tiles)
+    return DepthTable(depths=rows, mean_of_heads=mean, conditions=conditions, machine=ceilings(str(place)))
 
 
 def measured_notes(
     model: Path,
-    notes: Mapping[str, Any],
+    notes: Notes,
     device: str = "auto",
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Any]:
+) -> Notes:
     """The notes of a model file with costs that are measured now, whatever they were. Raises as `measure_depths`, and UsageError for a device that is not there."""
-    costs = costs_of(measure_depths(model, batch=1, device=str(choose_device(device)), progress=progress))
-    old = notes.get("depths") or {}
-    rows = {depth: {**old.get(depth, {}), **row} for depth, row in costs["depths"].items()}
-    mean = rows.pop(str(MEAN), None)
-    return {**notes, **costs, "depths": rows, "mean_of_heads": mean and {**(notes.get("mean_of_heads") or {}), **mean}}
+    return notes.with_costs(measure_depths(model, batch=1, device=str(choose_device(device)), progress=progress))
 
 
-COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-    ("dice", "Dice", "{:.4f}".format),
-    ("dice_interval", "95 %", lambda interval: f"{interval[0]:.3f} to {interval[1]:.3f}"),
-    ("dice_lost", "Dice lost", "{:.4f}".format),
-    ("iou", "IoU", "{:.4f}".format),
-    ("hd95_mm", "HD95", "{:.2f}".format),
-    ("hd95_undefined", "no HD95", _thousands),
-    ("nsd", "surface Dice", "{:.4f}".format),
-    ("latency_ms", "ms/tile", "{:.1f}".format),
-    ("megapixels_per_s", "Mpixel/s", "{:.2f}".format),
-    ("peak_memory_mb", "memory MB", _thousands),
-    ("energy_j", "J/tile", "{:.2f}".format),
-    ("parameters", "parameters", _thousands),
-    ("file_mb", "file MB", "{:.1f}".format),
-    ("gmacs", "GMACs", "{:.2f}".format),
-    ("nodes", "nodes", _thousands),
-)
-"""Key, title and format of each column."""
+def _conditions(device: torch.device, precision: str, tiles: Tensor) -> str:
+    """One line for people."""
+    threads, batch, size = torch.get_num_threads(), len(tiles), " x ".join(map(str, tiles.shape[2:]))
+    where = f"{device}, {threads} thread{'s' * (threads != 1)}" if device.type == "cpu" else str(device)
+    return f"measured on {where}, {precision}, {batch} tile{'s' * (batch != 1)} of {size}"
 
 
 def _tiles(header: ModelHeader, tile: tuple[int, ...], batch: int, device: torch.device) -> Tensor:

@@ -23,6 +23,7 @@ from unetpp.infer.options import PredictOptions
 from unetpp.infer.predict_files import RECORD
 from unetpp.infer.prediction import Prediction
 from unetpp.measure.labelling import Labelling, declared_labelling, found_labelling
+from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import Plan
 
@@ -32,8 +33,7 @@ Progress = Callable[[int, int], None]
 class FolderScores(NamedTuple):
     """Scores of the cases that could be compared, and what was wrong with the others."""
 
-    metrics: dict[str, Any]
-    """As metrics.json."""
+    metrics: Metrics
     problems: tuple[Problem, ...]
 
 
@@ -52,7 +52,7 @@ def evaluate_cases(
     depths: Sequence[int] | Literal["all"] = "all",
     mean: bool = False,
     progress: Progress | None = None,
-) -> dict[int, dict[str, Any]]:
+) -> dict[int, Metrics]:
     """Score a model on labelled cases, on the grid of their files; one pass computes all depths.
 
     Args:
@@ -61,7 +61,7 @@ def evaluate_cases(
         progress: called with (cases done, cases in all).
 
     Returns:
-        depth -> metrics as `summarize` gives them.
+        depth -> metrics as `summarize` gives them, and what was expected of each case.
 
     Raises:
         DataError: an image or label that cannot be read.
@@ -88,11 +88,14 @@ def evaluate_cases(
     }
 
 
-def _with_expectations(metrics: dict[str, Any], expected: Sequence[float | None]) -> dict[str, Any]:
+def _with_expectations(metrics: Metrics, expected: Sequence[float | None]) -> Metrics:
     """Beside the scores of each case what was expected of it, and what such expectations are worth."""
-    cases = [{**case, "expected_dice": guess} for case, guess in zip(metrics["cases"], expected, strict=True)]
-    worth = worth_of(expected, [case["mean"]["dice"] for case in cases])
-    return {**metrics, "mean": {**metrics["mean"], **worth}, "cases": cases}
+    cases = [
+        case.joined(ScoredCase(id=case.id, expected_dice=guess))
+        for case, guess in zip(metrics.cases, expected, strict=True)
+    ]
+    worth = worth_of(expected, [case.mean.dice for case in cases])
+    return metrics.joined(Metrics(mean=metrics.mean.joined(worth), cases=cases))
 
 
 def evaluate_folders(predictions: Path, references: Path, progress: Progress | None = None) -> FolderScores:
@@ -117,9 +120,8 @@ def evaluate_folders(predictions: Path, references: Path, progress: Progress | N
     if not by_depth or _is_newer(predictions, by_depth.values()):
         return _evaluate_folder(predictions, expected, progress)
     scores = {depth: _evaluate_folder(by_depth[depth], expected, progress) for depth in sorted(by_depth)}
-    metrics = scores[max(scores)].metrics | {
-        "depths": {str(depth): found.metrics["mean"] for depth, found in scores.items()}
-    }
+    depths = {depth: DepthRow().joined(found.metrics.mean) for depth, found in scores.items()}
+    metrics = scores[max(scores)].metrics.joined(Metrics(depths=depths))
     return FolderScores(metrics, tuple(problem for found in scores.values() for problem in found.problems))
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+
+from unetpp.measured import ClassScores, Interval, MeanScores, Metrics, ScoredCase, Scores
 
 METRICS = ("dice", "iou", "hd95_mm", "nsd")
 TOLERANCE = 1.0
@@ -54,9 +56,14 @@ class CaseScore:
     unit: Literal["mm", "pixel"]
     """Of `hd95_mm`, and of the tolerance of `nsd`."""
 
-    def mean(self) -> dict[str, float | None]:
+    def mean(self) -> Scores:
         """Mean of each metric over the foreground classes that have it."""
-        return {metric: mean_of(getattr(score, metric) for score in self.classes) for metric in METRICS}
+        return Scores(**_means(self.classes))
+
+    def measured(self, names: Sequence[str]) -> ScoredCase:
+        """These scores as metrics.json has them, of foreground classes of these names."""
+        classes = {name: Scores(**_means([score])) for name, score in zip(names, self.classes, strict=True)}
+        return ScoredCase(id=self.id, mean=self.mean(), classes=classes)
 
 
 @dataclass(frozen=True)
@@ -114,8 +121,8 @@ def fast_dice(prediction: np.ndarray, reference: np.ndarray, num_classes: int) -
     )
 
 
-def summarize(scores: Sequence[CaseScore], classes: Sequence[str]) -> dict[str, Any]:
-    """The content of metrics.json without its depths; numbers that are not finite are None.
+def summarize(scores: Sequence[CaseScore], classes: Sequence[str]) -> Metrics:
+    """Make the content of metrics.json without its depths.
 
     `mean` is the mean over cases of the mean over foreground classes, `pooled` treats all voxels of all cases as one case.
 
@@ -123,36 +130,34 @@ def summarize(scores: Sequence[CaseScore], classes: Sequence[str]) -> dict[str, 
         scores: one for each case.
         classes: names of all classes, background first.
     """
-    case_means = [score.mean() for score in scores]
     names = list(classes[1:])
-    by_class = {name: [score.classes[n] for score in scores] for n, name in enumerate(names)}
-    pooled = {name: _pooled(found) for name, found in by_class.items()}
-    mean: dict[str, Any] = {metric: mean_of(case[metric] for case in case_means) for metric in METRICS}
-    mean["dice_interval"] = bootstrap_interval([case["dice"] for case in case_means if case["dice"] is not None])
-    mean["hd95_undefined"] = sum(score.undefined_distance for found in by_class.values() for score in found)
-    return {
-        "mean": mean,
-        "pooled": {metric: mean_of(found[metric] for found in pooled.values()) for metric in ("dice", "iou")},
-        "classes": {
-            name: {**_class_means(found), "pooled_dice": pooled[name]["dice"], "pooled_iou": pooled[name]["iou"]}
-            for name, found in by_class.items()
-        },
-        "cases": [
-            {"id": score.id, "mean": mean, "classes": _by_name(score, names)}
-            for score, mean in zip(scores, case_means, strict=True)
-        ],
-        "distance_unit": _unit(scores),
-        "nsd_tolerance": TOLERANCE,
-        "metric_impl": metric_impl(),
-    }
+    cases = [score.measured(names) for score in scores]
+    by_class = {name: _class_scores([score.classes[n] for score in scores]) for n, name in enumerate(names)}
+    dice = [case.mean.dice for case in cases if case.mean.dice is not None]
+    return Metrics(
+        mean=MeanScores(
+            **_means([case.mean for case in cases]),
+            dice_interval=bootstrap_interval(dice),
+            hd95_undefined=sum(found.hd95_undefined or 0 for found in by_class.values()),
+        ),
+        pooled=Scores(
+            dice=mean_of(found.pooled_dice for found in by_class.values()),
+            iou=mean_of(found.pooled_iou for found in by_class.values()),
+        ),
+        classes=by_class,
+        cases=cases,
+        distance_unit=_unit(scores),
+        nsd_tolerance=TOLERANCE,
+        metric_impl=metric_impl(),
+    )
 
 
-def dice_lost(metrics: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
-    """How much lower the Dice of `metrics` is than that of `reference`, case by case, both as `summarize` gives them: the mean, and its bootstrap interval."""
-    own = {case["id"]: case["mean"]["dice"] for case in metrics["cases"]}
-    theirs = {case["id"]: case["mean"]["dice"] for case in reference["cases"] if case["id"] in own}
+def dice_lost(metrics: Metrics, reference: Metrics) -> tuple[float | None, Interval | None]:
+    """How much lower the Dice of `metrics` is than that of `reference`, case by case: the mean, and its bootstrap interval."""
+    own = {case.id: case.mean.dice for case in metrics.cases}
+    theirs = {case.id: case.mean.dice for case in reference.cases if case.id in own}
     lost = losses(theirs.values(), [own[case] for case in theirs])
-    return {"dice_lost": mean_of(lost), "dice_lost_interval": bootstrap_interval(lost)}
+    return mean_of(lost), bootstrap_interval(lost)
 
 
 def losses(before: Iterable[float | None], after: Iterable[float | None]) -> list[float]:
@@ -174,7 +179,7 @@ def mean_of(values: Iterable[float | None]) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> list[float] | None:
+def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
     """Interval of the mean when cases are drawn anew with replacement; None for fewer than 2 values.
 
     The percentile interval, expanded for small numbers (Hesterberg 2015, "What teachers should know about the bootstrap", section 4.5): for 5 cases the
@@ -190,7 +195,7 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> list[flo
         np.asarray(values, dtype=np.float64), size=(max(BOOTSTRAP_DRAWS, DRAWN_VALUES // count), count)
     )
     low, high = np.quantile(drawn.mean(axis=1), [tail, 1 - tail])
-    return [float(low), float(high)]
+    return float(low), float(high)
 
 
 def _score_class(
@@ -239,30 +244,26 @@ def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def _pooled(scores: Sequence[ClassScore]) -> dict[str, float | None]:
-    return _overlap(
+def _means(scores: Sequence[ClassScore | Scores]) -> dict[str, float | None]:
+    return {metric: mean_of(getattr(score, metric) for score in scores) for metric in METRICS}
+
+
+def _class_scores(scores: Sequence[ClassScore]) -> ClassScores:
+    """Means over cases, and the scores of all their voxels as one case."""
+    dice = [score.dice for score in scores if score.dice is not None]
+    pooled = _overlap(
         sum(score.intersection for score in scores),
         sum(score.predicted for score in scores),
         sum(score.expected for score in scores),
     )
-
-
-def _class_means(scores: Sequence[ClassScore]) -> dict[str, Any]:
-    means: dict[str, Any] = {metric: mean_of(getattr(score, metric) for score in scores) for metric in METRICS}
-    dice = [score.dice for score in scores if score.dice is not None]
-    return {
-        **means,
-        "dice_interval": bootstrap_interval(dice),
-        "cases": len(dice),
-        "hd95_undefined": sum(score.undefined_distance for score in scores),
-    }
-
-
-def _by_name(score: CaseScore, names: Sequence[str]) -> Mapping[str, dict[str, float | None]]:
-    return {
-        name: {metric: getattr(found, metric) for metric in METRICS}
-        for name, found in zip(names, score.classes, strict=True)
-    }
+    return ClassScores(
+        **_means(scores),
+        dice_interval=bootstrap_interval(dice),
+        cases=len(dice),
+        hd95_undefined=sum(score.undefined_distance for score in scores),
+        pooled_dice=pooled["dice"],
+        pooled_iou=pooled["iou"],
+    )
 
 
 def _unit(scores: Sequence[CaseScore]) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -13,13 +11,14 @@ from torch import Tensor
 
 from unetpp.errors import ModelFileError
 from unetpp.files import written_aside
+from unetpp.measured import Notes
 from unetpp.model.build import from_plan
 from unetpp.model.header import FORMAT_VERSION, ModelHeader, read_header
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
 
 
-def save_model(path: Path, weights: Mapping[str, Tensor], plan: Plan, notes: Mapping[str, Any] | None = None) -> None:
+def save_model(path: Path, weights: Mapping[str, Tensor], plan: Plan, notes: Notes | None = None) -> None:
     """Write a model file, aside and renamed.
 
     Raises:
@@ -29,7 +28,7 @@ def save_model(path: Path, weights: Mapping[str, Tensor], plan: Plan, notes: Map
         "format": "pt",
         "unetpp": FORMAT_VERSION,
         "plan": plan.model_dump_json(),
-        "notes": json.dumps(dict(notes or {})),
+        "notes": (notes or Notes()).to_json(),
     }
     write_tensors(path, weights, metadata)
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from unetpp.errors import ModelFileError, PlanError
+from unetpp.measured import Notes
 from unetpp.plan import Plan
 
 FORMAT_VERSION = "1"
@@ -27,7 +30,7 @@ class ModelHeader:
     parameters: int
     """Number of weights."""
     file_bytes: int
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: Notes
     """What was recorded when the file was written: scores, origin."""
 
 
@@ -46,10 +49,14 @@ def read_header(path: Path) -> ModelHeader:
         )
     try:
         plan = Plan.from_json(metadata["plan"], f"{path} (plan)")
-        notes = json.loads(metadata.get("notes", "{}"))
+        notes = Notes.model_validate_json(metadata.get("notes", "{}"))
     except (PlanError, KeyError, ValueError) as error:
+        reason: object = error
+        if isinstance(error, ValidationError):
+            problem = error.errors()[0]
+            reason = f"{'.'.join(map(str, ('notes', *problem['loc'])))}: {problem['msg']}"
         raise ModelFileError(
-            f"{path}: got a header that cannot be used ({error}); expected a plan of this version. Use the release of unetpp that wrote it."
+            f"{path}: got a header that cannot be used ({reason}); expected a plan and notes of this version. Use the release of unetpp that wrote it."
         ) from None
     parameters = sum(
         _size(entry["shape"])

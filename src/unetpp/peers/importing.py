@@ -12,6 +12,7 @@ from torch import Tensor
 from unetpp.data.preprocess import COLOURS
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import written_aside
+from unetpp.measured import Notes
 from unetpp.model.file import load_model, save_model
 from unetpp.peers import monai, nested_unet, nnunet_v1, pms, smp, unet_version
 from unetpp.peers.answers import Answers
@@ -64,7 +65,7 @@ def import_file(checkpoint: Path, out: Path, peer: str | None, settings: Mapping
     plan = plan_of(found, answers, checkpoint.stem)
     if plan.data.num_classes > found.model.out_channels:
         weights = with_background(weights)
-    notes = {"imported_from": found.title, "ignored": beside | ignored, "assumed": answers.assumed}
+    notes = Notes(imported_from=found.title, ignored=beside | ignored, assumed=answers.assumed)
     with written_aside(out) as aside:
         save_model(aside, weights, plan, notes)
         _, header = load_model(aside)  # what was written is whole, and its weights fit its plan

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from unetpp.files import write_text
-from unetpp.measure.depth_table import COLUMNS
+from unetpp.measured import ClassScores, Column, DepthRow, Measured, Scores, columns, declared
+from unetpp.metrics.scores import METRICS
 from unetpp.plan import Plan
 from unetpp.report import plots
 from unetpp.report.run_record import RunRecord, read_run, seconds_of
 
 REPORT = "report.html"
 TEMPLATE = "template.html.j2"
-SCORE_NAMES = {"dice": "Dice", "iou": "IoU", "hd95_mm": "HD95", "nsd": "surface Dice"}
+SCORES = declared(Scores)
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ def render(run: RunRecord) -> str:
 
 
 def _content(run: RunRecord) -> dict[str, Any]:
-    plan, cases, depths = run.plan, run.cases, run.depths()
-    recommended = run.first("recommended") if len(run.folds) == 1 else None
+    plan, cases, found = run.plan, [case for _, case in run.cases], run.measured
+    recommended = found.recommended if len(run.folds) == 1 else None
+    table = run.table()
     num_classes = plan.data.num_classes
     return {
         "run": run,
@@ -70,12 +72,12 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "subtitle": _subtitle(run),
         "headline": _headline(run),
         "unit": _unit(run),
-        "tolerance": run.first("nsd_tolerance"),
-        "metric_impl": run.first("metric_impl"),
-        "conditions": run.first("conditions"),
-        "depth_table": _depth_table(run.table()),
+        "tolerance": found.nsd_tolerance,
+        "metric_impl": found.metric_impl,
+        "conditions": found.conditions,
+        "depth_table": _depth_table(table, _unit(run)),
         "chosen_depth": str(plan.predict.depth),
-        "trade": plots.plot_trade(depths, recommended and recommended["depth"]),
+        "trade": plots.plot_trade(table, recommended.depth if recommended else None),
         "recommended": recommended,
         "curves": [
             (title, picture)
@@ -91,8 +93,8 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "views": [(view, fold, plots.draw_view(view, num_classes)) for view, fold in run.views()],
         "legend": _legend(plan),
         "class_table": _class_table(run) if num_classes > 2 else None,
-        "case_table": _case_table(cases, plan),
-        "worth": run.first("mean") if len(run.folds) == 1 else None,
+        "case_table": _case_table(run),
+        "worth": found.mean if len(run.folds) == 1 else None,
         "folds": len(run.folds),
         "endings": [(fold.number, *_ending(fold.lines("train"), fold.lines("end"))) for fold in run.folds],
         "choices": _choices(plan),
@@ -102,8 +104,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
 def _subtitle(run: RunRecord) -> str:
     model, data = run.plan.model, run.plan.data
     name = {"unet++": "UNet++", "unet+": "UNet+", "unet_e": "U-Net ensemble", "unet": "U-Net"}[model.topology]
-    depths = run.depths()
-    parameters = max((row.get("parameters") or 0 for row in depths.values()), default=0)
+    parameters = max((row.parameters or 0 for name, row in run.table().items() if name != "mean"), default=0)
     parts = [
         f"{name} of depth {model.depth}",
         f"{data.dims}D",
@@ -118,18 +119,17 @@ def _headline(run: RunRecord) -> list[tuple[str, str, str]]:
     if not run.cases:
         return []
     mean = run.mean()
-    interval = mean["dice_interval"]
-    unit = _unit(run)
+    unit, interval = _unit(run), mean.dice_interval
     remarks = {
-        "dice": f"95 % interval {interval[0]:.3f} to {interval[1]:.3f}" if interval else "",
+        "dice": f"95 % interval {SCORES['dice_interval'].text(interval)}" if interval else "",
         "iou": "",
         "hd95_mm": unit,
-        "nsd": f"within {run.first('nsd_tolerance') or 1:g} {unit.removesuffix('s')}",
+        "nsd": f"within {run.measured.nsd_tolerance or 1:g} {unit.removesuffix('s')}",
     }
     shown = [
-        (SCORE_NAMES[metric], _text(metric, mean[metric]), remarks[metric])
-        for metric in SCORE_NAMES
-        if mean[metric] is not None
+        (SCORES[metric].title, SCORES[metric].text(value), remarks[metric])
+        for metric in METRICS
+        if (value := getattr(mean, metric)) is not None
     ]
     return [
         *shown,
@@ -142,84 +142,70 @@ def _headline(run: RunRecord) -> list[tuple[str, str, str]]:
 
 
 def _unit(run: RunRecord) -> str:
-    unit = str(run.first("distance_unit") or "mm")
+    unit = run.measured.distance_unit or "mm"
     return "pixels" if unit == "pixel" else unit
 
 
-def _depth_table(depths: Mapping[str, Mapping[str, Any]]) -> Table:
-    columns = [
-        column
-        for column in COLUMNS
-        if any(
-            row.get(column[0]) not in ((None, 0) if column[0] == "hd95_undefined" else (None,))
-            for row in depths.values()
-        )
+def _depth_table(depths: Mapping[str, DepthRow], unit: str) -> Table:
+    slowest = max((row.latency_ms or 0.0 for row in depths.values()), default=0.0)
+    shown = columns(DepthRow, depths.values())
+    classes = next((tuple(row.classes) for row in depths.values() if row.classes), ())
+    rows = [
+        (depth, (*_class_cells(row.classes, classes), *_cells(shown, row, {"latency_ms": slowest})))
+        for depth, row in depths.items()
     ]
-    slowest = max((row.get("latency_ms") or 0 for row in depths.values()), default=0)
-    classes = next((list(row["classes"]) for row in depths.values() if row.get("classes")), [])
-    rows = []
-    for depth, row in depths.items():
-        cells = [_class_cell((row.get("classes") or {}).get(name) or {}) for name in classes]
-        cells += [
-            Cell(
-                text(row[key]) if row.get(key) is not None else "–",
-                _number(row.get(key)),
-                _share(key, row.get(key), slowest),
-            )
-            for key, _, text in columns
-        ]
-        rows.append((depth, tuple(cells)))
-    return Table((*(f"Dice {name}" for name in classes), *(title for _, title, _ in columns)), tuple(rows))
-
-
-def _number(value: Any) -> float | None:
-    """To sort by."""
-    return value[0] if isinstance(value, list) else value
-
-
-def _class_cell(scores: Mapping[str, Any]) -> Cell:
-    dice, interval = scores.get("dice"), scores.get("dice_interval")
-    return Cell(_text("dice", dice) + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""), dice)
-
-
-def _share(key: str, value: float | None, slowest: float) -> float | None:
-    return value / slowest if key == "latency_ms" and value is not None and slowest else None
+    return Table((*_class_titles(classes), *_titles(shown, unit)), tuple(rows))
 
 
 def _class_table(run: RunRecord) -> Table | None:
-    classes = run.first("classes")
+    classes = run.measured.classes
     if not classes or len(run.folds) > 1:
         return None
-    keys = [*SCORE_NAMES, "pooled_dice", "pooled_iou"]
-    rows = [(name, tuple(_score_cell(key, row.get(key)) for key in keys)) for name, row in classes.items()]
-    return Table((*SCORE_NAMES.values(), "pooled Dice", "pooled IoU"), tuple(rows))
+    shown = columns(ClassScores, classes.values())
+    rows = [(name, _cells(shown, row, {"dice": 1.0})) for name, row in classes.items()]
+    return Table(_titles(shown, _unit(run)), tuple(rows))
 
 
-def _case_table(cases: Sequence[Mapping[str, Any]], plan: Plan) -> Table | None:
+def _case_table(run: RunRecord) -> Table | None:
     """Every case, worst first."""
-    if not cases:
+    if not run.cases:
         return None
-    names = plan.data.classes[1:] if plan.data.num_classes > 2 else ()
-    folds = len({case["fold"] for case in cases}) > 1
+    names = run.plan.data.classes[1:] if run.plan.data.num_classes > 2 else ()
+    shown = columns(Scores, [case.mean for _, case in run.cases])
+    several = len({fold for fold, _ in run.cases}) > 1
     rows = []
-    for case in sorted(cases, key=lambda case: (case["mean"].get("dice") is None, case["mean"].get("dice"))):
-        cells = [_score_cell(key, case["mean"].get(key)) for key in SCORE_NAMES]
-        cells += [_score_cell("dice", case.get("classes", {}).get(name, {}).get("dice")) for name in names]
-        cells += [Cell(str(case["fold"]), case["fold"])] if folds else []
-        rows.append((str(case["id"]), tuple(cells)))
-    return Table(
-        (*SCORE_NAMES.values(), *(f"Dice {name}" for name in names), *(["fold"] if folds else [])), tuple(rows)
-    )
+    for fold, case in sorted(run.cases, key=lambda entry: (entry[1].mean.dice is None, entry[1].mean.dice or 0.0)):
+        cells = (*_cells(shown, case.mean, {"dice": 1.0}), *_class_cells(case.classes, names))
+        rows.append((case.id, (*cells, *[Cell(str(fold), fold)] * several)))
+    return Table((*_titles(shown, _unit(run)), *_class_titles(names), *["fold"] * several), tuple(rows))
 
 
-def _score_cell(metric: str, value: float | None) -> Cell:
-    return Cell(_text(metric, value), value, value if metric == "dice" else None)
+def _titles(shown: Mapping[str, Column], unit: str) -> tuple[str, ...]:
+    return tuple(column.heading(unit) for column in shown.values())
 
 
-def _text(metric: str, value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.2f}" if metric == "hd95_mm" else f"{value:.3f}"
+def _class_titles(names: Sequence[str]) -> list[str]:
+    return [f"{SCORES['dice'].title} {name}" for name in names]
+
+
+def _cells(shown: Mapping[str, Column], row: Measured, bars: Mapping[str, float]) -> tuple[Cell, ...]:
+    """Cells of a row; `bars` has the value of a full bar for each column that has them."""
+    cells = []
+    for key, column in shown.items():
+        value = getattr(row, key)
+        number = value[0] if isinstance(value, tuple) else value
+        share = number / bars[key] if number is not None and bars.get(key) else None
+        cells.append(Cell(column.text(value), number, share))
+    return tuple(cells)
+
+
+def _class_cells(classes: Mapping[str, Scores], names: Sequence[str]) -> list[Cell]:
+    """The Dice of each class, with its interval where there is one."""
+    cells = []
+    for scores in (classes.get(name, Scores()) for name in names):
+        interval = f" ({SCORES['dice_interval'].text(scores.dice_interval)})" if scores.dice_interval else ""
+        cells.append(Cell(SCORES["dice"].text(scores.dice) + interval, scores.dice))
+    return cells
 
 
 def _legend(plan: Plan) -> list[tuple[str, str]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unetpp.measured import DepthRow, ScoredCase
 from unetpp.report.run_record import FoldRecord, seconds_of
 from unetpp.report.views import View
 
@@ -115,12 +116,12 @@ def plot_speed(folds: Sequence[FoldRecord]) -> str | None:
     return _svg(figure)
 
 
-def plot_trade(depths: Mapping[str, Mapping[str, Any]], recommended: int | None = None) -> str | None:
+def plot_trade(table: Mapping[str, DepthRow], recommended: int | None = None) -> str | None:
     """Dice over latency, one point for each depth, a ring around the recommended one."""
     points = [
-        (depth, row["latency_ms"], row["dice"])
-        for depth, row in depths.items()
-        if row.get("latency_ms") is not None and row.get("dice") is not None
+        (depth, row.latency_ms, row.dice)
+        for depth, row in table.items()
+        if depth != "mean" and row.latency_ms is not None and row.dice is not None
     ]
     if len(points) < 2:
         return None
@@ -139,9 +140,9 @@ def plot_trade(depths: Mapping[str, Mapping[str, Any]], recommended: int | None 
     return _svg(figure)
 
 
-def plot_cases(cases: Sequence[Mapping[str, Any]]) -> str | None:
+def plot_cases(cases: Sequence[ScoredCase]) -> str | None:
     """Dice of every case, sorted."""
-    values = sorted(case["mean"]["dice"] for case in cases if case.get("mean", {}).get("dice") is not None)
+    values = sorted(case.mean.dice for case in cases if case.mean.dice is not None)
     if len(values) < 2:
         return None
     figure, axes = _figure(height=2.7)
@@ -264,7 +265,7 @@ def _encoded(figure: Figure, kind: str) -> str:
     return f"data:{mime};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def _numbers(values: Sequence[Any]) -> np.ndarray:
+def _numbers(values: Sequence[float | None]) -> np.ndarray:
     return np.array([np.nan if value is None else float(value) for value in values])
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from unetpp.errors import UsageError
+from unetpp.measured import DepthRow, MeanScores, Metrics, ScoredCase, read_metrics
 from unetpp.metrics.scores import METRICS, bootstrap_interval, mean_of
 from unetpp.plan import Plan, read_plan
 from unetpp.report.views import RANKS, View, read_views
-
-MEAN = "mean"
-"""Name of the row of all heads together."""
+from unetpp.run_folder import LOG, METRICS_FILE
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,8 @@ class FoldRecord:
     number: int
     log: tuple[dict[str, Any], ...]
     """Lines of log.jsonl."""
-    metrics: dict[str, Any]
-    """metrics.json; empty where the fold is not measured yet."""
+    metrics: Metrics
+    """Empty where the fold is not measured yet."""
     views: tuple[View, ...]
 
     def lines(self, kind: str) -> list[dict[str, Any]]:
@@ -42,43 +41,31 @@ class RunRecord:
     folds: tuple[FoldRecord, ...]
 
     @property
-    def cases(self) -> list[dict[str, Any]]:
+    def cases(self) -> list[tuple[int, ScoredCase]]:
         """Scores of all cases, each with its fold."""
-        return [{**case, "fold": fold.number} for fold in self.folds for case in fold.metrics.get("cases", [])]
+        return [(fold.number, case) for fold in self.folds for case in fold.metrics.cases]
 
-    def mean(self) -> dict[str, Any]:
-        """Mean over the cases of all folds, as `mean` of metrics.json."""
-        means = [case.get("mean", {}) for case in self.cases]
-        found: dict[str, Any] = {metric: mean_of(mean.get(metric) for mean in means) for metric in METRICS}
-        dice = [mean["dice"] for mean in means if mean.get("dice") is not None]
-        return {**found, "dice_interval": bootstrap_interval(dice)}
+    @property
+    def measured(self) -> Metrics:
+        """What the first fold that is measured has; empty without one."""
+        return next((fold.metrics for fold in self.folds if fold.metrics.model_fields_set), Metrics())
 
-    def depths(self) -> dict[str, dict[str, Any]]:
-        """The depth table without its mean of all heads."""
-        return {depth: row for depth, row in self.table().items() if depth != MEAN}
+    def mean(self) -> MeanScores:
+        """Mean over the cases of all folds."""
+        means = [case.mean for _, case in self.cases]
+        dice = [mean.dice for mean in means if mean.dice is not None]
+        values = {metric: mean_of(getattr(mean, metric) for mean in means) for metric in METRICS}
+        return MeanScores(**values, dice_interval=bootstrap_interval(dice))
 
-    def table(self) -> dict[str, dict[str, Any]]:
+    def table(self) -> dict[str, DepthRow]:
         """The depth table: quality as the mean over folds, weighted with their cases; costs as the first fold has them."""
-        tables = [
-            (_rows(fold.metrics), len(fold.metrics.get("cases", [])))
-            for fold in self.folds
-            if fold.metrics.get("depths")
-        ]
-        if not tables:
-            return {}
-        joined = {depth: dict(row) for depth, row in tables[0][0].items()}
-        if len(tables) > 1:
-            for depth, row in joined.items():
-                row.update(
-                    {
-                        metric: _weighted([(table.get(depth, {}).get(metric), cases) for table, cases in tables])
-                        for metric in (*METRICS, "dice_lost")
-                    }
-                )
-                row["hd95_undefined"] = sum(table.get(depth, {}).get("hd95_undefined") or 0 for table, _ in tables)
-                for key in ("dice_interval", "dice_lost_interval", "classes"):
-                    row.pop(key, None)
-        return joined
+        tables = [(fold.metrics.rows, len(fold.metrics.cases)) for fold in self.folds if fold.metrics.depths]
+        if len(tables) < 2:
+            return dict(tables[0][0]) if tables else {}
+        return {
+            depth: row.costs().joined(_joined([(rows.get(depth, DepthRow()), cases) for rows, cases in tables]))
+            for depth, row in tables[0][0].items()
+        }
 
     def views(self) -> list[tuple[View, int]]:
         """The worst, a median and the best case of all folds, each with its fold."""
@@ -89,10 +76,6 @@ class RunRecord:
         }
         places = {"worst": 0, "median": 0.5, "best": 1}
         return [entries[round(places[rank] * (len(entries) - 1))] for rank, entries in by_rank.items() if entries]
-
-    def first(self, key: str) -> Any:
-        """An entry of the first metrics.json that has it."""
-        return next((fold.metrics[key] for fold in self.folds if fold.metrics.get(key) is not None), None)
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -112,7 +95,7 @@ def read_run(folder: Path) -> RunRecord:
         if path.name.removeprefix("fold_").isdecimal()
     )
     folds = tuple(_read_fold(folder / f"fold_{number}", number) for number in numbers)
-    started = tuple(fold for fold in folds if fold.log or fold.metrics)
+    started = tuple(fold for fold in folds if fold.log or fold.metrics.model_fields_set)
     if not started:
         raise UsageError(
             f"{folder}: got a run of which no fold has started; expected one with a log. Train it with: unetpp train DATA --out {folder}"
@@ -120,16 +103,19 @@ def read_run(folder: Path) -> RunRecord:
     return RunRecord(folder.resolve().name, read_plan(folder / "plan.json"), started)
 
 
-def _rows(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    mean = metrics.get("mean_of_heads")
-    return {**metrics["depths"], **({MEAN: mean} if mean else {})}
+def _joined(rows: Sequence[tuple[DepthRow, int]]) -> DepthRow:
+    """Scores of one depth over folds, each with its number of cases."""
+    means = {
+        metric: _weighted([(getattr(row, metric), cases) for row, cases in rows]) for metric in (*METRICS, "dice_lost")
+    }
+    return DepthRow(**means, hd95_undefined=sum(row.hd95_undefined or 0 for row, _ in rows))
 
 
 def _read_fold(folder: Path, number: int) -> FoldRecord:
     return FoldRecord(
         number,
-        tuple(_read_log(folder / "log.jsonl")),
-        _read_json(folder / "metrics.json"),
+        tuple(_read_log(folder / LOG)),
+        read_metrics(folder / METRICS_FILE) or Metrics(),
         read_views(folder / "views"),
     )
 
@@ -146,14 +132,6 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
         if isinstance(line, dict):
             lines.append(line)
     return lines
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
 
 
 def _weighted(values: Sequence[tuple[float | None, int]]) -> float | None:

@@ -7,10 +7,9 @@ Of a volume, the slice with the largest area of foreground is shown, across the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from unetpp.data.volume import Volume
 from unetpp.files import written_aside
 from unetpp.infer.options import PredictOptions
 from unetpp.measure.quality import DepthPredictor
+from unetpp.measured import Metrics
 
 RANKS = ("worst", "median", "best")
 LONGEST_SIDE = 640
@@ -53,7 +53,7 @@ class View:
         return width / (height * self.aspect)
 
 
-def write_views(predictor: DepthPredictor, cases: Sequence[Case], metrics: Mapping[str, Any], folder: Path) -> None:
+def write_views(predictor: DepthPredictor, cases: Sequence[Case], metrics: Metrics, folder: Path) -> None:
     """Predict the worst, the median and the best case again and keep a picture of each.
 
     Args:
@@ -73,9 +73,9 @@ def write_views(predictor: DepthPredictor, cases: Sequence[Case], metrics: Mappi
         _write_view(view, folder / f"{rank}.npz")
 
 
-def choose_cases(metrics: Mapping[str, Any]) -> dict[str, tuple[str, float]]:
+def choose_cases(metrics: Metrics) -> dict[str, tuple[str, float]]:
     """Rank -> (case id, Dice) of the worst, the median and the best case; fewer where there are fewer cases."""
-    scored = sorted((case["mean"]["dice"], case["id"]) for case in metrics["cases"] if case["mean"]["dice"] is not None)
+    scored = sorted((case.mean.dice, case.id) for case in metrics.cases if case.mean.dice is not None)
     places = {"worst": 0, "best": len(scored) - 1, "median": len(scored) // 2}
     chosen: dict[str, tuple[str, float]] = {}
     for rank, place in places.items():

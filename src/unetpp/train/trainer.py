@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
 from unetpp.errors import Interrupted, UnetppError
+from unetpp.measured import DepthRow, Notes, Training
 from unetpp.metrics.scores import Validation
 from unetpp.model.build import from_plan, load_encoder_weights
 from unetpp.model.file import save_model
@@ -43,20 +44,6 @@ class Status:
     images_per_second: float
     seconds_left: float | None
     activity: str = "training"
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a training went."""
-
-    reason: str
-    """Why it ended: finished or patience."""
-    steps: int
-    best_dice: float
-    best_step: int
-    seconds: float
-    data_wait: float
-    """Share of the time in which the network waited for data."""
 
 
 class FoldTraining:
@@ -107,7 +94,7 @@ class FoldTraining:
         )
         self.session, self.interruption = Session(), Interruption()
 
-    def run(self, resume: bool = False) -> TrainResult:
+    def run(self, resume: bool = False) -> Training:
         """Train to the end of the schedule, or until patience runs out.
 
         Raises:
@@ -156,7 +143,7 @@ class FoldTraining:
                 self._validation()
         self.progress.finished = reason
         self._save_checkpoint()
-        self.log.write("end", step=self.progress.step, **asdict(self._result()))
+        self.log.write("end", step=self.progress.step, **self._result().to_dict())
         if self.interruption.requested:  # during the last validation
             raise Interrupted(
                 f"Stopped by {self.interruption.requested} after training; everything is saved. Go on with the same command and --resume."
@@ -213,18 +200,13 @@ class FoldTraining:
             validation.dice >= progress.best_dice
         ):  # of equals the later one: small structures are long missed altogether
             progress.best_dice, progress.best_step, progress.without_gain = validation.dice, progress.step, 0
-            notes = {
-                "dice": validation.dice,
-                "step": progress.step,
-                "depths": {str(depth): {"dice": dice} for depth, dice in validation.depths.items()},
-            }
+            depths = {depth: DepthRow(dice=dice) for depth, dice in validation.depths.items()}
+            notes = Notes(dice=validation.dice, step=progress.step, depths=depths)
             save_model(self.folder / MODEL, self.step.average.state_dict(), self.plan, notes)
         else:
             progress.without_gain += 1
-        depths = {str(depth): dice for depth, dice in validation.depths.items()}
-        self.log.write(
-            "validation", step=progress.step, dice=validation.dice, depths=depths, elapsed_s=self.session.elapsed_s
-        )
+        scores = {"dice": validation.dice, "depths": validation.depths}
+        self.log.write("validation", step=progress.step, **scores, elapsed_s=self.session.elapsed_s)
         self._save_checkpoint()
 
     def _save_checkpoint(self) -> None:
@@ -272,13 +254,13 @@ class FoldTraining:
     def _data_wait(self) -> float:
         return self.prefetcher.waited_s / self.session.stepping_s
 
-    def _result(self) -> TrainResult:
+    def _result(self) -> Training:
         progress = self.progress
-        return TrainResult(
-            progress.finished,
-            progress.step,
-            progress.best_dice,
-            progress.best_step,
-            progress.elapsed_s,
-            self._data_wait(),
+        return Training(
+            reason=progress.finished,
+            steps=progress.step,
+            best_dice=progress.best_dice,
+            best_step=progress.best_step,
+            seconds=progress.elapsed_s,
+            data_wait=self._data_wait(),
         )

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,9 +15,10 @@ from unetpp.errors import UsageError
 from unetpp.files import write_json
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import load_predictor
-from unetpp.measure.depth_table import COST_NAMES, costs_of, measure_depths
+from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.quality import evaluate_cases
 from unetpp.measure.validation import DepthValidation, chosen_evenly, count_tiles
+from unetpp.measured import DepthRow, DepthTable, Metrics, Notes, Recommendation, Scores, Training
 from unetpp.metrics.scores import dice_lost
 from unetpp.model.build import from_plan
 from unetpp.model.file import load_model, save_model
@@ -28,10 +26,10 @@ from unetpp.model.header import read_header
 from unetpp.plan import Plan
 from unetpp.progress import Progress, Stage
 from unetpp.report import write_views
-from unetpp.results import TrainedFold, jsonable
-from unetpp.run_folder import CHECKPOINT, MODEL, RunFolder
+from unetpp.results import TrainedFold
+from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL, RunFolder
 from unetpp.train.checkpoint import read_progress
-from unetpp.train.trainer import FoldTraining, Status, TrainResult
+from unetpp.train.trainer import FoldTraining, Status
 from unetpp.version import __version__
 
 SHARE_FOR_TRAINING = 0.6
@@ -122,7 +120,7 @@ def train_and_measure(
     )
     result = training.run(resume)
     metrics = measure(run, fold, [cases[i] for i in split.validation], plan, result, device, progress)
-    return TrainedFold(fold, result.reason, result.steps, result.seconds, result.data_wait, metrics)
+    return _trained(fold, result, metrics)
 
 
 def measured_before(run: RunFolder, fold: int) -> TrainedFold | None:
@@ -130,14 +128,18 @@ def measured_before(run: RunFolder, fold: int) -> TrainedFold | None:
     folder, metrics = run.fold(fold), run.metrics(fold)
     if not (folder / MODEL).exists():
         return None
-    if metrics is None:
+    training = read_header(folder / MODEL).notes.training if metrics else None
+    if metrics is None or training is None:
         if (folder / CHECKPOINT).exists():
             return None
         raise UsageError(
             f"{folder}: got a model without {CHECKPOINT} and metrics.json; expected the checkpoint, to go on from. Restore it, or delete the folder to train anew."
         )
-    training = read_header(folder / MODEL).notes["training"]
-    return TrainedFold(fold, training["reason"], training["steps"], training["seconds"], training["data_wait"], metrics)
+    return _trained(fold, training, metrics)
+
+
+def _trained(fold: int, training: Training, metrics: Metrics) -> TrainedFold:
+    return TrainedFold(fold, training.reason, training.steps, training.seconds, training.data_wait, metrics)
 
 
 def training_seconds(
@@ -164,10 +166,10 @@ def measure(
     fold: int,
     cases: Sequence[Case],
     plan: Plan,
-    result: TrainResult,
+    result: Training,
     device: torch.device,
     progress: Progress,
-) -> dict[str, Any]:
+) -> Metrics:
     """Score the best weights at every depth, measure the costs, write metrics.json and the notes of the model file."""
     model = run.fold(fold) / MODEL
     predictor = load_predictor(
@@ -175,70 +177,57 @@ def measure(
     )  # what is measured does not depend on what else is installed
     quality = evaluate_cases(predictor, cases, mean=True, progress=progress.stage(f"Fold {fold}: scoring every depth"))
     write_views(predictor, cases, quality[max(quality)], run.fold(fold) / "views")
-    costs = costs_of_other_folds(run, fold) or measure_costs(
-        model, device, progress.stage(f"Fold {fold}: measuring every depth")
+    rows = {depth: quality_row(scores, quality[max(quality)]) for depth, scores in sorted(quality.items())}
+    mean_of_heads = rows.pop(MEAN, None)
+    costs = costs_of_other_folds(run, fold) or measure_depths(
+        model, batch=1, device=str(device), progress=progress.stage(f"Fold {fold}: measuring every depth")
     )
-    rows = {
-        str(depth): {**quality_row(scores, quality[max(quality)]), **costs["depths"].get(str(depth), {})}
-        for depth, scores in sorted(quality.items())
-    }
-    mean_of_heads = rows.pop(str(MEAN), None)
-    table = {
-        "depths": rows,
-        "mean_of_heads": mean_of_heads,
-        **{key: costs[key] for key in ("conditions", "machine")},
-        "recommended": recommended_depth(rows),
-    }
-    metrics: dict[str, Any] = jsonable({**quality[plan.predict.depth], **table})
+    table = DepthTable(depths=rows, mean_of_heads=mean_of_heads).with_costs(costs)
+    chosen = quality[plan.predict.depth]
     network, _ = load_model(model)
-    notes = {
-        "unetpp": __version__,
-        "fold": fold,
-        "seed": plan.train.seed,
-        "training": asdict(result),
-        "mean": metrics["mean"],
-        "depths": metrics["depths"],
-        "mean_of_heads": metrics["mean_of_heads"],
-        "distance_unit": metrics["distance_unit"],
-        "conditions": metrics["conditions"],
-        "machine": metrics["machine"],
-    }
-    save_model(model, network.state_dict(), plan, jsonable(notes))
-    write_json(run.fold(fold) / "metrics.json", metrics)  # last: where it is, the fold is done
+    notes = Notes(
+        unetpp=__version__,
+        fold=fold,
+        seed=plan.train.seed,
+        training=result,
+        mean=chosen.mean,
+        distance_unit=chosen.distance_unit,
+    ).joined(table)
+    save_model(model, network.state_dict(), plan, notes)
+    metrics = chosen.joined(table).joined(Metrics(recommended=recommended_depth(table.depths)))
+    write_json(run.fold(fold) / METRICS_FILE, metrics.to_dict())  # last: where it is, the fold is done
     return metrics
 
 
-def quality_row(scores: Mapping[str, Any], deepest: Mapping[str, Any]) -> dict[str, Any]:
+def quality_row(scores: Metrics, deepest: Metrics) -> DepthRow:
     """Of the depth table: the mean scores, what is lost against the deepest head, and the Dice of each class where there are several."""
+    lost, interval = dice_lost(scores, deepest)
+    row = DepthRow(dice_lost=lost, dice_lost_interval=interval).joined(scores.mean)
+    if len(scores.classes) == 1:
+        return row
     classes = {
-        name: {key: found[key] for key in ("dice", "dice_interval")} for name, found in scores["classes"].items()
+        name: Scores(dice=found.dice, dice_interval=found.dice_interval) for name, found in scores.classes.items()
     }
-    return {**scores["mean"], **dice_lost(scores, deepest), **({"classes": classes} if len(classes) > 1 else {})}
+    return row.joined(DepthRow(classes=classes))
 
 
-def recommended_depth(depths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+def recommended_depth(rows: Mapping[int, DepthRow]) -> Recommendation | None:
     """The smallest depth that loses little, and in words what it loses and saves; None where there is no choice or no score."""
-    rows = {int(depth): row for depth, row in depths.items()}
-    if len(rows) < 2 or any(row.get("dice") is None for row in rows.values()):
+    if len(rows) < 2 or any(row.dice is None or row.latency_ms is None for row in rows.values()):
         return None
     depth, reason = choose_depth(rows, RECOMMENDED_LOSS)
-    share = rows[depth]["latency_ms"] / rows[max(rows)]["latency_ms"]
-    return {"depth": depth, "reason": f"{reason}; it takes {share:.0%} of the time of depth {max(rows)}"}
+    share = (rows[depth].latency_ms or 0.0) / (rows[max(rows)].latency_ms or 1.0)
+    return Recommendation(depth=depth, reason=f"{reason}; it takes {share:.0%} of the time of depth {max(rows)}")
 
 
-def measure_costs(model: Path, device: torch.device, stage: Stage) -> dict[str, Any]:
-    """Costs of every depth, and the conditions under which they were measured."""
-    return costs_of(measure_depths(model, batch=1, device=str(device), progress=stage))
-
-
-def costs_of_other_folds(run: RunFolder, fold: int) -> dict[str, Any] | None:
+def costs_of_other_folds(run: RunFolder, fold: int) -> DepthTable | None:
     """What another fold of the run has measured: the networks are the same, only their weights differ."""
     for other in run.started_folds():
-        metrics = run.metrics(other) if other != fold else None
-        if metrics and "conditions" in metrics:
-            rows = metrics["depths"] | ({str(MEAN): metrics["mean_of_heads"]} if metrics.get("mean_of_heads") else {})
-            depths = {depth: {name: row.get(name) for name in COST_NAMES} for depth, row in rows.items()}
-            return {"depths": depths, "conditions": metrics["conditions"], "machine": metrics.get("machine")}
+        found = run.metrics(other) if other != fold else None
+        if found and found.conditions:
+            depths = {depth: row.costs() for depth, row in found.depths.items()}
+            mean = found.mean_of_heads and found.mean_of_heads.costs()
+            return DepthTable(depths=depths, mean_of_heads=mean, conditions=found.conditions, machine=found.machine)
     return None
 
 

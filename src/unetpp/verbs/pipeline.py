@@ -30,7 +30,6 @@ from unetpp.results import (
     Reported,
     Run,
     describe_plan,
-    jsonable,
 )
 from unetpp.run_folder import RunFolder, model_files, single_model_file
 
@@ -65,7 +64,7 @@ def demo(
     progress.note(f"Generating {dims}D data in {data}.")
     write_demo_data(data, dims)
     trained = cast(Run, train(data, run, minutes=minutes, set=DEMO_SETTINGS, progress=progress))
-    unseen = {case["id"] for case in trained.folds[0].metrics["cases"]}
+    unseen = {case.id for case in trained.folds[0].metrics.cases}
     images = [path for path in sorted((data / "images").iterdir()) if path.name.split(".")[0] in unseen]
     predict(run, images, run / "predictions", progress=progress)
     return Demonstrated(data, trained, run / "predictions")
@@ -302,7 +301,7 @@ def evaluate(
     metrics, problems = evaluate_folders(Path(predictions), Path(references), (progress or Silence()).stage("Scoring"))
     target = None if out is None else Path(out)
     if target is not None:
-        write_json(target, jsonable(metrics))
+        write_json(target, metrics.to_dict())
     return Evaluated(metrics, problems, target)
 
 
@@ -499,7 +498,7 @@ def _would_predict(
         heads = grid_of(wanted).head_depths(wanted.deep_supervision)
         depths = options.choose_depths(heads, header.plan.predict.depth, len(files))
         if options.depth == "auto":
-            choose_rule(header.notes.get("auto", ()), max_drop, str(model), heads)
+            choose_rule(header.notes.auto, max_drop, str(model), heads)
     images = tuple(path for case in find_images(inputs, len(data.channels)) for path in case.images)
     return Predicted(out, tuple(map(name_depth, depths)), images, (), 0.0, written=False)
 

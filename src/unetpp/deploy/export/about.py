@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from unetpp.measured import DepthRow, Notes, tabulate
 from unetpp.plan import Plan
 from unetpp.version import __version__
 
@@ -31,7 +31,7 @@ def describe(plan: Plan, depth: int, int8: bool) -> dict[str, Any]:
     }
 
 
-def model_card(out: Path, plan: Plan, notes: Mapping[str, Any], depth: int, comparison: str, licence: str) -> str:
+def model_card(out: Path, plan: Plan, notes: Notes, depth: int, comparison: str, licence: str) -> str:
     """Markdown.
 
     Args:
@@ -77,32 +77,19 @@ def stated_licence(card: Path) -> str:
         return NOT_STATED
 
 
-def _fold(notes: Mapping[str, Any]) -> str:
-    return f", fold {notes['fold']}, seed {notes.get('seed')}" if "fold" in notes else ""
+def _fold(notes: Notes) -> str:
+    return "" if notes.fold is None else f", fold {notes.fold}, seed {notes.seed}"
 
 
-def _scores(notes: Mapping[str, Any], depth: int) -> list[str]:
-    depths: Mapping[str, Mapping[str, Any]] = notes.get("depths", {})
-    if not depths:
+def _scores(notes: Notes, depth: int) -> list[str]:
+    if not notes.depths:
         return ["None were recorded in the model file."]
-    lines = [
+    rows = [(f"**{name}** (this depth)" if name == str(depth) else name, row) for name, row in notes.rows.items()]
+    head, *lines = tabulate("depth", DepthRow, rows, notes.distance_unit)
+    return [
         "Of the network before its export, at every depth that the training gave: means over the validation cases of the fold, with the 95 % interval of the Dice.",
         "",
+        *(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)),
+        "",
+        f"Times: {notes.conditions or 'not recorded'}.",
     ]
-    lines += ["| depth | Dice | interval | IoU | ms for a tile | parameters |", "|---|---|---|---|---|---|"]
-    for name, row in depths.items():
-        low, high = row.get("dice_interval") or (None, None)
-        this = f"**{name}** (this depth)" if name == str(depth) else name
-        cells = (
-            _number(row.get("dice"), 3),
-            f"{_number(low, 3)} to {_number(high, 3)}",
-            _number(row.get("iou"), 3),
-            _number(row.get("latency_ms"), 1),
-            row.get("parameters", "-"),
-        )
-        lines.append(f"| {this} | " + " | ".join(map(str, cells)) + " |")
-    return [*lines, "", f"Times: {notes.get('conditions', 'not recorded')}."]
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
