@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 import types
@@ -111,26 +112,17 @@ def test_errors_are_one_tree() -> None:
     assert all(issubclass(error, unetpp.UnetppError) for error in errors)
 
 
-def test_arguments_of_verbs_and_commands_have_the_same_names() -> None:
-    from unetpp import cli
-
+def test_the_document_of_a_verb_names_every_argument() -> None:
     for verb in VERBS:
-        command = {
-            ("set" if name == "settings" else name) for name in inspect.signature(getattr(cli, verb)).parameters
-        } - {"output"}
-        function = set(inspect.signature(getattr(unetpp, verb)).parameters) - {"progress"}
-        assert command == function, verb
+        names = [name for name in inspect.signature(getattr(unetpp, verb)).parameters if name != "progress"]
+        told = getattr(unetpp, verb).__doc__.partition("Args:\n")[2].partition("\n\n")[0]
+        assert re.findall(r"^ {8}(\w+): [A-Za-z0-9]", told, flags=re.MULTILINE) == names, verb
 
 
-def test_defaults_of_verbs_and_commands_agree() -> None:
-    from unetpp import cli
-
+def test_every_result_of_a_verb_is_public() -> None:
     for verb in VERBS:
-        function = inspect.signature(getattr(unetpp, verb)).parameters
-        for name, parameter in inspect.signature(getattr(cli, verb)).parameters.items():
-            if name == "output" or parameter.default is inspect.Parameter.empty:
-                continue
-            assert str(function["set" if name == "settings" else name].default) == str(parameter.default), (verb, name)
+        result = inspect.signature(getattr(unetpp, verb)).return_annotation
+        assert set(result.split(" | ")) <= set(unetpp.__all__), verb
 
 
 def test_building_a_network_through_the_door() -> None:

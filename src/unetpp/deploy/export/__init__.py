@@ -25,6 +25,7 @@ from unetpp.metrics.scores import fast_dice, mean_of
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus, to_probabilities
 from unetpp.plan import Plan
+from unetpp.results import Exported
 from unetpp.runtime.exported_file import Answer
 
 TOLERANCE, AGREEMENT = 1e-3, 0.95
@@ -49,23 +50,18 @@ class Comparison:
     dice: float | None
     """The same of the file."""
 
-
-@dataclass(frozen=True)
-class ExportedModel:
-    """What was written."""
-
-    out: Path
-    card: Path
-    depth: int
-    int8: bool
-    file_mb: float
-    """With the weights, where these lie beside it."""
-    comparison: Comparison
+    def __str__(self) -> str:
+        words = f"Compared with the network on {self.tiles} tiles ({self.origin}): same class in {self.same_classes:.3%} of the voxels"
+        words += f", Dice between the two {self.agreement:.4f}" if self.agreement is not None else ""
+        words += f", probabilities differ by at most {self.difference:.1g}"
+        if self.dice is None or self.dice_before is None:
+            return f"{words}."
+        return f"{words}; Dice against the labels {self.dice_before:.4f} before, {self.dice:.4f} after."
 
 
 def export_file(
     model: Path, out: Path, depth: int | None = None, int8: bool = False, images: Sequence[Path] = ()
-) -> ExportedModel:
+) -> Exported:
     """Write one depth of a model as ONNX, for OpenVINO, or as torch.export has it, and a model card beside it.
 
     Args:
@@ -97,11 +93,11 @@ def export_file(
         answer = _written(answering, plan, draft, about, samples.calibrating)
         comparison = compare(network, depth, answer, samples, plan.data.num_classes)
         _require_agreement(out, comparison, int8)
-        text = model_card(out, plan, header.notes, depth, comparison_in_words(comparison), stated_licence(card))
+        text = model_card(out, plan, header.notes, depth, str(comparison), stated_licence(card))
         with written_aside(card) as place:
             place.write_text(text, encoding="utf-8")
             megabytes = _moved(draft, out)
-    return ExportedModel(out, card, depth, int8, megabytes, comparison)
+    return Exported(out, card, depth, int8, str(comparison), megabytes)
 
 
 def _check_target(out: Path, int8: bool) -> None:
@@ -197,15 +193,6 @@ def compare(network: UNetPlusPlus, depth: int, answer: Answer, samples: Samples,
             dice.append((fast_dice(before, label, classes), fast_dice(after, label, classes)))
     means = [mean_of(values) for values in (agreement, [before for before, _ in dice], [after for _, after in dice])]
     return Comparison(samples.origin, len(same), float(np.max(differences)), float(np.mean(same)), *means)
-
-
-def comparison_in_words(comparison: Comparison) -> str:
-    words = f"Compared with the network on {comparison.tiles} tiles ({comparison.origin}): same class in {comparison.same_classes:.3%} of the voxels"
-    words += f", Dice between the two {comparison.agreement:.4f}" if comparison.agreement is not None else ""
-    words += f", probabilities differ by at most {comparison.difference:.1g}"
-    if comparison.dice is None or comparison.dice_before is None:
-        return words + "."
-    return words + f"; Dice against the labels {comparison.dice_before:.4f} before, {comparison.dice:.4f} after."
 
 
 def _require_agreement(out: Path, comparison: Comparison, int8: bool) -> None:
