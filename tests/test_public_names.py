@@ -43,7 +43,7 @@ def test_every_public_name_is_there(name: str) -> None:
 
 def test_all_has_no_doubles_and_agrees_with_the_homes() -> None:
     assert len(unetpp.__all__) == len(set(unetpp.__all__))
-    assert set(unetpp.__all__) == set(unetpp._HOME_OF) | {"__version__"}
+    assert set(unetpp.__all__) == set(unetpp._HOME_OF) | {"peers", "__version__"}
 
 
 def test_names_for_type_checkers_are_those_of_all() -> None:
@@ -55,7 +55,12 @@ def test_names_for_type_checkers_are_those_of_all() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert names == set(unetpp._HOME_OF)
+    assert names == set(unetpp._HOME_OF) | {"peers"}
+
+
+def test_the_ways_back_to_peers_are_reached_through_the_door() -> None:
+    code = "import sys, unetpp; before = 'torch' in sys.modules; print(before, callable(unetpp.peers.to_smp), callable(unetpp.peers.to_monai))"
+    assert run_python(code) == "False True True"
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from unetpp.version import __version__
 
 if TYPE_CHECKING:
+    from unetpp import peers
     from unetpp.deploy.hub import HubModel
     from unetpp.errors import (
         DataError,
@@ -36,7 +37,22 @@ if TYPE_CHECKING:
     from unetpp.infer.predictor import Predictor
     from unetpp.model.build import build_model
     from unetpp.model.network import HeadOutputs, UNetPlusPlus
-    from unetpp.plan import Plan
+    from unetpp.plan import ModelPlan, Plan
+    from unetpp.results import (
+        Adapted,
+        Checked,
+        Demonstrated,
+        Evaluated,
+        Exported,
+        Imported,
+        ModelInfo,
+        Planned,
+        Predicted,
+        Pruned,
+        Reported,
+        Run,
+        TrainedFold,
+    )
     from unetpp.verbs.pipeline import (
         adapt,
         check,
@@ -74,7 +90,22 @@ _HOMES = {
     "unetpp.infer.predictor": ("Predictor",),
     "unetpp.model.build": ("build_model",),
     "unetpp.model.network": ("HeadOutputs", "UNetPlusPlus"),
-    "unetpp.plan": ("Plan",),
+    "unetpp.plan": ("ModelPlan", "Plan"),
+    "unetpp.results": (
+        "Adapted",
+        "Checked",
+        "Demonstrated",
+        "Evaluated",
+        "Exported",
+        "Imported",
+        "ModelInfo",
+        "Planned",
+        "Predicted",
+        "Pruned",
+        "Reported",
+        "Run",
+        "TrainedFold",
+    ),
     "unetpp.errors": (
         "DataError",
         "Interrupted",
@@ -89,7 +120,7 @@ _HOMES = {
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: RUF022 - the order of use: verbs, models, errors
+__all__ = [  # noqa: RUF022 - the order of use: verbs, models, results, errors, the rest
     "demo",
     "check",
     "plan",
@@ -105,12 +136,26 @@ __all__ = [  # noqa: RUF022 - the order of use: verbs, models, errors
     "load",
     "build_model",
     "Plan",
+    "ModelPlan",
     "Prediction",
     "Predictor",
     "ExportedPredictor",
-    "HubModel",
     "UNetPlusPlus",
     "HeadOutputs",
+    "HubModel",
+    "Demonstrated",
+    "Checked",
+    "Planned",
+    "Run",
+    "TrainedFold",
+    "Reported",
+    "Predicted",
+    "Evaluated",
+    "Pruned",
+    "Adapted",
+    "Exported",
+    "Imported",
+    "ModelInfo",
     "DataError",
     "Interrupted",
     "MissingExtraError",
@@ -120,6 +165,7 @@ __all__ = [  # noqa: RUF022 - the order of use: verbs, models, errors
     "UnetppError",
     "UsageError",
     "WriteError",
+    "peers",
     "__version__",
 ]
 
@@ -132,6 +178,8 @@ class _Door(ModuleType):
     """
 
     def __getattr__(self, name: str) -> Any:
+        if name == "peers":  # to_smp, to_monai
+            return importlib.import_module(f"{self.__name__}.{name}")
         if name not in _HOME_OF:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(_HOME_OF[name]), name)

@@ -6,10 +6,13 @@ prediction, pruning and export read nothing else. Spatial axes are always in the
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import difflib
+import inspect
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
@@ -482,6 +485,24 @@ def dotted_names(cls: type[BaseModel], prefix: str = "") -> list[str]:
         else:
             names.append(prefix + name)
     return names
+
+
+def field_notes(cls: type[BaseModel]) -> dict[str, str]:
+    """The text under each field of a configuration class, on one line; nothing where Python has no source."""
+    try:
+        (tree,) = ast.parse(inspect.getsource(cls)).body
+    except OSError:
+        return {}
+    body = tree.body if isinstance(tree, ast.ClassDef) else []
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
 
 
 def nearest_name(key: str, names: list[str]) -> str:
