@@ -70,104 +70,35 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "unetpp.verbs.pipeline": (
-        "adapt",
-        "check",
-        "demo",
-        "evaluate",
-        "export",
-        "import_checkpoint",
-        "info",
-        "plan",
-        "predict",
-        "prune",
-        "report",
-        "train",
+        "adapt check demo evaluate export import_checkpoint info plan predict prune report train"
     ),
-    "unetpp.infer.prediction": ("Prediction",),
-    "unetpp.deploy.hub": ("HubModel",),
-    "unetpp.infer.exported_predictor": ("ExportedPredictor",),
-    "unetpp.infer.loading": ("load",),
-    "unetpp.infer.predictor": ("Predictor",),
-    "unetpp.model.build": ("build_model",),
-    "unetpp.model.network": ("HeadOutputs", "UNetPlusPlus"),
-    "unetpp.plan": ("ModelPlan", "Plan"),
+    "unetpp.infer.prediction": "Prediction",
+    "unetpp.deploy.hub": "HubModel",
+    "unetpp.infer.exported_predictor": "ExportedPredictor",
+    "unetpp.infer.loading": "load",
+    "unetpp.infer.predictor": "Predictor",
+    "unetpp.model.build": "build_model",
+    "unetpp.model.network": "HeadOutputs UNetPlusPlus",
+    "unetpp.plan": "ModelPlan Plan",
     "unetpp.results": (
-        "Adapted",
-        "Checked",
-        "Demonstrated",
-        "Evaluated",
-        "Exported",
-        "Imported",
-        "ModelInfo",
-        "Planned",
-        "Predicted",
-        "Pruned",
-        "Reported",
-        "Run",
-        "TrainedFold",
+        "Adapted Checked Demonstrated Evaluated Exported Imported ModelInfo Planned Predicted Pruned "
+        "Reported Run TrainedFold"
     ),
     "unetpp.errors": (
-        "DataError",
-        "Interrupted",
-        "MissingExtraError",
-        "ModelFileError",
-        "PlanError",
-        "Problem",
-        "UnetppError",
-        "UsageError",
-        "WriteError",
+        "DataError Interrupted MissingExtraError ModelFileError PlanError Problem UnetppError UsageError WriteError"
     ),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = [  # noqa: RUF022 - the order of use: verbs, models, results, errors, the rest
-    "demo",
-    "check",
-    "plan",
-    "train",
-    "predict",
-    "evaluate",
-    "report",
-    "prune",
-    "adapt",
-    "export",
-    "import_checkpoint",
-    "info",
-    "load",
-    "build_model",
-    "Plan",
-    "ModelPlan",
-    "Prediction",
-    "Predictor",
-    "ExportedPredictor",
-    "UNetPlusPlus",
-    "HeadOutputs",
-    "HubModel",
-    "Demonstrated",
-    "Checked",
-    "Planned",
-    "Run",
-    "TrainedFold",
-    "Reported",
-    "Predicted",
-    "Evaluated",
-    "Pruned",
-    "Adapted",
-    "Exported",
-    "Imported",
-    "ModelInfo",
-    "DataError",
-    "Interrupted",
-    "MissingExtraError",
-    "ModelFileError",
-    "PlanError",
-    "Problem",
-    "UnetppError",
-    "UsageError",
-    "WriteError",
-    "peers",
-    "__version__",
-]
+# in the order of use: verbs, models, results, errors
+__all__ = ["demo", "check", "plan", "train", "report", "predict", "evaluate"]  # noqa: RUF022
+__all__ += ["prune", "adapt", "export", "import_checkpoint", "info"]  # noqa: RUF022
+__all__ += ["load", "build_model", "Plan", "ModelPlan", "Prediction", "Predictor", "ExportedPredictor"]  # noqa: RUF022
+__all__ += ["UNetPlusPlus", "HeadOutputs", "HubModel"]  # noqa: RUF022
+__all__ += ["Demonstrated", "Checked", "Planned", "Run", "TrainedFold", "Reported", "Predicted", "Evaluated"]  # noqa: RUF022
+__all__ += ["Pruned", "Adapted", "Exported", "Imported", "ModelInfo", "peers", "__version__"]  # noqa: RUF022
+__all__ += ["DataError", "Interrupted", "MissingExtraError", "ModelFileError", "PlanError"]
+__all__ += ["Problem", "UnetppError", "UsageError", "WriteError"]
 
 
 class _Door(ModuleType):

@@ -128,10 +128,10 @@ def test_the_card_says_what_was_measured(model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"out": "out.tflite"}, r"--out: got .*out\.tflite.*; expected a name that ends in \.onnx, \.pt2, \.xml"),
+        ({"out": "out.tflite"}, r"out: got .*out\.tflite.*; expected a name that ends in \.onnx, \.pt2, \.xml"),
         ({"out": "out.pt2", "depth": 7}, "depth: got 7; expected one of"),
-        ({"out": "out.pt2", "int8": True}, r"--int8: got a \.pt2 file"),
-        ({"out": "out.onnx", "int8": True}, "got no images to calibrate with.* Add --images"),
+        ({"out": "out.pt2", "int8": True}, r"int8: got a \.pt2 file"),
+        ({"out": "out.onnx", "int8": True}, "expected images to calibrate with. Add `images`"),
         ({"out": "taken.xml"}, "whose weights go to taken.bin, a file of something else"),
     ],
 )
@@ -214,7 +214,7 @@ def test_what_a_library_cannot_export_is_one_error(
     monkeypatch.setitem(export.FORMATS, ".pt2", fails)
     with pytest.raises(
         ModelFileError,
-        match=r"got a network that cannot be exported so \(Constraints violated .*\); expected one that can",
+        match=r"got a network that cannot be exported as \.pt2 \(Constraints violated .*\); expected one that can",
     ):
         export_file(model, tmp_path / "out.pt2")
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]

@@ -84,9 +84,8 @@ def export_file(
     answering = Answering(network, depth).eval()
     samples = find_samples(model, plan, images, calibrate=int8)
     if int8 and not samples.calibrating:
-        raise UsageError(
-            f"--int8: got no images to calibrate with: neither training cases in the run folder of {model} nor two tiles of images. Add --images FOLDER."
-        )
+        got = f"{model}, with neither training cases in its run folder nor two tiles of images"
+        raise UsageError("int8", got, "images to calibrate with", "Add `images`.")
     about, card = describe(plan, depth, int8), out.with_name(f"{out.name}.md")
     with _folder_beside(out) as folder:
         draft = folder / f"model{out.suffix}"
@@ -102,18 +101,14 @@ def export_file(
 
 def _check_target(out: Path, int8: bool) -> None:
     if out.suffix not in FORMATS:
-        raise UsageError(
-            f"--out: got {str(out)!r}; expected a name that ends in {', '.join(FORMATS)}: it says the format."
-        )
+        raise UsageError("out", repr(str(out)), f"a name that ends in {', '.join(FORMATS)}, the format")
     if int8 and out.suffix not in QUANTIZABLE:
-        raise UsageError(
-            f"--int8: got a {out.suffix} file; expected one of {', '.join(QUANTIZABLE)}. Change --out, or leave out --int8."
-        )
+        action = "Change `out`, or leave out `int8=True`."
+        raise UsageError("int8", f"a {out.suffix} file", f"one of {', '.join(QUANTIZABLE)}", action)
     weights = out.with_suffix(".bin")
     if out.suffix == ".xml" and weights.exists() and not out.exists():
-        raise UsageError(
-            f"--out: got {out}, whose weights go to {weights.name}, a file of something else; expected a free name. Choose another --out."
-        )
+        got = f"{out}, whose weights go to {weights.name}, a file of something else"
+        raise UsageError("out", got, "a free name", "Choose another name.")
 
 
 @contextmanager
@@ -125,9 +120,8 @@ def _folder_beside(out: Path) -> Iterator[Path]:
             yield Path(name)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise WriteError(
-            f"{out}: got {reason}; expected to write it. Free some space, or choose another --out. What was there before is intact."
-        ) from error
+        action = "Free some space, or choose another `out`. What was there before is intact."
+        raise WriteError(out, reason, "to write it", action, setting="out") from error
 
 
 def _written(
@@ -143,13 +137,11 @@ def _written(
         raise
     except Exception as error:
         reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
-        raise ModelFileError(
-            f"--out {path.suffix}: got a network that cannot be exported so ({reason}); expected one that can. Try another format."
-        ) from error
+        got = f"a network that cannot be exported as {path.suffix} ({reason})"
+        raise ModelFileError("out", got, "one that can", "Try another format.") from error
     if said != json.loads(json.dumps(about)):
-        raise ModelFileError(
-            f"--out {path.suffix}: got a file that has lost its description; expected it inside. Please report this."
-        )
+        got = f"a {path.suffix} file that has lost its description"
+        raise ModelFileError("out", got, "it inside", "Please report this.")
     return answer
 
 
@@ -197,13 +189,11 @@ def compare(network: UNetPlusPlus, depth: int, answer: Answer, samples: Samples,
 
 def _require_agreement(out: Path, comparison: Comparison, int8: bool) -> None:
     if not int8 and not comparison.difference <= TOLERANCE:
-        raise ModelFileError(
-            f"{out}: got a file whose probabilities differ by {comparison.difference:.2g} from the network's; expected at most {TOLERANCE:g}. Try another format."
-        )
+        got = f"a file whose probabilities differ by {comparison.difference:.2g} from the network's"
+        raise ModelFileError(out, got, f"at most {TOLERANCE:g}", "Try another format.")
     if int8 and not (
         math.isfinite(comparison.difference) and (comparison.agreement is None or comparison.agreement >= AGREEMENT)
     ):
-        raise ModelFileError(
-            f"{out}: got 8-bit integers whose segmentation has a Dice of {comparison.agreement or 0:.3f} with the network's; expected {AGREEMENT} or more. "
-            "Export without --int8, or calibrate with images like those to be predicted (--images)."
-        )
+        got = f"8-bit integers whose segmentation has a Dice of {comparison.agreement or 0:.3f} with the network's"
+        action = "Export without `int8=True`, or calibrate with `images` like those to be predicted."
+        raise ModelFileError(out, got, f"{AGREEMENT} or more", action, setting="int8")
