@@ -9,8 +9,6 @@ What this file alone knows: how a picture looks, the counts of the papers to com
 
 from __future__ import annotations
 
-import ast
-import inspect
 import json
 import math
 import sys
@@ -26,6 +24,7 @@ from unetpp.model.encoders import encoder_shape
 from unetpp.model.grid import Grid, Node
 from unetpp.plan import ModelPlan
 from unetpp.planning.cost import network_cost, parameter_count
+from unetpp.settings import field_notes
 
 HERE = Path(__file__).parent
 PAGE = HERE / "family.md"
@@ -628,7 +627,7 @@ def pruning_table() -> str:
 
 def dial_table() -> str:
     """Every field of `plan.model`: what it does, its values, its default and where it comes from."""
-    known, told = {name for group in ORIGINS.values() for name in group}, _field_docstrings(ModelPlan)
+    known, told = {name for group in ORIGINS.values() for name in group}, field_notes(ModelPlan)
     for name in sorted(known ^ set(ModelPlan.model_fields)):
         raise SystemExit(
             f"model.{name}: got {'no field of this name' if name in known else 'a field without its origin'}; expected them to agree. Change ORIGINS in {Path(__file__).name}."
@@ -674,22 +673,6 @@ def _received(grid: Grid, node: Node) -> str:
     if j == 0:
         return f"D({_named((i - 1, 0))})"
     return ", ".join([*map(_named, grid.skips(node)), f"U({_named((i + 1, j - 1))})"])
-
-
-def _field_docstrings(cls: type) -> dict[str, str]:
-    """The text under each field of a class, on one line."""
-    (tree,) = ast.parse(inspect.getsource(cls)).body
-    assert isinstance(tree, ast.ClassDef)
-    pairs = zip(tree.body, tree.body[1:], strict=False)
-    return {
-        field.target.id: " ".join(text.value.value.split())
-        for field, text in pairs
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant)
-        and isinstance(text.value.value, str)
-    }
 
 
 def _values(field: Any) -> str:

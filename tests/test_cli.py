@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import pty
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,9 +26,24 @@ from unetpp.errors import DataError, Interrupted, Problem, WriteError
 from unetpp.measured import DepthRow, Notes
 from unetpp.model.build import from_plan
 from unetpp.model.file import save_model
+from unetpp.results import Reported
 from unetpp.verbs import pipeline
 
-VERBS = ("demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "info")
+VERBS = (
+    "demo",
+    "check",
+    "plan",
+    "train",
+    "report",
+    "predict",
+    "evaluate",
+    "prune",
+    "adapt",
+    "export",
+    "import",
+    "info",
+)
+"""In the order in which they are used."""
 
 
 @pytest.fixture
@@ -57,17 +75,46 @@ def test_info_loads_no_heavy_library(model: Path) -> None:
     assert not modules_after("info", model) & {"torch", "monai", "scipy", "matplotlib", "numpy"}
 
 
-def test_help_names_every_verb() -> None:
+def test_help_names_every_verb_in_the_order_of_the_journey() -> None:
     answer = run_cli("--help")
     assert answer.code == 0
-    assert all(verb in answer.stdout for verb in VERBS)
+    assert tuple(re.findall(r"^│ ([a-z]+) ", answer.stdout, flags=re.MULTILINE)) == VERBS
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_explains_itself_and_takes_json(verb: str) -> None:
+def test_every_verb_explains_itself_by_one_example_and_takes_json(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = run_cli(verb, "--help")
     assert answer.code == 0
-    assert "--json" in answer.stdout
+    assert all(text in answer.stdout for text in ("--json", "--debug", f"Usage: unetpp {verb} "))
+    words = re.sub(r"`unetpp [^`]*`", "", answer.stdout)
+    assert not re.search(r"`|--(progress|machine|data|model)\b|\bNone\b", words)
+    (example,) = re.findall(r"^Example: unetpp (.*)$", answer.stdout, flags=re.MULTILINE)
+    assert len(f"Example: unetpp {example}") <= 80
+    name, calls = "import_checkpoint" if verb == "import" else verb, []
+    function = getattr(pipeline, name)
+
+    def record(*arguments: Any, **options: Any) -> Reported:
+        given = inspect.signature(function).bind(*arguments, **options).arguments
+        calls.append({key: plain(key, value) for key, value in given.items() if key != "progress"})
+        return Reported(Path("report.html"))
+
+    monkeypatch.setattr(pipeline, name, record)
+    assert run_cli(*shlex.split(example)).code == 0
+    exec(function.__doc__.partition("Example:")[2].strip(), {"unetpp": pipeline})
+    by_command, by_python = calls
+    assert {key: by_command[key] for key in by_python} == by_python
+
+
+def plain(key: str, value: Any) -> Any:
+    """An argument, whether a command or a user of Python gave it."""
+    if key == "inputs":
+        return [str(entry) for entry in (value if isinstance(value, list) else [value])]
+    return str(value) if isinstance(value, Path) else value
+
+
+def test_help_shows_defaults() -> None:
+    assert "[default: 0]" in run_cli("train", "--help").stdout
+    assert "[default: 0.3]" in run_cli("predict", "--help").stdout
 
 
 @pytest.mark.parametrize("verb", ["plan", "train", "predict"])
@@ -83,8 +130,11 @@ def test_version() -> None:
     ("tokens", "words"),
     [
         (["trian", "x"], ["trian", "Did you mean", "train"]),
-        (["train"], ["data", "requires an argument"]),
-        (["train", "data"], ["--out"]),
+        (["train"], ["DATA is missing: a folder of images", "unetpp train --help"]),
+        (["predict", "model"], ["INPUTS is missing"]),
+        (["train", "data"], ["--out is missing: run folder."]),
+        (["train", "data", "--out"], ["--out requires an argument"]),
+        (["check", "--data", "data"], ["--data"]),
         (["train", "data", "--out", "run", "--minutes", "soon"], ["--minutes", "soon"]),
         (["predict", "m", "a", "--out", "x", "--bogus"], ["--bogus", "unetpp predict --help"]),
         (["demo", "--dims", "4"], ["--dims", "4"]),
@@ -202,7 +252,7 @@ def test_info_as_json(model: Path) -> None:
         (WriteError("no space"), 2, ["no space"]),
         (Interrupted("stopped; go on with --resume"), 1, ["--resume"]),
         (KeyboardInterrupt(), 1, ["Stopped"]),
-        (MemoryError(), 2, ["memory", "--set train.batch"]),
+        (MemoryError(), 2, ["Out of memory.", "--set train.batch"]),
         (
             RuntimeError(
                 "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
@@ -211,7 +261,7 @@ def test_info_as_json(model: Path) -> None:
             ["memory", "--set train.batch"],
         ),
         (OSError(12, "Cannot allocate memory"), 2, ["memory", "--set train.batch"]),
-        (RuntimeError("a\nb"), 2, ["RuntimeError: a b.", "--debug"]),
+        (RuntimeError("a\nb"), 2, ["Unexpected error (RuntimeError): a b.", "--debug", "issue"]),
     ],
 )
 def test_no_exception_becomes_a_traceback(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 import types
@@ -42,7 +43,7 @@ def test_every_public_name_is_there(name: str) -> None:
 
 def test_all_has_no_doubles_and_agrees_with_the_homes() -> None:
     assert len(unetpp.__all__) == len(set(unetpp.__all__))
-    assert set(unetpp.__all__) == set(unetpp._HOME_OF) | {"__version__"}
+    assert set(unetpp.__all__) == set(unetpp._HOME_OF) | {"peers", "__version__"}
 
 
 def test_names_for_type_checkers_are_those_of_all() -> None:
@@ -54,7 +55,12 @@ def test_names_for_type_checkers_are_those_of_all() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert names == set(unetpp._HOME_OF)
+    assert names == set(unetpp._HOME_OF) | {"peers"}
+
+
+def test_the_ways_back_to_peers_are_reached_through_the_door() -> None:
+    code = "import sys, unetpp; before = 'torch' in sys.modules; print(before, callable(unetpp.peers.to_smp), callable(unetpp.peers.to_monai))"
+    assert run_python(code) == "False True True"
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
@@ -111,26 +117,17 @@ def test_errors_are_one_tree() -> None:
     assert all(issubclass(error, unetpp.UnetppError) for error in errors)
 
 
-def test_arguments_of_verbs_and_commands_have_the_same_names() -> None:
-    from unetpp import cli
-
+def test_the_document_of_a_verb_names_every_argument() -> None:
     for verb in VERBS:
-        command = {
-            ("set" if name == "settings" else name) for name in inspect.signature(getattr(cli, verb)).parameters
-        } - {"output"}
-        function = set(inspect.signature(getattr(unetpp, verb)).parameters) - {"progress"}
-        assert command == function, verb
+        names = [name for name in inspect.signature(getattr(unetpp, verb)).parameters if name != "progress"]
+        told = getattr(unetpp, verb).__doc__.partition("Args:\n")[2].partition("\n\n")[0]
+        assert re.findall(r"^ {8}(\w+): [A-Za-z0-9]", told, flags=re.MULTILINE) == names, verb
 
 
-def test_defaults_of_verbs_and_commands_agree() -> None:
-    from unetpp import cli
-
+def test_every_result_of_a_verb_is_public() -> None:
     for verb in VERBS:
-        function = inspect.signature(getattr(unetpp, verb)).parameters
-        for name, parameter in inspect.signature(getattr(cli, verb)).parameters.items():
-            if name == "output" or parameter.default is inspect.Parameter.empty:
-                continue
-            assert str(function["set" if name == "settings" else name].default) == str(parameter.default), (verb, name)
+        result = inspect.signature(getattr(unetpp, verb)).return_annotation
+        assert set(result.split(" | ")) <= set(unetpp.__all__), verb
 
 
 def test_building_a_network_through_the_door() -> None:

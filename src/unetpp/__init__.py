@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from unetpp.version import __version__
 
 if TYPE_CHECKING:
+    from unetpp import peers
     from unetpp.deploy.hub import HubModel
     from unetpp.errors import (
         DataError,
@@ -36,7 +37,22 @@ if TYPE_CHECKING:
     from unetpp.infer.predictor import Predictor
     from unetpp.model.build import build_model
     from unetpp.model.network import HeadOutputs, UNetPlusPlus
-    from unetpp.plan import Plan
+    from unetpp.plan import ModelPlan, Plan
+    from unetpp.results import (
+        Adapted,
+        Checked,
+        Demonstrated,
+        Evaluated,
+        Exported,
+        Imported,
+        ModelInfo,
+        Planned,
+        Predicted,
+        Pruned,
+        Reported,
+        Run,
+        TrainedFold,
+    )
     from unetpp.verbs.pipeline import (
         adapt,
         check,
@@ -54,74 +70,35 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "unetpp.verbs.pipeline": (
-        "adapt",
-        "check",
-        "demo",
-        "evaluate",
-        "export",
-        "import_checkpoint",
-        "info",
-        "plan",
-        "predict",
-        "prune",
-        "report",
-        "train",
+        "adapt check demo evaluate export import_checkpoint info plan predict prune report train"
     ),
-    "unetpp.infer.prediction": ("Prediction",),
-    "unetpp.deploy.hub": ("HubModel",),
-    "unetpp.infer.exported_predictor": ("ExportedPredictor",),
-    "unetpp.infer.loading": ("load",),
-    "unetpp.infer.predictor": ("Predictor",),
-    "unetpp.model.build": ("build_model",),
-    "unetpp.model.network": ("HeadOutputs", "UNetPlusPlus"),
-    "unetpp.plan": ("Plan",),
+    "unetpp.infer.prediction": "Prediction",
+    "unetpp.deploy.hub": "HubModel",
+    "unetpp.infer.exported_predictor": "ExportedPredictor",
+    "unetpp.infer.loading": "load",
+    "unetpp.infer.predictor": "Predictor",
+    "unetpp.model.build": "build_model",
+    "unetpp.model.network": "HeadOutputs UNetPlusPlus",
+    "unetpp.plan": "ModelPlan Plan",
+    "unetpp.results": (
+        "Adapted Checked Demonstrated Evaluated Exported Imported ModelInfo Planned Predicted Pruned "
+        "Reported Run TrainedFold"
+    ),
     "unetpp.errors": (
-        "DataError",
-        "Interrupted",
-        "MissingExtraError",
-        "ModelFileError",
-        "PlanError",
-        "Problem",
-        "UnetppError",
-        "UsageError",
-        "WriteError",
+        "DataError Interrupted MissingExtraError ModelFileError PlanError Problem UnetppError UsageError WriteError"
     ),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = [  # noqa: RUF022 - the order of use: verbs, models, errors
-    "demo",
-    "check",
-    "plan",
-    "train",
-    "predict",
-    "evaluate",
-    "report",
-    "prune",
-    "adapt",
-    "export",
-    "import_checkpoint",
-    "info",
-    "load",
-    "build_model",
-    "Plan",
-    "Prediction",
-    "Predictor",
-    "ExportedPredictor",
-    "HubModel",
-    "UNetPlusPlus",
-    "HeadOutputs",
-    "DataError",
-    "Interrupted",
-    "MissingExtraError",
-    "ModelFileError",
-    "PlanError",
-    "Problem",
-    "UnetppError",
-    "UsageError",
-    "WriteError",
-    "__version__",
-]
+# in the order of use: verbs, models, results, errors
+__all__ = ["demo", "check", "plan", "train", "report", "predict", "evaluate"]  # noqa: RUF022
+__all__ += ["prune", "adapt", "export", "import_checkpoint", "info"]  # noqa: RUF022
+__all__ += ["load", "build_model", "Plan", "ModelPlan", "Prediction", "Predictor", "ExportedPredictor"]  # noqa: RUF022
+__all__ += ["UNetPlusPlus", "HeadOutputs", "HubModel"]  # noqa: RUF022
+__all__ += ["Demonstrated", "Checked", "Planned", "Run", "TrainedFold", "Reported", "Predicted", "Evaluated"]  # noqa: RUF022
+__all__ += ["Pruned", "Adapted", "Exported", "Imported", "ModelInfo", "peers", "__version__"]  # noqa: RUF022
+__all__ += ["DataError", "Interrupted", "MissingExtraError", "ModelFileError", "PlanError"]
+__all__ += ["Problem", "UnetppError", "UsageError", "WriteError"]
 
 
 class _Door(ModuleType):
@@ -132,6 +109,8 @@ class _Door(ModuleType):
     """
 
     def __getattr__(self, name: str) -> Any:
+        if name == "peers":  # to_smp, to_monai
+            return importlib.import_module(f"{self.__name__}.{name}")
         if name not in _HOME_OF:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         value = getattr(importlib.import_module(_HOME_OF[name]), name)

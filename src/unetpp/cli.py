@@ -5,10 +5,13 @@ Exit codes: 0 done; 1 some cases failed, or the work was interrupted; 2 bad usag
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import inspect
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import traceback
@@ -17,9 +20,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Protocol, get_type_hints
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter
 
 from unetpp.console import open_console
 from unetpp.errors import Interrupted, UnetppError, is_out_of_memory
@@ -28,6 +31,25 @@ from unetpp.results import DONE, PARTLY, UNUSABLE
 from unetpp.verbs import pipeline
 from unetpp.version import __version__
 
+JOURNEY = {
+    "Train and predict": ("demo", "check", "plan", "train", "report", "predict", "evaluate"),
+    "Deploy": ("prune", "adapt", "export"),
+    "Model files": ("import_checkpoint", "info"),
+}
+"""The verbs, in the order in which they are used."""
+_MANY = Parameter(consume_multiple=True)
+_TYPES: dict[Any, Any] = {
+    pipeline.AnyPath: Path,
+    pipeline.AnyPath | None: Path | None,
+    pipeline.AnyPath | Sequence[pipeline.AnyPath]: Annotated[list[Path], _MANY],
+    pipeline.AnyPath | Sequence[pipeline.AnyPath] | None: Annotated[list[Path] | None, _MANY],
+    pipeline.Settings | None: Annotated[list[str] | None, _MANY],
+}
+"""Types of arguments of the verbs -> what the command line reads."""
+_HIDDEN = ("machine",)
+"""Options of benchmarks."""
+_POSITIONAL, _OPTION = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.KEYWORD_ONLY
+
 app = App(
     name="unetpp",
     help=(
@@ -35,7 +57,9 @@ app = App(
         "Start with `unetpp demo`, or on your own data with `unetpp train DATA --out RUN --minutes 20`."
     ),
     version=__version__,
+    usage="Usage: unetpp COMMAND",
     help_format="plaintext",
+    group_parameters=Group("Options"),
     default_parameter=Parameter(negative=(), show_default=False),
     result_action="return_value",
     suppress_keyboard_interrupt=False,
@@ -62,319 +86,59 @@ class Result(Protocol):
     def to_text(self) -> str: ...
 
 
-Data = Annotated[
-    Path,
-    Parameter(help="Folder of images and masks, a dataset in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest."),
-]
-Model = Annotated[Path, Parameter(help="Run folder, or a single model file.")]
-RunFolder = Annotated[Path, Parameter(help="Run folder.")]
-Minutes = Annotated[
-    float | None, Parameter(help="Wall time of the whole command; the plan and the schedule are made to fit.")
-]
-Epochs = Annotated[int | None, Parameter(help="Length of the training in epochs, in place of --minutes.")]
-Library = Annotated[
-    Literal["smp", "monai", "nested-unet", "unet-version", "pms", "nnunet-v1"] | None, Parameter(name="--from")
-]
-Unsaid = Annotated[
-    list[str] | None,
-    Parameter(
-        name="--set",
-        consume_multiple=True,
-        help="What a state_dict does not say, as section.key=value: --set model.encoder=resnet34",
-    ),
-]
-Settings = Annotated[
-    list[str] | None,
-    Parameter(
-        name="--set",
-        consume_multiple=True,
-        help="Choices of your own, as section.key=value: --set model.depth=3 train.batch=4",
-    ),
-]
-Device = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:K.", show_default=True)]
-Backend = Annotated[
-    Literal["auto", "torch", "openvino", "cuda"],
-    Parameter(
-        help="What runs the network: auto takes cuda on a GPU, and OpenVINO on a CPU where it is installed and faster.",
-        show_default=True,
-    ),
-]
-DryRun = Annotated[bool, Parameter(help="Say what would be done, in how much time and memory, and write nothing.")]
-_OUTPUT = Output()
+def _add_command(verb: str, group: Group, place: int) -> None:
+    """Make a command of a verb: its arguments, defaults, docstring and example are the verb's."""
+    function = getattr(pipeline, verb)
+    name, signature, docstring = verb.partition("_")[0], _signature(function), function.__doc__ or ""  # -OO has none
 
+    def command(*arguments: Any, output: Output = Output(), **options: Any) -> int:
+        return _answer(output, lambda progress: getattr(pipeline, verb)(*arguments, **options, progress=progress))
 
-@app.command
-def demo(*, dims: Literal[2, 3] = 2, minutes: float = 2.0, out: Path | None = None, output: Output = _OUTPUT) -> int:
-    """The whole journey on generated data, a few minutes on a laptop CPU.
-
-    Parameters
-    ----------
-    dims
-        2 for images, 3 for volumes.
-    minutes
-        Wall time of the training.
-    out
-        Run folder; by default runs/demo_2d or runs/demo_3d.
-    """
-    return _answer(output, lambda progress: pipeline.demo(dims, minutes, out, progress=progress))
-
-
-@app.command
-def check(data: Data, *, output: Output = _OUTPUT) -> int:
-    """Every problem of the data set at once: file, what was found, what was expected, what to do."""
-    return _answer(output, lambda progress: pipeline.check(data, progress=progress))
-
-
-@app.command
-def plan(
-    data: Data,
-    *,
-    out: RunFolder,
-    minutes: Minutes = None,
-    epochs: Epochs = None,
-    device: Device = "auto",
-    settings: Settings = None,
-    dry_run: DryRun = False,
-    output: Output = _OUTPUT,
-) -> int:
-    """Fingerprint and plan, each choice with its reason. RUN/plan.json can be edited before `unetpp train`."""
-    return _answer(
-        output,
-        lambda progress: pipeline.plan(
-            data, out, minutes=minutes, epochs=epochs, device=device, set=settings, dry_run=dry_run, progress=progress
-        ),
+    output = inspect.Parameter("output", _OPTION, default=Output(), annotation=Output)
+    vars(command)["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), output])
+    command.__doc__ = _SETTING.sub(_flag, re.sub(r"\n {12}", " ", docstring))
+    required = [each for each in signature.parameters.values() if each.default is each.empty]
+    words = [each.name.upper() if each.kind is _POSITIONAL else f"--{each.name} PATH" for each in required]
+    app.command(
+        command,
+        name=name,
+        group=group,
+        sort_key=place,
+        usage=" ".join(["Usage: unetpp", name, *words, "[OPTIONS]"]),
+        help_epilogue=f"Example: {_example(name, signature, docstring)}\n" if docstring else None,
     )
 
 
-@app.command
-def train(
-    data: Data,
-    *,
-    out: RunFolder,
-    minutes: Minutes = None,
-    epochs: Epochs = None,
-    fold: str = "0",
-    seed: int | None = None,
-    device: Device = "auto",
-    resume: bool = False,
-    settings: Settings = None,
-    dry_run: DryRun = False,
-    output: Output = _OUTPUT,
-) -> int:
-    """Check, plan, train, and measure every depth on the validation cases. A plan.json in RUN is used as it is.
-
-    Parameters
-    ----------
-    fold
-        Which of the folds to train: 0, 1, ... or all.
-    seed
-        Of the weights and the order of the patches; the folds do not depend on it.
-    resume
-        Go on with an interrupted run, exactly where it stopped.
-    """
-    return _answer(
-        output,
-        lambda progress: pipeline.train(
-            data,
-            out,
-            minutes=minutes,
-            epochs=epochs,
-            fold=fold,
-            seed=seed,
-            device=device,
-            resume=resume,
-            set=settings,
-            dry_run=dry_run,
-            progress=progress,
-        ),
-    )
+def _signature(verb: Callable[..., Result]) -> inspect.Signature:
+    """The arguments of a verb as a command line has them: `out` and what has a default are options."""
+    types = get_type_hints(verb)
+    found = []
+    for name, given in inspect.signature(verb).parameters.items():
+        if name == "progress":
+            continue
+        look = Parameter(
+            show=name not in _HIDDEN, show_default=given.default is not None and given.default is not False
+        )
+        kind = _OPTION if name == "out" or given.default is not given.empty else _POSITIONAL
+        read: Any = Annotated[_TYPES.get(types[name], types[name]), look]
+        found.append(given.replace(kind=kind, annotation=read))
+    return inspect.Signature(found)
 
 
-@app.command
-def predict(
-    model: Model,
-    inputs: Annotated[list[Path], Parameter(consume_multiple=True, help="Images, volumes or folders of them.")],
-    *,
-    out: Path,
-    depth: str | None = None,
-    tta: bool = False,
-    probabilities: bool = False,
-    uncertainty: Literal["entropy", "disagreement"] | None = None,
-    device: Device = "auto",
-    backend: Backend = "auto",
-    max_drop: float = 0.3,
-    dry_run: DryRun = False,
-    output: Output = _OUTPUT,
-) -> int:
-    """Segment files of any size; what comes out has the format and the geometry of what went in.
-
-    Parameters
-    ----------
-    out
-        Folder for the results.
-    depth
-        Which head answers: 1 (fastest) to the model's depth (default); mean of all heads; auto, for each tile the first that is sure (after `unetpp adapt`); or all, each by
-        itself.
-    tta
-        Average over mirrored copies: slower, a little better.
-    probabilities
-        Write a map of each class's probability too.
-    uncertainty
-        Write a map of how unsure the network is too: the entropy of its probabilities, or the disagreement of its heads, folds and (with --tta) mirrored copies.
-    max_drop
-        Points (hundredths) of Dice that --depth auto may lose against the deepest head.
-    """
-    return _answer(
-        output,
-        lambda progress: pipeline.predict(
-            model,
-            inputs,
-            out,
-            depth=depth,
-            tta=tta,
-            probabilities=probabilities,
-            uncertainty=uncertainty,
-            device=device,
-            backend=backend,
-            max_drop=max_drop,
-            dry_run=dry_run,
-            progress=progress,
-        ),
-    )
-
-
-@app.command
-def evaluate(predictions: Path, references: Path, *, out: Path | None = None, output: Output = _OUTPUT) -> int:
-    """Dice, IoU, HD95 and surface Dice of predictions against references, per case and class.
-
-    Parameters
-    ----------
-    predictions
-        Folder of segmentations, as `unetpp predict` writes them.
-    references
-        Folder of masks with the same stems.
-    out
-        JSON file for the scores.
-    """
-    return _answer(output, lambda progress: pipeline.evaluate(predictions, references, out, progress=progress))
-
-
-@app.command
-def report(run: RunFolder, *, output: Output = _OUTPUT) -> int:
-    """One self-contained HTML file: curves, scores of each case, overlays, the depth table."""
-    return _answer(output, lambda progress: pipeline.report(run, progress=progress))
-
-
-@app.command
-def prune(
-    model: Model,
-    *,
-    out: Path,
-    depth: int | None = None,
-    max_drop: float | None = None,
-    minutes: float | None = None,
-    device: Device = "auto",
-    output: Output = _OUTPUT,
-) -> int:
-    """A smaller model file that predicts what MODEL predicts at a depth; the two are compared before it is written.
-
-    Parameters
-    ----------
-    out
-        Model file (.safetensors) to write.
-    depth
-        The depth to keep.
-    max_drop
-        Or: the smallest depth that loses at most so many points (hundredths) of validation Dice, by the 95 % interval over cases.
-    minutes
-        Train the smaller network for so long on the training cases of the run; the best weights on validation cases are kept, those before it among them.
-    """
-    return _answer(
-        output,
-        lambda progress: pipeline.prune(
-            model, out, depth=depth, max_drop=max_drop, minutes=minutes, device=device, progress=progress
-        ),
-    )
-
-
-@app.command
-def adapt(model: Model, *, device: Device = "auto", backend: Backend = "auto", output: Output = _OUTPUT) -> int:
-    """Fit the rules of `predict --depth auto` on the validation cases of the run; they are written into the model file."""
-    return _answer(output, lambda progress: pipeline.adapt(model, device=device, backend=backend, progress=progress))
-
-
-@app.command
-def export(
-    model: Model,
-    *,
-    out: Path,
-    depth: int | None = None,
-    int8: bool = False,
-    images: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
-    output: Output = _OUTPUT,
-) -> int:
-    """One depth of a model as ONNX, for OpenVINO or as torch.export has it, with a model card; it is run and compared before it takes its place.
-
-    Parameters
-    ----------
-    out
-        The suffix says the format: .onnx, .xml (OpenVINO) or .pt2.
-    depth
-        Which head answers; default: the plan's.
-    int8
-        8-bit integers (.onnx, .xml), calibrated on training cases of the run folder, or on --images.
-    images
-        Images or folders of them, to calibrate with and to compare on.
-    """
-    return _answer(
-        output, lambda progress: pipeline.export(model, out, depth=depth, int8=int8, images=images, progress=progress)
-    )
-
-
-@app.command(name="import")
-def import_checkpoint(
-    checkpoint: Path, *, out: Path, from_: Library = None, settings: Unsaid = None, output: Output = _OUTPUT
-) -> int:
-    """A model file that predicts what the UNet++ of another library predicts, from its state_dict.
-
-    Parameters
-    ----------
-    checkpoint
-        What torch.save wrote, or a .safetensors. Nothing but tensors is read of it.
-    out
-        Model file (.safetensors) to write.
-    from_
-        The library; by default it is recognised.
-    """
-    return _answer(
-        output,
-        lambda progress: pipeline.import_checkpoint(checkpoint, out, from_=from_, set=settings, progress=progress),
-    )
-
-
-@app.command
-def info(
-    model: Model,
-    *,
-    measure: bool = False,
-    machine: str | None = None,
-    device: Device = "auto",
-    output: Output = _OUTPUT,
-) -> int:
-    """What a model is: classes, channels, depths and their scores, size.
-
-    Parameters
-    ----------
-    measure
-        Measure the costs of every depth anew, on this machine.
-    machine
-        GMACS,GB: what another machine can do in a second, such as 2000,80 for 2000 x 10^9 multiply-adds in the model's precision and 80 x 10^9 bytes copied;
-        says what every depth would take there. (--measure on that machine is better.)
-    """
-    return _answer(
-        output,
-        lambda progress: pipeline.info(model, measure=measure, machine=machine, device=device, progress=progress),
-    )
+def _example(name: str, signature: inspect.Signature, docstring: str) -> str:
+    """The command line that does what the example of a docstring does: a call of the verb."""
+    call = ast.parse(docstring.partition("Example:")[2].strip(), mode="eval").body
+    assert isinstance(call, ast.Call)
+    given = [
+        *zip(signature.parameters, call.args, strict=False),
+        *((str(each.arg), each.value) for each in call.keywords),
+    ]
+    tokens = ["unetpp", name]
+    for key, node in given:
+        value = ast.literal_eval(node)
+        tokens += [] if signature.parameters[key].kind is _POSITIONAL else [_option(key)]
+        tokens += [] if value is True else map(str, value if isinstance(value, list) else [value])
+    return shlex.join(tokens)
 
 
 def main() -> None:
@@ -431,18 +195,26 @@ def _in_words(error: BaseException) -> tuple[str, int]:
     if isinstance(error, UnetppError):
         return _with_flags(error), UNUSABLE
     if isinstance(error, CycloptsError):
-        return f"{_one_line(error)} See `unetpp {' '.join(error.command_chain or ())} --help`.".replace(
-            "  ", " "
-        ), UNUSABLE
+        command = " ".join(["unetpp", *(error.command_chain or ()), "--help"])
+        return f"{_missing(error) or _one_line(error)} See `{command}`.", UNUSABLE
     if is_out_of_memory(error):
         return (
-            "The memory does not suffice. In training choose a smaller plan, such as --set train.batch=1 predict.batch=1; or close other programs.",
+            "Out of memory. Train with a smaller plan (--set train.batch=1 predict.batch=1), or close other programs.",
             UNUSABLE,
         )
-    return (
-        f"An error that should not happen, {type(error).__name__}: {_one_line(error)} Run the command again with --debug and send what it prints to the makers of unetpp.",
-        UNUSABLE,
-    )
+    unexpected = f"Unexpected error ({type(error).__name__}): {_one_line(error)}"
+    return f"{unexpected} Run the command again with --debug and open an issue.", UNUSABLE
+
+
+def _missing(error: CycloptsError) -> str | None:
+    """Name a required argument that is not there, by the words of its help."""
+    if not isinstance(error, MissingArgumentError) or error.argument is None or error.keyword or error.argument.tokens:
+        return None
+    name = error.argument.name
+    told = app[(error.command_chain or ("",))[0]].assemble_argument_collection(parse_docstring=True)
+    text = next((each.parameter.help or "" for each in told if each.name == name), "")
+    shown = name if name.startswith("-") else name.upper()
+    return f"{shown} is missing: {text[:1].lower()}{text[1:]}"
 
 
 def _with_flags(error: UnetppError) -> str:
@@ -464,8 +236,12 @@ def _flag(match: re.Match[str]) -> str:
     name, value = match.group(1), match.group(2)
     if "." in name:
         return f"--set {name}={value}" if value else name
-    flag = f"--{name.rstrip('_').replace('_', '-')}"
+    flag = _option(name)
     return flag if value in (None, "True") else f"{flag} {value.strip(chr(34))}"
+
+
+def _option(name: str) -> str:
+    return f"--{name.rstrip('_').replace('_', '-')}"
 
 
 def _one_line(error: BaseException) -> str:
@@ -480,3 +256,10 @@ def _quiet_libraries(debug: bool) -> Any:
         if not debug and not sys.warnoptions:
             warnings.simplefilter("ignore")
         yield
+
+
+for _title, _verbs in JOURNEY.items():
+    _group = Group.create_ordered(_title)
+    for _place, _verb in enumerate(_verbs):
+        _add_command(_verb, _group, _place)
+app["--help"].group = app["--version"].group = Group.create_ordered("Other")

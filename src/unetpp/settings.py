@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import difflib
+import inspect
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -64,6 +67,24 @@ def dotted_names(cls: type[BaseModel], prefix: str = "") -> list[str]:
         else:
             names.append(prefix + name)
     return names
+
+
+def field_notes(cls: type[BaseModel]) -> dict[str, str]:
+    """The text under each field of a configuration class, on one line; nothing where Python has no source."""
+    try:
+        (tree,) = ast.parse(inspect.getsource(cls)).body
+    except OSError:
+        return {}
+    body = tree.body if isinstance(tree, ast.ClassDef) else []
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
 
 
 def suggest_name(key: str, names: Sequence[str]) -> str:

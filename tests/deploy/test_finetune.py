@@ -72,8 +72,8 @@ def test_without_cases_or_time_there_is_no_training(
 ) -> None:
     answer = run_cli("prune", make_model(), "--depth", 1, "--minutes", 1, "--out", tmp_path / "small.safetensors")
     assert answer.code == 2
-    assert "there are no prepared cases to train on" in " ".join(answer.stderr.split())
+    assert "expected prepared cases to train on" in " ".join(answer.stderr.split())
     assert not (tmp_path / "small.safetensors").exists()
     network, header = load_model(trained / "fold_0" / MODEL)
-    with pytest.raises(UsageError, match=r"--minutes: got 0; expected more than 0"):
+    with pytest.raises(UsageError, match=r"minutes: got 0; expected more than 0"):
         finetune(network, header.plan, trained / "fold_0" / MODEL, 0, CPU)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,33 @@ def test_a_saved_model_comes_back_as_it_was(make_model: Callable[..., Path], tmp
         np.testing.assert_array_equal(
             back.predict(image, depth=depth), unetpp.load(model, device="cpu").predict(image, depth=depth)
         )
+
+
+def test_load_takes_a_repository_of_the_hub(
+    make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model()
+    asked = []
+
+    def fake_download(*arguments: str, **wishes: object) -> str:
+        asked.append((arguments, wishes))
+        return str(model)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fake_download)
+    image = np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32)
+    found = unetpp.load("hf://owner/name", device="cpu").predict(image)
+    np.testing.assert_array_equal(found, unetpp.load(model, device="cpu").predict(image))
+    unetpp.HubModel.from_pretrained("owner/name", revision="v1")
+    assert asked == [
+        (("owner/name", "model.safetensors"), {}),
+        (("owner/name", "model.safetensors"), {"revision": "v1"}),
+    ]
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(unetpp.MissingExtraError, match=r"unetpp\[hub\]"):
+        unetpp.load("hf://owner/name")
 
 
 def test_the_repository_says_what_it_is_and_no_path(make_model: Callable[..., Path], tmp_path: Path) -> None:

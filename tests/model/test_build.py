@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import doctest
+import inspect
+import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from tests.plans import small_plan
 from unetpp.errors import PlanError, UsageError
 from unetpp.model import build
 from unetpp.model.build import build_model, from_plan, model_plan, pruned_plan
+from unetpp.model.fields import ModelFields
 from unetpp.model.file import load_model, save_model
 from unetpp.plan import ModelPlan, Plan
 from unetpp.settings import validate
@@ -196,6 +199,26 @@ def test_a_plan_with_any_damage_is_built_or_refused_by_name(fields: dict[str, An
             )
     except PlanError as error:
         assert "Change it" in str(error) or "expected" in str(error)
+
+
+def test_the_arguments_of_the_builder_are_the_fields_of_the_plan() -> None:
+    """By name, by values and by what is taken where nothing is given."""
+    types, shown = get_type_hints(ModelFields), inspect.signature(build_model).parameters
+    assert list(types) == list(shown)
+    assert set(types) == {*ModelPlan.model_fields, "first_width"}
+    assert set(get_args(types["preset"])) == set(build.PRESETS)
+    plan = model_plan().model_dump()
+    for name, field in ModelPlan.model_fields.items():
+        if name != "preset" and Literal in map(get_origin, (field.annotation, *get_args(field.annotation))):
+            assert types[name] == field.annotation, name
+        assert (type(None) in get_args(types[name])) == (type(None) in get_args(field.annotation)), name
+        follows = name in ("widths", "strides", "kernel_sizes")
+        assert shown[name].default == (None if follows else plan[name]), name
+
+
+def test_help_on_the_builder_tells_every_argument() -> None:
+    told = re.findall(r"^ {8}(\w+): \S.*$", build_model.__doc__.partition("Raises")[0], flags=re.MULTILINE)
+    assert told == list(inspect.signature(build_model).parameters)
 
 
 def test_the_examples_of_the_builder_work() -> None:

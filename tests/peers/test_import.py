@@ -15,10 +15,10 @@ from tests.peers.reading import PLAIN, differences, read, require, run, trained
 from tests.tiny import run_cli, set_options, write_png
 from torch import nn
 
-from unetpp import cli
 from unetpp.data.readers import read_label
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.peers.importing import PEERS, import_file
+from unetpp.verbs import pipeline
 
 AS_READ = {"data.normalization": [PLAIN] * 3}
 IMAGENET_MEAN, IMAGENET_STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -159,15 +159,14 @@ def test_the_command_keeps_the_checkpoint_and_writes_model_files_only(tmp_path: 
 
 
 def test_the_command_knows_every_peer() -> None:
-    choices, _ = get_args(get_args(cli.Library)[0])
-    assert set(get_args(choices)) == set(PEERS) == set(NETWORKS)
+    assert set(get_args(pipeline.Library)) == set(PEERS) == set(NETWORKS)
 
 
 def test_what_a_checkpoint_does_not_say_is_asked_for_by_name(tmp_path: Path) -> None:
     torch.save(monai_network().state_dict(), tmp_path / "peer.pt")
     with pytest.raises(UsageError, match=r"--set data\.normalization"):
         import_file(tmp_path / "peer.pt", tmp_path / "ours.safetensors", None, {})
-    with pytest.raises(UsageError, match="--from"):
+    with pytest.raises(UsageError, match="from_: got"):
         import_file(tmp_path / "peer.pt", tmp_path / "ours.safetensors", "keras", {})
     assert not (tmp_path / "ours.safetensors").exists()
 

@@ -46,11 +46,10 @@ def finetune(
     """
     cases, held_out = stored_split(model, plan.data)
     if not cases or not held_out:
-        raise UsageError(
-            f"--minutes: got {model}, beside which there are no prepared cases to train on (RUN/splits.json, RUN/cache). Name the model in its run folder, or leave out --minutes."
-        )
+        expected = "prepared cases to train on beside it (RUN/splits.json, RUN/cache)"
+        raise UsageError("minutes", str(model), expected, "Name the model in its run folder, or leave out `minutes`.")
     if not minutes > 0:
-        raise UsageError(f"--minutes: got {minutes:g}; expected more than 0, or leave it out.")
+        raise UsageError("minutes", f"{minutes:g}", "more than 0", "Or leave it out.")
     train = plan.train
     slower = plan.changed(
         {

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unetpp.deploy.export.about import model_card, stated_licence
-from unetpp.errors import ModelFileError, optional_package
+from unetpp.errors import optional_package
 from unetpp.files import write_json
+from unetpp.infer.hub_file import download
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.model.header import read_header
 from unetpp.run_folder import MODEL, single_model_file
 
 with optional_package("huggingface_hub", "hub", "models on the Hugging Face hub"):
-    from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub import ModelCard, ModelHubMixin
 
 if TYPE_CHECKING:
     from typing import Self
@@ -28,7 +28,7 @@ class HubModel(ModelHubMixin):
     """A trained model as a repository.
 
         HubModel("runs/nuclei").push_to_hub("name/nuclei")             # or save_pretrained(folder)
-        predictor = HubModel.from_pretrained("name/nuclei").predictor()
+        predictor = unetpp.load("hf://name/nuclei")                    # or HubModel.from_pretrained("name/nuclei").predictor()
 
     Args:
         model: run folder of one fold, or a model file.
@@ -51,12 +51,8 @@ class HubModel(ModelHubMixin):
             ModelFileError: there is none, it cannot be reached, or its model cannot be used.
         """
         name = str(pretrained_model_name_or_path)
-        try:
-            return super().from_pretrained(name, **wishes)
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-            raise ModelFileError(
-                f"{name}: got neither a folder with {MODEL} nor a repository that has one; expected either. Check the name, and the connection."
-            ) from error
+        local = Path(name) / MODEL
+        return cls(local if local.is_file() else download(name, **wishes))
 
     def predictor(self, device: str = "auto", backend: str = "auto") -> Predictor:
         """What segments images; arguments as those of `unetpp.load`."""
@@ -65,7 +61,7 @@ class HubModel(ModelHubMixin):
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Data, scores of every depth, limits, licence."""
         plan = self.header.plan
-        how = f'Every depth is in it: `unetpp.HubModel.from_pretrained("NAME").predictor().predict(image, depth=1)`, 1 to {plan.model.depth}'
+        how = f'Every depth is in it: `unetpp.load("hf://NAME").predict(image, depth=1)`, 1 to {plan.model.depth}'
         return ModelCard(
             METADATA + model_card(Path(MODEL), plan, self.header.notes, plan.predict.depth, how, self._licence)
         )
@@ -77,26 +73,3 @@ class HubModel(ModelHubMixin):
         write_json(
             save_directory / "config.json", {"library_name": "unetpp", "plan": self.header.plan.model_dump(mode="json")}
         )
-
-    @classmethod
-    def _from_pretrained(
-        cls,
-        *,
-        model_id: str,
-        revision: str | None,
-        cache_dir: str | Path | None,
-        force_download: bool,
-        local_files_only: bool,
-        token: str | bool | None,
-        **_: Any,
-    ) -> Self:
-        if (Path(model_id) / MODEL).is_file():
-            return cls(Path(model_id) / MODEL)
-        wishes: dict[str, Any] = {
-            "revision": revision,
-            "cache_dir": cache_dir,
-            "force_download": force_download,
-            "local_files_only": local_files_only,
-            "token": token,
-        }
-        return cls(hf_hub_download(model_id, MODEL, **wishes))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,26 +15,13 @@ from unetpp.model.build import pruned_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
+from unetpp.results import Pruned
 from unetpp.run_folder import METRICS_FILE
 from unetpp.runtime.device import choose_device
 from unetpp.train.trainer import Status
 
 TOLERANCE = 1e-5
 """Largest relative difference between the outputs of the pruned and the full network that rounding explains."""
-
-
-@dataclass(frozen=True)
-class PrunedModel:
-    """What was written, and why this depth."""
-
-    out: Path
-    depth: int
-    parameters: int
-    parameters_before: int
-    reason: str
-    difference: float
-    """Largest difference between the logits of the written file and of the full network at this depth, or of the fine-tuned one, on random input."""
-    finetuning: FineTuning | None = None
 
 
 def prune_file(
@@ -46,7 +32,7 @@ def prune_file(
     minutes: float | None = None,
     device: str = "auto",
     show: Callable[[Status], None] = lambda status: None,
-) -> PrunedModel:
+) -> Pruned:
     """Write the part of a model that one depth needs; what was written is loaded and compared with the full network before this returns.
 
     Args:
@@ -78,7 +64,8 @@ def prune_file(
             _notes_at_depth(header.notes, network.depth, depth, finetuning if changed else None),
         )
         difference = _compare(smaller.eval() if changed else network, aside, None if changed else depth, header.plan)
-    return PrunedModel(out, depth, _count(smaller), _count(network), reason, difference, finetuning)
+    told = None if finetuning is None else str(finetuning)
+    return Pruned(out, depth, _count(smaller), _count(network), reason, difference, told)
 
 
 def plan_at_depth(plan: Plan, depth: int) -> Plan:
@@ -121,16 +108,19 @@ def _wanted_depth(
 ) -> tuple[int, str]:
     if (depth is None) == (max_drop is None):
         raise UsageError(
-            "--depth, --max-drop: got both or neither; expected one of them. Name the depth to keep, or how many points of Dice may be lost."
+            "`depth`, `max_drop`",
+            "both or neither",
+            "one of them",
+            "Name the depth to keep, or how many points of Dice may be lost.",
+            setting="depth",
         )
     if max_drop is not None:
         if max_drop < 0:
-            raise UsageError(f"--max-drop: got {max_drop:g}; expected 0 or more points of Dice.")
+            raise UsageError("max_drop", f"{max_drop:g}", "0 or more points of Dice")
         return choose_depth(_validation_rows(model, network, notes), max_drop)
     if depth not in network.head_depths:
-        raise UsageError(
-            f"--depth: got {depth}; expected one of {list(network.head_depths)}, the depths at which {model} has a head."
-        )
+        heads = f"one of {list(network.head_depths)}, the depths at which {model} has a head"
+        raise UsageError("depth", str(depth), heads)
     return int(depth or 0), "as asked for"
 
 
@@ -141,9 +131,8 @@ def _validation_rows(model: Path, network: UNetPlusPlus, notes: Notes) -> dict[i
         found = {depth: row for depth, row in table.depths.items() if row.dice is not None} if table else {}
         if set(network.head_depths) <= set(found):
             return {depth: found[depth] for depth in network.head_depths}
-    raise UsageError(
-        f"--max-drop: got {model}, which has no validation scores of every depth, and no {beside.name} beside it; expected either. Choose with --depth."
-    )
+    got = f"{model}, which has no validation scores of every depth, and no {beside.name} beside it"
+    raise UsageError("max_drop", got, "either", "Choose with `depth`.")
 
 
 def _notes_at_depth(notes: Notes, depth_before: int, depth: int, finetuning: FineTuning | None) -> Notes:
@@ -166,9 +155,8 @@ def _compare(network: UNetPlusPlus, written: Path, depth: int | None, plan: Plan
         expected, got = network(image, depth=depth), smaller(image)
     difference = float((expected - got).abs().max())
     if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
-        raise ModelFileError(
-            f"{written}: got a pruned network whose output differs by {difference:g} from that in memory; expected the same. Please report this."
-        )
+        got = f"a pruned network whose output differs by {difference:g} from that in memory"
+        raise ModelFileError(written, got, "the same", "Please report this.")
     return difference
 
 

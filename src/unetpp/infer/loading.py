@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unetpp.infer.exported_predictor import ExportedPredictor, load_exported
+from unetpp.infer.hub_file import HUB, download
 from unetpp.runtime.exported_file import RUNTIMES
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ def load(
     Threads may share it. On a CPU under Linux the C library is told to keep freed memory for the whole process
     (`runtime.device.keep_freed_memory`); nothing else outside of the predictor is changed.
 
+    "hf://owner/name" is a repository of the Hugging Face hub (extra `hub`), which is downloaded once.
+
     Args:
+        path: run folder, file or repository.
         device: auto, cpu, cuda or cuda:K.
         backend: torch, cuda (on a GPU), openvino (CPU; extra `openvino`), or auto: cuda on a GPU, openvino on a CPU where it is installed and faster.
         max_drop: points of Dice that depth "auto" may lose.
@@ -29,7 +33,10 @@ def load(
     Raises:
         ModelFileError: no model there, or one that cannot be used.
         UsageError: no such device, or one that does not run the file.
+        MissingExtraError: a repository without huggingface_hub.
     """
+    if str(path).startswith(HUB):
+        path = download(str(path).removeprefix(HUB))
     if Path(path).suffix in RUNTIMES:
         return load_exported(Path(path), device, backend)
     from unetpp.infer.predictor import load_predictor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from torch import nn
 
@@ -23,6 +23,7 @@ from unetpp.model.blocks import (
     residual_stage,
 )
 from unetpp.model.encoders import encoder_shape, make_encoder
+from unetpp.model.fields import ModelFields, show_fields
 from unetpp.model.grid import Grid, Node
 from unetpp.model.network import HeadFusion, UNetPlusPlus
 from unetpp.model.resampling import INTERPOLATION, MAX_POOL, PixelShuffle, transposed
@@ -114,14 +115,37 @@ def model_plan(
     )
 
 
-def build_model(**fields: Any) -> UNetPlusPlus:
-    """Build a network from keywords; see `model_plan` for them.
+def build_model(**fields: Unpack[ModelFields]) -> UNetPlusPlus:
+    """Build a network; every argument can be left out.
+
+    The defaults are those of the preset "default" in 2D; another preset has others. Where None is shown, the value follows
+    from the other arguments, or is None as the text says.
+
+    Args:
+        fields: The fields of `plan.model`, and `first_width`.
+
+    Raises:
+        UsageError: an unknown preset, or an unknown argument (the nearest known one is named).
+        PlanError: an argument whose value does not fit.
+        MissingExtraError: an encoder of timm without timm.
 
     >>> net = build_model(in_channels=1, out_channels=2, dims=2)
     >>> net = build_model(preset="paper", in_channels=1, out_channels=1, depth=4)
     >>> net = build_model(encoder="resnet34", encoder_weights="pretrained", in_channels=3)
     """
     return from_plan(model_plan(**fields), pretrained=True)
+
+
+show_fields(
+    build_model,
+    {
+        name: field.get_default(call_default_factory=True)
+        for name, field in ModelPlan.model_fields.items()
+        if not field.is_required()
+    }
+    | PRESETS["default"]
+    | {"dims": 2, "in_channels": 1, "out_channels": 2},
+)
 
 
 def from_plan(plan: ModelPlan, pretrained: bool = False) -> UNetPlusPlus:

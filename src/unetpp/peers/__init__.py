@@ -1,8 +1,8 @@
 """Checkpoints of other libraries with a UNet++, read into ours and, where a network fits, written back."""
 
 from unetpp.peers.exporting import PeerModel
-from unetpp.peers.importing import PEERS, ImportedModel, import_file
+from unetpp.peers.importing import PEERS, import_file
 from unetpp.peers.monai import to_monai
 from unetpp.peers.smp import to_smp
 
-__all__ = ["PEERS", "ImportedModel", "PeerModel", "import_file", "to_monai", "to_smp"]
+__all__ = ["PEERS", "PeerModel", "import_file", "to_monai", "to_smp"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +18,14 @@ from unetpp.peers.answers import Answers
 from unetpp.peers.checkpoint import read_checkpoint
 from unetpp.peers.transfer import Peer, PeerNetwork, Source, transfer, with_background
 from unetpp.plan import LARGEST_TILE, Plan
+from unetpp.results import Imported
 
 PEERS: dict[str, Peer] = {
     peer.name: peer for peer in (smp.PEER, monai.PEER, nested_unet.PEER, unet_version.PEER, pms.PEER, nnunet_v1.PEER)
 }
 
 
-@dataclass(frozen=True)
-class ImportedModel:
-    """What was written, and what became of every tensor and of every question."""
-
-    out: Path
-    title: str
-    plan: Plan
-    parameters: int
-    tensors: int
-    """Of the checkpoint that are used."""
-    ignored: dict[str, str]
-    """Tensor of the checkpoint -> why it has no place."""
-    assumed: dict[str, str]
-    """Field of the plan that the checkpoint does not say -> why it has its value."""
-
-
-def import_file(checkpoint: Path, out: Path, peer: str | None, settings: Mapping[str, Any]) -> ImportedModel:
+def import_file(checkpoint: Path, out: Path, peer: str | None, settings: Mapping[str, Any]) -> Imported:
     """Write a model file that predicts what a peer's network predicts.
 
     Args:
@@ -56,7 +40,7 @@ def import_file(checkpoint: Path, out: Path, peer: str | None, settings: Mapping
         WriteError: the file could not be written; what was at `out` is intact.
     """
     if peer is not None and peer not in PEERS:
-        raise UsageError(f"--from: got {peer!r}; expected one of {', '.join(PEERS)}.")
+        raise UsageError("from_", repr(peer), f"one of {', '.join(PEERS)}")
     answers = Answers(settings)
     reader, source, beside = recognise(read_checkpoint(checkpoint), peer, checkpoint)
     found = reader.read(source, answers)
@@ -69,7 +53,7 @@ def import_file(checkpoint: Path, out: Path, peer: str | None, settings: Mapping
     with written_aside(out) as aside:
         save_model(aside, weights, plan, notes)
         _, header = load_model(aside)  # what was written is whole, and its weights fit its plan
-    return ImportedModel(
+    return Imported(
         out, found.title, plan, header.parameters, len(source.tensors) - len(ignored), beside | ignored, answers.assumed
     )
 

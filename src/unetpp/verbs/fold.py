@@ -132,9 +132,11 @@ def measured_before(run: RunFolder, fold: int) -> TrainedFold | None:
     if metrics is None or training is None:
         if (folder / CHECKPOINT).exists():
             return None
-        raise UsageError(
-            f"{folder}: got a model without {CHECKPOINT} and metrics.json; expected the checkpoint, to go on from. Restore it, or delete the folder to train anew."
+        got, action = (
+            f"a model without {CHECKPOINT} and metrics.json",
+            "Restore it, or delete the folder to train anew.",
         )
+        raise UsageError(folder, got, "the checkpoint to resume from", action)
     return _trained(fold, training, metrics)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 from unetpp.errors import DataError, Interrupted, UsageError
 from unetpp.files import write_json
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from unetpp.infer.options import PredictOptions
 
 AnyPath = str | PathLike[str]
+Settings = Mapping[str, Any] | Sequence[str]
+"""{"section.key": value} or ["section.key=value"]."""
+Backend = Literal["auto", "torch", "openvino", "cuda"]
+Library = Literal["smp", "monai", "nested-unet", "unet-version", "pms", "nnunet-v1"]
 DEMO_NAMES = {2: "cells", 3: "bodies"}
 DEMO_SETTINGS = {"train.batch": 4, "train.ema_decay": 0.95}
 """Many small steps: what learns most in two minutes."""
@@ -45,25 +49,33 @@ DEMO_SETTINGS = {"train.batch": 4, "train.ema_decay": 0.95}
 def demo(
     dims: Literal[2, 3] = 2, minutes: float = 2.0, out: AnyPath | None = None, *, progress: Progress | None = None
 ) -> Demonstrated:
-    """Generate data, train on it, measure every depth and predict: the whole journey.
+    """Run the whole journey on generated data: train, measure, predict.
+
+    It takes a few minutes on the CPU of a laptop.
 
     Args:
         dims: 2 for images, 3 for volumes.
-        minutes: wall time of the training.
-        out: run folder; by default the first of runs/demo_2d, runs/demo_2d_2, ... that is free.
+        minutes: Wall time of the training.
+        out: Run folder; by default the first of runs/demo_2d, runs/demo_2d_2, ... that is free.
+
+    Raises:
+        UsageError: other `dims`, or a run folder that holds a trained fold.
+
+    Example:
+        unetpp.demo(dims=3, minutes=5)
     """
     from unetpp.data.demo import write_demo_data
     from unetpp.verbs.preparation import require_unstarted
 
     if dims not in (2, 3):
-        raise UsageError(f"--dims: got {dims!r}; expected 2 (images) or 3 (volumes).")
+        raise UsageError("dims", repr(dims), "2 (images) or 3 (volumes)")
     run = _absent(Path("runs") / f"demo_{dims}d") if out is None else Path(out)
     require_unstarted(RunFolder(run), [0], resume=False)
     progress = progress or Silence()
     data = run / DEMO_NAMES[dims]
     progress.note(f"Generating {dims}D data in {data}.")
     write_demo_data(data, dims)
-    trained = cast(Run, train(data, run, minutes=minutes, set=DEMO_SETTINGS, progress=progress))
+    trained = train(data, run, minutes=minutes, set=DEMO_SETTINGS, progress=progress)
     unseen = {case.id for case in trained.folds[0].metrics.cases}
     images = [path for path in sorted((data / "images").iterdir()) if path.name.split(".")[0] in unseen]
     predict(run, images, run / "predictions", progress=progress)
@@ -71,7 +83,17 @@ def demo(
 
 
 def check(data: AnyPath, *, progress: Progress | None = None) -> Checked:
-    """Every problem of a data set at once; an empty list of problems means that it can be trained on."""
+    """List every problem of a data set, each with what to do about it.
+
+    Args:
+        data: A folder of images and masks, a dataset in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
+
+    Returns:
+        What was found; without problems the data set can be trained on.
+
+    Example:
+        unetpp.check("data/nuclei")
+    """
     from unetpp.data.cases import find_cases
     from unetpp.data.inspect import inspect_dataset
 
@@ -101,25 +123,31 @@ def plan(
     minutes: float | None = None,
     epochs: int | None = None,
     device: str = "auto",
-    set: Mapping[str, Any] | Sequence[str] | None = None,
+    set: Settings | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Planned:
-    """Make `fingerprint.json`, `plan.json` and `splits.json` of a run; each choice has its reason.
+    """Plan a training, each choice with its reason, in a plan.json.
+
+    Write fingerprint.json, plan.json and splits.json into the run folder. Edit them if you like: `unetpp train` uses
+    them as they are.
 
     Args:
-        data: any of the layouts.
-        out: run folder.
-        minutes: wall time of the training that the plan is made for.
-        epochs: length of the training instead.
+        data: A folder of images and masks, a dataset in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
+        out: Run folder.
+        minutes: Wall time of the training that the plan is made for.
+        epochs: Length of the training in epochs, instead of `minutes`.
         device: auto, cpu, cuda or cuda:K.
-        set: choices of the user, {"section.key": value} or ["section.key=value"].
-        dry_run: write nothing.
+        set: Your own choices, as section.key=value, such as train.batch=4.
+        dry_run: Report the time and memory that training would take, and write nothing.
 
     Raises:
         DataError: all problems of the data.
         PlanError: a setting that is unknown or does not fit.
         UsageError: the run holds a trained fold, whose plan it must keep.
+
+    Example:
+        unetpp.plan("data/nuclei", "runs/nuclei", set=["model.depth=3"])
     """
     from unetpp.runtime.device import choose_device, keep_freed_memory
     from unetpp.verbs.preparation import (
@@ -146,6 +174,23 @@ def plan(
     return replace(describe_cost(folder, made, splits[0], None), written=True)
 
 
+class TrainOptions(TypedDict, total=False):
+    """The arguments of `train` that do not change what it returns."""
+
+    minutes: float | None
+    epochs: int | None
+    fold: int | str
+    seed: int | None
+    device: str
+    resume: bool
+    set: Settings | None
+    progress: Progress | None
+
+
+@overload
+def train(data: AnyPath, out: AnyPath, *, dry_run: Literal[False] = False, **options: Unpack[TrainOptions]) -> Run: ...
+@overload
+def train(data: AnyPath, out: AnyPath, *, dry_run: Literal[True], **options: Unpack[TrainOptions]) -> Planned: ...
 def train(
     data: AnyPath,
     out: AnyPath,
@@ -156,28 +201,36 @@ def train(
     seed: int | None = None,
     device: str = "auto",
     resume: bool = False,
-    set: Mapping[str, Any] | Sequence[str] | None = None,
+    set: Settings | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Run | Planned:
-    """Check the data, plan, train, and measure every depth on the validation cases.
+    """Train on a data set, then score and time every depth.
+
+    The data is checked and the training planned first; every depth is measured on the validation cases. A plan.json in the run folder is used as it is, with `set` applied.
 
     Args:
-        data: any of the layouts.
-        out: run folder; a `plan.json` in it is used as it is, with `set` applied.
-        minutes: wall time of the whole call, shared by the folds.
-        epochs: length of the training instead.
-        fold: 0, 1, ... or "all".
-        seed: of weights and patches.
+        data: A folder of images and masks, a dataset in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
+        out: Run folder.
+        minutes: Wall time of the whole command, shared by the folds; plan and schedule are made to fit.
+        epochs: Length of the training in epochs, instead of `minutes`.
+        fold: Fold to train: 0, 1, ... or all.
+        seed: Seed of the weights and of the order of patches; the folds do not depend on it.
         device: auto, cpu, cuda or cuda:K.
-        resume: go on with an interrupted run, exactly where it stopped.
-        set: choices of the user, {"section.key": value} or ["section.key=value"].
-        dry_run: say what would be done and write nothing; gives `Planned`.
+        resume: Continue an interrupted run exactly where it stopped.
+        set: Your own choices, as section.key=value, such as train.batch=4.
+        dry_run: Report the time and memory that training would take, and write nothing.
+
+    Returns:
+        The trained run; with `dry_run=True` what was planned.
 
     Raises:
         DataError: all problems of the data, before anything is trained.
         UsageError: arguments that do not go together, or a run that is trained already.
         Interrupted: Ctrl-C or SIGTERM; everything is saved.
+
+    Example:
+        unetpp.train("data/nuclei", "runs/nuclei", minutes=20)
     """
     from unetpp.runtime.device import choose_device, keep_freed_memory
     from unetpp.verbs.fold import Clock, train_and_measure
@@ -218,7 +271,9 @@ def train(
             )
         return Run(folder.path, tuple(folds), report(folder.path, progress=progress).report, clock.seconds())
     except KeyboardInterrupt:  # before or after the steps of training, which stop by themselves
-        raise Interrupted("Stopped; what was done is saved. Go on with the same command and --resume.") from None
+        raise Interrupted(
+            "Stopped; what was done is saved. Continue with the same arguments and `resume=True`."
+        ) from None
 
 
 def predict(
@@ -231,29 +286,36 @@ def predict(
     probabilities: bool = False,
     uncertainty: Literal["entropy", "disagreement"] | None = None,
     device: str = "auto",
-    backend: str = "auto",
+    backend: Backend = "auto",
     max_drop: float = 0.3,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Predicted:
-    """Segment files of any size; results have the format and the geometry of what went in.
+    """Segment files of any size, in their own format and geometry.
 
     Args:
-        model: run folder (all its folds answer together), model file, or what `export` made of one (.onnx, .xml), which needs no torch.
-        inputs: files or folders.
-        out: folder for the results.
-        depth: the head that answers, 1 (fastest) to the model's depth, "mean" of all heads, "auto" for each tile the first that is sure, or "all", each by itself;
-            None: the plan's.
-        tta: average over mirrored copies.
-        probabilities: write a map of each class's probability too.
-        uncertainty: write a map of how unsure the network is too: "entropy" of its probabilities, or "disagreement" of its heads, folds and (with tta) mirrored copies.
+        model: Run folder, whose folds all answer together, a model file, or an exported .onnx or .xml, which needs no torch.
+        inputs: Images, volumes or folders of them.
+        out: Folder for the results.
+        depth: Head that answers: 1 (fastest) to the depth of the model; mean of all heads; auto, for each tile the
+            first head that is certain (after `unetpp adapt`); or all, each in files of its own. By default the plan's.
+        tta: Average over mirrored copies: slower, a little better.
+        probabilities: Write a map of each class's probability too.
+        uncertainty: Write a map of the uncertainty too: entropy of the probabilities, or disagreement between heads, folds and
+            (with `tta`) mirrored copies.
         device: auto, cpu, cuda or cuda:K.
-        backend: torch, cuda (on a GPU), openvino (CPU; extra `openvino`), or auto: cuda on a GPU, openvino on a CPU where it is installed and faster.
-        max_drop: points (hundredths) of Dice that depth "auto" may lose against the deepest head, by the interval over validation cases.
-        dry_run: list what would be done and write nothing.
+        backend: What runs the network; auto takes cuda on a GPU, and openvino on a CPU where it is installed and faster.
+        max_drop: Points (hundredths) of Dice that `depth="auto"` may lose against the deepest head.
+        dry_run: List the images that would be predicted, and write nothing.
+
+    Returns:
+        The files that were written. A bad input file is skipped and listed.
 
     Raises:
-        ModelFileError: MODEL cannot be used. A bad input file is skipped and listed in the result instead.
+        ModelFileError: the model cannot be used.
+
+    Example:
+        unetpp.predict("runs/nuclei", "new_images", "predictions", depth=2)
     """
     from unetpp.infer.loading import load
     from unetpp.infer.options import PredictOptions
@@ -286,15 +348,23 @@ def predict(
 def evaluate(
     predictions: AnyPath, references: AnyPath, out: AnyPath | None = None, *, progress: Progress | None = None
 ) -> Evaluated:
-    """Score segmentations against references: Dice, IoU, HD95 and surface Dice, per case and class.
+    """Score segmentations against references, by case and class.
+
+    The scores are Dice, IoU, HD95 and surface Dice.
 
     Args:
-        predictions: folder of segmentations, as `predict` writes them.
-        references: folder of masks with the same stems, or a data set with labels.
+        predictions: Folder of segmentations, as `unetpp predict` writes them.
+        references: Folder of masks with the same names, or a data set with labels.
         out: JSON file for the scores.
 
+    Returns:
+        Scores per case and class. A single case that cannot be scored is listed.
+
     Raises:
-        DataError: nothing could be compared. A single case that cannot is listed in the result instead.
+        DataError: nothing could be compared.
+
+    Example:
+        unetpp.evaluate("predictions", "data/nuclei/masks", "scores.json")
     """
     from unetpp.measure.quality import evaluate_folders
 
@@ -306,7 +376,14 @@ def evaluate(
 
 
 def report(run: AnyPath, *, progress: Progress | None = None) -> Reported:
-    """Write RUN/report.html: curves, scores of each case, overlays, the depth table."""
+    """Write one HTML file: curves, scores, overlays, the depth table.
+
+    Args:
+        run: Run folder.
+
+    Example:
+        unetpp.report("runs/nuclei")
+    """
     from unetpp.report import write_report
 
     (progress or Silence()).note("Writing the report.")
@@ -323,50 +400,55 @@ def prune(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Pruned:
-    """Write a smaller model that predicts what `model` predicts at a depth.
+    """Write a smaller model with the predictions of one depth.
+
+    It is compared with the full model before it takes its place.
 
     Args:
-        model: run folder of one fold, or a model file.
-        out: model file to write (.safetensors).
-        depth: the depth to keep.
-        max_drop: or the smallest depth that loses at most so many points (hundredths) of validation Dice against the deepest, by the 95 % interval over cases.
-        minutes: of training of the smaller network, on the training cases of the run; the best weights on validation cases are kept, those before it among them.
-        device: to train on: auto, cpu, cuda or cuda:K.
+        model: Run folder of one fold, or a model file.
+        out: Model file (.safetensors) to write.
+        depth: Depth to keep.
+        max_drop: Instead of `depth`: keep the smallest that loses at most so many points (hundredths) of validation
+            Dice against the deepest, by the 95 % interval over cases.
+        minutes: Fine-tune the smaller network for so long on the training cases of the run. The weights that are best on
+            its validation cases are kept, those from before included.
+        device: Device to fine-tune on: auto, cpu, cuda or cuda:K.
 
     Raises:
         UsageError: not exactly one of `depth` and `max_drop`, no such depth, no cases to train on, a run of several folds, or `out` is `model`.
+
+    Example:
+        unetpp.prune("runs/nuclei", "small.safetensors", max_drop=0.5)
     """
     from unetpp.deploy.prune import prune_file
     from unetpp.verbs.fold import shown_on
 
-    if Path(out).suffix != ".safetensors":
-        raise UsageError(f"--out: got {str(out)!r}; expected the name of a model file, ending in .safetensors.")
     file = single_model_file(Path(model))
-    if Path(out).resolve() == file.resolve():
-        raise UsageError(
-            f"--out: got {out}, the model that is pruned; expected another file, so that the full model is kept. Choose another --out."
-        )
+    _require_model_name(Path(out), unlike=file)
     progress = progress or Silence()
     progress.note("Pruning, and comparing with the full network.")
     show = shown_on(progress.stage("Fine-tuning")) if minutes is not None else lambda status: None
-    done = prune_file(file, Path(out), depth, max_drop, minutes, device, show)
-    finetuning = None if done.finetuning is None else str(done.finetuning)
-    return Pruned(
-        done.out, done.depth, done.parameters, done.parameters_before, done.reason, done.difference, finetuning
-    )
+    return prune_file(file, Path(out), depth, max_drop, minutes, device, show)
 
 
-def adapt(model: AnyPath, *, device: str = "auto", backend: str = "auto", progress: Progress | None = None) -> Adapted:
-    """Fit the rules of `predict --depth auto` on validation cases, and write them into the model file.
+def adapt(
+    model: AnyPath, *, device: str = "auto", backend: Backend = "auto", progress: Progress | None = None
+) -> Adapted:
+    """Fit the early exit of `depth="auto"` on the validation cases of a run.
+
+    The rules are written into the model file.
 
     Args:
-        model: run folder of one fold, or the model file in it: the prepared validation cases of the run are needed.
+        model: Run folder of one fold, or the model file in it: the prepared validation cases of the run are needed.
         device: auto, cpu, cuda or cuda:K.
-        backend: torch, cuda, openvino, or auto; what is saved is measured with it.
+        backend: What runs the network; the times that are saved are measured with it.
 
     Raises:
         UsageError: a network with one head, or no validation cases.
         ModelFileError: the model cannot be used.
+
+    Example:
+        unetpp.adapt("runs/nuclei")
     """
     from unetpp.deploy.adapt import adapt_file
 
@@ -383,60 +465,63 @@ def export(
     images: AnyPath | Sequence[AnyPath] | None = None,
     progress: Progress | None = None,
 ) -> Exported:
-    """Write one depth of a model for other runtimes, with a model card beside it; it is run and compared with the network before it takes its place (docs/export.md).
+    """Write one depth for ONNX Runtime, OpenVINO or torch.export.
+
+    The file is run and compared with the network before it takes its place; a model card is written beside it.
 
     Args:
-        model: run folder of one fold, or a model file.
-        out: .onnx, .xml (OpenVINO) or .pt2 (torch.export).
-        depth: the head that answers; None: the plan's.
-        int8: 8-bit integers (.onnx and .xml), calibrated on `images`, or else on training cases in the run folder.
-        images: files or folders to calibrate with and to compare on.
+        model: Run folder of one fold, or a model file.
+        out: File to write; its suffix is the format: .onnx, .xml (OpenVINO) or .pt2 (torch.export).
+        depth: Head that answers; by default the plan's.
+        int8: 8-bit integers (.onnx, .xml), calibrated on training cases of the run folder or on `images`.
+        images: Images or folders of them, to calibrate with and to compare on.
 
     Raises:
         UsageError: another suffix, no such depth, or nothing to calibrate with.
         ModelFileError: the model cannot be used, or what was written does not agree with it.
         MissingExtraError: without the exporter or the runtime of the format.
+
+    Example:
+        unetpp.export("runs/nuclei", "nuclei.onnx", depth=2)
     """
-    from unetpp.deploy.export import comparison_in_words, export_file
+    from unetpp.deploy.export import export_file
 
     (progress or Silence()).note("Exporting, and comparing with the network.")
     paths = [Path(entry) for entry in ([images] if isinstance(images, (str, PathLike)) else images or ())]
-    done = export_file(single_model_file(Path(model)), Path(out), depth, int8, paths)
-    return Exported(done.out, done.card, done.depth, done.int8, comparison_in_words(done.comparison), done.file_mb)
+    return export_file(single_model_file(Path(model)), Path(out), depth, int8, paths)
 
 
 def import_checkpoint(
     checkpoint: AnyPath,
     out: AnyPath,
     *,
-    from_: str | None = None,
-    set: Mapping[str, Any] | Sequence[str] | None = None,
+    from_: Library | None = None,
+    set: Settings | None = None,
     progress: Progress | None = None,
 ) -> Imported:
-    """Write a model that predicts what the UNet++ of another library predicts, from its state_dict (docs/import.md).
+    """Convert a checkpoint of another library's UNet++ into a model file.
+
+    The model predicts what the network of the other library predicts. Nothing but tensors is read from the checkpoint.
 
     Args:
-        checkpoint: what torch.save wrote, or a .safetensors.
-        out: model file to write (.safetensors).
-        from_: the library: smp, monai, nested-unet, unet-version, pms or nnunet-v1; None: recognised by the names of the tensors.
-        set: what a state_dict cannot say, {"section.key": value} or ["section.key=value"].
+        checkpoint: A state_dict that torch.save wrote, or a .safetensors.
+        out: Model file (.safetensors) to write.
+        from_: Library; by default it is recognised by the names of the tensors.
+        set: What a state_dict does not say, as section.key=value.
 
     Raises:
-        ModelFileError: the checkpoint cannot be read, or is not one of a known network. Nothing of it but tensors is ever unpickled.
+        ModelFileError: the checkpoint cannot be read, or is not one of a known network.
         UsageError: something has to be said by `set`: all of it by name.
+
+    Example:
+        unetpp.import_checkpoint("smp.pth", "ours.safetensors", from_="smp")
     """
     from unetpp.peers import import_file
     from unetpp.verbs.preparation import read_settings
 
-    if Path(out).suffix != ".safetensors":
-        raise UsageError(f"--out: got {str(out)!r}; expected the name of a model file, ending in .safetensors.")
-    if Path(out).resolve() == Path(checkpoint).resolve():
-        raise UsageError(
-            f"--out: got {out}, the checkpoint that is imported; expected another file, so that it is kept. Choose another --out."
-        )
+    _require_model_name(Path(out), unlike=Path(checkpoint))
     (progress or Silence()).note("Reading the checkpoint.")
-    done = import_file(Path(checkpoint), Path(out), from_, read_settings(set))
-    return Imported(done.out, done.title, done.plan, done.parameters, done.tensors, done.ignored, done.assumed)
+    return import_file(Path(checkpoint), Path(out), from_, read_settings(set))
 
 
 def info(
@@ -447,17 +532,21 @@ def info(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> ModelInfo:
-    """What a model is, from its header alone.
+    """Describe a model: classes, channels, size, scores at every depth.
 
     Args:
-        model: run folder, or a model file.
-        measure: measure the costs of every depth anew, on this machine.
-        machine: "GMACS,GB": what another machine can do in a second, 10^9 multiply-adds (in the model's precision) and 10^9 bytes copied. Says what every depth would take there.
-        device: to measure on: auto, cpu, cuda or cuda:K.
+        model: Run folder, or a model file.
+        measure: Measure the costs of every depth anew, on this machine.
+        machine: GMACS,GB: what another machine can do in a second, such as 2000,80: 2000 x 10^9 multiply-adds in the precision
+            of the model and 80 x 10^9 bytes copied. The times that every depth would take there are added.
+        device: Device to measure on: auto, cpu, cuda or cuda:K.
 
     Raises:
         ModelFileError: no model there, or one that cannot be used.
-        UsageError: a machine that is no two numbers, or a model whose costs were not measured.
+        UsageError: a machine that is not two numbers, or a model whose costs were not measured.
+
+    Example:
+        unetpp.info("runs/nuclei")
     """
     from unetpp.model.header import read_header
 
@@ -501,6 +590,16 @@ def _would_predict(
             choose_rule(header.notes.auto, max_drop, str(model), heads)
     images = tuple(path for case in find_images(inputs, len(data.channels)) for path in case.images)
     return Predicted(out, tuple(map(name_depth, depths)), images, (), 0.0, written=False)
+
+
+def _require_model_name(out: Path, unlike: Path) -> None:
+    """Refuse a name that is no model file's, or that of the file that is read."""
+    if out.suffix != ".safetensors":
+        raise UsageError("out", repr(str(out)), "the name of a model file, ending in .safetensors")
+    if out.resolve() == unlike.resolve():
+        raise UsageError(
+            "out", f"{out}, the file that is read", "another file, so that it is kept", "Choose another name."
+        )
 
 
 def _absent(path: Path) -> Path:

@@ -64,7 +64,7 @@ class Wishes:
 def read_wishes(
     minutes: float | None, epochs: int | None, values: Mapping[str, Any] | Sequence[str] | None, seed: int | None = None
 ) -> Wishes:
-    """What the user asked by the options and by --set; a length may come by either.
+    """What the user asked by arguments and by `set`; a length may come by either.
 
     Raises:
         UsageError: a length that cannot be, or a setting that is none.
@@ -81,11 +81,13 @@ def read_wishes(
 
 def _check_length(minutes: float | None, epochs: int | None) -> None:
     if minutes is not None and epochs is not None:
-        raise UsageError(f"--minutes {minutes:g} and --epochs {epochs}: got both; expected one of them. Leave one out.")
+        raise UsageError(
+            f"`minutes={minutes:g}` and `epochs={epochs}`", "both", "one of them", "Leave one out.", setting="epochs"
+        )
     if minutes is not None and not 0 < minutes < float("inf"):
-        raise UsageError(f"--minutes: got {minutes:g}; expected a number above 0, such as 20.")
+        raise UsageError("minutes", f"{minutes:g}", "a number above 0, such as 20")
     if epochs is not None and epochs < 1:
-        raise UsageError(f"--epochs: got {epochs}; expected 1 or more.")
+        raise UsageError("epochs", str(epochs), "1 or more")
 
 
 def fold_numbers(fold: int | str, count: int) -> list[int]:
@@ -93,7 +95,7 @@ def fold_numbers(fold: int | str, count: int) -> list[int]:
     if fold == "all":
         return list(range(count))
     if not str(fold).isdecimal() or int(fold) >= count:
-        raise UsageError(f"--fold: got {fold!r}; expected 0 to {count - 1}, or all.")
+        raise UsageError("fold", repr(fold), f"0 to {count - 1}, or all")
     return [int(fold)]
 
 
@@ -105,7 +107,7 @@ def read_settings(values: Mapping[str, Any] | Sequence[str] | None) -> dict[str,
     for pair in [values] if isinstance(values, str) else values:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise UsageError(f"--set: got {pair!r}; expected section.key=value, such as train.batch=4.")
+            raise UsageError("set", repr(pair), "section.key=value, such as train.batch=4")
         settings[key.strip()] = value.strip()
     return settings
 
@@ -113,11 +115,12 @@ def read_settings(values: Mapping[str, Any] | Sequence[str] | None) -> dict[str,
 def require_unstarted(folder: RunFolder, folds: Iterable[int], resume: bool) -> None:
     """Refuse to train over what was trained before."""
     if folder.path.exists() and not folder.path.is_dir():
-        raise UsageError(f"{folder.path}: got a file; expected a folder for the run. Choose another --out.")
+        raise UsageError(folder.path, "a file", "a folder for the run", "Choose another `out`.", setting="out")
     started = [number for number in folds if folder.has_started(number)]
     if started and not resume:
+        got = f"a run whose fold {started[0]} was trained before"
         raise UsageError(
-            f"{folder.path}: got a run whose fold {started[0]} was trained before; expected a new run. Go on with --resume, or choose another --out."
+            folder.path, got, "a new run", "Continue it with `resume=True`, or choose another `out`.", setting="out"
         )
 
 
@@ -185,9 +188,8 @@ def plan_of_run(folder: RunFolder, source: Source, wishes: Wishes, device: torch
         return wished
     for key, value in wishes.as_settings().items():
         if found.changed({key: value}).differences(found):
-            raise UsageError(
-                f"{key}: got {value}; expected the value in {folder.plan}, with which fold {started[0]} was trained. Leave it out, or choose another --out."
-            )
+            expected = f"the value in {folder.plan}, with which fold {started[0]} was trained"
+            raise UsageError(key, str(value), expected, "Leave it out, or choose another `out`.")
     return wished if wished.model_dump(exclude={"reasons"}) != found.model_dump(exclude={"reasons"}) else found
 
 
@@ -195,9 +197,11 @@ def _require_head(plan: Plan) -> None:
     """An encoder that stands alone may begin below the first heads."""
     heads = grid_of(plan.model).head_depths(plan.model.deep_supervision)
     if plan.predict.depth not in heads:
-        raise PlanError(
-            f"predict.depth: got {plan.predict.depth}; expected one of {list(heads)}, the depths at which this network has a head. Change it."
-        )
+        expected = f"one of {list(heads)}, the depths at which this network has a head"
+        raise PlanError("predict.depth", str(plan.predict.depth), expected, "Change it.")
+
+
+_ANEW = "Delete the file to plan anew, or choose another `out`."
 
 
 def _require_fit(found: Plan, source: Source, path: Path) -> None:
@@ -207,14 +211,11 @@ def _require_fit(found: Plan, source: Source, path: Path) -> None:
         ("data.channels", len(found.data.channels), len(facts.channels)),
     ):
         if got != expected:
-            raise UsageError(
-                f"{path}: got {key} {got}; expected {expected}, as the data has it. Delete the file to have it made anew, or choose another --out."
-            )
+            raise UsageError(path, f"{key} {got}", f"{expected}, as in the data", _ANEW, setting=key)
     unknown = sorted({*facts.label_values} - {*found.data.label_values})
     if unknown and not found.data.instances:
-        raise UsageError(
-            f"{path}: got a plan without the label values {unknown} of the data; expected all of them in data.label_values. Add them, or choose another --out."
-        )
+        missing, action = f"a plan without the label values {unknown} of the data", "Add them, or choose another `out`."
+        raise UsageError(path, missing, "all of them in data.label_values", action, setting="data.label_values")
 
 
 def new_splits(dataset: Dataset) -> list[Split]:
@@ -238,7 +239,7 @@ def splits_of_run(folder: RunFolder, dataset: Dataset) -> list[Split]:
                 str(folder.splits),
                 got,
                 "cases of the data set",
-                "Give the same DATA as before, or choose another --out.",
+                "Give the same data as before, or choose another `out`.",
             )
         )
     if bare:

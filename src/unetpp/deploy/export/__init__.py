@@ -25,6 +25,7 @@ from unetpp.metrics.scores import fast_dice, mean_of
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus, to_probabilities
 from unetpp.plan import Plan
+from unetpp.results import Exported
 from unetpp.runtime.exported_file import Answer
 
 TOLERANCE, AGREEMENT = 1e-3, 0.95
@@ -49,23 +50,18 @@ class Comparison:
     dice: float | None
     """The same of the file."""
 
-
-@dataclass(frozen=True)
-class ExportedModel:
-    """What was written."""
-
-    out: Path
-    card: Path
-    depth: int
-    int8: bool
-    file_mb: float
-    """With the weights, where these lie beside it."""
-    comparison: Comparison
+    def __str__(self) -> str:
+        words = f"Compared with the network on {self.tiles} tiles ({self.origin}): same class in {self.same_classes:.3%} of the voxels"
+        words += f", Dice between the two {self.agreement:.4f}" if self.agreement is not None else ""
+        words += f", probabilities differ by at most {self.difference:.1g}"
+        if self.dice is None or self.dice_before is None:
+            return f"{words}."
+        return f"{words}; Dice against the labels {self.dice_before:.4f} before, {self.dice:.4f} after."
 
 
 def export_file(
     model: Path, out: Path, depth: int | None = None, int8: bool = False, images: Sequence[Path] = ()
-) -> ExportedModel:
+) -> Exported:
     """Write one depth of a model as ONNX, for OpenVINO, or as torch.export has it, and a model card beside it.
 
     Args:
@@ -88,36 +84,31 @@ def export_file(
     answering = Answering(network, depth).eval()
     samples = find_samples(model, plan, images, calibrate=int8)
     if int8 and not samples.calibrating:
-        raise UsageError(
-            f"--int8: got no images to calibrate with: neither training cases in the run folder of {model} nor two tiles of images. Add --images FOLDER."
-        )
+        got = f"{model}, with neither training cases in its run folder nor two tiles of images"
+        raise UsageError("int8", got, "images to calibrate with", "Add `images`.")
     about, card = describe(plan, depth, int8), out.with_name(f"{out.name}.md")
     with _folder_beside(out) as folder:
         draft = folder / f"model{out.suffix}"
         answer = _written(answering, plan, draft, about, samples.calibrating)
         comparison = compare(network, depth, answer, samples, plan.data.num_classes)
         _require_agreement(out, comparison, int8)
-        text = model_card(out, plan, header.notes, depth, comparison_in_words(comparison), stated_licence(card))
+        text = model_card(out, plan, header.notes, depth, str(comparison), stated_licence(card))
         with written_aside(card) as place:
             place.write_text(text, encoding="utf-8")
             megabytes = _moved(draft, out)
-    return ExportedModel(out, card, depth, int8, megabytes, comparison)
+    return Exported(out, card, depth, int8, str(comparison), megabytes)
 
 
 def _check_target(out: Path, int8: bool) -> None:
     if out.suffix not in FORMATS:
-        raise UsageError(
-            f"--out: got {str(out)!r}; expected a name that ends in {', '.join(FORMATS)}: it says the format."
-        )
+        raise UsageError("out", repr(str(out)), f"a name that ends in {', '.join(FORMATS)}, the format")
     if int8 and out.suffix not in QUANTIZABLE:
-        raise UsageError(
-            f"--int8: got a {out.suffix} file; expected one of {', '.join(QUANTIZABLE)}. Change --out, or leave out --int8."
-        )
+        action = "Change `out`, or leave out `int8=True`."
+        raise UsageError("int8", f"a {out.suffix} file", f"one of {', '.join(QUANTIZABLE)}", action)
     weights = out.with_suffix(".bin")
     if out.suffix == ".xml" and weights.exists() and not out.exists():
-        raise UsageError(
-            f"--out: got {out}, whose weights go to {weights.name}, a file of something else; expected a free name. Choose another --out."
-        )
+        got = f"{out}, whose weights go to {weights.name}, a file of something else"
+        raise UsageError("out", got, "a free name", "Choose another name.")
 
 
 @contextmanager
@@ -129,9 +120,8 @@ def _folder_beside(out: Path) -> Iterator[Path]:
             yield Path(name)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise WriteError(
-            f"{out}: got {reason}; expected to write it. Free some space, or choose another --out. What was there before is intact."
-        ) from error
+        action = "Free some space, or choose another `out`. What was there before is intact."
+        raise WriteError(out, reason, "to write it", action, setting="out") from error
 
 
 def _written(
@@ -147,13 +137,11 @@ def _written(
         raise
     except Exception as error:
         reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
-        raise ModelFileError(
-            f"--out {path.suffix}: got a network that cannot be exported so ({reason}); expected one that can. Try another format."
-        ) from error
+        got = f"a network that cannot be exported as {path.suffix} ({reason})"
+        raise ModelFileError("out", got, "one that can", "Try another format.") from error
     if said != json.loads(json.dumps(about)):
-        raise ModelFileError(
-            f"--out {path.suffix}: got a file that has lost its description; expected it inside. Please report this."
-        )
+        got = f"a {path.suffix} file that has lost its description"
+        raise ModelFileError("out", got, "it inside", "Please report this.")
     return answer
 
 
@@ -199,24 +187,13 @@ def compare(network: UNetPlusPlus, depth: int, answer: Answer, samples: Samples,
     return Comparison(samples.origin, len(same), float(np.max(differences)), float(np.mean(same)), *means)
 
 
-def comparison_in_words(comparison: Comparison) -> str:
-    words = f"Compared with the network on {comparison.tiles} tiles ({comparison.origin}): same class in {comparison.same_classes:.3%} of the voxels"
-    words += f", Dice between the two {comparison.agreement:.4f}" if comparison.agreement is not None else ""
-    words += f", probabilities differ by at most {comparison.difference:.1g}"
-    if comparison.dice is None or comparison.dice_before is None:
-        return words + "."
-    return words + f"; Dice against the labels {comparison.dice_before:.4f} before, {comparison.dice:.4f} after."
-
-
 def _require_agreement(out: Path, comparison: Comparison, int8: bool) -> None:
     if not int8 and not comparison.difference <= TOLERANCE:
-        raise ModelFileError(
-            f"{out}: got a file whose probabilities differ by {comparison.difference:.2g} from the network's; expected at most {TOLERANCE:g}. Try another format."
-        )
+        got = f"a file whose probabilities differ by {comparison.difference:.2g} from the network's"
+        raise ModelFileError(out, got, f"at most {TOLERANCE:g}", "Try another format.")
     if int8 and not (
         math.isfinite(comparison.difference) and (comparison.agreement is None or comparison.agreement >= AGREEMENT)
     ):
-        raise ModelFileError(
-            f"{out}: got 8-bit integers whose segmentation has a Dice of {comparison.agreement or 0:.3f} with the network's; expected {AGREEMENT} or more. "
-            "Export without --int8, or calibrate with images like those to be predicted (--images)."
-        )
+        got = f"8-bit integers whose segmentation has a Dice of {comparison.agreement or 0:.3f} with the network's"
+        action = "Export without `int8=True`, or calibrate with `images` like those to be predicted."
+        raise ModelFileError(out, got, f"{AGREEMENT} or more", action, setting="int8")
