@@ -1,4 +1,4 @@
-"""The results table of the README from finished runs, and the paired difference between topologies.
+"""The results table of docs/benchmarks.md from finished runs, and the paired difference between topologies.
 
 python benchmarks/results.py [RUN ...] [--kept benchmarks/results.json]
 

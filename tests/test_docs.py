@@ -1,30 +1,40 @@
-"""docs/family.md and its drawings: what is generated is up to date, and what is written runs."""
+"""README, CONTRIBUTING and docs: what is generated is up to date, and what is written runs."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import re
 import shlex
 import sys
+import tomllib
 import xml.etree.ElementTree as ElementTree
-from collections import Counter
+from collections import Counter, defaultdict
+from functools import cache
 from pathlib import Path
+from statistics import mean
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from tests.tiny import run_cli, write_png
+import unetpp
+from tests.tiny import TINY, run_cli, write_png
 from unetpp.data.demo import write_demo_data
 from unetpp.model.build import build_model, from_plan, grid_of
 from unetpp.model.file import save_model
 from unetpp.model.selfsupervised import load_encoder, their_name
 from unetpp.plan import read_plan
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *sorted(DOCS.glob("*.md"))]
 PAGE = (DOCS / "family.md").read_text(encoding="utf-8")
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -39,10 +49,12 @@ def load(path: Path) -> ModuleType:
 
 
 draw_family = load(DOCS / "draw_family.py")
+draw_dial = load(DOCS / "draw_dial.py")
+results = load(ROOT / "benchmarks" / "results.py")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+def blocks(language: str, page: str = PAGE) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
 
 
 def require(name: str) -> Any:
@@ -191,10 +203,12 @@ def _put_untrained_model(run: Path) -> None:
     save_model(path, from_plan(plan.model).state_dict(), plan)
 
 
-def test_links_and_pictures_of_the_page_are_there() -> None:
-    targets = re.findall(r"\]\(([^)#]+)\)", PAGE) + re.findall(r'src="([^"]+)"', PAGE)
-    assert len(targets) >= 7
-    assert [target for target in targets if not (DOCS / target).exists()] == []
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_and_pictures_are_there(path: Path) -> None:
+    page = path.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page) + re.findall(r'src="([^"]+)"', page)
+    files = [target for target in targets if not target.startswith("https://")]
+    assert [target for target in files if not (path.parent / target).exists()] == []
 
 
 def test_check_names_what_is_out_of_date_and_writes_nothing(
@@ -219,3 +233,131 @@ def test_a_dial_without_an_origin_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 def test_marks_that_are_gone_are_named() -> None:
     with pytest.raises(SystemExit, match="generated: presets"):
         draw_family.written_page("nothing", ["presets"])
+
+
+def test_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_demo_data(tmp_path / "DATA", 2, cases=5, shape=(64, 80))
+    write_png(tmp_path / "new_images" / "one.png", np.zeros((20, 24), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    quickly = ["--epochs", "1", "--set", *(f"{key}={json.dumps(value)}" for key, value in TINY.items())]
+    verbs = []
+    for line in "".join(blocks("sh", README)).splitlines():
+        program, verb, *rest = shlex.split(line, comments=True)
+        assert program == "unetpp"
+        if verb == "train":
+            at = rest.index("--minutes")
+            rest[at : at + 2] = quickly
+        answer = run_cli(verb, *rest)
+        assert answer.code == 0, f"{line}\n{answer.stderr}"
+        verbs.append(verb)
+    assert verbs == ["check", "train", "report", "predict", "prune"]
+    for written in ("RUN/report.html", "predictions/one.png", "small.safetensors"):
+        assert Path(written).is_file()
+
+
+def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_demo_data(tmp_path / "data" / "nuclei", 2, cases=5, shape=(64, 80))
+    write_png(tmp_path / "new_images" / "one.png", np.zeros((20, 24), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks("python", README)
+    assert "minutes=20" in block
+    namespace: dict[str, Any] = {"TINY": TINY}
+    exec(compile(block.replace("minutes=20", "epochs=1, set=TINY"), "README.md", "exec"), namespace)
+    assert namespace["segmentation"].shape == (20, 24)
+    assert namespace["logits"].shape == (1, 2, 200, 300)
+
+
+@cache
+def help_of(verb: str) -> str:
+    answer = run_cli(verb, "--help")
+    return answer.stdout if answer.code == 0 else ""
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_command_and_flag_that_is_written_exists(path: Path) -> None:
+    page = path.read_text(encoding="utf-8")
+    commands = re.findall(r"^(?: {4}|`{0,3})unetpp ([a-z]+) ([^\n`]*)", page, flags=re.MULTILINE)
+    commands += re.findall(r"`unetpp ([a-z]+)([^`]*)`", page)
+    for verb, rest in commands:
+        known = help_of(verb)
+        assert known, f"unetpp {verb}: no such command"
+        unknown = [flag for flag in re.findall(r"(?<!\S)--[a-z-]+", rest.split("#")[0]) if flag not in known]
+        assert unknown == [], f"unetpp {verb} {rest}"
+
+
+def test_extras_of_the_readme_are_those_of_the_package() -> None:
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    table = README[README.index("| extra | for |") : README.index("For example `pip install")]
+    named = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines() if "`" in line)))
+    assert named == extras - {"all", "dev", "peers", "benchmarks"}
+
+
+def test_results_of_the_readme_are_those_that_were_measured() -> None:
+    found: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for record in json.loads(results.KEPT.read_text()):
+        found[record["data"], {"unet": "U-Net", "unet++": "UNet++"}[record["network"]]].append(record)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines() if "| U" in line]
+    data = ""
+    for row in rows:
+        data = row[0].split(",")[0] or data
+        records = found.pop((data, row[1]))
+        depths = sorted(records[0]["depths"], key=int)
+        written = [(depths[-1], row[2].split()[0], row[3])]
+        if row[4]:
+            assert row[4].endswith(f"of {depths[-1]}")
+            written.append((row[4].split()[0], row[5], row[6]))
+        for depth, dice, milliseconds in written:
+            assert dice == f"{mean(record['depths'][depth]['dice'] for record in records):.3f}"
+            assert milliseconds == f"{mean(record['depths'][depth]['latency_ms'] for record in records):.1f}"
+    assert len(rows) == 6
+    assert not found
+
+
+def test_the_table_of_the_benchmarks_is_the_one_that_the_script_prints() -> None:
+    groups: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for record in json.loads(results.KEPT.read_text()):
+        groups[record["data"], results.title(record)].append(record)
+    page = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
+    for group in groups.values():
+        assert "\n".join(results.rows(group)) in page
+
+
+def test_contributing_names_every_room_and_nothing_that_is_not_there() -> None:
+    package = ROOT / "src" / "unetpp"
+    start, end = CONTRIBUTING.index("## The code, in reading order"), CONTRIBUTING.index("Outside `src/`")
+    rooms = [
+        line.split("|")[2:4] for line in CONTRIBUTING[start:end].splitlines() if line.count("|") == 4 and "`" in line
+    ]
+    named, missing = set(), []
+    for room, content in rooms:
+        inside = re.findall(r"`([\w/.]+)`", room)
+        named |= {name.rstrip("/") for name in inside}
+        missing += [name for name in inside if not (package / name).exists()]
+        if room.strip().endswith("/`"):
+            files = re.findall(r"`(\w+(?:\.py|/))`", content)
+            missing += [
+                f"{inside[0]}{file}" for file in files if not any((package / each / file).exists() for each in inside)
+            ]
+    assert missing == []
+    assert named >= {path.parent.name for path in package.glob("*/__init__.py")}
+    assert named >= {path.name for path in package.glob("*.py")} - {"__main__.py"}
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (.*)$", citation, flags=re.MULTILINE)[1] == unetpp.__version__
+
+
+def test_the_dial_is_drawn_from_a_run(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    found = {depth: generator.random((40, 60)) > 0.5 for depth in (1, 2)}
+    metrics = {
+        "depths": {"1": {"latency_ms": 4.0, "dice": 0.9}, "2": {"latency_ms": 8.0, "dice": 0.92}},
+        "recommended": {"depth": 1},
+    }
+    out = tmp_path / "dial.png"
+    size = draw_dial.draw(generator.random((40, 60, 3)), found, found[1], metrics, None, out)
+    assert 0 < size == out.stat().st_size
+    with Image.open(out) as picture:
+        assert picture.width > 2 * picture.height
+    assert (DOCS / "dial.png").stat().st_size < 300_000
