@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from unetpp.plan import TrainPlan
+from unetpp.runtime.device import gains_from_bf16
 from unetpp.train.muon import Muon
 
 FEWEST_CHANNELS = 8
@@ -42,7 +43,8 @@ def make_optimizer(network: nn.Module, plan: TrainPlan) -> Muon:
                 "orthogonal": True,
             }
         )
-    return Muon(groups, plan.learning_rate, torch.bfloat16 if plan.precision == "bf16" else torch.float32)
+    fast = plan.precision == "bf16" and gains_from_bf16(next(network.parameters()).device)
+    return Muon(groups, plan.learning_rate, torch.bfloat16 if fast else torch.float32)
 
 
 def _is_inner_kernel(weight: nn.Parameter) -> bool:
