@@ -35,17 +35,16 @@ CPU = torch.device("cpu")
 PLANS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "2D, UNet++ 16..256": (
         (256, 256),
-        {"model.first_width": 16, "model.depth": 4, "train.patch": [256, 256], "train.batch": 2},
+        {"model.widths": [16, 32, 64, 128, 256], "train.patch": [256, 256], "train.batch": 2},
     ),
     "3D, UNet++ 16..128": (
         (32, 64, 64),
-        {"model.first_width": 16, "model.depth": 3, "train.patch": [16, 48, 48], "train.batch": 2},
+        {"model.widths": [16, 32, 64, 128], "train.patch": [16, 48, 48], "train.batch": 2},
     ),
     "2D, U-Net 32..512": (
         (256, 256),
         {
-            "model.first_width": 32,
-            "model.depth": 4,
+            "model.widths": [32, 64, 128, 256, 512],
             "model.topology": "unet",
             "train.patch": [192, 192],
             "train.batch": 2,
