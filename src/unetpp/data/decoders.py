@@ -18,9 +18,9 @@ from numpy.typing import DTypeLike
 from unetpp.data import png, scratch
 from unetpp.data.formats import ITK_SUFFIXES, NIFTI_SUFFIXES, RASTER_SUFFIXES, TIFF_SUFFIXES, suffix_of
 from unetpp.data.png import PIECE
-from unetpp.data.values import blocks
 from unetpp.data.volume import Geometry
 from unetpp.errors import DataError, Problem, optional_package
+from unetpp.slabs import slabs
 
 Decoded = tuple[np.ndarray, Geometry]
 
@@ -275,7 +275,7 @@ def _changed(
 ) -> np.ndarray:
     """What `change` makes of (C, *spatial), piece by piece, as the whole may be huge."""
     found = scratch.new_array((channels, *array.shape[1:]), dtype)
-    for slices in blocks(array.shape[1:]):
+    for slices in slabs(array.shape[1:]):
         found[(slice(None), *slices)] = change(array[(slice(None), *slices)])
         scratch.release(found)
         scratch.release(array)

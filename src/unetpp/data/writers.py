@@ -11,10 +11,10 @@ import numpy as np
 from unetpp.data import png, scratch
 from unetpp.data.decoders import ItkGrid
 from unetpp.data.formats import ITK_SUFFIXES, NIFTI_SUFFIXES, suffix_of
-from unetpp.data.values import blocks
 from unetpp.data.volume import Geometry
 from unetpp.errors import UsageError, optional_package
 from unetpp.files import written_aside
+from unetpp.slabs import slabs
 
 TILE = 512
 """Rows and columns of the tiles in which a large TIFF is written, as viewers like it."""
@@ -110,7 +110,7 @@ def _write_tiff(array: np.ndarray, geometry: Geometry, path: Path) -> None:
 
 
 def _row_blocks(array: np.ndarray) -> Iterator[np.ndarray]:
-    for slices in blocks(array.shape):
+    for slices in slabs(array.shape):
         yield array[slices]
         scratch.release(array)
 

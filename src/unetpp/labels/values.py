@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from unetpp.data.dataset import Dataset
-from unetpp.data.formats import is_medical
-from unetpp.errors import Problem
+from unetpp.errors import DataError, Problem
+from unetpp.labels.classes import Classes
+from unetpp.slabs import slabs
+
+FOREGROUND = ("background", "foreground")
+MASK_VALUES = (0, 255)
+"""Of a mask that cannot be anything else; 0 and 1 may also be the first of several classes."""
 
 MAX_CLASSES = 64
 """More undeclared values than this are taken for objects or for an interpolated label."""
@@ -19,19 +23,15 @@ MAX_CLASSES = 64
 _MANY = 5
 """Labels among which a value that one alone has is worth a note."""
 
-BLOCK_VALUES = 2**22
-"""Voxels that are looked at in one piece: the memory of a pass over an image is bounded, whatever its size."""
-
 ValueCounts = Mapping[str, Mapping[int, int]]
 """Voxels of each label value, by label file."""
 
 
 @dataclass
-class Classes:
-    """Names and label values of the classes, background first, and what is odd about them."""
+class FoundClasses:
+    """Classes, and what is odd about them."""
 
-    names: tuple[str, ...]
-    values: tuple[int, ...]
+    classes: Classes
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -39,7 +39,7 @@ class Classes:
 def count_values(label: np.ndarray) -> dict[int, int]:
     """Voxels of each value of an integer array."""
     counts: Counter[int] = Counter()
-    for slices in blocks(label.shape):
+    for slices in slabs(label.shape):
         block = label[slices].reshape(-1)
         if block.dtype in (np.uint8, np.uint16):
             numbers = np.bincount(block)
@@ -51,48 +51,29 @@ def count_values(label: np.ndarray) -> dict[int, int]:
     return dict(sorted(counts.items()))
 
 
-def class_indices(label: np.ndarray, values: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Class indices of a label (uint8, or uint16 for more than 256 classes), and the values in it that stand for no class.
+def choose_classes(
+    counts: ValueCounts, declared: Mapping[int, str] | None, foreground: int | None, where: str
+) -> FoundClasses:
+    """Find out what the classes of a data set are.
 
     Args:
-        values: what stands for class 0, 1, ...
+        counts: of the labels that could be read.
+        declared: values and their names; None: the values that there are.
+        foreground: labels hold objects, and this stands for all of them in what is predicted; None: they hold classes.
+        where: the name of the data set in problems.
     """
-    order = np.argsort(values)
-    known = np.asarray(values)[order]
-    indices = np.empty(label.shape, dtype=np.uint8 if len(values) <= 256 else np.uint16)
-    foreign: set[int] = set()
-    for slices in blocks(label.shape):
-        block = label[slices]
-        place = np.minimum(np.searchsorted(known, block), len(known) - 1)
-        if not (matches := known[place] == block).all():
-            foreign.update(np.unique(block[~matches]).tolist())
-        indices[slices] = order[place]
-    return indices, np.asarray(sorted(foreign))
-
-
-def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Slabs of whole rows along the first axis."""
-    rows = max(1, BLOCK_VALUES // max(1, int(np.prod(shape[1:]))))
-    for start in range(0, shape[0], rows):
-        yield (slice(start, min(start + rows, shape[0])), *(slice(0, size) for size in shape[1:]))
-
-
-def choose_classes(dataset: Dataset, counts: ValueCounts) -> Classes:
-    """Find out what the classes are; `counts` has the labels that could be read."""
-    chosen = (
-        _of_objects(dataset, counts)
-        if dataset.instances
-        else _declared(dataset.classes, counts)
-        if dataset.classes
-        else _found(dataset.root, counts)
-    )
-    empty = [label for label, found in counts.items() if set(found) == {chosen.values[0]}]
+    if foreground is not None:
+        chosen = FoundClasses(Classes(FOREGROUND, (0, foreground), objects=True), _negative(counts))
+    else:
+        chosen = _declared(declared, counts) if declared else _found(counts, where)
+    background = chosen.classes.values[0]
+    empty = [label for label, found in counts.items() if set(found) == {background}]
     if counts and len(empty) == len(counts):
         expected = "voxels of at least one other class"
         chosen.problems.append(
             Problem(
-                str(dataset.root),
-                f"labels that are all background (value {chosen.values[0]})",
+                where,
+                f"labels that are all background (value {background})",
                 expected,
                 "Give labels in which something is marked.",
             )
@@ -102,12 +83,60 @@ def choose_classes(dataset: Dataset, counts: ValueCounts) -> Classes:
     return chosen
 
 
-def _of_objects(dataset: Dataset, counts: ValueCounts) -> Classes:
-    medical = any(is_medical(path) for case in dataset.cases[:1] for path in case.images)
-    return Classes(("background", "foreground"), (0, 1 if medical else 255), _negative(counts))
+def compared_classes(
+    predictions: Iterable[np.ndarray], references: Iterable[np.ndarray], objects: bool, where: Path
+) -> Classes:
+    """Find out what the classes are of segmentations and references that do not declare theirs.
+
+    Every value is a class, unless both sides have but one beside 0, or references hold objects: because that is known
+    (`objects`), or because predictions are masks of 0 and 255.
+
+    Raises:
+        DataError: predictions of one class, and references of so many values that they cannot be classes.
+    """
+    predicted, expected = _values(predictions), _values(references)
+    foreground = max(predicted) or 1
+    if predicted <= {*MASK_VALUES} or (objects and len(predicted) == 2):
+        return Classes(FOREGROUND, (0, foreground), objects=True)
+    values = sorted(predicted | expected)
+    if len(values) == 2 or (predicted, expected) == ({0, 1}, {*MASK_VALUES}):
+        return Classes(FOREGROUND, (0, foreground))
+    if len(predicted) == 2 and len(values) > MAX_CLASSES:
+        got, action = f"{len(expected)} different values", "If they are objects, name the folder instances."
+        raise DataError(
+            Problem(
+                str(where),
+                got,
+                f"those of the predictions, 0 and {foreground}, or at most {MAX_CLASSES} classes",
+                action,
+            )
+        )
+    return _named_by_value(values)
 
 
-def _declared(declared: dict[int, str], counts: ValueCounts) -> Classes:
+def encode_prediction(classes: Classes, label: np.ndarray, path: Path) -> np.ndarray:
+    """Class indices of a segmentation of any program: where there is only foreground, that may be 1 or 255.
+
+    Raises:
+        DataError: a value that is no class.
+    """
+    background, *others = classes.values
+    foreground = set(count_values(label)) - {0}
+    if background == 0 and len(others) == 1 and len(foreground) <= 1 and foreground <= {*others, 1, 255}:
+        return (label != 0).astype(np.uint8)
+    return replace(classes, objects=False).encode(label, path, "Compare labels of the same classes.")
+
+
+def encode_reference(classes: Classes, label: np.ndarray, path: Path) -> np.ndarray:
+    """Class indices of a reference, which may be a map of objects. Raises as `encode_prediction`."""
+    return classes.encode(label, path) if classes.objects else encode_prediction(classes, label, path)
+
+
+def _values(labels: Iterable[np.ndarray]) -> set[int]:
+    return {0}.union(*(count_values(label) for label in labels))
+
+
+def _declared(declared: Mapping[int, str], counts: ValueCounts) -> FoundClasses:
     values = tuple(sorted(declared))
     problems = []
     for label, found in counts.items():
@@ -124,42 +153,42 @@ def _declared(declared: dict[int, str], counts: ValueCounts) -> Classes:
             )
     absent = [declared[value] for value in values if not any(value in found for found in counts.values())]
     notes = [f"declared classes that no label has: {', '.join(absent)}"] if absent and counts and not problems else []
-    return Classes(tuple(declared[value] for value in values), values, problems, notes)
+    return FoundClasses(Classes(tuple(declared[value] for value in values), values), problems, notes)
 
 
-def _found(root: Path, counts: ValueCounts) -> Classes:
+def _found(counts: ValueCounts, where: str) -> FoundClasses:
     """Classes from the values themselves. 0 is the background, whether a label has it or not."""
-    problems = [*_negative(counts), *_interpolated(counts), *_crowded(root, counts)]
+    problems = [*_negative(counts), *_interpolated(counts), *_crowded(where, counts)]
     odd = {problem.where for problem in problems}
     sound = {label: found for label, found in counts.items() if label not in odd}
     values = sorted({0, *(value for found in sound.values() for value in found)})[:MAX_CLASSES]
-    problems += _mixed_scales(root, sound, values)
+    problems += _mixed_scales(where, sound, values)
     if len(values) == 1:
-        return Classes(("background", "foreground"), (0, 255), problems)
-    names = (
-        ("background", "foreground")
-        if values in ([0, 1], [0, 255])
-        else ("background", *(f"class_{value}" for value in values[1:]))
-    )
-    return Classes(names, tuple(values), problems, _single_occurrences(sound))
+        return FoundClasses(Classes(FOREGROUND, MASK_VALUES), problems)
+    classes = Classes(FOREGROUND, tuple(values)) if values in ([0, 1], [*MASK_VALUES]) else _named_by_value(values)
+    return FoundClasses(classes, problems, _single_occurrences(sound))
 
 
-def _crowded(root: Path, counts: ValueCounts) -> list[Problem]:
+def _named_by_value(values: Sequence[int]) -> Classes:
+    return Classes((FOREGROUND[0], *(f"class_{value}" for value in values[1:])), tuple(values))
+
+
+def _crowded(where: str, counts: ValueCounts) -> list[Problem]:
     """More values than classes: each label of which that is true where these are few, else the whole data set."""
     action = "Objects belong into a folder named instances; a resized label is to be made anew with nearest neighbour; so many classes are declared in a dataset.json."
     crowded = {label: set(found) for label, found in counts.items() if len(found) > MAX_CLASSES}
     together = {value for found in counts.values() for value in found}
     if len(together) <= MAX_CLASSES:
         return []
-    groups = crowded if 0 < len(crowded) <= len(counts) / 2 else {str(root): together}
+    groups = crowded if 0 < len(crowded) <= len(counts) / 2 else {where: together}
     return [
         Problem(
-            where,
+            place,
             f"{len(found)} different label values, {min(found)} to {max(found)}",
             f"at most {MAX_CLASSES} classes",
             action,
         )
-        for where, found in groups.items()
+        for place, found in groups.items()
     ]
 
 
@@ -219,7 +248,7 @@ def _looks_interpolated(found: Mapping[int, int]) -> bool:
     return between < bright and between < 0.2 * (dark + bright)
 
 
-def _mixed_scales(root: Path, counts: ValueCounts, values: list[int]) -> list[Problem]:
+def _mixed_scales(where: str, counts: ValueCounts, values: list[int]) -> list[Problem]:
     """0/1 in some files and 0/255 in others: foreground would become two classes."""
     if values != [0, 1, 255]:
         return []
@@ -232,7 +261,7 @@ def _mixed_scales(root: Path, counts: ValueCounts, values: list[int]) -> list[Pr
         f"foreground as {value} in {len(rare)} labels ({_some(rare)})",
         f"{256 - value}, as in the other {len(usual)}",
     )
-    return [Problem(str(root), got, expected, "Save all labels with the same two values.")]
+    return [Problem(where, got, expected, "Save all labels with the same two values.")]
 
 
 def _numbers(noun: str, values: list[int]) -> str:
