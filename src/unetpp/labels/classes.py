@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,29 +21,29 @@ class Classes:
     objects: bool = False
     """Labels may hold objects: any value above 0 in them is foreground."""
 
-    def encode(
-        self, label: np.ndarray, where: str | Path, action: str = "Correct the label, or declare the class."
-    ) -> np.ndarray:
-        """Class indices of the values of a label file.
-
-        Args:
-            label: (*spatial) integers.
-            where: the name of the file in errors.
-            action: what to do about a value that is no class.
-
-        Returns:
-            (*spatial) of `index_type`.
+    def encode(self, label: np.ndarray, where: str | Path) -> np.ndarray:
+        """Class indices (*spatial) of the values of a label file (*spatial), which is called `where` in errors.
 
         Raises:
             DataError: a value that stands for no class.
         """
         if self.objects:
             return (label > 0).astype(np.uint8)
-        indices, foreign = class_indices(label, self.values)
-        if len(foreign):
-            some = ", ".join(map(str, foreign[:5])) + ", ..." * (len(foreign) > 5)
+        order = np.argsort(self.values)
+        known = np.asarray(self.values)[order]
+        indices = np.empty(label.shape, dtype=index_type(len(known)))
+        foreign: set[int] = set()
+        for slices in slabs(label.shape):
+            block = label[slices]
+            place = np.minimum(np.searchsorted(known, block), len(known) - 1)
+            if not (matches := known[place] == block).all():
+                foreign.update(np.unique(block[~matches]).tolist())
+            indices[slices] = order[place]
+        if foreign:
+            some = ", ".join(map(str, sorted(foreign)[:5])) + ", ..." * (len(foreign) > 5)
             classes = ", ".join(f"{value} ({name})" for value, name in zip(self.values, self.names, strict=True))
-            raise DataError(Problem(str(where), f"label values that stand for no class: {some}", classes, action))
+            got, action = f"label values that stand for no class: {some}", "Correct the label, or declare the class."
+            raise DataError(Problem(str(where), got, classes, action))
         return indices
 
     def decode(self, indices: np.ndarray) -> np.ndarray:
@@ -65,35 +65,8 @@ def index_type(num_classes: int) -> type[np.uint8 | np.uint16]:
     return np.uint8 if num_classes <= 256 else np.uint16
 
 
-def class_indices(label: np.ndarray, values: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Class indices of a label, and the values in it that stand for no class.
-
-    Args:
-        values: what stands for class 0, 1, ...
-    """
-    order = np.argsort(values)
-    known = np.asarray(values)[order]
-    indices = np.empty(label.shape, dtype=index_type(len(values)))
-    foreign: set[int] = set()
-    for slices in slabs(label.shape):
-        block = label[slices]
-        place = np.minimum(np.searchsorted(known, block), len(known) - 1)
-        if not (matches := known[place] == block).all():
-            foreign.update(np.unique(block[~matches]).tolist())
-        indices[slices] = order[place]
-    return indices, np.asarray(sorted(foreign))
-
-
 def most_probable(probabilities: Iterable[np.ndarray], indices: np.ndarray) -> np.ndarray:
-    """Fill in the most probable class of each voxel, of equal ones the first.
-
-    Args:
-        probabilities: (*spatial) of one class after the other; all at once could be too much.
-        indices: (*spatial) that are filled in.
-
-    Returns:
-        `indices`.
-    """
+    """Fill `indices` with the most probable class of each voxel, of equal ones the first; classes come one after the other."""
     best = np.full(indices.shape, -np.inf, dtype=np.float32)
     indices[...] = 0
     for index, of_class in enumerate(probabilities):

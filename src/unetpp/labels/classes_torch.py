@@ -57,12 +57,7 @@ def entropy(probabilities: Tensor, dim: int = 0) -> Tensor:
 
 
 def soft_counts(probabilities: Tensor, indices: Tensor) -> Tensor:
-    """Of each foreground class the probability everywhere, that within its voxels, and their number: (3, classes - 1) float64.
-
-    Args:
-        probabilities: (channels, ...).
-        indices: the class of each voxel.
-    """
+    """Of each foreground class the sum of its probabilities (channels, ...), that within its voxels, and their number: (3, classes - 1) float64."""
     if len(probabilities) == 1:
         second = probabilities[0]
         return torch.stack([second.sum(), (second * indices).sum(), indices.sum()]).double()[:, None]

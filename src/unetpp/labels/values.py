@@ -69,15 +69,8 @@ def choose_classes(
     background = chosen.classes.values[0]
     empty = [label for label, found in counts.items() if set(found) == {background}]
     if counts and len(empty) == len(counts):
-        expected = "voxels of at least one other class"
-        chosen.problems.append(
-            Problem(
-                where,
-                f"labels that are all background (value {background})",
-                expected,
-                "Give labels in which something is marked.",
-            )
-        )
+        got, expected = f"labels that are all background (value {background})", "voxels of at least one other class"
+        chosen.problems.append(Problem(where, got, expected, "Give labels in which something is marked."))
     elif empty:
         chosen.notes.append(f"{_some(empty)}: nothing but background in the label")
     return chosen
@@ -103,14 +96,8 @@ def compared_classes(
         return Classes(FOREGROUND, (0, foreground))
     if len(predicted) == 2 and len(values) > MAX_CLASSES:
         got, action = f"{len(expected)} different values", "If they are objects, name the folder instances."
-        raise DataError(
-            Problem(
-                str(where),
-                got,
-                f"those of the predictions, 0 and {foreground}, or at most {MAX_CLASSES} classes",
-                action,
-            )
-        )
+        wanted = f"those of the predictions, 0 and {foreground}, or at most {MAX_CLASSES} classes"
+        raise DataError(Problem(str(where), got, wanted, action))
     return _named_by_value(values)
 
 
@@ -124,7 +111,7 @@ def encode_prediction(classes: Classes, label: np.ndarray, path: Path) -> np.nda
     foreground = set(count_values(label)) - {0}
     if background == 0 and len(others) == 1 and len(foreground) <= 1 and foreground <= {*others, 1, 255}:
         return (label != 0).astype(np.uint8)
-    return replace(classes, objects=False).encode(label, path, "Compare labels of the same classes.")
+    return replace(classes, objects=False).encode(label, path)
 
 
 def encode_reference(classes: Classes, label: np.ndarray, path: Path) -> np.ndarray:
@@ -138,19 +125,13 @@ def _values(labels: Iterable[np.ndarray]) -> set[int]:
 
 def _declared(declared: Mapping[int, str], counts: ValueCounts) -> FoundClasses:
     values = tuple(sorted(declared))
-    problems = []
+    problems, expected = [], f"the declared classes {_listed(values)}"
     for label, found in counts.items():
         foreign = sorted(set(found) - set(values))
         if foreign:
             got = f"{_numbers('the value', foreign)} in {sum(found[value] for value in foreign)} voxels"
-            problems.append(
-                Problem(
-                    label,
-                    got,
-                    f"the declared classes {_listed(values)}",
-                    "Correct the label, or declare the class in dataset.json.",
-                )
-            )
+            action = "Correct the label, or declare the class in dataset.json."
+            problems.append(Problem(label, got, expected, action))
     absent = [declared[value] for value in values if not any(value in found for found in counts.values())]
     notes = [f"declared classes that no label has: {', '.join(absent)}"] if absent and counts and not problems else []
     return FoundClasses(Classes(tuple(declared[value] for value in values), values), problems, notes)
@@ -181,13 +162,9 @@ def _crowded(where: str, counts: ValueCounts) -> list[Problem]:
     if len(together) <= MAX_CLASSES:
         return []
     groups = crowded if 0 < len(crowded) <= len(counts) / 2 else {where: together}
+    got, expected = "{} different label values, {} to {}", f"at most {MAX_CLASSES} classes"
     return [
-        Problem(
-            place,
-            f"{len(found)} different label values, {min(found)} to {max(found)}",
-            f"at most {MAX_CLASSES} classes",
-            action,
-        )
+        Problem(place, got.format(len(found), min(found), max(found)), expected, action)
         for place, found in groups.items()
     ]
 
@@ -208,27 +185,23 @@ def _single_occurrences(counts: ValueCounts) -> list[str]:
 
 
 def _negative(counts: ValueCounts) -> list[Problem]:
+    negative = {label: [value for value in found if value < 0] for label, found in counts.items()}
+    action = "Give these voxels the number of a class."
     return [
-        Problem(
-            label,
-            _numbers("the label value", [value for value in found if value < 0]),
-            "values from 0",
-            "Give these voxels the number of a class.",
-        )
-        for label, found in counts.items()
-        if min(found) < 0
+        Problem(label, _numbers("the label value", values), "values from 0", action)
+        for label, values in negative.items()
+        if values
     ]
 
 
 def _interpolated(counts: ValueCounts) -> list[Problem]:
     action = "Make the label anew with nearest-neighbour resizing, and save it as PNG, not JPEG; if each value is one object, name the folder instances."
+    got, expected = (
+        "{} different label values from {} to {}, most of them rare",
+        "0 and 255, 0 and 1, or a class index each",
+    )
     return [
-        Problem(
-            label,
-            f"{len(found)} different label values from {min(found)} to {max(found)}, most of them rare",
-            "0 and 255, 0 and 1, or a class index each",
-            action,
-        )
+        Problem(label, got.format(len(found), min(found), max(found)), expected, action)
         for label, found in counts.items()
         if _looks_interpolated(found)
     ]
@@ -257,11 +230,10 @@ def _mixed_scales(where: str, counts: ValueCounts, values: list[int]) -> list[Pr
     if set(ones) & set(full):
         return []
     rare, usual, value = (ones, full, 1) if len(ones) < len(full) else (full, ones, 255)
-    got, expected = (
-        f"foreground as {value} in {len(rare)} labels ({_some(rare)})",
-        f"{256 - value}, as in the other {len(usual)}",
-    )
-    return [Problem(where, got, expected, "Save all labels with the same two values.")]
+    got = f"foreground as {value} in {len(rare)} labels ({_some(rare)})"
+    return [
+        Problem(where, got, f"{256 - value}, as in the other {len(usual)}", "Save all labels with the same two values.")
+    ]
 
 
 def _numbers(noun: str, values: list[int]) -> str:
