@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetpp.data import preprocess, scratch
+from unetpp import slabs
+from unetpp.data import preprocess
 from unetpp.data.cases import Case
 from unetpp.data.preprocess import (
     network_grid,
@@ -49,7 +50,7 @@ def whole(image: preprocess.PreparedImage) -> np.ndarray:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64])
 @pytest.mark.parametrize("block", [7, 2**22])
 def test_each_case_gets_mean_zero_and_deviation_one(dtype: type, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scratch, "BLOCK_VALUES", block)
+    monkeypatch.setattr(slabs, "SLAB_VALUES", block)
     array = RNG.integers(20, 200, size=(2, 9, 14)).astype(dtype)
     array[1] //= 3
     seen = whole(prepare_image(source(array), plan(channels=("a", "b"))))

@@ -18,16 +18,21 @@ import torch
 from PIL import Image
 from tests.plans import small_plan
 from tests.tiny import run_cli
+from torch import Tensor
 
 import unetpp
 from unetpp.data import scratch
+from unetpp.data.arrays import as_source
+from unetpp.data.preprocess import prepare_image
 from unetpp.deploy.export import export_file
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.infer.exported_predictor import ExportedPredictor, load_exported
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predictor import Predictor, load_predictor
+from unetpp.infer.sliding import stream_bands
 from unetpp.model.build import from_plan
 from unetpp.model.file import save_model
+from unetpp.plan import PredictPlan
 
 PACKAGES = {".onnx": ("onnxscript", "onnxruntime"), ".xml": ("onnxscript", "openvino")}
 NO_TORCH = "import sys; sys.modules |= dict.fromkeys(('torch', 'monai', 'timm', 'matplotlib')); from unetpp.cli import run; sys.exit(run(sys.argv[1:]))"
@@ -80,6 +85,27 @@ def test_a_volume_of_another_grid_is_restored_as_by_its_model(tmp_path: Path, mo
     assert (found == expected).mean() > 0.995
     monkeypatch.setattr(scratch, "LARGE", 10)
     np.testing.assert_array_equal(unetpp.load(file).predict(tmp_path / "volume.nii.gz"), found)  # on disk
+
+
+@pytest.mark.parametrize(("shape", "tile"), [((41, 37), (16, 16)), ((9, 50), (16, 24)), ((21, 18, 19), (8, 16, 12))])
+def test_tiles_are_added_up_as_with_torch(shape: tuple[int, ...], tile: tuple[int, ...]) -> None:
+    plan = small_plan(dims=len(shape), patch=16, classes=3)
+    image = prepare_image(
+        as_source(np.random.default_rng(0).standard_normal(shape).astype(np.float32), plan.data), plan.data
+    )
+
+    def logits(tiles: Tensor, **_: Any) -> Tensor:
+        """Of a network to which the place of a voxel within its tile matters, too."""
+        ramp = torch.linspace(-2, 2, tiles.shape[-1])
+        return torch.cat([tiles, tiles * ramp, ramp - tiles], dim=1)
+
+    about = plan.data.model_dump() | {"tile": tile, "overlap": 0.4, "depth": 1}
+    predictor = ExportedPredictor(lambda tiles: logits(torch.from_numpy(tiles)).softmax(1).numpy(), about, "", "")
+    found = np.concatenate(list(predictor._pieces(image, None)), axis=1)
+    chosen = PredictPlan(tile=tile, overlap=0.4, batch=2, depth=1)
+    bands = stream_bands([logits], image, chosen, (1,), torch.device("cpu"))
+    expected = torch.cat([band.probabilities[0].clone() for band in bands], dim=1)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-6)
 
 
 def test_files_are_predicted_without_torch(tmp_path: Path) -> None:

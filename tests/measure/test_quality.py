@@ -88,7 +88,7 @@ def test_a_declared_foreground_is_no_match_for_several_classes(folders: tuple[Pa
         )
     )
     write_png(references / "a.png", THREE_CLASSES)
-    with pytest.raises(DataError, match=r"got the label value 2; expected one of \[0, 1\]"):
+    with pytest.raises(DataError, match=r"no class: 2; expected 0 \(background\), 1 \(tumour\)"):
         evaluate_folders(*folders)
 
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unetpp.errors import UsageError
+from unetpp.labels.classes_torch import to_probabilities
 from unetpp.model.build import build_model
-from unetpp.model.network import HeadOutputs, UNetPlusPlus, to_probabilities
+from unetpp.model.network import HeadOutputs, UNetPlusPlus
 
 
 def small(**fields: object) -> UNetPlusPlus:

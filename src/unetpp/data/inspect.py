@@ -16,9 +16,9 @@ from unetpp.data.dataset import Case, Dataset
 from unetpp.data.folds import make_splits
 from unetpp.data.formats import is_medical
 from unetpp.data.readers import describe_shape, read_images, read_labels
-from unetpp.data.values import choose_classes, count_values
 from unetpp.data.volume import Volume
 from unetpp.errors import DataError, Problem
+from unetpp.labels.values import choose_classes, count_values
 
 Progress = Callable[[int, int], object]
 """Called with (files done, files in all)."""
@@ -75,14 +75,18 @@ def inspect_dataset(dataset: Dataset, progress: Progress | None = None) -> Inspe
     results = list(_inspected(dataset.cases, progress))
     facts = [facts for facts, _ in results if facts is not None]
     cases = {case.id: case for case in dataset.cases}
-    classes = choose_classes(
-        dataset, {str(cases[fact.id].labels[0]): fact.label_counts for fact in facts if fact.label_counts}
+    medical = any(is_medical(path) for case in dataset.cases[:1] for path in case.images)
+    found = choose_classes(
+        {str(cases[fact.id].labels[0]): fact.label_counts for fact in facts if fact.label_counts},
+        dataset.classes,
+        (1 if medical else 255) if dataset.instances else None,
+        str(dataset.root),
     )
     channels, channel_problems = _choose_channels(dataset, facts)
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
-    problems += [*classes.problems, *_mixed_dims(facts), *_no_splits(dataset)]
-    notes = [*dataset.notes, *classes.notes, *_repeated_images(facts)]
-    return Inspection(facts, problems, notes, classes.names, classes.values, dataset.instances, channels)
+    problems += [*found.problems, *_mixed_dims(facts), *_no_splits(dataset)]
+    notes = [*dataset.notes, *found.notes, *_repeated_images(facts)]
+    return Inspection(facts, problems, notes, found.classes.names, found.classes.values, dataset.instances, channels)
 
 
 def _inspected(cases: Sequence[Case], progress: Progress | None) -> Iterable[tuple[CaseFacts | None, list[Problem]]]:

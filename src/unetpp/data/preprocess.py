@@ -13,15 +13,16 @@ from typing import NoReturn, Protocol
 
 import numpy as np
 
+from unetpp import labels
 from unetpp.data.dataset import Case
 from unetpp.data.formats import by_suffix
 from unetpp.data.readers import describe_shape, open_images, read_labels
-from unetpp.data.scratch import blocks, new_array, release
+from unetpp.data.scratch import new_array, release
 from unetpp.data.sources import ImageSource, Slices
-from unetpp.data.values import class_indices
 from unetpp.data.volume import Geometry, Volume
 from unetpp.errors import DataError, Problem
 from unetpp.plan import DataPlan, Normalization
+from unetpp.slabs import slabs
 
 COLOURS = ("red", "green", "blue")
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -95,25 +96,17 @@ def prepare_label(
     Raises:
         DataError: a value that stands for no class of the plan.
     """
-    values = label.array[0]
-    indices = (values > 0).astype(np.uint8) if plan.instances else _class_indices(values, plan, where)
+    indices = labels.of(plan).encode(label.array[0], where)
     grid = grid or network_grid(label.shape, label.geometry.spacing_mm, plan.spacing_mm)
     return indices if grid == label.shape else resample_nearest(indices, grid)
 
 
 def to_label_values(segmentation: np.ndarray, plan: DataPlan) -> np.ndarray:
     """Class indices as the values that stand for them in label files."""
-    values = np.asarray(plan.label_values)
-    kinds = (np.uint8, np.uint16, np.int16)
-    values = values.astype(
-        next(
-            (kind for kind in kinds if np.iinfo(kind).min <= values.min() and values.max() <= np.iinfo(kind).max),
-            np.int32,
-        )
-    )
-    found = new_array(segmentation.shape, values.dtype)
-    for slices in blocks(segmentation.shape):
-        found[slices] = values[segmentation[slices]]
+    classes = labels.of(plan)
+    found = new_array(segmentation.shape, classes.table.dtype)
+    for slices in slabs(segmentation.shape):
+        found[slices] = classes.decode(segmentation[slices])
         release(found)
         release(segmentation)
     return found
@@ -216,7 +209,7 @@ class _Normalized:
     def _statistics(self, shape: tuple[int, ...], where: str) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation of each channel, block by block (Chan et al. 1979)."""
         count, mean, squares = 0, np.zeros(len(self._plans)), np.zeros(len(self._plans))
-        for slices in blocks(shape):
+        for slices in slabs(shape):
             block = self._source.read(slices).reshape(len(self._plans), -1)
             if not np.isfinite(block.sum(dtype=np.float64)):
                 _refuse(
@@ -244,19 +237,6 @@ class _Resampled:
 
     def read(self, slices: Slices) -> np.ndarray:
         return self._array[(slice(None), *slices)]
-
-
-def _class_indices(values: np.ndarray, plan: DataPlan, where: str) -> np.ndarray:
-    indices, foreign = class_indices(values, plan.label_values)
-    if len(foreign):
-        _refuse_values(where, foreign, plan)
-    return indices
-
-
-def _refuse_values(where: str, values: np.ndarray, plan: DataPlan) -> NoReturn:
-    some = ", ".join(str(value) for value in values[:5]) + ", ..." * (len(values) > 5)
-    classes = ", ".join(f"{value} ({name})" for value, name in zip(plan.label_values, plan.classes, strict=True))
-    _refuse(where, f"label values that stand for no class: {some}", classes, "Correct the label, or declare the class.")
 
 
 def _refuse(where: str, got: str, expected: str, action: str) -> NoReturn:

@@ -6,7 +6,7 @@ import contextlib
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -17,9 +17,6 @@ from unetpp.errors import UsageError
 
 LARGE = 2**26
 """Bytes above which an array lies on disk."""
-
-BLOCK_VALUES = 2**22
-"""Voxels that are looked at in one piece: the memory of a pass over an image is bounded, whatever its size."""
 
 PIECE = 2**22
 """Bytes of a file that are unpacked or packed at once."""
@@ -68,10 +65,3 @@ def release(array: np.ndarray | None) -> None:
     if mapped is not None and getattr(array, "mode", None) in ("r", "r+", "w+"):
         with contextlib.suppress(AttributeError):  # Windows has no such advice
             mapped.madvise(mmap.MADV_DONTNEED)
-
-
-def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Slabs of whole rows along the first axis."""
-    rows = max(1, BLOCK_VALUES // max(1, prod(shape[1:])))
-    for start in range(0, shape[0], rows):
-        yield (slice(start, min(start + rows, shape[0])), *(slice(0, size) for size in shape[1:]))

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from unetpp.data.scratch import release
 from unetpp.data.volume import Geometry
-from unetpp.infer.confidence import SoftDice, entropy
+from unetpp.infer.confidence import SoftDice
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import Prediction, empty_prediction
-from unetpp.model.network import to_probabilities
+from unetpp.labels.classes_torch import class_indices, entropy, every_class
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,28 +72,12 @@ def collect(
     return {depth: replace(prediction, expected_dice=confidence[depth].value()) for depth, prediction in found.items()}
 
 
-def probabilities_of(logits: Tensor) -> Tensor:
-    """Probabilities (B, channels, *spatial) float32 of logits; of two classes that of the second says all, at half the memory."""
-    logits = logits.float()
-    return (logits[:, 1:] - logits[:, :1]).sigmoid() if logits.shape[1] == 2 else to_probabilities(logits)
-
-
-def class_indices(probabilities: Tensor) -> Tensor:
-    """The most probable class of probabilities (channels, ...); of equal ones the first."""
-    # max gives what argmax gives, the first of equal ones, in a third to a fifteenth of the time
-    return probabilities[0] > 0.5 if len(probabilities) == 1 else probabilities.max(dim=0).indices
-
-
-def _every_class(probabilities: Tensor) -> Tensor:
-    return torch.cat([(1 - probabilities).clamp_(min=0), probabilities]) if len(probabilities) == 1 else probabilities
-
-
 def _fill(prediction: Prediction, rows: slice, values: Tensor, doubt: Tensor | None) -> Tensor:
     """Write a band into a prediction, and give its class indices; without a `doubt` of its own it is the entropy."""
     indices = class_indices(values)
     prediction.segmentation[rows] = indices.cpu().numpy()
     if prediction.probabilities is not None:
-        prediction.probabilities[:, rows] = _every_class(values).cpu().numpy()
+        prediction.probabilities[:, rows] = every_class(values).cpu().numpy()
     if prediction.uncertainty is not None:
         prediction.uncertainty[rows] = (entropy(values) if doubt is None else doubt).cpu().numpy()
     for array in (prediction.segmentation, prediction.probabilities, prediction.uncertainty):

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from unetpp.labels.classes_torch import entropy, soft_counts
 from unetpp.measured import Calibration
 
 REVIEWED = 0.1
 """Share of the validation cases, those with the lowest expected Dice, that sets the level below which a case is one to look at."""
-
-
-def entropy(probabilities: Tensor, dim: int = 0) -> Tensor:
-    """Entropy of probabilities over that of equally probable classes, 0 to 1; their classes lie along `dim` (of two classes that of the second), which goes."""
-    every = torch.cat([1 - probabilities, probabilities], dim) if probabilities.shape[dim] == 1 else probabilities
-    every = every.clamp(
-        min=0
-    )  # blended tiles may lie above 1 by a rounding, and what is left of 1 then below 0, which has no logarithm
-    return -torch.special.xlogy(every, every).sum(dim).div_(log(every.shape[dim])).clamp_(-1, 0)
 
 
 class Disagreement:
@@ -62,14 +52,7 @@ class SoftDice:
 
     def add(self, probabilities: Tensor, indices: Tensor) -> None:
         """Add voxels: probabilities (channels, ...), of two classes that of the second, and the class of each."""
-        if len(probabilities) == 1:
-            of_class = probabilities[0]
-            sums = torch.stack([of_class.sum(), (of_class * indices).sum(), indices.sum()]).double()[:, None]
-        else:
-            flat, chosen = probabilities.flatten(1), indices.flatten()
-            count = len(flat)
-            hits = torch.bincount(chosen, weights=flat.gather(0, chosen[None])[0].double(), minlength=count)
-            sums = torch.stack([flat.sum(dim=1), hits, torch.bincount(chosen, minlength=count)]).double()[:, 1:]
+        sums = soft_counts(probabilities, indices)
         self._sums = sums if self._sums is None else self._sums + sums
 
     def value(self) -> float | None:

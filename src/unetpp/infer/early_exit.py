@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unetpp.errors import UsageError
-from unetpp.infer.bands import probabilities_of
+from unetpp.labels.classes_torch import compact_probabilities, most_probable
 from unetpp.measured import Rule
 from unetpp.runtime.runner import Grower
 
@@ -20,12 +20,7 @@ FEWEST = 0.01
 
 def doubts(logits: Tensor) -> Tensor:
     """Expected number of voxels that are wrong, for each voxel of foreground: (B,) of logits (B, channels, *spatial)."""
-    probabilities = probabilities_of(logits).flatten(2)
-    best, classes = (
-        probabilities.max(dim=1)
-        if probabilities.shape[1] > 1
-        else (torch.maximum(probabilities, 1 - probabilities)[:, 0], probabilities[:, 0] > 0.5)
-    )
+    best, classes = most_probable(compact_probabilities(logits).flatten(2), dim=1)
     return (1 - best).sum(dim=1) / (classes > 0).sum(dim=1).clamp(min=FEWEST * best.shape[1])
 
 

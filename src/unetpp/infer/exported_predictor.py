@@ -21,6 +21,7 @@ from unetpp.infer.options import DEFAULTS, Depth, PredictOptions
 from unetpp.infer.predict_files import FileProgress, WrittenFiles, predict_to_files
 from unetpp.infer.prediction import Prediction, empty_prediction
 from unetpp.infer.tiles import TileGrid, TileProgress, read_tile
+from unetpp.labels.classes import most_probable
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 from unetpp.runtime.exported_file import RUNTIMES, Answer, open_exported
@@ -114,11 +115,12 @@ class ExportedPredictor:
         if image.shape[1:] == image.image_shape:
             row = 0
             for piece in pieces:
-                prediction.segmentation[row : row + piece.shape[1]] = piece.argmax(axis=0)
+                most_probable(piece, prediction.segmentation[row : row + piece.shape[1]])
                 row += piece.shape[1]
                 release(prediction.segmentation)
         else:
-            _restore(np.concatenate(list(pieces), axis=1), prediction.segmentation)
+            on_image = (resample_linear(each, image.image_shape) for each in np.concatenate(list(pieces), axis=1))
+            most_probable(on_image, prediction.segmentation)
         return prediction
 
     def _pieces(self, image: PreparedImage, progress: TileProgress | None) -> Iterator[np.ndarray]:
@@ -140,16 +142,6 @@ class ExportedPredictor:
             if progress:
                 progress(done, len(grid))
         yield sums[:, : grid.shape[0] - top]
-
-
-def _restore(probabilities: np.ndarray, segmentation: np.ndarray) -> None:
-    """Fill in classes on another grid, from probabilities that are interpolated one class after the other: all at once could be too much."""
-    best = resample_linear(probabilities[0], segmentation.shape)
-    segmentation[:] = 0
-    for index, of_class in enumerate(probabilities[1:], start=1):
-        values = resample_linear(of_class, segmentation.shape)
-        segmentation[values > best] = index
-        np.maximum(best, values, out=best)
 
 
 def load_exported(path: Path, device: str = "auto", backend: str = "auto") -> ExportedPredictor:

@@ -9,6 +9,7 @@ import numpy as np
 
 from unetpp.data.scratch import new_array
 from unetpp.data.volume import Geometry
+from unetpp.labels.classes import index_type
 
 MEAN = 0
 """In place of a depth: the mean of the probabilities of all heads, the accurate mode of the papers (Zhou et al. 2018, section 3.2)."""
@@ -54,7 +55,7 @@ def empty_prediction(
     """A prediction whose arrays are still to be filled; large ones lie on disk (`data.scratch`)."""
     return Prediction(
         depth,
-        new_array(shape, np.uint8 if num_classes <= 256 else np.uint16),
+        new_array(shape, index_type(num_classes)),
         geometry,
         new_array((num_classes, *shape), np.float32) if probabilities else None,
         new_array(shape, np.float32) if uncertainty else None,

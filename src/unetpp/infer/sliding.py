@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unetpp.infer.bands import Band, collect, probabilities_of, rows_at_once
+from unetpp.infer.bands import Band, collect, rows_at_once
 from unetpp.infer.confidence import Disagreement
 from unetpp.infer.mirror import ORIGINAL, mirrored, mirrorings
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.tiles import Span, Tile, TiledImage, TileGrid, TileProgress, read_tile
+from unetpp.labels.classes_torch import compact_probabilities
 from unetpp.model.network import HeadOutputs
 from unetpp.plan import PredictPlan
 from unetpp.runtime.device import autocast
@@ -132,7 +133,7 @@ def _tile_probabilities(
         with torch.cuda.device_of(images), autocast(images.device, precision):
             outputs = _outputs(network, mirrored(images, axes), depths, disagreement)
         heads = {
-            depth: mirrored(probabilities_of(logits), axes)
+            depth: mirrored(compact_probabilities(logits), axes)
             for depth, logits in zip(outputs.depths, outputs.logits, strict=True)
         }
         for wanted, depth in itertools.product(answers, outputs.depths):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unetpp.errors import UsageError
+from unetpp.labels.classes_torch import one_hot
 
 
 class HeadLogits(Protocol):
@@ -57,17 +58,17 @@ class DeepSupervisionLoss(nn.Module):
 
     def forward(self, outputs: HeadLogits, target: Tensor) -> Tensor:
         """A scalar, from the logits of the heads and a target (B, 1, *spatial) of class indices (int64)."""
-        one_hot = _one_hot(target, outputs.logits[0].shape[1]) if self.dice_weight else None
-        losses = [self._head_loss(logits.float(), target, one_hot) for logits in outputs.logits]
+        classes = one_hot(target, outputs.logits[0].shape[1]) if self.dice_weight else None
+        losses = [self._head_loss(logits.float(), target, classes) for logits in outputs.logits]
         weights = self._weights(outputs.depths)
         return torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum()
 
-    def _head_loss(self, logits: Tensor, target: Tensor, one_hot: Tensor | None) -> Tensor:
+    def _head_loss(self, logits: Tensor, target: Tensor, classes: Tensor | None) -> Tensor:
         loss = logits.new_zeros(())
         if self.cross_entropy_weight:
             loss = loss + self.cross_entropy_weight * F.cross_entropy(logits, target[:, 0])
-        if one_hot is not None:
-            loss = loss + self.dice_weight * self.dice(logits, one_hot)
+        if classes is not None:
+            loss = loss + self.dice_weight * self.dice(logits, classes)
         return loss
 
     def _weights(self, depths: tuple[int, ...]) -> list[float]:
@@ -79,8 +80,3 @@ class DeepSupervisionLoss(nn.Module):
             )
         weights = [float(self.head_weights[depth - 1]) for depth in depths]
         return [weight / sum(weights) for weight in weights]
-
-
-def _one_hot(target: Tensor, num_classes: int) -> Tensor:
-    classes = torch.arange(num_classes, device=target.device).view(1, num_classes, *[1] * (target.ndim - 2))
-    return (target == classes).float()

@@ -22,7 +22,8 @@ from unetpp.infer.confidence import worth_of
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predict_files import RECORD
 from unetpp.infer.prediction import Prediction
-from unetpp.measure.labelling import Labelling, declared_labelling, found_labelling
+from unetpp.labels.classes import Classes
+from unetpp.labels.values import MASK_VALUES, compared_classes, encode_prediction, encode_reference
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import Plan
@@ -170,28 +171,28 @@ def _evaluate_folder(folder: Path, references: _References, progress: Progress |
     references = replace(references, files={image_stem(stem, files): paths for stem, paths in references.files.items()})
     pairs = [_Pair(stem, files[stem], references.files[stem]) for stem in sorted(files) if stem in references.files]
     problems = [*_unpaired(folder, references.where, files, references.files)]
-    labelling = _labelling(declared, pairs, references)
+    classes = _classes(declared, pairs, references)
     scores = []
     for done, pair in enumerate(pairs, start=1):
         try:
-            scores.append(_score_pair(pair, labelling))
+            scores.append(_score_pair(pair, classes))
         except DataError as error:
             problems += error.problems
         if progress:
             progress(done, len(pairs))
     if not scores:
         raise DataError(problems)
-    return FolderScores(summarize(scores, labelling.classes), tuple(problems))
+    return FolderScores(summarize(scores, classes.names), tuple(problems))
 
 
-def _score_pair(pair: _Pair, labelling: Labelling) -> CaseScore:
+def _score_pair(pair: _Pair, classes: Classes) -> CaseScore:
     """Raises DataError for a file that cannot be read, foreign values, another size or another grid."""
     prediction, reference = read_label(pair.prediction), read_labels(pair.reference)
     _check_grids(pair, prediction, reference)
-    got = labelling.of_prediction(prediction.array[0], pair.prediction)
-    expected = labelling.of_reference(reference.array[0], pair.reference[0])
+    got = encode_prediction(classes, prediction.array[0], pair.prediction)
+    expected = encode_reference(classes, reference.array[0], pair.reference[0])
     return score_case(
-        pair.id, got, expected, len(labelling.classes), reference.geometry.spacing_mm or prediction.geometry.spacing_mm
+        pair.id, got, expected, len(classes.names), reference.geometry.spacing_mm or prediction.geometry.spacing_mm
     )
 
 
@@ -294,11 +295,12 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _labelling(declared: Mapping[str, Any], pairs: Sequence[_Pair], references: _References) -> Labelling:
-    classes, values = declared.get("classes"), declared.get("label_values")
-    if isinstance(classes, list) and isinstance(values, list) and len(classes) == len(values) >= 2:
-        return declared_labelling(classes, values, references.objects or declared.get("instances") is True)
-    return found_labelling(
+def _classes(declared: Mapping[str, Any], pairs: Sequence[_Pair], references: _References) -> Classes:
+    names, values = declared.get("classes"), declared.get("label_values")
+    if isinstance(names, list) and isinstance(values, list) and len(names) == len(values) >= 2:
+        objects = references.objects or declared.get("instances") is True or tuple(values) == MASK_VALUES
+        return Classes(tuple(names), tuple(values), objects and len(values) == 2 and values[0] == 0)
+    return compared_classes(
         _readable([(pair.prediction,) for pair in pairs]),
         _readable([pair.reference for pair in pairs]),
         references.objects,

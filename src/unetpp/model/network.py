@@ -23,6 +23,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from unetpp.errors import UsageError
+from unetpp.labels.classes_torch import to_probabilities
 from unetpp.model.blocks import Chain, Deferred, FrozenStatistics, Parts, fitted, gathered, multiple
 from unetpp.model.encoders import Encoder
 from unetpp.model.grid import Grid, Node
@@ -44,11 +45,6 @@ class HeadOutputs(NamedTuple):
     def mean_probabilities(self) -> Tensor:
         """The accurate mode of the papers: the mean of the heads' probabilities."""
         return torch.stack([to_probabilities(logits) for logits in self.logits]).mean(dim=0)
-
-
-def to_probabilities(logits: Tensor) -> Tensor:
-    """Soft-max over the classes (dimension 1); a sigmoid where there is but one channel."""
-    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
 
 
 class HeadFusion(nn.Module):

@@ -11,6 +11,7 @@ from unetpp.data import scratch
 from unetpp.data.formats import pillow, png_rows
 from unetpp.data.formats.format import Format, starts_with
 from unetpp.data.volume import Geometry, Volume
+from unetpp.slabs import slabs
 
 _PLUGIN = "Png"
 
@@ -62,7 +63,7 @@ def _write(array: np.ndarray, geometry: Geometry, path: Path) -> None:
 
 
 def _row_blocks(array: np.ndarray) -> Iterator[np.ndarray]:
-    for slices in scratch.blocks(array.shape):
+    for slices in slabs(array.shape):
         yield array[slices]
         scratch.release(array)
 

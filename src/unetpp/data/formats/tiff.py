@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 from unetpp.data import scratch
 from unetpp.data.formats.format import Format, starts_with
 from unetpp.data.volume import Geometry, Volume
+from unetpp.slabs import slabs
 
 _SUFFIXES = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
 TILE = 512
@@ -127,7 +128,7 @@ def _changed(
 ) -> np.ndarray:
     """What `change` makes of (C, *spatial), piece by piece, as the whole may be huge."""
     found = scratch.new_array((channels, *array.shape[1:]), dtype)
-    for slices in scratch.blocks(array.shape[1:]):
+    for slices in slabs(array.shape[1:]):
         found[(slice(None), *slices)] = change(array[(slice(None), *slices)])
         scratch.release(found)
         scratch.release(array)

@@ -21,9 +21,11 @@ from unetpp.deploy.export.runtimes import open_written
 from unetpp.deploy.export.samples import Samples, find_samples
 from unetpp.errors import ModelFileError, UnetppError, UsageError, WriteError
 from unetpp.files import written_aside
+from unetpp.labels.classes import most_probable
+from unetpp.labels.classes_torch import to_probabilities
 from unetpp.metrics.scores import fast_dice, mean_of
 from unetpp.model.file import load_model
-from unetpp.model.network import UNetPlusPlus, to_probabilities
+from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
 from unetpp.results import Exported
 from unetpp.runtime.exported_file import Answer
@@ -177,7 +179,7 @@ def compare(network: UNetPlusPlus, depth: int, answer: Answer, samples: Samples,
         logits: Any = network(torch.from_numpy(image), depth=depth)
         expected, found = to_probabilities(logits).numpy()[0], answer(image)[0]
         differences.append(float(np.abs(expected - found).max()))
-        before, after = expected.argmax(0), found.argmax(0)
+        before, after = (most_probable(each, np.empty(each.shape[1:], np.intp)) for each in (expected, found))
         same.append(float((before == after).mean()))
         agreement.append(fast_dice(after, before, classes))
         if samples.labels:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from unetpp.errors import optional_package
-from unetpp.model.network import UNetPlusPlus, to_probabilities
+from unetpp.labels.classes_torch import to_probabilities
+from unetpp.model.network import UNetPlusPlus
 from unetpp.runtime.exported_file import IMAGE, KEY, PROBABILITIES, load_openvino
 from unetpp.runtime.openvino import with_fast_norms
 

@@ -1,0 +1,249 @@
+"""What the numbers in label files stand for: declared classes, 0 and 255, 0 and 1, class indices, or objects."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from unetpp.errors import DataError, Problem
+from unetpp.labels.classes import Classes
+from unetpp.slabs import slabs
+
+FOREGROUND = ("background", "foreground")
+MASK_VALUES = (0, 255)
+"""Of a mask that cannot be anything else; 0 and 1 may also be the first of several classes."""
+
+MAX_CLASSES = 64
+"""More undeclared values than this are taken for objects or for an interpolated label."""
+
+_MANY = 5
+"""Labels among which a value that one alone has is worth a note."""
+
+ValueCounts = Mapping[str, Mapping[int, int]]
+"""Voxels of each label value, by label file."""
+
+
+@dataclass
+class FoundClasses:
+    """Classes, and what is odd about them."""
+
+    classes: Classes
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def count_values(label: np.ndarray) -> dict[int, int]:
+    """Voxels of each value of an integer array."""
+    counts: Counter[int] = Counter()
+    for slices in slabs(label.shape):
+        block = label[slices].reshape(-1)
+        if block.dtype in (np.uint8, np.uint16):
+            numbers = np.bincount(block)
+            values = np.flatnonzero(numbers)
+            numbers = numbers[values]
+        else:
+            values, numbers = np.unique(block, return_counts=True)
+        counts.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
+    return dict(sorted(counts.items()))
+
+
+def choose_classes(
+    counts: ValueCounts, declared: Mapping[int, str] | None, foreground: int | None, where: str
+) -> FoundClasses:
+    """Find out what the classes of a data set are.
+
+    Args:
+        counts: of the labels that could be read.
+        declared: values and their names; None: the values that there are.
+        foreground: labels hold objects, and this stands for all of them in what is predicted; None: they hold classes.
+        where: the name of the data set in problems.
+    """
+    if foreground is not None:
+        chosen = FoundClasses(Classes(FOREGROUND, (0, foreground), objects=True), _negative(counts))
+    else:
+        chosen = _declared(declared, counts) if declared else _found(counts, where)
+    background = chosen.classes.values[0]
+    empty = [label for label, found in counts.items() if set(found) == {background}]
+    if counts and len(empty) == len(counts):
+        got, expected = f"labels that are all background (value {background})", "voxels of at least one other class"
+        chosen.problems.append(Problem(where, got, expected, "Give labels in which something is marked."))
+    elif empty:
+        chosen.notes.append(f"{_some(empty)}: nothing but background in the label")
+    return chosen
+
+
+def compared_classes(
+    predictions: Iterable[np.ndarray], references: Iterable[np.ndarray], objects: bool, where: Path
+) -> Classes:
+    """Find out what the classes are of segmentations and references that do not declare theirs.
+
+    Every value is a class, unless both sides have but one beside 0, or references hold objects: because that is known
+    (`objects`), or because predictions are masks of 0 and 255.
+
+    Raises:
+        DataError: predictions of one class, and references of so many values that they cannot be classes.
+    """
+    predicted, expected = _values(predictions), _values(references)
+    foreground = max(predicted) or 1
+    if predicted <= {*MASK_VALUES} or (objects and len(predicted) == 2):
+        return Classes(FOREGROUND, (0, foreground), objects=True)
+    values = sorted(predicted | expected)
+    if len(values) == 2 or (predicted, expected) == ({0, 1}, {*MASK_VALUES}):
+        return Classes(FOREGROUND, (0, foreground))
+    if len(predicted) == 2 and len(values) > MAX_CLASSES:
+        got, action = f"{len(expected)} different values", "If they are objects, name the folder instances."
+        wanted = f"those of the predictions, 0 and {foreground}, or at most {MAX_CLASSES} classes"
+        raise DataError(Problem(str(where), got, wanted, action))
+    return _named_by_value(values)
+
+
+def encode_prediction(classes: Classes, label: np.ndarray, path: Path) -> np.ndarray:
+    """Class indices of a segmentation of any program: where there is only foreground, that may be 1 or 255.
+
+    Raises:
+        DataError: a value that is no class.
+    """
+    background, *others = classes.values
+    foreground = set(count_values(label)) - {0}
+    if background == 0 and len(others) == 1 and len(foreground) <= 1 and foreground <= {*others, 1, 255}:
+        return (label != 0).astype(np.uint8)
+    return replace(classes, objects=False).encode(label, path)
+
+
+def encode_reference(classes: Classes, label: np.ndarray, path: Path) -> np.ndarray:
+    """Class indices of a reference, which may be a map of objects. Raises as `encode_prediction`."""
+    return classes.encode(label, path) if classes.objects else encode_prediction(classes, label, path)
+
+
+def _values(labels: Iterable[np.ndarray]) -> set[int]:
+    return {0}.union(*(count_values(label) for label in labels))
+
+
+def _declared(declared: Mapping[int, str], counts: ValueCounts) -> FoundClasses:
+    values = tuple(sorted(declared))
+    problems, expected = [], f"the declared classes {_listed(values)}"
+    for label, found in counts.items():
+        foreign = sorted(set(found) - set(values))
+        if foreign:
+            got = f"{_numbers('the value', foreign)} in {sum(found[value] for value in foreign)} voxels"
+            action = "Correct the label, or declare the class in dataset.json."
+            problems.append(Problem(label, got, expected, action))
+    absent = [declared[value] for value in values if not any(value in found for found in counts.values())]
+    notes = [f"declared classes that no label has: {', '.join(absent)}"] if absent and counts and not problems else []
+    return FoundClasses(Classes(tuple(declared[value] for value in values), values), problems, notes)
+
+
+def _found(counts: ValueCounts, where: str) -> FoundClasses:
+    """Classes from the values themselves. 0 is the background, whether a label has it or not."""
+    problems = [*_negative(counts), *_interpolated(counts), *_crowded(where, counts)]
+    odd = {problem.where for problem in problems}
+    sound = {label: found for label, found in counts.items() if label not in odd}
+    values = sorted({0, *(value for found in sound.values() for value in found)})[:MAX_CLASSES]
+    problems += _mixed_scales(where, sound, values)
+    if len(values) == 1:
+        return FoundClasses(Classes(FOREGROUND, MASK_VALUES), problems)
+    classes = Classes(FOREGROUND, tuple(values)) if values in ([0, 1], [*MASK_VALUES]) else _named_by_value(values)
+    return FoundClasses(classes, problems, _single_occurrences(sound))
+
+
+def _named_by_value(values: Sequence[int]) -> Classes:
+    return Classes((FOREGROUND[0], *(f"class_{value}" for value in values[1:])), tuple(values))
+
+
+def _crowded(where: str, counts: ValueCounts) -> list[Problem]:
+    """More values than classes: each label of which that is true where these are few, else the whole data set."""
+    action = "Objects belong into a folder named instances; a resized label is to be made anew with nearest neighbour; so many classes are declared in a dataset.json."
+    crowded = {label: set(found) for label, found in counts.items() if len(found) > MAX_CLASSES}
+    together = {value for found in counts.values() for value in found}
+    if len(together) <= MAX_CLASSES:
+        return []
+    groups = crowded if 0 < len(crowded) <= len(counts) / 2 else {where: together}
+    got, expected = "{} different label values, {} to {}", f"at most {MAX_CLASSES} classes"
+    return [
+        Problem(place, got.format(len(found), min(found), max(found)), expected, action)
+        for place, found in groups.items()
+    ]
+
+
+def _single_occurrences(counts: ValueCounts) -> list[str]:
+    """Values that only one label of many has: stray voxels make classes of their own."""
+    labels_of: dict[int, list[str]] = {}
+    for label, found in counts.items():
+        for value in found:
+            labels_of.setdefault(value, []).append(label)
+    single = {
+        value: labels[0] for value, labels in labels_of.items() if value and len(labels) == 1 and len(counts) >= _MANY
+    }
+    return [
+        f"{Path(label).name}: the only label with the value {value}, which becomes a class of its own"
+        for value, label in sorted(single.items())
+    ]
+
+
+def _negative(counts: ValueCounts) -> list[Problem]:
+    negative = {label: [value for value in found if value < 0] for label, found in counts.items()}
+    action = "Give these voxels the number of a class."
+    return [
+        Problem(label, _numbers("the label value", values), "values from 0", action)
+        for label, values in negative.items()
+        if values
+    ]
+
+
+def _interpolated(counts: ValueCounts) -> list[Problem]:
+    action = "Make the label anew with nearest-neighbour resizing, and save it as PNG, not JPEG; if each value is one object, name the folder instances."
+    got, expected = (
+        "{} different label values from {} to {}, most of them rare",
+        "0 and 255, 0 and 1, or a class index each",
+    )
+    return [
+        Problem(label, got.format(len(found), min(found), max(found)), expected, action)
+        for label, found in counts.items()
+        if _looks_interpolated(found)
+    ]
+
+
+def _looks_interpolated(found: Mapping[int, int]) -> bool:
+    """Dark and bright voxels with a few of many values between: the edges of a mask that was resized or saved as JPEG.
+
+    Where the values are classes or objects, those in the middle have more voxels together than the highest few.
+    """
+    highest = max(found)
+    if len(found) < 6 or highest < 128:
+        return False
+    dark = sum(voxels for value, voxels in found.items() if value <= 16)
+    bright = sum(voxels for value, voxels in found.items() if value >= highest - 16)
+    between = sum(found.values()) - dark - bright
+    return between < bright and between < 0.2 * (dark + bright)
+
+
+def _mixed_scales(where: str, counts: ValueCounts, values: list[int]) -> list[Problem]:
+    """0/1 in some files and 0/255 in others: foreground would become two classes."""
+    if values != [0, 1, 255]:
+        return []
+    ones = [label for label, found in counts.items() if 1 in found]
+    full = [label for label, found in counts.items() if 255 in found]
+    if set(ones) & set(full):
+        return []
+    rare, usual, value = (ones, full, 1) if len(ones) < len(full) else (full, ones, 255)
+    got = f"foreground as {value} in {len(rare)} labels ({_some(rare)})"
+    return [
+        Problem(where, got, f"{256 - value}, as in the other {len(usual)}", "Save all labels with the same two values.")
+    ]
+
+
+def _numbers(noun: str, values: list[int]) -> str:
+    return f"{noun}{'s' * (len(values) > 1)} {_listed(values)}"
+
+
+def _listed(values: tuple[int, ...] | list[int]) -> str:
+    return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
+
+
+def _some(labels: list[str]) -> str:
+    names = [Path(label).name for label in labels[:3]]
+    return ", ".join(names) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")

@@ -1,0 +1,160 @@
+"""Classes are encoded and decoded as a pair, with NumPy as with torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from unetpp import labels, slabs
+from unetpp.errors import DataError
+from unetpp.labels import classes_torch
+from unetpp.labels.classes import Classes, most_probable
+from unetpp.labels.classes_torch import (
+    compact_probabilities,
+    entropy,
+    every_class,
+    one_hot,
+    soft_counts,
+    to_probabilities,
+)
+from unetpp.plan import DataPlan, Normalization
+
+DRAWN = {"seed": st.integers(0, 10_000), "classes": st.integers(2, 6), "sharpness": st.sampled_from([0.0, 0.5, 5.0])}
+
+
+def drawn_logits(seed: int, classes: int, sharpness: float) -> Tensor:
+    """(2, classes, 5, 7), of which some are equal."""
+    logits = sharpness * torch.randn(2, classes, 5, 7, generator=torch.Generator().manual_seed(seed))
+    logits[:, :, 0] = 0
+    return logits
+
+
+def named(values: list[int], objects: bool = False) -> Classes:
+    return Classes(tuple(f"class {value}" for value in values), tuple(values), objects)
+
+
+def test_the_labels_of_a_plan_are_what_its_data_say() -> None:
+    names, values = ("background", "cell"), (0, 255)
+    data = DataPlan(
+        dims=2,
+        channels=("image",),
+        classes=names,
+        label_values=values,
+        instances=True,
+        normalization=(Normalization(),),
+    )
+    assert labels.of(data) == Classes(names, values, objects=True)
+
+
+@given(
+    values=st.lists(st.integers(-1000, 70_000), min_size=2, max_size=300, unique=True), slab=st.sampled_from([5, 2**22])
+)
+def test_values_of_files_come_back(values: list[int], slab: int) -> None:
+    classes, label = named(values), np.random.default_rng(3).choice(values, size=(6, 7))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slabs, "SLAB_VALUES", slab)
+        indices = classes.encode(label, "a.png")
+    assert indices.dtype == (np.uint8 if len(values) <= 256 else np.uint16)
+    np.testing.assert_array_equal(classes.decode(indices), label)
+    assert classes.table.tolist() == values
+
+
+def test_values_of_no_class_are_found_and_named() -> None:
+    label = np.array([[0, 20, 7], [9, 10, 7]])
+    with pytest.raises(DataError, match=r"a\.png.*no class: 7, 9; expected 0 \(class 0\), 10 \(class 10\).*Correct"):
+        named([0, 10, 20]).encode(label, "a.png")
+
+
+def test_objects_are_foreground() -> None:
+    classes = named([0, 255], objects=True)
+    assert classes.encode(np.array([0, 1, 300]), "a.tif").tolist() == [0, 1, 1]
+    assert classes.decode(np.array([0, 1])).tolist() == [0, 255]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"), [([0, 255], np.uint8), ([0, 256], np.uint16), ([-1, 5], np.int16), ([-1, 40_000], np.int32)]
+)
+def test_files_have_the_smallest_numbers_that_hold_all_values(values: list[int], kind: type) -> None:
+    assert named(values).decode(np.array([1, 0])).dtype == kind
+
+
+@settings(deadline=None)
+@given(**DRAWN)
+def test_one_hot_targets_are_decoded_to_their_classes(seed: int, classes: int, sharpness: float) -> None:
+    target = torch.randint(classes, (2, 1, 5, 7), generator=torch.Generator().manual_seed(seed))
+    encoded = one_hot(target, classes)
+    assert (encoded.shape, encoded.dtype) == ((2, classes, 5, 7), torch.float32)
+    for each, channels in zip(target, encoded, strict=True):
+        assert torch.equal(classes_torch.class_indices(channels), each[0])
+    certain = to_probabilities(100 * encoded + sharpness)
+    assert torch.equal(classes_torch.most_probable(certain, dim=1)[1], target[:, 0])
+
+
+@settings(deadline=None)
+@given(**DRAWN)
+def test_numpy_and_torch_agree(seed: int, classes: int, sharpness: float) -> None:
+    for probabilities in to_probabilities(drawn_logits(seed, classes, sharpness)):
+        found = most_probable(iter(probabilities.numpy()), np.full((5, 7), 9, np.uint8))
+        np.testing.assert_array_equal(found, classes_torch.class_indices(probabilities).numpy())
+        np.testing.assert_array_equal(found, probabilities.numpy().argmax(axis=0))
+        best, chosen = classes_torch.most_probable(probabilities)
+        np.testing.assert_array_equal(best.numpy(), probabilities.numpy().max(axis=0))
+        np.testing.assert_array_equal(found, chosen.numpy())
+
+
+@settings(deadline=None)
+@given(seed=DRAWN["seed"], sharpness=DRAWN["sharpness"])
+def test_one_sigmoid_channel_equals_two_soft_max_channels(seed: int, sharpness: float) -> None:
+    logits = drawn_logits(seed, 2, sharpness)
+    one, two = compact_probabilities(logits), to_probabilities(logits)
+    assert (one.shape[1], two.shape[1]) == (1, 2)
+    torch.testing.assert_close(one, to_probabilities(logits[:, 1:] - logits[:, :1]))
+    torch.testing.assert_close(every_class(one, dim=1), two)
+    assert every_class(two, dim=1) is two
+    torch.testing.assert_close(entropy(one, dim=1), entropy(two, dim=1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(classes_torch.most_probable(one, dim=1)[0], classes_torch.most_probable(two, dim=1)[0])
+    both = every_class(one, dim=1)  # with the very same numbers
+    for single, pair in zip(one, both, strict=True):
+        chosen = classes_torch.class_indices(single).long()
+        assert torch.equal(chosen, classes_torch.class_indices(pair))
+        assert torch.equal(chosen, classes_torch.most_probable(single)[1].long())
+        torch.testing.assert_close(soft_counts(single, chosen), soft_counts(pair, chosen), rtol=1e-5, atol=1e-5)
+
+
+def test_half_precision_is_decoded_in_single_precision() -> None:
+    logits = drawn_logits(0, 3, 2.0).half()
+    assert compact_probabilities(logits).dtype == torch.float32
+
+
+def test_soft_counts_are_those_of_each_foreground_class() -> None:
+    probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3], [0.1, 0.3, 0.6]])
+    total, within, voxels = soft_counts(probabilities, torch.tensor([0, 1, 1])).tolist()
+    assert total == pytest.approx([1.0, 1.0])
+    assert within == pytest.approx([0.8, 0.0])
+    assert voxels == [2, 0]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_entropy_is_0_where_it_is_certain_and_1_where_all_are_equal(classes: int) -> None:
+    assert entropy(torch.eye(classes)).tolist() == [0.0] * classes
+    torch.testing.assert_close(entropy(torch.full((classes, 4), 1 / classes)), torch.ones(4))
+
+
+def test_probabilities_a_rounding_beyond_0_and_1_have_an_entropy() -> None:
+    above = torch.nextafter(torch.ones(1, 2), torch.tensor(2.0))
+    assert torch.equal(entropy(above), torch.zeros(2))
+    assert torch.equal(entropy(torch.cat([above, 1 - above])), torch.zeros(2))
+    assert entropy(torch.full((1, 2), 0.5)).tolist() == [1.0, 1.0]
+    assert every_class(above).min() == 0
+
+
+def test_classes_need_no_torch() -> None:
+    code = "import sys, unetpp.labels, unetpp.labels.values; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
