@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import nibabel
 import numpy as np
@@ -23,6 +24,7 @@ import unetpp
 from unetpp.data.demo import write_demo_data
 from unetpp.errors import PlanError, UsageError
 from unetpp.model.header import read_header
+from unetpp.verbs import pipeline
 
 
 def weights_agree(first: Path, second: Path) -> bool:
@@ -366,3 +368,8 @@ def test_demo(tmp_path: Path, dims: int) -> None:
     assert "unetpp prune" in answer.stdout
     unseen = json.loads((run / "splits.json").read_text())[0]["validation"]
     assert {path.name.split(".")[0] for path in (run / "predictions").iterdir()} == {*unseen, "predictions"}
+
+
+def test_the_overloads_of_train_take_every_argument() -> None:
+    named = {"data", "out", "dry_run", *get_type_hints(pipeline.TrainOptions)}
+    assert named == set(inspect.signature(pipeline.train).parameters)
