@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,7 @@ def test_a_stop_while_the_encoder_rests_or_after_it_changes_nothing(
 
     def stopped(self: FoldTraining, done: int, loss: float) -> str:
         if done == stop:
-            signal.raise_signal(signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
         return after_step(self, done, loss)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):

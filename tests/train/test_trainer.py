@@ -114,7 +114,7 @@ def test_a_stop_by_signal_and_resume_changes_nothing(
 
     def stop(self: FoldTraining, done: int, loss: float) -> str:
         if done == step:
-            signal.raise_signal(signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
         return after_step(self, done, loss)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"SIGTERM after step {step}.*--resume"):
