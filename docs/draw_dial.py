@@ -43,8 +43,8 @@ def main() -> None:
     metrics = json.loads((options.run / "fold_0" / "metrics.json").read_text())
     times = options.milliseconds
     if options.measure:
-        measured = unetpp.info(options.run, measure=True, device="cpu").notes["depths"]
-        times = [measured[depth]["latency_ms"] for depth in metrics["depths"]]
+        measured = unetpp.info(options.run, measure=True, device="cpu").notes.depths
+        times = [measured[int(depth)].latency_ms for depth in metrics["depths"]]
     if times:
         for row, time in zip(metrics["depths"].values(), times, strict=True):
             row["latency_ms"] = time
