@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from unetpp.errors import WriteError
-from unetpp.files import write_json, write_text, written_aside
+from unetpp.files import write_atomically, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "out.json"
     write_text(target, "old")
-    with pytest.raises(RuntimeError), written_aside(target) as aside:
+    with pytest.raises(RuntimeError), write_atomically(target) as aside:
         aside.write_text("half")
         raise RuntimeError
     assert target.read_text() == "old"
@@ -22,7 +22,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 def test_no_space_left_is_told_and_loses_nothing(tmp_path: Path) -> None:
     target = tmp_path / "out.json"
     write_text(target, "old")
-    with pytest.raises(WriteError, match=r"No space left.*Free some space"), written_aside(target):
+    with pytest.raises(WriteError, match=r"No space left.*Free some space"), write_atomically(target):
         raise OSError(28, "No space left on device")
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["out.json"]
@@ -35,7 +35,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 
 def test_compound_suffixes_are_kept_for_writers_that_look_at_them(tmp_path: Path) -> None:
-    with written_aside(tmp_path / "case.nii.gz") as aside:
+    with write_atomically(tmp_path / "case.nii.gz") as aside:
         assert aside.name.endswith(".nii.gz")
         aside.write_bytes(b"x")
     assert (tmp_path / "case.nii.gz").read_bytes() == b"x"

@@ -15,7 +15,7 @@ from unetpp.errors import WriteError
 
 
 @contextmanager
-def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path with the suffixes of `path`; on success it takes the place of `path`, on failure it is removed.
 
     Raises:
@@ -45,7 +45,7 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    with written_aside(path) as aside:
+    with write_atomically(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpp.files import written_aside
+from unetpp.files import write_atomically
 
 CASES = {2: 40, 3: 20}
 SHAPES: dict[int, tuple[int, ...]] = {2: (96, 112), 3: (16, 44, 40)}
@@ -98,7 +98,7 @@ def _with_noise(image: np.ndarray, generator: np.random.Generator) -> np.ndarray
 def _write_png(path: Path, array: np.ndarray) -> None:
     from PIL import Image
 
-    with written_aside(path) as aside:
+    with write_atomically(path) as aside:
         Image.fromarray(array).save(aside)
 
 
@@ -106,5 +106,5 @@ def _write_nifti(path: Path, array: np.ndarray) -> None:
     import nibabel
 
     affine = np.diag([*reversed(SPACING_MM), 1.0])
-    with written_aside(path) as aside:
+    with write_atomically(path) as aside:
         nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(array.T), affine), aside)

@@ -22,7 +22,7 @@ import numpy as np
 from unetpp.data.cases import Case
 from unetpp.data.preprocess import prepare_case_image, prepare_case_label
 from unetpp.errors import DataError, Problem
-from unetpp.files import written_aside
+from unetpp.files import write_atomically
 from unetpp.plan import DataPlan
 
 STORE_VERSION = 2
@@ -111,7 +111,7 @@ def _store_case(case: Case, plan: DataPlan, folder: Path) -> StoredCase:
         label = prepare_case_label(case, plan, grid)
         image = prepared.read(tuple(slice(0, size) for size in grid)).astype(np.float16)
         for ending, array in zip(ARRAYS, (image, label, _locations(label, case.id)), strict=True):
-            with written_aside(f"{stored.stem}.{ending}.npy") as aside, aside.open("wb") as file:
+            with write_atomically(f"{stored.stem}.{ending}.npy") as aside, aside.open("wb") as file:
                 np.save(file, np.ascontiguousarray(array), allow_pickle=False)
     return stored
 

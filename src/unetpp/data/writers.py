@@ -9,7 +9,7 @@ import numpy as np
 from unetpp.data.formats import by_suffix, suffix_of
 from unetpp.data.volume import Geometry
 from unetpp.errors import UsageError
-from unetpp.files import written_aside
+from unetpp.files import write_atomically
 
 
 def output_suffix(geometry: Geometry) -> str:
@@ -43,5 +43,5 @@ def _write(array: np.ndarray, geometry: Geometry, path: Path, expected: str) -> 
             f"{path}: got the suffix {suffix_of(path)!r}; expected {expected!r}, as the input {geometry.suffix!r} asks for. Name the file so."
         )
     format = by_suffix()[expected]
-    with written_aside(path) as aside, format.packages(f"Writing {expected} files"):
+    with write_atomically(path) as aside, format.packages(f"Writing {expected} files"):
         format.write(array, geometry, aside)
