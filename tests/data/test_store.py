@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.plans import small_plan
 from unetpp.data.dataset import Case
-from unetpp.data.store import LOCATIONS_PER_CLASS, found_cases, store_cases
+from unetpp.data.store import LOCATIONS_PER_CLASS, find_stored_cases, store_cases
 from unetpp.errors import DataError
 
 
@@ -94,7 +94,7 @@ def test_what_is_stored_is_found_without_its_sources_the_newest_and_only_whole(t
     path.unlink()
     for file in tmp_path.glob("*.png"):
         file.unlink()
-    found = found_cases(["a", "c", "absent", "a-b"], cache)
+    found = find_stored_cases(["a", "c", "absent", "a-b"], cache)
     assert [case.id for case in found] == ["a", "a-b"]
     assert found[0].stem == newest[0].stem
     assert found[1].image().shape == (1, 80, 80)

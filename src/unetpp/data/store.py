@@ -92,7 +92,7 @@ def store_cases(
     return stored
 
 
-def found_cases(ids: Iterable[str], folder: Path) -> list[StoredCase]:
+def find_stored_cases(ids: Iterable[str], folder: Path) -> list[StoredCase]:
     """Those of some cases that an earlier call has stored, their newest arrays, without a look at their sources."""
     endings = tuple(f".{name}.npy" for name in ARRAYS)
     newest: dict[str, Path] = {}
