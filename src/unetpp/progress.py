@@ -35,7 +35,7 @@ class Silence:
 
 
 @contextmanager
-def only_errors(logger: str) -> Iterator[None]:
+def mute_warnings(logger: str) -> Iterator[None]:
     """Keep the remarks of another library to itself, but for its errors; its logger is then as it was."""
     found = logging.getLogger(logger)
     level = found.level
