@@ -25,7 +25,7 @@ from unetpp.data.formats import format_names, is_image, stem_of
 from unetpp.data.manifest import read_manifest
 from unetpp.errors import DataError, Problem
 
-__all__ = ["Case", "Dataset", "find_cases", "find_images", "listing"]
+__all__ = ["Case", "Dataset", "find_cases", "find_images", "refuse_unreadable"]
 
 _LAYOUTS = (
     "images/ with masks/, labels/ or instances/ beside it; a dataset.json with imagesTr/ and labelsTr/ (Medical Segmentation Decathlon, nnU-Net); "
@@ -44,7 +44,7 @@ def find_cases(path: str | Path, *, tolerant: bool = False) -> Dataset:
     Raises:
         DataError: nothing that is a data set; or, unless `tolerant`, every missing file, double stem and wrong declaration.
     """
-    with listing(path):
+    with refuse_unreadable(path):
         dataset = _read(Path(path))
     dataset = replace(
         dataset, problems=(*dataset.problems, *_same_ids(dataset.root, dataset.cases), *_unwritable_names(dataset))
@@ -75,7 +75,7 @@ def find_images(inputs: Sequence[str | Path], channels: int = 1) -> list[Case]:
     cases: list[Case] = []
     problems: list[Problem] = []
     for path in map(Path, inputs):
-        with listing(path):
+        with refuse_unreadable(path):
             found = _images_of(path, channels)
             cases += found
             if not found:
@@ -89,7 +89,7 @@ def find_images(inputs: Sequence[str | Path], channels: int = 1) -> list[Case]:
 
 
 @contextmanager
-def listing(path: str | Path) -> Iterator[None]:
+def refuse_unreadable(path: str | Path) -> Iterator[None]:
     """Name the folder whose content may not be seen."""
     try:
         yield
