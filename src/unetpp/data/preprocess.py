@@ -17,7 +17,7 @@ from unetpp import labels
 from unetpp.data.dataset import Case
 from unetpp.data.formats import by_suffix
 from unetpp.data.readers import describe_shape, open_images, read_labels
-from unetpp.data.scratch import new_array, release
+from unetpp.data.scratch import allocate_array, release
 from unetpp.data.sources import ImageSource, Slices
 from unetpp.data.volume import Geometry, Volume
 from unetpp.errors import DataError, Problem
@@ -104,7 +104,7 @@ def prepare_label(
 def to_label_values(segmentation: np.ndarray, plan: DataPlan) -> np.ndarray:
     """Class indices as the values that stand for them in label files."""
     classes = labels.of(plan)
-    found = new_array(segmentation.shape, classes.table.dtype)
+    found = allocate_array(segmentation.shape, classes.table.dtype)
     for slices in slabs(segmentation.shape):
         found[slices] = classes.decode(segmentation[slices])
         release(found)

@@ -22,7 +22,7 @@ PIECE = 2**22
 """Bytes of a file that are unpacked or packed at once."""
 
 
-def new_array(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
+def allocate_array(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
     """An array of any content; a large one on disk, or in memory where no disk has space. Call `release` now and then where many of its values are touched.
 
     Raises:

@@ -40,7 +40,7 @@ def _read_large(path: Path, suffix: str) -> Volume | None:
     # a damaged header is found before anything is unpacked
     geometry = pillow.geometry_of(pillow.load(_PLUGIN, path, header_only=True), suffix)
     colours = 3 if header.samples >= 3 else 1
-    array = scratch.new_array((header.height, header.width, colours), np.uint8 if header.bits == 8 else np.uint16)
+    array = scratch.allocate_array((header.height, header.width, colours), np.uint8 if header.bits == 8 else np.uint16)
     row = 0
     for pixels in png_rows.read_rows(path, header):
         array[row : row + len(pixels)] = pixels[..., :colours]  # without alpha

@@ -65,7 +65,7 @@ def _large_series(series: Any) -> np.ndarray:
         or len(series) * prod(series.keyframe.shaped) != prod(series.shape)
     ):
         return np.asanyarray(series.asarray(out="memmap"))  # as tifffile does it
-    array = scratch.new_array(series.shape, series.dtype)
+    array = scratch.allocate_array(series.shape, series.dtype)
     planes = array.reshape(len(series), *series.keyframe.shaped)  # separate samples, depth, rows, columns, samples
     for plane, page in zip(planes, series, strict=True):
         if page is None:
@@ -127,7 +127,7 @@ def _changed(
     array: np.ndarray, change: Callable[[np.ndarray], np.ndarray], channels: int, dtype: DTypeLike
 ) -> np.ndarray:
     """What `change` makes of (C, *spatial), piece by piece, as the whole may be huge."""
-    found = scratch.new_array((channels, *array.shape[1:]), dtype)
+    found = scratch.allocate_array((channels, *array.shape[1:]), dtype)
     for slices in slabs(array.shape[1:]):
         found[(slice(None), *slices)] = change(array[(slice(None), *slices)])
         scratch.release(found)
