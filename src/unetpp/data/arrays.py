@@ -19,13 +19,13 @@ from unetpp.plan import DataPlan
 def open_array_or_file(
     image: np.ndarray | str | PathLike[str], plan: DataPlan, spacing_mm: Sequence[float] | None
 ) -> tuple[ImageSource, str]:
-    """An array or the file at a path as a source, and its name for errors. Raises as `as_source` and `open_image`."""
+    """An array or the file at a path as a source, and its name for errors. Raises as `open_array` and `open_image`."""
     if isinstance(image, np.ndarray):
-        return as_source(image, plan, spacing_mm), "image"
+        return open_array(image, plan, spacing_mm), "image"
     return open_image(Path(image)), str(image)
 
 
-def as_source(image: np.ndarray, plan: DataPlan, spacing_mm: Sequence[float] | None = None) -> ImageSource:
+def open_array(image: np.ndarray, plan: DataPlan, spacing_mm: Sequence[float] | None = None) -> ImageSource:
     """An array as a source, its channels first; see `Predictor.predict` for the shapes.
 
     Raises:
