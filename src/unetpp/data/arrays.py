@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpp.data.preprocess import COLOURS
+from unetpp.data.preprocess import RGB_CHANNELS
 from unetpp.data.readers import open_image
 from unetpp.data.sources import ArraySource, ImageSource
 from unetpp.data.volume import Geometry
@@ -45,7 +45,7 @@ def open_array(image: np.ndarray, plan: DataPlan, spacing_mm: Sequence[float] | 
         if _has_channels_last(image, plan)
         else image
     )
-    if plan.channels == COLOURS and len(array) == 4:
+    if plan.channels == RGB_CHANNELS and len(array) == 4:
         array = array[:3]  # without alpha
     geometry = Geometry(
         ".tif" if plan.dims == 2 else ".nii.gz", None if spacing_mm is None else tuple(map(float, spacing_mm))
@@ -55,7 +55,7 @@ def open_array(image: np.ndarray, plan: DataPlan, spacing_mm: Sequence[float] | 
 
 def _has_channels_last(image: np.ndarray, plan: DataPlan) -> bool:
     """Whether the last axis of a 2D image with channels holds them: where both could, it does, as image libraries have it."""
-    counts = {len(plan.channels), 1, 3} | ({4} if plan.channels == COLOURS else set())
+    counts = {len(plan.channels), 1, 3} | ({4} if plan.channels == RGB_CHANNELS else set())
     return (
         plan.dims == 2
         and image.shape[-1] in counts

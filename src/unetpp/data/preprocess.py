@@ -24,7 +24,7 @@ from unetpp.errors import DataError, Problem
 from unetpp.plan import DataPlan, Normalization
 from unetpp.slabs import slabs
 
-COLOURS = ("red", "green", "blue")
+RGB_CHANNELS = ("red", "green", "blue")
 LUMINANCE = (0.299, 0.587, 0.114)
 """Of red, green and blue (ITU-R BT.601), for colour images of a network that wants grey."""
 NO_SPREAD = float(np.finfo(np.float32).eps)
@@ -156,7 +156,7 @@ class _FittedChannels:
         got = source.shape[0]
         coloured = not by_suffix()[source.geometry.suffix].medical  # three modalities of a volume are no colours
         fits = (
-            got == self._wanted or (got == 1 and channels == COLOURS) or (got == 3 and self._wanted == 1 and coloured)
+            got == self._wanted or (got == 1 and channels == RGB_CHANNELS) or (got == 3 and self._wanted == 1 and coloured)
         )
         if not fits:
             expected = f"{self._wanted} ({', '.join(channels)})"

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from unetpp.data.preprocess import COLOURS
+from unetpp.data.preprocess import RGB_CHANNELS
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import write_atomically
 from unetpp.measured import Notes
@@ -165,7 +165,7 @@ def _meaning(outputs: int, added: bool) -> str:
 
 def _channels(count: int) -> Sequence[str]:
     return (
-        COLOURS
+        RGB_CHANNELS
         if count == 3
         else ("image",)
         if count == 1
