@@ -11,14 +11,14 @@ from unetpp.data.dataset import Case, Dataset
 from unetpp.data.dataset_json import NAME as DATASET_JSON
 from unetpp.data.dataset_json import channel_files, read_dataset_json
 from unetpp.data.folders import (
-    SPLITS,
+    SUBSETS,
     image_files,
     is_folder_layout,
-    is_split_layout,
+    is_subset_layout,
     kaggle_root,
     read_folder,
     read_kaggle,
-    read_splits,
+    read_subset_folders,
     same_stem,
 )
 from unetpp.data.formats import format_names, is_image, stem_of
@@ -118,8 +118,8 @@ def _read(path: Path) -> Dataset:
         return read_dataset_json(path, name)
     if is_folder_layout(path):
         return read_folder(path, name)
-    if is_split_layout(path):
-        return read_splits(path, name)
+    if is_subset_layout(path):
+        return read_subset_folders(path, name)
     if (cases := kaggle_root(path)) is not None:
         return read_kaggle(cases, name)
     tables = sorted(path.glob("*.csv"))
@@ -158,11 +158,11 @@ def _images_in(folder: Path, channels: int) -> list[Case]:
     inner = next((folder / name for name in ("images", "imagesTs", "imagesTr") if image_files(folder / name)), None)
     if inner is not None:
         return _images_in(inner, channels)
-    if is_split_layout(folder):
+    if is_subset_layout(folder):
         return [
             case
             for part in sorted(folder.iterdir())
-            if part.name.lower() in SPLITS and is_folder_layout(part)
+            if part.name.lower() in SUBSETS and is_folder_layout(part)
             for case in _images_in(part, channels)
         ]
     return [

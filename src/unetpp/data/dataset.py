@@ -9,7 +9,7 @@ from typing import Literal
 from unetpp.errors import Problem
 
 Layout = Literal["folder", "instances", "decathlon", "nnunet", "kaggle", "csv"]
-Split = Literal["train", "validation", "test"]
+Subset = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Case:
     """No file, one, or several with one object each."""
     group: str | None = None
     """Cases of one group (a patient) are never split between training and validation."""
-    split: Split | None = None
+    split: Subset | None = None
     """What the user wants the case for; None: the folds decide."""
 
 

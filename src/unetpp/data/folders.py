@@ -6,12 +6,12 @@ from collections.abc import Container, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from unetpp.data.dataset import Case, Dataset, Split
+from unetpp.data.dataset import Case, Dataset, Subset
 from unetpp.data.formats import is_image, stem_of
 from unetpp.errors import DataError, Problem
 
 LABEL_FOLDERS = ("masks", "labels", "instances")
-SPLITS: dict[str, Split] = {
+SUBSETS: dict[str, Subset] = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test", "testing": "test"
 }  # fmt: skip
 _LABEL_ENDINGS = ("_mask", "_label", "_seg")
@@ -52,16 +52,16 @@ def read_folder(root: Path, name: str) -> Dataset:
     )
 
 
-def is_split_layout(root: Path) -> bool:
-    return any(is_folder_layout(folder) and folder.name.lower() in SPLITS for folder in _folders(root))
+def is_subset_layout(root: Path) -> bool:
+    return any(is_folder_layout(folder) and folder.name.lower() in SUBSETS for folder in _folders(root))
 
 
-def read_splits(root: Path, name: str) -> Dataset:
+def read_subset_folders(root: Path, name: str) -> Dataset:
     """`train/`, `val/` and `test/`, each with its own `images/` and labels."""
     parts = [
-        (SPLITS[folder.name.lower()], folder)
+        (SUBSETS[folder.name.lower()], folder)
         for folder in _folders(root)
-        if folder.name.lower() in SPLITS and is_folder_layout(folder)
+        if folder.name.lower() in SUBSETS and is_folder_layout(folder)
     ]
     labelled = [(split, folder) for split, folder in parts if any((folder / label).is_dir() for label in LABEL_FOLDERS)]
     if not labelled:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unetpp.data.dataset import Case, Dataset
-from unetpp.data.folders import SPLITS
+from unetpp.data.folders import SUBSETS
 from unetpp.data.formats import stem_of
 from unetpp.errors import DataError, Problem
 
@@ -72,9 +72,9 @@ def _case(table: Path, line: int, row: dict[str, str], problems: list[Problem]) 
     ]
     if not row["image"]:
         found.append(Problem(where, "no image", "a path in the column image", "Add it, or remove the line."))
-    if split and split not in SPLITS:
+    if split and split not in SUBSETS:
         found.append(Problem(where, f"the split {split}", "train, validation, test or nothing", "Correct it."))
-    if not labels and SPLITS.get(split) != "test":
+    if not labels and SUBSETS.get(split) != "test":
         found.append(
             Problem(where, "no label", "a path in the column label", "Add it, or write test into the column split.")
         )
@@ -82,7 +82,7 @@ def _case(table: Path, line: int, row: dict[str, str], problems: list[Problem]) 
     return (
         None
         if found
-        else Case(stem_of(images[0]), tuple(images), tuple(labels), row.get("group") or None, SPLITS.get(split))
+        else Case(stem_of(images[0]), tuple(images), tuple(labels), row.get("group") or None, SUBSETS.get(split))
     )
 
 
