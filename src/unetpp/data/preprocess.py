@@ -15,7 +15,7 @@ import numpy as np
 
 from unetpp import labels
 from unetpp.data.dataset import Case
-from unetpp.data.formats import by_suffix
+from unetpp.data.formats import formats_by_suffix
 from unetpp.data.readers import describe_shape, open_images, read_labels
 from unetpp.data.scratch import allocate_array, release
 from unetpp.data.sources import ImageSource, Slices
@@ -154,7 +154,7 @@ class _FittedChannels:
         self._source = source
         self._wanted = len(channels)
         got = source.shape[0]
-        coloured = not by_suffix()[source.geometry.suffix].medical  # three modalities of a volume are no colours
+        coloured = not formats_by_suffix()[source.geometry.suffix].medical  # three modalities of a volume are no colours
         fits = (
             got == self._wanted or (got == 1 and channels == RGB_CHANNELS) or (got == 3 and self._wanted == 1 and coloured)
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpp.data.formats import by_content, suffix_of
+from unetpp.data.formats import detect_format, suffix_of
 from unetpp.data.formats.format import Format
 from unetpp.data.sources import ArraySource, ImageSource, StackedSource
 from unetpp.data.volume import Volume
@@ -98,7 +98,7 @@ def _reading(path: Path) -> Iterator[Format]:
         with path.open("rb") as stream:
             if not stream.read(1):
                 raise _refused(path, "an empty file (0 bytes)", "an image", _RESTORE)
-        format = by_content(path)
+        format = detect_format(path)
         with format.packages(f"Reading {suffix_of(path)} files"):
             yield format
     except MemoryError as error:  # a file that is too large for this machine, or whose header lies

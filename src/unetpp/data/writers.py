@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpp.data.formats import by_suffix, suffix_of
+from unetpp.data.formats import formats_by_suffix, suffix_of
 from unetpp.data.volume import Geometry
 from unetpp.errors import UsageError
 from unetpp.files import write_atomically
@@ -14,13 +14,13 @@ from unetpp.files import write_atomically
 
 def output_suffix(geometry: Geometry) -> str:
     """Suffix of the segmentation of an image: the image's own, unless its format cannot hold class numbers in one file."""
-    return by_suffix()[geometry.suffix].written_as.get(geometry.suffix, geometry.suffix)
+    return formats_by_suffix()[geometry.suffix].written_as.get(geometry.suffix, geometry.suffix)
 
 
 def map_suffix(geometry: Geometry) -> str:
     """Suffix of a map of numbers with a fraction: the image's own if it is a medical format, else TIFF."""
     suffix = output_suffix(geometry)
-    return suffix if by_suffix()[suffix].medical else ".tif"
+    return suffix if formats_by_suffix()[suffix].medical else ".tif"
 
 
 def write_segmentation(segmentation: np.ndarray, geometry: Geometry, path: str | Path) -> None:
@@ -42,6 +42,6 @@ def _write(array: np.ndarray, geometry: Geometry, path: Path, expected: str) -> 
         raise UsageError(
             f"{path}: got the suffix {suffix_of(path)!r}; expected {expected!r}, as the input {geometry.suffix!r} asks for. Name the file so."
         )
-    format = by_suffix()[expected]
+    format = formats_by_suffix()[expected]
     with write_atomically(path) as aside, format.packages(f"Writing {expected} files"):
         format.write(array, geometry, aside)

@@ -92,9 +92,9 @@ def test_every_suffix_belongs_to_one_format_and_has_a_writer() -> None:
     assert len(suffixes) == len(set(suffixes))
     only_read = Format.__dataclass_fields__["write"].default
     for suffix in suffixes:
-        written = formats.by_suffix()[output_suffix(Geometry(suffix))]
+        written = formats.formats_by_suffix()[output_suffix(Geometry(suffix))]
         assert written.write is not only_read
-        assert written.medical == formats.by_suffix()[suffix].medical
+        assert written.medical == formats.formats_by_suffix()[suffix].medical
 
 
 def test_content_decides_between_formats_whose_suffixes_users_change(tmp_path: Path) -> None:

@@ -29,12 +29,12 @@ def format_names() -> str:
     return _listed([format.name for format in FORMATS], "or")
 
 
-def by_suffix() -> dict[str, Format]:
+def formats_by_suffix() -> dict[str, Format]:
     """The format that each suffix stands for."""
     return {suffix: format for format in FORMATS for suffix in format.suffixes}
 
 
-def by_content(path: Path) -> Format:
+def detect_format(path: Path) -> Format:
     """The format of a file: the one that its content has, among formats that can be told so, else the one of its name.
 
     Raises:
@@ -42,7 +42,7 @@ def by_content(path: Path) -> Format:
         ValueError: a content that fits no format.
     """
     suffix = suffix_of(path)
-    named = by_suffix().get(suffix)
+    named = formats_by_suffix().get(suffix)
     if named is None:
         got = f"the unknown type {suffix or 'of a name without a suffix'}"
         raise DataError(Problem(str(path), got, format_names(), "Convert the file to one of these."))
@@ -61,7 +61,7 @@ def suffix_of(path: Path) -> str:
     """The format's suffix in lower case, `.nii.gz` in one piece; of an unknown format, what follows the last dot."""
     name = path.name.lower()
     return max(
-        (suffix for suffix in by_suffix() if name.endswith(suffix) and name != suffix),
+        (suffix for suffix in formats_by_suffix() if name.endswith(suffix) and name != suffix),
         key=len,
         default=path.suffix.lower(),
     )
@@ -74,12 +74,12 @@ def stem_of(path: Path) -> str:
 
 def is_image(path: Path) -> bool:
     """True for a name that this package reads; hidden files, such as the `._a.png` of macOS, are none."""
-    return suffix_of(path) in by_suffix() and not path.name.startswith(".")
+    return suffix_of(path) in formats_by_suffix() and not path.name.startswith(".")
 
 
 def is_medical(path: Path) -> bool:
     """True for the formats that say where in a body their voxels lie."""
-    format = by_suffix().get(suffix_of(path))
+    format = formats_by_suffix().get(suffix_of(path))
     return format is not None and format.medical
 
 
