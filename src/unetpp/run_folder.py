@@ -55,7 +55,7 @@ class RunFolder:
         return read_metrics(self.fold(fold) / METRICS_FILE)
 
 
-def model_files(model: Path) -> list[Path]:
+def find_model_files(model: Path) -> list[Path]:
     """The model files of a run folder, one for each trained fold, or the one file that `model` is.
 
     Raises:
@@ -71,13 +71,13 @@ def model_files(model: Path) -> list[Path]:
     return files
 
 
-def single_model_file(model: Path) -> Path:
+def find_model_file(model: Path) -> Path:
     """The only model file of `model`.
 
     Raises:
         UsageError: a run of several folds; the message names their files.
     """
-    files = model_files(model)
+    files = find_model_files(model)
     if len(files) > 1:
         raise UsageError(
             f"{model}: got a run of {len(files)} folds; expected one model. Name one of: {', '.join(map(str, files))}."

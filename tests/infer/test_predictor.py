@@ -28,7 +28,7 @@ from unetpp.measured import Calibration, DepthRow, Notes, Rule
 from unetpp.model.build import from_plan, model_plan
 from unetpp.model.file import save_model
 from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainPlan
-from unetpp.run_folder import model_files
+from unetpp.run_folder import find_model_files
 
 RNG = np.random.default_rng(0)
 PROBABLE = PredictOptions(probabilities=True)
@@ -144,7 +144,9 @@ def test_the_mean_of_all_heads_is_the_papers_accurate_mode() -> None:
     assert list(found) == [MEAN]
     np.testing.assert_allclose(found[MEAN].probabilities, expected[0], atol=1e-5)
     assert np.array_equal(model.predict(image, depth="mean"), found[MEAN].segmentation)
-    both = model.predict_source(open_array(image, plan.data), options=PredictOptions("all and mean", probabilities=True))
+    both = model.predict_source(
+        open_array(image, plan.data), options=PredictOptions("all and mean", probabilities=True)
+    )
     assert list(both) == [1, 2, MEAN]
     np.testing.assert_array_equal(both[MEAN].probabilities, found[MEAN].probabilities)
     np.testing.assert_array_equal(both[1].segmentation, model.predict(image, depth=1))
@@ -211,7 +213,9 @@ def test_a_run_folder_gives_all_its_folds_and_a_file_one(run: Path) -> None:
     assert not both.network.training
     pair = both.predict_source(open_array(image, both.plan.data), options=PROBABLE)[2].probabilities
     folds = [load_predictor(run / f"fold_{k}" / "model.safetensors", "cpu", "torch") for k in range(2)]
-    alone = [fold.predict_source(open_array(image, fold.plan.data), options=PROBABLE)[2].probabilities for fold in folds]
+    alone = [
+        fold.predict_source(open_array(image, fold.plan.data), options=PROBABLE)[2].probabilities for fold in folds
+    ]
     np.testing.assert_allclose(pair, (alone[0] + alone[1]) / 2, atol=1e-6)
 
 
@@ -226,7 +230,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="run folder") as caught:
         load_predictor(tmp_path, "cpu")
     with pytest.raises(ModelFileError, match=re.escape(str(caught.value))):  # the words of every verb
-        model_files(tmp_path)
+        find_model_files(tmp_path)
 
 
 def test_files_are_written_in_their_format_with_label_values(tmp_path: Path) -> None:

@@ -154,9 +154,13 @@ class _FittedChannels:
         self._source = source
         self._wanted = len(channels)
         got = source.shape[0]
-        coloured = not formats_by_suffix()[source.geometry.suffix].medical  # three modalities of a volume are no colours
+        coloured = not formats_by_suffix()[
+            source.geometry.suffix
+        ].medical  # three modalities of a volume are no colours
         fits = (
-            got == self._wanted or (got == 1 and channels == RGB_CHANNELS) or (got == 3 and self._wanted == 1 and coloured)
+            got == self._wanted
+            or (got == 1 and channels == RGB_CHANNELS)
+            or (got == 3 and self._wanted == 1 and coloured)
         )
         if not fits:
             expected = f"{self._wanted} ({', '.join(channels)})"

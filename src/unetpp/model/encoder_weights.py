@@ -59,7 +59,9 @@ def _downloaded(model: TimmModel, in_channels: int) -> Any:
         else config.url
     )
     try:
-        with mute_warnings("huggingface_hub"):  # not a warning for each of its attempts: what comes of them is said below
+        with mute_warnings(
+            "huggingface_hub"
+        ):  # not a warning for each of its attempts: what comes of them is said below
             return model.create(in_channels, pretrained=True)
     except Exception as error:  # of the network, the hub or the disk: each library has its own
         raise UsageError(
