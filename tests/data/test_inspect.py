@@ -144,7 +144,7 @@ def test_colours_that_are_all_equal_are_grey(tmp_path: Path) -> None:
         write_case(tmp_path, stem, np.repeat(grey()[..., None], 3, axis=2), mask())
     found = inspect(tmp_path)
     assert found.channels == ("image",)
-    assert all(fact.is_grey for fact in found.facts)
+    assert all(fact.is_gray for fact in found.facts)
 
 
 def test_mask_of_another_size(good: Path) -> None:

@@ -60,7 +60,7 @@ def test_without_space_on_disk_memory_is_taken_and_without_either_it_is_said(mon
     monkeypatch.setattr(scratch.os, "posix_fallocate", full, raising=False)
     assert type(scratch.allocate_array((30, 40), np.uint8)) is np.ndarray
     with pytest.raises(
-        MemoryError, match=r"fit neither into memory nor into the temporary folder \(No space left on device\); TMPDIR"
+        MemoryError, match=r"fit neither into memory nor into the temporary folder \(No space left on device\); set TMPDIR"
     ):
         scratch.allocate_array((2**22, 2**22), np.float32)
 
