@@ -70,7 +70,7 @@ def open_array(image: np.ndarray, plan: DataPlan, spacing_mm: Sequence[float] | 
 
 
 def _has_channels_last(image: np.ndarray, plan: DataPlan) -> bool:
-    """Tell whether the last axis of a 2D image holds the channels; where first and last could, the last, as in Pillow."""
+    """Tell whether the last axis of a 2D image holds the channels; the last is preferred to the first, as in Pillow."""
     counts = {len(plan.channels), 1, 3} | ({4} if plan.channels == RGB_CHANNELS else set())
     return (
         plan.dims == 2

@@ -45,7 +45,7 @@ def find_cases(path: str | Path, *, tolerant: bool = False) -> Dataset:
         The data set, its cases in the order of their files.
 
     Raises:
-        DataError: no data set at `path`; or, unless `tolerant`, all missing files, repeated stems and wrong declarations.
+        DataError: no data set; or, unless `tolerant`, all missing files, repeated stems and wrong declarations.
     """
     with refuse_unreadable(path):
         dataset = _read(Path(path))

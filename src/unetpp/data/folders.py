@@ -1,4 +1,4 @@
-"""Layouts by folder names: images with masks, labels or instances; train, val and test folders of these; Kaggle nuclei."""
+"""Layouts by folder names: images with masks, labels or instances; train, val and test of these; Kaggle nuclei."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def _is_color(fact: CaseFacts) -> bool:
 
 
 def _fits_channels(fact: CaseFacts, channels: int) -> bool:
-    """Tell whether the case fits: gray is repeated for an RGB network, RGB becomes gray for a network of one channel."""
+    """Tell whether the channels can be converted: gray is repeated for RGB, RGB becomes gray for one channel."""
     return fact.channels == channels or (fact.is_color_format and {fact.channels, channels} == {1, 3})
 
 

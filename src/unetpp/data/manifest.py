@@ -1,4 +1,4 @@
-"""Data sets as CSV tables with the columns image[, image_2, ...], label, group, split; paths are relative to the table."""
+"""CSV tables with the columns image[, image_2, ...], label, group, split. Paths are relative to the table."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from unetpp.files import write_atomically
 
 
 def output_suffix(geometry: Geometry) -> str:
-    """Return the suffix of a segmentation: that of the image, unless its format cannot store class numbers in one file."""
+    """Return the suffix of a segmentation: that of the image, if its format can store class numbers in one file."""
     return formats_by_suffix()[geometry.suffix].written_as.get(geometry.suffix, geometry.suffix)
 
 

@@ -1,4 +1,4 @@
-"""JPEG, by Pillow. It would change class numbers, so segmentations are written as PNG."""
+"""JPEG, by Pillow. Lossy: segmentations are written as PNG."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""What Pillow reads and writes: the whole of JPEG and BMP, and PNG where nothing is special about it."""
+"""Reading and writing by Pillow: JPEG, BMP and ordinary PNG."""
 
 from __future__ import annotations
 
@@ -13,31 +13,34 @@ from unetpp.data.volume import Geometry, Volume
 
 
 class PillowSource:
-    """A decoded Pillow image; blocks are cut from it on demand, so that no second copy of it exists."""
+    """A decoded Pillow image; blocks are converted on demand, without a second copy of the image."""
 
     def __init__(self, image: Any, geometry: Geometry) -> None:
         self._image = image
         self.geometry = geometry
-        first_pixel = _pixels(image.crop((0, 0, 1, 1)))
+        first_pixel = _convert(image.crop((0, 0, 1, 1)))
         self.shape: tuple[int, ...] = (len(first_pixel), image.height, image.width)
         self.dtype = first_pixel.dtype.newbyteorder("=")
 
     def read(self, slices: Slices) -> np.ndarray:
+        """Crop a block and convert it to (C, Y, X)."""
         (top, bottom, _), (left, right, _) = (
             part.indices(size) for part, size in zip(slices, self.shape[1:], strict=True)
         )
-        block = self._image.crop((left, top, right, bottom))
-        return np.ascontiguousarray(_pixels(block), dtype=self.dtype)
+        return np.ascontiguousarray(_convert(self._image.crop((left, top, right, bottom))), dtype=self.dtype)
 
 
 def load(plugin: str, path: Path, header_only: bool = False) -> Any:
-    """The decoded Pillow image, as the camera's orientation tag shows it; or what its header says.
+    """Decode an image and rotate it by its EXIF orientation.
 
     Args:
-        plugin: Pillow's name for the format, as in `Jpeg`ImagePlugin. Its class is called directly: `Image.open` refuses
-            images above 179 million pixels.
-        path: of the file.
-        header_only: leave the pixels in the file.
+        plugin: Pillow's name for the format, as in `Jpeg`ImagePlugin. Its class is called directly, because
+            `Image.open` refuses images above 179 million pixels.
+        path: path of the file.
+        header_only: do not decode the pixels, nor rotate.
+
+    Returns:
+        The Pillow image.
     """
     from PIL import ImageOps
 
@@ -51,39 +54,36 @@ def load(plugin: str, path: Path, header_only: bool = False) -> Any:
     return image
 
 
-def geometry_of(image: Any, suffix: str) -> Geometry:
+def read_geometry(image: Any, suffix: str) -> Geometry:
+    """Read the resolution of an image, written into its segmentation."""
     return Geometry(suffix, header=image.info.get("dpi"))
 
 
 def open_image(plugin: str, path: Path, suffix: str) -> PillowSource:
+    """Open an image for reading in blocks, a palette as colors."""
     image = load(plugin, path)
-    return PillowSource(image, geometry_of(image, suffix))
+    return PillowSource(image, read_geometry(image, suffix))
 
 
 def read(plugin: str, path: Path, suffix: str) -> Volume:
-    """Read the pixels, those of a palette as its numbers."""
+    """Read a whole image, a palette as indices."""
     image = load(plugin, path)
     if image.mode in ("P", "PA"):
-        return Volume(np.atleast_3d(np.asarray(image))[None, :, :, 0], geometry_of(image, suffix))
-    return Volume(_pixels(image), geometry_of(image, suffix))
+        return Volume(np.atleast_3d(np.asarray(image))[None, :, :, 0], read_geometry(image, suffix))
+    return Volume(_convert(image), read_geometry(image, suffix))
 
 
 def write(array: np.ndarray, geometry: Geometry, path: Path) -> None:
+    """Write gray values (Y, X) with the resolution of the image."""
     from PIL import Image
 
     options = {"dpi": geometry.header} if geometry.header else {}
     Image.fromarray(array).save(path, **options)
 
 
-def _pixels(image: Any) -> np.ndarray:
-    """Pixels (C, Y, X) of a Pillow image: C is 1 for grey, 3 for colour; alpha is dropped."""
-    mode = _mode(image)
+def _convert(image: Any) -> np.ndarray:
+    """Convert a Pillow image to (C, Y, X): C is 1 for gray, 3 for color; alpha is dropped."""
+    is_deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
+    mode = image.mode if is_deep else "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
     pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-
-
-def _mode(image: Any) -> str:
-    """The Pillow mode whose pixels we hand out."""
-    if image.mode in ("1", "L", "LA", "La"):
-        return "L"
-    return str(image.mode) if image.mode in ("I", "F") or image.mode.startswith("I;16") else "RGB"
