@@ -21,7 +21,7 @@ def test_a_small_array_is_in_memory() -> None:
     assert type(scratch.allocate_array((3, 4), np.uint8)) is np.ndarray
 
 
-def test_a_large_array_lies_on_disk_and_goes_with_its_last_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_array_is_on_disk_and_freed_with_its_last_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scratch, "LARGE", 10)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -52,7 +52,7 @@ def test_changes_of_a_private_copy_are_kept(tmp_path: Path) -> None:
     assert array.min() == 7
 
 
-def test_without_space_on_disk_memory_is_taken_and_without_either_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_space_on_disk_memory_is_taken_and_without_either_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -60,7 +60,8 @@ def test_without_space_on_disk_memory_is_taken_and_without_either_it_is_said(mon
     monkeypatch.setattr(scratch.os, "posix_fallocate", full, raising=False)
     assert type(scratch.allocate_array((30, 40), np.uint8)) is np.ndarray
     with pytest.raises(
-        MemoryError, match=r"fit neither into memory nor into the temporary folder \(No space left on device\); set TMPDIR"
+        MemoryError,
+        match=r"fit neither into memory nor into the temporary folder \(No space left on device\); set TMPDIR",
     ):
         scratch.allocate_array((2**22, 2**22), np.float32)
 

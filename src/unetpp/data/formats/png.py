@@ -37,9 +37,8 @@ def _read_large(path: Path, suffix: str) -> Volume | None:
     header = png_rows.read_header(path)
     if header is None or header.row_bytes * header.height <= scratch.LARGE or png_rows.may_be_rotated(path):
         return None
-    geometry = pillow.read_geometry(
-        pillow.load(_PLUGIN, path, header_only=True), suffix
-    )  # raises if the header is damaged
+    # raises if the header is damaged
+    geometry = pillow.read_geometry(pillow.load(_PLUGIN, path, header_only=True), suffix)
     channels = 3 if header.samples >= 3 else 1
     array = scratch.allocate_array((header.height, header.width, channels), np.uint8 if header.bits == 8 else np.uint16)
     row = 0
