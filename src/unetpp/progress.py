@@ -11,7 +11,14 @@ from typing import Protocol
 class Stage(Protocol):
     """Receives the progress of one stage, repeatedly."""
 
-    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Report progress.
+
+        Args:
+            done: units of work done.
+            total: units of work in all.
+            note: a remark to show beside them.
+        """
 
 
 class Progress(Protocol):

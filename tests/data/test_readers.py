@@ -180,7 +180,7 @@ def test_lack_of_memory_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pyt
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(pillow, "load", fail)
+    monkeypatch.setattr(pillow.Plugin, "load", fail)
     for read in (read_image, read_label, open_image):
         with pytest.raises(DataError, match="does not fit into memory"):
             read(path)

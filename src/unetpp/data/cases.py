@@ -92,7 +92,11 @@ def find_images(inputs: Sequence[str | Path], channels: int = 1) -> list[Case]:
 
 @contextmanager
 def refuse_unreadable(path: str | Path) -> Iterator[None]:
-    """Turn the OSError of a folder that cannot be listed into a DataError that names it."""
+    """Turn the OSError of a folder that cannot be listed into a problem that names it.
+
+    Raises:
+        DataError: instead of an OSError.
+    """
     try:
         yield
     except OSError as error:

@@ -112,6 +112,9 @@ def describe_same_stem(where: Path, stem: str, paths: Iterable[Path]) -> Problem
         where: their folder, or the root of the data set.
         stem: the name that they share.
         paths: the images.
+
+    Returns:
+        The problem.
     """
     names = ", ".join(str(path.relative_to(where) if path.is_relative_to(where) else path) for path in paths)
     got, expected = f"several images with the stem {stem} ({names})", "one file for each stem: it pairs image and label"
@@ -125,6 +128,9 @@ def describe_missing(where: Path, what: str, owner: str) -> Problem:
         where: the absent file, or its folder.
         what: `image`, `label` or `mask`.
         owner: name of the file that it belongs to.
+
+    Returns:
+        The problem.
     """
     return Problem(str(where), f"no {what} for {owner}", "one of the same stem", f"Add the {what}, or remove {owner}.")
 

@@ -17,14 +17,19 @@ _MAKE_ANEW = "Correct the file, or delete it to have it made anew."
 
 
 class Groupable(Protocol):
-    """A case, as far as it decides about the fold."""
+    """Fields of a case that decide about its fold."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Name of the case."""
+
     @property
-    def group(self) -> str | None: ...
+    def group(self) -> str | None:
+        """Cases of one group stay together."""
+
     @property
-    def split(self) -> str | None: ...
+    def split(self) -> str | None:
+        """Subset that the data set declares."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,16 @@ class PatchLocation:
 
 
 def draw_generator(seed: int, step: int, index: int = 0) -> np.random.Generator:
-    """Return the random generator of one patch of one step."""
+    """Make the random generator of patch `index` of a step.
+
+    Args:
+        seed: of the training.
+        step: number of the step.
+        index: number of the patch in its step.
+
+    Returns:
+        A generator that depends on the arguments alone.
+    """
     return np.random.default_rng((seed, step, index))
 
 

@@ -83,6 +83,9 @@ def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> 
         plan: the data section of the plan.
         where: name of the image in errors.
 
+    Returns:
+        The image (C, *grid), float32 when read.
+
     Raises:
         DataError: the number of dimensions or channels differs from the plan's, or voxels are NaN or infinite.
     """

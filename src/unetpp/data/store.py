@@ -1,4 +1,4 @@
-"""The patch store: each case on the network's grid, normalized, as arrays from which patches are read.
+"""Patch store: each case on the network's grid, normalized, as arrays from which patches are read.
 
     cache/CASE-DIGEST.image.npy       (C, *grid) float16, memory-mapped when read
     cache/CASE-DIGEST.label.npy       (*grid) uint8, class indices

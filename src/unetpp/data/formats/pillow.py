@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -30,51 +31,52 @@ class PillowSource:
         return np.ascontiguousarray(_convert(self._image.crop((left, top, right, bottom))), dtype=self.dtype)
 
 
-def load(plugin: str, path: Path, header_only: bool = False) -> Any:
-    """Decode an image and rotate it by its EXIF orientation.
+@dataclass(frozen=True)
+class Plugin:
+    """One of Pillow's formats. Its class is called directly: `Image.open` refuses images above 179 million pixels."""
 
-    Args:
-        plugin: Pillow's name for the format, as in `Jpeg`ImagePlugin. Its class is called directly, because
-            `Image.open` refuses images above 179 million pixels.
-        path: path of the file.
-        header_only: do not decode the pixels, nor rotate.
+    name: str
+    """Pillow's name for the format, as in `Jpeg`ImagePlugin."""
 
-    Returns:
-        The Pillow image.
-    """
-    from PIL import ImageOps
+    def load(self, path: Path, header_only: bool = False) -> Any:
+        """Decode an image and rotate it by its EXIF orientation; with `header_only`, neither."""
+        from PIL import ImageOps
 
-    with path.open("rb") as stream:
-        image = getattr(import_module(f"PIL.{plugin}ImagePlugin"), f"{plugin}ImageFile")(stream)
-        if header_only:
-            return image
-        image.load()
-    image.info.pop("transparency", None)
-    ImageOps.exif_transpose(image, in_place=True)
-    return image
+        with path.open("rb") as stream:
+            image = getattr(import_module(f"PIL.{self.name}ImagePlugin"), f"{self.name}ImageFile")(stream)
+            if header_only:
+                return image
+            image.load()
+        image.info.pop("transparency", None)
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
+
+    def open(self, path: Path, suffix: str) -> PillowSource:
+        """Open an image for reading in blocks, a palette as colors."""
+        image = self.load(path)
+        return PillowSource(image, read_geometry(image, suffix))
+
+    def read(self, path: Path, suffix: str) -> Volume:
+        """Read a whole image, a palette as indices."""
+        image = self.load(path)
+        indices = image.mode in ("P", "PA")
+        array = np.atleast_3d(np.asarray(image))[None, :, :, 0] if indices else _convert(image)
+        return Volume(array, read_geometry(image, suffix))
 
 
 def read_geometry(image: Any, suffix: str) -> Geometry:
-    """Read the resolution of an image, written into its segmentation."""
+    """Read the resolution of a Pillow image, which its segmentation gets too."""
     return Geometry(suffix, header=image.info.get("dpi"))
 
 
-def open_image(plugin: str, path: Path, suffix: str) -> PillowSource:
-    """Open an image for reading in blocks, a palette as colors."""
-    image = load(plugin, path)
-    return PillowSource(image, read_geometry(image, suffix))
-
-
-def read(plugin: str, path: Path, suffix: str) -> Volume:
-    """Read a whole image, a palette as indices."""
-    image = load(plugin, path)
-    if image.mode in ("P", "PA"):
-        return Volume(np.atleast_3d(np.asarray(image))[None, :, :, 0], read_geometry(image, suffix))
-    return Volume(_convert(image), read_geometry(image, suffix))
-
-
 def write(array: np.ndarray, geometry: Geometry, path: Path) -> None:
-    """Write gray values (Y, X) with the resolution of the image."""
+    """Write an array by the suffix of its path.
+
+    Args:
+        array: gray values (Y, X), uint8 or uint16.
+        geometry: that of the image, whose resolution is written.
+        path: path of the file.
+    """
     from PIL import Image
 
     options = {"dpi": geometry.header} if geometry.header else {}

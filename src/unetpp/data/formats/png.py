@@ -13,21 +13,21 @@ from unetpp.data.formats.format import Format, starts_with
 from unetpp.data.volume import Geometry, Volume
 from unetpp.slabs import slabs
 
-_PLUGIN = "Png"
+_PLUGIN = pillow.Plugin("Png")
 
 
 def _open(path: Path, suffix: str) -> pillow.PillowSource | Volume:
     if (large := _read_large(path, suffix)) is not None:
         return large
-    return _read(path, suffix) if _is_deep_color(path) else pillow.open_image(_PLUGIN, path, suffix)
+    return _read(path, suffix) if _is_deep_color(path) else _PLUGIN.open(path, suffix)
 
 
 def _read(path: Path, suffix: str) -> Volume:
     if not _is_deep_color(path):
-        return pillow.read(_PLUGIN, path, suffix)
+        return _PLUGIN.read(path, suffix)
     from imagecodecs import png_decode
 
-    geometry = pillow.read_geometry(pillow.load(_PLUGIN, path), suffix)  # raises if the file is damaged
+    geometry = pillow.read_geometry(_PLUGIN.load(path), suffix)  # raises if the file is damaged
     pixels = np.moveaxis(png_decode(path.read_bytes()), -1, 0)
     return Volume(pixels[: 3 if len(pixels) >= 3 else 1], geometry)  # without alpha
 
@@ -38,7 +38,7 @@ def _read_large(path: Path, suffix: str) -> Volume | None:
     if header is None or header.row_bytes * header.height <= scratch.LARGE or png_rows.may_be_rotated(path):
         return None
     # raises if the header is damaged
-    geometry = pillow.read_geometry(pillow.load(_PLUGIN, path, header_only=True), suffix)
+    geometry = pillow.read_geometry(_PLUGIN.load(path, header_only=True), suffix)
     channels = 3 if header.samples >= 3 else 1
     array = scratch.allocate_array((header.height, header.width, channels), np.uint8 if header.bits == 8 else np.uint16)
     row = 0
