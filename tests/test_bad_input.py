@@ -17,7 +17,7 @@ import pytest
 from tests.tiny import TINY, Answer, run_cli, set_options, write_png
 
 
-def refused(answer: Answer, *words: str, code: int = 2) -> None:
+def assert_refused(answer: Answer, *words: str, code: int = 2) -> None:
     """The command ended as it should, and its message has these words."""
     text = answer.stdout + answer.stderr
     assert answer.code == code, text
@@ -29,8 +29,8 @@ def refused(answer: Answer, *words: str, code: int = 2) -> None:
 
 def assert_train_refuses(data: Path, tmp_path: Path, *words: str) -> None:
     """`check` and `train` name the problem; nothing was trained, nothing written."""
-    refused(run_cli("check", data), *words)
-    refused(run_cli("train", data, "--out", tmp_path / "run", "--epochs", 1), *words)
+    assert_refused(run_cli("check", data), *words)
+    assert_refused(run_cli("train", data, "--out", tmp_path / "run", "--epochs", 1), *words)
     assert not (tmp_path / "run").exists()
 
 
@@ -74,13 +74,13 @@ def test_truncated_volume(bodies: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_voxels_that_are_no_numbers(bodies: Path, tmp_path: Path, value: float) -> None:
-    def spoil(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def test_voxels_that_are_not_finite(bodies: Path, tmp_path: Path, value: float) -> None:
+    def corrupt(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         array = array.astype(np.float32)
         array[2, 3, 4] = value
         return array, affine
 
-    set_nifti(bodies / "images" / "volume_03.nii.gz", spoil)
+    set_nifti(bodies / "images" / "volume_03.nii.gz", corrupt)
     assert_train_refuses(bodies, tmp_path, "volume_03.nii.gz", "NaN or infinite")
 
 
@@ -166,7 +166,7 @@ def test_all_problems_come_at_once(cells: Path) -> None:
     (cells / "images" / "cells_04.png").write_text("no image")
     write_png(cells / "masks" / "cells_05.png", np.zeros((4, 4), np.uint8))
     answer = run_cli("check", cells, "--json")
-    refused(answer, "cells_01", "cells_02", "cells_04", "cells_05")
+    assert_refused(answer, "cells_01", "cells_02", "cells_04", "cells_05")
     assert len(answer.json["problems"]) == 4
 
 
@@ -180,14 +180,14 @@ def test_no_data_set(tmp_path: Path, name: str) -> None:
 def test_predict_skips_a_bad_file_and_writes_the_rest(trained: Path, cells: Path, tmp_path: Path) -> None:
     (cells / "images" / "cells_02.png").write_text("no image")
     answer = run_cli("predict", trained, cells / "images", "--out", tmp_path / "out")
-    refused(answer, "cells_02.png", "9 files written", code=1)
+    assert_refused(answer, "cells_02.png", "9 files written", code=1)
     assert len(list((tmp_path / "out").glob("*.png"))) == 9
     record = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert [entry["id"] for entry in record["failed"]] == ["cells_02"]
 
 
 def test_predict_of_absent_files(trained: Path, tmp_path: Path) -> None:
-    refused(
+    assert_refused(
         run_cli("predict", trained, tmp_path / "absent.png", "--out", tmp_path / "out"),
         "absent.png",
         "no such file",
@@ -198,7 +198,7 @@ def test_predict_of_absent_files(trained: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("depth", ["0", "3", "auto", "-1"])
 def test_predict_at_a_depth_that_is_not_there(trained: Path, cells: Path, tmp_path: Path, depth: str) -> None:
     for dry_run in ([], ["--dry-run"]):
-        refused(
+        assert_refused(
             run_cli("predict", trained, cells / "images", "--out", tmp_path / "out", f"--depth={depth}", *dry_run),
             "depth",
             "[1, 2]",
@@ -207,7 +207,7 @@ def test_predict_at_a_depth_that_is_not_there(trained: Path, cells: Path, tmp_pa
 
 def test_predict_into_the_folder_of_its_input(trained: Path, cells: Path) -> None:
     before = (cells / "images" / "cells_00.png").read_bytes()
-    refused(run_cli("predict", trained, cells / "images", "--out", cells / "images"), "--out")
+    assert_refused(run_cli("predict", trained, cells / "images", "--out", cells / "images"), "--out")
     assert (cells / "images" / "cells_00.png").read_bytes() == before
 
 
@@ -230,9 +230,9 @@ def damaged_models(model: Path, folder: Path) -> dict[str, Path]:
 @pytest.mark.parametrize("damage", ["truncated", "header", "empty", "text", "version"])
 def test_damaged_model_files(trained: Path, tmp_path: Path, cells: Path, damage: str) -> None:
     path = damaged_models(trained / "fold_0" / "model.safetensors", tmp_path)[damage]
-    refused(run_cli("info", path), path.name)
-    refused(run_cli("predict", path, cells / "images", "--out", tmp_path / "out"), path.name)
-    refused(run_cli("prune", path, "--out", tmp_path / "small.safetensors", "--depth", 1), path.name)
+    assert_refused(run_cli("info", path), path.name)
+    assert_refused(run_cli("predict", path, cells / "images", "--out", tmp_path / "out"), path.name)
+    assert_refused(run_cli("prune", path, "--out", tmp_path / "small.safetensors", "--depth", 1), path.name)
     assert not (tmp_path / "small.safetensors").exists()
 
 
@@ -245,7 +245,7 @@ def test_a_pickle_is_not_opened(tmp_path: Path, cells: Path) -> None:
 
     for name in ("model.safetensors", "model.pt"):
         (tmp_path / name).write_bytes(pickle.dumps(Bomb()))
-        refused(run_cli("predict", tmp_path / name, cells / "images", "--out", tmp_path / "out"), name)
+        assert_refused(run_cli("predict", tmp_path / name, cells / "images", "--out", tmp_path / "out"), name)
     assert not (tmp_path / "exploded").exists()
 
 
@@ -256,8 +256,8 @@ def test_a_run_that_is_not_trained(cells: Path, tmp_path: Path) -> None:
         ["predict", tmp_path / "run", cells / "images", "--out", tmp_path / "out"],
         ["prune", tmp_path / "run", "--out", tmp_path / "x.safetensors"],
     ):
-        refused(run_cli(*verb), "fold_*/model.safetensors")
-    refused(run_cli("report", tmp_path / "absent"), "absent")
+        assert_refused(run_cli(*verb), "fold_*/model.safetensors")
+    assert_refused(run_cli("report", tmp_path / "absent"), "absent")
 
 
 def test_a_plan_with_an_unknown_key(cells: Path, tmp_path: Path) -> None:
@@ -266,23 +266,23 @@ def test_a_plan_with_an_unknown_key(cells: Path, tmp_path: Path) -> None:
     values = json.loads((run / "plan.json").read_text())
     values["train"]["bach"] = 4
     (run / "plan.json").write_text(json.dumps(values))
-    refused(run_cli("train", cells, "--out", run), "plan.json", "train.bach", "train.batch")
+    assert_refused(run_cli("train", cells, "--out", run), "plan.json", "train.bach", "train.batch")
     (run / "plan.json").write_text("{")
-    refused(run_cli("train", cells, "--out", run), "plan.json", "not JSON")
+    assert_refused(run_cli("train", cells, "--out", run), "plan.json", "not JSON")
     assert not (run / "fold_0").exists()
 
 
 def test_a_plan_of_other_data(cells: Path, bodies: Path, tmp_path: Path) -> None:
     run_cli("plan", cells, "--out", tmp_path / "run", "--epochs", 1)
     (tmp_path / "run" / "splits.json").unlink()
-    refused(run_cli("train", bodies, "--out", tmp_path / "run"), "plan.json", "data.dims")
+    assert_refused(run_cli("train", bodies, "--out", tmp_path / "run"), "plan.json", "data.dims")
 
 
 def test_splits_of_other_data(cells: Path, tmp_path: Path) -> None:
     run_cli("plan", cells, "--out", tmp_path / "run", "--epochs", 1)
     for folder in ("images", "masks"):
         (cells / folder / "cells_03.png").unlink()
-    refused(run_cli("train", cells, "--out", tmp_path / "run"), "splits.json", "cells_03")
+    assert_refused(run_cli("train", cells, "--out", tmp_path / "run"), "splits.json", "cells_03")
 
 
 def test_no_space_left_keeps_what_was_there(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +294,7 @@ def test_no_space_left_keeps_what_was_there(trained: Path, tmp_path: Path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    refused(run_cli("prune", trained, "--out", small, "--depth", 1), "No space left", "Free some space")
+    assert_refused(run_cli("prune", trained, "--out", small, "--depth", 1), "No space left", "Free some space")
     assert small.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["small.safetensors"]
 
@@ -330,22 +330,22 @@ def test_a_file_system_that_refuses_large_files(trained: Path, tmp_path: Path, v
         *map(str, tokens[verb]),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    refused(Answer(done.returncode, done.stdout, done.stderr), "File too large", "Choose another --out")
+    assert_refused(Answer(done.returncode, done.stdout, done.stderr), "File too large", "Choose another --out")
     assert model.read_bytes() == before
-    assert not list(tmp_path.rglob(".unetpp-*")), "a file that was written aside is left behind"
+    assert not list(tmp_path.rglob(".unetpp-*")), "a temporary file is left behind"
 
 
 def test_out_where_nothing_can_be_written(trained: Path, cells: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    refused(run_cli("predict", trained, cells / "images", "--out", tmp_path / "file" / "out"), "file")
-    refused(run_cli("train", cells, "--out", tmp_path / "file", "--epochs", 1), "file", "folder")
+    assert_refused(run_cli("predict", trained, cells / "images", "--out", tmp_path / "file" / "out"), "file")
+    assert_refused(run_cli("train", cells, "--out", tmp_path / "file", "--epochs", 1), "file", "folder")
     assert (tmp_path / "file").read_text() == "x"
 
 
 def test_evaluate_of_folders_that_do_not_pair(cells: Path, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
-    refused(run_cli("evaluate", tmp_path / "absent", cells / "masks"), "absent")
-    refused(run_cli("evaluate", tmp_path / "none", cells / "masks"), "none")
+    assert_refused(run_cli("evaluate", tmp_path / "absent", cells / "masks"), "absent")
+    assert_refused(run_cli("evaluate", tmp_path / "none", cells / "masks"), "none")
 
 
 def test_evaluate_scores_the_rest(cells: Path, tmp_path: Path) -> None:
@@ -353,18 +353,18 @@ def test_evaluate_scores_the_rest(cells: Path, tmp_path: Path) -> None:
     (tmp_path / "predictions" / "cells_00.png").unlink()
     (tmp_path / "predictions" / "cells_01.png").write_bytes(b"")
     answer = run_cli("evaluate", tmp_path / "predictions", cells / "masks", "--json")
-    refused(answer, "cells_00", "cells_01", code=1)
+    assert_refused(answer, "cells_00", "cells_01", code=1)
     assert len(answer.json["cases"]) == 8
     assert answer.json["mean"]["dice"] == 1.0
 
 
 @pytest.mark.parametrize("options", [[], ["--depth", 1, "--max-drop", 1], ["--depth", 5], ["--max-drop", -1]])
-def test_prune_without_a_usable_wish(trained: Path, tmp_path: Path, options: list[object]) -> None:
-    refused(
+def test_prune_without_a_usable_depth(trained: Path, tmp_path: Path, options: list[object]) -> None:
+    assert_refused(
         run_cli("prune", trained, "--out", tmp_path / "small.safetensors", *options),
         "--depth" if options != ["--max-drop", -1] else "--max-drop",
     )
 
 
 def test_prune_into_a_name_that_is_no_model(trained: Path, tmp_path: Path) -> None:
-    refused(run_cli("prune", trained, "--out", tmp_path / "small.onnx", "--depth", 1), "--out", ".safetensors")
+    assert_refused(run_cli("prune", trained, "--out", tmp_path / "small.onnx", "--depth", 1), "--out", ".safetensors")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from unetpp.progress import only_errors
+from unetpp.progress import mute_warnings
 
 IMPORTS = """
 import ast, contextlib, importlib, itertools, logging, os, pathlib, signal, sys, warnings
@@ -73,7 +73,7 @@ def test_the_level_of_a_logger_is_given_back() -> None:
     logger = logging.getLogger("of another library")
     for level in (logging.NOTSET, logging.DEBUG):
         logger.setLevel(level)
-        with pytest.raises(RuntimeError), only_errors(logger.name):
+        with pytest.raises(RuntimeError), mute_warnings(logger.name):
             assert logger.level == logging.ERROR
             raise RuntimeError
         assert logger.level == level

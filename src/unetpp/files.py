@@ -1,4 +1,4 @@
-"""Files written aside and renamed: a reader sees the old file or the new one, never half of one."""
+"""Atomic file writes: a reader sees the old file or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -15,51 +15,48 @@ from unetpp.errors import WriteError
 
 
 @contextmanager
-def written_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path with the suffixes of `path`; on success it takes the place of `path`, on failure it is removed.
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path with the suffixes of `path`; rename it to `path` on success, remove it on failure.
 
     Raises:
         WriteError: no space, no permission, no such folder. What was at `path` before is intact.
     """
     target = Path(path)
     suffixes = "".join(target.suffixes[-2:])  # .nii.gz needs both
-    aside: Path | None = None
+    temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         name = target.with_name(f".unetpp-{secrets.token_hex(8)}{suffixes}")
-        # with the permissions that any new file gets; those of the module tempfile are narrower
+        # with the permissions of any new file; those of the module tempfile are narrower
         os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        aside = name
-        yield aside
-        with aside.open("rb+") as file:
+        temporary = name
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        aside.replace(target)
-        aside = None
+        temporary.replace(target)
+        temporary = None
     except OSError as error:
-        raise WriteError(
-            f"{target}: got {_reason(error)}; expected to write it. {_action(error)} What was there before is intact."
-        ) from error
+        action = f"{_action(error)} What was there before is intact."
+        raise WriteError(target, error.strerror or str(error), "to write it", action) from error
     finally:
-        if aside is not None:
-            aside.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    with written_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    """Write a text in UTF-8 atomically. Raises as `write_atomically`."""
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write a value as JSON atomically. Raises as `write_atomically`, and ValueError for NaN and infinity."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
 
 
 def _action(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "Free some space, or choose another --out."
+        return "Free some space, or choose another `out`."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "Change the permissions of the folder, or choose another --out."
-    return "Choose another --out."
+        return "Change the permissions of the folder, or choose another `out`."
+    return "Choose another `out`."

@@ -1,4 +1,4 @@
-"""How a long piece of work says where it stands; the command line shows it, the library keeps silent until asked."""
+"""Progress of long-running work: the command line shows it, the library is silent by default."""
 
 from __future__ import annotations
 
@@ -9,34 +9,42 @@ from typing import Protocol
 
 
 class Stage(Protocol):
-    """Called again and again while a stage runs."""
+    """Receives the progress of one stage, repeatedly."""
 
-    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Report progress.
+
+        Args:
+            done: units of work done.
+            total: units of work in all.
+            note: a remark to show beside them.
+        """
 
 
 class Progress(Protocol):
-    """Receives what a verb has to say while it works."""
+    """Receives the stages and notes of a verb while it runs."""
 
     def stage(self, title: str) -> Stage:
-        """Begin a stage; the one before has ended."""
+        """Begin a stage; the previous one has ended."""
 
     def note(self, text: str) -> None:
-        """One line worth reading."""
+        """Show one line of information."""
 
 
 class Silence:
-    """Progress that nobody asked for."""
+    """Progress that is not shown."""
 
     def stage(self, title: str) -> Stage:
+        """Begin a stage that is not shown."""
         return _ignore
 
     def note(self, text: str) -> None:
-        pass
+        """Drop the note."""
 
 
 @contextmanager
-def only_errors(logger: str) -> Iterator[None]:
-    """Keep the remarks of another library to itself, but for its errors; its logger is then as it was."""
+def mute_warnings(logger: str) -> Iterator[None]:
+    """Suppress the log records of another library below errors; its level is restored afterwards."""
     found = logging.getLogger(logger)
     level = found.level
     found.setLevel(logging.ERROR)

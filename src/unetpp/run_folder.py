@@ -1,4 +1,4 @@
-"""Where everything of a run lies."""
+"""Paths inside a run folder."""
 
 from __future__ import annotations
 
@@ -13,73 +13,77 @@ MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.js
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of a run; nothing is created by asking for them."""
+    """Paths of a run; nothing is created on disk."""
 
     path: Path
 
     @property
     def plan(self) -> Path:
+        """The plan of the run."""
         return self.path / "plan.json"
 
     @property
     def fingerprint(self) -> Path:
+        """The fingerprint of the data set."""
         return self.path / "fingerprint.json"
 
     @property
     def splits(self) -> Path:
+        """Training and validation cases of each fold."""
         return self.path / "splits.json"
 
     @property
     def cache(self) -> Path:
+        """Preprocessed cases."""
         return self.path / "cache"
 
     def fold(self, number: int) -> Path:
+        """Return the folder of a fold."""
         return self.path / f"fold_{number}"
 
     def has_started(self, fold: int) -> bool:
-        """Whether training of a fold has left anything behind."""
+        """Tell whether the fold has a model or a checkpoint."""
         return any((self.fold(fold) / name).exists() for name in (MODEL, CHECKPOINT))
 
     def started_folds(self) -> list[int]:
+        """List the folds with a model or a checkpoint."""
         numbers = (path.name.removeprefix("fold_") for path in self.path.glob("fold_*"))
         return sorted(int(number) for number in numbers if number.isdecimal() and self.has_started(int(number)))
 
     def unmeasured_folds(self) -> list[int]:
-        """Folds with a model of which the training has not ended, or whose scores were not kept."""
+        """List the folds with a model but no scores: training has not ended, or the scores were not saved."""
         return [
             fold for fold in self.started_folds() if (self.fold(fold) / MODEL).is_file() and self.metrics(fold) is None
         ]
 
     def metrics(self, fold: int) -> Metrics | None:
-        """Scores of a fold that is measured already."""
+        """Read the scores of a fold; None before it is measured."""
         return read_metrics(self.fold(fold) / METRICS_FILE)
 
 
-def model_files(model: Path) -> list[Path]:
-    """The model files of a run folder, one for each trained fold, or the one file that `model` is.
+def find_model_files(model: Path) -> list[Path]:
+    """Find the model files of a run folder, one for each trained fold; a path of a file is returned as it is.
 
     Raises:
-        ModelFileError: nothing there.
+        ModelFileError: the folder holds no model file.
     """
     if not model.is_dir():
         return [model]
     files = sorted(model.glob(f"fold_*/{MODEL}"), key=lambda path: (len(path.parent.name), path.parent.name))
     if not files:
-        raise ModelFileError(
-            f"{model}: got a folder without fold_*/{MODEL}; expected a run folder that `unetpp train` finished, or a model file. Train first, or check the path."
-        )
+        got, expected = f"a folder without fold_*/{MODEL}", "a run folder that `unetpp train` finished, or a model file"
+        raise ModelFileError(model, got, expected, "Train first, or check the path.")
     return files
 
 
-def single_model_file(model: Path) -> Path:
-    """The only model file of `model`.
+def find_model_file(model: Path) -> Path:
+    """Find the only model file of a run folder; a path of a file is returned as it is.
 
     Raises:
-        UsageError: a run of several folds; the message names their files.
+        UsageError: the run has several folds; the message names their files.
     """
-    files = model_files(model)
+    files = find_model_files(model)
     if len(files) > 1:
-        raise UsageError(
-            f"{model}: got a run of {len(files)} folds; expected one model. Name one of: {', '.join(map(str, files))}."
-        )
+        action = f"Name one of: {', '.join(map(str, files))}."
+        raise UsageError(model, f"a run of {len(files)} folds", "one model", action)
     return files[0]

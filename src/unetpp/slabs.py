@@ -1,4 +1,4 @@
-"""Slabs of an array: the memory of a pass over an image is bounded, whatever its size."""
+"""Slabs of an array: they bound the memory of a pass over an image of any size."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from math import prod
 
 SLAB_VALUES = 2**22
-"""Voxels that are looked at in one piece."""
+"""Largest number of voxels in a slab, unless one row has more."""
 
 
 def slabs(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Slabs of whole rows along the first axis."""
+    """Yield slabs of whole rows along the first axis, as one slice for each axis."""
     rows = max(1, SLAB_VALUES // max(1, prod(shape[1:])))
     for start in range(0, shape[0], rows):
         yield (slice(start, min(start + rows, shape[0])), *(slice(0, size) for size in shape[1:]))

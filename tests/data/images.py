@@ -13,7 +13,7 @@ import pytest
 from unetpp.errors import DataError, Problem
 
 RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 255, (6, 9), dtype=np.uint8)
+GRAY = RNG.integers(0, 255, (6, 9), dtype=np.uint8)
 RGB = RNG.integers(0, 255, (6, 9, 3), dtype=np.uint8)
 FLAT = RNG.integers(0, 4, (6, 9), dtype=np.uint8)
 SOLID = RNG.integers(0, 4, (4, 5, 6), dtype=np.uint8)

@@ -109,7 +109,7 @@ def test_decathlon(tmp_path: Path) -> None:
         assert [case.id for case in dataset.cases] == ["a", "b"]
 
 
-def test_decathlon_says_what_is_missing(tmp_path: Path) -> None:
+def test_decathlon_reports_missing_files(tmp_path: Path) -> None:
     touch(tmp_path, "imagesTr/a.nii.gz", "labelsTr/b.nii.gz")
     training = [{"image": f"./imagesTr/{stem}.nii.gz", "label": f"./labelsTr/{stem}.nii.gz"} for stem in "ab"]
     declare(tmp_path, modality={"0": "CT"}, labels={"0": "background", "whole": [1, 2]}, training=[*training, "c"])
@@ -331,13 +331,13 @@ def test_what_a_mac_leaves_in_an_archive_is_no_case(tmp_path: Path) -> None:
     assert [case.id for case in find_cases(tmp_path).cases] == ["x"]
 
 
-def test_a_name_in_another_encoding_is_told(tmp_path: Path) -> None:
+def test_a_name_in_another_encoding_is_reported(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.png", "masks/a.png", "images/B\udcfcld.png", "masks/B\udcfcld.png")
     (problem,) = problems_of(tmp_path)
     assert problem.got == "the file name 'B\\udcfcld', which is not UTF-8"
 
 
-def test_entries_that_are_no_paths_are_told(tmp_path: Path) -> None:
+def test_entries_that_are_no_paths_are_reported(tmp_path: Path) -> None:
     touch(tmp_path, "labelsTr/a.nii.gz")
     training = [
         {"image": [1], "label": "./labelsTr/a.nii.gz"},
@@ -376,7 +376,7 @@ def test_real_data_sets(real_data: Path, name: str, layout: str, cases: int) -> 
     assert len(find_images([real_data / name])) == cases
 
 
-def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "images/a.png", "masks/a.png")
 
     def refuse(folder: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_declared_split_is_taken_and_test_cases_are_left_out() -> None:
     assert (split.train, split.validation) == (("a", "c"), ("b",))
 
 
-def test_splits_survive_their_file_and_broken_files_are_told(tmp_path: Path) -> None:
+def test_splits_survive_their_file_and_broken_files_are_reported(tmp_path: Path) -> None:
     splits = make_splits([Grouped(str(number)) for number in range(7)])
     write_splits(tmp_path / "splits.json", splits)
     assert read_splits(tmp_path / "splits.json") == splits
@@ -75,7 +75,7 @@ def test_splits_survive_their_file_and_broken_files_are_told(tmp_path: Path) -> 
         ('[{"train": "abc", "validation": ["d"]}]', ["TypeError: 'abc' is no list"]),
     ],
 )
-def test_splits_that_cannot_be_trained_on_are_told(tmp_path: Path, content: str, gots: list[str]) -> None:
+def test_splits_that_cannot_be_trained_on_are_reported(tmp_path: Path, content: str, gots: list[str]) -> None:
     (tmp_path / "splits.json").write_text(content)
     with pytest.raises(DataError) as caught:
         read_splits(tmp_path / "splits.json")

@@ -15,7 +15,7 @@ from unetpp.data.inspect import Inspection, inspect_dataset
 RNG = np.random.default_rng(0)
 
 
-def grey(height: int = 12, width: int = 10) -> np.ndarray:
+def gray(height: int = 12, width: int = 10) -> np.ndarray:
     return RNG.integers(0, 255, (height, width), dtype=np.uint8)
 
 
@@ -50,7 +50,7 @@ def solid(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def good(tmp_path: Path) -> Path:
     """Two sound cases, to which each test adds a bad one."""
     for stem in ("good1", "good2"):
-        write_case(tmp_path, stem, grey(), mask())
+        write_case(tmp_path, stem, gray(), mask())
     return tmp_path
 
 
@@ -116,14 +116,14 @@ def test_what_label_values_stand_for(
     tmp_path: Path, values: list[int], names: tuple[str, ...], expected: tuple[int, ...]
 ) -> None:
     for stem in "ab":
-        write_case(tmp_path, stem, grey(), np.resize(np.array(values, np.uint8), (12, 10)))
+        write_case(tmp_path, stem, gray(), np.resize(np.array(values, np.uint8), (12, 10)))
     found = inspect(tmp_path)
     assert (found.classes, found.label_values, found.problems) == (names, expected, [])
 
 
 def test_objects_are_foreground(tmp_path: Path) -> None:
     for stem in "ab":
-        write_case(tmp_path, stem, grey(), (np.arange(120, dtype=np.uint16) * 9).reshape(12, 10), labels="instances")
+        write_case(tmp_path, stem, gray(), (np.arange(120, dtype=np.uint16) * 9).reshape(12, 10), labels="instances")
     found = inspect(tmp_path)
     assert (found.classes, found.label_values, found.instances, found.problems) == (
         ("background", "foreground"),
@@ -133,27 +133,27 @@ def test_objects_are_foreground(tmp_path: Path) -> None:
     )
 
 
-def test_grey_and_colour_mix(good: Path) -> None:
-    write_case(good, "colour", RNG.integers(0, 255, (12, 10, 3), dtype=np.uint8), mask())
+def test_gray_and_color_mix(good: Path) -> None:
+    write_case(good, "color", RNG.integers(0, 255, (12, 10, 3), dtype=np.uint8), mask())
     found = inspect(good)
     assert (found.channels, found.problems) == (("red", "green", "blue"), [])
 
 
-def test_colours_that_are_all_equal_are_grey(tmp_path: Path) -> None:
+def test_colors_that_are_all_equal_are_gray(tmp_path: Path) -> None:
     for stem in "ab":
-        write_case(tmp_path, stem, np.repeat(grey()[..., None], 3, axis=2), mask())
+        write_case(tmp_path, stem, np.repeat(gray()[..., None], 3, axis=2), mask())
     found = inspect(tmp_path)
     assert found.channels == ("image",)
-    assert all(fact.is_grey for fact in found.facts)
+    assert all(fact.is_gray for fact in found.facts)
 
 
 def test_mask_of_another_size(good: Path) -> None:
-    write_case(good, "bad", grey(), mask(height=11))
+    write_case(good, "bad", gray(), mask(height=11))
     assert only_problem(good, "masks/bad.png") == "a 2D label of 11 x 10 pixels"
 
 
 def test_3d_mask_of_a_2d_image(good: Path) -> None:
-    write_png(good / "images/bad.png", grey())
+    write_png(good / "images/bad.png", gray())
     nibabel.save(nibabel.Nifti1Image(np.zeros((6, 5, 4), np.uint8), np.eye(4)), good / "masks/bad.nii.gz")
     assert only_problem(good, "masks/bad.nii.gz") == "a 3D label of 4 x 5 x 6 voxels"
 
@@ -161,7 +161,7 @@ def test_3d_mask_of_a_2d_image(good: Path) -> None:
 @pytest.mark.parametrize("folder", ["images", "masks"])
 @pytest.mark.parametrize(("content", "got"), [(b"", "empty file"), (b"no image", "truncated or not an image")])
 def test_unreadable_file(good: Path, folder: str, content: bytes, got: str) -> None:
-    write_case(good, "bad", grey(), mask())
+    write_case(good, "bad", gray(), mask())
     (good / folder / "bad.png").write_bytes(content)
     assert got in only_problem(good, f"{folder}/bad.png")
 
@@ -185,11 +185,11 @@ def test_label_of_another_spacing(volumes: Path) -> None:
 
 
 def test_some_background_labels_are_noted_and_all_are_a_problem(good: Path) -> None:
-    write_case(good, "empty", grey(), np.zeros((12, 10), np.uint8))
+    write_case(good, "empty", gray(), np.zeros((12, 10), np.uint8))
     found = inspect(good)
     assert (found.problems, found.notes) == ([], ["empty.png: nothing but background in the label"])
     for stem in ("good1", "good2"):
-        write_case(good, stem, grey(), np.zeros((12, 10), np.uint8))
+        write_case(good, stem, gray(), np.zeros((12, 10), np.uint8))
     assert "all background" in only_problem(good, str(good))
 
 
@@ -207,20 +207,20 @@ def test_value_outside_the_declared_classes(volumes: Path) -> None:
 
 def test_interpolated_mask(good: Path) -> None:
     small = Image.fromarray(np.kron(np.eye(4, dtype=np.uint8) * 255, np.ones((10, 10), np.uint8)))
-    write_case(good, "bad", grey(100, 100), np.asarray(small.resize((100, 100), Image.Resampling.BILINEAR)))
+    write_case(good, "bad", gray(100, 100), np.asarray(small.resize((100, 100), Image.Resampling.BILINEAR)))
     assert "most of them rare" in only_problem(good, "masks/bad.png")
     assert inspect(good).label_values == (0, 255)
 
 
 def test_mask_saved_as_jpeg(good: Path) -> None:
-    write_png(good / "images/bad.png", grey(64, 64))
+    write_png(good / "images/bad.png", gray(64, 64))
     disc = np.hypot(*np.indices((64, 64)) - 31.5) < 20
     Image.fromarray(np.where(disc, 255, 0).astype(np.uint8)).save(good / "masks/bad.jpg", quality=60)
     assert "most of them rare" in only_problem(good, "masks/bad.jpg")
 
 
 def test_objects_in_a_folder_of_masks(good: Path) -> None:
-    write_case(good, "bad", grey(), np.arange(120, dtype=np.uint8).reshape(12, 10))
+    write_case(good, "bad", gray(), np.arange(120, dtype=np.uint8).reshape(12, 10))
     (problem,) = inspect(good).problems
     assert (problem.where, problem.got) == (str(good / "masks/bad.png"), "120 different label values, 0 to 119")
     assert "instances" in problem.action
@@ -228,23 +228,23 @@ def test_objects_in_a_folder_of_masks(good: Path) -> None:
 
 def test_a_data_set_of_objects_is_one_problem(tmp_path: Path) -> None:
     for stem in "abcd":
-        write_case(tmp_path, stem, grey(), np.arange(120, dtype=np.uint8).reshape(12, 10))
+        write_case(tmp_path, stem, gray(), np.arange(120, dtype=np.uint8).reshape(12, 10))
     assert only_problem(tmp_path, str(tmp_path)) == "120 different label values, 0 to 119"
 
 
 def test_a_stray_value_is_noted(good: Path) -> None:
     for stem in "abcd":
-        write_case(good, stem, grey(), mask())
+        write_case(good, stem, gray(), mask())
     stray = mask()
     stray[0, 0] = 77
-    write_case(good, "e", grey(), stray)
+    write_case(good, "e", gray(), stray)
     found = inspect(good)
     assert found.label_values == (0, 77, 255)
     assert found.notes == ["e.png: the only label with the value 77, which becomes a class of its own"]
 
 
 def test_0_and_1_in_some_masks_and_0_and_255_in_others(good: Path) -> None:
-    write_case(good, "bad", grey(), mask(1))
+    write_case(good, "bad", gray(), mask(1))
     assert only_problem(good, str(good)) == "foreground as 1 in 1 labels (bad.png)"
 
 
@@ -270,7 +270,7 @@ def test_the_same_image_twice_is_noted(good: Path) -> None:
 
 
 def test_one_case_is_too_few(tmp_path: Path) -> None:
-    write_case(tmp_path, "a", grey(), mask())
+    write_case(tmp_path, "a", gray(), mask())
     assert only_problem(tmp_path, str(tmp_path)) == "1 independent case or group"
 
 
@@ -293,11 +293,11 @@ def test_cases_that_cannot_be_split(good: Path, columns: str, got: str) -> None:
 
 
 def test_everything_at_once(good: Path) -> None:
-    write_case(good, "size", grey(), mask(height=5))
-    write_case(good, "cut", grey(), mask())
+    write_case(good, "size", gray(), mask(height=5))
+    write_case(good, "cut", gray(), mask())
     (good / "images/cut.png").write_bytes((good / "images/cut.png").read_bytes()[:60])
-    write_png(good / "images/lonely.png", grey())
-    write_case(good, "both", grey(), mask())
+    write_png(good / "images/lonely.png", gray())
+    write_case(good, "both", gray(), mask())
     for folder in ("images", "masks"):
         (good / folder / "both.png").write_bytes(b"")
     wheres = sorted(Path(problem.where).name for problem in inspect(good).problems)

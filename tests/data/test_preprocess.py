@@ -1,4 +1,4 @@
-"""What the network sees of a file, and the way back."""
+"""Preprocessing of images and labels, and its inverse for class indices."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from unetpp.errors import DataError
 from unetpp.plan import DataPlan, Normalization
 
 RNG = np.random.default_rng(0)
-COLOUR = ("red", "green", "blue")
+COLOR = ("red", "green", "blue")
 
 
 def plan(dims: int = 2, channels: tuple[str, ...] = ("image",), **fields: Any) -> DataPlan:
@@ -49,7 +49,9 @@ def whole(image: preprocess.PreparedImage) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64])
 @pytest.mark.parametrize("block", [7, 2**22])
-def test_each_case_gets_mean_zero_and_deviation_one(dtype: type, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_case_gets_mean_zero_and_standard_deviation_one(
+    dtype: type, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(slabs, "SLAB_VALUES", block)
     array = RNG.integers(20, 200, size=(2, 9, 14)).astype(dtype)
     array[1] //= 3
@@ -109,24 +111,24 @@ def test_small_units_are_no_constant_image() -> None:
     assert not whole(prepare_image(source(np.full((1, 5, 5), 3e-9, np.float32)), plan())).any()
 
 
-def test_three_modalities_of_a_volume_are_no_colours() -> None:
+def test_three_modalities_of_a_volume_are_no_colors() -> None:
     array = RNG.normal(size=(3, 4, 5, 6)).astype(np.float32)
     with pytest.raises(DataError, match="got 3 channels; expected 1"):
         prepare_image(ArraySource(array, Geometry(".nii.gz", (1.0, 1.0, 1.0))), plan(dims=3))
 
 
-def test_grey_is_repeated_for_a_network_of_colours() -> None:
+def test_gray_is_repeated_for_a_network_of_colors() -> None:
     array = RNG.integers(0, 255, size=(1, 6, 6)).astype(np.uint8)
-    seen = whole(prepare_image(source(array), plan(channels=COLOUR)))
+    seen = whole(prepare_image(source(array), plan(channels=COLOR)))
     assert seen.shape == (3, 6, 6)
     np.testing.assert_array_equal(seen[0], seen[2])
 
 
-def test_colours_become_luminance_for_a_network_of_grey() -> None:
-    grey = RNG.integers(0, 255, size=(1, 6, 6)).astype(np.uint8)
-    colour = np.repeat(grey, 3, axis=0)
+def test_colors_become_luminance_for_a_network_of_gray() -> None:
+    gray = RNG.integers(0, 255, size=(1, 6, 6)).astype(np.uint8)
+    color = np.repeat(gray, 3, axis=0)
     np.testing.assert_allclose(
-        whole(prepare_image(source(colour), plan())), whole(prepare_image(source(grey), plan())), atol=1e-5
+        whole(prepare_image(source(color), plan())), whole(prepare_image(source(gray), plan())), atol=1e-5
     )
     green = np.zeros((3, 2, 2), np.uint8)
     green[1, 0] = 100
@@ -152,7 +154,7 @@ def test_what_does_not_fit_is_one_clear_problem(shape: tuple[int, ...], wanted: 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("per_case", [True, False])
-def test_voxels_that_are_no_numbers_are_refused(bad: float, per_case: bool) -> None:
+def test_voxels_that_are_not_finite_are_refused(bad: float, per_case: bool) -> None:
     array = np.zeros((1, 5, 5), np.float32)
     array[0, 3, 3] = bad
     with pytest.raises(DataError, match="NaN or infinite"):

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tests.data.images import GREY, RGB, RNG, problem_of, write_nifti
+from tests.data.images import GRAY, RGB, RNG, problem_of, write_nifti
 from tests.tiny import write_png
 from unetpp.data.formats import pillow
 from unetpp.data.readers import open_image, open_images, read_image, read_images, read_label, read_labels
@@ -20,16 +20,16 @@ EVERYTHING = (slice(None), slice(None))
 @pytest.mark.parametrize(
     ("name", "stored", "expected"),
     [
-        ("grey.png", GREY, GREY[None]),
-        ("grey.bmp", GREY, GREY[None]),
-        ("grey16.png", GREY.astype(np.uint16) * 200, GREY[None].astype(np.uint16) * 200),
-        ("grey.tif", GREY, GREY[None]),
+        ("gray.png", GRAY, GRAY[None]),
+        ("gray.bmp", GRAY, GRAY[None]),
+        ("gray16.png", GRAY.astype(np.uint16) * 200, GRAY[None].astype(np.uint16) * 200),
+        ("gray.tif", GRAY, GRAY[None]),
         ("rgb.png", RGB, RGB.transpose(2, 0, 1)),
         ("rgb.tif", RGB, RGB.transpose(2, 0, 1)),
         ("rgba.png", np.concatenate([RGB, ALPHA], axis=2), RGB.transpose(2, 0, 1)),
         ("rgba.tif", np.concatenate([RGB, ALPHA], axis=2), RGB.transpose(2, 0, 1)),
-        ("grey_alpha.png", np.concatenate([GREY[..., None], ALPHA], axis=2), GREY[None]),
-        ("bits.png", GREY > 99, np.where(GREY > 99, 255, 0).astype(np.uint8)[None]),
+        ("gray_alpha.png", np.concatenate([GRAY[..., None], ALPHA], axis=2), GRAY[None]),
+        ("bits.png", GRAY > 99, np.where(GRAY > 99, 255, 0).astype(np.uint8)[None]),
     ],
 )
 def test_pixels_arrive_as_channels_rows_columns(
@@ -42,14 +42,14 @@ def test_pixels_arrive_as_channels_rows_columns(
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_a_palette_is_colours_in_an_image_and_numbers_in_a_label(tmp_path: Path, suffix: str) -> None:
-    indices = Image.fromarray((GREY % 3).astype(np.uint8)).convert("P")
+def test_a_palette_is_colors_in_an_image_and_numbers_in_a_label(tmp_path: Path, suffix: str) -> None:
+    indices = Image.fromarray((GRAY % 3).astype(np.uint8)).convert("P")
     indices.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
     indices.save(tmp_path / f"a{suffix}", **({"transparency": b"\0\1"} if suffix == ".png" else {}))
     image, label = read_image(tmp_path / f"a{suffix}"), read_label(tmp_path / f"a{suffix}")
     assert image.channels == 3
     np.testing.assert_array_equal(image.array[:, label.array[0] == 1][:, 0], [40, 50, 60])
-    np.testing.assert_array_equal(label.array[0], GREY % 3)
+    np.testing.assert_array_equal(label.array[0], GRAY % 3)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg"])
@@ -62,9 +62,9 @@ def test_blocks_are_parts_of_the_whole(tmp_path: Path, name: str) -> None:
 
 
 def test_files_of_one_case_are_channels(tmp_path: Path) -> None:
-    paths = [write_png(tmp_path / "a.png", GREY), write_png(tmp_path / "b.png", RGB)]
+    paths = [write_png(tmp_path / "a.png", GRAY), write_png(tmp_path / "b.png", RGB)]
     assert read_images(paths).array.shape == (4, 6, 9)
-    np.testing.assert_array_equal(open_images(paths).read((slice(1, 3), slice(2, 4)))[0], GREY[1:3, 2:4])
+    np.testing.assert_array_equal(open_images(paths).read((slice(1, 3), slice(2, 4)))[0], GRAY[1:3, 2:4])
 
 
 def test_files_of_one_case_lie_on_one_grid(tmp_path: Path) -> None:
@@ -75,16 +75,16 @@ def test_files_of_one_case_lie_on_one_grid(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"b\.nii: got another spacing"):
         open_images(paths)
     with pytest.raises(DataError, match="got 5 x 9 pixels; expected 6 x 9 pixels"):
-        open_images([write_png(tmp_path / "c.png", GREY), write_png(tmp_path / "d.png", GREY[1:])])
+        open_images([write_png(tmp_path / "c.png", GRAY), write_png(tmp_path / "d.png", GRAY[1:])])
 
 
-def test_a_grey_mask_saved_as_colours_is_read(tmp_path: Path) -> None:
-    mask = np.where(GREY > 99, 255, 0).astype(np.uint8)
+def test_a_gray_mask_saved_as_colors_is_read(tmp_path: Path) -> None:
+    mask = np.where(GRAY > 99, 255, 0).astype(np.uint8)
     label = read_label(write_png(tmp_path / "a.png", np.dstack([mask, mask, mask, np.full_like(mask, 255)])))
     np.testing.assert_array_equal(label.array, mask[None])
 
 
-def test_a_mask_of_colours_is_refused(tmp_path: Path) -> None:
+def test_a_mask_of_colors_is_refused(tmp_path: Path) -> None:
     assert "3 channels that differ" in problem_of(read_label, write_png(tmp_path / "a.png", RGB)).got
 
 
@@ -160,8 +160,8 @@ def test_files_that_are_not_there_or_of_unknown_type(tmp_path: Path) -> None:
     assert problem_of(read_image, tmp_path / "b.png").got == "a folder"
 
 
-def test_permission_denied_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_png(tmp_path / "a.png", GREY)
+def test_permission_denied_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_png(tmp_path / "a.png", GRAY)
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
@@ -175,12 +175,12 @@ def test_permission_denied_is_said_so(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_lack_of_memory_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_png(tmp_path / "a.png", GREY)
+    path = write_png(tmp_path / "a.png", GRAY)
 
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(pillow, "load", fail)
+    monkeypatch.setattr(pillow.Plugin, "load", fail)
     for read in (read_image, read_label, open_image):
         with pytest.raises(DataError, match="does not fit into memory"):
             read(path)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.plans import small_plan
 from unetpp.data.dataset import Case
-from unetpp.data.store import LOCATIONS_PER_CLASS, found_cases, store_cases
+from unetpp.data.store import LOCATIONS_PER_CLASS, find_stored_cases, store_cases
 from unetpp.errors import DataError
 
 
@@ -26,7 +26,7 @@ def make_case(folder: Path, name: str, size: int = 80) -> Case:
     return Case(name, (paths[0],), (paths[1],))
 
 
-def test_a_stored_case_is_normalised_and_knows_its_foreground(tmp_path: Path) -> None:
+def test_a_stored_case_is_normalized_and_has_its_foreground(tmp_path: Path) -> None:
     plan = small_plan(classes=3).data
     (stored,) = store_cases([make_case(tmp_path, "a")], plan, tmp_path / "cache")
     image, label = stored.image(), stored.label()
@@ -40,7 +40,7 @@ def test_a_stored_case_is_normalised_and_knows_its_foreground(tmp_path: Path) ->
         assert (label[tuple(positions.T)] == index).all()
 
 
-def test_cases_are_stored_once_and_anew_when_the_plan_or_a_file_changes(tmp_path: Path) -> None:
+def test_cases_are_stored_once_and_again_when_the_plan_or_a_file_changes(tmp_path: Path) -> None:
     case, cache = make_case(tmp_path, "a"), tmp_path / "cache"
     plan = small_plan(classes=3).data
     (first,) = store_cases([case], plan, cache)
@@ -56,7 +56,7 @@ def test_cases_are_stored_once_and_anew_when_the_plan_or_a_file_changes(tmp_path
     assert not np.array_equal(changed.image(), first.image())
 
 
-def test_all_unreadable_cases_are_told_at_once(tmp_path: Path) -> None:
+def test_all_unreadable_cases_are_reported_at_once(tmp_path: Path) -> None:
     cases = [make_case(tmp_path, name) for name in ("a", "b", "c")]
     cases[0].images[0].write_bytes(b"")
     cases[2].images[0].write_bytes(b"no image")
@@ -65,7 +65,7 @@ def test_all_unreadable_cases_are_told_at_once(tmp_path: Path) -> None:
     assert [Path(problem.where).name for problem in caught.value.problems] == ["a.png", "c.png"]
 
 
-def test_names_with_strange_signs_stay_inside_the_store(tmp_path: Path) -> None:
+def test_names_with_unusual_characters_stay_inside_the_store(tmp_path: Path) -> None:
     case = make_case(tmp_path, "a")
     (stored,) = store_cases(
         [Case("../b/c d", case.images, case.labels)], small_plan(classes=3).data, tmp_path / "cache"
@@ -85,7 +85,7 @@ def test_a_label_without_voxel_size_lies_on_the_grid_of_its_image(tmp_path: Path
     assert (bright == (stored.label() == 1)).mean() > 0.95
 
 
-def test_what_is_stored_is_found_without_its_sources_the_newest_and_only_whole(tmp_path: Path) -> None:
+def test_stored_cases_are_found_without_their_sources_if_complete_and_newest(tmp_path: Path) -> None:
     cache, plan = tmp_path / "cache", small_plan(classes=3).data
     cases = [make_case(tmp_path, name) for name in ("a", "a-b", "c")]
     store_cases(cases, plan, cache)
@@ -94,7 +94,7 @@ def test_what_is_stored_is_found_without_its_sources_the_newest_and_only_whole(t
     path.unlink()
     for file in tmp_path.glob("*.png"):
         file.unlink()
-    found = found_cases(["a", "c", "absent", "a-b"], cache)
+    found = find_stored_cases(["a", "c", "absent", "a-b"], cache)
     assert [case.id for case in found] == ["a", "a-b"]
     assert found[0].stem == newest[0].stem
     assert found[1].image().shape == (1, 80, 80)

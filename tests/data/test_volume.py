@@ -19,7 +19,7 @@ def test_affines_match_to_a_hundredth_of_a_voxel(shift: float, same: bool) -> No
     assert two.matches(one) is same
 
 
-def test_a_turned_grid_does_not_match() -> None:
+def test_a_rotated_grid_does_not_match() -> None:
     turned = shifted(0.0)[:, [1, 0, 2, 3]]
     assert not Geometry(".nii", (2.0, 0.5, 0.5), shifted(0.0)).matches(Geometry(".nii", (2.0, 0.5, 0.5), turned))
 

@@ -37,7 +37,7 @@ def test_a_large_segmentation_is_written_piece_by_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, dtype: type
 ) -> None:
     monkeypatch.setattr(scratch, "LARGE", 10)
-    segmentation = scratch.new_array((700, 1100), dtype)
+    segmentation = scratch.allocate_array((700, 1100), dtype)
     segmentation[:] = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, segmentation.shape)
     header = (300, 300) if suffix == ".png" else {"resolution": (300, 300), "resolutionunit": 2}
     write_segmentation(segmentation, Geometry(suffix, header=header), tmp_path / f"a{suffix}")

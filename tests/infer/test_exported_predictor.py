@@ -22,7 +22,7 @@ from torch import Tensor
 
 import unetpp
 from unetpp.data import scratch
-from unetpp.data.arrays import as_source
+from unetpp.data.arrays import open_array
 from unetpp.data.preprocess import prepare_image
 from unetpp.deploy.export import export_file
 from unetpp.errors import ModelFileError, UsageError
@@ -91,7 +91,7 @@ def test_a_volume_of_another_grid_is_restored_as_by_its_model(tmp_path: Path, mo
 def test_tiles_are_added_up_as_with_torch(shape: tuple[int, ...], tile: tuple[int, ...]) -> None:
     plan = small_plan(dims=len(shape), patch=16, classes=3)
     image = prepare_image(
-        as_source(np.random.default_rng(0).standard_normal(shape).astype(np.float32), plan.data), plan.data
+        open_array(np.random.default_rng(0).standard_normal(shape).astype(np.float32), plan.data), plan.data
     )
 
     def logits(tiles: Tensor, **_: Any) -> Tensor:

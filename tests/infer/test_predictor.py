@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from unetpp.data import scratch
-from unetpp.data.arrays import as_source
+from unetpp.data.arrays import open_array
 from unetpp.data.cases import Case
 from unetpp.data.readers import read_image, read_label
 from unetpp.data.volume import Geometry
@@ -28,7 +28,7 @@ from unetpp.measured import Calibration, DepthRow, Notes, Rule
 from unetpp.model.build import from_plan, model_plan
 from unetpp.model.file import save_model
 from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainPlan
-from unetpp.run_folder import model_files
+from unetpp.run_folder import find_model_files
 
 RNG = np.random.default_rng(0)
 PROBABLE = PredictOptions(probabilities=True)
@@ -109,7 +109,7 @@ def test_volumes_of_one_channel_need_no_channel_axis() -> None:
 )
 def test_an_array_that_is_no_image_is_refused(image: np.ndarray) -> None:
     with pytest.raises(UsageError, match=r"image: got an array .* expected"):
-        as_source(image, make_plan().data)
+        open_array(image, make_plan().data)
 
 
 def test_spacing_needs_a_number_for_each_axis() -> None:
@@ -137,14 +137,16 @@ def test_the_mean_of_all_heads_is_the_papers_accurate_mode() -> None:
     plan = make_plan(label_values=(0, 1, 2))
     model = predictor(plan)
     image = RNG.normal(size=(16, 16)).astype(np.float32)
-    found = model.predict_source(as_source(image, plan.data), options=PredictOptions("mean", probabilities=True))
+    found = model.predict_source(open_array(image, plan.data), options=PredictOptions("mean", probabilities=True))
     normalised = torch.from_numpy((image - image.mean()) / image.std())[None, None]
     with torch.inference_mode():
         expected = model.network(normalised, heads=True).mean_probabilities()
     assert list(found) == [MEAN]
     np.testing.assert_allclose(found[MEAN].probabilities, expected[0], atol=1e-5)
     assert np.array_equal(model.predict(image, depth="mean"), found[MEAN].segmentation)
-    both = model.predict_source(as_source(image, plan.data), options=PredictOptions("all and mean", probabilities=True))
+    both = model.predict_source(
+        open_array(image, plan.data), options=PredictOptions("all and mean", probabilities=True)
+    )
     assert list(both) == [1, 2, MEAN]
     np.testing.assert_array_equal(both[MEAN].probabilities, found[MEAN].probabilities)
     np.testing.assert_array_equal(both[1].segmentation, model.predict(image, depth=1))
@@ -176,7 +178,7 @@ def test_bfloat16_is_close_to_float32() -> None:
     plan = make_plan()
     halved = plan.changed({"predict.precision": "bf16"})
     image = RNG.normal(size=(1, 20, 20))
-    source = as_source(image, plan.data)
+    source = open_array(image, plan.data)
     exact, close = (
         predictor(each).predict_source(source, options=PROBABLE)[2].probabilities for each in (plan, halved)
     )
@@ -209,9 +211,11 @@ def test_a_run_folder_gives_all_its_folds_and_a_file_one(run: Path) -> None:
     assert [len(both.networks), len(single.networks)] == [2, 1]
     assert single.network is single.networks[0]
     assert not both.network.training
-    pair = both.predict_source(as_source(image, both.plan.data), options=PROBABLE)[2].probabilities
+    pair = both.predict_source(open_array(image, both.plan.data), options=PROBABLE)[2].probabilities
     folds = [load_predictor(run / f"fold_{k}" / "model.safetensors", "cpu", "torch") for k in range(2)]
-    alone = [fold.predict_source(as_source(image, fold.plan.data), options=PROBABLE)[2].probabilities for fold in folds]
+    alone = [
+        fold.predict_source(open_array(image, fold.plan.data), options=PROBABLE)[2].probabilities for fold in folds
+    ]
     np.testing.assert_allclose(pair, (alone[0] + alone[1]) / 2, atol=1e-6)
 
 
@@ -226,7 +230,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="run folder") as caught:
         load_predictor(tmp_path, "cpu")
     with pytest.raises(ModelFileError, match=re.escape(str(caught.value))):  # the words of every verb
-        model_files(tmp_path)
+        find_model_files(tmp_path)
 
 
 def test_files_are_written_in_their_format_with_label_values(tmp_path: Path) -> None:
@@ -384,7 +388,7 @@ def test_maps_have_their_own_folders(tmp_path: Path) -> None:
 def test_disagreement_is_that_of_the_heads_of_every_fold(labels: tuple[int, ...]) -> None:
     folds = predictor(make_plan(label_values=labels), folds=2)
     image = RNG.normal(size=(1, 16, 16)).astype(np.float32)
-    case = as_source(image, folds.plan.data, None)
+    case = open_array(image, folds.plan.data, None)
     found = folds.predict_source(
         case, options=PredictOptions("all and mean", probabilities=True, uncertainty="disagreement")
     )

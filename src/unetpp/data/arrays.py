@@ -1,4 +1,4 @@
-"""Arrays in place of image files."""
+"""Arrays as images: prediction takes NumPy arrays as well as files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpp.data.preprocess import COLOURS
+from unetpp.data.preprocess import RGB_CHANNELS
 from unetpp.data.readers import open_image
 from unetpp.data.sources import ArraySource, ImageSource
 from unetpp.data.volume import Geometry
@@ -19,43 +19,59 @@ from unetpp.plan import DataPlan
 def open_array_or_file(
     image: np.ndarray | str | PathLike[str], plan: DataPlan, spacing_mm: Sequence[float] | None
 ) -> tuple[ImageSource, str]:
-    """An array or the file at a path as a source, and its name for errors. Raises as `as_source` and `open_image`."""
+    """Open an array or an image file.
+
+    Args:
+        image: an array as `open_array` takes it, or the path of a file.
+        plan: the data section of the plan.
+        spacing_mm: voxel size of an array along each spatial axis; ignored for files.
+
+    Returns:
+        The image, and its name for errors.
+
+    Raises:
+        UsageError: as `open_array`.
+        DataError: as `open_image`.
+    """
     if isinstance(image, np.ndarray):
-        return as_source(image, plan, spacing_mm), "image"
+        return open_array(image, plan, spacing_mm), "image"
     return open_image(Path(image)), str(image)
 
 
-def as_source(image: np.ndarray, plan: DataPlan, spacing_mm: Sequence[float] | None = None) -> ImageSource:
-    """An array as a source, its channels first; see `Predictor.predict` for the shapes.
+def open_array(image: np.ndarray, plan: DataPlan, spacing_mm: Sequence[float] | None = None) -> ImageSource:
+    """View an array as an image with its channels first.
+
+    Args:
+        image: (Y, X), (Y, X, C) or (C, Y, X) in 2D; (Z, Y, X) or (C, Z, Y, X) in 3D. Integers, floats or booleans.
+        plan: the data section of the plan.
+        spacing_mm: voxel size along each spatial axis; None: unknown.
+
+    Returns:
+        The image (C, *spatial); without alpha, if the network takes RGB.
 
     Raises:
-        UsageError: another number of axes, or numbers that are no voxels.
+        UsageError: another number of axes, or values that are not numbers.
     """
     if image.ndim not in (plan.dims, plan.dims + 1) or image.dtype.kind not in "biuf" or image.size == 0:
         shapes = "(Y, X), (Y, X, C) or (C, Y, X)" if plan.dims == 2 else "(Z, Y, X) or (C, Z, Y, X)"
-        raise UsageError(
-            f"image: got an array of {image.dtype} of shape {image.shape}; expected numbers of shape {shapes}."
-        )
+        got = f"an array of {image.dtype} of shape {image.shape}"
+        raise UsageError("image", got, f"numbers of shape {shapes}", "Convert or transpose the array.")
     if spacing_mm is not None and len(spacing_mm) != plan.dims:
-        raise UsageError(f"spacing_mm: got {len(spacing_mm)} numbers; expected {plan.dims}, one for each spatial axis.")
-    array = (
-        image[None]
-        if image.ndim == plan.dims
-        else np.moveaxis(image, -1, 0)
-        if _has_channels_last(image, plan)
-        else image
-    )
-    if plan.channels == COLOURS and len(array) == 4:
-        array = array[:3]  # without alpha
-    geometry = Geometry(
-        ".tif" if plan.dims == 2 else ".nii.gz", None if spacing_mm is None else tuple(map(float, spacing_mm))
-    )
-    return ArraySource(array, geometry)
+        got, action = f"{len(spacing_mm)} numbers", "Give one for each spatial axis."
+        raise UsageError("spacing_mm", got, str(plan.dims), action)
+    if image.ndim == plan.dims:
+        image = image[None]
+    elif _has_channels_last(image, plan):
+        image = np.moveaxis(image, -1, 0)
+    if plan.channels == RGB_CHANNELS and len(image) == 4:
+        image = image[:3]  # without alpha
+    suffix = ".tif" if plan.dims == 2 else ".nii.gz"
+    return ArraySource(image, Geometry(suffix, None if spacing_mm is None else tuple(map(float, spacing_mm))))
 
 
 def _has_channels_last(image: np.ndarray, plan: DataPlan) -> bool:
-    """Whether the last axis of a 2D image with channels holds them: where both could, it does, as image libraries have it."""
-    counts = {len(plan.channels), 1, 3} | ({4} if plan.channels == COLOURS else set())
+    """Tell whether the last axis of a 2D image holds the channels; the last is preferred to the first, as in Pillow."""
+    counts = {len(plan.channels), 1, 3} | ({4} if plan.channels == RGB_CHANNELS else set())
     return (
         plan.dims == 2
         and image.shape[-1] in counts

@@ -1,4 +1,4 @@
-"""From a path to cases: which layout it is, and what is missing in it."""
+"""Cases of a data set: recognize the layout of a path, list the cases, report what is missing."""
 
 from __future__ import annotations
 
@@ -9,100 +9,100 @@ from pathlib import Path
 
 from unetpp.data.dataset import Case, Dataset
 from unetpp.data.dataset_json import NAME as DATASET_JSON
-from unetpp.data.dataset_json import channel_files, read_dataset_json
+from unetpp.data.dataset_json import group_channel_files, read_dataset_json
 from unetpp.data.folders import (
-    SPLITS,
-    image_files,
+    describe_same_stem,
+    find_kaggle_root,
     is_folder_layout,
-    is_split_layout,
-    kaggle_root,
+    list_images,
+    list_subset_folders,
     read_folder,
     read_kaggle,
-    read_splits,
-    same_stem,
+    read_subset_folders,
 )
 from unetpp.data.formats import format_names, is_image, stem_of
 from unetpp.data.manifest import read_manifest
 from unetpp.errors import DataError, Problem
 
-__all__ = ["Case", "Dataset", "find_cases", "find_images", "listing"]
+__all__ = ["Case", "Dataset", "find_cases", "find_images", "refuse_unreadable"]
 
 _LAYOUTS = (
-    "images/ with masks/, labels/ or instances/ beside it; a dataset.json with imagesTr/ and labelsTr/ (Medical Segmentation Decathlon, nnU-Net); "
-    "ID/images/ and ID/masks/ (Kaggle nuclei); or a CSV table with the columns image, label, group, split"
+    "images/ with masks/, labels/ or instances/ beside it; a dataset.json with imagesTr/ and labelsTr/ "
+    "(Medical Segmentation Decathlon, nnU-Net); ID/images/ and ID/masks/ (Kaggle nuclei); or a CSV table with the "
+    "columns image, label, group, split"
 )
 _NNUNET_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
 
 
 def find_cases(path: str | Path, *, tolerant: bool = False) -> Dataset:
-    """Find the cases of a data set in any layout. No image is opened.
+    """Find the cases of a data set in any layout, without opening an image.
 
     Args:
         path: a folder, a dataset.json or a CSV table.
-        tolerant: leave the problems in `Dataset.problems`, so that `inspect_dataset` reports them with those of the files.
+        tolerant: leave problems in `Dataset.problems`, for `inspect_dataset` to report with those of the files.
+
+    Returns:
+        The data set, its cases in the order of their files.
 
     Raises:
-        DataError: nothing that is a data set; or, unless `tolerant`, every missing file, double stem and wrong declaration.
+        DataError: no data set; or, unless `tolerant`, all missing files, repeated stems and wrong declarations.
     """
-    with listing(path):
+    with refuse_unreadable(path):
         dataset = _read(Path(path))
-    dataset = replace(
-        dataset, problems=(*dataset.problems, *_same_ids(dataset.root, dataset.cases), *_unwritable_names(dataset))
-    )
-    if not dataset.cases and not dataset.problems:
-        raise DataError(
-            Problem(
-                str(path), "no images", "at least two images with masks", "Check the path and the names of the files."
-            )
-        )
-    if dataset.problems and not tolerant:
-        raise DataError(dataset.problems)
-    return dataset
+    problems = *dataset.problems, *_find_same_ids(dataset.root, dataset.cases), *_find_undecodable_names(dataset)
+    if not dataset.cases and not problems:
+        action = "Check the path and the names of the files."
+        raise DataError(Problem(str(path), "no images", "at least two images with masks", action))
+    if problems and not tolerant:
+        raise DataError(problems)
+    return replace(dataset, problems=problems)
 
 
 def find_images(inputs: Sequence[str | Path], channels: int = 1) -> list[Case]:
-    """Images to predict: files, or folders of images; of a data set, its images.
+    """Find the images to predict in files, folders and data sets.
 
-    Files that do not exist or are no images are kept: the reader tells what is wrong with them.
+    Files that do not exist or are not images are included: reading them reports what is wrong.
 
     Args:
         inputs: files and folders.
-        channels: input channels of the network. With more than 1, files `NAME_0000`, `NAME_0001`, ... (nnU-Net) are one case where there is one for each channel.
+        channels: input channels of the network. If more than 1, files `NAME_0000`, `NAME_0001`, ... (nnU-Net) form one
+            case where there is one for each channel.
+
+    Returns:
+        Cases without labels.
 
     Raises:
-        DataError: a folder without images, or two different images that have the same stem.
+        DataError: folders without images, and different images with the same stem.
     """
     cases: list[Case] = []
     problems: list[Problem] = []
     for path in map(Path, inputs):
-        with listing(path):
-            found = _images_of(path, channels)
+        with refuse_unreadable(path):
+            found = _find_images_in(path, channels)
             cases += found
             if not found:
-                got, action = f"a folder with {_content(path)}", "Check the path, or convert the files."
+                got, action = f"a folder with {_describe_content(path)}", "Check the path, or convert the files."
                 problems.append(Problem(str(path), got, f"images: {format_names()}", action))
     cases = list({tuple(image.absolute() for image in case.images): case for case in cases}.values())
-    problems += _same_ids(Path(), cases)
+    problems += _find_same_ids(Path(), cases)
     if problems:
         raise DataError(problems)
     return cases
 
 
 @contextmanager
-def listing(path: str | Path) -> Iterator[None]:
-    """Name the folder whose content may not be seen."""
+def refuse_unreadable(path: str | Path) -> Iterator[None]:
+    """Turn the OSError of a folder that cannot be listed into a problem that names it.
+
+    Raises:
+        DataError: instead of an OSError.
+    """
     try:
         yield
     except OSError as error:
         where, reason = error.filename or path, error.strerror or error
-        raise DataError(
-            Problem(
-                str(where),
-                f"a path that cannot be read ({reason})",
-                "a readable folder",
-                f"Check its permissions: chmod u+rx '{where}'",
-            )
-        ) from None
+        got, action = f"a path that cannot be read ({reason})", f"Check its permissions: chmod u+rx '{where}'"
+        raise DataError(Problem(str(where), got, "a readable folder", action)) from None
 
 
 def _read(path: Path) -> Dataset:
@@ -118,88 +118,73 @@ def _read(path: Path) -> Dataset:
         return read_dataset_json(path, name)
     if is_folder_layout(path):
         return read_folder(path, name)
-    if is_split_layout(path):
-        return read_splits(path, name)
-    if (cases := kaggle_root(path)) is not None:
+    if list_subset_folders(path):
+        return read_subset_folders(path, name)
+    if (cases := find_kaggle_root(path)) is not None:
         return read_kaggle(cases, name)
     tables = sorted(path.glob("*.csv"))
     if len(tables) == 1:
         return read_manifest(tables[0], name)
-    raise DataError(
-        Problem(
-            str(path),
-            f"a folder with {_content(path)}",
-            _LAYOUTS,
-            "Arrange or name the files so, or write the CSV table.",
-        )
-    )
+    got, action = f"a folder with {_describe_content(path)}", "Arrange or name the files so, or write the CSV table."
+    raise DataError(Problem(str(path), got, _LAYOUTS, action))
 
 
-def _content(folder: Path) -> str:
+def _describe_content(folder: Path) -> str:
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith("."))
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "nothing in it"
 
 
-def _images_of(path: Path, channels: int) -> list[Case]:
+def _find_images_in(path: Path, channels: int) -> list[Case]:
     if path.is_file() and (path.suffix.lower() == ".csv" or path.name == DATASET_JSON):
-        dataset = find_cases(path, tolerant=True)
-        if dataset.problems:
-            raise DataError(dataset.problems)
-        return [replace(case, labels=()) for case in dataset.cases]
-    return _images_in(path, channels) if path.is_dir() else [Case(stem_of(path), (path,))]
+        return [replace(case, labels=()) for case in find_cases(path).cases]
+    return _find_images_in_folder(path, channels) if path.is_dir() else [Case(stem_of(path), (path,))]
 
 
-def _images_in(folder: Path, channels: int) -> list[Case]:
-    files = image_files(folder)
-    if folder.name in _NNUNET_FOLDERS:
-        return _grouped(folder, files, channels, fewest=1)
-    if files:
-        return _grouped(folder, files, channels)
-    inner = next((folder / name for name in ("images", "imagesTs", "imagesTr") if image_files(folder / name)), None)
+def _find_images_in_folder(folder: Path, channels: int) -> list[Case]:
+    files = list_images(folder)
+    if files or folder.name in _NNUNET_FOLDERS:
+        return _group_channels(folder, files, channels)
+    inner = next((folder / name for name in ("images", "imagesTs", "imagesTr") if list_images(folder / name)), None)
     if inner is not None:
-        return _images_in(inner, channels)
-    if is_split_layout(folder):
-        return [
-            case
-            for part in sorted(folder.iterdir())
-            if part.name.lower() in SPLITS and is_folder_layout(part)
-            for case in _images_in(part, channels)
-        ]
-    return [
-        case for part in sorted((kaggle_root(folder) or folder).iterdir()) for case in _kaggle_images(part, channels)
-    ]
+        return _find_images_in_folder(inner, channels)
+    if subsets := list_subset_folders(folder):
+        return [case for path in subsets for case in _find_images_in_folder(path, channels)]
+    root = find_kaggle_root(folder) or folder
+    return [case for path in sorted(root.iterdir()) for case in _find_kaggle_images(path, channels)]
 
 
-def _kaggle_images(folder: Path, channels: int) -> list[Case]:
-    """The image of `ID/images/`, named ID as in training; several, each by its own name."""
-    files = image_files(folder / "images")
-    return [Case(folder.name, (files[0],))] if len(files) == 1 else _grouped(folder / "images", files, channels)
+def _find_kaggle_images(folder: Path, channels: int) -> list[Case]:
+    """Find the image of `ID/images/`, named ID as in training; several images keep their own names."""
+    files = list_images(folder / "images")
+    if len(files) == 1:
+        return [Case(folder.name, (files[0],))]
+    return _group_channels(folder / "images", files, channels)
 
 
-def _grouped(folder: Path, files: list[Path], channels: int, fewest: int = 2) -> list[Case]:
-    """Files NAME_0000, NAME_0001, ... are one case where there are as many as the network has channels, and at least `fewest`."""
-    complete = {stem: paths for stem, paths in channel_files(folder).items() if len(paths) == channels >= fewest}
+def _group_channels(folder: Path, files: list[Path], channels: int) -> list[Case]:
+    """Join files NAME_0000, NAME_0001, ... to one case, if there are as many as the network has channels.
+
+    A single channel has such a number only in folders of nnU-Net.
+    """
+    fewest = 1 if folder.name in _NNUNET_FOLDERS else 2
+    complete = {stem: paths for stem, paths in group_channel_files(folder).items() if len(paths) == channels >= fewest}
     grouped = {path for paths in complete.values() for path in paths}
     singles = [Case(stem_of(path), (path,)) for path in files if path not in grouped and is_image(path)]
     return sorted([*singles, *(Case(stem, tuple(paths)) for stem, paths in complete.items())], key=lambda case: case.id)
 
 
-def _unwritable_names(dataset: Dataset) -> list[Problem]:
-    """Names in another encoding, as old archives have them, can neither be shown nor written into a table."""
-    odd = [
-        case.id
-        for case in dataset.cases
-        if not case.id.isascii() and case.id.encode(errors="ignore").decode() != case.id
-    ]
-    action = "Rename the file, for example with convmv."
+def _find_undecodable_names(dataset: Dataset) -> list[Problem]:
+    """Report names in another encoding (old archives), which can neither be shown nor written into a table."""
+    where, action = str(dataset.root), "Rename the file, for example with convmv."
     return [
-        Problem(str(dataset.root), f"the file name {name!a}, which is not UTF-8", "a name in UTF-8", action)
-        for name in odd
+        Problem(where, f"the file name {case.id!a}, which is not UTF-8", "a name in UTF-8", action)
+        for case in dataset.cases
+        if case.id.encode(errors="ignore").decode() != case.id
     ]
 
 
-def _same_ids(where: Path, cases: Sequence[Case]) -> list[Problem]:
+def _find_same_ids(where: Path, cases: Sequence[Case]) -> list[Problem]:
     by_id: dict[str, list[Path]] = {}
     for case in cases:
         by_id.setdefault(case.id, []).append(case.images[0])
-    return [same_stem(where, id, paths) for id, paths in by_id.items() if len(paths) > 1]
+    return [describe_same_stem(where, id, paths) for id, paths in by_id.items() if len(paths) > 1]

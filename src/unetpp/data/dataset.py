@@ -1,4 +1,4 @@
-"""What a data set is, whatever layout it came in."""
+"""Data sets and their cases, independent of the layout on disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from unetpp.errors import Problem
 
 Layout = Literal["folder", "instances", "decathlon", "nnunet", "kaggle", "csv"]
-Split = Literal["train", "validation", "test"]
+Subset = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -19,30 +19,30 @@ class Case:
     id: str
     """Unique in its data set; names the prediction."""
     images: tuple[Path, ...]
-    """One file, or several whose channels follow one another."""
+    """One file, or several whose channels are concatenated."""
     labels: tuple[Path, ...] = ()
     """No file, one, or several with one object each."""
     group: str | None = None
     """Cases of one group (a patient) are never split between training and validation."""
-    split: Split | None = None
-    """What the user wants the case for; None: the folds decide."""
+    split: Subset | None = None
+    """Subset that the data set assigns the case to; None: the folds decide."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The cases of a data set and what its files declare about them."""
+    """The cases of a data set and the declarations of its files."""
 
     name: str
     root: Path
     layout: Layout
     cases: tuple[Case, ...]
     channels: tuple[str, ...] | None = None
-    """Declared names, such as MRI or CT."""
+    """Declared names of the channels, such as MRI or CT."""
     classes: dict[int, str] | None = None
     """Declared label values and their names."""
     instances: bool = False
-    """True: every value above 0 in a label is one object."""
+    """Labels number objects: every value above 0 is one object."""
     problems: tuple[Problem, ...] = ()
-    """What is wrong with names and declarations; the cases concerned are left out."""
+    """Problems with names and declarations; the cases concerned are left out."""
     notes: tuple[str, ...] = ()
-    """What was ignored."""
+    """Files and columns that were ignored."""

@@ -1,4 +1,4 @@
-"""Folds: which cases train and which validate. A group (a patient) is never split."""
+"""Splits of the cases into training and validation, one for each fold. A group (a patient) is never divided."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ import numpy as np
 from unetpp.errors import DataError, Problem
 from unetpp.files import write_json
 
+_MAKE_ANEW = "Correct the file, or delete it to have it made anew."
 
-class Grouped(Protocol):
-    """What a case must tell to be put into a fold."""
+
+class Groupable(Protocol):
+    """Fields of a case that decide about its fold."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Name of the case."""
+
     @property
-    def group(self) -> str | None: ...
+    def group(self) -> str | None:
+        """Cases of one group stay together."""
+
     @property
-    def split(self) -> str | None: ...
+    def split(self) -> str | None:
+        """Subset that the data set declares."""
 
 
 @dataclass(frozen=True)
@@ -33,62 +40,58 @@ class Split:
     validation: tuple[str, ...]
 
 
-def make_splits(cases: Sequence[Grouped], folds: int = 5, seed: int = 0) -> list[Split]:
-    """Splits for cross-validation: every case validates once, groups stay together, sizes differ as little as groups allow.
+def make_splits(cases: Sequence[Groupable], folds: int = 5, seed: int = 0) -> list[Split]:
+    """Make splits for cross-validation: every case validates once, groups stay together, sizes are balanced.
 
-    Where the data set itself says which cases validate (a `split` column), that is the only split. Cases of a split
-    named `test` are left out. The result depends on ids, groups and seed alone, not on the order of files.
+    If the data set declares validation cases (column `split`), that is the only split. Test cases are left out. The
+    result depends on ids, groups and seed, not on the order of the cases.
+
+    Args:
+        cases: the cases of a data set.
+        folds: number of splits; fewer if there are fewer groups.
+        seed: of the random order of the groups.
+
+    Returns:
+        One split for each fold.
 
     Raises:
         DataError: fewer than two groups, or a declared split without training or validation cases.
     """
     usable = sorted((case for case in cases if case.split != "test"), key=lambda case: case.id)
     if any(case.split == "validation" for case in usable):
-        return [_declared_split(usable)]
+        return [_take_declared_split(usable)]
     groups: dict[str, list[str]] = {}
     for case in usable:
         groups.setdefault(case.group or f"case {case.id}", []).append(case.id)
     if len(groups) < 2:
         got = f"{len(groups)} independent {'case or group' if groups else 'cases or groups'}"
-        raise DataError(
-            Problem(
-                "data set",
-                got,
-                "at least 2, one to train and one to validate",
-                "Add cases, or give them groups that differ.",
-            )
-        )
+        expected, action = "at least 2, one to train and one to validate", "Add cases, or give them groups that differ."
+        raise DataError(Problem("data set", got, expected, action))
     names = sorted(groups)
     np.random.default_rng(seed).shuffle(names)
     members: list[list[str]] = [[] for _ in range(min(folds, len(names)))]
-    for name in sorted(names, key=lambda name: -len(groups[name])):  # stable: the shuffle decides among equals
+    for name in sorted(names, key=lambda name: -len(groups[name])):  # stable: equal sizes keep the shuffled order
         min(members, key=len).extend(groups[name])
     everyone = sorted(case.id for case in usable)
     return [Split(tuple(i for i in everyone if i not in set(fold)), tuple(sorted(fold))) for fold in members]
 
 
-def _declared_split(cases: Sequence[Grouped]) -> Split:
-    validation = tuple(case.id for case in cases if case.split == "validation")
-    train = tuple(case.id for case in cases if case.split != "validation")
+def _take_declared_split(cases: Sequence[Groupable]) -> Split:
+    validation = [case for case in cases if case.split == "validation"]
+    train = [case for case in cases if case.split != "validation"]
     if not train:
-        raise DataError(
-            Problem(
-                "data set",
-                "a split without training cases",
-                "at least one case whose split is `train`",
-                "Mend the `split` column.",
-            )
-        )
-    both = {case.group for case in cases if case.group and case.split == "validation"} & {
-        case.group for case in cases if case.split != "validation"
-    }
+        got, expected = "a split without training cases", "at least one case whose split is train"
+        raise DataError(Problem("data set", got, expected, "Correct the column split."))
+    both = {case.group for case in validation if case.group} & {case.group for case in train}
     if both:
         got = f"a split in which the same group trains and validates ({', '.join(sorted(map(str, both))[:5])})"
-        raise DataError(Problem("data set", got, "each group in one part", "Mend the `split` or the `group` column."))
-    return Split(train, validation)
+        action = "Correct the column split or the column group."
+        raise DataError(Problem("data set", got, "each group in one subset", action))
+    return Split(tuple(case.id for case in train), tuple(case.id for case in validation))
 
 
 def write_splits(path: Path, splits: Sequence[Split]) -> None:
+    """Write `splits.json`. Raises as `write_json`."""
     write_json(path, [asdict(split) for split in splits])
 
 
@@ -96,49 +99,36 @@ def read_splits(path: Path) -> list[Split]:
     """Read `splits.json`, which the user may have edited.
 
     Raises:
-        DataError: it cannot be read or is not a list of splits; or every split that cannot be trained on.
+        DataError: it cannot be read or is not a list of splits; or all splits that cannot be trained on.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        splits = [Split(_ids(value["train"]), _ids(value["validation"])) for value in values]
+        splits = [Split(_read_ids(value["train"]), _read_ids(value["validation"])) for value in values]
     except (OSError, ValueError, KeyError, TypeError) as error:
         expected = 'a list of {"train": [case ids], "validation": [case ids]}'
-        raise DataError(
-            Problem(
-                str(path),
-                f"{type(error).__name__}: {error}",
-                expected,
-                "Mend the file, or delete it to have it made anew.",
-            )
-        ) from None
-    problems = _unusable(path, splits)
+        raise DataError(Problem(str(path), f"{type(error).__name__}: {error}", expected, _MAKE_ANEW)) from None
+    problems = _check(str(path), splits)
     if problems:
         raise DataError(problems)
     return splits
 
 
-def _ids(values: object) -> tuple[str, ...]:
+def _read_ids(values: object) -> tuple[str, ...]:
     if not isinstance(values, list):
         raise TypeError(f"{values!r} is no list")
     return tuple(map(str, values))
 
 
-def _unusable(path: Path, splits: Sequence[Split]) -> list[Problem]:
-    """An empty list of splits, a list without cases, and cases that would validate what they train."""
-    action = "Mend the file, or delete it to have it made anew."
-    problems = [] if splits else [Problem(str(path), "no splits", "at least one", action)]
+def _check(where: str, splits: Sequence[Split]) -> list[Problem]:
+    """Report an empty list of splits, lists without cases, and cases that validate what they train."""
+    problems = [] if splits else [Problem(where, "no splits", "at least one", _MAKE_ANEW)]
     for fold, split in enumerate(splits):
-        for name, ids in (("train", split.train), ("validation", split.validation)):
-            problems += [] if ids else [Problem(str(path), f"no {name} cases in fold {fold}", "at least one", action)]
+        for name, ids in asdict(split).items():
+            if not ids:
+                problems.append(Problem(where, f"no {name} cases in fold {fold}", "at least one", _MAKE_ANEW))
         both = sorted({*split.train} & {*split.validation})
         if both:
             some = ", ".join(both[:5]) + (", ..." if len(both) > 5 else "")
-            problems.append(
-                Problem(
-                    str(path),
-                    f"cases that train and validate in fold {fold} ({some})",
-                    "each in one of the two lists",
-                    action,
-                )
-            )
+            got = f"cases that train and validate in fold {fold} ({some})"
+            problems.append(Problem(where, got, "each in one of the two lists", _MAKE_ANEW))
     return problems

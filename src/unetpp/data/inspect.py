@@ -1,4 +1,4 @@
-"""Reading every file of a data set once: what is in it, and everything that is wrong with it."""
+"""Inspection of a data set: read every file once, measure every case, report every problem."""
 
 from __future__ import annotations
 
@@ -15,22 +15,19 @@ import numpy as np
 from unetpp.data.dataset import Case, Dataset
 from unetpp.data.folds import make_splits
 from unetpp.data.formats import is_medical
+from unetpp.data.preprocess import RGB_CHANNELS
 from unetpp.data.readers import describe_shape, read_images, read_labels
 from unetpp.data.volume import Volume
 from unetpp.errors import DataError, Problem
 from unetpp.labels.values import choose_classes, count_values
 
-Progress = Callable[[int, int], object]
-"""Called with (files done, files in all)."""
-
 _SAMPLE = 1000
-"""Foreground voxels of a case whose intensities are kept."""
-_COLOURS = ("red", "green", "blue")
+"""Largest number of foreground voxels of a case whose intensities are sampled."""
 
 
 @dataclass(frozen=True, eq=False)
 class CaseFacts:
-    """One case in numbers. Tuples and the rows of the sample have one entry for each channel."""
+    """Measurements of one case. Tuples and the rows of the sample have one entry for each channel."""
 
     id: str
     shape: tuple[int, ...]
@@ -41,38 +38,42 @@ class CaseFacts:
     foreground_sample: np.ndarray
     """Intensities (channels, at most 1000) of voxels above 0 in the label, evenly spread."""
     label_counts: dict[int, int]
-    """Voxels of each label value; empty without a label."""
-    is_grey: bool
+    """Number of voxels of each label value; empty without a label."""
+    is_gray: bool
     """Three channels that are equal everywhere."""
-    is_colour_format: bool
-    """One file of a format in which three channels are colours."""
+    is_color_format: bool
+    """One file of a format in which three channels are colors."""
     digest: str
-    """The same for images that are the same."""
+    """Hash of the voxels, equal for equal images."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """All that is known about a data set before training."""
+    """Facts, problems and notes of a data set."""
 
     facts: list[CaseFacts]
-    """Of the cases without problems, in the order of the data set."""
+    """Facts of the cases without problems, in the order of the data set."""
     problems: list[Problem]
-    """What has to be mended before training."""
+    """Problems that prevent training."""
     notes: list[str]
-    """What is worth knowing."""
+    """Observations that do not prevent training."""
     classes: tuple[str, ...]
     label_values: tuple[int, ...]
     instances: bool
     channels: tuple[str, ...]
 
 
-def inspect_dataset(dataset: Dataset, progress: Progress | None = None) -> Inspection:
+def inspect_dataset(dataset: Dataset, progress: Callable[[int, int], object] | None = None) -> Inspection:
     """Read every file and report every problem, those of `dataset.problems` first.
 
+    Args:
+        dataset: a data set, found tolerantly.
+        progress: called with (cases done, cases in all).
+
     Raises:
-        MissingExtraError: a format that needs the extra `medical`.
+        MissingExtraError: a format needs the extra `medical`.
     """
-    results = list(_inspected(dataset.cases, progress))
+    results = list(_inspect_cases(dataset.cases, progress))
     facts = [facts for facts, _ in results if facts is not None]
     cases = {case.id: case for case in dataset.cases}
     medical = any(is_medical(path) for case in dataset.cases[:1] for path in case.images)
@@ -84,12 +85,14 @@ def inspect_dataset(dataset: Dataset, progress: Progress | None = None) -> Inspe
     )
     channels, channel_problems = _choose_channels(dataset, facts)
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
-    problems += [*found.problems, *_mixed_dims(facts), *_no_splits(dataset)]
-    notes = [*dataset.notes, *found.notes, *_repeated_images(facts)]
+    problems += [*found.problems, *_check_dims(facts), *_check_splits(dataset)]
+    notes = [*dataset.notes, *found.notes, *_note_repeated_images(facts)]
     return Inspection(facts, problems, notes, found.classes.names, found.classes.values, dataset.instances, channels)
 
 
-def _inspected(cases: Sequence[Case], progress: Progress | None) -> Iterable[tuple[CaseFacts | None, list[Problem]]]:
+def _inspect_cases(
+    cases: Sequence[Case], progress: Callable[[int, int], object] | None
+) -> Iterable[tuple[CaseFacts | None, list[Problem]]]:
     pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
     try:
         for done, result in enumerate(pool.map(_inspect_case, cases), start=1):
@@ -101,14 +104,14 @@ def _inspected(cases: Sequence[Case], progress: Progress | None) -> Iterable[tup
 
 
 def _inspect_case(case: Case) -> tuple[CaseFacts | None, list[Problem]]:
-    """Facts where nothing is wrong, else the problems of the image, of the label and between them."""
+    """Measure a case without problems; otherwise report those of the image, of the label and between them."""
     image, problems = _attempt(read_images, case.images)
     label, label_problems = _attempt(read_labels, case.labels) if case.labels else (None, [])
     problems += label_problems
     if image is not None:
-        problems += _not_finite(case, image)
+        problems += _check_finite(case, image)
         if label is not None:
-            problems += _disagreements(case, image, label)
+            problems += _check_same_grid(case, image, label)
     return (None if problems or image is None else _measure(case, image, label)), problems
 
 
@@ -119,63 +122,42 @@ def _attempt(read: Callable[[Sequence[Path]], Volume], paths: Sequence[Path]) ->
         return None, error.problems
 
 
-def _not_finite(case: Case, image: Volume) -> list[Problem]:
+def _check_finite(case: Case, image: Volume) -> list[Problem]:
     if image.array.dtype.kind != "f":
         return []
     wrong = image.array.size - int(np.count_nonzero(np.isfinite(image.array)))
     if not wrong:
         return []
-    return [
-        Problem(
-            _names(case.images),
-            f"{wrong} voxels that are NaN or infinite",
-            "finite numbers",
-            "Replace them, for example with the smallest value, or remove the case.",
-        )
-    ]
+    action = "Replace them, for example with the smallest value, or remove the case."
+    return [Problem(_name_files(case.images), f"{wrong} voxels that are NaN or infinite", "finite numbers", action)]
 
 
-def _disagreements(case: Case, image: Volume, label: Volume) -> list[Problem]:
-    where = _names(case.labels)
+def _check_same_grid(case: Case, image: Volume, label: Volume) -> list[Problem]:
+    where, name = _name_files(case.labels), case.images[0].name
     if image.shape != label.shape:
         got = f"a {label.dims}D label of {describe_shape(label.shape)}"
-        expected = f"{image.dims}D, {describe_shape(image.shape)}, as {case.images[0].name}"
-        return [
-            Problem(
-                where, got, expected, "Give the label that belongs to the image; do not resize it with interpolation."
-            )
-        ]
+        expected = f"{image.dims}D, {describe_shape(image.shape)}, as {name}"
+        action = "Give the label that belongs to the image; do not resize it with interpolation."
+        return [Problem(where, got, expected, action)]
     if not label.geometry.matches(image.geometry):
-        got = f"another place in space than {case.images[0].name} ({_grid_difference(image, label)})"
-        return [
-            Problem(
-                where,
-                got,
-                "the same spacing, origin and direction",
-                "Resample the label onto the image, or correct its header.",
-            )
-        ]
+        got = f"another place in space than {name} ({_describe_grid_difference(image, label)})"
+        action = "Resample the label onto the image, or correct its header."
+        return [Problem(where, got, "the same spacing, origin and direction", action)]
     return []
 
 
-def _grid_difference(image: Volume, label: Volume) -> str:
+def _describe_grid_difference(image: Volume, label: Volume) -> str:
     first, second = image.geometry, label.geometry
-    if (
-        first.spacing_mm is not None
-        and second.spacing_mm is not None
-        and not np.allclose(first.spacing_mm, second.spacing_mm, rtol=0.01)
-    ):
-        return f"spacing {_millimetres(second.spacing_mm)} against {_millimetres(first.spacing_mm)} mm"
-    if (
-        first.affine is not None
-        and second.affine is not None
-        and np.allclose(first.affine[:3, :3], second.affine[:3, :3], atol=1e-3)
-    ):
-        return f"origin {_millimetres(second.affine[:3, 3])} against {_millimetres(first.affine[:3, 3])} mm"
-    return "direction of the axes"
+    if first.spacing_mm and second.spacing_mm and not np.allclose(first.spacing_mm, second.spacing_mm, rtol=0.01):
+        return f"spacing {_format_mm(second.spacing_mm)} against {_format_mm(first.spacing_mm)} mm"
+    if first.affine is None or second.affine is None:
+        return "direction of the axes"
+    if not np.allclose(first.affine[:3, :3], second.affine[:3, :3], atol=1e-3):
+        return "direction of the axes"
+    return f"origin {_format_mm(second.affine[:3, 3])} against {_format_mm(first.affine[:3, 3])} mm"
 
 
-def _millimetres(values: Iterable[float]) -> str:
+def _format_mm(values: Iterable[float]) -> str:
     return " x ".join(f"{value:.4g}" for value in values)
 
 
@@ -188,78 +170,68 @@ def _measure(case: Case, image: Volume, label: Volume | None) -> CaseFacts:
         spacing_mm=image.geometry.spacing_mm,
         minimum=tuple(float(channel.min()) for channel in pixels),
         maximum=tuple(float(channel.max()) for channel in pixels),
-        foreground_sample=_foreground_sample(pixels, label),
+        foreground_sample=_sample_foreground(pixels, label),
         label_counts=count_values(label.array) if label is not None else {},
-        is_grey=image.channels == 3 and all(np.array_equal(channel, pixels[0]) for channel in pixels[1:]),
-        is_colour_format=len(case.images) == 1 and not is_medical(case.images[0]),
-        digest=_digest(image),
+        is_gray=image.channels == 3 and all(np.array_equal(channel, pixels[0]) for channel in pixels[1:]),
+        is_color_format=len(case.images) == 1 and not is_medical(case.images[0]),
+        digest=_hash(image),
     )
 
 
-def _digest(image: Volume) -> str:
+def _hash(image: Volume) -> str:
     voxels = np.ascontiguousarray(image.array).reshape(-1).view(np.uint8)
     return hashlib.blake2b(voxels.data, digest_size=16).hexdigest() + str(image.array.shape)
 
 
-def _foreground_sample(pixels: np.ndarray, label: Volume | None) -> np.ndarray:
+def _sample_foreground(pixels: np.ndarray, label: Volume | None) -> np.ndarray:
     foreground = np.flatnonzero(label.array.reshape(-1) > 0) if label is not None else np.zeros(0, dtype=np.int64)
     chosen = foreground[np.linspace(0, len(foreground) - 1, min(len(foreground), _SAMPLE)).astype(np.int64)]
     return pixels[:, chosen].astype(np.float32)
 
 
 def _choose_channels(dataset: Dataset, facts: Sequence[CaseFacts]) -> tuple[tuple[str, ...], list[Problem]]:
-    """Names of the channels, and a problem for each case whose number of channels cannot be brought to that."""
+    """Name the channels, and report each case whose number of channels cannot be converted."""
     if not facts:
         return dataset.channels or ("image",), []
-    colour = any(_is_colour(fact) for fact in facts)
-    counts = Counter(1 if fact.is_grey and fact.is_colour_format and not colour else fact.channels for fact in facts)
-    usual = 3 if colour and set(counts) <= {1, 3} else counts.most_common(1)[0][0]
+    color = any(_is_color(fact) for fact in facts)
+    counts = Counter(1 if fact.is_gray and fact.is_color_format and not color else fact.channels for fact in facts)
+    usual = 3 if color and set(counts) <= {1, 3} else counts.most_common(1)[0][0]
     usual = len(dataset.channels) if dataset.channels else usual
-    wrong = [fact for fact in facts if not _fits(fact, usual)]
-    names = {1: ("image",), 3: _COLOURS if colour else ("channel_1", "channel_2", "channel_3")}
+    wrong = [fact for fact in facts if not _fits_channels(fact, usual)]
+    names = {1: ("image",), 3: RGB_CHANNELS if color else ("channel_1", "channel_2", "channel_3")}
     default = names.get(usual, tuple(f"channel_{number}" for number in range(1, usual + 1)))
-    return dataset.channels or default, [_wrong_channels(dataset, fact, usual) for fact in wrong]
+    return dataset.channels or default, [_describe_wrong_channels(dataset, fact, usual) for fact in wrong]
 
 
-def _is_colour(fact: CaseFacts) -> bool:
-    return fact.channels == 3 and fact.is_colour_format and not fact.is_grey
+def _is_color(fact: CaseFacts) -> bool:
+    return fact.channels == 3 and fact.is_color_format and not fact.is_gray
 
 
-def _fits(fact: CaseFacts, channels: int) -> bool:
-    """Grey is repeated for a network of colours, and colour becomes grey for a network of one channel."""
-    return fact.channels == channels or (fact.is_colour_format and {fact.channels, channels} == {1, 3})
+def _fits_channels(fact: CaseFacts, channels: int) -> bool:
+    """Tell whether the channels can be converted: gray is repeated for RGB, RGB becomes gray for one channel."""
+    return fact.channels == channels or (fact.is_color_format and {fact.channels, channels} == {1, 3})
 
 
-def _wrong_channels(dataset: Dataset, fact: CaseFacts, channels: int) -> Problem:
+def _describe_wrong_channels(dataset: Dataset, fact: CaseFacts, channels: int) -> Problem:
     images = next(case.images for case in dataset.cases if case.id == fact.id)
     why = "as dataset.json declares" if dataset.channels else "as most images have"
-    plural = "s" * (fact.channels != 1)
-    return Problem(
-        _names(images),
-        f"{fact.channels} channel{plural}",
-        f"{channels}, {why}",
-        "Give every case the same channels, or remove the case.",
-    )
+    got = f"{fact.channels} channel{'s' * (fact.channels != 1)}"
+    action = "Give every case the same channels, or remove the case."
+    return Problem(_name_files(images), got, f"{channels}, {why}", action)
 
 
-def _mixed_dims(facts: Sequence[CaseFacts]) -> list[Problem]:
+def _check_dims(facts: Sequence[CaseFacts]) -> list[Problem]:
     by_dims = {dims: [fact.id for fact in facts if len(fact.shape) == dims] for dims in (2, 3)}
     if not all(by_dims.values()):
         return []
     rare, usual = sorted(by_dims, key=lambda dims: len(by_dims[dims]))
     some = ", ".join(by_dims[rare][:3]) + (", ..." if len(by_dims[rare]) > 3 else "")
-    return [
-        Problem(
-            some,
-            f"{len(by_dims[rare])} {rare}D cases",
-            f"{usual}D, as the other {len(by_dims[usual])}",
-            "Make one data set of images and one of volumes.",
-        )
-    ]
+    got, expected = f"{len(by_dims[rare])} {rare}D cases", f"{usual}D, as the other {len(by_dims[usual])}"
+    return [Problem(some, got, expected, "Make one data set of images and one of volumes.")]
 
 
-def _no_splits(dataset: Dataset) -> list[Problem]:
-    """Why the cases cannot be put into folds."""
+def _check_splits(dataset: Dataset) -> list[Problem]:
+    """Report why the cases cannot be divided into folds."""
     try:
         make_splits(dataset.cases)
     except DataError as error:
@@ -267,16 +239,14 @@ def _no_splits(dataset: Dataset) -> list[Problem]:
     return []
 
 
-def _repeated_images(facts: Sequence[CaseFacts]) -> list[str]:
+def _note_repeated_images(facts: Sequence[CaseFacts]) -> list[str]:
     by_digest: dict[str, list[str]] = {}
     for fact in facts:
         by_digest.setdefault(fact.digest, []).append(fact.id)
-    return [
-        f"{', '.join(ids)}: the same image several times; scores are too good if one of them trains and another validates"
-        for ids in by_digest.values()
-        if len(ids) > 1
-    ]
+    risk = "scores are too good if one of them trains and another validates"
+    repeated = (", ".join(ids) for ids in by_digest.values() if len(ids) > 1)
+    return [f"{names}: the same image several times; {risk}" for names in repeated]
 
 
-def _names(paths: Sequence[Path]) -> str:
+def _name_files(paths: Sequence[Path]) -> str:
     return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"

@@ -1,4 +1,4 @@
-"""Training patches. Where to cut is drawn from (seed, step, index) alone, then applied: a resumed run needs no loader state."""
+"""Training patches. Locations depend on (seed, step, index) alone, so that a resumed run needs no loader state."""
 
 from __future__ import annotations
 
@@ -13,28 +13,40 @@ from unetpp.data.store import StoredCase
 
 @dataclass(frozen=True)
 class PatchLocation:
-    """Where a patch lies; `start` may be negative or reach beyond the case, which is then padded by reflection."""
+    """Location of a patch; the patch may reach beyond the case, which is then padded by reflection."""
 
     case: int
+    """Index of the case."""
     start: tuple[int, ...]
+    """First voxel along each axis, negative before the case."""
 
 
 def draw_generator(seed: int, step: int, index: int = 0) -> np.random.Generator:
-    """The generator of one patch of one step."""
+    """Make the random generator of patch `index` of a step.
+
+    Args:
+        seed: of the training.
+        step: number of the step.
+        index: number of the patch in its step.
+
+    Returns:
+        A generator that depends on the arguments alone.
+    """
     return np.random.default_rng((seed, step, index))
 
 
 class PatchSampler:
     """Draws and cuts patches.
 
-    Cases come in a new random order in every pass. A case larger than a patch comes several times in each: as often as
-    the root of the number of patches that would cover it, between equal chances for cases and equal chances for voxels.
+    Each pass over the cases has a new random order. A case larger than a patch occurs several times in a pass: the
+    square root of the number of patches that cover it, a compromise between equal weights of cases and of voxels.
 
     Args:
         cases: the training cases.
         patch: size of a patch in voxels.
-        batch: patches in each step.
-        foreground_fraction: share of the patches that are centred on a voxel of a random foreground class.
+        batch: number of patches in each step.
+        foreground_fraction: fraction of the patches that are centered on a voxel of a random foreground class.
+        seed: of the order of cases and of the locations.
     """
 
     def __init__(
@@ -49,19 +61,21 @@ class PatchSampler:
         self._pass = np.repeat(np.arange(len(cases)), repeats)
 
     def draw(self, step: int, index: int) -> PatchLocation:
-        """Draw the place of patch `index` of step `step`."""
-        cycle, place = divmod(step * self.batch + index, len(self._pass))
-        chosen = int(np.random.default_rng((self.seed, cycle)).permutation(self._pass)[place])
+        """Draw the location of patch `index` of step `step`."""
+        cycle, position = divmod(step * self.batch + index, len(self._pass))
+        chosen = int(np.random.default_rng((self.seed, cycle)).permutation(self._pass)[position])
         rng = draw_generator(self.seed, step, index)
         shape = self.cases[chosen].label().shape
         foreground = self.cases[chosen].foreground
         if foreground and rng.random() < self.foreground_fraction:
             positions = foreground[int(rng.choice(sorted(foreground)))]
-            centre = positions[rng.integers(len(positions))]
-            wanted = [int(c) - size // 2 for c, size in zip(centre, self.patch, strict=True)]
-            start = [_into(w, size, length) for w, size, length in zip(wanted, self.patch, shape, strict=True)]
+            center = positions[rng.integers(len(positions))]
+            start = [
+                _clamp_start(int(c) - size // 2, size, length)
+                for c, size, length in zip(center, self.patch, shape, strict=True)
+            ]
         else:
-            start = [_anywhere(rng, size, length) for size, length in zip(self.patch, shape, strict=True)]
+            start = [_draw_start(rng, size, length) for size, length in zip(self.patch, shape, strict=True)]
         return PatchLocation(chosen, tuple(start))
 
     def read(self, location: PatchLocation) -> tuple[np.ndarray, np.ndarray]:
@@ -82,12 +96,12 @@ class PatchSampler:
         return patch, np.asarray(label[inside])
 
 
-def _into(start: int, size: int, length: int) -> int:
-    """The nearest start that keeps a patch inside, or centres it where the case is the smaller one."""
+def _clamp_start(start: int, size: int, length: int) -> int:
+    """Move a start so that the patch is inside the case, or centered on a case smaller than the patch."""
     return -((size - length) // 2) if size >= length else min(max(start, 0), length - size)
 
 
-def _anywhere(rng: np.random.Generator, size: int, length: int) -> int:
-    """Any start that keeps the patch inside, or the case inside the patch."""
+def _draw_start(rng: np.random.Generator, size: int, length: int) -> int:
+    """Draw a start that keeps the patch inside the case, or the case inside the patch."""
     low, high = sorted((0, length - size))
     return int(rng.integers(low, high + 1))

@@ -1,8 +1,8 @@
-"""From a file's voxels to what the network sees, and the way back for class indices.
+"""Preprocessing: from the voxels of a file to the input of the network, and from class indices back to label values.
 
-The network works on a grid: that of the file, or, where the plan has a spacing, one whose voxels have that size and whose
-edges are those of the file. An image whose file already lies on the grid is never held as a whole in float32: blocks are
-read and normalised on demand.
+The network works on a grid: that of the file or, if the plan has a spacing, one of voxels of that size between the same
+edges. An image whose file lies on the network's grid is never held as a whole in float32: blocks are read and
+normalized on demand.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import numpy as np
 
 from unetpp import labels
 from unetpp.data.dataset import Case
-from unetpp.data.formats import by_suffix
+from unetpp.data.formats import formats_by_suffix
 from unetpp.data.readers import describe_shape, open_images, read_labels
-from unetpp.data.scratch import new_array, release
+from unetpp.data.scratch import allocate_array, release
 from unetpp.data.sources import ImageSource, Slices
 from unetpp.data.volume import Geometry, Volume
 from unetpp.errors import DataError, Problem
 from unetpp.plan import DataPlan, Normalization
 from unetpp.slabs import slabs
 
-COLOURS = ("red", "green", "blue")
+RGB_CHANNELS = ("red", "green", "blue")
 LUMINANCE = (0.299, 0.587, 0.114)
-"""Of red, green and blue (ITU-R BT.601), for colour images of a network that wants grey."""
+"""Weights of red, green and blue (ITU-R BT.601), to convert RGB images for a network of one channel."""
 NO_SPREAD = float(np.finfo(np.float32).eps)
-"""A deviation that is a smaller share of the mean is that of a constant image, and is not divided by."""
+"""Smallest standard deviation relative to the mean: below, the image is constant and not divided by it."""
 
 
 class _Readable(Protocol):
@@ -37,18 +37,20 @@ class _Readable(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """An image as the network sees it."""
+    """An image on the network's grid, normalized on demand."""
 
     shape: tuple[int, ...]
-    """(C, *grid)."""
+    """Shape (C, *grid)."""
     image_shape: tuple[int, ...]
-    """Spatial shape of the file: what a prediction is restored to."""
+    """Spatial shape of the file, to which predictions are restored."""
     geometry: Geometry
-    blocks: _Readable
+    """Grid and format of the file."""
+    source: _Readable
+    """Yields normalized blocks."""
 
     def read(self, slices: Slices) -> np.ndarray:
-        """The normalised block (C, ...) float32 within `slices`, one for each axis of the grid; do not write to it."""
-        return self.blocks.read(slices)
+        """Read the normalized block (C, ...) float32 within `slices`, one for each axis; do not modify it."""
+        return self.source.read(slices)
 
 
 def prepare_case_image(case: Case, plan: DataPlan) -> PreparedImage:
@@ -57,41 +59,61 @@ def prepare_case_image(case: Case, plan: DataPlan) -> PreparedImage:
 
 
 def prepare_case_label(case: Case, plan: DataPlan, grid: tuple[int, ...]) -> np.ndarray:
-    """Read and prepare the label of a case, on the grid of its prepared image. Raises as `read_labels` and `prepare_label`."""
+    """Read and prepare the label of a case.
+
+    Args:
+        case: a case with a label.
+        plan: the data section of the plan.
+        grid: spatial shape of the prepared image.
+
+    Returns:
+        Class indices (*grid) as `prepare_label`.
+
+    Raises:
+        DataError: as `read_labels` and `prepare_label`.
+    """
     return prepare_label(read_labels(case.labels), plan, str(case.labels[0]), grid)
 
 
 def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> PreparedImage:
-    """Fit the channels, normalise, and resample where the plan's spacing makes another grid.
+    """Convert the channels, normalize, and resample if the plan's spacing differs from that of the file.
 
     Args:
-        where: the name of the image in errors.
+        source: the image.
+        plan: the data section of the plan.
+        where: name of the image in errors.
+
+    Returns:
+        The image (C, *grid), float32 when read.
 
     Raises:
-        DataError: another number of dimensions or channels than the plan's, or voxels that are NaN or infinite.
+        DataError: the number of dimensions or channels differs from the plan's, or voxels are NaN or infinite.
     """
     image_shape = source.shape[1:]
     if len(image_shape) != plan.dims:
-        _refuse(
-            where,
-            f"{len(image_shape)}D data ({describe_shape(image_shape)})",
-            f"{plan.dims}D data, as in training",
-            "Leave it out, or use another model.",
-        )
-    fitted = _FittedChannels(source, plan.channels, where)
-    normalized = _Normalized(fitted, plan.normalization, image_shape, where, source.dtype.kind == "f")
+        got = f"{len(image_shape)}D data ({describe_shape(image_shape)})"
+        _refuse(where, got, f"{plan.dims}D data, as in training", "Leave it out, or use another model.")
+    converted = _ConvertedChannels(source, plan.channels, where)
+    normalized = _NormalizedImage(converted, plan.normalization, image_shape, where, source.dtype.kind == "f")
     grid = network_grid(image_shape, source.geometry.spacing_mm, plan.spacing_mm)
-    blocks = normalized if grid == image_shape else _Resampled(normalized, image_shape, grid)
-    return PreparedImage((len(plan.channels), *grid), image_shape, source.geometry, blocks)
+    prepared = normalized if grid == image_shape else _ResampledImage(normalized, image_shape, grid)
+    return PreparedImage((len(plan.channels), *grid), image_shape, source.geometry, prepared)
 
 
 def prepare_label(
     label: Volume, plan: DataPlan, where: str = "label", grid: tuple[int, ...] | None = None
 ) -> np.ndarray:
-    """Class indices (*grid) on the network's grid; uint8, or uint16 for more than 256 classes.
+    """Convert the values of a label to class indices on the network's grid.
 
     Args:
-        grid: that of the image, whose format may know a voxel size where the label's does not; None: from the label's own voxel size.
+        label: the label of a case.
+        plan: the data section of the plan.
+        where: name of the label in errors.
+        grid: spatial shape of the prepared image, whose file may have a voxel size that the label's lacks; None:
+            compute it from the label's own voxel size.
+
+    Returns:
+        Class indices (*grid), uint8, or uint16 for more than 256 classes.
 
     Raises:
         DataError: a value that stands for no class of the plan.
@@ -102,9 +124,9 @@ def prepare_label(
 
 
 def to_label_values(segmentation: np.ndarray, plan: DataPlan) -> np.ndarray:
-    """Class indices as the values that stand for them in label files."""
+    """Convert class indices to the values that stand for them in label files."""
     classes = labels.of(plan)
-    found = new_array(segmentation.shape, classes.table.dtype)
+    found = allocate_array(segmentation.shape, classes.table.dtype)
     for slices in slabs(segmentation.shape):
         found[slices] = classes.decode(segmentation[slices])
         release(found)
@@ -115,7 +137,16 @@ def to_label_values(segmentation: np.ndarray, plan: DataPlan) -> np.ndarray:
 def network_grid(
     shape: tuple[int, ...], spacing_mm: Sequence[float] | None, target_mm: Sequence[float] | None
 ) -> tuple[int, ...]:
-    """Spatial shape of the network's grid; the shape itself where one of the spacings is unknown."""
+    """Compute the spatial shape of the network's grid.
+
+    Args:
+        shape: spatial shape of the file.
+        spacing_mm: voxel size of the file along each axis; None: unknown.
+        target_mm: voxel size of the plan; None: each case keeps its own grid.
+
+    Returns:
+        The spatial shape; `shape` itself if one of the voxel sizes is None.
+    """
     if spacing_mm is None or target_mm is None:
         return shape
     return tuple(
@@ -124,15 +155,15 @@ def network_grid(
 
 
 def resample_linear(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Resample (*spatial) float32 to another shape; the edges of the field of view stay where they are."""
+    """Resample (*spatial) float32 to another shape; the edges of the field of view do not move."""
     for axis, (old, size) in enumerate(zip(array.shape, shape, strict=True)):
         if old != size:
             position = np.clip((np.arange(size) + 0.5) * (old / size) - 0.5, 0, old - 1)
             lower = position.astype(np.intp)
-            share = (position - lower).astype(np.float32).reshape(-1, *[1] * (array.ndim - axis - 1))
+            weight = (position - lower).astype(np.float32).reshape(-1, *[1] * (array.ndim - axis - 1))
             before, after = array.take(lower, axis), array.take(np.minimum(lower + 1, old - 1), axis)
-            after -= before  # in place: an array may be a large part of the memory
-            after *= share
+            after -= before  # in place: the array may take a large part of the memory
+            after *= weight
             after += before
             array = after
             del before, after
@@ -140,40 +171,39 @@ def resample_linear(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def resample_nearest(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Resample (*spatial) without ever making a new value; edges as `resample_linear` has them."""
+    """Resample (*spatial) to another shape by nearest neighbors, with the edges of `resample_linear`."""
     nearest = [
         ((np.arange(size) + 0.5) * (old / size)).astype(np.intp) for old, size in zip(array.shape, shape, strict=True)
     ]
     return array[np.ix_(*nearest)]
 
 
-class _FittedChannels:
-    """A source as float32, with the channels that the network wants."""
+class _ConvertedChannels:
+    """A source as float32, with the channels of the network: gray repeated for RGB, RGB converted to gray."""
 
     def __init__(self, source: ImageSource, channels: tuple[str, ...], where: str) -> None:
         self._source = source
-        self._wanted = len(channels)
+        self._channels = len(channels)
         got = source.shape[0]
-        coloured = not by_suffix()[source.geometry.suffix].medical  # three modalities of a volume are no colours
-        fits = (
-            got == self._wanted or (got == 1 and channels == COLOURS) or (got == 3 and self._wanted == 1 and coloured)
-        )
+        may_be_rgb = not formats_by_suffix()[source.geometry.suffix].medical  # else they may be three modalities
+        fits = got == self._channels or (got == 1 and channels == RGB_CHANNELS)
+        fits = fits or (got == 3 and self._channels == 1 and may_be_rgb)
         if not fits:
-            expected = f"{self._wanted} ({', '.join(channels)})"
+            expected = f"{self._channels} ({', '.join(channels)})"
             _refuse(where, f"{got} channel{'s' * (got != 1)}", expected, "Give the same channels as in training.")
 
     def read(self, slices: Slices) -> np.ndarray:
-        """A block that is the caller's own to change."""
+        """Read a block that the caller may modify."""
         block = self._source.read(slices)
-        if len(block) == self._wanted:
+        if len(block) == self._channels:
             return block.astype(np.float32)
         if len(block) == 1:
-            return np.repeat(block.astype(np.float32), self._wanted, axis=0)
+            return np.repeat(block.astype(np.float32), self._channels, axis=0)
         return np.tensordot(np.asarray([LUMINANCE], dtype=np.float32), block.astype(np.float32), axes=1)
 
 
-class _Normalized:
-    """Blocks after clipping, with the mean taken off and divided by the deviation."""
+class _NormalizedImage:
+    """A source whose blocks are clipped, and standardized by mean and standard deviation."""
 
     def __init__(
         self,
@@ -181,44 +211,41 @@ class _Normalized:
         plans: Sequence[Normalization],
         shape: tuple[int, ...],
         where: str,
-        may_be_infinite: bool,
+        check_finite: bool,
     ) -> None:
         self._source = source
         self._plans = plans
         self._means = np.asarray([plan.mean for plan in plans])
         self._stds = np.asarray([plan.std for plan in plans])
         per_case = np.asarray([plan.per_case for plan in plans])
-        if per_case.any() or may_be_infinite:
-            means, stds = self._statistics(shape, where)
+        if per_case.any() or check_finite:
+            means, stds = self._measure(shape, where)
             self._means = np.where(per_case, means, self._means)
             self._stds = np.where(per_case, stds, self._stds)
 
     def read(self, slices: Slices) -> np.ndarray:
-        block = self._clipped(self._source.read(slices))
+        """Read and normalize a block."""
+        block = self._clip(self._source.read(slices))
         for channel, mean, std in zip(block, self._means, self._stds, strict=True):
             channel -= np.float32(mean)
             channel /= np.float32(std)
         return block
 
-    def _clipped(self, block: np.ndarray) -> np.ndarray:
+    def _clip(self, block: np.ndarray) -> np.ndarray:
         for channel, plan in zip(block, self._plans, strict=True):
             if plan.lower is not None or plan.upper is not None:
                 np.clip(channel, plan.lower, plan.upper, out=channel)
         return block
 
-    def _statistics(self, shape: tuple[int, ...], where: str) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of each channel, block by block (Chan et al. 1979)."""
+    def _measure(self, shape: tuple[int, ...], where: str) -> tuple[np.ndarray, np.ndarray]:
+        """Compute mean and standard deviation of each channel, block by block (Chan et al. 1979)."""
         count, mean, squares = 0, np.zeros(len(self._plans)), np.zeros(len(self._plans))
         for slices in slabs(shape):
             block = self._source.read(slices).reshape(len(self._plans), -1)
             if not np.isfinite(block.sum(dtype=np.float64)):
-                _refuse(
-                    where,
-                    "voxels that are NaN or infinite",
-                    "finite numbers",
-                    "Replace them, for example with the smallest value.",
-                )
-            block_count, block_mean = block.shape[1], self._clipped(block).mean(axis=1, dtype=np.float64)
+                action = "Replace them, for example with the smallest value."
+                _refuse(where, "voxels that are NaN or infinite", "finite numbers", action)
+            block_count, block_mean = block.shape[1], self._clip(block).mean(axis=1, dtype=np.float64)
             block -= block_mean[:, None].astype(np.float32)
             delta, total = block_mean - mean, count + block_count
             squares += np.einsum("cn,cn->c", block, block, dtype=np.float64) + delta**2 * count * block_count / total
@@ -228,14 +255,15 @@ class _Normalized:
         return mean, np.where(std > NO_SPREAD * np.abs(mean), std, 1.0)
 
 
-class _Resampled:
-    """A whole image on another grid, in memory."""
+class _ResampledImage:
+    """A whole image in memory, resampled to another grid."""
 
     def __init__(self, source: _Readable, shape: tuple[int, ...], grid: tuple[int, ...]) -> None:
         block = source.read(tuple(slice(0, size) for size in shape))
         self._array = np.stack([resample_linear(channel, grid) for channel in block])
 
     def read(self, slices: Slices) -> np.ndarray:
+        """Return a view of a block."""
         return self._array[(slice(None), *slices)]
 
 

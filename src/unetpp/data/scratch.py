@@ -1,4 +1,4 @@
-"""Arrays too large to be held in memory: they lie in a temporary file without a name, and go with it."""
+"""Arrays too large for memory: backed by an unlinked temporary file, freed with the array."""
 
 from __future__ import annotations
 
@@ -16,52 +16,52 @@ from numpy.typing import DTypeLike
 from unetpp.errors import UsageError
 
 LARGE = 2**26
-"""Bytes above which an array lies on disk."""
+"""Size in bytes above which an array is on disk."""
 
 PIECE = 2**22
-"""Bytes of a file that are unpacked or packed at once."""
+"""Bytes of a file that are compressed or decompressed at once."""
 
 
-def new_array(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
-    """An array of any content; a large one on disk, or in memory where no disk has space. Call `release` now and then where many of its values are touched.
+def allocate_array(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
+    """Allocate an uninitialized array; a large one on disk, or in memory if no disk has space.
+
+    Call `release` repeatedly while writing or reading a large one.
 
     Raises:
-        MemoryError: space for it is nowhere.
-        UsageError: TMPDIR names no folder.
+        MemoryError: no space for it in memory or on disk.
+        UsageError: TMPDIR is not a folder.
     """
     size = prod(shape) * np.dtype(dtype).itemsize
     if size <= LARGE:
         return np.empty(shape, dtype)
     try:
         with tempfile.TemporaryFile(prefix="unetpp-", dir=_folder()) as file:
-            # a file with holes would end the process without a word, should the space run out later
+            # a sparse file would kill the process with a bus error if the disk fills up later
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, dtype, mode="r+", shape=tuple(shape))
     except OSError as error:
         if size < psutil.virtual_memory().available / 2:
             return np.empty(shape, dtype)
-        raise MemoryError(
-            f"{size / 1e6:,.0f} MB fit neither into memory nor into the temporary folder ({error.strerror}); TMPDIR names another one"
-        ) from error
+        needed = f"{size / 1e6:,.0f} MB fit neither into memory nor into the temporary folder ({error.strerror})"
+        raise MemoryError(f"{needed}; set TMPDIR to another one") from error
 
 
 def _folder() -> str | None:
-    """The one that was chosen; else not /tmp, which is memory itself on many systems, but /var/tmp, a disk. None: the system's own."""
+    """Return the folder that the user has set, else /var/tmp (/tmp often is memory); None: the default of Python."""
     for name in ("TMPDIR", "TEMP", "TMP"):
         if folder := os.environ.get(name):
-            if not os.path.isdir(folder):  # Python would take another one without a word
-                raise UsageError(
-                    f"{name}: got {folder}, which is no folder; expected one with space for huge images. Make it, name another one, or unset {name}."
-                )
+            if not os.path.isdir(folder):  # Python would silently take another one
+                got, expected = f"{folder}, which is no folder", "one with space for huge images"
+                raise UsageError(name, got, expected, f"Make it, name another one, or unset {name}.")
             return folder
     return "/var/tmp" if os.access("/var/tmp", os.W_OK) else None
 
 
 def release(array: np.ndarray | None) -> None:
-    """Give back the memory that a mapped file takes; its content stays in the file. Nothing happens to other arrays, or to none."""
+    """Free the memory that a mapped file occupies; its content stays in the file. Other arrays and None are ignored."""
     mapped = getattr(array, "_mmap", None)
-    # a private copy, of another mode, would lose what was written
+    # a private copy (mode c) would lose what was written
     if mapped is not None and getattr(array, "mode", None) in ("r", "r+", "w+"):
         with contextlib.suppress(AttributeError):  # Windows has no such advice
             mapped.madvise(mmap.MADV_DONTNEED)

@@ -1,4 +1,4 @@
-"""Images that are read piece by piece, so that one larger than memory can be predicted."""
+"""Images that are read block by block: an image larger than memory can be predicted."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ class ImageSource(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(C, *spatial)."""
+        """Shape (C, *spatial)."""
 
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype[Any]:
+        """Number type of the blocks, in native byte order."""
 
     @property
-    def geometry(self) -> Geometry: ...
+    def geometry(self) -> Geometry:
+        """Grid and format of the file."""
 
     def read(self, slices: Slices) -> np.ndarray:
-        """The block (C, *spatial) within `slices`, one for each spatial axis."""
+        """Read the block (C, *spatial) within `slices`, one for each spatial axis."""
 
 
 class ArraySource:
@@ -41,6 +43,7 @@ class ArraySource:
         self._rows = slice(None)
 
     def read(self, slices: Slices) -> np.ndarray:
+        """Copy a block."""
         if slices[0] != self._rows:  # tiles of the same rows share pages of a mapped file
             scratch.release(self._array)
             self._rows = slices[0]
@@ -48,7 +51,7 @@ class ArraySource:
 
 
 class StackedSource:
-    """Several sources on the same grid, whose channels follow one another."""
+    """Several sources on the same grid, whose channels are concatenated."""
 
     def __init__(self, sources: Sequence[ImageSource]) -> None:
         self._sources = sources
@@ -57,4 +60,5 @@ class StackedSource:
         self.dtype: np.dtype[Any] = np.result_type(*(source.dtype for source in sources))
 
     def read(self, slices: Slices) -> np.ndarray:
+        """Read a block of every source and concatenate their channels."""
         return np.concatenate([source.read(slices) for source in self._sources]).astype(self.dtype, copy=False)

@@ -1,10 +1,10 @@
-"""The patch store: every case once on the network's grid, normalised, as arrays that patches are read from without decoding.
+"""Patch store: each case on the network's grid, normalized, as arrays from which patches are read.
 
     cache/CASE-DIGEST.image.npy       (C, *grid) float16, memory-mapped when read
     cache/CASE-DIGEST.label.npy       (*grid) uint8, class indices
     cache/CASE-DIGEST.foreground.npy  (n, 1 + dims) int32: class and position of some voxels of each foreground class
 
-The digest covers the plan's data section and the source files, so that a change of either makes the arrays anew.
+The digest covers the plan's data section and the source files: a change of either recomputes the arrays.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ import numpy as np
 from unetpp.data.cases import Case
 from unetpp.data.preprocess import prepare_case_image, prepare_case_label
 from unetpp.errors import DataError, Problem
-from unetpp.files import written_aside
+from unetpp.files import write_atomically
 from unetpp.plan import DataPlan
 
 STORE_VERSION = 2
 ARRAYS = ("image", "label", "foreground")
 DIGEST = 12
-"""Characters of a digest in the names of the arrays."""
+"""Length of a digest in file names."""
 LOCATIONS_PER_CLASS = 4096
-"""Positions kept for each class of a case: enough to centre patches on, small enough to keep in memory."""
+"""Largest number of stored positions of each class of a case: enough to center patches on."""
 
 
 @dataclass(frozen=True)
@@ -42,31 +42,41 @@ class StoredCase:
     """Path of the arrays without their endings."""
 
     def image(self) -> np.ndarray:
-        """(C, *grid) float16, memory-mapped."""
-        return np.load(f"{self.stem}.image.npy", mmap_mode="r", allow_pickle=False)
+        """Map the image (C, *grid) float16 into memory."""
+        return self._map("image")
 
     def label(self) -> np.ndarray:
-        """(*grid) uint8, memory-mapped."""
-        return np.load(f"{self.stem}.label.npy", mmap_mode="r", allow_pickle=False)
+        """Map the label (*grid) uint8 into memory."""
+        return self._map("label")
 
     @cached_property
     def foreground(self) -> dict[int, np.ndarray]:
-        """Some positions of each foreground class that the case has, (n, dims), memory-mapped: all cases of a large set are not to be kept."""
-        rows = np.load(f"{self.stem}.foreground.npy", mmap_mode="r", allow_pickle=False)
-        classes, starts = np.unique(rows[:, 0], return_index=True)  # they are in the order of their classes
+        """Some positions (n, dims) of each foreground class of the case, memory-mapped: not loaded for all cases."""
+        rows = self._map("foreground")
+        classes, starts = np.unique(rows[:, 0], return_index=True)  # sorted by class
         return {
             int(index): rows[start:stop, 1:]
             for index, start, stop in zip(classes, starts, [*starts[1:], len(rows)], strict=True)
         }
 
+    def _map(self, name: str) -> np.ndarray:
+        array: np.ndarray = np.load(f"{self.stem}.{name}.npy", mmap_mode="r", allow_pickle=False)
+        return array
+
 
 def store_cases(
     cases: Iterable[Case], plan: DataPlan, folder: Path, progress: Callable[[int, int], None] | None = None
 ) -> list[StoredCase]:
-    """Put cases into the store, or find them there.
+    """Put cases into the store, unless they are there.
 
     Args:
+        cases: the cases of a data set.
+        plan: the data section of the plan.
+        folder: the folder of the store.
         progress: called with (cases done, cases in all).
+
+    Returns:
+        The stored cases, in the same order.
 
     Raises:
         DataError: the problems of all cases that could not be read.
@@ -92,32 +102,34 @@ def store_cases(
     return stored
 
 
-def found_cases(ids: Iterable[str], folder: Path) -> list[StoredCase]:
-    """Those of some cases that an earlier call has stored, their newest arrays, without a look at their sources."""
+def find_stored_cases(ids: Iterable[str], folder: Path) -> list[StoredCase]:
+    """Find cases of these ids that an earlier call has stored; sources are not read, the newest arrays are taken."""
     endings = tuple(f".{name}.npy" for name in ARRAYS)
     newest: dict[str, Path] = {}
     for path in sorted(folder.glob(f"*{endings[-1]}"), key=lambda path: path.stat().st_mtime):
         stem = path.name.removesuffix(endings[-1])
         if all((folder / f"{stem}{ending}").is_file() for ending in endings):
             newest[stem[: -DIGEST - 1]] = folder / stem
-    return [StoredCase(case_id, newest[_safe(case_id)]) for case_id in ids if _safe(case_id) in newest]
+    return [
+        StoredCase(case_id, newest[_make_file_name(case_id)]) for case_id in ids if _make_file_name(case_id) in newest
+    ]
 
 
 def _store_case(case: Case, plan: DataPlan, folder: Path) -> StoredCase:
-    stored = StoredCase(case.id, folder / f"{_safe(case.id)}-{_digest(case, plan)}")
+    stored = StoredCase(case.id, folder / f"{_make_file_name(case.id)}-{_hash(case, plan)}")
     if not Path(f"{stored.stem}.foreground.npy").exists():  # written last
         prepared = prepare_case_image(case, plan)
         grid = prepared.shape[1:]
         label = prepare_case_label(case, plan, grid)
         image = prepared.read(tuple(slice(0, size) for size in grid)).astype(np.float16)
-        for ending, array in zip(ARRAYS, (image, label, _locations(label, case.id)), strict=True):
-            with written_aside(f"{stored.stem}.{ending}.npy") as aside, aside.open("wb") as file:
+        for ending, array in zip(ARRAYS, (image, label, _sample_positions(label, case.id)), strict=True):
+            with write_atomically(f"{stored.stem}.{ending}.npy") as temporary, temporary.open("wb") as file:
                 np.save(file, np.ascontiguousarray(array), allow_pickle=False)
     return stored
 
 
-def _locations(label: np.ndarray, seed_text: str) -> np.ndarray:
-    rng = np.random.default_rng(list(hashlib.sha256(seed_text.encode()).digest()))
+def _sample_positions(label: np.ndarray, name: str) -> np.ndarray:
+    rng = np.random.default_rng(list(hashlib.sha256(name.encode()).digest()))
     rows = [np.empty((0, 1 + label.ndim), np.int32)]
     for index in np.unique(label[label > 0]):
         positions = np.flatnonzero(label == index)
@@ -128,11 +140,11 @@ def _locations(label: np.ndarray, seed_text: str) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def _digest(case: Case, plan: DataPlan) -> str:
+def _hash(case: Case, plan: DataPlan) -> str:
     files = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in (*case.images, *case.labels)]
     text = "\n".join([str(STORE_VERSION), plan.model_dump_json(), *files])
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST]
 
 
-def _safe(name: str) -> str:
+def _make_file_name(name: str) -> str:
     return re.sub(r"[^\w.-]", "_", name)[:100]

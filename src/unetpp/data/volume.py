@@ -1,4 +1,4 @@
-"""An image in memory and where its voxels lie. Axis order is always (C, *spatial), spatial = (Z, Y, X) or (Y, X)."""
+"""Images in memory and their geometry. Axis order is always (C, *spatial), spatial = (Z, Y, X) or (Y, X)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Where the voxels of a file lie, and what a writer needs to put others onto the same grid."""
+    """Position of the voxels of a file in space; a writer needs it to write another array on the same grid."""
 
     suffix: str = ".tif"
-    """Format of the file, as `formats.suffix_of` gives it."""
+    """Suffix of the file, as `formats.suffix_of` returns it."""
     spacing_mm: tuple[float, ...] | None = None
-    """Distance between voxels along each spatial axis; None where the format has no millimetres."""
+    """Distance between voxels along each spatial axis; None: the format has no millimeters."""
     affine: np.ndarray | None = None
-    """4 x 4: voxel index (x, y, z) to millimetres, axes to the right, front and top (RAS+, as NIfTI has it)."""
+    """4 x 4 matrix from voxel index (x, y, z) to millimeters in RAS+ (right, anterior, superior), as in NIfTI."""
     header: Any = None
-    """What else the format says about the grid; only its own reader and writer look inside."""
+    """Header of the format, read only by its own reader and writer."""
 
     def matches(self, other: Geometry, tolerance: float = 0.01) -> bool:
-        """Whether two files lie on the same grid, to `tolerance` of a voxel; a file without millimetres fits any."""
+        """Tell whether two grids are equal, to `tolerance` of a voxel; one without millimeters matches any."""
         unit = tolerance * min((*(self.spacing_mm or ()), *(other.spacing_mm or ()), np.inf))
         if self.affine is not None and other.affine is not None:
             return bool(np.allclose(self.affine, other.affine, rtol=0, atol=unit))
@@ -46,8 +46,10 @@ class Volume:
 
     @property
     def dims(self) -> int:
+        """Number of spatial axes."""
         return self.array.ndim - 1
 
     @property
     def channels(self) -> int:
+        """Number of channels."""
         return len(self.array)

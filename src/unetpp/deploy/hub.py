@@ -13,7 +13,7 @@ from unetpp.files import write_json
 from unetpp.infer.hub_file import download
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.model.header import read_header
-from unetpp.run_folder import MODEL, single_model_file
+from unetpp.run_folder import MODEL, find_model_file
 
 with optional_package("huggingface_hub", "hub", "models on the Hugging Face hub"):
     from huggingface_hub import ModelCard, ModelHubMixin
@@ -39,7 +39,7 @@ class HubModel(ModelHubMixin):
     """
 
     def __init__(self, model: str | PathLike[str]) -> None:
-        self.file = single_model_file(Path(model))
+        self.file = find_model_file(Path(model))
         self.header = read_header(self.file)
         self._licence = stated_licence(self.file.with_name("README.md"))
 

@@ -9,7 +9,7 @@ import torch
 
 from unetpp.deploy.finetune import finetune
 from unetpp.errors import ModelFileError, UsageError
-from unetpp.files import written_aside
+from unetpp.files import write_atomically
 from unetpp.measured import DepthRow, FineTuning, Notes, read_metrics
 from unetpp.model.build import pruned_plan
 from unetpp.model.file import load_model, save_model
@@ -56,7 +56,7 @@ def prune_file(
     if minutes is not None:
         smaller, finetuning = finetune(smaller, plan, model, minutes, choose_device(device), show)
     changed = finetuning is not None and finetuning.dice > finetuning.dice_before
-    with written_aside(out) as aside:
+    with write_atomically(out) as aside:
         save_model(
             aside,
             smaller.state_dict(),

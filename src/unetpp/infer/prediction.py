@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from unetpp.data.scratch import new_array
+from unetpp.data.scratch import allocate_array
 from unetpp.data.volume import Geometry
 from unetpp.labels.classes import index_type
 
@@ -55,8 +55,8 @@ def empty_prediction(
     """A prediction whose arrays are still to be filled; large ones lie on disk (`data.scratch`)."""
     return Prediction(
         depth,
-        new_array(shape, index_type(num_classes)),
+        allocate_array(shape, index_type(num_classes)),
         geometry,
-        new_array((num_classes, *shape), np.float32) if probabilities else None,
-        new_array(shape, np.float32) if uncertainty else None,
+        allocate_array((num_classes, *shape), np.float32) if probabilities else None,
+        allocate_array(shape, np.float32) if uncertainty else None,
     )

@@ -29,7 +29,7 @@ from unetpp.metrics.scores import mean_of
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import DataPlan, Plan
-from unetpp.run_folder import model_files
+from unetpp.run_folder import find_model_files
 from unetpp.runtime.cuda import CudaNetwork
 from unetpp.runtime.device import find_device, keep_freed_memory, memory_format
 from unetpp.runtime.openvino import OpenVinoNetwork
@@ -239,7 +239,7 @@ def load_predictor(
     place = find_device(device)
     if place.type == "cpu":
         keep_freed_memory()  # halves the time of shallow heads: every tile asks for the same memory again
-    files = model_files(Path(path))
+    files = find_model_files(Path(path))
     loaded = [load_model(file) for file in files]
     plan = loaded[0][1].plan
     for file, (_, header) in zip(files, loaded, strict=True):

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from unetpp.data.cases import find_cases, listing
+from unetpp.data.cases import find_cases, refuse_unreadable
 from unetpp.data.dataset import Case
 from unetpp.data.folders import image_stem
 from unetpp.data.formats import is_image, stem_of
@@ -127,7 +127,7 @@ def evaluate_folders(predictions: Path, references: Path, progress: Progress | N
 
 
 def _depth_folders(predictions: Path) -> dict[int, Path]:
-    with listing(predictions):
+    with refuse_unreadable(predictions):
         numbers = {
             folder: folder.name.removeprefix("depth_") for folder in predictions.glob("depth_*") if folder.is_dir()
         }
@@ -228,7 +228,7 @@ def _declaration(folder: Path) -> dict[str, Any]:
 
 def _prediction_files(folder: Path, declared: Mapping[str, Any]) -> dict[str, Path]:
     """Stem -> segmentation. Where they are declared, other files (of an earlier prediction) are left out."""
-    with listing(folder):
+    with refuse_unreadable(folder):
         if not folder.is_dir():
             got = "a file" if folder.exists() else "no such folder"
             raise DataError(Problem(str(folder), got, "a folder of segmentations", "Check the path."))
@@ -250,7 +250,7 @@ def _image_files(folder: Path) -> list[Path]:
 
 def _read_references(path: Path) -> _References:
     """Those of a flat folder, or of a data set."""
-    with listing(path):
+    with refuse_unreadable(path):
         flat = _image_files(path)
     if flat:
         return _References(path, {stem_of(file): (file,) for file in flat}, path.resolve().name == "instances")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from unetpp.data.folds import read_splits
-from unetpp.data.store import StoredCase, found_cases
+from unetpp.data.store import StoredCase, find_stored_cases
 from unetpp.plan import DataPlan, read_plan
 from unetpp.run_folder import RunFolder
 
@@ -41,4 +41,4 @@ def stored_split(model: Path, plan: DataPlan) -> tuple[list[StoredCase], list[St
     if int(number) >= len(splits):
         return [], []
     split = splits[int(number)]
-    return found_cases(split.train, run.cache), found_cases(split.validation, run.cache)
+    return find_stored_cases(split.train, run.cache), find_stored_cases(split.validation, run.cache)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.model.timm_models import TimmModel, first_line, import_timm, pretrained_config
-from unetpp.progress import only_errors
+from unetpp.progress import mute_warnings
 
 DOWNLOAD = "pretrained"
 HUB_FILE = "https://huggingface.co/{}/resolve/main/{}"
@@ -59,7 +59,9 @@ def _downloaded(model: TimmModel, in_channels: int) -> Any:
         else config.url
     )
     try:
-        with only_errors("huggingface_hub"):  # not a warning for each of its attempts: what comes of them is said below
+        with mute_warnings(
+            "huggingface_hub"
+        ):  # not a warning for each of its attempts: what comes of them is said below
             return model.create(in_channels, pretrained=True)
     except Exception as error:  # of the network, the hub or the disk: each library has its own
         raise UsageError(

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from unetpp.errors import ModelFileError
-from unetpp.files import written_aside
+from unetpp.files import write_atomically
 from unetpp.measured import Notes
 from unetpp.model.build import from_plan
 from unetpp.model.header import FORMAT_VERSION, ModelHeader, read_header
@@ -52,7 +52,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     content = save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=dict(metadata)
     )
-    with written_aside(path) as aside:
+    with write_atomically(path) as aside:
         aside.write_bytes(content)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from unetpp.data.preprocess import COLOURS
+from unetpp.data.preprocess import RGB_CHANNELS
 from unetpp.errors import ModelFileError, UsageError
-from unetpp.files import written_aside
+from unetpp.files import write_atomically
 from unetpp.measured import Notes
 from unetpp.model.file import load_model, save_model
 from unetpp.peers import monai, nested_unet, nnunet_v1, pms, smp, unet_version
@@ -50,7 +50,7 @@ def import_file(checkpoint: Path, out: Path, peer: str | None, settings: Mapping
     if plan.data.num_classes > found.model.out_channels:
         weights = with_background(weights)
     notes = Notes(imported_from=found.title, ignored=beside | ignored, assumed=answers.assumed)
-    with written_aside(out) as aside:
+    with write_atomically(out) as aside:
         save_model(aside, weights, plan, notes)
         _, header = load_model(aside)  # what was written is whole, and its weights fit its plan
     return Imported(
@@ -165,7 +165,7 @@ def _meaning(outputs: int, added: bool) -> str:
 
 def _channels(count: int) -> Sequence[str]:
     return (
-        COLOURS
+        RGB_CHANNELS
         if count == 3
         else ("image",)
         if count == 1

@@ -17,7 +17,7 @@ from unetpp.data.dataset import Case
 from unetpp.data.preprocess import prepare_label
 from unetpp.data.readers import read_images, read_labels
 from unetpp.data.volume import Volume
-from unetpp.files import written_aside
+from unetpp.files import write_atomically
 from unetpp.infer.options import PredictOptions
 from unetpp.measure.quality import DepthPredictor
 from unetpp.measured import Metrics
@@ -147,7 +147,7 @@ def _displayed(array: np.ndarray) -> np.ndarray:
 
 
 def _write_view(view: View, path: Path) -> None:
-    with written_aside(path) as aside:
+    with write_atomically(path) as aside:
         np.savez_compressed(
             aside,
             image=view.image,

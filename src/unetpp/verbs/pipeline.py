@@ -31,7 +31,7 @@ from unetpp.results import (
     Run,
     describe_plan,
 )
-from unetpp.run_folder import RunFolder, model_files, single_model_file
+from unetpp.run_folder import RunFolder, find_model_file, find_model_files
 
 if TYPE_CHECKING:
     from unetpp.infer.options import PredictOptions
@@ -423,7 +423,7 @@ def prune(
     from unetpp.deploy.prune import prune_file
     from unetpp.verbs.fold import shown_on
 
-    file = single_model_file(Path(model))
+    file = find_model_file(Path(model))
     _require_model_name(Path(out), unlike=file)
     progress = progress or Silence()
     progress.note("Pruning, and comparing with the full network.")
@@ -452,7 +452,7 @@ def adapt(
     """
     from unetpp.deploy.adapt import adapt_file
 
-    file = single_model_file(Path(model))
+    file = find_model_file(Path(model))
     return Adapted(file, tuple(adapt_file(file, device, backend, (progress or Silence()).stage("Trying rules"))))
 
 
@@ -488,7 +488,7 @@ def export(
 
     (progress or Silence()).note("Exporting, and comparing with the network.")
     paths = [Path(entry) for entry in ([images] if isinstance(images, (str, PathLike)) else images or ())]
-    return export_file(single_model_file(Path(model)), Path(out), depth, int8, paths)
+    return export_file(find_model_file(Path(model)), Path(out), depth, int8, paths)
 
 
 def import_checkpoint(
@@ -550,7 +550,7 @@ def info(
     """
     from unetpp.model.header import read_header
 
-    files = model_files(Path(model))
+    files = find_model_files(Path(model))
     header = read_header(files[0])
     notes = header.notes
     if measure:
@@ -581,7 +581,7 @@ def _would_predict(
         from unetpp.model.build import grid_of
         from unetpp.model.header import read_header
 
-        files = model_files(model)
+        files = find_model_files(model)
         header = read_header(files[0])
         data, wanted = header.plan.data, header.plan.model
         heads = grid_of(wanted).head_depths(wanted.deep_supervision)

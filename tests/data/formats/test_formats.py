@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tests.data.images import FLAT, GREY, RNG, problem_of
+from tests.data.images import FLAT, GRAY, RNG, problem_of
 from unetpp.data import formats
 from unetpp.data.cases import find_cases, find_images
 from unetpp.data.formats.format import Format, starts_with
@@ -63,7 +63,7 @@ def test_failures_of_a_new_format_are_one_problem(grid: Format, tmp_path: Path) 
     assert problem_of(read_image, tmp_path / "c.docx").expected.endswith("NRRD, MHA or grid")
 
 
-def test_a_new_format_is_told_by_its_content(grid: Format, tmp_path: Path) -> None:
+def test_a_new_format_is_recognized_by_its_content(grid: Format, tmp_path: Path) -> None:
     write_segmentation(FLAT, Geometry(".txt"), tmp_path / "a.txt")
     (tmp_path / "a.txt").rename(tmp_path / "a.png")
     np.testing.assert_array_equal(read_label(tmp_path / "a.png").array[0], FLAT)
@@ -80,7 +80,7 @@ def test_a_format_names_the_extra_that_it_needs(tmp_path: Path, monkeypatch: pyt
         read_image(tmp_path / "a.slide")
 
 
-def test_a_format_that_is_only_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_format_that_is_only_read_refuses_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "FORMATS", (Format("grid", (".txt",), read=_read_grid),))
     with pytest.raises(NotImplementedError, match="written_as"):
         write_segmentation(FLAT, Geometry(".txt"), tmp_path / "a.txt")
@@ -92,18 +92,18 @@ def test_every_suffix_belongs_to_one_format_and_has_a_writer() -> None:
     assert len(suffixes) == len(set(suffixes))
     only_read = Format.__dataclass_fields__["write"].default
     for suffix in suffixes:
-        written = formats.by_suffix()[output_suffix(Geometry(suffix))]
+        written = formats.formats_by_suffix()[output_suffix(Geometry(suffix))]
         assert written.write is not only_read
-        assert written.medical == formats.by_suffix()[suffix].medical
+        assert written.medical == formats.formats_by_suffix()[suffix].medical
 
 
 def test_content_decides_between_formats_whose_suffixes_users_change(tmp_path: Path) -> None:
-    Image.fromarray(GREY).save(tmp_path / "a.png")
-    tifffile.imwrite(tmp_path / "b.tif", GREY)
+    Image.fromarray(GRAY).save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "b.tif", GRAY)
     (tmp_path / "a.png").rename(tmp_path / "a.jpg")
     (tmp_path / "b.tif").rename(tmp_path / "b.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg").array[0], GREY)
-    np.testing.assert_array_equal(read_image(tmp_path / "b.png").array[0], GREY)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg").array[0], GRAY)
+    np.testing.assert_array_equal(read_image(tmp_path / "b.png").array[0], GRAY)
 
 
 def test_noise_is_no_format() -> None:

@@ -14,7 +14,7 @@ from unetpp.data.formats import png_rows
 
 
 def rows_of(path: Path) -> np.ndarray:
-    header = png_rows.header_of(path)
+    header = png_rows.read_header(path)
     assert header is not None
     return np.concatenate(list(png_rows.read_rows(path, header)))
 

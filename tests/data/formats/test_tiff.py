@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.data.images import GREY, RGB, SOLID
+from tests.data.images import GRAY, RGB, SOLID
 from unetpp.data import scratch
 from unetpp.data.readers import open_image, read_image, read_label
 from unetpp.data.volume import Geometry
@@ -16,7 +16,7 @@ from unetpp.data.writers import write_segmentation
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32, ">u2", ">f4"])
 def test_tiff_keeps_its_number_type(tmp_path: Path, dtype: str) -> None:
-    stored = (GREY * 3.0).astype(dtype)
+    stored = (GRAY * 3.0).astype(dtype)
     tifffile.imwrite(tmp_path / "a.tif", stored, byteorder=">" if str(dtype).startswith(">") else "<")
     array = read_image(tmp_path / "a.tif").array
     np.testing.assert_array_equal(array[0], stored)
@@ -42,14 +42,14 @@ def test_tiff_axes_become_channels_and_planes(
     assert array[(-1,) * array.ndim] == stored[(-1,) * stored.ndim]
 
 
-def test_colours_of_a_tiff_volume(tmp_path: Path) -> None:
+def test_colors_of_a_tiff_volume(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.stack([RGB, RGB]), photometric="rgb")
     assert read_image(tmp_path / "a.tif").array.shape == (3, 2, 6, 9)
 
 
-def test_white_is_zero_tiff_is_turned_over(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", GREY, photometric="miniswhite")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").array[0], 255 - GREY)
+def test_white_is_zero_tiff_is_inverted(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", GRAY, photometric="miniswhite")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").array[0], 255 - GRAY)
 
 
 @pytest.mark.parametrize(

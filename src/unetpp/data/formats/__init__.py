@@ -1,11 +1,11 @@
-"""File formats: one file for each, and the one tuple that lists them.
+"""File formats: one module for each, and the tuple that lists them.
 
 To add a format:
-1. Write `formats/NAME.py` with one `Format`: its name and suffixes, and a function `read` that returns a `Volume`.
-2. Add what it can do besides: `write`, `sniff` (told by content), `open` (images in blocks), `written_as`, `needs`.
-3. Import heavy packages within these functions; let them raise what they like, `readers` and `writers` name the file.
-4. Add the format to `FORMATS`: layouts, reading, writing and messages know it now.
-5. Write `tests/data/formats/test_NAME.py`: what was written is read back as it was.
+1. Write `formats/NAME.py` with one `Format`: its name, its suffixes, and a function `read` that returns a `Volume`.
+2. Add what else it can do: `write`, `sniff` (recognize the content), `open` (read blocks), `written_as`, `needs`.
+3. Import heavy packages within these functions, and let them raise: `readers` and `writers` add the name of the file.
+4. Add the format to `FORMATS`: layouts, reading, writing and messages include it.
+5. Write `tests/data/formats/test_NAME.py`: a file that was written is read back unchanged.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ FORMATS = (PNG, JPEG, BMP, TIFF, NIFTI, NRRD, MHA)
 
 
 def format_names() -> str:
-    """The names of all formats, as messages list them."""
-    return _listed([format.name for format in FORMATS], "or")
+    """List the names of all formats for a message."""
+    return _join_words([format.name for format in FORMATS], "or")
 
 
-def by_suffix() -> dict[str, Format]:
-    """The format that each suffix stands for."""
+def formats_by_suffix() -> dict[str, Format]:
+    """Map each suffix to its format."""
     return {suffix: format for format in FORMATS for suffix in format.suffixes}
 
 
-def by_content(path: Path) -> Format:
-    """The format of a file: the one that its content has, among formats that can be told so, else the one of its name.
+def detect_format(path: Path) -> Format:
+    """Detect the format of a file by its content; formats without `sniff` by the suffix alone.
 
     Raises:
-        DataError: a name with the suffix of no format.
-        ValueError: a content that fits no format.
+        DataError: unknown suffix.
+        ValueError: the content fits no format.
     """
     suffix = suffix_of(path)
-    named = by_suffix().get(suffix)
+    named = formats_by_suffix().get(suffix)
     if named is None:
         got = f"the unknown type {suffix or 'of a name without a suffix'}"
         raise DataError(Problem(str(path), got, format_names(), "Convert the file to one of these."))
@@ -53,35 +53,35 @@ def by_content(path: Path) -> Format:
     for format in FORMATS:
         if format.sniff is not None and format.sniff(head):
             return format
-    told = [format.name for format in FORMATS if format.sniff is not None]
-    raise ValueError(f"its content is none of {_listed(told, 'and')}")
+    names = [format.name for format in FORMATS if format.sniff is not None]
+    raise ValueError(f"its content is none of {_join_words(names, 'and')}")
 
 
 def suffix_of(path: Path) -> str:
-    """The format's suffix in lower case, `.nii.gz` in one piece; of an unknown format, what follows the last dot."""
+    """Return the suffix in lower case, `.nii.gz` in one piece; of an unknown format, the part from the last dot."""
     name = path.name.lower()
     return max(
-        (suffix for suffix in by_suffix() if name.endswith(suffix) and name != suffix),
+        (suffix for suffix in formats_by_suffix() if name.endswith(suffix) and name != suffix),
         key=len,
         default=path.suffix.lower(),
     )
 
 
 def stem_of(path: Path) -> str:
-    """The name without the suffix of `suffix_of`: it pairs images with labels and predictions."""
+    """Return the name without its suffix; images, labels and predictions are paired by it."""
     return path.name[: len(path.name) - len(suffix_of(path))]
 
 
 def is_image(path: Path) -> bool:
-    """True for a name that this package reads; hidden files, such as the `._a.png` of macOS, are none."""
-    return suffix_of(path) in by_suffix() and not path.name.startswith(".")
+    """Tell whether a file has the suffix of a format and is not hidden (macOS leaves files such as `._a.png`)."""
+    return suffix_of(path) in formats_by_suffix() and not path.name.startswith(".")
 
 
 def is_medical(path: Path) -> bool:
-    """True for the formats that say where in a body their voxels lie."""
-    format = by_suffix().get(suffix_of(path))
+    """Tell whether a file has a medical format, which stores the position of its voxels in space."""
+    format = formats_by_suffix().get(suffix_of(path))
     return format is not None and format.medical
 
 
-def _listed(words: list[str], before_last: str) -> str:
+def _join_words(words: list[str], before_last: str) -> str:
     return f"{', '.join(words[:-1])} {before_last} {words[-1]}"

@@ -1,15 +1,14 @@
 """BMP, by Pillow."""
 
-from functools import partial
-
 from unetpp.data.formats import pillow
 from unetpp.data.formats.format import Format, starts_with
 
+_PLUGIN = pillow.Plugin("Bmp")
 BMP = Format(
     "BMP",
     (".bmp",),
-    read=partial(pillow.read, "Bmp"),
-    open=partial(pillow.open_image, "Bmp"),
+    read=_PLUGIN.read,
+    open=_PLUGIN.open,
     write=pillow.write,
     sniff=starts_with(b"BM"),
 )

@@ -1,4 +1,4 @@
-"""What a file format declares of itself."""
+"""Declaration of a file format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unetpp.data.volume import Geometry, Volume
 from unetpp.errors import optional_package
 
 HEAD = 512
-"""Bytes at the start of a file that `Format.sniff` is given."""
+"""Number of bytes from the start of a file that `Format.sniff` receives."""
 
 
 def _read_only(array: np.ndarray, geometry: Geometry, path: Path) -> None:
@@ -23,39 +23,40 @@ def _read_only(array: np.ndarray, geometry: Geometry, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Format:
-    """A file format. Its functions may raise anything: `readers` and `writers` turn it into one message.
+    """A file format.
 
-    They import the packages that they need when they are called.
+    Its functions import heavy packages when called, and may raise anything: `readers` and `writers` make it a message.
     """
 
     name: str
-    """As messages say it."""
+    """Name in messages."""
     suffixes: tuple[str, ...]
-    """In lower case, with the dot."""
+    """Suffixes in lower case, with the dot."""
     read: Callable[[Path, str], Volume]
-    """Read the file (path, its suffix) as a whole, with its numbers as they are: how labels are read."""
+    """Read a whole file (path, suffix) with unchanged numbers, as labels need it."""
     open: Callable[[Path, str], ImageSource | Volume] | None = None
-    """Open an image (path, its suffix) whose blocks are read on demand, or whose palette becomes colours; None: `read` it."""
+    """Open an image (path, suffix) for reading in blocks, with a palette converted to colors; None: `read` it."""
     write: Callable[[np.ndarray, Geometry, Path], None] = _read_only
-    """Write (array (*spatial), the grid of the image that it belongs to, path)."""
+    """Write a segmentation or map (array (*spatial), geometry of its image, path)."""
     sniff: Callable[[bytes], bool] | None = None
-    """Tell the format by the first `HEAD` bytes of a file, whatever its name; None: its name alone tells."""
+    """Recognize the format by the first `HEAD` bytes of a file, whatever its name; None: by the suffix alone."""
     medical: bool = False
-    """Says where in a body its voxels lie, and holds fractions; its channels are no colours."""
+    """Stores the position of voxels in space, and fractions; three channels are not colors."""
     written_as: Mapping[str, str] = field(default_factory=dict)
-    """For suffixes that no segmentation can be written with, those of the file that is written for such an image."""
+    """Suffix of segmentations, for those image suffixes that cannot be written."""
     needs: tuple[str, str] | None = None
-    """An optional package, and the extra of this one that installs it."""
+    """Optional package, and the extra that installs it."""
 
     def source(self, path: Path, suffix: str) -> ImageSource:
+        """Open an image, whichever of `open` and `read` the format has."""
         image = (self.open or self.read)(path, suffix)
         return ArraySource(image.array, image.geometry) if isinstance(image, Volume) else image
 
     def packages(self, purpose: str) -> AbstractContextManager[None]:
-        """Name the extra to install where the package is absent that `purpose` needs."""
+        """Name the extra to install, if the package that `purpose` needs is absent."""
         return optional_package(*self.needs, purpose) if self.needs else nullcontext()
 
 
 def starts_with(*marks: bytes) -> Callable[[bytes], bool]:
-    """A `Format.sniff` for files that start with one of these marks."""
+    """Make a `Format.sniff` for files that start with one of these marks."""
     return lambda head: head.startswith(marks)

@@ -16,7 +16,7 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True)
 class _Grid:
-    """Grid of the file, to the last digit."""
+    """Grid of the file, without rounding."""
 
     spacing: tuple[float, ...]
     origin: tuple[float, ...]
@@ -30,11 +30,11 @@ def _read(path: Path, suffix: str) -> Volume:
     array = SimpleITK.GetArrayFromImage(image)
     array = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
     grid = _Grid(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
-    affine = _affine(grid) if image.GetDimension() == 3 else None
+    affine = _compute_affine(grid) if image.GetDimension() == 3 else None
     return Volume(array, Geometry(suffix, tuple(reversed(grid.spacing)), affine, grid))
 
 
-def _affine(grid: _Grid) -> np.ndarray:
+def _compute_affine(grid: _Grid) -> np.ndarray:
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(grid.direction, (3, 3)) * grid.spacing
     affine[:3, 3] = grid.origin
@@ -51,11 +51,11 @@ def _write(array: np.ndarray, geometry: Geometry, path: Path) -> None:
         image.SetDirection(grid.direction)
     try:
         SimpleITK.WriteImage(image, str(path), useCompression=True)
-    except RuntimeError as error:  # no space left, and all else
+    except RuntimeError as error:  # such as no space left
         raise OSError(str(error).strip().splitlines()[-1]) from error
 
 
 _itk = partial(Format, read=_read, write=_write, medical=True, needs=("SimpleITK", "medical"))
-# headers of their own (.nhdr, .mhd) are written as one file with their voxels
+# images with a separate header (.nhdr, .mhd): the segmentation is one file
 NRRD = _itk("NRRD", (".nrrd", ".nhdr"), written_as={".nhdr": ".nrrd"})
 MHA = _itk("MHA", (".mha", ".mhd"), written_as={".mhd": ".mha"})

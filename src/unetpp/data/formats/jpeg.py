@@ -1,15 +1,14 @@
-"""JPEG, by Pillow. It would change class numbers, so segmentations are written as PNG."""
-
-from functools import partial
+"""JPEG, by Pillow. Lossy: segmentations are written as PNG."""
 
 from unetpp.data.formats import pillow
 from unetpp.data.formats.format import Format, starts_with
 
+_PLUGIN = pillow.Plugin("Jpeg")
 JPEG = Format(
     "JPEG",
     (".jpg", ".jpeg"),
-    read=partial(pillow.read, "Jpeg"),
-    open=partial(pillow.open_image, "Jpeg"),
+    read=_PLUGIN.read,
+    open=_PLUGIN.open,
     sniff=starts_with(b"\xff\xd8\xff"),
     written_as={".jpg": ".png", ".jpeg": ".png"},
 )

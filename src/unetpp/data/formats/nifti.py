@@ -1,4 +1,4 @@
-"""NIfTI, by nibabel. A segmentation gets the header of its image, to the last bit of its grid."""
+"""NIfTI, by nibabel. A segmentation gets the header of its image, and exactly its grid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from unetpp.data.formats.format import Format
 from unetpp.data.volume import Geometry, Volume
 
-_MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
+_MILLIMETERS = {"meter": 1000.0, "micron": 0.001}
 
 
 def _read(path: Path, suffix: str) -> Volume:
@@ -26,7 +26,7 @@ def _read(path: Path, suffix: str) -> Volume:
     array = array[None] if array.ndim in (2, 3) else array
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
-    scale = _MILLIMETRES.get(image.header.get_xyzt_units()[0], 1.0)
+    scale = _MILLIMETERS.get(image.header.get_xyzt_units()[0], 1.0)
     zooms = image.header.get_zooms()[: min(data.ndim, 3)]
     spacing = tuple(float(zoom) * scale for zoom in reversed(zooms))
     return Volume(array, Geometry(suffix, spacing, np.diag([scale] * 3 + [1.0]) @ image.affine, image.header))
@@ -41,8 +41,8 @@ def _write(array: np.ndarray, geometry: Geometry, path: Path) -> None:
         header.set_data_dtype(array.dtype)
         header.set_slope_inter(1, 0)
         header.set_intent("none")
-        header["cal_min"] = header["cal_max"] = 0  # the display window of the image, not of its classes
-    affine = geometry.affine if header is None else None  # None: the header's own, to the last bit
+        header["cal_min"] = header["cal_max"] = 0  # the display window belongs to the image
+    affine = geometry.affine if header is None else None  # None: that of the header, unrounded
     nibabel.save(image_class(array.T, affine, header), path)
 
 

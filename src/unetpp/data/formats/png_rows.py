@@ -1,4 +1,4 @@
-"""PNG files by rows: libraries read and write them whole, which for a huge image is more memory than the work that is done on it."""
+"""PNG files by rows: libraries read and write them whole, which takes too much memory for huge images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -14,42 +14,47 @@ from unetpp.data import scratch
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _READ = 2**16
-_GREY, _COLOUR = 0, 2
-_SAMPLES = {_GREY: 1, _COLOUR: 3, 4: 2, 6: 4}
-"""Of a pixel, for each type of colour: grey, colour, both with alpha."""
+_GRAY, _RGB = 0, 2
+_SAMPLES = {_GRAY: 1, _RGB: 3, 4: 2, 6: 4}
+"""Samples of a pixel by color type: gray, RGB, both with alpha."""
 
 
 class Header(NamedTuple):
-    """What a PNG says of itself (PNG specification, section 11.2.2)."""
+    """Fields of the chunk IHDR (PNG specification, section 11.2.2)."""
 
     width: int
     height: int
     bits: int
-    colour: int
+    color_type: int
     compression: int
     filters: int
     interlaced: int
 
     @property
     def samples(self) -> int:
-        return _SAMPLES[self.colour]
+        """Number of samples of a pixel."""
+        return _SAMPLES[self.color_type]
 
     @property
     def row_bytes(self) -> int:
+        """Size of a row in bytes, without its filter byte."""
         return self.width * self.samples * self.bits // 8
 
 
-def header_of(path: Path) -> Header | None:
-    """The header of a PNG whose rows can be read one after the other and as they are; None for any other file, and for palettes and fewer than 8 bits."""
+def read_header(path: Path) -> Header | None:
+    """Read the header of a PNG whose rows can be read in order.
+
+    None for other files, and for interlaced images, palettes and fewer than 8 bits.
+    """
     with path.open("rb") as stream:
         if stream.read(16) != SIGNATURE + struct.pack(">I", 13) + b"IHDR":
             return None
         header = Header(*struct.unpack(">IIBBBBB", stream.read(13)))
-    return header if header.colour in _SAMPLES and header.bits in (8, 16) and not header.interlaced else None
+    return header if header.color_type in _SAMPLES and header.bits in (8, 16) and not header.interlaced else None
 
 
-def may_be_turned(path: Path) -> bool:
-    """Whether a picture says, in one of three ways, how its camera was held."""
+def may_be_rotated(path: Path) -> bool:
+    """Tell whether a PNG has a chunk that may state the orientation of the camera: EXIF, raw profile or XMP."""
     with path.open("rb") as stream:
         stream.seek(len(SIGNATURE))
         while len(head := stream.read(8)) == 8:
@@ -62,24 +67,24 @@ def may_be_turned(path: Path) -> bool:
 
 
 def read_rows(path: Path, header: Header) -> Iterator[np.ndarray]:
-    """Pixels (rows, width, samples), from the first row to the last, as many at once as `scratch.PIECE` holds.
+    """Yield pixels (rows, width, samples) from the first row to the last, about `scratch.PIECE` bytes at a time.
 
     Raises:
-        ValueError: the file ends too early, or its content is damaged.
+        ValueError: the file is truncated or damaged.
     """
     from imagecodecs import png_decode
 
     stride = header.row_bytes + 1
     count = max(1, scratch.PIECE // stride)
     above = bytes(header.row_bytes)
-    for rows in _unpacked(path, stride * count, stride * header.height):
-        # a PNG of its own, whose first row is the one above: the decoder undoes the filters, which look up to it
+    for rows in _inflate(path, stride * count, stride * header.height):
+        # make a PNG that starts with the row above: the decoder undoes the filters, which refer to it
         number = len(rows) // stride
         whole = [
             SIGNATURE,
-            _packed(b"IHDR", struct.pack(">IIBBBBB", *header._replace(height=number + 1))),
-            _packed(b"IDAT", zlib.compress(b"\0" + above + rows, 0)),
-            _packed(b"IEND", b""),
+            _pack_chunk(b"IHDR", struct.pack(">IIBBBBB", *header._replace(height=number + 1))),
+            _pack_chunk(b"IDAT", zlib.compress(b"\0" + above + rows, 0)),
+            _pack_chunk(b"IEND", b""),
         ]
         pixels = png_decode(b"".join(whole)).reshape(number + 1, header.width, header.samples)[1:]
         above = pixels[-1].astype(pixels.dtype.newbyteorder(">")).tobytes()
@@ -89,49 +94,57 @@ def read_rows(path: Path, header: Header) -> Iterator[np.ndarray]:
 def write_rows(
     rows: Iterable[np.ndarray],
     shape: tuple[int, int],
-    dtype: np.dtype,
+    dtype: np.dtype[Any],
     path: Path,
     dpi: tuple[float, float] | None = None,
 ) -> None:
-    """Write grey values, uint8 or uint16, from rows (some, width) that come one after the other."""
+    """Write gray values.
+
+    Args:
+        rows: blocks (rows, width) in order.
+        shape: height and width of the image.
+        dtype: uint8 or uint16.
+        path: path of the file.
+        dpi: resolution along x and y in dots per inch.
+    """
     bits = 8 * dtype.itemsize
     height, width = shape
     with path.open("wb") as file:
-        file.write(SIGNATURE + _packed(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, _GREY, 0, 0, 0)))
+        file.write(SIGNATURE + _pack_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, _GRAY, 0, 0, 0)))
         if dpi is not None:
-            file.write(_packed(b"pHYs", struct.pack(">IIB", *(int(value / 0.0254 + 0.5) for value in dpi), 1)))
+            file.write(_pack_chunk(b"pHYs", struct.pack(">IIB", *(int(value / 0.0254 + 0.5) for value in dpi), 1)))
         compressor = zlib.compressobj()
-        for some in rows:
-            data = np.ascontiguousarray(some, dtype.newbyteorder(">")).view(np.uint8)
-            filtered = np.pad(data, ((0, 0), (1, 0))).tobytes()  # each row after its filter: none
-            file.write(_packed(b"IDAT", compressor.compress(filtered)))
-        file.write(_packed(b"IDAT", compressor.flush()) + _packed(b"IEND", b""))
+        for block in rows:
+            data = np.ascontiguousarray(block, dtype.newbyteorder(">")).view(np.uint8)
+            filtered = np.pad(data, ((0, 0), (1, 0))).tobytes()  # filter type 0 (none) before each row
+            file.write(_pack_chunk(b"IDAT", compressor.compress(filtered)))
+        file.write(_pack_chunk(b"IDAT", compressor.flush()) + _pack_chunk(b"IEND", b""))
 
 
-def _unpacked(path: Path, piece: int, total: int) -> Iterator[bytes]:
-    """What the IDAT chunks hold, in pieces of that many bytes, of which the last is shorter."""
+def _inflate(path: Path, piece: int, total: int) -> Iterator[bytes]:
+    """Yield the decompressed IDAT chunks in pieces of `piece` bytes, the last shorter, `total` bytes in all."""
     inflate = zlib.decompressobj()
     waiting = bytearray()
-    given = 0
-    for data in _image_data(path):
-        while data and given < total:
-            wanted = min(piece, total - given)
+    yielded = 0
+    for data in _read_image_data(path):
+        while data and yielded < total:
+            wanted = min(piece, total - yielded)
             waiting += inflate.decompress(data, wanted - len(waiting))
             data = inflate.unconsumed_tail
             if len(waiting) == wanted:
                 yield bytes(waiting)
-                given += len(waiting)
+                yielded += len(waiting)
                 waiting.clear()
-    if given < total:
+    if yielded < total:
         raise ValueError("the file ends before its last row")
 
 
-def _image_data(path: Path) -> Iterator[bytes]:
+def _read_image_data(path: Path) -> Iterator[bytes]:
     with path.open("rb") as stream:
         stream.seek(len(SIGNATURE))
         kind = b""
         while kind != b"IEND":
-            length, kind = _chunk(stream)
+            length, kind = _read_chunk_head(stream)
             if kind != b"IDAT":
                 stream.seek(length + 4, 1)
                 continue
@@ -147,8 +160,8 @@ def _image_data(path: Path) -> Iterator[bytes]:
                 raise ValueError("its pixels are damaged (checksum)")
 
 
-def _chunk(stream: IO[bytes]) -> tuple[int, bytes]:
-    """Length and kind of the chunk that follows."""
+def _read_chunk_head(stream: IO[bytes]) -> tuple[int, bytes]:
+    """Read length and kind of the next chunk."""
     head = stream.read(8)
     if len(head) < 8:
         raise ValueError("the file ends before its last chunk")
@@ -156,5 +169,5 @@ def _chunk(stream: IO[bytes]) -> tuple[int, bytes]:
     return length, kind
 
 
-def _packed(kind: bytes, data: bytes) -> bytes:
+def _pack_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))

@@ -20,7 +20,7 @@ from unetpp.deploy.export.quantized import QUANTIZABLE, quantize_file
 from unetpp.deploy.export.runtimes import open_written
 from unetpp.deploy.export.samples import Samples, find_samples
 from unetpp.errors import ModelFileError, UnetppError, UsageError, WriteError
-from unetpp.files import written_aside
+from unetpp.files import write_atomically
 from unetpp.labels.classes import most_probable
 from unetpp.labels.classes_torch import to_probabilities
 from unetpp.metrics.scores import fast_dice, mean_of
@@ -95,7 +95,7 @@ def export_file(
         comparison = compare(network, depth, answer, samples, plan.data.num_classes)
         _require_agreement(out, comparison, int8)
         text = model_card(out, plan, header.notes, depth, str(comparison), stated_licence(card))
-        with written_aside(card) as place:
+        with write_atomically(card) as place:
             place.write_text(text, encoding="utf-8")
             megabytes = _moved(draft, out)
     return Exported(out, card, depth, int8, str(comparison), megabytes)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unetpp.errors import optional_package
-from unetpp.progress import only_errors
+from unetpp.progress import mute_warnings
 from unetpp.runtime.exported_file import IMAGE, load_openvino, openvino_core, report_nothing
 
 QUANTIZABLE = (".onnx", ".xml")
@@ -27,7 +27,7 @@ def quantize_file(path: Path, tiles: Sequence[np.ndarray]) -> None:
     openvino = load_openvino("8-bit integers") if path.suffix == ".xml" else None
     report_nothing()
     # NNCF makes torch look for a CUDA compiler, and torch reports that
-    with only_errors("torch.utils.cpp_extension"), optional_package("nncf", "int8", "8-bit integers"):
+    with mute_warnings("torch.utils.cpp_extension"), optional_package("nncf", "int8", "8-bit integers"):
         import nncf
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
     images = [tile[None] for tile in tiles]
@@ -40,12 +40,12 @@ def quantize_file(path: Path, tiles: Sequence[np.ndarray]) -> None:
 
         model: Any = onnx.load(path)
         said = {entry.key: entry.value for entry in model.metadata_props}
-        with only_errors("nncf"):
+        with mute_warnings("nncf"):
             model = nncf.quantize(model, nncf.Dataset(images, lambda image: {IMAGE: image}), **options)
         onnx.helper.set_model_props(model, said)
         onnx.save(model, path)
     elif openvino:
-        with only_errors("nncf"):
+        with mute_warnings("nncf"):
             model = nncf.quantize(openvino_core().read_model(path), nncf.Dataset(images), **options)
         aside = path.with_name(f"int8{path.name}")  # the weights of the model that was read lie in its file
         openvino.save_model(model, aside, compress_to_fp16=False)
