@@ -145,9 +145,9 @@ def seconds_of_depths(predictor: Predictor, case: StoredCase, repeats: int = 3) 
     spent = np.empty((1 + repeats, len(predictor.depths)))
     with torch.inference_mode(), torch.cuda.device_of(x), autocast(predictor.device, plan.precision):
         for row in spent:  # the first warms up
-            growth, started = predictor.runners[0].grow(x), time.perf_counter()
+            forward_pass, started = predictor.runners[0].start_forward(x), time.perf_counter()
             for place, depth in enumerate(predictor.depths):
-                growth.logits(depth).sum().item()  # waits for a GPU
+                forward_pass.logits(depth).sum().item()  # waits for a GPU
                 row[place] = time.perf_counter() - started
     best: np.ndarray = spent[1:].min(axis=0)
     return best

@@ -204,7 +204,7 @@ class UNetPlusPlus(nn.Module):
         logits = [self._on_image(each, size) for each in logits]
         return HeadOutputs(wanted, tuple(logits)) if heads else logits[-1]
 
-    def grow(self, x: Tensor) -> Growth:
+    def start_forward(self, x: Tensor) -> IncrementalForward:
         """A forward pass that goes to one depth after the other, for as many of the images as want it.
 
         Raises:
@@ -214,7 +214,7 @@ class UNetPlusPlus(nn.Module):
             raise UsageError(
                 "depth: got auto for a network whose heads answer together (model.fusion); expected heads that answer each for itself. Name a depth."
             )
-        return Growth(self, x)
+        return IncrementalForward(self, x)
 
     def prune(self, depth: int, keep_heads: bool = False) -> UNetPlusPlus:
         """A smaller, independent network whose output equals `self(x, depth=depth)` (Zhou et al. 2018, section 3.3).
@@ -295,7 +295,7 @@ class UNetPlusPlus(nn.Module):
         return depth
 
 
-class Growth:
+class IncrementalForward:
     """A forward pass in steps, from a shallow head to deeper ones. What was computed is not computed again.
 
     (An encoder of timm gives all its levels at once, at the start.)

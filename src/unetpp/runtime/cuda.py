@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from unetpp.model.blocks import CONVOLVE, BatchNorm, ConvUnit, GroupNorm, Parts, joined
 from unetpp.model.encoders import Encoder
-from unetpp.model.network import Growth, HeadOutputs, UNetPlusPlus, concatenate_parts, in_order
+from unetpp.model.network import HeadOutputs, IncrementalForward, UNetPlusPlus, concatenate_parts, in_order
 from unetpp.runtime.device import CHANNELS_LAST, DTYPES, gains_from_bf16
 
 PATIENCE = 8
@@ -52,9 +52,9 @@ class CudaNetwork:
         self._full = False
         """Whether there is no memory for another graph."""
 
-    def grow(self, x: Tensor) -> Growth:
+    def start_forward(self, x: Tensor) -> IncrementalForward:
         """A forward pass in steps. (Kernels of Triton start on the current device: make it that of `x`.)"""
-        return self._network.grow(self._placed(x))
+        return self._network.start_forward(self._placed(x))
 
     @torch.inference_mode()
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor | HeadOutputs:
