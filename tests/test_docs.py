@@ -25,7 +25,7 @@ from PIL import Image
 import unetpp
 from tests.tiny import TINY, run_cli, write_png
 from unetpp.data.demo import write_demo_data
-from unetpp.model.build import build_model, from_plan, grid_of
+from unetpp.model.build import build_from_plan, build_model, grid_of
 from unetpp.model.file import save_model
 from unetpp.model.selfsupervised import load_encoder, their_name
 from unetpp.plan import read_plan
@@ -186,7 +186,7 @@ def test_the_command_of_the_page_on_weights_in_3d_plans_a_network_that_takes_the
     answer = run_cli("plan", *shlex.split(command))
     assert answer.code == 0, answer.stderr
     plan = read_plan(Path("RUN/plan.json"))
-    taken = load_encoder(from_plan(plan.model), Path("checkpoint_final.pth"))
+    taken = load_encoder(build_from_plan(plan.model), Path("checkpoint_final.pth"))
     assert (plan.model.encoder, plan.model.norm) == ("resenc", "instance")
     assert not taken.misfits
     assert not taken.absent
@@ -200,7 +200,7 @@ def _put_untrained_model(run: Path) -> None:
     path = run / "fold_0" / "model.safetensors"
     path.parent.mkdir(exist_ok=True)
     plan = read_plan(run / "plan.json")
-    save_model(path, from_plan(plan.model).state_dict(), plan)
+    save_model(path, build_from_plan(plan.model).state_dict(), plan)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

@@ -25,7 +25,7 @@ from unetpp.model.blocks import (
     joined,
     make_norm,
 )
-from unetpp.model.build import build_model, from_plan, model_plan
+from unetpp.model.build import build_from_plan, build_model, model_plan
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.selfsupervised import load_encoder
 
@@ -301,7 +301,7 @@ def test_fitted_cuts_and_continues() -> None:
 
 def test_a_plan_of_resenc_needs_its_blocks() -> None:
     plan = model_plan(encoder="resenc", widths=WIDTHS, down="conv")
-    assert from_plan(plan)(torch.randn(1, 1, 9, 9)).shape == (1, 2, 9, 9)
+    assert build_from_plan(plan)(torch.randn(1, 1, 9, 9)).shape == (1, 2, 9, 9)
     with pytest.raises(PlanError, match=r"model\.encoder_blocks"):
         model_plan(encoder="resenc", widths=WIDTHS, encoder_blocks=(1, 2))
 

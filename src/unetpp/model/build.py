@@ -133,7 +133,7 @@ def build_model(**fields: Unpack[ModelFields]) -> UNetPlusPlus:
     >>> net = build_model(preset="paper", in_channels=1, out_channels=1, depth=4)
     >>> net = build_model(encoder="resnet34", encoder_weights="pretrained", in_channels=3)
     """
-    return from_plan(model_plan(**fields), pretrained=True)
+    return build_from_plan(model_plan(**fields), pretrained=True)
 
 
 show_fields(
@@ -148,7 +148,7 @@ show_fields(
 )
 
 
-def from_plan(plan: ModelPlan, pretrained: bool = False) -> UNetPlusPlus:
+def build_from_plan(plan: ModelPlan, pretrained: bool = False) -> UNetPlusPlus:
     """Build the network that a plan describes, freshly initialised from torch's global generator.
 
     Args:
@@ -217,7 +217,7 @@ def grid_of(plan: ModelPlan) -> Grid:
 
 
 def pruned_plan(plan: ModelPlan, depth: int, keep_heads: bool = False) -> ModelPlan:
-    """The plan of `from_plan(plan).prune(depth, keep_heads)`."""
+    """The plan of `build_from_plan(plan).prune(depth, keep_heads)`."""
 
     def cut(axes: tuple[Any, ...] | None, levels: int) -> tuple[Any, ...] | None:
         return axes[:levels] if axes else None

@@ -12,7 +12,7 @@ from torch import Tensor
 from unetpp.errors import ModelFileError
 from unetpp.files import written_aside
 from unetpp.measured import Notes
-from unetpp.model.build import from_plan
+from unetpp.model.build import build_from_plan
 from unetpp.model.header import FORMAT_VERSION, ModelHeader, read_header
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
@@ -63,7 +63,7 @@ def load_model(path: Path) -> tuple[UNetPlusPlus, ModelHeader]:
         ModelFileError: truncated, foreign, of another version, or its weights do not fit its plan.
     """
     header = read_header(path)
-    network = from_plan(header.plan.model)
+    network = build_from_plan(header.plan.model)
     try:
         network.load_state_dict(read_tensors(path))
     except RuntimeError as error:

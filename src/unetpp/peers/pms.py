@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import torch
 
-from unetpp.model.build import from_plan, grid_of, model_plan
+from unetpp.model.build import build_from_plan, grid_of, model_plan
 from unetpp.peers.answers import Answers, per_case
 from unetpp.peers.transfer import Peer, PeerNetwork, Source, node_names
 from unetpp.plan import ModelPlan
@@ -78,7 +78,7 @@ def _names(model: ModelPlan) -> Iterator[tuple[str, str | None]]:
 
 def _encoder_names(model: ModelPlan) -> Iterator[tuple[str, str | None]]:
     with torch.device("meta"):
-        names = [name for name in from_plan(model).state_dict() if name.startswith("encoder.body.")]
+        names = [name for name in build_from_plan(model).state_dict() if name.startswith("encoder.body.")]
     for name in names:
         part, _, rest = name.removeprefix("encoder.body.").partition(".")
         yield name, f"{ENCODER[part]}.{rest}"

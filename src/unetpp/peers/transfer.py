@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unetpp.errors import ModelFileError
-from unetpp.model.build import from_plan, grid_of
+from unetpp.model.build import build_from_plan, grid_of
 from unetpp.model.grid import Node
 from unetpp.peers.answers import Answers
 from unetpp.plan import ModelPlan
@@ -86,7 +86,7 @@ def transfer(peer: PeerNetwork, source: Source) -> Transferred:
         ModelFileError: tensors that are missing, of another shape, or unknown.
     """
     with torch.device("meta"):
-        ours = from_plan(peer.model).state_dict()
+        ours = build_from_plan(peer.model).state_dict()
     weights: dict[str, Tensor] = {}
     used: set[str] = set()
     problems: list[str] = []
