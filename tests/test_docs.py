@@ -25,7 +25,7 @@ from PIL import Image
 import unetpp
 from tests.tiny import TINY, run_cli, write_png
 from unetpp.data.demo import write_demo_data
-from unetpp.model.build import build_from_plan, build_model, grid_of
+from unetpp.model.build import build_from_plan, build_model, make_grid
 from unetpp.model.file import save_model
 from unetpp.model.selfsupervised import load_encoder, their_name
 from unetpp.plan import read_plan
@@ -84,7 +84,7 @@ def test_files_that_nobody_draws_are_not_there() -> None:
 
 @pytest.mark.parametrize("member", draw_family.MEMBERS, ids=lambda member: member.file)
 def test_every_node_and_every_connection_is_drawn(member: Any) -> None:
-    grid = grid_of(member.plan())
+    grid = make_grid(member.plan())
     root = ElementTree.parse(DOCS / "family" / f"{member.file}.svg").getroot()
     legend = 1  # one sample of each
     heads = Counter(polygon.get("fill") for polygon in root.iter(f"{SVG}polygon"))

@@ -154,7 +154,7 @@ def build_from_plan(plan: ModelPlan, pretrained: bool = False) -> UNetPlusPlus:
     Args:
         pretrained: give the encoder the weights that `plan.encoder_weights` names, as a training does at its start.
     """
-    grid = grid_of(plan)
+    grid = make_grid(plan)
     heads = grid.head_depths(plan.deep_supervision)
     needed = grid.needed(heads)
     encoder = make_encoder(plan)
@@ -205,7 +205,7 @@ def load_encoder_weights(network: UNetPlusPlus, plan: ModelPlan) -> str:
     return f"the weights of {plan.encoder}: {plan.encoder_weights}"
 
 
-def grid_of(plan: ModelPlan) -> Grid:
+def make_grid(plan: ModelPlan) -> Grid:
     """The nodes of the network of a plan."""
     # an encoder that stands alone starts at half the resolution or below it
     bare = (
@@ -323,7 +323,7 @@ def _nested_block(plan: ModelPlan, node: Node) -> nn.Module:
         (plan.nested_kernel_sizes or plan.kernel_sizes)[level],
         _unit(plan, column),
     )
-    skips = grid_of(plan).skips(node)
+    skips = make_grid(plan).skips(node)
     in_channels = sum(node_width(plan, skip) for skip in skips) + _up_width(plan, node)
     hidden, once, chain = max(1, round(width * plan.hidden_fraction)), (1,) * plan.dims, partial(_chain, plan, unit)
     if plan.block == "projected" and in_channels != width:
