@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 from xml.sax.saxutils import escape
 
-from unetpp.model.build import PRESETS, make_grid, model_plan, node_width, pruned_plan
+from unetpp.model.build import PRESETS, make_grid, model_plan, node_width, prune_plan
 from unetpp.model.encoders import encoder_shape
 from unetpp.model.grid import Grid, Node
 from unetpp.plan import ModelPlan
@@ -472,7 +472,7 @@ def _giga(plan: ModelPlan, depth: int | None = None) -> str:
 
 def _cost_at(plan: ModelPlan, depth: int) -> tuple[int, int]:
     """Parameters and multiply-adds of what pruning leaves."""
-    return parameter_count(pruned_plan(plan, depth)), network_cost(plan, SHAPES[plan.dims], depth).macs
+    return parameter_count(prune_plan(plan, depth)), network_cost(plan, SHAPES[plan.dims], depth).macs
 
 
 PICTURES: dict[str, Callable[[], Svg]] = {

@@ -18,7 +18,7 @@ from torch.nn import functional
 from tests.plans import small_plan
 from unetpp.errors import PlanError, UsageError
 from unetpp.model import build
-from unetpp.model.build import build_from_plan, build_model, model_plan, pruned_plan
+from unetpp.model.build import build_from_plan, build_model, model_plan, prune_plan
 from unetpp.model.fields import ModelFields
 from unetpp.model.file import load_model, save_model
 from unetpp.plan import ModelPlan, Plan
@@ -60,7 +60,7 @@ def test_pruned_paper_networks_have_the_papers_parameters(depth: int, expected: 
 def test_pruned_plan_describes_the_pruned_network() -> None:
     plan = model_plan(widths=(4, 6, 8, 10))
     pruned = build_from_plan(plan).prune(2)
-    assert {name: weight.shape for name, weight in build_from_plan(pruned_plan(plan, 2)).state_dict().items()} == {
+    assert {name: weight.shape for name, weight in build_from_plan(prune_plan(plan, 2)).state_dict().items()} == {
         name: weight.shape for name, weight in pruned.state_dict().items()
     }
 
@@ -162,7 +162,7 @@ def test_any_plan_is_built_prunes_exactly_and_comes_back_from_a_file(
         for depth in network.head_depths:
             assert torch.equal(loaded(x, depth=depth), full.at(depth))
             assert torch.equal(loaded.prune(depth)(x), full.at(depth))
-            assert build_from_plan(pruned_plan(plan.model, depth)).load_state_dict(loaded.prune(depth).state_dict())
+            assert build_from_plan(prune_plan(plan.model, depth)).load_state_dict(loaded.prune(depth).state_dict())
 
 
 @pytest.mark.parametrize("block", ["residual", "projected"])

@@ -26,7 +26,7 @@ from tests.tiny import run_cli, set_options
 from unetpp.data.demo import write_demo_data
 from unetpp.errors import ModelFileError, PlanError, UsageError
 from unetpp.model import encoder_weights
-from unetpp.model.build import build_from_plan, build_model, model_plan, pruned_plan
+from unetpp.model.build import build_from_plan, build_model, model_plan, prune_plan
 from unetpp.model.encoders import encoder_shape, encoder_statistics
 from unetpp.model.file import load_model
 from unetpp.model.header import read_header
@@ -91,7 +91,7 @@ def test_a_pruned_network_is_built_from_its_own_plan(name: str) -> None:
     network, x = small(name).eval(), torch.randn(1, 2, 20, 34)
     plan = model_plan(encoder=name, in_channels=2, out_channels=2, first_width=4)
     for depth in network.head_depths:
-        rebuilt, pruned = build_from_plan(pruned_plan(plan, depth)).eval(), network.prune(depth)
+        rebuilt, pruned = build_from_plan(prune_plan(plan, depth)).eval(), network.prune(depth)
         rebuilt.load_state_dict(pruned.state_dict())
         with torch.no_grad():
             assert torch.equal(rebuilt(x), pruned(x))

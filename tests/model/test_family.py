@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unetpp.errors import PlanError, UsageError
 from unetpp.model.blocks import Parts, joined
-from unetpp.model.build import build_from_plan, build_model, model_plan, pruned_plan
+from unetpp.model.build import build_from_plan, build_model, model_plan, prune_plan
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import ModelPlan
 
@@ -294,7 +294,7 @@ def test_pruning_changes_nothing_and_its_plan_rebuilds_it(row: dict[str, Any]) -
                     kept = pruned(x, heads=True)
                     assert kept.depths == tuple(d for d in network.head_depths if d <= depth)
                     assert all(torch.equal(kept.at(d), full.at(d)) for d in kept.depths)
-                rebuilt = build_from_plan(pruned_plan(plan, depth, keep_heads=keep_heads)).eval()
+                rebuilt = build_from_plan(prune_plan(plan, depth, keep_heads=keep_heads)).eval()
                 rebuilt.load_state_dict(pruned.state_dict())
                 assert torch.equal(rebuilt(x), full.at(depth))
 

@@ -216,7 +216,7 @@ def make_grid(plan: ModelPlan) -> Grid:
     return Grid(plan.topology, plan.depth, bare)
 
 
-def pruned_plan(plan: ModelPlan, depth: int, keep_heads: bool = False) -> ModelPlan:
+def prune_plan(plan: ModelPlan, depth: int, keep_heads: bool = False) -> ModelPlan:
     """The plan of `build_from_plan(plan).prune(depth, keep_heads)`."""
 
     def cut(axes: tuple[Any, ...] | None, levels: int) -> tuple[Any, ...] | None:
