@@ -109,8 +109,8 @@ def test_doubt_is_the_share_of_foreground_that_is_expected_to_be_wrong() -> None
     assert float(doubts(logits)) == pytest.approx(200 * wrong / 2)  # no foreground
 
 
-def test_heads_that_answer_together_have_no_steps() -> None:
-    with pytest.raises(UsageError, match="got auto for a network whose heads answer together"):
+def test_fused_heads_have_no_incremental_forward_pass() -> None:
+    with pytest.raises(UsageError, match="combines the logits of its heads"):
         network(fusion="mean").start_forward(images(1))
 
 

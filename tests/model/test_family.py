@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from unetpp.errors import PlanError, UsageError
-from unetpp.model.blocks import Parts, joined
 from unetpp.model.build import build_from_plan, build_model, model_plan, prune_plan
+from unetpp.model.deferred import Parts, concatenate
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import ModelPlan
 
@@ -265,7 +265,7 @@ def test_each_node_concatenates_what_the_papers_say(row: dict[str, Any]) -> None
             if up_first
             else [*(skip.shape[1] for skip in skips), up.shape[1]]
         )
-        parts = list(joined(concatenated).split(widths, dim=1))
+        parts = list(concatenate(concatenated).split(widths, dim=1))
         part_up = parts.pop(0 if up_first else -1)
         assert all(torch.equal(part, skip) for part, skip in zip(parts, skips, strict=True))
         assert all(

@@ -20,7 +20,7 @@ from unetpp.model.blocks import (
     SpatialChannelAttention,
     make_activation,
     make_norm,
-    residual_stage,
+    make_residual_stage,
 )
 from unetpp.model.encoders import encoder_shape, make_encoder
 from unetpp.model.fields import ModelFields, show_fields
@@ -301,7 +301,7 @@ def _block(plan: ModelPlan, node: Node) -> nn.Module:
         return PlainBlock(
             [
                 *stem,
-                residual_stage(
+                make_residual_stage(
                     unit,
                     plan.dims,
                     received if level else width,
