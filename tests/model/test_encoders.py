@@ -340,7 +340,7 @@ def colour_cells(folder: Path) -> Path:
 
 
 def test_the_journey_with_a_pretrained_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plan, train two steps with the encoder at rest, predict, prune; what is loaded later never asks for the weights."""
+    """Plan, train two steps with a frozen encoder, predict, prune; what is loaded later never asks for the weights."""
     data, weights = colour_cells(tmp_path / "data"), tmp_path / "weights.safetensors"
     save_file(whole_model().state_dict(), weights)
     dials = {

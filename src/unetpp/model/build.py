@@ -208,12 +208,12 @@ def load_encoder_weights(network: UNetPlusPlus, plan: ModelPlan) -> str:
 def make_grid(plan: ModelPlan) -> Grid:
     """The nodes of the network of a plan."""
     # an encoder that stands alone starts at half the resolution or below it
-    bare = (
+    first_encoder_level = (
         0
         if plan.stem or plan.encoder is None
         else max(1, min(encoder_shape(plan.encoder, plan.depth, plan.output_stride).widths))
     )
-    return Grid(plan.topology, plan.depth, bare)
+    return Grid(plan.topology, plan.depth, first_encoder_level)
 
 
 def prune_plan(plan: ModelPlan, depth: int, keep_heads: bool = False) -> ModelPlan:

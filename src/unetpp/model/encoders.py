@@ -65,7 +65,7 @@ class Encoder(nn.Module):
         self.model = model
         self.in_channels = in_channels
         self.output_stride = output_stride
-        self.resting = False
+        self.frozen = False
         self.body = model.create(in_channels)
         for module in self.body.modules():
             if isinstance(module, _BatchNorm):
@@ -102,15 +102,15 @@ class Encoder(nn.Module):
         smaller._keep(maps)
         return smaller
 
-    def rest(self, resting: bool) -> None:
+    def freeze(self, frozen: bool) -> None:
         """In training: while it rests, weights and batch statistics stay as they are, and no gradient is computed for them."""
-        self.resting = resting
+        self.frozen = frozen
         self.train()
         for name, weight in self.body.named_parameters():
-            weight.requires_grad_(not resting and name not in self.unused)
+            weight.requires_grad_(not frozen and name not in self.unused)
 
     def train(self, mode: bool = True) -> Encoder:
-        return super().train(mode and not self.resting)
+        return super().train(mode and not self.frozen)
 
     def load_pretrained(self, source: str) -> None:
         """Take the weights that timm downloads ("pretrained"), or those of a file.

@@ -24,7 +24,7 @@ class Grid:
     topology: str
     depth: int
     """L, the number of down-samplings."""
-    bare: int = 0
+    first_encoder_level: int = 0
     """Levels 0, 1, ... above the first of an encoder that stands alone: they have no X[i, 0] and no skips."""
 
     def nodes(self) -> tuple[Node, ...]:
@@ -35,7 +35,7 @@ class Grid:
     def skips(self, node: Node) -> tuple[Node, ...]:
         """The nodes of the same level whose outputs `node` receives, shallowest column first."""
         i, j = node
-        if j == 0 or i < self.bare:
+        if j == 0 or i < self.first_encoder_level:
             return ()
         if self.topology == "unet++":
             return tuple((i, k) for k in range(j))
@@ -51,7 +51,7 @@ class Grid:
     def head_depths(self, deep_supervision: bool) -> tuple[int, ...]:
         """Depths d at which a head sits on X[0, d]."""
         return (
-            tuple(range(max(1, self.bare), self.depth + 1))
+            tuple(range(max(1, self.first_encoder_level), self.depth + 1))
             if deep_supervision and self.topology != "unet"
             else (self.depth,)
         )
@@ -69,10 +69,10 @@ class Grid:
 
     def at_depth(self, depth: int) -> Grid:
         """The grid of the pruned network."""
-        return Grid(self.topology, depth, self.bare)
+        return Grid(self.topology, depth, self.first_encoder_level)
 
     def _exists(self, node: Node) -> bool:
         i, j = node
         if j == 0:
-            return i >= self.bare
+            return i >= self.first_encoder_level
         return self.topology != "unet" or i + j == self.depth

@@ -115,7 +115,7 @@ def to_smp(network: UNetPlusPlus, plan: Plan) -> PeerModel:
 
 def _require_attention(model: ModelPlan, where: str) -> None:
     """Above the first level of an encoder SMP has nodes with attention to skips that are empty; ours have none there."""
-    if model.attention == "scse" and make_grid(model).bare > 1:
+    if model.attention == "scse" and make_grid(model).first_encoder_level > 1:
         raise UsageError(
             f"{where}: got scSE attention beside {model.encoder}, which begins at a quarter of the image; expected an encoder that begins at half of it, or no attention."
         )
