@@ -27,7 +27,7 @@ from tests.tiny import TINY, run_cli, write_png
 from unetpp.data.demo import write_demo_data
 from unetpp.model.build import build_from_plan, build_model, make_grid
 from unetpp.model.file import save_model
-from unetpp.model.selfsupervised import load_encoder, their_name
+from unetpp.model.selfsupervised import load_encoder, name_in_file
 from unetpp.plan import read_plan
 
 ROOT = Path(__file__).parent.parent
@@ -176,9 +176,9 @@ def test_the_command_of_the_page_on_weights_in_3d_plans_a_network_that_takes_the
     torch.save(
         {
             "network_weights": {
-                f"encoder.{their_name(name)}": torch.zeros(weight.shape)
+                f"encoder.{name_in_file(name)}": torch.zeros(weight.shape)
                 for name, weight in theirs.items()
-                if their_name(name)
+                if name_in_file(name)
             }
         },
         "checkpoint_final.pth",

@@ -325,7 +325,7 @@ def test_what_cannot_be_downloaded_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     ):
         loaded("pretrained")
     with pytest.raises(UsageError, match=r"expected a model that timm has weights for: resnet200 is none"):
-        encoder_weights.pretrained_body(TimmModel("resnet200", {}, (), 32, None, True), 3, "pretrained", [])
+        encoder_weights.make_pretrained_body(TimmModel("resnet200", {}, (), 32, None, True), 3, "pretrained", [])
 
 
 # the journey

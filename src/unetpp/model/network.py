@@ -5,9 +5,9 @@
 
 An encoder may compute some of the X[i,0] instead.
 
-Any input size works. Down-sampling rounds sizes up (or down) and up-sampling is cropped (or padded) to its skip, so that
-a node depends on the sizes of its own and the next level alone: therefore a pruned network equals the full one at every
-size. (A network with an encoder first pads the image to a multiple of `divisor`, and so does a network pruned from it.)
+Any input size works. Down-sampling rounds sizes up (or down) and up-sampling is cropped (or padded) to its skip, so
+that a node depends on the sizes of its own and the next level alone: therefore a pruned network equals the full one at
+every size. (A network with an encoder first pads the image to a multiple of `divisor`; so does one pruned from it.)
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ class UNetPlusPlus(nn.Module):
         return IncrementalForward(self, x)
 
     def prune(self, depth: int, keep_heads: bool = False) -> UNetPlusPlus:
-        """Make a smaller, independent network whose output equals `self(x, depth=depth)` (Zhou et al. 2018, section 3.3).
+        """Make a smaller, independent network with the output of `self(x, depth)` (Zhou et al. 2018, section 3.3).
 
         Args:
             depth: depth of the head to predict with; nodes that it does not need are left out.
