@@ -14,9 +14,9 @@ from hypothesis.extra import numpy as hnp
 from unetpp.metrics.scores import (
     CaseScore,
     bootstrap_interval,
+    compute_dice_losses,
     dice_lost,
     fast_dice,
-    losses,
     mean_of,
     score_case,
     summarize,
@@ -164,7 +164,7 @@ def test_what_is_lost_is_counted_case_by_case() -> None:
     assert lost == pytest.approx(expected / 2)
     assert interval and interval[0] < expected / 2 < interval[1]
     assert dice_lost(best, best) == (0, (0, 0))
-    assert losses([None, None, 0.8], [0.0, None, None]) == [
+    assert compute_dice_losses([None, None, 0.8], [0.0, None, None]) == [
         1.0,
         pytest.approx(-0.2),
     ]  # found where nothing is; nothing to lose; not found where the other is wrong

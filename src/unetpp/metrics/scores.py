@@ -156,11 +156,11 @@ def dice_lost(metrics: Metrics, reference: Metrics) -> tuple[float | None, Inter
     """How much lower the Dice of `metrics` is than that of `reference`, case by case: the mean, and its bootstrap interval."""
     own = {case.id: case.mean.dice for case in metrics.cases}
     theirs = {case.id: case.mean.dice for case in reference.cases if case.id in own}
-    lost = losses(theirs.values(), [own[case] for case in theirs])
+    lost = compute_dice_losses(theirs.values(), [own[case] for case in theirs])
     return mean_of(lost), bootstrap_interval(lost)
 
 
-def losses(before: Iterable[float | None], after: Iterable[float | None]) -> list[float]:
+def compute_dice_losses(before: Iterable[float | None], after: Iterable[float | None]) -> list[float]:
     """Of each case. Nothing where there is nothing to find (None) is as good as can be, if the other finds something there; where neither does, nothing can be lost."""
     pairs = [pair for pair in zip(before, after, strict=True) if pair != (None, None)]
     return [(1.0 if one is None else one) - (1.0 if other is None else other) for one, other in pairs]

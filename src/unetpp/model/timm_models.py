@@ -115,9 +115,7 @@ def require_known(name: str) -> None:
     name, _, cut = name.partition(CUT)
     if cut and not ("efficientnet" in name and re.fullmatch(r"\d+(,\d+)*(;\d+(,\d+)*)?", cut)):
         expected = f"an EfficientNet before the {CUT}, and numbers of blocks after it"
-        raise UsageError(
-            "model.encoder", repr(name + CUT + cut), expected, "Example: tf_efficientnet_b0@3,5,9,16."
-        )
+        raise UsageError("model.encoder", repr(name + CUT + cut), expected, "Example: tf_efficientnet_b0@3,5,9,16.")
     model, _, tag = name.partition(".")
     if not timm.is_model(model):
         suggestion = _suggest(name, timm.list_models())
