@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as hnp
 from unetpp.metrics.scores import (
     CaseScore,
     bootstrap_interval,
+    compare_dice,
     compute_dice_losses,
-    dice_lost,
     fast_dice,
     mean_of,
     score_case,
@@ -159,11 +159,11 @@ def test_what_is_lost_is_counted_case_by_case() -> None:
         ],
         names,
     )
-    lost, interval = dice_lost(summarize(pair_of_cases(), names), best)
+    lost, interval = compare_dice(summarize(pair_of_cases(), names), best)
     expected = 1 - 2 * 72 / (72 + 144)
     assert lost == pytest.approx(expected / 2)
     assert interval and interval[0] < expected / 2 < interval[1]
-    assert dice_lost(best, best) == (0, (0, 0))
+    assert compare_dice(best, best) == (0, (0, 0))
     assert compute_dice_losses([None, None, 0.8], [0.0, None, None]) == [
         1.0,
         pytest.approx(-0.2),

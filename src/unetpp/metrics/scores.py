@@ -152,7 +152,7 @@ def summarize(scores: Sequence[CaseScore], classes: Sequence[str]) -> Metrics:
     )
 
 
-def dice_lost(metrics: Metrics, reference: Metrics) -> tuple[float | None, Interval | None]:
+def compare_dice(metrics: Metrics, reference: Metrics) -> tuple[float | None, Interval | None]:
     """How much lower the Dice of `metrics` is than that of `reference`, case by case: the mean, and its bootstrap interval."""
     own = {case.id: case.mean.dice for case in metrics.cases}
     theirs = {case.id: case.mean.dice for case in reference.cases if case.id in own}

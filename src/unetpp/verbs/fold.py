@@ -19,7 +19,7 @@ from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.quality import evaluate_cases
 from unetpp.measure.validation import DepthValidation, chosen_evenly, count_tiles
 from unetpp.measured import DepthRow, DepthTable, Metrics, Notes, Recommendation, Scores, Training
-from unetpp.metrics.scores import dice_lost
+from unetpp.metrics.scores import compare_dice
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
@@ -203,7 +203,7 @@ def measure(
 
 def quality_row(scores: Metrics, deepest: Metrics) -> DepthRow:
     """Of the depth table: the mean scores, what is lost against the deepest head, and the Dice of each class where there are several."""
-    lost, interval = dice_lost(scores, deepest)
+    lost, interval = compare_dice(scores, deepest)
     row = DepthRow(dice_lost=lost, dice_lost_interval=interval).joined(scores.mean)
     if len(scores.classes) == 1:
         return row
