@@ -28,7 +28,7 @@ def compact_probabilities(logits: Tensor) -> Tensor:
     return (logits[:, 1:] - logits[:, :1]).sigmoid() if logits.shape[1] == 2 else to_probabilities(logits)
 
 
-def every_class(probabilities: Tensor, dim: int = 0) -> Tensor:
+def expand_probabilities(probabilities: Tensor, dim: int = 0) -> Tensor:
     """Probabilities of all classes, which lie along `dim`."""
     if probabilities.shape[dim] > 1:
         return probabilities
@@ -52,7 +52,7 @@ def most_probable(probabilities: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
 
 def entropy(probabilities: Tensor, dim: int = 0) -> Tensor:
     """Entropy over that of equally probable classes, 0 to 1; the classes lie along `dim`, which goes."""
-    every = every_class(probabilities, dim).clamp(min=0)  # a number below 0 has no logarithm
+    every = expand_probabilities(probabilities, dim).clamp(min=0)  # a number below 0 has no logarithm
     return -torch.special.xlogy(every, every).sum(dim).div_(log(every.shape[dim])).clamp_(-1, 0)
 
 
