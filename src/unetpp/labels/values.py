@@ -76,7 +76,7 @@ def choose_classes(
     return chosen
 
 
-def compared_classes(
+def match_classes(
     predictions: Iterable[np.ndarray], references: Iterable[np.ndarray], objects: bool, where: Path
 ) -> Classes:
     """Find out what the classes are of segmentations and references that do not declare theirs.
