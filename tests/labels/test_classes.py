@@ -50,7 +50,7 @@ def test_the_labels_of_a_plan_are_what_its_data_say() -> None:
         instances=True,
         normalization=(Normalization(),),
     )
-    assert labels.of(data) == Classes(names, values, objects=True)
+    assert labels.make_labels(data) == Classes(names, values, objects=True)
 
 
 @given(

@@ -6,6 +6,6 @@ from unetpp.labels.classes import Classes
 from unetpp.plan import DataPlan
 
 
-def of(data: DataPlan) -> Classes:
+def make_labels(data: DataPlan) -> Classes:
     """The labels of a plan: the one place where their kind is chosen."""
     return Classes(data.classes, data.label_values, data.instances)
