@@ -30,7 +30,7 @@ DRAWN = {"seed": st.integers(0, 10_000), "classes": st.integers(2, 6), "sharpnes
 
 
 def drawn_logits(seed: int, classes: int, sharpness: float) -> Tensor:
-    """(2, classes, 5, 7), of which some are equal."""
+    """Make logits (2, classes, 5, 7), some of them equal."""
     logits = sharpness * torch.randn(2, classes, 5, 7, generator=torch.Generator().manual_seed(seed))
     logits[:, :, 0] = 0
     return logits

@@ -1,4 +1,4 @@
-"""The parts of nodes: normalisation down to one voxel, pooling and fitting of any size, nnU-Net's residual stages and their public weights."""
+"""Layers of the nodes: normalization of a single voxel, pooling of any size, nnU-Net's residual stages and weights."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class NnUnetUnit(nn.Module):
 
 
 class NnUnetBlock(nn.Module):
-    """Its residual block: the shortcut is an average pooling where there is a stride, and a 1x1 convolution without bias where the width changes."""
+    """Residual block of nnU-Net: average pooling in the shortcut for a stride, a 1x1 convolution for another width."""
 
     def __init__(self, dims: int, inputs: int, outputs: int, stride: Any) -> None:
         super().__init__()

@@ -109,7 +109,7 @@ CHOICES: dict[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def fields(draw: st.DrawFn) -> dict[str, Any]:
-    """Any fields that make a plan."""
+    """Draw fields that make a plan."""
     dims, depth = draw(st.integers(2, 3)), draw(st.integers(1, 3))
     width, step, kernel = (
         st.sampled_from([2, 4, 6]),
@@ -167,7 +167,7 @@ def test_any_plan_is_built_prunes_exactly_and_comes_back_from_a_file(
 
 @pytest.mark.parametrize("block", ["residual", "projected"])
 def test_a_node_that_keeps_what_it_receives_is_trained(block: str) -> None:
-    """Its shortcut has nothing to do, and what a node receives in training is in parts."""
+    """The shortcut is an identity, and the inputs of a node are separate in training."""
     network = build_model(block=block, depth=1, widths=(8, 16), nested_widths=(16,), up_widths=(8,))
     network(torch.randn(1, 1, 8, 8)).sum().backward()
     assert all(weight.grad is not None for weight in network.parameters())
@@ -202,7 +202,7 @@ def test_a_plan_with_any_damage_is_built_or_refused_by_name(fields: dict[str, An
 
 
 def test_the_arguments_of_the_builder_are_the_fields_of_the_plan() -> None:
-    """By name, by values and by what is taken where nothing is given."""
+    """By name, by type and by default."""
     types, shown = get_type_hints(ModelFields), inspect.signature(build_model).parameters
     assert list(types) == list(shown)
     assert set(types) == {*ModelPlan.model_fields, "first_width"}

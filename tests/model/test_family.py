@@ -1,4 +1,4 @@
-"""The sweep: a covering design over every dial of `plan.model`, in which each pair of values meets at least once.
+"""A covering design over every field of `plan.model`, in which each pair of values meets at least once.
 
 What must hold for each member of the family: every weight gets a gradient, each head that is predicted is trained, each
 node concatenates what the papers say, pruning and checkpointing change nothing, and any size works.
@@ -70,7 +70,7 @@ TIMM_DIALS: dict[str, tuple[Any, ...]] = {
     "topology": DIALS["topology"],
     "dims": (2,),
     "depth": (2, 3),
-    # their first feature maps are a half and a fourth of the image; with an output stride of 2, "half", levels move up by one
+    # their first feature maps are 1/2 and 1/4 of the image; with an output stride of 2, "half", levels move up by one
     "timm": (
         ("test_resnet",),
         ("test_resnet", "bare"),
@@ -91,7 +91,7 @@ TIMM_DIALS: dict[str, tuple[Any, ...]] = {
 
 
 def covering(dials: Mapping[str, Sequence[Any]], seed: int = 0, candidates: int = 12) -> list[dict[str, Any]]:
-    """Rows in which every pair of values of every two dials meets: greedily, the best of some candidates at a time."""
+    """Make rows with every pair of values of every two fields: greedily, the best of some candidates at a time."""
     chosen, names = random.Random(seed), list(dials)
     missing = {
         ((a, i), (b, j))
@@ -133,7 +133,7 @@ def _pairs(row: Mapping[int, int]) -> set[Any]:
 
 
 def plan_of(row: Mapping[str, Any]) -> ModelPlan:
-    """The plan of a row: the dials that depend on depth and dims are worked out."""
+    """Make the plan of a row, with the fields that depend on depth and dims."""
     depth, dims = row["depth"], row["dims"]
     plain = {name: row[name] for name in ModelPlan.model_fields if name in row} | {"in_channels": 2, "out_channels": 3}
     if "timm" in row:
@@ -176,7 +176,7 @@ def network_of(row: Mapping[str, Any]) -> UNetPlusPlus:
 
 
 def bare_levels(row: Mapping[str, Any]) -> int:
-    """The levels without X[i, 0]: an encoder that stands alone starts below them."""
+    """Count the levels without X[i, 0]: an encoder without a stem starts below them."""
     if "bare" not in row.get("timm", ()):
         return 0
     return {"test_resnet": 1, "test_convnext": 2}[row["timm"][0]]
@@ -358,7 +358,7 @@ def test_cheap_checkpointing_keeps_less(fields: dict[str, Any]) -> None:
 
 
 def _bytes_kept(network: UNetPlusPlus, x: Tensor) -> int:
-    """Of all tensors that the backward pass would find."""
+    """Count the bytes of all tensors stored for the backward pass."""
     seen: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:
