@@ -53,7 +53,7 @@ class DeepSupervisionLoss(nn.Module):
                 "train.cross_entropy_weight, train.dice_weight",
                 f"{cross_entropy_weight} and {dice_weight}",
                 "one of them above 0",
-                "Set `train.dice_weight=1`.",
+                "Use `train.dice_weight=1`.",
                 setting="train.dice_weight",
             )
         from monai.losses import DiceLoss  # here, because importing MONAI takes seconds
