@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from unetpp.errors import ModelFileError, UsageError
-from unetpp.model.timm_models import TimmModel, first_line, import_timm, pretrained_config
+from unetpp.model.timm_models import TimmModel, format_error, get_pretrained_config, import_timm
 from unetpp.progress import only_errors
 
 DOWNLOAD = "pretrained"
@@ -53,7 +53,7 @@ def require_source(source: str) -> None:
 
 
 def _download(model: TimmModel, in_channels: int) -> Any:
-    config = pretrained_config(model.name)
+    config = get_pretrained_config(model.name)
     if not config.has_weights:
         expected = f"a model that timm has weights for: {model.name} is none"
         action = f"Take another, or give a file: {FROM_FILE}."
@@ -65,7 +65,7 @@ def _download(model: TimmModel, in_channels: int) -> Any:
         with only_errors("huggingface_hub"):  # no warning for each of its attempts: the error below says how they ended
             return model.create(in_channels, pretrained=True)
     except Exception as error:  # of the network, the hub or the disk: each library has its own
-        got = f'nothing for "{DOWNLOAD}" ({first_line(error)})'
+        got = f'nothing for "{DOWNLOAD}" ({format_error(error)})'
         action = (
             f"Get this file where there is a connection, and give it: {FROM_FILE}. "
             "Or train without: `model.encoder_weights=null`."
@@ -85,7 +85,7 @@ def _read_body(model: TimmModel, in_channels: int, path: Path, needed: Sequence[
             torch.manual_seed(0)
             body = model.create(in_channels, num_classes=0, pretrained=True, pretrained_cfg_overlay=source)
     except Exception as error:  # of any kind: timm converts foreign files
-        got, expected = f"weights that do not fit ({first_line(error)})", f"those of {model.name} of timm"
+        got, expected = f"weights that do not fit ({format_error(error)})", f"those of {model.name} of timm"
         raise ModelFileError(path, got, expected, GIVE_ITS_FILE) from None
     loaded = body.state_dict()
     # timm may rename tensors: missing are those without a namesake in the file that are as random as before
@@ -105,6 +105,6 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         if not all(isinstance(weight, Tensor) for weight in weights.values()):
             raise ValueError("it holds more than tensors")
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError, AttributeError) as error:
-        got = f"a file that cannot be read ({first_line(error)})"
+        got = f"a file that cannot be read ({format_error(error)})"
         raise ModelFileError(path, got, "a state_dict, as .safetensors, .pth or .bin", "Copy it again.") from None
     return weights

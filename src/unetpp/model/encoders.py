@@ -25,10 +25,10 @@ from unetpp.model.timm_models import (
     TimmModel,
     compute_maps,
     cut_after,
-    pretrained_config,
+    find_unused_weights,
+    get_pretrained_config,
+    inspect_timm_model,
     require_known,
-    timm_model,
-    unused_weights,
 )
 from unetpp.plan import ModelPlan
 
@@ -135,7 +135,7 @@ class Encoder(nn.Module):
         self.maps = dict(maps)
         self.numbers = {level: each.number for level, each in maps.items()}
         cut_after(self.body, list(self.numbers.values()))
-        self.unused = unused_weights(self.model.name, tuple(self.numbers.values()))
+        self.unused = find_unused_weights(self.model.name, tuple(self.numbers.values()))
         for name in self.unused:
             self.body.get_parameter(name).requires_grad_(False)
 
@@ -167,7 +167,7 @@ def encoder_shape(name: str, depth: int | None = None, output_stride: int = 1) -
         UsageError: timm has no such model (the nearest are named), or it has no level up to `depth`.
         MissingExtraError: timm is not installed.
     """
-    model = timm_model(name)
+    model = inspect_timm_model(name)
     levels = _levels(model, output_stride)
     if not levels:
         largest = 2 ** max(each.halvings for each in model.maps)
@@ -189,7 +189,7 @@ def encoder_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]
         MissingExtraError: timm is not installed.
     """
     require_known(name)
-    config = pretrained_config(name)
+    config = get_pretrained_config(name)
     return tuple(config.mean), tuple(config.std)
 
 
@@ -201,7 +201,7 @@ def make_encoder(plan: ModelPlan) -> Encoder | None:
     """
     if plan.encoder is None or plan.encoder == "resenc":
         return None
-    model, first = timm_model(plan.encoder), 0 if plan.stem else 1
+    model, first = inspect_timm_model(plan.encoder), 0 if plan.stem else 1
     maps = {level: each for level, each in _levels(model, plan.output_stride).items() if first <= level <= plan.depth}
     for level, each in maps.items():
         width = plan.node_widths.get(f"{level}_0", plan.widths[level])

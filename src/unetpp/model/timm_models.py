@@ -77,7 +77,7 @@ class TimmModel:
 
 
 @functools.cache
-def timm_model(name: str) -> TimmModel:
+def inspect_timm_model(name: str) -> TimmModel:
     """Find out the feature maps of timm's model of this name, and the images that it accepts.
 
     Raises:
@@ -85,7 +85,7 @@ def timm_model(name: str) -> TimmModel:
         MissingExtraError: timm is not installed.
     """
     require_known(name)
-    size = pretrained_config(name).input_size[1:]
+    size = get_pretrained_config(name).input_size[1:]
     for options in OPTIONS:
         try:
             body = _create_on_meta(name, options)
@@ -147,9 +147,9 @@ def cut_after(body: Any, numbers: Sequence[int]) -> None:
 
 
 @functools.cache
-def unused_weights(name: str, numbers: tuple[int, ...]) -> frozenset[str]:
+def find_unused_weights(name: str, numbers: tuple[int, ...]) -> frozenset[str]:
     """Find the weights on which these feature maps do not depend, although timm does not drop them."""
-    model = timm_model(name)
+    model = inspect_timm_model(name)
     body = _create_on_meta(name, model.options)
     cut_after(body, numbers)
     with torch.device("meta"), torch.enable_grad():
@@ -158,7 +158,7 @@ def unused_weights(name: str, numbers: tuple[int, ...]) -> frozenset[str]:
     return frozenset(weight for weight, tensor in body.named_parameters() if tensor.grad is None)
 
 
-def pretrained_config(name: str) -> Any:
+def get_pretrained_config(name: str) -> Any:
     """Look up timm's entry for the weights of a model."""
     return import_timm().get_pretrained_cfg(name.partition(CUT)[0])
 
@@ -174,12 +174,12 @@ def import_timm() -> Any:
         try:
             import timm
         except RuntimeError as error:
-            got = f"a torchvision that does not work with this torch ({first_line(error)})"
+            got = f"a torchvision that does not work with this torch ({format_error(error)})"
             raise UsageError("model.encoder", got, "both of one build", "Install them together.") from None
     return timm
 
 
-def first_line(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     """Format an error of another library in one line."""
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason given'])[0]}"
 
