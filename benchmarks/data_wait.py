@@ -18,7 +18,7 @@ import torch
 
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import store_cases
-from unetpp.model.build import from_plan
+from unetpp.model.build import build_from_plan
 from unetpp.plan import Plan
 from unetpp.planning.planner import make_plan
 from unetpp.progress import Silence
@@ -50,7 +50,7 @@ def main() -> None:
 
 def compare(plan: Plan, make: BatchMaker, steps: int) -> None:
     torch.manual_seed(0)
-    step = TrainingStep(from_plan(plan.model), plan.model, plan.train, torch.device("cpu"))
+    step = TrainingStep(build_from_plan(plan.model), plan.model, plan.train, torch.device("cpu"))
     step(make(0), 0, HALFWAY)
     prefetcher = Prefetcher(make)
     real = prefetcher.from_step(0)

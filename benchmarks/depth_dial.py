@@ -27,7 +27,7 @@ from unetpp.measure.quality import evaluate_cases
 from unetpp.measure.stored_cases import stored_split
 from unetpp.measure.validation import count_tiles
 from unetpp.measured import DepthTable, Rule
-from unetpp.metrics.scores import bootstrap_interval, losses, mean_of
+from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, mean_of
 from unetpp.run_folder import MODEL, RunFolder
 from unetpp.verbs.fold import quality_row, recommended_depth
 
@@ -113,7 +113,7 @@ def judged(
         before, after = [*before, *full], [*after, *dice]
         seconds, full_seconds = seconds + adaptive_s, full_seconds + full_s
         tiles += adaptive.images
-    lost = losses(before, after)
+    lost = compute_dice_losses(before, after)
     shares = {str(depth): tiles[depth] / tiles.total() for depth in predictor.depths}
     return {
         "cases": len(lost),

@@ -23,7 +23,7 @@ import torch
 from unetpp.errors import UnetppError
 from unetpp.model.build import build_model
 from unetpp.model.encoders import Encoder
-from unetpp.model.timm_models import timm_model, unused_weights
+from unetpp.model.timm_models import find_unused_weights, inspect_timm_model
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "encoders.md"
 MARKS = ("<!-- table: written by benchmarks/encoders.py -->", "<!-- end of the table -->")
@@ -95,7 +95,7 @@ def measure(name: str, largest: float) -> dict[str, Any]:
     """Facts of a model, or the first thing that does not work, in words."""
     started = time.perf_counter()
     try:
-        model = timm_model(name)
+        model = inspect_timm_model(name)
         with torch.device("meta"):
             millions = sum(weight.numel() for weight in model.create(3).parameters()) / 1e6
         levels = {each.halvings: each.channels for each in model.maps}
@@ -160,7 +160,7 @@ def check(name: str, in_channels: int) -> dict[str, Any]:
 def unused(encoder: Encoder, depth: int) -> int:
     """Weights of a network of this depth that no feature map depends on."""
     kept = encoder.pruned(depth)
-    names = unused_weights(encoder.model.name, tuple(kept.numbers.values())) if kept else ()
+    names = find_unused_weights(encoder.model.name, tuple(kept.numbers.values())) if kept else ()
     return sum(kept.body.get_parameter(name).numel() for name in names) if kept else 0
 
 

@@ -48,12 +48,12 @@ def imports_torch(command: list[str]) -> bool:
 
 def make_model(path: Path) -> str:
     make = (
-        "import sys; from pathlib import Path; from unetpp.model.build import from_plan, model_plan; from unetpp.model.file import save_model\n"
+        "import sys; from pathlib import Path; from unetpp.model.build import build_from_plan, model_plan; from unetpp.model.file import save_model\n"
         "from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainPlan\n"
         "data = DataPlan(dims=2, channels=('image',), classes=('background', 'foreground'), label_values=(0, 255), normalization=(Normalization(),))\n"
         "train = TrainPlan(patch=(64, 64), batch=2, steps_per_epoch=10, epochs=1)\n"
         "plan = Plan(name='small', data=data, model=model_plan(), train=train, predict=PredictPlan(tile=(64, 64), depth=4))\n"
-        "save_model(Path(sys.argv[1]), from_plan(plan.model).state_dict(), plan)"
+        "save_model(Path(sys.argv[1]), build_from_plan(plan.model).state_dict(), plan)"
     )
     subprocess.run([sys.executable, "-c", make, str(path)], check=True)
     return str(path)

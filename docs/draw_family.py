@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 from xml.sax.saxutils import escape
 
-from unetpp.model.build import PRESETS, grid_of, model_plan, node_width, pruned_plan
+from unetpp.model.build import PRESETS, make_grid, model_plan, node_width, prune_plan
 from unetpp.model.encoders import encoder_shape
 from unetpp.model.grid import Grid, Node
 from unetpp.plan import ModelPlan
@@ -201,7 +201,7 @@ class GridDrawing:
         heads: tuple[int, ...] | None = None,
     ) -> None:
         self.svg, self.plan, self.corner, self.look = svg, plan, corner, look
-        self.grid = grid_of(plan)
+        self.grid = make_grid(plan)
         own = self.grid.head_depths(plan.deep_supervision)
         self.heads = own if heads is None else heads
         self.nodes = self.grid.needed(own)
@@ -399,8 +399,8 @@ def pruning_picture() -> Svg:
     whole = _cost_at(plan, plan.depth)
     for depth in depths:
         left = 20 + (depth - 1) * 290
-        kept = grid_of(plan).needed([depth])
-        _heading(svg, (left, 34), f"L{depth}", [f"{len(kept)} of {len(grid_of(plan).nodes())} nodes, head {depth}"])
+        kept = make_grid(plan).needed([depth])
+        _heading(svg, (left, 34), f"L{depth}", [f"{len(kept)} of {len(make_grid(plan).nodes())} nodes, head {depth}"])
         GridDrawing(svg, plan, (left + 24, 140), look, kept, (depth,)).draw()
         for row, (value, full, words) in enumerate(
             zip(_cost_at(plan, depth), whole, ("parameters", "G multiply-adds"), strict=True)
@@ -452,8 +452,8 @@ def _heading(svg: Svg, at: Point, title: str, lines: Iterable[str]) -> None:
 
 
 def _sizes(plan: ModelPlan) -> str:
-    heads = grid_of(plan).head_depths(plan.deep_supervision)
-    return f"{len(grid_of(plan).needed(heads))} nodes, {len(heads)} head{'s' * (len(heads) > 1)}"
+    heads = make_grid(plan).head_depths(plan.deep_supervision)
+    return f"{len(make_grid(plan).needed(heads))} nodes, {len(heads)} head{'s' * (len(heads) > 1)}"
 
 
 def _costs(plan: ModelPlan) -> str:
@@ -461,7 +461,7 @@ def _costs(plan: ModelPlan) -> str:
 
 
 def _described(plan: ModelPlan) -> str:
-    grid = grid_of(plan)
+    grid = make_grid(plan)
     nodes = grid.needed(grid.head_depths(plan.deep_supervision))
     return "; ".join(f"{_named(node)} receives {_received(grid, node)}" for node in nodes if grid.sources(node)) + "."
 
@@ -472,7 +472,7 @@ def _giga(plan: ModelPlan, depth: int | None = None) -> str:
 
 def _cost_at(plan: ModelPlan, depth: int) -> tuple[int, int]:
     """Parameters and multiply-adds of what pruning leaves."""
-    return parameter_count(pruned_plan(plan, depth)), network_cost(plan, SHAPES[plan.dims], depth).macs
+    return parameter_count(prune_plan(plan, depth)), network_cost(plan, SHAPES[plan.dims], depth).macs
 
 
 PICTURES: dict[str, Callable[[], Svg]] = {
@@ -545,7 +545,7 @@ def member_table() -> str:
     rows = []
     for member in MEMBERS:
         plan = member.plan()
-        grid = grid_of(plan)
+        grid = make_grid(plan)
         said = ", ".join(f'{key}="{value}"' for key, value in {"preset": "paper", **member.fields}.items())
         heads = ", ".join(_named((0, depth)) for depth in grid.head_depths(plan.deep_supervision))
         rows.append(
@@ -571,7 +571,7 @@ def count_table(dims: Literal[2, 3]) -> str:
         name = member.name if dims == 2 else member.name_3d
         for supervised in (False, True):
             plan = member.plan(dims, deep_supervision=supervised)
-            heads = len(grid_of(plan).head_depths(supervised))
+            heads = len(make_grid(plan).head_depths(supervised))
             if (supervised and heads == 1) or (
                 not supervised and member is UNET_E
             ):  # a decoder without a head is none: one head would make it a U-Net
@@ -612,7 +612,7 @@ def pruning_table() -> str:
         parameters, macs = _cost_at(plan, depth)
         expected, about = REFERENCE.get((f"L{depth}", 1)) or REFERENCE[UNETPP.name, 1]
         nodes, shares = (
-            len(grid_of(plan).needed([depth])),
+            len(make_grid(plan).needed([depth])),
             [f"{100 * part / full:.0f} %" for part, full in zip((parameters, macs), whole, strict=True)],
         )
         rows.append(

@@ -20,7 +20,7 @@ from tests.tiny import TINY
 from unetpp.data.demo import write_demo_data
 from unetpp.measure.depth_table import measure_depths
 from unetpp.measured import Notes
-from unetpp.model.build import from_plan, model_plan
+from unetpp.model.build import build_from_plan, model_plan
 from unetpp.model.file import save_model
 from unetpp.plan import Plan
 from unetpp.verbs import fold
@@ -97,7 +97,7 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
         plan = plan or toy_plan()
         torch.manual_seed(0)
         path = tmp_path / "fold_0" / name
-        save_model(path, from_plan(plan.model).state_dict(), plan, Notes.model_validate(notes or {}))
+        save_model(path, build_from_plan(plan.model).state_dict(), plan, Notes.model_validate(notes or {}))
         return path
 
     return make

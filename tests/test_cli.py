@@ -24,7 +24,7 @@ from unetpp import cli
 from unetpp.console import Lines
 from unetpp.errors import DataError, Interrupted, Problem, WriteError
 from unetpp.measured import DepthRow, Notes
-from unetpp.model.build import from_plan
+from unetpp.model.build import build_from_plan
 from unetpp.model.file import save_model
 from unetpp.results import Reported
 from unetpp.verbs import pipeline
@@ -51,7 +51,7 @@ def model(tmp_path: Path) -> Path:
     plan = small_plan()
     save_model(
         tmp_path / "model.safetensors",
-        from_plan(plan.model).state_dict(),
+        build_from_plan(plan.model).state_dict(),
         plan,
         Notes(depths={1: DepthRow(dice=0.8), 2: DepthRow(dice=0.9)}),
     )

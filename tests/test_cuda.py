@@ -14,7 +14,7 @@ from tests.plans import small_plan
 from tests.tiny import TINY, TINY_3D, run_cli, set_options
 from unetpp.data.demo import write_demo_data
 from unetpp.infer.predictor import Predictor
-from unetpp.model.build import build_model, from_plan
+from unetpp.model.build import build_from_plan, build_model
 from unetpp.model.network import HeadOutputs, UNetPlusPlus
 from unetpp.runtime import cuda
 from unetpp.runtime.cuda import CudaNetwork
@@ -88,11 +88,11 @@ def test_every_head_is_recorded() -> None:
 def test_predictions_are_those_of_the_cpu() -> None:
     plan = small_plan()
     torch.manual_seed(0)
-    network = from_plan(plan.model)
+    network = build_from_plan(plan.model)
     image = np.random.default_rng(0).random((50, 61), np.float32)
     expected = Predictor([network], plan).predict(image)
     for backend in ("torch", "auto"):
-        predictor = Predictor([from_plan(plan.model)], plan, "cuda", backend=backend)
+        predictor = Predictor([build_from_plan(plan.model)], plan, "cuda", backend=backend)
         predictor.network.load_state_dict(network.state_dict())
         assert (Predictor([predictor.network], plan, "cuda", backend=backend).predict(image) == expected).mean() > 0.98
 
@@ -101,7 +101,7 @@ def test_recorded_steps_are_those_of_torch() -> None:
     def losses(record: bool) -> list[float]:
         plan = small_plan(settings={"train.warmup": 0}, widths=(8, 16, 24), norm="batch", dropout=0.1)
         torch.manual_seed(0)
-        step = TrainingStep(from_plan(plan.model), plan.model, plan.train, torch.device("cuda"), record=record)
+        step = TrainingStep(build_from_plan(plan.model), plan.model, plan.train, torch.device("cuda"), record=record)
         found = []
         for number in range(10):
             images = torch.randn(2, 1, 24, 24, generator=torch.Generator().manual_seed(number))

@@ -25,9 +25,9 @@ from PIL import Image
 import unetpp
 from tests.tiny import TINY, run_cli, write_png
 from unetpp.data.demo import write_demo_data
-from unetpp.model.build import build_model, from_plan, grid_of
+from unetpp.model.build import build_from_plan, build_model, make_grid
 from unetpp.model.file import save_model
-from unetpp.model.selfsupervised import load_encoder, their_name
+from unetpp.model.selfsupervised import load_encoder, name_in_file
 from unetpp.plan import read_plan
 
 ROOT = Path(__file__).parent.parent
@@ -84,7 +84,7 @@ def test_files_that_nobody_draws_are_not_there() -> None:
 
 @pytest.mark.parametrize("member", draw_family.MEMBERS, ids=lambda member: member.file)
 def test_every_node_and_every_connection_is_drawn(member: Any) -> None:
-    grid = grid_of(member.plan())
+    grid = make_grid(member.plan())
     root = ElementTree.parse(DOCS / "family" / f"{member.file}.svg").getroot()
     legend = 1  # one sample of each
     heads = Counter(polygon.get("fill") for polygon in root.iter(f"{SVG}polygon"))
@@ -176,9 +176,9 @@ def test_the_command_of_the_page_on_weights_in_3d_plans_a_network_that_takes_the
     torch.save(
         {
             "network_weights": {
-                f"encoder.{their_name(name)}": torch.zeros(weight.shape)
+                f"encoder.{name_in_file(name)}": torch.zeros(weight.shape)
                 for name, weight in theirs.items()
-                if their_name(name)
+                if name_in_file(name)
             }
         },
         "checkpoint_final.pth",
@@ -186,7 +186,7 @@ def test_the_command_of_the_page_on_weights_in_3d_plans_a_network_that_takes_the
     answer = run_cli("plan", *shlex.split(command))
     assert answer.code == 0, answer.stderr
     plan = read_plan(Path("RUN/plan.json"))
-    taken = load_encoder(from_plan(plan.model), Path("checkpoint_final.pth"))
+    taken = load_encoder(build_from_plan(plan.model), Path("checkpoint_final.pth"))
     assert (plan.model.encoder, plan.model.norm) == ("resenc", "instance")
     assert not taken.misfits
     assert not taken.absent
@@ -200,7 +200,7 @@ def _put_untrained_model(run: Path) -> None:
     path = run / "fold_0" / "model.safetensors"
     path.parent.mkdir(exist_ok=True)
     plan = read_plan(run / "plan.json")
-    save_model(path, from_plan(plan.model).state_dict(), plan)
+    save_model(path, build_from_plan(plan.model).state_dict(), plan)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

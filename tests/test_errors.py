@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import unetpp
@@ -17,6 +19,7 @@ def test_an_error_says_what_was_got_expected_and_what_to_do() -> None:
 
 def test_a_file_is_no_setting() -> None:
     assert UsageError("runs/a b.json", "nothing", "a plan", "Make one.").problems[0].setting is None
+    assert UsageError(Path("run"), "nothing", "a plan", "Make one.").problems[0].setting is None
     assert PlanError("runs/plan.json", "nothing", "a plan", "Make one.", setting="model").problems[0].setting == "model"
 
 

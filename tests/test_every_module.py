@@ -49,7 +49,7 @@ COVERED_IN = {
     "model/foreign": "peers/test_import",
     "model/header": "model/test_file",
     "model/resampling": "model/test_blocks",
-    "model/selfsupervised": "model/test_encoders",
+    "model/selfsupervised": "model/test_blocks",
     "model/timm_models": "model/test_encoders",
     "peers/__init__": "peers/test_import",
     "peers/answers": "peers/test_import",

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import torch
 
-from unetpp.model.build import from_plan, model_plan
+from unetpp.model.build import build_from_plan, model_plan
 from unetpp.plan import TrainPlan
 from unetpp.runtime.cuda_graph import WARM_UPS
 from unetpp.runtime.device import CHANNELS_LAST
@@ -66,7 +66,9 @@ def make_step(options: argparse.Namespace, how: str, last: bool) -> Callable[[],
         checkpointing={"cheap": "cheap", "whole": True}.get(options.checkpointing, False),
         compile="compiled" in how,
     )
-    step = TrainingStep(from_plan(model), model, train, torch.device("cuda"), record=how != "torch", warn=sys.exit)
+    step = TrainingStep(
+        build_from_plan(model), model, train, torch.device("cuda"), record=how != "torch", warn=sys.exit
+    )
     step.use_layout(CHANNELS_LAST[options.dims + 2] if last else torch.contiguous_format)
     images = torch.randn(options.batch, model.in_channels, *shape, device="cuda")
     batch = images, (images > 0).long()

@@ -26,7 +26,7 @@ from benchmarks.predict.engines import ENGINES, IMPORTS
 from benchmarks.predict.sizes import memory_mb
 from torch import Tensor, nn
 
-from unetpp.model.build import from_plan, model_plan
+from unetpp.model.build import build_from_plan, model_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainPlan
 
@@ -142,7 +142,7 @@ def make_model(path: Path, classes: int, tile: int) -> None:
         train=TrainPlan(patch=(tile,) * 3, batch=1, steps_per_epoch=1, epochs=1),
         predict=PredictPlan(tile=(tile,) * 3, depth=2),
     )
-    save_model(path, from_plan(plan.model).state_dict(), plan)
+    save_model(path, build_from_plan(plan.model).state_dict(), plan)
 
 
 def make_volume(path: Path, shape: list[int]) -> None:

@@ -85,7 +85,7 @@ def run(arguments: list[str]) -> str:
 
 
 def make_model(options: argparse.Namespace) -> None:
-    from unetpp.model.build import from_plan, model_plan
+    from unetpp.model.build import build_from_plan, model_plan
     from unetpp.model.file import save_model
     from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainPlan
 
@@ -104,7 +104,7 @@ def make_model(options: argparse.Namespace) -> None:
         train=TrainPlan(patch=tile, batch=1, steps_per_epoch=1, epochs=1),
         predict=PredictPlan(tile=tile, batch=4, depth=2),
     )
-    save_model(options.folder / "model.safetensors", from_plan(plan.model).state_dict(), plan)
+    save_model(options.folder / "model.safetensors", build_from_plan(plan.model).state_dict(), plan)
 
 
 def make_image(options: argparse.Namespace) -> None:

@@ -68,7 +68,7 @@ class _OneProblemError(UnetppError):
         got: what was found there.
         expected: what would work.
         action: what to do about it, a sentence.
-        setting: the argument, or the field of the plan, that has to change; by default `where`, if that can be one.
+        setting: the argument, or the field of the plan, that has to change; by default `where`, if that is a name.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class _OneProblemError(UnetppError):
         *,
         setting: str | None = None,
     ) -> None:
-        problem = Problem(
-            str(where), got, expected, action, setting or (str(where) if _SETTING.fullmatch(str(where)) else None)
-        )
+        if setting is None and isinstance(where, str) and _SETTING.fullmatch(where):
+            setting = where
+        problem = Problem(str(where), got, expected, action, setting)
         super().__init__(str(problem) if got else str(where), [problem] if got else [])
 
 

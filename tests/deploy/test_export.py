@@ -20,7 +20,7 @@ from unetpp.deploy.export import Comparison, export_file
 from unetpp.deploy.export.runtimes import open_written
 from unetpp.errors import DataError, ModelFileError, UsageError
 from unetpp.measured import DepthRow, Notes
-from unetpp.model.build import from_plan
+from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "export.md"
@@ -38,7 +38,7 @@ def model(tmp_path: Path) -> Path:
     plan = small_plan(patch=24).changed({"data.label_values": [0, 255]})
     save_model(
         tmp_path / "model.safetensors",
-        from_plan(plan.model).state_dict(),
+        build_from_plan(plan.model).state_dict(),
         plan,
         Notes(depths={1: DepthRow(dice=0.8, dice_interval=(0.7, 0.9)), 2: DepthRow(dice=0.9)}),
     )
@@ -246,7 +246,7 @@ def test_ten_lines_without_this_package_predict_the_same(
 )
 def test_every_kind_of_network_is_exported(dims: int, settings: dict[str, Any], tmp_path: Path) -> None:
     plan = small_plan(dims, patch=20, classes=3).changed(settings)
-    save_model(tmp_path / "model.safetensors", from_plan(plan.model).state_dict(), plan)
+    save_model(tmp_path / "model.safetensors", build_from_plan(plan.model).state_dict(), plan)
     done = export_file(tmp_path / "model.safetensors", tmp_path / "out.pt2")
     assert said(r"same class in ([\d.]+)%", done.comparison) > 99.9
     assert done.out.stat().st_size < 500_000  # no example images in it

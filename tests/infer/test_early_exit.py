@@ -47,13 +47,13 @@ def test_a_pass_in_steps_gives_what_the_network_gives(
 ) -> None:
     net, x = network(**fields), images(4, fields.get("dims", 2))
     with torch.inference_mode():
-        growth, chosen = runs(net).grow(x), torch.tensor([True, False, True, True])
+        forward_pass, chosen = runs(net).start_forward(x), torch.tensor([True, False, True, True])
         tolerance = 0 if runs is on_torch else 1e-4
-        torch.testing.assert_close(growth.logits(1), net(x, depth=1), rtol=tolerance, atol=tolerance)
-        growth.keep(chosen)
+        torch.testing.assert_close(forward_pass.logits(1), net(x, depth=1), rtol=tolerance, atol=tolerance)
+        forward_pass.keep(chosen)
         for depth in (2, 3):
             expected = net(x, depth=depth)[chosen]
-            torch.testing.assert_close(growth.logits(depth), expected, rtol=1e-4, atol=max(tolerance, 1e-6))
+            torch.testing.assert_close(forward_pass.logits(depth), expected, rtol=1e-4, atol=max(tolerance, 1e-6))
 
 
 def test_no_node_is_computed_twice() -> None:
@@ -61,9 +61,9 @@ def test_no_node_is_computed_twice() -> None:
     for name, block in net.nodes.items():
         block.register_forward_hook(lambda *_, name=name: calls.update([name]))
     with torch.inference_mode():
-        growth = net.grow(images(2))
+        forward_pass = net.start_forward(images(2))
         for depth in (1, 2, 3):
-            growth.logits(depth)
+            forward_pass.logits(depth)
     assert calls == Counter(net.nodes.keys())
 
 
@@ -109,9 +109,9 @@ def test_doubt_is_the_share_of_foreground_that_is_expected_to_be_wrong() -> None
     assert float(doubts(logits)) == pytest.approx(200 * wrong / 2)  # no foreground
 
 
-def test_heads_that_answer_together_have_no_steps() -> None:
-    with pytest.raises(UsageError, match="got auto for a network whose heads answer together"):
-        network(fusion="mean").grow(images(1))
+def test_fused_heads_have_no_incremental_forward_pass() -> None:
+    with pytest.raises(UsageError, match="combines the logits of its heads"):
+        network(fusion="mean").start_forward(images(1))
 
 
 def test_a_model_of_one_output_has_a_doubt_too() -> None:

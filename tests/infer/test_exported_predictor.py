@@ -30,7 +30,7 @@ from unetpp.infer.exported_predictor import ExportedPredictor, load_exported
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.infer.sliding import stream_bands
-from unetpp.model.build import from_plan
+from unetpp.model.build import build_from_plan
 from unetpp.model.file import save_model
 from unetpp.plan import PredictPlan
 
@@ -47,7 +47,7 @@ def exported(
     torch.manual_seed(0)
     plan = small_plan(patch=24, settings={"data.normalization": [{"per_case": True}]} | (settings or {}), **fields)
     model = folder / "model.safetensors"
-    save_model(model, from_plan(plan.model).state_dict(), plan)
+    save_model(model, build_from_plan(plan.model).state_dict(), plan)
     return model, export_file(model, folder / f"model{suffix}").out
 
 

@@ -25,7 +25,7 @@ from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.measured import Calibration, DepthRow, Notes, Rule
-from unetpp.model.build import from_plan, model_plan
+from unetpp.model.build import build_from_plan, model_plan
 from unetpp.model.file import save_model
 from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainPlan
 from unetpp.run_folder import find_model_files
@@ -64,7 +64,7 @@ def make_plan(
 
 def predictor(plan: Plan, folds: int = 1) -> Predictor:
     torch.manual_seed(0)
-    return Predictor([from_plan(plan.model) for _ in range(folds)], plan)
+    return Predictor([build_from_plan(plan.model) for _ in range(folds)], plan)
 
 
 class Threshold(nn.Module):
@@ -198,7 +198,9 @@ def run(tmp_path: Path) -> Path:
     plan = make_plan()
     for fold in range(2):
         torch.manual_seed(fold)
-        save_model(tmp_path / "run" / f"fold_{fold}" / "model.safetensors", from_plan(plan.model).state_dict(), plan)
+        save_model(
+            tmp_path / "run" / f"fold_{fold}" / "model.safetensors", build_from_plan(plan.model).state_dict(), plan
+        )
     return tmp_path / "run"
 
 
@@ -221,7 +223,7 @@ def test_a_run_folder_gives_all_its_folds_and_a_file_one(run: Path) -> None:
 
 def test_folds_of_different_networks_do_not_mix(run: Path) -> None:
     other = make_plan(label_values=(0, 1, 2))
-    save_model(run / "fold_1" / "model.safetensors", from_plan(other.model).state_dict(), other)
+    save_model(run / "fold_1" / "model.safetensors", build_from_plan(other.model).state_dict(), other)
     with pytest.raises(ModelFileError, match="another network"):
         load_predictor(run, "cpu")
 
@@ -299,7 +301,9 @@ def test_what_expectations_are_worth_is_the_mean_over_the_folds(tmp_path: Path) 
     for fold, level in ((0, 0.7), (1, 0.8)):
         deepest = DepthRow(dice=0.9) if fold else DepthRow(review_below=0.6)
         notes = Notes(depths={1: DepthRow(dice=0.9, review_below=level), 2: deepest})
-        save_model(tmp_path / f"fold_{fold}" / "model.safetensors", from_plan(plan.model).state_dict(), plan, notes)
+        save_model(
+            tmp_path / f"fold_{fold}" / "model.safetensors", build_from_plan(plan.model).state_dict(), plan, notes
+        )
     worth = load_predictor(tmp_path, "cpu").worth
     assert {depth: found.review_below for depth, found in worth.items()} == {1: pytest.approx(0.75), 2: 0.6}
     assert worth[1].predicted_dice_slope is None
@@ -506,7 +510,7 @@ def test_threads_that_share_a_predictor_get_what_they_would_get_one_after_the_ot
         pytest.importorskip("openvino")
     plan = make_plan(label_values=(0, 1, 2), norm="batch")
     torch.manual_seed(0)
-    networks = [from_plan(plan.model)]
+    networks = [build_from_plan(plan.model)]
     rule = Rule(doubts=[1.0], dice_lost=0.0, time=1.0)
     images = [RNG.normal(size=(18 + number, 40)).astype(np.float32) * 4**number for number in range(4)]
     alone, shared = (Predictor(networks, plan, backend=backend, rules=[rule]) for _ in range(2))

@@ -19,7 +19,7 @@ from unetpp.labels.classes import Classes, most_probable
 from unetpp.labels.classes_torch import (
     compact_probabilities,
     entropy,
-    every_class,
+    expand_probabilities,
     one_hot,
     soft_counts,
     to_probabilities,
@@ -30,7 +30,7 @@ DRAWN = {"seed": st.integers(0, 10_000), "classes": st.integers(2, 6), "sharpnes
 
 
 def drawn_logits(seed: int, classes: int, sharpness: float) -> Tensor:
-    """(2, classes, 5, 7), of which some are equal."""
+    """Make logits (2, classes, 5, 7), some of them equal."""
     logits = sharpness * torch.randn(2, classes, 5, 7, generator=torch.Generator().manual_seed(seed))
     logits[:, :, 0] = 0
     return logits
@@ -50,7 +50,7 @@ def test_the_labels_of_a_plan_are_what_its_data_say() -> None:
         instances=True,
         normalization=(Normalization(),),
     )
-    assert labels.of(data) == Classes(names, values, objects=True)
+    assert labels.make_labels(data) == Classes(names, values, objects=True)
 
 
 @given(
@@ -116,11 +116,11 @@ def test_one_sigmoid_channel_equals_two_soft_max_channels(seed: int, sharpness: 
     one, two = compact_probabilities(logits), to_probabilities(logits)
     assert (one.shape[1], two.shape[1]) == (1, 2)
     torch.testing.assert_close(one, to_probabilities(logits[:, 1:] - logits[:, :1]))
-    torch.testing.assert_close(every_class(one, dim=1), two)
-    assert every_class(two, dim=1) is two
+    torch.testing.assert_close(expand_probabilities(one, dim=1), two)
+    assert expand_probabilities(two, dim=1) is two
     torch.testing.assert_close(entropy(one, dim=1), entropy(two, dim=1), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(classes_torch.most_probable(one, dim=1)[0], classes_torch.most_probable(two, dim=1)[0])
-    both = every_class(one, dim=1)  # with the very same numbers
+    both = expand_probabilities(one, dim=1)  # with the very same numbers
     for single, pair in zip(one, both, strict=True):
         chosen = classes_torch.class_indices(single).long()
         assert torch.equal(chosen, classes_torch.class_indices(pair))
@@ -152,7 +152,7 @@ def test_probabilities_a_rounding_beyond_0_and_1_have_an_entropy() -> None:
     assert torch.equal(entropy(above), torch.zeros(2))
     assert torch.equal(entropy(torch.cat([above, 1 - above])), torch.zeros(2))
     assert entropy(torch.full((1, 2), 0.5)).tolist() == [1.0, 1.0]
-    assert every_class(above).min() == 0
+    assert expand_probabilities(above).min() == 0
 
 
 def test_classes_need_no_torch() -> None:

@@ -11,7 +11,7 @@ from tests.plans import small_plan
 
 from unetpp.data.store import StoredCase
 from unetpp.measure.validation import DepthValidation, chosen_evenly
-from unetpp.model.build import from_plan
+from unetpp.model.build import build_from_plan
 
 CPU = torch.device("cpu")
 
@@ -45,7 +45,7 @@ def test_timing_sees_a_tile_and_not_a_huge_case(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(
         validation, "_predicted", lambda network, image: seen.append(image.shape) or predicted(network, image)
     )
-    assert validation.seconds_per_tile(from_plan(small_plan().model).eval()) > 0
+    assert validation.seconds_per_tile(build_from_plan(small_plan().model).eval()) > 0
     assert set(seen) == {(1, 16, 16)}
 
 

@@ -1,4 +1,4 @@
-"""Scores against answers known from geometry, and against MONAI's own entry points."""
+"""Scores against values known from geometry, and against MONAI's own entry points."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hypothesis.extra import numpy as hnp
 from unetpp.metrics.scores import (
     CaseScore,
     bootstrap_interval,
-    dice_lost,
+    compare_dice,
+    compute_dice_losses,
     fast_dice,
-    losses,
     mean_of,
     score_case,
     summarize,
@@ -34,7 +34,7 @@ def cube(
 @pytest.mark.parametrize(("axis", "shift"), [(0, 2), (1, 2), (2, 2), (2, 5)])
 @pytest.mark.parametrize("spacing", [(2.0, 1.0, 0.5), (1.0, 1.0, 1.0), None])
 def test_shifted_cuboids(axis: int, shift: int, spacing: tuple[float, ...] | None) -> None:
-    """The face that moved out is `shift` voxels from the other surface, and is more than 5 % of it: HD95 is the shift."""
+    """The face that moved out is `shift` voxels from the other surface and more than 5 % of it: HD95 is the shift."""
     size = (8, 12, 12)
     start = [4, 4, 4]
     reference = cube((4, 4, 4), size)
@@ -47,7 +47,7 @@ def test_shifted_cuboids(axis: int, shift: int, spacing: tuple[float, ...] | Non
 
 
 def test_surface_dice_of_shifted_cuboids() -> None:
-    """Shifted by 2 voxels of 2 mm along Z: the sides of the 6 slices in common coincide, the 2 that stick out are too far."""
+    """Shifted by 2 voxels of 2 mm along Z: the sides of 6 common slices coincide, the 2 that stick out are too far."""
     score = score_case("a", cube((6, 4, 4), (8, 12, 12)), cube((4, 4, 4), (8, 12, 12)), 2, (2.0, 1.0, 0.5)).classes[0]
     ring, face = 2 * 12 + 2 * 10, 10 * 10
     # of the face that lies inside the other cuboid, a rim is within 1 mm of its sides: 1 voxel along Y, 2 along X
@@ -159,12 +159,12 @@ def test_what_is_lost_is_counted_case_by_case() -> None:
         ],
         names,
     )
-    lost, interval = dice_lost(summarize(pair_of_cases(), names), best)
+    lost, interval = compare_dice(summarize(pair_of_cases(), names), best)
     expected = 1 - 2 * 72 / (72 + 144)
     assert lost == pytest.approx(expected / 2)
     assert interval and interval[0] < expected / 2 < interval[1]
-    assert dice_lost(best, best) == (0, (0, 0))
-    assert losses([None, None, 0.8], [0.0, None, None]) == [
+    assert compare_dice(best, best) == (0, (0, 0))
+    assert compute_dice_losses([None, None, 0.8], [0.0, None, None]) == [
         1.0,
         pytest.approx(-0.2),
     ]  # found where nothing is; nothing to lose; not found where the other is wrong

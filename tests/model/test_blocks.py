@@ -1,4 +1,4 @@
-"""The parts of nodes: normalisation down to one voxel, pooling and fitting of any size, nnU-Net's residual stages and their public weights."""
+"""Layers of the nodes: normalization of a single voxel, pooling of any size, nnU-Net's residual stages and weights."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from unetpp.errors import ModelFileError, PlanError
@@ -19,13 +17,10 @@ from unetpp.model.blocks import (
     FrozenStatistics,
     GroupNorm,
     Pooling,
-    convolved,
-    fitted,
-    gathered,
-    joined,
+    crop_or_pad,
     make_norm,
 )
-from unetpp.model.build import build_model, from_plan, model_plan
+from unetpp.model.build import build_from_plan, build_model, model_plan
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.selfsupervised import load_encoder
 
@@ -57,7 +52,7 @@ class NnUnetUnit(nn.Module):
 
 
 class NnUnetBlock(nn.Module):
-    """Its residual block: the shortcut is an average pooling where there is a stride, and a 1x1 convolution without bias where the width changes."""
+    """Residual block of nnU-Net: average pooling in the shortcut for a stride, a 1x1 convolution for another width."""
 
     def __init__(self, dims: int, inputs: int, outputs: int, stride: Any) -> None:
         super().__init__()
@@ -293,55 +288,14 @@ def test_pooling_takes_any_size() -> None:
     assert torch.equal(Pooling(nn.MaxPool2d, (2, 2))(odd), nn.MaxPool2d(2, ceil_mode=True)(odd))
 
 
-def test_fitted_cuts_and_continues() -> None:
+def test_crop_or_pad_keeps_the_start_and_repeats_the_last_values() -> None:
     x = torch.arange(6.0).view(1, 1, 2, 3)
-    assert fitted(x, (1, 5)).tolist() == [[[[0, 1, 2, 2, 2]]]]
-    assert fitted(x, (2, 3)).data_ptr() == x.data_ptr()
+    assert crop_or_pad(x, (1, 5)).tolist() == [[[[0, 1, 2, 2, 2]]]]
+    assert crop_or_pad(x, (2, 3)).data_ptr() == x.data_ptr()
 
 
 def test_a_plan_of_resenc_needs_its_blocks() -> None:
     plan = model_plan(encoder="resenc", widths=WIDTHS, down="conv")
-    assert from_plan(plan)(torch.randn(1, 1, 9, 9)).shape == (1, 2, 9, 9)
+    assert build_from_plan(plan)(torch.randn(1, 1, 9, 9)).shape == (1, 2, 9, 9)
     with pytest.raises(PlanError, match=r"model\.encoder_blocks"):
         model_plan(encoder="resenc", widths=WIDTHS, encoder_blocks=(1, 2))
-
-
-@settings(max_examples=20, deadline=None)
-@given(
-    dims=st.sampled_from([2, 3]),
-    widths=st.lists(st.integers(1, 9), min_size=2, max_size=5),
-    kernel=st.sampled_from([1, 3]),
-    bias=st.booleans(),
-)
-def test_a_convolution_of_parts_is_that_of_their_concatenation(
-    dims: int, widths: list[int], kernel: int, bias: bool
-) -> None:
-    conv = CONV[dims](sum(widths), 4, kernel, padding=kernel // 2, bias=bias)
-    weights = tuple(conv.parameters())
-    parts = tuple(torch.randn(2, width, *(5,) * dims, requires_grad=True) for width in widths)
-    whole, summed = conv(joined(parts)), convolved(conv, parts)
-    torch.testing.assert_close(summed, whole)
-    gradient = torch.randn_like(whole)
-    for ours, theirs in zip(
-        torch.autograd.grad(summed, (*parts, *weights), gradient),
-        torch.autograd.grad(whole, (*parts, *weights), gradient),
-        strict=True,
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
-    with torch.no_grad():
-        assert torch.equal(
-            convolved(conv, gathered(parts)), whole
-        )  # predictions are those of one convolution, to the last bit
-
-
-def test_training_keeps_no_concatenation() -> None:
-    kept: set[tuple[int, ...]] = set()
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept.add(tuple(tensor.shape))
-        return tensor
-
-    network, x = build_model(depth=3, widths=(4, 5, 6, 7), block="residual"), torch.randn(2, 1, 16, 16)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network(x, heads=True)
-    assert {shape[1] for shape in kept if shape[2:] == (16, 16)} <= {1, 2, 4}

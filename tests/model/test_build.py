@@ -18,7 +18,7 @@ from torch.nn import functional
 from tests.plans import small_plan
 from unetpp.errors import PlanError, UsageError
 from unetpp.model import build
-from unetpp.model.build import build_model, from_plan, model_plan, pruned_plan
+from unetpp.model.build import build_from_plan, build_model, model_plan, prune_plan
 from unetpp.model.fields import ModelFields
 from unetpp.model.file import load_model, save_model
 from unetpp.plan import ModelPlan, Plan
@@ -59,8 +59,8 @@ def test_pruned_paper_networks_have_the_papers_parameters(depth: int, expected: 
 
 def test_pruned_plan_describes_the_pruned_network() -> None:
     plan = model_plan(widths=(4, 6, 8, 10))
-    pruned = from_plan(plan).prune(2)
-    assert {name: weight.shape for name, weight in from_plan(pruned_plan(plan, 2)).state_dict().items()} == {
+    pruned = build_from_plan(plan).prune(2)
+    assert {name: weight.shape for name, weight in build_from_plan(prune_plan(plan, 2)).state_dict().items()} == {
         name: weight.shape for name, weight in pruned.state_dict().items()
     }
 
@@ -109,7 +109,7 @@ CHOICES: dict[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def fields(draw: st.DrawFn) -> dict[str, Any]:
-    """Any fields that make a plan."""
+    """Draw fields that make a plan."""
     dims, depth = draw(st.integers(2, 3)), draw(st.integers(1, 3))
     width, step, kernel = (
         st.sampled_from([2, 4, 6]),
@@ -148,7 +148,7 @@ def test_any_plan_is_built_prunes_exactly_and_comes_back_from_a_file(
     plan = Plan.from_dict(
         values | {"model": model_plan(**fields).model_dump(), "predict": values["predict"] | {"depth": fields["depth"]}}
     )
-    network = from_plan(plan.model)
+    network = build_from_plan(plan.model)
     x = torch.randn(1, 1, *data.draw(st.tuples(*[st.integers(1, 11)] * plan.model.dims)))
     sum(logits.sum() for logits in network(x, heads=True).logits).backward()
     assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
@@ -162,12 +162,12 @@ def test_any_plan_is_built_prunes_exactly_and_comes_back_from_a_file(
         for depth in network.head_depths:
             assert torch.equal(loaded(x, depth=depth), full.at(depth))
             assert torch.equal(loaded.prune(depth)(x), full.at(depth))
-            assert from_plan(pruned_plan(plan.model, depth)).load_state_dict(loaded.prune(depth).state_dict())
+            assert build_from_plan(prune_plan(plan.model, depth)).load_state_dict(loaded.prune(depth).state_dict())
 
 
 @pytest.mark.parametrize("block", ["residual", "projected"])
 def test_a_node_that_keeps_what_it_receives_is_trained(block: str) -> None:
-    """Its shortcut has nothing to do, and what a node receives in training is in parts."""
+    """The shortcut is an identity, and the inputs of a node are separate in training."""
     network = build_model(block=block, depth=1, widths=(8, 16), nested_widths=(16,), up_widths=(8,))
     network(torch.randn(1, 1, 8, 8)).sum().backward()
     assert all(weight.grad is not None for weight in network.parameters())
@@ -194,7 +194,7 @@ def test_a_plan_with_any_damage_is_built_or_refused_by_name(fields: dict[str, An
     values = model_plan(**fields).model_dump(mode="json") | damage
     try:
         with torch.device("meta"):
-            from_plan(validate(ModelPlan, values, "plan.model"))(
+            build_from_plan(validate(ModelPlan, values, "plan.model"))(
                 torch.empty(1, values["in_channels"], *(5,) * values["dims"])
             )
     except PlanError as error:
@@ -202,7 +202,7 @@ def test_a_plan_with_any_damage_is_built_or_refused_by_name(fields: dict[str, An
 
 
 def test_the_arguments_of_the_builder_are_the_fields_of_the_plan() -> None:
-    """By name, by values and by what is taken where nothing is given."""
+    """By name, by type and by default."""
     types, shown = get_type_hints(ModelFields), inspect.signature(build_model).parameters
     assert list(types) == list(shown)
     assert set(types) == {*ModelPlan.model_fields, "first_width"}

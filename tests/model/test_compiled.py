@@ -1,4 +1,4 @@
-"""Compiled and exported networks answer as the network does, at every size: no graph is tied to the size it was made with."""
+"""Compiled and exported networks equal the network at every size: no graph is tied to the size it was made with."""
 
 from __future__ import annotations
 

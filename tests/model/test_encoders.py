@@ -1,4 +1,4 @@
-"""Encoders of timm: what each gives, that every weight is trained, that pruning drops stages and changes nothing, and where weights come from."""
+"""Encoders of timm: shapes, training of every weight, pruning without a change of the output, sources of weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.tiny import run_cli, set_options
 from unetpp.data.demo import write_demo_data
 from unetpp.errors import ModelFileError, PlanError, UsageError
 from unetpp.model import encoder_weights
-from unetpp.model.build import build_model, from_plan, model_plan, pruned_plan
+from unetpp.model.build import build_from_plan, build_model, model_plan, prune_plan
 from unetpp.model.encoders import encoder_shape, encoder_statistics
 from unetpp.model.file import load_model
 from unetpp.model.header import read_header
@@ -91,7 +91,7 @@ def test_a_pruned_network_is_built_from_its_own_plan(name: str) -> None:
     network, x = small(name).eval(), torch.randn(1, 2, 20, 34)
     plan = model_plan(encoder=name, in_channels=2, out_channels=2, first_width=4)
     for depth in network.head_depths:
-        rebuilt, pruned = from_plan(pruned_plan(plan, depth)).eval(), network.prune(depth)
+        rebuilt, pruned = build_from_plan(prune_plan(plan, depth)).eval(), network.prune(depth)
         rebuilt.load_state_dict(pruned.state_dict())
         with torch.no_grad():
             assert torch.equal(rebuilt(x), pruned(x))
@@ -122,7 +122,7 @@ def test_any_size_channels_and_dials_work(name: str, size: tuple[int, int], batc
 
 
 def test_a_batch_of_one_image_of_one_deepest_pixel_trains() -> None:
-    """The running statistics stand in where there is one value for each channel; elsewhere statistics are taken."""
+    """Running statistics are used if each channel has one value; otherwise statistics of the batch."""
     network = small("test_resnet", depth=5)
     deepest, first = body_of(network).layer4[-1].bn2, body_of(network).bn1
     untrained(network, torch.randn(1, 2, 1, 1))
@@ -160,7 +160,7 @@ def test_one_head_computes_only_the_stages_it_needs() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg16", "resnet50", "resnext50_32x4d", "densenet121", "inception_resnet_v2"])
 def test_a_network_of_each_family_in_the_papers_trains_a_step_and_prunes(name: str) -> None:
-    """Of VGG, ResNet and Inception there are others above; all sizes of all families are in docs/encoders.md, made by benchmarks/encoders.py."""
+    """Other VGGs, ResNets and Inceptions are above; benchmarks/encoders.py writes all sizes to docs/encoders.md."""
     network, x = small(name), torch.randn(1, 2, 64, 64)
     assert untrained(network, x) == []
     network.eval()
@@ -194,7 +194,7 @@ def test_a_smaller_depth_divides_by_less_and_levels_beyond_the_encoder_are_our_o
 
 
 def test_the_grid_may_start_at_the_stride_of_the_encoder() -> None:
-    """As two of the peers have it: no X[0, 0], or level 0 at stride 2."""
+    """Like two of the peers: no X[0, 0], or level 0 at stride 2."""
     alone, half = small("resnet18", stem=False), small("resnet18", output_stride=2, depth=4)
     assert "x_0_0" not in alone.nodes and alone.encoder.levels == (1, 2, 3, 4, 5)
     assert half.encoder.levels == (0, 1, 2, 3, 4)
@@ -325,7 +325,7 @@ def test_what_cannot_be_downloaded_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     ):
         loaded("pretrained")
     with pytest.raises(UsageError, match=r"expected a model that timm has weights for: resnet200 is none"):
-        encoder_weights.pretrained_body(TimmModel("resnet200", {}, (), 32, None, True), 3, "pretrained", [])
+        encoder_weights.make_pretrained_body(TimmModel("resnet200", {}, (), 32, None, True), 3, "pretrained", [])
 
 
 # the journey
@@ -340,7 +340,7 @@ def colour_cells(folder: Path) -> Path:
 
 
 def test_the_journey_with_a_pretrained_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plan, train two steps with the encoder at rest, predict, prune; what is loaded later never asks for the weights."""
+    """Plan, train two steps with a frozen encoder, predict, prune; loading a model needs no pretrained weights."""
     data, weights = colour_cells(tmp_path / "data"), tmp_path / "weights.safetensors"
     save_file(whole_model().state_dict(), weights)
     dials = {

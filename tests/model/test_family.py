@@ -1,4 +1,4 @@
-"""The sweep: a covering design over every dial of `plan.model`, in which each pair of values meets at least once.
+"""A covering design over every field of `plan.model`, in which each pair of values meets at least once.
 
 What must hold for each member of the family: every weight gets a gradient, each head that is predicted is trained, each
 node concatenates what the papers say, pruning and checkpointing change nothing, and any size works.
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from unetpp.errors import PlanError, UsageError
-from unetpp.model.blocks import Parts, joined
-from unetpp.model.build import build_model, from_plan, model_plan, pruned_plan
+from unetpp.model.build import build_from_plan, build_model, model_plan, prune_plan
+from unetpp.model.deferred import Parts, concatenate
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import ModelPlan
 
@@ -70,7 +70,7 @@ TIMM_DIALS: dict[str, tuple[Any, ...]] = {
     "topology": DIALS["topology"],
     "dims": (2,),
     "depth": (2, 3),
-    # their first feature maps are a half and a fourth of the image; with an output stride of 2, "half", levels move up by one
+    # their first feature maps are 1/2 and 1/4 of the image; with an output stride of 2, "half", levels move up by one
     "timm": (
         ("test_resnet",),
         ("test_resnet", "bare"),
@@ -91,7 +91,7 @@ TIMM_DIALS: dict[str, tuple[Any, ...]] = {
 
 
 def covering(dials: Mapping[str, Sequence[Any]], seed: int = 0, candidates: int = 12) -> list[dict[str, Any]]:
-    """Rows in which every pair of values of every two dials meets: greedily, the best of some candidates at a time."""
+    """Make rows with every pair of values of every two fields: greedily, the best of some candidates at a time."""
     chosen, names = random.Random(seed), list(dials)
     missing = {
         ((a, i), (b, j))
@@ -133,7 +133,7 @@ def _pairs(row: Mapping[int, int]) -> set[Any]:
 
 
 def plan_of(row: Mapping[str, Any]) -> ModelPlan:
-    """The plan of a row: the dials that depend on depth and dims are worked out."""
+    """Make the plan of a row, with the fields that depend on depth and dims."""
     depth, dims = row["depth"], row["dims"]
     plain = {name: row[name] for name in ModelPlan.model_fields if name in row} | {"in_channels": 2, "out_channels": 3}
     if "timm" in row:
@@ -172,11 +172,11 @@ def image_of(row: Mapping[str, Any]) -> Tensor:
 
 def network_of(row: Mapping[str, Any]) -> UNetPlusPlus:
     torch.manual_seed(0)
-    return from_plan(plan_of(row))
+    return build_from_plan(plan_of(row))
 
 
 def bare_levels(row: Mapping[str, Any]) -> int:
-    """The levels without X[i, 0]: an encoder that stands alone starts below them."""
+    """Count the levels without X[i, 0]: an encoder without a stem starts below them."""
     if "bare" not in row.get("timm", ()):
         return 0
     return {"test_resnet": 1, "test_convnext": 2}[row["timm"][0]]
@@ -265,7 +265,7 @@ def test_each_node_concatenates_what_the_papers_say(row: dict[str, Any]) -> None
             if up_first
             else [*(skip.shape[1] for skip in skips), up.shape[1]]
         )
-        parts = list(joined(concatenated).split(widths, dim=1))
+        parts = list(concatenate(concatenated).split(widths, dim=1))
         part_up = parts.pop(0 if up_first else -1)
         assert all(torch.equal(part, skip) for part, skip in zip(parts, skips, strict=True))
         assert all(
@@ -294,7 +294,7 @@ def test_pruning_changes_nothing_and_its_plan_rebuilds_it(row: dict[str, Any]) -
                     kept = pruned(x, heads=True)
                     assert kept.depths == tuple(d for d in network.head_depths if d <= depth)
                     assert all(torch.equal(kept.at(d), full.at(d)) for d in kept.depths)
-                rebuilt = from_plan(pruned_plan(plan, depth, keep_heads=keep_heads)).eval()
+                rebuilt = build_from_plan(prune_plan(plan, depth, keep_heads=keep_heads)).eval()
                 rebuilt.load_state_dict(pruned.state_dict())
                 assert torch.equal(rebuilt(x), full.at(depth))
 
@@ -358,7 +358,7 @@ def test_cheap_checkpointing_keeps_less(fields: dict[str, Any]) -> None:
 
 
 def _bytes_kept(network: UNetPlusPlus, x: Tensor) -> int:
-    """Of all tensors that the backward pass would find."""
+    """Count the bytes of all tensors stored for the backward pass."""
     seen: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:

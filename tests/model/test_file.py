@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from tests.plans import small_plan
 from unetpp.errors import ModelFileError
 from unetpp.measured import Notes
-from unetpp.model.build import from_plan
+from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
 
@@ -20,13 +20,13 @@ def model_file(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     plan = small_plan()
     path = tmp_path / "model.safetensors"
-    save_model(path, from_plan(plan.model).state_dict(), plan, Notes(dice=0.5))
+    save_model(path, build_from_plan(plan.model).state_dict(), plan, Notes(dice=0.5))
     return path
 
 
 def test_a_model_comes_back_as_it_was(model_file: Path) -> None:
     torch.manual_seed(0)
-    original = from_plan(small_plan().model).eval()
+    original = build_from_plan(small_plan().model).eval()
     loaded, header = load_model(model_file)
     x = torch.randn(1, 1, 16, 16)
     assert torch.equal(loaded(x), original(x))

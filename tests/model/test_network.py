@@ -1,4 +1,4 @@
-"""What a network answers: any size, any strides, one head or all, pruned or not. The sweep over every dial is in test_family.py."""
+"""Output of a network: any size, any strides, one head or all, pruned or not. test_family.py varies every field."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unetpp.model.build import from_plan
+from unetpp.model.build import build_from_plan
 from unetpp.model.network import UNetPlusPlus
 from unetpp.peers.answers import Answers
 from unetpp.peers.importing import plan_of, recognise
@@ -55,7 +55,7 @@ def read(
     found = reader.read(source, answers)
     answers.require_agreement(found.model)
     weights, ignored = transfer(found, source)
-    network = from_plan(found.model)
+    network = build_from_plan(found.model)
     network.load_state_dict(weights)
     return network.eval(), plan_of(found, answers, "peer"), beside | ignored
 

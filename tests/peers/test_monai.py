@@ -13,7 +13,7 @@ from tests.plans import small_plan
 
 from unetpp.deploy.prune import plan_at_depth
 from unetpp.errors import UsageError
-from unetpp.model.build import from_plan, model_plan
+from unetpp.model.build import build_from_plan, model_plan
 from unetpp.model.network import UNetPlusPlus
 from unetpp.peers import PeerModel, to_monai
 from unetpp.plan import Plan
@@ -93,7 +93,7 @@ def test_a_peers_network_is_pruned_like_ours(depth: int) -> None:
     image = torch.randn(1, 1, 37, 33)
     smaller = ours.prune(depth)
     assert differences([run(theirs, image)[depth - 1]], [run(smaller, image)]) == [0.0]
-    planned = from_plan(plan_at_depth(plan, depth).model)
+    planned = build_from_plan(plan_at_depth(plan, depth).model)
     planned.load_state_dict(smaller.state_dict())
     assert sum(weight.numel() for weight in smaller.parameters()) < sum(weight.numel() for weight in ours.parameters())
 
@@ -169,7 +169,7 @@ def test_a_network_of_ours_becomes_monais(fields: dict[str, Any]) -> None:
     }
     plan = small_plan(dims=dims, widths=(4, 6, 8, 10, 12))
     plan = plan.model_copy(update={"model": model_plan(**{**monais, **fields})})
-    ours = trained(from_plan(plan.model))
+    ours = trained(build_from_plan(plan.model))
     assert isinstance(ours, UNetPlusPlus)
     peer = to_monai(ours, plan)
     assert len(peer.unused) == (0 if plan.model.deep_supervision else 6)
@@ -179,7 +179,7 @@ def test_a_network_of_ours_becomes_monais(fields: dict[str, Any]) -> None:
 def test_says_which_fields_do_not_fit() -> None:
     plan = small_plan(widths=(4, 6, 8, 10, 12), topology="unet+", node_widths={"1_2": 7})
     with pytest.raises(UsageError) as error:
-        to_monai(from_plan(plan.model), plan)
+        to_monai(build_from_plan(plan.model), plan)
     for text in (
         "model.topology is 'unet+'",
         "model.norm is 'group', there it is 'instance'",
@@ -191,7 +191,7 @@ def test_says_which_fields_do_not_fit() -> None:
         assert text in str(error.value)
     shallow = small_plan()
     with pytest.raises(UsageError, match=r"\(model.depth is 2, there it is 4\)"):
-        to_monai(from_plan(shallow.model), shallow)
+        to_monai(build_from_plan(shallow.model), shallow)
 
 
 def compared(peer: PeerModel, ours: UNetPlusPlus, image: torch.Tensor) -> list[float]:

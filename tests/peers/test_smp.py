@@ -11,7 +11,7 @@ from tests.plans import small_plan
 from torch import nn
 
 from unetpp.errors import MissingExtraError, ModelFileError, UsageError
-from unetpp.model.build import from_plan, model_plan
+from unetpp.model.build import build_from_plan, model_plan
 from unetpp.peers import to_smp
 from unetpp.peers.answers import IMAGENET_MEAN
 
@@ -263,10 +263,10 @@ def test_says_which_fields_do_not_fit() -> None:
     with pytest.raises(
         UsageError, match=r"got model\.encoder None and model\.depth 2; expected a whole model of timm, and 3 to 5"
     ):
-        to_smp(from_plan(plan.model), plan)
+        to_smp(build_from_plan(plan.model), plan)
     plan = plan.model_copy(update={"model": model_plan(encoder="resnet18", in_channels=3, first_width=4, depth=3)})
     with pytest.raises(UsageError) as error:
-        to_smp(from_plan(plan.model), plan)
+        to_smp(build_from_plan(plan.model), plan)
     for text in (
         "model.stem is True, there it is False",
         "model.norm is 'group', there it is 'batch'",

@@ -14,7 +14,7 @@ from tests.peers.reading import require
 from tests.tiny import run_cli
 
 from unetpp.data.demo import write_demo_data
-from unetpp.model.build import from_plan
+from unetpp.model.build import build_from_plan
 from unetpp.model.network import UNetPlusPlus
 from unetpp.peers import to_monai, to_smp
 from unetpp.peers.exporting import PeerModel
@@ -36,7 +36,7 @@ def test_what_was_trained_with_the_settings_of_the_page_fits(
     answer = run_cli("plan", tmp_path / "data", "--out", tmp_path / "run", *shlex.split(said[1]))
     assert answer.code == 0, answer.stderr
     plan = read_plan(tmp_path / "run" / "plan.json")
-    ours = from_plan(plan.model).eval()
+    ours = build_from_plan(plan.model).eval()
     peer = convert(ours, plan)
     module, _, name = peer.constructor.rpartition(".")
     theirs = getattr(importlib.import_module(module), name)(**peer.arguments).eval()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from unetpp.model.build import from_plan, model_plan
+from unetpp.model.build import build_from_plan, model_plan
 from unetpp.planning.cost import network_cost, parameter_count
 
 GIGA = 1e9
@@ -40,7 +40,7 @@ def test_multiply_adds_are_those_of_the_built_network(block: str, down: str, up:
     plan = model_plan(
         widths=(4, 6, 8), in_channels=2, out_channels=3, block=block, down=down, up=up, strides=((2, 1), (2, 2))
     )
-    network = from_plan(plan)
+    network = build_from_plan(plan)
     counted = 0
 
     def count(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 triton = pytest.importorskip("triton")
 
-from unetpp.model.blocks import fitted  # noqa: E402
+from unetpp.model.blocks import crop_or_pad  # noqa: E402
 from unetpp.model.build import build_model  # noqa: E402
 from unetpp.runtime import cuda  # noqa: E402
 from unetpp.runtime.device import CHANNELS_LAST  # noqa: E402
@@ -88,7 +88,7 @@ def test_parts_are_enlarged_where_they_are_concatenated(factors: tuple[int, ...]
         size = [length * factor + more for length, factor in zip(below.shape[2:], factors, strict=True)]
         skip = torch.randn(2, 3, *size)
         with torch.no_grad():
-            expected = torch.cat([skip, fitted(up(below), size)], dim=1)
+            expected = torch.cat([skip, crop_or_pad(up(below), size)], dim=1)
             torch.testing.assert_close(concatenated([Part(skip, 3), cuda._part(up, below)], size), expected)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unetpp.errors import MissingExtraError, UsageError
 from unetpp.infer.predictor import Predictor
-from unetpp.model.build import build_model, from_plan
+from unetpp.model.build import build_from_plan, build_model
 from unetpp.model.network import HeadOutputs, UNetPlusPlus
 from unetpp.runtime import openvino as engine
 from unetpp.runtime.openvino import OpenVinoNetwork
@@ -82,7 +82,7 @@ def test_all_heads_and_any_number_of_tiles(openvino: Any) -> None:
 def test_a_prediction_is_the_same_on_both(openvino: Any, depth: Any) -> None:
     plan = small_plan(patch=16, settings={"predict.precision": "bf16"})
     torch.manual_seed(0)
-    networks = [from_plan(plan.model)]
+    networks = [build_from_plan(plan.model)]
     picture = np.random.default_rng(0).normal(size=(40, 37)).astype(np.float32)
     answers = [
         Predictor(networks, plan, backend=backend).predict(picture, depth=depth, tta=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tests.plans import small_plan
 from tests.train.test_trainer import make_store, mean_weight, same
 from unetpp.errors import Interrupted
-from unetpp.model.build import from_plan
+from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model
 from unetpp.plan import Plan
 from unetpp.run_folder import CHECKPOINT, MODEL
@@ -54,7 +54,7 @@ def with_encoder(**train: Any) -> Plan:
 
 def test_heads_of_many_classes_are_no_kernels_between_features() -> None:
     plan = small_plan(classes=9, settings={"train.optimizer": "muon"}, widths=(8, 16, 16))
-    network = from_plan(plan.model)
+    network = build_from_plan(plan.model)
     kernels = {
         id(weight)
         for group in make_optimizer(network, plan.train).param_groups
@@ -68,7 +68,7 @@ def test_heads_of_many_classes_are_no_kernels_between_features() -> None:
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_kernels_between_features_are_muons_and_vectors_are_not_decayed(optimizer: str) -> None:
     plan = small_plan(settings={"train.optimizer": optimizer, "train.kernel_learning_rate": 0.03}, widths=(8, 16, 16))
-    network = from_plan(plan.model)
+    network = build_from_plan(plan.model)
     by_name = dict(network.named_parameters())
     matrices, vectors, *kernels = make_optimizer(network, plan.train).param_groups
     grouped = [id(weight) for group in (matrices, vectors, *kernels) for weight in group["params"]]
@@ -95,7 +95,7 @@ def test_kernels_between_features_are_muons_and_vectors_are_not_decayed(optimize
 @NEEDS_TIMM
 def test_every_weight_is_in_one_group_and_the_encoder_has_its_own_factor() -> None:
     plan = with_encoder(encoder_learning_rate=0.1)
-    network = from_plan(plan.model)
+    network = build_from_plan(plan.model)
     groups = make_optimizer(network, plan.train).param_groups
     grouped = [id(weight) for group in groups for weight in group["params"]]
     assert sorted(grouped) == sorted(id(weight) for weight in network.parameters())
@@ -175,4 +175,4 @@ def test_muon_computes_in_bfloat16_only_where_that_is_fast(
     """A plan that was made on a processor with bfloat16 may be trained on one without."""
     monkeypatch.setattr(optimizer, "gains_from_bf16", lambda device: fast)
     plan = small_plan(settings={"train.precision": "bf16"})
-    assert make_optimizer(from_plan(plan.model), plan.train)._dtype == dtype
+    assert make_optimizer(build_from_plan(plan.model), plan.train)._dtype == dtype

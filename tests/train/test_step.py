@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tests.plans import small_plan
 from tests.train.test_trainer import make_plan, make_store, mean_weight
-from unetpp.model.build import from_plan
+from unetpp.model.build import build_from_plan
 from unetpp.plan import TrainPlan
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
 from unetpp.runtime.device import memory_format
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 def make_step(warn: Callable[[str], None] = lambda message: None, dropout: float = 0.1, **train: Any) -> TrainingStep:
     plan = small_plan(settings={f"train.{name}": value for name, value in train.items()}, dropout=dropout)
     torch.manual_seed(0)
-    return TrainingStep(from_plan(plan.model), plan.model, plan.train, CPU, warn=warn)
+    return TrainingStep(build_from_plan(plan.model), plan.model, plan.train, CPU, warn=warn)
 
 
 def make_batch(number: int) -> Batch:
@@ -159,7 +159,7 @@ def test_a_step_is_timed_as_the_trainer_runs_it_but_never_compiled(monkeypatch: 
 
 def test_images_come_in_the_layout_of_the_network() -> None:
     plan = small_plan(norm="batch")
-    step = TrainingStep(from_plan(plan.model), plan.model, plan.train, CPU)
+    step = TrainingStep(build_from_plan(plan.model), plan.model, plan.train, CPU)
     layouts: list[bool] = []
     step.network.register_forward_pre_hook(
         lambda _, inputs: layouts.append(inputs[0].is_contiguous(memory_format=memory_format(plan.model, CPU)))

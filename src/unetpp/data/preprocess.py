@@ -118,14 +118,14 @@ def prepare_label(
     Raises:
         DataError: a value that stands for no class of the plan.
     """
-    indices = labels.of(plan).encode(label.array[0], where)
+    indices = labels.make_labels(plan).encode(label.array[0], where)
     grid = grid or network_grid(label.shape, label.geometry.spacing_mm, plan.spacing_mm)
     return indices if grid == label.shape else resample_nearest(indices, grid)
 
 
 def to_label_values(segmentation: np.ndarray, plan: DataPlan) -> np.ndarray:
     """Convert class indices to the values that stand for them in label files."""
-    classes = labels.of(plan)
+    classes = labels.make_labels(plan)
     found = allocate_array(segmentation.shape, classes.table.dtype)
     for slices in slabs(segmentation.shape):
         found[slices] = classes.decode(segmentation[slices])

@@ -21,7 +21,7 @@ from unetpp.infer.sliding import predict_tiles
 from unetpp.infer.tiles import TileGrid, read_tile
 from unetpp.measure.stored_cases import StoredImage, stored_split
 from unetpp.measured import Notes, Rule
-from unetpp.metrics.scores import bootstrap_interval, fast_dice, losses, mean_of
+from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, fast_dice, mean_of
 from unetpp.model.file import load_model, save_model
 from unetpp.model.network import HeadOutputs
 from unetpp.runtime.device import autocast
@@ -79,7 +79,7 @@ def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progr
     for number, limits in enumerate(rules, start=1):
         adaptive = Adaptive(runner, depths, limits)
         dice, seconds = scored(predictor, adaptive, cases)
-        lost = losses(full, dice)
+        lost = compute_dice_losses(full, dice)
         if not lost:
             raise UsageError(
                 "adapt: got validation cases without any foreground; expected some, to see what is lost. Name a depth instead."
@@ -119,7 +119,7 @@ def observed(predictor: Predictor, cases: Sequence[StoredCase]) -> Observed:
             [recorder], StoredImage(case.image()), predictor.plan.predict, predictor.depths, predictor.device
         )
         dice = [fast_dice(found[depth], case.label(), predictor.plan.data.num_classes) for depth in predictor.depths]
-        lost.append([sum(losses([dice[-1]], [each])) for each in dice])
+        lost.append([sum(compute_dice_losses([dice[-1]], [each])) for each in dice])
         number += [index] * (len(recorder.doubts) - before)
     return Observed(np.asarray(number), np.asarray(recorder.doubts), np.asarray(lost))
 
@@ -145,9 +145,9 @@ def seconds_of_depths(predictor: Predictor, case: StoredCase, repeats: int = 3) 
     spent = np.empty((1 + repeats, len(predictor.depths)))
     with torch.inference_mode(), torch.cuda.device_of(x), autocast(predictor.device, plan.precision):
         for row in spent:  # the first warms up
-            growth, started = predictor.runners[0].grow(x), time.perf_counter()
+            forward_pass, started = predictor.runners[0].start_forward(x), time.perf_counter()
             for place, depth in enumerate(predictor.depths):
-                growth.logits(depth).sum().item()  # waits for a GPU
+                forward_pass.logits(depth).sum().item()  # waits for a GPU
                 row[place] = time.perf_counter() - started
     best: np.ndarray = spent[1:].min(axis=0)
     return best

@@ -11,7 +11,7 @@ from unetpp.deploy.finetune import finetune
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import write_atomically
 from unetpp.measured import DepthRow, FineTuning, Notes, read_metrics
-from unetpp.model.build import pruned_plan
+from unetpp.model.build import prune_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
@@ -72,7 +72,7 @@ def plan_at_depth(plan: Plan, depth: int) -> Plan:
     """The plan of the pruned network."""
     weights = plan.train.head_weights
     values = plan.model_dump()
-    values["model"] = pruned_plan(plan.model, depth).model_dump()
+    values["model"] = prune_plan(plan.model, depth).model_dump()
     values["predict"]["depth"] = depth
     values["train"]["head_weights"] = weights if weights == "equal" else weights[:depth]
     values["reasons"]["model.depth"] = f"pruned from depth {plan.model.depth}"

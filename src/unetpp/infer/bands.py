@@ -12,7 +12,7 @@ from unetpp.data.volume import Geometry
 from unetpp.infer.confidence import SoftDice
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import Prediction, empty_prediction
-from unetpp.labels.classes_torch import class_indices, entropy, every_class
+from unetpp.labels.classes_torch import class_indices, entropy, expand_probabilities
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def _fill(prediction: Prediction, rows: slice, values: Tensor, doubt: Tensor | N
     indices = class_indices(values)
     prediction.segmentation[rows] = indices.cpu().numpy()
     if prediction.probabilities is not None:
-        prediction.probabilities[:, rows] = every_class(values).cpu().numpy()
+        prediction.probabilities[:, rows] = expand_probabilities(values).cpu().numpy()
     if prediction.uncertainty is not None:
         prediction.uncertainty[rows] = (entropy(values) if doubt is None else doubt).cpu().numpy()
     for array in (prediction.segmentation, prediction.probabilities, prediction.uncertainty):

@@ -12,7 +12,7 @@ from torch import Tensor
 from unetpp.errors import UsageError
 from unetpp.labels.classes_torch import compact_probabilities, most_probable
 from unetpp.measured import Rule
-from unetpp.runtime.runner import Grower
+from unetpp.runtime.runner import IncrementalRunner
 
 FEWEST = 0.01
 """Share of the voxels of a tile that are taken to be foreground at least, so that a few unsure ones of an empty tile are no doubt."""
@@ -59,7 +59,7 @@ class Adaptive:
         images: how many stopped at each depth so far.
     """
 
-    def __init__(self, network: Grower, depths: Sequence[int], doubts: Sequence[float | None]) -> None:
+    def __init__(self, network: IncrementalRunner, depths: Sequence[int], doubts: Sequence[float | None]) -> None:
         self._network = network
         self._limits = {
             depth: limit for depth, limit in zip(depths, (*doubts, math.inf), strict=True) if limit is not None
@@ -67,11 +67,11 @@ class Adaptive:
         self.images: Counter[int] = Counter()
 
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor:
-        growth = self._network.grow(x)
+        forward_pass = self._network.start_forward(x)
         waiting = torch.arange(len(x), device=x.device)
         found: Tensor | None = None
         for depth, limit in self._limits.items():
-            logits = growth.logits(depth)
+            logits = forward_pass.logits(depth)
             found = logits.clone() if found is None else found.index_copy(0, waiting, logits)
             done = (
                 doubts(logits) <= limit
@@ -83,5 +83,5 @@ class Adaptive:
                 return found
             if done.any():  # else all go on, and nothing is copied
                 waiting = waiting[~done]
-                growth.keep(~done)
+                forward_pass.keep(~done)
         raise ValueError("depths: got none; expected at least one.")

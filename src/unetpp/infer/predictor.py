@@ -33,7 +33,7 @@ from unetpp.run_folder import find_model_files
 from unetpp.runtime.cuda import CudaNetwork
 from unetpp.runtime.device import find_device, keep_freed_memory, memory_format
 from unetpp.runtime.openvino import OpenVinoNetwork
-from unetpp.runtime.runner import Grower, choose_backend
+from unetpp.runtime.runner import IncrementalRunner, choose_backend
 
 __all__ = ["Failure", "Prediction", "Predictor", "WrittenFiles", "load_predictor"]
 
@@ -82,9 +82,9 @@ class Predictor:
             network.to(self.device).to(memory_format=memory_format(plan.model, self.device)).eval()
             for network in networks
         ]
-        self.runners: list[Grower] = [self._runner(network, backend == "auto") for network in self.networks]
+        self.runners: list[IncrementalRunner] = [self._runner(network, backend == "auto") for network in self.networks]
 
-    def _runner(self, network: UNetPlusPlus, or_torch: bool) -> Grower:
+    def _runner(self, network: UNetPlusPlus, or_torch: bool) -> IncrementalRunner:
         precision = self.plan.predict.precision
         if self.backend == "openvino":
             return OpenVinoNetwork(network, precision, or_torch)

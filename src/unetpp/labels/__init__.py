@@ -1,4 +1,4 @@
-"""What the numbers in label files and the channels of a network mean. Each kind of label encodes and decodes, as a pair."""
+"""Meaning of the numbers in label files and of the channels of a network: each kind of label encodes and decodes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from unetpp.labels.classes import Classes
 from unetpp.plan import DataPlan
 
 
-def of(data: DataPlan) -> Classes:
-    """The labels of a plan: the one place where their kind is chosen."""
+def make_labels(data: DataPlan) -> Classes:
+    """Make the labels of a plan. The kind of labels is chosen here and nowhere else."""
     return Classes(data.classes, data.label_values, data.instances)

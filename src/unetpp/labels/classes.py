@@ -1,4 +1,4 @@
-"""Classes of which each voxel has one, in label files and as channels of NumPy arrays. Needs no torch: `classes_torch` has tensors."""
+"""Exclusive classes in label files and as channels of NumPy arrays, without torch; `classes_torch` handles tensors."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ from unetpp.slabs import slabs
 
 @dataclass(frozen=True)
 class Classes:
-    """Names of the classes and the value that stands for each in label files, background first."""
+    """Exclusive classes: each voxel has one. Background first."""
 
     names: tuple[str, ...]
+    """Name of each class."""
     values: tuple[int, ...]
+    """Value of each class in label files."""
     objects: bool = False
-    """Labels may hold objects: any value above 0 in them is foreground."""
+    """Label files may number objects: any value above 0 in them is foreground."""
 
     def encode(self, label: np.ndarray, where: str | Path) -> np.ndarray:
-        """Class indices (*spatial) of the values of a label file (*spatial), which is called `where` in errors.
+        """Encode the values of a label file (*spatial) as class indices (*spatial); errors name `where`.
 
         Raises:
             DataError: a value that stands for no class.
         """
         if self.objects:
-            return (label > 0).astype(np.uint8)
+            foreground: np.ndarray = (label > 0).astype(np.uint8)
+            return foreground
         order = np.argsort(self.values)
         known = np.asarray(self.values)[order]
         indices = np.empty(label.shape, dtype=index_type(len(known)))
@@ -47,12 +50,13 @@ class Classes:
         return indices
 
     def decode(self, indices: np.ndarray) -> np.ndarray:
-        """Values of a label file for class indices, in the smallest type that holds all of them."""
-        return self.table[indices]
+        """Decode class indices to values of a label file, in the smallest integer type that holds all of them."""
+        values: np.ndarray = self.table[indices]
+        return values
 
     @property
     def table(self) -> np.ndarray:
-        """The value of each class."""
+        """Value of each class, in that type."""
         values = np.asarray(self.values)
         kinds = (np.iinfo(kind) for kind in (np.uint8, np.uint16, np.int16, np.int32))
         return values.astype(
@@ -61,15 +65,23 @@ class Classes:
 
 
 def index_type(num_classes: int) -> type[np.uint8 | np.uint16]:
-    """Number type of class indices."""
+    """Choose the integer type of class indices."""
     return np.uint8 if num_classes <= 256 else np.uint16
 
 
 def most_probable(probabilities: Iterable[np.ndarray], indices: np.ndarray) -> np.ndarray:
-    """Fill `indices` with the most probable class of each voxel, of equal ones the first; classes come one after the other."""
+    """Find the most probable class of each voxel; of equal ones the first.
+
+    Args:
+        probabilities: probabilities (*spatial) of one class after the other.
+        indices: array (*spatial) to fill with class indices.
+
+    Returns:
+        `indices`.
+    """
     best = np.full(indices.shape, -np.inf, dtype=np.float32)
     indices[...] = 0
-    for index, of_class in enumerate(probabilities):
-        indices[of_class > best] = index
-        np.maximum(best, of_class, out=best)
+    for index, probability in enumerate(probabilities):
+        indices[probability > best] = index
+        np.maximum(best, probability, out=best)
     return indices

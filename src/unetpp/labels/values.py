@@ -1,4 +1,4 @@
-"""What the numbers in label files stand for: declared classes, 0 and 255, 0 and 1, class indices, or objects."""
+"""Interpretation of the values in label files: declared classes, 0 and 255, 0 and 1, class indices, or objects."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from unetpp.slabs import slabs
 
 FOREGROUND = ("background", "foreground")
 MASK_VALUES = (0, 255)
-"""Of a mask that cannot be anything else; 0 and 1 may also be the first of several classes."""
+"""Values that only a mask has; 0 and 1 may also be the first of several classes."""
 
 MAX_CLASSES = 64
-"""More undeclared values than this are taken for objects or for an interpolated label."""
+"""More undeclared values than this are objects or an interpolated label."""
 
 _MANY = 5
-"""Labels among which a value that one alone has is worth a note."""
+"""Least number of labels for a note about a value that only one of them has."""
 
 ValueCounts = Mapping[str, Mapping[int, int]]
-"""Voxels of each label value, by label file."""
+"""Number of voxels of each value, by label file."""
 
 
 @dataclass
 class FoundClasses:
-    """Classes, and what is odd about them."""
+    """Classes of a data set, and what is odd about its labels."""
 
     classes: Classes
     problems: list[Problem] = field(default_factory=list)
+    """Errors that have to be corrected."""
     notes: list[str] = field(default_factory=list)
+    """Remarks for the user."""
 
 
 def count_values(label: np.ndarray) -> dict[int, int]:
-    """Voxels of each value of an integer array."""
+    """Count the voxels of each value of an integer array."""
     counts: Counter[int] = Counter()
     for slices in slabs(label.shape):
         block = label[slices].reshape(-1)
@@ -54,40 +56,50 @@ def count_values(label: np.ndarray) -> dict[int, int]:
 def choose_classes(
     counts: ValueCounts, declared: Mapping[int, str] | None, foreground: int | None, where: str
 ) -> FoundClasses:
-    """Find out what the classes of a data set are.
+    """Find the classes of a data set.
 
     Args:
-        counts: of the labels that could be read.
-        declared: values and their names; None: the values that there are.
-        foreground: labels hold objects, and this stands for all of them in what is predicted; None: they hold classes.
-        where: the name of the data set in problems.
+        counts: voxels of each value, of the labels that could be read.
+        declared: names of the classes by value; None: derive the classes from the values.
+        foreground: labels number objects, and this value stands for all of them in predictions; None: labels hold
+            classes.
+        where: name of the data set in problems.
+
+    Returns:
+        Classes, problems and notes.
     """
     if foreground is not None:
-        chosen = FoundClasses(Classes(FOREGROUND, (0, foreground), objects=True), _negative(counts))
+        chosen = FoundClasses(Classes(FOREGROUND, (0, foreground), objects=True), _find_negative(counts))
     else:
-        chosen = _declared(declared, counts) if declared else _found(counts, where)
+        chosen = _use_declared(declared, counts) if declared else _derive_classes(counts, where)
     background = chosen.classes.values[0]
     empty = [label for label, found in counts.items() if set(found) == {background}]
     if counts and len(empty) == len(counts):
         got, expected = f"labels that are all background (value {background})", "voxels of at least one other class"
         chosen.problems.append(Problem(where, got, expected, "Give labels in which something is marked."))
     elif empty:
-        chosen.notes.append(f"{_some(empty)}: nothing but background in the label")
+        chosen.notes.append(f"{_list_labels(empty)}: nothing but background in the label")
     return chosen
 
 
-def compared_classes(
+def match_classes(
     predictions: Iterable[np.ndarray], references: Iterable[np.ndarray], objects: bool, where: Path
 ) -> Classes:
-    """Find out what the classes are of segmentations and references that do not declare theirs.
+    """Find the classes of segmentations and references that do not declare theirs.
 
-    Every value is a class, unless both sides have but one beside 0, or references hold objects: because that is known
-    (`objects`), or because predictions are masks of 0 and 255.
+    Every value is a class, unless both sides have a single value besides 0, or references number objects: because that
+    is known (`objects`), or because predictions are masks of 0 and 255.
+
+    Args:
+        predictions: label values (*spatial) of each segmentation.
+        references: label values (*spatial) of each reference.
+        objects: references are known to number objects.
+        where: folder of the references, for errors.
 
     Raises:
-        DataError: predictions of one class, and references of so many values that they cannot be classes.
+        DataError: predictions have one class, and references more values than can be classes.
     """
-    predicted, expected = _values(predictions), _values(references)
+    predicted, expected = _collect_values(predictions), _collect_values(references)
     foreground = max(predicted) or 1
     if predicted <= {*MASK_VALUES} or (objects and len(predicted) == 2):
         return Classes(FOREGROUND, (0, foreground), objects=True)
@@ -98,11 +110,19 @@ def compared_classes(
         got, action = f"{len(expected)} different values", "If they are objects, name the folder instances."
         wanted = f"those of the predictions, 0 and {foreground}, or at most {MAX_CLASSES} classes"
         raise DataError(Problem(str(where), got, wanted, action))
-    return _named_by_value(values)
+    return _name_by_value(values)
 
 
 def encode_prediction(classes: Classes, label: np.ndarray, path: Path) -> np.ndarray:
-    """Class indices of a segmentation of any program: where there is only foreground, that may be 1 or 255.
+    """Encode the segmentation of any program as class indices; a single foreground class may be written as 1 or 255.
+
+    Args:
+        classes: classes of the references.
+        label: values (*spatial) of the segmentation.
+        path: file of the segmentation, for errors.
+
+    Returns:
+        Class indices (*spatial).
 
     Raises:
         DataError: a value that is no class.
@@ -110,26 +130,27 @@ def encode_prediction(classes: Classes, label: np.ndarray, path: Path) -> np.nda
     background, *others = classes.values
     foreground = set(count_values(label)) - {0}
     if background == 0 and len(others) == 1 and len(foreground) <= 1 and foreground <= {*others, 1, 255}:
-        return (label != 0).astype(np.uint8)
+        indices: np.ndarray = (label != 0).astype(np.uint8)
+        return indices
     return replace(classes, objects=False).encode(label, path)
 
 
 def encode_reference(classes: Classes, label: np.ndarray, path: Path) -> np.ndarray:
-    """Class indices of a reference, which may be a map of objects. Raises as `encode_prediction`."""
+    """Encode a reference, which may number objects; arguments, result and errors as of `encode_prediction`."""
     return classes.encode(label, path) if classes.objects else encode_prediction(classes, label, path)
 
 
-def _values(labels: Iterable[np.ndarray]) -> set[int]:
+def _collect_values(labels: Iterable[np.ndarray]) -> set[int]:
     return {0}.union(*(count_values(label) for label in labels))
 
 
-def _declared(declared: Mapping[int, str], counts: ValueCounts) -> FoundClasses:
+def _use_declared(declared: Mapping[int, str], counts: ValueCounts) -> FoundClasses:
     values = tuple(sorted(declared))
-    problems, expected = [], f"the declared classes {_listed(values)}"
+    problems, expected = [], f"the declared classes {_list_values(values)}"
     for label, found in counts.items():
         foreign = sorted(set(found) - set(values))
         if foreign:
-            got = f"{_numbers('the value', foreign)} in {sum(found[value] for value in foreign)} voxels"
+            got = f"{_format_values('the value', foreign)} in {sum(found[value] for value in foreign)} voxels"
             action = "Correct the label, or declare the class in dataset.json."
             problems.append(Problem(label, got, expected, action))
     absent = [declared[value] for value in values if not any(value in found for found in counts.values())]
@@ -137,26 +158,29 @@ def _declared(declared: Mapping[int, str], counts: ValueCounts) -> FoundClasses:
     return FoundClasses(Classes(tuple(declared[value] for value in values), values), problems, notes)
 
 
-def _found(counts: ValueCounts, where: str) -> FoundClasses:
-    """Classes from the values themselves. 0 is the background, whether a label has it or not."""
-    problems = [*_negative(counts), *_interpolated(counts), *_crowded(where, counts)]
+def _derive_classes(counts: ValueCounts, where: str) -> FoundClasses:
+    """Derive classes from the values. 0 is the background, even if no label has it."""
+    problems = [*_find_negative(counts), *_find_interpolated(counts), *_find_crowded(where, counts)]
     odd = {problem.where for problem in problems}
     sound = {label: found for label, found in counts.items() if label not in odd}
     values = sorted({0, *(value for found in sound.values() for value in found)})[:MAX_CLASSES]
-    problems += _mixed_scales(where, sound, values)
+    problems += _find_mixed_scales(where, sound, values)
     if len(values) == 1:
         return FoundClasses(Classes(FOREGROUND, MASK_VALUES), problems)
-    classes = Classes(FOREGROUND, tuple(values)) if values in ([0, 1], [*MASK_VALUES]) else _named_by_value(values)
-    return FoundClasses(classes, problems, _single_occurrences(sound))
+    classes = Classes(FOREGROUND, tuple(values)) if values in ([0, 1], [*MASK_VALUES]) else _name_by_value(values)
+    return FoundClasses(classes, problems, _note_single_occurrences(sound))
 
 
-def _named_by_value(values: Sequence[int]) -> Classes:
+def _name_by_value(values: Sequence[int]) -> Classes:
     return Classes((FOREGROUND[0], *(f"class_{value}" for value in values[1:])), tuple(values))
 
 
-def _crowded(where: str, counts: ValueCounts) -> list[Problem]:
-    """More values than classes: each label of which that is true where these are few, else the whole data set."""
-    action = "Objects belong into a folder named instances; a resized label is to be made anew with nearest neighbour; so many classes are declared in a dataset.json."
+def _find_crowded(where: str, counts: ValueCounts) -> list[Problem]:
+    """Find labels with too many values: each one if they are few, otherwise the whole data set."""
+    action = (
+        "If values number objects, name the folder instances; if a label was resized, resize it again with nearest "
+        "neighbor; if these are classes, declare them in a dataset.json."
+    )
     crowded = {label: set(found) for label, found in counts.items() if len(found) > MAX_CLASSES}
     together = {value for found in counts.values() for value in found}
     if len(together) <= MAX_CLASSES:
@@ -169,8 +193,8 @@ def _crowded(where: str, counts: ValueCounts) -> list[Problem]:
     ]
 
 
-def _single_occurrences(counts: ValueCounts) -> list[str]:
-    """Values that only one label of many has: stray voxels make classes of their own."""
+def _note_single_occurrences(counts: ValueCounts) -> list[str]:
+    """Note values that only one of many labels has: stray voxels become classes."""
     labels_of: dict[int, list[str]] = {}
     for label, found in counts.items():
         for value in found:
@@ -184,22 +208,23 @@ def _single_occurrences(counts: ValueCounts) -> list[str]:
     ]
 
 
-def _negative(counts: ValueCounts) -> list[Problem]:
+def _find_negative(counts: ValueCounts) -> list[Problem]:
     negative = {label: [value for value in found if value < 0] for label, found in counts.items()}
     action = "Give these voxels the number of a class."
     return [
-        Problem(label, _numbers("the label value", values), "values from 0", action)
+        Problem(label, _format_values("the label value", values), "values from 0", action)
         for label, values in negative.items()
         if values
     ]
 
 
-def _interpolated(counts: ValueCounts) -> list[Problem]:
-    action = "Make the label anew with nearest-neighbour resizing, and save it as PNG, not JPEG; if each value is one object, name the folder instances."
-    got, expected = (
-        "{} different label values from {} to {}, most of them rare",
-        "0 and 255, 0 and 1, or a class index each",
+def _find_interpolated(counts: ValueCounts) -> list[Problem]:
+    action = (
+        "Resize the label again with nearest neighbor, and save it as PNG, not JPEG; if each value is one object, name "
+        "the folder instances."
     )
+    got = "{} different label values from {} to {}, most of them rare"
+    expected = "0 and 255, 0 and 1, or a class index each"
     return [
         Problem(label, got.format(len(found), min(found), max(found)), expected, action)
         for label, found in counts.items()
@@ -208,9 +233,9 @@ def _interpolated(counts: ValueCounts) -> list[Problem]:
 
 
 def _looks_interpolated(found: Mapping[int, int]) -> bool:
-    """Dark and bright voxels with a few of many values between: the edges of a mask that was resized or saved as JPEG.
+    """Recognize the edges of a resized or JPEG-compressed mask: few voxels of many values between dark and bright.
 
-    Where the values are classes or objects, those in the middle have more voxels together than the highest few.
+    Classes or objects have more voxels at the middle values together than at the highest few.
     """
     highest = max(found)
     if len(found) < 6 or highest < 128:
@@ -221,8 +246,8 @@ def _looks_interpolated(found: Mapping[int, int]) -> bool:
     return between < bright and between < 0.2 * (dark + bright)
 
 
-def _mixed_scales(where: str, counts: ValueCounts, values: list[int]) -> list[Problem]:
-    """0/1 in some files and 0/255 in others: foreground would become two classes."""
+def _find_mixed_scales(where: str, counts: ValueCounts, values: list[int]) -> list[Problem]:
+    """Find data sets with 0 and 1 in some files and 0 and 255 in others: foreground would become two classes."""
     if values != [0, 1, 255]:
         return []
     ones = [label for label, found in counts.items() if 1 in found]
@@ -230,20 +255,20 @@ def _mixed_scales(where: str, counts: ValueCounts, values: list[int]) -> list[Pr
     if set(ones) & set(full):
         return []
     rare, usual, value = (ones, full, 1) if len(ones) < len(full) else (full, ones, 255)
-    got = f"foreground as {value} in {len(rare)} labels ({_some(rare)})"
+    got = f"foreground as {value} in {len(rare)} labels ({_list_labels(rare)})"
     return [
         Problem(where, got, f"{256 - value}, as in the other {len(usual)}", "Save all labels with the same two values.")
     ]
 
 
-def _numbers(noun: str, values: list[int]) -> str:
-    return f"{noun}{'s' * (len(values) > 1)} {_listed(values)}"
+def _format_values(noun: str, values: list[int]) -> str:
+    return f"{noun}{'s' * (len(values) > 1)} {_list_values(values)}"
 
 
-def _listed(values: tuple[int, ...] | list[int]) -> str:
+def _list_values(values: tuple[int, ...] | list[int]) -> str:
     return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
 
 
-def _some(labels: list[str]) -> str:
+def _list_labels(labels: list[str]) -> str:
     names = [Path(label).name for label in labels[:3]]
     return ", ".join(names) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")

@@ -14,23 +14,26 @@ from unetpp.labels.classes_torch import one_hot
 
 
 class HeadLogits(Protocol):
-    """What the loss reads of a network's output: `model.network.HeadOutputs` is one."""
+    """Logits of several heads, such as `model.network.HeadOutputs`."""
 
     @property
-    def depths(self) -> tuple[int, ...]: ...
+    def depths(self) -> tuple[int, ...]:
+        """Depths of the heads."""
 
     @property
-    def logits(self) -> tuple[Tensor, ...]: ...
+    def logits(self) -> tuple[Tensor, ...]:
+        """Logits (B, classes, *spatial) of each head."""
 
 
 class DeepSupervisionLoss(nn.Module):
-    """Cross entropy plus soft Dice at every head: MONAI's DiceCELoss, with the target made one-hot once for all heads.
+    """Cross entropy plus soft Dice at every head: MONAI's DiceCELoss, with one one-hot target for all heads.
 
-    The Dice term is that of the foreground classes over the whole batch, so that patches without foreground do no harm.
-    It is computed in float32 whatever the precision of the logits.
+    The Dice term covers the foreground classes over the whole batch, so that patches without foreground do no harm. It
+    is computed in float32 for any precision of the logits.
 
     Args:
-        head_weights: weight of the head of depth 1, 2, ...; "equal": all the same. Those of the heads at hand are scaled to sum 1.
+        head_weights: weight of the head of depth 1, 2, ..., scaled to sum 1 over the heads of the output; "equal": the
+            same for all.
         cross_entropy_weight: weight of the cross entropy.
         dice_weight: weight of the Dice loss.
 
@@ -47,7 +50,11 @@ class DeepSupervisionLoss(nn.Module):
         super().__init__()
         if cross_entropy_weight + dice_weight <= 0:
             raise UsageError(
-                f"train.cross_entropy_weight, train.dice_weight: got {cross_entropy_weight} and {dice_weight}; expected one of them above 0. Change train.dice_weight to 1."
+                "train.cross_entropy_weight, train.dice_weight",
+                f"{cross_entropy_weight} and {dice_weight}",
+                "one of them above 0",
+                "Use `train.dice_weight=1`.",
+                setting="train.dice_weight",
             )
         from monai.losses import DiceLoss  # here, because importing MONAI takes seconds
 
@@ -57,7 +64,18 @@ class DeepSupervisionLoss(nn.Module):
         self.dice = DiceLoss(softmax=True, batch=True, include_background=False)
 
     def forward(self, outputs: HeadLogits, target: Tensor) -> Tensor:
-        """A scalar, from the logits of the heads and a target (B, 1, *spatial) of class indices (int64)."""
+        """Compute the weighted sum of the losses of all heads.
+
+        Args:
+            outputs: logits of the heads, (B, classes, *spatial) each.
+            target: class indices (B, 1, *spatial), int64.
+
+        Returns:
+            The loss, a scalar in float32.
+
+        Raises:
+            UsageError: there are fewer weights than heads.
+        """
         classes = one_hot(target, outputs.logits[0].shape[1]) if self.dice_weight else None
         losses = [self._head_loss(logits.float(), target, classes) for logits in outputs.logits]
         weights = self._weights(outputs.depths)
@@ -75,8 +93,7 @@ class DeepSupervisionLoss(nn.Module):
         if self.head_weights == "equal":
             return [1 / len(depths)] * len(depths)
         if max(depths) > len(self.head_weights):
-            raise UsageError(
-                f"train.head_weights: got {len(self.head_weights)} numbers; expected one for each head up to depth {max(depths)}. Change train.head_weights."
-            )
+            expected = f"one for each head up to depth {max(depths)}"
+            raise UsageError("train.head_weights", f"{len(self.head_weights)} numbers", expected, "Change it.")
         weights = [float(self.head_weights[depth - 1]) for depth in depths]
         return [weight / sum(weights) for weight in weights]

@@ -23,7 +23,7 @@ from unetpp.infer.options import PredictOptions
 from unetpp.infer.predict_files import RECORD
 from unetpp.infer.prediction import Prediction
 from unetpp.labels.classes import Classes
-from unetpp.labels.values import MASK_VALUES, compared_classes, encode_prediction, encode_reference
+from unetpp.labels.values import MASK_VALUES, encode_prediction, encode_reference, match_classes
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import Plan
@@ -300,7 +300,7 @@ def _classes(declared: Mapping[str, Any], pairs: Sequence[_Pair], references: _R
     if isinstance(names, list) and isinstance(values, list) and len(names) == len(values) >= 2:
         objects = references.objects or declared.get("instances") is True or tuple(values) == MASK_VALUES
         return Classes(tuple(names), tuple(values), objects and len(values) == 2 and values[0] == 0)
-    return compared_classes(
+    return match_classes(
         _readable([(pair.prediction,) for pair in pairs]),
         _readable([pair.reference for pair in pairs]),
         references.objects,

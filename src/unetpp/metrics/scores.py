@@ -1,8 +1,8 @@
 """Scores of a segmentation against its reference: Dice, IoU, HD95 and surface Dice.
 
-Distances are MONAI's, between the centres of boundary voxels; `metric_impl` in every result says so, for other
-implementations give other numbers. Dice and IoU come from counts of voxels, which pooling needs anyway. A class that is
-in neither segmentation has no score (None); one that is in only one of them has Dice, IoU and surface Dice 0, and no
+Distances are MONAI's, between the centers of boundary voxels; every result names this in `metric_impl`, because other
+implementations give other numbers. Dice and IoU are computed from counts of voxels, which pooling needs anyway. A class
+in neither segmentation has no score (None); a class in only one of them has Dice, IoU and surface Dice 0, and no
 distance (None).
 """
 
@@ -20,9 +20,10 @@ from unetpp.measured import ClassScores, Interval, MeanScores, Metrics, ScoredCa
 
 METRICS = ("dice", "iou", "hd95_mm", "nsd")
 TOLERANCE = 1.0
-"""Of the surface Dice: in millimetres, or in pixels where there is no spacing."""
+"""Tolerance of the surface Dice, in mm, or in pixels without spacing."""
 BOOTSTRAP_DRAWS, DRAWN_VALUES = 2000, 2_000_000
-"""At least so many draws, and more of few values, whose interval reaches further into the tails."""
+"""Least number of bootstrap draws; and number of values to draw in all, so that small samples, whose interval reaches
+further into the tails, are drawn more often."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,17 @@ class ClassScore:
     hd95_mm: float | None
     """95th percentile of the distances between the surfaces, in the unit of the case."""
     nsd: float | None
-    """Normalised surface Dice at the tolerance of 1 mm or 1 pixel."""
+    """Normalized surface Dice at a tolerance of 1 mm or 1 pixel."""
     intersection: int
-    """Voxels that both segmentations give to the class."""
+    """Number of voxels of the class in both segmentations."""
     predicted: int
+    """Number of voxels of the class in the prediction."""
     expected: int
+    """Number of voxels of the class in the reference."""
 
     @property
     def undefined_distance(self) -> bool:
-        """The class is in one of the two segmentations only: an infinite distance."""
+        """Whether only one of the two segmentations has the class: an infinite distance."""
         return (self.predicted > 0) != (self.expected > 0)
 
 
@@ -52,30 +55,30 @@ class CaseScore:
 
     id: str
     classes: tuple[ClassScore, ...]
-    """The foreground classes, in the order of their indices 1, 2, ..."""
+    """Foreground classes in the order of their indices 1, 2, ..."""
     unit: Literal["mm", "pixel"]
-    """Of `hd95_mm`, and of the tolerance of `nsd`."""
+    """Unit of `hd95_mm` and of the tolerance of `nsd`."""
 
     def mean(self) -> Scores:
-        """Mean of each metric over the foreground classes that have it."""
-        return Scores(**_means(self.classes))
+        """Average each metric over the foreground classes that have it."""
+        return Scores(**_average(self.classes))
 
-    def measured(self, names: Sequence[str]) -> ScoredCase:
-        """These scores as metrics.json has them, of foreground classes of these names."""
-        classes = {name: Scores(**_means([score])) for name, score in zip(names, self.classes, strict=True)}
+    def to_scored_case(self, names: Sequence[str]) -> ScoredCase:
+        """Convert to an entry of metrics.json; `names` are those of the foreground classes."""
+        classes = {name: Scores(**_average([score])) for name, score in zip(names, self.classes, strict=True)}
         return ScoredCase(id=self.id, mean=self.mean(), classes=classes)
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Score of the weights on validation cases."""
+    """Dice on the validation cases during training."""
 
     depths: dict[int, float]
-    """Mean over cases of the mean over foreground classes, for each head."""
+    """Mean over cases of the mean over foreground classes, by depth of the head."""
 
     @property
     def dice(self) -> float:
-        """That of the deepest head."""
+        """Dice of the deepest head."""
         return self.depths[max(self.depths)]
 
 
@@ -88,19 +91,22 @@ def score_case(
     *,
     surface_metrics: bool = True,
 ) -> CaseScore:
-    """Score class indices (*spatial) against class indices of the same shape.
+    """Score a segmentation against its reference.
 
     Args:
         case_id: name of the case.
-        prediction: class indices.
-        reference: class indices.
+        prediction: class indices (*spatial).
+        reference: class indices (*spatial).
         num_classes: number of classes, background included.
-        spacing_mm: voxel size in the order of the axes; None: distances are in pixels.
+        spacing_mm: voxel size in mm along each axis; None: distances are in pixels.
         surface_metrics: False leaves out HD95 and surface Dice, which take most of the time.
+
+    Raises:
+        ValueError: the shapes differ.
     """
     if prediction.shape != reference.shape:
         raise ValueError(
-            f"{case_id}: got a prediction of shape {prediction.shape}; expected {reference.shape}, as the reference."
+            f"{case_id}: got a prediction of shape {prediction.shape}; expected {reference.shape}, as in the reference."
         )
     spacing = None if spacing_mm is None else tuple(float(size) for size in spacing_mm)
     scores = tuple(
@@ -111,7 +117,16 @@ def score_case(
 
 
 def fast_dice(prediction: np.ndarray, reference: np.ndarray, num_classes: int) -> float | None:
-    """Mean Dice of the foreground classes that are in either segmentation; None where there is none. No MONAI: for use while training."""
+    """Compute the mean Dice of the foreground classes in either segmentation, without MONAI (for use in training).
+
+    Args:
+        prediction: class indices (*spatial).
+        reference: class indices (*spatial).
+        num_classes: number of classes, background included.
+
+    Returns:
+        0 to 1; None if there is no foreground in either.
+    """
     pairs = np.bincount(
         (reference.astype(np.int32).ravel() * num_classes + prediction.ravel()), minlength=num_classes**2
     ).reshape(num_classes, num_classes)
@@ -122,21 +137,21 @@ def fast_dice(prediction: np.ndarray, reference: np.ndarray, num_classes: int) -
 
 
 def summarize(scores: Sequence[CaseScore], classes: Sequence[str]) -> Metrics:
-    """Make the content of metrics.json without its depths.
+    """Summarize cases as metrics.json does, without its depths.
 
-    `mean` is the mean over cases of the mean over foreground classes, `pooled` treats all voxels of all cases as one case.
+    `mean` is the mean over cases of the mean over foreground classes; `pooled` treats all cases as a single one.
 
     Args:
         scores: one for each case.
         classes: names of all classes, background first.
     """
     names = list(classes[1:])
-    cases = [score.measured(names) for score in scores]
-    by_class = {name: _class_scores([score.classes[n] for score in scores]) for n, name in enumerate(names)}
+    cases = [score.to_scored_case(names) for score in scores]
+    by_class = {name: _summarize_class([score.classes[n] for score in scores]) for n, name in enumerate(names)}
     dice = [case.mean.dice for case in cases if case.mean.dice is not None]
     return Metrics(
         mean=MeanScores(
-            **_means([case.mean for case in cases]),
+            **_average([case.mean for case in cases]),
             dice_interval=bootstrap_interval(dice),
             hd95_undefined=sum(found.hd95_undefined or 0 for found in by_class.values()),
         ),
@@ -146,44 +161,51 @@ def summarize(scores: Sequence[CaseScore], classes: Sequence[str]) -> Metrics:
         ),
         classes=by_class,
         cases=cases,
-        distance_unit=_unit(scores),
+        distance_unit=_common_unit(scores),
         nsd_tolerance=TOLERANCE,
         metric_impl=metric_impl(),
     )
 
 
-def dice_lost(metrics: Metrics, reference: Metrics) -> tuple[float | None, Interval | None]:
-    """How much lower the Dice of `metrics` is than that of `reference`, case by case: the mean, and its bootstrap interval."""
+def compare_dice(metrics: Metrics, reference: Metrics) -> tuple[float | None, Interval | None]:
+    """Compare the Dice of two results case by case: how much lower that of `metrics` is.
+
+    Returns:
+        The mean loss and its bootstrap interval.
+    """
     own = {case.id: case.mean.dice for case in metrics.cases}
     theirs = {case.id: case.mean.dice for case in reference.cases if case.id in own}
-    lost = losses(theirs.values(), [own[case] for case in theirs])
+    lost = compute_dice_losses(theirs.values(), [own[case] for case in theirs])
     return mean_of(lost), bootstrap_interval(lost)
 
 
-def losses(before: Iterable[float | None], after: Iterable[float | None]) -> list[float]:
-    """Of each case. Nothing where there is nothing to find (None) is as good as can be, if the other finds something there; where neither does, nothing can be lost."""
+def compute_dice_losses(before: Iterable[float | None], after: Iterable[float | None]) -> list[float]:
+    """Compute the loss of Dice of each case.
+
+    An empty prediction of an empty case (None) counts as 1.0 if the other Dice exists; two of them are left out.
+    """
     pairs = [pair for pair in zip(before, after, strict=True) if pair != (None, None)]
     return [(1.0 if one is None else one) - (1.0 if other is None else other) for one, other in pairs]
 
 
 def metric_impl() -> str:
-    """Which implementation the numbers come from."""
+    """Name the implementation of the distances and its version."""
     from importlib.metadata import version
 
     return f"monai {version('monai')} voxel"
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:
-    """Mean of the values that are there and finite; None where there is none."""
+    """Average the values that are finite and not None; None if there are none."""
     found = [value for value in values if value is not None and math.isfinite(value)]
     return float(np.mean(found)) if found else None
 
 
 def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
-    """Interval of the mean when cases are drawn anew with replacement; None for fewer than 2 values.
+    """Compute the bootstrap interval of the mean: cases drawn with replacement. None for fewer than 2 values.
 
-    The percentile interval, expanded for small numbers (Hesterberg 2015, "What teachers should know about the bootstrap", section 4.5): for 5 cases the
-    plain one covers the mean in some 83 % of all data sets in place of 95 %.
+    The percentile interval, expanded for small samples (Hesterberg 2015, "What teachers should know about the
+    bootstrap", section 4.5): for 5 cases the plain one covers the mean in some 83 % of all data sets instead of 95 %.
     """
     count = len(values)
     if count < 2:
@@ -210,12 +232,12 @@ def _score_class(
         return ClassScore(None, None, None, None, *counts)
     if not counts[1] or not counts[2]:
         return ClassScore(0.0, 0.0, None, 0.0 if surface_metrics else None, *counts)
-    overlap = _overlap(*counts)
+    overlap = _score_overlap(*counts)
     hd95, nsd = _surface_scores(predicted, expected, spacing) if surface_metrics else (None, None)
     return ClassScore(overlap["dice"], overlap["iou"], hd95, nsd, *counts)
 
 
-def _overlap(both: int, predicted: int, expected: int) -> dict[str, float | None]:
+def _score_overlap(both: int, predicted: int, expected: int) -> dict[str, float | None]:
     total = predicted + expected
     return {"dice": 2 * both / total if total else None, "iou": both / (total - both) if total else None}
 
@@ -223,20 +245,23 @@ def _overlap(both: int, predicted: int, expected: int) -> dict[str, float | None
 def _surface_scores(
     predicted: np.ndarray, expected: np.ndarray, spacing: tuple[float, ...] | None
 ) -> tuple[float, float]:
-    """HD95 and surface Dice, as MONAI's compute_hausdorff_distance and compute_surface_dice, from distances computed once for both."""
+    """Compute HD95 and surface Dice as MONAI's compute_hausdorff_distance and compute_surface_dice do.
+
+    The distances are computed once for both.
+    """
     import torch
     from monai.metrics.utils import get_edge_surface_distance
 
-    box = _bounding_box(predicted | expected)
+    box = _find_bounding_box(predicted | expected)
     pair = (torch.from_numpy(np.ascontiguousarray(mask[box])) for mask in (predicted, expected))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.6 warns of an argument that it passes itself
+        warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.6 warns about an argument that it passes itself
         _, (forth, back), _ = get_edge_surface_distance(*pair, spacing=spacing, symmetric=True)
     hd95 = max(np.percentile(distances.numpy(), 95) for distances in (forth, back))
     return float(hd95), float((torch.cat([forth, back]) <= TOLERANCE).double().mean())
 
 
-def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+def _find_bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     box = []
     for axis in range(mask.ndim):
         used = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
@@ -244,20 +269,20 @@ def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def _means(scores: Sequence[ClassScore | Scores]) -> dict[str, float | None]:
+def _average(scores: Sequence[ClassScore | Scores]) -> dict[str, float | None]:
     return {metric: mean_of(getattr(score, metric) for score in scores) for metric in METRICS}
 
 
-def _class_scores(scores: Sequence[ClassScore]) -> ClassScores:
-    """Means over cases, and the scores of all their voxels as one case."""
+def _summarize_class(scores: Sequence[ClassScore]) -> ClassScores:
+    """Average over cases, and score all their voxels as a single case."""
     dice = [score.dice for score in scores if score.dice is not None]
-    pooled = _overlap(
+    pooled = _score_overlap(
         sum(score.intersection for score in scores),
         sum(score.predicted for score in scores),
         sum(score.expected for score in scores),
     )
     return ClassScores(
-        **_means(scores),
+        **_average(scores),
         dice_interval=bootstrap_interval(dice),
         cases=len(dice),
         hd95_undefined=sum(score.undefined_distance for score in scores),
@@ -266,6 +291,6 @@ def _class_scores(scores: Sequence[ClassScore]) -> ClassScores:
     )
 
 
-def _unit(scores: Sequence[CaseScore]) -> str:
+def _common_unit(scores: Sequence[CaseScore]) -> str:
     units = {score.unit for score in scores}
     return units.pop() if len(units) == 1 else "mixed" if units else "mm"

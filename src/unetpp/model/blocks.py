@@ -1,4 +1,4 @@
-"""The parts that nodes are made of. Each class is final; 2D and 3D is one number.
+"""Layers and blocks of the nodes. No class has subclasses; 2D and 3D differ in one number, `dims`.
 
 Tensors are (B, C, *spatial), spatial = (Z, Y, X) or (Y, X).
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,10 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from unetpp.errors import PlanError
+from unetpp.model.deferred import Parts, compute_deferred, concatenate, convolve_parts
 
 # by dims; typed loosely, because torch types the sizes of 2D and 3D layers differently
 CONV: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
-CONVOLVE: dict[int, Callable[..., Tensor]] = {2: functional.conv2d, 3: functional.conv3d}
 AVERAGE_POOL: dict[int, Callable[..., nn.Module]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 CONV_LAYERS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -29,22 +28,10 @@ CONV_LAYERS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 Factory = Callable[[], nn.Module]
 
 
-@dataclass(frozen=True, eq=False)
-class Deferred:
-    """A part that is made of `source` where it is used, and made again in the backward pass in place of being kept."""
-
-    make: Callable[[Tensor], Tensor]
-    source: Tensor
-
-
-Parts = Tensor | tuple[Tensor | Deferred, ...]
-"""What a node receives: one tensor, or several that stand for their concatenation along the channels."""
-
-
-def fitted(x: Tensor, size: Sequence[int | torch.SymInt]) -> Tensor:
-    """`x` cut, or continued by its last values, to `size` at the end of each axis."""
+def crop_or_pad(x: Tensor, size: Sequence[int | torch.SymInt]) -> Tensor:
+    """Crop `x` to `size` at the end of each axis, or pad it there with its last values."""
     if torch.compiler.is_compiling():
-        return _gathered(x, size)
+        return _crop_or_pad_by_index(x, size)
     missing = [max(0, int(wanted) - have) for wanted, have in zip(size, x.shape[2:], strict=True)]
     if any(missing):
         x = functional.pad(x, [n for length in reversed(missing) for n in (0, length)], mode="replicate")
@@ -52,8 +39,8 @@ def fitted(x: Tensor, size: Sequence[int | torch.SymInt]) -> Tensor:
     return x[corner]
 
 
-def _gathered(x: Tensor, size: Sequence[int | torch.SymInt]) -> Tensor:
-    """`fitted` for graphs of any size: slices and paddings would tie a traced graph to, say, even sizes."""
+def _crop_or_pad_by_index(x: Tensor, size: Sequence[int | torch.SymInt]) -> Tensor:
+    """Do the same for graphs of any size: slices and paddings would tie a traced graph to, say, even sizes."""
     from torch.fx.experimental.symbolic_shapes import statically_known_true  # here, because importing it takes a second
 
     for axis, wanted in enumerate(size, start=2):
@@ -62,59 +49,13 @@ def _gathered(x: Tensor, size: Sequence[int | torch.SymInt]) -> Tensor:
     return x
 
 
-def multiple(size: Sequence[int], steps: Sequence[int]) -> list[int]:
-    """`size` rounded up to whole steps; what is divided is positive, because ONNX divides towards zero."""
+def round_up(size: Sequence[int], steps: Sequence[int]) -> list[int]:
+    """Round each length up to whole steps. Only positive numbers are divided, because ONNX divides towards zero."""
     return [(length + step - 1) // step * step for length, step in zip(size, steps, strict=True)]
 
 
-def gathered(parts: Sequence[Tensor | Deferred]) -> Parts:
-    """What a node receives, as its block takes it best: apart while gradients are kept, so that no concatenation is, else in one tensor."""
-    if len(parts) == 1 and isinstance(parts[0], Tensor):
-        return parts[0]
-    return tuple(parts) if torch.is_grad_enabled() and not torch.compiler.is_compiling() else joined(tuple(parts))
-
-
-def joined(x: Parts) -> Tensor:
-    """One tensor of all channels."""
-    return (
-        x
-        if isinstance(x, Tensor)
-        else torch.cat([part.make(part.source) if isinstance(part, Deferred) else part for part in x], dim=1)
-    )
-
-
-def convolved(conv: Any, x: Parts) -> Tensor:
-    """`conv(joined(x))`, of several parts as the sum of a convolution of each.
-
-    (On CPUs this is faster too: the gradient of 64 or more channels from 16 takes oneDNN ten times as long as that of 48, see docs/log.md.)
-    """
-    if isinstance(x, Tensor):
-        return conv(x)
-    convolve = partial(CONVOLVE[conv.weight.ndim - 2], stride=conv.stride, padding=conv.padding)
-    known = sum(part.shape[1] for part in x if isinstance(part, Tensor))  # at most one part is deferred
-    weights = conv.weight.split(
-        [part.shape[1] if isinstance(part, Tensor) else conv.in_channels - known for part in x], dim=1
-    )
-    total = _convolved_part(convolve, x[0], weights[0], conv.bias)
-    for part, weight in zip(x[1:], weights[1:], strict=True):
-        total = total.add_(_convolved_part(convolve, part, weight))
-    return total
-
-
-def _convolved_part(
-    convolve: Callable[..., Tensor], part: Tensor | Deferred, weight: Tensor, bias: Tensor | None = None
-) -> Tensor:
-    if isinstance(part, Tensor):
-        return convolve(part, weight, bias)
-    return checkpoint(
-        lambda source: convolve(part.make(source), weight, bias),
-        part.source,
-        use_reentrant=False,
-        preserve_rng_state=False,
-    )
-
-
 def make_activation(kind: str, leaky_slope: float = 0.01) -> nn.Module:
+    """Make the activation that `model.activation` names."""
     if kind == "leaky_relu":
         return nn.LeakyReLU(leaky_slope, inplace=True)
     if kind == "gelu":
@@ -123,7 +64,7 @@ def make_activation(kind: str, leaky_slope: float = 0.01) -> nn.Module:
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation, or with `groups=None` instance normalisation, with scale and shift.
+    """Group normalization, or with `groups=None` instance normalization, with scale and shift.
 
     A bottleneck of one value in each group, which torch's layers refuse, becomes the shift.
     """
@@ -131,30 +72,28 @@ class GroupNorm(nn.Module):
     def __init__(self, channels: int, groups: int | None, eps: float = 1e-5) -> None:
         super().__init__()
         if groups and channels % groups:
-            raise PlanError(
-                f"model.norm_groups: got {groups}; expected a divisor of {channels}, the channels of a node. Change it, or model.widths."
-            )
+            expected = f"a divisor of {channels}, the channels of a node"
+            raise PlanError("model.norm_groups", str(groups), expected, "Change it, or model.widths.")
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.groups = groups
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        # the operations below torch's layers: these ask for the size of the image, which an exported graph does not know
+        # torch's layers ask for the size of the image, which an exported graph does not have: call what is below them
         if self.groups is None:
             return torch.instance_norm(
                 x, self.weight, self.bias, None, None, True, 0.0, self.eps, torch.backends.cudnn.enabled
             )
-        if (
-            x.is_cuda and x.dtype != self.weight.dtype
-        ):  # else autocast makes the largest tensors of the network float32; the sums are float32 within the kernel anyway
+        if x.is_cuda and x.dtype != self.weight.dtype:
+            # autocast would make the largest tensors of the network float32; the kernel sums in float32 anyway
             with torch.autocast("cuda", enabled=False):
                 return torch.group_norm(x, self.groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
         return torch.group_norm(x, self.groups, self.weight, self.bias, self.eps, torch.backends.cudnn.enabled)
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation that falls back to its running statistics for a batch of one voxel in training."""
+    """Batch normalization that uses its running statistics for a batch of one voxel, also in training."""
 
     def __init__(self, channels: int, dims: int) -> None:
         super().__init__()
@@ -164,29 +103,43 @@ class BatchNorm(nn.Module):
         norm = self.norm
         if self.training and x[:, 0].numel() == 1:
             return functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
-        return norm(x)
+        normalized: Tensor = norm(x)
+        return normalized
 
 
 class FrozenStatistics:
-    """In training, batch normalisations leave their running statistics as they are: for what is computed a second time, or a third."""
+    """Keeps batch normalizations from updating their running statistics in training, for a recomputed forward pass."""
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
-        self._kept: list[tuple[_BatchNorm, float | None, Tensor | None]] = []
+        self._saved: list[tuple[_BatchNorm, float | None, Tensor | None]] = []
 
     def __enter__(self) -> None:
         norms = [module for module in self._network.modules() if isinstance(module, _BatchNorm)]
-        self._kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+        self._saved = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
         for norm in norms:
             norm.momentum, norm.num_batches_tracked = 0.0, None
 
     def __exit__(self, *error: object) -> None:
-        for norm, momentum, batches in self._kept:
+        for norm, momentum, batches in self._saved:
             norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 def make_norm(kind: str, channels: int, dims: int, groups: int | None = None) -> nn.Module:
-    """`group`: groups of 8 channels, or fewer where 8 does not divide them; `layer`: one group."""
+    """Make a normalization layer.
+
+    Args:
+        kind: as `model.norm`; group: groups of 8 channels, or a single one if 8 does not divide them; layer: one group.
+        channels: number of channels.
+        dims: number of spatial axes.
+        groups: number of groups of a group normalization; None: as above.
+
+    Returns:
+        The layer; an identity for "none".
+
+    Raises:
+        PlanError: `groups` does not divide `channels`.
+    """
     if kind == "instance":
         return GroupNorm(channels, None)
     if kind == "batch":
@@ -197,7 +150,13 @@ def make_norm(kind: str, channels: int, dims: int, groups: int | None = None) ->
 
 
 class Pooling(nn.Module):
-    """Windows side by side, on any size. `ceil`: an incomplete last one is completed with its last values; else it is dropped, unless it is the only one."""
+    """Pooling with kernel = stride, for any size.
+
+    Args:
+        kind: pooling layer of torch.
+        stride: size of a window along each axis.
+        ceil: pad an incomplete last window with its last values; False: drop it, unless it is the only one.
+    """
 
     def __init__(self, kind: Callable[..., nn.Module], stride: Sequence[int], ceil: bool = True) -> None:
         super().__init__()
@@ -209,16 +168,17 @@ class Pooling(nn.Module):
         size = x.shape[2:]
         wanted: Sequence[int | torch.SymInt]
         if self.ceil:
-            wanted = multiple(size, self.stride)
+            wanted = round_up(size, self.stride)
         elif torch.compiler.is_compiling():
             wanted = [torch.sym_max(length, step) for length, step in zip(size, self.stride, strict=True)]
         else:
             wanted = [max(int(length), step) for length, step in zip(size, self.stride, strict=True)]
-        return self.pool(fitted(x, wanted))
+        pooled: Tensor = self.pool(crop_or_pad(x, wanted))
+        return pooled
 
 
 class ConvUnit(nn.Module):
-    """Convolution, normalisation, activation, dropout; `activation=None` leaves the last two out."""
+    """Convolution, normalization, activation, dropout; `activation=None` leaves the last two out."""
 
     def __init__(
         self,
@@ -241,45 +201,51 @@ class ConvUnit(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout and activation else nn.Identity()
 
     def forward(self, x: Parts) -> Tensor:
-        return self.finished(convolved(self.conv, x))
+        return self.finish(convolve_parts(self.conv, x))
 
-    def finished(self, x: Tensor) -> Tensor:
-        """What follows the convolution."""
-        return self.dropout(self.activation(self.norm(x)))
+    def finish(self, x: Tensor) -> Tensor:
+        """Apply normalization, activation and dropout to the output of the convolution."""
+        finished: Tensor = self.dropout(self.activation(self.norm(x)))
+        return finished
 
 
 class Chain(nn.Sequential):
-    """Parts one after the other.
+    """Layers one after the other.
 
     Attributes:
-        frugal: True: what a unit gives to the next is not kept in training, but made again from its convolution's result: normalisation
-            and activation cost little beside a convolution, and half of what training keeps are their results.
+        recompute: in training, recompute normalization and activation in the backward pass instead of storing them:
+            they cost little next to a convolution, and their outputs are half of what training stores.
     """
 
-    frugal = False
+    recompute = False
 
-    def forward(self, x: Parts) -> Tensor:
-        if not self.frugal or not self.training or torch.compiler.is_compiling():
-            return super().forward(x)
+    def forward(self, x: Any) -> Tensor:
+        recompute = self.recompute and self.training and not torch.compiler.is_compiling()
         unfinished: ConvUnit | None = None  # its convolution is done
-        for part in self:
-            if not isinstance(part, ConvUnit):
-                x, unfinished = part(_finished(unfinished, x)), None
+        for layer in self:
+            if not recompute or not isinstance(layer, ConvUnit):
+                x, unfinished = layer(_finish(unfinished, x)), None
                 continue
-            x = convolved(part.conv, x) if unfinished is None else _convolved_after(unfinished, part, x)
-            # without a norm, an activation in place would change what is kept for it
-            x, unfinished = (part.finished(x), None) if isinstance(part.norm, nn.Identity) else (x, part)
-        return _finished(unfinished, x)
+            x = convolve_parts(layer.conv, x) if unfinished is None else _finish_and_convolve(unfinished, layer, x)
+            # without a norm, an in-place activation would change what is stored for it
+            x, unfinished = (layer.finish(x), None) if isinstance(layer.norm, nn.Identity) else (x, layer)
+        output: Tensor = _finish(unfinished, x)
+        return output
 
 
-def _finished(unit: ConvUnit | None, x: Any) -> Any:
-    return x if unit is None else unit.finished(x)
+def _finish(unit: ConvUnit | None, x: Any) -> Any:
+    return x if unit is None else unit.finish(x)
 
 
-def _convolved_after(unit: ConvUnit, following: ConvUnit, x: Any) -> Tensor:
-    # torch stops the second pass as soon as it has what the convolution keeps, which is before it convolves
-    again = partial(checkpoint, use_reentrant=False, context_fn=lambda: (nullcontext(), FrozenStatistics(unit)))
-    return again(lambda x: convolved(following.conv, unit.finished(x)), x)
+def _finish_and_convolve(unit: ConvUnit, following: ConvUnit, x: Tensor) -> Tensor:
+    # torch stops the recomputation as soon as it has what the convolution stores, which is before it convolves
+    convolved: Tensor = checkpoint(
+        lambda x: convolve_parts(following.conv, unit.finish(x)),
+        x,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), FrozenStatistics(unit)),
+    )
+    return convolved
 
 
 class PlainBlock(nn.Module):
@@ -290,7 +256,8 @@ class PlainBlock(nn.Module):
         self.units = Chain(*units)
 
     def forward(self, x: Parts) -> Tensor:
-        return self.units(x)
+        output: Tensor = self.units(x)
+        return output
 
 
 class ResidualBlock(nn.Module):
@@ -303,14 +270,15 @@ class ResidualBlock(nn.Module):
         self.activation = activation
 
     def forward(self, x: Parts) -> Tensor:
-        if not isinstance(x, Tensor):  # both paths want it
-            x = tuple(part.make(part.source) if isinstance(part, Deferred) else part for part in x)
-        kept = joined(x) if isinstance(self.shortcut, nn.Identity) else self.shortcut(x)
-        return self.activation(self.units(x) + kept)
+        if not isinstance(x, Tensor):
+            x = compute_deferred(x)  # once for both paths
+        carried = concatenate(x) if isinstance(self.shortcut, nn.Identity) else self.shortcut(x)
+        output: Tensor = self.activation(self.units(x) + carried)
+        return output
 
 
 class SpatialChannelAttention(nn.Module):
-    """scSE (Roy et al. 2018): the sum of the input weighted by channel and of the input weighted by place."""
+    """scSE (Roy et al. 2018): the sum of the input weighted by channel and of the input weighted by voxel."""
 
     def __init__(self, dims: int, channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -321,12 +289,13 @@ class SpatialChannelAttention(nn.Module):
         self.place = nn.Sequential(conv(channels, 1, 1), nn.Sigmoid())
 
     def forward(self, parts: Parts) -> Tensor:
-        x = joined(parts)
+        x = concatenate(parts)
         mean = x.mean(dim=tuple(range(2, x.ndim)), keepdim=True)
-        return x * self.channel(mean) + x * self.place(x)
+        weighted: Tensor = x * self.channel(mean) + x * self.place(x)
+        return weighted
 
 
-def residual_stage(
+def make_residual_stage(
     unit: partial[ConvUnit],
     dims: int,
     in_channels: int,
@@ -336,9 +305,22 @@ def residual_stage(
     blocks: int,
     activation: Factory,
 ) -> nn.Module:
-    """Residual blocks of which the first has the stride, in the shape of nnU-Net's residual encoders (Isensee et al. 2024).
+    """Make residual blocks, the first with the stride, as in nnU-Net's residual encoders (Isensee et al. 2024).
 
-    Its shortcut is an average pooling, then a 1x1 convolution with normalisation where the width changes.
+    The shortcut is an average pooling, followed by a 1x1 convolution with normalization where the width changes.
+
+    Args:
+        unit: makes a convolution unit with the norm and activation of the plan.
+        dims: number of spatial axes.
+        in_channels: channels of the input.
+        width: channels of every block.
+        kernel: kernel size along each axis.
+        stride: down-sampling factor along each axis.
+        blocks: number of blocks.
+        activation: makes the activation after each sum.
+
+    Returns:
+        (B, in_channels, *spatial) to (B, width, *spatial / stride).
     """
     stage: list[nn.Module] = []
     for number in range(blocks):

@@ -1,4 +1,4 @@
-"""From names and numbers to a network: the only file of the package that holds a network's numbers."""
+"""Build a network from names and numbers: the only file of the package that holds the numbers of networks."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from unetpp.model.blocks import (
     SpatialChannelAttention,
     make_activation,
     make_norm,
-    residual_stage,
+    make_residual_stage,
 )
 from unetpp.model.encoders import encoder_shape, make_encoder
 from unetpp.model.fields import ModelFields, show_fields
 from unetpp.model.grid import Grid, Node
 from unetpp.model.network import HeadFusion, UNetPlusPlus
-from unetpp.model.resampling import INTERPOLATION, MAX_POOL, PixelShuffle, transposed
+from unetpp.model.resampling import INTERPOLATION, MAX_POOL, PixelShuffle, make_transposed_conv
 from unetpp.model.selfsupervised import load_encoder
 from unetpp.plan import ModelPlan
 from unetpp.settings import dotted_names, suggest_name, validate
 
 _PAPER = {"depth": 4, "first_width": 32, "max_width": 32 * 2**9, "norm": "none", "activation": "relu", "dropout": 0.5}
 PRESETS: dict[str, dict[str, Any]] = {
-    # Zhou et al. 2018, section 4: filters 32 * 2^i, two 3x3 convolutions with ReLU and dropout, no normalisation
+    # Zhou et al. 2018, section 4: filters 32 * 2^i, two 3x3 convolutions with ReLU and dropout, no normalization
     "paper": _PAPER,
     # the same section: a U-Net with as many weights as the UNet++
     "paper_wide_unet": {**_PAPER, "topology": "unet", "first_width": 35},
-    # chosen by trainings in equal time (block: three seeds on nuclei), see docs/log.md for what was measured on which data
+    # chosen by training in equal time (block: three seeds on nuclei); figures and data in docs/log.md
     "default": {
         "depth": 4,
         "first_width": 16,
@@ -47,7 +47,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "activation": "leaky_relu",
         "dropout": 0.0,
     },
-    # the encoder of nnU-Net's ResEnc networks, as public self-supervised weights have it: Isensee et al. 2024, Wald et al. 2024
+    # the encoder of nnU-Net's ResEnc networks, which public self-supervised weights fit:
+    # Isensee et al. 2024, Wald et al. 2024
     "resenc": {
         "encoder": "resenc",
         "depth": 5,
@@ -72,11 +73,19 @@ def model_plan(
     first_width: int | None = None,
     **fields: Any,
 ) -> ModelPlan:
-    """Every number of a network, from a preset and the fields of `plan.model` that are given.
+    """Fill a preset with the given fields of `plan.model`.
 
     Args:
-        first_width: channels of level 0, doubled at each further one; `widths` gives each by itself. With an encoder of
-            timm, those of the nodes that are not the encoder's.
+        preset: name of the preset.
+        dims: number of spatial axes, 2 or 3.
+        in_channels: number of channels of the image.
+        out_channels: number of logits.
+        first_width: channels of level 0, doubled at each deeper one; `widths` names all. With an encoder of timm:
+            channels of the other nodes.
+        fields: fields of `plan.model`; None stands for the default.
+
+    Returns:
+        The section `model` of a plan.
 
     Raises:
         UsageError: an unknown preset, or an unknown field (the nearest known one is named).
@@ -84,21 +93,20 @@ def model_plan(
         MissingExtraError: an encoder of timm without timm.
     """
     if preset not in PRESETS:
-        raise UsageError(f"preset: got {preset!r}; expected one of {sorted(PRESETS)}.")
+        raise UsageError("preset", repr(preset), f"one of {sorted(PRESETS)}", "Change it.")
     known = dotted_names(ModelPlan)
     for name in fields:
         if name not in known:
-            raise UsageError(f"{name}: got an unknown field of a network. {suggest_name(name, known)}")
+            raise UsageError(name, "an unknown field", "a field of a network", suggest_name(name, known))
     given = {name: value for name, value in fields.items() if value is not None}
     values = {**PRESETS[preset], **given}
     first, largest = first_width or values["first_width"], values["max_width"]
     del values["first_width"], values["max_width"]
     if given.get("encoder") not in (None, "resenc"):
         if dims != 2:
-            raise UsageError(
-                f'model.encoder: got {given["encoder"]!r} for volumes; expected null or "resenc" in 3D: the models of timm are 2D.'
-            )
-        values = {**values, **_with_encoder(given, first, largest)}
+            expected = 'null or "resenc" in 3D: the models of timm are 2D'
+            raise UsageError("model.encoder", f"{given['encoder']!r} for volumes", expected, "Change it.")
+        values = {**values, **_fit_to_encoder(given, first, largest)}
     depth = values["depth"] = (
         len(given["widths"]) - 1 if "widths" in given and "depth" not in given else values["depth"]
     )
@@ -118,11 +126,14 @@ def model_plan(
 def build_model(**fields: Unpack[ModelFields]) -> UNetPlusPlus:
     """Build a network; every argument can be left out.
 
-    The defaults are those of the preset "default" in 2D; another preset has others. Where None is shown, the value follows
-    from the other arguments, or is None as the text says.
+    The defaults are those of the preset "default" in 2D; another preset has others. Where None is shown, the value
+    follows from the other arguments, or is None as the text says.
 
     Args:
         fields: The fields of `plan.model`, and `first_width`.
+
+    Returns:
+        The network, with random weights but for a pretrained encoder.
 
     Raises:
         UsageError: an unknown preset, or an unknown argument (the nearest known one is named).
@@ -133,7 +144,7 @@ def build_model(**fields: Unpack[ModelFields]) -> UNetPlusPlus:
     >>> net = build_model(preset="paper", in_channels=1, out_channels=1, depth=4)
     >>> net = build_model(encoder="resnet34", encoder_weights="pretrained", in_channels=3)
     """
-    return from_plan(model_plan(**fields), pretrained=True)
+    return build_from_plan(model_plan(**fields), pretrained=True)
 
 
 show_fields(
@@ -148,50 +159,50 @@ show_fields(
 )
 
 
-def from_plan(plan: ModelPlan, pretrained: bool = False) -> UNetPlusPlus:
-    """Build the network that a plan describes, freshly initialised from torch's global generator.
+def build_from_plan(plan: ModelPlan, pretrained: bool = False) -> UNetPlusPlus:
+    """Build the network of a plan, initialized from torch's global generator.
 
     Args:
-        pretrained: give the encoder the weights that `plan.encoder_weights` names, as a training does at its start.
+        plan: the section `model` of a plan.
+        pretrained: load the weights that `plan.encoder_weights` names into the encoder, as at the start of training.
+
+    Raises:
+        PlanError: a field that does not fit the encoder or the channels of a node.
+        UsageError: an unknown encoder; or weights that timm does not have, or that cannot be downloaded.
+        ModelFileError: a file of weights that cannot be read, or does not fit the encoder.
+        MissingExtraError: an encoder of timm without timm.
     """
-    grid = grid_of(plan)
+    grid = make_grid(plan)
     heads = grid.head_depths(plan.deep_supervision)
     needed = grid.needed(heads)
     encoder = make_encoder(plan)
     given = {(level, 0) for level in encoder.levels} if encoder else set()
     if plan.output_stride > 1 and (0, 0) in set(needed) - given:
-        raise PlanError(
-            f"model.output_stride: got {plan.output_stride}; expected 1, because X[0, 0] is a node of ours and at full resolution. Set model.stem to false beside it."
-        )
+        expected = "1, because the encoder does not compute X[0, 0], which then has full resolution"
+        raise PlanError("model.output_stride", str(plan.output_stride), expected, "Or set model.stem to false as well.")
     network = UNetPlusPlus(
         grid,
-        nodes={node: _block(plan, node) for node in needed if node not in given},
-        downs=[nn.Identity() if (level + 1, 0) in given else _down(plan, level) for level in range(plan.depth)],
-        ups={node: _up(plan, node) for node in needed if node[1] > 0},
-        heads={
-            d: CONV[plan.dims](
-                node_width(plan, (0, d)),
-                plan.out_channels,
-                plan.head_kernel,
-                padding=plan.head_kernel // 2,
-                bias=plan.head_bias,
-            )
-            for d in heads
-        },
+        nodes={node: _make_block(plan, node) for node in needed if node not in given},
+        downs=[nn.Identity() if (level + 1, 0) in given else _make_down(plan, level) for level in range(plan.depth)],
+        ups={node: _make_up(plan, node) for node in needed if node[1] > 0},
+        heads={depth: _make_head(plan, depth) for depth in heads},
         fusion=HeadFusion(len(heads), learned=plan.fusion == "learned") if plan.fusion != "none" else None,
         concat=plan.concat,
         divisor=plan.divisor,
         output_stride=plan.output_stride,
     )
-    network.apply(_initialise)
-    network.encoder = encoder  # after the others' initialisation: it has its own
+    network.apply(_initialize)
+    network.encoder = encoder  # only now, because it initializes itself
     if pretrained:
         load_encoder_weights(network, plan)
     return network
 
 
 def load_encoder_weights(network: UNetPlusPlus, plan: ModelPlan) -> str:
-    """Give the encoder of a plan's network the weights that the plan names, and say what was taken; empty where none are named.
+    """Load the weights that a plan names into the encoder of its network.
+
+    Returns:
+        What was loaded, for the log; empty if the plan names no weights.
 
     Raises:
         UsageError: timm has no weights, or they cannot be downloaded.
@@ -205,19 +216,23 @@ def load_encoder_weights(network: UNetPlusPlus, plan: ModelPlan) -> str:
     return f"the weights of {plan.encoder}: {plan.encoder_weights}"
 
 
-def grid_of(plan: ModelPlan) -> Grid:
-    """The nodes of the network of a plan."""
-    # an encoder that stands alone starts at half the resolution or below it
-    bare = (
-        0
-        if plan.stem or plan.encoder is None
-        else max(1, min(encoder_shape(plan.encoder, plan.depth, plan.output_stride).widths))
-    )
-    return Grid(plan.topology, plan.depth, bare)
+def make_grid(plan: ModelPlan) -> Grid:
+    """Make the grid of the network of a plan."""
+    if plan.stem or plan.encoder is None:
+        return Grid(plan.topology, plan.depth)
+    # without a stem, an encoder starts at half the resolution or lower
+    shape = encoder_shape(plan.encoder, plan.depth, plan.output_stride)
+    return Grid(plan.topology, plan.depth, max(1, min(shape.widths)))
 
 
-def pruned_plan(plan: ModelPlan, depth: int, keep_heads: bool = False) -> ModelPlan:
-    """The plan of `from_plan(plan).prune(depth, keep_heads)`."""
+def prune_plan(plan: ModelPlan, depth: int, keep_heads: bool = False) -> ModelPlan:
+    """Make the plan of `build_from_plan(plan).prune(depth, keep_heads)`.
+
+    Args:
+        plan: plan of the whole network.
+        depth: depth of the pruned network.
+        keep_heads: keep the shallower heads.
+    """
 
     def cut(axes: tuple[Any, ...] | None, levels: int) -> tuple[Any, ...] | None:
         return axes[:levels] if axes else None
@@ -241,22 +256,21 @@ def pruned_plan(plan: ModelPlan, depth: int, keep_heads: bool = False) -> ModelP
 
 
 def node_width(plan: ModelPlan, node: Node) -> int:
-    """Channels of a node."""
+    """Look up the number of channels of a node."""
     level, column = node
     widths = plan.nested_widths if column and plan.nested_widths else plan.widths
     return plan.node_widths.get(f"{level}_{column}", widths[level])
 
 
-def _with_encoder(given: dict[str, Any], first_width: int, max_width: int) -> dict[str, Any]:
-    """The fields that follow from a timm encoder: its depth and widths, nodes of our own width beside them."""
-    name, wanted = given["encoder"], given.get("depth") or (len(given["widths"]) - 1 if "widths" in given else None)
-    shape = encoder_shape(name, wanted, given.get("output_stride", 1))
+def _fit_to_encoder(given: dict[str, Any], first_width: int, max_width: int) -> dict[str, Any]:
+    """Derive fields from an encoder of timm: its depth and widths, and those of the other nodes."""
+    wanted = given.get("depth") or (len(given["widths"]) - 1 if "widths" in given else None)
+    shape = encoder_shape(given["encoder"], wanted, given.get("output_stride", 1))
     own = [min(first_width * 2**level, max_width) for level in range(shape.depth + 1)]
     widths = given.get("widths") or [shape.widths.get(level, own[level]) for level in range(shape.depth + 1)]
     if len(widths) != len(own):
-        raise PlanError(
-            f"model.widths: got {len(widths)} numbers; expected {len(own)}, one for each level of model.depth {shape.depth}. Change it, or model.depth."
-        )
+        expected = f"{len(own)}, one for each level of model.depth {shape.depth}"
+        raise PlanError("model.widths", f"{len(widths)} numbers", expected, "Change it, or model.depth.")
     nested = [min(width, limit) for width, limit in zip(own, widths, strict=True)][: shape.depth]
     fields: dict[str, Any] = {
         "depth": shape.depth,
@@ -268,69 +282,56 @@ def _with_encoder(given: dict[str, Any], first_width: int, max_width: int) -> di
     return {**fields, **{name: given[name] for name in fields if name in given}}
 
 
-def _unit(plan: ModelPlan, column: int) -> partial[ConvUnit]:
-    """A convolution unit of the plan's norm and activation."""
+def _unit_factory(plan: ModelPlan, column: int) -> partial[ConvUnit]:
+    """Bind dims, norm, activation, bias and dropout of a plan to `ConvUnit`."""
     kind = (plan.nested_norm if column else None) or plan.norm
-    bias = kind == "none" if plan.conv_bias is None else plan.conv_bias
-    norm = partial(_norm, kind, plan)
     return partial(
         ConvUnit,
         plan.dims,
-        norm=norm,
+        norm=partial(make_norm, kind, dims=plan.dims, groups=plan.norm_groups),
         activation=partial(make_activation, plan.activation, plan.leaky_slope),
-        bias=bias,
+        bias=kind == "none" if plan.conv_bias is None else plan.conv_bias,
         dropout=plan.dropout,
     )
 
 
-def _norm(kind: str, plan: ModelPlan, channels: int) -> nn.Module:
-    return make_norm(kind, channels, plan.dims, plan.norm_groups)
+def _make_head(plan: ModelPlan, depth: int) -> nn.Module:
+    width, kernel = node_width(plan, (0, depth)), plan.head_kernel
+    return CONV[plan.dims](width, plan.out_channels, kernel, padding=kernel // 2, bias=plan.head_bias)
 
 
-def _block(plan: ModelPlan, node: Node) -> nn.Module:
+def _make_block(plan: ModelPlan, node: Node) -> nn.Module:
     level, column = node
     if column:
-        return _nested_block(plan, node)
-    width, kernel, unit = node_width(plan, node), plan.kernel_sizes[level], _unit(plan, column)
+        return _make_nested_block(plan, node)
+    width, kernel, unit = node_width(plan, node), plan.kernel_sizes[level], _unit_factory(plan, column)
     above = node_width(plan, (level - 1, 0)) if level else plan.in_channels
     received = width if level and plan.down == "conv" else above
     stride = plan.strides[level - 1] if level and plan.down == "first" else (1,) * plan.dims
     if plan.encoder == "resenc" and plan.encoder_blocks:
         activation = partial(make_activation, plan.activation, plan.leaky_slope)
         stem = [unit(plan.in_channels, width, kernel)] if level == 0 else []
-        return PlainBlock(
-            [
-                *stem,
-                residual_stage(
-                    unit,
-                    plan.dims,
-                    received if level else width,
-                    width,
-                    kernel,
-                    stride,
-                    plan.encoder_blocks[level],
-                    activation,
-                ),
-            ]
-        )
-    return _chain(plan, unit, [received, *[width] * plan.convs_per_node], kernel, stride)
+        inputs, blocks = received if level else width, plan.encoder_blocks[level]
+        stage = make_residual_stage(unit, plan.dims, inputs, width, kernel, stride, blocks, activation)
+        return PlainBlock([*stem, stage])
+    return _make_chain(plan, unit, [received, *[width] * plan.convs_per_node], kernel, stride)
 
 
-def _nested_block(plan: ModelPlan, node: Node) -> nn.Module:
+def _make_nested_block(plan: ModelPlan, node: Node) -> nn.Module:
     level, column = node
-    width, kernel, unit = (
-        node_width(plan, node),
-        (plan.nested_kernel_sizes or plan.kernel_sizes)[level],
-        _unit(plan, column),
-    )
-    skips = grid_of(plan).skips(node)
+    width, unit = node_width(plan, node), _unit_factory(plan, column)
+    kernel = (plan.nested_kernel_sizes or plan.kernel_sizes)[level]
+    skips = make_grid(plan).skips(node)
     in_channels = sum(node_width(plan, skip) for skip in skips) + _up_width(plan, node)
-    hidden, once, chain = max(1, round(width * plan.hidden_fraction)), (1,) * plan.dims, partial(_chain, plan, unit)
+    hidden, once, chain = (
+        max(1, round(width * plan.hidden_fraction)),
+        (1,) * plan.dims,
+        partial(_make_chain, plan, unit),
+    )
     if plan.block == "projected" and in_channels != width:
         projection = unit(in_channels, width, once, norm=lambda channels: nn.Identity(), activation=None, bias=True)
-        block: nn.Module = PlainBlock(
-            [projection, chain([width, *[hidden] * (plan.convs_per_node - 2), width], kernel, once)]
-        )
+        inner = [width, *[hidden] * (plan.convs_per_node - 2), width]
+        block: nn.Module = PlainBlock([projection, chain(inner, kernel, once)])
     else:
         block = chain([in_channels, *[hidden] * (plan.convs_per_node - 1), width], kernel, once)
     if plan.attention == "none":
@@ -339,12 +340,15 @@ def _nested_block(plan: ModelPlan, node: Node) -> nn.Module:
     return PlainBlock([*before, block, SpatialChannelAttention(plan.dims, width)])
 
 
-def _chain(
+def _make_chain(
     plan: ModelPlan, unit: partial[ConvUnit], channels: Sequence[int], kernel: tuple[int, ...], stride: tuple[int, ...]
 ) -> nn.Module:
-    """Convolutions between so many channels, the first with a stride; in all but plain blocks, what they receive is added to what they give."""
+    """Make convolutions between these numbers of channels, the first with a stride.
+
+    All but plain blocks add the input to the output.
+    """
     residual, last = plan.block != "plain", len(channels) - 2
-    without = {"activation": None} if residual else {}  # the sum is activated, not what goes into it
+    without = {"activation": None} if residual else {}  # the sum is activated, not its terms
     units = [
         unit(channels[n], channels[n + 1], kernel, stride=stride if n == 0 else 1, **(without if n == last else {}))
         for n in range(last + 1)
@@ -358,7 +362,7 @@ def _chain(
     return ResidualBlock(units, shortcut, make_activation(plan.activation, plan.leaky_slope))
 
 
-def _down(plan: ModelPlan, level: int) -> nn.Module:
+def _make_down(plan: ModelPlan, level: int) -> nn.Module:
     stride = plan.strides[level]
     if plan.down == "pool":
         return Pooling(MAX_POOL[plan.dims], stride, ceil=plan.odd_sizes == "ceil")
@@ -366,15 +370,17 @@ def _down(plan: ModelPlan, level: int) -> nn.Module:
         return nn.Identity()
     # the kernel is 1 along axes that keep their size
     kernel = tuple(size if step > 1 else 1 for size, step in zip(plan.kernel_sizes[level], stride, strict=True))
-    return _unit(plan, 0)(node_width(plan, (level, 0)), node_width(plan, (level + 1, 0)), kernel, stride=stride)
+    return _unit_factory(plan, 0)(node_width(plan, (level, 0)), node_width(plan, (level + 1, 0)), kernel, stride=stride)
 
 
-def _up(plan: ModelPlan, node: Node) -> nn.Module:
+def _make_up(plan: ModelPlan, node: Node) -> nn.Module:
     level, column = node
     stride = plan.strides[level]
     below, width = node_width(plan, (level + 1, column - 1)), _up_width(plan, node)
     if plan.up in ("transposed", "transposed_wide"):
-        return transposed(plan.dims, below, width, stride, wide=plan.up == "transposed_wide", bias=plan.up_bias)
+        return make_transposed_conv(
+            plan.dims, below, width, stride, wide=plan.up == "transposed_wide", bias=plan.up_bias
+        )
     if plan.up == "pixel_shuffle":
         return PixelShuffle(plan.dims, below, width, stride, bias=plan.up_bias)
     factor = tuple(float(step) for step in stride)
@@ -387,17 +393,17 @@ def _up(plan: ModelPlan, node: Node) -> nn.Module:
 
 
 def _up_width(plan: ModelPlan, node: Node) -> int:
-    """Channels of what node (i, j) receives from below."""
+    """Look up the number of channels that node (i, j) receives from below."""
     level, column = node
     if plan.up in INTERPOLATION and not plan.up_projection:
         return node_width(plan, (level + 1, column - 1))
     return plan.up_widths[level] if plan.up_widths else (plan.nested_widths or plan.widths)[level]
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     # He et al. 2015, as in the papers; the biases start at 0
     if isinstance(module, PixelShuffle):
-        module.start_alike()  # after its convolution: `apply` comes to the parts first
+        module.init_icnr()  # after its convolution: `apply` visits children first
     elif isinstance(module, CONV_LAYERS):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:

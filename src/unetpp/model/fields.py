@@ -12,7 +12,7 @@ from unetpp.settings import field_notes
 
 
 class ModelFields(TypedDict, total=False):
-    """What a network can be built from. The notes are those of `ModelPlan`."""
+    """Arguments of `build_model`. Their notes are those of `ModelPlan`."""
 
     preset: Literal["default", "paper", "paper_wide_unet", "resenc"]
     topology: Literal["unet++", "unet+", "unet_e", "unet"]
@@ -58,19 +58,22 @@ class ModelFields(TypedDict, total=False):
     output_stride: int
 
 
-FIRST_WIDTH = "Channels of level 0, doubled at each deeper one; `widths` names all. Beside an encoder of timm: of the other nodes."
+FIRST_WIDTH = (
+    "Channels of level 0, doubled at each deeper one; `widths` names all. "
+    "With an encoder of timm: channels of the other nodes."
+)
 
 
 def show_fields(function: Callable[..., Any], defaults: Mapping[str, Any]) -> None:
-    """Give a function of `ModelFields` the signature and the docstring that `help()` and notebooks show.
+    """Set the signature and the docstring of a function of `ModelFields`, for `help()` and notebooks.
 
     Args:
-        function: takes `**fields`.
-        defaults: values that stand where a field is left out; None for others, which follow from the rest.
+        function: a function of `**fields`.
+        defaults: default of each field; a field that is not here follows from the others and shows None.
     """
     types, notes = get_type_hints(ModelFields), {"first_width": FIRST_WIDTH, **field_notes(ModelPlan)}
     kind = inspect.Parameter.KEYWORD_ONLY
     shown = [inspect.Parameter(name, kind, default=defaults.get(name), annotation=types[name]) for name in types]
     vars(function)["__signature__"] = inspect.signature(function).replace(parameters=shown)
-    told = "".join(f"        {name}: {notes.get(name, '')}\n" for name in types)
-    function.__doc__ = re.sub(r" {8}fields: .*\n", lambda found: told, function.__doc__ or "")
+    lines = "".join(f"        {name}: {notes.get(name, '')}\n" for name in types)
+    function.__doc__ = re.sub(r" {8}fields: .*\n", lambda found: lines, function.__doc__ or "")

@@ -1,4 +1,4 @@
-"""The model file: weights and JSON in one .safetensors. Nothing is ever unpickled."""
+"""Model files: weights and JSON in one .safetensors. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ from torch import Tensor
 from unetpp.errors import ModelFileError
 from unetpp.files import write_atomically
 from unetpp.measured import Notes
-from unetpp.model.build import from_plan
+from unetpp.model.build import build_from_plan
 from unetpp.model.header import FORMAT_VERSION, ModelHeader, read_header
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
 
 
 def save_model(path: Path, weights: Mapping[str, Tensor], plan: Plan, notes: Notes | None = None) -> None:
-    """Write a model file, aside and renamed.
+    """Write a model file, atomically.
+
+    Args:
+        path: file to write.
+        weights: `state_dict` of the network.
+        plan: plan of the network.
+        notes: scores and origin.
 
     Raises:
         WriteError: it could not be written; what was at `path` is intact.
@@ -34,21 +40,31 @@ def save_model(path: Path, weights: Mapping[str, Tensor], plan: Plan, notes: Not
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors.
+    """Read the tensors of a .safetensors.
 
     Raises:
         ModelFileError: it cannot be read.
     """
     try:
-        return load_file(path)
+        tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelFileError(
-            f"{path}: got a file that cannot be read ({error}); expected the weights that unetpp wrote. Copy it again."
-        ) from None
+        got = f"a file that cannot be read ({error})"
+        raise ModelFileError(path, got, "the weights that unetpp wrote", "Copy it again.") from None
+    return tensors
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a .safetensors, aside and renamed. The bytes are ours to write, so that a full disk is an OSError as everywhere."""
+    """Write a .safetensors, atomically.
+
+    Args:
+        path: file to write.
+        tensors: tensors by name.
+        metadata: texts by name.
+
+    Raises:
+        WriteError: it could not be written; what was at `path` is intact.
+    """
+    # safetensors makes the bytes and Python writes them, so that a full disk is an OSError as everywhere
     content = save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=dict(metadata)
     )
@@ -57,17 +73,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def load_model(path: Path) -> tuple[UNetPlusPlus, ModelHeader]:
-    """The network of a model file, in evaluation mode on the CPU, and its header.
+    """Load the network of a model file, in evaluation mode on the CPU, and its header.
 
     Raises:
-        ModelFileError: truncated, foreign, of another version, or its weights do not fit its plan.
+        ModelFileError: the file is truncated, foreign or of another version, or its weights do not fit its plan.
     """
     header = read_header(path)
-    network = from_plan(header.plan.model)
+    network = build_from_plan(header.plan.model)
     try:
         network.load_state_dict(read_tensors(path))
     except RuntimeError as error:
-        raise ModelFileError(
-            f"{path}: got weights that do not fit the plan in the file ({str(error).splitlines()[0]}); expected those of its network. Copy it again."
-        ) from None
+        got = f"weights that do not fit the plan in the file ({str(error).splitlines()[0]})"
+        raise ModelFileError(path, got, "those of its network", "Copy it again.") from None
     return network.eval(), header

@@ -1,4 +1,4 @@
-"""Files that other libraries wrote, read weights-only: tensors, texts and numbers. Nothing else is ever unpickled."""
+"""Files of other libraries, read weights-only: tensors, texts and numbers. Nothing else is ever unpickled."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from unetpp.errors import ModelFileError
 
 _SCALAR: Any = np.float64(0).__reduce__()[0]
 _NUMBERS = [np.dtype, _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), *map(type, map(np.dtype, ("f4", "f8", "i8")))]
-"""What checkpoints of nnU-Net, v1 and v2, hold beside tensors: the scores of their logs."""
+"""Types that checkpoints of nnU-Net, v1 and v2, hold besides tensors: the scores in their logs."""
 HOW_TO_SAVE = (
-    'Where the checkpoint was made, and is trusted, save its tensors alone: torch.save(model.state_dict(), "weights.pt"), '
-    'or torch.save(torch.load(FILE, weights_only=False)["state_dict"], "weights.pt") where it is one entry of several; then give weights.pt.'
+    "Where the checkpoint was made, and is trusted, save its tensors alone: "
+    'torch.save(model.state_dict(), "weights.pt"), or '
+    'torch.save(torch.load(FILE, weights_only=False)["state_dict"], "weights.pt") if it is one entry of several; '
+    "then give weights.pt."
 )
+CHECKPOINT = "what torch.save wrote, or a .safetensors"
 
 
 def read_foreign(path: Path) -> Any:
-    """What a file of torch (.pt, .pth, .ckpt, .model, ...) or a .safetensors holds, on the CPU.
+    """Read a file of torch (.pt, .pth, .ckpt, .model, ...) or a .safetensors, on the CPU.
 
     Raises:
-        ModelFileError: absent, truncated, no checkpoint, or a checkpoint with pickled objects (none of which is made).
+        ModelFileError: the file is absent, truncated, no checkpoint, or a checkpoint with pickled objects (none of them
+            is created).
     """
     if not path.is_file():
         got = "a folder" if path.is_dir() else "no such file"
-        raise ModelFileError(
-            f"{path}: got {got}; expected a checkpoint: what torch.save wrote, or a .safetensors. Check the path."
-        )
+        raise ModelFileError(path, got, f"a checkpoint: {CHECKPOINT}", "Check the path.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -40,29 +42,22 @@ def read_foreign(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "nsupported class" in str(error) or "nsupported global" in str(error):
-            raise ModelFileError(
-                f"{path}: got a checkpoint with pickled objects, such as a whole module; expected tensors and numbers only. None of them was made: "
-                f"that would run code of the file. {HOW_TO_SAVE}"
-            ) from None
+            got = "a checkpoint with pickled objects, such as a whole module"
+            action = f"None of them was created: that would run code of the file. {HOW_TO_SAVE}"
+            raise ModelFileError(path, got, "tensors and numbers only", action) from None
         _refuse_damaged(path, "it does not hold what torch.save writes")
     except RuntimeError as error:
         if "TorchScript" in str(error):
-            raise ModelFileError(f"{path}: got a TorchScript program; expected tensors only. {HOW_TO_SAVE}") from None
+            raise ModelFileError(path, "a TorchScript program", "tensors only", HOW_TO_SAVE) from None
         _refuse_damaged(path, error)
     except (OSError, SafetensorError) as error:
         _refuse_damaged(path, error)
-    except (
-        EOFError,
-        LookupError,
-        ValueError,
-        TypeError,
-        AttributeError,
-    ):  # what the reader of pickles meets in other files
+    except (EOFError, LookupError, ValueError, TypeError, AttributeError):  # the unpickler's errors for other files
         _refuse_damaged(path, "it does not hold what torch.save writes")
 
 
 def _refuse_damaged(path: Path, error: Exception | str) -> NoReturn:
     reason = getattr(error, "strerror", None) or str(error).split(". ")[0]
     raise ModelFileError(
-        f"{path}: got a file that is truncated or no checkpoint ({reason}); expected what torch.save wrote, or a .safetensors. Copy it again."
+        path, f"a file that is truncated or no checkpoint ({reason})", CHECKPOINT, "Copy it again."
     ) from None

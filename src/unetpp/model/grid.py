@@ -1,7 +1,7 @@
-"""The grid of nodes X[i, j] as plain data: which nodes exist, what each receives, what each head needs.
+"""The grid of nodes X[i, j] as plain data: which nodes exist, which sources each has, which nodes each head needs.
 
 Level i counts the down-samplings (0 is full resolution), column j the up-samplings that led to the node (0 is the
-encoder); i + j <= depth. `Grid.skips` is all in which the members of the family differ:
+encoder); i + j <= depth. The members of the family differ in `Grid.skips` alone:
 
     unet++   X[i, 0], ..., X[i, j-1]   dense skips             Zhou et al. 2018, equation 1
     unet+    X[i, j-1]                 short skips only        Zhou et al. 2019, figure 1d
@@ -24,40 +24,38 @@ class Grid:
     topology: str
     depth: int
     """L, the number of down-samplings."""
-    bare: int = 0
-    """Levels 0, 1, ... above the first of an encoder that stands alone: they have no X[i, 0] and no skips."""
+    first_encoder_level: int = 0
+    """First level of an encoder without a stem: the levels above have no X[i, 0] and no skips."""
 
     def nodes(self) -> tuple[Node, ...]:
-        """Every node, by diagonals i + j = 0, 1, ..., and from the encoder up: each comes after all that it receives."""
+        """List every node by diagonals i + j = 0, 1, ..., from the encoder up: each comes after its sources."""
         diagonal_first = ((diagonal - j, j) for diagonal in range(self.depth + 1) for j in range(diagonal + 1))
         return tuple(node for node in diagonal_first if self._exists(node))
 
     def skips(self, node: Node) -> tuple[Node, ...]:
-        """The nodes of the same level whose outputs `node` receives, shallowest column first."""
+        """List the nodes of the same level whose outputs `node` receives, shallowest column first."""
         i, j = node
-        if j == 0 or i < self.bare:
+        if j == 0 or i < self.first_encoder_level:
             return ()
         if self.topology == "unet++":
             return tuple((i, k) for k in range(j))
         return ((i, j - 1),) if self.topology == "unet+" else ((i, 0),)
 
     def sources(self, node: Node) -> tuple[Node, ...]:
-        """All nodes that `node` receives from: those of its level, then the one below (or, in the encoder, above)."""
+        """List the nodes whose outputs `node` receives: skips, then the node below (in the encoder: the one above)."""
         i, j = node
         if j > 0:
             return (*self.skips(node), (i + 1, j - 1))
         return ((i - 1, 0),) if i > 0 and self._exists((i - 1, 0)) else ()
 
     def head_depths(self, deep_supervision: bool) -> tuple[int, ...]:
-        """Depths d at which a head sits on X[0, d]."""
-        return (
-            tuple(range(max(1, self.bare), self.depth + 1))
-            if deep_supervision and self.topology != "unet"
-            else (self.depth,)
-        )
+        """List the depths d at which X[0, d] has a head."""
+        if not deep_supervision or self.topology == "unet":
+            return (self.depth,)
+        return tuple(range(max(1, self.first_encoder_level), self.depth + 1))
 
     def needed(self, heads: Iterable[int]) -> tuple[Node, ...]:
-        """The nodes that the named heads depend on, in an order in which they can be computed."""
+        """List the nodes that the heads at these depths depend on, in an order in which they can be computed."""
         needed: set[Node] = set()
         waiting: list[Node] = [(0, head) for head in heads]
         while waiting:
@@ -68,11 +66,11 @@ class Grid:
         return tuple(node for node in self.nodes() if node in needed)
 
     def at_depth(self, depth: int) -> Grid:
-        """The grid of the pruned network."""
-        return Grid(self.topology, depth, self.bare)
+        """Make the grid of the network pruned at `depth`."""
+        return Grid(self.topology, depth, self.first_encoder_level)
 
     def _exists(self, node: Node) -> bool:
         i, j = node
         if j == 0:
-            return i >= self.bare
+            return i >= self.first_encoder_level
         return self.topology != "unet" or i + j == self.depth

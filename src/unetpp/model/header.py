@@ -1,4 +1,4 @@
-"""The header of a model file, read without torch.
+"""Header of a model file, read without torch.
 
 A model file is one .safetensors: 8 bytes with the length of the header, the header as JSON, the weights. The header's
 `__metadata__` holds `unetpp` (version of this format), `plan` and `notes` (scores, depths, provenance), as JSON text.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -24,29 +25,28 @@ MAX_HEADER_BYTES = 100_000_000
 
 @dataclass(frozen=True)
 class ModelHeader:
-    """What a model file says of itself."""
+    """Header of a model file."""
 
     plan: Plan
     parameters: int
     """Number of weights."""
     file_bytes: int
     notes: Notes
-    """What was recorded when the file was written: scores, origin."""
+    """Scores and origin, recorded when the file was written."""
 
 
 def read_header(path: Path) -> ModelHeader:
-    """Read plan and notes of a model file, and check that the file is whole.
+    """Read plan and notes of a model file, and check that the file is complete.
 
     Raises:
-        ModelFileError: absent, truncated, not a model file of unetpp, or of another version.
+        ModelFileError: the file is absent, truncated, no model file of unetpp, or of another version.
     """
     metadata, tensors = read_safetensors_header(path)
     version = metadata.get("unetpp")
     if version != FORMAT_VERSION:
         got = "a .safetensors without unetpp's plan" if version is None else f"format version {version}"
-        raise ModelFileError(
-            f"{path}: got {got}; expected a model file of format version {FORMAT_VERSION}. Train or export it with this release of unetpp."
-        )
+        expected = f"a model file of format version {FORMAT_VERSION}"
+        raise ModelFileError(path, got, expected, "Train or export it with this release of unetpp.")
     try:
         plan = Plan.from_json(metadata["plan"], f"{path} (plan)")
         notes = Notes.model_validate_json(metadata.get("notes", "{}"))
@@ -55,11 +55,10 @@ def read_header(path: Path) -> ModelHeader:
         if isinstance(error, ValidationError):
             problem = error.errors()[0]
             reason = f"{'.'.join(map(str, ('notes', *problem['loc'])))}: {problem['msg']}"
-        raise ModelFileError(
-            f"{path}: got a header that cannot be used ({reason}); expected a plan and notes of this version. Use the release of unetpp that wrote it."
-        ) from None
+        got, expected = f"a header that cannot be used ({reason})", "a plan and notes of this version"
+        raise ModelFileError(path, got, expected, "Use the release of unetpp that wrote it.") from None
     parameters = sum(
-        _size(entry["shape"])
+        prod(entry["shape"])
         for name, entry in tensors.items()
         if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
     )
@@ -67,7 +66,11 @@ def read_header(path: Path) -> ModelHeader:
 
 
 def read_safetensors_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Metadata and tensor entries of a .safetensors file whose size agrees with them."""
+    """Read metadata and tensor entries of a .safetensors file, and check its size against them.
+
+    Raises:
+        ModelFileError: the file is absent, truncated, or no .safetensors.
+    """
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -78,26 +81,15 @@ def read_safetensors_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]
         metadata = header.pop("__metadata__", {})
         end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
     except FileNotFoundError:
-        raise ModelFileError(
-            f"{path}: got no such file; expected a model file (.safetensors) or a run folder. Check the path."
-        ) from None
+        expected = "a model file (.safetensors) or a run folder"
+        raise ModelFileError(path, "no such file", expected, "Check the path.") from None
     except OSError as error:
-        raise ModelFileError(
-            f"{path}: got {error.strerror}; expected a readable model file (.safetensors). Check the path and its permissions."
-        ) from None
+        expected, action = "a readable model file (.safetensors)", "Check the path and its permissions."
+        raise ModelFileError(path, str(error.strerror), expected, action) from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ModelFileError(
-            f"{path}: got a file that is no model ({error}); expected a .safetensors that unetpp wrote. Copy it again, or train it anew."
-        ) from None
+        got, expected = f"a file that is no model ({error})", "a .safetensors that unetpp wrote"
+        raise ModelFileError(path, got, expected, "Copy it again, or train it again.") from None
     if end != size:
-        raise ModelFileError(
-            f"{path}: got {size} bytes; expected {end}, so the file is truncated or damaged. Copy it again."
-        )
+        expected = f"{end}, so the file is truncated or damaged"
+        raise ModelFileError(path, f"{size} bytes", expected, "Copy it again.")
     return metadata, header
-
-
-def _size(shape: list[int]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count

@@ -1,13 +1,13 @@
-"""The nested network. It receives finished parts and holds no numbers; `model.build` makes the parts.
+"""The nested network. It receives finished layers and holds no numbers; `model.build` makes the layers.
 
     X[i,0] = H(D(X[i-1,0]))                                  X[0,0] = H(image)
     X[i,j] = H([skips of X[i,j], U(X[i+1,j-1])])             j > 0
 
-An encoder may give some of the X[i,0] in their place.
+An encoder may compute some of the X[i,0] instead.
 
-Any input size works. Down-sampling rounds sizes up (or down) and up-sampling is cropped (or continued) to its skip, so
-that a node depends on the sizes of its own and the next level alone: this is what makes a pruned network equal the full one at every size.
-(A network with an encoder extends the image to a multiple of `divisor` first, and so does what is pruned from it.)
+Any input size works. Down-sampling rounds sizes up (or down) and up-sampling is cropped (or padded) to its skip, so
+that a node depends on the sizes of its own and the next level alone: therefore a pruned network equals the full one at
+every size. (A network with an encoder first pads the image to a multiple of `divisor`; so does one pruned from it.)
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from torch.utils.checkpoint import checkpoint
 
 from unetpp.errors import UsageError
 from unetpp.labels.classes_torch import to_probabilities
-from unetpp.model.blocks import Chain, Deferred, FrozenStatistics, Parts, fitted, gathered, multiple
+from unetpp.model.blocks import Chain, FrozenStatistics, crop_or_pad, round_up
+from unetpp.model.deferred import Deferred, Parts, defer_concatenation
 from unetpp.model.encoders import Encoder
 from unetpp.model.grid import Grid, Node
 
@@ -39,16 +40,16 @@ class HeadOutputs(NamedTuple):
     """One (B, out_channels, *spatial) tensor for each depth, all at full resolution."""
 
     def at(self, depth: int) -> Tensor:
-        """Logits of the head of one depth."""
+        """Logits of the head at `depth`: (B, out_channels, *spatial)."""
         return self.logits[self.depths.index(depth)]
 
     def mean_probabilities(self) -> Tensor:
-        """The accurate mode of the papers: the mean of the heads' probabilities."""
+        """Mean of the probabilities of all heads (the accurate mode of the papers): (B, out_channels, *spatial)."""
         return torch.stack([to_probabilities(logits) for logits in self.logits]).mean(dim=0)
 
 
 class HeadFusion(nn.Module):
-    """What is answered at depth d: a weighted sum of the logits of heads 1..d, their mean unless weights are learned."""
+    """Combines the logits of heads 1..d into the output at depth d: their mean, or a learned weighted sum."""
 
     def __init__(self, heads: int, learned: bool) -> None:
         super().__init__()
@@ -61,8 +62,8 @@ class HeadFusion(nn.Module):
             torch.stack([weight * each for weight, each in zip(self.weights, logits, strict=False)]).cumsum(dim=0)
         )
 
-    def first(self, heads: int) -> HeadFusion:
-        """The fusion of a pruned network."""
+    def prune(self, heads: int) -> HeadFusion:
+        """Make the fusion of the first `heads` heads."""
         fusion = HeadFusion(heads, learned=self.weights is not None)
         if self.weights is not None:
             fusion.weights = nn.Parameter(self.weights.detach()[:heads].clone())
@@ -70,29 +71,39 @@ class HeadFusion(nn.Module):
 
 
 Concatenate = Callable[[nn.Module, Tensor, Sequence[Tensor], str, bool], Parts]
-"""As `concatenate_parts`."""
+"""Signature of `concatenate_inputs`."""
 
 
-def concatenate_parts(up: nn.Module, below: Tensor, skips: Sequence[Tensor], order: str, frugal: bool) -> Parts:
-    """Concatenate the skips of a node and what comes from the level below, enlarged by `up` and fitted to their grid.
+def concatenate_inputs(up: nn.Module, below: Tensor, skips: Sequence[Tensor], order: str, recompute: bool) -> Parts:
+    """Concatenate the skips of a node and the up-sampled node below, cropped or padded to the size of the skips.
 
     Args:
-        up: enlarges `below`, (B, C, *spatial).
-        skips: outputs of the node's own level, or none.
-        order: see `in_order`.
-        frugal: enlarge again in the backward pass instead of keeping the result.
+        up: up-samples `below`.
+        below: output of the node one level below, (B, C, *spatial).
+        skips: outputs of nodes of the same level, (B, C, *spatial) each; may be empty.
+        order: see `order_inputs`.
+        recompute: up-sample again in the backward pass instead of storing the result.
+
+    Returns:
+        The input of the node, (B, sum of channels, *spatial); separate while gradients are recorded.
     """
     size = skips[0].shape[2:] if skips else None
 
-    def enlarge(below: Tensor) -> Tensor:
+    def upsample(below: Tensor) -> Tensor:
         larger: Tensor = up(below)
-        return larger if size is None else fitted(larger, size)
+        return larger if size is None else crop_or_pad(larger, size)
 
-    return gathered(in_order(skips, Deferred(enlarge, below) if frugal else enlarge(below), order))
+    return defer_concatenation(order_inputs(skips, Deferred(upsample, below) if recompute else upsample(below), order))
 
 
-def in_order(skips: Sequence[_Part], up: _Part, order: str) -> list[_Part]:
-    """The inputs of a node: "skips_up", "up_skips", or "up_skips_reversed" (the nearest skip first)."""
+def order_inputs(skips: Sequence[_Part], up: _Part, order: str) -> list[_Part]:
+    """Put the inputs of a node in order.
+
+    Args:
+        skips: nodes of the same level, shallowest column first.
+        up: the up-sampled node below.
+        order: "skips_up", "up_skips", or "up_skips_reversed" (the nearest skip first).
+    """
     if order == "skips_up":
         return [*skips, up]
     return [up, *(reversed(skips) if order == "up_skips_reversed" else skips)]
@@ -102,22 +113,22 @@ class UNetPlusPlus(nn.Module):
     """UNet++ and its family (Zhou et al. 2018, 2019), in 2D and 3D.
 
     Args:
-        grid: which nodes there are, and what each receives.
-        nodes: the block H of each node (i, j) that the encoder does not give.
-        downs: D into level 1..depth; an identity where the encoder gives the level.
+        grid: which nodes exist, and the sources of each.
+        nodes: the block H of each node (i, j) that the encoder does not compute.
+        downs: D into level 1..depth; an identity where the encoder computes the level.
         ups: U into each node (i, j) with j > 0.
-        heads: on X[0, d], for each d that has a head.
-        encoder: gives X[i, 0] for some levels i.
-        fusion: what is made of the heads' logits; None: each answers for itself.
-        concat: order of the inputs of a node, see `in_order`.
-        divisor: along each axis, the image is extended to a multiple of it.
-        output_stride: size of a voxel of level 0; logits are interpolated to the size of the image.
-        concatenate: puts together what a node with j > 0 receives.
+        heads: the head on X[0, d], for each d that has one.
+        encoder: computes X[i, 0] for some levels i.
+        fusion: combines the logits of the heads; None: the output at depth d is that of head d.
+        concat: order of the inputs of a node, see `order_inputs`.
+        divisor: pad the image to a multiple of this along each axis.
+        output_stride: voxels of the image for one voxel of level 0; logits are interpolated to the size of the image.
+        concatenate: concatenates the inputs of a node with j > 0.
 
     Attributes:
-        head_depths: the depths at which a prediction can be had.
-        checkpointing: what training computes again in the backward pass, in place of keeping it. "cheap": normalisations, activations and
-            up-samplings; True: whole nodes. (A compiled network chooses by itself.)
+        head_depths: depths at which the network can predict.
+        checkpointing: activation checkpointing: recompute in the backward pass instead of storing. "cheap":
+            normalizations, activations and up-sampling; True: whole nodes. (A compiled network decides for itself.)
     """
 
     def __init__(
@@ -133,7 +144,7 @@ class UNetPlusPlus(nn.Module):
         concat: str = "skips_up",
         divisor: Sequence[int] | None = None,
         output_stride: int = 1,
-        concatenate: Concatenate = concatenate_parts,
+        concatenate: Concatenate = concatenate_inputs,
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -152,16 +163,17 @@ class UNetPlusPlus(nn.Module):
 
     @property
     def checkpointing(self) -> bool | str:
+        """Activation checkpointing: False, "cheap" or True."""
         return self._checkpointing
 
     @checkpointing.setter
     def checkpointing(self, value: bool | str) -> None:
         if value not in (False, True, "cheap"):
-            raise UsageError(f'checkpointing: got {value!r}; expected False, "cheap" or True.')
+            raise UsageError("checkpointing", repr(value), 'False, "cheap" or True', "Change it.")
         self._checkpointing = value
         for module in self.modules():
             if isinstance(module, Chain):
-                module.frugal = value == "cheap"
+                module.recompute = value == "cheap"
 
     @property
     def depth(self) -> int:
@@ -173,18 +185,18 @@ class UNetPlusPlus(nn.Module):
 
         Args:
             x: (B, in_channels, *spatial), any size.
-            depth: compute only what the head of this depth needs; None: the deepest head.
-            heads: give every head up to `depth`, as HeadOutputs.
+            depth: compute only what the head at this depth needs; None: the deepest head.
+            heads: return the logits of every head up to `depth`, as HeadOutputs.
 
         Returns:
-            (B, out_channels, *spatial), or HeadOutputs.
+            Logits (B, out_channels, *spatial), or HeadOutputs.
 
         Raises:
             UsageError: there is no head at `depth`.
         """
-        depth = self._checked(depth)
+        depth = self._resolve_depth(depth)
         wanted = self._heads_to(depth) if heads or self.fusion else (depth,)
-        image, size = self._extended(x), x.shape[2:]
+        image, size = self._pad(x), x.shape[2:]
         outputs: dict[Node, Tensor] = {}
         if self.encoder is not None:
             outputs = {(level, 0): feature for level, feature in self.encoder(image, depth).items()}
@@ -194,39 +206,38 @@ class UNetPlusPlus(nn.Module):
         }
         for node in nodes:
             if node not in outputs:
-                outputs[node] = self._node(node, image, outputs)
+                outputs[node] = self._run_node(node, image, outputs)
             for source in self.grid.sources(node):
                 if last_use[source] == node:
-                    del outputs[source]  # its memory is for the nodes that follow
+                    del outputs[source]  # free its memory for the nodes that follow
         logits = [self.heads[str(d)](outputs[0, d]) for d in wanted]
         if self.fusion is not None:
             logits = self.fusion(logits)
-        logits = [self._on_image(each, size) for each in logits]
+        logits = [self._resize_to_image(each, size) for each in logits]
         return HeadOutputs(wanted, tuple(logits)) if heads else logits[-1]
 
-    def grow(self, x: Tensor) -> Growth:
-        """A forward pass that goes to one depth after the other, for as many of the images as want it.
+    def start_forward(self, x: Tensor) -> IncrementalForward:
+        """Start an incremental forward pass: one head at a time, only for images that have not stopped (early exit).
 
         Raises:
-            UsageError: the heads do not answer each for itself.
+            UsageError: the network combines the logits of its heads.
         """
         if self.fusion is not None:
-            raise UsageError(
-                "depth: got auto for a network whose heads answer together (model.fusion); expected heads that answer each for itself. Name a depth."
-            )
-        return Growth(self, x)
+            got = '"auto" for a network that combines the logits of its heads (`model.fusion`)'
+            raise UsageError("depth", got, "a network whose heads predict independently", "Name a depth.")
+        return IncrementalForward(self, x)
 
     def prune(self, depth: int, keep_heads: bool = False) -> UNetPlusPlus:
-        """A smaller, independent network whose output equals `self(x, depth=depth)` (Zhou et al. 2018, section 3.3).
+        """Make a smaller, independent network with the output of `self(x, depth)` (Zhou et al. 2018, section 3.3).
 
         Args:
-            depth: the head to predict with; nodes that it does not need are left out.
-            keep_heads: keep the shallower heads and what they need too.
+            depth: depth of the head to predict with; nodes that it does not need are left out.
+            keep_heads: keep the shallower heads and the nodes that they need, too.
 
         Raises:
             UsageError: there is no head at `depth`.
         """
-        depth = self._checked(depth)
+        depth = self._resolve_depth(depth)
         kept = self._heads_to(depth) if keep_heads or self.fusion else (depth,)
         needed = self.grid.needed(kept)
         pruned = UNetPlusPlus(
@@ -235,8 +246,8 @@ class UNetPlusPlus(nn.Module):
             downs=list(self.downs)[:depth],
             ups={node: self.ups[node_key(node)] for node in needed if node[1] > 0},
             heads={d: self.heads[str(d)] for d in kept},
-            encoder=self.encoder.pruned(depth) if self.encoder else None,
-            fusion=self.fusion.first(len(kept)) if self.fusion else None,
+            encoder=self.encoder.prune(depth) if self.encoder else None,
+            fusion=self.fusion.prune(len(kept)) if self.fusion else None,
             concat=self.concat,
             divisor=self.divisor,
             output_stride=self.output_stride,
@@ -246,86 +257,89 @@ class UNetPlusPlus(nn.Module):
         pruned.checkpointing = self.checkpointing
         return pruned
 
-    def _node(self, node: Node, image: Tensor, outputs: Mapping[Node, Tensor]) -> Tensor:
+    def _run_node(self, node: Node, image: Tensor, outputs: Mapping[Node, Tensor]) -> Tensor:
         received = (outputs[source] for source in self.grid.sources(node))
         if self.checkpointing and self.checkpointing != "cheap" and self.training and not torch.compiler.is_compiling():
-            return checkpoint(
-                self._computed,
+            output: Tensor = checkpoint(
+                self._compute_node,
                 node,
                 image,
                 *received,
                 use_reentrant=False,
                 context_fn=lambda: (contextlib.nullcontext(), FrozenStatistics(self)),
             )
-        return self._computed(node, image, *received)
+            return output
+        return self._compute_node(node, image, *received)
 
-    def _computed(self, node: Node, image: Tensor, *received: Tensor) -> Tensor:
-        """One node, from what it receives in the order of `Grid.sources`."""
+    def _compute_node(self, node: Node, image: Tensor, *received: Tensor) -> Tensor:
+        """Compute one node from the outputs of its sources, in the order of `Grid.sources`."""
         i, j = node
-        block = self.nodes[node_key(node)]
+        inputs: Parts
         if j == 0:
-            return block(self.downs[i - 1](*received) if i > 0 else image)
-        *skips, below = received
-        frugal = self.checkpointing == "cheap" and self.training and not torch.compiler.is_compiling()
-        return block(self.concatenate(self.ups[node_key(node)], below, skips, self.concat, frugal))
+            inputs = self.downs[i - 1](*received) if i > 0 else image
+        else:
+            *skips, below = received
+            recompute = self.checkpointing == "cheap" and self.training and not torch.compiler.is_compiling()
+            inputs = self.concatenate(self.ups[node_key(node)], below, skips, self.concat, recompute)
+        output: Tensor = self.nodes[node_key(node)](inputs)
+        return output
 
-    def _extended(self, x: Tensor) -> Tensor:
-        """The image, continued by its last values to a multiple of the divisor."""
-        if self.divisor is None:
-            return x
-        return fitted(x, multiple(x.shape[2:], self.divisor))
+    def _pad(self, x: Tensor) -> Tensor:
+        """Pad the image by its last values to a multiple of the divisor."""
+        return x if self.divisor is None else crop_or_pad(x, round_up(x.shape[2:], self.divisor))
 
-    def _on_image(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+    def _resize_to_image(self, logits: Tensor, size: Sequence[int]) -> Tensor:
         if self.output_stride > 1:
             logits = functional.interpolate(
                 logits, scale_factor=self.output_stride, mode="bilinear" if logits.ndim == 4 else "trilinear"
             )
-        return fitted(logits, size)
+        return crop_or_pad(logits, size)
 
     def _heads_to(self, depth: int) -> tuple[int, ...]:
         return tuple(d for d in self.head_depths if d <= depth)
 
-    def _checked(self, depth: int | None) -> int:
+    def _resolve_depth(self, depth: int | None) -> int:
         if depth is None:
             return self.head_depths[-1]
         if depth not in self.head_depths:
-            raise UsageError(
-                f"depth: got {depth!r}; expected one of {list(self.head_depths)}, the depths at which this network has a head."
-            )
+            expected = f"one of {list(self.head_depths)}, the depths at which this network has a head"
+            raise UsageError("depth", repr(depth), expected, "Change it.")
         return depth
 
 
-class Growth:
-    """A forward pass in steps, from a shallow head to deeper ones. What was computed is not computed again.
+class IncrementalForward:
+    """An incremental forward pass for early exit: from a shallow head to deeper ones, each node computed once.
 
-    (An encoder of timm gives all its levels at once, at the start.)
+    (An encoder of timm computes all its levels at the start.)
 
     Args:
+        network: the network.
         x: images (B, in_channels, *spatial).
-        outputs: of the nodes that are computed already.
+        outputs: outputs of nodes that are already computed.
     """
 
     def __init__(self, network: UNetPlusPlus, x: Tensor, outputs: Mapping[Node, Tensor] | None = None) -> None:
         self._network = network
         self._size = x.shape[2:]
-        self._image = network._extended(x)
+        self._image = network._pad(x)
         if outputs is None and network.encoder is not None:
             outputs = {(level, 0): feature for level, feature in network.encoder(self._image, network.depth).items()}
         self.outputs = dict(outputs or {})
 
     def logits(self, depth: int) -> Tensor:
-        """Of the head at `depth`, equal to the network's own: (B, out_channels, *spatial)."""
+        """Compute the logits of the head at `depth`, equal to `network(x, depth)`: (B, out_channels, *spatial)."""
         network = self._network
         for node in network.grid.needed((depth,)):
             if node not in self.outputs:
-                self.outputs[node] = network._node(node, self._image, self.outputs)
-        return network._on_image(network.heads[str(depth)](self.outputs[0, depth]), self._size)
+                self.outputs[node] = network._run_node(node, self._image, self.outputs)
+        return network._resize_to_image(network.heads[str(depth)](self.outputs[0, depth]), self._size)
 
     def keep(self, images: Tensor) -> None:
-        """Go on with some of the images: (B,) bool."""
+        """Continue with some of the images: (B,) bool."""
         self._image = self._image[images]
         self.outputs = {node: output[images] for node, output in self.outputs.items()}
 
 
 def node_key(node: Node) -> str:
+    """Name of a node in `nodes` and `ups`, and so in the names of its weights."""
     return f"x_{node[0]}_{node[1]}"

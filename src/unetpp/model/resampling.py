@@ -1,4 +1,4 @@
-"""D and U of the grid: from a level to the next coarser one, and back."""
+"""Down-sampling D and up-sampling U between the levels of the grid."""
 
 from __future__ import annotations
 
@@ -18,13 +18,25 @@ INTERPOLATION = {
     "linear": {2: "bilinear", 3: "trilinear"},
     "cubic": {2: "bicubic"},
 }
-"""torch's names of the ways of up-sampling that have no weights, by dims."""
+"""Modes of torch for up-sampling without weights, by dims."""
 
 
-def transposed(
+def make_transposed_conv(
     dims: int, in_channels: int, out_channels: int, stride: Sequence[int], *, wide: bool, bias: bool
 ) -> nn.Module:
-    """Transposed convolution to exactly `stride` times the size; `wide`: neighbouring kernels overlap (4 for a stride of 2)."""
+    """Make a transposed convolution to exactly `stride` times the size.
+
+    Args:
+        dims: number of spatial axes.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        stride: up-sampling factor along each axis.
+        wide: overlapping kernels (4 for a stride of 2); False: kernel = stride.
+        bias: add a bias.
+
+    Returns:
+        (B, in_channels, *spatial) to (B, out_channels, *spatial * stride).
+    """
     margin = [step // 2 if wide else 0 for step in stride]
     kernel = tuple(step + 2 * extra for step, extra in zip(stride, margin, strict=True))
     return CONV_TRANSPOSED[dims](
@@ -33,7 +45,15 @@ def transposed(
 
 
 class PixelShuffle(nn.Module):
-    """Sub-pixel convolution (Shi et al. 2016), smoothed over one step (Aitken et al. 2017), in 2D and 3D, with a factor for each axis."""
+    """Sub-pixel convolution (Shi et al. 2016) with a smoothing average (Aitken et al. 2017), in 2D and 3D.
+
+    Args:
+        dims: number of spatial axes.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        factors: up-sampling factor along each axis.
+        bias: add a bias to the convolution.
+    """
 
     def __init__(self, dims: int, in_channels: int, out_channels: int, factors: Sequence[int], *, bias: bool) -> None:
         super().__init__()
@@ -48,11 +68,12 @@ class PixelShuffle(nn.Module):
         x = x.reshape(x.shape[0], channels, *factors, *sizes)
         x = x.permute(0, 1, *(axis for k in range(dims) for axis in (2 + dims + k, 2 + k)))
         x = x.reshape(x.shape[0], channels, *(size * factor for size, factor in zip(sizes, factors, strict=True)))
-        return self.pool(functional.pad(x, [n for factor in reversed(factors) for n in (factor - 1, 0)]))
+        smoothed: Tensor = self.pool(functional.pad(x, [n for factor in reversed(factors) for n in (factor - 1, 0)]))
+        return smoothed
 
     @torch.no_grad()
-    def start_alike(self) -> None:
-        """All places of a step start with the same weights, so that no chequerboard has to be unlearned."""
+    def init_icnr(self) -> None:
+        """Initialize all sub-pixels with equal weights (ICNR, Aitken et al. 2017), against checkerboard artifacts."""
         weight = self.conv.get_parameter("weight")
         one_of_each = torch.empty_like(weight[:: prod(self.factors)])
         nn.init.kaiming_normal_(one_of_each, nonlinearity="relu")

@@ -1,7 +1,7 @@
-"""Public weights for the residual encoder: of self-supervised 3D models (nnssl, OpenMind) and of nnU-Net v2's ResEncUNet.
+"""Public weights for the residual encoder: self-supervised 3D models (nnssl, OpenMind) and nnU-Net v2's ResEncUNet.
 
-These files name the parts of the encoder alike: `encoder.stem.convs.0` and `encoder.stages.S.blocks.B` with `conv1`, `conv2`
-and `skip.N`, each of a `conv` and a `norm`. A tensor is taken where our encoder has a place of the same name and shape.
+These files name the layers of the encoder alike: `encoder.stem.convs.0` and `encoder.stages.S.blocks.B` with `conv1`,
+`conv2` and `skip.N`, each with a `conv` and a `norm`. A tensor is loaded if the network has one of that name and shape.
 """
 
 from __future__ import annotations
@@ -18,79 +18,80 @@ from unetpp.model.foreign import read_foreign
 
 STEM = "stem.convs.0.conv.weight"
 _THEIRS = re.compile(
-    r"(?P<prefix>(?:.*\.)?)(?P<name>(?:stem\.convs\.0|stages\.\d+\.blocks\.\d+\.(?:conv1|conv2|skip\.\d+))\.(?:conv|norm)\.\w+)"
+    r"(?P<prefix>(?:.*\.)?)"
+    r"(?P<name>(?:stem\.convs\.0|stages\.\d+\.blocks\.\d+\.(?:conv1|conv2|skip\.\d+))\.(?:conv|norm)\.\w+)"
 )
 _OURS = re.compile(
-    r"nodes\.x_(?P<level>\d+)_0\.units\.(?P<unit>\d+)\.(?:(?P<block>\d+)\.(?P<part>units|shortcut)\.(?P<number>\d+)\.)?(?P<rest>.+)"
+    r"nodes\.x_(?P<level>\d+)_0\.units\.(?P<unit>\d+)\."
+    r"(?:(?P<block>\d+)\.(?P<part>units|shortcut)\.(?P<number>\d+)\.)?(?P<rest>.+)"
 )
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What became of the weights of a file."""
+    """Tensors of a file that were loaded into a network, and those that were not."""
 
     taken: tuple[str, ...]
-    """Names of the network's tensors that now have the file's values."""
+    """Tensors of the network that were loaded from the file."""
     adapted: tuple[str, ...]
-    """Those among them that were made for another number of input channels."""
+    """Loaded tensors that were made for another number of input channels."""
     misfits: Mapping[str, str]
-    """Names of the network's tensors that kept their values because the file's have another shape, and both shapes."""
+    """Tensors of the network that have another shape in the file: both shapes by name."""
     absent: tuple[str, ...]
-    """Names of the network's tensors that the file does not have."""
+    """Tensors of the network that the file does not have."""
     unplaced: tuple[str, ...]
-    """Names of the file's encoder that the network has no place for."""
+    """Tensors of the encoder in the file that the network does not have."""
 
     def __str__(self) -> str:
         total = len(self.taken) + len(self.misfits) + len(self.absent)
-        parts = [f"{len(self.taken)} of the encoder's {total} tensors were taken"]
+        parts = [f"{len(self.taken)} of the encoder's {total} tensors were loaded"]
         if self.adapted:
             parts.append("the first convolution was adapted to the number of channels")
-        parts += [f"{name} was not: {shapes}" for name, shapes in self.misfits.items()]
+        parts += [f"{name} was not loaded: {shapes}" for name, shapes in self.misfits.items()]
         parts += [
-            f"{text}: {_some(names)}"
-            for text, names in (("not in the file", self.absent), ("no place for", self.unplaced))
+            f"{text}: {_list_some(names)}"
+            for text, names in (("not in the file", self.absent), ("not in the network", self.unplaced))
             if names
         ]
         return "; ".join(parts)
 
 
 def load_encoder(network: nn.Module, path: Path) -> Transfer:
-    """Give the residual encoder of a network the weights of a file, as far as they fit.
+    """Load the weights of a file into the residual encoder of a network, as far as they fit.
 
-    A first convolution for another number of channels is adapted: each gets the sum of the file's, divided by their number, so that
-    channels that are all alike give what the file's one channel gave.
+    A first convolution for another number of channels is adapted: each channel gets the sum of the file's channels
+    divided by the number of channels, so that equal channels give the output of the file's single channel.
 
     Raises:
         ModelFileError: the file cannot be read, or nothing in it fits.
     """
-    theirs = _encoder_of(path)
-    ours = {name: weight for name, weight in network.state_dict().items() if their_name(name)}
+    theirs = _read_encoder(path)
+    ours = {name: weight for name, weight in network.state_dict().items() if name_in_file(name)}
     fitting: dict[str, Tensor] = {}
     adapted, misfits = [], {}
     for name, weight in ours.items():
-        source = theirs.get(their_name(name))
+        source = theirs.get(name_in_file(name))
         if source is None:
             continue
-        if their_name(name) == STEM and source.shape != weight.shape and source.ndim == weight.ndim:
-            source = (
-                source.sum(dim=1, keepdim=True).expand(-1, weight.shape[1], *[-1] * (weight.ndim - 2)) / weight.shape[1]
-            )
+        if name_in_file(name) == STEM and source.shape != weight.shape and source.ndim == weight.ndim:
+            channels = weight.shape[1]
+            source = source.sum(dim=1, keepdim=True).expand(-1, channels, *[-1] * (weight.ndim - 2)) / channels
             adapted.append(name)
         if source.shape == weight.shape:
             fitting[name] = source
         else:
-            misfits[name] = f"{_shape(source)} in the file, {_shape(weight)} in the network"
+            misfits[name] = f"{_format_shape(source)} in the file, {_format_shape(weight)} in the network"
     if not any(name.endswith("conv.weight") for name in fitting):
         reasons = (
             "; ".join(f"{name}: {shapes}" for name, shapes in list(misfits.items())[:2])
-            or f"its encoder has no {_some([their_name(name) for name in ours])}"
+            or f"its encoder has no {_list_some([name_in_file(name) for name in ours])}"
         )
-        raise ModelFileError(
-            f"{path}: got no weights that fit the network ({reasons}); expected those of its encoder. Set model.dims, model.widths and model.encoder_blocks as in the file."
-        )
+        got = f"no weights that fit the network ({reasons})"
+        action = "Set model.dims, model.widths and model.encoder_blocks as in the file."
+        raise ModelFileError(path, got, "those of its encoder", action)
     network.load_state_dict(fitting, strict=False)
-    used = {their_name(name) for name in ours}
-    absent = tuple(name for name in ours if their_name(name) not in theirs)
+    used = {name_in_file(name) for name in ours}
+    absent = tuple(name for name in ours if name_in_file(name) not in theirs)
     return Transfer(
         tuple(fitting),
         tuple(name for name in adapted if name in fitting),
@@ -100,8 +101,8 @@ def load_encoder(network: nn.Module, path: Path) -> Transfer:
     )
 
 
-def their_name(ours: str) -> str:
-    """The name in a file of a tensor of our encoder; empty for all others."""
+def name_in_file(ours: str) -> str:
+    """Translate the name of a tensor of the residual encoder to that in a file; empty for other tensors."""
     found = _OURS.fullmatch(ours)
     if not found:
         return ""
@@ -112,16 +113,15 @@ def their_name(ours: str) -> str:
     return f"stages.{found['level']}.blocks.{found['block']}.{part}.{rest}"
 
 
-def _encoder_of(path: Path) -> dict[str, Tensor]:
-    """The encoder's tensors of a file, by their names after `encoder.`.
+def _read_encoder(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of the encoder in a file, by their names after `encoder.`.
 
-    The same tensors may be there more than once (`all_modules`, `decoder.encoder`), and behind `module.` or `_orig_mod.`.
+    A tensor may be there more than once (`all_modules`, `decoder.encoder`), and behind `module.` or `_orig_mod.`.
     """
     content = read_foreign(path)
     if not isinstance(content, dict):
-        raise ModelFileError(
-            f"{path}: got {type(content).__name__}; expected a checkpoint, which is a dictionary. Take the file that nnssl or nnU-Net wrote."
-        )
+        expected, action = "a checkpoint, which is a dictionary", "Take the file that nnssl or nnU-Net wrote."
+        raise ModelFileError(path, type(content).__name__, expected, action)
     for weights in (content, *(value for value in content.values() if isinstance(value, dict))):
         columns: dict[str, dict[str, Tensor]] = {}
         for name, weight in weights.items():
@@ -130,16 +130,16 @@ def _encoder_of(path: Path) -> dict[str, Tensor]:
                 columns.setdefault(found["prefix"], {})[found["name"]] = weight
         if columns:
             return max(columns.values(), key=len)
-    raise ModelFileError(
-        f"{path}: got {_some([str(name) for name in content])}; expected names like encoder.stages.0.blocks.0.conv1.conv.weight. Take the checkpoint of a ResEnc network."
-    )
+    expected = "names like encoder.stages.0.blocks.0.conv1.conv.weight"
+    got = _list_some([str(name) for name in content]) or "no entries"
+    raise ModelFileError(path, got, expected, "Take the checkpoint of a ResEnc network.")
 
 
-def _shape(weight: Tensor) -> str:
+def _format_shape(weight: Tensor) -> str:
     return " x ".join(map(str, weight.shape))
 
 
-def _some(names: Iterable[str]) -> str:
+def _list_some(names: Iterable[str]) -> str:
     names = list(names)
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more

@@ -1,7 +1,7 @@
-"""Models of timm, asked what feature maps they give and which images they take.
+"""Models of timm: their feature maps, and the sizes of images that they accept.
 
-They are run without memory, on torch's meta device, as no table says this of each of them. timm is an extra: it is
-imported when a model of it is asked for.
+No table lists these, so the models are run on torch's meta device, without memory. timm is an extra: it is imported
+when one of its models is used.
 """
 
 from __future__ import annotations
@@ -21,174 +21,183 @@ from torch import Tensor, nn
 from unetpp.errors import UsageError, optional_package
 
 OPTIONS: tuple[dict[str, Any], ...] = ({}, {"dynamic_img_size": True})
-"""Arguments of timm's models that are tried until one takes images of any size."""
+"""Arguments of timm's models, tried in this order until the model accepts images of any size."""
 LARGEST_DIVISOR = 512
-"""A model that takes no multiple of less is one that takes its own size only."""
+"""Largest divisor that is tried; a model that accepts no multiple of any takes images of its default size only."""
 CUT = "@"
-"""Between the name of an EfficientNet and where another library takes its feature maps: tf_efficientnet_b2@5,8,16,23;5,8 gives
-those after the stem and after 5, 8, 16 and 23 of its blocks, of which number 5 and 8 pad both sides alike at their stride."""
+"""Separates the name of an EfficientNet from the blocks after which another library takes feature maps.
+
+tf_efficientnet_b2@5,8,16,23;5,8 takes them after the stem and after 5, 8, 16 and 23 blocks; blocks 5 and 8 pad both
+sides alike at their stride.
+"""
 VALID_MARGIN = 4
-"""Pixels of a feature map that convolutions without padding may cost."""
+"""Largest number of pixels that a feature map may lose to convolutions without padding."""
 
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """One of those that a model gives."""
+    """A feature map of a model."""
 
     number: int
-    """Among all of the model."""
+    """Index among all feature maps of the model."""
     halvings: int
-    """log2 of the image's size over its own, rounded."""
+    """log2 of `reduction`, rounded."""
     reduction: float
-    """The image's size over its own, measured."""
+    """Size of the image divided by the size of the feature map, measured."""
     channels: int
 
 
 @dataclass(frozen=True)
 class TimmModel:
-    """What a model gives, and with which images."""
+    """Feature maps of a model, and the images that it accepts."""
 
     name: str
     options: Mapping[str, Any]
-    """With which it is created."""
+    """Arguments with which timm creates it."""
     maps: tuple[FeatureMap, ...]
-    """One for each size, from large to small: of several, the last."""
+    """The last feature map of each size, from large to small."""
     divisor: int
-    """It takes images whose sizes are multiples of this."""
+    """Sizes of images are multiples of this."""
     window: int | None
-    """The only size that it takes, if there is but one."""
+    """The only size of images that the model accepts; None: any multiple of `divisor`."""
     aligned: bool
-    """Its feature maps have exactly the image's size over 2^halvings."""
+    """Whether feature maps have exactly the size of the image divided by 2^halvings."""
 
     def create(self, in_channels: int, **weights: Any) -> Any:
-        """The model, with random weights unless timm is told of others."""
-        return _created(self.name, in_chans=in_channels, **self.options, **weights)
+        """Create the model, with random weights unless `weights`, arguments of timm, name others."""
+        return _create(self.name, in_chans=in_channels, **self.options, **weights)
 
     def divisor_to(self, halvings: int) -> int:
-        """The divisor where smaller feature maps than these are not used."""
+        """Find the divisor if no feature maps smaller than 1/2^halvings are used."""
         maps = [each for each in self.maps if each.halvings <= halvings]
         if self.window or not maps or maps[-1] is self.maps[-1]:
             return self.divisor
-        divisor, exact = _divisor(_without_memory(self.name, self.options), maps) or (self.divisor, True)
+        divisor, exact = _find_divisor(_create_on_meta(self.name, self.options), maps) or (self.divisor, True)
         return divisor if exact or not self.aligned else self.divisor
 
 
 @functools.cache
-def timm_model(name: str) -> TimmModel:
-    """What timm's model of this name gives.
+def inspect_timm_model(name: str) -> TimmModel:
+    """Find out the feature maps of timm's model of this name, and the images that it accepts.
+
+    Raises:
+        UsageError: timm has no such model (the nearest are named), or the model has no feature maps.
+        MissingExtraError: timm is not installed.
+    """
+    require_known(name)
+    size = get_pretrained_config(name).input_size[1:]
+    for options in OPTIONS:
+        try:
+            body = _create_on_meta(name, options)
+        except TypeError:  # it has no such argument
+            continue
+        if not hasattr(body, "forward_intermediates"):
+            got = f"timm {import_timm().__version__}, whose {name} gives no feature maps"
+            raise UsageError("model.encoder", got, "1.0.31 or newer", "Run: pip install --upgrade timm")
+        maps = _measure_maps(body, size)
+        if found := _find_divisor(body, maps):
+            return TimmModel(name, options, maps, found[0], None, found[1] and _has_powers_of_2(body))
+    window = size[-1]
+    body = _create_on_meta(name, {})
+    maps = _measure_maps(body, (window, window))
+    exact = bool(_fits(body, maps, (window, window))) and window % 2 ** maps[-1].halvings == 0
+    return TimmModel(name, {}, maps, window, window, exact and _has_powers_of_2(body))
+
+
+def require_known(name: str) -> None:
+    """Check that timm has a model of this name.
 
     Raises:
         UsageError: timm has no such model; the nearest are named.
         MissingExtraError: timm is not installed.
     """
-    require_known(name)
-    size = pretrained_config(name).input_size[1:]
-    for options in OPTIONS:
-        try:
-            body = _without_memory(name, options)
-        except TypeError:  # it knows no such option
-            continue
-        if not hasattr(body, "forward_intermediates"):
-            raise UsageError(
-                f"model.encoder: got timm {import_timm().__version__}, whose {name} gives no feature maps; expected 1.0.31 or newer. Run: pip install --upgrade timm"
-            )
-        maps = _maps(body, size)
-        if found := _divisor(body, maps):
-            return TimmModel(name, options, maps, found[0], None, found[1] and _regular(body))
-    window = size[-1]
-    body = _without_memory(name, {})
-    maps = _maps(body, (window, window))
-    exact = bool(_fit(body, maps, (window, window))) and window % 2 ** maps[-1].halvings == 0
-    return TimmModel(name, {}, maps, window, window, exact and _regular(body))
-
-
-def require_known(name: str) -> None:
-    """Check the name of a model.
-
-    Raises:
-        UsageError: timm has no such model; the nearest are named.
-    """
     timm = import_timm()
     name, _, cut = name.partition(CUT)
     if cut and not ("efficientnet" in name and re.fullmatch(r"\d+(,\d+)*(;\d+(,\d+)*)?", cut)):
-        raise UsageError(
-            f"model.encoder: got {name + CUT + cut!r}; expected an EfficientNet before the {CUT}, and numbers of blocks after it, as in tf_efficientnet_b0@3,5,9,16."
-        )
+        expected = f"an EfficientNet before the {CUT}, and numbers of blocks after it"
+        raise UsageError("model.encoder", repr(name + CUT + cut), expected, "Example: tf_efficientnet_b0@3,5,9,16.")
     model, _, tag = name.partition(".")
     if not timm.is_model(model):
-        raise UsageError(
-            f"model.encoder: got {name!r}; expected the name of a model of timm. {_nearest(name, timm.list_models())}"
-        )
+        suggestion = _suggest(name, timm.list_models())
+        raise UsageError("model.encoder", repr(name), "the name of a model of timm", suggestion)
     if tag and name not in (tagged := timm.list_pretrained(f"{model}.*")):
-        raise UsageError(f"model.encoder: got {name!r}; expected {model}, alone or as one of {', '.join(tagged)}.")
+        raise UsageError("model.encoder", repr(name), f"{model}, alone or as one of {', '.join(tagged)}", "Change it.")
 
 
-def intermediates(body: Any, image: Tensor, numbers: Sequence[int]) -> list[Tensor]:
-    """The feature maps of these numbers; what follows the last is not computed."""
+def compute_maps(body: Any, image: Tensor, numbers: Sequence[int]) -> list[Tensor]:
+    """Compute the feature maps with these numbers, and nothing after the last.
+
+    Args:
+        body: model of timm.
+        image: (B, in_channels, Y, X).
+        numbers: indices of the feature maps, ascending.
+
+    Returns:
+        (B, channels, y, x) for each.
+    """
     features: list[Tensor] = body.forward_intermediates(
         image, indices=list(numbers), norm=False, stop_early=True, output_fmt="NCHW", intermediates_only=True
     )
     return features
 
 
-def keep_intermediates(body: Any, numbers: Sequence[int]) -> None:
-    """Drop what follows the last of these feature maps."""
+def cut_after(body: Any, numbers: Sequence[int]) -> None:
+    """Drop the layers after the last of these feature maps."""
     body.prune_intermediate_layers(list(numbers), prune_norm=True, prune_head=True)
 
 
 @functools.cache
-def unused_weights(name: str, numbers: tuple[int, ...]) -> frozenset[str]:
-    """Weights on which these feature maps do not depend, and that timm keeps all the same."""
-    model = timm_model(name)
-    body = _without_memory(name, model.options)
-    keep_intermediates(body, numbers)
+def find_unused_weights(name: str, numbers: tuple[int, ...]) -> frozenset[str]:
+    """Find the weights on which these feature maps do not depend, although timm does not drop them."""
+    model = inspect_timm_model(name)
+    body = _create_on_meta(name, model.options)
+    cut_after(body, numbers)
     with torch.device("meta"), torch.enable_grad():
-        features = intermediates(body, torch.empty(1, 3, model.divisor, model.divisor, requires_grad=True), numbers)
-        torch.stack([feature.sum() for feature in features]).sum().backward()
+        features = compute_maps(body, torch.empty(1, 3, model.divisor, model.divisor, requires_grad=True), numbers)
+        torch.autograd.backward([feature.sum() for feature in features])
     return frozenset(weight for weight, tensor in body.named_parameters() if tensor.grad is None)
 
 
-def pretrained_config(name: str) -> Any:
-    """What timm knows of the weights that it has for a model."""
+def get_pretrained_config(name: str) -> Any:
+    """Look up timm's entry for the weights of a model."""
     return import_timm().get_pretrained_cfg(name.partition(CUT)[0])
 
 
 def import_timm() -> Any:
-    """The package, imported when it is needed.
+    """Import timm, when it is needed.
 
     Raises:
-        MissingExtraError: it is not installed.
-        UsageError: the torchvision that it needs does not work.
+        MissingExtraError: timm is not installed.
+        UsageError: torchvision, which timm needs, does not work.
     """
     with optional_package("timm", "encoders", "model.encoder"):
         try:
             import timm
         except RuntimeError as error:
-            raise UsageError(
-                f"model.encoder: got a torchvision that does not work with this torch ({first_line(error)}); expected both of one build. Install them together."
-            ) from None
+            got = f"a torchvision that does not work with this torch ({format_error(error)})"
+            raise UsageError("model.encoder", got, "both of one build", "Install them together.") from None
     return timm
 
 
-def first_line(error: Exception) -> str:
-    """What another library's error says, in one line."""
+def format_error(error: Exception) -> str:
+    """Format an error of another library in one line."""
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason given'])[0]}"
 
 
-def _without_memory(name: str, options: Mapping[str, Any]) -> Any:
+def _create_on_meta(name: str, options: Mapping[str, Any]) -> Any:
     with torch.device("meta"):
-        return _created(name, **options).eval()
+        return _create(name, **options).eval()
 
 
-def _created(name: str, **options: Any) -> Any:
-    """A model of timm, cut where its name says so."""
+def _create(name: str, **options: Any) -> Any:
+    """Create a model of timm, with the feature maps after `CUT` in its name."""
     base, _, cut = name.partition(CUT)
     body = import_timm().create_model(base, **options)
     if cut:
-        ends, _, centred = cut.partition(";")
+        ends, _, centered = cut.partition(";")
         blocks = [block for stage in body.blocks for block in stage]
-        for number in map(int, centred.split(",") if centred else ()):
-            blocks[number].conv_dw = _centred(blocks[number].conv_dw)
+        for number in map(int, centered.split(",") if centered else ()):
+            blocks[number].conv_dw = _center(blocks[number].conv_dw)
         stages = [blocks[start:end] for start, end in pairwise((0, *map(int, ends.split(","))))]
         body.blocks = nn.Sequential(*(nn.Sequential(*stage) for stage in stages))
         body.stage_ends = list(range(len(stages) + 1))
@@ -197,10 +206,10 @@ def _created(name: str, **options: Any) -> Any:
     return body
 
 
-def _centred(conv: Any) -> nn.Conv2d:
-    """A depthwise convolution that pads both sides alike, whatever the size of the image."""
+def _center(conv: Any) -> nn.Conv2d:
+    """Make a depthwise convolution that pads both sides alike for any size of the image."""
     padding = tuple(size // 2 for size in conv.kernel_size)
-    alike = nn.Conv2d(
+    centered = nn.Conv2d(
         conv.in_channels,
         conv.out_channels,
         conv.kernel_size,
@@ -210,32 +219,35 @@ def _centred(conv: Any) -> nn.Conv2d:
         bias=False,
         device=conv.weight.device,
     )
-    alike.weight = conv.weight
-    return alike
+    centered.weight = conv.weight
+    return centered
 
 
-def _maps(body: Any, size: tuple[int, int]) -> tuple[FeatureMap, ...]:
-    """Of an image of the model's own size."""
+def _measure_maps(body: Any, size: tuple[int, int]) -> tuple[FeatureMap, ...]:
+    """Measure the feature maps for an image of the model's default size."""
     maps: dict[int, FeatureMap] = {}
-    for number, feature in enumerate(_run_without_memory(body, size, range(len(body.feature_info)))):
+    for number, feature in enumerate(_run_on_meta(body, size, range(len(body.feature_info)))):
         reduction = size[0] / feature.shape[2]
         halvings = max(0, round(log2(reduction)))
         maps[halvings] = FeatureMap(number, halvings, reduction, feature.shape[1])
     return tuple(maps.values())
 
 
-def _regular(body: Any) -> bool:
-    """Whether the model means to give maps of the image's size over powers of 2."""
+def _has_powers_of_2(body: Any) -> bool:
+    """Say whether all nominal reductions of the feature maps are powers of 2."""
     return all(log2(body.feature_info[number]["reduction"]).is_integer() for number in range(len(body.feature_info)))
 
 
-def _divisor(body: Any, maps: Sequence[FeatureMap]) -> tuple[int, bool] | None:
-    """The smallest divisor of the images that the model takes, and whether its feature maps have the exact sizes; for that it may be twice as large."""
+def _find_divisor(body: Any, maps: Sequence[FeatureMap]) -> tuple[int, bool] | None:
+    """Find the smallest divisor of the images that the model accepts, and whether feature maps then have exact sizes.
+
+    A divisor with exact sizes may be up to twice as large.
+    """
     step, found = 2 ** maps[-1].halvings, None
     for divisor in range(step, LARGEST_DIVISOR + 1, step):
         if found and divisor > 2 * found:
             break
-        square, oblong = (_fit(body, maps, size) for size in ((divisor, divisor), (3 * divisor, 2 * divisor)))
+        square, oblong = (_fits(body, maps, size) for size in ((divisor, divisor), (3 * divisor, 2 * divisor)))
         if square and oblong:
             return divisor, True
         if square is not None and oblong is not None:
@@ -243,11 +255,14 @@ def _divisor(body: Any, maps: Sequence[FeatureMap]) -> tuple[int, bool] | None:
     return (found, False) if found else None
 
 
-def _fit(body: Any, maps: Sequence[FeatureMap], size: tuple[int, int]) -> bool | None:
-    """Whether the feature maps of such an image have just the sizes of their levels; None: it is not taken, or they do not follow its size."""
+def _fits(body: Any, maps: Sequence[FeatureMap], size: tuple[int, int]) -> bool | None:
+    """Say whether the feature maps of an image of this size have exactly the sizes of their levels.
+
+    None: the model does not accept the image, or the sizes of its feature maps do not follow that of the image.
+    """
     try:
-        features = _run_without_memory(body, size, [each.number for each in maps])
-    except (RuntimeError, AssertionError, ValueError):  # each model has its own way to refuse
+        features = _run_on_meta(body, size, [each.number for each in maps])
+    except (RuntimeError, AssertionError, ValueError):  # models refuse an image in different ways
         return None
     exact = True
     for each, feature in zip(maps, features, strict=True):
@@ -258,15 +273,12 @@ def _fit(body: Any, maps: Sequence[FeatureMap], size: tuple[int, int]) -> bool |
     return exact
 
 
-def _run_without_memory(body: Any, size: tuple[int, int], numbers: Sequence[int]) -> list[Tensor]:
+def _run_on_meta(body: Any, size: tuple[int, int], numbers: Sequence[int]) -> list[Tensor]:
     with torch.device("meta"), torch.no_grad():
-        return intermediates(body, torch.empty(1, 3, *size), numbers)
+        return compute_maps(body, torch.empty(1, 3, *size), numbers)
 
 
-def _nearest(name: str, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return (
-        f"Did you mean {' or '.join(close)}?"
-        if close
-        else f"There are {len(names)}, such as resnet34, efficientnet_b4 and convnextv2_tiny."
-    )
+def _suggest(name: str, names: Sequence[str]) -> str:
+    if close := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
+        return f"Did you mean {' or '.join(close)}?"
+    return f"There are {len(names)}, such as resnet34, efficientnet_b4 and convnextv2_tiny."

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from unetpp.errors import UsageError
-from unetpp.model.build import grid_of, model_plan, node_width
+from unetpp.model.build import make_grid, model_plan, node_width
 from unetpp.model.grid import Node
 from unetpp.model.network import UNetPlusPlus
 from unetpp.peers.answers import Answers, normalization_hint
@@ -124,7 +124,7 @@ def _nearest(model: ModelPlan, nested: bool) -> ModelPlan:
 
 def names(model: ModelPlan, affine: bool = True) -> Iterator[tuple[str, str | None]]:
     """Our layers, and MONAI's."""
-    for node in grid_of(model).nodes():
+    for node in make_grid(model).nodes():
         block = _block(model, node)
         convs = f"{block}.convs" if sum(node) else block
         yield from node_names(
@@ -136,7 +136,7 @@ def names(model: ModelPlan, affine: bool = True) -> Iterator[tuple[str, str | No
         if node[1]:
             part = {"transposed": "", "pixel_shuffle": ".conv", "linear": ".0"}[model.up]
             yield f"ups.x_{node[0]}_{node[1]}{part}", f"{block}.upsample.{UPS[model.up]}"
-    for depth in grid_of(model).head_depths(model.deep_supervision):
+    for depth in make_grid(model).head_depths(model.deep_supervision):
         yield f"heads.{depth}", f"final_conv_0_{depth}" if model.topology == "unet++" else "final_conv"
 
 

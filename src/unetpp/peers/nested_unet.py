@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from unetpp.model.build import grid_of, model_plan
+from unetpp.model.build import make_grid, model_plan
 from unetpp.peers.answers import IMAGENET_MEAN, IMAGENET_STD, Answers, normalization_hint, scaled
 from unetpp.peers.transfer import Peer, PeerNetwork, Source, node_names
 from unetpp.plan import ModelPlan
@@ -58,8 +58,8 @@ def _data(in_channels: int, answers: Answers) -> tuple[dict[str, Any], dict[str,
 
 
 def _names(model: ModelPlan) -> Iterator[tuple[str, str | None]]:
-    for node in grid_of(model).nodes():
+    for node in make_grid(model).nodes():
         block = f"conv{node[0]}_{node[1]}"
         yield from node_names(model, node, [f"{block}.conv{n}" for n in (1, 2)], [f"{block}.bn{n}" for n in (1, 2)])
-    for depth in grid_of(model).head_depths(model.deep_supervision):
+    for depth in make_grid(model).head_depths(model.deep_supervision):
         yield f"heads.{depth}", f"final{depth}" if model.deep_supervision else "final"

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from unetpp.errors import UsageError
-from unetpp.model.build import grid_of, model_plan
+from unetpp.model.build import make_grid, model_plan
 from unetpp.peers.answers import Answers, normalization_hint
 from unetpp.peers.transfer import Peer, PeerNetwork, Source, node_names
 from unetpp.plan import ModelPlan, Normalization
@@ -101,7 +101,7 @@ def _model(source: Source, dims: int) -> ModelPlan:
 def _names(model: ModelPlan) -> Iterator[tuple[str, str | None]]:
     """Diagonal d of the grid is its loc and up number 5 - d, from the deepest node; the last convolution of a nested node and of the deepest level has a part of its own."""
     last = model.convs_per_node - 1
-    for node in grid_of(model).nodes():
+    for node in make_grid(model).nodes():
         number, place = DEPTH - sum(node), node[1] - 1
         block = f"loc{number}.{place}" if node[1] else f"conv_blocks_context.{node[0]}"
         split = [f"{block}.0.blocks.{n}" for n in range(last)] + [f"{block}.1.blocks.0"]
@@ -109,7 +109,7 @@ def _names(model: ModelPlan) -> Iterator[tuple[str, str | None]]:
         yield from node_names(model, node, [f"{unit}.conv" for unit in units], [f"{unit}.instnorm" for unit in units])
         if node[1]:
             yield f"ups.x_{node[0]}_{node[1]}", f"up{number}.{place}"
-    for depth in grid_of(model).head_depths(model.deep_supervision):
+    for depth in make_grid(model).head_depths(model.deep_supervision):
         yield f"heads.{depth}", f"seg_outputs.{DEPTH - depth}"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import torch
 
-from unetpp.model.build import from_plan, grid_of, model_plan
+from unetpp.model.build import build_from_plan, make_grid, model_plan
 from unetpp.peers.answers import Answers, per_case
 from unetpp.peers.transfer import Peer, PeerNetwork, Source, node_names
 from unetpp.plan import ModelPlan
@@ -66,19 +66,19 @@ PEER = Peer("pms", (MARK,), read)
 
 
 def _names(model: ModelPlan) -> Iterator[tuple[str, str | None]]:
-    for node in grid_of(model).nodes():
+    for node in make_grid(model).nodes():
         if node[1]:
             block = f"decoder{node[0]}_{node[1]}"
             yield from node_names(
                 model, node, [f"{block}.conv{n}" for n in (1, 2, 3)], [f"{block}.norm{n}" for n in (1, 2, 3)]
             )
-    for depth in grid_of(model).head_depths(model.deep_supervision):
+    for depth in make_grid(model).head_depths(model.deep_supervision):
         yield f"heads.{depth}", f"logit{depth}"
 
 
 def _encoder_names(model: ModelPlan) -> Iterator[tuple[str, str | None]]:
     with torch.device("meta"):
-        names = [name for name in from_plan(model).state_dict() if name.startswith("encoder.body.")]
+        names = [name for name in build_from_plan(model).state_dict() if name.startswith("encoder.body.")]
     for name in names:
         part, _, rest = name.removeprefix("encoder.body.").partition(".")
         yield name, f"{ENCODER[part]}.{rest}"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from unetpp.errors import UsageError
-from unetpp.model.build import grid_of, model_plan, node_width
+from unetpp.model.build import make_grid, model_plan, node_width
 from unetpp.model.grid import Node
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.timm_models import CUT
@@ -115,7 +115,7 @@ def to_smp(network: UNetPlusPlus, plan: Plan) -> PeerModel:
 
 def _require_attention(model: ModelPlan, where: str) -> None:
     """Above the first level of an encoder SMP has nodes with attention to skips that are empty; ours have none there."""
-    if model.attention == "scse" and grid_of(model).bare > 1:
+    if model.attention == "scse" and make_grid(model).first_encoder_level > 1:
         raise UsageError(
             f"{where}: got scSE attention beside {model.encoder}, which begins at a quarter of the image; expected an encoder that begins at half of it, or no attention."
         )
@@ -158,7 +158,7 @@ def _dead_attention(block: str, channels: int) -> dict[str, tuple[int, ...]]:
 
 def names(model: ModelPlan, affine: bool = True) -> Iterator[tuple[str, str | None]]:
     """Our layers of decoder and head, and SMP's."""
-    for node in grid_of(model).needed((model.depth,)):
+    for node in make_grid(model).needed((model.depth,)):
         if node[1]:
             block = _block(model, node)
             yield from node_names(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unetpp.errors import ModelFileError
-from unetpp.model.build import from_plan, grid_of
+from unetpp.model.build import build_from_plan, make_grid
 from unetpp.model.grid import Node
 from unetpp.peers.answers import Answers
 from unetpp.plan import ModelPlan
@@ -86,7 +86,7 @@ def transfer(peer: PeerNetwork, source: Source) -> Transferred:
         ModelFileError: tensors that are missing, of another shape, or unknown.
     """
     with torch.device("meta"):
-        ours = from_plan(peer.model).state_dict()
+        ours = build_from_plan(peer.model).state_dict()
     weights: dict[str, Tensor] = {}
     used: set[str] = set()
     problems: list[str] = []
@@ -134,7 +134,7 @@ def node_names(
         norms: its norms; none where the network has none there.
     """
     level, column = node
-    part = ("units.1." if grid_of(model).skips(node) else "units.0.") if column and model.attention != "none" else ""
+    part = ("units.1." if make_grid(model).skips(node) else "units.0.") if column and model.attention != "none" else ""
     kind = (model.nested_norm if column else None) or model.norm
     for number, conv in enumerate(convs):
         unit = f"nodes.x_{level}_{column}.{part}units.{number}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from unetpp.model.build import grid_of, model_plan
+from unetpp.model.build import make_grid, model_plan
 from unetpp.peers.answers import Answers, normalization_hint
 from unetpp.peers.transfer import Peer, PeerNetwork, Source, node_names
 from unetpp.plan import ModelPlan
@@ -47,7 +47,7 @@ PEER = Peer("unet-version", ("up_concat04.conv.conv1.0.weight",), read)
 
 
 def _names(model: ModelPlan) -> Iterator[tuple[str, str | None]]:
-    for level, column in grid_of(model).nodes():
+    for level, column in make_grid(model).nodes():
         block = f"up_concat{level}{column}" if column else f"conv{level}0"
         convs = f"{block}.conv" if column else block
         yield from node_names(
@@ -55,5 +55,5 @@ def _names(model: ModelPlan) -> Iterator[tuple[str, str | None]]:
         )
         if column:
             yield f"ups.x_{level}_{column}", f"{block}.up"
-    for depth in grid_of(model).head_depths(model.deep_supervision):
+    for depth in make_grid(model).head_depths(model.deep_supervision):
         yield f"heads.{depth}", f"final_{depth}"

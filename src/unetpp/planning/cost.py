@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from unetpp.model.build import from_plan
+from unetpp.model.build import build_from_plan
 from unetpp.model.network import HeadOutputs
 from unetpp.plan import ModelPlan
 
@@ -44,7 +44,7 @@ def _network_cost(plan: str, shape: tuple[int, ...], depth: int | None) -> Netwo
         return tensor
 
     with torch.device("meta"):
-        network, image = from_plan(fields).train(), torch.empty(1, fields.in_channels, *shape)
+        network, image = build_from_plan(fields).train(), torch.empty(1, fields.in_channels, *shape)
     weights = {weight.untyped_storage()._cdata for weight in network.state_dict(keep_vars=True).values()}
     with (
         FlopCounterMode(display=False) as counter,
@@ -71,4 +71,4 @@ def training_bytes(plan: ModelPlan, shape: tuple[int, ...], batch: int, precisio
 def parameter_count(plan: ModelPlan) -> int:
     """Number of weights, without allocating them."""
     with torch.device("meta"):
-        return sum(weight.numel() for weight in from_plan(plan).parameters())
+        return sum(weight.numel() for weight in build_from_plan(plan).parameters())

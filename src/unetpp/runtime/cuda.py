@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from unetpp.model.blocks import CONVOLVE, BatchNorm, ConvUnit, GroupNorm, Parts, joined
+from unetpp.model.blocks import BatchNorm, ConvUnit, GroupNorm
+from unetpp.model.deferred import CONVOLVE, Parts, concatenate
 from unetpp.model.encoders import Encoder
-from unetpp.model.network import Growth, HeadOutputs, UNetPlusPlus, concatenate_parts, in_order
+from unetpp.model.network import HeadOutputs, IncrementalForward, UNetPlusPlus, concatenate_inputs, order_inputs
 from unetpp.runtime.device import CHANNELS_LAST, DTYPES, gains_from_bf16
 
 PATIENCE = 8
@@ -52,9 +53,9 @@ class CudaNetwork:
         self._full = False
         """Whether there is no memory for another graph."""
 
-    def grow(self, x: Tensor) -> Growth:
+    def start_forward(self, x: Tensor) -> IncrementalForward:
         """A forward pass in steps. (Kernels of Triton start on the current device: make it that of `x`.)"""
-        return self._network.grow(self._placed(x))
+        return self._network.start_forward(self._placed(x))
 
     @torch.inference_mode()
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor | HeadOutputs:
@@ -136,13 +137,13 @@ def has_kernels(device: torch.device) -> bool:
     return True
 
 
-def concatenate_in_place(up: nn.Module, below: Tensor, skips: Sequence[Tensor], order: str, frugal: bool) -> Parts:
-    """Enlarge what comes from the level below into the place where it is concatenated; see `network.concatenate_parts`."""
+def concatenate_in_place(up: nn.Module, below: Tensor, skips: Sequence[Tensor], order: str, recompute: bool) -> Parts:
+    """Enlarge what comes from the level below into the place where it is concatenated; see `network.concatenate_inputs`."""
     if not skips:
-        return concatenate_parts(up, below, skips, order, frugal)
+        return concatenate_inputs(up, below, skips, order, recompute)
     from unetpp.runtime.kernels import Part, concatenated
 
-    parts = in_order([Part(each, each.shape[1]) for each in skips], _part(up, below), order)
+    parts = order_inputs([Part(each, each.shape[1]) for each in skips], _part(up, below), order)
     return concatenated(parts, skips[0].shape[2:])
 
 
@@ -193,7 +194,7 @@ class _Unit(nn.Module):
         self.slope = _slope(self.activation)
 
     def forward(self, parts: Parts) -> Tensor:
-        x, conv, norm = joined(parts), self.conv, self.norm
+        x, conv, norm = concatenate(parts), self.conv, self.norm
         if isinstance(norm, nn.Identity) and self.slope == 0:
             return _rectified(conv, x)
         if self.kernels and self.slope is not None and isinstance(norm, GroupNorm):

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from unetpp.errors import UsageError
 from unetpp.model.blocks import GroupNorm
 from unetpp.model.grid import Node
-from unetpp.model.network import Growth, HeadOutputs, UNetPlusPlus
+from unetpp.model.network import HeadOutputs, IncrementalForward, UNetPlusPlus
 from unetpp.runtime.device import gains_from_bf16
 from unetpp.runtime.exported_file import load_openvino, openvino_core
-from unetpp.runtime.runner import Growing
+from unetpp.runtime.runner import ForwardPass
 
 _ONE_CONVERSION = threading.Lock()
 """Held while a graph is made, because that sets the filters of warnings, which are the process's."""
@@ -47,9 +47,9 @@ class OpenVinoNetwork:
         self._compiled: dict[tuple[Any, ...], Any] = {}
         self._one_pass = threading.Lock()
 
-    def grow(self, x: Tensor) -> Growing:
+    def start_forward(self, x: Tensor) -> ForwardPass:
         """A forward pass in steps."""
-        return self._torch.grow(x) if self._torch else _OpenVinoGrowth(self, x)
+        return self._torch.start_forward(x) if self._torch else _OpenVinoForward(self, x)
 
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor | HeadOutputs:
         try:
@@ -93,7 +93,7 @@ class _CannotConvertError(UsageError):
     """OpenVINO cannot run a network."""
 
 
-class _OpenVinoGrowth:
+class _OpenVinoForward:
     """Each step is a graph of its own: from the image and the nodes that are there to the next logits and the nodes that are new."""
 
     def __init__(self, owner: OpenVinoNetwork, x: Tensor) -> None:
@@ -115,7 +115,7 @@ class _OpenVinoGrowth:
 
 
 class _Step(nn.Module):
-    """A step of a growing forward pass, as tensors alone."""
+    """A step of an incremental forward pass, as tensors alone."""
 
     def __init__(self, network: UNetPlusPlus, depth: int, had: tuple[Node, ...]) -> None:
         super().__init__()
@@ -133,9 +133,9 @@ class _Step(nn.Module):
         )
 
     def forward(self, image: Tensor, *had: Tensor) -> tuple[Tensor, ...]:
-        growth = Growth(self.network, image, dict(zip(self.had, had, strict=True)) or None)
-        logits = growth.logits(self.depth)
-        return (logits, *(growth.outputs[node] for node in self.new))
+        forward_pass = IncrementalForward(self.network, image, dict(zip(self.had, had, strict=True)) or None)
+        logits = forward_pass.logits(self.depth)
+        return (logits, *(forward_pass.outputs[node] for node in self.new))
 
 
 @torch.inference_mode(False)

@@ -21,17 +21,17 @@ class Runner(Protocol):
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor | HeadOutputs: ...
 
 
-class Growing(Protocol):
-    """A forward pass in steps, as `model.network.Growth` is one."""
+class ForwardPass(Protocol):
+    """A forward pass in steps, as `model.network.IncrementalForward` is one."""
 
     def logits(self, depth: int) -> Tensor: ...
     def keep(self, images: Tensor) -> None: ...
 
 
-class Grower(Runner, Protocol):
+class IncrementalRunner(Runner, Protocol):
     """Begins forward passes in steps, too."""
 
-    def grow(self, x: Tensor) -> Growing: ...
+    def start_forward(self, x: Tensor) -> ForwardPass: ...
 
 
 FASTER = ("batch", "instance", "none")

@@ -55,8 +55,8 @@ def _is_inner_kernel(weight: nn.Parameter) -> bool:
 def freeze_encoder(network: nn.Module, frozen: bool) -> None:
     """Freeze or unfreeze the encoder of timm. Frozen weights have no gradient, so that the optimizer skips them."""
     encoder: Any = getattr(network, "encoder", None)
-    if encoder is not None and encoder.resting != frozen:
-        encoder.rest(frozen)
+    if encoder is not None and encoder.frozen != frozen:
+        encoder.freeze(frozen)
 
 
 def match_layouts(optimizer: Optimizer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from unetpp.model.build import from_plan
+from unetpp.model.build import build_from_plan
 from unetpp.plan import ModelPlan, TrainPlan
 from unetpp.runtime.cuda_graph import WARM_UPS
 from unetpp.runtime.stopwatch import time_calls
@@ -27,7 +27,7 @@ def measure_step_seconds(model: ModelPlan, train: TrainPlan, device: torch.devic
         Seconds.
     """
     with torch.random.fork_rng(devices=[]):
-        network = from_plan(model)
+        network = build_from_plan(model)
         step = TrainingStep(network, model, train.model_copy(update={"compile": False}), device)
         images = torch.randn(train.batch, model.in_channels, *train.patch)
         labels = torch.randint(model.out_channels, (train.batch, 1, *train.patch))

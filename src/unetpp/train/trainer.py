@@ -16,7 +16,7 @@ from unetpp.data.store import StoredCase
 from unetpp.errors import Interrupted, UnetppError
 from unetpp.measured import DepthRow, Notes, Training
 from unetpp.metrics.scores import Validation
-from unetpp.model.build import from_plan, load_encoder_weights
+from unetpp.model.build import build_from_plan, load_encoder_weights
 from unetpp.model.file import save_model
 from unetpp.plan import Plan
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
@@ -77,7 +77,7 @@ class FoldTraining:
         train = plan.train
         self.plan, self.folder, self.device, self._validate, self._show = plan, folder, device, validate, show
         torch.manual_seed(train.seed)
-        self.network = from_plan(plan.model)
+        self.network = build_from_plan(plan.model)
         self._has_weights = weights is not None
         if weights is not None:
             self.network.load_state_dict(weights)

@@ -19,8 +19,8 @@ from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.quality import evaluate_cases
 from unetpp.measure.validation import DepthValidation, chosen_evenly, count_tiles
 from unetpp.measured import DepthRow, DepthTable, Metrics, Notes, Recommendation, Scores, Training
-from unetpp.metrics.scores import dice_lost
-from unetpp.model.build import from_plan
+from unetpp.metrics.scores import compare_dice
+from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
 from unetpp.plan import Plan
@@ -152,7 +152,7 @@ def training_seconds(
     Shortens the validation where it would take more than its share.
     """
     plan = validation.plan
-    network = from_plan(plan.model).to(validation.device).eval()
+    network = build_from_plan(plan.model).to(validation.device).eval()
     per_tile = validation.seconds_per_tile(network)
     left = allowance_s - clock.seconds()
     validation.shorten(SHARE_FOR_VALIDATION * left / plan.train.validations / per_tile)
@@ -203,7 +203,7 @@ def measure(
 
 def quality_row(scores: Metrics, deepest: Metrics) -> DepthRow:
     """Of the depth table: the mean scores, what is lost against the deepest head, and the Dice of each class where there are several."""
-    lost, interval = dice_lost(scores, deepest)
+    lost, interval = compare_dice(scores, deepest)
     row = DepthRow(dice_lost=lost, dice_lost_interval=interval).joined(scores.mean)
     if len(scores.classes) == 1:
         return row

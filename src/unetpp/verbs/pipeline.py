@@ -578,13 +578,13 @@ def _would_predict(
         data, depths = exported.data, exported.choose_depths(options)
     else:
         from unetpp.infer.early_exit import choose_rule
-        from unetpp.model.build import grid_of
+        from unetpp.model.build import make_grid
         from unetpp.model.header import read_header
 
         files = find_model_files(model)
         header = read_header(files[0])
         data, wanted = header.plan.data, header.plan.model
-        heads = grid_of(wanted).head_depths(wanted.deep_supervision)
+        heads = make_grid(wanted).head_depths(wanted.deep_supervision)
         depths = options.choose_depths(heads, header.plan.predict.depth, len(files))
         if options.depth == "auto":
             choose_rule(header.notes.auto, max_drop, str(model), heads)

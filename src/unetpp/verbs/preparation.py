@@ -15,7 +15,7 @@ from unetpp.data.folds import Split, make_splits, read_splits, write_splits
 from unetpp.data.inspect import Inspection, inspect_dataset
 from unetpp.errors import DataError, PlanError, Problem, UsageError
 from unetpp.files import write_text
-from unetpp.model.build import grid_of
+from unetpp.model.build import make_grid
 from unetpp.plan import Plan, TrainPlan, read_plan
 from unetpp.planning.cost import parameter_count, training_bytes
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint
@@ -195,7 +195,7 @@ def plan_of_run(folder: RunFolder, source: Source, wishes: Wishes, device: torch
 
 def _require_head(plan: Plan) -> None:
     """An encoder that stands alone may begin below the first heads."""
-    heads = grid_of(plan.model).head_depths(plan.model.deep_supervision)
+    heads = make_grid(plan.model).head_depths(plan.model.deep_supervision)
     if plan.predict.depth not in heads:
         expected = f"one of {list(heads)}, the depths at which this network has a head"
         raise PlanError("predict.depth", str(plan.predict.depth), expected, "Change it.")
