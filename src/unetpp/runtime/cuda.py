@@ -17,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from unetpp.model.blocks import CONVOLVE, BatchNorm, ConvUnit, GroupNorm, Parts, joined
 from unetpp.model.encoders import Encoder
 from unetpp.model.network import Growth, HeadOutputs, UNetPlusPlus, concatenate_parts, in_order
-from unetpp.runtime.device import CHANNELS_LAST, DTYPES, gains_from_bf16
+from unetpp.runtime.device import CHANNELS_LAST, DTYPES, has_fast_bf16
 
 PATIENCE = 8
 """Passes of one kind before it is recorded: a recording takes as long as some of them."""
@@ -42,7 +42,7 @@ class CudaNetwork:
         device = next(network.parameters()).device
         self._dtype = (
             torch.float32
-            if precision == "bf16" and not gains_from_bf16(device)
+            if precision == "bf16" and not has_fast_bf16(device)
             else DTYPES.get(precision, torch.float32)
         )
         with torch.cuda.device(device):

@@ -70,7 +70,7 @@ def batch_workers(device: torch.device) -> int:
     return 1 if device.type == "cpu" else max(1, min(MOST_WORKERS, torch.get_num_threads() - 1))
 
 
-def gains_from_bf16(device: torch.device) -> bool:
+def has_fast_bf16(device: torch.device) -> bool:
     """Whether the hardware computes bfloat16 faster than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -97,7 +97,7 @@ def _emulates_bf16() -> bool:
 
 def autocast(device: torch.device, precision: str) -> Any:
     """A context in which convolutions run in `precision`; what the hardware does not gain from becomes fp32."""
-    usable = (precision == "bf16" and gains_from_bf16(device)) or (precision == "fp16" and device.type == "cuda")
+    usable = (precision == "bf16" and has_fast_bf16(device)) or (precision == "fp16" and device.type == "cuda")
     return torch.autocast(device.type, DTYPES.get(precision, torch.bfloat16), enabled=usable)
 
 

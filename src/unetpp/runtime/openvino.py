@@ -16,7 +16,7 @@ from unetpp.errors import UsageError
 from unetpp.model.blocks import GroupNorm
 from unetpp.model.grid import Node
 from unetpp.model.network import Growth, HeadOutputs, UNetPlusPlus
-from unetpp.runtime.device import gains_from_bf16
+from unetpp.runtime.device import has_fast_bf16
 from unetpp.runtime.exported_file import load_openvino, openvino_core
 from unetpp.runtime.runner import Growing
 
@@ -42,7 +42,7 @@ class OpenVinoNetwork:
         """The network, once it is known that OpenVINO cannot run it."""
         self._network = with_fast_norms(network)
         self._hint = (
-            "bf16" if precision == "bf16" and gains_from_bf16(torch.device("cpu")) else "f32"
+            "bf16" if precision == "bf16" and has_fast_bf16(torch.device("cpu")) else "f32"
         )  # without a hint it takes bf16
         self._compiled: dict[tuple[Any, ...], Any] = {}
         self._one_pass = threading.Lock()
