@@ -64,7 +64,7 @@ class SoftDice:
         return float(np.mean(2 * hits[found] / (voxels[found] + total[found]))) if found.any() else None
 
 
-def worth_of(expected: Sequence[float | None], true: Sequence[float | None]) -> Calibration:
+def calibrate(expected: Sequence[float | None], true: Sequence[float | None]) -> Calibration:
     """What expected Dice is worth, from validation cases that have both; empty for fewer than 5 of them.
 
     Returns:

@@ -53,7 +53,7 @@ class Predictor:
         device: where they run.
         name: of the model, for records.
         backend: torch, cuda (on a GPU), openvino (CPU; extra `openvino`), or auto: cuda on a GPU, openvino on a CPU where it is installed and faster.
-        worth: depth -> what its expected Dice is worth, as `confidence.worth_of` says it.
+        worth: depth -> what its expected Dice is worth, as `confidence.calibrate` says it.
         rules: for "auto", the most careful first, as `deploy.adapt` fits them.
         max_drop: points of Dice that "auto" may lose against the deepest head, by the interval over validation cases.
     """

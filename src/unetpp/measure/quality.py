@@ -18,7 +18,7 @@ from unetpp.data.preprocess import prepare_label
 from unetpp.data.readers import describe_shape, read_label, read_labels
 from unetpp.data.volume import Volume
 from unetpp.errors import DataError, Problem
-from unetpp.infer.confidence import worth_of
+from unetpp.infer.confidence import calibrate
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predict_files import RECORD
 from unetpp.infer.prediction import Prediction
@@ -95,7 +95,7 @@ def _with_expectations(metrics: Metrics, expected: Sequence[float | None]) -> Me
         case.joined(ScoredCase(id=case.id, expected_dice=guess))
         for case, guess in zip(metrics.cases, expected, strict=True)
     ]
-    worth = worth_of(expected, [case.mean.dice for case in cases])
+    worth = calibrate(expected, [case.mean.dice for case in cases])
     return metrics.joined(Metrics(mean=metrics.mean.joined(worth), cases=cases))
 
 
