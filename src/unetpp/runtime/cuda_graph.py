@@ -15,7 +15,7 @@ MOST_MEMORY = 0.45
 """Of a device: a graph keeps its own while cases are validated."""
 
 
-class Recorded:
+class GraphedGradients:
     """Computes as `work` does, from the fifth batch on by replaying what that did, where there is memory for it.
 
     All batches have one size.
