@@ -18,7 +18,7 @@ FEWEST = 0.01
 """Share of the voxels of a tile that are taken to be foreground at least, so that a few unsure ones of an empty tile are no doubt."""
 
 
-def doubts(logits: Tensor) -> Tensor:
+def estimate_uncertainty(logits: Tensor) -> Tensor:
     """Expected number of voxels that are wrong, for each voxel of foreground: (B,) of logits (B, channels, *spatial)."""
     best, classes = most_probable(compact_probabilities(logits).flatten(2), dim=1)
     return (1 - best).sum(dim=1) / (classes > 0).sum(dim=1).clamp(min=FEWEST * best.shape[1])
@@ -47,7 +47,7 @@ def choose_rule(rules: Sequence[Rule], max_drop: float, model: str, depths: Sequ
     return rules[min(good, key=lambda number: rules[number].time)]
 
 
-class Adaptive:
+class EarlyExit:
     """Runs a network as `infer.engine.Runner` does; each image gets the first depth at which its doubt is small enough.
 
     Args:
@@ -74,7 +74,7 @@ class Adaptive:
             logits = growth.logits(depth)
             found = logits.clone() if found is None else found.index_copy(0, waiting, logits)
             done = (
-                doubts(logits) <= limit
+                estimate_uncertainty(logits) <= limit
                 if limit < math.inf
                 else torch.ones(len(logits), dtype=torch.bool, device=x.device)
             )

@@ -17,7 +17,7 @@ from unetpp.data.readers import open_images
 from unetpp.data.sources import ImageSource
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.infer.bands import collect
-from unetpp.infer.early_exit import Adaptive, choose_rule
+from unetpp.infer.early_exit import EarlyExit, choose_rule
 from unetpp.infer.options import DEFAULTS, Depth, PredictOptions
 from unetpp.infer.predict_files import Failure, FileProgress, WrittenFiles, predict_to_files
 from unetpp.infer.prediction import AUTO, Prediction
@@ -217,9 +217,9 @@ class Predictor:
             self._adaptive()
         return depths
 
-    def _adaptive(self) -> list[Adaptive]:
+    def _adaptive(self) -> list[EarlyExit]:
         rule = choose_rule(self.rules, self.max_drop, self.name, self.depths)
-        return [Adaptive(runner, self.depths, rule.doubts) for runner in self.runners]
+        return [EarlyExit(runner, self.depths, rule.doubts) for runner in self.runners]
 
 
 def load_predictor(
