@@ -109,7 +109,7 @@ def test_what_openvino_cannot_run_is_run_by_torch_unless_it_was_asked_for(
     def fails(*_: Any) -> None:
         raise RuntimeError("No conversion rule for aten::unheard_of\nand more")
 
-    monkeypatch.setattr(engine, "converted", fails)
+    monkeypatch.setattr(engine, "convert", fails)
     ours, x = network(), image(1, 1, 16, 16)
     with torch.inference_mode():
         torch.testing.assert_close(OpenVinoNetwork(ours, "fp32", or_torch=True)(x), ours(x))

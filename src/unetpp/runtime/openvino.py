@@ -40,7 +40,7 @@ class OpenVinoNetwork:
         self._or_torch = or_torch
         self._torch: UNetPlusPlus | None = None
         """The network, once it is known that OpenVINO cannot run it."""
-        self._network = with_fast_norms(network)
+        self._network = replace_group_norms(network)
         self._hint = (
             "bf16" if precision == "bf16" and has_fast_bf16(torch.device("cpu")) else "f32"
         )  # without a hint it takes bf16
@@ -82,7 +82,7 @@ class OpenVinoNetwork:
         }
         try:
             with _ONE_CONVERSION:
-                return openvino_core().compile_model(converted(module, *sizes), "CPU", options)
+                return openvino_core().compile_model(convert(module, *sizes), "CPU", options)
         except Exception as error:  # of any kind: an operation it does not have, an installation that is not whole
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             got = f"openvino, which cannot run this network ({reason})"
@@ -141,7 +141,7 @@ class _Step(nn.Module):
 @torch.inference_mode(False)
 @torch.no_grad()
 @torch.autocast("cpu", enabled=False)
-def converted(module: nn.Module, *sizes: Sequence[int]) -> Any:
+def convert(module: nn.Module, *sizes: Sequence[int]) -> Any:
     """An openvino.Model of a module, for any number of inputs of fixed sizes (C, *spatial): tiles have one size, and graphs of any size are slower."""
     openvino = load_openvino("--backend openvino")
     with warnings.catch_warnings():
@@ -153,7 +153,7 @@ def converted(module: nn.Module, *sizes: Sequence[int]) -> Any:
         )
 
 
-def with_fast_norms(network: nn.Module) -> Any:
+def replace_group_norms(network: nn.Module) -> Any:
     """A copy of the network that answers the same, its group normalisations in the terms that OpenVINO and ONNX Runtime are fast in."""
     copied = copy.deepcopy(network)
     for module in list(copied.modules()):
