@@ -25,7 +25,7 @@ RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino"}
 """Suffix of an exported file -> what runs it."""
 
 
-def report_nothing() -> None:
+def disable_telemetry() -> None:
     """OpenVINO and NNCF would report their use over the network, unless their reporter is missing."""
     sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
 
@@ -36,7 +36,7 @@ def load_openvino(purpose: str) -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    report_nothing()
+    disable_telemetry()
     with optional_package("openvino", "openvino", purpose):
         import openvino
     return openvino
