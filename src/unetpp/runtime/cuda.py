@@ -19,7 +19,7 @@ from unetpp.model.encoders import Encoder
 from unetpp.model.network import Growth, HeadOutputs, UNetPlusPlus, concatenate_parts, in_order
 from unetpp.runtime.device import CHANNELS_LAST, DTYPES, has_fast_bf16
 
-PATIENCE = 8
+CAPTURE_AFTER = 8
 """Passes of one kind before it is recorded: a recording takes as long as some of them."""
 WARM_UPS = 3
 """Passes of a recording in which libraries choose their kernels."""
@@ -61,7 +61,7 @@ class CudaNetwork:
         key = (depth, heads, x.shape)
         with _ONE_PASS, torch.cuda.device_of(x):
             self._passes[key] += 1
-            if self._passes[key] > PATIENCE and key not in self._recorded and not self._full:
+            if self._passes[key] > CAPTURE_AFTER and key not in self._recorded and not self._full:
                 try:
                     self._recorded[key] = _Recorded(lambda image: self._run(image, depth, heads), self._placed(x))
                 except torch.OutOfMemoryError:
