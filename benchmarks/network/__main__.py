@@ -27,7 +27,7 @@ from torch import Tensor
 
 from unetpp.measure.roofline import ceilings, least_ms, macs_and_bytes
 from unetpp.runtime.cuda import CAPTURE_AFTER
-from unetpp.runtime.stopwatch import finish
+from unetpp.runtime.stopwatch import synchronize
 
 SIZES = {2: (256, 512), 3: (96,)}
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.05, "int8": float("inf")}
@@ -150,7 +150,7 @@ def timed(runs: Mapping[tuple[str, str], Run], image: Tensor, rounds: int) -> di
         for key, run in runs.items():
             started = time.perf_counter()
             run(image)
-            finish(image.device)
+            synchronize(image.device)
             spent[key].append(time.perf_counter() - started)
     return spent
 

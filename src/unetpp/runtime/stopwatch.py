@@ -12,7 +12,7 @@ PROBE_S = 0.1
 """Longest time of a probe, in seconds. Only one call that takes longer by itself goes further."""
 
 
-def finish(device: torch.device | str) -> None:
+def synchronize(device: torch.device | str) -> None:
     """Wait for a GPU, which works on while the program goes on."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
@@ -33,9 +33,9 @@ def time_calls(
     """
     seconds: list[float] = []
     while not seconds or (len(seconds) < most and sum(seconds) + min(seconds) <= budget_s):
-        finish(device)
+        synchronize(device)
         started = time.perf_counter()
         work()
-        finish(device)
+        synchronize(device)
         seconds.append(max(time.perf_counter() - started, 1e-9))
     return seconds
