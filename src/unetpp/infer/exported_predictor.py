@@ -24,7 +24,7 @@ from unetpp.infer.tiles import TileGrid, TileProgress, read_tile
 from unetpp.labels.classes import most_probable
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
-from unetpp.runtime.exported_file import RUNTIMES, Answer, open_exported
+from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork, open_exported
 
 
 class ExportedPredictor:
@@ -40,7 +40,7 @@ class ExportedPredictor:
         ModelFileError: the file does not say what `unetpp export` writes.
     """
 
-    def __init__(self, answer: Answer, about: dict[str, Any], name: str, backend: str) -> None:
+    def __init__(self, answer: ExportedNetwork, about: dict[str, Any], name: str, backend: str) -> None:
         try:
             self.data = DataPlan.model_validate({key: about[key] for key in DataPlan.model_fields if key in about})
             self._tile, self._overlap = tuple(about["tile"]), float(about["overlap"])

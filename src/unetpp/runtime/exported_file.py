@@ -19,7 +19,7 @@ KEY = "unetpp"
 """Of the entry that says, as JSON, what an exported file is; see `deploy.export.about.describe`."""
 IMAGE, PROBABILITIES = "image", "probabilities"
 """Names of the graph's input (B, C, *spatial) and output (B, classes, *spatial), both float32."""
-Answer = Callable[[np.ndarray], np.ndarray]
+ExportedNetwork = Callable[[np.ndarray], np.ndarray]
 """From normalised images (B, C, *spatial) float32 to probabilities (B, classes, *spatial)."""
 RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino"}
 """Suffix of an exported file -> what runs it."""
@@ -64,7 +64,7 @@ def _make_core(core: Callable[[], Any]) -> Any:
     return core()
 
 
-def open_exported(path: Path, exact: bool = False) -> tuple[Answer, dict[str, Any]]:
+def open_exported(path: Path, exact: bool = False) -> tuple[ExportedNetwork, dict[str, Any]]:
     """What an exported .onnx or .xml answers, and what it says of itself: nothing where another program made it.
 
     Args:
@@ -89,7 +89,7 @@ def open_exported(path: Path, exact: bool = False) -> tuple[Answer, dict[str, An
     return answer, json.loads(about or "{}")
 
 
-def _onnx(path: Path, exact: bool) -> tuple[Answer, str | None]:
+def _onnx(path: Path, exact: bool) -> tuple[ExportedNetwork, str | None]:
     with optional_package("onnxruntime", "runtime", "to run a file in the format ONNX"):
         import onnxruntime
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -98,7 +98,7 @@ def _onnx(path: Path, exact: bool) -> tuple[Answer, str | None]:
     ), session.get_modelmeta().custom_metadata_map.get(KEY)
 
 
-def _openvino(path: Path, exact: bool) -> tuple[Answer, str | None]:
+def _openvino(path: Path, exact: bool) -> tuple[ExportedNetwork, str | None]:
     core = openvino_core("to run a file for OpenVINO")
     model = core.read_model(path)
     about = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
