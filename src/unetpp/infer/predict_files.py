@@ -27,7 +27,7 @@ from unetpp.infer.tiles import TileProgress
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 
-RECORD = "predictions.json"
+PREDICTIONS = "predictions.json"
 
 
 class FileProgress(Protocol):
@@ -205,13 +205,13 @@ def _write_records(
         failed = [{"id": failure.id, **failure.problem.to_dict()} for failure in written.failures]
         earlier = _earlier_files(folder, made_with)
         cases = {name: files.get(name, earlier.get(name)) for name in sorted({*files, *earlier})}
-        write_json(folder / RECORD, {**made_with, "files": list(cases), "cases": cases, "failed": failed})
+        write_json(folder / PREDICTIONS, {**made_with, "files": list(cases), "cases": cases, "failed": failed})
 
 
 def _earlier_files(folder: Path, made_with: dict[str, Any]) -> dict[str, Any]:
     """What earlier calls with the same model and wishes have written there, one file after the other, and what is known of it."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = json.loads((folder / PREDICTIONS).read_text(encoding="utf-8"))
         alike = all(record[key] == jsonlike for key, jsonlike in json.loads(json.dumps(made_with)).items())
         return {
             name: record.get("cases", {}).get(name) for name in record["files"] if alike and (folder / name).is_file()
