@@ -18,6 +18,6 @@ def mirrorings(dims: int) -> tuple[Axes, ...]:
     return tuple(axes for count in range(dims + 1) for axes in itertools.combinations(spatial, count))
 
 
-def mirrored(tensor: Tensor, axes: Axes) -> Tensor:
+def mirror(tensor: Tensor, axes: Axes) -> Tensor:
     """Flip along `axes`; its own inverse."""
     return tensor.flip(axes) if axes else tensor

@@ -21,7 +21,7 @@ from unetpp.infer.early_exit import EarlyExit, choose_rule
 from unetpp.infer.options import DEFAULTS, Depth, PredictOptions
 from unetpp.infer.predict_files import Failure, FileProgress, WrittenFiles, predict_to_files
 from unetpp.infer.prediction import AUTO, Prediction
-from unetpp.infer.restore import restored
+from unetpp.infer.restore import resample_bands
 from unetpp.infer.sliding import stream_bands
 from unetpp.infer.tiles import TileProgress
 from unetpp.measured import Calibration, DepthRow, Notes, Rule
@@ -187,7 +187,7 @@ class Predictor:
         image = prepare_image(source, self.plan.data, where)
         runners, heads = (self._adaptive(), self.depths[-1:]) if depths == (AUTO,) else (self.runners, depths)
         bands = stream_bands(runners, image, self.plan.predict, heads, self.device, options, progress)
-        on_image = restored(bands, image.shape[1:], image.image_shape)
+        on_image = resample_bands(bands, image.shape[1:], image.image_shape)
         return collect(on_image, image.image_shape, depths, options, image.geometry)
 
     def predict_files(

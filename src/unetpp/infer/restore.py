@@ -11,7 +11,7 @@ from torch.nn import functional
 from unetpp.infer.bands import Band, rows_at_once
 
 
-def restored(bands: Iterable[Band], grid: tuple[int, ...], shape: tuple[int, ...]) -> Iterator[Band]:
+def resample_bands(bands: Iterable[Band], grid: tuple[int, ...], shape: tuple[int, ...]) -> Iterator[Band]:
     """Interpolate probabilities linearly from `grid` to `shape` as they come; unchanged where the two are the same.
 
     Interpolating probabilities, not classes, keeps outlines smooth. Only the rows between two bands are kept.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from unetpp.infer.bands import Band, collect, rows_at_once
 from unetpp.infer.confidence import Disagreement
-from unetpp.infer.mirror import ORIGINAL, mirrored, mirrorings
+from unetpp.infer.mirror import ORIGINAL, mirror, mirrorings
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.tiles import Span, Tile, TiledImage, TileGrid, TileProgress, read_tile
@@ -124,16 +124,16 @@ def _tile_probabilities(
     precision: str,
     options: PredictOptions,
 ) -> Tensor:
-    """Mean over networks and mirrored copies: (B, depths, channels, *tile) float32; last, if it is asked for, the disagreement."""
+    """Mean over networks and mirror copies: (B, depths, channels, *tile) float32; last, if it is asked for, the disagreement."""
     total: Tensor | None = None
     copies = mirrorings(images.ndim - 2) if options.tta else ORIGINAL
     disagreement = options.uncertainty == "disagreement"
     answers = {depth: Disagreement() for depth in depths} if disagreement else {}
     for network, axes in itertools.product(networks, copies):
         with torch.cuda.device_of(images), autocast(images.device, precision):
-            outputs = _outputs(network, mirrored(images, axes), depths, disagreement)
+            outputs = _outputs(network, mirror(images, axes), depths, disagreement)
         heads = {
-            depth: mirrored(compact_probabilities(logits), axes)
+            depth: mirror(compact_probabilities(logits), axes)
             for depth, logits in zip(outputs.depths, outputs.logits, strict=True)
         }
         for wanted, depth in itertools.product(answers, outputs.depths):
