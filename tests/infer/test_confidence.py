@@ -1,4 +1,4 @@
-"""What is expected of a segmentation is near what it turns out to be, however it is cut into bands."""
+"""Expected Dice is near the true Dice, however the image is cut into bands."""
 
 from __future__ import annotations
 

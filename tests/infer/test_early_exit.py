@@ -1,4 +1,4 @@
-"""Each tile gets what its depth gives, nothing is computed twice, and the doubt is what a rule can be fitted to."""
+"""Early exit: each tile gets the output of its depth, no node is computed twice, and uncertainty is well defined."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_where_no_image_may_stop_the_head_is_not_computed() -> None:
     assert adaptive.images == {2: 4}
 
 
-def test_doubt_is_the_share_of_foreground_that_is_expected_to_be_wrong() -> None:
+def test_uncertainty_is_the_fraction_of_foreground_that_is_expected_to_be_wrong() -> None:
     logits = torch.zeros(1, 2, 10, 20)
     logits[:, 1, :5], logits[:, 1, 5:] = 2.0, -2.0
     wrong = float(torch.sigmoid(torch.tensor(-2.0)))
@@ -114,7 +114,7 @@ def test_heads_that_answer_together_have_no_steps() -> None:
         network(fusion="mean").grow(images(1))
 
 
-def test_a_model_of_one_output_has_a_doubt_too() -> None:
+def test_a_model_of_one_output_has_an_uncertainty_too() -> None:
     certain = torch.cat([torch.full((1, 1, 8, 16), 30.0), torch.full((1, 1, 8, 16), -30.0)], dim=2)
     assert float(estimate_uncertainty(certain)) == pytest.approx(0, abs=1e-6)
     assert float(estimate_uncertainty(0 * certain)) == pytest.approx(0.5 * 256 / 2.56, rel=0.01)

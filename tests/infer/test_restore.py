@@ -46,7 +46,9 @@ def test_bands_equal_interpolation_of_the_whole(
 
 def test_rows_come_in_order_and_once() -> None:
     whole = torch.rand(1, 1, 40, 3)
-    bands = [(band.first_row, band.probabilities.shape[2]) for band in resample_bands(in_bands(whole, [7]), (40, 3), (93, 5))]
+    bands = [
+        (band.first_row, band.probabilities.shape[2]) for band in resample_bands(in_bands(whole, [7]), (40, 3), (93, 5))
+    ]
     assert [first for first, _ in bands] == [
         sum(height for _, height in bands[:number]) for number in range(len(bands))
     ]

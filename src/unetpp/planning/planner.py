@@ -99,9 +99,7 @@ class _Planner:
         if weights := self.settings.get("model.encoder_weights"):
             require_source(weights)
         data = self._data()
-        precision = self.choose(
-            "train.precision", rules.choose_precision(self.device.type, has_fast_bf16(self.device))
-        )
+        precision = self.choose("train.precision", rules.choose_precision(self.device.type, has_fast_bf16(self.device)))
         sizes = self._sizes(data)
         overlap = self.choose("predict.overlap", rules.choose_overlap(data.dims))
         batch = self.choose("train.batch", rules.choose_batch(prod(sizes.patch), data.dims, self.device.type))

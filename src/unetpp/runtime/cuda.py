@@ -41,9 +41,7 @@ class CudaNetwork:
     def __init__(self, network: UNetPlusPlus, precision: str) -> None:
         device = next(network.parameters()).device
         self._dtype = (
-            torch.float32
-            if precision == "bf16" and not has_fast_bf16(device)
-            else DTYPES.get(precision, torch.float32)
+            torch.float32 if precision == "bf16" and not has_fast_bf16(device) else DTYPES.get(precision, torch.float32)
         )
         with torch.cuda.device(device):
             self._network = fuse_operations(network, self._dtype)

@@ -59,7 +59,9 @@ class TrainingStep:
         # checkpointing reads the state of the random generator; freezing and scaling change from step to step
         varies = train.checkpointing or train.freeze_encoder or self.scaler.is_enabled()
         self._recorded = record and device.type == "cuda" and not varies
-        self._compute = GraphedGradients(self._prepare, list(network.parameters())) if self._recorded else self._gradients
+        self._compute = (
+            GraphedGradients(self._prepare, list(network.parameters())) if self._recorded else self._gradients
+        )
 
     def __call__(self, batch: Batch, number: int, done: float) -> float:
         """Train on one batch.

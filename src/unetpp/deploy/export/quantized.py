@@ -10,7 +10,7 @@ import numpy as np
 
 from unetpp.errors import optional_package
 from unetpp.progress import only_errors
-from unetpp.runtime.exported_file import IMAGE, load_openvino, openvino_core, disable_telemetry
+from unetpp.runtime.exported_file import IMAGE, disable_telemetry, load_openvino, openvino_core
 
 QUANTIZABLE = (".onnx", ".xml")
 
