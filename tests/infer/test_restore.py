@@ -1,4 +1,4 @@
-"""The way back from the network's grid, in bands, equals one interpolation of the whole."""
+"""Resampling in bands equals one interpolation of the whole."""
 
 from collections.abc import Iterator
 

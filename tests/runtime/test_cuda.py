@@ -1,4 +1,4 @@
-"""What a network is made into for a GPU, on the CPU; `tests/test_cuda.py` has what needs a GPU."""
+"""The network as it is fused for a GPU, tested on the CPU; `tests/test_cuda.py` has the tests that need a GPU."""
 
 from __future__ import annotations
 

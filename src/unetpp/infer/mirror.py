@@ -6,9 +6,6 @@ import itertools
 
 from torch import Tensor
 
-ORIGINAL: tuple[tuple[int, ...], ...] = ((),)
-"""No mirroring."""
-
 
 def mirrorings(dims: int) -> tuple[tuple[int, ...], ...]:
     """Return all 2^dims subsets of the spatial axes, the empty one first; axes count from the last (-1)."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from unetpp.infer.bands import Band, collect, rows_per_chunk
 from unetpp.infer.confidence import Disagreement
-from unetpp.infer.mirror import ORIGINAL, mirror, mirrorings
+from unetpp.infer.mirror import mirror, mirrorings
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.tiles import Span, Tile, TiledImage, TileGrid, TileProgress, read_tile
@@ -30,17 +30,11 @@ from unetpp.runtime.runner import Runner
 
 
 def predict_tiles(
-    networks: Sequence[Runner],
-    image: TiledImage,
-    plan: PredictPlan,
-    depths: Sequence[int],
-    device: torch.device,
-    options: PredictOptions = DEFAULTS,
-    progress: TileProgress | None = None,
+    networks: Sequence[Runner], image: TiledImage, plan: PredictPlan, depths: Sequence[int], device: torch.device
 ) -> dict[int, np.ndarray]:
     """Predict class indices (*grid) on the network's grid, for each depth; arguments as `stream_bands`."""
-    bands = stream_bands(networks, image, plan, depths, device, options, progress)
-    return {depth: found.segmentation for depth, found in collect(bands, image.shape[1:], depths, options).items()}
+    found = collect(stream_bands(networks, image, plan, depths, device), image.shape[1:], depths)
+    return {depth: prediction.segmentation for depth, prediction in found.items()}
 
 
 def stream_bands(
@@ -124,7 +118,7 @@ def _predict_batch(
     Returns:
         (B, depths, channels, *tile) float32; with disagreement, it is the last channel.
     """
-    copies = mirrorings(images.ndim - 2) if options.tta else ORIGINAL
+    copies = mirrorings(images.ndim - 2) if options.tta else ((),)
     every = options.uncertainty == "disagreement"
     disagreements = {depth: Disagreement() for depth in depths} if every else {}
 

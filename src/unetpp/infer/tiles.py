@@ -40,7 +40,7 @@ class Span:
     inside: slice
     """Voxels of the image."""
     within: slice
-    """Voxels of the tile: a part of it if the image is smaller, which is then centred in it."""
+    """Voxels of the tile: a part of it if the image is smaller, which is then centered in it."""
     weights: np.ndarray
     """float32, one weight for each voxel inside."""
 
