@@ -97,7 +97,7 @@ class Predictor(CasePredictor):
         """
         depths = options.choose_depths(self.depths, self.plan.predict.depth, len(self.networks))
         if depths == (AUTO,):
-            self._exit_early()
+            self._make_early_exits()
         return depths
 
     def predict_source(
@@ -110,12 +110,12 @@ class Predictor(CasePredictor):
         """Predict an image that is read in blocks; see `CasePredictor.predict_source`."""
         depths = self.choose_depths(options)
         image = prepare_image(source, self.data, where)
-        runners, heads = (self._exit_early(), self.depths[-1:]) if depths == (AUTO,) else (self.runners, depths)
+        runners, heads = (self._make_early_exits(), self.depths[-1:]) if depths == (AUTO,) else (self.runners, depths)
         bands = stream_bands(runners, image, self.plan.predict, heads, self.device, options, progress)
         on_image = resample_bands(bands, image.shape[1:], image.image_shape)
         return collect(on_image, image.image_shape, depths, options, image.geometry)
 
-    def _exit_early(self) -> list[EarlyExit]:
+    def _make_early_exits(self) -> list[EarlyExit]:
         rule = choose_rule(self.rules, self.max_drop, self.name, self.depths)
         return [EarlyExit(runner, self.depths, rule.doubts) for runner in self.runners]
 
