@@ -19,7 +19,7 @@ from unetpp.data.cases import find_cases
 from unetpp.data.folds import read_splits
 from unetpp.data.store import StoredCase
 from unetpp.deploy.adapt import fit_rules, scored
-from unetpp.infer.early_exit import Adaptive, choose_rule
+from unetpp.infer.early_exit import EarlyExit, choose_rule
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.measure.depth_table import measure_depths
@@ -103,7 +103,7 @@ def judged(
     seconds = full_seconds = 0.0
     tiles: Counter[int] = Counter()
     for rules, cases in zip(fitted, halves, strict=True):
-        adaptive = Adaptive(
+        adaptive = EarlyExit(
             predictor.runners[0],
             predictor.depths,
             choose_rule(rules, max_drop, "the model", predictor.depths).doubts,

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second pass is recorded already."""
-    monkeypatch.setattr(cuda, "PATIENCE", 1)
+    monkeypatch.setattr(cuda, "CAPTURE_AFTER", 1)
 
 
 def trained_like(**fields: Any) -> UNetPlusPlus:

@@ -26,8 +26,8 @@ from benchmarks.network.settings import CPU_ALONE, CUDA_ALONE, NO_PEER, OURS_ALO
 from torch import Tensor
 
 from unetpp.measure.roofline import ceilings, least_ms, macs_and_bytes
-from unetpp.runtime.cuda import PATIENCE
-from unetpp.runtime.stopwatch import finish
+from unetpp.runtime.cuda import CAPTURE_AFTER
+from unetpp.runtime.stopwatch import synchronize
 
 SIZES = {2: (256, 512), 3: (96,)}
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.05, "int8": float("inf")}
@@ -144,13 +144,13 @@ def timed(runs: Mapping[tuple[str, str], Run], image: Tensor, rounds: int) -> di
     """Seconds of each run in each round; all take turns, so that a busy moment hits them alike."""
     spent: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
     for run in runs.values() if image.is_cuda else ():
-        for _ in range(PATIENCE + 2):  # until graphs are recorded
+        for _ in range(CAPTURE_AFTER + 2):  # until graphs are recorded
             run(image)
     for _ in range(rounds):
         for key, run in runs.items():
             started = time.perf_counter()
             run(image)
-            finish(image.device)
+            synchronize(image.device)
             spent[key].append(time.perf_counter() - started)
     return spent
 
@@ -161,7 +161,7 @@ def probe(name: str, who: str, setting: str, batch: int, size: int, device: str)
     image = pair.image(batch, size)
     with torch.inference_mode():
         run = SETTINGS[setting](pair.peer if who == "peer" else pair.ours, image)
-        return peak_here_mb(lambda: run(image), times=PATIENCE + 2 if device != "cpu" else 2, device=device)
+        return peak_here_mb(lambda: run(image), times=CAPTURE_AFTER + 2 if device != "cpu" else 2, device=device)
 
 
 def summary(rows: list[dict[str, Any]]) -> str:

@@ -46,7 +46,7 @@ from unetpp.peers import to_monai, to_smp
 from unetpp.run_folder import MODEL, RunFolder
 from unetpp.runtime.device import autocast
 from unetpp.runtime.exported_file import openvino_core
-from unetpp.runtime.openvino import converted, with_fast_norms
+from unetpp.runtime.openvino import convert, replace_group_norms
 
 REFERENCE = "torch fp32"
 TOLERANCES = {"fp32": 1e-4, "bf16": 1e-3, "int8": 1e-2}
@@ -144,7 +144,7 @@ def quantized(module: nn.Module, tiles: Sequence[np.ndarray]) -> Run:
 
     with tempfile.TemporaryDirectory() as folder:
         openvino.save_model(
-            converted(with_fast_norms(module), tiles[0].shape), Path(folder) / "peer.xml", compress_to_fp16=False
+            convert(replace_group_norms(module), tiles[0].shape), Path(folder) / "peer.xml", compress_to_fp16=False
         )
         quantize_file(Path(folder) / "peer.xml", tiles)
         compiled = openvino_core().compile_model(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from unetpp.runtime.cuda import CudaNetwork
 from unetpp.runtime.device import CHANNELS_LAST
 from unetpp.runtime.exported_file import openvino_core
-from unetpp.runtime.openvino import OpenVinoNetwork, converted, with_fast_norms
+from unetpp.runtime.openvino import OpenVinoNetwork, convert, replace_group_norms
 
 Run = Callable[[Tensor], Tensor]
 
@@ -68,7 +68,7 @@ def openvino_int8(network: nn.Module, image: Tensor) -> Run:
     import nncf
 
     model = nncf.quantize(
-        converted(with_fast_norms(network), image.shape[1:]),
+        convert(replace_group_norms(network), image.shape[1:]),
         nncf.Dataset([each[None].numpy() for each in image]),
         subset_size=len(image),
     )

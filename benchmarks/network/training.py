@@ -23,7 +23,7 @@ from benchmarks.network.pairs import PAIRS, Pair
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unetpp.runtime.cuda_graph import WARM_UPS, Recorded
+from unetpp.runtime.cuda_graph import WARM_UPS, GraphedGradients
 from unetpp.runtime.device import CHANNELS_LAST, keep_freed_memory
 
 SIZES = {2: (4, 256), 3: (1, 96)}
@@ -131,7 +131,7 @@ def make_step(pair: Pair, who: str, setting: str) -> Step:
         loss.backward()
         return loss.detach()
 
-    work = Recorded(gradients, list(network.parameters())) if who == RECORDED else gradients
+    work = GraphedGradients(gradients, list(network.parameters())) if who == RECORDED else gradients
 
     def step() -> float:
         loss = work(images, labels)

@@ -79,7 +79,7 @@ class Scores(Measured):
 
 
 class Calibration(Measured):
-    """What the Dice that a network expects is worth, from validation cases; see `confidence.worth_of`."""
+    """What the Dice that a network expects is worth, from validation cases; see `confidence.calibrate`."""
 
     expected_dice_correlation: float | None = None
     review_below: float | None = None

@@ -90,9 +90,9 @@ def test_the_fastest_rule_that_may_not_lose_too_much_is_chosen() -> None:
     assert choose_rule(rules, 0.4, "m", (1, 2)).time == 0.5
     assert choose_rule(rules, 0.1, "m", (1, 2)).time == 0.9
     assert choose_rule(rules, 5, "m", (1, 2)).time == 0.3
-    with pytest.raises(UsageError, match=r"--max-drop: got 0\.05 points of Dice; expected at least 0\.10"):
+    with pytest.raises(UsageError, match=r"max_drop: got 0\.05 points of Dice; expected at least 0\.10"):
         choose_rule(rules, 0.05, "m", (1, 2))
-    with pytest.raises(UsageError, match="Run: unetpp adapt m"):
+    with pytest.raises(UsageError, match="Run `unetpp adapt m`"):
         choose_rule([], 1, "m", (1, 2))
 
 

@@ -1,4 +1,4 @@
-"""Each tile gets what its depth gives, nothing is computed twice, and the doubt is what a rule can be fitted to."""
+"""Early exit: each tile gets the output of its depth, no node is computed twice, and uncertainty is well defined."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unetpp.errors import UsageError
-from unetpp.infer.early_exit import Adaptive, doubts
+from unetpp.infer.early_exit import EarlyExit, estimate_uncertainty
 from unetpp.model.build import build_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.runtime.openvino import OpenVinoNetwork
@@ -73,12 +73,12 @@ def test_every_image_stops_at_the_first_depth_that_is_sure(runs: Callable[[UNetP
     with torch.inference_mode():
         heads = [net(x, depth=depth) for depth in (1, 2, 3)]
         limits = [
-            float(doubts(logits).quantile(0.5)) for logits in heads[:2]
+            float(estimate_uncertainty(logits).quantile(0.5)) for logits in heads[:2]
         ]  # between two images: neither is at the very limit
-        adaptive = Adaptive(runs(net), (1, 2, 3), limits)
+        adaptive = EarlyExit(runs(net), (1, 2, 3), limits)
         found = adaptive(x)
         stops = [
-            next((n for n, logits in enumerate(heads[:2]) if doubts(logits)[image] <= limits[n]), 2)
+            next((n for n, logits in enumerate(heads[:2]) if estimate_uncertainty(logits)[image] <= limits[n]), 2)
             for image in range(len(x))
         ]
         expected = torch.stack([heads[stop][image] for image, stop in enumerate(stops)])
@@ -93,20 +93,20 @@ def test_where_no_image_may_stop_the_head_is_not_computed() -> None:
     for name, head in net.heads.items():
         head.register_forward_hook(lambda *_, name=name: seen.append(name))
     with torch.inference_mode():
-        adaptive = Adaptive(net, (1, 2, 3), [None, 1e9])
+        adaptive = EarlyExit(net, (1, 2, 3), [None, 1e9])
         torch.testing.assert_close(adaptive(x), net(x, depth=2), rtol=1e-4, atol=1e-6)
     assert seen == ["2", "2"]
     assert adaptive.images == {2: 4}
 
 
-def test_doubt_is_the_share_of_foreground_that_is_expected_to_be_wrong() -> None:
+def test_uncertainty_is_the_fraction_of_foreground_that_is_expected_to_be_wrong() -> None:
     logits = torch.zeros(1, 2, 10, 20)
     logits[:, 1, :5], logits[:, 1, 5:] = 2.0, -2.0
     wrong = float(torch.sigmoid(torch.tensor(-2.0)))
-    assert float(doubts(logits)) == pytest.approx(200 * wrong / 100)
-    assert float(doubts(20 * logits)) == pytest.approx(0, abs=1e-6)
+    assert float(estimate_uncertainty(logits)) == pytest.approx(200 * wrong / 100)
+    assert float(estimate_uncertainty(20 * logits)) == pytest.approx(0, abs=1e-6)
     logits[:, 1] = -2.0
-    assert float(doubts(logits)) == pytest.approx(200 * wrong / 2)  # no foreground
+    assert float(estimate_uncertainty(logits)) == pytest.approx(200 * wrong / 2)  # no foreground
 
 
 def test_fused_heads_have_no_incremental_forward_pass() -> None:
@@ -114,7 +114,7 @@ def test_fused_heads_have_no_incremental_forward_pass() -> None:
         network(fusion="mean").start_forward(images(1))
 
 
-def test_a_model_of_one_output_has_a_doubt_too() -> None:
+def test_a_model_of_one_output_has_an_uncertainty_too() -> None:
     certain = torch.cat([torch.full((1, 1, 8, 16), 30.0), torch.full((1, 1, 8, 16), -30.0)], dim=2)
-    assert float(doubts(certain)) == pytest.approx(0, abs=1e-6)
-    assert float(doubts(0 * certain)) == pytest.approx(0.5 * 256 / 2.56, rel=0.01)
+    assert float(estimate_uncertainty(certain)) == pytest.approx(0, abs=1e-6)
+    assert float(estimate_uncertainty(0 * certain)) == pytest.approx(0.5 * 256 / 2.56, rel=0.01)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import subprocess
 import sys
@@ -28,14 +27,19 @@ from unetpp.deploy.export import export_file
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.infer.exported_predictor import ExportedPredictor, load_exported
 from unetpp.infer.options import PredictOptions
-from unetpp.infer.predictor import Predictor, load_predictor
+from unetpp.infer.predictor import load_predictor
 from unetpp.infer.sliding import stream_bands
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import save_model
 from unetpp.plan import PredictPlan
 
 PACKAGES = {".onnx": ("onnxscript", "onnxruntime"), ".xml": ("onnxscript", "openvino")}
-NO_TORCH = "import sys; sys.modules |= dict.fromkeys(('torch', 'monai', 'timm', 'matplotlib')); from unetpp.cli import run; sys.exit(run(sys.argv[1:]))"
+NO_TORCH = """
+import sys
+sys.modules |= dict.fromkeys(("torch", "monai", "timm", "matplotlib"))
+from unetpp.cli import run
+sys.exit(run(sys.argv[1:]))
+"""
 
 
 def exported(
@@ -101,7 +105,7 @@ def test_tiles_are_added_up_as_with_torch(shape: tuple[int, ...], tile: tuple[in
 
     about = plan.data.model_dump() | {"tile": tile, "overlap": 0.4, "depth": 1}
     predictor = ExportedPredictor(lambda tiles: logits(torch.from_numpy(tiles)).softmax(1).numpy(), about, "", "")
-    found = np.concatenate(list(predictor._pieces(image, None)), axis=1)
+    found = np.concatenate(list(predictor._stream_bands(image, None)), axis=1)
     chosen = PredictPlan(tile=tile, overlap=0.4, batch=2, depth=1)
     bands = stream_bands([logits], image, chosen, (1,), torch.device("cpu"))
     expected = torch.cat([band.probabilities[0].clone() for band in bands], dim=1)
@@ -145,7 +149,7 @@ def test_what_an_exported_file_does_not_give_is_refused(tmp_path: Path) -> None:
         ("--tta",): "--tta: got an exported file",
         ("--uncertainty", "entropy"): "--uncertainty: got an exported file",
         ("--device", "cuda"): "--device: got cuda",
-        ("--backend", "openvino"): "which onnxruntime runs",
+        ("--backend", "openvino"): "expected onnxruntime, which runs it",
     }.items():
         answer = run_cli("predict", file, tmp_path / "image.png", "--out", tmp_path / "out", *wishes)
         assert answer.code == 2
@@ -179,9 +183,6 @@ def test_it_takes_the_arguments_of_a_predictor_and_refuses_what_it_cannot_do(tmp
             value: Any = "entropy" if option.name == "uncertainty" else True
             with pytest.raises(UsageError, match=f"{option.name}: got an exported file"):
                 predictor.choose_depths(PredictOptions(**{option.name: value}))
-    mine, theirs = (inspect.signature(kind.predict).parameters for kind in (ExportedPredictor, Predictor))
-    assert list(mine) == list(theirs)
-    assert [each.default for each in mine.values()] == [each.default for each in theirs.values()]
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         load_exported(tmp_path / "model.onnx")
     with pytest.raises(ModelFileError, match="got no such file"):
         load_exported(tmp_path / "absent.onnx")
-    with pytest.raises(ModelFileError, match="does not say what it was made for"):
+    with pytest.raises(ModelFileError, match="a file without a description"):
         ExportedPredictor(lambda image: image, {"tile": [8, 8]}, "other.onnx", "onnxruntime")
-    with pytest.raises(UsageError, match="--device: got cuda"):
+    with pytest.raises(UsageError, match="device: got cuda"):
         load_exported(tmp_path / "model.onnx", "cuda")

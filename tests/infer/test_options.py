@@ -1,4 +1,4 @@
-"""What a depth means, and which options go together: said once, for every way to predict."""
+"""Options of a prediction: depths are resolved, and combinations checked, in one place."""
 
 from __future__ import annotations
 

@@ -269,7 +269,7 @@ def test_a_bad_file_is_listed_and_the_others_are_written(tmp_path: Path) -> None
     assert {entry["id"] for entry in record["failed"]} == {"bad", "empty", "absent"}
 
 
-def test_a_case_of_which_little_is_to_be_expected_is_named(tmp_path: Path) -> None:
+def test_a_case_with_a_low_expected_dice_is_listed_for_review(tmp_path: Path) -> None:
     clear = np.zeros((20, 20), np.uint8)
     clear[:10] = 255
     for name, array in (
@@ -280,7 +280,7 @@ def test_a_case_of_which_little_is_to_be_expected_is_named(tmp_path: Path) -> No
     whole = Predictor(
         [Threshold()],
         make_plan(),
-        worth={2: Calibration(review_below=0.85, predicted_dice_slope=2.0, predicted_dice_offset=-1.1)},
+        calibrations={2: Calibration(review_below=0.85, predicted_dice_slope=2.0, predicted_dice_offset=-1.1)},
     )  # type: ignore[list-item]
     written = whole.predict_files([tmp_path / "clear.png", tmp_path / "vague.png"], tmp_path / "out")
     cases = json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"]
@@ -296,7 +296,7 @@ def test_a_case_of_which_little_is_to_be_expected_is_named(tmp_path: Path) -> No
     assert (unknown["review"], unknown["predicted_dice"]) == (None, None)
 
 
-def test_what_expectations_are_worth_is_the_mean_over_the_folds(tmp_path: Path) -> None:
+def test_calibrations_are_averaged_over_the_folds(tmp_path: Path) -> None:
     plan = make_plan()
     for fold, level in ((0, 0.7), (1, 0.8)):
         deepest = DepthRow(dice=0.9) if fold else DepthRow(review_below=0.6)
@@ -304,9 +304,9 @@ def test_what_expectations_are_worth_is_the_mean_over_the_folds(tmp_path: Path) 
         save_model(
             tmp_path / f"fold_{fold}" / "model.safetensors", build_from_plan(plan.model).state_dict(), plan, notes
         )
-    worth = load_predictor(tmp_path, "cpu").worth
-    assert {depth: found.review_below for depth, found in worth.items()} == {1: pytest.approx(0.75), 2: 0.6}
-    assert worth[1].predicted_dice_slope is None
+    found = load_predictor(tmp_path, "cpu").calibrations
+    assert {depth: each.review_below for depth, each in found.items()} == {1: pytest.approx(0.75), 2: 0.6}
+    assert found[1].predicted_dice_slope is None
 
 
 def test_a_tiff_by_another_name_is_predicted(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_an_image_that_does_not_fit_into_memory_is_listed(
         write_image(tmp_path / "in" / f"{name}.png")
     written = whole.predict_files([tmp_path / "in"], tmp_path / "out")
     assert [path.name for path in written.files] == ["small.png"]
-    assert "the memory does not suffice" in written.failed[0].got
+    assert "out of memory" in written.failed[0].got
 
 
 def test_what_was_done_before_a_stop_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

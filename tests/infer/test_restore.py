@@ -1,4 +1,4 @@
-"""The way back from the network's grid, in bands, equals one interpolation of the whole."""
+"""Resampling in bands equals one interpolation of the whole."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from unetpp.infer.bands import Band, collect
 from unetpp.infer.options import PredictOptions
-from unetpp.infer.restore import restored
+from unetpp.infer.restore import resample_bands
 
 
 def in_bands(probabilities: Tensor, heights: list[int]) -> Iterator[Band]:
@@ -39,14 +39,16 @@ def test_bands_equal_interpolation_of_the_whole(
         whole, size=shape, mode="bilinear" if len(grid) == 2 else "trilinear", align_corners=False
     )
     found = torch.full((2, 3, *shape), torch.nan)
-    for band in restored(in_bands(whole, heights), grid, shape):
+    for band in resample_bands(in_bands(whole, heights), grid, shape):
         found[:, :, band.first_row : band.first_row + band.probabilities.shape[2]] = band.probabilities
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_rows_come_in_order_and_once() -> None:
     whole = torch.rand(1, 1, 40, 3)
-    bands = [(band.first_row, band.probabilities.shape[2]) for band in restored(in_bands(whole, [7]), (40, 3), (93, 5))]
+    bands = [
+        (band.first_row, band.probabilities.shape[2]) for band in resample_bands(in_bands(whole, [7]), (40, 3), (93, 5))
+    ]
     assert [first for first, _ in bands] == [
         sum(height for _, height in bands[:number]) for number in range(len(bands))
     ]

@@ -1,4 +1,4 @@
-"""Streaming prediction: right at every voxel, equal to the prediction in one piece."""
+"""Sliding-window prediction: right at every voxel, equal to the prediction in one piece."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 class Image:
-    """An image whose blocks are counted, in place of a prepared file."""
+    """An image that records the blocks read from it, instead of a prepared file."""
 
     def __init__(self, shape: tuple[int, ...], seed: int = 0) -> None:
         self.shape = shape
@@ -158,9 +158,8 @@ def test_test_time_mirroring_commutes_with_mirroring_the_image() -> None:
 
 def test_no_block_is_larger_than_a_tile_and_progress_ends_at_all_tiles() -> None:
     image, seen = Image((1, 64, 33)), []
-    predict_tiles(
-        [network(2)], image, plan((16, 16)), (2,), CPU, progress=lambda done, total: seen.append((done, total))
-    )
+    for _ in stream_bands([network(2)], image, plan((16, 16)), (2,), CPU, progress=lambda *tiles: seen.append(tiles)):
+        pass
     assert max(np.prod(shape) for shape in image.read_shapes) == 16 * 16
     assert seen[-1] == (len(TileGrid((64, 33), (16, 16), 0.5)),) * 2
     assert seen == sorted(seen)

@@ -1,4 +1,4 @@
-"""Tiles cover every voxel once in sum, whatever the sizes."""
+"""Weights of tiles sum to one at every voxel, whatever the sizes."""
 
 import numpy as np
 import pytest

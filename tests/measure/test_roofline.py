@@ -10,7 +10,7 @@ from torch import nn
 
 from unetpp.measure import roofline
 from unetpp.measure.roofline import carried_over_ms, ceilings, least_ms, macs_and_bytes
-from unetpp.runtime.device import gains_from_bf16
+from unetpp.runtime.device import has_fast_bf16
 
 HERE = {"gmacs_per_s_fp32": 100.0, "gmacs_per_s_bf16": 400.0, "copied_gb_per_s": 20.0}
 
@@ -36,7 +36,7 @@ def test_a_time_is_carried_over_by_the_share_of_the_best_that_is_reached() -> No
 def test_ceilings_are_measured() -> None:
     found = ceilings("cpu")
     assert all(value > 0 for value in found.values())
-    assert ("gmacs_per_s_bf16" in found) == gains_from_bf16(torch.device("cpu"))
+    assert ("gmacs_per_s_bf16" in found) == has_fast_bf16(torch.device("cpu"))
 
 
 def test_a_slow_product_does_not_hold_up_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +49,7 @@ def test_a_slow_product_does_not_hold_up_the_probe(monkeypatch: pytest.MonkeyPat
         return left
 
     monkeypatch.setattr(torch, "mm", emulated)
-    monkeypatch.setattr(roofline, "gains_from_bf16", lambda device: True)
+    monkeypatch.setattr(roofline, "has_fast_bf16", lambda device: True)
     started = time.perf_counter()
     found = ceilings("cpu")
     assert time.perf_counter() - started < 2
@@ -58,7 +58,7 @@ def test_a_slow_product_does_not_hold_up_the_probe(monkeypatch: pytest.MonkeyPat
 
 
 def test_bfloat16_is_not_measured_where_networks_run_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roofline, "gains_from_bf16", lambda device: False)
+    monkeypatch.setattr(roofline, "has_fast_bf16", lambda device: False)
     found = ceilings("cpu")
     assert set(found) == {"gmacs_per_s_fp32", "copied_gb_per_s"}
     assert least_ms(10, 0.1, True, found) == least_ms(10, 0.1, False, found)

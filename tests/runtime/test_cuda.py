@@ -1,4 +1,4 @@
-"""What a network is made into for a GPU, on the CPU; `tests/test_cuda.py` has what needs a GPU."""
+"""The network as it is fused for a GPU, tested on the CPU; `tests/test_cuda.py` has the tests that need a GPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from unetpp.model.build import build_model
 from unetpp.model.network import UNetPlusPlus
-from unetpp.runtime.cuda import with_fewer_passes
+from unetpp.runtime.cuda import fuse_operations
 
 
 def norms(network: UNetPlusPlus) -> list[_BatchNorm]:
@@ -46,7 +46,7 @@ def require_same(network: UNetPlusPlus, image: torch.Tensor) -> None:
         assert norm.running_var is not None
         norm.running_mean.uniform_(-0.3, 0.3)
         norm.running_var.uniform_(0.8, 2)
-    faster = with_fewer_passes(network, torch.float32)
+    faster = fuse_operations(network, torch.float32)
     assert not norms(faster)
     assert all(not weight.requires_grad for weight in faster.parameters())
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The kernels of Triton without a GPU: their numbers in its interpreter, and that they compile.
+"""Triton kernels without a GPU: their numbers in the interpreter, and that they compile.
 
 The interpreter is chosen before they are imported, so that the tests of numbers run in a process of their own.
 """
@@ -24,7 +24,16 @@ from unetpp.model.blocks import crop_or_pad  # noqa: E402
 from unetpp.model.build import build_model  # noqa: E402
 from unetpp.runtime import cuda  # noqa: E402
 from unetpp.runtime.device import CHANNELS_LAST  # noqa: E402
-from unetpp.runtime.kernels import Part, _applied, _factors, _placed, _sums, concatenated, normalised, rectified  # noqa: E402
+from unetpp.runtime.kernels import (  # noqa: E402
+    Part,
+    _apply_affine,
+    _compute_affine,
+    _place_part,
+    _sum_channels,
+    bias_leaky_relu,
+    group_norm_leaky_relu,
+    upsample_concat,
+)
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 interpreted = pytest.mark.skipif(not INTERPRETED, reason="runs in a process of its own")
@@ -58,9 +67,9 @@ def test_a_norm_takes_the_bias_before_and_the_activation_behind(
     moved = x + shift.view(-1, *[1] * (x.ndim - 2))
     expected = functional.leaky_relu(functional.group_norm(moved, groups, weight, bias, 1e-5), slope)
     torch.testing.assert_close(
-        normalised(copied(x), groups, weight, bias, 1e-5, slope, shift), expected, rtol=1e-3, atol=1e-3
+        group_norm_leaky_relu(copied(x), groups, weight, bias, 1e-5, slope, shift), expected, rtol=1e-3, atol=1e-3
     )
-    torch.testing.assert_close(rectified(copied(x), shift, slope), functional.leaky_relu(moved, slope))
+    torch.testing.assert_close(bias_leaky_relu(copied(x), shift, slope), functional.leaky_relu(moved, slope))
 
 
 def copied(x: Tensor) -> Tensor:
@@ -70,7 +79,7 @@ def copied(x: Tensor) -> Tensor:
 
 @interpreted
 @pytest.mark.parametrize("factors", [(2, 2), (3, 2), (2, 2, 2), (1, 2, 2)])
-def test_parts_are_enlarged_where_they_are_concatenated(factors: tuple[int, ...]) -> None:
+def test_parts_are_enlarged_where_they_are_upsample_concat(factors: tuple[int, ...]) -> None:
     dims = len(factors)
     conv: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
     transposed: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -89,7 +98,9 @@ def test_parts_are_enlarged_where_they_are_concatenated(factors: tuple[int, ...]
         skip = torch.randn(2, 3, *size)
         with torch.no_grad():
             expected = torch.cat([skip, crop_or_pad(up(below), size)], dim=1)
-            torch.testing.assert_close(concatenated([Part(skip, 3), cuda._part(up, below)], size), expected)
+            torch.testing.assert_close(
+                upsample_concat([Part(skip, 3), cuda._defer_upsampling(up, below)], size), expected
+            )
 
 
 @interpreted
@@ -107,7 +118,7 @@ def test_parts_are_enlarged_where_they_are_concatenated(factors: tuple[int, ...]
 def test_a_network_with_its_own_concatenation_answers_the_same(fields: dict[str, Any]) -> None:
     torch.manual_seed(0)
     network = build_model(**{"widths": (8, 16, 24), **fields}).eval()
-    faster = cuda.with_fewer_passes(network, torch.float32)
+    faster = cuda.fuse_operations(network, torch.float32)
     faster.concatenate = cuda.concatenate_in_place
     image = torch.randn(2, 1, *(9, 13, 18)[: fields.get("dims", 2)])
     with torch.no_grad():
@@ -117,16 +128,16 @@ def test_a_network_with_its_own_concatenation_answers_the_same(fields: dict[str,
 
 BLOCK: dict[str, Any] = {"ROWS": 64, "WIDTH": 64}
 COMPILED = [
-    (_sums, {"x": "*bf16", "partial": "*fp32"}, BLOCK),
+    (_sum_channels, {"x": "*bf16", "partial": "*fp32"}, BLOCK),
     (
-        _factors,
-        {"partial": "*fp32", "weight": "*bf16", "bias": "*bf16", "shift": "*bf16", "factors": "*fp32", "eps": "fp32"},
+        _compute_affine,
+        {"partial": "*fp32", "weight": "*bf16", "bias": "*bf16", "shift": "*bf16", "affine": "*fp32", "eps": "fp32"},
         {"SHIFTED": True, "EACH": 3, "EACH_WIDTH": 4, "SPLITS": 8},
     ),
-    (_applied, {"x": "*bf16", "scales": "*fp32", "shifts": "*fp32", "slope": "fp32"}, {"SCALED": True, **BLOCK}),
+    (_apply_affine, {"x": "*bf16", "scales": "*fp32", "shifts": "*fp32", "slope": "fp32"}, {"SCALED": True, **BLOCK}),
     *(
-        (_placed, {"x": "*bf16", "out": "*bf16"}, {"MODE": mode, "VOLUME": mode != "centres", **BLOCK})
-        for mode in ("nearest", "shuffled", "corners", "centres")
+        (_place_part, {"x": "*bf16", "out": "*bf16"}, {"MODE": mode, "VOLUME": mode != "centers", **BLOCK})
+        for mode in ("nearest", "shuffled", "corners", "centers")
     ),
 ]
 

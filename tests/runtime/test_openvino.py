@@ -1,4 +1,4 @@
-"""Whatever runs a network, the answers are the same."""
+"""OpenVINO: the same output as torch, and what happens where it cannot run."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_what_openvino_cannot_run_is_run_by_torch_unless_it_was_asked_for(
     def fails(*_: Any) -> None:
         raise RuntimeError("No conversion rule for aten::unheard_of\nand more")
 
-    monkeypatch.setattr(engine, "converted", fails)
+    monkeypatch.setattr(engine, "convert", fails)
     ours, x = network(), image(1, 1, 16, 16)
     with torch.inference_mode():
         torch.testing.assert_close(OpenVinoNetwork(ours, "fp32", or_torch=True)(x), ours(x))
@@ -122,7 +122,8 @@ def test_openvino_reports_nothing_over_the_network(openvino: Any) -> None:
         [
             sys.executable,
             "-c",
-            "from unetpp.runtime.exported_file import load_openvino; import sys; load_openvino(''); import openvino.tools.ovc; print(sys.modules['openvino_telemetry'])",
+            "from unetpp.runtime.exported_file import load_openvino; import sys; load_openvino('');"
+            "import openvino.tools.ovc; print(sys.modules['openvino_telemetry'])",
         ],
         capture_output=True,
         text=True,
@@ -155,7 +156,7 @@ def test_a_signal_after_networks_that_are_gone_is_caught(openvino: Any) -> None:
 
 
 def test_a_backend_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="--backend: got 'tensorrt'; expected one of auto, torch, openvino"):
+    with pytest.raises(UsageError, match="backend: got 'tensorrt'; expected one of auto, torch, openvino"):
         choose_backend("tensorrt", CPU, "batch")
     with pytest.raises(UsageError, match="got openvino on cuda"):
         choose_backend("openvino", torch.device("cuda"), "batch")

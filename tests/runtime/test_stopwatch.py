@@ -37,7 +37,7 @@ def test_bfloat16_in_software_is_no_gain(monkeypatch: pytest.MonkeyPatch, slower
     )
     execution._emulates_bf16.cache_clear()
     try:
-        assert execution.gains_from_bf16(torch.device("cpu")) is gains
+        assert execution.has_fast_bf16(torch.device("cpu")) is gains
     finally:
         execution._emulates_bf16.cache_clear()
 

@@ -173,6 +173,6 @@ def test_muon_computes_in_bfloat16_only_where_that_is_fast(
     fast: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A plan that was made on a processor with bfloat16 may be trained on one without."""
-    monkeypatch.setattr(optimizer, "gains_from_bf16", lambda device: fast)
+    monkeypatch.setattr(optimizer, "has_fast_bf16", lambda device: fast)
     plan = small_plan(settings={"train.precision": "bf16"})
     assert make_optimizer(build_from_plan(plan.model), plan.train)._dtype == dtype

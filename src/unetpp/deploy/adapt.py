@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unetpp.data.store import StoredCase
 from unetpp.errors import UsageError
-from unetpp.infer.early_exit import Adaptive, doubts
+from unetpp.infer.early_exit import EarlyExit, estimate_uncertainty
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.infer.sliding import predict_tiles
 from unetpp.infer.tiles import TileGrid, read_tile
@@ -77,7 +77,7 @@ def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progr
         Rule(doubts=careful, dice_lost=0.0, dice_lost_interval=(0.0, 0.0), tiles=tiles, time=1.0)
     ]  # the deepest head: nothing is lost
     for number, limits in enumerate(rules, start=1):
-        adaptive = Adaptive(runner, depths, limits)
+        adaptive = EarlyExit(runner, depths, limits)
         dice, seconds = scored(predictor, adaptive, cases)
         lost = compute_dice_losses(full, dice)
         if not lost:
@@ -133,7 +133,7 @@ class _Recorder:
 
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> HeadOutputs:
         outputs = cast(HeadOutputs, self._runner(x, heads=True))
-        self.doubts += torch.stack([doubts(logits) for logits in outputs.logits[:-1]], dim=1).tolist()
+        self.doubts += torch.stack([estimate_uncertainty(logits) for logits in outputs.logits[:-1]], dim=1).tolist()
         return outputs
 
 
@@ -184,7 +184,7 @@ def scored(predictor: Predictor, runner: Runner, cases: Sequence[StoredCase]) ->
         return predict_tiles([runner], StoredImage(case.image()), plan.predict, (deepest,), predictor.device)[deepest]
 
     segmented(cases[0])  # compiles what is compiled at its first use
-    if isinstance(runner, Adaptive):
+    if isinstance(runner, EarlyExit):
         runner.images.clear()
     started = time.perf_counter()
     found = [segmented(case) for case in cases]

@@ -1,4 +1,4 @@
-"""How a prediction grows from bands of probabilities, without all of these ever being in memory."""
+"""Bands of probabilities, collected into predictions without ever holding all probabilities in memory."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import Prediction, empty_prediction
 from unetpp.labels.classes_torch import class_indices, entropy, expand_probabilities
 
+CHUNK_BYTES = 2**24
+"""Bytes of probabilities that are processed at once; each step allocates a few temporaries of this size."""
+
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """Finished rows (of the first spatial axis) of probabilities. Valid until the next band is asked for."""
+    """Finished rows (of the first spatial axis) of probabilities. Valid until the next band is requested."""
 
     first_row: int
     probabilities: Tensor
-    """(depths, channels, rows, *rest) float32; one channel, that of class 1, where there are two classes; last that of the disagreement, where it is asked for."""
+    """(depths, channels, rows, *rest) float32. Two classes have one channel, the probability of class 1.
+    A disagreement, if requested, is the last channel."""
 
 
-PIECE = 2**24
-"""Bytes of probabilities that are worked on at once: each step makes several copies of them."""
-
-
-def rows_at_once(values: int) -> int:
-    """How many rows of so many float32 values each."""
-    return max(1, PIECE // (4 * values))
+def rows_per_chunk(values: int) -> int:
+    """Return the number of rows, of `values` float32 numbers each, that fit in a chunk; at least 1."""
+    return max(1, CHUNK_BYTES // (4 * values))
 
 
 def collect(
@@ -40,46 +40,42 @@ def collect(
     options: PredictOptions = DEFAULTS,
     geometry: Geometry | None = None,
 ) -> dict[int, Prediction]:
-    """Turn bands into predictions as they come.
+    """Collect bands into predictions as they arrive.
 
     Args:
-        shape: of the grid that the bands cover.
-        depths: those of the bands' first axis, in its order.
-        options: what to keep; a disagreement the bands have already.
-        geometry: of the image.
+        bands: from the first row to the last.
+        shape: shape of the grid that the bands cover, (*spatial).
+        depths: depths of the bands' first axis, in its order.
+        options: which maps to collect; with disagreement, the bands contain it.
+        geometry: geometry of the image.
+
+    Returns:
+        depth -> prediction.
     """
     found: dict[int, Prediction] = {}
-    apart = options.uncertainty == "disagreement"
+    disagreement = options.uncertainty == "disagreement"
+    maps = (options.probabilities, options.uncertainty is not None)
     confidence = {depth: SoftDice() for depth in depths}
     for band in bands:
         if not found:
-            classes = max(2, band.probabilities.shape[1] - apart)
-            found = {
-                depth: empty_prediction(
-                    depth,
-                    shape,
-                    classes,
-                    geometry or Geometry(),
-                    options.probabilities,
-                    options.uncertainty is not None,
-                )
-                for depth in depths
-            }
+            classes = max(2, band.probabilities.shape[1] - disagreement)
+            found = {depth: empty_prediction(depth, shape, classes, geometry or Geometry(), maps) for depth in depths}
         rows = slice(band.first_row, band.first_row + band.probabilities.shape[2])
         for prediction, values in zip(found.values(), band.probabilities, strict=True):
-            answers, doubt = (values[:-1], values[-1]) if apart else (values, None)
-            confidence[prediction.depth].add(answers, _fill(prediction, rows, answers, doubt))
+            probabilities, uncertainty = (values[:-1], values[-1]) if disagreement else (values, None)
+            indices = _fill(prediction, rows, probabilities, uncertainty)
+            confidence[prediction.depth].add(probabilities, indices)
     return {depth: replace(prediction, expected_dice=confidence[depth].value()) for depth, prediction in found.items()}
 
 
-def _fill(prediction: Prediction, rows: slice, values: Tensor, doubt: Tensor | None) -> Tensor:
-    """Write a band into a prediction, and give its class indices; without a `doubt` of its own it is the entropy."""
-    indices = class_indices(values)
+def _fill(prediction: Prediction, rows: slice, probabilities: Tensor, uncertainty: Tensor | None) -> Tensor:
+    """Write a band into a prediction and return its class indices. Without `uncertainty`, the entropy is written."""
+    indices = class_indices(probabilities)
     prediction.segmentation[rows] = indices.cpu().numpy()
     if prediction.probabilities is not None:
-        prediction.probabilities[:, rows] = expand_probabilities(values).cpu().numpy()
+        prediction.probabilities[:, rows] = expand_probabilities(probabilities).cpu().numpy()
     if prediction.uncertainty is not None:
-        prediction.uncertainty[rows] = (entropy(values) if doubt is None else doubt).cpu().numpy()
+        prediction.uncertainty[rows] = (entropy(probabilities) if uncertainty is None else uncertainty).cpu().numpy()
     for array in (prediction.segmentation, prediction.probabilities, prediction.uncertainty):
         release(array)
     return indices

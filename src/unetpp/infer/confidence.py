@@ -1,4 +1,4 @@
-"""How good a segmentation probably is, said without a reference."""
+"""Confidence of a prediction, estimated without a reference."""
 
 from __future__ import annotations
 
@@ -10,53 +10,57 @@ from torch import Tensor
 from unetpp.labels.classes_torch import entropy, soft_counts
 from unetpp.measured import Calibration
 
-REVIEWED = 0.1
-"""Share of the validation cases, those with the lowest expected Dice, that sets the level below which a case is one to look at."""
+REVIEW_FRACTION = 0.1
+"""Fraction of the validation cases, those with the lowest expected Dice, that sets the level for review."""
+MIN_CASES = 5
+"""Fewest validation cases for a calibration."""
 
 
 class Disagreement:
-    """How far several answers for the same voxels are apart: 0 where they are the same, 1 where each is sure of something else.
+    """Disagreement between predictions of the same voxels.
 
-    It is their Jensen-Shannon divergence, the entropy of the mean less the mean of the entropies: what of the doubt is between the answers, not within each
-    (the mutual information of Houlsby et al. 2011, section 2).
+    0: all are equal; 1: each is certain of another class.
+    It is their Jensen-Shannon divergence, the entropy of the mean minus the mean entropy: the part of the uncertainty
+    that lies between the predictions (the mutual information of Houlsby et al. 2011, section 2).
     """
 
     def __init__(self) -> None:
-        self._answers = 0
+        self._count = 0
         self._sum: Tensor | None = None
         self._entropies: Tensor | None = None
 
     def add(self, probabilities: Tensor) -> None:
-        """Add an answer: (B, channels, *spatial), of two classes the probability of the second."""
-        own = entropy(probabilities, dim=1)
+        """Add a prediction: (B, channels, *spatial); for two classes, the probability of the second alone."""
+        added = entropy(probabilities, dim=1)
         self._sum = probabilities.clone() if self._sum is None else self._sum.add_(probabilities)
-        self._entropies = own if self._entropies is None else self._entropies.add_(own)
-        self._answers += 1
+        self._entropies = added if self._entropies is None else self._entropies.add_(added)
+        self._count += 1
 
     def value(self) -> Tensor:
-        """(B, *spatial) of all that was added."""
+        """Return the disagreement (B, *spatial) of all predictions added."""
         if self._sum is None or self._entropies is None:
-            raise ValueError("answers: got none; expected at least one.")
-        return (entropy(self._sum / self._answers, dim=1) - self._entropies / self._answers).clamp_(0, 1)
+            raise ValueError("predictions: got none; expected at least one.")
+        return (entropy(self._sum / self._count, dim=1) - self._entropies / self._count).clamp_(0, 1)
 
 
 class SoftDice:
-    """The soft Dice confidence of an image, summed up band by band.
+    """Soft Dice confidence of an image, accumulated band by band.
 
-    If the probabilities are right, the Dice of a class is near 2 * (probability within its voxels) / (its voxels + probability everywhere) (Borges et al. 2024, "Soft
-    Dice Confidence", section 4).
+    If the probabilities are calibrated, the Dice of a class is near
+    2 * (probability within its voxels) / (number of its voxels + probability everywhere)
+    (Borges et al. 2024, "Soft Dice Confidence", section 4).
     """
 
     def __init__(self) -> None:
         self._sums: Tensor | None = None
 
     def add(self, probabilities: Tensor, indices: Tensor) -> None:
-        """Add voxels: probabilities (channels, ...), of two classes that of the second, and the class of each."""
+        """Add voxels: probabilities (channels, ...), for two classes of the second alone, and class indices (...)."""
         sums = soft_counts(probabilities, indices)
         self._sums = sums if self._sums is None else self._sums + sums
 
     def value(self) -> float | None:
-        """Mean over the foreground classes that were found; None where there are none."""
+        """Return the mean over the foreground classes that were found; None without any."""
         if self._sums is None:
             return None
         total, hits, voxels = self._sums.cpu().numpy()
@@ -64,37 +68,40 @@ class SoftDice:
         return float(np.mean(2 * hits[found] / (voxels[found] + total[found]))) if found.any() else None
 
 
-def worth_of(expected: Sequence[float | None], true: Sequence[float | None]) -> Calibration:
-    """What expected Dice is worth, from validation cases that have both; empty for fewer than 5 of them.
+def calibrate(expected: Sequence[float | None], true: Sequence[float | None]) -> Calibration:
+    """Fit true Dice on expected Dice over validation cases; empty for fewer than 5 cases that have both.
+
+    Args:
+        expected: expected Dice of each case.
+        true: Dice against the reference of each case.
 
     Returns:
-        expected_dice_correlation: its rank correlation (Spearman) with the true Dice;
-        review_below: the level below which a case should be looked at;
-        predicted_dice_slope, predicted_dice_offset: the straight line from the expected Dice, which is too sure of itself, to the true one;
-        predicted_dice_error: how far that is off, the mean over cases of which each is left out of the fit in turn.
+        expected_dice_correlation: rank correlation (Spearman) between the two;
+        review_below: expected Dice below which a case should be reviewed;
+        predicted_dice_slope, predicted_dice_offset: line from expected Dice, which is overconfident, to true Dice;
+        predicted_dice_error: mean absolute error of the line, by leave-one-out cross-validation.
     """
-    pairs = np.array(
-        [(guess, dice) for guess, dice in zip(expected, true, strict=True) if guess is not None and dice is not None]
-    )
-    if len(pairs) < 5:
+    both = [(guess, dice) for guess, dice in zip(expected, true, strict=True) if guess is not None and dice is not None]
+    if len(both) < MIN_CASES:
         return Calibration()
     from scipy.stats import spearmanr
 
+    pairs = np.array(both)
     constant = bool((pairs == pairs[0]).all(axis=0).any())
-    others = [np.delete(pairs, number, axis=0) for number in range(len(pairs))]
-    errors = [abs(np.polyval(_line(rest), guess) - dice) for rest, (guess, dice) in zip(others, pairs, strict=True)]
-    slope, offset = _line(pairs)
+    lines = [_fit_line(np.delete(pairs, number, axis=0)) for number in range(len(pairs))]
+    errors = [abs(np.polyval(line, guess) - dice) for line, (guess, dice) in zip(lines, pairs, strict=True)]
+    slope, offset = _fit_line(pairs)
     return Calibration(
         expected_dice_correlation=0.0 if constant else float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic),
-        review_below=float(np.quantile(pairs[:, 0], REVIEWED)),
+        review_below=float(np.quantile(pairs[:, 0], REVIEW_FRACTION)),
         predicted_dice_slope=slope,
         predicted_dice_offset=offset,
         predicted_dice_error=float(np.mean(errors)),
     )
 
 
-def _line(pairs: np.ndarray) -> tuple[float, float]:
-    """Slope and offset of the line of least squares; it never falls, for a higher expected Dice promises no lower one."""
+def _fit_line(pairs: np.ndarray) -> tuple[float, float]:
+    """Fit slope and offset by least squares. The slope is at least 0: more confidence never predicts a lower Dice."""
     guess, dice = pairs.T - pairs.mean(axis=0)[:, None]
     slope = max(0.0, float(guess @ dice / (guess @ guess))) if guess.any() else 0.0
     return slope, float(pairs[:, 1].mean() - slope * pairs[:, 0].mean())

@@ -1,4 +1,4 @@
-"""One way to load all that predicts. Imports torch only where it is needed."""
+"""One function that loads everything that predicts. Imports torch only where it is needed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from unetpp.infer.exported_predictor import ExportedPredictor, load_exported
 from unetpp.infer.hub_file import HUB, download
+from unetpp.infer.options import MAX_DROP
 from unetpp.runtime.exported_file import RUNTIMES
 
 if TYPE_CHECKING:
@@ -15,25 +16,26 @@ if TYPE_CHECKING:
 
 
 def load(
-    path: str | PathLike[str], device: str = "auto", backend: str = "auto", max_drop: float = 0.3
+    path: str | PathLike[str], device: str = "auto", backend: str = "auto", max_drop: float = MAX_DROP
 ) -> Predictor | ExportedPredictor:
-    """A predictor from a run folder, whose folds all answer together, from one model file, or from an exported .onnx or .xml.
+    """Load a run folder, whose folds are averaged, one model file, or an exported .onnx or .xml.
 
-    Threads may share it. On a CPU under Linux the C library is told to keep freed memory for the whole process
-    (`runtime.device.keep_freed_memory`); nothing else outside of the predictor is changed.
+    Threads may share the predictor. On a CPU under Linux, the C library is set to reuse freed memory in the whole
+    process (`runtime.device.keep_freed_memory`); nothing else outside the predictor is changed.
 
     "hf://owner/name" is a repository of the Hugging Face hub (extra `hub`), which is downloaded once.
 
     Args:
         path: run folder, file or repository.
         device: auto, cpu, cuda or cuda:K.
-        backend: torch, cuda (on a GPU), openvino (CPU; extra `openvino`), or auto: cuda on a GPU, openvino on a CPU where it is installed and faster.
-        max_drop: points of Dice that depth "auto" may lose.
+        backend: torch, cuda (on a GPU), openvino (on a CPU; extra `openvino`), or auto: cuda on a GPU, openvino on a
+            CPU where it is installed and faster.
+        max_drop: points (hundredths) of Dice that `depth="auto"` may lose.
 
     Raises:
         ModelFileError: no model there, or one that cannot be used.
         UsageError: no such device, or one that does not run the file.
-        MissingExtraError: a repository without huggingface_hub.
+        MissingExtraError: a package is missing: huggingface_hub for a repository, or the runtime of the file.
     """
     if str(path).startswith(HUB):
         path = download(str(path).removeprefix(HUB))

@@ -1,4 +1,4 @@
-"""What is asked of a prediction, besides the images. Needs no torch."""
+"""Options of a prediction. Needs no torch."""
 
 from __future__ import annotations
 
@@ -10,31 +10,34 @@ from unetpp.errors import UsageError
 from unetpp.infer.prediction import AUTO, MEAN, Uncertainty
 
 Depth = int | Literal["all", "all and mean", "mean", "auto"] | None
+MAX_DROP = 0.3
+"""Points (hundredths) of Dice that `depth="auto"` may lose against the deepest head."""
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Options of one prediction. An exported file refuses each that is not at its default, unless it says otherwise.
+    """Options of one prediction. An exported file refuses every option but `depth` that is not at its default.
 
     Raises:
         UsageError: no such uncertainty.
     """
 
     depth: Depth | str = None
-    """A depth (a number as text is one too); "all" of them; "all and mean": the mean of all heads too; the "mean" of all
-    heads; "auto": for each tile the first that is sure; None: the plan's."""
+    """A depth (also as text: "2"); "all" depths; "mean": the mean of all heads; "all and mean"; "auto": for each tile
+    the first depth that is certain; None: the plan's."""
     tta: bool = False
-    """Average over mirrored copies: 4 times the work in 2D, 8 times in 3D."""
+    """Average over mirrored copies (test-time augmentation): 4 times the work in 2D, 8 times in 3D."""
     probabilities: bool = False
-    """Keep the probability of every class."""
+    """Return the probability of every class."""
     uncertainty: Uncertainty | None = None
-    """Keep the entropy of the probabilities, or the disagreement of heads, folds and mirrored copies."""
+    """Return the entropy of the probabilities, or the disagreement between heads, folds and mirrored copies."""
 
     def __post_init__(self) -> None:
         if isinstance(self.depth, str) and self.depth.isdecimal():
             object.__setattr__(self, "depth", int(self.depth))
         if self.uncertainty not in (None, *get_args(Uncertainty)):
-            raise UsageError("uncertainty", repr(self.uncertainty), " or ".join(get_args(Uncertainty)))
+            expected = " or ".join(get_args(Uncertainty))
+            raise UsageError("uncertainty", repr(self.uncertainty), expected, "Choose one of them, or leave it out.")
 
     @property
     def changed(self) -> tuple[str, ...]:
@@ -45,12 +48,12 @@ class PredictOptions:
         """Resolve `depth` to heads, and check that the other options go with them.
 
         Args:
-            heads: the depths at which the model has a head, shallowest first.
-            default: the depth that is meant by None.
-            networks: how many predict together.
+            heads: depths at which the model has a head, shallowest first.
+            default: depth for None.
+            networks: number of networks that are averaged (folds).
 
         Returns:
-            depths, among which MEAN and AUTO stand for the words.
+            Depths; MEAN and AUTO stand for "mean" and "auto".
 
         Raises:
             UsageError: there is no such head, or only one prediction, which cannot disagree with itself.
@@ -61,7 +64,7 @@ class PredictOptions:
         depths = words.get(wanted) if isinstance(wanted, str) else (wanted,) if wanted in heads else None
         if depths is None:
             expected = f'"all", "mean", "auto" or one of {list(heads)}, the depths at which this model has a head'
-            raise UsageError("depth", repr(self.depth), expected)
+            raise UsageError("depth", repr(self.depth), expected, "Choose one of them.")
         if self.uncertainty == "disagreement":
             self._require_several(depths, heads, networks)
         return depths
@@ -73,7 +76,7 @@ class PredictOptions:
         count = len(heads) if MEAN in depths else sum(head <= min(depths) for head in heads)
         if count * networks == 1 and not self.tta:
             got = f"disagreement at depth {min(depths)}, where one head of one network predicts"
-            action = "Take a deeper head, a run of several folds or `tta=True`, or ask for the entropy."
+            action = "Choose a deeper head, a run of several folds, `tta=True`, or the entropy."
             raise UsageError("uncertainty", got, "several predictions to compare", action)
 
 

@@ -1,9 +1,10 @@
 """Prediction from files to files.
 
-OUT/NAME.png                       class values, in the format and on the grid of the input; OUT/depth_D/NAME.png with all depths
-OUT/probabilities/NAME_CLASS.tif   probability of each foreground class, where asked for
-OUT/uncertainty/NAME.tif           entropy or disagreement, where asked for
-OUT/predictions.json               what was predicted with what, and how good each is expected to be
+OUT/NAME.png                       label values, in the format and on the grid of the input; OUT/depth_D/NAME.png with
+                                   all depths
+OUT/probabilities/NAME_CLASS.tif   probability of each foreground class, if requested
+OUT/uncertainty/NAME.tif           entropy or disagreement, if requested
+OUT/predictions.json               model, options and files, with the expected Dice of each
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from unetpp.data.cases import Case, find_images
 from unetpp.data.preprocess import to_label_values
@@ -26,36 +27,12 @@ from unetpp.infer.prediction import AUTO, MEAN, Prediction, name_depth
 from unetpp.infer.tiles import TileProgress
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
+from unetpp.progress import Stage
 
-RECORD = "predictions.json"
+if TYPE_CHECKING:
+    from unetpp.infer.case_predictor import CasePredictor
 
-
-class FileProgress(Protocol):
-    """Called with files done of all, or tiles done of all where there is but one file."""
-
-    def __call__(self, done: int, total: int, note: str = "") -> None: ...
-
-
-class CasePredictor(Protocol):
-    """What is asked of a predictor here: `infer.predictor.Predictor` and `infer.exported_predictor.ExportedPredictor` are two."""
-
-    name: str
-    backend: str
-
-    @property
-    def worth(self) -> Mapping[int, Calibration]: ...
-
-    @property
-    def data(self) -> DataPlan: ...
-
-    @property
-    def depths(self) -> tuple[int, ...]: ...
-
-    def choose_depths(self, options: PredictOptions) -> tuple[int, ...]: ...
-
-    def predict_case(
-        self, case: Case, options: PredictOptions, progress: TileProgress | None
-    ) -> Mapping[int, Prediction]: ...
+PREDICTIONS = "predictions.json"
 
 
 @dataclass(frozen=True)
@@ -68,18 +45,20 @@ class Failure:
 
 @dataclass(frozen=True)
 class WrittenFiles:
-    """What came of a list of inputs."""
+    """Files written, and cases that failed."""
 
     out: Path
     depths: tuple[int, ...]
     files: tuple[Path, ...]
-    """Segmentations that were written, in the order of the inputs."""
+    """Segmentations, in the order of the inputs."""
     failures: tuple[Failure, ...]
     doubtful: tuple[Path, ...] = ()
-    """Of `files`, those in which nothing was found, or whose expected Dice is below that of nine in ten validation cases."""
+    """Those of `files` to review: nothing was found, or the expected Dice is among the lowest 10 % of the validation
+    cases."""
 
     @property
     def failed(self) -> tuple[Problem, ...]:
+        """Problems of the cases that failed."""
         return tuple(failure.problem for failure in self.failures)
 
 
@@ -88,70 +67,57 @@ def predict_to_files(
     inputs: Sequence[str | PathLike[str]],
     out: Path,
     options: PredictOptions = DEFAULTS,
-    progress: FileProgress | None = None,
+    progress: Stage | None = None,
 ) -> WrittenFiles:
     """Predict every image of `inputs`; a bad one is skipped and listed, the others are written.
 
     Args:
-        predictor: the networks.
+        predictor: the model.
         inputs: files and folders.
         out: folder for the results.
-        options: which depths, how, and which maps to write beside the segmentations.
-        progress: see `FileProgress`.
+        options: which depths, how, and which maps to write in addition to the segmentations.
+        progress: called with files done of all, or tiles done of all for a single file.
 
     Raises:
         DataError: a folder without images, or two images with the same stem.
-        UsageError: the options do not fit the model, or a result would take the place of its input.
+        UsageError: the options do not fit the model, or a result would overwrite its input.
         WriteError: a result could not be written.
     """
     plan = predictor.data
     depths = predictor.choose_depths(options)
-    folders = {each: out / f"depth_{each}" if options.depth == "all" else out for each in depths}
+    folders = {depth: out / f"depth_{depth}" if options.depth == "all" else out for depth in depths}
     cases = find_images([Path(entry) for entry in inputs], len(plan.channels))
     _require_other_folder(cases, folders)
-    files: dict[Path, float | None] = {}
+    entries: dict[Path, dict[str, Any]] = {}
     failures: list[Failure] = []
     try:
         for number, case in enumerate(cases):
             show = _tile_progress(progress, case, number, len(cases))
             try:
-                # nothing of one case is kept while the next is predicted: either may be huge
-                for each, found in predictor.predict_case(case, options, show).items():
-                    files[_write(found, case.id, folders[each], plan)] = found.expected_dice
+                # nothing of one case is held while the next is predicted: either may be huge
+                for depth, found in predictor.predict_case(case, options, show).items():
+                    entries[_write(found, case.id, folders[depth], plan)] = _judge(found, predictor)
             except (DataError, MissingExtraError, MemoryError, RuntimeError) as error:
-                failures += [Failure(case.id, problem) for problem in _problems(error, str(case.images[0]))]
+                failures += [Failure(case.id, problem) for problem in _find_problems(error, str(case.images[0]))]
             if progress and len(cases) > 1:
                 progress(number + 1, len(cases))
-    finally:  # what is done is recorded, whatever ends the work
-        judged = {
-            path: _judged(expected, predictor, next(each for each in depths if folders[each] == path.parent))
-            for path, expected in files.items()
-        }
-        written = WrittenFiles(
-            out, depths, tuple(files), tuple(failures), tuple(path for path, found in judged.items() if found["review"])
-        )
-        _write_records(written, judged, folders, predictor)
+    finally:  # finished cases are recorded, whatever ends the loop
+        doubtful = tuple(path for path, entry in entries.items() if entry["review"])
+        written = WrittenFiles(out, depths, tuple(entries), tuple(failures), doubtful)
+        _write_entries(written, entries, folders, predictor)
     return written
 
 
-def _problems(error: Exception, where: str) -> Sequence[Problem]:
-    """What is wrong with one case alone; anything else goes on."""
+def _find_problems(error: Exception, where: str) -> Sequence[Problem]:
+    """Return the problems of a single case; any other error is raised again."""
     if isinstance(error, DataError):
         return error.problems
     if isinstance(error, MissingExtraError):
         return [Problem(where, "a format that is not installed", "a format of this installation", str(error))]
     if is_out_of_memory(error):
-        got = "an image for which the memory does not suffice" + (
-            f" ({error})" if isinstance(error, MemoryError) and str(error) else ""
-        )
-        return [
-            Problem(
-                where,
-                got,
-                "one that fits",
-                "Leave out `probabilities` and `uncertainty`, or use a machine with more memory.",
-            )
-        ]
+        reason = f" ({error})" if isinstance(error, MemoryError) and str(error) else ""
+        action = "Leave out `probabilities` and `uncertainty`, or use a machine with more memory."
+        return [Problem(where, f"out of memory{reason}", "an image that fits", action)]
     raise error
 
 
@@ -161,79 +127,70 @@ def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan) -> P
     write_segmentation(to_label_values(prediction.segmentation, plan), geometry, path)
     if prediction.probabilities is not None:
         for class_name, values in zip(plan.classes[1:], prediction.probabilities[1:], strict=True):
-            write_map(
-                values, geometry, folder / "probabilities" / f"{name}_{_file_name(class_name)}{map_suffix(geometry)}"
-            )
+            safe_name = re.sub(r"[^\w.-]", "_", class_name)
+            write_map(values, geometry, folder / "probabilities" / f"{name}_{safe_name}{map_suffix(geometry)}")
     if prediction.uncertainty is not None:
         write_map(prediction.uncertainty, geometry, folder / "uncertainty" / f"{name}{map_suffix(geometry)}")
     return path
 
 
-def _judged(expected: float | None, predictor: CasePredictor, depth: int) -> dict[str, float | bool | None]:
-    """How good a segmentation probably is, as far as the model's validation cases tell: None where they do not.
+def _judge(prediction: Prediction, predictor: CasePredictor) -> dict[str, float | bool | None]:
+    """Estimate how good a segmentation is, by the calibration on validation cases; None without one.
 
-    To review: little is to be expected of it, or nothing was found. (What several heads answer together is judged as the deepest of them.)
+    A segmentation is to be reviewed if its expected Dice is low or nothing was found. MEAN and AUTO use the calibration
+    of the deepest head.
     """
-    worth = predictor.worth.get(max(predictor.depths) if depth in (MEAN, AUTO) else depth, Calibration())
-    level, slope = worth.review_below, worth.predicted_dice_slope
-    predicted = (
-        None
-        if expected is None or slope is None
-        else min(1.0, max(0.0, slope * expected + (worth.predicted_dice_offset or 0.0)))
-    )
-    return {
-        "expected_dice": expected,
-        "predicted_dice": predicted,
-        "review": None if level is None else expected is None or expected < level,
-    }
+    expected, depth = prediction.expected_dice, prediction.depth
+    calibration = predictor.calibrations.get(max(predictor.depths) if depth in (MEAN, AUTO) else depth, Calibration())
+    level, slope = calibration.review_below, calibration.predicted_dice_slope
+    predicted = None
+    if expected is not None and slope is not None:
+        predicted = min(1.0, max(0.0, slope * expected + (calibration.predicted_dice_offset or 0.0)))
+    review = None if level is None else expected is None or expected < level
+    return {"expected_dice": expected, "predicted_dice": predicted, "review": review}
 
 
-def _write_records(
-    written: WrittenFiles, judged: Mapping[Path, dict[str, Any]], folders: dict[int, Path], predictor: CasePredictor
+def _write_entries(
+    written: WrittenFiles, entries: Mapping[Path, Any], folders: Mapping[int, Path], predictor: CasePredictor
 ) -> None:
-    plan = predictor.data
     for depth, folder in folders.items():
-        made_with = {
+        settings = {
             "model": predictor.name,
             "backend": predictor.backend,
             "depth": name_depth(depth),
-            "classes": plan.classes,
-            "label_values": plan.label_values,
-            "instances": plan.instances,
+            **predictor.data.model_dump(mode="json", include={"classes", "label_values", "instances"}),
         }
-        files = {path.name: found for path, found in judged.items() if path.parent == folder}
+        files = {path.name: entry for path, entry in entries.items() if path.parent == folder}
         failed = [{"id": failure.id, **failure.problem.to_dict()} for failure in written.failures]
-        earlier = _earlier_files(folder, made_with)
+        earlier = _read_earlier(folder, settings)
         cases = {name: files.get(name, earlier.get(name)) for name in sorted({*files, *earlier})}
-        write_json(folder / RECORD, {**made_with, "files": list(cases), "cases": cases, "failed": failed})
+        write_json(folder / PREDICTIONS, {**settings, "files": list(cases), "cases": cases, "failed": failed})
 
 
-def _earlier_files(folder: Path, made_with: dict[str, Any]) -> dict[str, Any]:
-    """What earlier calls with the same model and wishes have written there, one file after the other, and what is known of it."""
+def _read_earlier(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the files, and their entries, that earlier calls with the same model and settings have written."""
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        alike = all(record[key] == jsonlike for key, jsonlike in json.loads(json.dumps(made_with)).items())
-        return {
-            name: record.get("cases", {}).get(name) for name in record["files"] if alike and (folder / name).is_file()
-        }
+        record = json.loads((folder / PREDICTIONS).read_text(encoding="utf-8"))
+        names = record["files"] if all(record[key] == value for key, value in settings.items()) else ()
+        return {name: record.get("cases", {}).get(name) for name in names if (folder / name).is_file()}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
-def _require_other_folder(cases: Sequence[Case], folders: dict[int, Path]) -> None:
-    """A PNG's segmentation has the PNG's name: it must not lie where the PNG lies."""
+def _require_other_folder(cases: Sequence[Case], folders: Mapping[int, Path]) -> None:
+    """Refuse a folder that holds an input: the segmentation of a PNG has the name of the PNG."""
+    # for a link, both its folder and that of the file
     sources = {
-        folder for case in cases for path in case.images for folder in (path.parent.resolve(), path.resolve().parent)
-    }  # a link's, and its file's
+        place for case in cases for path in case.images for place in (path.parent.resolve(), path.resolve().parent)
+    }
     for folder in folders.values():
         if folder.resolve() in sources:
-            raise UsageError(
-                f"--out: got {folder}, which holds input images; expected another folder, so that no input is overwritten. Choose another --out."
-            )
+            expected = "another folder, so that no input is overwritten"
+            raise UsageError("out", f"{folder}, which holds input images", expected, "Choose another `out`.")
 
 
-def _tile_progress(progress: FileProgress | None, case: Case, number: int, total: int) -> TileProgress | None:
-    """Tiles of the only case, or the share of them beside the number of cases."""
+def _tile_progress(progress: Stage | None, case: Case, number: int, total: int) -> TileProgress | None:
+    """Report the tiles of a single case, or the percentage of the current one of several."""
     if progress is None:
         return None
 
@@ -244,7 +201,3 @@ def _tile_progress(progress: FileProgress | None, case: Case, number: int, total
             progress(number, total, f"{case.id} {done / tiles:.0%}")
 
     return show
-
-
-def _file_name(text: str) -> str:
-    return re.sub(r"[^\w.-]", "_", text)

@@ -1,4 +1,4 @@
-"""What a prediction is. Needs no torch."""
+"""The prediction of one image. Needs no torch."""
 
 from __future__ import annotations
 
@@ -12,51 +12,57 @@ from unetpp.data.volume import Geometry
 from unetpp.labels.classes import index_type
 
 MEAN = 0
-"""In place of a depth: the mean of the probabilities of all heads, the accurate mode of the papers (Zhou et al. 2018, section 3.2)."""
+"""Stands for a depth: the mean of the probabilities of all heads, the accurate mode of the papers (Zhou et al. 2018,
+section 3.2)."""
 AUTO = -1
-"""In place of a depth: for each tile its own."""
+"""Stands for a depth: early exit, which chooses one for each tile."""
 
 
 def name_depth(depth: int) -> int | str:
-    """A depth as people write it: "mean" and "auto" for MEAN and AUTO."""
+    """Write a depth as users do: "mean" and "auto" for MEAN and AUTO."""
     return {MEAN: "mean", AUTO: "auto"}.get(depth, depth)
 
 
 Uncertainty = Literal["entropy", "disagreement"]
-"""Of the probabilities; between all that answers: the heads down to the depth, of each fold, for each mirrored copy (`confidence.Disagreement`)."""
+"""entropy: of the probabilities; disagreement: between heads down to the depth, folds and mirrored copies
+(`confidence.Disagreement`)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a network says about one image, at one depth."""
+    """The prediction of a network for one image, at one depth."""
 
     depth: int
-    """That of the head; MEAN: all of them; AUTO: for each tile its own."""
+    """Depth of the head; MEAN: the mean of all heads; AUTO: chosen for each tile."""
     segmentation: np.ndarray
     """Class indices (*spatial): uint8, or uint16 for more than 256 classes."""
     geometry: Geometry
-    """Of the image."""
+    """Geometry of the image."""
     probabilities: np.ndarray | None = None
     """(num_classes, *spatial) float32."""
     uncertainty: np.ndarray | None = None
-    """(*spatial) float32, 0 to 1: the entropy of the probabilities over that of equally probable classes, or how far heads and folds are apart."""
+    """(*spatial) float32, 0 to 1: entropy of the probabilities, divided by that of equally probable classes, or the
+    disagreement."""
     expected_dice: float | None = None
-    """What the probabilities promise, see `confidence.SoftDice`; None where no foreground was found."""
+    """Soft Dice confidence, see `confidence.SoftDice`; None: no foreground was found."""
 
 
 def empty_prediction(
-    depth: int,
-    shape: tuple[int, ...],
-    num_classes: int,
-    geometry: Geometry,
-    probabilities: bool = False,
-    uncertainty: bool = False,
+    depth: int, shape: tuple[int, ...], num_classes: int, geometry: Geometry, maps: tuple[bool, bool] = (False, False)
 ) -> Prediction:
-    """A prediction whose arrays are still to be filled; large ones lie on disk (`data.scratch`)."""
+    """Allocate a prediction without initializing its arrays; large ones lie on disk (`data.scratch`).
+
+    Args:
+        depth: depth of the head, MEAN or AUTO.
+        shape: shape of the image, (*spatial).
+        num_classes: number of classes, background included.
+        geometry: geometry of the image.
+        maps: whether to allocate the probabilities, and the uncertainty.
+    """
     return Prediction(
         depth,
         allocate_array(shape, index_type(num_classes)),
         geometry,
-        allocate_array((num_classes, *shape), np.float32) if probabilities else None,
-        allocate_array(shape, np.float32) if uncertainty else None,
+        allocate_array((num_classes, *shape), np.float32) if maps[0] else None,
+        allocate_array(shape, np.float32) if maps[1] else None,
     )

@@ -1,4 +1,4 @@
-"""From the network's grid back to the image's: the inverse of the resampling in `data.preprocess`, band by band."""
+"""Resampling from the network's grid to the image's, band by band: the inverse of that in `data.preprocess`."""
 
 from __future__ import annotations
 
@@ -8,36 +8,44 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unetpp.infer.bands import Band, rows_at_once
+from unetpp.infer.bands import Band, rows_per_chunk
 
 
-def restored(bands: Iterable[Band], grid: tuple[int, ...], shape: tuple[int, ...]) -> Iterator[Band]:
-    """Interpolate probabilities linearly from `grid` to `shape` as they come; unchanged where the two are the same.
+def resample_bands(bands: Iterable[Band], grid: tuple[int, ...], shape: tuple[int, ...]) -> Iterator[Band]:
+    """Interpolate probabilities linearly from `grid` to `shape`, band by band; unchanged if the two are equal.
 
-    Interpolating probabilities, not classes, keeps outlines smooth. Only the rows between two bands are kept.
+    Interpolating probabilities rather than classes keeps outlines smooth. Only the rows between two bands are buffered.
+
+    Args:
+        bands: probabilities on the grid, from the first row to the last.
+        grid: shape of the network's grid, (*spatial).
+        shape: shape of the image, (*spatial).
     """
     if grid == shape:
         yield from bands
         return
-    lower, upper, share = _neighbours(grid[0], shape[0])
-    kept: Tensor | None = None
-    first_kept = done = 0
+    lower, upper, weight = _neighbors(grid[0], shape[0])
+    buffer: Tensor | None = None
+    first_row = done = 0
     for band in bands:
         rows = _resize_planes(band.probabilities, shape[1:])
-        kept = rows if kept is None else torch.cat([kept, rows], dim=2)
-        complete = int(torch.searchsorted(upper, first_kept + kept.shape[2]))
+        buffer = rows if buffer is None else torch.cat([buffer, rows], dim=2)
+        complete = int(torch.searchsorted(upper, first_row + buffer.shape[2]))
         while done < complete:
-            some = slice(done, min(done + rows_at_once(rows[:, :, 0].numel()), complete))
-            yield Band(done, _mix(kept, lower[some] - first_kept, upper[some] - first_kept, share[some]))
-            done = some.stop
+            chunk = slice(done, min(done + rows_per_chunk(rows[:, :, 0].numel()), complete))
+            yield Band(done, _interpolate(buffer, lower[chunk] - first_row, upper[chunk] - first_row, weight[chunk]))
+            done = chunk.stop
         if done < len(lower):
-            passed = min(int(lower[done]) - first_kept, kept.shape[2])
-            kept, first_kept = kept[:, :, passed:].clone(), first_kept + passed
+            passed = min(int(lower[done]) - first_row, buffer.shape[2])
+            buffer, first_row = buffer[:, :, passed:].clone(), first_row + passed
 
 
-def _neighbours(size: int, wanted: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each of `wanted` rows the row of the grid before it, that after it, and the share of the latter; edges coincide."""
-    position = ((torch.arange(wanted, dtype=torch.float64) + 0.5) * (size / wanted) - 0.5).clamp(0, size - 1)
+def _neighbors(size: int, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For each of `rows` rows: the row of the grid before it, the one after it, and the weight of the latter.
+
+    The edges of the two grids coincide.
+    """
+    position = ((torch.arange(rows, dtype=torch.float64) + 0.5) * (size / rows) - 0.5).clamp(0, size - 1)
     lower = position.floor().long()
     return lower, (lower + 1).clamp(max=size - 1), (position - lower).float()
 
@@ -52,6 +60,6 @@ def _resize_planes(probabilities: Tensor, shape: tuple[int, ...]) -> Tensor:
     return resized.view(depths, channels, rows, *shape)
 
 
-def _mix(rows: Tensor, lower: Tensor, upper: Tensor, share: Tensor) -> Tensor:
-    weight = share.to(rows.device).view(-1, *[1] * (rows.ndim - 3))
+def _interpolate(rows: Tensor, lower: Tensor, upper: Tensor, weight: Tensor) -> Tensor:
+    weight = weight.to(rows.device).view(-1, *[1] * (rows.ndim - 3))
     return torch.lerp(rows[:, :, lower.to(rows.device)], rows[:, :, upper.to(rows.device)], weight)

@@ -1,23 +1,24 @@
-"""Prediction of an image of any size in bounded memory and linear time.
+"""Sliding-window prediction of an image of any size in bounded memory and linear time.
 
-Tiles run in row order over the network's grid. Their probabilities are added up with Gaussian weights in a buffer as high
-as one tile; rows that no later tile reaches leave it as a band.
+Tiles run in row order over the network's grid. Their probabilities are accumulated with Gaussian weights in a buffer as
+high as one tile; rows that no later tile reaches leave it as a band.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar, cast
+from functools import reduce
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unetpp.infer.bands import Band, collect, rows_at_once
+from unetpp.infer.bands import Band, collect, rows_per_chunk
 from unetpp.infer.confidence import Disagreement
-from unetpp.infer.mirror import ORIGINAL, mirrored, mirrorings
+from unetpp.infer.mirror import mirror, mirrorings
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.tiles import Span, Tile, TiledImage, TileGrid, TileProgress, read_tile
@@ -27,21 +28,13 @@ from unetpp.plan import PredictPlan
 from unetpp.runtime.device import autocast
 from unetpp.runtime.runner import Runner
 
-_T = TypeVar("_T")
-
 
 def predict_tiles(
-    networks: Sequence[Runner],
-    image: TiledImage,
-    plan: PredictPlan,
-    depths: Sequence[int],
-    device: torch.device,
-    options: PredictOptions = DEFAULTS,
-    progress: TileProgress | None = None,
+    networks: Sequence[Runner], image: TiledImage, plan: PredictPlan, depths: Sequence[int], device: torch.device
 ) -> dict[int, np.ndarray]:
-    """Class indices (*grid) on the network's grid, for each depth. Arguments as `stream_bands`."""
-    bands = stream_bands(networks, image, plan, depths, device, options, progress)
-    return {depth: found.segmentation for depth, found in collect(bands, image.shape[1:], depths, options).items()}
+    """Predict class indices (*grid) on the network's grid, for each depth; arguments as `stream_bands`."""
+    found = collect(stream_bands(networks, image, plan, depths, device), image.shape[1:], depths)
+    return {depth: prediction.segmentation for depth, prediction in found.items()}
 
 
 def stream_bands(
@@ -53,32 +46,32 @@ def stream_bands(
     options: PredictOptions = DEFAULTS,
     progress: TileProgress | None = None,
 ) -> Iterator[Band]:
-    """Probabilities on the network's grid, in bands from the first row to the last.
+    """Yield probabilities on the network's grid, in bands from the first row to the last.
 
     Args:
         networks: in evaluation mode, on `device`; their probabilities are averaged.
         image: the prepared image.
         plan: tile, overlap, batch and precision.
-        depths: heads that answer, all in one pass; MEAN: the mean of all of them.
-        device: where the networks are.
-        options: with disagreement, the last channel is how far the heads down to each depth, of all networks and copies, differ.
-        progress: called with (tiles done, tiles in all).
+        depths: depths of the heads, all computed in one pass; MEAN: the mean of all heads.
+        device: device of the networks.
+        options: with disagreement, the last channel is that between the heads down to each depth, networks and copies.
+        progress: called with (tiles done, tiles in total).
     """
     grid = TileGrid(image.shape[1:], plan.tile, plan.overlap)
     rows: _OpenRows | None = None
     done = 0
     for tiles, batch in _read_ahead(image, grid, plan.batch):
-        outputs = _tile_probabilities(networks, batch.to(device), depths, plan.precision, options)
+        outputs = _predict_batch(networks, batch.to(device), depths, plan.precision, options)
         rows = rows or _OpenRows(grid, outputs)
         for tile, values in zip(tiles, outputs, strict=True):
             if tile[0].inside.start > rows.top:
-                yield from rows.finished(tile[0].inside.start)
+                yield from rows.pop(tile[0].inside.start)
             rows.add(tile, values)
         done += len(tiles)
         if progress:
             progress(done, len(grid))
     if rows:
-        yield from rows.finished(grid.shape[0])
+        yield from rows.pop(grid.shape[0])
 
 
 class _OpenRows:
@@ -102,14 +95,14 @@ class _OpenRows:
         within: tuple[Any, ...] = (..., *(span.within for span in tile))
         self._sums[place].addcmul_(values[within], weights)
 
-    def finished(self, end: int) -> Iterator[Band]:
-        """Give the rows before `end`, then go on without them."""
+    def pop(self, end: int) -> Iterator[Band]:
+        """Yield the rows before `end`, then remove them."""
         count = end - self.top
-        some = rows_at_once(self._sums[:, :, 0].numel())
-        for start in range(0, count, some):
-            yield Band(self.top + start, self._sums[:, :, start : min(start + some, count)])
+        step = rows_per_chunk(self._sums[:, :, 0].numel())
+        for start in range(0, count, step):
+            yield Band(self.top + start, self._sums[:, :, start : min(start + step, count)])
         height = self._sums.shape[2]
-        for start in range(0, height - count, count):  # piece by piece: source and target must not overlap
+        for start in range(0, height - count, count):  # chunk by chunk: source and target must not overlap
             stop = min(start + count, height - count)
             self._sums[:, :, start:stop] = self._sums[:, :, start + count : stop + count]
         self._sums[:, :, height - count :] = 0
@@ -117,72 +110,60 @@ class _OpenRows:
 
 
 @torch.inference_mode()
-def _tile_probabilities(
-    networks: Sequence[Runner],
-    images: Tensor,
-    depths: Sequence[int],
-    precision: str,
-    options: PredictOptions,
+def _predict_batch(
+    networks: Sequence[Runner], images: Tensor, depths: Sequence[int], precision: str, options: PredictOptions
 ) -> Tensor:
-    """Mean over networks and mirrored copies: (B, depths, channels, *tile) float32; last, if it is asked for, the disagreement."""
-    total: Tensor | None = None
-    copies = mirrorings(images.ndim - 2) if options.tta else ORIGINAL
-    disagreement = options.uncertainty == "disagreement"
-    answers = {depth: Disagreement() for depth in depths} if disagreement else {}
-    for network, axes in itertools.product(networks, copies):
-        with torch.cuda.device_of(images), autocast(images.device, precision):
-            outputs = _outputs(network, mirrored(images, axes), depths, disagreement)
-        heads = {
-            depth: mirrored(compact_probabilities(logits), axes)
-            for depth, logits in zip(outputs.depths, outputs.logits, strict=True)
-        }
-        for wanted, depth in itertools.product(answers, outputs.depths):
-            if depth <= wanted or wanted == MEAN:
-                answers[wanted].add(heads[depth])
-        if MEAN in depths:
-            heads[MEAN] = torch.stack(list(heads.values())).mean(dim=0)
-        del outputs
-        found = (
-            heads[depths[0]][:, None] if len(depths) == 1 else torch.stack([heads[depth] for depth in depths], dim=1)
-        )
-        total = found if total is None else total.add_(found)
-    if total is None:
-        raise ValueError("networks: got none; expected at least one.")
-    total.div_(len(networks) * len(copies))
-    return (
-        torch.cat([total, torch.stack([each.value() for each in answers.values()], dim=1)[:, :, None]], dim=2)
-        if answers
-        else total
-    )
+    """Average probabilities over networks and mirrored copies.
+
+    Returns:
+        (B, depths, channels, *tile) float32; with disagreement, it is the last channel.
+    """
+    copies = mirrorings(images.ndim - 2) if options.tta else ((),)
+    every = options.uncertainty == "disagreement"
+    disagreements = {depth: Disagreement() for depth in depths} if every else {}
+
+    def passes() -> Iterator[Tensor]:
+        for network, axes in itertools.product(networks, copies):
+            with torch.cuda.device(images.get_device()), autocast(images.device, precision):
+                outputs = _run_heads(network, mirror(images, axes), depths, every)
+            each = zip(outputs.depths, outputs.logits, strict=True)
+            heads = {depth: mirror(compact_probabilities(logits), axes) for depth, logits in each}
+            for wanted, depth in itertools.product(disagreements, outputs.depths):
+                if depth <= wanted or wanted == MEAN:
+                    disagreements[wanted].add(heads[depth])
+            if MEAN in depths:
+                heads[MEAN] = torch.stack(list(heads.values())).mean(dim=0)
+            del outputs, each
+            yield heads[depths[0]][:, None] if len(depths) == 1 else torch.stack([heads[d] for d in depths], dim=1)
+
+    total = reduce(Tensor.add_, passes()).div_(len(networks) * len(copies))
+    if not every:
+        return total
+    maps = torch.stack([each.value() for each in disagreements.values()], dim=1)
+    return torch.cat([total, maps[:, :, None]], dim=2)
 
 
-def _outputs(network: Runner, images: Tensor, depths: Sequence[int], every: bool) -> HeadOutputs:
-    """The heads that are needed for `depths`, and maybe more; with `every` all down to the deepest of them."""
-    if MEAN in depths:
-        return cast(HeadOutputs, network(images, heads=True))
-    if len(depths) == 1 and not every:
+def _run_heads(network: Runner, images: Tensor, depths: Sequence[int], every: bool) -> HeadOutputs:
+    """Run the heads of `depths`, and maybe more; with `every`, all down to the deepest of them."""
+    if len(depths) == 1 and not every and MEAN not in depths:
         return HeadOutputs((depths[0],), (cast(Tensor, network(images, depth=depths[0])),))
-    return cast(HeadOutputs, network(images, depth=max(depths), heads=True))
+    deepest = None if MEAN in depths else max(depths)
+    return cast(HeadOutputs, network(images, depth=deepest, heads=True))
 
 
 def _read_ahead(image: TiledImage, grid: TileGrid, batch: int) -> Iterator[tuple[list[Tile], Tensor]]:
-    """Batches of tiles, of which the next is read while the network works on the one before."""
+    """Yield batches of tiles; the next one is read while the network runs on the current one."""
 
     def read(tiles: list[Tile]) -> Tensor:
         return torch.from_numpy(np.stack([read_tile(image, tile, grid.tile) for tile in tiles]))
 
+    tiles = iter(grid)
+    reading: list[tuple[list[Tile], Future[Tensor]]] = []
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tiles") as pool:
-        waiting: tuple[list[Tile], Future[Tensor]] | None = None
-        for tiles in _batches(grid, batch):
-            following = (tiles, pool.submit(read, tiles))
-            if waiting:
-                yield waiting[0], waiting[1].result()
-            waiting = following
-        if waiting:
-            yield waiting[0], waiting[1].result()
-
-
-def _batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
+        while following := list(itertools.islice(tiles, batch)):
+            reading.append((following, pool.submit(read, following)))
+            if len(reading) > 1:
+                current, future = reading.pop(0)
+                yield current, future.result()
+        for current, future in reading:
+            yield current, future.result()

@@ -1,7 +1,7 @@
-"""Where tiles lie and how much each counts: the inverse of cutting an image into tiles is their weighted sum.
+"""Positions and weights of tiles: the weighted sum of tiles is the inverse of cutting an image into them.
 
-The tiles form a grid, so that weights are products of weights along the axes. Along each axis the weights of all tiles sum
-to 1 at every voxel, therefore those of the whole grid do: a weighted sum needs no division, nor a map of sums.
+Tiles form a grid, so that weights are products of weights along the axes. Along each axis, the weights of all tiles sum
+to 1 at every voxel, and so do their products: blending needs neither a division nor a map of sums.
 """
 
 from __future__ import annotations
@@ -16,34 +16,33 @@ from typing import Protocol
 import numpy as np
 
 SIGMA = 1 / 8
-"""Of the Gaussian that weighs the voxels of a tile, as a share of its size (Isensee et al. 2021)."""
-
+"""Standard deviation of the Gaussian weights of a tile, as a fraction of its size (Isensee et al. 2021)."""
 
 TileProgress = Callable[[int, int], None]
-"""Called with (tiles done, tiles in all)."""
+"""Called with (tiles done, tiles in total)."""
 
 
 class TiledImage(Protocol):
-    """What prediction needs of an image: normalised blocks on the network's grid."""
+    """An image on the network's grid, normalized, read in blocks."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(C, *grid)."""
+        """Shape, (C, *grid)."""
 
     def read(self, slices: tuple[slice, ...]) -> np.ndarray:
-        """The block (C, ...) float32 within `slices`, one for each axis of the grid."""
+        """Read the block (C, ...) float32 within `slices`, one for each axis of the grid."""
 
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """What one tile covers along one axis."""
+    """The extent of one tile along one axis."""
 
     inside: slice
-    """Of the image."""
+    """Voxels of the image."""
     within: slice
-    """Of the tile: less than all of it where the image is smaller, which then lies in its middle."""
+    """Voxels of the tile: a part of it if the image is smaller, which is then centered in it."""
     weights: np.ndarray
-    """float32, one for each voxel inside."""
+    """float32, one weight for each voxel inside."""
 
 
 Tile = tuple[Span, ...]
@@ -59,6 +58,7 @@ class TileGrid:
 
     @cached_property
     def axes(self) -> tuple[tuple[Span, ...], ...]:
+        """Spans along each axis."""
         return tuple(axis_spans(size, tile, self.overlap) for size, tile in zip(self.shape, self.tile, strict=True))
 
     def __len__(self) -> int:
@@ -69,7 +69,16 @@ class TileGrid:
 
 
 def axis_starts(size: int, tile: int, overlap: float) -> tuple[int, ...]:
-    """First voxel of each tile along an axis, evenly spread and overlapping at least as asked; negative where the tile is the larger one."""
+    """Return the first voxel of each tile along an axis, evenly spaced.
+
+    Args:
+        size: voxels of the image.
+        tile: voxels of a tile.
+        overlap: smallest fraction of a tile that it shares with its neighbor.
+
+    Returns:
+        Starts in order; a single negative one if the tile is larger than the image.
+    """
     if size <= tile:
         return (-((tile - size) // 2),)
     step = max(1, round(tile * (1 - overlap)))
@@ -78,27 +87,37 @@ def axis_starts(size: int, tile: int, overlap: float) -> tuple[int, ...]:
 
 
 def axis_spans(size: int, tile: int, overlap: float) -> tuple[Span, ...]:
-    """The spans of all tiles along an axis of `size` voxels; at each voxel their weights sum to 1."""
+    """Return the spans of all tiles along an axis; their weights sum to 1 at each voxel. Arguments as `axis_starts`."""
     starts = axis_starts(size, tile, overlap)
     inside = [slice(max(0, start), min(size, start + tile)) for start in starts]
     within = [slice(part.start - start, part.stop - start) for part, start in zip(inside, starts, strict=True)]
-    bell, total = gaussian(tile), np.zeros(size)
+    weights, total = gaussian(tile), np.zeros(size)
     for part, own in zip(inside, within, strict=True):
-        total[part] += bell[own]
+        total[part] += weights[own]
     return tuple(
-        Span(part, own, (bell[own] / total[part]).astype(np.float32)) for part, own in zip(inside, within, strict=True)
+        Span(part, own, (weights[own] / total[part]).astype(np.float32))
+        for part, own in zip(inside, within, strict=True)
     )
 
 
 def gaussian(size: int) -> np.ndarray:
-    """Weights of the voxels of a tile along one axis: 1 in the middle, small at the edges where the network sees least."""
+    """Return the weights of a tile along one axis: 1 in the middle, small at the edges, which have little context."""
     distance = np.arange(size) - (size - 1) / 2
     weights: np.ndarray = np.exp(-0.5 * (distance / (SIGMA * size)) ** 2)
     return weights
 
 
 def read_tile(image: TiledImage, tile: Tile, size: tuple[int, ...]) -> np.ndarray:
-    """Cut a tile (C, *size); what lies outside the image is its reflection, as in training patches."""
+    """Read a tile; voxels outside the image are its reflection, as in training patches.
+
+    Args:
+        image: the image.
+        tile: position of the tile.
+        size: its size in voxels along each axis.
+
+    Returns:
+        (C, *size) float32.
+    """
     block = image.read(tuple(span.inside for span in tile))
     pads = [(span.within.start, length - span.within.stop) for span, length in zip(tile, size, strict=True)]
     return np.pad(block, [(0, 0), *pads], mode="reflect") if any(map(any, pads)) else block

@@ -27,7 +27,7 @@ from unetpp.measured import DepthRow, DepthTable, Notes
 from unetpp.model.file import load_model
 from unetpp.model.header import ModelHeader
 from unetpp.model.network import HeadOutputs, UNetPlusPlus
-from unetpp.runtime.cuda import PATIENCE, CudaNetwork
+from unetpp.runtime.cuda import CAPTURE_AFTER, CudaNetwork
 from unetpp.runtime.device import autocast, choose_device, memory_format
 from unetpp.runtime.runner import Runner
 
@@ -138,7 +138,7 @@ def _time_depths(
     network: Runner, depths: Sequence[int], tiles: Tensor, precision: str, progress: Callable[[int, int], None]
 ) -> dict[int, float]:
     """Median seconds of each depth."""
-    for depth in (*depths,) * (1 + PATIENCE) if tiles.device.type == "cuda" else depths:  # then they are recorded
+    for depth in (*depths,) * (1 + CAPTURE_AFTER) if tiles.device.type == "cuda" else depths:  # then they are recorded
         _forward(network, tiles, depth, precision)
     spent: dict[int, list[float]] = {depth: [] for depth in depths}
     while any(_unsure(times) for times in spent.values()):

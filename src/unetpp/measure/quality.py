@@ -18,9 +18,9 @@ from unetpp.data.preprocess import prepare_label
 from unetpp.data.readers import describe_shape, read_label, read_labels
 from unetpp.data.volume import Volume
 from unetpp.errors import DataError, Problem
-from unetpp.infer.confidence import worth_of
+from unetpp.infer.confidence import calibrate
 from unetpp.infer.options import PredictOptions
-from unetpp.infer.predict_files import RECORD
+from unetpp.infer.predict_files import PREDICTIONS
 from unetpp.infer.prediction import Prediction
 from unetpp.labels.classes import Classes
 from unetpp.labels.values import MASK_VALUES, encode_prediction, encode_reference, match_classes
@@ -95,7 +95,7 @@ def _with_expectations(metrics: Metrics, expected: Sequence[float | None]) -> Me
         case.joined(ScoredCase(id=case.id, expected_dice=guess))
         for case, guess in zip(metrics.cases, expected, strict=True)
     ]
-    worth = worth_of(expected, [case.mean.dice for case in cases])
+    worth = calibrate(expected, [case.mean.dice for case in cases])
     return metrics.joined(Metrics(mean=metrics.mean.joined(worth), cases=cases))
 
 
@@ -142,7 +142,7 @@ def _is_newer(predictions: Path, depth_folders: Iterable[Path]) -> bool:
 
 def _recorded_at(folder: Path) -> int:
     """When `unetpp predict` was done; 0: it left no record."""
-    record = folder / RECORD
+    record = folder / PREDICTIONS
     return record.stat().st_mtime_ns if record.is_file() else 0
 
 
@@ -220,7 +220,7 @@ def _spacing(volume: Volume) -> str:
 def _declaration(folder: Path) -> dict[str, Any]:
     """What `unetpp predict` wrote about its results."""
     try:
-        values = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        values = json.loads((folder / PREDICTIONS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}
@@ -237,7 +237,7 @@ def _prediction_files(folder: Path, declared: Mapping[str, Any]) -> dict[str, Pa
     if isinstance(names, list):
         files = {stem: path for stem, path in files.items() if path.name in names}
     if not files:
-        got = f"no segmentations that its {RECORD} names" if isinstance(names, list) else "no segmentations"
+        got = f"no segmentations that its {PREDICTIONS} names" if isinstance(names, list) else "no segmentations"
         raise DataError(
             Problem(str(folder), got, "label files, one for each case", "Check the path, or predict again.")
         )

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from unetpp.runtime.device import gains_from_bf16
+from unetpp.runtime.device import has_fast_bf16
 from unetpp.runtime.stopwatch import PROBE_S, time_calls
 
 MATRIX_SIZES = tuple(2**power for power in range(6, 14))
@@ -63,7 +63,7 @@ def ceilings(device: str = "cpu") -> dict[str, float]:
     Returns:
         `gmacs_per_s_fp32`, `gmacs_per_s_bf16` (where the hardware has it), `copied_gb_per_s`.
     """
-    dtypes = {"fp32": torch.float32} | ({"bf16": torch.bfloat16} if gains_from_bf16(torch.device(device)) else {})
+    dtypes = {"fp32": torch.float32} | ({"bf16": torch.bfloat16} if has_fast_bf16(torch.device(device)) else {})
     found = {
         f"gmacs_per_s_{name}": _best_rate(partial(_product, dtype=dtype, device=device), MATRIX_SIZES, device)
         for name, dtype in dtypes.items()

@@ -30,7 +30,7 @@ from unetpp.planning import rules
 from unetpp.planning.cost import training_bytes
 from unetpp.planning.fingerprint import Fingerprint
 from unetpp.planning.rules import Axes, Choice
-from unetpp.runtime.device import gains_from_bf16
+from unetpp.runtime.device import has_fast_bf16
 from unetpp.settings import parse_settings, validate
 
 StepTimer = Callable[[ModelPlan, Axes, int, str], float]
@@ -99,9 +99,7 @@ class _Planner:
         if weights := self.settings.get("model.encoder_weights"):
             require_source(weights)
         data = self._data()
-        precision = self.choose(
-            "train.precision", rules.choose_precision(self.device.type, gains_from_bf16(self.device))
-        )
+        precision = self.choose("train.precision", rules.choose_precision(self.device.type, has_fast_bf16(self.device)))
         sizes = self._sizes(data)
         overlap = self.choose("predict.overlap", rules.choose_overlap(data.dims))
         batch = self.choose("train.batch", rules.choose_batch(prod(sizes.patch), data.dims, self.device.type))

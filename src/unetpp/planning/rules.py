@@ -178,9 +178,9 @@ def choose_overlap(dims: int) -> Choice[float]:
     return Choice(0.5, "neighbouring tiles are blended; in 3D sharing less lost Dice")
 
 
-def choose_precision(device: str, gains_from_bf16: bool) -> Choice[str]:
+def choose_precision(device: str, has_fast_bf16: bool) -> Choice[str]:
     """bfloat16 where the hardware computes it faster; float16 on older GPUs."""
-    if gains_from_bf16:
+    if has_fast_bf16:
         return Choice("bf16", "this hardware computes bfloat16 faster than float32")
     return (
         Choice("fp16", "this GPU has no bfloat16")

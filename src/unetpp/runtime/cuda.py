@@ -1,4 +1,4 @@
-"""What makes a trained network fast on a CUDA device, without a compiler: norms inside of convolutions, one kernel where torch has three, and one launch for all of them."""
+"""A trained network on a CUDA device, without a compiler: folded norms, fused kernels and CUDA graphs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,88 +18,91 @@ from unetpp.model.blocks import BatchNorm, ConvUnit, GroupNorm
 from unetpp.model.deferred import CONVOLVE, Parts, concatenate
 from unetpp.model.encoders import Encoder
 from unetpp.model.network import HeadOutputs, IncrementalForward, UNetPlusPlus, concatenate_inputs, order_inputs
-from unetpp.runtime.device import CHANNELS_LAST, DTYPES, gains_from_bf16
+from unetpp.runtime.cuda_graph import make_stream
+from unetpp.runtime.device import CHANNELS_LAST, DTYPES, has_fast_bf16
 
-PATIENCE = 8
-"""Passes of one kind before it is recorded: a recording takes as long as some of them."""
+if TYPE_CHECKING:
+    from unetpp.runtime.kernels import Part
+
+CAPTURE_AFTER = 8
+"""Number of passes of one kind before it is captured: a capture takes as long as some of them."""
 WARM_UPS = 3
-"""Passes of a recording in which libraries choose their kernels."""
-_ONE_PASS = threading.Lock()
-"""Held from the copy of an image into a graph to the copy of its result, because all graphs share their memory."""
+"""Passes before the capture, in which libraries choose their kernels."""
+_PASS_LOCK = threading.Lock()
+"""Held from the copy of an image into a graph to the copy of its output, because all graphs share their memory."""
 
 
 class CudaNetwork:
-    """Answers as the network that it is made from does in evaluation mode, without gradients.
+    """Computes the output of a network in evaluation mode, without gradients.
 
-    Each kind of pass (a depth, or all heads up to one, at one size of image) is recorded as a CUDA graph once it has come
-    often, and replayed from then on. Threads may share it: those of one process pass one after the other.
+    Each kind of pass (one depth, or all heads up to one, at one size of image) is captured as a CUDA graph once it has
+    run often, and replayed from then on. Threads may share it: passes of one process run one after the other.
 
     Args:
         network: on a CUDA device.
-        precision: fp32, fp16, or bf16 where the hardware gains from it.
+        precision: fp32, fp16, or bf16 where the hardware is faster with it.
     """
 
     def __init__(self, network: UNetPlusPlus, precision: str) -> None:
         device = next(network.parameters()).device
-        self._dtype = (
-            torch.float32
-            if precision == "bf16" and not gains_from_bf16(device)
-            else DTYPES.get(precision, torch.float32)
-        )
+        slow = precision == "bf16" and not has_fast_bf16(device)
+        self._dtype = torch.float32 if slow else DTYPES.get(precision, torch.float32)
         with torch.cuda.device(device):
-            self._network = with_fewer_passes(network, self._dtype)
+            self._network = fuse_operations(network, self._dtype)
         self._passes: Counter[Any] = Counter()
-        self._recorded: dict[Any, _Recorded] = {}
+        self._graphs: dict[Any, _GraphedPass] = {}
         self._full = False
-        """Whether there is no memory for another graph."""
+        """There is no memory for another graph."""
 
     def start_forward(self, x: Tensor) -> IncrementalForward:
-        """A forward pass in steps. (Kernels of Triton start on the current device: make it that of `x`.)"""
-        return self._network.start_forward(self._placed(x))
+        """Begin an incremental forward pass. (Triton starts kernels on the current device: make it that of `x`.)"""
+        return self._network.start_forward(self._convert(x))
 
     @torch.inference_mode()
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor | HeadOutputs:
+        """Compute logits; arguments and result as those of `UNetPlusPlus.forward`."""
         key = (depth, heads, x.shape)
-        with _ONE_PASS, torch.cuda.device_of(x):
+        with _PASS_LOCK, torch.cuda.device(x.get_device()):
             self._passes[key] += 1
-            if self._passes[key] > PATIENCE and key not in self._recorded and not self._full:
+            if self._passes[key] > CAPTURE_AFTER and key not in self._graphs and not self._full:
                 try:
-                    self._recorded[key] = _Recorded(lambda image: self._run(image, depth, heads), self._placed(x))
+                    self._graphs[key] = _GraphedPass(lambda image: self._run(image, depth, heads), self._convert(x))
                 except torch.OutOfMemoryError:
                     self._full = True
-            if key in self._recorded:
-                return self._recorded[key].replayed(x)
-            return self._run(self._placed(x), depth, heads)
+            if key in self._graphs:
+                return self._graphs[key].replay(x)
+            return self._run(self._convert(x), depth, heads)
 
     def _run(self, x: Tensor, depth: int | None, heads: bool) -> Tensor | HeadOutputs:
         with torch.autocast("cuda", enabled=False):
-            return self._network(x, depth=depth, heads=heads)
+            logits: Tensor | HeadOutputs = self._network(x, depth=depth, heads=heads)
+        return logits
 
-    def _placed(self, x: Tensor) -> Tensor:
+    def _convert(self, x: Tensor) -> Tensor:
         return x.to(self._dtype, memory_format=CHANNELS_LAST[x.ndim])
 
 
-class _Recorded:
-    """A CUDA graph of one kind of pass. (All graphs of a process work in the same memory, one after the other.)"""
+class _GraphedPass:
+    """One kind of pass as a CUDA graph. (All graphs of a process use the same memory, one after the other.)"""
 
     def __init__(self, run: Callable[[Tensor], Tensor | HeadOutputs], image: Tensor) -> None:
         self._image = image.clone(memory_format=torch.preserve_format)
         self._graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream()
+        stream = make_stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.backends.cudnn.flags(enabled=True, benchmark=True):
             with torch.cuda.stream(stream):
                 for _ in range(WARM_UPS):
                     run(self._image)
             with torch.cuda.graph(self._graph, pool=_graph_memory(), stream=stream, capture_error_mode="thread_local"):
-                self._found = run(self._image)
+                self._logits = run(self._image)
 
-    def replayed(self, image: Tensor) -> Tensor | HeadOutputs:
+    def replay(self, image: Tensor) -> Tensor | HeadOutputs:
         self._image.copy_(image)
         self._graph.replay()
-        if isinstance(self._found, HeadOutputs):
-            return HeadOutputs(self._found.depths, tuple(logits.clone() for logits in self._found.logits))
-        return self._found.clone()
+        if isinstance(self._logits, HeadOutputs):
+            return HeadOutputs(self._logits.depths, tuple(logits.clone() for logits in self._logits.logits))
+        return self._logits.clone()
 
 
 @functools.cache
@@ -107,17 +110,20 @@ def _graph_memory() -> Any:
     return torch.cuda.graph_pool_handle()
 
 
-def with_fewer_passes(network: UNetPlusPlus, dtype: torch.dtype) -> UNetPlusPlus:
-    """A copy that answers the same in less time: batch normalisations lie in the weights of convolutions, other ones take their activation with them."""
+def fuse_operations(network: UNetPlusPlus, dtype: torch.dtype) -> UNetPlusPlus:
+    """Copy a network for fast evaluation; same output up to rounding.
+
+    Batch norms are folded into convolutions; other norms and biases are fused with the activation.
+    """
     copied = copy.deepcopy(network).eval().requires_grad_(False)
     weight = next(weight for weight in copied.parameters() if weight.ndim > 3)
     kernels = has_kernels(weight.device)
     if copied.encoder is not None:
-        _fold_traced(copied.encoder, copied.depth)
+        _fold_encoder(copied.encoder, copied.depth)
     for module in list(copied.modules()):
         for name, child in module.named_children():
             if isinstance(child, ConvUnit):
-                setattr(module, name, _Unit(child, kernels))
+                setattr(module, name, _FusedUnit(child, kernels))
     if kernels:
         copied.concatenate = concatenate_in_place
     return copied.to(dtype).to(memory_format=CHANNELS_LAST[weight.ndim])
@@ -125,30 +131,30 @@ def with_fewer_passes(network: UNetPlusPlus, dtype: torch.dtype) -> UNetPlusPlus
 
 @functools.cache
 def has_kernels(device: torch.device) -> bool:
-    """Whether Triton is there and works: it wants a C compiler too."""
+    """Return whether Triton works on a device; it needs a C compiler too."""
     if device.type != "cuda":
         return False
     try:
-        from unetpp.runtime.kernels import rectified
+        from unetpp.runtime.kernels import bias_leaky_relu
 
-        rectified(torch.zeros(1, 16, 1, 1, device=device), torch.zeros(16, device=device), 0.0)
+        bias_leaky_relu(torch.zeros(1, 16, 1, 1, device=device), torch.zeros(16, device=device), 0.0)
     except Exception:  # of any kind
         return False
     return True
 
 
 def concatenate_in_place(up: nn.Module, below: Tensor, skips: Sequence[Tensor], order: str, recompute: bool) -> Parts:
-    """Enlarge what comes from the level below into the place where it is concatenated; see `network.concatenate_inputs`."""
+    """Up-sample the output of the level below directly into the concatenation; see `network.concatenate_parts`."""
     if not skips:
         return concatenate_inputs(up, below, skips, order, recompute)
-    from unetpp.runtime.kernels import Part, concatenated
+    from unetpp.runtime.kernels import Part, upsample_concat
 
-    parts = order_inputs([Part(each, each.shape[1]) for each in skips], _part(up, below), order)
-    return concatenated(parts, skips[0].shape[2:])
+    parts = order_inputs([Part(each, each.shape[1]) for each in skips], _defer_upsampling(up, below), order)
+    return upsample_concat(parts, skips[0].shape[2:])
 
 
-def _part(up: nn.Module, below: Tensor) -> Any:
-    """What `up` makes of `below`, if it can be left to the concatenation in part."""
+def _defer_upsampling(up: nn.Module, below: Tensor) -> Part:
+    """Compute `up(below)` as far as the up-sampling, which is left to the concatenation if it can do it."""
     from unetpp.runtime.kernels import Part
 
     if isinstance(up, nn.Sequential):
@@ -156,32 +162,25 @@ def _part(up: nn.Module, below: Tensor) -> Any:
             below = module(below)
         up = up[-1]
     if isinstance(up, nn.Upsample) and up.mode in ("nearest", "bilinear", "trilinear"):
-        mode = "nearest" if up.mode == "nearest" else "corners" if up.align_corners else "centres"
-        return Part(below, below.shape[1], _factors(up, below.ndim - 2), mode)
+        mode = "nearest" if up.mode == "nearest" else "corners" if up.align_corners else "centers"
+        factors: Any = up.scale_factor
+        steps = tuple(map(int, factors if isinstance(factors, tuple) else (factors,) * (below.ndim - 2)))
+        return Part(below, below.shape[1], steps, mode)
     if isinstance(up, (nn.ConvTranspose2d, nn.ConvTranspose3d)) and up.stride == up.kernel_size and not any(up.padding):
         rows = below.movedim(1, -1).reshape(-1, below.shape[1])
         # (in, out, *factors) -> (in, factors in row order, out)
         weight = up.weight.flatten(2).movedim(1, -1).flatten(1)
-        found = (
-            rows @ weight
-            if up.bias is None
-            else torch.addmm(up.bias.repeat(weight.shape[1] // len(up.bias)), rows, weight)
-        )
-        channels = up.weight.shape[1]
-        return Part(
-            found.reshape(len(below), *below.shape[2:], -1).movedim(-1, 1), channels, tuple(up.stride), "shuffled"
-        )
+        channels, bias = up.weight.shape[1], up.bias
+        repeats = weight.shape[1] // channels
+        values = rows @ weight if bias is None else torch.addmm(bias.repeat(repeats), rows, weight)
+        values = values.reshape(len(below), *below.shape[2:], -1).movedim(-1, 1)
+        return Part(values, channels, tuple(up.stride), "shuffled")
     larger = up(below)
     return Part(larger, larger.shape[1])
 
 
-def _factors(up: nn.Upsample, dims: int) -> tuple[int, ...]:
-    factors: Any = up.scale_factor
-    return tuple(int(factor) for factor in (factors if isinstance(factors, tuple) else (factors,) * dims))
-
-
-class _Unit(nn.Module):
-    """A ConvUnit in evaluation mode, in as few passes over memory as there can be."""
+class _FusedUnit(nn.Module):
+    """A ConvUnit in evaluation mode, with as few passes over memory as possible."""
 
     def __init__(self, unit: ConvUnit, kernels: bool) -> None:
         super().__init__()
@@ -189,35 +188,28 @@ class _Unit(nn.Module):
         self.norm, self.activation = unit.norm, unit.activation
         self.kernels = kernels
         if isinstance(self.norm, BatchNorm):
-            _fold(self.conv, self.norm.norm)
+            _fold_norm(self.conv, self.norm.norm)
             self.norm = nn.Identity()
-        self.slope = _slope(self.activation)
+        self.slope = _find_slope(self.activation)
 
     def forward(self, parts: Parts) -> Tensor:
         x, conv, norm = concatenate(parts), self.conv, self.norm
-        if isinstance(norm, nn.Identity) and self.slope == 0:
-            return _rectified(conv, x)
-        if self.kernels and self.slope is not None and isinstance(norm, GroupNorm):
-            from unetpp.runtime.kernels import normalised
+        has_norm = not isinstance(norm, nn.Identity)
+        if not has_norm and self.slope == 0:
+            return _convolve_relu(conv, x)
+        if self.kernels and self.slope is not None:
+            from unetpp.runtime.kernels import bias_leaky_relu, group_norm_leaky_relu
 
-            return normalised(
-                _without_bias(conv, x),
-                norm.groups or conv.out_channels,
-                norm.weight,
-                norm.bias,
-                norm.eps,
-                self.slope,
-                conv.bias,
-            )
-        if self.kernels and self.slope is not None and isinstance(norm, nn.Identity) and conv.bias is not None:
-            from unetpp.runtime.kernels import rectified
-
-            return rectified(_without_bias(conv, x), conv.bias, self.slope)
+            if isinstance(norm, GroupNorm):
+                found, groups = _convolve_without_bias(conv, x), norm.groups or conv.out_channels
+                return group_norm_leaky_relu(found, groups, norm.weight, norm.bias, norm.eps, self.slope, conv.bias)
+            if not has_norm and conv.bias is not None:
+                return bias_leaky_relu(_convolve_without_bias(conv, x), conv.bias, self.slope)
         return cast(Tensor, self.activation(norm(conv(x))))
 
 
-def _slope(activation: nn.Module) -> float | None:
-    """Of a leaky ReLU below 0, of which ReLU and nothing are two; None of others."""
+def _find_slope(activation: nn.Module) -> float | None:
+    """Return the slope below 0: that of a leaky ReLU, 0 for ReLU, 1 for an identity; None for other activations."""
     if isinstance(activation, nn.Identity):
         return 1.0
     if isinstance(activation, nn.ReLU):
@@ -225,21 +217,20 @@ def _slope(activation: nn.Module) -> float | None:
     return float(activation.negative_slope) if isinstance(activation, nn.LeakyReLU) else None
 
 
-def _without_bias(conv: Any, x: Tensor) -> Tensor:
-    """(torch adds the bias of a convolution in a pass of its own on a GPU.)"""
+def _convolve_without_bias(conv: Any, x: Tensor) -> Tensor:
+    """Convolve without the bias, which torch adds in a separate pass on a GPU."""
     return CONVOLVE[x.ndim - 2](x, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
-def _rectified(conv: Any, x: Tensor) -> Tensor:
-    """Convolution, bias and ReLU: one kernel of cuDNN."""
+def _convolve_relu(conv: Any, x: Tensor) -> Tensor:
+    """Compute convolution, bias and ReLU, in one kernel of cuDNN where it can."""
     if x.is_cuda and conv.bias is not None and x.dtype != torch.float32:
-        return torch.cudnn_convolution_relu(
-            x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
-        )
+        geometry = conv.stride, conv.padding, conv.dilation
+        return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, *geometry, conv.groups)
     return functional.relu(conv(x))
 
 
-def _fold(conv: Any, norm: Any) -> None:
+def _fold_norm(conv: Any, norm: Any) -> None:
     weight, bias = fuse_conv_bn_weights(
         conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )
@@ -247,57 +238,63 @@ def _fold(conv: Any, norm: Any) -> None:
 
 
 class _ConvReLU(nn.Module):
-    """A convolution of an encoder and the activation behind it."""
+    """A convolution of an encoder and the ReLU after it."""
 
     def __init__(self, conv: Any) -> None:
         super().__init__()
         self.conv = conv
 
     def forward(self, x: Tensor) -> Tensor:
-        return _rectified(self.conv, x)
+        return _convolve_relu(self.conv, x)
 
 
-def _fold_traced(encoder: Encoder, depth: int) -> None:
-    """Batch normalisations into the convolutions that they follow, and ReLUs behind them, as one forward pass shows it."""
+def _fold_encoder(encoder: Encoder, depth: int) -> None:
+    """Fold batch norms into the convolutions before them, and fuse the ReLUs after them."""
     body = encoder.body
     names = {module: name for name, module in body.named_modules()}
-    given: dict[int, tuple[Tensor, int, nn.Module, nn.Module | None]] = {}
-    """Of a tensor: itself, its version, the convolution that it is of, and the norm behind that."""
-    folded: dict[nn.Module, nn.Module] = {}
-    rectified: dict[nn.Module, nn.Module] = {}
+    norms, relus = _trace_encoder(encoder, depth)
+    for conv, norm in norms.items():
+        _fold_norm(conv, norm)
+        _replace(body, names[norm], cast(nn.Module, getattr(norm, "act", nn.Identity())))
+        if conv in relus:
+            _replace(body, names[conv], _ConvReLU(conv))
+            _replace(body, names[relus[conv]], nn.Identity())
 
-    def known(x: Tensor) -> tuple[nn.Module, nn.Module | None] | None:
-        tensor, version, *modules = given.get(id(x), (None, -1, None, None))
-        return (modules[0], modules[1]) if tensor is x and version == x._version and modules[0] is not None else None
+
+def _trace_encoder(encoder: Encoder, depth: int) -> tuple[dict[nn.Module, nn.Module], dict[nn.Module, nn.Module]]:
+    """Find the batch norm after each convolution, and the ReLU after both, by one forward pass with hooks."""
+    norms: dict[nn.Module, nn.Module] = {}
+    relus: dict[nn.Module, nn.Module] = {}
+    outputs: dict[int, tuple[Tensor, int, nn.Module, bool]] = {}
+    """id of a tensor -> tensor, version, convolution that computed it, and whether a batch norm followed."""
+
+    def find_conv(x: Tensor, normalized: bool) -> nn.Module | None:
+        tensor, version, conv, was_normalized = outputs.get(id(x), (None, -1, None, False))
+        return conv if tensor is x and version == x._version and was_normalized == normalized else None
 
     def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found = known(inputs[0])
-        if found and found[1] is not None and isinstance(module, nn.ReLU):
-            rectified[found[0]] = module
+        if conv := find_conv(inputs[0], normalized=True):
+            relus[conv] = module
 
     def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        found = known(inputs[0])
         if isinstance(module, nn.Conv2d):
-            given[id(output)] = (output, output._version, module, None)
-        elif isinstance(module, nn.BatchNorm2d) and found and found[1] is None:
-            folded[found[0]] = module
-            if type(module) is nn.BatchNorm2d:  # timm's has an activation of its own
-                given[id(output)] = (output, output._version, found[0], module)
+            outputs[id(output)] = (output, output._version, module, False)
+        elif conv := find_conv(inputs[0], normalized=False):
+            norms[conv] = module
+            if type(module) is nn.BatchNorm2d:  # timm's subclass includes an activation
+                outputs[id(output)] = (output, output._version, conv, True)
 
-    hooks = [module.register_forward_pre_hook(before) for module in names] + [
-        module.register_forward_hook(after) for module in names if isinstance(module, (nn.Conv2d, nn.BatchNorm2d))
+    modules = list(encoder.body.modules())
+    hooks = [module.register_forward_pre_hook(before) for module in modules if isinstance(module, nn.ReLU)]
+    hooks += [
+        module.register_forward_hook(after) for module in modules if isinstance(module, (nn.Conv2d, nn.BatchNorm2d))
     ]
     weight = next(encoder.parameters())
     with torch.no_grad():
         encoder(torch.zeros(1, encoder.in_channels, 64, 64, device=weight.device, dtype=weight.dtype), depth)
     for hook in hooks:
         hook.remove()
-    for conv, norm in folded.items():
-        _fold(conv, norm)
-        _replace(body, names[norm], cast(nn.Module, getattr(norm, "act", nn.Identity())))
-        if conv in rectified:
-            _replace(body, names[conv], _ConvReLU(conv))
-            _replace(body, names[rectified[conv]], nn.Identity())
+    return norms, relus
 
 
 def _replace(body: nn.Module, name: str, module: nn.Module) -> None:

@@ -1,10 +1,9 @@
-"""How a network runs on a device: which device, which arithmetic, which memory layout."""
+"""Devices: which one, and its arithmetic, memory format and memory allocator."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
-from typing import Any
 
 import torch
 
@@ -13,14 +12,14 @@ from unetpp.plan import ModelPlan
 from unetpp.runtime.stopwatch import time_calls
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # names of glibc's malloc.h
-MOST_WORKERS = 12
+MAX_WORKERS = 12
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-"""By the number of a tensor's dimensions."""
+"""Memory format by the number of dimensions of a tensor."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def find_device(name: str) -> torch.device:
-    """Find a device by its name; `auto` takes a CUDA device where there is one.
+    """Find a device by its name; `auto` chooses a CUDA device if there is one.
 
     Raises:
         UsageError: no such device on this machine.
@@ -30,18 +29,17 @@ def find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError(f"--device: got {name!r}; expected auto, cpu, cuda or cuda:K.") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device: got {name!r}; expected auto, cpu, cuda or cuda:K.")
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UsageError("device", repr(name), "auto, cpu, cuda or cuda:K", "Choose one of them.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(
-            f"--device: got {name!r}; expected one of the {torch.cuda.device_count()} CUDA devices of this machine. Use --device cpu."
-        )
+        expected = f"one of the {torch.cuda.device_count()} CUDA devices of this machine"
+        raise UsageError("device", repr(name), expected, 'Use `device="cpu"`.')
     return device
 
 
 def choose_device(name: str) -> torch.device:
-    """Find a device and make it the current one of this thread: streams and kernels of a training go where that is.
+    """Find a device and make it the current one of this thread, for the streams and kernels of a training.
 
     Raises:
         UsageError: no such device on this machine.
@@ -53,9 +51,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep the memory of freed tensors for the next ones: 10 % of a training step on CPUs (docs/log.md).
+    """Tune glibc's malloc so that freed tensors are reused: 10 % of a training step on CPUs (docs/log.md).
 
-    By default it gives large blocks back to the system at once, and every new tensor is zeroed page by page. Does nothing where there is no glibc.
+    By default, large blocks are returned to the system at once, and every new tensor is zeroed page by page. Does
+    nothing without glibc.
     """
     try:
         library = ctypes.CDLL("libc.so.6")
@@ -66,26 +65,23 @@ def keep_freed_memory() -> None:
 
 
 def batch_workers(device: torch.device) -> int:
-    """Threads that make batches: a GPU leaves the processor to them, and is faster than one of them."""
-    return 1 if device.type == "cpu" else max(1, min(MOST_WORKERS, torch.get_num_threads() - 1))
+    """Return the number of threads that make batches; a GPU is faster than one, and leaves the processor to them."""
+    return 1 if device.type == "cpu" else max(1, min(MAX_WORKERS, torch.get_num_threads() - 1))
 
 
-def gains_from_bf16(device: torch.device) -> bool:
-    """Whether the hardware computes bfloat16 faster than float32."""
+def has_fast_bf16(device: torch.device) -> bool:
+    """Return whether the hardware computes bfloat16 faster than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    has_it = (
-        getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-        or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-    )
-    return bool(has_it) and not _emulates_bf16()
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, bool)() for probe in probes) and not _emulates_bf16()
 
 
 @functools.cache
 def _emulates_bf16() -> bool:
-    """Whether products in bfloat16 run in software, as where ONEDNN_MAX_CPU_ISA keeps oneDNN from what the processor has.
+    """Return whether bfloat16 runs in software, as where ONEDNN_MAX_CPU_ISA hides the instructions from oneDNN.
 
-    Found by one product of 128 x 128: in software it takes 100 times as long as in float32, else about as long.
+    Measured by one product of 128 x 128: in software it takes 100 times as long as in float32, otherwise about as long.
     """
 
     def seconds(dtype: torch.dtype) -> float:
@@ -95,20 +91,24 @@ def _emulates_bf16() -> bool:
     return seconds(torch.bfloat16) > 10 * seconds(torch.float32)
 
 
-def autocast(device: torch.device, precision: str) -> Any:
-    """A context in which convolutions run in `precision`; what the hardware does not gain from becomes fp32."""
-    usable = (precision == "bf16" and gains_from_bf16(device)) or (precision == "fp16" and device.type == "cuda")
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return a context in which convolutions run in `precision`, or in float32 where that is not slower."""
+    usable = (precision == "bf16" and has_fast_bf16(device)) or (precision == "fp16" and device.type == "cuda")
     return torch.autocast(device.type, DTYPES.get(precision, torch.bfloat16), enabled=usable)
 
 
 def memory_format(plan: ModelPlan, device: torch.device, compiled: bool = False) -> torch.memory_format:
-    """The layout of images that this network runs fastest in, by measurement (docs/log.md).
+    """Return the memory format in which a network runs fastest, by measurement (docs/log.md).
 
-    Channels last, but not where statistics of each channel of each image are taken: their kernels want them contiguous. Those of a compiler do not.
+    Channels last, except for norms with statistics per image and channel, whose kernels need contiguous images unless
+    they are compiled.
+
+    Args:
+        plan: the network.
+        device: device of the network.
+        compiled: the network is compiled.
     """
     contiguous = {"instance"} if device.type == "cpu" and plan.dims == 2 else {"instance", "group"}
     if compiled and device.type == "cuda":
         contiguous = set()
-    if plan.norm in contiguous:
-        return torch.contiguous_format
-    return CHANNELS_LAST[plan.dims + 2]
+    return torch.contiguous_format if plan.norm in contiguous else CHANNELS_LAST[plan.dims + 2]

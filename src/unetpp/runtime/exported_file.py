@@ -16,118 +16,118 @@ import numpy as np
 from unetpp.errors import MissingExtraError, ModelFileError, optional_package
 
 KEY = "unetpp"
-"""Of the entry that says, as JSON, what an exported file is; see `deploy.export.about.describe`."""
+"""Name of the entry in an exported file that describes it, as JSON; see `deploy.export.about.describe`."""
 IMAGE, PROBABILITIES = "image", "probabilities"
 """Names of the graph's input (B, C, *spatial) and output (B, classes, *spatial), both float32."""
-Answer = Callable[[np.ndarray], np.ndarray]
-"""From normalised images (B, C, *spatial) float32 to probabilities (B, classes, *spatial)."""
+ExportedNetwork = Callable[[np.ndarray], np.ndarray]
+"""Maps normalized images (B, C, *spatial) float32 to probabilities (B, classes, *spatial)."""
 RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino"}
-"""Suffix of an exported file -> what runs it."""
+"""Suffix of an exported file -> the runtime that runs it."""
+BACKEND_OPENVINO = '`backend="openvino"`'
+"""The purpose of loading OpenVINO, for errors."""
 
 
-def report_nothing() -> None:
-    """OpenVINO and NNCF would report their use over the network, unless their reporter is missing."""
+def disable_telemetry() -> None:
+    """Keep OpenVINO and NNCF from reporting their use over the network."""
     sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
 
 
 def load_openvino(purpose: str) -> Any:
-    """The package, which reports nothing.
+    """Import OpenVINO without its telemetry.
 
     Raises:
         MissingExtraError: it is not installed.
     """
-    report_nothing()
+    disable_telemetry()
     with optional_package("openvino", "openvino", purpose):
         import openvino
     return openvino
 
 
-_MAKING_CORE = threading.Lock()
+def openvino_core(purpose: str = BACKEND_OPENVINO) -> Any:
+    """Return the openvino.Core of this process, which reads and compiles.
 
-
-def openvino_core(purpose: str = "--backend openvino") -> Any:
-    """What reads and compiles: one for the whole process.
-
-    The CPU plugin of each gives the thread a stack for signals. Of two plugins that lived at the same time, the second to go leaves behind the stack of the first, which is
-    gone: the next Ctrl-C would be a segmentation fault.
+    There is only one: the CPU plugin of each core gives the thread a stack for signals. Of two plugins alive at the
+    same time, the second to be freed restores the stack of the first, which is gone, and the next Ctrl-C would be a
+    segmentation fault.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
     """
     openvino = load_openvino(purpose)
-    with _MAKING_CORE:
+    with _CORE_LOCK:
         return _make_core(openvino.Core)
 
 
-@functools.cache
-def _make_core(core: Callable[[], Any]) -> Any:
-    return core()
+_CORE_LOCK = threading.Lock()
+_make_core = functools.cache(lambda core: core())
 
 
-def open_exported(path: Path, exact: bool = False) -> tuple[Answer, dict[str, Any]]:
-    """What an exported .onnx or .xml answers, and what it says of itself: nothing where another program made it.
+def open_exported(path: Path, exact: bool = False) -> tuple[ExportedNetwork, dict[str, Any]]:
+    """Open an exported .onnx or .xml.
 
     Args:
-        exact: in float32, where OpenVINO would take bfloat16 on processors that have it.
+        path: the file.
+        exact: compute in float32, where OpenVINO would use bfloat16 on processors that have it.
+
+    Returns:
+        The network, and the description inside the file: empty if another program made it.
 
     Raises:
         ModelFileError: it cannot be read.
-        MissingExtraError: without its runtime.
+        MissingExtraError: its runtime is not installed.
     """
+    expected = "one that `unetpp export` wrote"
     if not path.is_file():
-        raise ModelFileError(f"{path}: got no such file; expected one that `unetpp export` wrote. Check the path.")
-    opened = {".onnx": _onnx, ".xml": _openvino}[path.suffix]
+        raise ModelFileError(path, "no such file", expected, "Check the path.")
     try:
-        answer, about = opened(path, exact)
+        network, about = {".onnx": _open_onnx, ".xml": _open_openvino}[path.suffix](path, exact)
     except MissingExtraError:
         raise
     except Exception as error:  # each runtime has its own
         reason = " ".join(str(error).split())[-200:] or type(error).__name__
-        raise ModelFileError(
-            f"{path}: got a file that {RUNTIMES[path.suffix]} cannot run ({reason}); expected one that `unetpp export` wrote. Export it again."
-        ) from error
-    return answer, json.loads(about or "{}")
+        got = f"a file that {RUNTIMES[path.suffix]} cannot run ({reason})"
+        raise ModelFileError(path, got, expected, "Export it again.") from error
+    return network, json.loads(about or "{}")
 
 
-def _onnx(path: Path, exact: bool) -> tuple[Answer, str | None]:
+def _open_onnx(path: Path, exact: bool) -> tuple[ExportedNetwork, str | None]:
     with optional_package("onnxruntime", "runtime", "to run a file in the format ONNX"):
         import onnxruntime
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda image: cast(
-        np.ndarray, session.run(None, {IMAGE: image})[0]
-    ), session.get_modelmeta().custom_metadata_map.get(KEY)
+    about = session.get_modelmeta().custom_metadata_map.get(KEY)
+    return lambda image: session.run(None, {IMAGE: image})[0], about
 
 
-def _openvino(path: Path, exact: bool) -> tuple[Answer, str | None]:
+def _open_openvino(path: Path, exact: bool) -> tuple[ExportedNetwork, str | None]:
     core = openvino_core("to run a file for OpenVINO")
     model = core.read_model(path)
     about = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
     tile = tuple(json.loads(about or "{}").get("tile", ()))
-    compiled = functools.cache(
-        lambda size: core.compile_model(
-            _for_size(core.read_model(path), size), "CPU", {"INFERENCE_PRECISION_HINT": "f32"} if exact else {}
-        )
-    )
-    compiled(tile)
-    one_image = threading.Lock()  # a compiled graph has one request for work, which threads cannot share
+    options = {"INFERENCE_PRECISION_HINT": "f32"} if exact else {}
 
-    def answer(image: np.ndarray) -> np.ndarray:
-        with one_image:  # all other sizes share a graph that takes any
+    @functools.cache
+    def compiled(size: tuple[int, ...]) -> Any:
+        return core.compile_model(_fix_size(core.read_model(path), size), "CPU", options)
+
+    compiled(tile)
+    lock = threading.Lock()  # a compiled graph has one inference request, which threads cannot share
+
+    def run(image: np.ndarray) -> np.ndarray:
+        with lock:  # all sizes other than a tile's share a graph of dynamic size
             return np.array(compiled(tile if image.shape[2:] == tile else ())(image)[0])
 
-    return answer, about
+    return run, about
 
 
-def _for_size(model: Any, size: tuple[int, ...]) -> Any:
-    """The graph for one size of images, without what cuts and continues them at odd sizes: 0.8 of the time (docs/log.md)."""
+def _fix_size(model: Any, size: tuple[int, ...]) -> Any:
+    """Fix the size of the images, and remove the crops and pads for odd sizes: 0.8 of the time (docs/log.md)."""
     if not size:
         return model
     image = model.inputs[0]
     model.reshape({image: [*image.partial_shape[:2], *size]})
     for operation in model.get_ordered_ops():
-        if (
-            operation.get_type_name() == "Gather"
-            and operation.input(0).get_partial_shape() == operation.output(0).get_partial_shape()
-        ):
-            operation.output(0).replace(operation.input_value(0))
+        source, target = operation.input, operation.output
+        if operation.get_type_name() == "Gather" and source(0).get_partial_shape() == target(0).get_partial_shape():
+            target(0).replace(operation.input_value(0))
     return model

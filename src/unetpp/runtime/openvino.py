@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,74 +16,86 @@ from unetpp.errors import UsageError
 from unetpp.model.blocks import GroupNorm
 from unetpp.model.grid import Node
 from unetpp.model.network import HeadOutputs, IncrementalForward, UNetPlusPlus
-from unetpp.runtime.device import gains_from_bf16
-from unetpp.runtime.exported_file import load_openvino, openvino_core
+from unetpp.runtime.device import has_fast_bf16
+from unetpp.runtime.exported_file import BACKEND_OPENVINO, load_openvino, openvino_core
 from unetpp.runtime.runner import ForwardPass
 
-_ONE_CONVERSION = threading.Lock()
-"""Held while a graph is made, because that sets the filters of warnings, which are the process's."""
+_CONVERSION_LOCK = threading.Lock()
+"""Held while a graph is made, because that changes the warning filters of the process."""
 
 
 class OpenVinoNetwork:
-    """Answers as the network that it is made from does in evaluation mode, without gradients.
+    """Computes the output of a network in evaluation mode, without gradients.
 
-    Each kind of pass (a depth, or all heads up to one, at one size of image) is compiled at its first use. Threads may
-    share it: passes of one network run one after the other, each on all cores.
+    Each kind of pass (one depth, or all heads up to one, at one size of image) is compiled at its first use. Threads
+    may share it: passes of one network run one after the other, each on all cores.
 
     Args:
         network: on the CPU.
-        precision: fp32, or bf16 where the hardware gains from it.
-        or_torch: a network that OpenVINO cannot run is run by torch.
+        precision: fp32, or bf16 where the hardware is faster with it.
+        or_torch: run a network that OpenVINO cannot run with torch.
     """
 
     def __init__(self, network: UNetPlusPlus, precision: str, or_torch: bool = False) -> None:
         self._or_torch = or_torch
-        self._torch: UNetPlusPlus | None = None
-        """The network, once it is known that OpenVINO cannot run it."""
-        self._network = with_fast_norms(network)
-        self._hint = (
-            "bf16" if precision == "bf16" and gains_from_bf16(torch.device("cpu")) else "f32"
-        )  # without a hint it takes bf16
+        self._on_torch = False
+        self._network = replace_group_norms(network)
+        fast = precision == "bf16" and has_fast_bf16(torch.device("cpu"))
+        self._precision = "bf16" if fast else "f32"  # by default OpenVINO chooses bf16
         self._compiled: dict[tuple[Any, ...], Any] = {}
-        self._one_pass = threading.Lock()
+        self._lock = threading.Lock()
 
     def start_forward(self, x: Tensor) -> ForwardPass:
-        """A forward pass in steps."""
-        return self._torch.start_forward(x) if self._torch else _OpenVinoForward(self, x)
+        """Begin an incremental forward pass of images (B, C, *spatial)."""
+        return self._network.start_forward(x) if self._on_torch else _IncrementalPass(self, self._network, x)
 
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor | HeadOutputs:
-        try:
-            if self._torch:
-                return self._torch(x, depth=depth, heads=heads)
-            logits = self._run((depth, heads), _Answers(self._network, depth, heads), x.numpy())
-        except _CannotConvertError:
-            if not self._or_torch:
-                raise
-            self._torch = self._network
-            return self._torch(x, depth=depth, heads=heads)
+        """Compute logits; arguments and result as those of `UNetPlusPlus.forward`."""
+        if not self._on_torch:
+            try:
+                return self._forward(x, depth, heads)
+            except _CannotConvertError:
+                if not self._or_torch:
+                    raise
+                self._on_torch = True
+        logits: Tensor | HeadOutputs = self._network(x, depth=depth, heads=heads)
+        return logits
+
+    def _forward(self, x: Tensor, depth: int | None, heads: bool) -> Tensor | HeadOutputs:
+        def compute(network: nn.Module, x: Tensor) -> Any:
+            found = network(x, depth=depth, heads=heads)
+            return found.logits if heads else found
+
+        logits = self.run((depth, heads), compute, x.numpy())
         if not heads:
             return torch.from_numpy(logits[0])
         depths = tuple(d for d in self._network.head_depths if depth is None or d <= depth)
         return HeadOutputs(depths, tuple(map(torch.from_numpy, logits)))
 
-    def _run(self, kind: Any, module: nn.Module, *inputs: np.ndarray) -> list[np.ndarray]:
-        """Outputs of a module, which is compiled at the first call of this kind with these sizes."""
+    def run(self, kind: Any, compute: Callable[..., Any], *inputs: np.ndarray) -> list[np.ndarray]:
+        """Run a function of the network and some arrays, compiled at the first call of this kind with these sizes.
+
+        Args:
+            kind: cache key of the function.
+            compute: called with the network and a tensor for each input; returns tensors.
+            inputs: (B, C, *spatial) float32.
+        """
         key = (kind, *(each.shape[1:] for each in inputs))
-        with self._one_pass:
+        with self._lock:
             if key not in self._compiled:
-                self._compiled[key] = self._compile(module, key[1:])
+                self._compiled[key] = self._compile(_Traceable(self._network, compute), key[1:])
             return list(self._compiled[key]([np.ascontiguousarray(each) for each in inputs]).values())
 
     def _compile(self, module: nn.Module, sizes: Sequence[Sequence[int]]) -> Any:
         options = {
-            "INFERENCE_PRECISION_HINT": self._hint,
+            "INFERENCE_PRECISION_HINT": self._precision,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
-            with _ONE_CONVERSION:
-                return openvino_core().compile_model(converted(module, *sizes), "CPU", options)
-        except Exception as error:  # of any kind: an operation it does not have, an installation that is not whole
+            with _CONVERSION_LOCK:
+                return openvino_core().compile_model(convert(module, *sizes), "CPU", options)
+        except Exception as error:  # of any kind: an unsupported operation, an incomplete installation
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             got = f"openvino, which cannot run this network ({reason})"
             raise _CannotConvertError("backend", got, "another", 'Use `backend="torch"`.') from error
@@ -93,68 +105,75 @@ class _CannotConvertError(UsageError):
     """OpenVINO cannot run a network."""
 
 
-class _OpenVinoForward:
-    """Each step is a graph of its own: from the image and the nodes that are there to the next logits and the nodes that are new."""
+class _Traceable(nn.Module):
+    """A function of a network and tensors, as a module."""
 
-    def __init__(self, owner: OpenVinoNetwork, x: Tensor) -> None:
-        self._owner = owner
+    def __init__(self, network: nn.Module, compute: Callable[..., Any]) -> None:
+        super().__init__()
+        self.network, self.compute = network, compute
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.compute(self.network, *inputs)
+
+
+class _IncrementalPass:
+    """A forward pass in steps; each is a graph from the image and the nodes computed so far to logits and new nodes."""
+
+    def __init__(self, owner: OpenVinoNetwork, network: UNetPlusPlus, x: Tensor) -> None:
+        self._owner, self._network = owner, network
         self._image = x.numpy()
         self._outputs: dict[Node, np.ndarray] = {}
 
     def logits(self, depth: int) -> Tensor:
-        had = tuple(self._outputs)
-        step = _Step(self._owner._network, depth, had)
-        logits, *new = self._owner._run((depth, had), step, self._image, *self._outputs.values())
-        self._outputs |= dict(zip(step.new, new, strict=True))
+        """Compute logits (B, channels, *spatial) at a depth."""
+        known = tuple(self._outputs)
+        new = self._new_nodes(depth)
+
+        def compute(network: UNetPlusPlus, image: Tensor, *outputs: Tensor) -> tuple[Tensor, ...]:
+            growth = IncrementalForward(network, image, dict(zip(known, outputs, strict=True)) or None)
+            logits = growth.logits(depth)
+            return (logits, *(growth.outputs[node] for node in new))
+
+        logits, *outputs = self._owner.run((depth, known), compute, self._image, *self._outputs.values())
+        self._outputs |= dict(zip(new, outputs, strict=True))
         return torch.from_numpy(logits)
 
     def keep(self, images: Tensor) -> None:
+        """Continue with some of the images: (B,) bool."""
         chosen = images.numpy()
         self._image = self._image[chosen]
         self._outputs = {node: output[chosen] for node, output in self._outputs.items()}
 
-
-class _Step(nn.Module):
-    """A step of an incremental forward pass, as tensors alone."""
-
-    def __init__(self, network: UNetPlusPlus, depth: int, had: tuple[Node, ...]) -> None:
-        super().__init__()
-        self.network, self.depth, self.had = network, depth, had
-        given = {(level, 0) for level in network.encoder.levels} if network.encoder is not None and not had else set()
-        last = depth == network.head_depths[-1]
-        self.new = (
-            ()
-            if last
-            else tuple(
-                node
-                for node in network.grid.nodes()
-                if node not in had and node in given | set(network.grid.needed((depth,)))
-            )
-        )
-
-    def forward(self, image: Tensor, *had: Tensor) -> tuple[Tensor, ...]:
-        forward_pass = IncrementalForward(self.network, image, dict(zip(self.had, had, strict=True)) or None)
-        logits = forward_pass.logits(self.depth)
-        return (logits, *(forward_pass.outputs[node] for node in self.new))
+    def _new_nodes(self, depth: int) -> tuple[Node, ...]:
+        """Return the nodes that a step computes for later ones."""
+        network = self._network
+        if depth == network.head_depths[-1]:
+            return ()
+        needed = set(network.grid.needed((depth,)))
+        if network.encoder is not None and not self._outputs:
+            needed |= {(level, 0) for level in network.encoder.levels}
+        return tuple(node for node in network.grid.nodes() if node in needed and node not in self._outputs)
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
-@torch.autocast("cpu", enabled=False)
-def converted(module: nn.Module, *sizes: Sequence[int]) -> Any:
-    """An openvino.Model of a module, for any number of inputs of fixed sizes (C, *spatial): tiles have one size, and graphs of any size are slower."""
-    openvino = load_openvino("--backend openvino")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # sizes become numbers in the trace: they are meant to
-        return openvino.convert_model(
-            module.eval(),
-            example_input=tuple(torch.zeros(1, *size) for size in sizes),
-            input=[[-1, *size] for size in sizes],
-        )
+def convert(module: nn.Module, *sizes: Sequence[int]) -> Any:
+    """Convert a module to an openvino.Model, for any batch size and fixed sizes (C, *spatial) of its inputs.
+
+    Tiles have one size, and graphs of dynamic size are slower.
+    """
+    openvino = load_openvino(BACKEND_OPENVINO)
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast("cpu", enabled=False),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # sizes become constants in the trace, on purpose
+        example = tuple(torch.zeros(1, *size) for size in sizes)
+        return openvino.convert_model(module.eval(), example_input=example, input=[[-1, *size] for size in sizes])
 
 
-def with_fast_norms(network: nn.Module) -> Any:
-    """A copy of the network that answers the same, its group normalisations in the terms that OpenVINO and ONNX Runtime are fast in."""
+def replace_group_norms(network: nn.Module) -> Any:
+    """Copy a network, with group normalizations in a form that OpenVINO and ONNX Runtime run fast; same output."""
     copied = copy.deepcopy(network)
     for module in list(copied.modules()):
         for name, child in module.named_children():
@@ -164,7 +183,7 @@ def with_fast_norms(network: nn.Module) -> Any:
 
 
 class _GroupNorm(nn.Module):
-    """Instance normalisation of groups that lie one after the other as one channel: the same numbers, in 0.7 of the time of OpenVINO's own (docs/log.md)."""
+    """Instance normalization of groups laid out as one channel: 0.7 of the time of OpenVINO's own (docs/log.md)."""
 
     def __init__(self, norm: GroupNorm, groups: int) -> None:
         super().__init__()
@@ -175,15 +194,3 @@ class _GroupNorm(nn.Module):
         normal = torch.instance_norm(grouped, None, None, None, None, True, 0.0, self.norm.eps, False).reshape(x.shape)
         each = (-1, *[1] * (x.ndim - 2))
         return normal * self.norm.weight.view(each) + self.norm.bias.view(each)
-
-
-class _Answers(nn.Module):
-    """One kind of pass of a network, as tensors alone."""
-
-    def __init__(self, network: nn.Module, depth: int | None, heads: bool) -> None:
-        super().__init__()
-        self.network, self.depth, self.heads = network, depth, heads
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        found = self.network(x, depth=self.depth, heads=self.heads)
-        return found.logits if self.heads else found

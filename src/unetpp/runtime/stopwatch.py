@@ -1,4 +1,4 @@
-"""Timing of work on a device, bounded in time: what takes a blink on one machine takes minutes on another."""
+"""Timing of work on a device, bounded in time: what is instant on one machine takes minutes on another."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 PROBE_S = 0.1
-"""Longest time of a probe, in seconds. Only one call that takes longer by itself goes further."""
+"""Longest time of a measurement, in seconds; only a single call may exceed it."""
 
 
-def finish(device: torch.device | str) -> None:
-    """Wait for a GPU, which works on while the program goes on."""
+def synchronize(device: torch.device | str) -> None:
+    """Wait for a GPU, which runs asynchronously."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()
 
@@ -21,21 +21,22 @@ def finish(device: torch.device | str) -> None:
 def time_calls(
     work: Callable[[], Any], device: torch.device | str = "cpu", *, budget_s: float = PROBE_S, most: int = 3
 ) -> list[float]:
-    """Time calls of `work`: one, and more of them while another one fits the budget.
+    """Time calls of `work`: one, then more while another fits the budget.
 
     Args:
-        device: is waited for before and after each call.
+        work: the function to time.
+        device: device to synchronize before and after each call.
         budget_s: seconds for all calls.
-        most: number of calls at the most.
+        most: largest number of calls.
 
     Returns:
         Seconds of each call, in order.
     """
     seconds: list[float] = []
     while not seconds or (len(seconds) < most and sum(seconds) + min(seconds) <= budget_s):
-        finish(device)
+        synchronize(device)
         started = time.perf_counter()
         work()
-        finish(device)
+        synchronize(device)
         seconds.append(max(time.perf_counter() - started, 1e-9))
     return seconds

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from unetpp.plan import TrainPlan
-from unetpp.runtime.device import gains_from_bf16
+from unetpp.runtime.device import has_fast_bf16
 from unetpp.train.muon import Muon
 
 FEWEST_CHANNELS = 8
@@ -43,7 +43,7 @@ def make_optimizer(network: nn.Module, plan: TrainPlan) -> Muon:
                 "orthogonal": True,
             }
         )
-    fast = plan.precision == "bf16" and gains_from_bf16(next(network.parameters()).device)
+    fast = plan.precision == "bf16" and has_fast_bf16(next(network.parameters()).device)
     return Muon(groups, plan.learning_rate, torch.bfloat16 if fast else torch.float32)
 
 

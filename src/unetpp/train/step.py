@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unetpp.losses.supervision import DeepSupervisionLoss
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import ModelPlan, TrainPlan
-from unetpp.runtime.cuda_graph import Recorded
+from unetpp.runtime.cuda_graph import GraphedGradients
 from unetpp.runtime.device import autocast, memory_format
 from unetpp.train.batches import Batch
 from unetpp.train.optimizer import (
@@ -59,7 +59,9 @@ class TrainingStep:
         # checkpointing reads the state of the random generator; freezing and scaling change from step to step
         varies = train.checkpointing or train.freeze_encoder or self.scaler.is_enabled()
         self._recorded = record and device.type == "cuda" and not varies
-        self._compute = Recorded(self._prepare, list(network.parameters())) if self._recorded else self._gradients
+        self._compute = (
+            GraphedGradients(self._prepare, list(network.parameters())) if self._recorded else self._gradients
+        )
 
     def __call__(self, batch: Batch, number: int, done: float) -> float:
         """Train on one batch.

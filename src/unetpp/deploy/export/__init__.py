@@ -28,7 +28,7 @@ from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
 from unetpp.results import Exported
-from unetpp.runtime.exported_file import Answer
+from unetpp.runtime.exported_file import ExportedNetwork
 
 TOLERANCE, AGREEMENT = 1e-3, 0.95
 """Largest difference of a probability that rounding explains; smallest Dice between the segmentation in 8-bit integers and that of the network."""
@@ -128,7 +128,7 @@ def _folder_beside(out: Path) -> Iterator[Path]:
 
 def _written(
     network: Answering, plan: Plan, path: Path, about: dict[str, Any], calibrating: Sequence[np.ndarray]
-) -> Answer:
+) -> ExportedNetwork:
     """Write a file and open it again; what the libraries for it raise becomes one error."""
     try:
         FORMATS[path.suffix](network, (2, plan.model.in_channels, *plan.predict.tile), path, about)
@@ -169,7 +169,7 @@ def _moved(draft: Path, out: Path) -> float:
 
 
 @torch.inference_mode()
-def compare(network: UNetPlusPlus, depth: int, answer: Answer, samples: Samples, classes: int) -> Comparison:
+def compare(network: UNetPlusPlus, depth: int, answer: ExportedNetwork, samples: Samples, classes: int) -> Comparison:
     """Run both on the same tiles, of which the first is cut to an odd size."""
     differences, same, agreement = [], [], []
     dice: list[tuple[float | None, float | None]] = []

@@ -16,7 +16,7 @@ from unetpp.errors import optional_package
 from unetpp.labels.classes_torch import to_probabilities
 from unetpp.model.network import UNetPlusPlus
 from unetpp.runtime.exported_file import IMAGE, KEY, PROBABILITIES, load_openvino
-from unetpp.runtime.openvino import with_fast_norms
+from unetpp.runtime.openvino import replace_group_norms
 
 Write = Callable[["Answering", tuple[int, ...], Path, dict[str, Any]], None]
 """Called with a network, the shape of an example (B, C, *spatial), the file and what it says of itself."""
@@ -51,7 +51,7 @@ def write_onnx(network: Answering, shape: tuple[int, ...], path: Path, about: di
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own
         program: Any = torch.onnx.export(
-            with_fast_norms(network),
+            replace_group_norms(network),
             (torch.zeros(shape),),
             dynamo=True,
             dynamic_shapes=_any_size(shape),

@@ -10,7 +10,7 @@ import numpy as np
 
 from unetpp.errors import optional_package
 from unetpp.progress import mute_warnings
-from unetpp.runtime.exported_file import IMAGE, load_openvino, openvino_core, report_nothing
+from unetpp.runtime.exported_file import IMAGE, disable_telemetry, load_openvino, openvino_core
 
 QUANTIZABLE = (".onnx", ".xml")
 
@@ -25,7 +25,7 @@ def quantize_file(path: Path, tiles: Sequence[np.ndarray]) -> None:
         MissingExtraError: without the extra `int8`.
     """
     openvino = load_openvino("8-bit integers") if path.suffix == ".xml" else None
-    report_nothing()
+    disable_telemetry()
     # NNCF makes torch look for a CUDA compiler, and torch reports that
     with mute_warnings("torch.utils.cpp_extension"), optional_package("nncf", "int8", "8-bit integers"):
         import nncf

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from unetpp.runtime.exported_file import KEY, Answer, open_exported
+from unetpp.runtime.exported_file import KEY, ExportedNetwork, open_exported
 
 
-def open_written(path: Path) -> tuple[Answer, dict[str, Any]]:
+def open_written(path: Path) -> tuple[ExportedNetwork, dict[str, Any]]:
     """What a file answers in float32, and what it says of itself.
 
     Raises:
@@ -18,7 +18,7 @@ def open_written(path: Path) -> tuple[Answer, dict[str, Any]]:
     return _pt2(path) if path.suffix == ".pt2" else open_exported(path, exact=True)
 
 
-def _pt2(path: Path) -> tuple[Answer, dict[str, Any]]:
+def _pt2(path: Path) -> tuple[ExportedNetwork, dict[str, Any]]:
     import torch
 
     files = {KEY: ""}
