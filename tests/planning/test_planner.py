@@ -164,7 +164,7 @@ def test_the_voxel_size_is_known_where_nothing_is_resampled() -> None:
 
 def test_a_batch_that_the_memory_does_not_hold_is_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = plan_for().train.batch
-    monkeypatch.setattr("unetpp.planning.planner.memory_bytes", lambda device: 1e6)
+    monkeypatch.setattr("unetpp.planning.planner.measure_memory", lambda device: 1e6)
     assert plan_for().train.batch == 1 < whole
     assert plan_for(settings={"train.batch": 4}).train.batch == 4
 
