@@ -114,7 +114,7 @@ def test_one_error_names_all_missing_settings() -> None:
         ({"model.norm": "batch"}, r"got 'batch'; expected one of \['instance', 'group'\]"),
         (
             {"model.widths": [1, 2, 3, 4, 5], "model.depth": 3},
-            r"model\.widths: got \[1, 2, 3, 4, 5\]; expected \[4, 6, 8, 10, 12\], .* model\.depth: got 3; expected 4, as",
+            r"model\.widths: got \[1, 2, 3, 4, 5\]; expected \[4, 6, 8, 10, 12\], .* model\.depth: got 3; expected 4",
         ),
         ({"model.wodths": [1]}, "Did you mean model.widths"),
         ({"data.classes": ["a", "b", "c", "d"]}, "got 4 names; expected 2 or 3"),

@@ -42,7 +42,7 @@ def plans(**changes: Any) -> dict[str, Any]:
     return {**values, **changes}
 
 
-def beside(folder: Path, values: object) -> Path:
+def write_plans(folder: Path, values: object) -> Path:
     """Write plans; return the path of a checkpoint beside them."""
     (folder / "plans.json").write_text(values if isinstance(values, str) else json.dumps(values))
     return folder / "model_best.model"
@@ -66,7 +66,7 @@ def test_every_head_is_the_same(dims: int) -> None:
 
 
 def test_plans_beside_the_checkpoint_provide_all_settings(tmp_path: Path) -> None:
-    _, plan, _ = read(network().state_dict(), path=beside(tmp_path, plans()))
+    _, plan, _ = read(network().state_dict(), path=write_plans(tmp_path, plans()))
     (normalization,) = plan.data.normalization
     assert (
         normalization.per_case,
@@ -84,7 +84,7 @@ def test_plans_beside_the_checkpoint_provide_all_settings(tmp_path: Path) -> Non
 def test_the_choice_between_several_stages_is_required(tmp_path: Path) -> None:
     two = plans()
     two["plans_per_stage"]["0"] = {**two["plans_per_stage"]["1"], "current_spacing": [6.0, 2.0, 1.0]}
-    path = beside(tmp_path, two)
+    path = write_plans(tmp_path, two)
     with pytest.raises(
         UsageError,
         match=r"`data\.spacing_mm=\.\.\.` .*several stages .*\[\[6\.0, 2\.0, 1\.0\], \[3\.0, 1\.0, 0\.5\]\]",
@@ -93,19 +93,19 @@ def test_the_choice_between_several_stages_is_required(tmp_path: Path) -> None:
     _, plan, _ = read(network().state_dict(), {"data.spacing_mm": [6, 2, 1]}, path=path)
     assert plan.data.spacing_mm == (6.0, 2.0, 1.0)
     two["plans_per_stage"]["0"]["conv_kernel_sizes"] = [[1, 1, 1]] * 6  # another network
-    _, plan, _ = read(network().state_dict(), path=beside(tmp_path, two))
+    _, plan, _ = read(network().state_dict(), path=write_plans(tmp_path, two))
     assert plan.data.spacing_mm == (3.0, 1.0, 0.5)
 
 
 def test_plans_are_found_above_the_folder_of_a_fold(tmp_path: Path) -> None:
-    beside(tmp_path, plans(normalization_schemes={"0": "nonCT"}))
+    write_plans(tmp_path, plans(normalization_schemes={"0": "nonCT"}))
     _, plan, _ = read(network().state_dict(), path=tmp_path / "fold_0" / "model_best.model")
     assert plan.data.normalization[0].per_case
 
 
 def test_axes_that_nnunet_permuted_are_permuted_back(tmp_path: Path) -> None:
     theirs = network()
-    ours, plan, _ = read(theirs.state_dict(), path=beside(tmp_path, plans(transpose_forward=[2, 0, 1])))
+    ours, plan, _ = read(theirs.state_dict(), path=write_plans(tmp_path, plans(transpose_forward=[2, 0, 1])))
     image = torch.randn(1, 1, *PATCH)
     turned = image.permute(0, 1, 3, 4, 2)  # the axis that nnU-Net puts first is the last one in the files
     heads = [logits.permute(0, 1, 4, 2, 3) for logits in run(ours, turned, heads=True).logits]
@@ -135,13 +135,13 @@ def test_one_error_names_all_that_is_missing_without_plans() -> None:
 )
 def test_plans_that_do_not_fit_are_refused(tmp_path: Path, values: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        read(network().state_dict(), path=beside(tmp_path, values))
+        read(network().state_dict(), path=write_plans(tmp_path, values))
 
 
 def test_differences_from_nnunet_are_reported(tmp_path: Path) -> None:
     from unetpp.peers.importing import import_file
 
-    checkpoint = beside(tmp_path, plans(normalization_schemes={"0": "nonCT"}, use_mask_for_norm={"0": True}))
+    checkpoint = write_plans(tmp_path, plans(normalization_schemes={"0": "nonCT"}, use_mask_for_norm={"0": True}))
     scores = [
         np.float64(0.5),
         np.float32(0.1),

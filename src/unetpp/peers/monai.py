@@ -49,12 +49,11 @@ def read(source: Source, settings: ImportSettings) -> PeerNetwork:
     dims = len(conv) - 2
     if dims not in (2, 3):
         raise UsageError(source.path, f"a network in {dims}D", "2D or 3D")
+    ups = (up for up, (_, layer) in UPS.items() if source.has(f"{_name_up(nested, layer, 1, 3)}.weight"))
     model = _make_model(
         [source.shape(f"{_units(nested, level, 0)[0][0]}.weight")[0] for level in range(DEPTH + 1)],
         last=source.shape(NESTED if nested else PLAIN)[0],
-        up=next(
-            (up for up, layers in UPS.items() if source.has(f"{_name_up(nested, layers[1], 1, 3)}.weight")), "linear"
-        ),
+        up=next(ups, "linear"),
         topology="unet++" if nested else "unet",
         dims=dims,
         in_channels=conv[1],

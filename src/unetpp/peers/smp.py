@@ -45,9 +45,6 @@ def read(source: Source, settings: ImportSettings) -> PeerNetwork:
     encoder = find_encoder(source, settings, depth)
     reason = "SMP's default decoder_interpolation (linear: bilinear, cubic: bicubic; nearest: area, nearest-exact too)"
     up = settings.get("model.up", "nearest", reason, tuple(INTERPOLATIONS))
-    if encoder is None:
-        settings.require_complete(source.path)
-        raise AssertionError("an encoder that is not found is required")
     if not nested and source.has("decoder.center.0.0.weight"):
         raise UsageError(
             source.path, "a Unet with a block in its center, as with SMP's own VGG encoders", "one without"
@@ -73,7 +70,7 @@ def read(source: Source, settings: ImportSettings) -> PeerNetwork:
         f"{_name_block(model, 0, depth)}.attention1.*": "SMP never runs it in a block without a skip",
     }
     title = f"{'UnetPlusPlus' if nested else 'Unet'} of segmentation_models_pytorch"
-    names = encoder.names(model) | _name_layers(model, affine=source.has(f"{first}.conv1.1.weight"))
+    names = encoder.name_tensors(model) | _name_layers(model, affine=source.has(f"{first}.conv1.1.weight"))
     return PeerNetwork(title, model, names, unused, data=_read_data(encoder, settings))
 
 

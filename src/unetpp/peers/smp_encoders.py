@@ -93,7 +93,7 @@ class PeerEncoder:
     unused: Mapping[str, str]
     """Pattern of its tensors that our network does not need -> reason."""
 
-    def names(self, model: ModelPlan) -> dict[str, str | None]:
+    def name_tensors(self, model: ModelPlan) -> dict[str, str | None]:
         """Map our tensors of the encoder to SMP's; None: those that timm has without using them."""
         with torch.device("meta"):
             encoder = make_encoder(model)
@@ -104,7 +104,7 @@ class PeerEncoder:
         }
 
 
-def find_encoder(source: Source, settings: ImportSettings, depth: int) -> PeerEncoder | None:
+def find_encoder(source: Source, settings: ImportSettings, depth: int) -> PeerEncoder:
     """Find the model of timm whose tensors fit.
 
     Args:
@@ -112,20 +112,16 @@ def find_encoder(source: Source, settings: ImportSettings, depth: int) -> PeerEn
         settings: where the name of a `tu-` encoder is required.
         depth: number of levels of the decoder.
 
-    Returns:
-        The encoder; None if its name is required and missing.
-
     Raises:
-        UsageError: an encoder that cannot be read, or another than the user named.
+        UsageError: an encoder that cannot be read, another than the user named, or a name that is missing.
     """
     from_timm = any(name.startswith(TIMM) for name in source.tensors)
     prefix, candidates = OWN, next((names for first, names in FAMILIES.items() if OWN + first in source.tensors), ())
     if from_timm:
         prefix, hint = TIMM, "model of timm, such as resnet34: what follows tu- in the name of SMP's encoder"
         given = settings.require("model.encoder", hint)
-        if given is None:
-            return None
-        candidates = (given.removeprefix("tu-"),)
+        settings.require_complete(source.path)
+        candidates = (str(given).removeprefix("tu-"),)
     elif not candidates:
         raise UsageError(
             source.path,
