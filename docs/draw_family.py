@@ -23,7 +23,7 @@ from unetpp.model.build import PRESETS, grid_of, model_plan, node_width, pruned_
 from unetpp.model.encoders import encoder_shape
 from unetpp.model.grid import Grid, Node
 from unetpp.plan import ModelPlan
-from unetpp.planning.cost import network_cost, parameter_count
+from unetpp.planning.cost import count_cost, parameter_count
 from unetpp.settings import field_notes
 
 HERE = Path(__file__).parent
@@ -467,12 +467,12 @@ def _described(plan: ModelPlan) -> str:
 
 
 def _giga(plan: ModelPlan, depth: int | None = None) -> str:
-    return f"{network_cost(plan, SHAPES[plan.dims], depth).macs / 1e9:.2f} G"
+    return f"{count_cost(plan, SHAPES[plan.dims], depth).macs / 1e9:.2f} G"
 
 
 def _cost_at(plan: ModelPlan, depth: int) -> tuple[int, int]:
     """Parameters and multiply-adds of what pruning leaves."""
-    return parameter_count(pruned_plan(plan, depth)), network_cost(plan, SHAPES[plan.dims], depth).macs
+    return parameter_count(pruned_plan(plan, depth)), count_cost(plan, SHAPES[plan.dims], depth).macs
 
 
 PICTURES: dict[str, Callable[[], Svg]] = {
@@ -592,7 +592,7 @@ def cost_sentence() -> str:
     for dims in (2, 3):
         nested, plain = UNETPP.plan(dims, deep_supervision=False), UNET.plan(dims)
         times.append(parameter_count(nested) / parameter_count(plain))
-        times.append(network_cost(nested, SHAPES[dims]).macs / network_cost(plain, SHAPES[dims]).macs)
+        times.append(count_cost(nested, SHAPES[dims]).macs / count_cost(plain, SHAPES[dims]).macs)
     return "A UNet++ has {:.2f} times the parameters of the U-Net and {:.2f} times its multiply-adds; in 3D, {:.2f} and {:.2f} times.".format(
         *times
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from unetpp.errors import PlanError
-from unetpp.planning.cost import network_cost
+from unetpp.planning.cost import count_cost
 from unetpp.planning.fingerprint import ChannelFacts, Fingerprint
 from unetpp.planning.planner import make_plan
 
@@ -45,7 +45,7 @@ def fingerprint(**changes: Any) -> Fingerprint:
 
 def machine(model: Any, patch: Any, batch: int, precision: str) -> float:
     """A machine that is as fast as memory traffic lets it be."""
-    return 1e-8 * network_cost(model, patch).activations * batch
+    return 1e-8 * count_cost(model, patch).activations * batch
 
 
 def plan_for(

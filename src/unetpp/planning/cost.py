@@ -31,7 +31,7 @@ class NetworkCost:
     """Number of values that a training step stores for the backward pass."""
 
 
-def network_cost(plan: ModelPlan, shape: tuple[int, ...], depth: int | None = None) -> NetworkCost:
+def count_cost(plan: ModelPlan, shape: tuple[int, ...], depth: int | None = None) -> NetworkCost:
     """Count the cost of one sample.
 
     Args:
@@ -83,7 +83,7 @@ def training_bytes(plan: ModelPlan, shape: tuple[int, ...], batch: int, precisio
         moments of the optimizer.
     """
     # the largest gradients add a quarter to the stored activations, measured on the default network
-    activations = 1.25 * network_cost(plan, shape).activations * batch * BYTES[precision]
+    activations = 1.25 * count_cost(plan, shape).activations * batch * BYTES[precision]
     return int(activations + 5 * 4 * parameter_count(plan))
 
 
