@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from unetpp.model.build import from_plan, model_plan
-from unetpp.planning.cost import count_cost, parameter_count
+from unetpp.planning.cost import count_cost, count_parameters
 
 GIGA = 1e9
 
@@ -59,6 +59,6 @@ def test_multiply_adds_are_those_of_the_built_network(block: str, down: str, up:
 
 def test_parameters_are_counted_without_allocating() -> None:
     assert (
-        parameter_count(model_plan(preset="paper", in_channels=1, out_channels=1, dims=3, deep_supervision=False))
+        count_parameters(model_plan(preset="paper", in_channels=1, out_channels=1, dims=3, deep_supervision=False))
         == 26_198_273
     )

@@ -39,11 +39,11 @@ def count_cost(plan: ModelPlan, shape: tuple[int, ...], depth: int | None = None
         shape: spatial shape of the sample in voxels.
         depth: count up to the head of this depth alone; None: count all heads.
     """
-    return _network_cost(plan.model_dump_json(), tuple(shape), depth)
+    return _count_cost(plan.model_dump_json(), tuple(shape), depth)
 
 
 @functools.lru_cache(maxsize=64)
-def _network_cost(plan: str, shape: tuple[int, ...], depth: int | None) -> NetworkCost:
+def _count_cost(plan: str, shape: tuple[int, ...], depth: int | None) -> NetworkCost:
     fields = ModelPlan.model_validate_json(plan)
     saved: dict[int, Tensor] = {}
 
@@ -84,10 +84,10 @@ def training_bytes(plan: ModelPlan, shape: tuple[int, ...], batch: int, precisio
     """
     # the largest gradients add a quarter to the stored activations, measured on the default network
     activations = 1.25 * count_cost(plan, shape).activations * batch * BYTES[precision]
-    return int(activations + 5 * 4 * parameter_count(plan))
+    return int(activations + 5 * 4 * count_parameters(plan))
 
 
-def parameter_count(plan: ModelPlan) -> int:
+def count_parameters(plan: ModelPlan) -> int:
     """Count the weights without allocating them."""
     with torch.device("meta"):
         return sum(weight.numel() for weight in from_plan(plan).parameters())

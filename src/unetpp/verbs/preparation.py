@@ -17,7 +17,7 @@ from unetpp.errors import DataError, PlanError, Problem, UsageError
 from unetpp.files import write_text
 from unetpp.model.build import grid_of
 from unetpp.plan import Plan, TrainPlan, read_plan
-from unetpp.planning.cost import parameter_count, training_bytes
+from unetpp.planning.cost import count_parameters, training_bytes
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint
 from unetpp.planning.planner import make_plan
 from unetpp.progress import Progress
@@ -280,7 +280,7 @@ def describe_cost(
     return Planned(
         folder.path,
         made,
-        parameter_count(made.model),
+        count_parameters(made.model),
         memory,
         minutes,
         folds,
