@@ -69,7 +69,7 @@ def _count_cost(plan: str, shape: tuple[int, ...], depth: int | None) -> Network
     return NetworkCost(counter.get_total_flops() // 2, activations)
 
 
-def training_bytes(plan: ModelPlan, shape: tuple[int, ...], batch: int, precision: str) -> int:
+def estimate_training_bytes(plan: ModelPlan, shape: tuple[int, ...], batch: int, precision: str) -> int:
     """Estimate the memory of a training step.
 
     Args:

@@ -28,7 +28,7 @@ from unetpp.plan import (
     TrainPlan,
 )
 from unetpp.planning import rules
-from unetpp.planning.cost import training_bytes
+from unetpp.planning.cost import estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint
 from unetpp.planning.rules import Choice
 from unetpp.runtime.device import gains_from_bf16
@@ -223,7 +223,7 @@ class _Planner:
         if "train.batch" in self.settings:
             return step
         narrowest = self._make_model(fields, rules.WIDTH_LADDER[-1])
-        while step.batch > 1 and training_bytes(narrowest, *step) > memory:
+        while step.batch > 1 and estimate_training_bytes(narrowest, *step) > memory:
             step = step._replace(batch=step.batch // 2)
             self.reasons["train.batch"] = f"no more fits the {memory / 1e9:.0f} GB of memory at hand"
         return step
@@ -238,7 +238,7 @@ class _Planner:
             model = self._make_model(fields)
             return model, self.step_seconds(model, *step) if self.minutes else 0.0
         ladder = {width: self._make_model(fields, width) for width in rules.WIDTH_LADDER}
-        fitting = [width for width, model in ladder.items() if training_bytes(model, *step) < memory]
+        fitting = [width for width, model in ladder.items() if estimate_training_bytes(model, *step) < memory]
         fitting = fitting or [rules.WIDTH_LADDER[-1]]
         times: dict[int, float] = {}
         if self.minutes:
