@@ -74,6 +74,9 @@ class ImportSettings:
             reason: why this is the default; the result of the import reports it.
             choices: values that the peer has; empty: all.
 
+        Returns:
+            The user's value, else `default`.
+
         Raises:
             UsageError: a value that is not one of `choices`.
         """

@@ -133,6 +133,9 @@ def name_layers(
         head: returns the peer's head at a depth.
         up: returns the peer's layer that up-samples into X[i, j]; None: there is none with weights.
         affine: whether the peer's norms have weights.
+
+    Returns:
+        Name of our layer -> the peer's; None: a norm without weights.
     """
     grid, part_of_up = grid_of(model), {"pixel_shuffle": ".conv", **dict.fromkeys(INTERPOLATION, ".0")}
     names: dict[str, str | None] = {f"heads.{d}": head(d) for d in grid.head_depths(model.deep_supervision)}
