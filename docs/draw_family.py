@@ -23,7 +23,7 @@ from unetpp.model.build import PRESETS, make_grid, model_plan, node_width, prune
 from unetpp.model.encoders import encoder_shape
 from unetpp.model.grid import Grid, Node
 from unetpp.plan import ModelPlan
-from unetpp.planning.cost import network_cost, parameter_count
+from unetpp.planning.cost import count_cost, count_parameters
 from unetpp.settings import field_notes
 
 HERE = Path(__file__).parent
@@ -457,7 +457,7 @@ def _sizes(plan: ModelPlan) -> str:
 
 
 def _costs(plan: ModelPlan) -> str:
-    return f"{parameter_count(plan):,} parameters, {_giga(plan)} multiply-adds at {' x '.join(map(str, SHAPES[plan.dims]))}"
+    return f"{count_parameters(plan):,} parameters, {_giga(plan)} multiply-adds at {' x '.join(map(str, SHAPES[plan.dims]))}"
 
 
 def _described(plan: ModelPlan) -> str:
@@ -467,12 +467,12 @@ def _described(plan: ModelPlan) -> str:
 
 
 def _giga(plan: ModelPlan, depth: int | None = None) -> str:
-    return f"{network_cost(plan, SHAPES[plan.dims], depth).macs / 1e9:.2f} G"
+    return f"{count_cost(plan, SHAPES[plan.dims], depth).macs / 1e9:.2f} G"
 
 
 def _cost_at(plan: ModelPlan, depth: int) -> tuple[int, int]:
     """Parameters and multiply-adds of what pruning leaves."""
-    return parameter_count(prune_plan(plan, depth)), network_cost(plan, SHAPES[plan.dims], depth).macs
+    return count_parameters(prune_plan(plan, depth)), count_cost(plan, SHAPES[plan.dims], depth).macs
 
 
 PICTURES: dict[str, Callable[[], Svg]] = {
@@ -577,7 +577,7 @@ def count_table(dims: Literal[2, 3]) -> str:
             ):  # a decoder without a head is none: one head would make it a U-Net
                 continue
             parameters, macs = REFERENCE.get((name, heads), ("", ""))
-            rows.append([_printed(name), str(heads), f"{parameter_count(plan):,}", parameters, _giga(plan), macs])
+            rows.append([_printed(name), str(heads), f"{count_parameters(plan):,}", parameters, _giga(plan), macs])
     size = " x ".join(map(str, SHAPES[dims]))
     return _table(
         ["network", "heads", "parameters", "reference", f"multiply-adds at {size}", "reference"],
@@ -591,8 +591,8 @@ def cost_sentence() -> str:
     times = []
     for dims in (2, 3):
         nested, plain = UNETPP.plan(dims, deep_supervision=False), UNET.plan(dims)
-        times.append(parameter_count(nested) / parameter_count(plain))
-        times.append(network_cost(nested, SHAPES[dims]).macs / network_cost(plain, SHAPES[dims]).macs)
+        times.append(count_parameters(nested) / count_parameters(plain))
+        times.append(count_cost(nested, SHAPES[dims]).macs / count_cost(plain, SHAPES[dims]).macs)
     return "A UNet++ has {:.2f} times the parameters of the U-Net and {:.2f} times its multiply-adds; in 3D, {:.2f} and {:.2f} times.".format(
         *times
     )

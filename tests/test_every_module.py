@@ -52,7 +52,7 @@ COVERED_IN = {
     "model/selfsupervised": "model/test_blocks",
     "model/timm_models": "model/test_encoders",
     "peers/__init__": "peers/test_import",
-    "peers/answers": "peers/test_import",
+    "peers/import_settings": "peers/test_import",
     "peers/checkpoint": "peers/test_import",
     "peers/exporting": "peers/test_way_back",
     "peers/importing": "peers/test_import",

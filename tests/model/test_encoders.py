@@ -399,9 +399,9 @@ def test_a_plan_with_an_encoder_follows_from_what_it_gives() -> None:
 
 def test_intensities_are_the_encoders_where_the_images_are_colours_in_0_to_255() -> None:
     colours = ("Red", "green", "blue")
-    assert rules.encoder_knows(colours, 255)
+    assert rules.matches_pretraining(colours, 255)
     assert not any(
-        rules.encoder_knows(*case)
+        rules.matches_pretraining(*case)
         for case in ((("image",), 255), (colours, 65535), (colours, 1.0), (("blue", "green", "red"), 255))
     )
 

@@ -1,4 +1,4 @@
-"""What the tests of all peers do: make a peer's network differ from its start, read it, and compare."""
+"""Steps that the tests of all peers share: modify a peer's network, read it, and compare outputs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from torch import Tensor, nn
 
 from unetpp.model.build import build_from_plan
 from unetpp.model.network import UNetPlusPlus
-from unetpp.peers.answers import Answers
-from unetpp.peers.importing import plan_of, recognise
-from unetpp.peers.transfer import transfer
+from unetpp.peers.import_settings import ImportSettings
+from unetpp.peers.importing import convert, make_plan
 from unetpp.plan import Plan
 
 PLAIN = {"per_case": False, "std": 255}
 
 
 def require(name: str) -> Any:
-    """A library that another machine may lack; a torchvision that does not fit torch raises RuntimeError."""
+    """Import a library, or skip the test without it; a torchvision that does not fit torch raises RuntimeError."""
     try:
         return pytest.importorskip(name)
     except RuntimeError as error:
@@ -29,7 +28,7 @@ def require(name: str) -> Any:
 
 
 def trained(network: nn.Module, seed: int = 0) -> nn.Module:
-    """As if trained: every norm and its statistics are of their own, so that two that are mixed up show."""
+    """Give every norm its own weights and statistics, as training does, so that mixing up two of them shows."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, buffer in network.named_buffers():
@@ -49,19 +48,16 @@ def read(
     peer: str | None = None,
     path: Path = Path("checkpoint.pt"),
 ) -> tuple[UNetPlusPlus, Plan, dict[str, str]]:
-    """Our network with the peer's weights and output channels, its plan, and what was ignored; all without a file."""
-    answers = Answers(settings or {})
-    reader, source, beside = recognise(tensors, peer, path)
-    found = reader.read(source, answers)
-    answers.require_agreement(found.model)
-    weights, ignored = transfer(found, source)
+    """Return our network with the peer's weights and output channels, its plan, and the ignored tensors; no file."""
+    given = ImportSettings(settings or {})
+    found, weights, ignored = convert(tensors, peer, path, given)
     network = build_from_plan(found.model)
     network.load_state_dict(weights)
-    return network.eval(), plan_of(found, answers, "peer"), beside | ignored
+    return network.eval(), make_plan(found, given, "peer"), ignored
 
 
 def differences(theirs: Sequence[Tensor], ours: Sequence[Tensor]) -> list[float]:
-    """Largest absolute difference for each head."""
+    """Return the largest absolute difference of each head."""
     return [float((mine - other).abs().max()) for mine, other in zip(ours, theirs, strict=True)]
 
 

@@ -38,19 +38,19 @@ def test_nested_unet(options: dict[str, bool]) -> None:
     assert plan.model.topology == ("unet" if "plain" in options else "unet++")
 
 
-def test_nested_unet_sees_a_colour_image_as_its_training_did() -> None:
+def test_nested_unet_gets_color_images_as_in_its_training() -> None:
     """OpenCV's blue, green, red; the statistics of red, green, blue; then once more divided by 255."""
     theirs = trained(NestedUNet(1, 3))
     ours, plan, _ = read(theirs.state_dict())
-    colours = torch.randint(0, 256, (1, 3, 32, 48), generator=torch.Generator().manual_seed(0)).float()
-    as_trained = ((colours.flip(1) / 255 - IMAGENET_MEAN[:, None, None]) / IMAGENET_STD[:, None, None]) / 255
+    colors = torch.randint(0, 256, (1, 3, 32, 48), generator=torch.Generator().manual_seed(0)).float()
+    as_trained = ((colors.flip(1) / 255 - IMAGENET_MEAN[:, None, None]) / IMAGENET_STD[:, None, None]) / 255
     assert plan.data.channels == ("red", "green", "blue")
     assert not any(entry.per_case for entry in plan.data.normalization)
     means, stds = (
         torch.tensor([getattr(entry, name) for entry in plan.data.normalization])[:, None, None]
         for name in ("mean", "std")
     )
-    assert differences(run(theirs, as_trained), [run(ours, (colours - means) / stds)])[0] < 1e-5
+    assert differences(run(theirs, as_trained), [run(ours, (colors - means) / stds)])[0] < 1e-5
 
 
 @pytest.mark.parametrize("normed", [True, False])
@@ -104,7 +104,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     "pms": (pms_network, {}),
     "nnunet-v1": (nnunet_network, AS_READ),
 }
-"""A network of each peer, and what has to be said of it."""
+"""A network of each peer, and the settings that it requires."""
 
 
 @pytest.mark.parametrize("peer", NETWORKS)
@@ -130,7 +130,7 @@ def test_the_command_makes_a_model_that_predicts(tmp_path: Path, peer: str) -> N
     assert read_label(tmp_path / "out" / "one.png").shape == (70, 50)
 
 
-def test_the_command_says_what_became_of_a_checkpoint(tmp_path: Path) -> None:
+def test_the_command_reports_what_it_did(tmp_path: Path) -> None:
     torch.save(monai_network().state_dict(), tmp_path / "peer.pt")
     answer = run_cli("import", tmp_path / "peer.pt", "--out", tmp_path / "ours.safetensors", *set_options(AS_READ))
     assert answer.code == 0, answer.stderr
@@ -162,16 +162,16 @@ def test_the_command_knows_every_peer() -> None:
     assert set(get_args(pipeline.Library)) == set(PEERS) == set(NETWORKS)
 
 
-def test_what_a_checkpoint_does_not_say_is_asked_for_by_name(tmp_path: Path) -> None:
+def test_missing_settings_are_named(tmp_path: Path) -> None:
     torch.save(monai_network().state_dict(), tmp_path / "peer.pt")
-    with pytest.raises(UsageError, match=r"--set data\.normalization"):
+    with pytest.raises(UsageError, match=r"`data\.normalization=\.\.\.`"):
         import_file(tmp_path / "peer.pt", tmp_path / "ours.safetensors", None, {})
     with pytest.raises(UsageError, match="from_: got"):
         import_file(tmp_path / "peer.pt", tmp_path / "ours.safetensors", "keras", {})
     assert not (tmp_path / "ours.safetensors").exists()
 
 
-def test_nothing_is_unpickled_and_every_foreign_file_is_one_message(tmp_path: Path) -> None:
+def test_nothing_is_unpickled_and_every_other_file_is_one_message(tmp_path: Path) -> None:
     whole, truncated, foreign = tmp_path / "whole.pt", tmp_path / "truncated.pt", tmp_path / "foreign.pt"
     torch.save(nn.Conv2d(1, 1, 1), whole)
     torch.save(nn.Conv2d(1, 1, 1).state_dict(), foreign)

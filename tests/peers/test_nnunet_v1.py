@@ -42,8 +42,8 @@ def plans(**changes: Any) -> dict[str, Any]:
     return {**values, **changes}
 
 
-def beside(folder: Path, values: object) -> Path:
-    """The path of a checkpoint with plans beside it."""
+def write_plans(folder: Path, values: object) -> Path:
+    """Write plans; return the path of a checkpoint beside them."""
     (folder / "plans.json").write_text(values if isinstance(values, str) else json.dumps(values))
     return folder / "model_best.model"
 
@@ -65,8 +65,8 @@ def test_every_head_is_the_same(dims: int) -> None:
         assert differences([run(theirs, image)[depth - 1]], [run(ours.prune(depth), image)]) == [0.0]
 
 
-def test_plans_beside_the_checkpoint_answer_all_questions(tmp_path: Path) -> None:
-    _, plan, _ = read(network().state_dict(), path=beside(tmp_path, plans()))
+def test_plans_beside_the_checkpoint_provide_all_settings(tmp_path: Path) -> None:
+    _, plan, _ = read(network().state_dict(), path=write_plans(tmp_path, plans()))
     (normalization,) = plan.data.normalization
     assert (
         normalization.per_case,
@@ -81,33 +81,33 @@ def test_plans_beside_the_checkpoint_answer_all_questions(tmp_path: Path) -> Non
     assert plan.predict.tile == PATCH
 
 
-def test_which_of_several_stages_is_asked_for(tmp_path: Path) -> None:
+def test_the_choice_between_several_stages_is_required(tmp_path: Path) -> None:
     two = plans()
     two["plans_per_stage"]["0"] = {**two["plans_per_stage"]["1"], "current_spacing": [6.0, 2.0, 1.0]}
-    path = beside(tmp_path, two)
+    path = write_plans(tmp_path, two)
     with pytest.raises(
         UsageError,
-        match=r"--set data\.spacing_mm=\.\.\. .*several stages .*\[\[6\.0, 2\.0, 1\.0\], \[3\.0, 1\.0, 0\.5\]\]",
+        match=r"`data\.spacing_mm=\.\.\.` .*several stages .*\[\[6\.0, 2\.0, 1\.0\], \[3\.0, 1\.0, 0\.5\]\]",
     ):
         read(network().state_dict(), path=path)
     _, plan, _ = read(network().state_dict(), {"data.spacing_mm": [6, 2, 1]}, path=path)
     assert plan.data.spacing_mm == (6.0, 2.0, 1.0)
     two["plans_per_stage"]["0"]["conv_kernel_sizes"] = [[1, 1, 1]] * 6  # another network
-    _, plan, _ = read(network().state_dict(), path=beside(tmp_path, two))
+    _, plan, _ = read(network().state_dict(), path=write_plans(tmp_path, two))
     assert plan.data.spacing_mm == (3.0, 1.0, 0.5)
 
 
-def test_plans_lie_above_the_folder_of_a_fold_too(tmp_path: Path) -> None:
-    beside(tmp_path, plans(normalization_schemes={"0": "nonCT"}))
+def test_plans_are_found_above_the_folder_of_a_fold(tmp_path: Path) -> None:
+    write_plans(tmp_path, plans(normalization_schemes={"0": "nonCT"}))
     _, plan, _ = read(network().state_dict(), path=tmp_path / "fold_0" / "model_best.model")
     assert plan.data.normalization[0].per_case
 
 
-def test_axes_that_nnunet_turned_are_turned_back(tmp_path: Path) -> None:
+def test_axes_that_nnunet_permuted_are_permuted_back(tmp_path: Path) -> None:
     theirs = network()
-    ours, plan, _ = read(theirs.state_dict(), path=beside(tmp_path, plans(transpose_forward=[2, 0, 1])))
+    ours, plan, _ = read(theirs.state_dict(), path=write_plans(tmp_path, plans(transpose_forward=[2, 0, 1])))
     image = torch.randn(1, 1, *PATCH)
-    turned = image.permute(0, 1, 3, 4, 2)  # in the files, the axis that nnU-Net puts first is the last
+    turned = image.permute(0, 1, 3, 4, 2)  # the axis that nnU-Net puts first is the last one in the files
     heads = [logits.permute(0, 1, 4, 2, 3) for logits in run(ours, turned, heads=True).logits]
     assert max(differences(run(theirs, image), heads)) < 1e-5
     assert plan.predict.tile == (32, 64, 8)
@@ -115,10 +115,8 @@ def test_axes_that_nnunet_turned_are_turned_back(tmp_path: Path) -> None:
     assert plan.model.strides[0] == (2, 2, 1)
 
 
-def test_without_plans_all_is_asked_for_at_once() -> None:
-    with pytest.raises(
-        UsageError, match=r"(?s)--set data.normalization=\.\.\. .*plans\.json.*--set data.spacing_mm=\.\.\. "
-    ):
+def test_one_error_names_all_that_is_missing_without_plans() -> None:
+    with pytest.raises(UsageError, match=r"(?s)`data\.normalization=\.\.\.` .*plans\.json.*`data\.spacing_mm=\.\.\.` "):
         read(network().state_dict())
     with pytest.raises(UsageError) as error:
         read(network(dims=2).state_dict())
@@ -131,23 +129,23 @@ def test_without_plans_all_is_asked_for_at_once() -> None:
         ("{", "got a file that cannot be read"),
         ([], "got JSON without plans_per_stage"),
         ({"plans_per_stage": {}}, "got plans with other poolings than the checkpoint's"),
-        (plans(normalization_schemes={}), "got plans that lack something"),
-        (plans(plans_per_stage={"0": {"pool_op_kernel_sizes": STRIDES}}), "got plans that lack something"),
+        (plans(normalization_schemes={}), "got incomplete plans"),
+        (plans(plans_per_stage={"0": {"pool_op_kernel_sizes": STRIDES}}), "got incomplete plans"),
     ],
 )
 def test_plans_that_do_not_fit_are_refused(tmp_path: Path, values: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        read(network().state_dict(), path=beside(tmp_path, values))
+        read(network().state_dict(), path=write_plans(tmp_path, values))
 
 
-def test_what_we_cannot_do_as_nnunet_does_is_told(tmp_path: Path) -> None:
+def test_differences_from_nnunet_are_reported(tmp_path: Path) -> None:
     from unetpp.peers.importing import import_file
 
-    checkpoint = beside(tmp_path, plans(normalization_schemes={"0": "nonCT"}, use_mask_for_norm={"0": True}))
+    checkpoint = write_plans(tmp_path, plans(normalization_schemes={"0": "nonCT"}, use_mask_for_norm={"0": True}))
     scores = [
         np.float64(0.5),
         np.float32(0.1),
-    ]  # as its log has them: numbers of numpy, which a reader of tensors alone refuses
+    ]  # its log holds NumPy numbers, which weights-only reading refuses by default
     torch.save(
         {
             "state_dict": network().state_dict(),
@@ -158,6 +156,6 @@ def test_what_we_cannot_do_as_nnunet_does_is_told(tmp_path: Path) -> None:
         checkpoint,
     )
     result = import_file(checkpoint, tmp_path / "ours.safetensors", None, {})
-    assert "mean and deviation of a part of the image" in result.assumed["data.normalization"]
+    assert "mean and standard deviation of a part of the image" in result.assumed["data.normalization"]
     assert "trains one head only" in result.assumed["predict.depth"]
     assert result.plan.model.depth == 5

@@ -13,7 +13,7 @@ from torch import nn
 from unetpp.errors import MissingExtraError, ModelFileError, UsageError
 from unetpp.model.build import build_from_plan, model_plan
 from unetpp.peers import to_smp
-from unetpp.peers.answers import IMAGENET_MEAN
+from unetpp.peers.import_settings import IMAGENET_MEAN
 
 smp = require("segmentation_models_pytorch")
 
@@ -96,14 +96,14 @@ def test_every_option_of_the_decoder(
         pytest.param("se_resnet50", "legacy_seresnet50", 3, marks=pytest.mark.slow),
     ],
 )
-def test_smps_own_encoders_are_recognised(encoder: str, timm_name: str, depth: int) -> None:
+def test_smps_own_encoders_are_recognized(encoder: str, timm_name: str, depth: int) -> None:
     theirs = network(encoder=encoder, depth=depth)
     ours, plan, _ = read(theirs.state_dict())
     assert plan.model.encoder == timm_name
     found = differences([run(theirs, image())], [run(ours, image())])
     assert found == [0.0] or (
         encoder == "timm-efficientnet-b0" and found[0] < 1e-5
-    )  # whose activation SMP computes otherwise
+    )  # SMP computes its activation differently
     assert [entry.mean for entry in plan.data.normalization] == pytest.approx([255 * mean for mean in IMAGENET_MEAN])
 
 
@@ -131,7 +131,7 @@ def test_encoders_that_smp_takes_from_timm(encoder: str, depth: int) -> None:
     assert differences([run(theirs, image())], [run(ours, image())])[0] < 2e-6
 
 
-def test_a_vggs_center_is_ignored_where_it_is_not_run_and_refused_where_it_is() -> None:
+def test_a_vggs_center_is_ignored_if_it_is_not_run_and_refused_if_it_is() -> None:
     weights = network(encoder="vgg11", depth=3).state_dict()
     _, _, ignored = read(weights)
     center = {name for name in weights if name.startswith("decoder.center.")}
@@ -150,24 +150,24 @@ def test_a_vggs_center_is_ignored_where_it_is_not_run_and_refused_where_it_is() 
 @pytest.mark.parametrize(
     ("classes", "names"), [(1, ("background", "foreground")), (3, ("background", "class 1", "class 2"))]
 )
-def test_a_single_sigmoid_has_a_background_beside_it(classes: int, names: tuple[str, ...]) -> None:
+def test_a_single_sigmoid_gets_a_background_channel(classes: int, names: tuple[str, ...]) -> None:
     _, plan, _ = read(network(depth=3, classes=classes).state_dict())
     assert plan.data.classes == names
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-def test_intensities_of_other_images_are_asked_for(channels: int) -> None:
+def test_intensities_of_other_images_are_required(channels: int) -> None:
     weights = network(channels=channels, depth=3).state_dict()
-    with pytest.raises(UsageError, match=r"--set data.normalization=\.\.\. "):
+    with pytest.raises(UsageError, match=r"`data\.normalization=\.\.\.` "):
         read(weights)
     theirs = network(channels=channels, depth=3)
     ours, _, _ = read(theirs.state_dict(), {"data.normalization": [PLAIN] * channels})
     assert differences([run(theirs, image(channels))], [run(ours, image(channels))]) == [0.0]
 
 
-def test_the_name_of_a_timm_encoder_is_asked_for_and_checked() -> None:
+def test_the_name_of_a_timm_encoder_is_required_and_checked() -> None:
     weights = network(encoder="tu-resnet18", depth=3).state_dict()
-    with pytest.raises(UsageError, match=r"--set model.encoder=\.\.\. "):
+    with pytest.raises(UsageError, match=r"`model\.encoder=\.\.\.` "):
         read(weights)
     with pytest.raises(UsageError, match="whose tensors are not those of resnet50"):
         read(weights, {"model.encoder": "resnet50"})
@@ -178,35 +178,35 @@ def test_the_name_of_a_timm_encoder_is_asked_for_and_checked() -> None:
 
 
 @pytest.mark.parametrize("encoder", ["densenet121", "mobilenet_v2"])
-def test_encoders_that_timm_has_no_twin_of_are_refused_whatever_is_said(encoder: str) -> None:
+def test_encoders_without_an_equivalent_in_timm_are_refused(encoder: str) -> None:
     weights = network(encoder=encoder, depth=3).state_dict()
     for said in ({}, {"model.encoder": "densenet121"}):
-        with pytest.raises(UsageError, match="got an encoder of SMP's own that timm has no twin of"):
+        with pytest.raises(UsageError, match="got an encoder of SMP's own without an equivalent in timm"):
             read(weights, said)
 
 
 @pytest.mark.parametrize(
     ("encoder", "timm_name"), [("resnet18", "resnet18"), ("efficientnet-b0", "tf_efficientnet_b0")]
 )
-def test_an_encoder_of_smps_own_may_be_said_where_that_is_what_it_is(encoder: str, timm_name: str) -> None:
+def test_the_name_of_smps_own_encoder_may_be_given_if_it_is_right(encoder: str, timm_name: str) -> None:
     weights = network(encoder=encoder, depth=3).state_dict()
     assert read(weights, {"model.encoder": timm_name, "model.depth": 3})[1] == read(weights)[1]
     with pytest.raises(
         UsageError,
-        match=f"--set model.encoder: got 'resnet34'; expected '{timm_name}.*', as the network of this checkpoint has it",
+        match=f"model.encoder: got 'resnet34'; expected '{timm_name}.*', as in the checkpoint",
     ):
         read(weights, {"model.encoder": "resnet34"})
 
 
-def test_attention_to_skips_that_are_empty_is_refused() -> None:
+def test_attention_to_empty_skips_is_refused() -> None:
     weights = network(
         encoder="tu-convnext_atto", decoder_attention_type="scse", decoder_channels=(16,) * 5
     ).state_dict()
-    with pytest.raises(UsageError, match="got scSE attention beside convnext_atto, which begins at a quarter"):
+    with pytest.raises(UsageError, match="got scSE attention with convnext_atto, which begins at a quarter"):
         read(weights, {"model.encoder": "convnext_atto"})
 
 
-def test_a_tensor_too_many_is_named() -> None:
+def test_unknown_and_missing_tensors_are_named() -> None:
     weights = network(depth=3).state_dict()
     with pytest.raises(ModelFileError, match=r"decoder\.blocks\.x_0_0\.conv3\.weight is unknown"):
         read({**weights, "decoder.blocks.x_0_0.conv3.weight": torch.zeros(1)})
@@ -248,7 +248,7 @@ def test_a_tensor_too_many_is_named() -> None:
         ),
     ],
 )
-def test_there_and_back_again(kind: str, encoder: str, options: dict[str, Any], said: dict[str, Any]) -> None:
+def test_round_trip(kind: str, encoder: str, options: dict[str, Any], said: dict[str, Any]) -> None:
     ours, plan, _ = read(network(kind, encoder, **options).state_dict(), said)
     peer = to_smp(ours, plan)
     theirs = getattr(smp, kind)(**peer.arguments).eval()
@@ -258,7 +258,7 @@ def test_there_and_back_again(kind: str, encoder: str, options: dict[str, Any], 
     assert differences([run(theirs, image())], [run(ours, image())])[0] < 2e-6
 
 
-def test_says_which_fields_do_not_fit() -> None:
+def test_fields_that_do_not_fit_are_named() -> None:
     plan = small_plan(channels=3)
     with pytest.raises(
         UsageError, match=r"got model\.encoder None and model\.depth 2; expected a whole model of timm, and 3 to 5"
@@ -284,6 +284,6 @@ def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
     weights = network(encoder="tu-resnet18", depth=3).state_dict()
     monkeypatch.setattr(smp_encoders, "require_known", lambda name: absent())
-    smp_encoders._body.cache_clear()
+    smp_encoders._make_body.cache_clear()
     with pytest.raises(MissingExtraError, match=r"unetpp\[encoders\]"):
         read(weights, {"model.encoder": "resnet18"})

@@ -1,4 +1,4 @@
-"""The settings that docs/import.md names for a way back: networks made with them do fit."""
+"""Settings that docs/import.md names for an export to a peer: networks made with them fit."""
 
 from __future__ import annotations
 

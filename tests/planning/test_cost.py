@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from unetpp.model.build import build_from_plan, model_plan
-from unetpp.planning.cost import network_cost, parameter_count
+from unetpp.planning.cost import count_cost, count_parameters
 
 GIGA = 1e9
 
@@ -30,7 +30,7 @@ def test_multiply_adds_are_those_published(
     fields: dict, shape: tuple[int, ...], depth: int | None, expected: float
 ) -> None:
     plan = model_plan(preset="paper", in_channels=1, out_channels=1, **fields)
-    assert network_cost(plan, shape, depth).macs / GIGA == pytest.approx(expected, rel=0.01)
+    assert count_cost(plan, shape, depth).macs / GIGA == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.parametrize("block", ["plain", "residual", "projected"])
@@ -54,11 +54,11 @@ def test_multiply_adds_are_those_of_the_built_network(block: str, down: str, up:
             module.register_forward_hook(count)
     with torch.no_grad():  # where each node receives one tensor
         network(torch.zeros(1, 2, 16, 24), heads=True)
-    assert network_cost(plan, (16, 24)).macs == counted
+    assert count_cost(plan, (16, 24)).macs == counted
 
 
 def test_parameters_are_counted_without_allocating() -> None:
     assert (
-        parameter_count(model_plan(preset="paper", in_channels=1, out_channels=1, dims=3, deep_supervision=False))
+        count_parameters(model_plan(preset="paper", in_channels=1, out_channels=1, dims=3, deep_supervision=False))
         == 26_198_273
     )

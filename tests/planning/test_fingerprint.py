@@ -1,4 +1,4 @@
-"""The numbers that the rules see."""
+"""Numbers that describe a data set."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from unetpp.errors import PlanError
-from unetpp.planning.cost import network_cost
+from unetpp.planning.cost import count_cost
 from unetpp.planning.fingerprint import ChannelFacts, Fingerprint
 from unetpp.planning.planner import make_plan
 
@@ -44,8 +44,8 @@ def fingerprint(**changes: Any) -> Fingerprint:
 
 
 def machine(model: Any, patch: Any, batch: int, precision: str) -> float:
-    """A machine that is as fast as memory traffic lets it be."""
-    return 1e-8 * network_cost(model, patch).activations * batch
+    """Return the seconds of a step on a machine that is limited by memory traffic."""
+    return 1e-8 * count_cost(model, patch).activations * batch
 
 
 def plan_for(
@@ -100,7 +100,7 @@ def test_voxel_sizes_that_differ_bring_all_cases_to_the_median() -> None:
     assert plan.data.spacing_mm == (2.0, 1.0, 1.0)
 
 
-def test_what_the_user_sets_is_kept_and_the_rest_agrees_with_it() -> None:
+def test_settings_are_kept_and_the_other_fields_agree_with_them() -> None:
     plan = plan_for(settings={"model.depth": "2", "train.batch": "3", "train.augment.mirror": "false"})
     assert (plan.model.depth, len(plan.model.widths), plan.predict.depth, plan.train.batch) == (2, 3, 2, 3)
     assert not plan.train.augment.mirror
@@ -162,9 +162,9 @@ def test_the_voxel_size_is_known_where_nothing_is_resampled() -> None:
     assert (plan.data.spacing_mm, plan.data.voxel_mm) == (None, (6.0, 1.0, 1.0))
 
 
-def test_a_batch_that_the_memory_does_not_hold_is_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_does_not_fit_the_memory_is_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = plan_for().train.batch
-    monkeypatch.setattr("unetpp.planning.planner.memory_bytes", lambda device: 1e6)
+    monkeypatch.setattr("unetpp.planning.planner.measure_memory", lambda device: 1e6)
     assert plan_for().train.batch == 1 < whole
     assert plan_for(settings={"train.batch": 4}).train.batch == 4
 
@@ -178,19 +178,19 @@ def test_a_network_that_does_not_fit_a_gpu_ends_the_search_and_not_the_planning(
     assert make_plan(fingerprint(), minutes=20, step_seconds=small_gpu).model.widths[0] == 16
 
 
-def test_too_little_time_is_said_to_be_that() -> None:
+def test_too_little_time_is_given_as_the_reason() -> None:
     plan = make_plan(fingerprint(), minutes=1, step_seconds=lambda *_: 1.0)
     assert plan.model.widths[0] == 8
     assert "the narrowest, though fewer than the wanted" in plan.reasons["model.widths"]
 
 
-def test_flips_that_the_user_wants_bring_no_quarter_turns_along() -> None:
+def test_flips_can_be_set_without_quarter_turns() -> None:
     body = {"dims": 3, "median_shape": (36, 50, 35), "median_spacing_mm": (1.0, 1.0, 1.0)}
     augment = plan_for(settings={"train.augment.mirror": "true"}, **body).train.augment
     assert (augment.mirror, augment.quarter_turns) == (True, False)
 
 
-def test_epochs_take_the_place_of_minutes() -> None:
+def test_epochs_replace_minutes() -> None:
     plan = plan_for(minutes=None, epochs=7)
     assert (plan.train.epochs, plan.train.minutes) == (7, None)
 

@@ -1,3 +1,5 @@
+"""Each rule on made-up numbers."""
+
 from __future__ import annotations
 
 from math import ceil

@@ -1,4 +1,4 @@
-"""Checkpoints of other libraries with a UNet++, read into ours and, where a network fits, written back."""
+"""Checkpoints of other libraries with a UNet++: converted into model files and, where a network fits, back."""
 
 from unetpp.peers.exporting import PeerModel
 from unetpp.peers.importing import PEERS, import_file

@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint that another library wrote."""
+"""Tensors of a checkpoint that another library wrote."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ from unetpp.errors import ModelFileError
 from unetpp.model.foreign import HOW_TO_SAVE, read_foreign
 
 NESTED_AT = ("state_dict", "model_state_dict", "model", "network", "net", "network_weights")
-"""Where trainers put the state_dict in their checkpoints, the likeliest first."""
+"""Entries under which trainers store the state_dict in their checkpoints, the likeliest first."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The state_dict in a file of torch or in a .safetensors, by the names in the file.
+    """Read the state_dict in a file of torch.save or in a .safetensors.
+
+    Returns:
+        The tensors, by their names in the file.
 
     Raises:
-        ModelFileError: absent, truncated, no checkpoint, a checkpoint with pickled objects (none of which is made), or a model file of ours.
+        ModelFileError: absent, truncated, not a checkpoint, a model file of unetpp, or a checkpoint with pickled
+            objects (none of which is unpickled).
     """
-    found = _state_dict(read_foreign(path))
+    found = _find_state_dict(read_foreign(path))
     if found is None:
-        raise ModelFileError(
-            f"{path}: got a file without a state_dict; expected one, by itself or as the entry {NESTED_AT[0]!r}. {HOW_TO_SAVE}"
-        )
-    if _is_ours(path):
-        raise ModelFileError(
-            f"{path}: got a model file of unetpp; expected the checkpoint of another library. Use it as it is: unetpp predict {path} IMAGES --out DIR"
-        )
+        expected = f"one, by itself or as the entry {NESTED_AT[0]!r}"
+        raise ModelFileError(path, "a file without a state_dict", expected, HOW_TO_SAVE)
+    if _is_model_file(path):
+        action = f"Use it as it is: `unetpp predict {path} IMAGES --out DIR`."
+        raise ModelFileError(path, "a model file of unetpp", "the checkpoint of another library", action)
     return found
 
 
-def _is_ours(path: Path) -> bool:
+def _is_model_file(path: Path) -> bool:
     try:
         with safe_open(path, framework="pt") as file:
             return "unetpp" in (file.metadata() or {})
@@ -42,12 +44,12 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def _state_dict(content: Any) -> dict[str, Tensor] | None:
-    """The state_dict that a checkpoint is, or has in one of its entries."""
+def _find_state_dict(content: Any) -> dict[str, Tensor] | None:
+    """Return the content itself if it is a state_dict, else the likeliest one among its entries."""
     if not isinstance(content, Mapping):
         return None
     if content and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
         return dict(content)
-    entries = {name: found for name, value in content.items() if (found := _state_dict(value))}
+    entries = {name: found for name, value in content.items() if (found := _find_state_dict(value))}
     named = next((entries[name] for name in NESTED_AT if name in entries), None)
     return named or max(entries.values(), key=len, default=None)

@@ -1,4 +1,4 @@
-"""A peer's checkpoint as a model file of ours: recognised, asked about, filled in, written, and read again."""
+"""Conversion of a peer's checkpoint into a model file: recognized, completed by settings, written and read again."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from unetpp.files import write_atomically
 from unetpp.measured import Notes
 from unetpp.model.file import load_model, save_model
 from unetpp.peers import monai, nested_unet, nnunet_v1, pms, smp, unet_version
-from unetpp.peers.answers import Answers
 from unetpp.peers.checkpoint import read_checkpoint
-from unetpp.peers.transfer import Peer, PeerNetwork, Source, transfer, with_background
+from unetpp.peers.import_settings import ImportSettings
+from unetpp.peers.transfer import Peer, PeerNetwork, Source, add_background, transfer
 from unetpp.plan import LARGEST_TILE, Plan
 from unetpp.results import Imported
 
@@ -29,41 +29,109 @@ def import_file(checkpoint: Path, out: Path, peer: str | None, settings: Mapping
     """Write a model file that predicts what a peer's network predicts.
 
     Args:
-        checkpoint: its state_dict.
-        out: where the model file goes.
-        peer: a name of `PEERS`; None: recognised by the names of the tensors.
-        settings: {"section.key": value}: what a state_dict cannot say.
+        checkpoint: file with its state_dict.
+        out: model file to write.
+        peer: a name of `PEERS`; None: recognized by the names of the tensors.
+        settings: what a state_dict does not determine, `{"section.key": value}`.
+
+    Returns:
+        What became of the checkpoint's tensors, and the settings that were assumed.
 
     Raises:
         ModelFileError: the checkpoint cannot be read, or is no peer's.
-        UsageError: no such peer, or something has to be said by `settings`, all of it by name.
+        UsageError: no such peer, or settings that are missing (all of them are named) or do not fit.
         WriteError: the file could not be written; what was at `out` is intact.
     """
     if peer is not None and peer not in PEERS:
         raise UsageError("from_", repr(peer), f"one of {', '.join(PEERS)}")
-    answers = Answers(settings)
-    reader, source, beside = recognise(read_checkpoint(checkpoint), peer, checkpoint)
-    found = reader.read(source, answers)
-    answers.require_agreement(found.model)
-    weights, ignored = transfer(found, source)
-    plan = plan_of(found, answers, checkpoint.stem)
+    tensors, decided = read_checkpoint(checkpoint), ImportSettings(settings)
+    found, weights, ignored = convert(tensors, peer, checkpoint, decided)
+    plan = make_plan(found, decided, checkpoint.stem)
     if plan.data.num_classes > found.model.out_channels:
-        weights = with_background(weights)
-    notes = Notes(imported_from=found.title, ignored=beside | ignored, assumed=answers.assumed)
+        weights = add_background(weights)
+    notes = Notes(imported_from=found.title, ignored=ignored, assumed=decided.assumed)
     with write_atomically(out) as aside:
         save_model(aside, weights, plan, notes)
-        _, header = load_model(aside)  # what was written is whole, and its weights fit its plan
-    return Imported(
-        out, found.title, plan, header.parameters, len(source.tensors) - len(ignored), beside | ignored, answers.assumed
-    )
+        _, header = load_model(aside)  # proves that the file is whole and its weights fit its plan
+    used = len(tensors) - len(ignored)
+    return Imported(out, found.title, plan, header.parameters, used, ignored, decided.assumed)
 
 
-def recognise(tensors: Mapping[str, Tensor], wanted: str | None, path: Path) -> tuple[Peer, Source, dict[str, str]]:
-    """Whose checkpoint it is, its network's tensors without the prefix of a wrapper, and those beside the network, each with the reason.
+def convert(
+    tensors: Mapping[str, Tensor], peer: str | None, path: Path, settings: ImportSettings
+) -> tuple[PeerNetwork, dict[str, Tensor], dict[str, str]]:
+    """Convert a peer's state_dict to ours.
+
+    Args:
+        tensors: the state_dict.
+        peer: a name of `PEERS`; None: recognized by the names of the tensors.
+        path: its file, for errors and for files beside it.
+        settings: what a state_dict does not determine.
+
+    Returns:
+        The peer's network, the weights of ours, and the reason for each tensor that is ignored.
 
     Raises:
-        ModelFileError: no peer's, or the networks of several.
+        ModelFileError: tensors of no peer, or of another network.
+        UsageError: settings that are missing (all of them are named) or do not fit.
     """
+    reader, prefix = _recognize(tensors, peer, path)
+    inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    reason = f"outside the network, whose tensors begin with {prefix!r}"
+    outside = {name: reason for name in tensors if not name.startswith(prefix)}
+    source = Source(path, inside)
+    network = reader.read(source, settings)
+    settings.require_complete(path)
+    settings.require_agreement(network.model)
+    weights, ignored = transfer(network, source)
+    return network, weights, outside | ignored
+
+
+def make_plan(peer: PeerNetwork, settings: ImportSettings, name: str) -> Plan:
+    """Make a complete plan around a peer's network; what describes its training matters only to a new training.
+
+    Args:
+        peer: the network.
+        settings: what the user gave; defaults that are taken here are added to `assumed`.
+        name: name of the plan.
+
+    Raises:
+        UsageError: names of classes or channels that are too few or too many.
+        PlanError: a setting that does not fit.
+    """
+    model, given = peer.model, settings.given
+    classes = _name_classes(peer, settings)
+    tile = peer.data.get("predict.tile") or settings.get(
+        "predict.tile",
+        [LARGEST_TILE[model.dims]] * model.dims,
+        "not in the checkpoint; best the size it was trained on",
+    )
+    fields = {
+        "data.channels": _name_channels(model.in_channels),
+        "data.label_values": list(range(len(classes))),
+        **peer.data,
+        **given,
+        "data.dims": model.dims,
+        "data.classes": classes,
+    }
+    channels = len(fields["data.channels"])
+    if channels != model.in_channels:
+        expected = f"{model.in_channels}, one for each channel of the checkpoint's input"
+        raise UsageError("data.channels", f"{channels} names", expected)
+    values: dict[str, Any] = {
+        "name": name,
+        "data": {key.removeprefix("data."): value for key, value in fields.items() if key.startswith("data.")},
+        "model": model.model_dump() | {"out_channels": len(classes), "preset": peer.title},
+        "train": {"patch": tile, "batch": 2, "steps_per_epoch": 100, "epochs": 100},
+        "predict": {"tile": tile, "depth": model.depth},
+        "reasons": {"model.preset": f"read from a checkpoint of {peer.title}", **settings.assumed},
+    }
+    decided = {key: value for key, value in given.items() if not key.startswith("model.")}
+    return Plan.from_dict(values, "").changed(decided)
+
+
+def _recognize(tensors: Mapping[str, Tensor], wanted: str | None, path: Path) -> tuple[Peer, str]:
+    """Return the library of a state_dict, and the prefix that a wrapper put before the names of its tensors."""
     candidates = [PEERS[wanted]] if wanted else list(PEERS.values())
     found = [
         (peer, name.removesuffix(mark))
@@ -73,101 +141,42 @@ def recognise(tensors: Mapping[str, Tensor], wanted: str | None, path: Path) -> 
         if name == mark or name.endswith(f".{mark}")
     ]
     if not found:
-        whose = (
-            f"{wanted}'s, which has {' or '.join(candidates[0].marks)}"
-            if wanted
-            else f"a checkpoint of one of {', '.join(PEERS)}"
-        )
         some = ", ".join(list(tensors)[:3])
-        raise ModelFileError(
-            f"{path}: got a state_dict of another network ({some}, ...); expected {whose}. Check the file{' and --from' if wanted else ''}."
-        )
+        expected = f"a checkpoint of one of {', '.join(PEERS)}"
+        if wanted:
+            expected = f"one of {wanted}, which has {' or '.join(candidates[0].marks)}"
+        action = f"Check the file{' and `from_`' if wanted else ''}."
+        raise ModelFileError(path, f"a state_dict of another network ({some}, ...)", expected, action)
     if len(found) > 1:
-        places = ", ".join(repr(prefix) for _, prefix in found)
-        raise ModelFileError(
-            f"{path}: got {len(found)} networks, whose tensors begin with {places}; expected one. Save the state_dict of one of them by itself."
-        )
-    peer, prefix = found[0]
-    inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    beside = {
-        name: f"beside the network, whose tensors begin with {prefix!r}"
-        for name in tensors
-        if not name.startswith(prefix)
-    }
-    return peer, Source(path, inside), beside
+        got = f"{len(found)} networks, whose tensors begin with {', '.join(repr(prefix) for _, prefix in found)}"
+        raise ModelFileError(path, got, "one", "Save the state_dict of one of them by itself.")
+    return found[0]
 
 
-def plan_of(peer: PeerNetwork, answers: Answers, name: str) -> Plan:
-    """A whole plan around a peer's network; what is not known of its training has values that only a new training would read."""
-    model, given = peer.model, answers.given
-    classes = _classes(peer, answers)
-    channels = given.get("data.channels") or peer.data.get("data.channels") or _channels(model.in_channels)
-    normalization = given.get("data.normalization") or peer.data["data.normalization"]
-    tile = peer.data.get("predict.tile") or answers.default(
-        "predict.tile",
-        [LARGEST_TILE[model.dims]] * model.dims,
-        "not said by the checkpoint; best the size it was trained on",
-    )
-    values: dict[str, Any] = {
-        "name": name,
-        "data": {
-            "dims": model.dims,
-            "channels": channels,
-            "classes": classes,
-            "label_values": given.get("data.label_values")
-            or peer.data.get("data.label_values")
-            or list(range(len(classes))),
-            "spacing_mm": peer.data.get("data.spacing_mm"),
-            "normalization": normalization,
-        },
-        "model": model.model_dump()
-        | {"out_channels": len(classes), "preset": peer.title, "in_channels": len(channels)},
-        "train": {"patch": tile, "batch": 2, "steps_per_epoch": 100, "epochs": 100},
-        "predict": {"tile": tile, "depth": model.depth},
-        "reasons": {"model.preset": f"read from a checkpoint of {peer.title}", **answers.assumed},
-    }
-    if len(channels) != model.in_channels:
-        raise UsageError(
-            f"--set data.channels: got {len(channels)} names; expected {model.in_channels}, one for each channel that the checkpoint takes."
-        )
-    decided = {key: value for key, value in given.items() if not key.startswith("model.")}
-    return Plan.from_dict(values, "--set").changed(decided)
-
-
-def _classes(peer: PeerNetwork, answers: Answers) -> Sequence[str]:
-    """Names of the classes. Where there is one more than the peer has channels, the first is a background of logit 0."""
+def _name_classes(peer: PeerNetwork, settings: ImportSettings) -> Sequence[str]:
+    """Return the names of the classes; one more than the peer has channels: the first is a background of logit 0."""
     outputs = peer.model.out_channels
-    added = peer.sigmoids or outputs == 1
-    usual = outputs + 1 if added else outputs
-    names = (
-        ["background", "foreground"]
-        if usual == 2
-        else ["background", *(f"class {number}" for number in range(1, usual))]
-    )
-    classes: Sequence[str] = answers.default("data.classes", names, _meaning(outputs, added))
-    counts = [2] if outputs == 1 else [outputs, outputs + 1]
-    if len(classes) not in counts:
-        raise UsageError(
-            f"--set data.classes: got {len(classes)} names; expected {' or '.join(map(str, counts))}, background first: the checkpoint has {outputs} output channels."
+    usual = outputs + (peer.sigmoids or outputs == 1)
+    names = ["foreground"] if usual == 2 else [f"class {number}" for number in range(1, usual)]
+    if outputs == 1:
+        reason = "one channel with a sigmoid, the same as a softmax with a background of logit 0"
+    elif peer.sigmoids:
+        reason = (
+            "each channel is a foreground class with a sigmoid; a background of logit 0 comes before them. "
+            f"Name {outputs} classes if these are all, with a softmax"
         )
+    else:
+        reason = (
+            "each channel is a class, background first, with a softmax. "
+            f"Name {outputs + 1} classes if each is a foreground class with a sigmoid"
+        )
+    classes: Sequence[str] = settings.get("data.classes", ["background", *names], reason)
+    counts = (2,) if outputs == 1 else (outputs, outputs + 1)
+    if len(classes) not in counts:
+        expected = f"{' or '.join(map(str, counts))}, background first: the checkpoint has {outputs} output channels"
+        raise UsageError("data.classes", f"{len(classes)} names", expected)
     return classes
 
 
-def _meaning(outputs: int, added: bool) -> str:
-    if outputs == 1:
-        return (
-            "one channel through a sigmoid; a background of logit 0 beside it makes a soft-max of two that is the same"
-        )
-    if added:
-        return f"each channel is a foreground class through a sigmoid; a background of logit 0 comes before them. Name {outputs} classes if they are all, through a soft-max"
-    return f"each channel is a class, background first, through a soft-max. Name {outputs + 1} classes if each is a foreground class through a sigmoid"
-
-
-def _channels(count: int) -> Sequence[str]:
-    return (
-        RGB_CHANNELS
-        if count == 3
-        else ("image",)
-        if count == 1
-        else tuple(f"channel {number}" for number in range(1, count + 1))
-    )
+def _name_channels(count: int) -> Sequence[str]:
+    return {1: ("image",), 3: RGB_CHANNELS}.get(count) or [f"channel {number}" for number in range(1, count + 1)]

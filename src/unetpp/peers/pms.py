@@ -1,47 +1,37 @@
 """ResNet34UnetPlus of Pytorch-Medical-Segmentation (https://github.com/MontaEllis/Pytorch-Medical-Segmentation).
 
-Its grid is that of half the resolution: the logits are interpolated to the image. Four heads are summed with learned weights.
+Its grid starts at half the resolution, and the logits are interpolated to the size of the image. Four heads are summed
+with learned weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 
-from unetpp.model.build import build_from_plan, make_grid, model_plan
-from unetpp.peers.answers import Answers, per_case
-from unetpp.peers.transfer import Peer, PeerNetwork, Source, node_names
-from unetpp.plan import ModelPlan
+from unetpp.model.build import build_from_plan, model_plan
+from unetpp.peers.import_settings import ImportSettings
+from unetpp.peers.transfer import Peer, PeerNetwork, Source, name_layers
+from unetpp.plan import ModelPlan, Normalization
 
-DEPTH = 4
 WIDTHS, DIAGONALS = (64, 64, 128, 256, 512), (64, 64, 128, 256)
 """Channels of the encoder's levels, and of the nested nodes with i + j = 1..4."""
 ENCODER = {"conv1": "firstconv", "bn1": "firstbn", **{f"layer{stage}": f"encoder{stage}" for stage in range(1, 5)}}
-"""timm's names of the parts of a ResNet, and the peer's."""
-MARK = "decoder0_4.conv3.weight"
+"""timm's names of the parts of a ResNet -> the peer's."""
 
 
-def read(source: Source, answers: Answers) -> PeerNetwork:
-    """All is in the tensors but the intensities: its training normalises each image."""
+def read(source: Source, settings: ImportSettings) -> PeerNetwork:
+    """Read the network; the tensors determine all of it, and intensities are assumed to be normalized per image."""
     in_channels = source.shape("firstconv.weight")[1]
-    normalization = answers.default(
-        "data.normalization", per_case(in_channels), "its training takes each image to mean 0 and deviation 1"
-    )
-    answers.settle(str(source.path))
-    nodes = {
-        f"{total - column}_{column}": DIAGONALS[total - 1]
-        for total in range(1, DEPTH + 1)
-        for column in range(1, total + 1)
-    }
+    reason = "its training normalizes each image to mean 0 and standard deviation 1"
+    normalization = settings.get("data.normalization", [Normalization()] * in_channels, reason)
     model = model_plan(
         block="plain",
         in_channels=in_channels,
         out_channels=source.shape("logit4.weight")[0],
-        depth=DEPTH,
+        depth=len(DIAGONALS),
         widths=WIDTHS,
         nested_widths=WIDTHS[:-1],
-        node_widths=nodes,
+        node_widths={f"{n - j}_{j}": width for n, width in enumerate(DIAGONALS, 1) for j in range(1, n + 1)},
         output_stride=2,
         convs_per_node=3,
         hidden_fraction=0.5,
@@ -51,34 +41,25 @@ def read(source: Source, answers: Answers) -> PeerNetwork:
         fusion="learned",
         encoder="resnet34",
     )
-    tensors = {**dict(_encoder_names(model)), **dict(_names(model)), "fusion.weights": "mix"}
+    names = name_layers(model, _units, "logit{}".format) | _name_encoder(model) | {"fusion.weights": "mix"}
     return PeerNetwork(
         "ResNet34UnetPlus of Pytorch-Medical-Segmentation",
         model,
-        tensors,
+        names,
         changes={"fusion.weights": lambda mix: mix[1:]},
         sigmoids=True,
         data={"data.normalization": normalization},
     )
 
 
-PEER = Peer("pms", (MARK,), read)
+PEER = Peer("pms", ("decoder0_4.conv3.weight",), read)
 
 
-def _names(model: ModelPlan) -> Iterator[tuple[str, str | None]]:
-    for node in make_grid(model).nodes():
-        if node[1]:
-            block = f"decoder{node[0]}_{node[1]}"
-            yield from node_names(
-                model, node, [f"{block}.conv{n}" for n in (1, 2, 3)], [f"{block}.norm{n}" for n in (1, 2, 3)]
-            )
-    for depth in make_grid(model).head_depths(model.deep_supervision):
-        yield f"heads.{depth}", f"logit{depth}"
+def _units(level: int, column: int) -> list[tuple[str, str]]:
+    return [(f"decoder{level}_{column}.conv{n}", f"decoder{level}_{column}.norm{n}") for n in (1, 2, 3)]
 
 
-def _encoder_names(model: ModelPlan) -> Iterator[tuple[str, str | None]]:
+def _name_encoder(model: ModelPlan) -> dict[str, str | None]:
     with torch.device("meta"):
-        names = [name for name in build_from_plan(model).state_dict() if name.startswith("encoder.body.")]
-    for name in names:
-        part, _, rest = name.removeprefix("encoder.body.").partition(".")
-        yield name, f"{ENCODER[part]}.{rest}"
+        ours = [name.split(".", 3) for name in build_from_plan(model).state_dict() if name.startswith("encoder.body.")]
+    return {f"encoder.body.{part}.{last}": f"{ENCODER[part]}.{last}" for _, _, part, last in ours}

@@ -1,6 +1,7 @@
-"""What a network costs, counted from its plan alone: multiply-adds and memory.
+"""Cost of a network, counted from its plan alone: multiply-adds and memory.
 
-The network is built and run without memory (on torch's meta device), so that every member of the family and every encoder is counted as it is.
+The network is built and run on torch's meta device, which allocates nothing, so that the count is exact for every
+member of the family and every encoder.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from unetpp.model.network import HeadOutputs
 from unetpp.plan import ModelPlan
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+"""Bytes of a value, by precision."""
 
 
 @dataclass(frozen=True)
@@ -24,23 +26,29 @@ class NetworkCost:
     """Cost of one sample."""
 
     macs: int
-    """Multiply-adds of the convolutions of one forward pass."""
+    """Multiply-adds of the convolutions in a forward pass."""
     activations: int
-    """Values that a training step keeps for the backward pass."""
+    """Number of values that a training step stores for the backward pass."""
 
 
-def network_cost(plan: ModelPlan, shape: tuple[int, ...], depth: int | None = None) -> NetworkCost:
-    """Cost of one sample of the given spatial shape, with all heads, or up to the head of `depth` alone."""
-    return _network_cost(plan.model_dump_json(), tuple(shape), depth)
+def count_cost(plan: ModelPlan, shape: tuple[int, ...], depth: int | None = None) -> NetworkCost:
+    """Count the cost of one sample.
+
+    Args:
+        plan: the network.
+        shape: spatial shape of the sample in voxels.
+        depth: count up to the head of this depth alone; None: count all heads.
+    """
+    return _count_cost(plan.model_dump_json(), tuple(shape), depth)
 
 
 @functools.lru_cache(maxsize=64)
-def _network_cost(plan: str, shape: tuple[int, ...], depth: int | None) -> NetworkCost:
+def _count_cost(plan: str, shape: tuple[int, ...], depth: int | None) -> NetworkCost:
     fields = ModelPlan.model_validate_json(plan)
-    kept: dict[int, Tensor] = {}
+    saved: dict[int, Tensor] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor
+    def save(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
     with torch.device("meta"):
@@ -48,27 +56,38 @@ def _network_cost(plan: str, shape: tuple[int, ...], depth: int | None) -> Netwo
     weights = {weight.untyped_storage()._cdata for weight in network.state_dict(keep_vars=True).values()}
     with (
         FlopCounterMode(display=False) as counter,
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor),
     ):
         outputs = network(image, depth=depth, heads=depth is None)
     logits = outputs.logits if isinstance(outputs, HeadOutputs) else (outputs,)
     activations = sum(
         tensor.untyped_storage().nbytes() // tensor.element_size()
-        for storage, tensor in kept.items()
+        for storage, tensor in saved.items()
         if storage not in weights
     )
     activations += 4 * sum(each.numel() for each in logits)  # their float32 copies, probabilities, gradients
     return NetworkCost(counter.get_total_flops() // 2, activations)
 
 
-def training_bytes(plan: ModelPlan, shape: tuple[int, ...], batch: int, precision: str) -> int:
-    """Memory of a training step: activations and their gradients, weights, their mean and the optimiser's two moments."""
-    parameters = parameter_count(plan)
-    # the largest gradients live beside the kept activations: a quarter more, measured on the default network
-    return int(1.25 * network_cost(plan, shape).activations * batch * BYTES[precision] + 5 * 4 * parameters)
+def estimate_training_bytes(plan: ModelPlan, shape: tuple[int, ...], batch: int, precision: str) -> int:
+    """Estimate the memory of a training step.
+
+    Args:
+        plan: the network.
+        shape: spatial shape of a patch in voxels.
+        batch: number of patches.
+        precision: arithmetic of the forward pass: fp32, bf16 or fp16.
+
+    Returns:
+        Bytes of activations and their gradients, and of weights, their gradients, their moving average and the two
+        moments of the optimizer.
+    """
+    # the largest gradients add a quarter to the stored activations, measured on the default network
+    activations = 1.25 * count_cost(plan, shape).activations * batch * BYTES[precision]
+    return int(activations + 5 * 4 * count_parameters(plan))
 
 
-def parameter_count(plan: ModelPlan) -> int:
-    """Number of weights, without allocating them."""
+def count_parameters(plan: ModelPlan) -> int:
+    """Count the weights without allocating them."""
     with torch.device("meta"):
         return sum(weight.numel() for weight in build_from_plan(plan).parameters())

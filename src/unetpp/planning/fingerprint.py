@@ -1,82 +1,97 @@
-"""The fingerprint: what the data set is, in numbers. The rules see this and nothing else of the data."""
+"""Fingerprint: a data set in numbers, and all that the planning rules know of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from unetpp.data.cases import Dataset
 from unetpp.data.inspect import CaseFacts, Inspection
+from unetpp.settings import Frozen
 
 
-class ChannelFacts(BaseModel):
+class ChannelFacts(Frozen):
     """Intensities of one channel over all cases."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
+    """Name of the channel, as in the plan."""
     minimum: float
+    """Smallest intensity."""
     maximum: float
+    """Largest intensity."""
     foreground_mean: float
+    """Mean of the foreground."""
     foreground_std: float
+    """Standard deviation of the foreground."""
     foreground_low: float
     """Percentile 0.5 of the foreground."""
     foreground_high: float
     """Percentile 99.5 of the foreground."""
 
 
-class Fingerprint(BaseModel):
-    """What the data set is. Spatial axes are (Z, Y, X) or (Y, X)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Fingerprint(Frozen):
+    """Numbers that describe a data set. Spatial axes are (Z, Y, X) or (Y, X)."""
 
     name: str
+    """Name of the data set."""
     layout: str
+    """Layout of its folder."""
     cases: int
+    """Number of cases."""
     dims: int
+    """Number of spatial axes."""
     channels: tuple[ChannelFacts, ...]
+    """Intensities of each channel."""
     classes: tuple[str, ...]
+    """Names of the classes, background first."""
     label_values: tuple[int, ...]
+    """Value of each class in label files."""
     class_fractions: tuple[float, ...]
-    """Share of all voxels that each class has."""
+    """Fraction of all voxels in each class."""
     instances: bool
+    """Whether label files number objects."""
     median_shape: tuple[int, ...]
+    """Median size along each axis, in voxels."""
     smallest_shape: tuple[int, ...]
+    """Smallest size along each axis, in voxels."""
     largest_shape: tuple[int, ...]
+    """Largest size along each axis, in voxels."""
     median_spacing_mm: tuple[float, ...] | None
+    """Median voxel size; null: not every file has one."""
     spacing_varies: bool
     """Whether voxel sizes differ between cases by more than 1 %."""
     voxels: int
-    """Of all cases together."""
+    """Number of voxels of all cases together."""
     notes: tuple[str, ...] = ()
+    """Remarks of the inspection."""
 
     def to_json(self) -> str:
+        """Write the fingerprint as the text of `fingerprint.json`."""
         return self.model_dump_json(indent=2) + "\n"
 
 
 def make_fingerprint(dataset: Dataset, inspection: Inspection) -> Fingerprint:
-    """Summarise an inspected data set."""
+    """Summarize an inspected data set."""
     facts = inspection.facts
     shapes = np.array([fact.shape for fact in facts])
     spacings = [fact.spacing_mm for fact in facts if fact.spacing_mm is not None]
-    known = len(spacings) == len(facts)
-    median_spacing = np.median(np.array(spacings), axis=0) if known else None
+    median_spacing = np.median(np.array(spacings), axis=0) if len(spacings) == len(facts) else None
     varies = median_spacing is not None and bool(np.any(np.abs(np.array(spacings) / median_spacing - 1) > 0.01))
     return Fingerprint(
         name=dataset.name,
         layout=dataset.layout,
         cases=len(facts),
         dims=shapes.shape[1],
-        channels=tuple(_channel(name, index, facts) for index, name in enumerate(inspection.channels)),
+        channels=tuple(_summarize_channel(name, index, facts) for index, name in enumerate(inspection.channels)),
         classes=tuple(inspection.classes),
         label_values=tuple(inspection.label_values),
-        class_fractions=_class_fractions(inspection),
+        class_fractions=_count_fractions(inspection),
         instances=inspection.instances,
         median_shape=tuple(int(size) for size in np.median(shapes, axis=0)),
-        smallest_shape=tuple(int(size) for size in shapes.min(axis=0)),
-        largest_shape=tuple(int(size) for size in shapes.max(axis=0)),
+        smallest_shape=tuple(shapes.min(axis=0).tolist()),
+        largest_shape=tuple(shapes.max(axis=0).tolist()),
         median_spacing_mm=None if median_spacing is None else tuple(float(f"{mm:.6g}") for mm in median_spacing),
         spacing_varies=varies,
         voxels=int(shapes.prod(axis=1).sum()),
@@ -84,18 +99,17 @@ def make_fingerprint(dataset: Dataset, inspection: Inspection) -> Fingerprint:
     )
 
 
-def _channel(name: str, index: int, facts: Sequence[CaseFacts]) -> ChannelFacts:
-    # a grey case has one channel for all three of a colour plan
-    samples = [
-        np.asarray(fact.foreground_sample[min(index, len(fact.foreground_sample) - 1)], dtype=np.float64)
-        for fact in facts
-    ]
+def _summarize_channel(name: str, index: int, facts: Sequence[CaseFacts]) -> ChannelFacts:
+    def take(values: Sequence[float] | np.ndarray) -> Any:  # a grey case has one channel for all three of a color plan
+        return values[min(index, len(values) - 1)]
+
+    samples = [np.asarray(take(fact.foreground_sample), dtype=np.float64) for fact in facts]
     values = np.concatenate([sample for sample in samples if sample.size] or [np.zeros(1)])
     low, high = np.percentile(values, [0.5, 99.5])
     return ChannelFacts(
         name=name,
-        minimum=min(float(fact.minimum[min(index, len(fact.minimum) - 1)]) for fact in facts),
-        maximum=max(float(fact.maximum[min(index, len(fact.maximum) - 1)]) for fact in facts),
+        minimum=min(float(take(fact.minimum)) for fact in facts),
+        maximum=max(float(take(fact.maximum)) for fact in facts),
         foreground_mean=float(values.mean()),
         foreground_std=float(values.std()),
         foreground_low=float(low),
@@ -103,11 +117,11 @@ def _channel(name: str, index: int, facts: Sequence[CaseFacts]) -> ChannelFacts:
     )
 
 
-def _class_fractions(inspection: Inspection) -> tuple[float, ...]:
+def _count_fractions(inspection: Inspection) -> tuple[float, ...]:
     counts = [0] * len(inspection.classes)
     place = {value: index for index, value in enumerate(inspection.label_values)}
     for fact in inspection.facts:
         for value, voxels in fact.label_counts.items():
-            counts[(1 if value else 0) if inspection.instances else place[value]] += voxels
+            counts[int(value != 0) if inspection.instances else place[value]] += voxels
     total = max(1, sum(counts))
     return tuple(round(count / total, 6) for count in counts)

@@ -1,4 +1,4 @@
-"""The rules that turn a fingerprint into a plan: pure functions, one for each choice. Each gives its value and its reason."""
+"""Rules that turn a fingerprint into a plan: a pure function for each choice, which returns a value and its reason."""
 
 from __future__ import annotations
 
@@ -6,41 +6,42 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from unetpp.plan import Normalization
+from unetpp.plan import Axes, Normalization
 
 T = TypeVar("T")
-Axes = tuple[int, ...]
 
 MIN_BOTTLENECK = 4
-"""Voxels that the deepest level keeps along every axis."""
+"""Number of voxels that the deepest level keeps along every axis."""
 MAX_DEPTH = 4
-"""Down-samplings of the papers' networks."""
+"""Number of down-samplings in the papers' networks."""
 LARGEST_PATCH = {("cpu", 2): 128, ("cpu", 3): 96, ("cuda", 2): 256, ("cuda", 3): 96}
-"""Voxels of a training patch along one axis, by device and dims. On CPUs steps are dear: more and smaller patches show
-a step more cases at the same cost, see docs/log.md."""
-"""Voxels of a tile of prediction along one axis."""
+"""Largest side of a training patch in voxels, by device and `dims`. On CPUs more and smaller patches show a step more
+cases at the same cost (docs/log.md)."""
 WIDTH_LADDER = (64, 32, 16, 8)
-"""First widths that are considered, widest first; 32 is the papers'. In between, convolutions of bfloat16 lose their speed on CPUs."""
+"""First widths to choose from, widest first; 32 is the papers'. bfloat16 convolutions of widths in between are slow on
+CPUs."""
 VOXELS_OF_A_STEP = {("cpu", 2): 4 * 256**2, ("cpu", 3): 360_000, ("cuda", 2): 16 * 256**2, ("cuda", 3): 8 * 64**3}
-"""Size of a batch, by device and dims."""
+"""Number of voxels of a batch, by device and `dims`."""
 DEFAULT_EPOCHS = 100
 WANTED_STEPS = 1600
-"""With fewer steps a narrower network is taken. Short trainings favour narrow ones; this number itself is chosen, not measured, see docs/log.md."""
+"""Number of steps below which a narrower network is chosen. Short trainings favor narrow ones; the number itself is
+chosen, not measured (docs/log.md)."""
 FEW_PASSES = 15
-"""With fewer passes over the data there is nothing to overfit, and variation beyond flips and turns costs quality, see docs/log.md."""
+"""Number of passes over the data below which there is nothing to overfit, and augmentation beyond flips and quarter
+turns costs quality (docs/log.md)."""
 THICK = 2.0
-"""An axis whose voxels are this much longer than the shortest ones is not yet down-sampled, nor convolved across."""
+"""An axis is not yet down-sampled, nor convolved across, if its voxels are longer than the shortest by this factor."""
 
 
 class Choice(NamedTuple, Generic[T]):
-    """A value and why it is this one."""
+    """A value and the reason for it."""
 
     value: T
     reason: str
 
 
 def choose_spacing(median_spacing_mm: Sequence[float] | None, varies: bool) -> Choice[tuple[float, ...] | None]:
-    """The grid of the network: the files' own where all are alike, else the median voxel."""
+    """Choose the network's grid: that of the files if they all have the same, else that of the median voxel."""
     if median_spacing_mm is None:
         return Choice(None, "the files carry no voxel size: pixels as they are")
     if not varies:
@@ -49,229 +50,222 @@ def choose_spacing(median_spacing_mm: Sequence[float] | None, varies: bool) -> C
 
 
 def choose_normalization(name: str, foreground: tuple[float, float, float, float]) -> Choice[Normalization]:
-    """CT has an absolute scale; everything else is normalised by its own mean and deviation.
+    """Choose the normalization of a channel: CT has an absolute scale, others are normalized case by case.
 
     Args:
-        name: of the channel, as the data set declares it.
-        foreground: percentiles 0.5 and 99.5, mean and deviation of foreground voxels over all cases.
+        name: name of the channel, as the data set declares it.
+        foreground: percentiles 0.5 and 99.5, mean and standard deviation of foreground voxels over all cases.
     """
     low, high, mean, std = foreground
-    if name.strip().lower() in ("ct", "hu", "hounsfield"):
-        plan = Normalization(per_case=False, lower=low, upper=high, mean=mean, std=max(std, 1e-6))
-        return Choice(
-            plan,
-            f"CT: clipped to {low:.0f}..{high:.0f} (99 % of the foreground), then the mean and deviation of the foreground",
-        )
-    return Choice(Normalization(), "no absolute scale: mean 0 and deviation 1 in each case")
+    if name.strip().lower() not in ("ct", "hu", "hounsfield"):
+        return Choice(Normalization(), "no absolute scale: mean 0 and standard deviation 1 in each case")
+    clipped = f"CT: clipped to {low:.0f}..{high:.0f} (99 % of the foreground)"
+    plan = Normalization(per_case=False, lower=low, upper=high, mean=mean, std=max(std, 1e-6))
+    return Choice(plan, f"{clipped}, then the mean and standard deviation of the foreground")
 
 
-def encoder_knows(channels: Sequence[str], largest: float) -> bool:
-    """Whether images are what the weights of encoders were trained on: red, green and blue in 0..255.
+def matches_pretraining(channels: Sequence[str], largest: float) -> bool:
+    """Whether images are like those of the encoders' pretraining: red, green and blue in 0..255.
 
     Args:
-        largest: value of the images.
+        channels: names of the channels.
+        largest: largest value in the images.
     """
     return tuple(name.lower() for name in channels) == ("red", "green", "blue") and 1 < largest <= 255
 
 
-def choose_normalization_of_encoder(
+def choose_encoder_normalization(
     encoder: str, mean: Sequence[float], std: Sequence[float]
 ) -> list[Choice[Normalization]]:
-    """What the encoder's weights were trained with.
+    """Choose the normalization with which an encoder was pretrained.
 
     Args:
-        mean, std: of red, green and blue in 0..1.
+        encoder: name of the model of timm.
+        mean: mean of red, green and blue in 0..1.
+        std: standard deviation of the same.
     """
-    reason = f"mean and deviation of the training of {encoder}'s weights, for values in 0..255"
+    reason = f"mean and standard deviation of the training of {encoder}'s weights, for values in 0..255"
     return [
         Choice(Normalization(per_case=False, mean=255 * m, std=255 * s), reason) for m, s in zip(mean, std, strict=True)
     ]
 
 
-def choose_strides_of_encoder(encoder: str, levels: Iterable[int], depth: int) -> Choice[tuple[Axes, ...]]:
-    """As the encoder has them.
+def choose_encoder_strides(encoder: str, levels: Iterable[int], depth: int) -> Choice[tuple[Axes, ...]]:
+    """Choose the strides of an encoder of timm.
 
     Args:
-        levels: those that it gives.
-        depth: of the network.
+        encoder: name of the model.
+        levels: levels at which it gives a feature map.
+        depth: depth of the network.
     """
-    return Choice(
-        ((2, 2),) * depth, f"{encoder} gives X[i, 0] at level i = {', '.join(map(str, levels))}, the image at 1/2^i"
-    )
+    given = ", ".join(map(str, levels))
+    return Choice(((2, 2),) * depth, f"{encoder} gives X[i, 0] at level i = {given}, the image at 1/2^i")
 
 
 def choose_strides(shape: Axes, spacing_mm: Sequence[float] | None, max_depth: int) -> Choice[tuple[Axes, ...]]:
-    """Down-samplings, as long as every axis keeps enough voxels; thick axes join once the others have caught up."""
+    """Down-sample as long as every axis keeps enough voxels; thick axes join once the others are as coarse.
+
+    Args:
+        shape: typical size of a case in voxels.
+        spacing_mm: voxel size; None: the same along all axes.
+        max_depth: largest number of down-samplings.
+    """
     sizes, lengths = list(shape), list(spacing_mm or [1.0] * len(shape))
     strides: list[Axes] = []
     while len(strides) < max_depth:
-        finest = min(lengths)
-        stride = tuple(
-            2 if size >= 2 * MIN_BOTTLENECK and length < THICK * finest else 1
-            for size, length in zip(sizes, lengths, strict=True)
-        )
-        if all(step == 1 for step in stride):
+        fine = [length < THICK * min(lengths) for length in lengths]
+        stride = tuple(2 if size >= 2 * MIN_BOTTLENECK and each else 1 for size, each in zip(sizes, fine, strict=True))
+        if max(stride) == 1:
             break
         strides.append(stride)
         sizes = [ceil(size / step) for size, step in zip(sizes, stride, strict=True)]
         lengths = [length * step for length, step in zip(lengths, stride, strict=True)]
     if not strides:
         return Choice(((2,) * len(shape),), f"images of {_by(shape)} are tiny: one down-sampling")
-    return Choice(
-        tuple(strides), f"{len(strides)} down-samplings leave {_by(sizes)} voxels of the typical case of {_by(shape)}"
-    )
+    left = f"{len(strides)} down-samplings leave {_by(sizes)} voxels"
+    return Choice(tuple(strides), f"{left} of the typical case of {_by(shape)}")
 
 
 def choose_kernels(spacing_mm: Sequence[float] | None, strides: Sequence[Axes]) -> Choice[tuple[Axes, ...]]:
-    """3 along every axis, 1 across thick slices until the other axes are as coarse."""
+    """Choose a kernel size for each level: 3, but 1 across thick slices until the other axes are as coarse."""
     lengths = list(spacing_mm or [1.0] * len(strides[0]))
     kernels: list[Axes] = []
     for stride in [*strides, (1,) * len(lengths)]:
-        finest = min(lengths)
-        kernels.append(tuple(3 if length < THICK * finest else 1 for length in lengths))
+        kernels.append(tuple(3 if length < THICK * min(lengths) else 1 for length in lengths))
         lengths = [length * step for length, step in zip(lengths, stride, strict=True)]
-    flat = any(1 in kernel for kernel in kernels)
-    return Choice(
-        tuple(kernels),
-        "thick slices are convolved across once the other axes are as coarse" if flat else "3 along every axis",
-    )
+    if any(1 in kernel for kernel in kernels):
+        return Choice(tuple(kernels), "thick slices are convolved across once the other axes are as coarse")
+    return Choice(tuple(kernels), "3 along every axis")
 
 
 def choose_patch(median_shape: Axes, largest: int, multiples: Axes) -> Choice[Axes]:
-    """The typical case, where it is no larger than `largest`, in steps of `multiples` voxels.
+    """Choose the typical case if it is no larger than `largest`, in steps of `multiples` voxels.
 
     Args:
-        largest: along one axis.
+        median_shape: typical size of a case in voxels.
+        largest: largest size along one axis in voxels.
         multiples: product of the strides of each axis, so that no level is padded.
     """
     patch = tuple(
         min(ceil(size / step) * step, max(step, largest // step * step))
         for size, step in zip(median_shape, multiples, strict=True)
     )
-    whole = all(size >= length for size, length in zip(patch, median_shape, strict=True))
-    return Choice(
-        patch,
-        f"the typical case of {_by(median_shape)} fits whole"
-        if whole
-        else f"the typical case is {_by(median_shape)}; patches keep a step short",
-    )
+    if all(size >= length for size, length in zip(patch, median_shape, strict=True)):
+        return Choice(patch, f"the typical case of {_by(median_shape)} fits whole")
+    return Choice(patch, f"the typical case is {_by(median_shape)}; patches keep a step short")
 
 
 def choose_tile(patch: Axes, median_shape: Axes, largest: int, multiples: Axes) -> Choice[Axes]:
-    """Tile of prediction: it may be larger than a training patch, as nothing is kept for a backward pass."""
-    tile = tuple(max(sizes) for sizes in zip(patch, choose_patch(median_shape, largest, multiples).value, strict=True))
-    return Choice(
-        tile,
-        "the size of a training patch"
-        if tile == tuple(patch)
-        else "larger than a training patch: fewer seams, less computed twice",
-    )
+    """Choose a tile, which may be larger than a training patch: nothing is stored for a backward pass.
+
+    Args:
+        patch: size of a training patch in voxels.
+        median_shape: typical size of a case in voxels.
+        largest: largest size along one axis in voxels.
+        multiples: product of the strides of each axis.
+    """
+    tile = tuple(map(max, patch, choose_patch(median_shape, largest, multiples).value))
+    if tile == tuple(patch):
+        return Choice(tile, "the size of a training patch")
+    return Choice(tile, "larger than a training patch: fewer seams, less computed twice")
 
 
 def choose_overlap(dims: int) -> Choice[float]:
-    """What a tile shares with its neighbour: in 2D a quarter loses nothing against a half; volumes come in smaller tiles, of which more is edge (docs/log.md)."""
+    """Choose the overlap of tiles: in 2D a quarter is as good as a half; 3D tiles are smaller and have more edge."""
     if dims == 2:
-        return Choice(
-            0.25,
-            "neighbouring tiles are blended; in 2D sharing half of a tile was no better, and takes up to twice the time",
-        )
-    return Choice(0.5, "neighbouring tiles are blended; in 3D sharing less lost Dice")
+        gain = "in 2D sharing half of a tile was no better, and takes up to twice the time"
+        return Choice(0.25, f"neighboring tiles are blended; {gain}")
+    return Choice(0.5, "neighboring tiles are blended; in 3D sharing less lost Dice")
 
 
-def choose_precision(device: str, has_fast_bf16: bool) -> Choice[str]:
-    """bfloat16 where the hardware computes it faster; float16 on older GPUs."""
-    if has_fast_bf16:
+def choose_precision(device: str, fast_bf16: bool) -> Choice[str]:
+    """Choose bfloat16 where the hardware computes it faster than float32, else float16 on GPUs."""
+    if fast_bf16:
         return Choice("bf16", "this hardware computes bfloat16 faster than float32")
-    return (
-        Choice("fp16", "this GPU has no bfloat16")
-        if device == "cuda"
-        else Choice("fp32", "this processor does not gain from less")
-    )
+    if device == "cuda":
+        return Choice("fp16", "this GPU has no bfloat16")
+    return Choice("fp32", "this processor does not gain from less")
 
 
 def choose_batch(patch_voxels: int, dims: int, device: str) -> Choice[int]:
-    """Patches of one step: enough for a steady gradient, few enough for many steps."""
+    """Choose a batch large enough for a steady gradient, small enough for many steps.
+
+    Args:
+        patch_voxels: number of voxels in a patch.
+        dims: number of spatial axes.
+        device: "cpu" or "cuda".
+    """
     value = min(16, max(2, VOXELS_OF_A_STEP[device, dims] // patch_voxels))
     return Choice(value, f"about {value * patch_voxels / 1e6:.1f} million voxels in each step")
 
 
 def choose_symmetries(dims: int, spacing_mm: Sequence[float] | None) -> Choice[bool]:
-    """Whether patches are flipped and turned by quarters: bodies have a front and a left side, tissue under a microscope has neither."""
+    """Choose whether patches are flipped and turned by quarters: bodies are not symmetric, tissue is."""
     if dims == 3 and spacing_mm is not None:
-        return Choice(
-            False, "volumes in millimetres are bodies, which have a front and a left side: no flips, no quarter turns"
-        )
+        bodies = "volumes in millimeters are bodies, which have a front and a left side"
+        return Choice(False, f"{bodies}: no flips, no quarter turns")
     return Choice(True, "no direction is special: flips and quarter turns")
 
 
 def choose_variation(passes: float) -> Choice[dict[str, float]]:
-    """Fields of `train.augment` beyond flips and turns: none where the data are seen a few times only.
+    """Choose fields of `train.augment` beyond flips and turns: none if the data is seen only a few times.
 
     Args:
-        passes: how often the whole training data will be seen.
+        passes: number of passes over the training data.
     """
+    about = f"about {passes:.0f} passes over the data"
     if passes >= FEW_PASSES:
-        return Choice({}, f"about {passes:.0f} passes over the data: rotation, scale and intensities vary too")
+        return Choice({}, f"{about}: rotation, scale and intensities vary too")
     names = ("affine", "noise", "blur", "contrast", "brightness", "gamma")
-    return Choice(
-        {f"{name}_probability": 0.0 for name in names},
-        f"about {passes:.0f} passes over the data: variation beyond flips and turns would cost quality",
-    )
+    off = {f"{name}_probability": 0.0 for name in names}
+    return Choice(off, f"{about}: variation beyond flips and turns would cost quality")
 
 
 def choose_steps_per_epoch(cases: int, batch: int) -> Choice[int]:
-    """An epoch is one pass over the training cases, four fifths of all; at least 25 steps, so that epochs mean something."""
+    """Choose one pass over the training cases, four fifths of all, but at least 25 steps."""
     value = max(25, ceil(0.8 * cases / batch))
-    return Choice(
-        value,
-        "one pass over the training cases"
-        if value > 25
-        else "25 steps, as one pass over the training cases is shorter",
-    )
+    if value > 25:
+        return Choice(value, "one pass over the training cases")
+    return Choice(value, "25 steps, as one pass over the training cases is shorter")
 
 
 def choose_epochs(given: int | None, minutes: float | None) -> Choice[int]:
-    """The length of the schedule where no time is given."""
-    if minutes and not given:
-        return Choice(DEFAULT_EPOCHS, "not used: the time that was given decides")
-    return (
-        Choice(given, "given")
-        if given
-        else Choice(DEFAULT_EPOCHS, "no --minutes and no --epochs were given; patience may end it earlier")
-    )
+    """Choose the length of the schedule where no time is given."""
+    if given:
+        return Choice(given, "given")
+    if minutes:
+        return Choice(DEFAULT_EPOCHS, "not used: the given time decides")
+    return Choice(DEFAULT_EPOCHS, "neither minutes nor epochs were given; patience may end it earlier")
 
 
 def choose_width_by_memory(fitting: Sequence[int], device: str) -> Choice[int]:
-    """Without a time: the papers' width on a GPU, half of it on a CPU, or what fits the memory."""
+    """Choose the papers' width on a GPU, half of it on a CPU, or what fits the memory."""
     wanted = 32 if device == "cuda" else 16
     value = max((width for width in fitting if width <= wanted), default=fitting[-1])
-    return Choice(
-        value, f"first width {value}: " + ("the papers' width" if value == 32 else "what this machine trains well")
-    )
+    why = "the papers' width" if value == 32 else "what this machine trains well"
+    return Choice(value, f"first width {value}: {why}")
 
 
 def choose_width_by_time(step_seconds: Mapping[int, float], minutes: float) -> Choice[int]:
-    """The widest network that still makes enough steps in the time.
+    """Choose the widest network that still makes enough steps in the time.
 
     Args:
         step_seconds: seconds of one step for each first width that fits the memory.
+        minutes: time of the training.
     """
     steps = {width: int(minutes * 60 / seconds) for width, seconds in step_seconds.items()}
     value = max((width for width in steps if steps[width] >= WANTED_STEPS), default=min(steps))
-    why = (
-        f"the widest that makes {WANTED_STEPS} steps"
-        if steps[value] >= WANTED_STEPS
-        else f"the narrowest, though fewer than the wanted {WANTED_STEPS} steps fit"
-    )
-    return Choice(
-        value, f"first width {value}: {why} in {minutes:g} minutes here ({steps[value]} of {step_seconds[value]:.2f} s)"
-    )
+    why = f"the widest that makes {WANTED_STEPS} steps"
+    if steps[value] < WANTED_STEPS:
+        why = f"the narrowest, though fewer than the wanted {WANTED_STEPS} steps fit"
+    counted = f"{steps[value]} of {step_seconds[value]:.2f} s"
+    return Choice(value, f"first width {value}: {why} in {minutes:g} minutes here ({counted})")
 
 
 def choose_head(depth: int) -> Choice[int]:
-    """The head that predicts unless another is named."""
-    return Choice(depth, "the deepest head; the depth table says what a shallower one costs")
+    """Choose the head that predicts unless another is named."""
+    return Choice(depth, "the deepest head; the depth table has the cost and quality of shallower ones")
 
 
 def _by(sizes: Sequence[Any]) -> str:
-    return " x ".join(str(size) for size in sizes)
+    return " x ".join(map(str, sizes))

@@ -130,9 +130,9 @@ class _IncrementalPass:
         new = self._new_nodes(depth)
 
         def compute(network: UNetPlusPlus, image: Tensor, *outputs: Tensor) -> tuple[Tensor, ...]:
-            growth = IncrementalForward(network, image, dict(zip(known, outputs, strict=True)) or None)
-            logits = growth.logits(depth)
-            return (logits, *(growth.outputs[node] for node in new))
+            forward_pass = IncrementalForward(network, image, dict(zip(known, outputs, strict=True)) or None)
+            logits = forward_pass.logits(depth)
+            return (logits, *(forward_pass.outputs[node] for node in new))
 
         logits, *outputs = self._owner.run((depth, known), compute, self._image, *self._outputs.values())
         self._outputs |= dict(zip(new, outputs, strict=True))

@@ -17,7 +17,7 @@ from unetpp.errors import DataError, PlanError, Problem, UsageError
 from unetpp.files import write_text
 from unetpp.model.build import make_grid
 from unetpp.plan import Plan, TrainPlan, read_plan
-from unetpp.planning.cost import parameter_count, training_bytes
+from unetpp.planning.cost import count_parameters, estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint
 from unetpp.planning.planner import make_plan
 from unetpp.progress import Progress
@@ -272,7 +272,7 @@ def describe_cost(
 ) -> Planned:
     """What a plan will take for so many folds; with a device, the time of its epochs is measured by a few steps."""
     train = made.train
-    memory = training_bytes(made.model, train.patch, train.batch, train.precision) / 1e6
+    memory = estimate_training_bytes(made.model, train.patch, train.batch, train.precision) / 1e6
     minutes = train.minutes
     if minutes is None and timed_on is not None:
         minutes = measure_step_seconds(made.model, train, timed_on) * train.steps_per_epoch * train.epochs / 60
@@ -280,7 +280,7 @@ def describe_cost(
     return Planned(
         folder.path,
         made,
-        parameter_count(made.model),
+        count_parameters(made.model),
         memory,
         minutes,
         folds,
