@@ -24,7 +24,7 @@ from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.quality import evaluate_cases
-from unetpp.measure.stored_cases import stored_split
+from unetpp.measure.stored_cases import find_stored_split
 from unetpp.measure.validation import count_tiles
 from unetpp.measured import DepthTable, Rule
 from unetpp.metrics.scores import bootstrap_interval, losses, mean_of
@@ -64,7 +64,7 @@ def dial(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
     rows = {depth: quality_row(scores, quality[max(quality)]) for depth, scores in sorted(quality.items())}
     table = DepthTable(depths=rows, mean_of_heads=rows.pop(MEAN)).with_costs(costs)
     table = table.joined(DepthTable(recommended=recommended_depth(table.depths)))
-    _, held_out = stored_split(model, predictor.plan.data)
+    _, held_out = find_stored_split(model, predictor.plan.data)
     adaptive = load_predictor(model, "cpu", backend)
     auto = judged_rules(adaptive, held_out)
     return {

@@ -19,7 +19,7 @@ from unetpp.infer.early_exit import Adaptive, doubts
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.infer.sliding import predict_tiles
 from unetpp.infer.tiles import TileGrid, read_tile
-from unetpp.measure.stored_cases import StoredImage, stored_split
+from unetpp.measure.stored_cases import StoredImage, find_stored_split
 from unetpp.measured import Notes, Rule
 from unetpp.metrics.scores import bootstrap_interval, fast_dice, losses, mean_of
 from unetpp.model.file import load_model, save_model
@@ -53,7 +53,7 @@ def adapt_file(
     predictor = load_predictor(model, device, backend)
     if len(predictor.depths) < 2:
         raise UsageError(f"{model}: got a network with one head; expected several depths to choose from.")
-    _, cases = stored_split(model, predictor.plan.data)
+    _, cases = find_stored_split(model, predictor.plan.data)
     if len(cases) < FEWEST_CASES:
         raise UsageError(
             f"{model}: got {len(cases)} validation cases in the run folder; expected {FEWEST_CASES} or more, prepared as training left them (RUN/splits.json, RUN/cache). "

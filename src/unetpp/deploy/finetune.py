@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from unetpp.errors import UsageError
-from unetpp.measure.stored_cases import stored_split
-from unetpp.measure.validation import DepthValidation, chosen_evenly
+from unetpp.measure.stored_cases import find_stored_split
+from unetpp.measure.validation import DepthValidation, choose_evenly
 from unetpp.measured import FineTuning
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
@@ -44,7 +44,7 @@ def finetune(
         UsageError: the prepared cases of the run are not there.
         Interrupted: stopped by a signal.
     """
-    cases, held_out = stored_split(model, plan.data)
+    cases, held_out = find_stored_split(model, plan.data)
     if not cases or not held_out:
         expected = "prepared cases to train on beside it (RUN/splits.json, RUN/cache)"
         raise UsageError("minutes", str(model), expected, "Name the model in its run folder, or leave out `minutes`.")
@@ -59,7 +59,7 @@ def finetune(
             "train.validations": VALIDATIONS,
         }
     )
-    validation = DepthValidation(chosen_evenly(held_out, train.validation_cases), slower, device)
+    validation = DepthValidation(choose_evenly(held_out, train.validation_cases), slower, device)
     before = validation(copy.deepcopy(network).to(device).eval()).dice
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -14,7 +14,7 @@ from unetpp.data.preprocess import prepare_case_image
 from unetpp.data.store import StoredCase
 from unetpp.errors import UnetppError
 from unetpp.infer.tiles import TileGrid, read_tile
-from unetpp.measure.stored_cases import stored_split
+from unetpp.measure.stored_cases import find_stored_split
 from unetpp.plan import Plan
 
 CALIBRATING, COMPARING = 48, 16
@@ -50,7 +50,7 @@ def find_samples(model: Path, plan: Plan, images: Sequence[Path], calibrate: boo
         apart = min(COMPARING, (len(tiles) + 1) // 2) if calibrate else len(tiles)
         return Samples(tiles[apart:], tiles[:apart], (), "the images that were given")
     try:
-        training, validation = stored_split(model, plan.data)
+        training, validation = find_stored_split(model, plan.data)
     except UnetppError:
         if calibrate:
             raise
