@@ -41,7 +41,9 @@ def count_macs_and_bytes(network: Callable[[Tensor], Any], image: Tensor) -> tup
 class _Traffic(TorchDispatchMode):
     """Adds up the bytes of inputs and outputs of all operations; views cost nothing."""
 
-    bytes = 0
+    def __init__(self) -> None:
+        TorchDispatchMode.__init__(self)  # by name: mypy does not know where super() leads, and torch is partly untyped
+        self.bytes = 0
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, arguments: tuple[Any, ...] = (), options: Mapping[str, Any] | None = None
