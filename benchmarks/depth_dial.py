@@ -18,7 +18,7 @@ from typing import Any
 from unetpp.data.cases import find_cases
 from unetpp.data.folds import read_splits
 from unetpp.data.store import StoredCase
-from unetpp.deploy.adapt import fit_rules, scored
+from unetpp.deploy.adapt import fit_rules, score_cases
 from unetpp.infer.early_exit import Adaptive, choose_rule
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import Predictor, load_predictor
@@ -108,8 +108,8 @@ def judged(
             predictor.depths,
             choose_rule(rules, max_drop, "the model", predictor.depths).doubts,
         )
-        full, full_s = scored(predictor, predictor.runners[0], cases)
-        dice, adaptive_s = scored(predictor, adaptive, cases)
+        full, full_s = score_cases(predictor, predictor.runners[0], cases)
+        dice, adaptive_s = score_cases(predictor, adaptive, cases)
         before, after = [*before, *full], [*after, *dice]
         seconds, full_seconds = seconds + adaptive_s, full_seconds + full_s
         tiles += adaptive.images

@@ -16,7 +16,7 @@ import numpy as np
 from unetpp.errors import MissingExtraError, ModelFileError, optional_package
 
 KEY = "unetpp"
-"""Of the entry that says, as JSON, what an exported file is; see `deploy.export.about.describe`."""
+"""Of the entry that says, as JSON, what an exported file is; see `deploy.export.model_card.describe`."""
 IMAGE, PROBABILITIES = "image", "probabilities"
 """Names of the graph's input (B, C, *spatial) and output (B, classes, *spatial), both float32."""
 Answer = Callable[[np.ndarray], np.ndarray]
