@@ -35,7 +35,6 @@ COVERED_IN = {
     "infer/loading": "infer/test_exported_predictor",
     "infer/predict_files": "infer/test_predictor",
     "infer/prediction": "infer/test_predictor",
-    "measure/labelling": "measure/test_quality",
     "measure/memory_probe": "measure/test_depth_table",
     "measure/stored_cases": "deploy/test_adapt",
     "model/encoder_weights": "model/test_encoders",

@@ -1,4 +1,4 @@
-"""Rules are fitted on the validation cases of a run, kept in the model file, and chosen by what they lose."""
+"""Rules of early exit: fitted on the validation cases of a run, stored in the model file, chosen by their loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exported files answer as the network does, say what they are, and never replace anything unless they agree."""
+"""Exported files: they predict as the network does, describe themselves, and replace a file only if they agree."""
 
 from __future__ import annotations
 

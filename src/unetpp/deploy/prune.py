@@ -100,8 +100,9 @@ def choose_depth(rows: Mapping[int, DepthRow], max_drop: float) -> tuple[int, st
     reason = f"validation Dice {dice[depth]:.4f}"
     if depth != deepest:
         reason += f", {abs(means[depth]):.2f} points {'below' if means[depth] >= 0 else 'above'} depth {deepest}"
-        reason += f" and by the 95 % interval over cases at most {worst[depth]:.2f}" if intervals[depth] else ""
-    return depth, f"{reason}; {max_drop:g} points below were allowed"
+        if intervals[depth]:
+            reason += f" (a loss of at most {worst[depth]:.2f} by the 95 % interval over cases)"
+    return depth, f"{reason}; a loss of {max_drop:g} points was allowed"
 
 
 def _choose_depth(
@@ -122,24 +123,23 @@ def _choose_depth(
 
 def _validation_rows(model: Path, network: UNetPlusPlus, notes: Notes) -> dict[int, DepthRow]:
     """Find the validation scores of each depth: in metrics.json next to the model, else in the notes of the model."""
-    beside = model.parent / METRICS_FILE
-    for table in (read_metrics(beside), notes):
+    for table in (read_metrics(model.with_name(METRICS_FILE)), notes):
         found = {depth: row for depth, row in table.depths.items() if row.dice is not None} if table else {}
         if set(network.head_depths) <= set(found):
             return {depth: found[depth] for depth in network.head_depths}
-    got = f"{model}, without validation scores of every depth in it or in {beside.name} next to it"
+    got = f"{model}, without validation scores of every depth in it or in {METRICS_FILE} next to it"
     raise UsageError("max_drop", got, "scores to choose by", "Choose with `depth`.")
 
 
 def _prune_notes(notes: Notes, depth_before: int, depth: int, finetuning: FineTuning | None) -> Notes:
     row = notes.depths.get(depth)
-    kept = notes.model_dump(exclude_unset=True, exclude={"depths", "mean_of_heads", "auto"})  # of several heads
+    values = notes.model_dump(exclude_unset=True, exclude={"depths", "mean_of_heads", "auto"})  # of several heads
     if finetuning:
         costs = row.costs() if row else DepthRow()  # other scores belong to the original weights
-        row, kept["finetuning"] = DepthRow(dice=finetuning.dice).joined(costs), finetuning
-    if row and "dice" in kept:
-        kept["dice"] = row.dice
-    return Notes(**{**kept, "pruned_from_depth": depth_before, "depths": {depth: row} if row else {}})
+        row, values["finetuning"] = DepthRow(dice=finetuning.dice).joined(costs), finetuning
+    if row and "dice" in values:
+        values["dice"] = row.dice
+    return Notes(**{**values, "pruned_from_depth": depth_before, "depths": {depth: row} if row else {}})
 
 
 def _compare(network: UNetPlusPlus, written: Path, depth: int | None, plan: Plan) -> float:

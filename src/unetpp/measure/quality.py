@@ -111,8 +111,8 @@ def evaluate_folders(predictions: Path, references: Path, progress: Show = lambd
     files. Masks of 0 and 255 and of 0 and 1 agree. Objects in references are foreground where they are known to be
     objects (a folder named instances, Kaggle's layout, a model trained on objects) or where predictions are masks of 0
     and 255. A folder with depth_1, depth_2, ... (of `predict` with depth="all") is scored at every depth: the scores
-    are those of the deepest, and `depths` has all of them. If it has segmentations of its own too, the later prediction
-    is scored.
+    are those of the deepest, and `depths` has all of them. If the folder itself has segmentations too, the later
+    prediction is scored.
 
     Args:
         predictions: folder of label files.
@@ -143,7 +143,7 @@ def _depth_folders(predictions: Path) -> dict[int, Path]:
 
 
 def _is_newer(predictions: Path, depth_folders: Iterable[Path]) -> bool:
-    """Whether the folder's own segmentations are newer than those of the depths; without records: if it has any."""
+    """Check whether the folder's own segmentations are newer than those of the depths; without records: if any exist."""
     own, latest = _prediction_time(predictions), max(map(_prediction_time, depth_folders))
     return own > latest if own or latest else bool(_image_files(predictions))
 
@@ -197,7 +197,7 @@ def _spacing(volume: Volume) -> str:
 
 
 def _read_declaration(folder: Path) -> dict[str, Any]:
-    """The record that `unetpp predict` wrote beside its results; empty without one."""
+    """Read the record that `unetpp predict` wrote with its results; empty without one."""
     try:
         values = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -70,7 +70,7 @@ class RunRecord:
         }
 
     def views(self) -> list[tuple[View, int]]:
-        """The worst, a median and the best case of all folds, each with its fold."""
+        """Choose the worst, the median and the best view of all folds, each with its fold."""
         found = sorted(
             ((view, fold.number) for fold in self.folds for view in fold.views), key=lambda each: each[0].dice
         )
@@ -89,7 +89,7 @@ def read_run(folder: Path) -> RunRecord:
         UsageError: not a run folder, or no fold has started.
         PlanError: its plan cannot be used.
     """
-    run, action = RunFolder(folder), f"Make one with: unetpp train DATA --out {folder}"
+    run, action = RunFolder(folder), f"Make one with `unetpp train DATA --out {folder}`."
     if not run.plan.is_file():
         got = f"{'a folder' if folder.is_dir() else 'a path'} without {run.plan.name}"
         raise UsageError(folder, got, "a run folder", action)

@@ -122,7 +122,7 @@ def make_view(
 
 
 def _points_up(affine: np.ndarray, rows: int) -> bool:
-    """Whether rows run towards the front or the head of the patient, so that the picture has to be flipped.
+    """Check whether rows run towards the front or the head of the patient, so that the picture has to be flipped.
 
     Args:
         affine: from voxels (X, Y, Z) to right, anterior and superior.

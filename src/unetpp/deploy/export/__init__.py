@@ -94,7 +94,7 @@ def export_file(
         got = f"{model}, with neither training cases in its run folder nor two tiles of images"
         raise UsageError("int8", got, "images to calibrate with", "Add `images`.")
     about, card = describe(plan, depth, int8), out.with_name(f"{out.name}.md")
-    with _folder_beside(out) as folder:
+    with _temporary_folder(out) as folder:
         draft = folder / f"model{out.suffix}"
         predict = _write(exported, plan, draft, about, samples.calibrating)
         comparison = compare(network, depth, predict, samples, plan.data.num_classes)
@@ -121,7 +121,7 @@ def _check_target(out: Path, int8: bool) -> None:
 
 
 @contextmanager
-def _folder_beside(out: Path) -> Iterator[Path]:
+def _temporary_folder(out: Path) -> Iterator[Path]:
     """Temporary folder on the file system of `out`. Raises WriteError."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
