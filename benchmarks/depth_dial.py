@@ -2,8 +2,8 @@
 
 python benchmarks/depth_dial.py --out FILE.json DATA RUN [DATA RUN ...]
 
-Scores and costs are measured anew on the validation cases of fold 0, as at the end of `unetpp train`. Rules for `--depth auto` are fitted on one half of these cases
-and judged on the other, and the other way round, so that none is judged on cases that it was fitted to; both in tiles of the plan. The models are not changed.
+Scores and costs are measured anew on the validation cases of fold 0, as at the end of `unetpp train`. Rules for `--depth auto` are crop_or_pad on one half of these cases
+and judged on the other, and the other way round, so that none is judged on cases that it was crop_or_pad to; both in tiles of the plan. The models are not changed.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Any
 from unetpp.data.cases import find_cases
 from unetpp.data.folds import read_splits
 from unetpp.data.store import StoredCase
-from unetpp.deploy.adapt import fit_rules, scored
+from unetpp.deploy.adapt import fit_rules, score_cases
 from unetpp.infer.early_exit import EarlyExit, choose_rule
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.quality import evaluate_cases
-from unetpp.measure.stored_cases import stored_split
+from unetpp.measure.stored_cases import find_stored_split
 from unetpp.measure.validation import count_tiles
 from unetpp.measured import DepthTable, Rule
-from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, mean_of
+from unetpp.metrics.scores import bootstrap_interval, mean_of
 from unetpp.run_folder import MODEL, RunFolder
 from unetpp.verbs.fold import quality_row, recommended_depth
 
@@ -63,8 +63,8 @@ def dial(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
     costs = measure_depths(model, batch=1)
     rows = {depth: quality_row(scores, quality[max(quality)]) for depth, scores in sorted(quality.items())}
     table = DepthTable(depths=rows, mean_of_heads=rows.pop(MEAN)).with_costs(costs)
-    table = table.joined(DepthTable(recommended=recommended_depth(table.depths)))
-    _, held_out = stored_split(model, predictor.plan.data)
+    table = table.concatenate(DepthTable(recommended=recommended_depth(table.depths)))
+    _, held_out = find_stored_split(model, predictor.plan.data)
     adaptive = load_predictor(model, "cpu", backend)
     auto = judged_rules(adaptive, held_out)
     return {
@@ -75,9 +75,9 @@ def dial(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
 
 
 def judged_rules(predictor: Predictor, cases: Sequence[StoredCase]) -> list[dict[str, Any]]:
-    """A row for each tolerance, and again for the large images alone; rules are fitted on one half of the cases and used on the other."""
+    """A row for each tolerance, and again for the large images alone; rules are crop_or_pad on one half of the cases and used on the other."""
     halves = cases[::2], cases[1::2]
-    fitted = [fit_rules(predictor, half, lambda done, total: None) for half in halves[::-1]]
+    crop_or_pad = [fit_rules(predictor, half, lambda done, total: None) for half in halves[::-1]]
     large = [[case for case in half if count_tiles([case], predictor.plan.predict) >= LARGE] for half in halves]
     groups = (
         [("all", halves), (f"{LARGE} tiles and more", large)]
@@ -85,7 +85,7 @@ def judged_rules(predictor: Predictor, cases: Sequence[StoredCase]) -> list[dict
         else [("all", halves)]
     )
     return [
-        {"images": name, "max_drop": max_drop, **judged(predictor, fitted, group, max_drop)}
+        {"images": name, "max_drop": max_drop, **judged(predictor, crop_or_pad, group, max_drop)}
         for name, group in groups
         for max_drop in MAX_DROPS
     ]
@@ -93,7 +93,7 @@ def judged_rules(predictor: Predictor, cases: Sequence[StoredCase]) -> list[dict
 
 def judged(
     predictor: Predictor,
-    fitted: Sequence[Sequence[Rule]],
+    crop_or_pad: Sequence[Sequence[Rule]],
     halves: Sequence[Sequence[StoredCase]],
     max_drop: float,
 ) -> dict[str, Any]:
@@ -102,18 +102,18 @@ def judged(
     after: list[float | None] = []
     seconds = full_seconds = 0.0
     tiles: Counter[int] = Counter()
-    for rules, cases in zip(fitted, halves, strict=True):
+    for rules, cases in zip(crop_or_pad, halves, strict=True):
         adaptive = EarlyExit(
             predictor.runners[0],
             predictor.depths,
             choose_rule(rules, max_drop, "the model", predictor.depths).doubts,
         )
-        full, full_s = scored(predictor, predictor.runners[0], cases)
-        dice, adaptive_s = scored(predictor, adaptive, cases)
+        full, full_s = score_cases(predictor, predictor.runners[0], cases)
+        dice, adaptive_s = score_cases(predictor, adaptive, cases)
         before, after = [*before, *full], [*after, *dice]
         seconds, full_seconds = seconds + adaptive_s, full_seconds + full_s
         tiles += adaptive.images
-    lost = compute_dice_losses(before, after)
+    lost = compute_dice_compute_dice_losses(before, after)
     shares = {str(depth): tiles[depth] / tiles.total() for depth in predictor.depths}
     return {
         "cases": len(lost),

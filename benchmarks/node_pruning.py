@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
 from unetpp.losses.supervision import DeepSupervisionLoss
-from unetpp.measure.roofline import macs_and_bytes
-from unetpp.measure.stored_cases import stored_split
-from unetpp.measure.validation import DepthValidation, chosen_evenly
+from unetpp.measure.roofline import count_macs_and_bytes
+from unetpp.measure.stored_cases import find_stored_split
+from unetpp.measure.validation import DepthValidation, choose_evenly
 from unetpp.model.file import load_model
 from unetpp.model.grid import Node
 from unetpp.model.network import UNetPlusPlus
@@ -40,8 +40,8 @@ def main() -> None:
     for run in options.runs:
         model = run / "fold_0" / MODEL
         network, header = load_model(model)
-        training, held_out = stored_split(model, header.plan.data)
-        validation = DepthValidation(chosen_evenly(held_out, options.cases), header.plan, torch.device("cpu"))
+        training, held_out = find_stored_split(model, header.plan.data)
+        validation = DepthValidation(choose_evenly(held_out, options.cases), header.plan, torch.device("cpu"))
         tile = torch.zeros(1, header.plan.model.in_channels, *header.plan.predict.tile)
         work = node_work(network.eval(), tile)
         whole = validation(network).depths
@@ -147,7 +147,7 @@ def node_work(network: UNetPlusPlus, tile: Tensor) -> dict[Node, float]:
             handle.remove()
         for node in network.grid.nodes():
             block = network.nodes[f"x_{node[0]}_{node[1]}"]
-            found[node] = macs_and_bytes(lambda _, block=block: block(*inputs[block]), tile)[0]  # type: ignore[misc]
+            found[node] = count_macs_and_bytes(lambda _, block=block: block(*inputs[block]), tile)[0]  # type: ignore[misc]
     return found
 
 

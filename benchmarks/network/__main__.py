@@ -25,7 +25,7 @@ from benchmarks.network.pairs import PAIRS, Pair
 from benchmarks.network.settings import CPU_ALONE, CUDA_ALONE, NO_PEER, OURS_ALONE, SETTINGS, Run
 from torch import Tensor
 
-from unetpp.measure.roofline import ceilings, least_ms, macs_and_bytes
+from unetpp.measure.roofline import count_macs_and_bytes, least_ms, measure_ceilings
 from unetpp.runtime.cuda import CAPTURE_AFTER
 from unetpp.runtime.stopwatch import synchronize
 
@@ -50,7 +50,7 @@ def main() -> None:
         name, who, setting, batch, size = options.probe
         print(json.dumps(probe(name, who, setting, int(batch), int(size), options.device)))
         return
-    machine = ceilings(options.device)
+    machine = measure_ceilings(options.device)
     settings = [name for name in options.settings if name not in (CUDA_ALONE if options.device == "cpu" else CPU_ALONE)]
     rows: list[dict[str, Any]] = []
     for name in options.pairs:
@@ -105,7 +105,7 @@ def compared(
     apart = {key: float((logits - expected).abs().max()) for key, logits in found.items()}
     relative = {key: float((logits - expected).norm() / expected.norm()) for key, logits in found.items()}
     labels = {key: float((logits.argmax(1) == expected.argmax(1)).float().mean()) for key, logits in found.items()}
-    work = {who: macs_and_bytes(network, image) for who, network in networks.items()}
+    work = {who: count_macs_and_bytes(network, image) for who, network in networks.items()}
     spent = timed(runs, image, rounds)
     rows = []
     for (who, name), seconds in spent.items():

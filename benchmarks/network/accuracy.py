@@ -34,8 +34,8 @@ from unetpp.data.cases import Case, find_cases
 from unetpp.data.folds import read_splits
 from unetpp.data.preprocess import prepare_case_label
 from unetpp.deploy.export import export_file
-from unetpp.deploy.export.quantized import quantize_file
-from unetpp.deploy.export.runtimes import open_written
+from unetpp.deploy.export.graph import open_export
+from unetpp.deploy.export.quantization import quantize_file
 from unetpp.deploy.export.samples import find_samples
 from unetpp.errors import ModelFileError
 from unetpp.infer.options import PredictOptions
@@ -112,7 +112,7 @@ def make_predictors(model: Path, depth: int) -> dict[str, Predictor]:
     }
     with tempfile.TemporaryDirectory() as folder:
         try:
-            answer, _ = open_written(export_file(model, Path(folder) / "model.xml", depth, int8=True).out)
+            answer, _ = open_export(export_file(model, Path(folder) / "model.xml", depth, int8=True).out)
         except ModelFileError as error:
             print(f"no int8: {error}")
             return made

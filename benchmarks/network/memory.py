@@ -34,7 +34,7 @@ def peak_here_mb(work: Callable[[], Any], times: int, device: str) -> float:
             work()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
     memory = PeakMemory()
-    with memory.watched():
+    with memory.watch():
         for _ in range(times):
             work()
     return (memory.peak - memory.before) / 1e6

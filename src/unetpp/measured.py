@@ -163,7 +163,7 @@ class DepthTable(Measured):
     conditions: str | None = None
     """One line for people."""
     machine: dict[str, float] | None = None
-    """What it can do at best, as `measure.roofline.ceilings` has it."""
+    """What it can do at best, as `measure.roofline.measure_ceilings` has it."""
     recommended: Recommendation | None = None
 
     @property

@@ -366,11 +366,14 @@ class Demonstrated(_Outcome):
 
 def describe_plan(plan: Plan) -> str:
     """Every choice that has a reason, one a line."""
+    lines = [f"  {key} = {value}   ({reason})" for key, value, reason in list_choices(plan)]
+    return "\n".join([f"Plan for {plan.name}:", *lines])
+
+
+def list_choices(plan: Plan) -> list[tuple[str, str, str]]:
+    """List the settings that have a reason: dotted name, value as text, reason."""
     values = plan.model_dump(mode="json")
-    lines = [f"Plan for {plan.name}:"]
-    for key, reason in plan.reasons.items():
-        lines.append(f"  {key} = {_short(_at(values, key))}   ({reason})")
-    return "\n".join(lines)
+    return [(key, _short(_at(values, key)), reason) for key, reason in plan.reasons.items()]
 
 
 def describe_scores(metrics: Metrics) -> str:

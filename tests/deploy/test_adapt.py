@@ -1,4 +1,4 @@
-"""Rules are fitted on the validation cases of a run, kept in the model file, and chosen by what they lose."""
+"""Rules of early exit: crop_or_pad on the validation cases of a run, stored in the model file, chosen by their loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.tiny import TINY, run_cli
 
 import unetpp
 from unetpp.data.demo import write_demo_data
-from unetpp.deploy.adapt import LOSSES, Observed, adapt_file, promising
+from unetpp.deploy.adapt import LOSSES, Observations, adapt_file, choose_limits
 from unetpp.deploy.prune import plan_at_depth
 from unetpp.errors import UsageError
 from unetpp.infer.early_exit import choose_rule
@@ -61,11 +61,12 @@ def test_a_rule_that_never_stops_is_full_depth_and_one_that_always_does_the_firs
 
 
 def test_limits_are_found_for_each_depth_by_what_cases_lose_there() -> None:
-    """In half of the cases the first head is as good as any, and sure; in the others the third is needed to the last, and the second is sure without reason."""
+    """In half of the cases the first head is as good as any, and certain; the others need the third head, although the
+    second is certain."""
     easy = np.arange(40) % 2 == 0
     lost = np.where(easy[:, None], 0.0, [[0.2, 0.004, 0.0]])
     doubts = np.where(easy[:, None], [[0.02, 0.01]], [[0.3, 0.01]])
-    rules = promising(Observed(np.arange(40), doubts, lost), np.asarray([1.0, 2.0, 4.0]))
+    rules = choose_limits(Observations(np.arange(40), doubts, lost), np.asarray([1.0, 2.0, 4.0]))
     careful, bold = rules[0], rules[-1]
     assert (
         careful[0] is not None and 0.02 <= careful[0] < 0.3 and careful[1] is None
@@ -77,8 +78,8 @@ def test_limits_are_found_for_each_depth_by_what_cases_lose_there() -> None:
 
 def test_what_loses_nothing_is_always_among_the_rules() -> None:
     rng = np.random.default_rng(0)
-    hopeless = Observed(np.repeat(np.arange(10), 3), rng.random((30, 1)), np.tile([[0.5, 0.0]], (10, 1)))
-    assert promising(hopeless, np.asarray([1.0, 2.0])) == [[None]]
+    hopeless = Observations(np.repeat(np.arange(10), 3), rng.random((30, 1)), np.tile([[0.5, 0.0]], (10, 1)))
+    assert choose_limits(hopeless, np.asarray([1.0, 2.0])) == [[None]]
 
 
 def rule(lost: float, most: float, time: float) -> Rule:

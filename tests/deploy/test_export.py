@@ -1,4 +1,4 @@
-"""Exported files answer as the network does, say what they are, and never replace anything unless they agree."""
+"""Exported files: they predict as the network does, describe themselves, and replace a file only if they agree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unetpp.data.preprocess import prepare_image
 from unetpp.data.readers import open_image
 from unetpp.deploy import export
 from unetpp.deploy.export import Comparison, export_file
-from unetpp.deploy.export.runtimes import open_written
+from unetpp.deploy.export.graph import open_export
 from unetpp.errors import DataError, ModelFileError, UsageError
 from unetpp.measured import DepthRow, Notes
 from unetpp.model.build import build_from_plan
@@ -66,7 +66,7 @@ def test_a_file_answers_as_the_network_at_any_size(suffix: str, model: Path, tmp
     done = export_file(model, tmp_path / f"out{suffix}", depth=1)
     assert said(r"same class in ([\d.]+)%", done.comparison) > 99.9
     network, header = load_model(model)
-    answer, about = open_written(done.out)
+    answer, about = open_export(done.out)
     assert about["depth"] == 1
     assert about["classes"] == list(header.plan.data.classes)
     assert len(about["normalization"]) == len(header.plan.data.channels)
@@ -88,7 +88,7 @@ def test_eight_bits_are_calibrated_on_images(
     done = export_file(model, tmp_path / f"out{suffix}", int8=True, images=[pictures])
     assert done.int8
     assert 0 < said(r"differ by at most ([\d.e-]+\d)", done.comparison) < 0.5
-    answer, about = open_written(done.out)
+    answer, about = open_export(done.out)
     assert about["int8"] is True
     assert answer(np.zeros((1, 1, 24, 24), np.float32)).shape == (1, 2, 24, 24)
     kinds = re.findall(r'type="(FakeQuantize)"', done.out.read_text()) if suffix == ".xml" else _onnx_kinds(done.out)
@@ -173,7 +173,7 @@ def test_a_file_that_does_not_agree_does_not_take_its_place(
     out = tmp_path / ("out.onnx" if int8 else "out.pt2")
     out.write_bytes(b"what was there before")
     monkeypatch.setattr(export, "compare", lambda *_: Comparison("noise", 2, difference, 0.999, agreement, None, None))
-    monkeypatch.setattr(export, "_written", lambda *_: None)
+    monkeypatch.setattr(export, "_write", lambda *_: None)
     with pytest.raises(ModelFileError, match=message):
         export_file(model, out, int8=int8, images=[pictures])
     assert out.read_bytes() == b"what was there before"
@@ -195,14 +195,14 @@ def test_weights_and_graph_take_their_places_together(there: bool, tmp_path: Pat
         (drafts / f"model{suffix}").write_text("new")
         if there:
             out.with_suffix(suffix).write_text("old")
-    export._moved(drafts / "model.xml", out)
+    export._replace(drafts / "model.xml", out)
     assert {path.name: path.read_text() for path in tmp_path.glob("out.*")} == {"out.xml": "new", "out.bin": "new"}
     (drafts / "model.xml").write_text("newer")
     (drafts / "model.bin").write_text("newer")
     (tmp_path / "out.xml").unlink()
     (tmp_path / "out.xml").mkdir()  # nothing can take its place
     with pytest.raises(OSError, match="directory"):
-        export._moved(drafts / "model.xml", out)
+        export._replace(drafts / "model.xml", out)
     assert (tmp_path / "out.bin").read_text() == "new"
 
 

@@ -39,8 +39,8 @@ def test_load_takes_a_repository_of_the_hub(
     model = make_model()
     asked = []
 
-    def fake_download(*arguments: str, **wishes: object) -> str:
-        asked.append((arguments, wishes))
+    def fake_download(*arguments: str, **options: object) -> str:
+        asked.append((arguments, options))
         return str(model)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fake_download)

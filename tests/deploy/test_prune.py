@@ -89,7 +89,7 @@ def test_says_what_is_missing(make_model: Callable[..., Path], tmp_path: Path) -
         ({"depth": 7}, r"got 7; expected one of \[1, 2\]"),
         ({"depth": 0}, r"got 0; expected one of \[1, 2\]"),
         ({"max_drop": -1}, "got -1; expected 0 or more"),
-        ({"max_drop": 1}, "no validation scores of every depth"),
+        ({"max_drop": 1}, "without validation scores of every depth"),
     ]:
         with pytest.raises(UsageError, match=message):
             prune_file(model, out, **arguments)

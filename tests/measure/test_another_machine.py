@@ -1,4 +1,4 @@
-"""Costs measured anew, and carried over to another machine."""
+"""Costs measured anew, and projected onto another machine."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depth_table, "_probe", lambda model, depth, shape: 1.0)
     monkeypatch.setattr(
         depth_table,
-        "ceilings",
+        "measure_ceilings",
         lambda device: {"gmacs_per_s_fp32": 100.0, "gmacs_per_s_bf16": 400.0, "copied_gb_per_s": 20.0},
     )
 
 
-def test_a_model_is_measured_anew_and_carried_over(make_model: Callable[..., Path]) -> None:
+def test_a_model_is_measured_anew_and_projected(make_model: Callable[..., Path]) -> None:
     model = make_model()
     notes = info(model, measure=True, machine="50,10", device="cpu").notes
     assert list(notes.rows) == ["1", "2", "mean"]
@@ -36,9 +36,9 @@ def test_a_model_is_measured_anew_and_carried_over(make_model: Callable[..., Pat
     assert "ms there" not in run_cli("info", model).stdout
 
 
-def test_what_cannot_be_carried_over_is_refused(make_model: Callable[..., Path]) -> None:
+def test_what_cannot_be_projected_is_refused(make_model: Callable[..., Path]) -> None:
     for machine in ("fast", "1,2,3", "0,10", "-1,10", "nan,1"):
         with pytest.raises(UsageError, match="expected two positive numbers"):
             info(make_model(), machine=machine)
-    with pytest.raises(UsageError, match=r"costs were not measured.*Add --measure"):
+    with pytest.raises(UsageError, match=r"costs were not measured.*Add `measure=True`"):
         info(make_model(), machine="50,10")

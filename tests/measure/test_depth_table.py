@@ -70,7 +70,7 @@ def test_the_peak_of_a_block_is_seen() -> None:
     content = b"1" * 64_000_000
     memory = PeakMemory()
     with (
-        memory.watched(),
+        memory.watch(),
         mmap.mmap(-1, 64_000_000) as block,
     ):  # fresh pages: what other tests have freed may still be the process's own
         block.write(content)

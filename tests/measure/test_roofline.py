@@ -1,4 +1,4 @@
-"""Work of a forward pass, and times carried over to another machine."""
+"""Work of a forward pass, and times projected onto another machine."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from unetpp.measure import roofline
-from unetpp.measure.roofline import carried_over_ms, ceilings, least_ms, macs_and_bytes
+from unetpp.measure.roofline import count_macs_and_bytes, least_ms, measure_ceilings, project_ms
 from unetpp.runtime.device import has_fast_bf16
 
 HERE = {"gmacs_per_s_fp32": 100.0, "gmacs_per_s_bf16": 400.0, "copied_gb_per_s": 20.0}
 
 
 def test_the_work_of_a_convolution() -> None:
-    gmacs, gbytes = macs_and_bytes(nn.Conv2d(3, 5, 3, padding=1, bias=False), torch.zeros(2, 3, 16, 16))
+    gmacs, gbytes = count_macs_and_bytes(nn.Conv2d(3, 5, 3, padding=1, bias=False), torch.zeros(2, 3, 16, 16))
     assert gmacs == pytest.approx(2 * 16 * 16 * 3 * 5 * 9 / 1e9)
     assert gbytes == pytest.approx(4 * (2 * 3 * 256 + 3 * 5 * 9 + 2 * 5 * 256) / 1e9)
 
@@ -27,14 +27,14 @@ def test_the_slower_of_arithmetic_and_memory_counts() -> None:
     assert least_ms(0.01, 0.1, True, HERE) == pytest.approx(2.5)
 
 
-def test_a_time_is_carried_over_by_the_share_of_the_best_that_is_reached() -> None:
+def test_a_time_is_projected_by_the_share_of_the_peak_that_is_reached() -> None:
     twice = {name: 2 * value for name, value in HERE.items()}
-    assert carried_over_ms(60, 10, 0.1, True, HERE, twice) == pytest.approx(30)
-    assert carried_over_ms(60, 10, 0.1, True, HERE, HERE | {"gmacs_per_s_bf16": 1e9}) == pytest.approx(60 * 2.5 / 25)
+    assert project_ms(60, 10, 0.1, True, HERE, twice) == pytest.approx(30)
+    assert project_ms(60, 10, 0.1, True, HERE, HERE | {"gmacs_per_s_bf16": 1e9}) == pytest.approx(60 * 2.5 / 25)
 
 
 def test_ceilings_are_measured() -> None:
-    found = ceilings("cpu")
+    found = measure_ceilings("cpu")
     assert all(value > 0 for value in found.values())
     assert ("gmacs_per_s_bf16" in found) == has_fast_bf16(torch.device("cpu"))
 
@@ -51,7 +51,7 @@ def test_a_slow_product_does_not_hold_up_the_probe(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch, "mm", emulated)
     monkeypatch.setattr(roofline, "has_fast_bf16", lambda device: True)
     started = time.perf_counter()
-    found = ceilings("cpu")
+    found = measure_ceilings("cpu")
     assert time.perf_counter() - started < 2
     assert max(sizes) <= 256
     assert found["gmacs_per_s_bf16"] == pytest.approx(0.16, rel=0.3)
@@ -59,6 +59,6 @@ def test_a_slow_product_does_not_hold_up_the_probe(monkeypatch: pytest.MonkeyPat
 
 def test_bfloat16_is_not_measured_where_networks_run_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roofline, "has_fast_bf16", lambda device: False)
-    found = ceilings("cpu")
+    found = measure_ceilings("cpu")
     assert set(found) == {"gmacs_per_s_fp32", "copied_gb_per_s"}
     assert least_ms(10, 0.1, True, found) == least_ms(10, 0.1, False, found)

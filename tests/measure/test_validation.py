@@ -10,7 +10,7 @@ import torch
 from tests.plans import small_plan
 
 from unetpp.data.store import StoredCase
-from unetpp.measure.validation import DepthValidation, chosen_evenly
+from unetpp.measure.validation import DepthValidation, choose_evenly
 from unetpp.model.build import build_from_plan
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ def store(folder: Path, count: int, shape: tuple[int, int] = (40, 40)) -> list[S
 def test_cases_stay_spread_when_there_is_time_for_few_and_a_count_gives_the_same_ones(tmp_path: Path) -> None:
     plan = small_plan()
     validation = DepthValidation(store(tmp_path, 12), plan, CPU)
-    per_case = validation.tiles(validation.cases) // 12
+    per_case = validation.count_tiles() // 12
     validation.shorten(3 * per_case)
     ids = [case.id for case in validation.cases]
     assert 1 < len(ids) <= 3
@@ -41,9 +41,9 @@ def test_cases_stay_spread_when_there_is_time_for_few_and_a_count_gives_the_same
 def test_timing_sees_a_tile_and_not_a_huge_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     validation = DepthValidation(store(tmp_path, 1, (400, 400)), small_plan(), CPU)
-    predicted = validation._predicted
+    predict = validation._predict
     monkeypatch.setattr(
-        validation, "_predicted", lambda network, image: seen.append(image.shape) or predicted(network, image)
+        validation, "_predict", lambda network, image: seen.append(image.shape) or predict(network, image)
     )
     assert validation.seconds_per_tile(build_from_plan(small_plan().model).eval()) > 0
     assert set(seen) == {(1, 16, 16)}
@@ -53,4 +53,4 @@ def test_timing_sees_a_tile_and_not_a_huge_case(tmp_path: Path, monkeypatch: pyt
     ("count", "expected"), [(3, [0, 3, 6]), (10, list(range(10))), (20, list(range(10))), (1, [0])]
 )
 def test_chosen_evenly(count: int, expected: list[int]) -> None:
-    assert chosen_evenly(range(10), count) == expected
+    assert choose_evenly(range(10), count) == expected

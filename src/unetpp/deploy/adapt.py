@@ -1,4 +1,7 @@
-"""Rules for `predict --depth auto`, fitted on validation cases: how sure a head has to be, what that loses, and what it saves on this machine."""
+"""Early exit: rules of `depth="auto"`, crop_or_pad on the validation cases of a run.
+
+A rule is a limit of uncertainty for each depth, with the Dice that it loses and the time that it saves on this machine.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from unetpp.infer.early_exit import EarlyExit, estimate_uncertainty
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.infer.sliding import predict_tiles
 from unetpp.infer.tiles import TileGrid, read_tile
-from unetpp.measure.stored_cases import StoredImage, stored_split
+from unetpp.measure.stored_cases import StoredImage, find_stored_split
 from unetpp.measured import Notes, Rule
 from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, fast_dice, mean_of
 from unetpp.model.file import load_model, save_model
@@ -28,23 +31,35 @@ from unetpp.runtime.device import autocast
 from unetpp.runtime.runner import Runner
 
 LOSSES = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01)
-"""Of Dice. For each of them the fastest rule is tried that should lose no more in the mean over cases, with two standard errors."""
+"""Accepted losses of Dice. For each, the fastest rule is tried whose expected mean loss over cases, plus two standard
+errors, is not larger."""
 ALWAYS = 100.0
-"""A doubt that no image has: half of its voxels over `infer.adaptive.FEWEST` is the most."""
+"""More than any uncertainty, which is at most one over `infer.early_exit.FEWEST`."""
 COMBINATIONS = 3000
-"""Of limits at the depths, among which the rules are looked for; at one depth `MOST_LIMITS` at most."""
+"""Number of combinations of limits to choose from, with at most `MOST_LIMITS` at one depth."""
 MOST_LIMITS = 14
 FEWEST_CASES = 3
-Progress = Callable[[int, int], None]
+
+Limits = list[float | None]
+"""Uncertainty below which a tile stops, for each depth but the deepest; None: it never stops there."""
 
 
 def adapt_file(
-    model: Path, device: str = "auto", backend: str = "auto", progress: Progress | None = None
+    model: Path,
+    device: str = "auto",
+    backend: str = "auto",
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Rule]:
     """Fit rules for a model file and write them into it.
 
+    Args:
+        model: model file in its run folder, RUN/fold_K/model.safetensors.
+        device: auto, cpu, cuda or cuda:K.
+        backend: runtime of the network: auto, torch, openvino or cuda.
+        progress: called with (rules tried, rules in all).
+
     Returns:
-        the rules, the most careful first.
+        The rules, the one that loses least first.
 
     Raises:
         UsageError: a network with one head, or too few validation cases in the run folder.
@@ -52,93 +67,109 @@ def adapt_file(
     """
     predictor = load_predictor(model, device, backend)
     if len(predictor.depths) < 2:
-        raise UsageError(f"{model}: got a network with one head; expected several depths to choose from.")
-    _, cases = stored_split(model, predictor.plan.data)
+        raise UsageError(model, "a network with one head", "several depths to choose from", "Predict at its depth.")
+    _, cases = find_stored_split(model, predictor.plan.data)
     if len(cases) < FEWEST_CASES:
-        raise UsageError(
-            f"{model}: got {len(cases)} validation cases in the run folder; expected {FEWEST_CASES} or more, prepared as training left them (RUN/splits.json, RUN/cache). "
-            "Name the model in its run folder, or train again."
-        )
-    rows = fit_rules(predictor, cases, progress or (lambda done, total: None))
+        got = f"{len(cases)} validation cases in the run folder"
+        expected = f"{FEWEST_CASES} or more, as cached by training (RUN/splits.json, RUN/cache)"
+        raise UsageError(model, got, expected, "Name the model in its run folder, or train again.")
+    rules = fit_rules(predictor, cases, progress)
     network, header = load_model(model)
-    save_model(model, network.state_dict(), header.plan, header.notes.joined(Notes(auto=rows)))
-    return rows
+    save_model(model, network.state_dict(), header.plan, header.notes.joined(Notes(auto=rules)))
+    return rules
 
 
-def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progress) -> list[Rule]:
-    """Look at every head once, choose limits that should lose little and save much, then predict the cases with each choice. Full depth is always among them."""
+def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Callable[[int, int], None]) -> list[Rule]:
+    """Observe every head once, choose limits that should lose little and save much, then measure each choice.
+
+    Args:
+        predictor: the model.
+        cases: validation cases.
+        progress: called with (rules tried, rules in all).
+
+    Returns:
+        Rules with measured loss and time, full depth first.
+
+    Raises:
+        UsageError: no foreground in any case.
+    """
     depths, runner = predictor.depths, predictor.runners[0]
-    found = observed(predictor, cases)
-    careful: list[float | None] = [None] * (len(depths) - 1)
-    rules = [limits for limits in promising(found, seconds_of_depths(predictor, cases[0])) if limits != careful]
-    full, full_s = scored(predictor, runner, cases)
-    tiles = {depth: len(found.case) if depth == depths[-1] else 0 for depth in depths}
-    rows = [
-        Rule(doubts=careful, dice_lost=0.0, dice_lost_interval=(0.0, 0.0), tiles=tiles, time=1.0)
-    ]  # the deepest head: nothing is lost
-    for number, limits in enumerate(rules, start=1):
+    found = observe(predictor, cases)
+    never: Limits = [None] * (len(depths) - 1)
+    trials = [limits for limits in choose_limits(found, time_depths(predictor, cases[0])) if limits != never]
+    full, full_s = score_cases(predictor, runner, cases)
+    tiles = {**dict.fromkeys(depths, 0), depths[-1]: len(found.case)}
+    rules = [Rule(doubts=never, dice_lost=0.0, dice_lost_interval=(0.0, 0.0), tiles=tiles, time=1.0)]
+    for number, limits in enumerate(trials, start=1):
         adaptive = EarlyExit(runner, depths, limits)
-        dice, seconds = scored(predictor, adaptive, cases)
+        dice, seconds = score_cases(predictor, adaptive, cases)
         lost = compute_dice_losses(full, dice)
         if not lost:
-            raise UsageError(
-                "adapt: got validation cases without any foreground; expected some, to see what is lost. Name a depth instead."
-            )
-        rows.append(
-            Rule(
-                doubts=limits,
-                dice_lost=mean_of(lost),
-                dice_lost_interval=bootstrap_interval(lost),
-                tiles={depth: adaptive.images[depth] for depth in depths},
-                time=seconds / full_s,
-            )
+            expected = "some, to measure what early exit loses"
+            raise UsageError("validation cases", "no foreground in any of them", expected, "Choose a depth instead.")
+        rule = Rule(
+            doubts=limits,
+            dice_lost=mean_of(lost),
+            dice_lost_interval=bootstrap_interval(lost),
+            tiles={depth: adaptive.images[depth] for depth in depths},
+            time=seconds / full_s,
         )
-        progress(number, len(rules))
-    return rows
+        rules.append(rule)
+        progress(number, len(trials))
+    return rules
 
 
 @dataclass(frozen=True, eq=False)
-class Observed:
-    """What all heads say about some cases."""
+class Observations:
+    """Uncertainty and loss of all heads on some cases."""
 
     case: np.ndarray
-    """(tiles,): the number of the case that each tile is of."""
-    doubts: np.ndarray
-    """(tiles, depths - 1): at each depth but the deepest."""
+    """(tiles,): index of the case of each tile."""
+    uncertainty: np.ndarray
+    """(tiles, depths - 1): uncertainty at each depth but the deepest."""
     lost: np.ndarray
-    """(cases, depths): Dice of the deepest head less that of each, where all tiles stop there."""
+    """(cases, depths): Dice of the deepest head minus that of each depth."""
 
 
-def observed(predictor: Predictor, cases: Sequence[StoredCase]) -> Observed:
+def observe(predictor: Predictor, cases: Sequence[StoredCase]) -> Observations:
     """Predict the cases at all depths."""
     recorder = _Recorder(predictor.runners[0])
-    number, lost = [], []
+    number: list[int] = []
+    lost = []
     for index, case in enumerate(cases):
-        before = len(recorder.doubts)
-        found = predict_tiles(
-            [recorder], StoredImage(case.image()), predictor.plan.predict, predictor.depths, predictor.device
-        )
-        dice = [fast_dice(found[depth], case.label(), predictor.plan.data.num_classes) for depth in predictor.depths]
+        found = _predict(predictor, recorder, case, predictor.depths)
+        number += [index] * (len(recorder.uncertainty) - len(number))
+        dice = [_score(predictor, case, found[depth]) for depth in predictor.depths]
         lost.append([sum(compute_dice_losses([dice[-1]], [each])) for each in dice])
-        number += [index] * (len(recorder.doubts) - before)
-    return Observed(np.asarray(number), np.asarray(recorder.doubts), np.asarray(lost))
+    return Observations(np.asarray(number), np.asarray(recorder.uncertainty), np.asarray(lost))
 
 
 class _Recorder:
-    """Runs all heads of a network, and keeps the doubt about each image at each depth but the deepest."""
+    """Runs all heads of a network, and records the uncertainty of each image at each depth but the deepest."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self.doubts: list[list[float]] = []
+        self.uncertainty: list[list[float]] = []
 
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> HeadOutputs:
         outputs = cast(HeadOutputs, self._runner(x, heads=True))
-        self.doubts += torch.stack([estimate_uncertainty(logits) for logits in outputs.logits[:-1]], dim=1).tolist()
+        self.uncertainty += torch.stack(
+            [estimate_uncertainty(logits) for logits in outputs.logits[:-1]], dim=1
+        ).tolist()
         return outputs
 
 
-def seconds_of_depths(predictor: Predictor, case: StoredCase, repeats: int = 3) -> np.ndarray:
-    """(depths,): of a tile that goes from head to head as far as each, the best of some repeats."""
+def time_depths(predictor: Predictor, case: StoredCase, repeats: int = 3) -> np.ndarray:
+    """Time an incremental forward pass of one tile up to each depth.
+
+    Args:
+        predictor: the model.
+        case: the case of the tile.
+        repeats: number of timed passes.
+
+    Returns:
+        (depths,) seconds: the shortest over the repeats.
+    """
     plan, image = predictor.plan.predict, StoredImage(case.image())
     tile = read_tile(image, next(iter(TileGrid(image.shape[1:], plan.tile, plan.overlap))), plan.tile)
     x = torch.from_numpy(tile)[None].to(predictor.device)
@@ -153,43 +184,57 @@ def seconds_of_depths(predictor: Predictor, case: StoredCase, repeats: int = 3) 
     return best
 
 
-def promising(found: Observed, seconds: np.ndarray) -> list[list[float | None]]:
-    """Limits of doubt for each depth but the deepest: for each of `LOSSES` the fastest that should lose no more, without repetitions.
+def choose_limits(found: Observations, seconds: np.ndarray) -> list[Limits]:
+    """Choose the fastest limits whose expected loss is acceptable, for each of `LOSSES`, without repetitions.
 
-    A case is taken to lose the mean of what its tiles lose, and a tile what the whole case loses at the depth where the tile stops.
+    The loss of a case is estimated as the mean over its tiles, and the loss of a tile as that of its whole case at the
+    depth where the tile stops.
+
+    Args:
+        found: uncertainty and loss of all heads.
+        seconds: (depths,) time of a tile up to each depth.
     """
-    count = found.doubts.shape[1]
+    count = found.uncertainty.shape[1]
     each = min(MOST_LIMITS, max(3, int(COMBINATIONS ** (1 / count))))
-    quantiles = np.quantile(found.doubts, np.linspace(0, 1, each)[1:-1], axis=0).T
+    quantiles = np.quantile(found.uncertainty, np.linspace(0, 1, each)[1:-1], axis=0).T
     tiles = np.bincount(found.case)
-    trials: list[tuple[float, float, list[float | None]]] = []
-    for limits in itertools.product(*([None, *map(float, of_depth), ALWAYS] for of_depth in quantiles)):
+    trials: list[tuple[float, float, Limits]] = []
+    for limits in itertools.product(*([None, *map(float, at_depth), ALWAYS] for at_depth in quantiles)):
         stops = np.full(len(found.case), count)
         for depth in reversed(range(count)):
             if (limit := limits[depth]) is not None:
-                stops[found.doubts[:, depth] <= limit] = depth
+                stops[found.uncertainty[:, depth] <= limit] = depth
         lost = np.bincount(found.case, weights=found.lost[found.case, stops]) / tiles
-        trials.append(
-            (float(seconds[stops].mean()), float(lost.mean() + 2 * lost.std(ddof=1) / np.sqrt(len(lost))), list(limits))
-        )
+        expected = float(lost.mean() + 2 * lost.std(ddof=1) / np.sqrt(len(lost)))
+        trials.append((float(seconds[stops].mean()), expected, list(limits)))
     best = [min((trial for trial in trials if trial[1] <= most), key=lambda trial: trial[0])[2] for most in LOSSES]
     return [limits for number, limits in enumerate(best) if limits not in best[:number]]
 
 
-def scored(predictor: Predictor, runner: Runner, cases: Sequence[StoredCase]) -> tuple[list[float | None], float]:
-    """Dice of each case, and seconds for all of them."""
-    plan, deepest = predictor.plan, predictor.depths[-1]
+def score_cases(predictor: Predictor, runner: Runner, cases: Sequence[StoredCase]) -> tuple[list[float | None], float]:
+    """Predict cases at the deepest head, or as early exit chooses, and score them.
 
-    def segmented(case: StoredCase) -> np.ndarray:
-        return predict_tiles([runner], StoredImage(case.image()), plan.predict, (deepest,), predictor.device)[deepest]
+    Args:
+        predictor: the model.
+        runner: the network, or early exit around it.
+        cases: labelled cases.
 
-    segmented(cases[0])  # compiles what is compiled at its first use
+    Returns:
+        Dice of each case, and the seconds of predicting all of them.
+    """
+    deepest = predictor.depths[-1:]
+    _predict(predictor, runner, cases[0], deepest)  # warm-up
     if isinstance(runner, EarlyExit):
         runner.images.clear()
     started = time.perf_counter()
-    found = [segmented(case) for case in cases]
+    found = [_predict(predictor, runner, case, deepest)[deepest[0]] for case in cases]
     seconds = time.perf_counter() - started
-    return [
-        fast_dice(segmentation, case.label(), plan.data.num_classes)
-        for segmentation, case in zip(found, cases, strict=True)
-    ], seconds
+    return [_score(predictor, case, each) for case, each in zip(cases, found, strict=True)], seconds
+
+
+def _predict(predictor: Predictor, runner: Runner, case: StoredCase, depths: Sequence[int]) -> dict[int, np.ndarray]:
+    return predict_tiles([runner], StoredImage(case.image()), predictor.plan.predict, depths, predictor.device)
+
+
+def _score(predictor: Predictor, case: StoredCase, segmentation: np.ndarray) -> float | None:
+    return fast_dice(segmentation, case.label(), predictor.plan.data.num_classes)

@@ -1,4 +1,4 @@
-"""A short training that goes on from the weights of a network, on the cases that its own training has left."""
+"""Fine-tuning: a short training from the weights of a network, on the cached cases of its run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from unetpp.errors import UsageError
-from unetpp.measure.stored_cases import stored_split
-from unetpp.measure.validation import DepthValidation, chosen_evenly
+from unetpp.measure.stored_cases import find_stored_split
+from unetpp.measure.validation import DepthValidation, choose_evenly
 from unetpp.measured import FineTuning
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
@@ -20,8 +20,9 @@ from unetpp.run_folder import MODEL
 from unetpp.train.trainer import FoldTraining, Status
 
 RATE = 0.3
-"""Share of the plan's learning rates: the weights are good already."""
+"""Learning rates as a fraction of the plan's: the weights are good already."""
 VALIDATIONS = 4
+"""Number of validations."""
 
 
 def finetune(
@@ -32,24 +33,29 @@ def finetune(
     device: torch.device,
     show: Callable[[Status], None] = lambda status: None,
 ) -> tuple[UNetPlusPlus, FineTuning]:
-    """Train a network further, and give the best weights that were seen on validation cases, those before it among them.
+    """Train a network further.
 
     Args:
-        plan: of the network.
-        model: the file in a run folder whose cases are used: those of its fold.
-        minutes: of training.
-        show: called now and then.
+        network: the network.
+        plan: its plan.
+        model: model file in its run folder: the cases of its fold are used.
+        minutes: length of the training.
+        device: device to train on.
+        show: called now and then with the status.
+
+    Returns:
+        The network with the best weights on the validation cases (the original weights compete too), and a summary.
 
     Raises:
-        UsageError: the prepared cases of the run are not there.
+        UsageError: the run has no cached cases, or `minutes` is not positive.
         Interrupted: stopped by a signal.
     """
-    cases, held_out = stored_split(model, plan.data)
+    cases, held_out = find_stored_split(model, plan.data)
     if not cases or not held_out:
-        expected = "prepared cases to train on beside it (RUN/splits.json, RUN/cache)"
+        expected = "prepared cases to train on in its run folder (RUN/splits.json, RUN/cache)"
         raise UsageError("minutes", str(model), expected, "Name the model in its run folder, or leave out `minutes`.")
     if not minutes > 0:
-        raise UsageError("minutes", f"{minutes:g}", "more than 0", "Or leave it out.")
+        raise UsageError("minutes", f"{minutes:g}", "more than 0", "Increase it, or leave it out.")
     train = plan.train
     slower = plan.changed(
         {
@@ -59,22 +65,13 @@ def finetune(
             "train.validations": VALIDATIONS,
         }
     )
-    validation = DepthValidation(chosen_evenly(held_out, train.validation_cases), slower, device)
-    before = validation(copy.deepcopy(network).to(device).eval()).dice
+    validate = DepthValidation(choose_evenly(held_out, train.validation_cases), slower, device)
+    before = validate(copy.deepcopy(network).to(device).eval()).dice
+    weights, budget_s = network.state_dict(), 60 * minutes
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        training = FoldTraining(
-            slower,
-            cases,
-            folder,
-            device=device,
-            validate=validation,
-            budget_s=60 * minutes,
-            weights=network.state_dict(),
-            show=show,
-        )
-        result = training.run()
-        if result.best_dice <= before:
-            return network, FineTuning(dice_before=before, dice=before, steps=result.steps)
-        better = FineTuning(dice_before=before, dice=result.best_dice, steps=result.steps)
-        return load_model(folder / MODEL)[0], better
+        result = FoldTraining(
+            slower, cases, Path(name), device=device, validate=validate, budget_s=budget_s, weights=weights, show=show
+        ).run()
+        if result.best_dice > before:
+            network = load_model(Path(name) / MODEL)[0]
+    return network, FineTuning(dice_before=before, dice=max(before, result.best_dice), steps=result.steps)

@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub, or in folders laid out as its repositories are: model.safetensors, config.json and a model card."""
+"""Models as repositories of the Hugging Face hub, or as folders of the same files: model, config.json, model card."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unetpp.deploy.export.about import model_card, stated_licence
+from unetpp.deploy.export.model_card import read_license, write_card
 from unetpp.errors import optional_package
 from unetpp.files import write_json
 from unetpp.infer.hub_file import download
@@ -21,55 +21,67 @@ with optional_package("huggingface_hub", "hub", "models on the Hugging Face hub"
 if TYPE_CHECKING:
     from typing import Self
 
-METADATA = "---\nlibrary_name: unetpp\npipeline_tag: image-segmentation\ntags: [unet++, image-segmentation, medical-imaging, microscopy, model_hub_mixin]\n---\n\n"
+METADATA = """---
+library_name: unetpp
+pipeline_tag: image-segmentation
+tags: [unet++, image-segmentation, medical-imaging, microscopy, model_hub_mixin]
+---
+
+"""
 
 
 class HubModel(ModelHubMixin):
     """A trained model as a repository.
 
-        HubModel("runs/nuclei").push_to_hub("name/nuclei")             # or save_pretrained(folder)
-        predictor = unetpp.load("hf://name/nuclei")                    # or HubModel.from_pretrained("name/nuclei").predictor()
+        HubModel("runs/nuclei").push_to_hub("name/nuclei")  # or save_pretrained(folder)
+        predictor = unetpp.load("hf://name/nuclei")  # or HubModel.from_pretrained("name/nuclei").predictor()
 
     Args:
         model: run folder of one fold, or a model file.
 
+    Attributes:
+        file: the model file.
+        header: its header: plan and notes.
+
     Raises:
-        ModelFileError: no model there, or one that cannot be used.
+        ModelFileError: no model file, or an unusable one.
         UsageError: a run of several folds.
     """
 
     def __init__(self, model: str | PathLike[str]) -> None:
         self.file = find_model_file(Path(model))
         self.header = read_header(self.file)
-        self._licence = stated_licence(self.file.with_name("README.md"))
+        self._license = read_license(self.file.with_name("README.md"))
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **wishes: Any) -> Self:
-        """Load a folder or a repository of the hub; `wishes` are those of huggingface_hub: revision, token, cache_dir, local_files_only, ...
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+        """Load a folder or a repository of the hub.
+
+        Args:
+            pretrained_model_name_or_path: folder, or OWNER/NAME on the hub.
+            options: arguments of huggingface_hub: revision, token, cache_dir, local_files_only, ...
 
         Raises:
-            ModelFileError: there is none, it cannot be reached, or its model cannot be used.
+            ModelFileError: it does not exist, cannot be reached, or its model cannot be used.
         """
         name = str(pretrained_model_name_or_path)
         local = Path(name) / MODEL
-        return cls(local if local.is_file() else download(name, **wishes))
+        return cls(local if local.is_file() else download(name, **options))
 
     def predictor(self, device: str = "auto", backend: str = "auto") -> Predictor:
-        """What segments images; arguments as those of `unetpp.load`."""
+        """Load the model for prediction; arguments as in `unetpp.load`."""
         return load_predictor(self.file, device, backend)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """Data, scores of every depth, limits, licence."""
+        """Write the model card: data, scores of every depth, limits, license."""
         plan = self.header.plan
-        how = f'Every depth is in it: `unetpp.load("hf://NAME").predict(image, depth=1)`, 1 to {plan.model.depth}'
-        return ModelCard(
-            METADATA + model_card(Path(MODEL), plan, self.header.notes, plan.predict.depth, how, self._licence)
-        )
+        usage = f'Contains every depth: `unetpp.load("hf://NAME").predict(image, depth=1)`, 1 to {plan.model.depth}'
+        card = write_card(Path(MODEL), plan, self.header.notes, plan.predict.depth, usage, self._license)
+        return ModelCard(METADATA + card)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         target = save_directory / MODEL
         if target.resolve() != self.file.resolve():
             shutil.copyfile(self.file, target)
-        write_json(
-            save_directory / "config.json", {"library_name": "unetpp", "plan": self.header.plan.model_dump(mode="json")}
-        )
+        config = {"library_name": "unetpp", "plan": self.header.plan.model_dump(mode="json")}
+        write_json(save_directory / "config.json", config)

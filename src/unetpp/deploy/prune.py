@@ -1,4 +1,4 @@
-"""Pruning: a smaller, independent model file that predicts what the full one predicts at a depth (Zhou et al. 2018, section 3.3)."""
+"""Pruning: a smaller, independent model file with the predictions of one depth (Zhou et al. 2018, section 3.3)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from unetpp.runtime.device import choose_device
 from unetpp.train.trainer import Status
 
 TOLERANCE = 1e-5
-"""Largest relative difference between the outputs of the pruned and the full network that rounding explains."""
+"""Largest relative difference between the outputs of the pruned and the full network that is due to rounding."""
 
 
 def prune_file(
@@ -33,43 +33,43 @@ def prune_file(
     device: str = "auto",
     show: Callable[[Status], None] = lambda status: None,
 ) -> Pruned:
-    """Write the part of a model that one depth needs; what was written is loaded and compared with the full network before this returns.
+    """Write the part of a model that one depth needs, after comparing the written file with the full network.
 
     Args:
         model: a .safetensors of this package.
-        out: where the smaller one goes.
+        out: the smaller model file to write.
         depth: the depth to keep.
-        max_drop: or, instead, the smallest depth that loses at most so many points (hundredths) of validation Dice against the deepest, by the 95 % interval
-            over cases.
-        minutes: of training of the smaller network, on the cases of the run that `model` lies in; None: it is as it is.
-        device: to train on.
-        show: called now and then while it trains.
+        max_drop: instead of `depth`: keep the smallest depth that loses at most so many points (hundredths) of
+            validation Dice against the deepest, by the 95 % interval over cases.
+        minutes: fine-tune the smaller network for so long, on the cached cases of the run of `model`; None: do not.
+        device: device to fine-tune on: auto, cpu, cuda or cuda:K.
+        show: called now and then with the status of fine-tuning.
+
+    Returns:
+        The depth, why it was chosen, and sizes before and after.
 
     Raises:
-        UsageError: not exactly one of `depth` and `max_drop`, no such depth, no scores to choose a depth by, or no cases to train on.
-        ModelFileError: the file cannot be used, or what was written does not agree with it.
-        WriteError: it could not be written; what was at `out` is intact.
+        UsageError: not exactly one of `depth` and `max_drop`, no such depth, no scores to choose a depth by, or no
+            cases to train on.
+        ModelFileError: the file cannot be used, or the written one differs from it.
+        WriteError: it could not be written; a file that was at `out` before is intact.
     """
     network, header = load_model(model)
-    depth, reason = _wanted_depth(model, network, header.notes, depth, max_drop)
+    depth, reason = _choose_depth(model, network, header.notes, depth, max_drop)
     smaller, plan, finetuning = network.prune(depth), plan_at_depth(header.plan, depth), None
     if minutes is not None:
         smaller, finetuning = finetune(smaller, plan, model, minutes, choose_device(device), show)
     changed = finetuning is not None and finetuning.dice > finetuning.dice_before
+    notes = _prune_notes(header.notes, network.depth, depth, finetuning if changed else None)
     with write_atomically(out) as aside:
-        save_model(
-            aside,
-            smaller.state_dict(),
-            plan,
-            _notes_at_depth(header.notes, network.depth, depth, finetuning if changed else None),
-        )
+        save_model(aside, smaller.state_dict(), plan, notes)
         difference = _compare(smaller.eval() if changed else network, aside, None if changed else depth, header.plan)
-    told = None if finetuning is None else str(finetuning)
-    return Pruned(out, depth, _count(smaller), _count(network), reason, difference, told)
+    after, before = (sum(weight.numel() for weight in each.parameters()) for each in (smaller, network))
+    return Pruned(out, depth, after, before, reason, difference, None if finetuning is None else str(finetuning))
 
 
 def plan_at_depth(plan: Plan, depth: int) -> Plan:
-    """The plan of the pruned network."""
+    """Make the plan of the network pruned at a depth."""
     weights = plan.train.head_weights
     values = plan.model_dump()
     values["model"] = prune_plan(plan.model, depth).model_dump()
@@ -80,85 +80,77 @@ def plan_at_depth(plan: Plan, depth: int) -> Plan:
 
 
 def choose_depth(rows: Mapping[int, DepthRow], max_drop: float) -> tuple[int, str]:
-    """The smallest depth that loses at most `max_drop` points (hundredths) of Dice against the deepest, and why.
+    """Choose the smallest depth that loses at most `max_drop` points of Dice against the deepest.
 
-    Where the loss has an interval over the validation cases, its upper end is what counts.
+    The loss is judged by the upper end of its interval over the validation cases, if there is one.
 
     Args:
-        rows: depth -> its row of the depth table; those without a Dice are left out.
-        max_drop: in points: 0.5 allows 0.905 where the deepest has 0.910.
+        rows: depth -> its row of the depth table; rows without a Dice are left out.
+        max_drop: points (hundredths) of Dice: 0.5 accepts 0.905 if the deepest has 0.910.
+
+    Returns:
+        The depth, and the reason in words.
     """
     dice = {depth: row.dice for depth, row in rows.items() if row.dice is not None}
     deepest = max(dice)
     means = {depth: 100 * (dice[deepest] - value) for depth, value in dice.items()}
     intervals = {depth: rows[depth].dice_lost_interval for depth in dice}
-    worst = {
-        depth: max(mean, 100 * interval[1]) if (interval := intervals[depth]) else mean for depth, mean in means.items()
-    }
+    worst = {depth: max(mean, 100 * ends[1] if (ends := intervals[depth]) else mean) for depth, mean in means.items()}
     depth = min(depth for depth in dice if depth == deepest or worst[depth] <= max_drop + 1e-7)
     reason = f"validation Dice {dice[depth]:.4f}"
     if depth != deepest:
         reason += f", {abs(means[depth]):.2f} points {'below' if means[depth] >= 0 else 'above'} depth {deepest}"
-        reason += f" and by the 95 % interval over cases at most {worst[depth]:.2f}" if intervals[depth] else ""
-    return depth, f"{reason}; {max_drop:g} points below were allowed"
+        if intervals[depth]:
+            reason += f" (a loss of at most {worst[depth]:.2f} by the 95 % interval over cases)"
+    return depth, f"{reason}; a loss of {max_drop:g} points was allowed"
 
 
-def _wanted_depth(
+def _choose_depth(
     model: Path, network: UNetPlusPlus, notes: Notes, depth: int | None, max_drop: float | None
 ) -> tuple[int, str]:
     if (depth is None) == (max_drop is None):
-        raise UsageError(
-            "`depth`, `max_drop`",
-            "both or neither",
-            "one of them",
-            "Name the depth to keep, or how many points of Dice may be lost.",
-            setting="depth",
-        )
+        action = "Name the depth to keep, or how many points of Dice may be lost."
+        raise UsageError("`depth`, `max_drop`", "both or neither", "one of them", action, setting="depth")
     if max_drop is not None:
         if max_drop < 0:
-            raise UsageError("max_drop", f"{max_drop:g}", "0 or more points of Dice")
+            raise UsageError("max_drop", f"{max_drop:g}", "0 or more points of Dice", "Change it.")
         return choose_depth(_validation_rows(model, network, notes), max_drop)
     if depth not in network.head_depths:
         heads = f"one of {list(network.head_depths)}, the depths at which {model} has a head"
-        raise UsageError("depth", str(depth), heads)
-    return int(depth or 0), "as asked for"
+        raise UsageError("depth", str(depth), heads, "Change it.")
+    return int(depth or 0), "as requested"
 
 
 def _validation_rows(model: Path, network: UNetPlusPlus, notes: Notes) -> dict[int, DepthRow]:
-    """Scores of each depth on the validation cases: of metrics.json beside the model, else of the model's own notes."""
-    beside = model.parent / METRICS_FILE
-    for table in (read_metrics(beside), notes):
+    """Find the validation scores of each depth: in metrics.json next to the model, else in the notes of the model."""
+    for table in (read_metrics(model.with_name(METRICS_FILE)), notes):
         found = {depth: row for depth, row in table.depths.items() if row.dice is not None} if table else {}
         if set(network.head_depths) <= set(found):
             return {depth: found[depth] for depth in network.head_depths}
-    got = f"{model}, which has no validation scores of every depth, and no {beside.name} beside it"
-    raise UsageError("max_drop", got, "either", "Choose with `depth`.")
+    got = f"{model}, without validation scores of every depth in it or in {METRICS_FILE} next to it"
+    raise UsageError("max_drop", got, "scores to choose by", "Choose with `depth`.")
 
 
-def _notes_at_depth(notes: Notes, depth_before: int, depth: int, finetuning: FineTuning | None) -> Notes:
+def _prune_notes(notes: Notes, depth_before: int, depth: int, finetuning: FineTuning | None) -> Notes:
     row = notes.depths.get(depth)
-    of_several_heads = {"mean_of_heads", "auto"}
-    kept = notes.model_dump(exclude_unset=True, exclude={*of_several_heads, "depths"})
+    values = notes.model_dump(exclude_unset=True, exclude={"depths", "mean_of_heads", "auto"})  # of several heads
     if finetuning:
-        costs = row.costs() if row else DepthRow()  # other scores are of the weights before
-        row, kept["finetuning"] = DepthRow(dice=finetuning.dice).joined(costs), finetuning
-    if row and "dice" in kept:
-        kept["dice"] = row.dice
-    return Notes(**{**kept, "pruned_from_depth": depth_before, "depths": {depth: row} if row else {}})
+        costs = row.costs() if row else DepthRow()  # other scores belong to the original weights
+        row, values["finetuning"] = DepthRow(dice=finetuning.dice).joined(costs), finetuning
+    if row and "dice" in values:
+        values["dice"] = row.dice
+    return Notes(**{**values, "pruned_from_depth": depth_before, "depths": {depth: row} if row else {}})
 
 
 def _compare(network: UNetPlusPlus, written: Path, depth: int | None, plan: Plan) -> float:
+    """Largest difference between the logits of a written model and a network at a depth. Raises ModelFileError."""
     smaller, _ = load_model(written)
-    sizes = [min(size, 64) - 1 for size in plan.predict.tile]  # odd sizes: they also try the padding and cropping
+    sizes = [min(size, 64) - 1 for size in plan.predict.tile]  # odd sizes exercise padding and cropping
     image = torch.randn(1, plan.model.in_channels, *sizes, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected, got = network(image, depth=depth), smaller(image)
     difference = float((expected - got).abs().max())
     if not difference <= TOLERANCE * max(1.0, float(expected.abs().max())):
         got = f"a pruned network whose output differs by {difference:g} from that in memory"
-        raise ModelFileError(written, got, "the same", "Please report this.")
+        raise ModelFileError(written, got, "the same output", "Please report this.")
     return difference
-
-
-def _count(network: UNetPlusPlus) -> int:
-    return sum(weight.numel() for weight in network.parameters())

@@ -1,4 +1,4 @@
-"""Joules, where the machine counts them: the RAPL counters of Linux for a processor, NVML for a GPU."""
+"""Energy counters: RAPL on Linux for processors, NVML for GPUs."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ from typing import Any
 import torch
 
 POWERCAP = Path("/sys/class/powercap")
-"""A folder for each processor package (intel-rapl:0, also on AMD) and for its parts (intel-rapl:0:0). The kernel lets only root read the counters, unless it was told otherwise."""
+"""Holds a folder for each processor package (intel-rapl:0, also on AMD) and for its parts (intel-rapl:0:0). By default
+only root may read the counters."""
 
 
 def energy_counter(device: torch.device) -> Callable[[], float] | None:
-    """A function that gives the joules that were used so far; None where nothing counts them."""
-    counters = (
-        [_nvml(device)]
-        if device.type == "cuda"
-        else [_rapl(path) for path in sorted(POWERCAP.glob("intel-rapl:*")) if path.name.count(":") == 1]
-    )
+    """Return a function that reads the joules used so far; None without a counter."""
+    packages = [path for path in sorted(POWERCAP.glob("intel-rapl:*")) if path.name.count(":") == 1]
+    counters = [_open_nvml(device)] if device.type == "cuda" else map(_open_rapl, packages)
     found = [counter for counter in counters if counter]
     return (lambda: sum(counter() for counter in found)) if found else None
 
 
-def _rapl(package: Path) -> Callable[[], float] | None:
-    """Of one processor; the counter of the kernel begins anew at a limit, this one goes on."""
+def _open_rapl(package: Path) -> Callable[[], float] | None:
+    """Open the counter of one processor; unlike that of the kernel it does not wrap around."""
     try:
         limit = int((package / "max_energy_range_uj").read_text())
         last = int((package / "energy_uj").read_text())
@@ -42,13 +40,13 @@ def _rapl(package: Path) -> Callable[[], float] | None:
     return joules
 
 
-def _nvml(device: torch.device) -> Callable[[], float] | None:
+def _open_nvml(device: torch.device) -> Callable[[], float] | None:
     try:
         import pynvml
 
         pynvml.nvmlInit()
         handle: Any = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except Exception:  # no pynvml, no counter: each has errors of its own
+    except Exception:  # no pynvml or no counter: pynvml raises many types
         return None
     return lambda: float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3

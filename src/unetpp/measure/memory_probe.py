@@ -1,9 +1,9 @@
-"""A process of its own that predicts one batch of tiles and prints how much memory that took, in MB.
+"""Peak memory of predicting one batch of tiles, in MB, printed by a fresh process.
 
     python -m unetpp.measure.memory_probe MODEL DEPTH THREADS BATCH SIZE...      DEPTH 0: all heads
 
-The peak is above what the process held once the model was loaded and had predicted a tiny tile, so that the libraries
-which the first forward pass loads do not count: they cost every depth the same.
+The baseline is taken after the model has been loaded and has predicted a tiny tile: libraries that the first forward
+pass loads cost every depth the same and do not count.
 """
 
 from __future__ import annotations
@@ -24,10 +24,14 @@ SAMPLE_S = 0.001
 
 
 class PeakMemory:
-    """The most resident memory that this process had during a block.
+    """Peak resident memory of this process during a block, in bytes.
 
-    The system's high-water mark is exact, but only where the block went above what the process had held before it;
-    below that, samples taken every millisecond are the best there is.
+    The system's high-water mark is exact if the block exceeded all that the process held before; otherwise the peak is
+    the largest of samples taken every millisecond.
+
+    Attributes:
+        before: resident memory at the start of the block.
+        peak: largest resident memory during the block.
     """
 
     def __init__(self) -> None:
@@ -35,7 +39,8 @@ class PeakMemory:
         self.before = self.peak = self._resident()
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
+    def watch(self) -> Iterator[None]:
+        """Measure a block."""
         mark = _high_water_mark()
         stop = threading.Event()
         sampler = threading.Thread(target=self._sample, args=(stop,), daemon=True)
@@ -58,7 +63,7 @@ class PeakMemory:
 
 
 def _high_water_mark() -> int:
-    """In bytes; 0 where the system keeps none."""
+    """Largest resident memory so far, in bytes; 0 if the system does not record it."""
     try:
         import resource
     except ImportError:  # Windows
@@ -67,8 +72,18 @@ def _high_water_mark() -> int:
     return mark if sys.platform == "darwin" else 1024 * mark
 
 
-def measure(model: Path, depth: int, batch: int, tile: tuple[int, ...]) -> float:
-    """Peak memory of predicting one batch of tiles at a depth, in MB above the loaded model."""
+def measure_peak(model: Path, depth: int, batch: int, tile: tuple[int, ...]) -> float:
+    """Measure the peak memory of predicting one batch of tiles.
+
+    Args:
+        model: model file.
+        depth: the depth; 0: all heads.
+        batch: number of tiles.
+        tile: their size, voxels along each axis.
+
+    Returns:
+        MB above the loaded model.
+    """
     network, header = load_model(model)
     plan = header.plan
     layout = memory_format(plan.model, torch.device("cpu"))
@@ -76,15 +91,16 @@ def measure(model: Path, depth: int, batch: int, tile: tuple[int, ...]) -> float
     with torch.inference_mode(), autocast(torch.device("cpu"), plan.predict.precision):
         network(torch.zeros(1, plan.model.in_channels, *[1] * len(tile)))
         memory = PeakMemory()
-        with memory.watched():
+        with memory.watch():
             network(torch.randn(batch, plan.model.in_channels, *tile).to(memory_format=layout), heads=not depth)
     return (memory.peak - memory.before) / 1e6
 
 
 def main(arguments: list[str]) -> None:
+    """Run the command line given in the docstring of the module."""
     model, depth, threads, batch, *tile = arguments
     torch.set_num_threads(int(threads))
-    print(measure(Path(model), int(depth), int(batch), tuple(map(int, tile))))
+    print(measure_peak(Path(model), int(depth), int(batch), tuple(map(int, tile))))
 
 
 if __name__ == "__main__":

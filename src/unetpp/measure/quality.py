@@ -1,10 +1,9 @@
-"""How good: folders of segmentations against references, and a model at every depth on cases."""
+"""Scores: a model at every depth on labelled cases, and folders of segmentations against references."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -28,18 +27,19 @@ from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import Plan
 
-Progress = Callable[[int, int], None]
+Show = Callable[[int, int], None]
+"""Called with (cases done, cases in all)."""
 
 
 class FolderScores(NamedTuple):
-    """Scores of the cases that could be compared, and what was wrong with the others."""
+    """Scores of the cases that could be compared, and the problems of the others."""
 
     metrics: Metrics
     problems: tuple[Problem, ...]
 
 
 class DepthPredictor(Protocol):
-    """What is asked of a predictor here: `infer.predictor.Predictor` is one."""
+    """Predicts a case at several depths, as `infer.predictor.Predictor` does."""
 
     @property
     def plan(self) -> Plan: ...
@@ -47,22 +47,34 @@ class DepthPredictor(Protocol):
     def predict_case(self, case: Case, options: PredictOptions) -> Mapping[int, Prediction]: ...
 
 
+class _References(NamedTuple):
+    """Reference label files."""
+
+    where: Path
+    files: Mapping[str, tuple[Path, ...]]
+    """By stem."""
+    objects: bool
+    """Label files are known to number objects, not classes."""
+
+
 def evaluate_cases(
     predictor: DepthPredictor,
     cases: Sequence[Case],
     depths: Sequence[int] | Literal["all"] = "all",
     mean: bool = False,
-    progress: Progress | None = None,
+    progress: Show = lambda done, total: None,
 ) -> dict[int, Metrics]:
     """Score a model on labelled cases, on the grid of their files; one pass computes all depths.
 
     Args:
-        depths: those to score.
+        predictor: the model.
+        cases: cases with labels.
+        depths: the depths to score.
         mean: score the mean of all heads too, at MEAN.
         progress: called with (cases done, cases in all).
 
     Returns:
-        depth -> metrics as `summarize` gives them, and what was expected of each case.
+        depth -> metrics as `summarize` returns them, with the expected Dice of each case and its calibration.
 
     Raises:
         DataError: an image or label that cannot be read.
@@ -74,44 +86,41 @@ def evaluate_cases(
     for done, case in enumerate(cases, start=1):
         label = read_labels(case.labels)
         reference = prepare_label(label, plan.model_copy(update={"spacing_mm": None}), str(case.labels[0]))
-        for depth, prediction in predictor.predict_case(case, options).items():
+        for depth, found in predictor.predict_case(case, options).items():
             if depths == "all" or depth in depths:
-                spacing = label.geometry.spacing_mm or prediction.geometry.spacing_mm
-                scores.setdefault(depth, []).append(
-                    score_case(case.id, prediction.segmentation, reference, plan.num_classes, spacing)
-                )
-                expected.setdefault(depth, []).append(prediction.expected_dice)
-        if progress:
-            progress(done, len(cases))
-    return {
-        depth: _with_expectations(summarize(found, plan.classes), expected[depth])
-        for depth, found in sorted(scores.items())
-    }
+                spacing = label.geometry.spacing_mm or found.geometry.spacing_mm
+                score = score_case(case.id, found.segmentation, reference, plan.num_classes, spacing)
+                scores.setdefault(depth, []).append(score)
+                expected.setdefault(depth, []).append(found.expected_dice)
+        progress(done, len(cases))
+    return {depth: _calibrate(summarize(scores[depth], plan.classes), expected[depth]) for depth in sorted(scores)}
 
 
-def _with_expectations(metrics: Metrics, expected: Sequence[float | None]) -> Metrics:
-    """Beside the scores of each case what was expected of it, and what such expectations are worth."""
-    cases = [
-        case.joined(ScoredCase(id=case.id, expected_dice=guess))
-        for case, guess in zip(metrics.cases, expected, strict=True)
-    ]
-    worth = calibrate(expected, [case.mean.dice for case in cases])
-    return metrics.joined(Metrics(mean=metrics.mean.joined(worth), cases=cases))
+def _calibrate(metrics: Metrics, expected: Sequence[float | None]) -> Metrics:
+    """Add the expected Dice of each case, and the calibration of all of them."""
+    pairs = zip(metrics.cases, expected, strict=True)
+    cases = [case.joined(ScoredCase(id=case.id, expected_dice=dice)) for case, dice in pairs]
+    calibration = calibrate(expected, [case.mean.dice for case in cases])
+    return metrics.joined(Metrics(mean=metrics.mean.joined(calibration), cases=cases))
 
 
-def evaluate_folders(predictions: Path, references: Path, progress: Progress | None = None) -> FolderScores:
-    """Score segmentations against references of the same stem. What cannot be compared becomes a problem; the rest is scored.
+def evaluate_folders(predictions: Path, references: Path, progress: Show = lambda done, total: None) -> FolderScores:
+    """Score segmentations against references of the same stem; files that cannot be compared become problems.
 
-    What the values mean is read from the predictions.json that `unetpp predict` leaves, else found from the files. Masks of
-    0 and 255 and of 0 and 1 agree. Objects in references are foreground where they are known to be objects (a folder named
-    instances, Kaggle's layout, a model that was trained on objects) or where predictions are masks of 0 and 255. A folder
-    with depth_1, depth_2, ... (of `predict --depth all`) is scored at every depth: the numbers are the deepest's, and
-    `depths` has them all. Where it has segmentations of its own, too, those of the later prediction are scored.
+    The meaning of label values is read from the predictions.json that `unetpp predict` writes, otherwise found from the
+    files. Masks of 0 and 255 and of 0 and 1 agree. Objects in references are foreground where they are known to be
+    objects (a folder named instances, Kaggle's layout, a model trained on objects) or where predictions are masks of 0
+    and 255. A folder with depth_1, depth_2, ... (of `predict` with depth="all") is scored at every depth: the scores
+    are those of the deepest, and `depths` has all of them. If the folder itself has segmentations too, the later
+    prediction is scored.
 
     Args:
         predictions: folder of label files.
         references: folder of label files, or a data set in any layout.
         progress: called with (cases done, cases in all).
+
+    Returns:
+        Scores of the compared cases, and a problem for each case that could not be compared.
 
     Raises:
         DataError: nothing could be compared; all reasons.
@@ -128,88 +137,58 @@ def evaluate_folders(predictions: Path, references: Path, progress: Progress | N
 
 def _depth_folders(predictions: Path) -> dict[int, Path]:
     with refuse_unreadable(predictions):
-        numbers = {
-            folder: folder.name.removeprefix("depth_") for folder in predictions.glob("depth_*") if folder.is_dir()
-        }
-    return {int(number): folder for folder, number in numbers.items() if number.isdecimal()}
+        folders = [folder for folder in predictions.glob("depth_*") if folder.is_dir()]
+    numbers = [folder.name.removeprefix("depth_") for folder in folders]
+    return {int(number): folder for number, folder in zip(numbers, folders, strict=True) if number.isdecimal()}
 
 
 def _is_newer(predictions: Path, depth_folders: Iterable[Path]) -> bool:
-    """Whether the folder's own segmentations were predicted after those of every depth; without any record, whether there are some."""
-    own, latest = _recorded_at(predictions), max(map(_recorded_at, depth_folders))
+    """Check whether the folder's own segmentations are newer than those of the depths; without records: if any exist."""
+    own, latest = _prediction_time(predictions), max(map(_prediction_time, depth_folders))
     return own > latest if own or latest else bool(_image_files(predictions))
 
 
-def _recorded_at(folder: Path) -> int:
-    """When `unetpp predict` was done; 0: it left no record."""
+def _prediction_time(folder: Path) -> int:
+    """Time at which `unetpp predict` finished; 0 without its record."""
     record = folder / PREDICTIONS
     return record.stat().st_mtime_ns if record.is_file() else 0
 
 
-@dataclass(frozen=True)
-class _References:
-    """Label files by stem."""
-
-    where: Path
-    files: Mapping[str, tuple[Path, ...]]
-    objects: bool
-    """Known to number objects, not classes."""
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """Files of one case."""
-
-    id: str
-    prediction: Path
-    reference: tuple[Path, ...]
-
-
-def _evaluate_folder(folder: Path, references: _References, progress: Progress | None) -> FolderScores:
-    declared = _declaration(folder)
-    files = _prediction_files(folder, declared)
-    references = replace(references, files={image_stem(stem, files): paths for stem, paths in references.files.items()})
-    pairs = [_Pair(stem, files[stem], references.files[stem]) for stem in sorted(files) if stem in references.files]
-    problems = [*_unpaired(folder, references.where, files, references.files)]
-    classes = _classes(declared, pairs, references)
+def _evaluate_folder(folder: Path, references: _References, progress: Show) -> FolderScores:
+    declared = _read_declaration(folder)
+    files = _find_predictions(folder, declared)
+    labels = {image_stem(stem, files): paths for stem, paths in references.files.items()}
+    stems = sorted(files.keys() & labels.keys())
+    problems = list(_unpaired(folder, references.where, files, labels))
+    classes = _choose_classes(
+        declared, references, [(files[stem],) for stem in stems], [labels[stem] for stem in stems]
+    )
     scores = []
-    for done, pair in enumerate(pairs, start=1):
+    for done, stem in enumerate(stems, start=1):
         try:
-            scores.append(_score_pair(pair, classes))
+            scores.append(_score_files(stem, files[stem], labels[stem], classes))
         except DataError as error:
             problems += error.problems
-        if progress:
-            progress(done, len(pairs))
+        progress(done, len(stems))
     if not scores:
         raise DataError(problems)
     return FolderScores(summarize(scores, classes.names), tuple(problems))
 
 
-def _score_pair(pair: _Pair, classes: Classes) -> CaseScore:
-    """Raises DataError for a file that cannot be read, foreign values, another size or another grid."""
-    prediction, reference = read_label(pair.prediction), read_labels(pair.reference)
-    _check_grids(pair, prediction, reference)
-    got = encode_prediction(classes, prediction.array[0], pair.prediction)
-    expected = encode_reference(classes, reference.array[0], pair.reference[0])
-    return score_case(
-        pair.id, got, expected, len(classes.names), reference.geometry.spacing_mm or prediction.geometry.spacing_mm
-    )
-
-
-def _check_grids(pair: _Pair, prediction: Volume, reference: Volume) -> None:
-    where, action = str(pair.prediction), "Compare segmentations on the grid of their references."
+def _score_files(case_id: str, file: Path, label_files: tuple[Path, ...], classes: Classes) -> CaseScore:
+    """Score one case. Raises DataError for an unreadable file, a foreign value, another size or another grid."""
+    prediction, reference = read_label(file), read_labels(label_files)
     if prediction.shape != reference.shape:
-        raise DataError(
-            Problem(
-                where,
-                describe_shape(prediction.shape),
-                f"{describe_shape(reference.shape)}, as {pair.reference[0]}",
-                action,
-            )
-        )
-    if not prediction.geometry.matches(reference.geometry):
+        got, expected = describe_shape(prediction.shape), f"{describe_shape(reference.shape)}, as {label_files[0]}"
+    elif not prediction.geometry.matches(reference.geometry):
         got = f"another spacing, origin or direction{_spacing(prediction)}"
-        raise DataError(Problem(where, got, f"that of {pair.reference[0]}{_spacing(reference)}", action))
+        expected = f"that of {label_files[0]}{_spacing(reference)}"
+    else:
+        indices = encode_prediction(classes, prediction.array[0], file)
+        truth = encode_reference(classes, reference.array[0], label_files[0])
+        spacing = reference.geometry.spacing_mm or prediction.geometry.spacing_mm
+        return score_case(case_id, indices, truth, len(classes.names), spacing)
+    raise DataError(Problem(str(file), got, expected, "Compare segmentations on the grid of their references."))
 
 
 def _spacing(volume: Volume) -> str:
@@ -217,8 +196,8 @@ def _spacing(volume: Volume) -> str:
     return f" ({' x '.join(f'{size:g}' for size in spacing)} mm)" if spacing else ""
 
 
-def _declaration(folder: Path) -> dict[str, Any]:
-    """What `unetpp predict` wrote about its results."""
+def _read_declaration(folder: Path) -> dict[str, Any]:
+    """Read the record that `unetpp predict` wrote with its results; empty without one."""
     try:
         values = json.loads((folder / PREDICTIONS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -226,8 +205,8 @@ def _declaration(folder: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _prediction_files(folder: Path, declared: Mapping[str, Any]) -> dict[str, Path]:
-    """Stem -> segmentation. Where they are declared, other files (of an earlier prediction) are left out."""
+def _find_predictions(folder: Path, declared: Mapping[str, Any]) -> dict[str, Path]:
+    """Stem -> segmentation. If files are declared, others (of an earlier prediction) are left out."""
     with refuse_unreadable(folder):
         if not folder.is_dir():
             got = "a file" if folder.exists() else "no such folder"
@@ -238,9 +217,8 @@ def _prediction_files(folder: Path, declared: Mapping[str, Any]) -> dict[str, Pa
         files = {stem: path for stem, path in files.items() if path.name in names}
     if not files:
         got = f"no segmentations that its {PREDICTIONS} names" if isinstance(names, list) else "no segmentations"
-        raise DataError(
-            Problem(str(folder), got, "label files, one for each case", "Check the path, or predict again.")
-        )
+        action = "Check the path, or predict again."
+        raise DataError(Problem(str(folder), got, "label files, one for each case", action))
     return files
 
 
@@ -249,7 +227,7 @@ def _image_files(folder: Path) -> list[Path]:
 
 
 def _read_references(path: Path) -> _References:
-    """Those of a flat folder, or of a data set."""
+    """Find the references of a flat folder or of a data set."""
     with refuse_unreadable(path):
         flat = _image_files(path)
     if flat:
@@ -257,59 +235,42 @@ def _read_references(path: Path) -> _References:
     dataset = find_cases(path, tolerant=True)
     files = {case.id: case.labels for case in dataset.cases if case.labels}
     if not files:
-        raise DataError(
-            Problem(str(path), "no labels", "a folder of label files, or a data set with labels", "Check the path.")
-        )
+        expected = "a folder of label files, or a data set with labels"
+        raise DataError(Problem(str(path), "no labels", expected, "Check the path."))
     return _References(path, files, dataset.instances)
 
 
 def _unpaired(
     folder: Path, where: Path, files: Mapping[str, Path], references: Mapping[str, tuple[Path, ...]]
-) -> list[Problem]:
-    missing, extra = sorted(set(references) - set(files)), sorted(set(files) - set(references))
-    problems = []
-    if missing:
-        got = f"no segmentation for {len(missing)} of {len(references)} references ({_some(missing)})"
-        problems.append(
-            Problem(
-                str(folder),
-                got,
-                "one for each reference, with the same stem",
-                "Predict them too; the scores here are without them.",
-            )
-        )
-    if extra:
-        got = f"no reference for {len(extra)} of {len(files)} segmentations ({_some(extra)})"
-        problems.append(
-            Problem(
-                str(where),
-                got,
-                "one for each segmentation, with the same stem",
-                "Add them; the scores here are without them.",
-            )
-        )
-    return problems
+) -> Iterator[Problem]:
+    """Problems of references without a segmentation, and of segmentations without a reference."""
+    for place, missing, found, other, others, action in (
+        (folder, "segmentation", files, "reference", references, "Predict them too"),
+        (where, "reference", references, "segmentation", files, "Add them"),
+    ):
+        stems = sorted(others.keys() - found.keys())
+        if stems:
+            some = ", ".join([*stems[:3], *["..."] * (len(stems) > 3)])
+            got = f"no {missing} for {len(stems)} of {len(others)} {other}s ({some})"
+            expected = f"one for each {other}, with the same stem"
+            yield Problem(str(place), got, expected, f"{action}; these scores leave them out.")
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-def _classes(declared: Mapping[str, Any], pairs: Sequence[_Pair], references: _References) -> Classes:
+def _choose_classes(
+    declared: Mapping[str, Any],
+    references: _References,
+    predicted: Sequence[tuple[Path, ...]],
+    expected: Sequence[tuple[Path, ...]],
+) -> Classes:
     names, values = declared.get("classes"), declared.get("label_values")
     if isinstance(names, list) and isinstance(values, list) and len(names) == len(values) >= 2:
         objects = references.objects or declared.get("instances") is True or tuple(values) == MASK_VALUES
         return Classes(tuple(names), tuple(values), objects and len(values) == 2 and values[0] == 0)
-    return match_classes(
-        _readable([(pair.prediction,) for pair in pairs]),
-        _readable([pair.reference for pair in pairs]),
-        references.objects,
-        references.where,
-    )
+    return match_classes(_values(predicted), _values(expected), references.objects, references.where)
 
 
-def _readable(files: Sequence[tuple[Path, ...]]) -> list[np.ndarray]:
-    """Distinct values of the labels that can be read; those that cannot are reported when they are scored."""
+def _values(files: Sequence[tuple[Path, ...]]) -> list[np.ndarray]:
+    """Distinct values of each readable label; unreadable ones are reported when they are scored."""
     found = []
     for paths in files:
         try:

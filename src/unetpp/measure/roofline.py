@@ -1,11 +1,12 @@
-"""What a forward pass has to do at least, and what a machine can do at best (Williams et al. 2009, "Roofline").
+"""Roofline model: work of a forward pass, and peak rates of a machine (Williams et al. 2009, "Roofline").
 
-Multiply-adds, and bytes in and out of operations. The share of its best that one machine reaches carries a measured time over to another.
+Work is counted in multiply-adds, and in bytes read and written by operations. A measured time is projected onto another
+machine by assuming the same share of its peak rates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,13 +20,17 @@ from unetpp.runtime.device import has_fast_bf16
 from unetpp.runtime.stopwatch import PROBE_S, time_calls
 
 MATRIX_SIZES = tuple(2**power for power in range(6, 14))
-"""Of the products, until the time is over. The first takes 2 ms where bfloat16 is emulated."""
+"""Sides of the matrices, tried in order until the time is over. The first takes 2 ms if bfloat16 is emulated."""
 COPIED_VALUES = (2**20, 2**24, 2**26)
-"""Of the copies; the last two are larger than the caches of most processors."""
+"""Sizes of the copies; the last two exceed the caches of most processors."""
 
 
-def macs_and_bytes(network: Callable[[Tensor], Any], image: Tensor) -> tuple[float, float]:
-    """10^9 multiply-adds of a forward pass, and 10^9 bytes in float32 if every operation reads and writes main memory."""
+def count_macs_and_bytes(network: Callable[[Tensor], Any], image: Tensor) -> tuple[float, float]:
+    """Count the work of a forward pass, assuming that every operation reads and writes main memory.
+
+    Returns:
+        10^9 multiply-adds, and 10^9 bytes in the type of the tensors.
+    """
     with torch.no_grad(), FlopCounterMode(display=False) as flops:
         network(image)
     with torch.no_grad(), _Traffic() as traffic:
@@ -34,34 +39,30 @@ def macs_and_bytes(network: Callable[[Tensor], Any], image: Tensor) -> tuple[flo
 
 
 class _Traffic(TorchDispatchMode):
-    """Adds up the tensors that operations take and give; views cost nothing."""
+    """Adds up the bytes of inputs and outputs of all operations; views cost nothing."""
 
     def __init__(self) -> None:
-        super().__init__()
+        TorchDispatchMode.__init__(self)  # by name: mypy does not know where super() leads, and torch is partly untyped
         self.bytes = 0
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, arguments: tuple[Any, ...] = (), options: Mapping[str, Any] | None = None
     ) -> Any:
         result = operation(*arguments, **(options or {}))
-        taken, given = list(_tensors((arguments, options))), list(_tensors(result))
         if not operation.is_view:
-            self.bytes += sum(each.numel() * each.element_size() for each in (*taken, *given))
+            tensors = (each for each in tree_leaves((arguments, options, result)) if isinstance(each, Tensor))
+            self.bytes += sum(each.nbytes for each in tensors)
         return result
 
 
-def _tensors(values: Any) -> Iterator[Tensor]:
-    return (each for each in tree_leaves(values) if isinstance(each, Tensor))
+def measure_ceilings(device: str = "cpu") -> dict[str, float]:
+    """Measure the peak rates of this machine: multiply-adds of a large matrix product, and bytes copied.
 
-
-def ceilings(device: str = "cpu") -> dict[str, float]:
-    """Measure what this machine can do at best: multiply-adds of a large matrix product, and bytes copied.
-
-    Each of the three takes about PROBE_S seconds, however slow the machine is. bfloat16 is measured only where the
-    hardware has it: elsewhere networks run in float32, and one emulated product takes a minute.
+    Each of the three takes about PROBE_S seconds, however slow the machine is. bfloat16 is measured only if the
+    hardware supports it: otherwise networks run in float32, and one emulated product takes a minute.
 
     Returns:
-        `gmacs_per_s_fp32`, `gmacs_per_s_bf16` (where the hardware has it), `copied_gb_per_s`.
+        `gmacs_per_s_fp32`, `gmacs_per_s_bf16` (if the hardware supports it), `copied_gb_per_s`.
     """
     dtypes = {"fp32": torch.float32} | ({"bf16": torch.bfloat16} if has_fast_bf16(torch.device(device)) else {})
     found = {
@@ -72,36 +73,57 @@ def ceilings(device: str = "cpu") -> dict[str, float]:
 
 
 def _product(size: int, dtype: torch.dtype, device: str) -> tuple[float, Callable[[], Any]]:
-    """10^9 multiply-adds of a product of square matrices, and the product."""
+    """Prepare a product of square matrices: its 10^9 multiply-adds, and a function that computes it."""
     square = torch.randn(size, size, device=device).to(dtype)
     return size**3 / 1e9, lambda: torch.mm(square, square)
 
 
 def _copy(values: int, device: str) -> tuple[float, Callable[[], Any]]:
-    """10^9 bytes that a copy reads and writes, and the copy."""
-    source, target = torch.ones(2, values, device=device)  # ones: pages of zeros are not there until they are written
+    """Prepare a copy: the 10^9 bytes that it reads and writes, and a function that makes it."""
+    source, target = torch.ones(2, values, device=device)  # ones: pages of zeros are allocated when written
     return 2 * source.nbytes / 1e9, lambda: target.copy_(source)
 
 
 def least_ms(gmacs: float, gbytes: float, bf16: bool, machine: Mapping[str, float]) -> float:
-    """The time that the slower of arithmetic and memory takes alone at the machine's best (in float32 where it has no bfloat16)."""
+    """Shortest time of a forward pass: that of arithmetic or memory traffic at the peak rate, whichever is longer.
+
+    Args:
+        gmacs: 10^9 multiply-adds.
+        gbytes: 10^9 bytes in float32.
+        bf16: the pass runs in bfloat16; without its rate in `machine`, float32 is assumed.
+        machine: peak rates, as `measure_ceilings` returns them.
+
+    Returns:
+        Milliseconds.
+    """
     bf16 = bf16 and "gmacs_per_s_bf16" in machine
     arithmetic = gmacs / machine["gmacs_per_s_bf16" if bf16 else "gmacs_per_s_fp32"]
     return 1e3 * max(arithmetic, gbytes * (0.5 if bf16 else 1.0) / machine["copied_gb_per_s"])
 
 
-def carried_over_ms(
+def project_ms(
     ms: float, gmacs: float, gbytes: float, bf16: bool, here: Mapping[str, float], there: Mapping[str, float]
 ) -> float:
-    """What a pass that takes `ms` here would take on another machine, if it reaches the same share of that one's best.
+    """Project the time of a forward pass onto another machine, assuming the same share of the peak rates.
 
-    Too low where it is the start of operations that takes the time, as for small images on a GPU.
+    Too low where launch overhead dominates, as for small images on a GPU.
+
+    Args:
+        ms: milliseconds on this machine.
+        gmacs: 10^9 multiply-adds.
+        gbytes: 10^9 bytes in float32.
+        bf16: the pass runs in bfloat16.
+        here: peak rates of this machine, as `measure_ceilings` returns them.
+        there: peak rates of the other machine.
+
+    Returns:
+        Milliseconds on the other machine.
     """
     return ms * least_ms(gmacs, gbytes, bf16, there) / least_ms(gmacs, gbytes, bf16, here)
 
 
 def _best_rate(make: Callable[[int], tuple[float, Callable[[], Any]]], sizes: Sequence[int], device: str) -> float:
-    """Units of work a second at the largest size that fits PROBE_S, by what the size before it took."""
+    """Units of work per second at the largest size that fits PROBE_S, judged by the time of the size before."""
     rate, left = 0.0, PROBE_S
     for size in sizes:
         amount, work = make(size)

@@ -1,4 +1,4 @@
-"""The cases that a training has left in its run folder, prepared as the network sees them."""
+"""Preprocessed cases that training cached in its run folder."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from unetpp.run_folder import RunFolder
 
 
 class StoredImage:
-    """A stored array as blocks of float32."""
+    """A stored array (C, *spatial), read in float32 blocks."""
 
     def __init__(self, array: np.ndarray) -> None:
         self._array = array
         self.shape = array.shape
 
     def read(self, slices: tuple[slice, ...]) -> np.ndarray:
+        """Read (C, *block) float32 from the spatial `slices`."""
         return np.asarray(self._array[(slice(None), *slices)], dtype=np.float32)
 
 
-def stored_split(model: Path, plan: DataPlan) -> tuple[list[StoredCase], list[StoredCase]]:
-    """Training and validation cases of RUN/fold_K/model.safetensors that are still in RUN/cache; none of a model file that lies elsewhere.
+def find_stored_split(model: Path, plan: DataPlan) -> tuple[list[StoredCase], list[StoredCase]]:
+    """Find the training and validation cases of a fold that are still in the cache of its run.
 
     Args:
-        plan: of the model: cases that the run prepares otherwise by now are not given.
+        model: RUN/fold_K/model.safetensors; a model file anywhere else has no cases.
+        plan: data settings of the model; without cases if those of the run differ by now.
 
     Raises:
         DataError: RUN/splits.json cannot be used.
-        PlanError: RUN/plan.json cannot.
+        PlanError: RUN/plan.json cannot be used.
     """
     fold = model.resolve().parent
     run, number = RunFolder(fold.parent), fold.name.removeprefix("fold_")

@@ -1,4 +1,4 @@
-"""How good a network is while it trains: Dice of every depth on stored cases, in little time."""
+"""Validation during training: Dice of every depth on stored cases, in little time."""
 
 from __future__ import annotations
 
@@ -21,64 +21,74 @@ from unetpp.runtime.stopwatch import time_calls
 
 T = TypeVar("T")
 VALIDATION_OVERLAP = 0.25
-"""Of tiles while training: less than in prediction, which costs a fraction of the time and orders the weights alike."""
+"""Overlap of tiles during training: less than in prediction, to save most of the time; it ranks weights alike."""
 
 
 class DepthValidation:
-    """Scores a network at every depth on stored validation cases: the callback of training."""
+    """Scores a network at every depth on stored validation cases: the validation callback of training.
+
+    Args:
+        cases: the validation cases.
+        plan: how the network predicts.
+        device: where the network is.
+
+    Attributes:
+        cases: the cases in use, see `shorten` and `keep`.
+    """
 
     def __init__(self, cases: Sequence[StoredCase], plan: Plan, device: torch.device) -> None:
         self._all = self.cases = cases
         self.plan = plan
         self.device = device
-        self._predict = plan.predict.model_copy(update={"overlap": min(plan.predict.overlap, VALIDATION_OVERLAP)})
+        self._options = plan.predict.model_copy(update={"overlap": min(plan.predict.overlap, VALIDATION_OVERLAP)})
 
     def __call__(self, network: nn.Module) -> Validation:
+        """Mean Dice of each depth over the cases in use."""
         scores: dict[int, list[float | None]] = {}
         for case in self.cases:
             for depth, dice in self._score(network, case).items():
                 scores.setdefault(depth, []).append(dice)
-        depths = {depth: mean_of(values) or 0.0 for depth, values in scores.items()}
-        return Validation(depths)
+        return Validation({depth: mean_of(values) or 0.0 for depth, values in scores.items()})
 
     def seconds_per_tile(self, network: nn.Module) -> float:
-        """Measured on a corner of a case: a whole one may have hundreds of tiles."""
-        corner = (slice(None), *(slice(size) for size in self._predict.tile))
+        """Measure the time of one tile, on a corner of a case: a whole one may have hundreds of tiles."""
+        corner = (slice(None), *(slice(size) for size in self._options.tile))
         image = StoredImage(self.cases[0].image()[corner])
-        self._predicted(network, image)  # libraries are loaded and memory is taken
-        return statistics.mean(time_calls(lambda: self._predicted(network, image), self.device))
+        self._predict(network, image)  # warm-up
+        return statistics.mean(time_calls(lambda: self._predict(network, image), self.device))
 
-    def tiles(self, cases: Sequence[StoredCase]) -> int:
-        """Tiles of a validation on some cases."""
-        return count_tiles(cases, self._predict)
+    def count_tiles(self) -> int:
+        """Number of tiles of one validation."""
+        return count_tiles(self.cases, self._options)
 
     def shorten(self, tiles: float) -> None:
-        """Use fewer cases, so that one validation has at most so many tiles; at least one case stays."""
-        while len(self.cases) > 1 and self.tiles(self.cases) > tiles:
+        """Use fewer cases, so that one validation has at most `tiles` tiles, but at least one case."""
+        while len(self.cases) > 1 and self.count_tiles() > tiles:
             self.keep(len(self.cases) * 3 // 4)
 
     def keep(self, count: int) -> None:
-        """Use so many cases, spread over all."""
-        self.cases = chosen_evenly(self._all, count)
+        """Use `count` cases, spread evenly over all."""
+        self.cases = choose_evenly(self._all, count)
 
     def _score(self, network: nn.Module, case: StoredCase) -> dict[int, float | None]:
-        found, reference = self._predicted(network, StoredImage(case.image())), case.label()
-        return {
-            depth: fast_dice(segmentation, reference, self.plan.data.num_classes)
-            for depth, segmentation in found.items()
-        }
+        found, label, classes = (
+            self._predict(network, StoredImage(case.image())),
+            case.label(),
+            self.plan.data.num_classes,
+        )
+        return {depth: fast_dice(segmentation, label, classes) for depth, segmentation in found.items()}
 
-    def _predicted(self, network: nn.Module, image: StoredImage) -> dict[int, np.ndarray]:
-        return predict_tiles([network], image, self._predict, cast(UNetPlusPlus, network).head_depths, self.device)
+    def _predict(self, network: nn.Module, image: StoredImage) -> dict[int, np.ndarray]:
+        return predict_tiles([network], image, self._options, cast(UNetPlusPlus, network).head_depths, self.device)
 
 
 def count_tiles(cases: Sequence[StoredCase], plan: PredictPlan) -> int:
-    """Tiles in which a network sees some cases."""
+    """Number of tiles that cover some cases."""
     return sum(len(TileGrid(case.label().shape, plan.tile, plan.overlap)) for case in cases)
 
 
-def chosen_evenly(items: Sequence[T], count: int) -> list[T]:
-    """At most `count` of them, spread over all."""
+def choose_evenly(items: Sequence[T], count: int) -> list[T]:
+    """Choose at most `count` items, spread evenly over all."""
     if len(items) <= count:
         return list(items)
     return [items[number * len(items) // count] for number in range(count)]

@@ -1,4 +1,4 @@
-"""The report of a run: curves, scores of each case, overlays, the depth table and the plan, in one self-contained HTML file."""
+"""The report as self-contained HTML: curves, scores of each case, overlays, the depth table and the plan."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from unetpp.measured import ClassScores, Column, DepthRow, Measured, Scores, col
 from unetpp.metrics.scores import METRICS
 from unetpp.plan import Plan
 from unetpp.report import plots
-from unetpp.report.run_record import RunRecord, read_run, seconds_of
+from unetpp.report.run_record import FoldRecord, RunRecord, minutes_of, read_run
+from unetpp.results import list_choices
 
 REPORT = "report.html"
 TEMPLATE = "template.html.j2"
 SCORES = declared(Scores)
+TOPOLOGIES = {"unet++": "UNet++", "unet+": "UNet+", "unet_e": "U-Net ensemble", "unet": "U-Net"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Cell:
 
     text: str
     value: float | None
-    """To sort by."""
+    """The number, for sorting."""
     share: float | None = None
     """Length of the bar behind it, 0 to 1."""
 
@@ -35,17 +37,22 @@ class Cell:
 class Table:
     """A table whose first column is a name."""
 
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    columns: list[str]
+    rows: list[tuple[str, list[Cell]]]
+
+    def __add__(self, right: Table) -> Table:
+        """Append the columns of a table with the same rows."""
+        pairs = zip(self.rows, right.rows, strict=True)
+        return Table(self.columns + right.columns, [(name, cells + more) for (name, cells), (_, more) in pairs])
 
 
 def write_report(run: Path) -> Path:
-    """Write RUN/report.html and give its path; a run that is not finished is reported as far as it went.
+    """Write RUN/report.html and return its path; an unfinished run is reported as far as it got.
 
     Raises:
-        UsageError: no run, or one of which no fold has started.
+        UsageError: not a run folder, or no fold has started.
         PlanError: its plan cannot be used.
-        WriteError: it could not be written.
+        WriteError: the file could not be written.
     """
     path = Path(run) / REPORT
     write_text(path, render(read_run(Path(run))))
@@ -53,7 +60,7 @@ def write_report(run: Path) -> Path:
 
 
 def render(run: RunRecord) -> str:
-    """The report as HTML."""
+    """Render the report as HTML."""
     from jinja2 import Environment, StrictUndefined
 
     template = files("unetpp.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
@@ -62,206 +69,148 @@ def render(run: RunRecord) -> str:
 
 
 def _content(run: RunRecord) -> dict[str, Any]:
-    plan, cases, found = run.plan, [case for _, case in run.cases], run.measured
-    recommended = found.recommended if len(run.folds) == 1 else None
-    table = run.table()
+    """Values of the variables of the template."""
+    plan, found, single = run.plan, run.measured, len(run.folds) == 1
+    recommended = found.recommended if single else None
+    table, unit = run.table(), _distance_unit(run)
     num_classes = plan.data.num_classes
+    curves = {
+        "Training loss": plots.plot_loss(run.folds),
+        "Validation Dice": plots.plot_validation(run.folds),
+        "Learning rate": plots.plot_first_fold(run.folds, "learning_rate", "learning rate", plots.COLORS[0]),
+        "Throughput": plots.plot_first_fold(
+            run.folds, "images_per_second", "patches per second", plots.COLORS[2], bottom=0
+        ),
+    }
     return {
         "run": run,
         "plan": plan,
-        "subtitle": _subtitle(run),
-        "headline": _headline(run),
-        "unit": _unit(run),
-        "tolerance": found.nsd_tolerance,
-        "metric_impl": found.metric_impl,
-        "conditions": found.conditions,
-        "depth_table": _depth_table(table, _unit(run)),
+        "subtitle": _subtitle(plan, table),
+        "headline": _headline(run, unit) if run.cases else [],
+        "unit": unit,
+        "found": found,
+        "depth_table": _depth_table(table, unit),
         "chosen_depth": str(plan.predict.depth),
         "trade": plots.plot_trade(table, recommended.depth if recommended else None),
         "recommended": recommended,
-        "curves": [
-            (title, picture)
-            for title, picture in (
-                ("Training loss", plots.plot_loss(run.folds)),
-                ("Validation Dice", plots.plot_validation(run.folds)),
-                ("Learning rate", plots.plot_learning_rate(run.folds)),
-                ("Throughput", plots.plot_speed(run.folds)),
-            )
-            if picture
-        ],
-        "sorted_cases": plots.plot_cases(cases),
+        "curves": [(title, picture) for title, picture in curves.items() if picture],
+        "sorted_cases": plots.plot_cases([case for _, case in run.cases]),
         "views": [(view, fold, plots.draw_view(view, num_classes)) for view, fold in run.views()],
         "legend": _legend(plan),
-        "class_table": _class_table(run) if num_classes > 2 else None,
-        "case_table": _case_table(run),
-        "worth": found.mean if len(run.folds) == 1 else None,
-        "folds": len(run.folds),
-        "endings": [(fold.number, *_ending(fold.lines("train"), fold.lines("end"))) for fold in run.folds],
-        "choices": _choices(plan),
+        "class_table": _table(ClassScores, [*found.classes.items()], unit, {"dice": 1.0}),
+        "case_table": _case_table(run, unit),
+        "single": single,
+        "endings": [(fold.number, _ending(fold)) for fold in run.folds],
+        "choices": list_choices(plan),
     }
 
 
-def _subtitle(run: RunRecord) -> str:
-    model, data = run.plan.model, run.plan.data
-    name = {"unet++": "UNet++", "unet+": "UNet+", "unet_e": "U-Net ensemble", "unet": "U-Net"}[model.topology]
-    parameters = max((row.parameters or 0 for name, row in run.table().items() if name != "mean"), default=0)
+def _subtitle(plan: Plan, table: Mapping[str, DepthRow]) -> str:
+    channels = plan.data.channels
+    parameters = max((row.parameters or 0 for name, row in table.items() if name != "mean"), default=0)
     parts = [
-        f"{name} of depth {model.depth}",
-        f"{data.dims}D",
-        f"{len(data.channels)} channel{'s' * (len(data.channels) != 1)} ({', '.join(data.channels)})",
+        f"{TOPOLOGIES[plan.model.topology]} of depth {plan.model.depth}",
+        f"{plan.data.dims}D",
+        f"{len(channels)} channel{'s' * (len(channels) != 1)} ({', '.join(channels)})",
     ]
-    parts += [f"{parameters:,} parameters"] if parameters else []
-    return " · ".join(parts)
+    return " · ".join([*parts, *[f"{parameters:,} parameters"] * (parameters > 0)])
 
 
-def _headline(run: RunRecord) -> list[tuple[str, str, str]]:
-    """Name, number and remark of what matters most."""
-    if not run.cases:
-        return []
+def _headline(run: RunRecord, unit: str) -> list[tuple[str, str, str]]:
+    """Title, number and remark of the mean scores and of the number of cases."""
     mean = run.mean()
-    unit, interval = _unit(run), mean.dice_interval
-    remarks = {
-        "dice": f"95 % interval {SCORES['dice_interval'].text(interval)}" if interval else "",
-        "iou": "",
-        "hd95_mm": unit,
-        "nsd": f"within {run.measured.nsd_tolerance or 1:g} {unit.removesuffix('s')}",
-    }
+    remarks = {"hd95_mm": unit, "nsd": f"within {run.measured.nsd_tolerance or 1:g} {unit.removesuffix('s')}"}
+    if mean.dice_interval:
+        remarks["dice"] = f"95 % interval {SCORES['dice_interval'].text(mean.dice_interval)}"
+    values = {metric: getattr(mean, metric) for metric in METRICS}
     shown = [
-        (SCORES[metric].title, SCORES[metric].text(value), remarks[metric])
-        for metric in METRICS
-        if (value := getattr(mean, metric)) is not None
+        (SCORES[metric].title, SCORES[metric].text(value), remarks.get(metric, ""))
+        for metric, value in values.items()
+        if value is not None
     ]
-    return [
-        *shown,
-        (
-            "validation cases",
-            str(len(run.cases)),
-            f"{len(run.folds)} folds" if len(run.folds) > 1 else "held out of training",
-        ),
-    ]
+    origin = f"{len(run.folds)} folds" if len(run.folds) > 1 else "held out of training"
+    return [*shown, ("validation cases", str(len(run.cases)), origin)]
 
 
-def _unit(run: RunRecord) -> str:
+def _distance_unit(run: RunRecord) -> str:
     unit = run.measured.distance_unit or "mm"
     return "pixels" if unit == "pixel" else unit
 
 
 def _depth_table(depths: Mapping[str, DepthRow], unit: str) -> Table:
     slowest = max((row.latency_ms or 0.0 for row in depths.values()), default=0.0)
-    shown = columns(DepthRow, depths.values())
-    classes = next((tuple(row.classes) for row in depths.values() if row.classes), ())
-    rows = [
-        (depth, (*_class_cells(row.classes, classes), *_cells(shown, row, {"latency_ms": slowest})))
-        for depth, row in depths.items()
-    ]
-    return Table((*_class_titles(classes), *_titles(shown, unit)), tuple(rows))
+    names = next((tuple(row.classes) for row in depths.values() if row.classes), ())
+    classes = _class_columns(names, [(depth, row.classes) for depth, row in depths.items()])
+    return classes + _table(DepthRow, [*depths.items()], unit, {"latency_ms": slowest})
 
 
-def _class_table(run: RunRecord) -> Table | None:
-    classes = run.measured.classes
-    if not classes or len(run.folds) > 1:
-        return None
-    shown = columns(ClassScores, classes.values())
-    rows = [(name, _cells(shown, row, {"dice": 1.0})) for name, row in classes.items()]
-    return Table(_titles(shown, _unit(run)), tuple(rows))
-
-
-def _case_table(run: RunRecord) -> Table | None:
-    """Every case, worst first."""
-    if not run.cases:
-        return None
+def _case_table(run: RunRecord, unit: str) -> Table:
+    """Tabulate every case, worst first."""
+    ranked = sorted(run.cases, key=lambda entry: (entry[1].mean.dice is None, entry[1].mean.dice or 0.0))
     names = run.plan.data.classes[1:] if run.plan.data.num_classes > 2 else ()
-    shown = columns(Scores, [case.mean for _, case in run.cases])
-    several = len({fold for fold, _ in run.cases}) > 1
-    rows = []
-    for fold, case in sorted(run.cases, key=lambda entry: (entry[1].mean.dice is None, entry[1].mean.dice or 0.0)):
-        cells = (*_cells(shown, case.mean, {"dice": 1.0}), *_class_cells(case.classes, names))
-        rows.append((case.id, (*cells, *[Cell(str(fold), fold)] * several)))
-    return Table((*_titles(shown, _unit(run)), *_class_titles(names), *["fold"] * several), tuple(rows))
+    scores = _table(Scores, [(case.id, case.mean) for _, case in ranked], unit, {"dice": 1.0})
+    table = scores + _class_columns(names, [(case.id, case.classes) for _, case in ranked])
+    if len({fold for fold, _ in ranked}) < 2:
+        return table
+    return table + Table(["fold"], [(case.id, [Cell(str(fold), fold)]) for fold, case in ranked])
 
 
-def _titles(shown: Mapping[str, Column], unit: str) -> tuple[str, ...]:
-    return tuple(column.heading(unit) for column in shown.values())
+def _table(kind: type[Measured], rows: Sequence[tuple[str, Measured]], unit: str, full: Mapping[str, float]) -> Table:
+    """Tabulate the declared columns of some rows.
+
+    Args:
+        kind: class that declares the columns.
+        rows: rows with their names.
+        unit: unit of distances.
+        full: value of a full bar, for each column with bars.
+    """
+    shown = columns(kind, [row for _, row in rows])
+    cells = [
+        (name, [_cell(column, getattr(row, key), full.get(key)) for key, column in shown.items()]) for name, row in rows
+    ]
+    return Table([column.heading(unit) for column in shown.values()], cells)
 
 
-def _class_titles(names: Sequence[str]) -> list[str]:
-    return [f"{SCORES['dice'].title} {name}" for name in names]
+def _cell(column: Column, value: Any, full: float | None) -> Cell:
+    number = value[0] if isinstance(value, tuple) else value
+    return Cell(column.text(value), number, number / full if number is not None and full else None)
 
 
-def _cells(shown: Mapping[str, Column], row: Measured, bars: Mapping[str, float]) -> tuple[Cell, ...]:
-    """Cells of a row; `bars` has the value of a full bar for each column that has them."""
-    cells = []
-    for key, column in shown.items():
-        value = getattr(row, key)
-        number = value[0] if isinstance(value, tuple) else value
-        share = number / bars[key] if number is not None and bars.get(key) else None
-        cells.append(Cell(column.text(value), number, share))
-    return tuple(cells)
+def _class_columns(names: Sequence[str], rows: Sequence[tuple[str, Mapping[str, Scores]]]) -> Table:
+    """Tabulate the Dice of each class, with its interval if there is one."""
 
-
-def _class_cells(classes: Mapping[str, Scores], names: Sequence[str]) -> list[Cell]:
-    """The Dice of each class, with its interval where there is one."""
-    cells = []
-    for scores in (classes.get(name, Scores()) for name in names):
+    def cell(scores: Scores) -> Cell:
         interval = f" ({SCORES['dice_interval'].text(scores.dice_interval)})" if scores.dice_interval else ""
-        cells.append(Cell(SCORES["dice"].text(scores.dice) + interval, scores.dice))
-    return cells
+        return Cell(SCORES["dice"].text(scores.dice) + interval, scores.dice)
+
+    titles = [f"{SCORES['dice'].title} {name}" for name in names]
+    return Table(titles, [(row, [cell(classes.get(name, Scores())) for name in names]) for row, classes in rows])
 
 
 def _legend(plan: Plan) -> list[tuple[str, str]]:
-    """Colour and meaning of the contours."""
-    colours = plots.class_colours(plan.data.num_classes)
-    if len(colours) == 1:
-        contours = [(colours[0], "reference"), (plots.PREDICTION, "prediction")]
-    else:
-        contours = [
-            (colour, f"{name} (solid: reference, dashed: prediction)")
-            for colour, name in zip(colours, plan.data.classes[1:], strict=True)
-        ]
-    return [*contours, (plots.MISSED, "missed or another class"), (plots.EXTRA, "too much")]
+    """Color and meaning of the contours and differences."""
+    colors = plots.class_colors(plan.data.num_classes)
+    contours = [
+        (color, f"{name} (solid: reference, dashed: prediction)")
+        for color, name in zip(colors, plan.data.classes[1:], strict=True)
+    ]
+    if len(colors) == 1:
+        contours = [(colors[0], "reference"), (plots.PREDICTION, "prediction")]
+    return [*contours, (plots.MISSED, "missed, or another class"), (plots.EXTRA, "extra")]
 
 
-def _ending(steps: Sequence[Mapping[str, Any]], ends: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """How a training ended, and its length, in words."""
+def _ending(fold: FoldRecord) -> str:
+    """Describe the length and the end of a training, as the predicate of a sentence."""
     reasons = {
         "finished": "finished its schedule",
-        "patience": "stopped early: no better score for a while",
-        "interrupted": "interrupted; go on with --resume",
+        "patience": "stopped early, without a better score for a while",
+        "interrupted": "was interrupted (unetpp train --resume continues it)",
     }
-    reason = reasons.get(str(ends[-1].get("reason")), str(ends[-1].get("reason"))) if ends else "not finished yet"
-    if not steps:
-        return reason, ""
+    reason = next((str(line.get("reason")) for line in reversed(fold.lines("end"))), "")
+    text = reasons.get(reason, f"ended: {reason}" if reason else "has not finished yet")
+    if not (steps := fold.lines("train")):
+        return text
     last = steps[-1]
-    parts = [f"{last.get('step', 0):,} steps", f"{seconds_of(last) / 60:.1f} minutes"]
-    parts += [f"{last['data_wait']:.1%} of the time waiting for data"] if last.get("data_wait") is not None else []
-    return reason, ", ".join(parts)
-
-
-def _choices(plan: Plan) -> list[tuple[str, str, str]]:
-    """Setting, value and reason, as far as there are reasons."""
-    values = plan.model_dump(mode="json")
-    return [(key, _short(_at(values, key)), reason) for key, reason in plan.reasons.items()]
-
-
-def _at(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values.get(part) if isinstance(values, dict) else None
-    return values
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, (list, tuple)):
-        return (
-            ", ".join(_short(entry) for entry in value[:8])
-            if not any(isinstance(entry, (list, dict)) for entry in value)
-            else " / ".join(_entry(entry) for entry in value[:8])
-        )
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _entry(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_short(found)}" for key, found in value.items() if found is not None)
-    return "x".join(map(_short, value)) if isinstance(value, list) else _short(value)
+    text += f": {last.get('step', 0):,} steps, {minutes_of(last):.1f} minutes"
+    waiting = last.get("data_wait")
+    return text if waiting is None else f"{text}, {waiting:.1%} of the time waiting for data"

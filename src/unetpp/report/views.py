@@ -1,8 +1,8 @@
-"""Views: the worst, the median and the best case as small pictures that are kept in the run folder.
+"""Views: the worst, the median and the best case as small pictures, stored in the run folder.
 
-    fold_K/views/worst.npz    image (H, W[, 3]) uint8, reference and prediction (H, W) class indices, id, dice, slice
+    fold_K/views/worst.npz    the fields of `View`
 
-Of a volume, the slice with the largest area of foreground is shown, across the axis with the widest spacing.
+Volumes are shown as the slice with the largest foreground area, across the axis with the widest spacing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +25,9 @@ from unetpp.measured import Metrics
 
 RANKS = ("worst", "median", "best")
 LONGEST_SIDE = 640
-"""Pixels; larger images are shown with fewer."""
+"""Pixels; larger images are subsampled."""
 DISPLAYED = (0.5, 99.5)
-"""Percentiles of the intensities that become black and white."""
+"""Percentiles of the intensities shown as black and white."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,37 +45,43 @@ class View:
     aspect: float = 1.0
     """Height of a pixel over its width."""
     slice: str = ""
-    """Which slice of a volume; empty for an image."""
+    """Position of the slice in words; empty for an image."""
 
     @property
     def shape_ratio(self) -> float:
-        """Width over height as it is drawn."""
+        """Width over height of the drawn picture."""
         height, width = self.reference.shape
-        return width / (height * self.aspect)
+        return float(width / (height * self.aspect))
 
 
 def write_views(predictor: DepthPredictor, cases: Sequence[Case], metrics: Metrics, folder: Path) -> None:
-    """Predict the worst, the median and the best case again and keep a picture of each.
+    """Predict the worst, the median and the best case again, and store a picture of each.
 
     Args:
-        predictor: the model that was scored.
-        cases: those that it was scored on.
-        metrics: of its deepest head, as `evaluate_cases` gives them.
-        folder: where the views go.
+        predictor: the scored model.
+        cases: the cases that it was scored on.
+        metrics: scores of its deepest head, as `evaluate_cases` returns them.
+        folder: folder of the views.
+
+    Raises:
+        DataError: a case that cannot be read any more.
+        WriteError: a view could not be written.
     """
     by_id = {case.id: case for case in cases}
     plan = predictor.plan.data
     for rank, (case_id, dice) in choose_cases(metrics).items():
         case = by_id[case_id]
-        answers = predictor.predict_case(case, PredictOptions(depth="all"))
+        found = predictor.predict_case(case, PredictOptions(depth="all"))
         label = read_labels(case.labels)
         reference = prepare_label(label, plan.model_copy(update={"spacing_mm": None}), str(case.labels[0]))
-        view = make_view(rank, case_id, dice, read_images(case.images), reference, answers[max(answers)].segmentation)
-        _write_view(view, folder / f"{rank}.npz")
+        view = make_view(rank, case_id, dice, read_images(case.images), reference, found[max(found)].segmentation)
+        with write_atomically(folder / f"{rank}.npz") as path:
+            fields: dict[str, Any] = vars(view)
+            np.savez_compressed(path, **fields)
 
 
 def choose_cases(metrics: Metrics) -> dict[str, tuple[str, float]]:
-    """Rank -> (case id, Dice) of the worst, the median and the best case; fewer where there are fewer cases."""
+    """Choose the worst, the median and the best case, or fewer if there are fewer: rank -> (case id, Dice)."""
     scored = sorted((case.mean.dice, case.id) for case in metrics.cases if case.mean.dice is not None)
     places = {"worst": 0, "best": len(scored) - 1, "median": len(scored) // 2}
     chosen: dict[str, tuple[str, float]] = {}
@@ -87,46 +94,47 @@ def choose_cases(metrics: Metrics) -> dict[str, tuple[str, float]]:
 def make_view(
     rank: str, case_id: str, dice: float, image: Volume, reference: np.ndarray, prediction: np.ndarray
 ) -> View:
-    """A picture of a case on its own grid."""
+    """Make the picture of a case on its own grid.
+
+    Args:
+        rank: worst, median or best.
+        case_id: name of the case.
+        dice: its Dice.
+        image: the image, (C, *spatial).
+        reference: class indices (*spatial).
+        prediction: class indices (*spatial).
+
+    Returns:
+        One slice, with the front or the head of a patient at the top.
+    """
     array, aspect, name = image.array, 1.0, ""
     if reference.ndim == 3:
         axis, index = _fullest_slice(reference, prediction, image.geometry.spacing_mm)
-        array, reference, prediction = (
-            np.take(found, index, axis=axis - 3) for found in (array, reference, prediction)
-        )
+        array, reference, prediction = (np.take(each, index, axis - 3) for each in (array, reference, prediction))
         name = f"slice {index + 1} of {image.shape[axis]} along {'ZYX'[axis]}"
         spacing = [size for other, size in enumerate(image.geometry.spacing_mm or (1.0,) * 3) if other != axis]
         aspect = spacing[0] / spacing[1]
         if image.geometry.affine is not None and _points_up(image.geometry.affine, rows=0 if axis else 1):
-            array, reference, prediction = (np.flip(found, axis=-2) for found in (array, reference, prediction))
+            array, reference, prediction = (np.flip(each, -2) for each in (array, reference, prediction))
     step = max(1, -(-max(reference.shape) // LONGEST_SIDE))
-    array, reference, prediction = (found[..., ::step, ::step] for found in (array, reference, prediction))
-    return View(
-        rank,
-        case_id,
-        dice,
-        _displayed(array),
-        np.ascontiguousarray(reference),
-        np.ascontiguousarray(prediction),
-        aspect,
-        name,
-    )
+    reference, prediction = (np.ascontiguousarray(each[::step, ::step]) for each in (reference, prediction))
+    return View(rank, case_id, dice, _to_bytes(array[:, ::step, ::step]), reference, prediction, aspect, name)
 
 
 def _points_up(affine: np.ndarray, rows: int) -> bool:
-    """Whether rows run towards the front or the head of the patient, so that a picture with them in their order stands on its head.
+    """Check whether rows run towards the front or the head of the patient, so that the picture has to be flipped.
 
     Args:
-        affine: of voxels (X, Y, Z) to right, anterior and superior.
-        rows: the axis (Z, Y, X) of the rows.
+        affine: from voxels (X, Y, Z) to right, anterior and superior.
+        rows: axis of the rows in (Z, Y, X).
     """
     direction = affine[:3, 2 - rows]
     return bool(direction[np.argmax(np.abs(direction))] > 0)
 
 
 def read_views(folder: Path) -> tuple[View, ...]:
-    """The views of a fold, worst first; those that are absent or cannot be read are left out."""
-    return tuple(view for rank in RANKS if (view := _read_view(folder / f"{rank}.npz", rank)) is not None)
+    """Read the views of a fold, worst first, without those that are absent or cannot be read."""
+    return tuple(view for rank in RANKS if (view := _read_view(folder / f"{rank}.npz", rank)))
 
 
 def _fullest_slice(
@@ -137,40 +145,21 @@ def _fullest_slice(
     return axis, int(np.argmax(np.count_nonzero((reference > 0) | (prediction > 0), axis=across)))
 
 
-def _displayed(array: np.ndarray) -> np.ndarray:
-    """(C, H, W) of any number type as grey or colour bytes."""
+def _to_bytes(array: np.ndarray) -> np.ndarray:
+    """Convert (C, H, W) of any type to gray (H, W) or color (H, W, 3) uint8."""
     if len(array) == 3 and array.dtype == np.uint8:
         return np.moveaxis(array, 0, -1).copy()
     channel = array[0].astype(np.float32)
     low, high = np.percentile(channel, DISPLAYED)
-    return (255 * np.clip((channel - low) / max(float(high - low), 1e-9), 0, 1)).astype(np.uint8)
-
-
-def _write_view(view: View, path: Path) -> None:
-    with write_atomically(path) as aside:
-        np.savez_compressed(
-            aside,
-            image=view.image,
-            reference=view.reference,
-            prediction=view.prediction,
-            id=np.array(view.id),
-            dice=np.array(view.dice),
-            aspect=np.array(view.aspect),
-            slice=np.array(view.slice),
-        )
+    scaled: np.ndarray = 255 * np.clip((channel - low) / max(float(high - low), 1e-9), 0, 1)
+    return scaled.astype(np.uint8)
 
 
 def _read_view(path: Path, rank: str) -> View | None:
     try:
         with np.load(path, allow_pickle=False) as found:
-            values = {name: found[name] for name in ("image", "reference", "prediction")}
-            return View(
-                rank,
-                str(found["id"]),
-                float(found["dice"]),
-                **values,
-                aspect=float(found["aspect"]),
-                slice=str(found["slice"]),
-            )
+            scalars = {name: found[name].item() for name in ("id", "dice", "aspect", "slice")}
+            arrays = {name: found[name] for name in ("image", "reference", "prediction")}
+            return View(rank, **scalars, **arrays)
     except (OSError, ValueError, KeyError, EOFError):
         return None

@@ -17,7 +17,7 @@ from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import load_predictor
 from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.quality import evaluate_cases
-from unetpp.measure.validation import DepthValidation, chosen_evenly, count_tiles
+from unetpp.measure.validation import DepthValidation, choose_evenly, count_tiles
 from unetpp.measured import DepthRow, DepthTable, Metrics, Notes, Recommendation, Scores, Training
 from unetpp.metrics.scores import compare_dice
 from unetpp.model.build import build_from_plan
@@ -101,7 +101,7 @@ def train_and_measure(
     )
     stored = {case.id: case for case in everyone}
     validation = DepthValidation(
-        [stored[i] for i in chosen_evenly(split.validation, plan.train.validation_cases)], plan, device
+        [stored[i] for i in choose_evenly(split.validation, plan.train.validation_cases)], plan, device
     )
     budget_s = None
     if begun and begun.validation_cases:
@@ -158,7 +158,7 @@ def training_seconds(
     validation.shorten(SHARE_FOR_VALIDATION * left / plan.train.validations / per_tile)
     final = count_tiles(cases, plan.predict)
     views = VIEWS * final / len(cases)
-    tiles = validation.tiles(validation.cases) + (1 + SURFACE_FACTOR) * final + views
+    tiles = validation.count_tiles() + (1 + SURFACE_FACTOR) * final + views
     reserve = per_tile * tiles + SECONDS_PER_DEPTH * len(network.head_depths) + SECONDS_FOR_REPORT
     return max(left - reserve, SHARE_FOR_TRAINING * left, 1.0)
 

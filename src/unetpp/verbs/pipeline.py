@@ -554,13 +554,15 @@ def info(
     header = read_header(files[0])
     notes = header.notes
     if measure:
-        from unetpp.measure.depth_table import measured_notes
+        from unetpp.measure.depth_table import measure_depths
+        from unetpp.runtime.device import choose_device
 
-        notes = measured_notes(files[0], notes, device, (progress or Silence()).stage("Measuring every depth"))
+        stage = (progress or Silence()).stage("Measuring every depth")
+        notes = notes.with_costs(measure_depths(files[0], batch=1, device=str(choose_device(device)), progress=stage))
     if machine is not None:
-        from unetpp.measure.another_machine import notes_for_machine
+        from unetpp.measure.another_machine import project_notes
 
-        notes = notes_for_machine(notes, machine, header.plan.predict.precision)
+        notes = project_notes(notes, machine, header.plan.predict.precision)
     return ModelInfo(Path(model), tuple(files), header.plan, header.parameters, header.file_bytes / 1e6, notes)
 
 

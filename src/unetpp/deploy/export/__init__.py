@@ -1,4 +1,4 @@
-"""Export: one depth of a model as a graph for other runtimes, which is run and compared before it takes its place."""
+"""Export: one depth of a model as a graph for other runtimes, compared with the network before it replaces a file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from unetpp.deploy.export.about import describe, model_card, stated_licence
-from unetpp.deploy.export.graph import FORMATS, Answering
-from unetpp.deploy.export.quantized import QUANTIZABLE, quantize_file
-from unetpp.deploy.export.runtimes import open_written
+from unetpp.deploy.export.graph import FORMATS, DepthProbabilities, open_export
+from unetpp.deploy.export.model_card import describe, read_license, write_card
+from unetpp.deploy.export.quantization import QUANTIZABLE, quantize_file
 from unetpp.deploy.export.samples import Samples, find_samples
 from unetpp.errors import ModelFileError, UnetppError, UsageError, WriteError
 from unetpp.files import write_atomically
@@ -31,29 +30,31 @@ from unetpp.results import Exported
 from unetpp.runtime.exported_file import ExportedNetwork
 
 TOLERANCE, AGREEMENT = 1e-3, 0.95
-"""Largest difference of a probability that rounding explains; smallest Dice between the segmentation in 8-bit integers and that of the network."""
+"""Largest difference of a probability due to rounding; smallest Dice between the segmentations of 8-bit integers and of
+the network."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """An exported file beside the network that it was made from, in float32."""
+    """Comparison of an exported file with its network in float32."""
 
     origin: str
-    """Of the images."""
+    """Origin of the tiles."""
     tiles: int
     difference: float
-    """Largest, of probabilities."""
+    """Largest difference between probabilities."""
     same_classes: float
-    """Share of voxels."""
+    """Fraction of voxels with the same class."""
     agreement: float | None
-    """Dice between the two segmentations; None where both are empty."""
+    """Dice between the two segmentations; None if both are empty."""
     dice_before: float | None
-    """Mean over the tiles that have labels, of the network."""
+    """Mean Dice of the network over the tiles with labels."""
     dice: float | None
-    """The same of the file."""
+    """Mean Dice of the file over the tiles with labels."""
 
     def __str__(self) -> str:
-        words = f"Compared with the network on {self.tiles} tiles ({self.origin}): same class in {self.same_classes:.3%} of the voxels"
+        words = f"Compared with the network on {self.tiles} tiles ({self.origin}): "
+        words += f"same class in {self.same_classes:.3%} of the voxels"
         words += f", Dice between the two {self.agreement:.4f}" if self.agreement is not None else ""
         words += f", probabilities differ by at most {self.difference:.1g}"
         if self.dice is None or self.dice_before is None:
@@ -64,46 +65,52 @@ class Comparison:
 def export_file(
     model: Path, out: Path, depth: int | None = None, int8: bool = False, images: Sequence[Path] = ()
 ) -> Exported:
-    """Write one depth of a model as ONNX, for OpenVINO, or as torch.export has it, and a model card beside it.
+    """Write one depth of a model as ONNX, for OpenVINO or for torch.export, with a model card.
 
     Args:
         model: a .safetensors of this package.
-        out: the suffix says the format: .onnx, .xml (OpenVINO, with a .bin) or .pt2.
-        depth: the head that answers; None: the plan's.
-        int8: 8-bit integers (ONNX and OpenVINO), calibrated on `images`, or on training cases that are still in the run folder of the model.
-        images: to calibrate with and to compare on.
+        out: file to write; its suffix is the format: .onnx, .xml (OpenVINO, with a .bin) or .pt2 (torch.export).
+        depth: depth of the exported head; None: the plan's.
+        int8: quantize to 8-bit integers (ONNX and OpenVINO), calibrated on `images`, or on the training cases cached in
+            the run folder of the model.
+        images: images or folders of them, to calibrate with and to compare on.
+
+    Returns:
+        The file, its card, and how it compares with the network.
 
     Raises:
         UsageError: another suffix, no head at `depth`, or nothing to calibrate with.
-        ModelFileError: the model cannot be used or exported, or what was written does not agree with it.
+        ModelFileError: the model cannot be used or exported, or the written file differs from it.
         MissingExtraError: without the exporter or the runtime of the format.
-        WriteError: it could not be written; what was at `out` is intact.
+        WriteError: it could not be written; a file that was at `out` before is intact.
     """
     _check_target(out, int8)
     network, header = load_model(model)
     plan = header.plan
     depth = plan.predict.depth if depth is None else depth
-    answering = Answering(network, depth).eval()
+    exported = DepthProbabilities(network, depth).eval()
     samples = find_samples(model, plan, images, calibrate=int8)
     if int8 and not samples.calibrating:
         got = f"{model}, with neither training cases in its run folder nor two tiles of images"
         raise UsageError("int8", got, "images to calibrate with", "Add `images`.")
     about, card = describe(plan, depth, int8), out.with_name(f"{out.name}.md")
-    with _folder_beside(out) as folder:
+    with _temporary_folder(out) as folder:
         draft = folder / f"model{out.suffix}"
-        answer = _written(answering, plan, draft, about, samples.calibrating)
-        comparison = compare(network, depth, answer, samples, plan.data.num_classes)
+        predict = _write(exported, plan, draft, about, samples.calibrating)
+        comparison = compare(network, depth, predict, samples, plan.data.num_classes)
         _require_agreement(out, comparison, int8)
-        text = model_card(out, plan, header.notes, depth, str(comparison), stated_licence(card))
+        text = write_card(out, plan, header.notes, depth, str(comparison), read_license(card))
         with write_atomically(card) as place:
             place.write_text(text, encoding="utf-8")
-            megabytes = _moved(draft, out)
+            megabytes = _replace(draft, out)
     return Exported(out, card, depth, int8, str(comparison), megabytes)
 
 
 def _check_target(out: Path, int8: bool) -> None:
     if out.suffix not in FORMATS:
-        raise UsageError("out", repr(str(out)), f"a name that ends in {', '.join(FORMATS)}, the format")
+        raise UsageError(
+            "out", repr(str(out)), f"a name that ends in {', '.join(FORMATS)}", "Choose a format by its name."
+        )
     if int8 and out.suffix not in QUANTIZABLE:
         action = "Change `out`, or leave out `int8=True`."
         raise UsageError("int8", f"a {out.suffix} file", f"one of {', '.join(QUANTIZABLE)}", action)
@@ -114,54 +121,51 @@ def _check_target(out: Path, int8: bool) -> None:
 
 
 @contextmanager
-def _folder_beside(out: Path) -> Iterator[Path]:
-    """A folder for drafts on the disk of `out`; nothing of it stays. Raises WriteError."""
+def _temporary_folder(out: Path) -> Iterator[Path]:
+    """Temporary folder on the file system of `out`. Raises WriteError."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".unetpp-", dir=out.parent) as name:
             yield Path(name)
     except OSError as error:
-        reason = error.strerror or str(error)
-        action = "Free some space, or choose another `out`. What was there before is intact."
-        raise WriteError(out, reason, "to write it", action, setting="out") from error
+        action = "Free some space, or choose another `out`. A file that was there before is intact."
+        raise WriteError(out, error.strerror or str(error), "to write it", action, setting="out") from error
 
 
-def _written(
-    network: Answering, plan: Plan, path: Path, about: dict[str, Any], calibrating: Sequence[np.ndarray]
+def _write(
+    network: DepthProbabilities, plan: Plan, path: Path, about: dict[str, Any], calibrating: Sequence[np.ndarray]
 ) -> ExportedNetwork:
-    """Write a file and open it again; what the libraries for it raise becomes one error."""
+    """Write a file and open it again; errors of the libraries become a ModelFileError."""
     try:
         FORMATS[path.suffix](network, (2, plan.model.in_channels, *plan.predict.tile), path, about)
         if calibrating:
             quantize_file(path, calibrating)
-        answer, said = open_written(path)
+        predict, description = open_export(path)
     except (UnetppError, OSError):
         raise
     except Exception as error:
         reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
         got = f"a network that cannot be exported as {path.suffix} ({reason})"
         raise ModelFileError("out", got, "one that can", "Try another format.") from error
-    if said != json.loads(json.dumps(about)):
-        got = f"a {path.suffix} file that has lost its description"
-        raise ModelFileError("out", got, "it inside", "Please report this.")
-    return answer
+    if description != json.loads(json.dumps(about)):
+        got = f"a {path.suffix} file without its description"
+        raise ModelFileError("out", got, "it in the file", "Please report this.")
+    return predict
 
 
-def _moved(draft: Path, out: Path) -> float:
-    """Put the file, and the weights beside it, in their places: both, or neither. Gives their megabytes."""
-    if out.suffix != ".xml":
-        size = draft.stat().st_size
-        draft.replace(out)
-        return size / 1e6
+def _replace(draft: Path, out: Path) -> float:
+    """Move the file, and for OpenVINO its weights, to `out`: both or neither. Returns their size in MB."""
     weights, target, before = draft.with_suffix(".bin"), out.with_suffix(".bin"), draft.with_name("before.bin")
-    size = draft.stat().st_size + weights.stat().st_size
-    if target.exists():
+    moved = {draft: out} if out.suffix != ".xml" else {weights: target, draft: out}
+    size = sum(path.stat().st_size for path in moved)
+    if weights in moved and target.exists():
         target.replace(before)
     try:
-        weights.replace(target)
-        draft.replace(out)
+        for path, place in moved.items():
+            path.replace(place)
     except BaseException:
-        target.unlink(missing_ok=True)
+        if weights in moved:
+            target.unlink(missing_ok=True)
         if before.exists():
             before.replace(target)
         raise
@@ -169,23 +173,34 @@ def _moved(draft: Path, out: Path) -> float:
 
 
 @torch.inference_mode()
-def compare(network: UNetPlusPlus, depth: int, answer: ExportedNetwork, samples: Samples, classes: int) -> Comparison:
-    """Run both on the same tiles, of which the first is cut to an odd size."""
-    differences, same, agreement = [], [], []
-    dice: list[tuple[float | None, float | None]] = []
+def compare(network: UNetPlusPlus, depth: int, predict: ExportedNetwork, samples: Samples, classes: int) -> Comparison:
+    """Run a network and its exported file on the same tiles; the first is cut to an odd size.
+
+    Args:
+        network: the network, in float32.
+        depth: depth of the exported head.
+        predict: maps images to probabilities with the file.
+        samples: the tiles.
+        classes: number of classes, background included.
+    """
+    differences, same = [], []
+    agreement: list[float | None] = []
+    dice_before: list[float | None] = []
+    dice: list[float | None] = []
     for number, tile in enumerate(samples.comparing):
         window = tuple(slice(max(1, size - (number == 0))) for size in tile.shape[1:])
         image = np.ascontiguousarray(tile[(None, slice(None), *window)])
         logits: Any = network(torch.from_numpy(image), depth=depth)
-        expected, found = to_probabilities(logits).numpy()[0], answer(image)[0]
+        expected, found = to_probabilities(logits).numpy()[0], predict(image)[0]
         differences.append(float(np.abs(expected - found).max()))
         before, after = (most_probable(each, np.empty(each.shape[1:], np.intp)) for each in (expected, found))
         same.append(float((before == after).mean()))
         agreement.append(fast_dice(after, before, classes))
         if samples.labels:
             label = samples.labels[number][window]
-            dice.append((fast_dice(before, label, classes), fast_dice(after, label, classes)))
-    means = [mean_of(values) for values in (agreement, [before for before, _ in dice], [after for _, after in dice])]
+            dice_before.append(fast_dice(before, label, classes))
+            dice.append(fast_dice(after, label, classes))
+    means = map(mean_of, (agreement, dice_before, dice))
     return Comparison(samples.origin, len(same), float(np.max(differences)), float(np.mean(same)), *means)
 
 

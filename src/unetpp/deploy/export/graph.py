@@ -1,4 +1,7 @@
-"""A network as a graph that other runtimes execute: normalised images of any number and size in, probabilities of all classes out."""
+"""Networks as graphs for other runtimes: images of any number and size to probabilities, written and opened again.
+
+Input: normalized images (B, C, *spatial). Output: probabilities of all classes (B, classes, *spatial).
+"""
 
 from __future__ import annotations
 
@@ -15,33 +18,41 @@ from torch.export import Dim
 from unetpp.errors import optional_package
 from unetpp.labels.classes_torch import to_probabilities
 from unetpp.model.network import UNetPlusPlus
-from unetpp.runtime.exported_file import IMAGE, KEY, PROBABILITIES, load_openvino
+from unetpp.runtime.exported_file import IMAGE, KEY, PROBABILITIES, ExportedNetwork, load_openvino, open_exported
 from unetpp.runtime.openvino import replace_group_norms
 
-Write = Callable[["Answering", tuple[int, ...], Path, dict[str, Any]], None]
-"""Called with a network, the shape of an example (B, C, *spatial), the file and what it says of itself."""
+Write = Callable[["DepthProbabilities", tuple[int, ...], Path, dict[str, Any]], None]
+"""Called with a network, the shape of an example (B, C, *spatial), the file and its description."""
 
 
-class Answering(nn.Module):
-    """What is exported: probabilities at one depth, and nothing that this depth does not need."""
+class DepthProbabilities(nn.Module):
+    """Network to export: the probabilities at one depth, without the parts that this depth does not need."""
 
     def __init__(self, network: UNetPlusPlus, depth: int) -> None:
         super().__init__()
         self.network = network.prune(depth)
 
     def forward(self, image: Tensor) -> Tensor:
+        """Probabilities (B, classes, *spatial) of images (B, C, *spatial)."""
         return to_probabilities(self.network(image))
 
 
-def write_pt2(network: Answering, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
-    """What torch.export makes, for programs with torch and without unetpp."""
+def write_pt2(network: DepthProbabilities, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
+    """Write a program of torch.export, for use with torch and without unetpp.
+
+    Args:
+        network: the network.
+        shape: shape of an example, (B, C, *spatial).
+        path: the file to write.
+        about: its description, stored in the file.
+    """
     exported = torch.export.export(network, (torch.zeros(shape),), dynamic_shapes=_any_size(shape))
     exported.example_inputs = None  # a batch of tiles would be written with it
     torch.export.save(exported, path, extra_files={KEY: json.dumps(about)})
 
 
-def write_onnx(network: Answering, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
-    """ONNX, weights and all in one file.
+def write_onnx(network: DepthProbabilities, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
+    """Write ONNX, weights included in the file. Arguments as in `write_pt2`.
 
     Raises:
         MissingExtraError: without the extra `export`.
@@ -49,7 +60,7 @@ def write_onnx(network: Answering, shape: tuple[int, ...], path: Path, about: di
     with optional_package("onnxscript", "export", "a file in the format ONNX"):
         import onnxscript  # noqa: F401
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own
+        warnings.simplefilter("ignore")  # the exporter warns about itself
         program: Any = torch.onnx.export(
             replace_group_norms(network),
             (torch.zeros(shape),),
@@ -63,8 +74,8 @@ def write_onnx(network: Answering, shape: tuple[int, ...], path: Path, about: di
     program.save(path, external_data=False)
 
 
-def write_openvino(network: Answering, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
-    """OpenVINO's .xml, and the .bin beside it.
+def write_openvino(network: DepthProbabilities, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
+    """Write an .xml of OpenVINO and its .bin. Arguments as in `write_pt2`.
 
     Raises:
         MissingExtraError: without the extras `export` and `openvino`.
@@ -79,6 +90,22 @@ def write_openvino(network: Answering, shape: tuple[int, ...], path: Path, about
 
 
 FORMATS: dict[str, Write] = {".onnx": write_onnx, ".pt2": write_pt2, ".xml": write_openvino}
+
+
+def open_export(path: Path) -> tuple[ExportedNetwork, dict[str, Any]]:
+    """Open an exported file in its runtime, in float32. Only for files of this process: torch.export.load unpickles.
+
+    Returns:
+        A function from images to probabilities, and the description in the file.
+
+    Raises:
+        MissingExtraError: without its runtime.
+    """
+    if path.suffix != ".pt2":
+        return open_exported(path, exact=True)
+    extra = {KEY: ""}
+    module = torch.export.load(path, extra_files=extra).module()
+    return lambda image: module(torch.from_numpy(image)).detach().numpy(), json.loads(extra[KEY] or "{}")
 
 
 def _any_size(shape: tuple[int, ...]) -> tuple[dict[int, Any]]:

@@ -1,4 +1,4 @@
-"""Images for which an exported file is compared with its network, and those that it is calibrated with."""
+"""Tiles to calibrate an exported file with, and to compare it with its network."""
 
 from __future__ import annotations
 
@@ -14,62 +14,68 @@ from unetpp.data.preprocess import prepare_case_image
 from unetpp.data.store import StoredCase
 from unetpp.errors import UnetppError
 from unetpp.infer.tiles import TileGrid, read_tile
-from unetpp.measure.stored_cases import stored_split
+from unetpp.measure.stored_cases import find_stored_split
 from unetpp.plan import Plan
 
 CALIBRATING, COMPARING = 48, 16
-"""Tiles, at most."""
+"""Largest numbers of tiles."""
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Tiles as the network sees them."""
+    """Preprocessed tiles."""
 
     calibrating: tuple[np.ndarray, ...]
-    """(C, *tile) float32: of training cases, or of images that were named."""
+    """(C, *tile) float32, from training cases or given images."""
     comparing: tuple[np.ndarray, ...]
-    """The same: of validation cases, or of images that were named, or else random numbers."""
+    """(C, *tile) float32, from validation cases or given images, otherwise random numbers."""
     labels: tuple[np.ndarray, ...]
-    """(*tile) class indices of `comparing`, where they are known."""
+    """(*tile) class indices of `comparing`, if known."""
     origin: str
-    """Of `comparing`, in words."""
+    """Origin of `comparing`, in words."""
 
 
 def find_samples(model: Path, plan: Plan, images: Sequence[Path], calibrate: bool) -> Samples:
-    """Tiles of `images`; where there are none, those that the training of the model left in its run folder.
+    """Cut tiles from `images`, or from the cases that training cached in the run folder of the model.
 
     Args:
-        calibrate: whether tiles to calibrate with are wanted; of the images, they are others than those to compare.
+        model: the model file.
+        plan: its plan.
+        images: images or folders of them.
+        calibrate: tiles to calibrate with are needed; they differ from those to compare.
+
+    Returns:
+        The tiles, without any to calibrate with if there are no cases and no images.
 
     Raises:
-        DataError: an image that cannot be used; where cases are needed to calibrate with, a run folder that cannot.
+        DataError: an unusable image; or an unusable run folder whose cases are needed to calibrate with.
     """
     count = CALIBRATING if calibrate else 0
     if images:
         tiles = _tiles_of(images, plan, count + COMPARING)
-        apart = min(COMPARING, (len(tiles) + 1) // 2) if calibrate else len(tiles)
-        return Samples(tiles[apart:], tiles[:apart], (), "the images that were given")
+        compared = min(COMPARING, (len(tiles) + 1) // 2) if calibrate else len(tiles)
+        return Samples(tiles[compared:], tiles[:compared], (), "the given images")
     try:
-        training, validation = stored_split(model, plan.data)
+        training, validation = find_stored_split(model, plan.data)
     except UnetppError:
         if calibrate:
             raise
-        training, validation = [], []  # random numbers do for a comparison
+        training, validation = [], []  # random numbers suffice for a comparison
     if validation:
         comparing, labels = zip(*_cut(validation, plan, COMPARING), strict=True)
         return Samples(tuple(image for image, _ in _cut(training, plan, count)), comparing, labels, "validation cases")
     noise = np.random.default_rng(0).standard_normal((2, plan.model.in_channels, *plan.predict.tile)).astype(np.float32)
-    return Samples((), tuple(noise), (), "random numbers, as no run folder and no images are at hand")
+    return Samples((), tuple(noise), (), "random numbers, without a run folder or images")
 
 
 def _cut(cases: list[StoredCase], plan: Plan, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Tiles with their labels, half of them around foreground."""
+    """Cut tiles with their labels, half of them around foreground."""
     sampler = PatchSampler(cases, plan.predict.tile, 1, 0.5, seed=0)
     return [sampler.read(sampler.draw(number, 0)) for number in range(count)] if cases else []
 
 
 def _tiles_of(images: Sequence[Path], plan: Plan, count: int) -> tuple[np.ndarray, ...]:
-    """At most `count` different tiles, about as many of each image, in a fixed random order."""
+    """Cut at most `count` different tiles, about as many from each image, in a fixed random order."""
     rng = np.random.default_rng(0)
     cases = find_images(list(images), len(plan.data.channels))
     cases = [cases[number] for number in rng.permutation(len(cases))[:count]]

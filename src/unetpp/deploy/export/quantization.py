@@ -1,4 +1,4 @@
-"""8-bit integers in place of floating point, in files that are exported already: post-training quantisation by NNCF."""
+"""Post-training quantization of exported files to 8-bit integers, by NNCF."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ QUANTIZABLE = (".onnx", ".xml")
 
 
 def quantize_file(path: Path, tiles: Sequence[np.ndarray]) -> None:
-    """Quantise a file in its place.
+    """Quantize a file in place.
 
     Args:
-        tiles: normalised (C, *spatial), from which the ranges of all activations are taken.
+        path: exported file, .onnx or .xml.
+        tiles: normalized (C, *spatial) float32, to calibrate the ranges of activations.
 
     Raises:
         MissingExtraError: without the extra `int8`.
     """
     openvino = load_openvino("8-bit integers") if path.suffix == ".xml" else None
     disable_telemetry()
-    # NNCF makes torch look for a CUDA compiler, and torch reports that
+    # NNCF makes torch search for a CUDA compiler, and torch logs that
     with mute_warnings("torch.utils.cpp_extension"), optional_package("nncf", "int8", "8-bit integers"):
         import nncf
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
     images = [tile[None] for tile in tiles]
-    # by default ranges are means over images, beyond which those with more contrast are cut off: that cost 8 points of Dice (docs/log.md)
+    # the default, mean ranges over images, clips images of high contrast: that cost 8 points of Dice (docs/log.md)
     ranges = RangeEstimatorParametersSet.HISTOGRAM
     advanced = nncf.AdvancedQuantizationParameters(activations_range_estimator_params=ranges)
     options = {"subset_size": len(images), "preset": nncf.QuantizationPreset.MIXED, "advanced_parameters": advanced}
@@ -39,16 +40,16 @@ def quantize_file(path: Path, tiles: Sequence[np.ndarray]) -> None:
         import onnx
 
         model: Any = onnx.load(path)
-        said = {entry.key: entry.value for entry in model.metadata_props}
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
         with mute_warnings("nncf"):
             model = nncf.quantize(model, nncf.Dataset(images, lambda image: {IMAGE: image}), **options)
-        onnx.helper.set_model_props(model, said)
+        onnx.helper.set_model_props(model, metadata)
         onnx.save(model, path)
     elif openvino:
         with mute_warnings("nncf"):
             model = nncf.quantize(openvino_core().read_model(path), nncf.Dataset(images), **options)
-        aside = path.with_name(f"int8{path.name}")  # the weights of the model that was read lie in its file
-        openvino.save_model(model, aside, compress_to_fp16=False)
+        quantized = path.with_name(f"int8{path.name}")  # the model that was read maps the weights from its file
+        openvino.save_model(model, quantized, compress_to_fp16=False)
         del model
         for suffix in (".bin", ".xml"):
-            aside.with_suffix(suffix).replace(path.with_suffix(suffix))
+            quantized.with_suffix(suffix).replace(path.with_suffix(suffix))
