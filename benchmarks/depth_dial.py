@@ -113,7 +113,7 @@ def judged(
         before, after = [*before, *full], [*after, *dice]
         seconds, full_seconds = seconds + adaptive_s, full_seconds + full_s
         tiles += adaptive.images
-    lost = compute_dice_compute_dice_losses(before, after)
+    lost = compute_dice_losses(before, after)
     shares = {str(depth): tiles[depth] / tiles.total() for depth in predictor.depths}
     return {
         "cases": len(lost),
