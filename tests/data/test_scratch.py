@@ -68,17 +68,17 @@ def test_without_space_on_disk_memory_is_taken_and_without_either_it_fails(monke
 
 def test_a_folder_that_may_not_be_written_to_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scratch, "LARGE", 10)
-    monkeypatch.setattr(scratch, "_folder", lambda: "/nowhere")
+    monkeypatch.setattr(scratch, "_choose_folder", lambda: "/nowhere")
     assert scratch.allocate_array((30, 40), np.uint8).shape == (30, 40)
 
 
 def test_the_users_folder_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    assert scratch._folder() == str(tmp_path)
+    assert scratch._choose_folder() == str(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "mistyped"))
     monkeypatch.setattr(scratch, "LARGE", 10)
     with pytest.raises(UsageError, match=r"TMPDIR: got .*mistyped, which is no folder; expected"):
         scratch.allocate_array((30, 40), np.uint8)
     for name in ("TMPDIR", "TEMP", "TMP"):
         monkeypatch.delenv(name, raising=False)
-    assert scratch._folder() in ("/var/tmp", None)
+    assert scratch._choose_folder() in ("/var/tmp", None)

@@ -35,7 +35,7 @@ def allocate_array(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
     if size <= LARGE:
         return np.empty(shape, dtype)
     try:
-        with tempfile.TemporaryFile(prefix="unetpp-", dir=_folder()) as file:
+        with tempfile.TemporaryFile(prefix="unetpp-", dir=_choose_folder()) as file:
             # a sparse file would kill the process with a bus error if the disk fills up later
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
@@ -47,7 +47,7 @@ def allocate_array(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
         raise MemoryError(f"{needed}; set TMPDIR to another one") from error
 
 
-def _folder() -> str | None:
+def _choose_folder() -> str | None:
     """Return the folder that the user has set, else /var/tmp (/tmp often is memory); None: the default of Python."""
     for name in ("TMPDIR", "TEMP", "TMP"):
         if folder := os.environ.get(name):

@@ -110,9 +110,8 @@ def find_stored_cases(ids: Iterable[str], folder: Path) -> list[StoredCase]:
         stem = path.name.removesuffix(endings[-1])
         if all((folder / f"{stem}{ending}").is_file() for ending in endings):
             newest[stem[: -DIGEST - 1]] = folder / stem
-    return [
-        StoredCase(case_id, newest[_make_file_name(case_id)]) for case_id in ids if _make_file_name(case_id) in newest
-    ]
+    names = [(case_id, _make_file_name(case_id)) for case_id in ids]
+    return [StoredCase(case_id, newest[name]) for case_id, name in names if name in newest]
 
 
 def _store_case(case: Case, plan: DataPlan, folder: Path) -> StoredCase:
