@@ -115,7 +115,7 @@ def test_a_change_of_layout_reaches_weights_and_the_optimizers_state(layout: tor
     plain, step = make_step(dropout=0.0), make_step(dropout=0.0)  # masks are drawn in the order of the memory
     for each in (plain, step):
         losses(each)
-    step.use_layout(layout)
+    step.use_memory_format(layout)
     kernel = step.network.get_parameter("nodes.x_0_0.units.0.conv.weight")
     assert step.optimizer.state[kernel]["exp_avg"].stride() == kernel.stride()
     assert losses(step) == pytest.approx(losses(plain), rel=1e-4)
