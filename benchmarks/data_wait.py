@@ -53,7 +53,7 @@ def compare(plan: Plan, make: BatchMaker, steps: int) -> None:
     step = TrainingStep(from_plan(plan.model), plan.model, plan.train, torch.device("cpu"))
     step(make(0), 0, HALFWAY)
     prefetcher = Prefetcher(make)
-    real = prefetcher.from_step(0)
+    real = prefetcher.iterate(0)
     same = make(0)
     seconds: dict[str, list[float]] = {"real batches": [], "one batch repeated": []}
     waited = 0.0

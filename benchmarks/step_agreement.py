@@ -87,14 +87,14 @@ def training_seconds(plan: Plan, cases: list[StoredCase], folder: Path) -> float
     """Mean seconds of a step of a training, after the first."""
     training = FoldTraining(plan, cases, folder, device=CPU, validate=unscored)
     marks: list[float] = []
-    from_step = training.prefetcher.from_step
+    iterate = training.prefetcher.iterate
 
     def marked(step: int) -> Iterator[Batch]:
-        for batch in from_step(step):
+        for batch in iterate(step):
             marks.append(time.perf_counter())
             yield batch
 
-    training.prefetcher.from_step = marked  # type: ignore[assignment, method-assign]
+    training.prefetcher.iterate = marked  # type: ignore[assignment, method-assign]
     training.run()
     return (marks[-1] - marks[1]) / (len(marks) - 2)
 

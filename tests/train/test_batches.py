@@ -18,7 +18,7 @@ def numbered(step: int) -> Batch:
 
 
 def test_batches_come_in_order_from_any_step() -> None:
-    batches = Prefetcher(numbered).from_step(5)
+    batches = Prefetcher(numbered).iterate(5)
     assert [int(next(batches)[0]) for _ in range(10)] == list(range(5, 15))
     batches.close()
 
@@ -29,7 +29,7 @@ def test_an_error_in_the_thread_surfaces_at_its_step() -> None:
             raise ValueError("a broken file")
         return numbered(step)
 
-    batches = Prefetcher(broken).from_step(0)
+    batches = Prefetcher(broken).iterate(0)
     assert [int(next(batches)[0]) for _ in range(2)] == [0, 1]
     with pytest.raises(ValueError, match="a broken file"):
         next(batches)
@@ -41,7 +41,7 @@ def test_waiting_for_slow_data_is_counted() -> None:
         return numbered(step)
 
     prefetcher = Prefetcher(slow)
-    batches = prefetcher.from_step(0)
+    batches = prefetcher.iterate(0)
     for _ in range(4):
         next(batches)
     batches.close()
@@ -54,7 +54,7 @@ def test_many_workers_make_the_batches_of_one() -> None:
 
     def batches(workers: int) -> list[Batch]:
         make = BatchMaker(PatchSampler(cases, (16, 16), 3, 0.5, seed=0), Augmentation(varied, (16, 16), None))
-        found = Prefetcher(make, workers).from_step(7)
+        found = Prefetcher(make, workers).iterate(7)
         taken = [next(found) for _ in range(20)]
         found.close()
         return taken
