@@ -1,9 +1,10 @@
-"""What the choice of a depth is worth: quality and costs of every depth, and of a depth for each tile, of trained runs.
+"""Quality and costs of every depth, and of early exit (a depth for each tile), for trained runs.
 
 python benchmarks/depth_dial.py --out FILE.json DATA RUN [DATA RUN ...]
 
-Scores and costs are measured anew on the validation cases of fold 0, as at the end of `unetpp train`. Rules for `--depth auto` are fitted on one half of these cases
-and judged on the other, and the other way round, so that none is judged on cases that it was fitted to; both in tiles of the plan. The models are not changed.
+Scores and costs are measured again on the validation cases of fold 0, as at the end of `unetpp train`. Rules for
+`--depth auto` are fitted on one half of these cases and evaluated on the other, and vice versa, in tiles of the plan.
+The models are not changed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from unetpp.verbs.fold import quality_row, recommended_depth
 
 MAX_DROPS = (0.1, 0.3, 0.5, 1.0)
 LARGE = 4
-"""Tiles of an image from which on it is one of the large ones."""
+"""Smallest number of tiles of a large image."""
 
 
 def main() -> None:
@@ -44,18 +45,18 @@ def main() -> None:
         "--backend",
         default="torch",
         choices=["torch", "openvino"],
-        help="that runs --depth auto, and the deepest head beside it",
+        help="for --depth auto and the deepest head that it is compared with",
     )
     options = parser.parse_args()
     found = []
     for data, run in zip(options.pairs[::2], options.pairs[1::2], strict=True):
-        found.append({"data": data.name, **dial(data, RunFolder(run), options.backend)})
+        found.append({"data": data.name, **measure_run(data, RunFolder(run), options.backend)})
         if options.out:
             options.out.write_text(json.dumps(found, indent=1))
         print(to_markdown(found[-1]), flush=True)
 
 
-def dial(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
+def measure_run(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
     model = run.fold(0) / MODEL
     predictor = load_predictor(model, "cpu", "torch")
     cases = {case.id: case for case in find_cases(data).cases}
@@ -66,7 +67,7 @@ def dial(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
     table = table.joined(DepthTable(recommended=recommended_depth(table.depths)))
     _, held_out = stored_split(model, predictor.plan.data)
     adaptive = load_predictor(model, "cpu", backend)
-    auto = judged_rules(adaptive, held_out)
+    auto = evaluate_rules(adaptive, held_out)
     return {
         **table.to_dict(),
         "backend": backend,
@@ -74,8 +75,8 @@ def dial(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
     }
 
 
-def judged_rules(predictor: Predictor, cases: Sequence[StoredCase]) -> list[dict[str, Any]]:
-    """A row for each tolerance, and again for the large images alone; rules are fitted on one half of the cases and used on the other."""
+def evaluate_rules(predictor: Predictor, cases: Sequence[StoredCase]) -> list[dict[str, Any]]:
+    """Make a row for each tolerance, for all images and for the large ones; rules are fitted on the other half."""
     halves = cases[::2], cases[1::2]
     fitted = [fit_rules(predictor, half, lambda done, total: None) for half in halves[::-1]]
     large = [[case for case in half if count_tiles([case], predictor.plan.predict) >= LARGE] for half in halves]
@@ -85,19 +86,19 @@ def judged_rules(predictor: Predictor, cases: Sequence[StoredCase]) -> list[dict
         else [("all", halves)]
     )
     return [
-        {"images": name, "max_drop": max_drop, **judged(predictor, fitted, group, max_drop)}
+        {"images": name, "max_drop": max_drop, **evaluate_early_exit(predictor, fitted, group, max_drop)}
         for name, group in groups
         for max_drop in MAX_DROPS
     ]
 
 
-def judged(
+def evaluate_early_exit(
     predictor: Predictor,
     fitted: Sequence[Sequence[Rule]],
     halves: Sequence[Sequence[StoredCase]],
     max_drop: float,
 ) -> dict[str, Any]:
-    """What the chosen rule of each half loses and saves on the cases of the other."""
+    """Measure loss and time of the rule chosen for each half of the cases, against the deepest head."""
     before: list[float | None] = []
     after: list[float | None] = []
     seconds = full_seconds = 0.0
