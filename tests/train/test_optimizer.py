@@ -123,7 +123,7 @@ def record_states(plan: Plan, folder: Path, store: Path, monkeypatch: pytest.Mon
     return seen
 
 
-def compare_weights(before: dict[str, Tensor], after: dict[str, Tensor], encoder: bool) -> list[bool]:
+def find_changes(before: dict[str, Tensor], after: dict[str, Tensor], encoder: bool) -> list[bool]:
     return [not torch.equal(before[name], after[name]) for name in before if name.startswith("encoder.") == encoder]
 
 
@@ -134,11 +134,11 @@ def test_the_encoder_is_frozen_for_its_fraction_of_the_schedule_statistics_inclu
 ) -> None:
     seen = record_states(with_encoder(freeze_encoder=fraction, warmup=0), tmp_path / "fold_0", tmp_path, monkeypatch)
     for step, (before, after) in enumerate(itertools.pairwise(seen)):
-        assert any(compare_weights(before, after, encoder=True)) == (step >= frozen_steps)
-        assert all(compare_weights(before, after, encoder=False))
+        assert any(find_changes(before, after, encoder=True)) == (step >= frozen_steps)
+        assert all(find_changes(before, after, encoder=False))
     if fraction == 1:  # the moving average of frozen weights is these weights
         saved = load_model(tmp_path / "fold_0" / MODEL)[0].state_dict()
-        assert not any(compare_weights(seen[0], saved, encoder=True))
+        assert not any(find_changes(seen[0], saved, encoder=True))
 
 
 @NEEDS_TIMM
