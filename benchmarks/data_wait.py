@@ -1,8 +1,8 @@
-"""Share of a training's time in which the network waits for data, and what data costs the network by sharing its processor.
+"""Time for which the network waits for data in training, and the slowdown from sharing the processor with the data.
 
 python benchmarks/data_wait.py DATA [--steps 30]
 
-Trains the plan that `unetpp plan DATA` would make, once with real batches and once with one batch repeated, alternating.
+Train the plan that `unetpp plan DATA` makes, with real batches and then with one batch repeated.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from pathlib import Path
 
 import torch
 
+from unetpp import plan as make_plan
+from unetpp.data.cases import find_cases
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import store_cases
 from unetpp.model.build import build_from_plan
-from unetpp.plan import Plan
-from unetpp.planning.planner import make_plan
-from unetpp.progress import Silence
+from unetpp.plan import Plan, read_plan
 from unetpp.train.augment import Augmentation
 from unetpp.train.batches import Batch, BatchMaker, Prefetcher
 from unetpp.train.speed import HALFWAY
 from unetpp.train.step import TrainingStep
-from unetpp.verbs.preparation import read_source
 
 
 def main() -> None:
@@ -34,10 +33,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--steps", type=int, default=30)
     arguments = parser.parse_args()
-    source = read_source(arguments.data, Silence())
-    plan = make_plan(source.fingerprint, minutes=20)
-    with tempfile.TemporaryDirectory() as folder:
-        cases = store_cases(source.dataset.cases, plan.data, Path(folder))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_plan(arguments.data, folder, minutes=20)
+        plan = read_plan(folder / "plan.json")
+        cases = store_cases(find_cases(arguments.data).cases, plan.data, folder / "cache")
         train = plan.train
         sampler = PatchSampler(cases, train.patch, train.batch, train.foreground_fraction, train.seed)
         make = BatchMaker(sampler, Augmentation(train.augment, train.patch, plan.data.voxel_mm))
@@ -45,31 +45,31 @@ def main() -> None:
         for step in range(5):
             make(step)
         print(f"one batch alone: {(time.perf_counter() - started) / 5 * 1000:.0f} ms")
-        compare(plan, make, arguments.steps)
+        compare_batches(plan, make, arguments.steps)
 
 
-def compare(plan: Plan, make: BatchMaker, steps: int) -> None:
+def compare_batches(plan: Plan, make: BatchMaker, steps: int) -> None:
     torch.manual_seed(0)
     step = TrainingStep(build_from_plan(plan.model), plan.model, plan.train, torch.device("cpu"))
     step(make(0), 0, HALFWAY)
     prefetcher = Prefetcher(make)
-    real = prefetcher.from_step(0)
+    real = prefetcher.iterate(0)
     same = make(0)
     seconds: dict[str, list[float]] = {"real batches": [], "one batch repeated": []}
     waited = 0.0
     for _ in range(steps):
         before = prefetcher.waited_s
-        seconds["real batches"].append(timed(step, real))
+        seconds["real batches"].append(time_step(step, real))
         waited += prefetcher.waited_s - before
     real.close()
     for _ in range(steps):
-        seconds["one batch repeated"].append(timed(step, iter([same])))
+        seconds["one batch repeated"].append(time_step(step, iter([same])))
     for name, values in seconds.items():
-        print(f"{name}: median {statistics.median(values):.3f} s for a step")
-    print(f"share of the time waiting for data: {waited / sum(seconds['real batches']):.2%}")
+        print(f"{name}: median {statistics.median(values):.3f} s per step")
+    print(f"fraction of the time spent waiting for data: {waited / sum(seconds['real batches']):.2%}")
 
 
-def timed(step: TrainingStep, batches: Iterator[Batch]) -> float:
+def time_step(step: TrainingStep, batches: Iterator[Batch]) -> float:
     started = time.perf_counter()
     step(next(batches), 0, HALFWAY)
     return time.perf_counter() - started

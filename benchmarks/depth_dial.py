@@ -1,9 +1,10 @@
-"""What the choice of a depth is worth: quality and costs of every depth, and of a depth for each tile, of trained runs.
+"""Quality and costs of every depth, and of early exit (a depth for each tile), for trained runs.
 
 python benchmarks/depth_dial.py --out FILE.json DATA RUN [DATA RUN ...]
 
-Scores and costs are measured anew on the validation cases of fold 0, as at the end of `unetpp train`. Rules for `--depth auto` are crop_or_pad on one half of these cases
-and judged on the other, and the other way round, so that none is judged on cases that it was crop_or_pad to; both in tiles of the plan. The models are not changed.
+Scores and costs are measured again on the validation cases of fold 0, as at the end of `unetpp train`. Rules for
+`--depth auto` are fitted on one half of these cases and evaluated on the other, and vice versa, in tiles of the plan.
+The models are not changed.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from unetpp.measure.quality import evaluate_cases
 from unetpp.measure.stored_cases import find_stored_split
 from unetpp.measure.validation import count_tiles
 from unetpp.measured import DepthTable, Rule
-from unetpp.metrics.scores import bootstrap_interval, mean_of
+from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, mean_of
 from unetpp.run_folder import MODEL, RunFolder
 from unetpp.verbs.fold import quality_row, recommended_depth
 
 MAX_DROPS = (0.1, 0.3, 0.5, 1.0)
 LARGE = 4
-"""Tiles of an image from which on it is one of the large ones."""
+"""Smallest number of tiles of a large image."""
 
 
 def main() -> None:
@@ -44,18 +45,18 @@ def main() -> None:
         "--backend",
         default="torch",
         choices=["torch", "openvino"],
-        help="that runs --depth auto, and the deepest head beside it",
+        help="for --depth auto and the deepest head that it is compared with",
     )
     options = parser.parse_args()
     found = []
     for data, run in zip(options.pairs[::2], options.pairs[1::2], strict=True):
-        found.append({"data": data.name, **dial(data, RunFolder(run), options.backend)})
+        found.append({"data": data.name, **measure_run(data, RunFolder(run), options.backend)})
         if options.out:
             options.out.write_text(json.dumps(found, indent=1))
         print(to_markdown(found[-1]), flush=True)
 
 
-def dial(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
+def measure_run(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
     model = run.fold(0) / MODEL
     predictor = load_predictor(model, "cpu", "torch")
     cases = {case.id: case for case in find_cases(data).cases}
@@ -63,10 +64,10 @@ def dial(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
     costs = measure_depths(model, batch=1)
     rows = {depth: quality_row(scores, quality[max(quality)]) for depth, scores in sorted(quality.items())}
     table = DepthTable(depths=rows, mean_of_heads=rows.pop(MEAN)).with_costs(costs)
-    table = table.concatenate(DepthTable(recommended=recommended_depth(table.depths)))
+    table = table.joined(DepthTable(recommended=recommended_depth(table.depths)))
     _, held_out = find_stored_split(model, predictor.plan.data)
     adaptive = load_predictor(model, "cpu", backend)
-    auto = judged_rules(adaptive, held_out)
+    auto = evaluate_rules(adaptive, held_out)
     return {
         **table.to_dict(),
         "backend": backend,
@@ -74,10 +75,10 @@ def dial(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
     }
 
 
-def judged_rules(predictor: Predictor, cases: Sequence[StoredCase]) -> list[dict[str, Any]]:
-    """A row for each tolerance, and again for the large images alone; rules are crop_or_pad on one half of the cases and used on the other."""
+def evaluate_rules(predictor: Predictor, cases: Sequence[StoredCase]) -> list[dict[str, Any]]:
+    """Make a row for each tolerance, for all images and for the large ones; rules are fitted on the other half."""
     halves = cases[::2], cases[1::2]
-    crop_or_pad = [fit_rules(predictor, half, lambda done, total: None) for half in halves[::-1]]
+    fitted = [fit_rules(predictor, half, lambda done, total: None) for half in halves[::-1]]
     large = [[case for case in half if count_tiles([case], predictor.plan.predict) >= LARGE] for half in halves]
     groups = (
         [("all", halves), (f"{LARGE} tiles and more", large)]
@@ -85,24 +86,24 @@ def judged_rules(predictor: Predictor, cases: Sequence[StoredCase]) -> list[dict
         else [("all", halves)]
     )
     return [
-        {"images": name, "max_drop": max_drop, **judged(predictor, crop_or_pad, group, max_drop)}
+        {"images": name, "max_drop": max_drop, **evaluate_early_exit(predictor, fitted, group, max_drop)}
         for name, group in groups
         for max_drop in MAX_DROPS
     ]
 
 
-def judged(
+def evaluate_early_exit(
     predictor: Predictor,
-    crop_or_pad: Sequence[Sequence[Rule]],
+    fitted: Sequence[Sequence[Rule]],
     halves: Sequence[Sequence[StoredCase]],
     max_drop: float,
 ) -> dict[str, Any]:
-    """What the chosen rule of each half loses and saves on the cases of the other."""
+    """Measure loss and time of the rule chosen for each half of the cases, against the deepest head."""
     before: list[float | None] = []
     after: list[float | None] = []
     seconds = full_seconds = 0.0
     tiles: Counter[int] = Counter()
-    for rules, cases in zip(crop_or_pad, halves, strict=True):
+    for rules, cases in zip(fitted, halves, strict=True):
         adaptive = EarlyExit(
             predictor.runners[0],
             predictor.depths,

@@ -1,10 +1,10 @@
-"""Which models of timm work as encoders: each is built, trained for one step, pruned, and written into the table of docs/encoders.md.
+"""Table of the timm models that work as encoders, in docs/encoders.md: each is built, trained for one step and pruned.
 
 python benchmarks/encoders.py [MODEL ...] [--records FILE] [--largest MILLIONS]
 
-Weights are random and nothing is downloaded. Of each model: every weight gets a gradient from one step with a batch of one image, and at an odd size each pruned
-network answers exactly what the full one does at its depth. Results are kept in --records as they come, so that a sweep that was stopped goes on. Without names:
-all of MODELS.
+Weights are random; nothing is downloaded. For each model, every weight has to receive a gradient from a batch of one
+image, and at an odd size the output of each pruned network has to equal that of the full one at the same depth, bit for
+bit. Results are appended to --records, so that an interrupted sweep continues. Without names: all of MODELS.
 """
 
 from __future__ import annotations
@@ -35,35 +35,41 @@ COLUMNS = (
     "remarks",
 )
 TRAINED, ODD = (64, 64), (49, 65)
-"""Sizes of the images; where the encoder divides by more, they are extended."""
+"""Sizes of the images; they are padded if the encoder divides by more."""
 
 MODELS = {
     "of the papers and of the authors' Keras code": """
-        vgg16 vgg19 resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d resnext101_32x4d densenet121 densenet169 densenet201 inception_v3
-        inception_resnet_v2
+        vgg16 vgg19 resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d resnext101_32x4d densenet121
+        densenet169 densenet201 inception_v3 inception_resnet_v2
     """,
     "convolutions": """
-        vgg11 vgg16_bn vgg19_bn resnet26d resnetv2_50 resnetv2_50x1_bit resnetrs50 seresnet50 legacy_seresnet18 legacy_senet154 ecaresnet26t skresnet18 resnest14d
-        res2net50_26w_4s resnext101_32x8d densenet161 dpn48b dla46x_c selecsls42 ese_vovnet19b_slim hrnet_w18_small hrnet_w18 inception_v4 legacy_xception xception41
-        nasnetalarge pnasnet5large efficientnet_b0 efficientnet_b4 efficientnetv2_s efficientnet_lite0 tf_efficientnet_b0 mixnet_s mnasnet_100 fbnetc_100
-        mobilenetv2_100 mobilenetv3_small_050 mobilenetv3_large_100 mobilenetv4_conv_small mobilenetv5_base hardcorenas_b lcnet_035 lcnetv2_small tinynet_e
-        ghostnet_050 ghostnetv2_100 repghostnet_050 rexnet_100 regnetx_002 regnety_002 regnetz_b16 nf_resnet26 nf_regnet_b1 dm_nfnet_f0 eca_nfnet_l0 cspresnet50
-        cspdarknet53 cs3darknet_focus_s cspnext_tiny darknet53 gernet_s repvgg_a0 mobileone_s0 tresnet_m hgnet_tiny hgnetv2_b0 convnext_atto convnext_tiny
-        convnextv2_atto convnextv2_tiny inception_next_atto rdnet_tiny starnet_s1 fasternet_t0 repvit_m0_9 mambaout_femto focalnet_tiny_srf convmixer_768_32
-        poolformerv2_s12 bat_resnext26ts
+        vgg11 vgg16_bn vgg19_bn resnet26d resnetv2_50 resnetv2_50x1_bit resnetrs50 seresnet50 legacy_seresnet18
+        legacy_senet154 ecaresnet26t skresnet18 resnest14d res2net50_26w_4s resnext101_32x8d densenet161 dpn48b
+        dla46x_c selecsls42 ese_vovnet19b_slim hrnet_w18_small hrnet_w18 inception_v4 legacy_xception xception41
+        nasnetalarge pnasnet5large efficientnet_b0 efficientnet_b4 efficientnetv2_s efficientnet_lite0
+        tf_efficientnet_b0 mixnet_s mnasnet_100 fbnetc_100 mobilenetv2_100 mobilenetv3_small_050 mobilenetv3_large_100
+        mobilenetv4_conv_small mobilenetv5_base hardcorenas_b lcnet_035 lcnetv2_small tinynet_e ghostnet_050
+        ghostnetv2_100 repghostnet_050 rexnet_100 regnetx_002 regnety_002 regnetz_b16 nf_resnet26 nf_regnet_b1
+        dm_nfnet_f0 eca_nfnet_l0 cspresnet50 cspdarknet53 cs3darknet_focus_s cspnext_tiny darknet53 gernet_s repvgg_a0
+        mobileone_s0 tresnet_m hgnet_tiny hgnetv2_b0 convnext_atto convnext_tiny convnextv2_atto convnextv2_tiny
+        inception_next_atto rdnet_tiny starnet_s1 fasternet_t0 repvit_m0_9 mambaout_femto focalnet_tiny_srf
+        convmixer_768_32 poolformerv2_s12 bat_resnext26ts
     """,
     "attention, and both": """
-        vit_tiny_patch16_224 vit_small_patch14_dinov2 vit_small_patch16_dinov3 vit_tiny_r_s16_p8_224 vit_relpos_small_patch16_224 vit_srelpos_small_patch16_224
-        samvit_base_patch16 deit_tiny_patch16_224 deit3_small_patch16_224 beit_base_patch16_224 eva02_tiny_patch14_224 naflexvit_base_patch16_parfac_gap
-        cait_xxs24_224 convit_tiny crossvit_tiny_240 tnt_s_patch16_224 xcit_nano_12_p16_224 volo_d1_224 pit_ti_224 visformer_tiny levit_128s mixer_s32_224
-        gmlp_ti16_224 resmlp_12_224 sequencer2d_s swin_tiny_patch4_window7_224 swin_s3_tiny_224 swinv2_tiny_window8_256 swinv2_cr_tiny_224 maxvit_tiny_tf_224
-        maxxvit_rmlp_nano_rw_256 coatnet_nano_rw_224 coatnet_0_rw_224 coat_tiny twins_pcpvt_small twins_svt_small pvt_v2_b0 mvitv2_tiny davit_tiny gcvit_xxtiny
-        nest_tiny hiera_tiny_224 sam2_hiera_tiny vitamin_small_224 nextvit_small caformer_s18 convformer_s18 edgenext_xx_small efficientformer_l1
-        efficientformerv2_s0 efficientvim_m1 efficientvit_b0 efficientvit_m0 fastvit_t8 iformer_t lowformer_b0 cpubone_nano mobilevit_xxs mobilevitv2_050 shvit_s1
+        vit_tiny_patch16_224 vit_small_patch14_dinov2 vit_small_patch16_dinov3 vit_tiny_r_s16_p8_224
+        vit_relpos_small_patch16_224 vit_srelpos_small_patch16_224 samvit_base_patch16 deit_tiny_patch16_224
+        deit3_small_patch16_224 beit_base_patch16_224 eva02_tiny_patch14_224 naflexvit_base_patch16_parfac_gap
+        cait_xxs24_224 convit_tiny crossvit_tiny_240 tnt_s_patch16_224 xcit_nano_12_p16_224 volo_d1_224 pit_ti_224
+        visformer_tiny levit_128s mixer_s32_224 gmlp_ti16_224 resmlp_12_224 sequencer2d_s swin_tiny_patch4_window7_224
+        swin_s3_tiny_224 swinv2_tiny_window8_256 swinv2_cr_tiny_224 maxvit_tiny_tf_224 maxxvit_rmlp_nano_rw_256
+        coatnet_nano_rw_224 coatnet_0_rw_224 coat_tiny twins_pcpvt_small twins_svt_small pvt_v2_b0 mvitv2_tiny
+        davit_tiny gcvit_xxtiny nest_tiny hiera_tiny_224 sam2_hiera_tiny vitamin_small_224 nextvit_small caformer_s18
+        convformer_s18 edgenext_xx_small efficientformer_l1 efficientformerv2_s0 efficientvim_m1 efficientvit_b0
+        efficientvit_m0 fastvit_t8 iformer_t lowformer_b0 cpubone_nano mobilevit_xxs mobilevitv2_050 shvit_s1
         swiftformer_xs tiny_vit_5m_224 halonet26t botnet26t_256 lambda_resnet26t sehalonet33ts csatv2
     """,
 }
-"""Title -> names."""
+"""Title -> names of models."""
 
 
 def main() -> None:
@@ -77,13 +83,13 @@ def main() -> None:
     records = read_records(arguments.records)
     for name in arguments.models or [name for names in MODELS.values() for name in names.split()]:
         if name not in records or arguments.models:
-            records[name] = measure(name, arguments.largest)
+            records[name] = measure_model(name, arguments.largest)
             with arguments.records.open("a") as file:
                 file.write(json.dumps({"model": name, **records[name]}) + "\n")
             print(name, records[name], flush=True)
             gc.collect()
     before, rest = DOCUMENT.read_text().split(MARKS[0])
-    DOCUMENT.write_text(before + MARKS[0] + "\n" + table(records) + MARKS[1] + rest.split(MARKS[1])[1])
+    DOCUMENT.write_text(before + MARKS[0] + "\n" + make_table(records) + MARKS[1] + rest.split(MARKS[1])[1])
 
 
 def read_records(path: Path) -> dict[str, dict[str, Any]]:
@@ -91,8 +97,8 @@ def read_records(path: Path) -> dict[str, dict[str, Any]]:
     return {line.pop("model"): line for line in lines}
 
 
-def measure(name: str, largest: float) -> dict[str, Any]:
-    """Facts of a model, or the first thing that does not work, in words."""
+def measure_model(name: str, largest: float) -> dict[str, Any]:
+    """Return the facts of a model, or a message about the first thing that does not work."""
     started = time.perf_counter()
     try:
         model = inspect_timm_model(name)
@@ -131,7 +137,7 @@ def check(name: str, in_channels: int) -> dict[str, Any]:
         ]
     ).sum()
     loss.backward()
-    problems = [] if loss.isfinite() else ["the loss is no number"]
+    problems = [] if loss.isfinite() else ["the loss is not finite"]
     missing = [name for name, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]
     problems += [f"no gradient for {missing[0]} and {len(missing) - 1} more"] if missing else []
     optimizer.step()
@@ -142,13 +148,12 @@ def check(name: str, in_channels: int) -> dict[str, Any]:
         full = network(image, heads=True)
         for depth in network.head_depths:
             pruned = network.prune(depth)
-            answer = pruned(image)
+            output = pruned(image)
             parameters[depth] = sum(weight.numel() for weight in pruned.encoder.parameters()) if pruned.encoder else 0
-            if not (torch.equal(answer, network(image, depth=depth)) and torch.equal(answer, full.at(depth))):
-                problems.append(
-                    f"pruned to depth {depth} it answers otherwise, by {float((answer - full.at(depth)).abs().max()):.1g}"
-                )
-    untrained = {depth: unused(encoder, depth) for depth in network.head_depths}
+            if not (torch.equal(output, network(image, depth=depth)) and torch.equal(output, full.at(depth))):
+                difference = float((output - full.at(depth)).abs().max())
+                problems.append(f"pruned to depth {depth} its output differs by {difference:.1g}")
+    untrained = {depth: count_unused(encoder, depth) for depth in network.head_depths}
     return {
         "network_parameters": sum(weight.numel() for weight in network.parameters()),
         "encoder_parameters": parameters,
@@ -157,18 +162,17 @@ def check(name: str, in_channels: int) -> dict[str, Any]:
     }
 
 
-def unused(encoder: Encoder, depth: int) -> int:
-    """Weights of a network of this depth that no feature map depends on."""
-    kept = encoder.pruned(depth)
-    names = find_unused_weights(encoder.model.name, tuple(kept.numbers.values())) if kept else ()
-    return sum(kept.body.get_parameter(name).numel() for name in names) if kept else 0
+def count_unused(encoder: Encoder, depth: int) -> int:
+    """Count the weights of a network of this depth that no feature map depends on."""
+    pruned = encoder.pruned(depth)
+    names = find_unused_weights(encoder.model.name, tuple(pruned.numbers.values())) if pruned else ()
+    return sum(pruned.body.get_parameter(name).numel() for name in names) if pruned else 0
 
 
-def table(records: dict[str, dict[str, Any]]) -> str:
+def make_table(records: dict[str, dict[str, Any]]) -> str:
     problems = sum(bool(record["problem"]) for record in records.values())
-    lines = [
-        f"Measured with timm {importlib.metadata.version('timm')} and torch {torch.__version__.split('+')[0]}: {len(records) - problems} models work, {problems} do not."
-    ]
+    versions = f"timm {importlib.metadata.version('timm')} and torch {torch.__version__.split('+')[0]}"
+    lines = [f"Measured with {versions}: {len(records) - problems} models work, {problems} do not."]
     for title, names in MODELS.items():
         lines += [
             "",
@@ -177,11 +181,11 @@ def table(records: dict[str, dict[str, Any]]) -> str:
             "| " + " | ".join(COLUMNS) + " |",
             "|---" * len(COLUMNS) + "|",
         ]
-        lines += [row(name, records[name]) for name in names.split() if name in records]
+        lines += [format_row(name, records[name]) for name in names.split() if name in records]
     return "\n".join(lines) + "\n"
 
 
-def row(name: str, record: dict[str, Any]) -> str:
+def format_row(name: str, record: dict[str, Any]) -> str:
     if "levels" not in record:
         return f"| {name} | | | | {record['problem']} |"
     levels = {int(level): channels for level, channels in record["levels"].items()}
@@ -190,10 +194,10 @@ def row(name: str, record: dict[str, Any]) -> str:
         f"{number / 1e6:.2g}" if number < 1e8 else f"{number / 1e6:.0f}"
         for number in record.get("encoder_parameters", {}).values()
     )
-    return f"| {name} | {channels} | {record['divisor']} | {millions} | {remarks(record)} |"
+    return f"| {name} | {channels} | {record['divisor']} | {millions} | {describe(record)} |"
 
 
-def remarks(record: dict[str, Any]) -> str:
+def describe(record: dict[str, Any]) -> str:
     texts = [record["problem"]] if record["problem"] else []
     if record.get("colour_only"):
         texts.append("takes three channels only")

@@ -1,10 +1,11 @@
-"""Which settings train better in equal time: the same cases, the same minutes of steps, several seeds, alternating.
+"""Comparison of settings in equal training time: the same cases, the same minutes of steps, several seeds, alternating.
 
-python benchmarks/equal_time.py DATA --out FOLDER --minutes 4 --seeds 0 1 2 --variant plain model.block=plain --variant projected model.block=projected
+python benchmarks/equal_time.py DATA --out FOLDER --minutes 4 --seeds 0 1 2 \
+    --variant plain model.block=plain --variant projected model.block=projected
 
-The time is that of the steps alone: planning and scoring are the same for all. Every variant starts from the plan for `--plan-minutes`. Scores are those
-of the final weights on the validation cases of fold 0, at every depth. FOLDER/results.jsonl grows by a line for each training; what is there is not
-done again.
+Only steps are timed: planning and scoring are the same for all. Every variant starts from the plan for
+`--plan-minutes`. The final weights are scored on the validation cases of fold 0, at every depth. Each training appends
+a line to FOLDER/results.jsonl; trainings found there are skipped.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from unetpp.data.cases import find_cases
 from unetpp.data.folds import read_splits
 from unetpp.data.store import store_cases
 from unetpp.measure.validation import DepthValidation
+from unetpp.metrics.scores import Validation
 from unetpp.plan import Plan, read_plan
-from unetpp.train.trainer import FoldTraining, Validation
+from unetpp.train.trainer import FoldTraining
 
 
 def main() -> None:
@@ -44,7 +46,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     results = arguments.out / "results.jsonl"
-    done = {(row["variant"], row["seed"]) for row in rows(results)}
+    done = {(row["variant"], row["seed"]) for row in read_rows(results)}
     for seed in arguments.seeds:
         for name, *settings in arguments.variant:
             if (name, seed) not in done:
@@ -59,7 +61,7 @@ def main() -> None:
                 with results.open("a") as file:
                     file.write(json.dumps({"variant": name, "settings": settings, "seed": seed, **row}) + "\n")
                 print(name, seed, row, flush=True)
-    print(table(list(rows(results))))
+    print(make_table(list(read_rows(results))))
 
 
 def train(
@@ -78,7 +80,7 @@ def train(
         [cases[i] for i in split.train],
         folder / f"seed_{seed}",
         device=torch.device("cpu"),
-        validate=lambda network: unscored(plan),
+        validate=lambda network: skip_scoring(plan),
         budget_s=60 * minutes,
     )
     steps = training.run().steps
@@ -88,17 +90,17 @@ def train(
     }
 
 
-def unscored(plan: Plan) -> Validation:
-    """The trainer's own validation costs no time here."""
+def skip_scoring(plan: Plan) -> Validation:
+    """Stand in for the trainer's validation, which takes no time here."""
     return Validation({plan.predict.depth: 0.0})
 
 
-def rows(path: Path) -> Iterator[dict[str, Any]]:
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     if path.exists():
         yield from map(json.loads, path.read_text().splitlines())
 
 
-def table(found: list[dict[str, Any]]) -> str:
+def make_table(found: list[dict[str, Any]]) -> str:
     lines = [
         "| variant | seeds | steps | Dice at each depth, mean and standard deviation over seeds |",
         "|---|---|---|---|",

@@ -1,10 +1,11 @@
-"""What single nodes and single channels of a trained grid are worth: whether pruning within a depth would pay.
+"""Ablation of single nodes and channels of a trained network: does pruning within a depth pay?
 
 python benchmarks/node_pruning.py RUN [RUN ...] [--cases 46]
 
-Nodes: the Dice on validation cases of fold 0 when the output of one node is taken as zero, at each depth that computes it. Channels: the same when a share of the
-channels of every nested node X[i, j], j > 0, but the last is taken as zero: those with the least |activation x gradient of the loss| on training tiles (Molchanov
-et al. 2017). Nothing is trained again. The share of multiply-adds says what the removal would save at most: the node's own, or those channels' share of the nodes'.
+Nodes: the Dice on validation cases of fold 0 with the output of one node set to zero, at each depth that computes it.
+Channels: the same with a fraction of the channels of every nested node X[i, j], j > 0, but the last set to zero: those
+with the least |activation x gradient of the loss| on training tiles (Molchanov et al. 2017). Nothing is retrained. The
+fraction of multiply-adds is the most that removal can save: those of the node, or of the channels.
 """
 
 from __future__ import annotations
@@ -43,13 +44,12 @@ def main() -> None:
         training, held_out = find_stored_split(model, header.plan.data)
         validation = DepthValidation(choose_evenly(held_out, options.cases), header.plan, torch.device("cpu"))
         tile = torch.zeros(1, header.plan.model.in_channels, *header.plan.predict.tile)
-        work = node_work(network.eval(), tile)
+        work = count_node_work(network.eval(), tile)
         whole = validation(network).depths
-        print(
-            f"{run.name}, {len(validation.cases)} cases; Dice at each depth: {', '.join(f'{dice:.4f}' for dice in whole.values())}\n"
-        )
+        scores = ", ".join(f"{dice:.4f}" for dice in whole.values())
+        print(f"{run.name}, {len(validation.cases)} cases; Dice at each depth: {scores}\n")
         print_nodes(network, validation, whole, work)
-        importance = channel_importance(network, training, header.plan.train.patch)
+        importance = score_channels(network, training, header.plan.train.patch)
         print_channels(network, validation, whole, work, importance)
 
 
@@ -66,7 +66,7 @@ def print_nodes(
     for node in network.grid.nodes():
         if node[0] == 0 and node[1] > 0 and node[1] == depths[-1]:
             continue
-        with masked(network, {node: torch.zeros(1)}):
+        with mask_outputs(network, {node: torch.zeros(1)}):
             found = validation(network).depths
         cells = []
         for depth in depths:
@@ -88,7 +88,7 @@ def print_channels(
     importance: Mapping[int, Mapping[Node, Tensor]],
 ) -> None:
     print(
-        "\n| channels of nested nodes left out | "
+        "\n| channels of nested nodes removed | "
         + " | ".join(f"points lost at depth {depth} (saved at most)" for depth in importance)
         + " |\n|---|"
         + "---|" * len(importance)
@@ -96,8 +96,8 @@ def print_channels(
     for share in SHARES:
         cells = []
         for depth, by_node in importance.items():
-            masks = {node: kept(values, share) for node, values in by_node.items()}
-            with masked(network, masks):
+            masks = {node: make_mask(values, share) for node, values in by_node.items()}
+            with mask_outputs(network, masks):
                 dice = validation(network).depths[depth]
             saved = (
                 share * sum(work[node] for node in masks) / sum(work[node] for node in network.grid.needed((depth,)))
@@ -108,8 +108,8 @@ def print_channels(
 
 
 @contextmanager
-def masked(network: UNetPlusPlus, masks: Mapping[Node, Tensor]) -> Iterator[None]:
-    """The outputs of nodes times a mask for each channel."""
+def mask_outputs(network: UNetPlusPlus, masks: Mapping[Node, Tensor]) -> Iterator[None]:
+    """Multiply the outputs of nodes by a mask over channels."""
     handles = []
     for node, mask in masks.items():
         block = network.nodes[f"x_{node[0]}_{node[1]}"]
@@ -127,14 +127,14 @@ def masked(network: UNetPlusPlus, masks: Mapping[Node, Tensor]) -> Iterator[None
             handle.remove()
 
 
-def kept(importance: Tensor, share: float) -> Tensor:
+def make_mask(importance: Tensor, share: float) -> Tensor:
     mask = torch.ones_like(importance)
     mask[importance.argsort()[: round(share * len(importance))]] = 0
     return mask
 
 
-def node_work(network: UNetPlusPlus, tile: Tensor) -> dict[Node, float]:
-    """10^9 multiply-adds of each node's block."""
+def count_node_work(network: UNetPlusPlus, tile: Tensor) -> dict[Node, float]:
+    """Count the multiply-adds of each node's block, in 10^9."""
     found: dict[Node, float] = {}
     inputs: dict[nn.Module, tuple[object, ...]] = {}
     handles = [
@@ -151,10 +151,14 @@ def node_work(network: UNetPlusPlus, tile: Tensor) -> dict[Node, float]:
     return found
 
 
-def channel_importance(
+def score_channels(
     network: UNetPlusPlus, cases: Sequence[StoredCase], patch: Sequence[int]
 ) -> dict[int, dict[Node, Tensor]]:
-    """Depth -> nested node -> of each channel, the mean over tiles of |sum over voxels of activation x gradient|."""
+    """Score channels by the sum over tiles of |sum over voxels of activation x gradient|.
+
+    Returns:
+        Depth -> nested node -> (channels,).
+    """
     sampler = PatchSampler(list(cases), tuple(patch), 1, 0.5, seed=0)
     loss = DeepSupervisionLoss()
     sums: dict[int, dict[Node, Tensor]] = {}

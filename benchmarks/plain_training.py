@@ -1,9 +1,10 @@
-"""What a competent short script reaches in the same minutes on the same cases: the bar for `unetpp train`.
+"""Baseline for `unetpp train`: a short, competent training script, on the same cases and in the same minutes.
 
 python benchmarks/plain_training.py DATA RUN [--minutes 20] [--seed 0]
 
-A plain UNet++ (batch norm, one head), flips and quarter turns, AdamW with a cosine, cross entropy plus Dice, float32. RUN is a finished
-`unetpp train` of the same DATA: its split, its preparation of cases and its scores are used, so that only the training differs.
+It trains a plain UNet++ (batch norm, one head) with flips and quarter turns, AdamW with a cosine schedule,
+cross entropy plus Dice, in float32. RUN is a finished `unetpp train` of the same DATA: its split, preprocessing and
+scores are used, so that only the training differs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from monai.losses import DiceCELoss
 from unetpp.data.cases import find_cases
 from unetpp.data.folds import read_splits
 from unetpp.data.patches import PatchSampler
-from unetpp.data.store import store_cases
+from unetpp.data.store import StoredCase, store_cases
 from unetpp.measure.validation import DepthValidation
 from unetpp.model.build import build_model
 from unetpp.plan import Plan, read_plan
@@ -45,7 +46,7 @@ def main() -> None:
     )
 
 
-def train(plan: Plan, cases: list, seconds: float, seed: int) -> torch.nn.Module:
+def train(plan: Plan, cases: list[StoredCase], seconds: float, seed: int) -> torch.nn.Module:
     torch.manual_seed(seed)
     model, patch = plan.model, plan.train.patch
     network = build_model(
@@ -67,7 +68,8 @@ def train(plan: Plan, cases: list, seconds: float, seed: int) -> torch.nn.Module
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * 0.5 * (1 + math.cos(math.pi * done))
         pairs = [
-            vary(*sampler.read(sampler.draw(step, index)), seed=step * 100 + index) for index in range(plan.train.batch)
+            augment(*sampler.read(sampler.draw(step, index)), seed=step * 100 + index)
+            for index in range(plan.train.batch)
         ]
         images, labels = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*pairs, strict=True))
         optimizer.zero_grad()
@@ -78,7 +80,7 @@ def train(plan: Plan, cases: list, seconds: float, seed: int) -> torch.nn.Module
     return network
 
 
-def vary(image: np.ndarray, label: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def augment(image: np.ndarray, label: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     for axis in range(label.ndim):
         if rng.random() < 0.5:

@@ -1,9 +1,10 @@
-"""Whether the planner's stopwatch tells the time of the trainer's steps, on three plans.
+"""Agreement between the planner's step time and the time of the trainer's steps, on three plans.
 
 python benchmarks/step_agreement.py [--rounds 5] [--steps 15]
 
-Each round measures a step as the planner does, then trains generated data for some steps with real batches, made by a thread beside. Medians over the rounds; the
-first step of a training, which warms up, is left out on both sides.
+Each round times a step as the planner does, then trains on generated data for some steps with real batches, made in
+another thread. Results are medians over the rounds; the first step of a training, which warms up, is excluded from
+both.
 """
 
 from __future__ import annotations
@@ -60,17 +61,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=15)
     options = parser.parse_args()
     keep_freed_memory()  # as `unetpp train` does
-    print("| plan | stopwatch, s | step of a training, s | stopwatch / step |\n|---|---|---|---|")
+    print("| plan | planner, s | trainer, s | planner / trainer |\n|---|---|---|---|")
     for name, (shape, settings) in PLANS.items():
         with tempfile.TemporaryDirectory() as folder:
-            measured, trained = compared(Path(folder), shape, settings, options.rounds, options.steps)
+            measured, trained = compare_times(Path(folder), shape, settings, options.rounds, options.steps)
         print(f"| {name} | {measured:.3f} | {trained:.3f} | {measured / trained:.2f} |", flush=True)
 
 
-def compared(
+def compare_times(
     folder: Path, shape: tuple[int, ...], settings: dict[str, Any], rounds: int, steps: int
 ) -> tuple[float, float]:
-    """Seconds of a step by the stopwatch and in training."""
+    """Return the seconds of a step by the planner and in training."""
     data = write_demo_data(folder / "data", len(shape), cases=6, shape=shape)
     source = read_source(data, Silence())
     length = {"train.steps_per_epoch": steps + 1, "train.validations": 1, "train.checkpoint_minutes": 1000}
@@ -79,27 +80,27 @@ def compared(
     measured, trained = [], []
     for number in range(rounds):
         measured.append(measure_step_seconds(plan.model, plan.train, CPU))
-        trained.append(training_seconds(plan, cases, folder / f"fold_{number}"))
+        trained.append(time_training(plan, cases, folder / f"fold_{number}"))
     return statistics.median(measured), statistics.median(trained)
 
 
-def training_seconds(plan: Plan, cases: list[StoredCase], folder: Path) -> float:
-    """Mean seconds of a step of a training, after the first."""
-    training = FoldTraining(plan, cases, folder, device=CPU, validate=unscored)
+def time_training(plan: Plan, cases: list[StoredCase], folder: Path) -> float:
+    """Return the mean seconds of a step of a training, after the first."""
+    training = FoldTraining(plan, cases, folder, device=CPU, validate=skip_scoring)
     marks: list[float] = []
-    from_step = training.prefetcher.from_step
+    iterate = training.prefetcher.iterate
 
-    def marked(step: int) -> Iterator[Batch]:
-        for batch in from_step(step):
+    def iterate_with_marks(step: int) -> Iterator[Batch]:
+        for batch in iterate(step):
             marks.append(time.perf_counter())
             yield batch
 
-    training.prefetcher.from_step = marked  # type: ignore[assignment, method-assign]
+    training.prefetcher.iterate = iterate_with_marks  # type: ignore[assignment, method-assign]
     training.run()
     return (marks[-1] - marks[1]) / (len(marks) - 2)
 
 
-def unscored(network: nn.Module) -> Validation:
+def skip_scoring(network: nn.Module) -> Validation:
     return Validation({1: 0.0})
 
 

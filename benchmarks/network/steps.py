@@ -69,7 +69,7 @@ def make_step(options: argparse.Namespace, how: str, last: bool) -> Callable[[],
     step = TrainingStep(
         build_from_plan(model), model, train, torch.device("cuda"), record=how != "torch", warn=sys.exit
     )
-    step.use_layout(CHANNELS_LAST[options.dims + 2] if last else torch.contiguous_format)
+    step.use_memory_format(CHANNELS_LAST[options.dims + 2] if last else torch.contiguous_format)
     images = torch.randn(options.batch, model.in_channels, *shape, device="cuda")
     batch = images, (images > 0).long()
     return lambda: step(batch, 100, 0.5)

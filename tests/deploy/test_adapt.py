@@ -1,4 +1,4 @@
-"""Rules of early exit: crop_or_pad on the validation cases of a run, stored in the model file, chosen by their loss."""
+"""Rules of early exit: fitted on the validation cases of a run, stored in the model file, chosen by their loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Muon: kernels take steps of equal size in every direction, all else is AdamW's."""
+"""Muon: kernels take steps of equal size in every direction; AdamW updates all other weights."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from unetpp.train.muon import Muon, orthogonal
+from unetpp.train.muon import Muon, orthogonalize
 
 
-def stepped(gradient: Tensor, orthogonal: bool, steps: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
-    """What one weight, from 0, has become."""
+def take_steps(gradient: Tensor, orthogonal: bool, steps: int = 1, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Update one weight, starting from 0."""
     weight = nn.Parameter(torch.zeros_like(gradient))
     optimizer = Muon([{"params": [weight], "orthogonal": orthogonal, "weight_decay": 0.0}], 0.1, dtype)
     for _ in range(steps):
@@ -25,10 +25,9 @@ def stepped(gradient: Tensor, orthogonal: bool, steps: int = 1, dtype: torch.dty
 @given(rows=st.integers(8, 40), columns=st.integers(8, 90), seed=st.integers(0, 99))
 def test_all_singular_values_become_about_1(rows: int, columns: int, seed: int) -> None:
     matrix = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
-    values = torch.linalg.svdvals(orthogonal(matrix)) / max(1.0, rows / columns) ** 0.5
-    strong = torch.linalg.svdvals(matrix) > 0.05 * float(
-        torch.linalg.matrix_norm(matrix)
-    )  # five rounds do not lift what is almost nothing
+    values = torch.linalg.svdvals(orthogonalize(matrix)) / max(1.0, rows / columns) ** 0.5
+    # five iterations do not raise singular values that are almost 0
+    strong = torch.linalg.svdvals(matrix) > 0.05 * float(torch.linalg.matrix_norm(matrix))
     assert values.max() < 1.3
     assert values[strong].min() > 0.6
 
@@ -37,7 +36,7 @@ def test_all_singular_values_become_about_1(rows: int, columns: int, seed: int) 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_step_does_not_depend_on_the_size_of_the_gradient(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     gradient = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
-    small, large = stepped(gradient, True, dtype=dtype), stepped(4096 * gradient, True, dtype=dtype)
+    small, large = take_steps(gradient, True, dtype=dtype), take_steps(4096 * gradient, True, dtype=dtype)
     torch.testing.assert_close(small, large, rtol=1e-3, atol=1e-4)
     assert float((small.flatten() @ gradient.flatten()).sign()) == -1  # downhill
     assert float(torch.linalg.matrix_norm(small.flatten(1), 2)) == pytest.approx(
@@ -45,23 +44,23 @@ def test_a_step_does_not_depend_on_the_size_of_the_gradient(shape: tuple[int, ..
     )
 
 
-def test_memory_layout_changes_nothing() -> None:
+def test_the_memory_format_changes_nothing() -> None:
     gradient = torch.randn(8, 12, 3, 3, generator=torch.Generator().manual_seed(0))
-    last = stepped(gradient.to(memory_format=torch.channels_last), True, steps=3)
-    torch.testing.assert_close(last.contiguous(), stepped(gradient, True, steps=3))
+    last = take_steps(gradient.to(memory_format=torch.channels_last), True, steps=3)
+    torch.testing.assert_close(last.contiguous(), take_steps(gradient, True, steps=3))
 
 
-def test_other_weights_are_moved_by_adamw_itself() -> None:
+def test_other_weights_are_updated_by_adamw() -> None:
     gradient = torch.randn(8, 12, generator=torch.Generator().manual_seed(0))
     weight = nn.Parameter(torch.zeros_like(gradient))
     adamw = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.0)
     for _ in range(3):
         weight.grad = gradient.clone()
         adamw.step()
-    assert torch.equal(stepped(gradient, False, steps=3), weight.detach())
+    assert torch.equal(take_steps(gradient, False, steps=3), weight.detach())
 
 
-def test_a_weight_without_gradient_stays() -> None:
+def test_a_weight_without_gradient_is_not_changed() -> None:
     weight = nn.Parameter(torch.ones(8, 8, 3, 3))
     optimizer = Muon([{"params": [weight], "orthogonal": True, "weight_decay": 0.5}], 0.1)
     optimizer.step()

@@ -1,4 +1,4 @@
-"""Groups of the optimiser, and an encoder that rests: exactly what the plan says, also after a stop."""
+"""Groups of the optimizer and freezing of the encoder follow the plan, also after an interruption."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def with_encoder(**train: Any) -> Plan:
     )
 
 
-def test_heads_of_many_classes_are_no_kernels_between_features() -> None:
+def test_heads_of_many_classes_are_not_updated_by_muon() -> None:
     plan = small_plan(classes=9, settings={"train.optimizer": "muon"}, widths=(8, 16, 16))
     network = build_from_plan(plan.model)
     kernels = {
@@ -66,7 +66,7 @@ def test_heads_of_many_classes_are_no_kernels_between_features() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_kernels_between_features_are_muons_and_vectors_are_not_decayed(optimizer: str) -> None:
+def test_muon_updates_kernels_between_features_and_vectors_are_not_decayed(optimizer: str) -> None:
     plan = small_plan(settings={"train.optimizer": optimizer, "train.kernel_learning_rate": 0.03}, widths=(8, 16, 16))
     network = build_from_plan(plan.model)
     by_name = dict(network.named_parameters())
@@ -81,7 +81,7 @@ def test_kernels_between_features_are_muons_and_vectors_are_not_decayed(optimize
         "nodes.x_0_0.shortcut.conv.weight",
         "heads.1.weight",
         "heads.2.weight",
-    }  # they read the image, or give logits
+    }  # they read the image, or compute logits
     if optimizer == "muon":
         assert others == outer
         assert plan.train.learning_rate * kernels[0]["factor"] == pytest.approx(0.03)
@@ -103,48 +103,48 @@ def test_every_weight_is_in_one_group_and_the_encoder_has_its_own_factor() -> No
     assert slow == {id(weight) for weight in network.encoder.parameters()}
 
 
-def states(plan: Plan, folder: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
-    """The network before the training and after each step."""
+def record_states(plan: Plan, folder: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
+    """Copy the network before training and after each step."""
     seen: list[dict[str, Tensor]] = []
 
-    def copied(network: nn.Module) -> None:
+    def copy(network: nn.Module) -> None:
         seen.append({name: value.clone() for name, value in network.state_dict().items()})
 
     after_step = FoldTraining._after_step
 
     def spy(self: FoldTraining, step: int, loss: float) -> str:
-        copied(self.network)
+        copy(self.network)
         return after_step(self, step, loss)
 
     training = FoldTraining(plan, make_store(store), folder, device=torch.device("cpu"), validate=mean_weight)
-    copied(training.network)
+    copy(training.network)
     with monkeypatch.context() as patch:
         patch.setattr(FoldTraining, "_after_step", spy)
         training.run()
     return seen
 
 
-def moved(before: dict[str, Tensor], after: dict[str, Tensor], encoder: bool) -> list[bool]:
+def find_changes(before: dict[str, Tensor], after: dict[str, Tensor], encoder: bool) -> list[bool]:
     return [not torch.equal(before[name], after[name]) for name in before if name.startswith("encoder.") == encoder]
 
 
 @NEEDS_TIMM
-@pytest.mark.parametrize(("share", "resting_steps"), [(0.0, 0), (0.5, 2), (1.0, 4)])
-def test_the_encoder_rests_for_its_share_of_the_schedule_with_its_statistics(
-    tmp_path: Path, share: float, resting_steps: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("fraction", "frozen_steps"), [(0.0, 0), (0.5, 2), (1.0, 4)])
+def test_the_encoder_is_frozen_for_its_fraction_of_the_schedule_statistics_included(
+    tmp_path: Path, fraction: float, frozen_steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = states(with_encoder(freeze_encoder=share, warmup=0), tmp_path / "fold_0", tmp_path, monkeypatch)
+    seen = record_states(with_encoder(freeze_encoder=fraction, warmup=0), tmp_path / "fold_0", tmp_path, monkeypatch)
     for step, (before, after) in enumerate(itertools.pairwise(seen)):
-        assert any(moved(before, after, encoder=True)) == (step >= resting_steps)
-        assert all(moved(before, after, encoder=False))
-    if share == 1:  # the running mean of weights that rest is these weights
+        assert any(find_changes(before, after, encoder=True)) == (step >= frozen_steps)
+        assert all(find_changes(before, after, encoder=False))
+    if fraction == 1:  # the moving average of frozen weights is these weights
         saved = load_model(tmp_path / "fold_0" / MODEL)[0].state_dict()
-        assert not any(moved(seen[0], saved, encoder=True))
+        assert not any(find_changes(seen[0], saved, encoder=True))
 
 
 @NEEDS_TIMM
 @pytest.mark.parametrize("stop", [1, 2, 3])
-def test_a_stop_while_the_encoder_rests_or_after_it_changes_nothing(
+def test_an_interruption_while_the_encoder_is_frozen_or_later_changes_nothing(
     tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, store = with_encoder(freeze_encoder=0.5, encoder_learning_rate=0.3), make_store(tmp_path)
@@ -155,13 +155,13 @@ def test_a_stop_while_the_encoder_rests_or_after_it_changes_nothing(
     train("whole")
     after_step = FoldTraining._after_step
 
-    def stopped(self: FoldTraining, done: int, loss: float) -> str:
+    def stop_after(self: FoldTraining, done: int, loss: float) -> str:
         if done == stop:
             os.kill(os.getpid(), signal.SIGTERM)
         return after_step(self, done, loss)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(FoldTraining, "_after_step", stopped)
+        patch.setattr(FoldTraining, "_after_step", stop_after)
         train("stopped")
     train("stopped", resume=True)
     assert same(tmp_path / "whole" / CHECKPOINT, tmp_path / "stopped" / CHECKPOINT)
@@ -172,7 +172,7 @@ def test_a_stop_while_the_encoder_rests_or_after_it_changes_nothing(
 def test_muon_computes_in_bfloat16_only_where_that_is_fast(
     fast: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A plan that was made on a processor with bfloat16 may be trained on one without."""
+    """A plan made on a processor with bfloat16 may be trained on one without."""
     monkeypatch.setattr(optimizer, "has_fast_bf16", lambda device: fast)
     plan = small_plan(settings={"train.precision": "bf16"})
     assert make_optimizer(build_from_plan(plan.model), plan.train)._dtype == dtype

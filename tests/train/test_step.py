@@ -1,4 +1,4 @@
-"""The training step: what it returns does not depend on how it runs, and a compiler is asked when the plan says so."""
+"""The training step: the loss does not depend on how it runs, and the network is compiled if the plan says so."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def make_batch(number: int) -> Batch:
     return images, (images > 0).long()
 
 
-def losses(step: TrainingStep, count: int = 4) -> list[float]:
+def train_steps(step: TrainingStep, count: int = 4) -> list[float]:
     return [step(make_batch(number), number, number / count) for number in range(count)]
 
 
-def fail(*_: Any, **__: Any) -> Any:
+def fail_to_compile(*_: Any, **__: Any) -> Any:
     raise torch._dynamo.exc.TorchDynamoException("no compiler here")
 
 
@@ -59,76 +59,80 @@ def test_the_learning_rate_follows_the_schedule_and_the_factors_of_groups() -> N
     assert {group["lr"] / group["factor"] for group in step.optimizer.param_groups} == {step.learning_rate}
 
 
-def test_the_running_mean_follows_the_weights() -> None:
+def test_the_moving_average_follows_the_weights() -> None:
     step = make_step(ema_decay=0.0)
-    losses(step)
+    train_steps(step)
     pairs = zip(step.average.state_dict().values(), step.network.state_dict().values(), strict=True)
     assert all(torch.equal(mean, value) for mean, value in pairs)
     assert not any(weight.requires_grad for weight in step.average.parameters())
 
 
 @pytest.mark.parametrize(("wanted", "calls"), [(True, 1), (False, 0)])
-def test_a_compiler_is_asked_once_when_the_plan_says_so(
+def test_the_network_is_compiled_once_if_the_plan_says_so(
     wanted: bool, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
     called: list[Tensor] = []
 
     def compile(network: Any, **options: Any) -> Any:
-        asked.append(options)
+        requests.append(options)
         return lambda images, heads: called.append(images) or network(images, heads=heads)
 
     monkeypatch.setattr(torch, "compile", compile)
-    compiled = losses(make_step(compile=wanted))
-    assert asked == [{"dynamic": False}] * calls
+    compiled = train_steps(make_step(compile=wanted))
+    assert requests == [{"dynamic": False}] * calls
     assert len(called) == 4 * calls
-    assert compiled == losses(make_step())
+    assert compiled == train_steps(make_step())
 
 
-def test_what_cannot_be_compiled_trains_without_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(torch, "compile", lambda network, dynamic: fail)
-    step = make_step(said.append, compile=True)
-    assert losses(step) == losses(make_step())
-    assert said == ["train.compile: TorchDynamoException: no compiler here; training without compiling"]
+def test_a_network_that_cannot_be_compiled_is_trained_without_after_one_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(torch, "compile", lambda network, dynamic: fail_to_compile)
+    step = make_step(warnings.append, compile=True)
+    assert train_steps(step) == train_steps(make_step())
+    assert warnings == ["train.compile: TorchDynamoException: no compiler here; training without compiling"]
     assert not torch._dynamo.config.suppress_errors
 
 
-def test_other_errors_of_a_compiled_network_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    def exhausted(*_: Any, **__: Any) -> Any:
+def test_other_errors_of_a_compiled_network_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out_of_memory(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(torch, "compile", lambda network, dynamic: exhausted)
+    monkeypatch.setattr(torch, "compile", lambda network, dynamic: run_out_of_memory)
     with pytest.raises(torch.OutOfMemoryError):
-        losses(make_step(compile=True))
+        train_steps(make_step(compile=True))
 
 
-def test_the_log_of_a_training_tells_that_it_is_not_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "compile", lambda network, dynamic: fail)
+def test_the_log_tells_that_a_network_is_not_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda network, dynamic: fail_to_compile)
     plan = make_plan(**{"train.compile": True, "train.epochs": 1})
     FoldTraining(plan, make_store(tmp_path), tmp_path / "fold_0", device=CPU, validate=mean_weight).run()
     assert '"kind": "warning", "message": "train.compile: ' in (tmp_path / "fold_0" / LOG).read_text()
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_a_change_of_layout_reaches_weights_and_the_optimizers_state(layout: torch.memory_format) -> None:
-    plain, step = make_step(dropout=0.0), make_step(dropout=0.0)  # masks are drawn in the order of the memory
+def test_a_change_of_memory_format_reaches_weights_and_the_optimizers_state(
+    layout: torch.memory_format,
+) -> None:
+    plain, step = make_step(dropout=0.0), make_step(dropout=0.0)  # masks are drawn in memory order
     for each in (plain, step):
-        losses(each)
-    step.use_layout(layout)
+        train_steps(each)
+    step.use_memory_format(layout)
     kernel = step.network.get_parameter("nodes.x_0_0.units.0.conv.weight")
     assert step.optimizer.state[kernel]["exp_avg"].stride() == kernel.stride()
-    assert losses(step) == pytest.approx(losses(plain), rel=1e-4)
+    assert train_steps(step) == pytest.approx(train_steps(plain), rel=1e-4)
 
 
 @pytest.mark.slow
-def test_a_compiled_training_is_that_of_torch_and_its_files_name_no_compiler(tmp_path: Path) -> None:
+def test_compiled_training_agrees_with_eager_and_its_files_do_not_mention_the_compiler(tmp_path: Path) -> None:
     if not (shutil.which("c++") or shutil.which("g++")):
         pytest.skip("no C++ compiler")
-    said: list[str] = []
-    compiled = losses(make_step(said.append, dropout=0.0, compile=True))
-    assert said == []
-    assert compiled == pytest.approx(losses(make_step(dropout=0.0)), rel=1e-3)
+    warnings: list[str] = []
+    compiled = train_steps(make_step(warnings.append, dropout=0.0, compile=True))
+    assert warnings == []
+    assert compiled == pytest.approx(train_steps(make_step(dropout=0.0)), rel=1e-3)
     plan = make_plan(**{"train.compile": True, "train.epochs": 1})
     FoldTraining(plan, make_store(tmp_path), tmp_path / "fold_0", device=CPU, validate=mean_weight).run()
     assert "warning" not in (tmp_path / "fold_0" / LOG).read_text()
@@ -144,9 +148,9 @@ def test_a_step_is_timed_as_the_trainer_runs_it_but_never_compiled(monkeypatch: 
     seen: list[tuple[TrainPlan, float]] = []
     call = TrainingStep.__call__
 
-    def spy(self: TrainingStep, batch: Batch, number: int, done: float) -> float:
-        seen.append((self._train, done))
-        return call(self, batch, number, done)
+    def spy(self: TrainingStep, batch: Batch, number: int, fraction: float) -> float:
+        seen.append((self._train, fraction))
+        return call(self, batch, number, fraction)
 
     monkeypatch.setattr(TrainingStep, "__call__", spy)
     plan = small_plan(settings={"train.compile": True, "train.optimizer": "adamw"})
@@ -154,15 +158,15 @@ def test_a_step_is_timed_as_the_trainer_runs_it_but_never_compiled(monkeypatch: 
     assert 0 < measure_step_seconds(plan.model, plan.train, CPU) < 5
     assert torch.equal(state, torch.get_rng_state())
     assert 2 <= len(seen) <= 4
-    assert all((train.optimizer, train.compile, done) == ("adamw", False, 0.5) for train, done in seen)
+    assert all((train.optimizer, train.compile, fraction) == ("adamw", False, 0.5) for train, fraction in seen)
 
 
-def test_images_come_in_the_layout_of_the_network() -> None:
+def test_images_have_the_memory_format_of_the_network() -> None:
     plan = small_plan(norm="batch")
     step = TrainingStep(build_from_plan(plan.model), plan.model, plan.train, CPU)
-    layouts: list[bool] = []
+    matches: list[bool] = []
     step.network.register_forward_pre_hook(
-        lambda _, inputs: layouts.append(inputs[0].is_contiguous(memory_format=memory_format(plan.model, CPU)))
+        lambda _, inputs: matches.append(inputs[0].is_contiguous(memory_format=memory_format(plan.model, CPU)))
     )
     step(make_batch(0), 0, 0.5)
-    assert layouts == [True]
+    assert matches == [True]

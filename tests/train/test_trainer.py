@@ -1,4 +1,4 @@
-"""A training that is stopped at any moment and resumed ends with the same weights, bit for bit."""
+"""Training that is interrupted at any moment and resumed ends with the same weights, bit for bit."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from tests.plans import small_plan
 from unetpp.data.store import StoredCase
 from unetpp.errors import Interrupted, ModelFileError, UnetppError
 from unetpp.measured import Training
+from unetpp.metrics.scores import Validation
 from unetpp.plan import Plan
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
 from unetpp.train import trainer
-from unetpp.train.trainer import FoldTraining, Validation
+from unetpp.train.trainer import FoldTraining
 
 CPU = torch.device("cpu")
 # dropout and batch statistics are state that a careless resume would lose
@@ -51,7 +52,7 @@ def make_plan(**settings: Any) -> Plan:
 
 
 class Scores:
-    """Validation that gives chosen scores in turn, the last one for ever; it can also do something at a call."""
+    """Validation that returns the given scores in turn, then the last one again; `then` is called at the first call."""
 
     def __init__(self, *scores: float, then: Any = None) -> None:
         self.scores, self.calls, self.then = scores, 0, then
@@ -66,7 +67,7 @@ class Scores:
 
 
 def mean_weight(network: nn.Module) -> Validation:
-    """A score that any difference in the weights changes."""
+    """Return a score that changes with any weight."""
     score = float(sum(weight.double().abs().mean() for weight in network.parameters()))
     return Validation({1: score, 2: score})
 
@@ -98,7 +99,7 @@ def test_training_lowers_the_loss_and_writes_its_files(tmp_path: Path, monkeypat
     assert np.mean(losses[-5:]) < 0.7 * losses[0]
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+def test_the_seed_determines_the_weights(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         train(tmp_path, name, make_plan(**{"train.seed": seed}))
     assert same(tmp_path / "a" / MODEL, tmp_path / "b" / MODEL)
@@ -106,7 +107,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: 
 
 
 @pytest.mark.parametrize("step", [1, 4, 5, 11])
-def test_a_stop_by_signal_and_resume_changes_nothing(
+def test_an_interruption_by_signal_and_resuming_change_nothing(
     tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(tmp_path, "whole", make_plan())
@@ -117,7 +118,7 @@ def test_a_stop_by_signal_and_resume_changes_nothing(
             os.kill(os.getpid(), signal.SIGTERM)
         return after_step(self, done, loss)
 
-    with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"SIGTERM after step {step}.*--resume"):
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"SIGTERM after step {step}.*`resume=True`"):
         patch.setattr(FoldTraining, "_after_step", stop)
         train(tmp_path, "stopped", make_plan())
     train(tmp_path, "stopped", make_plan(), resume=True)
@@ -151,7 +152,7 @@ t.train(Path(sys.argv[1]), "killed", t.make_plan())
 
 
 @pytest.mark.parametrize("save", [4])
-def test_a_kill_in_the_middle_of_a_checkpoint_and_resume_changes_nothing(tmp_path: Path, save: int) -> None:
+def test_a_kill_while_writing_a_checkpoint_and_resuming_change_nothing(tmp_path: Path, save: int) -> None:
     train(tmp_path, "whole", make_plan())
     root = str(Path(__file__).parents[2])
     killed = subprocess.run(
@@ -166,27 +167,27 @@ def test_a_kill_in_the_middle_of_a_checkpoint_and_resume_changes_nothing(tmp_pat
     assert same(tmp_path / "whole" / MODEL, tmp_path / "killed" / MODEL)
 
 
-def test_a_signal_during_the_last_validation_is_heard(tmp_path: Path) -> None:
+def test_a_signal_during_the_last_validation_is_honored(tmp_path: Path) -> None:
     plan = make_plan(**{"train.validations": 1})
     with pytest.raises(Interrupted, match="after training"):
         train(tmp_path, "fold_0", plan, Scores(0.5, then=lambda: os.kill(os.getpid(), signal.SIGTERM)))
     assert train(tmp_path, "fold_0", plan, resume=True).reason == "finished"
 
 
-def test_patience_ends_training_and_the_best_weights_stay(tmp_path: Path) -> None:
+def test_patience_ends_training_and_the_best_weights_are_saved(tmp_path: Path) -> None:
     plan = make_plan(**{"train.epochs": 6, "train.validations": 6, "train.patience": 2})
     result = train(tmp_path, "fold_0", plan, Scores(0.1, 0.9, 0.5))
     assert (result.reason, result.best_dice, result.best_step, result.steps) == ("patience", 0.9, 8, 16)
 
 
-def test_of_equal_scores_the_later_weights_are_kept(tmp_path: Path) -> None:
-    """Small structures are missed altogether at first: that is no reason to stop, nor to keep weights that were hardly trained."""
+def test_of_equal_scores_the_later_weights_are_saved(tmp_path: Path) -> None:
+    """Small structures are missed altogether at first: no reason to stop, nor to save weights hardly trained."""
     plan = make_plan(**{"train.epochs": 6, "train.validations": 6, "train.patience": 2})
     result = train(tmp_path, "fold_0", plan, Scores(0.0))
     assert (result.reason, result.best_step, result.steps) == ("finished", 24, 24)
 
 
-def test_what_decides_no_weight_may_change_while_a_training_goes_on(tmp_path: Path) -> None:
+def test_settings_that_do_not_affect_the_weights_may_change_on_resume(tmp_path: Path) -> None:
     train(tmp_path, "whole", make_plan())
     with pytest.raises(Interrupted):
         train(tmp_path, "stopped", make_plan(), Scores(0.5, then=lambda: os.kill(os.getpid(), signal.SIGTERM)))
@@ -208,7 +209,7 @@ def test_a_checkpoint_of_another_plan_or_a_truncated_one_is_refused(tmp_path: Pa
         small_plan(settings=SETTINGS, widths=(4, 6, 9), norm="batch", dropout=0.1),
         make_plan(**{"train.batch": 3}),
     ):
-        with pytest.raises(ModelFileError, match=r"differs .* in (model\.widths|train\.batch)\."):
+        with pytest.raises(ModelFileError, match=r"differs in .*(model\.widths|train\.batch).*`out`"):
             train(tmp_path, "fold_0", other, resume=True)
     checkpoint = tmp_path / "fold_0" / CHECKPOINT
     checkpoint.write_bytes(checkpoint.read_bytes()[:-5])
@@ -216,12 +217,14 @@ def test_a_checkpoint_of_another_plan_or_a_truncated_one_is_refused(tmp_path: Pa
         train(tmp_path, "fold_0", make_plan(), resume=True)
 
 
-def test_a_loss_that_is_no_number_is_told_with_a_remedy(tmp_path: Path) -> None:
-    with pytest.raises(UnetppError, match=r"train.learning_rate="):
+def test_a_loss_that_is_not_finite_is_reported_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(
+        UnetppError, match=r"step \d+: got a loss of .*; expected a finite number.*`train.learning_rate="
+    ):
         train(tmp_path, "fold_0", make_plan(**{"train.learning_rate": 1e30, "train.warmup": 0, "train.epochs": 20}))
 
 
-def test_a_budget_in_seconds_is_kept(tmp_path: Path) -> None:
+def test_a_budget_in_seconds_is_respected(tmp_path: Path) -> None:
     training = FoldTraining(
         make_plan(), make_store(tmp_path), tmp_path / "fold_0", device=CPU, validate=mean_weight, budget_s=2.0
     )
@@ -230,7 +233,7 @@ def test_a_budget_in_seconds_is_kept(tmp_path: Path) -> None:
     assert result.seconds < 4
 
 
-def test_checkpointing_nodes_changes_no_weight(tmp_path: Path) -> None:
-    for name, checkpointing in (("kept", False), ("again", True)):
+def test_activation_checkpointing_changes_no_weight(tmp_path: Path) -> None:
+    for name, checkpointing in (("stored", False), ("recomputed", True)):
         train(tmp_path, name, make_plan(**{"train.checkpointing": checkpointing}))
-    assert same(tmp_path / "kept" / MODEL, tmp_path / "again" / MODEL)
+    assert same(tmp_path / "stored" / MODEL, tmp_path / "recomputed" / MODEL)

@@ -80,7 +80,7 @@ def plot_first_fold(
         key: key of the number in a line of the log.
         title: title of its axis.
         color: color of the curve.
-        bottom: smallest value of the axis; None: crop_or_pad to the numbers.
+        bottom: smallest value of the axis; None: fitted to the numbers.
 
     Returns:
         The source of an `<img>`; None if no fold has logged a step.

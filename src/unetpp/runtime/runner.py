@@ -27,7 +27,7 @@ class Runner(Protocol):
 
 
 class ForwardPass(Protocol):
-    """An incremental forward pass, as `model.network.Growth`."""
+    """An incremental forward pass, as `model.network.IncrementalForward`."""
 
     def logits(self, depth: int) -> Tensor: ...
     def keep(self, images: Tensor) -> None: ...

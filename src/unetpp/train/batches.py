@@ -1,4 +1,4 @@
-"""Batches keyed by step: batch k is the same whoever asks for it and whenever, so that resuming needs no loader state."""
+"""Batches keyed by step: batch k depends on the seed and k alone, so that resuming needs no loader state."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from unetpp.data.patches import PatchSampler, draw_generator
 from unetpp.train.augment import Augmentation
 
 Batch = tuple[Tensor, Tensor]
+"""Images (B, C, *patch) float32 and labels (B, 1, *patch) int64."""
 
 
 class BatchMaker:
-    """Cuts and varies the patches of one step.
-
-    Calling it with a step gives images (B, C, *patch) float32 and labels (B, 1, *patch) int64.
-    """
+    """Maker of the batch of a step: draws its patches and augments them."""
 
     def __init__(self, sampler: PatchSampler, augmentation: Augmentation) -> None:
         self.sampler = sampler
         self.augmentation = augmentation
 
     def __call__(self, step: int) -> Batch:
-        pairs = [self._one(step, index) for index in range(self.sampler.batch)]
+        pairs = [self._make_pair(step, index) for index in range(self.sampler.batch)]
         return torch.stack([image for image, _ in pairs]), torch.stack([label for _, label in pairs])
 
-    def _one(self, step: int, index: int) -> tuple[Tensor, Tensor]:
+    def _make_pair(self, step: int, index: int) -> tuple[Tensor, Tensor]:
         image, label = self.sampler.read(self.sampler.draw(step, index))
         seed = int(draw_generator(self.sampler.seed, step, index).integers(2**32))
         return self.augmentation(image, label, seed)
 
 
 class Prefetcher:
-    """Makes the next batches in threads while the network works on the current one.
+    """Maker of the next batches, in threads, while the network works on the current one.
 
-    Threads, not processes: an error in one surfaces here instead of as a silent death. `waited_s` sums the time in
-    which the consumer had to wait.
+    Threads, not processes: an error in a thread is raised here instead of ending in a silent death.
 
     Args:
-        make: gives the batch of a step.
-        workers: batches that are made at once; several share the processor, each with one thread of torch.
-        ahead: batches that wait beyond those that are being made.
-        pinned: in memory that a GPU reads while the program goes on.
+        make: makes the batch of a step.
+        workers: number of batches that are made at once; several share the processor, each with one thread of torch.
+        ahead: number of batches that wait beyond those that are being made.
+        pinned: put batches into page-locked memory, which a GPU reads asynchronously.
+
+    Attributes:
+        waited_s: seconds for which the consumer has waited.
     """
 
     def __init__(self, make: Callable[[int], Batch], workers: int = 1, ahead: int = 2, pinned: bool = False) -> None:
-        self._make = (lambda step: _pinned(make(step))) if pinned else make
+        self._make = (lambda step: _pin(make(step))) if pinned else make
         self._workers = workers
         self._ahead = workers + ahead
         self.waited_s = 0.0
 
-    def from_step(self, step: int) -> Generator[Batch, None, None]:
-        """Batches step, step + 1, ... without end; close the iterator to stop."""
-        start = partial(torch.set_num_threads, 1) if self._workers > 1 else None  # holds for the thread that says it
+    def iterate(self, step: int) -> Generator[Batch, None, None]:
+        """Yield the batches of `step`, `step` + 1, ... without end; close the iterator to stop."""
+        start = partial(torch.set_num_threads, 1) if self._workers > 1 else None  # applies to the thread that calls it
         with ThreadPoolExecutor(self._workers, thread_name_prefix="batches", initializer=start) as pool:
             waiting: list[Future[Batch]] = [pool.submit(self._make, step + k) for k in range(self._ahead)]
             try:
@@ -73,6 +73,6 @@ class Prefetcher:
                     future.cancel()
 
 
-def _pinned(batch: Batch) -> Batch:
+def _pin(batch: Batch) -> Batch:
     images, labels = batch
     return images.pin_memory(), labels.pin_memory()

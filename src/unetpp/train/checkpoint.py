@@ -1,4 +1,4 @@
-"""`last.ckpt`: all that a run needs to go on as if it had never stopped, as tensors and JSON (a .safetensors; no pickle)."""
+"""`last.ckpt`: the complete state of a training, as tensors and JSON (a .safetensors; no pickle)."""
 
 from __future__ import annotations
 
@@ -7,111 +7,119 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-from torch.amp import GradScaler
-from torch.optim import Optimizer
+from torch import Tensor
 
 from unetpp.errors import ModelFileError
 from unetpp.model.file import read_tensors, write_tensors
 from unetpp.model.header import read_safetensors_header
 from unetpp.plan import Plan
-from unetpp.train.optimizer import match_layouts
+from unetpp.train.optimizer import match_memory_formats
+from unetpp.train.step import TrainingStep
 
 CHECKPOINT_VERSION = "1"
 
 
 @dataclass
-class Progress:
-    """Where a training stands. Whatever else decides the next step is drawn anew from (seed, step)."""
+class TrainingState:
+    """Position of a training in its schedule. Everything else about the next step is drawn again from (seed, step)."""
 
     step: int = 0
-    """Steps that are done."""
+    """Number of steps done."""
     elapsed_s: float = 0.0
     """Seconds of training, over all sessions."""
     budget_s: float | None = None
-    """Length of the schedule in seconds, where a time was given."""
+    """Length of the schedule in seconds; null: the plan's epochs."""
     validation_cases: int | None = None
-    """How many cases are scored during training: the best weights are those that are best on the same cases."""
+    """Number of cases scored during training; the same after resuming, so that scores stay comparable."""
     best_dice: float = -1.0
+    """Highest validation Dice of the deepest head."""
     best_step: int = 0
+    """Number of steps after which `best_dice` was reached."""
     validations: int = 0
+    """Number of validations done, skipped ones included."""
     without_gain: int = 0
-    """Validations since the best one."""
+    """Number of validations since the best one."""
     finished: str = ""
-    """Why training ended; empty while it has not."""
+    """Why training ended; empty before that."""
 
 
-def save_checkpoint(
-    path: Path,
-    plan: Plan,
-    progress: Progress,
-    network: nn.Module,
-    average: nn.Module,
-    optimizer: Optimizer,
-    scaler: GradScaler,
-) -> None:
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+def save_checkpoint(path: Path, plan: Plan, state: TrainingState, step: TrainingStep) -> None:
+    """Write the weights, their moving average, the optimizer's state and the position in the schedule.
+
+    Args:
+        path: of the checkpoint.
+        plan: stored with it; `load_checkpoint` requires the same.
+        state: position in the schedule.
+        step: holds the network, its average, the optimizer and the gradient scaler.
+
+    Raises:
+        WriteError: the file cannot be written; an earlier checkpoint at `path` is intact.
+    """
+    tensors = {f"network.{name}": value for name, value in step.network.state_dict().items()}
+    tensors |= {f"average.{name}": value for name, value in step.average.state_dict().items()}
+    for index, values in step.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
     metadata = {
         "unetpp_checkpoint": CHECKPOINT_VERSION,
         "plan": plan.to_json(),
-        "progress": json.dumps(asdict(progress)),
-        "scaler": json.dumps(scaler.state_dict()),
+        "progress": json.dumps(asdict(state)),
+        "scaler": json.dumps(step.scaler.state_dict()),
     }
     write_tensors(path, tensors, metadata)
 
 
-def read_progress(path: Path) -> Progress | None:
-    """Where a training stands, from the head of its checkpoint; None where there is none.
+def read_training_state(path: Path) -> TrainingState | None:
+    """Read the position of a training from the header of its checkpoint; None if there is no checkpoint.
 
     Raises:
-        ModelFileError: truncated, or of another version.
+        ModelFileError: the file is truncated or of another version.
     """
-    return Progress(**json.loads(_metadata(path)["progress"])) if path.exists() else None
+    return TrainingState(**json.loads(_read_metadata(path)["progress"])) if path.exists() else None
 
 
-def load_checkpoint(
-    path: Path, plan: Plan, network: nn.Module, average: nn.Module, optimizer: Optimizer, scaler: GradScaler
-) -> Progress:
-    """Put everything back where it was and say where training stands.
+def load_checkpoint(path: Path, plan: Plan, step: TrainingStep) -> TrainingState:
+    """Restore a training.
+
+    Args:
+        path: of the checkpoint.
+        plan: has to be the one that training began with.
+        step: its network, average, optimizer and gradient scaler are overwritten.
+
+    Returns:
+        The position in the schedule.
 
     Raises:
-        ModelFileError: truncated, of another version, or made with another plan.
+        ModelFileError: the file is truncated, of another version, or made with another plan.
     """
-    metadata = _metadata(path)
+    metadata = _read_metadata(path)
     _require_same_plan(path, Plan.from_json(metadata["plan"], str(path)), plan)
     parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
     for name, value in read_tensors(path).items():
         part, rest = name.split(".", 1)
         parts[part][rest] = value
-    network.load_state_dict(parts["network"])
-    average.load_state_dict(parts["average"])
+    step.network.load_state_dict(parts["network"])
+    step.average.load_state_dict(parts["average"])
     state: dict[int, dict[str, Any]] = {}
     for name, value in parts["optimizer"].items():
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    match_layouts(optimizer)  # the file's is another one, and its memory is mapped
-    if scale := json.loads(metadata.get("scaler", "{}")):  # without one where the arithmetic is not float16
-        scaler.load_state_dict(scale)
-    return Progress(**json.loads(metadata["progress"]))
+    step.optimizer.load_state_dict({"state": state, "param_groups": step.optimizer.state_dict()["param_groups"]})
+    match_memory_formats(step.optimizer)  # tensors of a file are contiguous, and their memory is mapped
+    if scale := json.loads(metadata.get("scaler", "{}")):  # empty unless the precision is float16
+        step.scaler.load_state_dict(scale)
+    return TrainingState(**json.loads(metadata["progress"]))
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def _read_metadata(path: Path) -> dict[str, str]:
     metadata, _ = read_safetensors_header(path)
     if metadata.get("unetpp_checkpoint") != CHECKPOINT_VERSION:
-        raise ModelFileError(
-            f"{path}: got no checkpoint of this version of unetpp; expected version {CHECKPOINT_VERSION}. Train into another --out."
-        )
+        expected = f"version {CHECKPOINT_VERSION}"
+        raise ModelFileError(path, "no checkpoint of this version of unetpp", expected, "Choose another `out`.")
     return metadata
 
 
 def _require_same_plan(path: Path, began: Plan, now: Plan) -> None:
-    """Half a run with one plan and half with another would be neither."""
-    changed = began.differences(now)
-    if changed:
-        raise ModelFileError(
-            f"{path}: got a plan that differs from the one this training began with in {', '.join(changed)}. Undo the change in plan.json, or train into another --out."
-        )
+    """Refuse to continue a training with another plan."""
+    if changed := began.differences(now):
+        got, expected = f"a plan that differs in {', '.join(changed)}", "the plan that this training began with"
+        raise ModelFileError(path, got, expected, "Undo the change in plan.json, or choose another `out`.")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: remembered, and acted on when the step in flight is done."""
+"""Deferred handling of Ctrl-C and SIGTERM: the step in flight is completed first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import Any, Self
 
 
 class Interruption:
-    """While active, the first Ctrl-C or SIGTERM sets `requested`; a second Ctrl-C stops at once."""
+    """Context in which the first Ctrl-C or SIGTERM only sets `requested`; a second Ctrl-C stops at once.
+
+    Attributes:
+        requested: name of the signal; empty if none has arrived.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -18,7 +22,7 @@ class Interruption:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # only there can handlers be set
+        if threading.current_thread() is threading.main_thread():  # no other thread can set handlers
             self._before = {number: signal.signal(number, self._remember) for number in self.SIGNALS}
         return self
 

@@ -1,4 +1,4 @@
-"""`log.jsonl`: one JSON object for each line, for people, plots and programs."""
+"""`log.jsonl`: one JSON object per line, for people, plots and programs."""
 
 from __future__ import annotations
 
@@ -11,33 +11,36 @@ from unetpp.files import write_text
 
 
 class Log:
-    """Appends lines to a file."""
+    """Log of a training, one line at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def begin(self, keep_until_step: int | None = None) -> None:
-        """Start a new log, or on resuming keep that up to the checkpoint: what came after it will happen again."""
-        path = self._path
-        lines = (
-            path.read_bytes().decode(errors="replace").splitlines()
-            if keep_until_step is not None and path.exists()
-            else []
-        )
-        write_text(path, "".join(line + "\n" for line in lines if _step(line) <= (keep_until_step or 0)))
+    def begin(self, until_step: int = -1) -> None:
+        """Start a log; on resuming keep the lines up to the step of the checkpoint: later steps are done again.
+
+        Raises:
+            WriteError: the file cannot be written.
+        """
+        lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines() if self._path.exists() else []
+        write_text(self._path, "".join(line + "\n" for line in lines if _read_step(line) <= until_step))
 
     def write(self, kind: str, **values: Any) -> None:
+        """Append a line.
+
+        Raises:
+            WriteError: the file cannot be written.
+        """
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"kind": kind, **values}) + "\n")
         except OSError as error:
-            raise WriteError(
-                f"{self._path}: got {error.strerror}; expected to write the log. Free some space; then go on with --resume."
-            ) from error
+            action = "Free some space, then continue with `resume=True`."
+            raise WriteError(self._path, error.strerror or str(error), "to write the log", action) from error
 
 
-def _step(line: str) -> float:
+def _read_step(line: str) -> float:
     try:
         return float(json.loads(line).get("step", 0))
     except (ValueError, AttributeError):
-        return float("inf")  # half a line from a killed run
+        return float("inf")  # half a line, from a killed run

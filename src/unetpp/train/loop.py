@@ -1,4 +1,4 @@
-"""The training loop. It knows no model, no data set and no file."""
+"""The training loop, independent of model, data set and files."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ def fit(
     first: int,
     observe: Callable[[int, float], str],
 ) -> str:
-    """Train until the schedule is over or `observe` gives a reason to stop.
+    """Train until the schedule is complete or `observe` returns a reason to stop.
 
     Args:
         batches: those of step `first`, `first` + 1, ...
-        step: trains on a batch, given the number of the step and the part of the schedule that is done; returns the loss.
-        schedule: the part of the schedule that is done after so many steps, 0 to 1.
-        first: number of steps that are done already.
-        observe: called with the number of steps that are done and the last loss; a text ends the training.
+        step: trains on a batch, given the number of the step and the fraction of the schedule; returns the loss.
+        schedule: maps the number of steps done to the fraction of the schedule, 0 to 1.
+        first: number of steps already done.
+        observe: called with the number of steps done and the last loss; a non-empty text ends the training.
 
     Returns:
-        The text of `observe`, or "finished".
+        The text from `observe`, or "finished".
     """
     number = first
-    while (done := schedule(number)) < 1:
-        loss = step(next(batches), number, done)
+    while (fraction := schedule(number)) < 1:
+        loss = step(next(batches), number, fraction)
         number += 1
         if reason := observe(number, loss):
             return reason

@@ -1,6 +1,7 @@
 """Muon: orthogonalized updates for convolution kernels (Jordan et al. 2024, "Muon"), AdamW for all other weights.
 
-torch has a Muon since 2.9, but for matrices only; here one optimizer updates kernels of convolutions and all other weights.
+torch has a Muon since 2.9, but for matrices only; here one optimizer updates the kernels of convolutions and all other
+weights.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from torch.optim import AdamW
 MOMENTUM = 0.95
 ITERATIONS = 5
 QUINTIC = (3.4445, -4.7750, 2.0315)
-"""Coefficients of the Newton-Schulz iteration: they bring singular values from 0..1 to about 1 in 5 rounds."""
+"""Coefficients of the Newton-Schulz iteration: they bring singular values from 0..1 to about 1 in 5 iterations."""
 
 
 class Muon(AdamW):
     """Optimizer that updates groups with `orthogonal=True` by their orthogonalized momentum, and the others as AdamW.
 
-    A kernel (out, in, *size) counts as the matrix (out, in * size). Rates do not depend on the width of a network.
+    A kernel (out, in, *size) counts as the matrix (out, in * size). The learning rate needs no tuning to the width of
+    the network.
 
     Args:
-        groups: as AdamW's, each with `orthogonal`.
+        groups: as for AdamW, each with `orthogonal`.
         lr: learning rate of groups that have none.
         dtype: arithmetic of the orthogonalization.
     """
@@ -36,52 +38,49 @@ class Muon(AdamW):
 
     @torch.no_grad()
     def compute_directions(self) -> None:
-        """Compute the directions of the kernels' updates: all of a step that does not depend on the learning rate."""
-        for weight in (
-            weight
-            for group in self.param_groups
-            if group["orthogonal"]
-            for weight in group["params"]
-            if weight.grad is not None
-        ):
+        """Compute the directions in which kernels move: the part of a step that is independent of the learning rate."""
+        for weight in (weight for group in self.param_groups for weight in _kernels_to_update(group)):
             state = self.state[weight]
             if not state:
                 state["step"] = torch.zeros(())  # AdamW looks for it in the state of every weight
                 state["momentum"] = torch.zeros_like(weight)
             state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
             aim = weight.grad.lerp(state["momentum"], MOMENTUM).flatten(1).to(self._dtype)
-            self._directions[weight] = orthogonal(aim).to(weight.dtype).view_as(weight)
+            self._directions[weight] = orthogonalize(aim).to(weight.dtype).view_as(weight)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None, directions_ready: bool = False) -> Any:
         """Update all weights.
 
         Args:
-            closure: computes the loss once more; see torch.optim.
+            closure: computes the loss again; see torch.optim.
             directions_ready: `compute_directions` was called, or replayed, for these gradients.
         """
         if not directions_ready:
             self._directions.clear()
             self.compute_directions()
         for group in self.param_groups:
-            weights = [weight for weight in group["params"] if group["orthogonal"] and weight.grad is not None]
-            if weights:
+            if weights := _kernels_to_update(group):
                 torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(weights, [self._directions[weight] for weight in weights], alpha=-group["lr"])
             for weight in weights:
                 self.state[weight]["step"] += 1
                 weight.grad = None
-        return super().step(closure)  # AdamW passes over weights without gradient
+        return super().step(closure)  # AdamW skips weights without gradient
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """Orthogonalize a matrix approximately by Newton-Schulz iterations, and scale it by sqrt(rows / columns) where it is tall."""
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """Orthogonalize a matrix approximately by Newton-Schulz iterations; scale a tall one by sqrt(rows / columns)."""
     a, b, c = QUINTIC
     rows, columns = matrix.shape
-    x = matrix if rows <= columns else matrix.T
+    x: Tensor = matrix if rows <= columns else matrix.T
     x = x / (x.norm() + 1e-7)
     for _ in range(ITERATIONS):
         square = x @ x.T
         x = a * x + (b * square + c * square @ square) @ x
-    x = x if rows <= columns else x.T
-    return x * max(1.0, rows / columns) ** 0.5
+    scale: float = max(1.0, rows / columns) ** 0.5
+    return (x if rows <= columns else x.T) * scale
+
+
+def _kernels_to_update(group: dict[str, Any]) -> list[Any]:
+    return [weight for weight in group["params"] if group["orthogonal"] and weight.grad is not None]

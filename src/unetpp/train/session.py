@@ -1,4 +1,4 @@
-"""One session of a training, from its start or resume to its end: times, and what was not reported yet."""
+"""Clock of one session of a training, from its start or resume to its end."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from contextlib import contextmanager
 
 
 class Session:
-    """Clock of a session.
+    """Times of a session, and the losses since the last report.
 
     Args:
-        step: steps that were done before it.
+        step: number of steps done before it.
         earlier_s: seconds of training before it.
+
+    Attributes:
+        losses: one for each step since the last report.
+        reported: time of the last report.
+        saved: time of the last checkpoint.
     """
 
     def __init__(self, step: int = 0, earlier_s: float = 0.0) -> None:
@@ -21,7 +26,6 @@ class Session:
         self._started = self.reported = self.saved = time.perf_counter()
         self._validating_s = 0.0
         self.losses: list[float] = []
-        """Of the steps since the last report."""
 
     @property
     def elapsed_s(self) -> float:
@@ -30,7 +34,7 @@ class Session:
 
     @property
     def stepping_s(self) -> float:
-        """Seconds of this session that went into steps, not into validations."""
+        """Seconds of this session without its validations."""
         return max(time.perf_counter() - self._started - self._validating_s, 1e-9)
 
     @property
@@ -39,12 +43,12 @@ class Session:
         return sum(self.losses) / len(self.losses) if self.losses else math.nan
 
     def steps_per_second(self, step: int) -> float:
-        """Speed of this session, after so many steps in all."""
+        """Compute the speed of this session, given the number of steps over all sessions."""
         return (step - self._first) / self.stepping_s
 
     @contextmanager
-    def validating(self) -> Iterator[None]:
-        """Leave this time out of that of the steps."""
+    def time_validation(self) -> Iterator[None]:
+        """Exclude the time of a validation from `stepping_s`."""
         started = time.perf_counter()
         yield
         self._validating_s += time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""How fast this machine trains a network: measured, because no table knows it."""
+"""Measured speed of training on this machine."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from unetpp.runtime.stopwatch import time_calls
 from unetpp.train.step import TrainingStep
 
 HALFWAY = 0.5
+"""Fraction of the schedule at which steps are timed."""
 
 
 def measure_step_seconds(model: ModelPlan, train: TrainPlan, device: torch.device) -> float:
-    """Measure one training step on random images, after one to warm up: the fastest of a few, or a single one where it is long.
+    """Time one training step on random images, after warming up: the fastest of a few, or a single one if it is long.
 
-    It is the trainer's own step halfway through the schedule, but for `train.compile`, which takes a minute or more.
+    The step is the trainer's own, halfway through the schedule, except that `train.compile` is ignored, because
+    compiling takes a minute or more.
 
     Args:
         model: the network to time.
         train: how it is trained.
-        device: where.
+        device: where it is trained.
 
     Returns:
         Seconds.

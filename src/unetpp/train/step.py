@@ -1,4 +1,4 @@
-"""One training step: a batch's loss, its gradients, and the update of the weights and of their running mean."""
+"""One training step: the loss of a batch, its gradients, and the update of the weights and of their moving average."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import ModelPlan, TrainPlan
 from unetpp.runtime.cuda_graph import GraphedGradients
 from unetpp.runtime.device import autocast, memory_format
+from unetpp.train import optimizer
 from unetpp.train.batches import Batch
-from unetpp.train.optimizer import (
-    freeze_encoder,
-    learning_rate,
-    make_optimizer,
-    match_layouts,
-    set_learning_rate,
-    update_average,
-)
 
 
 class TrainingStep:
-    """Trains a network on one batch at a time, and holds all that changes from step to step.
+    """Training of a network, one batch at a time; holds all that changes from step to step.
 
     Args:
         network: to be trained; moved to the device.
-        model: the network's plan.
+        model: plan of the network.
         train: how to train it.
         device: where to train.
         record: on a GPU, replay the step as a CUDA graph where that is possible.
-        warn: called with a message if the network cannot be compiled, and so trains without.
+        warn: called with a message if the network cannot be compiled and is trained without.
+
+    Attributes:
+        network: in training mode.
+        average: moving average of the weights, in evaluation mode.
+        optimizer: for all weights of `network`.
+        scaler: of the gradients, enabled in float16 on a GPU.
+        loss: deep supervision over the heads.
     """
 
     def __init__(
@@ -50,38 +50,38 @@ class TrainingStep:
         self.network = network.to(device).train()
         self.network.checkpointing = train.checkpointing
         self.average = copy.deepcopy(network).eval().requires_grad_(False)
-        self.optimizer = make_optimizer(network, train)
+        self.optimizer = optimizer.make_optimizer(network, train)
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.precision == "fp16" and device.type == "cuda")
         self.loss = DeepSupervisionLoss(train.head_weights, train.cross_entropy_weight, train.dice_weight)
         self._model, self._train, self._device, self._warn = model, train, device, warn
         self._forward: Callable[..., Any] = torch.compile(network, dynamic=False) if train.compile else network
-        self.use_layout(memory_format(model, device, train.compile))
+        self.use_memory_format(memory_format(model, device, train.compile))
         # checkpointing reads the state of the random generator; freezing and scaling change from step to step
         varies = train.checkpointing or train.freeze_encoder or self.scaler.is_enabled()
-        self._recorded = record and device.type == "cuda" and not varies
-        self._compute = (
-            GraphedGradients(self._prepare, list(network.parameters())) if self._recorded else self._gradients
-        )
+        self._uses_graph = record and device.type == "cuda" and not varies
+        self._compute: Callable[[Tensor, Tensor], Tensor] = self._compute_gradients
+        if self._uses_graph:
+            self._compute = GraphedGradients(self._compute_directions, list(network.parameters()))
 
-    def __call__(self, batch: Batch, number: int, done: float) -> float:
+    def __call__(self, batch: Batch, number: int, fraction: float) -> float:
         """Train on one batch.
 
         Args:
             batch: images (B, C, *patch) float32 and labels (B, 1, *patch) int64.
             number: of this step, from 0. Dropout depends on it and on the seed alone, as the batch does.
-            done: the part of the schedule that is done, 0 to 1.
+            fraction: completed fraction of the schedule, 0 to 1.
 
         Returns:
             The loss before the update.
         """
-        freeze_encoder(self.network, done < self._train.freeze_encoder)
-        set_learning_rate(self.optimizer, learning_rate(self._train, done))
+        optimizer.freeze_encoder(self.network, fraction < self._train.freeze_encoder)
+        optimizer.set_learning_rate(self.optimizer, optimizer.compute_learning_rate(self._train, fraction))
         images, labels = self._place(batch)
         torch.manual_seed(hash((self._train.seed, number)) % 2**63)
         loss = self._compute(images, labels)
-        self.scaler.step(self.optimizer, directions_ready=self._recorded)
+        self.scaler.step(self.optimizer, directions_ready=self._uses_graph)
         self.scaler.update()
-        update_average(self.average, self.network, number + 1, self._train.ema_decay)
+        optimizer.update_average(self.average, self.network, number + 1, self._train.ema_decay)
         return loss.item()
 
     @property
@@ -90,44 +90,44 @@ class TrainingStep:
         group = self.optimizer.param_groups[0]
         return float(group["lr"] / group["factor"])
 
-    def use_layout(self, layout: torch.memory_format) -> None:
-        """Lay out images, weights and the optimizer's state in this memory format."""
-        self._layout = layout
+    def use_memory_format(self, memory_format: torch.memory_format) -> None:
+        """Store images, weights and the optimizer's state in this memory format."""
+        self._memory_format = memory_format
         for network in (self.network, self.average):
-            network.to(memory_format=layout)
-        match_layouts(self.optimizer)
+            network.to(memory_format=memory_format)
+        optimizer.match_memory_formats(self.optimizer)
 
     def _place(self, batch: Batch) -> Batch:
+        """Copy a batch to the device."""
         images, labels = batch
-        images = images.to(self._device, memory_format=self._layout, non_blocking=True)
+        images = images.to(self._device, memory_format=self._memory_format, non_blocking=True)
         return images, labels.to(self._device, non_blocking=True)
 
-    def _prepare(self, images: Tensor, labels: Tensor) -> Tensor:
-        """All of a step that does not depend on the learning rate, for a graph."""
-        loss = self._gradients(images, labels)
+    def _compute_directions(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Do the part of a step that is independent of the learning rate, for a CUDA graph."""
+        loss = self._compute_gradients(images, labels)
         self.optimizer.compute_directions()
         return loss
 
-    def _gradients(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Compute the loss and leave its clipped gradients in the weights; fall back to eager if the compiler fails."""
+    def _compute_gradients(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Compute the loss and leave its clipped gradients in the weights; run eagerly if compiling fails."""
         if self._forward is self.network:
-            return self._backward(images, labels)
+            return self._backpropagate(images, labels)
         try:
-            return self._backward(images, labels)
+            return self._backpropagate(images, labels)
         except torch._dynamo.exc.TorchDynamoException as error:
             self._forward = self.network
-            self._warn(
-                f"train.compile: {type(error).__name__}: {error}".splitlines()[0] + "; training without compiling"
-            )
-            self.use_layout(memory_format(self._model, self._device))
-            return self._backward(images.contiguous(memory_format=self._layout), labels)
+            reason = f"train.compile: {type(error).__name__}: {error}".splitlines()[0]
+            self._warn(f"{reason}; training without compiling")
+            self.use_memory_format(memory_format(self._model, self._device))
+            return self._backpropagate(images.contiguous(memory_format=self._memory_format), labels)
 
-    def _backward(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _backpropagate(self, images: Tensor, labels: Tensor) -> Tensor:
         with autocast(self._device, self._train.precision):
             outputs = self._forward(images, heads=True)
-        loss = self.loss(outputs, labels)
+        loss: Tensor = self.loss(outputs, labels)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        torch.autograd.backward(self.scaler.scale(loss))
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), self._train.gradient_clip)
         return loss.detach()

@@ -1,4 +1,4 @@
-"""One fold, from a plan to the best weights: puts the parts of a training together around `loop.fit`."""
+"""Training of one fold, from a plan to the best weights, around the loop `loop.fit`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
-from unetpp.errors import Interrupted, UnetppError
+from unetpp.errors import Interrupted, Problem, UnetppError
 from unetpp.measured import DepthRow, Notes, Training
 from unetpp.metrics.scores import Validation
 from unetpp.model.build import build_from_plan, load_encoder_weights
@@ -23,7 +24,7 @@ from unetpp.run_folder import CHECKPOINT, LOG, MODEL
 from unetpp.runtime.device import batch_workers
 from unetpp.train.augment import Augmentation
 from unetpp.train.batches import BatchMaker, Prefetcher
-from unetpp.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from unetpp.train.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from unetpp.train.interruption import Interruption
 from unetpp.train.log import Log
 from unetpp.train.loop import fit
@@ -31,33 +32,41 @@ from unetpp.train.session import Session
 from unetpp.train.step import TrainingStep
 
 LOG_EVERY_S = 5.0
+"""Seconds between two lines of the log."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """What a progress display shows."""
+    """Status of a training, for a progress display."""
 
     fraction: float
+    """Completed fraction of the schedule, 0 to 1."""
     step: int
+    """Number of steps done."""
     loss: float
+    """Mean loss since the last report."""
     best_dice: float | None
+    """Highest validation Dice so far; None before the first validation."""
     images_per_second: float
+    """Patches per second in this session, validations excluded."""
     seconds_left: float | None
+    """Estimated seconds to the end of the schedule; None at its start."""
     activity: str = "training"
+    """training or validating."""
 
 
 class FoldTraining:
-    """State and files of one fold while it trains.
+    """State and files of one fold in training.
 
     Args:
         plan: what to train.
-        cases: the stored training cases.
-        folder: where model, checkpoint and log go.
-        device: where the network is.
+        cases: the cached training cases.
+        folder: where model, checkpoint and log are written.
+        device: where to train.
         validate: scores a network in evaluation mode.
-        budget_s: seconds for this training; None: the plan's epochs. (A training that is resumed keeps its own.)
-        validation_cases: how many cases `validate` scores, for the checkpoint.
-        weights: to begin with, of the whole network; None: the plan's.
+        budget_s: seconds of training; None: the plan's epochs. (A resumed training keeps its own.)
+        validation_cases: number of cases that `validate` scores, for the checkpoint.
+        weights: initial weights of the whole network; None: the plan's.
         show: called now and then with a Status.
     """
 
@@ -85,13 +94,10 @@ class FoldTraining:
         self.step = TrainingStep(
             self.network, plan.model, train, device, warn=lambda message: self.log.write("warning", message=message)
         )
-        self.progress = Progress(budget_s=budget_s, validation_cases=validation_cases)
+        self.state = TrainingState(budget_s=budget_s, validation_cases=validation_cases)
         sampler = PatchSampler(cases, train.patch, train.batch, train.foreground_fraction, train.seed)
-        self.prefetcher = Prefetcher(
-            BatchMaker(sampler, Augmentation(train.augment, train.patch, plan.data.voxel_mm)),
-            batch_workers(device),
-            pinned=device.type == "cuda",
-        )
+        make = BatchMaker(sampler, Augmentation(train.augment, train.patch, plan.data.voxel_mm))
+        self.prefetcher = Prefetcher(make, batch_workers(device), pinned=device.type == "cuda")
         self.session, self.interruption = Session(), Interruption()
 
     def run(self, resume: bool = False) -> Training:
@@ -99,145 +105,128 @@ class FoldTraining:
 
         Raises:
             Interrupted: stopped by a signal; `last.ckpt` holds everything.
-            UnetppError: the loss is no longer a number, or the weights that the encoder is to start with cannot be had.
+            ModelFileError: the checkpoint is truncated, of another version, or made with another plan.
+            UnetppError: the loss is not finite, or the encoder's initial weights cannot be loaded.
             WriteError: no space left; the last checkpoint and the best model are intact.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         checkpoint = self.folder / CHECKPOINT
         resumed = resume and checkpoint.exists()
-        step = self.step
         if resumed:
-            self.progress = load_checkpoint(
-                checkpoint, self.plan, self.network, step.average, step.optimizer, step.scaler
-            )
+            self.state = load_checkpoint(checkpoint, self.plan, self.step)
         weights = "" if resumed or self._has_weights else load_encoder_weights(self.network, self.plan.model)
-        self.log.begin(self.progress.step if resumed else None)
+        self.log.begin(self.state.step if resumed else -1)
         if weights:
-            step.average.load_state_dict(self.network.state_dict())
+            self.step.average.load_state_dict(self.network.state_dict())
             self.log.write("encoder", weights=weights)
-        if not self.progress.finished:
-            self.log.write(
-                "start",
-                step=self.progress.step,
-                seed=self.plan.train.seed,
-                device=str(self.device),
-                threads=torch.get_num_threads(),
-                torch=torch.__version__,
-            )
+        if not self.state.finished:
+            machine = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+            seed = self.plan.train.seed
+            self.log.write("start", step=self.state.step, seed=seed, device=str(self.device), **machine)
             self._train()
-        return self._result()
+        return self._summarize()
 
     def _train(self) -> None:
-        first = self.progress.step
-        self.session = Session(first, self.progress.elapsed_s)
-        batches = self.prefetcher.from_step(first)
+        first = self.state.step
+        self.session = Session(first, self.state.elapsed_s)
+        batches = self.prefetcher.iterate(first)
         with self.interruption:
             try:
-                # a stop may have come between a step and the validation that follows it
-                reason = self._validation_if_due() or fit(
-                    batches, self.step, self._fraction, first, observe=self._after_step
-                )
+                # an earlier session may have stopped between a step and the validation that follows it
+                reason = self._validate_if_due() or fit(batches, self.step, self._schedule, first, self._after_step)
             finally:
                 batches.close()
             if reason == "finished":
-                self._validation()
-        self.progress.finished = reason
+                self._validate_now()
+        self.state.finished = reason
         self._save_checkpoint()
-        self.log.write("end", step=self.progress.step, **self._result().to_dict())
+        self.log.write("end", step=self.state.step, **self._summarize().to_dict())
         if self.interruption.requested:  # during the last validation
-            raise Interrupted(
-                f"Stopped by {self.interruption.requested} after training; everything is saved. Go on with the same command and --resume."
-            )
+            self._raise_interrupted("training")
 
-    def _fraction(self, step: int) -> float:
-        """The part of the schedule that is done: of the time where a time was given, else of the steps."""
-        if self.progress.budget_s is not None:
-            return self.session.elapsed_s / self.progress.budget_s
+    def _raise_interrupted(self, after: str) -> NoReturn:
+        signal, action = self.interruption.requested, "Continue with the same arguments and `resume=True`."
+        raise Interrupted(f"Stopped by {signal} after {after}; everything is saved. {action}")
+
+    def _schedule(self, step: int) -> float:
+        """Compute the completed fraction of the schedule: of `budget_s` if there is one, else of the steps."""
+        if self.state.budget_s is not None:
+            return self.session.elapsed_s / self.state.budget_s
         return step / (self.plan.train.epochs * self.plan.train.steps_per_epoch)
 
     def _after_step(self, step: int, loss: float) -> str:
-        """Report, save and validate where that is due; return why training should end, if it should."""
+        """Report, save and validate if due; return why training should end, if it should."""
         if not math.isfinite(loss):
-            train = self.plan.train
-            rates = f"train.learning_rate={train.learning_rate / 3:.1g} train.kernel_learning_rate={train.kernel_learning_rate / 3:.1g}"
-            exact = "" if train.precision == "fp32" else ", or --set train.precision=fp32"
-            raise UnetppError(
-                f"step {step}: got a loss of {loss}; expected a number. Train into another --out with --set {rates}{exact}."
-            )
-        self.progress.step = step
+            self._raise_diverged(step, loss)
+        self.state.step = step
         self.session.losses.append(loss)
         now = time.perf_counter()
         if now - self.session.reported > LOG_EVERY_S or step == 1:
-            self._log_steps()
+            self._report_steps()
             self.session.reported = now
         if self.interruption.requested:
             self._save_checkpoint()
             self.log.write("end", step=step, reason="interrupted")
-            raise Interrupted(
-                f"Stopped by {self.interruption.requested} after step {step}; everything is saved. Go on with the same command and --resume."
-            )
+            self._raise_interrupted(f"step {step}")
         if now - self.session.saved > 60 * self.plan.train.checkpoint_minutes:
             self._save_checkpoint()
-        return self._validation_if_due()
+        return self._validate_if_due()
 
-    def _validation_if_due(self) -> str:
-        """Validate if the schedule has come to the next mark; return why training should end, if it should."""
-        if (self.progress.validations + 1) / self.plan.train.validations <= self._fraction(self.progress.step) < 1:
-            self._validation()
-        return "patience" if self.progress.without_gain >= self.plan.train.patience else ""
+    def _raise_diverged(self, step: int, loss: float) -> NoReturn:
+        rates = {name: getattr(self.plan.train, name) / 3 for name in ("learning_rate", "kernel_learning_rate")}
+        lower = " and ".join(f"`train.{name}={rate:.1g}`" for name, rate in rates.items())
+        exact = "" if self.plan.train.precision == "fp32" else ", or with `train.precision=fp32`"
+        action = f"Train into another `out` with {lower}{exact}."
+        problem = Problem(f"step {step}", f"a loss of {loss}", "a finite number", action)
+        raise UnetppError(str(problem), [problem])
 
-    def _validation(self) -> None:
-        """Score the running mean of the weights; save it if it is the best so far."""
-        self._show(self._status("validating"))
-        with self.session.validating():
+    def _validate_if_due(self) -> str:
+        """Validate if the schedule has reached the next mark; return why training should end, if it should."""
+        if (self.state.validations + 1) / self.plan.train.validations <= self._schedule(self.state.step) < 1:
+            self._validate_now()
+        return "patience" if self.state.without_gain >= self.plan.train.patience else ""
+
+    def _validate_now(self) -> None:
+        """Score the moving average of the weights; save it if it is the best so far."""
+        self._show(self._make_status("validating"))
+        with self.session.time_validation():
             validation = self._validate(self.step.average)
-        progress = self.progress
+        state, dice = self.state, validation.dice
         # a slow validation that passed several marks counts for all of them
-        progress.validations = max(
-            progress.validations + 1, int(self._fraction(progress.step) * self.plan.train.validations)
-        )
-        if (
-            validation.dice >= progress.best_dice
-        ):  # of equals the later one: small structures are long missed altogether
-            progress.best_dice, progress.best_step, progress.without_gain = validation.dice, progress.step, 0
-            depths = {depth: DepthRow(dice=dice) for depth, dice in validation.depths.items()}
-            notes = Notes(dice=validation.dice, step=progress.step, depths=depths)
+        marks = int(self._schedule(state.step) * self.plan.train.validations)
+        state.validations = max(state.validations + 1, marks)
+        # of equal scores the later one counts: at first, small structures are missed altogether
+        if dice >= state.best_dice:
+            state.best_dice, state.best_step, state.without_gain = dice, state.step, 0
+            depths = {depth: DepthRow(dice=score) for depth, score in validation.depths.items()}
+            notes = Notes(dice=dice, step=state.step, depths=depths)
             save_model(self.folder / MODEL, self.step.average.state_dict(), self.plan, notes)
         else:
-            progress.without_gain += 1
-        scores = {"dice": validation.dice, "depths": validation.depths}
-        self.log.write("validation", step=progress.step, **scores, elapsed_s=self.session.elapsed_s)
+            state.without_gain += 1
+        elapsed_s = self.session.elapsed_s
+        self.log.write("validation", step=state.step, dice=dice, depths=validation.depths, elapsed_s=elapsed_s)
         self._save_checkpoint()
 
     def _save_checkpoint(self) -> None:
-        self.progress.elapsed_s = self.session.elapsed_s
-        step = self.step
-        save_checkpoint(
-            self.folder / CHECKPOINT,
-            self.plan,
-            self.progress,
-            self.network,
-            step.average,
-            step.optimizer,
-            step.scaler,
-        )
+        self.state.elapsed_s = self.session.elapsed_s
+        save_checkpoint(self.folder / CHECKPOINT, self.plan, self.state, self.step)
         self.session.saved = time.perf_counter()
 
-    def _status(self, activity: str = "training") -> Status:
-        step, fraction = self.progress.step, self._fraction(self.progress.step)
+    def _make_status(self, activity: str = "training") -> Status:
+        step, fraction = self.state.step, self._schedule(self.state.step)
         return Status(
             fraction=min(1.0, fraction),
             step=step,
             loss=self.session.mean_loss,
-            best_dice=self.progress.best_dice if self.progress.best_step else None,
+            best_dice=self.state.best_dice if self.state.best_step else None,
             images_per_second=self.session.steps_per_second(step) * self.plan.train.batch,
             seconds_left=self.session.elapsed_s * (1 / fraction - 1) if fraction > 0 else None,
             activity=activity,
         )
 
-    def _log_steps(self) -> None:
+    def _report_steps(self) -> None:
         """Show and log the steps since the last report."""
-        status = self._status()
+        status = self._make_status()
         self._show(status)
         self.log.write(
             "train",
@@ -246,21 +235,22 @@ class FoldTraining:
             loss=status.loss,
             learning_rate=self.step.learning_rate,
             images_per_second=status.images_per_second,
-            data_wait=self._data_wait(),
+            data_wait=self._data_wait,
             elapsed_s=self.session.elapsed_s,
         )
         self.session.losses.clear()
 
+    @property
     def _data_wait(self) -> float:
+        """Fraction of the time of steps in which the network waited for data."""
         return self.prefetcher.waited_s / self.session.stepping_s
 
-    def _result(self) -> Training:
-        progress = self.progress
+    def _summarize(self) -> Training:
         return Training(
-            reason=progress.finished,
-            steps=progress.step,
-            best_dice=progress.best_dice,
-            best_step=progress.best_step,
-            seconds=progress.elapsed_s,
-            data_wait=self._data_wait(),
+            reason=self.state.finished,
+            steps=self.state.step,
+            best_dice=self.state.best_dice,
+            best_step=self.state.best_step,
+            seconds=self.state.elapsed_s,
+            data_wait=self._data_wait,
         )

@@ -28,7 +28,7 @@ from unetpp.progress import Progress, Stage
 from unetpp.report import write_views
 from unetpp.results import TrainedFold
 from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL, RunFolder
-from unetpp.train.checkpoint import read_progress
+from unetpp.train.checkpoint import read_training_state
 from unetpp.train.trainer import FoldTraining, Status
 from unetpp.version import __version__
 
@@ -91,7 +91,7 @@ def train_and_measure(
     clock = Clock()
     if resume and (done := measured_before(run, fold)):
         return done
-    begun = read_progress(run.fold(fold) / CHECKPOINT) if resume else None
+    begun = read_training_state(run.fold(fold) / CHECKPOINT) if resume else None
     cases = {case.id: case for case in dataset.cases}
     everyone = store_cases(
         [cases[i] for i in (*split.train, *split.validation)],

@@ -1,0 +1,29 @@
+"""The clock of a session: earlier sessions count, validations are excluded from the time of steps."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from unetpp.train.session import Session
+
+
+def test_earlier_sessions_count_as_elapsed_but_not_towards_the_speed() -> None:
+    session = Session(step=100, earlier_s=50.0)
+    time.sleep(0.05)
+    assert 50.05 <= session.elapsed_s < 60
+    assert 0 < session.steps_per_second(110) <= 10 / 0.05
+
+
+def test_validations_are_excluded_from_the_time_of_steps() -> None:
+    session = Session()
+    with session.time_validation():
+        time.sleep(0.1)
+    assert session.elapsed_s - session.stepping_s >= 0.09
+
+
+def test_the_mean_loss_is_that_since_the_last_report() -> None:
+    session = Session()
+    assert math.isnan(session.mean_loss)
+    session.losses += [1.0, 2.0]
+    assert session.mean_loss == 1.5
