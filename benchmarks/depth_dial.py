@@ -63,7 +63,7 @@ def dial(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
     costs = measure_depths(model, batch=1)
     rows = {depth: quality_row(scores, quality[max(quality)]) for depth, scores in sorted(quality.items())}
     table = DepthTable(depths=rows, mean_of_heads=rows.pop(MEAN)).with_costs(costs)
-    table = table.joined(DepthTable(recommended=recommended_depth(table.depths)))
+    table = table.merge(DepthTable(recommended=recommended_depth(table.depths)))
     _, held_out = stored_split(model, predictor.plan.data)
     adaptive = load_predictor(model, "cpu", backend)
     auto = judged_rules(adaptive, held_out)

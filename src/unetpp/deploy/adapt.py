@@ -61,7 +61,7 @@ def adapt_file(
         )
     rows = fit_rules(predictor, cases, progress or (lambda done, total: None))
     network, header = load_model(model)
-    save_model(model, network.state_dict(), header.plan, header.notes.joined(Notes(auto=rows)))
+    save_model(model, network.state_dict(), header.plan, header.notes.merge(Notes(auto=rows)))
     return rows
 
 

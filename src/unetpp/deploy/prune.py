@@ -141,7 +141,7 @@ def _notes_at_depth(notes: Notes, depth_before: int, depth: int, finetuning: Fin
     kept = notes.model_dump(exclude_unset=True, exclude={*of_several_heads, "depths"})
     if finetuning:
         costs = row.costs() if row else DepthRow()  # other scores are of the weights before
-        row, kept["finetuning"] = DepthRow(dice=finetuning.dice).joined(costs), finetuning
+        row, kept["finetuning"] = DepthRow(dice=finetuning.dice).merge(costs), finetuning
     if row and "dice" in kept:
         kept["dice"] = row.dice
     return Notes(**{**kept, "pruned_from_depth": depth_before, "depths": {depth: row} if row else {}})

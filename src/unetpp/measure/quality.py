@@ -92,11 +92,11 @@ def evaluate_cases(
 def _with_expectations(metrics: Metrics, expected: Sequence[float | None]) -> Metrics:
     """Beside the scores of each case what was expected of it, and what such expectations are worth."""
     cases = [
-        case.joined(ScoredCase(id=case.id, expected_dice=guess))
+        case.merge(ScoredCase(id=case.id, expected_dice=guess))
         for case, guess in zip(metrics.cases, expected, strict=True)
     ]
     worth = worth_of(expected, [case.mean.dice for case in cases])
-    return metrics.joined(Metrics(mean=metrics.mean.joined(worth), cases=cases))
+    return metrics.merge(Metrics(mean=metrics.mean.merge(worth), cases=cases))
 
 
 def evaluate_folders(predictions: Path, references: Path, progress: Progress | None = None) -> FolderScores:
@@ -121,8 +121,8 @@ def evaluate_folders(predictions: Path, references: Path, progress: Progress | N
     if not by_depth or _is_newer(predictions, by_depth.values()):
         return _evaluate_folder(predictions, expected, progress)
     scores = {depth: _evaluate_folder(by_depth[depth], expected, progress) for depth in sorted(by_depth)}
-    depths = {depth: DepthRow().joined(found.metrics.mean) for depth, found in scores.items()}
-    metrics = scores[max(scores)].metrics.joined(Metrics(depths=depths))
+    depths = {depth: DepthRow().merge(found.metrics.mean) for depth, found in scores.items()}
+    metrics = scores[max(scores)].metrics.merge(Metrics(depths=depths))
     return FolderScores(metrics, tuple(problem for found in scores.values() for problem in found.problems))
 
 

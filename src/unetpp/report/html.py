@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpp.files import write_text
-from unetpp.measured import ClassScores, Column, DepthRow, Measured, Scores, columns, declared
+from unetpp.measured import ClassScores, Column, DepthRow, Measured, Scores, find_columns, list_columns
 from unetpp.metrics.scores import METRICS
 from unetpp.plan import Plan
 from unetpp.report import plots
@@ -17,7 +17,7 @@ from unetpp.report.run_record import RunRecord, read_run, seconds_of
 
 REPORT = "report.html"
 TEMPLATE = "template.html.j2"
-SCORES = declared(Scores)
+SCORES = list_columns(Scores)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _unit(run: RunRecord) -> str:
 
 def _depth_table(depths: Mapping[str, DepthRow], unit: str) -> Table:
     slowest = max((row.latency_ms or 0.0 for row in depths.values()), default=0.0)
-    shown = columns(DepthRow, depths.values())
+    shown = find_columns(DepthRow, depths.values())
     classes = next((tuple(row.classes) for row in depths.values() if row.classes), ())
     rows = [
         (depth, (*_class_cells(row.classes, classes), *_cells(shown, row, {"latency_ms": slowest})))
@@ -161,7 +161,7 @@ def _class_table(run: RunRecord) -> Table | None:
     classes = run.measured.classes
     if not classes or len(run.folds) > 1:
         return None
-    shown = columns(ClassScores, classes.values())
+    shown = find_columns(ClassScores, classes.values())
     rows = [(name, _cells(shown, row, {"dice": 1.0})) for name, row in classes.items()]
     return Table(_titles(shown, _unit(run)), tuple(rows))
 
@@ -171,7 +171,7 @@ def _case_table(run: RunRecord) -> Table | None:
     if not run.cases:
         return None
     names = run.plan.data.classes[1:] if run.plan.data.num_classes > 2 else ()
-    shown = columns(Scores, [case.mean for _, case in run.cases])
+    shown = find_columns(Scores, [case.mean for _, case in run.cases])
     several = len({fold for fold, _ in run.cases}) > 1
     rows = []
     for fold, case in sorted(run.cases, key=lambda entry: (entry[1].mean.dice is None, entry[1].mean.dice or 0.0)):

@@ -194,9 +194,9 @@ def measure(
         training=result,
         mean=chosen.mean,
         distance_unit=chosen.distance_unit,
-    ).joined(table)
+    ).merge(table)
     save_model(model, network.state_dict(), plan, notes)
-    metrics = chosen.joined(table).joined(Metrics(recommended=recommended_depth(table.depths)))
+    metrics = chosen.merge(table).merge(Metrics(recommended=recommended_depth(table.depths)))
     write_json(run.fold(fold) / METRICS_FILE, metrics.to_dict())  # last: where it is, the fold is done
     return metrics
 
@@ -204,13 +204,13 @@ def measure(
 def quality_row(scores: Metrics, deepest: Metrics) -> DepthRow:
     """Of the depth table: the mean scores, what is lost against the deepest head, and the Dice of each class where there are several."""
     lost, interval = dice_lost(scores, deepest)
-    row = DepthRow(dice_lost=lost, dice_lost_interval=interval).joined(scores.mean)
+    row = DepthRow(dice_lost=lost, dice_lost_interval=interval).merge(scores.mean)
     if len(scores.classes) == 1:
         return row
     classes = {
         name: Scores(dice=found.dice, dice_interval=found.dice_interval) for name, found in scores.classes.items()
     }
-    return row.joined(DepthRow(classes=classes))
+    return row.merge(DepthRow(classes=classes))
 
 
 def recommended_depth(rows: Mapping[int, DepthRow]) -> Recommendation | None:
