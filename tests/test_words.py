@@ -17,5 +17,5 @@ def test_long_lists_are_shortened() -> None:
 def test_values_on_one_line() -> None:
     values = {"model": {"strides": [[2, 2], [2, 2]], "slope": 0.01, "norm": None, "widths": [8, 16]}}
     assert format_value(find_value(values, "model")) == "{strides: 2 x [2, 2], slope: 0.01, widths: [8, 16]}"
-    assert format_value(True) == "True"
+    assert [format_value(value) for value in (True, None, "group")] == ["true", "null", "group"]
     assert find_value(values, "model.widths.first") is None

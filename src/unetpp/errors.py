@@ -25,8 +25,8 @@ from os import PathLike
 class Problem:
     """One problem with one file or setting.
 
-    Texts name settings as in Python, in backquotes: `depth`, `tta=True`, `train.batch=1`. The command line shows them as
-    flags.
+    Texts name settings as in Python, in backquotes: `depth`, `tta=True`, `train.batch=1`. The command line shows them
+    as flags.
     """
 
     where: str

@@ -91,7 +91,7 @@ class Planned(Result):
             length += f" (about {self.train_minutes:.1f} minutes of steps on this machine)"
         lines = [
             describe_plan(self.plan),
-            f"Training: {length}, {count_noun(self.training_cases, 'case')}, {self.validation_cases} for validation.",
+            f"Training: {count_noun(self.training_cases, 'case')}, {self.validation_cases} for validation; {length}.",
             f"Network: {self.parameters:,} parameters; about {self.train_memory_mb:,.0f} MB of memory in training.",
         ]
         if not self.written:

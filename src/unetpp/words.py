@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,7 +26,7 @@ def find_value(values: Any, key: str) -> Any:
 
 
 def format_value(value: Any) -> str:
-    """Write a JSON value on one line; equal entries of a list are written once: "5 x [3, 3]"."""
+    """Write a JSON value on one line; equal entries of a list are written once: 5 x [3, 3]."""
     if isinstance(value, dict):
         return (
             "{" + ", ".join(f"{key}: {format_value(found)}" for key, found in value.items() if found is not None) + "}"
@@ -34,4 +35,6 @@ def format_value(value: Any) -> str:
         if len(value) > 1 and isinstance(value[0], list | dict) and all(entry == value[0] for entry in value):
             return f"{len(value)} x {format_value(value[0])}"
         return "[" + ", ".join(map(format_value, value)) + "]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)
