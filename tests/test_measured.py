@@ -1,4 +1,4 @@
-"""What was measured comes back from its files as it was, old files are read, and each column is list_columns once."""
+"""Measurements survive a round trip through JSON, old files are read, and each column is declared once."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ def test_verbs_take_a_model_of_the_hub(
         "predict": [trained.parent / "data", "--out", tmp_path / "out", "--dry-run"],
         "prune": ["--out", tmp_path / "small.safetensors", "--depth", 1],
         "export": ["--out", tmp_path / "model.unknown"],
-        "adapt": ["--backend", "none"],
+        "adapt": ["--device", "gpu"],
     }
     answer = run_cli(verb, "hf://owner/name", *rest[verb])
     assert downloaded == ["owner/name"]

@@ -1,4 +1,4 @@
-"""What is decided before training."""
+"""Splits that were edited before training."""
 
 from __future__ import annotations
 
