@@ -103,6 +103,9 @@ def train_and_measure(
         resume: continue from `last.ckpt` if there is one; a finished fold is left alone.
         progress: display.
 
+    Returns:
+        How training went (seconds), and the metrics of metrics.json.
+
     Raises:
         UsageError: the fold is trained but not measured, and its checkpoint is lost.
     """
@@ -204,6 +207,9 @@ def measure(
         result: outcome of the training.
         device: where to predict.
         progress: display.
+
+    Returns:
+        The content of metrics.json.
     """
     model, where = run.fold(fold) / MODEL, str(device)
     predictor = load_predictor(model, device=where, backend="torch")  # scores do not depend on installed extras

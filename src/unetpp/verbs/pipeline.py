@@ -56,6 +56,9 @@ def demo(
         minutes: Wall time of the training.
         out: Run folder; by default runs/demo_2d (or runs/demo_3d), with a number if it exists.
 
+    Returns:
+        The run, and where its data and predictions are.
+
     Raises:
         UsageError: other `dims`, or a run folder with a trained fold.
 
@@ -84,7 +87,7 @@ def check(data: AnyPath, *, progress: Progress | None = None) -> Checked:
     """List every problem of a data set, and how to fix it.
 
     Args:
-        data: A folder of images and masks, a dataset in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
+        data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
 
     Returns:
         The data set and its problems; without problems it can be trained on.
@@ -119,17 +122,19 @@ def plan(
 ) -> Planned:
     """Write the plan of a training, with a reason for each value.
 
-    The files fingerprint.json, plan.json and splits.json in the run folder may be edited: `unetpp train` uses them as
-    they are.
+    The files plan.json and splits.json in the run folder may be edited: `unetpp train` uses them as they are.
 
     Args:
-        data: A folder of images and masks, a dataset in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
+        data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
         out: Run folder.
         minutes: Wall time of the training for which to plan.
         epochs: Length of the training in epochs, instead of `minutes`.
         device: auto, cpu, cuda or cuda:K.
         set: Settings of the plan, as section.key=value, such as train.batch=4.
         dry_run: Report the time and memory that training would take; write nothing.
+
+    Returns:
+        The plan, and the memory (MB) and time (minutes) that training takes.
 
     Raises:
         DataError: all problems with the data.
@@ -191,7 +196,7 @@ def train(
     Every depth is measured on the validation cases. A plan.json in the run folder is reused, with `set` applied.
 
     Args:
-        data: A folder of images and masks, a dataset in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
+        data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
         out: Run folder.
         minutes: Wall time of the whole command, shared by the folds; plan and schedule fit into it.
         epochs: Length of the training in epochs, instead of `minutes`.
@@ -370,14 +375,17 @@ def prune(
     The output is compared with that of the full model before the file is put in place.
 
     Args:
-        model: Run folder of one fold, or a model file.
+        model: Run folder of one fold, a model file, or hf://OWNER/NAME on the Hugging Face hub.
         out: Model file (.safetensors) to write.
         depth: Depth to keep.
         max_drop: Instead of `depth`: keep the smallest depth that loses at most this many points (hundredths) of
             validation Dice against the deepest, by the 95 % interval over cases.
         minutes: Minutes to fine-tune the smaller network on the training cases of the run. The weights that are best
-            on its validation cases are kept, be it those from before.
+            on its validation cases are saved, or those from before if none are better.
         device: Device to fine-tune on: auto, cpu, cuda or cuda:K.
+
+    Returns:
+        The depth, its number of parameters, and the reason for it.
 
     Raises:
         UsageError: not exactly one of `depth` and `max_drop`, no such depth, no cases to train on, a run of several
@@ -408,6 +416,9 @@ def adapt(
         device: auto, cpu, cuda or cuda:K.
         backend: Library that runs the network; the time that the rules save is measured with it.
 
+    Returns:
+        The rules, the most careful first.
+
     Raises:
         UsageError: a network with one head, or no validation cases.
         ModelFileError: the model cannot be used.
@@ -435,11 +446,14 @@ def export(
     The file is run and compared with the network before it is put in place. A model card is written next to it.
 
     Args:
-        model: Run folder of one fold, or a model file.
+        model: Run folder of one fold, a model file, or hf://OWNER/NAME on the Hugging Face hub.
         out: File to write; its suffix is the format: .onnx, .xml (OpenVINO) or .pt2 (torch.export).
         depth: Depth to export; by default that of the plan.
         int8: Use 8-bit integers (.onnx, .xml), calibrated on training cases of the run folder or on `images`.
         images: Images, or folders of them, for calibration and comparison.
+
+    Returns:
+        The file (size in MB), its model card, and the comparison in words.
 
     Raises:
         UsageError: another suffix, no such depth, or nothing to calibrate with.
@@ -473,6 +487,9 @@ def import_checkpoint(
         from_: Library of the checkpoint; by default recognized by the names of the tensors.
         set: Settings that a state_dict does not tell, as section.key=value.
 
+    Returns:
+        The model, and the tensors that are not used, each with the reason.
+
     Raises:
         ModelFileError: the checkpoint cannot be read, or is not of a known network.
         UsageError: settings are missing; the message names all of them.
@@ -504,6 +521,9 @@ def info(
         machine: GMACS,GB: rates of another machine, such as 2000,80: 2000 x 10^9 multiply-adds per second in the
             precision of the model, and 80 x 10^9 bytes copied per second. Estimated times there are added.
         device: Device to measure on: auto, cpu, cuda or cuda:K.
+
+    Returns:
+        The plan, the size in parameters and MB, and the notes of the model file.
 
     Raises:
         ModelFileError: there is no model, or it cannot be used.

@@ -62,6 +62,9 @@ def read_request(
         values: settings, as `read_settings` takes them.
         seed: seed of the training.
 
+    Returns:
+        The settings; of the two lengths at most one.
+
     Raises:
         UsageError: both lengths, a length out of range, or a text that is not a setting.
         PlanError: a length that is not a number.
@@ -147,6 +150,9 @@ def create_plan(fingerprint: Fingerprint, request: Request, device: torch.device
         request: settings of the user.
         device: where training runs.
 
+    Returns:
+        The plan, with a reason for each value.
+
     Raises:
         PlanError: a setting that does not fit.
     """
@@ -175,6 +181,9 @@ def plan_step(settings: Mapping[str, Any], patch: Sequence[int], batch: int, pre
         batch: patches in each step.
         precision: fp32, bf16 or fp16.
 
+    Returns:
+        A training of one step.
+
     Raises:
         PlanError: a setting has a value outside its range.
     """
@@ -195,6 +204,9 @@ def reuse_plan(
         request: settings of the user.
         device: where training runs.
         progress: is told when a plan is reused.
+
+    Returns:
+        The plan to train with.
 
     Raises:
         UsageError: the plan does not fit the data, or a fold was trained with other settings.
@@ -293,6 +305,9 @@ def estimate_cost(
         split: cases of a fold.
         timed_on: device on which a few steps are timed, for a dry run of a plan in epochs; None: the plan was written.
         folds: number of folds to train.
+
+    Returns:
+        Memory in MB and time in minutes, with the plan.
     """
     train = plan.train
     memory = training_bytes(plan.model, train.patch, train.batch, train.precision) / 1e6
