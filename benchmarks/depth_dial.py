@@ -30,7 +30,7 @@ from unetpp.measure.validation import count_tiles
 from unetpp.measured import DepthTable, Rule
 from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, mean_of
 from unetpp.run_folder import MODEL, RunFolder
-from unetpp.verbs.fold import quality_row, recommended_depth
+from unetpp.verbs.fold import make_row, recommend_depth
 
 MAX_DROPS = (0.1, 0.3, 0.5, 1.0)
 LARGE = 4
@@ -62,9 +62,9 @@ def measure_run(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
     cases = {case.id: case for case in find_cases(data).cases}
     quality = evaluate_cases(predictor, [cases[i] for i in read_splits(run.splits)[0].validation], mean=True)
     costs = measure_depths(model, batch=1)
-    rows = {depth: quality_row(scores, quality[max(quality)]) for depth, scores in sorted(quality.items())}
+    rows = {depth: make_row(scores, quality[max(quality)]) for depth, scores in sorted(quality.items())}
     table = DepthTable(depths=rows, mean_of_heads=rows.pop(MEAN)).with_costs(costs)
-    table = table.joined(DepthTable(recommended=recommended_depth(table.depths)))
+    table = table.merge(DepthTable(recommended=recommend_depth(table.depths)))
     _, held_out = find_stored_split(model, predictor.plan.data)
     adaptive = load_predictor(model, "cpu", backend)
     auto = evaluate_rules(adaptive, held_out)

@@ -59,7 +59,8 @@ def model(tmp_path: Path) -> Path:
 
 
 def modules_after(*tokens: object) -> set[str]:
-    code = f"import sys; from unetpp import cli; code = cli.run({[str(token) for token in tokens]!r}); print(code, *sys.modules, file=sys.stderr)"
+    code = f"import sys; from unetpp import cli; code = cli.run({[str(token) for token in tokens]!r})"
+    code += "; print(code, *sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     exit_code, *modules = done.stderr.split()
     assert exit_code == "0"
@@ -242,7 +243,8 @@ def test_info_as_json(model: Path) -> None:
     values = run_cli("info", model, "--json").json
     assert values["plan"]["model"]["depth"] == 2
     with safe_open(model, "pt") as file:
-        assert values["parameters"] == sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118 - not a dictionary
+        names = file.keys()
+        assert values["parameters"] == sum(file.get_tensor(name).numel() for name in names)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +257,8 @@ def test_info_as_json(model: Path) -> None:
         (MemoryError(), 2, ["Out of memory.", "--set train.batch"]),
         (
             RuntimeError(
-                "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."
+                "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: "
+                "you tried to allocate 8 bytes."
             ),
             2,
             ["memory", "--set train.batch"],

@@ -1,4 +1,4 @@
-"""What was measured comes back from its files as it was, old files are read, and each column is declared once."""
+"""Measurements survive a round trip through JSON, old files are read, and each column is declared once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from unetpp.measured import (
     Notes,
     Rule,
     Scores,
-    declared,
+    list_columns,
     read_metrics,
     tabulate,
 )
@@ -104,7 +104,7 @@ def test_costs_take_the_place_of_earlier_ones_and_scores_stay() -> None:
 
 @pytest.mark.parametrize("kind", [Scores, Costs, ClassScores, DepthRow])
 def test_every_column_has_a_title_of_its_own_and_a_format(kind: type[Scores]) -> None:
-    found = declared(kind)
+    found = list_columns(kind)
     assert len({column.title for column in found.values()}) == len(found)
     for key, column in found.items():
         value = (0.25, 0.5) if key == "dice_interval" else 7 if column.format == ",d" else 7.5

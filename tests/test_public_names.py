@@ -59,8 +59,8 @@ def test_names_for_type_checkers_are_those_of_all() -> None:
 
 
 def test_the_ways_back_to_peers_are_reached_through_the_door() -> None:
-    code = "import sys, unetpp; before = 'torch' in sys.modules; print(before, callable(unetpp.peers.to_smp), callable(unetpp.peers.to_monai))"
-    assert run_python(code) == "False True True"
+    code = "import sys, unetpp; before = 'torch' in sys.modules; peers = unetpp.peers"
+    assert run_python(f"{code}; print(before, callable(peers.to_smp), callable(peers.to_monai))") == "False True True"
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
@@ -95,7 +95,8 @@ def test_importing_a_submodule_does_not_hide_a_verb(module: str) -> None:
     ],
 )
 def test_verbs_stay_in_front_in_a_fresh_process(order: str) -> None:
-    code = f"import unetpp; {order}; from unetpp.plan import Plan; print(type(unetpp.plan).__name__, type(unetpp.train).__name__, Plan.__name__)"
+    shown = "type(unetpp.plan).__name__, type(unetpp.train).__name__, Plan.__name__"
+    code = f"import unetpp; {order}; from unetpp.plan import Plan; print({shown})"
     assert run_python(code) == "function function Plan"
 
 
@@ -105,9 +106,8 @@ def test_other_attributes_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_import_loads_nothing_heavy() -> None:
-    loaded = run_python(
-        "import sys, unetpp; print(sorted({'torch', 'numpy', 'pydantic', 'monai', 'rich', 'cyclopts'} & set(sys.modules)))"
-    )
+    heavy = {"torch", "numpy", "pydantic", "monai", "rich", "cyclopts"}
+    loaded = run_python(f"import sys, unetpp; print(sorted({heavy} & set(sys.modules)))")
     assert loaded == "[]"
 
 

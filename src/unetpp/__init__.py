@@ -4,8 +4,8 @@
     predictor = unetpp.load("runs/nuclei")
     segmentation = predictor.predict(image)
 
-This module is the one public door, and it is lazy: a name is imported when it is first used, so that `import unetpp` costs
-nothing. Every verb of the command line is a function of the same name with the same argument names (`import` is `import_checkpoint`).
+All public names are here. Each is imported when it is first used, so that `import unetpp` is fast. Every command of the
+command line is a function of the same name with the same arguments (`import` is `import_checkpoint`).
 """
 
 from __future__ import annotations
@@ -69,47 +69,46 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "unetpp.verbs.pipeline": (
-        "adapt check demo evaluate export import_checkpoint info plan predict prune report train"
+    "verbs.pipeline": "adapt check demo evaluate export import_checkpoint info plan predict prune report train",
+    "infer.prediction": "Prediction",
+    "deploy.hub": "HubModel",
+    "infer.exported_predictor": "ExportedPredictor",
+    "infer.loading": "load",
+    "infer.predictor": "Predictor",
+    "model.build": "build_model",
+    "model.network": "HeadOutputs UNetPlusPlus",
+    "plan": "ModelPlan Plan",
+    "results": (
+        "Adapted Checked Demonstrated Evaluated Exported Imported ModelInfo Planned Predicted Pruned Reported Run "
+        "TrainedFold"
     ),
-    "unetpp.infer.prediction": "Prediction",
-    "unetpp.deploy.hub": "HubModel",
-    "unetpp.infer.exported_predictor": "ExportedPredictor",
-    "unetpp.infer.loading": "load",
-    "unetpp.infer.predictor": "Predictor",
-    "unetpp.model.build": "build_model",
-    "unetpp.model.network": "HeadOutputs UNetPlusPlus",
-    "unetpp.plan": "ModelPlan Plan",
-    "unetpp.results": (
-        "Adapted Checked Demonstrated Evaluated Exported Imported ModelInfo Planned Predicted Pruned "
-        "Reported Run TrainedFold"
-    ),
-    "unetpp.errors": (
+    "errors": (
         "DataError Interrupted MissingExtraError ModelFileError PlanError Problem UnetppError UsageError WriteError"
     ),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+"""Module -> public names in it."""
+_HOME_OF = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names.split()}
 
 # in the order of use: verbs, models, results, errors
 __all__ = ["demo", "check", "plan", "train", "report", "predict", "evaluate"]  # noqa: RUF022
 __all__ += ["prune", "adapt", "export", "import_checkpoint", "info"]  # noqa: RUF022
 __all__ += ["load", "build_model", "Plan", "ModelPlan", "Prediction", "Predictor", "ExportedPredictor"]  # noqa: RUF022
 __all__ += ["UNetPlusPlus", "HeadOutputs", "HubModel"]  # noqa: RUF022
-__all__ += ["Demonstrated", "Checked", "Planned", "Run", "TrainedFold", "Reported", "Predicted", "Evaluated"]  # noqa: RUF022
-__all__ += ["Pruned", "Adapted", "Exported", "Imported", "ModelInfo", "peers", "__version__"]  # noqa: RUF022
+__all__ += ["Demonstrated", "Checked", "Planned", "Run", "TrainedFold", "Reported", "Predicted"]  # noqa: RUF022
+__all__ += ["Evaluated", "Pruned", "Adapted", "Exported", "Imported", "ModelInfo", "peers", "__version__"]  # noqa: RUF022
 __all__ += ["DataError", "Interrupted", "MissingExtraError", "ModelFileError", "PlanError"]
 __all__ += ["Problem", "UnetppError", "UsageError", "WriteError"]
 
 
-class _Door(ModuleType):
-    """Keeps the verbs `plan` and `train` in front of the submodules of the same names.
+class _LazyModule(ModuleType):
+    """Imports public names on first use, and keeps `plan` and `train` the verbs.
 
-    Importing a submodule sets it as an attribute of its package; for a public name that would hide the function.
-    `from unetpp.plan import Plan` works as ever.
+    Importing a submodule sets it as an attribute of its package; here that would hide the verb of the same name.
+    `from unetpp.plan import Plan` works as usual.
     """
 
     def __getattr__(self, name: str) -> Any:
-        if name == "peers":  # to_smp, to_monai
+        if name == "peers":  # a package, with to_smp and to_monai
             return importlib.import_module(f"{self.__name__}.{name}")
         if name not in _HOME_OF:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
@@ -125,4 +124,4 @@ class _Door(ModuleType):
         return sorted({*super().__dir__(), *__all__})
 
 
-sys.modules[__name__].__class__ = _Door
+sys.modules[__name__].__class__ = _LazyModule

@@ -1,6 +1,6 @@
 """The verbs of `unetpp.verbs.pipeline` as commands. `--help` and `info` import no torch.
 
-Exit codes: 0 done; 1 some cases failed, or the work was interrupted; 2 bad usage or unusable input, one clear message.
+Exit codes: 0 done; 1 some cases failed, or the work was interrupted; 2 bad usage or unusable input, with one message.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Protocol, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter
 
 from unetpp.console import open_console
 from unetpp.errors import Interrupted, UnetppError, is_out_of_memory
 from unetpp.progress import Progress
-from unetpp.results import DONE, PARTLY, UNUSABLE
+from unetpp.results import DONE, PARTLY, UNUSABLE, Result
 from unetpp.verbs import pipeline
 from unetpp.version import __version__
 
@@ -36,7 +36,7 @@ JOURNEY = {
     "Deploy": ("prune", "adapt", "export"),
     "Model files": ("import_checkpoint", "info"),
 }
-"""The verbs, in the order in which they are used."""
+"""The verbs in the order of use, by group."""
 _MANY = Parameter(consume_multiple=True)
 _TYPES: dict[Any, Any] = {
     pipeline.AnyPath: Path,
@@ -45,9 +45,9 @@ _TYPES: dict[Any, Any] = {
     pipeline.AnyPath | Sequence[pipeline.AnyPath] | None: Annotated[list[Path] | None, _MANY],
     pipeline.Settings | None: Annotated[list[str] | None, _MANY],
 }
-"""Types of arguments of the verbs -> what the command line reads."""
+"""Types of arguments of the verbs -> types that the command line reads."""
 _HIDDEN = ("machine",)
-"""Options of benchmarks."""
+"""Options for benchmarks, which the help does not show."""
 _POSITIONAL, _OPTION = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.KEYWORD_ONLY
 
 app = App(
@@ -69,30 +69,21 @@ app = App(
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Output:
-    """How a command answers."""
+    """Output of a command."""
 
     json: Annotated[bool, Parameter(group="Output")] = False
-    """Print one machine-readable object on standard output."""
+    """Print the result as JSON on standard output."""
     debug: Annotated[bool, Parameter(group="Output")] = False
-    """Show where an unexpected error came from."""
-
-
-class Result(Protocol):
-    """What every verb returns."""
-
-    @property
-    def exit_code(self) -> int: ...
-    def to_dict(self) -> dict[str, Any]: ...
-    def to_text(self) -> str: ...
+    """Show the traceback of an error."""
 
 
 def _add_command(verb: str, group: Group, place: int) -> None:
-    """Make a command of a verb: its arguments, defaults, docstring and example are the verb's."""
+    """Make a command from the arguments, defaults and docstring of a verb."""
     function = getattr(pipeline, verb)
     name, signature, docstring = verb.partition("_")[0], _signature(function), function.__doc__ or ""  # -OO has none
 
     def command(*arguments: Any, output: Output = Output(), **options: Any) -> int:
-        return _answer(output, lambda progress: getattr(pipeline, verb)(*arguments, **options, progress=progress))
+        return _run_verb(output, lambda progress: getattr(pipeline, verb)(*arguments, **options, progress=progress))
 
     output = inspect.Parameter("output", _OPTION, default=Output(), annotation=Output)
     vars(command)["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), output])
@@ -110,23 +101,22 @@ def _add_command(verb: str, group: Group, place: int) -> None:
 
 
 def _signature(verb: Callable[..., Result]) -> inspect.Signature:
-    """The arguments of a verb as a command line has them: `out` and what has a default are options."""
+    """Return the arguments of a verb as those of a command: `out` and all with a default become options."""
     types = get_type_hints(verb)
     found = []
     for name, given in inspect.signature(verb).parameters.items():
         if name == "progress":
             continue
-        look = Parameter(
-            show=name not in _HIDDEN, show_default=given.default is not None and given.default is not False
-        )
-        kind = _OPTION if name == "out" or given.default is not given.empty else _POSITIONAL
-        read: Any = Annotated[_TYPES.get(types[name], types[name]), look]
+        default = given.default
+        shown = Parameter(show=name not in _HIDDEN, show_default=default is not None and default is not False)
+        kind = _OPTION if name == "out" or default is not given.empty else _POSITIONAL
+        read: Any = Annotated[_TYPES.get(types[name], types[name]), shown]
         found.append(given.replace(kind=kind, annotation=read))
     return inspect.Signature(found)
 
 
 def _example(name: str, signature: inspect.Signature, docstring: str) -> str:
-    """The command line that does what the example of a docstring does: a call of the verb."""
+    """Translate the example of a docstring, a call of the verb, into a command line."""
     call = ast.parse(docstring.partition("Example:")[2].strip(), mode="eval").body
     assert isinstance(call, ast.Call)
     given = [
@@ -142,20 +132,27 @@ def _example(name: str, signature: inspect.Signature, docstring: str) -> str:
 
 
 def main() -> None:
-    """Entry point of the command `unetpp`."""
+    """Run the command `unetpp`."""
     signal.signal(signal.SIGTERM, _interrupt)  # stops as cleanly as Ctrl-C
     sys.exit(run(sys.argv[1:]))
 
 
 def run(tokens: Sequence[str]) -> int:
-    """Run one command line and give its exit code; whatever happens, the user sees a message and no traceback."""
+    """Run one command line, with a message instead of a traceback for any error.
+
+    Args:
+        tokens: words of the command line, without `unetpp`.
+
+    Returns:
+        Exit code.
+    """
     output = Output(json="--json" in tokens, debug="--debug" in tokens)
     try:
         with _quiet_libraries(output.debug):
             code = app(list(tokens), exit_on_error=False, print_error=False)
             sys.stdout.flush()
             return code if isinstance(code, int) else DONE
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except (Exception, KeyboardInterrupt) as error:
@@ -166,8 +163,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _answer(output: Output, verb: Callable[[Progress], Result]) -> int:
-    """Run a verb and print its result; under --json nothing else reaches standard output."""
+def _run_verb(output: Output, verb: Callable[[Progress], Result]) -> int:
+    """Run a verb and print its result; with --json nothing else reaches standard output."""
     stray = contextlib.redirect_stdout(sys.stderr) if output.json else contextlib.nullcontext()
     with open_console() as console, stray:
         result = verb(console)
@@ -176,8 +173,8 @@ def _answer(output: Output, verb: Callable[[Progress], Result]) -> int:
 
 
 def _explain(error: BaseException, output: Output) -> int:
-    """Say on standard error what happened, in words a user can act on."""
-    message, code = _in_words(error)
+    """Print an error on standard error, in words a user can act on, and return the exit code."""
+    message, code = _describe(error)
     if output.debug:
         traceback.print_exception(error)
     print(f"unetpp: {message}", file=sys.stderr)
@@ -187,38 +184,36 @@ def _explain(error: BaseException, output: Output) -> int:
     return code
 
 
-def _in_words(error: BaseException) -> tuple[str, int]:
+def _describe(error: BaseException) -> tuple[str, int]:
     if isinstance(error, Interrupted):
         return _with_flags(error), PARTLY
     if isinstance(error, KeyboardInterrupt):
-        return "Stopped. Files that were already written are complete.", PARTLY
+        return "Stopped. The files written so far are complete.", PARTLY
     if isinstance(error, UnetppError):
         return _with_flags(error), UNUSABLE
     if isinstance(error, CycloptsError):
         command = " ".join(["unetpp", *(error.command_chain or ()), "--help"])
         return f"{_missing(error) or _one_line(error)} See `{command}`.", UNUSABLE
     if is_out_of_memory(error):
-        return (
-            "Out of memory. Train with a smaller plan (--set train.batch=1 predict.batch=1), or close other programs.",
-            UNUSABLE,
-        )
+        action = "Train with smaller batches (--set train.batch=1 predict.batch=1), or close other programs."
+        return f"Out of memory. {action}", UNUSABLE
     unexpected = f"Unexpected error ({type(error).__name__}): {_one_line(error)}"
     return f"{unexpected} Run the command again with --debug and open an issue.", UNUSABLE
 
 
 def _missing(error: CycloptsError) -> str | None:
-    """Name a required argument that is not there, by the words of its help."""
+    """Name a missing argument, with its help."""
     if not isinstance(error, MissingArgumentError) or error.argument is None or error.keyword or error.argument.tokens:
         return None
     name = error.argument.name
-    told = app[(error.command_chain or ("",))[0]].assemble_argument_collection(parse_docstring=True)
-    text = next((each.parameter.help or "" for each in told if each.name == name), "")
+    arguments = app[(error.command_chain or ("",))[0]].assemble_argument_collection(parse_docstring=True)
+    text = next((each.parameter.help or "" for each in arguments if each.name == name), "")
     shown = name if name.startswith("-") else name.upper()
     return f"{shown} is missing: {text[:1].lower()}{text[1:]}"
 
 
 def _with_flags(error: UnetppError) -> str:
-    """Write the settings in a message, in backquotes as Python has them, as flags of the command line.
+    """Write the settings in a message, in backquotes as in Python, as flags of the command line.
 
     `max_drop` becomes --max-drop, `tta=True` --tta, `depth=2` --depth 2, `train.batch=1` --set train.batch=1.
     """
@@ -250,8 +245,8 @@ def _one_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _quiet_libraries(debug: bool) -> Any:
-    """Warnings of the libraries are for their developers."""
+def _quiet_libraries(debug: bool) -> Iterator[None]:
+    """Suppress the warnings of libraries, which are for developers."""
     with warnings.catch_warnings():
         if not debug and not sys.warnoptions:
             warnings.simplefilter("ignore")

@@ -1,71 +1,53 @@
-"""Progress on standard error: a live bar on a terminal, plain lines elsewhere."""
+"""Progress on standard error: live bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from unetpp.progress import Stage
+from unetpp.progress import Progress, Stage
 
 SECONDS_BETWEEN_LINES = 10.0
 
 
 class Bars:
-    """One live bar for each stage, for terminals."""
+    """One live bar for each stage.
 
-    def __init__(self) -> None:
-        self._console = RichConsole(stderr=True)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
-        )
-        self._bars = RichProgress(*columns, console=self._console, refresh_per_second=4)
+    Args:
+        display: the bars of rich.
+    """
 
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bars.stop()
+    def __init__(self, display: RichProgress) -> None:
+        self._display = display
 
     def stage(self, title: str) -> Stage:
-        task = self._bars.add_task(title, total=None, note="")
+        """Add a bar."""
+        task = self._display.add_task(title, total=None, note="")
 
         def show(done: int, total: int, note: str = "") -> None:
-            self._bars.update(task, completed=done, total=total, note=note)
+            self._display.update(task, completed=done, total=total, note=note)
 
         return show
 
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        """Print a line above the bars."""
+        self._display.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class Lines:
-    """A line at the end of each stage and now and then within it, for log files and pipes."""
+    """A line at the end of each stage, and one every few seconds within it."""
 
     def __init__(self) -> None:
         self._last = 0.0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
     def stage(self, title: str) -> Stage:
+        """Start the clock of a stage."""
         self._last = time.monotonic()
         ended = False
 
@@ -78,9 +60,22 @@ class Lines:
         return show
 
     def note(self, text: str) -> None:
+        """Print a line."""
         print(text, file=sys.stderr, flush=True)
 
 
-def open_console() -> Bars | Lines:
-    """What fits standard error."""
-    return Bars() if sys.stderr.isatty() else Lines()
+@contextmanager
+def open_console() -> Iterator[Progress]:
+    """Show progress with live bars if standard error is a terminal, otherwise with lines."""
+    if not sys.stderr.isatty():
+        yield Lines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+    )
+    with RichProgress(*columns, console=RichConsole(stderr=True), refresh_per_second=4) as display:
+        yield Bars(display)

@@ -1,15 +1,15 @@
-"""Everything that can go wrong, as one tree.
+"""All exceptions of the package, as one tree.
 
-    UnetppError                 the root: catch this to catch all; the command line exits 2
-    ├── UsageError              an argument or a combination of arguments that cannot work
+    UnetppError                 the root: catches all; the command line exits with 2
+    ├── UsageError              an argument, or a combination of arguments, that cannot work
     │   └── PlanError           a plan with an unknown key or a value outside its range
-    ├── DataError               one or more Problems found in a data set or a file
+    ├── DataError               one or more Problems with a data set or a file
     ├── ModelFileError          a model file or checkpoint that is truncated, foreign or of another version
-    ├── MissingExtraError       an optional package is absent (an ImportError too): the message names the extra to install
-    ├── WriteError              an output could not be written; what was there before is intact
-    └── Interrupted             Ctrl-C or SIGTERM arrived; the work done so far was saved
+    ├── MissingExtraError       an optional package is absent (also an ImportError); names the extra to install
+    ├── WriteError              an output could not be written; an earlier file in its place is intact
+    └── Interrupted             Ctrl-C or SIGTERM; the work done so far was saved
 
-A message always says what was got, what was expected and what to do.
+Each message states what was found, what was expected and what to do.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from os import PathLike
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with one file or setting, in the words a user needs.
+    """One problem with one file or setting.
 
-    Texts name settings as Python has them, in backquotes: `depth`, `tta=True`, `train.batch=1`. The command line shows
-    them as its flags.
+    Texts name settings as in Python, in backquotes: `depth`, `tta=True`, `train.batch=1`. The command line shows them
+    as flags.
     """
 
     where: str
@@ -34,7 +34,7 @@ class Problem:
     got: str
     expected: str
     action: str
-    """What the user can do about it."""
+    """What the user can do, in a sentence."""
     setting: str | None = None
     """The argument of a function, or the field of the plan, that has to change."""
 
@@ -42,6 +42,7 @@ class Problem:
         return f"{self.where}: got {self.got}; expected {self.expected}. {self.action}".rstrip()
 
     def to_dict(self) -> dict[str, str | None]:
+        """Return the fields in terms of JSON."""
         return asdict(self)
 
 
@@ -52,7 +53,7 @@ class UnetppError(Exception):
     """Root of all errors that this package raises on purpose.
 
     Attributes:
-        problems: what is wrong, structured; empty where a message says it all.
+        problems: the problems, structured; empty if there is only a message.
     """
 
     def __init__(self, message: str = "", problems: Sequence[Problem] = ()) -> None:
@@ -64,11 +65,11 @@ class _OneProblemError(UnetppError):
     """An error with a single problem.
 
     Args:
-        where: the file or setting.
+        where: file or setting.
         got: what was found there.
         expected: what would work.
-        action: what to do about it, a sentence.
-        setting: the argument, or the field of the plan, that has to change; by default `where`, if that is a name.
+        action: what the user can do, in a sentence.
+        setting: argument, or field of the plan, to change; by default `where`, if that is a setting.
     """
 
     def __init__(
@@ -95,17 +96,17 @@ class PlanError(UsageError):
 
     @classmethod
     def of(cls, problems: Sequence[Problem], message: str) -> PlanError:
-        """Make an error of several problems."""
+        """Make an error with several problems."""
         error = cls(message)
         error.problems = list(problems)
         return error
 
 
 class DataError(UnetppError):
-    """One or more problems in the data, all of them at once.
+    """One or more problems with the data, reported together.
 
     Attributes:
-        problems: every problem that was found, in file order.
+        problems: all problems, in file order.
     """
 
     def __init__(self, problems: Sequence[Problem] | Problem) -> None:
@@ -119,7 +120,13 @@ class ModelFileError(_OneProblemError):
 
 
 class MissingExtraError(UnetppError, ImportError):
-    """An optional package is absent."""
+    """An optional package is absent.
+
+    Args:
+        package: name of the package.
+        extra: extra of unetpp that installs it.
+        purpose: what needs it.
+    """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
@@ -128,26 +135,32 @@ class MissingExtraError(UnetppError, ImportError):
 
 
 class WriteError(_OneProblemError):
-    """An output could not be written. What was there before is intact."""
+    """An output could not be written. An earlier file in its place is intact."""
 
 
 class Interrupted(UnetppError):
-    """Ctrl-C or SIGTERM arrived. The work done so far was saved."""
+    """Ctrl-C or SIGTERM. The work done so far was saved."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Of Python, of the accelerator, of torch on Windows, or of torch and the system elsewhere."""
+    """Recognize an out-of-memory error of Python, of a GPU, of torch or of the operating system."""
     words = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or any(text in str(error) for text in words)
-    )
+    of_kind = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return of_kind or any(text in str(error) for text in words)
 
 
 @contextmanager
 def optional_package(package: str, extra: str, purpose: str) -> Iterator[None]:
-    """Turn the ImportError of an optional package into a message that names the extra to install."""
+    """Turn an ImportError into a MissingExtraError.
+
+    Args:
+        package: name of the package.
+        extra: extra of unetpp that installs it.
+        purpose: what needs it.
+
+    Raises:
+        MissingExtraError: the package is absent.
+    """
     try:
         yield
     except MissingExtraError:

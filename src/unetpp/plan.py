@@ -30,7 +30,7 @@ Norm = Literal["batch", "instance", "group", "layer", "none"]
 
 
 class Normalization(Frozen):
-    """How the intensities of one channel are normalized, in training and in prediction alike.
+    """Intensity normalization of one channel, the same in training and prediction.
 
     The value is clipped to [lower, upper] where these are given, then becomes (value - mean) / std.
     With `per_case`, mean and standard deviation are those of the case at hand (MRI, photographs, microscopy: no
@@ -251,9 +251,9 @@ class ModelPlan(Frozen):
         squares = all(set(stride) == {2} for stride in self.strides)
         require(
             (not resenc or has_blocks, "model.encoder_blocks", f"{levels} numbers, one for each level"),
-            (resenc or self.encoder_blocks is None, "model.encoder_blocks", 'model.encoder "resenc" beside it'),
+            (resenc or self.encoder_blocks is None, "model.encoder_blocks", 'null without model.encoder "resenc"'),
             (own or self.dims == 2, "model.encoder", 'null or "resenc" in 3D: the models of timm are 2D'),
-            (own or squares, "model.strides", "2 along both axes, as the models of timm have it"),
+            (own or squares, "model.strides", "2 along both axes: models of timm have no other"),
             (not own or self.stem, "model.stem", "true without an encoder of timm"),
             (bool(self.encoder) or not self.encoder_weights, "model.encoder_weights", "null without model.encoder"),
             (not resenc or self.encoder_weights != "pretrained", "model.encoder_weights", 'a file for "resenc"'),
@@ -264,7 +264,7 @@ class ModelPlan(Frozen):
 
 
 class AugmentPlan(Frozen):
-    """How training patches are varied. A probability of 0 turns a variation off. Strengths are drawn uniformly."""
+    """Random variation of training patches. A probability of 0 turns a variation off. Strengths are drawn uniformly."""
 
     mirror: bool = True
     """Flip each axis with probability 1/2."""
@@ -301,7 +301,7 @@ class AugmentPlan(Frozen):
 
 
 class TrainPlan(Frozen):
-    """How the weights are trained."""
+    """Training of the weights."""
 
     patch: Axes
     """Size of a training patch along each axis, in voxels of the network's grid."""
@@ -346,10 +346,10 @@ class TrainPlan(Frozen):
     """Activation checkpointing: less memory, more time. "cheap": recompute normalizations, activations and up-sampling
     in the backward pass (same weights up to rounding); true: recompute whole nodes (same weights, bit for bit)."""
     compile: bool = False
-    """Compile the network with torch.compile at the first step, which takes a minute or more; where that fails, training
-    goes on uncompiled, and its log says so."""
+    """Compile the network with torch.compile at the first step, which takes a minute or more; if that fails, training
+    continues uncompiled, and its log records it."""
     augment: AugmentPlan = AugmentPlan()
-    """How patches are varied."""
+    """Variation of the patches."""
     validations: Positive = 10
     """Number of validations during training."""
     validation_cases: Positive = 24
@@ -363,7 +363,7 @@ class TrainPlan(Frozen):
 
 
 class PredictPlan(Frozen):
-    """How a whole image or volume is predicted: tile by tile."""
+    """Prediction of a whole image or volume, tile by tile."""
 
     tile: Axes
     """Size of a tile along each axis, in voxels of the network's grid."""
@@ -374,7 +374,7 @@ class PredictPlan(Frozen):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass."""
     depth: Positive
-    """Depth at which `predict` answers when none is given."""
+    """Depth of a prediction for which none is given."""
 
 
 class Plan(Frozen):
@@ -433,7 +433,7 @@ class Plan(Frozen):
         try:
             values = json.loads(text)
         except ValueError as error:
-            action = "Restore it, or make it anew with `unetpp plan`."
+            action = "Restore it, or make a new one with `unetpp plan`."
             raise PlanError(where, f"text that is not JSON ({error})", "a plan", action) from None
         return cls.from_dict(values, where)
 
@@ -441,7 +441,7 @@ class Plan(Frozen):
     def from_dict(cls, values: Any, where: str = "plan") -> Plan:
         """Check values as in JSON; raises as `from_json`."""
         if isinstance(values, dict) and values.get("version", PLAN_VERSION) != PLAN_VERSION:
-            action = "Make it anew with `unetpp plan`, or use the release of unetpp that wrote it."
+            action = "Make a new one with `unetpp plan`, or use the release of unetpp that wrote it."
             raise PlanError(where, f"plan version {values['version']!r}", str(PLAN_VERSION), action)
         return validate(cls, values, where)
 

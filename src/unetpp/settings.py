@@ -1,14 +1,11 @@
-"""Checked configuration classes: every problem at once in one grammar, and fields changed by their dotted names."""
+"""Configuration classes: all problems reported at once, and fields set by their dotted names."""
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import difflib
-import inspect
 import json
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -19,23 +16,23 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Frozen(BaseModel):
-    """A configuration that cannot be changed once it is made, and refuses unknown keys."""
+    """Base of configurations: immutable, and without unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def require(*rows: tuple[bool, str, str]) -> None:
-    """Check conditions between fields, for the validators of a configuration class.
+    """Check conditions between fields, in a validator of a configuration class.
 
     Args:
-        rows: (condition, dotted name of the field to change, what was expected).
+        rows: (condition, dotted name of the field to change, expected value).
 
     Raises:
         ValueError: for the first condition that is false; pydantic collects it.
     """
     for condition, key, expected in rows:
         if not condition:
-            raise ValueError(str(Problem(key, "a value that does not fit", expected, "Change it.")))
+            raise ValueError(Problem(key, "a value that does not fit", expected, "Change it.", key))
 
 
 def validate(cls: type[_Model], values: Any, where: str = "") -> _Model:
@@ -47,7 +44,7 @@ def validate(cls: type[_Model], values: Any, where: str = "") -> _Model:
         where: origin of the values, for errors.
 
     Raises:
-        PlanError: every problem, each by its dotted name.
+        PlanError: all problems, each with its dotted name.
     """
     try:
         return cls.model_validate(values)
@@ -70,34 +67,21 @@ def dotted_names(cls: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def field_notes(cls: type[BaseModel]) -> dict[str, str]:
-    """The text under each field of a configuration class, on one line; nothing where Python has no source."""
-    try:
-        (tree,) = ast.parse(inspect.getsource(cls)).body
-    except OSError:
-        return {}
-    body = tree.body if isinstance(tree, ast.ClassDef) else []
-    return {
-        field.target.id: " ".join(text.value.value.split())
-        for field, text in pairwise(body)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant)
-        and isinstance(text.value.value, str)
-    }
+    """Return the text under each field of a configuration class, on one line; nothing if Python has no source."""
+    return {name: " ".join(field.description.split()) for name, field in cls.model_fields.items() if field.description}
 
 
 def suggest_name(key: str, names: Sequence[str]) -> str:
-    """A sentence that names what the user may have meant."""
+    """Suggest the known name that is closest to an unknown one."""
     close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
     return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(names)}."
 
 
 def parse_settings(cls: type[BaseModel], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Check settings one by one; texts are read as JSON where they are JSON.
+    """Check settings one by one; texts that are JSON are read as JSON.
 
     Args:
-        cls: the configuration class whose fields they set.
+        cls: configuration class that has the fields.
         settings: `{"section.key": value}`.
 
     Returns:
@@ -137,8 +121,8 @@ def _as_problem(entry: Any, cls: type[BaseModel]) -> Problem:
         action = f"Remove it. {suggest_name(key, dotted_names(cls))}"
         return Problem(key, "an unknown key", "a key of this version", action, key)
     if entry["type"] == "missing":
-        return Problem(key, "nothing", "a value", "Add it, or make the plan anew with `unetpp plan`.", key)
-    if entry["type"] == "value_error":  # of `require`, which names the field
-        key, _, expected = str(entry["ctx"]["error"]).partition(": got a value that does not fit; expected ")
-        return Problem(key, "a value that does not fit", expected.removesuffix(". Change it."), "Change it.", key)
+        return Problem(key, "nothing", "a value", "Add it, or make a new plan with `unetpp plan`.", key)
+    if entry["type"] == "value_error":  # raised by `require`
+        problem: Problem = entry["ctx"]["error"].args[0]
+        return problem
     return Problem(key, repr(entry["input"]), entry["msg"], "Change it.", key)

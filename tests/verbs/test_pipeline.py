@@ -150,6 +150,24 @@ def test_prune_by_how_much_may_be_lost(trained: Path, tmp_path: Path) -> None:
     assert answer.json["depth"] == 1
 
 
+@pytest.mark.parametrize("verb", ["info", "predict", "prune", "export", "adapt"])
+def test_verbs_take_a_model_of_the_hub(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    downloaded = []
+    monkeypatch.setattr("unetpp.infer.hub_file.download", lambda name: downloaded.append(name) or trained)
+    rest = {
+        "info": [],
+        "predict": [trained.parent / "data", "--out", tmp_path / "out", "--dry-run"],
+        "prune": ["--out", tmp_path / "small.safetensors", "--depth", 1],
+        "export": ["--out", tmp_path / "model.unknown"],
+        "adapt": ["--device", "gpu"],
+    }
+    answer = run_cli(verb, "hf://owner/name", *rest[verb])
+    assert downloaded == ["owner/name"]
+    assert answer.code == (0 if verb in ("info", "predict", "prune") else 2)
+
+
 def test_report_is_one_file(trained: Path) -> None:
     answer = run_cli("report", trained)
     html = (trained / "report.html").read_text()
@@ -338,7 +356,8 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 def test_loading_imports_no_training_code(trained: Path) -> None:
     """A model loads without any training code."""
-    code = f"import sys, unetpp; unetpp.load({str(trained)!r}, device='cpu'); print([name for name in sys.modules if name.startswith('unetpp.train')])"
+    names = "[name for name in sys.modules if name.startswith('unetpp.train')]"
+    code = f"import sys, unetpp; unetpp.load({str(trained)!r}, device='cpu'); print({names})"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )

@@ -1,4 +1,4 @@
-"""What is decided before training."""
+"""Splits that were edited before training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unetpp.data.dataset import Case, Dataset
 from unetpp.data.folds import Split, write_splits
 from unetpp.errors import DataError
 from unetpp.run_folder import RunFolder
-from unetpp.verbs.preparation import splits_of_run
+from unetpp.verbs.preparation import reuse_splits
 
 
 def test_edited_splits_name_cases_of_the_data_set_that_have_labels(tmp_path: Path) -> None:
@@ -18,11 +18,11 @@ def test_edited_splits_name_cases_of_the_data_set_that_have_labels(tmp_path: Pat
     dataset = Dataset("toy", tmp_path, "csv", (*cases, Case("d", (tmp_path / "d.png",), split="test")))
     folder = RunFolder(tmp_path)
     write_splits(folder.splits, [Split(("a", "b"), ("c",))])
-    assert splits_of_run(folder, dataset) == [Split(("a", "b"), ("c",))]
+    assert reuse_splits(folder, dataset) == [Split(("a", "b"), ("c",))]
     write_splits(folder.splits, [Split(("a", "d"), ("c", "e"))])
     with pytest.raises(DataError) as caught:
-        splits_of_run(folder, dataset)
+        reuse_splits(folder, dataset)
     assert [problem.got for problem in caught.value.problems] == [
-        "1 cases that are not in the data set: e",
-        "1 cases without a label: d",
+        "1 case not in the data set: e",
+        "1 case without a label: d",
     ]

@@ -75,7 +75,7 @@ def adapt_file(
         raise UsageError(model, got, expected, "Name the model in its run folder, or train again.")
     rules = fit_rules(predictor, cases, progress)
     network, header = load_model(model)
-    save_model(model, network.state_dict(), header.plan, header.notes.joined(Notes(auto=rules)))
+    save_model(model, network.state_dict(), header.plan, header.notes.merge(Notes(auto=rules)))
     return rules
 
 
@@ -174,7 +174,7 @@ def time_depths(predictor: Predictor, case: StoredCase, repeats: int = 3) -> np.
     tile = read_tile(image, next(iter(TileGrid(image.shape[1:], plan.tile, plan.overlap))), plan.tile)
     x = torch.from_numpy(tile)[None].to(predictor.device)
     spent = np.empty((1 + repeats, len(predictor.depths)))
-    with torch.inference_mode(), torch.cuda.device_of(x), autocast(predictor.device, plan.precision):
+    with torch.inference_mode(), torch.cuda.device(x.get_device()), autocast(predictor.device, plan.precision):
         for row in spent:  # the first warms up
             forward_pass, started = predictor.runners[0].start_forward(x), time.perf_counter()
             for place, depth in enumerate(predictor.depths):

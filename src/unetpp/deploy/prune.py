@@ -136,7 +136,7 @@ def _prune_notes(notes: Notes, depth_before: int, depth: int, finetuning: FineTu
     values = notes.model_dump(exclude_unset=True, exclude={"depths", "mean_of_heads", "auto"})  # of several heads
     if finetuning:
         costs = row.costs() if row else DepthRow()  # other scores belong to the original weights
-        row, values["finetuning"] = DepthRow(dice=finetuning.dice).joined(costs), finetuning
+        row, values["finetuning"] = DepthRow(dice=finetuning.dice).merge(costs), finetuning
     if row and "dice" in values:
         values["dice"] = row.dice
     return Notes(**{**values, "pruned_from_depth": depth_before, "depths": {depth: row} if row else {}})

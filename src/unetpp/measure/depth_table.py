@@ -81,7 +81,7 @@ def measure_depths(
     peaks = _measure_memory(model, network, tiles, predict.precision, depths) if memory else {}
     pixels = tiles[:, 0].numel() * (1 - predict.overlap) ** len(tile)
     rows = {
-        depth: _count_work(network, tiles[:1], depth).joined(
+        depth: _count_work(network, tiles[:1], depth).merge(
             DepthRow(
                 latency_ms=1e3 * seconds[depth],
                 megapixels_per_s=pixels / seconds[depth] / 1e6,

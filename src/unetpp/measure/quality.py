@@ -99,9 +99,9 @@ def evaluate_cases(
 def _calibrate(metrics: Metrics, expected: Sequence[float | None]) -> Metrics:
     """Add the expected Dice of each case, and the calibration of all of them."""
     pairs = zip(metrics.cases, expected, strict=True)
-    cases = [case.joined(ScoredCase(id=case.id, expected_dice=dice)) for case, dice in pairs]
+    cases = [case.merge(ScoredCase(id=case.id, expected_dice=dice)) for case, dice in pairs]
     calibration = calibrate(expected, [case.mean.dice for case in cases])
-    return metrics.joined(Metrics(mean=metrics.mean.joined(calibration), cases=cases))
+    return metrics.merge(Metrics(mean=metrics.mean.merge(calibration), cases=cases))
 
 
 def evaluate_folders(predictions: Path, references: Path, progress: Show = lambda done, total: None) -> FolderScores:
@@ -130,8 +130,8 @@ def evaluate_folders(predictions: Path, references: Path, progress: Show = lambd
     if not by_depth or _is_newer(predictions, by_depth.values()):
         return _evaluate_folder(predictions, expected, progress)
     scores = {depth: _evaluate_folder(by_depth[depth], expected, progress) for depth in sorted(by_depth)}
-    depths = {depth: DepthRow().joined(found.metrics.mean) for depth, found in scores.items()}
-    metrics = scores[max(scores)].metrics.joined(Metrics(depths=depths))
+    depths = {depth: DepthRow().merge(found.metrics.mean) for depth, found in scores.items()}
+    metrics = scores[max(scores)].metrics.merge(Metrics(depths=depths))
     return FolderScores(metrics, tuple(problem for found in scores.values() for problem in found.problems))
 
 

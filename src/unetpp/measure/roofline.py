@@ -42,7 +42,7 @@ class _Traffic(TorchDispatchMode):
     """Adds up the bytes of inputs and outputs of all operations; views cost nothing."""
 
     def __init__(self) -> None:
-        TorchDispatchMode.__init__(self)  # by name: mypy does not know where super() leads, and torch is partly untyped
+        super().__init__()
         self.bytes = 0
 
     def __torch_dispatch__(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpp.files import write_text
-from unetpp.measured import ClassScores, Column, DepthRow, Measured, Scores, columns, declared
+from unetpp.measured import ClassScores, Column, DepthRow, Measured, Scores, find_columns, list_columns
 from unetpp.metrics.scores import METRICS
 from unetpp.plan import Plan
 from unetpp.report import plots
@@ -18,7 +18,7 @@ from unetpp.results import list_choices
 
 REPORT = "report.html"
 TEMPLATE = "template.html.j2"
-SCORES = declared(Scores)
+SCORES = list_columns(Scores)
 TOPOLOGIES = {"unet++": "UNet++", "unet+": "UNet+", "unet_e": "U-Net ensemble", "unet": "U-Net"}
 
 
@@ -101,7 +101,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "case_table": _case_table(run, unit),
         "single": single,
         "endings": [(fold.number, _ending(fold)) for fold in run.folds],
-        "choices": list_choices(plan),
+        "choices": list_choices(plan, plan.reasons),
     }
 
 
@@ -164,7 +164,7 @@ def _table(kind: type[Measured], rows: Sequence[tuple[str, Measured]], unit: str
         unit: unit of distances.
         full: value of a full bar, for each column with bars.
     """
-    shown = columns(kind, [row for _, row in rows])
+    shown = find_columns(kind, [row for _, row in rows])
     cells = [
         (name, [_cell(column, getattr(row, key), full.get(key)) for key, column in shown.items()]) for name, row in rows
     ]

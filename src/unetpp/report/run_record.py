@@ -65,7 +65,7 @@ class RunRecord:
         if len(tables) < 2:
             return dict(tables[0][0]) if tables else {}
         return {
-            depth: row.costs().joined(_average([(rows.get(depth, DepthRow()), cases) for rows, cases in tables]))
+            depth: row.costs().merge(_average([(rows.get(depth, DepthRow()), cases) for rows, cases in tables]))
             for depth, row in tables[0][0].items()
         }
 

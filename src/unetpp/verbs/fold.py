@@ -1,4 +1,4 @@
-"""One fold of a run: train, then measure every depth of the best weights on all validation cases."""
+"""One fold of a run: train it, then measure every depth of the best weights on all validation cases."""
 
 from __future__ import annotations
 
@@ -33,34 +33,45 @@ from unetpp.train.trainer import FoldTraining, Status
 from unetpp.version import __version__
 
 SHARE_FOR_TRAINING = 0.6
-"""At least this much of the time is for training, however long measuring will take."""
+"""Smallest fraction of the time for training, however long the measurement takes."""
 SHARE_FOR_VALIDATION = 0.15
-"""At most this much of the time is for validations during training."""
+"""Largest fraction of the time for validations during training."""
 VIEWS = 3
-"""Cases that are predicted once more for the pictures of the report."""
+"""Number of cases that are predicted once more for the pictures of the report."""
 SECONDS_PER_DEPTH = 4.0
-"""To measure the costs of one depth in processes of their own."""
+"""Time to measure the costs of one depth, in processes of their own."""
 SECONDS_FOR_REPORT = 8.0
+"""Time to write the report."""
 RECOMMENDED_LOSS = 0.5
-"""Points (hundredths) of Dice that the recommended depth may lose against the deepest, by the upper end of the interval over cases."""
+"""Points (hundredths) of Dice that the recommended depth may lose against the deepest, by the upper end of the interval
+over cases."""
 SURFACE_FACTOR = 2.0
-"""Scoring a case with distances between surfaces takes this many times as long as predicting it."""
+"""Time to score a case with distances between surfaces, as a multiple of the time to predict it."""
 
 
 class Clock:
-    """How much of the user's time is left."""
+    """Time that is left to a command."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
 
     def seconds(self) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return time.monotonic() - self._started
 
     def share(self, minutes: float | None, number: int, parts: int) -> float | None:
-        """Seconds for part `number` of `parts`, where each part has so many minutes and earlier ones may have taken more; None without a limit.
+        """Compute the time for one of several parts; earlier ones may have taken longer than planned.
 
-        No part has less than half of its minutes, even if all of them together take longer: a network that was hardly trained is worse than none.
+        No part gets less than half of its minutes, even if all of them together take longer: a network that was hardly
+        trained is worse than none.
+
+        Args:
+            minutes: time for each part; None: no limit.
+            number: index of the part.
+            parts: number of parts.
+
+        Returns:
+            Seconds; None without a limit.
         """
         if minutes is None:
             return None
@@ -79,77 +90,91 @@ def train_and_measure(
     resume: bool,
     progress: Progress,
 ) -> TrainedFold:
-    """Train one fold, or go on with it, and write its model, metrics and log.
+    """Train or continue one fold, and write its model, metrics and log.
 
     Args:
-        allowance_s: seconds for all of this; None: as long as the plan's epochs take.
-        resume: go on from `last.ckpt` where there is one; a fold that is finished and measured is left alone.
+        dataset: all cases.
+        plan: plan of the run.
+        split: cases of the fold.
+        run: run folder.
+        fold: number of the fold.
+        device: where to train.
+        allowance_s: seconds for training and measurement; None: as long as the epochs of the plan take.
+        resume: continue from `last.ckpt` if there is one; a finished fold is left alone.
+        progress: display.
+
+    Returns:
+        How training went (seconds), and the metrics of metrics.json.
 
     Raises:
-        UsageError: a fold that is trained, not measured, and has lost its checkpoint.
+        UsageError: the fold is trained but not measured, and its checkpoint is lost.
     """
     clock = Clock()
-    if resume and (done := measured_before(run, fold)):
+    if resume and (done := read_fold(run, fold)):
         return done
     begun = read_training_state(run.fold(fold) / CHECKPOINT) if resume else None
     cases = {case.id: case for case in dataset.cases}
-    everyone = store_cases(
-        [cases[i] for i in (*split.train, *split.validation)],
-        plan.data,
-        run.cache,
-        progress.stage(f"Fold {fold}: preparing cases"),
-    )
-    stored = {case.id: case for case in everyone}
-    validation = DepthValidation(
-        [stored[i] for i in choose_evenly(split.validation, plan.train.validation_cases)], plan, device
-    )
+    used = [cases[name] for name in (*split.train, *split.validation)]
+    stored = store_cases(used, plan.data, run.cache, progress.stage(f"Fold {fold}: preparing cases"))
+    training_cases, held_out = stored[: len(split.train)], stored[len(split.train) :]
+    validation = DepthValidation(choose_evenly(held_out, plan.train.validation_cases), plan, device)
     budget_s = None
     if begun and begun.validation_cases:
         validation.keep(begun.validation_cases)
     elif allowance_s is not None and not begun:
-        budget_s = training_seconds(clock, allowance_s, validation, [stored[i] for i in split.validation])
+        budget_s = training_seconds(clock, allowance_s, validation, held_out)
     training = FoldTraining(
         plan,
-        [stored[i] for i in split.train],
+        training_cases,
         run.fold(fold),
         device=device,
         validate=validation,
         budget_s=budget_s,
         validation_cases=len(validation.cases),
-        show=shown_on(progress.stage(f"Fold {fold}: training")),
+        show=show_status(progress.stage(f"Fold {fold}: training")),
     )
     result = training.run(resume)
-    metrics = measure(run, fold, [cases[i] for i in split.validation], plan, result, device, progress)
-    return _trained(fold, result, metrics)
+    metrics = measure(run, fold, [cases[name] for name in split.validation], plan, result, device, progress)
+    return _as_result(fold, result, metrics)
 
 
-def measured_before(run: RunFolder, fold: int) -> TrainedFold | None:
-    """What an earlier command made of a fold, where it finished it."""
+def read_fold(run: RunFolder, fold: int) -> TrainedFold | None:
+    """Read the result of a fold that an earlier command finished; None if it is not finished.
+
+    Raises:
+        UsageError: the fold is trained but not measured, and its checkpoint is lost.
+    """
     folder, metrics = run.fold(fold), run.metrics(fold)
     if not (folder / MODEL).exists():
         return None
     training = read_header(folder / MODEL).notes.training if metrics else None
-    if metrics is None or training is None:
-        if (folder / CHECKPOINT).exists():
-            return None
-        got, action = (
-            f"a model without {CHECKPOINT} and metrics.json",
-            "Restore it, or delete the folder to train anew.",
-        )
+    if metrics and training:
+        return _as_result(fold, training, metrics)
+    if not (folder / CHECKPOINT).exists():
+        got, action = f"a model without {CHECKPOINT} and {METRICS_FILE}", "Restore it, or delete the folder."
         raise UsageError(folder, got, "the checkpoint to resume from", action)
-    return _trained(fold, training, metrics)
+    return None
 
 
-def _trained(fold: int, training: Training, metrics: Metrics) -> TrainedFold:
+def _as_result(fold: int, training: Training, metrics: Metrics) -> TrainedFold:
     return TrainedFold(fold, training.reason, training.steps, training.seconds, training.data_wait, metrics)
 
 
 def training_seconds(
     clock: Clock, allowance_s: float, validation: DepthValidation, cases: Sequence[StoredCase]
 ) -> float:
-    """What is left for training when the last validation, the final measurement and the report have got their time.
+    """Compute the time left for training, after the last validation, the final measurement and the report.
 
-    Shortens the validation where it would take more than its share.
+    Shortens the validation if it would take more than its share.
+
+    Args:
+        clock: time since the fold started.
+        allowance_s: seconds for all of the fold.
+        validation: validation during training.
+        cases: all validation cases.
+
+    Returns:
+        Seconds.
     """
     plan = validation.plan
     network = build_from_plan(plan.model).to(validation.device).eval()
@@ -172,21 +197,31 @@ def measure(
     device: torch.device,
     progress: Progress,
 ) -> Metrics:
-    """Score the best weights at every depth, measure the costs, write metrics.json and the notes of the model file."""
-    model = run.fold(fold) / MODEL
-    predictor = load_predictor(
-        model, device=str(device), backend="torch"
-    )  # what is measured does not depend on what else is installed
+    """Score the best weights at every depth, measure the costs, write metrics.json and the notes of the model file.
+
+    Args:
+        run: run folder.
+        fold: number of the fold.
+        cases: validation cases.
+        plan: plan of the run.
+        result: outcome of the training.
+        device: where to predict.
+        progress: display.
+
+    Returns:
+        The content of metrics.json.
+    """
+    model, where = run.fold(fold) / MODEL, str(device)
+    predictor = load_predictor(model, device=where, backend="torch")  # scores do not depend on installed extras
     quality = evaluate_cases(predictor, cases, mean=True, progress=progress.stage(f"Fold {fold}: scoring every depth"))
-    write_views(predictor, cases, quality[max(quality)], run.fold(fold) / "views")
-    rows = {depth: quality_row(scores, quality[max(quality)]) for depth, scores in sorted(quality.items())}
+    deepest, chosen = quality[max(quality)], quality[plan.predict.depth]
+    write_views(predictor, cases, deepest, run.fold(fold) / "views")
+    rows = {depth: make_row(scores, deepest) for depth, scores in sorted(quality.items())}
     mean_of_heads = rows.pop(MEAN, None)
-    costs = costs_of_other_folds(run, fold) or measure_depths(
-        model, batch=1, device=str(device), progress=progress.stage(f"Fold {fold}: measuring every depth")
+    costs = read_costs(run, fold) or measure_depths(
+        model, batch=1, device=where, progress=progress.stage(f"Fold {fold}: measuring every depth")
     )
     table = DepthTable(depths=rows, mean_of_heads=mean_of_heads).with_costs(costs)
-    chosen = quality[plan.predict.depth]
-    network, _ = load_model(model)
     notes = Notes(
         unetpp=__version__,
         fold=fold,
@@ -194,27 +229,32 @@ def measure(
         training=result,
         mean=chosen.mean,
         distance_unit=chosen.distance_unit,
-    ).joined(table)
-    save_model(model, network.state_dict(), plan, notes)
-    metrics = chosen.joined(table).joined(Metrics(recommended=recommended_depth(table.depths)))
-    write_json(run.fold(fold) / METRICS_FILE, metrics.to_dict())  # last: where it is, the fold is done
+    ).merge(table)
+    save_model(model, load_model(model)[0].state_dict(), plan, notes)
+    metrics = chosen.merge(table).merge(Metrics(recommended=recommend_depth(table.depths)))
+    write_json(run.fold(fold) / METRICS_FILE, metrics.to_dict())  # last: its presence marks the fold as finished
     return metrics
 
 
-def quality_row(scores: Metrics, deepest: Metrics) -> DepthRow:
-    """Of the depth table: the mean scores, what is lost against the deepest head, and the Dice of each class where there are several."""
+def make_row(scores: Metrics, deepest: Metrics) -> DepthRow:
+    """Make a row of the depth table: mean scores, loss against the deepest head, Dice of each of several classes.
+
+    Args:
+        scores: scores at one depth.
+        deepest: scores of the deepest head, on the same cases.
+    """
     lost, interval = compare_dice(scores, deepest)
-    row = DepthRow(dice_lost=lost, dice_lost_interval=interval).joined(scores.mean)
+    row = DepthRow(dice_lost=lost, dice_lost_interval=interval).merge(scores.mean)
     if len(scores.classes) == 1:
         return row
     classes = {
         name: Scores(dice=found.dice, dice_interval=found.dice_interval) for name, found in scores.classes.items()
     }
-    return row.joined(DepthRow(classes=classes))
+    return row.merge(DepthRow(classes=classes))
 
 
-def recommended_depth(rows: Mapping[int, DepthRow]) -> Recommendation | None:
-    """The smallest depth that loses little, and in words what it loses and saves; None where there is no choice or no score."""
+def recommend_depth(rows: Mapping[int, DepthRow]) -> Recommendation | None:
+    """Find the smallest depth that loses little, and say what it saves; None without a choice or without scores."""
     if len(rows) < 2 or any(row.dice is None or row.latency_ms is None for row in rows.values()):
         return None
     depth, reason = choose_depth(rows, RECOMMENDED_LOSS)
@@ -222,8 +262,8 @@ def recommended_depth(rows: Mapping[int, DepthRow]) -> Recommendation | None:
     return Recommendation(depth=depth, reason=f"{reason}; it takes {share:.0%} of the time of depth {max(rows)}")
 
 
-def costs_of_other_folds(run: RunFolder, fold: int) -> DepthTable | None:
-    """What another fold of the run has measured: the networks are the same, only their weights differ."""
+def read_costs(run: RunFolder, fold: int) -> DepthTable | None:
+    """Read the costs that another fold of the run has measured: the networks are equal, only their weights differ."""
     for other in run.started_folds():
         found = run.metrics(other) if other != fold else None
         if found and found.conditions:
@@ -233,21 +273,20 @@ def costs_of_other_folds(run: RunFolder, fold: int) -> DepthTable | None:
     return None
 
 
-def shown_on(stage: Stage) -> Callable[[Status], None]:
-    """What shows the status of a training on a stage of the progress display."""
+def show_status(stage: Stage) -> Callable[[Status], None]:
+    """Return a function that shows the status of a training on a stage of the progress display."""
 
     def show(status: Status) -> None:
         total = round(status.step / status.fraction) if status.fraction > 0 else 0
         parts = [f"loss {status.loss:.3f}", f"{status.images_per_second:.1f} images/s"]
         parts += [f"Dice {status.best_dice:.4f}"] if status.best_dice is not None else []
-        parts += [f"{_clock_time(status.seconds_left)} left"] if status.seconds_left is not None else []
-        stage(
-            status.step, max(total, status.step), "validating" if status.activity == "validating" else ", ".join(parts)
-        )
+        parts += [f"{_format_time(status.seconds_left)} left"] if status.seconds_left is not None else []
+        text = "validating" if status.activity == "validating" else ", ".join(parts)
+        stage(status.step, max(total, status.step), text)
 
     return show
 
 
-def _clock_time(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     minutes, rest = divmod(max(0, round(seconds)), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

@@ -1,6 +1,7 @@
-"""The verbs as functions, with the argument names of the command line. Each returns a typed result of `unetpp.results`.
+"""The verbs as functions; `unetpp.cli` makes the commands from their signatures and docstrings.
 
-Heavy modules are imported inside the functions: `info` and `--help` must not wait for torch.
+Each returns a result of `unetpp.results`. Heavy modules are imported inside the functions: `info` and the help of the
+commands must not wait for torch.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 from unetpp.errors import DataError, Interrupted, UsageError
 from unetpp.files import write_json
@@ -33,9 +34,6 @@ from unetpp.results import (
 )
 from unetpp.run_folder import RunFolder, find_model_file, find_model_files
 
-if TYPE_CHECKING:
-    from unetpp.infer.options import PredictOptions
-
 AnyPath = str | PathLike[str]
 Settings = Mapping[str, Any] | Sequence[str]
 """{"section.key": value} or ["section.key=value"]."""
@@ -43,23 +41,26 @@ Backend = Literal["auto", "torch", "openvino", "cuda"]
 Library = Literal["smp", "monai", "nested-unet", "unet-version", "pms", "nnunet-v1"]
 DEMO_NAMES = {2: "cells", 3: "bodies"}
 DEMO_SETTINGS = {"train.batch": 4, "train.ema_decay": 0.95}
-"""Many small steps: what learns most in two minutes."""
+"""Many small steps, which learn most in two minutes."""
 
 
 def demo(
     dims: Literal[2, 3] = 2, minutes: float = 2.0, out: AnyPath | None = None, *, progress: Progress | None = None
 ) -> Demonstrated:
-    """Run the whole journey on generated data: train, measure, predict.
+    """Generate data, train on it, measure and predict.
 
     It takes a few minutes on the CPU of a laptop.
 
     Args:
         dims: 2 for images, 3 for volumes.
         minutes: Wall time of the training.
-        out: Run folder; by default the first of runs/demo_2d, runs/demo_2d_2, ... that is free.
+        out: Run folder; by default runs/demo_2d (or runs/demo_3d), with a number if it exists.
+
+    Returns:
+        The run, and where its data and predictions are.
 
     Raises:
-        UsageError: other `dims`, or a run folder that holds a trained fold.
+        UsageError: other `dims`, or a run folder with a trained fold.
 
     Example:
         unetpp.demo(dims=3, minutes=5)
@@ -83,13 +84,13 @@ def demo(
 
 
 def check(data: AnyPath, *, progress: Progress | None = None) -> Checked:
-    """List every problem of a data set, each with what to do about it.
+    """List every problem of a data set, and how to fix it.
 
     Args:
-        data: A folder of images and masks, a dataset in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
+        data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
 
     Returns:
-        What was found; without problems the data set can be trained on.
+        The data set and its problems; without problems it can be trained on.
 
     Example:
         unetpp.check("data/nuclei")
@@ -104,16 +105,8 @@ def check(data: AnyPath, *, progress: Progress | None = None) -> Checked:
         return Checked(path, "", 0, None, (), (), tuple(error.problems), ())
     found = inspect_dataset(dataset, progress.stage("Reading every file"))
     dims = len(found.facts[0].shape) if found.facts else None
-    return Checked(
-        path,
-        dataset.layout,
-        len(dataset.cases),
-        dims,
-        tuple(found.channels),
-        tuple(found.classes),
-        tuple(found.problems),
-        tuple(found.notes),
-    )
+    names, problems = (tuple(found.channels), tuple(found.classes)), (tuple(found.problems), tuple(found.notes))
+    return Checked(path, dataset.layout, len(dataset.cases), dims, *names, *problems)
 
 
 def plan(
@@ -127,55 +120,48 @@ def plan(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Planned:
-    """Plan a training, each choice with its reason, in a plan.json.
+    """Write the plan of a training, with a reason for each value.
 
-    Write fingerprint.json, plan.json and splits.json into the run folder. Edit them if you like: `unetpp train` uses
-    them as they are.
+    The files plan.json and splits.json in the run folder may be edited: `unetpp train` uses them as they are.
 
     Args:
-        data: A folder of images and masks, a dataset in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
+        data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
         out: Run folder.
-        minutes: Wall time of the training that the plan is made for.
+        minutes: Wall time of the training for which to plan.
         epochs: Length of the training in epochs, instead of `minutes`.
         device: auto, cpu, cuda or cuda:K.
-        set: Your own choices, as section.key=value, such as train.batch=4.
-        dry_run: Report the time and memory that training would take, and write nothing.
+        set: Settings of the plan, as section.key=value, such as train.batch=4.
+        dry_run: Report the time and memory that training would take; write nothing.
+
+    Returns:
+        The plan, and the memory (MB) and time (minutes) that training takes.
 
     Raises:
-        DataError: all problems of the data.
+        DataError: all problems with the data.
         PlanError: a setting that is unknown or does not fit.
-        UsageError: the run holds a trained fold, whose plan it must keep.
+        UsageError: the run has a trained fold, whose plan must not change.
 
     Example:
         unetpp.plan("data/nuclei", "runs/nuclei", set=["model.depth=3"])
     """
     from unetpp.runtime.device import choose_device, keep_freed_memory
-    from unetpp.verbs.preparation import (
-        describe_cost,
-        new_plan,
-        new_splits,
-        read_source,
-        read_wishes,
-        require_unstarted,
-        write_plan,
-    )
+    from unetpp.verbs import preparation
 
     folder, progress = RunFolder(Path(out)), progress or Silence()
-    wishes = read_wishes(minutes, epochs, set)
-    require_unstarted(folder, folder.started_folds(), resume=False)
+    request = preparation.read_request(minutes, epochs, set)
+    preparation.require_unstarted(folder, folder.started_folds(), resume=False)
     keep_freed_memory()
     place = choose_device(device)
-    source = read_source(Path(data), progress)
-    made = new_plan(source, wishes, place)
-    splits = new_splits(source.dataset)
-    if dry_run:
-        return describe_cost(folder, made, splits[0], place)
-    write_plan(folder, source.fingerprint, made, splits)
-    return replace(describe_cost(folder, made, splits[0], None), written=True)
+    dataset, fingerprint = preparation.read_data(Path(data), progress)
+    made = preparation.create_plan(fingerprint, request, place)
+    splits = preparation.create_splits(dataset)
+    if not dry_run:
+        preparation.write_plan(folder, fingerprint, made, splits)
+    return preparation.estimate_cost(folder, made, splits[0], place if dry_run else None)
 
 
 class TrainOptions(TypedDict, total=False):
-    """The arguments of `train` that do not change what it returns."""
+    """Arguments of `train` that do not change the type of its result."""
 
     minutes: float | None
     epochs: int | None
@@ -205,75 +191,63 @@ def train(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Run | Planned:
-    """Train on a data set, then score and time every depth.
+    """Check the data, plan, train, then score and time every depth.
 
-    The data is checked and the training planned first; every depth is measured on the validation cases. A plan.json in the run folder is used as it is, with `set` applied.
+    Every depth is measured on the validation cases. A plan.json in the run folder is reused, with `set` applied.
 
     Args:
-        data: A folder of images and masks, a dataset in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
+        data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
         out: Run folder.
-        minutes: Wall time of the whole command, shared by the folds; plan and schedule are made to fit.
+        minutes: Wall time of the whole command, shared by the folds; plan and schedule fit into it.
         epochs: Length of the training in epochs, instead of `minutes`.
         fold: Fold to train: 0, 1, ... or all.
-        seed: Seed of the weights and of the order of patches; the folds do not depend on it.
+        seed: Seed of weights and patches; the folds do not depend on it.
         device: auto, cpu, cuda or cuda:K.
         resume: Continue an interrupted run exactly where it stopped.
-        set: Your own choices, as section.key=value, such as train.batch=4.
-        dry_run: Report the time and memory that training would take, and write nothing.
+        set: Settings of the plan, as section.key=value, such as train.batch=4.
+        dry_run: Report the time and memory that training would take; write nothing.
 
     Returns:
-        The trained run; with `dry_run=True` what was planned.
+        The trained run; with `dry_run=True` the plan and its costs.
 
     Raises:
-        DataError: all problems of the data, before anything is trained.
-        UsageError: arguments that do not go together, or a run that is trained already.
-        Interrupted: Ctrl-C or SIGTERM; everything is saved.
+        DataError: all problems with the data, before anything is trained.
+        UsageError: arguments that contradict each other, or a fold that is trained already.
+        Interrupted: Ctrl-C or SIGTERM; the work done so far is saved.
 
     Example:
         unetpp.train("data/nuclei", "runs/nuclei", minutes=20)
     """
     from unetpp.runtime.device import choose_device, keep_freed_memory
+    from unetpp.verbs import preparation
     from unetpp.verbs.fold import Clock, train_and_measure
-    from unetpp.verbs.preparation import (
-        describe_cost,
-        fold_numbers,
-        plan_of_run,
-        read_source,
-        read_wishes,
-        require_unstarted,
-        splits_of_run,
-        write_plan,
-    )
 
     clock = Clock()
     folder, progress = RunFolder(Path(out)), progress or Silence()
-    wishes = read_wishes(minutes, epochs, set, seed)
+    request = preparation.read_request(minutes, epochs, set, seed)
     keep_freed_memory()
     place = choose_device(device)
-    source = read_source(Path(data), progress)
-    splits = splits_of_run(folder, source.dataset)
-    numbers = fold_numbers(fold, len(splits))
-    require_unstarted(folder, numbers, resume)
-    wishes = replace(wishes, minutes=wishes.minutes / len(numbers) if wishes.minutes else None)
-    made = plan_of_run(folder, source, wishes, place, progress)
+    dataset, fingerprint = preparation.read_data(Path(data), progress)
+    splits = preparation.reuse_splits(folder, dataset)
+    numbers = preparation.parse_folds(fold, len(splits))
+    preparation.require_unstarted(folder, numbers, resume)
+    if request.minutes:
+        request = replace(request, minutes=request.minutes / len(numbers))
+    made = preparation.reuse_plan(folder, fingerprint, request, place, progress)
     if dry_run:
-        return describe_cost(folder, made, splits[numbers[0]], place, len(numbers))
-    write_plan(folder, source.fingerprint, made, splits)
+        return preparation.estimate_cost(folder, made, splits[numbers[0]], place, len(numbers))
+    preparation.write_plan(folder, fingerprint, made, splits)
     progress.note(describe_plan(made))
     folds = []
     try:
         for done, number in enumerate(numbers):
-            allowance = clock.share(made.train.minutes, number=done, parts=len(numbers))
-            folds.append(
-                train_and_measure(
-                    source.dataset, made, splits[number], folder, number, place, allowance, resume, progress
-                )
-            )
+            time_s = clock.share(made.train.minutes, number=done, parts=len(numbers))
+            split = splits[number]
+            folds.append(train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress))
         return Run(folder.path, tuple(folds), report(folder.path, progress=progress).report, clock.seconds())
-    except KeyboardInterrupt:  # before or after the steps of training, which stop by themselves
-        raise Interrupted(
-            "Stopped; what was done is saved. Continue with the same arguments and `resume=True`."
-        ) from None
+    except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
+        told = "Stopped; the work so far is saved. Continue with the same arguments and `resume=True`."
+        raise Interrupted(told) from None
 
 
 def predict(
@@ -294,22 +268,24 @@ def predict(
     """Segment files of any size, in their own format and geometry.
 
     Args:
-        model: Run folder, whose folds all answer together, a model file, or an exported .onnx or .xml, which needs no torch.
+        model: Run folder, whose folds predict together, a model file, hf://OWNER/NAME on the Hugging Face hub, or an
+            exported .onnx or .xml, which needs no torch.
         inputs: Images, volumes or folders of them.
         out: Folder for the results.
-        depth: Head that answers: 1 (fastest) to the depth of the model; mean of all heads; auto, for each tile the
-            first head that is certain (after `unetpp adapt`); or all, each in files of its own. By default the plan's.
-        tta: Average over mirrored copies: slower, a little better.
-        probabilities: Write a map of each class's probability too.
-        uncertainty: Write a map of the uncertainty too: entropy of the probabilities, or disagreement between heads, folds and
-            (with `tta`) mirrored copies.
+        depth: Depth to predict at: 1 (fastest) up to the depth of the model; mean, the mean of all heads; auto, early
+            exit for each tile (after `unetpp adapt`); or all, each in its own files. By default that of the plan.
+        tta: Average over mirrored copies: slower, slightly better.
+        probabilities: Also write a map of the probability of each class.
+        uncertainty: Also write a map of the uncertainty: entropy of the probabilities, or disagreement between heads,
+            folds and (with `tta`) mirrored copies.
         device: auto, cpu, cuda or cuda:K.
-        backend: What runs the network; auto takes cuda on a GPU, and openvino on a CPU where it is installed and faster.
+        backend: Library that runs the network; auto takes cuda on a GPU, and openvino on a CPU if it is installed and
+            faster.
         max_drop: Points (hundredths) of Dice that `depth="auto"` may lose against the deepest head.
-        dry_run: List the images that would be predicted, and write nothing.
+        dry_run: List the images that would be predicted; write nothing.
 
     Returns:
-        The files that were written. A bad input file is skipped and listed.
+        The files that were written. An input file that cannot be read is skipped and listed.
 
     Raises:
         ModelFileError: the model cannot be used.
@@ -317,32 +293,26 @@ def predict(
     Example:
         unetpp.predict("runs/nuclei", "new_images", "predictions", depth=2)
     """
+    from unetpp.data.cases import find_images
     from unetpp.infer.loading import load
     from unetpp.infer.options import PredictOptions
+    from unetpp.infer.prediction import name_depth
 
     started = time.monotonic()
-    progress = progress or Silence()
+    path, paths, target = _find_model(model), _list_paths(inputs), Path(out)
     options = PredictOptions(depth, tta, probabilities, uncertainty)
-    paths = [Path(entry) for entry in ([inputs] if isinstance(inputs, (str, PathLike)) else inputs)]
+    predictor = load(path, device, backend, max_drop)
     if dry_run:
-        return _would_predict(Path(model), paths, Path(out), options, max_drop)
-
-    early = RunFolder(Path(model)).unmeasured_folds() if Path(model).is_dir() else []
+        depths = tuple(map(name_depth, predictor.choose_depths(options)))
+        images = tuple(image for case in find_images(paths, len(predictor.data.channels)) for image in case.images)
+        return Predicted(target, depths, images, (), 0.0, written=False)
     notes = tuple(
-        f"{model}: fold {fold} has no scores (its training has not ended?); the best weights that it has answered."
-        for fold in early
+        f"{path}: fold {fold} has no scores, because its training has not ended; its best weights so far were used."
+        for fold in RunFolder(path).unmeasured_folds()
     )
-    predictor = load(Path(model), device, backend, max_drop)
-    written = predictor.predict_files(paths, out, options, progress.stage("Predicting"))
-    return Predicted(
-        Path(out),
-        written.depths,
-        written.files,
-        written.failed,
-        time.monotonic() - started,
-        doubtful=written.doubtful,
-        notes=notes,
-    )
+    written = predictor.predict_files(paths, target, options, (progress or Silence()).stage("Predicting"))
+    found, seconds = (written.depths, written.files, written.failed), time.monotonic() - started
+    return Predicted(target, *found, seconds, doubtful=written.doubtful, notes=notes)
 
 
 def evaluate(
@@ -358,10 +328,10 @@ def evaluate(
         out: JSON file for the scores.
 
     Returns:
-        Scores per case and class. A single case that cannot be scored is listed.
+        Scores by case and class. A case that cannot be scored is listed.
 
     Raises:
-        DataError: nothing could be compared.
+        DataError: no case could be scored.
 
     Example:
         unetpp.evaluate("predictions", "data/nuclei/masks", "scores.json")
@@ -376,7 +346,7 @@ def evaluate(
 
 
 def report(run: AnyPath, *, progress: Progress | None = None) -> Reported:
-    """Write one HTML file: curves, scores, overlays, the depth table.
+    """Write an HTML report: curves, scores, overlays, depth table.
 
     Args:
         run: Run folder.
@@ -400,48 +370,54 @@ def prune(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Pruned:
-    """Write a smaller model with the predictions of one depth.
+    """Cut a model at a depth: a smaller model, same predictions.
 
-    It is compared with the full model before it takes its place.
+    The output is compared with that of the full model before the file is put in place.
 
     Args:
-        model: Run folder of one fold, or a model file.
+        model: Run folder of one fold, a model file, or hf://OWNER/NAME on the Hugging Face hub.
         out: Model file (.safetensors) to write.
         depth: Depth to keep.
-        max_drop: Instead of `depth`: keep the smallest that loses at most so many points (hundredths) of validation
-            Dice against the deepest, by the 95 % interval over cases.
-        minutes: Fine-tune the smaller network for so long on the training cases of the run. The weights that are best on
-            its validation cases are kept, those from before included.
+        max_drop: Instead of `depth`: keep the smallest depth that loses at most this many points (hundredths) of
+            validation Dice against the deepest, by the 95 % interval over cases.
+        minutes: Minutes to fine-tune the smaller network on the training cases of the run. The weights that are best
+            on its validation cases are saved, or those from before if none are better.
         device: Device to fine-tune on: auto, cpu, cuda or cuda:K.
 
+    Returns:
+        The depth, its number of parameters, and the reason for it.
+
     Raises:
-        UsageError: not exactly one of `depth` and `max_drop`, no such depth, no cases to train on, a run of several folds, or `out` is `model`.
+        UsageError: not exactly one of `depth` and `max_drop`, no such depth, no cases to train on, a run of several
+            folds, or `out` is `model`.
 
     Example:
         unetpp.prune("runs/nuclei", "small.safetensors", max_drop=0.5)
     """
     from unetpp.deploy.prune import prune_file
-    from unetpp.verbs.fold import shown_on
+    from unetpp.verbs.fold import show_status
 
-    file = find_model_file(Path(model))
+    file, progress = find_model_file(_find_model(model)), progress or Silence()
     _require_model_name(Path(out), unlike=file)
-    progress = progress or Silence()
     progress.note("Pruning, and comparing with the full network.")
-    show = shown_on(progress.stage("Fine-tuning")) if minutes is not None else lambda status: None
+    show = show_status(progress.stage("Fine-tuning")) if minutes is not None else lambda status: None
     return prune_file(file, Path(out), depth, max_drop, minutes, device, show)
 
 
 def adapt(
     model: AnyPath, *, device: str = "auto", backend: Backend = "auto", progress: Progress | None = None
 ) -> Adapted:
-    """Fit the early exit of `depth="auto"` on the validation cases of a run.
+    """Fit early exit (`depth="auto"`) on the validation cases.
 
     The rules are written into the model file.
 
     Args:
-        model: Run folder of one fold, or the model file in it: the prepared validation cases of the run are needed.
+        model: Run folder of one fold, or the model file in it; the cached validation cases of the run are needed.
         device: auto, cpu, cuda or cuda:K.
-        backend: What runs the network; the times that are saved are measured with it.
+        backend: Library that runs the network; the time that the rules save is measured with it.
+
+    Returns:
+        The rules, the most careful first.
 
     Raises:
         UsageError: a network with one head, or no validation cases.
@@ -452,8 +428,8 @@ def adapt(
     """
     from unetpp.deploy.adapt import adapt_file
 
-    file = find_model_file(Path(model))
-    return Adapted(file, tuple(adapt_file(file, device, backend, (progress or Silence()).stage("Trying rules"))))
+    file, stage = find_model_file(_find_model(model)), (progress or Silence()).stage("Trying rules")
+    return Adapted(file, tuple(adapt_file(file, device, backend, stage)))
 
 
 def export(
@@ -465,21 +441,24 @@ def export(
     images: AnyPath | Sequence[AnyPath] | None = None,
     progress: Progress | None = None,
 ) -> Exported:
-    """Write one depth for ONNX Runtime, OpenVINO or torch.export.
+    """Export one depth to ONNX, OpenVINO or torch.export.
 
-    The file is run and compared with the network before it takes its place; a model card is written beside it.
+    The file is run and compared with the network before it is put in place. A model card is written next to it.
 
     Args:
-        model: Run folder of one fold, or a model file.
+        model: Run folder of one fold, a model file, or hf://OWNER/NAME on the Hugging Face hub.
         out: File to write; its suffix is the format: .onnx, .xml (OpenVINO) or .pt2 (torch.export).
-        depth: Head that answers; by default the plan's.
-        int8: 8-bit integers (.onnx, .xml), calibrated on training cases of the run folder or on `images`.
-        images: Images or folders of them, to calibrate with and to compare on.
+        depth: Depth to export; by default that of the plan.
+        int8: Use 8-bit integers (.onnx, .xml), calibrated on training cases of the run folder or on `images`.
+        images: Images, or folders of them, for calibration and comparison.
+
+    Returns:
+        The file (size in MB), its model card, and the comparison in words.
 
     Raises:
         UsageError: another suffix, no such depth, or nothing to calibrate with.
-        ModelFileError: the model cannot be used, or what was written does not agree with it.
-        MissingExtraError: without the exporter or the runtime of the format.
+        ModelFileError: the model cannot be used, or the output of the file differs from that of the network.
+        MissingExtraError: the exporter or the runtime of the format is not installed.
 
     Example:
         unetpp.export("runs/nuclei", "nuclei.onnx", depth=2)
@@ -487,8 +466,7 @@ def export(
     from unetpp.deploy.export import export_file
 
     (progress or Silence()).note("Exporting, and comparing with the network.")
-    paths = [Path(entry) for entry in ([images] if isinstance(images, (str, PathLike)) else images or ())]
-    return export_file(find_model_file(Path(model)), Path(out), depth, int8, paths)
+    return export_file(find_model_file(_find_model(model)), Path(out), depth, int8, _list_paths(images or ()))
 
 
 def import_checkpoint(
@@ -499,19 +477,22 @@ def import_checkpoint(
     set: Settings | None = None,
     progress: Progress | None = None,
 ) -> Imported:
-    """Convert a checkpoint of another library's UNet++ into a model file.
+    """Convert a checkpoint of another library into a model file.
 
-    The model predicts what the network of the other library predicts. Nothing but tensors is read from the checkpoint.
+    The model predicts the same as the network of the other library. Only tensors are read from the checkpoint.
 
     Args:
-        checkpoint: A state_dict that torch.save wrote, or a .safetensors.
+        checkpoint: A state_dict written by torch.save, or a .safetensors file.
         out: Model file (.safetensors) to write.
-        from_: Library; by default it is recognised by the names of the tensors.
-        set: What a state_dict does not say, as section.key=value.
+        from_: Library of the checkpoint; by default recognized by the names of the tensors.
+        set: Settings that a state_dict does not tell, as section.key=value.
+
+    Returns:
+        The model, and the tensors that are not used, each with the reason.
 
     Raises:
-        ModelFileError: the checkpoint cannot be read, or is not one of a known network.
-        UsageError: something has to be said by `set`: all of it by name.
+        ModelFileError: the checkpoint cannot be read, or is not of a known network.
+        UsageError: settings are missing; the message names all of them.
 
     Example:
         unetpp.import_checkpoint("smp.pth", "ours.safetensors", from_="smp")
@@ -535,22 +516,26 @@ def info(
     """Describe a model: classes, channels, size, scores at every depth.
 
     Args:
-        model: Run folder, or a model file.
-        measure: Measure the costs of every depth anew, on this machine.
-        machine: GMACS,GB: what another machine can do in a second, such as 2000,80: 2000 x 10^9 multiply-adds in the precision
-            of the model and 80 x 10^9 bytes copied. The times that every depth would take there are added.
+        model: Run folder, a model file, or hf://OWNER/NAME on the Hugging Face hub.
+        measure: Measure the costs of every depth on this machine.
+        machine: GMACS,GB: rates of another machine, such as 2000,80: 2000 x 10^9 multiply-adds per second in the
+            precision of the model, and 80 x 10^9 bytes copied per second. Estimated times there are added.
         device: Device to measure on: auto, cpu, cuda or cuda:K.
 
+    Returns:
+        The plan, the size in parameters and MB, and the notes of the model file.
+
     Raises:
-        ModelFileError: no model there, or one that cannot be used.
-        UsageError: a machine that is not two numbers, or a model whose costs were not measured.
+        ModelFileError: there is no model, or it cannot be used.
+        UsageError: `machine` is not two numbers, or the costs of the model were not measured.
 
     Example:
         unetpp.info("runs/nuclei")
     """
     from unetpp.model.header import read_header
 
-    files = find_model_files(Path(model))
+    path = _find_model(model)
+    files = find_model_files(path)
     header = read_header(files[0])
     notes = header.notes
     if measure:
@@ -563,48 +548,31 @@ def info(
         from unetpp.measure.another_machine import project_notes
 
         notes = project_notes(notes, machine, header.plan.predict.precision)
-    return ModelInfo(Path(model), tuple(files), header.plan, header.parameters, header.file_bytes / 1e6, notes)
+    return ModelInfo(path, tuple(files), header.plan, header.parameters, header.file_bytes / 1e6, notes)
 
 
-def _would_predict(
-    model: Path, inputs: Sequence[Path], out: Path, options: PredictOptions, max_drop: float
-) -> Predicted:
-    """The cases that would be predicted, from the names of the files and the header of the model."""
-    from unetpp.data.cases import find_images
-    from unetpp.infer.exported_predictor import load_exported
-    from unetpp.infer.prediction import name_depth
-    from unetpp.runtime.exported_file import RUNTIMES
+def _find_model(model: AnyPath) -> Path:
+    """Return the path of a model; hf://OWNER/NAME is downloaded, unless it is in the cache."""
+    from unetpp.infer.hub_file import HUB, download
 
-    if model.suffix in RUNTIMES:
-        exported = load_exported(model)
-        data, depths = exported.data, exported.choose_depths(options)
-    else:
-        from unetpp.infer.early_exit import choose_rule
-        from unetpp.model.build import make_grid
-        from unetpp.model.header import read_header
+    path = Path(model)  # makes hf://a/b hf:/a/b, as on the command line
+    first, *names = path.parts or [""]
+    return download("/".join(names)) if first == HUB.rstrip("/") else path
 
-        files = find_model_files(model)
-        header = read_header(files[0])
-        data, wanted = header.plan.data, header.plan.model
-        heads = make_grid(wanted).head_depths(wanted.deep_supervision)
-        depths = options.choose_depths(heads, header.plan.predict.depth, len(files))
-        if options.depth == "auto":
-            choose_rule(header.notes.auto, max_drop, str(model), heads)
-    images = tuple(path for case in find_images(inputs, len(data.channels)) for path in case.images)
-    return Predicted(out, tuple(map(name_depth, depths)), images, (), 0.0, written=False)
+
+def _list_paths(paths: AnyPath | Sequence[AnyPath]) -> list[Path]:
+    return [Path(path) for path in ([paths] if isinstance(paths, (str, PathLike)) else paths)]
 
 
 def _require_model_name(out: Path, unlike: Path) -> None:
-    """Refuse a name that is no model file's, or that of the file that is read."""
+    """Raise UsageError unless `out` is the name of a model file, and not the file that is read."""
     if out.suffix != ".safetensors":
         raise UsageError("out", repr(str(out)), "the name of a model file, ending in .safetensors")
     if out.resolve() == unlike.resolve():
-        raise UsageError(
-            "out", f"{out}, the file that is read", "another file, so that it is kept", "Choose another name."
-        )
+        raise UsageError("out", f"{out}, which is the input", "another file", "Choose another name.")
 
 
 def _absent(path: Path) -> Path:
-    """`path`, or the first of path_2, path_3, ... that does not exist."""
+    """Return `path`, or the first of path_2, path_3, ... that does not exist."""
     candidates = (path if number == 1 else path.with_name(f"{path.name}_{number}") for number in itertools.count(1))
     return next(candidate for candidate in candidates if not candidate.exists())

@@ -1,4 +1,7 @@
-"""What comes before training: the data is read, the plan made or taken over, the splits drawn. Nothing is written until all is well."""
+"""Preparation of a training: read the data, create or reuse the plan, draw the splits.
+
+Nothing is written until everything was checked.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ import torch
 from unetpp.data.cases import find_cases
 from unetpp.data.dataset import Dataset
 from unetpp.data.folds import Split, make_splits, read_splits, write_splits
-from unetpp.data.inspect import Inspection, inspect_dataset
+from unetpp.data.inspect import inspect_dataset
 from unetpp.errors import DataError, PlanError, Problem, UsageError
 from unetpp.files import write_text
 from unetpp.model.build import make_grid
-from unetpp.plan import Plan, TrainPlan, read_plan
+from unetpp.plan import ModelPlan, Plan, TrainPlan, read_plan
 from unetpp.planning.cost import count_parameters, estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint
 from unetpp.planning.planner import make_plan
@@ -25,73 +28,63 @@ from unetpp.results import Planned
 from unetpp.run_folder import RunFolder
 from unetpp.settings import parse_settings, validate
 from unetpp.train.speed import measure_step_seconds
+from unetpp.words import count_noun, list_some
 
 SPLIT_SEED = 0
-"""Of the folds: the same for all training seeds, so that runs are scored on the same cases."""
+"""Seed of the folds: the same for all training seeds, so that all runs are scored on the same cases."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """A data set that was read and has no problems."""
-
-    dataset: Dataset
-    inspection: Inspection
-    fingerprint: Fingerprint
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What the user asked of a plan."""
+class Request:
+    """Settings that the user asks of a plan."""
 
     minutes: float | None
-    """For each fold."""
+    """Minutes for each fold."""
     epochs: int | None
     settings: dict[str, Any]
-    seed: int | None
+    """{"section.key": value}, without the two lengths."""
 
     def as_settings(self) -> dict[str, Any]:
-        """All of them as settings of a plan that exists."""
-        values: dict[str, Any] = {}
-        if self.minutes is not None:
-            values |= {"train.minutes": self.minutes}
-        if self.epochs is not None:
-            values |= {"train.epochs": self.epochs, "train.minutes": None}
-        if self.seed is not None:
-            values |= {"train.seed": self.seed}
-        return values | self.settings
+        """Return all of them as settings of an existing plan."""
+        minutes = {} if self.minutes is None else {"train.minutes": self.minutes}
+        epochs = {} if self.epochs is None else {"train.epochs": self.epochs, "train.minutes": None}
+        return {**minutes, **epochs, **self.settings}
 
 
-def read_wishes(
+def read_request(
     minutes: float | None, epochs: int | None, values: Mapping[str, Any] | Sequence[str] | None, seed: int | None = None
-) -> Wishes:
-    """What the user asked by arguments and by `set`; a length may come by either.
+) -> Request:
+    """Collect the settings from the arguments of a verb; a length may be an argument or one of `values`.
+
+    Args:
+        minutes: length in minutes.
+        epochs: length in epochs.
+        values: settings, as `read_settings` takes them.
+        seed: seed of the training.
+
+    Returns:
+        The settings; of the two lengths at most one.
 
     Raises:
-        UsageError: a length that cannot be, or a setting that is none.
-        PlanError: a length that is no number.
+        UsageError: both lengths, a length out of range, or a text that is not a setting.
+        PlanError: a length that is not a number.
     """
-    settings = read_settings(values)
-    lengths = parse_settings(
-        Plan, {key: settings.pop(key) for key in ("train.minutes", "train.epochs") if key in settings}
-    )
-    wishes = Wishes(lengths.get("train.minutes", minutes), lengths.get("train.epochs", epochs), settings, seed)
-    _check_length(wishes.minutes, wishes.epochs)
-    return wishes
-
-
-def _check_length(minutes: float | None, epochs: int | None) -> None:
+    settings = read_settings(values) | ({} if seed is None else {"train.seed": seed})
+    given = {key: settings.pop(key) for key in list(settings) if key in ("train.minutes", "train.epochs")}
+    lengths = parse_settings(Plan, given)
+    minutes, epochs = lengths.get("train.minutes", minutes), lengths.get("train.epochs", epochs)
     if minutes is not None and epochs is not None:
-        raise UsageError(
-            f"`minutes={minutes:g}` and `epochs={epochs}`", "both", "one of them", "Leave one out.", setting="epochs"
-        )
+        where = f"`minutes={minutes:g}` and `epochs={epochs}`"
+        raise UsageError(where, "both", "one of them", "Leave one out.", setting="epochs")
     if minutes is not None and not 0 < minutes < float("inf"):
         raise UsageError("minutes", f"{minutes:g}", "a number above 0, such as 20")
     if epochs is not None and epochs < 1:
         raise UsageError("epochs", str(epochs), "1 or more")
+    return Request(minutes, epochs, settings)
 
 
-def fold_numbers(fold: int | str, count: int) -> list[int]:
-    """The folds that the user named."""
+def parse_folds(fold: int | str, count: int) -> list[int]:
+    """List the folds that the user names: "all", or one of 0 to `count` - 1; raises UsageError for any other."""
     if fold == "all":
         return list(range(count))
     if not str(fold).isdecimal() or int(fold) >= count:
@@ -100,7 +93,7 @@ def fold_numbers(fold: int | str, count: int) -> list[int]:
 
 
 def read_settings(values: Mapping[str, Any] | Sequence[str] | None) -> dict[str, Any]:
-    """Settings as a dictionary, from one or from texts `section.key=value`."""
+    """Read settings from a dictionary or from texts `section.key=value`; raises UsageError for other texts."""
     if values is None or isinstance(values, Mapping):
         return dict(values or {})
     settings = {}
@@ -113,22 +106,32 @@ def read_settings(values: Mapping[str, Any] | Sequence[str] | None) -> dict[str,
 
 
 def require_unstarted(folder: RunFolder, folds: Iterable[int], resume: bool) -> None:
-    """Refuse to train over what was trained before."""
+    """Refuse to overwrite trained folds.
+
+    Args:
+        folder: run folder.
+        folds: folds that are to be trained.
+        resume: whether they are to be continued.
+
+    Raises:
+        UsageError: `folder` is a file, or one of the folds has been trained and is not to be continued.
+    """
     if folder.path.exists() and not folder.path.is_dir():
         raise UsageError(folder.path, "a file", "a folder for the run", "Choose another `out`.", setting="out")
     started = [number for number in folds if folder.has_started(number)]
     if started and not resume:
-        got = f"a run whose fold {started[0]} was trained before"
-        raise UsageError(
-            folder.path, got, "a new run", "Continue it with `resume=True`, or choose another `out`.", setting="out"
+        got, action = (
+            f"a run with trained fold {started[0]}",
+            "Continue it with `resume=True`, or choose another `out`.",
         )
+        raise UsageError(folder.path, got, "a new run", action, setting="out")
 
 
-def read_source(path: Path, progress: Progress) -> Source:
+def read_data(path: Path, progress: Progress) -> tuple[Dataset, Fingerprint]:
     """Find and read all cases.
 
     Raises:
-        DataError: every problem at once.
+        DataError: all problems at once.
     """
     dataset = find_cases(path, tolerant=True)
     inspection = inspect_dataset(dataset, progress.stage("Reading every file"))
@@ -136,34 +139,50 @@ def read_source(path: Path, progress: Progress) -> Source:
         raise DataError(inspection.problems)
     for note in inspection.notes:
         progress.note(f"note: {note}")
-    return Source(dataset, inspection, make_fingerprint(dataset, inspection))
+    return dataset, make_fingerprint(dataset, inspection)
 
 
-def new_plan(source: Source, wishes: Wishes, device: torch.device) -> Plan:
-    """A plan for this data, this machine and the user's wishes."""
-    settings = wishes.settings if wishes.seed is None else {**wishes.settings, "train.seed": wishes.seed}
+def create_plan(fingerprint: Fingerprint, request: Request, device: torch.device) -> Plan:
+    """Create a plan for the data, the machine and the settings of the user.
+
+    Args:
+        fingerprint: the data.
+        request: settings of the user.
+        device: where training runs.
+
+    Returns:
+        The plan, with a reason for each value.
+
+    Raises:
+        PlanError: a setting that does not fit.
+    """
+    settings = request.settings
+
+    def measure(model: ModelPlan, patch: Sequence[int], batch: int, precision: str) -> float:
+        return measure_step_seconds(model, plan_step(settings, patch, batch, precision), device)
+
     made = make_plan(
-        source.fingerprint,
-        minutes=wishes.minutes,
-        epochs=wishes.epochs,
+        fingerprint,
+        minutes=request.minutes,
+        epochs=request.epochs,
         device=device,
         settings=settings,
-        step_seconds=lambda model, patch, batch, precision: measure_step_seconds(
-            model, train_plan(settings, patch, batch, precision), device
-        ),
+        step_seconds=measure,
     )
-    _require_head(made)
-    return made
+    return _require_head(made)
 
 
-def train_plan(settings: Mapping[str, Any], patch: Sequence[int], batch: int, precision: str) -> TrainPlan:
-    """Plan of a training whose step is timed before its length is known: what the user set, and defaults.
+def plan_step(settings: Mapping[str, Any], patch: Sequence[int], batch: int, precision: str) -> TrainPlan:
+    """Plan a training whose step is timed before its length is known, from the settings of the user and defaults.
 
     Args:
         settings: `{"section.key": value}` of the user.
         patch: size in voxels.
         batch: patches in each step.
         precision: fp32, bf16 or fp16.
+
+    Returns:
+        A training of one step.
 
     Raises:
         PlanError: a setting has a value outside its range.
@@ -174,117 +193,127 @@ def train_plan(settings: Mapping[str, Any], patch: Sequence[int], batch: int, pr
     return validate(TrainPlan, fields | chosen)
 
 
-def plan_of_run(folder: RunFolder, source: Source, wishes: Wishes, device: torch.device, progress: Progress) -> Plan:
-    """The plan in the run, with the user's wishes, or a new one. Once a fold has started, the plan must not change."""
+def reuse_plan(
+    folder: RunFolder, fingerprint: Fingerprint, request: Request, device: torch.device, progress: Progress
+) -> Plan:
+    """Read the plan of a run and apply the settings of the user, or create a plan.
+
+    Args:
+        folder: run folder.
+        fingerprint: the data.
+        request: settings of the user.
+        device: where training runs.
+        progress: is told when a plan is reused.
+
+    Returns:
+        The plan to train with.
+
+    Raises:
+        UsageError: the plan does not fit the data, or a fold was trained with other settings.
+        PlanError: a setting that does not fit.
+    """
     if not folder.plan.exists():
-        return new_plan(source, wishes, device)
-    found = read_plan(folder.plan)
-    _require_fit(found, source, folder.plan)
-    wished = found.changed(wishes.as_settings())
-    _require_head(wished)
+        return create_plan(fingerprint, request, device)
+    found, settings = read_plan(folder.plan), request.as_settings()
+    _require_fit(found, fingerprint, folder.plan)
+    changed = _require_head(found.changed(settings))
     started = folder.started_folds()
     if not started:
-        progress.note(f"Using the plan in {folder.plan}; delete it to have it made anew.")
-        return wished
-    for key, value in wishes.as_settings().items():
+        progress.note(f"Using the plan in {folder.plan}; delete it to plan again.")
+        return changed
+    for key, value in settings.items():
         if found.changed({key: value}).differences(found):
             expected = f"the value in {folder.plan}, with which fold {started[0]} was trained"
             raise UsageError(key, str(value), expected, "Leave it out, or choose another `out`.")
-    return wished if wished.model_dump(exclude={"reasons"}) != found.model_dump(exclude={"reasons"}) else found
+    return found if changed.model_dump(exclude={"reasons"}) == found.model_dump(exclude={"reasons"}) else changed
 
 
-def _require_head(plan: Plan) -> None:
-    """An encoder that stands alone may begin below the first heads."""
+def _require_head(plan: Plan) -> Plan:
+    """Raise PlanError if the network has no head at the depth of prediction: heads may begin below depth 1."""
     heads = make_grid(plan.model).head_depths(plan.model.deep_supervision)
     if plan.predict.depth not in heads:
         expected = f"one of {list(heads)}, the depths at which this network has a head"
         raise PlanError("predict.depth", str(plan.predict.depth), expected, "Change it.")
+    return plan
 
 
-_ANEW = "Delete the file to plan anew, or choose another `out`."
-
-
-def _require_fit(found: Plan, source: Source, path: Path) -> None:
-    facts = source.fingerprint
+def _require_fit(plan: Plan, fingerprint: Fingerprint, path: Path) -> None:
+    data, action = plan.data, "Delete the file to plan again, or choose another `out`."
     for key, got, expected in (
-        ("data.dims", found.data.dims, facts.dims),
-        ("data.channels", len(found.data.channels), len(facts.channels)),
+        ("data.dims", data.dims, fingerprint.dims),
+        ("data.channels", len(data.channels), len(fingerprint.channels)),
     ):
         if got != expected:
-            raise UsageError(path, f"{key} {got}", f"{expected}, as in the data", _ANEW, setting=key)
-    unknown = sorted({*facts.label_values} - {*found.data.label_values})
-    if unknown and not found.data.instances:
+            raise UsageError(path, f"{key} {got}", f"{expected}, as in the data", action, setting=key)
+    unknown = sorted({*fingerprint.label_values} - {*data.label_values})
+    if unknown and not data.instances:
         missing, action = f"a plan without the label values {unknown} of the data", "Add them, or choose another `out`."
         raise UsageError(path, missing, "all of them in data.label_values", action, setting="data.label_values")
 
 
-def new_splits(dataset: Dataset) -> list[Split]:
-    """Five folds, or the split that the data set declares."""
+def create_splits(dataset: Dataset) -> list[Split]:
+    """Draw five folds, or take the split that the data set declares."""
     return make_splits(dataset.cases, seed=SPLIT_SEED)
 
 
-def splits_of_run(folder: RunFolder, dataset: Dataset) -> list[Split]:
-    """The splits in the run, or new ones."""
+def reuse_splits(folder: RunFolder, dataset: Dataset) -> list[Split]:
+    """Read the splits of a run, or create them.
+
+    Raises:
+        DataError: cases of the splits are not in the data set, or have no label.
+    """
     if not folder.splits.exists():
-        return new_splits(dataset)
-    splits = read_splits(folder.splits)
+        return create_splits(dataset)
+    splits, where = read_splits(folder.splits), str(folder.splits)
     named = {case for split in splits for case in (*split.train, *split.validation)}
-    gone = sorted(named - {case.id for case in dataset.cases})
-    bare = sorted(case.id for case in dataset.cases if case.id in named and not case.labels)
-    problems = []
-    if gone:
-        got = f"{len(gone)} cases that are not in the data set: {_some(gone)}"
-        problems.append(
-            Problem(
-                str(folder.splits),
-                got,
-                "cases of the data set",
-                "Give the same data as before, or choose another `out`.",
-            )
-        )
-    if bare:
-        problems.append(
-            Problem(
-                str(folder.splits),
-                f"{len(bare)} cases without a label: {_some(bare)}",
-                "cases with a label",
-                "Add their labels, or take them out of the file.",
-            )
-        )
+    labelled = {case.id: bool(case.labels) for case in dataset.cases}
+    same_data = "Give the same data as before, or choose another `out`."
+    checks = (
+        (sorted(named - set(labelled)), "not in the data set", "cases of the data set", same_data),
+        (
+            sorted(case for case in named if labelled.get(case) is False),
+            "without a label",
+            "cases with a label",
+            "Add their labels, or remove them from the file.",
+        ),
+    )
+    problems = [
+        Problem(where, f"{count_noun(len(cases), 'case')} {lack}: {list_some(cases)}", expected, action)
+        for cases, lack, expected, action in checks
+        if cases
+    ]
     if problems:
         raise DataError(problems)
     return splits
 
 
-def _some(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
-
-
-def write_plan(folder: RunFolder, fingerprint: Fingerprint, made: Plan, splits: Sequence[Split]) -> None:
-    """Write all that decides what a run does."""
+def write_plan(folder: RunFolder, fingerprint: Fingerprint, plan: Plan, splits: Sequence[Split]) -> None:
+    """Write fingerprint.json, splits.json and plan.json of a run."""
     write_text(folder.fingerprint, fingerprint.to_json())
     write_splits(folder.splits, splits)
-    write_text(folder.plan, made.to_json())
+    write_text(folder.plan, plan.to_json())
 
 
-def describe_cost(
-    folder: RunFolder, made: Plan, split: Split, timed_on: torch.device | None, folds: int = 1
+def estimate_cost(
+    folder: RunFolder, plan: Plan, split: Split, timed_on: torch.device | None, folds: int = 1
 ) -> Planned:
-    """What a plan will take for so many folds; with a device, the time of its epochs is measured by a few steps."""
-    train = made.train
-    memory = estimate_training_bytes(made.model, train.patch, train.batch, train.precision) / 1e6
+    """Estimate the time and memory that training takes.
+
+    Args:
+        folder: run folder.
+        plan: plan of the run.
+        split: cases of a fold.
+        timed_on: device on which a few steps are timed, for a dry run of a plan in epochs; None: the plan was written.
+        folds: number of folds to train.
+
+    Returns:
+        Memory in MB and time in minutes, with the plan.
+    """
+    train = plan.train
+    memory = estimate_training_bytes(plan.model, train.patch, train.batch, train.precision) / 1e6
     minutes = train.minutes
     if minutes is None and timed_on is not None:
-        minutes = measure_step_seconds(made.model, train, timed_on) * train.steps_per_epoch * train.epochs / 60
+        minutes = measure_step_seconds(plan.model, train, timed_on) * train.steps_per_epoch * train.epochs / 60
     minutes = None if minutes is None else minutes * folds
-    return Planned(
-        folder.path,
-        made,
-        count_parameters(made.model),
-        memory,
-        minutes,
-        folds,
-        len(split.train),
-        len(split.validation),
-        written=False,
-    )
+    sizes, written = (len(split.train), len(split.validation)), timed_on is None
+    return Planned(folder.path, plan, count_parameters(plan.model), memory, minutes, folds, *sizes, written)

@@ -1,0 +1,40 @@
+"""Words for messages: counted nouns, shortened lists, and values on one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+
+def count_noun(number: int, noun: str) -> str:
+    """Write a number with its noun: "1 case", "2 cases"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def list_some(names: Iterable[object], shown: int = 3) -> str:
+    """List the first names, and say how many there are besides."""
+    texts = [str(name) for name in names]
+    return ", ".join(texts[:shown]) + (f" and {len(texts) - shown} more" if len(texts) > shown else "")
+
+
+def find_value(values: Any, key: str) -> Any:
+    """Look up "section.key" in nested dictionaries; None where it is absent."""
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, dict) else None
+    return values
+
+
+def format_value(value: Any) -> str:
+    """Write a JSON value on one line; equal entries of a list are written once: 5 x [3, 3]."""
+    if isinstance(value, dict):
+        return (
+            "{" + ", ".join(f"{key}: {format_value(found)}" for key, found in value.items() if found is not None) + "}"
+        )
+    if isinstance(value, list):
+        if len(value) > 1 and isinstance(value[0], list | dict) and all(entry == value[0] for entry in value):
+            return f"{len(value)} x {format_value(value[0])}"
+        return "[" + ", ".join(map(format_value, value)) + "]"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)

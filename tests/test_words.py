@@ -1,0 +1,21 @@
+"""Words for messages."""
+
+from __future__ import annotations
+
+from unetpp.words import count_noun, find_value, format_value, list_some
+
+
+def test_nouns_have_their_number() -> None:
+    assert [count_noun(number, "case") for number in (0, 1, 1200)] == ["0 cases", "1 case", "1,200 cases"]
+
+
+def test_long_lists_are_shortened() -> None:
+    assert list_some("abc") == "a, b, c"
+    assert list_some(range(5)) == "0, 1, 2 and 2 more"
+
+
+def test_values_on_one_line() -> None:
+    values = {"model": {"strides": [[2, 2], [2, 2]], "slope": 0.01, "norm": None, "widths": [8, 16]}}
+    assert format_value(find_value(values, "model")) == "{strides: 2 x [2, 2], slope: 0.01, widths: [8, 16]}"
+    assert [format_value(value) for value in (True, None, "group")] == ["true", "null", "group"]
+    assert find_value(values, "model.widths.first") is None
