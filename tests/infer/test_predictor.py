@@ -503,7 +503,7 @@ def test_threads_that_share_a_predictor_get_what_they_would_get_one_after_the_ot
     plan = make_plan(label_values=(0, 1, 2), norm="batch")
     torch.manual_seed(0)
     networks = [from_plan(plan.model)]
-    rule = {"doubts": [1.0], "dice_lost": 0.0, "dice_lost_interval": None, "time": 1.0}
+    rule = Rule(doubts=[1.0], dice_lost=0.0, time=1.0)
     images = [RNG.normal(size=(18 + number, 40)).astype(np.float32) * 4**number for number in range(4)]
     alone, shared = (Predictor(networks, plan, backend=backend, rules=[rule]) for _ in range(2))
     expected = [alone.predict(image, depth=depth) for image in images]
