@@ -143,7 +143,7 @@ def has_kernels(device: torch.device) -> bool:
 
 
 def concatenate_in_place(up: nn.Module, below: Tensor, skips: Sequence[Tensor], order: str, frugal: bool) -> Parts:
-    """Up-sample the output of the level below directly into the concatenation; see `network.concatenate_parts`."""
+    """Up-sample the output of the level below directly into the concatenation; as `network.concatenate_parts`."""
     if not skips:
         return concatenate_parts(up, below, skips, order, frugal)
     from unetpp.runtime.kernels import Part, upsample_concat
