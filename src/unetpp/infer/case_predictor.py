@@ -151,5 +151,17 @@ class CasePredictor(ABC):
         options: PredictOptions = DEFAULTS,
         progress: Stage | None = None,
     ) -> WrittenFiles:
-        """Segment files and folders into the folder `out`; arguments and errors as `predict_files.predict_to_files`."""
+        """Segment files and folders; a bad file is skipped and listed, the others are written.
+
+        Args:
+            inputs: files and folders.
+            out: folder for the results.
+            options: which depths, how, and which maps to write in addition to the segmentations.
+            progress: called with files done of all, or tiles done of all for a single file.
+
+        Raises:
+            DataError: a folder without images, or two images with the same stem.
+            UsageError: the options do not fit the model, or a result would overwrite its input.
+            WriteError: a result could not be written.
+        """
         return predict_to_files(self, inputs, Path(out), options, progress)

@@ -37,7 +37,7 @@ class Disagreement:
         self._count += 1
 
     def value(self) -> Tensor:
-        """Return the disagreement (B, *spatial) of all predictions added."""
+        """Return the disagreement (B, *spatial) of all predictions added; raises ValueError without any."""
         if self._sum is None or self._entropies is None:
             raise ValueError("predictions: got none; expected at least one.")
         return (entropy(self._sum / self._count, dim=1) - self._entropies / self._count).clamp_(0, 1)

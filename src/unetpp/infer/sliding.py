@@ -122,7 +122,7 @@ def _predict_batch(
     every = options.uncertainty == "disagreement"
     disagreements = {depth: Disagreement() for depth in depths} if every else {}
 
-    def passes() -> Iterator[Tensor]:
+    def predict_each() -> Iterator[Tensor]:
         for network, axes in itertools.product(networks, copies):
             with torch.cuda.device(images.get_device()), autocast(images.device, precision):
                 outputs = _run_heads(network, mirror(images, axes), depths, every)
@@ -136,7 +136,7 @@ def _predict_batch(
             del outputs, each
             yield heads[depths[0]][:, None] if len(depths) == 1 else torch.stack([heads[d] for d in depths], dim=1)
 
-    total = reduce(Tensor.add_, passes()).div_(len(networks) * len(copies))
+    total = reduce(Tensor.add_, predict_each()).div_(len(networks) * len(copies))
     if not every:
         return total
     maps = torch.stack([each.value() for each in disagreements.values()], dim=1)

@@ -42,7 +42,7 @@ class _Traffic(TorchDispatchMode):
     """Adds up the bytes of inputs and outputs of all operations; views cost nothing."""
 
     def __init__(self) -> None:
-        super().__init__()
+        TorchDispatchMode.__init__(self)  # mypy takes super() for untyped
         self.bytes = 0
 
     def __torch_dispatch__(

@@ -144,7 +144,7 @@ def has_kernels(device: torch.device) -> bool:
 
 
 def concatenate_in_place(up: nn.Module, below: Tensor, skips: Sequence[Tensor], order: str, recompute: bool) -> Parts:
-    """Up-sample the output of the level below directly into the concatenation; see `network.concatenate_parts`."""
+    """Up-sample the output of the level below directly into the concatenation; see `network.concatenate_inputs`."""
     if not skips:
         return concatenate_inputs(up, below, skips, order, recompute)
     from unetpp.runtime.kernels import Part, upsample_concat
