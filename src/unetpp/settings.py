@@ -112,7 +112,7 @@ def _parse_value(cls: type[BaseModel], key: str, value: Any) -> Any:
     try:
         return adapter.dump_python(adapter.validate_python(value), mode="json")
     except ValidationError as error:
-        raise PlanError(key, repr(value), error.errors()[0]["msg"], "Change it.") from None
+        raise PlanError(key, repr(value), _expect(error.errors()[0]), "Change it.") from None
 
 
 def _as_problem(entry: Any, cls: type[BaseModel]) -> Problem:
@@ -125,4 +125,9 @@ def _as_problem(entry: Any, cls: type[BaseModel]) -> Problem:
     if entry["type"] == "value_error":  # raised by `require`
         problem: Problem = entry["ctx"]["error"].args[0]
         return problem
-    return Problem(key, repr(entry["input"]), entry["msg"], "Change it.", key)
+    return Problem(key, repr(entry["input"]), _expect(entry), "Change it.", key)
+
+
+def _expect(entry: Any) -> str:
+    """What pydantic expected, without the words that it begins with."""
+    return str(entry["msg"]).removeprefix("Input should be ")

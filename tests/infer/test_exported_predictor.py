@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -196,3 +197,20 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         ExportedPredictor(lambda image: image, {"tile": [8, 8]}, "other.onnx", "onnxruntime")
     with pytest.raises(UsageError, match="device: got cuda"):
         load_exported(tmp_path / "model.onnx", "cuda")
+
+
+def test_onnx_runtime_reports_nothing() -> None:
+    """It reads the variable when it is imported."""
+    code = (
+        "import os, sys\n"
+        "from unetpp.errors import ModelFileError\n"
+        "from unetpp.runtime.exported_file import open_exported\n"
+        "from pathlib import Path\n"
+        "path = Path(sys.argv[1])\n"
+        "try:\n    open_exported(path)\nexcept ModelFileError:\n    pass\n"
+        "print('onnxruntime' in sys.modules, os.environ.get('ORT_DISABLE_TELEMETRY'))"
+    )
+    pytest.importorskip("onnxruntime")
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+        answer = subprocess.run([sys.executable, "-c", code, file.name], capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["True", "1"]

@@ -61,9 +61,10 @@ def prune_file(
         smaller, finetuning = finetune(smaller, plan, model, minutes, choose_device(device), show)
     changed = finetuning is not None and finetuning.dice > finetuning.dice_before
     notes = _prune_notes(header.notes, network.depth, depth, finetuning if changed else None)
-    with write_atomically(out) as aside:
-        save_model(aside, smaller.state_dict(), plan, notes)
-        difference = _compare(smaller.eval() if changed else network, aside, None if changed else depth, header.plan)
+    with write_atomically(out) as temporary:
+        save_model(temporary, smaller.state_dict(), plan, notes)
+        reference, at = (smaller.eval(), None) if changed else (network, depth)
+        difference = _compare(reference, temporary, at, header.plan)
     after, before = (sum(weight.numel() for weight in each.parameters()) for each in (smaller, network))
     return Pruned(out, depth, after, before, reason, difference, None if finetuning is None else str(finetuning))
 

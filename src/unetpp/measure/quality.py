@@ -143,7 +143,7 @@ def _depth_folders(predictions: Path) -> dict[int, Path]:
 
 
 def _is_newer(predictions: Path, depth_folders: Iterable[Path]) -> bool:
-    """Check whether the folder's own segmentations are newer than those of the depths; without records, if any exist."""
+    """Check whether the folder's own segmentations are newer than those of the depths (without records: exist)."""
     own, latest = _prediction_time(predictions), max(map(_prediction_time, depth_folders))
     return own > latest if own or latest else bool(_image_files(predictions))
 

@@ -68,8 +68,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     content = save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=dict(metadata)
     )
-    with write_atomically(path) as aside:
-        aside.write_bytes(content)
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def load_model(path: Path) -> tuple[UNetPlusPlus, ModelHeader]:

@@ -50,9 +50,9 @@ def import_file(checkpoint: Path, out: Path, peer: str | None, settings: Mapping
     if plan.data.num_classes > found.model.out_channels:
         weights = add_background(weights)
     notes = Notes(imported_from=found.title, ignored=ignored, assumed=decided.assumed)
-    with write_atomically(out) as aside:
-        save_model(aside, weights, plan, notes)
-        _, header = load_model(aside)  # proves that the file is whole and its weights fit its plan
+    with write_atomically(out) as temporary:
+        save_model(temporary, weights, plan, notes)
+        _, header = load_model(temporary)  # proves that the file is whole and its weights fit its plan
     used = len(tensors) - len(ignored)
     return Imported(out, found.title, plan, header.parameters, used, ignored, decided.assumed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -28,7 +29,8 @@ BACKEND_OPENVINO = '`backend="openvino"`'
 
 
 def disable_telemetry() -> None:
-    """Keep OpenVINO and NNCF from reporting their use over the network."""
+    """Keep OpenVINO, NNCF and ONNX Runtime from reporting their use over the network; called before their import."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))
 
 
@@ -93,6 +95,7 @@ def open_exported(path: Path, exact: bool = False) -> tuple[ExportedNetwork, dic
 
 def _open_onnx(path: Path, exact: bool) -> tuple[ExportedNetwork, str | None]:
     with optional_package("onnxruntime", "runtime", "to run a file in the format ONNX"):
+        disable_telemetry()
         import onnxruntime
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     about = session.get_modelmeta().custom_metadata_map.get(KEY)
