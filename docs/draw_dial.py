@@ -1,10 +1,12 @@
 """Draw docs/dial.png: one image segmented at every depth of one trained network, with the time and the Dice of each.
 
-    python docs/draw_dial.py RUN IMAGE [MASK] [--measure | --milliseconds MS ...] [--crop TOP,LEFT,SIZE] [--out docs/dial.png]
+    python docs/draw_dial.py RUN IMAGE [MASK] [--measure | --milliseconds MS ...] [--crop TOP,LEFT,SIZE]
+                             [--out docs/dial.png]
 
-The segmentations are predicted anew. Dice (of all validation cases, not of the image), milliseconds for a tile and the recommended depth are those in
-RUN/fold_0/metrics.json. For a run whose machine was busy, --measure measures the milliseconds again, and --milliseconds takes those of the same network
-from elsewhere, one number for each depth. With MASK, a grey image whose background is 0, the errors of each depth are drawn too.
+The segmentations are predicted anew. Dice (of all validation cases, not of the image), milliseconds for a tile and the
+recommended depth are those in RUN/fold_0/metrics.json. For a run whose machine was busy, --measure measures the
+milliseconds again, and --milliseconds takes those of the same network from elsewhere, one number for each depth. With
+MASK, a grey image whose background is 0, the errors of each depth are drawn too.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python docs/draw_family.py            write docs/family/*.svg and the generated parts of docs/family.md
     python docs/draw_family.py --check    write nothing; exit code 1 and the names of what is out of date
 
-Which nodes exist, what each receives, its channels, the heads, parameters and multiply-adds are all asked of the package.
-What this file alone knows: how a picture looks, the counts of the papers to compare with, and where each dial comes from.
+The nodes, their inputs and channels, the heads, parameters and multiply-adds all come from the package. Only this file
+has the look of the pictures, the counts of the papers to compare with, and the origin of each dial.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ UNETPP = Member("UNet++", "VNet++", "unetpp", {"topology": "unet++"})
 MEMBERS = (UNET, WIDE_UNET, UNET_PLUS, UNET_E, UNETPP)
 
 REFERENCE: dict[tuple[str, int], tuple[str, str]] = {
-    # (name, number of heads): parameters and multiply-adds that follow from the papers' text, computed without this code
+    # (name, number of heads): parameters and multiply-adds by the papers' text, computed without this code
     ("U-Net", 1): ("7,759,521", "12.0 G"),
     ("wide U-Net", 1): ("9,282,246", "14.4 G"),
     ("UNet+", 1): ("8,728,257", "23.7 G"),
@@ -88,7 +88,7 @@ SMP_RESNET34: dict[str, Any] = {
     "head_kernel": 3,
 }
 
-# --------------------------------------------------------------------------------------------------- SVG, as little as is needed
+# ---------------------------------------------------------------------------------------- SVG, as little as is needed
 
 INK, PALE, PAPER = "#1a1a1a", "#b5b5b5", "#ffffff"
 DOWN, UP, SKIP = "#a33327", "#1d5c9e", "#2c7a3f"
@@ -117,7 +117,10 @@ class Svg:
 
     def __str__(self) -> str:
         width, height = map(_number, self.size)
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" font-family="sans-serif" fill="{INK}">'
+        head = (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+            f'viewBox="0 0 {width} {height}" role="img" font-family="sans-serif" fill="{INK}">'
+        )
         told = [_tag("title", escape(self.title)), _tag("desc", escape(self.description))]
         return (
             "\n".join([head, *told, _tag("rect", width=width, height=height, fill=PAPER), *self.shapes, "</svg>"])
@@ -305,8 +308,14 @@ class GridDrawing:
         first, last = _moved(start, -angle, reach), _moved(end, math.pi + angle, reach)
         neck, half = _moved(last, math.pi + angle, 6), (last[0] - first[0]) / 2
         top = (start[0] + (end[0] - start[0]) / 2, start[1] - self.look.radius * (0.66 + 0.46 * span))
-        rising = f"M{_point(first)} C{_point(_moved(first, -angle, 0.4 * half))} {_point((top[0] - 0.5 * half, top[1]))} {_point(top)}"
-        falling = f"C{_point((top[0] + 0.5 * half, top[1]))} {_point(_moved(last, math.pi + angle, 0.4 * half))} {_point(neck)}"
+        rising = (
+            f"M{_point(first)} C{_point(_moved(first, -angle, 0.4 * half))} "
+            f"{_point((top[0] - 0.5 * half, top[1]))} {_point(top)}"
+        )
+        falling = (
+            f"C{_point((top[0] + 0.5 * half, top[1]))} "
+            f"{_point(_moved(last, math.pi + angle, 0.4 * half))} {_point(neck)}"
+        )
         self.svg.arrow(f"{rising} {falling}", last, angle, SKIP, self.look.line, dashes)
 
     def _node(self, node: Node) -> None:
@@ -423,7 +432,8 @@ def encoder_picture() -> Svg:
         1120,
         760,
         "UNet++ around a resnet34",
-        "Left: nodes of its own at full resolution, a head at every depth. Right: rows start at half the resolution, one head.",
+        "Left: nodes of its own at full resolution, a head at every depth. "
+        "Right: rows start at half the resolution, one head.",
     )
     for left, title, plan in (
         (0, 'encoder="resnet34"', ours),
@@ -457,7 +467,8 @@ def _sizes(plan: ModelPlan) -> str:
 
 
 def _costs(plan: ModelPlan) -> str:
-    return f"{count_parameters(plan):,} parameters, {_giga(plan)} multiply-adds at {' x '.join(map(str, SHAPES[plan.dims]))}"
+    size = " x ".join(map(str, SHAPES[plan.dims]))
+    return f"{count_parameters(plan):,} parameters, {_giga(plan)} multiply-adds at {size}"
 
 
 def _described(plan: ModelPlan) -> str:
@@ -515,7 +526,8 @@ ORIGINS: dict[str, dict[str, str]] = {
     "From level to level": {
         "down": "Zhou 2018: pool; nnU-Net: first",
         "odd_sizes": "this project: ceil; MONAI: floor",
-        "up": "Zhou 2018: transposed; UNet-Version: wide; pytorch-nested-unet: linear; SMP: nearest; Shi 2016, MONAI: pixel shuffle",
+        "up": "Zhou 2018: transposed; UNet-Version: wide; pytorch-nested-unet: linear; SMP: nearest; "
+        "Shi 2016, MONAI: pixel shuffle",
         "up_widths": "MONAI: half of what is below",
         "up_bias": "Zhou 2018: yes; nnU-Net: no",
         "up_projection": "MONAI without transposed convolutions",
@@ -593,9 +605,10 @@ def cost_sentence() -> str:
         nested, plain = UNETPP.plan(dims, deep_supervision=False), UNET.plan(dims)
         times.append(count_parameters(nested) / count_parameters(plain))
         times.append(count_cost(nested, SHAPES[dims]).macs / count_cost(plain, SHAPES[dims]).macs)
-    return "A UNet++ has {:.2f} times the parameters of the U-Net and {:.2f} times its multiply-adds; in 3D, {:.2f} and {:.2f} times.".format(
-        *times
-    )
+    return (
+        "A UNet++ has {:.2f} times the parameters of the U-Net and {:.2f} times its multiply-adds; "
+        "in 3D, {:.2f} and {:.2f} times."
+    ).format(*times)
 
 
 def smp_block() -> str:
@@ -630,7 +643,8 @@ def dial_table() -> str:
     known, told = {name for group in ORIGINS.values() for name in group}, field_notes(ModelPlan)
     for name in sorted(known ^ set(ModelPlan.model_fields)):
         raise SystemExit(
-            f"model.{name}: got {'no field of this name' if name in known else 'a field without its origin'}; expected them to agree. Change ORIGINS in {Path(__file__).name}."
+            f"model.{name}: got {'no field of this name' if name in known else 'a field without its origin'}; "
+            f"expected them to agree. Change ORIGINS in {Path(__file__).name}."
         )
     for name in sorted(known - set(told)):
         raise SystemExit(f"model.{name}: got no docstring; expected one. Add it in plan.py.")
@@ -727,7 +741,7 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 """Each generated part of the page, by the name in its marks."""
 
-# --------------------------------------------------------------------------------------------------- writing and checking
+# ---------------------------------------------------------------------------------------- writing and checking
 
 
 def written_page(text: str, tables: Iterable[str] = TABLES) -> str:

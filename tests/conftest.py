@@ -38,7 +38,10 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def no_memory_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is measured in processes of their own, some seconds each; the run of `trained` has it, before this is set."""
+    """Skip the measuring of memory, which starts processes of some seconds each.
+
+    The run of `trained` has it, because it is made before this is set.
+    """
     monkeypatch.setattr(fold, "measure_depths", functools.partial(measure_depths, memory=False))
 
 

@@ -36,7 +36,8 @@ for name in sorted(foreign):  # first, because what they do at their import is t
 import torch
 
 def state():
-    loggers = {name: logging.getLogger(name) for name in logging.root.manager.loggerDict if not name.startswith("unetpp")}
+    names = [name for name in logging.root.manager.loggerDict if not name.startswith("unetpp")]
+    loggers = {name: logging.getLogger(name) for name in names}
     return {
         "levels": {name: logger.level for name, logger in loggers.items()},
         "handlers": {name: list(logger.handlers) for name, logger in loggers.items()},

@@ -1,11 +1,14 @@
-"""This project's network beside its peers', with the same weights and images, alternating in one process.
+"""Compare this project's network with its peers, with the same weights and images, in one process.
 
-python -m benchmarks.network --out FOLDER [--pairs smp monai2d monai3d nested] [--batches 1 8] [--rounds 7] [--device cuda]
+python -m benchmarks.network --out FOLDER [--pairs smp monai2d monai3d nested] [--batches 1 8] [--rounds 7]
+                             [--device cuda]
 
-Each pair is timed in every setting that a user of the peer has, and in the same settings here; medians and quartiles over rounds in which all of them take
-turns. The logits of each are compared with the peer's eager float32, and must agree within TOLERANCES. Memory is the peak of a fresh process for each (on a
-GPU: of the allocator), above what was held with the network and the image. FOLDER/inference.json has a row for each setting, FOLDER/inference.md the table. See
-`training.py` for steps of training.
+Each pair is timed in every setting that users of the peer have, and here in the same settings. All settings take turns
+in each round; the times are medians and quartiles over the rounds. The logits of each setting are compared with those
+of the peer in eager float32, and must agree within TOLERANCES. Memory is measured in a fresh process for each setting:
+the peak (on a GPU, the peak of the allocator) less the memory held once the network and the image are loaded.
+FOLDER/inference.json has a row for each setting, FOLDER/inference.md has the table. `training.py` measures training
+steps.
 """
 
 from __future__ import annotations
@@ -31,7 +34,11 @@ from unetpp.runtime.stopwatch import synchronize
 
 SIZES = {2: (256, 512), 3: (96,)}
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.05, "int8": float("inf")}
-"""What a setting may change. (8-bit integers are calibrated on the very image here, for their time alone: `unetpp export --int8` measures what they do to a segmentation.)"""
+"""Largest relative difference that each arithmetic may cause.
+
+int8 has no limit: here it is calibrated on the image itself, to measure its time only. `unetpp export --int8` measures
+how int8 changes a segmentation.
+"""
 
 
 def main() -> None:
@@ -91,7 +98,7 @@ def main() -> None:
 def compared(
     pair: Pair, image: Tensor, settings: list[str], rounds: int, machine: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """A row for each of the two networks in each setting."""
+    """Measure both networks in each setting, and return a row for each."""
     networks = {"peer": pair.peer, "unetpp": pair.ours}
     runs = {
         (who, name): SETTINGS[name](network, image)
@@ -134,14 +141,17 @@ def compared(
 
 
 def tolerance(setting: str, device: torch.device) -> float:
-    """Of the root mean square difference from the peer's eager float32 logits, as a share of theirs."""
+    """Return the largest relative difference from the peer's eager float32 logits that a setting may have.
+
+    The relative difference is the norm of the difference, divided by the norm of the peer's logits.
+    """
     if "fp32" in setting and device.type == "cuda":
         return 5e-3  # convolutions in TF32 keep 10 bits
     return next(value for part, value in TOLERANCES.items() if part in setting)
 
 
 def timed(runs: Mapping[tuple[str, str], Run], image: Tensor, rounds: int) -> dict[tuple[str, str], list[float]]:
-    """Seconds of each run in each round; all take turns, so that a busy moment hits them alike."""
+    """Return the seconds of each run in each round; all runs take turns, so that a busy machine slows them equally."""
     spent: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
     for run in runs.values() if image.is_cuda else ():
         for _ in range(CAPTURE_AFTER + 2):  # until graphs are recorded
@@ -156,7 +166,7 @@ def timed(runs: Mapping[tuple[str, str], Run], image: Tensor, rounds: int) -> di
 
 
 def probe(name: str, who: str, setting: str, batch: int, size: int, device: str) -> float:
-    """Peak memory of two passes in this process."""
+    """Return the peak memory of repeated passes in this process."""
     pair = PAIRS[name]().on(device)  # may train a little, for batch statistics
     image = pair.image(batch, size)
     with torch.inference_mode():
@@ -165,12 +175,15 @@ def probe(name: str, who: str, setting: str, batch: int, size: int, device: str)
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """A line for each network and image: the peer as it comes, the peer at its best, ours at its best but for int8.
+    """Make a table with a line for each network and image.
 
-    (The weights are random, so that many voxels have nearly equal classes: see `accuracy.py` for what bfloat16 does to the labels of a trained network.)
+    Each line has the peer in eager float32, the peer in its fastest setting, and ours in its fastest setting except
+    int8. The weights are random, so many voxels have nearly equal classes: `accuracy.py` measures how bfloat16 changes
+    the labels of a trained network.
     """
     lines = [
-        "| network | image | peer, eager fp32 | peer's fastest | unetpp's fastest | eager / ours | fastest / ours | labels unchanged |",
+        "| network | image | peer, eager fp32 | peer's fastest | unetpp's fastest | eager / ours | fastest / ours "
+        "| labels unchanged |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for key in dict.fromkeys((row["pair"], tuple(row["shape"])) for row in rows):
@@ -190,7 +203,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
 
 
 def to_markdown(rows: list[dict[str, Any]], machine: Mapping[str, float]) -> str:
-    """Ours in each setting, beside the peer's eager float32 and beside the peer's fastest."""
+    """Make a table of every row, with its speed relative to the peer in eager float32 and in its fastest setting."""
     lines = [
         "This machine at its best: "
         + ", ".join(f"{value:.0f} {name.replace('_', ' ')}" for name, value in machine.items())
@@ -198,7 +211,8 @@ def to_markdown(rows: list[dict[str, Any]], machine: Mapping[str, float]) -> str
         "",
     ]
     lines += [
-        "| network | image | who | setting | ms | of the machine's best | peak, MB | peer's eager fp32 / this | peer's fastest / this | largest difference | same labels |"
+        "| network | image | who | setting | ms | of the machine's best | peak, MB | peer's eager fp32 / this "
+        "| peer's fastest / this | largest difference | same labels |"
     ]
     lines += ["|---|" + "---|" * 10]
     for row in rows:
@@ -212,10 +226,14 @@ def to_markdown(rows: list[dict[str, Any]], machine: Mapping[str, float]) -> str
         eager = next((other["ms"] for other in peers if other["setting"] == "eager fp32"), float("nan"))
         fastest = min((other["ms"] for other in peers), default=float("nan"))
         peak = f"{row['peak_mb']:.0f}" if row.get("peak_mb") else "-"
-        times = f"{row['ms']:.1f} | {row['least_ms'] / row['ms']:.0%} | {peak} | {eager / row['ms']:.2f} | {fastest / row['ms']:.2f}"
+        times = (
+            f"{row['ms']:.1f} | {row['least_ms'] / row['ms']:.0%} | {peak} "
+            f"| {eager / row['ms']:.2f} | {fastest / row['ms']:.2f}"
+        )
         shape = " x ".join(map(str, row["shape"]))
         lines.append(
-            f"| {row['pair']} | {shape} | {row['who']} | {row['setting']} | {times} | {row['largest_difference']:.1e} | {row['same_labels']:.2%} |"
+            f"| {row['pair']} | {shape} | {row['who']} | {row['setting']} | {times} "
+            f"| {row['largest_difference']:.1e} | {row['same_labels']:.2%} |"
         )
     return "\n".join(lines) + "\n"
 

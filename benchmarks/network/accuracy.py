@@ -1,14 +1,16 @@
-"""What each arithmetic and runtime costs in accuracy, and what a depth costs in time: a trained run on its own validation cases.
+"""Measure the accuracy and the time of each arithmetic, runtime and depth, with a trained run on its validation cases.
 
 python -m benchmarks.network.accuracy RUN DATA --out FOLDER [--depths 2 4] [--peer smp|monai] [--cases 24]
 
-Whole images are predicted as `unetpp predict` does it. Dice is the mean over validation cases of fold 0, labels are compared with torch in float32 at the same
-depth, times are medians for one tile, in rounds in which all take turns. int8 is what `unetpp export --int8` writes, calibrated on training cases.
+Whole images are predicted in the same way as by `unetpp predict`. Dice is the mean over the validation cases of fold 0.
+Labels are compared with those of torch in float32 at the same depth. Times are medians for one tile; all settings take
+turns in each round. int8 is the file written by `unetpp export --int8`, calibrated on training cases.
 
-It ends with an error where the Dice changes by more than TOLERANCES.
+The command fails if the Dice changes by more than TOLERANCES.
 
---peer: the trained weights in the peer's own module too (`docs/import.md`, "And back", says which networks fit), beside ours at the deepest head. No peer offers 8-bit
-integers: its module is quantised as ours is, to tell what is the network's and what the arithmetic's.
+--peer also measures the trained weights in the peer's own module (`docs/import.md`, "And back", lists the networks that
+fit), next to ours at the deepest head. No peer offers 8-bit integers, so its module is quantised in the same way as
+ours. This separates the effect of the network from the effect of the arithmetic.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ from unetpp.runtime.openvino import convert, replace_group_norms
 
 REFERENCE = "torch fp32"
 TOLERANCES = {"fp32": 1e-4, "bf16": 1e-3, "int8": 1e-2}
-"""What an arithmetic may change of the mean Dice."""
+"""Largest change of the mean Dice that each arithmetic may cause."""
 PEER_SETTINGS = ("eager fp32", "bf16, channels last", "compiled bf16, channels last", "OpenVINO bf16")
 
 
@@ -123,7 +125,7 @@ def make_predictors(model: Path, depth: int) -> dict[str, Predictor]:
 
 
 def make_peers(model: Path, name: str) -> dict[str, Predictor]:
-    """The peer's own module with these weights, in the settings that its users have, and in what OpenVINO makes of it."""
+    """Load these weights into the peer's own module, in the settings that its users have and in OpenVINO."""
     network, header = load_model(model)
     peer = {"smp": to_smp, "monai": to_monai}[name](network, header.plan)
     module = _class_of(peer.constructor)(**peer.arguments)
@@ -139,7 +141,7 @@ def make_peers(model: Path, name: str) -> dict[str, Predictor]:
 
 
 def quantized(module: nn.Module, tiles: Sequence[np.ndarray]) -> Run:
-    """Any network in 8-bit integers, as `unetpp export --int8` does it."""
+    """Quantise any network to 8-bit integers, in the same way as `unetpp export --int8`."""
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
@@ -156,7 +158,7 @@ def quantized(module: nn.Module, tiles: Sequence[np.ndarray]) -> Run:
 
 
 def _running(run: Run, predictor: Predictor) -> Predictor:
-    """A predictor whose network answers by `run`, whatever depth is asked for."""
+    """Make the predictor compute its logits with `run`, at whatever depth."""
 
     def logits(x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor:
         return run(x)
@@ -172,7 +174,7 @@ def _class_of(name: str) -> Callable[..., nn.Module]:
 
 
 def tile_times(predictors: dict[str, Predictor], depth: int, rounds: int) -> dict[str, float]:
-    """Median milliseconds for a batch of one tile; the first round warms up."""
+    """Return the median milliseconds for a batch of one tile; the first round is a warm-up."""
     plan = next(iter(predictors.values())).plan
     tile = torch.randn(1, plan.model.in_channels, *plan.predict.tile)
     spent: dict[str, list[float]] = {name: [] for name in predictors}
@@ -201,7 +203,8 @@ def dice_of(segmented: Sequence[np.ndarray], cases: Sequence[Case], predictor: P
 
 def to_markdown(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
-        "| depth | runs in | Dice | less torch fp32 | labels unchanged | ms for a tile | torch fp32 at full depth / this |",
+        "| depth | runs in | Dice | less torch fp32 | labels unchanged | ms for a tile "
+        "| torch fp32 at full depth / this |",
         "|---|---|---|---|---|---|---|",
     ]
     full = next(
@@ -210,7 +213,8 @@ def to_markdown(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         change = f"{row['change']:+.4f}"
         lines.append(
-            f"| {row['depth']} | {row['runs']} | {row['dice']:.4f} | {change} | {row['same_labels']:.3%} | {row['ms']:.1f} | {full / row['ms']:.1f} |"
+            f"| {row['depth']} | {row['runs']} | {row['dice']:.4f} | {change} | {row['same_labels']:.3%} "
+            f"| {row['ms']:.1f} | {full / row['ms']:.1f} |"
         )
     return "\n".join(lines) + "\n"
 

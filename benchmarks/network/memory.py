@@ -1,4 +1,4 @@
-"""Peak memory in processes of their own, so that nothing that ran before is counted."""
+"""Measure peak memory in separate processes, so that earlier work is not counted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unetpp.measure.memory_probe import PeakMemory
 
 
 def peak_mb(module: str, *arguments: str, device: str) -> float | None:
-    """What `python -m MODULE --device DEVICE --probe ARGUMENTS` prints; None where it fails."""
+    """Run `python -m MODULE --device DEVICE --probe ARGUMENTS` and return the number it prints; None if it fails."""
     answer = subprocess.run(
         [sys.executable, "-m", module, "--device", device, "--probe", *arguments],
         capture_output=True,
@@ -25,7 +25,10 @@ def peak_mb(module: str, *arguments: str, device: str) -> float | None:
 
 
 def peak_here_mb(work: Callable[[], Any], times: int, device: str) -> float:
-    """Peak of this process while it works, above what it held before; on a GPU that of torch's allocator."""
+    """Return the peak memory during the work, less the memory held before.
+
+    It is the memory of this process, or on a GPU that of torch's allocator.
+    """
     if device != "cpu":
         work()  # what libraries take once for all
         before = torch.cuda.memory_allocated()

@@ -1,4 +1,4 @@
-"""A peer's network and ours with the same weights, by our own import, so that both compute the same."""
+"""Pairs of a peer's network and ours with the same weights (imported by us), so that both compute the same."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from unetpp.plan import Plan
 
 @dataclass(frozen=True)
 class Pair:
-    """Two networks that are one."""
+    """A peer's network and ours with the same weights."""
 
     name: str
     peer: nn.Module
@@ -28,17 +28,17 @@ class Pair:
     plan: Plan
 
     def on(self, device: str) -> Pair:
-        """Both on a device."""
+        """Move both networks to a device."""
         return Pair(self.name, self.peer.to(device), self.ours.to(device), self.plan)
 
     def image(self, batch: int, size: int) -> Tensor:
-        """Noise of unit deviation, (batch, C, size, ...), where the networks are."""
+        """Make noise of standard deviation 1, (batch, C, size, ...), on the device of the networks."""
         shape = (batch, self.plan.model.in_channels, *(size,) * self.plan.model.dims)
         return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(next(self.ours.parameters()).device)
 
 
 class DeepestHead(nn.Module):
-    """A peer that answers with a list, as one that gives the last of it."""
+    """Wrap a peer that returns a list, to return only the last item."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

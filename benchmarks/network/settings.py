@@ -1,4 +1,4 @@
-"""Ways to run a network that a user has: each makes a function from an image to logits."""
+"""Ways to run a network that users have: each makes a function from an image to logits."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def compiled_graphs(network: nn.Module, image: Tensor) -> Run:
 
 
 def cuda_bf16(network: nn.Module, image: Tensor) -> Run:
-    """What `unetpp predict` runs on a GPU."""
+    """Run the network in the same way as `unetpp predict` on a GPU."""
     return CudaNetwork(network, "bf16")  # type: ignore[arg-type, return-value]
 
 
@@ -64,7 +64,7 @@ def openvino_bf16(network: nn.Module, image: Tensor) -> Run:
 
 
 def openvino_int8(network: nn.Module, image: Tensor) -> Run:
-    """Post-training quantisation, calibrated on the very images: for the time, not for the accuracy."""
+    """Quantise after training, calibrated on the images themselves: to measure time, not accuracy."""
     import nncf
 
     model = nncf.quantize(
@@ -79,7 +79,7 @@ def openvino_int8(network: nn.Module, image: Tensor) -> Run:
 
 
 class _Plain(nn.Module):
-    """Any network, called as ours is."""
+    """Wrap any network, to accept the arguments of ours."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -104,10 +104,10 @@ SETTINGS: dict[str, Callable[[nn.Module, Tensor], Run]] = {
     "OpenVINO int8": openvino_int8,
 }
 CPU_ALONE = OURS_ALONE = ("OpenVINO fp32", "OpenVINO bf16", "OpenVINO int8")
-"""Settings that no peer offers: its networks are timed in them too, but they are not what its users have."""
+"""Settings that no peer offers: its networks are timed in them too, but its users do not have them."""
 CUDA_ALONE = ("compiled bf16, channels last, CUDA graphs", "CUDA bf16")
 NO_PEER = ("CUDA bf16",)
-"""Settings in which no other network than ours runs."""
+"""Settings in which only our network runs."""
 
 
 def _inferred(network: nn.Module) -> Run:

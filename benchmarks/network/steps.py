@@ -1,8 +1,10 @@
-"""A step of `unetpp train` on a GPU as torch runs it, recorded as a CUDA graph, and compiled and recorded.
+"""Time a step of `unetpp train` on a GPU: as torch runs it, recorded as a CUDA graph, and compiled and recorded.
 
-python -m benchmarks.network.steps [--dims 2] [--batch 16] [--patch 256] [--norm group] [--width 32] [--checkpointing cheap]
+python -m benchmarks.network.steps [--dims 2] [--batch 16] [--patch 256] [--norm group] [--width 32]
+                                   [--checkpointing cheap]
 
-The network is the default one with heads at every depth; the step is the trainer's, and the batch stays. Times are medians; memory is the most that the allocator held.
+The network is the default one with heads at every depth. The step is that of the trainer, always with the same batch.
+Times are medians; memory is the peak of the allocator.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ def main() -> None:
             milliseconds = [timed_ms(step) for _ in range(STEPS)]
             layout = "channels last" if last else "contiguous"
             print(
-                f"| {how} | {layout} | {statistics.median(milliseconds):.1f} | {first:.5f} | {torch.cuda.max_memory_allocated() / 1e9:.2f} | {began:.0f} |",
+                f"| {how} | {layout} | {statistics.median(milliseconds):.1f} | {first:.5f} "
+                f"| {torch.cuda.max_memory_allocated() / 1e9:.2f} | {began:.0f} |",
                 flush=True,
             )
 

@@ -1,9 +1,11 @@
-"""Time and memory of a training step beside the peers', with the same weights, images and loss.
+"""Compare the time and memory of a training step with the peers, with the same weights, images and loss.
 
 python -m benchmarks.network.training --out FOLDER [--pairs smp monai2d monai3d nested] [--rounds 5] [--device cuda]
 
-A step is forward, cross entropy, backward and an update by AdamW. The two networks of a pair take turns in every setting. Memory is the peak of a fresh
-process for each of them (on a GPU: of the allocator), above what was held with the network and the batch. FOLDER/training.json has a row for each, FOLDER/training.md the table.
+A step is forward, cross entropy, backward and an update by AdamW. The two networks of a pair take turns in every
+setting. Memory is measured in a fresh process for each network and setting: the peak (on a GPU, the peak of the
+allocator) less the memory held once the network and the batch are loaded. FOLDER/training.json has a row for each,
+FOLDER/training.md has the table.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from unetpp.runtime.cuda_graph import WARM_UPS, GraphedGradients
 from unetpp.runtime.device import CHANNELS_LAST, keep_freed_memory
 
 SIZES = {2: (4, 256), 3: (1, 96)}
-"""Batch and size of the images, by dims."""
+"""Batch size and image size, by dims."""
 SETTINGS: dict[str, tuple[bool, bool, bool]] = {
     "eager fp32": (False, False, False),
     "fp32, channels last": (False, True, False),
@@ -36,11 +38,11 @@ SETTINGS: dict[str, tuple[bool, bool, bool]] = {
     "compiled bf16": (True, False, True),
     "compiled bf16, channels last": (True, True, True),
 }
-"""Whether autocast to bfloat16, channels last, torch.compile."""
+"""Whether each uses autocast to bfloat16, channels last and torch.compile."""
 RECORDED = "unetpp, recorded"
-"""As `unetpp train` does it on a GPU: the gradients by one CUDA graph."""
+"""Our network as `unetpp train` runs it on a GPU: the gradients are computed by one CUDA graph."""
 CHECKPOINTED: dict[str, bool | str] = {"unetpp, cheap checkpointing": "cheap", "unetpp, checkpointing": True}
-"""(A compiled network chooses by itself what it computes again.)"""
+"""Our network with checkpointing, in settings without compilation: a compiled network chooses what to recompute."""
 Step = Callable[[], float]
 
 
@@ -70,7 +72,7 @@ def main() -> None:
 
 
 def compared(name: str, device: str, settings: list[str], rounds: int, memory: bool) -> list[dict[str, Any]]:
-    """A row for each network in each setting."""
+    """Measure each network in each setting, and return a row for each."""
     pair = PAIRS[name]().on(device)
     recorded = () if device == "cpu" else (RECORDED,)
     keys = [(who, setting) for setting in settings for who in ("peer", "unetpp", *recorded, *CHECKPOINTED)]
@@ -142,7 +144,7 @@ def make_step(pair: Pair, who: str, setting: str) -> Step:
 
 
 def probe(name: str, who: str, setting: str, device: str) -> float:
-    """Peak memory of two steps in this process."""
+    """Return the peak memory of repeated steps in this process."""
     if who != "peer":
         keep_freed_memory()  # as `unetpp train` does
     return peak_here_mb(
@@ -151,9 +153,10 @@ def probe(name: str, who: str, setting: str, device: str) -> float:
 
 
 def to_markdown(rows: list[dict[str, Any]]) -> str:
-    """Each row beside the peer's in the same setting, and beside the peer's best."""
+    """Make a table that compares each row with the peer in the same setting and in its fastest setting."""
     lines = [
-        "| network | batch | setting | who | step, ms | peak, MB | peer's / this: time | memory | beside the peer's fastest |",
+        "| network | batch | setting | who | step, ms | peak, MB | peer's / this: time | memory "
+        "| beside the peer's fastest |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

@@ -1,10 +1,12 @@
-"""Whole volumes from file to file, beside MONAI and nnU-Net: the same network, the same tiles, float32.
+"""Compare the prediction of volumes, from file to file, with MONAI and nnU-Net: same network, same tiles, float32.
 
 python -m benchmarks.predict --out FOLDER [--classes 1 2 20] [--shape 192 352 352] [--rounds 3]
 
-The volume has voxels of 1 mm, the network works at 1.5 mm: what is predicted has to be resampled back. Every run is a process of its own, and the three take
-turns. "Reading" is the time to the first tile, "network" that within the network, "rest" all else: blending, resampling back, choosing classes, writing.
-Peak memory is the system's high-water mark, less what the process held before it began. Needs `nnunetv2` (the group `benchmarks`); linux only.
+The volume has voxels of 1 mm and the network works at 1.5 mm, so the prediction has to be resampled back. Every run is
+a separate process, and the three engines take turns. "Reading" is the time to the first tile, "network" is the time in
+the network, and "rest" is all other time: blending, resampling back, choosing classes, writing. Peak memory is the
+highest memory that the system records, less the memory that the process held before it began. Needs `nnunetv2` (the
+group `benchmarks`); Linux only.
 """
 
 from __future__ import annotations
@@ -62,7 +64,10 @@ def main() -> None:
 
 
 def compared(folder: Path, classes: int, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each engine: medians over rounds in which they take turns, and how many voxels have the same class as ours."""
+    """Measure each engine, and return a row for each.
+
+    A row has medians over rounds in which the engines take turns, and the share of voxels with the same class as ours.
+    """
     found: dict[str, list[dict[str, float]]] = {engine: [] for engine in options.engines}
     for _ in range(options.rounds):
         for engine, runs in found.items():
@@ -88,7 +93,7 @@ def compared(folder: Path, classes: int, options: argparse.Namespace) -> list[di
 
 
 def predicted(engine: str, folder: Path) -> dict[str, float]:
-    """One run in this process."""
+    """Predict once in this process, and return times and peak memory."""
     torch.set_num_threads(2)
     network, header = load_model(folder / "model.safetensors")
     watch = Stopwatch(network.eval())
@@ -107,7 +112,7 @@ def predicted(engine: str, folder: Path) -> dict[str, float]:
 
 
 class Stopwatch:
-    """Adds up the time that a network takes."""
+    """Add up the time that a network takes."""
 
     def __init__(self, network: nn.Module) -> None:
         self.first: float | None = None
@@ -125,7 +130,7 @@ class Stopwatch:
 
 
 def make_model(path: Path, classes: int, tile: int) -> None:
-    """A small network: what is measured is what surrounds it."""
+    """Save a small network, because the benchmark measures the code around it."""
     torch.manual_seed(0)
     names = ("background", *(f"class {number}" for number in range(1, classes + 1)))
     plan = Plan(
@@ -146,7 +151,7 @@ def make_model(path: Path, classes: int, tile: int) -> None:
 
 
 def make_volume(path: Path, shape: list[int]) -> None:
-    """Smooth blobs with noise, in whole numbers, as scanners give them."""
+    """Save smooth blobs with noise, in whole numbers as from scanners."""
     import nibabel
     from scipy.ndimage import zoom
 
@@ -166,7 +171,8 @@ def segmentation(folder: Path) -> np.ndarray:
 def to_markdown(rows: list[dict[str, Any]], shape: list[int]) -> str:
     voxels = float(np.prod(shape))
     lines = [
-        "| foreground classes | who | s | million voxels a second | reading, s | network, s | rest, s | peak, MB | rest / ours | memory / ours | same classes as ours |"
+        "| foreground classes | who | s | million voxels a second | reading, s | network, s | rest, s | peak, MB "
+        "| rest / ours | memory / ours | same classes as ours |"
     ]
     lines += ["|---|" + "---|" * 10]
     for row in rows:
@@ -176,7 +182,8 @@ def to_markdown(rows: list[dict[str, Any]], shape: list[int]) -> str:
             f"{row['rest'] / ours['rest']:.1f} | {row['peak_mb'] / ours['peak_mb']:.1f} | {row['same_as_ours']:.2%}"
         )
         lines.append(
-            f"| {row['classes']} | {row['engine']} | {row['seconds']:.1f} | {voxels / row['seconds'] / 1e6:.2f} | {parts} | {row['peak_mb']:.0f} | {ratios} |"
+            f"| {row['classes']} | {row['engine']} | {row['seconds']:.1f} | {voxels / row['seconds'] / 1e6:.2f} "
+            f"| {parts} | {row['peak_mb']:.0f} | {ratios} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,7 @@
-"""The three ways to predict a volume that are compared: each reads a NIfTI file, covers it with the same tiles of the same network, and writes a NIfTI file."""
+"""Three ways to predict a volume, to be compared.
+
+Each reads a NIfTI file, covers it with the same tiles, runs the same network, and writes a NIfTI file.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from unetpp.plan import Plan
 from unetpp.runtime.device import keep_freed_memory
 
 Engine = Callable[[UNetPlusPlus, Plan, Path, Path], None]
-"""Called with a network, its plan, the image and the folder for the segmentation."""
+"""Function of a network, its plan, the image and the folder for the segmentation."""
 
 
 def unetpp(network: UNetPlusPlus, plan: Plan, image: Path, out: Path) -> None:
@@ -26,7 +29,10 @@ def unetpp(network: UNetPlusPlus, plan: Plan, image: Path, out: Path) -> None:
 
 
 def monai(network: nn.Module, plan: Plan, image: Path, out: Path) -> None:
-    """The transforms of MONAI's own tutorials around `sliding_window_inference`: logits are resampled back, then the largest wins."""
+    """Predict with `sliding_window_inference` and the transforms of MONAI's own tutorials.
+
+    The logits are resampled back, then the class with the largest is chosen.
+    """
     from monai.data import decollate_batch, list_data_collate
     from monai.inferers import sliding_window_inference
     from monai.transforms import (
@@ -72,7 +78,7 @@ def monai(network: nn.Module, plan: Plan, image: Path, out: Path) -> None:
 
 
 def nnunet(network: nn.Module, plan: Plan, image: Path, out: Path) -> None:
-    """nnU-Net's predictor of single processes, with the numbers that its planner would write."""
+    """Predict with nnU-Net's predictor in a single process, with the numbers that its planner would write."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -131,5 +137,5 @@ IMPORTS = {
     "monai": "monai.transforms",
     "nnunet": "nnunetv2.inference.predict_from_raw_data",
 }
-"""What is imported before the clock starts."""
+"""Module that each engine imports before its time is measured."""
 ENGINES: dict[str, Engine] = {"unetpp": unetpp, "monai": monai, "nnunet": nnunet}

@@ -1,12 +1,12 @@
-"""Memory and time of predicting large images, from file to file.
+"""Measure the memory and time of predicting large images, from file to file.
 
     python -m benchmarks.predict.sizes                         2000, 4000, 8000 and 16000 pixels square
     python -m benchmarks.predict.sizes --sizes 4000 --suffix .tif
 
-Every size is predicted in a process of its own with a small network: what is measured is the machinery around the
-network, not the network. Wanted: below 2 GB above the loaded model at 16,000 x 16,000, and the same seconds per megapixel
-at every size. Peak memory is the kernel's high-water mark of the process (VmHWM), less what the process held when the
-model was loaded. CPU seconds tell more than seconds where other programs run. Linux only.
+Every size is predicted in a separate process with a small network, to measure the code around the network instead of
+the network. The goal is less than 2 GB above the loaded model at 16,000 x 16,000, and the same seconds per megapixel at
+every size. Peak memory is the highest memory of the process that the kernel records (VmHWM), less the memory held when
+the model was loaded. If other programs are running, CPU seconds are more reliable than seconds. Linux only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def main() -> None:
         folder = Path(name)
         run(["make-model", str(folder), "--width", str(options.width), "--tile", str(options.tile)])
         print(
-            f"RGB {options.suffix}, width {options.width}, depth 2, tile {options.tile}, overlap 0.5, {options.threads} threads"
+            f"RGB {options.suffix}, width {options.width}, depth 2, tile {options.tile}, overlap 0.5, "
+            f"{options.threads} threads"
         )
         print(f"{'pixels':>15} {'seconds':>9} {'s/megapixel':>12} {'CPU s/megapixel':>16} {'peak MB above model':>20}")
         for size in options.sizes:
@@ -50,7 +51,8 @@ def main() -> None:
             verdict = "" if row["peak_mb"] < LIMIT_MB else f"  above {LIMIT_MB} MB"
             wall, cpu = (row[key] / size**2 * 1e6 for key in ("seconds", "cpu_seconds"))
             print(
-                f"{f'{size} x {size}':>15} {row['seconds']:>9.1f} {wall:>12.3f} {cpu:>16.3f} {row['peak_mb']:>20.0f}{verdict}",
+                f"{f'{size} x {size}':>15} {row['seconds']:>9.1f} {wall:>12.3f} {cpu:>16.3f} "
+                f"{row['peak_mb']:>20.0f}{verdict}",
                 flush=True,
             )
 
@@ -108,7 +110,7 @@ def make_model(options: argparse.Namespace) -> None:
 
 
 def make_image(options: argparse.Namespace) -> None:
-    """Bright discs on a dark, noisy ground, repeated over the image."""
+    """Save an image of bright discs on a dark, noisy background."""
     import numpy as np
 
     size = options.sizes[0]
@@ -155,7 +157,7 @@ def image_path(options: argparse.Namespace) -> Path:
 
 
 def memory_mb(field: str) -> float:
-    """A memory figure of this process: VmRSS (held now) or VmHWM (most held ever)."""
+    """Return the memory of this process in MB: VmRSS (now) or VmHWM (peak)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1e3
