@@ -316,10 +316,10 @@ def test_results_of_the_readme_are_those_that_were_measured() -> None:
 def test_the_table_of_the_benchmarks_is_the_one_that_the_script_prints() -> None:
     groups: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for record in json.loads(results.KEPT.read_text()):
-        groups[record["data"], results.title(record)].append(record)
+        groups[record["data"], results.make_title(record)].append(record)
     page = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
     for group in groups.values():
-        assert "\n".join(results.rows(group)) in page
+        assert "\n".join(results.format_rows(group)) in page
 
 
 def test_contributing_names_every_room_and_nothing_that_is_not_there() -> None:
