@@ -251,7 +251,7 @@ def test_info_as_json(model: Path) -> None:
     ("error", "code", "words"),
     [
         (DataError(Problem("a.png", "x", "y", "Do z.")), 2, ["a.png: got x; expected y. Do z."]),
-        (WriteError("no space"), 2, ["no space"]),
+        (WriteError("out.png", "no space", "to write it"), 2, ["no space"]),
         (Interrupted("stopped; go on with --resume"), 1, ["--resume"]),
         (KeyboardInterrupt(), 1, ["Stopped"]),
         (MemoryError(), 2, ["Out of memory.", "--set train.batch"]),

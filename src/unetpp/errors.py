@@ -73,18 +73,12 @@ class _OneProblemError(UnetppError):
     """
 
     def __init__(
-        self,
-        where: str | PathLike[str],
-        got: str = "",
-        expected: str = "",
-        action: str = "",
-        *,
-        setting: str | None = None,
+        self, where: str | PathLike[str], got: str, expected: str, action: str = "", *, setting: str | None = None
     ) -> None:
         if setting is None and isinstance(where, str) and _SETTING.fullmatch(where):
             setting = where
         problem = Problem(str(where), got, expected, action, setting)
-        super().__init__(str(problem) if got else str(where), [problem] if got else [])
+        super().__init__(str(problem), [problem])
 
 
 class UsageError(_OneProblemError):
@@ -97,8 +91,8 @@ class PlanError(UsageError):
     @classmethod
     def of(cls, problems: Sequence[Problem], message: str) -> PlanError:
         """Make an error with several problems."""
-        error = cls(message)
-        error.problems = list(problems)
+        error = cls.__new__(cls)
+        UnetppError.__init__(error, message, problems)
         return error
 
 
