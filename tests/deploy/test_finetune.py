@@ -64,7 +64,7 @@ def test_the_weights_before_it_are_kept_where_they_are_better(trained: Path, mon
     found, tuning = finetune(network, header.plan, trained / "fold_0" / MODEL, 0.02, CPU)
     assert tuning.dice == tuning.dice_before == 0.9
     assert same(found.state_dict(), weights(trained / "fold_0" / MODEL))
-    assert "the weights are as they were" in str(tuning)
+    assert "the weights are unchanged" in str(tuning)
     assert (
         str(FineTuning(dice_before=0.5, dice=0.6, steps=7))
         == "fine-tuned for 7 steps: validation Dice 0.5000 before, 0.6000 after"
