@@ -30,7 +30,7 @@ from unetpp.runtime.device import keep_freed_memory
 from unetpp.train.batches import Batch
 from unetpp.train.speed import measure_step_seconds
 from unetpp.train.trainer import FoldTraining
-from unetpp.verbs.preparation import read_source
+from unetpp.verbs.preparation import read_data
 
 CPU = torch.device("cpu")
 PLANS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
@@ -73,10 +73,10 @@ def compare_times(
 ) -> tuple[float, float]:
     """Return the seconds of a step by the planner and in training."""
     data = write_demo_data(folder / "data", len(shape), cases=6, shape=shape)
-    source = read_source(data, Silence())
+    dataset, fingerprint = read_data(data, Silence())
     length = {"train.steps_per_epoch": steps + 1, "train.validations": 1, "train.checkpoint_minutes": 1000}
-    plan = make_plan(source.fingerprint, epochs=1, settings=settings | length, step_seconds=lambda *_: 1.0)
-    cases = store_cases(source.dataset.cases, plan.data, folder / "cache")
+    plan = make_plan(fingerprint, epochs=1, settings=settings | length, step_seconds=lambda *_: 1.0)
+    cases = store_cases(dataset.cases, plan.data, folder / "cache")
     measured, trained = [], []
     for number in range(rounds):
         measured.append(measure_step_seconds(plan.model, plan.train, CPU))
