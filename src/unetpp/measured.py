@@ -248,7 +248,7 @@ class Notes(DepthTable):
     ignored: dict[str, str] = {}
     """Tensor of the checkpoint that is not used -> why."""
     assumed: dict[str, str] = {}
-    """Field of the plan that the checkpoint does not tell -> why it has its value."""
+    """Field of the plan that the checkpoint does not determine -> why it has its value."""
 
     @field_validator("auto", mode="before")
     @classmethod

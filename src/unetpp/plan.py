@@ -424,7 +424,7 @@ class Plan(Frozen):
         """Read a plan.
 
         Args:
-            text: what `to_json` gives.
+            text: the output of `to_json`.
             where: its origin, for errors.
 
         Raises:

@@ -17,7 +17,7 @@ class Stage(Protocol):
         Args:
             done: units of work done.
             total: units of work in all.
-            note: a remark to show beside them.
+            note: a remark to show next to them.
         """
 
 

@@ -293,7 +293,7 @@ class Imported(Result):
     ignored: dict[str, str]
     """Tensor of the checkpoint that is not used -> why."""
     assumed: dict[str, str]
-    """Field of the plan that the checkpoint does not tell -> why it has its value."""
+    """Field of the plan that the checkpoint does not determine -> why it has its value."""
 
     def to_text(self) -> str:
         model = self.plan.model

@@ -129,5 +129,5 @@ def _as_problem(entry: Any, cls: type[BaseModel]) -> Problem:
 
 
 def _expect(entry: Any) -> str:
-    """What pydantic expected, without the words that it begins with."""
+    """Return what pydantic expected, without its leading words."""
     return str(entry["msg"]).removeprefix("Input should be ")

@@ -1,3 +1,3 @@
-"""The version of this package, for those who may not import its door."""
+"""The version of this package, for modules that must not import `unetpp`."""
 
 __version__ = "0.1.0"

@@ -13,7 +13,7 @@ def count_noun(number: int, noun: str) -> str:
 
 
 def list_some(names: Iterable[object], shown: int = 3) -> str:
-    """List the first names, and say how many there are besides."""
+    """List the first names, and the number of the others."""
     texts = [str(name) for name in names]
     return ", ".join(texts[:shown]) + (f" and {len(texts) - shown} more" if len(texts) > shown else "")
 

@@ -330,6 +330,9 @@ def test_the_record_is_that_of_the_folder_and_not_of_the_last_call(tmp_path: Pat
         [tmp_path / "in" / "a.png"], tmp_path / "out", PredictOptions(depth=1)
     )  # of another depth: not to be scored together
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["files"] == ["a.png"]
+    whole.predict_files([tmp_path / "in" / "b.png"], tmp_path / "out", PredictOptions(depth=1, tta=True))
+    record = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert (record["files"], record["options"]) == (["b.png"], {"tta": True})  # nor is another option
 
 
 def failing_at(name: str, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> Predictor:

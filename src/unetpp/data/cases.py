@@ -27,7 +27,7 @@ from unetpp.errors import DataError, Problem
 __all__ = ["Case", "Dataset", "find_cases", "find_images", "refuse_unreadable"]
 
 _LAYOUTS = (
-    "images/ with masks/, labels/ or instances/ beside it; a dataset.json with imagesTr/ and labelsTr/ "
+    "images/ with masks/, labels/ or instances/ next to it; a dataset.json with imagesTr/ and labelsTr/ "
     "(Medical Segmentation Decathlon, nnU-Net); ID/images/ and ID/masks/ (Kaggle nuclei); or a CSV table with the "
     "columns image, label, group, split"
 )

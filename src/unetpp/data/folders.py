@@ -34,7 +34,7 @@ def read_folder(root: Path, name: str) -> Dataset:
     """
     label_folder = next((root / folder for folder in LABEL_FOLDERS if (root / folder).is_dir()), None)
     if label_folder is None:
-        got, expected = "a folder images without labels", "a folder masks, labels or instances beside it"
+        got, expected = "a folder images without labels", "a folder masks, labels or instances next to it"
         raise DataError(Problem(str(root), got, expected, "Add the masks, one for each image."))
     images, image_problems, image_notes = _group_by_stem(root / "images")
     labels, label_problems, label_notes = _group_by_stem(label_folder)

@@ -121,7 +121,7 @@ class CasePredictor(ABC):
             UsageError: the model has no head at `depth`, or is an exported file, which has one depth and no `tta`.
         """
         source, where = open_array_or_file(image, self.data, spacing_mm)
-        found = self.predict_source(source, where, PredictOptions(depth, tta), progress)
+        found = self.predict_source(source, where, PredictOptions(depth=depth, tta=tta), progress)
         by_depth = {head: prediction.segmentation for head, prediction in found.items()}
         return by_depth if depth == "all" else next(iter(by_depth.values()))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from unetpp.errors import UsageError
 from unetpp.infer.prediction import AUTO, MEAN, Uncertainty
@@ -12,6 +12,10 @@ from unetpp.infer.prediction import AUTO, MEAN, Uncertainty
 Depth = int | Literal["all", "all and mean", "mean", "auto"] | None
 MAX_DROP = 0.3
 """Points (hundredths) of Dice that `depth="auto"` may lose against the deepest head."""
+
+
+_NOT_RECORDED = ("depth", "probabilities", "uncertainty")
+"""Options that predictions.json has elsewhere, or that only add maps."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,11 @@ class PredictOptions:
     def changed(self) -> tuple[str, ...]:
         """Names of the options that are not at their default."""
         return tuple(option.name for option in fields(self) if getattr(self, option.name) != option.default)
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """Options that change a segmentation, apart from the depth, in terms of JSON; defaults are left out."""
+        return {name: getattr(self, name) for name in self.changed if name not in _NOT_RECORDED}
 
     def choose_depths(self, heads: Sequence[int], default: int, networks: int = 1) -> tuple[int, ...]:
         """Resolve `depth` to heads, and check that the other options go with them.

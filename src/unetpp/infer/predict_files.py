@@ -104,7 +104,7 @@ def predict_to_files(
     finally:  # finished cases are recorded, whatever ends the loop
         doubtful = tuple(path for path, entry in entries.items() if entry["review"])
         written = WrittenFiles(out, depths, tuple(entries), tuple(failures), doubtful)
-        _write_entries(written, entries, folders, predictor)
+        _write_entries(written, entries, folders, predictor, options)
     return written
 
 
@@ -151,13 +151,18 @@ def _judge(prediction: Prediction, predictor: CasePredictor) -> dict[str, float 
 
 
 def _write_entries(
-    written: WrittenFiles, entries: Mapping[Path, Any], folders: Mapping[int, Path], predictor: CasePredictor
+    written: WrittenFiles,
+    entries: Mapping[Path, Any],
+    folders: Mapping[int, Path],
+    predictor: CasePredictor,
+    options: PredictOptions,
 ) -> None:
     for depth, folder in folders.items():
         settings = {
             "model": predictor.name,
             "backend": predictor.backend,
             "depth": name_depth(depth),
+            "options": options.recorded,
             **predictor.data.model_dump(mode="json", include={"classes", "label_values", "instances"}),
         }
         files = {path.name: entry for path, entry in entries.items() if path.parent == folder}
@@ -171,7 +176,7 @@ def _read_earlier(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Read the files, and their entries, that earlier calls with the same model and settings have written."""
     try:
         record = json.loads((folder / PREDICTIONS).read_text(encoding="utf-8"))
-        names = record["files"] if all(record[key] == value for key, value in settings.items()) else ()
+        names = record["files"] if all(record.get(key, {}) == value for key, value in settings.items()) else ()
         return {name: record.get("cases", {}).get(name) for name in names if (folder / name).is_file()}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

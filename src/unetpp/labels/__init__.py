@@ -1,4 +1,8 @@
-"""Meaning of the numbers in label files and of the channels of a network: each kind of label encodes and decodes."""
+"""Meaning of the numbers in label files and of the channels of a network.
+
+Label files: `Classes` in `classes.py`, encode and decode. Channels: functions from labels to targets and from logits to
+probabilities and classes, in `classes_torch.py`, and in `classes.py` for NumPy. No other package interprets either.
+"""
 
 from __future__ import annotations
 
@@ -7,5 +11,5 @@ from unetpp.plan import DataPlan
 
 
 def make_labels(data: DataPlan) -> Classes:
-    """Make the labels of a plan. The kind of labels is chosen here and nowhere else."""
+    """Make the labels of a plan: the one place that chooses the kind of labels in files."""
     return Classes(data.classes, data.label_values, data.instances)

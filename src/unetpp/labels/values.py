@@ -29,7 +29,7 @@ ValueCounts = Mapping[str, Mapping[int, int]]
 
 @dataclass
 class FoundClasses:
-    """Classes of a data set, and what is odd about its labels."""
+    """Classes of a data set, and problems and remarks about its labels."""
 
     classes: Classes
     problems: list[Problem] = field(default_factory=list)

@@ -202,7 +202,7 @@ def load_encoder_weights(network: UNetPlusPlus, plan: ModelPlan) -> str:
     """Load the weights that a plan names into the encoder of its network.
 
     Returns:
-        What was loaded, for the log; empty if the plan names no weights.
+        Description of the loaded weights, for the log; empty if the plan names no weights.
 
     Raises:
         UsageError: timm has no weights, or they cannot be downloaded.

@@ -207,7 +207,7 @@ def make_encoder(plan: ModelPlan) -> Encoder | None:
         width = plan.node_widths.get(f"{level}_0", plan.widths[level])
         if width != each.channels:
             expected = f"{each.channels}, the channels of {plan.encoder}"
-            action = "Make the plan anew with this model.encoder."
+            action = "Create the plan again with this model.encoder."
             raise PlanError("model.widths", f"{width} at level {level}", expected, action)
     return Encoder(model, plan.in_channels, maps, plan.output_stride) if maps else None
 

@@ -35,7 +35,7 @@ def import_file(checkpoint: Path, out: Path, peer: str | None, settings: Mapping
         settings: what a state_dict does not determine, `{"section.key": value}`.
 
     Returns:
-        What became of the checkpoint's tensors, and the settings that were assumed.
+        Which tensors were used, and which were not, and the settings that were assumed.
 
     Raises:
         ModelFileError: the checkpoint cannot be read, or is no peer's.
@@ -65,7 +65,7 @@ def convert(
     Args:
         tensors: the state_dict.
         peer: a name of `PEERS`; None: recognized by the names of the tensors.
-        path: its file, for errors and for files beside it.
+        path: its file, for errors and for files in the same folder.
         settings: what a state_dict does not determine.
 
     Returns:

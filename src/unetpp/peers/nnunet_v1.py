@@ -112,7 +112,7 @@ def _permute(tensor: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def _read_plans(checkpoint: Path) -> Mapping[str, Any] | None:
-    """Return the plans beside the checkpoint; None if there are none."""
+    """Return the plans in the checkpoint's folder; None if there are none."""
     path = next((path for folder in checkpoint.parents[:2] if (path := folder / PLANS).is_file()), None)
     if path is None:
         return None

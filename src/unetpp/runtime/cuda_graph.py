@@ -17,7 +17,7 @@ make_stream: Callable[[], torch.cuda.Stream] = torch.cuda.Stream
 
 
 class GraphedGradients:
-    """Computes the same as `compute`; from the fifth batch on by replaying a CUDA graph, if memory suffices.
+    """Computes the same as `compute`; from the fifth batch on by replaying a CUDA graph, if there is enough memory.
 
     All batches have the same size.
 

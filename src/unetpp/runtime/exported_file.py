@@ -17,7 +17,7 @@ import numpy as np
 from unetpp.errors import MissingExtraError, ModelFileError, optional_package
 
 KEY = "unetpp"
-"""Of the entry that says, as JSON, what an exported file is; see `deploy.export.model_card.describe`."""
+"""Name of the entry that describes an exported file, as JSON; see `deploy.export.model_card.describe`."""
 IMAGE, PROBABILITIES = "image", "probabilities"
 """Names of the graph's input (B, C, *spatial) and output (B, classes, *spatial), both float32."""
 ExportedNetwork = Callable[[np.ndarray], np.ndarray]

@@ -254,7 +254,7 @@ def make_row(scores: Metrics, deepest: Metrics) -> DepthRow:
 
 
 def recommend_depth(rows: Mapping[int, DepthRow]) -> Recommendation | None:
-    """Find the smallest depth that loses little, and say what it saves; None without a choice or without scores."""
+    """Find the smallest depth that loses little, and state the time it saves; None without a choice or scores."""
     if len(rows) < 2 or any(row.dice is None or row.latency_ms is None for row in rows.values()):
         return None
     depth, reason = choose_depth(rows, RECOMMENDED_LOSS)

@@ -41,7 +41,7 @@ Backend = Literal["auto", "torch", "openvino", "cuda"]
 Library = Literal["smp", "monai", "nested-unet", "unet-version", "pms", "nnunet-v1"]
 DEMO_NAMES = {2: "cells", 3: "bodies"}
 DEMO_SETTINGS = {"train.batch": 4, "train.ema_decay": 0.95}
-"""Many small steps, which learn most in two minutes."""
+"""Many small steps: they give the best result in two minutes."""
 
 
 def demo(
@@ -300,7 +300,7 @@ def predict(
 
     started = time.monotonic()
     path, paths, target = _find_model(model), _list_paths(inputs), Path(out)
-    options = PredictOptions(depth, tta, probabilities, uncertainty)
+    options = PredictOptions(depth=depth, tta=tta, probabilities=probabilities, uncertainty=uncertainty)
     predictor = load(path, device, backend, max_drop)
     if dry_run:
         depths = tuple(map(name_depth, predictor.choose_depths(options)))

@@ -36,7 +36,7 @@ SPLIT_SEED = 0
 
 @dataclass(frozen=True)
 class Request:
-    """Settings that the user asks of a plan."""
+    """Settings that the user requests for a plan."""
 
     minutes: float | None
     """Minutes for each fold."""
