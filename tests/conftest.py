@@ -28,11 +28,6 @@ from unetpp.verbs import fold
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the groups that one worker has to itself, so that none of them is left for the end."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
-
-
 @pytest.fixture
 def real_data() -> Path:
     """Folder of the real data sets; a test that needs it skips where it is absent."""

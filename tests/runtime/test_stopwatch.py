@@ -28,7 +28,7 @@ def test_long_work_is_timed_once() -> None:
     assert seconds[0] >= 0.06
 
 
-@pytest.mark.parametrize(("slower", "gains"), [(2.0, True), (200.0, False)])
+@pytest.mark.parametrize(("slower", "gains"), [(1.0, True), (15.0, False)])
 def test_bfloat16_in_software_is_no_gain(monkeypatch: pytest.MonkeyPatch, slower: float, gains: bool) -> None:
     """The processor says that it has bfloat16, and products show whether that is so."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)

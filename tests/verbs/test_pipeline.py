@@ -330,7 +330,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-@pytest.mark.xdist_group("resume")  # one worker makes the run that they are compared with
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_stopped_run_resumes_to_the_same_weights(uninterrupted: Path, tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
