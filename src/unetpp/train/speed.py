@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from functools import partial
+
+import numpy as np
 import torch
 
 from unetpp.model.build import build_from_plan
 from unetpp.plan import ModelPlan, TrainPlan
 from unetpp.runtime.cuda_graph import WARM_UPS
+from unetpp.runtime.device import batch_workers
 from unetpp.runtime.stopwatch import time_calls
+from unetpp.train.augment import Augmentation
+from unetpp.train.batches import Batch, Prefetcher
 from unetpp.train.step import TrainingStep
 
 HALFWAY = 0.5
@@ -17,8 +24,8 @@ HALFWAY = 0.5
 def measure_step_seconds(model: ModelPlan, train: TrainPlan, device: torch.device) -> float:
     """Time one training step on random images, after warming up: the fastest of a few, or a single one if it is long.
 
-    The step is the trainer's own, halfway through the schedule, except that `train.compile` is ignored, because
-    compiling takes a minute or more.
+    The step is the trainer's own, halfway through the schedule, while threads make the batches to come, as they do in
+    training: on a CPU they share its cores. Only `train.compile` is ignored, because compiling takes a minute or more.
 
     Args:
         model: the network to time.
@@ -30,10 +37,20 @@ def measure_step_seconds(model: ModelPlan, train: TrainPlan, device: torch.devic
     """
     with torch.random.fork_rng(devices=[]):
         network = build_from_plan(model)
-        step = TrainingStep(network, model, train.model_copy(update={"compile": False}), device)
-        images = torch.randn(train.batch, model.in_channels, *train.patch)
-        labels = torch.randint(model.out_channels, (train.batch, 1, *train.patch))
-        batch = images.to(device), labels.to(device)
+    step = TrainingStep(network, model, train.model_copy(update={"compile": False}), device)
+    make = partial(_make_batch, Augmentation(train.augment, train.patch, None), model, train)
+    batches = Prefetcher(make, batch_workers(device), pinned=device.type == "cuda").iterate(0)
+    with contextlib.closing(batches), torch.random.fork_rng(devices=[]):
         for number in range(WARM_UPS + 1 if device.type == "cuda" else 1):
-            step(batch, number, HALFWAY)
-        return min(time_calls(lambda: step(batch, 0, HALFWAY), device))
+            step(next(batches), number, HALFWAY)
+        return min(time_calls(lambda: step(next(batches), 0, HALFWAY), device))
+
+
+def _make_batch(augmentation: Augmentation, model: ModelPlan, train: TrainPlan, number: int) -> Batch:
+    """Make a batch of random patches, augmented as in training."""
+    rng = np.random.default_rng(number)
+    image = rng.standard_normal((model.in_channels, *train.patch), dtype=np.float32)
+    label = rng.integers(model.out_channels, size=train.patch)
+    pairs = [augmentation(image, label, int(rng.integers(2**32))) for _ in range(train.batch)]
+    images, labels = zip(*pairs, strict=True)
+    return torch.stack(images), torch.stack(labels)
