@@ -9,6 +9,7 @@ from pathlib import Path
 from unetpp.data.dataset import Case, Dataset, Subset
 from unetpp.data.formats import is_image, stem_of
 from unetpp.errors import DataError, Problem
+from unetpp.words import list_some
 
 LABEL_FOLDERS = ("masks", "labels", "instances")
 SUBSETS: dict[str, Subset] = {
@@ -167,8 +168,7 @@ def _note_ignored(folder: Path) -> list[str]:
         for path in _list_entries(folder)
         if not (path.name.startswith(".") or is_image(path) or path.suffix.lower() in _SILENT_SUFFIXES)
     ]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return [f"{folder}: ignored {', '.join(names[:3])}{more} (neither an image nor named like one)"] if names else []
+    return [f"{folder}: ignored {list_some(names)} (neither an image nor named like one)"] if names else []
 
 
 def _list_folders(root: Path) -> list[Path]:

@@ -12,6 +12,7 @@ import numpy as np
 from unetpp.errors import DataError, Problem
 from unetpp.labels.classes import Classes
 from unetpp.slabs import slabs
+from unetpp.words import list_some
 
 FOREGROUND = ("background", "foreground")
 MASK_VALUES = (0, 255)
@@ -270,5 +271,4 @@ def _list_values(values: tuple[int, ...] | list[int]) -> str:
 
 
 def _list_labels(labels: list[str]) -> str:
-    names = [Path(label).name for label in labels[:3]]
-    return ", ".join(names) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")
+    return list_some(Path(label).name for label in labels)

@@ -13,6 +13,7 @@ from torch import Tensor
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.model.timm_models import TimmModel, format_error, get_pretrained_config, import_timm
 from unetpp.progress import mute_warnings
+from unetpp.words import list_some
 
 DOWNLOAD = "pretrained"
 HUB_FILE = "https://huggingface.co/{}/resolve/main/{}"
@@ -93,9 +94,8 @@ def _read_body(model: TimmModel, in_channels: int, path: Path, needed: Sequence[
     # timm may rename tensors: missing are those without a namesake in the file that are as random as before
     missing = [name for name in needed if name not in names and torch.equal(loaded[name], random[name])]
     if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         expected = f"all that the encoder needs of {model.name} of timm"
-        raise ModelFileError(path, f"no weights for {', '.join(missing[:3])}{more}", expected, GIVE_ITS_FILE)
+        raise ModelFileError(path, f"no weights for {list_some(missing)}", expected, GIVE_ITS_FILE)
     return body
 
 

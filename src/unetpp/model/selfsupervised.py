@@ -7,7 +7,7 @@ These files name the layers of the encoder alike: `encoder.stem.convs.0` and `en
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from unetpp.errors import ModelFileError
 from unetpp.model.foreign import read_foreign
+from unetpp.words import list_some
 
 STEM = "stem.convs.0.conv.weight"
 _THEIRS = re.compile(
@@ -49,7 +50,7 @@ class Transfer:
             parts.append("the first convolution was adapted to the number of channels")
         parts += [f"{name} was not loaded: {shapes}" for name, shapes in self.misfits.items()]
         parts += [
-            f"{text}: {_list_some(names)}"
+            f"{text}: {list_some(names)}"
             for text, names in (("not in the file", self.absent), ("not in the network", self.unplaced))
             if names
         ]
@@ -84,7 +85,7 @@ def load_encoder(network: nn.Module, path: Path) -> Transfer:
     if not any(name.endswith("conv.weight") for name in fitting):
         reasons = (
             "; ".join(f"{name}: {shapes}" for name, shapes in list(misfits.items())[:2])
-            or f"its encoder has no {_list_some([name_in_file(name) for name in ours])}"
+            or f"its encoder has no {list_some(name_in_file(name) for name in ours)}"
         )
         got = f"no weights that fit the network ({reasons})"
         action = "Set model.dims, model.widths and model.encoder_blocks as in the file."
@@ -131,15 +132,9 @@ def _read_encoder(path: Path) -> dict[str, Tensor]:
         if columns:
             return max(columns.values(), key=len)
     expected = "names like encoder.stages.0.blocks.0.conv1.conv.weight"
-    got = _list_some([str(name) for name in content]) or "no entries"
+    got = list_some(content) or "no entries"
     raise ModelFileError(path, got, expected, "Take the checkpoint of a ResEnc network.")
 
 
 def _format_shape(weight: Tensor) -> str:
     return " x ".join(map(str, weight.shape))
-
-
-def _list_some(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
