@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 from unetpp import plan as make_plan
-from unetpp.data.cases import find_cases
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import store_cases
+from unetpp.layouts.cases import find_cases
 from unetpp.model.build import build_from_plan
 from unetpp.plan import Plan, read_plan
 from unetpp.train.augment import Augmentation

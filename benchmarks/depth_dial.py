@@ -16,13 +16,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unetpp.data.cases import find_cases
 from unetpp.data.folds import read_splits
 from unetpp.data.store import StoredCase
 from unetpp.deploy.adapt import fit_rules, score_cases
 from unetpp.infer.early_exit import EarlyExit, choose_rule
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import Predictor, load_predictor
+from unetpp.layouts.cases import find_cases
 from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.quality import evaluate_cases
 from unetpp.measure.stored_cases import find_stored_split

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 
 from unetpp import plan as make_plan
-from unetpp.data.cases import find_cases
 from unetpp.data.folds import read_splits
 from unetpp.data.store import store_cases
+from unetpp.layouts.cases import find_cases
 from unetpp.measure.validation import DepthValidation
 from unetpp.metrics.scores import Validation
 from unetpp.plan import Plan, read_plan

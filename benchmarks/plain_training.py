@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from monai.losses import DiceCELoss
 
-from unetpp.data.cases import find_cases
 from unetpp.data.folds import read_splits
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase, store_cases
+from unetpp.layouts.cases import find_cases
 from unetpp.measure.validation import DepthValidation
 from unetpp.model.build import build_model
 from unetpp.plan import Plan, read_plan

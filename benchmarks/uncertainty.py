@@ -27,7 +27,6 @@ import numpy as np
 import torch
 from scipy.stats import rankdata, spearmanr
 
-from unetpp.data.cases import Case, find_cases
 from unetpp.data.folds import read_splits
 from unetpp.data.preprocess import prepare_case_label
 from unetpp.infer.confidence import SoftDice
@@ -35,6 +34,7 @@ from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import MEAN, Prediction
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.labels.classes_torch import entropy as entropy_of
+from unetpp.layouts.cases import Case, find_cases
 from unetpp.metrics.scores import fast_dice
 from unetpp.run_folder import MODEL, RunFolder
 

@@ -32,7 +32,6 @@ from benchmarks.network.pairs import DeepestHead
 from benchmarks.network.settings import SETTINGS, Run
 from torch import Tensor, nn
 
-from unetpp.data.cases import Case, find_cases
 from unetpp.data.folds import read_splits
 from unetpp.data.preprocess import prepare_case_label
 from unetpp.deploy.export import export_file
@@ -42,6 +41,7 @@ from unetpp.deploy.export.samples import find_samples
 from unetpp.errors import ModelFileError
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predictor import Predictor
+from unetpp.layouts.cases import Case, find_cases
 from unetpp.metrics.scores import fast_dice, mean_of
 from unetpp.model.file import load_model
 from unetpp.peers import to_monai, to_smp

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from tests.tiny import write_png
-from unetpp.data.cases import find_cases
 from unetpp.data.inspect import Inspection, inspect_dataset
+from unetpp.layouts.cases import find_cases
 
 RNG = np.random.default_rng(0)
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from unetpp import slabs
 from unetpp.data import preprocess
-from unetpp.data.cases import Case
 from unetpp.data.preprocess import (
     network_grid,
     prepare_case_image,
@@ -21,10 +20,11 @@ from unetpp.data.preprocess import (
     resample_nearest,
     to_label_values,
 )
-from unetpp.data.sources import ArraySource
-from unetpp.data.volume import Geometry, Volume
 from unetpp.errors import DataError
+from unetpp.formats.sources import ArraySource
+from unetpp.layouts.cases import Case
 from unetpp.plan import DataPlan, Normalization
+from unetpp.volume import Geometry, Volume
 
 RNG = np.random.default_rng(0)
 COLOR = ("red", "green", "blue")

@@ -9,9 +9,9 @@ import tifffile
 from PIL import Image
 
 from tests.plans import small_plan
-from unetpp.data.dataset import Case
 from unetpp.data.store import LOCATIONS_PER_CLASS, find_stored_cases, store_cases
 from unetpp.errors import DataError
+from unetpp.layouts.dataset import Case
 
 
 def make_case(folder: Path, name: str, size: int = 80) -> Case:

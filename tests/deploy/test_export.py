@@ -14,11 +14,11 @@ from tests.plans import small_plan
 from tests.tiny import run_cli
 
 from unetpp.data.preprocess import prepare_image
-from unetpp.data.readers import open_image
 from unetpp.deploy import export
 from unetpp.deploy.export import Comparison, export_file
 from unetpp.deploy.export.graph import open_export
 from unetpp.errors import DataError, ModelFileError, UsageError
+from unetpp.formats.readers import open_image
 from unetpp.measured import DepthRow, Notes
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model

@@ -21,11 +21,11 @@ from tests.tiny import run_cli
 from torch import Tensor
 
 import unetpp
-from unetpp.data import scratch
 from unetpp.data.arrays import open_array
 from unetpp.data.preprocess import prepare_image
 from unetpp.deploy.export import export_file
 from unetpp.errors import ModelFileError, UsageError
+from unetpp.formats import scratch
 from unetpp.infer.exported_predictor import ExportedPredictor, load_exported
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predictor import load_predictor

@@ -14,21 +14,21 @@ import torch
 from PIL import Image
 from torch import nn
 
-from unetpp.data import scratch
 from unetpp.data.arrays import open_array
-from unetpp.data.cases import Case
-from unetpp.data.readers import read_image, read_label
-from unetpp.data.volume import Geometry
-from unetpp.data.writers import write_segmentation
 from unetpp.errors import DataError, ModelFileError, UsageError
+from unetpp.formats import scratch
+from unetpp.formats.readers import read_image, read_label
+from unetpp.formats.writers import write_segmentation
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import Predictor, load_predictor
+from unetpp.layouts.cases import Case
 from unetpp.measured import Calibration, DepthRow, Notes, Rule
 from unetpp.model.build import build_from_plan, model_plan
 from unetpp.model.file import save_model
 from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainPlan
 from unetpp.run_folder import find_model_files
+from unetpp.volume import Geometry
 
 RNG = np.random.default_rng(0)
 PROBABLE = PredictOptions(probabilities=True)

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unetpp.data.dataset import Case
-from unetpp.data.volume import Geometry
 from unetpp.errors import DataError
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
+from unetpp.layouts.dataset import Case
 from unetpp.measure.quality import evaluate_cases, evaluate_folders
 from unetpp.plan import Plan
+from unetpp.volume import Geometry
 
 MASK = np.zeros((16, 16), np.uint8)
 MASK[4:12, 4:12] = 1

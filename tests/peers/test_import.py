@@ -15,8 +15,8 @@ from tests.peers.reading import PLAIN, differences, read, require, run, trained
 from tests.tiny import run_cli, set_options, write_png
 from torch import nn
 
-from unetpp.data.readers import read_label
 from unetpp.errors import ModelFileError, UsageError
+from unetpp.formats.readers import read_label
 from unetpp.peers.importing import PEERS, import_file
 from unetpp.verbs import pipeline
 

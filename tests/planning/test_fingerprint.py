@@ -8,8 +8,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from unetpp.data.cases import find_cases
 from unetpp.data.inspect import inspect_dataset
+from unetpp.layouts.cases import find_cases
 from unetpp.planning.fingerprint import make_fingerprint
 
 

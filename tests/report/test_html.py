@@ -16,17 +16,17 @@ import pytest
 import tifffile
 from PIL import Image
 
-from unetpp.data.dataset import Case
-from unetpp.data.volume import Geometry, Volume
 from unetpp.errors import PlanError, UsageError
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
+from unetpp.layouts.dataset import Case
 from unetpp.measured import Metrics, ScoredCase, Scores
 from unetpp.metrics.scores import score_case, summarize
 from unetpp.plan import Plan
 from unetpp.report import write_report, write_views
 from unetpp.report.run_record import read_run
 from unetpp.report.views import choose_cases, make_view, read_views
+from unetpp.volume import Geometry, Volume
 
 
 class Page(HTMLParser):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from unetpp.data.dataset import Case, Dataset
 from unetpp.data.folds import Split, write_splits
 from unetpp.errors import DataError
+from unetpp.layouts.dataset import Case, Dataset
 from unetpp.run_folder import RunFolder
 from unetpp.verbs.preparation import reuse_splits
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from unetpp.data.preprocess import RGB_CHANNELS
-from unetpp.data.readers import open_image
-from unetpp.data.sources import ArraySource, ImageSource
-from unetpp.data.volume import Geometry
 from unetpp.errors import UsageError
+from unetpp.formats.readers import open_image
+from unetpp.formats.sources import ArraySource, ImageSource
 from unetpp.plan import DataPlan
+from unetpp.volume import Geometry
 
 
 def open_array_or_file(

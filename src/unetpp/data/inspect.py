@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpp.data.dataset import Case, Dataset
 from unetpp.data.folds import make_splits
-from unetpp.data.formats import is_medical
 from unetpp.data.preprocess import RGB_CHANNELS
-from unetpp.data.readers import describe_shape, read_images, read_labels
-from unetpp.data.volume import Volume
 from unetpp.errors import DataError, Problem
+from unetpp.formats import is_medical
+from unetpp.formats.readers import describe_shape, read_images, read_labels
 from unetpp.labels.values import choose_classes, count_values
+from unetpp.layouts.dataset import Case, Dataset
+from unetpp.volume import Volume
 
 _SAMPLE = 1000
 """Largest number of foreground voxels of a case whose intensities are sampled."""

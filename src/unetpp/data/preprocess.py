@@ -14,15 +14,15 @@ from typing import NoReturn, Protocol
 import numpy as np
 
 from unetpp import labels
-from unetpp.data.dataset import Case
-from unetpp.data.formats import formats_by_suffix
-from unetpp.data.readers import describe_shape, open_images, read_labels
-from unetpp.data.scratch import allocate_array, release
-from unetpp.data.sources import ImageSource, Slices
-from unetpp.data.volume import Geometry, Volume
 from unetpp.errors import DataError, Problem
+from unetpp.formats import formats_by_suffix
+from unetpp.formats.readers import describe_shape, open_images, read_labels
+from unetpp.formats.scratch import allocate_array, release
+from unetpp.formats.sources import ImageSource, Slices
+from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan, Normalization
 from unetpp.slabs import slabs
+from unetpp.volume import Geometry, Volume
 
 RGB_CHANNELS = ("red", "green", "blue")
 LUMINANCE = (0.299, 0.587, 0.114)

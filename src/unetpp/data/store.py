@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpp.data.cases import Case
 from unetpp.data.preprocess import prepare_case_image, prepare_case_label
 from unetpp.errors import DataError, Problem
 from unetpp.files import write_atomically
+from unetpp.layouts.cases import Case
 from unetpp.plan import DataPlan
 
 STORE_VERSION = 2

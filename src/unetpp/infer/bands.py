@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from unetpp.data.scratch import release
-from unetpp.data.volume import Geometry
+from unetpp.formats.scratch import release
 from unetpp.infer.confidence import SoftDice
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import Prediction, empty_prediction
 from unetpp.labels.classes_torch import class_indices, entropy, expand_probabilities
+from unetpp.volume import Geometry
 
 CHUNK_BYTES = 2**24
 """Bytes of probabilities that are processed at once; each step allocates a few temporaries of this size."""

@@ -11,13 +11,13 @@ from typing import Literal, overload
 import numpy as np
 
 from unetpp.data.arrays import open_array_or_file
-from unetpp.data.cases import Case
-from unetpp.data.readers import open_images
-from unetpp.data.sources import ImageSource
+from unetpp.formats.readers import open_images
+from unetpp.formats.sources import ImageSource
 from unetpp.infer.options import DEFAULTS, Depth, PredictOptions
 from unetpp.infer.predict_files import WrittenFiles, predict_to_files
 from unetpp.infer.prediction import Prediction
 from unetpp.infer.tiles import TileProgress
+from unetpp.layouts.cases import Case
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 from unetpp.progress import Stage

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from unetpp.data.preprocess import PreparedImage, prepare_image, resample_linear
-from unetpp.data.scratch import release
-from unetpp.data.sources import ImageSource
 from unetpp.errors import ModelFileError, UsageError
+from unetpp.formats.scratch import release
+from unetpp.formats.sources import ImageSource
 from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import Prediction, empty_prediction

@@ -17,14 +17,14 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unetpp.data.cases import Case, find_images
 from unetpp.data.preprocess import to_label_values
-from unetpp.data.writers import map_suffix, output_suffix, write_map, write_segmentation
 from unetpp.errors import DataError, MissingExtraError, Problem, UsageError, is_out_of_memory
 from unetpp.files import write_json
+from unetpp.formats.writers import map_suffix, output_suffix, write_map, write_segmentation
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import AUTO, MEAN, Prediction, name_depth
 from unetpp.infer.tiles import TileProgress
+from unetpp.layouts.cases import Case, find_images
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 from unetpp.progress import Stage

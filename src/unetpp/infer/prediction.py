@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from unetpp.data.scratch import allocate_array
-from unetpp.data.volume import Geometry
+from unetpp.formats.scratch import allocate_array
 from unetpp.labels.classes import index_type
+from unetpp.volume import Geometry
 
 MEAN = 0
 """Stands for a depth: the mean of the probabilities of all heads, the accurate mode of the papers (Zhou et al. 2018,

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from unetpp.data.preprocess import prepare_image
-from unetpp.data.sources import ImageSource
 from unetpp.errors import ModelFileError, UsageError
+from unetpp.formats.sources import ImageSource
 from unetpp.infer.bands import collect
 from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.early_exit import EarlyExit, choose_rule

@@ -9,23 +9,23 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from unetpp.data.cases import find_cases, refuse_unreadable
-from unetpp.data.dataset import Case
-from unetpp.data.folders import image_stem
-from unetpp.data.formats import is_image, stem_of
 from unetpp.data.preprocess import prepare_label
-from unetpp.data.readers import describe_shape, read_label, read_labels
-from unetpp.data.volume import Volume
 from unetpp.errors import DataError, Problem
+from unetpp.formats import is_image, stem_of
+from unetpp.formats.readers import describe_shape, read_label, read_labels
 from unetpp.infer.confidence import calibrate
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predict_files import PREDICTIONS
 from unetpp.infer.prediction import Prediction
 from unetpp.labels.classes import Classes
 from unetpp.labels.values import MASK_VALUES, encode_prediction, encode_reference, match_classes
+from unetpp.layouts.cases import find_cases, refuse_unreadable
+from unetpp.layouts.dataset import Case
+from unetpp.layouts.folders import image_stem
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import Plan
+from unetpp.volume import Volume
 
 Show = Callable[[int, int], None]
 """Called with (cases done, cases in all)."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from unetpp.data.cases import Dataset
 from unetpp.data.inspect import CaseFacts, Inspection
+from unetpp.layouts.cases import Dataset
 from unetpp.settings import Frozen
 
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from unetpp.data.dataset import Case
 from unetpp.data.preprocess import prepare_label
-from unetpp.data.readers import read_images, read_labels
-from unetpp.data.volume import Volume
 from unetpp.files import write_atomically
+from unetpp.formats.readers import read_images, read_labels
 from unetpp.infer.options import PredictOptions
+from unetpp.layouts.dataset import Case
 from unetpp.measure.quality import DepthPredictor
 from unetpp.measured import Metrics
+from unetpp.volume import Volume
 
 RANKS = ("worst", "median", "best")
 LONGEST_SIDE = 640

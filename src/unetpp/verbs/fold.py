@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from unetpp.data.dataset import Case, Dataset
 from unetpp.data.folds import Split
 from unetpp.data.store import StoredCase, store_cases
 from unetpp.deploy.prune import choose_depth
@@ -15,6 +14,7 @@ from unetpp.errors import UsageError
 from unetpp.files import write_json
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import load_predictor
+from unetpp.layouts.dataset import Case, Dataset
 from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.quality import evaluate_cases
 from unetpp.measure.validation import DepthValidation, choose_evenly, count_tiles

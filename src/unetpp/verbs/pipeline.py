@@ -95,8 +95,8 @@ def check(data: AnyPath, *, progress: Progress | None = None) -> Checked:
     Example:
         unetpp.check("data/nuclei")
     """
-    from unetpp.data.cases import find_cases
     from unetpp.data.inspect import inspect_dataset
+    from unetpp.layouts.cases import find_cases
 
     path, progress = Path(data), progress or Silence()
     try:
@@ -293,10 +293,10 @@ def predict(
     Example:
         unetpp.predict("runs/nuclei", "new_images", "predictions", depth=2)
     """
-    from unetpp.data.cases import find_images
     from unetpp.infer.loading import load
     from unetpp.infer.options import PredictOptions
     from unetpp.infer.prediction import name_depth
+    from unetpp.layouts.cases import find_images
 
     started = time.monotonic()
     path, paths, target = _find_model(model), _list_paths(inputs), Path(out)

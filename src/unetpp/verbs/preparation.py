@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from unetpp.data.cases import find_cases
-from unetpp.data.dataset import Dataset
 from unetpp.data.folds import Split, make_splits, read_splits, write_splits
 from unetpp.data.inspect import inspect_dataset
 from unetpp.errors import DataError, PlanError, Problem, UsageError
 from unetpp.files import write_text
+from unetpp.layouts.cases import find_cases
+from unetpp.layouts.dataset import Dataset
 from unetpp.model.build import make_grid
 from unetpp.plan import ModelPlan, Plan, TrainPlan, read_plan
 from unetpp.planning.cost import count_parameters, estimate_training_bytes

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpp.data.cases import find_images
 from unetpp.data.patches import PatchSampler
 from unetpp.data.preprocess import prepare_case_image
 from unetpp.data.store import StoredCase
 from unetpp.errors import UnetppError
 from unetpp.infer.tiles import TileGrid, read_tile
+from unetpp.layouts.cases import find_images
 from unetpp.measure.stored_cases import find_stored_split
 from unetpp.plan import Plan
 

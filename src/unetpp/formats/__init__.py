@@ -1,0 +1,87 @@
+"""File formats: one module for each, and the tuple that lists them.
+
+To add a format:
+1. Write `formats/NAME.py` with one `Format`: its name, its suffixes, and a function `read` that returns a `Volume`.
+2. Add what else it can do: `write`, `sniff` (recognize the content), `open` (read blocks), `written_as`, `needs`.
+3. Import heavy packages within these functions, and let them raise: `readers` and `writers` add the name of the file.
+4. Add the format to `FORMATS`: layouts, reading, writing and messages include it.
+5. Write `tests/data/formats/test_NAME.py`: a file that was written is read back unchanged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unetpp.errors import DataError, Problem
+from unetpp.formats.bmp import BMP
+from unetpp.formats.format import HEAD, Format
+from unetpp.formats.itk import MHA, NRRD
+from unetpp.formats.jpeg import JPEG
+from unetpp.formats.nifti import NIFTI
+from unetpp.formats.png import PNG
+from unetpp.formats.tiff import TIFF
+
+FORMATS = (PNG, JPEG, BMP, TIFF, NIFTI, NRRD, MHA)
+
+
+def format_names() -> str:
+    """List the names of all formats for a message."""
+    return _join_words([format.name for format in FORMATS], "or")
+
+
+def formats_by_suffix() -> dict[str, Format]:
+    """Map each suffix to its format."""
+    return {suffix: format for format in FORMATS for suffix in format.suffixes}
+
+
+def detect_format(path: Path) -> Format:
+    """Detect the format of a file by its content; formats without `sniff` by the suffix alone.
+
+    Raises:
+        DataError: unknown suffix.
+        ValueError: the content fits no format.
+    """
+    suffix = suffix_of(path)
+    named = formats_by_suffix().get(suffix)
+    if named is None:
+        got = f"the unknown type {suffix or 'of a name without a suffix'}"
+        raise DataError(Problem(str(path), got, format_names(), "Convert the file to one of these."))
+    if named.sniff is None:
+        return named
+    with path.open("rb") as stream:
+        head = stream.read(HEAD)
+    for format in FORMATS:
+        if format.sniff is not None and format.sniff(head):
+            return format
+    names = [format.name for format in FORMATS if format.sniff is not None]
+    raise ValueError(f"its content is none of {_join_words(names, 'and')}")
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix in lower case, `.nii.gz` in one piece; of an unknown format, the part from the last dot."""
+    name = path.name.lower()
+    return max(
+        (suffix for suffix in formats_by_suffix() if name.endswith(suffix) and name != suffix),
+        key=len,
+        default=path.suffix.lower(),
+    )
+
+
+def stem_of(path: Path) -> str:
+    """Return the name without its suffix; images, labels and predictions are paired by it."""
+    return path.name[: len(path.name) - len(suffix_of(path))]
+
+
+def is_image(path: Path) -> bool:
+    """Tell whether a file has the suffix of a format and is not hidden (macOS leaves files such as `._a.png`)."""
+    return suffix_of(path) in formats_by_suffix() and not path.name.startswith(".")
+
+
+def is_medical(path: Path) -> bool:
+    """Tell whether a file has a medical format, which stores the position of its voxels in space."""
+    format = formats_by_suffix().get(suffix_of(path))
+    return format is not None and format.medical
+
+
+def _join_words(words: list[str], before_last: str) -> str:
+    return f"{', '.join(words[:-1])} {before_last} {words[-1]}"

@@ -1,0 +1,62 @@
+"""Declaration of a file format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from unetpp.errors import optional_package
+from unetpp.formats.sources import ArraySource, ImageSource
+from unetpp.volume import Geometry, Volume
+
+HEAD = 512
+"""Number of bytes from the start of a file that `Format.sniff` receives."""
+
+
+def _read_only(array: np.ndarray, geometry: Geometry, path: Path) -> None:
+    raise NotImplementedError(f"{path}: its format is only read; `written_as` names the suffixes to write")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Its functions import heavy packages when called, and may raise anything: `readers` and `writers` make it a message.
+    """
+
+    name: str
+    """Name in messages."""
+    suffixes: tuple[str, ...]
+    """Suffixes in lower case, with the dot."""
+    read: Callable[[Path, str], Volume]
+    """Read a whole file (path, suffix) with unchanged numbers, as labels need it."""
+    open: Callable[[Path, str], ImageSource | Volume] | None = None
+    """Open an image (path, suffix) for reading in blocks, with a palette converted to colors; None: `read` it."""
+    write: Callable[[np.ndarray, Geometry, Path], None] = _read_only
+    """Write a segmentation or map (array (*spatial), geometry of its image, path)."""
+    sniff: Callable[[bytes], bool] | None = None
+    """Recognize the format by the first `HEAD` bytes of a file, whatever its name; None: by the suffix alone."""
+    medical: bool = False
+    """Stores the position of voxels in space, and fractions; three channels are not colors."""
+    written_as: Mapping[str, str] = field(default_factory=dict)
+    """Suffix of segmentations, for those image suffixes that cannot be written."""
+    needs: tuple[str, str] | None = None
+    """Optional package, and the extra that installs it."""
+
+    def source(self, path: Path, suffix: str) -> ImageSource:
+        """Open an image, whichever of `open` and `read` the format has."""
+        image = (self.open or self.read)(path, suffix)
+        return ArraySource(image.array, image.geometry) if isinstance(image, Volume) else image
+
+    def packages(self, purpose: str) -> AbstractContextManager[None]:
+        """Name the extra to install, if the package that `purpose` needs is absent."""
+        return optional_package(*self.needs, purpose) if self.needs else nullcontext()
+
+
+def starts_with(*marks: bytes) -> Callable[[bytes], bool]:
+    """Make a `Format.sniff` for files that start with one of these marks."""
+    return lambda head: head.startswith(marks)

@@ -1,0 +1,172 @@
+"""Reading of image and label files of all formats. Every failure of a file becomes a DataError with one Problem."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from unetpp.errors import DataError, Problem, UnetppError
+from unetpp.formats import detect_format, suffix_of
+from unetpp.formats.format import Format
+from unetpp.formats.sources import ArraySource, ImageSource, StackedSource
+from unetpp.volume import Volume
+
+_RESTORE = "Restore it from the original, or remove it."
+
+
+def open_image(path: Path) -> ImageSource:
+    """Open an image for reading in blocks.
+
+    Raises:
+        DataError: the file cannot be read as an image.
+        MissingExtraError: the format needs an optional package that is absent.
+    """
+    with _open_format(path) as format:
+        source = format.source(path, suffix_of(path))
+        _check(source)
+        return source
+
+
+def open_images(paths: Sequence[Path]) -> ImageSource:
+    """Open the files of one case; the channels of several are concatenated.
+
+    Raises:
+        DataError: as `open_image`, or the files do not lie on the same grid.
+    """
+    sources = [open_image(path) for path in paths]
+    for path, source in zip(paths, sources, strict=True):
+        if source.shape[1:] != sources[0].shape[1:] or not source.geometry.matches(sources[0].geometry):
+            raise _make_grid_error(path, source.shape[1:], paths[0], sources[0].shape[1:])
+    return sources[0] if len(sources) == 1 else StackedSource(sources)
+
+
+def read_image(path: Path) -> Volume:
+    """Read a whole image. Raises as `open_image`."""
+    return read_images((path,))
+
+
+def read_images(paths: Sequence[Path]) -> Volume:
+    """Read the whole image of one case, of one or several files. Raises as `open_images`."""
+    source = open_images(paths)
+    return Volume(source.read((slice(None),) * (len(source.shape) - 1)), source.geometry)
+
+
+def read_label(path: Path) -> Volume:
+    """Read a label: array (1, *spatial) of integers as stored in the file, for palettes the indices.
+
+    Raises:
+        DataError: as `open_image`, or a color image, or numbers that are not whole.
+    """
+    with _open_format(path) as format:
+        label = format.read(path, suffix_of(path))
+        _check(ArraySource(label.array, label.geometry))
+        return Volume(_convert_to_integers(path, _take_single_channel(path, label.array)), label.geometry)
+
+
+def read_labels(paths: Sequence[Path]) -> Volume:
+    """Read the label of one case; of several files, each is one object, numbered from 1 in file order.
+
+    Raises:
+        DataError: as `read_label`, or the files differ in size.
+    """
+    first = read_label(paths[0])
+    if len(paths) == 1:
+        return first
+    objects = np.zeros(first.array.shape, dtype=np.uint16 if len(paths) < 2**16 else np.uint32)
+    for number, path in enumerate(paths, start=1):
+        label = first if number == 1 else read_label(path)
+        if label.shape != first.shape:
+            raise _make_grid_error(path, label.shape, paths[0], first.shape)
+        objects[label.array > 0] = number
+    return Volume(objects, first.geometry)
+
+
+def describe_shape(shape: tuple[int, ...]) -> str:
+    """Format a spatial shape: 1040 x 1388 pixels, 35 x 51 x 35 voxels."""
+    unit = {2: "pixels", 3: "voxels"}.get(len(shape), "values")
+    return f"{' x '.join(str(size) for size in shape)} {unit}"
+
+
+@contextmanager
+def _open_format(path: Path) -> Iterator[Format]:
+    """Yield the format of a file; turn failures of the operating system and of decoders into a DataError."""
+    try:
+        with path.open("rb") as stream:
+            if not stream.read(1):
+                raise _make_error(path, "an empty file (0 bytes)", "an image", _RESTORE)
+        format = detect_format(path)
+        with format.packages(f"Reading {suffix_of(path)} files"):
+            yield format
+    except MemoryError as error:  # a file too large for this machine, or a corrupt header
+        got = f"an image that does not fit into memory{f' ({error})' if str(error) else ''}"
+        action = "Check that the file is whole; if it is, cut it into pieces or use a machine with more memory."
+        raise _make_error(path, got, "one that does", action) from error
+    except UnetppError:
+        raise
+    except FileNotFoundError:
+        raise _make_error(path, "no such file", "an image", "Check the name.") from None
+    except PermissionError:
+        got = "a file that may not be read (permission denied)"
+        raise _make_error(path, got, "a readable file", f"Run: chmod u+r '{path}'") from None
+    except IsADirectoryError:
+        raise _make_error(path, "a folder", "a file", "Name the files in it, or remove it.") from None
+    except Exception as error:  # decoders raise anything
+        got = f"a file that is truncated or not an image ({_describe_cause(error)})"
+        raise _make_error(path, got, f"a whole {suffix_of(path)} image", _RESTORE) from None
+
+
+def _make_error(path: Path, got: str, expected: str, action: str) -> DataError:
+    return DataError(Problem(str(path), got, expected, action))
+
+
+def _describe_cause(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:160]
+
+
+def _check(source: ImageSource) -> None:
+    """Refuse decoded arrays that are not images."""
+    if source.dtype.kind not in "biuf":
+        raise ValueError(f"its numbers are {source.dtype}")
+    if len(source.shape) not in (3, 4):
+        raise ValueError(f"it has {len(source.shape) - 1} axes besides the channels")
+    if prod(source.shape) == 0:
+        raise ValueError("it has no pixels")
+    spacing = source.geometry.spacing_mm
+    if spacing is not None and not all(0 < step < np.inf for step in spacing):
+        raise ValueError(f"its spacing is {spacing} mm")
+
+
+def _take_single_channel(path: Path, array: np.ndarray) -> np.ndarray:
+    if len(array) > 1 and not (array == array[:1]).all():
+        got = f"a label of {len(array)} channels that differ (colors?)"
+        action = "Save it as gray values, one number for each class."
+        raise _make_error(path, got, "one channel of whole numbers", action)
+    return array[:1]
+
+
+def _convert_to_integers(path: Path, array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind != "f":
+        return np.ascontiguousarray(array, dtype=np.uint8 if array.dtype == bool else array.dtype.newbyteorder("="))
+    with np.errstate(invalid="ignore"):
+        wrong = int(np.count_nonzero(~(np.isfinite(array) & (np.rint(array) == array))))
+    if wrong:
+        got = f"{wrong} label values that are not whole numbers (NaN, or a label that was resized with interpolation?)"
+        action = "Recreate the label with nearest-neighbor resizing."
+        raise _make_error(path, got, "whole numbers, one for each class", action)
+    low, high = int(array.min()), int(array.max())
+    kinds = (np.uint8, np.uint16, np.int32, np.int64)
+    fitting = next(kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    return np.ascontiguousarray(array, dtype=fitting)
+
+
+def _make_grid_error(path: Path, got: tuple[int, ...], first: Path, expected: tuple[int, ...]) -> DataError:
+    if got == expected:
+        action = "Resample the files of one case onto one grid."
+        return _make_error(path, "another spacing, origin or direction", f"that of {first.name}", action)
+    action = "The files of one case must have the same size."
+    return _make_error(path, describe_shape(got), f"{describe_shape(expected)}, as {first.name}", action)

@@ -1,0 +1,64 @@
+"""Images that are read block by block: an image larger than memory can be predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from unetpp.formats import scratch
+from unetpp.volume import Geometry
+
+Slices = tuple[slice, ...]
+
+
+class ImageSource(Protocol):
+    """An image whose blocks are read on demand."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (C, *spatial)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Number type of the blocks, in native byte order."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """Grid and format of the file."""
+
+    def read(self, slices: Slices) -> np.ndarray:
+        """Read the block (C, *spatial) within `slices`, one for each spatial axis."""
+
+
+class ArraySource:
+    """An array (C, *spatial), in memory or mapped from a file."""
+
+    def __init__(self, array: np.ndarray, geometry: Geometry) -> None:
+        self._array = array
+        self.geometry = geometry
+        self.shape = array.shape
+        self.dtype = array.dtype.newbyteorder("=")
+        self._rows = slice(None)
+
+    def read(self, slices: Slices) -> np.ndarray:
+        """Copy a block."""
+        if slices[0] != self._rows:  # tiles of the same rows share pages of a mapped file
+            scratch.release(self._array)
+            self._rows = slices[0]
+        return np.ascontiguousarray(self._array[(slice(None), *slices)], dtype=self.dtype)
+
+
+class StackedSource:
+    """Several sources on the same grid, whose channels are concatenated."""
+
+    def __init__(self, sources: Sequence[ImageSource]) -> None:
+        self._sources = sources
+        self.geometry = sources[0].geometry
+        self.shape = (sum(source.shape[0] for source in sources), *sources[0].shape[1:])
+        self.dtype: np.dtype[Any] = np.result_type(*(source.dtype for source in sources))
+
+    def read(self, slices: Slices) -> np.ndarray:
+        """Read a block of every source and concatenate their channels."""
+        return np.concatenate([source.read(slices) for source in self._sources]).astype(self.dtype, copy=False)

@@ -1,0 +1,388 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unetpp.errors import DataError, Problem
+from unetpp.layouts.cases import find_cases, find_images
+
+
+def touch(root: Path, *names: str) -> Path:
+    """Empty files: finding cases opens no image."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def declare(root: Path, **content: Any) -> Path:
+    root.mkdir(exist_ok=True)
+    (root / "dataset.json").write_text(json.dumps(content))
+    return root
+
+
+def problems_of(path: Path) -> list[Problem]:
+    with pytest.raises(DataError) as caught:
+        find_cases(path)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("labels", "layout", "instances"),
+    [("masks", "folder", False), ("labels", "folder", False), ("instances", "instances", True)],
+)
+def test_images_and_labels_pair_by_stem(tmp_path: Path, labels: str, layout: str, instances: bool) -> None:
+    touch(
+        tmp_path,
+        "images/b.tif",
+        "images/a.png",
+        "images/c.d.nii.gz",
+        f"{labels}/a.tif",
+        f"{labels}/b_mask.png",
+        f"{labels}/c.d.png",
+        "images/.DS_Store",
+        "images/._a.png",
+    )
+    dataset = find_cases(tmp_path)
+    assert (dataset.layout, dataset.instances, dataset.name) == (layout, instances, tmp_path.name)
+    assert [case.id for case in dataset.cases] == ["a", "b", "c.d"]
+    assert dataset.cases[1].labels == (tmp_path / labels / "b_mask.png",)
+    assert not dataset.notes
+
+
+def test_all_missing_partners_and_double_stems_at_once(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "images/a.png",
+        "images/b.png",
+        "images/c.png",
+        "images/c.tif",
+        "masks/a.png",
+        "masks/c.png",
+        "masks/d.png",
+    )
+    problems = problems_of(tmp_path)
+    assert [problem.got for problem in problems] == [
+        "several images with the stem c (c.png, c.tif)",
+        "no mask for images/b.png",
+        "no image for masks/d.png",
+    ]
+    assert all(problem.expected and problem.action for problem in problems)
+    assert [case.id for case in find_cases(tmp_path, tolerant=True).cases] == ["a", "c"]
+
+
+def test_files_of_other_types_are_noted(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "masks/a.png", "images/readme.txt", "masks/more")
+    assert [note.rpartition("/")[2] for note in find_cases(tmp_path).notes] == [
+        "images: ignored readme.txt (neither an image nor named like one)",
+        "masks: ignored more (neither an image nor named like one)",
+    ]
+
+
+def test_splits_in_folders(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "train/images/a.png", "train/masks/a.png", "val/images/b.png", "val/masks/b.png", "test/images/c.png"
+    )
+    assert {case.id: case.split for case in find_cases(tmp_path).cases} == {"a": "train", "b": "validation"}
+    touch(tmp_path, "val/images/a.png", "val/masks/a.png")
+    assert "several images with the stem a" in problems_of(tmp_path)[0].got
+
+
+def test_decathlon(tmp_path: Path) -> None:
+    touch(tmp_path, "imagesTr/a.nii.gz", "imagesTr/b.nii.gz", "labelsTr/a.nii.gz", "labelsTr/b.nii.gz")
+    training = [{"image": f"./imagesTr/{stem}.nii.gz", "label": f"./labelsTr/{stem}.nii.gz"} for stem in "ab"]
+    declare(
+        tmp_path,
+        modality={"0": "FLAIR", "1": "T1"},
+        labels={"0": "background", "2": "edema", "1": "core"},
+        training=training,
+    )
+    for path in (tmp_path, tmp_path / "dataset.json"):
+        dataset = find_cases(path)
+        assert dataset.layout == "decathlon"
+        assert dataset.channels == ("FLAIR", "T1")
+        assert dataset.classes == {0: "background", 1: "core", 2: "edema"}
+        assert [case.id for case in dataset.cases] == ["a", "b"]
+
+
+def test_decathlon_reports_missing_files(tmp_path: Path) -> None:
+    touch(tmp_path, "imagesTr/a.nii.gz", "labelsTr/b.nii.gz")
+    training = [{"image": f"./imagesTr/{stem}.nii.gz", "label": f"./labelsTr/{stem}.nii.gz"} for stem in "ab"]
+    declare(tmp_path, modality={"0": "CT"}, labels={"0": "background", "whole": [1, 2]}, training=[*training, "c"])
+    gots = [problem.got for problem in problems_of(tmp_path)]
+    assert gots[0].startswith("labels {")
+    assert gots[1:] == ["the entry 'c'", "no label for a.nii.gz", "no image for labelsTr/b.nii.gz"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\ufeff", ""])
+def test_an_unreadable_declaration_is_a_problem(tmp_path: Path, text: str) -> None:
+    (tmp_path / "dataset.json").write_text(text)
+    (problem,) = problems_of(tmp_path)
+    assert problem.where == str(tmp_path / "dataset.json")
+
+
+def test_nnunet_version_1(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        *(f"imagesTr/{stem}_000{channel}.nii.gz" for stem in ("a_1", "b_1") for channel in (0, 1)),
+        "labelsTr/a_1.nii.gz",
+        "labelsTr/b_1.nii.gz",
+    )
+    training = [{"image": f"./imagesTr/{stem}.nii.gz", "label": f"./labelsTr/{stem}.nii.gz"} for stem in ("a_1", "b_1")]
+    dataset = find_cases(
+        declare(tmp_path, modality={"0": "T1", "1": "T2"}, labels={"0": "background", "1": "tumor"}, training=training)
+    )
+    assert dataset.layout == "nnunet"
+    assert dataset.cases[1].images == (tmp_path / "imagesTr/b_1_0000.nii.gz", tmp_path / "imagesTr/b_1_0001.nii.gz")
+
+
+def test_nnunet_version_2(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "imagesTr/a_0000.png",
+        "imagesTr/a_0001.png",
+        "imagesTr/b_0000.png",
+        "labelsTr/a.png",
+        "labelsTr/c.png",
+    )
+    declare(
+        tmp_path,
+        channel_names={"0": "T1", "1": "T2"},
+        labels={"background": 0, "tumor": 1},
+        file_ending=".png",
+        numTraining=1,
+    )
+    assert [problem.got for problem in problems_of(tmp_path)] == [
+        "no label for imagesTr/b_0000.png",
+        "no image for labelsTr/c.png",
+    ]
+    dataset = find_cases(tmp_path, tolerant=True)
+    assert (dataset.layout, dataset.classes, dataset.channels) == (
+        "nnunet",
+        {0: "background", 1: "tumor"},
+        ("T1", "T2"),
+    )
+    (case,) = dataset.cases
+    assert (case.id, len(case.images)) == ("a", 2)
+
+
+@pytest.mark.parametrize("above", ["", "stage1_train/"])
+def test_kaggle(tmp_path: Path, above: str) -> None:
+    touch(
+        tmp_path,
+        f"{above}x/images/x.png",
+        f"{above}x/masks/1.png",
+        f"{above}x/masks/2.png",
+        f"{above}y/images/y.png",
+        f"{above}y/masks/1.png",
+    )
+    dataset = find_cases(tmp_path)
+    assert (dataset.layout, dataset.instances) == ("kaggle", True)
+    assert [(case.id, len(case.labels)) for case in dataset.cases] == [("x", 2), ("y", 1)]
+    touch(tmp_path, f"{above}z/images/z.png", f"{above}w/images/1.png", f"{above}w/images/2.png")
+    assert {problem.got for problem in problems_of(tmp_path)} == {"no masks", "2 images"}
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_manifest(tmp_path: Path, separator: str) -> None:
+    touch(
+        tmp_path,
+        "p1/scan.nii",
+        "p1/t2.nii",
+        "p1/label.nii",
+        "p2/scan.nii",
+        "p2/t2.nii",
+        "p2/label.nii",
+        "c.nii",
+        "d.nii",
+    )
+    rows = [
+        "image,image_2,label,group,split,scanner",
+        "p1/scan.nii,p1/t2.nii,p1/label.nii,anna,train,x",
+        "p2/scan.nii,p2/t2.nii,p2/label.nii,,val,x",
+        "c.nii,d.nii,,,test,x",
+    ]
+    table = tmp_path / "table.csv"
+    table.write_text("\ufeff" + "\n".join(rows).replace(",", separator), encoding="utf-8")
+    dataset = find_cases(table)
+    assert dataset.cases == find_cases(tmp_path).cases
+    assert [(case.id, case.group, case.split) for case in dataset.cases] == [
+        ("p1_scan", "anna", "train"),
+        ("p2_scan", None, "validation"),
+        ("c", None, "test"),
+    ]
+    assert dataset.cases[0].images == (tmp_path / "p1/scan.nii", tmp_path / "p1/t2.nii")
+    assert dataset.notes == (f"{table}: ignored the columns scanner",)
+
+
+def test_manifest_problems_name_their_line(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "b.png")
+    table = tmp_path / "t.csv"
+    table.write_text(
+        "image,label,split\na.png,b.png,\na.png,absent.png,\n,b.png,\nb.png,,\nb.png,a.png,maybe\na.png,b.png,\n"
+    )
+    found = [(problem.where.rpartition(", ")[2], problem.got) for problem in problems_of(table)]
+    assert found[:4] == [
+        ("line 3", f"no file {tmp_path / 'absent.png'}"),
+        ("line 4", "no image"),
+        ("line 5", "no label"),
+        ("line 6", "the split maybe"),
+    ]
+    assert "several images with the stem a" in found[4][1]
+
+
+@pytest.mark.parametrize("content", [b"", b"picture,mask\n", b"\xff\xfe\x00"])
+def test_an_unreadable_manifest_is_a_problem(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    assert len(problems_of(tmp_path / "t.csv")) == 1
+
+
+def test_what_is_no_data_set(tmp_path: Path) -> None:
+    assert problems_of(tmp_path / "absent")[0].got == "no such file or folder"
+    assert problems_of(tmp_path)[0].got == "a folder with nothing in it"
+    touch(tmp_path, "a.png", "b.png")
+    assert problems_of(tmp_path)[0].got == "a folder with a.png, b.png"
+    assert problems_of(tmp_path / "a.png")[0].got == "a file that is no data set"
+    touch(tmp_path, "images/a.png")
+    assert "without labels" in problems_of(tmp_path)[0].got
+    touch(tmp_path / "empty", "images/readme.md", "masks/readme.md")
+    assert problems_of(tmp_path / "empty")[0].got == "no images"
+
+
+def test_images_to_predict(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "f/b.png",
+        "f/a.nii.gz",
+        "f/notes.txt",
+        "c.png",
+        "data/images/d.png",
+        "data/masks/d.png",
+        "k/x/images/x.png",
+        "k/x/masks/1.png",
+    )
+    cases = find_images(
+        [
+            tmp_path / "f",
+            tmp_path / "c.png",
+            str(tmp_path / "data"),
+            tmp_path / "k",
+            tmp_path / "f/b.png",
+            tmp_path / "absent.png",
+        ]
+    )
+    assert [case.id for case in cases] == ["a", "b", "c", "d", "x", "absent"]
+    assert all(len(case.images) == 1 and not case.labels for case in cases)
+
+
+def test_images_of_all_splits_are_predicted(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "train/images/a.png",
+        "train/images/b.png",
+        "train/masks/a.png",
+        "val/images/c.png",
+        "test/images/d_0000.png",
+        "test/images/d_0001.png",
+        "testing",
+    )
+    assert [case.id for case in find_images([tmp_path])] == ["d_0000", "d_0001", "a", "b", "c"]
+    assert [case.id for case in find_images([tmp_path], channels=2)] == ["d", "a", "b", "c"]
+
+
+def test_no_image_of_a_kaggle_folder_is_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, "x/images/1.png", "y/images/a.png", "y/images/b.png", "z/readme.txt")
+    assert [case.id for case in find_images([tmp_path])] == ["x", "a", "b"]
+
+
+def test_channel_files_are_one_case_where_the_network_needs_them(tmp_path: Path) -> None:
+    touch(tmp_path, "f/a_0000.png", "f/a_0001.png", "f/b_0000.png", "f/c.png", "imagesTs/e_0000.nii.gz")
+    assert [case.id for case in find_images([tmp_path / "f"])] == ["a_0000", "a_0001", "b_0000", "c"]
+    assert [(case.id, len(case.images)) for case in find_images([tmp_path / "f"], channels=2)] == [
+        ("a", 2),
+        ("b_0000", 1),
+        ("c", 1),
+    ]
+    assert [case.id for case in find_images([tmp_path / "imagesTs"])] == ["e"]
+
+
+def test_numbers_of_cases_are_no_channels(tmp_path: Path) -> None:
+    touch(tmp_path, "imagesTs/amos_0001.nii.gz", "imagesTs/amos_0002.nii.gz", "imagesTs/amos_0240.nii.gz")
+    assert [case.id for case in find_images([tmp_path / "imagesTs"])] == ["amos_0001", "amos_0002", "amos_0240"]
+
+
+def test_the_images_of_a_table_are_predicted(tmp_path: Path) -> None:
+    touch(tmp_path, "p1/scan.nii", "p1/t2.nii", "p1/seg.nii", "p2/scan.nii", "p2/t2.nii", "p2/seg.nii")
+    rows = [f"{patient}/scan.nii,{patient}/t2.nii,{patient}/seg.nii" for patient in ("p1", "p2")]
+    (tmp_path / "table.csv").write_text("\n".join(["image,image_2,label", *rows]))
+    cases = find_images([tmp_path / "table.csv"], channels=2)
+    assert [(case.id, len(case.images), case.labels) for case in cases] == [("p1_scan", 2, ()), ("p2_scan", 2, ())]
+    (tmp_path / "p1/t2.nii").unlink()
+    with pytest.raises(DataError, match=r"no file .*t2"):
+        find_images([tmp_path / "table.csv"], channels=2)
+
+
+def test_what_a_mac_leaves_in_an_archive_is_no_case(tmp_path: Path) -> None:
+    touch(tmp_path, "x/images/x.png", "x/masks/1.png", "__MACOSX/._x")
+    assert [case.id for case in find_cases(tmp_path).cases] == ["x"]
+
+
+def test_a_name_in_another_encoding_is_reported(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "masks/a.png", "images/B\udcfcld.png", "masks/B\udcfcld.png")
+    (problem,) = problems_of(tmp_path)
+    assert problem.got == "the file name 'B\\udcfcld', which is not UTF-8"
+
+
+def test_entries_that_are_no_paths_are_reported(tmp_path: Path) -> None:
+    touch(tmp_path, "labelsTr/a.nii.gz")
+    training = [
+        {"image": [1], "label": "./labelsTr/a.nii.gz"},
+        {"image": "./imagesTr/b.nii.gz", "label": str(tmp_path.parent / "b.nii.gz")},
+    ]
+    found = [
+        problem.got
+        for problem in problems_of(declare(tmp_path, labels={"0": "background", "1": "tumor"}, training=training))
+    ]
+    assert found[0].startswith("the entry")
+    assert found[1] == f"no image for {tmp_path.parent / 'b.nii.gz'}"
+
+
+def test_predictions_would_overwrite_each_other(tmp_path: Path) -> None:
+    touch(tmp_path, "f/a.png", "g/a.png", "empty/readme.txt")
+    with pytest.raises(DataError) as caught:
+        find_images([tmp_path / "f", tmp_path / "g", tmp_path / "empty"])
+    empty, double = caught.value.problems
+    assert empty.got == "a folder with readme.txt"
+    assert "several images with the stem a" in double.got
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "layout", "cases"),
+    [
+        ("nuclei", "instances", 460),
+        ("em", "folder", 24),
+        ("hippocampus", "decathlon", 130),
+        ("nuclei_kaggle_layout", "kaggle", 12),
+    ],
+)
+def test_real_data_sets(real_data: Path, name: str, layout: str, cases: int) -> None:
+    dataset = find_cases(real_data / name)
+    assert (dataset.layout, len(dataset.cases), dataset.notes) == (layout, cases, ())
+    assert len(find_images([real_data / name])) == cases
+
+
+def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "images/a.png", "masks/a.png")
+
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert problems_of(tmp_path)[0].got == "a path that cannot be read (Permission denied)"
+    with pytest.raises(DataError, match="images: got a path that cannot be read"):
+        find_images([tmp_path / "images"])
