@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from scipy.stats import rankdata, spearmanr
 
+from unetpp.data.case_files import read_case_classes
 from unetpp.data.folds import read_splits
-from unetpp.data.preprocess import prepare_case_label
 from unetpp.infer.confidence import SoftDice
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import MEAN, Prediction
@@ -85,7 +85,7 @@ def estimate_uncertainty(predictors: list[Predictor], case: Case, spent: dict[st
     mirrored = predict("mirrored", first, tta=True, **settings)[deepest]
     runs = [heads[deepest], *(predict("runs", other, depth=deepest)[deepest] for other in predictors[1:])]
     segmentation = heads[deepest].segmentation
-    label = prepare_case_label(case, first.plan.data.model_copy(update={"spacing_mm": None}), segmentation.shape)
+    label = read_case_classes(case, first.plan.data)
     true = fast_dice(segmentation, label, classes)
     if true is None:
         return None

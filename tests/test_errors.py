@@ -43,6 +43,12 @@ def test_several_problems_are_one_message() -> None:
     assert len(error.problems) == 2
 
 
+def test_problems_that_differ_in_the_file_alone_are_one_line() -> None:
+    error = DataError([Problem(f"{number}.png", "a", "b", "Mend it.") for number in range(600)])
+    assert str(error) == "0.png and 599 more: got a; expected b. Mend it."
+    assert len(error.problems) == 600
+
+
 def test_a_missing_extra_is_an_import_error() -> None:
     with (
         pytest.raises(ImportError, match=r"unetpp\[medical\]"),

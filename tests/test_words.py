@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from unetpp.words import count_noun, find_value, format_value, list_some
+from unetpp.words import count_noun, find_value, format_value, list_some, merge_remarks
 
 
 def test_nouns_have_their_number() -> None:
@@ -12,6 +12,11 @@ def test_nouns_have_their_number() -> None:
 def test_long_lists_are_shortened() -> None:
     assert list_some("abc") == "a, b, c"
     assert list_some(range(5)) == "0, 1, 2 and 2 more"
+
+
+def test_equal_remarks_are_one_line() -> None:
+    remarks = [("a.png", "turned"), ("b.png", "gray"), ("c.png", "turned")]
+    assert merge_remarks(remarks) == ["a.png and 1 more: turned", "b.png: gray"]
 
 
 def test_values_on_one_line() -> None:

@@ -32,8 +32,8 @@ from benchmarks.network.pairs import DeepestHead
 from benchmarks.network.settings import SETTINGS, Run
 from torch import Tensor, nn
 
+from unetpp.data.case_files import read_case_classes
 from unetpp.data.folds import read_splits
-from unetpp.data.preprocess import prepare_case_label
 from unetpp.deploy.export import export_file
 from unetpp.deploy.export.graph import open_export
 from unetpp.deploy.export.quantization import quantize_file
@@ -193,9 +193,7 @@ def segmentations(predictor: Predictor, cases: Sequence[Case], depth: int) -> li
 
 def dice_of(segmented: Sequence[np.ndarray], cases: Sequence[Case], predictor: Predictor) -> float | None:
     data = predictor.plan.data
-    labels = (
-        prepare_case_label(case, data, segmentation.shape) for case, segmentation in zip(cases, segmented, strict=True)
-    )
+    labels = (read_case_classes(case, data) for case in cases)
     return mean_of(
         fast_dice(segmentation, label, data.num_classes) for segmentation, label in zip(segmented, labels, strict=True)
     )

@@ -15,9 +15,9 @@ Each message states what was found, what was expected and what to do.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 
 
@@ -105,8 +105,20 @@ class DataError(UnetppError):
 
     def __init__(self, problems: Sequence[Problem] | Problem) -> None:
         problems = [problems] if isinstance(problems, Problem) else problems
-        title = f"{len(problems)} problems with the data:\n  " if len(problems) > 1 else ""
-        super().__init__(title + "\n  ".join(map(str, problems)), problems)
+        lines = merge_problems(problems)
+        title = f"{len(problems)} problems with the data:\n  " if len(lines) > 1 else ""
+        super().__init__(title + "\n  ".join(map(str, lines)), problems)
+
+
+def merge_problems(problems: Iterable[Problem]) -> list[Problem]:
+    """Join problems that differ in the file alone: one line names the first file and counts the others."""
+    alike: dict[tuple[str | None, ...], list[Problem]] = {}
+    for problem in problems:
+        alike.setdefault((problem.got, problem.expected, problem.action, problem.setting), []).append(problem)
+    return [
+        found[0] if len(found) == 1 else replace(found[0], where=f"{found[0].where} and {len(found) - 1:,} more")
+        for found in alike.values()
+    ]
 
 
 class ModelFileError(_OneProblemError):

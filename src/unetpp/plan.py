@@ -49,7 +49,41 @@ class Normalization(Frozen):
     """Divides each value, unless `per_case`."""
 
 
-class DataPlan(Frozen):
+class LabelPlan(Frozen):
+    """What the values of the label files mean; `labels.meaning` decides it from all files together."""
+
+    kind: Literal["classes", "binary", "objects", "colors", "segments", "channels"] = "classes"
+    """classes: the values of `data.label_values`; binary: cut at `cut`; objects: every value above 0 is one object, and
+    all objects are foreground; colors: those of `colors`; segments: by the names in the header (3D Slicer); channels:
+    one binary channel for each class."""
+    cut: float | None = None
+    """binary: values from this one on are foreground."""
+    colors: tuple[tuple[int, int, int], ...] | None = None
+    """colors: red, green and blue (0 to 255) of each class, background first."""
+    ignore: int | None = None
+    """Value of voxels that nobody labeled: they count neither in the loss nor in a score; null: there are none."""
+
+
+class ReadPlan(Frozen):
+    """How files are read, as far as the user can set it before anything is known of the data."""
+
+    dims: Literal[2, 3] | None = None
+    """Number of spatial axes; 2 takes the planes of volumes as images; null: that of the files."""
+    axes: str | None = None
+    """Axes of TIFF and NumPy files in their order, such as "CYX" (Z planes, C channels, T time); null: as files say."""
+    fill: float | None = None
+    """Number that replaces NaN and infinity in images; null: they are refused."""
+    label_grid: Literal["file", "image"] = "file"
+    """Place of labels: that of their own header, or image: their header is wrong, they lie on the image's grid."""
+    labels: LabelPlan | None = None
+    """Meaning of the label values; null: found from the files."""
+
+
+AS_FILES_SAY = ReadPlan()
+"""Files are read as they describe themselves."""
+
+
+class DataPlan(ReadPlan):
     """The images, their classes, and how both are read."""
 
     dims: Literal[2, 3]

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from unetpp.errors import Problem
+from unetpp.errors import Problem, merge_problems
 from unetpp.measured import DepthRow, DepthTable, Metrics, Notes, Rule, Scores, tabulate
 from unetpp.plan import Plan
 from unetpp.words import count_noun, find_value, format_value, list_some
@@ -60,7 +60,7 @@ class Checked(Result):
         lines = [f"{self.data}: {count_noun(self.cases, 'case')}{dims}, layout {self.layout}"] if self.layout else []
         lines += [f"channels: {', '.join(self.channels)}; classes: {', '.join(self.classes)}"] if self.classes else []
         lines += [f"note: {note}" for note in self.notes]
-        lines += [f"{number}. {problem}" for number, problem in enumerate(self.problems, start=1)]
+        lines += [f"{number}. {problem}" for number, problem in enumerate(merge_problems(self.problems), start=1)]
         found = f"{count_noun(len(self.problems), 'problem')} to fix."
         next_step = f"No problems. Next: unetpp train {self.data} --out RUN --minutes 20"
         return "\n".join([*lines, found if self.problems else next_step])

@@ -20,6 +20,12 @@ class Geometry:
     """4 x 4 matrix from voxel index (x, y, z) to millimeters in RAS+ (right, anterior, superior), as in NIfTI."""
     header: Any = None
     """Header of the format, read only by its own reader and writer."""
+    other_affines: tuple[np.ndarray, ...] = ()
+    """Further places that the header states, or that another library reads from it: a label may lie at any of them."""
+    is_placed: bool = True
+    """Whether the header states place and orientation; False: `affine` is a default of the format."""
+    notes: tuple[str, ...] = ()
+    """Remarks of the reader, without the name of the file: equal remarks on many files become one line."""
 
     def matches(self, other: Geometry, tolerance: float = 0.01) -> bool:
         """Tell whether two grids are equal, to `tolerance` of a voxel; one without millimeters matches any."""
@@ -32,12 +38,31 @@ class Geometry:
         return True
 
 
+@dataclass(frozen=True)
+class Segment:
+    """A named segment of a segmentation file (3D Slicer)."""
+
+    name: str
+    value: int
+    """Value of its voxels."""
+    layer: int = 0
+    """Channel that holds it; segments of different channels may overlap."""
+
+
 @dataclass(frozen=True, eq=False)
 class Volume:
     """An image or a label: array (C, *spatial) in the file's number type, and its geometry."""
 
     array: np.ndarray
     geometry: Geometry
+    palette: np.ndarray | None = None
+    """Labels: colors (n, 3) uint8 of the indices in `array`; None: it holds no indices."""
+    alpha: np.ndarray | None = None
+    """Labels: transparency (*spatial) that was taken off, 0 where nothing was drawn."""
+    is_inverted: bool = False
+    """Labels: the file says that 0 is white."""
+    segments: tuple[Segment, ...] = ()
+    """Labels: segments that the header names."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -18,6 +18,24 @@ def list_some(names: Iterable[object], shown: int = 3) -> str:
     return ", ".join(texts[:shown]) + (f" and {len(texts) - shown} more" if len(texts) > shown else "")
 
 
+def merge_remarks(remarks: Iterable[tuple[object, str]]) -> list[str]:
+    """Join equal remarks on several files: one line names the first file and counts the others.
+
+    Args:
+        remarks: (name of the file, remark).
+
+    Returns:
+        A line for each different remark, in the order of their first files.
+    """
+    files: dict[str, list[str]] = {}
+    for name, remark in remarks:
+        files.setdefault(remark, []).append(str(name))
+    return [
+        f"{names[0]}{f' and {len(names) - 1:,} more' if len(names) > 1 else ''}: {remark}"
+        for remark, names in files.items()
+    ]
+
+
 def find_value(values: Any, key: str) -> Any:
     """Look up "section.key" in nested dictionaries; None where it is absent."""
     for part in key.split("."):

@@ -90,7 +90,7 @@ def test_a_sound_data_set(good: Path) -> None:
 
 def test_progress_counts_the_files(good: Path) -> None:
     seen: list[tuple[int, int]] = []
-    inspect_dataset(find_cases(good), lambda done, total: seen.append((done, total)))
+    inspect_dataset(find_cases(good), progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 2), (2, 2)]
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.data.images import write_nifti
 from unetpp import slabs
 from unetpp.data import preprocess
 from unetpp.data.preprocess import (
@@ -15,16 +16,16 @@ from unetpp.data.preprocess import (
     prepare_case_image,
     prepare_case_label,
     prepare_image,
-    prepare_label,
     resample_linear,
     resample_nearest,
     to_label_values,
 )
 from unetpp.errors import DataError
 from unetpp.formats.sources import ArraySource
+from unetpp.labels import make_labels
 from unetpp.layouts.cases import Case
 from unetpp.plan import DataPlan, Normalization
-from unetpp.volume import Geometry, Volume
+from unetpp.volume import Geometry
 
 RNG = np.random.default_rng(0)
 COLOR = ("red", "green", "blue")
@@ -203,19 +204,19 @@ def test_both_resamplings_agree_on_where_voxels_lie(shapes: tuple[tuple[int, ...
     assert np.abs(resample_linear(steps, other) - resample_nearest(steps, other)).max() <= len(shape) / 2 + 1e-4
 
 
-def test_an_image_and_its_label_share_the_grid() -> None:
-    wanted = plan(dims=3, spacing_mm=(1.0, 1.3, 0.7))
-    geometry = Geometry(spacing_mm=(2.5, 1.0, 1.0))
-    label = prepare_label(Volume(np.zeros((1, 5, 7, 9), np.uint8), geometry), wanted)
-    image = prepare_image(ArraySource(np.zeros((1, 5, 7, 9), np.int16), geometry), wanted)
-    assert image.shape == (1, *label.shape) != (1, 5, 7, 9)
+def test_an_image_and_its_label_share_the_grid(tmp_path: Path) -> None:
+    wanted, affine = plan(dims=3, spacing_mm=(1.0, 1.3, 0.7)), np.diag([1.0, 1.0, 2.5, 1.0])
+    paths = [write_nifti(tmp_path / name, np.zeros((5, 7, 9), np.uint8), affine) for name in ("a.nii", "b.nii")]
+    case = Case("a", (paths[0],), (paths[1],))
+    image = prepare_case_image(case, wanted)
+    assert image.shape == (1, *prepare_case_label(case, wanted, image).shape) != (1, 5, 7, 9)
 
 
 @given(st.lists(st.integers(-1000, 70000), min_size=2, max_size=300, unique=True))
 def test_label_values_and_class_indices_are_each_others_inverse(values: list[int]) -> None:
     wanted = plan(classes=tuple(f"class {value}" for value in values), label_values=tuple(values))
     stored = np.random.default_rng(3).choice(values, size=(1, 6, 7))
-    indices = prepare_label(Volume(stored, Geometry()), wanted)
+    indices = make_labels(wanted).encode(stored[0], "label")
     assert indices.dtype == (np.uint8 if len(values) <= 256 else np.uint16)
     np.testing.assert_array_equal(to_label_values(indices, wanted), stored[0])
 
@@ -229,13 +230,13 @@ def test_masks_are_written_with_the_smallest_numbers_that_hold_them() -> None:
 
 def test_a_value_of_no_class_is_refused_by_name() -> None:
     with pytest.raises(DataError) as caught:
-        prepare_label(Volume(np.array([[[0, 255, 7, 9]]], np.uint8), Geometry()), plan(), "mask.png")
+        make_labels(plan()).encode(np.array([[0, 255, 7, 9]], np.uint8), "mask.png")
     assert all(word in str(caught.value) for word in ["mask.png", "7, 9", "255 (foreground)"])
 
 
 def test_objects_are_foreground() -> None:
-    label = Volume(np.array([[[0, 1, 300, 2]]], np.uint16), Geometry())
-    assert prepare_label(label, plan(instances=True)).tolist() == [[0, 1, 1, 1]]
+    label = np.array([[0, 1, 300, 2]], np.uint16)
+    assert make_labels(plan(instances=True)).encode(label, "label").tolist() == [[0, 1, 1, 1]]
 
 
 def test_a_case_is_prepared_from_its_files(tmp_path: Path) -> None:
@@ -246,6 +247,6 @@ def test_a_case_is_prepared_from_its_files(tmp_path: Path) -> None:
         Image.fromarray(pixels).save(tmp_path / name)
     case = Case("a", (tmp_path / "image.png",), (tmp_path / "mask.png",))
     prepared = prepare_case_image(case, plan())
-    image, label = whole(prepared)[0], prepare_case_label(case, plan(), prepared.shape[1:])
+    image, label = whole(prepared)[0], prepare_case_label(case, plan(), prepared)
     np.testing.assert_allclose(image, (array - array.mean()) / array.std(), atol=1e-5)
     np.testing.assert_array_equal(label, array > 99)

@@ -8,17 +8,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from unetpp.data.case_files import read_case_image, read_case_label
 from unetpp.data.folds import make_splits
 from unetpp.data.preprocess import RGB_CHANNELS
 from unetpp.errors import DataError, Problem
 from unetpp.formats import is_medical
-from unetpp.formats.readers import describe_shape, read_images, read_labels
+from unetpp.formats.readers import describe_shape
 from unetpp.labels.values import choose_classes, count_values
 from unetpp.layouts.dataset import Case, Dataset
+from unetpp.plan import AS_FILES_SAY, ReadPlan
 from unetpp.volume import Volume
 
 _SAMPLE = 1000
@@ -63,17 +66,20 @@ class Inspection:
     channels: tuple[str, ...]
 
 
-def inspect_dataset(dataset: Dataset, progress: Callable[[int, int], object] | None = None) -> Inspection:
+def inspect_dataset(
+    dataset: Dataset, reading: ReadPlan = AS_FILES_SAY, progress: Callable[[int, int], object] | None = None
+) -> Inspection:
     """Read every file and report every problem, those of `dataset.problems` first.
 
     Args:
         dataset: a data set, found tolerantly.
+        reading: how files are read.
         progress: called with (cases done, cases in all).
 
     Raises:
         MissingExtraError: a format needs the extra `medical`.
     """
-    results = list(_inspect_cases(dataset.cases, progress))
+    results = list(_inspect_cases(dataset.cases, reading, progress))
     facts = [facts for facts, _ in results if facts is not None]
     cases = {case.id: case for case in dataset.cases}
     medical = any(is_medical(path) for case in dataset.cases[:1] for path in case.images)
@@ -91,11 +97,11 @@ def inspect_dataset(dataset: Dataset, progress: Callable[[int, int], object] | N
 
 
 def _inspect_cases(
-    cases: Sequence[Case], progress: Callable[[int, int], object] | None
+    cases: Sequence[Case], reading: ReadPlan, progress: Callable[[int, int], object] | None
 ) -> Iterable[tuple[CaseFacts | None, list[Problem]]]:
     pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
     try:
-        for done, result in enumerate(pool.map(_inspect_case, cases), start=1):
+        for done, result in enumerate(pool.map(partial(_inspect_case, reading=reading), cases), start=1):
             if progress is not None:
                 progress(done, len(cases))
             yield result
@@ -103,10 +109,10 @@ def _inspect_cases(
         pool.shutdown(cancel_futures=True)  # after Ctrl-C, too
 
 
-def _inspect_case(case: Case) -> tuple[CaseFacts | None, list[Problem]]:
+def _inspect_case(case: Case, reading: ReadPlan) -> tuple[CaseFacts | None, list[Problem]]:
     """Measure a case without problems; otherwise report those of the image, of the label and between them."""
-    image, problems = _attempt(read_images, case.images)
-    label, label_problems = _attempt(read_labels, case.labels) if case.labels else (None, [])
+    image, problems = _attempt(read_case_image, case, reading)
+    label, label_problems = _attempt(read_case_label, case, reading) if case.labels else (None, [])
     problems += label_problems
     if image is not None:
         problems += _check_finite(case, image)
@@ -115,9 +121,11 @@ def _inspect_case(case: Case) -> tuple[CaseFacts | None, list[Problem]]:
     return (None if problems or image is None else _measure(case, image, label)), problems
 
 
-def _attempt(read: Callable[[Sequence[Path]], Volume], paths: Sequence[Path]) -> tuple[Volume | None, list[Problem]]:
+def _attempt(
+    read: Callable[[Case, ReadPlan], Volume], case: Case, reading: ReadPlan
+) -> tuple[Volume | None, list[Problem]]:
     try:
-        return read(paths), []
+        return read(case, reading), []
     except DataError as error:
         return None, error.problems
 

@@ -14,15 +14,16 @@ from typing import NoReturn, Protocol
 import numpy as np
 
 from unetpp import labels
+from unetpp.data.case_files import open_case_image, read_case_classes
 from unetpp.errors import DataError, Problem
 from unetpp.formats import formats_by_suffix
-from unetpp.formats.readers import describe_shape, open_images, read_labels
+from unetpp.formats.readers import describe_shape
 from unetpp.formats.scratch import allocate_array, release
 from unetpp.formats.sources import ImageSource, Slices
 from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan, Normalization
 from unetpp.slabs import slabs
-from unetpp.volume import Geometry, Volume
+from unetpp.volume import Geometry
 
 RGB_CHANNELS = ("red", "green", "blue")
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -54,25 +55,26 @@ class PreparedImage:
 
 
 def prepare_case_image(case: Case, plan: DataPlan) -> PreparedImage:
-    """Open and prepare the image of a case. Raises as `open_images` and `prepare_image`."""
-    return prepare_image(open_images(case.images), plan, str(case.images[0]))
+    """Open and prepare the image of a case. Raises as `open_case_image` and `prepare_image`."""
+    return prepare_image(open_case_image(case, plan), plan, str(case.images[0]))
 
 
-def prepare_case_label(case: Case, plan: DataPlan, grid: tuple[int, ...]) -> np.ndarray:
+def prepare_case_label(case: Case, plan: DataPlan, image: PreparedImage) -> np.ndarray:
     """Read and prepare the label of a case.
 
     Args:
         case: a case with a label.
         plan: the data section of the plan.
-        grid: spatial shape of the prepared image.
+        image: its prepared image.
 
     Returns:
-        Class indices (*grid) as `prepare_label`.
+        Class indices on the network's grid, (*image.shape[1:]).
 
     Raises:
-        DataError: as `read_labels` and `prepare_label`.
+        DataError: as `read_case_classes`.
     """
-    return prepare_label(read_labels(case.labels), plan, str(case.labels[0]), grid)
+    indices, grid = read_case_classes(case, plan), image.shape[1:]
+    return indices if grid == indices.shape else resample_nearest(indices, grid)
 
 
 def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> PreparedImage:
@@ -98,29 +100,6 @@ def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> 
     grid = network_grid(image_shape, source.geometry.spacing_mm, plan.spacing_mm)
     prepared = normalized if grid == image_shape else _ResampledImage(normalized, image_shape, grid)
     return PreparedImage((len(plan.channels), *grid), image_shape, source.geometry, prepared)
-
-
-def prepare_label(
-    label: Volume, plan: DataPlan, where: str = "label", grid: tuple[int, ...] | None = None
-) -> np.ndarray:
-    """Convert the values of a label to class indices on the network's grid.
-
-    Args:
-        label: the label of a case.
-        plan: the data section of the plan.
-        where: name of the label in errors.
-        grid: spatial shape of the prepared image, whose file may have a voxel size that the label's lacks; None:
-            compute it from the label's own voxel size.
-
-    Returns:
-        Class indices (*grid), uint8, or uint16 for more than 256 classes.
-
-    Raises:
-        DataError: a value that stands for no class of the plan.
-    """
-    indices = labels.make_labels(plan).encode(label.array[0], where)
-    grid = grid or network_grid(label.shape, label.geometry.spacing_mm, plan.spacing_mm)
-    return indices if grid == label.shape else resample_nearest(indices, grid)
 
 
 def to_label_values(segmentation: np.ndarray, plan: DataPlan) -> np.ndarray:

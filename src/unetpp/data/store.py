@@ -119,7 +119,7 @@ def _store_case(case: Case, plan: DataPlan, folder: Path) -> StoredCase:
     if not Path(f"{stored.stem}.foreground.npy").exists():  # written last
         prepared = prepare_case_image(case, plan)
         grid = prepared.shape[1:]
-        label = prepare_case_label(case, plan, grid)
+        label = prepare_case_label(case, plan, prepared)
         image = prepared.read(tuple(slice(0, size) for size in grid)).astype(np.float16)
         for ending, array in zip(ARRAYS, (image, label, _sample_positions(label, case.id)), strict=True):
             with write_atomically(f"{stored.stem}.{ending}.npy") as temporary, temporary.open("wb") as file:

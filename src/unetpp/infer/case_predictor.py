@@ -11,7 +11,7 @@ from typing import Literal, overload
 import numpy as np
 
 from unetpp.data.arrays import open_array_or_file
-from unetpp.formats.readers import open_images
+from unetpp.data.case_files import open_case_image
 from unetpp.formats.sources import ImageSource
 from unetpp.infer.options import DEFAULTS, Depth, PredictOptions
 from unetpp.infer.predict_files import WrittenFiles, predict_to_files
@@ -142,7 +142,7 @@ class CasePredictor(ABC):
             DataError: the files cannot be read, or do not fit the model.
             UsageError: the options do not fit the model.
         """
-        return self.predict_source(open_images(case.images), str(case.images[0]), options, progress)
+        return self.predict_source(open_case_image(case, self.data), str(case.images[0]), options, progress)
 
     def predict_files(
         self,

@@ -21,11 +21,17 @@ class Case:
     images: tuple[Path, ...]
     """One file, or several whose channels are concatenated."""
     labels: tuple[Path, ...] = ()
-    """No file, one, or several with one object each."""
+    """No file, one, or several that are joined as `Dataset.joined` says."""
+    label_classes: tuple[str, ...] = ()
+    """With `joined="classes"`: class of each file in `labels`."""
     group: str | None = None
     """Cases of one group (a patient) are never split between training and validation."""
     split: Subset | None = None
     """Subset that the data set assigns the case to; None: the folds decide."""
+    plane: int | None = None
+    """The case is this plane (first spatial axis) of its files, an image of its own; None: the whole files."""
+    area: tuple[tuple[int, int], ...] | None = None
+    """The case is this part of its files: (start, stop) along each spatial axis; None: the whole files."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,10 @@ class Dataset:
     """Declared label values and their names."""
     instances: bool = False
     """Labels number objects: every value above 0 is one object."""
+    joined: Literal["objects", "union", "classes"] = "objects"
+    """Meaning of several label files of one case: one object each, parts of one mask, or one class each."""
+    ignored_value: int | None = None
+    """Declared label value of voxels that nobody labeled; None: none is declared."""
     problems: tuple[Problem, ...] = ()
     """Problems with names and declarations; the cases concerned are left out."""
     notes: tuple[str, ...] = ()

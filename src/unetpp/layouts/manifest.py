@@ -75,7 +75,13 @@ def _make_case(table: Path, line: int, row: dict[str, str], problems: list[Probl
     problems += found
     if found:
         return None
-    return Case(stem_of(images[0]), tuple(images), tuple(labels), row.get("group") or None, SUBSETS.get(split))
+    return Case(
+        stem_of(images[0]),
+        tuple(images),
+        tuple(labels),
+        group=row.get("group") or None,
+        split=SUBSETS.get(split),
+    )
 
 
 def _channel_number(column: str) -> int:

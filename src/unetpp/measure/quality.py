@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from unetpp.data.preprocess import prepare_label
+from unetpp.data.case_files import read_case_classes
 from unetpp.errors import DataError, Problem
 from unetpp.formats import is_image, stem_of
 from unetpp.formats.readers import describe_shape, read_label, read_labels
@@ -84,11 +84,10 @@ def evaluate_cases(
     scores: dict[int, list[CaseScore]] = {}
     expected: dict[int, list[float | None]] = {}
     for done, case in enumerate(cases, start=1):
-        label = read_labels(case.labels)
-        reference = prepare_label(label, plan.model_copy(update={"spacing_mm": None}), str(case.labels[0]))
+        reference = read_case_classes(case, plan)
         for depth, found in predictor.predict_case(case, options).items():
             if depths == "all" or depth in depths:
-                spacing = label.geometry.spacing_mm or found.geometry.spacing_mm
+                spacing = found.geometry.spacing_mm
                 score = score_case(case.id, found.segmentation, reference, plan.num_classes, spacing)
                 scores.setdefault(depth, []).append(score)
                 expected.setdefault(depth, []).append(found.expected_dice)

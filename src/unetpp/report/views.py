@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from unetpp.data.preprocess import prepare_label
+from unetpp.data.case_files import read_case_classes, read_case_image
 from unetpp.files import write_atomically
-from unetpp.formats.readers import read_images, read_labels
 from unetpp.infer.options import PredictOptions
 from unetpp.layouts.dataset import Case
 from unetpp.measure.quality import DepthPredictor
@@ -72,9 +71,8 @@ def write_views(predictor: DepthPredictor, cases: Sequence[Case], metrics: Metri
     for rank, (case_id, dice) in choose_cases(metrics).items():
         case = by_id[case_id]
         found = predictor.predict_case(case, PredictOptions(depth="all"))
-        label = read_labels(case.labels)
-        reference = prepare_label(label, plan.model_copy(update={"spacing_mm": None}), str(case.labels[0]))
-        view = make_view(rank, case_id, dice, read_images(case.images), reference, found[max(found)].segmentation)
+        image, reference = read_case_image(case, plan), read_case_classes(case, plan)
+        view = make_view(rank, case_id, dice, image, reference, found[max(found)].segmentation)
         with write_atomically(folder / f"{rank}.npz") as path:
             fields: dict[str, Any] = vars(view)
             np.savez_compressed(path, **fields)

@@ -83,27 +83,33 @@ def demo(
     return Demonstrated(data, trained, run / "predictions")
 
 
-def check(data: AnyPath, *, progress: Progress | None = None) -> Checked:
+def check(data: AnyPath, *, set: Settings | None = None, progress: Progress | None = None) -> Checked:
     """List every problem of a data set, and how to fix it.
 
     Args:
         data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
+        set: Settings that say how files are read, as data.key=value, such as data.fill=0.
 
     Returns:
         The data set and its problems; without problems it can be trained on.
+
+    Raises:
+        PlanError: a setting that is unknown or does not fit.
 
     Example:
         unetpp.check("data/nuclei")
     """
     from unetpp.data.inspect import inspect_dataset
     from unetpp.layouts.cases import find_cases
+    from unetpp.verbs.request import read_reading, read_settings
 
     path, progress = Path(data), progress or Silence()
+    reading = read_reading(read_settings(set))
     try:
         dataset = find_cases(path, tolerant=True)
     except DataError as error:
         return Checked(path, "", 0, None, (), (), tuple(error.problems), ())
-    found = inspect_dataset(dataset, progress.stage("Reading every file"))
+    found = inspect_dataset(dataset, reading, progress.stage("Reading every file"))
     dims = len(found.facts[0].shape) if found.facts else None
     names, problems = (tuple(found.channels), tuple(found.classes)), (tuple(found.problems), tuple(found.notes))
     return Checked(path, dataset.layout, len(dataset.cases), dims, *names, *problems)
@@ -146,13 +152,14 @@ def plan(
     """
     from unetpp.runtime.device import choose_device, keep_freed_memory
     from unetpp.verbs import preparation
+    from unetpp.verbs.request import read_request
 
     folder, progress = RunFolder(Path(out)), progress or Silence()
-    request = preparation.read_request(minutes, epochs, set)
+    request = read_request(minutes, epochs, set)
     preparation.require_unstarted(folder, folder.started_folds(), resume=False)
     keep_freed_memory()
     place = choose_device(device)
-    dataset, fingerprint = preparation.read_data(Path(data), progress)
+    dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress)
     made = preparation.create_plan(fingerprint, request, place)
     splits = preparation.create_splits(dataset)
     if not dry_run:
@@ -221,13 +228,14 @@ def train(
     from unetpp.runtime.device import choose_device, keep_freed_memory
     from unetpp.verbs import preparation
     from unetpp.verbs.fold import Clock, train_and_measure
+    from unetpp.verbs.request import read_request
 
     clock = Clock()
     folder, progress = RunFolder(Path(out)), progress or Silence()
-    request = preparation.read_request(minutes, epochs, set, seed)
+    request = read_request(minutes, epochs, set, seed)
     keep_freed_memory()
     place = choose_device(device)
-    dataset, fingerprint = preparation.read_data(Path(data), progress)
+    dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress)
     splits = preparation.reuse_splits(folder, dataset)
     numbers = preparation.parse_folds(fold, len(splits))
     preparation.require_unstarted(folder, numbers, resume)
@@ -498,7 +506,7 @@ def import_checkpoint(
         unetpp.import_checkpoint("smp.pth", "ours.safetensors", from_="smp")
     """
     from unetpp.peers import import_file
-    from unetpp.verbs.preparation import read_settings
+    from unetpp.verbs.request import read_settings
 
     _require_model_name(Path(out), unlike=Path(checkpoint))
     (progress or Silence()).note("Reading the checkpoint.")

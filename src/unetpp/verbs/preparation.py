@@ -6,7 +6,6 @@ Nothing is written until everything was checked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,59 +27,11 @@ from unetpp.results import Planned
 from unetpp.run_folder import RunFolder
 from unetpp.settings import parse_settings, validate
 from unetpp.train.speed import measure_step_seconds
+from unetpp.verbs.request import Request, read_reading
 from unetpp.words import count_noun, list_some
 
 SPLIT_SEED = 0
 """Seed of the folds: the same for all training seeds, so that all runs are scored on the same cases."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """Settings that the user requests for a plan."""
-
-    minutes: float | None
-    """Minutes for each fold."""
-    epochs: int | None
-    settings: dict[str, Any]
-    """{"section.key": value}, without the two lengths."""
-
-    def as_settings(self) -> dict[str, Any]:
-        """Return all of them as settings of an existing plan."""
-        minutes = {} if self.minutes is None else {"train.minutes": self.minutes}
-        epochs = {} if self.epochs is None else {"train.epochs": self.epochs, "train.minutes": None}
-        return {**minutes, **epochs, **self.settings}
-
-
-def read_request(
-    minutes: float | None, epochs: int | None, values: Mapping[str, Any] | Sequence[str] | None, seed: int | None = None
-) -> Request:
-    """Collect the settings from the arguments of a verb; a length may be an argument or one of `values`.
-
-    Args:
-        minutes: length in minutes.
-        epochs: length in epochs.
-        values: settings, as `read_settings` takes them.
-        seed: seed of the training.
-
-    Returns:
-        The settings; of the two lengths at most one.
-
-    Raises:
-        UsageError: both lengths, a length out of range, or a text that is not a setting.
-        PlanError: a length that is not a number.
-    """
-    settings = read_settings(values) | ({} if seed is None else {"train.seed": seed})
-    given = {key: settings.pop(key) for key in list(settings) if key in ("train.minutes", "train.epochs")}
-    lengths = parse_settings(Plan, given)
-    minutes, epochs = lengths.get("train.minutes", minutes), lengths.get("train.epochs", epochs)
-    if minutes is not None and epochs is not None:
-        where = f"`minutes={minutes:g}` and `epochs={epochs}`"
-        raise UsageError(where, "both", "one of them", "Leave one out.", setting="epochs")
-    if minutes is not None and not 0 < minutes < float("inf"):
-        raise UsageError("minutes", f"{minutes:g}", "a number above 0, such as 20")
-    if epochs is not None and epochs < 1:
-        raise UsageError("epochs", str(epochs), "1 or more")
-    return Request(minutes, epochs, settings)
 
 
 def parse_folds(fold: int | str, count: int) -> list[int]:
@@ -90,19 +41,6 @@ def parse_folds(fold: int | str, count: int) -> list[int]:
     if not str(fold).isdecimal() or int(fold) >= count:
         raise UsageError("fold", repr(fold), f"0 to {count - 1}, or all")
     return [int(fold)]
-
-
-def read_settings(values: Mapping[str, Any] | Sequence[str] | None) -> dict[str, Any]:
-    """Read settings from a dictionary or from texts `section.key=value`; raises UsageError for other texts."""
-    if values is None or isinstance(values, Mapping):
-        return dict(values or {})
-    settings = {}
-    for pair in [values] if isinstance(values, str) else values:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise UsageError("set", repr(pair), "section.key=value, such as train.batch=4")
-        settings[key.strip()] = value.strip()
-    return settings
 
 
 def require_unstarted(folder: RunFolder, folds: Iterable[int], resume: bool) -> None:
@@ -127,14 +65,24 @@ def require_unstarted(folder: RunFolder, folds: Iterable[int], resume: bool) -> 
         raise UsageError(folder.path, got, "a new run", action, setting="out")
 
 
-def read_data(path: Path, progress: Progress) -> tuple[Dataset, Fingerprint]:
+def read_data(path: Path, settings: Mapping[str, Any], progress: Progress) -> tuple[Dataset, Fingerprint]:
     """Find and read all cases.
+
+    Args:
+        path: the data set.
+        settings: settings of the user; those of `ReadPlan` say how files are read.
+        progress: shows the files.
+
+    Returns:
+        The data set, and what is known of it.
 
     Raises:
         DataError: all problems at once.
+        PlanError: a wrong setting.
     """
+    reading = read_reading(settings)
     dataset = find_cases(path, tolerant=True)
-    inspection = inspect_dataset(dataset, progress.stage("Reading every file"))
+    inspection = inspect_dataset(dataset, reading, progress.stage("Reading every file"))
     if inspection.problems:
         raise DataError(inspection.problems)
     for note in inspection.notes:

@@ -1,0 +1,67 @@
+"""The files of a case: its image, opened for reading in blocks, and its label on the grid of the image file."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from unetpp import labels
+from unetpp.formats.readers import open_images, read_labels
+from unetpp.formats.sources import ImageSource
+from unetpp.layouts.dataset import Case
+from unetpp.plan import DataPlan, ReadPlan
+from unetpp.volume import Volume
+
+
+def open_case_image(case: Case, plan: ReadPlan) -> ImageSource:
+    """Open the image of a case.
+
+    Args:
+        case: the case.
+        plan: how files are read.
+
+    Returns:
+        The image (C, *spatial), on its own grid.
+
+    Raises:
+        DataError: as `open_images`.
+    """
+    return open_images(case.images)
+
+
+def read_case_image(case: Case, plan: ReadPlan) -> Volume:
+    """Read the whole image of a case; arguments and errors as of `open_case_image`."""
+    source = open_case_image(case, plan)
+    return Volume(source.read((slice(None),) * (len(source.shape) - 1)), source.geometry)
+
+
+def read_case_label(case: Case, plan: ReadPlan) -> Volume:
+    """Read the label of a case, with the values of its files.
+
+    Args:
+        case: a case with a label.
+        plan: how files are read.
+
+    Returns:
+        The label (1, *spatial), on the grid of the image.
+
+    Raises:
+        DataError: as `read_labels`.
+    """
+    return read_labels(case.labels)
+
+
+def read_case_classes(case: Case, plan: DataPlan) -> np.ndarray:
+    """Read the label of a case as class indices (*spatial), on the grid of the image file.
+
+    Args:
+        case: a case with a label.
+        plan: the data section of the plan.
+
+    Returns:
+        Class indices, uint8, or uint16 for more than 256 classes.
+
+    Raises:
+        DataError: as `read_case_label`, or a value that stands for no class of the plan.
+    """
+    label = read_case_label(case, plan)
+    return labels.make_labels(plan).encode(label.array[0], str(case.labels[0]))

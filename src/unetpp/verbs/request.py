@@ -1,0 +1,80 @@
+"""Settings that the user requests, as arguments of a verb or as `section.key=value`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unetpp.errors import UsageError
+from unetpp.plan import Plan, ReadPlan
+from unetpp.settings import parse_settings, validate
+
+
+@dataclass(frozen=True)
+class Request:
+    """Settings that the user requests for a plan."""
+
+    minutes: float | None
+    """Minutes for each fold."""
+    epochs: int | None
+    settings: dict[str, Any]
+    """{"section.key": value}, without the two lengths."""
+
+    def as_settings(self) -> dict[str, Any]:
+        """Return all of them as settings of an existing plan."""
+        minutes = {} if self.minutes is None else {"train.minutes": self.minutes}
+        epochs = {} if self.epochs is None else {"train.epochs": self.epochs, "train.minutes": None}
+        return {**minutes, **epochs, **self.settings}
+
+
+def read_request(
+    minutes: float | None, epochs: int | None, values: Mapping[str, Any] | Sequence[str] | None, seed: int | None = None
+) -> Request:
+    """Collect the settings from the arguments of a verb; a length may be an argument or one of `values`.
+
+    Args:
+        minutes: length in minutes.
+        epochs: length in epochs.
+        values: settings, as `read_settings` takes them.
+        seed: seed of the training.
+
+    Returns:
+        The settings; of the two lengths at most one.
+
+    Raises:
+        UsageError: both lengths, a length out of range, or a text that is not a setting.
+        PlanError: a length that is not a number.
+    """
+    settings = read_settings(values) | ({} if seed is None else {"train.seed": seed})
+    given = {key: settings.pop(key) for key in list(settings) if key in ("train.minutes", "train.epochs")}
+    lengths = parse_settings(Plan, given)
+    minutes, epochs = lengths.get("train.minutes", minutes), lengths.get("train.epochs", epochs)
+    if minutes is not None and epochs is not None:
+        where = f"`minutes={minutes:g}` and `epochs={epochs}`"
+        raise UsageError(where, "both", "one of them", "Leave one out.", setting="epochs")
+    if minutes is not None and not 0 < minutes < float("inf"):
+        raise UsageError("minutes", f"{minutes:g}", "a number above 0, such as 20")
+    if epochs is not None and epochs < 1:
+        raise UsageError("epochs", str(epochs), "1 or more")
+    return Request(minutes, epochs, settings)
+
+
+def read_settings(values: Mapping[str, Any] | Sequence[str] | None) -> dict[str, Any]:
+    """Read settings from a dictionary or from texts `section.key=value`; raises UsageError for other texts."""
+    if values is None or isinstance(values, Mapping):
+        return dict(values or {})
+    settings = {}
+    for pair in [values] if isinstance(values, str) else values:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError("set", repr(pair), "section.key=value, such as train.batch=4")
+        settings[key.strip()] = value.strip()
+    return settings
+
+
+def read_reading(settings: Mapping[str, Any]) -> ReadPlan:
+    """Take from the settings of the user those that say how files are read; raises PlanError for a wrong value."""
+    parsed = parse_settings(Plan, settings)
+    given = {name: parsed[f"data.{name}"] for name in ReadPlan.model_fields if f"data.{name}" in parsed}
+    return validate(ReadPlan, given)
