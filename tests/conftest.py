@@ -36,6 +36,15 @@ def real_data() -> Path:
     return REAL_DATA
 
 
+@pytest.fixture
+def cases() -> Path:
+    """Folder of small inputs as users bring them; a test that needs it skips where it is absent."""
+    folder = REAL_DATA.parent / "cases"
+    if not folder.is_dir():
+        pytest.skip(f"inputs of users are not at {folder}")
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def no_memory_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the measuring of memory, which starts processes of some seconds each.

@@ -217,7 +217,7 @@ def test_label_values_and_class_indices_are_each_others_inverse(values: list[int
     wanted = plan(classes=tuple(f"class {value}" for value in values), label_values=tuple(values))
     stored = np.random.default_rng(3).choice(values, size=(1, 6, 7))
     indices = make_labels(wanted).encode(stored[0], "label")
-    assert indices.dtype == (np.uint8 if len(values) <= 256 else np.uint16)
+    assert indices.dtype == (np.uint8 if len(values) <= 255 else np.uint16)
     np.testing.assert_array_equal(to_label_values(indices, wanted), stored[0])
 
 

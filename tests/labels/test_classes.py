@@ -15,7 +15,7 @@ from torch import Tensor
 from unetpp import labels, slabs
 from unetpp.errors import DataError
 from unetpp.labels import classes_torch
-from unetpp.labels.classes import Classes, most_probable
+from unetpp.labels.classes import Classes, ignored_index, index_type, most_probable
 from unetpp.labels.classes_torch import (
     compact_probabilities,
     entropy,
@@ -61,7 +61,7 @@ def test_values_of_files_come_back(values: list[int], slab: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(slabs, "SLAB_VALUES", slab)
         indices = classes.encode(label, "a.png")
-    assert indices.dtype == (np.uint8 if len(values) <= 256 else np.uint16)
+    assert indices.dtype == (np.uint8 if len(values) <= 255 else np.uint16)
     np.testing.assert_array_equal(classes.decode(indices), label)
     assert classes.table.tolist() == values
 
@@ -158,3 +158,11 @@ def test_probabilities_a_rounding_beyond_0_and_1_have_an_entropy() -> None:
 def test_classes_need_no_torch() -> None:
     code = "import sys, unetpp.labels, unetpp.labels.values; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_ignored_index_is_of_no_class() -> None:
+    assert [(ignored_index(count), index_type(count)) for count in (2, 255, 256)] == [
+        (255, np.uint8),
+        (255, np.uint8),
+        (65535, np.uint16),
+    ]

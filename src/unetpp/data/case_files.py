@@ -58,7 +58,7 @@ def read_case_classes(case: Case, plan: DataPlan) -> np.ndarray:
         plan: the data section of the plan.
 
     Returns:
-        Class indices, uint8, or uint16 for more than 256 classes.
+        Class indices, uint8, or uint16 for more than 255 classes.
 
     Raises:
         DataError: as `read_case_label`, or a value that stands for no class of the plan.

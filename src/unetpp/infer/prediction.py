@@ -35,7 +35,7 @@ class Prediction:
     depth: int
     """Depth of the head; MEAN: the mean of all heads; AUTO: chosen for each tile."""
     segmentation: np.ndarray
-    """Class indices (*spatial): uint8, or uint16 for more than 256 classes."""
+    """Class indices (*spatial): uint8, or uint16 for more than 255 classes."""
     geometry: Geometry
     """Geometry of the image."""
     probabilities: np.ndarray | None = None

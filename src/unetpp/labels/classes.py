@@ -65,8 +65,13 @@ class Classes:
 
 
 def index_type(num_classes: int) -> type[np.uint8 | np.uint16]:
-    """Choose the integer type of class indices."""
-    return np.uint8 if num_classes <= 256 else np.uint16
+    """Choose the integer type of class indices, with room for `ignored_index`."""
+    return np.uint8 if num_classes <= 255 else np.uint16
+
+
+def ignored_index(num_classes: int) -> int:
+    """Return the index of voxels that nobody labeled, the largest of its type."""
+    return int(np.iinfo(index_type(num_classes)).max)
 
 
 def most_probable(probabilities: Iterable[np.ndarray], indices: np.ndarray) -> np.ndarray:
