@@ -25,7 +25,7 @@ def open_case_image(case: Case, plan: ReadPlan) -> ImageSource:
     Raises:
         DataError: as `open_images`.
     """
-    return open_images(case.images)
+    return open_images(case.images, plan.axes)
 
 
 def read_case_image(case: Case, plan: ReadPlan) -> Volume:
@@ -47,7 +47,7 @@ def read_case_label(case: Case, plan: ReadPlan) -> Volume:
     Raises:
         DataError: as `read_labels`.
     """
-    return read_labels(case.labels)
+    return read_labels(case.labels, plan.axes)
 
 
 def read_case_classes(case: Case, plan: DataPlan) -> np.ndarray:
