@@ -17,11 +17,12 @@ from unetpp.formats.bmp import BMP
 from unetpp.formats.format import HEAD, Format
 from unetpp.formats.itk import MHA, NRRD
 from unetpp.formats.jpeg import JPEG
+from unetpp.formats.mgh import MGH
 from unetpp.formats.nifti import NIFTI
 from unetpp.formats.png import PNG
 from unetpp.formats.tiff import TIFF
 
-FORMATS = (PNG, JPEG, BMP, TIFF, NIFTI, NRRD, MHA)
+FORMATS = (PNG, JPEG, BMP, TIFF, NIFTI, MGH, NRRD, MHA)
 
 
 def format_names() -> str:
