@@ -1,4 +1,4 @@
-"""NIfTI and Analyze, one file or a pair, by nibabel. A segmentation gets the header of its image, and its exact grid."""
+"""NIfTI and Analyze, one file or a pair, by nibabel. A segmentation gets the header and the grid of its image."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ def _open(path: Path, suffix: str) -> VoxelSource:
     dims = stored.ndim - 1
     spacing = tuple(reversed(place.sizes[:dims]))
     own_header = header if hasattr(header, "get_sform") else None
-    others = {"other_affines": place.others, "is_placed": place.is_placed, "notes": place.notes}
-    return VoxelSource(stored, Geometry(suffix, spacing, place.affine, own_header, **others), _find_scale(header))
+    geometry = Geometry(
+        suffix, spacing, place.affine, own_header, place.others, is_placed=place.is_placed, notes=place.notes
+    )
+    return VoxelSource(stored, geometry, _find_scale(header))
 
 
 def _read(path: Path, suffix: str) -> Volume:

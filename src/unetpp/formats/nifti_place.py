@@ -40,10 +40,12 @@ def find_place(header: Any, unit: float) -> Place:
     scale = np.diag([unit] * 3 + [1.0])
     coded = {name: scale @ affine for name, affine in _find_coded(header).items()}
     base = scale @ header.get_base_affine()
+    notes: tuple[str, ...] = ()
     if not coded:
         spacing = np.abs(np.diag(base)[:3])
         in_itk = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
-        notes = ("the header states no voxel size (pixdim is 0); taken as 1 mm",) if not pixdim.all() else ()
+        if not pixdim.all():
+            notes = ("the header states no voxel size (pixdim is 0); taken as 1 mm",)
         return Place(base, (in_itk,), False, _to_sizes(spacing), notes)
     (name, affine), *rest = coded.items()
     steps = np.linalg.norm(affine[:3, :3], axis=0)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -23,7 +23,10 @@ from unetpp.volume import Geometry
 GZIP_RATIO = 1032
 """Deflate makes data at most this many times smaller: a gzip file of 1 kB holds 1 MB or less."""
 
-_RESTORE = "Copy or download it again; the copy is incomplete."
+_RESTORE = "Restore it from the original, or remove it."
+
+
+Stream = BinaryIO | gzip.GzipFile
 
 
 class VoxelSource:
@@ -78,13 +81,12 @@ def load_voxels(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], offset
     claimed = offset + prod(shape) * dtype.itemsize
     size = path.stat().st_size
     with open_unpacked(path) as stream:
-        packed = isinstance(stream, gzip.GzipFile)
-        refuse_claim(path, claimed, size, GZIP_RATIO if packed else 1)
+        refuse_claim(path, claimed, size, GZIP_RATIO if isinstance(stream, gzip.GzipFile) else 1)
         if prod(shape) == 0:
             return np.empty(shape, dtype)
-        if not packed:
-            return np.memmap(path, dtype, mode="r", offset=offset, shape=shape)
-        return _unpack(path, stream, shape, dtype, offset)
+        if isinstance(stream, gzip.GzipFile):
+            return _unpack(path, stream, shape, dtype, offset)
+        return np.memmap(path, dtype, mode="r", offset=offset, shape=shape)
 
 
 def refuse_claim(path: Path, claimed: int, size: int, ratio: int = 1) -> None:
@@ -106,7 +108,7 @@ def refuse_claim(path: Path, claimed: int, size: int, ratio: int = 1) -> None:
 
 
 @contextmanager
-def open_unpacked(path: Path) -> Iterator[IO[bytes]]:
+def open_unpacked(path: Path) -> Iterator[Stream]:
     """Open a file for reading, through gzip if its content is that, whatever its name."""
     with path.open("rb") as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
@@ -118,14 +120,14 @@ def open_unpacked(path: Path) -> Iterator[IO[bytes]]:
             yield stream
 
 
-def _unpack(path: Path, stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> np.ndarray:
+def _unpack(path: Path, stream: gzip.GzipFile, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int) -> np.ndarray:
     found = scratch.allocate_array(shape, dtype)
-    target = memoryview(found.reshape(-1).view(np.uint8))
+    target = found.reshape(-1).view(np.uint8).data
     done = 0
     try:
         stream.seek(offset)
         while done < len(target):
-            count = stream.readinto(target[done : done + scratch.PIECE])  # type: ignore[attr-defined]
+            count = stream.readinto(target[done : done + scratch.PIECE])
             if not count:
                 raise EOFError(f"{done:,} of {len(target):,} bytes")
             done += count
@@ -139,7 +141,7 @@ def _unpack(path: Path, stream: IO[bytes], shape: tuple[int, ...], dtype: np.dty
         # other bytes after a whole stream do no harm; gzip itself ignores them too
         if done < len(target) or "Not a gzipped file" not in str(error):
             got = f"a damaged gzip file: the checksum at its end does not fit its content ({error})"
-            raise DataError(Problem(str(path), got, "an undamaged file", "Copy or download it again.")) from None
+            raise DataError(Problem(str(path), got, "an undamaged file", _RESTORE)) from None
     return found
 
 
