@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
 from unetpp import labels
-from unetpp.formats.readers import open_images, read_labels
+from unetpp.data.label_grid import Grid, place_label
+from unetpp.formats.readers import open_images, read_grid, read_labels
 from unetpp.formats.sources import ImageSource
 from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan, ReadPlan
@@ -34,20 +38,33 @@ def read_case_image(case: Case, plan: ReadPlan) -> Volume:
     return Volume(source.read((slice(None),) * (len(source.shape) - 1)), source.geometry)
 
 
-def read_case_label(case: Case, plan: ReadPlan) -> Volume:
+def read_case_label(case: Case, plan: ReadPlan, image: ImageSource | None = None) -> Volume:
     """Read the label of a case, with the values of its files.
 
     Args:
         case: a case with a label.
         plan: how files are read.
+        image: the whole image of the case, if it is open; None: its header is read where the grid depends on it.
 
     Returns:
         The label (1, *spatial), on the grid of the image.
 
     Raises:
-        DataError: as `read_labels`.
+        DataError: as `read_labels`, or the label lies on another grid.
     """
-    return read_labels(case.labels)
+    label = read_labels(case.labels)
+    if image is not None:
+        grid = Grid(image.shape[1:], image.geometry)
+    elif label.geometry.affine is not None:
+        grid = Grid(*read_grid(case.images[0]))
+    else:  # without a place; the network's grid is compared with its shape
+        return label
+    return place_label(label, grid, name_files(case.labels), plan.label_grid)
+
+
+def name_files(paths: Sequence[Path]) -> str:
+    """Name the files of a case in a message."""
+    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
 
 
 def read_case_classes(case: Case, plan: DataPlan) -> np.ndarray:

@@ -34,16 +34,28 @@ class _Grid:
 def _read(path: Path, suffix: str) -> Volume:
     import SimpleITK
 
-    reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    header = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+    reader, header = _open_reader(path)
     _refuse_unreal(path, SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()))
     _refuse_claimed_size(path, reader)
     image = reader.Execute()
     array = _to_channels_first(SimpleITK.GetArrayViewFromImage(image), image.GetNumberOfComponentsPerPixel())
-    geometry = _make_geometry(suffix, _spatial_grid(image), header)
+    geometry = _make_geometry(suffix, reader, header)
     return Volume(_copy(array), geometry, segments=_find_segments(header))
+
+
+def _read_grid(path: Path, suffix: str) -> tuple[tuple[int, ...], Geometry]:
+    reader, header = _open_reader(path)
+    return tuple(reversed(reader.GetSize()[:3])), _make_geometry(suffix, reader, header)
+
+
+def _open_reader(path: Path) -> tuple[Any, dict[str, str]]:
+    """Read the header alone: a reader that knows the grid, and the fields."""
+    import SimpleITK
+
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return reader, {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
 
 
 def _to_channels_first(array: np.ndarray, components: int) -> np.ndarray:
@@ -62,14 +74,11 @@ def _copy(array: np.ndarray) -> np.ndarray:
     return found
 
 
-def _spatial_grid(image: Any) -> _Grid:
+def _make_geometry(suffix: str, reader: Any, header: Mapping[str, str]) -> Geometry:
     """Take the grid of the first three axes at most: the fourth holds channels or time points."""
-    dims = image.GetDimension()
-    direction = np.reshape(image.GetDirection(), (dims, dims))[:3, :3]
-    return _Grid(image.GetSpacing()[:3], image.GetOrigin()[:3], tuple(direction.reshape(-1).tolist()))
-
-
-def _make_geometry(suffix: str, grid: _Grid, header: Mapping[str, str]) -> Geometry:
+    dims = reader.GetDimension()
+    direction = np.reshape(reader.GetDirection(), (dims, dims))[:3, :3]
+    grid = _Grid(reader.GetSpacing()[:3], reader.GetOrigin()[:3], tuple(direction.reshape(-1).tolist()))
     affine = _compute_affine(grid) if len(grid.spacing) == 3 else None
     is_placed = "NRRD_space" in header or header.get("ITK_InputFilterName") != "NrrdImageIO"
     return Geometry(suffix, tuple(reversed(grid.spacing)), affine, grid, is_placed=is_placed)
@@ -147,7 +156,7 @@ def _write(array: np.ndarray, geometry: Geometry, path: Path) -> None:
         raise OSError(str(error).strip().splitlines()[-1]) from error
 
 
-_itk = partial(Format, read=_read, write=_write, medical=True, needs=("SimpleITK", "medical"))
+_itk = partial(Format, read=_read, grid=_read_grid, write=_write, medical=True, needs=("SimpleITK", "medical"))
 # images with a separate header (.nhdr, .mhd): the segmentation is one file
 NRRD = _itk("NRRD", (".nrrd", ".seg.nrrd", ".nhdr"), written_as={".nhdr": ".nrrd", ".seg.nrrd": ".nrrd"})
 MHA = _itk("MHA", (".mha", ".mhd"), written_as={".mhd": ".mha"})

@@ -16,11 +16,18 @@ def _open(path: Path, suffix: str) -> VoxelSource:
     header = _read_header(path)
     shape = tuple(int(size) for size in header.get_data_shape())
     stored = load_voxels(path, shape[::-1], header.get_data_dtype(), int(header.get_data_offset()))
-    affine = header.get_affine()
+    return VoxelSource(stored if stored.ndim == 4 else stored[None], _make_geometry(header, suffix))
+
+
+def _read_grid(path: Path, suffix: str) -> tuple[tuple[int, ...], Geometry]:
+    header = _read_header(path)
+    x, y, z = (int(size) for size in header.get_data_shape()[:3])
+    return (z, y, x), _make_geometry(header, suffix)
+
+
+def _make_geometry(header: Any, suffix: str) -> Geometry:
     spacing = tuple(float(size) for size in reversed(header.get_zooms()[:3]))
-    is_placed = bool(header["goodRASFlag"])
-    geometry = Geometry(suffix, spacing, affine, is_placed=is_placed)
-    return VoxelSource(stored if stored.ndim == 4 else stored[None], geometry)
+    return Geometry(suffix, spacing, header.get_affine(), is_placed=bool(header["goodRASFlag"]))
 
 
 def _read(path: Path, suffix: str) -> Volume:
@@ -46,6 +53,7 @@ MGH = Format(
     (".mgz", ".mgh"),
     read=_read,
     open=_open,
+    grid=_read_grid,
     medical=True,
     written_as={".mgz": ".nii.gz", ".mgh": ".nii"},
 )

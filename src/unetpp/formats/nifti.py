@@ -21,16 +21,24 @@ _CIFTI_INTENTS = range(3000, 3100)
 
 def _open(path: Path, suffix: str) -> VoxelSource:
     header, data_path = _read_header(path)
-    place = _find_place(path, header)
+    geometry = _make_geometry(path, suffix, header)
     stored = _arrange_axes(load_voxels(data_path, *_describe_voxels(path, header)))
-    _refuse_shape(path, stored.shape)
-    dims = stored.ndim - 1
-    spacing = tuple(reversed(place.sizes[:dims]))
+    return VoxelSource(stored, geometry, _find_scale(header))
+
+
+def _read_grid(path: Path, suffix: str) -> tuple[tuple[int, ...], Geometry]:
+    header, _ = _read_header(path)
+    shape, _, _ = _describe_voxels(path, header)
+    return shape[-3:], _make_geometry(path, suffix, header)
+
+
+def _make_geometry(path: Path, suffix: str, header: Any) -> Geometry:
+    place = _find_place(path, header)
+    spacing = tuple(reversed(place.sizes[: len(header.get_data_shape())]))
     own_header = header if hasattr(header, "get_sform") else None
-    geometry = Geometry(
+    return Geometry(
         suffix, spacing, place.affine, own_header, place.others, is_placed=place.is_placed, notes=place.notes
     )
-    return VoxelSource(stored, geometry, _find_scale(header))
 
 
 def _read(path: Path, suffix: str) -> Volume:
@@ -97,6 +105,10 @@ def _describe_voxels(path: Path, header: Any) -> tuple[tuple[int, ...], np.dtype
     shape = tuple(int(size) for size in header.get_data_shape())
     if any(size < 0 for size in shape):
         raise ValueError(f"its header says that its size is {shape}")
+    if len(shape) > 4 and shape[3:] != (1, shape[-1]):
+        got = f"an array of {len(shape)} axes ({' x '.join(map(str, shape))})"
+        action = "Save each volume as a file of its own, or channels as the only fourth axis."
+        raise DataError(Problem(str(path), got, "at most three axes of space and one of channels", action))
     try:
         dtype = header.get_data_dtype()
     except Exception:  # a code that nibabel does not know
@@ -123,13 +135,6 @@ def _arrange_axes(stored: np.ndarray) -> np.ndarray:
     if stored.ndim == 5 and stored.shape[1] == 1:
         return stored[:, 0]
     return stored[None] if stored.ndim in (1, 2, 3) else stored
-
-
-def _refuse_shape(path: Path, shape: tuple[int, ...]) -> None:
-    if len(shape) not in (3, 4):
-        got = f"an array of {len(shape)} axes ({' x '.join(map(str, reversed(shape)))})"
-        action = "Save each volume as a file of its own, or channels as the only fourth axis."
-        raise DataError(Problem(str(path), got, "at most three axes of space and one of channels", action))
 
 
 def _find_scale(header: Any) -> tuple[float, float] | None:
@@ -172,6 +177,7 @@ NIFTI = Format(
     (".nii", ".nii.gz", ".hdr", ".hdr.gz"),
     read=_read,
     open=_open,
+    grid=_read_grid,
     write=_write,
     medical=True,
     written_as={".hdr": ".nii.gz", ".hdr.gz": ".nii.gz"},
