@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from unetpp import labels
 from unetpp.annotations import draw, read_annotations
+from unetpp.data.label_grid import Grid, place_label
 from unetpp.errors import DataError, Problem
-from unetpp.formats.readers import describe_shape, open_images, read_labels
+from unetpp.formats.readers import describe_shape, open_images, read_grid, read_labels
 from unetpp.formats.sources import ImageSource
 from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan, ReadPlan
@@ -38,22 +41,35 @@ def read_case_image(case: Case, plan: ReadPlan) -> Volume:
     return Volume(source.read((slice(None),) * (len(source.shape) - 1)), source.geometry)
 
 
-def read_case_label(case: Case, plan: ReadPlan) -> Volume:
+def read_case_label(case: Case, plan: ReadPlan, image: ImageSource | None = None) -> Volume:
     """Read the label of a case, with the values of its files.
 
     Args:
         case: a case with a label.
         plan: how files are read.
+        image: the whole image of the case, if it is open; None: its header is read where the grid depends on it.
 
     Returns:
         The label (1, *spatial), on the grid of the image.
 
     Raises:
-        DataError: as `read_labels`.
+        DataError: as `read_labels`, or the label lies on another grid.
     """
     if case.class_values:
-        return _draw_outlines(case, open_case_image(case, plan))
-    return read_labels(case.labels, plan.axes)
+        return _draw_outlines(case, open_case_image(case, plan) if image is None else image)
+    label = read_labels(case.labels, plan.axes)
+    if image is not None:
+        grid = Grid(image.shape[1:], image.geometry)
+    elif label.geometry.affine is not None:
+        grid = Grid(*read_grid(case.images[0], plan.axes))
+    else:  # without a place; the network's grid is compared with its shape
+        return label
+    return place_label(label, grid, name_files(case.labels), plan.label_grid)
+
+
+def name_files(paths: Sequence[Path]) -> str:
+    """Name the files of a case in a message."""
+    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
 
 
 def _draw_outlines(case: Case, image: ImageSource) -> Volume:

@@ -22,6 +22,7 @@ from unetpp.formats.heif import AVIF, HEIF
 from unetpp.formats.itk import MHA, NRRD
 from unetpp.formats.jpeg import JPEG
 from unetpp.formats.jpeg2000 import JPEG2000
+from unetpp.formats.mgh import MGH
 from unetpp.formats.nifti import NIFTI
 from unetpp.formats.npy import NUMPY
 from unetpp.formats.png import PNG
@@ -29,7 +30,7 @@ from unetpp.formats.pnm import PNM
 from unetpp.formats.tiff import TIFF
 from unetpp.formats.webp import WEBP
 
-FORMATS = (PNG, JPEG, BMP, GIF, WEBP, JPEG2000, PNM, HEIF, AVIF, TIFF, NUMPY, NIFTI, NRRD, MHA)
+FORMATS = (PNG, JPEG, BMP, GIF, WEBP, JPEG2000, PNM, HEIF, AVIF, TIFF, NUMPY, NIFTI, MGH, NRRD, MHA)
 
 
 def format_names() -> str:

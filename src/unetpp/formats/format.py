@@ -54,6 +54,8 @@ class Format:
     """Open an image (path, suffix) for reading in blocks, with a palette converted to colors; None: `read` it."""
     takes_axes: bool = False
     """`read` and `open` take a third argument: the axes that the user has set, or None."""
+    grid: Callable[[Path, str], tuple[tuple[int, ...], Geometry]] | None = None
+    """Read spatial shape and geometry from the header alone; None: the format cannot."""
     write: Callable[[np.ndarray, Geometry, Path], None] = _read_only
     """Write a segmentation or map (array (*spatial), geometry of its image, path)."""
     sniff: Callable[[bytes], bool] | None = None
