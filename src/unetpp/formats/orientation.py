@@ -27,3 +27,12 @@ def note_orientation(orientation: int) -> tuple[str, ...]:
 def is_turned(geometry: Geometry) -> bool:
     """Tell whether a file was turned by its orientation tag."""
     return any(note.startswith(TURNED) for note in geometry.notes)
+
+
+def note_turned_pair(image: Geometry, label: Geometry) -> tuple[str, ...]:
+    """Return a note on an image and its label of which one alone was turned: the other may be drawn either way."""
+    if is_turned(image) == is_turned(label):
+        return ()
+    if is_turned(image):
+        return ("the image is turned by its orientation tag, its label has none: look at the pair",)
+    return ("the label is turned by its orientation tag, its image has none: look at the pair",)
