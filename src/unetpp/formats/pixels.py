@@ -50,7 +50,7 @@ def convert_cmyk(array: np.ndarray, largest: int) -> np.ndarray:
 
     def convert(block: np.ndarray) -> np.ndarray:
         light = largest - block[3:].astype(np.int64)
-        return light - (2 * block[:3] * light + largest) // (2 * largest)
+        return light - (2 * block[:3].astype(np.int64) * light + largest) // (2 * largest)
 
     return map_slabs(array, convert, 3, array.dtype)
 

@@ -48,7 +48,7 @@ def _check_claim(path: Path, series: Any) -> None:
     is_sparse = not all(page.databytecounts)  # tiles that were never written
     is_subsampled = page.subsampling not in (None, (1, 1))
     size = prod(series.shape) * bits // 8
-    ratio = limits.MOST_PER_BYTE if is_sparse else 2 if is_subsampled else 1
+    ratio = None if is_sparse else 2 if is_subsampled else 1
     limits.check_claim(path, series.shape, size, ratio)
 
 
