@@ -43,7 +43,8 @@ def check_claim(path: Path, shape: tuple[int, ...], size: int, most_per_byte: fl
     if most_per_byte is None:
         whole = "if it is whole, convert it to an uncompressed TIFF, or raise `unetpp.formats.limits.MOST_PER_BYTE`."
         action = f"Restore it from the original; {whole}"
-    raise FileRefused(got, f"at most {most:,g} times its length", action)
+    expected = "as many bytes as the header says" if most == 1 else f"at most {most:,g} times the length of the file"
+    raise FileRefused(got, expected, action)
 
 
 def check_memory(size: int) -> None:

@@ -115,6 +115,8 @@ def describe_shape(shape: tuple[int, ...]) -> str:
 def _open_format(path: Path) -> Iterator[Format]:
     """Yield the format of a file; turn failures of the operating system and of decoders into a DataError."""
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # opening a pipe would wait for its other end
+            raise _make_error(path, "a pipe or a device", "a file", "Remove it.")
         with path.open("rb") as stream:
             if not stream.read(1):
                 raise _make_error(path, "an empty file (0 bytes)", "an image", _RESTORE)
