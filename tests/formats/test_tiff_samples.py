@@ -11,7 +11,7 @@ import tifffile
 from imagecodecs import packints_encode
 from PIL import Image
 
-from tests.data.images import GRAY, RGB
+from tests.data.images import GRAY, RGB, problem_of
 from unetpp.formats import detect_format, png_rows, scratch
 from unetpp.formats.pixels import find_range
 from unetpp.formats.readers import read_image, read_label
@@ -97,6 +97,27 @@ def test_compressed_colors_equal_tifffile(tmp_path: Path, compression: str) -> N
     tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", compression=compression)
     expected = tifffile.imread(tmp_path / "a.tif").transpose(2, 0, 1)
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif").array, expected)
+
+
+def test_brightness_and_color_differences_become_colors(tmp_path: Path) -> None:
+    Image.fromarray(RGB).convert("YCbCr").save(tmp_path / "a.tif")
+    expected = np.asarray(Image.open(tmp_path / "a.tif").convert("RGB")).transpose(2, 0, 1)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").array, expected)
+
+
+def test_whole_files_that_are_not_supported_are_not_called_truncated(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", GRAY.astype(np.complex64))
+    tifffile.imwrite(tmp_path / "b.tif", GRAY, compression="deflate", metadata=None)
+    with tifffile.TiffFile(tmp_path / "b.tif", mode="r+b") as file:
+        file.pages.first.tags["Compression"].overwrite(34712 + 5000)
+    metadata = {"axes": "TZYX"}
+    stack = np.zeros((2, 3, 6, 9), np.uint8)
+    tifffile.imwrite(tmp_path / "c.ome.tif", stack, photometric="minisblack", metadata=metadata)
+    for name, words in (("a.tif", "complex"), ("b.tif", "not"), ("c.ome.tif", "2 time points of 3 planes")):
+        for read in (read_image, read_label):
+            problem = problem_of(read, tmp_path / name)
+            assert words in problem.got
+            assert "truncated" not in problem.got and "estore" not in problem.action
 
 
 @pytest.mark.parametrize("large", [False, True])

@@ -76,6 +76,18 @@ def without_alpha(volume: Volume, axes: str | None) -> Volume:
     return Volume(volume.array, replace(volume.geometry, notes=volume.geometry.notes + notes))
 
 
+def convert_ycbcr(array: np.ndarray) -> np.ndarray:
+    """Convert brightness and color differences in 8 bits (3, *spatial) to red, green and blue, by Pillow."""
+    from PIL import Image
+
+    def convert(block: np.ndarray) -> np.ndarray:
+        flat = np.ascontiguousarray(np.moveaxis(block, 0, -1)).reshape(-1, block.shape[-1], 3)
+        image = Image.frombytes("YCbCr", flat.shape[1::-1], flat.tobytes())
+        return np.moveaxis(np.asarray(image.convert("RGB")).reshape(*block.shape[1:], 3), -1, 0)
+
+    return map_slabs(array, convert, 3, np.uint8)
+
+
 def find_range(array: np.ndarray) -> tuple[float, float]:
     """Find the smallest and the largest number, NaN aside."""
     low, high = np.inf, -np.inf

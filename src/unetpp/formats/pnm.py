@@ -103,7 +103,7 @@ def _open(path: Path, suffix: str, axes: str | None = None) -> Volume:
 
 
 def _sniff(head: bytes) -> bool:
-    return re.match(rb"P[1-6Ff]\s*(#|\d|\s)", head) is not None and len(head) > 3
+    return re.match(rb"P[1-6Ff]\s+[#\d]", head) is not None
 
 
 PNM = Format(

@@ -16,6 +16,8 @@ from unetpp.formats.format import FileRefused, Format
 from unetpp.formats.sources import ArraySource, ImageSource, StackedSource
 from unetpp.volume import Geometry, Volume
 
+_UNSUPPORTED = ("not supported", "unsupported", "not implemented", "cannot handle", "not a known")
+"""Words of decoders about files that may be whole."""
 _RESTORE = "Restore it from the original, or remove it."
 
 
@@ -139,7 +141,14 @@ def _open_format(path: Path) -> Iterator[Format]:
     except IsADirectoryError:
         raise _make_error(path, "a folder", "a file", "Name the files in it, or remove it.") from None
     except Exception as error:  # decoders raise anything
-        got = f"a file that is truncated or not an image ({_describe_cause(error)})"
+        cause = _describe_cause(error)
+        if isinstance(error, NotImplementedError) or any(word in cause.lower() for word in _UNSUPPORTED):
+            got, action = (
+                f"a file of a kind that is not read ({cause})",
+                "Convert it, for example to an uncompressed TIFF.",
+            )
+            raise _make_error(path, got, "an image that the decoder supports", action) from None
+        got = f"a file that is truncated or not an image ({cause})"
         raise _make_error(path, got, f"a whole {suffix_of(path)} image", _RESTORE) from None
 
 

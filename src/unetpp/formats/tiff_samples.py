@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from unetpp.formats.pixels import convert_cmyk, find_range, map_slabs, scale, split_alpha, without_alpha
+from unetpp.formats.pixels import convert_cmyk, convert_ycbcr, find_range, map_slabs, scale, split_alpha, without_alpha
 from unetpp.volume import Geometry, Volume
 
 _ALPHA = (1, 2)
 """Values of the tag ExtraSamples that stand for transparency."""
+_JPEG = (6, 7, 33007, 34892, 65000)
+"""Compressions whose decoder converts YCbCr itself."""
 _NODATA = 42113
 """Tag of GDAL with the number of pixels that have no data."""
 
@@ -60,6 +62,8 @@ def show_samples(array: np.ndarray, page: Any, geometry: Geometry, axes: str | N
     if photometric == "SEPARATED" and len(array) == 4 and array.dtype.kind == "u" and not axes:
         noted = replace(geometry, notes=(*geometry.notes, "CMYK, converted to RGB"))
         return Volume(convert_cmyk(array, 2**bits - 1), noted)
+    if photometric == "YCBCR" and len(array) == 3 and array.dtype == np.uint8 and page.compression not in _JPEG:
+        return Volume(convert_ycbcr(array), geometry)
     noted = replace(geometry, notes=geometry.notes + _note_missing_values(array, page))
     if _has_alpha(array, page):
         return without_alpha(split_alpha(array, noted), axes)
