@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -84,16 +84,26 @@ def inspect_dataset(
     cases = {case.id: case for case in dataset.cases}
     medical = any(is_medical(path) for case in dataset.cases[:1] for path in case.images)
     found = choose_classes(
-        {str(cases[fact.id].labels[0]): fact.label_counts for fact in facts if fact.label_counts},
+        _count_by_file(facts, cases),
         dataset.classes,
         (1 if medical else 255) if dataset.instances else None,
         str(dataset.root),
     )
     channels, channel_problems = _choose_channels(dataset, facts)
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
-    problems += [*found.problems, *_check_dims(facts), *_check_splits(dataset)]
+    problems += [*found.problems, *_check_dims(facts), *_check_splits(dataset, facts)]
+    problems = list(dict.fromkeys(problems))  # parts of one file have the problems of the file
     notes = [*dataset.notes, *found.notes, *_note_repeated_images(facts)]
     return Inspection(facts, problems, notes, found.classes.names, found.classes.values, dataset.instances, channels)
+
+
+def _count_by_file(facts: Sequence[CaseFacts], cases: Mapping[str, Case]) -> dict[str, dict[int, int]]:
+    """Count the voxels of each value in each label file, of which several cases may be parts."""
+    counts: dict[str, Counter[int]] = {}
+    for fact in facts:
+        if fact.label_counts:
+            counts.setdefault(str(cases[fact.id].labels[0]), Counter()).update(fact.label_counts)
+    return {file: dict(sorted(found.items())) for file, found in counts.items()}
 
 
 def _inspect_cases(
@@ -238,19 +248,23 @@ def _check_dims(facts: Sequence[CaseFacts]) -> list[Problem]:
     return [Problem(some, got, expected, "Make one data set of images and one of volumes.")]
 
 
-def _check_splits(dataset: Dataset) -> list[Problem]:
-    """Report why the cases cannot be divided into folds."""
+def _check_splits(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Problem]:
+    """Report why the cases cannot be divided into folds; of a single volume, that its planes can."""
+    is_volume = len(dataset.cases) == len(facts) == 1 and len(facts[0].shape) == 3
+    planes = " Or take the planes of the volume as images: `data.dims=2`." if is_volume else ""
     try:
         make_splits(dataset.cases)
     except DataError as error:
-        return [replace(problem, where=str(dataset.root)) for problem in error.problems]
+        found = error.problems
+        return [replace(problem, where=str(dataset.root), action=problem.action + planes) for problem in found]
     return []
 
 
 def _note_repeated_images(facts: Sequence[CaseFacts]) -> list[str]:
     by_digest: dict[str, list[str]] = {}
     for fact in facts:
-        by_digest.setdefault(fact.digest, []).append(fact.id)
+        if fact.minimum != fact.maximum:  # empty planes of volumes are equal
+            by_digest.setdefault(fact.digest, []).append(fact.id)
     risk = "scores are too good if one of them trains and another validates"
     repeated = (", ".join(ids) for ids in by_digest.values() if len(ids) > 1)
     return [f"{names}: the same image several times; {risk}" for names in repeated]

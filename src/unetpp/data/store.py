@@ -141,7 +141,8 @@ def _sample_positions(label: np.ndarray, name: str) -> np.ndarray:
 
 def _hash(case: Case, plan: DataPlan) -> str:
     files = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in (*case.images, *case.labels)]
-    text = "\n".join([str(STORE_VERSION), plan.model_dump_json(), *files])
+    part = [f"{case.plane} {case.area}"] if case.is_part else []
+    text = "\n".join([str(STORE_VERSION), plan.model_dump_json(), *files, *part])
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST]
 
 

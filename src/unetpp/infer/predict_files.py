@@ -28,6 +28,7 @@ from unetpp.layouts.cases import Case, find_images
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 from unetpp.progress import Stage
+from unetpp.words import merge_remarks
 
 if TYPE_CHECKING:
     from unetpp.infer.case_predictor import CasePredictor
@@ -55,6 +56,8 @@ class WrittenFiles:
     doubtful: tuple[Path, ...] = ()
     """Those of `files` to review: nothing was found, or the expected Dice is among the lowest 10 % of the validation
     cases."""
+    notes: tuple[str, ...] = ()
+    """How some files were predicted."""
 
     @property
     def failed(self) -> tuple[Problem, ...]:
@@ -90,6 +93,7 @@ def predict_to_files(
     _require_other_folder(cases, folders)
     entries: dict[Path, dict[str, Any]] = {}
     failures: list[Failure] = []
+    remarks: dict[tuple[str, str], None] = {}
     try:
         for number, case in enumerate(cases):
             show = _tile_progress(progress, case, number, len(cases))
@@ -97,13 +101,16 @@ def predict_to_files(
                 # nothing of one case is held while the next is predicted: either may be huge
                 for depth, found in predictor.predict_case(case, options, show).items():
                     entries[_write(found, case.id, folders[depth], plan)] = _judge(found, predictor)
+                    if found.segmentation.ndim > plan.dims:
+                        remarks[case.images[0].name, "a volume, predicted plane by plane by a 2D network"] = None
             except (DataError, MissingExtraError, MemoryError, RuntimeError) as error:
                 failures += [Failure(case.id, problem) for problem in _find_problems(error, str(case.images[0]))]
             if progress and len(cases) > 1:
                 progress(number + 1, len(cases))
     finally:  # finished cases are recorded, whatever ends the loop
         doubtful = tuple(path for path, entry in entries.items() if entry["review"])
-        written = WrittenFiles(out, depths, tuple(entries), tuple(failures), doubtful)
+        notes = tuple(merge_remarks(remarks))
+        written = WrittenFiles(out, depths, tuple(entries), tuple(failures), doubtful, notes)
         _write_entries(written, entries, folders, predictor, options)
     return written
 

@@ -13,6 +13,7 @@ import torch
 
 from unetpp.data.folds import Split, make_splits, read_splits, write_splits
 from unetpp.data.inspect import inspect_dataset
+from unetpp.data.parts import split_dataset
 from unetpp.errors import DataError, PlanError, Problem, UsageError
 from unetpp.files import write_text
 from unetpp.layouts.cases import find_cases
@@ -65,13 +66,16 @@ def require_unstarted(folder: RunFolder, folds: Iterable[int], resume: bool) -> 
         raise UsageError(folder.path, got, "a new run", action, setting="out")
 
 
-def read_data(path: Path, settings: Mapping[str, Any], progress: Progress) -> tuple[Dataset, Fingerprint]:
+def read_data(
+    path: Path, settings: Mapping[str, Any], progress: Progress, folder: RunFolder | None = None
+) -> tuple[Dataset, Fingerprint]:
     """Find and read all cases.
 
     Args:
         path: the data set.
         settings: settings of the user; those of `ReadPlan` say how files are read.
         progress: shows the files.
+        folder: run folder, whose plan says how files are read where the user does not; None: there is no plan yet.
 
     Returns:
         The data set, and what is known of it.
@@ -80,14 +84,23 @@ def read_data(path: Path, settings: Mapping[str, Any], progress: Progress) -> tu
         DataError: all problems at once.
         PlanError: a wrong setting.
     """
-    reading = read_reading(settings)
-    dataset = find_cases(path, tolerant=True)
+    reading = read_reading({**(_read_planned(folder) if folder else {}), **settings})
+    dataset = split_dataset(find_cases(path, tolerant=True), reading)
     inspection = inspect_dataset(dataset, reading, progress.stage("Reading every file"))
     if inspection.problems:
         raise DataError(inspection.problems)
     for note in inspection.notes:
         progress.note(f"note: {note}")
     return dataset, make_fingerprint(dataset, inspection)
+
+
+def _read_planned(folder: RunFolder) -> dict[str, Any]:
+    """Settings of the plan in a run folder that say which parts of files are cases, and how files are opened."""
+    if not folder.plan.exists():
+        return {}
+    data = read_plan(folder.plan).data
+    values = {f"data.{name}": getattr(data, name) for name in ("dims", "axes", "fill", "label_grid")}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def create_plan(fingerprint: Fingerprint, request: Request, device: torch.device) -> Plan:
