@@ -68,7 +68,8 @@ class ReadPlan(Frozen):
     """How files are read, as far as the user can set it before anything is known of the data."""
 
     dims: Literal[2, 3] | None = None
-    """Number of spatial axes; 2 takes the planes of volumes as images; null: that of the files."""
+    """Number of spatial axes; 2 takes each plane of a volume, its slices as they are stored, as an image; null: that of
+    the files."""
     axes: str | None = None
     """Axes of TIFF and NumPy files in their order, such as "CYX" (Z planes, C channels, T time); null: as files say."""
     fill: float | None = None

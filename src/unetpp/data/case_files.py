@@ -93,6 +93,12 @@ def read_whole_label(part: Case, plan: ReadPlan) -> Volume:
     return _labels.get(part, plan)
 
 
+def close_whole_files() -> None:
+    """Close the files that are open for their parts, which frees their memory."""
+    _images.close()
+    _labels.close()
+
+
 class _SharedFiles(Generic[_T]):
     """Whole files whose parts are cases: the last ones stay open, so that a volume is not read for each of its planes.
 
@@ -120,6 +126,11 @@ class _SharedFiles(Generic[_T]):
         if isinstance(found, DataError):
             raise DataError(found.problems)
         return found
+
+    def close(self) -> None:
+        """Forget all files."""
+        with self._lock:
+            self._found.clear()
 
     def _try(self, case: Case, plan: ReadPlan) -> _T | DataError:
         try:

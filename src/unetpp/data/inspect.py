@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpp.data.case_files import read_case_image, read_case_label
+from unetpp.data.case_files import close_whole_files, read_case_image, read_case_label
 from unetpp.data.folds import make_splits
+from unetpp.data.parts import suggest_split
 from unetpp.data.preprocess import RGB_CHANNELS
 from unetpp.errors import DataError, Problem
 from unetpp.formats import is_medical
@@ -117,6 +118,7 @@ def _inspect_cases(
             yield result
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C, too
+        close_whole_files()
 
 
 def _inspect_case(case: Case, reading: ReadPlan) -> tuple[CaseFacts | None, list[Problem]]:
@@ -249,14 +251,13 @@ def _check_dims(facts: Sequence[CaseFacts]) -> list[Problem]:
 
 
 def _check_splits(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Problem]:
-    """Report why the cases cannot be divided into folds; of a single volume, that its planes can."""
-    is_volume = len(dataset.cases) == len(facts) == 1 and len(facts[0].shape) == 3
-    planes = " Or take the planes of the volume as images: `data.dims=2`." if is_volume else ""
+    """Report why the cases cannot be divided into folds; of a single image, what would allow to split it."""
+    hint = suggest_split(facts[0].shape) if len(dataset.cases) == len(facts) == 1 else ""
     try:
         make_splits(dataset.cases)
     except DataError as error:
         found = error.problems
-        return [replace(problem, where=str(dataset.root), action=problem.action + planes) for problem in found]
+        return [replace(problem, where=str(dataset.root), action=problem.action + hint) for problem in found]
     return []
 
 

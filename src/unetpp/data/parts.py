@@ -7,8 +7,8 @@ gap is left out between them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,14 +54,23 @@ def split_dataset(dataset: Dataset, reading: ReadPlan) -> Dataset:
     cases = dataset.cases
     if reading.dims == 2:
         cases = tuple(part for case in cases for part in _try_planes(case, reading))
-    alone = _find_alone(cases)
-    blocks, notes = _split_alone(alone, reading) if alone else ({}, [])
-    if blocks:
-        cases = tuple(part for case in cases for part in blocks.get(case.id, (case,)))
+    splits = _split_alone(_find_alone(cases), reading)
+    parts = {name: found for split in splits for name, found in split.parts.items()}
+    cases = tuple(part for case in cases for part in parts.get(case.id, (case,)))
     if cases == dataset.cases:
         return dataset
-    problems, notes = (*dataset.problems, *_find_same_ids(cases)), [*dataset.notes, *dict.fromkeys(notes)]
-    return replace(dataset, cases=cases, notes=tuple(notes), problems=problems)
+    problems = (*dataset.problems, *_find_same_ids(cases))
+    return replace(dataset, cases=cases, notes=(*dataset.notes, *_describe(splits)), problems=problems)
+
+
+def _describe(splits: Sequence[_Split]) -> list[str]:
+    """Say what was split, once for all files that were split alike."""
+    kinds = Counter((split.kind, split.note) for split in splits)
+    alone = len(splits) == 1
+    return [
+        f"{'one ' + kind if alone else f'{count} {kind}s of one group'}: {note}"
+        for (kind, note), count in kinds.items()
+    ]
 
 
 def list_planes(case: Case, reading: ReadPlan) -> tuple[Case, ...]:
@@ -95,60 +104,82 @@ def _find_alone(cases: Iterable[Case]) -> list[Case]:
     return usable if len(groups) == 1 and not declared else []
 
 
-def _split_alone(alone: Sequence[Case], reading: ReadPlan) -> tuple[dict[str, tuple[Case, ...]], list[str]]:
-    """Split every case: id -> its parts, and notes; nothing if one of them cannot be split."""
-    try:
-        if all(case.plane is not None for case in alone):
-            return _split_stacks(alone, reading)
-        return _split_areas(alone, reading)
-    except (DataError, _TooSmallError):
-        return {}, []
+def suggest_split(shape: tuple[int, ...]) -> str:
+    """Say what allows a data set of one image or volume of this shape to be split."""
+    sizes, unit = AREA_SIZES[len(shape)], "pixels" if len(shape) == 2 else "voxels"
+    least = 2 * sizes.smallest + sizes.gap
+    text = f" One of at least {least} {unit} along an axis is split by area"
+    planes = "; or take the planes of the volume as images: `data.dims=2`" if len(shape) == 3 else ""
+    return f"{text}{planes}."
 
 
 class _TooSmallError(Exception):
     """An image is too small to be cut, or its label has another shape."""
 
 
-def _split_stacks(planes: Sequence[Case], reading: ReadPlan) -> tuple[dict[str, tuple[Case, ...]], list[str]]:
-    """Give the planes of each stack groups of neighbors, and name those that are too near to be trained on."""
-    stacks: dict[object, list[Case]] = {}
-    for case in planes:
-        stacks.setdefault((case.images, case.labels), []).append(case)
-    blocks: dict[str, tuple[Case, ...]] = {}
-    notes = []
-    for stack in stacks.values():
-        gap = max(1, int(PLANES_IN_GAP * len(stack)))
-        profile = measure_foreground(read_whole_label(stack[0], reading))[0]
-        cut = choose_cut([profile], BlockSizes(gap=0, smallest=gap + 1, wanted=gap + 1))
-        if cut is None or len(profile) != len(stack):
-            raise _TooSmallError
-        for number, (start, stop) in enumerate(cut.blocks, start=1):
-            for place, case in enumerate(stack[start:stop], start=start):
-                near = [*stack[max(0, place - gap) : start], *stack[stop : max(stop, place + gap + 1)]]
-                names = tuple(other.id for other in near)
-                blocks[case.id] = (replace(case, group=f"{case.group} block {number}", neighbors=names),)
-        text = f"one stack of {len(stack)} planes: split into {len(cut.blocks)} blocks; each fold leaves out"
-        text += f" {count_noun(gap, 'plane')} on either side of those it validates on; {_NEAR}"
-        notes.append(text + _describe_lack(cut))
-    return blocks, notes
+@dataclass(frozen=True)
+class _Split:
+    """What became of the cases of one image or volume."""
+
+    parts: Mapping[str, tuple[Case, ...]]
+    """By the id of the case."""
+    kind: str
+    """image, volume or stack."""
+    note: str
 
 
-def _split_areas(cases: Sequence[Case], reading: ReadPlan) -> tuple[dict[str, tuple[Case, ...]], list[str]]:
-    """Cut each image or volume into blocks along one axis."""
-    parts, notes = {}, []
-    for case in cases:
-        shape = open_whole_image(case, reading).shape[1:]
-        label, sizes = read_whole_label(case, reading), AREA_SIZES[len(shape)]
-        cut = choose_cut(measure_foreground(label), sizes) if label.shape == shape else None
-        if cut is None:
-            raise _TooSmallError
-        parts[case.id] = tuple(_cut_case(case, shape, cut))
-        unit, kind = ("pixels", "image") if len(shape) == 2 else ("voxels", "volume")
-        planes = _PLANES_INSTEAD if len(shape) == 3 and reading.dims is None else ""
-        along = _AXES[cut.axis - len(shape)]
-        text = f"split along its {along} into {len(cut.blocks)} blocks with gaps of {sizes.gap} {unit}; {_NEAR}"
-        notes.append(f"one {kind}: {text}{_describe_lack(cut)}{planes}")
-    return parts, notes
+def _split_alone(alone: Sequence[Case], reading: ReadPlan) -> list[_Split]:
+    """Split every file; nothing if one of them cannot be split."""
+    files: dict[object, list[Case]] = {}
+    for case in alone:
+        files.setdefault((case.images, case.labels), []).append(case)
+    try:
+        return [_split_file(cases, reading) for cases in files.values()]
+    except (DataError, _TooSmallError):
+        return []
+
+
+def _split_file(cases: Sequence[Case], reading: ReadPlan) -> _Split:
+    """Split the whole image, or all planes of a volume; raises _TooSmallError if that is impossible."""
+    shape = open_whole_image(cases[0], reading).shape[1:]
+    label = read_whole_label(cases[0], reading)
+    if label.shape != shape:
+        raise _TooSmallError  # the inspection reports it
+    profiles = measure_foreground(label)
+    if cases[0].plane is None:
+        return _split_areas(cases, profiles, reading)
+    return _split_stack(cases, profiles[0]) or _split_areas(cases, profiles[1:], reading)
+
+
+def _split_stack(planes: Sequence[Case], profile: np.ndarray) -> _Split | None:
+    """Give the planes of a stack groups of neighbors, and name those that are too near to be trained on."""
+    gap = max(1, int(PLANES_IN_GAP * len(planes)))
+    cut = choose_cut([profile], BlockSizes(gap=0, smallest=gap + 1, wanted=gap + 1))
+    if cut is None:
+        return None
+    parts = {}
+    for number, (start, stop) in enumerate(cut.blocks, start=1):
+        for place, case in enumerate(planes[start:stop], start=start):
+            near = [*planes[max(0, place - gap) : start], *planes[stop : max(stop, place + gap + 1)]]
+            names = tuple(other.id for other in near)
+            parts[case.id] = (replace(case, group=f"{case.group} block {number}", neighbors=names),)
+    text = f"its {len(planes)} planes are split into {len(cut.blocks)} blocks; each fold leaves out"
+    text += f" {count_noun(gap, 'plane')} on either side of those it validates on; {_NEAR}"
+    return _Split(parts, "stack", text + _describe_lack(cut))
+
+
+def _split_areas(cases: Sequence[Case], profiles: Sequence[np.ndarray], reading: ReadPlan) -> _Split:
+    """Cut an image, a volume, or all planes of a volume into the same blocks along one axis."""
+    shape = tuple(map(len, profiles))
+    cut, sizes = choose_cut(profiles, AREA_SIZES[len(shape)]), AREA_SIZES[len(shape)]
+    if cut is None:
+        raise _TooSmallError
+    unit, kind = ("pixels", "image") if len(shape) == 2 else ("voxels", "volume")
+    planes = _PLANES_INSTEAD if len(shape) == 3 and reading.dims is None else ""
+    along = _AXES[cut.axis - len(shape)]
+    text = f"split along its {along} into {len(cut.blocks)} blocks with gaps of {sizes.gap} {unit}; {_NEAR}"
+    parts = {case.id: tuple(_cut_case(case, shape, cut)) for case in cases}
+    return _Split(parts, kind, f"{text}{_describe_lack(cut)}{planes}")
 
 
 def _cut_case(case: Case, shape: tuple[int, ...], cut: Cut) -> Iterator[Case]:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unetpp.data.case_files import close_whole_files
 from unetpp.data.preprocess import prepare_case_image, prepare_case_label
 from unetpp.errors import DataError, Problem
 from unetpp.files import write_atomically
@@ -97,6 +98,7 @@ def store_cases(
                 progress(done, len(todo))
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C and a full disk do not wait for the other cases
+        close_whole_files()
     if problems:
         raise DataError(problems)
     return stored
@@ -147,4 +149,5 @@ def _hash(case: Case, plan: DataPlan) -> str:
 
 
 def _make_file_name(name: str) -> str:
-    return re.sub(r"[^\w.-]", "_", name)[:100]
+    safe = re.sub(r"[^\w.-]", "_", name)
+    return safe if len(safe) <= 100 else f"{safe[:80]}-{hashlib.sha256(name.encode()).hexdigest()[:DIGEST]}"
