@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from threading import Lock
-from typing import Generic, TypeVar
 
 import numpy as np
 
 from unetpp import labels
+from unetpp.annotations import draw, read_annotations
+from unetpp.data.whole_files import WholeFiles, cut_label, take_part
 from unetpp.errors import DataError, Problem
 from unetpp.formats.readers import describe_shape, open_images, read_labels
-from unetpp.formats.sources import AreaSource, ImageSource, PlaneSource, area_geometry, plane_geometry
+from unetpp.formats.sources import ImageSource
 from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan, ReadPlan
 from unetpp.volume import Volume
-
-_OPEN = 2
-"""Number of files that stay open for their parts: threads that read planes in order are at most in two volumes."""
-_T = TypeVar("_T")
 
 
 def open_case_image(case: Case, plan: ReadPlan) -> ImageSource:
@@ -38,7 +31,7 @@ def open_case_image(case: Case, plan: ReadPlan) -> ImageSource:
         DataError: as `open_images`.
     """
     if case.is_part:
-        return _take_part(open_whole_image(case, plan), case)
+        return take_part(open_whole_image(case, plan), case)
     return open_images(case.images)
 
 
@@ -62,8 +55,22 @@ def read_case_label(case: Case, plan: ReadPlan) -> Volume:
         DataError: as `read_labels`.
     """
     if case.is_part:
-        return _cut_label(read_whole_label(case, plan), open_whole_image(case, plan), case)
+        return cut_label(read_whole_label(case, plan), open_whole_image(case, plan), case)
+    if case.class_values:
+        return _draw_outlines(case, open_case_image(case, plan))
     return read_labels(case.labels)
+
+
+def _draw_outlines(case: Case, image: ImageSource) -> Volume:
+    """Draw the label of a case whose label file holds outlines."""
+    found, values, (rows, columns) = read_annotations(case.labels[0]), dict(case.class_values), image.shape[-2:]
+    stated = found.sizes.get(case.label_key, (rows, columns))
+    if len(image.shape) != 3 or stated != (rows, columns):
+        got, expected = f"outlines on {describe_shape(stated)}", describe_shape(image.shape[1:])
+        action = "Give the image that was annotated; an orientation tag may have turned it."
+        raise DataError(Problem(str(case.labels[0]), got, f"{expected}, as the image", action))
+    label = draw(found.find(case.label_key, (rows, columns)), values, (rows, columns))
+    return Volume(label[None], replace(image.geometry, header=None))
 
 
 def read_case_classes(case: Case, plan: DataPlan) -> np.ndarray:
@@ -99,79 +106,5 @@ def close_whole_files() -> None:
     _labels.close()
 
 
-class _SharedFiles(Generic[_T]):
-    """Whole files whose parts are cases: the last ones stay open, so that a volume is not read for each of its planes.
-
-    Args:
-        read: opens the files of a whole case.
-    """
-
-    def __init__(self, read: Callable[[Case, ReadPlan], _T]) -> None:
-        self._read = read
-        self._found: OrderedDict[tuple[object, ...], _T | DataError] = OrderedDict()
-        self._lock = Lock()  # threads that read planes of the same volume wait for the one that opens it
-
-    def get(self, part: Case, plan: ReadPlan) -> _T:
-        """Open the whole files of a part, or return them if they are open; raises as `read`, each time."""
-        files = (*part.images, *part.labels)
-        stamps = tuple((str(path), _stamp(path)) for path in files)
-        with self._lock:
-            key = (plan.model_dump_json(), *stamps)
-            if key not in self._found:
-                self._found[key] = self._try(replace(part, plane=None, area=None), plan)
-                while len(self._found) > _OPEN:
-                    self._found.popitem(last=False)
-            self._found.move_to_end(key)
-            found = self._found[key]
-        if isinstance(found, DataError):
-            raise DataError(found.problems)
-        return found
-
-    def close(self) -> None:
-        """Forget all files."""
-        with self._lock:
-            self._found.clear()
-
-    def _try(self, case: Case, plan: ReadPlan) -> _T | DataError:
-        try:
-            return self._read(case, plan)
-        except DataError as error:
-            return error
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Size and time of a file, to notice that it was replaced; zeros if it is not there."""
-    try:
-        found = path.stat()
-    except OSError:
-        return 0, 0
-    return found.st_size, found.st_mtime_ns
-
-
-def _take_part(whole: ImageSource, case: Case) -> ImageSource:
-    source = whole if case.plane is None else PlaneSource(whole, case.plane)
-    return source if case.area is None else AreaSource(source, case.area)
-
-
-def _cut_label(label: Volume, image: ImageSource, case: Case) -> Volume:
-    """Cut the part of a case out of the label of its whole files; raises DataError if it does not fit the image."""
-    where, action = str(case.labels[0]), "Give the label that belongs to the image."
-    if label.shape != image.shape[1:]:
-        got, expected = f"a label of {describe_shape(label.shape)}", f"{describe_shape(image.shape[1:])}, as its image"
-        raise DataError(Problem(where, got, expected, action))
-    if not label.geometry.matches(image.geometry):
-        got, expected = "another spacing, origin or direction than its image", "the same"
-        raise DataError(Problem(where, got, expected, action))
-    array, alpha, geometry = label.array, label.alpha, label.geometry
-    if case.plane is not None:
-        array, geometry = array[:, case.plane], plane_geometry(geometry)
-        alpha = None if alpha is None else alpha[case.plane]
-    if case.area is not None:
-        inside = tuple(slice(*span) for span in case.area)
-        array, geometry = array[(slice(None), *inside)], area_geometry(geometry, case.area)
-        alpha = None if alpha is None else alpha[inside]
-    return replace(label, array=np.ascontiguousarray(array), alpha=alpha, geometry=geometry)
-
-
-_images = _SharedFiles(open_case_image)
-_labels = _SharedFiles(read_case_label)
+_images = WholeFiles(open_case_image)
+_labels = WholeFiles(read_case_label)

@@ -16,6 +16,7 @@ from unetpp.data.blocks import BlockSizes, Cut, choose_cut
 from unetpp.data.case_files import open_whole_image, read_whole_label
 from unetpp.errors import DataError, Problem
 from unetpp.formats import suffix_of
+from unetpp.formats.planes import find_turn
 from unetpp.labels.values import count_values
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.plan import ReadPlan
@@ -141,14 +142,16 @@ def _split_alone(alone: Sequence[Case], reading: ReadPlan) -> list[_Split]:
 
 def _split_file(cases: Sequence[Case], reading: ReadPlan) -> _Split:
     """Split the whole image, or all planes of a volume; raises _TooSmallError if that is impossible."""
-    shape = open_whole_image(cases[0], reading).shape[1:]
-    label = read_whole_label(cases[0], reading)
-    if label.shape != shape:
+    image, label = open_whole_image(cases[0], reading), read_whole_label(cases[0], reading)
+    if label.shape != image.shape[1:]:
         raise _TooSmallError  # the inspection reports it
     profiles = measure_foreground(label)
     if cases[0].plane is None:
         return _split_areas(cases, profiles, reading)
-    return _split_stack(cases, profiles[0]) or _split_areas(cases, profiles[1:], reading)
+    exchange, flips = find_turn(image.geometry)
+    in_plane = profiles[:0:-1] if exchange else profiles[1:]
+    in_plane = [profile[::-1] if flip else profile for profile, flip in zip(in_plane, flips, strict=True)]
+    return _split_stack(cases, profiles[0]) or _split_areas(cases, in_plane, reading)
 
 
 def _split_stack(planes: Sequence[Case], profile: np.ndarray) -> _Split | None:

@@ -67,20 +67,6 @@ class StackedSource:
         return np.concatenate([source.read(slices) for source in self._sources]).astype(self.dtype, copy=False)
 
 
-class PlaneSource:
-    """One plane (of the first spatial axis) of a volume, as an image of its own."""
-
-    def __init__(self, source: ImageSource, plane: int) -> None:
-        self._source, self._plane = source, plane
-        self.geometry = plane_geometry(source.geometry)
-        self.shape = (source.shape[0], *source.shape[2:])
-        self.dtype = source.dtype
-
-    def read(self, slices: Slices) -> np.ndarray:
-        """Read a block of the plane."""
-        return self._source.read((slice(self._plane, self._plane + 1), *slices))[:, 0]
-
-
 class AreaSource:
     """The part of an image between (start, stop) along each spatial axis."""
 
@@ -96,12 +82,6 @@ class AreaSource:
         return self._source.read(
             tuple(slice(start + low, start + high) for (low, high), (start, _) in zip(spans, self._area, strict=True))
         )
-
-
-def plane_geometry(geometry: Geometry) -> Geometry:
-    """Return the grid of a plane of a volume: its two voxel sizes, and no place in space."""
-    spacing = None if geometry.spacing_mm is None else geometry.spacing_mm[1:]
-    return replace(geometry, spacing_mm=spacing, affine=None, header=None, other_affines=(), is_placed=False)
 
 
 def area_geometry(geometry: Geometry, area: Area) -> Geometry:

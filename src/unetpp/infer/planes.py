@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
+from unetpp.formats.planes import PlaneSource, find_turn
 from unetpp.formats.scratch import allocate_array, release
-from unetpp.formats.sources import ImageSource, PlaneSource
+from unetpp.formats.sources import ImageSource
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction, soft_dice
 from unetpp.infer.tiles import TileProgress
@@ -68,11 +69,12 @@ def _add_plane(volume: Prediction | None, image: Prediction, plane: int, source:
     else:
         sums = None if volume.dice_sums is None or image.dice_sums is None else volume.dice_sums + image.dice_sums
         volume = replace(volume, dice_sums=sums, expected_dice=None if sums is None else soft_dice(sums))
-    volume.segmentation[plane] = image.segmentation
+    as_stored = find_turn(source.geometry).undo
+    volume.segmentation[plane] = as_stored(image.segmentation)
     if volume.probabilities is not None and image.probabilities is not None:
-        volume.probabilities[:, plane] = image.probabilities
+        volume.probabilities[:, plane] = as_stored(image.probabilities)
     if volume.uncertainty is not None and image.uncertainty is not None:
-        volume.uncertainty[plane] = image.uncertainty
+        volume.uncertainty[plane] = as_stored(image.uncertainty)
     for array in (volume.segmentation, volume.probabilities, volume.uncertainty):
         release(array)
     return volume
