@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ def test_blocks_keep_their_gap_and_cover_the_rest(
     assert len(blocks) == count
     assert (blocks[0][0], blocks[-1][1]) == (0, size)
     assert all(stop - start >= smallest for start, stop in blocks)
-    assert all(second[0] - first[1] == gap for first, second in zip(blocks[:-1], blocks[1:], strict=True))
+    assert all(second[0] - first[1] == gap for first, second in pairwise(blocks))
 
 
 def test_many_blocks_need_a_long_axis() -> None:

@@ -218,7 +218,11 @@ def test_planes_are_stored_apart_even_with_long_names(tmp_path: Path) -> None:
     write_pair(tmp_path, name, (4, 20, 20))
     cases = split(tmp_path, PLANES).cases
     plan = DataPlan(
-        dims=2, channels=("image",), classes=("background", "x"), label_values=(0, 255), normalization=(Normalization(),)
+        dims=2,
+        channels=("image",),
+        classes=("background", "x"),
+        label_values=(0, 255),
+        normalization=(Normalization(),),
     )
     stored = store_cases(cases, plan, tmp_path / "cache")
     assert len({case.stem for case in stored}) == 4
