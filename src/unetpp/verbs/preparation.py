@@ -19,7 +19,7 @@ from unetpp.files import write_text
 from unetpp.layouts.cases import find_cases
 from unetpp.layouts.dataset import Dataset
 from unetpp.model.build import make_grid
-from unetpp.plan import ModelPlan, Plan, TrainPlan, read_plan
+from unetpp.plan import SET_BY_USER, ModelPlan, Plan, ReadPlan, TrainPlan, read_plan
 from unetpp.planning.cost import count_parameters, estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint
 from unetpp.planning.planner import make_plan
@@ -95,12 +95,15 @@ def read_data(
 
 
 def _read_planned(folder: RunFolder) -> dict[str, Any]:
-    """Settings of the plan in a run folder that say which parts of files are cases, and how files are opened."""
+    """Settings that the user gave when the plan in a run folder was made, and that say how files are read.
+
+    Other values of a plan were found in its data: they must not decide how other data is read.
+    """
     if not folder.plan.exists():
         return {}
-    data = read_plan(folder.plan).data
-    values = {f"data.{name}": getattr(data, name) for name in ("dims", "axes", "fill", "label_grid")}
-    return {key: value for key, value in values.items() if value is not None}
+    plan = read_plan(folder.plan)
+    names = [name for name in ReadPlan.model_fields if plan.reasons.get(f"data.{name}") == SET_BY_USER]
+    return {f"data.{name}": value for name, value in plan.data.model_dump(mode="json", include=set(names)).items()}
 
 
 def create_plan(fingerprint: Fingerprint, request: Request, device: torch.device) -> Plan:
