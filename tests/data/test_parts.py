@@ -168,6 +168,13 @@ def test_what_is_too_small_to_be_split_is_told_what_would_help(
     assert problem.action.endswith(hint)
 
 
+def test_images_are_no_volumes(tmp_path: Path) -> None:
+    for stem in "ab":
+        write_pair(tmp_path, stem, (20, 20))
+    (problem,) = inspect_dataset(split(tmp_path, ReadPlan(dims=3)), ReadPlan(dims=3)).problems
+    assert (problem.where, problem.expected) == ("a, b", "volumes, by `data.dims=3`")
+
+
 def test_blocks_without_foreground_are_named(tmp_path: Path) -> None:
     label = np.zeros((300, 300), np.uint8)
     label[:3, :3] = 255

@@ -24,6 +24,7 @@ from unetpp.labels.values import choose_classes, count_values
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.plan import AS_FILES_SAY, ReadPlan
 from unetpp.volume import Volume
+from unetpp.words import list_some
 
 _SAMPLE = 1000
 """Largest number of foreground voxels of a case whose intensities are sampled."""
@@ -92,7 +93,7 @@ def inspect_dataset(
     )
     channels, channel_problems = _choose_channels(dataset, facts)
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
-    problems += [*found.problems, *_check_dims(facts), *_check_splits(dataset, facts)]
+    problems += [*found.problems, *_check_dims(facts, reading.dims), *_check_splits(dataset, facts)]
     problems = list(dict.fromkeys(problems))  # parts of one file have the problems of the file
     notes = [*dataset.notes, *found.notes, *_note_repeated_images(facts)]
     return Inspection(facts, problems, notes, found.classes.names, found.classes.values, dataset.instances, channels)
@@ -240,8 +241,11 @@ def _describe_wrong_channels(dataset: Dataset, fact: CaseFacts, channels: int) -
     return Problem(_name_files(images), got, f"{channels}, {why}", action)
 
 
-def _check_dims(facts: Sequence[CaseFacts]) -> list[Problem]:
+def _check_dims(facts: Sequence[CaseFacts], wanted: int | None) -> list[Problem]:
     by_dims = {dims: [fact.id for fact in facts if len(fact.shape) == dims] for dims in (2, 3)}
+    if wanted == 3 and by_dims[2]:
+        action = "Leave the setting out, or give volumes."
+        return [Problem(list_some(by_dims[2]), "2D images", "volumes, by `data.dims=3`", action)]
     if not all(by_dims.values()):
         return []
     rare, usual = sorted(by_dims, key=lambda dims: len(by_dims[dims]))
