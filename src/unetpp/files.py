@@ -7,9 +7,9 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from unetpp.errors import WriteError
 
@@ -41,6 +41,61 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def hold_lock(path: Path, wait: bool = False) -> Iterator[bool]:
+    """Hold a lock against other processes, on any machine that sees the same folder; the system frees it if we die.
+
+    Args:
+        path: lock file; it is removed with its folder, if the folder is empty otherwise.
+        wait: wait until it is free.
+
+    Yields:
+        Whether it is held; False: another process holds it.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    file, held = _open_locked(path, wait)
+    with file:
+        try:
+            yield held
+        finally:
+            if held:
+                with suppress(OSError):
+                    path.unlink()
+                    path.parent.rmdir()  # refused unless it is empty
+
+
+def _open_locked(path: Path, wait: bool) -> tuple[TextIO, bool]:
+    """Open and lock a file; again, if its last holder has removed it meanwhile."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a")
+        except OSError as error:
+            raise WriteError(path, error.strerror or str(error), "to write it", _action(error)) from error
+        held = _lock(file, wait)
+        with suppress(OSError):
+            if not held or os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file, held
+        file.close()
+
+
+def _lock(file: TextIO, wait: bool) -> bool:
+    """Lock a whole file; True too where the system has no locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:  # a network file system without locks
+        return True
+    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
