@@ -88,3 +88,17 @@ def test_a_lock_that_is_waited_for_is_held_in_turn(tmp_path: Path) -> None:
         thread.join()
     assert order[0::2] == order[1::2]
     assert sorted(order[0::2]) == list(range(8))
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    left, young = tmp_path / ".unetpp-0123.json", tmp_path / ".unetpp-4567.json"
+    with write_atomically(tmp_path / "folder" / "held.json") as held:
+        held.write_text("{}")
+        moved = held.rename(tmp_path / held.name)
+        for path in (left, young):
+            path.write_text("{}")
+        for path in (left, moved):
+            os.utime(path, (0, 0))
+        write_text(tmp_path / "a.json", "{}")
+        assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"a.json", young.name, moved.name}
+        moved.rename(held)
