@@ -18,7 +18,7 @@ from unetpp.data.folds import make_splits
 from unetpp.data.intensities import Intensities, measure_intensities
 from unetpp.data.preprocess import RGB_CHANNELS
 from unetpp.errors import DataError, Problem
-from unetpp.formats import is_medical
+from unetpp.formats import is_medical, scratch
 from unetpp.formats.sources import ImageSource
 from unetpp.labels.values import choose_classes, count_values
 from unetpp.layouts.dataset import Case, Dataset
@@ -133,7 +133,8 @@ def _inspect_case(case: Case, reading: ReadPlan) -> tuple[CaseFacts | None, list
     if image is None:
         return None, problems
     counts = count_values(label.array) if label is not None else {}
-    found = measure_intensities(image, None if label is None else label.array[0], counts)
+    scratch.release(None if label is None else label.array)
+    found = measure_intensities(image, None if label is None else label.array[0])
     problems += _check_finite(case, found)
     return (None if problems else _collect_facts(case, image, label, counts, found)), problems
 
