@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from unetpp import labels
+from unetpp.annotations import draw, read_annotations
 from unetpp.data.label_grid import Grid, place_label
-from unetpp.formats.readers import open_images, read_grid, read_labels
+from unetpp.errors import DataError, Problem
+from unetpp.formats.readers import describe_shape, open_images, read_grid, read_labels
 from unetpp.formats.sources import ImageSource
 from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan, ReadPlan
@@ -52,6 +55,8 @@ def read_case_label(case: Case, plan: ReadPlan, image: ImageSource | None = None
     Raises:
         DataError: as `read_labels`, or the label lies on another grid.
     """
+    if case.class_values:
+        return _draw_outlines(case, image or open_case_image(case, plan))
     label = read_labels(case.labels)
     if image is not None:
         grid = Grid(image.shape[1:], image.geometry)
@@ -65,6 +70,18 @@ def read_case_label(case: Case, plan: ReadPlan, image: ImageSource | None = None
 def name_files(paths: Sequence[Path]) -> str:
     """Name the files of a case in a message."""
     return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+
+
+def _draw_outlines(case: Case, image: ImageSource) -> Volume:
+    """Draw the label of a case whose label file holds outlines."""
+    found, values, (rows, columns) = read_annotations(case.labels[0]), dict(case.class_values), image.shape[-2:]
+    stated = found.sizes.get(case.label_key, (rows, columns))
+    if len(image.shape) != 3 or stated != (rows, columns):
+        got, expected = f"outlines on {describe_shape(stated)}", describe_shape(image.shape[1:])
+        action = "Give the image that was annotated; an orientation tag may have turned it."
+        raise DataError(Problem(str(case.labels[0]), got, f"{expected}, as the image", action))
+    label = draw(found.find(case.label_key, (rows, columns)), values, (rows, columns))
+    return Volume(label[None], replace(image.geometry, header=None))
 
 
 def read_case_classes(case: Case, plan: DataPlan) -> np.ndarray:
