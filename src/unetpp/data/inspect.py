@@ -100,7 +100,8 @@ def inspect_dataset(
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
     problems += [*found.problems, *_check_dims(facts), *_check_splits(dataset)]
     remarks = [(cases[fact.id].images[0].name, note) for fact in facts for note in fact.notes]
-    notes = [*dataset.notes, *found.notes, *merge_remarks(remarks), *_note_repeated_images(facts)]
+    notes = [*dataset.notes, *found.notes, *_note_series(dataset, facts), *merge_remarks(remarks)]
+    notes += _note_repeated_images(facts)
     return Inspection(facts, problems, notes, found.classes.names, found.classes.values, dataset.instances, channels)
 
 
@@ -200,8 +201,12 @@ def _fits_channels(fact: CaseFacts, channels: int) -> bool:
 def _describe_wrong_channels(dataset: Dataset, fact: CaseFacts, channels: int) -> Problem:
     images = next(case.images for case in dataset.cases if case.id == fact.id)
     why = "as dataset.json declares" if dataset.channels else "as most images have"
-    got = f"{fact.channels} channel{'s' * (fact.channels != 1)}"
-    action = "Give every case the same channels, or remove the case."
+    if len(images) == 1 and is_medical(images[0]) and fact.channels > 1:
+        got = f"{fact.channels} volumes in one file (time points, or channels)"
+        action = "Split a time series into files of one volume each; give every case the same channels."
+    else:
+        got = f"{fact.channels} channel{'s' * (fact.channels != 1)}"
+        action = "Give every case the same channels, or remove the case."
     return Problem(name_files(images), got, f"{channels}, {why}", action)
 
 
@@ -222,6 +227,18 @@ def _check_splits(dataset: Dataset) -> list[Problem]:
     except DataError as error:
         return [replace(problem, where=str(dataset.root)) for problem in error.problems]
     return []
+
+
+def _note_series(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[str]:
+    """Note what the fourth axis of medical files is taken for, where nothing declares it."""
+    images = {case.id: case.images for case in dataset.cases}
+    remarks = [
+        (images[fact.id][0].name, f"its {fact.channels} values at each voxel are read as channels, not as time points")
+        for fact in facts
+        if fact.channels > 1 and dataset.channels is None and len(images[fact.id]) == 1
+        if is_medical(images[fact.id][0])
+    ]
+    return merge_remarks(remarks)
 
 
 def _note_repeated_images(facts: Sequence[CaseFacts]) -> list[str]:

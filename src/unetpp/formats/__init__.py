@@ -24,6 +24,17 @@ from unetpp.formats.tiff import TIFF
 
 FORMATS = (PNG, JPEG, BMP, TIFF, NIFTI, MGH, NRRD, MHA)
 
+_COMPANIONS = (
+    (".img", ".hdr"),
+    (".img.gz", ".hdr"),
+    (".img.gz", ".hdr.gz"),
+    (".raw", ".mhd"),
+    (".zraw", ".mhd"),
+    (".raw", ".nhdr"),
+    (".raw.gz", ".nhdr"),
+)
+"""Endings of files with voxels alone, and those of their headers."""
+
 
 def format_names() -> str:
     """List the names of all formats for a message."""
@@ -76,6 +87,14 @@ def stem_of(path: Path) -> str:
 def is_image(path: Path) -> bool:
     """Tell whether a file has the suffix of a format and is not hidden (macOS leaves files such as `._a.png`)."""
     return suffix_of(path) in formats_by_suffix() and not path.name.startswith(".")
+
+
+def is_companion(path: Path) -> bool:
+    """Tell whether a file holds the voxels of a header beside it, which stands for both (.hdr and .img)."""
+    return any(
+        path.name.lower().endswith(ending) and path.with_name(path.name[: -len(ending)] + header).is_file()
+        for ending, header in _COMPANIONS
+    )
 
 
 def is_medical(path: Path) -> bool:
