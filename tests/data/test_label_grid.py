@@ -127,6 +127,20 @@ def test_an_image_that_states_no_place_accepts_its_voxel_size() -> None:
     )
 
 
+def test_a_default_place_turns_nothing() -> None:
+    """The places that formats invent may be mirrored to each other; nobody stated them."""
+    mirrored = AFFINE @ np.diag([-1.0, 1, 1, 1])
+    mirrored[:3, 3] = (AFFINE @ [5, 0, 0, 1])[:3]
+    placed, unplaced = Grid(SHAPE, make_geometry(AFFINE)), Grid(SHAPE, make_geometry(AFFINE, is_placed=False))
+    for label, grid in (
+        (make_label(affine=mirrored, is_placed=False), placed),
+        (make_label(affine=mirrored), unplaced),
+    ):
+        np.testing.assert_array_equal(place_label(label, grid, "label.nii").array, make_label().array)
+    other = make_label(affine=np.diag([4.0, 4, 4, 1]), is_placed=False)
+    assert "voxel size 4 x 4 x 4 against 2 x 2.5 x 3 mm" in problem(other, placed).got
+
+
 def test_another_place_is_refused_and_the_setting_named() -> None:
     grid = Grid(SHAPE, make_geometry(AFFINE))
     moved, larger = AFFINE.copy(), AFFINE @ np.diag([1.5, 1, 1, 1])

@@ -141,3 +141,17 @@ def test_nrrd_without_a_space_states_no_place(tmp_path: Path) -> None:
     pytest.importorskip("SimpleITK")
     (tmp_path / "a.nrrd").write_bytes(b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n\n01234567")
     assert not read_image(tmp_path / "a.nrrd").geometry.is_placed
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"])
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_every_number_type_is_read_as_itk_does(tmp_path: Path, kind: str, suffix: str) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    for packed in (True, False):
+        sitk.WriteImage(
+            sitk.GetImageFromArray(RNG.integers(0, 99, (4, 5, 6)).astype(kind)), tmp_path / f"a{suffix}", packed
+        )
+        found = read_image(tmp_path / f"a{suffix}").array[0]
+        expected = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / f"a{suffix}"))
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.data.images import OBLIQUE, RNG, SOLID, problem_of, write_nifti, write_oblique_nifti
 from unetpp.errors import DataError
@@ -219,3 +222,44 @@ def test_files_of_nibabel_are_read_as_nibabel_does(path: Path) -> None:
         volume.array, (expected if expected.ndim == 4 else expected[None]).astype(volume.array.dtype)
     )
     np.testing.assert_array_equal(volume.geometry.affine, image.affine)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    kind=st.sampled_from(["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]),
+    order=st.sampled_from("<>"),
+    slope=st.sampled_from([1.0, 0.5, 3.0]),
+    intercept=st.sampled_from([0.0, -1024.0, 0.25]),
+    shape=st.sampled_from([(5, 4), (5, 4, 1), (5, 4, 3), (5, 4, 3, 2), (5, 4, 3, 1, 2)]),
+    image_class=st.sampled_from([nibabel.Nifti1Image, nibabel.Nifti2Image]),
+    packed=st.booleans(),
+)
+def test_every_number_type_is_read_as_nibabel_does(
+    tmp_path_factory: pytest.TempPathFactory,
+    kind: str,
+    order: str,
+    slope: float,
+    intercept: float,
+    shape: tuple[int, ...],
+    image_class: Any,
+    packed: bool,
+) -> None:
+    stored = np.random.default_rng(0).integers(0, 99, shape).astype(kind)
+    header = image_class.header_class(endianness=order)
+    header.set_data_dtype(kind)
+    image = image_class(stored, np.diag([2.0, 2, 3, 1]), header, dtype=kind)
+    path = tmp_path_factory.mktemp("kind") / ("a.nii.gz" if packed else "a.nii")
+    nibabel.save(image, path)
+    content = bytearray(path.read_bytes() if not packed else gzip.decompress(path.read_bytes()))
+    own = image_class.header_class(bytes(content[: header.template_dtype.itemsize]), check=False)
+    own["scl_slope"], own["scl_inter"] = slope, intercept
+    content[: header.template_dtype.itemsize] = own.binaryblock
+    path.write_bytes(gzip.compress(bytes(content)) if packed else bytes(content))
+    expected = np.asanyarray(nibabel.load(path).dataobj).T
+    volume = read_image(path)
+    np.testing.assert_allclose(volume.array, expected.reshape(volume.array.shape), rtol=1e-6)
+    assert volume.array.dtype.isnative
+    if (slope, intercept) == (1, 0):
+        assert volume.array.dtype == np.dtype(kind)
+    else:
+        assert volume.array.dtype in (np.float32, np.float64)

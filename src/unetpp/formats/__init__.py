@@ -55,6 +55,9 @@ def detect_format(path: Path) -> Format:
     """
     suffix = suffix_of(path)
     named = formats_by_suffix().get(suffix)
+    if named is None and is_companion(path):
+        got, expected = "the voxels of a header that lies beside it", "the file with the header"
+        raise DataError(Problem(str(path), got, expected, "Name the header."))
     if named is None:
         got = f"the unknown type {suffix or 'of a name without a suffix'}"
         raise DataError(Problem(str(path), got, format_names(), "Convert the file to one of these."))

@@ -148,6 +148,8 @@ def _arrange_axes(stored: np.ndarray) -> np.ndarray:
 
 def _find_scale(header: Any) -> tuple[float, float] | None:
     """Return slope and intercept of the stored numbers; None: they are as stored."""
+    if header.get_data_dtype().fields:  # colors have no scale
+        return None
     try:
         slope, intercept = header.get_slope_inter()
     except Exception:  # a slope that is no number scales nothing
