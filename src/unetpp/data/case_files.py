@@ -60,9 +60,9 @@ def read_case_label(case: Case, plan: ReadPlan, image: ImageSource | None = None
     label = read_labels(case.labels)
     if image is not None:
         grid = Grid(image.shape[1:], image.geometry)
-    elif label.geometry.affine is not None:
+    elif label.geometry.affine is not None and case.images:
         grid = Grid(*read_grid(case.images[0]))
-    else:  # without a place; the network's grid is compared with its shape
+    else:  # without a place: the shape is compared where the image is read
         return label
     return place_label(label, grid, name_files(case.labels), plan.label_grid)
 
