@@ -30,6 +30,8 @@ COVERED_IN = {
     "formats/bmp": "formats/test_pillow",
     "formats/format": "formats/test_formats",
     "layouts/manifest": "layouts/test_cases",
+    "formats/nifti_place": "formats/test_nifti",
+    "formats/sources": "formats/test_readers",
     **{
         f"annotations/{name}": "annotations/test_annotations"
         for name in ("__init__", "coco", "cvat", "documents", "imagej", "imagescope", "labelme", "qupath", "yolo")

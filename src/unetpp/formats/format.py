@@ -36,6 +36,8 @@ class Format:
     """Read a whole file (path, suffix) with unchanged numbers, as labels need it."""
     open: Callable[[Path, str], ImageSource | Volume] | None = None
     """Open an image (path, suffix) for reading in blocks, with a palette converted to colors; None: `read` it."""
+    grid: Callable[[Path, str], tuple[tuple[int, ...], Geometry]] | None = None
+    """Read spatial shape and geometry from the header alone; None: the format cannot."""
     write: Callable[[np.ndarray, Geometry, Path], None] = _read_only
     """Write a segmentation or map (array (*spatial), geometry of its image, path)."""
     sniff: Callable[[bytes], bool] | None = None

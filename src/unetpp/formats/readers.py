@@ -13,7 +13,7 @@ from unetpp.errors import DataError, Problem, UnetppError
 from unetpp.formats import detect_format, suffix_of
 from unetpp.formats.format import Format
 from unetpp.formats.sources import ArraySource, ImageSource, StackedSource
-from unetpp.volume import Volume
+from unetpp.volume import Geometry, Volume
 
 _RESTORE = "Restore it from the original, or remove it."
 
@@ -42,6 +42,15 @@ def open_images(paths: Sequence[Path]) -> ImageSource:
         if source.shape[1:] != sources[0].shape[1:] or not source.geometry.matches(sources[0].geometry):
             raise _make_grid_error(path, source.shape[1:], paths[0], sources[0].shape[1:])
     return sources[0] if len(sources) == 1 else StackedSource(sources)
+
+
+def read_grid(path: Path) -> tuple[tuple[int, ...], Geometry]:
+    """Read spatial shape and geometry of an image, from the header where the format can. Raises as `open_image`."""
+    with _open_format(path) as format:
+        if format.grid is not None:
+            return format.grid(path, suffix_of(path))
+    source = open_image(path)
+    return source.shape[1:], source.geometry
 
 
 def read_image(path: Path) -> Volume:
