@@ -55,4 +55,7 @@ def test_planes_that_are_missing_are_no_zeros(tmp_path: Path) -> None:
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as whole:
         text = whole.ome_metadata
     tifffile.imwrite(tmp_path / "b.ome.tif", SOLID[:2, None], photometric="minisblack", description=text, metadata=None)
-    assert "4 planes, of which 2 are missing" in problem_of(read_image, tmp_path / "b.ome.tif").got
+    assert "2 planes under a header that names 4" in problem_of(read_image, tmp_path / "b.ome.tif").got
+    huge = text.replace('SizeZ="4"', 'SizeZ="2000000000"').replace('PlaneCount="4"', 'PlaneCount="2000000000"')
+    tifffile.imwrite(tmp_path / "c.ome.tif", SOLID[0], photometric="minisblack", description=huge, metadata=None)
+    assert "names 2,000,000,000" in problem_of(read_image, tmp_path / "c.ome.tif").got

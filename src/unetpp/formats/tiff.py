@@ -15,7 +15,7 @@ from unetpp.formats import scratch
 from unetpp.formats.axes import arrange, choose_axes
 from unetpp.formats.format import FileRefused, Format, starts_with
 from unetpp.formats.orientation import TAG, note_orientation, turn_upright
-from unetpp.formats.tiff_ome import find_own_axes, names_partners
+from unetpp.formats.tiff_ome import check_planes, find_own_axes, names_partners
 from unetpp.formats.tiff_pages import read_pages
 from unetpp.formats.tiff_samples import note_other_images, read_samples, show_samples
 from unetpp.formats.tiff_sizes import read_sizes, turn_sizes
@@ -34,6 +34,7 @@ def _read(path: Path, suffix: str, axes: str | None = None, is_label: bool = Tru
         if _is_truncated(tiff):
             raise ValueError("the file ends before its last page")
         if not names_partners(tiff):
+            check_planes(tiff)
             return _read_image(path, suffix, axes, is_label, tiff, tiff)
         with tifffile.TiffFile(path, is_ome=False) as alone:
             return _read_image(path, suffix, axes, is_label, tiff, alone)

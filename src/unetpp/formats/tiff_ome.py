@@ -6,12 +6,29 @@ from math import prod
 from typing import Any
 from xml.etree import ElementTree
 
+from unetpp.formats.format import FileRefused
 from unetpp.formats.tiff_sizes import find_pixels
 
 
 def names_partners(tiff: Any) -> bool:
     """Tell whether the OME-XML of a file says that other files hold a part of its image."""
     return any(not is_own for _, is_own in _list_planes(tiff))
+
+
+def check_planes(tiff: Any) -> None:
+    """Refuse a file that lacks planes which its OME-XML says are in it; tifffile would fill them with 0.
+
+    Raises:
+        FileRefused: naming both numbers.
+    """
+    pixels, page = find_pixels(tiff), tiff.pages.first
+    if pixels is None:
+        return
+    channels, planes, times = (int(pixels.attrib.get(f"Size{axis}", 1)) for axis in "CZT")
+    stated, found = planes * times * max(1, channels // page.samplesperpixel), len(tiff.pages) * page.imagedepth
+    if stated > found:
+        action = "Restore it from the original, or save its planes anew."
+        raise FileRefused(f"{found:,} planes under a header that names {stated:,}", "all of them in the file", action)
 
 
 def find_own_axes(tiff: Any, pages: int) -> tuple[str, tuple[int, ...]]:
