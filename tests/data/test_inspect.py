@@ -300,8 +300,9 @@ def test_everything_at_once(good: Path) -> None:
     write_case(good, "both", gray(), mask())
     for folder in ("images", "masks"):
         (good / folder / "both.png").write_bytes(b"")
+    write_png(good / "masks/orphan.png", mask())
     wheres = sorted(Path(problem.where).name for problem in inspect(good).problems)
-    assert wheres == ["both.png", "both.png", "cut.png", "masks", "size.png"]
+    assert wheres == ["both.png", "both.png", "cut.png", "images", "masks", "size.png"]
 
 
 @pytest.mark.realdata

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from unetpp.labels.values import choose_classes, count_values
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.plan import AS_FILES_SAY, LabelPlan, ReadPlan
 from unetpp.volume import Volume
+from unetpp.words import list_some
 
 _AIR, _SOFT_TISSUE = (-3100, -900), 20
 """Hounsfield units: lowest intensities of a CT, with the usual paddings; and an intensity that every body exceeds."""
@@ -101,6 +103,7 @@ def inspect_dataset(
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
     problems += [*found.problems, *_check_dims(facts), *_check_splits(dataset)]
     notes = [*dataset.notes, *found.notes, *_note_repeated_images(facts), *_note_hounsfield_units(dataset, facts)]
+    notes += _note_ignored(ignore, facts)
     names, values = found.classes.names, found.classes.values
     return Inspection(facts, problems, notes, names, values, dataset.instances, channels, meaning)
 
@@ -265,6 +268,18 @@ def _note_repeated_images(facts: Sequence[CaseFacts]) -> list[str]:
     risk = "scores are too good if one of them trains and another validates"
     repeated = (", ".join(ids) for ids in by_digest.values() if len(ids) > 1)
     return [f"{names}: the same image several times; {risk}" for names in repeated]
+
+
+def _note_ignored(ignore: int | None, facts: Sequence[CaseFacts]) -> list[str]:
+    """Say how much nobody labeled, and name the cases of which nobody labeled anything."""
+    labeled = {fact.id: sum(fact.label_counts.values()) for fact in facts}
+    voxels = sum(prod(fact.shape) for fact in facts)
+    if ignore is None or not voxels:
+        return []
+    share = 1 - sum(labeled.values()) / voxels
+    nothing = [case for case, count in labeled.items() if not count]
+    notes = [f"{share:.0%} of the voxels have the value {ignore}: nobody labeled them, and no loss or score counts them"]
+    return notes + ([f"{list_some(nothing)}: nothing is labeled"] if nothing else [])
 
 
 def _note_hounsfield_units(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[str]:

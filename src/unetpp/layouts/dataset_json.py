@@ -91,8 +91,8 @@ def _read_classes(declared: Any, where: Path, problems: list[Problem]) -> tuple[
         return classes, ignored
     if isinstance(declared, dict) and any(isinstance(value, list) for value in declared.values()):
         regions = [key for key, value in declared.items() if isinstance(value, list)]
-        got, action = f"regions of several numbers ({', '.join(regions)})", "Give each class a number of its own."
-        expected = "one number for each class; regions (`regions_class_order`) come in a later version"
+        got, action = f"regions of several numbers ({', '.join(regions)})", "Declare the single numbers as classes."
+        expected = "one number for each class; regions come in a later version"
     else:
         got, action = f"labels {declared!r}", "Give each class one distinct number."
         expected = 'two classes or more, as {"0": "background", "1": "liver"}'
