@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shlex
-import shlex
 import signal
 import sys
 import traceback

@@ -278,7 +278,9 @@ def _note_ignored(ignore: int | None, facts: Sequence[CaseFacts]) -> list[str]:
         return []
     share = 1 - sum(labeled.values()) / voxels
     nothing = [case for case, count in labeled.items() if not count]
-    notes = [f"{share:.0%} of the voxels have the value {ignore}: nobody labeled them, and no loss or score counts them"]
+    notes = [
+        f"{share:.0%} of the voxels have the value {ignore}: nobody labeled them, and no loss or score counts them"
+    ]
     return notes + ([f"{list_some(nothing)}: nothing is labeled"] if nothing else [])
 
 

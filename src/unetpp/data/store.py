@@ -67,7 +67,7 @@ class StoredCase:
         classes, starts = np.unique(rows[:, 0], return_index=True)  # sorted by class
         return {
             int(index): rows[start:stop, 1:]
-            for index, start, stop in zip(classes, starts, [*starts[1:], len(rows)], strict=True)
+            for index, start, stop in zip(classes, starts, np.append(starts, len(rows))[1:], strict=True)
         }
 
     def _map(self, name: str) -> np.ndarray:
