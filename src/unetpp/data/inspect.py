@@ -22,6 +22,7 @@ from unetpp.data.parts import suggest_split
 from unetpp.data.preprocess import RGB_CHANNELS
 from unetpp.errors import DataError, Problem
 from unetpp.formats import is_medical, scratch
+from unetpp.formats.orientation import note_turned_pair
 from unetpp.formats.sources import ImageSource
 from unetpp.labels.values import choose_classes, count_values
 from unetpp.layouts.dataset import Case, Dataset
@@ -181,7 +182,9 @@ def _check_finite(case: Case, found: Intensities) -> list[Problem]:
 def _collect_facts(
     case: Case, image: ImageSource, label: Volume | None, counts: dict[int, int], found: Intensities
 ) -> CaseFacts:
-    notes = (*image.geometry.notes, *(label.geometry.notes if label is not None else ()))
+    notes = image.geometry.notes
+    if label is not None:
+        notes += (*label.geometry.notes, *note_turned_pair(image.geometry, label.geometry))
     return CaseFacts(
         id=case.id,
         shape=image.shape[1:],
