@@ -15,10 +15,13 @@ import numpy as np
 
 from unetpp.data.case_files import read_case_image, read_case_label
 from unetpp.data.folds import make_splits
+from unetpp.data.orientation import Orientation, find_orientation
 from unetpp.data.preprocess import RGB_CHANNELS
+from unetpp.data.training_range import measure_levels, sample_values
 from unetpp.errors import DataError, Problem
 from unetpp.formats import is_medical
 from unetpp.formats.readers import describe_shape
+from unetpp.formats.sources import ArraySource
 from unetpp.labels.values import choose_classes, count_values
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.plan import AS_FILES_SAY, ReadPlan
@@ -48,6 +51,10 @@ class CaseFacts:
     """One file of a format in which three channels are colors."""
     digest: str
     """Hash of the voxels, equal for equal images."""
+    levels: np.ndarray
+    """Percentiles 1 and 99, mean and standard deviation of each channel (channels, 4), see `data.training_range`."""
+    orientation: Orientation | None = None
+    """What turns its axes to RAS+; None: the header states none, or an image."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +190,8 @@ def _measure(case: Case, image: Volume, label: Volume | None) -> CaseFacts:
         is_gray=image.channels == 3 and all(np.array_equal(channel, pixels[0]) for channel in pixels[1:]),
         is_color_format=len(case.images) == 1 and not is_medical(case.images[0]),
         digest=_hash(image),
+        levels=measure_levels(sample_values(ArraySource(image.array, image.geometry))),
+        orientation=find_orientation(image.geometry, image.dims),
     )
 
 

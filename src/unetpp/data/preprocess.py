@@ -1,8 +1,8 @@
 """Preprocessing: from the voxels of a file to the input of the network, and from class indices back to label values.
 
-The network works on a grid: that of the file or, if the plan has a spacing, one of voxels of that size between the same
-edges. An image whose file lies on the network's grid is never held as a whole in float32: blocks are read and
-normalized on demand.
+The network works on a grid: that of the file, with its axes in the order of the plan's orientation, or, if the plan has
+a spacing, one of voxels of that size between the same edges. An image whose voxels are of that size is never held as a
+whole in float32: blocks are read and normalized on demand.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from unetpp import labels
 from unetpp.data.case_files import open_case_image, read_case_classes
+from unetpp.data.orientation import Orientation, find_orientation, keep_axes, turn_source
 from unetpp.errors import DataError, Problem
 from unetpp.formats import formats_by_suffix
 from unetpp.formats.readers import describe_shape
@@ -28,6 +29,8 @@ from unetpp.volume import Geometry
 RGB_CHANNELS = ("red", "green", "blue")
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601), to convert RGB images for a network of one channel."""
+SAME_SIZE = 0.01
+"""Largest relative difference of voxel sizes that is not resampled."""
 NO_SPREAD = float(np.finfo(np.float32).eps)
 """Smallest standard deviation relative to the mean: below, the image is constant and not divided by it."""
 
@@ -44,10 +47,17 @@ class PreparedImage:
     """Shape (C, *grid)."""
     image_shape: tuple[int, ...]
     """Spatial shape of the file, to which predictions are restored."""
+    orientation: Orientation
+    """What turned the axes of the file into those of the grid."""
     geometry: Geometry
     """Grid and format of the file."""
     source: _Readable
     """Yields normalized blocks."""
+
+    @property
+    def turned_shape(self) -> tuple[int, ...]:
+        """Spatial shape of the file in the order of the grid's axes."""
+        return self.orientation.turn_sizes(self.image_shape)
 
     def read(self, slices: Slices) -> np.ndarray:
         """Read the normalized block (C, ...) float32 within `slices`, one for each axis; do not modify it."""
@@ -73,12 +83,12 @@ def prepare_case_label(case: Case, plan: DataPlan, image: PreparedImage) -> np.n
     Raises:
         DataError: as `read_case_classes`.
     """
-    indices, grid = read_case_classes(case, plan), image.shape[1:]
+    grid, indices = image.shape[1:], np.ascontiguousarray(image.orientation.turn(read_case_classes(case, plan)))
     return indices if grid == indices.shape else resample_nearest(indices, grid)
 
 
 def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> PreparedImage:
-    """Convert the channels, normalize, and resample if the plan's spacing differs from that of the file.
+    """Turn the axes, convert the channels, normalize, and resample if the plan's spacing differs from the file's.
 
     Args:
         source: the image.
@@ -95,11 +105,20 @@ def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> 
     if len(image_shape) != plan.dims:
         got = f"{len(image_shape)}D data ({describe_shape(image_shape)})"
         _refuse(where, got, f"{plan.dims}D data, as in training", "Leave it out, or use another model.")
-    converted = _ConvertedChannels(source, plan.channels, where)
-    normalized = _NormalizedImage(converted, plan.normalization, image_shape, where, source.dtype.kind == "f")
-    grid = network_grid(image_shape, source.geometry.spacing_mm, plan.spacing_mm)
-    prepared = normalized if grid == image_shape else _ResampledImage(normalized, image_shape, grid)
-    return PreparedImage((len(plan.channels), *grid), image_shape, source.geometry, prepared)
+    orientation = choose_orientation(source.geometry, plan)
+    turned = turn_source(source, orientation)
+    shape = turned.shape[1:]
+    converted = _ConvertedChannels(turned, plan.channels, where)
+    normalized = _NormalizedImage(converted, plan.normalization, shape, where, source.dtype.kind == "f")
+    grid = network_grid(shape, turned.geometry.spacing_mm, plan.spacing_mm)
+    prepared = normalized if grid == shape else _ResampledImage(normalized, shape, grid)
+    return PreparedImage((len(plan.channels), *grid), image_shape, orientation, source.geometry, prepared)
+
+
+def choose_orientation(geometry: Geometry, plan: DataPlan) -> Orientation:
+    """Return what turns a file to the axes of the plan; without an orientation its axes are taken to be those."""
+    found = find_orientation(geometry, plan.dims) if plan.orientation else None
+    return found or keep_axes(plan.dims)
 
 
 def to_label_values(segmentation: np.ndarray, plan: DataPlan) -> np.ndarray:
@@ -116,7 +135,7 @@ def to_label_values(segmentation: np.ndarray, plan: DataPlan) -> np.ndarray:
 def network_grid(
     shape: tuple[int, ...], spacing_mm: Sequence[float] | None, target_mm: Sequence[float] | None
 ) -> tuple[int, ...]:
-    """Compute the spatial shape of the network's grid.
+    """Compute the spatial shape of the network's grid; axes whose voxel size differs by at most 1 % keep theirs.
 
     Args:
         shape: spatial shape of the file.
@@ -129,7 +148,8 @@ def network_grid(
     if spacing_mm is None or target_mm is None:
         return shape
     return tuple(
-        max(1, round(size * own / target)) for size, own, target in zip(shape, spacing_mm, target_mm, strict=True)
+        size if abs(own / target - 1) <= SAME_SIZE else max(1, round(size * own / target))
+        for size, own, target in zip(shape, spacing_mm, target_mm, strict=True)
     )
 
 

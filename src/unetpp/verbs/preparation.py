@@ -87,7 +87,8 @@ def read_data(path: Path, settings: Mapping[str, Any], progress: Progress) -> tu
         raise DataError(inspection.problems)
     for note in inspection.notes:
         progress.note(f"note: {note}")
-    return dataset, make_fingerprint(dataset, inspection)
+    as_stored = "data.orientation" in settings and parse_settings(Plan, settings)["data.orientation"] is None
+    return dataset, make_fingerprint(dataset, inspection, may_turn=not as_stored)
 
 
 def create_plan(fingerprint: Fingerprint, request: Request, device: torch.device) -> Plan:
