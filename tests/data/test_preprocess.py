@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from tests.data.images import write_nifti
 from unetpp import slabs
@@ -167,6 +169,32 @@ def test_the_grid_has_the_plans_spacing_and_the_files_extent() -> None:
     assert network_grid((10, 20), None, (1.0, 1.0)) == (10, 20)
     assert network_grid((10, 20), (2.0, 2.0), None) == (10, 20)
     assert network_grid((1, 20), (0.1, 1.0), (5.0, 1.0)) == (1, 20)
+
+
+def test_a_voxel_size_that_differs_by_one_percent_is_the_same() -> None:
+    assert network_grid((100, 200, 300), (1.009, 1.0, 1.02), (1.0, 1.0, 1.0)) == (100, 200, 306)
+
+
+def test_volumes_of_any_order_of_axes_have_one_grid(tmp_path: Path) -> None:
+    wanted, affine = plan(dims=3, orientation="RAS", spacing_mm=(1.5, 1.3, 0.7)), np.diag([0.7, 1.3, 2.5, 1.0])
+    stored = nibabel.Nifti1Image(RNG.integers(0, 99, (9, 7, 5)).astype(np.int16), affine)
+    seen = []
+    for codes in ("RAS", "LPS", "PIR", "SAL"):
+        turn = io_orientation(affine), axcodes2ornt(codes)
+        turned = stored.as_reoriented(ornt_transform(*turn))
+        label = nibabel.Nifti1Image((np.asarray(turned.dataobj) > 50).astype(np.uint8) * 255, turned.affine)
+        paths = tmp_path / f"{codes}.nii", tmp_path / f"{codes}_label.nii"
+        nibabel.save(turned, paths[0])
+        nibabel.save(label, paths[1])
+        case = Case(codes, (paths[0],), (paths[1],))
+        image = prepare_case_image(case, wanted)
+        assert image.image_shape == turned.shape[::-1]
+        assert image.turned_shape == (5, 7, 9)
+        seen.append((whole(image), prepare_case_label(case, wanted, image)))
+    assert seen[0][0].shape == (1, 8, 7, 9)
+    for image, label in seen[1:]:
+        np.testing.assert_allclose(image, seen[0][0], atol=1e-5)
+        np.testing.assert_array_equal(label, seen[0][1])
 
 
 def test_a_resampled_image_keeps_a_ramp_a_ramp() -> None:
