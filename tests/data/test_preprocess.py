@@ -206,6 +206,24 @@ def test_a_resampled_image_keeps_a_ramp_a_ramp() -> None:
     np.testing.assert_allclose(whole(image)[0, 1:-1, 0, 0], np.arange(14) / 2 + 0.25, atol=1e-5)
 
 
+@settings(deadline=None)
+@given(st.data())
+def test_any_block_of_a_resampled_image_is_that_part_of_the_whole(data: st.DataObject) -> None:
+    dims = data.draw(st.integers(2, 3))
+    sizes = st.tuples(*[st.integers(1, 12)] * dims)
+    lengths = st.tuples(*[st.sampled_from([0.4, 1.0, 1.7, 5.0])] * dims)
+    array = np.random.default_rng(1).normal(size=(2, *data.draw(sizes))).astype(np.float32)
+    raw = plan(dims, ("a", "b"), spacing_mm=data.draw(lengths), normalization=(Normalization(per_case=False),) * 2)
+    image = prepare_image(source(array, data.draw(lengths)), raw)
+    grid = image.shape[1:]
+    expected = np.stack([resample_linear(channel, grid) for channel in array])
+    np.testing.assert_array_equal(whole(image), expected)
+    slices = tuple(
+        slice(*sorted(data.draw(st.lists(st.integers(0, size), min_size=2, max_size=2, unique=True)))) for size in grid
+    )
+    np.testing.assert_array_equal(image.read(slices), expected[(slice(None), *slices)])
+
+
 SHAPES = st.integers(2, 3).flatmap(lambda dims: st.tuples(*[st.tuples(*[st.integers(1, 10)] * dims)] * 2))
 
 

@@ -157,16 +157,30 @@ def resample_linear(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Resample (*spatial) float32 to another shape; the edges of the field of view do not move."""
     for axis, (old, size) in enumerate(zip(array.shape, shape, strict=True)):
         if old != size:
-            position = np.clip((np.arange(size) + 0.5) * (old / size) - 0.5, 0, old - 1)
-            lower = position.astype(np.intp)
-            weight = (position - lower).astype(np.float32).reshape(-1, *[1] * (array.ndim - axis - 1))
-            before, after = array.take(lower, axis), array.take(np.minimum(lower + 1, old - 1), axis)
-            after -= before  # in place: the array may take a large part of the memory
-            after *= weight
-            after += before
-            array = after
-            del before, after
+            array = _interpolate(array, axis, *_find_neighbors(old, size, slice(0, size)))
     return array
+
+
+def _find_neighbors(old: int, size: int, part: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Return, for a part of an axis resampled from `old` to `size` voxels, the voxel before and the weight of the next.
+
+    Args:
+        old: voxels of the axis before.
+        size: voxels after resampling.
+        part: of the axis after resampling.
+    """
+    position = np.clip((np.arange(part.start, part.stop) + 0.5) * (old / size) - 0.5, 0, old - 1)
+    lower = position.astype(np.intp)
+    return lower, (position - lower).astype(np.float32)
+
+
+def _interpolate(array: np.ndarray, axis: int, lower: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    before: np.ndarray = array.take(lower, axis)
+    after: np.ndarray = array.take(np.minimum(lower + 1, array.shape[axis] - 1), axis)
+    after -= before  # in place: the array may take a large part of the memory
+    after *= weight.reshape(-1, *[1] * (array.ndim - axis - 1))
+    after += before
+    return after
 
 
 def resample_nearest(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -255,15 +269,25 @@ class _NormalizedImage:
 
 
 class _ResampledImage:
-    """A whole image in memory, resampled to another grid."""
+    """An image resampled to another grid; each block is interpolated from the voxels around it."""
 
     def __init__(self, source: _Readable, shape: tuple[int, ...], grid: tuple[int, ...]) -> None:
-        block = source.read(tuple(slice(0, size) for size in shape))
-        self._array = np.stack([resample_linear(channel, grid) for channel in block])
+        self._source, self._shape, self._grid = source, shape, grid
 
     def read(self, slices: Slices) -> np.ndarray:
-        """Return a view of a block."""
-        return self._array[(slice(None), *slices)]
+        """Read and resample a block."""
+        around: list[slice] = []
+        neighbors: list[tuple[np.ndarray, np.ndarray] | None] = []
+        for part, old, size in zip(slices, self._shape, self._grid, strict=True):
+            part = slice(*part.indices(size)[:2])
+            found = None if old == size or part.start >= part.stop else _find_neighbors(old, size, part)
+            around.append(part if found is None else slice(int(found[0][0]), min(int(found[0][-1]) + 2, old)))
+            neighbors.append(found)
+        block = self._source.read(tuple(around))
+        for axis, (part, found) in enumerate(zip(around, neighbors, strict=True), start=1):
+            if found is not None:
+                block = _interpolate(block, axis, found[0] - part.start, found[1])
+        return block
 
 
 def _refuse(where: str, got: str, expected: str, action: str) -> NoReturn:
