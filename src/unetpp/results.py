@@ -343,7 +343,7 @@ class ModelInfo(Result):
             f"trained on: {self.plan.name}",
             f"channels:   {', '.join(data.channels)}",
             f"classes:    {', '.join(classes)}",
-            f"spacing:    {spacing}; tile {list(self.plan.predict.tile)}",
+            f"spacing:    {spacing}; tile {list(self.plan.predict.tile)}; axes {data.orientation or 'as in each file'}",
         ]
         return "\n".join([*lines, describe_depths(self.notes)] if self.notes.depths else lines)
 
