@@ -105,6 +105,11 @@ class TrainingRange(Frozen):
     """Intensities of each channel: as in the files or, where `normalization` is per case, in standard deviations from
     the mean of the image."""
 
+    def fits(self, dims: int, channels: int) -> bool:
+        """Tell whether it describes images of so many axes and channels."""
+        sizes = [sizes for sizes in (self.smallest_mm, self.largest_mm) if sizes is not None]
+        return len(sizes) in (0, 2) and all(len(each) == dims for each in sizes) and len(self.intensities) == channels
+
 
 class DataPlan(ReadPlan):
     """The images, their classes, and how both are read."""
@@ -142,6 +147,11 @@ class DataPlan(ReadPlan):
         axes = {"data.spacing_mm": self.spacing_mm, "data.voxel_mm": self.voxel_mm}
         require(
             (self.orientation is None or self.dims == 3, "data.orientation", "null in 2D (data.dims)"),
+            (
+                self.training_range is None or self.training_range.fits(self.dims, len(self.channels)),
+                "data.training_range",
+                "a number for each axis, intensities for each of data.channels; or null",
+            ),
             (len(self.label_values) == len(self.classes), "data.label_values", "one value for each of data.classes"),
             (len(set(self.label_values)) == len(self.label_values), "data.label_values", "values that differ"),
             (

@@ -2,7 +2,7 @@
 
 The network works on a grid: that of the file, with its axes in the order of the plan's orientation, or, if the plan has
 a spacing, one of voxels of that size between the same edges. An image whose voxels are of that size is never held as a
-whole in float32: blocks are read and normalized on demand.
+whole in float32: blocks are read and normalized on demand. Another one is resampled once, onto disk if it is large.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from unetpp.errors import DataError, Problem
 from unetpp.formats import formats_by_suffix
 from unetpp.formats.readers import describe_shape
 from unetpp.formats.scratch import allocate_array, release
-from unetpp.formats.sources import ImageSource, Slices
+from unetpp.formats.sources import ArraySource, ImageSource, Slices
 from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan, Normalization
 from unetpp.slabs import slabs
@@ -111,8 +111,9 @@ def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> 
     converted = _ConvertedChannels(turned, plan.channels, where)
     normalized = _NormalizedImage(converted, plan.normalization, shape, where, source.dtype.kind == "f")
     grid = network_grid(shape, turned.geometry.spacing_mm, plan.spacing_mm)
-    prepared = normalized if grid == shape else _ResampledImage(normalized, shape, grid)
-    return PreparedImage((len(plan.channels), *grid), image_shape, orientation, source.geometry, prepared)
+    channels = len(plan.channels)
+    prepared = normalized if grid == shape else _resample(normalized, channels, shape, grid)
+    return PreparedImage((channels, *grid), image_shape, orientation, source.geometry, prepared)
 
 
 def choose_orientation(geometry: Geometry, plan: DataPlan) -> Orientation:
@@ -268,26 +269,37 @@ class _NormalizedImage:
         return mean, np.where(std > NO_SPREAD * np.abs(mean), std, 1.0)
 
 
-class _ResampledImage:
-    """An image resampled to another grid; each block is interpolated from the voxels around it."""
+def _resample(source: _Readable, channels: int, shape: tuple[int, ...], grid: tuple[int, ...]) -> ArraySource:
+    """Resample an image to another grid slab by slab; a large one lies on disk.
 
-    def __init__(self, source: _Readable, shape: tuple[int, ...], grid: tuple[int, ...]) -> None:
-        self._source, self._shape, self._grid = source, shape, grid
+    Args:
+        source: the image.
+        channels: number of its channels.
+        shape: its spatial shape.
+        grid: the new spatial shape.
+    """
+    array = allocate_array((channels, *grid), np.float32)
+    for slices in slabs(grid):
+        array[(slice(None), *slices)] = _resample_block(source, slices, shape, grid)
+        release(array)
+    return ArraySource(array, Geometry())
 
-    def read(self, slices: Slices) -> np.ndarray:
-        """Read and resample a block."""
-        around: list[slice] = []
-        neighbors: list[tuple[np.ndarray, np.ndarray] | None] = []
-        for part, old, size in zip(slices, self._shape, self._grid, strict=True):
-            part = slice(*part.indices(size)[:2])
-            found = None if old == size or part.start >= part.stop else _find_neighbors(old, size, part)
-            around.append(part if found is None else slice(int(found[0][0]), min(int(found[0][-1]) + 2, old)))
-            neighbors.append(found)
-        block = self._source.read(tuple(around))
-        for axis, (part, found) in enumerate(zip(around, neighbors, strict=True), start=1):
-            if found is not None:
-                block = _interpolate(block, axis, found[0] - part.start, found[1])
-        return block
+
+def _resample_block(source: _Readable, slices: Slices, shape: tuple[int, ...], grid: tuple[int, ...]) -> np.ndarray:
+    """Interpolate a block of the grid from the voxels around it; arguments as of `_resample`."""
+    neighbors = [
+        None if old == size else _find_neighbors(old, size, part)
+        for part, old, size in zip(slices, shape, grid, strict=True)
+    ]
+    around = [
+        part if found is None else slice(int(found[0][0]), min(int(found[0][-1]) + 2, old))
+        for part, found, old in zip(slices, neighbors, shape, strict=True)
+    ]
+    block = source.read(tuple(around))
+    for axis, (part, found) in enumerate(zip(around, neighbors, strict=True), start=1):
+        if found is not None:
+            block = _interpolate(block, axis, found[0] - part.start, found[1])
+    return block
 
 
 def _refuse(where: str, got: str, expected: str, action: str) -> NoReturn:
