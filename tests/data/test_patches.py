@@ -113,6 +113,20 @@ def test_augmentation_is_drawn_from_its_seed_alone_and_moves_image_and_label_tog
     assert any((augment(image, label, seed)[1] != moved_label).any() for seed in range(5, 10))
 
 
+@pytest.mark.parametrize("patch", [(1, 24, 24), (4, 24, 24), (24, 1, 24)])
+def test_slices_and_slabs_are_varied_within_their_plane(patch: tuple[int, ...]) -> None:
+    off = {f"{name}_probability": 0.0 for name in ("noise", "contrast", "brightness", "gamma")}
+    plan = AugmentPlan(mirror=False, quarter_turns=False, affine_probability=1, blur_probability=1, scale=0, **off)
+    thin = int(np.argmin(patch))
+    levels = np.arange(patch[thin]).reshape([-1 if axis == thin else 1 for axis in range(3)])
+    label = np.broadcast_to(levels + 1, patch).astype(np.uint8)
+    for seed in range(5):
+        varied, same = Augmentation(plan, patch, None)(np.ones((1, *patch), np.float32), label, seed)
+        assert (same[0].numpy() == label).all()  # no voxel leaves its slice
+        if patch[thin] == 1:  # and a slice is not blurred with the nothing around it
+            assert np.allclose(varied[:, :, 8:-8, 8:-8] if thin == 0 else varied[:, 8:-8, :, 8:-8], 1, atol=1e-3)
+
+
 def test_intensities_vary_and_labels_do_not() -> None:
     plan = AugmentPlan(
         mirror=False,

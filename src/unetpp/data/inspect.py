@@ -18,8 +18,10 @@ import psutil
 from unetpp.data.case_files import close_whole_files, name_files, open_case_image, read_case_label
 from unetpp.data.folds import make_splits
 from unetpp.data.intensities import Intensities, measure_intensities
+from unetpp.data.orientation import Orientation, find_orientation
 from unetpp.data.parts import suggest_split
 from unetpp.data.preprocess import RGB_CHANNELS
+from unetpp.data.training_range import measure_levels, sample_values
 from unetpp.errors import DataError, Problem
 from unetpp.formats import is_medical, scratch
 from unetpp.formats.orientation import note_turned_pair
@@ -59,6 +61,10 @@ class CaseFacts:
     """One file of a format in which three channels are colors."""
     digest: str
     """Hash of the voxels, equal for equal images."""
+    levels: np.ndarray
+    """Percentiles 1 and 99, mean and standard deviation of each channel (channels, 4), see `data.training_range`."""
+    orientation: Orientation | None = None
+    """What turns its axes to RAS+; None: the header states none, or an image."""
     notes: tuple[str, ...] = ()
     """Remarks on its files: about their headers, and how the label was brought onto the image's grid."""
 
@@ -197,6 +203,8 @@ def _collect_facts(
         is_gray=found.is_gray,
         is_color_format=len(case.images) == 1 and not is_medical(case.images[0]),
         digest=found.digest,
+        levels=measure_levels(sample_values(image)),
+        orientation=find_orientation(image.geometry, len(image.shape) - 1),
         notes=tuple(dict.fromkeys(notes)),
     )
 

@@ -27,7 +27,7 @@ from unetpp.files import write_atomically
 from unetpp.layouts.cases import Case
 from unetpp.plan import DataPlan
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 ARRAYS = ("image", "label", "foreground")
 DIGEST = 12
 """Length of a digest in file names."""
