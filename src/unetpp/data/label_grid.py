@@ -253,7 +253,7 @@ def _find_size_action(label: Volume, grid: Grid) -> str:
         return f"The {turned} alone was {TURNED}: turn both or neither, or remove the tag."
     if label.dims == 2 and len(grid.shape) == 3 and grid.geometry.affine is None:
         pages = f"The {grid.shape[0]} pages of the {grid.owner} were taken for planes"
-        return f'{pages}; if they are channels, set `data.axes="CYX"`.'
+        return f'{pages}; if they are channels, say so: `data.axes="CYX"`.'
     return f"Give the label that belongs to the {grid.owner}; do not resize it with interpolation."
 
 

@@ -90,7 +90,7 @@ def _refuse(letters: str, sizes: dict[str, int]) -> FileRefused:
     if "T" in letters and "Z" in letters and "C" not in letters and "S" not in letters:
         got = f"a series of {sizes['T']} time points of {sizes['Z']} planes each (axes {letters}, {shape})"
         channels = letters.replace("T", "C")
-        action = f'Save each time point as a file of its own, or set `data.axes="{channels}"` to take them as channels.'
+        action = f'Save each time point as a file of its own, or take them as channels: `data.axes="{channels}"`.'
         return FileRefused(got, "one volume for each file", action)
     got = f"an array of axes {letters} ({shape})"
     action = 'Save one image for each file, or name the axes, for example `data.axes="ZCYX"`.'

@@ -75,7 +75,7 @@ def _guess_axes(shape: tuple[int, ...]) -> str:
         choices = ("CYX", "ZYX", "YXC") if len(shape) == 3 else ("CZYX", "ZYXC", "ZCYX")
         named = ", ".join(f'`data.axes="{choice}"`' for choice in choices)
         raise FileRefused(
-            f"an array of {sizes}, which may be channels or planes", "one meaning", f"Set one of {named}."
+            f"an array of {sizes}, which may be channels or planes", "one meaning", f"Choose one: {named}."
         )
     raise FileRefused(
         f"an array of {len(shape)} axes ({sizes})", "two to four", "Save each image as a file of its own."
