@@ -75,9 +75,9 @@ def test_every_patch_has_labeled_voxels_and_no_center_is_ignored(tmp_path: Path)
     cases = store_cases(write_blobs(tmp_path / "sparse", 0.01, cases=3), plan.data, tmp_path / "cache")
     ignored = ignored_index(2)
     for case in cases:
-        assert set(case.foreground) <= {1}
-        assert case.labeled is not None
-        assert (case.label()[tuple(case.labeled.T)] != ignored).all()
+        assert set(case.positions()) <= {0, 1}
+        labeled = case.positions()[0]
+        assert (case.label()[tuple(labeled.T)] != ignored).all()
     sampler = PatchSampler(cases, (12, 12), 2, 0.5, seed=0)
     patches = [sampler.read(sampler.draw(step, index))[1] for step in range(50) for index in range(2)]
     assert all((patch != ignored).any() for patch in patches)
@@ -97,7 +97,7 @@ def test_variation_keeps_the_index(tmp_path: Path) -> None:
 def test_a_case_without_a_labeled_voxel_changes_nothing_and_breaks_nothing(tmp_path: Path) -> None:
     plan = make_plan(VOID)
     (case,) = store_cases(write_blobs(tmp_path / "none", 0.0, cases=1), plan.data, tmp_path / "cache")
-    assert case.labeled is None
+    assert case.positions() == {}
     training = FoldTraining(plan, [case], tmp_path / "run", device=CPU, validate=DepthValidation([case], plan, CPU))
     before = [weight.clone() for weight in training.network.parameters()]
     loss = training.step(training.prefetcher._make(0), 0, 0.0)
