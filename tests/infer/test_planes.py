@@ -21,6 +21,7 @@ from unetpp.formats.sources import ArraySource
 from unetpp.infer.exported_predictor import load_exported
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.planes import predict_any
+from unetpp.infer.prediction import Prediction
 from unetpp.infer.predictor import Predictor
 from unetpp.layouts.dataset import Case
 from unetpp.model.build import build_from_plan
@@ -65,6 +66,23 @@ def test_the_expected_dice_is_that_of_the_whole_volume() -> None:
     inside = volume.segmentation == 1
     second = volume.probabilities[1].astype(np.float64)
     assert volume.expected_dice == pytest.approx(2 * second[inside].sum() / (inside.sum() + second.sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("blank", "said"), [(1, ()), (4, ("4 of 20 planes: intensities: 0.0",)), (0, ("no voxel size",))]
+)
+def test_how_planes_are_unlike_the_training_is_said_once(blank: int, said: tuple[str, ...]) -> None:
+    source = ArraySource(np.zeros((1, 20, 5, 6), np.uint8), Geometry(".tif"))
+    left = iter(range(20))
+
+    def predict(*_: object) -> dict[int, Prediction]:
+        plane = next(left)
+        ways = () if plane >= blank else (f"intensities: {plane / 10}",)
+        return {
+            1: Prediction(1, np.zeros((5, 6), np.uint8), Geometry(), outside=ways or ("no voxel size",) * (not blank))
+        }
+
+    assert predict_any(predict, 2, source, "a", PredictOptions(), None)[1].outside == said
 
 
 class _BrightSide(nn.Module):
