@@ -100,8 +100,8 @@ def inspect_dataset(
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
     problems += [*found.problems, *_check_dims(facts), *_check_splits(dataset)]
     remarks = [(cases[fact.id].images[0].name, note) for fact in facts for note in fact.notes]
-    notes = [*dataset.notes, *found.notes, *_note_series(dataset, facts), *merge_remarks(remarks)]
-    notes += _note_repeated_images(facts)
+    series = [] if channel_problems else _note_series(dataset, facts)
+    notes = [*dataset.notes, *found.notes, *series, *merge_remarks(remarks), *_note_repeated_images(facts)]
     return Inspection(facts, problems, notes, found.classes.names, found.classes.values, dataset.instances, channels)
 
 
@@ -202,7 +202,7 @@ def _describe_wrong_channels(dataset: Dataset, fact: CaseFacts, channels: int) -
     images = next(case.images for case in dataset.cases if case.id == fact.id)
     why = "as dataset.json declares" if dataset.channels else "as most images have"
     if len(images) == 1 and is_medical(images[0]) and fact.channels > 1:
-        got = f"{fact.channels} volumes in one file (time points, or channels)"
+        got = f"{fact.channels} channels or time points"
         action = "Split a time series into files of one volume each; give every case the same channels."
     else:
         got = f"{fact.channels} channel{'s' * (fact.channels != 1)}"
