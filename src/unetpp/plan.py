@@ -6,7 +6,6 @@ prediction, pruning and export read nothing else. Spatial axes are always in the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,16 +13,19 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from unetpp.errors import PlanError
+from unetpp.json_files import parse_json
 from unetpp.settings import Frozen, parse_settings, require, validate
 
 PLAN_VERSION = 1
 LARGEST_TILE = {2: 256, 3: 96}
 """Largest side of a tile in voxels, by `dims`: larger tiles do not predict better."""
+SET_BY_USER = "set by the user"
+"""Reason of a value that no rule chose."""
 MAY_CHANGE_ON_RESUME = ("train.checkpointing", "train.compile", "train.checkpoint_minutes", "predict.batch")
 """Fields that change speed or memory but not the trained weights."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Axes = tuple[Positive, ...]
 Norm = Literal["batch", "instance", "group", "layer", "none"]
@@ -68,7 +70,8 @@ class ReadPlan(Frozen):
     """How files are read, as far as the user can set it before anything is known of the data."""
 
     dims: Literal[2, 3] | None = None
-    """Number of spatial axes; 2 takes the planes of volumes as images; null: that of the files."""
+    """Number of spatial axes; 2 takes each plane of a volume, its slices as they are stored, as an image; null: that of
+    the files."""
     axes: str | None = None
     """Axes of TIFF and NumPy files in their order, such as "CYX" (Z planes, C channels, T time); null: as files say."""
     fill: float | None = None
@@ -392,7 +395,7 @@ class TrainPlan(Frozen):
     """Stop early after this many validations without a better score."""
     checkpoint_minutes: PositiveFloat = 1.0
     """Minutes between checkpoints; one is also written after every validation."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the initial weights, the patches and their variation."""
 
 
@@ -465,7 +468,7 @@ class Plan(Frozen):
             PlanError: not JSON, an unknown key, a missing one, or a value outside its range; all problems at once.
         """
         try:
-            values = json.loads(text)
+            values = parse_json(text)
         except ValueError as error:
             action = "Restore it, or make a new one with `unetpp plan`."
             raise PlanError(where, f"text that is not JSON ({error})", "a plan", action) from None
@@ -504,7 +507,7 @@ class Plan(Frozen):
             for section in sections:
                 place = place[section]
             place[last] = value
-            values["reasons"][key] = "set by the user"
+            values["reasons"][key] = SET_BY_USER
         return Plan.from_dict(values, "")
 
 

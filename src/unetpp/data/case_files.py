@@ -11,6 +11,7 @@ import numpy as np
 from unetpp import labels
 from unetpp.annotations import draw, read_annotations
 from unetpp.data.label_grid import Grid, place_label
+from unetpp.data.whole_files import WholeFiles, cut_label, take_part
 from unetpp.errors import DataError, Problem
 from unetpp.formats.readers import describe_shape, open_images, read_grid, read_labels
 from unetpp.formats.sources import ImageSource
@@ -32,6 +33,8 @@ def open_case_image(case: Case, plan: ReadPlan) -> ImageSource:
     Raises:
         DataError: as `open_images`.
     """
+    if case.is_part:
+        return take_part(open_whole_image(case, plan), case)
     return open_images(case.images)
 
 
@@ -55,6 +58,8 @@ def read_case_label(case: Case, plan: ReadPlan, image: ImageSource | None = None
     Raises:
         DataError: as `read_labels`, or the label lies on another grid.
     """
+    if case.is_part:
+        return cut_label(read_whole_label(case, plan), open_whole_image(case, plan), case)
     if case.class_values:
         return _draw_outlines(case, image or open_case_image(case, plan))
     label = read_labels(case.labels)
@@ -99,3 +104,23 @@ def read_case_classes(case: Case, plan: DataPlan) -> np.ndarray:
     """
     label = read_case_label(case, plan)
     return labels.make_labels(plan).encode(label.array[0], str(case.labels[0]))
+
+
+def open_whole_image(part: Case, plan: ReadPlan) -> ImageSource:
+    """Open the whole image of a part, which stays open for its other parts; raises as `open_case_image`."""
+    return _images.get(part, plan)
+
+
+def read_whole_label(part: Case, plan: ReadPlan) -> Volume:
+    """Read the whole label of a part, which is kept for its other parts; raises as `read_case_label`."""
+    return _labels.get(part, plan)
+
+
+def close_whole_files() -> None:
+    """Close the files that are open for their parts, which frees their memory."""
+    _images.close()
+    _labels.close()
+
+
+_images = WholeFiles(open_case_image)
+_labels = WholeFiles(read_case_label)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from unetpp.errors import DataError, Problem
 from unetpp.files import write_json
+from unetpp.json_files import read_json
 
 _MAKE_ANEW = "Correct the file, or delete it to have it made anew."
 
@@ -31,6 +31,10 @@ class Groupable(Protocol):
     def split(self) -> str | None:
         """Subset that the data set declares."""
 
+    @property
+    def neighbors(self) -> tuple[str, ...]:
+        """Ids of cases that do not train while this one validates."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -43,8 +47,9 @@ class Split:
 def make_splits(cases: Sequence[Groupable], folds: int = 5, seed: int = 0) -> list[Split]:
     """Make splits for cross-validation: every case validates once, groups stay together, sizes are balanced.
 
-    If the data set declares validation cases (column `split`), that is the only split. Test cases are left out. The
-    result depends on ids, groups and seed, not on the order of the cases.
+    If the data set declares validation cases (column `split`), that is the only split. Test cases are left out, and in
+    each fold the neighbors of its validation cases. The result depends on ids, groups and seed, not on the order of the
+    cases.
 
     Args:
         cases: the cases of a data set.
@@ -72,8 +77,13 @@ def make_splits(cases: Sequence[Groupable], folds: int = 5, seed: int = 0) -> li
     members: list[list[str]] = [[] for _ in range(min(folds, len(names)))]
     for name in sorted(names, key=lambda name: -len(groups[name])):  # stable: equal sizes keep the shuffled order
         min(members, key=len).extend(groups[name])
-    everyone = sorted(case.id for case in usable)
-    return [Split(tuple(i for i in everyone if i not in set(fold)), tuple(sorted(fold))) for fold in members]
+    near = {case.id: {case.id, *case.neighbors} for case in usable}
+    left_out = [set[str]().union(*(near[name] for name in fold)) for fold in members]
+    everyone = sorted(near)
+    return [
+        Split(tuple(name for name in everyone if name not in out), tuple(sorted(fold)))
+        for fold, out in zip(members, left_out, strict=True)
+    ]
 
 
 def _take_declared_split(cases: Sequence[Groupable]) -> Split:
@@ -102,7 +112,7 @@ def read_splits(path: Path) -> list[Split]:
         DataError: it cannot be read or is not a list of splits; or all splits that cannot be trained on.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         splits = [Split(_read_ids(value["train"]), _read_ids(value["validation"])) for value in values]
     except (OSError, ValueError, KeyError, TypeError) as error:
         expected = 'a list of {"train": [case ids], "validation": [case ids]}'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,9 +13,10 @@ from typing import TypeVar
 import numpy as np
 import psutil
 
-from unetpp.data.case_files import name_files, open_case_image, read_case_label
+from unetpp.data.case_files import close_whole_files, name_files, open_case_image, read_case_label
 from unetpp.data.folds import make_splits
 from unetpp.data.intensities import Intensities, measure_intensities
+from unetpp.data.parts import suggest_split
 from unetpp.data.preprocess import RGB_CHANNELS
 from unetpp.errors import DataError, Problem
 from unetpp.formats import is_medical, scratch
@@ -24,7 +25,7 @@ from unetpp.labels.values import choose_classes, count_values
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.plan import AS_FILES_SAY, ReadPlan
 from unetpp.volume import Volume
-from unetpp.words import merge_remarks
+from unetpp.words import list_some, merge_remarks
 
 _Found = TypeVar("_Found")
 
@@ -91,18 +92,28 @@ def inspect_dataset(
     cases = {case.id: case for case in dataset.cases}
     medical = any(is_medical(path) for case in dataset.cases[:1] for path in case.images)
     found = choose_classes(
-        {str(cases[fact.id].labels[0]): fact.label_counts for fact in facts if fact.label_counts},
+        _count_by_file(facts, cases),
         dataset.classes,
         (1 if medical else 255) if dataset.instances else None,
         str(dataset.root),
     )
     channels, channel_problems = _choose_channels(dataset, facts)
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
-    problems += [*found.problems, *_check_dims(facts), *_check_splits(dataset)]
+    problems += [*found.problems, *_check_dims(facts, reading.dims), *_check_splits(dataset, facts)]
+    problems = list(dict.fromkeys(problems))  # parts of one file have the problems of the file
     remarks = [(cases[fact.id].images[0].name, note) for fact in facts for note in fact.notes]
     series = [] if channel_problems else _note_series(dataset, facts)
     notes = [*dataset.notes, *found.notes, *series, *merge_remarks(remarks), *_note_repeated_images(facts)]
     return Inspection(facts, problems, notes, found.classes.names, found.classes.values, dataset.instances, channels)
+
+
+def _count_by_file(facts: Sequence[CaseFacts], cases: Mapping[str, Case]) -> dict[str, dict[int, int]]:
+    """Count the voxels of each value in each label file, of which several cases may be parts."""
+    counts: dict[str, Counter[int]] = {}
+    for fact in facts:
+        if fact.label_counts:
+            counts.setdefault(str(cases[fact.id].labels[0]), Counter()).update(fact.label_counts)
+    return {file: dict(sorted(found.items())) for file, found in counts.items()}
 
 
 def _inspect_cases(
@@ -116,6 +127,7 @@ def _inspect_cases(
             yield result
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C, too
+        close_whole_files()
 
 
 def _count_readers(cases: Sequence[Case]) -> int:
@@ -210,8 +222,11 @@ def _describe_wrong_channels(dataset: Dataset, fact: CaseFacts, channels: int) -
     return Problem(name_files(images), got, f"{channels}, {why}", action)
 
 
-def _check_dims(facts: Sequence[CaseFacts]) -> list[Problem]:
+def _check_dims(facts: Sequence[CaseFacts], wanted: int | None) -> list[Problem]:
     by_dims = {dims: [fact.id for fact in facts if len(fact.shape) == dims] for dims in (2, 3)}
+    if wanted == 3 and by_dims[2]:
+        action = "Leave the setting out, or give volumes."
+        return [Problem(list_some(by_dims[2]), "2D images", "volumes, by `data.dims=3`", action)]
     if not all(by_dims.values()):
         return []
     rare, usual = sorted(by_dims, key=lambda dims: len(by_dims[dims]))
@@ -220,12 +235,14 @@ def _check_dims(facts: Sequence[CaseFacts]) -> list[Problem]:
     return [Problem(some, got, expected, "Make one data set of images and one of volumes.")]
 
 
-def _check_splits(dataset: Dataset) -> list[Problem]:
-    """Report why the cases cannot be divided into folds."""
+def _check_splits(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Problem]:
+    """Report why the cases cannot be divided into folds; of a single image, what would allow to split it."""
+    hint = suggest_split(facts[0].shape) if len(dataset.cases) == len(facts) == 1 else ""
     try:
         make_splits(dataset.cases)
     except DataError as error:
-        return [replace(problem, where=str(dataset.root)) for problem in error.problems]
+        found = error.problems
+        return [replace(problem, where=str(dataset.root), action=problem.action + hint) for problem in found]
     return []
 
 
@@ -244,7 +261,8 @@ def _note_series(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[str]:
 def _note_repeated_images(facts: Sequence[CaseFacts]) -> list[str]:
     by_digest: dict[str, list[str]] = {}
     for fact in facts:
-        by_digest.setdefault(fact.digest, []).append(fact.id)
+        if fact.minimum != fact.maximum:  # empty planes of volumes are equal
+            by_digest.setdefault(fact.digest, []).append(fact.id)
     risk = "scores are too good if one of them trains and another validates"
     repeated = (", ".join(ids) for ids in by_digest.values() if len(ids) > 1)
     return [f"{names}: the same image several times; {risk}" for names in repeated]

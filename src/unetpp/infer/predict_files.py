@@ -9,7 +9,6 @@ OUT/predictions.json               model, options and files, with the expected D
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +23,12 @@ from unetpp.formats.writers import map_suffix, output_suffix, write_map, write_s
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import AUTO, MEAN, Prediction, name_depth
 from unetpp.infer.tiles import TileProgress
+from unetpp.json_files import read_json
 from unetpp.layouts.cases import Case, find_images
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 from unetpp.progress import Stage
+from unetpp.words import merge_remarks
 
 if TYPE_CHECKING:
     from unetpp.infer.case_predictor import CasePredictor
@@ -55,6 +56,8 @@ class WrittenFiles:
     doubtful: tuple[Path, ...] = ()
     """Those of `files` to review: nothing was found, or the expected Dice is among the lowest 10 % of the validation
     cases."""
+    notes: tuple[str, ...] = ()
+    """How some files were predicted."""
 
     @property
     def failed(self) -> tuple[Problem, ...]:
@@ -90,6 +93,7 @@ def predict_to_files(
     _require_other_folder(cases, folders)
     entries: dict[Path, dict[str, Any]] = {}
     failures: list[Failure] = []
+    remarks: dict[tuple[str, str], None] = {}
     try:
         for number, case in enumerate(cases):
             show = _tile_progress(progress, case, number, len(cases))
@@ -97,13 +101,16 @@ def predict_to_files(
                 # nothing of one case is held while the next is predicted: either may be huge
                 for depth, found in predictor.predict_case(case, options, show).items():
                     entries[_write(found, case.id, folders[depth], plan)] = _judge(found, predictor)
+                    if found.segmentation.ndim > plan.dims:
+                        remarks[case.images[0].name, "a volume, predicted plane by plane by a 2D network"] = None
             except (DataError, MissingExtraError, MemoryError, RuntimeError) as error:
                 failures += [Failure(case.id, problem) for problem in _find_problems(error, str(case.images[0]))]
             if progress and len(cases) > 1:
                 progress(number + 1, len(cases))
     finally:  # finished cases are recorded, whatever ends the loop
         doubtful = tuple(path for path, entry in entries.items() if entry["review"])
-        written = WrittenFiles(out, depths, tuple(entries), tuple(failures), doubtful)
+        notes = tuple(merge_remarks(remarks))
+        written = WrittenFiles(out, depths, tuple(entries), tuple(failures), doubtful, notes)
         _write_entries(written, entries, folders, predictor, options)
     return written
 
@@ -175,7 +182,7 @@ def _write_entries(
 def _read_earlier(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Read the files, and their entries, that earlier calls with the same model and settings have written."""
     try:
-        record = json.loads((folder / PREDICTIONS).read_text(encoding="utf-8"))
+        record = read_json(folder / PREDICTIONS)
         names = record["files"] if all(record.get(key, {}) == value for key, value in settings.items()) else ()
         return {name: record.get("cases", {}).get(name) for name in names if (folder / name).is_file()}
     except (OSError, ValueError, KeyError, TypeError):

@@ -100,13 +100,14 @@ def check(data: AnyPath, *, set: Settings | None = None, progress: Progress | No
         unetpp.check("data/nuclei")
     """
     from unetpp.data.inspect import inspect_dataset
+    from unetpp.data.parts import split_dataset
     from unetpp.layouts.cases import find_cases
     from unetpp.verbs.request import read_reading, read_settings
 
     path, progress = Path(data), progress or Silence()
     reading = read_reading(read_settings(set))
     try:
-        dataset = find_cases(path, tolerant=True)
+        dataset = split_dataset(find_cases(path, tolerant=True), reading)
     except DataError as error:
         return Checked(path, "", 0, None, (), (), tuple(error.problems), ())
     found = inspect_dataset(dataset, reading, progress.stage("Reading every file"))
@@ -235,23 +236,24 @@ def train(
     request = read_request(minutes, epochs, set, seed)
     keep_freed_memory()
     place = choose_device(device)
-    dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress)
+    dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress, folder)
     splits = preparation.reuse_splits(folder, dataset)
     numbers = preparation.parse_folds(fold, len(splits))
     preparation.require_unstarted(folder, numbers, resume)
     if request.minutes:
         request = replace(request, minutes=request.minutes / len(numbers))
-    made = preparation.reuse_plan(folder, fingerprint, request, place, progress)
     if dry_run:
+        made = preparation.reuse_plan(folder, fingerprint, request, place, progress)
         return preparation.estimate_cost(folder, made, splits[numbers[0]], place, len(numbers))
-    preparation.write_plan(folder, fingerprint, made, splits)
-    progress.note(describe_plan(made))
     folds = []
     try:
-        for done, number in enumerate(numbers):
-            time_s = clock.share(made.train.minutes, number=done, parts=len(numbers))
-            split = splits[number]
-            folds.append(train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress))
+        with preparation.hold_folds(folder, numbers):
+            made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress)
+            progress.note(describe_plan(made))
+            for done, number in enumerate(numbers):
+                time_s = clock.share(made.train.minutes, number=done, parts=len(numbers))
+                split = splits[number]
+                folds.append(train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress))
         return Run(folder.path, tuple(folds), report(folder.path, progress=progress).report, clock.seconds())
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         told = "Stopped; the work so far is saved. Continue with the same arguments and `resume=True`."
@@ -320,7 +322,7 @@ def predict(
     )
     written = predictor.predict_files(paths, target, options, (progress or Silence()).stage("Predicting"))
     found, seconds = (written.depths, written.files, written.failed), time.monotonic() - started
-    return Predicted(target, *found, seconds, doubtful=written.doubtful, notes=notes)
+    return Predicted(target, *found, seconds, doubtful=written.doubtful, notes=(*notes, *written.notes))
 
 
 def evaluate(

@@ -5,7 +5,8 @@ Nothing is written until everything was checked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,19 @@ import torch
 
 from unetpp.data.folds import Split, make_splits, read_splits, write_splits
 from unetpp.data.inspect import inspect_dataset
+from unetpp.data.parts import split_dataset
 from unetpp.errors import DataError, PlanError, Problem, UsageError
-from unetpp.files import write_text
+from unetpp.files import hold_lock, write_text
 from unetpp.layouts.cases import find_cases
 from unetpp.layouts.dataset import Dataset
 from unetpp.model.build import make_grid
-from unetpp.plan import ModelPlan, Plan, TrainPlan, read_plan
+from unetpp.plan import SET_BY_USER, ModelPlan, Plan, ReadPlan, TrainPlan, read_plan
 from unetpp.planning.cost import count_parameters, estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint
 from unetpp.planning.planner import make_plan
 from unetpp.progress import Progress
 from unetpp.results import Planned
-from unetpp.run_folder import RunFolder
+from unetpp.run_folder import LOCK, RunFolder
 from unetpp.settings import parse_settings, validate
 from unetpp.train.speed import measure_step_seconds
 from unetpp.verbs.request import Request, read_reading
@@ -65,13 +67,16 @@ def require_unstarted(folder: RunFolder, folds: Iterable[int], resume: bool) -> 
         raise UsageError(folder.path, got, "a new run", action, setting="out")
 
 
-def read_data(path: Path, settings: Mapping[str, Any], progress: Progress) -> tuple[Dataset, Fingerprint]:
+def read_data(
+    path: Path, settings: Mapping[str, Any], progress: Progress, folder: RunFolder | None = None
+) -> tuple[Dataset, Fingerprint]:
     """Find and read all cases.
 
     Args:
         path: the data set.
         settings: settings of the user; those of `ReadPlan` say how files are read.
         progress: shows the files.
+        folder: run folder, whose plan says how files are read where the user does not; None: there is no plan yet.
 
     Returns:
         The data set, and what is known of it.
@@ -80,14 +85,26 @@ def read_data(path: Path, settings: Mapping[str, Any], progress: Progress) -> tu
         DataError: all problems at once.
         PlanError: a wrong setting.
     """
-    reading = read_reading(settings)
-    dataset = find_cases(path, tolerant=True)
+    reading = read_reading({**(_read_planned(folder) if folder else {}), **settings})
+    dataset = split_dataset(find_cases(path, tolerant=True), reading)
     inspection = inspect_dataset(dataset, reading, progress.stage("Reading every file"))
     if inspection.problems:
         raise DataError(inspection.problems)
     for note in inspection.notes:
         progress.note(f"note: {note}")
     return dataset, make_fingerprint(dataset, inspection)
+
+
+def _read_planned(folder: RunFolder) -> dict[str, Any]:
+    """Settings that the user gave when the plan in a run folder was made, and that say how files are read.
+
+    Other values of a plan were found in its data: they must not decide how other data is read.
+    """
+    if not folder.plan.exists():
+        return {}
+    plan = read_plan(folder.plan)
+    names = [name for name in ReadPlan.model_fields if plan.reasons.get(f"data.{name}") == SET_BY_USER]
+    return {f"data.{name}": value for name, value in plan.data.model_dump(mode="json", include=set(names)).items()}
 
 
 def create_plan(fingerprint: Fingerprint, request: Request, device: torch.device) -> Plan:
@@ -174,6 +191,58 @@ def reuse_plan(
             expected = f"the value in {folder.plan}, with which fold {started[0]} was trained"
             raise UsageError(key, str(value), expected, "Leave it out, or choose another `out`.")
     return found if changed.model_dump(exclude={"reasons"}) == found.model_dump(exclude={"reasons"}) else changed
+
+
+@contextmanager
+def hold_folds(folder: RunFolder, folds: Iterable[int]) -> Iterator[None]:
+    """Hold the folds of a run against other processes while they are trained.
+
+    Args:
+        folder: run folder.
+        folds: folds to hold.
+
+    Raises:
+        UsageError: another process trains one of them.
+    """
+    with ExitStack() as locks:
+        for fold in folds:
+            if not locks.enter_context(hold_lock(folder.fold(fold) / LOCK)):
+                action = "Wait until it has ended, or choose another `out` or `fold`."
+                raise UsageError(
+                    folder.fold(fold), "a fold that is being trained", "one at rest", action, setting="out"
+                )
+        yield
+
+
+def settle_plan(
+    folder: RunFolder,
+    fingerprint: Fingerprint,
+    splits: Sequence[Split],
+    request: Request,
+    device: torch.device,
+    progress: Progress,
+) -> Plan:
+    """Reuse or create the plan of a run and write it; of several processes that begin at once, one creates it.
+
+    Args:
+        folder: run folder.
+        fingerprint: the data.
+        splits: cases of each fold, written with a new plan.
+        request: settings of the user.
+        device: where training runs.
+        progress: is told when a plan is reused.
+
+    Returns:
+        The plan to train with.
+
+    Raises:
+        UsageError: as `reuse_plan`.
+        PlanError: as `reuse_plan`.
+    """
+    with hold_lock(folder.path / LOCK, wait=True):
+        made = reuse_plan(folder, fingerprint, request, device, progress)
+        write_plan(folder, fingerprint, made, splits)
+    return made
 
 
 def _require_head(plan: Plan) -> Plan:
