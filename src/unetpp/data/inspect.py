@@ -101,7 +101,7 @@ def inspect_dataset(
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
     problems += [*found.problems, *_check_dims(facts, reading.dims), *_check_splits(dataset, facts)]
     problems = list(dict.fromkeys(problems))  # parts of one file have the problems of the file
-    remarks = [(cases[fact.id].images[0].name, note) for fact in facts for note in fact.notes]
+    remarks = dict.fromkeys((cases[fact.id].images[0].name, note) for fact in facts for note in fact.notes)
     series = [] if channel_problems else _note_series(dataset, facts)
     notes = [*dataset.notes, *found.notes, *series, *merge_remarks(remarks), *_note_repeated_images(facts)]
     return Inspection(facts, problems, notes, found.classes.names, found.classes.values, dataset.instances, channels)
