@@ -31,7 +31,6 @@ COVERED_IN = {
     "formats/format": "formats/test_formats",
     "layouts/manifest": "layouts/test_cases",
     "formats/nifti_place": "formats/test_nifti",
-    "formats/sources": "formats/test_readers",
     **{
         f"annotations/{name}": "annotations/test_annotations"
         for name in ("__init__", "coco", "cvat", "documents", "imagej", "imagescope", "labelme", "qupath", "yolo")
