@@ -14,7 +14,7 @@ from unetpp.data.label_grid import Grid, place_label
 from unetpp.data.whole_files import WholeFiles, cut_label, take_part
 from unetpp.errors import DataError, Problem
 from unetpp.formats.readers import describe_shape, open_images, read_grid, read_labels
-from unetpp.formats.sources import ImageSource
+from unetpp.formats.sources import FilledSource, ImageSource
 from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan, ReadPlan
 from unetpp.volume import Volume
@@ -35,7 +35,12 @@ def open_case_image(case: Case, plan: ReadPlan) -> ImageSource:
     """
     if case.is_part:
         return take_part(open_whole_image(case, plan), case)
-    return open_images(case.images)
+    return fill_voxels(open_images(case.images, plan.axes), plan)
+
+
+def fill_voxels(source: ImageSource, plan: ReadPlan) -> ImageSource:
+    """Replace NaN and infinity in an image by the number of the plan, if it has one."""
+    return source if plan.fill is None or source.dtype.kind != "f" else FilledSource(source, plan.fill)
 
 
 def read_case_image(case: Case, plan: ReadPlan) -> Volume:
@@ -62,11 +67,11 @@ def read_case_label(case: Case, plan: ReadPlan, image: ImageSource | None = None
         return cut_label(read_whole_label(case, plan), open_whole_image(case, plan), case)
     if case.class_values:
         return _draw_outlines(case, image or open_case_image(case, plan))
-    label = read_labels(case.labels)
+    label = read_labels(case.labels, plan.axes)
     if image is not None:
         grid = Grid(image.shape[1:], image.geometry)
     elif label.geometry.affine is not None and case.images:
-        grid = Grid(*read_grid(case.images[0]))
+        grid = Grid(*read_grid(case.images[0], plan.axes))
     else:  # without a place: the shape is compared where the image is read
         return label
     return place_label(label, grid, name_files(case.labels), plan.label_grid)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 from typing import TypeVar
 
 import numpy as np
@@ -16,14 +18,17 @@ import psutil
 from unetpp.data.case_files import close_whole_files, name_files, open_case_image, read_case_label
 from unetpp.data.folds import make_splits
 from unetpp.data.intensities import Intensities, measure_intensities
+from unetpp.data.orientation import Orientation, find_orientation
 from unetpp.data.parts import suggest_split
 from unetpp.data.preprocess import RGB_CHANNELS
+from unetpp.data.training_range import measure_levels, sample_values
 from unetpp.errors import DataError, Problem
 from unetpp.formats import is_medical, scratch
+from unetpp.formats.orientation import note_turned_pair
 from unetpp.formats.sources import ImageSource
 from unetpp.labels.values import choose_classes, count_values
 from unetpp.layouts.dataset import Case, Dataset
-from unetpp.plan import AS_FILES_SAY, ReadPlan
+from unetpp.plan import AS_FILES_SAY, LabelPlan, ReadPlan
 from unetpp.volume import Volume
 from unetpp.words import list_some, merge_remarks
 
@@ -32,6 +37,8 @@ _Found = TypeVar("_Found")
 _READ_AT_ONCE = 4
 _MEMORY = 2**28
 """Bytes that reading one case takes, besides arrays as large as its files."""
+_AIR, _SOFT_TISSUE = (-3100, -900), 20
+"""Hounsfield units: lowest intensities of a CT, with the usual paddings; and an intensity that every body exceeds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,13 +54,17 @@ class CaseFacts:
     foreground_sample: np.ndarray
     """Intensities (channels, at most 1000) of voxels above 0 in the label, evenly spread."""
     label_counts: dict[int, int]
-    """Number of voxels of each label value; empty without a label."""
+    """Number of voxels of each label value but that of voxels that nobody labeled; empty without a label."""
     is_gray: bool
     """Three channels that are equal everywhere."""
     is_color_format: bool
     """One file of a format in which three channels are colors."""
     digest: str
     """Hash of the voxels, equal for equal images."""
+    levels: np.ndarray
+    """Percentiles 1 and 99, mean and standard deviation of each channel (channels, 4), see `data.training_range`."""
+    orientation: Orientation | None = None
+    """What turns its axes to RAS+; None: the header states none, or an image."""
     notes: tuple[str, ...] = ()
     """Remarks on its files: about their headers, and how the label was brought onto the image's grid."""
 
@@ -72,6 +83,8 @@ class Inspection:
     label_values: tuple[int, ...]
     instances: bool
     channels: tuple[str, ...]
+    labels: LabelPlan | None = None
+    """Meaning of the label values, as far as it was declared or set."""
 
 
 def inspect_dataset(
@@ -87,7 +100,10 @@ def inspect_dataset(
     Raises:
         MissingExtraError: a format needs the extra `medical`.
     """
-    results = list(_inspect_cases(dataset.cases, reading, progress))
+    dataset = replace(dataset, channels=reading.channels or dataset.channels)
+    meaning = reading.labels or (LabelPlan(ignore=dataset.ignored_value) if dataset.ignored_value is not None else None)
+    ignore = meaning.ignore if meaning else None
+    results = list(_inspect_cases(dataset.cases, reading, ignore, progress))
     facts = [facts for facts, _ in results if facts is not None]
     cases = {case.id: case for case in dataset.cases}
     medical = any(is_medical(path) for case in dataset.cases[:1] for path in case.images)
@@ -103,8 +119,10 @@ def inspect_dataset(
     problems = list(dict.fromkeys(problems))  # parts of one file have the problems of the file
     remarks = dict.fromkeys((cases[fact.id].images[0].name, note) for fact in facts for note in fact.notes)
     series = [] if channel_problems else _note_series(dataset, facts)
-    notes = [*dataset.notes, *found.notes, *series, *merge_remarks(remarks), *_note_repeated_images(facts)]
-    return Inspection(facts, problems, notes, found.classes.names, found.classes.values, dataset.instances, channels)
+    notes = [*dataset.notes, *found.notes, *series, *merge_remarks(remarks)]
+    notes += [*_note_repeated_images(facts), *_note_hounsfield_units(dataset, facts), *_note_ignored(ignore, facts)]
+    names, values = found.classes.names, found.classes.values
+    return Inspection(facts, problems, notes, names, values, dataset.instances, channels, meaning)
 
 
 def _count_by_file(facts: Sequence[CaseFacts], cases: Mapping[str, Case]) -> dict[str, dict[int, int]]:
@@ -117,11 +135,11 @@ def _count_by_file(facts: Sequence[CaseFacts], cases: Mapping[str, Case]) -> dic
 
 
 def _inspect_cases(
-    cases: Sequence[Case], reading: ReadPlan, progress: Callable[[int, int], object] | None
+    cases: Sequence[Case], reading: ReadPlan, ignore: int | None, progress: Callable[[int, int], object] | None
 ) -> Iterable[tuple[CaseFacts | None, list[Problem]]]:
     pool = ThreadPoolExecutor(max_workers=_count_readers(cases))
     try:
-        for done, result in enumerate(pool.map(partial(_inspect_case, reading=reading), cases), start=1):
+        for done, result in enumerate(pool.map(partial(_inspect_case, reading=reading, ignore=ignore), cases), start=1):
             if progress is not None:
                 progress(done, len(cases))
             yield result
@@ -138,7 +156,7 @@ def _count_readers(cases: Sequence[Case]) -> int:
     return int(max(1, min(_READ_AT_ONCE, os.cpu_count() or 1, fitting)))
 
 
-def _inspect_case(case: Case, reading: ReadPlan) -> tuple[CaseFacts | None, list[Problem]]:
+def _inspect_case(case: Case, reading: ReadPlan, ignore: int | None) -> tuple[CaseFacts | None, list[Problem]]:
     """Measure a case without problems; otherwise report those of the image, of the label and between them."""
     image, problems = _attempt(lambda: open_case_image(case, reading))
     label, label_problems = _attempt(lambda: read_case_label(case, reading, image)) if case.labels else (None, [])
@@ -146,8 +164,9 @@ def _inspect_case(case: Case, reading: ReadPlan) -> tuple[CaseFacts | None, list
     if image is None:
         return None, problems
     counts = count_values(label.array) if label is not None else {}
+    counts = {value: count for value, count in counts.items() if value != ignore}
     scratch.release(None if label is None else label.array)
-    found = measure_intensities(image, None if label is None else label.array[0])
+    found = measure_intensities(image, None if label is None else label.array[0], ignore)
     problems += _check_finite(case, found)
     return (None if problems else _collect_facts(case, image, label, counts, found)), problems
 
@@ -162,7 +181,7 @@ def _attempt(read: Callable[[], _Found]) -> tuple[_Found | None, list[Problem]]:
 def _check_finite(case: Case, found: Intensities) -> list[Problem]:
     if not found.not_finite:
         return []
-    action = "Replace them, for example with the smallest value, or remove the case."
+    action = "Replace them with a number, such as `data.fill=0`, for training and prediction alike; or remove the case."
     got = f"{found.not_finite} voxels that are NaN or infinite"
     return [Problem(name_files(case.images), got, "finite numbers", action)]
 
@@ -170,7 +189,9 @@ def _check_finite(case: Case, found: Intensities) -> list[Problem]:
 def _collect_facts(
     case: Case, image: ImageSource, label: Volume | None, counts: dict[int, int], found: Intensities
 ) -> CaseFacts:
-    notes = (*image.geometry.notes, *(label.geometry.notes if label is not None else ()))
+    notes = image.geometry.notes
+    if label is not None:
+        notes += (*label.geometry.notes, *note_turned_pair(image.geometry, label.geometry))
     return CaseFacts(
         id=case.id,
         shape=image.shape[1:],
@@ -183,6 +204,8 @@ def _collect_facts(
         is_gray=found.is_gray,
         is_color_format=len(case.images) == 1 and not is_medical(case.images[0]),
         digest=found.digest,
+        levels=measure_levels(sample_values(image)),
+        orientation=find_orientation(image.geometry, len(image.shape) - 1),
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -212,7 +235,7 @@ def _fits_channels(fact: CaseFacts, channels: int) -> bool:
 
 def _describe_wrong_channels(dataset: Dataset, fact: CaseFacts, channels: int) -> Problem:
     images = next(case.images for case in dataset.cases if case.id == fact.id)
-    why = "as dataset.json declares" if dataset.channels else "as most images have"
+    why = "as declared" if dataset.channels else "as most images have"
     if len(images) == 1 and is_medical(images[0]) and fact.channels > 1:
         got = f"{fact.channels} channels or time points"
         action = "Split a time series into files of one volume each; give every case the same channels."
@@ -266,3 +289,26 @@ def _note_repeated_images(facts: Sequence[CaseFacts]) -> list[str]:
     risk = "scores are too good if one of them trains and another validates"
     repeated = (", ".join(ids) for ids in by_digest.values() if len(ids) > 1)
     return [f"{names}: the same image several times; {risk}" for names in repeated]
+
+
+def _note_ignored(ignore: int | None, facts: Sequence[CaseFacts]) -> list[str]:
+    """Say how much nobody labeled, and name the cases of which nobody labeled anything."""
+    labeled = {fact.id: sum(fact.label_counts.values()) for fact in facts}
+    voxels = sum(prod(fact.shape) for fact in facts)
+    if ignore is None or not voxels:
+        return []
+    share = 1 - sum(labeled.values()) / voxels
+    nothing = [case for case, count in labeled.items() if not count]
+    notes = [
+        f"{share:.0%} of the voxels have the value {ignore}: nobody labeled them, and no loss or score counts them"
+    ]
+    return notes + ([f"{list_some(nothing)}: nothing is labeled"] if nothing else [])
+
+
+def _note_hounsfield_units(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[str]:
+    """Tell how to declare CT where most undeclared images have air and tissue at the places of Hounsfield units."""
+    seen = [fact for fact in facts if _AIR[0] <= min(fact.minimum) <= _AIR[1] and max(fact.maximum) > _SOFT_TISSUE]
+    if dataset.channels or 2 * len(seen) <= len(facts):
+        return []
+    name = "data.channels=" + json.dumps(["CT"] * seen[0].channels).replace(" ", "")
+    return [f"intensities like Hounsfield units; if these are CT, say so for their absolute scale: `{name}`"]

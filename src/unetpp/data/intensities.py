@@ -31,11 +31,22 @@ class Intensities:
     """Hash of the voxels, equal for equal images."""
 
 
-def measure_intensities(image: ImageSource, label: np.ndarray | None) -> Intensities:
-    """Measure an image (C, *spatial). Voxels above 0 in `label` (*spatial) are the foreground; None: there is none."""
+def measure_intensities(image: ImageSource, label: np.ndarray | None, ignore: int | None = None) -> Intensities:
+    """Measure an image.
+
+    Args:
+        image: the image (C, *spatial).
+        label: label values (*spatial), of which those above 0 are the foreground; None: there is no label.
+        ignore: value of voxels that nobody labeled, which are no foreground.
+
+    Returns:
+        The measurements.
+    """
     channels, shape = image.shape[0], image.shape[1:]
     low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
-    marked = 0 if label is None else sum(np.count_nonzero(label[slices] > 0) for slices in slabs(shape))
+    marked = (
+        0 if label is None else sum(np.count_nonzero(_is_foreground(label[slices], ignore)) for slices in slabs(shape))
+    )
     ranks = np.linspace(0, marked - 1, min(marked, SAMPLE)).astype(np.int64)
     samples = [np.empty((channels, 0), np.float32)]
     digest = hashlib.blake2b(f"{image.dtype} {image.shape}".encode(), digest_size=16)
@@ -49,7 +60,7 @@ def measure_intensities(image: ImageSource, label: np.ndarray | None) -> Intensi
         low, high = np.minimum(low, flat.min(axis=1)), np.maximum(high, flat.max(axis=1))
         is_gray = is_gray and all(np.array_equal(channel, flat[0]) for channel in flat[1:])
         if label is not None:
-            places = np.flatnonzero(label[slices] > 0)
+            places = np.flatnonzero(_is_foreground(label[slices], ignore))
             chosen = ranks[(ranks >= passed) & (ranks < passed + len(places))] - passed
             samples.append(flat[:, places[chosen]].astype(np.float32))
             passed += len(places)
@@ -62,3 +73,7 @@ def measure_intensities(image: ImageSource, label: np.ndarray | None) -> Intensi
         is_gray,
         digest.hexdigest(),
     )
+
+
+def _is_foreground(label: np.ndarray, ignore: int | None) -> np.ndarray:
+    return label > 0 if ignore is None else (label > 0) & (label != ignore)

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, NoReturn
 import numpy as np
 
 from unetpp.errors import DataError, Problem
+from unetpp.formats.orientation import TURNED, is_turned
 from unetpp.formats.readers import describe_shape
 from unetpp.volume import Geometry, Volume
 
@@ -237,8 +238,23 @@ def _find_action(grid: Grid) -> str:
 
 def _refuse_size(where: str, label: Volume, grid: Grid) -> NoReturn:
     got = f"a {label.dims}D label of {describe_shape(label.shape)}"
-    action = f"Give the label that belongs to the {grid.owner}; do not resize it with interpolation."
-    _raise(where, got, f"{len(grid.shape)}D, {describe_shape(grid.shape)}, as its {grid.owner}", action)
+    _raise(
+        where,
+        got,
+        f"{len(grid.shape)}D, {describe_shape(grid.shape)}, as its {grid.owner}",
+        _find_size_action(label, grid),
+    )
+
+
+def _find_size_action(label: Volume, grid: Grid) -> str:
+    """Name the cause that two sizes suggest: an orientation tag in one of two files, or pages taken for planes."""
+    if label.shape == grid.shape[::-1] and is_turned(label.geometry) != is_turned(grid.geometry):
+        turned = "label" if is_turned(label.geometry) else grid.owner
+        return f"The {turned} alone was {TURNED}: turn both or neither, or remove the tag."
+    if label.dims == 2 and len(grid.shape) == 3 and grid.geometry.affine is None:
+        pages = f"The {grid.shape[0]} pages of the {grid.owner} were taken for planes"
+        return f'{pages}; if they are channels, set `data.axes="CYX"`.'
+    return f"Give the label that belongs to the {grid.owner}; do not resize it with interpolation."
 
 
 def _raise(where: str, got: str, expected: str, action: str) -> NoReturn:

@@ -39,7 +39,8 @@ class PatchSampler:
     """Draws and cuts patches.
 
     Each pass over the cases has a new random order. A case larger than a patch occurs several times in a pass: the
-    square root of the number of patches that cover it, a compromise between equal weights of cases and of voxels.
+    square root of the number of patches that cover it, a compromise between equal weights of cases and of voxels. In a
+    case with voxels that nobody labeled, every patch has a labeled one.
 
     Args:
         cases: the training cases.
@@ -66,13 +67,20 @@ class PatchSampler:
         chosen = int(np.random.default_rng((self.seed, cycle)).permutation(self._pass)[position])
         rng = draw_generator(self.seed, step, index)
         shape = self.cases[chosen].label().shape
-        foreground = self.cases[chosen].foreground()
+        positions = self.cases[chosen].positions()
+        foreground = {index: found for index, found in positions.items() if index}
         if foreground and rng.random() < self.foreground_fraction:
-            positions = foreground[int(rng.choice(sorted(foreground)))]
-            center = positions[rng.integers(len(positions))]
+            places = foreground[int(rng.choice(sorted(foreground)))]
+            center = places[rng.integers(len(places))]
             start = [
                 _clamp_start(int(c) - size // 2, size, length)
                 for c, size, length in zip(center, self.patch, shape, strict=True)
+            ]
+        elif (labeled := positions.get(0)) is not None:
+            voxel = labeled[rng.integers(len(labeled))]
+            start = [
+                _draw_start_around(rng, int(place), size, length)
+                for place, size, length in zip(voxel, self.patch, shape, strict=True)
             ]
         else:
             start = [_draw_start(rng, size, length) for size, length in zip(self.patch, shape, strict=True)]
@@ -99,6 +107,12 @@ class PatchSampler:
 def _clamp_start(start: int, size: int, length: int) -> int:
     """Move a start so that the patch is inside the case, or centered on a case smaller than the patch."""
     return -((size - length) // 2) if size >= length else min(max(start, 0), length - size)
+
+
+def _draw_start_around(rng: np.random.Generator, voxel: int, size: int, length: int) -> int:
+    """Draw a start as `_draw_start` does, of a patch that contains a voxel."""
+    low, high = sorted((0, length - size))
+    return int(rng.integers(max(low, voxel - size + 1), min(high, voxel) + 1))
 
 
 def _draw_start(rng: np.random.Generator, size: int, length: int) -> int:

@@ -107,7 +107,8 @@ class CasePredictor(ABC):
         """Segment one image.
 
         Args:
-            image: a file, or an array: (Y, X), (Y, X, C), (C, Y, X), or in 3D (Z, Y, X), (C, Z, Y, X).
+            image: a file, or an array: (Y, X), (Y, X, C), (C, Y, X), or in 3D (Z, Y, X), (C, Z, Y, X) with the axes of
+                the model (`data.orientation`): X to the right, Y to the front, Z to the head.
             depth: depth of the head; "mean": the mean of all heads (the accurate mode); "auto": for each tile the first
                 depth that is certain; "all" depths; None: the plan's.
             tta: average over mirrored copies: 4 times the work in 2D, 8 times in 3D.

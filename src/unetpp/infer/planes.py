@@ -68,7 +68,9 @@ def _add_plane(volume: Prediction | None, image: Prediction, plane: int, source:
         volume = _allocate(image, source)
     else:
         sums = None if volume.dice_sums is None or image.dice_sums is None else volume.dice_sums + image.dice_sums
-        volume = replace(volume, dice_sums=sums, expected_dice=None if sums is None else soft_dice(sums))
+        outside = tuple(dict.fromkeys((*volume.outside, *image.outside)))
+        expected = None if sums is None else soft_dice(sums)
+        volume = replace(volume, dice_sums=sums, expected_dice=expected, outside=outside)
     as_stored = find_turn(source.geometry).undo
     volume.segmentation[plane] = as_stored(image.segmentation)
     if volume.probabilities is not None and image.probabilities is not None:

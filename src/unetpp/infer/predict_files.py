@@ -54,10 +54,12 @@ class WrittenFiles:
     """Segmentations, in the order of the inputs."""
     failures: tuple[Failure, ...]
     doubtful: tuple[Path, ...] = ()
-    """Those of `files` to review: nothing was found, or the expected Dice is among the lowest 10 % of the validation
-    cases."""
+    """Those of `files` to review: nothing was found, the image is unlike those of the training, or the expected Dice is
+    among the lowest 10 % of the validation cases."""
+    outside: tuple[str, ...] = ()
+    """How images differ from those of the training, a line for each way."""
     notes: tuple[str, ...] = ()
-    """How some files were predicted."""
+    """Remarks of the readers, and how some files were predicted, a line for each."""
 
     @property
     def failed(self) -> tuple[Problem, ...]:
@@ -93,7 +95,8 @@ def predict_to_files(
     _require_other_folder(cases, folders)
     entries: dict[Path, dict[str, Any]] = {}
     failures: list[Failure] = []
-    remarks: dict[tuple[str, str], None] = {}
+    outside: list[tuple[str, str]] = []
+    notes: list[tuple[str, str]] = []
     try:
         for number, case in enumerate(cases):
             show = _tile_progress(progress, case, number, len(cases))
@@ -101,16 +104,19 @@ def predict_to_files(
                 # nothing of one case is held while the next is predicted: either may be huge
                 for depth, found in predictor.predict_case(case, options, show).items():
                     entries[_write(found, case.id, folders[depth], plan)] = _judge(found, predictor)
-                    if found.segmentation.ndim > plan.dims:
-                        remarks[case.images[0].name, "a volume, predicted plane by plane by a 2D network"] = None
+                    if depth == depths[0]:
+                        outside += [(case.id, way) for way in found.outside]
+                        notes += [(case.id, note) for note in found.geometry.notes]
+                        if found.segmentation.ndim > plan.dims:
+                            notes.append((case.id, "a volume, predicted plane by plane by a 2D network"))
             except (DataError, MissingExtraError, MemoryError, RuntimeError) as error:
                 failures += [Failure(case.id, problem) for problem in _find_problems(error, str(case.images[0]))]
             if progress and len(cases) > 1:
                 progress(number + 1, len(cases))
     finally:  # finished cases are recorded, whatever ends the loop
         doubtful = tuple(path for path, entry in entries.items() if entry["review"])
-        notes = tuple(merge_remarks(remarks))
-        written = WrittenFiles(out, depths, tuple(entries), tuple(failures), doubtful, notes)
+        remarks = (tuple(merge_remarks(outside)), tuple(merge_remarks(notes)))
+        written = WrittenFiles(out, depths, tuple(entries), tuple(failures), doubtful, *remarks)
         _write_entries(written, entries, folders, predictor, options)
     return written
 
@@ -141,12 +147,14 @@ def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan) -> P
     return path
 
 
-def _judge(prediction: Prediction, predictor: CasePredictor) -> dict[str, float | bool | None]:
+def _judge(prediction: Prediction, predictor: CasePredictor) -> dict[str, Any]:
     """Estimate how good a segmentation is, by the calibration on validation cases; None without one.
 
     A segmentation is to be reviewed if its expected Dice is low or nothing was found. MEAN and AUTO use the calibration
-    of the deepest head.
+    of the deepest head. Of an image unlike those of the training, the calibration knows nothing.
     """
+    if prediction.outside:
+        return {"expected_dice": None, "predicted_dice": None, "review": True, "outside": list(prediction.outside)}
     expected, depth = prediction.expected_dice, prediction.depth
     calibration = predictor.calibrations.get(max(predictor.depths) if depth in (MEAN, AUTO) else depth, Calibration())
     level, slope = calibration.review_below, calibration.predicted_dice_slope
@@ -154,7 +162,7 @@ def _judge(prediction: Prediction, predictor: CasePredictor) -> dict[str, float 
     if expected is not None and slope is not None:
         predicted = min(1.0, max(0.0, slope * expected + (calibration.predicted_dice_offset or 0.0)))
     review = None if level is None else expected is None or expected < level
-    return {"expected_dice": expected, "predicted_dice": predicted, "review": review}
+    return {"expected_dice": expected, "predicted_dice": predicted, "review": review, "outside": []}
 
 
 def _write_entries(
@@ -170,7 +178,7 @@ def _write_entries(
             "backend": predictor.backend,
             "depth": name_depth(depth),
             "options": options.recorded,
-            **predictor.data.model_dump(mode="json", include={"classes", "label_values", "instances"}),
+            **predictor.data.model_dump(mode="json", include={"classes", "label_values", "labels", "instances"}),
         }
         files = {path.name: entry for path, entry in entries.items() if path.parent == folder}
         failed = [{"id": failure.id, **failure.problem.to_dict()} for failure in written.failures]

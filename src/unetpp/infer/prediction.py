@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -47,6 +48,17 @@ class Prediction:
     """Soft Dice confidence, see `confidence.SoftDice`; None: no foreground was found."""
     dice_sums: np.ndarray | None = None
     """(3, foreground classes): what the expected Dice is made of, see `soft_dice`; None: it was not computed."""
+    outside: tuple[str, ...] = ()
+    """How the image differs from those of the training, see `data.training_range`."""
+
+    def viewed(self, view: Callable[[np.ndarray], np.ndarray]) -> Prediction:
+        """Return the same prediction with a view of each of its arrays."""
+        return replace(
+            self,
+            segmentation=view(self.segmentation),
+            probabilities=None if self.probabilities is None else view(self.probabilities),
+            uncertainty=None if self.uncertainty is None else view(self.uncertainty),
+        )
 
 
 def empty_prediction(

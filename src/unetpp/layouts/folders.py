@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,14 +41,15 @@ def read_folder(root: Path, name: str) -> Dataset:
     labels, label_problems, label_notes = _group_by_stem(label_folder)
     labels = {image_stem(stem, images): path for stem, path in labels.items()}
     instances = label_folder.name == "instances"
+    unpaired, unlabeled_notes = _find_unpaired(images, labels, root / "images", label_folder)
     return Dataset(
         name,
         root,
         "instances" if instances else "folder",
         tuple(Case(stem, (images[stem],), (labels[stem],)) for stem in images if stem in labels),
         instances=instances,
-        problems=(*image_problems, *label_problems, *_find_unpaired(images, labels, root / "images", label_folder)),
-        notes=(*image_notes, *label_notes),
+        problems=(*image_problems, *label_problems, *unpaired),
+        notes=(*image_notes, *label_notes, *unlabeled_notes),
     )
 
 
@@ -87,18 +88,24 @@ def find_kaggle_root(root: Path) -> Path | None:
 
 def read_kaggle(root: Path, name: str) -> Dataset:
     """Read `ID/images/ID.png` and `ID/masks/*.png`, one file for each object."""
-    cases, problems = [], []
+    cases, problems, unlabeled = [], [], []
     for folder in _list_folders(root):
         images, masks = list_images(folder / "images"), list_images(folder / "masks")
         if len(images) != 1:
             where, action = str(folder / "images"), "Leave one image in each folder, or remove the folder."
             problems.append(Problem(where, f"{len(images)} images", "one image", action))
         elif not masks:
-            where, action = str(folder / "masks"), "Add the masks, or remove the folder."
-            problems.append(Problem(where, "no masks", "one mask file for each object", action))
+            unlabeled.append(folder)
         else:
             cases.append(Case(folder.name, (images[0],), tuple(masks)))
-    return Dataset(name, root, "kaggle", tuple(cases), instances=True, problems=tuple(problems))
+    notes = (note_unlabeled([folder.name for folder in unlabeled], len(cases) + len(unlabeled)),) if unlabeled else ()
+    if not cases:
+        got, action = "no masks", "Add the masks, or remove the folder."
+        problems += [
+            Problem(str(folder / "masks"), got, "one mask file for each object", action) for folder in unlabeled
+        ]
+        notes = ()
+    return Dataset(name, root, "kaggle", tuple(cases), instances=True, problems=tuple(problems), notes=notes)
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -136,6 +143,12 @@ def describe_missing(where: Path, what: str, owner: str) -> Problem:
     return Problem(str(where), f"no {what} for {owner}", "one of the same stem", f"Add the {what}, or remove {owner}.")
 
 
+def note_unlabeled(names: Sequence[str], total: int) -> str:
+    """Note that images have no label, and that training leaves them out."""
+    verb = "has no label and is" if len(names) == 1 else "have no label and are"
+    return f"{len(names)} of {total} images {verb} left out: {list_some(names)}"
+
+
 def image_stem(stem: str, images: Container[str]) -> str:
     """Return `a` for the label `a_mask`, if there is an image `a` and none `a_mask`."""
     shorter = next((stem.removesuffix(ending) for ending in _LABEL_ENDINGS if stem.endswith(ending)), stem)
@@ -153,13 +166,16 @@ def _group_by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem], list[s
 
 def _find_unpaired(
     images: dict[str, Path], labels: dict[str, Path], image_folder: Path, label_folder: Path
-) -> list[Problem]:
+) -> tuple[list[Problem], list[str]]:
+    """Report labels without an image. If there are such, an image without a label may have a wrong name, too."""
     unlabeled = [path.name for stem, path in images.items() if stem not in labels]
     orphaned = [path.name for stem, path in labels.items() if stem not in images]
+    if not orphaned and labels and unlabeled:
+        return [], [note_unlabeled(unlabeled, len(images))]
     return [
         *(describe_missing(label_folder, "mask", f"{image_folder.name}/{name}") for name in unlabeled),
         *(describe_missing(image_folder, "image", f"{label_folder.name}/{name}") for name in orphaned),
-    ]
+    ], []
 
 
 def _note_ignored(folder: Path) -> list[str]:

@@ -322,7 +322,8 @@ def predict(
     )
     written = predictor.predict_files(paths, target, options, (progress or Silence()).stage("Predicting"))
     found, seconds = (written.depths, written.files, written.failed), time.monotonic() - started
-    return Predicted(target, *found, seconds, doubtful=written.doubtful, notes=(*notes, *written.notes))
+    notes += written.notes
+    return Predicted(target, *found, seconds, doubtful=written.doubtful, notes=notes, outside=written.outside)
 
 
 def evaluate(

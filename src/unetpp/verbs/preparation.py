@@ -92,7 +92,8 @@ def read_data(
         raise DataError(inspection.problems)
     for note in inspection.notes:
         progress.note(f"note: {note}")
-    return dataset, make_fingerprint(dataset, inspection)
+    as_stored = "data.orientation" in settings and parse_settings(Plan, settings)["data.orientation"] is None
+    return dataset, make_fingerprint(dataset, inspection, may_turn=not as_stored)
 
 
 def _read_planned(folder: RunFolder) -> dict[str, Any]:

@@ -46,11 +46,9 @@ def describe(plan: Plan, depth: int, int8: bool) -> dict[str, Any]:
         int8: the file computes in 8-bit integers.
 
     Returns:
-        Channels and their normalization, grid, tile, classes and label values, in terms of JSON.
+        The data section of the plan and the tile, in terms of JSON.
     """
-    data = plan.data.model_dump(
-        mode="json", include={"dims", "channels", "normalization", "spacing_mm", "classes", "label_values", "instances"}
-    )
+    data = plan.data.model_dump(mode="json")
     about = {"format": FORMAT, "unetpp": __version__, "name": plan.name}
     tiles = {"tile": plan.predict.tile, "overlap": plan.predict.overlap}
     return {**about, **data, **tiles, "depth": depth, "int8": int8}
