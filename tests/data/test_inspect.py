@@ -254,7 +254,7 @@ def test_0_and_1_in_some_masks_and_0_and_255_in_others(good: Path) -> None:
 def test_mixed_channel_counts(volumes: Path) -> None:
     _, label = solid()
     write_volume(volumes, "bad", RNG.normal(size=(6, 5, 4, 2)).astype(np.float32), label)
-    assert only_problem(volumes, "images/bad.nii.gz") == "2 volumes in one file (time points, or channels)"
+    assert only_problem(volumes, "images/bad.nii.gz") == "2 channels or time points"
 
 
 def test_mixed_2d_and_3d(good: Path) -> None:

@@ -38,3 +38,11 @@ def test_segmentations_become_nifti_on_the_same_grid(tmp_path: Path) -> None:
 def test_a_renamed_file_is_no_mgh(tmp_path: Path) -> None:
     (tmp_path / "a.mgz").write_bytes(b"text" * 200)
     assert "no MGH header" in problem_of(read_image, tmp_path / "a.mgz").got
+
+
+def test_a_header_without_directions_is_refused(tmp_path: Path) -> None:
+    nibabel.save(nibabel.MGHImage(np.zeros((6, 5, 4), np.float32), OBLIQUE), tmp_path / "a.mgh")
+    content = bytearray((tmp_path / "a.mgh").read_bytes())
+    content[42:78] = bytes(36)
+    (tmp_path / "a.mgh").write_bytes(content)
+    assert "no place in space" in problem_of(read_image, tmp_path / "a.mgh").got

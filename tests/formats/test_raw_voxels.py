@@ -74,3 +74,7 @@ def test_a_claim_that_the_file_cannot_hold_costs_no_memory(
         load_voxels(path, (3000, 1000, 1000), np.dtype(np.uint8), 0)
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
+
+
+def test_a_scale_beyond_float32_is_infinite_without_a_warning() -> None:
+    assert np.isinf(VoxelSource(VOXELS[None], Geometry(), (1e38, 0.0)).read_all()).any()

@@ -117,8 +117,9 @@ def inspect_dataset(
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
     problems += [*found.problems, *_check_dims(facts, reading.dims), *_check_splits(dataset, facts)]
     problems = list(dict.fromkeys(problems))  # parts of one file have the problems of the file
-    remarks = [(cases[fact.id].images[0].name, note) for fact in facts for note in fact.notes]
-    notes = [*dataset.notes, *found.notes, *_note_series(dataset, facts), *merge_remarks(remarks)]
+    remarks = dict.fromkeys((cases[fact.id].images[0].name, note) for fact in facts for note in fact.notes)
+    series = [] if channel_problems else _note_series(dataset, facts)
+    notes = [*dataset.notes, *found.notes, *series, *merge_remarks(remarks)]
     notes += [*_note_repeated_images(facts), *_note_hounsfield_units(dataset, facts), *_note_ignored(ignore, facts)]
     names, values = found.classes.names, found.classes.values
     return Inspection(facts, problems, notes, names, values, dataset.instances, channels, meaning)
@@ -236,7 +237,7 @@ def _describe_wrong_channels(dataset: Dataset, fact: CaseFacts, channels: int) -
     images = next(case.images for case in dataset.cases if case.id == fact.id)
     why = "as declared" if dataset.channels else "as most images have"
     if len(images) == 1 and is_medical(images[0]) and fact.channels > 1:
-        got = f"{fact.channels} volumes in one file (time points, or channels)"
+        got = f"{fact.channels} channels or time points"
         action = "Split a time series into files of one volume each; give every case the same channels."
     else:
         got = f"{fact.channels} channel{'s' * (fact.channels != 1)}"

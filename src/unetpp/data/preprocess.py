@@ -204,7 +204,9 @@ class _ConvertedChannels:
         fits = fits or (got == 3 and self._channels == 1 and may_be_rgb)
         if not fits:
             expected = f"{self._channels} ({', '.join(channels)})"
-            _refuse(where, f"{got} channel{'s' * (got != 1)}", expected, "Give the same channels as in training.")
+            is_series = got > 1 and len(source.shape) == 4 and source.geometry.affine is not None
+            found = f"{got} channel{'s' * (got != 1)}{' or time points' if is_series else ''}"
+            _refuse(where, found, expected, "Give the same channels as in training.")
 
     def read(self, slices: Slices) -> np.ndarray:
         """Read a block that the caller may modify."""

@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+import psutil
 
 from unetpp.errors import DataError, Problem
 from unetpp.formats import scratch
@@ -129,6 +130,9 @@ def _refuse_claimed_size(path: Path, reader: Any) -> int:
     data = fields.get("data file") or fields.get("datafile") or fields.get("elementdatafile")
     files = [path] if data in (None, "local") else [file for file in path.parent.rglob("*") if file.is_file()]
     refuse_claim(path, claimed, sum(file.stat().st_size for file in files), GZIP_RATIO if packed else 1)
+    free = psutil.virtual_memory().available
+    if claimed > max(free / 2, scratch.LARGE):
+        raise MemoryError(f"{claimed / 1e6:,.0f} MB of {free / 1e6:,.0f} MB that are free; NIfTI is read from disk")
     return int(claimed)
 
 

@@ -27,7 +27,9 @@ def _read_grid(path: Path, suffix: str) -> tuple[tuple[int, ...], Geometry]:
 
 def _make_geometry(header: Any, suffix: str) -> Geometry:
     spacing = tuple(float(size) for size in reversed(header.get_zooms()[:3]))
-    return Geometry(suffix, spacing, header.get_affine(), is_placed=bool(header["goodRASFlag"]))
+    with np.errstate(all="ignore"):  # of a header that is none; the reader refuses what is not finite
+        affine = header.get_affine()
+    return Geometry(suffix, spacing, affine, is_placed=bool(header["goodRASFlag"]))
 
 
 def _read(path: Path, suffix: str) -> Volume:

@@ -33,7 +33,8 @@ def _read_grid(path: Path, suffix: str) -> tuple[tuple[int, ...], Geometry]:
 
 
 def _make_geometry(path: Path, suffix: str, header: Any) -> Geometry:
-    place = _find_place(path, header)
+    with np.errstate(all="ignore"):  # of a header that is none; the reader refuses what is not finite
+        place = _find_place(path, header)
     spacing = tuple(reversed(place.sizes[: len(header.get_data_shape())]))
     own_header = header if hasattr(header, "get_sform") else None
     return Geometry(
@@ -79,13 +80,16 @@ def _choose_header(head: bytes) -> tuple[Any, bool]:
 
 def _find_partner(path: Path) -> Path:
     """Find the file with the voxels of a pair."""
-    stem = path.name.removesuffix(path.suffix) if path.suffix.lower() != ".gz" else path.name[: -len(".hdr.gz")]
-    names = [f"{stem}{ending}" for ending in (".img", ".img.gz", ".IMG")]
+    names = [f"{_find_stem(path)}{ending}" for ending in (".img", ".img.gz", ".IMG")]
     for name in names:
         if path.with_name(name).is_file():
             return path.with_name(name)
     action = "Put it beside the header."
     raise DataError(Problem(str(path), "a header without its voxels", "a file .img of the same name", action))
+
+
+def _find_stem(path: Path) -> str:
+    return Path(path.name.removesuffix(".gz")).stem
 
 
 def _find_place(path: Path, header: Any) -> Place:
@@ -104,8 +108,8 @@ def _find_analyze_place(path: Path, header: Any) -> Place:
 
     header["pixdim"][1:4] = np.where(header["pixdim"][1:4] == 0, 1, np.abs(header["pixdim"][1:4]))
     x, y, z = (float(size) for size in header["pixdim"][1:4])
-    affine = nibabel.load(path).affine
-    is_placed = path.with_name(path.name[: path.name.lower().index(".hdr")] + ".mat").is_file()
+    is_placed = any(path.with_name(f"{_find_stem(path)}{ending}").is_file() for ending in (".mat", ".mat.gz"))
+    affine = nibabel.load(path).affine if is_placed else header.get_best_affine()
     return Place(affine, (header.get_base_affine(),), is_placed, (x, y, z), ())
 
 

@@ -78,7 +78,8 @@ def _find_coded(header: Any) -> dict[str, np.ndarray]:
 
 
 def _usable(affine: np.ndarray) -> bool:
-    return bool(np.isfinite(affine).all()) and abs(float(np.linalg.det(affine[:3, :3]))) > 1e-12
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(np.isfinite(affine).all() and np.isfinite(directions).all()) and abs(np.linalg.det(directions)) > 1e-6
 
 
 def _compare_sizes(name: str, steps: np.ndarray, pixdim: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -49,7 +49,8 @@ class VoxelSource:
         if self._scale is not None:
             slope, intercept = self._scale
             block = block * np.float64(slope) + np.float64(intercept)
-        return np.ascontiguousarray(block, dtype=self.dtype)
+        with np.errstate(over="ignore"):  # infinity is refused where images are checked
+            return np.ascontiguousarray(block, dtype=self.dtype)
 
     def read_all(self) -> np.ndarray:
         """Return all voxels (C, *spatial); without a scale, those of the file without a copy."""

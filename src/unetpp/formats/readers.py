@@ -176,6 +176,16 @@ def _check(source: ImageSource) -> None:
     spacing = source.geometry.spacing_mm
     if spacing is not None and not all(0 < step < np.inf for step in spacing):
         raise FileRefused(f"a spacing of {spacing} mm", "positive numbers", "Correct the header of the file.")
+    if source.geometry.affine is not None and not _is_place(source.geometry.affine):
+        got, expected = "a header that gives its voxels no place in space", "three directions and an origin"
+        raise FileRefused(got, expected, "Correct the header of the file.")
+
+
+def _is_place(affine: np.ndarray) -> bool:
+    """Tell whether the axes of a place are finite and point in different directions."""
+    with np.errstate(all="ignore"):
+        directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(np.isfinite(affine).all() and np.isfinite(directions).all()) and abs(np.linalg.det(directions)) > 1e-6
 
 
 def _take_single_channel(path: Path, array: np.ndarray) -> np.ndarray:
