@@ -162,14 +162,17 @@ class Predicted(Result):
         count, depths = len(self.files), ", ".join(map(str, self.depths))
         if not self.written:
             title = f"Dry run: {count_noun(count, 'image')} would be predicted into {self.out} at depth {depths}:"
-            return "\n".join([title, *(f"  {path}" for path in self.files)])
+            return "\n".join([title, *(f"  {path}" for path in self.files), *self._describe_rest()])
         lines = [f"{count_noun(count, 'file')} written to {self.out} in {self.seconds:.1f} s"]
         if self.doubtful:
             lines.append(f"{len(self.doubtful)} to review: {list_some(path.name for path in self.doubtful)}")
             lines.append("  (nothing found, or a predicted Dice in the lowest 10 % of the validation cases)")
-        lines += [f"note: {note}" for note in self.notes]
-        lines += [f"{len(self.failed)} skipped:", *(f"  {problem}" for problem in self.failed)] if self.failed else []
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._describe_rest()])
+
+    def _describe_rest(self) -> list[str]:
+        """Describe what was left out."""
+        skipped = [f"{len(self.failed)} skipped:", *(f"  {problem}" for problem in merge_problems(self.failed))]
+        return [*(f"note: {note}" for note in self.notes), *(skipped if self.failed else [])]
 
 
 @dataclass(frozen=True)

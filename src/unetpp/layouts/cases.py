@@ -8,30 +8,33 @@ from dataclasses import replace
 from pathlib import Path
 
 from unetpp.errors import DataError, Problem
-from unetpp.formats import format_names, is_image, stem_of
+from unetpp.formats import stem_of
+from unetpp.layouts.channel_files import read_channel_folders
+from unetpp.layouts.contents import list_content
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.layouts.dataset_json import NAME as DATASET_JSON
-from unetpp.layouts.dataset_json import group_channel_files, read_dataset_json
+from unetpp.layouts.dataset_json import find_raw_data_sets, read_dataset_json
 from unetpp.layouts.folders import (
     describe_same_stem,
     find_kaggle_root,
     is_folder_layout,
-    list_images,
     list_subset_folders,
     read_folder,
     read_kaggle,
     read_subset_folders,
 )
-from unetpp.layouts.manifest import read_manifest
+from unetpp.layouts.manifest import is_manifest, read_manifest
+from unetpp.layouts.slices import find_slices, note_slices
+from unetpp.layouts.volumes import read_volumes
+from unetpp.words import count_noun, list_some
 
-__all__ = ["Case", "Dataset", "find_cases", "find_images", "refuse_unreadable"]
+__all__ = ["Case", "Dataset", "find_cases", "refuse_unreadable"]
 
 _LAYOUTS = (
     "images/ with masks/, labels/ or instances/ next to it; a dataset.json with imagesTr/ and labelsTr/ "
     "(Medical Segmentation Decathlon, nnU-Net); ID/images/ and ID/masks/ (Kaggle nuclei); or a CSV table with the "
     "columns image, label, group, split"
 )
-_NNUNET_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
 
 
 def find_cases(path: str | Path, *, tolerant: bool = False) -> Dataset:
@@ -50,44 +53,13 @@ def find_cases(path: str | Path, *, tolerant: bool = False) -> Dataset:
     with refuse_unreadable(path):
         dataset = _read(Path(path))
     problems = *dataset.problems, *_find_same_ids(dataset.root, dataset.cases), *_find_undecodable_names(dataset)
+    if (problems or not dataset.cases) and Path(path).is_dir():  # files that are not read may be those that are missing
+        problems = *list_content(Path(path)).unread, *problems
     if not dataset.cases and not problems:
-        action = "Check the path and the names of the files."
-        raise DataError(Problem(str(path), "no images", "at least two images with masks", action))
+        raise DataError(find_slices(Path(path)) or _describe_no_images(path))
     if problems and not tolerant:
         raise DataError(problems)
-    return replace(dataset, problems=problems)
-
-
-def find_images(inputs: Sequence[str | Path], channels: int = 1) -> list[Case]:
-    """Find the images to predict in files, folders and data sets.
-
-    Files that do not exist or are not images are included: reading them reports what is wrong.
-
-    Args:
-        inputs: files and folders.
-        channels: input channels of the network. If more than 1, files `NAME_0000`, `NAME_0001`, ... (nnU-Net) form one
-            case where there is one for each channel.
-
-    Returns:
-        Cases without labels.
-
-    Raises:
-        DataError: folders without images, and different images with the same stem.
-    """
-    cases: list[Case] = []
-    problems: list[Problem] = []
-    for path in map(Path, inputs):
-        with refuse_unreadable(path):
-            found = _find_images_in(path, channels)
-            cases += found
-            if not found:
-                got, action = f"a folder with {_describe_content(path)}", "Check the path, or convert the files."
-                problems.append(Problem(str(path), got, f"images: {format_names()}", action))
-    cases = list({tuple(image.absolute() for image in case.images): case for case in cases}.values())
-    problems += _find_same_ids(Path(), cases)
-    if problems:
-        raise DataError(problems)
-    return cases
+    return replace(dataset, problems=problems, notes=(*dataset.notes, *note_slices(dataset.cases)))
 
 
 @contextmanager
@@ -116,61 +88,38 @@ def _read(path: Path) -> Dataset:
         raise DataError(Problem(str(path), got, f"a folder with {_LAYOUTS}", "Check the path."))
     if (path / DATASET_JSON).is_file():
         return read_dataset_json(path, name)
+    if (dataset := read_channel_folders(path, name)) is not None:
+        return dataset
     if is_folder_layout(path):
         return read_folder(path, name)
     if list_subset_folders(path):
         return read_subset_folders(path, name)
     if (cases := find_kaggle_root(path)) is not None:
         return read_kaggle(cases, name)
-    tables = sorted(path.glob("*.csv"))
+    tables = [table for table in sorted(path.glob("*.csv")) if is_manifest(table)]
     if len(tables) == 1:
         return read_manifest(tables[0], name)
+    if (dataset := read_volumes(path, name)) is not None:
+        return dataset
+    raise DataError(list_content(path).unread or find_slices(path) or _describe_unknown(path))
+
+
+def _describe_no_images(path: str | Path) -> Problem:
+    action = "Check the path and the names of the files."
+    return Problem(str(path), "no images", "at least two images with masks", action)
+
+
+def _describe_unknown(path: Path) -> Problem:
+    if sets := find_raw_data_sets(path):
+        got, expected = f"a folder of {count_noun(len(sets), 'data set')}", "the folder of one data set"
+        return Problem(str(path), got, expected, f"Name one of them: {list_some((each.name for each in sets), 5)}.")
     got, action = f"a folder with {_describe_content(path)}", "Arrange or name the files so, or write the CSV table."
-    raise DataError(Problem(str(path), got, _LAYOUTS, action))
+    return Problem(str(path), got, _LAYOUTS, action)
 
 
 def _describe_content(folder: Path) -> str:
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith("."))
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "nothing in it"
-
-
-def _find_images_in(path: Path, channels: int) -> list[Case]:
-    if path.is_file() and (path.suffix.lower() == ".csv" or path.name == DATASET_JSON):
-        return [replace(case, labels=()) for case in find_cases(path).cases]
-    return _find_images_in_folder(path, channels) if path.is_dir() else [Case(stem_of(path), (path,))]
-
-
-def _find_images_in_folder(folder: Path, channels: int) -> list[Case]:
-    files = list_images(folder)
-    if files or folder.name in _NNUNET_FOLDERS:
-        return _group_channels(folder, files, channels)
-    inner = next((folder / name for name in ("images", "imagesTs", "imagesTr") if list_images(folder / name)), None)
-    if inner is not None:
-        return _find_images_in_folder(inner, channels)
-    if subsets := list_subset_folders(folder):
-        return [case for path in subsets for case in _find_images_in_folder(path, channels)]
-    root = find_kaggle_root(folder) or folder
-    return [case for path in sorted(root.iterdir()) for case in _find_kaggle_images(path, channels)]
-
-
-def _find_kaggle_images(folder: Path, channels: int) -> list[Case]:
-    """Find the image of `ID/images/`, named ID as in training; several images keep their own names."""
-    files = list_images(folder / "images")
-    if len(files) == 1:
-        return [Case(folder.name, (files[0],))]
-    return _group_channels(folder / "images", files, channels)
-
-
-def _group_channels(folder: Path, files: list[Path], channels: int) -> list[Case]:
-    """Join files NAME_0000, NAME_0001, ... to one case, if there are as many as the network has channels.
-
-    A single channel has such a number only in folders of nnU-Net.
-    """
-    fewest = 1 if folder.name in _NNUNET_FOLDERS else 2
-    complete = {stem: paths for stem, paths in group_channel_files(folder).items() if len(paths) == channels >= fewest}
-    grouped = {path for paths in complete.values() for path in paths}
-    singles = [Case(stem_of(path), (path,)) for path in files if path not in grouped and is_image(path)]
-    return sorted([*singles, *(Case(stem, tuple(paths)) for stem, paths in complete.items())], key=lambda case: case.id)
 
 
 def _find_undecodable_names(dataset: Dataset) -> list[Problem]:

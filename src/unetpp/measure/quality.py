@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -20,6 +21,7 @@ from unetpp.infer.prediction import Prediction
 from unetpp.labels.classes import Classes
 from unetpp.labels.values import MASK_VALUES, encode_prediction, encode_reference, match_classes
 from unetpp.layouts.cases import find_cases, refuse_unreadable
+from unetpp.layouts.contents import list_content
 from unetpp.layouts.dataset import Case
 from unetpp.layouts.folders import image_stem
 from unetpp.measured import DepthRow, Metrics, ScoredCase
@@ -155,7 +157,7 @@ def _prediction_time(folder: Path) -> int:
 
 def _evaluate_folder(folder: Path, references: _References, progress: Show) -> FolderScores:
     declared = _read_declaration(folder)
-    files = _find_predictions(folder, declared)
+    files = _rename_as(references.files, _find_predictions(folder, declared))
     labels = {image_stem(stem, files): paths for stem, paths in references.files.items()}
     stems = sorted(files.keys() & labels.keys())
     problems = list(_unpaired(folder, references.where, files, labels))
@@ -210,15 +212,43 @@ def _find_predictions(folder: Path, declared: Mapping[str, Any]) -> dict[str, Pa
         if not folder.is_dir():
             got = "a file" if folder.exists() else "no such folder"
             raise DataError(Problem(str(folder), got, "a folder of segmentations", "Check the path."))
-        files = {stem_of(path): path for path in _image_files(folder)}
+        files = _find_label_files(folder)
     names = declared.get("files")
     if isinstance(names, list):
-        files = {stem: path for stem, path in files.items() if path.name in names}
+        files = {stem: path for stem, path in files.items() if path.relative_to(folder).as_posix() in names}
     if not files:
         got = f"no segmentations that its {PREDICTIONS} names" if isinstance(names, list) else "no segmentations"
         action = "Check the path, or predict again."
         raise DataError(Problem(str(folder), got, "label files, one for each case", action))
     return files
+
+
+def _find_label_files(folder: Path) -> dict[str, Path]:
+    """Name -> file, also of those in folders: "p1/a" for p1/a.png. Maps of probabilities are no labels."""
+    return {
+        path.relative_to(folder).with_name(stem_of(path)).as_posix(): path
+        for inner, paths in list_content(folder).images.items()
+        if not _is_result_folder(inner.relative_to(folder).parts)
+        for path in paths
+    }
+
+
+def _is_result_folder(parts: tuple[str, ...]) -> bool:
+    return bool(parts) and (parts[0] in ("probabilities", "uncertainty") or parts[0].startswith("depth_"))
+
+
+def _rename_as(references: Iterable[str], files: Mapping[str, Path]) -> dict[str, Path]:
+    """Name segmentations in folders as the references are: p1/a may be p1_a or a, where one file alone has that name."""
+    known = set(references)
+    counts = Counter(name for key in files for name in _other_names(key))
+    return {
+        next((name for name in (key, *_other_names(key)) if name in known and counts[name] <= 1), key): path
+        for key, path in files.items()
+    }
+
+
+def _other_names(key: str) -> tuple[str, ...]:
+    return (key.replace("/", "_"), key.rpartition("/")[2]) if "/" in key else ()
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -229,9 +259,15 @@ def _read_references(path: Path) -> _References:
     """Find the references of a flat folder or of a data set."""
     with refuse_unreadable(path):
         flat = _image_files(path)
+        inner = {} if flat or not path.is_dir() else _find_label_files(path)
     if flat:
         return _References(path, {stem_of(file): (file,) for file in flat}, path.resolve().name == "instances")
-    dataset = find_cases(path, tolerant=True)
+    try:
+        dataset = find_cases(path, tolerant=True)
+    except DataError:
+        if inner:  # labels alone, in folders
+            return _References(path, {name: (file,) for name, file in inner.items()}, False)
+        raise
     files = {case.id: case.labels for case in dataset.cases if case.labels}
     if not files:
         expected = "a folder of label files, or a data set with labels"

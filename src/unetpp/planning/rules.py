@@ -40,6 +40,10 @@ class Choice(NamedTuple, Generic[T]):
     reason: str
 
 
+_DECLARED_SCALES = {"nonorm": 1.0, "rgb_to_0_1": 255.0}
+"""nnU-Net's names of channels whose values are as they are, or divided by 255."""
+
+
 def choose_spacing(median_spacing_mm: Sequence[float] | None, varies: bool) -> Choice[tuple[float, ...] | None]:
     """Choose the network's grid: that of the files if they all have the same, else that of the median voxel."""
     if median_spacing_mm is None:
@@ -57,6 +61,9 @@ def choose_normalization(name: str, foreground: tuple[float, float, float, float
         foreground: percentiles 0.5 and 99.5, mean and standard deviation of foreground voxels over all cases.
     """
     low, high, mean, std = foreground
+    if name.strip().lower() in _DECLARED_SCALES:
+        scale = _DECLARED_SCALES[name.strip().lower()]
+        return Choice(Normalization(per_case=False, std=scale), f"as the data set declares: {name}")
     if name.strip().lower() not in ("ct", "hu", "hounsfield"):
         return Choice(Normalization(), "no absolute scale: mean 0 and standard deviation 1 in each case")
     clipped = f"CT: clipped to {low:.0f}..{high:.0f} (99 % of the foreground)"
