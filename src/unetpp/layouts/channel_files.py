@@ -98,7 +98,8 @@ def pair_channel_files(
     """
     labels = {stem_of(path): path for path in list_images(label_folder) if path.name.endswith(ending)}
     images = group_channel_files((path for path in list_images(image_folder) if path.name.endswith(ending)), labels)
-    incomplete = find_missing_channels(images, len(channels or ()) or None)
+    labeled = {stem: paths for stem, paths in images.items() if stem in labels}
+    incomplete = find_missing_channels(labeled, len(channels or ()) or None)
     problems = [
         describe_missing(label_folder, "label", f"{image_folder.name}/{paths[0].name}")
         for stem, paths in images.items()

@@ -55,6 +55,12 @@ def list_content(root: Path, exclude: Path | None = None) -> Content:
     Args:
         root: the folder.
         exclude: a folder below it that is left out, such as that of the results.
+
+    Returns:
+        The content; folders in it that cannot be listed are in `unread`.
+
+    Raises:
+        OSError: the folder itself cannot be listed.
     """
     content = Content()
     for folder in _walk(root, exclude, content):
@@ -97,6 +103,8 @@ def _walk(root: Path, exclude: Path | None, content: Content) -> Iterator[Path]:
             inner = list_folders(folder)
             stores = [path for path in sorted(folder.iterdir()) if path.is_dir() and suffix_of(path) in _ACTIONS]
         except OSError as error:
+            if folder == root:
+                raise
             got = f"a folder that cannot be read ({error.strerror or error})"
             content.unread.append(Problem(str(folder), got, "a readable folder", "Check its permissions: chmod u+rx"))
             continue

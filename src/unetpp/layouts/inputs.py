@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from os.path import commonpath
 from pathlib import Path
 
 from unetpp.errors import DataError, Problem
 from unetpp.formats import format_names, suffix_of
+from unetpp.layouts.case_names import make_ids_unique
 from unetpp.layouts.cases import find_cases, refuse_unreadable
 from unetpp.layouts.channel_files import NNUNET_FOLDERS, group_channel_files, split_channel
 from unetpp.layouts.contents import (
@@ -271,53 +272,27 @@ def _is_named_by_folder(folder: Path, case: Case) -> bool:
 
 def _make_ids_differ(cases: Sequence[Case]) -> tuple[list[Case], list[str]]:
     """Drop inputs that are given twice; rename those of equal names by their folders, then by their types."""
-    cases = list({tuple(image.absolute() for image in case.images): case for case in cases}.values())
-    cases, _ = _rename_repeated(cases, _prefix_folders)
-    cases, renamed = _rename_repeated(cases, lambda same: [f"{case.id}_{_type(case)}" for case in same])
+    cases = make_ids_unique({tuple(image.absolute() for image in case.images): case for case in cases}.values())
+    counts = Counter(case.id for case in cases)
+    renamed = {id(case): replace(case, id=f"{case.id}_{_type(case)}") for case in cases if counts[case.id] > 1}
     notes = []
     if renamed:
-        some = list_some((f"{case.images[0].name} gives {case.id}" for case in renamed), 4)
+        some = list_some((f"{case.images[0].name} gives {case.id}" for case in renamed.values()), 4)
         notes.append(
             f"{len(renamed)} images have the name of another; their results are named by the type, too: {some}"
         )
-    return _number_repeated(cases), notes
+    return _number_repeated(renamed.get(id(case), case) for case in cases), notes
 
 
-def _number_repeated(cases: Sequence[Case]) -> list[Case]:
+def _number_repeated(cases: Iterable[Case]) -> list[Case]:
     """Number ids that are still equal, or equal now."""
     found: dict[str, Case] = {}
     for case in cases:
-        numbers = itertools.count(2)
-        id = case.id
+        numbers, id = itertools.count(2), case.id
         while id in found:
             id = f"{case.id}_{next(numbers)}"
         found[id] = replace(case, id=id)
     return list(found.values())
-
-
-def _rename_repeated(
-    cases: Sequence[Case], rename: Callable[[Sequence[Case]], Sequence[str]]
-) -> tuple[list[Case], list[Case]]:
-    """Rename the cases whose id is that of others; return all cases, and those that were renamed."""
-    by_id: dict[str, list[Case]] = {}
-    for case in cases:
-        by_id.setdefault(case.id, []).append(case)
-    renamed = {
-        case.images: replace(case, id=id)
-        for same in by_id.values()
-        if len(same) > 1
-        for case, id in zip(same, rename(same), strict=True)
-    }
-    return [renamed.get(case.images, case) for case in cases], list(renamed.values())
-
-
-def _prefix_folders(cases: Sequence[Case]) -> list[str]:
-    """Prefix ids with the folders in which the cases differ: p1/ct.nii and p2/ct.nii are p1_ct and p2_ct."""
-    folders = [case.images[0].absolute().parent for case in cases]
-    if len(set(folders)) == 1:
-        return [case.id for case in cases]
-    common = commonpath(folders)
-    return ["_".join((*folder.relative_to(common).parts, case.id)) for folder, case in zip(folders, cases, strict=True)]
 
 
 def _type(case: Case) -> str:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from unetpp.errors import DataError, Problem
 from unetpp.formats import stem_of
+from unetpp.layouts.case_names import make_ids_unique
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.layouts.folders import SUBSETS
 from unetpp.words import list_some
@@ -43,7 +43,7 @@ def read_manifest(path: Path, name: str) -> Dataset:
     cases = [case for line, row in rows if (case := _make_case(path, line, row, problems))]
     unknown = [column for column in columns if not (_IMAGE_COLUMN.match(column) or column in _OTHER_COLUMNS)]
     notes = (f"{path}: ignored the columns {', '.join(unknown)}",) if unknown else ()
-    cases = make_ids_unique(path.parent, _take_first_label(path, cases, problems))
+    cases = make_ids_unique(_take_first_label(path, cases, problems))
     return Dataset(name, path.parent, "csv", tuple(cases), problems=tuple(problems), notes=notes)
 
 
@@ -51,7 +51,7 @@ def read_image_list(path: Path) -> tuple[list[Case], list[Problem]]:
     """Read the images to predict: the column `image` (and image_2, ...) of a table, or the lines of a text file.
 
     Returns:
-        Cases without labels, and a problem for each line that names no file.
+        Cases without labels, whose ids may repeat, and a problem for each line that names no file.
 
     Raises:
         DataError: it cannot be read, or has no column `image`.
@@ -64,8 +64,7 @@ def read_image_list(path: Path) -> tuple[list[Case], list[Problem]]:
     problems: list[Problem] = []
     unlabeled = ((line, {**row, "label": "", "split": "test"}) for line, row in rows)
     cases = [case for line, row in unlabeled if (case := _make_case(path, line, row, problems))]
-    cases = list({case.images: replace(case, split=None) for case in cases}.values())
-    return make_ids_unique(path.parent, cases), problems
+    return [replace(case, split=None) for case in cases], problems
 
 
 def _read_text(path: Path) -> str:
@@ -152,15 +151,3 @@ def _find_file(folder: Path, name: str) -> Path:
 def _channel_number(column: str) -> int:
     """Order image, image_2, ..., image_10."""
     return int(column.partition("_")[2] or 1)
-
-
-def make_ids_unique(root: Path, cases: list[Case]) -> list[Case]:
-    """Prefix repeated stems (p1/scan.nii, p2/scan.nii) with their folders: p1_scan, p2_scan."""
-    counts = Counter(case.id for case in cases)
-    return [case if counts[case.id] == 1 else _prefix_folders(root, case) for case in cases]
-
-
-def _prefix_folders(root: Path, case: Case) -> Case:
-    path = case.images[0]
-    folders = path.parent.relative_to(root).parts if path.is_relative_to(root) else path.parent.parts[1:]
-    return replace(case, id="_".join((*folders, case.id)))

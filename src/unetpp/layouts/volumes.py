@@ -15,12 +15,12 @@ from pathlib import Path
 from unetpp.errors import Problem
 from unetpp.formats import is_medical, stem_of
 from unetpp.layouts.bids import read_bids
+from unetpp.layouts.case_names import make_ids_unique
 from unetpp.layouts.class_files import read_class_files
 from unetpp.layouts.contents import list_content
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.layouts.folders import SUBSETS
 from unetpp.layouts.label_names import is_label_name, split_label_name
-from unetpp.layouts.manifest import make_ids_unique
 from unetpp.words import count_noun, list_some
 
 _CT_PAIRS = (("imaging", "segmentation"), ("volume", "segmentation"))
@@ -59,7 +59,7 @@ def read_scans(root: Path, name: str) -> Dataset | None:
         return None
     channels, usual = _choose_channels(scans)
     complete = [scan for scan in scans if _has_channels(scan, usual, problems)]
-    cases = make_ids_unique(root, [_make_case(root, scan, scans) for scan in complete])
+    cases = make_ids_unique(_make_case(root, scan, scans) for scan in complete)
     notes = [f"without a label, left out: {count_noun(len(unlabeled), 'image')} ({_names(unlabeled)})"]
     notes = notes if unlabeled else []
     return Dataset(name, root, "volumes", tuple(cases), channels, problems=tuple(problems), notes=tuple(notes))

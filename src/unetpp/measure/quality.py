@@ -238,11 +238,11 @@ def _is_result_folder(parts: tuple[str, ...]) -> bool:
 
 
 def _rename_as(references: Iterable[str], files: Mapping[str, Path]) -> dict[str, Path]:
-    """Name segmentations in folders as the references are: p1/a may be p1_a or a, where one file alone has that name."""
+    """Name segmentations in folders as the references are: p1/a may be p1_a or a, if no other file may be so."""
     known = set(references)
-    counts = Counter(name for key in files for name in _other_names(key))
+    counts = Counter(name for key in files for name in {key, *_other_names(key)})
     return {
-        next((name for name in (key, *_other_names(key)) if name in known and counts[name] <= 1), key): path
+        next((name for name in _other_names(key) if {key, name} & known == {name} and counts[name] == 1), key): path
         for key, path in files.items()
     }
 
