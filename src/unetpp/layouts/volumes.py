@@ -26,6 +26,8 @@ from unetpp.words import count_noun, list_some
 _CT_PAIRS = (("imaging", "segmentation"), ("volume", "segmentation"))
 """Words of image and label in KiTS and LiTS, which are CT."""
 _MODALITIES = re.compile(r"ct|hu|pet|mri?|us|adc|dwi|swi|flair|(t1|t2|pd)[a-z0-9]*", re.IGNORECASE)
+_BATCH = re.compile(r"batch|part|set|data|image|train|test|val", re.IGNORECASE)
+"""Names of folders that are no patients."""
 _BRATS_TIME_POINT = re.compile(r"(BraTS-.+-\d+)-\d+")
 
 
@@ -167,14 +169,13 @@ def _has_channels(scan: _Scan, usual: tuple[str, ...] | None, problems: list[Pro
 def _make_case(root: Path, scan: _Scan, scans: Sequence[_Scan]) -> Case:
     parts = scan.folder.relative_to(root).parts
     split = SUBSETS.get(parts[0].lower()) if parts else None
-    alone = sum(other.folder == scan.folder for other in scans) == 1
+    folders = {other.folder for other in scans}
     images = tuple(scan.images[channel] for channel in sorted(scan.images))
-    if not parts or not alone:
+    if not parts or len(folders) < len(scans):  # several images in a folder
         id = stem_of(images[0]) if len(images) == 1 else split_label_name(scan.label) or scan.folder.name
-        is_patient = bool(parts) and stem_of(images[0]).lower().startswith(parts[-1].lower())
+        is_patient = bool(parts) and len(folders) > 2 and not _BATCH.search(parts[-1])
         return Case(id, images, (scan.label,), group="/".join(parts) if is_patient else None, split=split)
     # a name that several folders have is that of a session: its patient is the folder above
-    folders = {other.folder for other in scans}
     is_session = len(parts) > 1 and sum(folder.name == scan.folder.name for folder in folders) > 1
     patient = "/".join(parts[:-1]) if is_session else "/".join(parts)
     time_point = _BRATS_TIME_POINT.fullmatch(parts[-1])
