@@ -19,8 +19,9 @@ _NUMBERED = re.compile(r"(.*?)(\d+)$")
 
 def find_slices(root: Path) -> list[Problem]:
     """Describe the folders of a data set whose files are the numbered slices of one volume each."""
-    folders = [folder for folder, files in list_content(root).images.items() if folder != root and is_series(files)]
-    if len({folder.parent for folder in folders}) == len(folders):  # one series in each place is a set of images
+    folders = [folder for folder, files in list_content(root).images.items() if is_series(files)]
+    folders = [folder for folder in folders if root in folder.parents[1:]]  # images/p0, but not a set's images
+    if len(folders) < 2:
         return []
     some = list_some(str(folder.relative_to(root)) for folder in folders)
     got = f"folders of numbered slices ({some}), which are not read as volumes"

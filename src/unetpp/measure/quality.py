@@ -127,7 +127,7 @@ def evaluate_folders(predictions: Path, references: Path, progress: Show = lambd
         DataError: nothing could be compared; all reasons.
     """
     by_depth = _depth_folders(predictions)
-    expected = _read_references(references)
+    expected = _read_references(references, any(map(_has_folders, (predictions, *by_depth.values()))))
     if not by_depth or _is_newer(predictions, by_depth.values()):
         return _evaluate_folder(predictions, expected, progress)
     scores = {depth: _evaluate_folder(by_depth[depth], expected, progress) for depth in sorted(by_depth)}
@@ -233,6 +233,12 @@ def _find_label_files(folder: Path) -> dict[str, Path]:
     }
 
 
+def _has_folders(predictions: Path) -> bool:
+    """Tell whether segmentations lie in folders of a folder."""
+    with refuse_unreadable(predictions):
+        return predictions.is_dir() and any("/" in name for name in _find_label_files(predictions))
+
+
 def _is_result_folder(parts: tuple[str, ...]) -> bool:
     return bool(parts) and (parts[0] in ("probabilities", "uncertainty") or parts[0].startswith("depth_"))
 
@@ -255,13 +261,14 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and is_image(path)) if folder.is_dir() else []
 
 
-def _read_references(path: Path) -> _References:
-    """Find the references of a flat folder or of a data set."""
+def _read_references(path: Path, in_folders: bool) -> _References:
+    """Find the references of a folder (and of the folders in it, if segmentations lie in such) or of a data set."""
     with refuse_unreadable(path):
         flat = _image_files(path)
-        inner = {} if flat or not path.is_dir() else _find_label_files(path)
+        inner = _find_label_files(path) if path.is_dir() and (in_folders or not flat) else {}
     if flat:
-        return _References(path, {stem_of(file): (file,) for file in flat}, path.resolve().name == "instances")
+        found = inner or {stem_of(file): file for file in flat}
+        return _References(path, {name: (file,) for name, file in found.items()}, path.resolve().name == "instances")
     try:
         dataset = find_cases(path, tolerant=True)
     except DataError:
