@@ -50,3 +50,9 @@ def test_a_folder_that_goes_round(tmp_path: Path) -> None:
     (tmp_path / "images/again").symlink_to(tmp_path)
     assert len(list_content(tmp_path).images) == 2
     assert find_cases(tmp_path).cases
+
+
+def test_a_link_to_itself_as_data(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (problem,) = problems_of(tmp_path / "loop")
+    assert problem.where == str(tmp_path / "loop")

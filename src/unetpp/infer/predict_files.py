@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from os.path import dirname, realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,10 +222,10 @@ def _require_other_folder(cases: Sequence[Case], folders: Mapping[int, Path]) ->
     """Refuse a folder that holds an input: the segmentation of a PNG has the name of the PNG."""
     # for a link, both its folder and that of the file
     sources = {
-        place for case in cases for path in case.images for place in (path.parent.resolve(), path.resolve().parent)
+        place for case in cases for path in case.images for place in (realpath(path.parent), dirname(realpath(path)))
     }
     for folder in {(folder / case.id).parent for folder in folders.values() for case in cases}:
-        if folder.resolve() in sources:
+        if realpath(folder) in sources:
             expected = "another folder, so that no input is overwritten"
             raise UsageError("out", f"{folder}, which holds input images", expected, "Choose another `out`.")
 

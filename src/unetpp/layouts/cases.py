@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from os.path import realpath
 from pathlib import Path
 
 from unetpp.errors import DataError, Problem
@@ -80,7 +81,7 @@ def refuse_unreadable(path: str | Path) -> Iterator[None]:
 def _read(path: Path) -> Dataset:
     if path.name == DATASET_JSON and path.is_file():
         path = path.parent
-    name = stem_of(path.resolve())
+    name = stem_of(Path(realpath(path)))
     if path.is_file() and path.suffix.lower() == ".csv":
         return read_manifest(path, name)
     if not path.is_dir():

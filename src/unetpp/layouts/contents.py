@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from os.path import realpath
 from pathlib import Path
 
 from unetpp.errors import Problem
@@ -91,11 +92,12 @@ def describe_others(others: Iterable[Path]) -> list[str]:
 
 def _walk(root: Path, exclude: Path | None, content: Content) -> Iterator[Path]:
     """Yield folders in depth, each real folder once; those that cannot be listed become problems."""
-    seen = {exclude.resolve()} if exclude is not None and exclude.resolve() != root.resolve() else set()
+    # realpath, because Path.resolve raises at links that go round
+    seen = {realpath(exclude)} - {realpath(root)} if exclude is not None else set()
     waiting = [root]
     while waiting:
         folder = waiting.pop()
-        real = folder.resolve()
+        real = realpath(folder)
         if real in seen:
             continue
         seen.add(real)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from os.path import realpath
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -268,7 +269,9 @@ def _read_references(path: Path, in_folders: bool) -> _References:
         inner = _find_label_files(path) if path.is_dir() and (in_folders or not flat) else {}
     if flat:
         found = inner or {stem_of(file): file for file in flat}
-        return _References(path, {name: (file,) for name, file in found.items()}, path.resolve().name == "instances")
+        return _References(
+            path, {name: (file,) for name, file in found.items()}, Path(realpath(path)).name == "instances"
+        )
     try:
         dataset = find_cases(path, tolerant=True)
     except DataError:
