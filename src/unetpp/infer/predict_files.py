@@ -10,7 +10,6 @@ OUT/predictions.json               model, options and files, with the expected D
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -35,6 +34,7 @@ from unetpp.infer.map_names import MapNames
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import AUTO, MEAN, Prediction, name_depth
 from unetpp.infer.tiles import TileProgress
+from unetpp.json_files import read_json
 from unetpp.layouts.dataset import Case
 from unetpp.layouts.inputs import find_images
 from unetpp.measured import Calibration
@@ -150,9 +150,9 @@ def _find_problems(error: Exception, where: str) -> Sequence[Problem]:
 def _earlier_ids(folder: Path) -> list[str]:
     """List the images that earlier calls have predicted into a folder."""
     try:
-        names = json.loads((folder / PREDICTIONS).read_text(encoding="utf-8"))["files"]
+        names = read_json(folder / PREDICTIONS)["files"]
         return [str(Path(name).with_name(stem_of(Path(name)))) for name in names]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
@@ -211,10 +211,10 @@ def _write_entries(
 def _read_earlier(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Read the files, and their entries, that earlier calls with the same model and settings have written."""
     try:
-        record = json.loads((folder / PREDICTIONS).read_text(encoding="utf-8"))
+        record = read_json(folder / PREDICTIONS)
         names = record["files"] if all(record.get(key, {}) == value for key, value in settings.items()) else ()
         return {name: record.get("cases", {}).get(name) for name in names if (folder / name).is_file()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 

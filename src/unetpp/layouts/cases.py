@@ -16,15 +16,18 @@ from unetpp.layouts.dataset import Case, Dataset
 from unetpp.layouts.dataset_json import NAME as DATASET_JSON
 from unetpp.layouts.dataset_json import find_raw_data_sets, read_dataset_json
 from unetpp.layouts.folders import (
+    LABEL_FOLDERS,
     describe_same_stem,
     find_kaggle_root,
     is_folder_layout,
+    list_images,
     list_subset_folders,
     read_folder,
     read_kaggle,
     read_subset_folders,
 )
 from unetpp.layouts.manifest import is_manifest, read_manifest
+from unetpp.layouts.outlines import read_outlines
 from unetpp.layouts.slices import find_slices, note_slices
 from unetpp.layouts.volumes import read_volumes
 from unetpp.words import count_noun, list_some
@@ -91,6 +94,9 @@ def _read(path: Path) -> Dataset:
         return read_dataset_json(path, name)
     if (dataset := read_channel_folders(path, name)) is not None:
         return dataset
+    has_masks = any(list_images(path / folder) for folder in LABEL_FOLDERS)
+    if not has_masks and (outlines := read_outlines(path, name)) is not None:
+        return outlines
     if is_folder_layout(path):
         return read_folder(path, name)
     if list_subset_folders(path):

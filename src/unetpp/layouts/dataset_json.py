@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from glob import escape
 from pathlib import Path
 from typing import Any
 
 from unetpp.errors import DataError, Problem
 from unetpp.formats import stem_of
+from unetpp.json_files import read_json
 from unetpp.layouts.channel_files import describe_channels, find_missing_channels, pair_channel_files, split_channel
 from unetpp.layouts.dataset import Case, Dataset, Layout
 from unetpp.layouts.folders import describe_missing
@@ -39,8 +39,8 @@ def find_raw_data_sets(folder: Path) -> list[Path]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         got = f"a file that cannot be read ({error})"
         raise DataError(Problem(str(path), got, "JSON that describes the data set", _RESTORE)) from None
     if not isinstance(content, dict):

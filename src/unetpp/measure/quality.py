@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os.path import realpath
@@ -19,6 +18,7 @@ from unetpp.infer.confidence import calibrate
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predict_files import PREDICTIONS
 from unetpp.infer.prediction import Prediction
+from unetpp.json_files import read_json
 from unetpp.labels.classes import Classes
 from unetpp.labels.values import MASK_VALUES, encode_prediction, encode_reference, match_classes
 from unetpp.layouts.cases import find_cases, refuse_unreadable
@@ -201,7 +201,7 @@ def _spacing(volume: Volume) -> str:
 def _read_declaration(folder: Path) -> dict[str, Any]:
     """Read the record that `unetpp predict` wrote with its results; empty without one."""
     try:
-        values = json.loads((folder / PREDICTIONS).read_text(encoding="utf-8"))
+        values = read_json(folder / PREDICTIONS)
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}
