@@ -54,7 +54,7 @@ def read_scans(root: Path, name: str) -> Dataset | None:
     content = list_content(root).images
     for folder, files in content.items():
         medical = [path for path in files if is_medical(path)]
-        found, rest = _match(folder, medical or files, problems, is_patient=len(content) > 1)
+        found, rest = _match(folder, medical, problems, is_patient=len(content) > 1)
         scans += found
         unlabeled += rest
     if not scans:
