@@ -9,26 +9,29 @@ from pathlib import Path
 
 from unetpp.errors import DataError, Problem
 from unetpp.formats import format_names, is_image, stem_of
+from unetpp.layouts.annotations_seen import describe_annotations
+from unetpp.layouts.cell_tracking import is_cell_tracking, read_cell_tracking
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.layouts.dataset_json import NAME as DATASET_JSON
 from unetpp.layouts.dataset_json import group_channel_files, read_dataset_json
 from unetpp.layouts.folders import (
     describe_same_stem,
     find_kaggle_root,
-    is_folder_layout,
+    is_kaggle,
     list_images,
     list_subset_folders,
-    read_folder,
     read_kaggle,
-    read_subset_folders,
 )
-from unetpp.layouts.manifest import read_manifest
+from unetpp.layouts.manifest import is_manifest, read_manifest
+from unetpp.layouts.named_folders import read_named_folders
+from unetpp.layouts.tree import scan_folders
+from unetpp.words import list_some
 
 __all__ = ["Case", "Dataset", "find_cases", "find_images", "refuse_unreadable"]
 
 _LAYOUTS = (
-    "images/ with masks/, labels/ or instances/ next to it; a dataset.json with imagesTr/ and labelsTr/ "
-    "(Medical Segmentation Decathlon, nnU-Net); ID/images/ and ID/masks/ (Kaggle nuclei); or a CSV table with the "
+    "images/ with masks/, labels/ or instances/ next to it, also by train/ and val/, patient or class; images and labels "
+    "in one folder (a.png, a_mask.png); a dataset.json with imagesTr/ and labelsTr/ (Medical Segmentation Decathlon, nnU-Net); ID/images/ and ID/masks/ (Kaggle nuclei); or a CSV table with the "
     "columns image, label, group, split"
 )
 _NNUNET_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
@@ -116,17 +119,30 @@ def _read(path: Path) -> Dataset:
         raise DataError(Problem(str(path), got, f"a folder with {_LAYOUTS}", "Check the path."))
     if (path / DATASET_JSON).is_file():
         return read_dataset_json(path, name)
-    if is_folder_layout(path):
-        return read_folder(path, name)
-    if list_subset_folders(path):
-        return read_subset_folders(path, name)
-    if (cases := find_kaggle_root(path)) is not None:
+    if (cases := find_kaggle_root(path)) is not None and is_kaggle(cases):
         return read_kaggle(cases, name)
-    tables = sorted(path.glob("*.csv"))
-    if len(tables) == 1:
-        return read_manifest(tables[0], name)
+    if is_cell_tracking(path):
+        return read_cell_tracking(path, name)
+    found = read_named_folders(path, name)
+    tables = [table for table in sorted(path.glob("*.csv")) if is_manifest(table)]
+    if len(tables) == 1 and (found is None or found.problems):
+        return read_manifest(tables[0], name)  # a table says more than names do
+    if found is None:
+        raise DataError(_describe_unknown(path))
+    return found
+
+
+def _describe_unknown(path: Path) -> Problem:
+    """Say what was seen in a folder that has no known layout."""
+    folders = scan_folders(path)
+    if annotations := describe_annotations(path, folders):
+        return annotations
     got, action = f"a folder with {_describe_content(path)}", "Arrange or name the files so, or write the CSV table."
-    raise DataError(Problem(str(path), got, _LAYOUTS, action))
+    named = [folder for folder in folders if folder.images and folder.role == "image"]
+    if named:
+        got = f"images without labels in {list_some(sorted({str(folder.path) for folder in named}))}"
+        action = "Add the labels, one for each image."
+    return Problem(str(path), got, _LAYOUTS, action)
 
 
 def _describe_content(folder: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from unetpp.errors import Problem
 
-Layout = Literal["folder", "instances", "decathlon", "nnunet", "kaggle", "csv"]
+Layout = Literal["folder", "instances", "classes", "flat", "cell_tracking", "decathlon", "nnunet", "kaggle", "csv"]
 Subset = Literal["train", "validation", "test"]
 
 

@@ -33,6 +33,16 @@ def read_manifest(path: Path, name: str) -> Dataset:
     return Dataset(name, path.parent, "csv", tuple(cases), problems=tuple(problems), notes=notes)
 
 
+def is_manifest(path: Path) -> bool:
+    """Tell whether a table has the columns `image` and `label`."""
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            header = stream.readline(10_000)
+    except (OSError, UnicodeDecodeError):
+        return False
+    return {"image", "label"} <= {column.strip(' "').lower() for column in re.split(r"[,;\t]", header.strip())}
+
+
 def _load(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
     """Read column names and (line number, row) of a table separated by comma, semicolon or tab."""
     try:

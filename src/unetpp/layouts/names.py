@@ -11,21 +11,19 @@ from typing import Literal
 
 from unetpp.formats import is_image, stem_of
 from unetpp.layouts.dataset import Subset
+from unetpp.layouts.folders import SUBSETS
 
 Role = Literal["image", "label", "field of view"]
 
-SUBSETS: dict[str, Subset] = {
-    "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-"""Subset by the name of its folder, and by the entry in the column `split` of a table."""
 _SUBSET_WORDS: dict[str, Subset] = {**SUBSETS, "tr": "train", "ts": "test", "dev": "validation"}
-_IMAGE_FOLDER_WORDS = frozenset("image images img imgs original originals input inputs cxr pictures photos".split())
-_LABEL_FOLDER_WORDS = frozenset(
-    "mask masks label labels labeled labelled annotation annotations annotated groundtruth segmentation segmentations "
-    "manual instance instances target targets".split()
-)
-_LABEL_FOLDER_SYLLABLES = frozenset("gt gtfine seg segs ann anns anno annos annot".split())
+_IMAGE_FOLDER_WORDS = frozenset({
+    "image", "images", "img", "imgs", "original", "originals", "input", "inputs", "cxr", "pictures", "photos",
+})  # fmt: skip
+_LABEL_FOLDER_WORDS = frozenset({
+    "mask", "masks", "label", "labels", "labeled", "labelled", "annotation", "annotations", "annotated",
+    "groundtruth", "segmentation", "segmentations", "manual", "instance", "instances", "target", "targets",
+})  # fmt: skip
+_LABEL_FOLDER_SYLLABLES = frozenset(["gt", "gtfine", "seg", "segs", "ann", "anns", "anno", "annos", "annot"])
 """Words that mean a label only when they stand alone: not in MoNuSeg."""
 _MARKERS = (
     "masks?|labels?|segmentations?|segm?|gts?|ground ?truth|annos?|annotations?|annotated|truth|targets?|instances?|"
@@ -38,7 +36,9 @@ _IMAGE_AT_END = re.compile(r"(.+?)(?:[ _.-]+|(?<=\d))(?:image|img|orig|original)
 _IMAGE_AT_START = re.compile(r"(?:image|img)(?:[ _.-]+|(?=\d))(.+)", re.IGNORECASE)
 _DERIVED = re.compile(r"(.+?)[ _.-](superpixels|predict|prediction|pred|overlay|flows|outlines|vis)", re.IGNORECASE)
 _FIRST = re.compile(r"1st|(?:manual|rater|observer|annotator|expert)[ _.-]?0*1(?!\d)|(?<![a-z])ah(?![a-z])", re.I)
-_OBSERVER = re.compile(r"\d(?:st|nd|rd|th)|(?:manual|rater|observer|annotator|expert)[ _.-]?\d|(?<![a-z])(ah|vk)(?![a-z])", re.I)
+_OBSERVER = re.compile(
+    r"\d(?:st|nd|rd|th)|(?:manual|rater|observer|annotator|expert)[ _.-]?\d|(?<![a-z])(ah|vk)(?![a-z])", re.I
+)
 _WORD = re.compile(r"\d+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
 
 

@@ -10,12 +10,27 @@ from pathlib import Path
 from unetpp.errors import DataError, Problem
 from unetpp.formats import is_image, stem_of
 from unetpp.layouts.dataset import Subset
+from unetpp.layouts.folders import list_entries, list_folders
 from unetpp.layouts.names import find_subset, read_role
 from unetpp.words import count_noun, list_some
 
 MAX_DEPTH = 6
 MAX_FOLDERS = 20_000
-_JUNK_FOLDERS = ("__MACOSX", "@eaDir")
+_DOCUMENT_SUFFIXES = (
+    "",
+    ".csv",
+    ".db",
+    ".html",
+    ".ini",
+    ".json",
+    ".md",
+    ".pdf",
+    ".txt",
+    ".xml",
+    ".xls",
+    ".xlsx",
+    ".zip",
+)
 _SILENT_SUFFIXES = (".raw", ".zraw", ".db", ".ini")
 """Suffixes that are ignored without a note: voxels of .mhd and .nhdr files, system files of Windows."""
 
@@ -50,6 +65,11 @@ class Folder:
         return found
 
     @property
+    def is_filled(self) -> bool:
+        """Whether it holds more than documents."""
+        return bool(self.images) or any(path.suffix.lower() not in _DOCUMENT_SUFFIXES for path in self.others)
+
+    @property
     def role(self) -> str | None:
         """What the folder holds, by the last name that says so."""
         return next((role for part in reversed(self.parts) if (role := read_role(part))), None)
@@ -68,37 +88,17 @@ class Folder:
 def scan_folders(root: Path) -> list[Folder]:
     """List the folders of a data set that hold files; folders above all of them are left out of `parts`.
 
+    Folders deeper than `MAX_DEPTH` are not looked at.
+
     Raises:
         DataError: more than `MAX_FOLDERS`.
     """
     found: list[Folder] = []
     _scan(root, (), found)
-    filled = [folder for folder in found if folder.images or len(folder.others) > 1]
-    shared = 0
-    while filled and len({folder.parts[: shared + 1] for folder in filled}) == 1 and len(filled[0].parts) > shared:
-        if read_role(filled[0].parts[shared]) and all(len(folder.parts) == shared + 1 for folder in filled):
-            break
-        shared += 1
-    return [
-        Folder(folder.path, folder.parts[shared:], folder.images, folder.others)
-        for folder in found
-        if folder in filled or len(folder.parts) >= shared
-    ]
-
-
-def list_folders(root: Path) -> list[Path]:
-    """List the folders in a folder, in order, without hidden ones and those of archives; [] if there is none."""
-    return [path for path in list_entries(root) if path.is_dir() and not path.name.startswith((".", *_JUNK_FOLDERS))]
-
-
-def list_images(folder: Path) -> list[Path]:
-    """List the files of a folder with the suffix of an image, in order; [] if there is no such folder."""
-    return [path for path in list_entries(folder) if is_image(path) and not path.is_dir()]
-
-
-def list_entries(folder: Path) -> list[Path]:
-    """List what is in a folder, in order; [] if there is no such folder."""
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    shared, filled = 0, [folder for folder in found if folder.is_filled]
+    while len({folder.parts[: shared + 1] for folder in filled}) == 1 and len(filled[0].parts) > shared:
+        shared += 1  # a folder that holds nothing but one other says nothing about what is in it
+    return [Folder(folder.path, folder.parts[shared:], folder.images, folder.others) for folder in found]
 
 
 def note_ignored(folder: Folder) -> list[str]:
@@ -116,21 +116,18 @@ def count_types(paths: list[Path]) -> str:
     return list_some(count_noun(number, f"{suffix or 'other'} file") for suffix, number in counts.most_common())
 
 
-def describe_content(folder: Path) -> str:
-    """Describe what is in a folder for a message: the first names, folders with a slash."""
-    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith("."))
-    return list_some(names, 5) or "nothing in it"
-
-
 def _scan(path: Path, parts: tuple[str, ...], found: list[Folder]) -> None:
     if len(found) >= MAX_FOLDERS:
-        got, action = f"more than {MAX_FOLDERS:,} folders", "Name the folder of the data set, or write a CSV table."
+        got, action = (
+            f"more than {MAX_FOLDERS:,} folders with files",
+            "Name the folder of the data set, or write a CSV table.",
+        )
         raise DataError(Problem(str(found[0].path), got, "a data set", action))
     entries = list_entries(path)
     files = [entry for entry in entries if not (entry.name.startswith(".") or entry.is_dir())]
     images = tuple(file for file in files if is_image(file))
-    found.append(Folder(path, parts, images, tuple(file for file in files if not is_image(file))))
+    if files:
+        found.append(Folder(path, parts, images, tuple(file for file in files if not is_image(file))))
     if len(parts) < MAX_DEPTH:
-        for folder in entries:
-            if folder.is_dir() and not folder.name.startswith((".", *_JUNK_FOLDERS)):
-                _scan(folder, (*parts, folder.name), found)
+        for folder in list_folders(path):
+            _scan(folder, (*parts, folder.name), found)

@@ -21,7 +21,8 @@ from unetpp.labels.classes import Classes
 from unetpp.labels.values import MASK_VALUES, encode_prediction, encode_reference, match_classes
 from unetpp.layouts.cases import find_cases, refuse_unreadable
 from unetpp.layouts.dataset import Case
-from unetpp.layouts.folders import image_stem
+from unetpp.layouts.paired_files import split_mixed_folder
+from unetpp.layouts.pairing import pair_names
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import Plan
@@ -104,7 +105,7 @@ def _calibrate(metrics: Metrics, expected: Sequence[float | None]) -> Metrics:
 
 
 def evaluate_folders(predictions: Path, references: Path, progress: Show = lambda done, total: None) -> FolderScores:
-    """Score segmentations against references of the same stem; files that cannot be compared become problems.
+    """Score segmentations against references of the same name or pattern of names (`a_segmentation`); files that cannot be compared become problems.
 
     The meaning of label values is read from the predictions.json that `unetpp predict` writes, otherwise found from the
     files. Masks of 0 and 255 and of 0 and 1 agree. Objects in references are foreground where they are known to be
@@ -156,7 +157,7 @@ def _prediction_time(folder: Path) -> int:
 def _evaluate_folder(folder: Path, references: _References, progress: Show) -> FolderScores:
     declared = _read_declaration(folder)
     files = _find_predictions(folder, declared)
-    labels = {image_stem(stem, files): paths for stem, paths in references.files.items()}
+    labels = _name_after_predictions(files, references.files)
     stems = sorted(files.keys() & labels.keys())
     problems = list(_unpaired(folder, references.where, files, labels))
     classes = _choose_classes(
@@ -172,6 +173,15 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
     if not scores:
         raise DataError(problems)
     return FolderScores(summarize(scores, classes.names), tuple(problems))
+
+
+def _name_after_predictions(
+    files: Mapping[str, Path], references: Mapping[str, tuple[Path, ...]]
+) -> dict[str, tuple[Path, ...]]:
+    """Name references after the predictions that they belong to: a reference a_segmentation after a prediction a."""
+    pairs = pair_names(files, references)
+    renamed = {reference: stem for stem, own in pairs.labels.items() if len(own) == 1 for reference in own}
+    return {renamed.get(stem, stem): paths for stem, paths in references.items()}
 
 
 def _score_files(case_id: str, file: Path, label_files: tuple[Path, ...], classes: Classes) -> CaseScore:
@@ -229,7 +239,7 @@ def _read_references(path: Path) -> _References:
     """Find the references of a flat folder or of a data set."""
     with refuse_unreadable(path):
         flat = _image_files(path)
-    if flat:
+    if flat and split_mixed_folder({stem_of(file): [file] for file in flat}) is None:
         return _References(path, {stem_of(file): (file,) for file in flat}, path.resolve().name == "instances")
     dataset = find_cases(path, tolerant=True)
     files = {case.id: case.labels for case in dataset.cases if case.labels}
