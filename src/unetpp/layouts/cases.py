@@ -30,9 +30,10 @@ from unetpp.words import list_some
 __all__ = ["Case", "Dataset", "find_cases", "find_images", "refuse_unreadable"]
 
 _LAYOUTS = (
-    "images/ with masks/, labels/ or instances/ next to it, also by train/ and val/, patient or class; images and labels "
-    "in one folder (a.png, a_mask.png); a dataset.json with imagesTr/ and labelsTr/ (Medical Segmentation Decathlon, nnU-Net); ID/images/ and ID/masks/ (Kaggle nuclei); or a CSV table with the "
-    "columns image, label, group, split"
+    "images/ with masks/, labels/ or instances/ next to it, also by train/ and val/, patient or class; images and "
+    "labels in one folder (a.png, a_mask.png); a dataset.json with imagesTr/ and labelsTr/ (Medical Segmentation "
+    "Decathlon, nnU-Net); ID/images/ and ID/masks/ (Kaggle nuclei); or a CSV table with the columns image, label, "
+    "group, split"
 )
 _NNUNET_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ _OBJECT_MARKERS = ("masks", "cpmasks", "anno")
 """Endings of labels beside their images that number objects: Cellpose, gland segmentation."""
 _OBJECT_WORDS = {"instances", "instance", "object", "objects"}
 _FORMATS = frozenset({"png", "tif", "tiff", "jpg", "jpeg", "bmp"})
+
+_DRIVE_FIELD = re.compile(r"\d\d_(training|test)_mask")
 
 Attached = dict[Place, dict[LabelName, Folder]]
 
@@ -95,11 +98,18 @@ def _attach_labels(images: dict[Place, list[Folder]], labels: Sequence[Folder]) 
         _adopt_images(place, images, attached)
     used, notes = drop_fields_of_view({name for place, names in attached.items() if place in images for name in names})
     kept = {
-        place: {name: folder for name, folder in names.items() if name in used and (folder.images or folder.is_filled)}
+        place: {name: folder for name, folder in names.items() if name in used and _may_be_label(folder)}
         for place, names in attached.items()
         if place in images
     }
     return {place: names for place, names in kept.items() if names}, notes
+
+
+def _may_be_label(folder: Folder) -> bool:
+    """Tell whether a folder has more than documents, and is not the field of view of DRIVE without its labels."""
+    return folder.is_filled and not (
+        folder.path.name == "mask" and folder.images and all(map(_DRIVE_FIELD.fullmatch, folder.by_stem))
+    )
 
 
 def _list_candidates(folder: Folder) -> list[tuple[Place, LabelName]]:
@@ -186,6 +196,8 @@ def _pair_mixed(place: Place, folder: Folder, images: Files, labels: Files) -> L
     """Pair images and labels in one folder."""
     files = pair_files(images, labels)
     markers = {split_marker(stem).marker for stem in labels}
+    if images.keys() == labels.keys():
+        files.notes.append("of two files with one name, the JPEG is taken for the image, the other for its label")
     has_objects = bool(markers) and markers <= set(_OBJECT_MARKERS)
     if has_objects:
         files.notes.append("labels with these names number objects, as cell and gland segmentation programs write them")

@@ -72,6 +72,11 @@ def split_marker(stem: str) -> MarkedName:
     return MarkedName(stem, "")
 
 
+def is_bare_label(stem: str) -> bool:
+    """Tell whether a name says nothing but label: `mask`, `segmentation`."""
+    return split_marker(f"name_{stem}").name == "name"
+
+
 def strip_image_word(stem: str) -> str:
     """Remove the ending or beginning that says image: `image_001`, `001_img`."""
     for pattern in (_IMAGE_AT_END, _IMAGE_AT_START):

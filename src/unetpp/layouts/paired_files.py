@@ -10,7 +10,7 @@ from pathlib import Path
 from unetpp.errors import Problem
 from unetpp.formats import suffix_of
 from unetpp.layouts.folders import describe_same_stem
-from unetpp.layouts.names import find_origin, split_marker
+from unetpp.layouts.names import find_origin, is_bare_label, split_marker
 from unetpp.layouts.pairing import Pairs, describe_name, pair_names
 
 Files = Mapping[str, list[Path]]
@@ -42,6 +42,8 @@ def pair_files(images: Files, labels: Files) -> PairedFiles:
     grouped = _group_channels(kept, labels)
     chosen = {stem: paths[0] for stem, paths in labels.items()}
     names = pair_names(grouped, chosen)
+    if len(grouped) == len(chosen) == 1 and not names.labels and is_bare_label(*chosen):
+        names = Pairs({image: tuple(chosen) for image in grouped})
     found = PairedFiles(notes=list(names.notes))
     if len(kept) < len(images):
         derived = next(stem for stem in images if stem not in kept)
@@ -88,7 +90,7 @@ def describe_same_stems(files: Files) -> list[Problem]:
 
 def _split_bare_names(files: Files) -> tuple[Files, Files] | None:
     """Divide a folder of one image, named in words alone: `image.png`, `mask.png`."""
-    labels = {stem: paths for stem, paths in files.items() if split_marker(f"name_{stem}").name == "name"}
+    labels = {stem: paths for stem, paths in files.items() if is_bare_label(stem)}
     images = {stem: paths for stem, paths in files.items() if stem not in labels}
     return (images, labels) if len(images) == len(labels) == 1 else None
 
