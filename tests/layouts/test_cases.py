@@ -51,7 +51,7 @@ def test_images_and_labels_pair_by_stem(tmp_path: Path, labels: str, layout: str
     assert (dataset.layout, dataset.instances, dataset.name) == (layout, instances, tmp_path.name)
     assert [case.id for case in dataset.cases] == ["a", "b", "c.d"]
     assert dataset.cases[1].labels == (tmp_path / labels / "b_mask.png",)
-    assert not dataset.notes
+    assert dataset.notes == ("labels are named NAME_mask",)
 
 
 def test_all_missing_partners_and_double_stems_at_once(tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ def test_all_missing_partners_and_double_stems_at_once(tmp_path: Path) -> None:
     problems = problems_of(tmp_path)
     assert [problem.got for problem in problems] == [
         "several images with the stem c (c.png, c.tif)",
-        "no mask for images/b.png",
-        "no image for masks/d.png",
+        "an image without a label in masks/",
+        "a label without an image in images/",
     ]
     assert all(problem.expected and problem.action for problem in problems)
     assert [case.id for case in find_cases(tmp_path, tolerant=True).cases] == ["a", "c"]
@@ -89,7 +89,7 @@ def test_splits_in_folders(tmp_path: Path) -> None:
     )
     assert {case.id: case.split for case in find_cases(tmp_path).cases} == {"a": "train", "b": "validation"}
     touch(tmp_path, "val/images/a.png", "val/masks/a.png")
-    assert "several images with the stem a" in problems_of(tmp_path)[0].got
+    assert {case.id for case in find_cases(tmp_path).cases} == {"train_a", "val_a", "b"}
 
 
 def test_decathlon(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.png")
     assert "without labels" in problems_of(tmp_path)[0].got
     touch(tmp_path / "empty", "images/readme.md", "masks/readme.md")
-    assert problems_of(tmp_path / "empty")[0].got == "no images"
+    assert problems_of(tmp_path / "empty")[0].got == "no images, but 2 .md files"
 
 
 def test_images_to_predict(tmp_path: Path) -> None:

@@ -17,14 +17,17 @@ from unetpp.layouts.dataset_json import group_channel_files, read_dataset_json
 from unetpp.layouts.folders import (
     describe_same_stem,
     find_kaggle_root,
+    is_folder_layout,
     is_kaggle,
+    list_entries,
     list_images,
     list_subset_folders,
     read_kaggle,
 )
 from unetpp.layouts.manifest import is_manifest, read_manifest
 from unetpp.layouts.named_folders import read_named_folders
-from unetpp.layouts.tree import scan_folders
+from unetpp.layouts.names import find_subset, read_role
+from unetpp.layouts.tree import count_types, scan_folders
 from unetpp.words import list_some
 
 __all__ = ["Case", "Dataset", "find_cases", "find_images", "refuse_unreadable"]
@@ -118,6 +121,7 @@ def _read(path: Path) -> Dataset:
     if not path.is_dir():
         got = "a file that is no data set" if path.exists() else "no such file or folder"
         raise DataError(Problem(str(path), got, f"a folder with {_LAYOUTS}", "Check the path."))
+    path = _enter_single_folder(path)
     if (path / DATASET_JSON).is_file():
         return read_dataset_json(path, name)
     if (cases := find_kaggle_root(path)) is not None and is_kaggle(cases):
@@ -138,12 +142,29 @@ def _describe_unknown(path: Path) -> Problem:
     folders = scan_folders(path)
     if annotations := describe_annotations(path, folders):
         return annotations
+    others = [file for folder in folders for file in folder.others]
+    if others and not any(folder.images for folder in folders):
+        got, action = f"no images, but {count_types(others)}", "Check the path, or convert the files."
+        return Problem(str(path), got, f"images: {format_names()}", action)
     got, action = f"a folder with {_describe_content(path)}", "Arrange or name the files so, or write the CSV table."
-    named = [folder for folder in folders if folder.images and folder.role == "image"]
+    named = [folder.path for folder in folders if folder.images and _is_called_images(path, folder.path)]
     if named:
-        got = f"images without labels in {list_some(sorted({str(folder.path) for folder in named}))}"
+        got = f"images without labels in {list_some(f'{folder.relative_to(path)}/' for folder in named)}"
         action = "Add the labels, one for each image."
     return Problem(str(path), got, _LAYOUTS, action)
+
+
+def _is_called_images(root: Path, folder: Path) -> bool:
+    return any(read_role(part) == "image" for part in folder.relative_to(root).parts)
+
+
+def _enter_single_folder(path: Path) -> Path:
+    """Enter the folder that archives have above their data, as long as its name says nothing."""
+    inside = [entry for entry in list_entries(path) if not entry.name.startswith((".", "__MACOSX"))]
+    if len(inside) != 1 or not inside[0].is_dir() or is_folder_layout(inside[0]):
+        return path
+    says_nothing = not (read_role(inside[0].name) or find_subset(inside[0].name))
+    return _enter_single_folder(inside[0]) if says_nothing else path
 
 
 def _describe_content(folder: Path) -> str:

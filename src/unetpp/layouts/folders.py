@@ -28,8 +28,8 @@ def list_subset_folders(root: Path) -> list[Path]:
 
 
 def find_kaggle_root(root: Path) -> Path | None:
-    """Find the folder that holds `ID/images/` and `ID/masks/`: `root` or its `stage1_train`."""
-    for folder in (root / "stage1_train", root):
+    """Find the folder that holds `ID/images/` and `ID/masks/`: `root`, or its `stage1_train` or `train`."""
+    for folder in (root / "stage1_train", root, root / "train"):
         if any(is_folder_layout(case) for case in list_folders(folder)):
             return folder
     return None

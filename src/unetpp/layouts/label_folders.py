@@ -6,9 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from unetpp.layouts.names import is_first_observer, is_observer, read_role, split_words
+from unetpp.layouts.names import SIDES, is_first_observer, is_observer, read_role, split_words
 
-_SIDES = frozenset({"left", "right"})
 _FORMS = frozenset({
     "binary", "instance", "instances", "semantic", "color", "colors", "colour", "colored", "rgb", "gray", "grey",
     "png", "tif", "tiff", "jpg", "bmp", "gif", "npy", "mat", "raw", "edge", "edges", "boundary", "boundaries",
@@ -72,7 +71,7 @@ def choose_label_folders(names: Sequence[LabelName]) -> Choice:
     if len(heads) > 1 or not all(tails) or any(_words(tail) & _FORMS or is_observer(tail) for tail in tails):
         return Choice(tuple(names), is_clear=False)
     head, listed = names[0].head, ", ".join(tails)
-    if all(_words(tail) & _SIDES for tail in tails):
+    if all(_words(tail) & SIDES for tail in tails):
         return Choice(tuple(names), "union", (f"the masks of one image in {head}/ ({listed}) are united",))
     return Choice(tuple(names), "classes", (f"{head}/ has a folder for each class: {listed}",))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unetpp.errors import Problem
@@ -16,7 +16,7 @@ from unetpp.layouts.names import split_marker
 from unetpp.layouts.paired_files import CHOOSE, Files, PairedFiles, pair_files, split_mixed_folder
 from unetpp.layouts.split_lists import assign_listed_subsets
 from unetpp.layouts.tree import Folder, Place, count_types, note_ignored, scan_folders
-from unetpp.words import count_noun
+from unetpp.words import count_noun, list_some
 
 _FITS = 0.5
 """Share of files that find a partner if two folders belong together."""
@@ -37,9 +37,8 @@ class LabeledPlace:
     place: Place
     images: Folder
     files: PairedFiles
-    label_classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """With a folder for each class: image -> class of each label file."""
     joined: Joined = "objects"
+    """How several label files of one image are joined."""
     has_objects: bool = False
     is_mixed: bool = False
     """Images and labels lie in one folder."""
@@ -53,7 +52,7 @@ def read_named_folders(root: Path, name: str) -> Dataset | None:
     """
     folders = scan_folders(root)
     images = _find_image_folders(folders)
-    attached, notes = _attach_labels(images, [folder for folder in folders if folder.role == "label"])
+    attached, problems, notes = _attach_labels(images, [folder for folder in folders if folder.role == "label"])
     found: list[LabeledPlace] = []
     unlabeled: list[Path] = []
     for place, own in images.items():
@@ -63,11 +62,12 @@ def read_named_folders(root: Path, name: str) -> Dataset | None:
             found.append(_pair_mixed(place, own[0], *parts))
         else:
             unlabeled += [path for folder in own for path in folder.images]
-    if not found:
+    if not found and not problems:
         return None
     labels = [folder for names in attached.values() for folder in names.values()]
     notes += [note for folder in (*(place.images for place in found), *labels) for note in note_ignored(folder)]
-    return _make_dataset(root, name, found, unlabeled, notes)
+    dataset = _make_dataset(root, name, found, unlabeled, notes)
+    return replace(dataset, problems=(*problems, *dataset.problems))
 
 
 def _find_image_folders(folders: Iterable[Folder]) -> dict[Place, list[Folder]]:
@@ -82,27 +82,30 @@ def _find_image_folders(folders: Iterable[Folder]) -> dict[Place, list[Folder]]:
     return {**unnamed, **named}
 
 
-def _attach_labels(images: dict[Place, list[Folder]], labels: Sequence[Folder]) -> tuple[Attached, list[str]]:
+def _attach_labels(
+    images: dict[Place, list[Folder]], labels: Sequence[Folder]
+) -> tuple[Attached, list[Problem], list[str]]:
     """Find the place of each folder with labels; fields of view are left out.
 
     A place whose images have no telling name (`cells/` beside `masks/`) is moved to that of their labels.
     """
-    candidates = {folder.path: _list_candidates(folder) for folder in labels}
     attached: Attached = {}
     for folder in labels:
-        place, name = next(
-            (found for found in candidates[folder.path] if found[0] in images), candidates[folder.path][0]
-        )
+        candidates = _list_candidates(folder)
+        place, name = next((found for found in candidates if found[0] in images), candidates[0])
         attached.setdefault(place, {})[name] = folder
-    for place in [place for place in attached if place not in images]:
-        _adopt_images(place, images, attached)
+    strange = [place for place in attached if place not in images]
+    problems = [problem for place in strange for problem in _adopt_images(place, images, attached)]
     used, notes = drop_fields_of_view({name for place, names in attached.items() if place in images for name in names})
     kept = {
         place: {name: folder for name, folder in names.items() if name in used and _may_be_label(folder)}
         for place, names in attached.items()
         if place in images
     }
-    return {place: names for place, names in kept.items() if names}, notes
+    unused = [folder.path.name for place in strange if place not in images for folder in attached[place].values()]
+    if unused and not problems:
+        notes.append(f"labels that belong to no images are not used: {list_some(f'{name}/' for name in unused)}")
+    return {place: names for place, names in kept.items() if names}, problems, notes
 
 
 def _may_be_label(folder: Folder) -> bool:
@@ -127,8 +130,9 @@ def _list_candidates(folder: Folder) -> list[tuple[Place, LabelName]]:
     return found
 
 
-def _adopt_images(place: Place, images: dict[Place, list[Folder]], attached: Attached) -> None:
-    """Move the only images that fit the labels of a place to it."""
+def _adopt_images(place: Place, images: dict[Place, list[Folder]], attached: Attached) -> list[Problem]:
+    """Move the only images that fit the labels of a place to it; several that fit are a problem."""
+    labels = list(attached[place].values())
     fitting = [
         other
         for other, folders in images.items()
@@ -136,10 +140,16 @@ def _adopt_images(place: Place, images: dict[Place, list[Folder]], attached: Att
         and other.subset == place.subset
         and other.above[:-1] == place.above
         and len(folders) == 1
-        and any(pair_files(folders[0].by_stem, folder.by_stem).fit > _FITS for folder in attached[place].values())
+        and any(pair_files(folders[0].by_stem, folder.by_stem).fit > _FITS for folder in labels)
     ]
     if len(fitting) == 1:
         images[place] = images.pop(fitting[0])
+    if len(fitting) < 2:
+        return []
+    names = [f"{images[other][0].path.name}/" for other in fitting]
+    got = f"labels in {labels[0].path.name}/ that fit the images in {list_some(names)} alike"
+    action = "Name the image files of each case in a CSV table (columns image, image_2, label)."
+    return [Problem(str(labels[0].path), got, "labels of one folder of images", action)]
 
 
 def _pair_place(place: Place, images: Sequence[Folder], labels: Mapping[LabelName, Folder]) -> LabeledPlace:
@@ -151,6 +161,8 @@ def _pair_place(place: Place, images: Sequence[Folder], labels: Mapping[LabelNam
     }
     best = max(images, key=lambda image: max(tried[image.path, name].fit for name in labels))
     fitting = sorted(name for name in labels if tried[best.path, name].fit >= _FITS)
+    for is_plain in (lambda files: files.pairs, lambda files: not files.classes):
+        fitting = [name for name in fitting if is_plain(tried[best.path, name])] or fitting
     choice = choose_label_folders(fitting or sorted(labels)[:1])
     rivals = [image for image in images if image != best and any(tried[image.path, n].fit >= _FITS for n in fitting)]
     has_objects = all(name.words & _OBJECT_WORDS for name in choice.used)
@@ -160,36 +172,33 @@ def _pair_place(place: Place, images: Sequence[Folder], labels: Mapping[LabelNam
         expected = f"one folder of {'images' if rivals else 'labels'}"
         problem = Problem(str(best.path.parent), f"{what} in {' and '.join(folders)}", expected, CHOOSE)
         return LabeledPlace(place, best, PairedFiles(problems=[problem]))
-    files, classes = _join_label_folders({name: tried[best.path, name] for name in choice.used}, choice.joined)
+    files = _join_label_folders({name: tried[best.path, name] for name in choice.used}, choice.joined)
     if not files.pairs and not labels[choice.used[0]].images:
         files = PairedFiles(problems=[_describe_unreadable(labels[choice.used[0]])])
-    unused = [f"{name}/ is not used: its names do not fit the images" for name in labels if name not in choice.used]
+    unused = [f"{name}/ is not used: it has not one label for each image" for name in labels if name not in choice.used]
     files.notes = [*choice.notes, *files.notes, *(note for note in unused if not choice.notes)]
-    return LabeledPlace(place, best, files, classes, choice.joined, has_objects)
+    return LabeledPlace(place, best, files, "classes" if files.classes else choice.joined, has_objects)
 
 
-def _join_label_folders(
-    tried: Mapping[LabelName, PairedFiles], joined: Joined
-) -> tuple[PairedFiles, dict[str, tuple[str, ...]]]:
-    """Join the labels that each image has in several folders; returns the class of each label file, too."""
-    files, classes = PairedFiles(), dict[str, tuple[str, ...]]()
+def _join_label_folders(tried: Mapping[LabelName, PairedFiles], joined: Joined) -> PairedFiles:
+    """Join the labels that each image has in several folders."""
+    if len(tried) == 1:
+        return next(iter(tried.values()))
+    files = PairedFiles()
     for name, own in tried.items():
         for stem, (images, labels) in own.pairs.items():
             files.pairs[stem] = (images, (*files.pairs.get(stem, (images, ()))[1], *labels))
-            classes[stem] = (*classes.get(stem, ()), *[name.tail] * len(labels))
+            if joined == "classes":
+                files.classes[stem] = (*files.classes.get(stem, ()), *[name.tail] * len(labels))
         files.orphaned += own.orphaned
         files.problems += [problem for problem in own.problems if problem not in files.problems]
         files.notes += [note for note in own.notes if note not in files.notes]
-    first = next(iter(tried.values()))
     labeled = {images[0] for images, _ in files.pairs.values()}
-    files.unlabeled = [path for path in first.unlabeled if path not in labeled]
-    incomplete = sum(len(labels) < len(tried) for _, labels in files.pairs.values())
-    if incomplete:
-        what = (
-            "class that has no file for an image is taken as absent there" if joined == "classes" else "part is absent"
-        )
-        files.notes.append(f"a {what}: {count_noun(incomplete, 'image')}")
-    return files, classes if joined == "classes" else {}
+    files.unlabeled = [path for path in next(iter(tried.values())).unlabeled if path not in labeled]
+    if incomplete := sum(len(labels) < len(tried) for _, labels in files.pairs.values()):
+        what = "class" if joined == "classes" else "part"
+        files.notes.append(f"a {what} that has no file for an image is absent there: {count_noun(incomplete, 'image')}")
+    return files
 
 
 def _pair_mixed(place: Place, folder: Folder, images: Files, labels: Files) -> LabeledPlace:
@@ -201,7 +210,8 @@ def _pair_mixed(place: Place, folder: Folder, images: Files, labels: Files) -> L
     has_objects = bool(markers) and markers <= set(_OBJECT_MARKERS)
     if has_objects:
         files.notes.append("labels with these names number objects, as cell and gland segmentation programs write them")
-    return LabeledPlace(place, folder, files, has_objects=has_objects, is_mixed=True)
+    joined: Joined = "classes" if files.classes else "objects"
+    return LabeledPlace(place, folder, files, joined, has_objects, is_mixed=True)
 
 
 def _describe_unreadable(folder: Folder) -> Problem:
@@ -249,7 +259,7 @@ def _name_layout(found: Sequence[LabeledPlace], joined: Joined, instances: bool)
 
 def _make_case(labeled: LabeledPlace, stem: str, group: str | None) -> Case:
     images, labels = labeled.files.pairs[stem]
-    classes = labeled.label_classes.get(stem, ())
+    classes = labeled.files.classes.get(stem, ())
     return Case(name_case(stem, labeled.place), images, labels, classes, group, labeled.place.subset)
 
 

@@ -25,6 +25,8 @@ _LABEL_FOLDER_WORDS = frozenset({
 })  # fmt: skip
 _LABEL_FOLDER_SYLLABLES = frozenset(["gt", "gtfine", "seg", "segs", "ann", "anns", "anno", "annos", "annot"])
 """Words that mean a label only when they stand alone: not in MoNuSeg."""
+SIDES = frozenset({"left", "right"})
+"""Words of masks that are two parts of one label."""
 _MARKERS = (
     "masks?|labels?|segmentations?|segm?|gts?|ground ?truth|annos?|annotations?|annotated|truth|targets?|instances?|"
     "manual|1st ?ho|2nd ?ho|1st ?manual|2nd ?manual|ah|vk|rater|observer|annotator|expert"

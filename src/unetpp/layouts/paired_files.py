@@ -28,6 +28,8 @@ class PairedFiles:
 
     pairs: dict[str, tuple[tuple[Path, ...], tuple[Path, ...]]] = field(default_factory=dict)
     """Name of the image -> its files (one for each channel), and its label files."""
+    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name of the image -> class of each label file, where there is one for each class."""
     unlabeled: list[Path] = field(default_factory=list)
     orphaned: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -44,7 +46,7 @@ def pair_files(images: Files, labels: Files) -> PairedFiles:
     names = pair_names(grouped, chosen)
     if len(grouped) == len(chosen) == 1 and not names.labels and is_bare_label(*chosen):
         names = Pairs({image: tuple(chosen) for image in grouped})
-    found = PairedFiles(notes=list(names.notes))
+    found = PairedFiles(notes=list(names.notes), classes=names.classes)
     if len(kept) < len(images):
         derived = next(stem for stem in images if stem not in kept)
         found.notes.append(

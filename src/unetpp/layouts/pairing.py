@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from unetpp.layouts.names import (
+    SIDES,
     is_first_observer,
     is_observer,
     split_marker,
@@ -46,6 +47,8 @@ class Pairs:
     """Labels without an image."""
     unclear: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Label -> the images that it fits alike."""
+    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Image -> the class of each of its labels, where their endings name classes: `a_liver`, `a_spleen`."""
     rival: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Image -> labels that contradict each other."""
     notes: list[str] = field(default_factory=list)
@@ -61,6 +64,8 @@ def pair_names(images: Collection[str], labels: Collection[str]) -> Pairs:
         left = _match(found, left, image_form, label_forms, unclear)
     if len(left) >= max(2, _NEARLY_ALL * len(labels)):
         left = _match_common_affixes(found, left)
+    if len(left) >= max(2, _NEARLY_ALL * len(labels)):
+        left = _match_endings(found, left)
     pairs = Pairs(unclear={label: unclear[label] for label in left if label in unclear})
     pairs.orphaned = [label for label in left if label not in unclear]
     for image, own in found.items():
@@ -181,6 +186,24 @@ def _match_common_affixes(found: dict[str, list[str]], left: list[str]) -> list[
     return [label for label in left if label not in best[1]]
 
 
+def _match_endings(found: dict[str, list[str]], left: list[str]) -> list[str]:
+    """Give nearly all labels to the images they are named after, if a few endings explain them: `a_left`."""
+    owners = {label: _find_owner(label, found) for label in left}
+    endings = Counter(label[len(owner) :] for label, owner in owners.items() if owner)
+    if sum(endings.values()) < _NEARLY_ALL * len(left) or min(endings.values(), default=0) < 2:
+        return left
+    for label, owner in owners.items():
+        if owner:
+            found[owner].append(label)
+    return [label for label in left if not owners[label]]
+
+
+def _find_owner(label: str, images: Collection[str]) -> str | None:
+    """Find the longest image name that a label begins with, followed by a separator."""
+    stops = (match.start() for match in re.finditer(r"[ _.-]", label))
+    return max((label[:stop] for stop in stops if label[:stop] in images), key=len, default=None)
+
+
 def _keys(names: Iterable[str], form: Form, cut: tuple[str, str]) -> dict[str, str]:
     """Map what is left of each name without the beginning and ending to the name; without what is not unique."""
     keys: dict[str, list[str]] = {}
@@ -209,24 +232,49 @@ def _longest_common(affixes: Iterable[list[str]]) -> str:
 def _choose_labels(pairs: Pairs, image: str, labels: list[str]) -> None:
     """Decide what several labels of one image are: parts, observers, a field of view, or rivals."""
     if len(labels) > 1:
-        marked = {label: split_marker(to_nfc(strip_file_suffix(label))) for label in labels}
         observed = [label for label in labels if is_observer(label)]
         first = [label for label in observed if is_first_observer(label)]
         others = [label for label in labels if label not in observed]
-        if len(first) == 1 and all(marked[label].marker in _PART_MARKERS for label in others):
+        if len(first) == 1 and all(split_marker(strip_file_suffix(label)).marker in _PART_MARKERS for label in others):
             pairs.notes += _describe_unused(image, first[0], labels, others)
             labels = first
-        elif {parts.marker for parts in marked.values()} <= set(_PART_MARKERS):
-            if len({parts.number for parts in marked.values()}) == len(labels):
-                pairs.notes.append("several masks of one image (NAME_mask, NAME_mask_1) are united")
-            else:
-                pairs.rival[image] = tuple(labels)
+        elif _are_parts(image, labels):
+            pairs.notes.append(f"several masks of one image are united: {_describe_all(image, labels)}")
+        elif classes := _read_classes(image, labels):
+            pairs.classes[image] = classes
+            pairs.notes.append(f"one label file for each class: {_describe_all(image, labels)}")
         else:
             pairs.rival[image] = tuple(labels)
     if not labels:
         pairs.unlabeled.append(image)
     elif image not in pairs.rival:
         pairs.labels[image] = tuple(labels)
+
+
+def _are_parts(image: str, labels: Sequence[str]) -> bool:
+    """Tell whether labels are numbered masks, or those of the left and the right side."""
+    marked = [split_marker(to_nfc(strip_file_suffix(label))) for label in labels]
+    if all(parts.marker in _PART_MARKERS for parts in marked) and len({parts.number for parts in marked}) == len(
+        labels
+    ):
+        return True
+    sides = [{word.lower() for word in split_words(label)} & SIDES for label in labels]
+    return all(sides) and len(set().union(*sides)) == len(labels)
+
+
+def _read_classes(image: str, labels: Sequence[str]) -> tuple[str, ...]:
+    """Read classes from the endings of labels; () where one says only label, is a number, or is not there."""
+    endings = [label[len(image) :].strip(" _.-") if label.startswith(image) else "" for label in labels]
+    if any(
+        split_marker(label).marker or not any(map(str.isalpha, ending))
+        for label, ending in zip(labels, endings, strict=True)
+    ):
+        return ()
+    return tuple(endings)
+
+
+def _describe_all(image: str, labels: Sequence[str]) -> str:
+    return ", ".join(describe_name(label, image) for label in labels)
 
 
 def _describe_unused(image: str, chosen: str, labels: Sequence[str], fields: Sequence[str]) -> list[str]:
@@ -241,7 +289,7 @@ def _describe_patterns(pairs: Mapping[str, Sequence[str]]) -> list[str]:
     """Describe how the names of labels differ from those of their images; [] if they are equal."""
     found: dict[str, tuple[str, str]] = {}
     for image, labels in itertools.islice(pairs.items(), _DESCRIBED):
-        if labels[0] != image:
+        if labels[0] != image and len(labels) == 1:
             found.setdefault(_describe_pair(image, labels[0]), (image, labels[0]))
     if len(found) <= 3:
         return list(found)

@@ -107,7 +107,9 @@ def _calibrate(metrics: Metrics, expected: Sequence[float | None]) -> Metrics:
 def evaluate_folders(predictions: Path, references: Path, progress: Show = lambda done, total: None) -> FolderScores:
     """Score segmentations against references of the same name; files that cannot be compared become problems.
 
-    Names of references may have an ending or a beginning in common: `a_segmentation` for `a`. The meaning of label values is read from the predictions.json that `unetpp predict` writes, otherwise found from the
+    Names of references may have an ending or a beginning in common: `a_segmentation` for `a`.
+
+    The meaning of label values is read from the predictions.json that `unetpp predict` writes, otherwise found from the
     files. Masks of 0 and 255 and of 0 and 1 agree. Objects in references are foreground where they are known to be
     objects (a folder named instances, Kaggle's layout, a model trained on objects) or where predictions are masks of 0
     and 255. A folder with depth_1, depth_2, ... (of `predict` with depth="all") is scored at every depth: the scores
