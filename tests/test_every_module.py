@@ -31,6 +31,11 @@ COVERED_IN = {
     "formats/format": "formats/test_formats",
     "layouts/manifest": "layouts/test_cases",
     "formats/sources": "formats/test_readers",
+    **{
+        f"annotations/{name}": "annotations/test_annotations"
+        for name in ("__init__", "coco", "cvat", "documents", "imagej", "imagescope", "labelme", "qupath", "yolo")
+    },
+    "layouts/outlines": "annotations/test_annotations",
     "deploy/export/__init__": "deploy/test_export",
     "deploy/export/graph": "deploy/test_export",
     "deploy/export/model_card": "deploy/test_export",

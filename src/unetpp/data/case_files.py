@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from unetpp import labels
-from unetpp.formats.readers import open_images, read_labels
+from unetpp.annotations import draw, read_annotations
+from unetpp.errors import DataError, Problem
+from unetpp.formats.readers import describe_shape, open_images, read_labels
 from unetpp.formats.sources import ImageSource
 from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan, ReadPlan
@@ -47,7 +51,21 @@ def read_case_label(case: Case, plan: ReadPlan) -> Volume:
     Raises:
         DataError: as `read_labels`.
     """
+    if case.class_values:
+        return _draw_outlines(case, open_case_image(case, plan))
     return read_labels(case.labels)
+
+
+def _draw_outlines(case: Case, image: ImageSource) -> Volume:
+    """Draw the label of a case whose label file holds outlines."""
+    found, values, (rows, columns) = read_annotations(case.labels[0]), dict(case.class_values), image.shape[-2:]
+    stated = found.sizes.get(case.label_key, (rows, columns))
+    if len(image.shape) != 3 or stated != (rows, columns):
+        got, expected = f"outlines on {describe_shape(stated)}", describe_shape(image.shape[1:])
+        action = "Give the image that was annotated; an orientation tag may have turned it."
+        raise DataError(Problem(str(case.labels[0]), got, f"{expected}, as the image", action))
+    label = draw(found.find(case.label_key, (rows, columns)), values, (rows, columns))
+    return Volume(label[None], replace(image.geometry, header=None))
 
 
 def read_case_classes(case: Case, plan: DataPlan) -> np.ndarray:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from unetpp.errors import DataError, Problem
 from unetpp.formats import format_names, is_image, stem_of
-from unetpp.layouts.annotations_seen import describe_annotations
 from unetpp.layouts.cell_tracking import is_cell_tracking, read_cell_tracking
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.layouts.dataset_json import NAME as DATASET_JSON
@@ -27,6 +26,7 @@ from unetpp.layouts.folders import (
 from unetpp.layouts.manifest import is_manifest, read_manifest
 from unetpp.layouts.named_folders import read_named_folders
 from unetpp.layouts.names import find_subset, read_role
+from unetpp.layouts.outlines import read_outlines
 from unetpp.layouts.tree import count_types, scan_folders
 from unetpp.words import list_some
 
@@ -132,7 +132,7 @@ def _read(path: Path) -> Dataset:
     tables = [table for table in sorted(path.glob("*.csv")) if is_manifest(table)]
     if len(tables) == 1 and (found is None or found.problems):
         return read_manifest(tables[0], name)  # a table says more than names do
-    if found is None:
+    if found is None and (found := read_outlines(path, name)) is None:
         raise DataError(_describe_unknown(path))
     return found
 
@@ -140,8 +140,6 @@ def _read(path: Path) -> Dataset:
 def _describe_unknown(path: Path) -> Problem:
     """Say what was seen in a folder that has no known layout."""
     folders = scan_folders(path)
-    if annotations := describe_annotations(path, folders):
-        return annotations
     others = [file for folder in folders for file in folder.others]
     if others and not any(folder.images for folder in folders):
         got, action = f"no images, but {count_types(others)}", "Check the path, or convert the files."

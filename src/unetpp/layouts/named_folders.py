@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unetpp.errors import Problem
 from unetpp.formats import format_names
-from unetpp.layouts.case_names import assign_subsets_by_prefix, group_by_folder, make_ids_unique, name_case
+from unetpp.layouts.case_groups import assign_subsets_by_prefix, group_by_folder, make_ids_unique, name_case
 from unetpp.layouts.dataset import Case, Dataset, Layout
 from unetpp.layouts.label_folders import Joined, LabelName, choose_label_folders, drop_fields_of_view
 from unetpp.layouts.names import split_marker
