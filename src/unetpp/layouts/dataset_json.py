@@ -10,11 +10,13 @@ from typing import Any
 from unetpp.errors import DataError, Problem
 from unetpp.formats import stem_of
 from unetpp.layouts.dataset import Case, Dataset, Layout
-from unetpp.layouts.folders import describe_missing, list_images
+from unetpp.layouts.folders import describe_missing, list_images, note_unlabeled
 
 NAME = "dataset.json"
 _CHANNEL = re.compile(r"(.+)_(\d{4})$")
 """File names of nnU-Net: BRATS_001_0002 is channel 2 of case BRATS_001."""
+IGNORE = "ignore"
+"""Name of the label of voxels that nobody labeled (nnU-Net version 2)."""
 _RESTORE = "Restore it from the original."
 
 
@@ -23,12 +25,23 @@ def read_dataset_json(root: Path, name: str) -> Dataset:
     content = _load(root / NAME)
     problems: list[Problem] = []
     channels = _read_channels(content, root / NAME, problems)
-    classes = _read_classes(content.get("labels"), root / NAME, problems)
-    entries = _list_entries(root, content, problems)
+    classes, ignored = _read_classes(content.get("labels"), root / NAME, problems)
+    notes: list[str] = []
+    entries = _list_entries(root, content, problems, notes)
     cases = [case for entry in entries if (case := _make_case(root, *entry, problems))]
     has_channel_files = any(_CHANNEL.match(stem_of(case.images[0])) for case in cases)
     layout: Layout = "nnunet" if has_channel_files or "training" not in content else "decathlon"
-    return Dataset(name, root, layout, tuple(cases), channels, classes, problems=tuple(problems))
+    return Dataset(
+        name,
+        root,
+        layout,
+        tuple(cases),
+        channels,
+        classes,
+        ignored_value=ignored,
+        problems=tuple(problems),
+        notes=tuple(notes),
+    )
 
 
 def group_channel_files(folder: Path) -> dict[str, list[Path]]:
@@ -62,33 +75,46 @@ def _read_channels(content: dict[str, Any], where: Path, problems: list[Problem]
     return None
 
 
-def _read_classes(declared: Any, where: Path, problems: list[Problem]) -> dict[int, str] | None:
-    """Read `{"1": "liver"}` (Decathlon, nnU-Net version 1) or `{"liver": 1}` (version 2)."""
+def _read_classes(declared: Any, where: Path, problems: list[Problem]) -> tuple[dict[int, str] | None, int | None]:
+    """Read `{"1": "liver"}` (Decathlon, nnU-Net version 1) or `{"liver": 1, "ignore": 2}` (version 2).
+
+    Returns:
+        Names of the classes by value, and the value of voxels that nobody labeled.
+    """
     if declared is None:
-        return None
+        return None, None
     pairs = [_read_class(key, value) for key, value in declared.items()] if isinstance(declared, dict) else [None]
-    classes = dict(pair for pair in pairs if pair)
-    if None in pairs or len(classes) != len(pairs) or len(classes) < 2:
+    names = dict(pair for pair in pairs if pair)
+    ignored = next((value for value, name in names.items() if name == IGNORE), None)
+    classes = {value: name for value, name in sorted(names.items()) if name != IGNORE}
+    if None not in pairs and len(names) == len(pairs) and len(classes) > 1:
+        return classes, ignored
+    if isinstance(declared, dict) and any(isinstance(value, list) for value in declared.values()):
+        regions = [key for key, value in declared.items() if isinstance(value, list)]
+        got, action = f"regions of several numbers ({', '.join(regions)})", "Declare the single numbers as classes."
+        expected = "one number for each class; regions come in a later version"
+    else:
+        got, action = f"labels {declared!r}", "Give each class one distinct number."
         expected = 'two classes or more, as {"0": "background", "1": "liver"}'
-        action = "Give each class one distinct number; regions of several numbers and an ignore label are unsupported."
-        problems.append(Problem(str(where), f"labels {declared!r}", expected, action))
-        return None
-    return dict(sorted(classes.items()))
+    problems.append(Problem(str(where), got, expected, action))
+    return None, ignored
 
 
 def _read_class(key: str, value: Any) -> tuple[int, str] | None:
     if isinstance(value, str) and key.isdigit():
         return int(key), value
-    if isinstance(value, int) and not isinstance(value, bool) and key != "ignore":
+    if isinstance(value, int) and not isinstance(value, bool):
         return value, key
     return None
 
 
-def _list_entries(root: Path, content: dict[str, Any], problems: list[Problem]) -> list[tuple[str, list[Path], Path]]:
+def _list_entries(
+    root: Path, content: dict[str, Any], problems: list[Problem], notes: list[str]
+) -> list[tuple[str, list[Path], Path]]:
     """List (case id, image files, label file) of all training cases, whether the files exist or not."""
     listed = content.get("training", content.get("dataset"))
     if listed is None:
-        return _pair_by_name(root, problems)
+        return _pair_by_name(root, problems, notes)
     rows = listed.values() if isinstance(listed, dict) else listed if isinstance(listed, list) else [listed]
     entries = []
     for row in rows:
@@ -103,14 +129,14 @@ def _list_entries(root: Path, content: dict[str, Any], problems: list[Problem]) 
     return entries
 
 
-def _pair_by_name(root: Path, problems: list[Problem]) -> list[tuple[str, list[Path], Path]]:
+def _pair_by_name(root: Path, problems: list[Problem], notes: list[str]) -> list[tuple[str, list[Path], Path]]:
     images = group_channel_files(root / "imagesTr")
     labels = {stem_of(path): path for path in list_images(root / "labelsTr")}
-    problems += [
-        describe_missing(root / "labelsTr", "label", f"imagesTr/{paths[0].name}")
-        for stem, paths in images.items()
-        if stem not in labels
-    ]
+    unlabeled = [paths[0].name for stem, paths in images.items() if stem not in labels]
+    if unlabeled and labels and labels.keys() <= images.keys():
+        notes.append(note_unlabeled(unlabeled, len(images)))
+    else:
+        problems += [describe_missing(root / "labelsTr", "label", f"imagesTr/{name}") for name in unlabeled]
     return [(stem, images.get(stem, []), label) for stem, label in labels.items()]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from unetpp.errors import Problem
 from unetpp.formats import is_image, stem_of
 from unetpp.layouts.dataset import Case, Dataset, Subset
+from unetpp.words import list_some
 
 SUBSETS: dict[str, Subset] = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
@@ -47,18 +48,24 @@ def is_kaggle(root: Path) -> bool:
 
 def read_kaggle(root: Path, name: str) -> Dataset:
     """Read `ID/images/ID.png` and `ID/masks/*.png`, one file for each object."""
-    cases, problems = [], []
+    cases, problems, unlabeled = [], [], []
     for folder in list_folders(root):
         images, masks = list_images(folder / "images"), list_images(folder / "masks")
         if len(images) != 1:
             where, action = str(folder / "images"), "Leave one image in each folder, or remove the folder."
             problems.append(Problem(where, f"{len(images)} images", "one image", action))
         elif not masks:
-            where, action = str(folder / "masks"), "Add the masks, or remove the folder."
-            problems.append(Problem(where, "no masks", "one mask file for each object", action))
+            unlabeled.append(folder)
         else:
             cases.append(Case(folder.name, (images[0],), tuple(masks)))
-    return Dataset(name, root, "kaggle", tuple(cases), instances=True, problems=tuple(problems))
+    notes = (note_unlabeled([folder.name for folder in unlabeled], len(cases) + len(unlabeled)),) if unlabeled else ()
+    if not cases:
+        got, action = "no masks", "Add the masks, or remove the folder."
+        problems += [
+            Problem(str(folder / "masks"), got, "one mask file for each object", action) for folder in unlabeled
+        ]
+        notes = ()
+    return Dataset(name, root, "kaggle", tuple(cases), instances=True, problems=tuple(problems), notes=notes)
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -94,6 +101,12 @@ def describe_missing(where: Path, what: str, owner: str) -> Problem:
         The problem.
     """
     return Problem(str(where), f"no {what} for {owner}", "one of the same stem", f"Add the {what}, or remove {owner}.")
+
+
+def note_unlabeled(names: Sequence[str], total: int) -> str:
+    """Note that images have no label, and that training leaves them out."""
+    verb = "has no label and is" if len(names) == 1 else "have no label and are"
+    return f"{len(names)} of {total} images {verb} left out: {list_some(names)}"
 
 
 def list_folders(root: Path) -> list[Path]:

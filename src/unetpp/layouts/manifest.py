@@ -12,10 +12,12 @@ from pathlib import Path
 from unetpp.errors import DataError, Problem
 from unetpp.formats import stem_of
 from unetpp.layouts.dataset import Case, Dataset
-from unetpp.layouts.folders import SUBSETS
+from unetpp.layouts.folders import SUBSETS, note_unlabeled
 
 _IMAGE_COLUMN = re.compile(r"image(_\d+)?$")
 _OTHER_COLUMNS = ("label", "group", "split")
+_Row = tuple[int, dict[str, str]]
+"""Line number, and entries by column."""
 
 
 def read_manifest(path: Path, name: str) -> Dataset:
@@ -26,11 +28,13 @@ def read_manifest(path: Path, name: str) -> Dataset:
     """
     columns, rows = _load(path)
     problems: list[Problem] = []
+    rows, unlabeled = _leave_out_unlabeled(rows)
     cases = [case for line, row in rows if (case := _make_case(path, line, row, problems))]
     unknown = [column for column in columns if not (_IMAGE_COLUMN.match(column) or column in _OTHER_COLUMNS)]
-    notes = (f"{path}: ignored the columns {', '.join(unknown)}",) if unknown else ()
+    notes = [f"{path}: ignored the columns {', '.join(unknown)}"] if unknown else []
+    notes += [note_unlabeled(unlabeled, len(rows) + len(unlabeled))] if unlabeled else []
     cases = _make_ids_unique(path.parent, cases)
-    return Dataset(name, path.parent, "csv", tuple(cases), problems=tuple(problems), notes=notes)
+    return Dataset(name, path.parent, "csv", tuple(cases), problems=tuple(problems), notes=tuple(notes))
 
 
 def is_manifest(path: Path) -> bool:
@@ -43,7 +47,7 @@ def is_manifest(path: Path) -> bool:
     return {"image", "label"} <= {column.strip(' "').lower() for column in re.split(r"[,;\t]", header.strip())}
 
 
-def _load(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
+def _load(path: Path) -> tuple[Sequence[str], list[_Row]]:
     """Read column names and (line number, row) of a table separated by comma, semicolon or tab."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -62,6 +66,16 @@ def _load(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
         got, expected = f"the columns {', '.join(columns) or '(none)'}", "image[, image_2, ...], label[, group, split]"
         raise DataError(Problem(str(path), got, expected, "Name the columns so in the first line."))
     return columns, rows
+
+
+def _leave_out_unlabeled(rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
+    """Take the rows whose entry `label` is empty from those of a partly labeled table; return the images of these."""
+    if not any(row["label"] for _, row in rows):
+        return list(rows), []
+    needed = [not row["image"] or SUBSETS.get(row.get("split", "").lower()) == "test" for _, row in rows]
+    labeled = [row for row, keep in zip(rows, needed, strict=True) if keep or row[1]["label"]]
+    unlabeled = [row for row, keep in zip(rows, needed, strict=True) if not (keep or row[1]["label"])]
+    return labeled, [Path(row["image"]).name for _, row in unlabeled]
 
 
 def _make_case(table: Path, line: int, row: dict[str, str], problems: list[Problem]) -> Case | None:

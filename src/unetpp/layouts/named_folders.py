@@ -11,6 +11,7 @@ from unetpp.errors import Problem
 from unetpp.formats import format_names
 from unetpp.layouts.case_groups import assign_subsets_by_prefix, group_by_folder, make_ids_unique, name_case
 from unetpp.layouts.dataset import Case, Dataset, Layout
+from unetpp.layouts.folders import note_unlabeled
 from unetpp.layouts.label_folders import Joined, LabelName, choose_label_folders, drop_fields_of_view
 from unetpp.layouts.names import split_marker
 from unetpp.layouts.paired_files import CHOOSE, Files, PairedFiles, pair_files, split_mixed_folder
@@ -260,7 +261,7 @@ def _name_layout(found: Sequence[LabeledPlace], joined: Joined, instances: bool)
 def _make_case(labeled: LabeledPlace, stem: str, group: str | None) -> Case:
     images, labels = labeled.files.pairs[stem]
     classes = labeled.files.classes.get(stem, ())
-    return Case(name_case(stem, labeled.place), images, labels, classes, group, labeled.place.subset)
+    return Case(name_case(stem, labeled.place), images, labels, classes, group=group, split=labeled.place.subset)
 
 
 def _find_unpaired(found: Sequence[LabeledPlace]) -> tuple[list[Problem], list[Path]]:
@@ -283,11 +284,12 @@ def _find_unpaired(found: Sequence[LabeledPlace]) -> tuple[list[Problem], list[P
 
 
 def _note_unlabeled(root: Path, paths: Sequence[Path], labeled: int) -> list[str]:
-    if not paths:
+    if not paths or not labeled:
         return []
-    first = paths[0].relative_to(root) if paths[0].is_relative_to(root) else paths[0]
-    more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
-    return [f"{count_noun(len(paths), 'image')} without a label left out ({first}{more}); {labeled:,} have one"]
+    names = [path.name for path in paths]
+    if len({path.parent for path in paths}) > 1 and all(path.is_relative_to(root) for path in paths):
+        names = [str(path.relative_to(root)) for path in paths]
+    return [note_unlabeled(names, labeled + len(paths))]
 
 
 def _find_copies(root: Path, found: Sequence[LabeledPlace]) -> list[Problem]:

@@ -56,6 +56,8 @@ class _References(NamedTuple):
     """By stem."""
     objects: bool
     """Label files are known to number objects, not classes."""
+    ignore: int | None = None
+    """Declared value of voxels that nobody labeled."""
 
 
 def evaluate_cases(
@@ -248,7 +250,7 @@ def _read_references(path: Path) -> _References:
     if not files:
         expected = "a folder of label files, or a data set with labels"
         raise DataError(Problem(str(path), "no labels", expected, "Check the path."))
-    return _References(path, files, dataset.instances)
+    return _References(path, files, dataset.instances, dataset.ignored_value)
 
 
 def _unpaired(
@@ -273,11 +275,12 @@ def _choose_classes(
     predicted: Sequence[tuple[Path, ...]],
     expected: Sequence[tuple[Path, ...]],
 ) -> Classes:
-    names, values = declared.get("classes"), declared.get("label_values")
+    names, values, meaning = declared.get("classes"), declared.get("label_values"), declared.get("labels")
     if isinstance(names, list) and isinstance(values, list) and len(names) == len(values) >= 2:
         objects = references.objects or declared.get("instances") is True or tuple(values) == MASK_VALUES
-        return Classes(tuple(names), tuple(values), objects and len(values) == 2 and values[0] == 0)
-    return match_classes(_values(predicted), _values(expected), references.objects, references.where)
+        ignore = meaning.get("ignore") if isinstance(meaning, dict) and references.ignore is None else references.ignore
+        return Classes(tuple(names), tuple(values), objects and len(values) == 2 and values[0] == 0, ignore)
+    return match_classes(_values(predicted), _values(expected), references.objects, references.where, references.ignore)
 
 
 def _values(files: Sequence[tuple[Path, ...]]) -> list[np.ndarray]:
