@@ -70,6 +70,7 @@ def pair_names(images: Collection[str], labels: Collection[str]) -> Pairs:
     pairs.orphaned = [label for label in left if label not in unclear]
     for image, own in found.items():
         _choose_labels(pairs, image, own)
+    _complete_classes(pairs)
     pairs.notes = [*_describe_patterns(pairs.labels), *dict.fromkeys(pairs.notes)]
     return pairs
 
@@ -260,6 +261,14 @@ def _are_parts(image: str, labels: Sequence[str]) -> bool:
         return True
     sides = [{word.lower() for word in split_words(label)} & SIDES for label in labels]
     return all(sides) and len(set().union(*sides)) == len(labels)
+
+
+def _complete_classes(pairs: Pairs) -> None:
+    """Read the class of images that have one label file, where others have one for each class."""
+    known = {name for names in pairs.classes.values() for name in names}
+    for image, labels in pairs.labels.items():
+        if known and image not in pairs.classes and set(own := _read_classes(image, labels)) <= known:
+            pairs.classes[image] = own
 
 
 def _read_classes(image: str, labels: Sequence[str]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from unetpp.labels.values import MASK_VALUES, encode_prediction, encode_referenc
 from unetpp.layouts.cases import find_cases, refuse_unreadable
 from unetpp.layouts.dataset import Case
 from unetpp.layouts.paired_files import split_mixed_folder
-from unetpp.layouts.pairing import pair_names
+from unetpp.layouts.pairing import describe_name, pair_names
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import Plan
@@ -161,9 +161,9 @@ def _prediction_time(folder: Path) -> int:
 def _evaluate_folder(folder: Path, references: _References, progress: Show) -> FolderScores:
     declared = _read_declaration(folder)
     files = _find_predictions(folder, declared)
-    labels = _name_after_predictions(files, references.files)
+    labels, problems = _name_after_predictions(files, references.files)
     stems = sorted(files.keys() & labels.keys())
-    problems = list(_unpaired(folder, references.where, files, labels))
+    problems += _unpaired(folder, references.where, files, labels)
     classes = _choose_classes(
         declared, references, [(files[stem],) for stem in stems], [labels[stem] for stem in stems]
     )
@@ -181,11 +181,27 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
 
 def _name_after_predictions(
     files: Mapping[str, Path], references: Mapping[str, tuple[Path, ...]]
-) -> dict[str, tuple[Path, ...]]:
-    """Name references after the predictions that they belong to: a reference a_segmentation after a prediction a."""
+) -> tuple[dict[str, tuple[Path, ...]], list[Problem]]:
+    """Name references after the predictions that they belong to: a reference a_segmentation after a prediction a.
+
+    Returns:
+        References by name, and a problem for each prediction that several belong to.
+    """
     pairs = pair_names(files, references)
-    renamed = {reference: stem for stem, own in pairs.labels.items() if len(own) == 1 for reference in own}
-    return {renamed.get(stem, stem): paths for stem, paths in references.items()}
+    several = {**pairs.rival, **{stem: own for stem, own in pairs.labels.items() if len(own) > 1}}
+    renamed = {own[0]: stem for stem, own in pairs.labels.items() if len(own) == 1}
+    left_out = {name for own in several.values() for name in own}
+    problems = [
+        Problem(
+            str(files[stem]),
+            f"several references ({', '.join(describe_name(name, stem) for name in own)})",
+            "one reference for each segmentation",
+            "Move those that are not meant out of the folder.",
+        )
+        for stem, own in several.items()
+    ]
+    kept = {renamed.get(name, name): paths for name, paths in references.items() if name not in left_out}
+    return kept, problems
 
 
 def _score_files(case_id: str, file: Path, label_files: tuple[Path, ...], classes: Classes) -> CaseScore:
