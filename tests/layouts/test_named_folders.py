@@ -100,7 +100,7 @@ def test_the_field_of_view_is_no_label(tmp_path: Path) -> None:
         dataset = find_cases(touch(root, *TREES[name]) / folder)
         assert all("manual" in str(case.labels[0]) for case in dataset.cases)
         assert "mask/ is taken for the field of view, which is no label" in dataset.notes
-    assert refuse(tmp_path / "drive" / "DRIVE" / "test") == ["images without labels in images/"]
+    assert refuse(tmp_path / "drive" / "DRIVE" / "test") == ["images without labels in images/ beside mask/"]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ def make_ids_unique(cases: Sequence[tuple[Place, Case]]) -> list[Case]:
     counts = Counter(case.id for _, case in cases)
     found = []
     for place, case in cases:
-        prefix = (*([_SUBSET_NAMES[place.subset]] if place.subset else []), *place.above)
+        named = place.subset and not any(map(find_subset, place.above))
+        prefix = (*([_SUBSET_NAMES[place.subset]] if place.subset and named else []), *place.above)
         found.append(case if counts[case.id] == 1 else replace(case, id="_".join((*prefix, case.id))))
     return found
 
@@ -40,7 +41,7 @@ def group_by_folder(places: Sequence[Place]) -> tuple[dict[Place, str | None], l
     Returns:
         Group of each place, and a note that says which of the two was taken.
     """
-    names = {place: "/".join(place.above) or None for place in places}
+    names = {place: "/".join(part for part in place.above if not find_subset(part)) or None for place in places}
     distinct = sorted({name for name in names.values() if name})
     if len(distinct) < 2:
         return dict.fromkeys(places), []

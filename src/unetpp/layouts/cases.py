@@ -148,6 +148,8 @@ def _describe_unknown(path: Path) -> Problem:
     named = [folder.path for folder in folders if folder.images and _is_called_images(path, folder.path)]
     if named:
         got = f"images without labels in {list_some(f'{folder.relative_to(path)}/' for folder in named)}"
+        beside = [folder.path for folder in folders if folder.path not in (path, *named)]
+        got += f" beside {list_some(f'{folder.relative_to(path)}/' for folder in beside)}" if beside else ""
         action = "Add the labels, one for each image."
     return Problem(str(path), got, _LAYOUTS, action)
 

@@ -139,7 +139,7 @@ def _adopt_images(place: Place, images: dict[Place, list[Folder]], attached: Att
         for other, folders in images.items()
         if other not in attached
         and other.subset == place.subset
-        and other.above[:-1] == place.above
+        and place.above in (other.above[:index] + other.above[index + 1 :] for index in range(len(other.above)))
         and len(folders) == 1
         and any(pair_files(folders[0].by_stem, folder.by_stem).fit > _FITS for folder in labels)
     ]

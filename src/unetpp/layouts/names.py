@@ -15,21 +15,24 @@ from unetpp.layouts.folders import SUBSETS
 
 Role = Literal["image", "label", "field of view"]
 
-_SUBSET_WORDS: dict[str, Subset] = {**SUBSETS, "tr": "train", "ts": "test", "dev": "validation"}
+_SUBSET_WORDS: dict[str, Subset] = {**SUBSETS, "dev": "validation"}
+_NNUNET_FOLDER = re.compile(r"(?:images|labels)(Tr|Ts)")
 _IMAGE_FOLDER_WORDS = frozenset({
     "image", "images", "img", "imgs", "original", "originals", "input", "inputs", "cxr", "pictures", "photos",
 })  # fmt: skip
 _LABEL_FOLDER_WORDS = frozenset({
     "mask", "masks", "label", "labels", "labeled", "labelled", "annotation", "annotations", "annotated",
-    "groundtruth", "segmentation", "segmentations", "manual", "instance", "instances", "target", "targets",
+    "groundtruth", "segmentation", "segmentations", "manual", "instance", "instances", "target", "targets", "truth",
 })  # fmt: skip
-_LABEL_FOLDER_SYLLABLES = frozenset(["gt", "gtfine", "seg", "segs", "ann", "anns", "anno", "annos", "annot"])
+_LABEL_FOLDER_SYLLABLES = frozenset(
+    ["gt", "gts", "gtfine", "seg", "segs", "ann", "anns", "anno", "annos", "annot", "roi", "rois", "msk", "lbl"]
+)
 """Words that mean a label only when they stand alone: not in MoNuSeg."""
 SIDES = frozenset({"left", "right"})
 """Words of masks that are two parts of one label."""
 _MARKERS = (
     "masks?|labels?|segmentations?|segm?|gts?|ground ?truth|annos?|annotations?|annotated|truth|targets?|instances?|"
-    "manual|1st ?ho|2nd ?ho|1st ?manual|2nd ?manual|ah|vk|rater|observer|annotator|expert"
+    "roi|msk|lbl|labelmap|manual|1st ?ho|2nd ?ho|1st ?manual|2nd ?manual|ah|vk|rater|observer|annotator|expert"
 ).replace(" ?", "[ _.-]?")
 _MARKER = f"(?:(?:cp|binary|inst)[ _.-])?(?:{_MARKERS})"
 _AT_END = re.compile(rf"(.+?)((?:[ _.-]+|(?<=\d)){_MARKER}(?:[ _.-]+{_MARKER})*)(?:[ _.-]*\(?(\d+)\)?)?", re.IGNORECASE)
@@ -116,7 +119,7 @@ def read_role(folder: str) -> Role | None:
     alone = set(re.split(r"[\W_]+", folder.lower()))
     if "fov" in words:
         return "field of view"
-    if _LABEL_FOLDER_WORDS & {*words, *joined} or _LABEL_FOLDER_SYLLABLES & alone:
+    if _LABEL_FOLDER_WORDS & {*words, *joined} or _LABEL_FOLDER_SYLLABLES & alone or folder.lower().endswith("masks"):
         return "label"
     if _IMAGE_FOLDER_WORDS & set(words) or ({"jpeg", "leftimg"} & joined):
         return "image"
@@ -125,8 +128,18 @@ def read_role(folder: str) -> Role | None:
 
 def find_subset(folder: str) -> Subset | None:
     """Read the subset from the name of a folder: `val`, `TrainDataset`, `imagesTr`, `ISIC-2017_Training_Data`."""
-    found = [_SUBSET_WORDS[word] for word in map(str.lower, split_words(folder)) if word in _SUBSET_WORDS]
-    return found[-1] if found else None
+    words = [word.lower() for word in split_words(folder)]
+    found = [_SUBSET_WORDS[word] for word in words if word in _SUBSET_WORDS]
+    if found:
+        return found[-1]
+    match = _NNUNET_FOLDER.fullmatch(folder)
+    return ("train" if match[1] == "Tr" else "test") if match else None
+
+
+def is_subset(folder: str) -> bool:
+    """Tell whether the name of a folder says nothing but the subset: `val`, `TrainDataset`, not `testA`."""
+    words = {word.lower() for word in split_words(folder)}
+    return bool(words & _SUBSET_WORDS.keys()) and words <= {*_SUBSET_WORDS, "data", "set", "dataset"}
 
 
 def _plain(marker: str) -> str:

@@ -27,6 +27,7 @@ from unetpp.layouts.names import (
 _NEARLY_ALL = 0.9
 _DESCRIBED = 1000
 """Pairs that are looked at for the description of their pattern."""
+_LOOSE = "letter case, leading zeros and separators in names do not count"
 _PART_MARKERS = ("mask", "masks")
 """Numbers after these words count the parts of one mask: NAME_mask, NAME_mask_1."""
 _RUNS = re.compile(r"\d+|[^\W\d_]+|[\W_]+")
@@ -300,6 +301,9 @@ def _describe_patterns(pairs: Mapping[str, Sequence[str]]) -> list[str]:
     for image, labels in itertools.islice(pairs.items(), _DESCRIBED):
         if labels[0] != image and len(labels) == 1:
             found.setdefault(_describe_pair(image, labels[0]), (image, labels[0]))
+    if _LOOSE in found:
+        image, label = found.pop(_LOOSE)
+        return [*list(found)[:2], f"{_LOOSE}: {label} is a label of {image}"]
     if len(found) <= 3:
         return list(found)
     image, label = next(iter(found.values()))
@@ -316,7 +320,7 @@ def _describe_pair(image: str, label: str) -> str:
         names = _replace_name(image, common), _replace_name(label, common)
         if all(names):
             return f"images are named {names[0]}, labels {names[1]}"
-    return "letter case, leading zeros and separators in names do not count"
+    return _LOOSE
 
 
 def _find_common(image: str, label: str) -> str:

@@ -11,7 +11,7 @@ from unetpp.errors import DataError, Problem
 from unetpp.formats import is_image, stem_of
 from unetpp.layouts.dataset import Subset
 from unetpp.layouts.folders import list_entries, list_folders
-from unetpp.layouts.names import find_subset, read_role
+from unetpp.layouts.names import find_subset, is_subset, read_role
 from unetpp.words import count_noun, list_some
 
 MAX_DEPTH = 6
@@ -77,7 +77,7 @@ class Folder:
     def place_without(self, *left_out: int) -> Place:
         """Return the place of the folder if the names at these positions say only what it holds."""
         subsets = [subset for part in self.parts if (subset := find_subset(part))]
-        kept = [part for index, part in enumerate(self.parts) if index not in left_out and not find_subset(part)]
+        kept = [part for index, part in enumerate(self.parts) if index not in left_out and not is_subset(part)]
         return Place(subsets[-1] if subsets else None, tuple(kept))
 
     def positions_of(self, *roles: str) -> list[int]:
