@@ -41,9 +41,9 @@ def set_nifti(path: Path, change: Callable[[np.ndarray, np.ndarray], tuple[np.nd
     nibabel.save(nibabel.Nifti1Image(array, affine), path)
 
 
-def test_missing_mask(cells: Path, tmp_path: Path) -> None:
-    (cells / "masks" / "cells_03.png").unlink()
-    assert_train_refuses(cells, tmp_path, "cells_03")
+def test_masks_and_images_that_do_not_pair(cells: Path, tmp_path: Path) -> None:
+    (cells / "masks" / "cells_03.png").rename(cells / "masks" / "other.png")
+    assert_train_refuses(cells, tmp_path, "cells_03", "other")
 
 
 def test_mask_of_another_size(cells: Path, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_unreadable_file(cells: Path, tmp_path: Path, is_root: bool) -> None:
 
 
 def test_all_problems_come_at_once(cells: Path) -> None:
-    (cells / "masks" / "cells_01.png").unlink()
+    (cells / "images" / "cells_01.png").unlink()
     (cells / "images" / "cells_02.png").write_bytes(b"")
     (cells / "images" / "cells_04.png").write_text("no image")
     write_png(cells / "masks" / "cells_05.png", np.zeros((4, 4), np.uint8))

@@ -182,7 +182,7 @@ def test_check_of_good_data(cells: Path) -> None:
 
 
 def test_check_of_bad_data_as_json(cells: Path) -> None:
-    (cells / "masks" / "cells_03.png").unlink()
+    (cells / "images" / "cells_03.png").unlink()
     (cells / "images" / "cells_05.png").write_bytes(b"")
     answer = run_cli("check", cells, "--json")
     assert answer.code == 2

@@ -168,7 +168,8 @@ def _run_verb(output: Output, verb: Callable[[Progress], Result]) -> int:
     stray = contextlib.redirect_stdout(sys.stderr) if output.json else contextlib.nullcontext()
     with open_console() as console, stray:
         result = verb(console)
-    print(json.dumps(result.to_dict(), indent=2, allow_nan=False) if output.json else result.to_text())
+    text = _DOTTED.sub(_flag, result.to_text())
+    print(json.dumps(result.to_dict(), indent=2, allow_nan=False) if output.json else text)
     return result.exit_code
 
 
@@ -225,12 +226,13 @@ def _with_flags(error: UnetppError) -> str:
 
 
 _SETTING = re.compile(r"`([a-z][a-z0-9_]*(?:\.[a-z0-9_.]+)?)(?:=([^`]*))?`")
+_DOTTED = re.compile(r"`([a-z]+\.[a-z0-9_.]+)=([^`]+)`")
 
 
 def _flag(match: re.Match[str]) -> str:
     name, value = match.group(1), match.group(2)
     if "." in name:
-        return f"--set {name}={value}" if value else name
+        return f"--set {shlex.quote(f'{name}={value}')}" if value else name
     flag = _option(name)
     return flag if value in (None, "True") else f"{flag} {value.strip(chr(34))}"
 

@@ -17,6 +17,8 @@ from unetpp.json_files import parse_json
 from unetpp.settings import Frozen, parse_settings, require, validate
 
 PLAN_VERSION = 1
+SET_BY_USER = "set by the user"
+"""Reason of a value that the planner did not choose."""
 LARGEST_TILE = {2: 256, 3: 96}
 """Largest side of a tile in voxels, by `dims`: larger tiles do not predict better."""
 MAY_CHANGE_ON_RESUME = ("train.checkpointing", "train.compile", "train.checkpoint_minutes", "predict.batch")
@@ -71,8 +73,10 @@ class ReadPlan(Frozen):
     """Number of spatial axes; 2 takes the planes of volumes as images; null: that of the files."""
     axes: str | None = None
     """Axes of TIFF and NumPy files in their order, such as "CYX" (Z planes, C channels, T time); null: as files say."""
-    fill: float | None = None
-    """Number that replaces NaN and infinity in images; null: they are refused."""
+    channels: tuple[str, ...] | None = None
+    """Name of each input channel, such as ["CT"]; null: as the data set declares them."""
+    fill: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Number that replaces NaN and infinity in images, in training and prediction; null: they are refused."""
     label_grid: Literal["file", "image"] = "file"
     """Place of labels: that of their own header, or image: their header is wrong, they lie on the image's grid."""
     labels: LabelPlan | None = None
@@ -504,7 +508,7 @@ class Plan(Frozen):
             for section in sections:
                 place = place[section]
             place[last] = value
-            values["reasons"][key] = "set by the user"
+            values["reasons"][key] = SET_BY_USER
         return Plan.from_dict(values, "")
 
 

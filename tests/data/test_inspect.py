@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 from tests.tiny import write_png
 from unetpp.data.inspect import Inspection, inspect_dataset
 from unetpp.layouts.cases import find_cases
+from unetpp.plan import LabelPlan, ReadPlan
+from unetpp.planning.fingerprint import make_fingerprint
 
 RNG = np.random.default_rng(0)
 
@@ -300,8 +303,9 @@ def test_everything_at_once(good: Path) -> None:
     write_case(good, "both", gray(), mask())
     for folder in ("images", "masks"):
         (good / folder / "both.png").write_bytes(b"")
+    write_png(good / "masks/orphan.png", mask())
     wheres = sorted(Path(problem.where).name for problem in inspect(good).problems)
-    assert wheres == ["both.png", "both.png", "cut.png", "masks", "size.png"]
+    assert wheres == ["both.png", "both.png", "cut.png", "lonely.png", "orphan.png", "size.png"]
 
 
 @pytest.mark.realdata
@@ -319,3 +323,61 @@ def test_real_data_sets(
     found = inspect_dataset(find_cases(real_data / name))
     assert (found.problems, found.notes) == ([], [])
     assert (found.classes, found.label_values, found.channels) == (classes, values, channels)
+
+
+def inspect_as(root: Path, **reading: Any) -> Inspection:
+    return inspect_dataset(find_cases(root, tolerant=True), ReadPlan(**reading))
+
+
+def test_voxels_that_nobody_labeled_are_no_class(good: Path) -> None:
+    image, label = gray(), mask(1)
+    label[:2] = 255
+    image[:2] = 255
+    for stem in ("good1", "good2"):
+        write_case(good, stem, image, label)
+    found = inspect_as(good, labels={"ignore": 255})
+    assert (found.problems, found.label_values, found.labels) == ([], (0, 1), LabelPlan(ignore=255))
+    assert found.facts[0].label_counts == {0: 80, 1: 20}
+    assert found.facts[0].foreground_sample.shape[1] == 20
+    assert any("17% of the voxels have the value 255" in note for note in found.notes)
+    fingerprint = make_fingerprint(find_cases(good), found)
+    assert fingerprint.class_fractions == (0.8, 0.2)
+    assert fingerprint.labels == LabelPlan(ignore=255)
+
+
+def test_a_case_without_a_labeled_voxel_is_named(good: Path) -> None:
+    write_case(good, "blank", gray(), np.full((12, 10), 9, np.uint8))
+    found = inspect_as(good, labels={"ignore": 9})
+    assert not found.problems
+    assert "blank: nothing is labeled" in found.notes
+
+
+@pytest.mark.parametrize("fill", [0.0, -1024.0])
+def test_filled_voxels_are_measured_as_such(volumes: Path, fill: float) -> None:
+    image, label = solid()
+    image[0, 0, 0], image[1, 0, 0] = np.nan, np.inf
+    write_volume(volumes, "bad", image, label)
+    (problem,) = inspect(volumes).problems
+    assert "`data.fill=0`" in problem.action
+    found = inspect_as(volumes, fill=fill)
+    assert not found.problems
+    image[:2, 0, 0] = fill
+    fact = next(fact for fact in found.facts if fact.id == "bad")
+    assert (fact.minimum, fact.maximum) == ((float(image.min()),), (float(image.max()),))
+
+
+def test_intensities_like_hounsfield_units_are_pointed_out_unless_declared(tmp_path: Path) -> None:
+    for seed, stem in enumerate("ab"):
+        _, label = solid(seed)
+        write_volume(tmp_path, stem, np.where(label, 60 + seed, -1000).astype(np.int16), label)
+    (note,) = (note for note in inspect(tmp_path).notes if "Hounsfield" in note)
+    assert '`data.channels=["CT"]`' in note
+    found = inspect_as(tmp_path, channels=("CT",))
+    assert (found.channels, found.problems) == (("CT",), [])
+    assert not any("Hounsfield" in note for note in found.notes)
+    (wrong, _) = inspect_as(tmp_path, channels=("CT", "PET")).problems
+    assert (wrong.got, wrong.expected) == ("1 channel", "2, as declared")
+
+
+def test_other_intensities_are_not_taken_for_hounsfield_units(volumes: Path) -> None:
+    assert not inspect(volumes).notes

@@ -31,7 +31,7 @@ class ArrayCase(StoredCase):
     def label(self) -> np.ndarray:
         return self.__dict__["_label"]
 
-    def foreground(self) -> dict[int, np.ndarray]:
+    def _read_positions(self) -> dict[int, np.ndarray]:
         return self.__dict__["_foreground"]
 
 

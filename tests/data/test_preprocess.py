@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.data.images import write_nifti
 from unetpp import slabs
 from unetpp.data import preprocess
+from unetpp.data.arrays import open_array_or_file
 from unetpp.data.preprocess import (
     network_grid,
     prepare_case_image,
@@ -250,3 +251,28 @@ def test_a_case_is_prepared_from_its_files(tmp_path: Path) -> None:
     image, label = whole(prepared)[0], prepare_case_label(case, plan(), prepared)
     np.testing.assert_allclose(image, (array - array.mean()) / array.std(), atol=1e-5)
     np.testing.assert_array_equal(label, array > 99)
+
+
+@pytest.mark.parametrize("per_case", [True, False])
+@pytest.mark.parametrize("shape", [(6, 5), (4, 6, 5)])
+def test_filling_is_the_same_as_an_image_that_had_the_number(
+    tmp_path: Path, shape: tuple[int, ...], per_case: bool
+) -> None:
+    """For files and arrays, normalized by their own mean or by the plan's, resampled or not."""
+    array = RNG.normal(50, 9, shape).astype(np.float32)
+    array[0], array[-1, 0] = np.nan, -np.inf
+    filled = np.where(np.isfinite(array), array, np.float32(7))
+    wanted = plan(len(shape), fill=7, normalization=(Normalization(per_case=per_case, lower=0, upper=80),))
+    expected = whole(prepare_image(source(filled[None]), wanted))
+    np.testing.assert_array_equal(whole(prepare_image(open_array_or_file(array, wanted, None)[0], wanted)), expected)
+    if len(shape) == 3:
+        path = tmp_path / "a.nii"
+        write_nifti(path, array.T)
+        np.testing.assert_array_equal(whole(prepare_case_image(Case("a", (path,)), wanted)), expected)
+        from_file, _ = open_array_or_file(path, wanted, None)
+        np.testing.assert_array_equal(whole(prepare_image(from_file, wanted)), expected)
+
+
+def test_what_fills_is_a_number() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        plan(fill=float("nan"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from unetpp.labels.classes_torch import (
     soft_counts,
     to_probabilities,
 )
+from unetpp.labels.values import encode_prediction, encode_reference
 from unetpp.plan import DataPlan, Normalization
 
 DRAWN = {"seed": st.integers(0, 10_000), "classes": st.integers(2, 6), "sharpness": st.sampled_from([0.0, 0.5, 5.0])}
@@ -166,3 +168,34 @@ def test_the_ignored_index_is_of_no_class() -> None:
         (255, np.uint8),
         (65535, np.uint16),
     ]
+
+
+@given(
+    values=st.lists(st.integers(0, 300), min_size=3, max_size=6, unique=True),
+    objects=st.booleans(),
+    seed=st.integers(0, 100),
+)
+def test_voxels_that_nobody_labeled_have_their_own_index(values: list[int], objects: bool, seed: int) -> None:
+    """Wherever the value stands among the others: in place of a class, between two, above all."""
+    ignore, *rest = values
+    classes = named(rest, objects)
+    label = np.random.default_rng(seed).choice(values, (4, 5)).astype(np.int32)
+    label[0, 0] = ignore
+    filled = np.where(label == ignore, rest[0], label)
+    expected = np.where(label == ignore, ignored_index(len(rest)), classes.encode(filled, "a.png"))
+    found = Classes(classes.names, classes.values, objects, ignore).encode(label, "a.png")
+    assert found.dtype == index_type(len(rest))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_references_of_masks_may_have_voxels_that_nobody_labeled() -> None:
+    """The value of the ignore label may be one that a mask has for its foreground."""
+    reference = np.array([[0, 1, 255], [255, 1, 0]], np.uint8)
+    masks = Classes(("background", "cell"), (0, 1), ignore=255)
+    assert encode_reference(masks, reference, Path("a.png")).tolist() == [[0, 1, 255], [255, 1, 0]]
+    only = np.array([[0, 255, 255]], np.uint8)
+    assert encode_reference(masks, only, Path("a.png")).tolist() == [[0, 255, 255]]
+    # a prediction never has it
+    assert encode_prediction(masks, only, Path("a.png")).tolist() == [[0, 1, 1]]
+    with pytest.raises(DataError, match="stand for no class: 2"):
+        encode_prediction(Classes(("background", "a", "b"), (0, 1, 3), ignore=2), np.array([0, 2]), Path("a.png"))

@@ -52,7 +52,7 @@ def test_images_and_labels_pair_by_stem(tmp_path: Path, labels: str, layout: str
     assert (dataset.layout, dataset.instances, dataset.name) == (layout, instances, tmp_path.name)
     assert [case.id for case in dataset.cases] == ["a", "b", "c.d"]
     assert dataset.cases[1].labels == (tmp_path / labels / "b_mask.png",)
-    assert not dataset.notes
+    assert dataset.notes == ("labels are named NAME_mask",)
 
 
 def test_all_missing_partners_and_double_stems_at_once(tmp_path: Path) -> None:
@@ -69,8 +69,8 @@ def test_all_missing_partners_and_double_stems_at_once(tmp_path: Path) -> None:
     problems = problems_of(tmp_path)
     assert [problem.got for problem in problems] == [
         "several images with the stem c (c.png, c.tif)",
-        "no mask for images/b.png",
-        "no image for masks/d.png",
+        "an image without a label in masks/",
+        "a label without an image in images/",
     ]
     assert all(problem.expected and problem.action for problem in problems)
     assert [case.id for case in find_cases(tmp_path, tolerant=True).cases] == ["a", "c"]
@@ -90,7 +90,7 @@ def test_splits_in_folders(tmp_path: Path) -> None:
     )
     assert {case.id: case.split for case in find_cases(tmp_path).cases} == {"a": "train", "b": "validation"}
     touch(tmp_path, "val/images/a.png", "val/masks/a.png")
-    assert "several images with the stem a" in problems_of(tmp_path)[0].got
+    assert {case.id for case in find_cases(tmp_path).cases} == {"train_a", "val_a", "b"}
 
 
 def test_decathlon(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_decathlon_reports_missing_files(tmp_path: Path) -> None:
     training = [{"image": f"./imagesTr/{stem}.nii.gz", "label": f"./labelsTr/{stem}.nii.gz"} for stem in "ab"]
     declare(tmp_path, modality={"0": "CT"}, labels={"0": "background", "whole": [1, 2]}, training=[*training, "c"])
     gots = [problem.got for problem in problems_of(tmp_path)]
-    assert gots[0].startswith("labels {")
+    assert gots[0] == "regions of several numbers (whole)"
     assert gots[1:] == ["the entry 'c'", "no label for a.nii.gz", "no image for labelsTr/b.nii.gz"]
 
 
@@ -185,7 +185,8 @@ def test_kaggle(tmp_path: Path, above: str) -> None:
     assert (dataset.layout, dataset.instances) == ("kaggle", True)
     assert [(case.id, len(case.labels)) for case in dataset.cases] == [("x", 2), ("y", 1)]
     touch(tmp_path, f"{above}z/images/z.png", f"{above}w/images/1.png", f"{above}w/images/2.png")
-    assert {problem.got for problem in problems_of(tmp_path)} == {"no masks", "2 images"}
+    assert [problem.got for problem in problems_of(tmp_path)] == ["2 images"]
+    assert find_cases(tmp_path, tolerant=True).notes == ("1 of 3 images has no label and is left out: z",)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -227,13 +228,12 @@ def test_manifest_problems_name_their_line(tmp_path: Path) -> None:
         "image,label,split\na.png,b.png,\na.png,absent.png,\n,b.png,\nb.png,,\nb.png,a.png,maybe\na.png,b.png,\n"
     )
     found = [(problem.where.rpartition(", ")[2], problem.got) for problem in problems_of(table)]
-    assert found[:4] == [
+    assert found[:3] == [
         ("line 3", f"no file {tmp_path / 'absent.png'}"),
         ("line 4", "no image"),
-        ("line 5", "no label"),
         ("line 6", "the split maybe"),
     ]
-    assert found[4] == ("a.png", "one image in 2 lines (b.png, b.png)")
+    assert found[3] == ("a.png", "one image in 2 lines (b.png, b.png)")
 
 
 @pytest.mark.parametrize("content", [b"", b"picture,mask\n", b"\xff\xfe\x00"])
@@ -251,7 +251,7 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.png")
     assert "without labels" in problems_of(tmp_path)[0].got
     touch(tmp_path / "empty", "images/readme.md", "masks/readme.md")
-    assert problems_of(tmp_path / "empty")[0].got == "no images"
+    assert problems_of(tmp_path / "empty")[0].got == "no images, but 2 .md files"
 
 
 def test_what_a_mac_leaves_in_an_archive_is_no_case(tmp_path: Path) -> None:
@@ -305,3 +305,77 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     assert problems_of(tmp_path)[0].got == "a path that cannot be read (Permission denied)"
     with pytest.raises(DataError, match="images: got a path that cannot be read"):
         find_images([tmp_path / "images"])
+
+
+def partly_labeled(root: Path, kind: str) -> Path:
+    """Six images, of which 4 and 5 have no label."""
+    labeled, every = "0123", "012345"
+    if kind == "folder":
+        return touch(root, *(f"images/{name}.png" for name in every), *(f"masks/{name}.png" for name in labeled))
+    if kind == "subsets":
+        touch(root, "val/images/v.png", "val/masks/v.png")
+        partly_labeled(root / "train", "folder")
+        return root
+    if kind == "kaggle":
+        touch(root, *(f"{name}/images/{name}.png" for name in every), *(f"{name}/masks/1.png" for name in labeled))
+        return root
+    if kind == "nnunet":
+        names = [f"imagesTr/{name}_0000.nii.gz" for name in every], [f"labelsTr/{name}.nii.gz" for name in labeled]
+        touch(root, *names[0], *names[1])
+        return declare(root, channel_names={"0": "MRI"}, labels={"background": 0, "a": 1})
+    touch(root, *(f"{name}.png" for name in every), *(f"{name}_l.png" for name in labeled))
+    rows = [f"{name}.png,{name}_l.png" if name in labeled else f"{name}.png," for name in every]
+    (root / "t.csv").write_text("\n".join(["image,label", *rows]))
+    return root
+
+
+@pytest.mark.parametrize("kind", ["folder", "subsets", "kaggle", "nnunet", "csv"])
+def test_images_without_a_label_are_left_out_with_a_note(tmp_path: Path, kind: str) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    dataset = find_cases(partly_labeled(root, kind))
+    assert [case.id for case in dataset.cases if case.id != "v"] == ["0", "1", "2", "3"]
+    (note,) = dataset.notes
+    total = 7 if kind == "subsets" else 6
+    assert note.startswith(f"2 of {total} images have no label and are left out: 4")
+
+
+@pytest.mark.parametrize("kind", ["folder", "nnunet"])
+def test_names_that_do_not_pair_stay_a_problem(tmp_path: Path, kind: str) -> None:
+    """A label without an image may be that of an image without a label: nothing is left out."""
+    labels, images = ("masks", "images") if kind == "folder" else ("labelsTr", "imagesTr")
+    partly_labeled(tmp_path / "set", kind)
+    touch(tmp_path / "set", f"{labels}/six.nii.gz")
+    problems = [str(problem) for problem in problems_of(tmp_path / "set")]
+    assert len(problems) == 3
+    assert sum(f"{images}/4" in problem or f"{images}/5" in problem for problem in problems) == 2
+
+
+def test_an_image_folder_without_any_label_stays_a_problem(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "images/b.png")
+    (tmp_path / "masks").mkdir()
+    assert [problem.got for problem in problems_of(tmp_path)] == ["images without labels in images/"]
+
+
+@pytest.mark.parametrize(
+    "labels", [{"background": 0, "a": 1, "b": 2, "ignore": 3}, {"background": 0, "ignore": 7, "a": 1}]
+)
+def test_the_ignore_label_of_nnunet(tmp_path: Path, labels: dict[str, int]) -> None:
+    touch(tmp_path, *(f"imagesTr/{name}_0000.nii.gz" for name in "ab"), *(f"labelsTr/{name}.nii.gz" for name in "ab"))
+    dataset = find_cases(declare(tmp_path, channel_names={"0": "MRI"}, labels=labels))
+    assert dataset.ignored_value == labels["ignore"]
+    assert dataset.classes == {value: name for name, value in labels.items() if name != "ignore"}
+
+
+def test_regions_are_refused_in_one_line(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"imagesTr/{name}_0000.nii.gz" for name in "ab"), *(f"labelsTr/{name}.nii.gz" for name in "ab"))
+    labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
+    (problem,) = problems_of(declare(tmp_path, channel_names={"0": "MRI"}, labels=labels))
+    assert problem.got == "regions of several numbers (whole)"
+    assert "later version" in problem.expected
+
+
+def test_partly_labeled_cases_as_users_bring_them(cases: Path) -> None:
+    dataset = find_cases(cases / "2d" / "partly-labelled")
+    assert len(dataset.cases) == 4
+    assert dataset.notes == ("2 of 6 images have no label and are left out: 4.png, 5.png",)

@@ -89,3 +89,35 @@ def test_says_what_is_wrong_with_the_weights() -> None:
         DeepSupervisionLoss("equal", 0, 0)
     with pytest.raises(UsageError, match=r"head_weights.*got 2 numbers.*expected one for each"):
         DeepSupervisionLoss((1.0, 1.0))(outputs, target)
+
+
+IGNORED = 255
+
+
+def test_voxels_that_nobody_labeled_do_not_count() -> None:
+    outputs, target = heads(3)
+    target[:, :, :3] = IGNORED
+    loss = DeepSupervisionLoss(ignored=IGNORED)
+    value = loss(outputs, target)
+    value.backward()
+    for logits in outputs.logits:
+        assert logits.grad is not None
+        assert not logits.grad[:, :, :3].any()
+        assert logits.grad[:, :, 3:].any()
+    rest = HeadOutputs(outputs.depths, tuple(logits[:, :, 3:] for logits in outputs.logits))
+    torch.testing.assert_close(value, DeepSupervisionLoss()(rest, target[:, :, 3:]))
+
+
+def test_the_loss_is_the_same_if_nothing_is_ignored() -> None:
+    outputs, target = heads(3)
+    torch.testing.assert_close(
+        DeepSupervisionLoss(ignored=IGNORED)(outputs, target), DeepSupervisionLoss()(outputs, target)
+    )
+
+
+def test_a_batch_without_labeled_voxels_costs_nothing() -> None:
+    outputs, target = heads(2)
+    loss = DeepSupervisionLoss(ignored=IGNORED)(outputs, torch.full_like(target, IGNORED))
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert all(torch.isfinite(logits.grad).all() for logits in outputs.logits if logits.grad is not None)

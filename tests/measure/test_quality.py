@@ -110,6 +110,40 @@ def test_masks_with_an_ending_pair_with_their_images(folders: tuple[Path, Path])
     assert (found.metrics.mean.dice, found.problems) == (1.0, ())
 
 
+@pytest.mark.parametrize("reference", ["{}_segmentation", "{}_xyz", "mask_{}", "{}.jpg", "0{}", "{}_1stHO"])
+def test_references_pair_by_the_pattern_of_their_names(folders: tuple[Path, Path], reference: str) -> None:
+    predictions, references = folders
+    for stem in ("1", "2"):
+        write_png(predictions / f"{stem}.png", HALF)
+        write_png(references / f"{reference.format(stem)}.png", MASK)
+    metrics, problems = evaluate_folders(*folders)
+    assert not problems
+    assert [case.id for case in metrics.cases] == ["1", "2"]
+    assert metrics.mean.dice == pytest.approx(HALF_DICE)
+
+
+def test_references_beside_their_images(folders: tuple[Path, Path]) -> None:
+    """The image has the name of the prediction, but it is no reference."""
+    predictions, references = folders
+    for stem in ("1", "2"):
+        write_png(predictions / f"{stem}.png", HALF)
+        write_png(references / f"{stem}.png", np.full((16, 16), 90, np.uint8))
+        write_png(references / f"{stem}_mask.png", MASK)
+    metrics, problems = evaluate_folders(*folders)
+    assert not problems
+    assert metrics.mean.dice == pytest.approx(HALF_DICE)
+
+
+def test_two_references_for_one_prediction_are_not_chosen_from(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    for stem in ("1", "2"):
+        write_png(predictions / f"{stem}.png", HALF)
+        write_png(references / f"{stem}_mask.png", MASK)
+        write_png(references / f"{stem}_label.png", MASK)
+    with pytest.raises(DataError, match="several references"):
+        evaluate_folders(*folders)
+
+
 def test_more_values_than_classes_are_told(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     write_png(predictions / "a.png", MASK)
@@ -310,3 +344,29 @@ def test_a_model_is_scored_at_every_depth(tmp_path: Path, small_plan: Callable[.
     assert by_depth[2].mean.dice == pytest.approx(0.5)
     assert list(evaluate_cases(predictor, cases, depths=[2])) == [2]
     assert [case.id for case in by_depth[2].cases] == ["a", "b"]
+
+
+def test_voxels_that_nobody_labeled_have_no_score_in_either_door(
+    tmp_path: Path, small_plan: Callable[..., Plan]
+) -> None:
+    """The lower half of the mask is unknown: there is nothing that half a prediction has missed."""
+    truth = np.where((MASK == 1) & (HALF == 0), 9, MASK).astype(np.uint8)
+    case = Case("a", (tmp_path / "a.png",), (write_png(tmp_path / "references" / "a.png", truth),))
+    plan = small_plan().changed({"data.labels": {"ignore": 9}})
+    assert evaluate_cases(FixedPredictor(plan, {1: HALF, 2: MASK}), [case])[1].mean.dice == 1
+    write_png(tmp_path / "predictions" / "a.png", HALF)
+    about = {"classes": ["background", "cell"], "label_values": [0, 1], "labels": {"ignore": 9}, "files": ["a.png"]}
+    (tmp_path / "predictions" / "predictions.json").write_text(json.dumps(about))
+    metrics = evaluate_folders(tmp_path / "predictions", tmp_path / "references").metrics
+    assert (metrics.mean.dice, metrics.mean.hd95_mm, list(metrics.classes)) == (1, 0, ["cell"])
+
+
+def test_a_data_set_of_references_declares_what_nobody_labeled(tmp_path: Path) -> None:
+    """Without a record of `predict`, as of another program."""
+    truth = np.where((MASK == 1) & (HALF == 0), 2, MASK).astype(np.uint8)
+    for folder, array in (("imagesTr", MASK), ("labelsTr", truth)):
+        write_png(tmp_path / "set" / folder / f"a{'_0000' * (folder == 'imagesTr')}.png", array)
+    labels = {"background": 0, "cell": 1, "ignore": 2}
+    (tmp_path / "set" / "dataset.json").write_text(json.dumps({"channel_names": {"0": "light"}, "labels": labels}))
+    write_png(tmp_path / "predictions" / "a.png", HALF * 255)
+    assert evaluate_folders(tmp_path / "predictions", tmp_path / "set").metrics.mean.dice == 1

@@ -206,3 +206,27 @@ def test_bootstrap_interval_covers_the_mean() -> None:
 def test_mean_of_what_is_there() -> None:
     assert mean_of([1.0, None, 3.0, float("nan"), float("inf")]) == 2.0
     assert mean_of([None]) is None
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=30)
+def test_voxels_that_nobody_labeled_do_not_count(data: st.DataObject) -> None:
+    """What is predicted there changes nothing, and the scores are those of the labeled voxels alone."""
+    reference = data.draw(hnp.arrays(np.uint8, (6, 7), elements=st.sampled_from([0, 1, 2, 255])))
+    first, other = (data.draw(hnp.arrays(np.uint8, (6, 7), elements=st.integers(0, 2))) for _ in range(2))
+    labeled = reference != 255
+    second = np.where(labeled, first, other)
+    assert score_case("a", first, reference, 3) == score_case("a", second, reference, 3)
+    dice = fast_dice(first, reference, 3)
+    assert dice == fast_dice(second, reference, 3) == fast_dice(first[labeled], reference[labeled], 3)
+    assert score_case("a", first, reference, 3, surface_metrics=False).mean().dice == (
+        None if dice is None else pytest.approx(dice)
+    )
+
+
+def test_an_outline_that_nobody_labeled_leaves_a_perfect_score() -> None:
+    """As in PASCAL VOC: the object's border is unknown, and the prediction ends somewhere in it."""
+    reference, prediction = cube((6, 6, 6), (8, 8, 8)), cube((5, 6, 7), (9, 8, 8))
+    reference[cube((4, 4, 4), (12, 12, 12)) & ~cube((7, 7, 7), (6, 6, 6)) & 1 > 0] = 255
+    score = score_case("a", prediction, reference, 2, (1.0, 1.0, 1.0)).classes[0]
+    assert (score.dice, score.iou, score.hd95_mm, score.nsd) == (1, 1, 0, 1)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from unetpp.errors import PlanError
+from unetpp.plan import LabelPlan
 from unetpp.planning.cost import count_cost
 from unetpp.planning.fingerprint import ChannelFacts, Fingerprint
 from unetpp.planning.planner import make_plan
@@ -213,3 +214,11 @@ def test_variation_follows_from_the_passes_over_the_data() -> None:
     assert once.train.augment.mirror
     assert often.train.augment.affine_probability > 0
     assert "passes over the data" in once.reasons["train.augment.affine_probability"]
+
+
+def test_voxels_that_nobody_labeled_reach_the_plan() -> None:
+    plan = plan_for(labels=LabelPlan(ignore=9))
+    assert plan.data.labels == LabelPlan(ignore=9)
+    assert "nobody labeled" in plan.reasons["data.labels"]
+    assert plan_for().data.labels is None
+    assert plan_for(settings={"data.fill": "0"}).data.fill == 0

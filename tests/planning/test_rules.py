@@ -96,3 +96,15 @@ def test_a_tile_is_never_smaller_than_a_training_patch() -> None:
     assert rules.choose_tile((128, 128), (520, 696), 256, (16, 16)).value == (256, 256)
     assert rules.choose_tile((64, 64), (60, 60), 256, (16, 16)).value == (64, 64)
     assert rules.choose_tile((300, 300), (520, 696), 256, (16, 16)).value == (300, 300)
+
+
+def test_the_names_of_nnunet_keep_their_meaning() -> None:
+    foreground = (-50.0, 200.0, 80.0, 30.0)
+    as_it_is = rules.choose_normalization("noNorm", foreground).value
+    assert (as_it_is.per_case, as_it_is.mean, as_it_is.std, as_it_is.lower, as_it_is.upper) == (False, 0, 1, None, None)
+    colors = rules.choose_normalization("rgb_to_0_1", foreground).value
+    assert (colors.per_case, colors.mean, colors.std) == (False, 0, 255)
+    assert rules.choose_normalization("zscore", foreground).value.per_case
+    rescaled = rules.choose_normalization("rescale_to_0_1", foreground)
+    assert rescaled.value.per_case
+    assert "not followed" in rescaled.reason

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from unetpp.data.case_files import fill_voxels, open_case_image
 from unetpp.data.preprocess import RGB_CHANNELS
 from unetpp.errors import UsageError
-from unetpp.formats.readers import open_image
 from unetpp.formats.sources import ArraySource, ImageSource
+from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan
 from unetpp.volume import Geometry
 
@@ -31,11 +32,12 @@ def open_array_or_file(
 
     Raises:
         UsageError: as `open_array`.
-        DataError: as `open_image`.
+        DataError: as `open_case_image`.
     """
     if isinstance(image, np.ndarray):
-        return open_array(image, plan, spacing_mm), "image"
-    return open_image(Path(image)), str(image)
+        return fill_voxels(open_array(image, plan, spacing_mm), plan), "image"
+    path = Path(image)
+    return open_case_image(Case(path.name, (path,)), plan), str(image)
 
 
 def open_array(image: np.ndarray, plan: DataPlan, spacing_mm: Sequence[float] | None = None) -> ImageSource:

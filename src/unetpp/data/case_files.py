@@ -10,7 +10,7 @@ from unetpp import labels
 from unetpp.annotations import draw, read_annotations
 from unetpp.errors import DataError, Problem
 from unetpp.formats.readers import describe_shape, open_images, read_labels
-from unetpp.formats.sources import ImageSource
+from unetpp.formats.sources import FilledSource, ImageSource
 from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan, ReadPlan
 from unetpp.volume import Volume
@@ -29,7 +29,12 @@ def open_case_image(case: Case, plan: ReadPlan) -> ImageSource:
     Raises:
         DataError: as `open_images`.
     """
-    return open_images(case.images)
+    return fill_voxels(open_images(case.images), plan)
+
+
+def fill_voxels(source: ImageSource, plan: ReadPlan) -> ImageSource:
+    """Replace NaN and infinity in an image by the number of the plan, if it has one."""
+    return source if plan.fill is None or source.dtype.kind != "f" else FilledSource(source, plan.fill)
 
 
 def read_case_image(case: Case, plan: ReadPlan) -> Volume:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +23,12 @@ from unetpp.formats import is_medical
 from unetpp.formats.readers import describe_shape
 from unetpp.labels.values import choose_classes, count_values
 from unetpp.layouts.dataset import Case, Dataset
-from unetpp.plan import AS_FILES_SAY, ReadPlan
+from unetpp.plan import AS_FILES_SAY, LabelPlan, ReadPlan
 from unetpp.volume import Volume
+from unetpp.words import list_some
 
+_AIR, _SOFT_TISSUE = (-3100, -900), 20
+"""Hounsfield units: lowest intensities of a CT, with the usual paddings; and an intensity that every body exceeds."""
 _SAMPLE = 1000
 """Largest number of foreground voxels of a case whose intensities are sampled."""
 
@@ -41,7 +46,7 @@ class CaseFacts:
     foreground_sample: np.ndarray
     """Intensities (channels, at most 1000) of voxels above 0 in the label, evenly spread."""
     label_counts: dict[int, int]
-    """Number of voxels of each label value; empty without a label."""
+    """Number of voxels of each label value but that of voxels that nobody labeled; empty without a label."""
     is_gray: bool
     """Three channels that are equal everywhere."""
     is_color_format: bool
@@ -64,6 +69,8 @@ class Inspection:
     label_values: tuple[int, ...]
     instances: bool
     channels: tuple[str, ...]
+    labels: LabelPlan | None = None
+    """Meaning of the label values, as far as it was declared or set."""
 
 
 def inspect_dataset(
@@ -79,7 +86,10 @@ def inspect_dataset(
     Raises:
         MissingExtraError: a format needs the extra `medical`.
     """
-    results = list(_inspect_cases(dataset.cases, reading, progress))
+    dataset = replace(dataset, channels=reading.channels or dataset.channels)
+    meaning = reading.labels or (LabelPlan(ignore=dataset.ignored_value) if dataset.ignored_value is not None else None)
+    ignore = meaning.ignore if meaning else None
+    results = list(_inspect_cases(dataset.cases, reading, ignore, progress))
     facts = [facts for facts, _ in results if facts is not None]
     cases = {case.id: case for case in dataset.cases}
     medical = any(is_medical(path) for case in dataset.cases[:1] for path in case.images)
@@ -92,16 +102,18 @@ def inspect_dataset(
     channels, channel_problems = _choose_channels(dataset, facts)
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
     problems += [*found.problems, *_check_dims(facts), *_check_splits(dataset)]
-    notes = [*dataset.notes, *found.notes, *_note_repeated_images(facts)]
-    return Inspection(facts, problems, notes, found.classes.names, found.classes.values, dataset.instances, channels)
+    notes = [*dataset.notes, *found.notes, *_note_repeated_images(facts), *_note_hounsfield_units(dataset, facts)]
+    notes += _note_ignored(ignore, facts)
+    names, values = found.classes.names, found.classes.values
+    return Inspection(facts, problems, notes, names, values, dataset.instances, channels, meaning)
 
 
 def _inspect_cases(
-    cases: Sequence[Case], reading: ReadPlan, progress: Callable[[int, int], object] | None
+    cases: Sequence[Case], reading: ReadPlan, ignore: int | None, progress: Callable[[int, int], object] | None
 ) -> Iterable[tuple[CaseFacts | None, list[Problem]]]:
     pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
     try:
-        for done, result in enumerate(pool.map(partial(_inspect_case, reading=reading), cases), start=1):
+        for done, result in enumerate(pool.map(partial(_inspect_case, reading=reading, ignore=ignore), cases), start=1):
             if progress is not None:
                 progress(done, len(cases))
             yield result
@@ -109,7 +121,7 @@ def _inspect_cases(
         pool.shutdown(cancel_futures=True)  # after Ctrl-C, too
 
 
-def _inspect_case(case: Case, reading: ReadPlan) -> tuple[CaseFacts | None, list[Problem]]:
+def _inspect_case(case: Case, reading: ReadPlan, ignore: int | None) -> tuple[CaseFacts | None, list[Problem]]:
     """Measure a case without problems; otherwise report those of the image, of the label and between them."""
     image, problems = _attempt(read_case_image, case, reading)
     label, label_problems = _attempt(read_case_label, case, reading) if case.labels else (None, [])
@@ -118,7 +130,7 @@ def _inspect_case(case: Case, reading: ReadPlan) -> tuple[CaseFacts | None, list
         problems += _check_finite(case, image)
         if label is not None:
             problems += _check_same_grid(case, image, label)
-    return (None if problems or image is None else _measure(case, image, label)), problems
+    return (None if problems or image is None else _measure(case, image, label, ignore)), problems
 
 
 def _attempt(
@@ -136,7 +148,7 @@ def _check_finite(case: Case, image: Volume) -> list[Problem]:
     wrong = image.array.size - int(np.count_nonzero(np.isfinite(image.array)))
     if not wrong:
         return []
-    action = "Replace them, for example with the smallest value, or remove the case."
+    action = "Replace them with a number, such as `data.fill=0`, for training and prediction alike; or remove the case."
     return [Problem(_name_files(case.images), f"{wrong} voxels that are NaN or infinite", "finite numbers", action)]
 
 
@@ -169,8 +181,9 @@ def _format_mm(values: Iterable[float]) -> str:
     return " x ".join(f"{value:.4g}" for value in values)
 
 
-def _measure(case: Case, image: Volume, label: Volume | None) -> CaseFacts:
+def _measure(case: Case, image: Volume, label: Volume | None, ignore: int | None) -> CaseFacts:
     pixels = image.array.reshape(image.channels, -1)
+    counts = count_values(label.array) if label is not None else {}
     return CaseFacts(
         id=case.id,
         shape=image.shape,
@@ -178,8 +191,8 @@ def _measure(case: Case, image: Volume, label: Volume | None) -> CaseFacts:
         spacing_mm=image.geometry.spacing_mm,
         minimum=tuple(float(channel.min()) for channel in pixels),
         maximum=tuple(float(channel.max()) for channel in pixels),
-        foreground_sample=_sample_foreground(pixels, label),
-        label_counts=count_values(label.array) if label is not None else {},
+        foreground_sample=_sample_foreground(pixels, label, ignore),
+        label_counts={value: count for value, count in counts.items() if value != ignore},
         is_gray=image.channels == 3 and all(np.array_equal(channel, pixels[0]) for channel in pixels[1:]),
         is_color_format=len(case.images) == 1 and not is_medical(case.images[0]),
         digest=_hash(image),
@@ -191,8 +204,9 @@ def _hash(image: Volume) -> str:
     return hashlib.blake2b(voxels.data, digest_size=16).hexdigest() + str(image.array.shape)
 
 
-def _sample_foreground(pixels: np.ndarray, label: Volume | None) -> np.ndarray:
-    foreground = np.flatnonzero(label.array.reshape(-1) > 0) if label is not None else np.zeros(0, dtype=np.int64)
+def _sample_foreground(pixels: np.ndarray, label: Volume | None, ignore: int | None) -> np.ndarray:
+    values = label.array.reshape(-1) if label is not None else np.zeros(0, np.uint8)
+    foreground = np.flatnonzero((values > 0) if ignore is None else (values > 0) & (values != ignore))
     chosen = foreground[np.linspace(0, len(foreground) - 1, min(len(foreground), _SAMPLE)).astype(np.int64)]
     return pixels[:, chosen].astype(np.float32)
 
@@ -222,7 +236,7 @@ def _fits_channels(fact: CaseFacts, channels: int) -> bool:
 
 def _describe_wrong_channels(dataset: Dataset, fact: CaseFacts, channels: int) -> Problem:
     images = next(case.images for case in dataset.cases if case.id == fact.id)
-    why = "as dataset.json declares" if dataset.channels else "as most images have"
+    why = "as declared" if dataset.channels else "as most images have"
     got = f"{fact.channels} channel{'s' * (fact.channels != 1)}"
     action = "Give every case the same channels, or remove the case."
     return Problem(_name_files(images), got, f"{channels}, {why}", action)
@@ -254,6 +268,29 @@ def _note_repeated_images(facts: Sequence[CaseFacts]) -> list[str]:
     risk = "scores are too good if one of them trains and another validates"
     repeated = (", ".join(ids) for ids in by_digest.values() if len(ids) > 1)
     return [f"{names}: the same image several times; {risk}" for names in repeated]
+
+
+def _note_ignored(ignore: int | None, facts: Sequence[CaseFacts]) -> list[str]:
+    """Say how much nobody labeled, and name the cases of which nobody labeled anything."""
+    labeled = {fact.id: sum(fact.label_counts.values()) for fact in facts}
+    voxels = sum(prod(fact.shape) for fact in facts)
+    if ignore is None or not voxels:
+        return []
+    share = 1 - sum(labeled.values()) / voxels
+    nothing = [case for case, count in labeled.items() if not count]
+    notes = [
+        f"{share:.0%} of the voxels have the value {ignore}: nobody labeled them, and no loss or score counts them"
+    ]
+    return notes + ([f"{list_some(nothing)}: nothing is labeled"] if nothing else [])
+
+
+def _note_hounsfield_units(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[str]:
+    """Tell how to declare CT where most undeclared images have air and tissue at the places of Hounsfield units."""
+    seen = [fact for fact in facts if _AIR[0] <= min(fact.minimum) <= _AIR[1] and max(fact.maximum) > _SOFT_TISSUE]
+    if dataset.channels or 2 * len(seen) <= len(facts):
+        return []
+    name = "data.channels=" + json.dumps(["CT"] * seen[0].channels).replace(" ", "")
+    return [f"intensities like Hounsfield units; if these are CT, say so for their absolute scale: `{name}`"]
 
 
 def _name_files(paths: Sequence[Path]) -> str:

@@ -39,7 +39,8 @@ class PatchSampler:
     """Draws and cuts patches.
 
     Each pass over the cases has a new random order. A case larger than a patch occurs several times in a pass: the
-    square root of the number of patches that cover it, a compromise between equal weights of cases and of voxels.
+    square root of the number of patches that cover it, a compromise between equal weights of cases and of voxels. In a
+    case with voxels that nobody labeled, every patch has a labeled one.
 
     Args:
         cases: the training cases.
@@ -74,6 +75,12 @@ class PatchSampler:
                 _clamp_start(int(c) - size // 2, size, length)
                 for c, size, length in zip(center, self.patch, shape, strict=True)
             ]
+        elif (labeled := self.cases[chosen].labeled) is not None:
+            voxel = labeled[rng.integers(len(labeled))]
+            start = [
+                _draw_start_around(rng, int(place), size, length)
+                for place, size, length in zip(voxel, self.patch, shape, strict=True)
+            ]
         else:
             start = [_draw_start(rng, size, length) for size, length in zip(self.patch, shape, strict=True)]
         return PatchLocation(chosen, tuple(start))
@@ -99,6 +106,12 @@ class PatchSampler:
 def _clamp_start(start: int, size: int, length: int) -> int:
     """Move a start so that the patch is inside the case, or centered on a case smaller than the patch."""
     return -((size - length) // 2) if size >= length else min(max(start, 0), length - size)
+
+
+def _draw_start_around(rng: np.random.Generator, voxel: int, size: int, length: int) -> int:
+    """Draw a start as `_draw_start` does, of a patch that contains a voxel."""
+    low, high = sorted((0, length - size))
+    return int(rng.integers(max(low, voxel - size + 1), min(high, voxel) + 1))
 
 
 def _draw_start(rng: np.random.Generator, size: int, length: int) -> int:

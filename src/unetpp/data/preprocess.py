@@ -222,7 +222,7 @@ class _NormalizedImage:
         for slices in slabs(shape):
             block = self._source.read(slices).reshape(len(self._plans), -1)
             if not np.isfinite(block.sum(dtype=np.float64)):
-                action = "Replace them, for example with the smallest value."
+                action = "Replace them in the image; a model that was trained with `data.fill=0` does it by itself."
                 _refuse(where, "voxels that are NaN or infinite", "finite numbers", action)
             block_count, block_mean = block.shape[1], self._clip(block).mean(axis=1, dtype=np.float64)
             block -= block_mean[:, None].astype(np.float32)

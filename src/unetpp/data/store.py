@@ -2,7 +2,8 @@
 
     cache/CASE-DIGEST.image.npy       (C, *grid) float16, memory-mapped when read
     cache/CASE-DIGEST.label.npy       (*grid) uint8, class indices
-    cache/CASE-DIGEST.foreground.npy  (n, 1 + dims) int32: class and position of some voxels of each foreground class
+    cache/CASE-DIGEST.foreground.npy  (n, 1 + dims) int32: class and position of some voxels of each foreground class;
+                                      with voxels that nobody labeled also 0 and position of some labeled voxels
 
 The digest covers the plan's data section and the source files: a change of either recomputes the arrays.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unetpp import labels
 from unetpp.data.preprocess import prepare_case_image, prepare_case_label
 from unetpp.errors import DataError, Problem
 from unetpp.files import write_atomically
@@ -50,11 +52,19 @@ class StoredCase:
 
     def foreground(self) -> dict[int, np.ndarray]:
         """Read some positions (n, dims) of each foreground class: neither files nor memory are held for each case."""
+        return {index: positions for index, positions in self._read_positions().items() if index}
+
+    @property
+    def labeled(self) -> np.ndarray | None:
+        """Some positions (n, dims) of labeled voxels of any class; None: all voxels are labeled, or none is."""
+        return self._read_positions().get(0)
+
+    def _read_positions(self) -> dict[int, np.ndarray]:
         rows = np.load(f"{self.stem}.foreground.npy", allow_pickle=False)
         classes, starts = np.unique(rows[:, 0], return_index=True)  # sorted by class
         return {
             int(index): rows[start:stop, 1:]
-            for index, start, stop in zip(classes, starts, [*starts[1:], len(rows)], strict=True)
+            for index, start, stop in zip(classes, starts, np.append(starts, len(rows))[1:], strict=True)
         }
 
     def _map(self, name: str) -> np.ndarray:
@@ -119,17 +129,19 @@ def _store_case(case: Case, plan: DataPlan, folder: Path) -> StoredCase:
         grid = prepared.shape[1:]
         label = prepare_case_label(case, plan, prepared)
         image = prepared.read(tuple(slice(0, size) for size in grid)).astype(np.float16)
-        for ending, array in zip(ARRAYS, (image, label, _sample_positions(label, case.id)), strict=True):
+        positions = _sample_positions(label, case.id, labels.find_ignored_index(plan))
+        for ending, array in zip(ARRAYS, (image, label, positions), strict=True):
             with write_atomically(f"{stored.stem}.{ending}.npy") as temporary, temporary.open("wb") as file:
                 np.save(file, np.ascontiguousarray(array), allow_pickle=False)
     return stored
 
 
-def _sample_positions(label: np.ndarray, name: str) -> np.ndarray:
+def _sample_positions(label: np.ndarray, name: str, ignored: int | None) -> np.ndarray:
     rng = np.random.default_rng(list(hashlib.sha256(name.encode()).digest()))
     rows = [np.empty((0, 1 + label.ndim), np.int32)]
-    for index in np.unique(label[label > 0]):
-        positions = np.flatnonzero(label == index)
+    found = np.unique(label[label > 0])
+    for index in [0, *found[found != ignored]] if ignored in found else found:
+        positions = np.flatnonzero(label == index if index else label != ignored)
         if len(positions) > LOCATIONS_PER_CLASS:
             positions = np.sort(rng.choice(positions, LOCATIONS_PER_CLASS, replace=False))
         coordinates = np.stack(np.unravel_index(positions, label.shape), axis=1)

@@ -50,6 +50,20 @@ class ArraySource:
         return np.ascontiguousarray(self._array[(slice(None), *slices)], dtype=self.dtype)
 
 
+class FilledSource:
+    """A source whose NaN and infinite voxels are replaced by a number."""
+
+    def __init__(self, source: ImageSource, fill: float) -> None:
+        self._source, self._fill = source, fill
+        self.shape, self.dtype, self.geometry = source.shape, source.dtype, source.geometry
+
+    def read(self, slices: Slices) -> np.ndarray:
+        """Read a block, and fill it."""
+        block = self._source.read(slices)
+        wrong = ~np.isfinite(block)
+        return np.where(wrong, np.asarray(self._fill, self.dtype), block) if wrong.any() else block
+
+
 class StackedSource:
     """Several sources on the same grid, whose channels are concatenated."""
 

@@ -197,7 +197,7 @@ def _write_entries(
             "backend": predictor.backend,
             "depth": name_depth(depth),
             "options": options.recorded,
-            **predictor.data.model_dump(mode="json", include={"classes", "label_values", "instances"}),
+            **predictor.data.model_dump(mode="json", include={"classes", "label_values", "labels", "instances"}),
         }
         files = {
             path.relative_to(folder).as_posix(): entry for path, entry in entries.items() if path.is_relative_to(folder)

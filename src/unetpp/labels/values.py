@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from unetpp.errors import DataError, Problem
-from unetpp.labels.classes import Classes
+from unetpp.labels.classes import Classes, ignored_index
 from unetpp.slabs import slabs
 from unetpp.words import list_some
 
@@ -84,7 +84,11 @@ def choose_classes(
 
 
 def match_classes(
-    predictions: Iterable[np.ndarray], references: Iterable[np.ndarray], objects: bool, where: Path
+    predictions: Iterable[np.ndarray],
+    references: Iterable[np.ndarray],
+    objects: bool,
+    where: Path,
+    ignore: int | None = None,
 ) -> Classes:
     """Find the classes of segmentations and references that do not declare theirs.
 
@@ -96,22 +100,23 @@ def match_classes(
         references: label values (*spatial) of each reference.
         objects: references are known to number objects.
         where: folder of the references, for errors.
+        ignore: value in references of voxels that nobody labeled.
 
     Raises:
         DataError: predictions have one class, and references more values than can be classes.
     """
-    predicted, expected = _collect_values(predictions), _collect_values(references)
+    predicted, expected = _collect_values(predictions), _collect_values(references) - {ignore}
     foreground = max(predicted) or 1
     if predicted <= {*MASK_VALUES} or (objects and len(predicted) == 2):
-        return Classes(FOREGROUND, (0, foreground), objects=True)
+        return Classes(FOREGROUND, (0, foreground), objects=True, ignore=ignore)
     values = sorted(predicted | expected)
     if len(values) == 2 or (predicted, expected) == ({0, 1}, {*MASK_VALUES}):
-        return Classes(FOREGROUND, (0, foreground))
+        return Classes(FOREGROUND, (0, foreground), ignore=ignore)
     if len(predicted) == 2 and len(values) > MAX_CLASSES:
         got, action = f"{len(expected)} different values", "If they are objects, name the folder instances."
         wanted = f"those of the predictions, 0 and {foreground}, or at most {MAX_CLASSES} classes"
         raise DataError(Problem(str(where), got, wanted, action))
-    return _name_by_value(values)
+    return replace(_name_by_value(values), ignore=ignore)
 
 
 def encode_prediction(classes: Classes, label: np.ndarray, path: Path) -> np.ndarray:
@@ -133,12 +138,22 @@ def encode_prediction(classes: Classes, label: np.ndarray, path: Path) -> np.nda
     if background == 0 and len(others) == 1 and len(foreground) <= 1 and foreground <= {*others, 1, 255}:
         indices: np.ndarray = (label != 0).astype(np.uint8)
         return indices
-    return replace(classes, objects=False).encode(label, path)
+    return replace(classes, objects=False, ignore=None).encode(label, path)
 
 
 def encode_reference(classes: Classes, label: np.ndarray, path: Path) -> np.ndarray:
-    """Encode a reference, which may number objects; arguments, result and errors as of `encode_prediction`."""
-    return classes.encode(label, path) if classes.objects else encode_prediction(classes, label, path)
+    """Encode a reference, which may number objects or have voxels that nobody labeled.
+
+    Arguments, result and errors as of `encode_prediction`.
+    """
+    if classes.objects:
+        return classes.encode(label, path)
+    if classes.ignore is None:
+        return encode_prediction(classes, label, path)
+    ignored = label == classes.ignore
+    indices = encode_prediction(classes, np.where(ignored, classes.values[0], label), path)
+    indices[ignored] = ignored_index(len(classes.values))
+    return indices
 
 
 def _collect_values(labels: Iterable[np.ndarray]) -> set[int]:

@@ -9,35 +9,37 @@ from os.path import realpath
 from pathlib import Path
 
 from unetpp.errors import DataError, Problem
-from unetpp.formats import stem_of
+from unetpp.formats import format_names, stem_of
+from unetpp.layouts.cell_tracking import is_cell_tracking, read_cell_tracking
 from unetpp.layouts.channel_files import read_channel_folders
 from unetpp.layouts.contents import list_content
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.layouts.dataset_json import NAME as DATASET_JSON
 from unetpp.layouts.dataset_json import find_raw_data_sets, read_dataset_json
 from unetpp.layouts.folders import (
-    LABEL_FOLDERS,
     describe_same_stem,
     find_kaggle_root,
     is_folder_layout,
-    list_images,
-    list_subset_folders,
-    read_folder,
+    is_kaggle,
+    list_entries,
     read_kaggle,
-    read_subset_folders,
 )
 from unetpp.layouts.manifest import is_manifest, read_manifest
+from unetpp.layouts.named_folders import read_named_folders
+from unetpp.layouts.names import find_subset, read_role
 from unetpp.layouts.outlines import read_outlines
 from unetpp.layouts.slices import find_slices, note_slices
+from unetpp.layouts.tree import count_types, scan_folders
 from unetpp.layouts.volumes import read_volumes
 from unetpp.words import count_noun, list_some
 
 __all__ = ["Case", "Dataset", "find_cases", "refuse_unreadable"]
 
 _LAYOUTS = (
-    "images/ with masks/, labels/ or instances/ next to it; a dataset.json with imagesTr/ and labelsTr/ "
-    "(Medical Segmentation Decathlon, nnU-Net); ID/images/ and ID/masks/ (Kaggle nuclei); or a CSV table with the "
-    "columns image, label, group, split"
+    "images/ with masks/, labels/ or instances/ next to it, also by train/ and val/, patient or class; images and "
+    "labels in one folder (a.png, a_mask.png); a dataset.json with imagesTr/ and labelsTr/ (Medical Segmentation "
+    "Decathlon, nnU-Net); ID/images/ and ID/masks/ (Kaggle nuclei); or a CSV table with the columns image, label, "
+    "group, split"
 )
 
 
@@ -90,25 +92,21 @@ def _read(path: Path) -> Dataset:
     if not path.is_dir():
         got = "a file that is no data set" if path.exists() else "no such file or folder"
         raise DataError(Problem(str(path), got, f"a folder with {_LAYOUTS}", "Check the path."))
+    path = _enter_single_folder(path)
     if (path / DATASET_JSON).is_file():
         return read_dataset_json(path, name)
-    if (dataset := read_channel_folders(path, name)) is not None:
-        return dataset
-    has_masks = any(list_images(path / folder) for folder in LABEL_FOLDERS)
-    if not has_masks and (outlines := read_outlines(path, name)) is not None:
-        return outlines
-    if is_folder_layout(path):
-        return read_folder(path, name)
-    if list_subset_folders(path):
-        return read_subset_folders(path, name)
-    if (cases := find_kaggle_root(path)) is not None:
+    if (cases := find_kaggle_root(path)) is not None and is_kaggle(cases):
         return read_kaggle(cases, name)
+    if is_cell_tracking(path):
+        return read_cell_tracking(path, name)
     tables = [table for table in sorted(path.glob("*.csv")) if is_manifest(table)]
-    if len(tables) == 1:
-        return read_manifest(tables[0], name)
-    if (dataset := read_volumes(path, name)) is not None:
-        return dataset
-    raise DataError(list_content(path).unread or find_slices(path) or _describe_unknown(path))
+    found = None if tables else read_channel_folders(path, name) or read_volumes(path, name)
+    found = found or read_named_folders(path, name)
+    if len(tables) == 1 and (found is None or found.problems):
+        return read_manifest(tables[0], name)  # a table says more than names do
+    if found is None and (found := read_outlines(path, name)) is None:
+        raise DataError(list_content(path).unread or find_slices(path) or _describe_unknown(path))
+    return found
 
 
 def _describe_no_images(path: str | Path) -> Problem:
@@ -117,11 +115,36 @@ def _describe_no_images(path: str | Path) -> Problem:
 
 
 def _describe_unknown(path: Path) -> Problem:
+    """Say what was seen in a folder that has no known layout."""
     if sets := find_raw_data_sets(path):
         got, expected = f"a folder of {count_noun(len(sets), 'data set')}", "the folder of one data set"
         return Problem(str(path), got, expected, f"Name one of them: {list_some((each.name for each in sets), 5)}.")
+    folders = scan_folders(path)
+    others = [file for folder in folders for file in folder.others]
+    if others and not any(folder.images for folder in folders):
+        got, action = f"no images, but {count_types(others)}", "Check the path, or convert the files."
+        return Problem(str(path), got, f"images: {format_names()}", action)
     got, action = f"a folder with {_describe_content(path)}", "Arrange or name the files so, or write the CSV table."
+    named = [folder.path for folder in folders if folder.images and _is_called_images(path, folder.path)]
+    if named:
+        got = f"images without labels in {list_some(f'{folder.relative_to(path)}/' for folder in named)}"
+        beside = [folder.path for folder in folders if folder.path not in (path, *named)]
+        got += f" beside {list_some(f'{folder.relative_to(path)}/' for folder in beside)}" if beside else ""
+        action = "Add the labels, one for each image."
     return Problem(str(path), got, _LAYOUTS, action)
+
+
+def _is_called_images(root: Path, folder: Path) -> bool:
+    return any(read_role(part) == "image" for part in folder.relative_to(root).parts)
+
+
+def _enter_single_folder(path: Path) -> Path:
+    """Enter the folder that archives have above their data, as long as its name says nothing."""
+    inside = [entry for entry in list_entries(path) if not entry.name.startswith((".", "__MACOSX"))]
+    if len(inside) != 1 or not inside[0].is_dir() or is_folder_layout(inside[0]):
+        return path
+    says_nothing = not (read_role(inside[0].name) or find_subset(inside[0].name))
+    return _enter_single_folder(inside[0]) if says_nothing else path
 
 
 def _describe_content(folder: Path) -> str:

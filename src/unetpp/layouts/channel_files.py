@@ -10,9 +10,10 @@ from pathlib import Path
 from unetpp.errors import Problem
 from unetpp.formats import stem_of
 from unetpp.layouts.dataset import Case, Dataset
-from unetpp.layouts.folders import LABEL_FOLDERS, describe_missing, list_images
+from unetpp.layouts.folders import describe_missing, list_images, note_unlabeled
 from unetpp.words import list_some
 
+_LABEL_FOLDERS = ("labels", "masks")
 NNUNET_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
 _CHANNEL = re.compile(r"(.+)_(\d{4})$")
 
@@ -66,7 +67,7 @@ def find_channel_folders(root: Path) -> tuple[Path, Path] | None:
     if not images or any(split_channel(path)[1] is None for path in images):
         return None
     names, stems = set(group_channel_files(images)), {stem_of(path) for path in images}
-    for folder in (root / name for name in LABEL_FOLDERS):
+    for folder in (root / name for name in _LABEL_FOLDERS):
         labels = {stem_of(path) for path in list_images(folder)}
         if labels and not labels & stems and len(labels & names) > len(labels) / 2:
             return root / "images", folder
@@ -78,13 +79,13 @@ def read_channel_folders(root: Path, name: str) -> Dataset | None:
     folders = find_channel_folders(root)
     if folders is None:
         return None
-    cases, problems = pair_channel_files(*folders)
-    return Dataset(name, root, "nnunet", tuple(cases), problems=tuple(problems))
+    cases, problems, notes = pair_channel_files(*folders)
+    return Dataset(name, root, "nnunet", tuple(cases), problems=tuple(problems), notes=tuple(notes))
 
 
 def pair_channel_files(
     image_folder: Path, label_folder: Path, ending: str = "", channels: Sequence[str] | None = None
-) -> tuple[list[Case], list[Problem]]:
+) -> tuple[list[Case], list[Problem], list[str]]:
     """Pair the files of an image's channels with its label.
 
     Args:
@@ -94,16 +95,18 @@ def pair_channel_files(
         channels: declared names of the channels; None: there are as many as most cases have.
 
     Returns:
-        Cases, and problems of names.
+        Cases, problems of names, and notes.
     """
     labels = {stem_of(path): path for path in list_images(label_folder) if path.name.endswith(ending)}
     images = group_channel_files((path for path in list_images(image_folder) if path.name.endswith(ending)), labels)
     labeled = {stem: paths for stem, paths in images.items() if stem in labels}
     incomplete = find_missing_channels(labeled, len(channels or ()) or None)
+    unlabeled = [paths[0].name for stem, paths in images.items() if stem not in labels]
+    is_partly_labeled = bool(unlabeled) and bool(labels) and labels.keys() <= images.keys()
     problems = [
-        describe_missing(label_folder, "label", f"{image_folder.name}/{paths[0].name}")
-        for stem, paths in images.items()
-        if stem not in labels
+        describe_missing(label_folder, "label", f"{image_folder.name}/{name}")
+        for name in unlabeled
+        if not is_partly_labeled
     ]
     problems += [
         describe_missing(image_folder, "image", f"{label_folder.name}/{label.name}")
@@ -116,7 +119,7 @@ def pair_channel_files(
         for stem, label in labels.items()
         if stem in images and stem not in incomplete
     ]
-    return cases, problems
+    return cases, problems, [note_unlabeled(unlabeled, len(images))] if is_partly_labeled else []
 
 
 def describe_channels(where: Path, name: str, found: str, channels: Sequence[str] | None) -> Problem:

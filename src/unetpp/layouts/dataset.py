@@ -9,7 +9,19 @@ from typing import Literal
 from unetpp.errors import Problem
 
 Layout = Literal[
-    "folder", "instances", "decathlon", "nnunet", "kaggle", "csv", "outlines", "volumes", "class_files", "bids"
+    "folder",
+    "instances",
+    "classes",
+    "flat",
+    "cell_tracking",
+    "decathlon",
+    "nnunet",
+    "kaggle",
+    "csv",
+    "outlines",
+    "volumes",
+    "class_files",
+    "bids",
 ]
 Subset = Literal["train", "validation", "test"]
 

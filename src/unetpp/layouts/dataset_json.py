@@ -14,9 +14,9 @@ from unetpp.layouts.dataset import Case, Dataset, Layout
 from unetpp.layouts.folders import describe_missing
 
 NAME = "dataset.json"
+IGNORE = "ignore"
+"""Name of the label of voxels that nobody labeled (nnU-Net version 2)."""
 _RESTORE = "Restore it from the original."
-_NOT_FOLLOWED = "rescale_to_0_1"
-"""Name of a channel that asks nnU-Net for a normalization that we lack."""
 
 
 def read_dataset_json(root: Path, name: str) -> Dataset:
@@ -24,12 +24,24 @@ def read_dataset_json(root: Path, name: str) -> Dataset:
     content = _load(root / NAME)
     problems: list[Problem] = []
     channels = _read_channels(content, root / NAME, problems)
-    classes = _read_classes(content.get("labels"), root / NAME, problems)
-    cases = _list_cases(root, content, channels, problems)
+    classes, ignored = _read_classes(content.get("labels"), root / NAME, problems)
+    cases, notes = _list_cases(root, content, channels, problems)
     has_channel_files = any(split_channel(case.images[0])[1] is not None for case in cases)
     layout: Layout = "nnunet" if has_channel_files or "training" not in content else "decathlon"
-    notes = _note_declarations(content, channels or (), len(cases))
-    return Dataset(name, root, layout, tuple(cases), channels, classes, problems=tuple(problems), notes=notes)
+    declared = content.get("numTraining")
+    if declared not in (None, len(cases)):
+        notes.append(f"{NAME} declares {declared} training cases; {len(cases)} were found")
+    return Dataset(
+        name,
+        root,
+        layout,
+        tuple(cases),
+        channels,
+        classes,
+        ignored_value=ignored,
+        problems=tuple(problems),
+        notes=tuple(notes),
+    )
 
 
 def find_raw_data_sets(folder: Path) -> list[Path]:
@@ -59,41 +71,43 @@ def _read_channels(content: dict[str, Any], where: Path, problems: list[Problem]
     return None
 
 
-def _read_classes(declared: Any, where: Path, problems: list[Problem]) -> dict[int, str] | None:
-    """Read `{"1": "liver"}` (Decathlon, nnU-Net version 1) or `{"liver": 1}` (version 2)."""
+def _read_classes(declared: Any, where: Path, problems: list[Problem]) -> tuple[dict[int, str] | None, int | None]:
+    """Read `{"1": "liver"}` (Decathlon, nnU-Net version 1) or `{"liver": 1, "ignore": 2}` (version 2).
+
+    Returns:
+        Names of the classes by value, and the value of voxels that nobody labeled.
+    """
     if declared is None:
-        return None
+        return None, None
     pairs = [_read_class(key, value) for key, value in declared.items()] if isinstance(declared, dict) else [None]
-    classes = dict(pair for pair in pairs if pair)
-    if None in pairs or len(classes) != len(pairs) or len(classes) < 2:
+    names = dict(pair for pair in pairs if pair)
+    ignored = next((value for value, name in names.items() if name == IGNORE), None)
+    classes = {value: name for value, name in sorted(names.items()) if name != IGNORE}
+    if None not in pairs and len(names) == len(pairs) and len(classes) > 1:
+        return classes, ignored
+    if isinstance(declared, dict) and any(isinstance(value, list) for value in declared.values()):
+        regions = [key for key, value in declared.items() if isinstance(value, list)]
+        got, action = f"regions of several numbers ({', '.join(regions)})", "Declare the single numbers as classes."
+        expected = "one number for each class; regions come in a later version"
+    else:
+        got, action = f"labels {declared!r}", "Give each class one distinct number."
         expected = 'two classes or more, as {"0": "background", "1": "liver"}'
-        action = "Give each class one distinct number; regions of several numbers and an ignore label are unsupported."
-        problems.append(Problem(str(where), f"labels {declared!r}", expected, action))
-        return None
-    return dict(sorted(classes.items()))
+    problems.append(Problem(str(where), got, expected, action))
+    return None, ignored
 
 
 def _read_class(key: str, value: Any) -> tuple[int, str] | None:
     if isinstance(value, str) and key.isdecimal():
         return int(key), value
-    if isinstance(value, int) and not isinstance(value, bool) and key != "ignore":
+    if isinstance(value, int) and not isinstance(value, bool):
         return value, key
     return None
 
 
-def _note_declarations(content: dict[str, Any], channels: tuple[str, ...], cases: int) -> tuple[str, ...]:
-    """Note what is declared and not followed."""
-    declared = content.get("numTraining")
-    notes = [f"{NAME} declares {declared} training cases; {cases} were found"] if declared not in (None, cases) else []
-    if _NOT_FOLLOWED in channels:
-        notes.append(f"{NAME} asks for {_NOT_FOLLOWED}, which is not followed: mean 0 and standard deviation 1 instead")
-    return tuple(notes)
-
-
 def _list_cases(
     root: Path, content: dict[str, Any], channels: tuple[str, ...] | None, problems: list[Problem]
-) -> list[Case]:
-    """List the training cases: those that are listed, or all pairs of imagesTr and labelsTr."""
+) -> tuple[list[Case], list[str]]:
+    """List the training cases, and notes: those that are listed, or all pairs of imagesTr and labelsTr."""
     listed = content.get("training", content.get("dataset"))
     if listed:
         entries = _list_entries(root, listed, problems)
@@ -102,12 +116,12 @@ def _list_cases(
             {case.id: list(case.images) for case in cases if len(case.images) > 1}, len(channels or ()) or None
         )
         problems += [describe_channels(root, id, found, channels) for id, found in incomplete.items()]
-        return [case for case in cases if case.id not in incomplete]
+        return [case for case in cases if case.id not in incomplete], []
     ending = content.get("file_ending")
     ending = ending if isinstance(ending, str) else ""
-    cases, found = pair_channel_files(root / "imagesTr", root / "labelsTr", ending, channels)
+    cases, found, notes = pair_channel_files(root / "imagesTr", root / "labelsTr", ending, channels)
     problems += found
-    return cases
+    return cases, notes
 
 
 def _list_entries(root: Path, listed: Any, problems: list[Problem]) -> list[tuple[str, list[Path], Path]]:

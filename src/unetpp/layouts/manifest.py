@@ -16,12 +16,14 @@ from unetpp.errors import DataError, Problem
 from unetpp.formats import stem_of
 from unetpp.layouts.case_names import make_ids_unique
 from unetpp.layouts.dataset import Case, Dataset
-from unetpp.layouts.folders import SUBSETS
+from unetpp.layouts.folders import SUBSETS, note_unlabeled
 from unetpp.words import list_some
 
 _IMAGE_COLUMN = re.compile(r"image(_\d+)?$")
 _OTHER_COLUMNS = ("label", "group", "split")
 _REQUIRED = frozenset({"image", "label"})
+_Row = tuple[int, dict[str, str]]
+"""Line number, and entries by column."""
 
 
 def is_manifest(path: Path) -> bool:
@@ -40,11 +42,13 @@ def read_manifest(path: Path, name: str) -> Dataset:
     """
     columns, rows = _load(path, _REQUIRED)
     problems: list[Problem] = []
+    rows, unlabeled = _leave_out_unlabeled(rows)
     cases = [case for line, row in rows if (case := _make_case(path, line, row, problems))]
     unknown = [column for column in columns if not (_IMAGE_COLUMN.match(column) or column in _OTHER_COLUMNS)]
-    notes = (f"{path}: ignored the columns {', '.join(unknown)}",) if unknown else ()
+    notes = [f"{path}: ignored the columns {', '.join(unknown)}"] if unknown else []
+    notes += [note_unlabeled(unlabeled, len(rows) + len(unlabeled))] if unlabeled else []
     cases = make_ids_unique(_take_first_label(path, cases, problems))
-    return Dataset(name, path.parent, "csv", tuple(cases), problems=tuple(problems), notes=notes)
+    return Dataset(name, path.parent, "csv", tuple(cases), problems=tuple(problems), notes=tuple(notes))
 
 
 def read_image_list(path: Path) -> tuple[list[Case], list[Problem]]:
@@ -74,7 +78,7 @@ def _read_text(path: Path) -> str:
         raise _describe_unreadable(path, error) from None
 
 
-def _load(path: Path, required: frozenset[str]) -> tuple[Sequence[str], list[tuple[int, dict[str, str]]]]:
+def _load(path: Path, required: frozenset[str]) -> tuple[Sequence[str], list[_Row]]:
     """Read column names and (line number, row) of a table separated by comma, semicolon or tab."""
     stream = io.StringIO(_read_text(path), newline="")
     try:
@@ -110,6 +114,16 @@ def _take_first_label(table: Path, cases: list[Case], problems: list[Problem]) -
             got, action = f"one image in {len(found)} lines ({labels})", "Remove all lines of the image but one."
             problems.append(Problem(f"{table}, {images[0].name}", got, "one label for each image", action))
     return [found[0] for found in by_images.values()]
+
+
+def _leave_out_unlabeled(rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
+    """Take the rows whose entry `label` is empty from those of a partly labeled table; return the images of these."""
+    if not any(row["label"] for _, row in rows):
+        return list(rows), []
+    needed = [not row["image"] or SUBSETS.get(row.get("split", "").lower()) == "test" for _, row in rows]
+    labeled = [row for row, keep in zip(rows, needed, strict=True) if keep or row[1]["label"]]
+    unlabeled = [row for row, keep in zip(rows, needed, strict=True) if not (keep or row[1]["label"])]
+    return labeled, [Path(row["image"]).name for _, row in unlabeled]
 
 
 def _make_case(table: Path, line: int, row: dict[str, str], problems: list[Problem]) -> Case | None:

@@ -36,6 +36,7 @@ class DeepSupervisionLoss(nn.Module):
             same for all.
         cross_entropy_weight: weight of the cross entropy.
         dice_weight: weight of the Dice loss.
+        ignored: class index of voxels that nobody labeled, which both terms leave out; None: there are none.
 
     Raises:
         UsageError: both terms have the weight 0.
@@ -46,6 +47,7 @@ class DeepSupervisionLoss(nn.Module):
         head_weights: Literal["equal"] | Sequence[float] = "equal",
         cross_entropy_weight: float = 1.0,
         dice_weight: float = 1.0,
+        ignored: int | None = None,
     ) -> None:
         super().__init__()
         if cross_entropy_weight + dice_weight <= 0:
@@ -56,12 +58,14 @@ class DeepSupervisionLoss(nn.Module):
                 "Use `train.dice_weight=1`.",
                 setting="train.dice_weight",
             )
-        from monai.losses import DiceLoss  # here, because importing MONAI takes seconds
+        from monai.losses import DiceLoss, MaskedDiceLoss  # here, because importing MONAI takes seconds
 
         self.head_weights = head_weights if isinstance(head_weights, str) else tuple(head_weights)
         self.cross_entropy_weight = cross_entropy_weight
         self.dice_weight = dice_weight
-        self.dice = DiceLoss(softmax=True, batch=True, include_background=False)
+        self.ignored = ignored
+        dice = DiceLoss if ignored is None else MaskedDiceLoss
+        self.dice = dice(softmax=True, batch=True, include_background=False)
 
     def forward(self, outputs: HeadLogits, target: Tensor) -> Tensor:
         """Compute the weighted sum of the losses of all heads.
@@ -71,7 +75,7 @@ class DeepSupervisionLoss(nn.Module):
             target: class indices (B, 1, *spatial), int64.
 
         Returns:
-            The loss, a scalar in float32.
+            The loss, a scalar in float32; 0 if nobody labeled a voxel of the batch.
 
         Raises:
             UsageError: there are fewer weights than heads.
@@ -84,10 +88,18 @@ class DeepSupervisionLoss(nn.Module):
     def _head_loss(self, logits: Tensor, target: Tensor, classes: Tensor | None) -> Tensor:
         loss = logits.new_zeros(())
         if self.cross_entropy_weight:
-            loss = loss + self.cross_entropy_weight * F.cross_entropy(logits, target[:, 0])
+            loss = loss + self.cross_entropy_weight * self._cross_entropy(logits, target)
         if classes is not None:
-            loss = loss + self.dice_weight * self.dice(logits, classes)
+            mask = () if self.ignored is None else ((target != self.ignored).float(),)
+            loss = loss + self.dice_weight * self.dice(logits, classes, *mask)
         return loss
+
+    def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Average over the labeled voxels; a batch may have none."""
+        if self.ignored is None:
+            return F.cross_entropy(logits, target[:, 0])
+        total = F.cross_entropy(logits, target[:, 0], ignore_index=self.ignored, reduction="sum")
+        return total / (target != self.ignored).sum().clamp(min=1)
 
     def _weights(self, depths: tuple[int, ...]) -> list[float]:
         if self.head_weights == "equal":

@@ -24,7 +24,8 @@ from unetpp.labels.values import MASK_VALUES, encode_prediction, encode_referenc
 from unetpp.layouts.cases import find_cases, refuse_unreadable
 from unetpp.layouts.contents import list_content
 from unetpp.layouts.dataset import Case
-from unetpp.layouts.folders import image_stem
+from unetpp.layouts.paired_files import split_mixed_folder
+from unetpp.layouts.pairing import describe_name, pair_names
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import Plan
@@ -58,6 +59,8 @@ class _References(NamedTuple):
     """By stem."""
     objects: bool
     """Label files are known to number objects, not classes."""
+    ignore: int | None = None
+    """Declared value of voxels that nobody labeled."""
 
 
 def evaluate_cases(
@@ -107,7 +110,9 @@ def _calibrate(metrics: Metrics, expected: Sequence[float | None]) -> Metrics:
 
 
 def evaluate_folders(predictions: Path, references: Path, progress: Show = lambda done, total: None) -> FolderScores:
-    """Score segmentations against references of the same stem; files that cannot be compared become problems.
+    """Score segmentations against references of the same name; files that cannot be compared become problems.
+
+    Names of references may have an ending or a beginning in common: `a_segmentation` for `a`.
 
     The meaning of label values is read from the predictions.json that `unetpp predict` writes, otherwise found from the
     files. Masks of 0 and 255 and of 0 and 1 agree. Objects in references are foreground where they are known to be
@@ -159,9 +164,9 @@ def _prediction_time(folder: Path) -> int:
 def _evaluate_folder(folder: Path, references: _References, progress: Show) -> FolderScores:
     declared = _read_declaration(folder)
     files = _rename_as(references.files, _find_predictions(folder, declared))
-    labels = {image_stem(stem, files): paths for stem, paths in references.files.items()}
+    labels, problems = _name_after_predictions(files, references.files)
     stems = sorted(files.keys() & labels.keys())
-    problems = list(_unpaired(folder, references.where, files, labels))
+    problems += _unpaired(folder, references.where, files, labels)
     classes = _choose_classes(
         declared, references, [(files[stem],) for stem in stems], [labels[stem] for stem in stems]
     )
@@ -175,6 +180,31 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
     if not scores:
         raise DataError(problems)
     return FolderScores(summarize(scores, classes.names), tuple(problems))
+
+
+def _name_after_predictions(
+    files: Mapping[str, Path], references: Mapping[str, tuple[Path, ...]]
+) -> tuple[dict[str, tuple[Path, ...]], list[Problem]]:
+    """Name references after the predictions that they belong to: a reference a_segmentation after a prediction a.
+
+    Returns:
+        References by name, and a problem for each prediction that several belong to.
+    """
+    pairs = pair_names(files, references)
+    several = {**pairs.rival, **{stem: own for stem, own in pairs.labels.items() if len(own) > 1}}
+    renamed = {own[0]: stem for stem, own in pairs.labels.items() if len(own) == 1}
+    left_out = {name for own in several.values() for name in own}
+    problems = [
+        Problem(
+            str(files[stem]),
+            f"several references ({', '.join(describe_name(name, stem) for name in own)})",
+            "one reference for each segmentation",
+            "Move those that are not meant out of the folder.",
+        )
+        for stem, own in several.items()
+    ]
+    kept = {renamed.get(name, name): paths for name, paths in references.items() if name not in left_out}
+    return kept, problems
 
 
 def _score_files(case_id: str, file: Path, label_files: tuple[Path, ...], classes: Classes) -> CaseScore:
@@ -267,7 +297,7 @@ def _read_references(path: Path, in_folders: bool) -> _References:
     with refuse_unreadable(path):
         flat = _image_files(path)
         inner = _find_label_files(path) if path.is_dir() and (in_folders or not flat) else {}
-    if flat:
+    if flat and split_mixed_folder({stem_of(file): [file] for file in flat}) is None:
         found = inner or {stem_of(file): file for file in flat}
         return _References(
             path, {name: (file,) for name, file in found.items()}, Path(realpath(path)).name == "instances"
@@ -282,7 +312,7 @@ def _read_references(path: Path, in_folders: bool) -> _References:
     if not files:
         expected = "a folder of label files, or a data set with labels"
         raise DataError(Problem(str(path), "no labels", expected, "Check the path."))
-    return _References(path, files, dataset.instances)
+    return _References(path, files, dataset.instances, dataset.ignored_value)
 
 
 def _unpaired(
@@ -307,11 +337,12 @@ def _choose_classes(
     predicted: Sequence[tuple[Path, ...]],
     expected: Sequence[tuple[Path, ...]],
 ) -> Classes:
-    names, values = declared.get("classes"), declared.get("label_values")
+    names, values, meaning = declared.get("classes"), declared.get("label_values"), declared.get("labels")
     if isinstance(names, list) and isinstance(values, list) and len(names) == len(values) >= 2:
         objects = references.objects or declared.get("instances") is True or tuple(values) == MASK_VALUES
-        return Classes(tuple(names), tuple(values), objects and len(values) == 2 and values[0] == 0)
-    return match_classes(_values(predicted), _values(expected), references.objects, references.where)
+        ignore = meaning.get("ignore") if isinstance(meaning, dict) and references.ignore is None else references.ignore
+        return Classes(tuple(names), tuple(values), objects and len(values) == 2 and values[0] == 0, ignore)
+    return match_classes(_values(predicted), _values(expected), references.objects, references.where, references.ignore)
 
 
 def _values(files: Sequence[tuple[Path, ...]]) -> list[np.ndarray]:

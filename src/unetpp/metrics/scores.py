@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from unetpp.labels.classes import ignored_index
 from unetpp.measured import ClassScores, Interval, MeanScores, Metrics, ScoredCase, Scores
 
 METRICS = ("dice", "iou", "hd95_mm", "nsd")
@@ -96,7 +97,7 @@ def score_case(
     Args:
         case_id: name of the case.
         prediction: class indices (*spatial).
-        reference: class indices (*spatial).
+        reference: class indices (*spatial). Voxels that nobody labeled (`ignored_index`) count as background in both.
         num_classes: number of classes, background included.
         spacing_mm: voxel size in mm along each axis; None: distances are in pixels.
         surface_metrics: False leaves out HD95 and surface Dice, which take most of the time.
@@ -108,6 +109,9 @@ def score_case(
         raise ValueError(
             f"{case_id}: got a prediction of shape {prediction.shape}; expected {reference.shape}, as in the reference."
         )
+    ignored = reference == ignored_index(num_classes)
+    if ignored.any():
+        prediction, reference = (np.where(ignored, 0, each) for each in (prediction, reference))
     spacing = None if spacing_mm is None else tuple(float(size) for size in spacing_mm)
     scores = tuple(
         _score_class(prediction == index, reference == index, spacing, surface_metrics)
@@ -121,12 +125,15 @@ def fast_dice(prediction: np.ndarray, reference: np.ndarray, num_classes: int) -
 
     Args:
         prediction: class indices (*spatial).
-        reference: class indices (*spatial).
+        reference: class indices (*spatial); voxels that nobody labeled (`ignored_index`) are left out.
         num_classes: number of classes, background included.
 
     Returns:
         0 to 1; None if there is no foreground in either.
     """
+    labeled = reference != ignored_index(num_classes)
+    if not labeled.all():
+        prediction, reference = prediction[labeled], reference[labeled]
     pairs = np.bincount(
         (reference.astype(np.int32).ravel() * num_classes + prediction.ravel()), minlength=num_classes**2
     ).reshape(num_classes, num_classes)

@@ -9,6 +9,7 @@ import numpy as np
 
 from unetpp.data.inspect import CaseFacts, Inspection
 from unetpp.layouts.cases import Dataset
+from unetpp.plan import LabelPlan
 from unetpp.settings import Frozen
 
 
@@ -48,8 +49,10 @@ class Fingerprint(Frozen):
     """Names of the classes, background first."""
     label_values: tuple[int, ...]
     """Value of each class in label files."""
+    labels: LabelPlan | None = None
+    """Meaning of the label values, as far as it was declared or set."""
     class_fractions: tuple[float, ...]
-    """Fraction of all voxels in each class."""
+    """Fraction of all labeled voxels in each class."""
     instances: bool
     """Whether label files number objects."""
     median_shape: tuple[int, ...]
@@ -87,6 +90,7 @@ def make_fingerprint(dataset: Dataset, inspection: Inspection) -> Fingerprint:
         channels=tuple(_summarize_channel(name, index, facts) for index, name in enumerate(inspection.channels)),
         classes=tuple(inspection.classes),
         label_values=tuple(inspection.label_values),
+        labels=inspection.labels,
         class_fractions=_count_fractions(inspection),
         instances=inspection.instances,
         median_shape=tuple(int(size) for size in np.median(shapes, axis=0)),

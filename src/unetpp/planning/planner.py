@@ -150,12 +150,15 @@ class _Planner:
             "data.channels": f"{len(f.channels)} in the files{grey}",
             "data.classes": "objects are foreground" if f.instances else values,
         }
+        if f.labels and f.labels.ignore is not None:
+            self.reasons["data.labels"] = f"voxels of the value {f.labels.ignore} are left out: nobody labeled them"
         return DataPlan(
             dims=2 if f.dims == 2 else 3,
             channels=tuple(channel.name for channel in f.channels),
             classes=f.classes,
             label_values=f.label_values,
             instances=f.instances,
+            labels=f.labels,
             spacing_mm=spacing,
             voxel_mm=(spacing or files_spacing) if f.dims == 3 else None,
             normalization=tuple(choice.value for choice in normalization),

@@ -40,10 +40,6 @@ class Choice(NamedTuple, Generic[T]):
     reason: str
 
 
-_DECLARED_SCALES = {"nonorm": 1.0, "rgb_to_0_1": 255.0}
-"""nnU-Net's names of channels whose values are as they are, or divided by 255."""
-
-
 def choose_spacing(median_spacing_mm: Sequence[float] | None, varies: bool) -> Choice[tuple[float, ...] | None]:
     """Choose the network's grid: that of the files if they all have the same, else that of the median voxel."""
     if median_spacing_mm is None:
@@ -56,16 +52,22 @@ def choose_spacing(median_spacing_mm: Sequence[float] | None, varies: bool) -> C
 def choose_normalization(name: str, foreground: tuple[float, float, float, float]) -> Choice[Normalization]:
     """Choose the normalization of a channel: CT has an absolute scale, others are normalized case by case.
 
+    The names that nnU-Net gives a meaning keep it: CT, noNorm, rgb_to_0_1, zscore and rescale_to_0_1.
+
     Args:
         name: name of the channel, as the data set declares it.
         foreground: percentiles 0.5 and 99.5, mean and standard deviation of foreground voxels over all cases.
     """
     low, high, mean, std = foreground
-    if name.strip().lower() in _DECLARED_SCALES:
-        scale = _DECLARED_SCALES[name.strip().lower()]
-        return Choice(Normalization(per_case=False, std=scale), f"as the data set declares: {name}")
-    if name.strip().lower() not in ("ct", "hu", "hounsfield"):
-        return Choice(Normalization(), "no absolute scale: mean 0 and standard deviation 1 in each case")
+    kind, z_score = name.strip().lower(), "mean 0 and standard deviation 1 in each case"
+    if kind == "nonorm":
+        return Choice(Normalization(per_case=False), "noNorm: intensities as they are")
+    if kind == "rgb_to_0_1":
+        return Choice(Normalization(per_case=False, std=255.0), "rgb_to_0_1: divided by 255")
+    if kind == "rescale_to_0_1":
+        return Choice(Normalization(), f"rescale_to_0_1 is not followed: {z_score} instead of 0 to 1")
+    if kind not in ("ct", "hu", "hounsfield"):
+        return Choice(Normalization(), f"no absolute scale: {z_score}")
     clipped = f"CT: clipped to {low:.0f}..{high:.0f} (99 % of the foreground)"
     plan = Normalization(per_case=False, lower=low, upper=high, mean=mean, std=max(std, 1e-6))
     return Choice(plan, f"{clipped}, then the mean and standard deviation of the foreground")

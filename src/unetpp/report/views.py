@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from unetpp import labels
 from unetpp.data.case_files import read_case_classes, read_case_image
 from unetpp.files import write_atomically
 from unetpp.infer.options import PredictOptions
@@ -74,7 +75,10 @@ def write_views(predictor: DepthPredictor, cases: Sequence[Case], metrics: Metri
         case = by_id[case_id]
         found = predictor.predict_case(case, PredictOptions(depth="all"))
         image, reference = read_case_image(case, plan), read_case_classes(case, plan)
-        view = make_view(rank, case_id, dice, image, reference, found[max(found)].segmentation)
+        prediction = found[max(found)].segmentation
+        if (ignored := labels.find_ignored_index(plan)) is not None:  # background in both, as for the scores
+            prediction, reference = (np.where(reference == ignored, 0, each) for each in (prediction, reference))
+        view = make_view(rank, case_id, dice, image, reference, prediction)
         with write_atomically(folder / f"{rank}.npz") as path:
             fields: dict[str, Any] = vars(view)
             np.savez_compressed(path, **fields)

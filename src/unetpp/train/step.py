@@ -28,6 +28,7 @@ class TrainingStep:
         device: where to train.
         record: on a GPU, replay the step as a CUDA graph where that is possible.
         warn: called with a message if the network cannot be compiled and is trained without.
+        ignored: class index of voxels that nobody labeled; None: there are none.
 
     Attributes:
         network: in training mode.
@@ -46,13 +47,14 @@ class TrainingStep:
         *,
         record: bool = True,
         warn: Callable[[str], None] = lambda message: None,
+        ignored: int | None = None,
     ) -> None:
         self.network = network.to(device).train()
         self.network.checkpointing = train.checkpointing
         self.average = copy.deepcopy(network).eval().requires_grad_(False)
         self.optimizer = optimizer.make_optimizer(network, train)
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.precision == "fp16" and device.type == "cuda")
-        self.loss = DeepSupervisionLoss(train.head_weights, train.cross_entropy_weight, train.dice_weight)
+        self.loss = DeepSupervisionLoss(train.head_weights, train.cross_entropy_weight, train.dice_weight, ignored)
         self._model, self._train, self._device, self._warn = model, train, device, warn
         self._forward: Callable[..., Any] = torch.compile(network, dynamic=False) if train.compile else network
         self.use_memory_format(memory_format(model, device, train.compile))

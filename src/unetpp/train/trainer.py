@@ -12,6 +12,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor, nn
 
+from unetpp import labels
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
 from unetpp.errors import Interrupted, Problem, UnetppError
@@ -92,7 +93,12 @@ class FoldTraining:
             self.network.load_state_dict(weights)
         self.log = Log(folder / LOG)
         self.step = TrainingStep(
-            self.network, plan.model, train, device, warn=lambda message: self.log.write("warning", message=message)
+            self.network,
+            plan.model,
+            train,
+            device,
+            warn=lambda message: self.log.write("warning", message=message),
+            ignored=labels.find_ignored_index(plan.data),
         )
         self.state = TrainingState(budget_s=budget_s, validation_cases=validation_cases)
         sampler = PatchSampler(cases, train.patch, train.batch, train.foreground_fraction, train.seed)

@@ -235,7 +235,8 @@ def train(
     request = read_request(minutes, epochs, set, seed)
     keep_freed_memory()
     place = choose_device(device)
-    dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress)
+    reading = preparation.known_reading(folder) | request.settings
+    dataset, fingerprint = preparation.read_data(Path(data), reading, progress)
     splits = preparation.reuse_splits(folder, dataset)
     numbers = preparation.parse_folds(fold, len(splits))
     preparation.require_unstarted(folder, numbers, resume)

@@ -19,7 +19,7 @@ from unetpp.files import hold_lock, write_text
 from unetpp.layouts.cases import find_cases
 from unetpp.layouts.dataset import Dataset
 from unetpp.model.build import make_grid
-from unetpp.plan import ModelPlan, Plan, TrainPlan, read_plan
+from unetpp.plan import SET_BY_USER, ModelPlan, Plan, ReadPlan, TrainPlan, read_plan
 from unetpp.planning.cost import count_parameters, estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint
 from unetpp.planning.planner import make_plan
@@ -64,6 +64,21 @@ def require_unstarted(folder: RunFolder, folds: Iterable[int], resume: bool) -> 
             "Continue it with `resume=True`, or choose another `out`.",
         )
         raise UsageError(folder.path, got, "a new run", action, setting="out")
+
+
+def known_reading(folder: RunFolder) -> dict[str, Any]:
+    """Find in the plan of a run, if there is one, how files are read, as far as the user and not the planner said so.
+
+    Returns:
+        `{"data.key": value}`.
+
+    Raises:
+        PlanError: a plan that cannot be used.
+    """
+    plan = read_plan(folder.plan) if folder.plan.exists() else None
+    values = plan.data.model_dump(mode="json") if plan else {}
+    given = {f"data.{name}": values[name] for name in ReadPlan.model_fields if values.get(name) is not None}
+    return {key: value for key, value in given.items() if plan and plan.reasons.get(key, SET_BY_USER) == SET_BY_USER}
 
 
 def read_data(path: Path, settings: Mapping[str, Any], progress: Progress) -> tuple[Dataset, Fingerprint]:
