@@ -54,6 +54,14 @@ def test_equal_stems_of_other_formats_are_both_predicted(tmp_path: Path) -> None
     assert "a.jpg gives a_jpg" in found.notes[0]
 
 
+def test_a_label_beside_its_image_is_told_and_a_second_type_is_none(tmp_path: Path) -> None:
+    touch(tmp_path, "mixed/a.png", "mixed/a_mask.png", "mixed/b.png", "mixed/b_mask.png", "types/a.jpg", "types/a.png")
+    found = find_images([tmp_path / "mixed"])
+    assert ids(found) == ["a", "b"]
+    assert found.notes == ("2 labels beside the images left out: a_mask.png, b_mask.png",)
+    assert ids(find_images([tmp_path / "types"])) == ["a_jpg", "a_png"]
+
+
 def test_equal_names_of_several_inputs(tmp_path: Path) -> None:
     touch(tmp_path, "f/a.png", "g/a.png", "g/b.png", "empty/readme.txt")
     found = find_images([tmp_path / "f", tmp_path / "g", tmp_path / "empty"])

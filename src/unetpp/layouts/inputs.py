@@ -55,6 +55,8 @@ class _Found:
     others: list[Path] = field(default_factory=list)
     labels: list[Path] = field(default_factory=list)
     """Labels that belong to no image."""
+    beside: list[Path] = field(default_factory=list)
+    """Labels that lie beside their images."""
 
 
 def find_images(
@@ -87,6 +89,8 @@ def find_images(
         except DataError as error:
             found.skipped += error.problems
     cases, notes = _make_ids_differ(found.cases)
+    if found.beside:
+        notes.append(f"{count_noun(len(found.beside), 'label')} beside the images left out: {_some(found.beside)}")
     if found.labels:
         notes.append(f"{count_noun(len(found.labels), 'label file')} without an image left out: {_some(found.labels)}")
     if not cases:
@@ -155,7 +159,7 @@ def _read_data_set(folder: Path) -> tuple[list[Case], set[Path]]:
     except DataError:
         return [], set()
     labels = {label for case in dataset.cases for label in case.labels}
-    if not labels:
+    if not labels or any(_differ_in_type_alone(case) for case in dataset.cases):
         return [], set()
     by_images: dict[tuple[Path, ...], list[Case]] = {}
     for case in dataset.cases:
@@ -167,10 +171,18 @@ def _read_data_set(folder: Path) -> tuple[list[Case], set[Path]]:
     return cases, labels
 
 
+def _differ_in_type_alone(case: Case) -> bool:
+    """Tell whether a.png was taken for the label of a.jpg beside it: to predict, both are images."""
+    names = {path.parent / _single(path).id for path in case.images}
+    return any(label.parent / _single(label).id in names for label in case.labels)
+
+
 def _add_data_set(cases: list[Case], labels: set[Path], content: Content, found: _Found) -> None:
     """Add the images of a data set, with those that have no label; labels are no images."""
     used = {image for case in cases for image in case.images}
-    folders = {label.parent for label in labels} - {image.parent for image in used}
+    image_folders = {image.parent for image in used}
+    folders = {label.parent for label in labels} - image_folders
+    found.beside += sorted(label for label in labels if label.parent in image_folders)
     found.cases += cases
     for folder, files in content.images.items():
         rest = [path for path in files if path not in used and path not in labels]
