@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.layouts.test_cases import touch
 from unetpp.errors import DataError
+from unetpp.formats import is_image
 from unetpp.layouts.inputs import FoundImages, find_images
 
 
@@ -210,3 +214,37 @@ def test_users_folders(cases: Path) -> None:
         "pat2_ct",
     ]
     assert ids(find_images([folder / "list.csv"])) == ["pat1_ct", "pat2_ct"]
+
+
+FOLDERS = st.sampled_from(["", "p1/", "p2/", "images/", "p1/images/", "masks/", "imagesTs/", "deep/er/"])
+STEMS = st.sampled_from(
+    ["a", "b", "a_0000", "a_0001", "a_t1", "a_t2", "a_seg", "ct", "volume-1", "segmentation-1", "1"]
+)
+TYPES = st.sampled_from([".png", ".jpg", ".nii.gz", ".tif", ".czi", ".txt", ""])
+
+
+@given(st.sets(st.builds("{}{}{}".format, FOLDERS, STEMS, TYPES), min_size=1, max_size=12), st.sampled_from([1, 2]))
+@settings(deadline=None, max_examples=150)
+def test_every_file_has_one_fate_and_every_result_one_name(names: set[str], channels: int) -> None:
+    with TemporaryDirectory() as folder:
+        root = touch(Path(folder), *sorted(names))
+        try:
+            found = find_images([root], ("t1", "t2")[:channels])
+        except DataError:
+            assert not any(is_image(Path(name)) for name in names) or channels == 2
+            return
+        images = [path.relative_to(root).as_posix() for case in found.cases for path in case.images]
+        assert len(images) == len(set(images))
+        assert len({case.id for case in found.cases}) == len(found.cases)
+        assert all(".." not in case.id and not case.id.startswith("/") for case in found.cases)
+        left = {name for name in names if name not in images and is_image(Path(name))}
+        told = bool(found.skipped) or any("left out" in note and "label" in note for note in found.notes)
+        assert not left or told or all(_is_label_of(name) for name in left), (left, found)
+        assert sum(".czi" in problem.got for problem in found.skipped) == sum(name.endswith(".czi") for name in names)
+        others = [name for name in names if name.endswith(".txt") or "." not in Path(name).name]
+        assert bool(others) == any("no image" in note for note in found.notes)
+
+
+def _is_label_of(name: str) -> bool:
+    """Labels in a folder of labels are left out of a data set silently."""
+    return name.startswith("masks/")
