@@ -113,12 +113,24 @@ def test_sessions_of_a_patient_form_a_group(tmp_path: Path) -> None:
     assert dataset.channels == ("t1",)
 
 
+def test_folders_of_sessions_and_kinds(tmp_path: Path) -> None:
+    for patient, session in (("R1/sub-1", 1), ("R1/sub-1", 2), ("R2/sub-7", 1)):
+        name = f"{patient}/ses-{session}/anat/{patient[3:]}_ses-{session}"
+        touch(tmp_path, f"{name}_space-MNI_T1w.nii.gz", f"{name}_space-MNI_label-L_desc-T1lesion_mask.nii.gz")
+    assert [(case.id, case.group) for case in find_cases(tmp_path).cases] == [
+        ("sub-1_ses-1_anat", "R1/sub-1"), ("sub-1_ses-2_anat", "R1/sub-1"), ("sub-7_ses-1_anat", "R2/sub-7"),
+    ]  # fmt: skip
+
+
 def test_subsets_of_patients(tmp_path: Path) -> None:
     touch(tmp_path, "train/a/ct.mha", "train/a/seg.mha", "val/b/ct.mha", "val/b/seg.mha", "test/c/ct.mha")
     dataset = find_cases(tmp_path)
     assert [(case.id, case.split) for case in dataset.cases] == [("a", "train"), ("b", "validation")]
     assert dataset.channels == ("CT",)
     assert "1 image (ct.mha)" in dataset.notes[0]
+    touch(tmp_path, "val/a/ct.mha", "val/a/seg.mha")
+    assert [case.id for case in find_cases(tmp_path).cases] == ["train_a", "val_a", "b"]
+    assert all(case.group is None for case in dataset.cases)
 
 
 def test_a_folder_of_raw_data_sets_is_named(tmp_path: Path) -> None:

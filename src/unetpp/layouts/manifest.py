@@ -93,7 +93,8 @@ def _load(path: Path, required: frozenset[str]) -> tuple[Sequence[str], list[_Ro
     except csv.Error as error:
         raise _describe_unreadable(path, error) from None
     if not required <= set(columns):
-        got, expected = f"the columns {', '.join(columns) or '(none)'}", "image[, image_2, ...], label[, group, split]"
+        got = f"the columns {', '.join(columns) or '(none)'}"
+        expected = "image[, image_2, ...], label[, group, split]" if "label" in required else "image[, image_2, ...]"
         raise DataError(Problem(str(path), got, expected, "Name the columns so in the first line."))
     return columns, rows
 

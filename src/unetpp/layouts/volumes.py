@@ -175,12 +175,24 @@ def _make_case(root: Path, scan: _Scan, scans: Sequence[_Scan]) -> Case:
         id = stem_of(images[0]) if len(images) == 1 else split_label_name(scan.label) or scan.folder.name
         is_patient = bool(parts) and len(folders) > 2 and not _BATCH.search(parts[-1])
         return Case(id, images, (scan.label,), group="/".join(parts) if is_patient else None, split=split)
-    # a name that several folders have is that of a session: its patient is the folder above
-    is_session = len(parts) > 1 and sum(folder.name == scan.folder.name for folder in folders) > 1
-    patient = "/".join(parts[:-1]) if is_session else "/".join(parts)
-    time_point = _BRATS_TIME_POINT.fullmatch(parts[-1])
-    id = "_".join(parts[-2:]) if is_session else parts[-1]
-    return Case(id, images, (scan.label,), group=time_point[1] if time_point else patient, split=split)
+    parts = _below_subset(parts)
+    length = _count_session_folders({_below_subset(folder.relative_to(root).parts) for folder in folders})
+    patient, time_point = parts[: max(1, len(parts) - length)], _BRATS_TIME_POINT.fullmatch(parts[-1])
+    group = None if split else time_point[1] if time_point else "/".join(patient)
+    return Case("_".join(parts[len(patient) - 1 :]), images, (scan.label,), group=group, split=split)
+
+
+def _below_subset(parts: tuple[str, ...]) -> tuple[str, ...]:
+    return parts[1:] if len(parts) > 1 and parts[0].lower() in SUBSETS else parts
+
+
+def _count_session_folders(folders: Iterable[tuple[str, ...]]) -> int:
+    """Count the folders below those of patients: names that several patients have, such as ses-1/anat."""
+    for length in range(3):
+        ends = Counter(parts[max(0, len(parts) - length - 1) :] for parts in folders)
+        if max(ends.values()) == 1:
+            return length
+    return 3
 
 
 def _names(paths: Iterable[Path]) -> str:
