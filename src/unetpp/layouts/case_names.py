@@ -20,7 +20,13 @@ def make_ids_unique(cases: Iterable[Case]) -> list[Case]:
 
 
 def _prefix(cases: Sequence[Case]) -> list[tuple[str, ...]]:
-    """Return the folders of each case below those that all have in common; none for a single case."""
+    """Return the folders of each case below those that all have in common, without those that its id names already."""
     folders = [case.images[0].absolute().parent for case in cases]
     common = commonpath(folders)
-    return [folder.relative_to(common).parts for folder in folders]
+    return [
+        _without_end(folder.relative_to(common).parts, case.id) for folder, case in zip(folders, cases, strict=True)
+    ]
+
+
+def _without_end(parts: tuple[str, ...], id: str) -> tuple[str, ...]:
+    return next((parts[:start] for start in range(len(parts)) if "_".join(parts[start:]) == id), parts)
