@@ -36,10 +36,17 @@ COVERED_IN = {
     "layouts/split_lists": "layouts/test_named_folders",
     "layouts/tree": "layouts/test_named_folders",
     "formats/__init__": "formats/test_formats",
+    "formats/axes": "formats/test_npy",
     "formats/bmp": "formats/test_pillow",
+    "formats/gif": "formats/test_pillow",
+    "formats/heif": "formats/test_pillow",
+    "formats/jpeg2000": "formats/test_pillow",
+    "formats/pixels": "formats/test_tiff_samples",
+    "formats/tiff_pages": "formats/test_tiff",
+    "formats/webp": "formats/test_pillow",
     "formats/format": "formats/test_formats",
     "layouts/manifest": "layouts/test_cases",
-    "formats/sources": "formats/test_readers",
+    "formats/nifti_place": "formats/test_nifti",
     **{
         f"annotations/{name}": "annotations/test_annotations"
         for name in ("__init__", "coco", "cvat", "documents", "imagej", "imagescope", "labelme", "qupath", "yolo")

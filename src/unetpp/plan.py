@@ -70,7 +70,8 @@ class ReadPlan(Frozen):
     """How files are read, as far as the user can set it before anything is known of the data."""
 
     dims: Literal[2, 3] | None = None
-    """Number of spatial axes; 2 takes the planes of volumes as images; null: that of the files."""
+    """Number of spatial axes; 2 takes each plane of a volume, its slices as they are stored, as an image; null: that of
+    the files."""
     axes: str | None = None
     """Axes of TIFF and NumPy files in their order, such as "CYX" (Z planes, C channels, T time); null: as files say."""
     channels: tuple[str, ...] | None = None
@@ -87,6 +88,34 @@ AS_FILES_SAY = ReadPlan()
 """Files are read as they describe themselves."""
 
 
+class ChannelRange(Frozen):
+    """Intensities of one channel: smallest and largest value, over the training images, of two percentiles."""
+
+    low: tuple[float, float]
+    """Of percentile 1."""
+    high: tuple[float, float]
+    """Of percentile 99."""
+
+
+class TrainingRange(Frozen):
+    """What the training images were like; of a new image that is not, no Dice is expected."""
+
+    smallest_mm: tuple[PositiveFloat, ...] | None = None
+    """Smallest voxel size along each axis; null: not every file has one."""
+    largest_mm: tuple[PositiveFloat, ...] | None = None
+    """Largest voxel size along each axis."""
+    channels: tuple[Positive, ...]
+    """Numbers of channels in the files; three equal ones of a format of colors count as one."""
+    intensities: tuple[ChannelRange, ...]
+    """Intensities of each channel: as in the files or, where `normalization` is per case, in standard deviations from
+    the mean of the image."""
+
+    def fits(self, dims: int, channels: int) -> bool:
+        """Tell whether it describes images of so many axes and channels."""
+        sizes = [sizes for sizes in (self.smallest_mm, self.largest_mm) if sizes is not None]
+        return len(sizes) in (0, 2) and all(len(each) == dims for each in sizes) and len(self.intensities) == channels
+
+
 class DataPlan(ReadPlan):
     """The images, their classes, and how both are read."""
 
@@ -100,12 +129,18 @@ class DataPlan(ReadPlan):
     """Value of each class in label files, in the order of `classes`; `predict` writes the same values."""
     instances: bool = False
     """Label files number objects: every value above 0 is one object, and all objects are foreground."""
+    orientation: Literal["RAS"] | None = None
+    """Order and direction of the axes inside: RAS turns every volume so that X runs to the right, Y to the front and Z
+    to the head, and predictions back; null: axes as the files store them."""
     spacing_mm: tuple[PositiveFloat, ...] | None = None
-    """Voxel size in mm to which every case is resampled; null: each case keeps its own grid."""
+    """Voxel size in mm, along the axes of `orientation`, to which images whose own differs by more than 1 % are
+    resampled; null: each case keeps its own grid."""
     voxel_mm: tuple[PositiveFloat, ...] | None = None
     """Typical voxel size in mm on the network's grid, where files have one; decides which axes are treated alike."""
     normalization: tuple[Normalization, ...]
     """Intensity normalization of each channel."""
+    training_range: TrainingRange | None = None
+    """What the training images were like, to which `predict` compares each new one; null: unknown."""
 
     @property
     def num_classes(self) -> int:
@@ -116,6 +151,12 @@ class DataPlan(ReadPlan):
     def _lengths_agree(self) -> Self:
         axes = {"data.spacing_mm": self.spacing_mm, "data.voxel_mm": self.voxel_mm}
         require(
+            (self.orientation is None or self.dims == 3, "data.orientation", "null in 2D (data.dims)"),
+            (
+                self.training_range is None or self.training_range.fits(self.dims, len(self.channels)),
+                "data.training_range",
+                "a number for each axis, intensities for each of data.channels; or null",
+            ),
             (len(self.label_values) == len(self.classes), "data.label_values", "one value for each of data.classes"),
             (len(set(self.label_values)) == len(self.label_values), "data.label_values", "values that differ"),
             (

@@ -150,9 +150,11 @@ class Predicted(Result):
     written: bool = True
     """False after a dry run."""
     doubtful: tuple[Path, ...] = ()
-    """Those of `files` to review: nothing was found, or the predicted Dice is in the lowest 10 % of that of the
-    validation cases."""
+    """Those of `files` to review: nothing was found, the image is unlike those of the training, or the predicted Dice
+    is in the lowest 10 % of that of the validation cases."""
     notes: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+    """How images differ from those of the training, so that no Dice is predicted: a line for each way."""
 
     @property
     def exit_code(self) -> int:
@@ -166,7 +168,12 @@ class Predicted(Result):
         lines = [f"{count_noun(count, 'file')} written to {self.out} in {self.seconds:.1f} s"]
         if self.doubtful:
             lines.append(f"{len(self.doubtful)} to review: {list_some(path.name for path in self.doubtful)}")
-            lines.append("  (nothing found, or a predicted Dice in the lowest 10 % of the validation cases)")
+            unlike = ", unlike the training" if self.outside else ""
+            lines.append(f"  (nothing found{unlike}, or a predicted Dice in the lowest 10 % of the validation cases)")
+        if self.outside:
+            lines += ["unlike the training, so that no Dice is predicted:", *(f"  {way}" for way in self.outside[:10])]
+            rest = len(self.outside) - 10
+            lines += [f"  and {count_noun(rest, 'line')} more in predictions.json"] if rest > 0 else []
         return "\n".join([*lines, *self._describe_rest()])
 
     def _describe_rest(self) -> list[str]:
@@ -339,7 +346,7 @@ class ModelInfo(Result):
             f"trained on: {self.plan.name}",
             f"channels:   {', '.join(data.channels)}",
             f"classes:    {', '.join(classes)}",
-            f"spacing:    {spacing}; tile {list(self.plan.predict.tile)}",
+            f"spacing:    {spacing}; tile {list(self.plan.predict.tile)}; axes {data.orientation or 'as in each file'}",
         ]
         return "\n".join([*lines, describe_depths(self.notes)] if self.notes.depths else lines)
 

@@ -16,6 +16,7 @@ class Grouped:
     id: str
     group: str | None = None
     split: str | None = None
+    neighbors: tuple[str, ...] = ()
 
 
 @given(

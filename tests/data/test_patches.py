@@ -23,7 +23,7 @@ class ArrayCase(StoredCase):
         self.__dict__["_label"] = np.zeros(shape, np.uint8) if label is None else label
         self.__dict__["_image"] = np.arange(np.prod(shape), dtype=np.float32).reshape(1, *shape)
         rows = np.argwhere(self.__dict__["_label"] > 0)
-        self.__dict__["_foreground"] = {1: rows} if len(rows) else {}
+        self.__dict__["_positions"] = {1: rows} if len(rows) else {}
 
     def image(self) -> np.ndarray:
         return self.__dict__["_image"]
@@ -31,8 +31,8 @@ class ArrayCase(StoredCase):
     def label(self) -> np.ndarray:
         return self.__dict__["_label"]
 
-    def _read_positions(self) -> dict[int, np.ndarray]:
-        return self.__dict__["_foreground"]
+    def positions(self) -> dict[int, np.ndarray]:
+        return self.__dict__["_positions"]
 
 
 @given(
@@ -111,6 +111,20 @@ def test_augmentation_is_drawn_from_its_seed_alone_and_moves_image_and_label_tog
     agreement = ((moved_image > 5) == (moved_label == 1)).float().mean()
     assert agreement > 0.97
     assert any((augment(image, label, seed)[1] != moved_label).any() for seed in range(5, 10))
+
+
+@pytest.mark.parametrize("patch", [(1, 24, 24), (4, 24, 24), (24, 1, 24)])
+def test_slices_and_slabs_are_varied_within_their_plane(patch: tuple[int, ...]) -> None:
+    off = {f"{name}_probability": 0.0 for name in ("noise", "contrast", "brightness", "gamma")}
+    plan = AugmentPlan(mirror=False, quarter_turns=False, affine_probability=1, blur_probability=1, scale=0, **off)
+    thin = int(np.argmin(patch))
+    levels = np.arange(patch[thin]).reshape([-1 if axis == thin else 1 for axis in range(3)])
+    label = np.broadcast_to(levels + 1, patch).astype(np.uint8)
+    for seed in range(5):
+        varied, same = Augmentation(plan, patch, None)(np.ones((1, *patch), np.float32), label, seed)
+        assert (same[0].numpy() == label).all()  # no voxel leaves its slice
+        if patch[thin] == 1:  # and a slice is not blurred with the nothing around it
+            assert np.allclose(varied[:, :, 8:-8, 8:-8] if thin == 0 else varied[:, 8:-8, :, 8:-8], 1, atol=1e-3)
 
 
 def test_intensities_vary_and_labels_do_not() -> None:

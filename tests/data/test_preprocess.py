@@ -2,11 +2,14 @@
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import nibabel
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from tests.data.images import write_nifti
 from unetpp import slabs
@@ -170,6 +173,32 @@ def test_the_grid_has_the_plans_spacing_and_the_files_extent() -> None:
     assert network_grid((1, 20), (0.1, 1.0), (5.0, 1.0)) == (1, 20)
 
 
+def test_a_voxel_size_that_differs_by_one_percent_is_the_same() -> None:
+    assert network_grid((100, 200, 300), (1.009, 1.0, 1.02), (1.0, 1.0, 1.0)) == (100, 200, 306)
+
+
+def test_volumes_of_any_order_of_axes_have_one_grid(tmp_path: Path) -> None:
+    wanted, affine = plan(dims=3, orientation="RAS", spacing_mm=(1.5, 1.3, 0.7)), np.diag([0.7, 1.3, 2.5, 1.0])
+    stored = nibabel.Nifti1Image(RNG.integers(0, 99, (9, 7, 5)).astype(np.int16), affine)
+    seen = []
+    for codes in ("RAS", "LPS", "PIR", "SAL"):
+        turn = io_orientation(affine), axcodes2ornt(codes)
+        turned = stored.as_reoriented(ornt_transform(*turn))
+        label = nibabel.Nifti1Image((np.asarray(turned.dataobj) > 50).astype(np.uint8) * 255, turned.affine)
+        paths = tmp_path / f"{codes}.nii", tmp_path / f"{codes}_label.nii"
+        nibabel.save(turned, paths[0])
+        nibabel.save(label, paths[1])
+        case = Case(codes, (paths[0],), (paths[1],))
+        image = prepare_case_image(case, wanted)
+        assert image.image_shape == turned.shape[::-1]
+        assert image.turned_shape == (5, 7, 9)
+        seen.append((whole(image), prepare_case_label(case, wanted, image)))
+    assert seen[0][0].shape == (1, 8, 7, 9)
+    for image, label in seen[1:]:
+        np.testing.assert_allclose(image, seen[0][0], atol=1e-5)
+        np.testing.assert_array_equal(label, seen[0][1])
+
+
 def test_a_resampled_image_keeps_a_ramp_a_ramp() -> None:
     ramp = np.broadcast_to(np.arange(8, dtype=np.float32)[:, None, None], (8, 3, 4))[None]
     wanted = plan(dims=3, spacing_mm=(1.0, 2.0, 2.0), normalization=(Normalization(per_case=False),))
@@ -177,6 +206,25 @@ def test_a_resampled_image_keeps_a_ramp_a_ramp() -> None:
     assert image.shape == (1, 16, 3, 4)
     assert image.image_shape == (8, 3, 4)
     np.testing.assert_allclose(whole(image)[0, 1:-1, 0, 0], np.arange(14) / 2 + 0.25, atol=1e-5)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_any_block_of_a_resampled_image_is_that_part_of_the_whole(data: st.DataObject) -> None:
+    dims = data.draw(st.integers(2, 3))
+    sizes = st.tuples(*[st.integers(1, 12)] * dims)
+    lengths = st.tuples(*[st.sampled_from([0.4, 1.0, 1.7, 5.0])] * dims)
+    array = np.random.default_rng(1).normal(size=(2, *data.draw(sizes))).astype(np.float32)
+    raw = plan(dims, ("a", "b"), spacing_mm=data.draw(lengths), normalization=(Normalization(per_case=False),) * 2)
+    with mock.patch.object(slabs, "SLAB_VALUES", data.draw(st.sampled_from([1, 30, 2**22]))):
+        image = prepare_image(source(array, data.draw(lengths)), raw)
+    grid = image.shape[1:]
+    expected = np.stack([resample_linear(channel, grid) for channel in array])
+    np.testing.assert_array_equal(whole(image), expected)
+    slices = tuple(
+        slice(*sorted(data.draw(st.lists(st.integers(0, size), min_size=2, max_size=2, unique=True)))) for size in grid
+    )
+    np.testing.assert_array_equal(image.read(slices), expected[(slice(None), *slices)])
 
 
 SHAPES = st.integers(2, 3).flatmap(lambda dims: st.tuples(*[st.tuples(*[st.integers(1, 10)] * dims)] * 2))

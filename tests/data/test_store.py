@@ -35,10 +35,10 @@ def test_a_stored_case_is_normalized_and_has_its_foreground(tmp_path: Path) -> N
     assert (image.shape, image.dtype, label.shape, label.dtype) == ((1, 80, 80), np.float16, (80, 80), np.uint8)
     assert abs(float(image.astype(np.float64).mean())) < 1e-3
     assert image.astype(np.float64).std() == pytest.approx(1, abs=1e-3)
-    assert sorted(stored.foreground()) == [1, 2]
-    assert len(stored.foreground()[1]) == LOCATIONS_PER_CLASS
-    assert stored.foreground()[2].tolist() == [[3, 5]]
-    for index, positions in stored.foreground().items():
+    assert sorted(stored.positions()) == [1, 2]
+    assert len(stored.positions()[1]) == LOCATIONS_PER_CLASS
+    assert stored.positions()[2].tolist() == [[3, 5]]
+    for index, positions in stored.positions().items():
         assert (label[tuple(positions.T)] == index).all()
 
 
@@ -76,7 +76,7 @@ def test_no_two_cases_share_an_entry(tmp_path: Path) -> None:
 def test_a_case_holds_no_file_open(tmp_path: Path) -> None:
     (stored,) = store_cases([make_case(tmp_path, "a")], small_plan(classes=3).data, tmp_path / "cache")
     before = psutil.Process().num_fds()
-    held = [stored.foreground() for _ in range(5)]
+    held = [stored.positions() for _ in range(5)]
     assert psutil.Process().num_fds() == before
     assert len(held[0][1]) == LOCATIONS_PER_CLASS
 
@@ -123,3 +123,11 @@ def test_stored_cases_are_found_without_their_sources_if_complete_and_newest(tmp
     assert [case.id for case in found] == ["a", "a-b"]
     assert found[0].stem == newest[0].stem
     assert found[1].image().shape == (1, 80, 80)
+
+
+def test_a_case_without_foreground_has_no_positions(tmp_path: Path) -> None:
+    case = make_case(tmp_path, "a")
+    Image.fromarray(np.zeros((80, 80), np.uint8)).save(case.labels[0])
+    (stored,) = store_cases([case], small_plan(classes=3).data, tmp_path / "cache")
+    assert stored.positions() == {}
+    assert 0 not in stored.positions()

@@ -59,7 +59,7 @@ def test_failures_of_a_new_format_are_one_problem(grid: Format, tmp_path: Path) 
     (tmp_path / "a.txt").write_text("# grid\n1 2\n3\n")
     assert "truncated or not an image" in problem_of(read_image, tmp_path / "a.txt").got
     (tmp_path / "b.txt").write_text("hello")
-    assert "none of PNG, JPEG, BMP, TIFF and grid" in problem_of(read_image, tmp_path / "b.txt").got
+    assert "its content is that of no format" in problem_of(read_image, tmp_path / "b.txt").got
     (tmp_path / "c.docx").write_text("hello")
     assert problem_of(read_image, tmp_path / "c.docx").expected.endswith("NRRD, MHA or grid")
 
@@ -117,6 +117,8 @@ def test_noise_is_no_format() -> None:
     [
         ("a.nii.gz", "a", ".nii.gz"),
         ("a.b.OME.TIF", "a.b", ".ome.tif"),
+        ("a.seg.nrrd", "a", ".seg.nrrd"),
+        ("a.hdr", "a", ".hdr"),
         ("a.tar.gz", "a.tar", ".gz"),
         (".png", ".png", ""),
         ("a", "a", ""),
@@ -130,3 +132,9 @@ def test_packages_of_formats_are_imported_when_they_are_needed() -> None:
     heavy = {"torch", "PIL", "tifffile", "imagecodecs", "nibabel", "SimpleITK"}
     code = f"import sys, unetpp.formats.readers, unetpp.formats.writers; print({heavy!r} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_voxels_beside_their_header_are_no_file_of_their_own(tmp_path: Path) -> None:
+    for name in ("a.hdr", "a.img", "b.img", "c.mhd", "c.zraw", "d.raw"):
+        (tmp_path / name).touch()
+    assert [path.name for path in sorted(tmp_path.iterdir()) if formats.is_companion(path)] == ["a.img", "c.zraw"]

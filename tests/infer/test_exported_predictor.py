@@ -214,3 +214,20 @@ def test_onnx_runtime_reports_nothing() -> None:
     with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
         answer = subprocess.run([sys.executable, "-c", code, file.name], capture_output=True, text=True, check=True)
     assert answer.stdout.split() == ["True", "1"]
+
+
+def test_a_volume_of_another_order_of_axes_is_turned_as_by_its_model(tmp_path: Path) -> None:
+    spacing = {"data.orientation": "RAS", "data.spacing_mm": [1.0, 1.2, 0.8]}
+    for settings in ({"data.orientation": "RAS"}, spacing):
+        model, file = exported(tmp_path, settings=settings, dims=3)
+        array = np.random.default_rng(0).standard_normal((27, 24, 30)).astype(np.float32)
+        image = nibabel.Nifti1Image(array, np.array([[0, 0, -1.0, 0], [1.2, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]))
+        nibabel.save(image, tmp_path / "scan.nii.gz")
+        expected = load_predictor(model, "cpu", "torch").predict(tmp_path / "scan.nii.gz")
+        found = load_exported(file).predict(tmp_path / "scan.nii.gz")
+        assert found.shape == expected.shape == (30, 24, 27)
+        assert (found == expected).mean() > 0.995
+        nibabel.save(nibabel.as_closest_canonical(image), tmp_path / "ras.nii.gz")
+        canonical = nibabel.as_closest_canonical(nibabel.Nifti1Image(found.T, image.affine))
+        ras = load_exported(file).predict(tmp_path / "ras.nii.gz")
+        assert (ras == np.asarray(canonical.dataobj).T).mean() > 0.995

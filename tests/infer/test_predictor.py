@@ -5,6 +5,7 @@ import json
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.data.images import write_nifti
+from tests.tiny import write_png
 from torch import nn
 
 from unetpp.data.arrays import open_array
@@ -26,7 +29,8 @@ from unetpp.layouts.cases import Case
 from unetpp.measured import Calibration, DepthRow, Notes, Rule
 from unetpp.model.build import build_from_plan, model_plan
 from unetpp.model.file import save_model
-from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainPlan
+from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainingRange, TrainPlan
+from unetpp.results import Predicted
 from unetpp.run_folder import find_model_files
 from unetpp.volume import Geometry
 
@@ -530,3 +534,88 @@ def test_threads_that_share_a_predictor_get_what_they_would_get_one_after_the_ot
         for answer in twice:
             for head in once if isinstance(once, dict) else [...]:
                 np.testing.assert_array_equal(answer[head], once[head])
+
+
+def save_in(codes: str, image: Any, path: Path) -> Path:
+    """Save a volume in another order of axes."""
+    import nibabel
+    from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
+    nibabel.save(image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(codes))), path)
+    return path
+
+
+def load_canonical(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    import nibabel
+
+    image = nibabel.as_closest_canonical(nibabel.load(path))
+    return np.asarray(image.dataobj), image.affine
+
+
+@pytest.mark.parametrize("spacing", [None, (2.0, 1.0, 0.8)])
+def test_a_volume_gets_the_same_segmentation_in_every_order_of_axes(
+    spacing: tuple[float, ...] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nibabel
+
+    monkeypatch.setattr(scratch, "LARGE", 1)  # also where arrays lie on disk
+    array = RNG.normal(size=(14, 19, 23)).astype(np.float32)
+    affine = np.array([[1.0, 0.1, 0, -7], [-0.1, 1.2, 0, 3], [0, 0, 1.6, 9], [0, 0, 0, 1]])
+    model = predictor(make_plan(3, label_values=(0, 1, 2), orientation="RAS", spacing_mm=spacing))
+    (tmp_path / "in").mkdir()
+    codes = ("RAS", "LPS", "PIR", "SRA", "ALI")
+    for each in codes:
+        save_in(each, nibabel.Nifti1Image(array, affine), tmp_path / "in" / f"{each}.nii.gz")
+    options = PredictOptions(probabilities=True, uncertainty="entropy")
+    assert not model.predict_files([tmp_path / "in"], tmp_path / "out", options).failed
+    for folder, ending in ((".", ""), ("probabilities", "_class 1"), ("uncertainty", "")):
+        paths = [next((tmp_path / "out" / folder).glob(f"{each}{ending.replace(' ', '_')}*")) for each in codes]
+        expected, place = load_canonical(paths[0])
+        assert len(np.unique(expected)) > 1
+        for each, path in zip(codes[1:], paths[1:], strict=True):
+            stored = nibabel.load(tmp_path / "in" / f"{each}.nii.gz")
+            np.testing.assert_allclose(nibabel.load(path).affine, stored.affine, atol=1e-5)
+            found, affine_found = load_canonical(path)
+            np.testing.assert_allclose(affine_found, place, atol=1e-5)
+            assert (np.abs(found - expected) > 1e-4).mean() < (1e-3 if spacing else 1e-6)
+
+
+def test_of_an_image_unlike_the_training_no_dice_is_predicted(tmp_path: Path) -> None:
+    known = {
+        "smallest_mm": (1, 1, 1),
+        "largest_mm": (1, 1, 1),
+        "channels": (1,),
+        "intensities": [{"low": (-3, -2), "high": (2, 3)}],
+    }
+    plan = make_plan(3, label_values=(0, 1), orientation="RAS", training_range=TrainingRange(**known))
+    calibration = Calibration(review_below=0.1, predicted_dice_slope=1.0)
+    model = Predictor([Threshold()], plan, calibrations={2: calibration})  # type: ignore[list-item]
+    (tmp_path / "in").mkdir()
+    array = RNG.normal(size=(9, 9, 9)).astype(np.float32)
+    for name, size in (("a", 1.0), ("b", 4.0), ("c", 4.0)):
+        write_nifti(tmp_path / "in" / f"{name}.nii.gz", array, np.diag([size] * 3 + [1.0]))
+    written = model.predict_files([tmp_path / "in"], tmp_path / "out")
+    cases = json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"]
+    inside, outside = cases["a.nii.gz"], cases["b.nii.gz"]
+    assert inside["predicted_dice"] is not None and inside["outside"] == []
+    assert (outside["expected_dice"], outside["predicted_dice"], outside["review"]) == (None, None, True)
+    assert outside["outside"] == ["voxel size 4 x 4 x 4 mm; training had 1 x 1 x 1 mm"]
+    assert written.outside == ("b and 1 more: voxel size 4 x 4 x 4 mm; training had 1 x 1 x 1 mm",)
+    assert [path.name for path in written.doubtful] == ["b.nii.gz", "c.nii.gz"]
+    text = Predicted(written.out, (2,), written.files, (), 1.0, doubtful=written.doubtful, outside=written.outside)
+    assert "b and 1 more: voxel size" in text.to_text() and "unlike the training" in text.to_text()
+
+
+def test_remarks_of_readers_are_passed_on_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from unetpp.data.case_files import open_case_image
+
+    def open_noted(case: Case, plan: DataPlan) -> Any:
+        source: Any = open_case_image(case, plan)
+        source.geometry = replace(source.geometry, notes=("two sizes",))
+        return source
+
+    monkeypatch.setattr("unetpp.infer.case_predictor.open_case_image", open_noted)
+    for name in ("a", "b"):
+        write_png(tmp_path / "in" / f"{name}.png", RNG.integers(0, 255, (20, 20), np.uint8))
+    written = predictor(make_plan()).predict_files([tmp_path / "in"], tmp_path / "out", PredictOptions("all"))
+    assert written.notes == ("a and 1 more: two sizes",)

@@ -193,7 +193,7 @@ def test_everything_wrong_is_listed_and_the_rest_is_scored(folders: tuple[Path, 
     assert len(texts) == 4
     assert "no segmentation for 2 of 5 references (missing_1, missing_2)" in texts[0]
     assert "no reference for 1 of 4 segmentations (extra)" in texts[1]
-    assert "size.png: got 16 x 16 pixels; expected 8 x 16 pixels" in texts[2]
+    assert "size.png: got a 2D label of 16 x 16 pixels; expected 2D, 8 x 16 pixels, as its reference" in texts[2]
     assert "truncated.png" in texts[3]
 
 
@@ -205,8 +205,7 @@ def test_another_grid_is_a_problem(folders: tuple[Path, Path]) -> None:
         write_nifti(references / f"{case}.nii.gz", volume, (1.0, 1.0, 2.0))
     metrics, problems = evaluate_folders(*folders)
     assert [case.id for case in metrics.cases] == ["same"]
-    assert "other.nii.gz: got another spacing" in str(problems[0])
-    assert "(3 x 1 x 1 mm)" in str(problems[0]) and "(2 x 1 x 1 mm)" in str(problems[0])
+    assert "(voxel size 1 x 1 x 3 against 1 x 1 x 2 mm)" in str(problems[0])
 
 
 def test_distances_are_in_the_files_millimetres(folders: tuple[Path, Path]) -> None:
@@ -344,6 +343,28 @@ def test_a_model_is_scored_at_every_depth(tmp_path: Path, small_plan: Callable[.
     assert by_depth[2].mean.dice == pytest.approx(0.5)
     assert list(evaluate_cases(predictor, cases, depths=[2])) == [2]
     assert [case.id for case in by_depth[2].cases] == ["a", "b"]
+
+
+def test_segmentations_stored_with_other_axes_are_turned_onto_their_references(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    array = np.zeros((6, 5, 4), np.uint8)
+    array[1:3, 1:3, 1:3] = 1
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    write_nifti(references / "a.nii.gz", array, (2.0, 2.0, 3.0))
+    predictions.mkdir()
+    turned = nib.as_closest_canonical(nib.Nifti1Image(array, affine)).as_reoriented(
+        nib.orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], nib.orientations.axcodes2ornt("SLP"))
+    )
+    nib.save(turned, predictions / "a.nii.gz")
+    metrics, problems = evaluate_folders(*folders)
+    assert not problems
+    assert metrics.mean.dice == 1
+
+
+def test_distances_are_in_the_millimeters_of_the_place(cases: Path) -> None:
+    folder = cases / "3d/pixdim-against-sform"
+    metrics, _ = evaluate_folders(folder / "predictions", folder / "references")
+    assert metrics.mean.hd95_mm == pytest.approx(3.0)
 
 
 def test_voxels_that_nobody_labeled_have_no_score_in_either_door(

@@ -26,3 +26,28 @@ def test_voxels_of_a_microscope_keep_their_size(tmp_path: Path) -> None:
     dataset = find_cases(tmp_path)
     found = make_fingerprint(dataset, inspect_dataset(dataset))
     assert found.median_spacing_mm == pytest.approx((0.00004, 0.00016, 0.00016), rel=1e-5)
+
+
+def _write_volumes(folder: Path, codes: str, shape: tuple[int, ...], zooms: tuple[float, ...], name: str) -> None:
+    for part in ("images", "labels"):
+        (folder / part).mkdir(exist_ok=True)
+        array = np.zeros(shape, np.uint8)
+        array[2:4, 2:4, 2:4] = 1
+        image = nibabel.Nifti1Image(array, np.diag([*zooms, 1.0]))
+        turn = nibabel.orientations.axcodes2ornt(codes)
+        nibabel.save(image.as_reoriented(turn), folder / part / f"{name}.nii.gz")
+
+
+def test_sizes_of_volumes_are_those_along_the_axes_of_the_body(tmp_path: Path) -> None:
+    for name, codes in (("a", "RAS"), ("b", "PIR"), ("c", "LSA")):
+        _write_volumes(tmp_path, codes, (6, 8, 12), (1.0, 2.0, 3.0), name)
+    dataset = find_cases(tmp_path)
+    inspection = inspect_dataset(dataset)
+    found = make_fingerprint(dataset, inspection)
+    assert (found.orientation, found.without_orientation, found.spacing_varies) == ("RAS", 0, False)
+    assert found.median_shape == found.smallest_shape == found.largest_shape == (12, 8, 6)
+    assert found.median_spacing_mm == found.smallest_spacing_mm == found.largest_spacing_mm == (3.0, 2.0, 1.0)
+    assert found.file_channels == (1,)
+    assert found.channels[0].levels is not None and found.channels[0].levels.high[1] == 1
+    as_stored = make_fingerprint(dataset, inspection, may_turn=False)
+    assert (as_stored.orientation, as_stored.spacing_varies) == (None, True)

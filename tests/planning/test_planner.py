@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from unetpp.errors import PlanError
-from unetpp.plan import LabelPlan
+from unetpp.plan import ChannelRange, LabelPlan
 from unetpp.planning.cost import count_cost
 from unetpp.planning.fingerprint import ChannelFacts, Fingerprint
 from unetpp.planning.planner import make_plan
@@ -158,9 +158,52 @@ def test_a_single_head_cannot_be_a_shallow_one() -> None:
         plan_for(settings={"model.topology": "unet", "predict.depth": "1"})
 
 
-def test_the_voxel_size_is_known_where_nothing_is_resampled() -> None:
+def test_the_voxel_size_is_kept_in_images_and_volumes() -> None:
     plan = plan_for(dims=3, median_shape=(20, 96, 96), median_spacing_mm=(6.0, 1.0, 1.0))
-    assert (plan.data.spacing_mm, plan.data.voxel_mm) == (None, (6.0, 1.0, 1.0))
+    assert plan.data.spacing_mm == plan.data.voxel_mm == (6.0, 1.0, 1.0)
+    assert plan_for(median_spacing_mm=(0.0005, 0.0005)).data.spacing_mm == (0.0005, 0.0005)
+    kept = plan_for(median_spacing_mm=(0.0005, 0.0005), settings={"data.spacing_mm": None}).data
+    assert (kept.spacing_mm, kept.voxel_mm) == (None, (0.0005, 0.0005))
+
+
+def test_volumes_are_turned_if_all_state_an_orientation() -> None:
+    body: dict[str, Any] = {"dims": 3, "median_shape": (36, 50, 35), "median_spacing_mm": (0.05, 0.05, 0.05)}
+    plan = plan_for(orientation="RAS", **body)
+    assert plan.data.orientation == "RAS"
+    assert not plan.train.augment.mirror
+    plan = plan_for(without_orientation=2, **body)
+    assert plan.data.orientation is None
+    assert plan.train.augment.mirror
+    assert plan.reasons["data.orientation"].startswith("2 volumes without an orientation")
+    assert "data.orientation" not in plan_for().reasons
+
+
+def test_the_range_of_the_training_has_the_scale_of_the_normalization() -> None:
+    levels, scaled = ChannelRange(low=(-1000, -900), high=(200, 300)), ChannelRange(low=(-2, -1), high=(1, 3))
+    measured = {"levels": levels, "standardized": scaled}
+    for name, expected in (("CT", levels), ("MRI", scaled)):
+        channel = fingerprint().channels[0].model_copy(update={"name": name, **measured})
+        sizes = {"smallest_spacing_mm": (1.0, 1.0), "largest_spacing_mm": (1.0, 2.0)}
+        found = plan_for(channels=(channel,), file_channels=(1,), **sizes).data.training_range
+        assert found is not None
+        assert found.intensities == (expected,)
+        assert (found.smallest_mm, found.largest_mm) == ((1.0, 1.0), (1.0, 2.0))
+    assert plan_for().data.training_range is None
+
+
+@pytest.mark.parametrize("side", [48, 96, 250])
+def test_a_volume_of_one_slice_gets_the_network_of_an_image(side: int) -> None:
+    image, volume = plan_for(median_shape=(side, side)), plan_for(dims=3, median_shape=(1, side, side))
+    assert volume.model.strides == tuple((1, *stride) for stride in image.model.strides)
+    assert volume.model.kernel_sizes == tuple((1, *kernel) for kernel in image.model.kernel_sizes)
+    assert volume.train.patch == (1, *image.train.patch)
+    assert volume.predict.tile == (1, *image.predict.tile)
+
+
+def test_a_slab_is_down_sampled_in_its_plane_as_far_as_that_allows() -> None:
+    plan = plan_for(dims=3, median_shape=(10, 128, 128), median_spacing_mm=(1.0, 1.0, 1.0))
+    assert [stride[1:] for stride in plan.model.strides] == [(2, 2)] * 4
+    assert all(kernel[1:] == (3, 3) for kernel in plan.model.kernel_sizes)
 
 
 def test_a_batch_that_does_not_fit_the_memory_is_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,10 +29,31 @@ def test_strides_leave_a_bottleneck_and_spare_thick_slices(
             assert left >= min(size, rules.MIN_BOTTLENECK)
 
 
+@given(shape=sizes3, spacing=spacings)
+def test_only_axes_that_can_be_halved_decide_which_axis_is_thick(
+    shape: tuple[int, ...], spacing: tuple[float, ...] | None
+) -> None:
+    strides = rules.choose_strides(shape, spacing, 5).value
+    kernels = rules.choose_kernels(shape, spacing, strides).value
+    sizes, lengths = list(shape), list(spacing or (1.0, 1.0, 1.0))
+    for stride, kernel in zip([*strides, (1, 1, 1)], kernels, strict=True):
+        halvable = [axis for axis in range(3) if sizes[axis] >= 2 * rules.MIN_BOTTLENECK]
+        shortest = min((lengths[axis] for axis in halvable), default=float("inf"))
+        for axis in range(3):
+            is_thick = lengths[axis] >= rules.THICK * shortest
+            assert kernel[axis] == (1 if is_thick or shape[axis] == 1 else 3)
+            if halvable and stride != (1, 1, 1):
+                assert stride[axis] == (2 if axis in halvable and not is_thick else 1)
+        sizes = [ceil(size / step) for size, step in zip(sizes, stride, strict=True)]
+        lengths = [length * step for length, step in zip(lengths, stride, strict=True)]
+    if max(sizes) >= 2 * rules.MIN_BOTTLENECK:  # not stopped before the plane or the depth is used up
+        assert len(strides) == 5
+
+
 def test_thick_slices_are_down_sampled_and_convolved_across_later() -> None:
     strides = rules.choose_strides((24, 320, 320), (5.0, 0.7, 0.7), 5).value
     assert [stride[0] for stride in strides] == [1, 1, 2, 2, 1]
-    kernels = rules.choose_kernels((5.0, 0.7, 0.7), strides).value
+    kernels = rules.choose_kernels((24, 320, 320), (5.0, 0.7, 0.7), strides).value
     assert [kernel[0] for kernel in kernels] == [1, 1, 3, 3, 3, 3]
     assert all(kernel[1:] == (3, 3) for kernel in kernels)
 
@@ -52,8 +73,8 @@ def test_ct_is_clipped_to_its_foreground_and_mri_is_not() -> None:
     assert rules.choose_normalization("MRI", (0, 1, 2, 3)).value.per_case
 
 
-def test_resampling_happens_only_where_voxels_differ() -> None:
-    assert rules.choose_spacing((1.0, 1.0, 1.0), varies=False).value is None
+def test_the_plan_keeps_the_voxel_size_if_all_files_have_one() -> None:
+    assert rules.choose_spacing((1.0, 1.0, 1.0), varies=False).value == (1.0, 1.0, 1.0)
     assert rules.choose_spacing((2.0, 1.0, 1.0), varies=True).value == (2.0, 1.0, 1.0)
     assert rules.choose_spacing(None, varies=False).value is None
 
@@ -77,9 +98,11 @@ def test_tiles_of_images_share_less_than_tiles_of_volumes() -> None:
 
 
 def test_bodies_are_not_flipped_and_tissue_is() -> None:
-    assert not rules.choose_symmetries(3, (1.0, 1.0, 1.0)).value
-    assert rules.choose_symmetries(3, None).value
-    assert rules.choose_symmetries(2, None).value
+    assert not rules.choose_symmetries(3, True, (0.01, 0.01, 0.01)).value
+    assert not rules.choose_symmetries(3, False, (1.0, 1.0, 1.0)).value
+    assert rules.choose_symmetries(3, False, (0.002, 0.0005, 0.0005)).value
+    assert rules.choose_symmetries(3, False, None).value
+    assert rules.choose_symmetries(2, False, (0.5, 0.5)).value
 
 
 def test_few_passes_over_the_data_need_no_variation_beyond_flips() -> None:

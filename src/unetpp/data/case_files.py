@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from unetpp import labels
 from unetpp.annotations import draw, read_annotations
+from unetpp.data.label_grid import Grid, place_label
+from unetpp.data.whole_files import WholeFiles, cut_label, take_part
 from unetpp.errors import DataError, Problem
-from unetpp.formats.readers import describe_shape, open_images, read_labels
+from unetpp.formats.readers import describe_shape, open_images, read_grid, read_labels
 from unetpp.formats.sources import FilledSource, ImageSource
 from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan, ReadPlan
@@ -29,7 +33,9 @@ def open_case_image(case: Case, plan: ReadPlan) -> ImageSource:
     Raises:
         DataError: as `open_images`.
     """
-    return fill_voxels(open_images(case.images), plan)
+    if case.is_part:
+        return take_part(open_whole_image(case, plan), case)
+    return fill_voxels(open_images(case.images, plan.axes), plan)
 
 
 def fill_voxels(source: ImageSource, plan: ReadPlan) -> ImageSource:
@@ -43,22 +49,37 @@ def read_case_image(case: Case, plan: ReadPlan) -> Volume:
     return Volume(source.read((slice(None),) * (len(source.shape) - 1)), source.geometry)
 
 
-def read_case_label(case: Case, plan: ReadPlan) -> Volume:
+def read_case_label(case: Case, plan: ReadPlan, image: ImageSource | None = None) -> Volume:
     """Read the label of a case, with the values of its files.
 
     Args:
         case: a case with a label.
         plan: how files are read.
+        image: the whole image of the case, if it is open; None: its header is read where the grid depends on it.
 
     Returns:
         The label (1, *spatial), on the grid of the image.
 
     Raises:
-        DataError: as `read_labels`.
+        DataError: as `read_labels`, or the label lies on another grid.
     """
+    if case.is_part:
+        return cut_label(read_whole_label(case, plan), open_whole_image(case, plan), case)
     if case.class_values:
-        return _draw_outlines(case, open_case_image(case, plan))
-    return read_labels(case.labels)
+        return _draw_outlines(case, image or open_case_image(case, plan))
+    label = read_labels(case.labels, plan.axes)
+    if image is not None:
+        grid = Grid(image.shape[1:], image.geometry)
+    elif label.geometry.affine is not None and case.images:
+        grid = Grid(*read_grid(case.images[0], plan.axes))
+    else:  # without a place: the shape is compared where the image is read
+        return label
+    return place_label(label, grid, name_files(case.labels), plan.label_grid)
+
+
+def name_files(paths: Sequence[Path]) -> str:
+    """Name the files of a case in a message."""
+    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
 
 
 def _draw_outlines(case: Case, image: ImageSource) -> Volume:
@@ -88,3 +109,23 @@ def read_case_classes(case: Case, plan: DataPlan) -> np.ndarray:
     """
     label = read_case_label(case, plan)
     return labels.make_labels(plan).encode(label.array[0], str(case.labels[0]))
+
+
+def open_whole_image(part: Case, plan: ReadPlan) -> ImageSource:
+    """Open the whole image of a part, which stays open for its other parts; raises as `open_case_image`."""
+    return _images.get(part, plan)
+
+
+def read_whole_label(part: Case, plan: ReadPlan) -> Volume:
+    """Read the whole label of a part, which is kept for its other parts; raises as `read_case_label`."""
+    return _labels.get(part, plan)
+
+
+def close_whole_files() -> None:
+    """Close the files that are open for their parts, which frees their memory."""
+    _images.close()
+    _labels.close()
+
+
+_images = WholeFiles(open_case_image)
+_labels = WholeFiles(read_case_label)

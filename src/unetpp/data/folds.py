@@ -31,6 +31,10 @@ class Groupable(Protocol):
     def split(self) -> str | None:
         """Subset that the data set declares."""
 
+    @property
+    def neighbors(self) -> tuple[str, ...]:
+        """Ids of cases that do not train while this one validates."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -43,8 +47,9 @@ class Split:
 def make_splits(cases: Sequence[Groupable], folds: int = 5, seed: int = 0) -> list[Split]:
     """Make splits for cross-validation: every case validates once, groups stay together, sizes are balanced.
 
-    If the data set declares validation cases (column `split`), that is the only split. Test cases are left out. The
-    result depends on ids, groups and seed, not on the order of the cases.
+    If the data set declares validation cases (column `split`), that is the only split. Test cases are left out, and in
+    each fold the neighbors of its validation cases. The result depends on ids, groups and seed, not on the order of the
+    cases.
 
     Args:
         cases: the cases of a data set.
@@ -72,8 +77,13 @@ def make_splits(cases: Sequence[Groupable], folds: int = 5, seed: int = 0) -> li
     members: list[list[str]] = [[] for _ in range(min(folds, len(names)))]
     for name in sorted(names, key=lambda name: -len(groups[name])):  # stable: equal sizes keep the shuffled order
         min(members, key=len).extend(groups[name])
-    everyone = sorted(case.id for case in usable)
-    return [Split(tuple(i for i in everyone if i not in set(fold)), tuple(sorted(fold))) for fold in members]
+    near = {case.id: {case.id, *case.neighbors} for case in usable}
+    left_out = [set[str]().union(*(near[name] for name in fold)) for fold in members]
+    everyone = sorted(near)
+    return [
+        Split(tuple(name for name in everyone if name not in out), tuple(sorted(fold)))
+        for fold, out in zip(members, left_out, strict=True)
+    ]
 
 
 def _take_declared_split(cases: Sequence[Groupable]) -> Split:

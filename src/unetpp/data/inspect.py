@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
-from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import psutil
 
-from unetpp.data.case_files import read_case_image, read_case_label
+from unetpp.data.case_files import close_whole_files, name_files, open_case_image, read_case_label
 from unetpp.data.folds import make_splits
+from unetpp.data.intensities import Intensities, measure_intensities
+from unetpp.data.orientation import Orientation, find_orientation
+from unetpp.data.parts import suggest_split
 from unetpp.data.preprocess import RGB_CHANNELS
+from unetpp.data.training_range import measure_levels, sample_values
 from unetpp.errors import DataError, Problem
-from unetpp.formats import is_medical
-from unetpp.formats.readers import describe_shape
+from unetpp.formats import is_medical, scratch
+from unetpp.formats.orientation import note_turned_pair
+from unetpp.formats.sources import ImageSource
 from unetpp.labels.values import choose_classes, count_values
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.plan import AS_FILES_SAY, LabelPlan, ReadPlan
 from unetpp.volume import Volume
-from unetpp.words import list_some
+from unetpp.words import list_some, merge_remarks
 
+_Found = TypeVar("_Found")
+
+_READ_AT_ONCE = 4
+_MEMORY = 2**28
+"""Bytes that reading one case takes, besides arrays as large as its files."""
 _AIR, _SOFT_TISSUE = (-3100, -900), 20
 """Hounsfield units: lowest intensities of a CT, with the usual paddings; and an intensity that every body exceeds."""
-_SAMPLE = 1000
-"""Largest number of foreground voxels of a case whose intensities are sampled."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +61,12 @@ class CaseFacts:
     """One file of a format in which three channels are colors."""
     digest: str
     """Hash of the voxels, equal for equal images."""
+    levels: np.ndarray
+    """Percentiles 1 and 99, mean and standard deviation of each channel (channels, 4), see `data.training_range`."""
+    orientation: Orientation | None = None
+    """What turns its axes to RAS+; None: the header states none, or an image."""
+    notes: tuple[str, ...] = ()
+    """Remarks on its files: about their headers, and how the label was brought onto the image's grid."""
 
 
 @dataclass(frozen=True)
@@ -94,24 +108,35 @@ def inspect_dataset(
     cases = {case.id: case for case in dataset.cases}
     medical = any(is_medical(path) for case in dataset.cases[:1] for path in case.images)
     found = choose_classes(
-        {str(cases[fact.id].labels[0]): fact.label_counts for fact in facts if fact.label_counts},
+        _count_by_file(facts, cases),
         dataset.classes,
         (1 if medical else 255) if dataset.instances else None,
         str(dataset.root),
     )
     channels, channel_problems = _choose_channels(dataset, facts)
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
-    problems += [*found.problems, *_check_dims(facts), *_check_splits(dataset)]
-    notes = [*dataset.notes, *found.notes, *_note_repeated_images(facts), *_note_hounsfield_units(dataset, facts)]
-    notes += _note_ignored(ignore, facts)
+    problems += [*found.problems, *_check_dims(facts, reading.dims), *_check_splits(dataset, facts)]
+    problems = list(dict.fromkeys(problems))  # parts of one file have the problems of the file
+    remarks = [(cases[fact.id].images[0].name, note) for fact in facts for note in fact.notes]
+    notes = [*dataset.notes, *found.notes, *_note_series(dataset, facts), *merge_remarks(remarks)]
+    notes += [*_note_repeated_images(facts), *_note_hounsfield_units(dataset, facts), *_note_ignored(ignore, facts)]
     names, values = found.classes.names, found.classes.values
     return Inspection(facts, problems, notes, names, values, dataset.instances, channels, meaning)
+
+
+def _count_by_file(facts: Sequence[CaseFacts], cases: Mapping[str, Case]) -> dict[str, dict[int, int]]:
+    """Count the voxels of each value in each label file, of which several cases may be parts."""
+    counts: dict[str, Counter[int]] = {}
+    for fact in facts:
+        if fact.label_counts:
+            counts.setdefault(str(cases[fact.id].labels[0]), Counter()).update(fact.label_counts)
+    return {file: dict(sorted(found.items())) for file, found in counts.items()}
 
 
 def _inspect_cases(
     cases: Sequence[Case], reading: ReadPlan, ignore: int | None, progress: Callable[[int, int], object] | None
 ) -> Iterable[tuple[CaseFacts | None, list[Problem]]]:
-    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(max_workers=_count_readers(cases))
     try:
         for done, result in enumerate(pool.map(partial(_inspect_case, reading=reading, ignore=ignore), cases), start=1):
             if progress is not None:
@@ -119,96 +144,69 @@ def _inspect_cases(
             yield result
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C, too
+        close_whole_files()
+
+
+def _count_readers(cases: Sequence[Case]) -> int:
+    """Choose how many cases are read at once, so that they fit into memory even if a format is unpacked there."""
+    files = (path for case in cases for path in (*case.images, *case.labels) if path.is_file())
+    needed = _MEMORY + 8 * max((path.stat().st_size for path in files), default=0)
+    fitting = psutil.virtual_memory().available // (2 * needed)
+    return int(max(1, min(_READ_AT_ONCE, os.cpu_count() or 1, fitting)))
 
 
 def _inspect_case(case: Case, reading: ReadPlan, ignore: int | None) -> tuple[CaseFacts | None, list[Problem]]:
     """Measure a case without problems; otherwise report those of the image, of the label and between them."""
-    image, problems = _attempt(read_case_image, case, reading)
-    label, label_problems = _attempt(read_case_label, case, reading) if case.labels else (None, [])
-    problems += label_problems
-    if image is not None:
-        problems += _check_finite(case, image)
-        if label is not None:
-            problems += _check_same_grid(case, image, label)
-    return (None if problems or image is None else _measure(case, image, label, ignore)), problems
+    image, problems = _attempt(lambda: open_case_image(case, reading))
+    label, label_problems = _attempt(lambda: read_case_label(case, reading, image)) if case.labels else (None, [])
+    problems += [problem for problem in label_problems if problem not in problems]
+    if image is None:
+        return None, problems
+    counts = count_values(label.array) if label is not None else {}
+    counts = {value: count for value, count in counts.items() if value != ignore}
+    scratch.release(None if label is None else label.array)
+    found = measure_intensities(image, None if label is None else label.array[0], ignore)
+    problems += _check_finite(case, found)
+    return (None if problems else _collect_facts(case, image, label, counts, found)), problems
 
 
-def _attempt(
-    read: Callable[[Case, ReadPlan], Volume], case: Case, reading: ReadPlan
-) -> tuple[Volume | None, list[Problem]]:
+def _attempt(read: Callable[[], _Found]) -> tuple[_Found | None, list[Problem]]:
     try:
-        return read(case, reading), []
+        return read(), []
     except DataError as error:
         return None, error.problems
 
 
-def _check_finite(case: Case, image: Volume) -> list[Problem]:
-    if image.array.dtype.kind != "f":
-        return []
-    wrong = image.array.size - int(np.count_nonzero(np.isfinite(image.array)))
-    if not wrong:
+def _check_finite(case: Case, found: Intensities) -> list[Problem]:
+    if not found.not_finite:
         return []
     action = "Replace them with a number, such as `data.fill=0`, for training and prediction alike; or remove the case."
-    return [Problem(_name_files(case.images), f"{wrong} voxels that are NaN or infinite", "finite numbers", action)]
+    got = f"{found.not_finite} voxels that are NaN or infinite"
+    return [Problem(name_files(case.images), got, "finite numbers", action)]
 
 
-def _check_same_grid(case: Case, image: Volume, label: Volume) -> list[Problem]:
-    where, name = _name_files(case.labels), case.images[0].name
-    if image.shape != label.shape:
-        got = f"a {label.dims}D label of {describe_shape(label.shape)}"
-        expected = f"{image.dims}D, {describe_shape(image.shape)}, as {name}"
-        action = "Give the label that belongs to the image; do not resize it with interpolation."
-        return [Problem(where, got, expected, action)]
-    if not label.geometry.matches(image.geometry):
-        got = f"another place in space than {name} ({_describe_grid_difference(image, label)})"
-        action = "Resample the label onto the image, or correct its header."
-        return [Problem(where, got, "the same spacing, origin and direction", action)]
-    return []
-
-
-def _describe_grid_difference(image: Volume, label: Volume) -> str:
-    first, second = image.geometry, label.geometry
-    if first.spacing_mm and second.spacing_mm and not np.allclose(first.spacing_mm, second.spacing_mm, rtol=0.01):
-        return f"spacing {_format_mm(second.spacing_mm)} against {_format_mm(first.spacing_mm)} mm"
-    if first.affine is None or second.affine is None:
-        return "direction of the axes"
-    if not np.allclose(first.affine[:3, :3], second.affine[:3, :3], atol=1e-3):
-        return "direction of the axes"
-    return f"origin {_format_mm(second.affine[:3, 3])} against {_format_mm(first.affine[:3, 3])} mm"
-
-
-def _format_mm(values: Iterable[float]) -> str:
-    return " x ".join(f"{value:.4g}" for value in values)
-
-
-def _measure(case: Case, image: Volume, label: Volume | None, ignore: int | None) -> CaseFacts:
-    pixels = image.array.reshape(image.channels, -1)
-    counts = count_values(label.array) if label is not None else {}
+def _collect_facts(
+    case: Case, image: ImageSource, label: Volume | None, counts: dict[int, int], found: Intensities
+) -> CaseFacts:
+    notes = image.geometry.notes
+    if label is not None:
+        notes += (*label.geometry.notes, *note_turned_pair(image.geometry, label.geometry))
     return CaseFacts(
         id=case.id,
-        shape=image.shape,
-        channels=image.channels,
+        shape=image.shape[1:],
+        channels=image.shape[0],
         spacing_mm=image.geometry.spacing_mm,
-        minimum=tuple(float(channel.min()) for channel in pixels),
-        maximum=tuple(float(channel.max()) for channel in pixels),
-        foreground_sample=_sample_foreground(pixels, label, ignore),
-        label_counts={value: count for value, count in counts.items() if value != ignore},
-        is_gray=image.channels == 3 and all(np.array_equal(channel, pixels[0]) for channel in pixels[1:]),
+        minimum=found.minimum,
+        maximum=found.maximum,
+        foreground_sample=found.sample,
+        label_counts=counts,
+        is_gray=found.is_gray,
         is_color_format=len(case.images) == 1 and not is_medical(case.images[0]),
-        digest=_hash(image),
+        digest=found.digest,
+        levels=measure_levels(sample_values(image)),
+        orientation=find_orientation(image.geometry, len(image.shape) - 1),
+        notes=tuple(dict.fromkeys(notes)),
     )
-
-
-def _hash(image: Volume) -> str:
-    voxels = np.ascontiguousarray(image.array).reshape(-1).view(np.uint8)
-    return hashlib.blake2b(voxels.data, digest_size=16).hexdigest() + str(image.array.shape)
-
-
-def _sample_foreground(pixels: np.ndarray, label: Volume | None, ignore: int | None) -> np.ndarray:
-    values = label.array.reshape(-1) if label is not None else np.zeros(0, np.uint8)
-    foreground = np.flatnonzero((values > 0) if ignore is None else (values > 0) & (values != ignore))
-    chosen = foreground[np.linspace(0, len(foreground) - 1, min(len(foreground), _SAMPLE)).astype(np.int64)]
-    return pixels[:, chosen].astype(np.float32)
 
 
 def _choose_channels(dataset: Dataset, facts: Sequence[CaseFacts]) -> tuple[tuple[str, ...], list[Problem]]:
@@ -237,13 +235,20 @@ def _fits_channels(fact: CaseFacts, channels: int) -> bool:
 def _describe_wrong_channels(dataset: Dataset, fact: CaseFacts, channels: int) -> Problem:
     images = next(case.images for case in dataset.cases if case.id == fact.id)
     why = "as declared" if dataset.channels else "as most images have"
-    got = f"{fact.channels} channel{'s' * (fact.channels != 1)}"
-    action = "Give every case the same channels, or remove the case."
-    return Problem(_name_files(images), got, f"{channels}, {why}", action)
+    if len(images) == 1 and is_medical(images[0]) and fact.channels > 1:
+        got = f"{fact.channels} volumes in one file (time points, or channels)"
+        action = "Split a time series into files of one volume each; give every case the same channels."
+    else:
+        got = f"{fact.channels} channel{'s' * (fact.channels != 1)}"
+        action = "Give every case the same channels, or remove the case."
+    return Problem(name_files(images), got, f"{channels}, {why}", action)
 
 
-def _check_dims(facts: Sequence[CaseFacts]) -> list[Problem]:
+def _check_dims(facts: Sequence[CaseFacts], wanted: int | None) -> list[Problem]:
     by_dims = {dims: [fact.id for fact in facts if len(fact.shape) == dims] for dims in (2, 3)}
+    if wanted == 3 and by_dims[2]:
+        action = "Leave the setting out, or give volumes."
+        return [Problem(list_some(by_dims[2]), "2D images", "volumes, by `data.dims=3`", action)]
     if not all(by_dims.values()):
         return []
     rare, usual = sorted(by_dims, key=lambda dims: len(by_dims[dims]))
@@ -252,19 +257,34 @@ def _check_dims(facts: Sequence[CaseFacts]) -> list[Problem]:
     return [Problem(some, got, expected, "Make one data set of images and one of volumes.")]
 
 
-def _check_splits(dataset: Dataset) -> list[Problem]:
-    """Report why the cases cannot be divided into folds."""
+def _check_splits(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Problem]:
+    """Report why the cases cannot be divided into folds; of a single image, what would allow to split it."""
+    hint = suggest_split(facts[0].shape) if len(dataset.cases) == len(facts) == 1 else ""
     try:
         make_splits(dataset.cases)
     except DataError as error:
-        return [replace(problem, where=str(dataset.root)) for problem in error.problems]
+        found = error.problems
+        return [replace(problem, where=str(dataset.root), action=problem.action + hint) for problem in found]
     return []
+
+
+def _note_series(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[str]:
+    """Note what the fourth axis of medical files is taken for, where nothing declares it."""
+    images = {case.id: case.images for case in dataset.cases}
+    remarks = [
+        (images[fact.id][0].name, f"its {fact.channels} values at each voxel are read as channels, not as time points")
+        for fact in facts
+        if fact.channels > 1 and dataset.channels is None and len(images[fact.id]) == 1
+        if is_medical(images[fact.id][0])
+    ]
+    return merge_remarks(remarks)
 
 
 def _note_repeated_images(facts: Sequence[CaseFacts]) -> list[str]:
     by_digest: dict[str, list[str]] = {}
     for fact in facts:
-        by_digest.setdefault(fact.digest, []).append(fact.id)
+        if fact.minimum != fact.maximum:  # empty planes of volumes are equal
+            by_digest.setdefault(fact.digest, []).append(fact.id)
     risk = "scores are too good if one of them trains and another validates"
     repeated = (", ".join(ids) for ids in by_digest.values() if len(ids) > 1)
     return [f"{names}: the same image several times; {risk}" for names in repeated]
@@ -291,7 +311,3 @@ def _note_hounsfield_units(dataset: Dataset, facts: Sequence[CaseFacts]) -> list
         return []
     name = "data.channels=" + json.dumps(["CT"] * seen[0].channels).replace(" ", "")
     return [f"intensities like Hounsfield units; if these are CT, say so for their absolute scale: `{name}`"]
-
-
-def _name_files(paths: Sequence[Path]) -> str:
-    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"

@@ -67,15 +67,16 @@ class PatchSampler:
         chosen = int(np.random.default_rng((self.seed, cycle)).permutation(self._pass)[position])
         rng = draw_generator(self.seed, step, index)
         shape = self.cases[chosen].label().shape
-        foreground = self.cases[chosen].foreground()
+        positions = self.cases[chosen].positions()
+        foreground = {index: found for index, found in positions.items() if index}
         if foreground and rng.random() < self.foreground_fraction:
-            positions = foreground[int(rng.choice(sorted(foreground)))]
-            center = positions[rng.integers(len(positions))]
+            places = foreground[int(rng.choice(sorted(foreground)))]
+            center = places[rng.integers(len(places))]
             start = [
                 _clamp_start(int(c) - size // 2, size, length)
                 for c, size, length in zip(center, self.patch, shape, strict=True)
             ]
-        elif (labeled := self.cases[chosen].labeled) is not None:
+        elif (labeled := positions.get(0)) is not None:
             voxel = labeled[rng.integers(len(labeled))]
             start = [
                 _draw_start_around(rng, int(place), size, length)

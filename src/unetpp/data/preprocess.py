@@ -1,8 +1,8 @@
 """Preprocessing: from the voxels of a file to the input of the network, and from class indices back to label values.
 
-The network works on a grid: that of the file or, if the plan has a spacing, one of voxels of that size between the same
-edges. An image whose file lies on the network's grid is never held as a whole in float32: blocks are read and
-normalized on demand.
+The network works on a grid: that of the file, with its axes in the order of the plan's orientation, or, if the plan has
+a spacing, one of voxels of that size between the same edges. An image whose voxels are of that size is never held as a
+whole in float32: blocks are read and normalized on demand. Another one is resampled once, onto disk if it is large.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import numpy as np
 
 from unetpp import labels
 from unetpp.data.case_files import open_case_image, read_case_classes
+from unetpp.data.orientation import Orientation, find_orientation, keep_axes, turn_source
 from unetpp.errors import DataError, Problem
 from unetpp.formats import formats_by_suffix
 from unetpp.formats.readers import describe_shape
 from unetpp.formats.scratch import allocate_array, release
-from unetpp.formats.sources import ImageSource, Slices
+from unetpp.formats.sources import ArraySource, ImageSource, Slices
 from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan, Normalization
 from unetpp.slabs import slabs
@@ -28,6 +29,8 @@ from unetpp.volume import Geometry
 RGB_CHANNELS = ("red", "green", "blue")
 LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601), to convert RGB images for a network of one channel."""
+SAME_SIZE = 0.01
+"""Largest relative difference of voxel sizes that is not resampled."""
 NO_SPREAD = float(np.finfo(np.float32).eps)
 """Smallest standard deviation relative to the mean: below, the image is constant and not divided by it."""
 
@@ -44,10 +47,17 @@ class PreparedImage:
     """Shape (C, *grid)."""
     image_shape: tuple[int, ...]
     """Spatial shape of the file, to which predictions are restored."""
+    orientation: Orientation
+    """What turned the axes of the file into those of the grid."""
     geometry: Geometry
     """Grid and format of the file."""
     source: _Readable
     """Yields normalized blocks."""
+
+    @property
+    def turned_shape(self) -> tuple[int, ...]:
+        """Spatial shape of the file in the order of the grid's axes."""
+        return self.orientation.turn_sizes(self.image_shape)
 
     def read(self, slices: Slices) -> np.ndarray:
         """Read the normalized block (C, ...) float32 within `slices`, one for each axis; do not modify it."""
@@ -73,12 +83,12 @@ def prepare_case_label(case: Case, plan: DataPlan, image: PreparedImage) -> np.n
     Raises:
         DataError: as `read_case_classes`.
     """
-    indices, grid = read_case_classes(case, plan), image.shape[1:]
+    grid, indices = image.shape[1:], np.ascontiguousarray(image.orientation.turn(read_case_classes(case, plan)))
     return indices if grid == indices.shape else resample_nearest(indices, grid)
 
 
 def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> PreparedImage:
-    """Convert the channels, normalize, and resample if the plan's spacing differs from that of the file.
+    """Turn the axes, convert the channels, normalize, and resample if the plan's spacing differs from the file's.
 
     Args:
         source: the image.
@@ -95,11 +105,21 @@ def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> 
     if len(image_shape) != plan.dims:
         got = f"{len(image_shape)}D data ({describe_shape(image_shape)})"
         _refuse(where, got, f"{plan.dims}D data, as in training", "Leave it out, or use another model.")
-    converted = _ConvertedChannels(source, plan.channels, where)
-    normalized = _NormalizedImage(converted, plan.normalization, image_shape, where, source.dtype.kind == "f")
-    grid = network_grid(image_shape, source.geometry.spacing_mm, plan.spacing_mm)
-    prepared = normalized if grid == image_shape else _ResampledImage(normalized, image_shape, grid)
-    return PreparedImage((len(plan.channels), *grid), image_shape, source.geometry, prepared)
+    orientation = choose_orientation(source.geometry, plan)
+    turned = turn_source(source, orientation)
+    shape = turned.shape[1:]
+    converted = _ConvertedChannels(turned, plan.channels, where)
+    normalized = _NormalizedImage(converted, plan.normalization, shape, where, source.dtype.kind == "f")
+    grid = network_grid(shape, turned.geometry.spacing_mm, plan.spacing_mm)
+    channels = len(plan.channels)
+    prepared = normalized if grid == shape else _resample(normalized, channels, shape, grid)
+    return PreparedImage((channels, *grid), image_shape, orientation, source.geometry, prepared)
+
+
+def choose_orientation(geometry: Geometry, plan: DataPlan) -> Orientation:
+    """Return what turns a file to the axes of the plan; without an orientation its axes are taken to be those."""
+    found = find_orientation(geometry, plan.dims) if plan.orientation else None
+    return found or keep_axes(plan.dims)
 
 
 def to_label_values(segmentation: np.ndarray, plan: DataPlan) -> np.ndarray:
@@ -116,7 +136,7 @@ def to_label_values(segmentation: np.ndarray, plan: DataPlan) -> np.ndarray:
 def network_grid(
     shape: tuple[int, ...], spacing_mm: Sequence[float] | None, target_mm: Sequence[float] | None
 ) -> tuple[int, ...]:
-    """Compute the spatial shape of the network's grid.
+    """Compute the spatial shape of the network's grid; axes whose voxel size differs by at most 1 % keep theirs.
 
     Args:
         shape: spatial shape of the file.
@@ -129,7 +149,8 @@ def network_grid(
     if spacing_mm is None or target_mm is None:
         return shape
     return tuple(
-        max(1, round(size * own / target)) for size, own, target in zip(shape, spacing_mm, target_mm, strict=True)
+        size if abs(own / target - 1) <= SAME_SIZE else max(1, round(size * own / target))
+        for size, own, target in zip(shape, spacing_mm, target_mm, strict=True)
     )
 
 
@@ -137,16 +158,30 @@ def resample_linear(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Resample (*spatial) float32 to another shape; the edges of the field of view do not move."""
     for axis, (old, size) in enumerate(zip(array.shape, shape, strict=True)):
         if old != size:
-            position = np.clip((np.arange(size) + 0.5) * (old / size) - 0.5, 0, old - 1)
-            lower = position.astype(np.intp)
-            weight = (position - lower).astype(np.float32).reshape(-1, *[1] * (array.ndim - axis - 1))
-            before, after = array.take(lower, axis), array.take(np.minimum(lower + 1, old - 1), axis)
-            after -= before  # in place: the array may take a large part of the memory
-            after *= weight
-            after += before
-            array = after
-            del before, after
+            array = _interpolate(array, axis, *_find_neighbors(old, size, slice(0, size)))
     return array
+
+
+def _find_neighbors(old: int, size: int, part: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Return, for a part of an axis resampled from `old` to `size` voxels, the voxel before and the weight of the next.
+
+    Args:
+        old: voxels of the axis before.
+        size: voxels after resampling.
+        part: of the axis after resampling.
+    """
+    position = np.clip((np.arange(part.start, part.stop) + 0.5) * (old / size) - 0.5, 0, old - 1)
+    lower = position.astype(np.intp)
+    return lower, (position - lower).astype(np.float32)
+
+
+def _interpolate(array: np.ndarray, axis: int, lower: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    before: np.ndarray = array.take(lower, axis)
+    after: np.ndarray = array.take(np.minimum(lower + 1, array.shape[axis] - 1), axis)
+    after -= before  # in place: the array may take a large part of the memory
+    after *= weight.reshape(-1, *[1] * (array.ndim - axis - 1))
+    after += before
+    return after
 
 
 def resample_nearest(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -234,16 +269,37 @@ class _NormalizedImage:
         return mean, np.where(std > NO_SPREAD * np.abs(mean), std, 1.0)
 
 
-class _ResampledImage:
-    """A whole image in memory, resampled to another grid."""
+def _resample(source: _Readable, channels: int, shape: tuple[int, ...], grid: tuple[int, ...]) -> ArraySource:
+    """Resample an image to another grid slab by slab; a large one lies on disk.
 
-    def __init__(self, source: _Readable, shape: tuple[int, ...], grid: tuple[int, ...]) -> None:
-        block = source.read(tuple(slice(0, size) for size in shape))
-        self._array = np.stack([resample_linear(channel, grid) for channel in block])
+    Args:
+        source: the image.
+        channels: number of its channels.
+        shape: its spatial shape.
+        grid: the new spatial shape.
+    """
+    array = allocate_array((channels, *grid), np.float32)
+    for slices in slabs(grid):
+        array[(slice(None), *slices)] = _resample_block(source, slices, shape, grid)
+        release(array)
+    return ArraySource(array, Geometry())
 
-    def read(self, slices: Slices) -> np.ndarray:
-        """Return a view of a block."""
-        return self._array[(slice(None), *slices)]
+
+def _resample_block(source: _Readable, slices: Slices, shape: tuple[int, ...], grid: tuple[int, ...]) -> np.ndarray:
+    """Interpolate a block of the grid from the voxels around it; arguments as of `_resample`."""
+    neighbors = [
+        None if old == size else _find_neighbors(old, size, part)
+        for part, old, size in zip(slices, shape, grid, strict=True)
+    ]
+    around = [
+        part if found is None else slice(int(found[0][0]), min(int(found[0][-1]) + 2, old))
+        for part, found, old in zip(slices, neighbors, shape, strict=True)
+    ]
+    block = source.read(tuple(around))
+    for axis, (part, found) in enumerate(zip(around, neighbors, strict=True), start=1):
+        if found is not None:
+            block = _interpolate(block, axis, found[0] - part.start, found[1])
+    return block
 
 
 def _refuse(where: str, got: str, expected: str, action: str) -> NoReturn:

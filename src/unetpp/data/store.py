@@ -20,13 +20,14 @@ from pathlib import Path
 import numpy as np
 
 from unetpp import labels
+from unetpp.data.case_files import close_whole_files
 from unetpp.data.preprocess import prepare_case_image, prepare_case_label
 from unetpp.errors import DataError, Problem
 from unetpp.files import write_atomically
 from unetpp.layouts.cases import Case
 from unetpp.plan import DataPlan
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 ARRAYS = ("image", "label", "foreground")
 DIGEST = 12
 """Length of a digest in file names."""
@@ -50,16 +51,11 @@ class StoredCase:
         """Map the label (*grid) uint8 into memory."""
         return self._map("label")
 
-    def foreground(self) -> dict[int, np.ndarray]:
-        """Read some positions (n, dims) of each foreground class: neither files nor memory are held for each case."""
-        return {index: positions for index, positions in self._read_positions().items() if index}
+    def positions(self) -> dict[int, np.ndarray]:
+        """Read some positions (n, dims) of each foreground class; neither files nor memory are held for each case.
 
-    @property
-    def labeled(self) -> np.ndarray | None:
-        """Some positions (n, dims) of labeled voxels of any class; None: all voxels are labeled, or none is."""
-        return self._read_positions().get(0)
-
-    def _read_positions(self) -> dict[int, np.ndarray]:
+        Where some voxels are not labeled, 0 has positions of labeled ones of any class.
+        """
         rows = np.load(f"{self.stem}.foreground.npy", allow_pickle=False)
         classes, starts = np.unique(rows[:, 0], return_index=True)  # sorted by class
         return {
@@ -105,6 +101,7 @@ def store_cases(
                 progress(done, len(todo))
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C and a full disk do not wait for the other cases
+        close_whole_files()
     if problems:
         raise DataError(problems)
     return stored
@@ -153,7 +150,8 @@ def _hash(case: Case, plan: DataPlan) -> str:
     files = [
         f"{path.absolute()} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in (*case.images, *case.labels)
     ]
-    text = "\n".join([str(STORE_VERSION), plan.model_dump_json(), case.id, *files])
+    part = [f"{case.plane} {case.area}"] if case.is_part else []
+    text = "\n".join([str(STORE_VERSION), plan.model_dump_json(), case.id, *files, *part])
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,8 @@ from unetpp.formats import scratch
 from unetpp.volume import Geometry
 
 Slices = tuple[slice, ...]
+Area = tuple[tuple[int, int], ...]
+"""(start, stop) along each spatial axis."""
 
 
 class ImageSource(Protocol):
@@ -76,3 +79,34 @@ class StackedSource:
     def read(self, slices: Slices) -> np.ndarray:
         """Read a block of every source and concatenate their channels."""
         return np.concatenate([source.read(slices) for source in self._sources]).astype(self.dtype, copy=False)
+
+
+class AreaSource:
+    """The part of an image between (start, stop) along each spatial axis."""
+
+    def __init__(self, source: ImageSource, area: Area) -> None:
+        self._source, self._area = source, area
+        self.geometry = area_geometry(source.geometry, area)
+        self.shape = (source.shape[0], *(stop - start for start, stop in area))
+        self.dtype = source.dtype
+
+    def read(self, slices: Slices) -> np.ndarray:
+        """Read a block, whose `slices` count from the corner of the area."""
+        spans = (part.indices(stop - start)[:2] for part, (start, stop) in zip(slices, self._area, strict=True))
+        return self._source.read(
+            tuple(slice(start + low, start + high) for (low, high), (start, _) in zip(spans, self._area, strict=True))
+        )
+
+
+def area_geometry(geometry: Geometry, area: Area) -> Geometry:
+    """Return the grid of a part of an image: where it lies in that of the whole image."""
+    corner = np.array([start for start, _ in area][::-1] + [0] * (3 - len(area)), dtype=float)
+
+    def move(affine: np.ndarray) -> np.ndarray:
+        moved = np.array(affine, dtype=float)
+        moved[:3, 3] += moved[:3, :3] @ corner
+        return moved
+
+    affine = None if geometry.affine is None else move(geometry.affine)
+    others = tuple(move(other) for other in geometry.other_affines)
+    return replace(geometry, affine=affine, header=None, other_affines=others)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from unetpp.data.orientation import Orientation, keep_axes
 from unetpp.formats.scratch import release
 from unetpp.infer.confidence import SoftDice
 from unetpp.infer.options import DEFAULTS, PredictOptions
@@ -39,19 +40,22 @@ def collect(
     depths: Sequence[int],
     options: PredictOptions = DEFAULTS,
     geometry: Geometry | None = None,
+    orientation: Orientation | None = None,
 ) -> dict[int, Prediction]:
     """Collect bands into predictions as they arrive.
 
     Args:
         bands: from the first row to the last.
-        shape: shape of the grid that the bands cover, (*spatial).
+        shape: shape of the image, (*spatial).
         depths: depths of the bands' first axis, in its order.
         options: which maps to collect; with disagreement, the bands contain it.
         geometry: geometry of the image.
+        orientation: what turned the axes of the image into those of the bands; None: they are the same.
 
     Returns:
-        depth -> prediction.
+        depth -> prediction, on the image's grid.
     """
+    turn = (orientation or keep_axes(len(shape))).turn
     found: dict[int, Prediction] = {}
     disagreement = options.uncertainty == "disagreement"
     maps = (options.probabilities, options.uncertainty is not None)
@@ -63,9 +67,12 @@ def collect(
         rows = slice(band.first_row, band.first_row + band.probabilities.shape[2])
         for prediction, values in zip(found.values(), band.probabilities, strict=True):
             probabilities, uncertainty = (values[:-1], values[-1]) if disagreement else (values, None)
-            indices = _fill(prediction, rows, probabilities, uncertainty)
+            indices = _fill(prediction.viewed(turn), rows, probabilities, uncertainty)
             confidence[prediction.depth].add(probabilities, indices)
-    return {depth: replace(prediction, expected_dice=confidence[depth].value()) for depth, prediction in found.items()}
+    return {
+        depth: replace(prediction, expected_dice=confidence[depth].value(), dice_sums=confidence[depth].sums())
+        for depth, prediction in found.items()
+    }
 
 
 def _fill(prediction: Prediction, rows: slice, probabilities: Tensor, uncertainty: Tensor | None) -> Tensor:

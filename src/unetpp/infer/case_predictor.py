@@ -14,6 +14,7 @@ from unetpp.data.arrays import open_array_or_file
 from unetpp.data.case_files import open_case_image
 from unetpp.formats.sources import ImageSource
 from unetpp.infer.options import DEFAULTS, Depth, PredictOptions
+from unetpp.infer.planes import predict_any
 from unetpp.infer.predict_files import WrittenFiles, predict_to_files
 from unetpp.infer.prediction import Prediction
 from unetpp.infer.tiles import TileProgress
@@ -106,7 +107,8 @@ class CasePredictor(ABC):
         """Segment one image.
 
         Args:
-            image: a file, or an array: (Y, X), (Y, X, C), (C, Y, X), or in 3D (Z, Y, X), (C, Z, Y, X).
+            image: a file, or an array: (Y, X), (Y, X, C), (C, Y, X), or in 3D (Z, Y, X), (C, Z, Y, X) with the axes of
+                the model (`data.orientation`): X to the right, Y to the front, Z to the head.
             depth: depth of the head; "mean": the mean of all heads (the accurate mode); "auto": for each tile the first
                 depth that is certain; "all" depths; None: the plan's.
             tta: average over mirrored copies: 4 times the work in 2D, 8 times in 3D.
@@ -121,14 +123,14 @@ class CasePredictor(ABC):
             UsageError: the model has no head at `depth`, or is an exported file, which has one depth and no `tta`.
         """
         source, where = open_array_or_file(image, self.data, spacing_mm)
-        found = self.predict_source(source, where, PredictOptions(depth=depth, tta=tta), progress)
+        found = predict_any(self.predict_source, self.data.dims, source, where, PredictOptions(depth, tta), progress)
         by_depth = {head: prediction.segmentation for head, prediction in found.items()}
         return by_depth if depth == "all" else next(iter(by_depth.values()))
 
     def predict_case(
         self, case: Case, options: PredictOptions = DEFAULTS, progress: TileProgress | None = None
     ) -> dict[int, Prediction]:
-        """Predict the files of a case; all depths are computed in one pass.
+        """Predict the files of a case; all depths are computed in one pass. A 2D network predicts volumes by planes.
 
         Args:
             case: the case, of one or several files.
@@ -142,7 +144,8 @@ class CasePredictor(ABC):
             DataError: the files cannot be read, or do not fit the model.
             UsageError: the options do not fit the model.
         """
-        return self.predict_source(open_case_image(case, self.data), str(case.images[0]), options, progress)
+        source, where = open_case_image(case, self.data), str(case.images[0])
+        return predict_any(self.predict_source, self.data.dims, source, where, options, progress)
 
     def predict_files(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from unetpp.infer.prediction import soft_dice
 from unetpp.labels.classes_torch import entropy, soft_counts
 from unetpp.measured import Calibration
 
@@ -59,13 +60,14 @@ class SoftDice:
         sums = soft_counts(probabilities, indices)
         self._sums = sums if self._sums is None else self._sums + sums
 
+    def sums(self) -> np.ndarray | None:
+        """Return the sums over all voxels, as `soft_dice` takes them; None without any voxels."""
+        return None if self._sums is None else self._sums.cpu().numpy()
+
     def value(self) -> float | None:
         """Return the mean over the foreground classes that were found; None without any."""
-        if self._sums is None:
-            return None
-        total, hits, voxels = self._sums.cpu().numpy()
-        found = voxels > 0
-        return float(np.mean(2 * hits[found] / (voxels[found] + total[found]))) if found.any() else None
+        sums = self.sums()
+        return None if sums is None else soft_dice(sums)
 
 
 def calibrate(expected: Sequence[float | None], true: Sequence[float | None]) -> Calibration:

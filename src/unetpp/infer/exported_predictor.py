@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from unetpp.data.preprocess import PreparedImage, prepare_image, resample_linear
+from unetpp.data.training_range import find_outside
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.formats.scratch import release
 from unetpp.formats.sources import ImageSource
@@ -74,16 +76,17 @@ class ExportedPredictor(CasePredictor):
         image = prepare_image(source, self.data, where)
         bands = self._stream_bands(image, progress)
         prediction = empty_prediction(depth, image.image_shape, self.data.num_classes, image.geometry)
-        if image.shape[1:] == image.image_shape:
+        turned = image.orientation.turn(prediction.segmentation)  # a view: what is written there is on the image's grid
+        if image.shape[1:] == image.turned_shape:
             row = 0
             for band in bands:
-                most_probable(band, prediction.segmentation[row : row + band.shape[1]])
+                most_probable(band, turned[row : row + band.shape[1]])
                 row += band.shape[1]
                 release(prediction.segmentation)
         else:
-            on_image = (resample_linear(each, image.image_shape) for each in np.concatenate(list(bands), axis=1))
-            most_probable(on_image, prediction.segmentation)
-        return {depth: prediction}
+            on_image = (resample_linear(each, turned.shape) for each in np.concatenate(list(bands), axis=1))
+            most_probable(on_image, turned)
+        return {depth: replace(prediction, outside=find_outside(source, self.data))}
 
     def _stream_bands(self, image: PreparedImage, progress: TileProgress | None) -> Iterator[np.ndarray]:
         """Yield probabilities (classes, rows, *rest) on the network's grid, from its first row to its last.

@@ -40,6 +40,7 @@ from unetpp.layouts.inputs import find_images
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 from unetpp.progress import Stage
+from unetpp.words import merge_remarks
 
 if TYPE_CHECKING:
     from unetpp.infer.case_predictor import CasePredictor
@@ -68,10 +69,12 @@ class WrittenFiles:
     failures: tuple[Failure, ...]
     """Inputs that were skipped: images that are not read, and cases that failed."""
     doubtful: tuple[Path, ...] = ()
-    """Those of `files` to review: nothing was found, or the expected Dice is among the lowest 10 % of the validation
-    cases."""
+    """Those of `files` to review: nothing was found, the image is unlike those of the training, or the expected Dice is
+    among the lowest 10 % of the validation cases."""
+    outside: tuple[str, ...] = ()
+    """How images differ from those of the training, a line for each way."""
     notes: tuple[str, ...] = ()
-    """Files that were left out because they are no images."""
+    """Remarks of the readers, how some files were predicted, and what was left out, a line for each."""
 
     @property
     def failed(self) -> tuple[Problem, ...]:
@@ -109,6 +112,8 @@ def predict_to_files(
     namers = {depth: MapNames(plan.classes[1:], _earlier_ids(folder)) for depth, folder in folders.items()}
     entries: dict[Path, dict[str, Any]] = {}
     failures = [Failure(Path(problem.where).name, problem) for problem in found_images.skipped]
+    outside: list[tuple[str, str]] = []
+    notes: list[tuple[str, str]] = []
     try:
         for number, case in enumerate(cases):
             show = _tile_progress(progress, case, number, len(cases))
@@ -117,13 +122,19 @@ def predict_to_files(
                 for depth, found in predictor.predict_case(case, options, show).items():
                     path = _write(found, case.id, folders[depth], plan, namers[depth])
                     entries[path] = _judge(found, predictor)
+                    if depth == depths[0]:
+                        outside += [(case.id, way) for way in found.outside]
+                        notes += [(case.id, note) for note in found.geometry.notes]
+                        if found.segmentation.ndim > plan.dims:
+                            notes.append((case.id, "a volume, predicted plane by plane by a 2D network"))
             except Exception as error:
                 failures += [Failure(case.id, problem) for problem in _find_problems(error, str(case.images[0]))]
             if progress and len(cases) > 1:
                 progress(number + 1, len(cases))
     finally:  # finished cases are recorded, whatever ends the loop
         doubtful = tuple(path for path, entry in entries.items() if entry["review"])
-        written = WrittenFiles(out, depths, tuple(entries), tuple(failures), doubtful, found_images.notes)
+        remarks = (tuple(merge_remarks(outside)), (*merge_remarks(notes), *found_images.notes))
+        written = WrittenFiles(out, depths, tuple(entries), tuple(failures), doubtful, *remarks)
         _write_entries(written, entries, folders, predictor, options)
     return written
 
@@ -168,12 +179,14 @@ def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan, map_
     return path
 
 
-def _judge(prediction: Prediction, predictor: CasePredictor) -> dict[str, float | bool | None]:
+def _judge(prediction: Prediction, predictor: CasePredictor) -> dict[str, Any]:
     """Estimate how good a segmentation is, by the calibration on validation cases; None without one.
 
     A segmentation is to be reviewed if its expected Dice is low or nothing was found. MEAN and AUTO use the calibration
-    of the deepest head.
+    of the deepest head. Of an image unlike those of the training, the calibration knows nothing.
     """
+    if prediction.outside:
+        return {"expected_dice": None, "predicted_dice": None, "review": True, "outside": list(prediction.outside)}
     expected, depth = prediction.expected_dice, prediction.depth
     calibration = predictor.calibrations.get(max(predictor.depths) if depth in (MEAN, AUTO) else depth, Calibration())
     level, slope = calibration.review_below, calibration.predicted_dice_slope
@@ -181,7 +194,7 @@ def _judge(prediction: Prediction, predictor: CasePredictor) -> dict[str, float 
     if expected is not None and slope is not None:
         predicted = min(1.0, max(0.0, slope * expected + (calibration.predicted_dice_offset or 0.0)))
     review = None if level is None else expected is None or expected < level
-    return {"expected_dice": expected, "predicted_dice": predicted, "review": review}
+    return {"expected_dice": expected, "predicted_dice": predicted, "review": review, "outside": []}
 
 
 def _write_entries(

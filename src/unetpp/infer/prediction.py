@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -45,6 +46,19 @@ class Prediction:
     disagreement."""
     expected_dice: float | None = None
     """Soft Dice confidence, see `confidence.SoftDice`; None: no foreground was found."""
+    dice_sums: np.ndarray | None = None
+    """(3, foreground classes): what the expected Dice is made of, see `soft_dice`; None: it was not computed."""
+    outside: tuple[str, ...] = ()
+    """How the image differs from those of the training, see `data.training_range`."""
+
+    def viewed(self, view: Callable[[np.ndarray], np.ndarray]) -> Prediction:
+        """Return the same prediction with a view of each of its arrays."""
+        return replace(
+            self,
+            segmentation=view(self.segmentation),
+            probabilities=None if self.probabilities is None else view(self.probabilities),
+            uncertainty=None if self.uncertainty is None else view(self.uncertainty),
+        )
 
 
 def empty_prediction(
@@ -66,3 +80,14 @@ def empty_prediction(
         allocate_array((num_classes, *shape), np.float32) if maps[0] else None,
         allocate_array(shape, np.float32) if maps[1] else None,
     )
+
+
+def soft_dice(sums: np.ndarray) -> float | None:
+    """Compute the expected Dice from sums over an image: the mean over the foreground classes that were found.
+
+    Args:
+        sums: (3, foreground classes): probability everywhere, probability within the voxels of the class, these voxels.
+    """
+    total, hits, voxels = sums
+    found = voxels > 0
+    return float(np.mean(2 * hits[found] / (voxels[found] + total[found]))) if found.any() else None

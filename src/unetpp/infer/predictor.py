@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
 import torch
 
 from unetpp.data.preprocess import prepare_image
+from unetpp.data.training_range import find_outside
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.formats.sources import ImageSource
 from unetpp.infer.bands import collect
@@ -112,8 +114,10 @@ class Predictor(CasePredictor):
         image = prepare_image(source, self.data, where)
         runners, heads = (self._make_early_exits(), self.depths[-1:]) if depths == (AUTO,) else (self.runners, depths)
         bands = stream_bands(runners, image, self.plan.predict, heads, self.device, options, progress)
-        on_image = resample_bands(bands, image.shape[1:], image.image_shape)
-        return collect(on_image, image.image_shape, depths, options, image.geometry)
+        on_image = resample_bands(bands, image.shape[1:], image.turned_shape)
+        found = collect(on_image, image.image_shape, depths, options, image.geometry, image.orientation)
+        outside = find_outside(source, self.data)
+        return {depth: replace(prediction, outside=outside) for depth, prediction in found.items()}
 
     def _make_early_exits(self) -> list[EarlyExit]:
         rule = choose_rule(self.rules, self.max_drop, self.name, self.depths)

@@ -42,6 +42,8 @@ class FoundClasses:
 def count_values(label: np.ndarray) -> dict[int, int]:
     """Count the voxels of each value of an integer array."""
     counts: Counter[int] = Counter()
+    while label.ndim > 1 and len(label) == 1:  # slabs are cut along the first axis
+        label = label[0]
     for slices in slabs(label.shape):
         block = label[slices].reshape(-1)
         if block.dtype in (np.uint8, np.uint16):

@@ -9,7 +9,7 @@ from os.path import realpath
 from pathlib import Path
 
 from unetpp.errors import Problem
-from unetpp.formats import FORMATS, format_names, formats_by_suffix, is_image, suffix_of
+from unetpp.formats import FORMATS, format_names, is_companion, is_image, suffix_of
 from unetpp.formats.format import HEAD, Format
 
 _DCM2NIIX = "Convert it to NIfTI, for example with: dcm2niix -z y -o NEW_FOLDER FOLDER"
@@ -43,7 +43,7 @@ class Content:
     """What lies below a folder, in the order of the names."""
 
     images: dict[Path, list[Path]] = field(default_factory=dict)
-    """Folder -> its images; of the two files of an .hdr/.img pair one."""
+    """Folder -> its images; of the two files of an .hdr/.img pair the header."""
     unread: list[Problem] = field(default_factory=list)
     """Images in formats that are not read, folders that cannot be listed, and what is no file."""
     others: list[Path] = field(default_factory=list)
@@ -66,7 +66,7 @@ def list_content(root: Path, exclude: Path | None = None) -> Content:
     content = Content()
     for folder in _walk(root, exclude, content):
         files = [path for path in sorted(folder.iterdir()) if not path.is_dir() and not _is_silent(path)]
-        _sort_files(folder, _join_pairs(files), content)
+        _sort_files(folder, files, content)
     return content
 
 
@@ -116,18 +116,7 @@ def _walk(root: Path, exclude: Path | None, content: Content) -> Iterator[Path]:
 
 
 def _is_silent(path: Path) -> bool:
-    return path.name.startswith(".") or path.suffix.lower() in _SILENT_SUFFIXES
-
-
-def _join_pairs(files: list[Path]) -> list[Path]:
-    """Keep one file of each pair NAME.hdr and NAME.img: the one that a format reads, or the header."""
-    names = {path.name.lower() for path in files}
-    headers = {name.removesuffix(".hdr") for name in names if name.endswith(".hdr")}
-    paired = {stem for stem in headers if f"{stem}.img" in names}
-    dropped = ".hdr" if ".img" in formats_by_suffix() and ".hdr" not in formats_by_suffix() else ".img"
-    return [
-        path for path in files if not (path.suffix.lower() == dropped and path.name.lower()[: -len(dropped)] in paired)
-    ]
+    return path.name.startswith(".") or path.suffix.lower() in _SILENT_SUFFIXES or is_companion(path)
 
 
 def _sort_files(folder: Path, files: list[Path], content: Content) -> None:

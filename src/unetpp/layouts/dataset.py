@@ -50,6 +50,13 @@ class Case:
     """The case is this plane (first spatial axis) of its files, an image of its own; None: the whole files."""
     area: tuple[tuple[int, int], ...] | None = None
     """The case is this part of its files: (start, stop) along each spatial axis; None: the whole files."""
+    neighbors: tuple[str, ...] = ()
+    """Ids of parts of the same file that are too near to be trained on while this one validates."""
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the case is a part of its files, not all of them."""
+        return self.plane is not None or self.area is not None
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from unetpp.data.case_files import read_case_classes
+from unetpp.data.label_grid import Grid, place_label
 from unetpp.errors import DataError, Problem
 from unetpp.formats import is_image, stem_of
-from unetpp.formats.readers import describe_shape, read_label, read_labels
+from unetpp.formats.readers import read_label, read_labels
 from unetpp.infer.confidence import calibrate
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predict_files import PREDICTIONS
@@ -29,7 +30,6 @@ from unetpp.layouts.pairing import describe_name, pair_names
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import Plan
-from unetpp.volume import Volume
 
 Show = Callable[[int, int], None]
 """Called with (cases done, cases in all)."""
@@ -209,23 +209,12 @@ def _name_after_predictions(
 
 def _score_files(case_id: str, file: Path, label_files: tuple[Path, ...], classes: Classes) -> CaseScore:
     """Score one case. Raises DataError for an unreadable file, a foreign value, another size or another grid."""
-    prediction, reference = read_label(file), read_labels(label_files)
-    if prediction.shape != reference.shape:
-        got, expected = describe_shape(prediction.shape), f"{describe_shape(reference.shape)}, as {label_files[0]}"
-    elif not prediction.geometry.matches(reference.geometry):
-        got = f"another spacing, origin or direction{_spacing(prediction)}"
-        expected = f"that of {label_files[0]}{_spacing(reference)}"
-    else:
-        indices = encode_prediction(classes, prediction.array[0], file)
-        truth = encode_reference(classes, reference.array[0], label_files[0])
-        spacing = reference.geometry.spacing_mm or prediction.geometry.spacing_mm
-        return score_case(case_id, indices, truth, len(classes.names), spacing)
-    raise DataError(Problem(str(file), got, expected, "Compare segmentations on the grid of their references."))
-
-
-def _spacing(volume: Volume) -> str:
-    spacing = volume.geometry.spacing_mm
-    return f" ({' x '.join(f'{size:g}' for size in spacing)} mm)" if spacing else ""
+    reference = read_labels(label_files)
+    prediction = place_label(read_label(file), Grid(reference.shape, reference.geometry, "reference"), str(file))
+    indices = encode_prediction(classes, prediction.array[0], file)
+    truth = encode_reference(classes, reference.array[0], label_files[0])
+    spacing = reference.geometry.spacing_mm or prediction.geometry.spacing_mm
+    return score_case(case_id, indices, truth, len(classes.names), spacing)
 
 
 def _read_declaration(folder: Path) -> dict[str, Any]:
@@ -340,7 +329,10 @@ def _choose_classes(
     names, values, meaning = declared.get("classes"), declared.get("label_values"), declared.get("labels")
     if isinstance(names, list) and isinstance(values, list) and len(names) == len(values) >= 2:
         objects = references.objects or declared.get("instances") is True or tuple(values) == MASK_VALUES
-        ignore = meaning.get("ignore") if isinstance(meaning, dict) and references.ignore is None else references.ignore
+        declared_ignore = meaning.get("ignore") if isinstance(meaning, dict) else None
+        ignore = (
+            declared_ignore if references.ignore is None and isinstance(declared_ignore, int) else references.ignore
+        )
         return Classes(tuple(names), tuple(values), objects and len(values) == 2 and values[0] == 0, ignore)
     return match_classes(_values(predicted), _values(expected), references.objects, references.where, references.ignore)
 

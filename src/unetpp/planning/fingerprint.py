@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from unetpp.data.inspect import CaseFacts, Inspection
+from unetpp.data.preprocess import SAME_SIZE
+from unetpp.data.training_range import span_levels, standardize_levels
 from unetpp.layouts.cases import Dataset
-from unetpp.plan import LabelPlan
+from unetpp.plan import ChannelRange, LabelPlan
 from unetpp.settings import Frozen
 
 
@@ -30,10 +32,14 @@ class ChannelFacts(Frozen):
     """Percentile 0.5 of the foreground."""
     foreground_high: float
     """Percentile 99.5 of the foreground."""
+    levels: ChannelRange | None = None
+    """Range over the cases of percentiles 1 and 99 of the whole image."""
+    standardized: ChannelRange | None = None
+    """The same in standard deviations from the mean of the image."""
 
 
 class Fingerprint(Frozen):
-    """Numbers that describe a data set. Spatial axes are (Z, Y, X) or (Y, X)."""
+    """Numbers that describe a data set. Spatial axes are (Z, Y, X) or (Y, X), of volumes as `orientation` says."""
 
     name: str
     """Name of the data set."""
@@ -63,8 +69,18 @@ class Fingerprint(Frozen):
     """Largest size along each axis, in voxels."""
     median_spacing_mm: tuple[float, ...] | None
     """Median voxel size; null: not every file has one."""
+    smallest_spacing_mm: tuple[float, ...] | None = None
+    """Smallest voxel size along each axis."""
+    largest_spacing_mm: tuple[float, ...] | None = None
+    """Largest voxel size along each axis."""
     spacing_varies: bool
     """Whether voxel sizes differ between cases by more than 1 %."""
+    orientation: Literal["RAS"] | None = None
+    """Axes of the sizes above; null: as the files store them."""
+    without_orientation: int = 0
+    """Number of volumes whose header states no orientation."""
+    file_channels: tuple[int, ...] = ()
+    """Numbers of channels in the files; three equal ones of a format of colors count as one."""
     voxels: int
     """Number of voxels of all cases together."""
     notes: tuple[str, ...] = ()
@@ -75,13 +91,20 @@ class Fingerprint(Frozen):
         return self.model_dump_json(indent=2) + "\n"
 
 
-def make_fingerprint(dataset: Dataset, inspection: Inspection) -> Fingerprint:
-    """Summarize an inspected data set."""
+def make_fingerprint(dataset: Dataset, inspection: Inspection, may_turn: bool = True) -> Fingerprint:
+    """Summarize an inspected data set.
+
+    Args:
+        dataset: the data set.
+        inspection: its inspection.
+        may_turn: measure volumes along the axes of the body if every header states an orientation.
+    """
     facts = inspection.facts
-    shapes = np.array([fact.shape for fact in facts])
-    spacings = [fact.spacing_mm for fact in facts if fact.spacing_mm is not None]
-    median_spacing = np.median(np.array(spacings), axis=0) if len(spacings) == len(facts) else None
-    varies = median_spacing is not None and bool(np.any(np.abs(np.array(spacings) / median_spacing - 1) > 0.01))
+    unknown = sum(fact.orientation is None for fact in facts if len(fact.shape) == 3)
+    turned = may_turn and len(facts[0].shape) == 3 and not unknown
+    shapes = np.array([_turn(fact, fact.shape, turned) for fact in facts])
+    spacings = np.array([_turn(fact, fact.spacing_mm, turned) for fact in facts if fact.spacing_mm is not None])
+    spacing = _summarize_spacing(spacings) if len(spacings) == len(facts) else {}
     return Fingerprint(
         name=dataset.name,
         layout=dataset.layout,
@@ -96,11 +119,24 @@ def make_fingerprint(dataset: Dataset, inspection: Inspection) -> Fingerprint:
         median_shape=tuple(int(size) for size in np.median(shapes, axis=0)),
         smallest_shape=tuple(shapes.min(axis=0).tolist()),
         largest_shape=tuple(shapes.max(axis=0).tolist()),
-        median_spacing_mm=None if median_spacing is None else tuple(float(f"{mm:.6g}") for mm in median_spacing),
-        spacing_varies=varies,
+        **{"median_spacing_mm": None, "spacing_varies": False, **spacing},
+        orientation="RAS" if turned else None,
+        without_orientation=unknown,
+        file_channels=tuple(sorted({1 if fact.is_gray and fact.is_color_format else fact.channels for fact in facts})),
         voxels=int(shapes.prod(axis=1).sum()),
         notes=tuple(inspection.notes),
     )
+
+
+def _turn(fact: CaseFacts, sizes: Sequence[Any], turned: bool) -> tuple[Any, ...]:
+    return fact.orientation.turn_sizes(sizes) if turned and fact.orientation else tuple(sizes)
+
+
+def _summarize_spacing(spacings: np.ndarray) -> dict[str, Any]:
+    median = np.median(spacings, axis=0)
+    ends = {"median": median, "smallest": spacings.min(axis=0), "largest": spacings.max(axis=0)}
+    rounded = {f"{name}_spacing_mm": tuple(float(f"{mm:.6g}") for mm in sizes) for name, sizes in ends.items()}
+    return {**rounded, "spacing_varies": bool(np.any(np.abs(spacings / median - 1) > SAME_SIZE))}
 
 
 def _summarize_channel(name: str, index: int, facts: Sequence[CaseFacts]) -> ChannelFacts:
@@ -110,6 +146,7 @@ def _summarize_channel(name: str, index: int, facts: Sequence[CaseFacts]) -> Cha
     samples = [np.asarray(take(fact.foreground_sample), dtype=np.float64) for fact in facts]
     values = np.concatenate([sample for sample in samples if sample.size] or [np.zeros(1)])
     low, high = np.percentile(values, [0.5, 99.5])
+    levels = np.array([take(fact.levels) for fact in facts])
     return ChannelFacts(
         name=name,
         minimum=min(float(take(fact.minimum)) for fact in facts),
@@ -118,6 +155,8 @@ def _summarize_channel(name: str, index: int, facts: Sequence[CaseFacts]) -> Cha
         foreground_std=float(values.std()),
         foreground_low=float(low),
         foreground_high=float(high),
+        levels=span_levels(levels[:, :2]),
+        standardized=span_levels(standardize_levels(levels)),
     )
 
 

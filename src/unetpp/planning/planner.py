@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
+from unetpp.data.preprocess import network_grid
 from unetpp.errors import PlanError
 from unetpp.model.build import model_plan
 from unetpp.model.encoder_weights import require_source
@@ -25,6 +26,7 @@ from unetpp.plan import (
     Normalization,
     Plan,
     PredictPlan,
+    TrainingRange,
     TrainPlan,
 )
 from unetpp.planning import rules
@@ -137,8 +139,12 @@ class _Planner:
 
     def _plan_data(self) -> DataPlan:
         f = self.fingerprint
-        files_spacing = f.median_spacing_mm if f.dims == 3 else None
-        spacing = self.choose("data.spacing_mm", rules.choose_spacing(files_spacing, f.spacing_varies))
+        orientation = None
+        if f.dims == 3:
+            orientation = self.choose(
+                "data.orientation", rules.choose_orientation(f.orientation, f.without_orientation)
+            )
+        spacing = self.choose("data.spacing_mm", rules.choose_spacing(f.median_spacing_mm, f.spacing_varies))
         normalization = self._choose_normalization()
         reasons = {choice.reason for choice in normalization}
         by_channel = (f"{each.name}: {choice.reason}" for each, choice in zip(f.channels, normalization, strict=True))
@@ -159,9 +165,28 @@ class _Planner:
             label_values=f.label_values,
             instances=f.instances,
             labels=f.labels,
+            orientation=orientation,
             spacing_mm=spacing,
-            voxel_mm=(spacing or files_spacing) if f.dims == 3 else None,
+            voxel_mm=spacing or f.median_spacing_mm,
             normalization=tuple(choice.value for choice in normalization),
+            training_range=self._find_range([choice.value for choice in normalization]),
+        )
+
+    def _find_range(self, normalization: Sequence[Normalization]) -> TrainingRange | None:
+        """Return what the images are like, with intensities on the scale on which each channel is normalized."""
+        f = self.fingerprint
+        levels = [
+            channel.standardized if plan.per_case else channel.levels
+            for channel, plan in zip(f.channels, normalization, strict=True)
+        ]
+        known = [each for each in levels if each is not None]
+        if len(known) < len(levels) or not f.file_channels:
+            return None
+        return TrainingRange(
+            smallest_mm=f.smallest_spacing_mm,
+            largest_mm=f.largest_spacing_mm,
+            channels=f.file_channels,
+            intensities=tuple(known),
         )
 
     def _choose_normalization(self) -> list[Choice[Normalization]]:
@@ -193,22 +218,20 @@ class _Planner:
             else rules.choose_strides(shape, spacing, self._find_given_depth() or rules.MAX_DEPTH),
         )
         self.reasons["model.depth"] = f"{len(strides)} down-samplings"
-        kernels = self.choose("model.kernel_sizes", rules.choose_kernels(spacing, strides))
+        kernels = self.choose("model.kernel_sizes", rules.choose_kernels(shape, spacing, strides))
         divisors = (encoder.divisor,) * 2 if encoder else tuple(map(prod, zip(*strides, strict=True)))
         multiple = tuple(self.settings.get("model.divisor") or divisors)
-        largest = rules.LARGEST_PATCH[self.device.type, data.dims]
+        long_axes = rules.count_long_axes(shape)
+        largest = rules.LARGEST_PATCH[self.device.type, long_axes]
         patch = self.choose("train.patch", rules.choose_patch(shape, largest, multiple))
-        tile = self.choose("predict.tile", rules.choose_tile(patch, shape, LARGEST_TILE[data.dims], multiple))
+        tile = self.choose("predict.tile", rules.choose_tile(patch, shape, LARGEST_TILE[long_axes], multiple))
         fields = {"dims": data.dims, "in_channels": len(data.channels), "out_channels": data.num_classes}
         return fields | {"strides": strides, "kernel_sizes": kernels, "depth": len(strides)}, patch, tile
 
     def _find_network_shape(self, data: DataPlan) -> Axes:
         """Return the median shape on the network's grid, in voxels."""
         f = self.fingerprint
-        if data.spacing_mm is None or f.median_spacing_mm is None:
-            return f.median_shape
-        sizes = zip(f.median_shape, f.median_spacing_mm, data.spacing_mm, strict=True)
-        return tuple(max(1, round(size * files / grid)) for size, files, grid in sizes)
+        return network_grid(f.median_shape, f.median_spacing_mm, data.spacing_mm)
 
     def _find_given_depth(self) -> int | None:
         widths = self.settings.get("model.widths")
@@ -287,7 +310,7 @@ class _Planner:
         if timed is not None:
             self.reasons["train.minutes"] = f"given; at most {int(timed)} steps of {seconds:.2f} s on this machine"
         self._note_constants(model)
-        symmetries, reason = rules.choose_symmetries(data.dims, data.voxel_mm)
+        symmetries, reason = rules.choose_symmetries(data.dims, data.orientation is not None, data.voxel_mm)
         number = length * steps if timed is None or self.epochs else timed
         variation = rules.choose_variation(number * step.batch * prod(step.patch) / self.fingerprint.voxels)
         self.reasons |= {

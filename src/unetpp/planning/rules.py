@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from unetpp.plan import Axes, Normalization
+from unetpp.words import count_noun
 
 T = TypeVar("T")
 
@@ -33,6 +34,12 @@ THICK = 2.0
 """An axis is not yet down-sampled, nor convolved across, if its voxels are longer than the shortest by this factor."""
 
 
+SLAB = 16
+"""Largest number of slices of a volume whose patches and tiles may be as wide as those of an image."""
+BODY_MM = 0.1
+"""Voxel size from which a volume without orientation is taken to be a body all the same."""
+
+
 class Choice(NamedTuple, Generic[T]):
     """A value and the reason for it."""
 
@@ -40,12 +47,26 @@ class Choice(NamedTuple, Generic[T]):
     reason: str
 
 
+def choose_orientation(orientation: Literal["RAS"] | None, without: int) -> Choice[Literal["RAS"] | None]:
+    """Choose whether volumes are turned to the axes of the body: if the header of every one states its own.
+
+    Args:
+        orientation: that of the fingerprint.
+        without: number of volumes without a stated orientation.
+    """
+    if orientation:
+        return Choice(orientation, "every volume is turned: X to the right, Y to the front, Z to the head")
+    if without:
+        return Choice(None, f"{count_noun(without, 'volume')} without an orientation: axes as the files store them")
+    return Choice(None, "axes as the files store them")
+
+
 def choose_spacing(median_spacing_mm: Sequence[float] | None, varies: bool) -> Choice[tuple[float, ...] | None]:
-    """Choose the network's grid: that of the files if they all have the same, else that of the median voxel."""
+    """Choose the network's grid: that of the median voxel, to which only images of another voxel size are resampled."""
     if median_spacing_mm is None:
-        return Choice(None, "the files carry no voxel size: pixels as they are")
+        return Choice(None, "not every file has a voxel size: pixels as they are")
     if not varies:
-        return Choice(None, "all files have the same voxel size: no resampling")
+        return Choice(tuple(median_spacing_mm), "that of all files; new images of another are resampled")
     return Choice(tuple(median_spacing_mm), "voxel sizes differ: all cases on the median voxel")
 
 
@@ -112,7 +133,9 @@ def choose_encoder_strides(encoder: str, levels: Iterable[int], depth: int) -> C
 
 
 def choose_strides(shape: Axes, spacing_mm: Sequence[float] | None, max_depth: int) -> Choice[tuple[Axes, ...]]:
-    """Down-sample as long as every axis keeps enough voxels; thick axes join once the others are as coarse.
+    """Down-sample axes as long as they keep enough voxels; thick axes join once the others are as coarse.
+
+    An axis that is too short to be halved does not decide whether another is thick.
 
     Args:
         shape: typical size of a case in voxels.
@@ -121,30 +144,60 @@ def choose_strides(shape: Axes, spacing_mm: Sequence[float] | None, max_depth: i
     """
     sizes, lengths = list(shape), list(spacing_mm or [1.0] * len(shape))
     strides: list[Axes] = []
-    while len(strides) < max_depth:
-        fine = [length < THICK * min(lengths) for length in lengths]
-        stride = tuple(2 if size >= 2 * MIN_BOTTLENECK and each else 1 for size, each in zip(sizes, fine, strict=True))
-        if max(stride) == 1:
-            break
+    while len(strides) < max_depth and any(map(_can_be_halved, sizes)):
+        fine = find_fine_axes(sizes, lengths)
+        stride = tuple(2 if _can_be_halved(size) and each else 1 for size, each in zip(sizes, fine, strict=True))
         strides.append(stride)
         sizes = [ceil(size / step) for size, step in zip(sizes, stride, strict=True)]
         lengths = [length * step for length, step in zip(lengths, stride, strict=True)]
     if not strides:
-        return Choice(((2,) * len(shape),), f"images of {_by(shape)} are tiny: one down-sampling")
+        smallest = tuple(2 if size > 1 or max(shape) == 1 else 1 for size in shape)
+        return Choice((smallest,), f"images of {_by(shape)} are tiny: one down-sampling")
     left = f"{len(strides)} down-samplings leave {_by(sizes)} voxels"
     return Choice(tuple(strides), f"{left} of the typical case of {_by(shape)}")
 
 
-def choose_kernels(spacing_mm: Sequence[float] | None, strides: Sequence[Axes]) -> Choice[tuple[Axes, ...]]:
-    """Choose a kernel size for each level: 3, but 1 across thick slices until the other axes are as coarse."""
-    lengths = list(spacing_mm or [1.0] * len(strides[0]))
+def find_fine_axes(sizes: Sequence[int], lengths: Sequence[float]) -> list[bool]:
+    """Tell which axes are not thick: their voxels are not much longer than the shortest of those that can be halved.
+
+    Args:
+        sizes: number of voxels along each axis.
+        lengths: length of a voxel along each axis.
+    """
+    halvable = [length for size, length in zip(sizes, lengths, strict=True) if _can_be_halved(size)]
+    return [not halvable or length < THICK * min(halvable) for length in lengths]
+
+
+def _can_be_halved(size: int) -> bool:
+    return size >= 2 * MIN_BOTTLENECK
+
+
+def choose_kernels(
+    shape: Axes, spacing_mm: Sequence[float] | None, strides: Sequence[Axes]
+) -> Choice[tuple[Axes, ...]]:
+    """Choose a kernel size for each level: 3, but 1 across thick slices until the other axes are as coarse.
+
+    Args:
+        shape: typical size of a case in voxels; along an axis of one voxel there is nothing to look at.
+        spacing_mm: voxel size; None: the same along all axes.
+        strides: of each down-sampling.
+    """
+    sizes, lengths = list(shape), list(spacing_mm or [1.0] * len(shape))
     kernels: list[Axes] = []
-    for stride in [*strides, (1,) * len(lengths)]:
-        kernels.append(tuple(3 if length < THICK * min(lengths) else 1 for length in lengths))
+    for stride in [*strides, (1,) * len(shape)]:
+        fine = find_fine_axes(sizes, lengths)
+        kernels.append(tuple(3 if each and size > 1 else 1 for each, size in zip(fine, shape, strict=True)))
+        sizes = [ceil(size / step) for size, step in zip(sizes, stride, strict=True)]
         lengths = [length * step for length, step in zip(lengths, stride, strict=True)]
     if any(1 in kernel for kernel in kernels):
-        return Choice(tuple(kernels), "thick slices are convolved across once the other axes are as coarse")
+        thick = "thick slices are convolved across once the other axes are as coarse"
+        return Choice(tuple(kernels), "3 within the slice" if 1 in shape else thick)
     return Choice(tuple(kernels), "3 along every axis")
+
+
+def count_long_axes(shape: Axes) -> int:
+    """Count the axes that decide the size of patches and tiles: a slice and a slab have the two of an image."""
+    return max(2, sum(size > SLAB for size in shape))
 
 
 def choose_patch(median_shape: Axes, largest: int, multiples: Axes) -> Choice[Axes]:
@@ -208,11 +261,19 @@ def choose_batch(patch_voxels: int, dims: int, device: str) -> Choice[int]:
     return Choice(value, f"about {value * patch_voxels / 1e6:.1f} million voxels in each step")
 
 
-def choose_symmetries(dims: int, spacing_mm: Sequence[float] | None) -> Choice[bool]:
-    """Choose whether patches are flipped and turned by quarters: bodies are not symmetric, tissue is."""
-    if dims == 3 and spacing_mm is not None:
-        bodies = "volumes in millimeters are bodies, which have a front and a left side"
-        return Choice(False, f"{bodies}: no flips, no quarter turns")
+def choose_symmetries(dims: int, is_oriented: bool, voxel_mm: Sequence[float] | None) -> Choice[bool]:
+    """Choose whether patches are flipped and turned by quarters: bodies are not symmetric, tissue is.
+
+    Args:
+        dims: number of spatial axes.
+        is_oriented: the axes of volumes are those of a body.
+        voxel_mm: typical voxel size; None: unknown.
+    """
+    bodies = "which have a front and a left side: no flips, no quarter turns"
+    if dims == 3 and is_oriented:
+        return Choice(False, f"volumes with an orientation are bodies, {bodies}")
+    if dims == 3 and voxel_mm is not None and min(voxel_mm) >= BODY_MM:
+        return Choice(False, f"volumes of such voxels may be bodies, {bodies}")
     return Choice(True, "no direction is special: flips and quarter turns")
 
 

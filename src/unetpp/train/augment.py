@@ -19,6 +19,8 @@ from torch import Tensor
 from unetpp.plan import AugmentPlan
 
 IMAGE, LABEL = "image", "label"
+FLAT = 3
+"""Longest over shortest side of a patch, above which its plane is not rotated: most of the slab would leave it."""
 
 
 class Augmentation:
@@ -40,7 +42,7 @@ class Augmentation:
             for a, b in combinations(range(dims), 2)
             if plan.quarter_turns and patch[a] == patch[b] and _same_spacing(a, b, spacing_mm)
         ]
-        transforms = _make_transforms(plan, dims, spacing_mm)
+        transforms = _make_transforms(plan, patch, spacing_mm)
         self._compose = Compose(transforms) if transforms else None
         self._local = threading.local()
         """Copy of the transforms for each thread, because they hold their random state."""
@@ -76,32 +78,38 @@ class Augmentation:
         return np.ascontiguousarray(image), np.ascontiguousarray(label)
 
 
-def _make_transforms(plan: AugmentPlan, dims: int, spacing_mm: Sequence[float] | None) -> list[Any]:
-    """Make the transforms whose probability is not 0."""
+def _make_transforms(plan: AugmentPlan, patch: Sequence[int], spacing_mm: Sequence[float] | None) -> list[Any]:
+    """Make the transforms whose probability is not 0; along an axis of one voxel there is nothing to vary."""
     from monai import transforms
 
+    dims = len(patch)
     # rotation only in planes whose axes have similar spacing: a rotated thick slice is no longer a slice
     angle, planes = radians(plan.rotate_degrees), [(0, 1)] if dims == 2 else [(1, 2), (0, 2), (0, 1)]
-    angles = [angle if dims == 2 or _same_spacing(a, b, spacing_mm) else 0.0 for a, b in planes]
-    sigma = (0.3, max(0.3, plan.blur_sigma))
+    angles = [angle if dims == 2 or _can_be_rotated(a, b, patch, spacing_mm) else 0.0 for a, b in planes]
+    sigma = [(0.3, max(0.3, plan.blur_sigma)) if size > 1 else (0.01, 0.01) for size in patch]
     gamma = (1 - plan.gamma, 1 + plan.gamma)
     every: list[Any] = [
         transforms.RandAffined(
             [IMAGE, LABEL],
             prob=plan.affine_probability,
             rotate_range=angles,
-            scale_range=[plan.scale] * dims,
+            scale_range=[plan.scale if size > 1 else 0.0 for size in patch],
             mode=["bilinear", "nearest"],
             padding_mode="reflection",
         ),
         transforms.RandGaussianNoised(IMAGE, prob=plan.noise_probability, std=plan.noise_std),
-        transforms.RandGaussianSmoothd(IMAGE, sigma, sigma, sigma, prob=plan.blur_probability),
+        transforms.RandGaussianSmoothd(IMAGE, *sigma, prob=plan.blur_probability),
         transforms.RandScaleIntensityd(IMAGE, factors=plan.contrast, prob=plan.contrast_probability),
         transforms.RandShiftIntensityd(IMAGE, offsets=plan.brightness, prob=plan.brightness_probability),
         transforms.RandAdjustContrastd(IMAGE, prob=plan.gamma_probability, gamma=gamma, retain_stats=True),
         transforms.RandScaleIntensityd(IMAGE, factors=(-2.0, -2.0), prob=plan.invert_probability),  # x * (1 - 2)
     ]
     return [each for each in every if each.prob]
+
+
+def _can_be_rotated(a: int, b: int, patch: Sequence[int], spacing_mm: Sequence[float] | None) -> bool:
+    shorter, longer = sorted((patch[a], patch[b]))
+    return _same_spacing(a, b, spacing_mm) and longer <= FLAT * shorter
 
 
 def _same_spacing(a: int, b: int, spacing_mm: Sequence[float] | None) -> bool:

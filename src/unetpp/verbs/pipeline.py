@@ -100,13 +100,14 @@ def check(data: AnyPath, *, set: Settings | None = None, progress: Progress | No
         unetpp.check("data/nuclei")
     """
     from unetpp.data.inspect import inspect_dataset
+    from unetpp.data.parts import split_dataset
     from unetpp.layouts.cases import find_cases
     from unetpp.verbs.request import read_reading, read_settings
 
     path, progress = Path(data), progress or Silence()
     reading = read_reading(read_settings(set))
     try:
-        dataset = find_cases(path, tolerant=True)
+        dataset = split_dataset(find_cases(path, tolerant=True), reading)
     except DataError as error:
         return Checked(path, "", 0, None, (), (), tuple(error.problems), ())
     found = inspect_dataset(dataset, reading, progress.stage("Reading every file"))
@@ -235,8 +236,7 @@ def train(
     request = read_request(minutes, epochs, set, seed)
     keep_freed_memory()
     place = choose_device(device)
-    reading = preparation.known_reading(folder) | request.settings
-    dataset, fingerprint = preparation.read_data(Path(data), reading, progress)
+    dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress, folder)
     splits = preparation.reuse_splits(folder, dataset)
     numbers = preparation.parse_folds(fold, len(splits))
     preparation.require_unstarted(folder, numbers, resume)
@@ -324,7 +324,8 @@ def predict(
     )
     written = predictor.predict_files(paths, target, options, (progress or Silence()).stage("Predicting"))
     results, seconds = (written.depths, written.files, written.failed), time.monotonic() - started
-    return Predicted(target, *results, seconds, doubtful=written.doubtful, notes=(*notes, *written.notes))
+    notes += written.notes
+    return Predicted(target, *results, seconds, doubtful=written.doubtful, notes=notes, outside=written.outside)
 
 
 def evaluate(

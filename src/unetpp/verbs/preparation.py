@@ -14,6 +14,7 @@ import torch
 
 from unetpp.data.folds import Split, make_splits, read_splits, write_splits
 from unetpp.data.inspect import inspect_dataset
+from unetpp.data.parts import split_dataset
 from unetpp.errors import DataError, PlanError, Problem, UsageError
 from unetpp.files import hold_lock, write_text
 from unetpp.layouts.cases import find_cases
@@ -66,28 +67,16 @@ def require_unstarted(folder: RunFolder, folds: Iterable[int], resume: bool) -> 
         raise UsageError(folder.path, got, "a new run", action, setting="out")
 
 
-def known_reading(folder: RunFolder) -> dict[str, Any]:
-    """Find in the plan of a run, if there is one, how files are read, as far as the user and not the planner said so.
-
-    Returns:
-        `{"data.key": value}`.
-
-    Raises:
-        PlanError: a plan that cannot be used.
-    """
-    plan = read_plan(folder.plan) if folder.plan.exists() else None
-    values = plan.data.model_dump(mode="json") if plan else {}
-    given = {f"data.{name}": values[name] for name in ReadPlan.model_fields if values.get(name) is not None}
-    return {key: value for key, value in given.items() if plan and plan.reasons.get(key, SET_BY_USER) == SET_BY_USER}
-
-
-def read_data(path: Path, settings: Mapping[str, Any], progress: Progress) -> tuple[Dataset, Fingerprint]:
+def read_data(
+    path: Path, settings: Mapping[str, Any], progress: Progress, folder: RunFolder | None = None
+) -> tuple[Dataset, Fingerprint]:
     """Find and read all cases.
 
     Args:
         path: the data set.
         settings: settings of the user; those of `ReadPlan` say how files are read.
         progress: shows the files.
+        folder: run folder, whose plan says how files are read where the user does not; None: there is no plan yet.
 
     Returns:
         The data set, and what is known of it.
@@ -96,14 +85,27 @@ def read_data(path: Path, settings: Mapping[str, Any], progress: Progress) -> tu
         DataError: all problems at once.
         PlanError: a wrong setting.
     """
-    reading = read_reading(settings)
-    dataset = find_cases(path, tolerant=True)
+    reading = read_reading({**(_read_planned(folder) if folder else {}), **settings})
+    dataset = split_dataset(find_cases(path, tolerant=True), reading)
     inspection = inspect_dataset(dataset, reading, progress.stage("Reading every file"))
     if inspection.problems:
         raise DataError(inspection.problems)
     for note in inspection.notes:
         progress.note(f"note: {note}")
-    return dataset, make_fingerprint(dataset, inspection)
+    as_stored = "data.orientation" in settings and parse_settings(Plan, settings)["data.orientation"] is None
+    return dataset, make_fingerprint(dataset, inspection, may_turn=not as_stored)
+
+
+def _read_planned(folder: RunFolder) -> dict[str, Any]:
+    """Settings that the user gave when the plan in a run folder was made, and that say how files are read.
+
+    Other values of a plan were found in its data: they must not decide how other data is read.
+    """
+    if not folder.plan.exists():
+        return {}
+    plan = read_plan(folder.plan)
+    names = [name for name in ReadPlan.model_fields if plan.reasons.get(f"data.{name}") == SET_BY_USER]
+    return {f"data.{name}": value for name, value in plan.data.model_dump(mode="json", include=set(names)).items()}
 
 
 def create_plan(fingerprint: Fingerprint, request: Request, device: torch.device) -> Plan:

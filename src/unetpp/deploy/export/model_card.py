@@ -11,10 +11,6 @@ from unetpp.version import __version__
 
 FORMAT = 1
 LICENSE_TITLE = "## Licence"
-DESCRIBED = {
-    "dims", "axes", "fill", "channels", "normalization", "spacing_mm", "classes", "label_values", "labels", "instances",
-}  # fmt: skip
-"""Fields of the plan's data section that prediction needs."""
 NOT_STATED = "Not stated: it depends on that of the images and masks. State it here before you share the file."
 CARD = """\
 # {name}: {topology} at depth {depth}
@@ -50,9 +46,9 @@ def describe(plan: Plan, depth: int, int8: bool) -> dict[str, Any]:
         int8: the file computes in 8-bit integers.
 
     Returns:
-        Channels and their normalization, grid, tile, classes and label values, in terms of JSON.
+        The data section of the plan and the tile, in terms of JSON.
     """
-    data = plan.data.model_dump(mode="json", include=DESCRIBED)
+    data = plan.data.model_dump(mode="json")
     about = {"format": FORMAT, "unetpp": __version__, "name": plan.name}
     tiles = {"tile": plan.predict.tile, "overlap": plan.predict.overlap}
     return {**about, **data, **tiles, "depth": depth, "int8": int8}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unetpp.data.parts import list_planes
 from unetpp.data.patches import PatchSampler
 from unetpp.data.preprocess import prepare_case_image
 from unetpp.data.store import StoredCase
@@ -79,6 +80,9 @@ def _tiles_of(images: Sequence[Path], plan: Plan, count: int) -> tuple[np.ndarra
     rng = np.random.default_rng(0)
     found = find_images(list(images), plan.data.channels).cases
     cases = [found[number] for number in rng.permutation(len(found))[:count]]
+    parts = [part for case in cases for part in list_planes(case, plan.data)] if plan.data.dims == 2 else cases
+    if len(parts) > len(cases):  # planes of volumes
+        cases = [parts[number] for number in rng.permutation(len(parts))[:count]]
     tiles: list[np.ndarray] = []
     for number, case in enumerate(cases):
         image = prepare_case_image(case, plan.data)

@@ -1,0 +1,153 @@
+"""Whether a new image is like those of the training: voxel size, orientation, channels and intensities.
+
+Intensities are compared by two percentiles of a sample of bounded size. Where the plan normalizes each case, they are
+taken in standard deviations from the mean of the image, which no change of brightness or contrast moves.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from unetpp.data.orientation import find_orientation
+from unetpp.data.preprocess import LUMINANCE, choose_orientation
+from unetpp.formats import formats_by_suffix
+from unetpp.formats.sources import ImageSource
+from unetpp.plan import ChannelRange, DataPlan, TrainingRange
+from unetpp.volume import Geometry
+from unetpp.words import count_noun
+
+PERCENTILES = (1, 99)
+SAMPLED = 2**20
+"""Largest number of voxels that are read to measure the intensities of an image."""
+BLOCKS = 4
+"""Number of blocks along each axis in which they lie, in an image of more."""
+VOXEL_FACTOR = 1.5
+"""A voxel size is outside if it is smaller or larger than all of the training by more than this factor."""
+MARGIN = 0.2
+"""Distance to the training's percentiles that is not outside, as a fraction of that between the two."""
+
+
+def sample_values(source: ImageSource) -> np.ndarray:
+    """Read evenly spread blocks of an image: (C, n) float32 values, at most about a million; all of a small image."""
+    shape = source.shape[1:]
+    dims = len(shape)
+    side = max(1, int((SAMPLED / BLOCKS**dims) ** (1 / dims)))
+    whole = int(np.prod(shape, dtype=np.int64)) <= SAMPLED
+    axes = [
+        [slice(0, size)]
+        if whole or size <= BLOCKS * side
+        else [slice(int(start), int(start) + side) for start in np.linspace(0, size - side, BLOCKS)]
+        for size in shape
+    ]
+    blocks = [source.read(slices).reshape(source.shape[0], -1) for slices in itertools.product(*axes)]
+    return np.concatenate(blocks, axis=1).astype(np.float32)
+
+
+def measure_levels(values: np.ndarray) -> np.ndarray:
+    """Measure each channel of a sample (C, n): percentiles 1 and 99, mean and standard deviation, as (C, 4)."""
+    levels = np.zeros((len(values), 4))
+    for row, channel in zip(levels, values, strict=True):
+        finite = channel[np.isfinite(channel)]
+        if finite.size:
+            row[:] = *np.percentile(finite, PERCENTILES), finite.mean(dtype=np.float64), finite.std(dtype=np.float64)
+    return levels
+
+
+def standardize_levels(levels: np.ndarray) -> np.ndarray:
+    """Convert levels (..., 4) to percentiles in standard deviations from the mean, (..., 2); 0 for a constant image."""
+    mean, std = levels[..., 2:3], levels[..., 3:4]
+    scaled: np.ndarray = np.where(std > 0, (levels[..., :2] - mean) / np.where(std > 0, std, 1), 0.0)
+    return scaled
+
+
+def span_levels(percentiles: np.ndarray) -> ChannelRange:
+    """Make the range of one channel from the percentiles (cases, 2) of all cases."""
+    (low, high), (lowest, highest) = percentiles.min(axis=0), percentiles.max(axis=0)
+    return ChannelRange(low=(_round(low), _round(lowest)), high=(_round(high), _round(highest)))
+
+
+def find_outside(source: ImageSource, plan: DataPlan) -> tuple[str, ...]:
+    """Say in which ways an image is outside of the range of the training; nothing where the plan has no range.
+
+    Args:
+        source: the image, with the axes of its file.
+        plan: the data section of the plan.
+    """
+    known = plan.training_range
+    if known is None:
+        return ()
+    values = sample_values(source)
+    levels = measure_levels(_convert_channels(values, len(plan.channels)))
+    may_be_colors = not formats_by_suffix()[source.geometry.suffix].medical
+    found = count_channels(values, may_be_colors)
+    channels = count_noun(found, "channel")
+    had = " or ".join(map(str, known.channels))
+    converted = (
+        () if found in known.channels else (f"{channels}, converted to {len(plan.channels)}; training had {had}",)
+    )
+    return (*_judge_geometry(source.geometry, plan, known), *converted, *_judge_intensities(levels, plan, known))
+
+
+def _judge_geometry(geometry: Geometry, plan: DataPlan, known: TrainingRange) -> Iterable[str]:
+    if plan.orientation and find_orientation(geometry, plan.dims) is None:
+        yield "no orientation; its axes are taken to run up, to the front and to the right"
+    if known.smallest_mm is None or known.largest_mm is None:
+        return
+    training = _describe_sizes(known.smallest_mm, known.largest_mm)
+    if geometry.spacing_mm is None:
+        yield f"no voxel size; training had {training} mm"
+        return
+    spacing = choose_orientation(geometry, plan).turn_sizes(geometry.spacing_mm)
+    limits = zip(spacing, known.smallest_mm, known.largest_mm, strict=True)
+    if any(not low / VOXEL_FACTOR <= size <= high * VOXEL_FACTOR for size, low, high in limits):
+        yield f"voxel size {_join(spacing)} mm; training had {training} mm"
+
+
+def count_channels(values: np.ndarray, may_be_colors: bool) -> int:
+    """Count the channels of (C, n) values; three equal ones of a format of colors are one."""
+    is_gray = may_be_colors and len(values) == 3 and bool((values == values[:1]).all())
+    return 1 if is_gray else len(values)
+
+
+def _convert_channels(values: np.ndarray, channels: int) -> np.ndarray:
+    if len(values) == channels:
+        return values
+    return np.asarray([LUMINANCE], np.float32) @ values if len(values) == 3 else np.repeat(values[:1], channels, axis=0)
+
+
+def _judge_intensities(levels: np.ndarray, plan: DataPlan, known: TrainingRange) -> Iterable[str]:
+    for name, own, usual, scale in zip(plan.channels, levels, known.intensities, plan.normalization, strict=True):
+        low, high = standardize_levels(own) if scale.per_case else own[:2]
+        margin = MARGIN * (sum(usual.high) - sum(usual.low)) / 2
+        if is_within(low, usual.low, margin) and is_within(high, usual.high, margin):
+            continue
+        unit = " standard deviations from the mean" if scale.per_case else ""
+        training = f"{_describe_ends(usual.low)} and {_describe_ends(usual.high)}"
+        channel = f" of channel {name}" if len(plan.channels) > 1 else ""
+        yield f"intensities{channel}: percentiles 1 and 99 are {low:.3g} and {high:.3g}{unit}; training had {training}"
+
+
+def is_within(value: float, ends: tuple[float, float], margin: float) -> bool:
+    """Tell whether a value is between two others, or no further away than `margin`."""
+    return bool(ends[0] - margin <= value <= ends[1] + margin)
+
+
+def _describe_sizes(smallest: Sequence[float], largest: Sequence[float]) -> str:
+    first, last = _join(smallest), _join(largest)
+    return first if first == last else f"{first} to {last}"
+
+
+def _describe_ends(ends: tuple[float, float]) -> str:
+    first, last = (f"{end:.3g}" for end in ends)
+    return first if first == last else f"{first} to {last}"
+
+
+def _join(sizes: Iterable[float]) -> str:
+    return " x ".join(f"{size:.3g}" for size in sizes)
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.6g}")
