@@ -97,15 +97,20 @@ def test_predictions_are_those_of_the_cpu() -> None:
         assert (Predictor([predictor.network], plan, "cuda", backend=backend).predict(image) == expected).mean() > 0.98
 
 
-def test_recorded_steps_are_those_of_torch() -> None:
+@pytest.mark.parametrize("ignored", [None, 255])
+def test_recorded_steps_are_those_of_torch(ignored: int | None) -> None:
     def losses(record: bool) -> list[float]:
         plan = small_plan(settings={"train.warmup": 0}, widths=(8, 16, 24), norm="batch", dropout=0.1)
         torch.manual_seed(0)
-        step = TrainingStep(build_from_plan(plan.model), plan.model, plan.train, torch.device("cuda"), record=record)
+        network, device = build_from_plan(plan.model), torch.device("cuda")
+        step = TrainingStep(network, plan.model, plan.train, device, record=record, ignored=ignored)
         found = []
         for number in range(10):
             images = torch.randn(2, 1, 24, 24, generator=torch.Generator().manual_seed(number))
-            found.append(step((images, (images > 0).long()), number, 0.0))
+            labels = (images > 0).long()
+            if ignored is not None:
+                labels[:, :, : 2 * number] = ignored  # other voxels in each batch
+            found.append(step((images, labels), number, 0.0))
         return found
 
     assert losses(True) == pytest.approx(losses(False), rel=0.02)

@@ -98,3 +98,11 @@ def test_stored_cases_are_found_without_their_sources_if_complete_and_newest(tmp
     assert [case.id for case in found] == ["a", "a-b"]
     assert found[0].stem == newest[0].stem
     assert found[1].image().shape == (1, 80, 80)
+
+
+def test_a_case_without_foreground_has_no_positions(tmp_path: Path) -> None:
+    case = make_case(tmp_path, "a")
+    Image.fromarray(np.zeros((80, 80), np.uint8)).save(case.labels[0])
+    (stored,) = store_cases([case], small_plan(classes=3).data, tmp_path / "cache")
+    assert stored.foreground == {}
+    assert stored.labeled is None

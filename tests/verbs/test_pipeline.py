@@ -392,3 +392,45 @@ def test_demo(tmp_path: Path, dims: int) -> None:
 def test_the_overloads_of_train_take_every_argument() -> None:
     named = {"data", "out", "dry_run", *get_type_hints(pipeline.TrainOptions)}
     assert named == set(inspect.signature(pipeline.train).parameters)
+
+
+def test_what_nobody_labeled_and_what_is_no_number_from_the_folder_to_the_segmentation(
+    bodies: Path, tmp_path: Path
+) -> None:
+    """nnU-Net's ignore label and NaN around the body: the plan knows both, so that later verbs need no setting."""
+    for folder, name in (("imagesTr", "images"), ("labelsTr", "labels")):
+        (bodies / name).rename(bodies / folder)
+        for path in (bodies / folder).iterdir():
+            found = nibabel.load(path)
+            array = np.asanyarray(found.dataobj).astype(np.float32 if name == "images" else np.uint8)
+            array[:, :3] = np.nan if name == "images" else 3
+            nibabel.save(nibabel.Nifti1Image(array, found.affine), path)
+    labels = {"background": 0, "bright": 1, "dark": 2, "ignore": 3}
+    (bodies / "dataset.json").write_text(json.dumps({"channel_names": {"0": "MRI"}, "labels": labels}))
+    run = tmp_path / "run"
+    assert any("NaN" in problem.got for problem in unetpp.check(bodies).problems)
+    unetpp.plan(bodies, run, epochs=1, device="cpu", set=TINY_3D | {"data.fill": 0})
+    trained = unetpp.train(bodies, run, device="cpu")
+    assert read_header(run / "fold_0" / "model.safetensors").plan.data.fill == 0
+    assert (run / "report.html").is_file()
+    unetpp.predict(run, bodies / "imagesTr", out=tmp_path / "out", device="cpu")
+    for path in (tmp_path / "out").glob("*.nii.gz"):
+        assert set(np.unique(np.asanyarray(nibabel.load(path).dataobj))) <= {0, 1, 2}
+    scored = unetpp.evaluate(tmp_path / "out", bodies / "labelsTr")  # by predictions.json; a folder declares nothing
+    expected = {case.id: case.mean.dice for case in trained.folds[0].metrics.cases}
+    assert {case.id: case.mean.dice for case in scored.metrics.cases if case.id in expected} == pytest.approx(expected)
+    exported = unetpp.export(run, tmp_path / "model.onnx")
+    assert unetpp.load(exported.out).data.fill == 0
+
+
+def test_data_sets_of_nnunet_as_users_bring_them(cases: Path, tmp_path: Path) -> None:
+    root = cases / "3d" / "nnunet-regions-and-ignore"
+    (problem,) = unetpp.check(root / "regions").problems
+    assert "regions" in problem.got
+    ignored = unetpp.check(root / "ignore")
+    assert not ignored.problems
+    assert any("nobody labeled" in note for note in ignored.notes)
+    settings = TINY_3D | {"train.patch": [8, 16, 16]}
+    planned = unetpp.plan(root / "nonorm", tmp_path / "run", epochs=1, device="cpu", set=settings, dry_run=True)
+    (normalization,) = planned.plan.data.normalization
+    assert (normalization.per_case, normalization.mean, normalization.std) == (False, 0, 1)

@@ -294,7 +294,10 @@ def _choose_classes(
     names, values, meaning = declared.get("classes"), declared.get("label_values"), declared.get("labels")
     if isinstance(names, list) and isinstance(values, list) and len(names) == len(values) >= 2:
         objects = references.objects or declared.get("instances") is True or tuple(values) == MASK_VALUES
-        ignore = meaning.get("ignore") if isinstance(meaning, dict) and references.ignore is None else references.ignore
+        declared_ignore = meaning.get("ignore") if isinstance(meaning, dict) else None
+        ignore = (
+            declared_ignore if references.ignore is None and isinstance(declared_ignore, int) else references.ignore
+        )
         return Classes(tuple(names), tuple(values), objects and len(values) == 2 and values[0] == 0, ignore)
     return match_classes(_values(predicted), _values(expected), references.objects, references.where, references.ignore)
 
