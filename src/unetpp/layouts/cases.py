@@ -132,7 +132,9 @@ def _read(path: Path) -> Dataset:
     tables = [table for table in sorted(path.glob("*.csv")) if is_manifest(table)]
     if len(tables) == 1 and (found is None or found.problems):
         return read_manifest(tables[0], name)  # a table says more than names do
-    if found is None and (found := read_outlines(path, name)) is None:
+    if (found is None or not found.cases) and (outlines := read_outlines(path, name)) is not None:
+        return outlines
+    if found is None:
         raise DataError(_describe_unknown(path))
     return found
 

@@ -66,7 +66,7 @@ def read_named_folders(root: Path, name: str) -> Dataset | None:
     if not found and not problems:
         return None
     labels = [folder for names in attached.values() for folder in names.values()]
-    notes += [note for folder in (*(place.images for place in found), *labels) for note in note_ignored(folder)]
+    notes += note_ignored({folder.path: folder for folder in (*(place.images for place in found), *labels)}.values())
     dataset = _make_dataset(root, name, found, unlabeled, notes)
     return replace(dataset, problems=(*problems, *dataset.problems))
 
