@@ -13,7 +13,7 @@ from unetpp.layouts.case_groups import assign_subsets_by_prefix, group_by_folder
 from unetpp.layouts.dataset import Case, Dataset, Layout
 from unetpp.layouts.folders import note_unlabeled
 from unetpp.layouts.label_folders import Joined, LabelName, choose_label_folders, drop_fields_of_view
-from unetpp.layouts.names import split_marker
+from unetpp.layouts.names import split_marker, strip_image_word
 from unetpp.layouts.paired_files import CHOOSE, Files, PairedFiles, pair_files, split_mixed_folder
 from unetpp.layouts.split_lists import assign_listed_subsets
 from unetpp.layouts.tree import Folder, Place, count_types, note_ignored, scan_folders
@@ -21,7 +21,7 @@ from unetpp.words import count_noun, list_some
 
 _FITS = 0.5
 """Share of files that find a partner if two folders belong together."""
-_OBJECT_MARKERS = ("masks", "cpmasks", "anno")
+_OBJECT_MARKERS = ("cpmasks", "anno")
 """Endings of labels beside their images that number objects: Cellpose, gland segmentation."""
 _OBJECT_WORDS = {"instances", "instance", "object", "objects"}
 _FORMATS = frozenset({"png", "tif", "tiff", "jpg", "jpeg", "bmp"})
@@ -205,14 +205,20 @@ def _join_label_folders(tried: Mapping[LabelName, PairedFiles], joined: Joined) 
 def _pair_mixed(place: Place, folder: Folder, images: Files, labels: Files) -> LabeledPlace:
     """Pair images and labels in one folder."""
     files = pair_files(images, labels)
-    markers = {split_marker(stem).marker for stem in labels}
     if images.keys() == labels.keys():
         files.notes.append("of two files with one name, the JPEG is taken for the image, the other for its label")
-    has_objects = bool(markers) and markers <= set(_OBJECT_MARKERS)
+    has_objects = _number_objects(folder, images, labels)
     if has_objects:
         files.notes.append("labels with these names number objects, as cell and gland segmentation programs write them")
     joined: Joined = "classes" if files.classes else "objects"
     return LabeledPlace(place, folder, files, joined, has_objects, is_mixed=True)
+
+
+def _number_objects(folder: Folder, images: Files, labels: Files) -> bool:
+    """Tell whether names are those of programs whose labels number objects: `a_img` and `a_masks`, `a_anno`."""
+    markers = {split_marker(stem).marker for stem in labels}
+    is_cellpose = all(strip_image_word(stem) != stem for stem in images) or any("_flows" in s for s in folder.by_stem)
+    return markers <= set(_OBJECT_MARKERS) or (markers == {"masks"} and is_cellpose)
 
 
 def _describe_unreadable(folder: Folder) -> Problem:
