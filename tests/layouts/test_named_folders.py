@@ -94,6 +94,10 @@ def test_well_known_data_sets_load_as_they_come(tmp_path: Path, name: str) -> No
     assert (None in groups) == (name not in GROUPS)
 
 
+def test_plain_masks_may_be_classes(tmp_path: Path) -> None:
+    assert not load(tmp_path, *each("{}.png"), *each("{}_masks.png")).instances
+
+
 def test_the_field_of_view_is_no_label(tmp_path: Path) -> None:
     for name, folder in (("drive", "DRIVE"), ("drive", "DRIVE/training"), ("hrf", "")):
         root = tmp_path / name

@@ -21,7 +21,7 @@ _SUBSET_PREFIX = re.compile(r"(train|training|val|valid|validation|test|testing)
 def name_case(stem: str, place: Place) -> str:
     """Name a case after its image; an image that is just called `image` has the name of its folder."""
     words = [word.lower() for word in split_words(stem)]
-    return "_".join(place.above) if place.above and words in (["image"], ["img"]) else stem
+    return "_".join(place.above) if place.above and words in (["image"], ["img"], ["imaging"]) else stem
 
 
 def make_ids_unique(cases: Sequence[tuple[Place, Case]]) -> list[Case]:

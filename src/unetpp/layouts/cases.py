@@ -104,7 +104,9 @@ def _read(path: Path) -> Dataset:
     found = found or read_named_folders(path, name)
     if len(tables) == 1 and (found is None or found.problems):
         return read_manifest(tables[0], name)  # a table says more than names do
-    if found is None and (found := read_outlines(path, name)) is None:
+    if (found is None or not found.cases) and (outlines := read_outlines(path, name)) is not None:
+        return outlines
+    if found is None:
         raise DataError(list_content(path).unread or find_slices(path) or _describe_unknown(path))
     return found
 

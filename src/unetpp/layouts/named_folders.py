@@ -13,7 +13,7 @@ from unetpp.layouts.case_groups import assign_subsets_by_prefix, group_by_folder
 from unetpp.layouts.dataset import Case, Dataset, Layout
 from unetpp.layouts.folders import note_unlabeled
 from unetpp.layouts.label_folders import Joined, LabelName, choose_label_folders, drop_fields_of_view
-from unetpp.layouts.names import split_marker
+from unetpp.layouts.names import split_marker, split_words
 from unetpp.layouts.paired_files import CHOOSE, Files, PairedFiles, pair_files, split_mixed_folder
 from unetpp.layouts.split_lists import assign_listed_subsets
 from unetpp.layouts.tree import Folder, Place, count_types, note_ignored, scan_folders
@@ -21,7 +21,7 @@ from unetpp.words import count_noun, list_some
 
 _FITS = 0.5
 """Share of files that find a partner if two folders belong together."""
-_OBJECT_MARKERS = ("masks", "cpmasks", "anno")
+_OBJECT_MARKERS = ("cpmasks", "anno")
 """Endings of labels beside their images that number objects: Cellpose, gland segmentation."""
 _OBJECT_WORDS = {"instances", "instance", "object", "objects"}
 _FORMATS = frozenset({"png", "tif", "tiff", "jpg", "jpeg", "bmp"})
@@ -55,18 +55,18 @@ def read_named_folders(root: Path, name: str) -> Dataset | None:
     images = _find_image_folders(folders)
     attached, problems, notes = _attach_labels(images, [folder for folder in folders if folder.role == "label"])
     found: list[LabeledPlace] = []
-    unlabeled: list[Path] = []
+    unlabeled: list[Folder] = []
     for place, own in images.items():
         if place in attached:
             found.append(_pair_place(place, own, attached[place]))
         elif len(own) == 1 and (parts := split_mixed_folder(own[0].by_stem)):
             found.append(_pair_mixed(place, own[0], *parts))
         else:
-            unlabeled += [path for folder in own for path in folder.images]
+            unlabeled += own
     if not found and not problems:
         return None
     labels = [folder for names in attached.values() for folder in names.values()]
-    notes += [note for folder in (*(place.images for place in found), *labels) for note in note_ignored(folder)]
+    notes += note_ignored({folder.path: folder for folder in (*(place.images for place in found), *labels)}.values())
     dataset = _make_dataset(root, name, found, unlabeled, notes)
     return replace(dataset, problems=(*problems, *dataset.problems))
 
@@ -205,14 +205,22 @@ def _join_label_folders(tried: Mapping[LabelName, PairedFiles], joined: Joined) 
 def _pair_mixed(place: Place, folder: Folder, images: Files, labels: Files) -> LabeledPlace:
     """Pair images and labels in one folder."""
     files = pair_files(images, labels)
-    markers = {split_marker(stem).marker for stem in labels}
     if images.keys() == labels.keys():
         files.notes.append("of two files with one name, the JPEG is taken for the image, the other for its label")
-    has_objects = bool(markers) and markers <= set(_OBJECT_MARKERS)
+    has_objects = _number_objects(folder, images, labels)
     if has_objects:
         files.notes.append("labels with these names number objects, as cell and gland segmentation programs write them")
     joined: Joined = "classes" if files.classes else "objects"
     return LabeledPlace(place, folder, files, joined, has_objects, is_mixed=True)
+
+
+def _number_objects(folder: Folder, images: Files, labels: Files) -> bool:
+    """Tell whether names are those of programs whose labels number objects: `a_img` and `a_masks`, `a_anno`."""
+    markers = {split_marker(stem).marker for stem in labels}
+    is_cellpose = all(split_words(stem)[-1:] == ["img"] for stem in images) or any(
+        "_flows" in s for s in folder.by_stem
+    )
+    return markers <= set(_OBJECT_MARKERS) or (markers == {"masks"} and is_cellpose)
 
 
 def _describe_unreadable(folder: Folder) -> Problem:
@@ -222,7 +230,7 @@ def _describe_unreadable(folder: Folder) -> Problem:
 
 
 def _make_dataset(
-    root: Path, name: str, found: Sequence[LabeledPlace], unlabeled: Sequence[Path], notes: Sequence[str]
+    root: Path, name: str, found: Sequence[LabeledPlace], unlabeled: Sequence[Folder], notes: Sequence[str]
 ) -> Dataset:
     groups, group_notes = group_by_folder([labeled.place for labeled in found if labeled.files.pairs])
     joined: Joined = next((labeled.joined for labeled in found if labeled.joined != "objects"), "objects")
@@ -236,7 +244,7 @@ def _make_dataset(
     unpaired, left_out = _find_unpaired(found)
     problems = [problem for labeled in found for problem in labeled.files.problems]
     remarks = [*notes, *group_notes, *(note for labeled in found for note in labeled.files.notes)]
-    remarks += _note_unlabeled(root, [*left_out, *unlabeled], len(cases))
+    remarks += [*_note_unlabeled(root, left_out, len(cases)), *_note_unused(root, unlabeled)]
     instances = bool(cases) and all(labeled.has_objects for labeled in found if labeled.files.pairs)
     unique, split_notes = assign_listed_subsets(root, assign_subsets_by_prefix(make_ids_unique(cases)))
     layout = _name_layout(found, joined, instances)
@@ -287,9 +295,19 @@ def _note_unlabeled(root: Path, paths: Sequence[Path], labeled: int) -> list[str
     if not paths or not labeled:
         return []
     names = [path.name for path in paths]
-    if len({path.parent for path in paths}) > 1 and all(path.is_relative_to(root) for path in paths):
-        names = [str(path.relative_to(root)) for path in paths]
+    if len({path.parent for path in paths}) > 1:
+        names = [str(_shorten(root, path)) for path in paths]
     return [note_unlabeled(names, labeled + len(paths))]
+
+
+def _note_unused(root: Path, folders: Sequence[Folder]) -> list[str]:
+    """Note folders of images that have no labels at all."""
+    counts = [f"{_shorten(root, folder.path)}/ ({count_noun(len(folder.images), 'image')})" for folder in folders]
+    return [f"folders without labels are left out: {list_some(counts)}"] if counts else []
+
+
+def _shorten(root: Path, path: Path) -> Path:
+    return path.relative_to(root) if path.is_relative_to(root) else path
 
 
 def _find_copies(root: Path, found: Sequence[LabeledPlace]) -> list[Problem]:

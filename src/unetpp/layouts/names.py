@@ -37,8 +37,8 @@ _MARKERS = (
 _MARKER = f"(?:(?:cp|binary|inst)[ _.-])?(?:{_MARKERS})"
 _AT_END = re.compile(rf"(.+?)((?:[ _.-]+|(?<=\d)){_MARKER}(?:[ _.-]+{_MARKER})*)(?:[ _.-]*\(?(\d+)\)?)?", re.IGNORECASE)
 _AT_START = re.compile(rf"({_MARKER}(?:[ _.-]+|(?=\d)))(.+)", re.IGNORECASE)
-_IMAGE_AT_END = re.compile(r"(.+?)(?:[ _.-]+|(?<=\d))(?:image|img|orig|original)", re.IGNORECASE)
-_IMAGE_AT_START = re.compile(r"(?:image|img)(?:[ _.-]+|(?=\d))(.+)", re.IGNORECASE)
+_IMAGE_AT_END = re.compile(r"(.+?)(?:[ _.-]+|(?<=\d))(?:image|img|orig|original|volume|vol|stack|raw)", re.IGNORECASE)
+_IMAGE_AT_START = re.compile(r"(?:image|img|volume|vol)(?:[ _.-]+|(?=\d))(.+)", re.IGNORECASE)
 _DERIVED = re.compile(r"(.+?)[ _.-](superpixels|predict|prediction|pred|overlay|flows|outlines|vis)", re.IGNORECASE)
 _FIRST = re.compile(r"1st|(?:manual|rater|observer|annotator|expert)[ _.-]?0*1(?!\d)|(?<![a-z])ah(?![a-z])", re.I)
 _OBSERVER = re.compile(

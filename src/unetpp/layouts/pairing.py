@@ -65,7 +65,7 @@ def pair_names(images: Collection[str], labels: Collection[str]) -> Pairs:
         left = _match(found, left, image_form, label_forms, unclear)
     if len(left) >= max(2, _NEARLY_ALL * len(labels)):
         left = _match_common_affixes(found, left)
-    if len(left) >= max(2, _NEARLY_ALL * len(labels)):
+    if len(left) >= max(2, _NEARLY_ALL * len(labels)) or len(images) == len(left) == len(labels):
         left = _match_endings(found, left)
     pairs = Pairs(unclear={label: unclear[label] for label in left if label in unclear})
     pairs.orphaned = [label for label in left if label not in unclear]
@@ -192,7 +192,7 @@ def _match_endings(found: dict[str, list[str]], left: list[str]) -> list[str]:
     """Give nearly all labels to the images they are named after, if a few endings explain them: `a_left`."""
     owners = {label: _find_owner(label, found) for label in left}
     endings = Counter(label[len(owner) :] for label, owner in owners.items() if owner)
-    if sum(endings.values()) < _NEARLY_ALL * len(left) or min(endings.values(), default=0) < 2:
+    if sum(endings.values()) < _NEARLY_ALL * len(left) or min(endings.values(), default=0) < min(2, len(found)):
         return left
     for label, owner in owners.items():
         if owner:

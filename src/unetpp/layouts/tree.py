@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from unetpp.annotations import SUFFIXES as ANNOTATION_SUFFIXES
 from unetpp.errors import DataError, Problem
-from unetpp.formats import is_image, stem_of
+from unetpp.formats import is_companion, is_image, stem_of
 from unetpp.layouts.dataset import Subset
 from unetpp.layouts.folders import list_entries, list_folders
 from unetpp.layouts.names import find_subset, is_subset, read_role
 from unetpp.words import count_noun, list_some
 
+_FEW = 3
 MAX_DEPTH = 6
 MAX_FOLDERS = 20_000
 _DOCUMENT_SUFFIXES = (
@@ -66,8 +69,9 @@ class Folder:
 
     @property
     def is_filled(self) -> bool:
-        """Whether it holds more than documents."""
-        return bool(self.images) or any(path.suffix.lower() not in _DOCUMENT_SUFFIXES for path in self.others)
+        """Whether it holds more than documents and outlines."""
+        known = (*_DOCUMENT_SUFFIXES, *ANNOTATION_SUFFIXES)
+        return bool(self.images) or any(path.suffix.lower() not in known for path in self.others)
 
     @property
     def role(self) -> str | None:
@@ -101,13 +105,25 @@ def scan_folders(root: Path) -> list[Folder]:
     return [Folder(folder.path, folder.parts[shared:], folder.images, folder.others) for folder in found]
 
 
-def note_ignored(folder: Folder) -> list[str]:
-    """Note files that are no images, a few by name and many by type."""
-    others = [path for path in folder.others if path.suffix.lower() not in _SILENT_SUFFIXES]
-    if not others:
-        return []
-    names = count_types(others) if len(others) > 3 else list_some(path.name for path in others)
-    return [f"{folder.path}: ignored {names} (neither an image nor named like one)"]
+def _is_silent(path: Path) -> bool:
+    return path.suffix.lower() in _SILENT_SUFFIXES or is_companion(path)
+
+
+def note_ignored(folders: Iterable[Folder]) -> list[str]:
+    """Note files that are no images: a few by name, many by type, and those of many folders in one note."""
+    found = {
+        folder.path: others
+        for folder in folders
+        if (others := [path for path in folder.others if not _is_silent(path)])
+    }
+    if len(found) > _FEW:
+        everything = [path for others in found.values() for path in others]
+        return [f"ignored in {len(found)} folders: {count_types(everything)} (neither an image nor named like one)"]
+    return [
+        f"{folder}: ignored {list_some(path.name for path in others) if len(others) <= _FEW else count_types(others)} "
+        "(neither an image nor named like one)"
+        for folder, others in found.items()
+    ]
 
 
 def count_types(paths: list[Path]) -> str:
