@@ -164,7 +164,7 @@ class Predicted(Result):
         count, depths = len(self.files), ", ".join(map(str, self.depths))
         if not self.written:
             title = f"Dry run: {count_noun(count, 'image')} would be predicted into {self.out} at depth {depths}:"
-            return "\n".join([title, *(f"  {path}" for path in self.files)])
+            return "\n".join([title, *(f"  {path}" for path in self.files), *self._describe_rest()])
         lines = [f"{count_noun(count, 'file')} written to {self.out} in {self.seconds:.1f} s"]
         if self.doubtful:
             lines.append(f"{len(self.doubtful)} to review: {list_some(path.name for path in self.doubtful)}")
@@ -174,9 +174,12 @@ class Predicted(Result):
             lines += ["unlike the training, so that no Dice is predicted:", *(f"  {way}" for way in self.outside[:10])]
             rest = len(self.outside) - 10
             lines += [f"  and {count_noun(rest, 'line')} more in predictions.json"] if rest > 0 else []
-        lines += [f"note: {note}" for note in self.notes]
-        lines += [f"{len(self.failed)} skipped:", *(f"  {problem}" for problem in self.failed)] if self.failed else []
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._describe_rest()])
+
+    def _describe_rest(self) -> list[str]:
+        """Describe what was left out."""
+        skipped = [f"{len(self.failed)} skipped:", *(f"  {problem}" for problem in merge_problems(self.failed))]
+        return [*(f"note: {note}" for note in self.notes), *(skipped if self.failed else [])]
 
 
 @dataclass(frozen=True)

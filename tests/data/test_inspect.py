@@ -305,7 +305,7 @@ def test_everything_at_once(good: Path) -> None:
         (good / folder / "both.png").write_bytes(b"")
     write_png(good / "masks/orphan.png", mask())
     wheres = sorted(Path(problem.where).name for problem in inspect(good).problems)
-    assert wheres == ["both.png", "both.png", "cut.png", "images", "masks", "size.png"]
+    assert wheres == ["both.png", "both.png", "cut.png", "lonely.png", "orphan.png", "size.png"]
 
 
 @pytest.mark.realdata

@@ -15,7 +15,8 @@ from unetpp.errors import MissingExtraError
 from unetpp.formats.format import Format, starts_with
 from unetpp.formats.readers import open_image, read_image, read_label
 from unetpp.formats.writers import map_suffix, output_suffix, write_segmentation
-from unetpp.layouts.cases import find_cases, find_images
+from unetpp.layouts.cases import find_cases
+from unetpp.layouts.inputs import find_images
 from unetpp.volume import Geometry, Volume
 
 
@@ -47,7 +48,7 @@ def test_a_new_format_is_one_object_in_the_tuple(grid: Format, tmp_path: Path) -
             write_segmentation(FLAT, geometry, tmp_path / folder / name)
     dataset = find_cases(tmp_path)
     assert [case.id for case in dataset.cases] == ["a", "b"]
-    assert [case.id for case in find_images([tmp_path / "images"], channels=1)] == ["a", "b"]
+    assert [case.id for case in find_images([tmp_path / "images"]).cases] == ["a", "b"]
     image, label = (paths[0] for paths in (dataset.cases[0].images, dataset.cases[0].labels))
     np.testing.assert_array_equal(open_image(image).read((slice(1, 4), slice(2, 9))), FLAT[None, 1:4, 2:9])
     np.testing.assert_array_equal(read_label(label).array[0], FLAT)

@@ -110,6 +110,40 @@ def test_masks_with_an_ending_pair_with_their_images(folders: tuple[Path, Path])
     assert (found.metrics.mean.dice, found.problems) == (1.0, ())
 
 
+@pytest.mark.parametrize("reference", ["{}_segmentation", "{}_xyz", "mask_{}", "{}.jpg", "0{}", "{}_1stHO"])
+def test_references_pair_by_the_pattern_of_their_names(folders: tuple[Path, Path], reference: str) -> None:
+    predictions, references = folders
+    for stem in ("1", "2"):
+        write_png(predictions / f"{stem}.png", HALF)
+        write_png(references / f"{reference.format(stem)}.png", MASK)
+    metrics, problems = evaluate_folders(*folders)
+    assert not problems
+    assert [case.id for case in metrics.cases] == ["1", "2"]
+    assert metrics.mean.dice == pytest.approx(HALF_DICE)
+
+
+def test_references_beside_their_images(folders: tuple[Path, Path]) -> None:
+    """The image has the name of the prediction, but it is no reference."""
+    predictions, references = folders
+    for stem in ("1", "2"):
+        write_png(predictions / f"{stem}.png", HALF)
+        write_png(references / f"{stem}.png", np.full((16, 16), 90, np.uint8))
+        write_png(references / f"{stem}_mask.png", MASK)
+    metrics, problems = evaluate_folders(*folders)
+    assert not problems
+    assert metrics.mean.dice == pytest.approx(HALF_DICE)
+
+
+def test_two_references_for_one_prediction_are_not_chosen_from(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    for stem in ("1", "2"):
+        write_png(predictions / f"{stem}.png", HALF)
+        write_png(references / f"{stem}_mask.png", MASK)
+        write_png(references / f"{stem}_label.png", MASK)
+    with pytest.raises(DataError, match="several references"):
+        evaluate_folders(*folders)
+
+
 def test_more_values_than_classes_are_told(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     write_png(predictions / "a.png", MASK)

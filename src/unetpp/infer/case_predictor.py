@@ -157,14 +157,14 @@ class CasePredictor(ABC):
         """Segment files and folders; a bad file is skipped and listed, the others are written.
 
         Args:
-            inputs: files and folders.
+            inputs: files, lists and folders, as `layouts.inputs.find_images` reads them.
             out: folder for the results.
             options: which depths, how, and which maps to write in addition to the segmentations.
             progress: called with files done of all, or tiles done of all for a single file.
 
         Raises:
-            DataError: a folder without images, or two images with the same stem.
+            DataError: no images.
             UsageError: the options do not fit the model, or a result would overwrite its input.
-            WriteError: a result could not be written.
+            WriteError: no space, or no permission to write.
         """
         return predict_to_files(self, inputs, Path(out), options, progress)

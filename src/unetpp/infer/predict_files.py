@@ -1,7 +1,7 @@
 """Prediction from files to files.
 
 OUT/NAME.png                       label values, in the format and on the grid of the input; OUT/depth_D/NAME.png with
-                                   all depths
+                                   all depths; OUT/FOLDER/NAME.png for an input in a folder of an input folder
 OUT/probabilities/NAME_CLASS.tif   probability of each foreground class, if requested
 OUT/uncertainty/NAME.tif           entropy or disagreement, if requested
 OUT/predictions.json               model, options and files, with the expected Dice of each
@@ -9,22 +9,34 @@ OUT/predictions.json               model, options and files, with the expected D
 
 from __future__ import annotations
 
-import re
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from os.path import dirname, realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unetpp.data.preprocess import to_label_values
-from unetpp.errors import DataError, MissingExtraError, Problem, UsageError, is_out_of_memory
+from unetpp.errors import (
+    DataError,
+    MissingExtraError,
+    Problem,
+    UnetppError,
+    UsageError,
+    WriteError,
+    is_out_of_memory,
+)
 from unetpp.files import write_json
+from unetpp.formats import stem_of
 from unetpp.formats.writers import map_suffix, output_suffix, write_map, write_segmentation
+from unetpp.infer.map_names import MapNames
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import AUTO, MEAN, Prediction, name_depth
 from unetpp.infer.tiles import TileProgress
 from unetpp.json_files import read_json
-from unetpp.layouts.cases import Case, find_images
+from unetpp.layouts.dataset import Case
+from unetpp.layouts.inputs import find_images
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 from unetpp.progress import Stage
@@ -34,6 +46,8 @@ if TYPE_CHECKING:
     from unetpp.infer.case_predictor import CasePredictor
 
 PREDICTIONS = "predictions.json"
+_OF_ONE_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EILSEQ, errno.ENOTEMPTY)
+"""Errors of writing that other files need not have."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +67,18 @@ class WrittenFiles:
     files: tuple[Path, ...]
     """Segmentations, in the order of the inputs."""
     failures: tuple[Failure, ...]
+    """Inputs that were skipped: images that are not read, and cases that failed."""
     doubtful: tuple[Path, ...] = ()
     """Those of `files` to review: nothing was found, the image is unlike those of the training, or the expected Dice is
     among the lowest 10 % of the validation cases."""
     outside: tuple[str, ...] = ()
     """How images differ from those of the training, a line for each way."""
     notes: tuple[str, ...] = ()
-    """Remarks of the readers, and how some files were predicted, a line for each."""
+    """Remarks of the readers, how some files were predicted, and what was left out, a line for each."""
 
     @property
     def failed(self) -> tuple[Problem, ...]:
-        """Problems of the cases that failed."""
+        """Problems of the inputs that were skipped."""
         return tuple(failure.problem for failure in self.failures)
 
 
@@ -84,17 +99,19 @@ def predict_to_files(
         progress: called with files done of all, or tiles done of all for a single file.
 
     Raises:
-        DataError: a folder without images, or two images with the same stem.
+        DataError: no images.
         UsageError: the options do not fit the model, or a result would overwrite its input.
-        WriteError: a result could not be written.
+        WriteError: no space, or no permission to write.
     """
     plan = predictor.data
     depths = predictor.choose_depths(options)
     folders = {depth: out / f"depth_{depth}" if options.depth == "all" else out for depth in depths}
-    cases = find_images([Path(entry) for entry in inputs], len(plan.channels))
+    found_images = find_images([Path(entry) for entry in inputs], plan.channels, out)
+    cases = found_images.cases
     _require_other_folder(cases, folders)
+    namers = {depth: MapNames(plan.classes[1:], _earlier_ids(folder)) for depth, folder in folders.items()}
     entries: dict[Path, dict[str, Any]] = {}
-    failures: list[Failure] = []
+    failures = [Failure(Path(problem.where).name, problem) for problem in found_images.skipped]
     outside: list[tuple[str, str]] = []
     notes: list[tuple[str, str]] = []
     try:
@@ -103,27 +120,30 @@ def predict_to_files(
             try:
                 # nothing of one case is held while the next is predicted: either may be huge
                 for depth, found in predictor.predict_case(case, options, show).items():
-                    entries[_write(found, case.id, folders[depth], plan)] = _judge(found, predictor)
+                    path = _write(found, case.id, folders[depth], plan, namers[depth])
+                    entries[path] = _judge(found, predictor)
                     if depth == depths[0]:
                         outside += [(case.id, way) for way in found.outside]
                         notes += [(case.id, note) for note in found.geometry.notes]
                         if found.segmentation.ndim > plan.dims:
                             notes.append((case.id, "a volume, predicted plane by plane by a 2D network"))
-            except (DataError, MissingExtraError, MemoryError, RuntimeError) as error:
+            except Exception as error:
                 failures += [Failure(case.id, problem) for problem in _find_problems(error, str(case.images[0]))]
             if progress and len(cases) > 1:
                 progress(number + 1, len(cases))
     finally:  # finished cases are recorded, whatever ends the loop
         doubtful = tuple(path for path, entry in entries.items() if entry["review"])
-        remarks = (tuple(merge_remarks(outside)), tuple(merge_remarks(notes)))
+        remarks = (tuple(merge_remarks(outside)), (*merge_remarks(notes), *found_images.notes))
         written = WrittenFiles(out, depths, tuple(entries), tuple(failures), doubtful, *remarks)
         _write_entries(written, entries, folders, predictor, options)
     return written
 
 
 def _find_problems(error: Exception, where: str) -> Sequence[Problem]:
-    """Return the problems of a single case; any other error is raised again."""
+    """Return the problems of a single case; an error that is not that of the case is raised again."""
     if isinstance(error, DataError):
+        return error.problems
+    if isinstance(error, WriteError) and getattr(error.__cause__, "errno", None) in _OF_ONE_NAME:
         return error.problems
     if isinstance(error, MissingExtraError):
         return [Problem(where, "a format that is not installed", "a format of this installation", str(error))]
@@ -131,17 +151,29 @@ def _find_problems(error: Exception, where: str) -> Sequence[Problem]:
         reason = f" ({error})" if isinstance(error, MemoryError) and str(error) else ""
         action = "Leave out `probabilities` and `uncertainty`, or use a machine with more memory."
         return [Problem(where, f"out of memory{reason}", "an image that fits", action)]
-    raise error
+    if isinstance(error, UnetppError):
+        raise error
+    text = " ".join(str(error).split())[:200]
+    got = f"an unexpected error ({type(error).__name__}{f': {text}' if text else ''})"
+    return [Problem(where, got, "an image that can be predicted", "Open an issue with this file, or leave it out.")]
 
 
-def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan) -> Path:
+def _earlier_ids(folder: Path) -> list[str]:
+    """List the images that earlier calls have predicted into a folder."""
+    try:
+        names = read_json(folder / PREDICTIONS)["files"]
+        return [str(Path(name).with_name(stem_of(Path(name)))) for name in names]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan, map_names: MapNames) -> Path:
     geometry = prediction.geometry
     path = folder / f"{name}{output_suffix(geometry)}"
     write_segmentation(to_label_values(prediction.segmentation, plan), geometry, path)
     if prediction.probabilities is not None:
-        for class_name, values in zip(plan.classes[1:], prediction.probabilities[1:], strict=True):
-            safe_name = re.sub(r"[^\w.-]", "_", class_name)
-            write_map(values, geometry, folder / "probabilities" / f"{name}_{safe_name}{map_suffix(geometry)}")
+        for map_name, values in zip(map_names.choose(name), prediction.probabilities[1:], strict=True):
+            write_map(values, geometry, folder / "probabilities" / f"{map_name}{map_suffix(geometry)}")
     if prediction.uncertainty is not None:
         write_map(prediction.uncertainty, geometry, folder / "uncertainty" / f"{name}{map_suffix(geometry)}")
     return path
@@ -180,7 +212,9 @@ def _write_entries(
             "options": options.recorded,
             **predictor.data.model_dump(mode="json", include={"classes", "label_values", "labels", "instances"}),
         }
-        files = {path.name: entry for path, entry in entries.items() if path.parent == folder}
+        files = {
+            path.relative_to(folder).as_posix(): entry for path, entry in entries.items() if path.is_relative_to(folder)
+        }
         failed = [{"id": failure.id, **failure.problem.to_dict()} for failure in written.failures]
         earlier = _read_earlier(folder, settings)
         cases = {name: files.get(name, earlier.get(name)) for name in sorted({*files, *earlier})}
@@ -193,7 +227,7 @@ def _read_earlier(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         record = read_json(folder / PREDICTIONS)
         names = record["files"] if all(record.get(key, {}) == value for key, value in settings.items()) else ()
         return {name: record.get("cases", {}).get(name) for name in names if (folder / name).is_file()}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
@@ -201,10 +235,10 @@ def _require_other_folder(cases: Sequence[Case], folders: Mapping[int, Path]) ->
     """Refuse a folder that holds an input: the segmentation of a PNG has the name of the PNG."""
     # for a link, both its folder and that of the file
     sources = {
-        place for case in cases for path in case.images for place in (path.parent.resolve(), path.resolve().parent)
+        place for case in cases for path in case.images for place in (realpath(path.parent), dirname(realpath(path)))
     }
-    for folder in folders.values():
-        if folder.resolve() in sources:
+    for folder in {(folder / case.id).parent for folder in folders.values() for case in cases}:
+        if realpath(folder) in sources:
             expected = "another folder, so that no input is overwritten"
             raise UsageError("out", f"{folder}, which holds input images", expected, "Choose another `out`.")
 

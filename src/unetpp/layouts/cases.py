@@ -5,35 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from os.path import realpath
 from pathlib import Path
 
 from unetpp.errors import DataError, Problem
-from unetpp.formats import format_names, is_image, stem_of
+from unetpp.formats import format_names, stem_of
+from unetpp.layouts.cell_tracking import is_cell_tracking, read_cell_tracking
+from unetpp.layouts.channel_files import read_channel_folders
+from unetpp.layouts.contents import list_content
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.layouts.dataset_json import NAME as DATASET_JSON
-from unetpp.layouts.dataset_json import group_channel_files, read_dataset_json
+from unetpp.layouts.dataset_json import find_raw_data_sets, read_dataset_json
 from unetpp.layouts.folders import (
-    LABEL_FOLDERS,
     describe_same_stem,
     find_kaggle_root,
     is_folder_layout,
-    list_images,
-    list_subset_folders,
-    read_folder,
+    is_kaggle,
+    list_entries,
     read_kaggle,
-    read_subset_folders,
 )
-from unetpp.layouts.manifest import read_manifest
+from unetpp.layouts.manifest import is_manifest, read_manifest
+from unetpp.layouts.named_folders import read_named_folders
+from unetpp.layouts.names import find_subset, read_role
 from unetpp.layouts.outlines import read_outlines
+from unetpp.layouts.slices import find_slices, note_slices
+from unetpp.layouts.tree import count_types, scan_folders
+from unetpp.layouts.volumes import read_volumes
+from unetpp.words import count_noun, list_some
 
-__all__ = ["Case", "Dataset", "find_cases", "find_images", "refuse_unreadable"]
+__all__ = ["Case", "Dataset", "find_cases", "refuse_unreadable"]
 
 _LAYOUTS = (
-    "images/ with masks/, labels/ or instances/ next to it; a dataset.json with imagesTr/ and labelsTr/ "
-    "(Medical Segmentation Decathlon, nnU-Net); ID/images/ and ID/masks/ (Kaggle nuclei); or a CSV table with the "
-    "columns image, label, group, split"
+    "images/ with masks/, labels/ or instances/ next to it, also by train/ and val/, patient or class; images and "
+    "labels in one folder (a.png, a_mask.png); a dataset.json with imagesTr/ and labelsTr/ (Medical Segmentation "
+    "Decathlon, nnU-Net); ID/images/ and ID/masks/ (Kaggle nuclei); or a CSV table with the columns image, label, "
+    "group, split"
 )
-_NNUNET_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
 
 
 def find_cases(path: str | Path, *, tolerant: bool = False) -> Dataset:
@@ -52,44 +59,13 @@ def find_cases(path: str | Path, *, tolerant: bool = False) -> Dataset:
     with refuse_unreadable(path):
         dataset = _read(Path(path))
     problems = *dataset.problems, *_find_same_ids(dataset.root, dataset.cases), *_find_undecodable_names(dataset)
+    if (problems or not dataset.cases) and Path(path).is_dir():  # files that are not read may be those that are missing
+        problems = *list_content(Path(path)).unread, *problems
     if not dataset.cases and not problems:
-        action = "Check the path and the names of the files."
-        raise DataError(Problem(str(path), "no images", "at least two images with masks", action))
+        raise DataError(find_slices(Path(path)) or _describe_no_images(path))
     if problems and not tolerant:
         raise DataError(problems)
-    return replace(dataset, problems=problems)
-
-
-def find_images(inputs: Sequence[str | Path], channels: int = 1) -> list[Case]:
-    """Find the images to predict in files, folders and data sets.
-
-    Files that do not exist or are not images are included: reading them reports what is wrong.
-
-    Args:
-        inputs: files and folders.
-        channels: input channels of the network. If more than 1, files `NAME_0000`, `NAME_0001`, ... (nnU-Net) form one
-            case where there is one for each channel.
-
-    Returns:
-        Cases without labels.
-
-    Raises:
-        DataError: folders without images, and different images with the same stem.
-    """
-    cases: list[Case] = []
-    problems: list[Problem] = []
-    for path in map(Path, inputs):
-        with refuse_unreadable(path):
-            found = _find_images_in(path, channels)
-            cases += found
-            if not found:
-                got, action = f"a folder with {_describe_content(path)}", "Check the path, or convert the files."
-                problems.append(Problem(str(path), got, f"images: {format_names()}", action))
-    cases = list({tuple(image.absolute() for image in case.images): case for case in cases}.values())
-    problems += _find_same_ids(Path(), cases)
-    if problems:
-        raise DataError(problems)
-    return cases
+    return replace(dataset, problems=problems, notes=(*dataset.notes, *note_slices(dataset.cases)))
 
 
 @contextmanager
@@ -110,72 +86,72 @@ def refuse_unreadable(path: str | Path) -> Iterator[None]:
 def _read(path: Path) -> Dataset:
     if path.name == DATASET_JSON and path.is_file():
         path = path.parent
-    name = stem_of(path.resolve())
+    name = stem_of(Path(realpath(path)))
     if path.is_file() and path.suffix.lower() == ".csv":
         return read_manifest(path, name)
     if not path.is_dir():
         got = "a file that is no data set" if path.exists() else "no such file or folder"
         raise DataError(Problem(str(path), got, f"a folder with {_LAYOUTS}", "Check the path."))
+    path = _enter_single_folder(path)
     if (path / DATASET_JSON).is_file():
         return read_dataset_json(path, name)
-    has_masks = any(list_images(path / folder) for folder in LABEL_FOLDERS)
-    if not has_masks and (outlines := read_outlines(path, name)) is not None:
-        return outlines
-    if is_folder_layout(path):
-        return read_folder(path, name)
-    if list_subset_folders(path):
-        return read_subset_folders(path, name)
-    if (cases := find_kaggle_root(path)) is not None:
+    if (cases := find_kaggle_root(path)) is not None and is_kaggle(cases):
         return read_kaggle(cases, name)
-    tables = sorted(path.glob("*.csv"))
-    if len(tables) == 1:
-        return read_manifest(tables[0], name)
+    if is_cell_tracking(path):
+        return read_cell_tracking(path, name)
+    tables = [table for table in sorted(path.glob("*.csv")) if is_manifest(table)]
+    found = None if tables else read_channel_folders(path, name) or read_volumes(path, name)
+    found = found or read_named_folders(path, name)
+    if len(tables) == 1 and (found is None or found.problems):
+        return read_manifest(tables[0], name)  # a table says more than names do
+    if (found is None or not found.cases) and (outlines := read_outlines(path, name)) is not None:
+        return outlines
+    if found is None:
+        raise DataError(list_content(path).unread or find_slices(path) or _describe_unknown(path))
+    return found
+
+
+def _describe_no_images(path: str | Path) -> Problem:
+    action = "Check the path and the names of the files."
+    return Problem(str(path), "no images", "at least two images with masks", action)
+
+
+def _describe_unknown(path: Path) -> Problem:
+    """Say what was seen in a folder that has no known layout."""
+    if sets := find_raw_data_sets(path):
+        got, expected = f"a folder of {count_noun(len(sets), 'data set')}", "the folder of one data set"
+        return Problem(str(path), got, expected, f"Name one of them: {list_some((each.name for each in sets), 5)}.")
+    folders = scan_folders(path)
+    others = [file for folder in folders for file in folder.others]
+    if others and not any(folder.images for folder in folders):
+        got, action = f"no images, but {count_types(others)}", "Check the path, or convert the files."
+        return Problem(str(path), got, f"images: {format_names()}", action)
     got, action = f"a folder with {_describe_content(path)}", "Arrange or name the files so, or write the CSV table."
-    raise DataError(Problem(str(path), got, _LAYOUTS, action))
+    named = [folder.path for folder in folders if folder.images and _is_called_images(path, folder.path)]
+    if named:
+        got = f"images without labels in {list_some(f'{folder.relative_to(path)}/' for folder in named)}"
+        beside = [folder.path for folder in folders if folder.path not in (path, *named)]
+        got += f" beside {list_some(f'{folder.relative_to(path)}/' for folder in beside)}" if beside else ""
+        action = "Add the labels, one for each image."
+    return Problem(str(path), got, _LAYOUTS, action)
+
+
+def _is_called_images(root: Path, folder: Path) -> bool:
+    return any(read_role(part) == "image" for part in folder.relative_to(root).parts)
+
+
+def _enter_single_folder(path: Path) -> Path:
+    """Enter the folder that archives have above their data, as long as its name says nothing."""
+    inside = [entry for entry in list_entries(path) if not entry.name.startswith((".", "__MACOSX"))]
+    if len(inside) != 1 or not inside[0].is_dir() or is_folder_layout(inside[0]):
+        return path
+    says_nothing = not (read_role(inside[0].name) or find_subset(inside[0].name))
+    return _enter_single_folder(inside[0]) if says_nothing else path
 
 
 def _describe_content(folder: Path) -> str:
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith("."))
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "nothing in it"
-
-
-def _find_images_in(path: Path, channels: int) -> list[Case]:
-    if path.is_file() and (path.suffix.lower() == ".csv" or path.name == DATASET_JSON):
-        return [replace(case, labels=()) for case in find_cases(path).cases]
-    return _find_images_in_folder(path, channels) if path.is_dir() else [Case(stem_of(path), (path,))]
-
-
-def _find_images_in_folder(folder: Path, channels: int) -> list[Case]:
-    files = list_images(folder)
-    if files or folder.name in _NNUNET_FOLDERS:
-        return _group_channels(folder, files, channels)
-    inner = next((folder / name for name in ("images", "imagesTs", "imagesTr") if list_images(folder / name)), None)
-    if inner is not None:
-        return _find_images_in_folder(inner, channels)
-    if subsets := list_subset_folders(folder):
-        return [case for path in subsets for case in _find_images_in_folder(path, channels)]
-    root = find_kaggle_root(folder) or folder
-    return [case for path in sorted(root.iterdir()) for case in _find_kaggle_images(path, channels)]
-
-
-def _find_kaggle_images(folder: Path, channels: int) -> list[Case]:
-    """Find the image of `ID/images/`, named ID as in training; several images keep their own names."""
-    files = list_images(folder / "images")
-    if len(files) == 1:
-        return [Case(folder.name, (files[0],))]
-    return _group_channels(folder / "images", files, channels)
-
-
-def _group_channels(folder: Path, files: list[Path], channels: int) -> list[Case]:
-    """Join files NAME_0000, NAME_0001, ... to one case, if there are as many as the network has channels.
-
-    A single channel has such a number only in folders of nnU-Net.
-    """
-    fewest = 1 if folder.name in _NNUNET_FOLDERS else 2
-    complete = {stem: paths for stem, paths in group_channel_files(folder).items() if len(paths) == channels >= fewest}
-    grouped = {path for paths in complete.values() for path in paths}
-    singles = [Case(stem_of(path), (path,)) for path in files if path not in grouped and is_image(path)]
-    return sorted([*singles, *(Case(stem, tuple(paths)) for stem, paths in complete.items())], key=lambda case: case.id)
 
 
 def _find_undecodable_names(dataset: Dataset) -> list[Problem]:

@@ -8,7 +8,21 @@ from typing import Literal
 
 from unetpp.errors import Problem
 
-Layout = Literal["folder", "instances", "decathlon", "nnunet", "kaggle", "csv", "outlines"]
+Layout = Literal[
+    "folder",
+    "instances",
+    "classes",
+    "flat",
+    "cell_tracking",
+    "decathlon",
+    "nnunet",
+    "kaggle",
+    "csv",
+    "outlines",
+    "volumes",
+    "class_files",
+    "bids",
+]
 Subset = Literal["train", "validation", "test"]
 
 

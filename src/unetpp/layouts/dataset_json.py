@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from unetpp.errors import DataError, Problem
 from unetpp.formats import stem_of
 from unetpp.json_files import read_json
+from unetpp.layouts.channel_files import describe_channels, find_missing_channels, pair_channel_files, split_channel
 from unetpp.layouts.dataset import Case, Dataset, Layout
-from unetpp.layouts.folders import describe_missing, list_images, note_unlabeled
+from unetpp.layouts.folders import describe_missing
 
 NAME = "dataset.json"
-_CHANNEL = re.compile(r"(.+)_(\d{4})$")
-"""File names of nnU-Net: BRATS_001_0002 is channel 2 of case BRATS_001."""
 IGNORE = "ignore"
 """Name of the label of voxels that nobody labeled (nnU-Net version 2)."""
 _RESTORE = "Restore it from the original."
@@ -26,11 +25,12 @@ def read_dataset_json(root: Path, name: str) -> Dataset:
     problems: list[Problem] = []
     channels = _read_channels(content, root / NAME, problems)
     classes, ignored = _read_classes(content.get("labels"), root / NAME, problems)
-    notes: list[str] = []
-    entries = _list_entries(root, content, problems, notes)
-    cases = [case for entry in entries if (case := _make_case(root, *entry, problems))]
-    has_channel_files = any(_CHANNEL.match(stem_of(case.images[0])) for case in cases)
+    cases, notes = _list_cases(root, content, channels, problems)
+    has_channel_files = any(split_channel(case.images[0])[1] is not None for case in cases)
     layout: Layout = "nnunet" if has_channel_files or "training" not in content else "decathlon"
+    declared = content.get("numTraining")
+    if declared not in (None, len(cases)):
+        notes.append(f"{NAME} declares {declared} training cases; {len(cases)} were found")
     return Dataset(
         name,
         root,
@@ -44,13 +44,9 @@ def read_dataset_json(root: Path, name: str) -> Dataset:
     )
 
 
-def group_channel_files(folder: Path) -> dict[str, list[Path]]:
-    """Group the images of a folder by case, channels in order; a name without a channel number is a case by itself."""
-    cases: dict[str, list[Path]] = {}
-    for path in list_images(folder):
-        match = _CHANNEL.match(stem_of(path))
-        cases.setdefault(match[1] if match else stem_of(path), []).append(path)
-    return cases
+def find_raw_data_sets(folder: Path) -> list[Path]:
+    """Find the data sets in a folder of many (`nnUNet_raw`, the Decathlon): folders with a dataset.json."""
+    return sorted(path.parent for path in folder.glob(f"*/{NAME}"))
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -69,7 +65,7 @@ def _read_channels(content: dict[str, Any], where: Path, problems: list[Problem]
     declared = content.get("channel_names", content.get("modality"))
     if declared is None:
         return None
-    if isinstance(declared, dict) and declared and all(str(key).isdigit() for key in declared):
+    if isinstance(declared, dict) and declared and all(str(key).isdecimal() for key in declared):
         return tuple(str(declared[key]) for key in sorted(declared, key=int))
     problems.append(Problem(str(where), f"channels {declared!r}", '{"0": "MRI", ...}', "Number the channels from 0."))
     return None
@@ -101,20 +97,35 @@ def _read_classes(declared: Any, where: Path, problems: list[Problem]) -> tuple[
 
 
 def _read_class(key: str, value: Any) -> tuple[int, str] | None:
-    if isinstance(value, str) and key.isdigit():
+    if isinstance(value, str) and key.isdecimal():
         return int(key), value
     if isinstance(value, int) and not isinstance(value, bool):
         return value, key
     return None
 
 
-def _list_entries(
-    root: Path, content: dict[str, Any], problems: list[Problem], notes: list[str]
-) -> list[tuple[str, list[Path], Path]]:
-    """List (case id, image files, label file) of all training cases, whether the files exist or not."""
+def _list_cases(
+    root: Path, content: dict[str, Any], channels: tuple[str, ...] | None, problems: list[Problem]
+) -> tuple[list[Case], list[str]]:
+    """List the training cases, and notes: those that are listed, or all pairs of imagesTr and labelsTr."""
     listed = content.get("training", content.get("dataset"))
-    if listed is None:
-        return _pair_by_name(root, problems, notes)
+    if listed:
+        entries = _list_entries(root, listed, problems)
+        cases = [case for entry in entries if (case := _make_case(root, *entry, problems))]
+        incomplete = find_missing_channels(
+            {case.id: list(case.images) for case in cases if len(case.images) > 1}, len(channels or ()) or None
+        )
+        problems += [describe_channels(root, id, found, channels) for id, found in incomplete.items()]
+        return [case for case in cases if case.id not in incomplete], []
+    ending = content.get("file_ending")
+    ending = ending if isinstance(ending, str) else ""
+    cases, found, notes = pair_channel_files(root / "imagesTr", root / "labelsTr", ending, channels)
+    problems += found
+    return cases, notes
+
+
+def _list_entries(root: Path, listed: Any, problems: list[Problem]) -> list[tuple[str, list[Path], Path]]:
+    """List (case id, image files, label file) of all listed cases, whether the files exist or not."""
     rows = listed.values() if isinstance(listed, dict) else listed if isinstance(listed, list) else [listed]
     entries = []
     for row in rows:
@@ -129,23 +140,12 @@ def _list_entries(
     return entries
 
 
-def _pair_by_name(root: Path, problems: list[Problem], notes: list[str]) -> list[tuple[str, list[Path], Path]]:
-    images = group_channel_files(root / "imagesTr")
-    labels = {stem_of(path): path for path in list_images(root / "labelsTr")}
-    unlabeled = [paths[0].name for stem, paths in images.items() if stem not in labels]
-    if unlabeled and labels and labels.keys() <= images.keys():
-        notes.append(note_unlabeled(unlabeled, len(images)))
-    else:
-        problems += [describe_missing(root / "labelsTr", "label", f"imagesTr/{name}") for name in unlabeled]
-    return [(stem, images.get(stem, []), label) for stem, label in labels.items()]
-
-
 def _find_channel_files(path: Path) -> list[Path]:
     """Find the file itself, or those of its channels: nnU-Net version 1 lists files that do not exist."""
     if path.exists():
         return [path]
     stem, suffix = stem_of(path), path.name[len(stem_of(path)) :]
-    return sorted(path.parent.glob(f"{stem}_[0-9][0-9][0-9][0-9]{suffix}")) or [path]
+    return sorted(path.parent.glob(f"{escape(stem)}_[0-9][0-9][0-9][0-9]{suffix}")) or [path]
 
 
 def _make_case(root: Path, id: str, images: list[Path], label: Path, problems: list[Problem]) -> Case | None:

@@ -1,25 +1,21 @@
-"""Layouts by folder names: images with masks, labels or instances; train, val and test of these; Kaggle nuclei."""
+"""Contents of folders, what is missing in them, and the layout of the Kaggle nuclei."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from unetpp.errors import DataError, Problem
-from unetpp.formats import is_companion, is_image, stem_of
+from unetpp.errors import Problem
+from unetpp.formats import is_image, stem_of
 from unetpp.layouts.dataset import Case, Dataset, Subset
 from unetpp.words import list_some
 
-LABEL_FOLDERS = ("masks", "labels", "instances")
 SUBSETS: dict[str, Subset] = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
 """Subset by the name of its folder, and by the entry in the column `split` of a table."""
-_LABEL_ENDINGS = ("_mask", "_label", "_seg")
-_SILENT_SUFFIXES = (".raw", ".zraw", ".db", ".ini")
-"""Suffixes that are ignored without a note: voxels of .mhd and .nhdr files, system files of Windows."""
+_JUNK_FOLDERS = (".", "__MACOSX", "@eaDir")
 
 
 def is_folder_layout(root: Path) -> bool:
@@ -27,69 +23,33 @@ def is_folder_layout(root: Path) -> bool:
     return (root / "images").is_dir()
 
 
-def read_folder(root: Path, name: str) -> Dataset:
-    """Pair `images/` by stem with one of `masks/`, `labels/`, `instances/`; `a_mask.png` is a label of `a.png`, too.
-
-    Raises:
-        DataError: no folder of labels.
-    """
-    label_folder = next((root / folder for folder in LABEL_FOLDERS if (root / folder).is_dir()), None)
-    if label_folder is None:
-        got, expected = "a folder images without labels", "a folder masks, labels or instances next to it"
-        raise DataError(Problem(str(root), got, expected, "Add the masks, one for each image."))
-    images, image_problems, image_notes = _group_by_stem(root / "images")
-    labels, label_problems, label_notes = _group_by_stem(label_folder)
-    labels = {image_stem(stem, images): path for stem, path in labels.items()}
-    instances = label_folder.name == "instances"
-    unpaired, unlabeled_notes = _find_unpaired(images, labels, root / "images", label_folder)
-    return Dataset(
-        name,
-        root,
-        "instances" if instances else "folder",
-        tuple(Case(stem, (images[stem],), (labels[stem],)) for stem in images if stem in labels),
-        instances=instances,
-        problems=(*image_problems, *label_problems, *unpaired),
-        notes=(*image_notes, *label_notes, *unlabeled_notes),
-    )
-
-
 def list_subset_folders(root: Path) -> list[Path]:
     """List `train/`, `val/` and `test/`, as far as they have a folder `images`."""
-    return [path for path in _list_folders(root) if path.name.lower() in SUBSETS and is_folder_layout(path)]
-
-
-def read_subset_folders(root: Path, name: str) -> Dataset:
-    """Read `train/`, `val/` and `test/`, each with `images/` and labels. Raises as `read_folder`."""
-    folders = list_subset_folders(root)
-    labeled = [path for path in folders if any((path / label).is_dir() for label in LABEL_FOLDERS)]
-    if not labeled:
-        return read_folder(folders[0], name)
-    datasets = [read_folder(path, name) for path in labeled]
-    return replace(
-        datasets[0],
-        root=root,
-        cases=tuple(
-            replace(case, split=SUBSETS[path.name.lower()])
-            for path, dataset in zip(labeled, datasets, strict=True)
-            for case in dataset.cases
-        ),
-        problems=tuple(problem for dataset in datasets for problem in dataset.problems),
-        notes=tuple(note for dataset in datasets for note in dataset.notes),
-    )
+    return [path for path in list_folders(root) if path.name.lower() in SUBSETS and is_folder_layout(path)]
 
 
 def find_kaggle_root(root: Path) -> Path | None:
-    """Find the folder that holds `ID/images/` and `ID/masks/`: `root` or its `stage1_train`."""
-    for folder in (root / "stage1_train", root):
-        if any(is_folder_layout(case) for case in _list_folders(folder)):
+    """Find the folder that holds `ID/images/` and `ID/masks/`: `root`, or its `stage1_train` or `train`."""
+    for folder in (root / "stage1_train", root, root / "train"):
+        if any(is_folder_layout(case) for case in list_folders(folder)):
             return folder
     return None
+
+
+def is_kaggle(root: Path) -> bool:
+    """Tell whether most folders have one image each, and one has masks that are not named after it."""
+    folders = [path for path in list_folders(root) if is_folder_layout(path)]
+    images = {path: list_images(path / "images") for path in folders}
+    if any(path.name.lower() in SUBSETS for path in folders) or sum(map(len, images.values())) > 1.5 * len(folders):
+        return False
+    names = ((images[path], [stem_of(mask) for mask in list_images(path / "masks")]) for path in folders)
+    return any(len(masks) > 1 or [stem_of(path) for path in own] != masks for own, masks in names)
 
 
 def read_kaggle(root: Path, name: str) -> Dataset:
     """Read `ID/images/ID.png` and `ID/masks/*.png`, one file for each object."""
     cases, problems, unlabeled = [], [], []
-    for folder in _list_folders(root):
+    for folder in list_folders(root):
         images, masks = list_images(folder / "images"), list_images(folder / "masks")
         if len(images) != 1:
             where, action = str(folder / "images"), "Leave one image in each folder, or remove the folder."
@@ -110,7 +70,7 @@ def read_kaggle(root: Path, name: str) -> Dataset:
 
 def list_images(folder: Path) -> list[Path]:
     """List the files of a folder with the suffix of an image, in order; [] if there is no such folder."""
-    return [path for path in _list_entries(folder) if is_image(path) and not path.is_dir()]
+    return [path for path in list_entries(folder) if is_image(path) and not path.is_dir()]
 
 
 def describe_same_stem(where: Path, stem: str, paths: Iterable[Path]) -> Problem:
@@ -149,48 +109,11 @@ def note_unlabeled(names: Sequence[str], total: int) -> str:
     return f"{len(names)} of {total} images {verb} left out: {list_some(names)}"
 
 
-def image_stem(stem: str, images: Container[str]) -> str:
-    """Return `a` for the label `a_mask`, if there is an image `a` and none `a_mask`."""
-    shorter = next((stem.removesuffix(ending) for ending in _LABEL_ENDINGS if stem.endswith(ending)), stem)
-    return shorter if stem not in images and shorter in images else stem
+def list_folders(root: Path) -> list[Path]:
+    """List the folders in a folder, in order, without hidden ones and those of archives; [] if there is none."""
+    return [path for path in list_entries(root) if path.is_dir() and not path.name.startswith(_JUNK_FOLDERS)]
 
 
-def _group_by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem], list[str]]:
-    """Map stems to images; report repeated stems as problems and ignored files as notes."""
-    found: dict[str, list[Path]] = {}
-    for path in list_images(folder):
-        found.setdefault(stem_of(path), []).append(path)
-    repeated = [describe_same_stem(folder, stem, paths) for stem, paths in found.items() if len(paths) > 1]
-    return {stem: paths[0] for stem, paths in found.items()}, repeated, _note_ignored(folder)
-
-
-def _find_unpaired(
-    images: dict[str, Path], labels: dict[str, Path], image_folder: Path, label_folder: Path
-) -> tuple[list[Problem], list[str]]:
-    """Report labels without an image. If there are such, an image without a label may have a wrong name, too."""
-    unlabeled = [path.name for stem, path in images.items() if stem not in labels]
-    orphaned = [path.name for stem, path in labels.items() if stem not in images]
-    if not orphaned and labels and unlabeled:
-        return [], [note_unlabeled(unlabeled, len(images))]
-    return [
-        *(describe_missing(label_folder, "mask", f"{image_folder.name}/{name}") for name in unlabeled),
-        *(describe_missing(image_folder, "image", f"{label_folder.name}/{name}") for name in orphaned),
-    ], []
-
-
-def _note_ignored(folder: Path) -> list[str]:
-    names = [
-        path.name
-        for path in _list_entries(folder)
-        if not (path.name.startswith(".") or is_image(path) or path.suffix.lower() in _SILENT_SUFFIXES)
-        and not is_companion(path)
-    ]
-    return [f"{folder}: ignored {list_some(names)} (neither an image nor named like one)"] if names else []
-
-
-def _list_folders(root: Path) -> list[Path]:
-    return [path for path in _list_entries(root) if path.is_dir() and not path.name.startswith((".", "__MACOSX"))]
-
-
-def _list_entries(folder: Path) -> list[Path]:
+def list_entries(folder: Path) -> list[Path]:
+    """List what is in a folder, in order; [] if there is no such folder."""
     return sorted(folder.iterdir()) if folder.is_dir() else []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from os.path import realpath
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -21,8 +23,10 @@ from unetpp.json_files import read_json
 from unetpp.labels.classes import Classes
 from unetpp.labels.values import MASK_VALUES, encode_prediction, encode_reference, match_classes
 from unetpp.layouts.cases import find_cases, refuse_unreadable
+from unetpp.layouts.contents import list_content
 from unetpp.layouts.dataset import Case
-from unetpp.layouts.folders import image_stem
+from unetpp.layouts.paired_files import split_mixed_folder
+from unetpp.layouts.pairing import describe_name, pair_names
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import Plan
@@ -106,7 +110,9 @@ def _calibrate(metrics: Metrics, expected: Sequence[float | None]) -> Metrics:
 
 
 def evaluate_folders(predictions: Path, references: Path, progress: Show = lambda done, total: None) -> FolderScores:
-    """Score segmentations against references of the same stem; files that cannot be compared become problems.
+    """Score segmentations against references of the same name; files that cannot be compared become problems.
+
+    Names of references may have an ending or a beginning in common: `a_segmentation` for `a`.
 
     The meaning of label values is read from the predictions.json that `unetpp predict` writes, otherwise found from the
     files. Masks of 0 and 255 and of 0 and 1 agree. Objects in references are foreground where they are known to be
@@ -127,7 +133,7 @@ def evaluate_folders(predictions: Path, references: Path, progress: Show = lambd
         DataError: nothing could be compared; all reasons.
     """
     by_depth = _depth_folders(predictions)
-    expected = _read_references(references)
+    expected = _read_references(references, any(map(_has_folders, (predictions, *by_depth.values()))))
     if not by_depth or _is_newer(predictions, by_depth.values()):
         return _evaluate_folder(predictions, expected, progress)
     scores = {depth: _evaluate_folder(by_depth[depth], expected, progress) for depth in sorted(by_depth)}
@@ -157,10 +163,10 @@ def _prediction_time(folder: Path) -> int:
 
 def _evaluate_folder(folder: Path, references: _References, progress: Show) -> FolderScores:
     declared = _read_declaration(folder)
-    files = _find_predictions(folder, declared)
-    labels = {image_stem(stem, files): paths for stem, paths in references.files.items()}
+    files = _rename_as(references.files, _find_predictions(folder, declared))
+    labels, problems = _name_after_predictions(files, references.files)
     stems = sorted(files.keys() & labels.keys())
-    problems = list(_unpaired(folder, references.where, files, labels))
+    problems += _unpaired(folder, references.where, files, labels)
     classes = _choose_classes(
         declared, references, [(files[stem],) for stem in stems], [labels[stem] for stem in stems]
     )
@@ -174,6 +180,31 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
     if not scores:
         raise DataError(problems)
     return FolderScores(summarize(scores, classes.names), tuple(problems))
+
+
+def _name_after_predictions(
+    files: Mapping[str, Path], references: Mapping[str, tuple[Path, ...]]
+) -> tuple[dict[str, tuple[Path, ...]], list[Problem]]:
+    """Name references after the predictions that they belong to: a reference a_segmentation after a prediction a.
+
+    Returns:
+        References by name, and a problem for each prediction that several belong to.
+    """
+    pairs = pair_names(files, references)
+    several = {**pairs.rival, **{stem: own for stem, own in pairs.labels.items() if len(own) > 1}}
+    renamed = {own[0]: stem for stem, own in pairs.labels.items() if len(own) == 1}
+    left_out = {name for own in several.values() for name in own}
+    problems = [
+        Problem(
+            str(files[stem]),
+            f"several references ({', '.join(describe_name(name, stem) for name in own)})",
+            "one reference for each segmentation",
+            "Move those that are not meant out of the folder.",
+        )
+        for stem, own in several.items()
+    ]
+    kept = {renamed.get(name, name): paths for name, paths in references.items() if name not in left_out}
+    return kept, problems
 
 
 def _score_files(case_id: str, file: Path, label_files: tuple[Path, ...], classes: Classes) -> CaseScore:
@@ -201,10 +232,10 @@ def _find_predictions(folder: Path, declared: Mapping[str, Any]) -> dict[str, Pa
         if not folder.is_dir():
             got = "a file" if folder.exists() else "no such folder"
             raise DataError(Problem(str(folder), got, "a folder of segmentations", "Check the path."))
-        files = {stem_of(path): path for path in _image_files(folder)}
+        files = _find_label_files(folder)
     names = declared.get("files")
     if isinstance(names, list):
-        files = {stem: path for stem, path in files.items() if path.name in names}
+        files = {stem: path for stem, path in files.items() if path.relative_to(folder).as_posix() in names}
     if not files:
         got = f"no segmentations that its {PREDICTIONS} names" if isinstance(names, list) else "no segmentations"
         action = "Check the path, or predict again."
@@ -212,17 +243,60 @@ def _find_predictions(folder: Path, declared: Mapping[str, Any]) -> dict[str, Pa
     return files
 
 
+def _find_label_files(folder: Path) -> dict[str, Path]:
+    """Name -> file, also of those in folders: "p1/a" for p1/a.png. Maps of probabilities are no labels."""
+    return {
+        path.relative_to(folder).with_name(stem_of(path)).as_posix(): path
+        for inner, paths in list_content(folder).images.items()
+        if not _is_result_folder(inner.relative_to(folder).parts)
+        for path in paths
+    }
+
+
+def _has_folders(predictions: Path) -> bool:
+    """Tell whether segmentations lie in folders of a folder."""
+    with refuse_unreadable(predictions):
+        return predictions.is_dir() and any("/" in name for name in _find_label_files(predictions))
+
+
+def _is_result_folder(parts: tuple[str, ...]) -> bool:
+    return bool(parts) and (parts[0] in ("probabilities", "uncertainty") or parts[0].startswith("depth_"))
+
+
+def _rename_as(references: Iterable[str], files: Mapping[str, Path]) -> dict[str, Path]:
+    """Name segmentations in folders as the references are: p1/a may be p1_a or a, if no other file may be so."""
+    known = set(references)
+    counts = Counter(name for key in files for name in {key, *_other_names(key)})
+    return {
+        next((name for name in _other_names(key) if {key, name} & known == {name} and counts[name] == 1), key): path
+        for key, path in files.items()
+    }
+
+
+def _other_names(key: str) -> tuple[str, ...]:
+    return (key.replace("/", "_"), key.rpartition("/")[2]) if "/" in key else ()
+
+
 def _image_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and is_image(path)) if folder.is_dir() else []
 
 
-def _read_references(path: Path) -> _References:
-    """Find the references of a flat folder or of a data set."""
+def _read_references(path: Path, in_folders: bool) -> _References:
+    """Find the references of a folder (and of the folders in it, if segmentations lie in such) or of a data set."""
     with refuse_unreadable(path):
         flat = _image_files(path)
-    if flat:
-        return _References(path, {stem_of(file): (file,) for file in flat}, path.resolve().name == "instances")
-    dataset = find_cases(path, tolerant=True)
+        inner = _find_label_files(path) if path.is_dir() and (in_folders or not flat) else {}
+    if flat and split_mixed_folder({stem_of(file): [file] for file in flat}) is None:
+        found = inner or {stem_of(file): file for file in flat}
+        return _References(
+            path, {name: (file,) for name, file in found.items()}, Path(realpath(path)).name == "instances"
+        )
+    try:
+        dataset = find_cases(path, tolerant=True)
+    except DataError:
+        if inner:  # labels alone, in folders
+            return _References(path, {name: (file,) for name, file in inner.items()}, False)
+        raise
     files = {case.id: case.labels for case in dataset.cases if case.labels}
     if not files:
         expected = "a folder of label files, or a data set with labels"

@@ -280,7 +280,8 @@ def predict(
     Args:
         model: Run folder, whose folds predict together, a model file, hf://OWNER/NAME on the Hugging Face hub, or an
             exported .onnx or .xml, which needs no torch.
-        inputs: Images, volumes or folders of them.
+        inputs: Images, volumes, folders of them (with folders in them), data sets, or lists: a CSV table with the
+            column image, a text file with a path in each line.
         out: Folder for the results.
         depth: Depth to predict at: 1 (fastest) up to the depth of the model; mean, the mean of all heads; auto, early
             exit for each tile (after `unetpp adapt`); or all, each in its own files. By default that of the plan.
@@ -295,7 +296,7 @@ def predict(
         dry_run: List the images that would be predicted; write nothing.
 
     Returns:
-        The files that were written. An input file that cannot be read is skipped and listed.
+        The files that were written. An input that cannot be read is skipped and listed.
 
     Raises:
         ModelFileError: the model cannot be used.
@@ -306,7 +307,7 @@ def predict(
     from unetpp.infer.loading import load
     from unetpp.infer.options import PredictOptions
     from unetpp.infer.prediction import name_depth
-    from unetpp.layouts.cases import find_images
+    from unetpp.layouts.inputs import find_images
 
     started = time.monotonic()
     path, paths, target = _find_model(model), _list_paths(inputs), Path(out)
@@ -314,16 +315,17 @@ def predict(
     predictor = load(path, device, backend, max_drop)
     if dry_run:
         depths = tuple(map(name_depth, predictor.choose_depths(options)))
-        images = tuple(image for case in find_images(paths, len(predictor.data.channels)) for image in case.images)
-        return Predicted(target, depths, images, (), 0.0, written=False)
+        found = find_images(paths, predictor.data.channels, target)
+        images = tuple(image for case in found.cases for image in case.images)
+        return Predicted(target, depths, images, found.skipped, 0.0, written=False, notes=found.notes)
     notes = tuple(
         f"{path}: fold {fold} has no scores, because its training has not ended; its best weights so far were used."
         for fold in RunFolder(path).unmeasured_folds()
     )
     written = predictor.predict_files(paths, target, options, (progress or Silence()).stage("Predicting"))
-    found, seconds = (written.depths, written.files, written.failed), time.monotonic() - started
+    results, seconds = (written.depths, written.files, written.failed), time.monotonic() - started
     notes += written.notes
-    return Predicted(target, *found, seconds, doubtful=written.doubtful, notes=notes, outside=written.outside)
+    return Predicted(target, *results, seconds, doubtful=written.doubtful, notes=notes, outside=written.outside)
 
 
 def evaluate(

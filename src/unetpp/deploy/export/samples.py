@@ -14,7 +14,7 @@ from unetpp.data.preprocess import prepare_case_image
 from unetpp.data.store import StoredCase
 from unetpp.errors import UnetppError
 from unetpp.infer.tiles import TileGrid, read_tile
-from unetpp.layouts.cases import find_images
+from unetpp.layouts.inputs import find_images
 from unetpp.measure.stored_cases import find_stored_split
 from unetpp.plan import Plan
 
@@ -78,8 +78,8 @@ def _cut(cases: list[StoredCase], plan: Plan, count: int) -> list[tuple[np.ndarr
 def _tiles_of(images: Sequence[Path], plan: Plan, count: int) -> tuple[np.ndarray, ...]:
     """Cut at most `count` different tiles, about as many from each image, in a fixed random order."""
     rng = np.random.default_rng(0)
-    cases = find_images(list(images), len(plan.data.channels))
-    cases = [cases[number] for number in rng.permutation(len(cases))[:count]]
+    found = find_images(list(images), plan.data.channels).cases
+    cases = [found[number] for number in rng.permutation(len(found))[:count]]
     parts = [part for case in cases for part in list_planes(case, plan.data)] if plan.data.dims == 2 else cases
     if len(parts) > len(cases):  # planes of volumes
         cases = [parts[number] for number in rng.permutation(len(parts))[:count]]
