@@ -50,6 +50,8 @@ class Checked(Result):
     classes: tuple[str, ...]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+    labels: str = ""
+    """What the values of the labels mean, and why."""
 
     @property
     def exit_code(self) -> int:
@@ -59,6 +61,7 @@ class Checked(Result):
         dims = f", {self.dims}D" if self.dims else ""
         lines = [f"{self.data}: {count_noun(self.cases, 'case')}{dims}, layout {self.layout}"] if self.layout else []
         lines += [f"channels: {', '.join(self.channels)}; classes: {', '.join(self.classes)}"] if self.classes else []
+        lines += [f"labels: {self.labels}"] if self.labels and self.cases else []
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"{number}. {problem}" for number, problem in enumerate(merge_problems(self.problems), start=1)]
         found = f"{count_noun(len(self.problems), 'problem')} to fix."

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from unetpp import labels
-from unetpp.formats.readers import open_images, read_labels
+from unetpp.formats.readers import make_grid_error, open_images, read_label
 from unetpp.formats.sources import ImageSource
 from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan, ReadPlan
-from unetpp.volume import Volume
+from unetpp.volume import Segment, Volume
 
 
 def open_case_image(case: Case, plan: ReadPlan) -> ImageSource:
@@ -42,12 +44,35 @@ def read_case_label(case: Case, plan: ReadPlan) -> Volume:
         plan: how files are read.
 
     Returns:
-        The label (1, *spatial), on the grid of the image.
+        The label as its file stores it, on the grid of the image; of several files, numbers by class or object.
 
     Raises:
-        DataError: as `read_labels`.
+        DataError: as `read_label`, or the files of a case differ in size.
     """
-    return read_labels(case.labels)
+    if len(case.labels) == 1 and not case.label_classes:
+        return read_label(case.labels[0])
+    return _join_labels(case, plan)
+
+
+def _join_labels(case: Case, plan: ReadPlan) -> Volume:
+    """Join several files, each cut at half of its range: a class each, an object each, or parts of one mask."""
+    names = [*dict.fromkeys(case.label_classes)]
+    united = plan.labels is not None and plan.labels.kind != "objects"
+    first, joined, overlap = read_label(case.labels[0]), np.zeros(0, np.uint16), False
+    for number, path in enumerate(case.labels):
+        label = first if number == 0 else read_label(path)
+        if label.shape != first.shape:
+            raise make_grid_error(path, label.shape, case.labels[0], first.shape)
+        if number == 0:
+            joined = np.zeros(label.shape, np.uint16 if len(case.labels) < 2**16 else np.uint32)
+        value = 1 + names.index(case.label_classes[number]) if names else 255 if united else number + 1
+        marked = labels.cut_at_half(label)
+        overlap = overlap or bool(names and ((joined != 0) & (joined != value))[marked].any())
+        joined[marked] = value
+    note = "masks of several classes overlap; where they do, the later one counts"
+    geometry = replace(first.geometry, notes=(*first.geometry.notes, note)) if overlap else first.geometry
+    segments = tuple(Segment(name, value) for value, name in enumerate(names, start=1))
+    return Volume(joined[None], geometry, segments=segments)
 
 
 def read_case_classes(case: Case, plan: DataPlan) -> np.ndarray:
@@ -63,5 +88,4 @@ def read_case_classes(case: Case, plan: DataPlan) -> np.ndarray:
     Raises:
         DataError: as `read_case_label`, or a value that stands for no class of the plan.
     """
-    label = read_case_label(case, plan)
-    return labels.make_labels(plan).encode(label.array[0], str(case.labels[0]))
+    return labels.encode(read_case_label(case, plan), plan, str(case.labels[0]))

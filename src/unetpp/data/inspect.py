@@ -19,9 +19,12 @@ from unetpp.data.preprocess import RGB_CHANNELS
 from unetpp.errors import DataError, Problem
 from unetpp.formats import is_medical
 from unetpp.formats.readers import describe_shape
-from unetpp.labels.values import choose_classes, count_values
+from unetpp.labels import guess_foreground
+from unetpp.labels.facts import LabelFacts, measure_label
+from unetpp.labels.find_meaning import find_meaning
+from unetpp.labels.meaning import Declared, Meaning
 from unetpp.layouts.dataset import Case, Dataset
-from unetpp.plan import AS_FILES_SAY, ReadPlan
+from unetpp.plan import AS_FILES_SAY, LabelPlan, ReadPlan
 from unetpp.volume import Volume
 
 _SAMPLE = 1000
@@ -39,9 +42,9 @@ class CaseFacts:
     minimum: tuple[float, ...]
     maximum: tuple[float, ...]
     foreground_sample: np.ndarray
-    """Intensities (channels, at most 1000) of voxels above 0 in the label, evenly spread."""
-    label_counts: dict[int, int]
-    """Number of voxels of each label value; empty without a label."""
+    """Intensities (channels, at most 1000) of voxels that the label marks, evenly spread."""
+    label: LabelFacts | None
+    """What its label shows; None without a label."""
     is_gray: bool
     """Three channels that are equal everywhere."""
     is_color_format: bool
@@ -60,10 +63,19 @@ class Inspection:
     """Problems that prevent training."""
     notes: list[str]
     """Observations that do not prevent training."""
-    classes: tuple[str, ...]
-    label_values: tuple[int, ...]
-    instances: bool
+    meaning: Meaning
+    """What the values of the labels mean."""
     channels: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, background first."""
+        return self.meaning.classes.names
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """Value of each class in label files and predictions."""
+        return self.meaning.classes.values
 
 
 def inspect_dataset(
@@ -79,21 +91,38 @@ def inspect_dataset(
     Raises:
         MissingExtraError: a format needs the extra `medical`.
     """
-    results = list(_inspect_cases(dataset.cases, reading, progress))
+    declared = _collect_declared(dataset, reading)
+    results = list(_inspect_cases(dataset.cases, _complete_reading(declared, reading), progress))
     facts = [facts for facts, _ in results if facts is not None]
     cases = {case.id: case for case in dataset.cases}
-    medical = any(is_medical(path) for case in dataset.cases[:1] for path in case.images)
-    found = choose_classes(
-        {str(cases[fact.id].labels[0]): fact.label_counts for fact in facts if fact.label_counts},
-        dataset.classes,
-        (1 if medical else 255) if dataset.instances else None,
-        str(dataset.root),
-    )
+    shown = {str(cases[fact.id].labels[0]): fact.label for fact in facts if fact.label is not None}
+    found = find_meaning(shown, declared)
     channels, channel_problems = _choose_channels(dataset, facts)
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
     problems += [*found.problems, *_check_dims(facts), *_check_splits(dataset)]
     notes = [*dataset.notes, *found.notes, *_note_repeated_images(facts)]
-    return Inspection(facts, problems, notes, found.classes.names, found.classes.values, dataset.instances, channels)
+    return Inspection(facts, problems, notes, found, channels)
+
+
+def _collect_declared(dataset: Dataset, reading: ReadPlan) -> Declared:
+    """Collect what is known of the labels before they are read."""
+    medical = any(is_medical(path) for case in dataset.cases[:1] for path in case.images)
+    return Declared(
+        str(dataset.root),
+        dataset.classes,
+        dataset.instances,
+        dataset.joined == "union",
+        dataset.ignored_value,
+        reading.labels,
+        mask_value=1 if medical else 255,
+    )
+
+
+def _complete_reading(declared: Declared, reading: ReadPlan) -> ReadPlan:
+    """Add what is known of the labels to how files are read."""
+    if reading.labels is not None or not (declared.objects or declared.united):
+        return reading
+    return reading.model_copy(update={"labels": LabelPlan(kind="objects" if declared.objects else "binary")})
 
 
 def _inspect_cases(
@@ -118,7 +147,7 @@ def _inspect_case(case: Case, reading: ReadPlan) -> tuple[CaseFacts | None, list
         problems += _check_finite(case, image)
         if label is not None:
             problems += _check_same_grid(case, image, label)
-    return (None if problems or image is None else _measure(case, image, label)), problems
+    return (None if problems or image is None else _measure(case, image, label, reading)), problems
 
 
 def _attempt(
@@ -169,7 +198,7 @@ def _format_mm(values: Iterable[float]) -> str:
     return " x ".join(f"{value:.4g}" for value in values)
 
 
-def _measure(case: Case, image: Volume, label: Volume | None) -> CaseFacts:
+def _measure(case: Case, image: Volume, label: Volume | None, reading: ReadPlan) -> CaseFacts:
     pixels = image.array.reshape(image.channels, -1)
     return CaseFacts(
         id=case.id,
@@ -179,7 +208,7 @@ def _measure(case: Case, image: Volume, label: Volume | None) -> CaseFacts:
         minimum=tuple(float(channel.min()) for channel in pixels),
         maximum=tuple(float(channel.max()) for channel in pixels),
         foreground_sample=_sample_foreground(pixels, label),
-        label_counts=count_values(label.array) if label is not None else {},
+        label=None if label is None else measure_label(label, is_medical(case.labels[0]), reading.labels is None),
         is_gray=image.channels == 3 and all(np.array_equal(channel, pixels[0]) for channel in pixels[1:]),
         is_color_format=len(case.images) == 1 and not is_medical(case.images[0]),
         digest=_hash(image),
@@ -192,7 +221,7 @@ def _hash(image: Volume) -> str:
 
 
 def _sample_foreground(pixels: np.ndarray, label: Volume | None) -> np.ndarray:
-    foreground = np.flatnonzero(label.array.reshape(-1) > 0) if label is not None else np.zeros(0, dtype=np.int64)
+    foreground = np.flatnonzero(guess_foreground(label)) if label is not None else np.zeros(0, dtype=np.int64)
     chosen = foreground[np.linspace(0, len(foreground) - 1, min(len(foreground), _SAMPLE)).astype(np.int64)]
     return pixels[:, chosen].astype(np.float32)
 

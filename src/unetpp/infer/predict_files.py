@@ -163,7 +163,7 @@ def _write_entries(
             "backend": predictor.backend,
             "depth": name_depth(depth),
             "options": options.recorded,
-            **predictor.data.model_dump(mode="json", include={"classes", "label_values", "instances"}),
+            **predictor.data.model_dump(mode="json", include={"classes", "label_values", "labels"}),
         }
         files = {path.name: entry for path, entry in entries.items() if path.parent == folder}
         failed = [{"id": failure.id, **failure.problem.to_dict()} for failure in written.failures]

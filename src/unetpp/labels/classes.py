@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,8 @@ class Classes:
     """Name of each class."""
     values: tuple[int, ...]
     """Value of each class in label files."""
-    objects: bool = False
-    """Label files may number objects: any value above 0 in them is foreground."""
+    ignore: int | None = None
+    """Value of voxels that nobody labeled, encoded as `ignored_index`; None: there are none."""
 
     def encode(self, label: np.ndarray, where: str | Path) -> np.ndarray:
         """Encode the values of a label file (*spatial) as class indices (*spatial); errors name `where`.
@@ -29,25 +29,29 @@ class Classes:
         Raises:
             DataError: a value that stands for no class.
         """
-        if self.objects:
-            foreground: np.ndarray = (label > 0).astype(np.uint8)
-            return foreground
-        order = np.argsort(self.values)
-        known = np.asarray(self.values)[order]
-        indices = np.empty(label.shape, dtype=index_type(len(known)))
+        values, codes = [*self.values], [*range(len(self.values))]
+        if self.ignore is not None:
+            values, codes = [*values, self.ignore], [*codes, ignored_index(len(codes))]
+        order = np.argsort(values)
+        known, codes_of = np.asarray(values)[order], np.asarray(codes)[order]
+        indices = np.empty(label.shape, dtype=index_type(len(self.values)))
         foreign: set[int] = set()
         for slices in slabs(label.shape):
             block = label[slices]
             place = np.minimum(np.searchsorted(known, block), len(known) - 1)
             if not (matches := known[place] == block).all():
                 foreign.update(np.unique(block[~matches]).tolist())
-            indices[slices] = order[place]
+            indices[slices] = codes_of[place]
         if foreign:
-            some = ", ".join(map(str, sorted(foreign)[:5])) + ", ..." * (len(foreign) > 5)
-            classes = ", ".join(f"{value} ({name})" for value, name in zip(self.values, self.names, strict=True))
-            got, action = f"label values that stand for no class: {some}", "Correct the label, or declare the class."
-            raise DataError(Problem(str(where), got, classes, action))
+            raise DataError(self.describe_foreign(sorted(foreign), where))
         return indices
+
+    def describe_foreign(self, foreign: Sequence[object], where: str | Path) -> Problem:
+        """Describe values in a file that stand for no class."""
+        some = ", ".join(map(str, foreign[:5])) + ", ..." * (len(foreign) > 5)
+        classes = ", ".join(f"{value} ({name})" for value, name in zip(self.values, self.names, strict=True))
+        got, action = f"label values that stand for no class: {some}", "Correct the label, or declare the class."
+        return Problem(str(where), got, classes, action)
 
     def decode(self, indices: np.ndarray) -> np.ndarray:
         """Decode class indices to values of a label file, in the smallest integer type that holds all of them."""

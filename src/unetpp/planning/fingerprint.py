@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from unetpp.data.inspect import CaseFacts, Inspection
+from unetpp.labels.counts import count_classes
 from unetpp.layouts.cases import Dataset
+from unetpp.plan import LabelPlan
 from unetpp.settings import Frozen
 
 
@@ -50,8 +52,10 @@ class Fingerprint(Frozen):
     """Value of each class in label files."""
     class_fractions: tuple[float, ...]
     """Fraction of all voxels in each class."""
-    instances: bool
-    """Whether label files number objects."""
+    labels: LabelPlan
+    """Meaning of the values in label files."""
+    label_meaning: str
+    """The same in words, with its reason."""
     median_shape: tuple[int, ...]
     """Median size along each axis, in voxels."""
     smallest_shape: tuple[int, ...]
@@ -72,6 +76,12 @@ class Fingerprint(Frozen):
         return self.model_dump_json(indent=2) + "\n"
 
 
+def resolve_labels(settings: Mapping[str, Any], fingerprint: Fingerprint) -> dict[str, Any]:
+    """Complete the meaning of the labels that the user set by what was found in the files, such as a cut."""
+    known = {"data.labels": fingerprint.labels.model_dump(mode="json")}
+    return {**settings, **(known if "data.labels" in settings else {})}
+
+
 def make_fingerprint(dataset: Dataset, inspection: Inspection) -> Fingerprint:
     """Summarize an inspected data set."""
     facts = inspection.facts
@@ -88,7 +98,8 @@ def make_fingerprint(dataset: Dataset, inspection: Inspection) -> Fingerprint:
         classes=tuple(inspection.classes),
         label_values=tuple(inspection.label_values),
         class_fractions=_count_fractions(inspection),
-        instances=inspection.instances,
+        labels=inspection.meaning.plan,
+        label_meaning=inspection.meaning.line,
         median_shape=tuple(int(size) for size in np.median(shapes, axis=0)),
         smallest_shape=tuple(shapes.min(axis=0).tolist()),
         largest_shape=tuple(shapes.max(axis=0).tolist()),
@@ -119,9 +130,9 @@ def _summarize_channel(name: str, index: int, facts: Sequence[CaseFacts]) -> Cha
 
 def _count_fractions(inspection: Inspection) -> tuple[float, ...]:
     counts = [0] * len(inspection.classes)
-    place = {value: index for index, value in enumerate(inspection.label_values)}
     for fact in inspection.facts:
-        for value, voxels in fact.label_counts.items():
-            counts[int(value != 0) if inspection.instances else place[value]] += voxels
+        if fact.label is not None:
+            for index, voxels in enumerate(count_classes(fact.label, inspection.meaning)):
+                counts[index] += voxels
     total = max(1, sum(counts))
     return tuple(round(count / total, 6) for count in counts)

@@ -112,7 +112,7 @@ def check(data: AnyPath, *, set: Settings | None = None, progress: Progress | No
     found = inspect_dataset(dataset, reading, progress.stage("Reading every file"))
     dims = len(found.facts[0].shape) if found.facts else None
     names, problems = (tuple(found.channels), tuple(found.classes)), (tuple(found.problems), tuple(found.notes))
-    return Checked(path, dataset.layout, len(dataset.cases), dims, *names, *problems)
+    return Checked(path, dataset.layout, len(dataset.cases), dims, *names, *problems, labels=found.meaning.line)
 
 
 def plan(

@@ -49,7 +49,7 @@ def describe(plan: Plan, depth: int, int8: bool) -> dict[str, Any]:
         Channels and their normalization, grid, tile, classes and label values, in terms of JSON.
     """
     data = plan.data.model_dump(
-        mode="json", include={"dims", "channels", "normalization", "spacing_mm", "classes", "label_values", "instances"}
+        mode="json", include={"dims", "channels", "normalization", "spacing_mm", "classes", "label_values", "labels"}
     )
     about = {"format": FORMAT, "unetpp": __version__, "name": plan.name}
     tiles = {"tile": plan.predict.tile, "overlap": plan.predict.overlap}

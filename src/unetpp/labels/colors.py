@@ -1,0 +1,157 @@
+"""Labels whose classes are colors: color images, and palettes whose order differs between files."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from unetpp.errors import Problem
+from unetpp.labels.classes import Classes
+from unetpp.labels.gray import find_mask
+from unetpp.labels.meaning import FOREGROUND, MAX_CLASSES, Declared, Files, Meaning, some_of
+from unetpp.plan import LabelPlan
+
+_NAMES = {
+    0x000000: "black",
+    0xFFFFFF: "white",
+    0xFF0000: "red",
+    0x00FF00: "green",
+    0x0000FF: "blue",
+    0xFFFF00: "yellow",
+    0x00FFFF: "cyan",
+    0xFF00FF: "magenta",
+    0x808080: "gray",
+}
+_BLACK, _WHITE = 0x000000, 0xFFFFFF
+_RARE = 0.002
+"""Colors with a smaller share of all voxels may be left by compression or resizing."""
+
+
+def must_compare(files: Files) -> bool:
+    """Tell whether the numbers in these files mean nothing without their colors."""
+    if any(facts.is_color for facts in files.values()):
+        return True
+    if not any(facts.palette for facts in files.values()):
+        return False
+    return not _agree(files) and find_mask(files, Declared("")) is None
+
+
+def _agree(files: Files) -> bool:
+    """Tell whether palettes give each number one color in all files, and each color one number."""
+    pairs = {pair for facts in files.values() for pair in facts.palette.items()}
+    indices, colors = {index for index, _ in pairs}, {color for _, color in pairs}
+    plain = {value for facts in files.values() if not facts.palette for value in facts.values}
+    if len(indices) < len(pairs) or len(colors) < len(pairs) or not plain <= indices | {0}:
+        return False
+    first = next((color for index, color in pairs if index == 0), _BLACK)
+    return first == _BLACK or _BLACK not in colors
+
+
+def use_colors(files: Files, plan: LabelPlan | None, declared: Declared) -> Meaning:
+    """Give each color a class.
+
+    Args:
+        files: what each file shows.
+        plan: what the user says; colors of a table take those that are near them.
+        declared: what is known of the files.
+
+    Returns:
+        A class for each color, or the question for a table.
+    """
+    totals, many = _count_colors(files)
+    if plan is not None and plan.colors:
+        return _use_table(files, plan, declared)
+    voxels = sum(totals.values())
+    main = [color for color, count in totals.most_common() if count >= _RARE * voxels]
+    rare = len(totals) - len(main)
+    names = declared.classes or {}
+    fallback = Classes(FOREGROUND, (0, declared.mask_value))
+    ignore = plan.ignore if plan else None
+    background = _choose_background([color for color, _ in totals.most_common() if color != ignore])
+    if many or len(totals) > MAX_CLASSES or (rare > 3 and rare > len(main)) or background is None or len(main) < 2:
+        problem = _ask(declared.where, main, f"{len(totals)} colors{', most of them rare' * (rare > len(main))}")
+        return Meaning(LabelPlan(kind="colors"), fallback, "colors", [problem])
+    strange = _find_numbers(files, set(totals))
+    if strange:
+        got, action = f"numbers among colors in {strange}", "Save all labels in one way."
+        return Meaning(LabelPlan(kind="colors"), fallback, "colors", [Problem(declared.where, got, "colors", action)])
+    ordered = [background, *sorted({*totals} - {background, ignore})]
+    single = _read_single_channel(ordered)
+    values = single or tuple(range(len(ordered)))
+    if len(ordered) == 2:
+        texts, values = FOREGROUND, (0, declared.mask_value)
+    elif len(names) == len(ordered):
+        texts, values = tuple(names[value] for value in sorted(names)), tuple(sorted(names))  # type: ignore[assignment]
+    else:
+        texts = (FOREGROUND[0], *(_name(color, value, bool(single)) for color, value in zip(ordered[1:], values[1:], strict=True)))  # type: ignore[assignment]
+    table = tuple((color >> 16, color >> 8 & 255, color & 255) for color in ordered)
+    made = LabelPlan(kind="colors", colors=table, ignore=ignore)
+    return Meaning(made, Classes(texts, values), _describe(files, ordered))
+
+
+def _count_colors(files: Files) -> tuple[Counter[int], bool]:
+    totals: Counter[int] = Counter()
+    for facts in files.values():
+        totals.update(facts.colors)
+    return totals, any(facts.many_colors for facts in files.values())
+
+
+def _use_table(files: Files, plan: LabelPlan, declared: Declared) -> Meaning:
+    """Take the user's table; other colors count as the nearest of it."""
+    assert plan.colors is not None
+    names = plan.names or tuple(f"class_{place}" for place in range(len(plan.colors)))
+    values = tuple(range(len(names))) if len(names) != 2 else (0, declared.mask_value)
+    known = {red << 16 | green << 8 | blue for red, green, blue in plan.colors} | {plan.ignore}
+    totals, _ = _count_colors(files)
+    other = sum(count for color, count in totals.items() if color not in known)
+    notes = []
+    if other:
+        share = 100 * other / sum(totals.values())
+        notes = [f"{share:.2g} % of the voxels have other colors than the table; the nearest one counts"]
+    problems = []
+    if not totals:
+        got, action = "labels without colors", 'Use `data.labels="classes"`.'
+        problems = [Problem(declared.where, got, "color images or palettes", action)]
+    line = f"colors of the table: {', '.join(names)}"
+    return Meaning(plan.model_copy(update={"names": None}), Classes(names, values), line, problems, notes)
+
+
+def _choose_background(common: list[int]) -> int | None:
+    """Choose the color of the background, from colors in the order of their frequency; None: any may be."""
+    if _BLACK in common and (_WHITE not in common or common.index(_BLACK) < common.index(_WHITE) or len(common) == 2):
+        return _BLACK
+    return _WHITE if _WHITE in common and _BLACK not in common else None
+
+
+def _find_numbers(files: Files, colors: set[int]) -> str:
+    """Name how many files hold gray numbers that are no colors of the others."""
+    gray = [facts for facts in files.values() if not facts.colors and not facts.channels]
+    odd = [facts for facts in gray if not {value * 0x010101 for value in facts.values} <= {*colors, _BLACK}]
+    return some_of(len(odd), len(files)) if odd else ""
+
+
+def _read_single_channel(colors: list[int]) -> tuple[int, ...] | None:
+    """Take the numbers of the only channel that is not 0 everywhere: the class number in the red channel."""
+    for shift in (16, 8, 0):
+        if all(color == (color >> shift & 255) << shift for color in colors):
+            return tuple(color >> shift & 255 for color in colors)
+    return None
+
+
+def _name(color: int, value: int, by_value: bool) -> str:
+    return f"class_{value}" if by_value else _NAMES.get(color, f"color_{color:06x}")
+
+
+def _describe(files: Files, ordered: list[int]) -> str:
+    some = ", ".join(_NAMES.get(color, f"#{color:06x}") for color in ordered[:6]) + ", ..." * (len(ordered) > 6)
+    kind = "palettes" if not any(facts.is_color for facts in files.values()) else "color images"
+    return f"{len(ordered)} colors of {kind} ({some}); the first is the background"
+
+
+def _ask(where: str, common: list[int], got: str) -> Problem:
+    """Ask for a table of colors."""
+    some = ", ".join(f"#{color:06x}" for color in common[:8])
+    example = ",".join(
+        f"{FOREGROUND[0] if place == 0 else f'class_{place}'}=#{color:06x}" for place, color in enumerate(common[:3])
+    )
+    action = f'Give a table, background first: `data.labels="colors:{example}"`; or `data.labels="binary"` for a mask.'
+    return Problem(where, f"{got} (the most frequent: {some})", "a color for each class", action)

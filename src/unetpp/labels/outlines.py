@@ -1,0 +1,97 @@
+"""Where the gray values of a mask lie: along its outlines, as compression and resizing leave them, or in areas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from unetpp.slabs import slabs
+
+_REACH = 2
+"""Voxels within which an outline has both dark and bright ones."""
+_BLOCK = 8
+"""Width of a block of JPEG: its noise reaches no further from an outline."""
+_MOST = 2**25
+"""Number of voxels that are looked at, in slabs that are spread over the file."""
+_END = 8
+"""Dark and bright are the lowest and the highest eighth of the range."""
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """Voxels by brightness, of the slabs that were looked at; all numbers but `share` count voxels."""
+
+    highest: float
+    voxels: int
+    zero: int
+    """Exactly 0."""
+    dark: int
+    """Near 0, but not 0."""
+    solid_dark: int
+    """Of these, those whose neighbors have the same value."""
+    dark_near: int
+    """Of these, those with bright voxels within a block of JPEG."""
+    between: int
+    """Neither dark nor bright."""
+    solid_between: int
+    along: int
+    """Of those between, those with dark and bright voxels nearby."""
+    bright: int
+    """Near the highest value, but not equal to it."""
+    solid_bright: int
+    full: int
+    """Equal to the highest value."""
+    contacts: int
+    """Dark voxels that touch a bright one, with no gray voxel between them."""
+    above_half: int
+    """At least half of the highest value."""
+
+
+def measure_outlines(
+    read: Callable[[tuple[slice, ...]], np.ndarray], shape: tuple[int, ...], highest: float | None = None
+) -> Outlines:
+    """Measure where the gray values of a mask lie.
+
+    Args:
+        read: reads a block (*spatial).
+        shape: spatial shape.
+        highest: highest value; None: that of the file.
+
+    Returns:
+        Voxels by brightness.
+    """
+    blocks = list(slabs(shape))
+    top = max(float(read(block).max()) for block in blocks) if highest is None else highest
+    if np.prod(shape) > _MOST:
+        count = max(1, int(len(blocks) * _MOST // np.prod(shape)))
+        blocks = [blocks[index] for index in np.linspace(0, len(blocks) - 1, count).astype(int)]
+    found = sum(_measure_block(read(block), top) for block in blocks)
+    return Outlines(top, *(int(number) for number in np.asarray(found)))
+
+
+def _measure_block(block: np.ndarray, top: float) -> np.ndarray:
+    from scipy import ndimage
+
+    low, high = top / _END, top - top / _END
+    is_dark, is_bright = block <= low, block >= high
+    zero, full = block == 0, block == top
+    between = ~(is_dark | is_bright)
+    near_dark, near_bright = (ndimage.maximum_filter(part, 2 * _REACH + 1) for part in (is_dark, is_bright))
+    solid = np.ones(block.shape, bool)
+    contacts = np.zeros(block.shape, bool)
+    for axis in range(block.ndim):
+        before = (slice(None),) * axis + (slice(None, -1),)
+        after = (slice(None),) * axis + (slice(1, None),)
+        same = block[before] == block[after]
+        solid[before] &= same
+        solid[after] &= same
+        contacts[before] |= is_dark[before] & is_bright[after]
+        contacts[after] |= is_dark[after] & is_bright[before]
+    dark, bright = is_dark & ~zero, is_bright & ~full
+    along = between & near_dark & near_bright
+    near_block = ndimage.maximum_filter(is_bright, 2 * _BLOCK + 1) if dark.any() else dark
+    parts = (zero, dark, dark & solid, dark & near_block, between, between & solid, along, bright, bright & solid, full, contacts)
+    counts = [block.size, *(np.count_nonzero(part) for part in parts), np.count_nonzero(block >= top / 2)]
+    return np.asarray(counts, dtype=np.int64)
