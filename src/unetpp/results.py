@@ -182,6 +182,8 @@ class Evaluated(Result):
     metrics: Metrics
     problems: tuple[Problem, ...]
     out: Path | None
+    notes: tuple[str, ...] = ()
+    """What was found about the meaning of the values."""
 
     @property
     def exit_code(self) -> int:
@@ -195,6 +197,7 @@ class Evaluated(Result):
 
     def to_text(self) -> str:
         lines = [count_noun(len(self.metrics.cases), "case"), describe_scores(self.metrics)]
+        lines += [f"note: {note}" for note in self.notes]
         if self.problems:
             lines += [f"{count_noun(len(self.problems), 'problem')}:", *(f"  {problem}" for problem in self.problems)]
         return "\n".join([*lines, f"Written to {self.out}"] if self.out else lines)

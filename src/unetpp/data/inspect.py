@@ -91,8 +91,8 @@ def inspect_dataset(
     Raises:
         MissingExtraError: a format needs the extra `medical`.
     """
-    declared = _collect_declared(dataset, reading)
-    results = list(_inspect_cases(dataset.cases, _complete_reading(declared, reading), progress))
+    declared = collect_declared(dataset, reading)
+    results = list(_inspect_cases(dataset.cases, complete_reading(declared, reading), progress))
     facts = [facts for facts, _ in results if facts is not None]
     cases = {case.id: case for case in dataset.cases}
     shown = {str(cases[fact.id].labels[0]): fact.label for fact in facts if fact.label is not None}
@@ -104,7 +104,7 @@ def inspect_dataset(
     return Inspection(facts, problems, notes, found, channels)
 
 
-def _collect_declared(dataset: Dataset, reading: ReadPlan) -> Declared:
+def collect_declared(dataset: Dataset, reading: ReadPlan) -> Declared:
     """Collect what is known of the labels before they are read."""
     medical = any(is_medical(path) for case in dataset.cases[:1] for path in case.images)
     return Declared(
@@ -118,7 +118,7 @@ def _collect_declared(dataset: Dataset, reading: ReadPlan) -> Declared:
     )
 
 
-def _complete_reading(declared: Declared, reading: ReadPlan) -> ReadPlan:
+def complete_reading(declared: Declared, reading: ReadPlan) -> ReadPlan:
     """Add what is known of the labels to how files are read."""
     if reading.labels is not None or not (declared.objects or declared.united):
         return reading

@@ -82,7 +82,10 @@ def use_colors(files: Files, plan: LabelPlan | None, declared: Declared) -> Mean
     elif len(names) == len(ordered):
         texts, values = tuple(names[value] for value in sorted(names)), tuple(sorted(names))  # type: ignore[assignment]
     else:
-        texts = (FOREGROUND[0], *(_name(color, value, bool(single)) for color, value in zip(ordered[1:], values[1:], strict=True)))  # type: ignore[assignment]
+        texts = (
+            FOREGROUND[0],
+            *(_name(color, value, bool(single)) for color, value in zip(ordered[1:], values[1:], strict=True)),
+        )  # type: ignore[assignment]
     table = tuple((color >> 16, color >> 8 & 255, color & 255) for color in ordered)
     made = LabelPlan(kind="colors", colors=table, ignore=ignore)
     return Meaning(made, Classes(texts, values), _describe(files, ordered))

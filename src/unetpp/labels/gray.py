@@ -38,7 +38,9 @@ def find_mask(files: Files, declared: Declared) -> Meaning | None:
     counts = {name: facts.look_through_palette() if through else facts.counts for name, facts in files.items()}
     soft = {name: facts for name, facts in files.items() if facts.fractions or len(counts[name]) > 2}
     white = Counter(value for name in files if name not in soft for value in counts[name] if value > 0)
-    if any(facts.outlines is None for facts in soft.values()) or any(value < 0 for each in counts.values() for value in each):
+    if any(facts.outlines is None for facts in soft.values()) or any(
+        value < 0 for each in counts.values() for value in each
+    ):
         return None
     if not soft:
         return _join_ranges(white, through and any(facts.palette for facts in files.values()), declared)

@@ -47,7 +47,9 @@ def use_declared(files: Files, classes: Mapping[int, str], ignore: int | None) -
     notes = [f"declared classes that no label has: {', '.join(absent)}"] if absent and files and not problems else []
     names = tuple(classes[value] for value in values)
     plan = LabelPlan(ignore=ignore)
-    return Meaning(plan, Classes(names, values, ignore), "the declared classes" + _describe_ignored(ignore), problems, notes)
+    return Meaning(
+        plan, Classes(names, values, ignore), "the declared classes" + _describe_ignored(ignore), problems, notes
+    )
 
 
 def derive_classes(files: Files, declared: Declared, ignore: int | None, by_user: bool) -> Meaning:
@@ -64,7 +66,7 @@ def derive_classes(files: Files, declared: Declared, ignore: int | None, by_user
     """
     problems = [*find_negative(files, ignore), *_find_fractions(files)]
     if not by_user:
-        if (objects := _find_objects(files, declared)) is not None:
+        if (objects := find_objects(files, declared)) is not None:
             return objects
         problems += _find_resized(files)
         if ignore is None:
@@ -109,7 +111,9 @@ def _find_fractions(files: Files) -> list[Problem]:
 
 def _find_resized(files: Files) -> list[Problem]:
     """Report single files with gray outlines in a set of classes."""
-    action = 'Resize the label again with nearest neighbor, and save it as PNG, not JPEG; or use `data.labels="binary"`.'
+    action = (
+        'Resize the label again with nearest neighbor, and save it as PNG, not JPEG; or use `data.labels="binary"`.'
+    )
     got, expected = "gray values along outlines, as compression and resizing leave them", "the number of a class"
     soft = [
         name
@@ -122,7 +126,7 @@ def _find_resized(files: Files) -> list[Problem]:
     return [Problem(name, got, expected, action) for name in soft]
 
 
-def _find_objects(files: Files, declared: Declared) -> Meaning | None:
+def find_objects(files: Files, declared: Declared) -> Meaning | None:
     """Recognize numbers of objects: each value is one connected piece in nearly every file."""
     looked_at = {name: facts for name, facts in files.items() if facts.pieces is not None}
     values = {value for facts in files.values() for value in facts.values if value}

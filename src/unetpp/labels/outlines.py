@@ -92,6 +92,18 @@ def _measure_block(block: np.ndarray, top: float) -> np.ndarray:
     dark, bright = is_dark & ~zero, is_bright & ~full
     along = between & near_dark & near_bright
     near_block = ndimage.maximum_filter(is_bright, 2 * _BLOCK + 1) if dark.any() else dark
-    parts = (zero, dark, dark & solid, dark & near_block, between, between & solid, along, bright, bright & solid, full, contacts)
+    parts = (
+        zero,
+        dark,
+        dark & solid,
+        dark & near_block,
+        between,
+        between & solid,
+        along,
+        bright,
+        bright & solid,
+        full,
+        contacts,
+    )
     counts = [block.size, *(np.count_nonzero(part) for part in parts), np.count_nonzero(block >= top / 2)]
     return np.asarray(counts, dtype=np.int64)

@@ -53,7 +53,5 @@ def count_pieces(label: np.ndarray, counts: Mapping[int, int]) -> Pieces | None:
             continue
         pieces = ndimage.label(numbered[box] == place + 1, structure)[1]
         single += pieces == 1
-        centers[value] = tuple(
-            (part.start + part.stop) / 2 / size for part, size in zip(box, label.shape, strict=True)
-        )
+        centers[value] = tuple((part.start + part.stop) / 2 / size for part, size in zip(box, label.shape, strict=True))
     return Pieces(len(centers), single, centers)

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from unetpp.data.case_files import read_case_classes
+from unetpp.data.case_files import read_case_classes, read_case_label
+from unetpp.data.inspect import collect_declared, complete_reading
 from unetpp.errors import DataError, Problem
-from unetpp.formats import is_image, stem_of
-from unetpp.formats.readers import describe_shape, read_label, read_labels
+from unetpp.formats import is_image, is_medical, stem_of
+from unetpp.formats.readers import describe_shape, read_label
 from unetpp.infer.confidence import calibrate
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predict_files import PREDICTIONS
 from unetpp.infer.prediction import Prediction
 from unetpp.labels.classes import Classes
-from unetpp.labels.values import MASK_VALUES, encode_prediction, encode_reference, match_classes
+from unetpp.labels.encoding import encode_label
+from unetpp.labels.facts import LabelFacts, measure_label
+from unetpp.labels.matching import Match, Recorded, match_labels
+from unetpp.labels.meaning import Declared
 from unetpp.layouts.cases import find_cases, refuse_unreadable
 from unetpp.layouts.dataset import Case
 from unetpp.layouts.folders import image_stem
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
-from unetpp.plan import Plan
+from unetpp.plan import AS_FILES_SAY, LabelPlan, Plan, ReadPlan
 from unetpp.volume import Volume
 
 Show = Callable[[int, int], None]
@@ -36,6 +42,8 @@ class FolderScores(NamedTuple):
 
     metrics: Metrics
     problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
+    """What was found about the meaning of the values."""
 
 
 class DepthPredictor(Protocol):
@@ -50,11 +58,11 @@ class DepthPredictor(Protocol):
 class _References(NamedTuple):
     """Reference label files."""
 
-    where: Path
-    files: Mapping[str, tuple[Path, ...]]
-    """By stem."""
-    objects: bool
-    """Label files are known to number objects, not classes."""
+    cases: Mapping[str, Case]
+    """Cases with labels, by stem."""
+    declared: Declared
+    """What is known of them."""
+    reading: ReadPlan
 
 
 def evaluate_cases(
@@ -103,13 +111,18 @@ def _calibrate(metrics: Metrics, expected: Sequence[float | None]) -> Metrics:
     return metrics.merge(Metrics(mean=metrics.mean.merge(calibration), cases=cases))
 
 
-def evaluate_folders(predictions: Path, references: Path, progress: Show = lambda done, total: None) -> FolderScores:
+def evaluate_folders(
+    predictions: Path,
+    references: Path,
+    progress: Show = lambda done, total: None,
+    labels: LabelPlan | None = None,
+) -> FolderScores:
     """Score segmentations against references of the same stem; files that cannot be compared become problems.
 
-    The meaning of label values is read from the predictions.json that `unetpp predict` writes, otherwise found from the
-    files. Masks of 0 and 255 and of 0 and 1 agree. Objects in references are foreground where they are known to be
-    objects (a folder named instances, Kaggle's layout, a model trained on objects) or where predictions are masks of 0
-    and 255. A folder with depth_1, depth_2, ... (of `predict` with depth="all") is scored at every depth: the scores
+    The meaning of the references' values is found as for training; that of segmentations is read from the
+    predictions.json that `unetpp predict` writes, otherwise found too. Objects in references are foreground where they
+    are known to be objects (a folder named instances, Kaggle's layout, a model trained on objects) or where predictions
+    are masks of 0 and 255. A folder with depth_1, depth_2, ... (of `predict` with depth="all") is scored at every depth: the scores
     are those of the deepest, and `depths` has all of them. If the folder itself has segmentations too, the later
     prediction is scored.
 
@@ -117,6 +130,7 @@ def evaluate_folders(predictions: Path, references: Path, progress: Show = lambd
         predictions: folder of label files.
         references: folder of label files, or a data set in any layout.
         progress: called with (cases done, cases in all).
+        labels: meaning of the references' values; None: found from the files.
 
     Returns:
         Scores of the compared cases, and a problem for each case that could not be compared.
@@ -125,13 +139,14 @@ def evaluate_folders(predictions: Path, references: Path, progress: Show = lambd
         DataError: nothing could be compared; all reasons.
     """
     by_depth = _depth_folders(predictions)
-    expected = _read_references(references)
+    expected = _read_references(references, labels)
     if not by_depth or _is_newer(predictions, by_depth.values()):
         return _evaluate_folder(predictions, expected, progress)
     scores = {depth: _evaluate_folder(by_depth[depth], expected, progress) for depth in sorted(by_depth)}
     depths = {depth: DepthRow().merge(found.metrics.mean) for depth, found in scores.items()}
     metrics = scores[max(scores)].metrics.merge(Metrics(depths=depths))
-    return FolderScores(metrics, tuple(problem for found in scores.values() for problem in found.problems))
+    problems = tuple(problem for found in scores.values() for problem in found.problems)
+    return FolderScores(metrics, problems, scores[max(scores)].notes)
 
 
 def _depth_folders(predictions: Path) -> dict[int, Path]:
@@ -154,40 +169,57 @@ def _prediction_time(folder: Path) -> int:
 
 
 def _evaluate_folder(folder: Path, references: _References, progress: Show) -> FolderScores:
-    declared = _read_declaration(folder)
-    files = _find_predictions(folder, declared)
-    labels = {image_stem(stem, files): paths for stem, paths in references.files.items()}
-    stems = sorted(files.keys() & labels.keys())
-    problems = list(_unpaired(folder, references.where, files, labels))
-    classes = _choose_classes(
-        declared, references, [(files[stem],) for stem in stems], [labels[stem] for stem in stems]
+    record = _read_declaration(folder)
+    files = _find_predictions(folder, record)
+    cases = {image_stem(stem, files): case for stem, case in references.cases.items()}
+    stems = sorted(files.keys() & cases.keys())
+    problems = list(_unpaired(folder, Path(references.declared.where), files, cases))
+    recorded = _read_recorded(record)
+    match = match_labels(
+        _measure(references.reading, [cases[stem] for stem in stems]),
+        _measure(AS_FILES_SAY, [Case(stem, (), (files[stem],)) for stem in stems], closely=recorded is None),
+        references.declared,
+        recorded,
     )
+    problems += match.problems
+    refused = {problem.where for problem in match.problems}
     scores = []
     for done, stem in enumerate(stems, start=1):
         try:
-            scores.append(_score_files(stem, files[stem], labels[stem], classes))
+            if str(cases[stem].labels[0]) not in refused:
+                scores.append(_score_files(stem, files[stem], cases[stem], match, references.reading))
         except DataError as error:
             problems += error.problems
         progress(done, len(stems))
     if not scores:
         raise DataError(problems)
-    return FolderScores(summarize(scores, classes.names), tuple(problems))
+    return FolderScores(summarize(scores, match.reference_classes.names), tuple(problems), tuple(match.notes))
 
 
-def _score_files(case_id: str, file: Path, label_files: tuple[Path, ...], classes: Classes) -> CaseScore:
+def _score_files(case_id: str, file: Path, case: Case, match: Match, reading: ReadPlan) -> CaseScore:
     """Score one case. Raises DataError for an unreadable file, a foreign value, another size or another grid."""
-    prediction, reference = read_label(file), read_labels(label_files)
+    prediction, reference = read_label(file), read_case_label(case, reading)
     if prediction.shape != reference.shape:
-        got, expected = describe_shape(prediction.shape), f"{describe_shape(reference.shape)}, as {label_files[0]}"
+        got, expected = describe_shape(prediction.shape), f"{describe_shape(reference.shape)}, as {case.labels[0]}"
     elif not prediction.geometry.matches(reference.geometry):
         got = f"another spacing, origin or direction{_spacing(prediction)}"
-        expected = f"that of {label_files[0]}{_spacing(reference)}"
+        expected = f"that of {case.labels[0]}{_spacing(reference)}"
     else:
-        indices = encode_prediction(classes, prediction.array[0], file)
-        truth = encode_reference(classes, reference.array[0], label_files[0])
+        indices = encode_label(prediction, match.prediction_classes, match.prediction, file)
+        truth = encode_label(reference, match.reference_classes, match.reference, case.labels[0])
         spacing = reference.geometry.spacing_mm or prediction.geometry.spacing_mm
-        return score_case(case_id, indices, truth, len(classes.names), spacing)
+        return score_case(case_id, indices, truth, len(match.reference_classes.names), spacing)
     raise DataError(Problem(str(file), got, expected, "Compare segmentations on the grid of their references."))
+
+
+def _measure(reading: ReadPlan, cases: Sequence[Case], closely: bool = True) -> dict[str, LabelFacts]:
+    """Measure each readable label; unreadable ones are reported when they are scored."""
+    found = {}
+    for case in cases:
+        with suppress(DataError):
+            label = read_case_label(case, reading)
+            found[str(case.labels[0])] = measure_label(label, is_medical(case.labels[0]), closely)
+    return found
 
 
 def _spacing(volume: Volume) -> str:
@@ -225,22 +257,27 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and is_image(path)) if folder.is_dir() else []
 
 
-def _read_references(path: Path) -> _References:
+def _read_references(path: Path, plan: LabelPlan | None) -> _References:
     """Find the references of a flat folder or of a data set."""
     with refuse_unreadable(path):
         flat = _image_files(path)
     if flat:
-        return _References(path, {stem_of(file): (file,) for file in flat}, path.resolve().name == "instances")
+        cases = {stem_of(file): Case(stem_of(file), (), (file,)) for file in flat}
+        objects, medical = path.resolve().name == "instances", is_medical(flat[0])
+        declared = Declared(str(path), objects=objects, plan=plan, mask_value=1 if medical else 255)
+        return _References(cases, declared, ReadPlan(labels=plan))
     dataset = find_cases(path, tolerant=True)
-    files = {case.id: case.labels for case in dataset.cases if case.labels}
-    if not files:
+    cases = {case.id: case for case in dataset.cases if case.labels}
+    if not cases:
         expected = "a folder of label files, or a data set with labels"
         raise DataError(Problem(str(path), "no labels", expected, "Check the path."))
-    return _References(path, files, dataset.instances)
+    reading = ReadPlan(labels=plan)
+    declared = replace(collect_declared(dataset, reading), where=str(path))
+    return _References(cases, declared, complete_reading(declared, reading))
 
 
 def _unpaired(
-    folder: Path, where: Path, files: Mapping[str, Path], references: Mapping[str, tuple[Path, ...]]
+    folder: Path, where: Path, files: Mapping[str, Path], references: Mapping[str, Case]
 ) -> Iterator[Problem]:
     """Problems of references without a segmentation, and of segmentations without a reference."""
     for place, missing, found, other, others, action in (
@@ -255,25 +292,12 @@ def _unpaired(
             yield Problem(str(place), got, expected, f"{action}; these scores leave them out.")
 
 
-def _choose_classes(
-    declared: Mapping[str, Any],
-    references: _References,
-    predicted: Sequence[tuple[Path, ...]],
-    expected: Sequence[tuple[Path, ...]],
-) -> Classes:
-    names, values = declared.get("classes"), declared.get("label_values")
-    if isinstance(names, list) and isinstance(values, list) and len(names) == len(values) >= 2:
-        objects = references.objects or declared.get("instances") is True or tuple(values) == MASK_VALUES
-        return Classes(tuple(names), tuple(values), objects and len(values) == 2 and values[0] == 0)
-    return match_classes(_values(predicted), _values(expected), references.objects, references.where)
-
-
-def _values(files: Sequence[tuple[Path, ...]]) -> list[np.ndarray]:
-    """Distinct values of each readable label; unreadable ones are reported when they are scored."""
-    found = []
-    for paths in files:
-        try:
-            found.append(np.unique(read_labels(paths).array))
-        except DataError:
-            continue
-    return found
+def _read_recorded(record: Mapping[str, Any]) -> Recorded | None:
+    """Read the classes that `unetpp predict` recorded; None without them."""
+    names, values = record.get("classes"), record.get("label_values")
+    if not isinstance(names, list) or not isinstance(values, list) or not len(names) == len(values) >= 2:
+        return None
+    plan = LabelPlan(kind="objects") if record.get("instances") is True else LabelPlan()
+    with suppress(ValueError):
+        plan = LabelPlan.model_validate(record.get("labels", plan))
+    return Recorded(Classes(tuple(names), tuple(values)), plan)
