@@ -36,8 +36,8 @@ def drawn_logits(seed: int, classes: int, sharpness: float) -> Tensor:
     return logits
 
 
-def named(values: list[int], objects: bool = False) -> Classes:
-    return Classes(tuple(f"class {value}" for value in values), tuple(values), objects)
+def named(values: list[int]) -> Classes:
+    return Classes(tuple(f"class {value}" for value in values), tuple(values))
 
 
 def test_the_labels_of_a_plan_are_what_its_data_say() -> None:
@@ -47,10 +47,11 @@ def test_the_labels_of_a_plan_are_what_its_data_say() -> None:
         channels=("image",),
         classes=names,
         label_values=values,
-        instances=True,
+        labels="classes,ignore:7",
         normalization=(Normalization(),),
     )
-    assert labels.make_labels(data) == Classes(names, values, objects=True)
+    assert labels.make_labels(data) == Classes(names, values, ignore=7)
+    assert labels.find_ignored_index(data) == ignored_index(2)
 
 
 @given(
@@ -156,7 +157,7 @@ def test_probabilities_a_rounding_beyond_0_and_1_have_an_entropy() -> None:
 
 
 def test_classes_need_no_torch() -> None:
-    code = "import sys, unetpp.labels, unetpp.labels.values; sys.exit('torch' in sys.modules)"
+    code = "import sys, unetpp.labels, unetpp.labels.find_meaning; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from unetpp.labels.classes import Classes, ignored_index
-from unetpp.labels.encoding import encode_label
-from unetpp.labels.views import drop_even_alpha, is_drawn_in_alpha, read_brightness
+from unetpp.labels.encoding import cut_at_half, encode_label, guess_foreground
 from unetpp.plan import DataPlan
-from unetpp.slabs import slabs
 from unetpp.volume import Volume
+
+__all__ = ("Classes", "cut_at_half", "encode", "find_ignored_index", "guess_foreground", "make_labels")
 
 
 def make_labels(data: DataPlan) -> Classes:
@@ -28,30 +28,6 @@ def make_labels(data: DataPlan) -> Classes:
 def encode(label: Volume, data: DataPlan, where: str | Path) -> np.ndarray:
     """Encode a label file as class indices (*spatial); raises DataError as `encode_label`."""
     return encode_label(label, make_labels(data), data.labels, where)
-
-
-def cut_at_half(label: Volume) -> np.ndarray:
-    """Cut a mask at half of its own range: foreground (*spatial)."""
-    in_alpha, label = is_drawn_in_alpha(label), drop_even_alpha(label)
-    found = np.zeros(label.shape, bool)
-    blocks = [*slabs(label.shape)]
-    top = max(float(read_brightness(label, block, in_alpha=in_alpha).max()) for block in blocks)
-    for block in blocks:
-        found[block] = read_brightness(label, block, in_alpha=in_alpha) >= top / 2 if top > 0 else False
-    return found
-
-
-def guess_foreground(label: Volume) -> np.ndarray:
-    """Guess what one label marks (*spatial), before the meaning of its values is known."""
-    if is_drawn_in_alpha(label):
-        return cut_at_half(label)
-    found = np.zeros(label.shape, bool)
-    blocks = [*slabs(label.shape)]
-    top = max(float(read_brightness(label, block).max()) for block in blocks)
-    noise = top / 8 if top >= 250 else 0.0
-    for block in blocks:
-        found[block] = read_brightness(label, block) > noise
-    return found
 
 
 def find_ignored_index(data: DataPlan) -> int | None:

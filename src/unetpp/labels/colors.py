@@ -57,38 +57,46 @@ def use_colors(files: Files, plan: LabelPlan | None, declared: Declared) -> Mean
     Returns:
         A class for each color, or the question for a table.
     """
-    totals, many = _count_colors(files)
     if plan is not None and plan.colors:
         return _use_table(files, plan, declared)
+    totals, many = _count_colors(files)
+    ignore = plan.ignore if plan else None
+    if problems := _find_doubts(files, totals, many, ignore, declared.where):
+        return Meaning(LabelPlan(kind="colors"), Classes(FOREGROUND, (0, declared.mask_value)), "colors", problems)
+    background = _choose_background([color for color, _ in totals.most_common() if color != ignore])
+    ordered = [color for color in (background, *sorted({*totals} - {background, ignore})) if color is not None]
+    values, names = _name_classes(ordered, declared)
+    table = tuple((color >> 16, color >> 8 & 255, color & 255) for color in ordered)
+    made = LabelPlan(kind="colors", colors=table, ignore=ignore)
+    return Meaning(made, Classes(names, values), _describe(files, ordered))
+
+
+def _find_doubts(
+    files: Files, totals: Counter[int], many: bool, ignore: int | None, where: str
+) -> list[Problem]:
+    """Find out why colors cannot become classes without a table."""
     voxels = sum(totals.values())
     main = [color for color, count in totals.most_common() if count >= _RARE * voxels]
     rare = len(totals) - len(main)
-    names = declared.classes or {}
-    fallback = Classes(FOREGROUND, (0, declared.mask_value))
-    ignore = plan.ignore if plan else None
     background = _choose_background([color for color, _ in totals.most_common() if color != ignore])
-    if many or len(totals) > MAX_CLASSES or (rare > 3 and rare > len(main)) or background is None or len(main) < 2:
-        problem = _ask(declared.where, main, f"{len(totals)} colors{', most of them rare' * (rare > len(main))}")
-        return Meaning(LabelPlan(kind="colors"), fallback, "colors", [problem])
-    strange = _find_numbers(files, set(totals))
-    if strange:
-        got, action = f"numbers among colors in {strange}", "Save all labels in one way."
-        return Meaning(LabelPlan(kind="colors"), fallback, "colors", [Problem(declared.where, got, "colors", action)])
-    ordered = [background, *sorted({*totals} - {background, ignore})]
-    single = _read_single_channel(ordered)
-    values = single or tuple(range(len(ordered)))
+    if many or len(totals) > MAX_CLASSES or rare > max(3, len(main)) or background is None or len(totals) < 2:
+        return [_ask(where, main, f"{len(totals)} colors{', most of them rare' * (rare > len(main))}")]
+    if strange := _find_numbers(files, {*totals}):
+        return [Problem(where, f"numbers among colors in {strange}", "colors in all files", "Save all in one way.")]
+    return []
+
+
+def _name_classes(ordered: list[int], declared: Declared) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Choose value and name of the class of each color."""
     if len(ordered) == 2:
-        texts, values = FOREGROUND, (0, declared.mask_value)
-    elif len(names) == len(ordered):
-        texts, values = tuple(names[value] for value in sorted(names)), tuple(sorted(names))  # type: ignore[assignment]
-    else:
-        texts = (
-            FOREGROUND[0],
-            *(_name(color, value, bool(single)) for color, value in zip(ordered[1:], values[1:], strict=True)),
-        )  # type: ignore[assignment]
-    table = tuple((color >> 16, color >> 8 & 255, color & 255) for color in ordered)
-    made = LabelPlan(kind="colors", colors=table, ignore=ignore)
-    return Meaning(made, Classes(texts, values), _describe(files, ordered))
+        return (0, declared.mask_value), FOREGROUND
+    if declared.classes and len(declared.classes) == len(ordered):
+        values = tuple(sorted(declared.classes))
+        return values, tuple(declared.classes[value] for value in values)
+    if single := _read_single_channel(ordered):
+        return single, (FOREGROUND[0], *(f"class_{value}" for value in single[1:]))
+    names = (_NAMES.get(color, f"color_{color:06x}") for color in ordered[1:])
+    return tuple(range(len(ordered))), (FOREGROUND[0], *names)
 
 
 def _count_colors(files: Files) -> tuple[Counter[int], bool]:
@@ -138,10 +146,6 @@ def _read_single_channel(colors: list[int]) -> tuple[int, ...] | None:
         if all(color == (color >> shift & 255) << shift for color in colors):
             return tuple(color >> shift & 255 for color in colors)
     return None
-
-
-def _name(color: int, value: int, by_value: bool) -> str:
-    return f"class_{value}" if by_value else _NAMES.get(color, f"color_{color:06x}")
 
 
 def _describe(files: Files, ordered: list[int]) -> str:

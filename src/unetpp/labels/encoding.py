@@ -75,6 +75,27 @@ def half(highest: float) -> float:
     return (highest + 1) // 2 if highest > 1 else 0.5
 
 
+def cut_at_half(label: Volume) -> np.ndarray:
+    """Cut a mask at half of its own range: foreground (*spatial)."""
+    return _cut_above(label, lambda top: top / 2)
+
+
+def guess_foreground(label: Volume) -> np.ndarray:
+    """Guess what one label marks (*spatial), before the meaning of its values is known."""
+    return _cut_above(label, lambda top: top / 8 if top >= 250 else 1)
+
+
+def _cut_above(label: Volume, choose_cut: Callable[[float], float]) -> np.ndarray:
+    in_alpha, label = is_drawn_in_alpha(label), drop_even_alpha(label)
+    found = np.zeros(label.shape, bool)
+    blocks = [*slabs(label.shape)]
+    top = max(float(read_brightness(label, block, in_alpha=in_alpha).max()) for block in blocks)
+    cut = choose_cut(top)
+    for block in blocks:
+        found[block] = top > 0 and read_brightness(label, block, in_alpha=in_alpha) >= min(cut, top)
+    return found
+
+
 def _encode_two(label: Volume, meaning: LabelPlan, read: Callable[[Slices], np.ndarray], cut: float) -> np.ndarray:
     indices = np.empty(label.shape, np.uint8)
     for slices in slabs(label.shape):
@@ -88,7 +109,8 @@ def _encode_two(label: Volume, meaning: LabelPlan, read: Callable[[Slices], np.n
 def _collect_whole(label: Volume, meaning: LabelPlan, in_alpha: bool, where: str | Path) -> np.ndarray:
     """Collect the numbers of a label; fractions are refused."""
     if label.array.dtype.kind in "iu" and label.channels == 1 and label.alpha is None and not meaning.inverted:
-        return label.array[0]
+        stored: np.ndarray = label.array[0]
+        return stored
     whole: np.ndarray | None = None
     for slices in slabs(label.shape):
         block = read_numbers(label, slices, meaning.inverted, in_alpha)

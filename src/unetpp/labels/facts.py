@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from unetpp.labels.views import (
     read_brightness,
     read_colors,
     read_numbers,
+    round_nearly,
 )
 from unetpp.slabs import slabs
 from unetpp.volume import Segment, Volume
@@ -109,36 +111,41 @@ def measure_label(label: Volume, is_medical: bool = False, closely: bool = True)
     if differ and (is_medical or label.channels != 3):
         return _measure_channels(label)
     in_alpha = is_drawn_in_alpha(label)
+    is_color = differ and not in_alpha
     numbers = _count_numbers(label, in_alpha)
-    colors, many = ({}, False)
-    palette: dict[int, int] = {}
-    if differ and not in_alpha:
-        colors, many = _count(label, lambda slices: read_colors(label, slices))
-    elif label.palette is not None and not in_alpha:
-        table = pack_colors(label.palette)
-        palette = {value: int(table[min(value, len(table) - 1)]) for value in numbers.counts}
-        colors, many = _count(label, lambda slices: read_colors(label, slices))
-    brightest = numbers.highest if not palette else 255
-    is_gray = not differ and not numbers.undefined and numbers.highest > 0
-    may_be_soft = closely and len(numbers.counts) > 2 and brightest >= NOISE_FROM
-    outlines = None
-    if is_gray and (may_be_soft or numbers.fractions or numbers.overflows):
-        outlines = measure_outlines(lambda slices: read_brightness(label, slices, in_alpha=in_alpha), label.shape)
-    may_number = closely and not (is_medical or differ or palette or numbers.overflows or numbers.fractions)
-    return LabelFacts(
+    found = LabelFacts(
         voxels=int(np.prod(label.shape)),
         **vars(numbers),
-        colors=colors,
-        many_colors=many,
-        is_color=differ and not in_alpha,
-        palette=palette,
+        is_color=is_color,
         in_alpha=in_alpha,
         is_inverted=label.is_inverted,
         bright_border=_measure_border(label, numbers.highest),
-        outlines=outlines,
-        pieces=count_pieces(label.array[0], numbers.counts) if may_number and len(numbers.counts) > 2 else None,
         notes=label.geometry.notes,
     )
+    if (label.palette is not None or is_color) and not in_alpha:
+        found = _add_colors(found, label)
+    return found if is_color or numbers.undefined else _look_closely(found, label, closely, closely and not is_medical)
+
+
+def _add_colors(found: LabelFacts, label: Volume) -> LabelFacts:
+    colors, many = _count(label, lambda slices: read_colors(label, slices))
+    palette = {}
+    if label.palette is not None:
+        table = pack_colors(label.palette)
+        palette = {value: int(table[min(value, len(table) - 1)]) for value in found.counts}
+    return replace(found, colors=colors, many_colors=many, palette=palette)
+
+
+def _look_closely(found: LabelFacts, label: Volume, at_outlines: bool, at_pieces: bool) -> LabelFacts:
+    """Add outlines where values may be gray, and pieces where they may be numbers of objects."""
+    brightest, several = 255 if found.palette else found.highest, len(found.counts) > 2
+    is_continuous = found.fractions > 0 or found.overflows
+    if found.highest > 0 and (is_continuous or (at_outlines and several and brightest >= NOISE_FROM)):
+        read = partial(read_brightness, label, in_alpha=found.in_alpha)
+        found = replace(found, outlines=measure_outlines(read, label.shape))
+    if at_pieces and several and not (is_continuous or found.palette or found.in_alpha):
+        found = replace(found, pieces=count_pieces(round_nearly(label.array[0]), found.counts))
+    return found
 
 
 @dataclass
@@ -162,7 +169,8 @@ def _count_numbers(label: Volume, in_alpha: bool) -> _Numbers:
             whole = finite & (block == np.rint(block)) & (np.abs(block) < 2**62)
             found.fractions += int(np.count_nonzero(finite & ~whole))
             _widen(found, block[finite])
-            return block[whole].astype(np.int64)
+            numbers: np.ndarray = block[whole].astype(np.int64)
+            return numbers
         _widen(found, block)
         return block
 
@@ -194,11 +202,12 @@ def _count(label: Volume, read: Callable[[Slices], np.ndarray]) -> tuple[dict[in
 def count_block(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the values of an integer array and the number of voxels of each."""
     flat = block.reshape(-1)
-    if flat.dtype in (np.uint8, np.uint16) or (flat.size and 0 <= flat.min() and flat.max() < 2**16):
+    if flat.dtype in (np.uint8, np.uint16) or (flat.size and flat.min() >= 0 and flat.max() < 2**16):
         numbers = np.bincount(flat.astype(np.intp, copy=False))
         values = np.flatnonzero(numbers)
         return values, numbers[values]
-    return np.unique(flat, return_counts=True)
+    found, counts = np.unique(flat, return_counts=True)
+    return found, counts
 
 
 def _measure_border(label: Volume, highest: float) -> float:

@@ -61,9 +61,7 @@ def match_labels(references: Files, predictions: Files, declared: Declared, reco
     found = find_meaning(references, declared)
     if recorded is not None:
         match = _match_recorded(found, recorded, references, predictions, declared)
-    elif _is_plain_mask(predictions, MASK_VALUES) and len(found.classes.values) > 2 and found.plan.kind == "classes":
-        match = _match_foreground(found, FOREGROUND, predictions)
-    elif declared.plan is None and _is_plain_mask(predictions, MASK_VALUES) and _asks_for_objects(found):
+    elif _is_plain_mask(predictions, MASK_VALUES) and _may_be_foreground(found, declared):
         match = _match_foreground(found, FOREGROUND, predictions)
     elif found.plan.kind in _BY_CONTENT:
         match = _match_by_content(found, references, predictions, declared)
@@ -210,8 +208,13 @@ def _match_values(found: Meaning, predictions: Files, declared: Declared) -> Mat
     return Match(found.plan, replace(classes, ignore=ignore), LabelPlan(), classes)
 
 
-def _asks_for_objects(found: Meaning) -> bool:
-    return found.plan.kind in ("objects", "classes") and any("values" in problem.got for problem in found.problems)
+def _may_be_foreground(found: Meaning, declared: Declared) -> bool:
+    """Tell whether all values above 0 may be foreground: several classes, or what may be objects."""
+    if declared.plan is not None:
+        return False
+    asked = any("values" in problem.got and problem.where == declared.where for problem in found.problems)
+    several = found.plan.kind == "classes" and len(found.classes.values) > 2
+    return several or (asked and found.plan.kind in ("objects", "classes"))
 
 
 def _is_plain_mask(files: Files, values: tuple[int, ...]) -> bool:

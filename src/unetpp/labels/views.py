@@ -1,4 +1,4 @@
-"""Views of a label file: the numbers as stored, the brightness that its palette gives them, or colors; block by block."""
+"""Views of a label file, block by block: numbers as stored, the brightness that a palette gives them, or colors."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def read_numbers(label: Volume, slices: Slices, invert: bool = False, in_alpha: 
         Numbers; fractions within `ROUNDING` of whole numbers are rounded.
     """
     if in_alpha and label.alpha is not None:
-        return label.alpha[slices]
+        transparency: np.ndarray = label.alpha[slices]
+        return transparency
     block = label.array[:, *slices]
     numbers = block[0] if len(block) == 1 else block.max(axis=0)
     if numbers.dtype == bool:
@@ -67,11 +68,13 @@ def read_numbers(label: Volume, slices: Slices, invert: bool = False, in_alpha: 
         numbers = np.iinfo(numbers.dtype).max - numbers
     if label.alpha is not None:
         numbers = np.where(is_visible(label, slices), numbers, numbers.dtype.type(0))
-    return round_nearly(numbers) if numbers.dtype.kind == "f" else numbers
+    return round_nearly(numbers)
 
 
 def round_nearly(numbers: np.ndarray) -> np.ndarray:
     """Round the fractions that lie within `ROUNDING` of a whole number."""
+    if numbers.dtype.kind != "f":
+        return numbers
     with np.errstate(invalid="ignore"):
         whole = np.rint(numbers)
         found: np.ndarray = np.where(np.abs(numbers - whole) <= ROUNDING, whole, numbers)
@@ -83,12 +86,7 @@ def read_brightness(label: Volume, slices: Slices, invert: bool = False, in_alph
     numbers = read_numbers(label, slices, invert, in_alpha)
     if label.palette is None or in_alpha:
         return numbers
-    return brightness_of(label.palette)[np.minimum(numbers, len(label.palette) - 1)]
-
-
-def brightness_of(palette: np.ndarray) -> np.ndarray:
-    """Find the brightness of each color (n, 3): its largest component."""
-    brightness: np.ndarray = palette.max(axis=1)
+    brightness: np.ndarray = label.palette.max(axis=1)[np.minimum(numbers, len(label.palette) - 1)]
     return brightness
 
 
@@ -96,7 +94,7 @@ def read_colors(label: Volume, slices: Slices) -> np.ndarray:
     """Read a block (*spatial) as colors, packed as red * 65536 + green * 256 + blue; transparent voxels are black."""
     block = label.array[:, *slices]
     if label.palette is not None:
-        colors = pack_colors(label.palette)[np.minimum(block[0], len(label.palette) - 1)]
+        colors: np.ndarray = pack_colors(label.palette)[np.minimum(block[0], len(label.palette) - 1)]
     else:
         limited = np.clip(block, 0, 255).astype(np.int32)
         colors = pack_colors(np.moveaxis(np.broadcast_to(limited, (3, *limited.shape[1:])), 0, -1))
@@ -114,7 +112,8 @@ def pack_colors(colors: np.ndarray) -> np.ndarray:
 
 def unpack_colors(packed: np.ndarray) -> np.ndarray:
     """Unpack integers (...) into colors (..., 3)."""
-    return np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1)
+    colors: np.ndarray = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1)
+    return colors
 
 
 def scale_of(highest: float) -> int:

@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-import numpy as np
-
 from unetpp.data.case_files import read_case_classes, read_case_label
 from unetpp.data.inspect import collect_declared, complete_reading
 from unetpp.errors import DataError, Problem
@@ -122,9 +120,9 @@ def evaluate_folders(
     The meaning of the references' values is found as for training; that of segmentations is read from the
     predictions.json that `unetpp predict` writes, otherwise found too. Objects in references are foreground where they
     are known to be objects (a folder named instances, Kaggle's layout, a model trained on objects) or where predictions
-    are masks of 0 and 255. A folder with depth_1, depth_2, ... (of `predict` with depth="all") is scored at every depth: the scores
-    are those of the deepest, and `depths` has all of them. If the folder itself has segmentations too, the later
-    prediction is scored.
+    are masks of 0 and 255. A folder with depth_1, depth_2, ... (of `predict` with depth="all") is scored at every
+    depth: the scores are those of the deepest, and `depths` has all of them. If the folder itself has segmentations
+    too, the later prediction is scored.
 
     Args:
         predictions: folder of label files.
