@@ -73,12 +73,6 @@ def test_values_of_no_class_are_found_and_named() -> None:
         named([0, 10, 20]).encode(label, "a.png")
 
 
-def test_objects_are_foreground() -> None:
-    classes = named([0, 255], objects=True)
-    assert classes.encode(np.array([0, 1, 300]), "a.tif").tolist() == [0, 1, 1]
-    assert classes.decode(np.array([0, 1])).tolist() == [0, 255]
-
-
 @pytest.mark.parametrize(
     ("values", "kind"), [([0, 255], np.uint8), ([0, 256], np.uint16), ([-1, 5], np.int16), ([-1, 40_000], np.int32)]
 )

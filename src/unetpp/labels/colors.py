@@ -71,9 +71,7 @@ def use_colors(files: Files, plan: LabelPlan | None, declared: Declared) -> Mean
     return Meaning(made, Classes(names, values), _describe(files, ordered))
 
 
-def _find_doubts(
-    files: Files, totals: Counter[int], many: bool, ignore: int | None, where: str
-) -> list[Problem]:
+def _find_doubts(files: Files, totals: Counter[int], many: bool, ignore: int | None, where: str) -> list[Problem]:
     """Find out why colors cannot become classes without a table."""
     voxels = sum(totals.values())
     main = [color for color, count in totals.most_common() if count >= _RARE * voxels]

@@ -107,11 +107,10 @@ def measure_label(label: Volume, is_medical: bool = False, closely: bool = True)
     label = drop_even_alpha(label)
     if label.segments:
         return _measure_segments(label)
-    differ = channels_differ(label)
-    if differ and (is_medical or label.channels != 3):
+    if label.channels > 1 and (is_medical or label.channels != 3):
         return _measure_channels(label)
     in_alpha = is_drawn_in_alpha(label)
-    is_color = differ and not in_alpha
+    is_color = channels_differ(label) and not in_alpha
     numbers = _count_numbers(label, in_alpha)
     found = LabelFacts(
         voxels=int(np.prod(label.shape)),

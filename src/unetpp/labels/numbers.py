@@ -18,9 +18,9 @@ _MANY = 5
 _VOID = 0xE0E0C0
 """Color of voxels that nobody labeled in PASCAL VOC."""
 _CHOICES = (
-    'If values number objects, use `data.labels="objects"`; for a mask with soft edges, `data.labels="binary"`; '
-    "if a label was resized, resize it again with nearest neighbor; if these are classes, declare them in a "
-    "dataset.json."
+    'If values number objects, name the folder instances, or use `data.labels="objects"`; for a mask with soft edges, '
+    '`data.labels="binary"`; if a label was resized, resize it again with nearest neighbor; if these are classes, '
+    "declare them in a dataset.json."
 )
 
 

@@ -25,10 +25,10 @@ class Outlines:
 
     highest: float
     voxels: int
-    zero: int
-    """Exactly 0."""
+    ground: int
+    """Equal to the most frequent dark value: 0, or up to 3 of a JPEG."""
     dark: int
-    """Near 0, but not 0."""
+    """Near 0, but not of the ground."""
     solid_dark: int
     """Of these, those whose neighbors have the same value."""
     dark_near: int
@@ -39,10 +39,10 @@ class Outlines:
     along: int
     """Of those between, those with dark and bright voxels nearby."""
     bright: int
-    """Near the highest value, but not equal to it."""
+    """Near the highest value, but not full."""
     solid_bright: int
     full: int
-    """Equal to the highest value."""
+    """Equal to the most frequent bright value: the highest, or up to 3 less."""
     contacts: int
     """Dark voxels that touch a bright one, with no gray voxel between them."""
     above_half: int
@@ -67,16 +67,29 @@ def measure_outlines(
     if np.prod(shape) > _MOST:
         count = max(1, int(len(blocks) * _MOST // np.prod(shape)))
         blocks = [blocks[index] for index in np.linspace(0, len(blocks) - 1, count).astype(int)]
-    found = sum(_measure_block(read(block), top) for block in blocks)
+    ground, full = (_find_most_frequent(read, blocks, top, ends) for ends in ((0, 1, 2, 3), (0, -1, -2, -3)))
+    found = sum(_measure_block(read(block), top, ground, top + full) for block in blocks)
     return Outlines(top, *(int(number) for number in np.asarray(found)))
 
 
-def _measure_block(block: np.ndarray, top: float) -> np.ndarray:
+def _find_most_frequent(
+    read: Callable[[tuple[slice, ...]], np.ndarray], blocks: list[tuple[slice, ...]], top: float, ends: tuple[int, ...]
+) -> int:
+    """Find the most frequent value of one end: compression may move large areas by a few steps."""
+    from_top = ends[-1] < 0
+    counts = np.zeros(len(ends), np.int64)
+    for block in blocks:
+        values = read(block)
+        counts += [int(np.count_nonzero(values == (top if from_top else 0) + end)) for end in ends]
+    return ends[int(counts.argmax())] if top >= 32 else 0
+
+
+def _measure_block(block: np.ndarray, top: float, ground: float, full_value: float) -> np.ndarray:
     from scipy import ndimage
 
     low, high = top / _END, top - top / _END
     is_dark, is_bright = block <= low, block >= high
-    zero, full = block == 0, block == top
+    zero, full = block == ground, block == full_value
     between = ~(is_dark | is_bright)
     near_dark, near_bright = (ndimage.maximum_filter(part, 2 * _REACH + 1) for part in (is_dark, is_bright))
     solid = np.ones(block.shape, bool)
