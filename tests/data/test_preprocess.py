@@ -25,7 +25,7 @@ from unetpp.formats.sources import ArraySource
 from unetpp.labels import encode, make_labels
 from unetpp.layouts.cases import Case
 from unetpp.plan import DataPlan, Normalization
-from unetpp.volume import Geometry
+from unetpp.volume import Geometry, Volume
 
 RNG = np.random.default_rng(0)
 COLOR = ("red", "green", "blue")

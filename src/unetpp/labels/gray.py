@@ -12,7 +12,6 @@ import numpy as np
 from unetpp.errors import Problem
 from unetpp.labels.classes import Classes
 from unetpp.labels.encoding import half
-from unetpp.labels.facts import LabelFacts
 from unetpp.labels.meaning import FOREGROUND, Declared, Files, Meaning, some_of
 from unetpp.labels.outlines import Outlines
 from unetpp.labels.views import scale_of
@@ -33,31 +32,39 @@ def find_mask(files: Files, declared: Declared) -> Meaning | None:
         The cut between background and foreground; None if these are no such masks, or plain ones.
     """
     through = _are_gray_palettes(files)
-    if not through and any(facts.palette for facts in files.values()):
-        return None
+    has_palette = any(facts.palette for facts in files.values())
     counts = {name: facts.look_through_palette() if through else facts.counts for name, facts in files.items()}
     soft = {name: facts for name, facts in files.items() if facts.fractions or len(counts[name]) > 2}
     white = Counter(value for name in files if name not in soft for value in counts[name] if value > 0)
-    if any(facts.outlines is None for facts in soft.values()) or any(
-        value < 0 for each in counts.values() for value in each
-    ):
+    negative = any(facts.lowest < 0 for facts in files.values())
+    if negative or (has_palette and not through) or any(facts.outlines is None for facts in soft.values()):
         return None
     if not soft:
-        return _join_ranges(white, through and any(facts.palette for facts in files.values()), declared)
-    looked_at = add_outlines(soft)
-    between = len({value for name in soft for value in counts[name] if _is_between(value, files[name], through)})
-    if not has_gray_outlines(looked_at, between) or not all(_is_end(value, soft) for value in white):
+        return _join_ranges(white, has_palette, declared)
+    found, values = add_outlines(soft), {value for name in soft for value in counts[name]}
+    between = {value for value in values if found.highest / 8 < value < found.highest * 7 / 8}
+    many = any(facts.fractions or facts.overflows for facts in soft.values())
+    if not has_gray_outlines(found, len(between) + 99 * many) or not all(_is_end(value, soft) for value in white):
+        return None
+    if not (between or many) and not _look_like_noise(values, found.highest):
         return None
     cut = choose_cut(files)
-    gray = "gray values between 0 and the highest" if cut is None else f"gray values between 0 and {_top(files)}"
+    where = f"gray values between 0 and {'the highest' if cut is None else f'{_top(files):g}'} along outlines"
     jpeg = all(Path(name).suffix.lower() in (".jpg", ".jpeg", ".jfif") for name in soft)
-    reason = f"{gray} along outlines in {some_of(len(soft), len(files))}{' (JPEG)' * jpeg}"
-    problems = []
-    if between == 1 and not looked_at.contacts and not looked_at.dark and not looked_at.bright:
-        got = "labels with one gray value that lies between dark and bright along whole outlines"
-        action = 'Use `data.labels="binary"` to cut at half, or `data.labels="classes"` if it is a class of its own.'
-        problems = [Problem(declared.where, got, "masks or classes", action)]
-    return _as_mask(cut, reason, declared, problems)
+    reason = f"{where} in {some_of(len(soft), len(files))}{' (JPEG)' * jpeg}"
+    is_border = len(between) == 1 and not (many or found.contacts or found.dark or found.bright)
+    return _as_mask(cut, reason, declared, [_ask_for_border(declared.where)] if is_border else [])
+
+
+def _look_like_noise(values: set[int], highest: float) -> bool:
+    """Tell whether values near 0 and near the highest alone may be noise: they begin at the ends."""
+    return highest in _WHITE and min((value for value in values if 0 < value <= highest / 8), default=1) <= 3
+
+
+def _ask_for_border(where: str) -> Problem:
+    got = "labels with one gray value, which lies between dark and bright along whole outlines"
+    action = 'Use `data.labels="binary"` to cut at half, or `data.labels="classes"` if it is a class of its own.'
+    return Problem(where, got, "masks or classes", action)
 
 
 def _as_mask(cut: float | None, reason: str, declared: Declared, problems: list[Problem]) -> Meaning:
@@ -91,7 +98,7 @@ def has_gray_outlines(found: Outlines, between: int) -> bool:
         return False
     if not found.between:
         ends = found.dark + found.bright
-        scattered = found.solid_dark <= 0.3 * found.dark and found.solid_bright <= 0.5 * found.bright
+        scattered = found.solid_dark <= 0.15 * found.dark and found.solid_bright <= 0.5 * found.bright
         return scattered and ends < 0.5 * (found.full + found.bright)
     solid = found.solid_between <= 0.15 * found.between
     return found.along >= (0.5 if between > 3 else 0.8) * found.between and solid
@@ -129,16 +136,11 @@ def _is_gray(color: int) -> bool:
     return max(parts) - min(parts) <= 2
 
 
-def _is_between(value: int, facts: LabelFacts, through: bool) -> bool:
-    top = 255 if through and facts.palette else facts.highest
-    return top / 8 < value < top * 7 / 8
-
-
 def _is_end(value: int, soft: Files) -> bool:
     """Tell whether the value of a clean mask may be the foreground of masks with these ranges."""
     top = max(facts.highest for facts in soft.values())
     return value in _WHITE or value >= top / 16
 
 
-def _top(files: Files) -> str:
-    return f"{max(facts.highest for facts in files.values()):g}"
+def _top(files: Files) -> float:
+    return max(255.0 if facts.palette else facts.highest for facts in files.values())

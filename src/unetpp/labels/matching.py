@@ -63,26 +63,30 @@ def match_labels(references: Files, predictions: Files, declared: Declared, reco
         match = _match_recorded(found, recorded, references, predictions, declared)
     elif _is_plain_mask(predictions, MASK_VALUES) and _may_be_foreground(found, declared):
         match = _match_foreground(found, FOREGROUND, predictions)
-    elif found.plan.kind in _BY_CONTENT:
-        match = _match_by_content(found, references, predictions, declared)
-    elif len(found.classes.values) == 2:
-        match = _match_two(found, predictions, declared)
     else:
-        match = _match_values(found, predictions, declared)
-    _sort_problems(match, found, references, declared.where)
+        _raise_questions(found, references)
+        match = _match_undeclared(found, references, predictions, declared)
+    match.problems += [_for_evaluate(problem) for problem in found.problems if problem.where in references]
     if found.plan.kind != "classes" or found.plan.ignore is not None:
         match.notes.insert(0, f"references: {found.line}")
     match.notes += [f"references: {note}" for note in found.notes]
     return match
 
 
-def _sort_problems(match: Match, found: Meaning, references: Files, where: str) -> None:
-    """Keep the problems of single references; raise those of all of them, unless the segmentations answered them."""
+def _raise_questions(found: Meaning, references: Files) -> None:
+    """Raise the problems of all references together; all of them may be background."""
     of_all = [problem for problem in found.problems if problem.where not in references]
-    answered = match.reference.kind == "objects" or any("background" in problem.got for problem in of_all)
-    if of_all and not answered:
-        raise DataError([_for_evaluate(problem) for problem in of_all])
-    match.problems += [_for_evaluate(problem) for problem in found.problems if problem.where in references]
+    questions = [_for_evaluate(problem) for problem in of_all if "all background" not in problem.got]
+    if questions:
+        raise DataError(questions)
+
+
+def _match_undeclared(found: Meaning, references: Files, predictions: Files, declared: Declared) -> Match:
+    if found.plan.kind in _BY_CONTENT:
+        return _match_by_content(found, references, predictions, declared)
+    if len(found.classes.values) == 2:
+        return _match_two(found, predictions, declared)
+    return _match_values(found, predictions, declared)
 
 
 def _for_evaluate(problem: Problem) -> Problem:
@@ -107,6 +111,7 @@ def _match_recorded(
     if declared.plan is None and content and any(getattr(facts, content) for facts in references.values()):
         return Match(plan, replace(classes, ignore=plan.ignore), LabelPlan(), ours)
     if found.plan.kind in _BY_CONTENT:
+        _raise_questions(found, references)
         if len(found.classes.names) == len(classes.names):
             same = found.classes.names == classes.names
             notes = [] if same else ["classes of both sides are compared in their order, because their names differ"]
@@ -114,7 +119,6 @@ def _match_recorded(
         raise _differ(declared.where, found.classes, classes)
     ignore = found.plan.ignore if found.plan.ignore not in classes.values else None
     kept = LabelPlan(ignore=ignore, inverted=found.plan.inverted)
-    found.problems = [problem for problem in found.problems if problem.where in references]
     return Match(kept, replace(classes, ignore=ignore), LabelPlan(), ours)
 
 
