@@ -27,10 +27,22 @@ COVERED_IN = {
     "data/demo": "layouts/test_cases",
     "layouts/folders": "layouts/test_cases",
     "formats/__init__": "formats/test_formats",
+    "formats/axes": "formats/test_npy",
     "formats/bmp": "formats/test_pillow",
+    "formats/gif": "formats/test_pillow",
+    "formats/heif": "formats/test_pillow",
+    "formats/jpeg2000": "formats/test_pillow",
+    "formats/pixels": "formats/test_tiff_samples",
+    "formats/tiff_pages": "formats/test_tiff",
+    "formats/webp": "formats/test_pillow",
     "formats/format": "formats/test_formats",
     "layouts/manifest": "layouts/test_cases",
     "formats/sources": "formats/test_readers",
+    **{
+        f"annotations/{name}": "annotations/test_annotations"
+        for name in ("__init__", "coco", "cvat", "documents", "imagej", "imagescope", "labelme", "qupath", "yolo")
+    },
+    "layouts/outlines": "annotations/test_annotations",
     "deploy/export/__init__": "deploy/test_export",
     "deploy/export/graph": "deploy/test_export",
     "deploy/export/model_card": "deploy/test_export",

@@ -168,7 +168,12 @@ def _run_verb(output: Output, verb: Callable[[Progress], Result]) -> int:
     stray = contextlib.redirect_stdout(sys.stderr) if output.json else contextlib.nullcontext()
     with open_console() as console, stray:
         result = verb(console)
-    print(json.dumps(result.to_dict(), indent=2, allow_nan=False) if output.json else result.to_text())
+    text = (
+        json.dumps(result.to_dict(), indent=2, allow_nan=False)
+        if output.json
+        else _SETTING.sub(_flag, result.to_text())
+    )
+    print(text)
     return result.exit_code
 
 

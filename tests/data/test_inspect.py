@@ -183,7 +183,7 @@ def test_label_elsewhere_in_space(volumes: Path) -> None:
 
 def test_label_of_another_spacing(volumes: Path) -> None:
     write_volume(volumes, "bad", *solid(9), step=2.0)
-    assert "spacing 1 x 1 x 2 against 1 x 1 x 1 mm" in only_problem(volumes, "labels/bad.nii.gz")
+    assert "voxel size 2 x 1 x 1 against 1 x 1 x 1 mm" in only_problem(volumes, "labels/bad.nii.gz")
 
 
 def test_some_background_labels_are_noted_and_all_are_a_problem(good: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,8 @@ def test_files_that_are_not_there_or_of_unknown_type(tmp_path: Path) -> None:
     assert problem_of(read_label, tmp_path / "a.nrrd").got == "no such file"
     (tmp_path / "a.docx").write_text("hello")
     assert ".docx" in problem_of(read_image, tmp_path / "a.docx").got
+    os.mkfifo(tmp_path / "pipe.png")
+    assert problem_of(read_image, tmp_path / "pipe.png").got == "a pipe or a device"
     (tmp_path / "b.png").mkdir()
     assert problem_of(read_image, tmp_path / "b.png").got == "a folder"
 

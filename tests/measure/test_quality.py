@@ -159,7 +159,7 @@ def test_everything_wrong_is_listed_and_the_rest_is_scored(folders: tuple[Path, 
     assert len(texts) == 4
     assert "no segmentation for 2 of 5 references (missing_1, missing_2)" in texts[0]
     assert "no reference for 1 of 4 segmentations (extra)" in texts[1]
-    assert "size.png: got 16 x 16 pixels; expected 8 x 16 pixels" in texts[2]
+    assert "size.png: got a 2D label of 16 x 16 pixels; expected 2D, 8 x 16 pixels, as its reference" in texts[2]
     assert "truncated.png" in texts[3]
 
 
@@ -171,7 +171,7 @@ def test_another_grid_is_a_problem(folders: tuple[Path, Path]) -> None:
         write_nifti(references / f"{case}.nii.gz", volume, (1.0, 1.0, 2.0))
     metrics, problems, _ = evaluate_folders(*folders)
     assert [case.id for case in metrics.cases] == ["same"]
-    assert "other.nii.gz: got another spacing" in str(problems[0])
+    assert "(voxel size 1 x 1 x 3 against 1 x 1 x 2 mm)" in str(problems[0])
     assert "(3 x 1 x 1 mm)" in str(problems[0]) and "(2 x 1 x 1 mm)" in str(problems[0])
 
 
@@ -388,7 +388,7 @@ def test_palettes_of_black_and_white_are_compared_by_color(folders: tuple[Path, 
 
 
 def test_references_in_colors(folders: tuple[Path, Path]) -> None:
-    predictions, references = folders
+    predictions, _ = folders
     colors = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
     for folder in folders:
         write_png(folder / "a.png", colors[THREE_CLASSES])

@@ -35,7 +35,7 @@ def open_array_or_file(
     """
     if isinstance(image, np.ndarray):
         return open_array(image, plan, spacing_mm), "image"
-    return open_image(Path(image)), str(image)
+    return open_image(Path(image), plan.axes), str(image)
 
 
 def open_array(image: np.ndarray, plan: DataPlan, spacing_mm: Sequence[float] | None = None) -> ImageSource:

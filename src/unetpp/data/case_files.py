@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from unetpp import labels
-from unetpp.formats.readers import make_grid_error, open_images, read_label
+from unetpp.annotations import draw, read_annotations
+from unetpp.data.label_grid import Grid, place_label
+from unetpp.errors import DataError, Problem
+from unetpp.formats.readers import describe_shape, make_grid_error, open_images, read_grid, read_label
 from unetpp.formats.sources import ImageSource
 from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan, ReadPlan
@@ -27,7 +32,7 @@ def open_case_image(case: Case, plan: ReadPlan) -> ImageSource:
     Raises:
         DataError: as `open_images`.
     """
-    return open_images(case.images)
+    return open_images(case.images, plan.axes)
 
 
 def read_case_image(case: Case, plan: ReadPlan) -> Volume:
@@ -36,31 +41,59 @@ def read_case_image(case: Case, plan: ReadPlan) -> Volume:
     return Volume(source.read((slice(None),) * (len(source.shape) - 1)), source.geometry)
 
 
-def read_case_label(case: Case, plan: ReadPlan) -> Volume:
+def read_case_label(case: Case, plan: ReadPlan, image: ImageSource | None = None) -> Volume:
     """Read the label of a case, with the values of its files.
 
     Args:
         case: a case with a label.
         plan: how files are read.
+        image: the whole image of the case, if it is open; None: its header is read where the grid depends on it.
 
     Returns:
         The label as its file stores it, on the grid of the image; of several files, numbers by class or object.
 
     Raises:
-        DataError: as `read_label`, or the files of a case differ in size.
+        DataError: as `read_label`, the files of a case differ in size, or the label lies on another grid.
     """
+    if case.class_values:
+        return _draw_outlines(case, open_case_image(case, plan) if image is None else image)
     if len(case.labels) == 1 and not case.label_classes:
-        return read_label(case.labels[0])
-    return _join_labels(case, plan)
+        label = read_label(case.labels[0], plan.axes)
+    else:
+        label = _join_labels(case, plan)
+    if image is not None:
+        grid = Grid(image.shape[1:], image.geometry)
+    elif label.geometry.affine is not None:
+        grid = Grid(*read_grid(case.images[0], plan.axes))
+    else:  # without a place; the network's grid is compared with its shape
+        return label
+    return place_label(label, grid, name_files(case.labels), plan.label_grid)
+
+
+def name_files(paths: Sequence[Path]) -> str:
+    """Name the files of a case in a message."""
+    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+
+
+def _draw_outlines(case: Case, image: ImageSource) -> Volume:
+    """Draw the label of a case whose label file holds outlines."""
+    found, values, (rows, columns) = read_annotations(case.labels[0]), dict(case.class_values), image.shape[-2:]
+    stated = found.sizes.get(case.label_key, (rows, columns))
+    if len(image.shape) != 3 or stated != (rows, columns):
+        got, expected = f"outlines on {describe_shape(stated)}", describe_shape(image.shape[1:])
+        action = "Give the image that was annotated; an orientation tag may have turned it."
+        raise DataError(Problem(str(case.labels[0]), got, f"{expected}, as the image", action))
+    label = draw(found.find(case.label_key, (rows, columns)), values, (rows, columns))
+    return Volume(label[None], replace(image.geometry, header=None))
 
 
 def _join_labels(case: Case, plan: ReadPlan) -> Volume:
     """Join several files, each cut at half of its range: a class each, an object each, or parts of one mask."""
     names = [*dict.fromkeys(case.label_classes)]
     united = plan.labels is not None and plan.labels.kind != "objects"
-    first, joined, overlap = read_label(case.labels[0]), np.zeros(0, np.uint16), False
+    first, joined, overlap = read_label(case.labels[0], plan.axes), np.zeros(0, np.uint16), False
     for number, path in enumerate(case.labels):
-        label = first if number == 0 else read_label(path)
+        label = first if number == 0 else read_label(path, plan.axes)
         if label.shape != first.shape:
             raise make_grid_error(path, label.shape, case.labels[0], first.shape)
         if number == 0:

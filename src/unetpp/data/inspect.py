@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import psutil
 
-from unetpp.data.case_files import read_case_image, read_case_label
+from unetpp.data.case_files import name_files, open_case_image, read_case_label
 from unetpp.data.folds import make_splits
+from unetpp.data.intensities import Intensities, measure_intensities
 from unetpp.data.preprocess import RGB_CHANNELS
 from unetpp.errors import DataError, Problem
 from unetpp.formats import is_medical
-from unetpp.formats.readers import describe_shape
+from unetpp.formats.orientation import note_turned_pair
+from unetpp.formats.sources import ImageSource
 from unetpp.labels import guess_foreground
 from unetpp.labels.facts import LabelFacts, measure_label
 from unetpp.labels.find_meaning import find_meaning
@@ -26,9 +28,13 @@ from unetpp.labels.meaning import Declared, Meaning
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.plan import AS_FILES_SAY, LabelPlan, ReadPlan
 from unetpp.volume import Volume
+from unetpp.words import merge_remarks
 
-_SAMPLE = 1000
-"""Largest number of foreground voxels of a case whose intensities are sampled."""
+_Found = TypeVar("_Found")
+
+_READ_AT_ONCE = 4
+_MEMORY = 2**28
+"""Bytes that reading one case takes, besides arrays as large as its files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +57,8 @@ class CaseFacts:
     """One file of a format in which three channels are colors."""
     digest: str
     """Hash of the voxels, equal for equal images."""
+    notes: tuple[str, ...] = ()
+    """Remarks on its files: about their headers, and how the label was brought onto the image's grid."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,8 @@ def inspect_dataset(
     channels, channel_problems = _choose_channels(dataset, facts)
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
     problems += [*found.problems, *_check_dims(facts), *_check_splits(dataset)]
-    notes = [*dataset.notes, *found.notes, *_note_repeated_images(facts)]
+    remarks = [(cases[fact.id].images[0].name, note) for fact in facts for note in fact.notes]
+    notes = [*dataset.notes, *found.notes, *merge_remarks(remarks), *_note_repeated_images(facts)]
     return Inspection(facts, problems, notes, found, channels)
 
 
@@ -128,7 +137,7 @@ def complete_reading(declared: Declared, reading: ReadPlan) -> ReadPlan:
 def _inspect_cases(
     cases: Sequence[Case], reading: ReadPlan, progress: Callable[[int, int], object] | None
 ) -> Iterable[tuple[CaseFacts | None, list[Problem]]]:
-    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(max_workers=_count_readers(cases))
     try:
         for done, result in enumerate(pool.map(partial(_inspect_case, reading=reading), cases), start=1):
             if progress is not None:
@@ -138,92 +147,73 @@ def _inspect_cases(
         pool.shutdown(cancel_futures=True)  # after Ctrl-C, too
 
 
+def _count_readers(cases: Sequence[Case]) -> int:
+    """Choose how many cases are read at once, so that they fit into memory even if a format is unpacked there."""
+    files = (path for case in cases for path in (*case.images, *case.labels) if path.is_file())
+    needed = _MEMORY + 8 * max((path.stat().st_size for path in files), default=0)
+    fitting = psutil.virtual_memory().available // (2 * needed)
+    return int(max(1, min(_READ_AT_ONCE, os.cpu_count() or 1, fitting)))
+
+
 def _inspect_case(case: Case, reading: ReadPlan) -> tuple[CaseFacts | None, list[Problem]]:
     """Measure a case without problems; otherwise report those of the image, of the label and between them."""
-    image, problems = _attempt(read_case_image, case, reading)
-    label, label_problems = _attempt(read_case_label, case, reading) if case.labels else (None, [])
-    problems += label_problems
-    if image is not None:
-        problems += _check_finite(case, image)
-        if label is not None:
-            problems += _check_same_grid(case, image, label)
-    return (None if problems or image is None else _measure(case, image, label, reading)), problems
+    image, problems = _attempt(lambda: open_case_image(case, reading))
+    label, label_problems = _attempt(lambda: read_case_label(case, reading, image)) if case.labels else (None, [])
+    problems += [problem for problem in label_problems if problem not in problems]
+    if image is None:
+        return None, problems
+    shown = None if label is None else measure_label(label, is_medical(case.labels[0]), reading.labels is None)
+    found = measure_intensities(image, *_find_foreground(label, shown))
+    problems += _check_finite(case, found)
+    return (None if problems else _collect_facts(case, image, label, shown, found)), problems
 
 
-def _attempt(
-    read: Callable[[Case, ReadPlan], Volume], case: Case, reading: ReadPlan
-) -> tuple[Volume | None, list[Problem]]:
+def _attempt(read: Callable[[], _Found]) -> tuple[_Found | None, list[Problem]]:
     try:
-        return read(case, reading), []
+        return read(), []
     except DataError as error:
         return None, error.problems
 
 
-def _check_finite(case: Case, image: Volume) -> list[Problem]:
-    if image.array.dtype.kind != "f":
-        return []
-    wrong = image.array.size - int(np.count_nonzero(np.isfinite(image.array)))
-    if not wrong:
+def _check_finite(case: Case, found: Intensities) -> list[Problem]:
+    if not found.not_finite:
         return []
     action = "Replace them, for example with the smallest value, or remove the case."
-    return [Problem(_name_files(case.images), f"{wrong} voxels that are NaN or infinite", "finite numbers", action)]
+    got = f"{found.not_finite} voxels that are NaN or infinite"
+    return [Problem(name_files(case.images), got, "finite numbers", action)]
 
 
-def _check_same_grid(case: Case, image: Volume, label: Volume) -> list[Problem]:
-    where, name = _name_files(case.labels), case.images[0].name
-    if image.shape != label.shape:
-        got = f"a {label.dims}D label of {describe_shape(label.shape)}"
-        expected = f"{image.dims}D, {describe_shape(image.shape)}, as {name}"
-        action = "Give the label that belongs to the image; do not resize it with interpolation."
-        return [Problem(where, got, expected, action)]
-    if not label.geometry.matches(image.geometry):
-        got = f"another place in space than {name} ({_describe_grid_difference(image, label)})"
-        action = "Resample the label onto the image, or correct its header."
-        return [Problem(where, got, "the same spacing, origin and direction", action)]
-    return []
-
-
-def _describe_grid_difference(image: Volume, label: Volume) -> str:
-    first, second = image.geometry, label.geometry
-    if first.spacing_mm and second.spacing_mm and not np.allclose(first.spacing_mm, second.spacing_mm, rtol=0.01):
-        return f"spacing {_format_mm(second.spacing_mm)} against {_format_mm(first.spacing_mm)} mm"
-    if first.affine is None or second.affine is None:
-        return "direction of the axes"
-    if not np.allclose(first.affine[:3, :3], second.affine[:3, :3], atol=1e-3):
-        return "direction of the axes"
-    return f"origin {_format_mm(second.affine[:3, 3])} against {_format_mm(first.affine[:3, 3])} mm"
-
-
-def _format_mm(values: Iterable[float]) -> str:
-    return " x ".join(f"{value:.4g}" for value in values)
-
-
-def _measure(case: Case, image: Volume, label: Volume | None, reading: ReadPlan) -> CaseFacts:
-    pixels = image.array.reshape(image.channels, -1)
+def _collect_facts(
+    case: Case, image: ImageSource, label: Volume | None, shown: LabelFacts | None, found: Intensities
+) -> CaseFacts:
+    notes = image.geometry.notes
+    if label is not None:
+        notes += tuple(note_turned_pair(image.geometry, label.geometry))
     return CaseFacts(
         id=case.id,
-        shape=image.shape,
-        channels=image.channels,
+        shape=image.shape[1:],
+        channels=image.shape[0],
         spacing_mm=image.geometry.spacing_mm,
-        minimum=tuple(float(channel.min()) for channel in pixels),
-        maximum=tuple(float(channel.max()) for channel in pixels),
-        foreground_sample=_sample_foreground(pixels, label),
-        label=None if label is None else measure_label(label, is_medical(case.labels[0]), reading.labels is None),
-        is_gray=image.channels == 3 and all(np.array_equal(channel, pixels[0]) for channel in pixels[1:]),
+        minimum=found.minimum,
+        maximum=found.maximum,
+        foreground_sample=found.sample,
+        label=shown,
+        is_gray=found.is_gray,
         is_color_format=len(case.images) == 1 and not is_medical(case.images[0]),
-        digest=_hash(image),
+        digest=found.digest,
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def _hash(image: Volume) -> str:
-    voxels = np.ascontiguousarray(image.array).reshape(-1).view(np.uint8)
-    return hashlib.blake2b(voxels.data, digest_size=16).hexdigest() + str(image.array.shape)
-
-
-def _sample_foreground(pixels: np.ndarray, label: Volume | None) -> np.ndarray:
-    foreground = np.flatnonzero(guess_foreground(label)) if label is not None else np.zeros(0, dtype=np.int64)
-    chosen = foreground[np.linspace(0, len(foreground) - 1, min(len(foreground), _SAMPLE)).astype(np.int64)]
-    return pixels[:, chosen].astype(np.float32)
+def _find_foreground(label: Volume | None, shown: LabelFacts | None) -> tuple[np.ndarray | None, Mapping[int, int]]:
+    """Find what a label marks, before its meaning is known: (array whose foreground is above 0, voxels by value)."""
+    if label is None or shown is None:
+        return None, {}
+    is_plain = label.channels == 1 and label.palette is None and label.alpha is None and not shown.overflows
+    if is_plain and shown.highest < 250 and not shown.fractions:
+        return label.array[0], shown.counts
+    marked = guess_foreground(label)
+    return marked, {1: int(np.count_nonzero(marked))}
 
 
 def _choose_channels(dataset: Dataset, facts: Sequence[CaseFacts]) -> tuple[tuple[str, ...], list[Problem]]:
@@ -254,7 +244,7 @@ def _describe_wrong_channels(dataset: Dataset, fact: CaseFacts, channels: int) -
     why = "as dataset.json declares" if dataset.channels else "as most images have"
     got = f"{fact.channels} channel{'s' * (fact.channels != 1)}"
     action = "Give every case the same channels, or remove the case."
-    return Problem(_name_files(images), got, f"{channels}, {why}", action)
+    return Problem(name_files(images), got, f"{channels}, {why}", action)
 
 
 def _check_dims(facts: Sequence[CaseFacts]) -> list[Problem]:
@@ -283,7 +273,3 @@ def _note_repeated_images(facts: Sequence[CaseFacts]) -> list[str]:
     risk = "scores are too good if one of them trains and another validates"
     repeated = (", ".join(ids) for ids in by_digest.values() if len(ids) > 1)
     return [f"{names}: the same image several times; {risk}" for names in repeated]
-
-
-def _name_files(paths: Sequence[Path]) -> str:
-    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"

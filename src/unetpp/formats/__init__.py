@@ -2,7 +2,8 @@
 
 To add a format:
 1. Write `formats/NAME.py` with one `Format`: its name, its suffixes, and a function `read` that returns a `Volume`.
-2. Add what else it can do: `write`, `sniff` (recognize the content), `open` (read blocks), `written_as`, `needs`.
+2. Add what else it can do: `write`, `sniff` (recognize the content), `open` (read blocks), `written_as`, `needs`,
+   `takes_axes`. What is whole but not read is a `FileRefused`; sizes in headers pass `limits.check_claim` first.
 3. Import heavy packages within these functions, and let them raise: `readers` and `writers` add the name of the file.
 4. Add the format to `FORMATS`: layouts, reading, writing and messages include it.
 5. Write `tests/data/formats/test_NAME.py`: a file that was written is read back unchanged.
@@ -14,19 +15,28 @@ from pathlib import Path
 
 from unetpp.errors import DataError, Problem
 from unetpp.formats.bmp import BMP
-from unetpp.formats.format import HEAD, Format
+from unetpp.formats.foreign import describe_foreign
+from unetpp.formats.format import HEAD, FileRefused, Format
+from unetpp.formats.gif import GIF
+from unetpp.formats.heif import AVIF, HEIF
 from unetpp.formats.itk import MHA, NRRD
 from unetpp.formats.jpeg import JPEG
+from unetpp.formats.jpeg2000 import JPEG2000
+from unetpp.formats.mgh import MGH
 from unetpp.formats.nifti import NIFTI
+from unetpp.formats.npy import NUMPY
 from unetpp.formats.png import PNG
+from unetpp.formats.pnm import PNM
 from unetpp.formats.tiff import TIFF
+from unetpp.formats.webp import WEBP
 
-FORMATS = (PNG, JPEG, BMP, TIFF, NIFTI, NRRD, MHA)
+FORMATS = (PNG, JPEG, BMP, GIF, WEBP, JPEG2000, PNM, HEIF, AVIF, TIFF, NUMPY, NIFTI, MGH, NRRD, MHA)
 
 
 def format_names() -> str:
     """List the names of all formats for a message."""
-    return _join_words([format.name for format in FORMATS], "or")
+    names = [format.name for format in FORMATS]
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def formats_by_suffix() -> dict[str, Format]:
@@ -35,12 +45,19 @@ def formats_by_suffix() -> dict[str, Format]:
 
 
 def detect_format(path: Path) -> Format:
-    """Detect the format of a file by its content; formats without `sniff` by the suffix alone.
+    """Detect the format of a file by its content, whatever its name; formats without `sniff` by the suffix alone.
 
     Raises:
-        DataError: unknown suffix.
-        ValueError: the content fits no format.
+        DataError: unknown suffix and content.
+        FileRefused: content that is known but not read, or that fits no format.
     """
+    with path.open("rb") as stream:
+        head = stream.read(HEAD)
+    for format in FORMATS:
+        if format.sniff is not None and format.sniff(head):
+            return format
+    if (foreign := describe_foreign(head, format_names())) is not None:
+        raise foreign
     suffix = suffix_of(path)
     named = formats_by_suffix().get(suffix)
     if named is None:
@@ -48,13 +65,8 @@ def detect_format(path: Path) -> Format:
         raise DataError(Problem(str(path), got, format_names(), "Convert the file to one of these."))
     if named.sniff is None:
         return named
-    with path.open("rb") as stream:
-        head = stream.read(HEAD)
-    for format in FORMATS:
-        if format.sniff is not None and format.sniff(head):
-            return format
-    names = [format.name for format in FORMATS if format.sniff is not None]
-    raise ValueError(f"its content is none of {_join_words(names, 'and')}")
+    got = "a file that is truncated or not an image (its content is that of no format)"
+    raise FileRefused(got, f"a whole {suffix} image", "Restore it from the original, or remove it.")
 
 
 def suffix_of(path: Path) -> str:
@@ -81,7 +93,3 @@ def is_medical(path: Path) -> bool:
     """Tell whether a file has a medical format, which stores the position of its voxels in space."""
     format = formats_by_suffix().get(suffix_of(path))
     return format is not None and format.medical
-
-
-def _join_words(words: list[str], before_last: str) -> str:
-    return f"{', '.join(words[:-1])} {before_last} {words[-1]}"

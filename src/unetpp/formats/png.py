@@ -3,49 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from unetpp.formats import pillow, png_rows, scratch
+from unetpp.formats import limits, pillow, png_rows, scratch
 from unetpp.formats.format import Format, starts_with
+from unetpp.formats.orientation import TAG, note_orientation, turn_upright
+from unetpp.formats.pixels import note_transparency, split_alpha, without_alpha
 from unetpp.slabs import slabs
 from unetpp.volume import Geometry, Volume
 
-_PLUGIN = pillow.Plugin("Png")
+
+def _check(path: Path) -> None:
+    """Refuse a PNG that is too short for its header; one whose rows end early, which Pillow would fill with 0."""
+    header = png_rows.read_any_header(path)
+    if header is not None:
+        size = header.row_bytes * header.height
+        limits.check_claim(path, (header.height, header.width), size, limits.DEFLATE)
+        png_rows.check_rows(path, header)
 
 
-def _open(path: Path, suffix: str) -> pillow.PillowSource | Volume:
-    if (large := _read_large(path, suffix)) is not None:
+_PLUGIN = pillow.Plugin("Png", check=_check)
+
+
+def _open(path: Path, suffix: str, axes: str | None = None) -> pillow.PillowSource | Volume:
+    pillow.check_axes(axes)
+    if (large := _read_large(path, suffix, axes)) is not None:
         return large
-    return _read(path, suffix) if _is_deep_color(path) else _PLUGIN.open(path, suffix)
+    if _is_deep_color(path):
+        return without_alpha(_read_deep(path, suffix), axes)
+    return _PLUGIN.open(path, suffix, axes)
 
 
-def _read(path: Path, suffix: str) -> Volume:
-    if not _is_deep_color(path):
-        return _PLUGIN.read(path, suffix)
+def _read(path: Path, suffix: str, axes: str | None = None) -> Volume:
+    if _is_deep_color(path):
+        return _read_deep(path, suffix)
+    label = _PLUGIN.read(path, suffix, axes)
+    header = png_rows.read_any_header(path)
+    if header is not None and header.color_type == png_rows.GRAY and header.bits in (2, 4):
+        return replace(label, array=label.array // (255 // (2**header.bits - 1)))  # Pillow scales them to 255
+    return label
+
+
+def _read_deep(path: Path, suffix: str) -> Volume:
     from imagecodecs import png_decode
 
-    geometry = pillow.read_geometry(_PLUGIN.load(path), suffix)  # raises if the file is damaged
-    pixels = np.moveaxis(png_decode(path.read_bytes()), -1, 0)
-    return Volume(pixels[: 3 if len(pixels) >= 3 else 1], geometry)  # without alpha
+    with path.open("rb") as stream:
+        image = _PLUGIN.open_header(path, stream)
+        image.load()  # raises if the file is damaged, and finds an orientation behind the pixels
+    orientation = image.getexif().get(TAG, 1)
+    geometry = replace(pillow.read_geometry(image, suffix), notes=note_orientation(orientation))
+    pixels = np.moveaxis(np.atleast_3d(png_decode(path.read_bytes())), -1, 0)
+    upright = turn_upright(pixels, orientation)
+    return split_alpha(upright, geometry) if len(upright) in (2, 4) else Volume(upright, geometry)
 
 
-def _read_large(path: Path, suffix: str) -> Volume | None:
+def _read_large(path: Path, suffix: str, axes: str | None) -> Volume | None:
     """Decompress a large PNG onto disk; None if it is small or cannot be read by rows."""
     header = png_rows.read_header(path)
     if header is None or header.row_bytes * header.height <= scratch.LARGE or png_rows.may_be_rotated(path):
         return None
-    # raises if the header is damaged
-    geometry = pillow.read_geometry(_PLUGIN.load(path, header_only=True), suffix)
-    channels = 3 if header.samples >= 3 else 1
+    limits.check_claim(path, (header.height, header.width), header.row_bytes * header.height, limits.DEFLATE)
+    with path.open("rb") as stream:  # raises if the header is damaged
+        geometry = pillow.read_geometry(pillow.Plugin("Png").open_header(path, stream, in_memory=False), suffix)
+    colors = 3 if header.samples >= 3 else 1
+    channels = colors if axes is None else header.samples
     array = scratch.allocate_array((header.height, header.width, channels), np.uint8 if header.bits == 8 else np.uint16)
-    row = 0
+    row, first, varies = 0, None, False
     for pixels in png_rows.read_rows(path, header):
-        array[row : row + len(pixels)] = pixels[..., :channels]  # without alpha
+        if channels < header.samples:
+            first = pixels[0, 0, -1] if first is None else first
+            varies = varies or bool((pixels[..., -1] != first).any())
+        array[row : row + len(pixels)] = pixels[..., :channels]
         row += len(pixels)
         scratch.release(array)
-    return Volume(np.moveaxis(array, -1, 0), geometry)
+    return Volume(np.moveaxis(array, -1, 0), replace(geometry, notes=note_transparency(header.samples, varies)))
 
 
 def _is_deep_color(path: Path) -> bool:
@@ -67,4 +101,12 @@ def _yield_slabs(array: np.ndarray) -> Iterator[np.ndarray]:
         scratch.release(array)
 
 
-PNG = Format("PNG", (".png",), read=_read, open=_open, write=_write, sniff=starts_with(b"\x89PNG"))
+PNG = Format(
+    "PNG",
+    (".png",),
+    read=_read,
+    open=_open,
+    takes_axes=True,
+    write=_write,
+    sniff=starts_with(b"\x89PNG"),
+)

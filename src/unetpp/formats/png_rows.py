@@ -14,9 +14,12 @@ from unetpp.formats import scratch
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _READ = 2**16
-_GRAY, _RGB = 0, 2
-_SAMPLES = {_GRAY: 1, _RGB: 3, 4: 2, 6: 4}
-"""Samples of a pixel by color type: gray, RGB, both with alpha."""
+GRAY = 0
+_PALETTE = 3
+_SAMPLES = {GRAY: 1, 2: 3, _PALETTE: 1, 4: 2, 6: 4}
+"""Samples of a pixel by color type: gray, RGB, palette, gray and RGB with alpha."""
+_PASSES = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1))
+"""First row, step of rows, first column and step of columns of the passes of an interlaced image (section 8.2)."""
 
 
 class Header(NamedTuple):
@@ -38,7 +41,31 @@ class Header(NamedTuple):
     @property
     def row_bytes(self) -> int:
         """Size of a row in bytes, without its filter byte."""
-        return self.width * self.samples * self.bits // 8
+        return self._row_bytes(self.width)
+
+    @property
+    def data_bytes(self) -> int:
+        """Size of all rows in bytes, with their filter bytes."""
+        if not self.interlaced:
+            return (self.row_bytes + 1) * self.height
+        passes = (
+            (len(range(top, self.height, down)), len(range(left, self.width, right)))
+            for top, down, left, right in _PASSES
+        )
+        return sum(rows * (self._row_bytes(columns) + 1) for rows, columns in passes if columns)
+
+    def _row_bytes(self, width: int) -> int:
+        return -(-width * self.samples * self.bits // 8)
+
+
+def read_any_header(path: Path) -> Header | None:
+    """Read the header of a PNG; None for other files."""
+    with path.open("rb") as stream:
+        if stream.read(16) != SIGNATURE + struct.pack(">I", 13) + b"IHDR":
+            return None
+        fields = stream.read(13)
+    header = Header(*struct.unpack(">IIBBBBB", fields)) if len(fields) == 13 else None
+    return header if header is not None and header.color_type in _SAMPLES else None
 
 
 def read_header(path: Path) -> Header | None:
@@ -46,11 +73,19 @@ def read_header(path: Path) -> Header | None:
 
     None for other files, and for interlaced images, palettes and fewer than 8 bits.
     """
-    with path.open("rb") as stream:
-        if stream.read(16) != SIGNATURE + struct.pack(">I", 13) + b"IHDR":
-            return None
-        header = Header(*struct.unpack(">IIBBBBB", stream.read(13)))
-    return header if header.color_type in _SAMPLES and header.bits in (8, 16) and not header.interlaced else None
+    header = read_any_header(path)
+    in_order = header is not None and header.color_type != _PALETTE and header.bits in (8, 16) and not header.interlaced
+    return header if in_order else None
+
+
+def check_rows(path: Path, header: Header) -> None:
+    """Decompress a PNG without keeping its pixels.
+
+    Raises:
+        ValueError: the file is damaged, or ends before its last row.
+    """
+    for _ in _inflate(path, _READ, header.data_bytes):
+        pass
 
 
 def may_be_rotated(path: Path) -> bool:
@@ -110,7 +145,7 @@ def write_rows(
     bits = 8 * dtype.itemsize
     height, width = shape
     with path.open("wb") as file:
-        file.write(SIGNATURE + _pack_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, _GRAY, 0, 0, 0)))
+        file.write(SIGNATURE + _pack_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, GRAY, 0, 0, 0)))
         if dpi is not None:
             file.write(_pack_chunk(b"pHYs", struct.pack(">IIB", *(int(value / 0.0254 + 0.5) for value in dpi), 1)))
         compressor = zlib.compressobj()

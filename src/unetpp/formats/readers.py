@@ -12,58 +12,75 @@ import numpy as np
 
 from unetpp.errors import DataError, Problem, UnetppError
 from unetpp.formats import detect_format, suffix_of
-from unetpp.formats.format import Format
+from unetpp.formats.format import FileRefused, Format
 from unetpp.formats.sources import ArraySource, ImageSource, StackedSource
-from unetpp.volume import Volume
+from unetpp.volume import Geometry, Volume
 
 _RESTORE = "Restore it from the original, or remove it."
 
 
-def open_image(path: Path) -> ImageSource:
+def open_image(path: Path, axes: str | None = None) -> ImageSource:
     """Open an image for reading in blocks.
+
+    Args:
+        path: path of the file.
+        axes: axes of TIFF and NumPy files in their order, such as "CYX"; None: as the file says.
 
     Raises:
         DataError: the file cannot be read as an image.
         MissingExtraError: the format needs an optional package that is absent.
     """
     with _open_format(path) as format:
-        source = format.source(path, suffix_of(path))
+        source = format.source(path, suffix_of(path), axes)
         _check(source)
         return source
 
 
-def open_images(paths: Sequence[Path]) -> ImageSource:
-    """Open the files of one case; the channels of several are concatenated.
+def open_images(paths: Sequence[Path], axes: str | None = None) -> ImageSource:
+    """Open the files of one case; the channels of several are concatenated. `axes` as of `open_image`.
 
     Raises:
         DataError: as `open_image`, or the files do not lie on the same grid.
     """
-    sources = [open_image(path) for path in paths]
+    sources = [open_image(path, axes) for path in paths]
     for path, source in zip(paths, sources, strict=True):
         if source.shape[1:] != sources[0].shape[1:] or not source.geometry.matches(sources[0].geometry):
             raise make_grid_error(path, source.shape[1:], paths[0], sources[0].shape[1:])
     return sources[0] if len(sources) == 1 else StackedSource(sources)
 
 
-def read_image(path: Path) -> Volume:
-    """Read a whole image. Raises as `open_image`."""
-    return read_images((path,))
+def read_grid(path: Path, axes: str | None = None) -> tuple[tuple[int, ...], Geometry]:
+    """Read spatial shape and geometry of an image, from the header where the format can, as `open_image`."""
+    with _open_format(path) as format:
+        if format.grid is not None:
+            return format.grid(path, suffix_of(path))
+    source = open_image(path, axes)
+    return source.shape[1:], source.geometry
 
 
-def read_images(paths: Sequence[Path]) -> Volume:
-    """Read the whole image of one case, of one or several files. Raises as `open_images`."""
-    source = open_images(paths)
+def read_image(path: Path, axes: str | None = None) -> Volume:
+    """Read a whole image. Arguments and errors as of `open_image`."""
+    return read_images((path,), axes)
+
+
+def read_images(paths: Sequence[Path], axes: str | None = None) -> Volume:
+    """Read the whole image of one case, of one or several files. Arguments and errors as of `open_images`."""
+    source = open_images(paths, axes)
     return Volume(source.read((slice(None),) * (len(source.shape) - 1)), source.geometry)
 
 
-def read_label(path: Path) -> Volume:
+def read_label(path: Path, axes: str | None = None) -> Volume:
     """Read a label as its file stores it; `labels` knows what its numbers and colors mean.
+
+    Args:
+        path: path of the file.
+        axes: axes that the user has set for the images, where they fit the label too.
 
     Raises:
         DataError: as `open_image`.
     """
     with _open_format(path) as format:
-        label = format.read(path, suffix_of(path))
+        label = format.label(path, suffix_of(path), axes)
         _check(ArraySource(label.array, label.geometry))
         native = label.array.dtype.newbyteorder("=")
         return replace(label, array=np.ascontiguousarray(label.array, dtype=native))
@@ -79,6 +96,8 @@ def describe_shape(shape: tuple[int, ...]) -> str:
 def _open_format(path: Path) -> Iterator[Format]:
     """Yield the format of a file; turn failures of the operating system and of decoders into a DataError."""
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # opening a pipe would wait for its other end
+            raise _make_error(path, "a pipe or a device", "a file", "Remove it.")
         with path.open("rb") as stream:
             if not stream.read(1):
                 raise _make_error(path, "an empty file (0 bytes)", "an image", _RESTORE)
@@ -91,6 +110,8 @@ def _open_format(path: Path) -> Iterator[Format]:
         raise _make_error(path, got, "one that does", action) from error
     except UnetppError:
         raise
+    except FileRefused as refused:
+        raise _make_error(path, refused.got, refused.expected, refused.action) from None
     except FileNotFoundError:
         raise _make_error(path, "no such file", "an image", "Check the name.") from None
     except PermissionError:
@@ -115,14 +136,18 @@ def _describe_cause(error: Exception) -> str:
 def _check(source: ImageSource) -> None:
     """Refuse decoded arrays that are not images."""
     if source.dtype.kind not in "biuf":
-        raise ValueError(f"its numbers are {source.dtype}")
+        got = f"an array of {source.dtype}" + (" (complex numbers)" if source.dtype.kind == "c" else "")
+        raise FileRefused(
+            got, "whole or floating-point numbers", "Save the part that shows the image, or the magnitude."
+        )
     if len(source.shape) not in (3, 4):
-        raise ValueError(f"it has {len(source.shape) - 1} axes besides the channels")
+        got = f"an array of {len(source.shape) - 1} axes besides the channels"
+        raise FileRefused(got, "two (an image) or three (a volume)", "Save each image or volume as a file of its own.")
     if prod(source.shape) == 0:
         raise ValueError("it has no pixels")
     spacing = source.geometry.spacing_mm
     if spacing is not None and not all(0 < step < np.inf for step in spacing):
-        raise ValueError(f"its spacing is {spacing} mm")
+        raise FileRefused(f"a spacing of {spacing} mm", "positive numbers", "Correct the header of the file.")
 
 
 def make_grid_error(path: Path, got: tuple[int, ...], first: Path, expected: tuple[int, ...]) -> DataError:

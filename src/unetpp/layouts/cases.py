@@ -13,6 +13,7 @@ from unetpp.layouts.dataset import Case, Dataset
 from unetpp.layouts.dataset_json import NAME as DATASET_JSON
 from unetpp.layouts.dataset_json import group_channel_files, read_dataset_json
 from unetpp.layouts.folders import (
+    LABEL_FOLDERS,
     describe_same_stem,
     find_kaggle_root,
     is_folder_layout,
@@ -23,6 +24,7 @@ from unetpp.layouts.folders import (
     read_subset_folders,
 )
 from unetpp.layouts.manifest import read_manifest
+from unetpp.layouts.outlines import read_outlines
 
 __all__ = ["Case", "Dataset", "find_cases", "find_images", "refuse_unreadable"]
 
@@ -116,6 +118,9 @@ def _read(path: Path) -> Dataset:
         raise DataError(Problem(str(path), got, f"a folder with {_LAYOUTS}", "Check the path."))
     if (path / DATASET_JSON).is_file():
         return read_dataset_json(path, name)
+    has_masks = any(list_images(path / folder) for folder in LABEL_FOLDERS)
+    if not has_masks and (outlines := read_outlines(path, name)) is not None:
+        return outlines
     if is_folder_layout(path):
         return read_folder(path, name)
     if list_subset_folders(path):

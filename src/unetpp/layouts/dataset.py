@@ -8,7 +8,7 @@ from typing import Literal
 
 from unetpp.errors import Problem
 
-Layout = Literal["folder", "instances", "decathlon", "nnunet", "kaggle", "csv"]
+Layout = Literal["folder", "instances", "decathlon", "nnunet", "kaggle", "csv", "outlines"]
 Subset = Literal["train", "validation", "test"]
 
 
@@ -24,6 +24,10 @@ class Case:
     """No file, one, or several that are joined as `Dataset.joined` says."""
     label_classes: tuple[str, ...] = ()
     """With `joined="classes"`: class of each file in `labels`."""
+    class_values: tuple[tuple[str, int], ...] = ()
+    """Labels that are outlines (`unetpp.annotations`): value of each named class."""
+    label_key: str = ""
+    """Labels that are outlines: name of the image in a file of many images."""
     group: str | None = None
     """Cases of one group (a patient) are never split between training and validation."""
     split: Subset | None = None

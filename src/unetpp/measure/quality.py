@@ -11,9 +11,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from unetpp.data.case_files import read_case_classes, read_case_label
 from unetpp.data.inspect import collect_declared, complete_reading
+from unetpp.data.label_grid import Grid, place_label
 from unetpp.errors import DataError, Problem
 from unetpp.formats import is_image, is_medical, stem_of
-from unetpp.formats.readers import describe_shape, read_label
+from unetpp.formats.readers import read_label
 from unetpp.infer.confidence import calibrate
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predict_files import PREDICTIONS
@@ -29,7 +30,6 @@ from unetpp.layouts.folders import image_stem
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import AS_FILES_SAY, LabelPlan, Plan, ReadPlan
-from unetpp.volume import Volume
 
 Show = Callable[[int, int], None]
 """Called with (cases done, cases in all)."""
@@ -196,18 +196,12 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
 
 def _score_files(case_id: str, file: Path, case: Case, match: Match, reading: ReadPlan) -> CaseScore:
     """Score one case. Raises DataError for an unreadable file, a foreign value, another size or another grid."""
-    prediction, reference = read_label(file), read_case_label(case, reading)
-    if prediction.shape != reference.shape:
-        got, expected = describe_shape(prediction.shape), f"{describe_shape(reference.shape)}, as {case.labels[0]}"
-    elif not prediction.geometry.matches(reference.geometry):
-        got = f"another spacing, origin or direction{_spacing(prediction)}"
-        expected = f"that of {case.labels[0]}{_spacing(reference)}"
-    else:
-        indices = encode_label(prediction, match.prediction_classes, match.prediction, file)
-        truth = encode_label(reference, match.reference_classes, match.reference, case.labels[0])
-        spacing = reference.geometry.spacing_mm or prediction.geometry.spacing_mm
-        return score_case(case_id, indices, truth, len(match.reference_classes.names), spacing)
-    raise DataError(Problem(str(file), got, expected, "Compare segmentations on the grid of their references."))
+    reference = read_case_label(case, reading)
+    prediction = place_label(read_label(file), Grid(reference.shape, reference.geometry, "reference"), str(file))
+    indices = encode_label(prediction, match.prediction_classes, match.prediction, file)
+    truth = encode_label(reference, match.reference_classes, match.reference, case.labels[0])
+    spacing = reference.geometry.spacing_mm or prediction.geometry.spacing_mm
+    return score_case(case_id, indices, truth, len(match.reference_classes.names), spacing)
 
 
 def _measure(reading: ReadPlan, cases: Sequence[Case], closely: bool = True) -> dict[str, LabelFacts]:
@@ -218,11 +212,6 @@ def _measure(reading: ReadPlan, cases: Sequence[Case], closely: bool = True) -> 
             label = read_case_label(case, reading)
             found[str(case.labels[0])] = measure_label(label, is_medical(case.labels[0]), closely)
     return found
-
-
-def _spacing(volume: Volume) -> str:
-    spacing = volume.geometry.spacing_mm
-    return f" ({' x '.join(f'{size:g}' for size in spacing)} mm)" if spacing else ""
 
 
 def _read_declaration(folder: Path) -> dict[str, Any]:
