@@ -20,7 +20,6 @@ COVERED_IN = {
     "slabs": "data/test_preprocess",
     "version": "test_public_names",
     "data/arrays": "infer/test_predictor",
-    "data/case_files": "data/test_preprocess",
     "verbs/request": "test_cli",
     "layouts/dataset": "layouts/test_cases",
     "layouts/dataset_json": "layouts/test_cases",

@@ -172,7 +172,6 @@ def test_another_grid_is_a_problem(folders: tuple[Path, Path]) -> None:
     metrics, problems, _ = evaluate_folders(*folders)
     assert [case.id for case in metrics.cases] == ["same"]
     assert "(voxel size 1 x 1 x 3 against 1 x 1 x 2 mm)" in str(problems[0])
-    assert "(3 x 1 x 1 mm)" in str(problems[0]) and "(2 x 1 x 1 mm)" in str(problems[0])
 
 
 def test_distances_are_in_the_files_millimetres(folders: tuple[Path, Path]) -> None:
@@ -345,7 +344,7 @@ def test_probabilities_of_other_programs_are_cut_at_half(folders: tuple[Path, Pa
 def test_probabilities_are_not_compared_with_several_classes(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     write_png(predictions / "a.png", np.arange(2304, dtype=np.uint16).reshape(48, 48) * 28)
-    write_png(references / "a.png", (DISC + DISC.T * (np.indices(DISC.shape)[0] > 20)).astype(np.uint8))
+    write_png(references / "a.png", DISC.astype(np.uint8) * (1 + (np.indices(DISC.shape)[0] > 20)).astype(np.uint8))
     with pytest.raises(DataError, match="probabilities of several classes cannot be compared"):
         evaluate_folders(*folders)
 

@@ -63,11 +63,17 @@ def read_case_label(case: Case, plan: ReadPlan, image: ImageSource | None = None
         label = _join_labels(case, plan)
     if image is not None:
         grid = Grid(image.shape[1:], image.geometry)
-    elif label.geometry.affine is not None:
+    elif label.geometry.affine is not None and case.images:
         grid = Grid(*read_grid(case.images[0], plan.axes))
-    else:  # without a place; the network's grid is compared with its shape
+    else:  # without a place, or a reference without an image; the network's grid is compared with its shape
         return label
     return place_label(label, grid, name_files(case.labels), plan.label_grid)
+
+
+def name_label(case: Case) -> str:
+    """Name the label of a case in a message; cases that share a file are told apart."""
+    is_shared = bool(case.class_values) or case.plane is not None or case.area is not None
+    return f"{case.labels[0]} ({case.id})" if is_shared else str(case.labels[0])
 
 
 def name_files(paths: Sequence[Path]) -> str:

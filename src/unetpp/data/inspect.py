@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import psutil
 
-from unetpp.data.case_files import name_files, open_case_image, read_case_label
+from unetpp.data.case_files import name_files, name_label, open_case_image, read_case_label
 from unetpp.data.folds import make_splits
 from unetpp.data.intensities import Intensities, measure_intensities
 from unetpp.data.preprocess import RGB_CHANNELS
@@ -103,7 +103,7 @@ def inspect_dataset(
     results = list(_inspect_cases(dataset.cases, complete_reading(declared, reading), progress))
     facts = [facts for facts, _ in results if facts is not None]
     cases = {case.id: case for case in dataset.cases}
-    shown = {str(cases[fact.id].labels[0]): fact.label for fact in facts if fact.label is not None}
+    shown = {name_label(cases[fact.id]): fact.label for fact in facts if fact.label is not None}
     found = find_meaning(shown, declared)
     channels, channel_problems = _choose_channels(dataset, facts)
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]

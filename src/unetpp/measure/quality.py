@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from unetpp.data.case_files import read_case_classes, read_case_label
+from unetpp.data.case_files import name_label, read_case_classes, read_case_label
 from unetpp.data.inspect import collect_declared, complete_reading
 from unetpp.data.label_grid import Grid, place_label
 from unetpp.errors import DataError, Problem
@@ -184,7 +184,7 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
     scores = []
     for done, stem in enumerate(stems, start=1):
         try:
-            if str(cases[stem].labels[0]) not in refused:
+            if name_label(cases[stem]) not in refused:
                 scores.append(_score_files(stem, files[stem], cases[stem], match, references.reading))
         except DataError as error:
             problems += error.problems
@@ -210,7 +210,7 @@ def _measure(reading: ReadPlan, cases: Sequence[Case], closely: bool = True) -> 
     for case in cases:
         with suppress(DataError):
             label = read_case_label(case, reading)
-            found[str(case.labels[0])] = measure_label(label, is_medical(case.labels[0]), closely)
+            found[name_label(case)] = measure_label(label, is_medical(case.labels[0]), closely)
     return found
 
 
