@@ -36,6 +36,7 @@ COVERED_IN = {
     "formats/webp": "formats/test_pillow",
     "formats/format": "formats/test_formats",
     "layouts/manifest": "layouts/test_cases",
+    "formats/nifti_place": "formats/test_nifti",
     "formats/sources": "formats/test_readers",
     **{
         f"annotations/{name}": "annotations/test_annotations"

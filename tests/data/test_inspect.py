@@ -249,7 +249,7 @@ def test_0_and_1_in_some_masks_and_0_and_255_in_others(good: Path) -> None:
 def test_mixed_channel_counts(volumes: Path) -> None:
     _, label = solid()
     write_volume(volumes, "bad", RNG.normal(size=(6, 5, 4, 2)).astype(np.float32), label)
-    assert only_problem(volumes, "images/bad.nii.gz") == "2 channels"
+    assert only_problem(volumes, "images/bad.nii.gz") == "2 volumes in one file (time points, or channels)"
 
 
 def test_mixed_2d_and_3d(good: Path) -> None:
@@ -317,3 +317,13 @@ def test_real_data_sets(
     found = inspect_dataset(find_cases(real_data / name))
     assert (found.problems, found.notes) == ([], [])
     assert (found.classes, found.label_values, found.channels) == (classes, values, channels)
+
+
+def test_series_are_read_as_channels_with_a_note(tmp_path: Path) -> None:
+    _, label = solid()
+    for seed, stem in enumerate(("a", "b")):
+        image = np.random.default_rng(seed).normal(size=(6, 5, 4, 5)).astype(np.float32)
+        write_volume(tmp_path, stem, image, label)
+    found = inspect(tmp_path)
+    assert not found.problems
+    assert "a.nii.gz and 1 more: its 5 values at each voxel are read as channels, not as time points" in found.notes

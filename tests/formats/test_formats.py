@@ -116,6 +116,8 @@ def test_noise_is_no_format() -> None:
     [
         ("a.nii.gz", "a", ".nii.gz"),
         ("a.b.OME.TIF", "a.b", ".ome.tif"),
+        ("a.seg.nrrd", "a", ".seg.nrrd"),
+        ("a.hdr", "a", ".hdr"),
         ("a.tar.gz", "a.tar", ".gz"),
         (".png", ".png", ""),
         ("a", "a", ""),
@@ -129,3 +131,9 @@ def test_packages_of_formats_are_imported_when_they_are_needed() -> None:
     heavy = {"torch", "PIL", "tifffile", "imagecodecs", "nibabel", "SimpleITK"}
     code = f"import sys, unetpp.formats.readers, unetpp.formats.writers; print({heavy!r} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_voxels_beside_their_header_are_no_file_of_their_own(tmp_path: Path) -> None:
+    for name in ("a.hdr", "a.img", "b.img", "c.mhd", "c.zraw", "d.raw"):
+        (tmp_path / name).touch()
+    assert [path.name for path in sorted(tmp_path.iterdir()) if formats.is_companion(path)] == ["a.img", "c.zraw"]

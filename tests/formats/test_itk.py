@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.images import SOLID, write_nifti, write_oblique_nifti
+from tests.data.images import RNG, SOLID, problem_of, write_nifti, write_oblique_nifti
 from unetpp.errors import MissingExtraError
-from unetpp.formats.readers import read_image
+from unetpp.formats import formats_by_suffix
+from unetpp.formats.readers import read_grid, read_image
 from unetpp.formats.writers import output_suffix, write_segmentation
+from unetpp.volume import Segment, Volume
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".mhd"])
@@ -53,3 +55,103 @@ def test_itk_grid_is_identical(tmp_path: Path, suffix: str, expected: str) -> No
     assert before.GetOrigin() == after.GetOrigin()
     assert before.GetDirection() == pytest.approx(after.GetDirection(), rel=1e-14)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(after), SOLID)
+
+
+LAYERS = b"""NRRD0005
+type: unsigned char
+dimension: 4
+space: left-posterior-superior
+sizes: 2 6 5 4
+space directions: none (1,0,0) (0,1,0) (0,0,2)
+kinds: list domain domain domain
+encoding: raw
+space origin: (1,2,3)
+Segment0_LabelValue:=1
+Segment0_Layer:=0
+Segment0_Name:=right organ
+Segment10_LabelValue:=3
+Segment10_Layer:=0
+Segment2_ID:=Segment_2
+Segment2_LabelValue:=1
+Segment2_Layer:=1
+Segment2_Name:=left organ
+
+"""
+
+
+def read(path: Path) -> Volume:
+    """Read a file as a label, with all its channels."""
+    suffix = next(suffix for suffix in (".seg.nrrd", path.suffix) if path.name.endswith(suffix))
+    return formats_by_suffix()[suffix].read(path, suffix)
+
+
+def test_layers_of_slicer_are_channels_with_named_segments(tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    stored = RNG.integers(0, 2, (4, 5, 6, 2), dtype=np.uint8)
+    (tmp_path / "a.seg.nrrd").write_bytes(LAYERS + stored.tobytes())
+    label = read(tmp_path / "a.seg.nrrd")
+    np.testing.assert_array_equal(label.array, np.moveaxis(stored, -1, 0))
+    assert label.segments == (Segment("right organ", 1, 0), Segment("left organ", 1, 1), Segment("segment 10", 3, 0))
+    np.testing.assert_array_equal(
+        label.geometry.affine, np.diag([-1.0, -1, 2, 1]) + [[0, 0, 0, x] for x in (-1, -2, 3, 0)]
+    )
+    assert label.geometry.suffix == ".seg.nrrd"
+    assert output_suffix(label.geometry) == ".nrrd"
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+@pytest.mark.parametrize("vectors", [True, False])
+def test_a_fourth_axis_is_channels(tmp_path: Path, suffix: str, vectors: bool) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    array = RNG.integers(0, 99, (3, 4, 5, 6)).astype(np.int16)
+    image = sitk.GetImageFromArray(np.moveaxis(array, 0, -1) if vectors else array, isVector=vectors)
+    sitk.WriteImage(image, tmp_path / f"a{suffix}", True)
+    found = read_image(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(found.array, array)
+    write_segmentation(array[0].astype(np.uint8), found.geometry, tmp_path / f"out{suffix}")
+    assert read_image(tmp_path / f"out{suffix}").geometry.matches(found.geometry)
+    assert read_grid(tmp_path / f"a{suffix}")[0] == (4, 5, 6)
+
+
+def test_complex_numbers_are_named(tmp_path: Path) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5, 6), np.complex64)), tmp_path / "a.nrrd")
+    assert "complex numbers" in problem_of(read_image, tmp_path / "a.nrrd").got
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".mhd", ".nhdr"])
+def test_a_claim_that_the_file_cannot_hold_is_refused(tmp_path: Path, suffix: str, packed: bool) -> None:
+    pytest.importorskip("SimpleITK")
+    encoding, data = "gzip" if packed else "raw", "LOCAL" if suffix == ".mha" else "a.raw"
+    nrrd = f"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 3000 1000 1000\nencoding: {encoding}\n"
+    meta = f"ObjectType = Image\nNDims = 3\nBinaryData = True\nCompressedData = {packed}\n"
+    meta += f"DimSize = 3000 1000 1000\nElementType = MET_UCHAR\nElementDataFile = {data}\n"
+    header = (
+        nrrd + ("data file: a.raw\n" if suffix == ".nhdr" else "") + "\n"
+        if "nrrd" in suffix or "nhdr" in suffix
+        else meta
+    )
+    (tmp_path / f"a{suffix}").write_text(header + "x" * 99)
+    (tmp_path / "a.raw").write_bytes(bytes(999))
+    assert "truncated: its header needs 3,000,000,000 bytes" in problem_of(read_image, tmp_path / f"a{suffix}").got
+
+
+def test_nrrd_without_a_space_states_no_place(tmp_path: Path) -> None:
+    pytest.importorskip("SimpleITK")
+    (tmp_path / "a.nrrd").write_bytes(b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n\n01234567")
+    assert not read_image(tmp_path / "a.nrrd").geometry.is_placed
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"])
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_every_number_type_is_read_as_itk_does(tmp_path: Path, kind: str, suffix: str) -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    for packed in (True, False):
+        sitk.WriteImage(
+            sitk.GetImageFromArray(RNG.integers(0, 99, (4, 5, 6)).astype(kind)), tmp_path / f"a{suffix}", packed
+        )
+        found = read_image(tmp_path / f"a{suffix}").array[0]
+        expected = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / f"a{suffix}"))
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype

@@ -311,6 +311,28 @@ def test_a_model_is_scored_at_every_depth(tmp_path: Path, small_plan: Callable[.
     assert [case.id for case in by_depth[2].cases] == ["a", "b"]
 
 
+def test_segmentations_stored_with_other_axes_are_turned_onto_their_references(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    array = np.zeros((6, 5, 4), np.uint8)
+    array[1:3, 1:3, 1:3] = 1
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    write_nifti(references / "a.nii.gz", array, (2.0, 2.0, 3.0))
+    predictions.mkdir()
+    turned = nib.as_closest_canonical(nib.Nifti1Image(array, affine)).as_reoriented(
+        nib.orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], nib.orientations.axcodes2ornt("SLP"))
+    )
+    nib.save(turned, predictions / "a.nii.gz")
+    metrics, problems, _ = evaluate_folders(*folders)
+    assert not problems
+    assert metrics.mean.dice == 1
+
+
+def test_distances_are_in_the_millimeters_of_the_place(cases: Path) -> None:
+    folder = cases / "3d/pixdim-against-sform"
+    metrics, _, _ = evaluate_folders(folder / "predictions", folder / "references")
+    assert metrics.mean.hd95_mm == pytest.approx(3.0)
+
+
 DISC = np.hypot(*np.indices((48, 48)) - 23.5) < 12
 
 

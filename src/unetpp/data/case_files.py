@@ -56,7 +56,7 @@ def read_case_label(case: Case, plan: ReadPlan, image: ImageSource | None = None
         DataError: as `read_label`, the files of a case differ in size, or the label lies on another grid.
     """
     if case.class_values:
-        return _draw_outlines(case, open_case_image(case, plan) if image is None else image)
+        return _draw_outlines(case, image or open_case_image(case, plan))
     if len(case.labels) == 1 and not case.label_classes:
         label = read_label(case.labels[0], plan.axes)
     else:
@@ -65,7 +65,7 @@ def read_case_label(case: Case, plan: ReadPlan, image: ImageSource | None = None
         grid = Grid(image.shape[1:], image.geometry)
     elif label.geometry.affine is not None and case.images:
         grid = Grid(*read_grid(case.images[0], plan.axes))
-    else:  # without a place, or a reference without an image; the network's grid is compared with its shape
+    else:  # without a place, or a reference without an image: the shape is compared where both are read
         return label
     return place_label(label, grid, name_files(case.labels), plan.label_grid)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +18,7 @@ from unetpp.data.folds import make_splits
 from unetpp.data.intensities import Intensities, measure_intensities
 from unetpp.data.preprocess import RGB_CHANNELS
 from unetpp.errors import DataError, Problem
-from unetpp.formats import is_medical
+from unetpp.formats import is_medical, scratch
 from unetpp.formats.orientation import note_turned_pair
 from unetpp.formats.sources import ImageSource
 from unetpp.labels import guess_foreground
@@ -109,7 +109,8 @@ def inspect_dataset(
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
     problems += [*found.problems, *_check_dims(facts), *_check_splits(dataset)]
     remarks = [(cases[fact.id].images[0].name, note) for fact in facts for note in fact.notes]
-    notes = [*dataset.notes, *found.notes, *merge_remarks(remarks), *_note_repeated_images(facts)]
+    notes = [*dataset.notes, *found.notes, *_note_series(dataset, facts), *merge_remarks(remarks)]
+    notes += _note_repeated_images(facts)
     return Inspection(facts, problems, notes, found, channels)
 
 
@@ -163,7 +164,8 @@ def _inspect_case(case: Case, reading: ReadPlan) -> tuple[CaseFacts | None, list
     if image is None:
         return None, problems
     shown = None if label is None else measure_label(label, is_medical(case.labels[0]), reading.labels is None)
-    found = measure_intensities(image, *_find_foreground(label, shown))
+    scratch.release(None if label is None else label.array)
+    found = measure_intensities(image, _find_foreground(label, shown))
     problems += _check_finite(case, found)
     return (None if problems else _collect_facts(case, image, label, shown, found)), problems
 
@@ -205,15 +207,12 @@ def _collect_facts(
     )
 
 
-def _find_foreground(label: Volume | None, shown: LabelFacts | None) -> tuple[np.ndarray | None, Mapping[int, int]]:
-    """Find what a label marks, before its meaning is known: (array whose foreground is above 0, voxels by value)."""
+def _find_foreground(label: Volume | None, shown: LabelFacts | None) -> np.ndarray | None:
+    """Find what a label marks, before its meaning is known: an array (*spatial) whose foreground is above 0."""
     if label is None or shown is None:
-        return None, {}
-    is_plain = label.channels == 1 and label.palette is None and label.alpha is None and not shown.overflows
-    if is_plain and shown.highest < 250 and not shown.fractions:
-        return label.array[0], shown.counts
-    marked = guess_foreground(label)
-    return marked, {1: int(np.count_nonzero(marked))}
+        return None
+    is_plain = label.channels == 1 and label.palette is None and label.alpha is None
+    return label.array[0] if is_plain and shown.highest < 250 and not shown.fractions else guess_foreground(label)
 
 
 def _choose_channels(dataset: Dataset, facts: Sequence[CaseFacts]) -> tuple[tuple[str, ...], list[Problem]]:
@@ -242,8 +241,12 @@ def _fits_channels(fact: CaseFacts, channels: int) -> bool:
 def _describe_wrong_channels(dataset: Dataset, fact: CaseFacts, channels: int) -> Problem:
     images = next(case.images for case in dataset.cases if case.id == fact.id)
     why = "as dataset.json declares" if dataset.channels else "as most images have"
-    got = f"{fact.channels} channel{'s' * (fact.channels != 1)}"
-    action = "Give every case the same channels, or remove the case."
+    if len(images) == 1 and is_medical(images[0]) and fact.channels > 1:
+        got = f"{fact.channels} volumes in one file (time points, or channels)"
+        action = "Split a time series into files of one volume each; give every case the same channels."
+    else:
+        got = f"{fact.channels} channel{'s' * (fact.channels != 1)}"
+        action = "Give every case the same channels, or remove the case."
     return Problem(name_files(images), got, f"{channels}, {why}", action)
 
 
@@ -264,6 +267,18 @@ def _check_splits(dataset: Dataset) -> list[Problem]:
     except DataError as error:
         return [replace(problem, where=str(dataset.root)) for problem in error.problems]
     return []
+
+
+def _note_series(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[str]:
+    """Note what the fourth axis of medical files is taken for, where nothing declares it."""
+    images = {case.id: case.images for case in dataset.cases}
+    remarks = [
+        (images[fact.id][0].name, f"its {fact.channels} values at each voxel are read as channels, not as time points")
+        for fact in facts
+        if fact.channels > 1 and dataset.channels is None and len(images[fact.id]) == 1
+        if is_medical(images[fact.id][0])
+    ]
+    return merge_remarks(remarks)
 
 
 def _note_repeated_images(facts: Sequence[CaseFacts]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,18 +31,12 @@ class Intensities:
     """Hash of the voxels, equal for equal images."""
 
 
-def measure_intensities(image: ImageSource, label: np.ndarray | None, counts: Mapping[int, int]) -> Intensities:
-    """Measure an image.
-
-    Args:
-        image: the image (C, *spatial).
-        label: its label (*spatial), whose voxels above 0 are the foreground; None: there is none.
-        counts: number of voxels of each value of the label.
-    """
+def measure_intensities(image: ImageSource, label: np.ndarray | None) -> Intensities:
+    """Measure an image (C, *spatial). Voxels above 0 in `label` (*spatial) are the foreground; None: there is none."""
     channels, shape = image.shape[0], image.shape[1:]
     low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
-    foreground = sum(number for value, number in counts.items() if value > 0)
-    ranks = np.linspace(0, foreground - 1, min(foreground, SAMPLE)).astype(np.int64)
+    marked = 0 if label is None else sum(np.count_nonzero(label[slices] > 0) for slices in slabs(shape))
+    ranks = np.linspace(0, marked - 1, min(marked, SAMPLE)).astype(np.int64)
     samples = [np.empty((channels, 0), np.float32)]
     digest = hashlib.blake2b(f"{image.dtype} {image.shape}".encode(), digest_size=16)
     not_finite, passed, is_gray = 0, 0, channels == 3

@@ -68,9 +68,8 @@ def place_label(label: Volume, grid: Grid, where: str, label_grid: Literal["file
     if label.shape == grid.shape:
         if label_grid == "image" or _is_same_place(label, grid):
             return _finish(label, grid, "")
-        moves = [move for move in _find_moves(label, grid) if not any(move.start)]
-        for move in moves:
-            if move.turn(label.array).shape[1:] == grid.shape:
+        for move in _find_moves(label, grid) if label.geometry.is_placed and grid.geometry.is_placed else ():
+            if not any(move.start) and move.turn(label.array).shape[1:] == grid.shape:
                 return _finish(_map_arrays(label, move.turn), grid, f"turned onto the axes of the {grid.owner}")
         if (note := _accept_without_place(label.geometry, grid)) is not None:
             return _finish(label, grid, note)
@@ -124,10 +123,11 @@ def _accept_without_place(label: Geometry, grid: Grid) -> str | None:
     """Return what is to be noted of a label of the same shape, where one of the headers has no place; None: refuse."""
     if label.affine is None or grid.geometry.affine is None:
         return None
-    if _is_bare(label):
+    sizes, expected = label.spacing_mm or (), grid.geometry.spacing_mm or ()
+    same_sizes = len(sizes) == len(expected) and np.allclose(sizes, expected, rtol=_STEP, atol=0)
+    if _is_bare(label) and (same_sizes or np.allclose(sizes, 1)):
         return f"without a header of its own; its voxels are taken for those of the {grid.owner}, of the same size"
-    sizes = (label.spacing_mm or (), grid.geometry.spacing_mm or ())
-    if not grid.geometry.is_placed and len(sizes[0]) == len(sizes[1]) and np.allclose(*sizes, rtol=_STEP, atol=0):
+    if not grid.geometry.is_placed and same_sizes:
         return f"the header of the {grid.owner} states no place; the label has the same size and voxel size"
     return None
 

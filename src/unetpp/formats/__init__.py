@@ -32,6 +32,17 @@ from unetpp.formats.webp import WEBP
 
 FORMATS = (PNG, JPEG, BMP, GIF, WEBP, JPEG2000, PNM, HEIF, AVIF, TIFF, NUMPY, NIFTI, MGH, NRRD, MHA)
 
+_COMPANIONS = (
+    (".img", ".hdr"),
+    (".img.gz", ".hdr"),
+    (".img.gz", ".hdr.gz"),
+    (".raw", ".mhd"),
+    (".zraw", ".mhd"),
+    (".raw", ".nhdr"),
+    (".raw.gz", ".nhdr"),
+)
+"""Endings of files with voxels alone, and those of their headers."""
+
 
 def format_names() -> str:
     """List the names of all formats for a message."""
@@ -60,6 +71,9 @@ def detect_format(path: Path) -> Format:
         raise foreign
     suffix = suffix_of(path)
     named = formats_by_suffix().get(suffix)
+    if named is None and is_companion(path):
+        got, expected = "the voxels of a header that lies beside it", "the file with the header"
+        raise DataError(Problem(str(path), got, expected, "Name the header."))
     if named is None:
         got = f"the unknown type {suffix or 'of a name without a suffix'}"
         raise DataError(Problem(str(path), got, format_names(), "Convert the file to one of these."))
@@ -87,6 +101,14 @@ def stem_of(path: Path) -> str:
 def is_image(path: Path) -> bool:
     """Tell whether a file has the suffix of a format and is not hidden (macOS leaves files such as `._a.png`)."""
     return suffix_of(path) in formats_by_suffix() and not path.name.startswith(".")
+
+
+def is_companion(path: Path) -> bool:
+    """Tell whether a file holds the voxels of a header beside it, which stands for both (.hdr and .img)."""
+    return any(
+        path.name.lower().endswith(ending) and path.with_name(path.name[: -len(ending)] + header).is_file()
+        for ending, header in _COMPANIONS
+    )
 
 
 def is_medical(path: Path) -> bool:

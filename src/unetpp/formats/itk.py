@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from unetpp.volume import Geometry, Segment, Volume
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _LONGEST_HEADER = 2**20
+_one_large_file = Lock()
+"""ITK holds a whole file in memory: large ones are read one after the other."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,13 @@ def _read(path: Path, suffix: str) -> Volume:
 
     reader, header = _open_reader(path)
     _refuse_unreal(path, SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()))
-    _refuse_claimed_size(path, reader)
-    image = reader.Execute()
-    array = _to_channels_first(SimpleITK.GetArrayViewFromImage(image), image.GetNumberOfComponentsPerPixel())
-    geometry = _make_geometry(suffix, reader, header)
-    return Volume(_copy(array), geometry, segments=_find_segments(header))
+    size = _refuse_claimed_size(path, reader)
+    with _one_large_file if size > scratch.LARGE else nullcontext():
+        image = reader.Execute()
+        array = _to_channels_first(SimpleITK.GetArrayViewFromImage(image), image.GetNumberOfComponentsPerPixel())
+        array = _copy(array)
+        del image
+    return Volume(array, _make_geometry(suffix, reader, header), segments=_find_segments(header))
 
 
 def _read_grid(path: Path, suffix: str) -> tuple[tuple[int, ...], Geometry]:
@@ -112,8 +118,8 @@ def _refuse_unreal(path: Path, numbers: str) -> None:
         raise DataError(Problem(str(path), f"complex numbers ({numbers})", "real numbers, one for each voxel", action))
 
 
-def _refuse_claimed_size(path: Path, reader: Any) -> None:
-    """Compare the size that the header states with the length of the file, before memory is allocated."""
+def _refuse_claimed_size(path: Path, reader: Any) -> int:
+    """Compare the bytes that the header states with the length of the file, before memory is allocated."""
     import SimpleITK
 
     pixel = SimpleITK.Image([1] * reader.GetDimension(), reader.GetPixelID(), reader.GetNumberOfComponents())
@@ -123,6 +129,7 @@ def _refuse_claimed_size(path: Path, reader: Any) -> None:
     data = fields.get("data file") or fields.get("datafile") or fields.get("elementdatafile")
     files = [path] if data in (None, "local") else [file for file in path.parent.rglob("*") if file.is_file()]
     refuse_claim(path, claimed, sum(file.stat().st_size for file in files), GZIP_RATIO if packed else 1)
+    return int(claimed)
 
 
 def _read_fields(path: Path) -> dict[str, str]:

@@ -89,15 +89,24 @@ def _find_partner(path: Path) -> Path:
 
 
 def _find_place(path: Path, header: Any) -> Place:
-    if not hasattr(header, "get_sform"):  # Analyze has a voxel size; origin and side are left to each program
-        header["pixdim"][1:4] = np.where(header["pixdim"][1:4] == 0, 1, np.abs(header["pixdim"][1:4]))
-        x, y, z = (float(size) for size in header["pixdim"][1:4])
-        return Place(header.get_best_affine(), (header.get_base_affine(),), False, (x, y, z), ())
+    if not hasattr(header, "get_sform"):
+        return _find_analyze_place(path, header)
     if int(header["intent_code"]) in _CIFTI_INTENTS:
         got = "a CIFTI file: a table of surface points and voxels"
         raise DataError(Problem(str(path), got, "an image or a volume", "Export it as a volume, or leave it out."))
     unit = header.get_xyzt_units()[0] if int(header["xyzt_units"]) & 7 in (0, 1, 2, 3) else "unknown"
     return find_place(header, _MILLIMETERS.get(unit, 1.0))
+
+
+def _find_analyze_place(path: Path, header: Any) -> Place:
+    """Find the place of an Analyze image: that of its .mat file (SPM); without one, each program has its own."""
+    import nibabel
+
+    header["pixdim"][1:4] = np.where(header["pixdim"][1:4] == 0, 1, np.abs(header["pixdim"][1:4]))
+    x, y, z = (float(size) for size in header["pixdim"][1:4])
+    affine = nibabel.load(path).affine
+    is_placed = path.with_name(path.name[: path.name.lower().index(".hdr")] + ".mat").is_file()
+    return Place(affine, (header.get_base_affine(),), is_placed, (x, y, z), ())
 
 
 def _describe_voxels(path: Path, header: Any) -> tuple[tuple[int, ...], np.dtype[Any], int]:
@@ -139,6 +148,8 @@ def _arrange_axes(stored: np.ndarray) -> np.ndarray:
 
 def _find_scale(header: Any) -> tuple[float, float] | None:
     """Return slope and intercept of the stored numbers; None: they are as stored."""
+    if header.get_data_dtype().fields:  # colors have no scale
+        return None
     try:
         slope, intercept = header.get_slope_inter()
     except Exception:  # a slope that is no number scales nothing

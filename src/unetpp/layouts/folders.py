@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unetpp.errors import DataError, Problem
-from unetpp.formats import is_image, stem_of
+from unetpp.formats import is_companion, is_image, stem_of
 from unetpp.layouts.dataset import Case, Dataset, Subset
 from unetpp.words import list_some
 
@@ -167,6 +167,7 @@ def _note_ignored(folder: Path) -> list[str]:
         path.name
         for path in _list_entries(folder)
         if not (path.name.startswith(".") or is_image(path) or path.suffix.lower() in _SILENT_SUFFIXES)
+        and not is_companion(path)
     ]
     return [f"{folder}: ignored {list_some(names)} (neither an image nor named like one)"] if names else []
 
