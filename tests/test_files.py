@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from unetpp.errors import WriteError
-from unetpp.files import write_atomically, write_json, write_text
+from unetpp.files import hold_lock, write_atomically, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -58,3 +60,45 @@ def test_a_file_has_the_permissions_of_any_new_one(tmp_path: Path, umask: int) -
         os.umask(before)
     ours, theirs = ((tmp_path / name).stat().st_mode for name in ("ours.txt", "theirs.txt"))
     assert ours == theirs
+
+
+def test_a_lock_is_held_once(tmp_path: Path) -> None:
+    path = tmp_path / "fold" / ".lock"
+    with hold_lock(path) as first, hold_lock(path) as second:
+        assert (first, second) == (True, False)
+    assert not path.parent.exists()
+    with hold_lock(path) as again:
+        assert again
+
+
+def test_a_lock_that_is_waited_for_is_held_in_turn(tmp_path: Path) -> None:
+    path, order = tmp_path / ".lock", []
+
+    def work(number: int) -> None:
+        with hold_lock(path, wait=True) as held:
+            assert held
+            order.append(number)
+            time.sleep(0.01)
+            order.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert order[0::2] == order[1::2]
+    assert sorted(order[0::2]) == list(range(8))
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    left, young = tmp_path / ".unetpp-0123.json", tmp_path / ".unetpp-4567.json"
+    with write_atomically(tmp_path / "folder" / "held.json") as held:
+        held.write_text("{}")
+        moved = held.rename(tmp_path / held.name)
+        for path in (left, young):
+            path.write_text("{}")
+        for path in (left, moved):
+            os.utime(path, (0, 0))
+        write_text(tmp_path / "a.json", "{}")
+        assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"a.json", young.name, moved.name}
+        moved.rename(held)

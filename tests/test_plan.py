@@ -11,6 +11,7 @@ from tests.plans import small_plan
 from unetpp.errors import PlanError
 from unetpp.plan import AugmentPlan, Plan, read_plan
 from unetpp.settings import dotted_names
+from unetpp.words import find_value
 
 
 def test_a_plan_survives_its_json() -> None:
@@ -82,3 +83,19 @@ def test_every_leaf_has_a_dotted_name() -> None:
     names = dotted_names(Plan)
     assert {"train.augment.scale", "model.widths", "data.spacing_mm", "name"} <= set(names)
     assert "train.augment" not in names
+
+
+FLOATS = [name for name in dotted_names(Plan) if isinstance(find_value(small_plan().model_dump(), name), float)]
+
+
+@pytest.mark.parametrize("value", ["Infinity", "NaN", "-Infinity", "1e999", float("inf")])
+@pytest.mark.parametrize("name", FLOATS)
+def test_numbers_that_json_cannot_hold_are_refused(name: str, value: object) -> None:
+    with pytest.raises(PlanError, match=name):
+        small_plan().changed({name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), [("train.seed", 10**20), ("train.seed", 1.5), ("train.batch", 10**12)])
+def test_numbers_without_bounds_are_refused(name: str, value: object) -> None:
+    with pytest.raises(PlanError, match=name):
+        small_plan().changed({name: value})

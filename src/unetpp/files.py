@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TextIO
 
 from unetpp.errors import WriteError
+
+_TEMPORARY = ".unetpp-"
+"""Prefix of files and folders that are being written."""
+_ABANDONED_S = 60.0
+"""Age of a temporary file from which on it is removed, if no process holds it."""
 
 
 @contextmanager
@@ -26,11 +33,13 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        name = target.with_name(f".unetpp-{secrets.token_hex(8)}{suffixes}")
+        _remove_remains(target.parent.absolute())
+        name = target.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}{suffixes}")
         # with the permissions of any new file; those of the module tempfile are narrower
-        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        temporary = name
-        yield temporary
+        with open(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "wb") as held:
+            temporary = name
+            _lock(held, wait=False)  # tells others that its process lives
+            yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -41,6 +50,70 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@functools.cache
+def _remove_remains(folder: Path) -> None:
+    """Remove what killed processes left in a folder; once for each folder, as listing it takes time."""
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        with suppress(OSError), path.open("rb") as file:
+            if path.is_file() and time.time() - path.stat().st_mtime > _ABANDONED_S and _lock(file, wait=False):
+                path.unlink()
+
+
+@contextmanager
+def hold_lock(path: Path, wait: bool = False) -> Iterator[bool]:
+    """Hold a lock against other processes, on any machine that sees the same folder; the system frees it if we die.
+
+    Args:
+        path: lock file; it is removed with its folder, if the folder is empty otherwise.
+        wait: wait until it is free.
+
+    Yields:
+        Whether it is held; False: another process holds it.
+
+    Raises:
+        WriteError: the file cannot be written.
+    """
+    file, held = _open_locked(path, wait)
+    with file:
+        try:
+            yield held
+        finally:
+            if held:
+                with suppress(OSError):
+                    path.unlink()
+                    path.parent.rmdir()  # refused unless it is empty
+
+
+def _open_locked(path: Path, wait: bool) -> tuple[TextIO, bool]:
+    """Open and lock a file; again, if its last holder has removed it meanwhile."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a")
+        except OSError as error:
+            raise WriteError(path, error.strerror or str(error), "to write it", _action(error)) from error
+        held = _lock(file, wait)
+        with suppress(OSError):
+            if not held or os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file, held
+        file.close()
+
+
+def _lock(file: IO[Any], wait: bool) -> bool:
+    """Lock a whole file; True too where the system has no locks."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:  # a network file system without locks
+        return True
+    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -6,7 +6,6 @@ prediction, pruning and export read nothing else. Spatial axes are always in the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from unetpp.errors import PlanError
+from unetpp.json_files import parse_json
 from unetpp.settings import Frozen, parse_settings, require, validate
 
 PLAN_VERSION = 1
@@ -23,7 +23,7 @@ MAY_CHANGE_ON_RESUME = ("train.checkpointing", "train.compile", "train.checkpoin
 """Fields that change speed or memory but not the trained weights."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Axes = tuple[Positive, ...]
@@ -470,7 +470,7 @@ class TrainPlan(Frozen):
     """Stop early after this many validations without a better score."""
     checkpoint_minutes: PositiveFloat = 1.0
     """Minutes between checkpoints; one is also written after every validation."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the initial weights, the patches and their variation."""
 
 
@@ -543,7 +543,7 @@ class Plan(Frozen):
             PlanError: not JSON, an unknown key, a missing one, or a value outside its range; all problems at once.
         """
         try:
-            values = json.loads(text)
+            values = parse_json(text)
         except ValueError as error:
             action = "Restore it, or make a new one with `unetpp plan`."
             raise PlanError(where, f"text that is not JSON ({error})", "a plan", action) from None

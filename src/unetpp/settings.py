@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from unetpp.errors import PlanError, Problem
+from unetpp.json_files import parse_json
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Frozen(BaseModel):
-    """Base of configurations: immutable, and without unknown keys."""
+    """Base of configurations: immutable, without unknown keys, and with finite numbers, which JSON can hold."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 def require(*rows: tuple[bool, str, str]) -> None:
@@ -102,7 +102,7 @@ def parse_settings(cls: type[BaseModel], settings: Mapping[str, Any]) -> dict[st
             raise PlanError(key, "an unknown key", "section.key", suggest_name(key, names))
         if isinstance(value, str):
             with contextlib.suppress(ValueError):
-                value = json.loads(value)
+                value = parse_json(value)
         values[key] = _parse_value(cls, key, value)
     return values
 

@@ -23,13 +23,16 @@ class ArrayCase(StoredCase):
         self.__dict__["_label"] = np.zeros(shape, np.uint8) if label is None else label
         self.__dict__["_image"] = np.arange(np.prod(shape), dtype=np.float32).reshape(1, *shape)
         rows = np.argwhere(self.__dict__["_label"] > 0)
-        self.__dict__["foreground"] = {1: rows} if len(rows) else {}
+        self.__dict__["_foreground"] = {1: rows} if len(rows) else {}
 
     def image(self) -> np.ndarray:
         return self.__dict__["_image"]
 
     def label(self) -> np.ndarray:
         return self.__dict__["_label"]
+
+    def foreground(self) -> dict[int, np.ndarray]:
+        return self.__dict__["_foreground"]
 
 
 @given(

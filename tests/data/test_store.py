@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nibabel
 import numpy as np
+import psutil
 import pytest
 import tifffile
 from PIL import Image
@@ -33,10 +35,10 @@ def test_a_stored_case_is_normalized_and_has_its_foreground(tmp_path: Path) -> N
     assert (image.shape, image.dtype, label.shape, label.dtype) == ((1, 80, 80), np.float16, (80, 80), np.uint8)
     assert abs(float(image.astype(np.float64).mean())) < 1e-3
     assert image.astype(np.float64).std() == pytest.approx(1, abs=1e-3)
-    assert sorted(stored.foreground) == [1, 2]
-    assert len(stored.foreground[1]) == LOCATIONS_PER_CLASS
-    assert stored.foreground[2].tolist() == [[3, 5]]
-    for index, positions in stored.foreground.items():
+    assert sorted(stored.foreground()) == [1, 2]
+    assert len(stored.foreground()[1]) == LOCATIONS_PER_CLASS
+    assert stored.foreground()[2].tolist() == [[3, 5]]
+    for index, positions in stored.foreground().items():
         assert (label[tuple(positions.T)] == index).all()
 
 
@@ -54,6 +56,29 @@ def test_cases_are_stored_once_and_again_when_the_plan_or_a_file_changes(tmp_pat
     (changed,) = store_cases([case], plan, cache)
     assert changed.stem != first.stem
     assert not np.array_equal(changed.image(), first.image())
+
+
+def test_no_two_cases_share_an_entry(tmp_path: Path) -> None:
+    """Ids of one beginning, files of one name, size and time."""
+    plan, ids = small_plan(classes=3).data, [f"{'x' * 120}{number}" for number in range(3)]
+    cases = []
+    for number, id in enumerate(ids):
+        (tmp_path / str(number)).mkdir()
+        case = make_case(tmp_path / str(number), "i")
+        for path in (*case.images, *case.labels):
+            os.utime(path, (0, 0))
+        cases.append(Case(id, case.images, case.labels))
+    stored = store_cases(cases, plan, tmp_path / "cache")
+    assert len({case.stem for case in stored}) == 3
+    assert [case.stem for case in find_stored_cases(ids, tmp_path / "cache")] == [case.stem for case in stored]
+
+
+def test_a_case_holds_no_file_open(tmp_path: Path) -> None:
+    (stored,) = store_cases([make_case(tmp_path, "a")], small_plan(classes=3).data, tmp_path / "cache")
+    before = psutil.Process().num_fds()
+    held = [stored.foreground() for _ in range(5)]
+    assert psutil.Process().num_fds() == before
+    assert len(held[0][1]) == LOCATIONS_PER_CLASS
 
 
 def test_all_unreadable_cases_are_reported_at_once(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from tests.plans import small_plan
 from tests.tiny import run_cli
 
+import unetpp
 from unetpp.data.preprocess import prepare_image
 from unetpp.deploy import export
 from unetpp.deploy.export import Comparison, export_file
@@ -75,6 +76,8 @@ def test_a_file_answers_as_the_network_at_any_size(suffix: str, model: Path, tmp
         with torch.inference_mode():
             expected = network(image, depth=1).softmax(dim=1).numpy()
         np.testing.assert_allclose(answer(image.numpy()), expected, rtol=0, atol=1e-4)
+    for source in (Path(unetpp.__file__).parent, Path(torch.__file__).parent, tmp_path):
+        assert not any(str(source).encode() in path.read_bytes() for path in tmp_path.glob(f"out*{suffix}"))
     left = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert left == {"model.safetensors", f"out{suffix}", f"out{suffix}.md", *(["out.bin"] if suffix == ".xml" else [])}
 

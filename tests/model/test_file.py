@@ -80,6 +80,26 @@ def test_other_versions_and_foreign_weights_are_named(tmp_path: Path, model_file
             read_header(foreign)
 
 
+@pytest.mark.parametrize("damage", ["nan", "type"])
+def test_damaged_weights_are_refused(model_file: Path, damage: str) -> None:
+    plan, weights = small_plan(), load_model(model_file)[0].state_dict()
+    name = next(iter(weights))
+    weights[name] = weights[name].half() if damage == "type" else weights[name] * float("nan")
+    save_model(model_file, weights, plan)
+    with pytest.raises(ModelFileError, match=f"the weight {name}.*The file is damaged"):
+        load_model(model_file)
+
+
+@pytest.mark.parametrize(
+    "entry", [{}, {"dtype": "F32", "shape": "7", "data_offsets": [0, 4]}, {"dtype": "F32", "shape": 7}, 3, None]
+)
+def test_entries_of_other_types_are_refused(tmp_path: Path, entry: object) -> None:
+    header = json.dumps({"a": entry}).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ModelFileError, match="a file that is no model"):
+        read_header(tmp_path / "a.safetensors")
+
+
 def test_an_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="no such file"):
         read_header(tmp_path / "nothing.safetensors")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch.amp import GradScaler
 
 from tests.plans import small_plan
+from unetpp.errors import ModelFileError
 from unetpp.model.build import build_from_plan
+from unetpp.model.file import write_tensors
 from unetpp.plan import Plan
-from unetpp.train.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from unetpp.train.checkpoint import TrainingState, load_checkpoint, read_training_state, save_checkpoint
 from unetpp.train.step import TrainingStep
 
 
@@ -35,3 +38,11 @@ def test_a_float16_checkpoint_of_a_gpu_is_resumed_without_a_scale(tmp_path: Path
     disabled = GradScaler("cpu", enabled=False)
     load_checkpoint(tmp_path / "last.ckpt", plan, make_step(plan, disabled))
     assert not disabled.is_enabled()
+
+
+@pytest.mark.parametrize("progress", ["", "[]", '{"other": 1}', '{"step": "many"}', '{"step": 1e999}', "[" * 100_000])
+def test_a_position_of_other_types_is_refused(tmp_path: Path, progress: str) -> None:
+    metadata = {"unetpp_checkpoint": "1", "plan": small_plan().to_json(), "progress": progress}
+    write_tensors(tmp_path / "last.ckpt", {"network.a": torch.ones(1)}, metadata)
+    with pytest.raises(ModelFileError, match="a position in the schedule that cannot be used"):
+        read_training_state(tmp_path / "last.ckpt")

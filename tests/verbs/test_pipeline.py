@@ -23,6 +23,7 @@ from tests.tiny import TINY, TINY_3D, run_cli, set_options
 import unetpp
 from unetpp.data.demo import write_demo_data
 from unetpp.errors import PlanError, UsageError
+from unetpp.files import hold_lock
 from unetpp.model.header import read_header
 from unetpp.verbs import pipeline
 
@@ -190,6 +191,15 @@ def test_a_trained_run_is_not_overwritten(trained: Path) -> None:
         assert answer.code == 2
         assert "--resume" in answer.stderr
     assert (trained / "fold_0" / "model.safetensors").read_bytes() == before
+
+
+def test_a_fold_is_trained_by_one_process(cells: Path, tmp_path: Path) -> None:
+    with hold_lock(tmp_path / "run" / "fold_0" / ".lock") as held:
+        assert held
+        for resume in (False, True):
+            with pytest.raises(UsageError, match="a fold that is being trained"):
+                unetpp.train(cells, tmp_path / "run", epochs=1, device="cpu", set=TINY, resume=resume)
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
 
 
 def test_resuming_a_finished_run_changes_nothing(trained: Path) -> None:

@@ -10,9 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from unetpp.annotations import coco, cvat, imagej, imagescope, labelme, qupath, yolo
-from unetpp.annotations.documents import read_json, read_xml
+from unetpp.annotations.documents import read_xml
 from unetpp.annotations.outlines import Annotations, draw
 from unetpp.errors import DataError, Problem
+from unetpp.json_files import read_json
 
 __all__ = ["SUFFIXES", "Annotations", "draw", "is_annotation", "read_annotations"]
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from unetpp.annotations.documents import Lenient, check, read_json, to_ring
+from unetpp.annotations.documents import Lenient, check, to_ring
 from unetpp.annotations.outlines import Annotations, Outline
+from unetpp.json_files import read_json
 
 
 class _Image(Lenient):

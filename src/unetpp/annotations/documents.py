@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,14 +32,6 @@ def read_bytes(path: Path) -> bytes:
     if size > LARGEST:
         raise ValueError(f"{size / 1e6:,.0f} MB; annotations of up to {LARGEST / 1e6:,.0f} MB are read")
     return path.read_bytes()
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON; raises ValueError if it is none, or nested too deeply."""
-    try:
-        return json.loads(read_bytes(path))
-    except RecursionError:
-        raise ValueError("JSON that is nested too deeply") from None
 
 
 def check(model: type[_Model], values: Any) -> _Model:

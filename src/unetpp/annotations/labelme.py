@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from unetpp.annotations.documents import Lenient, check, read_json, to_ring
+from unetpp.annotations.documents import Lenient, check, to_ring
 from unetpp.annotations.outlines import Annotations, Outline, ellipse, rectangle
+from unetpp.json_files import read_json
 
 
 class _Shape(Lenient):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from unetpp.annotations.documents import Lenient, check, read_json, to_ring
+from unetpp.annotations.documents import Lenient, check, to_ring
 from unetpp.annotations.outlines import Annotations, Outline
+from unetpp.json_files import read_json
 
 _Ring = list[list[float]]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from unetpp.errors import DataError, Problem
 from unetpp.files import write_json
+from unetpp.json_files import read_json
 
 _MAKE_ANEW = "Correct the file, or delete it to have it made anew."
 
@@ -102,7 +102,7 @@ def read_splits(path: Path) -> list[Split]:
         DataError: it cannot be read or is not a list of splits; or all splits that cannot be trained on.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         splits = [Split(_read_ids(value["train"]), _read_ids(value["validation"])) for value in values]
     except (OSError, ValueError, KeyError, TypeError) as error:
         expected = 'a list of {"train": [case ids], "validation": [case ids]}'

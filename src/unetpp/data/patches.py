@@ -66,7 +66,7 @@ class PatchSampler:
         chosen = int(np.random.default_rng((self.seed, cycle)).permutation(self._pass)[position])
         rng = draw_generator(self.seed, step, index)
         shape = self.cases[chosen].label().shape
-        foreground = self.cases[chosen].foreground
+        foreground = self.cases[chosen].foreground()
         if foreground and rng.random() < self.foreground_fraction:
             positions = foreground[int(rng.choice(sorted(foreground)))]
             center = positions[rng.integers(len(positions))]

@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +48,9 @@ class StoredCase:
         """Map the label (*grid) uint8 into memory."""
         return self._map("label")
 
-    @cached_property
     def foreground(self) -> dict[int, np.ndarray]:
-        """Some positions (n, dims) of each foreground class of the case, memory-mapped: not loaded for all cases."""
-        rows = self._map("foreground")
+        """Read some positions (n, dims) of each foreground class: neither files nor memory are held for each case."""
+        rows = np.load(f"{self.stem}.foreground.npy", allow_pickle=False)
         classes, starts = np.unique(rows[:, 0], return_index=True)  # sorted by class
         return {
             int(index): rows[start:stop, 1:]
@@ -140,10 +138,14 @@ def _sample_positions(label: np.ndarray, name: str) -> np.ndarray:
 
 
 def _hash(case: Case, plan: DataPlan) -> str:
-    files = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in (*case.images, *case.labels)]
-    text = "\n".join([str(STORE_VERSION), plan.model_dump_json(), *files])
+    files = [
+        f"{path.absolute()} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in (*case.images, *case.labels)
+    ]
+    text = "\n".join([str(STORE_VERSION), plan.model_dump_json(), case.id, *files])
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST]
 
 
 def _make_file_name(name: str) -> str:
-    return re.sub(r"[^\w.-]", "_", name)[:100]
+    """Make a file name of a case's id; one that had to be changed or cut gets a digest, so that no two share a name."""
+    safe = re.sub(r"[^\w.-]", "_", name)[:80]
+    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"

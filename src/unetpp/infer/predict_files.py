@@ -9,7 +9,6 @@ OUT/predictions.json               model, options and files, with the expected D
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from unetpp.formats.writers import map_suffix, output_suffix, write_map, write_s
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import AUTO, MEAN, Prediction, name_depth
 from unetpp.infer.tiles import TileProgress
+from unetpp.json_files import read_json
 from unetpp.layouts.cases import Case, find_images
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
@@ -175,7 +175,7 @@ def _write_entries(
 def _read_earlier(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Read the files, and their entries, that earlier calls with the same model and settings have written."""
     try:
-        record = json.loads((folder / PREDICTIONS).read_text(encoding="utf-8"))
+        record = read_json(folder / PREDICTIONS)
         names = record["files"] if all(record.get(key, {}) == value for key, value in settings.items()) else ()
         return {name: record.get("cases", {}).get(name) for name in names if (folder / name).is_file()}
     except (OSError, ValueError, KeyError, TypeError):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from unetpp.errors import DataError, Problem
 from unetpp.formats import stem_of
+from unetpp.json_files import read_json
 from unetpp.layouts.dataset import Case, Dataset, Layout
 from unetpp.layouts.folders import describe_missing, list_images
 
@@ -42,7 +42,7 @@ def group_channel_files(folder: Path) -> dict[str, list[Path]]:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         got = f"a file that cannot be read ({error})"
         raise DataError(Problem(str(path), got, "JSON that describes the data set", _RESTORE)) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -19,6 +18,7 @@ from unetpp.infer.confidence import calibrate
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predict_files import PREDICTIONS
 from unetpp.infer.prediction import Prediction
+from unetpp.json_files import read_json
 from unetpp.labels.classes import Classes
 from unetpp.labels.encoding import encode_label
 from unetpp.labels.facts import LabelFacts, measure_label
@@ -217,7 +217,7 @@ def _measure(reading: ReadPlan, cases: Sequence[Case], closely: bool = True) -> 
 def _read_declaration(folder: Path) -> dict[str, Any]:
     """Read the record that `unetpp predict` wrote with its results; empty without one."""
     try:
-        values = json.loads((folder / PREDICTIONS).read_text(encoding="utf-8"))
+        values = read_json(folder / PREDICTIONS)
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}

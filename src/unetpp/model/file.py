@@ -72,6 +72,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         temporary.write_bytes(content)
 
 
+def _require_sound(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Refuse weights of other number types than the network's, and weights that are not finite."""
+    for name, tensor in tensors.items():
+        if name in expected and tensor.dtype != expected[name].dtype:
+            got, wanted = f"the weight {name} in {tensor.dtype}", str(expected[name].dtype)
+        elif tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            got, wanted = f"the weight {name} with numbers that are NaN or infinite", "finite numbers"
+        else:
+            continue
+        raise ModelFileError(path, got, wanted, "The file is damaged: copy it again, or train again.")
+
+
 def load_model(path: Path) -> tuple[UNetPlusPlus, ModelHeader]:
     """Load the network of a model file, in evaluation mode on the CPU, and its header.
 
@@ -81,7 +93,9 @@ def load_model(path: Path) -> tuple[UNetPlusPlus, ModelHeader]:
     header = read_header(path)
     network = build_from_plan(header.plan.model)
     try:
-        network.load_state_dict(read_tensors(path))
+        tensors = read_tensors(path)
+        _require_sound(path, tensors, network.state_dict())
+        network.load_state_dict(tensors)
     except RuntimeError as error:
         got = f"weights that do not fit the plan in the file ({str(error).splitlines()[0]})"
         raise ModelFileError(path, got, "those of its network", "Copy it again.") from None

@@ -6,21 +6,32 @@ A model file is one .safetensors: 8 bytes with the length of the header, the hea
 
 from __future__ import annotations
 
-import json
 import struct
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, NonNegativeInt, TypeAdapter, ValidationError
 
 from unetpp.errors import ModelFileError, PlanError
+from unetpp.json_files import parse_json
 from unetpp.measured import Notes
 from unetpp.plan import Plan
 
 FORMAT_VERSION = "1"
 MAX_HEADER_BYTES = 100_000_000
+
+
+class TensorEntry(BaseModel):
+    """Entry of a tensor in the header of a .safetensors."""
+
+    dtype: str
+    shape: tuple[NonNegativeInt, ...]
+    data_offsets: tuple[NonNegativeInt, NonNegativeInt]
+
+
+_ENTRIES = TypeAdapter(dict[str, TensorEntry])
+_METADATA = TypeAdapter(dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -58,14 +69,14 @@ def read_header(path: Path) -> ModelHeader:
         got, expected = f"a header that cannot be used ({reason})", "a plan and notes of this version"
         raise ModelFileError(path, got, expected, "Use the release of unetpp that wrote it.") from None
     parameters = sum(
-        prod(entry["shape"])
+        prod(entry.shape)
         for name, entry in tensors.items()
         if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
     )
     return ModelHeader(plan, parameters, path.stat().st_size, notes)
 
 
-def read_safetensors_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+def read_safetensors_header(path: Path) -> tuple[dict[str, str], dict[str, TensorEntry]]:
     """Read metadata and tensor entries of a .safetensors file, and check its size against them.
 
     Raises:
@@ -77,19 +88,21 @@ def read_safetensors_header(path: Path) -> tuple[dict[str, str], dict[str, Any]]
             (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
             if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
                 raise ValueError("its first bytes are not those of a .safetensors")
-            header = json.loads(file.read(length))
-        metadata = header.pop("__metadata__", {})
-        end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            header = parse_json(file.read(length))
+        metadata = _METADATA.validate_python(header.pop("__metadata__", {}))
+        entries = _ENTRIES.validate_python(header)
+        end = 8 + length + max((entry.data_offsets[1] for entry in entries.values()), default=0)
     except FileNotFoundError:
         expected = "a model file (.safetensors) or a run folder"
         raise ModelFileError(path, "no such file", expected, "Check the path.") from None
     except OSError as error:
         expected, action = "a readable model file (.safetensors)", "Check the path and its permissions."
         raise ModelFileError(path, str(error.strerror), expected, action) from None
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        got, expected = f"a file that is no model ({error})", "a .safetensors that unetpp wrote"
+    except (ValueError, TypeError, AttributeError) as error:
+        reason = f"its header: {error.errors()[0]['msg']}" if isinstance(error, ValidationError) else error
+        got, expected = f"a file that is no model ({reason})", "a .safetensors that unetpp wrote"
         raise ModelFileError(path, got, expected, "Copy it again, or train it again.") from None
     if end != size:
         expected = f"{end}, so the file is truncated or damaged"
         raise ModelFileError(path, f"{size} bytes", expected, "Copy it again.")
-    return metadata, header
+    return metadata, entries

@@ -6,7 +6,6 @@ nnU-Net pickles: they are read from a plans.json in the folder of the checkpoint
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import count
@@ -16,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from unetpp.errors import UsageError
+from unetpp.json_files import read_json
 from unetpp.model.build import model_plan
 from unetpp.peers.import_settings import ImportSettings
 from unetpp.peers.transfer import Peer, PeerNetwork, Source, name_layers
@@ -118,7 +118,7 @@ def _read_plans(checkpoint: Path) -> Mapping[str, Any] | None:
         return None
     expected, action = "the plans of nnU-Net v1 as JSON", "Write it again, or remove it."
     try:
-        plans = json.loads(path.read_text(encoding="utf-8"))
+        plans = read_json(path)
     except (OSError, ValueError) as error:
         raise UsageError(path, f"a file that cannot be read ({error})", expected, action) from None
     if not isinstance(plans, dict) or "plans_per_stage" not in plans:

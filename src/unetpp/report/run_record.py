@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unetpp.errors import UsageError
+from unetpp.json_files import parse_json
 from unetpp.measured import DepthRow, MeanScores, Metrics, ScoredCase, read_metrics
 from unetpp.metrics.scores import METRICS, bootstrap_interval, mean_of
 from unetpp.plan import Plan, read_plan
@@ -120,9 +120,9 @@ def _read_fold(folder: Path, number: int) -> FoldRecord:
 
 def _read_log(path: Path) -> list[LogLine]:
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
-            line = json.loads(text)
+            line = parse_json(text)
         except ValueError:
             continue  # half a line of a run that was killed
         if isinstance(line, dict):

@@ -7,6 +7,8 @@ Volumes are shown as the slice with the largest foreground area, across the axis
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,5 +161,5 @@ def _read_view(path: Path, rank: str) -> View | None:
             scalars = {name: found[name].item() for name in ("id", "dice", "aspect", "slice")}
             arrays = {name: found[name] for name in ("image", "reference", "prediction")}
             return View(rank, **scalars, **arrays)
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import sys
 import threading
@@ -15,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from unetpp.errors import MissingExtraError, ModelFileError, optional_package
+from unetpp.json_files import parse_json
 
 KEY = "unetpp"
 """Name of the entry that describes an exported file, as JSON; see `deploy.export.model_card.describe`."""
@@ -90,7 +90,7 @@ def open_exported(path: Path, exact: bool = False) -> tuple[ExportedNetwork, dic
         reason = " ".join(str(error).split())[-200:] or type(error).__name__
         got = f"a file that {RUNTIMES[path.suffix]} cannot run ({reason})"
         raise ModelFileError(path, got, expected, "Export it again.") from error
-    return network, json.loads(about or "{}")
+    return network, parse_json(about or "{}")
 
 
 def _open_onnx(path: Path, exact: bool) -> tuple[ExportedNetwork, str | None]:
@@ -106,7 +106,7 @@ def _open_openvino(path: Path, exact: bool) -> tuple[ExportedNetwork, str | None
     core = openvino_core("to run a file for OpenVINO")
     model = core.read_model(path)
     about = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
-    tile = tuple(json.loads(about or "{}").get("tile", ()))
+    tile = tuple(parse_json(about or "{}").get("tile", ()))
     options = {"INFERENCE_PRECISION_HINT": "f32"} if exact else {}
 
     @functools.cache

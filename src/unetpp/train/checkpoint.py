@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from unetpp.errors import ModelFileError
+from unetpp.json_files import parse_json
 from unetpp.model.file import read_tensors, write_tensors
 from unetpp.model.header import read_safetensors_header
 from unetpp.plan import Plan
@@ -19,7 +23,7 @@ from unetpp.train.step import TrainingStep
 CHECKPOINT_VERSION = "1"
 
 
-@dataclass
+@dataclass(config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class TrainingState:
     """Position of a training in its schedule. Everything else about the next step is drawn again from (seed, step)."""
 
@@ -41,6 +45,9 @@ class TrainingState:
     """Number of validations since the best one."""
     finished: str = ""
     """Why training ended; empty before that."""
+
+
+_STATE = TypeAdapter(TrainingState)
 
 
 def save_checkpoint(path: Path, plan: Plan, state: TrainingState, step: TrainingStep) -> None:
@@ -74,7 +81,7 @@ def read_training_state(path: Path) -> TrainingState | None:
     Raises:
         ModelFileError: the file is truncated or of another version.
     """
-    return TrainingState(**json.loads(_read_metadata(path)["progress"])) if path.exists() else None
+    return _read_state(path, _read_metadata(path)) if path.exists() else None
 
 
 def load_checkpoint(path: Path, plan: Plan, step: TrainingStep) -> TrainingState:
@@ -105,9 +112,18 @@ def load_checkpoint(path: Path, plan: Plan, step: TrainingStep) -> TrainingState
         state.setdefault(int(index), {})[key] = value
     step.optimizer.load_state_dict({"state": state, "param_groups": step.optimizer.state_dict()["param_groups"]})
     match_memory_formats(step.optimizer)  # tensors of a file are contiguous, and their memory is mapped
-    if scale := json.loads(metadata.get("scaler", "{}")):  # empty unless the precision is float16
+    if scale := parse_json(metadata.get("scaler", "{}")):  # empty unless the precision is float16
         step.scaler.load_state_dict(scale)
-    return TrainingState(**json.loads(metadata["progress"]))
+    return _read_state(path, metadata)
+
+
+def _read_state(path: Path, metadata: Mapping[str, str]) -> TrainingState:
+    try:
+        return _STATE.validate_python(parse_json(metadata.get("progress", "")))
+    except ValueError as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        got, action = f"a position in the schedule that cannot be used ({reason})", "Choose another `out`."
+        raise ModelFileError(path, got, "that of a training of this version", action) from None
 
 
 def _read_metadata(path: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from unetpp.errors import WriteError
 from unetpp.files import write_text
+from unetpp.json_files import parse_json
 
 
 class Log:
@@ -41,6 +42,6 @@ class Log:
 
 def _read_step(line: str) -> float:
     try:
-        return float(json.loads(line).get("step", 0))
+        return float(parse_json(line).get("step", 0))
     except (ValueError, AttributeError):
         return float("inf")  # half a line, from a killed run

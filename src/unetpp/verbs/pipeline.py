@@ -241,17 +241,18 @@ def train(
     preparation.require_unstarted(folder, numbers, resume)
     if request.minutes:
         request = replace(request, minutes=request.minutes / len(numbers))
-    made = preparation.reuse_plan(folder, fingerprint, request, place, progress)
     if dry_run:
+        made = preparation.reuse_plan(folder, fingerprint, request, place, progress)
         return preparation.estimate_cost(folder, made, splits[numbers[0]], place, len(numbers))
-    preparation.write_plan(folder, fingerprint, made, splits)
-    progress.note(describe_plan(made))
     folds = []
     try:
-        for done, number in enumerate(numbers):
-            time_s = clock.share(made.train.minutes, number=done, parts=len(numbers))
-            split = splits[number]
-            folds.append(train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress))
+        with preparation.hold_folds(folder, numbers):
+            made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress)
+            progress.note(describe_plan(made))
+            for done, number in enumerate(numbers):
+                time_s = clock.share(made.train.minutes, number=done, parts=len(numbers))
+                split = splits[number]
+                folds.append(train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress))
         return Run(folder.path, tuple(folds), report(folder.path, progress=progress).report, clock.seconds())
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         told = "Stopped; the work so far is saved. Continue with the same arguments and `resume=True`."

@@ -5,7 +5,8 @@ Nothing is written until everything was checked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from unetpp.data.folds import Split, make_splits, read_splits, write_splits
 from unetpp.data.inspect import inspect_dataset
 from unetpp.errors import DataError, PlanError, Problem, UsageError
-from unetpp.files import write_text
+from unetpp.files import hold_lock, write_text
 from unetpp.layouts.cases import find_cases
 from unetpp.layouts.dataset import Dataset
 from unetpp.model.build import make_grid
@@ -24,7 +25,7 @@ from unetpp.planning.fingerprint import Fingerprint, make_fingerprint, resolve_l
 from unetpp.planning.planner import make_plan
 from unetpp.progress import Progress
 from unetpp.results import Planned
-from unetpp.run_folder import RunFolder
+from unetpp.run_folder import LOCK, RunFolder
 from unetpp.settings import parse_settings, validate
 from unetpp.train.speed import measure_step_seconds
 from unetpp.verbs.request import Request, read_reading
@@ -174,6 +175,58 @@ def reuse_plan(
             expected = f"the value in {folder.plan}, with which fold {started[0]} was trained"
             raise UsageError(key, str(value), expected, "Leave it out, or choose another `out`.")
     return found if changed.model_dump(exclude={"reasons"}) == found.model_dump(exclude={"reasons"}) else changed
+
+
+@contextmanager
+def hold_folds(folder: RunFolder, folds: Iterable[int]) -> Iterator[None]:
+    """Hold the folds of a run against other processes while they are trained.
+
+    Args:
+        folder: run folder.
+        folds: folds to hold.
+
+    Raises:
+        UsageError: another process trains one of them.
+    """
+    with ExitStack() as locks:
+        for fold in folds:
+            if not locks.enter_context(hold_lock(folder.fold(fold) / LOCK)):
+                action = "Wait until it has ended, or choose another `out` or `fold`."
+                raise UsageError(
+                    folder.fold(fold), "a fold that is being trained", "one at rest", action, setting="out"
+                )
+        yield
+
+
+def settle_plan(
+    folder: RunFolder,
+    fingerprint: Fingerprint,
+    splits: Sequence[Split],
+    request: Request,
+    device: torch.device,
+    progress: Progress,
+) -> Plan:
+    """Reuse or create the plan of a run and write it; of several processes that begin at once, one creates it.
+
+    Args:
+        folder: run folder.
+        fingerprint: the data.
+        splits: cases of each fold, written with a new plan.
+        request: settings of the user.
+        device: where training runs.
+        progress: is told when a plan is reused.
+
+    Returns:
+        The plan to train with.
+
+    Raises:
+        UsageError: as `reuse_plan`.
+        PlanError: as `reuse_plan`.
+    """
+    with hold_lock(folder.path / LOCK, wait=True):
+        made = reuse_plan(folder, fingerprint, request, device, progress)
+        write_plan(folder, fingerprint, made, splits)
+    return made
 
 
 def _require_head(plan: Plan) -> Plan:

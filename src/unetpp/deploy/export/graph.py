@@ -5,6 +5,7 @@ Input: normalized images (B, C, *spatial). Output: probabilities of all classes 
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Callable
@@ -48,7 +49,11 @@ def write_pt2(network: DepthProbabilities, shape: tuple[int, ...], path: Path, a
     """
     exported = torch.export.export(network, (torch.zeros(shape),), dynamic_shapes=_any_size(shape))
     exported.example_inputs = None  # a batch of tiles would be written with it
-    torch.export.save(exported, path, extra_files={KEY: json.dumps(about)})
+    for node in exported.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths and source lines of this machine
+    content = io.BytesIO()  # torch's own writer ends the process where a disk is full
+    torch.export.save(exported, content, extra_files={KEY: json.dumps(about)})
+    path.write_bytes(content.getbuffer())
 
 
 def write_onnx(network: DepthProbabilities, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
@@ -70,6 +75,8 @@ def write_onnx(network: DepthProbabilities, shape: tuple[int, ...], path: Path, 
             output_names=[PROBABILITIES],
             verbose=False,
         )
+    for node in program.model.graph:
+        node.metadata_props.clear()  # paths and source lines of this machine
     program.model.metadata_props[KEY] = json.dumps(about)
     program.save(path, external_data=False)
 
