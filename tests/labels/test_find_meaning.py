@@ -463,3 +463,27 @@ def test_a_part_of_a_mask_is_cut_at_half_of_its_own_range() -> None:
         part = volume(np.where(blobs(1) > 0, value, 0).astype(np.uint16))
         np.testing.assert_array_equal(cut_at_half(part), blobs(1) > 0)
     assert not cut_at_half(volume(np.zeros(SHAPE, np.uint8))).any()
+
+
+@pytest.mark.parametrize("levels", [(0, 127, 255), (0, 85, 170, 255)])
+def test_gray_values_between_classes_are_asked_for(levels: tuple[int, ...]) -> None:
+    labels = []
+    for seed in range(4):
+        clean = Image.fromarray(np.array(levels, np.uint8)[np.minimum(blobs(seed, 3), len(levels) - 1)])
+        labels.append(volume(np.asarray(clean.resize((40, 30), Image.Resampling.BOX))))
+    assert "along outlines" in only_problem(decide(labels)) or "different label values" in only_problem(decide(labels))
+
+
+def test_thin_classes_are_classes() -> None:
+    labels = []
+    for number in range(4):
+        label = np.array([0, 200], np.uint8)[np.minimum(blobs(number), 1)]
+        label[number + 3, 5:50] = 100
+        labels.append(volume(label))
+    assert decide(labels).classes.values == (0, 100, 200)
+
+
+def test_inverted_numbers_of_16_bits() -> None:
+    labels = [volume(np.uint16(65535) - mask.astype(np.uint16), is_inverted=True) for mask in masks()]
+    found = decide(labels)
+    np.testing.assert_array_equal(np.stack(encode(labels, found)), masks())

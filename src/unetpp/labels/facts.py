@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from unetpp.labels.outlines import Outlines, measure_outlines
+from unetpp.labels.outlines import Outlines, find_thin_values, measure_outlines
 from unetpp.labels.pieces import Pieces, count_pieces
 from unetpp.labels.views import (
     Slices,
@@ -58,10 +58,14 @@ class LabelFacts:
     """The mask is the transparency: `counts` are those of it."""
     is_inverted: bool = False
     """The header says that 0 is white."""
+    white: int = 255
+    """Highest number of the file's type, which stands for 0 where numbers are inverted."""
     bright_border: float = 0.0
     """Fraction of the voxels at the borders of the image that are above half of the highest value."""
     outlines: Outlines | None = None
     """Where the values between dark and bright lie; None: there are none."""
+    thin: frozenset[int] = frozenset()
+    """Whole numbers that cover no area: hardly a voxel has neighbors of its own value."""
     pieces: Pieces | None = None
     """Whether each value is one connected piece; None: not looked at."""
     segments: Mapping[str, int] = field(default_factory=dict)
@@ -118,6 +122,7 @@ def measure_label(label: Volume, is_medical: bool = False, closely: bool = True)
         is_color=is_color,
         in_alpha=in_alpha,
         is_inverted=label.is_inverted,
+        white=int(np.iinfo(label.array.dtype).max) if label.array.dtype.kind == "u" else 255,
         bright_border=_measure_border(label, numbers.highest),
         notes=label.geometry.notes,
     )
@@ -142,6 +147,8 @@ def _look_closely(found: LabelFacts, label: Volume, at_outlines: bool, at_pieces
     if found.highest > 0 and (is_continuous or (at_outlines and several and brightest >= NOISE_FROM)):
         read = partial(read_brightness, label, in_alpha=found.in_alpha)
         found = replace(found, outlines=measure_outlines(read, label.shape))
+        if not (is_continuous or found.palette):
+            found = replace(found, thin=find_thin_values(read, label.shape))
     if at_pieces and several and not (is_continuous or found.palette or found.in_alpha):
         found = replace(found, pieces=count_pieces(round_nearly(label.array[0]), found.counts))
     return found

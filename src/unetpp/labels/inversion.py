@@ -7,7 +7,6 @@ from dataclasses import replace
 from unetpp.errors import Problem
 from unetpp.labels.facts import LabelFacts
 from unetpp.labels.meaning import Files, some_of
-from unetpp.labels.views import scale_of
 
 
 def choose_inversion(files: Files, where: str) -> tuple[bool, list[Problem]]:
@@ -38,6 +37,6 @@ def invert(facts: LabelFacts) -> LabelFacts:
     """Invert the counted values of a file with the tag."""
     if not facts.is_inverted or not facts.counts:
         return facts
-    top = max(255, scale_of(facts.highest))
+    top = facts.white
     counts = {top - value: voxels for value, voxels in sorted(facts.counts.items(), reverse=True)}
     return replace(facts, counts=counts, lowest=top - facts.highest, highest=top - facts.lowest)

@@ -74,7 +74,8 @@ def derive_classes(files: Files, declared: Declared, ignore: int | None, by_user
             problems += doubt
     odd = {problem.where for problem in problems}
     sound = {name: facts for name, facts in files.items() if name not in odd}
-    problems += _find_crowded(declared.where, sound, 255 if by_user else MAX_CLASSES)
+    crowded = _find_crowded(declared.where, sound, 255 if by_user else MAX_CLASSES)
+    problems += crowded or ([] if by_user else _find_blurred(sound, declared.where))
     values = sorted({0, *(value for facts in sound.values() for value in facts.values)} - {ignore})[:255]
     line, plan = "classes by value" + _describe_ignored(ignore), LabelPlan(ignore=ignore)
     if len(values) == 1:
@@ -124,6 +125,21 @@ def _find_resized(files: Files) -> list[Problem]:
         and has_gray_outlines(add_outlines({name: facts}), len(facts.counts))
     ]
     return [Problem(name, got, expected, action) for name in soft]
+
+
+def _find_blurred(files: Files, where: str) -> list[Problem]:
+    """Report several values that occur only along outlines, as resizing and compression leave them between classes."""
+    looked_at = [facts for facts in files.values() if facts.outlines is not None and not facts.palette]
+    values = {value for facts in files.values() for value in facts.values}
+    thin = {value for facts in looked_at for value in facts.thin if value > 0}
+    thin = {value for value in thin if all(value in facts.thin for facts in looked_at if value in facts.counts)}
+    if len(thin) < 2 or values == {*range(max(values) + 1)}:
+        return []
+    got = f"{len(thin)} values that occur only along outlines ({_list_values(sorted(thin))})"
+    action = (
+        'Save the labels anew without compression or interpolation; or use `data.labels="classes"` if they are meant.'
+    )
+    return [Problem(where, got, "the number of a class for each voxel", action)]
 
 
 def find_objects(files: Files, declared: Declared) -> Meaning | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -62,14 +63,42 @@ def measure_outlines(
     Returns:
         Voxels by brightness.
     """
-    blocks = list(slabs(shape))
-    top = max(float(read(block).max()) for block in blocks) if highest is None else highest
-    if np.prod(shape) > _MOST:
-        count = max(1, int(len(blocks) * _MOST // np.prod(shape)))
-        blocks = [blocks[index] for index in np.linspace(0, len(blocks) - 1, count).astype(int)]
+    top = max(float(read(block).max()) for block in slabs(shape)) if highest is None else highest
+    blocks = _spread_blocks(shape)
     ground, full = (_find_most_frequent(read, blocks, top, ends) for ends in ((0, 1, 2, 3), (0, -1, -2, -3)))
     found = sum(_measure_block(read(block), top, ground, top + full) for block in blocks)
     return Outlines(top, *(int(number) for number in np.asarray(found)))
+
+
+def find_thin_values(read: Callable[[tuple[slice, ...]], np.ndarray], shape: tuple[int, ...]) -> frozenset[int]:
+    """Find whole numbers that cover no area: less than a twentieth of their voxels has neighbors of the same value."""
+    counts: Counter[int] = Counter()
+    inside: Counter[int] = Counter()
+    for slices in _spread_blocks(shape):
+        block = read(slices)
+        for part, into in ((block.reshape(-1), counts), (block[_find_solid(block)], inside)):
+            values, numbers = np.unique(part, return_counts=True)
+            into.update(dict(zip(values.astype(np.int64).tolist(), numbers.tolist(), strict=True)))
+    return frozenset(value for value, count in counts.items() if inside[value] < count / 20)
+
+
+def _spread_blocks(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
+    """List slabs that are spread over a file, as many as are looked at."""
+    blocks = [*slabs(shape)]
+    count = max(1, min(len(blocks), int(len(blocks) * _MOST // np.prod(shape))))
+    return [blocks[index] for index in np.linspace(0, len(blocks) - 1, count).astype(int)]
+
+
+def _find_solid(block: np.ndarray) -> np.ndarray:
+    """Find the voxels whose neighbors along all axes have the same value."""
+    solid = np.ones(block.shape, bool)
+    for axis in range(block.ndim):
+        before = (slice(None),) * axis + (slice(None, -1),)
+        after = (slice(None),) * axis + (slice(1, None),)
+        same = block[before] == block[after]
+        solid[before] &= same
+        solid[after] &= same
+    return solid
 
 
 def _find_most_frequent(
@@ -92,14 +121,10 @@ def _measure_block(block: np.ndarray, top: float, ground: float, full_value: flo
     zero, full = block == ground, block == full_value
     between = ~(is_dark | is_bright)
     near_dark, near_bright = (ndimage.maximum_filter(part, 2 * _REACH + 1) for part in (is_dark, is_bright))
-    solid = np.ones(block.shape, bool)
-    contacts = np.zeros(block.shape, bool)
+    solid, contacts = _find_solid(block), np.zeros(block.shape, bool)
     for axis in range(block.ndim):
         before = (slice(None),) * axis + (slice(None, -1),)
         after = (slice(None),) * axis + (slice(1, None),)
-        same = block[before] == block[after]
-        solid[before] &= same
-        solid[after] &= same
         contacts[before] |= is_dark[before] & is_bright[after]
         contacts[after] |= is_dark[after] & is_bright[before]
     dark, bright = is_dark & ~zero, is_bright & ~full
