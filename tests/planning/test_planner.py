@@ -83,6 +83,14 @@ def test_every_choice_has_a_reason() -> None:
     assert all(reason for reason in plan.reasons.values())
 
 
+def test_the_meaning_of_labels_is_kept_with_its_reason() -> None:
+    found = {"labels": {"kind": "binary", "cut": 128}, "label_meaning": "binary, cut at 128: gray outlines"}
+    plan = plan_for(**found)
+    assert (plan.data.labels.cut, plan.reasons["data.labels"]) == (128, "binary, cut at 128: gray outlines")
+    plan = plan_for(settings={"data.labels": "binary"}, **found)
+    assert (plan.data.labels.cut, plan.reasons["data.labels"]) == (128, "set by the user")
+
+
 def test_more_time_gives_a_wider_network() -> None:
     widths = [plan_for(minutes=minutes).model.widths[0] for minutes in (1, 10, 100, 1000, 10_000)]
     assert widths == sorted(widths)

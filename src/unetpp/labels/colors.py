@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
+
 from unetpp.errors import Problem
 from unetpp.labels.classes import Classes
 from unetpp.labels.gray import find_mask
 from unetpp.labels.meaning import FOREGROUND, MAX_CLASSES, Declared, Files, Meaning, some_of
+from unetpp.labels.views import unpack_colors
 from unetpp.plan import LabelPlan
 
 _NAMES = {
@@ -22,6 +25,8 @@ _NAMES = {
     0x808080: "gray",
 }
 _BLACK, _WHITE = 0x000000, 0xFFFFFF
+_NEAR, _SHOWN = 48, 8
+"""Largest difference of colors that compression makes of one; number of colors in a message."""
 _RARE = 0.002
 """Colors with a smaller share of all voxels may be left by compression or resizing."""
 
@@ -78,7 +83,13 @@ def _find_doubts(files: Files, totals: Counter[int], many: bool, ignore: int | N
     rare = len(totals) - len(main)
     background = _choose_background([color for color, _ in totals.most_common() if color != ignore])
     if many or len(totals) > MAX_CLASSES or rare > max(3, len(main)) or background is None or len(totals) < 2:
-        return [_ask(where, main, f"{len(totals)} colors{', most of them rare' * (rare > len(main))}")]
+        return [
+            _ask(
+                where,
+                [color for color, _ in totals.most_common()],
+                f"{len(totals)} colors{', most of them rare' * (rare > len(main))}",
+            )
+        ]
     if strange := _find_numbers(files, {*totals}):
         return [Problem(where, f"numbers among colors in {strange}", "colors in all files", "Save all in one way.")]
     return []
@@ -152,8 +163,21 @@ def _describe(files: Files, ordered: list[int]) -> str:
     return f"{len(ordered)} colors of {kind} ({some}); the first is the background"
 
 
+def _choose_apart(common: list[int]) -> list[int]:
+    """Choose the most frequent colors, without those that are near a more frequent one."""
+    chosen: list[int] = []
+    for color in common[:1000]:
+        parts = unpack_colors(np.asarray(color))
+        if all(np.abs(parts - unpack_colors(np.asarray(other))).max() > _NEAR for other in chosen):
+            chosen.append(color)
+        if len(chosen) == _SHOWN:
+            break
+    return chosen
+
+
 def _ask(where: str, common: list[int], got: str) -> Problem:
     """Ask for a table of colors."""
+    common = _choose_apart(common)
     some = ", ".join(f"#{color:06x}" for color in common[:8])
     example = ",".join(
         f"{FOREGROUND[0] if place == 0 else f'class_{place}'}=#{color:06x}" for place, color in enumerate(common[:3])

@@ -13,8 +13,8 @@ from unetpp.labels.outlines import Outlines, find_thin_values, measure_outlines
 from unetpp.labels.pieces import Pieces, count_pieces
 from unetpp.labels.views import (
     Slices,
-    channels_differ,
     drop_even_alpha,
+    is_colored,
     is_drawn_in_alpha,
     pack_colors,
     read_brightness,
@@ -114,7 +114,7 @@ def measure_label(label: Volume, is_medical: bool = False, closely: bool = True)
     if label.channels > 1 and (is_medical or label.channels != 3):
         return _measure_channels(label)
     in_alpha = is_drawn_in_alpha(label)
-    is_color = channels_differ(label) and not in_alpha
+    is_color = is_colored(label) and not in_alpha
     numbers = _count_numbers(label, in_alpha)
     found = LabelFacts(
         voxels=int(np.prod(label.shape)),

@@ -94,11 +94,15 @@ def has_gray_outlines(found: Outlines, between: int) -> bool:
     """
     if not found.full or found.voxels - found.between < 0.65 * found.voxels:
         return False
-    if found.dark and found.dark_near < 0.8 * found.dark:
+    at_both_ends = found.bright > 0 and found.solid_bright <= 0.15 * found.bright
+    if found.dark and found.dark_near < (0.8 if at_both_ends or found.between else 0.95) * found.dark:
         return False
     if not found.between:
         ends = found.dark + found.bright
-        scattered = found.solid_dark <= 0.15 * found.dark and found.solid_bright <= 0.5 * found.bright
+        scattered = (
+            found.solid_dark <= (0.6 if at_both_ends else 0.15) * found.dark
+            and found.solid_bright <= 0.5 * found.bright
+        )
         return scattered and ends < 0.5 * (found.full + found.bright)
     solid = found.solid_between <= 0.15 * found.between
     return found.along >= (0.5 if between > 3 else 0.8) * found.between and solid

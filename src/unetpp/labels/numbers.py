@@ -78,7 +78,7 @@ def derive_classes(files: Files, declared: Declared, ignore: int | None, by_user
     problems += crowded or ([] if by_user else _find_blurred(sound, declared.where))
     values = sorted({0, *(value for facts in sound.values() for value in facts.values)} - {ignore})[:255]
     line, plan = "classes by value" + _describe_ignored(ignore), LabelPlan(ignore=ignore)
-    if len(values) == 1:
+    if len(values) == 1 or len(values) > (255 if by_user else MAX_CLASSES):
         return Meaning(plan, Classes(FOREGROUND, (0, declared.mask_value), ignore), line, problems)
     if len(values) == 2:
         line = f"background 0, foreground {values[1]}" + _describe_ignored(ignore)

@@ -12,8 +12,8 @@ from unetpp.slabs import slabs
 
 _REACH = 2
 """Voxels within which an outline has both dark and bright ones."""
-_BLOCK = 8
-"""Width of a block of JPEG: its noise reaches no further from an outline."""
+_BLOCK = 16
+"""Width of a block of JPEG or WebP: its noise reaches no further from an outline."""
 _MOST = 2**25
 """Number of voxels that are looked at, in slabs that are spread over the file."""
 _END = 8
@@ -33,7 +33,7 @@ class Outlines:
     solid_dark: int
     """Of these, those whose neighbors have the same value."""
     dark_near: int
-    """Of these, those with bright voxels within a block of JPEG."""
+    """Of these, those with bright voxels within a block of JPEG or WebP."""
     between: int
     """Neither dark nor bright."""
     solid_between: int

@@ -12,6 +12,9 @@ from unetpp.volume import Volume
 ROUNDING = 1e-3
 """Largest distance from a whole number that the scale factor in a header leaves."""
 
+_TINT = 8
+"""Largest difference between red, green and blue of a gray value after compression."""
+
 Slices = tuple[slice, ...]
 
 
@@ -38,11 +41,17 @@ def is_visible(label: Volume, slices: Slices) -> np.ndarray:
     return visible
 
 
-def channels_differ(label: Volume) -> bool:
-    """Tell whether a label has channels that are not equal everywhere."""
+def is_colored(label: Volume) -> bool:
+    """Tell whether a label has channels that differ by more than compression makes gray values differ."""
     if label.channels == 1:
         return False
-    return any((block[1:] != block[:1]).any() for block in (label.array[:, *s] for s in slabs(label.shape)))
+    largest, brightest = 0.0, 0.0
+    for slices in slabs(label.shape):
+        block = label.array[:, *slices]
+        high = block.max(axis=0)
+        largest = max(largest, float((high - block.min(axis=0)).max()))
+        brightest = max(brightest, float(high.max()))
+    return largest > (_TINT if brightest >= 128 else 0)
 
 
 def read_numbers(label: Volume, slices: Slices, invert: bool = False, in_alpha: bool = False) -> np.ndarray:
