@@ -85,6 +85,12 @@ def jpeg(mask: np.ndarray, quality: int = 75) -> np.ndarray:
     return np.asarray(Image.open(stream))
 
 
+def webp(mask: np.ndarray) -> np.ndarray:
+    stream = io.BytesIO()
+    Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).convert("RGB").save(stream, "WEBP", quality=70)
+    return np.asarray(Image.open(stream))
+
+
 def halve(mask: np.ndarray) -> np.ndarray:
     return np.rint(255 * mask.reshape(SHAPE[0] // 2, 2, SHAPE[1] // 2, 2).mean(axis=(1, 3))).astype(np.uint8)
 
@@ -105,6 +111,7 @@ BLACK_WHITE = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
 WAYS: dict[str, Callable[[np.ndarray, int], Volume]] = {
     "clean": lambda mask, number: volume(mask.astype(np.uint8) * 255),
     "jpeg": lambda mask, number: volume(jpeg(mask, 40 + 15 * (number % 5))),
+    "webp": lambda mask, number: volume(webp(mask)),
     "halved": lambda mask, number: volume(halve(mask)),
     "resized": lambda mask, number: volume(resize(mask, 0.8)),
     "enlarged": lambda mask, number: volume(resize(mask, 2.3)),
@@ -134,7 +141,7 @@ def test_any_mask_comes_out_as_that_mask_or_is_refused(seed: int, way: str, othe
     ways = [other if number < share and way in MIXED else way for number in range(4)]
     labels = [WAYS[name](mask, number) for number, (name, mask) in enumerate(zip(ways, drawn, strict=True))]
     found = decide(labels)
-    if share == 0:
+    if share == 0 and way != "webp":  # whose noise reaches further than that of JPEG
         assert not found.problems, found.problems
     if not found.problems:
         assert found.classes.names == ("background", "foreground")

@@ -94,18 +94,16 @@ def has_gray_outlines(found: Outlines, between: int) -> bool:
     """
     if not found.full or found.voxels - found.between < 0.65 * found.voxels:
         return False
+    # noise at both ends is no class; values near 0 alone may be classes beside a value for unknown: be strict
     at_both_ends = found.bright > 0 and found.solid_bright <= 0.15 * found.bright
-    if found.dark and found.dark_near < (0.8 if at_both_ends or found.between else 0.95) * found.dark:
+    near, solid, ends = (0.8, 0.6, 2.0) if at_both_ends else (0.95, 0.15, 0.5)
+    if found.dark and found.dark_near < (0.8 if found.between else near) * found.dark:
         return False
     if not found.between:
-        ends = found.dark + found.bright
-        scattered = (
-            found.solid_dark <= (0.6 if at_both_ends else 0.15) * found.dark
-            and found.solid_bright <= 0.5 * found.bright
-        )
-        return scattered and ends < 0.5 * (found.full + found.bright)
-    solid = found.solid_between <= 0.15 * found.between
-    return found.along >= (0.5 if between > 3 else 0.8) * found.between and solid
+        scattered = found.solid_dark <= solid * found.dark and found.solid_bright <= 0.5 * found.bright
+        return scattered and found.dark + found.bright < ends * (found.full + found.bright)
+    in_areas = found.solid_between > 0.15 * found.between
+    return found.along >= (0.5 if between > 3 else 0.8) * found.between and not in_areas
 
 
 def add_outlines(files: Files) -> Outlines:
