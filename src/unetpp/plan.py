@@ -19,6 +19,8 @@ from unetpp.settings import Frozen, parse_settings, require, validate
 PLAN_VERSION = 1
 LARGEST_TILE = {2: 256, 3: 96}
 """Largest side of a tile in voxels, by `dims`: larger tiles do not predict better."""
+SET_BY_USER = "set by the user"
+"""Reason of values that are settings of the user."""
 MAY_CHANGE_ON_RESUME = ("train.checkpointing", "train.compile", "train.checkpoint_minutes", "predict.batch")
 """Fields that change speed or memory but not the trained weights."""
 
@@ -582,7 +584,7 @@ class Plan(Frozen):
             for section in sections:
                 place = place[section]
             place[last] = value
-            values["reasons"][key] = "set by the user"
+            values["reasons"][key] = SET_BY_USER
         return Plan.from_dict(values, "")
 
 

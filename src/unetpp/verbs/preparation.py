@@ -19,7 +19,7 @@ from unetpp.files import hold_lock, write_text
 from unetpp.layouts.cases import find_cases
 from unetpp.layouts.dataset import Dataset
 from unetpp.model.build import make_grid
-from unetpp.plan import ModelPlan, Plan, TrainPlan, read_plan
+from unetpp.plan import SET_BY_USER, ModelPlan, Plan, ReadPlan, TrainPlan, read_plan
 from unetpp.planning.cost import count_parameters, estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint, resolve_labels
 from unetpp.planning.planner import make_plan
@@ -64,6 +64,24 @@ def require_unstarted(folder: RunFolder, folds: Iterable[int], resume: bool) -> 
             "Continue it with `resume=True`, or choose another `out`.",
         )
         raise UsageError(folder.path, got, "a new run", action, setting="out")
+
+
+def recall_reading(folder: RunFolder, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Add how files are read, where the user said it when the plan of the run was made.
+
+    Args:
+        folder: run folder, with or without a plan.
+        settings: settings of the user, which win.
+
+    Raises:
+        PlanError: a plan that cannot be read.
+    """
+    if not folder.plan.exists():
+        return dict(settings)
+    plan = read_plan(folder.plan)
+    values = plan.data.model_dump(mode="json")
+    names = [name for name in ReadPlan.model_fields if plan.reasons.get(f"data.{name}") == SET_BY_USER]
+    return {f"data.{name}": values[name] for name in names} | dict(settings)
 
 
 def read_data(path: Path, settings: Mapping[str, Any], progress: Progress) -> tuple[Dataset, Fingerprint]:
