@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.plans import small_plan
 from unetpp.errors import PlanError
-from unetpp.plan import AugmentPlan, Plan, read_plan
-from unetpp.settings import dotted_names
+from unetpp.plan import AugmentPlan, LabelPlan, Plan, read_plan
+from unetpp.settings import dotted_names, parse_settings
 from unetpp.words import find_value
 
 
@@ -99,3 +99,47 @@ def test_numbers_that_json_cannot_hold_are_refused(name: str, value: object) -> 
 def test_numbers_without_bounds_are_refused(name: str, value: object) -> None:
     with pytest.raises(PlanError, match=name):
         small_plan().changed({name: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("classes", LabelPlan()),
+        ("binary", LabelPlan(kind="binary")),
+        ("binary:0.5", LabelPlan(kind="binary", cut=0.5)),
+        ("objects,ignore:255", LabelPlan(kind="objects", ignore=255)),
+        ("ignore:-1", LabelPlan(ignore=-1)),
+        ("classes,inverted", LabelPlan(inverted=True)),
+        ("colors", LabelPlan(kind="colors")),
+        (
+            "colors:background=#000000, left kidney=#ff0080, ignore:#e0e0c0",
+            LabelPlan(
+                kind="colors",
+                colors=((0, 0, 0), (255, 0, 128)),
+                names=("background", "left kidney"),
+                ignore=0xE0E0C0,
+            ),
+        ),
+    ],
+)
+def test_the_meaning_of_labels_is_set_by_a_text(text: str, expected: LabelPlan) -> None:
+    assert LabelPlan.model_validate(text) == expected
+    assert LabelPlan.model_validate(expected.to_text()) == expected
+    (values,) = parse_settings(Plan, {"data.labels": text}).values()
+    assert LabelPlan.model_validate(values) == expected
+    assert small_plan().changed({"data.labels": text}).data.labels == expected
+
+
+@pytest.mark.parametrize("text", ["masks", "binary:half", "classes:3", "colors:a=#12", "colors:a=#000000", "ignore:x"])
+def test_a_wrong_meaning_of_labels_names_what_is_expected(text: str) -> None:
+    with pytest.raises(PlanError, match=r"data\.labels"):
+        parse_settings(Plan, {"data.labels": text})
+
+
+def test_plans_from_before_the_meaning_of_labels_are_read() -> None:
+    values = json.loads(small_plan().to_json())
+    del values["data"]["labels"]
+    values["data"]["instances"] = True
+    assert Plan.from_dict(values).data.labels == LabelPlan(kind="objects")
+    values["data"]["instances"] = False
+    assert Plan.from_dict(values).data.labels == LabelPlan()

@@ -27,6 +27,7 @@ MAY_CHANGE_ON_RESUME = ("train.checkpointing", "train.compile", "train.checkpoin
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+Byte = Annotated[int, Field(ge=0, le=255)]
 Axes = tuple[Positive, ...]
 Norm = Literal["batch", "instance", "group", "layer", "none"]
 
@@ -52,18 +53,85 @@ class Normalization(Frozen):
 
 
 class LabelPlan(Frozen):
-    """What the values of the label files mean; `labels.meaning` decides it from all files together."""
+    """What the values of the label files mean; `labels.meaning` decides it from all files together.
+
+    As a setting also a text: a kind, then what belongs to it, such as "binary:128", "classes,ignore:255", "objects" or
+    "colors:background=#000000,tumor=#ff0000".
+    """
 
     kind: Literal["classes", "binary", "objects", "colors", "segments", "channels"] = "classes"
     """classes: the values of `data.label_values`; binary: cut at `cut`; objects: every value above 0 is one object, and
     all objects are foreground; colors: those of `colors`; segments: by the names in the header (3D Slicer); channels:
     one binary channel for each class."""
-    cut: float | None = None
-    """binary: values from this one on are foreground."""
-    colors: tuple[tuple[int, int, int], ...] | None = None
+    cut: PositiveFloat | None = None
+    """binary: values from this one on are foreground; null: from half of the range of each file (0 to 1, to 255 or to
+    65535)."""
+    colors: tuple[tuple[Byte, Byte, Byte], ...] | None = None
     """colors: red, green and blue (0 to 255) of each class, background first."""
+    names: tuple[str, ...] | None = None
+    """colors: name of the class of each color; null: those of `data.classes`."""
     ignore: int | None = None
-    """Value of voxels that nobody labeled: they count neither in the loss nor in a score; null: there are none."""
+    """Value of voxels that nobody labeled: they count neither in the loss nor in a score; null: there are none. Of
+    colors, red * 65536 + green * 256 + blue."""
+    inverted: bool = False
+    """Invert the numbers of files whose header says that 0 is white."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_text(cls, value: Any) -> Any:
+        return parse_label_text(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        colors, names = self.colors or (), self.names
+        require(
+            (self.cut is None or self.kind == "binary", "data.labels", "`cut` with the kind binary alone"),
+            (not colors or self.kind == "colors", "data.labels", "colors with the kind colors alone"),
+            (names is None or len(names) == len(colors), "data.labels", "a name for each color"),
+            (len(set(colors)) == len(colors) != 1, "data.labels", "at least two colors, which differ"),
+        )
+        return self
+
+    def to_text(self) -> str:
+        """Write the setting as a text."""
+        text = f"{self.kind}:{self.cut:g}" if self.cut else self.kind
+        if self.colors and self.names:
+            pairs = zip(self.names, self.colors, strict=True)
+            text += ":" + ",".join(f"{name}=#{bytes(color).hex()}" for name, color in pairs)
+        ignore = f"#{self.ignore:06x}" if self.kind == "colors" and self.ignore is not None else self.ignore
+        return text + (f",ignore:{ignore}" if ignore is not None else "") + (",inverted" if self.inverted else "")
+
+
+def parse_label_text(text: str) -> dict[str, Any]:
+    """Read a text such as "binary:128" as the fields of a `LabelPlan`; raises ValueError with what is expected."""
+    fields: dict[str, Any] = {}
+    colors: dict[str, tuple[int, int, int]] = {}
+    for place, part in enumerate(text.strip().removeprefix("colors:").split(",")):
+        part = part.strip()
+        word, _, value = part.partition(":")
+        name, _, color = part.partition("=")
+        try:
+            if color:
+                red, green, blue = bytes.fromhex(color.removeprefix("#"))
+                colors[name] = red, green, blue
+            elif word == "ignore":
+                fields["ignore"] = int(value[1:], 16) if value.startswith("#") else int(value)
+            elif part == "inverted":
+                fields["inverted"] = True
+            elif place == 0 and word in ("classes", "binary", "objects", "colors", "segments", "channels"):
+                fields["kind"] = word
+                if value:
+                    fields["cut"] = float(value)
+            else:
+                raise ValueError(part)
+        except ValueError:
+            require((False, "data.labels", f'a text such as {LABEL_TEXTS} (not "{text}")'))
+    if colors:
+        fields |= {"kind": "colors", "names": tuple(colors), "colors": tuple(colors.values())}
+    return fields
+
+
+LABEL_TEXTS = '"classes", "binary:128", "objects", "colors:background=#000000,tumor=#ff0000" or "classes,ignore:255"'
 
 
 class ReadPlan(Frozen):
@@ -127,8 +195,8 @@ class DataPlan(ReadPlan):
     """Name of each class, background first."""
     label_values: tuple[int, ...]
     """Value of each class in label files, in the order of `classes`; `predict` writes the same values."""
-    instances: bool = False
-    """Label files number objects: every value above 0 is one object, and all objects are foreground."""
+    labels: LabelPlan = LabelPlan()
+    """Meaning of the values in label files."""
     orientation: Literal["RAS"] | None = None
     """Order and direction of the axes inside: RAS turns every volume so that X runs to the right, Y to the front and Z
     to the head, and predictions back; null: axes as the files store them."""
@@ -141,6 +209,16 @@ class DataPlan(ReadPlan):
     """Intensity normalization of each channel."""
     training_range: TrainingRange | None = None
     """What the training images were like, to which `predict` compares each new one; null: unknown."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older(cls, values: Any) -> Any:
+        """Read the field `instances` of plans from before `labels`."""
+        if isinstance(values, dict) and "instances" in values:
+            values = dict(values)
+            if values.pop("instances") and values.get("labels") is None:
+                values["labels"] = {"kind": "objects"}
+        return values
 
     @property
     def num_classes(self) -> int:

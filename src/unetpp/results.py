@@ -50,6 +50,8 @@ class Checked(Result):
     classes: tuple[str, ...]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+    labels: str = ""
+    """What the values of the labels mean, and why."""
 
     @property
     def exit_code(self) -> int:
@@ -59,6 +61,7 @@ class Checked(Result):
         dims = f", {self.dims}D" if self.dims else ""
         lines = [f"{self.data}: {count_noun(self.cases, 'case')}{dims}, layout {self.layout}"] if self.layout else []
         lines += [f"channels: {', '.join(self.channels)}; classes: {', '.join(self.classes)}"] if self.classes else []
+        lines += [f"labels: {self.labels}"] if self.labels and self.cases else []
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"{number}. {problem}" for number, problem in enumerate(merge_problems(self.problems), start=1)]
         found = f"{count_noun(len(self.problems), 'problem')} to fix."
@@ -189,6 +192,8 @@ class Evaluated(Result):
     metrics: Metrics
     problems: tuple[Problem, ...]
     out: Path | None
+    notes: tuple[str, ...] = ()
+    """What was found about the meaning of the values."""
 
     @property
     def exit_code(self) -> int:
@@ -202,6 +207,7 @@ class Evaluated(Result):
 
     def to_text(self) -> str:
         lines = [count_noun(len(self.metrics.cases), "case"), describe_scores(self.metrics)]
+        lines += [f"note: {note}" for note in self.notes]
         if self.problems:
             lines += [f"{count_noun(len(self.problems), 'problem')}:", *(f"  {problem}" for problem in self.problems)]
         return "\n".join([*lines, f"Written to {self.out}"] if self.out else lines)

@@ -59,11 +59,16 @@ def dotted_names(cls: type[BaseModel], prefix: str = "") -> list[str]:
     names: list[str] = []
     for name, field in cls.model_fields.items():
         annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel) and not _is_one_setting(annotation):
             names += dotted_names(annotation, f"{prefix}{name}.")
         else:
             names.append(prefix + name)
     return names
+
+
+def _is_one_setting(cls: type[BaseModel]) -> bool:
+    """Tell whether a configuration class is set as a whole, by a text (it has a method `to_text` to write it)."""
+    return hasattr(cls, "to_text")
 
 
 def field_notes(cls: type[BaseModel]) -> dict[str, str]:
@@ -112,7 +117,7 @@ def _parse_value(cls: type[BaseModel], key: str, value: Any) -> Any:
     try:
         return adapter.dump_python(adapter.validate_python(value), mode="json")
     except ValidationError as error:
-        raise PlanError(key, repr(value), _expect(error.errors()[0]), "Change it.") from None
+        raise PlanError(key, repr(value), _expect_one(error.errors()[0]), "Change it.") from None
 
 
 def _as_problem(entry: Any, cls: type[BaseModel]) -> Problem:
@@ -126,6 +131,12 @@ def _as_problem(entry: Any, cls: type[BaseModel]) -> Problem:
         problem: Problem = entry["ctx"]["error"].args[0]
         return problem
     return Problem(key, repr(entry["input"]), _expect(entry), "Change it.", key)
+
+
+def _expect_one(entry: Any) -> str:
+    """Return what was expected of a single setting, also where `require` found the error."""
+    problem = entry["ctx"]["error"].args[0] if entry["type"] == "value_error" else None
+    return problem.expected if isinstance(problem, Problem) else _expect(entry)
 
 
 def _expect(entry: Any) -> str:

@@ -77,17 +77,17 @@ def only_problem(root: Path, where: str) -> str:
 def test_a_sound_data_set(good: Path) -> None:
     found = inspect(good)
     assert (found.problems, found.notes) == ([], [])
-    assert (found.classes, found.label_values, found.channels, found.instances) == (
+    assert (found.classes, found.label_values, found.channels, found.meaning.plan.kind) == (
         ("background", "foreground"),
         (0, 255),
         ("image",),
-        False,
+        "classes",
     )
     fact = found.facts[0]
     image = np.asarray(Image.open(good / "images/good1.png"))
     assert (fact.id, fact.shape, fact.channels, fact.spacing_mm) == ("good1", (12, 10), 1, None)
     assert (fact.minimum, fact.maximum) == ((image.min(),), (image.max(),))
-    assert fact.label_counts == {0: 100, 255: 20}
+    assert fact.label is not None and fact.label.counts == {0: 100, 255: 20}
     np.testing.assert_array_equal(np.sort(fact.foreground_sample[0]), np.sort(image[2:6, 3:8].reshape(-1)))
 
 
@@ -119,7 +119,9 @@ def test_what_label_values_stand_for(
     tmp_path: Path, values: list[int], names: tuple[str, ...], expected: tuple[int, ...]
 ) -> None:
     for stem in "ab":
-        write_case(tmp_path, stem, gray(), np.resize(np.array(values, np.uint8), (12, 10)))
+        write_case(
+            tmp_path, stem, gray(), np.repeat(np.resize(np.array(values, np.uint8), 3), 4)[:, None].repeat(10, 1)
+        )
     found = inspect(tmp_path)
     assert (found.classes, found.label_values, found.problems) == (names, expected, [])
 
@@ -128,10 +130,10 @@ def test_objects_are_foreground(tmp_path: Path) -> None:
     for stem in "ab":
         write_case(tmp_path, stem, gray(), (np.arange(120, dtype=np.uint16) * 9).reshape(12, 10), labels="instances")
     found = inspect(tmp_path)
-    assert (found.classes, found.label_values, found.instances, found.problems) == (
+    assert (found.classes, found.label_values, found.meaning.plan.kind, found.problems) == (
         ("background", "foreground"),
         (0, 255),
-        True,
+        "objects",
         [],
     )
 
@@ -208,18 +210,12 @@ def test_value_outside_the_declared_classes(volumes: Path) -> None:
     assert inspect(volumes).channels == ("CT",)
 
 
-def test_interpolated_mask(good: Path) -> None:
+def test_masks_with_gray_outlines_are_cut_at_half(good: Path) -> None:
     small = Image.fromarray(np.kron(np.eye(4, dtype=np.uint8) * 255, np.ones((10, 10), np.uint8)))
     write_case(good, "bad", gray(100, 100), np.asarray(small.resize((100, 100), Image.Resampling.BILINEAR)))
-    assert "most of them rare" in only_problem(good, "masks/bad.png")
-    assert inspect(good).label_values == (0, 255)
-
-
-def test_mask_saved_as_jpeg(good: Path) -> None:
-    write_png(good / "images/bad.png", gray(64, 64))
-    disc = np.hypot(*np.indices((64, 64)) - 31.5) < 20
-    Image.fromarray(np.where(disc, 255, 0).astype(np.uint8)).save(good / "masks/bad.jpg", quality=60)
-    assert "most of them rare" in only_problem(good, "masks/bad.jpg")
+    found = inspect(good)
+    assert (found.problems, found.label_values, found.meaning.plan.cut) == ([], (0, 255), 128)
+    assert found.meaning.line == "binary, cut at 128: gray values between 0 and 255 along outlines in 1 of 3 files"
 
 
 def test_objects_in_a_folder_of_masks(good: Path) -> None:
@@ -248,7 +244,9 @@ def test_a_stray_value_is_noted(good: Path) -> None:
 
 def test_0_and_1_in_some_masks_and_0_and_255_in_others(good: Path) -> None:
     write_case(good, "bad", gray(), mask(1))
-    assert only_problem(good, str(good)) == "foreground as 1 in 1 labels (bad.png)"
+    found = inspect(good)
+    assert (found.problems, found.classes) == ([], ("background", "foreground"))
+    assert found.meaning.line == "binary, cut at 1: the foreground is 1 in 1 of 3 files and 255 in 2 of 3 files"
 
 
 def test_mixed_channel_counts(volumes: Path) -> None:
@@ -346,8 +344,7 @@ def test_voxels_that_nobody_labeled_are_no_class(good: Path) -> None:
     for stem in ("good1", "good2"):
         write_case(good, stem, image, label)
     found = inspect_as(good, labels={"ignore": 255})
-    assert (found.problems, found.label_values, found.labels) == ([], (0, 1), LabelPlan(ignore=255))
-    assert found.facts[0].label_counts == {0: 80, 1: 20}
+    assert (found.problems, found.label_values, found.meaning.plan) == ([], (0, 1), LabelPlan(ignore=255))
     assert found.facts[0].foreground_sample.shape[1] == 20
     assert any("17% of the voxels have the value 255" in note for note in found.notes)
     fingerprint = make_fingerprint(find_cases(good), found)

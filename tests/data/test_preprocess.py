@@ -26,10 +26,10 @@ from unetpp.data.preprocess import (
 )
 from unetpp.errors import DataError
 from unetpp.formats.sources import ArraySource
-from unetpp.labels import make_labels
+from unetpp.labels import encode, make_labels
 from unetpp.layouts.cases import Case
 from unetpp.plan import DataPlan, Normalization
-from unetpp.volume import Geometry
+from unetpp.volume import Geometry, Volume
 
 RNG = np.random.default_rng(0)
 COLOR = ("red", "green", "blue")
@@ -285,7 +285,7 @@ def test_a_value_of_no_class_is_refused_by_name() -> None:
 
 def test_objects_are_foreground() -> None:
     label = np.array([[0, 1, 300, 2]], np.uint16)
-    assert make_labels(plan(instances=True)).encode(label, "label").tolist() == [[0, 1, 1, 1]]
+    assert encode(Volume(label[None], Geometry()), plan(instances=True), "label").tolist() == [[0, 1, 1, 1]]
 
 
 def test_a_case_is_prepared_from_its_files(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.data.images import GRAY, RGB, RNG, problem_of, write_nifti
 from tests.tiny import write_png
 from unetpp.errors import DataError
 from unetpp.formats import pillow
-from unetpp.formats.readers import open_image, open_images, read_image, read_images, read_label, read_labels
+from unetpp.formats.readers import open_image, open_images, read_image, read_images, read_label
 
 ALPHA = np.full((6, 9, 1), 7, dtype=np.uint8)
 EVERYTHING = (slice(None), slice(None))
@@ -79,37 +79,11 @@ def test_files_of_one_case_lie_on_one_grid(tmp_path: Path) -> None:
         open_images([write_png(tmp_path / "c.png", GRAY), write_png(tmp_path / "d.png", GRAY[1:])])
 
 
-def test_a_gray_mask_saved_as_colors_is_read(tmp_path: Path) -> None:
-    mask = np.where(GRAY > 99, 255, 0).astype(np.uint8)
-    label = read_label(write_png(tmp_path / "a.png", np.dstack([mask, mask, mask, np.full_like(mask, 255)])))
-    np.testing.assert_array_equal(label.array, mask[None])
-
-
-def test_a_mask_of_colors_is_refused(tmp_path: Path) -> None:
-    assert "3 channels that differ" in problem_of(read_label, write_png(tmp_path / "a.png", RGB)).got
-
-
-def test_whole_numbers_stored_as_floats_are_labels(tmp_path: Path) -> None:
-    label = read_label(write_nifti(tmp_path / "a.nii.gz", np.full((3, 3, 3), 300.0, np.float32)))
-    assert label.array.dtype == np.uint16
-    assert (label.array == 300).all()
-
-
-@pytest.mark.parametrize("wrong", [0.5, np.nan, np.inf])
-def test_labels_that_are_not_whole_numbers_are_refused(tmp_path: Path, wrong: float) -> None:
-    array = np.zeros((3, 3, 3), np.float32)
-    array[0, 0, :2] = wrong
-    assert "2 label values" in problem_of(read_label, write_nifti(tmp_path / "a.nii.gz", array)).got
-
-
-def test_one_mask_for_each_object(tmp_path: Path) -> None:
-    first, second = np.zeros((6, 9), np.uint8), np.zeros((6, 9), np.uint8)
-    first[:2], second[4:] = 255, 255
-    objects = read_labels([write_png(tmp_path / "a.png", first), write_png(tmp_path / "b.png", second)])
-    assert np.unique(objects.array).tolist() == [0, 1, 2]
-    assert objects.array[0, 5, 0] == 2
-    with pytest.raises(DataError, match="5 x 9"):
-        read_labels([tmp_path / "a.png", write_png(tmp_path / "c.png", first[1:])])
+def test_a_label_is_read_as_its_file_stores_it(tmp_path: Path) -> None:
+    fractions = np.full((3, 3, 3), 300.5, ">f4")
+    label = read_label(write_nifti(tmp_path / "a.nii.gz", fractions))
+    np.testing.assert_array_equal(label.array, fractions[None])
+    assert label.array.dtype.isnative
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.tif", "a.nii", "a.nii.gz", "a.nrrd", "a.mha"])
@@ -195,6 +169,4 @@ def test_real_files(real_data: Path) -> None:
     assert volume.array.shape == (1, 35, 52, 34)
     assert volume.geometry.spacing_mm == (1.0, 1.0, 1.0)
     folder = next((real_data / "nuclei_kaggle_layout/stage1_train").iterdir())
-    masks = sorted((folder / "masks").iterdir())
-    assert read_labels(masks).array.max() == len(masks)
     assert read_image(next((folder / "images").iterdir())).channels == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,8 +25,9 @@ from unetpp.labels.classes_torch import (
     soft_counts,
     to_probabilities,
 )
-from unetpp.labels.values import encode_prediction, encode_reference
-from unetpp.plan import DataPlan, Normalization
+from unetpp.labels.encoding import encode_label
+from unetpp.plan import DataPlan, LabelPlan, Normalization
+from unetpp.volume import Geometry, Volume
 
 DRAWN = {"seed": st.integers(0, 10_000), "classes": st.integers(2, 6), "sharpness": st.sampled_from([0.0, 0.5, 5.0])}
 
@@ -38,8 +39,8 @@ def drawn_logits(seed: int, classes: int, sharpness: float) -> Tensor:
     return logits
 
 
-def named(values: list[int], objects: bool = False) -> Classes:
-    return Classes(tuple(f"class {value}" for value in values), tuple(values), objects)
+def named(values: list[int]) -> Classes:
+    return Classes(tuple(f"class {value}" for value in values), tuple(values))
 
 
 def test_the_labels_of_a_plan_are_what_its_data_say() -> None:
@@ -49,10 +50,11 @@ def test_the_labels_of_a_plan_are_what_its_data_say() -> None:
         channels=("image",),
         classes=names,
         label_values=values,
-        instances=True,
+        labels="classes,ignore:7",
         normalization=(Normalization(),),
     )
-    assert labels.make_labels(data) == Classes(names, values, objects=True)
+    assert labels.make_labels(data) == Classes(names, values, ignore=7)
+    assert labels.find_ignored_index(data) == ignored_index(2)
 
 
 @given(
@@ -72,12 +74,6 @@ def test_values_of_no_class_are_found_and_named() -> None:
     label = np.array([[0, 20, 7], [9, 10, 7]])
     with pytest.raises(DataError, match=r"a\.png.*no class: 7, 9; expected 0 \(class 0\), 10 \(class 10\).*Correct"):
         named([0, 10, 20]).encode(label, "a.png")
-
-
-def test_objects_are_foreground() -> None:
-    classes = named([0, 255], objects=True)
-    assert classes.encode(np.array([0, 1, 300]), "a.tif").tolist() == [0, 1, 1]
-    assert classes.decode(np.array([0, 1])).tolist() == [0, 255]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +154,7 @@ def test_probabilities_a_rounding_beyond_0_and_1_have_an_entropy() -> None:
 
 
 def test_classes_need_no_torch() -> None:
-    code = "import sys, unetpp.labels, unetpp.labels.values; sys.exit('torch' in sys.modules)"
+    code = "import sys, unetpp.labels, unetpp.labels.find_meaning; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -172,30 +168,19 @@ def test_the_ignored_index_is_of_no_class() -> None:
 
 @given(
     values=st.lists(st.integers(0, 300), min_size=3, max_size=6, unique=True),
-    objects=st.booleans(),
+    kind=st.sampled_from(["classes", "objects"]),
     seed=st.integers(0, 100),
 )
-def test_voxels_that_nobody_labeled_have_their_own_index(values: list[int], objects: bool, seed: int) -> None:
+def test_voxels_that_nobody_labeled_have_their_own_index(values: list[int], kind: str, seed: int) -> None:
     """Wherever the value stands among the others: in place of a class, between two, above all."""
     ignore, *rest = values
-    classes = named(rest, objects)
     label = np.random.default_rng(seed).choice(values, (4, 5)).astype(np.int32)
     label[0, 0] = ignore
     filled = np.where(label == ignore, rest[0], label)
-    expected = np.where(label == ignore, ignored_index(len(rest)), classes.encode(filled, "a.png"))
-    found = Classes(classes.names, classes.values, objects, ignore).encode(label, "a.png")
+    plan = LabelPlan(kind=kind)
+    expected = encode_label(Volume(filled[None], Geometry()), named(rest), plan, "a.png")
+    expected = np.where(label == ignore, ignored_index(len(rest)), expected)
+    classes = replace(named(rest), ignore=ignore)
+    found = encode_label(Volume(label[None], Geometry()), classes, plan.model_copy(update={"ignore": ignore}), "a.png")
     assert found.dtype == index_type(len(rest))
     np.testing.assert_array_equal(found, expected)
-
-
-def test_references_of_masks_may_have_voxels_that_nobody_labeled() -> None:
-    """The value of the ignore label may be one that a mask has for its foreground."""
-    reference = np.array([[0, 1, 255], [255, 1, 0]], np.uint8)
-    masks = Classes(("background", "cell"), (0, 1), ignore=255)
-    assert encode_reference(masks, reference, Path("a.png")).tolist() == [[0, 1, 255], [255, 1, 0]]
-    only = np.array([[0, 255, 255]], np.uint8)
-    assert encode_reference(masks, only, Path("a.png")).tolist() == [[0, 255, 255]]
-    # a prediction never has it
-    assert encode_prediction(masks, only, Path("a.png")).tolist() == [[0, 1, 1]]
-    with pytest.raises(DataError, match="stand for no class: 2"):
-        encode_prediction(Classes(("background", "a", "b"), (0, 1, 3), ignore=2), np.array([0, 2]), Path("a.png"))

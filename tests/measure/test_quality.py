@@ -18,7 +18,7 @@ from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
 from unetpp.layouts.dataset import Case
 from unetpp.measure.quality import evaluate_cases, evaluate_folders
-from unetpp.plan import Plan
+from unetpp.plan import LabelPlan, Plan
 from unetpp.volume import Geometry
 
 MASK = np.zeros((16, 16), np.uint8)
@@ -51,7 +51,7 @@ def test_masks_of_either_scale_agree(folders: tuple[Path, Path], predicted_value
     predictions, references = folders
     write_png(predictions / "a.png", HALF * predicted_value)
     write_png(references / "a.png", MASK * reference_value)
-    metrics, problems = evaluate_folders(*folders)
+    metrics, problems, _ = evaluate_folders(*folders)
     assert not problems
     assert metrics.mean.dice == pytest.approx(HALF_DICE)
     assert list(metrics.classes) == ["foreground"]
@@ -116,7 +116,7 @@ def test_references_pair_by_the_pattern_of_their_names(folders: tuple[Path, Path
     for stem in ("1", "2"):
         write_png(predictions / f"{stem}.png", HALF)
         write_png(references / f"{reference.format(stem)}.png", MASK)
-    metrics, problems = evaluate_folders(*folders)
+    metrics, problems, _ = evaluate_folders(*folders)
     assert not problems
     assert [case.id for case in metrics.cases] == ["1", "2"]
     assert metrics.mean.dice == pytest.approx(HALF_DICE)
@@ -129,7 +129,7 @@ def test_references_beside_their_images(folders: tuple[Path, Path]) -> None:
         write_png(predictions / f"{stem}.png", HALF)
         write_png(references / f"{stem}.png", np.full((16, 16), 90, np.uint8))
         write_png(references / f"{stem}_mask.png", MASK)
-    metrics, problems = evaluate_folders(*folders)
+    metrics, problems, _ = evaluate_folders(*folders)
     assert not problems
     assert metrics.mean.dice == pytest.approx(HALF_DICE)
 
@@ -148,7 +148,7 @@ def test_more_values_than_classes_are_told(folders: tuple[Path, Path]) -> None:
     predictions, references = folders
     write_png(predictions / "a.png", MASK)
     write_png(references / "a.png", np.arange(256, dtype=np.uint8).reshape(16, 16))
-    with pytest.raises(DataError, match=r"256 different values.*name the folder instances"):
+    with pytest.raises(DataError, match=r"256 different label values.*name the folder instances"):
         evaluate_folders(*folders)
 
 
@@ -173,7 +173,7 @@ def test_declared_classes_and_files(folders: tuple[Path, Path]) -> None:
         json.dumps({"classes": ["background", "membrane", "cell"], "label_values": [0, 20, 40], "files": ["a.png"]})
     )
     write_png(references / "a.png", MASK * 40)
-    metrics, problems = evaluate_folders(*folders)
+    metrics, problems, _ = evaluate_folders(*folders)
     assert not problems
     assert metrics.classes["cell"].dice == pytest.approx(HALF_DICE)
     assert metrics.classes["membrane"].dice is None
@@ -187,7 +187,7 @@ def test_everything_wrong_is_listed_and_the_rest_is_scored(folders: tuple[Path, 
         write_png(references / f"{name}.png", MASK)
     write_png(references / "size.png", np.zeros((8, 16), np.uint8))
     (predictions / "truncated.png").write_bytes((predictions / "truncated.png").read_bytes()[:50])
-    metrics, problems = evaluate_folders(*folders)
+    metrics, problems, _ = evaluate_folders(*folders)
     assert [case.id for case in metrics.cases] == ["good"]
     texts = [str(problem) for problem in problems]
     assert len(texts) == 4
@@ -203,7 +203,7 @@ def test_another_grid_is_a_problem(folders: tuple[Path, Path]) -> None:
     for case, spacing in (("same", (1.0, 1.0, 2.0)), ("other", (1.0, 1.0, 3.0))):
         write_nifti(predictions / f"{case}.nii.gz", volume, spacing)
         write_nifti(references / f"{case}.nii.gz", volume, (1.0, 1.0, 2.0))
-    metrics, problems = evaluate_folders(*folders)
+    metrics, problems, _ = evaluate_folders(*folders)
     assert [case.id for case in metrics.cases] == ["same"]
     assert "(voxel size 1 x 1 x 3 against 1 x 1 x 2 mm)" in str(problems[0])
 
@@ -310,7 +310,7 @@ def test_files_that_predict_wrote_score_as_the_model_does(
     label = write_png(tmp_path / "labels" / "a.png", (noise > 128).astype(np.uint8))
     by_depth = evaluate_cases(predictor, [Case("a", (image,), (label,))])
     predictor.predict_files([image], tmp_path / "out", PredictOptions(depth, uncertainty="entropy"))
-    metrics, problems = evaluate_folders(tmp_path / "out", tmp_path / "labels")
+    metrics, problems, _ = evaluate_folders(tmp_path / "out", tmp_path / "labels")
     assert not problems
     assert metrics.mean == by_depth[2 if depth == "all" else 1].mean
     assert metrics.mean.dice > 0
@@ -356,14 +356,14 @@ def test_segmentations_stored_with_other_axes_are_turned_onto_their_references(f
         nib.orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], nib.orientations.axcodes2ornt("SLP"))
     )
     nib.save(turned, predictions / "a.nii.gz")
-    metrics, problems = evaluate_folders(*folders)
+    metrics, problems, _ = evaluate_folders(*folders)
     assert not problems
     assert metrics.mean.dice == 1
 
 
 def test_distances_are_in_the_millimeters_of_the_place(cases: Path) -> None:
     folder = cases / "3d/pixdim-against-sform"
-    metrics, _ = evaluate_folders(folder / "predictions", folder / "references")
+    metrics, _, _ = evaluate_folders(folder / "predictions", folder / "references")
     assert metrics.mean.hd95_mm == pytest.approx(3.0)
 
 
@@ -391,3 +391,101 @@ def test_a_data_set_of_references_declares_what_nobody_labeled(tmp_path: Path) -
     (tmp_path / "set" / "dataset.json").write_text(json.dumps({"channel_names": {"0": "light"}, "labels": labels}))
     write_png(tmp_path / "predictions" / "a.png", HALF * 255)
     assert evaluate_folders(tmp_path / "predictions", tmp_path / "set").metrics.mean.dice == 1
+
+
+DISC = np.hypot(*np.indices((48, 48)) - 23.5) < 12
+
+
+def jpeg(path: Path, mask: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(path, quality=60)
+
+
+def test_references_of_jpeg_are_cut_at_half_with_a_note(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(predictions / "a.png", DISC * np.uint8(255))
+    jpeg(references / "a.jpg", DISC)
+    found = evaluate_folders(*folders)
+    assert found.metrics.mean.dice == pytest.approx(1, abs=0.01)
+    assert found.notes == (
+        "references: binary, cut at 128: gray values between 0 and 255 along outlines in 1 of 1 file (JPEG)",
+    )
+
+
+@pytest.mark.parametrize(("top", "kind"), [(255, np.uint8), (65535, np.uint16)])
+def test_probabilities_of_other_programs_are_cut_at_half(folders: tuple[Path, Path], top: int, kind: type) -> None:
+    predictions, references = folders
+    distance = np.hypot(*np.indices((96, 96)) - 47.5)
+    write_png(predictions / "a.png", (top / (1 + np.exp((distance - 24) / 4))).astype(kind))
+    write_png(references / "a.png", (distance < 24).astype(np.uint8) * 255)
+    found = evaluate_folders(*folders)
+    assert found.metrics.mean.dice == pytest.approx(1, abs=0.01)
+    assert any(f"cut at {(top + 1) // 2}" in note for note in found.notes)
+
+
+def test_probabilities_are_not_compared_with_several_classes(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    write_png(predictions / "a.png", np.arange(2304, dtype=np.uint16).reshape(48, 48) * 28)
+    write_png(references / "a.png", DISC.astype(np.uint8) * (1 + (np.indices(DISC.shape)[0] > 20)).astype(np.uint8))
+    with pytest.raises(DataError, match="probabilities of several classes cannot be compared"):
+        evaluate_folders(*folders)
+
+
+def test_unknown_voxels_of_references_are_recognized(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    reference = THREE_CLASSES.copy()
+    reference[0] = 255
+    write_png(predictions / "a.png", THREE_CLASSES)
+    write_png(references / "a.png", reference)
+    found = evaluate_folders(*folders)
+    assert "255 is unknown" in found.notes[0]
+    assert list(found.metrics.classes) == ["class_1", "class_2"]
+
+
+def test_what_is_ambiguous_is_asked_for_and_may_be_set(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    squares = np.zeros((48, 48), np.uint8)
+    for number in range(1, 6):
+        squares[8 * number : 8 * number + 5, 3 : 3 + 5] = number
+    for name, shift in (("a", 0), ("b", 13), ("c", 29)):
+        write_png(references / f"{name}.png", np.roll(np.roll(squares, shift, axis=1), 7 * shift, axis=0))
+        moved = np.roll(np.roll(squares, shift, axis=1), 7 * shift, axis=0)
+        write_png(predictions / f"{name}.png", (moved > 0) * np.uint8(7))
+    with pytest.raises(DataError, match='`labels="objects"`'):
+        evaluate_folders(*folders)
+    found = evaluate_folders(*folders, labels=LabelPlan(kind="objects"))
+    assert found.metrics.mean.dice == 1.0
+
+
+def test_palettes_of_black_and_white_are_compared_by_color(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    for number, name in enumerate("ab"):
+        write_png(predictions / f"{name}.png", DISC * np.uint8(1))
+        stored = Image.fromarray((DISC ^ bool(number)).astype(np.uint8))
+        stored.putpalette([255, 255, 255, 0, 0, 0] if number else [0, 0, 0, 255, 255, 255])
+        references.mkdir(exist_ok=True)
+        stored.save(references / f"{name}.png")
+    assert evaluate_folders(*folders).metrics.mean.dice == 1.0
+
+
+def test_references_in_colors(folders: tuple[Path, Path]) -> None:
+    predictions, _ = folders
+    colors = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
+    for folder in folders:
+        write_png(folder / "a.png", colors[THREE_CLASSES])
+    assert list(evaluate_folders(*folders).metrics.classes) == ["green", "red"]
+    write_png(predictions / "a.png", np.array([0, 2, 1], np.uint8)[THREE_CLASSES])
+    found = evaluate_folders(*folders)
+    assert found.metrics.mean.dice == 1.0
+    assert "in their order" in " ".join(found.notes)
+
+
+def test_a_model_of_colors_is_compared_by_its_table(folders: tuple[Path, Path]) -> None:
+    predictions, references = folders
+    colors = np.array([[68, 1, 84], [253, 231, 36], [0, 255, 0]], np.uint8)
+    write_png(predictions / "a.png", THREE_CLASSES)
+    write_png(references / "a.png", colors[THREE_CLASSES])
+    plan = LabelPlan(kind="colors", colors=tuple(map(tuple, colors.tolist())))
+    record = {"classes": ["none", "a", "b"], "label_values": [0, 1, 2], "labels": plan.model_dump(mode="json")}
+    (predictions / "predictions.json").write_text(json.dumps(record))
+    assert evaluate_folders(*folders).metrics.classes["b"].dice == 1.0

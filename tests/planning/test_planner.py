@@ -33,7 +33,8 @@ def fingerprint(**changes: Any) -> Fingerprint:
         "classes": ("background", "foreground"),
         "label_values": (0, 255),
         "class_fractions": (0.9, 0.1),
-        "instances": False,
+        "labels": {"kind": "classes"},
+        "label_meaning": "classes by value",
         "median_shape": (512, 512),
         "smallest_shape": (512, 512),
         "largest_shape": (512, 512),
@@ -81,6 +82,14 @@ def test_every_choice_has_a_reason() -> None:
         "predict.overlap",
     } <= set(plan.reasons)
     assert all(reason for reason in plan.reasons.values())
+
+
+def test_the_meaning_of_labels_is_kept_with_its_reason() -> None:
+    found = {"labels": {"kind": "binary", "cut": 128}, "label_meaning": "binary, cut at 128: gray outlines"}
+    plan = plan_for(**found)
+    assert (plan.data.labels.cut, plan.reasons["data.labels"]) == (128, "binary, cut at 128: gray outlines")
+    plan = plan_for(settings={"data.labels": "binary"}, **found)
+    assert (plan.data.labels.cut, plan.reasons["data.labels"]) == (128, "set by the user")
 
 
 def test_more_time_gives_a_wider_network() -> None:
@@ -262,6 +271,5 @@ def test_variation_follows_from_the_passes_over_the_data() -> None:
 def test_voxels_that_nobody_labeled_reach_the_plan() -> None:
     plan = plan_for(labels=LabelPlan(ignore=9))
     assert plan.data.labels == LabelPlan(ignore=9)
-    assert "nobody labeled" in plan.reasons["data.labels"]
     assert plan_for().data.labels is None
     assert plan_for(settings={"data.fill": "0"}).data.fill == 0

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.plans import small_plan
 
 from unetpp.data.folds import Split, write_splits
 from unetpp.errors import DataError
 from unetpp.layouts.dataset import Case, Dataset
+from unetpp.plan import LabelPlan, ReadPlan
 from unetpp.run_folder import RunFolder
-from unetpp.verbs.preparation import reuse_splits
+from unetpp.verbs.preparation import recall_reading, reuse_splits
+from unetpp.verbs.request import read_reading
 
 
 def test_edited_splits_name_cases_of_the_data_set_that_have_labels(tmp_path: Path) -> None:
@@ -26,3 +29,13 @@ def test_edited_splits_name_cases_of_the_data_set_that_have_labels(tmp_path: Pat
         "1 case not in the data set: e",
         "1 case without a label: d",
     ]
+
+
+def test_how_files_are_read_is_recalled_from_the_plan_of_the_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert recall_reading(folder, {"train.batch": 2}) == {"train.batch": 2}
+    plan = small_plan().changed({"data.labels": "objects", "data.fill": "0", "train.batch": "3"})
+    folder.plan.write_text(plan.to_json())
+    recalled = recall_reading(folder, {"data.fill": 1})
+    assert recalled["data.fill"] == 1 and set(recalled) == {"data.fill", "data.labels"}
+    assert read_reading(recalled) == ReadPlan(labels=LabelPlan(kind="objects"), fill=1)

@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
 from typing import TypeVar
 
 import numpy as np
 import psutil
 
-from unetpp.data.case_files import close_whole_files, name_files, open_case_image, read_case_label
+from unetpp.data.case_files import close_whole_files, name_files, name_label, open_case_image, read_case_label
 from unetpp.data.folds import make_splits
 from unetpp.data.intensities import Intensities, measure_intensities
 from unetpp.data.orientation import Orientation, find_orientation
@@ -26,7 +25,10 @@ from unetpp.errors import DataError, Problem
 from unetpp.formats import is_medical, scratch
 from unetpp.formats.orientation import note_turned_pair
 from unetpp.formats.sources import ImageSource
-from unetpp.labels.values import choose_classes, count_values
+from unetpp.labels import guess_foreground
+from unetpp.labels.facts import LabelFacts, join_facts, measure_label
+from unetpp.labels.find_meaning import find_meaning
+from unetpp.labels.meaning import Declared, Meaning
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.plan import AS_FILES_SAY, LabelPlan, ReadPlan
 from unetpp.volume import Volume
@@ -52,9 +54,9 @@ class CaseFacts:
     minimum: tuple[float, ...]
     maximum: tuple[float, ...]
     foreground_sample: np.ndarray
-    """Intensities (channels, at most 1000) of voxels above 0 in the label, evenly spread."""
-    label_counts: dict[int, int]
-    """Number of voxels of each label value but that of voxels that nobody labeled; empty without a label."""
+    """Intensities (channels, at most 1000) of voxels that the label marks, evenly spread."""
+    label: LabelFacts | None
+    """What its label shows; None without a label."""
     is_gray: bool
     """Three channels that are equal everywhere."""
     is_color_format: bool
@@ -79,12 +81,19 @@ class Inspection:
     """Problems that prevent training."""
     notes: list[str]
     """Observations that do not prevent training."""
-    classes: tuple[str, ...]
-    label_values: tuple[int, ...]
-    instances: bool
+    meaning: Meaning
+    """What the values of the labels mean."""
     channels: tuple[str, ...]
-    labels: LabelPlan | None = None
-    """Meaning of the label values, as far as it was declared or set."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, background first."""
+        return self.meaning.classes.names
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """Value of each class in label files and predictions."""
+        return self.meaning.classes.values
 
 
 def inspect_dataset(
@@ -101,18 +110,11 @@ def inspect_dataset(
         MissingExtraError: a format needs the extra `medical`.
     """
     dataset = replace(dataset, channels=reading.channels or dataset.channels)
-    meaning = reading.labels or (LabelPlan(ignore=dataset.ignored_value) if dataset.ignored_value is not None else None)
-    ignore = meaning.ignore if meaning else None
-    results = list(_inspect_cases(dataset.cases, reading, ignore, progress))
+    declared = collect_declared(dataset, reading)
+    results = list(_inspect_cases(dataset.cases, complete_reading(declared, reading), progress))
     facts = [facts for facts, _ in results if facts is not None]
     cases = {case.id: case for case in dataset.cases}
-    medical = any(is_medical(path) for case in dataset.cases[:1] for path in case.images)
-    found = choose_classes(
-        _count_by_file(facts, cases),
-        dataset.classes,
-        (1 if medical else 255) if dataset.instances else None,
-        str(dataset.root),
-    )
+    found = find_meaning(_collect_shown(facts, cases), declared)
     channels, channel_problems = _choose_channels(dataset, facts)
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
     problems += [*found.problems, *_check_dims(facts, reading.dims), *_check_splits(dataset, facts)]
@@ -120,26 +122,47 @@ def inspect_dataset(
     remarks = dict.fromkeys((cases[fact.id].images[0].name, note) for fact in facts for note in fact.notes)
     series = [] if channel_problems else _note_series(dataset, facts)
     notes = [*dataset.notes, *found.notes, *series, *merge_remarks(remarks)]
-    notes += [*_note_repeated_images(facts), *_note_hounsfield_units(dataset, facts), *_note_ignored(ignore, facts)]
-    names, values = found.classes.names, found.classes.values
-    return Inspection(facts, problems, notes, names, values, dataset.instances, channels, meaning)
+    notes += [*_note_repeated_images(facts), *_note_hounsfield_units(dataset, facts), *_note_ignored(found, facts)]
+    return Inspection(facts, problems, notes, found, channels)
 
 
-def _count_by_file(facts: Sequence[CaseFacts], cases: Mapping[str, Case]) -> dict[str, dict[int, int]]:
-    """Count the voxels of each value in each label file, of which several cases may be parts."""
-    counts: dict[str, Counter[int]] = {}
+def _collect_shown(facts: Sequence[CaseFacts], cases: Mapping[str, Case]) -> dict[str, LabelFacts]:
+    """Collect what each label file shows, of which several cases may be parts."""
+    parts: dict[str, list[LabelFacts]] = {}
     for fact in facts:
-        if fact.label_counts:
-            counts.setdefault(str(cases[fact.id].labels[0]), Counter()).update(fact.label_counts)
-    return {file: dict(sorted(found.items())) for file, found in counts.items()}
+        case = cases[fact.id]
+        if fact.label is not None:
+            parts.setdefault(str(case.labels[0]) if case.is_part else name_label(case), []).append(fact.label)
+    return {name: join_facts(found) for name, found in parts.items()}
+
+
+def collect_declared(dataset: Dataset, reading: ReadPlan) -> Declared:
+    """Collect what is known of the labels before they are read."""
+    medical = any(is_medical(path) for case in dataset.cases[:1] for path in case.images)
+    return Declared(
+        str(dataset.root),
+        dataset.classes,
+        dataset.instances,
+        dataset.joined == "union",
+        dataset.ignored_value,
+        reading.labels,
+        mask_value=1 if medical else 255,
+    )
+
+
+def complete_reading(declared: Declared, reading: ReadPlan) -> ReadPlan:
+    """Add what is known of the labels to how files are read."""
+    if reading.labels is not None or not (declared.objects or declared.united):
+        return reading
+    return reading.model_copy(update={"labels": LabelPlan(kind="objects" if declared.objects else "binary")})
 
 
 def _inspect_cases(
-    cases: Sequence[Case], reading: ReadPlan, ignore: int | None, progress: Callable[[int, int], object] | None
+    cases: Sequence[Case], reading: ReadPlan, progress: Callable[[int, int], object] | None
 ) -> Iterable[tuple[CaseFacts | None, list[Problem]]]:
     pool = ThreadPoolExecutor(max_workers=_count_readers(cases))
     try:
-        for done, result in enumerate(pool.map(partial(_inspect_case, reading=reading, ignore=ignore), cases), start=1):
+        for done, result in enumerate(pool.map(partial(_inspect_case, reading=reading), cases), start=1):
             if progress is not None:
                 progress(done, len(cases))
             yield result
@@ -156,19 +179,19 @@ def _count_readers(cases: Sequence[Case]) -> int:
     return int(max(1, min(_READ_AT_ONCE, os.cpu_count() or 1, fitting)))
 
 
-def _inspect_case(case: Case, reading: ReadPlan, ignore: int | None) -> tuple[CaseFacts | None, list[Problem]]:
+def _inspect_case(case: Case, reading: ReadPlan) -> tuple[CaseFacts | None, list[Problem]]:
     """Measure a case without problems; otherwise report those of the image, of the label and between them."""
     image, problems = _attempt(lambda: open_case_image(case, reading))
     label, label_problems = _attempt(lambda: read_case_label(case, reading, image)) if case.labels else (None, [])
     problems += [problem for problem in label_problems if problem not in problems]
     if image is None:
         return None, problems
-    counts = count_values(label.array) if label is not None else {}
-    counts = {value: count for value, count in counts.items() if value != ignore}
+    shown = None if label is None else measure_label(label, is_medical(case.labels[0]), reading.labels is None)
     scratch.release(None if label is None else label.array)
-    found = measure_intensities(image, None if label is None else label.array[0], ignore)
+    ignore = None if reading.labels is None else reading.labels.ignore
+    found = measure_intensities(image, _find_foreground(label, shown), ignore)
     problems += _check_finite(case, found)
-    return (None if problems else _collect_facts(case, image, label, counts, found)), problems
+    return (None if problems else _collect_facts(case, image, label, shown, found)), problems
 
 
 def _attempt(read: Callable[[], _Found]) -> tuple[_Found | None, list[Problem]]:
@@ -187,11 +210,11 @@ def _check_finite(case: Case, found: Intensities) -> list[Problem]:
 
 
 def _collect_facts(
-    case: Case, image: ImageSource, label: Volume | None, counts: dict[int, int], found: Intensities
+    case: Case, image: ImageSource, label: Volume | None, shown: LabelFacts | None, found: Intensities
 ) -> CaseFacts:
     notes = image.geometry.notes
     if label is not None:
-        notes += (*label.geometry.notes, *note_turned_pair(image.geometry, label.geometry))
+        notes += tuple(note_turned_pair(image.geometry, label.geometry))
     return CaseFacts(
         id=case.id,
         shape=image.shape[1:],
@@ -200,7 +223,7 @@ def _collect_facts(
         minimum=found.minimum,
         maximum=found.maximum,
         foreground_sample=found.sample,
-        label_counts=counts,
+        label=shown,
         is_gray=found.is_gray,
         is_color_format=len(case.images) == 1 and not is_medical(case.images[0]),
         digest=found.digest,
@@ -208,6 +231,14 @@ def _collect_facts(
         orientation=find_orientation(image.geometry, len(image.shape) - 1),
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _find_foreground(label: Volume | None, shown: LabelFacts | None) -> np.ndarray | None:
+    """Find what a label marks, before its meaning is known: an array (*spatial) whose foreground is above 0."""
+    if label is None or shown is None:
+        return None
+    is_plain = label.channels == 1 and label.palette is None and label.alpha is None
+    return label.array[0] if is_plain and shown.highest < 250 and not shown.fractions else guess_foreground(label)
 
 
 def _choose_channels(dataset: Dataset, facts: Sequence[CaseFacts]) -> tuple[tuple[str, ...], list[Problem]]:
@@ -291,14 +322,15 @@ def _note_repeated_images(facts: Sequence[CaseFacts]) -> list[str]:
     return [f"{names}: the same image several times; {risk}" for names in repeated]
 
 
-def _note_ignored(ignore: int | None, facts: Sequence[CaseFacts]) -> list[str]:
+def _note_ignored(meaning: Meaning, facts: Sequence[CaseFacts]) -> list[str]:
     """Say how much nobody labeled, and name the cases of which nobody labeled anything."""
-    labeled = {fact.id: sum(fact.label_counts.values()) for fact in facts}
-    voxels = sum(prod(fact.shape) for fact in facts)
+    ignore, shown = meaning.plan.ignore, {fact.id: fact.label for fact in facts if fact.label is not None}
+    voxels = sum(label.voxels for label in shown.values())
     if ignore is None or not voxels:
         return []
-    share = 1 - sum(labeled.values()) / voxels
-    nothing = [case for case, count in labeled.items() if not count]
+    unlabeled = {case: label.counts.get(ignore, 0) for case, label in shown.items()}
+    share = sum(unlabeled.values()) / voxels
+    nothing = [case for case, count in unlabeled.items() if count == shown[case].voxels]
     notes = [
         f"{share:.0%} of the voxels have the value {ignore}: nobody labeled them, and no loss or score counts them"
     ]

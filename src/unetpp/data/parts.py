@@ -17,7 +17,7 @@ from unetpp.data.case_files import open_whole_image, read_whole_label
 from unetpp.errors import DataError, Problem
 from unetpp.formats import suffix_of
 from unetpp.formats.planes import find_turn
-from unetpp.labels.values import count_values
+from unetpp.labels.facts import count_block
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.plan import ReadPlan
 from unetpp.slabs import slabs
@@ -197,7 +197,7 @@ def _describe_lack(cut: Cut) -> str:
 
 def measure_foreground(label: Volume) -> list[np.ndarray]:
     """Count the voxels at each position of each axis that have another value than most voxels of the label."""
-    common = [Counter(count_values(channel)).most_common(1)[0][0] for channel in label.array]
+    common = [_find_most_common(channel) for channel in label.array]
     profiles = [np.zeros(size, dtype=np.int64) for size in label.shape]
     axes = range(label.dims)
     for slices in slabs(label.shape):
@@ -207,6 +207,14 @@ def measure_foreground(label: Volume) -> list[np.ndarray]:
         for axis, profile in enumerate(profiles):
             profile[slices[axis]] += np.count_nonzero(inside, axis=tuple(other for other in axes if other != axis))
     return profiles
+
+
+def _find_most_common(channel: np.ndarray) -> int:
+    counts: Counter[int] = Counter()
+    for slices in slabs(channel.shape):
+        values, voxels = count_block(channel[slices])
+        counts.update(dict(zip(values.tolist(), voxels.tolist(), strict=True)))
+    return counts.most_common(1)[0][0]
 
 
 def _find_same_ids(cases: Iterable[Case]) -> list[Problem]:

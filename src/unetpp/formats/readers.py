@@ -47,7 +47,7 @@ def open_images(paths: Sequence[Path], axes: str | None = None) -> ImageSource:
     sources = [open_image(path, axes) for path in paths]
     for path, source in zip(paths, sources, strict=True):
         if source.shape[1:] != sources[0].shape[1:] or not source.geometry.matches(sources[0].geometry):
-            raise _make_grid_error(path, source.shape[1:], paths[0], sources[0].shape[1:])
+            raise make_grid_error(path, source.shape[1:], paths[0], sources[0].shape[1:])
     return sources[0] if len(sources) == 1 else StackedSource(sources)
 
 
@@ -72,39 +72,20 @@ def read_images(paths: Sequence[Path], axes: str | None = None) -> Volume:
 
 
 def read_label(path: Path, axes: str | None = None) -> Volume:
-    """Read a label: array (1, *spatial) of integers as stored in the file, for palettes the indices.
+    """Read a label as its file stores it; `labels` knows what its numbers and colors mean.
 
     Args:
         path: path of the file.
         axes: axes that the user has set for the images, where they fit the label too.
 
     Raises:
-        DataError: as `open_image`, or a color image, or numbers that are not whole.
+        DataError: as `open_image`.
     """
     with _open_format(path) as format:
         label = format.label(path, suffix_of(path), axes)
         _check(ArraySource(label.array, label.geometry))
-        return replace(label, array=_convert_to_integers(path, _take_single_channel(path, label.array)))
-
-
-def read_labels(paths: Sequence[Path], axes: str | None = None) -> Volume:
-    """Read the label of one case; of several files, each is one object, numbered from 1 in file order.
-
-    `axes` as of `read_label`.
-
-    Raises:
-        DataError: as `read_label`, or the files differ in size.
-    """
-    first = read_label(paths[0], axes)
-    if len(paths) == 1:
-        return first
-    objects = np.zeros(first.array.shape, dtype=np.uint16 if len(paths) < 2**16 else np.uint32)
-    for number, path in enumerate(paths, start=1):
-        label = first if number == 1 else read_label(path, axes)
-        if label.shape != first.shape:
-            raise _make_grid_error(path, label.shape, paths[0], first.shape)
-        objects[label.array > 0] = number
-    return Volume(objects, first.geometry)
+        native = label.array.dtype.newbyteorder("=")
+        return replace(label, array=np.ascontiguousarray(label.array, dtype=native))
 
 
 def describe_shape(shape: tuple[int, ...]) -> str:
@@ -188,30 +169,8 @@ def _is_place(affine: np.ndarray) -> bool:
     return bool(np.isfinite(affine).all() and np.isfinite(directions).all()) and abs(np.linalg.det(directions)) > 1e-6
 
 
-def _take_single_channel(path: Path, array: np.ndarray) -> np.ndarray:
-    if len(array) > 1 and not (array == array[:1]).all():
-        got = f"a label of {len(array)} channels that differ (colors?)"
-        action = "Save it as gray values, one number for each class."
-        raise _make_error(path, got, "one channel of whole numbers", action)
-    return array[:1]
-
-
-def _convert_to_integers(path: Path, array: np.ndarray) -> np.ndarray:
-    if array.dtype.kind != "f":
-        return np.ascontiguousarray(array, dtype=np.uint8 if array.dtype == bool else array.dtype.newbyteorder("="))
-    with np.errstate(invalid="ignore"):
-        wrong = int(np.count_nonzero(~(np.isfinite(array) & (np.rint(array) == array))))
-    if wrong:
-        got = f"{wrong} label values that are not whole numbers (NaN, or a label that was resized with interpolation?)"
-        action = "Recreate the label with nearest-neighbor resizing."
-        raise _make_error(path, got, "whole numbers, one for each class", action)
-    low, high = int(array.min()), int(array.max())
-    kinds = (np.uint8, np.uint16, np.int32, np.int64)
-    fitting = next(kind for kind in kinds if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
-    return np.ascontiguousarray(array, dtype=fitting)
-
-
-def _make_grid_error(path: Path, got: tuple[int, ...], first: Path, expected: tuple[int, ...]) -> DataError:
+def make_grid_error(path: Path, got: tuple[int, ...], first: Path, expected: tuple[int, ...]) -> DataError:
+    """Describe a file of a case that lies on another grid than the first: another spatial shape, or another place."""
     if got == expected:
         action = "Resample the files of one case onto one grid."
         return _make_error(path, "another spacing, origin or direction", f"that of {first.name}", action)

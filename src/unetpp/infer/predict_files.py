@@ -210,7 +210,7 @@ def _write_entries(
             "backend": predictor.backend,
             "depth": name_depth(depth),
             "options": options.recorded,
-            **predictor.data.model_dump(mode="json", include={"classes", "label_values", "labels", "instances"}),
+            **predictor.data.model_dump(mode="json", include={"classes", "label_values", "labels"}),
         }
         files = {
             path.relative_to(folder).as_posix(): entry for path, entry in entries.items() if path.is_relative_to(folder)

@@ -1,20 +1,35 @@
 """Meaning of the numbers in label files and of the channels of a network.
 
-Label files: `Classes` in `classes.py`, encode and decode. Channels: functions from labels to targets and from logits to
-probabilities and classes, in `classes_torch.py`, and in `classes.py` for NumPy. No other package interprets either.
+Label files: `facts.py` measures what each file shows, `meaning.py` decides from all of them what the values mean,
+`encoding.py` makes class indices of a file, `matching.py` compares two folders of labels. Channels: functions from
+labels to targets and from logits to probabilities and classes, in `classes_torch.py`, and in `classes.py` for NumPy. No
+other package interprets either.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+
 from unetpp.labels.classes import Classes, ignored_index
+from unetpp.labels.encoding import cut_at_half, encode_label, guess_foreground
 from unetpp.plan import DataPlan
+from unetpp.volume import Volume
+
+__all__ = ("Classes", "cut_at_half", "encode", "find_ignored_index", "guess_foreground", "make_labels")
 
 
 def make_labels(data: DataPlan) -> Classes:
-    """Make the labels of a plan: the one place that chooses the kind of labels in files."""
-    return Classes(data.classes, data.label_values, data.instances, data.labels.ignore if data.labels else None)
+    """Make the classes of a plan."""
+    return Classes(data.classes, data.label_values, data.labels.ignore)
+
+
+def encode(label: Volume, data: DataPlan, where: str | Path) -> np.ndarray:
+    """Encode a label file as class indices (*spatial); raises DataError as `encode_label`."""
+    return encode_label(label, make_labels(data), data.labels, where)
 
 
 def find_ignored_index(data: DataPlan) -> int | None:
     """Find the class index of voxels that nobody labeled; None if the labels of a plan have no such voxels."""
-    return None if make_labels(data).ignore is None else ignored_index(data.num_classes)
+    return None if data.labels.ignore is None else ignored_index(data.num_classes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,6 @@ class Classes:
     """Name of each class."""
     values: tuple[int, ...]
     """Value of each class in label files."""
-    objects: bool = False
-    """Label files may number objects: any value above 0 in them is foreground."""
     ignore: int | None = None
     """Value of voxels that nobody labeled, encoded as `ignored_index`; None: there are none."""
 
@@ -31,11 +29,6 @@ class Classes:
         Raises:
             DataError: a value that stands for no class.
         """
-        if self.objects:
-            foreground: np.ndarray = (label > 0).astype(np.uint8)
-            if self.ignore is not None:
-                foreground[label == self.ignore] = ignored_index(len(self.values))
-            return foreground
         values, codes = [*self.values], [*range(len(self.values))]
         if self.ignore is not None:
             values, codes = [*values, self.ignore], [*codes, ignored_index(len(codes))]
@@ -50,11 +43,15 @@ class Classes:
                 foreign.update(np.unique(block[~matches]).tolist())
             indices[slices] = codes_of[place]
         if foreign:
-            some = ", ".join(map(str, sorted(foreign)[:5])) + ", ..." * (len(foreign) > 5)
-            classes = ", ".join(f"{value} ({name})" for value, name in zip(self.values, self.names, strict=True))
-            got, action = f"label values that stand for no class: {some}", "Correct the label, or declare the class."
-            raise DataError(Problem(str(where), got, classes, action))
+            raise DataError(self.describe_foreign(sorted(foreign), where))
         return indices
+
+    def describe_foreign(self, foreign: Sequence[object], where: str | Path) -> Problem:
+        """Describe values in a file that stand for no class."""
+        some = ", ".join(map(str, foreign[:5])) + ", ..." * (len(foreign) > 5)
+        classes = ", ".join(f"{value} ({name})" for value, name in zip(self.values, self.names, strict=True))
+        got, action = f"label values that stand for no class: {some}", "Correct the label, or declare the class."
+        return Problem(str(where), got, classes, action)
 
     def decode(self, indices: np.ndarray) -> np.ndarray:
         """Decode class indices to values of a label file, in the smallest integer type that holds all of them."""

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from os.path import realpath
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-import numpy as np
-
-from unetpp.data.case_files import read_case_classes
+from unetpp.data.case_files import name_label, read_case_classes, read_case_label
+from unetpp.data.inspect import collect_declared, complete_reading
 from unetpp.data.label_grid import Grid, place_label
 from unetpp.errors import DataError, Problem
-from unetpp.formats import is_image, stem_of
-from unetpp.formats.readers import read_label, read_labels
+from unetpp.formats import is_image, is_medical, stem_of
+from unetpp.formats.readers import read_label
 from unetpp.infer.confidence import calibrate
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predict_files import PREDICTIONS
 from unetpp.infer.prediction import Prediction
 from unetpp.json_files import read_json
 from unetpp.labels.classes import Classes
-from unetpp.labels.values import MASK_VALUES, encode_prediction, encode_reference, match_classes
+from unetpp.labels.encoding import encode_label
+from unetpp.labels.facts import LabelFacts, measure_label
+from unetpp.labels.matching import Match, Recorded, match_labels
+from unetpp.labels.meaning import Declared
 from unetpp.layouts.cases import find_cases, refuse_unreadable
 from unetpp.layouts.contents import list_content
 from unetpp.layouts.dataset import Case
@@ -29,7 +33,7 @@ from unetpp.layouts.paired_files import split_mixed_folder
 from unetpp.layouts.pairing import describe_name, pair_names
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
-from unetpp.plan import Plan
+from unetpp.plan import AS_FILES_SAY, LabelPlan, Plan, ReadPlan
 
 Show = Callable[[int, int], None]
 """Called with (cases done, cases in all)."""
@@ -40,6 +44,8 @@ class FolderScores(NamedTuple):
 
     metrics: Metrics
     problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
+    """What was found about the meaning of the values."""
 
 
 class DepthPredictor(Protocol):
@@ -54,13 +60,11 @@ class DepthPredictor(Protocol):
 class _References(NamedTuple):
     """Reference label files."""
 
-    where: Path
-    files: Mapping[str, tuple[Path, ...]]
-    """By stem."""
-    objects: bool
-    """Label files are known to number objects, not classes."""
-    ignore: int | None = None
-    """Declared value of voxels that nobody labeled."""
+    cases: Mapping[str, Case]
+    """Cases with labels, by stem."""
+    declared: Declared
+    """What is known of them."""
+    reading: ReadPlan
 
 
 def evaluate_cases(
@@ -109,22 +113,28 @@ def _calibrate(metrics: Metrics, expected: Sequence[float | None]) -> Metrics:
     return metrics.merge(Metrics(mean=metrics.mean.merge(calibration), cases=cases))
 
 
-def evaluate_folders(predictions: Path, references: Path, progress: Show = lambda done, total: None) -> FolderScores:
+def evaluate_folders(
+    predictions: Path,
+    references: Path,
+    progress: Show = lambda done, total: None,
+    labels: LabelPlan | None = None,
+) -> FolderScores:
     """Score segmentations against references of the same name; files that cannot be compared become problems.
 
     Names of references may have an ending or a beginning in common: `a_segmentation` for `a`.
 
-    The meaning of label values is read from the predictions.json that `unetpp predict` writes, otherwise found from the
-    files. Masks of 0 and 255 and of 0 and 1 agree. Objects in references are foreground where they are known to be
-    objects (a folder named instances, Kaggle's layout, a model trained on objects) or where predictions are masks of 0
-    and 255. A folder with depth_1, depth_2, ... (of `predict` with depth="all") is scored at every depth: the scores
-    are those of the deepest, and `depths` has all of them. If the folder itself has segmentations too, the later
-    prediction is scored.
+    The meaning of the references' values is found as for training; that of segmentations is read from the
+    predictions.json that `unetpp predict` writes, otherwise found too. Objects in references are foreground where they
+    are known to be objects (a folder named instances, Kaggle's layout, a model trained on objects) or where predictions
+    are masks of 0 and 255. A folder with depth_1, depth_2, ... (of `predict` with depth="all") is scored at every
+    depth: the scores are those of the deepest, and `depths` has all of them. If the folder itself has segmentations
+    too, the later prediction is scored.
 
     Args:
         predictions: folder of label files.
         references: folder of label files, or a data set in any layout.
         progress: called with (cases done, cases in all).
+        labels: meaning of the references' values; None: found from the files.
 
     Returns:
         Scores of the compared cases, and a problem for each case that could not be compared.
@@ -133,13 +143,14 @@ def evaluate_folders(predictions: Path, references: Path, progress: Show = lambd
         DataError: nothing could be compared; all reasons.
     """
     by_depth = _depth_folders(predictions)
-    expected = _read_references(references, any(map(_has_folders, (predictions, *by_depth.values()))))
+    expected = _read_references(references, any(map(_has_folders, (predictions, *by_depth.values()))), labels)
     if not by_depth or _is_newer(predictions, by_depth.values()):
         return _evaluate_folder(predictions, expected, progress)
     scores = {depth: _evaluate_folder(by_depth[depth], expected, progress) for depth in sorted(by_depth)}
     depths = {depth: DepthRow().merge(found.metrics.mean) for depth, found in scores.items()}
     metrics = scores[max(scores)].metrics.merge(Metrics(depths=depths))
-    return FolderScores(metrics, tuple(problem for found in scores.values() for problem in found.problems))
+    problems = tuple(problem for found in scores.values() for problem in found.problems)
+    return FolderScores(metrics, problems, scores[max(scores)].notes)
 
 
 def _depth_folders(predictions: Path) -> dict[int, Path]:
@@ -162,29 +173,36 @@ def _prediction_time(folder: Path) -> int:
 
 
 def _evaluate_folder(folder: Path, references: _References, progress: Show) -> FolderScores:
-    declared = _read_declaration(folder)
-    files = _rename_as(references.files, _find_predictions(folder, declared))
-    labels, problems = _name_after_predictions(files, references.files)
-    stems = sorted(files.keys() & labels.keys())
-    problems += _unpaired(folder, references.where, files, labels)
-    classes = _choose_classes(
-        declared, references, [(files[stem],) for stem in stems], [labels[stem] for stem in stems]
+    record = _read_declaration(folder)
+    files = _rename_as(references.cases, _find_predictions(folder, record))
+    cases, problems = _name_after_predictions(files, references.cases)
+    stems = sorted(files.keys() & cases.keys())
+    problems += _unpaired(folder, Path(references.declared.where), files, cases)
+    recorded = _read_recorded(record)
+    match = match_labels(
+        _measure(references.reading, [cases[stem] for stem in stems]),
+        _measure(AS_FILES_SAY, [Case(stem, (), (files[stem],)) for stem in stems], closely=recorded is None),
+        references.declared,
+        recorded,
     )
+    problems += match.problems
+    refused = {problem.where for problem in match.problems}
     scores = []
     for done, stem in enumerate(stems, start=1):
         try:
-            scores.append(_score_files(stem, files[stem], labels[stem], classes))
+            if name_label(cases[stem]) not in refused:
+                scores.append(_score_files(stem, files[stem], cases[stem], match, references.reading))
         except DataError as error:
             problems += error.problems
         progress(done, len(stems))
     if not scores:
         raise DataError(problems)
-    return FolderScores(summarize(scores, classes.names), tuple(problems))
+    return FolderScores(summarize(scores, match.reference_classes.names), tuple(problems), tuple(match.notes))
 
 
 def _name_after_predictions(
-    files: Mapping[str, Path], references: Mapping[str, tuple[Path, ...]]
-) -> tuple[dict[str, tuple[Path, ...]], list[Problem]]:
+    files: Mapping[str, Path], references: Mapping[str, Case]
+) -> tuple[dict[str, Case], list[Problem]]:
     """Name references after the predictions that they belong to: a reference a_segmentation after a prediction a.
 
     Returns:
@@ -203,18 +221,28 @@ def _name_after_predictions(
         )
         for stem, own in several.items()
     ]
-    kept = {renamed.get(name, name): paths for name, paths in references.items() if name not in left_out}
+    kept = {renamed.get(name, name): case for name, case in references.items() if name not in left_out}
     return kept, problems
 
 
-def _score_files(case_id: str, file: Path, label_files: tuple[Path, ...], classes: Classes) -> CaseScore:
+def _score_files(case_id: str, file: Path, case: Case, match: Match, reading: ReadPlan) -> CaseScore:
     """Score one case. Raises DataError for an unreadable file, a foreign value, another size or another grid."""
-    reference = read_labels(label_files)
+    reference = read_case_label(case, reading)
     prediction = place_label(read_label(file), Grid(reference.shape, reference.geometry, "reference"), str(file))
-    indices = encode_prediction(classes, prediction.array[0], file)
-    truth = encode_reference(classes, reference.array[0], label_files[0])
+    indices = encode_label(prediction, match.prediction_classes, match.prediction, file)
+    truth = encode_label(reference, match.reference_classes, match.reference, case.labels[0])
     spacing = reference.geometry.spacing_mm or prediction.geometry.spacing_mm
-    return score_case(case_id, indices, truth, len(classes.names), spacing)
+    return score_case(case_id, indices, truth, len(match.reference_classes.names), spacing)
+
+
+def _measure(reading: ReadPlan, cases: Sequence[Case], closely: bool = True) -> dict[str, LabelFacts]:
+    """Measure each readable label; unreadable ones are reported when they are scored."""
+    found = {}
+    for case in cases:
+        with suppress(DataError):
+            label = read_case_label(case, reading)
+            found[name_label(case)] = measure_label(label, is_medical(case.labels[0]), closely)
+    return found
 
 
 def _read_declaration(folder: Path) -> dict[str, Any]:
@@ -281,31 +309,37 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and is_image(path)) if folder.is_dir() else []
 
 
-def _read_references(path: Path, in_folders: bool) -> _References:
+def _read_references(path: Path, in_folders: bool, plan: LabelPlan | None) -> _References:
     """Find the references of a folder (and of the folders in it, if segmentations lie in such) or of a data set."""
     with refuse_unreadable(path):
         flat = _image_files(path)
         inner = _find_label_files(path) if path.is_dir() and (in_folders or not flat) else {}
     if flat and split_mixed_folder({stem_of(file): [file] for file in flat}) is None:
-        found = inner or {stem_of(file): file for file in flat}
-        return _References(
-            path, {name: (file,) for name, file in found.items()}, Path(realpath(path)).name == "instances"
-        )
+        return _list_references(path, inner or {stem_of(file): file for file in flat}, plan)
     try:
         dataset = find_cases(path, tolerant=True)
     except DataError:
         if inner:  # labels alone, in folders
-            return _References(path, {name: (file,) for name, file in inner.items()}, False)
+            return _list_references(path, inner, plan)
         raise
-    files = {case.id: case.labels for case in dataset.cases if case.labels}
-    if not files:
+    cases = {case.id: case for case in dataset.cases if case.labels}
+    if not cases:
         expected = "a folder of label files, or a data set with labels"
         raise DataError(Problem(str(path), "no labels", expected, "Check the path."))
-    return _References(path, files, dataset.instances, dataset.ignored_value)
+    reading = ReadPlan(labels=plan)
+    declared = replace(collect_declared(dataset, reading), where=str(path))
+    return _References(cases, declared, complete_reading(declared, reading))
+
+
+def _list_references(path: Path, files: Mapping[str, Path], plan: LabelPlan | None) -> _References:
+    """Make references of label files without images."""
+    objects, medical = Path(realpath(path)).name == "instances", any(map(is_medical, files.values()))
+    declared = Declared(str(path), objects=objects, plan=plan, mask_value=1 if medical else 255)
+    return _References({name: Case(name, (), (file,)) for name, file in files.items()}, declared, ReadPlan(labels=plan))
 
 
 def _unpaired(
-    folder: Path, where: Path, files: Mapping[str, Path], references: Mapping[str, tuple[Path, ...]]
+    folder: Path, where: Path, files: Mapping[str, Path], references: Mapping[str, Case]
 ) -> Iterator[Problem]:
     """Problems of references without a segmentation, and of segmentations without a reference."""
     for place, missing, found, other, others, action in (
@@ -320,29 +354,12 @@ def _unpaired(
             yield Problem(str(place), got, expected, f"{action}; these scores leave them out.")
 
 
-def _choose_classes(
-    declared: Mapping[str, Any],
-    references: _References,
-    predicted: Sequence[tuple[Path, ...]],
-    expected: Sequence[tuple[Path, ...]],
-) -> Classes:
-    names, values, meaning = declared.get("classes"), declared.get("label_values"), declared.get("labels")
-    if isinstance(names, list) and isinstance(values, list) and len(names) == len(values) >= 2:
-        objects = references.objects or declared.get("instances") is True or tuple(values) == MASK_VALUES
-        declared_ignore = meaning.get("ignore") if isinstance(meaning, dict) else None
-        ignore = (
-            declared_ignore if references.ignore is None and isinstance(declared_ignore, int) else references.ignore
-        )
-        return Classes(tuple(names), tuple(values), objects and len(values) == 2 and values[0] == 0, ignore)
-    return match_classes(_values(predicted), _values(expected), references.objects, references.where, references.ignore)
-
-
-def _values(files: Sequence[tuple[Path, ...]]) -> list[np.ndarray]:
-    """Distinct values of each readable label; unreadable ones are reported when they are scored."""
-    found = []
-    for paths in files:
-        try:
-            found.append(np.unique(read_labels(paths).array))
-        except DataError:
-            continue
-    return found
+def _read_recorded(record: Mapping[str, Any]) -> Recorded | None:
+    """Read the classes that `unetpp predict` recorded; None without them."""
+    names, values = record.get("classes"), record.get("label_values")
+    if not isinstance(names, list) or not isinstance(values, list) or not len(names) == len(values) >= 2:
+        return None
+    plan = LabelPlan(kind="objects") if record.get("instances") is True else LabelPlan()
+    with suppress(ValueError):
+        plan = LabelPlan.model_validate(record.get("labels", plan))
+    return Recorded(Classes(tuple(names), tuple(values)), plan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from unetpp.data.inspect import CaseFacts, Inspection
 from unetpp.data.preprocess import SAME_SIZE
 from unetpp.data.training_range import span_levels, standardize_levels
+from unetpp.labels.counts import count_classes
 from unetpp.layouts.cases import Dataset
 from unetpp.plan import ChannelRange, LabelPlan
 from unetpp.settings import Frozen
@@ -55,12 +56,12 @@ class Fingerprint(Frozen):
     """Names of the classes, background first."""
     label_values: tuple[int, ...]
     """Value of each class in label files."""
-    labels: LabelPlan | None = None
-    """Meaning of the label values, as far as it was declared or set."""
     class_fractions: tuple[float, ...]
     """Fraction of all labeled voxels in each class."""
-    instances: bool
-    """Whether label files number objects."""
+    labels: LabelPlan
+    """Meaning of the values in label files."""
+    label_meaning: str
+    """The same in words, with its reason."""
     median_shape: tuple[int, ...]
     """Median size along each axis, in voxels."""
     smallest_shape: tuple[int, ...]
@@ -91,6 +92,12 @@ class Fingerprint(Frozen):
         return self.model_dump_json(indent=2) + "\n"
 
 
+def resolve_labels(settings: Mapping[str, Any], fingerprint: Fingerprint) -> dict[str, Any]:
+    """Complete the meaning of the labels that the user set by what was found in the files, such as a cut."""
+    known = {"data.labels": fingerprint.labels.model_dump(mode="json")}
+    return {**settings, **(known if "data.labels" in settings else {})}
+
+
 def make_fingerprint(dataset: Dataset, inspection: Inspection, may_turn: bool = True) -> Fingerprint:
     """Summarize an inspected data set.
 
@@ -113,9 +120,9 @@ def make_fingerprint(dataset: Dataset, inspection: Inspection, may_turn: bool = 
         channels=tuple(_summarize_channel(name, index, facts) for index, name in enumerate(inspection.channels)),
         classes=tuple(inspection.classes),
         label_values=tuple(inspection.label_values),
-        labels=inspection.labels,
         class_fractions=_count_fractions(inspection),
-        instances=inspection.instances,
+        labels=inspection.meaning.plan,
+        label_meaning=inspection.meaning.line,
         median_shape=tuple(int(size) for size in np.median(shapes, axis=0)),
         smallest_shape=tuple(shapes.min(axis=0).tolist()),
         largest_shape=tuple(shapes.max(axis=0).tolist()),
@@ -162,9 +169,9 @@ def _summarize_channel(name: str, index: int, facts: Sequence[CaseFacts]) -> Cha
 
 def _count_fractions(inspection: Inspection) -> tuple[float, ...]:
     counts = [0] * len(inspection.classes)
-    place = {value: index for index, value in enumerate(inspection.label_values)}
     for fact in inspection.facts:
-        for value, voxels in fact.label_counts.items():
-            counts[int(value != 0) if inspection.instances else place[value]] += voxels
+        if fact.label is not None:
+            for index, voxels in enumerate(count_classes(fact.label, inspection.meaning)):
+                counts[index] += voxels
     total = max(1, sum(counts))
     return tuple(round(count / total, 6) for count in counts)

@@ -31,7 +31,7 @@ from unetpp.plan import (
 )
 from unetpp.planning import rules
 from unetpp.planning.cost import estimate_training_bytes
-from unetpp.planning.fingerprint import Fingerprint
+from unetpp.planning.fingerprint import Fingerprint, resolve_labels
 from unetpp.planning.rules import Choice
 from unetpp.runtime.device import has_fast_bf16
 from unetpp.settings import parse_settings, validate
@@ -128,7 +128,9 @@ class _Planner:
             batch=min(step.batch, tiles),
         )
         sections = {"name": self.fingerprint.name, "data": data, "model": model, "train": train, "predict": predict}
-        return validate(Plan, sections | {"reasons": self.reasons}).changed(self.settings)
+        return validate(Plan, sections | {"reasons": self.reasons}).changed(
+            resolve_labels(self.settings, self.fingerprint)
+        )
 
     def choose(self, name: str, choice: Choice[Any]) -> Any:
         """Return the user's value of a field, else that of a rule, whose reason is noted."""
@@ -154,16 +156,14 @@ class _Planner:
             "data.normalization": reasons.pop() if len(reasons) == 1 else "; ".join(by_channel),
             "data.dims": "images" if f.dims == 2 else "volumes",
             "data.channels": f"{len(f.channels)} in the files{grey}",
-            "data.classes": "objects are foreground" if f.instances else values,
+            "data.classes": "objects are foreground" if f.labels.kind == "objects" else values,
+            "data.labels": f.label_meaning,
         }
-        if f.labels and f.labels.ignore is not None:
-            self.reasons["data.labels"] = f"voxels of the value {f.labels.ignore} are left out: nobody labeled them"
         return DataPlan(
             dims=2 if f.dims == 2 else 3,
             channels=tuple(channel.name for channel in f.channels),
             classes=f.classes,
             label_values=f.label_values,
-            instances=f.instances,
             labels=f.labels,
             orientation=orientation,
             spacing_mm=spacing,

@@ -113,7 +113,7 @@ def check(data: AnyPath, *, set: Settings | None = None, progress: Progress | No
     found = inspect_dataset(dataset, reading, progress.stage("Reading every file"))
     dims = len(found.facts[0].shape) if found.facts else None
     names, problems = (tuple(found.channels), tuple(found.classes)), (tuple(found.problems), tuple(found.notes))
-    return Checked(path, dataset.layout, len(dataset.cases), dims, *names, *problems)
+    return Checked(path, dataset.layout, len(dataset.cases), dims, *names, *problems, labels=found.meaning.line)
 
 
 def plan(
@@ -329,7 +329,12 @@ def predict(
 
 
 def evaluate(
-    predictions: AnyPath, references: AnyPath, out: AnyPath | None = None, *, progress: Progress | None = None
+    predictions: AnyPath,
+    references: AnyPath,
+    out: AnyPath | None = None,
+    *,
+    labels: str | None = None,
+    progress: Progress | None = None,
 ) -> Evaluated:
     """Score segmentations against references, by case and class.
 
@@ -339,23 +344,28 @@ def evaluate(
         predictions: Folder of segmentations, as `unetpp predict` writes them.
         references: Folder of masks with the same names, or a data set with labels.
         out: JSON file for the scores.
+        labels: Meaning of the values in the references, as the setting data.labels: binary:128, objects, classes, ...
 
     Returns:
         Scores by case and class. A case that cannot be scored is listed.
 
     Raises:
         DataError: no case could be scored.
+        PlanError: a text that is no meaning of labels.
 
     Example:
         unetpp.evaluate("predictions", "data/nuclei/masks", "scores.json")
     """
     from unetpp.measure.quality import evaluate_folders
+    from unetpp.verbs.request import read_reading
 
-    metrics, problems = evaluate_folders(Path(predictions), Path(references), (progress or Silence()).stage("Scoring"))
+    plan = read_reading({} if labels is None else {"data.labels": labels}).labels
+    show = (progress or Silence()).stage("Scoring")
+    metrics, problems, notes = evaluate_folders(Path(predictions), Path(references), show, plan)
     target = None if out is None else Path(out)
     if target is not None:
         write_json(target, metrics.to_dict())
-    return Evaluated(metrics, problems, target)
+    return Evaluated(metrics, problems, target, notes)
 
 
 def report(run: AnyPath, *, progress: Progress | None = None) -> Reported:

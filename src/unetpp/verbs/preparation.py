@@ -22,7 +22,7 @@ from unetpp.layouts.dataset import Dataset
 from unetpp.model.build import make_grid
 from unetpp.plan import SET_BY_USER, ModelPlan, Plan, ReadPlan, TrainPlan, read_plan
 from unetpp.planning.cost import count_parameters, estimate_training_bytes
-from unetpp.planning.fingerprint import Fingerprint, make_fingerprint
+from unetpp.planning.fingerprint import Fingerprint, make_fingerprint, resolve_labels
 from unetpp.planning.planner import make_plan
 from unetpp.progress import Progress
 from unetpp.results import Planned
@@ -180,7 +180,7 @@ def reuse_plan(
     """
     if not folder.plan.exists():
         return create_plan(fingerprint, request, device)
-    found, settings = read_plan(folder.plan), request.as_settings()
+    found, settings = read_plan(folder.plan), resolve_labels(request.as_settings(), fingerprint)
     _require_fit(found, fingerprint, folder.plan)
     changed = _require_head(found.changed(settings))
     started = folder.started_folds()
@@ -264,7 +264,7 @@ def _require_fit(plan: Plan, fingerprint: Fingerprint, path: Path) -> None:
         if got != expected:
             raise UsageError(path, f"{key} {got}", f"{expected}, as in the data", action, setting=key)
     unknown = sorted({*fingerprint.label_values} - {*data.label_values})
-    if unknown and not data.instances:
+    if unknown and data.labels.kind == "classes":
         missing, action = f"a plan without the label values {unknown} of the data", "Add them, or choose another `out`."
         raise UsageError(path, missing, "all of them in data.label_values", action, setting="data.label_values")
 
