@@ -271,5 +271,5 @@ def test_variation_follows_from_the_passes_over_the_data() -> None:
 def test_voxels_that_nobody_labeled_reach_the_plan() -> None:
     plan = plan_for(labels=LabelPlan(ignore=9))
     assert plan.data.labels == LabelPlan(ignore=9)
-    assert plan_for().data.labels is None
+    assert plan_for().data.labels == LabelPlan()
     assert plan_for(settings={"data.fill": "0"}).data.fill == 0
