@@ -19,12 +19,13 @@ from unetpp.formats.foreign import describe_foreign
 from unetpp.formats.format import HEAD, FileRefused, Format
 from unetpp.formats.gif import GIF
 from unetpp.formats.heif import AVIF, HEIF
-from unetpp.formats.itk import MHA, NRRD
 from unetpp.formats.jpeg import JPEG
 from unetpp.formats.jpeg2000 import JPEG2000
+from unetpp.formats.metaimage import MHA
 from unetpp.formats.mgh import MGH
 from unetpp.formats.nifti import NIFTI
 from unetpp.formats.npy import NUMPY
+from unetpp.formats.nrrd import NRRD
 from unetpp.formats.png import PNG
 from unetpp.formats.pnm import PNM
 from unetpp.formats.tiff import TIFF
