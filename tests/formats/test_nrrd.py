@@ -92,4 +92,4 @@ def test_mutated_headers_are_read_or_refused(tmp_path: Path) -> None:
             read_image(tmp_path / "a.nrrd")
         except DataError:
             refused += 1
-    assert 100 < refused
+    assert refused > 100
