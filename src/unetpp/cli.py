@@ -9,6 +9,7 @@ import ast
 import contextlib
 import inspect
 import json
+import logging
 import os
 import re
 import shlex
@@ -25,7 +26,7 @@ from typing import Annotated, Any, get_type_hints
 from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter
 
 from unetpp.console import open_console
-from unetpp.errors import Interrupted, UnetppError, is_out_of_memory
+from unetpp.errors import LOG, Interrupted, UnetppError, is_out_of_memory
 from unetpp.progress import Progress
 from unetpp.results import DONE, PARTLY, UNUSABLE, Result
 from unetpp.verbs import pipeline
@@ -249,10 +250,17 @@ def _one_line(error: BaseException) -> str:
 @contextlib.contextmanager
 def _quiet_libraries(debug: bool) -> Iterator[None]:
     """Suppress the warnings of libraries, which are for developers."""
+    handler = logging.StreamHandler()
+    if debug:
+        LOG.addHandler(handler)
+        LOG.setLevel(logging.DEBUG)
     with warnings.catch_warnings():
         if not debug and not sys.warnoptions:
             warnings.simplefilter("ignore")
-        yield
+        try:
+            yield
+        finally:
+            LOG.removeHandler(handler)
 
 
 for _title, _verbs in JOURNEY.items():

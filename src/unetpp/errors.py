@@ -14,6 +14,7 @@ Each message states what was found, what was expected and what to do.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ class Problem:
         return asdict(self)
 
 
+LOG = logging.getLogger("unetpp")
+"""Tracebacks of what became a problem of one input, at the level DEBUG."""
 _SETTING = re.compile(r"[a-z_]+(\.[a-z0-9_]+)*")
 
 
@@ -150,9 +153,45 @@ class Interrupted(UnetppError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Recognize an out-of-memory error of Python, of a GPU, of torch or of the operating system."""
-    words = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
+    words = ("not enough memory", "can't allocate memory", "Cannot allocate memory", "can't start new thread")
     of_kind = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return of_kind or any(text in str(error) for text in words)
+
+
+def describe_failure(error: Exception, where: str) -> Problem:
+    """Describe any exception that one input caused, as a problem of that input; `--debug` shows its traceback.
+
+    Args:
+        error: the exception.
+        where: the input.
+    """
+    LOG.debug("%s", where, exc_info=error)
+    text = " ".join(str(error).split())[:200]
+    if is_out_of_memory(error):
+        action = "Check that the file is whole; if it is, use a machine with more memory."
+        reason = f" ({text})" if isinstance(error, MemoryError) and text else ""
+        return Problem(where, f"out of memory{reason}", "an image that fits", action)
+    got = f"an unexpected error ({type(error).__name__}{f': {text}' if text else ''})"
+    action = "Check that the file is whole; if it is, open an issue with it, or leave it out."
+    return Problem(where, got, "a file that can be used", action)
+
+
+@contextmanager
+def failures_of(where: str) -> Iterator[None]:
+    """Turn any exception into a DataError about one input; errors of this package pass.
+
+    Args:
+        where: the input.
+
+    Raises:
+        DataError: instead of what is not an `UnetppError`.
+    """
+    try:
+        yield
+    except UnetppError:
+        raise
+    except Exception as error:  # decoders and damaged files raise anything, also long after a file was opened
+        raise DataError(describe_failure(error, where)) from error
 
 
 @contextmanager

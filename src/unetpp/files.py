@@ -46,7 +46,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary = None
     except OSError as error:
         action = f"{_action(error)} What was there before is intact."
-        raise WriteError(target, error.strerror or str(error), "to write it", action) from error
+        raise WriteError(target, _describe(error), "to write it", action) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -93,7 +93,7 @@ def _open_locked(path: Path, wait: bool) -> tuple[TextIO, bool]:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a")
         except OSError as error:
-            raise WriteError(path, error.strerror or str(error), "to write it", _action(error)) from error
+            raise WriteError(path, _describe(error), "to write it", _action(error)) from error
         held = _lock(file, wait)
         with suppress(OSError):
             if not held or os.path.samestat(os.fstat(file.fileno()), path.stat()):
@@ -127,8 +127,20 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def _is_full(error: OSError) -> bool:
+    """Tell whether there is no space; NumPy says only that it wrote too little, C++ libraries say it in words."""
+    words = str(error).lower()
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or (
+        error.errno is None and ("requested and" in words or "no space" in words)
+    )
+
+
+def _describe(error: OSError) -> str:
+    return os.strerror(errno.ENOSPC) if _is_full(error) else error.strerror or str(error)
+
+
 def _action(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if _is_full(error):
         return "Free some space, or choose another `out`."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "Change the permissions of the folder, or choose another `out`."

@@ -21,7 +21,7 @@ from unetpp.data.orientation import Orientation, find_orientation
 from unetpp.data.parts import suggest_split
 from unetpp.data.preprocess import RGB_CHANNELS
 from unetpp.data.training_range import measure_levels, sample_values
-from unetpp.errors import DataError, Problem
+from unetpp.errors import DataError, Problem, failures_of
 from unetpp.formats import is_medical, scratch
 from unetpp.formats.orientation import note_turned_pair
 from unetpp.formats.sources import ImageSource
@@ -181,22 +181,36 @@ def _count_readers(cases: Sequence[Case]) -> int:
 
 def _inspect_case(case: Case, reading: ReadPlan) -> tuple[CaseFacts | None, list[Problem]]:
     """Measure a case without problems; otherwise report those of the image, of the label and between them."""
-    image, problems = _attempt(lambda: open_case_image(case, reading))
-    label, label_problems = _attempt(lambda: read_case_label(case, reading, image)) if case.labels else (None, [])
+    where = name_files(case.images)
+    image, problems = _attempt(lambda: open_case_image(case, reading), where)
+    label, label_problems = None, list[Problem]()
+    if case.labels:
+        label, label_problems = _attempt(lambda: read_case_label(case, reading, image), name_label(case))
     problems += [problem for problem in label_problems if problem not in problems]
     if image is None:
         return None, problems
+    found, late_problems = _attempt(lambda: _measure_case(case, image, label, reading), where)
+    facts, more = found or (None, late_problems)
+    problems += more
+    return (None if problems else facts), problems
+
+
+def _measure_case(
+    case: Case, image: ImageSource, label: Volume | None, reading: ReadPlan
+) -> tuple[CaseFacts, list[Problem]]:
+    """Measure what was opened: voxels are read, and may fail, here."""
     shown = None if label is None else measure_label(label, is_medical(case.labels[0]), reading.labels is None)
     scratch.release(None if label is None else label.array)
     ignore = None if reading.labels is None else reading.labels.ignore
     found = measure_intensities(image, _find_foreground(label, shown), ignore)
-    problems += _check_finite(case, found)
-    return (None if problems else _collect_facts(case, image, label, shown, found)), problems
+    return _collect_facts(case, image, label, shown, found), _check_finite(case, found)
 
 
-def _attempt(read: Callable[[], _Found]) -> tuple[_Found | None, list[Problem]]:
+def _attempt(read: Callable[[], _Found], where: str) -> tuple[_Found | None, list[Problem]]:
+    """Do a part of the inspection; whatever it raises is a problem of the file."""
     try:
-        return read(), []
+        with failures_of(where):
+            return read(), []
     except DataError as error:
         return None, error.problems
 

@@ -31,6 +31,8 @@ LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601), to convert RGB images for a network of one channel."""
 SAME_SIZE = 0.01
 """Largest relative difference of voxel sizes that is not resampled."""
+MOST_RESAMPLED = 100
+"""Largest ratio of the voxel sizes of an image and of the network, either way."""
 NO_SPREAD = float(np.finfo(np.float32).eps)
 """Smallest standard deviation relative to the mean: below, the image is constant and not divided by it."""
 
@@ -110,10 +112,22 @@ def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> 
     shape = turned.shape[1:]
     converted = _ConvertedChannels(turned, plan.channels, where)
     normalized = _NormalizedImage(converted, plan.normalization, shape, where, source.dtype.kind == "f")
+    _refuse_other_world(turned.geometry.spacing_mm, plan.spacing_mm, where)
     grid = network_grid(shape, turned.geometry.spacing_mm, plan.spacing_mm)
     channels = len(plan.channels)
     prepared = normalized if grid == shape else _resample(normalized, channels, shape, grid)
     return PreparedImage((channels, *grid), image_shape, orientation, source.geometry, prepared)
+
+
+def _refuse_other_world(spacing_mm: Sequence[float] | None, target_mm: Sequence[float] | None, where: str) -> None:
+    """Refuse voxels of another order of size than those of the network: a grid of them has 1 or billions of voxels."""
+    for own, target in zip(spacing_mm or (), target_mm or (), strict=False):
+        if not 1 / MOST_RESAMPLED <= own / target <= MOST_RESAMPLED:
+            got, expected = (
+                f"voxels of {own:g} mm",
+                f"at most {MOST_RESAMPLED} times those of the network ({target:g} mm)",
+            )
+            _refuse(where, got, f"{expected}, or as much smaller", "Correct the voxel size in the header of the file.")
 
 
 def choose_orientation(geometry: Geometry, plan: DataPlan) -> Orientation:

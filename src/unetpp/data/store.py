@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from unetpp import labels
-from unetpp.data.case_files import close_whole_files
+from unetpp.data.case_files import close_whole_files, name_files
 from unetpp.data.preprocess import prepare_case_image, prepare_case_label
-from unetpp.errors import DataError, Problem
+from unetpp.errors import DataError, Problem, failures_of
 from unetpp.files import write_atomically
 from unetpp.layouts.cases import Case
 from unetpp.plan import DataPlan
@@ -94,7 +94,8 @@ def store_cases(
         futures = [pool.submit(_store_case, case, plan, folder) for case in todo]
         for done, future in enumerate(futures, start=1):
             try:
-                stored.append(future.result())
+                with failures_of(name_files(todo[done - 1].images)):
+                    stored.append(future.result())
             except DataError as error:
                 problems.extend(error.problems)
             if progress:

@@ -18,6 +18,7 @@ from unetpp.volume import Geometry, Volume
 
 _UNSUPPORTED = ("not supported", "unsupported", "not implemented", "cannot handle", "not a known")
 """Words of decoders about files that may be whole."""
+_SMALLEST_MM, _LARGEST_MM = 1e-9, 1e9
 _RESTORE = "Restore it from the original, or remove it."
 
 
@@ -155,8 +156,10 @@ def _check(source: ImageSource) -> None:
     if prod(source.shape) == 0:
         raise ValueError("it has no pixels")
     spacing = source.geometry.spacing_mm
-    if spacing is not None and not all(0 < step < np.inf for step in spacing):
-        raise FileRefused(f"a spacing of {spacing} mm", "positive numbers", "Correct the header of the file.")
+    if spacing is not None and not all(_SMALLEST_MM < step < _LARGEST_MM for step in spacing):
+        raise FileRefused(
+            f"a spacing of {spacing} mm", "voxels between an atom and a continent", "Correct the header of the file."
+        )
     if source.geometry.affine is not None and not _is_place(source.geometry.affine):
         got, expected = "a header that gives its voxels no place in space", "three directions and an origin"
         raise FileRefused(got, expected, "Correct the header of the file.")

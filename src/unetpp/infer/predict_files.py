@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from os.path import dirname, realpath
 from pathlib import Path
@@ -25,6 +25,7 @@ from unetpp.errors import (
     UnetppError,
     UsageError,
     WriteError,
+    describe_failure,
     is_out_of_memory,
 )
 from unetpp.files import write_json
@@ -147,15 +148,12 @@ def _find_problems(error: Exception, where: str) -> Sequence[Problem]:
         return error.problems
     if isinstance(error, MissingExtraError):
         return [Problem(where, "a format that is not installed", "a format of this installation", str(error))]
-    if is_out_of_memory(error):
-        reason = f" ({error})" if isinstance(error, MemoryError) and str(error) else ""
-        action = "Leave out `probabilities` and `uncertainty`, or use a machine with more memory."
-        return [Problem(where, f"out of memory{reason}", "an image that fits", action)]
     if isinstance(error, UnetppError):
         raise error
-    text = " ".join(str(error).split())[:200]
-    got = f"an unexpected error ({type(error).__name__}{f': {text}' if text else ''})"
-    return [Problem(where, got, "an image that can be predicted", "Open an issue with this file, or leave it out.")]
+    found = describe_failure(error, where)
+    if is_out_of_memory(error):
+        found = replace(found, action="Leave out `probabilities` and `uncertainty`, or use a machine with more memory.")
+    return [found]
 
 
 def _earlier_ids(folder: Path) -> list[str]:

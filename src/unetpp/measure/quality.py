@@ -10,10 +10,10 @@ from os.path import realpath
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from unetpp.data.case_files import name_label, read_case_classes, read_case_label
+from unetpp.data.case_files import name_files, name_label, read_case_classes, read_case_label
 from unetpp.data.inspect import collect_declared, complete_reading
 from unetpp.data.label_grid import Grid, place_label
-from unetpp.errors import DataError, Problem
+from unetpp.errors import DataError, Problem, failures_of
 from unetpp.formats import is_image, is_medical, stem_of
 from unetpp.formats.readers import read_label
 from unetpp.infer.confidence import calibrate
@@ -94,8 +94,11 @@ def evaluate_cases(
     scores: dict[int, list[CaseScore]] = {}
     expected: dict[int, list[float | None]] = {}
     for done, case in enumerate(cases, start=1):
-        reference = read_case_classes(case, plan)
-        for depth, found in predictor.predict_case(case, options).items():
+        with failures_of(name_label(case)):
+            reference = read_case_classes(case, plan)
+        with failures_of(name_files(case.images)):
+            predicted = predictor.predict_case(case, options)
+        for depth, found in predicted.items():
             if depths == "all" or depth in depths:
                 spacing = found.geometry.spacing_mm
                 score = score_case(case.id, found.segmentation, reference, plan.num_classes, spacing)
@@ -191,7 +194,8 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
     for done, stem in enumerate(stems, start=1):
         try:
             if name_label(cases[stem]) not in refused:
-                scores.append(_score_files(stem, files[stem], cases[stem], match, references.reading))
+                with failures_of(str(files[stem])):
+                    scores.append(_score_files(stem, files[stem], cases[stem], match, references.reading))
         except DataError as error:
             problems += error.problems
         progress(done, len(stems))
@@ -239,7 +243,7 @@ def _measure(reading: ReadPlan, cases: Sequence[Case], closely: bool = True) -> 
     """Measure each readable label; unreadable ones are reported when they are scored."""
     found = {}
     for case in cases:
-        with suppress(DataError):
+        with suppress(DataError), failures_of(name_label(case)):
             label = read_case_label(case, reading)
             found[name_label(case)] = measure_label(label, is_medical(case.labels[0]), closely)
     return found
