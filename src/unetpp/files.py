@@ -52,6 +52,36 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+class MadeFolder:
+    """A folder for results, made once. If it vanishes, such as a share that is unmounted, nothing fills its place.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._device = path.stat().st_dev
+        except OSError as error:
+            got = "a file, or a link that leads nowhere" if isinstance(error, FileExistsError) else _describe(error)
+            raise WriteError(path, got, "a folder for the results", _action(error)) from error
+
+    def require(self) -> None:
+        """Raise WriteError if the folder is no longer there."""
+        try:
+            if self.path.stat().st_dev == self._device:
+                return
+            got = "another disk than before (was it unmounted?)"
+        except OSError as error:
+            got = f"a folder that has vanished ({_describe(error)})"
+        raise WriteError(self.path, got, "the folder of the results", "Bring it back, then run the command again.")
+
+
 @functools.cache
 def _remove_remains(folder: Path) -> None:
     """Remove what killed processes left in a folder; once for each folder, as listing it takes time."""
@@ -119,7 +149,7 @@ def _lock(file: IO[Any], wait: bool) -> bool:
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text in UTF-8 atomically. Raises as `write_atomically`."""
     with write_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no UTF-8
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

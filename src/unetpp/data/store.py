@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class StoredCase:
 
         Where some voxels are not labeled, 0 has positions of labeled ones of any class.
         """
-        rows = np.load(f"{self.stem}.foreground.npy", allow_pickle=False)
+        rows = self._load("foreground")
         classes, starts = np.unique(rows[:, 0], return_index=True)  # sorted by class
         return {
             int(index): rows[start:stop, 1:]
@@ -64,7 +65,16 @@ class StoredCase:
         }
 
     def _map(self, name: str) -> np.ndarray:
-        array: np.ndarray = np.load(f"{self.stem}.{name}.npy", mmap_mode="r", allow_pickle=False)
+        return self._load(name, "r")
+
+    def _load(self, name: str, mode: Literal["r"] | None = None) -> np.ndarray:
+        path = f"{self.stem}.{name}.npy"
+        try:
+            array: np.ndarray = np.load(path, mmap_mode=mode, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            got = f"an array that cannot be read ({getattr(error, 'strerror', None) or error})"
+            action = "Has the run folder been moved or unmounted? Otherwise remove the cache: it is made again."
+            raise DataError(Problem(path, got, "the array that was prepared", action)) from error
         return array
 
 

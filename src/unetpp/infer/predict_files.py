@@ -28,7 +28,7 @@ from unetpp.errors import (
     describe_failure,
     is_out_of_memory,
 )
-from unetpp.files import write_json
+from unetpp.files import MadeFolder, write_json
 from unetpp.formats import stem_of
 from unetpp.formats.writers import map_suffix, output_suffix, write_map, write_segmentation
 from unetpp.infer.map_names import MapNames
@@ -110,6 +110,7 @@ def predict_to_files(
     found_images = find_images([Path(entry) for entry in inputs], plan.channels, out)
     cases = found_images.cases
     _require_other_folder(cases, folders)
+    made = MadeFolder(out)
     namers = {depth: MapNames(plan.classes[1:], _earlier_ids(folder)) for depth, folder in folders.items()}
     entries: dict[Path, dict[str, Any]] = {}
     failures = [Failure(Path(problem.where).name, problem) for problem in found_images.skipped]
@@ -121,6 +122,7 @@ def predict_to_files(
             try:
                 # nothing of one case is held while the next is predicted: either may be huge
                 for depth, found in predictor.predict_case(case, options, show).items():
+                    made.require()
                     path = _write(found, case.id, folders[depth], plan, namers[depth])
                     entries[path] = _judge(found, predictor)
                     if depth == depths[0]:
@@ -136,6 +138,7 @@ def predict_to_files(
         doubtful = tuple(path for path, entry in entries.items() if entry["review"])
         remarks = (tuple(merge_remarks(outside)), (*merge_remarks(notes), *found_images.notes))
         written = WrittenFiles(out, depths, tuple(entries), tuple(failures), doubtful, *remarks)
+        made.require()
         _write_entries(written, entries, folders, predictor, options)
     return written
 
