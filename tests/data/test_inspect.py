@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.tiny import write_png
 from unetpp.data.inspect import Inspection, inspect_dataset
+from unetpp.formats.sources import ArraySource
 from unetpp.layouts.cases import find_cases
 from unetpp.plan import LabelPlan, ReadPlan
 from unetpp.planning.fingerprint import make_fingerprint
@@ -388,3 +389,21 @@ def test_intensities_like_hounsfield_units_are_pointed_out_unless_declared(tmp_p
 
 def test_other_intensities_are_not_taken_for_hounsfield_units(volumes: Path) -> None:
     assert not inspect(volumes).notes
+
+
+@pytest.mark.parametrize(("error", "got"), [(MemoryError("4 GB"), "out of memory"), (KeyError("x"), "an unexpected")])
+def test_what_fails_after_a_file_was_opened_is_a_problem_of_that_file(
+    good: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, got: str
+) -> None:
+    count = iter(range(99))
+
+    def fail_once(self: ArraySource, slices: Any) -> np.ndarray:
+        if next(count) == 0:
+            raise error
+        return read(self, slices)
+
+    read = ArraySource.read
+    monkeypatch.setattr(ArraySource, "read", fail_once)
+    found = inspect_dataset(find_cases(good))
+    assert [problem.got.startswith(got) for problem in found.problems] == [True]
+    assert str(good) in found.problems[0].where

@@ -324,3 +324,18 @@ def test_filling_is_the_same_as_an_image_that_had_the_number(
 def test_what_fills_is_a_number() -> None:
     with pytest.raises(ValueError, match="finite"):
         plan(fill=float("nan"))
+
+
+@pytest.mark.parametrize("size_mm", [1e30, 1e-9, 101.0])
+def test_voxels_of_another_world_are_refused(size_mm: float) -> None:
+    plan = DataPlan(
+        dims=2,
+        channels=("image",),
+        classes=("background", "a"),
+        label_values=(0, 1),
+        normalization=(Normalization(),),
+        spacing_mm=(1.0, 1.0),
+    )
+    source = ArraySource(np.zeros((1, 4, 5), np.uint8), Geometry(".tif", (1.0, size_mm)))
+    with pytest.raises(DataError, match="at most 100 times those of the network"):
+        preprocess.prepare_image(source, plan)

@@ -23,6 +23,7 @@ from unetpp.volume import Geometry, Volume
 
 _SUFFIXES = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
 _ALONE = "one of several OME-TIFF files of an image, read alone: what its partners hold is not in it"
+MOST_PAGES = 65_536
 TILE = 512
 """Rows and columns of the tiles of a large file, so that viewers can read parts of it."""
 
@@ -33,6 +34,8 @@ def _read(path: Path, suffix: str, axes: str | None = None, is_label: bool = Tru
     with _mute("tifffile"), tifffile.TiffFile(path) as tiff:  # its log of a damaged file is in our message
         if _is_truncated(tiff):
             raise ValueError("the file ends before its last page")
+        if (pages := len(tiff.pages)) > MOST_PAGES:  # each takes time, whatever is in it
+            raise FileRefused(f"{pages:,} pages", f"at most {MOST_PAGES:,}", "Save parts of it as files of their own.")
         if not names_partners(tiff):
             check_planes(tiff)
             return _read_image(path, suffix, axes, is_label, tiff, tiff)

@@ -138,6 +138,9 @@ def _encode_colors(label: Volume, classes: Classes, meaning: LabelPlan) -> np.nd
 def nearest_classes(colors: Iterable[int], meaning: LabelPlan) -> np.ndarray:
     """Find the class of the nearest color of the table, for each of some packed colors."""
     table = [*meaning.colors] if meaning.colors else []
+    if not table:
+        action = "Give label images, or name the color of each class: `data.labels`."
+        raise DataError(Problem("labels", "colors, and no table of their classes", "a color for each class", action))
     codes = np.arange(len(table))
     if meaning.ignore is not None:
         table.append(tuple(unpack_colors(np.asarray(meaning.ignore)).tolist()))
