@@ -106,7 +106,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", ["12288 requested and 10176 written", "write failed: No space left"])
 def test_libraries_that_hide_a_full_disk_are_understood(tmp_path: Path, words: str) -> None:
-    with pytest.raises(WriteError, match="No space left on device.*Free some space"), write_atomically(tmp_path / "a"):
+    with pytest.raises(WriteError, match=r"No space left on device.*Free some space"), write_atomically(tmp_path / "a"):
         raise OSError(words)
 
 
