@@ -164,3 +164,13 @@ def test_an_error_of_the_system_is_told_with_its_path(tmp_path: Path, monkeypatc
     answer = run_cli("info", tmp_path, "--json")
     assert answer.code == 2
     assert json.loads(answer.stdout)["error"]["message"].startswith(f"{tmp_path / 'plan.json'}: got Permission denied")
+
+
+def test_debug_shows_the_traceback_of_what_one_file_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unetpp.data.inspect.measure_intensities", lambda *arguments: fail(KeyError("a mistake"))())
+    write(tmp_path / "data", "images/a.png", "images/b.png", "masks/a.png", "masks/b.png")
+    plain, debug = run_cli("check", tmp_path / "data"), run_cli("check", tmp_path / "data", "--debug")
+    assert "an unexpected error (KeyError" in plain.stdout
+    assert "Traceback" not in plain.stderr
+    assert "Traceback" in debug.stderr
+    assert "fail" in debug.stderr

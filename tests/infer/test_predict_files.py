@@ -79,7 +79,7 @@ def test_folders_are_mirrored_and_scored(tmp_path: Path) -> None:
         name = path.relative_to(tmp_path / "out").as_posix().replace("/", "_")
         (tmp_path / "references").mkdir(exist_ok=True)
         (tmp_path / "references" / name).write_bytes(path.read_bytes())
-    metrics, problems = evaluate_folders(tmp_path / "out", tmp_path / "references")
+    metrics, problems, _ = evaluate_folders(tmp_path / "out", tmp_path / "references")
     assert [case.id for case in metrics.cases] == ["a", "p1_0", "p1_1", "p2_0"]
     assert metrics.mean.dice == 1.0
 

@@ -115,10 +115,10 @@ def _find_beside(header: Path, name: str) -> Path:
     folders = {realpath(header.parent), str(Path(realpath(header)).parent)}
     if "\0" in name or not any(Path(realpath(path)).is_relative_to(folder) for folder in folders):
         expected, action = "a file beside the header", "Move the voxels beside the header, and name them there."
-        raise FileRefused(f"voxels outside the folder of the header ({name[:100]!a})", expected, action)
+        raise FileRefused(f"voxels outside the folder of the header ({name[:60]!a})", expected, action)
     if not path.is_file():
         got = "a pipe or a device" if path.exists() else "no such file"
-        raise FileRefused(f"{got} as its voxels ({name[:100]!a})", "a file beside the header", "Give both files.")
+        raise FileRefused(f"{got} as its voxels ({name[:60]!a})", "a file beside the header", "Give both files.")
     return path
 
 
