@@ -388,6 +388,16 @@ def test_segments_go_by_their_names() -> None:
     assert "values that no segment has" in only_problem(decide(labels, medical=True))
 
 
+def test_segments_that_are_declared_keep_the_declared_order() -> None:
+    """One file for each class: the layout knows the classes, of which a case may lack some."""
+    segments = (Segment("spleen", 1), Segment("liver", 2))
+    facts = measure_label(volume(blobs(0, 2), segments=segments))
+    found = find_meaning({"a": facts}, Declared("set", classes={0: "background", 1: "liver", 2: "spleen", 3: "heart"}))
+    assert (found.problems, found.classes.names) == ([], ("background", "liver", "spleen", "heart"))
+    indices = encode_label(volume(blobs(0, 2), segments=segments), found.classes, found.plan, "a")
+    np.testing.assert_array_equal(indices, np.array([0, 2, 1])[blobs(0, 2)])
+
+
 def test_overlapping_segments_are_noted() -> None:
     layers = np.zeros((2, *SHAPE), np.uint8)
     layers[0, :20], layers[1, 10:30] = 1, 1
