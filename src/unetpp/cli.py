@@ -25,6 +25,7 @@ from typing import Annotated, Any, get_type_hints
 from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter
 
 from unetpp.console import open_console
+from unetpp.error_topics import link_to
 from unetpp.errors import Interrupted, UnetppError, is_out_of_memory
 from unetpp.progress import Progress
 from unetpp.results import DONE, PARTLY, UNUSABLE, Result
@@ -176,12 +177,16 @@ def _run_verb(output: Output, verb: Callable[[Progress], Result]) -> int:
 def _explain(error: BaseException, output: Output) -> int:
     """Print an error on standard error, in words a user can act on, and return the exit code."""
     message, code = _describe(error)
+    topic = _find_topic(error)
     if output.debug:
         traceback.print_exception(error)
     print(f"unetpp: {message}", file=sys.stderr)
+    if topic:
+        print(f"See {link_to(topic)}", file=sys.stderr)
     if output.json:
         problems = [problem.to_dict() for problem in error.problems] if isinstance(error, UnetppError) else []
-        print(json.dumps({"error": {"type": type(error).__name__, "message": message, "problems": problems}}, indent=2))
+        found = {"type": type(error).__name__, "message": message, "topic": topic, "problems": problems}
+        print(json.dumps({"error": found}, indent=2))
     return code
 
 
@@ -200,6 +205,17 @@ def _describe(error: BaseException) -> tuple[str, int]:
         return f"Out of memory. {action}", UNUSABLE
     unexpected = f"Unexpected error ({type(error).__name__}): {_one_line(error)}"
     return f"{unexpected} Run the command again with --debug and open an issue.", UNUSABLE
+
+
+def _find_topic(error: BaseException) -> str | None:
+    """Find the section of docs/errors.md; None where the message is about the command line, and names its help."""
+    if isinstance(error, UnetppError):
+        return error.find_topic()
+    if isinstance(error, CycloptsError):
+        return None
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted.topic
+    return "memory" if is_out_of_memory(error) else "unexpected"
 
 
 def _missing(error: CycloptsError) -> str | None:

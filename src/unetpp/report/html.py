@@ -46,8 +46,15 @@ class Table:
         return Table(self.columns + right.columns, [(name, cells + more) for (name, cells), (_, more) in pairs])
 
 
-def write_report(run: Path) -> Path:
-    """Write RUN/report.html and return its path; an unfinished run is reported as far as it got.
+def write_report(run: Path, record: RunRecord | None = None) -> Path:
+    """Write RUN/report.html; an unfinished run is reported as far as it got, a damaged one as far as it can be read.
+
+    Args:
+        run: run folder.
+        record: its content; None: it is read.
+
+    Returns:
+        The path of the report.
 
     Raises:
         UsageError: not a run folder, or no fold has started.
@@ -55,7 +62,7 @@ def write_report(run: Path) -> Path:
         WriteError: the file could not be written.
     """
     path = Path(run) / REPORT
-    write_text(path, render(read_run(Path(run))))
+    write_text(path, render(record or read_run(Path(run))))
     return path
 
 
@@ -85,6 +92,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
     return {
         "run": run,
         "plan": plan,
+        "left_out": run.left_out,
         "subtitle": _subtitle(plan, table),
         "headline": _headline(run, unit) if run.cases else [],
         "unit": unit,
