@@ -73,7 +73,7 @@ def test_folders_are_mirrored_and_scored(tmp_path: Path) -> None:
     predict_to_files(Thresholding(), [tmp_path / "in/p3/0.png"], tmp_path / "out")
     assert json.loads((tmp_path / "out/predictions.json").read_text())["files"] == ["0.png", *results(written)]
     (tmp_path / "out/0.png").unlink()
-    metrics, problems = evaluate_folders(tmp_path / "out", tmp_path / "out")
+    metrics, problems, _ = evaluate_folders(tmp_path / "out", tmp_path / "out")
     assert (len(metrics.cases), problems) == (4, ())
     for path in written.files:  # references in one folder, named by the folders
         name = path.relative_to(tmp_path / "out").as_posix().replace("/", "_")

@@ -175,10 +175,9 @@ def _read_view(path: Path, rank: str) -> View:
         if sum(entry.file_size for entry in archive.infolist()) > LARGEST_VIEW:
             raise ValueError("larger than any view")
     with np.load(path, allow_pickle=False) as found:
-        texts = {name: str(found[name].item()) for name in ("id", "slice")}
-        numbers = {name: float(found[name].item()) for name in ("dice", "aspect")}
-        arrays = {name: found[name] for name in ("image", "reference", "prediction")}
-    view = View(rank, **texts, **numbers, **arrays)
+        name, place = str(found["id"].item()), str(found["slice"].item())
+        dice, aspect = float(found["dice"].item()), float(found["aspect"].item())
+        view = View(rank, name, dice, found["image"], found["reference"], found["prediction"], aspect, place)
     shapes = {view.image.shape[:2], view.reference.shape, view.prediction.shape}
     kinds = {view.image.dtype.kind, view.reference.dtype.kind, view.prediction.dtype.kind}
     sound = len(shapes) == 1 and view.image.shape[2:] in ((), (3,)) and kinds <= {*"biu"} and view.reference.size > 0
