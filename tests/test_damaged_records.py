@@ -20,6 +20,7 @@ from unetpp.measured import read_metrics
 from unetpp.model.foreign import read_foreign
 from unetpp.model.header import read_header
 from unetpp.plan import read_plan
+from unetpp.report import plots
 from unetpp.report.html import render
 from unetpp.report.run_record import read_run
 from unetpp.train.checkpoint import read_training_state
@@ -97,7 +98,7 @@ def test_files_of_a_run(name: str, run: Path) -> None:
 
 @pytest.mark.parametrize("name", ["metrics.json", "log.jsonl", "views/best.npz"])
 def test_a_report_leaves_out_what_it_cannot_read(name: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unetpp.report.plots._encode", lambda figure, kind, **options: "")  # pictures take long
+    monkeypatch.setattr(plots, "_encode", lambda figure, kind, **options: "")  # pictures take long
     path = run / "fold_0" / name
     if name == "log.jsonl":
         lines = path.read_text().splitlines()[-3:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -82,11 +82,11 @@ def _content(run: RunRecord) -> dict[str, Any]:
     table, unit = run.table(), _distance_unit(run)
     num_classes = plan.data.num_classes
     curves = {
-        "Training loss": plots.plot_loss(run.folds),
-        "Validation Dice": plots.plot_validation(run.folds),
-        "Learning rate": plots.plot_first_fold(run.folds, "learning_rate", "learning rate", plots.COLORS[0]),
-        "Throughput": plots.plot_first_fold(
-            run.folds, "images_per_second", "patches per second", plots.COLORS[2], bottom=0
+        "Training loss": _try(plots.plot_loss, run.folds),
+        "Validation Dice": _try(plots.plot_validation, run.folds),
+        "Learning rate": _try(plots.plot_first_fold, run.folds, "learning_rate", "learning rate", plots.COLORS[0]),
+        "Throughput": _try(
+            plots.plot_first_fold, run.folds, "images_per_second", "patches per second", plots.COLORS[2], 0
         ),
     }
     return {
@@ -99,11 +99,13 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "found": found,
         "depth_table": _depth_table(table, unit),
         "chosen_depth": str(plan.predict.depth),
-        "trade": plots.plot_trade(table, recommended.depth if recommended else None),
+        "trade": _try(plots.plot_trade, table, recommended.depth if recommended else None),
         "recommended": recommended,
         "curves": [(title, picture) for title, picture in curves.items() if picture],
-        "sorted_cases": plots.plot_cases([case for _, case in run.cases]),
-        "views": [(view, fold, plots.draw_view(view, num_classes)) for view, fold in run.views()],
+        "sorted_cases": _try(plots.plot_cases, [case for _, case in run.cases]),
+        "views": [
+            (view, fold, picture) for view, fold in run.views() if (picture := _try(plots.draw_view, view, num_classes))
+        ],
         "legend": _legend(plan),
         "class_table": _table(ClassScores, [*found.classes.items()], unit, {"dice": 1.0}),
         "case_table": _case_table(run, unit),
@@ -111,6 +113,14 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "endings": [(fold.number, _ending(fold)) for fold in run.folds],
         "choices": list_choices(plan, plan.reasons),
     }
+
+
+def _try(draw: Callable[..., str | None], *arguments: Any) -> str | None:
+    """Draw a picture; None for numbers that no picture can show, such as times of 1e300 in a damaged log."""
+    try:
+        return draw(*arguments)
+    except (ArithmeticError, ValueError, TypeError, LookupError):
+        return None
 
 
 def _subtitle(plan: Plan, table: Mapping[str, DepthRow]) -> str:
