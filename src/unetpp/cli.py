@@ -27,6 +27,7 @@ from typing import Annotated, Any, get_type_hints
 from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter
 
 from unetpp.console import open_console
+from unetpp.error_topics import link_to
 from unetpp.errors import LOG, Interrupted, UnetppError, WriteError, is_out_of_memory
 from unetpp.progress import Progress
 from unetpp.results import DONE, PARTLY, UNUSABLE, Result
@@ -203,12 +204,15 @@ def _run_verb(output: Output, verb: Callable[[Progress], Result]) -> int:
 def _explain(error: BaseException, output: Output) -> int:
     """Print an error on standard error, in words a user can act on, and return the exit code."""
     message, code = _describe(error)
+    topic = _find_topic(error)
     problems = [problem.to_dict() for problem in error.problems] if isinstance(error, UnetppError) else []
-    found = {"error": {"type": type(error).__name__, "message": message, "problems": problems}}
+    found = {"error": {"type": type(error).__name__, "message": message, "topic": topic, "problems": problems}}
     with contextlib.suppress(OSError, ValueError):  # closed or full
         if output.debug:
             traceback.print_exception(error)
         print(f"unetpp: {message}", file=sys.stderr, flush=True)
+        if topic:
+            print(f"See {link_to(topic)}", file=sys.stderr, flush=True)
     with contextlib.suppress(OSError, ValueError):
         if output.json:
             print(json.dumps(found, indent=2), flush=True)
@@ -236,6 +240,17 @@ def _describe(error: BaseException) -> tuple[str, int]:
         return f"Out of memory. {action}", UNUSABLE
     unexpected = f"Unexpected error ({type(error).__name__}): {_one_line(error)}"
     return f"{unexpected} Run the command again with --debug and open an issue.", UNUSABLE
+
+
+def _find_topic(error: BaseException) -> str | None:
+    """Find the section of docs/errors.md; None where the message is about the command line, and names its help."""
+    if isinstance(error, UnetppError):
+        return error.find_topic()
+    if isinstance(error, CycloptsError):
+        return None
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted.topic
+    return "memory" if is_out_of_memory(error) else "unexpected"
 
 
 def _missing(error: CycloptsError) -> str | None:

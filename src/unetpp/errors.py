@@ -38,6 +38,8 @@ class Problem:
     """What the user can do, in a sentence."""
     setting: str | None = None
     """The argument of a function, or the field of the plan, that has to change."""
+    topic: str | None = None
+    """Section of docs/errors.md that explains it; None: that of the error."""
 
     def __str__(self) -> str:
         return f"{self.where}: got {self.got}; expected {self.expected}. {self.action}".rstrip()
@@ -59,9 +61,16 @@ class UnetppError(Exception):
         problems: the problems, structured; empty if there is only a message.
     """
 
+    topic = "other"
+    """Section of docs/errors.md for errors of this class."""
+
     def __init__(self, message: str = "", problems: Sequence[Problem] = ()) -> None:
         super().__init__(message)
         self.problems = list(problems)
+
+    def find_topic(self) -> str:
+        """Find the section of docs/errors.md: that of the first problem that has one, else that of the class."""
+        return next((problem.topic for problem in self.problems if problem.topic), self.topic)
 
 
 class _OneProblemError(UnetppError):
@@ -87,9 +96,13 @@ class _OneProblemError(UnetppError):
 class UsageError(_OneProblemError):
     """An argument, or a combination of arguments, that cannot work."""
 
+    topic = "usage"
+
 
 class PlanError(UsageError):
     """A plan with an unknown key or with a value outside its range."""
+
+    topic = "plan"
 
     @classmethod
     def of(cls, problems: Sequence[Problem], message: str) -> PlanError:
@@ -105,6 +118,8 @@ class DataError(UnetppError):
     Attributes:
         problems: all problems, in file order.
     """
+
+    topic = "data"
 
     def __init__(self, problems: Sequence[Problem] | Problem) -> None:
         problems = [problems] if isinstance(problems, Problem) else problems
@@ -127,6 +142,8 @@ def merge_problems(problems: Iterable[Problem]) -> list[Problem]:
 class ModelFileError(_OneProblemError):
     """A model file or checkpoint that is truncated, foreign or of another version."""
 
+    topic = "model-file"
+
 
 class MissingExtraError(UnetppError, ImportError):
     """An optional package is absent.
@@ -137,6 +154,8 @@ class MissingExtraError(UnetppError, ImportError):
         purpose: what needs it.
     """
 
+    topic = "missing-extra"
+
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
             f"{purpose} needs the package {package}, which is not installed. Run: pip install 'unetpp[{extra}]'"
@@ -146,9 +165,13 @@ class MissingExtraError(UnetppError, ImportError):
 class WriteError(_OneProblemError):
     """An output could not be written. An earlier file in its place is intact."""
 
+    topic = "write"
+
 
 class Interrupted(UnetppError):
     """Ctrl-C or SIGTERM. The work done so far was saved."""
+
+    topic = "interrupted"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

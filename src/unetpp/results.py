@@ -218,9 +218,16 @@ class Reported(Result):
     """The report of a run."""
 
     report: Path
+    left_out: tuple[str, ...] = ()
+    """What the report leaves out, because it cannot be read."""
 
     def to_text(self) -> str:
-        return f"Report: {self.report}"
+        return "\n".join(
+            [
+                *(f"note: {text} cannot be read; the report leaves it out" for text in self.left_out),
+                f"Report: {self.report}",
+            ]
+        )
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def _collect_whole(label: Volume, meaning: LabelPlan, in_alpha: bool, where: str
         block = read_numbers(label, slices, meaning.inverted, in_alpha)
         if block.dtype.kind == "f" and not (np.isfinite(block) & (block == np.rint(block))).all():
             got, action = "label values that are not whole numbers", 'Use `data.labels="binary"` if it is a mask.'
-            raise DataError(Problem(str(where), got, "whole numbers, one for each class", action))
+            raise DataError(Problem(str(where), got, "whole numbers, one for each class", action, topic="values"))
         if whole is None:
             whole = np.empty(label.shape, np.int64 if block.dtype.kind == "f" else block.dtype)
         whole[slices] = block

@@ -36,6 +36,7 @@ def find_meaning(files: Files, declared: Declared) -> Meaning:
     found.notes += merge_remarks((Path(name).name, note) for name, facts in files.items() for note in facts.notes)
     if not found.problems:
         _look_for_uniform_labels(files, found, declared.where)
+    found.problems = [replace(problem, topic=problem.topic or "labels") for problem in found.problems]
     return found
 
 

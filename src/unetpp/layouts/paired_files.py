@@ -119,10 +119,17 @@ def _describe_unclear(names: Pairs, images: Files, labels: Mapping[str, Path]) -
             f"several labels for one image ({', '.join(describe_name(label, image) for label in own)})",
             "one label",
             CHOOSE,
+            topic="pairs",
         )
         for image, own in names.rival.items()
     ]
     return rivals + [
-        Problem(str(labels[label]), f"a label that fits {' and '.join(own)} alike", "a label of one image", CHOOSE)
+        Problem(
+            str(labels[label]),
+            f"a label that fits {' and '.join(own)} alike",
+            "a label of one image",
+            CHOOSE,
+            topic="pairs",
+        )
         for label, own in names.unclear.items()
     ]
