@@ -6,6 +6,7 @@ import itertools
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -32,18 +33,24 @@ SIDES = frozenset({"left", "right"})
 """Words of masks that are two parts of one label."""
 _MARKERS = (
     "masks?|labels?|segmentations?|segm?|gts?|ground ?truth|annos?|annotations?|annotated|truth|targets?|instances?|"
-    "roi|msk|lbl|labelmap|manual|1st ?ho|2nd ?ho|1st ?manual|2nd ?manual|ah|vk|rater|observer|annotator|expert"
+    "roi|msk|lbl|labelmap|manual|1st ?ho|2nd ?ho|1st ?manual|2nd ?manual|ah|vk|rater|observer|annotator|expert|"
+    "gtfine|gtcoarse|label(?:train)?ids|instance(?:train)?ids"
 ).replace(" ?", "[ _.-]?")
-_MARKER = f"(?:(?:cp|binary|inst)[ _.-])?(?:{_MARKERS})"
-_AT_END = re.compile(rf"(.+?)((?:[ _.-]+|(?<=\d)){_MARKER}(?:[ _.-]+{_MARKER})*)(?:[ _.-]*\(?(\d+)\)?)?", re.IGNORECASE)
+_FORM_WORDS = "binary|inst|instance|semantic|colou?r|watershed|edge|boundary|contour|human|machine"
+_MARKER = f"(?:(?:cp|{_FORM_WORDS})[ _.-])?(?:{_MARKERS})"
+_AT_END = re.compile(
+    rf"(.+?)((?:[ _.-]+|(?<=\d)(?!ah|vk)){_MARKER}(?:[ _.-]+(?:{_MARKER}|{_FORM_WORDS}))*)(?:[ _.-]*\(?(\d+)\)?)?", re.I
+)
 _AT_START = re.compile(rf"({_MARKER}(?:[ _.-]+|(?=\d)))(.+)", re.IGNORECASE)
-_IMAGE_AT_END = re.compile(r"(.+?)(?:[ _.-]+|(?<=\d))(?:image|img|orig|original|volume|vol|stack|raw)", re.IGNORECASE)
+_IMAGE_AT_END = re.compile(r"(.+?)(?:[ _.-]+|(?<=\d))(?:image|img|orig|original|input|volume|vol|stack|raw|leftimg8bit)", re.I)
 _IMAGE_AT_START = re.compile(r"(?:image|img|volume|vol)(?:[ _.-]+|(?=\d))(.+)", re.IGNORECASE)
 _DERIVED = re.compile(r"(.+?)[ _.-](superpixels|predict|prediction|pred|overlay|flows|outlines|vis)", re.IGNORECASE)
 _FIRST = re.compile(r"1st|(?:manual|rater|observer|annotator|expert)[ _.-]?0*1(?!\d)|(?<![a-z])ah(?![a-z])", re.I)
 _OBSERVER = re.compile(
     r"\d(?:st|nd|rd|th)|(?:manual|rater|observer|annotator|expert)[ _.-]?\d|(?<![a-z])(ah|vk)(?![a-z])", re.I
 )
+_CACHED = 1 << 16
+"""Names whose parts are remembered: each is compared in several forms."""
 _WORD = re.compile(r"\d+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
 
 
@@ -68,6 +75,7 @@ def split_words(text: str) -> list[str]:
     return _WORD.findall(to_nfc(text))
 
 
+@lru_cache(_CACHED)
 def split_marker(stem: str) -> MarkedName:
     """Split off the ending or beginning that says label: `_mask`, `-labels`, `.seg`, `label_`, `_1stHO`."""
     if match := _AT_END.fullmatch(stem):
@@ -77,11 +85,18 @@ def split_marker(stem: str) -> MarkedName:
     return MarkedName(stem, "")
 
 
+def split_beginning(stem: str) -> str:
+    """Split off the beginning that says label: `label_`, `mask_`."""
+    match = _AT_START.fullmatch(stem)
+    return match[2] if match else stem
+
+
 def is_bare_label(stem: str) -> bool:
     """Tell whether a name says nothing but label: `mask`, `segmentation`."""
     return split_marker(f"name_{stem}").name == "name"
 
 
+@lru_cache(_CACHED)
 def strip_image_word(stem: str) -> str:
     """Remove the ending or beginning that says image: `image_001`, `001_img`."""
     for pattern in (_IMAGE_AT_END, _IMAGE_AT_START):
@@ -92,6 +107,8 @@ def strip_image_word(stem: str) -> str:
 
 def strip_file_suffix(stem: str) -> str:
     """Remove the suffix of the image that a label is named after: `cell1.jpg` of `cell1.jpg.png`."""
+    if "." not in stem:
+        return stem
     path = Path(stem)
     return stem_of(path) if is_image(path) else stem
 
