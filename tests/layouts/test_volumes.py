@@ -129,8 +129,8 @@ def test_subsets_of_patients(tmp_path: Path) -> None:
     assert dataset.channels == ("CT",)
     assert "1 image (ct.mha)" in dataset.notes[0]
     touch(tmp_path, "val/a/ct.mha", "val/a/seg.mha")
-    assert [case.id for case in find_cases(tmp_path).cases] == ["train_a", "val_a", "b"]
-    assert all(case.group is None for case in dataset.cases)
+    cases = [(case.id, case.group) for case in find_cases(tmp_path).cases]
+    assert cases == [("train_a", "train/a"), ("val_a", "val/a"), ("b", "val/b")]
 
 
 def test_a_folder_of_raw_data_sets_is_named(tmp_path: Path) -> None:

@@ -101,7 +101,9 @@ def _read(path: Path) -> Dataset:
         return read_cell_tracking(path, name)
     tables = [table for table in sorted(path.glob("*.csv")) if is_manifest(table)]
     found = None if tables else read_channel_folders(path, name) or read_volumes(path, name)
-    found = found or read_named_folders(path, name)
+    if found is None or not found.cases:
+        named = read_named_folders(path, name)
+        found = named if found is None or (named is not None and named.cases) else found
     if len(tables) == 1 and (found is None or found.problems):
         return read_manifest(tables[0], name)  # a table says more than names do
     if (found is None or not found.cases) and (outlines := read_outlines(path, name)) is not None:
@@ -126,6 +128,7 @@ def _describe_unknown(path: Path) -> Problem:
     if others and not any(folder.images for folder in folders):
         got, action = f"no images, but {count_types(others)}", "Check the path, or convert the files."
         return Problem(str(path), got, f"images: {format_names()}", action)
+    some = [file.relative_to(path) for folder in folders for file in folder.images[:2] if folder.path != path]
     got, action = f"a folder with {_describe_content(path)}", "Arrange or name the files so, or write the CSV table."
     named = [folder.path for folder in folders if folder.images and _is_called_images(path, folder.path)]
     if named:
@@ -133,6 +136,8 @@ def _describe_unknown(path: Path) -> Problem:
         beside = [folder.path for folder in folders if folder.path not in (path, *named)]
         got += f" beside {list_some(f'{folder.relative_to(path)}/' for folder in beside)}" if beside else ""
         action = "Add the labels, one for each image."
+    elif some:
+        got += f" and images such as {list_some(some, 6)}"
     return Problem(str(path), got, _LAYOUTS, action)
 
 

@@ -13,10 +13,11 @@ from unetpp.layouts.case_groups import assign_subsets_by_prefix, group_by_folder
 from unetpp.layouts.dataset import Case, Dataset, Layout
 from unetpp.layouts.folders import note_unlabeled
 from unetpp.layouts.label_folders import Joined, LabelName, choose_label_folders, drop_fields_of_view
-from unetpp.layouts.names import split_marker, split_words
+from unetpp.layouts.names import holds_copies, split_marker, split_words
+from unetpp.layouts.pairing import describe_name
 from unetpp.layouts.paired_files import CHOOSE, Files, PairedFiles, pair_files, split_mixed_folder
 from unetpp.layouts.split_lists import assign_listed_subsets
-from unetpp.layouts.tree import Folder, Place, count_types, note_ignored, scan_folders
+from unetpp.layouts.tree import Folder, Place, count_types, drop_repeated, note_ignored, scan_folders
 from unetpp.words import count_noun, list_some
 
 _FITS = 0.5
@@ -51,9 +52,11 @@ def read_named_folders(root: Path, name: str) -> Dataset | None:
     Raises:
         DataError: too many folders.
     """
-    folders = scan_folders(root)
-    images = _find_image_folders(folders)
-    attached, problems, notes = _attach_labels(images, [folder for folder in folders if folder.role == "label"])
+    folders, repeated = drop_repeated(scan_folders(root))
+    labels = [folder for folder in folders if folder.role == "label" and not split_mixed_folder(folder.by_stem)]
+    images = _find_image_folders([folder for folder in folders if folder not in labels])
+    attached, problems, notes = _attach_labels(images, labels)
+    notes = [*repeated, *notes]
     found: list[LabeledPlace] = []
     unlabeled: list[Folder] = []
     for place, own in images.items():
@@ -65,10 +68,22 @@ def read_named_folders(root: Path, name: str) -> Dataset | None:
             unlabeled += own
     if not found and not problems:
         return None
+    found, copies = _drop_copies(found)
+    notes += copies
     labels = [folder for names in attached.values() for folder in names.values()]
     notes += note_ignored({folder.path: folder for folder in (*(place.images for place in found), *labels)}.values())
     dataset = _make_dataset(root, name, found, unlabeled, notes)
     return replace(dataset, problems=(*problems, *dataset.problems))
+
+
+def _drop_copies(found: list[LabeledPlace]) -> tuple[list[LabeledPlace], list[str]]:
+    """Leave out augmented copies of images, which would train on what they validate with."""
+    copies = [labeled for labeled in found if any(map(holds_copies, labeled.place.above))]
+    if not copies or len(copies) == len(found):
+        return found, []
+    names = sorted({labeled.images.path.name for labeled in copies})
+    notes = [f"augmented copies are left out: {list_some(f'{name}/' for name in names)}"]
+    return [labeled for labeled in found if labeled not in copies], notes
 
 
 def _find_image_folders(folders: Iterable[Folder]) -> dict[Place, list[Folder]]:
@@ -78,7 +93,7 @@ def _find_image_folders(folders: Iterable[Folder]) -> dict[Place, list[Folder]]:
     for folder in folders:
         if folder.images and folder.role == "image":
             named.setdefault(folder.place_without(folder.positions_of("image")[-1]), []).append(folder)
-        elif folder.images and folder.role is None:
+        elif folder.images and folder.role in (None, "label"):
             unnamed.setdefault(folder.place_without(), []).append(folder)
     return {**unnamed, **named}
 
@@ -93,7 +108,8 @@ def _attach_labels(
     attached: Attached = {}
     for folder in labels:
         candidates = _list_candidates(folder)
-        place, name = next((found for found in candidates if found[0] in images), candidates[0])
+        fitting = [found for found in candidates if found[0] in images] or _find_twins(candidates[0], images)
+        place, name = (fitting or candidates)[0]
         attached.setdefault(place, {})[name] = folder
     strange = [place for place in attached if place not in images]
     problems = [problem for place in strange for problem in _adopt_images(place, images, attached)]
@@ -131,6 +147,19 @@ def _list_candidates(folder: Folder) -> list[tuple[Place, LabelName]]:
     return found
 
 
+def _find_twins(candidate: tuple[Place, LabelName], images: Iterable[Place]) -> list[tuple[Place, LabelName]]:
+    """Find the only folder of images beside a folder of labels that has the same number: `Slide_01` and `GT_01`."""
+    place, name = candidate
+    numbers = re.findall(r"\d+", name.head)
+    twins = [
+        other
+        for other in images
+        if other.subset == place.subset and other.above[:-1] == place.above and other.above[-1:] and numbers
+        and re.findall(r"\d+", other.above[-1]) == numbers
+    ]
+    return [(twins[0], name)] if len(twins) == 1 else []
+
+
 def _adopt_images(place: Place, images: dict[Place, list[Folder]], attached: Attached) -> list[Problem]:
     """Move the only images that fit the labels of a place to it; several that fit are a problem."""
     labels = list(attached[place].values())
@@ -143,6 +172,12 @@ def _adopt_images(place: Place, images: dict[Place, list[Folder]], attached: Att
         and len(folders) == 1
         and any(pair_files(folders[0].by_stem, folder.by_stem).fit > _FITS for folder in labels)
     ]
+    stems = [stem for other in fitting for stem in images[other][0].by_stem]
+    if len(fitting) > 1 and len(stems) == len(set(stems)):  # images/ in several parts
+        parts = [images.pop(other)[0] for other in fitting]
+        files = tuple(path for part in parts for path in part.images)
+        images[place] = [Folder(parts[0].path.parent, place.above, files, ())]
+        return []
     if len(fitting) == 1:
         images[place] = images.pop(fitting[0])
     if len(fitting) < 2:
@@ -176,7 +211,9 @@ def _pair_place(place: Place, images: Sequence[Folder], labels: Mapping[LabelNam
     files = _join_label_folders({name: tried[best.path, name] for name in choice.used}, choice.joined)
     if not files.pairs and not labels[choice.used[0]].images:
         files = PairedFiles(problems=[_describe_unreadable(labels[choice.used[0]])])
-    unused = [f"{name}/ is not used: it has not one label for each image" for name in labels if name not in choice.used]
+    own = place.above[-1] if place.above else ""
+    others = [describe_name(str(name), own) for name in labels if name not in choice.used]
+    unused = [f"{other}/ is not used: it has not one label for each image" for other in others]
     files.notes = [*choice.notes, *files.notes, *(note for note in unused if not choice.notes)]
     return LabeledPlace(place, best, files, "classes" if files.classes else choice.joined, has_objects)
 

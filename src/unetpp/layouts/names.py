@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +18,8 @@ from unetpp.layouts.folders import SUBSETS
 Role = Literal["image", "label", "field of view"]
 
 _SUBSET_WORDS: dict[str, Subset] = {**SUBSETS, "dev": "validation"}
-_NNUNET_FOLDER = re.compile(r"(?:images|labels)(Tr|Ts)")
+_ABBREVIATED = re.compile(r"(?:images|labels)(Tr|Ts|Va)|[A-Z][\w-]*[-_](TR|TE|TS)")
+_SUBSETS_OF_INITIALS: dict[str, Subset] = {"tr": "train", "va": "validation", "ts": "test", "te": "test"}
 _IMAGE_FOLDER_WORDS = frozenset({
     "image", "images", "img", "imgs", "original", "originals", "input", "inputs", "cxr", "pictures", "photos",
 })  # fmt: skip
@@ -31,6 +33,15 @@ _LABEL_FOLDER_SYLLABLES = frozenset(
 """Words that mean a label only when they stand alone: not in MoNuSeg."""
 SIDES = frozenset({"left", "right"})
 """Words of masks that are two parts of one label."""
+_PICTURE_WORDS = frozenset({
+    "color", "colors", "colour", "colours", "colored", "rgb", "overlay", "overlays", "vis", "visualization",
+    "watershed", "human", "edge", "edges", "boundary", "boundaries", "contour", "contours", "skeleton",
+})  # fmt: skip
+"""Words of labels that were made from other labels, to look at or to weigh a loss."""
+_OBJECT_WORDS = frozenset({"instance", "instances", "inst", "object", "objects"})
+"""Words of labels that number objects, where others have classes."""
+_COPY_WORDS = frozenset({"aug", "augmented", "augmentation", "augmentations"})
+"""Folders of images that were made from others of the data set."""
 _MARKERS = (
     "masks?|labels?|segmentations?|segm?|gts?|ground ?truth|annos?|annotations?|annotated|truth|targets?|instances?|"
     "roi|msk|lbl|labelmap|manual|1st ?ho|2nd ?ho|1st ?manual|2nd ?manual|ah|vk|rater|observer|annotator|expert|"
@@ -51,6 +62,13 @@ _OBSERVER = re.compile(
 )
 _CACHED = 1 << 16
 """Names whose parts are remembered: each is compared in several forms."""
+_LESION = re.compile(r"\d[ _-]lesions?$", re.IGNORECASE)
+"""Of one image: `IMD002_lesion`."""
+_GLUED = re.compile(
+    r"(?<![a-z])(train|training|val|valid|validation|test|testing|default)"
+    r"(annot|annotation|crop|img|image|mask|label|gt|set)(?=s?(?![a-z]))",
+    re.IGNORECASE,
+)
 _WORD = re.compile(r"\d+|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_]+")
 
 
@@ -119,6 +137,29 @@ def find_origin(stem: str) -> str | None:
     return match[1] if match else None
 
 
+def drop_other_forms(names: Mapping[str, set[str]]) -> tuple[list[str], list[str]]:
+    """Leave out names of the same labels in another form: pictures of them, objects beside classes.
+
+    Args:
+        names: a name of labels -> its words in lower case.
+
+    Returns:
+        The names that are left, and notes on the others; all names if none would be left.
+    """
+    left, notes = list(names), []
+    for words, what in ((_PICTURE_WORDS, "pictures of labels"), (_OBJECT_WORDS, "objects, where others have classes")):
+        dropped = [name for name in left if names[name] & words]
+        if dropped and len(dropped) < len(left) and (words is _PICTURE_WORDS or len(left) - len(dropped) == 1):
+            left = [name for name in left if name not in dropped]
+            notes.append(f"not used: {', '.join(dropped)} ({what}); used: {', '.join(left)}")
+    return left, notes
+
+
+def holds_copies(folder: str) -> bool:
+    """Tell whether a folder is named like one of augmented copies."""
+    return folder.lower() in _COPY_WORDS
+
+
 def is_observer(name: str) -> bool:
     """Tell whether a name says which person drew the label: `1st_manual`, `labels-vk`, `2ndHO`."""
     return _OBSERVER.search(name) is not None
@@ -130,13 +171,13 @@ def is_first_observer(name: str) -> bool:
 
 
 def read_role(folder: str) -> Role | None:
-    """Read what a folder holds from its name: `Tissue images`, `Ground Truth`, `1st_manual`, `train_masks`."""
-    words = [word.lower() for word in split_words(folder)]
+    """Read what a folder holds from its name: `Tissue images`, `Ground Truth`, `1st_manual`, `trainannot`."""
+    words = _read_words(folder)
     joined = {first + second for first, second in itertools.pairwise(words)}
-    alone = set(re.split(r"[\W_]+", folder.lower()))
+    alone = set(re.split(r"[\W_]+", _GLUED.sub(r"\1 \2", folder).lower()))
     if "fov" in words:
         return "field of view"
-    if _LABEL_FOLDER_WORDS & {*words, *joined} or _LABEL_FOLDER_SYLLABLES & alone or folder.lower().endswith("masks"):
+    if _LESION.search(folder) or _LABEL_FOLDER_WORDS & {*words, *joined} or _LABEL_FOLDER_SYLLABLES & alone or folder.lower().endswith("masks"):
         return "label"
     if _IMAGE_FOLDER_WORDS & set(words) or ({"jpeg", "leftimg"} & joined):
         return "image"
@@ -145,18 +186,23 @@ def read_role(folder: str) -> Role | None:
 
 def find_subset(folder: str) -> Subset | None:
     """Read the subset from the name of a folder: `val`, `TrainDataset`, `imagesTr`, `ISIC-2017_Training_Data`."""
-    words = [word.lower() for word in split_words(folder)]
+    words = _read_words(folder)
     found = [_SUBSET_WORDS[word] for word in words if word in _SUBSET_WORDS]
     if found:
         return found[-1]
-    match = _NNUNET_FOLDER.fullmatch(folder)
-    return ("train" if match[1] == "Tr" else "test") if match else None
+    match = _ABBREVIATED.fullmatch(folder)
+    return _SUBSETS_OF_INITIALS[(match[1] or match[2]).lower()] if match else None
 
 
 def is_subset(folder: str) -> bool:
     """Tell whether the name of a folder says nothing but the subset: `val`, `TrainDataset`, not `testA`."""
-    words = {word.lower() for word in split_words(folder)}
+    words = set(_read_words(folder))
     return bool(words & _SUBSET_WORDS.keys()) and words <= {*_SUBSET_WORDS, "data", "set", "dataset"}
+
+
+def _read_words(folder: str) -> list[str]:
+    """Split the name of a folder into words in lower case; `trainannot` is `train`, `annot`."""
+    return [word.lower() for word in split_words(_GLUED.sub(r"\1 \2", folder))]
 
 
 def _plain(marker: str) -> str:

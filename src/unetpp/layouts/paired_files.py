@@ -73,8 +73,11 @@ def split_mixed_folder(files: Files) -> tuple[Files, Files] | None:
     if all(len(paths) == 2 and len(jpeg[stem]) == 1 for stem, paths in files.items()) and len(files) > 1:
         return jpeg, {stem: [path for path in paths if path not in jpeg[stem]] for stem, paths in files.items()}
     labels = {stem: paths for stem, paths in files.items() if split_marker(stem).marker}
+    if any("_cp_masks" in stem for stem in labels):  # of Cellpose, which saves its own arrays beside
+        files = {stem: paths for stem, paths in files.items() if not stem.endswith("_seg")}
+        labels = {stem: paths for stem, paths in labels.items() if stem in files}
     images = {stem: paths for stem, paths in files.items() if stem not in labels and find_origin(stem) not in files}
-    if len(images) == 1 and not labels:
+    if not images or (len(images) == 1 and not labels):
         return None
     names = pair_names(images, labels)
     found = len(labels) - len(names.orphaned)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from unetpp.layouts.names import (
     SIDES,
+    drop_other_forms,
     is_first_observer,
     is_observer,
     split_beginning,
@@ -247,6 +248,12 @@ def _longest_common(affixes: Iterable[list[str]]) -> str:
 
 def _choose_labels(pairs: Pairs, image: str, labels: list[str]) -> None:
     """Decide what several labels of one image are: parts, observers, a field of view, or rivals."""
+    if len(labels) > 1:
+        own = {word.lower() for word in split_words(image)}
+        shown = {describe_name(label, image): label for label in labels}
+        words = {name: {word.lower() for word in split_words(label)} - own for name, label in shown.items()}
+        kept, notes = drop_other_forms(words)
+        labels, pairs.notes = [shown[name] for name in kept], [*pairs.notes, *notes]
     if len(labels) > 1:
         observed = [label for label in labels if is_observer(label)]
         first = [label for label in observed if is_first_observer(label)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -103,6 +104,28 @@ def scan_folders(root: Path) -> list[Folder]:
     while len({folder.parts[: shared + 1] for folder in filled}) == 1 and len(filled[0].parts) > shared:
         shared += 1  # a folder that holds nothing but one other says nothing about what is in it
     return [Folder(folder.path, folder.parts[shared:], folder.images, folder.others) for folder in found]
+
+
+def drop_repeated(folders: Sequence[Folder]) -> tuple[list[Folder], list[str]]:
+    """Leave out folders that repeat others one level deeper: `lgg/p1/` beside `p1/`, with the same files."""
+    by_parts = {folder.parts: folder for folder in folders}
+    kept, above = [], set()
+    for folder in folders:
+        shorter = (by_parts.get(folder.parts[start:]) for start in range(1, len(folder.parts)))
+        if any(other is not None and _have_same_files(folder, other) for other in shorter):
+            above.add(folder.parts[0])
+        else:
+            kept.append(folder)
+    return kept, [f"{name}/ repeats the other folders and is left out" for name in sorted(above)]
+
+
+def _have_same_files(one: Folder, other: Folder) -> bool:
+    if not one.images or [path.name for path in one.images] != [path.name for path in other.images]:
+        return False
+    if any(a.stat().st_size != b.stat().st_size for a, b in zip(one.images, other.images, strict=True)):
+        return False
+    some = {0, len(one.images) // 2, len(one.images) - 1}
+    return all(filecmp.cmp(one.images[index], other.images[index], shallow=False) for index in some)
 
 
 def _is_silent(path: Path) -> bool:
