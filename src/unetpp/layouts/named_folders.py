@@ -13,7 +13,7 @@ from unetpp.layouts.case_groups import assign_subsets_by_prefix, group_by_folder
 from unetpp.layouts.dataset import Case, Dataset, Layout
 from unetpp.layouts.folders import note_unlabeled
 from unetpp.layouts.label_folders import Joined, LabelName, choose_label_folders, drop_fields_of_view
-from unetpp.layouts.names import holds_copies, split_marker, split_words
+from unetpp.layouts.names import holds_copies, name_rest, split_marker, split_words
 from unetpp.layouts.pairing import describe_name
 from unetpp.layouts.paired_files import CHOOSE, Files, PairedFiles, pair_files, split_mixed_folder
 from unetpp.layouts.split_lists import assign_listed_subsets
@@ -57,6 +57,7 @@ def read_named_folders(root: Path, name: str) -> Dataset | None:
     images = _find_image_folders([folder for folder in folders if folder not in labels])
     attached, problems, notes = _attach_labels(images, labels)
     notes = [*repeated, *notes]
+    images, attached = _divide_places(images, attached)
     found: list[LabeledPlace] = []
     unlabeled: list[Folder] = []
     for place, own in images.items():
@@ -123,6 +124,27 @@ def _attach_labels(
     if unused and not problems:
         notes.append(f"labels that belong to no images are not used: {list_some(f'{name}/' for name in unused)}")
     return {place: names for place, names in kept.items() if names}, problems, notes
+
+
+def _divide_places(
+    images: Mapping[Place, list[Folder]], attached: Attached
+) -> tuple[dict[Place, list[Folder]], Attached]:
+    """Divide places whose folders of images and labels go together by name: `p1_images`, `p1_masks`, `p2_images`."""
+    new_images: dict[Place, list[Folder]] = {}
+    new_attached: Attached = {}
+    for place, folders in images.items():
+        labels = attached.get(place, {})
+        rests = {name_rest(folder.parts[-1]): folder for folder in folders if folder.parts}
+        label_rests = {name_rest(folder.parts[-1]): name for name, folder in labels.items() if folder.parts}
+        if len(folders) > 1 and rests.keys() == label_rests.keys() and len(rests) == len(folders) == len(labels):
+            for rest, folder in rests.items():
+                own = Place(place.subset, (*place.above, rest))
+                new_images[own] = [folder]
+                new_attached[own] = {label_rests[rest]: labels[label_rests[rest]]}
+        else:
+            new_images[place] = folders
+            new_attached |= {place: labels} if labels else {}
+    return new_images, new_attached
 
 
 def _may_be_label(folder: Folder) -> bool:
@@ -214,6 +236,7 @@ def _pair_place(place: Place, images: Sequence[Folder], labels: Mapping[LabelNam
     own = place.above[-1] if place.above else ""
     others = [describe_name(str(name), own) for name in labels if name not in choice.used]
     unused = [f"{other}/ is not used: it has not one label for each image" for other in others]
+    unused += [f"{image.path.name}/ is not used: its images have no labels" for image in images if image != best]
     files.notes = [*choice.notes, *files.notes, *(note for note in unused if not choice.notes)]
     return LabeledPlace(place, best, files, "classes" if files.classes else choice.joined, has_objects)
 

@@ -40,6 +40,11 @@ _PICTURE_WORDS = frozenset({
 """Words of labels that were made from other labels, to look at or to weigh a loss."""
 _OBJECT_WORDS = frozenset({"instance", "instances", "inst", "object", "objects"})
 """Words of labels that number objects, where others have classes."""
+_OTHER_FORMS = (
+    (frozenset({"fov"}), "the field of view"),
+    (_PICTURE_WORDS, "pictures of labels"),
+    (_OBJECT_WORDS, "objects, where others have classes"),
+)
 _COPY_WORDS = frozenset({"aug", "augmented", "augmentation", "augmentations"})
 """Folders of images that were made from others of the data set."""
 _MARKERS = (
@@ -147,9 +152,9 @@ def drop_other_forms(names: Mapping[str, set[str]]) -> tuple[list[str], list[str
         The names that are left, and notes on the others; all names if none would be left.
     """
     left, notes = list(names), []
-    for words, what in ((_PICTURE_WORDS, "pictures of labels"), (_OBJECT_WORDS, "objects, where others have classes")):
+    for words, what in _OTHER_FORMS:
         dropped = [name for name in left if names[name] & words]
-        if dropped and len(dropped) < len(left) and (words is _PICTURE_WORDS or len(left) - len(dropped) == 1):
+        if dropped and len(dropped) < len(left) and (words is not _OBJECT_WORDS or len(left) - len(dropped) == 1):
             left = [name for name in left if name not in dropped]
             notes.append(f"not used: {', '.join(dropped)} ({what}); used: {', '.join(left)}")
     return left, notes
@@ -182,6 +187,12 @@ def read_role(folder: str) -> Role | None:
     if _IMAGE_FOLDER_WORDS & set(words) or ({"jpeg", "leftimg"} & joined):
         return "image"
     return "image" if "data" in words and find_subset(folder) and len(words) > 2 else None
+
+
+def name_rest(folder: str) -> str:
+    """Return what the name of a folder says besides what it holds: `p1` of `p1_images` and of `p1_masks`."""
+    said = _LABEL_FOLDER_WORDS | _IMAGE_FOLDER_WORDS | _LABEL_FOLDER_SYLLABLES
+    return "".join(word for word in split_words(folder) if word.lower() not in said)
 
 
 def find_subset(folder: str) -> Subset | None:

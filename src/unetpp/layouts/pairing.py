@@ -32,6 +32,8 @@ _DESCRIBED = 1000
 _LOOSE = "letter case, leading zeros and separators in names do not count"
 _PART_MARKERS = ("mask", "masks")
 """Numbers after these words count the parts of one mask: NAME_mask, NAME_mask_1."""
+_VERSION = re.compile(r"(?:^|[ _.-])(v?\d+|old|new|final|copy|draft|auto|manual|corrected|refined)(?:$|[ _.-])", re.I)
+"""Endings of the same label in several versions, not of classes."""
 _RUNS = re.compile(r"\d+|[^\W\d_]+|[\W_]+")
 
 Form = Callable[[str], str]
@@ -297,7 +299,7 @@ def _read_classes(image: str, labels: Sequence[str]) -> tuple[str, ...]:
     """Read classes from the endings of labels; () where one says only label, is a number, or is not there."""
     endings = [label[len(image) :].strip(" _.-") if label.startswith(image) else "" for label in labels]
     if any(
-        split_marker(label).marker or not any(map(str.isalpha, ending))
+        split_marker(label).marker or _VERSION.search(ending) or not any(map(str.isalpha, ending))
         for label, ending in zip(labels, endings, strict=True)
     ):
         return ()
