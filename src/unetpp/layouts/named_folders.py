@@ -53,8 +53,9 @@ def read_named_folders(root: Path, name: str) -> Dataset | None:
         DataError: too many folders.
     """
     folders, repeated = drop_repeated(scan_folders(root))
-    labels = [folder for folder in folders if folder.role == "label" and not split_mixed_folder(folder.by_stem)]
-    images = _find_image_folders([folder for folder in folders if folder not in labels])
+    is_label = {f.path: f.role == "label" and not split_mixed_folder(f.by_stem) for f in folders}
+    labels = [folder for folder in folders if is_label[folder.path] and folder.is_filled]
+    images = _find_image_folders([folder for folder in folders if not is_label[folder.path]])
     attached, problems, notes = _attach_labels(images, labels)
     notes = [*repeated, *notes]
     images, attached = _divide_places(images, attached)
