@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from os.path import realpath
@@ -68,6 +68,9 @@ def find_cases(path: str | Path, *, tolerant: bool = False) -> Dataset:
     return replace(dataset, problems=problems, notes=(*dataset.notes, *note_slices(dataset.cases)))
 
 
+_READERS = (read_channel_folders, read_volumes, read_named_folders)
+
+
 @contextmanager
 def refuse_unreadable(path: str | Path) -> Iterator[None]:
     """Turn the OSError of a folder that cannot be listed into a problem that names it.
@@ -100,10 +103,7 @@ def _read(path: Path) -> Dataset:
     if is_cell_tracking(path):
         return read_cell_tracking(path, name)
     tables = [table for table in sorted(path.glob("*.csv")) if is_manifest(table)]
-    found = None if tables else read_channel_folders(path, name) or read_volumes(path, name)
-    if found is None or not found.cases:
-        named = read_named_folders(path, name)
-        found = named if found is None or (named is not None and named.cases) else found
+    found = _read_first((read_named_folders,) if tables else _READERS, path, name)
     if len(tables) == 1 and (found is None or found.problems):
         return read_manifest(tables[0], name)  # a table says more than names do
     if (found is None or not found.cases) and (outlines := read_outlines(path, name)) is not None:
@@ -111,6 +111,17 @@ def _read(path: Path) -> Dataset:
     if found is None:
         raise DataError(list_content(path).unread or find_slices(path) or _describe_unknown(path))
     return found
+
+
+def _read_first(readers: Iterable[Callable[[Path, str], Dataset | None]], path: Path, name: str) -> Dataset | None:
+    """Read by the first reader that finds cases; else return the problems of the first that finds any."""
+    refused = None
+    for read in readers:
+        found = read(path, name)
+        if found is not None and found.cases:
+            return found
+        refused = refused or found
+    return refused
 
 
 def _describe_no_images(path: str | Path) -> Problem:

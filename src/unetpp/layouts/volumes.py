@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,12 +51,15 @@ def read_scans(root: Path, name: str) -> Dataset | None:
     scans: list[_Scan] = []
     problems: list[Problem] = []
     unlabeled: list[Path] = []
-    content = list_content(root).images
+    content = {
+        folder: medical for folder, files in list_content(root).images.items() if (medical := list(filter(is_medical, files)))
+    }
     for folder, files in content.items():
-        medical = [path for path in files if is_medical(path)]
-        found, rest = _match(folder, medical, problems, is_patient=len(content) > 1)
+        found, rest = _match(folder, *_divide(folder, files), problems, is_patient=len(content) > 1)
         scans += found
         unlabeled += rest
+    if not scans and not problems:
+        scans, unlabeled = _match_two_folders(content, problems)
     if not scans:  # whoever knows the layout better comes first
         return Dataset(name, root, "volumes", (), problems=tuple(problems)) if problems else None
     channels, usual = _choose_channels(scans)
@@ -69,16 +72,36 @@ def read_scans(root: Path, name: str) -> Dataset | None:
     return Dataset(name, root, "volumes", tuple(cases), channels, problems=tuple(problems), notes=tuple(notes))
 
 
-def _match(
-    folder: Path, files: Sequence[Path], problems: list[Problem], is_patient: bool
-) -> tuple[list[_Scan], list[Path]]:
-    """Match the images of a folder with their labels; return images without a label, too."""
+def _divide(folder: Path, files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Divide the files of a folder into labels and images; a folder of labels holds no images."""
     if is_label_folder(folder.name):
         return [], []
     labels = [path for path in files if is_label_name(path)]
-    images = [path for path in files if path not in labels]
+    return labels, [path for path in files if path not in labels]
+
+
+def _match_two_folders(
+    content: Mapping[Path, Sequence[Path]], problems: list[Problem]
+) -> tuple[list[_Scan], list[Path]]:
+    """Match images of several channels with the labels in a folder beside theirs: `imagesTr/ID__CT`, `labelsTr/ID`."""
+    labels = [folder for folder in content if is_label_folder(folder.name)]
+    images = [folder for folder in content if folder not in labels and folder.parent == labels[0].parent] if labels else []
+    if len(labels) != 1 or len(images) != 1:
+        return [], []
+    found: list[Problem] = []
+    scans, rest = _match(images[0], content[labels[0]], content[images[0]], found, is_patient=False)
+    if not any(len(scan.images) > 1 for scan in scans):
+        return [], []
+    problems += found
+    return scans, rest
+
+
+def _match(
+    folder: Path, labels: Sequence[Path], images: Sequence[Path], problems: list[Problem], is_patient: bool
+) -> tuple[list[_Scan], list[Path]]:
+    """Match the images of a folder with their labels; return images without a label, too."""
     if not labels or not images:
-        return [], images
+        return [], list(images)
     agreed = [path for path in labels if is_agreement(path)]
     if len(agreed) == 1 and is_patient:  # of several persons
         labels = agreed
