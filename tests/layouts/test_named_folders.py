@@ -48,6 +48,18 @@ SINGLE = {
     "bbbc039": ("IXM1_w1", "masks/IXM1_w1.png"),
     "Images/Masks": ("4", "Val/Masks/4.png"),
     "roboflow": ("1_jpg.rf.0a1", "1_jpg.rf.0a1_mask.png"),
+    "cityscapes as downloaded": ("aachen_000001_000019_leftImg8bit", "aachen_000001_000019_gtFine_labelIds.png"),
+    "cholecseg8k": ("frame_1_endo", "frame_1_endo_mask.png"),
+    "camvid": ("0001TP_000001", "trainannot/0001TP_000001.png"),
+    "cvat camvid": ("1", "defaultannot/1.png"),
+    "supervisely": ("1", "masks_machine/1.png"),
+    "tnbc": ("02_1", "GT_02/02_1.png"),
+    "ph2": ("IMD001", "IMD001_lesion/IMD001_lesion.bmp"),
+    "cellpose beside its arrays": ("a1", "a1_cp_masks.png"),
+    "augmented copies": ("1", "train/label/1.png"),
+    "folders by patient and role": ("30", "p3_masks/30.png"),
+    "images in parts": ("volume-4", "segmentations/segmentation-4.nii"),
+    "duts": ("a1", "DUTS-TR-Mask/a1.png"),
 }
 """Data set -> one case, and the end of the path of its only label."""
 SPLITS = {
@@ -64,9 +76,16 @@ SPLITS = {
     "splits": {"train": 3, "validation": 2},
     "same names in splits": {"train": 3, "validation": 2},
     "Images/Masks": {"train": 3, "validation": 1},
+    "camvid": {"train": 3, "validation": 3},
+    "augmented copies": {None: 3},
+    "images in parts": {None: 5},
+    "duts": {"train": 3, "test": 3},
 }
-GROUPS = {"lgg": 2, "patients": 3, "patient folders": 3, "patient folders with images": 3, "cell tracking": 2}
-OBJECTS = ("glas", "cellpose", "cellpose without _img", "cell tracking")
+GROUPS = {
+    **dict.fromkeys(("tnbc", "ph2", "folders by patient and role"), 3),
+    **{"lgg": 2, "patients": 3, "patient folders": 3, "patient folders with images": 3, "cell tracking": 2},
+}
+OBJECTS = ("cellpose beside its arrays", "glas", "cellpose", "cellpose without _img", "cell tracking")
 
 
 def load(root: Path, *names: str) -> Dataset:
@@ -92,6 +111,37 @@ def test_well_known_data_sets_load_as_they_come(tmp_path: Path, name: str) -> No
     groups = {case.group for case in dataset.cases}
     assert len(groups) == GROUPS.get(name, 1)
     assert (None in groups) == (name not in GROUPS)
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("cityscapes as downloaded", "not used: NAME_gtFine_instanceIds (objects, where others have classes)"),
+        ("cholecseg8k", "not used: NAME_color_mask, NAME_watershed_mask (pictures of labels); used: NAME_mask"),
+        ("supervisely", "not used: masks_human/ (pictures of labels); used: masks_machine/"),
+        ("augmented copies", "augmented copies are left out: aug/"),
+        ("ph2", "NAME_roi/ is not used: it has not one label for each image"),
+    ],
+)
+def test_what_is_left_out_is_said(tmp_path: Path, name: str, note: str) -> None:
+    assert any(each.startswith(note) for each in load(tmp_path, *TREES[name]).notes)
+
+
+def test_a_folder_that_repeats_the_others_is_left_out(tmp_path: Path) -> None:
+    """The archive of LGG holds everything twice, once in a folder whose name says segmentation."""
+    touch(tmp_path / "lgg-mri-segmentation", *TREES["lgg"])
+    dataset = load(tmp_path, *TREES["lgg"])
+    assert len(dataset.cases) == 6
+    assert not any("lgg-mri" in str(path) for case in dataset.cases for path in (*case.images, *case.labels))
+    assert "lgg-mri-segmentation/ repeats the other folders and is left out" in dataset.notes
+    for path in (tmp_path / "lgg-mri-segmentation").rglob("*.tif"):
+        path.write_bytes(b"other")
+    assert len(find_cases(tmp_path).cases) == 12
+
+
+def test_a_folder_named_after_segmentation_may_hold_images_and_masks(tmp_path: Path) -> None:
+    dataset = load(tmp_path, *each("Segmentation set 1/{}.png"), *each("Segmentation set 1/{}_mask.png"), "a/notes.txt")
+    assert [case.labels[0].name for case in dataset.cases] == ["1_mask.png", "2_mask.png", "3_mask.png"]
 
 
 def test_plain_masks_may_be_classes(tmp_path: Path) -> None:

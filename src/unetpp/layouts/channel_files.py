@@ -82,8 +82,8 @@ def read_channel_folders(root: Path, name: str) -> Dataset | None:
     if folders is None:
         return None
     cases, problems, notes = pair_channel_files(*folders)
-    cases, *more = add_validation_cases(root, cases)
-    problems, notes = problems + more[0], notes + more[1]
+    cases, more_problems, more_notes = add_validation_cases(root, cases)
+    problems, notes = problems + more_problems, notes + more_notes
     return Dataset(name, root, "nnunet", tuple(cases), problems=tuple(problems), notes=tuple(notes))
 
 

@@ -150,6 +150,11 @@ def _add_folder(folder: Path, found: _Found) -> None:
     content = list_content(folder, found.out)
     found.skipped += content.unread
     found.others += content.others
+    for inner, files in content.images.items():
+        stems = {_single(path).id for path in files}
+        pictures = {path for path in files if find_origin(_single(path).id) in stems}
+        content.images[inner] = [path for path in files if path not in pictures]
+        found.pictures += sorted(pictures)
     cases, labels = _read_data_set(folder)
     if cases:
         _add_data_set(folder, cases, labels, content, found)
@@ -195,7 +200,9 @@ def _add_data_set(root: Path, cases: list[Case], labels: set[Path], content: Con
     folders = {label.parent for label in labels} - image_folders
     found.beside += sorted(label for label in labels if label.parent in image_folders)
     found.cases += cases
-    bare = {_single(path).id for path in used} - {case.id for case in cases}  # ct of p1/ct, which is named by its folder
+    bare = {_single(path).id for path in used} - {
+        case.id for case in cases
+    }  # ct of p1/ct, which is named by its folder
     for folder, files in content.images.items():
         rest = [path for path in files if path not in used and path not in labels]
         if folders & {folder, *folder.parents} or is_label_folder(folder.name):
@@ -212,9 +219,6 @@ def _add_data_set(root: Path, cases: list[Case], labels: set[Path], content: Con
 def _group(folder: Path, files: list[Path], found: _Found) -> list[Case]:
     """Make the cases of one folder, in the order of their names; channels are joined by number or by name."""
     count = len(found.channels)
-    stems = {_single(path).id for path in files}
-    found.pictures += (pictures := [path for path in files if find_origin(_single(path).id) in stems])
-    files = [path for path in files if path not in pictures]
     cases, rest = _join_by_number(folder, files, found)
     if count > 1:
         named, rest = _join_by_name(folder, rest, found)

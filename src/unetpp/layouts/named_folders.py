@@ -177,7 +177,10 @@ def _find_twins(candidate: tuple[Place, LabelName], images: Iterable[Place]) -> 
     twins = [
         other
         for other in images
-        if other.subset == place.subset and other.above[:-1] == place.above and other.above[-1:] and numbers
+        if other.subset == place.subset
+        and other.above[:-1] == place.above
+        and other.above[-1:]
+        and numbers
         and re.findall(r"\d+", other.above[-1]) == numbers
     ]
     return [(twins[0], name)] if len(twins) == 1 else []

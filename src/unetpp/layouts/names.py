@@ -58,7 +58,9 @@ _AT_END = re.compile(
     rf"(.+?)((?:[ _.-]+|(?<=\d)(?!ah|vk)){_MARKER}(?:[ _.-]+(?:{_MARKER}|{_FORM_WORDS}))*)(?:[ _.-]*\(?(\d+)\)?)?", re.I
 )
 _AT_START = re.compile(rf"({_MARKER}(?:[ _.-]+|(?=\d)))(.+)", re.IGNORECASE)
-_IMAGE_AT_END = re.compile(r"(.+?)(?:[ _.-]+|(?<=\d))(?:image|img|orig|original|input|volume|vol|stack|raw|leftimg8bit)", re.I)
+_IMAGE_AT_END = re.compile(
+    r"(.+?)(?:[ _.-]+|(?<=\d))(?:image|img|orig|original|input|volume|vol|stack|raw|leftimg8bit)", re.I
+)
 _IMAGE_AT_START = re.compile(r"(?:image|img|volume|vol)(?:[ _.-]+|(?=\d))(.+)", re.IGNORECASE)
 _DERIVED = re.compile(r"(.+?)[ _.-](superpixels|predict|prediction|pred|overlay|flows|outlines|vis)", re.IGNORECASE)
 _FIRST = re.compile(r"1st|(?:manual|rater|observer|annotator|expert)[ _.-]?0*1(?!\d)|(?<![a-z])ah(?![a-z])", re.I)
@@ -182,7 +184,12 @@ def read_role(folder: str) -> Role | None:
     alone = set(re.split(r"[\W_]+", _GLUED.sub(r"\1 \2", folder).lower()))
     if "fov" in words:
         return "field of view"
-    if _LESION.search(folder) or _LABEL_FOLDER_WORDS & {*words, *joined} or _LABEL_FOLDER_SYLLABLES & alone or folder.lower().endswith("masks"):
+    if (
+        _LESION.search(folder)
+        or _LABEL_FOLDER_WORDS & {*words, *joined}
+        or _LABEL_FOLDER_SYLLABLES & alone
+        or folder.lower().endswith("masks")
+    ):
         return "label"
     if _IMAGE_FOLDER_WORDS & set(words) or ({"jpeg", "leftimg"} & joined):
         return "image"

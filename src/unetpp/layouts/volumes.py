@@ -52,7 +52,9 @@ def read_scans(root: Path, name: str) -> Dataset | None:
     problems: list[Problem] = []
     unlabeled: list[Path] = []
     content = {
-        folder: medical for folder, files in list_content(root).images.items() if (medical := list(filter(is_medical, files)))
+        folder: medical
+        for folder, files in list_content(root).images.items()
+        if (medical := list(filter(is_medical, files)))
     }
     for folder, files in content.items():
         found, rest = _match(folder, *_divide(folder, files), problems, is_patient=len(content) > 1)
@@ -85,7 +87,9 @@ def _match_two_folders(
 ) -> tuple[list[_Scan], list[Path]]:
     """Match images of several channels with the labels in a folder beside theirs: `imagesTr/ID__CT`, `labelsTr/ID`."""
     labels = [folder for folder in content if is_label_folder(folder.name)]
-    images = [folder for folder in content if folder not in labels and folder.parent == labels[0].parent] if labels else []
+    images = (
+        [folder for folder in content if folder not in labels and folder.parent == labels[0].parent] if labels else []
+    )
     if len(labels) != 1 or len(images) != 1:
         return [], []
     found: list[Problem] = []
