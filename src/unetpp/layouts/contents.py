@@ -66,7 +66,7 @@ def list_content(root: Path, exclude: Path | None = None) -> Content:
     """
     content = Content()
     for folder in _walk(root, exclude, content):
-        files = [path for path in list_entries(folder) if not path.is_dir() and not _is_silent(path)]
+        files = [path for path in list_entries(folder) if not path.is_dir() and not is_silent(path)]
         _sort_files(folder, files, content)
     return content
 
@@ -116,7 +116,8 @@ def _walk(root: Path, exclude: Path | None, content: Content) -> Iterator[Path]:
         yield folder
 
 
-def _is_silent(path: Path) -> bool:
+def is_silent(path: Path) -> bool:
+    """Tell whether a file is passed over without a word: hidden, of the system, or voxels of a header beside it."""
     return path.name.startswith(".") or path.suffix.lower() in _SILENT_SUFFIXES or is_companion(path)
 
 

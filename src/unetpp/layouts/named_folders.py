@@ -13,7 +13,7 @@ from unetpp.layouts.dataset import Case, Dataset, Layout
 from unetpp.layouts.folders import note_unlabeled
 from unetpp.layouts.label_folders import Joined, LabelName, choose_label_folders
 from unetpp.layouts.label_places import FITS, attach_labels, divide_places, find_image_folders
-from unetpp.layouts.names import holds_copies, split_marker, split_words
+from unetpp.layouts.names import OBJECT_WORDS, holds_copies, split_marker, split_words
 from unetpp.layouts.paired_files import CHOOSE, Files, PairedFiles, pair_files, split_mixed_folder
 from unetpp.layouts.pairing import describe_name
 from unetpp.layouts.split_lists import assign_listed_subsets
@@ -22,7 +22,6 @@ from unetpp.words import count_noun, list_some
 
 _OBJECT_MARKERS = ("cpmasks", "anno")
 """Endings of labels beside their images that number objects: Cellpose, gland segmentation."""
-_OBJECT_WORDS = {"instances", "instance", "object", "objects"}
 _FORMATS = frozenset({"png", "tif", "tiff", "jpg", "jpeg", "bmp"})
 
 
@@ -95,7 +94,7 @@ def _pair_place(place: Place, images: Sequence[Folder], labels: Mapping[LabelNam
         fitting = [name for name in fitting if is_plain(tried[best.path, name])] or fitting
     choice = choose_label_folders(fitting or sorted(labels)[:1])
     rivals = [image for image in images if image != best and any(tried[image.path, n].fit >= FITS for n in fitting)]
-    has_objects = all(name.words & _OBJECT_WORDS for name in choice.used)
+    has_objects = all(name.words & OBJECT_WORDS for name in choice.used)
     if rivals or not choice.is_clear:
         folders = [f"{image.path.name}/" for image in [best, *rivals]] if rivals else [f"{name}/" for name in fitting]
         what = "images with the same names" if rivals else "labels of the same images"

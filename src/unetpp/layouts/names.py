@@ -38,12 +38,12 @@ _PICTURE_WORDS = frozenset({
     "watershed", "human", "edge", "edges", "boundary", "boundaries", "contour", "contours", "skeleton",
 })  # fmt: skip
 """Words of labels that were made from other labels, to look at or to weigh a loss."""
-_OBJECT_WORDS = frozenset({"instance", "instances", "inst", "object", "objects"})
+OBJECT_WORDS = frozenset({"instance", "instances", "inst", "object", "objects"})
 """Words of labels that number objects, where others have classes."""
 _OTHER_FORMS = (
     (frozenset({"fov"}), "the field of view"),
     (_PICTURE_WORDS, "pictures of labels"),
-    (_OBJECT_WORDS, "objects, where others have classes"),
+    (OBJECT_WORDS, "objects, where others have classes"),
 )
 _COPY_WORDS = frozenset({"aug", "augmented", "augmentation", "augmentations"})
 """Folders of images that were made from others of the data set."""
@@ -156,7 +156,7 @@ def drop_other_forms(names: Mapping[str, set[str]]) -> tuple[list[str], list[str
     left, notes = list(names), []
     for words, what in _OTHER_FORMS:
         dropped = [name for name in left if names[name] & words]
-        if dropped and len(dropped) < len(left) and (words is not _OBJECT_WORDS or len(left) - len(dropped) == 1):
+        if dropped and len(dropped) < len(left) and (words is not OBJECT_WORDS or len(left) - len(dropped) == 1):
             left = [name for name in left if name not in dropped]
             notes.append(f"not used: {', '.join(dropped)} ({what}); used: {', '.join(left)}")
     return left, notes

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from unetpp.annotations import SUFFIXES as ANNOTATION_SUFFIXES
 from unetpp.errors import DataError, Problem
-from unetpp.formats import is_companion, is_image, stem_of
+from unetpp.formats import is_image, stem_of
+from unetpp.layouts.contents import is_silent
 from unetpp.layouts.dataset import Subset
 from unetpp.layouts.folders import list_entries, list_folders
 from unetpp.layouts.names import find_subset, is_subset, read_role
@@ -35,8 +36,6 @@ _DOCUMENT_SUFFIXES = (
     ".xlsx",
     ".zip",
 )
-_SILENT_SUFFIXES = (".raw", ".zraw", ".db", ".ini")
-"""Suffixes that are ignored without a note: voxels of .mhd and .nhdr files, system files of Windows."""
 
 
 @dataclass(frozen=True)
@@ -128,16 +127,10 @@ def _have_same_files(one: Folder, other: Folder) -> bool:
     return all(filecmp.cmp(one.images[index], other.images[index], shallow=False) for index in some)
 
 
-def _is_silent(path: Path) -> bool:
-    return path.suffix.lower() in _SILENT_SUFFIXES or is_companion(path)
-
-
 def note_ignored(folders: Iterable[Folder]) -> list[str]:
     """Note files that are no images: a few by name, many by type, and those of many folders in one note."""
     found = {
-        folder.path: others
-        for folder in folders
-        if (others := [path for path in folder.others if not _is_silent(path)])
+        folder.path: others for folder in folders if (others := [path for path in folder.others if not is_silent(path)])
     }
     if len(found) > _FEW:
         everything = [path for others in found.values() for path in others]
