@@ -87,11 +87,11 @@ def detect_format(path: Path) -> Format:
 def suffix_of(path: Path) -> str:
     """Return the suffix in lower case, `.nii.gz` in one piece; of an unknown format, the part from the last dot."""
     name = path.name.lower()
-    return max(
-        (suffix for suffix in formats_by_suffix() if name.endswith(suffix) and name != suffix),
-        key=len,
-        default=path.suffix.lower(),
-    )
+    for count in (2, 1):  # no suffix has more parts
+        suffix = "." + ".".join(name.split(".")[-count:])
+        if name.endswith(suffix) and name != suffix and _is_known(suffix):
+            return suffix
+    return path.suffix.lower()
 
 
 def stem_of(path: Path) -> str:
@@ -101,7 +101,11 @@ def stem_of(path: Path) -> str:
 
 def is_image(path: Path) -> bool:
     """Tell whether a file has the suffix of a format and is not hidden (macOS leaves files such as `._a.png`)."""
-    return suffix_of(path) in formats_by_suffix() and not path.name.startswith(".")
+    return not path.name.startswith(".") and _is_known(suffix_of(path))
+
+
+def _is_known(suffix: str) -> bool:
+    return any(suffix in format.suffixes for format in FORMATS)
 
 
 def is_companion(path: Path) -> bool:
@@ -114,5 +118,5 @@ def is_companion(path: Path) -> bool:
 
 def is_medical(path: Path) -> bool:
     """Tell whether a file has a medical format, which stores the position of its voxels in space."""
-    format = formats_by_suffix().get(suffix_of(path))
-    return format is not None and format.medical
+    suffix = suffix_of(path)
+    return any(format.medical for format in FORMATS if suffix in format.suffixes)

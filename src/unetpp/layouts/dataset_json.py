@@ -9,7 +9,13 @@ from typing import Any
 from unetpp.errors import DataError, Problem
 from unetpp.formats import stem_of
 from unetpp.json_files import read_json
-from unetpp.layouts.channel_files import describe_channels, find_missing_channels, pair_channel_files, split_channel
+from unetpp.layouts.channel_files import (
+    add_validation_cases,
+    describe_channels,
+    find_missing_channels,
+    pair_channel_files,
+    split_channel,
+)
 from unetpp.layouts.dataset import Case, Dataset, Layout
 from unetpp.layouts.folders import describe_missing
 
@@ -33,6 +39,8 @@ def read_dataset_json(root: Path, name: str) -> Dataset:
     declared = content.get("numTraining")
     if declared not in (None, len(cases)):
         notes.append(f"{NAME} declares {declared} training cases; {len(cases)} were found")
+    cases, more_problems, more_notes = add_validation_cases(root, cases, channels)
+    problems, notes = problems + more_problems, notes + more_notes
     return Dataset(
         name,
         root,

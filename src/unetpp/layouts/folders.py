@@ -122,4 +122,4 @@ def list_folders(root: Path) -> list[Path]:
 
 def list_entries(folder: Path) -> list[Path]:
     """List what is in a folder, in order; [] if there is no such folder."""
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    return sorted(folder.iterdir(), key=lambda path: path.name) if folder.is_dir() else []
