@@ -23,6 +23,8 @@ from unetpp.volume import Geometry, Segment, Volume
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _LONGEST_HEADER = 2**20
+_MHA_DIRECTIONS = ("transformmatrix", "rotation", "orientation")
+"""Fields of MetaImage that state the directions of the axes."""
 _one_large_file = Lock()
 """ITK holds a whole file in memory: large ones are read one after the other."""
 
@@ -87,8 +89,14 @@ def _make_geometry(suffix: str, reader: Any, header: Mapping[str, str]) -> Geome
     direction = np.reshape(reader.GetDirection(), (dims, dims))[:3, :3]
     grid = _Grid(reader.GetSpacing()[:3], reader.GetOrigin()[:3], tuple(direction.reshape(-1).tolist()))
     affine = _compute_affine(grid) if len(grid.spacing) == 3 else None
-    is_placed = "NRRD_space" in header or header.get("ITK_InputFilterName") != "NrrdImageIO"
-    return Geometry(suffix, tuple(reversed(grid.spacing)), affine, grid, is_placed=is_placed)
+    return Geometry(suffix, tuple(reversed(grid.spacing)), affine, grid, is_placed=_is_placed(reader, header))
+
+
+def _is_placed(reader: Any, header: Mapping[str, str]) -> bool:
+    """Tell whether the header says how the axes lie in the body: ITK takes them for LPS where it does not."""
+    if header.get("ITK_InputFilterName") == "MetaImageIO":
+        return not _read_fields(Path(reader.GetFileName())).keys().isdisjoint(_MHA_DIRECTIONS)
+    return "superior" in header.get("NRRD_space", "")  # others are axes of a scanner or of none
 
 
 def _compute_affine(grid: _Grid) -> np.ndarray:
