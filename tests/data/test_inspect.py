@@ -7,6 +7,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.tiny import write_png
@@ -388,3 +389,22 @@ def test_intensities_like_hounsfield_units_are_pointed_out_unless_declared(tmp_p
 
 def test_other_intensities_are_not_taken_for_hounsfield_units(volumes: Path) -> None:
     assert not inspect(volumes).notes
+
+
+def test_a_voxel_size_of_another_unit_is_a_problem(tmp_path: Path) -> None:
+    volume, label = RNG.normal(size=(4, 5, 6)), np.zeros((4, 5, 6), np.uint8)
+    label[1:3] = 1
+    for number, step in enumerate((1.0, 1.1, 1000.0)):
+        write_volume(tmp_path, f"c{number}", volume + number, label, step=step)
+    (problem,) = inspect_dataset(find_cases(tmp_path)).problems
+    assert "c2" in problem.where and "voxels of 1 x 1 x 1e+03 mm" in problem.got
+
+
+def test_images_without_a_pixel_size_among_others_are_noted(tmp_path: Path) -> None:
+    for number in range(3):
+        options = {"resolution": (2000, 2000), "metadata": {"unit": "mm", "axes": "YX"}, "imagej": True}
+        (tmp_path / "images").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / f"images/{number}.tif", gray(), **(options if number else {}))
+        write_png(tmp_path / f"masks/{number}.png", mask())
+    notes = inspect_dataset(find_cases(tmp_path)).notes
+    assert "1 of 3 images state no voxel size (0): no image is resampled to a common one" in notes

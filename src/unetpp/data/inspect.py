@@ -123,7 +123,12 @@ def inspect_dataset(
     remarks = dict.fromkeys((cases[fact.id].images[0].name, note) for fact in facts for note in fact.notes)
     series = [] if channel_problems else _note_series(dataset, facts)
     notes = [*dataset.notes, *found.notes, *series, *merge_remarks(remarks)]
-    notes += [*_note_unknown_sizes(facts), *_note_repeated_images(facts), *_note_hounsfield_units(dataset, facts), *_note_ignored(found, facts)]
+    notes += [
+        *_note_unknown_sizes(facts),
+        *_note_repeated_images(facts),
+        *_note_hounsfield_units(dataset, facts),
+        *_note_ignored(found, facts),
+    ]
     return Inspection(facts, problems, notes, found, channels)
 
 

@@ -16,7 +16,7 @@ from unetpp.formats.format import FileRefused, Format
 from unetpp.formats.sources import ArraySource, ImageSource, StackedSource
 from unetpp.volume import Geometry, Volume
 
-_UNSUPPORTED = ("not supported", "unsupported", "not implemented", "cannot handle", "not a known")
+_UNSUPPORTED = ("not supported", "unsupported", "not implemented", "cannot handle", "not a known", "exceeds limit")
 """Words of decoders about files that may be whole."""
 _RESTORE = "Restore it from the original, or remove it."
 
