@@ -392,10 +392,11 @@ def test_other_intensities_are_not_taken_for_hounsfield_units(volumes: Path) -> 
 
 
 def test_a_voxel_size_of_another_unit_is_a_problem(tmp_path: Path) -> None:
-    volume, label = RNG.normal(size=(4, 5, 6)), np.zeros((4, 5, 6), np.uint8)
-    label[1:3] = 1
     for number, step in enumerate((1.0, 1.1, 1000.0)):
-        write_volume(tmp_path, f"c{number}", volume + number, label, step=step)
+        for folder, array in zip(("images", "labels"), solid(number), strict=True):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            image = nibabel.Nifti1Image(array, np.diag([step, 1.0, 1.0, 1.0]))
+            nibabel.save(image, tmp_path / folder / f"c{number}.nii.gz")
     (problem,) = inspect_dataset(find_cases(tmp_path)).problems
     assert "c2" in problem.where and "voxels of 1 x 1 x 1e+03 mm" in problem.got
 
