@@ -7,6 +7,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.tiny import write_png
@@ -406,3 +407,23 @@ def test_what_fails_after_a_file_was_opened_is_a_problem_of_that_file(
     found = inspect_dataset(find_cases(good))
     assert [problem.got.startswith(got) for problem in found.problems] == [True]
     assert str(good) in found.problems[0].where
+
+
+def test_a_voxel_size_of_another_unit_is_a_problem(tmp_path: Path) -> None:
+    for number, step in enumerate((1.0, 1.1, 1000.0)):
+        for folder, array in zip(("images", "labels"), solid(number), strict=True):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            image = nibabel.Nifti1Image(array, np.diag([step, 1.0, 1.0, 1.0]))
+            nibabel.save(image, tmp_path / folder / f"c{number}.nii.gz")
+    (problem,) = inspect_dataset(find_cases(tmp_path)).problems
+    assert "c2" in problem.where and "voxels of 1 x 1 x 1e+03 mm" in problem.got
+
+
+def test_images_without_a_pixel_size_among_others_are_noted(tmp_path: Path) -> None:
+    for number in range(3):
+        options = {"resolution": (2000, 2000), "metadata": {"unit": "mm", "axes": "YX"}, "imagej": True}
+        (tmp_path / "images").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / f"images/{number}.tif", gray(), **(options if number else {}))
+        write_png(tmp_path / f"masks/{number}.png", mask())
+    notes = inspect_dataset(find_cases(tmp_path)).notes
+    assert "1 of 3 images state no voxel size (0): no image is resampled to a common one" in notes

@@ -158,3 +158,21 @@ def test_every_number_type_is_read_as_itk_does(tmp_path: Path, kind: str, suffix
         expected = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / f"a{suffix}"))
         np.testing.assert_array_equal(found, expected)
         assert found.dtype == expected.dtype
+
+
+@pytest.mark.parametrize(
+    ("space", "is_placed"), [("LPS", True), ("right-anterior-superior", True), ("scanner-xyz", False)]
+)
+def test_axes_of_a_scanner_are_no_orientation(tmp_path: Path, space: str, is_placed: bool) -> None:
+    directions = "space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\n"
+    head = f"NRRD0004\ntype: uchar\ndimension: 3\nspace: {space}\nsizes: 4 3 2\n{directions}encoding: raw\n\n"
+    (tmp_path / "a.nrrd").write_bytes(head.encode() + bytes(24))
+    assert read_image(tmp_path / "a.nrrd").geometry.is_placed == is_placed
+
+
+@pytest.mark.parametrize("directions", ["", "TransformMatrix = 1 0 0 0 1 0 0 0 1\n"])
+def test_metaimage_without_directions_states_no_place(tmp_path: Path, directions: str) -> None:
+    fields = f"NDims = 3\nDimSize = 4 3 2\n{directions}ElementType = MET_UCHAR\nElementDataFile = a.raw\n"
+    (tmp_path / "a.mhd").write_text("ObjectType = Image\n" + fields)
+    (tmp_path / "a.raw").write_bytes(bytes(24))
+    assert read_image(tmp_path / "a.mhd").geometry.is_placed == bool(directions)

@@ -19,7 +19,7 @@ from unetpp.data.folds import make_splits
 from unetpp.data.intensities import Intensities, measure_intensities
 from unetpp.data.orientation import Orientation, find_orientation
 from unetpp.data.parts import suggest_split
-from unetpp.data.preprocess import RGB_CHANNELS
+from unetpp.data.preprocess import MOST_RESAMPLED, RGB_CHANNELS
 from unetpp.data.training_range import measure_levels, sample_values
 from unetpp.errors import DataError, Problem, failures_of
 from unetpp.formats import is_medical, scratch
@@ -118,11 +118,17 @@ def inspect_dataset(
     channels, channel_problems = _choose_channels(dataset, facts)
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
     problems += [*found.problems, *_check_dims(facts, reading.dims), *_check_splits(dataset, facts)]
+    problems += _check_sizes(dataset, facts)
     problems = list(dict.fromkeys(problems))  # parts of one file have the problems of the file
     remarks = dict.fromkeys((cases[fact.id].images[0].name, note) for fact in facts for note in fact.notes)
     series = [] if channel_problems else _note_series(dataset, facts)
     notes = [*dataset.notes, *found.notes, *series, *merge_remarks(remarks)]
-    notes += [*_note_repeated_images(facts), *_note_hounsfield_units(dataset, facts), *_note_ignored(found, facts)]
+    notes += [
+        *_note_unknown_sizes(facts),
+        *_note_repeated_images(facts),
+        *_note_hounsfield_units(dataset, facts),
+        *_note_ignored(found, facts),
+    ]
     return Inspection(facts, problems, notes, found, channels)
 
 
@@ -301,6 +307,40 @@ def _check_dims(facts: Sequence[CaseFacts], wanted: int | None) -> list[Problem]
     some = ", ".join(by_dims[rare][:3]) + (", ..." if len(by_dims[rare]) > 3 else "")
     got, expected = f"{len(by_dims[rare])} {rare}D cases", f"{usual}D, as the other {len(by_dims[usual])}"
     return [Problem(some, got, expected, "Make one data set of images and one of volumes.")]
+
+
+def _turn_sizes(fact: CaseFacts) -> tuple[float, ...]:
+    sizes = fact.spacing_mm or ()
+    return fact.orientation.turn_sizes(sizes) if fact.orientation else sizes
+
+
+def _check_sizes(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Problem]:
+    """Report voxel sizes that are far from those of the other cases: a header with the wrong unit."""
+    sizes = {fact.id: _turn_sizes(fact) for fact in facts if fact.spacing_mm is not None}
+    if len({len(each) for each in sizes.values()}) != 1:
+        return []
+    usual = np.median(list(sizes.values()), axis=0)
+    images = {case.id: case.images for case in dataset.cases}
+    action = "Correct the voxel size in its header, or its unit; or remove the case."
+    expected = f"about {_join(usual)} mm, the median, within a factor of {MOST_RESAMPLED}"
+    return [
+        Problem(name_files(images[case]), f"voxels of {_join(own)} mm", expected, action)
+        for case, own in sizes.items()
+        if np.abs(np.log(own / usual)).max() > np.log(MOST_RESAMPLED)
+    ]
+
+
+def _note_unknown_sizes(facts: Sequence[CaseFacts]) -> list[str]:
+    """Note that images without a voxel size keep all others from being resampled to one."""
+    unknown = [fact.id for fact in facts if fact.spacing_mm is None]
+    if not unknown or len(unknown) == len(facts):
+        return []
+    number = f"{len(unknown)} of {len(facts)} images state no voxel size"
+    return [f"{number} ({list_some(unknown)}): no image is resampled to a common one"]
+
+
+def _join(sizes: Iterable[float]) -> str:
+    return " x ".join(f"{size:.3g}" for size in sizes)
 
 
 def _check_splits(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Problem]:

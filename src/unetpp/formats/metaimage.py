@@ -27,6 +27,8 @@ _TYPES = {
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
+_DIRECTIONS = ("TransformMatrix", "Rotation", "Orientation")
+"""Fields with the directions of the axes, the first that there is counts."""
 _CORRECT = "Correct the header of the file, or restore it from the original."
 
 
@@ -49,7 +51,8 @@ def read_metaimage(path: Path) -> ItkFile:
     shape = (*reversed(sizes), channels) if channels > 1 else tuple(reversed(sizes))
     axis = dims if channels > 1 else 0 if dims == 4 else None
     voxels = StoredVoxels(shape, _find_type(fields), _find_packing(fields), *_find_place(path, fields, end))
-    return ItkFile(voxels, axis, _find_grid(fields, dims))
+    is_placed = not fields.keys().isdisjoint(_DIRECTIONS)  # ITK takes others for LPS
+    return ItkFile(voxels, axis, _find_grid(fields, dims), is_placed)
 
 
 def _parse(path: Path) -> tuple[dict[str, str], int]:
@@ -113,7 +116,7 @@ def _find_grid(fields: Mapping[str, str], dims: int) -> Grid:
     count = min(dims, 3)
     spacing = _find_floats(fields, ("ElementSpacing", "ElementSize"), (1.0,) * dims)
     origin = _find_floats(fields, ("Offset", "Position", "Origin"), (0.0,) * dims)
-    matrix = _find_floats(fields, ("TransformMatrix", "Rotation", "Orientation"), tuple(np.eye(dims).reshape(-1)))
+    matrix = _find_floats(fields, _DIRECTIONS, tuple(np.eye(dims).reshape(-1)))
     direction = np.reshape(matrix, (dims, dims)).T[:count, :count]  # a row is the direction of an axis
     return Grid(spacing[:count], origin[:count], tuple(direction.reshape(-1).tolist()))
 

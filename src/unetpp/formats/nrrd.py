@@ -91,7 +91,7 @@ def read_nrrd(path: Path) -> ItkFile:
         voxels,
         None if channels is None else len(sizes) - 1 - channels,
         _find_grid(fields, spatial, len(sizes)),
-        is_placed=fields.get("space") is not None,
+        is_placed="superior" in _find_space(fields),  # others are axes of a scanner or of none
         segments=find_segments(text.values),
     )
 
@@ -186,11 +186,16 @@ def _parse_vector(text: str) -> tuple[float, ...]:
     return parse_floats(text[1:-1].replace(",", " "), "vectors")
 
 
+def _find_space(fields: Mapping[str, str]) -> str:
+    """Find the name of the space, spelled out and without time; "" if none is declared."""
+    space = re.sub("-time$|(?<=^...)t$", "", fields.get("space", "").lower().replace(" ", "-"))
+    return _SHORT.get(space, space)
+
+
 def _find_grid(fields: Mapping[str, str], spatial: list[int], dims: int) -> Grid:
     """Find spacing, origin and directions of the axes of space, in the space of ITK."""
     count, vectors = len(spatial), _split_vectors(fields)
-    space = re.sub("-time$|(?<=^...)t$", "", fields.get("space", "").lower().replace(" ", "-"))
-    space = _SHORT.get(space, space)
+    space = _find_space(fields)
     if space not in (*_FLIPS, *_OTHER_SPACES):
         raise FileRefused(f"the space {space[:40]!r}", f"one of the format, such as {', '.join(_FLIPS)}", _CORRECT)
     flips = np.asarray(_FLIPS.get(space, (1, 1, 1)), dtype=float)

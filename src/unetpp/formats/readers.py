@@ -16,7 +16,7 @@ from unetpp.formats.format import FileRefused, Format
 from unetpp.formats.sources import ArraySource, ImageSource, StackedSource
 from unetpp.volume import Geometry, Volume
 
-_UNSUPPORTED = ("not supported", "unsupported", "not implemented", "cannot handle", "not a known")
+_UNSUPPORTED = ("not supported", "unsupported", "not implemented", "cannot handle", "not a known", "exceeds limit")
 """Words of decoders about files that may be whole."""
 _SMALLEST_MM, _LARGEST_MM = 1e-9, 1e9
 _RESTORE = "Restore it from the original, or remove it."

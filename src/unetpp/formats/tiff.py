@@ -17,7 +17,7 @@ from unetpp.formats.format import FileRefused, Format, starts_with
 from unetpp.formats.orientation import TAG, note_orientation, turn_upright
 from unetpp.formats.tiff_ome import check_planes, find_own_axes, names_partners
 from unetpp.formats.tiff_pages import read_pages
-from unetpp.formats.tiff_samples import note_other_images, read_samples, show_samples
+from unetpp.formats.tiff_samples import find_image, note_other_images, read_samples, show_samples
 from unetpp.formats.tiff_sizes import read_sizes, turn_sizes
 from unetpp.volume import Geometry, Volume
 
@@ -54,7 +54,7 @@ def _read_image(path: Path, suffix: str, axes: str | None, is_label: bool, tiff:
         tiff: the file, opened by tifffile.
         alone: the file, opened without its partners in a set of OME-TIFF files.
     """
-    series = alone.series[0]
+    series = find_image(alone)
     array, page, letters, notes = read_pages(path, series), series.keyframe, series.axes, note_other_images(alone)
     if alone is not tiff:
         letters, counts = find_own_axes(tiff, array.size // page.size)

@@ -36,6 +36,8 @@ _CONVERT = {
 _ACTIONS = {suffix: action for action, suffixes in _CONVERT.items() for suffix in suffixes.split()}
 _SILENT_SUFFIXES = (".raw", ".zraw", ".db", ".ini")
 """Voxels of .mhd and .nhdr files, system files of Windows."""
+_ZARR = (".zgroup", ".zattrs", ".zarray", "zarr.json")
+"""Files that make a folder a Zarr store, whatever its name."""
 _SILENT_FOLDERS = ("__MACOSX", "@eaDir")
 
 
@@ -110,6 +112,10 @@ def _walk(root: Path, exclude: Path | None, content: Content) -> Iterator[Path]:
                 raise
             got = f"a folder that cannot be read ({error.strerror or error})"
             content.unread.append(Problem(str(folder), got, "a readable folder", "Check its permissions: chmod u+rx"))
+            continue
+        if any((folder / name).is_file() for name in _ZARR):
+            got, action = "a Zarr store (OME-Zarr?), which is not read", _ACTIONS[".zarr"]
+            content.unread.append(Problem(str(folder), got, format_names(), action))
             continue
         content.unread += [_describe_unread(path) for path in stores]
         waiting += reversed(inner)
