@@ -1,0 +1,37 @@
+"""Writes: of every verb, each file operation fails once with EIO and EACCES, and from it on with ENOSPC."""
+
+from __future__ import annotations
+
+import random
+import shutil
+
+from benchmarks.campaigns.injector import Injector
+from benchmarks.campaigns.kill import count_operations
+from benchmarks.campaigns.outcome import Tally, judge, run
+from benchmarks.campaigns.stage import VERBS, Stage, compare_trainings, find_damage
+
+ERRORS = ("ENOSPC", "EIO", "EACCES")
+
+
+def try_all(stage: Stage, tally: Tally, seed: int, long: bool) -> None:
+    """Run the campaign: every operation, or in the short form one of each verb and error."""
+    generator = random.Random(f"writes {seed}")
+    for verb in (*VERBS, *(["export"] if long else [])):
+        for error in ERRORS:
+            numbers = list(range(1, count_operations(stage, verb, error) + 1))
+            for at in numbers if long else generator.sample(numbers, min(1, len(numbers))):
+                _fail(stage, tally, verb, error, at)
+
+
+def _fail(stage: Stage, tally: Tally, verb: str, error: str, at: int) -> None:
+    folder = stage.copy()
+    outcome = run(stage.command(verb, folder), Injector(folder, error, at).install)
+    faults = [judge(outcome), *find_damage(folder, stage.original)]
+    remains = list(folder.rglob(".unetpp-*"))
+    if remains and "unlink" not in (error,) and error != "EACCES":
+        faults.append(f"remains: {[path.name for path in remains]}")
+    if verb == "train" and outcome.code:
+        resumed = run(stage.command(verb, folder))
+        faults.append(judge(resumed, (0,)) or compare_trainings(folder / "planned", stage.original / "run"))
+    tally.count(verb, *(f"{error} at operation {at}: {fault}" for fault in faults if fault))
+    shutil.rmtree(folder)
