@@ -1,6 +1,6 @@
 """Campaigns that try to break the promises of docs/reliability.md; a table of counts, and every fault.
 
-python -m benchmarks.campaigns [kill|writes|full|fuzz|soak|all] --seed 0 [--long] [--targets WORD]
+python -m benchmarks.campaigns [kill|writes|full|fuzz|soak|all]... --seed 0 [--long] [--count N] [--only WORD]
 
 Everything happens in a temporary folder. Inputs of faults are copied to --keep. The exit code is 1 if there is a fault.
 Linux only: processes are forked.
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks.campaigns import full, fuzz, kill, soak, writes
-from benchmarks.campaigns.outcome import Tally, preload
+from benchmarks.campaigns.outcome import Options, Tally, preload
 from benchmarks.campaigns.stage import Stage
 
 CAMPAIGNS = {"kill": kill, "writes": writes, "full": full, "fuzz": fuzz, "soak": soak}
@@ -23,12 +23,15 @@ CAMPAIGNS = {"kill": kill, "writes": writes, "full": full, "fuzz": fuzz, "soak":
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("campaign", choices=[*CAMPAIGNS, "all"], nargs="?", default="all")
+    parser.add_argument("campaigns", choices=[*CAMPAIGNS, "all"], nargs="*", default=["all"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--long", action="store_true", help="every operation, many inputs: an hour or more")
+    parser.add_argument("--count", type=int, help="number of inputs or injections of each kind")
+    parser.add_argument("--only", default="", metavar="WORD", help="only verbs or readers with this word in their name")
     parser.add_argument("--keep", type=Path, default=Path("campaign-faults"), help="folder for inputs of faults")
     arguments = parser.parse_args()
-    names = list(CAMPAIGNS) if arguments.campaign == "all" else [arguments.campaign]
+    names = list(CAMPAIGNS) if "all" in arguments.campaigns else arguments.campaigns
+    options = Options(arguments.seed, arguments.long, arguments.count, arguments.only)
     preload()
     tallies = []
     with tempfile.TemporaryDirectory(prefix="campaigns-") as folder:
@@ -36,7 +39,7 @@ def main() -> None:
         for name in names:
             started = time.monotonic()
             tallies.append(Tally(name, arguments.keep.absolute()))
-            CAMPAIGNS[name].try_all(stage, tallies[-1], arguments.seed, arguments.long)
+            CAMPAIGNS[name].try_all(stage, tallies[-1], options)
             print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     print("| campaign | target | count |\n|---|---|---|")
     for tally in tallies:

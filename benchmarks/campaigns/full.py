@@ -10,21 +10,24 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.campaigns.outcome import Tally, judge, run
+from benchmarks.campaigns.outcome import Options, Tally, judge, run
 from benchmarks.campaigns.stage import Stage, compare_trainings, find_damage
 
 KILOBYTES = (100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400)
 _NEW_MOUNTS = 0x00020000
 
 
-def try_all(stage: Stage, tally: Tally, seed: int, long: bool) -> None:
+def try_all(stage: Stage, tally: Tally, options: Options) -> None:
     """Run the campaign, on a tmpfs where this process may mount one, else with a limit on the size of files."""
     place = stage.folder / "small"
     place.mkdir()
     is_mounted = _may_mount()
-    verbs = ("train", "predict", "prune", "report", "plan", *(["export"] if long else []))
-    for kilobytes in KILOBYTES if long else KILOBYTES[1::3]:
-        for verb in verbs:
+    verbs = ("predict", "prune", "report", "plan", "train", "export")[
+        : 6 if options.long else 5 if options.count else 3
+    ]
+    sizes = options.choose(1, len(KILOBYTES))
+    for kilobytes in KILOBYTES if options.long else KILOBYTES[2 :: max(1, len(KILOBYTES) // sizes)][:sizes]:
+        for verb in (verb for verb in verbs if options.word in verb):
             if is_mounted:
                 _mount(place, kilobytes)
             _fill(stage, tally, verb, place, kilobytes, is_mounted)

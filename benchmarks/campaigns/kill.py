@@ -7,10 +7,11 @@ import random
 import shutil
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.campaigns.injector import Injector
-from benchmarks.campaigns.outcome import Child, Outcome, Tally, judge, require, run, start
+from benchmarks.campaigns.outcome import Child, Options, Outcome, Tally, judge, require, run, start
 from benchmarks.campaigns.stage import Stage, compare_trainings, describe, find_damage, list_remains
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -18,16 +19,20 @@ ENDS = (0, 1, -signal.SIGTERM, -signal.SIGINT)
 """Ends of a process that was asked to stop; a signal as long as Python has not started."""
 
 
-def try_all(stage: Stage, tally: Tally, seed: int, long: bool) -> None:
+VERBS = ("predict", "prune", "evaluate", "report", "export")
+
+
+def try_all(stage: Stage, tally: Tally, options: Options) -> None:
     """Run the campaign: chains of trainings, then the other verbs."""
-    generator = random.Random(f"kill {seed}")
-    for chain in range(14 if long else 2):
-        _kill_training(stage, tally, generator, kills=6 if long else 3, number=chain)
-    for verb in ("predict", "prune", "evaluate", "report", *(["export"] if long else [])):
+    generator = random.Random(f"kill {options.seed}")
+    for chain in range(options.choose(1, 14) if options.word in "train" else 0):
+        _kill_training(stage, tally, generator, kills=options.choose(2, 6), number=chain)
+    for verb in (verb for verb in VERBS[: 5 if options.long else 2] if options.word in verb):
         seconds = require(stage.command(verb, stage.copy())).seconds
-        for _ in range(12 if long else 2):
+        for _ in range(options.choose(1, 12)):
             _kill_verb(stage, tally, verb, generator.uniform(0.02, seconds))
-        _kill_at_writes(stage, tally, verb, generator, None if long else 2)
+        most = None if options.long else options.choose(1, 1)
+        _kill_at_writes(stage, tally, verb, generator, most)
 
 
 def _kill_training(stage: Stage, tally: Tally, generator: random.Random, kills: int, number: int) -> None:
@@ -102,8 +107,6 @@ def _look(stage: Stage, folder: Path, verb: str) -> list[str | None]:
 
 def _stop(child: Child, delay: float, number: int) -> Outcome:
     time.sleep(delay)
-    try:
+    with suppress(ProcessLookupError):
         os.kill(child.pid, number)
-    except ProcessLookupError:
-        pass
     return child.wait()

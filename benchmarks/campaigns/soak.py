@@ -7,8 +7,7 @@ import time
 from contextlib import suppress
 
 import psutil
-
-from benchmarks.campaigns.outcome import Tally, judge, start
+from benchmarks.campaigns.outcome import Options, Tally, judge, start
 from benchmarks.campaigns.stage import Stage, find_damage
 
 GROWTH_MB = 32.0
@@ -16,12 +15,12 @@ GROWTH_MB = 32.0
 GROWTH_FILES = 2
 
 
-def try_all(stage: Stage, tally: Tally, seed: int, long: bool) -> None:
+def try_all(stage: Stage, tally: Tally, options: Options) -> None:
     """Run the campaign: 2,000 images, or 200 in the short form."""
     images, results = stage.folder / "many", stage.folder / "many_predicted"
     images.mkdir()
     sources = sorted((stage.original / "data" / "images").iterdir())
-    count = 2000 if long else 200
+    count = options.choose(200, 2000)
     for number in range(count):
         shutil.copy(sources[number % len(sources)], images / f"{number:04}.png")
     options = ["--device", "cpu", "--backend", "torch"]

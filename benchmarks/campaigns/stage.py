@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks.campaigns.outcome import Outcome, require
 from tests.tiny import TINY
+
 from unetpp.data.demo import write_demo_data
 
 SETTINGS = ["--device", "cpu", "--set", *(f"{key}={json.dumps(value)}" for key, value in TINY.items())]
@@ -24,7 +25,7 @@ class Stage:
         self.folder = folder
         self._number = 0
         self.original = folder / "original"
-        data = write_demo_data(self.original / "data", 2, cases=6, shape=(32, 40))
+        data = write_demo_data(self.original / "data", 2, cases=15, shape=(32, 40))
         settings = [*SETTINGS, "train.checkpoint_minutes=0.001"]
         require(["plan", str(data), "--out", str(self.original / "run"), "--epochs", "3", *settings])
         shutil.copytree(self.original / "run", self.original / "planned")
@@ -129,7 +130,9 @@ def compare_trainings(run: Path, reference: Path) -> str | None:
     ours, theirs = (read_tensors(folder / "fold_0" / "model.safetensors") for folder in (run, reference))
     if ours.keys() != theirs.keys() or not all(torch.equal(ours[name], theirs[name]) for name in ours):
         return "the weights differ from those of a training left alone"
-    ours, theirs = (json.loads((folder / "fold_0" / "metrics.json").read_text())["cases"] for folder in (run, reference))
+    ours, theirs = (
+        json.loads((folder / "fold_0" / "metrics.json").read_text())["cases"] for folder in (run, reference)
+    )
     if ours != theirs:
         return "the scores differ from those of a training left alone"
     ours, theirs = (_read_validations(folder / "fold_0" / "log.jsonl") for folder in (run, reference))

@@ -7,19 +7,22 @@ import shutil
 
 from benchmarks.campaigns.injector import Injector
 from benchmarks.campaigns.kill import count_operations
-from benchmarks.campaigns.outcome import Tally, judge, run
+from benchmarks.campaigns.outcome import Options, Tally, judge, run
 from benchmarks.campaigns.stage import VERBS, Stage, compare_trainings, find_damage
 
 ERRORS = ("ENOSPC", "EIO", "EACCES")
 
 
-def try_all(stage: Stage, tally: Tally, seed: int, long: bool) -> None:
-    """Run the campaign: every operation, or in the short form one of each verb and error."""
-    generator = random.Random(f"writes {seed}")
-    for verb in (*VERBS, *(["export"] if long else [])):
-        for error in ERRORS:
+def try_all(stage: Stage, tally: Tally, options: Options) -> None:
+    """Run the campaign: every operation of every verb, or some; in the short form one error and no training."""
+    generator = random.Random(f"writes {options.seed}")
+    is_short = not options.long and options.count is None
+    verbs = [verb for verb in (*VERBS, *(["export"] if options.long else [])) if options.word in verb]
+    for verb in (verb for verb in verbs if not (is_short and verb == "train")):
+        for error in [generator.choice(ERRORS)] if is_short else ERRORS:
             numbers = list(range(1, count_operations(stage, verb, error) + 1))
-            for at in numbers if long else generator.sample(numbers, min(1, len(numbers))):
+            most = options.choose(1, len(numbers))
+            for at in sorted(generator.sample(numbers, min(most, len(numbers)))):
                 _fail(stage, tally, verb, error, at)
 
 
@@ -28,7 +31,7 @@ def _fail(stage: Stage, tally: Tally, verb: str, error: str, at: int) -> None:
     outcome = run(stage.command(verb, folder), Injector(folder, error, at).install)
     faults = [judge(outcome), *find_damage(folder, stage.original)]
     remains = list(folder.rglob(".unetpp-*"))
-    if remains and "unlink" not in (error,) and error != "EACCES":
+    if remains and error != "EACCES":  # a file that may not be removed stays
         faults.append(f"remains: {[path.name for path in remains]}")
     if verb == "train" and outcome.code:
         resumed = run(stage.command(verb, folder))
