@@ -12,7 +12,7 @@ from pathlib import Path
 from unetpp.annotations import coco, cvat, imagej, imagescope, labelme, qupath, yolo
 from unetpp.annotations.documents import read_xml
 from unetpp.annotations.outlines import Annotations, draw
-from unetpp.errors import DataError, Problem
+from unetpp.errors import DataError, Problem, UnetppError
 from unetpp.json_files import read_json
 
 __all__ = ["SUFFIXES", "Annotations", "draw", "is_annotation", "read_annotations"]
@@ -37,7 +37,9 @@ def read_annotations(path: Path) -> Annotations:
     try:
         status = path.stat()
         return _read(path, status.st_mtime_ns, status.st_size)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except UnetppError:
+        raise
+    except Exception as error:  # archives and regions of ImageJ raise anything
         got = f"annotations that cannot be read ({str(error)[:160]})"
         action = "Export them again, or remove the file."
         raise DataError(Problem(str(path), got, "outlines of regions", action)) from None
@@ -63,5 +65,5 @@ def _find_reader(path: Path) -> _Reader | None:
         if suffix == ".txt":
             return yolo.read if path.name not in yolo.NAMES and yolo.matches(path) else None
         return imagej.read if imagej.matches(path) else None
-    except (OSError, ValueError):
+    except Exception:  # of a damaged archive, too
         return None
