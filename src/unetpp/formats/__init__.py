@@ -11,6 +11,7 @@ To add a format:
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from unetpp.errors import DataError, Problem
@@ -50,8 +51,9 @@ def format_names() -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
+@functools.cache
 def formats_by_suffix() -> dict[str, Format]:
-    """Map each suffix to its format."""
+    """Map each suffix to its format; not to be changed."""
     return {suffix: format for format in FORMATS for suffix in format.suffixes}
 
 
@@ -86,11 +88,13 @@ def detect_format(path: Path) -> Format:
 def suffix_of(path: Path) -> str:
     """Return the suffix in lower case, `.nii.gz` in one piece; of an unknown format, the part from the last dot."""
     name = path.name.lower()
-    return max(
-        (suffix for suffix in formats_by_suffix() if name.endswith(suffix) and name != suffix),
-        key=len,
-        default=path.suffix.lower(),
-    )
+    known = (suffix for suffix in _longest_suffixes_first() if name.endswith(suffix) and name != suffix)
+    return next(known, path.suffix.lower())
+
+
+@functools.cache
+def _longest_suffixes_first() -> tuple[str, ...]:
+    return tuple(sorted(formats_by_suffix(), key=len, reverse=True))
 
 
 def stem_of(path: Path) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from unetpp.errors import Problem
 from unetpp.formats import FORMATS, format_names, is_companion, is_image, suffix_of
 from unetpp.formats.format import HEAD, Format
+from unetpp.layouts.folders import sort_by_name
 
 _DCM2NIIX = "Convert it to NIfTI, for example with: dcm2niix -z y -o NEW_FOLDER FOLDER"
 _CONVERT = {
@@ -65,7 +66,7 @@ def list_content(root: Path, exclude: Path | None = None) -> Content:
     """
     content = Content()
     for folder in _walk(root, exclude, content):
-        files = [path for path in sorted(folder.iterdir()) if not path.is_dir() and not _is_silent(path)]
+        files = [path for path in sort_by_name(folder.iterdir()) if not path.is_dir() and not _is_silent(path)]
         _sort_files(folder, files, content)
     return content
 
@@ -74,7 +75,7 @@ def list_folders(folder: Path) -> list[Path]:
     """List the folders in a folder, without hidden ones and those of the system."""
     return [
         path
-        for path in sorted(folder.iterdir())
+        for path in sort_by_name(folder.iterdir())
         if not path.name.startswith((".", *_SILENT_FOLDERS)) and path.is_dir() and suffix_of(path) not in _ACTIONS
     ]
 
@@ -103,7 +104,7 @@ def _walk(root: Path, exclude: Path | None, content: Content) -> Iterator[Path]:
         seen.add(real)
         try:
             inner = list_folders(folder)
-            stores = [path for path in sorted(folder.iterdir()) if path.is_dir() and suffix_of(path) in _ACTIONS]
+            stores = [path for path in sort_by_name(folder.iterdir()) if path.is_dir() and suffix_of(path) in _ACTIONS]
         except OSError as error:
             if folder == root:
                 raise

@@ -116,4 +116,9 @@ def list_folders(root: Path) -> list[Path]:
 
 def list_entries(folder: Path) -> list[Path]:
     """List what is in a folder, in order; [] if there is no such folder."""
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    return sort_by_name(folder.iterdir()) if folder.is_dir() else []
+
+
+def sort_by_name(entries: Iterable[Path]) -> list[Path]:
+    """Sort the entries of one folder, as `sorted` does, which takes longer to compare paths."""
+    return sorted(entries, key=lambda path: path.name)

@@ -263,7 +263,8 @@ def _find_predictions(folder: Path, declared: Mapping[str, Any]) -> dict[str, Pa
         files = _find_label_files(folder)
     names = declared.get("files")
     if isinstance(names, list):
-        files = {stem: path for stem, path in files.items() if path.relative_to(folder).as_posix() in names}
+        known = {name for name in names if isinstance(name, str)}
+        files = {stem: path for stem, path in files.items() if path.relative_to(folder).as_posix() in known}
     if not files:
         got = f"no segmentations that its {PREDICTIONS} names" if isinstance(names, list) else "no segmentations"
         action = "Check the path, or predict again."
