@@ -123,9 +123,24 @@ class DataError(UnetppError):
 
     def __init__(self, problems: Sequence[Problem] | Problem) -> None:
         problems = [problems] if isinstance(problems, Problem) else problems
-        lines = merge_problems(problems)
+        lines = list_problems(problems)
         title = f"{len(problems)} problems with the data:\n  " if len(lines) > 1 else ""
-        super().__init__(title + "\n  ".join(map(str, lines)), problems)
+        super().__init__(title + "\n  ".join(lines), problems)
+
+
+MAX_LINES = 200
+"""Largest number of lines that list problems or files in a text; programs get all of them."""
+
+
+def list_problems(problems: Iterable[Problem]) -> list[str]:
+    """Write problems as lines: those that differ in the file alone as one, and no more lines than people read."""
+    return shorten_lines([str(problem) for problem in merge_problems(problems)])
+
+
+def shorten_lines(lines: Sequence[str]) -> list[str]:
+    """Count the lines beyond the first `MAX_LINES`."""
+    rest = len(lines) - MAX_LINES
+    return [*lines[:MAX_LINES], *([f"and {rest:,} more lines; all of them with --json"] if rest > 0 else [])]
 
 
 def merge_problems(problems: Iterable[Problem]) -> list[Problem]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -32,11 +33,15 @@ from unetpp.labels.meaning import Declared, Meaning
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.plan import AS_FILES_SAY, LabelPlan, ReadPlan
 from unetpp.volume import Volume
-from unetpp.words import list_some, merge_remarks
+from unetpp.words import count_noun, list_some, merge_remarks
 
 _Found = TypeVar("_Found")
 
 _READ_AT_ONCE = 4
+_NAMED = 5
+"""Largest number of images that a note names, and of notes of one kind."""
+_SAMPLE_OF_ALL = 1_000_000
+"""Largest number of sampled foreground voxels of all cases together."""
 _MEMORY = 2**28
 """Bytes that reading one case takes, besides arrays as large as its files."""
 _AIR, _SOFT_TISSUE = (-3100, -900), 20
@@ -171,10 +176,18 @@ def _inspect_cases(
         for done, result in enumerate(pool.map(partial(_inspect_case, reading=reading), cases), start=1):
             if progress is not None:
                 progress(done, len(cases))
-            yield result
+            yield _thin(result[0], _SAMPLE_OF_ALL // len(cases)), result[1]
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C, too
         close_whole_files()
+
+
+def _thin(facts: CaseFacts | None, size: int) -> CaseFacts | None:
+    """Shorten the sample of a case of many, so that those of all cases fit into memory."""
+    if facts is None or facts.foreground_sample.shape[1] <= max(1, size):
+        return facts
+    kept = np.linspace(0, facts.foreground_sample.shape[1] - 1, max(1, size)).astype(np.int64)
+    return replace(facts, foreground_sample=facts.foreground_sample[:, kept])
 
 
 def _count_readers(cases: Sequence[Case]) -> int:
@@ -272,7 +285,10 @@ def _choose_channels(dataset: Dataset, facts: Sequence[CaseFacts]) -> tuple[tupl
     wrong = [fact for fact in facts if not _fits_channels(fact, usual)]
     names = {1: ("image",), 3: RGB_CHANNELS if color else ("channel_1", "channel_2", "channel_3")}
     default = names.get(usual, tuple(f"channel_{number}" for number in range(1, usual + 1)))
-    return dataset.channels or default, [_describe_wrong_channels(dataset, fact, usual) for fact in wrong]
+    images = {case.id: case.images for case in dataset.cases} if wrong else {}
+    why = "as declared" if dataset.channels else "as most images have"
+    problems = [_describe_wrong_channels(images[fact.id], fact, f"{usual}, {why}") for fact in wrong]
+    return dataset.channels or default, problems
 
 
 def _is_color(fact: CaseFacts) -> bool:
@@ -284,16 +300,14 @@ def _fits_channels(fact: CaseFacts, channels: int) -> bool:
     return fact.channels == channels or (fact.is_color_format and {fact.channels, channels} == {1, 3})
 
 
-def _describe_wrong_channels(dataset: Dataset, fact: CaseFacts, channels: int) -> Problem:
-    images = next(case.images for case in dataset.cases if case.id == fact.id)
-    why = "as declared" if dataset.channels else "as most images have"
+def _describe_wrong_channels(images: Sequence[Path], fact: CaseFacts, expected: str) -> Problem:
     if len(images) == 1 and is_medical(images[0]) and fact.channels > 1:
         got = f"{fact.channels} channels or time points"
         action = "Split a time series into files of one volume each; give every case the same channels."
     else:
         got = f"{fact.channels} channel{'s' * (fact.channels != 1)}"
         action = "Give every case the same channels, or remove the case."
-    return Problem(name_files(images), got, f"{channels}, {why}", action)
+    return Problem(name_files(images), got, expected, action)
 
 
 def _check_dims(facts: Sequence[CaseFacts], wanted: int | None) -> list[Problem]:
@@ -372,8 +386,10 @@ def _note_repeated_images(facts: Sequence[CaseFacts]) -> list[str]:
         if fact.minimum != fact.maximum:  # empty planes of volumes are equal
             by_digest.setdefault(fact.digest, []).append(fact.id)
     risk = "scores are too good if one of them trains and another validates"
-    repeated = (", ".join(ids) for ids in by_digest.values() if len(ids) > 1)
-    return [f"{names}: the same image several times; {risk}" for names in repeated]
+    repeated = [list_some(ids, _NAMED) for ids in by_digest.values() if len(ids) > 1]
+    notes = [f"{names}: the same image several times; {risk}" for names in repeated[:_NAMED]]
+    rest = len(repeated) - len(notes)
+    return notes + ([f"{count_noun(rest, 'other image')} several times, too; {risk}"] if rest else [])
 
 
 def _note_ignored(meaning: Meaning, facts: Sequence[CaseFacts]) -> list[str]:

@@ -11,6 +11,7 @@ To add a format:
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from unetpp.errors import DataError, Problem
@@ -51,8 +52,9 @@ def format_names() -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
+@functools.cache
 def formats_by_suffix() -> dict[str, Format]:
-    """Map each suffix to its format."""
+    """Map each suffix to its format; not to be changed."""
     return {suffix: format for format in FORMATS for suffix in format.suffixes}
 
 

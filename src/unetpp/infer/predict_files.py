@@ -247,11 +247,11 @@ def _is_file(path: Path) -> bool:
 
 def _require_other_folder(cases: Sequence[Case], folders: Mapping[int, Path]) -> None:
     """Refuse a folder that holds an input: the segmentation of a PNG has the name of the PNG."""
-    # for a link, both its folder and that of the file
-    sources = {
-        place for case in cases for path in case.images for place in (realpath(path.parent), dirname(realpath(path)))
-    }
-    for folder in {(folder / case.id).parent for folder in folders.values() for case in cases}:
+    images = [path for case in cases for path in case.images]
+    sources = {realpath(folder) for folder in {path.parent for path in images}}
+    sources |= {dirname(realpath(path)) for path in images if path.is_symlink()}  # both its folder and that of the file
+    inner = {dirname(case.id) for case in cases}
+    for folder in {folder / name for folder in folders.values() for name in inner}:
         if realpath(folder) in sources:
             expected = "another folder, so that no input is overwritten"
             raise UsageError("out", f"{folder}, which holds input images", expected, "Choose another `out`.")

@@ -66,7 +66,10 @@ def read_scans(root: Path, name: str) -> Dataset | None:
         return Dataset(name, root, "volumes", (), problems=tuple(problems)) if problems else None
     channels, usual = _choose_channels(scans)
     complete = [scan for scan in scans if _has_channels(scan, usual, problems)]
-    cases = make_ids_unique(_make_case(root, scan, scans) for scan in complete)
+    folders = {scan.folder: scan.folder.relative_to(root).parts for scan in scans}
+    length = _count_session_folders(set(map(_below_subset, folders.values())))
+    shared = len(folders) < len(scans)  # several images in a folder
+    cases = make_ids_unique(_make_case(scan, folders, shared, length) for scan in complete)
     notes = [f"without a label, left out: {count_noun(len(unlabeled), 'image')} ({_names(unlabeled)})"]
     notes = notes if unlabeled else []
     if agreed := [scan.label.name for scan in scans if is_agreement(scan.label)]:
@@ -79,7 +82,8 @@ def _divide(folder: Path, files: Sequence[Path]) -> tuple[list[Path], list[Path]
     if is_label_folder(folder.name):
         return [], []
     labels = [path for path in files if is_label_name(path)]
-    return labels, [path for path in files if path not in labels]
+    known = set(labels)
+    return labels, [path for path in files if path not in known]
 
 
 def _match_two_folders(
@@ -138,7 +142,8 @@ def _match(
     if doubtful or not matched:
         some = list(dict.fromkeys(doubtful or labels))
         problems.append(_describe_doubt(folder, some))
-        return [scan for scan in matched if scan.label not in some], unmatched
+        refused = set(some)
+        return [scan for scan in matched if scan.label not in refused], unmatched
     return matched, unmatched
 
 
@@ -200,18 +205,24 @@ def _has_channels(scan: _Scan, usual: tuple[str, ...] | None, problems: list[Pro
     return False
 
 
-def _make_case(root: Path, scan: _Scan, scans: Sequence[_Scan]) -> Case:
-    parts = scan.folder.relative_to(root).parts
+def _make_case(scan: _Scan, folders: Mapping[Path, tuple[str, ...]], shared: bool, length: int) -> Case:
+    """Make the case of a label with its images.
+
+    Args:
+        scan: the label with its images.
+        folders: folders of all scans -> their names below that of the data set.
+        shared: whether a folder has several scans.
+        length: number of folders below those of patients.
+    """
+    parts = folders[scan.folder]
     split = SUBSETS.get(parts[0].lower()) if parts else None
-    folders = {other.folder for other in scans}
     images = tuple(scan.images[channel] for channel in sorted(scan.images))
     subset = f"{parts[0]}/" if split else ""
-    if not parts or len(folders) < len(scans):  # several images in a folder
+    if not parts or shared:
         id = stem_of(images[0]) if len(images) == 1 else split_label_name(scan.label) or scan.folder.name
         is_patient = bool(parts) and len(folders) > 2 and not _BATCH.search(parts[-1])
         return Case(id, images, (scan.label,), group="/".join(parts) if is_patient else None, split=split)
     parts = _below_subset(parts)
-    length = _count_session_folders({_below_subset(folder.relative_to(root).parts) for folder in folders})
     patient, time_point = parts[: max(1, len(parts) - length)], _BRATS_TIME_POINT.fullmatch(parts[-1])
     group = subset + (time_point[1] if time_point else "/".join(patient))
     return Case("_".join(parts[len(patient) - 1 :]), images, (scan.label,), group=group, split=split)

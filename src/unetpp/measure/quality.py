@@ -256,7 +256,8 @@ def _find_predictions(folder: Path, names: Collection[str] | None) -> dict[str, 
             raise DataError(Problem(str(folder), got, "a folder of segmentations", "Check the path."))
         files = _find_label_files(folder)
     if names is not None:
-        files = {stem: path for stem, path in files.items() if path.relative_to(folder).as_posix() in names}
+        known = set(names)
+        files = {stem: path for stem, path in files.items() if path.relative_to(folder).as_posix() in known}
     if not files:
         got = f"no segmentations that its {PREDICTIONS} names" if names is not None else "no segmentations"
         action = "Check the path, or predict again."

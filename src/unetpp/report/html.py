@@ -66,6 +66,10 @@ def write_report(run: Path, record: RunRecord | None = None) -> Path:
     return path
 
 
+MOST_CASES = 1000
+"""Largest number of cases in the table of cases; metrics.json has all."""
+
+
 def render(run: RunRecord) -> str:
     """Render the report as HTML."""
     from jinja2 import Environment, StrictUndefined
@@ -163,8 +167,8 @@ def _depth_table(depths: Mapping[str, DepthRow], unit: str) -> Table:
 
 
 def _case_table(run: RunRecord, unit: str) -> Table:
-    """Tabulate every case, worst first."""
-    ranked = sorted(run.cases, key=lambda entry: (entry[1].mean.dice is None, entry[1].mean.dice or 0.0))
+    """Tabulate the cases, worst first, as many as a browser shows at once."""
+    ranked = sorted(run.cases, key=lambda entry: (entry[1].mean.dice is None, entry[1].mean.dice or 0.0))[:MOST_CASES]
     names = run.plan.data.classes[1:] if run.plan.data.num_classes > 2 else ()
     scores = _table(Scores, [(case.id, case.mean) for _, case in ranked], unit, {"dice": 1.0})
     table = scores + _class_columns(names, [(case.id, case.classes) for _, case in ranked])

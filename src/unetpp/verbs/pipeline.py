@@ -249,6 +249,7 @@ def train(
     folds = []
     try:
         with preparation.hold_folds(folder, numbers):
+            preparation.require_unstarted(folder, numbers, resume)  # again: another process may have trained meanwhile
             made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress)
             progress.note(describe_plan(made))
             for done, number in enumerate(numbers):
