@@ -127,6 +127,20 @@ def test_what_is_left_out_is_said(tmp_path: Path, name: str, note: str) -> None:
     assert any(each.startswith(note) for each in load(tmp_path, *TREES[name]).notes)
 
 
+@pytest.mark.parametrize("classes", [("human", "dog"), ("object", "shadow")])
+def test_classes_are_no_other_forms_of_a_label(tmp_path: Path, classes: tuple[str, str]) -> None:
+    for root, pattern in (("files", "{{}}_{}"), ("folders", "{}/{{}}")):
+        names = [name for own in classes for name in each(f"masks/{pattern.format(own)}.png")]
+        dataset = load(tmp_path / root, *each("images/{}.png"), *names)
+        assert {case.label_classes for case in dataset.cases} in ({classes}, {classes[::-1]})
+
+
+def test_augmented_images_are_kept_if_they_are_all_that_trains(tmp_path: Path) -> None:
+    names = [f"{folder}/{kind}/{{}}.png" for folder in ("train/augmented", "val") for kind in ("images", "masks")]
+    dataset = load(tmp_path, *(name for pattern in names for name in each(pattern)))
+    assert Counter(case.split for case in dataset.cases) == {"train": 3, "validation": 3}
+
+
 def test_a_folder_that_repeats_the_others_is_left_out(tmp_path: Path) -> None:
     """The archive of LGG holds everything twice, once in a folder whose name says segmentation."""
     touch(tmp_path / "lgg-mri-segmentation", *TREES["lgg"])

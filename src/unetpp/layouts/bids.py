@@ -121,7 +121,7 @@ def _describe_pairs(label: Path, contrasts: Sequence[str], chosen: Sequence[Sequ
 
 def _list_files(root: Path) -> Iterator[_File]:
     for files in list_content(root).images.values():
-        for path in files:
+        for path in (path for path in files if "sub-" in path.name):
             *words, suffix = stem_of(path).split("_")
             pairs = (word.split("-", 1) for word in words if "-" in word)
             entities = {key: value for key, value in pairs}

@@ -55,8 +55,10 @@ def read_class_files(root: Path, name: str) -> Dataset | None:
 def _list_class_files(folder: Path) -> list[Path]:
     """List the files of the classes: volumes in a folder next to the image. A label next to the image comes first."""
     inner = next((folder / name for name in _FOLDERS if (folder / name).is_dir()), None)
+    if inner is None:
+        return []
     beside = [path for path in list_images(folder) if is_medical(path)]
-    if inner is None or not beside or any(map(is_label_name, beside)):
+    if not beside or any(map(is_label_name, beside)):
         return []
     return [path for path in list_images(inner) if is_medical(path)]
 

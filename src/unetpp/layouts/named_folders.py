@@ -73,12 +73,11 @@ def read_named_folders(root: Path, name: str) -> Dataset | None:
 
 def _drop_copies(found: list[LabeledPlace]) -> tuple[list[LabeledPlace], list[str]]:
     """Leave out augmented copies of images, which would train on what they validate with."""
-    copies = [labeled for labeled in found if any(map(holds_copies, labeled.place.above))]
-    if not copies or len(copies) == len(found):
-        return found, []
-    names = sorted({labeled.images.path.name for labeled in copies})
-    notes = [f"augmented copies are left out: {list_some(f'{name}/' for name in names)}"]
-    return [labeled for labeled in found if labeled not in copies], notes
+    copies = {id(labeled): part for labeled in found for part in labeled.place.above if holds_copies(part)}
+    subsets = {labeled.place.subset for labeled in found if id(labeled) not in copies}
+    left = [labeled for labeled in found if id(labeled) not in copies or labeled.place.subset not in subsets]
+    names = sorted({copies[id(labeled)] for labeled in found if labeled not in left})
+    return left, [f"augmented copies are left out: {list_some(f'{name}/' for name in names)}"] if names else []
 
 
 def _pair_place(place: Place, images: Sequence[Folder], labels: Mapping[LabelName, Folder]) -> LabeledPlace:

@@ -18,7 +18,7 @@ from unetpp.layouts.folders import SUBSETS
 Role = Literal["image", "label", "field of view"]
 
 _SUBSET_WORDS: dict[str, Subset] = {**SUBSETS, "dev": "validation"}
-_ABBREVIATED = re.compile(r"(?:images|labels)(Tr|Ts|Va)|[A-Z][\w-]*[-_](TR|TE|TS)")
+_ABBREVIATED = re.compile(r"(?:images|labels)(Tr|Ts|Va)|[A-Z]{3}[\w-]*[-_](TR|TE|TS)")
 _SUBSETS_OF_INITIALS: dict[str, Subset] = {"tr": "train", "va": "validation", "ts": "test", "te": "test"}
 _IMAGE_FOLDER_WORDS = frozenset({
     "image", "images", "img", "imgs", "original", "originals", "input", "inputs", "cxr", "pictures", "photos",
@@ -45,6 +45,8 @@ _OTHER_FORMS = (
     (_PICTURE_WORDS, "pictures of labels"),
     (OBJECT_WORDS, "objects, where others have classes"),
 )
+_LABEL_WORDS = _LABEL_FOLDER_WORDS | _LABEL_FOLDER_SYLLABLES | {"class", "classes", "coarse", "fine", "ids", "machine"}
+"""Words that say no more than label: `masks_human` is `masks_machine` in another form, `human` is not `dog`."""
 _COPY_WORDS = frozenset({"aug", "augmented", "augmentation", "augmentations"})
 """Folders of images that were made from others of the data set."""
 _MARKERS = (
@@ -155,7 +157,12 @@ def drop_other_forms(names: Mapping[str, set[str]]) -> tuple[list[str], list[str
     """
     left, notes = list(names), []
     for words, what in _OTHER_FORMS:
-        dropped = [name for name in left if names[name] & words]
+        bases = [names[name] - _LABEL_WORDS for name in left if not names[name] & words]
+        dropped = [
+            name
+            for name in left
+            if names[name] & words and ("fov" in words or names[name] - words - _LABEL_WORDS in bases)
+        ]
         if dropped and len(dropped) < len(left) and (words is not OBJECT_WORDS or len(left) - len(dropped) == 1):
             left = [name for name in left if name not in dropped]
             notes.append(f"not used: {', '.join(dropped)} ({what}); used: {', '.join(left)}")
