@@ -209,7 +209,11 @@ def _match_values(found: Meaning, predictions: Files, declared: Declared) -> Mat
         named: Mapping[int, str] = known if len(known) > 2 or declared.classes else {}
         names = tuple(named.get(value, f"class_{value}" if value else FOREGROUND[0]) for value in values)
     classes = Classes(names, tuple(values))
-    return Match(found.plan, replace(classes, ignore=ignore), LabelPlan(), classes)
+    foreground = [{*some} - {0, ignore} for some in (got, known)]
+    notes = []
+    if all(foreground) and foreground[0].isdisjoint(foreground[1]):
+        notes = ["no value of the segmentations occurs in the references: are the classes of both numbered alike?"]
+    return Match(found.plan, replace(classes, ignore=ignore), LabelPlan(), classes, notes=notes)
 
 
 def _may_be_foreground(found: Meaning, declared: Declared) -> bool:

@@ -138,7 +138,7 @@ def _find_no_zero(files: Files, where: str) -> list[Problem]:
         return []
     cut = others[0] // 2 + 1
     action = f'Use `data.labels="binary:{cut}"` if {others[0]} is the foreground, or `data.labels="classes"`.'
-    return [Problem(where, f"the values {low} and {others[0]} alone, and no 0", "a value for the background", action)]
+    return [Problem(where, f"{low} and {others[0]} alone, and no 0", "a value for the background", action)]
 
 
 def _find_blended(files: Files, where: str) -> list[Problem]:
