@@ -20,7 +20,7 @@ from unetpp.data.preprocess import (
     prepare_case_image,
     prepare_case_label,
     prepare_image,
-    resample_linear,
+    resample_block,
     resample_nearest,
     to_label_values,
 )
@@ -46,6 +46,11 @@ def plan(dims: int = 2, channels: tuple[str, ...] = ("image",), **fields: Any) -
 
 def source(array: np.ndarray, spacing_mm: tuple[float, ...] | None = None) -> ArraySource:
     return ArraySource(array, Geometry(spacing_mm=spacing_mm))
+
+
+def resample_linear(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    slices = tuple(slice(0, size) for size in shape)
+    return resample_block(source(array[None]), slices, array.shape, shape)[0]
 
 
 def whole(image: preprocess.PreparedImage) -> np.ndarray:

@@ -167,14 +167,6 @@ def _check_ratio(spacing_mm: Sequence[float] | None, target_mm: Sequence[float] 
     _refuse(where, f"voxels of {got} mm", f"about {expected} mm, within a factor of {MOST_RESAMPLED}", action)
 
 
-def resample_linear(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Resample (*spatial) float32 to another shape; the edges of the field of view do not move."""
-    for axis, (old, size) in enumerate(zip(array.shape, shape, strict=True)):
-        if old != size:
-            array = _interpolate(array, axis, *_find_neighbors(old, size, slice(0, size)))
-    return array
-
-
 def _find_neighbors(old: int, size: int, part: slice) -> tuple[np.ndarray, np.ndarray]:
     """Return, for a part of an axis resampled from `old` to `size` voxels, the voxel before and the weight of the next.
 
@@ -198,7 +190,7 @@ def _interpolate(array: np.ndarray, axis: int, lower: np.ndarray, weight: np.nda
 
 
 def resample_nearest(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Resample (*spatial) to another shape by nearest neighbors, with the edges of `resample_linear`."""
+    """Resample (*spatial) to another shape by nearest neighbors, with the edges of `resample_block`."""
     nearest = [
         ((np.arange(size) + 0.5) * (old / size)).astype(np.intp) for old, size in zip(array.shape, shape, strict=True)
     ]
@@ -295,13 +287,20 @@ def _resample(source: _Readable, channels: int, shape: tuple[int, ...], grid: tu
     """
     array = allocate_array((channels, *grid), np.float32)
     for slices in slabs(grid):
-        array[(slice(None), *slices)] = _resample_block(source, slices, shape, grid)
+        array[(slice(None), *slices)] = resample_block(source, slices, shape, grid)
         release(array)
     return ArraySource(array, Geometry())
 
 
-def _resample_block(source: _Readable, slices: Slices, shape: tuple[int, ...], grid: tuple[int, ...]) -> np.ndarray:
-    """Interpolate a block of the grid from the voxels around it; arguments as of `_resample`."""
+def resample_block(source: _Readable, slices: Slices, shape: tuple[int, ...], grid: tuple[int, ...]) -> np.ndarray:
+    """Interpolate a block of another grid from the voxels around it.
+
+    Args:
+        source: the image.
+        slices: of the block, one for each axis of `grid`.
+        shape: spatial shape of the image.
+        grid: the other spatial shape; the edges of the field of view do not move.
+    """
     neighbors = [
         None if old == size else _find_neighbors(old, size, part)
         for part, old, size in zip(slices, shape, grid, strict=True)

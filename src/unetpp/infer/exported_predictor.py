@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from unetpp.data.preprocess import PreparedImage, prepare_image, resample_linear
+from unetpp.data.preprocess import PreparedImage, prepare_image, resample_block
 from unetpp.data.training_range import find_outside
 from unetpp.errors import DataError, ModelFileError, UsageError
-from unetpp.formats.scratch import release
-from unetpp.formats.sources import ImageSource
+from unetpp.formats.scratch import allocate_array, release
+from unetpp.formats.sources import ArraySource, ImageSource
 from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import Prediction, describe_infinite, empty_prediction
@@ -22,6 +22,8 @@ from unetpp.infer.tiles import TileGrid, TileProgress, read_tile
 from unetpp.labels.classes import most_probable
 from unetpp.plan import DataPlan, PredictPlan
 from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork, open_exported
+from unetpp.slabs import slabs
+from unetpp.volume import Geometry
 
 
 class ExportedPredictor(CasePredictor):
@@ -86,8 +88,7 @@ class ExportedPredictor(CasePredictor):
                 row += band.shape[1]
                 release(prediction.segmentation)
         else:
-            on_image = (resample_linear(each, turned.shape) for each in np.concatenate(list(bands), axis=1))
-            most_probable(on_image, turned)
+            _resample_classes(bands, (self.data.num_classes, *image.shape[1:]), turned)
         return {depth: replace(prediction, outside=find_outside(source, self.data))}
 
     def _stream_bands(self, image: PreparedImage, where: str, progress: TileProgress | None) -> Iterator[np.ndarray]:
@@ -113,6 +114,24 @@ class ExportedPredictor(CasePredictor):
             if progress:
                 progress(done, len(grid))
         yield sums[:, : grid.shape[0] - top]
+
+
+def _resample_classes(bands: Iterable[np.ndarray], shape: tuple[int, ...], indices: np.ndarray) -> None:
+    """Find the most probable classes on another grid, slab by slab; many probabilities lie on disk.
+
+    Args:
+        bands: probabilities (classes, rows, *rest) on the network's grid, from its first row to its last.
+        shape: classes, and the shape of that grid.
+        indices: array (*spatial) to fill with class indices.
+    """
+    probabilities, row = allocate_array(shape, np.float32), 0
+    for band in bands:
+        probabilities[:, row : row + band.shape[1]] = band
+        row += band.shape[1]
+        release(probabilities)
+    source = ArraySource(probabilities, Geometry())
+    for slices in slabs(indices.shape):
+        most_probable(resample_block(source, slices, shape[1:], indices.shape), indices[slices])
 
 
 def load_exported(path: Path, device: str = "auto", backend: str = "auto") -> ExportedPredictor:

@@ -68,9 +68,7 @@ def _list_files(root: Path) -> tuple[list[Path], list[Path]]:
     found: list[Path] = []
     folders = [root]
     for _ in range(_DEPTH):
-        entries = [
-            path for folder in folders for path in list_entries(folder) if not path.name.startswith(".")
-        ]
+        entries = [path for folder in folders for path in list_entries(folder) if not path.name.startswith(".")]
         found += [path for path in entries if path.is_file()]
         folders = [path for path in entries if path.is_dir() and path.name != "__MACOSX"]
     maybe = [path for path in found if path.suffix.lower() in ANNOTATION_SUFFIXES]
