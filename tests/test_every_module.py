@@ -61,6 +61,7 @@ COVERED_IN = {
     "infer/case_predictor": "infer/test_predictor",
     "infer/hub_file": "deploy/test_hub",
     "infer/loading": "infer/test_exported_predictor",
+    "infer/record": "test_damaged_records",
     "infer/prediction": "infer/test_predictor",
     "labels/__init__": "labels/test_classes",
     "labels/classes_torch": "labels/test_classes",

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, get_type_hints
 
-from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter
+from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, Token
 
 from unetpp.console import open_console
 from unetpp.error_topics import link_to
@@ -41,7 +41,15 @@ JOURNEY = {
 }
 """The verbs in the order of use, by group."""
 _MANY = Parameter(consume_multiple=True)
+
+
+def _read_whole(kind: Any, tokens: Sequence[Token]) -> int:
+    """Read a whole number; 1.5 would be rounded without a word."""
+    return int(tokens[0].value)
+
+
 _TYPES: dict[Any, Any] = {
+    int | None: Annotated[int | None, Parameter(converter=_read_whole)],
     pipeline.AnyPath: Path,
     pipeline.AnyPath | None: Path | None,
     pipeline.AnyPath | Sequence[pipeline.AnyPath]: Annotated[list[Path], _MANY],
