@@ -13,7 +13,8 @@ from pathlib import Path
 from benchmarks.campaigns.outcome import Options, Tally, judge, run
 from benchmarks.campaigns.stage import Stage, compare_trainings, find_damage
 
-KILOBYTES = (100, 150, 200, 300, 400, 600, 800, 1200, 1600, 2400)
+KILOBYTES = (0, 4, 16, 32, 64, 100, 150, 200, 400, 800)
+"""Space that is left when the inputs are there."""
 _NEW_MOUNTS = 0x00020000
 
 
@@ -29,7 +30,7 @@ def try_all(stage: Stage, tally: Tally, options: Options) -> None:
     for kilobytes in KILOBYTES if options.long else KILOBYTES[2 :: max(1, len(KILOBYTES) // sizes)][:sizes]:
         for verb in (verb for verb in verbs if options.word in verb):
             if is_mounted:
-                _mount(place, kilobytes)
+                _mount(place)
             _fill(stage, tally, verb, place, kilobytes, is_mounted)
             if is_mounted:
                 subprocess.run(["umount", place], check=True)
@@ -38,16 +39,11 @@ def try_all(stage: Stage, tally: Tally, options: Options) -> None:
 def _fill(stage: Stage, tally: Tally, verb: str, place: Path, kilobytes: int, is_mounted: bool) -> None:
     """Run a verb whose results go to the small file system, then again with space."""
     folder = place / "copy"
-    try:
-        for name in ("data", "planned", "run"):
-            shutil.copytree(stage.original / name, folder / name)
-    except OSError:  # the inputs alone do not fit: they lie elsewhere
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        for name in ("data", "run"):
-            (folder / name).symlink_to(stage.original / name)
-        if verb == "report" or kilobytes < 150:
-            return
+    for name in ("data", "planned", "run", "predictions"):
+        shutil.copytree(stage.original / name, folder / name)
+    if is_mounted:
+        used = shutil.disk_usage(place).used
+        subprocess.run(["mount", "-o", f"remount,size={used + kilobytes * 1024}", place], check=True)
     before: Callable[[], object] | None = None if is_mounted else lambda: _limit(kilobytes)
     outcome = run(stage.command(verb, folder), before)
     fault = judge(outcome)
@@ -74,10 +70,10 @@ def _may_mount() -> bool:
     return subprocess.run(["mount", "--make-rprivate", "/"], capture_output=True, check=False).returncode == 0
 
 
-def _mount(place: Path, kilobytes: int) -> None:
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", place], check=True)
+def _mount(place: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "tmpfs", place], check=True)
 
 
 def _limit(kilobytes: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024 // 8,) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024,) * 2)

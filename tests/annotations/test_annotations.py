@@ -220,6 +220,20 @@ def test_annotations_without_their_image_are_named(tmp_path: Path) -> None:
     assert [(Path(problem.where).name, problem.got) for problem in problems] == [("b.json", "no image for it")]
 
 
+def test_damaged_archives_of_imagej_are_one_problem(tmp_path: Path) -> None:
+    import zipfile
+
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("0001.roi", b"Iout" + bytes(60))
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"Iout", b"Jout"))  # its checksum is that of other bytes
+    with pytest.raises(DataError, match="annotations that cannot be read"):
+        read_annotations(path)
+    path.write_bytes(whole[:20] + b"\xff" * 20 + whole[40:])
+    is_annotation(path)  # raises nothing
+
+
 def test_inputs_of_users(cases: Path) -> None:
     for name in ("coco-annotations", "labelme-polygons"):
         dataset = find_cases(cases / "2d" / name)
