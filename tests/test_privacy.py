@@ -89,7 +89,7 @@ class Watched:
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     found = Watched(tmp_path_factory.mktemp("watched"))
     rng = np.random.default_rng(0)
-    for number in range(6):
+    for number in range(16):
         label = np.zeros((40, 40), np.uint8)
         label[8:24, 6 + number : 26] = 255
         write_png(found.folder / f"data/masks/case{number}.png", label)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def test_of_two_trainings_of_one_fold_the_second_gets_one_message(data: Path, tm
     assert not list(run.rglob(".lock")) and not list(run.rglob(".unetpp-*"))
 
 
+@pytest.mark.slow
 def test_two_folds_at_once_share_one_plan_and_one_cache(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     both = [train(data, run, "--fold", fold) for fold in (0, 1)]
@@ -70,12 +72,13 @@ def test_two_folds_at_once_share_one_plan_and_one_cache(data: Path, tmp_path: Pa
     assert (run / "report.html").read_text().rstrip().endswith("</html>")
 
 
+@pytest.mark.slow
 def test_other_commands_beside_a_training(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     training = train(data, run, **{"train.steps_per_epoch": 2000})
     try:
         while not (run / "fold_0/last.ckpt").exists() and training.poll() is None:
-            pass
+            time.sleep(0.1)
         resumed = run_process("train", data, "--out", run, "--resume", "--device", "cpu")
         assert training.poll() is None, training.communicate()
         assert resumed.code == 2 and "a fold that is being trained" in resumed.stderr

@@ -10,6 +10,7 @@ OUT/predictions.json               model, options and files, with the expected D
 from __future__ import annotations
 
 import errno
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -216,7 +217,7 @@ def _write_entries(
 ) -> None:
     for depth, folder in folders.items():
         settings = {
-            "model": predictor.name,
+            **_name_model(predictor.name),
             "backend": predictor.backend,
             "depth": name_depth(depth),
             "options": options.recorded,
@@ -225,10 +226,20 @@ def _write_entries(
         files = {
             path.relative_to(folder).as_posix(): entry for path, entry in entries.items() if path.is_relative_to(folder)
         }
-        failed = [{"id": failure.id, **failure.problem.to_dict()} for failure in written.failures]
+        failed = [
+            {"id": failure.id, **failure.problem.to_dict(), "where": Path(failure.problem.where).name}
+            for failure in written.failures
+        ]
         earlier = _list_earlier(folder, settings)
         cases = {name: files.get(name, earlier.get(name)) for name in sorted({*files, *earlier})}
         write_json(folder / PREDICTIONS, {**settings, "files": list(cases), "cases": cases, "failed": failed})
+
+
+def _name_model(path: str) -> dict[str, str]:
+    """Name a model without the place of its file, which is nobody's business; a digest of that tells models apart."""
+    place = Path(path).absolute()
+    digest = hashlib.sha256(str(place).encode(errors="surrogateescape")).hexdigest()
+    return {"model": "/".join(place.parts[1:][-2:]), "model_place": digest[:12]}
 
 
 def _list_earlier(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
