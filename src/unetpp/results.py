@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ class Checked(Result):
     notes: tuple[str, ...]
     labels: str = ""
     """What the values of the labels mean, and why."""
+    settings: tuple[str, ...] = ()
+    """Settings with which it was read, as `section.key=value`."""
 
     @property
     def exit_code(self) -> int:
@@ -66,7 +69,9 @@ class Checked(Result):
         problems = enumerate(merge_problems(self.problems), start=1)
         lines += shorten_lines([f"{number}. {problem}" for number, problem in problems])
         found = f"{count_noun(len(self.problems), 'problem')} to fix."
-        next_step = f"No problems. Next: unetpp train {self.data} --out RUN --minutes 20"
+        words = ["unetpp", "train", str(self.data), "--out", "RUN", "--minutes", "20"]
+        words += ["--set", *self.settings] if self.settings else []
+        next_step = f"No problems. Next: {shlex.join(words)}"
         return "\n".join([*lines, found if self.problems else next_step])
 
 

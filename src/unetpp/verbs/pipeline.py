@@ -7,6 +7,7 @@ commands must not wait for torch.
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -105,7 +106,8 @@ def check(data: AnyPath, *, set: Settings | None = None, progress: Progress | No
     from unetpp.verbs.request import read_reading, read_settings
 
     path, progress = Path(data), progress or Silence()
-    reading = read_reading(read_settings(set))
+    given = read_settings(set)
+    reading = read_reading(given)
     try:
         dataset = split_dataset(find_cases(path, tolerant=True), reading)
     except DataError as error:
@@ -113,7 +115,9 @@ def check(data: AnyPath, *, set: Settings | None = None, progress: Progress | No
     found = inspect_dataset(dataset, reading, progress.stage("Reading every file"))
     dims = len(found.facts[0].shape) if found.facts else None
     names, problems = (tuple(found.channels), tuple(found.classes)), (tuple(found.problems), tuple(found.notes))
-    return Checked(path, dataset.layout, len(dataset.cases), dims, *names, *problems, labels=found.meaning.line)
+    settings = tuple(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items())
+    size = (len(dataset.cases), dims)
+    return Checked(path, dataset.layout, *size, *names, *problems, labels=found.meaning.line, settings=settings)
 
 
 def plan(
