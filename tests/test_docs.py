@@ -361,3 +361,8 @@ def test_the_dial_is_drawn_from_a_run(tmp_path: Path) -> None:
     with Image.open(out) as picture:
         assert picture.width > 2 * picture.height
     assert (DOCS / "dial.png").stat().st_size < 300_000
+
+
+def test_the_page_of_errors_is_up_to_date() -> None:
+    written = load(DOCS / "write_errors.py").write_page()
+    assert (DOCS / "errors.md").read_text(encoding="utf-8") == written, "run python docs/write_errors.py"

@@ -30,6 +30,7 @@ COVERED_IN = {
     "layouts/cell_tracking": "layouts/test_named_folders",
     "layouts/folders": "layouts/test_cases",
     "layouts/label_folders": "layouts/test_named_folders",
+    "layouts/label_places": "layouts/test_named_folders",
     "layouts/names": "layouts/test_pairing",
     "layouts/paired_files": "layouts/test_named_folders",
     "layouts/split_lists": "layouts/test_named_folders",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unetpp.errors import WriteError
-from unetpp.files import hold_lock, write_atomically, write_json, write_text
+from unetpp.files import MadeFolder, hold_lock, write_atomically, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -102,3 +102,20 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
         write_text(tmp_path / "a.json", "{}")
         assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {"a.json", young.name, moved.name}
         moved.rename(held)
+
+
+@pytest.mark.parametrize("words", ["12288 requested and 10176 written", "write failed: No space left"])
+def test_libraries_that_hide_a_full_disk_are_understood(tmp_path: Path, words: str) -> None:
+    with pytest.raises(WriteError, match=r"No space left on device.*Free some space"), write_atomically(tmp_path / "a"):
+        raise OSError(words)
+
+
+def test_a_folder_on_another_disk_than_before_is_not_filled(tmp_path: Path) -> None:
+    made = MadeFolder(tmp_path / "a" / "b")
+    made.require()
+    made._device += 1
+    with pytest.raises(WriteError, match="another disk than before"):
+        made.require()
+    made.path.rmdir()
+    with pytest.raises(WriteError, match="a folder that has vanished"):
+        made.require()

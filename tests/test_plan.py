@@ -48,6 +48,7 @@ def test_settings_change_values_and_say_so() -> None:
         ({"model.depth": "3"}, "model.widths"),
         ({"model.in_channels": "2"}, "data.channels"),
         ({"data.label_values": "[1, 1]"}, "values that differ"),
+        ({"data.classes": '["a", "a"]'}, "names that differ"),
         ({"predict.depth": "9"}, "1 to model.depth 2"),
         ({"model": "{}"}, "unknown key"),
         ({"train.patch": "128"}, "train.patch: got 128"),

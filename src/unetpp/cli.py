@@ -8,7 +8,9 @@ from __future__ import annotations
 import ast
 import contextlib
 import inspect
+import io
 import json
+import logging
 import os
 import re
 import shlex
@@ -25,7 +27,8 @@ from typing import Annotated, Any, get_type_hints
 from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter
 
 from unetpp.console import open_console
-from unetpp.errors import Interrupted, UnetppError, is_out_of_memory
+from unetpp.error_topics import link_to
+from unetpp.errors import LOG, Interrupted, UnetppError, WriteError, is_out_of_memory
 from unetpp.progress import Progress
 from unetpp.results import DONE, PARTLY, UNUSABLE, Result
 from unetpp.verbs import pipeline
@@ -134,7 +137,26 @@ def _example(name: str, signature: inspect.Signature, docstring: str) -> str:
 def main() -> None:
     """Run the command `unetpp`."""
     signal.signal(signal.SIGTERM, _interrupt)  # stops as cleanly as Ctrl-C
-    sys.exit(run(sys.argv[1:]))
+    _open_streams()
+    code = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # full: Python would complain about it once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Replace closed standard streams, and let names that an encoding lacks be printed with escapes."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:  # else a file of ours would become the standard output
+        pass
+    os.close(number)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(tokens: Sequence[str]) -> int:
@@ -169,19 +191,31 @@ def _run_verb(output: Output, verb: Callable[[Progress], Result]) -> int:
     with open_console() as console, stray:
         result = verb(console)
     text = _DOTTED.sub(_flag, result.to_text())
-    print(json.dumps(result.to_dict(), indent=2, allow_nan=False) if output.json else text)
+    try:
+        print(json.dumps(result.to_dict(), indent=2, allow_nan=False) if output.json else text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        expected, action = "to print the answer", "The results themselves are written."
+        raise WriteError("standard output", error.strerror or str(error), expected, action) from error
     return result.exit_code
 
 
 def _explain(error: BaseException, output: Output) -> int:
     """Print an error on standard error, in words a user can act on, and return the exit code."""
     message, code = _describe(error)
-    if output.debug:
-        traceback.print_exception(error)
-    print(f"unetpp: {message}", file=sys.stderr)
-    if output.json:
-        problems = [problem.to_dict() for problem in error.problems] if isinstance(error, UnetppError) else []
-        print(json.dumps({"error": {"type": type(error).__name__, "message": message, "problems": problems}}, indent=2))
+    topic = _find_topic(error)
+    problems = [problem.to_dict() for problem in error.problems] if isinstance(error, UnetppError) else []
+    found = {"error": {"type": type(error).__name__, "message": message, "topic": topic, "problems": problems}}
+    with contextlib.suppress(OSError, ValueError):  # closed or full
+        if output.debug:
+            traceback.print_exception(error)
+        print(f"unetpp: {message}", file=sys.stderr, flush=True)
+        if topic:
+            print(f"See {link_to(topic)}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):
+        if output.json:
+            print(json.dumps(found, indent=2), flush=True)
     return code
 
 
@@ -195,11 +229,28 @@ def _describe(error: BaseException) -> tuple[str, int]:
     if isinstance(error, CycloptsError):
         command = " ".join(["unetpp", *(error.command_chain or ()), "--help"])
         return f"{_missing(error) or _one_line(error)} See `{command}`.", UNUSABLE
+    if isinstance(error, OSError) and error.filename is not None and not is_out_of_memory(error):
+        where, reason = os.fsdecode(error.filename), error.strerror or type(error).__name__
+        return (
+            f"{where}: got {reason}; expected a path that can be used. Check that it is there, and its permissions.",
+            UNUSABLE,
+        )
     if is_out_of_memory(error):
         action = "Train with smaller batches (--set train.batch=1 predict.batch=1), or close other programs."
         return f"Out of memory. {action}", UNUSABLE
     unexpected = f"Unexpected error ({type(error).__name__}): {_one_line(error)}"
     return f"{unexpected} Run the command again with --debug and open an issue.", UNUSABLE
+
+
+def _find_topic(error: BaseException) -> str | None:
+    """Find the section of docs/errors.md; None where the message is about the command line, and names its help."""
+    if isinstance(error, UnetppError):
+        return error.find_topic()
+    if isinstance(error, CycloptsError):
+        return None
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted.topic
+    return "memory" if is_out_of_memory(error) else "unexpected"
 
 
 def _missing(error: CycloptsError) -> str | None:
@@ -249,10 +300,17 @@ def _one_line(error: BaseException) -> str:
 @contextlib.contextmanager
 def _quiet_libraries(debug: bool) -> Iterator[None]:
     """Suppress the warnings of libraries, which are for developers."""
+    handler = logging.StreamHandler()
+    if debug:
+        LOG.addHandler(handler)
+        LOG.setLevel(logging.DEBUG)
     with warnings.catch_warnings():
         if not debug and not sys.warnoptions:
             warnings.simplefilter("ignore")
-        yield
+        try:
+            yield
+        finally:
+            LOG.removeHandler(handler)
 
 
 for _title, _verbs in JOURNEY.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -60,8 +60,9 @@ class Lines:
         return show
 
     def note(self, text: str) -> None:
-        """Print a line."""
-        print(text, file=sys.stderr, flush=True)
+        """Print a line; a standard error that is closed or full stops no work."""
+        with suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager

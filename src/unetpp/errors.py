@@ -14,6 +14,7 @@ Each message states what was found, what was expected and what to do.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ class Problem:
     """What the user can do, in a sentence."""
     setting: str | None = None
     """The argument of a function, or the field of the plan, that has to change."""
+    topic: str | None = None
+    """Section of docs/errors.md that explains it; None: that of the error."""
 
     def __str__(self) -> str:
         return f"{self.where}: got {self.got}; expected {self.expected}. {self.action}".rstrip()
@@ -46,6 +49,8 @@ class Problem:
         return asdict(self)
 
 
+LOG = logging.getLogger("unetpp")
+"""Tracebacks of what became a problem of one input, at the level DEBUG."""
 _SETTING = re.compile(r"[a-z_]+(\.[a-z0-9_]+)*")
 
 
@@ -56,9 +61,16 @@ class UnetppError(Exception):
         problems: the problems, structured; empty if there is only a message.
     """
 
+    topic = "other"
+    """Section of docs/errors.md for errors of this class."""
+
     def __init__(self, message: str = "", problems: Sequence[Problem] = ()) -> None:
         super().__init__(message)
         self.problems = list(problems)
+
+    def find_topic(self) -> str:
+        """Find the section of docs/errors.md: that of the first problem that has one, else that of the class."""
+        return next((problem.topic for problem in self.problems if problem.topic), self.topic)
 
 
 class _OneProblemError(UnetppError):
@@ -84,9 +96,13 @@ class _OneProblemError(UnetppError):
 class UsageError(_OneProblemError):
     """An argument, or a combination of arguments, that cannot work."""
 
+    topic = "usage"
+
 
 class PlanError(UsageError):
     """A plan with an unknown key or with a value outside its range."""
+
+    topic = "plan"
 
     @classmethod
     def of(cls, problems: Sequence[Problem], message: str) -> PlanError:
@@ -103,11 +119,28 @@ class DataError(UnetppError):
         problems: all problems, in file order.
     """
 
+    topic = "data"
+
     def __init__(self, problems: Sequence[Problem] | Problem) -> None:
         problems = [problems] if isinstance(problems, Problem) else problems
-        lines = merge_problems(problems)
+        lines = list_problems(problems)
         title = f"{len(problems)} problems with the data:\n  " if len(lines) > 1 else ""
-        super().__init__(title + "\n  ".join(map(str, lines)), problems)
+        super().__init__(title + "\n  ".join(lines), problems)
+
+
+MAX_LINES = 200
+"""Largest number of lines that list problems or files in a text; programs get all of them."""
+
+
+def list_problems(problems: Iterable[Problem]) -> list[str]:
+    """Write problems as lines: those that differ in the file alone as one, and no more lines than people read."""
+    return shorten_lines([str(problem) for problem in merge_problems(problems)])
+
+
+def shorten_lines(lines: Sequence[str]) -> list[str]:
+    """Count the lines beyond the first `MAX_LINES`."""
+    rest = len(lines) - MAX_LINES
+    return [*lines[:MAX_LINES], *([f"and {rest:,} more lines; all of them with --json"] if rest > 0 else [])]
 
 
 def merge_problems(problems: Iterable[Problem]) -> list[Problem]:
@@ -124,6 +157,8 @@ def merge_problems(problems: Iterable[Problem]) -> list[Problem]:
 class ModelFileError(_OneProblemError):
     """A model file or checkpoint that is truncated, foreign or of another version."""
 
+    topic = "model-file"
+
 
 class MissingExtraError(UnetppError, ImportError):
     """An optional package is absent.
@@ -134,6 +169,8 @@ class MissingExtraError(UnetppError, ImportError):
         purpose: what needs it.
     """
 
+    topic = "missing-extra"
+
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
             f"{purpose} needs the package {package}, which is not installed. Run: pip install 'unetpp[{extra}]'"
@@ -143,16 +180,56 @@ class MissingExtraError(UnetppError, ImportError):
 class WriteError(_OneProblemError):
     """An output could not be written. An earlier file in its place is intact."""
 
+    topic = "write"
+
 
 class Interrupted(UnetppError):
     """Ctrl-C or SIGTERM. The work done so far was saved."""
 
+    topic = "interrupted"
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Recognize an out-of-memory error of Python, of a GPU, of torch or of the operating system."""
-    words = ("not enough memory", "can't allocate memory", "Cannot allocate memory")
+    words = ("not enough memory", "can't allocate memory", "Cannot allocate memory", "can't start new thread")
     of_kind = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return of_kind or any(text in str(error) for text in words)
+
+
+def describe_failure(error: Exception, where: str) -> Problem:
+    """Describe any exception that one input caused, as a problem of that input; `--debug` shows its traceback.
+
+    Args:
+        error: the exception.
+        where: the input.
+    """
+    LOG.debug("%s", where, exc_info=error)
+    text = " ".join(str(error).split())[:200]
+    if is_out_of_memory(error):
+        action = "Check that the file is whole; if it is, use a machine with more memory."
+        reason = f" ({text})" if isinstance(error, MemoryError) and text else ""
+        return Problem(where, f"out of memory{reason}", "an image that fits", action)
+    got = f"an unexpected error ({type(error).__name__}{f': {text}' if text else ''})"
+    action = "Check that the file is whole; if it is, open an issue with it, or leave it out."
+    return Problem(where, got, "a file that can be used", action)
+
+
+@contextmanager
+def failures_of(where: str) -> Iterator[None]:
+    """Turn any exception into a DataError about one input; errors of this package pass.
+
+    Args:
+        where: the input.
+
+    Raises:
+        DataError: instead of what is not an `UnetppError`.
+    """
+    try:
+        yield
+    except UnetppError:
+        raise
+    except Exception as error:  # decoders and damaged files raise anything, also long after a file was opened
+        raise DataError(describe_failure(error, where)) from error
 
 
 @contextmanager

@@ -46,10 +46,40 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary = None
     except OSError as error:
         action = f"{_action(error)} What was there before is intact."
-        raise WriteError(target, error.strerror or str(error), "to write it", action) from error
+        raise WriteError(target, _describe(error), "to write it", action) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+class MadeFolder:
+    """A folder for results, made once. If it vanishes, such as a share that is unmounted, nothing fills its place.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._device = path.stat().st_dev
+        except OSError as error:
+            got = "a file, or a link that leads nowhere" if isinstance(error, FileExistsError) else _describe(error)
+            raise WriteError(path, got, "a folder for the results", _action(error)) from error
+
+    def require(self) -> None:
+        """Raise WriteError if the folder is no longer there."""
+        try:
+            if self.path.stat().st_dev == self._device:
+                return
+            got = "another disk than before (was it unmounted?)"
+        except OSError as error:
+            got = f"a folder that has vanished ({_describe(error)})"
+        raise WriteError(self.path, got, "the folder of the results", "Bring it back, then run the command again.")
 
 
 @functools.cache
@@ -93,7 +123,7 @@ def _open_locked(path: Path, wait: bool) -> tuple[TextIO, bool]:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a")
         except OSError as error:
-            raise WriteError(path, error.strerror or str(error), "to write it", _action(error)) from error
+            raise WriteError(path, _describe(error), "to write it", _action(error)) from error
         held = _lock(file, wait)
         with suppress(OSError):
             if not held or os.path.samestat(os.fstat(file.fileno()), path.stat()):
@@ -119,7 +149,7 @@ def _lock(file: IO[Any], wait: bool) -> bool:
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text in UTF-8 atomically. Raises as `write_atomically`."""
     with write_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no UTF-8
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -127,8 +157,20 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def _is_full(error: OSError) -> bool:
+    """Tell whether there is no space; NumPy says only that it wrote too little, C++ libraries say it in words."""
+    words = str(error).lower()
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or (
+        error.errno is None and ("requested and" in words or "no space" in words)
+    )
+
+
+def _describe(error: OSError) -> str:
+    return os.strerror(errno.ENOSPC) if _is_full(error) else error.strerror or str(error)
+
+
 def _action(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if _is_full(error):
         return "Free some space, or choose another `out`."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "Change the permissions of the folder, or choose another `out`."

@@ -18,6 +18,8 @@ def read_json(path: Path) -> Any:
         ValueError: it is no JSON in UTF-8, too large, or nested too deeply.
     """
     size = path.stat().st_size
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError("it is a pipe or a device")  # opening it would wait for ever
     if size > LARGEST:
         raise ValueError(f"{size / 1e6:,.0f} MB; JSON of up to {LARGEST / 1e6:,.0f} MB is read")
     return parse_json(path.read_text(encoding="utf-8-sig"))

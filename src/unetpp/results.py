@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from unetpp.errors import Problem, merge_problems
+from unetpp.errors import Problem, list_problems, merge_problems, shorten_lines
 from unetpp.measured import DepthRow, DepthTable, Metrics, Notes, Rule, Scores, tabulate
 from unetpp.plan import Plan
 from unetpp.words import count_noun, find_value, format_value, list_some
@@ -62,8 +62,9 @@ class Checked(Result):
         lines = [f"{self.data}: {count_noun(self.cases, 'case')}{dims}, layout {self.layout}"] if self.layout else []
         lines += [f"channels: {', '.join(self.channels)}; classes: {', '.join(self.classes)}"] if self.classes else []
         lines += [f"labels: {self.labels}"] if self.labels and self.cases else []
-        lines += [f"note: {note}" for note in self.notes]
-        lines += [f"{number}. {problem}" for number, problem in enumerate(merge_problems(self.problems), start=1)]
+        lines += shorten_lines([f"note: {note}" for note in self.notes])
+        problems = enumerate(merge_problems(self.problems), start=1)
+        lines += shorten_lines([f"{number}. {problem}" for number, problem in problems])
         found = f"{count_noun(len(self.problems), 'problem')} to fix."
         next_step = f"No problems. Next: unetpp train {self.data} --out RUN --minutes 20"
         return "\n".join([*lines, found if self.problems else next_step])
@@ -167,7 +168,7 @@ class Predicted(Result):
         count, depths = len(self.files), ", ".join(map(str, self.depths))
         if not self.written:
             title = f"Dry run: {count_noun(count, 'image')} would be predicted into {self.out} at depth {depths}:"
-            return "\n".join([title, *(f"  {path}" for path in self.files), *self._describe_rest()])
+            return "\n".join([title, *shorten_lines([f"  {path}" for path in self.files]), *self._describe_rest()])
         lines = [f"{count_noun(count, 'file')} written to {self.out} in {self.seconds:.1f} s"]
         if self.doubtful:
             lines.append(f"{len(self.doubtful)} to review: {list_some(path.name for path in self.doubtful)}")
@@ -181,8 +182,8 @@ class Predicted(Result):
 
     def _describe_rest(self) -> list[str]:
         """Describe what was left out."""
-        skipped = [f"{len(self.failed)} skipped:", *(f"  {problem}" for problem in merge_problems(self.failed))]
-        return [*(f"note: {note}" for note in self.notes), *(skipped if self.failed else [])]
+        skipped = [f"{len(self.failed)} skipped:", *(f"  {problem}" for problem in list_problems(self.failed))]
+        return [*shorten_lines([f"note: {note}" for note in self.notes]), *(skipped if self.failed else [])]
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,10 @@ class Evaluated(Result):
         lines = [count_noun(len(self.metrics.cases), "case"), describe_scores(self.metrics)]
         lines += [f"note: {note}" for note in self.notes]
         if self.problems:
-            lines += [f"{count_noun(len(self.problems), 'problem')}:", *(f"  {problem}" for problem in self.problems)]
+            lines += [
+                f"{count_noun(len(self.problems), 'problem')}:",
+                *(f"  {each}" for each in list_problems(self.problems)),
+            ]
         return "\n".join([*lines, f"Written to {self.out}"] if self.out else lines)
 
 
@@ -218,9 +222,16 @@ class Reported(Result):
     """The report of a run."""
 
     report: Path
+    left_out: tuple[str, ...] = ()
+    """What the report leaves out, because it cannot be read."""
 
     def to_text(self) -> str:
-        return f"Report: {self.report}"
+        return "\n".join(
+            [
+                *(f"note: {text} cannot be read; the report leaves it out" for text in self.left_out),
+                f"Report: {self.report}",
+            ]
+        )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,10 @@ def find_model_files(model: Path) -> list[Path]:
     """
     if not model.is_dir():
         return [model]
+    for folder in (model, *model.glob("fold_*")):
+        if not os.access(folder, os.R_OK | os.X_OK):  # looking for files would find none
+            action = f"Run: chmod u+rx '{folder}'"
+            raise ModelFileError(folder, "a folder that may not be entered (permission denied)", "a run folder", action)
     files = sorted(model.glob(f"fold_*/{MODEL}"), key=lambda path: (len(path.parent.name), path.parent.name))
     if not files:
         got, expected = f"a folder without fold_*/{MODEL}", "a run folder that `unetpp train` finished, or a model file"

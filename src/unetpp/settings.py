@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar, cast
 
@@ -115,9 +116,19 @@ def _parse_value(cls: type[BaseModel], key: str, value: Any) -> Any:
     kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
     try:
-        return adapter.dump_python(adapter.validate_python(value), mode="json")
+        parsed = adapter.dump_python(adapter.validate_python(value), mode="json")
+        if not _is_finite(parsed):
+            raise PlanError(key, repr(value), "finite numbers, which JSON can hold", "Change it.")
+        return parsed
     except ValidationError as error:
         raise PlanError(key, repr(value), _expect_one(error.errors()[0]), "Change it.") from None
+
+
+def _is_finite(value: Any) -> bool:
+    """Tell whether a value is without NaN and infinity, also in lists and dictionaries."""
+    if isinstance(value, dict | list | tuple):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _as_problem(entry: Any, cls: type[BaseModel]) -> Problem:

@@ -7,10 +7,12 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.tiny import write_png
 from unetpp.data.inspect import Inspection, inspect_dataset
+from unetpp.data.intensities import measure_intensities
 from unetpp.layouts.cases import find_cases
 from unetpp.plan import LabelPlan, ReadPlan
 from unetpp.planning.fingerprint import make_fingerprint
@@ -388,3 +390,40 @@ def test_intensities_like_hounsfield_units_are_pointed_out_unless_declared(tmp_p
 
 def test_other_intensities_are_not_taken_for_hounsfield_units(volumes: Path) -> None:
     assert not inspect(volumes).notes
+
+
+@pytest.mark.parametrize(("error", "got"), [(MemoryError("4 GB"), "out of memory"), (KeyError("x"), "an unexpected")])
+def test_what_fails_after_a_file_was_opened_is_a_problem_of_that_file(
+    good: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, got: str
+) -> None:
+    count = iter(range(99))
+
+    def fail_once(*arguments: Any) -> Any:
+        if next(count) == 0:
+            raise error
+        return measure_intensities(*arguments)
+
+    monkeypatch.setattr("unetpp.data.inspect.measure_intensities", fail_once)
+    found = inspect_dataset(find_cases(good))
+    assert [problem.got.startswith(got) for problem in found.problems] == [True]
+    assert str(good) in found.problems[0].where
+
+
+def test_a_voxel_size_of_another_unit_is_a_problem(tmp_path: Path) -> None:
+    for number, step in enumerate((1.0, 1.1, 1000.0)):
+        for folder, array in zip(("images", "labels"), solid(number), strict=True):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            image = nibabel.Nifti1Image(array, np.diag([step, 1.0, 1.0, 1.0]))
+            nibabel.save(image, tmp_path / folder / f"c{number}.nii.gz")
+    (problem,) = inspect_dataset(find_cases(tmp_path)).problems
+    assert "c2" in problem.where and "voxels of 1 x 1 x 1e+03 mm" in problem.got
+
+
+def test_images_without_a_pixel_size_among_others_are_noted(tmp_path: Path) -> None:
+    for number in range(3):
+        options = {"resolution": (2000, 2000), "metadata": {"unit": "mm", "axes": "YX"}, "imagej": True}
+        (tmp_path / "images").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / f"images/{number}.tif", gray(), **(options if number else {}))
+        write_png(tmp_path / f"masks/{number}.png", mask())
+    notes = inspect_dataset(find_cases(tmp_path)).notes
+    assert "1 of 3 images state no voxel size (0): no image is resampled to a common one" in notes

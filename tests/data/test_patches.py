@@ -175,3 +175,19 @@ def test_flips_and_turns_give_every_orientation_that_keeps_the_shape(shape: tupl
         assert image.shape == (1, *shape)
         found.add(tuple(same.flatten().tolist()))
     assert len(found) == turned
+
+
+def test_the_order_of_a_pass_is_drawn_once_and_cases_are_not_read_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = 0
+    shuffle = PatchSampler._shuffle_pass
+
+    def count(sampler: PatchSampler, cycle: int) -> np.ndarray:
+        nonlocal drawn
+        drawn += 1
+        return shuffle(sampler, cycle)
+
+    monkeypatch.setattr(PatchSampler, "_shuffle_pass", count)
+    sampler = PatchSampler([ArrayCase((8, 8)) for _ in range(50)], (8, 8), 5, 0.0, seed=0)
+    first = [sampler.draw(step, index).case for step in range(20) for index in range(5)]
+    assert sorted(first[:50]) == sorted(first[50:]) == list(range(50))
+    assert drawn == 2

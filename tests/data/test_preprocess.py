@@ -324,3 +324,10 @@ def test_filling_is_the_same_as_an_image_that_had_the_number(
 def test_what_fills_is_a_number() -> None:
     with pytest.raises(ValueError, match="finite"):
         plan(fill=float("nan"))
+
+
+@pytest.mark.parametrize("size", [1e30, 1e5, 1e-6])
+def test_a_voxel_size_of_another_unit_is_refused(size: float) -> None:
+    image = ArraySource(np.zeros((1, 4, 5, 6), np.float32), Geometry(".nii", (size, 1.0, 1.0)))
+    with pytest.raises(DataError, match="within a factor of 50"):
+        prepare_image(image, plan(dims=3, spacing_mm=(1.0, 1.0, 1.0)))

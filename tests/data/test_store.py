@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from tests.plans import small_plan
-from unetpp.data.store import LOCATIONS_PER_CLASS, find_stored_cases, store_cases
+from unetpp.data.store import LOCATIONS_PER_CLASS, StoredCase, find_stored_cases, store_cases
 from unetpp.errors import DataError
 from unetpp.layouts.dataset import Case
 
@@ -131,3 +131,11 @@ def test_a_case_without_foreground_has_no_positions(tmp_path: Path) -> None:
     (stored,) = store_cases([case], small_plan(classes=3).data, tmp_path / "cache")
     assert stored.positions() == {}
     assert 0 not in stored.positions()
+
+
+def test_a_cache_that_vanishes_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.label\.npy: got an array that cannot be read \(No such file"):
+        StoredCase("a", tmp_path / "a").label()
+    (tmp_path / "a.image.npy").write_bytes(b"\x93NUMPY\x01\x00")
+    with pytest.raises(DataError, match="an array that cannot be read"):
+        StoredCase("a", tmp_path / "a").image()

@@ -17,6 +17,11 @@ FOREIGN = {
     "LIF": b"\x70\0\0\0\x10\0\0\0\x2a" + bytes(50),
     "pickle": b"\x80\x04\x95" + bytes(50),
     "PDF": b"%PDF-1.4",
+    "JPEG XL": b"\xff\x0a" + bytes(50),
+    "JPEG-LS": b"\xff\xd8\xff\xf7" + bytes(50),
+    "FITS": b"SIMPLE  =" + bytes(50),
+    "bzip2": b"BZh9" + bytes(50),
+    "NetCDF": b"CDF\x01" + bytes(50),
     "SVG": b'<?xml version="1.0"?><svg></svg>',
 }
 

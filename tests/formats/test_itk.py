@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests.data.images import RNG, SOLID, problem_of, write_nifti, write_oblique_nifti
 from unetpp.errors import MissingExtraError
-from unetpp.formats import formats_by_suffix, itk, scratch
+from unetpp.formats import formats_by_suffix
 from unetpp.formats.readers import read_grid, read_image
 from unetpp.formats.writers import output_suffix, write_segmentation
 from unetpp.volume import Segment, Volume
@@ -32,11 +31,14 @@ def test_itk_vectors_are_channels(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.mha").array.shape == (2, 4, 5, 6)
 
 
-def test_without_simpleitk_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.nrrd").write_text("NRRD0004\n")
+def test_without_simpleitk_files_are_read_and_the_extra_for_writing_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.nrrd").write_bytes(b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n\n01234567")
     monkeypatch.setitem(__import__("sys").modules, "SimpleITK", None)
+    image = read_image(tmp_path / "a.nrrd")
     with pytest.raises(MissingExtraError, match=r"unetpp\[medical\]"):
-        read_image(tmp_path / "a.nrrd")
+        write_segmentation(image.array[0], image.geometry, tmp_path / "b.nrrd")
 
 
 @pytest.mark.parametrize(
@@ -138,14 +140,6 @@ def test_a_claim_that_the_file_cannot_hold_is_refused(tmp_path: Path, suffix: st
     assert "truncated: its header needs 3,000,000,000 bytes" in problem_of(read_image, tmp_path / f"a{suffix}").got
 
 
-def test_what_does_not_fit_into_memory_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sitk = pytest.importorskip("SimpleITK")
-    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5, 6), np.uint8)), tmp_path / "a.nrrd")
-    monkeypatch.setattr(scratch, "LARGE", 0)
-    monkeypatch.setattr(itk.psutil, "virtual_memory", lambda: SimpleNamespace(available=100))
-    assert "does not fit into memory" in problem_of(read_image, tmp_path / "a.nrrd").got
-
-
 def test_nrrd_without_a_space_states_no_place(tmp_path: Path) -> None:
     pytest.importorskip("SimpleITK")
     (tmp_path / "a.nrrd").write_bytes(b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n\n01234567")
@@ -164,3 +158,21 @@ def test_every_number_type_is_read_as_itk_does(tmp_path: Path, kind: str, suffix
         expected = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / f"a{suffix}"))
         np.testing.assert_array_equal(found, expected)
         assert found.dtype == expected.dtype
+
+
+@pytest.mark.parametrize(
+    ("space", "is_placed"), [("LPS", True), ("right-anterior-superior", True), ("scanner-xyz", False)]
+)
+def test_axes_of_a_scanner_are_no_orientation(tmp_path: Path, space: str, is_placed: bool) -> None:
+    directions = "space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\n"
+    head = f"NRRD0004\ntype: uchar\ndimension: 3\nspace: {space}\nsizes: 4 3 2\n{directions}encoding: raw\n\n"
+    (tmp_path / "a.nrrd").write_bytes(head.encode() + bytes(24))
+    assert read_image(tmp_path / "a.nrrd").geometry.is_placed == is_placed
+
+
+@pytest.mark.parametrize("directions", ["", "TransformMatrix = 1 0 0 0 1 0 0 0 1\n"])
+def test_metaimage_without_directions_states_no_place(tmp_path: Path, directions: str) -> None:
+    fields = f"NDims = 3\nDimSize = 4 3 2\n{directions}ElementType = MET_UCHAR\nElementDataFile = a.raw\n"
+    (tmp_path / "a.mhd").write_text("ObjectType = Image\n" + fields)
+    (tmp_path / "a.raw").write_bytes(bytes(24))
+    assert read_image(tmp_path / "a.mhd").geometry.is_placed == bool(directions)

@@ -127,3 +127,19 @@ def test_rows_that_end_early_are_an_error(tmp_path: Path, bits: int, interlaced:
 def test_a_blank_mask_of_one_bit_is_no_bomb(tmp_path: Path) -> None:
     Image.new("1", (9000, 9000)).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png").shape == (9000, 9000)
+
+
+@pytest.mark.parametrize("compression", [None, "deflate", "jpeg"])
+def test_a_tile_that_claims_more_than_its_file_is_refused(tmp_path: Path, compression: str | None) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8), tile=(64, 64), compression=compression, metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        tiff.pages.first.tags["TileWidth"].overwrite(60000)
+        tiff.pages.first.tags["TileLength"].overwrite(50000)
+    assert "claims too much" in problem_of(read_image, path).got
+
+
+def test_a_size_of_thousands_of_digits_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(b"P5 " + b"9" * 5000 + b" 4 255\n")
+    assert "its header is damaged" in problem_of(read_image, path).got

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.data.images import GRAY, RGB, SOLID
+from tests.data.images import GRAY, RGB, SOLID, problem_of
 from unetpp.formats import scratch
 from unetpp.formats.readers import open_image, read_image, read_label
 from unetpp.formats.writers import write_segmentation
@@ -156,3 +156,9 @@ def test_tiff_keeps_resolution_and_distance_of_planes(tmp_path: Path) -> None:
 def test_a_tiff_volume_of_few_planes_stays_a_volume(tmp_path: Path, planes: int) -> None:
     write_segmentation(SOLID[:planes], Geometry(".tif"), tmp_path / "out.tif")
     assert read_label(tmp_path / "out.tif").array.shape == (1, planes, 5, 6)
+
+
+def test_too_many_pages_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((9, 8, 8), np.uint8), metadata=None)
+    monkeypatch.setattr("unetpp.formats.tiff.MOST_PAGES", 8)
+    assert problem_of(read_image, tmp_path / "a.tif").got == "9 pages"

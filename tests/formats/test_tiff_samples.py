@@ -155,9 +155,35 @@ def test_further_images_in_a_file_are_noted(tmp_path: Path) -> None:
         file.write(GRAY)
         file.write(RGB[:3], photometric="rgb")
     assert read_image(tmp_path / "a.tif").geometry.notes == (
-        "holds 2 images of different sizes or kinds; the first alone is read",
+        "holds 2 images of different sizes or kinds; one alone is read",
     )
 
 
 def test_the_range_of_numbers() -> None:
     assert find_range(np.array([[np.nan, 3], [1, 2]])) == (1, 3)
+
+
+def test_a_thumbnail_that_comes_first_is_not_the_image(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(GRAY[::3, ::3], subfiletype=1, metadata=None)
+        file.write(GRAY, metadata=None)
+    assert (read_image(tmp_path / "a.tif").array[0] == GRAY).all()
+
+
+def test_transparency_beside_cmyk_and_beside_palettes_is_apart(tmp_path: Path) -> None:
+    inks = np.dstack([RGB, GRAY])
+    alpha = np.full_like(GRAY, 255)
+    tifffile.imwrite(tmp_path / "plain.tif", inks, photometric="separated")
+    tifffile.imwrite(
+        tmp_path / "alpha.tif", np.dstack([inks, alpha]), photometric="separated", extrasamples=["unassalpha"]
+    )
+    plain, with_alpha = (read_image(tmp_path / f"{name}.tif") for name in ("plain", "alpha"))
+    assert (plain.array == with_alpha.array).all() and plain.channels == 3
+    Image.fromarray(RGB).convert("PA").save(tmp_path / "palette.tif")
+    label = read_label(tmp_path / "palette.tif")
+    assert label.channels == 1 and label.palette is not None and label.alpha is not None
+
+
+def test_colors_of_cielab_are_noted(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="cielab")
+    assert "CIELab" in read_image(tmp_path / "a.tif").geometry.notes[0]

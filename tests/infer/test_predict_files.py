@@ -73,13 +73,13 @@ def test_folders_are_mirrored_and_scored(tmp_path: Path) -> None:
     predict_to_files(Thresholding(), [tmp_path / "in/p3/0.png"], tmp_path / "out")
     assert json.loads((tmp_path / "out/predictions.json").read_text())["files"] == ["0.png", *results(written)]
     (tmp_path / "out/0.png").unlink()
-    metrics, problems = evaluate_folders(tmp_path / "out", tmp_path / "out")
+    metrics, problems, _ = evaluate_folders(tmp_path / "out", tmp_path / "out")
     assert (len(metrics.cases), problems) == (4, ())
     for path in written.files:  # references in one folder, named by the folders
         name = path.relative_to(tmp_path / "out").as_posix().replace("/", "_")
         (tmp_path / "references").mkdir(exist_ok=True)
         (tmp_path / "references" / name).write_bytes(path.read_bytes())
-    metrics, problems = evaluate_folders(tmp_path / "out", tmp_path / "references")
+    metrics, problems, _ = evaluate_folders(tmp_path / "out", tmp_path / "references")
     assert [case.id for case in metrics.cases] == ["a", "p1_0", "p1_1", "p2_0"]
     assert metrics.mean.dice == 1.0
 

@@ -250,11 +250,11 @@ def test_files_are_written_in_their_format_with_label_values(tmp_path: Path) -> 
     np.testing.assert_array_equal(read_label(tmp_path / "out" / "a.png").array[0], 255 * (image > image.mean()))
     record = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert record["files"] == ["a.png", "b.tif"]
-    assert (record["depth"], record["classes"], record["label_values"], record["instances"], record["failed"]) == (
+    assert (record["depth"], record["classes"], record["label_values"], record["labels"]["kind"], record["failed"]) == (
         2,
         ["background", "class 255"],
         [0, 255],
-        False,
+        "classes",
         [],
     )
     assert seen[-1] == (2, 2)

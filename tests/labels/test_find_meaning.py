@@ -388,6 +388,16 @@ def test_segments_go_by_their_names() -> None:
     assert "values that no segment has" in only_problem(decide(labels, medical=True))
 
 
+def test_segments_that_are_declared_keep_the_declared_order() -> None:
+    """One file for each class: the layout knows the classes, of which a case may lack some."""
+    segments = (Segment("spleen", 1), Segment("liver", 2))
+    facts = measure_label(volume(blobs(0, 2), segments=segments))
+    found = find_meaning({"a": facts}, Declared("set", classes={0: "background", 1: "liver", 2: "spleen", 3: "heart"}))
+    assert (found.problems, found.classes.names) == ([], ("background", "liver", "spleen", "heart"))
+    indices = encode_label(volume(blobs(0, 2), segments=segments), found.classes, found.plan, "a")
+    np.testing.assert_array_equal(indices, np.array([0, 2, 1])[blobs(0, 2)])
+
+
 def test_overlapping_segments_are_noted() -> None:
     layers = np.zeros((2, *SHAPE), np.uint8)
     layers[0, :20], layers[1, 10:30] = 1, 1
@@ -494,3 +504,96 @@ def test_inverted_numbers_of_16_bits() -> None:
     labels = [volume(np.uint16(65535) - mask.astype(np.uint16), is_inverted=True) for mask in masks()]
     found = decide(labels)
     np.testing.assert_array_equal(np.stack(encode(labels, found)), masks())
+
+
+def soft_colors(seed: int) -> np.ndarray:
+    """Draw areas of red and green on black with soft edges."""
+    sharp = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)[np.kron(blobs(seed, 2), np.ones((2, 2), int))]
+    return np.asarray(Image.fromarray(sharp).resize(SHAPE[::-1], Image.Resampling.BOX))
+
+
+def test_soft_edges_of_colors_are_no_classes() -> None:
+    labels = [volume(soft_colors(seed)) for seed in range(4)]
+    found = decide(labels)
+    assert found.classes.names == ("background", "green", "red")
+    assert "along outlines; the nearest one counts" in found.notes[0]
+    for label, indices in zip(labels, encode(labels, found), strict=True):
+        assert (indices[label.array[0] == 255] == 2).all() and (indices[label.array.max(axis=0) == 0] == 0).all()
+
+
+def test_compressed_colors_are_asked_with_a_table_of_areas() -> None:
+    labels = []
+    for seed in range(4):
+        stream = io.BytesIO()
+        Image.fromarray(np.kron(soft_colors(seed), np.ones((4, 4, 1), np.uint8))).save(stream, "JPEG")
+        labels.append(volume(np.asarray(Image.open(stream))))
+    problem = only_problem(decide(labels, ".jpg"))
+    assert problem.count("class_") == 2 and "data.labels" in problem
+
+
+def test_interpolated_classes_are_asked() -> None:
+    sharp = [3 * (blobs(seed) > 0) - (blobs(seed + 9) > 0) * (blobs(seed) > 0) for seed in range(4)]
+    small = [np.asarray(Image.fromarray(each.astype(np.uint8)).resize((96, 72), 2)) for each in sharp]
+    assert "resizing with interpolation" in only_problem(decide([volume(each) for each in small]))
+    assert len(decide([volume(each.astype(np.uint8)) for each in sharp]).classes.names) == 3
+    drawn = [2 * blobs(seed, 1) - (blobs(seed, 1) - ndimage.binary_erosion(blobs(seed, 1))) for seed in range(4)]
+    assert len(decide([volume(each.astype(np.uint8)) for each in drawn]).classes.names) == 3
+
+
+def test_classes_in_jpeg_are_asked() -> None:
+    assert "JPEG" in only_problem(decide([volume(blobs(seed)) for seed in range(3)], ".jpg"))
+
+
+@pytest.mark.parametrize("top", [99, 250, 254])
+def test_a_number_far_from_classes_in_order_is_asked(top: int) -> None:
+    labels = [volume(np.where(blobs(seed + 9, 1) > 0, top, blobs(seed))) for seed in range(3)]
+    assert f"ignore:{top}" in only_problem(decide(labels))
+    assert decide(labels, plan=LabelPlan(ignore=top)).classes.ignore == top
+
+
+def test_scattered_classes_on_unlabeled_ground_are_asked() -> None:
+    rng = np.random.default_rng(3)
+    labels = [volume(np.where(rng.random(SHAPE) < 0.97, 255, blobs(seed, 2)).astype(np.uint8)) for seed in range(3)]
+    assert "ignore:255" in only_problem(decide(labels))
+
+
+def test_two_values_without_zero_are_asked() -> None:
+    labels = [volume(np.where(mask, 255, 1).astype(np.uint8)) for mask in masks()]
+    assert "binary:128" in only_problem(decide(labels))
+    found = decide(labels, plan=LabelPlan(kind="binary", cut=128))
+    for mask, indices in zip(masks(), encode(labels, found), strict=True):
+        np.testing.assert_array_equal(indices, mask)
+
+
+def test_strong_compression_of_few_pixels_is_a_mask() -> None:
+    mask = np.zeros((64, 64), bool)
+    mask[20:27, 30:38] = True
+    found = decide([volume(jpeg(mask))], ".jpg")
+    assert found.plan.kind == "binary" and not found.problems
+
+
+def test_objects_in_two_pieces_and_random_numbers_are_asked() -> None:
+    cut = [apart(30, seed) for seed in range(3)]
+    for each in cut:
+        each[:, 22:24] = 0
+        each[13:15] = 0
+    assert "most of them" in only_problem(decide([volume(each) for each in cut]))
+    numbers = np.random.default_rng(0).permutation(60000)[:13].astype(np.uint16)
+    numbers[0] = 0
+    assert "objects" in only_problem(decide([volume(numbers[apart(12, 0)])]))
+
+
+def test_a_palette_that_gives_two_numbers_one_color_is_asked() -> None:
+    palette = np.array([[0, 0, 0], [255, 0, 0], [255, 0, 0]], np.uint8)
+    labels = [volume(blobs(seed, 2), palette=palette) for seed in range(3)]
+    assert "one color" in only_problem(decide(labels))
+    assert len(decide(labels, plan=LabelPlan()).classes.names) == 3
+    assert len(decide(labels, plan=LabelPlan(kind="colors")).classes.names) == 2
+
+
+def test_transparency_of_one_class_of_a_palette_says_nothing() -> None:
+    palette = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
+    some = [blobs(seed, 2) for seed in range(3)]
+    labels = [volume(each, palette=palette, alpha=np.where(each == 1, 0, 255).astype(np.uint8)) for each in some]
+    for each, indices in zip(some, encode(labels, decide(labels)), strict=True):
+        np.testing.assert_array_equal(indices, each)

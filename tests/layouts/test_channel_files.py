@@ -72,3 +72,16 @@ def test_numbers_of_classes_that_python_cannot_read(tmp_path: Path) -> None:
 def test_users_folders(cases: Path) -> None:
     dataset = find_cases(cases / "3d/nnunet-names-without-dataset-json")
     assert [len(case.images) for case in dataset.cases] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("ending", ["Va", "Val"])
+@pytest.mark.parametrize("is_declared", [True, False])
+def test_labeled_validation_folders_validate(tmp_path: Path, ending: str, is_declared: bool) -> None:
+    touch(tmp_path, *(f"{folder}Tr/a{n}.nii.gz" for folder in ("images", "labels") for n in range(3)))
+    touch(tmp_path, *(f"{folder}{ending}/b{n}.nii.gz" for folder in ("images", "labels") for n in range(2)))
+    if is_declared:
+        labels = [{"image": f"./imagesTr/a{n}.nii.gz", "label": f"./labelsTr/a{n}.nii.gz"} for n in range(3)]
+        declare(tmp_path, modality={"0": "CT"}, labels={"0": "background", "1": "organ"}, training=labels)
+    dataset = find_cases(tmp_path)
+    assert [case.split for case in dataset.cases] == ["train"] * 3 + ["validation"] * 2
+    assert f"the cases of images{ending}/ validate, those of imagesTr/ train" in dataset.notes

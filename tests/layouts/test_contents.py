@@ -56,3 +56,11 @@ def test_a_link_to_itself_as_data(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     (problem,) = problems_of(tmp_path / "loop")
     assert problem.where == str(tmp_path / "loop")
+
+
+@pytest.mark.parametrize("name", [".zattrs", "zarr.json"])
+def test_a_zarr_store_is_told_by_its_content(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, f"store/{name}", "store/0/image.png", "a.png")
+    content = list_content(tmp_path)
+    assert [problem.where for problem in content.unread] == [str(tmp_path / "store")]
+    assert "Zarr" in content.unread[0].got and list(content.images) == [tmp_path]

@@ -248,3 +248,17 @@ def test_every_file_has_one_fate_and_every_result_one_name(names: set[str], chan
 def _is_label_of(name: str) -> bool:
     """Labels in a folder of labels are left out of a data set silently."""
     return name.startswith("masks/")
+
+
+def test_labels_and_pictures_beside_images_are_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, "images/1.tif", "images/2.tif", "images/1_superpixels.png", "fov/1_fov.gif")
+    found = find_images([tmp_path])
+    assert ids(found) == ["1", "2"]
+    assert any("1 picture of images left out: 1_superpixels.png" in note for note in found.notes)
+    assert any("1 label file without an image left out: 1_fov.gif" in note for note in found.notes)
+    assert ids(find_images([tmp_path / "fov"])) == ["1_fov"]
+
+
+def test_patients_with_and_without_a_label_are_named_alike(tmp_path: Path) -> None:
+    touch(tmp_path, "p1/ct.nii.gz", "p1/seg.nii.gz", "p2/ct.nii.gz")
+    assert ids(find_images([tmp_path])) == ["p1", "p2"]

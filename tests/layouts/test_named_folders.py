@@ -48,6 +48,18 @@ SINGLE = {
     "bbbc039": ("IXM1_w1", "masks/IXM1_w1.png"),
     "Images/Masks": ("4", "Val/Masks/4.png"),
     "roboflow": ("1_jpg.rf.0a1", "1_jpg.rf.0a1_mask.png"),
+    "cityscapes as downloaded": ("aachen_000001_000019_leftImg8bit", "aachen_000001_000019_gtFine_labelIds.png"),
+    "cholecseg8k": ("frame_1_endo", "frame_1_endo_mask.png"),
+    "camvid": ("0001TP_000001", "trainannot/0001TP_000001.png"),
+    "cvat camvid": ("1", "defaultannot/1.png"),
+    "supervisely": ("1", "masks_machine/1.png"),
+    "tnbc": ("02_1", "GT_02/02_1.png"),
+    "ph2": ("IMD001", "IMD001_lesion/IMD001_lesion.bmp"),
+    "cellpose beside its arrays": ("a1", "a1_cp_masks.png"),
+    "augmented copies": ("1", "train/label/1.png"),
+    "folders by patient and role": ("30", "p3_masks/30.png"),
+    "images in parts": ("volume-4", "segmentations/segmentation-4.nii"),
+    "duts": ("a1", "DUTS-TR-Mask/a1.png"),
 }
 """Data set -> one case, and the end of the path of its only label."""
 SPLITS = {
@@ -64,9 +76,16 @@ SPLITS = {
     "splits": {"train": 3, "validation": 2},
     "same names in splits": {"train": 3, "validation": 2},
     "Images/Masks": {"train": 3, "validation": 1},
+    "camvid": {"train": 3, "validation": 3},
+    "augmented copies": {None: 3},
+    "images in parts": {None: 5},
+    "duts": {"train": 3, "test": 3},
 }
-GROUPS = {"lgg": 2, "patients": 3, "patient folders": 3, "patient folders with images": 3, "cell tracking": 2}
-OBJECTS = ("glas", "cellpose", "cellpose without _img", "cell tracking")
+GROUPS = {
+    **dict.fromkeys(("tnbc", "ph2", "folders by patient and role"), 3),
+    **{"lgg": 2, "patients": 3, "patient folders": 3, "patient folders with images": 3, "cell tracking": 2},
+}
+OBJECTS = ("cellpose beside its arrays", "glas", "cellpose", "cellpose without _img", "cell tracking")
 
 
 def load(root: Path, *names: str) -> Dataset:
@@ -94,6 +113,37 @@ def test_well_known_data_sets_load_as_they_come(tmp_path: Path, name: str) -> No
     assert (None in groups) == (name not in GROUPS)
 
 
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("cityscapes as downloaded", "not used: NAME_gtFine_instanceIds (objects, where others have classes)"),
+        ("cholecseg8k", "not used: NAME_color_mask, NAME_watershed_mask (pictures of labels); used: NAME_mask"),
+        ("supervisely", "not used: masks_human/ (pictures of labels); used: masks_machine/"),
+        ("augmented copies", "augmented copies are left out: aug/"),
+        ("ph2", "NAME_roi/ is not used: it has not one label for each image"),
+    ],
+)
+def test_what_is_left_out_is_said(tmp_path: Path, name: str, note: str) -> None:
+    assert any(each.startswith(note) for each in load(tmp_path, *TREES[name]).notes)
+
+
+def test_a_folder_that_repeats_the_others_is_left_out(tmp_path: Path) -> None:
+    """The archive of LGG holds everything twice, once in a folder whose name says segmentation."""
+    touch(tmp_path / "lgg-mri-segmentation", *TREES["lgg"])
+    dataset = load(tmp_path, *TREES["lgg"])
+    assert len(dataset.cases) == 6
+    assert not any("lgg-mri" in str(path) for case in dataset.cases for path in (*case.images, *case.labels))
+    assert "lgg-mri-segmentation/ repeats the other folders and is left out" in dataset.notes
+    for path in (tmp_path / "lgg-mri-segmentation").rglob("*.tif"):
+        path.write_bytes(b"other")
+    assert len(find_cases(tmp_path).cases) == 12
+
+
+def test_a_folder_named_after_segmentation_may_hold_images_and_masks(tmp_path: Path) -> None:
+    dataset = load(tmp_path, *each("Segmentation set 1/{}.png"), *each("Segmentation set 1/{}_mask.png"), "a/notes.txt")
+    assert [case.labels[0].name for case in dataset.cases] == ["1_mask.png", "2_mask.png", "3_mask.png"]
+
+
 def test_plain_masks_may_be_classes(tmp_path: Path) -> None:
     assert not load(tmp_path, *each("{}.png"), *each("{}_masks.png")).instances
 
@@ -113,13 +163,13 @@ def test_the_field_of_view_is_no_label(tmp_path: Path) -> None:
         ("stare", "labels of several observers: labels-ah/ is used, labels-vk/ is not"),
         ("chase", "labels of several observers: NAME_1stHO is used, NAME_2ndHO is not"),
         ("drive with test labels", "labels of several observers: 1st_manual/ is used, 2nd_manual/ is not"),
-        ("voc", "SegmentationClass/ is used (classes), SegmentationObject/ is not (objects)"),
+        ("voc", "not used: SegmentationObject/ (objects, where others have classes); used: SegmentationClass/"),
         ("isic 2017", "pictures made from images are left out: NAME_superpixels"),
         ("busi", "several masks of one image are united: NAME_mask, NAME_mask_1"),
         ("busi", "the folders benign, malignant are taken for kinds of images, not for groups"),
         ("lgg", "cases of one folder stay together: 2 groups"),
         ("milesial", "labels are named NAME_mask"),
-        ("montgomery", "the masks of one image in ManualMask/ (leftMask, rightMask) are united"),
+        ("montgomery", "the masks of one image are united: ManualMask/leftMask/, ManualMask/rightMask/"),
         ("nested unet", "masks/ has a folder for each class: 0, 1"),
         ("cell tracking", "1 frame without a segmentation left out"),
         ("jpeg and png", "of two files with one name, the JPEG is taken for the image, the other for its label"),
@@ -176,7 +226,7 @@ PNG, TIF = ["PNG/Original", "PNG/Ground Truth"], ["TIF/Original", "TIF/Ground Tr
     ("folders", "got"),
     [
         (["images", "masks", "labels"], "labels of the same images in labels/ and masks/"),
-        (["images", "masks/bin", "masks/color"], "labels of the same images in masks/bin/ and masks/color/"),
+        (["images", "masks/bin", "masks/gray"], "labels of the same images in masks/bin/ and masks/gray/"),
         (["images", "labels-bob", "labels-eve"], "labels of the same images in labels-bob/ and labels-eve/"),
         (["images", "img", "masks"], "images with the same names in images/ and img/"),
         (["images/T1", "images/T2", "masks"], "labels in masks/ that fit the images in T1/, T2/ alike"),

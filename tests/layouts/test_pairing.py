@@ -95,12 +95,24 @@ def test_the_first_of_several_observers_is_used_and_said(used: str, other: str) 
 
 
 @pytest.mark.parametrize(
-    "labels", [("{}_label", "{}_mask"), ("{}", "{}_mask"), ("{}_seg1", "{}_seg2"), ("{}_1", "{}_2")]
+    "labels",
+    [("{}_seg_v1", "{}_seg_v2"), ("{}_label", "{}_mask"), ("{}", "{}_mask"), ("{}_seg1", "{}_seg2"), ("{}_1", "{}_2")],
 )
 def test_labels_that_contradict_each_other(labels: tuple[str, str]) -> None:
     pairs = pair_pattern("cell{}", *(f"cell{label}" for label in labels))
     assert not pairs.labels
     assert pairs.rival["cell4"] == tuple(f"cell{label}".format(4) for label in labels)
+
+
+def test_other_forms_of_a_label_are_not_used() -> None:
+    pairs = pair_pattern("x{}", "x{}_mask", "x{}_mask_color", "x{}_fov")
+    assert pairs.labels["x3"] == ("x3_mask",)
+    assert "not used: NAME_mask_color (pictures of labels); used: NAME_mask" in pairs.notes
+
+
+def test_words_in_names_do_not_hide_beginnings() -> None:
+    names = ["c00a0", "c01ah0", "c02gt0"]
+    assert pair_names(names, [f"label_{name}" for name in names]).labels == {n: (f"label_{n}",) for n in names}
 
 
 def test_a_label_that_fits_two_images_is_not_guessed() -> None:

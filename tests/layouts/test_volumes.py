@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.layouts.test_cases import problems_of, touch
+from unetpp.errors import DataError
 from unetpp.layouts.cases import find_cases
 from unetpp.layouts.inputs import find_images
 
@@ -129,8 +130,8 @@ def test_subsets_of_patients(tmp_path: Path) -> None:
     assert dataset.channels == ("CT",)
     assert "1 image (ct.mha)" in dataset.notes[0]
     touch(tmp_path, "val/a/ct.mha", "val/a/seg.mha")
-    assert [case.id for case in find_cases(tmp_path).cases] == ["train_a", "val_a", "b"]
-    assert all(case.group is None for case in dataset.cases)
+    cases = [(case.id, case.group) for case in find_cases(tmp_path).cases]
+    assert cases == [("train_a", "train/a"), ("val_a", "val/a"), ("b", "val/b")]
 
 
 def test_a_folder_of_raw_data_sets_is_named(tmp_path: Path) -> None:
@@ -147,3 +148,33 @@ def test_users_folders(cases: Path) -> None:
         "kits": (2, ("CT",)),
         "brats": (2, ("flair", "t1", "t1ce", "t2")),
     }
+
+
+def test_a_folder_of_labels_holds_no_images(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"P{n}/Scans/FLAIR.nii.gz" for n in range(3)))
+    touch(tmp_path, *(f"P{n}/Masks/{name}.nii.gz" for n in range(3) for name in ("Brain_Mask", "Consensus")))
+    with pytest.raises(DataError):
+        find_cases(tmp_path)
+
+
+def test_of_several_persons_the_agreement_is_used(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"case_{n}/imaging.nii.gz" for n in range(3)))
+    touch(tmp_path, *(f"case_{n}/aggregated_{how}_seg.nii.gz" for n in range(3) for how in ("AND", "MAJ", "OR")))
+    dataset = find_cases(tmp_path)
+    assert {case.labels[0].name for case in dataset.cases} == {"aggregated_MAJ_seg.nii.gz"}
+    assert any("several persons" in note for note in dataset.notes)
+
+
+def test_channels_beside_a_folder_of_labels(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"imagesTr/C-{n}__{channel}.nii.gz" for n in range(3) for channel in ("CT", "PT")))
+    touch(tmp_path, *(f"labelsTr/C-{n}.nii.gz" for n in range(3)))
+    dataset = find_cases(tmp_path)
+    assert dataset.channels == ("CT", "pt")
+    assert [case.id for case in dataset.cases] == ["C-0", "C-1", "C-2"]
+
+
+def test_time_points_of_a_patient_stay_together_in_a_subset(tmp_path: Path) -> None:
+    for patient, time in ((1, 1), (1, 2), (2, 1), (2, 2)):
+        folder = f"train/P{patient}/T{time}/P{patient}_T{time}_"
+        touch(tmp_path, f"{folder}FLAIR.nii.gz", f"{folder}MASK.nii.gz")
+    assert [case.group for case in find_cases(tmp_path).cases] == ["train/P1", "train/P1", "train/P2", "train/P2"]

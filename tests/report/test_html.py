@@ -332,12 +332,12 @@ def test_large_images_are_shown_small_and_colors_kept() -> None:
 def test_views_survive_the_disk_and_damage(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
     write_run(tmp_path / "run", small_plan(), tmp_path)
     folder = tmp_path / "run" / "fold_0" / "views"
-    worst, median, best = read_views(folder)
+    worst, median, best = read_views(folder)[0]
     assert (worst.id, median.id, best.id) == ("case_0", "case_2", "case_3")
     assert worst.dice < median.dice < best.dice
     assert worst.reference.sum() == 9
     (folder / "median.npz").write_bytes(b"PK damaged")
-    assert [view.rank for view in read_views(folder)] == ["worst", "best"]
+    assert [view.rank for view in read_views(folder)[0]] == ["worst", "best"]
 
 
 def test_overlays_show_contours_and_errors(tmp_path: Path) -> None:

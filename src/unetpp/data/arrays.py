@@ -72,10 +72,15 @@ def open_array(image: np.ndarray, plan: DataPlan, spacing_mm: Sequence[float] | 
 
 
 def _has_channels_last(image: np.ndarray, plan: DataPlan) -> bool:
-    """Tell whether the last axis of a 2D image holds the channels; the last is preferred to the first, as in Pillow."""
-    counts = {len(plan.channels), 1, 3} | ({4} if plan.channels == RGB_CHANNELS else set())
-    return (
-        plan.dims == 2
-        and image.shape[-1] in counts
-        and (image.shape[0] not in counts or image.shape[-1] <= image.shape[0])
-    )
+    """Tell whether the last axis of a 2D image holds the channels: as many as the network takes, else 1 or 3.
+
+    If both the first and the last axis may hold them, the smaller one does, and of equal ones the last, as in Pillow;
+    (1, X, 3) and (3, X, 1) are as many channels as the network takes.
+    """
+    if plan.dims != 2:
+        return False
+    own = {len(plan.channels)} | ({4} if plan.channels == RGB_CHANNELS else set())
+    first, last = image.shape[0], image.shape[-1]
+    if (first in own) != (last in own):
+        return last in own
+    return last in own | {1, 3} and (first not in own | {1, 3} or last <= first)

@@ -114,7 +114,7 @@ def read_splits(path: Path) -> list[Split]:
     try:
         values = read_json(path)
         splits = [Split(_read_ids(value["train"]), _read_ids(value["validation"])) for value in values]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         expected = 'a list of {"train": [case ids], "validation": [case ids]}'
         raise DataError(Problem(str(path), f"{type(error).__name__}: {error}", expected, _MAKE_ANEW)) from None
     problems = _check(str(path), splits)

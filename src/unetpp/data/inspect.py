@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -19,9 +20,9 @@ from unetpp.data.folds import make_splits
 from unetpp.data.intensities import Intensities, measure_intensities
 from unetpp.data.orientation import Orientation, find_orientation
 from unetpp.data.parts import suggest_split
-from unetpp.data.preprocess import RGB_CHANNELS
+from unetpp.data.preprocess import MOST_RESAMPLED, RGB_CHANNELS
 from unetpp.data.training_range import measure_levels, sample_values
-from unetpp.errors import DataError, Problem
+from unetpp.errors import DataError, Problem, failures_of
 from unetpp.formats import is_medical, scratch
 from unetpp.formats.orientation import note_turned_pair
 from unetpp.formats.sources import ImageSource
@@ -32,11 +33,15 @@ from unetpp.labels.meaning import Declared, Meaning
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.plan import AS_FILES_SAY, LabelPlan, ReadPlan
 from unetpp.volume import Volume
-from unetpp.words import list_some, merge_remarks
+from unetpp.words import count_noun, list_some, merge_remarks
 
 _Found = TypeVar("_Found")
 
 _READ_AT_ONCE = 4
+_NAMED = 5
+"""Largest number of images that a note names, and of notes of one kind."""
+_SAMPLE_OF_ALL = 1_000_000
+"""Largest number of sampled foreground voxels of all cases together."""
 _MEMORY = 2**28
 """Bytes that reading one case takes, besides arrays as large as its files."""
 _AIR, _SOFT_TISSUE = (-3100, -900), 20
@@ -118,11 +123,17 @@ def inspect_dataset(
     channels, channel_problems = _choose_channels(dataset, facts)
     problems = [*dataset.problems, *(problem for _, problems in results for problem in problems), *channel_problems]
     problems += [*found.problems, *_check_dims(facts, reading.dims), *_check_splits(dataset, facts)]
+    problems += _check_sizes(dataset, facts)
     problems = list(dict.fromkeys(problems))  # parts of one file have the problems of the file
     remarks = dict.fromkeys((cases[fact.id].images[0].name, note) for fact in facts for note in fact.notes)
     series = [] if channel_problems else _note_series(dataset, facts)
     notes = [*dataset.notes, *found.notes, *series, *merge_remarks(remarks)]
-    notes += [*_note_repeated_images(facts), *_note_hounsfield_units(dataset, facts), *_note_ignored(found, facts)]
+    notes += [
+        *_note_unknown_sizes(facts),
+        *_note_repeated_images(facts),
+        *_note_hounsfield_units(dataset, facts),
+        *_note_ignored(found, facts),
+    ]
     return Inspection(facts, problems, notes, found, channels)
 
 
@@ -165,10 +176,18 @@ def _inspect_cases(
         for done, result in enumerate(pool.map(partial(_inspect_case, reading=reading), cases), start=1):
             if progress is not None:
                 progress(done, len(cases))
-            yield result
+            yield _thin(result[0], _SAMPLE_OF_ALL // len(cases)), result[1]
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C, too
         close_whole_files()
+
+
+def _thin(facts: CaseFacts | None, size: int) -> CaseFacts | None:
+    """Shorten the sample of a case of many, so that those of all cases fit into memory."""
+    if facts is None or facts.foreground_sample.shape[1] <= max(1, size):
+        return facts
+    kept = np.linspace(0, facts.foreground_sample.shape[1] - 1, max(1, size)).astype(np.int64)
+    return replace(facts, foreground_sample=facts.foreground_sample[:, kept])
 
 
 def _count_readers(cases: Sequence[Case]) -> int:
@@ -181,22 +200,36 @@ def _count_readers(cases: Sequence[Case]) -> int:
 
 def _inspect_case(case: Case, reading: ReadPlan) -> tuple[CaseFacts | None, list[Problem]]:
     """Measure a case without problems; otherwise report those of the image, of the label and between them."""
-    image, problems = _attempt(lambda: open_case_image(case, reading))
-    label, label_problems = _attempt(lambda: read_case_label(case, reading, image)) if case.labels else (None, [])
+    where = name_files(case.images)
+    image, problems = _attempt(lambda: open_case_image(case, reading), where)
+    label, label_problems = None, list[Problem]()
+    if case.labels:
+        label, label_problems = _attempt(lambda: read_case_label(case, reading, image), name_label(case))
     problems += [problem for problem in label_problems if problem not in problems]
     if image is None:
         return None, problems
+    found, late_problems = _attempt(lambda: _measure_case(case, image, label, reading), where)
+    facts, more = found or (None, late_problems)
+    problems += more
+    return (None if problems else facts), problems
+
+
+def _measure_case(
+    case: Case, image: ImageSource, label: Volume | None, reading: ReadPlan
+) -> tuple[CaseFacts, list[Problem]]:
+    """Measure what was opened: voxels are read, and may fail, here."""
     shown = None if label is None else measure_label(label, is_medical(case.labels[0]), reading.labels is None)
     scratch.release(None if label is None else label.array)
     ignore = None if reading.labels is None else reading.labels.ignore
     found = measure_intensities(image, _find_foreground(label, shown), ignore)
-    problems += _check_finite(case, found)
-    return (None if problems else _collect_facts(case, image, label, shown, found)), problems
+    return _collect_facts(case, image, label, shown, found), _check_finite(case, found)
 
 
-def _attempt(read: Callable[[], _Found]) -> tuple[_Found | None, list[Problem]]:
+def _attempt(read: Callable[[], _Found], where: str) -> tuple[_Found | None, list[Problem]]:
+    """Do a part of the inspection; whatever it raises is a problem of the file."""
     try:
-        return read(), []
+        with failures_of(where):
+            return read(), []
     except DataError as error:
         return None, error.problems
 
@@ -252,7 +285,10 @@ def _choose_channels(dataset: Dataset, facts: Sequence[CaseFacts]) -> tuple[tupl
     wrong = [fact for fact in facts if not _fits_channels(fact, usual)]
     names = {1: ("image",), 3: RGB_CHANNELS if color else ("channel_1", "channel_2", "channel_3")}
     default = names.get(usual, tuple(f"channel_{number}" for number in range(1, usual + 1)))
-    return dataset.channels or default, [_describe_wrong_channels(dataset, fact, usual) for fact in wrong]
+    images = {case.id: case.images for case in dataset.cases} if wrong else {}
+    why = "as declared" if dataset.channels else "as most images have"
+    problems = [_describe_wrong_channels(images[fact.id], fact, f"{usual}, {why}") for fact in wrong]
+    return dataset.channels or default, problems
 
 
 def _is_color(fact: CaseFacts) -> bool:
@@ -264,16 +300,14 @@ def _fits_channels(fact: CaseFacts, channels: int) -> bool:
     return fact.channels == channels or (fact.is_color_format and {fact.channels, channels} == {1, 3})
 
 
-def _describe_wrong_channels(dataset: Dataset, fact: CaseFacts, channels: int) -> Problem:
-    images = next(case.images for case in dataset.cases if case.id == fact.id)
-    why = "as declared" if dataset.channels else "as most images have"
+def _describe_wrong_channels(images: Sequence[Path], fact: CaseFacts, expected: str) -> Problem:
     if len(images) == 1 and is_medical(images[0]) and fact.channels > 1:
         got = f"{fact.channels} channels or time points"
         action = "Split a time series into files of one volume each; give every case the same channels."
     else:
         got = f"{fact.channels} channel{'s' * (fact.channels != 1)}"
         action = "Give every case the same channels, or remove the case."
-    return Problem(name_files(images), got, f"{channels}, {why}", action)
+    return Problem(name_files(images), got, expected, action)
 
 
 def _check_dims(facts: Sequence[CaseFacts], wanted: int | None) -> list[Problem]:
@@ -287,6 +321,40 @@ def _check_dims(facts: Sequence[CaseFacts], wanted: int | None) -> list[Problem]
     some = ", ".join(by_dims[rare][:3]) + (", ..." if len(by_dims[rare]) > 3 else "")
     got, expected = f"{len(by_dims[rare])} {rare}D cases", f"{usual}D, as the other {len(by_dims[usual])}"
     return [Problem(some, got, expected, "Make one data set of images and one of volumes.")]
+
+
+def _turn_sizes(fact: CaseFacts) -> tuple[float, ...]:
+    sizes = fact.spacing_mm or ()
+    return fact.orientation.turn_sizes(sizes) if fact.orientation else sizes
+
+
+def _check_sizes(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Problem]:
+    """Report voxel sizes that are far from those of the other cases: a header with the wrong unit."""
+    sizes = {fact.id: _turn_sizes(fact) for fact in facts if fact.spacing_mm is not None}
+    if len({len(each) for each in sizes.values()}) != 1:
+        return []
+    usual = np.median(list(sizes.values()), axis=0)
+    images = {case.id: case.images for case in dataset.cases}
+    action = "Correct the voxel size in its header, or its unit; or remove the case."
+    expected = f"about {_join(usual)} mm, the median, within a factor of {MOST_RESAMPLED}"
+    return [
+        Problem(name_files(images[case]), f"voxels of {_join(own)} mm", expected, action)
+        for case, own in sizes.items()
+        if np.abs(np.log(own / usual)).max() > np.log(MOST_RESAMPLED)
+    ]
+
+
+def _note_unknown_sizes(facts: Sequence[CaseFacts]) -> list[str]:
+    """Note that images without a voxel size keep all others from being resampled to one."""
+    unknown = [fact.id for fact in facts if fact.spacing_mm is None]
+    if not unknown or len(unknown) == len(facts):
+        return []
+    number = f"{len(unknown)} of {len(facts)} images state no voxel size"
+    return [f"{number} ({list_some(unknown)}): no image is resampled to a common one"]
+
+
+def _join(sizes: Iterable[float]) -> str:
+    return " x ".join(f"{size:.3g}" for size in sizes)
 
 
 def _check_splits(dataset: Dataset, facts: Sequence[CaseFacts]) -> list[Problem]:
@@ -318,8 +386,10 @@ def _note_repeated_images(facts: Sequence[CaseFacts]) -> list[str]:
         if fact.minimum != fact.maximum:  # empty planes of volumes are equal
             by_digest.setdefault(fact.digest, []).append(fact.id)
     risk = "scores are too good if one of them trains and another validates"
-    repeated = (", ".join(ids) for ids in by_digest.values() if len(ids) > 1)
-    return [f"{names}: the same image several times; {risk}" for names in repeated]
+    repeated = [list_some(ids, _NAMED) for ids in by_digest.values() if len(ids) > 1]
+    notes = [f"{names}: the same image several times; {risk}" for names in repeated[:_NAMED]]
+    rest = len(repeated) - len(notes)
+    return notes + ([f"{count_noun(rest, 'other image')} several times, too; {risk}"] if rest else [])
 
 
 def _note_ignored(meaning: Meaning, facts: Sequence[CaseFacts]) -> list[str]:

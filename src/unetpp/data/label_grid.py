@@ -258,7 +258,7 @@ def _find_size_action(label: Volume, grid: Grid) -> str:
 
 
 def _raise(where: str, got: str, expected: str, action: str) -> NoReturn:
-    raise DataError(Problem(where, got, expected, action))
+    raise DataError(Problem(where, got, expected, action, topic="grid"))
 
 
 def _name_axes(affine: np.ndarray) -> str:

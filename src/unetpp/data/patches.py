@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -58,15 +59,17 @@ class PatchSampler:
         self.batch = batch
         self.foreground_fraction = foreground_fraction
         self.seed = seed
-        repeats = [max(1, round((prod(case.label().shape) / prod(patch)) ** 0.5)) for case in cases]
+        self._shapes = [case.label().shape for case in cases]
+        repeats = [max(1, round((prod(shape) / prod(patch)) ** 0.5)) for shape in self._shapes]
         self._pass = np.repeat(np.arange(len(cases)), repeats)
+        self._shuffle = functools.lru_cache(maxsize=2)(self._shuffle_pass)  # patches of a pass share its order
 
     def draw(self, step: int, index: int) -> PatchLocation:
         """Draw the location of patch `index` of step `step`."""
         cycle, position = divmod(step * self.batch + index, len(self._pass))
-        chosen = int(np.random.default_rng((self.seed, cycle)).permutation(self._pass)[position])
+        chosen = int(self._shuffle(cycle)[position])
         rng = draw_generator(self.seed, step, index)
-        shape = self.cases[chosen].label().shape
+        shape = self._shapes[chosen]
         positions = self.cases[chosen].positions()
         foreground = {index: found for index, found in positions.items() if index}
         if foreground and rng.random() < self.foreground_fraction:
@@ -85,6 +88,9 @@ class PatchSampler:
         else:
             start = [_draw_start(rng, size, length) for size, length in zip(self.patch, shape, strict=True)]
         return PatchLocation(chosen, tuple(start))
+
+    def _shuffle_pass(self, cycle: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, cycle)).permutation(self._pass)
 
     def read(self, location: PatchLocation) -> tuple[np.ndarray, np.ndarray]:
         """Cut a patch: image (C, *patch) float32 and label (*patch) uint8."""

@@ -31,6 +31,8 @@ LUMINANCE = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601), to convert RGB images for a network of one channel."""
 SAME_SIZE = 0.01
 """Largest relative difference of voxel sizes that is not resampled."""
+MOST_RESAMPLED = 50
+"""Largest ratio of the voxel sizes of an image and of the plan along an axis: a header beyond it has the wrong unit."""
 NO_SPREAD = float(np.finfo(np.float32).eps)
 """Smallest standard deviation relative to the mean: below, the image is constant and not divided by it."""
 
@@ -108,6 +110,7 @@ def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> 
     orientation = choose_orientation(source.geometry, plan)
     turned = turn_source(source, orientation)
     shape = turned.shape[1:]
+    _check_ratio(turned.geometry.spacing_mm, plan.spacing_mm, where)
     converted = _ConvertedChannels(turned, plan.channels, where)
     normalized = _NormalizedImage(converted, plan.normalization, shape, where, source.dtype.kind == "f")
     grid = network_grid(shape, turned.geometry.spacing_mm, plan.spacing_mm)
@@ -152,6 +155,16 @@ def network_grid(
         size if abs(own / target - 1) <= SAME_SIZE else max(1, round(size * own / target))
         for size, own, target in zip(shape, spacing_mm, target_mm, strict=True)
     )
+
+
+def _check_ratio(spacing_mm: Sequence[float] | None, target_mm: Sequence[float] | None, where: str) -> None:
+    """Refuse a voxel size that no image of this kind has: its grid would be one voxel, or larger than any memory."""
+    pairs = zip(spacing_mm or (), target_mm or (), strict=False)
+    if all(1 / MOST_RESAMPLED <= own / target <= MOST_RESAMPLED for own, target in pairs):
+        return
+    got, expected = (" x ".join(f"{size:.3g}" for size in sizes) for sizes in (spacing_mm or (), target_mm or ()))
+    action = "Correct the voxel size in its header, or its unit; or resample the image."
+    _refuse(where, f"voxels of {got} mm", f"about {expected} mm, within a factor of {MOST_RESAMPLED}", action)
 
 
 def resample_linear(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from unetpp import labels
-from unetpp.data.case_files import close_whole_files
+from unetpp.data.case_files import close_whole_files, name_files
 from unetpp.data.preprocess import prepare_case_image, prepare_case_label
-from unetpp.errors import DataError, Problem
+from unetpp.errors import DataError, Problem, failures_of
 from unetpp.files import write_atomically
 from unetpp.layouts.cases import Case
 from unetpp.plan import DataPlan
@@ -56,7 +57,7 @@ class StoredCase:
 
         Where some voxels are not labeled, 0 has positions of labeled ones of any class.
         """
-        rows = np.load(f"{self.stem}.foreground.npy", allow_pickle=False)
+        rows = self._load("foreground")
         classes, starts = np.unique(rows[:, 0], return_index=True)  # sorted by class
         return {
             int(index): rows[start:stop, 1:]
@@ -64,7 +65,16 @@ class StoredCase:
         }
 
     def _map(self, name: str) -> np.ndarray:
-        array: np.ndarray = np.load(f"{self.stem}.{name}.npy", mmap_mode="r", allow_pickle=False)
+        return self._load(name, "r")
+
+    def _load(self, name: str, mode: Literal["r"] | None = None) -> np.ndarray:
+        path = f"{self.stem}.{name}.npy"
+        try:
+            array: np.ndarray = np.load(path, mmap_mode=mode, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            got = f"an array that cannot be read ({getattr(error, 'strerror', None) or error})"
+            action = "Has the run folder been moved or unmounted? Otherwise remove the cache: it is made again."
+            raise DataError(Problem(path, got, "the array that was prepared", action)) from error
         return array
 
 
@@ -94,7 +104,8 @@ def store_cases(
         futures = [pool.submit(_store_case, case, plan, folder) for case in todo]
         for done, future in enumerate(futures, start=1):
             try:
-                stored.append(future.result())
+                with failures_of(name_files(todo[done - 1].images)):
+                    stored.append(future.result())
             except DataError as error:
                 problems.extend(error.problems)
             if progress:

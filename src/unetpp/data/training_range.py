@@ -22,6 +22,8 @@ from unetpp.words import count_noun
 PERCENTILES = (1, 99)
 SAMPLED = 2**20
 """Largest number of voxels that are read to measure the intensities of an image."""
+_RANKED = 2**15
+"""Number of values, or twice as many, whose percentiles are taken."""
 BLOCKS = 4
 """Number of blocks along each axis in which they lie, in an image of more."""
 VOXEL_FACTOR = 1.5
@@ -52,7 +54,8 @@ def measure_levels(values: np.ndarray) -> np.ndarray:
     for row, channel in zip(levels, values, strict=True):
         finite = channel[np.isfinite(channel)]
         if finite.size:
-            row[:] = *np.percentile(finite, PERCENTILES), finite.mean(dtype=np.float64), finite.std(dtype=np.float64)
+            some = finite[:: finite.size // _RANKED | 1]  # an odd step: rows are mostly even
+            row[:] = *np.percentile(some, PERCENTILES), finite.mean(dtype=np.float64), finite.std(dtype=np.float64)
     return levels
 
 

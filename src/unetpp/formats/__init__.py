@@ -11,6 +11,7 @@ To add a format:
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from unetpp.errors import DataError, Problem
@@ -19,12 +20,13 @@ from unetpp.formats.foreign import describe_foreign
 from unetpp.formats.format import HEAD, FileRefused, Format
 from unetpp.formats.gif import GIF
 from unetpp.formats.heif import AVIF, HEIF
-from unetpp.formats.itk import MHA, NRRD
 from unetpp.formats.jpeg import JPEG
 from unetpp.formats.jpeg2000 import JPEG2000
+from unetpp.formats.metaimage import MHA
 from unetpp.formats.mgh import MGH
 from unetpp.formats.nifti import NIFTI
 from unetpp.formats.npy import NUMPY
+from unetpp.formats.nrrd import NRRD
 from unetpp.formats.png import PNG
 from unetpp.formats.pnm import PNM
 from unetpp.formats.tiff import TIFF
@@ -50,8 +52,9 @@ def format_names() -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
+@functools.cache
 def formats_by_suffix() -> dict[str, Format]:
-    """Map each suffix to its format."""
+    """Map each suffix to its format; not to be changed."""
     return {suffix: format for format in FORMATS for suffix in format.suffixes}
 
 
@@ -86,11 +89,11 @@ def detect_format(path: Path) -> Format:
 def suffix_of(path: Path) -> str:
     """Return the suffix in lower case, `.nii.gz` in one piece; of an unknown format, the part from the last dot."""
     name = path.name.lower()
-    return max(
-        (suffix for suffix in formats_by_suffix() if name.endswith(suffix) and name != suffix),
-        key=len,
-        default=path.suffix.lower(),
-    )
+    for count in (2, 1):  # no suffix has more parts
+        suffix = "." + ".".join(name.split(".")[-count:])
+        if name.endswith(suffix) and name != suffix and _is_known(suffix):
+            return suffix
+    return path.suffix.lower()
 
 
 def stem_of(path: Path) -> str:
@@ -100,7 +103,11 @@ def stem_of(path: Path) -> str:
 
 def is_image(path: Path) -> bool:
     """Tell whether a file has the suffix of a format and is not hidden (macOS leaves files such as `._a.png`)."""
-    return suffix_of(path) in formats_by_suffix() and not path.name.startswith(".")
+    return not path.name.startswith(".") and _is_known(suffix_of(path))
+
+
+def _is_known(suffix: str) -> bool:
+    return any(suffix in format.suffixes for format in FORMATS)
 
 
 def is_companion(path: Path) -> bool:
@@ -113,5 +120,5 @@ def is_companion(path: Path) -> bool:
 
 def is_medical(path: Path) -> bool:
     """Tell whether a file has a medical format, which stores the position of its voxels in space."""
-    format = formats_by_suffix().get(suffix_of(path))
-    return format is not None and format.medical
+    suffix = suffix_of(path)
+    return any(format.medical for format in FORMATS if suffix in format.suffixes)

@@ -6,7 +6,11 @@ from unetpp.formats.format import FileRefused
 
 _BIOFORMATS = "Convert it to OME-TIFF, for example with Fiji or bfconvert."
 _ARRAY = "Save its array as .npy or TIFF."
+_UNPACK = "Unpack it."
 _PICTURE = "Export it as PNG or TIFF."
+
+JPEG_LS = (b"\xff\xd8\xff\xf7", b"\xff\xd8\xff\xe8\0 SPIFF")
+"""Starts of JPEG-LS, which are those of JPEG, too."""
 
 _STARTS = (
     (b"version https://git-lfs", "a pointer of Git LFS in place of the file", "Run: git lfs pull"),
@@ -24,7 +28,19 @@ _STARTS = (
     (b"\x80\x03", "a Python pickle, which is never loaded", _ARRAY),
     (b"\x80\x04\x95", "a Python pickle, which is never loaded", _ARRAY),
     (b"\x80\x05\x95", "a Python pickle, which is never loaded", _ARRAY),
-    (b"PK\x03\x04", "a ZIP archive", "Unpack it."),
+    (b"PK\x03\x04", "a ZIP archive", _UNPACK),
+    (b"BZh", "a file compressed by bzip2", _UNPACK),
+    (b"\xfd7zXZ\0", "a file compressed by xz", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "a file compressed by zstd", _UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+    (b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
+    (b"\xff\x0a", "a JPEG XL image", _PICTURE),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image", _PICTURE),
+    *((start, "a JPEG-LS image", _PICTURE) for start in JPEG_LS),
+    (b"II\xbc\x01", "a JPEG XR image", _PICTURE),
+    (b"\x76\x2f\x31\x01", "an OpenEXR image", _PICTURE),
+    (b"SIMPLE  =", "a FITS file", _ARRAY),
+    (b"CDF\x01", "a NetCDF or MINC file", "Convert it to NIfTI, for example with mnc2nii; or its array to .npy."),
 )
 
 

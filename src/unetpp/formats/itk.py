@@ -1,163 +1,174 @@
-"""NRRD and MetaImage, by SimpleITK. Segments of 3D Slicer are read from the header of NRRD."""
+"""What NRRD and MetaImage share: text headers, and the grid of ITK.
+
+Both are read here, since the C++ library of ITK ends the process at some damaged headers; it writes them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from math import prod
 from pathlib import Path
-from threading import Lock
-from typing import Any
 
 import numpy as np
-import psutil
 
-from unetpp.errors import DataError, Problem
-from unetpp.formats import scratch
-from unetpp.formats.format import Format
-from unetpp.formats.raw_voxels import GZIP_RATIO, refuse_claim
-from unetpp.slabs import slabs
+from unetpp.formats.format import FileRefused, Format
+from unetpp.formats.raw_voxels import VoxelSource
+from unetpp.formats.voxel_file import LONGEST_HEADER, StoredVoxels, load_stored
 from unetpp.volume import Geometry, Segment, Volume
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_LONGEST_HEADER = 2**20
-_one_large_file = Lock()
-"""ITK holds a whole file in memory: large ones are read one after the other."""
+_LONGEST_NUMBER = 40
+_CORRECT = "Correct the header of the file, or restore it from the original."
 
 
 @dataclass(frozen=True)
-class _Grid:
-    """Grid of the file, without rounding."""
+class Grid:
+    """Grid of the file, without rounding, x first, in the space of ITK (left, posterior, superior)."""
 
     spacing: tuple[float, ...]
     origin: tuple[float, ...]
     direction: tuple[float, ...]
+    """Columns are the directions of the axes."""
 
 
-def _read(path: Path, suffix: str) -> Volume:
-    import SimpleITK
+@dataclass(frozen=True)
+class ItkFile:
+    """What a header says."""
 
-    reader, header = _open_reader(path)
-    _refuse_unreal(path, SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()))
-    size = _refuse_claimed_size(path, reader)
-    with _one_large_file if size > scratch.LARGE else nullcontext():
-        image = reader.Execute()
-        array = _to_channels_first(SimpleITK.GetArrayViewFromImage(image), image.GetNumberOfComponentsPerPixel())
-        array = _copy(array)
-        del image
-    return Volume(array, _make_geometry(suffix, reader, header), segments=_find_segments(header))
+    voxels: StoredVoxels
+    channel_axis: int | None
+    """Axis of `voxels` that holds components, a series or layers."""
+    grid: Grid
+    is_placed: bool = True
+    segments: tuple[Segment, ...] = ()
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape."""
+        return tuple(size for axis, size in enumerate(self.voxels.shape) if axis != self.channel_axis)
 
-def _read_grid(path: Path, suffix: str) -> tuple[tuple[int, ...], Geometry]:
-    reader, header = _open_reader(path)
-    return tuple(reversed(reader.GetSize()[:3])), _make_geometry(suffix, reader, header)
+    def make_geometry(self, suffix: str) -> Geometry:
+        """Return the grid as that of a file with this suffix."""
+        affine = _compute_affine(self.grid) if len(self.grid.spacing) == 3 else None
+        spacing = tuple(reversed(self.grid.spacing))
+        return Geometry(suffix, spacing, affine, self.grid, is_placed=self.is_placed)
 
-
-def _open_reader(path: Path) -> tuple[Any, dict[str, str]]:
-    """Read the header alone: a reader that knows the grid, and the fields."""
-    import SimpleITK
-
-    reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    return reader, {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
-
-
-def _to_channels_first(array: np.ndarray, components: int) -> np.ndarray:
-    """Arrange components, or the fourth axis of a series, as channels."""
-    if components > 1:
-        return np.moveaxis(array, -1, 0)
-    return array if array.ndim == 4 else array[None]
+    def open(self, path: Path, suffix: str) -> VoxelSource:
+        """Open the voxels, channels first."""
+        stored = load_stored(path, self.voxels)
+        arranged = stored[None] if self.channel_axis is None else np.moveaxis(stored, self.channel_axis, 0)
+        return VoxelSource(arranged, self.make_geometry(suffix))
 
 
-def _copy(array: np.ndarray) -> np.ndarray:
-    """Copy an array out of the memory of ITK; a large one goes to disk."""
-    found = scratch.allocate_array(array.shape, array.dtype)
-    for slices in slabs(array.shape[1:]):
-        found[(slice(None), *slices)] = array[(slice(None), *slices)]
-        scratch.release(found)
-    return found
+def make_format(
+    name: str, suffixes: tuple[str, ...], read_header: Callable[[Path], ItkFile], written_as: Mapping[str, str]
+) -> Format:
+    """Make a format of a function that reads headers.
 
+    Args:
+        name: name in messages.
+        suffixes: of its files.
+        read_header: reads a header.
+        written_as: suffix of segmentations, for those image suffixes that cannot be written.
+    """
 
-def _make_geometry(suffix: str, reader: Any, header: Mapping[str, str]) -> Geometry:
-    """Take the grid of the first three axes at most: the fourth holds channels or time points."""
-    dims = reader.GetDimension()
-    direction = np.reshape(reader.GetDirection(), (dims, dims))[:3, :3]
-    grid = _Grid(reader.GetSpacing()[:3], reader.GetOrigin()[:3], tuple(direction.reshape(-1).tolist()))
-    affine = _compute_affine(grid) if len(grid.spacing) == 3 else None
-    is_placed = "NRRD_space" in header or header.get("ITK_InputFilterName") != "NrrdImageIO"
-    return Geometry(suffix, tuple(reversed(grid.spacing)), affine, grid, is_placed=is_placed)
+    def open_source(path: Path, suffix: str) -> VoxelSource:
+        return read_header(path).open(path, suffix)
 
+    def read(path: Path, suffix: str) -> Volume:
+        header = read_header(path)
+        source = header.open(path, suffix)
+        return Volume(source.read_all(), source.geometry, segments=header.segments)
 
-def _compute_affine(grid: _Grid) -> np.ndarray:
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(grid.direction, (3, 3)) * grid.spacing
-    affine[:3, 3] = grid.origin
-    return _LPS_TO_RAS @ affine
+    def read_grid(path: Path, suffix: str) -> tuple[tuple[int, ...], Geometry]:
+        header = read_header(path)
+        return header.shape, header.make_geometry(suffix)
 
-
-def _find_segments(header: Mapping[str, str]) -> tuple[Segment, ...]:
-    """Find the segments that 3D Slicer names, in the order of their numbers."""
-    numbers = sorted(
-        int(key.removeprefix("Segment").removesuffix("_LabelValue"))
-        for key in header
-        if key.startswith("Segment") and key.endswith("_LabelValue") and key[7:-11].isdecimal()
+    return Format(
+        name,
+        suffixes,
+        read,
+        open_source,
+        grid=read_grid,
+        write=_write,
+        medical=True,
+        written_as=written_as,
+        needs=("SimpleITK", "medical"),
     )
-    segments = []
-    for number in numbers:
-        entry = f"Segment{number}_"
-        name = header.get(f"{entry}Name") or header.get(f"{entry}ID") or f"segment {number}"
-        segments.append(Segment(name, int(header[f"{entry}LabelValue"]), int(header.get(f"{entry}Layer", "0") or "0")))
-    return tuple(segments)
 
 
-def _refuse_unreal(path: Path, numbers: str) -> None:
-    if "complex" in numbers:
-        action = "Save its magnitude or phase, as real numbers."
-        raise DataError(Problem(str(path), f"complex numbers ({numbers})", "real numbers, one for each voxel", action))
+def read_header_lines(path: Path, is_last: Callable[[str], bool]) -> tuple[list[str], int]:
+    """Read the lines of a text header.
 
+    Args:
+        path: the file.
+        is_last: recognizes the last line, without its end.
 
-def _refuse_claimed_size(path: Path, reader: Any) -> int:
-    """Compare the bytes that the header states with the length of the file, before memory is allocated."""
-    import SimpleITK
+    Returns:
+        The lines up to the last one or the end of the file, and the place of the first byte after them.
 
-    pixel = SimpleITK.Image([1] * reader.GetDimension(), reader.GetPixelID(), reader.GetNumberOfComponents())
-    claimed = prod(reader.GetSize()) * reader.GetNumberOfComponents() * pixel.GetSizeOfPixelComponent()
-    fields = _read_fields(path)
-    packed = fields.get("encoding", "raw") not in ("raw", "hex") or fields.get("compresseddata") == "true"
-    data = fields.get("data file") or fields.get("datafile") or fields.get("elementdatafile")
-    files = [path] if data in (None, "local") else [file for file in path.parent.rglob("*") if file.is_file()]
-    refuse_claim(path, claimed, sum(file.stat().st_size for file in files), GZIP_RATIO if packed else 1)
-    free = psutil.virtual_memory().available
-    if claimed > max(free / 2, scratch.LARGE):
-        raise MemoryError(f"{claimed / 1e6:,.0f} MB of {free / 1e6:,.0f} MB that are free; NIfTI is read from disk")
-    return int(claimed)
-
-
-def _read_fields(path: Path) -> dict[str, str]:
-    """Read the fields of a text header, keys and values in lower case."""
+    Raises:
+        FileRefused: the header has no end.
+    """
+    lines: list[str] = []
     with path.open("rb") as stream:
-        lines = stream.read(_LONGEST_HEADER).split(b"\n")
-    separator = ":" if lines[0].startswith(b"NRRD") else "="
-    fields: dict[str, str] = {}
-    for line in lines:
-        text = line.decode("latin-1").strip()
-        if not text and fields:
-            break
-        key, _, value = (part.strip().lower() for part in text.partition(separator))
-        fields.setdefault(key, value)
-        if key == "elementdatafile":  # the last one of MetaImage
-            break
-    return fields
+        while line := stream.readline(LONGEST_HEADER - stream.tell()):
+            text = line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
+            lines.append(text)
+            if is_last(text):
+                break
+            if stream.tell() >= LONGEST_HEADER:
+                got = f"a header of more than {LONGEST_HEADER:,} bytes"
+                raise FileRefused(got, "a page of text before the voxels", _CORRECT)
+        if lines and not lines[-1] and not line.strip():
+            lines.pop()
+        return lines, stream.tell()
+
+
+def parse_integers(text: str, name: str, least: int = 1, most: int = 2**40) -> tuple[int, ...]:
+    """Parse whole numbers between two limits, at least one.
+
+    Args:
+        text: numbers with spaces between them.
+        name: the field, for the message.
+        least: smallest one.
+        most: largest one.
+
+    Raises:
+        FileRefused: no numbers, or others.
+    """
+    words = text.split()
+    if not words or not all(re.fullmatch(r"[+-]?[0-9]{1,15}", word) and least <= int(word) <= most for word in words):
+        got, expected = f"the header field {name}: {text[:40]}", f"whole numbers of {least:,} to {most:,}"
+        raise FileRefused(got, expected, _CORRECT)
+    return tuple(map(int, words))
+
+
+def parse_floats(text: str, name: str) -> tuple[float, ...]:
+    """Parse numbers; arguments and errors as of `parse_integers`."""
+    words = text.split()
+    try:
+        if not words or any("_" in word or len(word) > _LONGEST_NUMBER for word in words):
+            raise ValueError
+        return tuple(map(float, words))
+    except ValueError:
+        raise FileRefused(f"the header field {name}: {text[:40]}", "numbers", _CORRECT) from None
+
+
+def _compute_affine(grid: Grid) -> np.ndarray:
+    affine = np.eye(4)
+    with np.errstate(all="ignore"):  # what is not finite is refused where images are checked
+        affine[:3, :3] = np.reshape(grid.direction, (3, 3)) * grid.spacing
+        affine[:3, 3] = grid.origin
+        return np.asarray(_LPS_TO_RAS @ affine)
 
 
 def _write(array: np.ndarray, geometry: Geometry, path: Path) -> None:
     import SimpleITK
 
     image = SimpleITK.GetImageFromArray(array)
-    if isinstance(grid := geometry.header, _Grid):
+    if isinstance(grid := geometry.header, Grid):
         image.SetSpacing(grid.spacing)
         image.SetOrigin(grid.origin)
         image.SetDirection(grid.direction)
@@ -165,9 +176,3 @@ def _write(array: np.ndarray, geometry: Geometry, path: Path) -> None:
         SimpleITK.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:  # such as no space left
         raise OSError(str(error).strip().splitlines()[-1]) from error
-
-
-_itk = partial(Format, read=_read, grid=_read_grid, write=_write, medical=True, needs=("SimpleITK", "medical"))
-# images with a separate header (.nhdr, .mhd): the segmentation is one file
-NRRD = _itk("NRRD", (".nrrd", ".seg.nrrd", ".nhdr"), written_as={".nhdr": ".nrrd", ".seg.nrrd": ".nrrd"})
-MHA = _itk("MHA", (".mha", ".mhd"), written_as={".mhd": ".mha"})

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from unetpp.formats.format import FileRefused
+
+_LARGEST_MM = 1e9
 _QUATERNION = 1e-3
 """Largest rounding of a quaternion's length: ITK and FSL accept any, nibabel 4e-7."""
 
@@ -85,6 +88,9 @@ def _usable(affine: np.ndarray) -> bool:
 def _compare_sizes(name: str, steps: np.ndarray, pixdim: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the voxel sizes of the affine; those of pixdim where they are the same but for rounding."""
     stated = pixdim > 0
+    if (pixdim[stated] > _LARGEST_MM).any():
+        got = f"voxels of {_format(pixdim)} mm in pixdim"
+        raise FileRefused(got, "voxels smaller than a continent", "Correct the header of the file.")
     if stated.all() and np.allclose(pixdim, steps, rtol=1e-3, atol=0):
         return pixdim, ()
     if np.allclose(pixdim[stated], steps[stated], rtol=0.01, atol=0):

@@ -16,9 +16,9 @@ from unetpp.volume import Geometry, Volume
 
 _HEAD = 2**16
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"
-_BITS = re.compile(rb"P[14]" + _GAP + rb"(\d+)" + _GAP + rb"(\d+)\s()")
-_NUMBERS = re.compile(rb"P[2356]" + _GAP + rb"(\d+)" + _GAP + rb"(\d+)" + _GAP + rb"(\d+)\s")
-_FLOATS = re.compile(rb"P[Ff]\s(\d+)\s(\d+)\s([-+.\deE]+)\s")
+_BITS = re.compile(rb"P[14]" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})\s()")
+_NUMBERS = re.compile(rb"P[2356]" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})" + _GAP + rb"(\d{1,9})\s")
+_FLOATS = re.compile(rb"P[Ff]\s(\d{1,9})\s(\d{1,9})\s([-+.\deE]+)\s")
 _SUFFIXES = (".ppm", ".pgm", ".pbm", ".pnm", ".pfm")
 
 

@@ -16,8 +16,9 @@ from unetpp.formats.format import FileRefused, Format
 from unetpp.formats.sources import ArraySource, ImageSource, StackedSource
 from unetpp.volume import Geometry, Volume
 
-_UNSUPPORTED = ("not supported", "unsupported", "not implemented", "cannot handle", "not a known")
+_UNSUPPORTED = ("not supported", "unsupported", "not implemented", "cannot handle", "not a known", "exceeds limit")
 """Words of decoders about files that may be whole."""
+_SMALLEST_MM, _LARGEST_MM = 1e-9, 1e9
 _RESTORE = "Restore it from the original, or remove it."
 
 
@@ -109,7 +110,7 @@ def _open_format(path: Path) -> Iterator[Format]:
     except MemoryError as error:  # a file too large for this machine, or a corrupt header
         got = f"an image that does not fit into memory{f' ({error})' if str(error) else ''}"
         action = "Check that the file is whole; if it is, cut it into pieces or use a machine with more memory."
-        raise _make_error(path, got, "one that does", action) from error
+        raise _make_error(path, got, "one that does", action, "size") from error
     except UnetppError:
         raise
     except FileRefused as refused:
@@ -133,8 +134,8 @@ def _open_format(path: Path) -> Iterator[Format]:
         raise _make_error(path, got, f"a whole {suffix_of(path)} image", _RESTORE) from None
 
 
-def _make_error(path: Path, got: str, expected: str, action: str) -> DataError:
-    return DataError(Problem(str(path), got, expected, action))
+def _make_error(path: Path, got: str, expected: str, action: str, topic: str = "file") -> DataError:
+    return DataError(Problem(str(path), got, expected, action, topic=topic))
 
 
 def _describe_cause(error: Exception) -> str:
@@ -155,8 +156,10 @@ def _check(source: ImageSource) -> None:
     if prod(source.shape) == 0:
         raise ValueError("it has no pixels")
     spacing = source.geometry.spacing_mm
-    if spacing is not None and not all(0 < step < np.inf for step in spacing):
-        raise FileRefused(f"a spacing of {spacing} mm", "positive numbers", "Correct the header of the file.")
+    if spacing is not None and not all(_SMALLEST_MM < step < _LARGEST_MM for step in spacing):
+        raise FileRefused(
+            f"a spacing of {spacing} mm", "voxels between an atom and a continent", "Correct the header of the file."
+        )
     if source.geometry.affine is not None and not _is_place(source.geometry.affine):
         got, expected = "a header that gives its voxels no place in space", "three directions and an origin"
         raise FileRefused(got, expected, "Correct the header of the file.")
@@ -173,6 +176,6 @@ def make_grid_error(path: Path, got: tuple[int, ...], first: Path, expected: tup
     """Describe a file of a case that lies on another grid than the first: another spatial shape, or another place."""
     if got == expected:
         action = "Resample the files of one case onto one grid."
-        return _make_error(path, "another spacing, origin or direction", f"that of {first.name}", action)
+        return _make_error(path, "another spacing, origin or direction", f"that of {first.name}", action, "grid")
     action = "The files of one case must have the same size."
-    return _make_error(path, describe_shape(got), f"{describe_shape(expected)}, as {first.name}", action)
+    return _make_error(path, describe_shape(got), f"{describe_shape(expected)}, as {first.name}", action, "grid")

@@ -17,12 +17,13 @@ from unetpp.formats.format import FileRefused, Format, starts_with
 from unetpp.formats.orientation import TAG, note_orientation, turn_upright
 from unetpp.formats.tiff_ome import check_planes, find_own_axes, names_partners
 from unetpp.formats.tiff_pages import read_pages
-from unetpp.formats.tiff_samples import note_other_images, read_samples, show_samples
+from unetpp.formats.tiff_samples import find_image, note_other_images, read_samples, show_samples
 from unetpp.formats.tiff_sizes import read_sizes, turn_sizes
 from unetpp.volume import Geometry, Volume
 
 _SUFFIXES = (".tif", ".tiff", ".ome.tif", ".ome.tiff")
 _ALONE = "one of several OME-TIFF files of an image, read alone: what its partners hold is not in it"
+MOST_PAGES = 65_536
 TILE = 512
 """Rows and columns of the tiles of a large file, so that viewers can read parts of it."""
 
@@ -33,6 +34,8 @@ def _read(path: Path, suffix: str, axes: str | None = None, is_label: bool = Tru
     with _mute("tifffile"), tifffile.TiffFile(path) as tiff:  # its log of a damaged file is in our message
         if _is_truncated(tiff):
             raise ValueError("the file ends before its last page")
+        if (pages := len(tiff.pages)) > MOST_PAGES:  # each takes time, whatever is in it
+            raise FileRefused(f"{pages:,} pages", f"at most {MOST_PAGES:,}", "Save parts of it as files of their own.")
         if not names_partners(tiff):
             check_planes(tiff)
             return _read_image(path, suffix, axes, is_label, tiff, tiff)
@@ -51,7 +54,7 @@ def _read_image(path: Path, suffix: str, axes: str | None, is_label: bool, tiff:
         tiff: the file, opened by tifffile.
         alone: the file, opened without its partners in a set of OME-TIFF files.
     """
-    series = alone.series[0]
+    series = find_image(alone)
     array, page, letters, notes = read_pages(path, series), series.keyframe, series.axes, note_other_images(alone)
     if alone is not tiff:
         letters, counts = find_own_axes(tiff, array.size // page.size)

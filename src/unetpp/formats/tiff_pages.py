@@ -41,6 +41,7 @@ def read_pages(path: Path, series: Any) -> np.ndarray:
 
 def _check_claim(path: Path, series: Any) -> None:
     page = series.keyframe
+    limits.check_claim(path, page.chunks, prod(page.chunks) * page.dtype.itemsize)  # a tile larger than its image
     if page.compression != _UNCOMPRESSED:
         limits.check_claim(path, series.shape, series.nbytes)
         return

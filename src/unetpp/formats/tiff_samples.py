@@ -30,7 +30,8 @@ def read_samples(array: np.ndarray, page: Any, geometry: Geometry) -> Volume:
     photometric = _name(page)
     if photometric == "PALETTE":
         indices = array.astype(np.uint8) if array.dtype == bool else array
-        return Volume(indices, geometry, palette=_read_palette(page).T)
+        found = split_alpha(indices, geometry) if _has_alpha(indices, page) else Volume(indices, geometry)
+        return replace(found, palette=_read_palette(page).T)
     if array.dtype == bool:
         return Volume(_read_bits(array, photometric), geometry)
     label = split_alpha(array, geometry) if _has_alpha(array, page) else Volume(array, geometry)
@@ -59,21 +60,26 @@ def show_samples(array: np.ndarray, page: Any, geometry: Geometry, axes: str | N
         array = map_slabs(array, lambda block: white - block, len(array), array.dtype)
     if bits < 8 and array.dtype.kind == "u":
         array = scale(array, 2**bits - 1)
-    if photometric == "SEPARATED" and len(array) == 4 and array.dtype.kind == "u" and not axes:
+    if photometric == "SEPARATED" and len(array) in (4, 5) and array.dtype.kind == "u" and not axes:
         noted = replace(geometry, notes=(*geometry.notes, "CMYK, converted to RGB"))
-        return Volume(convert_cmyk(array, 2**bits - 1), noted)
+        return Volume(convert_cmyk(array[:4], 2**bits - 1), noted)
     if photometric == "YCBCR" and len(array) == 3 and array.dtype == np.uint8 and page.compression not in _JPEG:
         return Volume(convert_ycbcr(array), geometry)
-    noted = replace(geometry, notes=geometry.notes + _note_missing_values(array, page))
+    noted = replace(geometry, notes=geometry.notes + _note_missing_values(array, page) + _note_lab(photometric))
     if _has_alpha(array, page):
         return without_alpha(split_alpha(array, noted), axes)
     return Volume(array, noted)
 
 
+def find_image(tiff: Any) -> Any:
+    """Return the first image (series) in a file, opened by tifffile, which is not a thumbnail of another."""
+    return next((series for series in tiff.series if not series.keyframe.is_reduced), tiff.series[0])
+
+
 def note_other_images(tiff: Any) -> tuple[str, ...]:
     """Return a note on further images in a file, opened by tifffile, that differ from the first in size or kind."""
     count = len(tiff.series)
-    return (f"holds {count} images of different sizes or kinds; the first alone is read",) if count > 1 else ()
+    return (f"holds {count} images of different sizes or kinds; one alone is read",) if count > 1 else ()
 
 
 def _note_missing_values(array: np.ndarray, page: Any) -> tuple[str, ...]:
@@ -87,6 +93,11 @@ def _note_missing_values(array: np.ndarray, page: Any) -> tuple[str, ...]:
     if lowest not in usual:
         return ()
     return (f"pixels of {lowest:g} probably have no data; they count as intensities",)
+
+
+def _note_lab(photometric: str) -> tuple[str, ...]:
+    is_lab = photometric in ("CIELAB", "ICCLAB", "ITULAB")
+    return ("colors of CIELab, read as its three channels; RGB images of the same data set differ",) if is_lab else ()
 
 
 def _name(page: Any) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from unetpp.data.orientation import Orientation, keep_axes
+from unetpp.errors import DataError
 from unetpp.formats.scratch import release
 from unetpp.infer.confidence import SoftDice
 from unetpp.infer.options import DEFAULTS, PredictOptions
-from unetpp.infer.prediction import Prediction, empty_prediction
+from unetpp.infer.prediction import Prediction, describe_infinite, empty_prediction
 from unetpp.labels.classes_torch import class_indices, entropy, expand_probabilities
 from unetpp.volume import Geometry
 
@@ -27,6 +28,18 @@ class Band:
     probabilities: Tensor
     """(depths, channels, rows, *rest) float32. Two classes have one channel, the probability of class 1.
     A disagreement, if requested, is the last channel."""
+
+
+def require_finite(bands: Iterable[Band], where: str) -> Iterator[Band]:
+    """Pass bands on; a number that is NaN or infinite would be background without a word.
+
+    Raises:
+        DataError: a band that is not finite.
+    """
+    for band in bands:
+        if not bool(band.probabilities.sum().isfinite()):
+            raise DataError(describe_infinite(where))
+        yield band
 
 
 def rows_per_chunk(values: int) -> int:

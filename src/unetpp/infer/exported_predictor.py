@@ -12,15 +12,15 @@ import numpy as np
 
 from unetpp.data.preprocess import PreparedImage, prepare_image, resample_linear
 from unetpp.data.training_range import find_outside
-from unetpp.errors import ModelFileError, UsageError
+from unetpp.errors import DataError, ModelFileError, UsageError
 from unetpp.formats.scratch import release
 from unetpp.formats.sources import ImageSource
 from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.options import DEFAULTS, PredictOptions
-from unetpp.infer.prediction import Prediction, empty_prediction
+from unetpp.infer.prediction import Prediction, describe_infinite, empty_prediction
 from unetpp.infer.tiles import TileGrid, TileProgress, read_tile
 from unetpp.labels.classes import most_probable
-from unetpp.plan import DataPlan
+from unetpp.plan import DataPlan, PredictPlan
 from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork, open_exported
 
 
@@ -40,8 +40,10 @@ class ExportedPredictor(CasePredictor):
     def __init__(self, network: ExportedNetwork, about: dict[str, Any], name: str, backend: str) -> None:
         try:
             self.data = DataPlan.model_validate({key: about[key] for key in DataPlan.model_fields if key in about})
-            self._tile, self._overlap = tuple(about["tile"]), float(about["overlap"])
-            self.depths = (int(about["depth"]),)
+            tiles = PredictPlan(tile=about["tile"], overlap=about["overlap"], depth=about["depth"])
+            if len(tiles.tile) != self.data.dims:
+                raise ValueError("a tile of other axes than the image")
+            self._tile, self._overlap, self.depths = tiles.tile, tiles.overlap, (tiles.depth,)
         except (KeyError, TypeError, ValueError) as error:
             got, expected = "a file without a description of its network", "one that `unetpp export` wrote"
             raise ModelFileError(name, got, expected, "Export it again.") from error
@@ -74,7 +76,7 @@ class ExportedPredictor(CasePredictor):
         """Predict an image that is read in blocks; see `CasePredictor.predict_source`."""
         (depth,) = self.choose_depths(options)
         image = prepare_image(source, self.data, where)
-        bands = self._stream_bands(image, progress)
+        bands = self._stream_bands(image, where, progress)
         prediction = empty_prediction(depth, image.image_shape, self.data.num_classes, image.geometry)
         turned = image.orientation.turn(prediction.segmentation)  # a view: what is written there is on the image's grid
         if image.shape[1:] == image.turned_shape:
@@ -88,7 +90,7 @@ class ExportedPredictor(CasePredictor):
             most_probable(on_image, turned)
         return {depth: replace(prediction, outside=find_outside(source, self.data))}
 
-    def _stream_bands(self, image: PreparedImage, progress: TileProgress | None) -> Iterator[np.ndarray]:
+    def _stream_bands(self, image: PreparedImage, where: str, progress: TileProgress | None) -> Iterator[np.ndarray]:
         """Yield probabilities (classes, rows, *rest) on the network's grid, from its first row to its last.
 
         The NumPy version of `sliding.stream_bands`: keep the two equal.
@@ -98,6 +100,8 @@ class ExportedPredictor(CasePredictor):
         sums = np.zeros((self.data.num_classes, height, *grid.shape[1:]), dtype=np.float32)
         for done, tile in enumerate(grid, start=1):
             values = self._network(read_tile(image, tile, self._tile)[None])[0]
+            if not np.isfinite(values.sum()):
+                raise DataError(describe_infinite(where))
             if count := tile[0].inside.start - top:
                 yield sums[:, :count].copy()
                 sums[:, :-count] = sums[:, count:]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from os.path import dirname, realpath
 from pathlib import Path
@@ -25,16 +25,17 @@ from unetpp.errors import (
     UnetppError,
     UsageError,
     WriteError,
+    describe_failure,
     is_out_of_memory,
 )
-from unetpp.files import write_json
+from unetpp.files import MadeFolder, write_json
 from unetpp.formats import stem_of
 from unetpp.formats.writers import map_suffix, output_suffix, write_map, write_segmentation
 from unetpp.infer.map_names import MapNames
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import AUTO, MEAN, Prediction, name_depth
+from unetpp.infer.record import PREDICTIONS, PredictionRecord, read_record
 from unetpp.infer.tiles import TileProgress
-from unetpp.json_files import read_json
 from unetpp.layouts.dataset import Case
 from unetpp.layouts.inputs import find_images
 from unetpp.measured import Calibration
@@ -45,7 +46,6 @@ from unetpp.words import merge_remarks
 if TYPE_CHECKING:
     from unetpp.infer.case_predictor import CasePredictor
 
-PREDICTIONS = "predictions.json"
 _OF_ONE_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EILSEQ, errno.ENOTEMPTY)
 """Errors of writing that other files need not have."""
 
@@ -109,7 +109,9 @@ def predict_to_files(
     found_images = find_images([Path(entry) for entry in inputs], plan.channels, out)
     cases = found_images.cases
     _require_other_folder(cases, folders)
-    namers = {depth: MapNames(plan.classes[1:], _earlier_ids(folder)) for depth, folder in folders.items()}
+    made = MadeFolder(out)
+    earlier, replaced = _read_earlier(folders)
+    namers = {depth: MapNames(plan.classes[1:], _list_ids(earlier[depth])) for depth in depths}
     entries: dict[Path, dict[str, Any]] = {}
     failures = [Failure(Path(problem.where).name, problem) for problem in found_images.skipped]
     outside: list[tuple[str, str]] = []
@@ -120,6 +122,7 @@ def predict_to_files(
             try:
                 # nothing of one case is held while the next is predicted: either may be huge
                 for depth, found in predictor.predict_case(case, options, show).items():
+                    made.require()
                     path = _write(found, case.id, folders[depth], plan, namers[depth])
                     entries[path] = _judge(found, predictor)
                     if depth == depths[0]:
@@ -133,8 +136,9 @@ def predict_to_files(
                 progress(number + 1, len(cases))
     finally:  # finished cases are recorded, whatever ends the loop
         doubtful = tuple(path for path, entry in entries.items() if entry["review"])
-        remarks = (tuple(merge_remarks(outside)), (*merge_remarks(notes), *found_images.notes))
+        remarks = (tuple(merge_remarks(outside)), (*merge_remarks(notes), *found_images.notes, *replaced))
         written = WrittenFiles(out, depths, tuple(entries), tuple(failures), doubtful, *remarks)
+        made.require()
         _write_entries(written, entries, folders, predictor, options)
     return written
 
@@ -147,24 +151,30 @@ def _find_problems(error: Exception, where: str) -> Sequence[Problem]:
         return error.problems
     if isinstance(error, MissingExtraError):
         return [Problem(where, "a format that is not installed", "a format of this installation", str(error))]
-    if is_out_of_memory(error):
-        reason = f" ({error})" if isinstance(error, MemoryError) and str(error) else ""
-        action = "Leave out `probabilities` and `uncertainty`, or use a machine with more memory."
-        return [Problem(where, f"out of memory{reason}", "an image that fits", action)]
     if isinstance(error, UnetppError):
         raise error
-    text = " ".join(str(error).split())[:200]
-    got = f"an unexpected error ({type(error).__name__}{f': {text}' if text else ''})"
-    return [Problem(where, got, "an image that can be predicted", "Open an issue with this file, or leave it out.")]
+    found = describe_failure(error, where)
+    if is_out_of_memory(error):
+        found = replace(found, action="Leave out `probabilities` and `uncertainty`, or use a machine with more memory.")
+    return [found]
 
 
-def _earlier_ids(folder: Path) -> list[str]:
+def _read_earlier(folders: Mapping[int, Path]) -> tuple[dict[int, PredictionRecord], list[str]]:
+    """Read what earlier calls have recorded, by depth, and notes on records that cannot be read and are replaced."""
+    records, notes = {depth: PredictionRecord() for depth in folders}, []
+    for depth, folder in folders.items():
+        try:
+            records[depth] = read_record(folder) or PredictionRecord()
+        except DataError as error:
+            problem = error.problems[0]
+            notes.append(f"{problem.where} held {problem.got}; it was replaced, and earlier files are not listed in it")
+    return records, notes
+
+
+def _list_ids(record: PredictionRecord) -> list[str]:
     """List the images that earlier calls have predicted into a folder."""
-    try:
-        names = read_json(folder / PREDICTIONS)["files"]
-        return [str(Path(name).with_name(stem_of(Path(name)))) for name in names]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+    names = [Path(name) for name in record.files or ()]
+    return [str(name.with_name(stem_of(name))) for name in names if name.name]
 
 
 def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan, map_names: MapNames) -> Path:
@@ -216,28 +226,32 @@ def _write_entries(
             path.relative_to(folder).as_posix(): entry for path, entry in entries.items() if path.is_relative_to(folder)
         }
         failed = [{"id": failure.id, **failure.problem.to_dict()} for failure in written.failures]
-        earlier = _read_earlier(folder, settings)
+        earlier = _list_earlier(folder, settings)
         cases = {name: files.get(name, earlier.get(name)) for name in sorted({*files, *earlier})}
         write_json(folder / PREDICTIONS, {**settings, "files": list(cases), "cases": cases, "failed": failed})
 
 
-def _read_earlier(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the files, and their entries, that earlier calls with the same model and settings have written."""
+def _list_earlier(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """List the files, and their entries, that earlier calls with the same model and settings have written."""
+    (record,) = _read_earlier({0: folder})[0].values()
+    names = record.files or () if record.matches(settings) else ()
+    return {name: record.cases.get(name) for name in names if _is_file(folder / name)}
+
+
+def _is_file(path: Path) -> bool:
     try:
-        record = read_json(folder / PREDICTIONS)
-        names = record["files"] if all(record.get(key, {}) == value for key, value in settings.items()) else ()
-        return {name: record.get("cases", {}).get(name) for name in names if (folder / name).is_file()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _require_other_folder(cases: Sequence[Case], folders: Mapping[int, Path]) -> None:
     """Refuse a folder that holds an input: the segmentation of a PNG has the name of the PNG."""
-    # for a link, both its folder and that of the file
-    sources = {
-        place for case in cases for path in case.images for place in (realpath(path.parent), dirname(realpath(path)))
-    }
-    for folder in {(folder / case.id).parent for folder in folders.values() for case in cases}:
+    images = [path for case in cases for path in case.images]
+    sources = {realpath(folder) for folder in {path.parent for path in images}}
+    sources |= {dirname(realpath(path)) for path in images if path.is_symlink()}  # both its folder and that of the file
+    inner = {dirname(case.id) for case in cases}
+    for folder in {folder / name for folder in folders.values() for name in inner}:
         if realpath(folder) in sources:
             expected = "another folder, so that no input is overwritten"
             raise UsageError("out", f"{folder}, which holds input images", expected, "Choose another `out`.")

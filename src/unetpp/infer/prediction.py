@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from unetpp.errors import Problem
 from unetpp.formats.scratch import allocate_array
 from unetpp.labels.classes import index_type
 from unetpp.volume import Geometry
@@ -59,6 +60,13 @@ class Prediction:
             probabilities=None if self.probabilities is None else view(self.probabilities),
             uncertainty=None if self.uncertainty is None else view(self.uncertainty),
         )
+
+
+def describe_infinite(where: str) -> Problem:
+    """Return the problem of an image for which the network returns numbers that are NaN or infinite."""
+    got, expected = "an output of the network that is NaN or infinite", "finite numbers"
+    action = "Check the intensities of the image; if other images fail too, the model is damaged: copy it again."
+    return Problem(where, got, expected, action, topic="values")
 
 
 def empty_prediction(

@@ -13,7 +13,7 @@ from unetpp.data.preprocess import prepare_image
 from unetpp.data.training_range import find_outside
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.formats.sources import ImageSource
-from unetpp.infer.bands import collect
+from unetpp.infer.bands import collect, require_finite
 from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.early_exit import EarlyExit, choose_rule
 from unetpp.infer.options import DEFAULTS, MAX_DROP, PredictOptions
@@ -114,7 +114,7 @@ class Predictor(CasePredictor):
         image = prepare_image(source, self.data, where)
         runners, heads = (self._make_early_exits(), self.depths[-1:]) if depths == (AUTO,) else (self.runners, depths)
         bands = stream_bands(runners, image, self.plan.predict, heads, self.device, options, progress)
-        on_image = resample_bands(bands, image.shape[1:], image.turned_shape)
+        on_image = resample_bands(require_finite(bands, where), image.shape[1:], image.turned_shape)
         found = collect(on_image, image.image_shape, depths, options, image.geometry, image.orientation)
         outside = find_outside(source, self.data)
         return {depth: replace(prediction, outside=outside) for depth, prediction in found.items()}

@@ -51,7 +51,7 @@ class Classes:
         some = ", ".join(map(str, foreign[:5])) + ", ..." * (len(foreign) > 5)
         classes = ", ".join(f"{value} ({name})" for value, name in zip(self.values, self.names, strict=True))
         got, action = f"label values that stand for no class: {some}", "Correct the label, or declare the class."
-        return Problem(str(where), got, classes, action)
+        return Problem(str(where), got, classes, action, topic="values")
 
     def decode(self, indices: np.ndarray) -> np.ndarray:
         """Decode class indices to values of a label file, in the smallest integer type that holds all of them."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -25,8 +27,8 @@ _NAMES = {
     0x808080: "gray",
 }
 _BLACK, _WHITE = 0x000000, 0xFFFFFF
-_NEAR, _SHOWN = 48, 8
-"""Largest difference of colors that compression makes of one; number of colors in a message."""
+_NEAR, _MIXED, _SHOWN = 48, 12, 8
+"""Largest difference of colors that compression makes of one, and from a mixture; number of colors in a message."""
 _RARE = 0.002
 """Colors with a smaller share of all voxels may be left by compression or resizing."""
 
@@ -66,30 +68,74 @@ def use_colors(files: Files, plan: LabelPlan | None, declared: Declared) -> Mean
         return _use_table(files, plan, declared)
     totals, many = _count_colors(files)
     ignore = plan.ignore if plan else None
-    if problems := _find_doubts(files, totals, many, ignore, declared.where):
+    main, other = _find_main(files, totals)
+    if len(main) > 1 and ignore is None and not many and _are_blends(other, main):
+        totals = Counter({color: totals[color] for color in main})
+    else:
+        other = {}
+    if problems := _find_doubts(files, totals, many, plan, declared.where):
         return Meaning(LabelPlan(kind="colors"), Classes(FOREGROUND, (0, declared.mask_value)), "colors", problems)
     background = _choose_background([color for color, _ in totals.most_common() if color != ignore])
     ordered = [color for color in (background, *sorted({*totals} - {background, ignore})) if color is not None]
     values, names = _name_classes(ordered, declared)
     table = tuple((color >> 16, color >> 8 & 255, color & 255) for color in ordered)
     made = LabelPlan(kind="colors", colors=table, ignore=ignore)
-    return Meaning(made, Classes(names, values), _describe(files, ordered))
+    share = 100 * sum(other.values()) / max(1, sum(facts.voxels for facts in files.values()))
+    notes = [f"{share:.2g} % of the voxels have colors between these, along outlines; the nearest one counts"]
+    return Meaning(made, Classes(names, values), _describe(files, ordered), notes=notes if other else [])
 
 
-def _find_doubts(files: Files, totals: Counter[int], many: bool, ignore: int | None, where: str) -> list[Problem]:
+def _find_main(files: Files, totals: Counter[int]) -> tuple[list[int], dict[int, int]]:
+    """Find the colors that cover areas, and the voxels of all others."""
+    looked_at = [facts for facts in files.values() if facts.is_color]
+    areas = {color for facts in looked_at for color in facts.colors if color not in facts.thin}
+    voxels = sum(totals.values())
+    common = [color for color, count in totals.most_common() if color in areas and count >= _RARE * voxels]
+    main = _choose_apart(common, MAX_CLASSES)
+    return main, {color: count for color, count in totals.items() if color not in main}
+
+
+def _are_blends(other: Mapping[int, int], main: Sequence[int]) -> bool:
+    """Tell whether several colors are mixed of two main ones, as soft edges are."""
+    if len(other) < 3:
+        return False
+    known, mixed = unpack_colors(np.asarray(main)).astype(float), unpack_colors(np.asarray([*other])).astype(float)
+    nearest = np.full(len(mixed), np.inf)
+    for first, second in combinations(known, 2):
+        along = second - first
+        place = np.clip((mixed - first) @ along / (along @ along), 0, 1)
+        nearest = np.minimum(nearest, np.abs(mixed - first - place[:, None] * along).max(axis=1))
+    counts = np.asarray([*other.values()])
+    return bool(counts[nearest <= _MIXED].sum() >= 0.97 * counts.sum())
+
+
+def _find_doubts(files: Files, totals: Counter[int], many: bool, plan: LabelPlan | None, where: str) -> list[Problem]:
     """Find out why colors cannot become classes without a table."""
+    by_user, ignore = plan is not None, plan.ignore if plan else None
     voxels = sum(totals.values())
     main = [color for color, count in totals.most_common() if count >= _RARE * voxels]
     rare = len(totals) - len(main)
     background = _choose_background([color for color, _ in totals.most_common() if color != ignore])
-    if many or len(totals) > MAX_CLASSES or rare > max(3, len(main)) or background is None or len(totals) < 2:
+    several = len(_find_main(files, totals)[1]) > 3 and not by_user
+    if (
+        many
+        or several
+        or len(totals) > MAX_CLASSES
+        or rare > max(3, len(main))
+        or background is None
+        or len(totals) < 2
+    ):
         return [
             _ask(
                 where,
-                [color for color, _ in totals.most_common()],
+                _find_main(files, totals)[0] or [color for color, _ in totals.most_common()],
                 f"{len(totals)} colors{', most of them rare' * (rare > len(main))}",
             )
         ]
+    if any(len({*facts.palette.values()}) < len(facts.palette) for facts in files.values()) and not by_user:
+        got, expected = "palettes that give several numbers one color", "a color for each class"
+        action = 'Use `data.labels="classes"` to go by the numbers, or `data.labels="colors"` to go by the colors.'
+        return [Problem(where, got, expected, action)]
     if strange := _find_numbers(files, {*totals}):
         return [Problem(where, f"numbers among colors in {strange}", "colors in all files", "Save all in one way.")]
     return []
@@ -163,14 +209,14 @@ def _describe(files: Files, ordered: list[int]) -> str:
     return f"{len(ordered)} colors of {kind} ({some}); the first is the background"
 
 
-def _choose_apart(common: list[int]) -> list[int]:
-    """Choose the most frequent colors, without those that are near a more frequent one."""
+def _choose_apart(common: list[int], most: int = _SHOWN) -> list[int]:
+    """Choose the first colors, without those that are near an earlier one."""
     chosen: list[int] = []
     for color in common[:1000]:
         parts = unpack_colors(np.asarray(color))
         if all(np.abs(parts - unpack_colors(np.asarray(other))).max() > _NEAR for other in chosen):
             chosen.append(color)
-        if len(chosen) == _SHOWN:
+        if len(chosen) == most:
             break
     return chosen
 
@@ -178,9 +224,9 @@ def _choose_apart(common: list[int]) -> list[int]:
 def _ask(where: str, common: list[int], got: str) -> Problem:
     """Ask for a table of colors."""
     common = _choose_apart(common)
-    some = ", ".join(f"#{color:06x}" for color in common[:8])
+    some = ", ".join(f"#{color:06x}" for color in common)
     example = ",".join(
-        f"{FOREGROUND[0] if place == 0 else f'class_{place}'}=#{color:06x}" for place, color in enumerate(common[:3])
+        f"{FOREGROUND[0] if place == 0 else f'class_{place}'}=#{color:06x}" for place, color in enumerate(common)
     )
     action = f'Give a table, background first: `data.labels="colors:{example}"`; or `data.labels="binary"` for a mask.'
     return Problem(where, f"{got} (the most frequent: {some})", "a color for each class", action)

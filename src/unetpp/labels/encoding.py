@@ -116,7 +116,7 @@ def _collect_whole(label: Volume, meaning: LabelPlan, in_alpha: bool, where: str
         block = read_numbers(label, slices, meaning.inverted, in_alpha)
         if block.dtype.kind == "f" and not (np.isfinite(block) & (block == np.rint(block))).all():
             got, action = "label values that are not whole numbers", 'Use `data.labels="binary"` if it is a mask.'
-            raise DataError(Problem(str(where), got, "whole numbers, one for each class", action))
+            raise DataError(Problem(str(where), got, "whole numbers, one for each class", action, topic="values"))
         if whole is None:
             whole = np.empty(label.shape, np.int64 if block.dtype.kind == "f" else block.dtype)
         whole[slices] = block
@@ -138,6 +138,9 @@ def _encode_colors(label: Volume, classes: Classes, meaning: LabelPlan) -> np.nd
 def nearest_classes(colors: Iterable[int], meaning: LabelPlan) -> np.ndarray:
     """Find the class of the nearest color of the table, for each of some packed colors."""
     table = [*meaning.colors] if meaning.colors else []
+    if not table:
+        action = "Give label images, or name the color of each class: `data.labels`."
+        raise DataError(Problem("labels", "colors, and no table of their classes", "a color for each class", action))
     codes = np.arange(len(table))
     if meaning.ignore is not None:
         table.append(tuple(unpack_colors(np.asarray(meaning.ignore)).tolist()))

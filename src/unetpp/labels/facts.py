@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from unetpp.labels.outlines import Outlines, find_thin_values, measure_outlines
-from unetpp.labels.pieces import Pieces, count_pieces
+from unetpp.labels.outlines import Outlines, find_thin_values, measure_blend, measure_outlines
+from unetpp.labels.pieces import Pieces, count_pieces, join_pieces
 from unetpp.labels.views import (
     Slices,
     drop_even_alpha,
@@ -21,6 +21,7 @@ from unetpp.labels.views import (
     read_brightness,
     read_colors,
     read_numbers,
+    round_colors,
     round_nearly,
 )
 from unetpp.slabs import slabs
@@ -67,7 +68,9 @@ class LabelFacts:
     outlines: Outlines | None = None
     """Where the values between dark and bright lie; None: there are none."""
     thin: frozenset[int] = frozenset()
-    """Whole numbers that cover no area: hardly a voxel has neighbors of its own value."""
+    """Whole numbers, or packed colors, that cover no area: hardly a voxel has neighbors of its own value."""
+    blend: tuple[int, int] = (0, 0)
+    """Steps of 2 or more between neighbors: direct ones, and those with one voxel of a number between."""
     pieces: Pieces | None = None
     """Whether each value is one connected piece; None: not looked at."""
     segments: Mapping[str, int] = field(default_factory=dict)
@@ -130,6 +133,11 @@ def measure_label(label: Volume, is_medical: bool = False, closely: bool = True)
     )
     if (label.palette is not None or is_color) and not in_alpha:
         found = _add_colors(found, label)
+    if is_color and closely and len(found.colors) > 2:
+        thin = find_thin_values(lambda slices: round_colors(read_colors(label, slices)), label.shape, 0.25)
+        rounded = round_colors(np.asarray([*found.colors])).tolist()
+        pairs = zip(found.colors, rounded, strict=True)
+        found = replace(found, thin=frozenset(color for color, near in pairs if near in thin))
     return found if is_color or numbers.undefined else _look_closely(found, label, closely, closely and not is_medical)
 
 
@@ -153,6 +161,9 @@ def _look_closely(found: LabelFacts, label: Volume, at_outlines: bool, at_pieces
             found = replace(found, thin=find_thin_values(read, label.shape))
     if at_pieces and several and not (is_continuous or found.palette or found.in_alpha):
         found = replace(found, pieces=count_pieces(round_nearly(label.array[0]), found.counts))
+        if found.lowest >= 0 and found.highest < NOISE_FROM:
+            read = partial(read_numbers, label)
+            found = replace(found, blend=measure_blend(read, label.shape, find_thin_values(read, label.shape)))
     return found
 
 
@@ -175,6 +186,8 @@ def join_facts(parts: Sequence[LabelFacts]) -> LabelFacts:
         palette={index: color for part in parts for index, color in part.palette.items()},
         outlines=max(looked_at, key=lambda each: each.voxels, default=None),
         thin=frozenset.intersection(*(part.thin for part in parts)),
+        blend=(sum(part.blend[0] for part in parts), sum(part.blend[1] for part in parts)),
+        pieces=join_pieces([part.pieces for part in parts if part.pieces is not None]),
         segments=_add_counts(part.segments for part in parts),
         unnamed=sum(part.unnamed for part in parts),
         channels=tuple(map(sum, zip(*(part.channels for part in parts), strict=True))),

@@ -36,6 +36,7 @@ def find_meaning(files: Files, declared: Declared) -> Meaning:
     found.notes += merge_remarks((Path(name).name, note) for name, facts in files.items() for note in facts.notes)
     if not found.problems:
         _look_for_uniform_labels(files, found, declared.where)
+    found.problems = [replace(problem, topic=problem.topic or "labels") for problem in found.problems]
     return found
 
 
@@ -48,7 +49,8 @@ def _decide(files: Files, declared: Declared) -> Meaning:
         plan = LabelPlan(kind="binary")
     kind = plan.kind if plan is not None else None
     segmented = [name for name, facts in files.items() if facts.segments]
-    if kind == "segments" or (kind is None and not declared.classes and segmented):
+    are_declared = {name for each in segmented for name in files[each].segments} <= {*(declared.classes or {}).values()}
+    if kind == "segments" or (kind is None and segmented and (not declared.classes or are_declared)):
         return _use_segments(files, declared, segmented)
     several = {name: len(facts.channels) for name, facts in files.items() if facts.channels}
     if several or kind == "channels":
@@ -63,7 +65,11 @@ def _decide(files: Files, declared: Declared) -> Meaning:
 def _use_segments(files: Files, declared: Declared, segmented: list[str]) -> Meaning:
     """Go by the names in the headers."""
     lists = {tuple(files[name].segments) for name in segmented}
-    names = list(dict.fromkeys(name for some in sorted(lists) for name in some if name != FOREGROUND[0]))
+    listed = (
+        *(name for _, name in sorted((declared.classes or {}).items())),
+        *(name for some in sorted(lists) for name in some),
+    )
+    names = list(dict.fromkeys(name for name in listed if name != FOREGROUND[0]))
     expected, problems, notes = "names of segments, as the other labels have", [], []
     for name, facts in files.items():
         if not facts.segments and facts.values != {0}:

@@ -13,6 +13,7 @@ from unetpp.errors import Problem
 from unetpp.labels.classes import Classes
 from unetpp.labels.encoding import half
 from unetpp.labels.meaning import FOREGROUND, Declared, Files, Meaning, some_of
+from unetpp.labels.outlines import END as _END
 from unetpp.labels.outlines import Outlines
 from unetpp.labels.views import scale_of
 from unetpp.plan import LabelPlan
@@ -36,24 +37,49 @@ def find_mask(files: Files, declared: Declared) -> Meaning | None:
     counts = {name: facts.look_through_palette() if through else facts.counts for name, facts in files.items()}
     soft = {name: facts for name, facts in files.items() if facts.fractions or len(counts[name]) > 2}
     white = Counter(value for name in files if name not in soft for value in counts[name] if value > 0)
-    negative = any(facts.lowest < 0 for facts in files.values())
-    if negative or (has_palette and not through) or any(facts.outlines is None for facts in soft.values()):
+    odd = any(facts.lowest < 0 for facts in files.values()) or any(
+        0 not in counts[name] and len(counts[name]) == 2 for name in files
+    )
+    if odd or (has_palette and not through) or any(facts.outlines is None for facts in soft.values()):
         return None
     if not soft:
         return _join_ranges(white, has_palette, declared)
     found, values = add_outlines(soft), {value for name in soft for value in counts[name]}
     between = {value for value in values if found.highest / 8 < value < found.highest * 7 / 8}
     many = any(facts.fractions or facts.overflows for facts in soft.values())
-    if not has_gray_outlines(found, len(between) + 99 * many) or not all(_is_end(value, soft) for value in white):
+    is_noisy = _have_noisy_ends(found, values) or has_gray_outlines(found, len(between) + 99 * many)
+    if not is_noisy or not all(_is_end(value, soft) for value in white):
         return None
     if not (between or many) and not _look_like_noise(values, found.highest):
         return None
     cut = choose_cut(files)
+    jpeg = all(is_jpeg(name) for name in soft)
     where = f"gray values between 0 and {'the highest' if cut is None else f'{_top(files):g}'} along outlines"
-    jpeg = all(Path(name).suffix.lower() in (".jpg", ".jpeg", ".jfif") for name in soft)
     reason = f"{where} in {some_of(len(soft), len(files))}{' (JPEG)' * jpeg}"
     is_border = len(between) == 1 and not (many or found.contacts or found.dark or found.bright)
-    return _as_mask(cut, reason, declared, [_ask_for_border(declared.where)] if is_border else [])
+    problems = [_ask_for_border(declared.where)] if is_border else []
+    numbers = values - {0, found.highest}
+    if not (between or many or found.bright or jpeg) and len(numbers) <= 8 and numbers == {*range(1, len(numbers) + 1)}:
+        problems = [_ask_for_scribbles(declared.where, found.highest, len(numbers))]
+    return _as_mask(cut, reason, declared, problems)
+
+
+def is_jpeg(name: str) -> bool:
+    """Tell whether a file has the name of a JPEG, which changes its numbers."""
+    return Path(name).suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif")
+
+
+def _have_noisy_ends(found: Outlines, values: set[int]) -> bool:
+    """Tell whether both ends have several values and hardly a voxel lies between: no set of classes looks like that."""
+    dark = sum(0 < value <= found.highest / _END for value in values)
+    bright = sum(found.highest * (1 - 1 / _END) <= value < found.highest for value in values)
+    return min(dark, bright) >= 3 and found.between <= 0.02 * (found.dark + found.bright)
+
+
+def _ask_for_scribbles(where: str, top: float, most: int) -> Problem:
+    got = f"scattered values from 1 to {most} beside 0 and {top:g}"
+    action = f'Use `data.labels="classes,ignore:{top:g}"`, or `data.labels="binary"` if the low values are noise.'
+    return Problem(where, got, f"classes and voxels that nobody labeled ({top:g}), or a mask", action)
 
 
 def _look_like_noise(values: set[int], highest: float) -> bool:

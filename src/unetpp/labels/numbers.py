@@ -9,12 +9,15 @@ import numpy as np
 
 from unetpp.errors import Problem
 from unetpp.labels.classes import Classes
-from unetpp.labels.gray import add_outlines, has_gray_outlines
+from unetpp.labels.facts import NOISE_FROM
+from unetpp.labels.gray import add_outlines, has_gray_outlines, is_jpeg
 from unetpp.labels.meaning import FOREGROUND, MAX_CLASSES, Declared, Files, Meaning, list_files, some_of
 from unetpp.plan import LabelPlan
 
 _MANY = 5
 """Least number of labels for a note about a value that only one of them has."""
+_FAR = 99
+"""From this number on, a single one beyond classes that are numbered in order may stand for unknown."""
 _VOID = 0xE0E0C0
 """Color of voxels that nobody labeled in PASCAL VOC."""
 _CHOICES = (
@@ -68,10 +71,11 @@ def derive_classes(files: Files, declared: Declared, ignore: int | None, by_user
     if not by_user:
         if (objects := find_objects(files, declared)) is not None:
             return objects
-        problems += _find_resized(files)
+        problems += _find_resized(files) or _find_blended(files, declared.where)
         if ignore is None:
             ignore, doubt = _find_unknown(files, declared.where)
             problems += doubt
+        problems += _find_no_zero(files, declared.where)
     odd = {problem.where for problem in problems}
     sound = {name: facts for name, facts in files.items() if name not in odd}
     crowded = _find_crowded(declared.where, sound, 255 if by_user else MAX_CLASSES)
@@ -83,7 +87,7 @@ def derive_classes(files: Files, declared: Declared, ignore: int | None, by_user
     if len(values) == 2:
         line = f"background 0, foreground {values[1]}" + _describe_ignored(ignore)
     names = FOREGROUND if len(values) == 2 else (FOREGROUND[0], *(f"class_{value}" for value in values[1:]))
-    notes = [*_note_single_values(sound, ignore), *_note_trimaps(sound, values)]
+    notes = [] if problems else [*_note_single_values(sound, ignore), *_note_trimaps(sound, values)]
     return Meaning(plan, Classes(names, tuple(values), ignore), line, problems, notes)
 
 
@@ -127,6 +131,32 @@ def _find_resized(files: Files) -> list[Problem]:
     return [Problem(name, got, expected, action) for name in soft]
 
 
+def _find_no_zero(files: Files, where: str) -> list[Problem]:
+    """Ask which of two values is the background where all labels have the same two, dark and bright, and no 0."""
+    low, *others = sorted({value for facts in files.values() for value in facts.values} or {0})
+    if low == 0 or len(others) != 1 or others[0] < NOISE_FROM:
+        return []
+    cut = others[0] // 2 + 1
+    action = f'Use `data.labels="binary:{cut}"` if {others[0]} is the foreground, or `data.labels="classes"`.'
+    return [Problem(where, f"the values {low} and {others[0]} alone, and no 0", "a value for the background", action)]
+
+
+def _find_blended(files: Files, where: str) -> list[Problem]:
+    """Report numbers of classes that compression or interpolation has mixed with those of other classes."""
+    several = {name: facts for name, facts in files.items() if len(facts.values) > 2 and not facts.palette}
+    if lossy := [name for name in several if is_jpeg(name)]:
+        got = (
+            f"numbers of classes in {some_of(len(lossy), len(files))} with the compression of JPEG, which changes them"
+        )
+    else:
+        direct, softened = (sum(facts.blend[place] for facts in several.values()) for place in (0, 1))
+        if softened < max(20, 0.4 * (direct + softened)):
+            return []
+        got = "numbers of classes along the outlines of other classes, as resizing with interpolation leaves them"
+    action = 'Make the labels anew with nearest neighbor, as PNG; or use `data.labels="classes"` if they are right.'
+    return [Problem(where, got, "the number of a class for each voxel", action)]
+
+
 def _find_blurred(files: Files, where: str) -> list[Problem]:
     """Report several values that occur only along outlines, as resizing and compression leave them between classes."""
     looked_at = [facts for facts in files.values() if facts.outlines is not None and not facts.palette]
@@ -138,7 +168,8 @@ def _find_blurred(files: Files, where: str) -> list[Problem]:
         return []
     got = f"{len(thin)} values that occur only along outlines ({_list_values(sorted(thin))})"
     action = (
-        'Save the labels anew without compression or interpolation; or use `data.labels="classes"` if they are meant.'
+        'Save the labels anew without compression or interpolation; or use `data.labels="classes"` if they are meant, '
+        '`data.labels="binary"` for a mask.'
     )
     return [Problem(where, got, "the number of a class for each voxel", action)]
 
@@ -154,7 +185,7 @@ def find_objects(files: Files, declared: Declared) -> Meaning | None:
     many, single = (sum(number) for number in zip(*((each.looked_at, each.single) for each in pieces), strict=True))
     voxels = sum(facts.voxels - facts.counts.get(0, 0) for facts in looked_at.values())
     objects = sum(len(facts.values - {0}) for facts in looked_at.values())
-    if many < 8 or single < 0.9 * many or voxels < 4 * objects:
+    if many < 8 or single < 0.6 * many or voxels < 4 * objects:
         return None
     if _have_places([{value: each.centers[value] for value in each.centers} for each in pieces]):
         return None
@@ -167,11 +198,16 @@ def find_objects(files: Files, declared: Declared) -> Meaning | None:
         Classes(FOREGROUND, (0, declared.mask_value), declared.ignore),
         f"{line}; all of them are foreground",
     )
-    if len(values) > 20 or (in_order and varies and len(values) > 5):
+    are_pieces = single >= 0.9 * many
+    if are_pieces and (len(values) > 20 or (in_order and varies and len(values) > 5)):
         return found
-    if not in_order and len(values) <= 20:
+    few = len(values) <= 20
+    if (few and not in_order and sorted(values)[-2] <= MAX_CLASSES and len(files) > 1) or (not are_pieces and few):
         return None
-    got = f"values up to {max(values)} that are one connected piece each in {some_of(len(looked_at), len(files))}"
+    if not (are_pieces or in_order):
+        return None
+    most = "" if are_pieces else ", most of them,"
+    got = f"values up to {max(values)} that are one connected piece each{most} in {some_of(len(looked_at), len(files))}"
     action = 'Name the folder instances, or use `data.labels="objects"`; for classes, use `data.labels="classes"`.'
     found.problems = [Problem(declared.where, got, "numbers of objects or of classes: both are possible", action)]
     return found
@@ -198,11 +234,14 @@ def _find_unknown(files: Files, where: str) -> tuple[int | None, list[Problem]]:
     values = {value for facts in files.values() for value in facts.values}
     top = max(values, default=0)
     others = values - {0, top}
-    if top not in (255, 65535) or not others or max(others) > MAX_CLASSES:
+    in_order = others == {*range(1, len(others) + 1)}
+    if top not in (255, 65535) and (top < _FAR or not in_order):
+        return None, []
+    if not others or max(others) > MAX_CLASSES:
         return None, []
     colors = {facts.palette.get(top, _VOID) for facts in files.values()}
     is_void = any(facts.palette for facts in files.values()) and colors == {_VOID}
-    if is_void or others == {*range(1, len(others) + 1)}:
+    if is_void or (in_order and top in (255, 65535)):
         return top, []
     got = f"the value {top} beside classes up to {max(others)}"
     action = f'Use `data.labels="classes,ignore:{top}"` to leave these voxels out, or `data.labels="classes"`.'

@@ -16,7 +16,7 @@ _BLOCK = 16
 """Width of a block of JPEG or WebP: its noise reaches no further from an outline."""
 _MOST = 2**25
 """Number of voxels that are looked at, in slabs that are spread over the file."""
-_END = 8
+END = 8
 """Dark and bright are the lowest and the highest eighth of the range."""
 
 
@@ -70,8 +70,16 @@ def measure_outlines(
     return Outlines(top, *(int(number) for number in np.asarray(found)))
 
 
-def find_thin_values(read: Callable[[tuple[slice, ...]], np.ndarray], shape: tuple[int, ...]) -> frozenset[int]:
-    """Find whole numbers that cover no area: less than a twentieth of their voxels has neighbors of the same value."""
+def find_thin_values(
+    read: Callable[[tuple[slice, ...]], np.ndarray], shape: tuple[int, ...], share: float = 0.05
+) -> frozenset[int]:
+    """Find whole numbers that cover no area.
+
+    Args:
+        read: reads a block (*spatial).
+        shape: spatial shape.
+        share: those are found of whose voxels a smaller share has neighbors of the same value.
+    """
     counts: Counter[int] = Counter()
     inside: Counter[int] = Counter()
     for slices in _spread_blocks(shape):
@@ -79,7 +87,36 @@ def find_thin_values(read: Callable[[tuple[slice, ...]], np.ndarray], shape: tup
         for part, into in ((block.reshape(-1), counts), (block[_find_solid(block)], inside)):
             values, numbers = np.unique(part, return_counts=True)
             into.update(dict(zip(values.astype(np.int64).tolist(), numbers.tolist(), strict=True)))
-    return frozenset(value for value, count in counts.items() if inside[value] < count / 20)
+    return frozenset(value for value, count in counts.items() if inside[value] < share * count)
+
+
+def measure_blend(
+    read: Callable[[tuple[slice, ...]], np.ndarray], shape: tuple[int, ...], thin: frozenset[int]
+) -> tuple[int, int]:
+    """Count steps of 2 or more between the numbers of neighbors, and those that one voxel of a number between softens.
+
+    Interpolation puts the numbers of other classes between two classes. Numbers that never cover an area are left out:
+    drawn outlines.
+
+    Args:
+        read: reads a block (*spatial).
+        shape: spatial shape.
+        thin: numbers that cover no area.
+
+    Returns:
+        Both counts.
+    """
+    direct, softened = 0, 0
+    for slices in _spread_blocks(shape):
+        block = read(slices).astype(np.int32)
+        low, high = ~np.isin(block, [*thin]), block
+        for axis in range(block.ndim):
+            steps = np.diff(high, axis=axis)
+            direct += int(np.count_nonzero(np.abs(steps) > 1))
+            first, second = (np.moveaxis(steps, axis, 0)[part] for part in (slice(None, -1), slice(1, None)))
+            middle = np.moveaxis(low, axis, 0)[1:-1]
+            softened += int(np.count_nonzero((first * second > 0) & middle & (np.abs(first + second) > 1)))
+    return direct, softened
 
 
 def _spread_blocks(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
@@ -116,7 +153,7 @@ def _find_most_frequent(
 def _measure_block(block: np.ndarray, top: float, ground: float, full_value: float) -> np.ndarray:
     from scipy import ndimage
 
-    low, high = top / _END, top - top / _END
+    low, high = top / END, top - top / END
     is_dark, is_bright = block <= low, block >= high
     zero, full = block == ground, block == full_value
     between = ~(is_dark | is_bright)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,3 +55,10 @@ def count_pieces(label: np.ndarray, counts: Mapping[int, int]) -> Pieces | None:
         single += pieces == 1
         centers[value] = tuple((part.start + part.stop) / 2 / size for part, size in zip(box, label.shape, strict=True))
     return Pieces(len(centers), single, centers)
+
+
+def join_pieces(parts: Sequence[Pieces]) -> Pieces | None:
+    """Join what the parts of one file show; None if there are none."""
+    centers = {value: center for part in parts for value, center in part.centers.items()}
+    looked_at, single = (sum(getattr(part, name) for part in parts) for name in ("looked_at", "single"))
+    return Pieces(looked_at, single, centers) if parts else None

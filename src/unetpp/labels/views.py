@@ -19,10 +19,14 @@ Slices = tuple[slice, ...]
 
 
 def drop_even_alpha(label: Volume) -> Volume:
-    """Drop a transparency that is the same everywhere: it says nothing."""
-    if label.alpha is None or label.alpha.min() != label.alpha.max():
+    """Drop a transparency that says nothing: the same everywhere, or that of one class of a palette beside 0."""
+    if label.alpha is None:
         return label
-    return replace(label, alpha=None)
+    is_even = label.alpha.min() == label.alpha.max()
+    if not is_even and label.palette is not None:
+        visible = is_visible(label, (slice(None),) * label.dims)
+        is_even = bool((label.array[0][visible] == 0).any() and label.array[0][~visible].all())
+    return replace(label, alpha=None) if is_even else label
 
 
 def is_drawn_in_alpha(label: Volume) -> bool:
@@ -117,6 +121,11 @@ def pack_colors(colors: np.ndarray) -> np.ndarray:
     wide = colors.astype(np.int32)
     packed: np.ndarray = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
     return packed
+
+
+def round_colors(packed: np.ndarray) -> np.ndarray:
+    """Round packed colors to ninths of the range, so that noise changes few of them."""
+    return pack_colors((unpack_colors(packed) + 16) >> 5)
 
 
 def unpack_colors(packed: np.ndarray) -> np.ndarray:

@@ -70,7 +70,10 @@ def read_bids(root: Path, name: str) -> Dataset | None:
 
 
 def _pair(root: Path, name: str, images: Sequence[_File], labels: Sequence[_File]) -> Dataset:
-    candidates = {label.path: _find_images(label, images) for label in labels}
+    by_session: dict[object, list[_File]] = {}
+    for image in images:
+        by_session.setdefault(image.session, []).append(image)
+    candidates = {label.path: _find_images(label, by_session.get(label.session, [])) for label in labels}
     contrasts = Counter(contrast for found in candidates.values() for contrast in {image.suffix for image in found})
     common = sorted(contrast for contrast, count in contrasts.items() if count == max(contrasts.values()))
     cases, problems = [], []
@@ -99,13 +102,12 @@ def _pair(root: Path, name: str, images: Sequence[_File], labels: Sequence[_File
 
 
 def _find_images(label: _File, images: Sequence[_File]) -> list[_File]:
-    """Find the images of a label: of the same place, as far as its name says, and of the contrast that it names."""
+    """Find the images of a label in its session: of its place, as far as its name says, of the contrast it names."""
     given = {key: value for key, value in label.entities.items() if key in _PLACES}
     return [
         image
         for image in images
-        if image.session == label.session
-        and all(image.entities.get(key) == value for key, value in given.items())
+        if all(image.entities.get(key) == value for key, value in given.items())
         and label.contrast in (None, image.suffix)
         and (label.path.parent.name not in _DATATYPES or label.path.parent.name == image.path.parent.name)
     ]

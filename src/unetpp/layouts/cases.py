@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from os.path import realpath
@@ -68,6 +68,9 @@ def find_cases(path: str | Path, *, tolerant: bool = False) -> Dataset:
     return replace(dataset, problems=problems, notes=(*dataset.notes, *note_slices(dataset.cases)))
 
 
+_READERS = (read_channel_folders, read_volumes, read_named_folders)
+
+
 @contextmanager
 def refuse_unreadable(path: str | Path) -> Iterator[None]:
     """Turn the OSError of a folder that cannot be listed into a problem that names it.
@@ -100,8 +103,7 @@ def _read(path: Path) -> Dataset:
     if is_cell_tracking(path):
         return read_cell_tracking(path, name)
     tables = [table for table in sorted(path.glob("*.csv")) if is_manifest(table)]
-    found = None if tables else read_channel_folders(path, name) or read_volumes(path, name)
-    found = found or read_named_folders(path, name)
+    found = _read_first((read_named_folders,) if tables else _READERS, path, name)
     if len(tables) == 1 and (found is None or found.problems):
         return read_manifest(tables[0], name)  # a table says more than names do
     if (found is None or not found.cases) and (outlines := read_outlines(path, name)) is not None:
@@ -109,6 +111,17 @@ def _read(path: Path) -> Dataset:
     if found is None:
         raise DataError(list_content(path).unread or find_slices(path) or _describe_unknown(path))
     return found
+
+
+def _read_first(readers: Iterable[Callable[[Path, str], Dataset | None]], path: Path, name: str) -> Dataset | None:
+    """Read by the first reader that finds cases; else return the problems of the first that finds any."""
+    refused = None
+    for read in readers:
+        found = read(path, name)
+        if found is not None and found.cases:
+            return found
+        refused = refused or found
+    return refused
 
 
 def _describe_no_images(path: str | Path) -> Problem:
@@ -126,6 +139,7 @@ def _describe_unknown(path: Path) -> Problem:
     if others and not any(folder.images for folder in folders):
         got, action = f"no images, but {count_types(others)}", "Check the path, or convert the files."
         return Problem(str(path), got, f"images: {format_names()}", action)
+    some = [file.relative_to(path) for folder in folders for file in folder.images[:2] if folder.path != path]
     got, action = f"a folder with {_describe_content(path)}", "Arrange or name the files so, or write the CSV table."
     named = [folder.path for folder in folders if folder.images and _is_called_images(path, folder.path)]
     if named:
@@ -133,6 +147,8 @@ def _describe_unknown(path: Path) -> Problem:
         beside = [folder.path for folder in folders if folder.path not in (path, *named)]
         got += f" beside {list_some(f'{folder.relative_to(path)}/' for folder in beside)}" if beside else ""
         action = "Add the labels, one for each image."
+    elif some:
+        got += f" and images such as {list_some(some, 6)}"
     return Problem(str(path), got, _LAYOUTS, action)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from unetpp.errors import Problem
@@ -14,7 +15,8 @@ from unetpp.layouts.folders import describe_missing, list_images, note_unlabeled
 from unetpp.words import list_some
 
 _LABEL_FOLDERS = ("labels", "masks")
-NNUNET_FOLDERS = ("imagesTr", "imagesTs", "imagesVal")
+NNUNET_FOLDERS = ("imagesTr", "imagesTs", "imagesVa", "imagesVal")
+_VALIDATION_FOLDERS = (("imagesVa", "labelsVa"), ("imagesVal", "labelsVal"))
 _CHANNEL = re.compile(r"(.+)_(\d{4})$")
 
 
@@ -80,6 +82,8 @@ def read_channel_folders(root: Path, name: str) -> Dataset | None:
     if folders is None:
         return None
     cases, problems, notes = pair_channel_files(*folders)
+    cases, more_problems, more_notes = add_validation_cases(root, cases)
+    problems, notes = problems + more_problems, notes + more_notes
     return Dataset(name, root, "nnunet", tuple(cases), problems=tuple(problems), notes=tuple(notes))
 
 
@@ -120,6 +124,28 @@ def pair_channel_files(
         if stem in images and stem not in incomplete
     ]
     return cases, problems, [note_unlabeled(unlabeled, len(images))] if is_partly_labeled else []
+
+
+def add_validation_cases(
+    root: Path, cases: Sequence[Case], channels: Sequence[str] | None = None
+) -> tuple[list[Case], list[Problem], list[str]]:
+    """Add the labeled cases of `imagesVa/` or `imagesVal/`, which validate; the others train.
+
+    Args:
+        root: the folder with these folders.
+        cases: those of `imagesTr/`.
+        channels: declared names of the channels.
+
+    Returns:
+        Cases, problems of names, and notes.
+    """
+    for images, labels in _VALIDATION_FOLDERS:
+        if list_images(root / images) and list_images(root / labels):
+            more, problems, notes = pair_channel_files(root / images, root / labels, channels=channels)
+            notes.append(f"the cases of {images}/ validate, those of imagesTr/ train")
+            train = [replace(case, split="train") for case in cases]
+            return [*train, *(replace(case, split="validation") for case in more)], problems, notes
+    return list(cases), [], []
 
 
 def describe_channels(where: Path, name: str, found: str, channels: Sequence[str] | None) -> Problem:

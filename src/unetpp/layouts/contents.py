@@ -11,6 +11,7 @@ from pathlib import Path
 from unetpp.errors import Problem
 from unetpp.formats import FORMATS, format_names, is_companion, is_image, suffix_of
 from unetpp.formats.format import HEAD, Format
+from unetpp.layouts.folders import list_entries
 
 _DCM2NIIX = "Convert it to NIfTI, for example with: dcm2niix -z y -o NEW_FOLDER FOLDER"
 _CONVERT = {
@@ -35,6 +36,8 @@ _CONVERT = {
 _ACTIONS = {suffix: action for action, suffixes in _CONVERT.items() for suffix in suffixes.split()}
 _SILENT_SUFFIXES = (".raw", ".zraw", ".db", ".ini")
 """Voxels of .mhd and .nhdr files, system files of Windows."""
+_ZARR = (".zgroup", ".zattrs", ".zarray", "zarr.json")
+"""Files that make a folder a Zarr store, whatever its name."""
 _SILENT_FOLDERS = ("__MACOSX", "@eaDir")
 
 
@@ -65,7 +68,7 @@ def list_content(root: Path, exclude: Path | None = None) -> Content:
     """
     content = Content()
     for folder in _walk(root, exclude, content):
-        files = [path for path in sorted(folder.iterdir()) if not path.is_dir() and not _is_silent(path)]
+        files = [path for path in list_entries(folder) if not path.is_dir() and not is_silent(path)]
         _sort_files(folder, files, content)
     return content
 
@@ -74,7 +77,7 @@ def list_folders(folder: Path) -> list[Path]:
     """List the folders in a folder, without hidden ones and those of the system."""
     return [
         path
-        for path in sorted(folder.iterdir())
+        for path in list_entries(folder)
         if not path.name.startswith((".", *_SILENT_FOLDERS)) and path.is_dir() and suffix_of(path) not in _ACTIONS
     ]
 
@@ -103,19 +106,24 @@ def _walk(root: Path, exclude: Path | None, content: Content) -> Iterator[Path]:
         seen.add(real)
         try:
             inner = list_folders(folder)
-            stores = [path for path in sorted(folder.iterdir()) if path.is_dir() and suffix_of(path) in _ACTIONS]
+            stores = [path for path in list_entries(folder) if path.is_dir() and suffix_of(path) in _ACTIONS]
         except OSError as error:
             if folder == root:
                 raise
             got = f"a folder that cannot be read ({error.strerror or error})"
             content.unread.append(Problem(str(folder), got, "a readable folder", "Check its permissions: chmod u+rx"))
             continue
+        if any((folder / name).is_file() for name in _ZARR):
+            got, action = "a Zarr store (OME-Zarr?), which is not read", _ACTIONS[".zarr"]
+            content.unread.append(Problem(str(folder), got, format_names(), action))
+            continue
         content.unread += [_describe_unread(path) for path in stores]
         waiting += reversed(inner)
         yield folder
 
 
-def _is_silent(path: Path) -> bool:
+def is_silent(path: Path) -> bool:
+    """Tell whether a file is passed over without a word: hidden, of the system, or voxels of a header beside it."""
     return path.name.startswith(".") or path.suffix.lower() in _SILENT_SUFFIXES or is_companion(path)
 
 

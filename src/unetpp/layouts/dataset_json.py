@@ -9,13 +9,21 @@ from typing import Any
 from unetpp.errors import DataError, Problem
 from unetpp.formats import stem_of
 from unetpp.json_files import read_json
-from unetpp.layouts.channel_files import describe_channels, find_missing_channels, pair_channel_files, split_channel
+from unetpp.layouts.channel_files import (
+    add_validation_cases,
+    describe_channels,
+    find_missing_channels,
+    pair_channel_files,
+    split_channel,
+)
 from unetpp.layouts.dataset import Case, Dataset, Layout
 from unetpp.layouts.folders import describe_missing
 
 NAME = "dataset.json"
 IGNORE = "ignore"
 """Name of the label of voxels that nobody labeled (nnU-Net version 2)."""
+LONGEST_NUMBER = 9
+"""Digits of the number of a channel or of a class."""
 _RESTORE = "Restore it from the original."
 
 
@@ -31,6 +39,8 @@ def read_dataset_json(root: Path, name: str) -> Dataset:
     declared = content.get("numTraining")
     if declared not in (None, len(cases)):
         notes.append(f"{NAME} declares {declared} training cases; {len(cases)} were found")
+    cases, more_problems, more_notes = add_validation_cases(root, cases, channels)
+    problems, notes = problems + more_problems, notes + more_notes
     return Dataset(
         name,
         root,
@@ -65,7 +75,7 @@ def _read_channels(content: dict[str, Any], where: Path, problems: list[Problem]
     declared = content.get("channel_names", content.get("modality"))
     if declared is None:
         return None
-    if isinstance(declared, dict) and declared and all(str(key).isdecimal() for key in declared):
+    if isinstance(declared, dict) and declared and all(map(_is_number, declared)):
         return tuple(str(declared[key]) for key in sorted(declared, key=int))
     problems.append(Problem(str(where), f"channels {declared!r}", '{"0": "MRI", ...}', "Number the channels from 0."))
     return None
@@ -83,6 +93,10 @@ def _read_classes(declared: Any, where: Path, problems: list[Problem]) -> tuple[
     names = dict(pair for pair in pairs if pair)
     ignored = next((value for value, name in names.items() if name == IGNORE), None)
     classes = {value: name for value, name in sorted(names.items()) if name != IGNORE}
+    if len({*classes.values()}) < len(classes):
+        got = f"two classes of one name ({', '.join(sorted({*classes.values()}))})"
+        problems.append(Problem(str(where), got, "names that differ: scores are kept by name", "Rename one of them."))
+        return None, ignored
     if None not in pairs and len(names) == len(pairs) and len(classes) > 1:
         return classes, ignored
     if isinstance(declared, dict) and any(isinstance(value, list) for value in declared.values()):
@@ -97,11 +111,15 @@ def _read_classes(declared: Any, where: Path, problems: list[Problem]) -> tuple[
 
 
 def _read_class(key: str, value: Any) -> tuple[int, str] | None:
-    if isinstance(value, str) and key.isdecimal():
+    if isinstance(value, str) and _is_number(key):
         return int(key), value
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**LONGEST_NUMBER:
         return value, key
     return None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= LONGEST_NUMBER
 
 
 def _list_cases(

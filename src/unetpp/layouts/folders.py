@@ -86,7 +86,7 @@ def describe_same_stem(where: Path, stem: str, paths: Iterable[Path]) -> Problem
     """
     names = ", ".join(str(path.relative_to(where) if path.is_relative_to(where) else path) for path in paths)
     got, expected = f"several images with the stem {stem} ({names})", "one file for each stem: it pairs image and label"
-    return Problem(str(where), got, expected, "Rename or remove all but one.")
+    return Problem(str(where), got, expected, "Rename or remove all but one.", topic="pairs")
 
 
 def describe_missing(where: Path, what: str, owner: str) -> Problem:
@@ -100,7 +100,13 @@ def describe_missing(where: Path, what: str, owner: str) -> Problem:
     Returns:
         The problem.
     """
-    return Problem(str(where), f"no {what} for {owner}", "one of the same stem", f"Add the {what}, or remove {owner}.")
+    return Problem(
+        str(where),
+        f"no {what} for {owner}",
+        "one of the same stem",
+        f"Add the {what}, or remove {owner}.",
+        topic="pairs",
+    )
 
 
 def note_unlabeled(names: Sequence[str], total: int) -> str:
@@ -116,4 +122,4 @@ def list_folders(root: Path) -> list[Path]:
 
 def list_entries(folder: Path) -> list[Path]:
     """List what is in a folder, in order; [] if there is no such folder."""
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    return sorted(folder.iterdir(), key=lambda path: path.name) if folder.is_dir() else []

@@ -25,9 +25,11 @@ from unetpp.layouts.dataset import Case
 from unetpp.layouts.dataset_json import NAME as DATASET_JSON
 from unetpp.layouts.label_names import is_label_folder, is_label_name
 from unetpp.layouts.manifest import read_image_list
+from unetpp.layouts.names import find_origin, read_role
 from unetpp.words import count_noun, list_some
 
 _LISTS = (".csv", ".txt")
+_NO_IMAGES = ("label", "field of view")
 _NO_PART_OF_NAMES = ("images", *NNUNET_FOLDERS)
 """Folders that do not appear in the names of results."""
 
@@ -57,6 +59,8 @@ class _Found:
     """Labels that belong to no image."""
     beside: list[Path] = field(default_factory=list)
     """Labels that lie beside their images."""
+    pictures: list[Path] = field(default_factory=list)
+    """Pictures that were made from images: superpixels, overlays, predictions."""
 
 
 def find_images(
@@ -93,6 +97,8 @@ def find_images(
         notes.append(f"{count_noun(len(found.beside), 'label')} beside the images left out: {_some(found.beside)}")
     if found.labels:
         notes.append(f"{count_noun(len(found.labels), 'label file')} without an image left out: {_some(found.labels)}")
+    if found.pictures:
+        notes.append(f"{count_noun(len(found.pictures), 'picture')} of images left out: {_some(found.pictures)}")
     if not cases:
         raise DataError(found.skipped or [_describe_nothing(inputs, found.others)])
     return FoundImages(tuple(cases), tuple(found.skipped), (*notes, *describe_others(found.others)))
@@ -144,11 +150,21 @@ def _add_folder(folder: Path, found: _Found) -> None:
     content = list_content(folder, found.out)
     found.skipped += content.unread
     found.others += content.others
+    for inner, files in content.images.items():
+        stems = {_single(path).id for path in files}
+        pictures = {path for path in files if find_origin(_single(path).id) in stems}
+        content.images[inner] = [path for path in files if path not in pictures]
+        found.pictures += sorted(pictures)
     cases, labels = _read_data_set(folder)
     if cases:
-        _add_data_set(cases, labels, content, found)
+        _add_data_set(folder, cases, labels, content, found)
     else:
-        by_folder = {inner: _group(inner, files, found) for inner, files in content.images.items()}
+        labeled = {inner for inner in content.images if inner != folder and read_role(inner.name) in _NO_IMAGES}
+        labeled = labeled if len(labeled) < len(content.images) else set()
+        found.labels += [path for inner in content.images if inner in labeled for path in content.images[inner]]
+        by_folder = {
+            inner: _group(inner, files, found) for inner, files in content.images.items() if inner not in labeled
+        }
         found.cases += _name_by_folders(folder, {inner: cases for inner, cases in by_folder.items() if cases})
 
 
@@ -177,13 +193,16 @@ def _differ_in_type_alone(case: Case) -> bool:
     return any(label.parent / _single(label).id in names for label in case.labels)
 
 
-def _add_data_set(cases: list[Case], labels: set[Path], content: Content, found: _Found) -> None:
+def _add_data_set(root: Path, cases: list[Case], labels: set[Path], content: Content, found: _Found) -> None:
     """Add the images of a data set, with those that have no label; labels are no images."""
     used = {image for case in cases for image in case.images}
     image_folders = {image.parent for image in used}
     folders = {label.parent for label in labels} - image_folders
     found.beside += sorted(label for label in labels if label.parent in image_folders)
     found.cases += cases
+    bare = {_single(path).id for path in used} - {
+        case.id for case in cases
+    }  # ct of p1/ct, which is named by its folder
     for folder, files in content.images.items():
         rest = [path for path in files if path not in used and path not in labels]
         if folders & {folder, *folder.parents} or is_label_folder(folder.name):
@@ -191,7 +210,10 @@ def _add_data_set(cases: list[Case], labels: set[Path], content: Content, found:
             continue
         images = [path for path in rest if not is_label_name(path)]
         found.labels += [path for path in rest if is_label_name(path)]
-        found.cases += _group(folder, images, found)
+        found.cases += [
+            replace(case, id="_".join(folder.relative_to(root).parts)) if case.id in bare else case
+            for case in _group(folder, images, found)
+        ]
 
 
 def _group(folder: Path, files: list[Path], found: _Found) -> list[Case]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from unetpp.layouts.names import SIDES, is_first_observer, is_observer, read_role, split_words
+from unetpp.layouts.names import SIDES, drop_other_forms, is_first_observer, is_observer, read_role, split_words
 
 _FORMS = frozenset({
     "binary", "instance", "instances", "semantic", "color", "colors", "colour", "colored", "rgb", "gray", "grey",
@@ -63,6 +63,13 @@ def choose_label_folders(names: Sequence[LabelName]) -> Choice:
             others = ", ".join(f"{name}/" for name in names if name not in first)
             return Choice((first[0],), notes=(f"labels of several observers: {first[0]}/ is used, {others} is not",))
         return Choice(tuple(names), is_clear=False)
+    kept, notes = drop_other_forms({f"{name}/": name.words for name in names})
+    if notes:
+        choice = choose_label_folders([name for name in names if f"{name}/" in kept])
+        return replace(choice, notes=(*notes, *choice.notes))
+    if all(name.words & SIDES for name in names) and len({frozenset(name.words - SIDES) for name in names}) == 1:
+        listed = ", ".join(f"{name}/" for name in names)
+        return Choice(tuple(names), "union", (f"the masks of one image are united: {listed}",))
     voc = [name for name in names if name.head.lower() == "segmentationclass"]
     if len(voc) == 1 and all(name.head.lower().startswith("segmentation") for name in names):
         others = ", ".join(f"{name}/" for name in names if name not in voc)
@@ -71,8 +78,6 @@ def choose_label_folders(names: Sequence[LabelName]) -> Choice:
     if len(heads) > 1 or not all(tails) or any(_words(tail) & _FORMS or is_observer(tail) for tail in tails):
         return Choice(tuple(names), is_clear=False)
     head, listed = names[0].head, ", ".join(tails)
-    if all(_words(tail) & SIDES for tail in tails):
-        return Choice(tuple(names), "union", (f"the masks of one image in {head}/ ({listed}) are united",))
     return Choice(tuple(names), "classes", (f"{head}/ has a folder for each class: {listed}",))
 
 

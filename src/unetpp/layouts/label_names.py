@@ -12,12 +12,18 @@ _WORDS = (
     "ground truth|annotation|annotations|annot|anno|manual|manualseg|manseg|truth|reference|roi|rois|instances|contour"
 )
 _NAME = re.compile(rf"(?:^|[-_. ])({_WORDS})(?=\d*(?:$|[-_. ]))", re.IGNORECASE)
+_AGREEMENT = re.compile(r"(?:^|[-_. ])(maj|majority|consensus|staple)(?:$|[-_. ])", re.IGNORECASE)
 _FOLDER = re.compile(rf"({_WORDS})(tr|ts)?", re.IGNORECASE)
 
 
 def is_label_name(path: Path) -> bool:
     """Tell whether a file is named like a label: `a_seg.nii.gz`, `segmentation-0.nii`, `label.mha`."""
     return _NAME.search(stem_of(path)) is not None
+
+
+def is_agreement(path: Path) -> bool:
+    """Tell whether a label joins those of several persons: `aggregated_MAJ_seg`, `Consensus`, `staple_mask`."""
+    return _AGREEMENT.search(stem_of(path)) is not None
 
 
 def is_label_folder(name: str) -> bool:

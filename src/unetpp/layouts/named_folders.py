@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,23 +11,18 @@ from unetpp.formats import format_names
 from unetpp.layouts.case_groups import assign_subsets_by_prefix, group_by_folder, make_ids_unique, name_case
 from unetpp.layouts.dataset import Case, Dataset, Layout
 from unetpp.layouts.folders import note_unlabeled
-from unetpp.layouts.label_folders import Joined, LabelName, choose_label_folders, drop_fields_of_view
-from unetpp.layouts.names import split_marker, split_words
+from unetpp.layouts.label_folders import Joined, LabelName, choose_label_folders
+from unetpp.layouts.label_places import FITS, attach_labels, divide_places, find_image_folders
+from unetpp.layouts.names import OBJECT_WORDS, holds_copies, split_marker, split_words
 from unetpp.layouts.paired_files import CHOOSE, Files, PairedFiles, pair_files, split_mixed_folder
+from unetpp.layouts.pairing import describe_name
 from unetpp.layouts.split_lists import assign_listed_subsets
-from unetpp.layouts.tree import Folder, Place, count_types, note_ignored, scan_folders
+from unetpp.layouts.tree import Folder, Place, count_types, drop_repeated, note_ignored, scan_folders
 from unetpp.words import count_noun, list_some
 
-_FITS = 0.5
-"""Share of files that find a partner if two folders belong together."""
 _OBJECT_MARKERS = ("cpmasks", "anno")
 """Endings of labels beside their images that number objects: Cellpose, gland segmentation."""
-_OBJECT_WORDS = {"instances", "instance", "object", "objects"}
 _FORMATS = frozenset({"png", "tif", "tiff", "jpg", "jpeg", "bmp"})
-
-_DRIVE_FIELD = re.compile(r"\d\d_(training|test)_mask")
-
-Attached = dict[Place, dict[LabelName, Folder]]
 
 
 @dataclass
@@ -51,9 +45,13 @@ def read_named_folders(root: Path, name: str) -> Dataset | None:
     Raises:
         DataError: too many folders.
     """
-    folders = scan_folders(root)
-    images = _find_image_folders(folders)
-    attached, problems, notes = _attach_labels(images, [folder for folder in folders if folder.role == "label"])
+    folders, repeated = drop_repeated(scan_folders(root))
+    is_label = {f.path: f.role == "label" and not split_mixed_folder(f.by_stem) for f in folders}
+    labels = [folder for folder in folders if is_label[folder.path] and folder.is_filled]
+    images = find_image_folders([folder for folder in folders if not is_label[folder.path]])
+    attached, problems, notes = attach_labels(images, labels)
+    notes = [*repeated, *notes]
+    images, attached = divide_places(images, attached)
     found: list[LabeledPlace] = []
     unlabeled: list[Folder] = []
     for place, own in images.items():
@@ -65,92 +63,22 @@ def read_named_folders(root: Path, name: str) -> Dataset | None:
             unlabeled += own
     if not found and not problems:
         return None
+    found, copies = _drop_copies(found)
+    notes += copies
     labels = [folder for names in attached.values() for folder in names.values()]
     notes += note_ignored({folder.path: folder for folder in (*(place.images for place in found), *labels)}.values())
     dataset = _make_dataset(root, name, found, unlabeled, notes)
     return replace(dataset, problems=(*problems, *dataset.problems))
 
 
-def _find_image_folders(folders: Iterable[Folder]) -> dict[Place, list[Folder]]:
-    """Map places to the folders with their images: those that are named so, else those without a telling name."""
-    named: dict[Place, list[Folder]] = {}
-    unnamed: dict[Place, list[Folder]] = {}
-    for folder in folders:
-        if folder.images and folder.role == "image":
-            named.setdefault(folder.place_without(folder.positions_of("image")[-1]), []).append(folder)
-        elif folder.images and folder.role is None:
-            unnamed.setdefault(folder.place_without(), []).append(folder)
-    return {**unnamed, **named}
-
-
-def _attach_labels(
-    images: dict[Place, list[Folder]], labels: Sequence[Folder]
-) -> tuple[Attached, list[Problem], list[str]]:
-    """Find the place of each folder with labels; fields of view are left out.
-
-    A place whose images have no telling name (`cells/` beside `masks/`) is moved to that of their labels.
-    """
-    attached: Attached = {}
-    for folder in labels:
-        candidates = _list_candidates(folder)
-        place, name = next((found for found in candidates if found[0] in images), candidates[0])
-        attached.setdefault(place, {})[name] = folder
-    strange = [place for place in attached if place not in images]
-    problems = [problem for place in strange for problem in _adopt_images(place, images, attached)]
-    used, notes = drop_fields_of_view({name for place, names in attached.items() if place in images for name in names})
-    kept = {
-        place: {name: folder for name, folder in names.items() if name in used and _may_be_label(folder)}
-        for place, names in attached.items()
-        if place in images
-    }
-    unused = [folder.path.name for place in strange if place not in images for folder in attached[place].values()]
-    if unused and not problems:
-        notes.append(f"labels that belong to no images are not used: {list_some(f'{name}/' for name in unused)}")
-    return {place: names for place, names in kept.items() if names}, problems, notes
-
-
-def _may_be_label(folder: Folder) -> bool:
-    """Tell whether a folder has more than documents, and is not the field of view of DRIVE without its labels."""
-    return folder.is_filled and not (
-        folder.path.name == "mask" and folder.images and all(map(_DRIVE_FIELD.fullmatch, folder.by_stem))
-    )
-
-
-def _list_candidates(folder: Folder) -> list[tuple[Place, LabelName]]:
-    """List the places that a folder with labels may belong to, the likeliest first, with its name there."""
-    labels = folder.positions_of("label")
-    found = []
-    for left_out in ([labels[-1]], labels, folder.positions_of("label", "image")):
-        head, *tail = [folder.parts[index] for index in left_out if index in labels]
-        found.append((folder.place_without(*left_out), LabelName(head, "/".join(tail))))
-        last = len(folder.parts) - 1
-        if last not in left_out:
-            found.append(
-                (folder.place_without(*left_out, last), LabelName(head, "/".join([*tail, folder.parts[last]])))
-            )
-    return found
-
-
-def _adopt_images(place: Place, images: dict[Place, list[Folder]], attached: Attached) -> list[Problem]:
-    """Move the only images that fit the labels of a place to it; several that fit are a problem."""
-    labels = list(attached[place].values())
-    fitting = [
-        other
-        for other, folders in images.items()
-        if other not in attached
-        and other.subset == place.subset
-        and place.above in (other.above[:index] + other.above[index + 1 :] for index in range(len(other.above)))
-        and len(folders) == 1
-        and any(pair_files(folders[0].by_stem, folder.by_stem).fit > _FITS for folder in labels)
-    ]
-    if len(fitting) == 1:
-        images[place] = images.pop(fitting[0])
-    if len(fitting) < 2:
-        return []
-    names = [f"{images[other][0].path.name}/" for other in fitting]
-    got = f"labels in {labels[0].path.name}/ that fit the images in {list_some(names)} alike"
-    action = "Name the image files of each case in a CSV table (columns image, image_2, label)."
-    return [Problem(str(labels[0].path), got, "labels of one folder of images", action)]
+def _drop_copies(found: list[LabeledPlace]) -> tuple[list[LabeledPlace], list[str]]:
+    """Leave out augmented copies of images, which would train on what they validate with."""
+    copies = [labeled for labeled in found if any(map(holds_copies, labeled.place.above))]
+    if not copies or len(copies) == len(found):
+        return found, []
+    names = sorted({labeled.images.path.name for labeled in copies})
+    notes = [f"augmented copies are left out: {list_some(f'{name}/' for name in names)}"]
+    return [labeled for labeled in found if labeled not in copies], notes
 
 
 def _pair_place(place: Place, images: Sequence[Folder], labels: Mapping[LabelName, Folder]) -> LabeledPlace:
@@ -161,12 +89,12 @@ def _pair_place(place: Place, images: Sequence[Folder], labels: Mapping[LabelNam
         for name, folder in labels.items()
     }
     best = max(images, key=lambda image: max(tried[image.path, name].fit for name in labels))
-    fitting = sorted(name for name in labels if tried[best.path, name].fit >= _FITS)
+    fitting = sorted(name for name in labels if tried[best.path, name].fit >= FITS)
     for is_plain in (lambda files: files.pairs, lambda files: not files.classes):
         fitting = [name for name in fitting if is_plain(tried[best.path, name])] or fitting
     choice = choose_label_folders(fitting or sorted(labels)[:1])
-    rivals = [image for image in images if image != best and any(tried[image.path, n].fit >= _FITS for n in fitting)]
-    has_objects = all(name.words & _OBJECT_WORDS for name in choice.used)
+    rivals = [image for image in images if image != best and any(tried[image.path, n].fit >= FITS for n in fitting)]
+    has_objects = all(name.words & OBJECT_WORDS for name in choice.used)
     if rivals or not choice.is_clear:
         folders = [f"{image.path.name}/" for image in [best, *rivals]] if rivals else [f"{name}/" for name in fitting]
         what = "images with the same names" if rivals else "labels of the same images"
@@ -176,7 +104,10 @@ def _pair_place(place: Place, images: Sequence[Folder], labels: Mapping[LabelNam
     files = _join_label_folders({name: tried[best.path, name] for name in choice.used}, choice.joined)
     if not files.pairs and not labels[choice.used[0]].images:
         files = PairedFiles(problems=[_describe_unreadable(labels[choice.used[0]])])
-    unused = [f"{name}/ is not used: it has not one label for each image" for name in labels if name not in choice.used]
+    own = place.above[-1] if place.above else ""
+    others = [describe_name(str(name), own) for name in labels if name not in choice.used]
+    unused = [f"{other}/ is not used: it has not one label for each image" for other in others]
+    unused += [f"{image.path.name}/ is not used: its images have no labels" for image in images if image != best]
     files.notes = [*choice.notes, *files.notes, *(note for note in unused if not choice.notes)]
     return LabeledPlace(place, best, files, "classes" if files.classes else choice.joined, has_objects)
 

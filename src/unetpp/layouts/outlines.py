@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +14,7 @@ from unetpp.annotations import Annotations, is_annotation, read_annotations, yol
 from unetpp.errors import DataError, Problem
 from unetpp.formats import is_image, stem_of
 from unetpp.layouts.dataset import Case, Dataset
-from unetpp.layouts.folders import SUBSETS
+from unetpp.layouts.folders import SUBSETS, list_entries
 from unetpp.words import list_some
 
 BACKGROUND = "background"
@@ -50,7 +51,8 @@ def read_outlines(root: Path, name: str) -> Dataset | None:
     read, problems = _read_all(files)
     if not any(annotations.names for annotations in read.values()):
         return None
-    pairs = [pair for path, found in read.items() for pair in _pair(root, path, found, images, problems)]
+    known = _KnownImages(root, images)
+    pairs = [pair for path, found in read.items() for pair in _pair(path, found, known, problems)]
     names = _name_classes(root, read)
     values = tuple((own, index) for index, own in enumerate(names, start=1))
     shown = list(dict.fromkeys(names.values()))
@@ -66,7 +68,9 @@ def _list_files(root: Path) -> tuple[list[Path], list[Path]]:
     found: list[Path] = []
     folders = [root]
     for _ in range(_DEPTH):
-        entries = [path for folder in folders for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+        entries = [
+            path for folder in folders for path in list_entries(folder) if not path.name.startswith(".")
+        ]
         found += [path for path in entries if path.is_file()]
         folders = [path for path in entries if path.is_dir() and path.name != "__MACOSX"]
     maybe = [path for path in found if path.suffix.lower() in ANNOTATION_SUFFIXES]
@@ -85,20 +89,38 @@ def _read_all(files: Iterable[Path]) -> tuple[dict[Path, Annotations], list[Prob
     return read, problems
 
 
-def _pair(root: Path, path: Path, found: Annotations, images: Sequence[Path], problems: list[Problem]) -> list[_Pair]:
+class _KnownImages:
+    """The images of a data set, by what annotation files are paired with.
+
+    Args:
+        root: folder of the data set.
+        images: its images, in order.
+    """
+
+    def __init__(self, root: Path, images: Iterable[Path]) -> None:
+        self._root = root
+        self._by_key: dict[str, list[Path]] = {}
+        self.by_name: dict[str, list[Path]] = {}
+        for image in images:
+            self._by_key.setdefault(_key(root, image), []).append(image)
+            self.by_name.setdefault(_fold(image.name), []).append(image)
+
+    def find(self, path: Path) -> list[Path]:
+        """Find the images that an annotation file of one image is named after: a.json or a.png.json for a.png."""
+        name = _fold(path.name)
+        stops = [index for index, sign in enumerate(name) if sign == "."]
+        named = (image for stop in stops for image in self.by_name.get(name[:stop], []))
+        return self._by_key.get(_key(self._root, path)) or sorted(named)
+
+
+def _pair(path: Path, found: Annotations, images: _KnownImages, problems: list[Problem]) -> list[_Pair]:
     """Find the images of one annotation file."""
     if set(found.images) == {""}:
-        own = _key(root, path)
-        matching = [image for image in images if _key(root, image) == own] or [
-            image for image in images if _fold(path.name).startswith(_fold(image.name) + ".")
-        ]
+        matching = images.find(path)
         keyed = [(image, "") for image in matching]
         missing = [] if matching else [path.name]
     else:
-        by_name: dict[str, list[Path]] = {}
-        for image in images:
-            by_name.setdefault(_fold(image.name), []).append(image)
-        chosen = {key: _closest(path, key, by_name.get(_fold(Path(key).name), [])) for key in found.images}
+        chosen = {key: _closest(path, key, images.by_name.get(_fold(Path(key).name), [])) for key in found.images}
         keyed = [(image, key) for key, image in chosen.items() if image is not None]
         missing = [key for key, image in chosen.items() if image is None]
     if missing:
@@ -145,6 +167,7 @@ def _name_classes(root: Path, read: Mapping[Path, Annotations]) -> dict[str, str
 
 def _make_cases(root: Path, pairs: Sequence[_Pair], values: tuple[tuple[str, int], ...]) -> tuple[Case, ...]:
     stems = [stem_of(pair.image) for pair in pairs]
+    counts = Counter(stems)
     cases = []
     for pair, stem in zip(pairs, stems, strict=True):
         folders = pair.image.relative_to(root).parts[:-1]
@@ -152,7 +175,7 @@ def _make_cases(root: Path, pairs: Sequence[_Pair], values: tuple[tuple[str, int
         split = split or next(
             (SUBSETS[word] for word in SUBSETS if word in pair.annotation.stem.lower().split("_")), None
         )
-        id = stem if stems.count(stem) == 1 else "_".join((*folders, stem))
+        id = stem if counts[stem] == 1 else "_".join((*folders, stem))
         cases.append(Case(id, (pair.image,), (pair.annotation,), class_values=values, split=split, label_key=pair.key))
     return tuple(sorted(cases, key=lambda case: case.id))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from unetpp.errors import Problem
 from unetpp.formats import suffix_of
+from unetpp.layouts.channel_files import split_channel
 from unetpp.layouts.folders import describe_same_stem
 from unetpp.layouts.names import find_origin, is_bare_label, split_marker
 from unetpp.layouts.pairing import Pairs, describe_name, pair_names
@@ -16,7 +16,6 @@ from unetpp.layouts.pairing import Pairs, describe_name, pair_names
 Files = Mapping[str, list[Path]]
 """Files by stem."""
 
-_CHANNEL = re.compile(r"(.+)_(\d{4})$")
 _MOST = 0.5
 _JPEG = (".jpg", ".jpeg", ".jfif")
 CHOOSE = "Move what is not meant out of the data set, or list the pairs in a CSV table (columns image, label)."
@@ -73,8 +72,11 @@ def split_mixed_folder(files: Files) -> tuple[Files, Files] | None:
     if all(len(paths) == 2 and len(jpeg[stem]) == 1 for stem, paths in files.items()) and len(files) > 1:
         return jpeg, {stem: [path for path in paths if path not in jpeg[stem]] for stem, paths in files.items()}
     labels = {stem: paths for stem, paths in files.items() if split_marker(stem).marker}
+    if any("_cp_masks" in stem for stem in labels):  # of Cellpose, which saves its own arrays beside
+        files = {stem: paths for stem, paths in files.items() if not stem.endswith("_seg")}
+        labels = {stem: paths for stem, paths in labels.items() if stem in files}
     images = {stem: paths for stem, paths in files.items() if stem not in labels and find_origin(stem) not in files}
-    if len(images) == 1 and not labels:
+    if not images or (len(images) == 1 and not labels):
         return None
     names = pair_names(images, labels)
     found = len(labels) - len(names.orphaned)
@@ -100,9 +102,8 @@ def _split_bare_names(files: Files) -> tuple[Files, Files] | None:
 def _group_channels(images: Files, labels: Files) -> dict[str, list[Path]]:
     """Join the channels NAME_0000, NAME_0001, ... of one image where labels are named NAME; else one file each."""
     groups: dict[str, list[Path]] = {}
-    for stem, paths in images.items():
-        match = _CHANNEL.match(stem)
-        groups.setdefault(match[1] if match else stem, []).append(paths[0])
+    for paths in images.values():
+        groups.setdefault(split_channel(paths[0])[0], []).append(paths[0])
     if len(groups.keys() & labels.keys()) > len(images.keys() & labels.keys()):
         return groups
     return {stem: paths[:1] for stem, paths in images.items()}
@@ -119,10 +120,17 @@ def _describe_unclear(names: Pairs, images: Files, labels: Mapping[str, Path]) -
             f"several labels for one image ({', '.join(describe_name(label, image) for label in own)})",
             "one label",
             CHOOSE,
+            topic="pairs",
         )
         for image, own in names.rival.items()
     ]
     return rivals + [
-        Problem(str(labels[label]), f"a label that fits {' and '.join(own)} alike", "a label of one image", CHOOSE)
+        Problem(
+            str(labels[label]),
+            f"a label that fits {' and '.join(own)} alike",
+            "a label of one image",
+            CHOOSE,
+            topic="pairs",
+        )
         for label, own in names.unclear.items()
     ]

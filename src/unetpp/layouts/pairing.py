@@ -10,13 +10,15 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from unetpp.layouts.names import (
     SIDES,
+    drop_other_forms,
     is_first_observer,
     is_observer,
+    split_beginning,
     split_marker,
     split_words,
     strip_file_suffix,
@@ -30,6 +32,8 @@ _DESCRIBED = 1000
 _LOOSE = "letter case, leading zeros and separators in names do not count"
 _PART_MARKERS = ("mask", "masks")
 """Numbers after these words count the parts of one mask: NAME_mask, NAME_mask_1."""
+_VERSION = re.compile(r"(?:^|[ _.-])(v?\d+|old|new|final|copy|draft|auto|manual|corrected|refined)(?:$|[ _.-])", re.I)
+"""Endings of the same label in several versions, not of classes."""
 _RUNS = re.compile(r"\d+|[^\W\d_]+|[\W_]+")
 
 Form = Callable[[str], str]
@@ -134,6 +138,11 @@ def _unmark(name: str) -> str:
     return f"{_unmark_image(parts.name)}{'_' * bool(parts.number)}{parts.number}"
 
 
+def _unmark_beginning(name: str) -> str:
+    """Remove only the beginning that says label: `label_c01gt0` is a label of `c01gt0`."""
+    return _unmark_image(split_beginning(to_nfc(name)))
+
+
 def _unmark_number(name: str) -> str:
     """Remove what says label with the number after it: `cell_mask_1` is a label of `cell`."""
     return _unmark_image(split_marker(to_nfc(name)).name)
@@ -164,7 +173,7 @@ _STEPS: tuple[tuple[Form, tuple[Form, ...]], ...] = (
     (to_nfc, (to_nfc,)),
     (to_nfc, (_then(strip_file_suffix, to_nfc),)),
     (to_nfc, (_then(strip_file_suffix, _unmark_literally),)),
-    (_unmark_image, tuple(_then(strip_file_suffix, form) for form in (_unmark, _unmark_number))),
+    (_unmark_image, tuple(_then(strip_file_suffix, form) for form in (_unmark, _unmark_beginning, _unmark_number))),
     (
         _then(_unmark_image, _simplify),
         tuple(_then(_then(strip_file_suffix, form), _simplify) for form in (_keep, _unmark, _unmark_number)),
@@ -176,13 +185,14 @@ def _match_common_affixes(found: dict[str, list[str]], left: list[str]) -> list[
     """Leave out endings and beginnings that nearly all names share, as few as pair nearly all; else pair nothing."""
     images = [image for image, own in found.items() if not own]
     best: tuple[float, dict[str, str]] = (_NEARLY_ALL * min(len(images), len(left)), {})
-    label_keys = [_keys(left, form, cut) for form in (_keep, _unmark_number) for cut in _common_cuts(left, form)]
-    image_keys = [_keys(images, form, cut) for form in (_keep, _unmark_image) for cut in _common_cuts(images, form)]
-    for by_label in label_keys:
+    image_keys = list(_list_keys(images, (_keep, _unmark_image)))
+    for by_label in _list_keys(left, (_keep, _unmark_number)):
         for by_image in image_keys:
             matched = {by_label[key]: image for key, image in by_image.items() if key in by_label}
             if len(matched) >= 2 and (len(matched) > best[0] if best[1] else len(matched) >= best[0]):
                 best = (len(matched), matched)
+        if best[0] == len(left):
+            break
     for label, image in best[1].items():
         found[image].append(label)
     return [label for label in left if label not in best[1]]
@@ -206,19 +216,26 @@ def _find_owner(label: str, images: Collection[str]) -> str | None:
     return max((label[:stop] for stop in stops if label[:stop] in images), key=len, default=None)
 
 
-def _keys(names: Iterable[str], form: Form, cut: tuple[str, str]) -> dict[str, str]:
+def _list_keys(names: Sequence[str], forms: Iterable[Form]) -> Iterator[dict[str, str]]:
+    """Yield what is left of the names after each cut to try, in each form that differs from the names."""
+    for form in forms:
+        formed = list(map(form, names))
+        if form is _keep or formed != list(names):
+            yield from (_keys(names, formed, cut) for cut in _common_cuts(formed))
+
+
+def _keys(names: Iterable[str], formed: Iterable[str], cut: tuple[str, str]) -> dict[str, str]:
     """Map what is left of each name without the beginning and ending to the name; without what is not unique."""
     keys: dict[str, list[str]] = {}
-    for name in names:
-        short = form(name)
+    for name, short in zip(names, formed, strict=True):
         if short.startswith(cut[0]) and short.endswith(cut[1]) and len(short) > len(cut[0]) + len(cut[1]):
             keys.setdefault(_simplify(short[len(cut[0]) : len(short) - len(cut[1])]), []).append(name)
     return {key: own[0] for key, own in keys.items() if key and len(own) == 1}
 
 
-def _common_cuts(names: Sequence[str], form: Form) -> list[tuple[str, str]]:
+def _common_cuts(names: Sequence[str]) -> list[tuple[str, str]]:
     """List the cuts (beginning, ending) to try: none, the ending, the beginning, and both that nearly all share."""
-    runs = [_RUNS.findall(form(name)) for name in names]
+    runs = [_RUNS.findall(name) for name in names]
     start = _longest_common(["".join(run[:count]) for count in range(1, len(run))] for run in runs)
     end = _longest_common(["".join(run[count:]) for count in range(1, len(run))] for run in runs)
     return list(dict.fromkeys([("", ""), ("", end), (start, ""), (start, end)]))
@@ -233,6 +250,12 @@ def _longest_common(affixes: Iterable[list[str]]) -> str:
 
 def _choose_labels(pairs: Pairs, image: str, labels: list[str]) -> None:
     """Decide what several labels of one image are: parts, observers, a field of view, or rivals."""
+    if len(labels) > 1:
+        own = {word.lower() for word in split_words(image)}
+        shown = {describe_name(label, image): label for label in labels}
+        words = {name: {word.lower() for word in split_words(label)} - own for name, label in shown.items()}
+        kept, notes = drop_other_forms(words)
+        labels, pairs.notes = [shown[name] for name in kept], [*pairs.notes, *notes]
     if len(labels) > 1:
         observed = [label for label in labels if is_observer(label)]
         first = [label for label in observed if is_first_observer(label)]
@@ -276,7 +299,7 @@ def _read_classes(image: str, labels: Sequence[str]) -> tuple[str, ...]:
     """Read classes from the endings of labels; () where one says only label, is a number, or is not there."""
     endings = [label[len(image) :].strip(" _.-") if label.startswith(image) else "" for label in labels]
     if any(
-        split_marker(label).marker or not any(map(str.isalpha, ending))
+        split_marker(label).marker or _VERSION.search(ending) or not any(map(str.isalpha, ending))
         for label, ending in zip(labels, endings, strict=True)
     ):
         return ()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from unetpp.annotations import SUFFIXES as ANNOTATION_SUFFIXES
 from unetpp.errors import DataError, Problem
-from unetpp.formats import is_companion, is_image, stem_of
+from unetpp.formats import is_image, stem_of
+from unetpp.layouts.contents import is_silent
 from unetpp.layouts.dataset import Subset
 from unetpp.layouts.folders import list_entries, list_folders
 from unetpp.layouts.names import find_subset, is_subset, read_role
@@ -34,8 +36,6 @@ _DOCUMENT_SUFFIXES = (
     ".xlsx",
     ".zip",
 )
-_SILENT_SUFFIXES = (".raw", ".zraw", ".db", ".ini")
-"""Suffixes that are ignored without a note: voxels of .mhd and .nhdr files, system files of Windows."""
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,32 @@ def scan_folders(root: Path) -> list[Folder]:
     return [Folder(folder.path, folder.parts[shared:], folder.images, folder.others) for folder in found]
 
 
-def _is_silent(path: Path) -> bool:
-    return path.suffix.lower() in _SILENT_SUFFIXES or is_companion(path)
+def drop_repeated(folders: Sequence[Folder]) -> tuple[list[Folder], list[str]]:
+    """Leave out folders that repeat others one level deeper: `lgg/p1/` beside `p1/`, with the same files."""
+    by_parts = {folder.parts: folder for folder in folders}
+    kept, above = [], set()
+    for folder in folders:
+        shorter = (by_parts.get(folder.parts[start:]) for start in range(1, len(folder.parts)))
+        if any(other is not None and _have_same_files(folder, other) for other in shorter):
+            above.add(folder.parts[0])
+        else:
+            kept.append(folder)
+    return kept, [f"{name}/ repeats the other folders and is left out" for name in sorted(above)]
+
+
+def _have_same_files(one: Folder, other: Folder) -> bool:
+    if not one.images or [path.name for path in one.images] != [path.name for path in other.images]:
+        return False
+    if any(a.stat().st_size != b.stat().st_size for a, b in zip(one.images, other.images, strict=True)):
+        return False
+    some = {0, len(one.images) // 2, len(one.images) - 1}
+    return all(filecmp.cmp(one.images[index], other.images[index], shallow=False) for index in some)
 
 
 def note_ignored(folders: Iterable[Folder]) -> list[str]:
     """Note files that are no images: a few by name, many by type, and those of many folders in one note."""
     found = {
-        folder.path: others
-        for folder in folders
-        if (others := [path for path in folder.others if not _is_silent(path)])
+        folder.path: others for folder in folders if (others := [path for path in folder.others if not is_silent(path)])
     }
     if len(found) > _FEW:
         everything = [path for others in found.values() for path in others]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from unetpp.layouts.class_files import read_class_files
 from unetpp.layouts.contents import list_content
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.layouts.folders import SUBSETS
-from unetpp.layouts.label_names import is_label_name, split_label_name
+from unetpp.layouts.label_names import is_agreement, is_label_folder, is_label_name, split_label_name
 from unetpp.words import count_noun, list_some
 
 _CT_PAIRS = (("imaging", "segmentation"), ("volume", "segmentation"))
@@ -51,30 +51,68 @@ def read_scans(root: Path, name: str) -> Dataset | None:
     scans: list[_Scan] = []
     problems: list[Problem] = []
     unlabeled: list[Path] = []
-    content = list_content(root).images
+    content = {
+        folder: medical
+        for folder, files in list_content(root).images.items()
+        if (medical := list(filter(is_medical, files)))
+    }
     for folder, files in content.items():
-        medical = [path for path in files if is_medical(path)]
-        found, rest = _match(folder, medical, problems, is_patient=len(content) > 1)
+        found, rest = _match(folder, *_divide(folder, files), problems, is_patient=len(content) > 1)
         scans += found
         unlabeled += rest
-    if not scans:
-        return None
+    if not scans and not problems:
+        scans, unlabeled = _match_two_folders(content, problems)
+    if not scans:  # whoever knows the layout better comes first
+        return Dataset(name, root, "volumes", (), problems=tuple(problems)) if problems else None
     channels, usual = _choose_channels(scans)
     complete = [scan for scan in scans if _has_channels(scan, usual, problems)]
-    cases = make_ids_unique(_make_case(root, scan, scans) for scan in complete)
+    folders = {scan.folder: scan.folder.relative_to(root).parts for scan in scans}
+    length = _count_session_folders(set(map(_below_subset, folders.values())))
+    shared = len(folders) < len(scans)  # several images in a folder
+    cases = make_ids_unique(_make_case(scan, folders, shared, length) for scan in complete)
     notes = [f"without a label, left out: {count_noun(len(unlabeled), 'image')} ({_names(unlabeled)})"]
     notes = notes if unlabeled else []
+    if agreed := [scan.label.name for scan in scans if is_agreement(scan.label)]:
+        notes.append(f"labels of several persons: {agreed[0]} is used, which joins them")
     return Dataset(name, root, "volumes", tuple(cases), channels, problems=tuple(problems), notes=tuple(notes))
 
 
+def _divide(folder: Path, files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Divide the files of a folder into labels and images; a folder of labels holds no images."""
+    if is_label_folder(folder.name):
+        return [], []
+    labels = [path for path in files if is_label_name(path)]
+    known = set(labels)
+    return labels, [path for path in files if path not in known]
+
+
+def _match_two_folders(
+    content: Mapping[Path, Sequence[Path]], problems: list[Problem]
+) -> tuple[list[_Scan], list[Path]]:
+    """Match images of several channels with the labels in a folder beside theirs: `imagesTr/ID__CT`, `labelsTr/ID`."""
+    labels = [folder for folder in content if is_label_folder(folder.name)]
+    images = (
+        [folder for folder in content if folder not in labels and folder.parent == labels[0].parent] if labels else []
+    )
+    if len(labels) != 1 or len(images) != 1:
+        return [], []
+    found: list[Problem] = []
+    scans, rest = _match(images[0], content[labels[0]], content[images[0]], found, is_patient=False)
+    if not any(len(scan.images) > 1 for scan in scans):
+        return [], []
+    problems += found
+    return scans, rest
+
+
 def _match(
-    folder: Path, files: Sequence[Path], problems: list[Problem], is_patient: bool
+    folder: Path, labels: Sequence[Path], images: Sequence[Path], problems: list[Problem], is_patient: bool
 ) -> tuple[list[_Scan], list[Path]]:
     """Match the images of a folder with their labels; return images without a label, too."""
-    labels = [path for path in files if is_label_name(path)]
-    images = [path for path in files if path not in labels]
     if not labels or not images:
-        return [], images
+        return [], list(images)
+    agreed = [path for path in labels if is_agreement(path)]
+    if len(agreed) == 1 and is_patient:  # of several persons
+        labels = agreed
     scans: dict[tuple[str, ...], _Scan] = {}
     doubtful: list[Path] = []
     for label in labels:
@@ -104,7 +142,8 @@ def _match(
     if doubtful or not matched:
         some = list(dict.fromkeys(doubtful or labels))
         problems.append(_describe_doubt(folder, some))
-        return [scan for scan in matched if scan.label not in some], unmatched
+        refused = set(some)
+        return [scan for scan in matched if scan.label not in refused], unmatched
     return matched, unmatched
 
 
@@ -166,19 +205,26 @@ def _has_channels(scan: _Scan, usual: tuple[str, ...] | None, problems: list[Pro
     return False
 
 
-def _make_case(root: Path, scan: _Scan, scans: Sequence[_Scan]) -> Case:
-    parts = scan.folder.relative_to(root).parts
+def _make_case(scan: _Scan, folders: Mapping[Path, tuple[str, ...]], shared: bool, length: int) -> Case:
+    """Make the case of a label with its images.
+
+    Args:
+        scan: the label with its images.
+        folders: folders of all scans -> their names below that of the data set.
+        shared: whether a folder has several scans.
+        length: number of folders below those of patients.
+    """
+    parts = folders[scan.folder]
     split = SUBSETS.get(parts[0].lower()) if parts else None
-    folders = {other.folder for other in scans}
     images = tuple(scan.images[channel] for channel in sorted(scan.images))
-    if not parts or len(folders) < len(scans):  # several images in a folder
+    subset = f"{parts[0]}/" if split else ""
+    if not parts or shared:
         id = stem_of(images[0]) if len(images) == 1 else split_label_name(scan.label) or scan.folder.name
         is_patient = bool(parts) and len(folders) > 2 and not _BATCH.search(parts[-1])
         return Case(id, images, (scan.label,), group="/".join(parts) if is_patient else None, split=split)
     parts = _below_subset(parts)
-    length = _count_session_folders({_below_subset(folder.relative_to(root).parts) for folder in folders})
     patient, time_point = parts[: max(1, len(parts) - length)], _BRATS_TIME_POINT.fullmatch(parts[-1])
-    group = None if split else time_point[1] if time_point else "/".join(patient)
+    group = subset + (time_point[1] if time_point else "/".join(patient))
     return Case("_".join(parts[len(patient) - 1 :]), images, (scan.label,), group=group, split=split)
 
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from os.path import realpath
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-from unetpp.data.case_files import name_label, read_case_classes, read_case_label
+from unetpp.data.case_files import name_files, name_label, read_case_classes, read_case_label
 from unetpp.data.inspect import collect_declared, complete_reading
 from unetpp.data.label_grid import Grid, place_label
-from unetpp.errors import DataError, Problem
+from unetpp.errors import DataError, Problem, failures_of
 from unetpp.formats import is_image, is_medical, stem_of
 from unetpp.formats.readers import read_label
 from unetpp.infer.confidence import calibrate
 from unetpp.infer.options import PredictOptions
-from unetpp.infer.predict_files import PREDICTIONS
 from unetpp.infer.prediction import Prediction
-from unetpp.json_files import read_json
+from unetpp.infer.record import PREDICTIONS, PredictionRecord, read_record
 from unetpp.labels.classes import Classes
 from unetpp.labels.encoding import encode_label
 from unetpp.labels.facts import LabelFacts, measure_label
@@ -94,8 +93,11 @@ def evaluate_cases(
     scores: dict[int, list[CaseScore]] = {}
     expected: dict[int, list[float | None]] = {}
     for done, case in enumerate(cases, start=1):
-        reference = read_case_classes(case, plan)
-        for depth, found in predictor.predict_case(case, options).items():
+        with failures_of(name_label(case)):
+            reference = read_case_classes(case, plan)
+        with failures_of(name_files(case.images)):
+            predicted = predictor.predict_case(case, options)
+        for depth, found in predicted.items():
             if depths == "all" or depth in depths:
                 spacing = found.geometry.spacing_mm
                 score = score_case(case.id, found.segmentation, reference, plan.num_classes, spacing)
@@ -173,8 +175,8 @@ def _prediction_time(folder: Path) -> int:
 
 
 def _evaluate_folder(folder: Path, references: _References, progress: Show) -> FolderScores:
-    record = _read_declaration(folder)
-    files = _rename_as(references.cases, _find_predictions(folder, record))
+    record = read_record(folder) or PredictionRecord()
+    files = _rename_as(references.cases, _find_predictions(folder, record.files))
     cases, problems = _name_after_predictions(files, references.cases)
     stems = sorted(files.keys() & cases.keys())
     problems += _unpaired(folder, Path(references.declared.where), files, cases)
@@ -191,7 +193,8 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
     for done, stem in enumerate(stems, start=1):
         try:
             if name_label(cases[stem]) not in refused:
-                scores.append(_score_files(stem, files[stem], cases[stem], match, references.reading))
+                with failures_of(str(files[stem])):
+                    scores.append(_score_files(stem, files[stem], cases[stem], match, references.reading))
         except DataError as error:
             problems += error.problems
         progress(done, len(stems))
@@ -239,33 +242,24 @@ def _measure(reading: ReadPlan, cases: Sequence[Case], closely: bool = True) -> 
     """Measure each readable label; unreadable ones are reported when they are scored."""
     found = {}
     for case in cases:
-        with suppress(DataError):
+        with suppress(DataError), failures_of(name_label(case)):
             label = read_case_label(case, reading)
             found[name_label(case)] = measure_label(label, is_medical(case.labels[0]), closely)
     return found
 
 
-def _read_declaration(folder: Path) -> dict[str, Any]:
-    """Read the record that `unetpp predict` wrote with its results; empty without one."""
-    try:
-        values = read_json(folder / PREDICTIONS)
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def _find_predictions(folder: Path, declared: Mapping[str, Any]) -> dict[str, Path]:
+def _find_predictions(folder: Path, names: Collection[str] | None) -> dict[str, Path]:
     """Stem -> segmentation. If files are declared, others (of an earlier prediction) are left out."""
     with refuse_unreadable(folder):
         if not folder.is_dir():
             got = "a file" if folder.exists() else "no such folder"
             raise DataError(Problem(str(folder), got, "a folder of segmentations", "Check the path."))
         files = _find_label_files(folder)
-    names = declared.get("files")
-    if isinstance(names, list):
-        files = {stem: path for stem, path in files.items() if path.relative_to(folder).as_posix() in names}
+    if names is not None:
+        known = set(names)
+        files = {stem: path for stem, path in files.items() if path.relative_to(folder).as_posix() in known}
     if not files:
-        got = f"no segmentations that its {PREDICTIONS} names" if isinstance(names, list) else "no segmentations"
+        got = f"no segmentations that its {PREDICTIONS} names" if names is not None else "no segmentations"
         action = "Check the path, or predict again."
         raise DataError(Problem(str(folder), got, "label files, one for each case", action))
     return files
@@ -354,12 +348,9 @@ def _unpaired(
             yield Problem(str(place), got, expected, f"{action}; these scores leave them out.")
 
 
-def _read_recorded(record: Mapping[str, Any]) -> Recorded | None:
+def _read_recorded(record: PredictionRecord) -> Recorded | None:
     """Read the classes that `unetpp predict` recorded; None without them."""
-    names, values = record.get("classes"), record.get("label_values")
-    if not isinstance(names, list) or not isinstance(values, list) or not len(names) == len(values) >= 2:
+    if not len(record.classes) == len(record.label_values) >= 2:
         return None
-    plan = LabelPlan(kind="objects") if record.get("instances") is True else LabelPlan()
-    with suppress(ValueError):
-        plan = LabelPlan.model_validate(record.get("labels", plan))
-    return Recorded(Classes(tuple(names), tuple(values)), plan)
+    plan = record.labels if "labels" in record.model_fields_set or not record.instances else LabelPlan(kind="objects")
+    return Recorded(Classes(record.classes, record.label_values), plan)

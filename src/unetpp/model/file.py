@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -68,8 +70,20 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     content = save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata=dict(metadata)
     )
-    with write_atomically(path) as temporary:
-        temporary.write_bytes(content)
+    header, weights = _sort_metadata(content)
+    with write_atomically(path) as temporary, temporary.open("wb") as file:
+        file.write(header)
+        file.write(weights)
+
+
+def _sort_metadata(content: bytes) -> tuple[bytes, memoryview]:
+    """Divide a .safetensors into header and weights; the metadata are sorted, so that equal content is equal bytes."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header: dict[str, Any] = json.loads(content[8:end])
+    metadata = header.pop("__metadata__", {})
+    text = json.dumps({"__metadata__": dict(sorted(metadata.items())), **header}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # weights begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text, memoryview(content)[end:]
 
 
 def _require_sound(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from unetpp.errors import ModelFileError
+from unetpp.errors import ModelFileError, is_out_of_memory
 
 _SCALAR: Any = np.float64(0).__reduce__()[0]
 _NUMBERS = [np.dtype, _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), *map(type, map(np.dtype, ("f4", "f8", "i8")))]
@@ -22,6 +22,8 @@ HOW_TO_SAVE = (
     'torch.save(torch.load(FILE, weights_only=False)["state_dict"], "weights.pt") if it is one entry of several; '
     "then give weights.pt."
 )
+_CODE = ("unsupported class", "unsupported global", "unsupported operand")
+"""Words of torch about a pickle that would make objects or call functions."""
 CHECKPOINT = "what torch.save wrote, or a .safetensors"
 
 
@@ -41,7 +43,7 @@ def read_foreign(path: Path) -> Any:
         with torch.serialization.safe_globals(_NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "nsupported class" in str(error) or "nsupported global" in str(error):
+        if any(word in str(error).lower() for word in _CODE):
             got = "a checkpoint with pickled objects, such as a whole module"
             action = f"None of them was created: that would run code of the file. {HOW_TO_SAVE}"
             raise ModelFileError(path, got, "tensors and numbers only", action) from None
@@ -52,7 +54,9 @@ def read_foreign(path: Path) -> Any:
         _refuse_damaged(path, error)
     except (OSError, SafetensorError) as error:
         _refuse_damaged(path, error)
-    except (EOFError, LookupError, ValueError, TypeError, AttributeError):  # the unpickler's errors for other files
+    except Exception as error:  # the unpickler's errors for other files: assertions, struct.error, ...
+        if is_out_of_memory(error):
+            raise
         _refuse_damaged(path, "it does not hold what torch.save writes")
 
 

@@ -84,6 +84,8 @@ def read_safetensors_header(path: Path) -> tuple[dict[str, str], dict[str, Tenso
     """
     try:
         size = path.stat().st_size
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ValueError("it is a pipe or a device")  # opening it would wait for ever
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
             if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):

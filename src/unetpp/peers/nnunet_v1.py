@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import count
+from itertools import count, permutations
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +128,11 @@ def _read_plans(checkpoint: Path) -> Mapping[str, Any] | None:
 
 def _find_axes(plans: Mapping[str, Any] | None, dims: int) -> tuple[int, ...]:
     """Return the network's axis for each axis of the image: nnU-Net puts that of the thickest slices first."""
-    forward = list((plans or {}).get("transpose_forward", range(dims)))
-    if dims == 2 or sorted(forward) != list(range(dims)):  # a 2D network sees slices across the first axis
+    forward = (plans or {}).get("transpose_forward", range(dims))
+    forward = list(forward) if isinstance(forward, list | range) else []
+    if dims == 2 or forward not in map(
+        list, permutations(range(dims))
+    ):  # a 2D network sees slices across the first axis
         return tuple(range(dims))
     return tuple(forward.index(axis) for axis in range(dims))
 
@@ -150,7 +153,7 @@ def _read_data(
             data["data.channels"] = [str(plans["modalities"][channel]) for channel in channels]
         if len(plans.get("all_classes", ())) == model.out_channels - 1:
             data["data.label_values"] = [0, *map(int, plans["all_classes"])]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         got = f"incomplete plans ({type(error).__name__}: {error})"
         raise UsageError(PLANS, got, "those of nnU-Net v1", HOW_TO_CONVERT) from None
     return data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -46,8 +46,15 @@ class Table:
         return Table(self.columns + right.columns, [(name, cells + more) for (name, cells), (_, more) in pairs])
 
 
-def write_report(run: Path) -> Path:
-    """Write RUN/report.html and return its path; an unfinished run is reported as far as it got.
+def write_report(run: Path, record: RunRecord | None = None) -> Path:
+    """Write RUN/report.html; an unfinished run is reported as far as it got, a damaged one as far as it can be read.
+
+    Args:
+        run: run folder.
+        record: its content; None: it is read.
+
+    Returns:
+        The path of the report.
 
     Raises:
         UsageError: not a run folder, or no fold has started.
@@ -55,8 +62,12 @@ def write_report(run: Path) -> Path:
         WriteError: the file could not be written.
     """
     path = Path(run) / REPORT
-    write_text(path, render(read_run(Path(run))))
+    write_text(path, render(record or read_run(Path(run))))
     return path
+
+
+MOST_CASES = 1000
+"""Largest number of cases in the table of cases; metrics.json has all."""
 
 
 def render(run: RunRecord) -> str:
@@ -75,27 +86,30 @@ def _content(run: RunRecord) -> dict[str, Any]:
     table, unit = run.table(), _distance_unit(run)
     num_classes = plan.data.num_classes
     curves = {
-        "Training loss": plots.plot_loss(run.folds),
-        "Validation Dice": plots.plot_validation(run.folds),
-        "Learning rate": plots.plot_first_fold(run.folds, "learning_rate", "learning rate", plots.COLORS[0]),
-        "Throughput": plots.plot_first_fold(
-            run.folds, "images_per_second", "patches per second", plots.COLORS[2], bottom=0
+        "Training loss": _try(plots.plot_loss, run.folds),
+        "Validation Dice": _try(plots.plot_validation, run.folds),
+        "Learning rate": _try(plots.plot_first_fold, run.folds, "learning_rate", "learning rate", plots.COLORS[0]),
+        "Throughput": _try(
+            plots.plot_first_fold, run.folds, "images_per_second", "patches per second", plots.COLORS[2], 0
         ),
     }
     return {
         "run": run,
         "plan": plan,
+        "left_out": run.left_out,
         "subtitle": _subtitle(plan, table),
         "headline": _headline(run, unit) if run.cases else [],
         "unit": unit,
         "found": found,
         "depth_table": _depth_table(table, unit),
         "chosen_depth": str(plan.predict.depth),
-        "trade": plots.plot_trade(table, recommended.depth if recommended else None),
+        "trade": _try(plots.plot_trade, table, recommended.depth if recommended else None),
         "recommended": recommended,
         "curves": [(title, picture) for title, picture in curves.items() if picture],
-        "sorted_cases": plots.plot_cases([case for _, case in run.cases]),
-        "views": [(view, fold, plots.draw_view(view, num_classes)) for view, fold in run.views()],
+        "sorted_cases": _try(plots.plot_cases, [case for _, case in run.cases]),
+        "views": [
+            (view, fold, picture) for view, fold in run.views() if (picture := _try(plots.draw_view, view, num_classes))
+        ],
         "legend": _legend(plan),
         "class_table": _table(ClassScores, [*found.classes.items()], unit, {"dice": 1.0}),
         "case_table": _case_table(run, unit),
@@ -103,6 +117,14 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "endings": [(fold.number, _ending(fold)) for fold in run.folds],
         "choices": list_choices(plan, plan.reasons),
     }
+
+
+def _try(draw: Callable[..., str | None], *arguments: Any) -> str | None:
+    """Draw a picture; None for numbers that no picture can show, such as times of 1e300 in a damaged log."""
+    try:
+        return draw(*arguments)
+    except (ArithmeticError, ValueError, TypeError, LookupError):
+        return None
 
 
 def _subtitle(plan: Plan, table: Mapping[str, DepthRow]) -> str:
@@ -145,8 +167,8 @@ def _depth_table(depths: Mapping[str, DepthRow], unit: str) -> Table:
 
 
 def _case_table(run: RunRecord, unit: str) -> Table:
-    """Tabulate every case, worst first."""
-    ranked = sorted(run.cases, key=lambda entry: (entry[1].mean.dice is None, entry[1].mean.dice or 0.0))
+    """Tabulate the cases, worst first, as many as a browser shows at once."""
+    ranked = sorted(run.cases, key=lambda entry: (entry[1].mean.dice is None, entry[1].mean.dice or 0.0))[:MOST_CASES]
     names = run.plan.data.classes[1:] if run.plan.data.num_classes > 2 else ()
     scores = _table(Scores, [(case.id, case.mean) for _, case in ranked], unit, {"dice": 1.0})
     table = scores + _class_columns(names, [(case.id, case.classes) for _, case in ranked])

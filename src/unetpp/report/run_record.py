@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, FiniteFloat
+
 from unetpp.errors import UsageError
 from unetpp.json_files import parse_json
 from unetpp.measured import DepthRow, MeanScores, Metrics, ScoredCase, read_metrics
@@ -14,8 +16,25 @@ from unetpp.metrics.scores import METRICS, bootstrap_interval, mean_of
 from unetpp.plan import Plan, read_plan
 from unetpp.report.views import RANKS, View, read_views
 from unetpp.run_folder import LOG, METRICS_FILE, RunFolder
+from unetpp.words import count_noun
 
 LogLine = dict[str, Any]
+
+
+class _Line(BaseModel):
+    """What the report reads of a line of the log."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str
+    step: int = 0
+    elapsed_s: FiniteFloat | None = None
+    loss: float | None = None
+    dice: float | None = None
+    depths: dict[str, float | None] | None = None
+    learning_rate: float | None = None
+    images_per_second: float | None = None
+    data_wait: FiniteFloat | None = None
 
 
 @dataclass(frozen=True)
@@ -28,6 +47,8 @@ class FoldRecord:
     metrics: Metrics
     """Empty before the fold is measured."""
     views: tuple[View, ...]
+    left_out: tuple[str, ...] = ()
+    """Files, and parts of them, that cannot be read."""
 
     def lines(self, kind: str) -> list[LogLine]:
         """Lines of one kind: start, train, validation, end."""
@@ -41,6 +62,11 @@ class RunRecord:
     name: str
     plan: Plan
     folds: tuple[FoldRecord, ...]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Files, and parts of them, that cannot be read."""
+        return tuple(text for fold in self.folds for text in fold.left_out)
 
     @property
     def cases(self) -> list[tuple[int, ScoredCase]]:
@@ -97,7 +123,7 @@ def read_run(folder: Path) -> RunRecord:
     folds = [
         _read_fold(run.fold(number), number) for number in sorted(int(name) for name in numbers if name.isdecimal())
     ]
-    started = tuple(fold for fold in folds if fold.log or fold.metrics.model_fields_set)
+    started = tuple(fold for fold in folds if fold.log or fold.left_out or fold.metrics.model_fields_set)
     if not started:
         raise UsageError(folder, "a run of which no fold has started", "one with a log", action)
     return RunRecord(folder.resolve().name, read_plan(run.plan), started)
@@ -114,20 +140,30 @@ def _average(rows: Sequence[tuple[DepthRow, int]]) -> DepthRow:
 
 
 def _read_fold(folder: Path, number: int) -> FoldRecord:
-    metrics = read_metrics(folder / METRICS_FILE) or Metrics()
-    return FoldRecord(number, tuple(_read_log(folder / LOG)), metrics, read_views(folder / "views"))
+    metrics, left_out = read_metrics(folder / METRICS_FILE), []
+    if metrics is None and (folder / METRICS_FILE).exists():
+        left_out.append(str(folder / METRICS_FILE))
+    views, unreadable = read_views(folder / "views")
+    lines, bad = _read_log(folder / LOG)
+    left_out += [*map(str, unreadable), *([f"{bad} of {folder / LOG}"] if bad else [])]
+    return FoldRecord(number, tuple(lines), metrics or Metrics(), views, tuple(left_out))
 
 
-def _read_log(path: Path) -> list[LogLine]:
-    lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+def _read_log(path: Path) -> tuple[list[LogLine], str]:
+    """Read the lines of a log, and say how much of it cannot be read."""
+    try:
+        texts = path.read_bytes().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return [], ""
+    except OSError as error:
+        return [], f"all ({error.strerror})"
+    lines, bad = [], 0
+    for text in texts:
         try:
-            line = parse_json(text)
+            lines.append(_Line.model_validate(parse_json(text)).model_dump(exclude_unset=True))
         except ValueError:
-            continue  # half a line of a run that was killed
-        if isinstance(line, dict):
-            lines.append(line)
-    return lines
+            bad += bool(text.strip("\0 "))
+    return lines, count_noun(bad, "line") if bad else ""
 
 
 def minutes_of(line: LogLine) -> float:

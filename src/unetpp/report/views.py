@@ -8,7 +8,6 @@ Volumes are shown as the slice with the largest foreground area, across the axis
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,8 @@ from unetpp.volume import Volume
 RANKS = ("worst", "median", "best")
 LONGEST_SIDE = 640
 """Pixels; larger images are subsampled."""
+LARGEST_VIEW = 2**28
+"""Bytes of the arrays of a view, unpacked; more are not believed."""
 DISPLAYED = (0.5, 99.5)
 """Percentiles of the intensities shown as black and white."""
 
@@ -136,9 +137,18 @@ def _points_up(affine: np.ndarray, rows: int) -> bool:
     return bool(direction[np.argmax(np.abs(direction))] > 0)
 
 
-def read_views(folder: Path) -> tuple[View, ...]:
-    """Read the views of a fold, worst first, without those that are absent or cannot be read."""
-    return tuple(view for rank in RANKS if (view := _read_view(folder / f"{rank}.npz", rank)))
+def read_views(folder: Path) -> tuple[tuple[View, ...], list[Path]]:
+    """Read the views of a fold, worst first, and list those that cannot be read."""
+    views, unreadable = [], []
+    for rank in RANKS:
+        path = folder / f"{rank}.npz"
+        try:
+            views.append(_read_view(path, rank))
+        except FileNotFoundError:
+            continue
+        except Exception:  # archives raise anything
+            unreadable.append(path)
+    return tuple(views), unreadable
 
 
 def _fullest_slice(
@@ -159,11 +169,18 @@ def _to_bytes(array: np.ndarray) -> np.ndarray:
     return scaled.astype(np.uint8)
 
 
-def _read_view(path: Path, rank: str) -> View | None:
-    try:
-        with np.load(path, allow_pickle=False) as found:
-            scalars = {name: found[name].item() for name in ("id", "dice", "aspect", "slice")}
-            arrays = {name: found[name] for name in ("image", "reference", "prediction")}
-            return View(rank, **scalars, **arrays)
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
-        return None
+def _read_view(path: Path, rank: str) -> View:
+    """Read a view; raises anything for a file that is none."""
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > LARGEST_VIEW:
+            raise ValueError("larger than any view")
+    with np.load(path, allow_pickle=False) as found:
+        name, place = str(found["id"].item()), str(found["slice"].item())
+        dice, aspect = float(found["dice"].item()), float(found["aspect"].item())
+        view = View(rank, name, dice, found["image"], found["reference"], found["prediction"], aspect, place)
+    shapes = {view.image.shape[:2], view.reference.shape, view.prediction.shape}
+    kinds = {view.image.dtype.kind, view.reference.dtype.kind, view.prediction.dtype.kind}
+    sound = len(shapes) == 1 and view.image.shape[2:] in ((), (3,)) and kinds <= {*"biu"} and view.reference.size > 0
+    if not (sound and np.isfinite(view.dice) and 1e-3 < view.shape_ratio < 1e3):
+        raise ValueError("no view")
+    return view

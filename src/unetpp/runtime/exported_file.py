@@ -90,7 +90,18 @@ def open_exported(path: Path, exact: bool = False) -> tuple[ExportedNetwork, dic
         reason = " ".join(str(error).split())[-200:] or type(error).__name__
         got = f"a file that {RUNTIMES[path.suffix]} cannot run ({reason})"
         raise ModelFileError(path, got, expected, "Export it again.") from error
-    return network, parse_json(about or "{}")
+    return network, _read_description(path, about)
+
+
+def _read_description(path: Path, about: str | None) -> dict[str, Any]:
+    try:
+        description = parse_json(about or "{}")
+    except ValueError as error:
+        description = error
+    if not isinstance(description, dict):
+        got = f"a file whose description cannot be read ({description})"
+        raise ModelFileError(path, got[:300], "one that `unetpp export` wrote", "Export it again.")
+    return description
 
 
 def _open_onnx(path: Path, exact: bool) -> tuple[ExportedNetwork, str | None]:

@@ -16,6 +16,7 @@ from unetpp import labels
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
 from unetpp.errors import Interrupted, Problem, UnetppError
+from unetpp.files import MadeFolder
 from unetpp.measured import DepthRow, Notes, Training
 from unetpp.metrics.scores import Validation
 from unetpp.model.build import build_from_plan, load_encoder_weights
@@ -115,7 +116,7 @@ class FoldTraining:
             UnetppError: the loss is not finite, or the encoder's initial weights cannot be loaded.
             WriteError: no space left; the last checkpoint and the best model are intact.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._made = MadeFolder(self.folder)
         checkpoint = self.folder / CHECKPOINT
         resumed = resume and checkpoint.exists()
         if resumed:
@@ -206,6 +207,7 @@ class FoldTraining:
             state.best_dice, state.best_step, state.without_gain = dice, state.step, 0
             depths = {depth: DepthRow(dice=score) for depth, score in validation.depths.items()}
             notes = Notes(dice=dice, step=state.step, depths=depths)
+            self._made.require()
             save_model(self.folder / MODEL, self.step.average.state_dict(), self.plan, notes)
         else:
             state.without_gain += 1
@@ -215,6 +217,7 @@ class FoldTraining:
 
     def _save_checkpoint(self) -> None:
         self.state.elapsed_s = self.session.elapsed_s
+        self._made.require()
         save_checkpoint(self.folder / CHECKPOINT, self.plan, self.state, self.step)
         self.session.saved = time.perf_counter()
 

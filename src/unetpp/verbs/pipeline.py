@@ -234,6 +234,7 @@ def train(
     clock = Clock()
     folder, progress = RunFolder(Path(out)), progress or Silence()
     request = read_request(minutes, epochs, set, seed)
+    preparation.check_fold(fold)
     keep_freed_memory()
     place = choose_device(device)
     dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress, folder)
@@ -248,16 +249,29 @@ def train(
     folds = []
     try:
         with preparation.hold_folds(folder, numbers):
+            preparation.require_unstarted(folder, numbers, resume)  # again: another process may have trained meanwhile
             made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress)
             progress.note(describe_plan(made))
             for done, number in enumerate(numbers):
                 time_s = clock.share(made.train.minutes, number=done, parts=len(numbers))
                 split = splits[number]
                 folds.append(train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress))
-        return Run(folder.path, tuple(folds), report(folder.path, progress=progress).report, clock.seconds())
+        return Run(folder.path, tuple(folds), _try_report(folder.path, progress), clock.seconds())
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         told = "Stopped; the work so far is saved. Continue with the same arguments and `resume=True`."
         raise Interrupted(told) from None
+
+
+def _try_report(run: Path, progress: Progress) -> Path | None:
+    """Write the report of a training; whatever fails, the training is done."""
+    try:
+        written = report(run, progress=progress)
+    except Exception as error:
+        progress.note(f"note: no report was written ({error}); `unetpp report {run}` writes it")
+        return None
+    for text in written.left_out:
+        progress.note(f"note: {text} cannot be read; the report leaves it out")
+    return written.report
 
 
 def predict(
@@ -377,10 +391,11 @@ def report(run: AnyPath, *, progress: Progress | None = None) -> Reported:
     Example:
         unetpp.report("runs/nuclei")
     """
-    from unetpp.report import write_report
+    from unetpp.report import read_run, write_report
 
     (progress or Silence()).note("Writing the report.")
-    return Reported(write_report(Path(run)))
+    record = read_run(Path(run))
+    return Reported(write_report(Path(run), record), record.left_out)
 
 
 def prune(

@@ -36,6 +36,12 @@ SPLIT_SEED = 0
 """Seed of the folds: the same for all training seeds, so that all runs are scored on the same cases."""
 
 
+def check_fold(fold: int | str) -> None:
+    """Refuse what can be no fold, before files are read; raises UsageError."""
+    if fold != "all" and not (str(fold).isascii() and str(fold).isdecimal() and len(str(fold)) < 10):
+        raise UsageError("fold", repr(fold), "0, 1, ... or all")
+
+
 def parse_folds(fold: int | str, count: int) -> list[int]:
     """List the folds that the user names: "all", or one of 0 to `count` - 1; raises UsageError for any other."""
     if fold == "all":

@@ -47,6 +47,7 @@ def read_request(
         PlanError: a length that is not a number.
     """
     settings = read_settings(values) | ({} if seed is None else {"train.seed": seed})
+    parse_settings(Plan, settings)  # each by itself, before any file is read
     given = {key: settings.pop(key) for key in list(settings) if key in ("train.minutes", "train.epochs")}
     lengths = parse_settings(Plan, given)
     minutes, epochs = lengths.get("train.minutes", minutes), lengths.get("train.epochs", epochs)
