@@ -33,19 +33,19 @@ def main() -> None:
     names = list(CAMPAIGNS) if "all" in arguments.campaigns else arguments.campaigns
     options = Options(arguments.seed, arguments.long, arguments.count, arguments.only)
     preload()
-    tallies = []
+    print("| campaign | target | count |\n|---|---|---|", flush=True)
+    faults = 0
     with tempfile.TemporaryDirectory(prefix="campaigns-") as folder:
         stage = Stage(Path(folder))
         for name in names:
             started = time.monotonic()
-            tallies.append(Tally(name, arguments.keep.absolute()))
-            CAMPAIGNS[name].try_all(stage, tallies[-1], options)
+            tally = Tally(name, arguments.keep.absolute())
+            CAMPAIGNS[name].try_all(stage, tally, options)
+            print("".join(f"| {name} | {target} | {count:,} |\n" for target, count in tally.counts.items()), end="")
+            print(f"| {name} | together | {tally.counts.total():,}, faults: {len(tally.faults)} |", flush=True)
             print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    print("| campaign | target | count |\n|---|---|---|")
-    for tally in tallies:
-        print("".join(f"| {tally.name} | {target} | {count:,} |\n" for target, count in tally.counts.items()), end="")
-        print(f"| {tally.name} | together | {sum(tally.counts.values()):,}, faults: {len(tally.faults)} |")
-    sys.exit(any(tally.faults for tally in tallies))
+            faults += len(tally.faults)
+    sys.exit(faults > 0)
 
 
 if __name__ == "__main__":
