@@ -158,7 +158,7 @@ def test_bad_usage_is_one_clear_message(tokens: list[str], words: list[str]) -> 
         (["--minutes", "nan"], ["--minutes", "above 0"]),
         (["--epochs", "0"], ["--epochs", "1 or more"]),
         (["--fold", "9"], ["--fold", "0 to 4, or all"]),
-        (["--fold", "first"], ["--fold", "0 to 4, or all"]),
+        (["--fold", "first"], ["--fold", "0, 1, ... or all"]),
         (["--device", "gpu"], ["--device", "gpu", "cuda"]),
         (["--set", "train.batch"], ["--set", "section.key=value"]),
         (["--set", "train.bach=2"], ["train.bach", "Did you mean train.batch?"]),
@@ -187,7 +187,7 @@ def test_check_of_bad_data_as_json(cells: Path) -> None:
     answer = run_cli("check", cells, "--json")
     assert answer.code == 2
     assert len(answer.json["problems"]) == 2
-    assert set(answer.json["problems"][0]) == {"where", "got", "expected", "action", "setting"}
+    assert set(answer.json["problems"][0]) == {"where", "got", "expected", "action", "setting", "topic"}
 
 
 def test_json_is_one_object_and_progress_is_elsewhere(cells: Path, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_tiles_are_added_up_as_with_torch(shape: tuple[int, ...], tile: tuple[in
 
     about = plan.data.model_dump() | {"tile": tile, "overlap": 0.4, "depth": 1}
     predictor = ExportedPredictor(lambda tiles: logits(torch.from_numpy(tiles)).softmax(1).numpy(), about, "", "")
-    found = np.concatenate(list(predictor._stream_bands(image, None)), axis=1)
+    found = np.concatenate(list(predictor._stream_bands(image, "image", None)), axis=1)
     chosen = PredictPlan(tile=tile, overlap=0.4, batch=2, depth=1)
     bands = stream_bands([logits], image, chosen, (1,), torch.device("cpu"))
     expected = torch.cat([band.probabilities[0].clone() for band in bands], dim=1)

@@ -15,6 +15,7 @@ from torch import nn
 
 import unetpp
 from unetpp.deploy.export import export_file
+from unetpp.formats import stem_of
 from unetpp.formats.planes import PlaneSource
 from unetpp.formats.readers import open_image, read_image
 from unetpp.formats.sources import ArraySource
@@ -124,7 +125,7 @@ def test_files_are_written_on_their_own_grid(tmp_path: Path, name: str) -> None:
         nibabel.save(nibabel.Nifti1Image(array.T, np.diag([-2, 2, 5, 1.0])), path)
     model = predictor()
     written = model.predict_files([path], out, PredictOptions(probabilities=True, uncertainty="entropy"))
-    assert written.notes == (f"{name}: a volume, predicted plane by plane by a 2D network",)
+    assert written.notes == (f"{stem_of(path)}: a volume, predicted plane by plane by a 2D network",)
     found, image = read_image(out / name), read_image(path)
     assert found.shape == image.shape
     assert found.geometry.matches(image.geometry)

@@ -11,7 +11,6 @@ To add a format:
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 from unetpp.errors import DataError, Problem
@@ -52,9 +51,8 @@ def format_names() -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-@functools.cache
 def formats_by_suffix() -> dict[str, Format]:
-    """Map each suffix to its format; not to be changed."""
+    """Map each suffix to its format."""
     return {suffix: format for format in FORMATS for suffix in format.suffixes}
 
 

@@ -91,7 +91,7 @@ def read_data(
         DataError: all problems at once.
         PlanError: a wrong setting.
     """
-    reading = read_reading({**(_read_planned(folder) if folder else {}), **settings})
+    reading = read_reading({**(recall_reading(folder) if folder else {}), **settings})
     dataset = split_dataset(find_cases(path, tolerant=True), reading)
     inspection = inspect_dataset(dataset, reading, progress.stage("Reading every file"))
     if inspection.problems:
@@ -102,10 +102,13 @@ def read_data(
     return dataset, make_fingerprint(dataset, inspection, may_turn=not as_stored)
 
 
-def _read_planned(folder: RunFolder) -> dict[str, Any]:
-    """Settings that the user gave when the plan in a run folder was made, and that say how files are read.
+def recall_reading(folder: RunFolder) -> dict[str, Any]:
+    """Recall how files are read, where the user said it when the plan of a run was made.
 
     Other values of a plan were found in its data: they must not decide how other data is read.
+
+    Raises:
+        PlanError: a plan that cannot be used.
     """
     if not folder.plan.exists():
         return {}
