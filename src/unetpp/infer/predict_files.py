@@ -128,9 +128,7 @@ def predict_to_files(
                     entries[path] = _judge(found, predictor)
                     if depth == depths[0]:
                         outside += [(case.id, way) for way in found.outside]
-                        notes += [(case.id, note) for note in found.geometry.notes]
-                        if found.segmentation.ndim > plan.dims:
-                            notes.append((case.id, "a volume, predicted plane by plane by a 2D network"))
+                        notes += [(case.id, note) for note in _find_notes(found, plan.dims)]
             except Exception as error:
                 failures += [Failure(case.id, problem) for problem in _find_problems(error, str(case.images[0]))]
             if progress and len(cases) > 1:
@@ -142,6 +140,12 @@ def predict_to_files(
         made.require()
         _write_entries(written, entries, folders, predictor, options)
     return written
+
+
+def _find_notes(prediction: Prediction, dims: int) -> list[str]:
+    """Find what the readers and the prediction of one image have to say of it."""
+    as_planes = "a volume, predicted plane by plane by a 2D network"
+    return [*prediction.geometry.notes, *([as_planes] if prediction.segmentation.ndim > dims else [])]
 
 
 def _find_problems(error: Exception, where: str) -> Sequence[Problem]:
