@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import random
@@ -134,13 +135,13 @@ def _change_value(value: Any, generator: random.Random) -> Any:
     if isinstance(value, str) and value[:1] == "{" and generator.random() < 0.8:  # a plan in a header
         return _mutate_json(value.encode(), generator).decode("utf-8", "replace")
     if not isinstance(value, dict | list) or not value or generator.random() < 0.1:
-        return generator.choice(_VALUES)
+        return copy.deepcopy(generator.choice(_VALUES))  # later changes are made in place
     keys = list(value) if isinstance(value, dict) else list(range(len(value)))
     key = generator.choice(keys)
     if generator.random() < 0.1:
         del value[key]
     elif isinstance(value, dict) and generator.random() < 0.05:
-        value[generator.choice(("x", "9" * 5000, "\u00b2"))] = generator.choice(_VALUES)
+        value[generator.choice(("x", "9" * 5000, "\u00b2"))] = copy.deepcopy(generator.choice(_VALUES))
     else:
         value[key] = _change_value(value[key], generator)
     return value

@@ -90,7 +90,7 @@ def _compare_sizes(name: str, steps: np.ndarray, pixdim: np.ndarray) -> tuple[np
     stated = pixdim > 0
     if (pixdim[stated] > _LARGEST_MM).any():
         got = f"voxels of {_format(pixdim)} mm in pixdim"
-        raise FileRefused(got, "voxels smaller than a continent", "Correct the header of the file.")
+        raise FileRefused(got, f"voxels of less than {_LARGEST_MM:g} mm", "Correct the header of the file.")
     if stated.all() and np.allclose(pixdim, steps, rtol=1e-3, atol=0):
         return pixdim, ()
     if np.allclose(pixdim[stated], steps[stated], rtol=0.01, atol=0):

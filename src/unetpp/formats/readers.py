@@ -158,7 +158,9 @@ def _check(source: ImageSource) -> None:
     spacing = source.geometry.spacing_mm
     if spacing is not None and not all(_SMALLEST_MM < step < _LARGEST_MM for step in spacing):
         raise FileRefused(
-            f"a spacing of {spacing} mm", "voxels between an atom and a continent", "Correct the header of the file."
+            f"a spacing of {spacing} mm",
+            f"voxels of {_SMALLEST_MM:g} to {_LARGEST_MM:g} mm",
+            "Correct the header of the file.",
         )
     if source.geometry.affine is not None and not _is_place(source.geometry.affine):
         got, expected = "a header that gives its voxels no place in space", "three directions and an origin"
