@@ -10,8 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-LARGEST = 2**30
-"""Largest annotation file that is read, in bytes."""
+from unetpp.json_files import LARGEST
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpp.annotations.documents import LARGEST, read_bytes, to_ring
+from unetpp.annotations.documents import read_bytes, to_ring
 from unetpp.annotations.outlines import Annotations, Outline
 from unetpp.errors import optional_package
+from unetpp.json_files import LARGEST
 
 FOREGROUND = "foreground"
 """Class of all regions: ImageJ numbers them, and names no class."""

@@ -16,12 +16,10 @@ import numpy as np
 
 from unetpp.errors import DataError, Problem
 from unetpp.formats import scratch
+from unetpp.formats.limits import DEFLATE
 from unetpp.formats.sources import Slices
 from unetpp.slabs import slabs
 from unetpp.volume import Geometry
-
-GZIP_RATIO = 1032
-"""Deflate makes data at most this many times smaller: a gzip file of 1 kB holds 1 MB or less."""
 
 _RESTORE = "Restore it from the original, or remove it."
 
@@ -82,7 +80,7 @@ def load_voxels(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], offset
     claimed = offset + prod(shape) * dtype.itemsize
     size = path.stat().st_size
     with open_unpacked(path) as stream:
-        refuse_claim(path, claimed, size, GZIP_RATIO if isinstance(stream, gzip.GzipFile) else 1)
+        refuse_claim(path, claimed, size, DEFLATE if isinstance(stream, gzip.GzipFile) else 1)
         if prod(shape) == 0:
             return np.empty(shape, dtype)
         if isinstance(stream, gzip.GzipFile):

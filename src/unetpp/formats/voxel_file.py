@@ -18,8 +18,8 @@ import numpy as np
 
 from unetpp.formats import scratch
 from unetpp.formats.format import FileRefused
-from unetpp.formats.limits import check_memory
-from unetpp.formats.raw_voxels import GZIP_RATIO, refuse_claim
+from unetpp.formats.limits import DEFLATE, check_memory
+from unetpp.formats.raw_voxels import refuse_claim
 
 LONGEST_HEADER = 2**22
 _MOST_FILES = 10_000
@@ -131,7 +131,7 @@ def _check_claim(header: Path, file: Path, count: int, voxels: StoredVoxels) -> 
         refuse_claim(header, 2 * size, length)
         check_memory(4 * length)
     else:
-        refuse_claim(header, size + max(0, voxels.skip), length, GZIP_RATIO if voxels.packing == "deflate" else 1)
+        refuse_claim(header, size + max(0, voxels.skip), length, DEFLATE if voxels.packing == "deflate" else 1)
 
 
 def _find_start(file: Path, size: int, voxels: StoredVoxels) -> int:

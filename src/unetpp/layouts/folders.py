@@ -23,11 +23,6 @@ def is_folder_layout(root: Path) -> bool:
     return (root / "images").is_dir()
 
 
-def list_subset_folders(root: Path) -> list[Path]:
-    """List `train/`, `val/` and `test/`, as far as they have a folder `images`."""
-    return [path for path in list_folders(root) if path.name.lower() in SUBSETS and is_folder_layout(path)]
-
-
 def find_kaggle_root(root: Path) -> Path | None:
     """Find the folder that holds `ID/images/` and `ID/masks/`: `root`, or its `stage1_train` or `train`."""
     for folder in (root / "stage1_train", root, root / "train"):
