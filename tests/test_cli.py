@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import json
 import os
@@ -27,7 +28,6 @@ from unetpp.measured import DepthRow, Notes
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import save_model
 from unetpp.results import Reported
-from unetpp.verbs import pipeline
 
 VERBS = (
     "demo",
@@ -92,16 +92,17 @@ def test_every_verb_explains_itself_by_one_example_and_takes_json(verb: str, mon
     (example,) = re.findall(r"^Example: unetpp (.*)$", answer.stdout, flags=re.MULTILINE)
     assert len(f"Example: unetpp {example}") <= 80
     name, calls = "import_checkpoint" if verb == "import" else verb, []
-    function = getattr(pipeline, name)
+    module = importlib.import_module(f"unetpp.verbs.{name}")
+    function = getattr(module, name)
 
     def record(*arguments: Any, **options: Any) -> Reported:
         given = inspect.signature(function).bind(*arguments, **options).arguments
         calls.append({key: plain(key, value) for key, value in given.items() if key != "progress"})
         return Reported(Path("report.html"))
 
-    monkeypatch.setattr(pipeline, name, record)
+    monkeypatch.setattr(module, name, record)
     assert run_cli(*shlex.split(example)).code == 0
-    exec(function.__doc__.partition("Example:")[2].strip(), {"unetpp": pipeline})
+    exec(function.__doc__.partition("Example:")[2].strip(), {"unetpp": module})
     by_command, by_python = calls
     assert {key: by_command[key] for key in by_python} == by_python
 
@@ -273,7 +274,7 @@ def test_no_exception_becomes_a_traceback(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(pipeline, "info", fail)
+    monkeypatch.setattr("unetpp.verbs.info.info", fail)
     answer = run_cli("info", "model")
     assert answer.code == code
     assert "Traceback" not in answer.stderr
@@ -284,7 +285,7 @@ def test_debug_shows_where_an_error_came_from(monkeypatch: pytest.MonkeyPatch) -
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("inside")
 
-    monkeypatch.setattr(pipeline, "info", fail)
+    monkeypatch.setattr("unetpp.verbs.info.info", fail)
     assert "Traceback" in run_cli("info", "model", "--debug").stderr
 
 
@@ -297,11 +298,11 @@ def test_a_reader_that_has_seen_enough(model: Path) -> None:
 
 def test_interruption_outside_training_is_a_message(tmp_path: Path) -> None:
     code = """
-import sys, time, unetpp.cli, unetpp.verbs.pipeline
+import sys, time, unetpp.cli, unetpp.verbs.check
 def check(*_, **__):
     print("ready", flush=True)
     time.sleep(60)
-unetpp.verbs.pipeline.check = check
+unetpp.verbs.check.check = check
 unetpp.cli.main()
 """
     with subprocess.Popen(

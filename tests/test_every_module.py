@@ -14,7 +14,14 @@ COVERED_IN = {
     "__main__": "test_cli",
     "console": "test_cli",
     "progress": "test_cli",
-    "run_folder": "verbs/test_pipeline",
+    "run_folder": "verbs/test_journey",
+    **{
+        f"verbs/{verb}": "verbs/test_journey"
+        for verb in ("arguments", "demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "info")
+    },
+    "verbs/adapt": "deploy/test_adapt",
+    "verbs/export": "deploy/test_export",
+    "verbs/import_checkpoint": "peers/test_import",
     "settings": "test_plan",
     "layouts/__init__": "layouts/test_cases",
     "slabs": "data/test_preprocess",

@@ -74,9 +74,9 @@ def test_unknown_name_cannot_be_imported() -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_verbs_are_functions_of_the_pipeline(verb: str) -> None:
+def test_each_verb_has_a_module_of_its_name(verb: str) -> None:
     assert inspect.isfunction(getattr(unetpp, verb))
-    assert getattr(unetpp, verb).__module__ == "unetpp.verbs.pipeline"
+    assert getattr(unetpp, verb).__module__ == f"unetpp.verbs.{verb}"
 
 
 @pytest.mark.parametrize("module", ["unetpp.plan", "unetpp.train", "unetpp.train.trainer"])

@@ -160,7 +160,7 @@ def test_a_run_folder_that_may_not_be_entered_is_named(tmp_path: Path, monkeypat
 
 def test_an_error_of_the_system_is_told_with_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     denied = PermissionError(13, "Permission denied", str(tmp_path / "plan.json"))
-    monkeypatch.setattr("unetpp.verbs.pipeline.info", lambda *arguments, **options: fail(denied)())
+    monkeypatch.setattr("unetpp.verbs.info.info", lambda *arguments, **options: fail(denied)())
     answer = run_cli("info", tmp_path, "--json")
     assert answer.code == 2
     assert json.loads(answer.stdout)["error"]["message"].startswith(f"{tmp_path / 'plan.json'}: got Permission denied")

@@ -53,23 +53,22 @@ if TYPE_CHECKING:
         Run,
         TrainedFold,
     )
-    from unetpp.verbs.pipeline import (
-        adapt,
-        check,
-        demo,
-        evaluate,
-        export,
-        import_checkpoint,
-        info,
-        plan,
-        predict,
-        prune,
-        report,
-        train,
-    )
+    from unetpp.verbs.adapt import adapt
+    from unetpp.verbs.check import check
+    from unetpp.verbs.demo import demo
+    from unetpp.verbs.evaluate import evaluate
+    from unetpp.verbs.export import export
+    from unetpp.verbs.import_checkpoint import import_checkpoint
+    from unetpp.verbs.info import info
+    from unetpp.verbs.plan import plan
+    from unetpp.verbs.predict import predict
+    from unetpp.verbs.prune import prune
+    from unetpp.verbs.report import report
+    from unetpp.verbs.train import train
 
+_VERBS = "adapt check demo evaluate export import_checkpoint info plan predict prune report train"
 _HOMES = {
-    "verbs.pipeline": "adapt check demo evaluate export import_checkpoint info plan predict prune report train",
+    **{f"verbs.{verb}": verb for verb in _VERBS.split()},
     "infer.prediction": "Prediction",
     "deploy.hub": "HubModel",
     "infer.exported_predictor": "ExportedPredictor",

@@ -1,4 +1,4 @@
-"""The verbs of `unetpp.verbs.pipeline` as commands. `--help` and `info` import no torch.
+"""The verbs of `unetpp.verbs` as commands. `--help` and `info` import no torch.
 
 Exit codes: 0 done; 1 some cases failed, or the work was interrupted; 2 bad usage or unusable input, with one message.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib
 import inspect
 import io
 import json
@@ -31,7 +32,7 @@ from unetpp.error_topics import link_to
 from unetpp.errors import LOG, Interrupted, UnetppError, WriteError, is_out_of_memory
 from unetpp.progress import Progress
 from unetpp.results import DONE, PARTLY, UNUSABLE, Result
-from unetpp.verbs import pipeline
+from unetpp.verbs.arguments import AnyPath, Settings
 from unetpp.version import __version__
 
 JOURNEY = {
@@ -50,11 +51,11 @@ def _read_whole(kind: Any, tokens: Sequence[Token]) -> int:
 
 _TYPES: dict[Any, Any] = {
     int | None: Annotated[int | None, Parameter(converter=_read_whole)],
-    pipeline.AnyPath: Path,
-    pipeline.AnyPath | None: Path | None,
-    pipeline.AnyPath | Sequence[pipeline.AnyPath]: Annotated[list[Path], _MANY],
-    pipeline.AnyPath | Sequence[pipeline.AnyPath] | None: Annotated[list[Path] | None, _MANY],
-    pipeline.Settings | None: Annotated[list[str] | None, _MANY],
+    AnyPath: Path,
+    AnyPath | None: Path | None,
+    AnyPath | Sequence[AnyPath]: Annotated[list[Path], _MANY],
+    AnyPath | Sequence[AnyPath] | None: Annotated[list[Path] | None, _MANY],
+    Settings | None: Annotated[list[str] | None, _MANY],
 }
 """Types of arguments of the verbs -> types that the command line reads."""
 _HIDDEN = ("machine",)
@@ -90,11 +91,11 @@ class Output:
 
 def _add_command(verb: str, group: Group, place: int) -> None:
     """Make a command from the arguments, defaults and docstring of a verb."""
-    function = getattr(pipeline, verb)
+    function = _find_verb(verb)
     name, signature, docstring = verb.partition("_")[0], _signature(function), function.__doc__ or ""  # -OO has none
 
     def command(*arguments: Any, output: Output = Output(), **options: Any) -> int:
-        return _run_verb(output, lambda progress: getattr(pipeline, verb)(*arguments, **options, progress=progress))
+        return _run_verb(output, lambda progress: _find_verb(verb)(*arguments, **options, progress=progress))
 
     output = inspect.Parameter("output", _OPTION, default=Output(), annotation=Output)
     vars(command)["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), output])
@@ -109,6 +110,11 @@ def _add_command(verb: str, group: Group, place: int) -> None:
         usage=" ".join(["Usage: unetpp", name, *words, "[OPTIONS]"]),
         help_epilogue=f"Example: {_example(name, signature, docstring)}\n" if docstring else None,
     )
+
+
+def _find_verb(name: str) -> Callable[..., Result]:
+    verb: Callable[..., Result] = getattr(importlib.import_module(f"unetpp.verbs.{name}"), name)
+    return verb
 
 
 def _signature(verb: Callable[..., Result]) -> inspect.Signature:

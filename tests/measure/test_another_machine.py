@@ -10,7 +10,7 @@ from tests.tiny import run_cli
 
 from unetpp.errors import UsageError
 from unetpp.measure import depth_table
-from unetpp.verbs.pipeline import info
+from unetpp.verbs.info import info
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from torch import nn
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.formats.readers import read_label
 from unetpp.peers.importing import PEERS, import_file
-from unetpp.verbs import pipeline
+from unetpp.verbs.arguments import Library
 
 AS_READ = {"data.normalization": [PLAIN] * 3}
 IMAGENET_MEAN, IMAGENET_STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -159,7 +159,7 @@ def test_the_command_keeps_the_checkpoint_and_writes_model_files_only(tmp_path: 
 
 
 def test_the_command_knows_every_peer() -> None:
-    assert set(get_args(pipeline.Library)) == set(PEERS) == set(NETWORKS)
+    assert set(get_args(Library)) == set(PEERS) == set(NETWORKS)
 
 
 def test_missing_settings_are_named(tmp_path: Path) -> None:

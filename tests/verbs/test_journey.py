@@ -25,7 +25,7 @@ from unetpp.data.demo import write_demo_data
 from unetpp.errors import PlanError, UsageError
 from unetpp.files import hold_lock
 from unetpp.model.header import read_header
-from unetpp.verbs import pipeline
+from unetpp.verbs.train import TrainOptions
 
 
 def weights_agree(first: Path, second: Path) -> bool:
@@ -400,8 +400,8 @@ def test_demo(tmp_path: Path, dims: int) -> None:
 
 
 def test_the_overloads_of_train_take_every_argument() -> None:
-    named = {"data", "out", "dry_run", *get_type_hints(pipeline.TrainOptions)}
-    assert named == set(inspect.signature(pipeline.train).parameters)
+    named = {"data", "out", "dry_run", *get_type_hints(TrainOptions)}
+    assert named == set(inspect.signature(unetpp.train).parameters)
 
 
 def test_what_nobody_labeled_and_what_is_no_number_from_the_folder_to_the_segmentation(

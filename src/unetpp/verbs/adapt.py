@@ -1,0 +1,38 @@
+"""The verb `adapt`: rules of early exit."""
+
+from __future__ import annotations
+
+from unetpp.progress import Progress, Silence
+from unetpp.results import (
+    Adapted,
+)
+from unetpp.run_folder import find_model_file
+from unetpp.verbs.arguments import AnyPath, Backend, find_model
+
+
+def adapt(
+    model: AnyPath, *, device: str = "auto", backend: Backend = "auto", progress: Progress | None = None
+) -> Adapted:
+    """Fit early exit (`depth="auto"`) on the validation cases.
+
+    The rules are written into the model file.
+
+    Args:
+        model: Run folder of one fold, or the model file in it; the cached validation cases of the run are needed.
+        device: auto, cpu, cuda or cuda:K.
+        backend: Library that runs the network; the time that the rules save is measured with it.
+
+    Returns:
+        The rules, the most careful first.
+
+    Raises:
+        UsageError: a network with one head, or no validation cases.
+        ModelFileError: the model cannot be used.
+
+    Example:
+        unetpp.adapt("runs/nuclei")
+    """
+    from unetpp.deploy.adapt import adapt_file
+
+    file, stage = find_model_file(find_model(model)), (progress or Silence()).stage("Trying rules")
+    return Adapted(file, tuple(adapt_file(file, device, backend, stage)))

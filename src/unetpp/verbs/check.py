@@ -1,0 +1,49 @@
+"""The verb `check`: every problem of a data set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from unetpp.errors import DataError
+from unetpp.progress import Progress, Silence
+from unetpp.results import (
+    Checked,
+)
+from unetpp.verbs.arguments import AnyPath, Settings
+
+
+def check(data: AnyPath, *, set: Settings | None = None, progress: Progress | None = None) -> Checked:
+    """List every problem of a data set, and how to fix it.
+
+    Args:
+        data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
+        set: Settings that say how files are read, as data.key=value, such as data.fill=0.
+
+    Returns:
+        The data set and its problems; without problems it can be trained on.
+
+    Raises:
+        PlanError: a setting that is unknown or does not fit.
+
+    Example:
+        unetpp.check("data/nuclei")
+    """
+    from unetpp.data.inspect import inspect_dataset
+    from unetpp.data.parts import split_dataset
+    from unetpp.layouts.cases import find_cases
+    from unetpp.verbs.request import read_reading, read_settings
+
+    path, progress = Path(data), progress or Silence()
+    given = read_settings(set)
+    reading = read_reading(given)
+    try:
+        dataset = split_dataset(find_cases(path, tolerant=True), reading)
+    except DataError as error:
+        return Checked(path, "", 0, None, (), (), tuple(error.problems), ())
+    found = inspect_dataset(dataset, reading, progress.stage("Reading every file"))
+    dims = len(found.facts[0].shape) if found.facts else None
+    names, problems = (tuple(found.channels), tuple(found.classes)), (tuple(found.problems), tuple(found.notes))
+    settings = tuple(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items())
+    size = (len(dataset.cases), dims)
+    return Checked(path, dataset.layout, *size, *names, *problems, labels=found.meaning.line, settings=settings)

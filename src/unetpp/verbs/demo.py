@@ -1,0 +1,66 @@
+"""The verb `demo`: the whole workflow on generated data."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Literal
+
+from unetpp.errors import UsageError
+from unetpp.progress import Progress, Silence
+from unetpp.results import (
+    Demonstrated,
+)
+from unetpp.run_folder import RunFolder
+from unetpp.verbs.arguments import AnyPath
+from unetpp.verbs.predict import predict
+from unetpp.verbs.train import train
+
+DEMO_NAMES = {2: "cells", 3: "bodies"}
+DEMO_SETTINGS = {"train.batch": 4, "train.ema_decay": 0.95}
+"""Many small steps: they give the best result in two minutes."""
+
+
+def demo(
+    dims: Literal[2, 3] = 2, minutes: float = 2.0, out: AnyPath | None = None, *, progress: Progress | None = None
+) -> Demonstrated:
+    """Generate data, train on it, measure and predict.
+
+    It takes a few minutes on the CPU of a laptop.
+
+    Args:
+        dims: 2 for images, 3 for volumes.
+        minutes: Wall time of the training.
+        out: Run folder; by default runs/demo_2d (or runs/demo_3d), with a number if it exists.
+
+    Returns:
+        The run, and where its data and predictions are.
+
+    Raises:
+        UsageError: other `dims`, or a run folder with a trained fold.
+
+    Example:
+        unetpp.demo(dims=3, minutes=5)
+    """
+    from unetpp.data.demo import write_demo_data
+    from unetpp.verbs.preparation import require_unstarted
+
+    if dims not in (2, 3):
+        raise UsageError("dims", repr(dims), "2 (images) or 3 (volumes)")
+    run = _absent(Path("runs") / f"demo_{dims}d") if out is None else Path(out)
+    require_unstarted(RunFolder(run), [0], resume=False)
+    progress = progress or Silence()
+    data = run / DEMO_NAMES[dims]
+    progress.note(f"Generating {dims}D data in {data}.")
+    write_demo_data(data, dims)
+    trained = train(data, run, minutes=minutes, set=DEMO_SETTINGS, progress=progress)
+    unseen = {case.id for case in trained.folds[0].metrics.cases}
+    images = [path for path in sorted((data / "images").iterdir()) if path.name.split(".")[0] in unseen]
+    predict(run, images, run / "predictions", progress=progress)
+    return Demonstrated(data, trained, run / "predictions")
+
+
+def _absent(path: Path) -> Path:
+    """Return `path`, or the first of path_2, path_3, ... that does not exist."""
+    candidates = (path if number == 1 else path.with_name(f"{path.name}_{number}") for number in itertools.count(1))
+    return next(candidate for candidate in candidates if not candidate.exists())

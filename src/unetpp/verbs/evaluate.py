@@ -1,0 +1,52 @@
+"""The verb `evaluate`: scores of segmentations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unetpp.files import write_json
+from unetpp.progress import Progress, Silence
+from unetpp.results import (
+    Evaluated,
+)
+from unetpp.verbs.arguments import AnyPath
+
+
+def evaluate(
+    predictions: AnyPath,
+    references: AnyPath,
+    out: AnyPath | None = None,
+    *,
+    labels: str | None = None,
+    progress: Progress | None = None,
+) -> Evaluated:
+    """Score segmentations against references, by case and class.
+
+    The scores are Dice, IoU, HD95 and surface Dice.
+
+    Args:
+        predictions: Folder of segmentations, as `unetpp predict` writes them.
+        references: Folder of masks with the same names, or a data set with labels.
+        out: JSON file for the scores.
+        labels: Meaning of the values in the references, as the setting data.labels: binary:128, objects, classes, ...
+
+    Returns:
+        Scores by case and class. A case that cannot be scored is listed.
+
+    Raises:
+        DataError: no case could be scored.
+        PlanError: a text that is no meaning of labels.
+
+    Example:
+        unetpp.evaluate("predictions", "data/nuclei/masks", "scores.json")
+    """
+    from unetpp.measure.quality import evaluate_folders
+    from unetpp.verbs.request import read_reading
+
+    plan = read_reading({} if labels is None else {"data.labels": labels}).labels
+    show = (progress or Silence()).stage("Scoring")
+    metrics, problems, notes = evaluate_folders(Path(predictions), Path(references), show, plan)
+    target = None if out is None else Path(out)
+    if target is not None:
+        write_json(target, metrics.to_dict())
+    return Evaluated(metrics, problems, target, notes)

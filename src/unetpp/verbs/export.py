@@ -1,0 +1,50 @@
+"""The verb `export`: a file for another runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unetpp.progress import Progress, Silence
+from unetpp.results import (
+    Exported,
+)
+from unetpp.run_folder import find_model_file
+from unetpp.verbs.arguments import AnyPath, find_model, list_paths
+
+
+def export(
+    model: AnyPath,
+    out: AnyPath,
+    *,
+    depth: int | None = None,
+    int8: bool = False,
+    images: AnyPath | Sequence[AnyPath] | None = None,
+    progress: Progress | None = None,
+) -> Exported:
+    """Export one depth to ONNX, OpenVINO or torch.export.
+
+    The file is run and compared with the network before it is put in place. A model card is written next to it.
+
+    Args:
+        model: Run folder of one fold, a model file, or hf://OWNER/NAME on the Hugging Face hub.
+        out: File to write; its suffix is the format: .onnx, .xml (OpenVINO) or .pt2 (torch.export).
+        depth: Depth to export; by default that of the plan.
+        int8: Use 8-bit integers (.onnx, .xml), calibrated on training cases of the run folder or on `images`.
+        images: Images, or folders of them, for calibration and comparison.
+
+    Returns:
+        The file (size in MB), its model card, and the comparison in words.
+
+    Raises:
+        UsageError: another suffix, no such depth, or nothing to calibrate with.
+        ModelFileError: the model cannot be used, or the output of the file differs from that of the network.
+        MissingExtraError: the exporter or the runtime of the format is not installed.
+
+    Example:
+        unetpp.export("runs/nuclei", "nuclei.onnx", depth=2)
+    """
+    from unetpp.deploy.export import export_file
+
+    (progress or Silence()).note("Exporting, and comparing with the network.")
+    return export_file(find_model_file(find_model(model)), Path(out), depth, int8, list_paths(images or ()))

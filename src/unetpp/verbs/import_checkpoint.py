@@ -1,0 +1,47 @@
+"""The verb `import`: a model file from another library's checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unetpp.progress import Progress, Silence
+from unetpp.results import (
+    Imported,
+)
+from unetpp.verbs.arguments import AnyPath, Library, Settings, require_model_name
+
+
+def import_checkpoint(
+    checkpoint: AnyPath,
+    out: AnyPath,
+    *,
+    from_: Library | None = None,
+    set: Settings | None = None,
+    progress: Progress | None = None,
+) -> Imported:
+    """Convert a checkpoint of another library into a model file.
+
+    The model predicts the same as the network of the other library. Only tensors are read from the checkpoint.
+
+    Args:
+        checkpoint: A state_dict written by torch.save, or a .safetensors file.
+        out: Model file (.safetensors) to write.
+        from_: Library of the checkpoint; by default recognized by the names of the tensors.
+        set: Settings that a state_dict does not tell, as section.key=value.
+
+    Returns:
+        The model, and the tensors that are not used, each with the reason.
+
+    Raises:
+        ModelFileError: the checkpoint cannot be read, or is not of a known network.
+        UsageError: settings are missing; the message names all of them.
+
+    Example:
+        unetpp.import_checkpoint("smp.pth", "ours.safetensors", from_="smp")
+    """
+    from unetpp.peers import import_file
+    from unetpp.verbs.request import read_settings
+
+    require_model_name(Path(out), unlike=Path(checkpoint))
+    (progress or Silence()).note("Reading the checkpoint.")
+    return import_file(Path(checkpoint), Path(out), from_, read_settings(set))

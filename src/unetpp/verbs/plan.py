@@ -1,0 +1,64 @@
+"""The verb `plan`: the plan of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unetpp.progress import Progress, Silence
+from unetpp.results import (
+    Planned,
+)
+from unetpp.run_folder import RunFolder
+from unetpp.verbs.arguments import AnyPath, Settings
+
+
+def plan(
+    data: AnyPath,
+    out: AnyPath,
+    *,
+    minutes: float | None = None,
+    epochs: int | None = None,
+    device: str = "auto",
+    set: Settings | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Planned:
+    """Write the plan of a training, with a reason for each value.
+
+    The files plan.json and splits.json in the run folder may be edited: `unetpp train` uses them as they are.
+
+    Args:
+        data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
+        out: Run folder.
+        minutes: Wall time of the training for which to plan.
+        epochs: Length of the training in epochs, instead of `minutes`.
+        device: auto, cpu, cuda or cuda:K.
+        set: Settings of the plan, as section.key=value, such as train.batch=4.
+        dry_run: Report the time and memory that training would take; write nothing.
+
+    Returns:
+        The plan, and the memory (MB) and time (minutes) that training takes.
+
+    Raises:
+        DataError: all problems with the data.
+        PlanError: a setting that is unknown or does not fit.
+        UsageError: the run has a trained fold, whose plan must not change.
+
+    Example:
+        unetpp.plan("data/nuclei", "runs/nuclei", set=["model.depth=3"])
+    """
+    from unetpp.runtime.device import choose_device, keep_freed_memory
+    from unetpp.verbs import preparation
+    from unetpp.verbs.request import read_request
+
+    folder, progress = RunFolder(Path(out)), progress or Silence()
+    request = read_request(minutes, epochs, set)
+    preparation.require_unstarted(folder, folder.started_folds(), resume=False)
+    keep_freed_memory()
+    place = choose_device(device)
+    dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress)
+    made = preparation.create_plan(fingerprint, request, place)
+    splits = preparation.create_splits(dataset)
+    if not dry_run:
+        preparation.write_plan(folder, fingerprint, made, splits)
+    return preparation.estimate_cost(folder, made, splits[0], place if dry_run else None)

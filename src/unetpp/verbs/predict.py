@@ -1,0 +1,83 @@
+"""The verb `predict`: files to segmentations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from unetpp.progress import Progress, Silence
+from unetpp.results import (
+    Predicted,
+)
+from unetpp.run_folder import RunFolder
+from unetpp.verbs.arguments import AnyPath, Backend, find_model, list_paths
+
+
+def predict(
+    model: AnyPath,
+    inputs: AnyPath | Sequence[AnyPath],
+    out: AnyPath,
+    *,
+    depth: int | str | None = None,
+    tta: bool = False,
+    probabilities: bool = False,
+    uncertainty: Literal["entropy", "disagreement"] | None = None,
+    device: str = "auto",
+    backend: Backend = "auto",
+    max_drop: float = 0.3,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Predicted:
+    """Segment files of any size, in their own format and geometry.
+
+    Args:
+        model: Run folder, whose folds predict together, a model file, hf://OWNER/NAME on the Hugging Face hub, or an
+            exported .onnx or .xml, which needs no torch.
+        inputs: Images, volumes, folders of them (with folders in them), data sets, or lists: a CSV table with the
+            column image, a text file with a path in each line.
+        out: Folder for the results.
+        depth: Depth to predict at: 1 (fastest) up to the depth of the model; mean, the mean of all heads; auto, early
+            exit for each tile (after `unetpp adapt`); or all, each in its own files. By default that of the plan.
+        tta: Average over mirrored copies: slower, slightly better.
+        probabilities: Also write a map of the probability of each class.
+        uncertainty: Also write a map of the uncertainty: entropy of the probabilities, or disagreement between heads,
+            folds and (with `tta`) mirrored copies.
+        device: auto, cpu, cuda or cuda:K.
+        backend: Library that runs the network; auto takes cuda on a GPU, and openvino on a CPU if it is installed and
+            faster.
+        max_drop: Points (hundredths) of Dice that `depth="auto"` may lose against the deepest head.
+        dry_run: List the images that would be predicted; write nothing.
+
+    Returns:
+        The files that were written. An input that cannot be read is skipped and listed.
+
+    Raises:
+        ModelFileError: the model cannot be used.
+
+    Example:
+        unetpp.predict("runs/nuclei", "new_images", "predictions", depth=2)
+    """
+    from unetpp.infer.loading import load
+    from unetpp.infer.options import PredictOptions
+    from unetpp.infer.prediction import name_depth
+    from unetpp.layouts.inputs import find_images
+
+    started = time.monotonic()
+    path, paths, target = find_model(model), list_paths(inputs), Path(out)
+    options = PredictOptions(depth=depth, tta=tta, probabilities=probabilities, uncertainty=uncertainty)
+    predictor = load(path, device, backend, max_drop)
+    if dry_run:
+        depths = tuple(map(name_depth, predictor.choose_depths(options)))
+        found = find_images(paths, predictor.data.channels, target)
+        images = tuple(image for case in found.cases for image in case.images)
+        return Predicted(target, depths, images, found.skipped, 0.0, written=False, notes=found.notes)
+    notes = tuple(
+        f"{path}: fold {fold} has no scores, because its training has not ended; its best weights so far were used."
+        for fold in RunFolder(path).unmeasured_folds()
+    )
+    written = predictor.predict_files(paths, target, options, (progress or Silence()).stage("Predicting"))
+    results, seconds = (written.depths, written.files, written.failed), time.monotonic() - started
+    notes += written.notes
+    return Predicted(target, *results, seconds, doubtful=written.doubtful, notes=notes, outside=written.outside)

@@ -1,0 +1,56 @@
+"""The verb `prune`: a smaller model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unetpp.progress import Progress, Silence
+from unetpp.results import (
+    Pruned,
+)
+from unetpp.run_folder import find_model_file
+from unetpp.verbs.arguments import AnyPath, find_model, require_model_name
+
+
+def prune(
+    model: AnyPath,
+    out: AnyPath,
+    *,
+    depth: int | None = None,
+    max_drop: float | None = None,
+    minutes: float | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Pruned:
+    """Cut a model at a depth: a smaller model, same predictions.
+
+    The output is compared with that of the full model before the file is put in place.
+
+    Args:
+        model: Run folder of one fold, a model file, or hf://OWNER/NAME on the Hugging Face hub.
+        out: Model file (.safetensors) to write.
+        depth: Depth to keep.
+        max_drop: Instead of `depth`: keep the smallest depth that loses at most this many points (hundredths) of
+            validation Dice against the deepest, by the 95 % interval over cases.
+        minutes: Minutes to fine-tune the smaller network on the training cases of the run. The weights that are best
+            on its validation cases are saved, or those from before if none are better.
+        device: Device to fine-tune on: auto, cpu, cuda or cuda:K.
+
+    Returns:
+        The depth, its number of parameters, and the reason for it.
+
+    Raises:
+        UsageError: not exactly one of `depth` and `max_drop`, no such depth, no cases to train on, a run of several
+            folds, or `out` is `model`.
+
+    Example:
+        unetpp.prune("runs/nuclei", "small.safetensors", max_drop=0.5)
+    """
+    from unetpp.deploy.prune import prune_file
+    from unetpp.verbs.fold import show_status
+
+    file, progress = find_model_file(find_model(model)), progress or Silence()
+    require_model_name(Path(out), unlike=file)
+    progress.note("Pruning, and comparing with the full network.")
+    show = show_status(progress.stage("Fine-tuning")) if minutes is not None else lambda status: None
+    return prune_file(file, Path(out), depth, max_drop, minutes, device, show)

@@ -1,0 +1,128 @@
+"""The verb `train`: from a data set to a measured run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, TypedDict, Unpack, overload
+
+from unetpp.errors import Interrupted
+from unetpp.progress import Progress, Silence
+from unetpp.results import (
+    Planned,
+    Run,
+    describe_plan,
+)
+from unetpp.run_folder import RunFolder
+from unetpp.verbs.arguments import AnyPath, Settings
+from unetpp.verbs.report import report
+
+
+class TrainOptions(TypedDict, total=False):
+    """Arguments of `train` that do not change the type of its result."""
+
+    minutes: float | None
+    epochs: int | None
+    fold: int | str
+    seed: int | None
+    device: str
+    resume: bool
+    set: Settings | None
+    progress: Progress | None
+
+
+@overload
+def train(data: AnyPath, out: AnyPath, *, dry_run: Literal[False] = False, **options: Unpack[TrainOptions]) -> Run: ...
+
+
+@overload
+def train(data: AnyPath, out: AnyPath, *, dry_run: Literal[True], **options: Unpack[TrainOptions]) -> Planned: ...
+
+
+def train(
+    data: AnyPath,
+    out: AnyPath,
+    *,
+    minutes: float | None = None,
+    epochs: int | None = None,
+    fold: int | str = 0,
+    seed: int | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    set: Settings | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Run | Planned:
+    """Check the data, plan, train, then score and time every depth.
+
+    Every depth is measured on the validation cases. A plan.json in the run folder is reused, with `set` applied.
+
+    Args:
+        data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
+        out: Run folder.
+        minutes: Wall time of the whole command, shared by the folds; plan and schedule fit into it.
+        epochs: Length of the training in epochs, instead of `minutes`.
+        fold: Fold to train: 0, 1, ... or all.
+        seed: Seed of weights and patches; the folds do not depend on it.
+        device: auto, cpu, cuda or cuda:K.
+        resume: Continue an interrupted run exactly where it stopped.
+        set: Settings of the plan, as section.key=value, such as train.batch=4.
+        dry_run: Report the time and memory that training would take; write nothing.
+
+    Returns:
+        The trained run; with `dry_run=True` the plan and its costs.
+
+    Raises:
+        DataError: all problems with the data, before anything is trained.
+        UsageError: arguments that contradict each other, or a fold that is trained already.
+        Interrupted: Ctrl-C or SIGTERM; the work done so far is saved.
+
+    Example:
+        unetpp.train("data/nuclei", "runs/nuclei", minutes=20)
+    """
+    from unetpp.runtime.device import choose_device, keep_freed_memory
+    from unetpp.verbs import preparation
+    from unetpp.verbs.fold import Clock, train_and_measure
+    from unetpp.verbs.request import read_request
+
+    clock = Clock()
+    folder, progress = RunFolder(Path(out)), progress or Silence()
+    request = read_request(minutes, epochs, set, seed)
+    preparation.check_fold(fold)
+    keep_freed_memory()
+    place = choose_device(device)
+    dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress, folder)
+    splits = preparation.reuse_splits(folder, dataset)
+    numbers = preparation.parse_folds(fold, len(splits))
+    preparation.require_unstarted(folder, numbers, resume)
+    if request.minutes:
+        request = replace(request, minutes=request.minutes / len(numbers))
+    if dry_run:
+        made = preparation.reuse_plan(folder, fingerprint, request, place, progress)
+        return preparation.estimate_cost(folder, made, splits[numbers[0]], place, len(numbers))
+    folds = []
+    try:
+        with preparation.hold_folds(folder, numbers):
+            preparation.require_unstarted(folder, numbers, resume)  # again: another process may have trained meanwhile
+            made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress)
+            progress.note(describe_plan(made))
+            for done, number in enumerate(numbers):
+                time_s = clock.share(made.train.minutes, number=done, parts=len(numbers))
+                split = splits[number]
+                folds.append(train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress))
+        return Run(folder.path, tuple(folds), _try_report(folder.path, progress), clock.seconds())
+    except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
+        told = "Stopped; the work so far is saved. Continue with the same arguments and `resume=True`."
+        raise Interrupted(told) from None
+
+
+def _try_report(run: Path, progress: Progress) -> Path | None:
+    """Write the report of a training; whatever fails, the training is done."""
+    try:
+        written = report(run, progress=progress)
+    except Exception as error:
+        progress.note(f"note: no report was written ({error}); `unetpp report {run}` writes it")
+        return None
+    for text in written.left_out:
+        progress.note(f"note: {text} cannot be read; the report leaves it out")
+    return written.report
