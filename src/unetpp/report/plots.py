@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unetpp.measured import DepthRow, ScoredCase
-from unetpp.report.run_record import FoldRecord, LogLine, minutes_of
+from unetpp.report.run_record import FoldRecord, minutes_of
 from unetpp.report.views import View
+from unetpp.train.log import LogLine
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

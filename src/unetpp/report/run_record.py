@@ -5,36 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from unetpp.errors import UsageError
-from unetpp.json_files import parse_json
 from unetpp.measured import DepthRow, MeanScores, Metrics, ScoredCase, read_metrics
 from unetpp.metrics.scores import METRICS, bootstrap_interval, mean_of
 from unetpp.plan import Plan, read_plan
 from unetpp.report.views import RANKS, View, read_views
 from unetpp.run_folder import LOG, METRICS_FILE, RunFolder
-from unetpp.words import count_noun
-
-LogLine = dict[str, Any]
-
-
-class _Line(BaseModel):
-    """What the report reads of a line of the log."""
-
-    model_config = ConfigDict(extra="allow")
-
-    kind: str
-    step: int = 0
-    elapsed_s: FiniteFloat | None = None
-    loss: float | None = None
-    dice: float | None = None
-    depths: dict[str, float | None] | None = None
-    learning_rate: float | None = None
-    images_per_second: float | None = None
-    data_wait: FiniteFloat | None = None
+from unetpp.train.log import LogLine, read_log
 
 
 @dataclass(frozen=True)
@@ -144,26 +122,9 @@ def _read_fold(folder: Path, number: int) -> FoldRecord:
     if metrics is None and (folder / METRICS_FILE).exists():
         left_out.append(str(folder / METRICS_FILE))
     views, unreadable = read_views(folder / "views")
-    lines, bad = _read_log(folder / LOG)
+    lines, bad = read_log(folder / LOG)
     left_out += [*map(str, unreadable), *([f"{bad} of {folder / LOG}"] if bad else [])]
     return FoldRecord(number, tuple(lines), metrics or Metrics(), views, tuple(left_out))
-
-
-def _read_log(path: Path) -> tuple[list[LogLine], str]:
-    """Read the lines of a log, and say how much of it cannot be read."""
-    try:
-        texts = path.read_bytes().decode(errors="replace").splitlines()
-    except FileNotFoundError:
-        return [], ""
-    except OSError as error:
-        return [], f"all ({error.strerror})"
-    lines, bad = [], 0
-    for text in texts:
-        try:
-            lines.append(_Line.model_validate(parse_json(text)).model_dump(exclude_unset=True))
-        except ValueError:
-            bad += bool(text.strip("\0 "))
-    return lines, count_noun(bad, "line") if bad else ""
 
 
 def minutes_of(line: LogLine) -> float:
