@@ -115,6 +115,8 @@ class ScoredCase(Measured):
     """Mean over the foreground classes."""
     classes: dict[str, Scores] = {}
     expected_dice: float | None = None
+    depths: dict[int, float | None] = {}
+    """Dice at each depth; at 0 that of the mean of all heads."""
 
 
 class Costs(Measured):
@@ -177,6 +179,12 @@ class DepthTable(Measured):
         """All rows by name: depths, then "mean" for the mean of all heads."""
         mean = {} if self.mean_of_heads is None else {"mean": self.mean_of_heads}
         return {**{str(depth): row for depth, row in self.depths.items()}, **mean}
+
+    def as_table(self) -> DepthTable:
+        """Return the fields of the table alone."""
+        return DepthTable(
+            **{name: getattr(self, name) for name in DepthTable.model_fields if name in self.model_fields_set}
+        )
 
     def with_costs(self, costs: DepthTable) -> Self:
         """Return a copy with the costs, conditions and machine of another table."""

@@ -13,11 +13,13 @@ from typing import Any
 from pydantic_core import to_json
 
 from unetpp.errors import Problem, list_problems, merge_problems, shorten_lines
-from unetpp.measured import DepthRow, DepthTable, Metrics, Notes, Rule, Scores, tabulate
+from unetpp.measured import DepthRow, DepthTable, Metrics, Notes, Rule, Scores, Verdict, tabulate
 from unetpp.plan import Plan
 from unetpp.words import count_noun, find_value, format_value, list_some
 
 DONE, PARTLY, UNUSABLE = 0, 1, 2
+WORST = 5
+"""Number of cases that are named as the worst."""
 
 
 class Result(ABC):
@@ -131,6 +133,12 @@ class Run(Result):
     folds: tuple[TrainedFold, ...]
     report: Path | None
     seconds: float
+    pooled: Metrics | None = None
+    """Scores over the validation cases of all folds, if there are several."""
+    verdict: Verdict | None = None
+    """How the training stands; of several folds that which most needs something done."""
+    command: str = ""
+    """What to run next."""
 
     def to_text(self) -> str:
         lines = []
@@ -140,10 +148,18 @@ class Run(Result):
                 f"fold {fold.fold}: {length} ({fold.reason}), {fold.data_wait:.1%} of the time waiting for data"
             )
             lines.append(describe_depths(fold.metrics))
+        scores = self.pooled or self.folds[0].metrics
+        if self.pooled:
+            lines += [f"all {len(self.folds)} folds, {count_noun(len(scores.cases), 'validation case')}:"]
+            lines += [describe_depths(scores)]
+        lines += describe_worst(scores)
         lines += [f"Report: {self.report}"] if self.report else []
-        recommended = self.folds[0].metrics.recommended if len(self.folds) == 1 else None
+        lines += [str(self.verdict)] if self.verdict else []
+        recommended = scores.recommended
         hint = f"   (add --depth {recommended.depth} for the recommended one)" if recommended else ""
-        return "\n".join([*lines, f"Next: unetpp predict {self.run} IMAGES --out DIR{hint}"])
+        predict = shlex.join(["unetpp", "predict", str(self.run), "IMAGES", "--out", "DIR"])
+        first = [f"Next: {self.command}", f"or:   {predict}{hint}"] if self.command else [f"Next: {predict}{hint}"]
+        return "\n".join([*lines, *first])
 
 
 @dataclass(frozen=True)
@@ -213,6 +229,7 @@ class Evaluated(Result):
 
     def to_text(self) -> str:
         lines = [count_noun(len(self.metrics.cases), "case"), describe_scores(self.metrics)]
+        lines += describe_worst(self.metrics)
         lines += [f"note: {note}" for note in self.notes]
         if self.problems:
             lines += [
@@ -253,13 +270,15 @@ class Pruned(Result):
     """Largest difference between its logits and those of the full (or the fine-tuned) network, on random input."""
     finetuning: str | None = None
     """Outcome of fine-tuning, in words."""
+    is_whole: bool = False
+    """Whether the depth is that of the whole network, so that nothing could go."""
 
     def to_text(self) -> str:
         share = f"{self.parameters / self.parameters_before:.0%} of {self.parameters_before:,}"
-        lines = [
-            f"{self.out}: {self.parameters:,} parameters, {share}; its output agrees with that of the full network.",
-            f"Depth {self.depth}: {self.reason}.",
-        ]
+        title = f"{self.out}: {self.parameters:,} parameters, {share}; its output agrees with that of the full network."
+        if self.is_whole:
+            title = f"Nothing could be pruned: {self.out} holds the whole network, {self.parameters:,} parameters."
+        lines = [title, f"Depth {self.depth}: {self.reason}."]
         lines += [f"{self.finetuning[:1].upper()}{self.finetuning[1:]}."] if self.finetuning else []
         return "\n".join(lines)
 
@@ -353,7 +372,9 @@ class ModelInfo(Result):
     parameters: int
     file_mb: float
     notes: Notes
-    """Notes of the model file: scores and costs of every depth."""
+    """Notes of the model file: scores and costs of every depth, of several folds over all their validation cases."""
+    command: str = ""
+    """What to run next, by the verdict."""
 
     def to_text(self) -> str:
         data, model = self.plan.data, self.plan.model
@@ -370,7 +391,11 @@ class ModelInfo(Result):
             f"classes:    {', '.join(classes)}",
             f"spacing:    {spacing}; tile {list(self.plan.predict.tile)}; axes {data.orientation or 'as in each file'}",
         ]
-        return "\n".join([*lines, describe_depths(self.notes)] if self.notes.depths else lines)
+        if self.notes.depths:
+            lines += ["over the validation cases of all folds:"] if len(self.files) > 1 else []
+            lines += [describe_depths(self.notes)]
+        lines += [str(self.notes.verdict)] if self.notes.verdict else []
+        return "\n".join([*lines, f"Next: {self.command}"] if self.command else lines)
 
 
 @dataclass(frozen=True)
@@ -423,6 +448,20 @@ def describe_depths(found: DepthTable) -> str:
     return "\n".join(
         [*lines, f"  recommended: depth {recommended.depth} ({recommended.reason})"] if recommended else lines
     )
+
+
+def describe_worst(metrics: Metrics) -> list[str]:
+    """List the cases with the lowest Dice, and of several classes the worst of each."""
+    scored = sorted((case.mean.dice, case.id, case) for case in metrics.cases if case.mean.dice is not None)
+    if len(scored) < 2:
+        return []
+    rows = [["worst cases", "Dice", *(["worst class"] if len(metrics.classes) > 1 else [])]]
+    for dice, name, case in scored[:WORST]:
+        classes = sorted((each.dice, key) for key, each in case.classes.items() if each.dice is not None)
+        rows.append(
+            [name, f"{dice:.4f}", *([f"{classes[0][1]} {classes[0][0]:.4f}"] if len(metrics.classes) > 1 else [])]
+        )
+    return [table(rows)]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -107,6 +107,20 @@ def evaluate_cases(
     return {depth: _calibrate(summarize(scores[depth], plan.classes), expected[depth]) for depth in sorted(scores)}
 
 
+def add_depths(chosen: Metrics, quality: Mapping[int, Metrics]) -> tuple[ScoredCase, ...]:
+    """Add the Dice at every depth to the cases of one depth, so that folds can be pooled.
+
+    Args:
+        chosen: scores at one depth.
+        quality: those at every depth, of the same cases in the same order.
+    """
+    each = zip(chosen.cases, *(found.cases for found in quality.values()), strict=True)
+    return tuple(
+        case.merge(ScoredCase(id=case.id, depths=dict(zip(quality, [at.mean.dice for at in all_], strict=True))))
+        for case, *all_ in each
+    )
+
+
 def _calibrate(metrics: Metrics, expected: Sequence[float | None]) -> Metrics:
     """Add the expected Dice of each case, and the calibration of all of them."""
     pairs = zip(metrics.cases, expected, strict=True)

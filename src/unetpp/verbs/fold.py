@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from unetpp.data.folds import Split
 from unetpp.data.store import StoredCase, store_cases
-from unetpp.deploy.prune import choose_depth
 from unetpp.errors import UsageError
 from unetpp.files import write_json
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import load_predictor
 from unetpp.layouts.dataset import Case, Dataset
+from unetpp.measure.choose_depth import make_row, recommend_depth
 from unetpp.measure.depth_table import measure_depths
-from unetpp.measure.quality import evaluate_cases
+from unetpp.measure.quality import add_depths, evaluate_cases
 from unetpp.measure.validation import DepthValidation, choose_evenly, count_tiles
-from unetpp.measured import DepthRow, DepthTable, Metrics, Notes, Recommendation, Scores, Training
-from unetpp.metrics.scores import compare_dice
+from unetpp.measure.verdict import judge_fold
+from unetpp.measured import DepthTable, Metrics, Notes, Training
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
@@ -42,9 +42,6 @@ SECONDS_PER_DEPTH = 4.0
 """Time to measure the costs of one depth, in processes of their own."""
 SECONDS_FOR_REPORT = 8.0
 """Time to write the report."""
-RECOMMENDED_LOSS = 0.5
-"""Points (hundredths) of Dice that the recommended depth may lose against the deepest, by the upper end of the interval
-over cases."""
 SURFACE_FACTOR = 2.0
 """Time to score a case with distances between surfaces, as a multiple of the time to predict it."""
 
@@ -222,7 +219,9 @@ def measure(
         model, batch=1, device=where, progress=progress.stage(f"Fold {fold}: measuring every depth")
     )
     table = DepthTable(depths=rows, mean_of_heads=mean_of_heads).with_costs(costs)
+    verdict = judge_fold(run, fold)
     notes = Notes(
+        verdict=verdict,
         unetpp=__version__,
         fold=fold,
         seed=plan.train.seed,
@@ -231,35 +230,11 @@ def measure(
         distance_unit=chosen.distance_unit,
     ).merge(table)
     save_model(model, load_model(model)[0].state_dict(), plan, notes)
-    metrics = chosen.merge(table).merge(Metrics(recommended=recommend_depth(table.depths)))
+    recommended = recommend_depth(table.depths) if verdict is None or verdict.learned else None
+    scores = chosen.merge(Metrics(cases=add_depths(chosen, quality)))
+    metrics = scores.merge(table).merge(Metrics(recommended=recommended, verdict=verdict))
     write_json(run.fold(fold) / METRICS_FILE, metrics.to_dict())  # last: its presence marks the fold as finished
     return metrics
-
-
-def make_row(scores: Metrics, deepest: Metrics) -> DepthRow:
-    """Make a row of the depth table: mean scores, loss against the deepest head, Dice of each of several classes.
-
-    Args:
-        scores: scores at one depth.
-        deepest: scores of the deepest head, on the same cases.
-    """
-    lost, interval = compare_dice(scores, deepest)
-    row = DepthRow(dice_lost=lost, dice_lost_interval=interval).merge(scores.mean)
-    if len(scores.classes) == 1:
-        return row
-    classes = {
-        name: Scores(dice=found.dice, dice_interval=found.dice_interval) for name, found in scores.classes.items()
-    }
-    return row.merge(DepthRow(classes=classes))
-
-
-def recommend_depth(rows: Mapping[int, DepthRow]) -> Recommendation | None:
-    """Find the smallest depth that loses little, and state the time it saves; None without a choice or scores."""
-    if len(rows) < 2 or any(row.dice is None or row.latency_ms is None for row in rows.values()):
-        return None
-    depth, reason = choose_depth(rows, RECOMMENDED_LOSS)
-    share = (rows[depth].latency_ms or 0.0) / (rows[max(rows)].latency_ms or 1.0)
-    return Recommendation(depth=depth, reason=f"{reason}; it takes {share:.0%} of the time of depth {max(rows)}")
 
 
 def read_costs(run: RunFolder, fold: int) -> DepthTable | None:

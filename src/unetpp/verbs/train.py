@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack, overload
 
 from unetpp.errors import Interrupted
+from unetpp.files import write_text
 from unetpp.progress import Progress, Silence
 from unetpp.results import (
     Planned,
     Run,
+    TrainedFold,
     describe_plan,
 )
 from unetpp.run_folder import RunFolder
@@ -105,15 +108,27 @@ def train(
         with preparation.hold_folds(folder, numbers):
             preparation.require_unstarted(folder, numbers, resume)  # again: another process may have trained meanwhile
             made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress)
+            write_text(folder.data, f"{Path(data).absolute()}\n")
             progress.note(describe_plan(made))
             for done, number in enumerate(numbers):
                 time_s = clock.share(made.train.minutes, number=done, parts=len(numbers))
                 split = splits[number]
                 folds.append(train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress))
-        return Run(folder.path, tuple(folds), _try_report(folder.path, progress), clock.seconds())
+        return _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         told = "Stopped; the work so far is saved. Continue with the same arguments and `resume=True`."
         raise Interrupted(told) from None
+
+
+def _summarize(folder: RunFolder, folds: Sequence[TrainedFold], report: Path | None, seconds: float) -> Run:
+    """Pool the scores of several folds, and say how the training stands and what to run next."""
+    from unetpp.measure.pooled import pool_folds
+    from unetpp.measure.verdict import GOOD, judge_run, suggest_command
+
+    pooled = pool_folds([fold.metrics for fold in folds]) if len(folds) > 1 else None
+    verdict = judge_run(folder, [fold.fold for fold in folds])
+    command = suggest_command(verdict, folder.path, folder.recall_data()) if verdict and verdict.kind != GOOD else ""
+    return Run(folder.path, tuple(folds), report, seconds, pooled, verdict, command)
 
 
 def _try_report(run: Path, progress: Progress) -> Path | None:
