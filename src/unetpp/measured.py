@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 Interval = tuple[float, float]
 """Lower and upper end: 95 %, by bootstrap over cases, unless stated otherwise."""
@@ -84,14 +92,29 @@ class Scores(Measured):
     nsd: Annotated[float | None, Column("surface Dice", ".4f")] = None
 
 
+def _renamed(name: str, before: str) -> Any:
+    """Declare a field that earlier versions wrote under another name."""
+    return Field(default=None, validation_alias=AliasChoices(name, before))
+
+
 class Calibration(Measured):
     """Calibration of the expected Dice on validation cases; see `infer.confidence`."""
 
     expected_dice_correlation: float | None = None
+    """Rank correlation (Spearman) of the confidence and the true Dice."""
     review_below: float | None = None
-    predicted_dice_slope: float | None = None
-    predicted_dice_offset: float | None = None
-    predicted_dice_error: float | None = None
+    """Confidence below which a case should be reviewed."""
+    expected_dice_slope: float | None = _renamed("expected_dice_slope", "predicted_dice_slope")
+    """With the offset: the line from confidence, which is too optimistic, to true Dice."""
+    expected_dice_offset: float | None = _renamed("expected_dice_offset", "predicted_dice_offset")
+    expected_dice_error: float | None = _renamed("expected_dice_error", "predicted_dice_error")
+    """Mean absolute error of the line, each case left out of the fit in turn."""
+
+    def expect_dice(self, confidence: float | None) -> float | None:
+        """Return the Dice that is to be expected of a prediction; None without a confidence or a calibration."""
+        if confidence is None or self.expected_dice_slope is None:
+            return None
+        return min(1.0, max(0.0, self.expected_dice_slope * confidence + (self.expected_dice_offset or 0.0)))
 
 
 class MeanScores(Calibration, Scores):
@@ -114,7 +137,10 @@ class ScoredCase(Measured):
     mean: Scores = Scores()
     """Mean over the foreground classes."""
     classes: dict[str, Scores] = {}
+    confidence: float | None = None
+    """Soft Dice confidence of the prediction."""
     expected_dice: float | None = None
+    """Dice that the confidence and the calibration predict."""
     depths: dict[int, float | None] = {}
     """Dice at each depth; at 0 that of the mean of all heads."""
 

@@ -6,7 +6,7 @@ import json
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from unetpp.plan import Plan
 from unetpp.words import count_noun, find_value, format_value, list_some
 
 DONE, PARTLY, UNUSABLE = 0, 1, 2
+REVIEWED = {"low expected Dice": "an expected Dice as low as that of the worst tenth of the validation cases"}
+"""Reasons to review a segmentation, in more words."""
 WORST = 5
 """Number of cases that are named as the worst."""
 
@@ -174,12 +176,17 @@ class Predicted(Result):
     seconds: float
     written: bool = True
     """False after a dry run."""
-    doubtful: tuple[Path, ...] = ()
-    """Those of `files` to review: nothing was found, the image is unlike those of the training, or the predicted Dice
-    is in the lowest 10 % of that of the validation cases."""
+    doubtful: Mapping[Path, str] = field(default_factory=dict)
+    """Those of `files` to review, and why."""
     notes: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
-    """How images differ from those of the training, so that no Dice is predicted: a line for each way."""
+    """How images differ from those of the training, so that no Dice is expected of them: a line for each way."""
+    expected_dice: Mapping[Path, float] = field(default_factory=dict)
+    """Dice that is to be expected of those of `files` of which it is known, by the calibration on validation cases."""
+    expected_dice_error: float | None = None
+    """Mean absolute error of that on the validation cases."""
+    depth_shares: Mapping[int, float] = field(default_factory=dict)
+    """With `depth="auto"`: fraction of the tiles that stopped at each depth."""
 
     @property
     def exit_code(self) -> int:
@@ -190,16 +197,49 @@ class Predicted(Result):
         if not self.written:
             title = f"Dry run: {count_noun(count, 'image')} would be predicted into {self.out} at depth {depths}:"
             return "\n".join([title, *shorten_lines([f"  {path}" for path in self.files]), *self._describe_rest()])
-        lines = [f"{count_noun(count, 'file')} written to {self.out} in {self.seconds:.1f} s"]
-        if self.doubtful:
-            lines.append(f"{len(self.doubtful)} to review: {list_some(path.name for path in self.doubtful)}")
-            unlike = ", unlike the training" if self.outside else ""
-            lines.append(f"  (nothing found{unlike}, or a predicted Dice in the lowest 10 % of the validation cases)")
+        images = len(self._group_by_name(self.files))
+        of_depths = f" at {len(self.depths)} depths" if len(self.depths) > 1 else ""
+        lines = [f"{count_noun(images, 'image')} segmented{of_depths}, in {self.out}, in {self.seconds:.1f} s"]
+        if self.depth_shares:
+            shares = (f"{share:.0%} at {depth}" for depth, share in self.depth_shares.items())
+            lines.append(f"depth of the tiles: {', '.join(shares)}")
+        lines += self._describe_expected()
+        for reason in dict.fromkeys(self.doubtful.values()):
+            names = self._group_by_name([path for path, why in self.doubtful.items() if why == reason])
+            lines.append(f"look at {len(names)} yourself ({REVIEWED.get(reason, reason)}):")
+            lines.append(f"  {list_some(names, 5)}")
         if self.outside:
-            lines += ["unlike the training, so that no Dice is predicted:", *(f"  {way}" for way in self.outside[:10])]
+            lines += ["unlike the training, so that no Dice is expected:", *(f"  {way}" for way in self.outside[:10])]
             rest = len(self.outside) - 10
             lines += [f"  and {count_noun(rest, 'line')} more in predictions.json"] if rest > 0 else []
         return "\n".join([*lines, *self._describe_rest()])
+
+    def _describe_expected(self) -> list[str]:
+        """Describe the mean of the expected Dice, with its error, at each depth."""
+        found: dict[str, list[float]] = {}
+        for path, dice in self.expected_dice.items():
+            found.setdefault(self._place(path)[0], []).append(dice)
+        error = f", off by {self.expected_dice_error:.3f} on average" if self.expected_dice_error is not None else ""
+        return [
+            f"expected Dice{f' at {depth}' if depth else ''}: {sum(dice) / len(dice):.3f} on average"
+            + (f", {min(dice):.3f} to {max(dice):.3f}" if len(dice) > 1 else "")
+            + error
+            for depth, dice in found.items()
+        ]
+
+    def _group_by_name(self, paths: Sequence[Path]) -> list[str]:
+        """Name each file once, with its depths where there are several."""
+        depths: dict[str, list[str]] = {}
+        for depth, name in map(self._place, paths):
+            depths.setdefault(name, []).append(depth.removeprefix("depth "))
+        return [name + (f" (depth {', '.join(each)})" if each != [""] else "") for name, each in depths.items()]
+
+    def _place(self, path: Path) -> tuple[str, str]:
+        """Return the depth, if there are several, and the name of a file."""
+        parts = path.relative_to(self.out).parts if path.is_relative_to(self.out) else (path.name,)
+        if len(self.depths) > 1 and len(parts) > 1:
+            return parts[0].replace("_", " "), "/".join(parts[1:])
+        return "", "/".join(parts)
 
     def _describe_rest(self) -> list[str]:
         """Describe what was left out."""

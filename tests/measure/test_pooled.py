@@ -49,9 +49,7 @@ def test_one_fold_is_as_it_was() -> None:
 
 def test_no_depth_is_recommended_without_the_cases_or_before_something_is_learned() -> None:
     folds = [make_fold("abc", 0.001, 0), make_fold("def", 0.001, 1)]
-    old = [
-        fold.merge(Metrics(cases=[case.model_copy(update={"depths": {}}) for case in fold.cases])) for fold in folds
-    ]
+    old = [fold.merge(Metrics(cases=[case.model_copy(update={"depths": {}}) for case in fold.cases])) for fold in folds]
     found = pool_folds(old)
     assert found.recommended is None
     assert found.depths[1].dice == pytest.approx(pool_folds(folds).depths[1].dice)

@@ -19,7 +19,7 @@ from unetpp.formats.readers import read_label
 from unetpp.infer.confidence import calibrate
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
-from unetpp.infer.record import PREDICTIONS, PredictionRecord, read_record
+from unetpp.infer.record import OVERLAYS, PREDICTIONS, PredictionRecord, read_record
 from unetpp.labels.classes import Classes
 from unetpp.labels.encoding import encode_label
 from unetpp.labels.facts import LabelFacts, measure_label
@@ -91,7 +91,7 @@ def evaluate_cases(
     plan = predictor.plan.data
     options = PredictOptions(depth="all and mean" if mean else "all")
     scores: dict[int, list[CaseScore]] = {}
-    expected: dict[int, list[float | None]] = {}
+    confidence: dict[int, list[float | None]] = {}
     for done, case in enumerate(cases, start=1):
         with failures_of(name_label(case)):
             reference = read_case_classes(case, plan)
@@ -102,9 +102,9 @@ def evaluate_cases(
                 spacing = found.geometry.spacing_mm
                 score = score_case(case.id, found.segmentation, reference, plan.num_classes, spacing)
                 scores.setdefault(depth, []).append(score)
-                expected.setdefault(depth, []).append(found.expected_dice)
+                confidence.setdefault(depth, []).append(found.confidence)
         progress(done, len(cases))
-    return {depth: _calibrate(summarize(scores[depth], plan.classes), expected[depth]) for depth in sorted(scores)}
+    return {depth: _calibrate(summarize(scores[depth], plan.classes), confidence[depth]) for depth in sorted(scores)}
 
 
 def add_depths(chosen: Metrics, quality: Mapping[int, Metrics]) -> tuple[ScoredCase, ...]:
@@ -121,11 +121,13 @@ def add_depths(chosen: Metrics, quality: Mapping[int, Metrics]) -> tuple[ScoredC
     )
 
 
-def _calibrate(metrics: Metrics, expected: Sequence[float | None]) -> Metrics:
-    """Add the expected Dice of each case, and the calibration of all of them."""
-    pairs = zip(metrics.cases, expected, strict=True)
-    cases = [case.merge(ScoredCase(id=case.id, expected_dice=dice)) for case, dice in pairs]
-    calibration = calibrate(expected, [case.mean.dice for case in cases])
+def _calibrate(metrics: Metrics, confidence: Sequence[float | None]) -> Metrics:
+    """Add the confidence and the expected Dice of each case, and the calibration of all of them."""
+    calibration = calibrate(confidence, [case.mean.dice for case in metrics.cases])
+    cases = [
+        case.merge(ScoredCase(id=case.id, confidence=value, expected_dice=calibration.expect_dice(value)))
+        for case, value in zip(metrics.cases, confidence, strict=True)
+    ]
     return metrics.merge(Metrics(mean=metrics.mean.merge(calibration), cases=cases))
 
 
@@ -296,7 +298,7 @@ def _has_folders(predictions: Path) -> bool:
 
 
 def _is_result_folder(parts: tuple[str, ...]) -> bool:
-    return bool(parts) and (parts[0] in ("probabilities", "uncertainty") or parts[0].startswith("depth_"))
+    return bool(parts) and (parts[0] in ("probabilities", "uncertainty", OVERLAYS) or parts[0].startswith("depth_"))
 
 
 def _rename_as(references: Iterable[str], files: Mapping[str, Path]) -> dict[str, Path]:
