@@ -7,6 +7,8 @@ is declared here, once, with its field: title, unit and format.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -334,6 +336,18 @@ def read_metrics(path: Path) -> Metrics | None:
         return Metrics.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def tabulate_cases(metrics: Metrics) -> str:
+    """Write the scores of every case and class as CSV; what is not defined is empty."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["case", "class", "dice", "iou", "hd95", "surface_dice", "distance_unit"])
+    for case in metrics.cases:
+        for name, scores in case.classes.items():
+            values = (scores.dice, scores.iou, scores.hd95_mm, scores.nsd)
+            table.writerow([case.id, name, *values, metrics.distance_unit])
+    return text.getvalue()
 
 
 def list_columns(kind: type[Measured]) -> dict[str, Column]:

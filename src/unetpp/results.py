@@ -18,8 +18,14 @@ from unetpp.plan import Plan
 from unetpp.words import count_noun, find_value, format_value, list_some
 
 DONE, PARTLY, UNUSABLE = 0, 1, 2
-REVIEWED = {"low expected Dice": "an expected Dice as low as that of the worst tenth of the validation cases"}
-"""Reasons to review a segmentation, in more words."""
+NOTHING, UNLIKE, LOW = "nothing was found", "unlike the training", "low expected Dice"
+"""Reasons to review a segmentation."""
+REVIEWED = {
+    NOTHING: "in which nothing was found",
+    UNLIKE: "unlike the images of the training",
+    LOW: "with a lower expected Dice than nine in ten validation cases",
+}
+"""The same in a sentence."""
 WORST = 5
 """Number of cases that are named as the worst."""
 
@@ -183,7 +189,7 @@ class Predicted(Result):
     """How images differ from those of the training, so that no Dice is expected of them: a line for each way."""
     expected_dice: Mapping[Path, float] = field(default_factory=dict)
     """Dice that is to be expected of those of `files` of which it is known, by the calibration on validation cases."""
-    expected_dice_error: float | None = None
+    expected_dice_error: Mapping[Path, float] = field(default_factory=dict)
     """Mean absolute error of that on the validation cases."""
     depth_shares: Mapping[int, float] = field(default_factory=dict)
     """With `depth="auto"`: fraction of the tiles that stopped at each depth."""
@@ -206,8 +212,7 @@ class Predicted(Result):
         lines += self._describe_expected()
         for reason in dict.fromkeys(self.doubtful.values()):
             names = self._group_by_name([path for path, why in self.doubtful.items() if why == reason])
-            lines.append(f"look at {len(names)} yourself ({REVIEWED.get(reason, reason)}):")
-            lines.append(f"  {list_some(names, 5)}")
+            lines += [f"{len(names)} to review, {REVIEWED.get(reason, reason)}:", f"  {list_some(names)}"]
         if self.outside:
             lines += ["unlike the training, so that no Dice is expected:", *(f"  {way}" for way in self.outside[:10])]
             rest = len(self.outside) - 10
@@ -215,17 +220,18 @@ class Predicted(Result):
         return "\n".join([*lines, *self._describe_rest()])
 
     def _describe_expected(self) -> list[str]:
-        """Describe the mean of the expected Dice, with its error, at each depth."""
-        found: dict[str, list[float]] = {}
-        for path, dice in self.expected_dice.items():
-            found.setdefault(self._place(path)[0], []).append(dice)
-        error = f", off by {self.expected_dice_error:.3f} on average" if self.expected_dice_error is not None else ""
-        return [
-            f"expected Dice{f' at {depth}' if depth else ''}: {sum(dice) / len(dice):.3f} on average"
-            + (f", {min(dice):.3f} to {max(dice):.3f}" if len(dice) > 1 else "")
-            + error
-            for depth, dice in found.items()
-        ]
+        """Describe the expected Dice at each depth, with its error."""
+        depths: dict[str, list[Path]] = {}
+        for path in self.expected_dice:
+            depths.setdefault(self._place(path)[0], []).append(path)
+        lines = []
+        for depth, paths in depths.items():
+            dice = [self.expected_dice[path] for path in paths]
+            error = self.expected_dice_error.get(paths[0])
+            text = f"expected Dice{f' at {depth}' if depth else ''}: {sum(dice) / len(dice):.3f} on average"
+            text += f", {min(dice):.3f} to {max(dice):.3f}" if len(dice) > 1 else ""
+            lines.append(text + (f", off by {error:.3f} on average" if error is not None else ""))
+        return lines
 
     def _group_by_name(self, paths: Sequence[Path]) -> list[str]:
         """Name each file once, with its depths where there are several."""
@@ -256,13 +262,14 @@ class Evaluated(Result):
     out: Path | None
     notes: tuple[str, ...] = ()
     """What was found about the meaning of the values."""
+    csv: Path | None = None
 
     @property
     def exit_code(self) -> int:
         return PARTLY if self.problems else DONE
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the keys of metrics.json, with `problems` and `out`."""
+        """Return the keys of metrics.json, with `problems`, `out` and `csv`."""
         values = super().to_dict()
         metrics: dict[str, Any] = values.pop("metrics")
         return metrics | values
@@ -276,7 +283,8 @@ class Evaluated(Result):
                 f"{count_noun(len(self.problems), 'problem')}:",
                 *(f"  {each}" for each in list_problems(self.problems)),
             ]
-        return "\n".join([*lines, f"Written to {self.out}"] if self.out else lines)
+        written = [str(path) for path in (self.out, self.csv) if path]
+        return "\n".join([*lines, f"Written to {' and '.join(written)}"] if written else lines)
 
 
 @dataclass(frozen=True)
@@ -332,6 +340,10 @@ class Adapted(Result):
     """The most careful first."""
 
     def to_text(self) -> str:
+        if len(self.rules) == 1:
+            return (
+                f"{self.model}: early exit saves no time here: --depth auto would take the deepest head for every tile."
+            )
         depths = list(self.rules[0].tiles)
         rows = [["stops below", "Dice lost", "at most", "time", *(f"tiles at {depth}" for depth in depths)]]
         for rule in self.rules:

@@ -47,16 +47,14 @@ from unetpp.labels.objects import measure_classes
 from unetpp.layouts.dataset import Case
 from unetpp.layouts.inputs import find_images
 from unetpp.measured import Calibration
-from unetpp.metrics.scores import mean_of
 from unetpp.plan import DataPlan
 from unetpp.progress import Stage
+from unetpp.results import LOW, NOTHING, UNLIKE
 from unetpp.words import merge_remarks
 
 if TYPE_CHECKING:
     from unetpp.infer.case_predictor import CasePredictor
 
-NOTHING, UNLIKE, LOW = "nothing was found", "unlike the training", "low expected Dice"
-"""Reasons to review a segmentation."""
 _OF_ONE_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EILSEQ, errno.ENOTEMPTY)
 """Errors of writing that other files need not have."""
 
@@ -83,8 +81,8 @@ class WrittenFiles:
     """Those of `files` to review, and why: NOTHING, UNLIKE or LOW."""
     expected_dice: Mapping[Path, float] = field(default_factory=dict)
     """Dice that is to be expected of those of `files` of which it is known."""
-    expected_dice_error: float | None = None
-    """Mean absolute error of the expected Dice on the validation cases."""
+    expected_dice_error: Mapping[Path, float] = field(default_factory=dict)
+    """Mean absolute error of that on the validation cases."""
     depth_shares: Mapping[int, float] = field(default_factory=dict)
     """With `depth="auto"`: fraction of the tiles that stopped at each depth."""
     outside: tuple[str, ...] = ()
@@ -162,10 +160,8 @@ def predict_to_files(
             tuple(entries),
             tuple(failures),
             doubtful={path: entry["why"] for path, entry in entries.items() if entry["review"]},
-            expected_dice={
-                path: dice for path, entry in entries.items() if (dice := entry["expected_dice"]) is not None
-            },
-            expected_dice_error=mean_of(entry["expected_dice_error"] for entry in entries.values()),
+            expected_dice=_collect(entries, "expected_dice"),
+            expected_dice_error=_collect(entries, "expected_dice_error"),
             depth_shares=_share(tiles),
             outside=tuple(merge_remarks(outside)),
             notes=(*merge_remarks(notes), *found_images.notes, *replaced),
@@ -260,6 +256,10 @@ def _measure(prediction: Prediction, plan: DataPlan) -> dict[str, Any]:
     }
     release(prediction.segmentation)
     return {"classes": classes, **({"depth_shares": _share(prediction.tiles)} if prediction.tiles else {})}
+
+
+def _collect(entries: Mapping[Path, Mapping[str, Any]], key: str) -> dict[Path, float]:
+    return {path: entry[key] for path, entry in entries.items() if entry[key] is not None}
 
 
 def _share(tiles: Mapping[int, int]) -> dict[int, float]:

@@ -33,6 +33,7 @@ from unetpp.layouts.pairing import describe_name, pair_names
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import AS_FILES_SAY, LabelPlan, Plan, ReadPlan
+from unetpp.words import list_some
 
 Show = Callable[[int, int], None]
 """Called with (cases done, cases in all)."""
@@ -197,12 +198,11 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
     stems = sorted(files.keys() & cases.keys())
     problems += _unpaired(folder, Path(references.declared.where), files, cases)
     recorded = _read_recorded(record)
-    match = match_labels(
-        _measure(references.reading, [cases[stem] for stem in stems]),
-        _measure(AS_FILES_SAY, [Case(stem, (), (files[stem],)) for stem in stems], closely=recorded is None),
-        references.declared,
-        recorded,
-    )
+    expected = _measure(references.reading, [cases[stem] for stem in stems])
+    got = _measure(AS_FILES_SAY, [Case(stem, (), (files[stem],)) for stem in stems], closely=recorded is None)
+    _refuse_pictures(Path(references.declared.where), expected)
+    _refuse_pictures(folder, got)
+    match = match_labels(expected, got, references.declared, recorded)
     problems += match.problems
     refused = {problem.where for problem in match.problems}
     scores = []
@@ -217,6 +217,15 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
     if not scores:
         raise DataError(problems)
     return FolderScores(summarize(scores, match.reference_classes.names), tuple(problems), tuple(match.notes))
+
+
+def _refuse_pictures(folder: Path, files: Mapping[str, LabelFacts]) -> None:
+    """Raise DataError if most files of a folder are images: every gray value would count as a class."""
+    pictures = [name for name, facts in files.items() if facts.is_picture]
+    if len(pictures) > len(files) / 2:
+        got = f"images, not segmentations ({list_some((Path(name).name for name in pictures), 2)})"
+        action = "Name the folder of the segmentations first, then that of the masks."
+        raise DataError(Problem(str(folder), got, "label files: one number for each class", action))
 
 
 def _name_after_predictions(
