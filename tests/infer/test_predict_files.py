@@ -230,6 +230,9 @@ def test_the_count_is_that_of_images(tmp_path: Path) -> None:
     write(tmp_path / "in", "a.png")
     seen: list[tuple[int, int]] = []
     predict_to_files(
-        Thresholding(), [tmp_path / "in"], tmp_path / "out", progress=lambda done, total, note="": seen.append((done, total))
+        Thresholding(),
+        [tmp_path / "in"],
+        tmp_path / "out",
+        progress=lambda done, total, note="": seen.append((done, total)),
     )
     assert seen == [(1, 1)]
