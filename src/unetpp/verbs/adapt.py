@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from unetpp.progress import Progress, Silence
+from unetpp.console import shows_progress
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Adapted,
 )
@@ -10,9 +11,8 @@ from unetpp.run_folder import find_model_file
 from unetpp.verbs.arguments import AnyPath, Backend, find_model
 
 
-def adapt(
-    model: AnyPath, *, device: str = "auto", backend: Backend = "auto", progress: Progress | None = None
-) -> Adapted:
+@shows_progress
+def adapt(model: AnyPath, *, device: str = "auto", backend: Backend = "auto", progress: ShowProgress = None) -> Adapted:
     """Fit early exit (`depth="auto"`) on the validation cases.
 
     The rules are written into the model file.

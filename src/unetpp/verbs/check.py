@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from unetpp.console import shows_progress
 from unetpp.errors import DataError
-from unetpp.progress import Progress, Silence
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Checked,
 )
 from unetpp.verbs.arguments import AnyPath, Settings
 
 
-def check(data: AnyPath, *, set: Settings | None = None, progress: Progress | None = None) -> Checked:
+@shows_progress
+def check(data: AnyPath, *, set: Settings | None = None, progress: ShowProgress = None) -> Checked:
     """List every problem of a data set, and how to fix it.
 
     Args:

@@ -6,8 +6,9 @@ import itertools
 from pathlib import Path
 from typing import Literal
 
+from unetpp.console import shows_progress
 from unetpp.errors import UsageError
-from unetpp.progress import Progress, Silence
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Demonstrated,
 )
@@ -21,8 +22,9 @@ DEMO_SETTINGS = {"train.batch": 4, "train.ema_decay": 0.95}
 """Many small steps: they give the best result in two minutes."""
 
 
+@shows_progress
 def demo(
-    dims: Literal[2, 3] = 2, minutes: float = 2.0, out: AnyPath | None = None, *, progress: Progress | None = None
+    dims: Literal[2, 3] = 2, minutes: float = 2.0, out: AnyPath | None = None, *, progress: ShowProgress = None
 ) -> Demonstrated:
     """Generate data, train on it, measure and predict.
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unetpp.console import shows_progress
 from unetpp.files import write_json
-from unetpp.progress import Progress, Silence
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Evaluated,
 )
 from unetpp.verbs.arguments import AnyPath
 
 
+@shows_progress
 def evaluate(
     predictions: AnyPath,
     references: AnyPath,
     out: AnyPath | None = None,
     *,
     labels: str | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Evaluated:
     """Score segmentations against references, by case and class.
 

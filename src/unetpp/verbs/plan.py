@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unetpp.progress import Progress, Silence
+from unetpp.console import shows_progress
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Planned,
 )
@@ -12,6 +13,7 @@ from unetpp.run_folder import RunFolder
 from unetpp.verbs.arguments import AnyPath, Settings
 
 
+@shows_progress
 def plan(
     data: AnyPath,
     out: AnyPath,
@@ -21,7 +23,7 @@ def plan(
     device: str = "auto",
     set: Settings | None = None,
     dry_run: bool = False,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Planned:
     """Write the plan of a training, with a reason for each value.
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack, overload
 
+from unetpp.console import shows_progress
 from unetpp.errors import Interrupted
-from unetpp.progress import Progress, Silence
+from unetpp.progress import Progress, ShowProgress, Silence
 from unetpp.results import (
     Planned,
     Run,
@@ -28,7 +29,7 @@ class TrainOptions(TypedDict, total=False):
     device: str
     resume: bool
     set: Settings | None
-    progress: Progress | None
+    progress: ShowProgress
 
 
 @overload
@@ -39,6 +40,7 @@ def train(data: AnyPath, out: AnyPath, *, dry_run: Literal[False] = False, **opt
 def train(data: AnyPath, out: AnyPath, *, dry_run: Literal[True], **options: Unpack[TrainOptions]) -> Planned: ...
 
 
+@shows_progress
 def train(
     data: AnyPath,
     out: AnyPath,
@@ -51,7 +53,7 @@ def train(
     resume: bool = False,
     set: Settings | None = None,
     dry_run: bool = False,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Run | Planned:
     """Check the data, plan, train, then score and time every depth.
 
