@@ -43,7 +43,7 @@ def check(data: AnyPath, *, set: Settings | None = None, progress: ShowProgress 
         dataset = split_dataset(find_cases(path, tolerant=True), reading)
     except DataError as error:
         return Checked(path, "", 0, None, (), (), tuple(error.problems), ())
-    found = inspect_dataset(dataset, reading, progress.stage("Reading every file"))
+    found = inspect_dataset(dataset, reading, progress.stage("Reading every file", "cases"))
     dims = len(found.facts[0].shape) if found.facts else None
     names, problems = (tuple(found.channels), tuple(found.classes)), (tuple(found.problems), tuple(found.notes))
     settings = tuple(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items())

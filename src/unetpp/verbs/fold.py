@@ -115,7 +115,7 @@ def train_and_measure(
     begun = read_training_state(run.fold(fold) / CHECKPOINT) if resume else None
     cases = {case.id: case for case in dataset.cases}
     used = [cases[name] for name in (*split.train, *split.validation)]
-    stored = store_cases(used, plan.data, run.cache, progress.stage(f"Fold {fold}: preparing cases"))
+    stored = store_cases(used, plan.data, run.cache, progress.stage(f"Fold {fold}: preparing cases", "cases"))
     training_cases, held_out = stored[: len(split.train)], stored[len(split.train) :]
     validation = DepthValidation(choose_evenly(held_out, plan.train.validation_cases), plan, device)
     budget_s = None
@@ -131,7 +131,7 @@ def train_and_measure(
         validate=validation,
         budget_s=budget_s,
         validation_cases=len(validation.cases),
-        show=show_status(progress.stage(f"Fold {fold}: training")),
+        show=show_status(progress.stage(f"Fold {fold}: training", "steps")),
     )
     result = training.run(resume)
     metrics = measure(run, fold, [cases[name] for name in split.validation], plan, result, device, progress)
@@ -213,13 +213,15 @@ def measure(
     """
     model, where = run.fold(fold) / MODEL, str(device)
     predictor = load_predictor(model, device=where, backend="torch")  # scores do not depend on installed extras
-    quality = evaluate_cases(predictor, cases, mean=True, progress=progress.stage(f"Fold {fold}: scoring every depth"))
+    quality = evaluate_cases(
+        predictor, cases, mean=True, progress=progress.stage(f"Fold {fold}: scoring every depth", "cases")
+    )
     deepest, chosen = quality[max(quality)], quality[plan.predict.depth]
     write_views(predictor, cases, deepest, run.fold(fold) / "views")
     rows = {depth: make_row(scores, deepest) for depth, scores in sorted(quality.items())}
     mean_of_heads = rows.pop(MEAN, None)
     costs = read_costs(run, fold) or measure_depths(
-        model, batch=1, device=where, progress=progress.stage(f"Fold {fold}: measuring every depth")
+        model, batch=1, device=where, progress=progress.stage(f"Fold {fold}: measuring every depth", "rounds")
     )
     table = DepthTable(depths=rows, mean_of_heads=mean_of_heads).with_costs(costs)
     notes = Notes(
