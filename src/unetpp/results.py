@@ -13,11 +13,13 @@ from typing import Any
 from pydantic_core import to_json
 
 from unetpp.errors import Problem, list_problems, merge_problems, shorten_lines
-from unetpp.measured import DepthRow, DepthTable, Metrics, Notes, Rule, Scores, tabulate
+from unetpp.measured import DepthRow, DepthTable, Measured, Metrics, Notes, Rule, Scores, list_columns, tabulate
 from unetpp.plan import Plan
 from unetpp.words import count_noun, find_value, format_value, list_some, write_command
 
 DONE, PARTLY, UNUSABLE = 0, 1, 2
+WIDTH, LONGEST_NAME = 80, 30
+"""Characters of a line, and of the first column of a table."""
 NEW_IMAGES = "new_images"
 """Name of a folder in commands that are suggested."""
 
@@ -446,12 +448,12 @@ def list_choices(plan: Plan, reasons: Mapping[str, str]) -> list[tuple[str, str,
 def describe_scores(metrics: Metrics) -> str:
     """Make a table of mean, pooled and class scores."""
     rows = [("mean", metrics.mean), ("pooled", metrics.pooled), *metrics.classes.items()]  # a class may be named so too
-    return table(tabulate("", Scores, rows, metrics.distance_unit, brief=True))
+    return _fit_table("", Scores, rows, metrics.distance_unit)
 
 
 def describe_depths(found: DepthTable) -> str:
     """Make the depth table: quality and cost of every depth that was measured, and of the mean of all heads."""
-    lines = [table(tabulate("depth", DepthRow, list(found.rows.items()), found.distance_unit, brief=True))]
+    lines = [_fit_table("depth", DepthRow, list(found.rows.items()), found.distance_unit)]
     lines += [f"  costs: {found.conditions}"] if found.conditions else []
     recommended = found.recommended
     return "\n".join(
@@ -459,14 +461,37 @@ def describe_depths(found: DepthTable) -> str:
     )
 
 
+def _fit_table(first: str, kind: type[Measured], rows: Sequence[tuple[str, Measured]], unit: str | None) -> str:
+    """Make a table as wide as a terminal: columns that can be spared are left out; the JSON and the report have all."""
+    for spared in range(1 + max(column.spare for column in list_columns(kind).values())):
+        text = table(tabulate(first, kind, rows, unit, brief=True, spared=spared))
+        if max(map(len, text.split("\n"))) <= WIDTH:
+            break
+    return text
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Align columns, the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
-        lines.append("  " + "  ".join(cells))
-    return "\n".join(lines)
+    """Align columns, the first to the left, the others to the right; headings wider than their column take two lines.
+
+    Args:
+        rows: headings, then the texts of each row. A first text that is too long is shortened.
+    """
+    headings, *body = [[_shorten(first, LONGEST_NAME), *others] for first, *others in rows]
+    split = [
+        heading.rpartition(" ")[::2] if len(heading) > max(map(len, cells), default=0) else ("", heading)
+        for heading, *cells in zip(headings, *body, strict=True)
+    ]
+    upper, lower = zip(*split, strict=True)
+    lines = [*([upper] if any(upper) else []), lower, *body]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        ("  " + "  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])])).rstrip()
+        for first, *others in lines
+    )
+
+
+def _shorten(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _describe_limit(uncertainty: float | None) -> str:
