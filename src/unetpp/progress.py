@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Literal, Protocol
 
 
@@ -55,6 +56,16 @@ class Silence:
 
     def detail(self, text: str) -> None:
         """Drop the detail."""
+
+
+SILENCE = Silence()
+
+
+@contextmanager
+def mute_library(logger: str) -> Iterator[None]:
+    """Suppress what another library prints on standard output, and its log records below errors."""
+    with mute_warnings(logger), redirect_stdout(io.StringIO()):
+        yield
 
 
 @contextmanager

@@ -462,32 +462,39 @@ def describe_depths(found: DepthTable) -> str:
 
 
 def _fit_table(first: str, kind: type[Measured], rows: Sequence[tuple[str, Measured]], unit: str | None) -> str:
-    """Make a table as wide as a terminal: columns that can be spared are left out; the JSON and the report have all."""
+    """Make a table as wide as a terminal; what is left out where it is too wide is in the JSON and in the report."""
+    text = table(tabulate(first, kind, rows, unit, brief=True))
     for spared in range(1 + max(column.spare for column in list_columns(kind).values())):
-        text = table(tabulate(first, kind, rows, unit, brief=True, spared=spared))
         if max(map(len, text.split("\n"))) <= WIDTH:
             break
+        text = table(tabulate(first, kind, rows, unit, brief=True, spared=spared), tall=True)
     return text
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Align columns, the first to the left, the others to the right; headings wider than their column take two lines.
+def table(rows: Sequence[Sequence[str]], tall: bool = False) -> str:
+    """Align columns, the first to the left, the others to the right.
 
     Args:
         rows: headings, then the texts of each row. A first text that is too long is shortened.
+        tall: headings that are wider than their column take two lines.
     """
     headings, *body = [[_shorten(first, LONGEST_NAME), *others] for first, *others in rows]
-    split = [
-        heading.rpartition(" ")[::2] if len(heading) > max(map(len, cells), default=0) else ("", heading)
-        for heading, *cells in zip(headings, *body, strict=True)
-    ]
-    upper, lower = zip(*split, strict=True)
-    lines = [*([upper] if any(upper) else []), lower, *body]
+    lines = [*(_split_headings(headings, body) if tall else [headings]), *body]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         ("  " + "  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])])).rstrip()
         for first, *others in lines
     )
+
+
+def _split_headings(headings: Sequence[str], body: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """Split headings that are wider than the texts below them into two lines."""
+    widest = [max(map(len, column)) for column in zip(*body, strict=True)]
+    halves = [
+        text.rpartition(" ")[::2] if len(text) > width else ("", text)
+        for text, width in zip(headings, widest, strict=True)
+    ]
+    return list(zip(*halves, strict=True))
 
 
 def _shorten(text: str, width: int) -> str:

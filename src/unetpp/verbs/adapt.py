@@ -34,5 +34,5 @@ def adapt(model: AnyPath, *, device: str = "auto", backend: Backend = "auto", pr
     """
     from unetpp.deploy.adapt import adapt_file
 
-    file, stage = find_model_file(find_model(model)), (progress or Silence()).stage("Trying rules")
-    return Adapted(file, tuple(adapt_file(file, device, backend, stage)))
+    file = find_model_file(find_model(model))
+    return Adapted(file, tuple(adapt_file(file, device, backend, progress or Silence())))

@@ -19,7 +19,7 @@ def check(data: AnyPath, *, set: Settings | None = None, progress: ShowProgress 
     """List every problem of a data set, and how to fix it.
 
     Args:
-        data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
+        data: The folder with your images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV table.
         set: Settings that say how files are read, as data.key=value, such as data.fill=0.
 
     Returns:

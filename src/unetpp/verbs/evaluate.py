@@ -46,7 +46,7 @@ def evaluate(
     from unetpp.verbs.request import read_reading
 
     plan = read_reading({} if labels is None else {"data.labels": labels}).labels
-    show = (progress or Silence()).stage("Scoring")
+    show = (progress or Silence()).stage("Scoring", "cases")
     metrics, problems, notes = evaluate_folders(Path(predictions), Path(references), show, plan)
     target = None if out is None else Path(out)
     if target is not None:

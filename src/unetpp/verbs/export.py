@@ -48,5 +48,5 @@ def export(
     """
     from unetpp.deploy.export import export_file
 
-    (progress or Silence()).note("Exporting, and comparing with the network.")
-    return export_file(find_model_file(find_model(model)), Path(out), depth, int8, list_paths(images or ()))
+    file = find_model_file(find_model(model))
+    return export_file(file, Path(out), depth, int8, list_paths(images or ()), progress or Silence())

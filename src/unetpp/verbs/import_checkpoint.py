@@ -45,5 +45,5 @@ def import_checkpoint(
     from unetpp.verbs.request import read_settings
 
     require_model_name(Path(out), unlike=Path(checkpoint))
-    (progress or Silence()).note("Reading the checkpoint.")
+    (progress or Silence()).stage("Converting the checkpoint")
     return import_file(Path(checkpoint), Path(out), from_, read_settings(set))

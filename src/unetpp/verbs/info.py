@@ -49,8 +49,8 @@ def info(
         from unetpp.measure.depth_table import measure_depths
         from unetpp.runtime.device import choose_device
 
-        stage = (progress or Silence()).stage("Measuring every depth")
-        notes = notes.with_costs(measure_depths(files[0], batch=1, device=str(choose_device(device)), progress=stage))
+        place, shown = str(choose_device(device)), progress or Silence()
+        notes = notes.with_costs(measure_depths(files[0], batch=1, device=place, progress=shown))
     if machine is not None:
         from unetpp.measure.another_machine import project_notes
 

@@ -30,7 +30,7 @@ def plan(
     The files plan.json and splits.json in the run folder may be edited: `unetpp train` uses them as they are.
 
     Args:
-        data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
+        data: The folder with your images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV table.
         out: Run folder; by default runs/NAME of the data, with a number if it exists.
         minutes: Wall time of the training for which to plan.
         epochs: Length of the training in epochs, instead of `minutes`.

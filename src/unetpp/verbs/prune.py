@@ -53,6 +53,7 @@ def prune(
 
     file, progress = find_model_file(find_model(model)), progress or Silence()
     require_model_name(Path(out), unlike=file)
-    progress.note("Pruning, and comparing with the full network.")
-    show = show_status(progress.stage("Fine-tuning")) if minutes is not None else lambda status: None
+    if minutes is None:
+        progress.stage("Pruning, and comparing with the full network")
+    show = show_status(progress.stage("Fine-tuning", "steps")) if minutes is not None else lambda status: None
     return prune_file(file, Path(out), depth, max_drop, minutes, device, show)

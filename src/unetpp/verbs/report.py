@@ -24,6 +24,6 @@ def report(run: AnyPath, *, progress: ShowProgress = None) -> Reported:
     """
     from unetpp.report import read_run, write_report
 
-    (progress or Silence()).note("Writing the report.")
+    (progress or Silence()).stage("Writing the report")
     record = read_run(Path(run))
     return Reported(write_report(Path(run), record), record.left_out)

@@ -64,7 +64,7 @@ def train(
     Every depth is measured on the validation cases. A plan.json in the run folder is reused, with `set` applied.
 
     Args:
-        data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
+        data: The folder with your images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV table.
         out: Run folder; by default runs/NAME of the data: the newest one with `resume` or where this fold is not
             trained yet, else a new one with a number.
         minutes: Wall time of the whole command, shared by the folds; plan and schedule fit into it.
