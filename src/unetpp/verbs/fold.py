@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -277,12 +278,17 @@ def read_costs(run: RunFolder, fold: int) -> DepthTable | None:
 def show_status(stage: Stage) -> Callable[[Status], None]:
     """Return a function that shows the status of a training on a stage of the progress display."""
 
+    loss = math.nan
+
     def show(status: Status) -> None:
+        nonlocal loss
+        loss = loss if math.isnan(status.loss) else status.loss  # of no step since the last report there is none
         total = round(status.step / status.fraction) if status.fraction > 0 else 0
         parts = [f"{format_time(status.seconds_left)} left"] if status.seconds_left is not None else []
-        parts += [f"loss {status.loss:.3f}"]
+        parts += [f"loss {loss:.3f}"] if not math.isnan(loss) else []
         parts += [f"Dice {status.best_dice:.3f}"] if status.best_dice is not None else []
-        parts += [status.activity] if status.activity != "training" else []
-        stage(status.step, max(total, status.step), ", ".join([*parts, f"{status.images_per_second:.1f} images/s"]))
+        training = status.activity == "training"
+        parts += [f"{status.images_per_second:.1f} images/s" if training else status.activity]
+        stage(status.step, max(total, status.step), ", ".join(parts))
 
     return show
