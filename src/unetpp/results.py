@@ -127,15 +127,15 @@ class Planned(Result):
     def _describe_length(self) -> str:
         train = self.plan.train
         steps = train.epochs * train.steps_per_epoch
-        length = f"{train.minutes:g} minutes" if train.minutes else count_noun(steps, "step")
+        length = count_noun(train.minutes, "minute") if train.minutes else count_noun(steps, "step")
         return f"{self.folds} folds of {length}" if self.folds > 1 else length
 
     def _describe_end(self, started: datetime | None) -> str:
         if self.train_minutes is None:
             return "the progress display tells when"
         if started is None:
-            steps = "" if self.plan.train.minutes else " of steps on this machine"
-            return f"about {self.train_minutes:.3g} minutes{steps} after the start"
+            length = count_noun(float(f"{self.train_minutes:.2g}"), "minute")
+            return f"about {length}{'' if self.plan.train.minutes else ' of steps on this machine'} after the start"
         end = started + timedelta(minutes=self.train_minutes)
         return f"about {end:%H:%M}" + f" on {end:%A %d %B}" * (end.date() != started.date())
 
@@ -173,9 +173,9 @@ class Run(Result):
             lines.append(describe_depths(fold.metrics))
         lines += [f"Report: {self.report}"] if self.report else []
         recommended = self.folds[0].metrics.recommended if len(self.folds) == 1 else None
-        hint = f"   (add --depth {recommended.depth} for the recommended one)" if recommended else ""
+        depth = ["--depth", recommended.depth] if recommended else []
         return "\n".join(
-            [*lines, f"Next: {write_command('predict', self.run, NEW_IMAGES, '--out', 'predictions')}{hint}"]
+            [*lines, f"Next: {write_command('predict', self.run, NEW_IMAGES, '--out', 'predictions', *depth)}"]
         )
 
 
