@@ -11,6 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+AT_ONCE = 50_000
+"""Voxels whose distances are searched at once."""
+
 
 def score_surfaces(
     predicted: np.ndarray, expected: np.ndarray, spacing: Sequence[float] | None, tolerance: float
@@ -55,8 +58,10 @@ def _measure_distances(source: np.ndarray, target: np.ndarray, spacing: Sequence
     distances = np.zeros(np.count_nonzero(source), dtype=np.float32)
     if apart.any():
         tree = KDTree(np.argwhere(target) * scale, leafsize=32, balanced_tree=False, compact_nodes=False)
-        found = tree.query(np.argwhere(apart) * scale)[0]
-        distances[: len(found)] = found
+        points = np.argwhere(apart) * scale
+        for start in range(0, len(points), AT_ONCE):  # Ctrl-C waits for one search
+            found = tree.query(points[start : start + AT_ONCE])[0]
+            distances[start : start + len(found)] = found
     return distances
 
 
