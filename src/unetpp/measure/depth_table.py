@@ -26,6 +26,7 @@ from unetpp.measure.roofline import count_macs_and_bytes, measure_ceilings
 from unetpp.measured import DepthRow, DepthTable
 from unetpp.model.file import load_model
 from unetpp.model.network import HeadOutputs, UNetPlusPlus
+from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.runtime.cuda import CAPTURE_AFTER, CudaNetwork
 from unetpp.runtime.device import autocast, memory_format
 from unetpp.runtime.runner import Runner
@@ -48,7 +49,7 @@ def measure_depths(
     batch: int | None = None,
     device: str = "cpu",
     memory: bool = True,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = SILENCE,
 ) -> DepthTable:
     """Measure the costs of every depth of a model file.
 
@@ -58,7 +59,7 @@ def measure_depths(
         batch: number of tiles in one pass; None: the plan's.
         device: cpu, cuda or cuda:K.
         memory: False leaves out the memory, which takes a process (some seconds) for each depth on the CPU.
-        progress: called with (steps done, steps in all).
+        progress: shows the stages.
 
     Returns:
         Costs without scores, with the conditions and the machine.
@@ -76,9 +77,14 @@ def measure_depths(
     depths = (*network.head_depths, MEAN) if len(network.head_depths) > 1 else network.head_depths
     runner = CudaNetwork(network, predict.precision) if place.type == "cuda" else network  # as in `predict`
     run = partial(_run, runner, tiles, predict.precision)
-    seconds = _time_depths(run, depths, 1 + CAPTURE_AFTER if place.type == "cuda" else 1, progress)
+    show = progress.stage("Timing every depth", "rounds")
+    seconds = _time_depths(run, depths, 1 + CAPTURE_AFTER if place.type == "cuda" else 1, show)
     joules = _measure_energy(run, depths, place)
-    peaks = _measure_memory(model, network, tiles, predict.precision, depths) if memory else {}
+    peaks = {}
+    if memory:
+        show = progress.stage("Measuring the memory of every depth", "depths")
+        peaks = _measure_memory(model, network, tiles, predict.precision, depths, show)
+    progress.stage("Measuring the speed of this machine")
     pixels = tiles[:, 0].numel() * (1 - predict.overlap) ** len(tile)
     rows = {
         depth: _count_work(network, tiles[:1], depth).merge(
@@ -173,13 +179,17 @@ def _measure_energy(run: Callable[[int], None], depths: Sequence[int], device: t
 
 
 def _measure_memory(
-    model: Path, network: UNetPlusPlus, tiles: Tensor, precision: str, depths: Sequence[int]
+    model: Path, network: UNetPlusPlus, tiles: Tensor, precision: str, depths: Sequence[int], show: Stage
 ) -> dict[int, float | None]:
     if tiles.device.type == "cuda":
         return {depth: _cuda_peak(CudaNetwork(network, precision), tiles, precision, depth) for depth in depths}
     with ThreadPoolExecutor(max_workers=PROBES_AT_ONCE) as pool:
         shape = [len(tiles), *tiles.shape[2:]]
-        return dict(zip(depths, pool.map(lambda depth: _probe(model, depth, shape), depths), strict=True))
+        peaks: dict[int, float | None] = {}
+        for depth, peak in zip(depths, pool.map(lambda depth: _probe(model, depth, shape), depths), strict=True):
+            peaks[depth] = peak
+            show(len(peaks), len(depths))
+        return peaks
 
 
 def _cuda_peak(network: Runner, tiles: Tensor, precision: str, depth: int) -> float:

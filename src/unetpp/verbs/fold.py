@@ -31,6 +31,7 @@ from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL, RunFolder
 from unetpp.train.checkpoint import read_training_state
 from unetpp.train.trainer import FoldTraining, Status
 from unetpp.version import __version__
+from unetpp.words import format_time
 
 SHARE_FOR_TRAINING = 0.6
 """Smallest fraction of the time for training, however long the measurement takes."""
@@ -115,7 +116,7 @@ def train_and_measure(
     begun = read_training_state(run.fold(fold) / CHECKPOINT) if resume else None
     cases = {case.id: case for case in dataset.cases}
     used = [cases[name] for name in (*split.train, *split.validation)]
-    stored = store_cases(used, plan.data, run.cache, progress.stage(f"Fold {fold}: preparing cases"))
+    stored = store_cases(used, plan.data, run.cache, progress.stage(f"Fold {fold}: preparing cases", "cases"))
     training_cases, held_out = stored[: len(split.train)], stored[len(split.train) :]
     validation = DepthValidation(choose_evenly(held_out, plan.train.validation_cases), plan, device)
     budget_s = None
@@ -131,7 +132,7 @@ def train_and_measure(
         validate=validation,
         budget_s=budget_s,
         validation_cases=len(validation.cases),
-        show=show_status(progress.stage(f"Fold {fold}: training")),
+        show=show_status(progress.stage(f"Fold {fold}: training", "steps")),
     )
     result = training.run(resume)
     metrics = measure(run, fold, [cases[name] for name in split.validation], plan, result, device, progress)
@@ -213,14 +214,14 @@ def measure(
     """
     model, where = run.fold(fold) / MODEL, str(device)
     predictor = load_predictor(model, device=where, backend="torch")  # scores do not depend on installed extras
-    quality = evaluate_cases(predictor, cases, mean=True, progress=progress.stage(f"Fold {fold}: scoring every depth"))
+    quality = evaluate_cases(
+        predictor, cases, mean=True, progress=progress.stage(f"Fold {fold}: scoring every depth", "cases")
+    )
     deepest, chosen = quality[max(quality)], quality[plan.predict.depth]
     write_views(predictor, cases, deepest, run.fold(fold) / "views")
     rows = {depth: make_row(scores, deepest) for depth, scores in sorted(quality.items())}
     mean_of_heads = rows.pop(MEAN, None)
-    costs = read_costs(run, fold) or measure_depths(
-        model, batch=1, device=where, progress=progress.stage(f"Fold {fold}: measuring every depth")
-    )
+    costs = read_costs(run, fold) or measure_depths(model, batch=1, device=where, progress=progress)
     table = DepthTable(depths=rows, mean_of_heads=mean_of_heads).with_costs(costs)
     notes = Notes(
         unetpp=__version__,
@@ -278,15 +279,10 @@ def show_status(stage: Stage) -> Callable[[Status], None]:
 
     def show(status: Status) -> None:
         total = round(status.step / status.fraction) if status.fraction > 0 else 0
-        parts = [f"loss {status.loss:.3f}", f"{status.images_per_second:.1f} images/s"]
-        parts += [f"Dice {status.best_dice:.4f}"] if status.best_dice is not None else []
-        parts += [f"{_format_time(status.seconds_left)} left"] if status.seconds_left is not None else []
-        text = "validating" if status.activity == "validating" else ", ".join(parts)
-        stage(status.step, max(total, status.step), text)
+        parts = [f"{format_time(status.seconds_left)} left"] if status.seconds_left is not None else []
+        parts += [f"loss {status.loss:.3f}"]
+        parts += [f"Dice {status.best_dice:.3f}"] if status.best_dice is not None else []
+        parts += [status.activity] if status.activity != "training" else []
+        stage(status.step, max(total, status.step), ", ".join([*parts, f"{status.images_per_second:.1f} images/s"]))
 
     return show
-
-
-def _format_time(seconds: float) -> str:
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"

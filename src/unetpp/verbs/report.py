@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unetpp.progress import Progress, Silence
+from unetpp.console import shows_progress
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Reported,
 )
 from unetpp.verbs.arguments import AnyPath
 
 
-def report(run: AnyPath, *, progress: Progress | None = None) -> Reported:
+@shows_progress
+def report(run: AnyPath, *, progress: ShowProgress = None) -> Reported:
     """Write an HTML report: curves, scores, overlays, depth table.
 
     Args:
@@ -22,6 +24,6 @@ def report(run: AnyPath, *, progress: Progress | None = None) -> Reported:
     """
     from unetpp.report import read_run, write_report
 
-    (progress or Silence()).note("Writing the report.")
+    (progress or Silence()).stage("Writing the report")
     record = read_run(Path(run))
     return Reported(write_report(Path(run), record), record.left_out)
