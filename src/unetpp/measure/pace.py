@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
+FIRST_EXTRA = 2.0
+"""Expected time of the first extra, as a multiple of what a unit needs."""
 
 
 class Pace:
@@ -42,7 +44,8 @@ class Pace:
         self.done += 1
         self._needed_s += started - self._started
         needed_s = (self._count - self.done) * self._mean_s
-        affordable = started + needed_s + self._longest_s <= self._until
+        extra_s = self._longest_s or FIRST_EXTRA * self._mean_s
+        affordable = started + needed_s + extra_s <= self._until
         yield affordable
         if affordable:
             self._longest_s = max(self._longest_s, time.monotonic() - started)

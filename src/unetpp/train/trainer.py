@@ -68,7 +68,7 @@ class FoldTraining:
         device: where to train.
         validate: scores a network in evaluation mode.
         budget_s: seconds of training; None: the plan's epochs. (A resumed training keeps its own.)
-        rebudget: computes `budget_s` again after a validation; None: it stays.
+        rebudget: computes `budget_s` at the start and after validations, from the seconds so far; None: it stays.
         validation_cases: number of cases that `validate` scores, for the checkpoint.
         weights: initial weights of the whole network; None: the plan's.
         show: called now and then with a Status.
@@ -83,7 +83,7 @@ class FoldTraining:
         device: torch.device,
         validate: Callable[[nn.Module], Validation],
         budget_s: float | None = None,
-        rebudget: Callable[[], float] | None = None,
+        rebudget: Callable[[float], float] | None = None,
         validation_cases: int | None = None,
         weights: Mapping[str, Tensor] | None = None,
         show: Callable[[Status], None] = lambda status: None,
@@ -141,6 +141,7 @@ class FoldTraining:
     def _train(self) -> None:
         first = self.state.step
         self.session = Session(first, self.state.elapsed_s)
+        self._adjust_budget()
         batches = self.prefetcher.iterate(first)
         with self.interruption:
             try:
@@ -229,9 +230,12 @@ class FoldTraining:
         elapsed_s = self.session.elapsed_s
         scores = {"dice": dice, "depths": validation.depths, "train_loss": self.session.take_mean_loss()}
         self.log.write("validation", step=state.step, **scores, elapsed_s=elapsed_s)
-        if self._rebudget and state.budget_s is not None:
-            state.budget_s = max(self._rebudget(), 1.0)
+        self._adjust_budget()
         self._save_checkpoint()
+
+    def _adjust_budget(self) -> None:
+        if self._rebudget and self.state.budget_s is not None:
+            self.state.budget_s = self._rebudget(self.session.elapsed_s)
 
     def _save_checkpoint(self) -> None:
         self.state.elapsed_s = self.session.elapsed_s
@@ -241,7 +245,7 @@ class FoldTraining:
         self.session.saved = time.perf_counter()
 
     def _read_back(self, name: str) -> None:
-        """Read the first file of a kind that this session wrote: a disk that loses data is found in the first minutes."""
+        """Read the first file of a kind that this session wrote: a disk that loses data is found early."""
         if name in self._unread:
             read_safetensors_header(self.folder / name)
             read_tensors(self.folder / name)
