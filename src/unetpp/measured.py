@@ -276,6 +276,8 @@ class Metrics(DepthTable):
     """Tolerance of the surface Dice, in the distance unit."""
     metric_impl: str | None = None
     """Implementation of the distances."""
+    unfinished: tuple[str, ...] = ()
+    """What was not measured because the time was over, in words; `unetpp report` measures all of it."""
 
 
 def read_metrics(path: Path) -> Metrics | None:

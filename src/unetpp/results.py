@@ -171,6 +171,9 @@ class Run(Result):
                 f"fold {fold.fold}: {length} ({fold.reason}), {fold.data_wait:.1%} of the time waiting for data"
             )
             lines.append(describe_depths(fold.metrics))
+        if unfinished := list(dict.fromkeys(text for fold in self.folds for text in fold.metrics.unfinished)):
+            lines.append(f"the time was over: {'; '.join(unfinished)}")
+            lines.append(f"Measure the rest: {write_command('report', self.run)}")
         lines += [f"Report: {self.report}"] if self.report else []
         recommended = self.folds[0].metrics.recommended if len(self.folds) == 1 else None
         depth = ["--depth", recommended.depth] if recommended else []
@@ -262,10 +265,12 @@ class Reported(Result):
     report: Path
     left_out: tuple[str, ...] = ()
     """What the report leaves out, because it cannot be read."""
+    notes: tuple[str, ...] = ()
 
     def to_text(self) -> str:
         return "\n".join(
             [
+                *(f"note: {text}" for text in self.notes),
                 *(f"note: {text} cannot be read; the report leaves it out" for text in self.left_out),
                 f"Report: {self.report}",
             ]

@@ -97,6 +97,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "run": run,
         "plan": plan,
         "left_out": run.left_out,
+        "unfinished": list(dict.fromkeys(text for fold in run.folds for text in fold.metrics.unfinished)),
         "subtitle": _subtitle(plan, table),
         "headline": _headline(run, unit) if run.cases else [],
         "unit": unit,

@@ -49,7 +49,7 @@ def prune(
         unetpp.prune("runs/nuclei", "small.safetensors", max_drop=0.5)
     """
     from unetpp.deploy.prune import prune_file
-    from unetpp.verbs.fold import show_status
+    from unetpp.verbs.fold_time import show_status
 
     file, progress = find_model_file(find_model(model)), progress or Silence()
     require_model_name(Path(out), unlike=file)

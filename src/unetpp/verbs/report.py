@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from unetpp.console import shows_progress
-from unetpp.progress import ShowProgress, Silence
+from unetpp.progress import Progress, ShowProgress, Silence
 from unetpp.results import (
     Reported,
 )
+from unetpp.run_folder import RunFolder
 from unetpp.verbs.arguments import AnyPath
 
 
@@ -16,14 +18,33 @@ from unetpp.verbs.arguments import AnyPath
 def report(run: AnyPath, *, progress: ShowProgress = None) -> Reported:
     """Write an HTML report: curves, scores, overlays, depth table.
 
+    What training left unmeasured, because its time was over, is measured first; this needs the images and masks.
+
     Args:
         run: Run folder.
 
     Example:
         unetpp.report("runs/nuclei")
     """
+    from unetpp.verbs.finish import finish_folds
+
+    progress = progress or Silence()
+    notes = finish_folds(RunFolder(Path(run)), progress)
+    return replace(write_page(Path(run), progress), notes=notes)
+
+
+def write_page(run: Path, progress: Progress) -> Reported:
+    """Write the report of what was measured.
+
+    Args:
+        run: run folder.
+        progress: display.
+
+    Returns:
+        The page, and what it leaves out.
+    """
     from unetpp.report import read_run, write_report
 
-    (progress or Silence()).stage("Writing the report")
-    record = read_run(Path(run))
-    return Reported(write_report(Path(run), record), record.left_out)
+    progress.stage("Writing the report")
+    record = read_run(run)
+    return Reported(write_report(run, record), record.left_out)

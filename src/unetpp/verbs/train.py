@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Literal, TypedDict, Unpack, overload
 
 from unetpp.console import shows_progress
 from unetpp.errors import Interrupted
+from unetpp.files import write_text
 from unetpp.progress import Progress, ShowProgress, Silence
 from unetpp.results import (
     Planned,
@@ -16,7 +18,7 @@ from unetpp.results import (
     describe_plan,
 )
 from unetpp.verbs.arguments import AnyPath, Settings, choose_run, name_data
-from unetpp.verbs.report import report
+from unetpp.verbs.report import write_page
 
 
 class TrainOptions(TypedDict, total=False):
@@ -87,12 +89,14 @@ def train(
     Example:
         unetpp.train("data/nuclei", "runs/nuclei", minutes=20)
     """
+    started = time.monotonic()  # importing torch takes seconds
     from unetpp.runtime.device import choose_device, keep_freed_memory
     from unetpp.verbs import preparation
-    from unetpp.verbs.fold import Clock, train_and_measure
+    from unetpp.verbs.fold import train_and_measure
+    from unetpp.verbs.fold_time import Clock
     from unetpp.verbs.request import read_request
 
-    clock, begun = Clock(), datetime.now()
+    clock, begun = Clock(started), datetime.now()
     progress = progress or Silence()
     request = read_request(minutes, epochs, set, seed)
     preparation.check_fold(fold)
@@ -115,14 +119,17 @@ def train(
         with preparation.hold_folds(folder, numbers):
             preparation.require_unstarted(folder, numbers, resume)  # again: another process may have trained meanwhile
             made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress)
+            write_text(folder.data, f"{Path(data).absolute()}\n")
             if not any(map(folder.has_started, numbers)):
                 planned = preparation.estimate_cost(Path(data), folder, made, splits[numbers[0]], None, len(numbers))
                 progress.note(planned.summarize(begun))
                 progress.detail(describe_plan(made))
             for done, number in enumerate(numbers):
                 time_s = clock.share(made.train.minutes, number=done, parts=len(numbers))
-                split = splits[number]
-                folds.append(train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress))
+                split, later = splits[number], len(numbers) - done - 1
+                folds.append(
+                    train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress, later)
+                )
         return Run(folder.path, tuple(folds), _try_report(folder.path, progress), clock.seconds())
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         told = "Stopped; the work so far is saved. Continue with the same arguments and `resume=True`."
@@ -132,7 +139,7 @@ def train(
 def _try_report(run: Path, progress: Progress) -> Path | None:
     """Write the report of a training; whatever fails, the training is done."""
     try:
-        written = report(run, progress=progress)
+        written = write_page(run, progress)
     except Exception as error:
         progress.note(f"note: no report was written ({error}); `unetpp report {run}` writes it")
         return None
