@@ -10,6 +10,8 @@ from os.path import realpath
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
+import numpy as np
+
 from unetpp.data.case_files import name_files, name_label, read_case_classes, read_case_label
 from unetpp.data.inspect import collect_declared, complete_reading
 from unetpp.data.label_grid import Grid, place_label
@@ -36,6 +38,8 @@ from unetpp.plan import AS_FILES_SAY, LabelPlan, Plan, ReadPlan
 
 Show = Callable[[int, int], None]
 """Called with (cases done, cases in all)."""
+Look = Callable[[Case, np.ndarray, Mapping[int, Prediction]], None]
+"""Called with a case, its reference (class indices) and its predictions by depth."""
 
 
 class FolderScores(NamedTuple):
@@ -72,6 +76,7 @@ def evaluate_cases(
     depths: Sequence[int] | Literal["all"] = "all",
     mean: bool = False,
     progress: Show = lambda done, total: None,
+    look: Look = lambda case, reference, predicted: None,
 ) -> dict[int, Metrics]:
     """Score a model on labelled cases, on the grid of their files; one pass computes all depths.
 
@@ -81,6 +86,7 @@ def evaluate_cases(
         depths: the depths to score.
         mean: score the mean of all heads too, at MEAN.
         progress: called with (cases done, cases in all).
+        look: called with every case that has been predicted, such as to draw it.
 
     Returns:
         depth -> metrics as `summarize` returns them, with the expected Dice of each case and its calibration.
@@ -103,6 +109,7 @@ def evaluate_cases(
                 score = score_case(case.id, found.segmentation, reference, plan.num_classes, spacing)
                 scores.setdefault(depth, []).append(score)
                 expected.setdefault(depth, []).append(found.expected_dice)
+        look(case, reference, predicted)
         progress(done, len(cases))
     return {depth: _calibrate(summarize(scores[depth], plan.classes), expected[depth]) for depth in sorted(scores)}
 

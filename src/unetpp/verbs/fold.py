@@ -25,9 +25,9 @@ from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
 from unetpp.plan import Plan
 from unetpp.progress import Progress, Stage
-from unetpp.report import write_views
+from unetpp.report import ViewFolder
 from unetpp.results import TrainedFold
-from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL, RunFolder
+from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL, VIEWS, RunFolder
 from unetpp.train.checkpoint import read_training_state
 from unetpp.train.trainer import FoldTraining, Status
 from unetpp.version import __version__
@@ -36,8 +36,6 @@ SHARE_FOR_TRAINING = 0.6
 """Smallest fraction of the time for training, however long the measurement takes."""
 SHARE_FOR_VALIDATION = 0.15
 """Largest fraction of the time for validations during training."""
-VIEWS = 3
-"""Number of cases that are predicted once more for the pictures of the report."""
 SECONDS_PER_DEPTH = 4.0
 """Time to measure the costs of one depth, in processes of their own."""
 SECONDS_FOR_REPORT = 8.0
@@ -182,8 +180,7 @@ def training_seconds(
     left = allowance_s - clock.seconds()
     validation.shorten(SHARE_FOR_VALIDATION * left / plan.train.validations / per_tile)
     final = count_tiles(cases, plan.predict)
-    views = VIEWS * final / len(cases)
-    tiles = validation.count_tiles() + (1 + SURFACE_FACTOR) * final + views
+    tiles = validation.count_tiles() + (1 + SURFACE_FACTOR) * final
     reserve = per_tile * tiles + SECONDS_PER_DEPTH * len(network.head_depths) + SECONDS_FOR_REPORT
     return max(left - reserve, SHARE_FOR_TRAINING * left, 1.0)
 
@@ -213,9 +210,11 @@ def measure(
     """
     model, where = run.fold(fold) / MODEL, str(device)
     predictor = load_predictor(model, device=where, backend="torch")  # scores do not depend on installed extras
-    quality = evaluate_cases(predictor, cases, mean=True, progress=progress.stage(f"Fold {fold}: scoring every depth"))
+    views = ViewFolder(run.fold(fold) / VIEWS, plan)
+    scoring = progress.stage(f"Fold {fold}: scoring every depth")
+    quality = evaluate_cases(predictor, cases, mean=True, progress=scoring, look=views.add)
     deepest, chosen = quality[max(quality)], quality[plan.predict.depth]
-    write_views(predictor, cases, deepest, run.fold(fold) / "views")
+    views.keep(chosen.cases)
     rows = {depth: make_row(scores, deepest) for depth, scores in sorted(quality.items())}
     mean_of_heads = rows.pop(MEAN, None)
     costs = read_costs(run, fold) or measure_depths(

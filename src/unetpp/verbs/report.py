@@ -20,8 +20,7 @@ def report(run: AnyPath, *, progress: Progress | None = None) -> Reported:
     Example:
         unetpp.report("runs/nuclei")
     """
-    from unetpp.report import read_run, write_report
+    from unetpp.report import write_report
 
     (progress or Silence()).note("Writing the report.")
-    record = read_run(Path(run))
-    return Reported(write_report(Path(run), record), record.left_out)
+    return Reported(*write_report(Path(run)))
