@@ -12,8 +12,7 @@ SOURCE = TESTS.parent / "src" / "unetpp"
 COVERED_IN = {
     "__init__": "test_public_names",
     "__main__": "test_cli",
-    "console": "test_cli",
-    "progress": "test_cli",
+    "progress": "test_console",
     "run_folder": "verbs/test_journey",
     **{
         f"verbs/{verb}": "verbs/test_journey"

@@ -40,6 +40,18 @@ class RunFolder:
         """Preprocessed cases."""
         return self.path / "cache"
 
+    @property
+    def data(self) -> Path:
+        """Text file with the path of the data set."""
+        return self.path / "data.txt"
+
+    def recall_data(self) -> str:
+        """Read the path of the data set, for commands that are suggested; DATA if it is not known."""
+        try:
+            return self.data.read_text(encoding="utf-8").strip() or "DATA"
+        except (OSError, ValueError):
+            return "DATA"
+
     def fold(self, number: int) -> Path:
         """Return the folder of a fold."""
         return self.path / f"fold_{number}"

@@ -72,6 +72,7 @@ def _describe(run: RunRecord) -> dict[str, Any]:
         "run": run,
         "plan": plan,
         "theme": THEME,
+        "unfinished": list(dict.fromkeys(text for fold in run.folds for text in fold.metrics.unfinished)),
         "subtitle": _subtitle(plan, table),
         "verdicts": run.verdicts,
         "next_steps": _list_next_steps(run),

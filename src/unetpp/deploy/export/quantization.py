@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from unetpp.errors import optional_package
-from unetpp.progress import mute_warnings
+from unetpp.progress import mute_library, mute_warnings
 from unetpp.runtime.exported_file import IMAGE, disable_telemetry, load_openvino, openvino_core
 
 QUANTIZABLE = (".onnx", ".xml")
@@ -41,12 +41,12 @@ def quantize_file(path: Path, tiles: Sequence[np.ndarray]) -> None:
 
         model: Any = onnx.load(path)
         metadata = {entry.key: entry.value for entry in model.metadata_props}
-        with mute_warnings("nncf"):
+        with mute_library("nncf"):
             model = nncf.quantize(model, nncf.Dataset(images, lambda image: {IMAGE: image}), **options)
         onnx.helper.set_model_props(model, metadata)
         onnx.save(model, path)
     elif openvino:
-        with mute_warnings("nncf"):
+        with mute_library("nncf"):
             model = nncf.quantize(openvino_core().read_model(path), nncf.Dataset(images), **options)
         quantized = path.with_name(f"int8{path.name}")  # the model that was read maps the weights from its file
         openvino.save_model(model, quantized, compress_to_fp16=False)
