@@ -351,7 +351,7 @@ def test_the_verdict_stands_first_with_what_to_do(tmp_path: Path, small_plan: Ca
     text = write_report(run).path.read_text(encoding="utf-8")
     assert text.index("<h2>Good: validation Dice 0.800") < text.index('<div class="tiles">')
     assert "20 steps, 2.0 minutes" in text
-    assert "unetpp predict run IMAGES --out DIR --depth 1" in text
+    assert "unetpp predict run new_images --out predictions --depth 1" in text
     assert '<a href="#case-1">case_0</a> (0.667), ' in text
     assert str(tmp_path) not in text
 

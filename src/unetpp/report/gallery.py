@@ -45,20 +45,20 @@ class Pencil:
             return None
 
 
-def draw_pictures(run: RunRecord, ranked: Sequence[tuple[int, ScoredCase]], pencil: Pencil) -> list[Picture]:
+def draw_pictures(run: RunRecord, pencil: Pencil, most: int | None = None) -> list[Picture]:
     """Draw the worst, the median and the best case, then the others, worst first, until the page is large enough.
 
     Args:
         run: the run.
-        ranked: its cases, worst first, each with its fold.
         pencil: what is drawn with.
+        most: largest number of pictures; None: as many as the size of the page allows.
     """
     files = {(fold.number, name): path for fold in run.folds for name, path in fold.views.items()}
-    found = [number for number, (fold, case) in enumerate(ranked, start=1) if (fold, case.id) in files]
-    ranks = _choose_ranks(found, sum(case.mean.dice is not None for _, case in ranked))
+    found = [number for number, (fold, case) in enumerate(run.ranked, start=1) if (fold, case.id) in files]
+    ranks = _choose_ranks(found, sum(case.mean.dice is not None for _, case in run.ranked))
     pictures, size, num_classes = list[Picture](), 0, run.plan.data.num_classes
-    for number in [*ranks, *(each for each in found if each not in ranks)]:
-        fold, case = ranked[number - 1]
+    for number in [*ranks, *(each for each in found if each not in ranks)][:most]:
+        fold, case = run.ranked[number - 1]
         path = files[fold, case.id]
         view: View | None = pencil.draw("/".join(path.parts[-3:]), read_view, path)
         if view is None:

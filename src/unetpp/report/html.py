@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -19,8 +18,8 @@ from unetpp.report.gallery import Pencil, draw_pictures
 from unetpp.report.pictures import EXTRA, MISSED, PANELS, PREDICTION, REFERENCE, class_colors
 from unetpp.report.run_record import FoldRecord, RunRecord, read_run
 from unetpp.report.tables import SCORES, tabulate_cases, tabulate_classes, tabulate_depths
-from unetpp.results import list_choices
-from unetpp.words import count_noun
+from unetpp.results import NEW_IMAGES, list_choices
+from unetpp.words import count_noun, write_command
 
 REPORT = "report.html"
 TEMPLATE = "template.html.j2"
@@ -72,7 +71,6 @@ def _describe(run: RunRecord) -> dict[str, Any]:
         "run": run,
         "plan": plan,
         "theme": THEME,
-        "unfinished": list(dict.fromkeys(text for fold in run.folds for text in fold.metrics.unfinished)),
         "subtitle": _subtitle(plan, table),
         "verdicts": run.verdicts,
         "next_steps": _list_next_steps(run),
@@ -95,7 +93,7 @@ def _describe(run: RunRecord) -> dict[str, Any]:
 
 def _draw(run: RunRecord, pencil: Pencil) -> dict[str, Any]:
     """Pictures of the template."""
-    pictures, depth = draw_pictures(run, run.ranked, pencil), run.recommended and run.recommended.depth
+    pictures, depth = draw_pictures(run, pencil), run.recommended and run.recommended.depth
     cases = [case for _, case in run.ranked]
     return {
         "panels": PANELS,
@@ -114,19 +112,23 @@ def _list_next_steps(run: RunRecord) -> list[tuple[str, str]]:
     """What to do next in words, and the command for it."""
     steps = []
     if run.verdicts and (verdict := run.verdicts[0][1]).kind not in (GOOD, WEAK):
-        steps.append((verdict.advice, suggest_command(verdict, run.path)))
+        steps.append((f"{verdict.advice} DATA is the data set.", suggest_command(verdict, run.path)))
+    if unfinished := list(dict.fromkeys(text for fold in run.folds for text in fold.metrics.unfinished)):
+        words = f"Measure the rest, for which the time was over: {'; '.join(unfinished)}."
+        steps.append((words, write_command("report", run.path)))
     if run.cases:
-        command = shlex.join(["unetpp", "predict", str(run.path), "IMAGES", "--out", "DIR"])
         depth = f" --depth {run.recommended.depth}" if run.recommended else ""
-        steps.append(("Segment other images: IMAGES is a folder of them, DIR a new folder.", command + depth))
+        command = write_command("predict", run.path, NEW_IMAGES, "--out", "predictions")
+        steps.append((f"Segment other images: {NEW_IMAGES} is a folder of them.", command + depth))
     return steps
 
 
 def _describe_distances(found: Metrics) -> str:
     """Say how distances between surfaces were computed; empty if that is unknown."""
     name = found.metric_impl or ""
-    library = name.removesuffix(" voxel")
-    return f"distances are between the centers of voxels ({library})" if library != name else name
+    if name.endswith(" voxel"):  # as an earlier version wrote it
+        name = f"voxel centers, by {name.removesuffix(' voxel')}"
+    return name and f"distances between {name}"
 
 
 def _subtitle(plan: Plan, table: Mapping[str, DepthRow]) -> str:
@@ -164,10 +166,7 @@ def _distance_unit(run: RunRecord) -> str:
 def _legend(plan: Plan) -> list[tuple[str, str]]:
     """Color and meaning of the contours and differences."""
     colors = class_colors(plan.data.num_classes)
-    contours = [
-        (color, f"{name} (solid: reference, dashed: prediction)")
-        for color, name in zip(colors, plan.data.classes[1:], strict=True)
-    ]
+    contours = list(zip(colors, plan.data.classes[1:], strict=True))
     if len(colors) == 1:
         contours = [(REFERENCE, "reference"), (PREDICTION, "prediction")]
     return [*contours, (MISSED, "missed, or another class"), (EXTRA, "extra")]

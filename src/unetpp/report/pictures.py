@@ -21,6 +21,7 @@ CONTOURED_SIDE = 480
 EXACT_SIDE = 128
 """Images with a longest side of fewer pixels are shown pixel by pixel."""
 PANELS = ("image", "contours", "differences")
+SHARP = ' style="image-rendering:pixelated"'
 GAP = 0.02
 """Distance of two panels, in widths of one."""
 
@@ -45,15 +46,14 @@ def draw_view(view: View, num_classes: int, name: str) -> str:
     tall, step = height * view.aspect, width * (1 + GAP)
     size = f'width="{width}" height="{tall:.5g}" preserveAspectRatio="none"'
     exact = max(height, width) < EXACT_SIDE
-    sharp = ' class="pixels"' if exact else ""
     image = _encode(Image.fromarray(np.ascontiguousarray(view.image)), "webp", lossless=exact, quality=75)
     return "".join(
         [
             f'<svg viewBox="0 0 {2 * step + width:.5g} {tall:.5g}" aria-hidden="true">',
-            f'<image id="{name}" href="{image}" {size}{sharp}/>',
+            f'<image id="{name}" href="{image}" {size}{SHARP * exact}/>',
             *(f'<use href="#{name}" x="{place * step:.5g}"/>' for place in (1, 2)),
             f'<image href="{_draw_contours(view, num_classes)}" x="{step:.5g}" {size}/>',
-            f'<image href="{_draw_differences(view)}" x="{2 * step:.5g}" {size} class="pixels"/></svg>',
+            f'<image href="{_draw_differences(view)}" x="{2 * step:.5g}" {size}{SHARP}/></svg>',
         ]
     )
 
@@ -69,7 +69,7 @@ def _draw_contours(view: View, num_classes: int) -> str:
         colors, over = (REFERENCE, PREDICTION), 2 * _find_borders(prediction, width)
     else:
         rows, columns = np.indices(drawn.shape)
-        over = np.where((rows + columns) // (4 * width) % 2, _find_borders(prediction, 2 * width), 0)
+        over = np.where((rows + columns) // (7 * width) % 2, _find_borders(prediction, 2 * width), 0)
     drawn = np.where(over > 0, over, drawn)
     return _encode_colors(np.where(drawn > 0, (drawn - 1) % len(colors) + 1, 0), colors)
 

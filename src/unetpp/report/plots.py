@@ -160,7 +160,7 @@ def _label(axes: Axes, x: str, y: str, legend: bool = False) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     if legend and axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=9.5)
+        axes.legend(frameon=False, fontsize=9.5, labelcolor=INK)
 
 
 def _encode(figure: Figure) -> str:
