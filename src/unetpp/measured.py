@@ -216,6 +216,24 @@ class Training(Measured):
     """Fraction of the time in which the network waited for data."""
 
 
+class Verdict(Measured):
+    """How a training stands; see `measure.verdict`."""
+
+    kind: str
+    """One of `measure.verdict.KINDS`."""
+    reason: str
+    """One sentence, with the figures."""
+    advice: str
+    """What to do next, in words; empty: nothing."""
+    more_minutes: float | None = None
+    """Further training that is worth its time."""
+    learned: bool = True
+    """Whether the network has learned enough to be judged: otherwise its depths are not compared."""
+
+    def __str__(self) -> str:
+        return f"{self.reason} {self.advice}".strip()
+
+
 class FineTuning(Measured):
     """Outcome of fine-tuning a pruned network."""
 
@@ -239,6 +257,7 @@ class Notes(DepthTable):
     fold: int | None = None
     seed: int | None = None
     training: Training | None = None
+    verdict: Verdict | None = None
     dice: float | None = None
     """During training: validation Dice of the deepest head, at `step`."""
     step: int | None = None
@@ -276,6 +295,7 @@ class Metrics(DepthTable):
     """Tolerance of the surface Dice, in the distance unit."""
     metric_impl: str | None = None
     """Implementation of the distances."""
+    verdict: Verdict | None = None
     unfinished: tuple[str, ...] = ()
     """What was not measured because the time was over, in words; `unetpp report` measures all of it."""
 

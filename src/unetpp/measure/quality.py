@@ -11,6 +11,8 @@ from os.path import realpath
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
+import numpy as np
+
 from unetpp.data.case_files import name_files, name_label, read_case_classes, read_case_label
 from unetpp.data.inspect import collect_declared, complete_reading
 from unetpp.data.label_grid import Grid, place_label
@@ -38,6 +40,8 @@ from unetpp.plan import AS_FILES_SAY, LabelPlan, Plan, ReadPlan
 
 Show = Callable[[int, int], None]
 """Called with (cases done, cases in all)."""
+Look = Callable[[Case, np.ndarray, Mapping[int, Prediction]], None]
+"""Called with a case, its reference (class indices) and its predictions by depth."""
 
 
 class FolderScores(NamedTuple):
@@ -75,6 +79,7 @@ def evaluate_cases(
     mean: bool = False,
     progress: Show = lambda done, total: None,
     until: float = math.inf,
+    look: Look = lambda case, reference, predicted: None,
 ) -> dict[int, Metrics]:
     """Score a model on labelled cases, on the grid of their files; one pass computes all depths.
 
@@ -88,6 +93,7 @@ def evaluate_cases(
         mean: score the mean of all heads too, at MEAN.
         progress: called with (cases done, cases in all).
         until: time of `time.monotonic` at which scoring ends.
+        look: called with every case that has been predicted, such as to draw it.
 
     Returns:
         depth -> metrics as `summarize` returns them, with the expected Dice of each case and its calibration.
@@ -106,6 +112,7 @@ def evaluate_cases(
             reference = read_case_classes(case, plan)
         with failures_of(name_files(case.images)):
             predicted = predictor.predict_case(case, options)
+        look(case, reference, predicted)
         with pace.extra() as surfaces:
             for depth, found in predicted.items():
                 if depths == "all" or depth in depths:

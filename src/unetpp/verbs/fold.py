@@ -26,16 +26,16 @@ from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
 from unetpp.plan import Plan
 from unetpp.progress import Progress
-from unetpp.report import write_views
+from unetpp.report import ViewFolder
 from unetpp.results import TrainedFold
-from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL, RunFolder
+from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL, VIEWS, RunFolder
 from unetpp.train.checkpoint import read_training_state
 from unetpp.train.trainer import FoldTraining
-from unetpp.verbs.fold_time import SECONDS_FOR_REPORT, SHARE_AFTER, VIEWS, FollowUp, share_time, show_status
+from unetpp.verbs.fold_time import SECONDS_FOR_REPORT, SHARE_AFTER, FollowUp, share_time, show_status
 from unetpp.version import __version__
 
-SHARE_FOR_SCORES, SHARE_FOR_COSTS = 0.6, 0.2
-"""Fractions of the time after training, at least; the rest is for views."""
+SHARE_FOR_SCORES = 0.75
+"""Fraction of the time after training, at most, for scores and pictures; the rest is for costs."""
 RECOMMENDED_LOSS = 0.5
 """Points (hundredths) of Dice that the recommended depth may lose against the deepest, by the upper end of the interval
 over cases."""
@@ -144,7 +144,7 @@ def measure(
 ) -> Metrics:
     """Score the best weights at every depth, measure the costs, write metrics.json and the notes of the model file.
 
-    What does not fit the time is left out: distances between surfaces first, then cases; memory; pictures.
+    What does not fit the time is left out: distances between surfaces first, then cases with their pictures; memory.
 
     Args:
         run: run folder.
@@ -161,27 +161,22 @@ def measure(
     """
     model, where = run.fold(fold) / MODEL, str(device)
     predictor = load_predictor(model, device=where, backend="torch")  # scores do not depend on installed extras
-    started, left = time.monotonic(), until - time.monotonic()
+    views = ViewFolder(run.fold(fold) / VIEWS, plan)
+    scored_by = until if until == math.inf else until - (1 - SHARE_FOR_SCORES) * (until - time.monotonic())
     quality = evaluate_cases(
         predictor,
         cases,
         mean=True,
         progress=progress.stage(f"Fold {fold}: scoring every depth", "cases"),
-        until=until - (1 - SHARE_FOR_SCORES) * left,
+        until=scored_by,
+        look=views.add,
     )
     deepest, chosen = quality[max(quality)], quality[plan.predict.depth]
-    case_s = (time.monotonic() - started) / len(deepest.cases)
+    views.keep(chosen.cases)
     rows = {depth: make_row(scores, deepest) for depth, scores in sorted(quality.items())}
     mean_of_heads = rows.pop(MEAN, None)
-    views_from = until - max(VIEWS * case_s, (1 - SHARE_FOR_SCORES - SHARE_FOR_COSTS) * left)
-    costs = read_costs(run, fold) or measure_depths(
-        model, batch=1, device=where, progress=progress, until=views_from if until < math.inf else until
-    )
-    has_views = time.monotonic() + VIEWS * case_s <= until
-    if has_views:
-        progress.stage(f"Fold {fold}: drawing the worst, the median and the best case")
-        write_views(predictor, cases, deepest, run.fold(fold) / "views")
-    unfinished = () if until == math.inf else list_unfinished(deepest, len(cases), costs, has_views)
+    costs = read_costs(run, fold) or measure_depths(model, batch=1, device=where, progress=progress, until=until)
+    unfinished = () if until == math.inf else list_unfinished(deepest, len(cases), costs)
     table = DepthTable(depths=rows, mean_of_heads=mean_of_heads).with_costs(costs)
     found = read_header(model).notes  # with the rules of `adapt`, if the fold was measured before
     notes = (
@@ -205,14 +200,13 @@ def measure(
     return metrics
 
 
-def list_unfinished(scores: Metrics, count: int, costs: DepthTable, has_views: bool) -> tuple[str, ...]:
+def list_unfinished(scores: Metrics, count: int, costs: DepthTable) -> tuple[str, ...]:
     """List in words what a limited time left unmeasured.
 
     Args:
         scores: scores at one depth.
         count: number of cases.
         costs: costs of the depths.
-        has_views: whether pictures were made.
     """
     scored = len(scores.cases)
     near = scored - sum(case.mean.nsd is None and case.mean.dice is not None for case in scores.cases)
@@ -223,7 +217,7 @@ def list_unfinished(scores: Metrics, count: int, costs: DepthTable, has_views: b
         texts.append(f"{near} of {count} validation cases scored with surface distances")
     if any(row.peak_memory_mb is None for row in costs.rows.values()):
         texts.append("memory of the depths not measured")
-    return (*texts, *([] if has_views else ["no pictures"]))
+    return tuple(texts)
 
 
 def make_row(scores: Metrics, deepest: Metrics) -> DepthRow:

@@ -19,8 +19,6 @@ SHARE_FOR_TRAINING = 0.6
 """Smallest fraction of the time that is left for training, however long a single case takes."""
 SHARE_FOR_VALIDATION = 0.15
 """Largest fraction of the time for validations during training."""
-VIEWS = 3
-"""Number of cases that are predicted once more for the pictures of the report."""
 SECONDS_PER_DEPTH = 4.0
 """Time to measure the costs of one depth, in processes of their own."""
 SECONDS_FOR_REPORT = 4.0
@@ -78,8 +76,7 @@ class FollowUp:
 
     def needed_s(self, tile_s: float) -> float:
         """Estimate the seconds for all of it, given those for one tile."""
-        scores = (1 + SURFACE_FACTOR) * self.tiles + VIEWS * self.tiles / self.cases
-        return tile_s * scores + SECONDS_PER_DEPTH * self.depths + SECONDS_FOR_REPORT
+        return tile_s * (1 + SURFACE_FACTOR) * self.tiles + SECONDS_PER_DEPTH * self.depths + SECONDS_FOR_REPORT
 
     def reserved_s(self, tile_s: float) -> float:
         """Compute the seconds that are kept free: a tenth at most, unless a single case and its picture take longer."""
