@@ -10,6 +10,7 @@ from unetpp.errors import ModelFileError, UsageError
 from unetpp.measured import Metrics, read_metrics
 
 MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"
+VIEWS = "views"
 LOCK = ".lock"
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from unetpp.errors import UsageError
 from unetpp.measure.pooled import pool_folds
-from unetpp.measured import DepthRow, MeanScores, Metrics, ScoredCase, read_metrics
+from unetpp.measure.verdict import KINDS, judge_training, read_curves
+from unetpp.measured import DepthRow, MeanScores, Metrics, Recommendation, ScoredCase, Verdict, read_metrics
 from unetpp.plan import Plan, read_plan
-from unetpp.report.views import RANKS, View, read_views
-from unetpp.run_folder import LOG, METRICS_FILE, RunFolder
+from unetpp.report.views import list_views, rank_key
+from unetpp.run_folder import LOG, METRICS_FILE, VIEWS, RunFolder
 from unetpp.train.log import LogLine, read_log
 
 
@@ -23,7 +25,8 @@ class FoldRecord:
     """Lines of log.jsonl."""
     metrics: Metrics
     """Empty before the fold is measured."""
-    views: tuple[View, ...]
+    views: dict[str, Path]
+    """File of the view of each case."""
     left_out: tuple[str, ...] = ()
     """Files, and parts of them, that cannot be read."""
 
@@ -36,7 +39,8 @@ class FoldRecord:
 class RunRecord:
     """A run folder."""
 
-    name: str
+    path: Path
+    """Its folder, as it may be shown: without the folders above, unless they were named relatively."""
     plan: Plan
     folds: tuple[FoldRecord, ...]
 
@@ -50,12 +54,30 @@ class RunRecord:
         """Scores of all cases, each with its fold."""
         return [(fold.number, case) for fold in self.folds for case in fold.metrics.cases]
 
+    @cached_property
+    def ranked(self) -> list[tuple[int, ScoredCase]]:
+        """The cases, the worst first, each with its fold."""
+        return sorted(self.cases, key=lambda entry: rank_key(entry[1]))
+
+    @cached_property
+    def verdicts(self) -> list[tuple[int, Verdict]]:
+        """How the training of each fold stands, the worst first, each with its fold."""
+        found = [(fold.number, judge_training(read_curves(fold.log))) for fold in self.folds]
+        return sorted(
+            ((number, verdict) for number, verdict in found if verdict), key=lambda entry: KINDS.index(entry[1].kind)
+        )
+
+    @property
+    def recommended(self) -> Recommendation | None:
+        """The depth that is recommended by the cases of all folds; None for a network that has not learned."""
+        return self.pooled.recommended if all(verdict.learned for _, verdict in self.verdicts) else None
+
     @property
     def measured(self) -> Metrics:
         """Metrics of the first measured fold; empty without one."""
         return next((fold.metrics for fold in self.folds if fold.metrics.model_fields_set), Metrics())
 
-    @property
+    @cached_property
     def pooled(self) -> Metrics:
         """Scores and costs over the cases of all measured folds."""
         return pool_folds([fold.metrics for fold in self.folds if fold.metrics.model_fields_set] or [Metrics()])
@@ -67,18 +89,6 @@ class RunRecord:
     def table(self) -> dict[str, DepthRow]:
         """Depth table over the cases of all folds; costs of the first fold."""
         return self.pooled.rows
-
-    def views(self) -> list[tuple[View, int]]:
-        """Choose the worst, the median and the best view of all folds, each with its fold."""
-        found = sorted(
-            ((view, fold.number) for fold in self.folds for view in fold.views), key=lambda each: each[0].dice
-        )
-        by_rank = [[entry for entry in found if entry[0].rank == rank] for rank in RANKS]
-        return [
-            entries[round(place * (len(entries) - 1))]
-            for place, entries in zip((0, 0.5, 1), by_rank, strict=True)
-            if entries
-        ]
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -99,16 +109,18 @@ def read_run(folder: Path) -> RunRecord:
     started = tuple(fold for fold in folds if fold.log or fold.left_out or fold.metrics.model_fields_set)
     if not started:
         raise UsageError(folder, "a run of which no fold has started", "one with a log", action)
-    return RunRecord(folder.resolve().name, read_plan(run.plan), started)
+    shown = Path(folder.resolve().name) if folder.is_absolute() else folder
+    return RunRecord(shown, read_plan(run.plan), started)
 
 
 def _read_fold(folder: Path, number: int) -> FoldRecord:
     metrics, left_out = read_metrics(folder / METRICS_FILE), []
     if metrics is None and (folder / METRICS_FILE).exists():
-        left_out.append(str(folder / METRICS_FILE))
-    views, unreadable = read_views(folder / "views")
+        left_out.append(f"{folder.name}/{METRICS_FILE}")
+    views, unreadable = list_views(folder / VIEWS)
     lines, bad = read_log(folder / LOG)
-    left_out += [*map(str, unreadable), *([f"{bad} of {folder / LOG}"] if bad else [])]
+    left_out += [f"{folder.name}/{VIEWS}/{path.name}" for path in unreadable]
+    left_out += [f"{bad} of {folder.name}/{LOG}"] if bad else []
     return FoldRecord(number, tuple(lines), metrics or Metrics(), views, tuple(left_out))
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unetpp.console import shows_progress
 from unetpp.files import write_json, write_text
-from unetpp.progress import Progress, Silence
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Evaluated,
 )
 from unetpp.verbs.arguments import AnyPath
 
 
+@shows_progress
 def evaluate(
     predictions: AnyPath,
     references: AnyPath,
@@ -19,7 +21,7 @@ def evaluate(
     *,
     csv: AnyPath | None = None,
     labels: str | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Evaluated:
     """Score segmentations against references, by case and class.
 
@@ -47,7 +49,7 @@ def evaluate(
     from unetpp.verbs.request import read_reading
 
     plan = read_reading({} if labels is None else {"data.labels": labels}).labels
-    show = (progress or Silence()).stage("Scoring")
+    show = (progress or Silence()).stage("Scoring", "cases")
     metrics, problems, notes = evaluate_folders(Path(predictions), Path(references), show, plan)
     target = None if out is None else Path(out)
     if target is not None:
