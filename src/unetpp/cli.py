@@ -38,7 +38,7 @@ from unetpp.version import __version__
 JOURNEY = {
     "Train and predict": ("demo", "check", "plan", "train", "report", "predict", "evaluate"),
     "Deploy": ("prune", "adapt", "export"),
-    "Model files": ("import_checkpoint", "info"),
+    "Runs and model files": ("import_checkpoint", "info", "clean"),
 }
 """The verbs in the order of use, by group."""
 _MANY = Parameter(consume_multiple=True)

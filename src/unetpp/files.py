@@ -85,10 +85,19 @@ class MadeFolder:
 @functools.cache
 def _remove_remains(folder: Path) -> None:
     """Remove what killed processes left in a folder; once for each folder, as listing it takes time."""
+    for path in find_remains(folder):
+        with suppress(OSError):
+            path.unlink()
+
+
+def find_remains(folder: Path) -> list[Path]:
+    """Find what killed processes left in a folder: temporary files of some age that no process holds."""
+    found = []
     for path in folder.glob(f"{_TEMPORARY}*"):
         with suppress(OSError), path.open("rb") as file:
             if path.is_file() and time.time() - path.stat().st_mtime > _ABANDONED_S and _lock(file, wait=False):
-                path.unlink()
+                found.append(path)
+    return found
 
 
 @contextmanager

@@ -354,6 +354,8 @@ class ModelInfo(Result):
     file_mb: float
     notes: Notes
     """Notes of the model file: scores and costs of every depth."""
+    cache_mb: float = 0.0
+    """Size of the prepared cases in the run folder."""
 
     def to_text(self) -> str:
         data, model = self.plan.data, self.plan.model
@@ -370,7 +372,34 @@ class ModelInfo(Result):
             f"classes:    {', '.join(classes)}",
             f"spacing:    {spacing}; tile {list(self.plan.predict.tile)}; axes {data.orientation or 'as in each file'}",
         ]
+        if self.cache_mb:
+            command = shlex.join(["unetpp", "clean", str(self.model)])
+            lines.append(f"cache:      {self.cache_mb:,.1f} MB of prepared cases (`{command}` removes them)")
         return "\n".join([*lines, describe_depths(self.notes)] if self.notes.depths else lines)
+
+
+@dataclass(frozen=True)
+class CleanedRun:
+    """What was removed from a run, or would be."""
+
+    run: Path
+    files: int
+    mb: float
+
+
+@dataclass(frozen=True)
+class Cleaned(Result):
+    """Runs without their caches."""
+
+    runs: tuple[CleanedRun, ...]
+    written: bool
+    """False after a dry run."""
+
+    def to_text(self) -> str:
+        verb = "removed" if self.written else "would be removed"
+        return "\n".join(
+            f"{each.run}: {count_noun(each.files, 'file')}, {each.mb:,.1f} MB, {verb}" for each in self.runs
+        )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetpp.errors import ModelFileError, UsageError
+from unetpp.files import find_remains
 from unetpp.measured import Metrics, read_metrics
 
 MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"
@@ -36,8 +37,17 @@ class RunFolder:
 
     @property
     def cache(self) -> Path:
-        """Preprocessed cases."""
+        """Prepared cases; `unetpp clean` removes them."""
         return self.path / "cache"
+
+    def cached_files(self) -> list[Path]:
+        """List the arrays of the prepared cases."""
+        return sorted(self.cache.glob("[!.]*.*.npy"))
+
+    def disposable_files(self) -> list[Path]:
+        """List the prepared cases, and what killed processes left in the folders of the run."""
+        folders = (self.path, self.cache, *sorted(self.path.glob("fold_*/")))
+        return [*self.cached_files(), *(path for folder in folders for path in find_remains(folder))]
 
     def fold(self, number: int) -> Path:
         """Return the folder of a fold."""

@@ -6,7 +6,7 @@ from unetpp.progress import Progress, Silence
 from unetpp.results import (
     ModelInfo,
 )
-from unetpp.run_folder import find_model_files
+from unetpp.run_folder import RunFolder, find_model_files
 from unetpp.verbs.arguments import AnyPath, find_model
 
 
@@ -53,4 +53,5 @@ def info(
         from unetpp.measure.another_machine import project_notes
 
         notes = project_notes(notes, machine, header.plan.predict.precision)
-    return ModelInfo(path, tuple(files), header.plan, header.parameters, header.file_bytes / 1e6, notes)
+    cache_mb = sum(each.stat().st_size for each in RunFolder(path).cached_files()) / 1e6
+    return ModelInfo(path, tuple(files), header.plan, header.parameters, header.file_bytes / 1e6, notes, cache_mb)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack, overload
 
-from unetpp.errors import Interrupted
+from unetpp.errors import Interrupted, UnetppError
 from unetpp.progress import Progress, Silence
 from unetpp.results import (
     Planned,
@@ -15,6 +15,7 @@ from unetpp.results import (
 )
 from unetpp.run_folder import RunFolder
 from unetpp.verbs.arguments import AnyPath, Settings
+from unetpp.verbs.clean import clean
 from unetpp.verbs.report import report
 
 
@@ -27,6 +28,7 @@ class TrainOptions(TypedDict, total=False):
     seed: int | None
     device: str
     resume: bool
+    no_cache: bool
     set: Settings | None
     progress: Progress | None
 
@@ -49,6 +51,7 @@ def train(
     seed: int | None = None,
     device: str = "auto",
     resume: bool = False,
+    no_cache: bool = False,
     set: Settings | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
@@ -66,6 +69,7 @@ def train(
         seed: Seed of weights and patches; the folds do not depend on it.
         device: auto, cpu, cuda or cuda:K.
         resume: Continue an interrupted run exactly where it stopped.
+        no_cache: Remove the prepared cases at the end, as `unetpp clean` does, unless another fold is being trained.
         set: Settings of the plan, as section.key=value, such as train.batch=4.
         dry_run: Report the time and memory that training would take; write nothing.
 
@@ -110,10 +114,20 @@ def train(
                 time_s = clock.share(made.train.minutes, number=done, parts=len(numbers))
                 split = splits[number]
                 folds.append(train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress))
+        if no_cache:
+            _try_clean(folder.path, progress)
         return Run(folder.path, tuple(folds), _try_report(folder.path, progress), clock.seconds())
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         told = "Stopped; the work so far is saved. Continue with the same arguments and `resume=True`."
         raise Interrupted(told) from None
+
+
+def _try_clean(run: Path, progress: Progress) -> None:
+    """Remove the prepared cases after a training; whatever fails, the training is done."""
+    try:
+        clean(run)
+    except UnetppError as error:
+        progress.note(f"note: the prepared cases stay ({error})")
 
 
 def _try_report(run: Path, progress: Progress) -> Path | None:
