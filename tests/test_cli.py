@@ -212,7 +212,8 @@ def test_plan_shows_reasons_and_writes(cells: Path, tmp_path: Path) -> None:
     answer = run_cli("plan", cells, "--out", tmp_path / "run", "--epochs", 2, *set_options(TINY))
     assert answer.code == 0
     assert "data.classes" in answer.stdout
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"plan.json", "fingerprint.json", "splits.json"}
+    written = {path.name for path in (tmp_path / "run").iterdir()}
+    assert written == {"plan.json", "plan.schema.json", "fingerprint.json", "splits.json"}
 
 
 @pytest.mark.parametrize("verb", ["plan", "train"])
