@@ -29,6 +29,7 @@ from unetpp.model.build import build_from_plan, build_model, make_grid
 from unetpp.model.file import save_model
 from unetpp.model.selfsupervised import load_encoder, name_in_file
 from unetpp.plan import read_plan
+from unetpp.settings import dotted_names
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -366,3 +367,27 @@ def test_the_dial_is_drawn_from_a_run(tmp_path: Path) -> None:
 def test_the_page_of_errors_is_up_to_date() -> None:
     written = load(DOCS / "write_errors.py").write_page()
     assert (DOCS / "errors.md").read_text(encoding="utf-8") == written, "run python docs/write_errors.py"
+
+
+def test_the_page_of_the_plan_is_up_to_date_and_names_every_field() -> None:
+    write_plan = load(DOCS / "write_plan.py")
+    assert (DOCS / "plan.md").read_text(encoding="utf-8") == write_plan.write_page(), "run python docs/write_plan.py"
+    documented = {
+        f"{section}.{name}" for section, (cls, _, _) in write_plan.SECTIONS.items() for name in cls.model_fields
+    }
+    assert documented >= set(dotted_names(unetpp.Plan)) - {"version", "name", "reasons"}
+    advised = {f"{section}.{name}" for section, (_, _, advice) in write_plan.SECTIONS.items() for name in advice}
+    assert advised <= documented
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_page_of_the_plan_says_what_the_planner_chooses(dims: int, tmp_path: Path) -> None:
+    write_demo_data(tmp_path / "data", dims, cases=5, shape=(64, 80) if dims == 2 else (16, 32, 32))
+    planned = unetpp.plan(tmp_path / "data", tmp_path / "run", minutes=1, device="cpu", dry_run=True)
+    chosen = {
+        f"{section}.{name}"
+        for section, (_, _, advice) in load(DOCS / "write_plan.py").SECTIONS.items()
+        for name, (unit, _) in advice.items()
+        if unit.startswith("planner")
+    }
+    assert set(planned.plan.reasons) - {"train.minutes", "train.foreground_fraction"} <= chosen
