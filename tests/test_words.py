@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from unetpp.words import count_noun, find_value, format_value, list_some, merge_remarks
+import pytest
+
+from unetpp import words
+from unetpp.words import count_noun, find_value, format_value, join_command, list_some, merge_remarks, say_permit
 
 
 def test_nouns_have_their_number() -> None:
@@ -24,3 +27,11 @@ def test_values_on_one_line() -> None:
     assert format_value(find_value(values, "model")) == "{strides: 2 x [2, 2], slope: 0.01, widths: [8, 16]}"
     assert [format_value(value) for value in (True, None, "group")] == ["true", "null", "group"]
     assert find_value(values, "model.widths.first") is None
+
+
+def test_commands_can_be_pasted_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert join_command(["unetpp", "check", "my cells"]) == "unetpp check 'my cells'"
+    assert say_permit("my cells", folder=True) == "Run: chmod u+rx 'my cells'"
+    monkeypatch.setattr(words, "_ON_WINDOWS", True)
+    assert join_command(["unetpp", "check", "my cells"]) == 'unetpp check "my cells"'
+    assert "Properties" in say_permit("my cells")

@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from unetpp.errors import Problem, list_problems, merge_problems, shorten_lines
 from unetpp.measured import DepthRow, DepthTable, Metrics, Notes, Rule, Scores, tabulate
 from unetpp.plan import Plan
-from unetpp.words import count_noun, find_value, format_value, list_some
+from unetpp.words import count_noun, find_value, format_value, join_command, list_some
 
 DONE, PARTLY, UNUSABLE = 0, 1, 2
 
@@ -373,7 +373,7 @@ class ModelInfo(Result):
             f"spacing:    {spacing}; tile {list(self.plan.predict.tile)}; axes {data.orientation or 'as in each file'}",
         ]
         if self.cache_mb:
-            command = shlex.join(["unetpp", "clean", str(self.model)])
+            command = join_command(["unetpp", "clean", str(self.model)])
             lines.append(f"cache:      {self.cache_mb:,.1f} MB of prepared cases (`{command}` removes them)")
         return "\n".join([*lines, describe_depths(self.notes)] if self.notes.depths else lines)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import find_remains
 from unetpp.measured import Metrics, read_metrics
+from unetpp.words import say_permit
 
 MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"
 LOCK = ".lock"
@@ -83,8 +84,8 @@ def find_model_files(model: Path) -> list[Path]:
         return [model]
     for folder in (model, *model.glob("fold_*")):
         if not os.access(folder, os.R_OK | os.X_OK):  # looking for files would find none
-            action = f"Run: chmod u+rx '{folder}'"
-            raise ModelFileError(folder, "a folder that may not be entered (permission denied)", "a run folder", action)
+            got, action = "a folder that may not be entered (permission denied)", say_permit(folder, folder=True)
+            raise ModelFileError(folder, got, "a run folder", action)
     files = sorted(model.glob(f"fold_*/{MODEL}"), key=lambda path: (len(path.parent.name), path.parent.name))
     if not files:
         got, expected = f"a folder without fold_*/{MODEL}", "a run folder that `unetpp train` finished, or a model file"

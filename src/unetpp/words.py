@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+import shlex
+import subprocess
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+_ON_WINDOWS = os.name == "nt"
 
 
 def count_noun(number: int, noun: str) -> str:
@@ -56,3 +61,15 @@ def format_value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def join_command(words: Sequence[str]) -> str:
+    """Write a command so that it can be pasted into the shell of this system."""
+    return subprocess.list2cmdline(words) if _ON_WINDOWS else shlex.join(words)
+
+
+def say_permit(path: object, folder: bool = False) -> str:
+    """Say how to make a file or folder readable on this system."""
+    if _ON_WINDOWS:
+        return "Allow yourself to read it: Properties, Security."
+    return f"Run: {join_command(['chmod', 'u+rx' if folder else 'u+r', str(path)])}"

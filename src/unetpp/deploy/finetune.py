@@ -69,7 +69,7 @@ def finetune(
     validate = DepthValidation(choose_evenly(held_out, train.validation_cases), slower, device)
     before = validate(copy.deepcopy(network).to(device).eval()).dice
     weights, budget_s = network.state_dict(), 60 * minutes
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         result = FoldTraining(
             slower, cases, Path(name), device=device, validate=validate, budget_s=budget_s, weights=weights, show=show
         ).run()

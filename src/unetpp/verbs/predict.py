@@ -44,7 +44,7 @@ def predict(
         probabilities: Also write a map of the probability of each class.
         uncertainty: Also write a map of the uncertainty: entropy of the probabilities, or disagreement between heads,
             folds and (with `tta`) mirrored copies.
-        device: auto, cpu, cuda or cuda:K.
+        device: auto, cpu, cuda, cuda:K or mps (the GPU of a Mac, on which it is untested).
         backend: Library that runs the network; auto takes cuda on a GPU, and openvino on a CPU if it is installed and
             faster.
         max_drop: Points (hundredths) of Dice that `depth="auto"` may lose against the deepest head.
