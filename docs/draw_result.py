@@ -1,6 +1,6 @@
 """Draw docs/result.png: images beside the outlines that a trained model finds in them.
 
-    python docs/draw_result.py MODEL IMAGE ... [--out docs/result.png]
+python docs/draw_result.py MODEL IMAGE ... [--out docs/result.png]
 """
 
 from __future__ import annotations
