@@ -16,7 +16,7 @@ AnyPath = str | PathLike[str]
 Settings = Mapping[str, Any] | Sequence[str]
 """{"section.key": value} or ["section.key=value"]."""
 Backend = Literal["auto", "torch", "openvino", "cuda"]
-Library = Literal["smp", "monai", "nested-unet", "unet-version", "pms", "nnunet-v1"]
+Library = Literal["smp", "monai", "nested-unet", "unet-version", "pms", "nnunet-v1", "unetpp"]
 
 
 def find_model(model: AnyPath) -> Path:
