@@ -25,6 +25,8 @@ Listener = Callable[[Event], object]
 SCALARS = ("loss", "learning_rate", "images_per_second", "data_wait")
 LONGEST_PARAMETER = 500
 """Characters of a parameter in MLflow."""
+LONGEST_NOTE = 200
+"""Characters of an error in a note."""
 
 
 class Tracker(ABC):
@@ -199,7 +201,8 @@ class Listeners:
             except Exception as error:  # of any kind: the training is worth more
                 self._listeners.remove(listener)
                 name = getattr(listener, "__name__", type(listener).__name__)
-                self._note(f"note: {name} failed and gets no more events ({type(error).__name__}: {error})")
+                text = " ".join(f"{type(error).__name__}: {error}".split())[:LONGEST_NOTE]
+                self._note(f"note: {name} failed and gets no more events ({text})")
 
 
 def _make_listener(given: str | Listener, run: Path) -> Listener:
