@@ -258,6 +258,24 @@ def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert namespace["logits"].shape == (1, 2, 200, 300)
 
 
+def test_python_on_the_page_for_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("tensorboard")
+    write_demo_data(tmp_path / "data" / "nuclei", 2, cases=5, shape=(64, 80))
+    write_png(tmp_path / "new_images" / "one.png", np.zeros((20, 24), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("webbrowser.open", lambda address: True)
+    for name, value in {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 29631}.items():
+        monkeypatch.setenv(name, str(value))
+    namespace: dict[str, Any] = {"TINY": TINY}
+    for number, block in enumerate(blocks("python", (DOCS / "python.md").read_text(encoding="utf-8"))):
+        quick = block.replace("minutes=20", "epochs=1, set=TINY")
+        exec(compile(quick, f"python.md, block {number}", "exec"), namespace)
+    assert namespace["segmentation"].shape == (64, 80)
+    assert namespace["found"].probabilities.shape == (2, 64, 80)
+    for written in ("parallel.safetensors", "small.safetensors", "runs/logged/tensorboard", "predictions/one.png"):
+        assert Path(written).exists()
+
+
 @cache
 def help_of(verb: str) -> str:
     answer = run_cli(verb, "--help")

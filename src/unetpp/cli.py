@@ -32,7 +32,7 @@ from unetpp.error_topics import link_to
 from unetpp.errors import LOG, Interrupted, UnetppError, WriteError, is_out_of_memory
 from unetpp.progress import Progress
 from unetpp.results import DONE, PARTLY, UNUSABLE, Result
-from unetpp.verbs.arguments import AnyPath, Settings
+from unetpp.verbs.arguments import AnyPath, LogTo, Settings
 from unetpp.version import __version__
 
 JOURNEY = {
@@ -56,6 +56,7 @@ _TYPES: dict[Any, Any] = {
     AnyPath | Sequence[AnyPath]: Annotated[list[Path], _MANY],
     AnyPath | Sequence[AnyPath] | None: Annotated[list[Path] | None, _MANY],
     Settings | None: Annotated[list[str] | None, _MANY],
+    LogTo | None: Annotated[list[str] | None, _MANY],
 }
 """Types of arguments of the verbs -> types that the command line reads."""
 _HIDDEN = ("machine",)

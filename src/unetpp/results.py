@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,12 @@ from unetpp.words import count_noun, find_value, format_value, join_command, lis
 DONE, PARTLY, UNUSABLE = 0, 1, 2
 
 
+LONGEST_REPR = 100
+"""Largest number of characters of a result where Python shows it."""
+
+
 class Result(ABC):
-    """Base of all results: an exit code, a dictionary and a text."""
+    """Base of all results: an exit code, a dictionary, a text, and in notebooks a table or pictures."""
 
     @property
     def exit_code(self) -> int:
@@ -37,8 +42,19 @@ class Result(ABC):
     def to_text(self) -> str:
         """Describe the result, as the command line prints it."""
 
+    def __str__(self) -> str:
+        return self.to_text()
 
-@dataclass(frozen=True)
+    def __repr__(self) -> str:
+        first = self.to_text().partition("\n")[0].strip().rstrip(":")
+        return f"<{type(self).__name__}: {first if len(first) <= LONGEST_REPR else first[: LONGEST_REPR - 3] + '...'}>"
+
+    def _repr_html_(self) -> str:
+        html: str = _find_above("report.notebook", "to_html")(self)
+        return html
+
+
+@dataclass(frozen=True, repr=False)
 class Checked(Result):
     """A data set, and every problem with it."""
 
@@ -75,7 +91,7 @@ class Checked(Result):
         return "\n".join([*lines, found if self.problems else next_step])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Planned(Result):
     """A plan, and the time and memory that training takes."""
 
@@ -120,17 +136,24 @@ class TrainedFold:
     seconds: float
     data_wait: float
     """Fraction of the time in which the network waited for data."""
-    metrics: Metrics
+    metrics: Metrics = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run(Result):
     """A trained run."""
 
     run: Path
     folds: tuple[TrainedFold, ...]
-    report: Path | None
+    page: Path | None
+    """The report; None: it could not be written."""
     seconds: float
+
+    def report(self) -> Reported:
+        """Write the report again and open it: in the browser, or in the notebook."""
+        reported: Reported = _find_above("verbs.report", "report")(self.run)
+        reported.open()
+        return reported
 
     def to_text(self) -> str:
         lines = []
@@ -140,13 +163,13 @@ class Run(Result):
                 f"fold {fold.fold}: {length} ({fold.reason}), {fold.data_wait:.1%} of the time waiting for data"
             )
             lines.append(describe_depths(fold.metrics))
-        lines += [f"Report: {self.report}"] if self.report else []
+        lines += [f"Report: {self.page}"] if self.page else []
         recommended = self.folds[0].metrics.recommended if len(self.folds) == 1 else None
         hint = f"   (add --depth {recommended.depth} for the recommended one)" if recommended else ""
         return "\n".join([*lines, f"Next: unetpp predict {self.run} IMAGES --out DIR{hint}"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predicted(Result):
     """Files that were written, and inputs that could not be predicted."""
 
@@ -191,7 +214,7 @@ class Predicted(Result):
         return [*shorten_lines([f"note: {note}" for note in self.notes]), *(skipped if self.failed else [])]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluated(Result):
     """Scores of segmentations against references."""
 
@@ -222,13 +245,17 @@ class Evaluated(Result):
         return "\n".join([*lines, f"Written to {self.out}"] if self.out else lines)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reported(Result):
     """The report of a run."""
 
     report: Path
     left_out: tuple[str, ...] = ()
     """What the report leaves out, because it cannot be read."""
+
+    def open(self) -> None:
+        """Open the page: in the browser, or in the notebook."""
+        _find_above("report.notebook", "open_page")(self.report)
 
     def to_text(self) -> str:
         return "\n".join(
@@ -239,7 +266,7 @@ class Reported(Result):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pruned(Result):
     """A smaller model file."""
 
@@ -264,7 +291,7 @@ class Pruned(Result):
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adapted(Result):
     """Rules for `depth="auto"`, now in the model file."""
 
@@ -292,7 +319,7 @@ class Adapted(Result):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Exported(Result):
     """A file for another runtime."""
 
@@ -311,7 +338,7 @@ class Exported(Result):
         return f"{title}\n{self.comparison}\nModel card: {self.card}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Imported(Result):
     """A model file converted from another library's checkpoint."""
 
@@ -342,7 +369,7 @@ class Imported(Result):
         return "\n".join([*lines, f"Next: unetpp predict {self.out} IMAGES --out DIR"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelInfo(Result):
     """Description of a model."""
 
@@ -387,7 +414,7 @@ class CleanedRun:
     mb: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cleaned(Result):
     """Runs without their caches."""
 
@@ -402,7 +429,7 @@ class Cleaned(Result):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Demonstrated(Result):
     """A run on generated data, and its predictions."""
 
@@ -424,6 +451,12 @@ class Demonstrated(Result):
                 "  unetpp train YOUR_DATA --out RUN --minutes 20",
             ]
         )
+
+
+def _find_above(module: str, name: str) -> Callable[..., Any]:
+    """Find a function of a layer above by its name: results are shown by what is built on them."""
+    function: Callable[..., Any] = getattr(importlib.import_module(f"unetpp.{module}"), name)
+    return function
 
 
 def describe_plan(plan: Plan) -> str:

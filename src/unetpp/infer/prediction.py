@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Literal
 
 import numpy as np
@@ -30,7 +32,7 @@ Uncertainty = Literal["entropy", "disagreement"]
 (`confidence.Disagreement`)."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """The prediction of a network for one image, at one depth."""
 
@@ -51,6 +53,16 @@ class Prediction:
     """(3, foreground classes): what the expected Dice is made of, see `soft_dice`; None: it was not computed."""
     outside: tuple[str, ...] = ()
     """How the image differs from those of the training, see `data.training_range`."""
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.segmentation.shape))
+        expected = "" if self.expected_dice is None else f", expected Dice {self.expected_dice:.3f}"
+        maps = "".join(f", {name}" for name in ("probabilities", "uncertainty") if getattr(self, name) is not None)
+        return f"<Prediction: {size}, depth {name_depth(self.depth)}{expected}{maps}>"
+
+    def _repr_html_(self) -> str:
+        draw = importlib.import_module("unetpp.report.notebook").draw_segmentation  # a layer above
+        return f"<pre>{escape(repr(self))}</pre>{draw(self.segmentation)}"
 
     def viewed(self, view: Callable[[np.ndarray], np.ndarray]) -> Prediction:
         """Return the same prediction with a view of each of its arrays."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,15 @@ from unetpp.json_files import parse_json
 
 
 class Log:
-    """Log of a training, one line at a time."""
+    """Log of a training, one line at a time.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        path: file of the log.
+        listen: called with each line too.
+    """
+
+    def __init__(self, path: Path, listen: Callable[..., object] = lambda **values: None) -> None:
+        self._path, self._listen = path, listen
 
     def begin(self, until_step: int = -1) -> None:
         """Start a log; on resuming keep the lines up to the step of the checkpoint: later steps are done again.
@@ -38,6 +44,7 @@ class Log:
         except OSError as error:
             action = "Free some space, then continue with `resume=True`."
             raise WriteError(self._path, error.strerror or str(error), "to write the log", action) from error
+        self._listen(kind=kind, **values)
 
 
 def _read_step(line: str) -> float:

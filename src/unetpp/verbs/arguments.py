@@ -5,7 +5,7 @@ Heavy modules are imported inside the verbs: `info` and the help of the commands
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +15,10 @@ from unetpp.errors import UsageError
 AnyPath = str | PathLike[str]
 Settings = Mapping[str, Any] | Sequence[str]
 """{"section.key": value} or ["section.key=value"]."""
+LogTo = str | Callable[[dict[str, Any]], object] | Sequence[str | Callable[[dict[str, Any]], object]]
+"""tensorboard[:FOLDER], wandb[:PROJECT], mlflow[:URI], a function of an event, or several of them."""
 Backend = Literal["auto", "torch", "openvino", "cuda"]
-Library = Literal["smp", "monai", "nested-unet", "unet-version", "pms", "nnunet-v1"]
+Library = Literal["smp", "monai", "nested-unet", "unet-version", "pms", "nnunet-v1", "unetpp"]
 
 
 def find_model(model: AnyPath) -> Path:

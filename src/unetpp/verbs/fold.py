@@ -29,6 +29,7 @@ from unetpp.report import write_views
 from unetpp.results import TrainedFold
 from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL, RunFolder
 from unetpp.train.checkpoint import read_training_state
+from unetpp.train.listeners import Listeners
 from unetpp.train.trainer import FoldTraining, Status
 from unetpp.version import __version__
 
@@ -89,6 +90,7 @@ def train_and_measure(
     allowance_s: float | None,
     resume: bool,
     progress: Progress,
+    listeners: Listeners,
 ) -> TrainedFold:
     """Train or continue one fold, and write its model, metrics and log.
 
@@ -102,6 +104,7 @@ def train_and_measure(
         allowance_s: seconds for training and measurement; None: as long as the epochs of the plan take.
         resume: continue from `last.ckpt` if there is one; a finished fold is left alone.
         progress: display.
+        listeners: hear the events of the training.
 
     Returns:
         How training went (seconds), and the metrics of metrics.json.
@@ -132,9 +135,12 @@ def train_and_measure(
         budget_s=budget_s,
         validation_cases=len(validation.cases),
         show=show_status(progress.stage(f"Fold {fold}: training")),
+        listen=listeners,
     )
+    listeners.begin(fold, plan)
     result = training.run(resume)
     metrics = measure(run, fold, [cases[name] for name in split.validation], plan, result, device, progress)
+    listeners(kind="measured", step=result.steps, depths={depth: row.dice for depth, row in metrics.depths.items()})
     return _as_result(fold, result, metrics)
 
 

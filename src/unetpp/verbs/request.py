@@ -44,10 +44,15 @@ def read_request(
 
     Raises:
         UsageError: both lengths, a length out of range, or a text that is not a setting.
+        ModelFileError: weights of an encoder that are no file.
         PlanError: a length that is not a number.
     """
     settings = read_settings(values) | ({} if seed is None else {"train.seed": seed})
-    parse_settings(Plan, settings)  # each by itself, before any file is read
+    parsed = parse_settings(Plan, settings)  # each by itself, before any file is read
+    if weights := parsed.get("model.encoder_weights"):
+        from unetpp.model.encoder_weights import require_source
+
+        require_source(weights)
     given = {key: settings.pop(key) for key in list(settings) if key in ("train.minutes", "train.epochs")}
     lengths = parse_settings(Plan, given)
     minutes, epochs = lengths.get("train.minutes", minutes), lengths.get("train.epochs", epochs)

@@ -14,7 +14,7 @@ from unetpp.results import (
     describe_plan,
 )
 from unetpp.run_folder import RunFolder
-from unetpp.verbs.arguments import AnyPath, Settings
+from unetpp.verbs.arguments import AnyPath, LogTo, Settings
 from unetpp.verbs.clean import clean
 from unetpp.verbs.report import report
 
@@ -30,6 +30,7 @@ class TrainOptions(TypedDict, total=False):
     resume: bool
     no_cache: bool
     set: Settings | None
+    log_to: LogTo | None
     progress: Progress | None
 
 
@@ -53,6 +54,7 @@ def train(
     resume: bool = False,
     no_cache: bool = False,
     set: Settings | None = None,
+    log_to: LogTo | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Run | Planned:
@@ -71,6 +73,8 @@ def train(
         resume: Continue an interrupted run exactly where it stopped.
         no_cache: Remove the prepared cases at the end, as `unetpp clean` does, unless another fold is being trained.
         set: Settings of the plan, as section.key=value, such as train.batch=4.
+        log_to: Also send loss, learning rate, speed and Dice to tensorboard[:FOLDER], wandb[:PROJECT] or mlflow[:URI]
+            (extras of these names). In Python also to a function, which is called with each event as a dictionary.
         dry_run: Report the time and memory that training would take; write nothing.
 
     Returns:
@@ -85,6 +89,7 @@ def train(
         unetpp.train("data/nuclei", "runs/nuclei", minutes=20)
     """
     from unetpp.runtime.device import choose_device, keep_freed_memory
+    from unetpp.train.listeners import Listeners
     from unetpp.verbs import preparation
     from unetpp.verbs.fold import Clock, train_and_measure
     from unetpp.verbs.request import read_request
@@ -93,6 +98,7 @@ def train(
     folder, progress = RunFolder(Path(out)), progress or Silence()
     request = read_request(minutes, epochs, set, seed)
     preparation.check_fold(fold)
+    listeners = Listeners(log_to, folder.path, progress.note)
     keep_freed_memory()
     place = choose_device(device)
     dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress, folder)
@@ -113,7 +119,9 @@ def train(
             for done, number in enumerate(numbers):
                 time_s = clock.share(made.train.minutes, number=done, parts=len(numbers))
                 split = splits[number]
-                folds.append(train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress))
+                folds.append(
+                    train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress, listeners)
+                )
         if no_cache:
             _try_clean(folder.path, progress)
         return Run(folder.path, tuple(folds), _try_report(folder.path, progress), clock.seconds())
