@@ -16,8 +16,8 @@ from unetpp.verbs.arguments import AnyPath, list_paths
 def clean(runs: AnyPath | Sequence[AnyPath], *, dry_run: bool = False, progress: Progress | None = None) -> Cleaned:
     """Remove the caches of runs; models, scores, logs and reports stay.
 
-    The cache holds the prepared cases. Training makes it again from the data where it needs it; `adapt`, fine-tuning
-    by `prune` and 8-bit export without images of their own do not work without it.
+    A cache holds prepared copies of the images, which training makes again where it needs them.
+    On a run without them, `unetpp adapt`, `unetpp prune --minutes` and 8-bit exports without images do not work.
 
     Args:
         runs: Run folders.
