@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Demonstrated,
         Evaluated,
         Exported,
+        ExportInfo,
         Imported,
         ModelInfo,
         Planned,
@@ -78,8 +79,8 @@ _HOMES = {
     "model.network": "HeadOutputs UNetPlusPlus",
     "plan": "ModelPlan Plan",
     "results": (
-        "Adapted Checked Demonstrated Evaluated Exported Imported ModelInfo Planned Predicted Pruned Reported Run "
-        "TrainedFold"
+        "Adapted Checked Demonstrated Evaluated Exported ExportInfo Imported ModelInfo Planned Predicted Pruned "
+        "Reported Run TrainedFold"
     ),
     "errors": (
         "DataError Interrupted MissingExtraError ModelFileError PlanError Problem UnetppError UsageError WriteError"
@@ -94,7 +95,7 @@ __all__ += ["prune", "adapt", "export", "import_checkpoint", "info"]  # noqa: RU
 __all__ += ["load", "build_model", "Plan", "ModelPlan", "Prediction", "Predictor", "ExportedPredictor"]  # noqa: RUF022
 __all__ += ["UNetPlusPlus", "HeadOutputs", "HubModel"]  # noqa: RUF022
 __all__ += ["Demonstrated", "Checked", "Planned", "Run", "TrainedFold", "Reported", "Predicted"]  # noqa: RUF022
-__all__ += ["Evaluated", "Pruned", "Adapted", "Exported", "Imported", "ModelInfo", "peers", "__version__"]  # noqa: RUF022
+__all__ += ["Evaluated", "Pruned", "Adapted", "Exported", "Imported", "ModelInfo", "ExportInfo", "peers", "__version__"]  # noqa: RUF022
 __all__ += ["DataError", "Interrupted", "MissingExtraError", "ModelFileError", "PlanError"]
 __all__ += ["Problem", "UnetppError", "UsageError", "WriteError"]
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
 def count_noun(number: int, noun: str) -> str:
     """Write a number with its noun: "1 case", "2 cases"."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def list_numbers(noun: str, numbers: Sequence[int | None]) -> str:
+    """Write numbers with their noun: "depth 2", "depths 1, 2, 3"."""
+    return f"{noun}{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))}"
 
 
 def list_some(names: Iterable[object], shown: int = 3) -> str:
