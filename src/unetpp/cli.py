@@ -29,7 +29,7 @@ from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter,
 
 from unetpp.console import open_console
 from unetpp.error_topics import link_to
-from unetpp.errors import LOG, Interrupted, UnetppError, WriteError, is_out_of_memory
+from unetpp.errors import LOG, Interrupted, UnetppError, WriteError, find_missing, is_out_of_memory
 from unetpp.progress import Progress
 from unetpp.results import DONE, PARTLY, UNUSABLE, Result
 from unetpp.verbs.arguments import AnyPath, Settings
@@ -192,7 +192,7 @@ def run(tokens: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except (Exception, KeyboardInterrupt) as error:
-        return _explain(error, output)
+        return _explain(find_missing(error, " ".join(["unetpp", *tokens[:1]])) or error, output)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -26,6 +26,8 @@ from unetpp.slabs import slabs
 from unetpp.volume import Geometry
 
 _Slices = tuple[slice, ...]
+_OPTIONS = ("depth", "tta", "probabilities", "uncertainty")
+"""Options that exported files have; a new one is refused until it is implemented here."""
 _NAME_THE_MODEL = "name the model that was exported"
 
 
@@ -59,6 +61,13 @@ class ExportedPredictor(CasePredictor):
             some = f"one of {list(self.depths)}, the depths" if len(self.depths) > 1 else f"{self.depths[0]}, the depth"
             action = f"Leave it out, export another depth, or {_NAME_THE_MODEL}."
             raise UsageError("depth", f"{options.depth!r} for {self.name}", f"{some} in the file", action)
+        for option in options.changed:
+            if option not in _OPTIONS:
+                got, action = (
+                    f"an exported file ({self.name}), which has no such option",
+                    f"Leave it out, or {_NAME_THE_MODEL}.",
+                )
+                raise UsageError(option, got, "a .safetensors", action)
         if options.uncertainty == "disagreement":
             got = f"disagreement of an exported file ({self.name})"
             raise UsageError("uncertainty", got, "entropy", f"Change it, or {_NAME_THE_MODEL}.")
