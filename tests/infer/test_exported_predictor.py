@@ -204,7 +204,7 @@ def test_depths_maps_and_copies_are_those_of_the_model(
         found, expected = (each.predict_source(source, options=options) for each in (mine, theirs))
         assert list(found) == list(expected)
         for depth, prediction in found.items():
-            close = {"rtol": 0, "atol": 1e-4 if suffix == ".onnx" else 0.02}  # bfloat16
+            close = {"rtol": 0, "atol": 1e-4 if suffix == ".onnx" else 0.1}  # bfloat16
             assert (prediction.segmentation == expected[depth].segmentation).mean() > 0.97
             assert prediction.expected_dice == pytest.approx(expected[depth].expected_dice, abs=close["atol"])
             for name in ("probabilities", "uncertainty"):
