@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from unetpp.progress import Progress
+from unetpp.console import shows_progress
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Exported,
 )
 from unetpp.verbs.arguments import AnyPath, find_model, list_paths
 
 
+@shows_progress
 def export(
     model: AnyPath,
     out: AnyPath,
@@ -19,7 +21,7 @@ def export(
     depth: int | str | None = None,
     int8: bool = False,
     images: AnyPath | Sequence[AnyPath] | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Exported:
     """Export to ONNX, OpenVINO or torch.export: a file that predicts without torch.
 
@@ -47,4 +49,4 @@ def export(
     """
     from unetpp.deploy.export import export_file
 
-    return export_file(find_model(model), Path(out), depth, int8, list_paths(images or ()), progress)
+    return export_file(find_model(model), Path(out), depth, int8, list_paths(images or ()), progress or Silence())

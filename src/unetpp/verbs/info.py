@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unetpp.console import shows_progress
 from unetpp.errors import UsageError
-from unetpp.progress import Progress, Silence
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import ExportInfo, ModelInfo
 from unetpp.run_folder import find_model_files
 from unetpp.verbs.arguments import AnyPath, find_model
 
 
+@shows_progress
 def info(
     model: AnyPath,
     *,
     measure: bool = False,
     machine: str | None = None,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> ModelInfo | ExportInfo:
     """Describe a model: classes, channels, size, scores at every depth.
 
@@ -56,8 +58,8 @@ def info(
         from unetpp.measure.depth_table import measure_depths
         from unetpp.runtime.device import choose_device
 
-        stage = (progress or Silence()).stage("Measuring every depth")
-        notes = notes.with_costs(measure_depths(files[0], batch=1, device=str(choose_device(device)), progress=stage))
+        place, shown = str(choose_device(device)), progress or Silence()
+        notes = notes.with_costs(measure_depths(files[0], batch=1, device=place, progress=shown))
     if machine is not None:
         from unetpp.measure.another_machine import project_notes
 

@@ -24,10 +24,11 @@ from unetpp.infer.predictor import load_folds
 from unetpp.labels.classes import most_probable
 from unetpp.metrics.scores import fast_dice, mean_of
 from unetpp.plan import Plan
-from unetpp.progress import Progress, Silence, Stage
+from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.results import Exported
 from unetpp.run_folder import find_model_files
 from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork
+from unetpp.words import count_noun
 
 TOLERANCE, AGREEMENT = 1e-3, 0.95
 """Largest difference of a probability due to rounding; smallest Dice between the segmentations of 8-bit integers and of
@@ -53,7 +54,7 @@ class Comparison:
     """Mean Dice of the file over the tiles with labels, at the last depth."""
 
     def __str__(self) -> str:
-        words = f"Compared with the network on {self.tiles} tiles ({self.origin}): "
+        words = f"Compared with the network on {count_noun(self.tiles, 'tile')} ({self.origin}): "
         words += f"same class in {self.same_classes:.3%} of the voxels"
         words += f", Dice between the two {self.agreement:.4f}" if self.agreement is not None else ""
         words += f", probabilities differ by at most {self.difference:.1g}"
@@ -68,7 +69,7 @@ def export_file(
     depth: int | str | None = None,
     int8: bool = False,
     images: Sequence[Path] = (),
-    progress: Progress | None = None,
+    progress: Progress = SILENCE,
 ) -> Exported:
     """Write a model as ONNX, for OpenVINO or for torch.export, with a model card.
 
@@ -79,7 +80,7 @@ def export_file(
         int8: quantize to 8-bit integers (ONNX and OpenVINO), calibrated on `images`, or on the training cases cached in
             the run folder of the model.
         images: images or folders of them, to calibrate with and to compare on.
-        progress: receives the stages.
+        progress: shows the stages.
 
     Returns:
         The file, its card, and how it compares with the network.
@@ -91,10 +92,10 @@ def export_file(
         WriteError: it could not be written; a file that was at `out` before is intact.
     """
     _check_target(out, int8)
-    progress = progress or Silence()
     networks, plan, notes = load_folds(model)
     depths = _choose_depths(depth, networks[0].head_depths, plan.predict.depth)
     exported = DepthProbabilities(networks, depths).eval()
+    progress.stage("Reading images to compare on")
     samples = find_samples(find_model_files(model)[0], plan, images, calibrate=int8)
     if len(networks) > 1:
         samples = replace(samples, labels=())  # some of the folds were trained on them
@@ -104,11 +105,9 @@ def export_file(
     described, card = note_export(exported, plan, notes, int8), out.with_name(f"{out.name}.md")
     with _temporary_folder(out) as folder:
         draft = folder / f"model{out.suffix}"
-        progress.stage("Calibrating 8-bit integers" if int8 else f"Writing {out.suffix}")
-        predict = _write(exported, plan, draft, describe(plan, described), samples.calibrating)
-        comparison = compare(
-            exported, predict, samples, plan.data.num_classes, progress.stage("Comparing with the network")
-        )
+        predict = _write(exported, plan, draft, describe(plan, described), samples.calibrating, progress)
+        show = progress.stage("Comparing with the network", "tiles")
+        comparison = compare(exported, predict, samples, plan.data.num_classes, show)
         _require_agreement(out, comparison, int8)
         text = write_card(out, plan, depths, notes, _remark(out, depths, comparison), read_license(card))
         with write_atomically(card) as place:
@@ -163,12 +162,19 @@ def _temporary_folder(out: Path) -> Iterator[Path]:
 
 
 def _write(
-    network: DepthProbabilities, plan: Plan, path: Path, about: dict[str, Any], calibrating: Sequence[np.ndarray]
+    network: DepthProbabilities,
+    plan: Plan,
+    path: Path,
+    about: dict[str, Any],
+    calibrating: Sequence[np.ndarray],
+    progress: Progress,
 ) -> ExportedNetwork:
     """Write a file and open it again; errors of the libraries become a ModelFileError."""
     try:
+        progress.stage("Exporting the network")
         FORMATS[path.suffix](network, (2, plan.model.in_channels, *plan.predict.tile), path, about)
         if calibrating:
+            progress.stage("Calibrating 8-bit integers")
             quantize_file(path, calibrating)
         predict, description = open_export(path)
     except (UnetppError, OSError):
@@ -204,7 +210,7 @@ def _replace(draft: Path, out: Path) -> float:
 
 @torch.inference_mode()
 def compare(
-    network: DepthProbabilities, predict: ExportedNetwork, samples: Samples, classes: int, progress: Stage | None = None
+    network: DepthProbabilities, predict: ExportedNetwork, samples: Samples, classes: int, show: Stage
 ) -> Comparison:
     """Run a network and its exported file on the same tiles; the first is cut to an odd size.
 
@@ -213,7 +219,7 @@ def compare(
         predict: runs the file.
         samples: the tiles.
         classes: number of classes, background included.
-        progress: called with tiles done of all.
+        show: called with the number of tiles done.
     """
     rows: list[list[tuple[Any, ...]]] = [[] for _ in network.depths]
     for number, tile in enumerate(samples.comparing):
@@ -224,8 +230,7 @@ def compare(
         label = samples.labels[number][window] if samples.labels else None
         for row, expected, found in zip(rows, wanted, predict(image, range(len(wanted))), strict=True):
             row.append(_compare_tile(expected.numpy()[0], found[0], label, classes))
-        if progress:
-            progress(number + 1, len(samples.comparing))
+        show(number + 1, len(samples.comparing))
     differences, same, agreements, before, after = zip(*(zip(*row, strict=True) for row in rows), strict=True)
     agreement = min((mean for each in agreements if (mean := mean_of(each)) is not None), default=None)
     worst = float(np.max(differences)), min(map(float, map(np.mean, same)))
