@@ -18,6 +18,7 @@ COVERED_IN = {
         f"verbs/{verb}": "verbs/test_journey"
         for verb in ("arguments", "demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "info")
     },
+    "verbs/fold": "verbs/test_journey",
     "verbs/adapt": "deploy/test_adapt",
     "verbs/export": "deploy/test_export",
     "verbs/import_checkpoint": "peers/test_import",

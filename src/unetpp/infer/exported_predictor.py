@@ -18,7 +18,7 @@ from unetpp.formats.sources import ArraySource, ImageSource
 from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.mirror import mirrorings
 from unetpp.infer.options import DEFAULTS, PredictOptions
-from unetpp.infer.prediction import MEAN, Prediction, describe_infinite, empty_prediction, soft_dice
+from unetpp.infer.prediction import MEAN, Prediction, describe_infinite, empty_prediction
 from unetpp.infer.tiles import TileGrid, TileProgress, read_tile
 from unetpp.labels.classes import entropy, most_probable, soft_counts
 from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork, open_exported, parse_description
@@ -92,7 +92,7 @@ class ExportedPredictor(CasePredictor):
                 total += _fill(prediction.viewed(image.orientation.turn), slices, probabilities)
         outside = find_outside(source, self.data)
         return {
-            prediction.depth: replace(prediction, expected_dice=soft_dice(total), dice_sums=total, outside=outside)
+            prediction.depth: replace(prediction, dice_sums=total, outside=outside)
             for prediction, total in zip(found, sums, strict=True)
         }
 
