@@ -115,7 +115,6 @@ COVERED_IN = {
     "runtime/runner": "runtime/test_openvino",
     "train/augment": "data/test_patches",
     "train/interruption": "train/test_trainer",
-    "train/log": "train/test_trainer",
     "train/loop": "train/test_trainer",
     "train/speed": "planning/test_planner",
 }
