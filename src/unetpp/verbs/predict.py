@@ -82,7 +82,9 @@ def predict(
         f"{path}: fold {fold} has no scores, because its training has not ended; its best weights so far were used."
         for fold in RunFolder(path).unmeasured_folds()
     )
-    written = predictor.predict_files(paths, target, options, (progress or Silence()).stage("Predicting"), overlay)
+    written = predictor.predict_files(
+        paths, target, options, (progress or Silence()).stage("Predicting", "images"), overlay
+    )
     return Predicted(
         target,
         tuple(map(name_depth, written.depths)),
