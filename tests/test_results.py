@@ -78,7 +78,9 @@ def test_what_comes_next_names_the_recommended_depth_of_a_single_fold() -> None:
     )
     assert Run(Path("RUN"), (fold,), None, 60.0).to_text().endswith("--out predictions --depth 1")
     assert (
-        Run(Path("RUN"), (fold, fold), None, 60.0).to_text().endswith("unetpp predict RUN new_images --out predictions")
+        Run(Path("RUN"), (fold, fold), None, 60.0, pooled=Metrics())
+        .to_text()
+        .endswith("unetpp predict RUN new_images --out predictions")
     )
 
 
