@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress as RichProgress
 
 import unetpp
+from unetpp.cli import JOURNEY
 from unetpp.console import Bars, FittedLine, Lines, open_console, shows_progress
 from unetpp.progress import ShowProgress, Stage
 
@@ -108,3 +110,10 @@ def test_verbs_show_their_progress_to_users_of_python(cells: Path, capsys: pytes
     assert capsys.readouterr() == ("", "Reading every file: 10/10 cases\n")
     unetpp.check(cells, progress=False)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("verb", [verb for verbs in JOURNEY.values() for verb in verbs])
+def test_every_verb_shows_its_progress(verb: str) -> None:
+    function = getattr(unetpp, verb)
+    assert function.__wrapped__, "decorate it with shows_progress"
+    assert inspect.signature(function).parameters["progress"].default is None

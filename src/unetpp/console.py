@@ -40,21 +40,26 @@ class Bars:
     def __init__(self, display: RichProgress, verbose: bool) -> None:
         self._display, self._verbose = display, verbose
         self._current: TaskID | None = None
+        self._loading: TaskID | None = display.add_task("Loading", total=None, unit="", note="", counted=False)
 
     def stage(self, title: str, unit: str = "") -> Stage:
         """Add a bar."""
         self.end_stage()
         task = self._current = self._display.add_task(title, total=None, unit=unit, note="", counted=False)
 
-        def show(done: int, total: int, note: str = "") -> None:
+        def show(done: float, total: int, note: str = "") -> None:
             self._display.update(task, completed=done, total=total, note=note, counted=True)
 
         return show
 
     def end_stage(self) -> None:
-        """Stop the clock of the current bar; one without a count is full now."""
+        """Stop the clock of the current bar; one without a count is full now. What loads torch first leaves no bar."""
+        if self._loading is not None:
+            self._display.remove_task(self._loading)
+            self._loading = None
         if self._current is not None:
-            if not self._display.tasks[self._current].fields["counted"]:
+            (task,) = (each for each in self._display.tasks if each.id == self._current)
+            if not task.fields["counted"]:
                 self._display.update(self._current, completed=1, total=1)
             self._display.stop_task(self._current)
 
@@ -85,7 +90,7 @@ class FittedLine(ProgressColumn):
     def render(self, task: Task) -> Table:
         """Lay out one stage."""
         counted, unit = task.fields["counted"], task.fields["unit"]
-        count = f"{task.completed:,.0f}/{task.total or 0:,.0f} {unit}".rstrip() if counted else ""
+        count = f"{int(task.completed):,}/{task.total or 0:,.0f} {unit}".rstrip() if counted else ""
         clock = format_time(task.finished_time or task.elapsed or 0.0)
         width = self._console.width - 1  # some terminals begin a new line after the last cell
         title = task.description
@@ -134,11 +139,11 @@ class Lines:
         if not unit:
             self.note(f"{title} ...")
 
-        def show(done: int, total: int, note: str = "") -> None:
+        def show(done: float, total: int, note: str = "") -> None:
             nonlocal ended
             if (done >= total and not ended) or time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
                 self._last, ended = time.monotonic(), done >= total
-                count = f"{done:,}/{total:,} {unit}".rstrip()
+                count = f"{int(done):,}/{total:,} {unit}".rstrip()
                 self.note(f"{title}: {count}" + (f", {note}" if note else ""))
 
         return show

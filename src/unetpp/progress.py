@@ -12,11 +12,11 @@ from typing import Literal, Protocol
 class Stage(Protocol):
     """Receives the progress of one stage, repeatedly."""
 
-    def __call__(self, done: int, total: int, note: str = "") -> None:
+    def __call__(self, done: float, total: int, note: str = "") -> None:
         """Report progress.
 
         Args:
-            done: units of work done.
+            done: units of work done, with a fraction of the current one if that takes long.
             total: units of work in all.
             note: remarks to show next to them, the most important first, with commas between them.
         """
@@ -82,5 +82,5 @@ def mute_warnings(logger: str) -> Iterator[None]:
         found.setLevel(level)
 
 
-def _ignore(done: int, total: int, note: str = "") -> None:
+def _ignore(done: float, total: int, note: str = "") -> None:
     pass

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from os import PathLike
 from os.path import dirname, realpath
 from pathlib import Path
@@ -42,7 +44,6 @@ from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.overlay import write_overlay
 from unetpp.infer.prediction import AUTO, MEAN, Prediction, name_depth
 from unetpp.infer.record import OVERLAYS, PREDICTIONS, PredictionRecord, measure_size, read_record, write_table
-from unetpp.infer.tiles import TileProgress
 from unetpp.labels.objects import measure_classes
 from unetpp.layouts.dataset import Case
 from unetpp.layouts.inputs import find_images
@@ -50,7 +51,7 @@ from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 from unetpp.progress import Stage
 from unetpp.results import LOW, NOTHING, UNLIKE
-from unetpp.words import merge_remarks
+from unetpp.words import format_time, merge_remarks
 
 if TYPE_CHECKING:
     from unetpp.infer.case_predictor import CasePredictor
@@ -133,12 +134,12 @@ def predict_to_files(
     outside: list[tuple[str, str]] = []
     notes: list[tuple[str, str]] = []
     tiles: Counter[int] = Counter()
+    show = _show_time_left(progress, len(cases))
     try:
         for number, case in enumerate(cases):
-            show = _tile_progress(progress, case, number, len(cases))
             try:
                 # nothing of one case is held while the next is predicted: either may be huge
-                for depth, found in predictor.predict_case(case, options, show).items():
+                for depth, found in predictor.predict_case(case, options, partial(show, case.id, number)).items():
                     made.require()
                     path = _write(found, case.id, folders[depth], plan, namers[depth])
                     entries[path] = {**_judge(found, predictor), **_measure(found, plan)}
@@ -151,8 +152,7 @@ def predict_to_files(
                         notes += [(case.id, note) for note in _find_notes(found, plan.dims)]
             except Exception as error:
                 failures += [Failure(case.id, problem) for problem in _find_problems(error, str(case.images[0]))]
-            if progress:
-                progress(number + 1, len(cases))
+            show(case.id, number, 1, 1)
     finally:  # finished cases are recorded, whatever ends the loop
         written = WrittenFiles(
             out,
@@ -328,8 +328,17 @@ def _require_other_folder(cases: Sequence[Case], folders: Mapping[int, Path]) ->
             raise UsageError("out", f"{folder}, which holds input images", expected, "Choose another `out`.")
 
 
-def _tile_progress(progress: Stage | None, case: Case, number: int, total: int) -> TileProgress | None:
-    """Report the percentage of the current case."""
-    if progress is None:
-        return None
-    return lambda done, tiles: progress(number, total, f"{case.id} {done / tiles:.0%}")
+def _show_time_left(progress: Stage | None, total: int) -> Callable[[str, int, int, int], None]:
+    """Return a function that reports the images done, the time left, and the percentage of the current image.
+
+    It takes the name of the current image, the number of images before it, and its tiles: done and in total.
+    """
+    started = time.monotonic()
+
+    def show(name: str, before: int, tiles_done: int, tiles: int) -> None:
+        if progress:
+            done = before + tiles_done / tiles
+            left = format_time((time.monotonic() - started) * (total / done - 1))
+            progress(done, total, f"{left} left, {name} {tiles_done / tiles:.0%}" if done < total else "")
+
+    return show

@@ -164,7 +164,8 @@ def _time_depths(
             started = time.perf_counter()
             run(depth)
             spent[depth].append(time.perf_counter() - started)
-        progress(min(len(spent[depths[0]]), ROUNDS), ROUNDS)
+        rounds = len(spent[depths[0]])
+        progress(rounds, max(rounds + any(map(_needs_more, spent.values())), ROUNDS))
     return {depth: statistics.median(times) for depth, times in spent.items()}
 
 

@@ -55,7 +55,7 @@ class Status:
     seconds_left: float | None
     """Estimated seconds to the end of the schedule; None at its start."""
     activity: str = "training"
-    """training or validating."""
+    """training, or what takes its time instead, such as validating."""
 
 
 class FoldTraining:
@@ -128,6 +128,8 @@ class FoldTraining:
         resumed = resume and checkpoint.exists()
         if resumed:
             self.state = load_checkpoint(checkpoint, self.plan, self.step)
+        if self.plan.model.encoder_weights and not (resumed or self._has_weights):
+            self._show(self._make_status("loading the encoder's weights"))
         weights = "" if resumed or self._has_weights else load_encoder_weights(self.network, self.plan.model)
         self.log.begin(self.state.step if resumed else -1, self.state.validations)
         if weights:

@@ -82,6 +82,7 @@ def train_and_measure(
     stored = store_cases(used, plan.data, run.cache, progress.stage(f"Fold {fold}: preparing cases", "cases"))
     training_cases, held_out = stored[: len(split.train)], stored[len(split.train) :]
     validation = DepthValidation(choose_evenly(held_out, plan.train.validation_cases), plan, device)
+    stage = progress.stage(f"Fold {fold}: training", "steps")  # here: timing a validation may take seconds
     heads = make_grid(plan.model).head_depths(plan.model.deep_supervision)
     after = FollowUp(count_tiles(held_out, plan.predict), len(held_out), len(heads), allowance_s or math.inf)
     rebudget = None
@@ -98,9 +99,7 @@ def train_and_measure(
         budget_s=rebudget and rebudget(0.0),
         rebudget=rebudget,
         validation_cases=len(validation.cases),
-        show=show_status(
-            progress.stage(f"Fold {fold}: training", "steps"), lambda: after.reserved_s(validation.tile_s or 0.0), later
-        ),
+        show=show_status(stage, lambda: after.reserved_s(validation.tile_s or 0.0), later),
         listen=listeners,
     )
     listeners.begin(fold, plan)

@@ -166,7 +166,7 @@ def _summarize(folder: RunFolder, folds: Sequence[TrainedFold], report: Path | N
 def _try_clean(run: Path, progress: Progress) -> None:
     """Remove the prepared cases after a training; whatever fails, the training is done."""
     try:
-        clean(run)
+        clean(run, progress=progress)
     except UnetppError as error:
         progress.note(f"note: the prepared cases stay ({error})")
 
