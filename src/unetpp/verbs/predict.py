@@ -80,6 +80,7 @@ def predict(
         for fold in RunFolder(path).unmeasured_folds()
     )
     written = predictor.predict_files(paths, target, options, (progress or Silence()).stage("Predicting"))
+    (progress or Silence()).detail(f"The network ran with {predictor.backend}.")
     results, seconds = (written.depths, written.files, written.failed), time.monotonic() - started
     notes += written.notes
     return Predicted(target, *results, seconds, doubtful=written.doubtful, notes=notes, outside=written.outside)
