@@ -28,19 +28,19 @@ def test_a_clock_may_have_started_before() -> None:
 
 @pytest.mark.parametrize(
     ("allowance_s", "tile_s", "expected"),
-    [(120, 1.0, 12), (1200, 0.01, 31.8), (1200, 10.0, 120), (120, 10.0, 64), (math.inf, 1.0, 184)],
+    [(120, 1.0, 12), (1200, 0.01, 24.99), (1200, 10.0, 120), (120, 10.0, 64), (math.inf, 1.0, 123)],
 )
 def test_what_follows_gets_a_tenth_at_most_unless_a_case_takes_longer(
     allowance_s: float, tile_s: float, expected: float
 ) -> None:
     after = FollowUp(tiles=60, cases=20, depths=5, allowance_s=allowance_s)
-    assert after.reserved_s(tile_s) == pytest.approx(expected, abs=10 * (expected == 184))
+    assert after.reserved_s(tile_s) == pytest.approx(expected)
 
 
 class FixedValidation:
     """A validation that takes a second for each of its tiles."""
 
-    plan, device, tile_s, tiles = small_plan(), torch.device("cpu"), None, 4
+    plan, device, tile_s, tiles = small_plan(settings={"train.validations": 3}), torch.device("cpu"), None, 40
 
     def seconds_per_tile(self, network: nn.Module) -> float:
         self.tile_s = 1.0
@@ -56,9 +56,9 @@ class FixedValidation:
 def test_the_budget_follows_the_clock_and_the_speed_of_the_machine() -> None:
     validation, after = FixedValidation(), FollowUp(tiles=40, cases=10, depths=4, allowance_s=100)
     budget = share_time(time.monotonic() + 100, validation, after)  # type: ignore[arg-type]
-    assert validation.tiles == 1
-    assert budget(0.0) == pytest.approx(100 - 1 - 12, abs=2)  # a last validation; two cases and the report
-    assert budget(30.0) == pytest.approx(30 + 100 - 1 - 12, abs=2)
+    assert validation.tiles in (4, 5)  # three validations take 15 s
+    assert budget(0.0) == pytest.approx(100 - 5 - 12, abs=3)  # a last validation; two cases and the report
+    assert budget(30.0) == pytest.approx(30 + 100 - 5 - 12, abs=3)
     validation.tile_s = 0.01  # it was busy, and is no longer
     assert budget(0.0) == pytest.approx(90, abs=2)
     validation.tile_s = 100.0
