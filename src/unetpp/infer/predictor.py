@@ -80,6 +80,7 @@ class Predictor(CasePredictor):
         self.max_drop = max_drop
         self._backend = choose_backend(backend, self.device, plan.model.norm)
         self._first_tiles = 0 if backend == "auto" and self._backend == "openvino" else FIRST_TILES
+        self.backend = self._backend if self._first_tiles else "torch"
         format_ = memory_format(plan.model, self.device)
         self.networks = [network.to(self.device).to(memory_format=format_).eval() for network in networks]
         self.runners = [self._make_runner(network, or_torch=backend == "auto") for network in self.networks]
@@ -89,11 +90,6 @@ class Predictor(CasePredictor):
         if self._backend == "openvino":
             return OpenVinoNetwork(network, precision, or_torch)
         return CudaNetwork(network, precision) if self._backend == "cuda" else network
-
-    @property
-    def backend(self) -> str:
-        """Library that runs the networks; if OpenVINO was chosen for you, torch until compiling is worth it."""
-        return self._backend if self._first_tiles >= FIRST_TILES else "torch"
 
     @property
     def network(self) -> UNetPlusPlus:
@@ -123,8 +119,8 @@ class Predictor(CasePredictor):
         image = prepare_image(source, self.data, where)
         runners = self._choose_runners(image.shape[1:])
         heads = self.depths[-1:] if depths == (AUTO,) else depths
-        runners = self._make_early_exits(runners) if depths == (AUTO,) else runners
-        bands = stream_bands(runners, image, self.plan.predict, heads, self.device, options, progress)
+        exits = self._make_early_exits(runners) if depths == (AUTO,) else runners
+        bands = stream_bands(exits, image, self.plan.predict, heads, self.device, options, progress)
         on_image = resample_bands(require_finite(bands, where), image.shape[1:], image.turned_shape)
         found = collect(on_image, image.image_shape, depths, options, image.geometry, image.orientation)
         outside = find_outside(source, self.data)
@@ -134,7 +130,10 @@ class Predictor(CasePredictor):
         """Choose what runs an image: compiling for OpenVINO takes longer than torch does for the first tiles."""
         tiles = len(TileGrid(shape, self.plan.predict.tile, self.plan.predict.overlap))
         self._first_tiles = min(FIRST_TILES, self._first_tiles + tiles)
-        return self.runners if self._first_tiles >= FIRST_TILES else self.networks
+        if self._first_tiles < FIRST_TILES:
+            return self.networks
+        self.backend = self._backend
+        return self.runners
 
     def _make_early_exits(self, runners: Sequence[IncrementalRunner]) -> list[EarlyExit]:
         rule = choose_rule(self.rules, self.max_drop, self.name, self.depths)
