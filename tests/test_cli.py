@@ -41,6 +41,7 @@ VERBS = (
     "export",
     "import",
     "info",
+    "clean",
 )
 """In the order in which they are used."""
 
@@ -108,7 +109,7 @@ def test_every_verb_explains_itself_by_one_example_and_takes_json(verb: str, mon
 
 def plain(key: str, value: Any) -> Any:
     """An argument, whether a command or a user of Python gave it."""
-    if key == "inputs":
+    if key in ("inputs", "runs"):
         return [str(entry) for entry in (value if isinstance(value, list) else [value])]
     return str(value) if isinstance(value, Path) else value
 
@@ -246,7 +247,7 @@ def test_dry_run_says_time_and_memory_and_writes_nothing(cells: Path, tmp_path: 
     answer = run_cli(verb, cells, "--out", tmp_path / "run", "--epochs", 2, "--dry-run", *set_options(TINY))
     assert answer.code == 0
     assert "MB" in answer.stdout
-    assert re.search(r"about [0-9.e-]+ minutes of steps on this machine", answer.stdout)
+    assert re.search(r"about [0-9.e-]+ minutes? of steps on this machine", answer.stdout)
     assert not (tmp_path / "run").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -70,4 +71,16 @@ def test_the_time_left_is_that_to_the_end_of_the_command() -> None:
     show = show_status(lambda done, total, note="": shown.append(note), lambda: 12.0, later=1)
     status = Status(0.5, 10, 1.25, 0.8, 3.0, 60.0, "validating")
     show(status)  # a minute of this fold, two of the next, twice what follows
-    assert shown == ["3:24 left, loss 1.250, Dice 0.800, validating, 3.0 images/s"]
+    assert shown == ["3:24 left, loss 1.250, Dice 0.800, validating"]
+
+
+def test_validating_hides_neither_the_loss_nor_the_dice() -> None:
+    shown = []
+    show = show_status(lambda done, total, note="": shown.append((done, total, note)))
+    status = Status(fraction=0.5, step=10, loss=1.5, best_dice=0.25, images_per_second=2.0, seconds_left=83.0)
+    show(status)
+    show(replace(status, loss=math.nan, activity="validating"))
+    assert shown == [
+        (10, 20, "1:23 left, loss 1.500, Dice 0.250, 2.0 images/s"),
+        (10, 20, "1:23 left, loss 1.500, Dice 0.250, validating"),
+    ]

@@ -72,6 +72,7 @@ class FoldTraining:
         validation_cases: number of cases that `validate` scores, for the checkpoint.
         weights: initial weights of the whole network; None: the plan's.
         show: called now and then with a Status.
+        listen: called with each line of the log, see `train.listeners`.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class FoldTraining:
         validation_cases: int | None = None,
         weights: Mapping[str, Tensor] | None = None,
         show: Callable[[Status], None] = lambda status: None,
+        listen: Callable[..., object] = lambda **values: None,
     ) -> None:
         train = plan.train
         self.plan, self.folder, self.device, self._validate, self._show = plan, folder, device, validate, show
@@ -96,7 +98,7 @@ class FoldTraining:
         self._has_weights = weights is not None
         if weights is not None:
             self.network.load_state_dict(weights)
-        self.log = Log(folder / LOG)
+        self.log = Log(folder / LOG, listen)
         self.step = TrainingStep(
             self.network,
             plan.model,
@@ -127,7 +129,7 @@ class FoldTraining:
         if resumed:
             self.state = load_checkpoint(checkpoint, self.plan, self.step)
         weights = "" if resumed or self._has_weights else load_encoder_weights(self.network, self.plan.model)
-        self.log.begin(self.state.step if resumed else -1)
+        self.log.begin(self.state.step if resumed else -1, self.state.validations)
         if weights:
             self.step.average.load_state_dict(self.network.state_dict())
             self.log.write("encoder", weights=weights)
@@ -229,7 +231,7 @@ class FoldTraining:
             state.without_gain += 1
         elapsed_s = self.session.elapsed_s
         scores = {"dice": dice, "depths": validation.depths, "train_loss": self.session.take_mean_loss()}
-        self.log.write("validation", step=state.step, **scores, elapsed_s=elapsed_s)
+        self.log.write("validation", step=state.step, number=state.validations, **scores, elapsed_s=elapsed_s)
         self._adjust_budget()
         self._save_checkpoint()
 

@@ -19,8 +19,6 @@ SHARE_FOR_TRAINING = 0.6
 """Smallest fraction of the time that is left for training, however long a single case takes."""
 SHARE_FOR_VALIDATION = 0.15
 """Largest fraction of the time for validations during training."""
-VIEWS = 3
-"""Number of cases that are predicted once more for the pictures of the report."""
 SECONDS_PER_DEPTH = 4.0
 """Time to measure the costs of one depth, in processes of their own."""
 SECONDS_FOR_REPORT = 4.0
@@ -78,8 +76,7 @@ class FollowUp:
 
     def needed_s(self, tile_s: float) -> float:
         """Estimate the seconds for all of it, given those for one tile."""
-        scores = (1 + SURFACE_FACTOR) * self.tiles + VIEWS * self.tiles / self.cases
-        return tile_s * scores + SECONDS_PER_DEPTH * self.depths + SECONDS_FOR_REPORT
+        return tile_s * (1 + SURFACE_FACTOR) * self.tiles + SECONDS_PER_DEPTH * self.depths + SECONDS_FOR_REPORT
 
     def reserved_s(self, tile_s: float) -> float:
         """Compute the seconds that are kept free: a tenth at most, unless a single case and its picture take longer."""
@@ -123,16 +120,21 @@ def show_status(stage: Stage, after_s: Callable[[], float] = lambda: 0.0, later:
         later: number of folds that follow, each as long as this one.
     """
 
+    loss = math.nan
+
     def show(status: Status) -> None:
+        nonlocal loss
+        loss = status.loss if math.isfinite(status.loss) else loss  # of no step since the last report there is none
         total = round(status.step / status.fraction) if status.fraction > 0 else 0
         parts = []
         if status.seconds_left is not None:
             whole_s = status.seconds_left / max(1 - status.fraction, 1e-9) if status.fraction < 1 else 0.0
             left_s = status.seconds_left + after_s() + later * (whole_s + after_s())
             parts.append(f"{format_time(left_s)} left")
-        parts += [f"loss {status.loss:.3f}"] if math.isfinite(status.loss) else []
+        parts += [f"loss {loss:.3f}"] if math.isfinite(loss) else []
         parts += [f"Dice {status.best_dice:.3f}"] if status.best_dice is not None else []
-        parts += [status.activity] if status.activity != "training" else []
-        stage(status.step, max(total, status.step), ", ".join([*parts, f"{status.images_per_second:.1f} images/s"]))
+        training = status.activity == "training"
+        parts += [f"{status.images_per_second:.1f} images/s" if training else status.activity]
+        stage(status.step, max(total, status.step), ", ".join(parts))
 
     return show

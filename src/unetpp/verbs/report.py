@@ -43,8 +43,7 @@ def write_page(run: Path, progress: Progress) -> Reported:
     Returns:
         The page, and what it leaves out.
     """
-    from unetpp.report import read_run, write_report
+    from unetpp.report import write_report
 
     progress.stage("Writing the report")
-    record = read_run(run)
-    return Reported(write_report(run, record), record.left_out)
+    return Reported(*write_report(run))
