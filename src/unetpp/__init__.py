@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from unetpp.version import __version__
+from unetpp.waiting_threads import limit_spinning
 
 if TYPE_CHECKING:
     from unetpp import peers
@@ -132,4 +133,5 @@ class _LazyModule(ModuleType):
         return sorted(__all__)
 
 
+limit_spinning()
 sys.modules[__name__].__class__ = _LazyModule

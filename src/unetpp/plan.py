@@ -517,7 +517,7 @@ class TrainPlan(Frozen):
     validation_cases: Positive = 24
     """Largest number of cases in a validation during training; all are scored after it."""
     patience: Positive = 5
-    """Stop early after this many validations without a better score."""
+    """Stop early after this many validations without a better score; only without `minutes`, which are used up."""
     checkpoint_minutes: PositiveFloat = 1.0
     """Minutes between checkpoints; one is also written after every validation."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

@@ -139,3 +139,13 @@ def test_a_cache_that_vanishes_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.image.npy").write_bytes(b"\x93NUMPY\x01\x00")
     with pytest.raises(DataError, match="an array that cannot be read"):
         StoredCase("a", tmp_path / "a").image()
+
+
+@pytest.mark.parametrize("name", ["image", "label", "foreground"])
+def test_an_array_of_objects_is_a_problem_that_says_what_to_delete(tmp_path: Path, name: str) -> None:
+    """Unpickling could run any program; such a file was not written by us."""
+    case = StoredCase("a", tmp_path / "a")
+    np.save(f"{case.stem}.{name}.npy", np.array([{}, None], dtype=object), allow_pickle=True)
+    read = {"image": case.image, "label": case.label, "foreground": case.positions}[name]
+    with pytest.raises(DataError, match=r"a\.\w+\.npy: got an array that cannot be read .*remove the cache"):
+        read()

@@ -169,3 +169,18 @@ def test_a_backend_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(MissingExtraError, match=r"unetpp\[openvino\]"):
         choose_backend("openvino", CPU, "batch")
+
+
+def test_few_tiles_run_with_torch_and_compile_nothing(openvino: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = small_plan(norm="batch")
+    predictor = Predictor([build_from_plan(plan.model)], plan, CPU, backend="auto")
+    compiled: list[int] = []
+    compile_ = OpenVinoNetwork._compile
+    monkeypatch.setattr(OpenVinoNetwork, "_compile", lambda *arguments: (compiled.append(1), compile_(*arguments))[1])
+    small, large = np.zeros((1, *plan.predict.tile)), np.zeros((1, *[8 * size for size in plan.predict.tile]))
+    predictor.predict(small.astype(np.float32))
+    assert (predictor.backend, compiled) == ("torch", [])
+    predictor.predict(large.astype(np.float32))
+    assert (predictor.backend, compiled) == ("openvino", [1])
+    predictor.predict(small.astype(np.float32))
+    assert predictor.backend == "openvino"

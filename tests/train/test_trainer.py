@@ -96,6 +96,8 @@ def test_training_lowers_the_loss_and_writes_its_files(tmp_path: Path, monkeypat
         "end",
     ]
     assert len(losses) == 60
+    validated = [line["train_loss"] for line in lines if line["kind"] == "validation"]
+    assert validated == [pytest.approx(np.mean(losses[start : start + 20])) for start in (0, 20, 40)]
     assert np.mean(losses[-5:]) < 0.7 * losses[0]
 
 
@@ -167,11 +169,18 @@ def test_a_kill_while_writing_a_checkpoint_and_resuming_change_nothing(tmp_path:
     assert same(tmp_path / "whole" / MODEL, tmp_path / "killed" / MODEL)
 
 
-def test_a_signal_during_the_last_validation_is_honored(tmp_path: Path) -> None:
-    plan = make_plan(**{"train.validations": 1})
-    with pytest.raises(Interrupted, match="after training"):
-        train(tmp_path, "fold_0", plan, Scores(0.5, then=lambda: os.kill(os.getpid(), signal.SIGTERM)))
-    assert train(tmp_path, "fold_0", plan, resume=True).reason == "finished"
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("validations", "step"), [(1, 12), (3, 4)])
+def test_a_signal_breaks_a_validation_off_which_is_done_after_resuming(
+    tmp_path: Path, validations: int, step: int, number: signal.Signals
+) -> None:
+    plan = make_plan(**{"train.validations": validations})
+    train(tmp_path, "whole", plan)
+    with pytest.raises(Interrupted, match=f"{number.name} after step {step};"):
+        train(tmp_path, "stopped", plan, Scores(0.5, then=lambda: os.kill(os.getpid(), number)))
+    assert not (tmp_path / "stopped" / MODEL).exists()
+    assert train(tmp_path, "stopped", plan, resume=True).reason == "finished"
+    assert same(tmp_path / "whole" / MODEL, tmp_path / "stopped" / MODEL)
 
 
 def test_patience_ends_training_and_the_best_weights_are_saved(tmp_path: Path) -> None:
@@ -229,8 +238,40 @@ def test_a_budget_in_seconds_is_respected(tmp_path: Path) -> None:
         make_plan(), make_store(tmp_path), tmp_path / "fold_0", device=CPU, validate=mean_weight, budget_s=2.0
     )
     result = training.run()
-    assert result.reason in ("finished", "patience")
+    assert result.reason == "finished"
     assert result.seconds < 4
+
+
+def test_within_a_budget_in_seconds_patience_does_not_end_training(tmp_path: Path) -> None:
+    plan, rounds = make_plan(**{"train.validations": 8, "train.patience": 1}), []
+    training = FoldTraining(
+        plan,
+        make_store(tmp_path),
+        tmp_path / "fold_0",
+        device=CPU,
+        validate=Scores(0.9, 0.5),
+        budget_s=60.0,
+        rebudget=lambda elapsed_s: rounds.append(elapsed_s) or 2.0,
+    )
+    result = training.run()
+    assert (result.reason, result.best_dice) == ("finished", 0.9)
+    assert 2 <= result.seconds < 10
+    assert rounds[0] < 0.5  # at the start, then after each validation
+    assert len(rounds) > 3
+
+
+@pytest.mark.parametrize("name", [CHECKPOINT, MODEL])
+def test_what_was_written_first_is_read_back(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that loses data ends a training in its first minutes, not after its last."""
+    write = trainer.save_checkpoint if name == CHECKPOINT else trainer.save_model
+
+    def lose(path: Path, *arguments: Any) -> None:
+        write(path, *arguments)
+        path.write_bytes(path.read_bytes()[:-5])
+
+    monkeypatch.setattr(trainer, write.__name__, lose)
+    with pytest.raises(ModelFileError, match=f"{name}.*truncated"):
+        train(tmp_path, "fold_0", make_plan())
 
 
 def test_activation_checkpointing_changes_no_weight(tmp_path: Path) -> None:

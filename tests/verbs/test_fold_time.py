@@ -1,14 +1,18 @@
-"""Time of a fold."""
+"""The time of a fold: its share, training, and the tenth for what follows."""
 
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 
 import pytest
+import torch
+from tests.plans import small_plan
+from torch import nn
 
 from unetpp.train.trainer import Status
-from unetpp.verbs.fold_time import Clock, show_status
+from unetpp.verbs.fold_time import Clock, FollowUp, share_time, show_status
 
 
 def test_later_folds_get_what_earlier_ones_left_and_never_less_than_half(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,6 +21,57 @@ def test_later_folds_get_what_earlier_ones_left_and_never_less_than_half(monkeyp
         monkeypatch.setattr(clock, "seconds", lambda spent=spent: spent)
         assert clock.share(10, number, parts=5) == expected
     assert clock.share(None, 0, 5) is None
+
+
+def test_a_clock_may_have_started_before() -> None:
+    assert 5 <= Clock(time.monotonic() - 5).seconds() < 6
+
+
+@pytest.mark.parametrize(
+    ("allowance_s", "tile_s", "expected"),
+    [(120, 1.0, 12), (1200, 0.01, 24.99), (1200, 10.0, 120), (120, 10.0, 64), (math.inf, 1.0, 123)],
+)
+def test_what_follows_gets_a_tenth_at_most_unless_a_case_takes_longer(
+    allowance_s: float, tile_s: float, expected: float
+) -> None:
+    after = FollowUp(tiles=60, cases=20, depths=5, allowance_s=allowance_s)
+    assert after.reserved_s(tile_s) == pytest.approx(expected)
+
+
+class FixedValidation:
+    """A validation that takes a second for each of its tiles."""
+
+    plan, device, tile_s, tiles = small_plan(settings={"train.validations": 3}), torch.device("cpu"), None, 40
+
+    def seconds_per_tile(self, network: nn.Module) -> float:
+        self.tile_s = 1.0
+        return 1.0
+
+    def count_tiles(self) -> int:
+        return self.tiles
+
+    def shorten(self, tiles: float) -> None:
+        self.tiles = max(1, min(self.tiles, int(tiles)))
+
+
+def test_the_budget_follows_the_clock_and_the_speed_of_the_machine() -> None:
+    validation, after = FixedValidation(), FollowUp(tiles=40, cases=10, depths=4, allowance_s=100)
+    budget = share_time(time.monotonic() + 100, validation, after)  # type: ignore[arg-type]
+    assert validation.tiles in (4, 5)  # three validations take 15 s
+    assert budget(0.0) == pytest.approx(100 - 5 - 12, abs=3)  # a last validation; two cases and the report
+    assert budget(30.0) == pytest.approx(30 + 100 - 5 - 12, abs=3)
+    validation.tile_s = 0.01  # it was busy, and is no longer
+    assert budget(0.0) == pytest.approx(90, abs=2)
+    validation.tile_s = 100.0
+    assert budget(0.0) == pytest.approx(60, abs=2)  # the least for training
+
+
+def test_the_time_left_is_that_to_the_end_of_the_command() -> None:
+    shown: list[str] = []
+    show = show_status(lambda done, total, note="": shown.append(note), lambda: 12.0, later=1)
+    status = Status(0.5, 10, 1.25, 0.8, 3.0, 60.0, "validating")
+    show(status)  # a minute of this fold, two of the next, twice what follows
+    assert shown == ["3:24 left, loss 1.250, Dice 0.800, validating"]
 
 
 def test_validating_hides_neither_the_loss_nor_the_dice() -> None:

@@ -21,7 +21,7 @@ from unetpp.infer.options import DEFAULTS, MAX_DROP, PredictOptions
 from unetpp.infer.prediction import AUTO, Prediction
 from unetpp.infer.restore import resample_bands
 from unetpp.infer.sliding import stream_bands
-from unetpp.infer.tiles import TileProgress
+from unetpp.infer.tiles import TileGrid, TileProgress
 from unetpp.measured import Calibration, DepthRow, Notes, Rule
 from unetpp.metrics.scores import mean_of
 from unetpp.model.file import load_model
@@ -32,6 +32,9 @@ from unetpp.runtime.cuda import CudaNetwork
 from unetpp.runtime.device import find_device, keep_freed_memory, memory_format
 from unetpp.runtime.openvino import OpenVinoNetwork
 from unetpp.runtime.runner import IncrementalRunner, choose_backend
+
+FIRST_TILES = 40
+"""Tiles that pay for compiling a network for OpenVINO, which takes seconds: fewer are predicted with torch."""
 
 
 class Predictor(CasePredictor):
@@ -76,16 +79,18 @@ class Predictor(CasePredictor):
         self.calibrations = dict(calibrations or {})
         self.rules = tuple(rules)
         self.max_drop = max_drop
-        self.backend = choose_backend(backend, self.device, plan.model.norm)
+        self._backend = choose_backend(backend, self.device, plan.model.norm)
+        self._first_tiles = 0 if backend == "auto" and self._backend == "openvino" else FIRST_TILES
+        self.backend = self._backend if self._first_tiles else "torch"
         format_ = memory_format(plan.model, self.device)
         self.networks = [network.to(self.device).to(memory_format=format_).eval() for network in networks]
         self.runners = [self._make_runner(network, or_torch=backend == "auto") for network in self.networks]
 
     def _make_runner(self, network: UNetPlusPlus, or_torch: bool) -> IncrementalRunner:
         precision = self.plan.predict.precision
-        if self.backend == "openvino":
+        if self._backend == "openvino":
             return OpenVinoNetwork(network, precision, or_torch)
-        return CudaNetwork(network, precision) if self.backend == "cuda" else network
+        return CudaNetwork(network, precision) if self._backend == "cuda" else network
 
     @property
     def network(self) -> UNetPlusPlus:
@@ -100,7 +105,7 @@ class Predictor(CasePredictor):
         """
         depths = options.choose_depths(self.depths, self.plan.predict.depth, len(self.networks))
         if depths == (AUTO,):
-            self._make_early_exits()
+            self._make_early_exits(self.runners)
         return depths
 
     def predict_source(
@@ -113,18 +118,28 @@ class Predictor(CasePredictor):
         """Predict an image that is read in blocks; see `CasePredictor.predict_source`."""
         depths = self.choose_depths(options)
         image = prepare_image(source, self.data, where)
-        exits = self._make_early_exits() if depths == (AUTO,) else []
-        runners, heads = (exits, self.depths[-1:]) if exits else (self.runners, depths)
-        bands = stream_bands(runners, image, self.plan.predict, heads, self.device, options, progress)
+        runners = self._choose_runners(image.shape[1:])
+        exits = self._make_early_exits(runners) if depths == (AUTO,) else []
+        used, heads = (exits, self.depths[-1:]) if exits else (runners, depths)
+        bands = stream_bands(used, image, self.plan.predict, heads, self.device, options, progress)
         on_image = resample_bands(require_finite(bands, where), image.shape[1:], image.turned_shape)
         found = collect(on_image, image.image_shape, depths, options, image.geometry, image.orientation)
         outside = find_outside(source, self.data)
         tiles = sum((each.images for each in exits), Counter[int]())
         return {depth: replace(prediction, tiles=tiles, outside=outside) for depth, prediction in found.items()}
 
-    def _make_early_exits(self) -> list[EarlyExit]:
+    def _choose_runners(self, shape: tuple[int, ...]) -> Sequence[IncrementalRunner]:
+        """Choose what runs an image: compiling for OpenVINO takes longer than torch does for the first tiles."""
+        tiles = len(TileGrid(shape, self.plan.predict.tile, self.plan.predict.overlap))
+        self._first_tiles = min(FIRST_TILES, self._first_tiles + tiles)
+        if self._first_tiles < FIRST_TILES:
+            return self.networks
+        self.backend = self._backend
+        return self.runners
+
+    def _make_early_exits(self, runners: Sequence[IncrementalRunner]) -> list[EarlyExit]:
         rule = choose_rule(self.rules, self.max_drop, self.name, self.depths)
-        return [EarlyExit(runner, self.depths, rule.doubts) for runner in self.runners]
+        return [EarlyExit(runner, self.depths, rule.doubts) for runner in runners]
 
 
 def load_predictor(

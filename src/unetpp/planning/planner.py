@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -36,6 +37,8 @@ from unetpp.planning.rules import Choice
 from unetpp.runtime.device import has_fast_bf16
 from unetpp.settings import parse_settings, validate
 
+SHARE_FOR_TIMING = 0.05
+"""Fraction of the time after which no wider network is timed: on a busy machine the narrower one is right."""
 StepTimer = Callable[[ModelPlan, Axes, int, str], float]
 """Measures the seconds of one training step, given a network, a patch (in voxels), a batch size and a precision."""
 
@@ -278,6 +281,7 @@ class _Planner:
     def _time_steps(self, models: Mapping[int, ModelPlan], step: _Step, minutes: float) -> dict[int, float]:
         """Return seconds of a step for each first width, narrow ones first, up to the first that takes too long."""
         times: dict[int, float] = {}
+        started = time.monotonic()
         for width in sorted(models):  # wide ones would take minutes
             try:
                 times[width] = self.step_seconds(models[width], *step)
@@ -286,7 +290,8 @@ class _Planner:
                     raise
                 torch.cuda.empty_cache()
                 break
-            if times[width] > 60 * minutes / rules.WANTED_STEPS:
+            spent_s = time.monotonic() - started
+            if times[width] > 60 * minutes / rules.WANTED_STEPS or spent_s > SHARE_FOR_TIMING * 60 * minutes:
                 break
         return times
 

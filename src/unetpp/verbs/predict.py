@@ -85,6 +85,7 @@ def predict(
     written = predictor.predict_files(
         paths, target, options, (progress or Silence()).stage("Predicting", "images"), overlay
     )
+    (progress or Silence()).detail(f"The network ran with {predictor.backend}.")
     return Predicted(
         target,
         tuple(map(name_depth, written.depths)),

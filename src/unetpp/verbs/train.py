@@ -77,7 +77,8 @@ def train(
         data: The folder with your images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV table.
         out: Run folder; by default runs/NAME of the data: the newest one with `resume` or where this fold is not
             trained yet, else a new one with a number.
-        minutes: Wall time of the whole command, shared by the folds; plan and schedule fit into it.
+        minutes: Wall time of the whole command, shared by the folds; plan and schedule fit into it. Scores and costs
+            take a tenth at most: `unetpp report` measures what does not fit.
         epochs: Length of the training in epochs, instead of `minutes`.
         fold: Fold to train: 0, 1, ... or all.
         seed: Seed of weights and patches; the folds do not depend on it.

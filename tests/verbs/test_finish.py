@@ -1,0 +1,65 @@
+"""What a training had no time for is measured by the report, once, with the same outcome as without a limit."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import unetpp
+from unetpp.data.folds import read_splits
+from unetpp.layouts.cases import find_cases
+from unetpp.measured import Metrics, Notes
+from unetpp.model.file import load_model, save_model
+from unetpp.model.header import read_header
+from unetpp.progress import Silence
+from unetpp.run_folder import MODEL, RunFolder
+from unetpp.runtime.device import choose_device
+from unetpp.verbs.fold import measure
+
+
+def hurry(trained: Path, tmp_path: Path) -> tuple[RunFolder, Metrics]:
+    """Copy a run, and measure it as if its time was over."""
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(trained, run.path)
+    shutil.rmtree(run.fold(0) / "views")
+    cases = {case.id: case for case in find_cases(trained.parent / "data").cases}
+    held_out = [cases[name] for name in read_splits(run.splits)[0].validation]
+    header = read_header(run.fold(0) / MODEL)
+    assert header.notes.training
+    place = choose_device("cpu")
+    found = measure(run, 0, held_out, header.plan, header.notes.training, place, Silence(), time.monotonic())
+    return run, found
+
+
+def test_the_report_measures_what_the_time_did_not_suffice_for(trained: Path, tmp_path: Path) -> None:
+    run, found = hurry(trained, tmp_path)
+    before = RunFolder(trained).metrics(0)
+    assert before
+    assert before.unfinished == ()
+    assert found.unfinished == (
+        "1 of 2 validation cases scored",
+        "0 of 2 validation cases scored with surface distances",
+        "memory of the depths not measured",
+        "no pictures",
+    )
+    assert found.recommended  # at least a case is scored and every depth timed
+    assert "1 of 2 validation cases scored" in unetpp.train(trained.parent / "data", run.path, resume=True).to_text()
+    weights, plan = load_model(run.fold(0) / MODEL)[0].state_dict(), read_header(run.fold(0) / MODEL).plan
+    notes = read_header(run.fold(0) / MODEL).notes.merge(Notes(imported_from="kept"))
+    save_model(run.fold(0) / MODEL, weights, plan, notes)
+    text = unetpp.report(run.path).report.read_text()
+    after = run.metrics(0)
+    assert after
+    assert (after.unfinished, after.mean, after.cases) == ((), before.mean, before.cases)
+    assert len(list((run.fold(0) / "views").iterdir())) == 2
+    assert "measures the rest" not in text
+    assert read_header(run.fold(0) / MODEL).notes.imported_from == "kept"
+
+
+def test_data_that_moved_leaves_the_report_with_what_there_is(trained: Path, tmp_path: Path) -> None:
+    run, _ = hurry(trained, tmp_path)
+    run.data.write_text(str(tmp_path / "gone"))
+    found = unetpp.report(run.path)
+    assert "gone cannot be used" in found.to_text()
+    assert "1 of 2 validation cases scored" in found.report.read_text()
