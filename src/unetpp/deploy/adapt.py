@@ -116,7 +116,7 @@ def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progr
             tiles={depth: adaptive.images[depth] for depth in depths},
             time=seconds / full_s,
         )
-        rules.append(rule)
+        rules += [rule] if rule.time < 1 else []  # slower than the deepest head: nothing to choose it for
         show(number, len(trials))
     return rules
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -112,12 +113,14 @@ class Predictor(CasePredictor):
         """Predict an image that is read in blocks; see `CasePredictor.predict_source`."""
         depths = self.choose_depths(options)
         image = prepare_image(source, self.data, where)
-        runners, heads = (self._make_early_exits(), self.depths[-1:]) if depths == (AUTO,) else (self.runners, depths)
+        exits = self._make_early_exits() if depths == (AUTO,) else []
+        runners, heads = (exits, self.depths[-1:]) if exits else (self.runners, depths)
         bands = stream_bands(runners, image, self.plan.predict, heads, self.device, options, progress)
         on_image = resample_bands(require_finite(bands, where), image.shape[1:], image.turned_shape)
         found = collect(on_image, image.image_shape, depths, options, image.geometry, image.orientation)
         outside = find_outside(source, self.data)
-        return {depth: replace(prediction, outside=outside) for depth, prediction in found.items()}
+        tiles = sum((each.images for each in exits), Counter[int]())
+        return {depth: replace(prediction, tiles=tiles, outside=outside) for depth, prediction in found.items()}
 
     def _make_early_exits(self) -> list[EarlyExit]:
         rule = choose_rule(self.rules, self.max_drop, self.name, self.depths)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from unetpp.console import shows_progress
+from unetpp.measured import Notes
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     ModelInfo,
 )
-from unetpp.run_folder import find_model_files
+from unetpp.run_folder import RunFolder, find_model_files
 from unetpp.verbs.arguments import AnyPath, find_model
 
 
@@ -44,7 +45,7 @@ def info(
     path = find_model(model)
     files = find_model_files(path)
     header = read_header(files[0])
-    notes = header.notes
+    notes, command = _complete_from_run(header.notes, RunFolder(path))
     if measure:
         from unetpp.measure.depth_table import measure_depths
         from unetpp.runtime.device import choose_device
@@ -55,4 +56,22 @@ def info(
         from unetpp.measure.another_machine import project_notes
 
         notes = project_notes(notes, machine, header.plan.predict.precision)
-    return ModelInfo(path, tuple(files), header.plan, header.parameters, header.file_bytes / 1e6, notes)
+    size = (header.parameters, header.file_bytes / 1e6)
+    return ModelInfo(path, tuple(files), header.plan, *size, notes, command)
+
+
+def _complete_from_run(notes: Notes, run: RunFolder) -> tuple[Notes, str]:
+    """Add the scores of all folds, the recommended depth and the verdict of a run; and say what to run next."""
+    from unetpp.measure.pooled import pool_folds
+    from unetpp.measure.verdict import judge_run, suggest_command
+
+    folds = run.started_folds()
+    if found := [metrics for fold in folds if (metrics := run.metrics(fold)) is not None]:
+        pooled = pool_folds(found)
+        notes = notes.merge(pooled.as_table()).merge(Notes(mean=pooled.mean))
+    verdict = judge_run(run, folds)
+    if verdict is None:
+        return notes, ""
+    if not verdict.learned:
+        notes = notes.merge(Notes(recommended=None))
+    return notes.merge(Notes(verdict=verdict)), suggest_command(verdict, run.path, run.recall_data())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +16,10 @@ from unetpp.progress import Progress, ShowProgress, Silence
 from unetpp.results import (
     Planned,
     Run,
+    TrainedFold,
     describe_plan,
 )
+from unetpp.run_folder import RunFolder
 from unetpp.verbs.arguments import AnyPath, Settings, choose_run, name_data
 from unetpp.verbs.report import write_page
 
@@ -128,10 +131,21 @@ def train(
                 folds.append(
                     train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress, later)
                 )
-        return Run(folder.path, tuple(folds), _try_report(folder.path, progress), clock.seconds())
+        return _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         told = "Stopped; the work so far is saved. Continue with the same arguments and `resume=True`."
         raise Interrupted(told) from None
+
+
+def _summarize(folder: RunFolder, folds: Sequence[TrainedFold], report: Path | None, seconds: float) -> Run:
+    """Pool the scores of several folds, and say how the training stands and what to run next."""
+    from unetpp.measure.pooled import pool_folds
+    from unetpp.measure.verdict import GOOD, judge_run, suggest_command
+
+    pooled = pool_folds([fold.metrics for fold in folds]) if len(folds) > 1 else None
+    verdict = judge_run(folder, [fold.fold for fold in folds])
+    command = suggest_command(verdict, folder.path, folder.recall_data()) if verdict and verdict.kind != GOOD else ""
+    return Run(folder.path, tuple(folds), report, seconds, pooled, verdict, command)
 
 
 def _try_report(run: Path, progress: Progress) -> Path | None:
