@@ -76,11 +76,7 @@ def test_what_comes_next_names_the_recommended_depth_of_a_single_fold() -> None:
         0.0,
         Metrics(depths={1: row(), 2: row()}, recommended=Recommendation(depth=1, reason="good enough")),
     )
-    assert (
-        Run(Path("RUN"), (fold,), None, 60.0)
-        .to_text()
-        .endswith("--out predictions   (add --depth 1 for the recommended one)")
-    )
+    assert Run(Path("RUN"), (fold,), None, 60.0).to_text().endswith("--out predictions --depth 1")
 
 
 def test_the_end_of_a_training_says_how_it_stands_and_which_cases_are_worst() -> None:
@@ -96,7 +92,7 @@ def test_the_end_of_a_training_says_how_it_stands_and_which_cases_are_worst() ->
     assert lines[-3:] == [
         "Too short. Train longer.",
         "Next: unetpp train DATA --resume",
-        "or:   unetpp predict 'a run' new_images --out predictions   (add --depth 1 for the recommended one)",
+        "or:   unetpp predict 'a run' new_images --out predictions --depth 1",
     ]
 
 

@@ -25,6 +25,8 @@ from pydantic import (
     model_serializer,
 )
 
+from unetpp.words import count_noun
+
 Interval = tuple[float, float]
 """Lower and upper end: 95 %, by bootstrap over cases, unless stated otherwise."""
 DISTANCE = "distance"
@@ -277,7 +279,7 @@ class FineTuning(Measured):
     steps: int
 
     def __str__(self) -> str:
-        done = f"fine-tuned for {self.steps} steps: "
+        done = f"fine-tuned for {count_noun(self.steps, 'step')}: "
         if self.dice == self.dice_before:
             return f"{done}no validation Dice above {self.dice:.4f} was found, and the weights are unchanged"
         return f"{done}validation Dice {self.dice_before:.4f} before, {self.dice:.4f} after"

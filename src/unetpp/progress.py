@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Literal, Protocol
 
 
@@ -62,9 +62,11 @@ SILENCE = Silence()
 
 
 @contextmanager
-def mute_library(logger: str) -> Iterator[None]:
-    """Suppress what another library prints on standard output, and its log records below errors."""
-    with mute_warnings(logger), redirect_stdout(io.StringIO()):
+def mute_libraries(*loggers: str) -> Iterator[None]:
+    """Suppress what other libraries print on standard output, and their log records below errors."""
+    with ExitStack() as stack, redirect_stdout(io.StringIO()):
+        for logger in loggers:
+            stack.enter_context(mute_warnings(logger))
         yield
 
 

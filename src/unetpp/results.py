@@ -148,15 +148,15 @@ class Planned(Result):
     def _describe_length(self) -> str:
         train = self.plan.train
         steps = train.epochs * train.steps_per_epoch
-        length = f"{train.minutes:g} minutes" if train.minutes else count_noun(steps, "step")
+        length = count_noun(train.minutes, "minute") if train.minutes else count_noun(steps, "step")
         return f"{self.folds} folds of {length}" if self.folds > 1 else length
 
     def _describe_end(self, started: datetime | None) -> str:
         if self.train_minutes is None:
             return "the progress display tells when"
         if started is None:
-            steps = "" if self.plan.train.minutes else " of steps on this machine"
-            return f"about {self.train_minutes:.3g} minutes{steps} after the start"
+            length = count_noun(float(f"{self.train_minutes:.2g}"), "minute")
+            return f"about {length}{'' if self.plan.train.minutes else ' of steps on this machine'} after the start"
         end = started + timedelta(minutes=self.train_minutes)
         return f"about {end:%H:%M}" + f" on {end:%A %d %B}" * (end.date() != started.date())
 
@@ -208,10 +208,9 @@ class Run(Result):
             lines.append(f"Measure the rest: {write_command('report', self.run)}")
         lines += [f"Report: {self.report}"] if self.report else []
         lines += [str(self.verdict)] if self.verdict else []
-        recommended = scores.recommended
-        hint = f"   (add --depth {recommended.depth} for the recommended one)" if recommended else ""
-        predict = write_command("predict", self.run, NEW_IMAGES, "--out", "predictions")
-        first = [f"Next: {self.command}", f"or:   {predict}{hint}"] if self.command else [f"Next: {predict}{hint}"]
+        depth = ["--depth", scores.recommended.depth] if scores.recommended else []
+        predict = write_command("predict", self.run, NEW_IMAGES, "--out", "predictions", *depth)
+        first = [f"Next: {self.command}", f"or:   {predict}"] if self.command else [f"Next: {predict}"]
         return "\n".join([*lines, *first])
 
 

@@ -13,9 +13,9 @@ _COMMAND = re.compile(r"\bunetpp [a-z]|https?://")
 """What is to be copied from a line."""
 
 
-def count_noun(number: int, noun: str) -> str:
-    """Write a number with its noun: "1 case", "2 cases"."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+def count_noun(number: float, noun: str) -> str:
+    """Write a number with its noun: "1 case", "2 cases", "0.5 minutes"."""
+    return f"{number:{',' if isinstance(number, int) else 'g'}} {noun}{'s' * (number != 1)}"
 
 
 def list_some(names: Iterable[object], shown: int = 3) -> str:

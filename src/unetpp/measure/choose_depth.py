@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from unetpp.measured import DepthRow, Metrics, Recommendation, Scores
 from unetpp.metrics.scores import compare_dice
+from unetpp.words import count_noun
 
 RECOMMENDED_LOSS = 0.5
 """Points (hundredths) of Dice that the recommended depth may lose against the deepest, by the upper end of the interval
@@ -35,7 +36,7 @@ def choose_depth(rows: Mapping[int, DepthRow], max_drop: float) -> tuple[int, st
         reason += f", {abs(means[depth]):.2f} points {'below' if means[depth] >= 0 else 'above'} depth {deepest}"
         if intervals[depth]:
             reason += f" (a loss of at most {worst[depth]:.2f} by the 95 % interval over cases)"
-    return depth, f"{reason}; a loss of {max_drop:g} points was allowed"
+    return depth, f"{reason}; a loss of {count_noun(max_drop, 'point')} was allowed"
 
 
 def make_row(scores: Metrics, deepest: Metrics) -> DepthRow:

@@ -44,7 +44,11 @@ def require_model_name(out: Path, unlike: Path) -> None:
 
 
 def choose_run(
-    out: AnyPath | None, name: str, progress: Progress, reuse: Callable[[RunFolder], bool] = lambda run: False
+    out: AnyPath | None,
+    name: str,
+    progress: Progress,
+    reuse: Callable[[RunFolder], bool] = lambda run: False,
+    resume: bool = False,
 ) -> RunFolder:
     """Choose the run folder of a verb: the one that is named, else runs/NAME or the first free runs/NAME_2, ...
 
@@ -53,6 +57,10 @@ def choose_run(
         name: name of the data.
         progress: is told which folder was chosen.
         reuse: whether to take the newest of these runs instead of a new one.
+        resume: take the newest in any case.
+
+    Raises:
+        UsageError: there is no run to resume.
     """
     if out is not None:
         return RunFolder(Path(out))
@@ -60,7 +68,11 @@ def choose_run(
     chosen, newest = RunFolder(next(paths)), None
     while chosen.path.exists():
         chosen, newest = RunFolder(next(paths)), chosen
-    if newest and newest.plan.exists() and reuse(newest):
+    newest = newest if newest and newest.plan.exists() else None
+    if resume and newest is None:
+        action = "Name its folder with `out`, or leave out `resume`."
+        raise UsageError("resume", f"no {Path('runs') / name}", "a run of this data to continue", action)
+    if newest and (resume or reuse(newest)):
         chosen = newest
     progress.note(f"Run folder: {chosen.path}")
     return chosen

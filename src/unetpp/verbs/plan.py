@@ -63,6 +63,8 @@ def plan(
     made = preparation.create_plan(fingerprint, request, place, progress)
     progress.detail(describe_plan(made))
     splits = preparation.create_splits(dataset)
-    if not dry_run:
+    if dry_run:
+        progress.stage("Measuring a training step")
+    else:
         preparation.write_plan(folder, fingerprint, made, splits)
     return preparation.estimate_cost(Path(data), folder, made, splits[0], place if dry_run else None)

@@ -103,7 +103,7 @@ def train(
     progress = progress or Silence()
     request = read_request(minutes, epochs, set, seed)
     preparation.check_fold(fold)
-    folder = choose_run(out, name_data(data), progress, lambda run: resume or not preparation.has_started(run, fold))
+    folder = choose_run(out, name_data(data), progress, lambda run: not preparation.has_started(run, fold), resume)
     keep_freed_memory()
     place = choose_device(device)
     dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress, folder)
@@ -114,6 +114,8 @@ def train(
         request = replace(request, minutes=request.minutes / len(numbers))
     if dry_run:
         made = preparation.reuse_plan(folder, fingerprint, request, place, progress)
+        progress.detail(describe_plan(made))
+        progress.stage("Measuring a training step")
         return preparation.estimate_cost(Path(data), folder, made, splits[numbers[0]], place, len(numbers))
     folds = []
     try:

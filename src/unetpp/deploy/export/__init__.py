@@ -29,6 +29,7 @@ from unetpp.plan import Plan
 from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.results import Exported
 from unetpp.runtime.exported_file import ExportedNetwork
+from unetpp.words import count_noun
 
 TOLERANCE, AGREEMENT = 1e-3, 0.95
 """Largest difference of a probability due to rounding; smallest Dice between the segmentations of 8-bit integers and of
@@ -54,7 +55,7 @@ class Comparison:
     """Mean Dice of the file over the tiles with labels."""
 
     def __str__(self) -> str:
-        words = f"Compared with the network on {self.tiles} tiles ({self.origin}): "
+        words = f"Compared with the network on {count_noun(self.tiles, 'tile')} ({self.origin}): "
         words += f"same class in {self.same_classes:.3%} of the voxels"
         words += f", Dice between the two {self.agreement:.4f}" if self.agreement is not None else ""
         words += f", probabilities differ by at most {self.difference:.1g}"
