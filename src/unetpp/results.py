@@ -29,10 +29,6 @@ from unetpp.plan import Plan
 from unetpp.words import count_noun, find_value, format_value, list_some, write_command
 
 DONE, PARTLY, UNUSABLE = 0, 1, 2
-WIDTH, LONGEST_NAME = 80, 30
-"""Characters of a line, and of the first column of a table."""
-NEW_IMAGES = "new_images"
-"""Name of a folder in commands that are suggested."""
 NOTHING, UNLIKE, LOW = "nothing was found", "unlike the training", "low expected Dice"
 """Reasons to review a segmentation."""
 REVIEWED = {
@@ -43,6 +39,10 @@ REVIEWED = {
 """The same in a sentence."""
 WORST = 5
 """Number of cases that are named as the worst."""
+WIDTH, LONGEST_NAME = 80, 30
+"""Characters of a line, and of the first column of a table."""
+NEW_IMAGES = "new_images"
+"""Name of a folder in commands that are suggested."""
 
 
 class Result(ABC):
@@ -210,8 +210,9 @@ class Run(Result):
         lines += [str(self.verdict)] if self.verdict else []
         depth = ["--depth", scores.recommended.depth] if scores.recommended else []
         predict = write_command("predict", self.run, NEW_IMAGES, "--out", "predictions", *depth)
-        first = [f"Next: {self.command}", f"or:   {predict}"] if self.command else [f"Next: {predict}"]
-        return "\n".join([*lines, *first])
+        return "\n".join(
+            [*lines, *([f"Next: {self.command}", f"or: {predict}"] if self.command else [f"Next: {predict}"])]
+        )
 
 
 @dataclass(frozen=True)
@@ -551,6 +552,20 @@ def describe_depths(found: DepthTable) -> str:
     )
 
 
+def describe_worst(metrics: Metrics) -> list[str]:
+    """List the cases with the lowest Dice, and of several classes the worst of each."""
+    scored = sorted((case.mean.dice, case.id, case) for case in metrics.cases if case.mean.dice is not None)
+    if len(scored) < 2:
+        return []
+    rows = [["worst cases", "Dice", *(["worst class"] if len(metrics.classes) > 1 else [])]]
+    for dice, name, case in scored[:WORST]:
+        classes = sorted((each.dice, key) for key, each in case.classes.items() if each.dice is not None)
+        rows.append(
+            [name, f"{dice:.4f}", *([f"{classes[0][1]} {classes[0][0]:.4f}"] if len(metrics.classes) > 1 else [])]
+        )
+    return [table(rows)]
+
+
 def _fit_table(first: str, kind: type[Measured], rows: Sequence[tuple[str, Measured]], unit: str | None) -> str:
     """Make a table as wide as a terminal; what is left out where it is too wide is in the JSON and in the report."""
     text = table(tabulate(first, kind, rows, unit, brief=True))
@@ -589,20 +604,6 @@ def _split_headings(headings: Sequence[str], body: Sequence[Sequence[str]]) -> l
 
 def _shorten(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def describe_worst(metrics: Metrics) -> list[str]:
-    """List the cases with the lowest Dice, and of several classes the worst of each."""
-    scored = sorted((case.mean.dice, case.id, case) for case in metrics.cases if case.mean.dice is not None)
-    if len(scored) < 2:
-        return []
-    rows = [["worst cases", "Dice", *(["worst class"] if len(metrics.classes) > 1 else [])]]
-    for dice, name, case in scored[:WORST]:
-        classes = sorted((each.dice, key) for key, each in case.classes.items() if each.dice is not None)
-        rows.append(
-            [name, f"{dice:.4f}", *([f"{classes[0][1]} {classes[0][0]:.4f}"] if len(metrics.classes) > 1 else [])]
-        )
-    return [table(rows)]
 
 
 def _describe_limit(uncertainty: float | None) -> str:
