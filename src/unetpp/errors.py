@@ -173,7 +173,7 @@ class MissingExtraError(UnetppError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
-            f"{purpose} needs the package {package}, which is not installed. Run: pip install 'unetpp[{extra}]'"
+            f'{purpose} needs the package {package}, which is not installed. Run: pip install "unetpp[{extra}]"'
         )
 
 

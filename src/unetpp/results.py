@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -43,10 +44,12 @@ WIDTH, LONGEST_NAME = 80, 30
 """Characters of a line, and of the first column of a table."""
 NEW_IMAGES = "new_images"
 """Name of a folder in commands that are suggested."""
+LONGEST_REPR = 100
+"""Largest number of characters of a result where Python shows it."""
 
 
 class Result(ABC):
-    """Base of all results: an exit code, a dictionary and a text."""
+    """Base of all results: an exit code, a dictionary, a text, and in notebooks a table or pictures."""
 
     @property
     def exit_code(self) -> int:
@@ -62,8 +65,19 @@ class Result(ABC):
     def to_text(self) -> str:
         """Describe the result, as the command line prints it."""
 
+    def __str__(self) -> str:
+        return self.to_text()
 
-@dataclass(frozen=True)
+    def __repr__(self) -> str:
+        first = self.to_text().partition("\n")[0].strip().rstrip(":")
+        return f"<{type(self).__name__}: {first if len(first) <= LONGEST_REPR else first[: LONGEST_REPR - 3] + '...'}>"
+
+    def _repr_html_(self) -> str:
+        html: str = _find_above("report.notebook", "to_html")(self)
+        return html
+
+
+@dataclass(frozen=True, repr=False)
 class Checked(Result):
     """A data set, and every problem with it."""
 
@@ -99,7 +113,7 @@ class Checked(Result):
         return "\n".join([*lines, *([found] if self.problems else ["No problems.", next_step])])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Planned(Result):
     """A plan, and the time and memory that training takes."""
 
@@ -172,16 +186,17 @@ class TrainedFold:
     seconds: float
     data_wait: float
     """Fraction of the time in which the network waited for data."""
-    metrics: Metrics
+    metrics: Metrics = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run(Result):
     """A trained run."""
 
     run: Path
     folds: tuple[TrainedFold, ...]
-    report: Path | None
+    page: Path | None
+    """The report; None: it could not be written."""
     seconds: float
     pooled: Metrics | None = None
     """Scores over the validation cases of all folds, if there are several."""
@@ -189,6 +204,12 @@ class Run(Result):
     """How the training stands; of several folds that which most needs something done."""
     command: str = ""
     """What to run next."""
+
+    def report(self) -> Reported:
+        """Write the report again and open it: in the browser, or in the notebook."""
+        reported: Reported = _find_above("verbs.report", "report")(self.run)
+        reported.open()
+        return reported
 
     def to_text(self) -> str:
         lines = []
@@ -206,7 +227,7 @@ class Run(Result):
         if unfinished := list(dict.fromkeys(text for fold in self.folds for text in fold.metrics.unfinished)):
             lines.append(f"the time was over: {'; '.join(unfinished)}")
             lines.append(f"Measure the rest: {write_command('report', self.run)}")
-        lines += [f"Report: {self.report}"] if self.report else []
+        lines += [f"Report: {self.page}"] if self.page else []
         lines += [str(self.verdict)] if self.verdict else []
         depth = ["--depth", scores.recommended.depth] if scores.recommended else []
         predict = write_command("predict", self.run, NEW_IMAGES, "--out", "predictions", *depth)
@@ -215,7 +236,7 @@ class Run(Result):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predicted(Result):
     """Files that were written, and inputs that could not be predicted."""
 
@@ -298,7 +319,7 @@ class Predicted(Result):
         return [*shorten_lines([f"note: {note}" for note in self.notes]), *(skipped if self.failed else [])]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluated(Result):
     """Scores of segmentations against references."""
 
@@ -332,7 +353,7 @@ class Evaluated(Result):
         return "\n".join([*lines, f"Written to {' and '.join(written)}"] if written else lines)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reported(Result):
     """The report of a run."""
 
@@ -340,6 +361,10 @@ class Reported(Result):
     left_out: tuple[str, ...] = ()
     """What the report leaves out, because it cannot be read."""
     notes: tuple[str, ...] = ()
+
+    def open(self) -> None:
+        """Open the page: in the browser, or in the notebook."""
+        _find_above("report.notebook", "open_page")(self.report)
 
     def to_text(self) -> str:
         return "\n".join(
@@ -351,7 +376,7 @@ class Reported(Result):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pruned(Result):
     """A smaller model file."""
 
@@ -378,7 +403,7 @@ class Pruned(Result):
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adapted(Result):
     """Rules for `depth="auto"`, now in the model file."""
 
@@ -410,7 +435,7 @@ class Adapted(Result):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Exported(Result):
     """A file for another runtime."""
 
@@ -429,7 +454,7 @@ class Exported(Result):
         return f"{title}\n{self.comparison}\nModel card: {self.card}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Imported(Result):
     """A model file converted from another library's checkpoint."""
 
@@ -460,7 +485,7 @@ class Imported(Result):
         return "\n".join([*lines, f"Next: {write_command('predict', self.out, NEW_IMAGES, '--out', 'predictions')}"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelInfo(Result):
     """Description of a model."""
 
@@ -474,6 +499,8 @@ class ModelInfo(Result):
     """Notes of the model file: scores and costs of every depth, of several folds over all their validation cases."""
     command: str = ""
     """What to run next, by the verdict."""
+    cache_mb: float = 0.0
+    """Size of the prepared cases in the run folder."""
 
     def to_text(self) -> str:
         data, model = self.plan.data, self.plan.model
@@ -490,6 +517,9 @@ class ModelInfo(Result):
             f"classes:    {', '.join(classes)}",
             f"spacing:    {spacing}; tile {list(self.plan.predict.tile)}; axes {data.orientation or 'as in each file'}",
         ]
+        if self.cache_mb:
+            clean = write_command("clean", self.model)
+            lines.append(f"cache:      {self.cache_mb:,.1f} MB of prepared cases (`{clean}` removes them)")
         if self.notes.depths:
             lines += ["over the validation cases of all folds:"] if len(self.files) > 1 else []
             lines += [describe_depths(self.notes)]
@@ -498,6 +528,30 @@ class ModelInfo(Result):
 
 
 @dataclass(frozen=True)
+class CleanedRun:
+    """What was removed from a run, or would be."""
+
+    run: Path
+    files: int
+    mb: float
+
+
+@dataclass(frozen=True, repr=False)
+class Cleaned(Result):
+    """Runs without their caches."""
+
+    runs: tuple[CleanedRun, ...]
+    written: bool
+    """False after a dry run."""
+
+    def to_text(self) -> str:
+        verb = "removed" if self.written else "would be removed"
+        return "\n".join(
+            f"{each.run}: {count_noun(each.files, 'file')}, {each.mb:,.1f} MB, {verb}" for each in self.runs
+        )
+
+
+@dataclass(frozen=True, repr=False)
 class Demonstrated(Result):
     """A run on generated data, and its predictions."""
 
@@ -522,6 +576,12 @@ class Demonstrated(Result):
                 *(f"  {write_command(*words)}" for words in commands),
             ]
         )
+
+
+def _find_above(module: str, name: str) -> Callable[..., Any]:
+    """Find a function of a layer above by its name: results are shown by what is built on them."""
+    function: Callable[..., Any] = getattr(importlib.import_module(f"unetpp.{module}"), name)
+    return function
 
 
 def describe_plan(plan: Plan) -> str:
