@@ -30,7 +30,7 @@ from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter,
 
 from unetpp.console import open_console
 from unetpp.error_topics import link_to
-from unetpp.errors import LOG, Interrupted, UnetppError, WriteError, is_out_of_memory
+from unetpp.errors import LOG, Interrupted, UnetppError, WriteError, find_missing, is_out_of_memory
 from unetpp.progress import Progress, Silence
 from unetpp.results import DONE, PARTLY, UNUSABLE, Result
 from unetpp.verbs.arguments import AnyPath, LogTo, Settings
@@ -204,7 +204,7 @@ def run(tokens: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except (Exception, KeyboardInterrupt) as error:
-        return _explain(error, output)
+        return _explain(find_missing(error, " ".join(["unetpp", *tokens[:1]])) or error, output)
 
 
 def _translate(tokens: Sequence[str]) -> list[str]:

@@ -185,6 +185,10 @@ class DepthRow(Costs, MeanScores):
         """Return a copy without the scores."""
         return DepthRow(**self.model_dump(include=set(Costs.model_fields)))
 
+    def scores(self) -> DepthRow:
+        """Return a copy without the costs."""
+        return DepthRow(**self.model_dump(exclude=set(Costs.model_fields)))
+
 
 class Recommendation(Measured):
     """The recommended depth: the smallest that loses little."""
@@ -316,6 +320,19 @@ class Notes(DepthTable):
         if not isinstance(rules, list):
             return rules
         return [rule for rule in rules if not isinstance(rule, dict) or "doubts" in rule]
+
+
+class ExportNotes(DepthTable):
+    """What an exported file says of its network; `depths` are those of its outputs, in their order."""
+
+    name: str = ""
+    """Name of the data set of the training."""
+    folds: tuple[int, ...] = ()
+    """Folds whose probabilities are averaged, if there are several."""
+    parameters: int | None = None
+    """Number of parameters, of all folds together."""
+    int8: bool = False
+    """Computes in 8-bit integers."""
 
 
 class Metrics(DepthTable):

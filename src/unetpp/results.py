@@ -17,6 +17,7 @@ from unetpp.errors import Problem, list_problems, merge_problems, shorten_lines
 from unetpp.measured import (
     DepthRow,
     DepthTable,
+    ExportNotes,
     Measured,
     Metrics,
     Notes,
@@ -26,8 +27,8 @@ from unetpp.measured import (
     list_columns,
     tabulate,
 )
-from unetpp.plan import Plan
-from unetpp.words import count_noun, find_value, format_value, list_some, write_command
+from unetpp.plan import DataPlan, Plan, PredictPlan
+from unetpp.words import count_noun, find_value, format_value, list_numbers, list_some, write_command
 
 DONE, PARTLY, UNUSABLE = 0, 1, 2
 NOTHING, UNLIKE, LOW = "nothing was found", "unlike the training", "low expected Dice"
@@ -442,15 +443,18 @@ class Exported(Result):
     out: Path
     card: Path
     """The model card."""
-    depth: int
+    depths: tuple[int, ...]
+    folds: tuple[int, ...]
+    """Folds whose probabilities are averaged in the file, if there are several."""
     int8: bool
     comparison: str
     """Comparison with the network, in words."""
     file_mb: float
 
     def to_text(self) -> str:
-        precision = ", 8-bit integers" if self.int8 else ""
-        title = f"{self.out}: depth {self.depth}{precision}, {self.file_mb:.1f} MB."
+        title = f"{self.out}: {list_numbers('depth', self.depths)}"
+        title += f", the mean of {list_numbers('fold', self.folds)}" if self.folds else ""
+        title += f"{', 8-bit integers' if self.int8 else ''}, {self.file_mb:.1f} MB."
         return f"{title}\n{self.comparison}\nModel card: {self.card}"
 
 
@@ -506,16 +510,12 @@ class ModelInfo(Result):
         data, model = self.plan.data, self.plan.model
         folds = f", {len(self.files)} folds" if len(self.files) > 1 else ""
         size = f"{self.parameters:,} parameters, {self.file_mb:.1f} MB{folds}"
-        classes = (f"{value} = {name}" for value, name in zip(data.label_values, data.classes, strict=True))
-        spacing = " x ".join(f"{mm:g}" for mm in data.spacing_mm) + " mm" if data.spacing_mm else "as in each file"
         lines = [
             str(self.model),
             f"network:    {model.topology} of depth {model.depth}, {data.dims}D, {size}",
             f"            widths {list(model.widths)}, {model.norm} norm, {model.block} blocks",
             f"trained on: {self.plan.name}",
-            f"channels:   {', '.join(data.channels)}",
-            f"classes:    {', '.join(classes)}",
-            f"spacing:    {spacing}; tile {list(self.plan.predict.tile)}; axes {data.orientation or 'as in each file'}",
+            *_describe_data(data, self.plan.predict),
         ]
         if self.cache_mb:
             clean = write_command("clean", self.model)
@@ -552,6 +552,40 @@ class Cleaned(Result):
 
 
 @dataclass(frozen=True, repr=False)
+class ExportInfo(Result):
+    """Description of an exported file."""
+
+    model: Path
+    runtime: str
+    """What runs it: onnxruntime, openvino or torch."""
+    data: DataPlan
+    predict: PredictPlan
+    """Tile, overlap, and the depth of a prediction for which none is given."""
+    notes: ExportNotes
+    """Depths in the file, with their scores before the export."""
+    file_mb: float
+    card: Path | None
+    """The model card beside the file."""
+
+    def to_text(self) -> str:
+        notes, depths = self.notes, tuple(self.notes.depths)
+        size = f"{notes.parameters:,} parameters, " if notes.parameters else ""
+        folds = f", the mean of {list_numbers('fold', notes.folds)}" if notes.folds else ""
+        precision = ", 8-bit integers" if notes.int8 else ""
+        default = f" (without --depth: {self.predict.depth})" if len(depths) > 1 else ""
+        lines = [
+            str(self.model),
+            f"exported:   {list_numbers('depth', depths)}{default}, {self.data.dims}D{folds}{precision}",
+            f"            {size}{self.file_mb:.1f} MB, run by {self.runtime}",
+            f"trained on: {notes.name}",
+            *_describe_data(self.data, self.predict),
+        ]
+        lines += [f"model card: {self.card}"] if self.card else []
+        scored = any(row.dice is not None for row in notes.depths.values())
+        return "\n".join([*lines, describe_depths(notes)] if scored else lines)
+
+
+@dataclass(frozen=True, repr=False)
 class Demonstrated(Result):
     """A run on generated data, and its predictions."""
 
@@ -582,6 +616,17 @@ def _find_above(module: str, name: str) -> Callable[..., Any]:
     """Find a function of a layer above by its name: results are shown by what is built on them."""
     function: Callable[..., Any] = getattr(importlib.import_module(f"unetpp.{module}"), name)
     return function
+
+
+def _describe_data(data: DataPlan, predict: PredictPlan) -> list[str]:
+    """Describe the images and classes of a model, one property a line."""
+    classes = (f"{value} = {name}" for value, name in zip(data.label_values, data.classes, strict=True))
+    spacing = " x ".join(f"{mm:g}" for mm in data.spacing_mm) + " mm" if data.spacing_mm else "as in each file"
+    return [
+        f"channels:   {', '.join(data.channels)}",
+        f"classes:    {', '.join(classes)}",
+        f"spacing:    {spacing}; tile {list(predict.tile)}; axes {data.orientation or 'as in each file'}",
+    ]
 
 
 def describe_plan(plan: Plan) -> str:

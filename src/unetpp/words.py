@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _COMMAND = re.compile(r"\bunetpp [a-z]|https?://")
@@ -19,6 +19,11 @@ _ON_WINDOWS = os.name == "nt"
 def count_noun(number: float, noun: str) -> str:
     """Write a number with its noun: "1 case", "2 cases", "0.5 minutes"."""
     return f"{number:{',' if isinstance(number, int) else 'g'}} {noun}{'s' * (number != 1)}"
+
+
+def list_numbers(noun: str, numbers: Sequence[int | None]) -> str:
+    """Write numbers with their noun: "depth 2", "depths 1, 2, 3"."""
+    return f"{noun}{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))}"
 
 
 def list_some(names: Iterable[object], shown: int = 3) -> str:

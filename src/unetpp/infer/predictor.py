@@ -146,26 +146,40 @@ def load_predictor(
     place = find_device(device)
     if place.type == "cpu":
         keep_freed_memory()  # halves the time of shallow heads: every tile allocates the same memory again
-    files = find_model_files(Path(path))
+    networks, plan, notes = load_folds(Path(path))
+    rows = average_depths(notes)
+    return Predictor(networks, plan, place, str(path), backend, rows, notes[0].auto, max_drop)
+
+
+def load_folds(path: Path) -> tuple[list[UNetPlusPlus], Plan, list[Notes]]:
+    """Load the networks of a run folder, or of one model file, with their plan and the notes of each.
+
+    Raises:
+        ModelFileError: no model there, or networks that do not fit together.
+    """
+    files = find_model_files(path)
     networks, headers = zip(*map(load_model, files), strict=True)
     plan = headers[0].plan
     for file, header in zip(files, headers, strict=True):
         if (header.plan.data, header.plan.model) != (plan.data, plan.model):
             got = f"another network or other classes than {files[0]}"
             raise ModelFileError(file, got, "folds of one run", "Name a single model file.")
-    notes = [header.notes for header in headers]
-    calibrations = _average_calibrations(notes)
-    return Predictor(networks, plan, place, str(path), backend, calibrations, notes[0].auto, max_drop)
+    return list(networks), plan, [header.notes for header in headers]
 
 
-def _average_calibrations(notes: Sequence[Notes]) -> dict[int, Calibration]:
-    """Average the calibrations of each depth over the folds that have it."""
+def average_depths(notes: Sequence[Notes]) -> dict[int, DepthRow]:
+    """Average scores and calibrations of each depth over the folds that have them; of one fold they are its own."""
+    if len(notes) == 1:
+        return {depth: row.scores() for depth, row in notes[0].depths.items()}
     rows: dict[int, list[DepthRow]] = {}
     for fold in notes:
         for depth, row in fold.depths.items():
             rows.setdefault(depth, []).append(row)
-    names = Calibration.model_fields
+    names = (*Calibration.model_fields, "dice", "iou", "hd95_mm", "nsd")
+    means = {
+        depth: {name: mean_of(getattr(row, name) for row in found) for name in names} for depth, found in rows.items()
+    }
     return {
-        depth: Calibration(**{name: mean_of(getattr(row, name) for row in found) for name in names})
-        for depth, found in rows.items()
+        depth: DepthRow(**{name: mean for name, mean in found.items() if mean is not None})
+        for depth, found in means.items()
     }
