@@ -226,9 +226,9 @@ def test_several_folds_are_joined(tmp_path: Path, small_plan: Callable[..., Plan
     record = read_run(run)
     one = record.folds[0].metrics
     assert len(record.cases) == 8
-    assert record.mean().dice == pytest.approx(one.mean.dice)
-    assert record.table()["1"].dice == pytest.approx(one.depths[1].dice)
-    assert record.table()["2"].latency_ms == 6.0
+    assert record.pooled.mean.dice == pytest.approx(one.mean.dice)
+    assert record.pooled.rows["1"].dice == pytest.approx(one.depths[1].dice)
+    assert record.pooled.rows["2"].latency_ms == 6.0
     text = write_report(run).path.read_text(encoding="utf-8")
     assert "Fold 1 stopped early" in text
 
@@ -272,7 +272,7 @@ def test_the_mean_of_all_heads_and_the_classes_have_their_place_in_the_table(
     assert "mean of heads" in cells
     assert cells[cells.index("core") + 2] == "0.5000"
     assert "predict --depth mean" in text
-    assert list(read_run(run).table()) == ["1", "2", "mean"]
+    assert list(read_run(run).pooled.rows) == ["1", "2", "mean"]
 
 
 def test_says_when_there_is_no_run(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:

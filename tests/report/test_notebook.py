@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 import webbrowser
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.report.test_html import write_run
 from tests.tiny import write_png
 
 from unetpp.infer.prediction import Prediction
 from unetpp.measured import DepthRow, MeanScores, Metrics
+from unetpp.plan import Plan
 from unetpp.report import notebook
-from unetpp.report.views import View
 from unetpp.results import LONGEST_REPR, Checked, Evaluated, Predicted, Reported, Result, Run, TrainedFold
 from unetpp.volume import Geometry
 
@@ -40,16 +42,13 @@ def test_the_text_of_a_result_is_what_the_command_prints() -> None:
     assert "0.8123" not in repr(make_run(Path("run")).folds)
 
 
-def test_a_run_shows_its_depths_and_its_pictures(tmp_path: Path) -> None:
-    image, reference = np.zeros((8, 9), np.uint8), np.eye(8, 9, dtype=np.uint8)
-    view = View("worst", "<case>", 0.5, image, reference, reference)
-    (tmp_path / "fold_0" / "views").mkdir(parents=True)
-    np.savez(tmp_path / "fold_0" / "views" / "worst.npz", **vars(view))
-    html = make_run(tmp_path)._repr_html_()
+def test_a_run_shows_its_depths_and_its_pictures(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
+    html = make_run(write_run(tmp_path / "run", small_plan(), tmp_path))._repr_html_()
     assert "<td>0.8123</td>" in html
-    assert "worst: &lt;case&gt;" in html
-    assert html.count("data:image/png") == 1
+    assert "worst: case_0, Dice 0.667" in html
+    assert html.count("<svg") == notebook.PICTURES
     assert "Next: unetpp predict" in html
+    assert "<svg" not in make_run(tmp_path / "moved")._repr_html_()
 
 
 def test_scores_are_a_table_and_segmentations_pictures(tmp_path: Path) -> None:
@@ -62,8 +61,9 @@ def test_scores_are_a_table_and_segmentations_pictures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(4, 5), (700, 3), (2, 4, 5)])
 def test_a_prediction_is_a_picture(shape: tuple[int, ...]) -> None:
-    found = Prediction(2, np.arange(np.prod(shape)).reshape(shape) % 3, Geometry(".png"), expected_dice=0.5)
-    assert repr(found) == f"<Prediction: {' x '.join(map(str, shape))}, depth 2, expected Dice 0.500>"
+    sums = np.array([[8.0], [4.0], [8.0]])
+    found = Prediction(2, np.arange(np.prod(shape)).reshape(shape) % 3, Geometry(".png"), dice_sums=sums)
+    assert repr(found) == f"<Prediction: {' x '.join(map(str, shape))}, depth 2, confidence 0.500>"
     assert "<img" in found._repr_html_()
 
 

@@ -65,8 +65,8 @@ def render(run: RunRecord) -> tuple[str, tuple[str, ...]]:
 
 def _describe(run: RunRecord) -> dict[str, Any]:
     """Words and tables of the template."""
-    plan, found, single = run.plan, run.measured, len(run.folds) == 1
-    table, unit = run.table(), _distance_unit(run)
+    plan, found, single = run.plan, run.pooled, len(run.folds) == 1
+    table, unit = found.rows, _distance_unit(found)
     return {
         "run": run,
         "plan": plan,
@@ -101,7 +101,7 @@ def _draw(run: RunRecord, pencil: Pencil) -> dict[str, Any]:
         "examples": [picture for picture in pictures if picture.rank],
         "others": [picture for picture in pictures if not picture.rank],
         "pictured": {picture.number for picture in pictures},
-        "trade": pencil.draw("the plot of Dice over time per tile", plots.plot_trade, run.table(), depth),
+        "trade": pencil.draw("the plot of Dice over time per tile", plots.plot_trade, run.pooled.rows, depth),
         "sorted_cases": pencil.draw("the plot of the Dice of every case", plots.plot_cases, cases),
         "training": pencil.draw("the plot of loss and Dice", plots.plot_training, run.folds),
         "pace": pencil.draw("the plot of learning rate and throughput", plots.plot_pace, run.folds),
@@ -144,8 +144,8 @@ def _subtitle(plan: Plan, table: Mapping[str, DepthRow]) -> str:
 
 def _headline(run: RunRecord, unit: str) -> list[tuple[str, str, str]]:
     """Title, number and remark of the mean scores and of the number of cases."""
-    mean = run.mean()
-    remarks = {"hd95_mm": unit, "nsd": f"within {run.measured.nsd_tolerance or 1:g} {unit.removesuffix('s')}"}
+    mean = run.pooled.mean
+    remarks = {"hd95_mm": unit, "nsd": f"within {run.pooled.nsd_tolerance or 1:g} {unit.removesuffix('s')}"}
     if mean.dice_interval:
         remarks["dice"] = f"95 % interval {SCORES['dice_interval'].text(mean.dice_interval)}"
     values = {metric: getattr(mean, metric) for metric in METRICS}
@@ -158,8 +158,8 @@ def _headline(run: RunRecord, unit: str) -> list[tuple[str, str, str]]:
     return [*shown, ("validation cases", str(len(run.cases)), origin)]
 
 
-def _distance_unit(run: RunRecord) -> str:
-    unit = run.measured.distance_unit or "mm"
+def _distance_unit(found: Metrics) -> str:
+    unit = found.distance_unit or "mm"
     return "pixels" if unit == "pixel" else unit
 
 

@@ -27,6 +27,8 @@ PICTURES = 3
 """Largest number of pictures in a result."""
 LONGEST_SIDE = 320
 """Pixels of a picture; larger ones are subsampled."""
+WIDTH = 900
+"""Pixels of the panels of a case."""
 LARGEST_FILE = 50_000_000
 """Bytes; larger segmentations are not drawn."""
 BACKGROUND = "#20242a"
@@ -78,10 +80,15 @@ def _draw_run(run: Run) -> list[str]:
         metrics = fold.metrics
         parts.append(f"<p><b>fold {fold.fold}</b>, {fold.steps} steps ({escape(fold.reason)})</p>")
         parts.append(_table(tabulate("depth", DepthRow, list(metrics.rows.items()), metrics.distance_unit, brief=True)))
-    for picture in draw_pictures(read_run(run.run), Pencil(), PICTURES):
+    try:
+        pictures = draw_pictures(read_run(run.run), Pencil(), PICTURES)
+    except UnetppError:  # moved since
+        pictures = []
+    for picture in pictures:
         dice = "" if picture.case.mean.dice is None else f", Dice {picture.case.mean.dice:.3f}"
         parts.append(f"<p>{escape(f'{picture.rank}: {picture.case.id}{dice}')}</p>")
-        parts.append(picture.svg.replace(f"image-{picture.number}", uuid4().hex))  # a notebook has other pictures
+        svg = picture.svg.replace(f"image-{picture.number}", uuid4().hex)  # a notebook has other pictures
+        parts.append(f'<div style="max-width: {WIDTH}px">{svg}</div>')
     return parts
 
 

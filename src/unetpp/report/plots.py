@@ -83,9 +83,9 @@ def _find_dice(validated: Sequence[tuple[int, list[LogLine]]]) -> list[tuple[str
 
 
 def plot_pace(folds: Sequence[FoldRecord]) -> str | None:
-    """Plot learning rate and throughput of the first fold over time; None if no step was logged."""
+    """Plot learning rate and throughput of the first fold over time; None if fewer than two steps were logged."""
     found = _find_lines(folds, "train")
-    if not found:
+    if not found or len(found[0][1]) < 2:
         return None
     lines = found[0][1]
     minutes = [minutes_of(line) for line in lines]

@@ -9,7 +9,7 @@ from pathlib import Path
 from unetpp.errors import UsageError
 from unetpp.measure.pooled import pool_folds
 from unetpp.measure.verdict import KINDS, judge_training, read_curves
-from unetpp.measured import DepthRow, MeanScores, Metrics, Recommendation, ScoredCase, Verdict, read_metrics
+from unetpp.measured import Metrics, Recommendation, ScoredCase, Verdict, read_metrics
 from unetpp.plan import Plan, read_plan
 from unetpp.report.views import list_views, rank_key
 from unetpp.run_folder import LOG, METRICS_FILE, VIEWS, RunFolder
@@ -67,28 +67,15 @@ class RunRecord:
             ((number, verdict) for number, verdict in found if verdict), key=lambda entry: KINDS.index(entry[1].kind)
         )
 
-    @property
-    def recommended(self) -> Recommendation | None:
-        """The depth that is recommended by the cases of all folds; None for a network that has not learned."""
-        return self.pooled.recommended if all(verdict.learned for _, verdict in self.verdicts) else None
-
-    @property
-    def measured(self) -> Metrics:
-        """Metrics of the first measured fold; empty without one."""
-        return next((fold.metrics for fold in self.folds if fold.metrics.model_fields_set), Metrics())
-
     @cached_property
     def pooled(self) -> Metrics:
-        """Scores and costs over the cases of all measured folds."""
+        """Scores and costs over the cases of all measured folds; empty without one."""
         return pool_folds([fold.metrics for fold in self.folds if fold.metrics.model_fields_set] or [Metrics()])
 
-    def mean(self) -> MeanScores:
-        """Mean over the cases of all folds."""
-        return self.pooled.mean
-
-    def table(self) -> dict[str, DepthRow]:
-        """Depth table over the cases of all folds; costs of the first fold."""
-        return self.pooled.rows
+    @property
+    def recommended(self) -> Recommendation | None:
+        """The depth that is recommended; None for a network that has not learned."""
+        return self.pooled.recommended if all(verdict.learned for _, verdict in self.verdicts) else None
 
 
 def read_run(folder: Path) -> RunRecord:

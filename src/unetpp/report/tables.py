@@ -18,7 +18,7 @@ from unetpp.measured import (
     list_columns,
 )
 
-MOST_CASES, MOST_CELLS = 1000, 20_000
+MOST_CASES, MOST_CELLS = 1000, 10_000
 """Largest number of cases, and of cells, in the table of cases; metrics.json has all."""
 SCORES = list_columns(Scores)
 
