@@ -111,7 +111,6 @@ COVERED_IN = {
     "report/run_record": "report/test_html",
     "report/tables": "report/test_html",
     "runtime/cuda_graph": "test_cuda",
-    "runtime/device": "runtime/test_stopwatch",
     "runtime/exported_file": "infer/test_exported_predictor",
     "runtime/runner": "runtime/test_openvino",
     "train/augment": "data/test_patches",

@@ -33,14 +33,14 @@ from unetpp.error_topics import link_to
 from unetpp.errors import LOG, Interrupted, UnetppError, WriteError, find_missing, is_out_of_memory
 from unetpp.progress import Progress, Silence
 from unetpp.results import DONE, PARTLY, UNUSABLE, Result
-from unetpp.verbs.arguments import AnyPath, Settings
+from unetpp.verbs.arguments import AnyPath, LogTo, Settings
 from unetpp.version import __version__
 from unetpp.words import wrap
 
 JOURNEY = {
     "Train and predict": ("demo", "check", "plan", "train", "report", "predict", "evaluate"),
     "Deploy": ("prune", "adapt", "export"),
-    "Model files": ("import_checkpoint", "info"),
+    "Runs and model files": ("import_checkpoint", "info", "clean"),
 }
 """The verbs in the order of use, by group."""
 _MANY = Parameter(consume_multiple=True)
@@ -58,6 +58,7 @@ _TYPES: dict[Any, Any] = {
     AnyPath | Sequence[AnyPath]: Annotated[list[Path], _MANY],
     AnyPath | Sequence[AnyPath] | None: Annotated[list[Path] | None, _MANY],
     Settings | None: Annotated[list[str] | None, _MANY],
+    LogTo | None: Annotated[list[str] | None, _MANY],
 }
 """Types of arguments of the verbs -> types that the command line reads."""
 _HIDDEN = ("machine",)

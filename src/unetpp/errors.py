@@ -176,7 +176,7 @@ class MissingExtraError(UnetppError, ImportError):
     def __init__(self, package: str, extra: str | None, purpose: str) -> None:
         needed = _list_missing(extra)
         alone = extra is None or importlib.util.find_spec("torch") is None  # the extra would bring torch with it
-        command = " ".join(needed or [package]) if alone else f"'unetpp[{extra}]'"
+        command = " ".join(needed or [package]) if alone else f'"unetpp[{extra}]"'
         super().__init__(f"{purpose} needs the package {package}, which is not installed. Run: pip install {command}")
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -46,8 +47,12 @@ WORST = 5
 """Number of cases that are named as the worst."""
 
 
+LONGEST_REPR = 100
+"""Largest number of characters of a result where Python shows it."""
+
+
 class Result(ABC):
-    """Base of all results: an exit code, a dictionary and a text."""
+    """Base of all results: an exit code, a dictionary, a text, and in notebooks a table or pictures."""
 
     @property
     def exit_code(self) -> int:
@@ -63,8 +68,19 @@ class Result(ABC):
     def to_text(self) -> str:
         """Describe the result, as the command line prints it."""
 
+    def __str__(self) -> str:
+        return self.to_text()
 
-@dataclass(frozen=True)
+    def __repr__(self) -> str:
+        first = self.to_text().partition("\n")[0].strip().rstrip(":")
+        return f"<{type(self).__name__}: {first if len(first) <= LONGEST_REPR else first[: LONGEST_REPR - 3] + '...'}>"
+
+    def _repr_html_(self) -> str:
+        html: str = _find_above("report.notebook", "to_html")(self)
+        return html
+
+
+@dataclass(frozen=True, repr=False)
 class Checked(Result):
     """A data set, and every problem with it."""
 
@@ -100,7 +116,7 @@ class Checked(Result):
         return "\n".join([*lines, *([found] if self.problems else ["No problems.", next_step])])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Planned(Result):
     """A plan, and the time and memory that training takes."""
 
@@ -173,16 +189,17 @@ class TrainedFold:
     seconds: float
     data_wait: float
     """Fraction of the time in which the network waited for data."""
-    metrics: Metrics
+    metrics: Metrics = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run(Result):
     """A trained run."""
 
     run: Path
     folds: tuple[TrainedFold, ...]
-    report: Path | None
+    page: Path | None
+    """The report; None: it could not be written."""
     seconds: float
     pooled: Metrics | None = None
     """Scores over the validation cases of all folds, if there are several."""
@@ -190,6 +207,12 @@ class Run(Result):
     """How the training stands; of several folds that which most needs something done."""
     command: str = ""
     """What to run next."""
+
+    def report(self) -> Reported:
+        """Write the report again and open it: in the browser, or in the notebook."""
+        reported: Reported = _find_above("verbs.report", "report")(self.run)
+        reported.open()
+        return reported
 
     def to_text(self) -> str:
         lines = []
@@ -207,7 +230,7 @@ class Run(Result):
         if unfinished := list(dict.fromkeys(text for fold in self.folds for text in fold.metrics.unfinished)):
             lines.append(f"the time was over: {'; '.join(unfinished)}")
             lines.append(f"Measure the rest: {write_command('report', self.run)}")
-        lines += [f"Report: {self.report}"] if self.report else []
+        lines += [f"Report: {self.page}"] if self.page else []
         lines += [str(self.verdict)] if self.verdict else []
         depth = ["--depth", scores.recommended.depth] if scores.recommended else []
         predict = write_command("predict", self.run, NEW_IMAGES, "--out", "predictions", *depth)
@@ -216,7 +239,7 @@ class Run(Result):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predicted(Result):
     """Files that were written, and inputs that could not be predicted."""
 
@@ -299,7 +322,7 @@ class Predicted(Result):
         return [*shorten_lines([f"note: {note}" for note in self.notes]), *(skipped if self.failed else [])]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluated(Result):
     """Scores of segmentations against references."""
 
@@ -333,7 +356,7 @@ class Evaluated(Result):
         return "\n".join([*lines, f"Written to {' and '.join(written)}"] if written else lines)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reported(Result):
     """The report of a run."""
 
@@ -341,6 +364,10 @@ class Reported(Result):
     left_out: tuple[str, ...] = ()
     """What the report leaves out, because it cannot be read."""
     notes: tuple[str, ...] = ()
+
+    def open(self) -> None:
+        """Open the page: in the browser, or in the notebook."""
+        _find_above("report.notebook", "open_page")(self.report)
 
     def to_text(self) -> str:
         return "\n".join(
@@ -352,7 +379,7 @@ class Reported(Result):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pruned(Result):
     """A smaller model file."""
 
@@ -379,7 +406,7 @@ class Pruned(Result):
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adapted(Result):
     """Rules for `depth="auto"`, now in the model file."""
 
@@ -411,7 +438,7 @@ class Adapted(Result):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Exported(Result):
     """A file for another runtime."""
 
@@ -433,7 +460,7 @@ class Exported(Result):
         return f"{title}\n{self.comparison}\nModel card: {self.card}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Imported(Result):
     """A model file converted from another library's checkpoint."""
 
@@ -464,7 +491,7 @@ class Imported(Result):
         return "\n".join([*lines, f"Next: {write_command('predict', self.out, NEW_IMAGES, '--out', 'predictions')}"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelInfo(Result):
     """Description of a model."""
 
@@ -478,6 +505,8 @@ class ModelInfo(Result):
     """Notes of the model file: scores and costs of every depth, of several folds over all their validation cases."""
     command: str = ""
     """What to run next, by the verdict."""
+    cache_mb: float = 0.0
+    """Size of the prepared cases in the run folder."""
 
     def to_text(self) -> str:
         data, model = self.plan.data, self.plan.model
@@ -490,6 +519,9 @@ class ModelInfo(Result):
             f"trained on: {self.plan.name}",
             *_describe_data(data, self.plan.predict),
         ]
+        if self.cache_mb:
+            clean = write_command("clean", self.model)
+            lines.append(f"cache:      {self.cache_mb:,.1f} MB of prepared cases (`{clean}` removes them)")
         if self.notes.depths:
             lines += ["over the validation cases of all folds:"] if len(self.files) > 1 else []
             lines += [describe_depths(self.notes)]
@@ -497,7 +529,7 @@ class ModelInfo(Result):
         return "\n".join([*lines, f"Next: {self.command}"] if self.command else lines)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExportInfo(Result):
     """Description of an exported file."""
 
@@ -532,6 +564,30 @@ class ExportInfo(Result):
 
 
 @dataclass(frozen=True)
+class CleanedRun:
+    """What was removed from a run, or would be."""
+
+    run: Path
+    files: int
+    mb: float
+
+
+@dataclass(frozen=True, repr=False)
+class Cleaned(Result):
+    """Runs without their caches."""
+
+    runs: tuple[CleanedRun, ...]
+    written: bool
+    """False after a dry run."""
+
+    def to_text(self) -> str:
+        verb = "removed" if self.written else "would be removed"
+        return "\n".join(
+            f"{each.run}: {count_noun(each.files, 'file')}, {each.mb:,.1f} MB, {verb}" for each in self.runs
+        )
+
+
+@dataclass(frozen=True, repr=False)
 class Demonstrated(Result):
     """A run on generated data, and its predictions."""
 
@@ -567,6 +623,12 @@ def _describe_data(data: DataPlan, predict: PredictPlan) -> list[str]:
         f"classes:    {', '.join(classes)}",
         f"spacing:    {spacing}; tile {list(predict.tile)}; axes {data.orientation or 'as in each file'}",
     ]
+
+
+def _find_above(module: str, name: str) -> Callable[..., Any]:
+    """Find a function of a layer above by its name: results are shown by what is built on them."""
+    function: Callable[..., Any] = getattr(importlib.import_module(f"unetpp.{module}"), name)
+    return function
 
 
 def describe_plan(plan: Plan) -> str:

@@ -122,8 +122,53 @@ def test_spacing_needs_a_number_for_each_axis() -> None:
 
 
 def test_another_number_of_channels_is_a_problem_with_the_data() -> None:
-    with pytest.raises(DataError, match="2 channels"):
+    with pytest.raises(DataError, match="2 channels, if the first axis is theirs"):
         predictor(make_plan(channels=COLOUR)).predict(np.zeros((2, 8, 9)))
+    with pytest.raises(DataError, match=r"5 channels, if the last axis is theirs; expected 3 \(red.*`axes=\"YXC\"`"):
+        predictor(make_plan(channels=COLOUR)).predict(np.zeros((64, 64, 5)))
+
+
+def test_axes_can_be_named() -> None:
+    image = RNG.integers(0, 255, size=(20, 3, 24)).astype(np.uint8)
+    whole = predictor(make_plan(channels=COLOUR))
+    expected = whole.predict(np.moveaxis(image, 1, 0))
+    np.testing.assert_array_equal(whole.predict(image, axes="YCX"), expected)
+    np.testing.assert_array_equal(whole.predict(np.swapaxes(image, 0, 2), axes="XCY"), expected)
+    assert whole.predict(image[:, 0], axes="XY").shape == (24, 20)
+    with pytest.raises(UsageError, match=r"axes: got 'YXZ' .*the letters of 'CYX'"):
+        whole.predict(image, axes="YXZ")
+
+
+def test_channels_of_a_volume_may_come_last() -> None:
+    volume = RNG.normal(size=(2, 9, 20, 17)).astype(np.float32)
+    whole = predictor(make_plan(dims=3, channels=("a", "b")))
+    np.testing.assert_array_equal(whole.predict(np.moveaxis(volume, 0, -1)), whole.predict(volume))
+
+
+def test_several_images_give_a_list() -> None:
+    images = RNG.integers(0, 255, size=(2, 20, 24, 3)).astype(np.uint8)
+    whole = predictor(make_plan(channels=COLOUR))
+    expected = [whole.predict(image) for image in images]
+    tensor = torch.from_numpy(images).movedim(-1, 1)
+    for several in (list(images), images, tensor, [Image.fromarray(image) for image in images]):
+        np.testing.assert_array_equal(whole(several), expected)
+    np.testing.assert_array_equal(whole.predict(np.moveaxis(images, 0, 2), axes="YXBC"), expected)
+    np.testing.assert_array_equal(whole.predict(images[..., 0], axes="BYX")[1], whole.predict(images[1, ..., 0]))
+
+
+def test_probabilities_and_every_depth_from_an_array() -> None:
+    image = RNG.integers(0, 255, size=(20, 24)).astype(np.uint8)
+    whole = predictor(make_plan())
+    found = whole.predict(image, depth="all", probabilities=True)
+    assert list(found) == [1, 2]
+    assert found[1].probabilities is not None
+    assert found[1].probabilities.shape == (2, 20, 24)
+    np.testing.assert_array_equal(found[1].segmentation, whole(image, depth=1))
+    np.testing.assert_array_equal(whole.predict(image, probabilities=True).segmentation, whole(image))
+
+
+def test_a_predictor_introduces_itself() -> None:
+    assert repr(predictor(make_plan())) == "Predictor: test, 2D, depths 1 to 2, cpu"
 
 
 def test_all_depths_come_from_one_pass_and_equal_each_alone() -> None:

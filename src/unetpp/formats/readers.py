@@ -15,6 +15,7 @@ from unetpp.formats import detect_format, suffix_of
 from unetpp.formats.format import FileRefused, Format
 from unetpp.formats.sources import ArraySource, ImageSource, StackedSource
 from unetpp.volume import Geometry, Volume
+from unetpp.words import say_permit
 
 _UNSUPPORTED = ("not supported", "unsupported", "not implemented", "cannot handle", "not a known", "exceeds limit")
 """Words of decoders about files that may be whole."""
@@ -119,7 +120,7 @@ def _open_format(path: Path) -> Iterator[Format]:
         raise _make_error(path, "no such file", "an image", "Check the name.") from None
     except PermissionError:
         got = "a file that may not be read (permission denied)"
-        raise _make_error(path, got, "a readable file", f"Run: chmod u+r '{path}'") from None
+        raise _make_error(path, got, "a readable file", say_permit(path)) from None
     except IsADirectoryError:
         raise _make_error(path, "a folder", "a file", "Name the files in it, or remove it.") from None
     except Exception as error:  # decoders raise anything

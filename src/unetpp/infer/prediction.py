@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Literal
 
 import numpy as np
@@ -30,7 +32,7 @@ Uncertainty = Literal["entropy", "disagreement"]
 (`confidence.Disagreement`)."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """The prediction of a network for one image, at one depth."""
 
@@ -56,6 +58,16 @@ class Prediction:
     def confidence(self) -> float | None:
         """Soft Dice confidence, see `confidence.SoftDice`; None: no foreground was found, or it was not computed."""
         return None if self.dice_sums is None else soft_dice(self.dice_sums)
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.segmentation.shape))
+        confidence = "" if self.confidence is None else f", confidence {self.confidence:.3f}"
+        maps = "".join(f", {name}" for name in ("probabilities", "uncertainty") if getattr(self, name) is not None)
+        return f"<Prediction: {size}, depth {name_depth(self.depth)}{confidence}{maps}>"
+
+    def _repr_html_(self) -> str:
+        draw = importlib.import_module("unetpp.report.notebook").draw_segmentation  # a layer above
+        return f"<pre>{escape(repr(self))}</pre>{draw(self.segmentation)}"
 
     def viewed(self, view: Callable[[np.ndarray], np.ndarray]) -> Prediction:
         """Return the same prediction with a view of each of its arrays."""

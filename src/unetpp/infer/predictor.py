@@ -44,7 +44,7 @@ class Predictor(CasePredictor):
         networks: trained networks of the same plan.
         plan: their plan.
         device: device to run on.
-        name: name of the model, for errors and predictions.json.
+        name: name of the model, for errors and predictions.json; empty: that of the plan.
         backend: torch, cuda (on a GPU), openvino (on a CPU; extra `openvino`), or auto: cuda on a GPU, openvino on a
             CPU where it is installed and faster.
         calibrations: depth -> calibration of its expected Dice, as `confidence.calibrate` fits it.
@@ -71,8 +71,8 @@ class Predictor(CasePredictor):
         if not networks:
             raise UsageError("networks", "none", "at least one", "Pass the networks of one or more folds.")
         self.plan, self.data, self.depths = plan, plan.data, networks[0].head_depths
-        self.device = torch.device(device)
-        self.name = name
+        self.device: torch.device = torch.device(device)
+        self.name = name or plan.name
         self.calibrations = dict(calibrations or {})
         self.rules = tuple(rules)
         self.max_drop = max_drop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,15 @@ class _Line(BaseModel):
 
 
 class Log:
-    """Log of a training, one line at a time."""
+    """Log of a training, one line at a time.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        path: file of the log.
+        listen: called with each line too.
+    """
+
+    def __init__(self, path: Path, listen: Callable[..., object] = lambda **values: None) -> None:
+        self._path, self._listen = path, listen
 
     def begin(self, until_step: int = -1) -> None:
         """Start a log; on resuming keep the lines up to the step of the checkpoint: later steps are done again.
@@ -59,6 +65,7 @@ class Log:
         except OSError as error:
             action = "Free some space, then continue with `resume=True`."
             raise WriteError(self._path, error.strerror or str(error), "to write the log", action) from error
+        self._listen(kind=kind, **values)
 
 
 def read_log(path: Path) -> tuple[list[LogLine], str]:

@@ -72,6 +72,7 @@ class FoldTraining:
         validation_cases: number of cases that `validate` scores, for the checkpoint.
         weights: initial weights of the whole network; None: the plan's.
         show: called now and then with a Status.
+        listen: called with each line of the log, see `train.listeners`.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class FoldTraining:
         validation_cases: int | None = None,
         weights: Mapping[str, Tensor] | None = None,
         show: Callable[[Status], None] = lambda status: None,
+        listen: Callable[..., object] = lambda **values: None,
     ) -> None:
         train = plan.train
         self.plan, self.folder, self.device, self._validate, self._show = plan, folder, device, validate, show
@@ -96,7 +98,7 @@ class FoldTraining:
         self._has_weights = weights is not None
         if weights is not None:
             self.network.load_state_dict(weights)
-        self.log = Log(folder / LOG)
+        self.log = Log(folder / LOG, listen)
         self.step = TrainingStep(
             self.network,
             plan.model,

@@ -18,8 +18,10 @@ from unetpp.run_folder import RunFolder
 AnyPath = str | PathLike[str]
 Settings = Mapping[str, Any] | Sequence[str]
 """{"section.key": value} or ["section.key=value"]."""
+LogTo = str | Callable[[dict[str, Any]], object] | Sequence[str | Callable[[dict[str, Any]], object]]
+"""tensorboard[:FOLDER], wandb[:PROJECT], mlflow[:URI], a function of an event, or several of them."""
 Backend = Literal["auto", "torch", "openvino", "cuda"]
-Library = Literal["smp", "monai", "nested-unet", "unet-version", "pms", "nnunet-v1"]
+Library = Literal["smp", "monai", "nested-unet", "unet-version", "pms", "nnunet-v1", "unetpp"]
 
 
 def find_model(model: AnyPath) -> Path:

@@ -30,6 +30,7 @@ from unetpp.report import ViewFolder
 from unetpp.results import TrainedFold
 from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL, VIEWS, RunFolder
 from unetpp.train.checkpoint import read_training_state
+from unetpp.train.listeners import Listeners
 from unetpp.train.trainer import FoldTraining
 from unetpp.verbs.fold_time import SECONDS_FOR_REPORT, SHARE_AFTER, FollowUp, share_time, show_status
 from unetpp.version import __version__
@@ -48,6 +49,7 @@ def train_and_measure(
     allowance_s: float | None,
     resume: bool,
     progress: Progress,
+    listeners: Listeners,
     later: int = 0,
 ) -> TrainedFold:
     """Train or continue one fold, and write its model, metrics and log.
@@ -62,6 +64,7 @@ def train_and_measure(
         allowance_s: seconds for training and measurement; None: as long as the epochs of the plan take.
         resume: continue from `last.ckpt` if there is one; a finished fold is left alone.
         progress: display.
+        listeners: hear the events of the training.
         later: number of folds that the command trains after this one.
 
     Returns:
@@ -98,12 +101,15 @@ def train_and_measure(
         show=show_status(
             progress.stage(f"Fold {fold}: training", "steps"), lambda: after.reserved_s(validation.tile_s or 0.0), later
         ),
+        listen=listeners,
     )
+    listeners.begin(fold, plan)
     result = training.run(resume)
     if begun and plan.train.minutes:
         until = time.monotonic() + SHARE_AFTER * 60 * plan.train.minutes
     held_out_files = [cases[name] for name in split.validation]
     metrics = measure(run, fold, held_out_files, plan, result, device, progress, until - SECONDS_FOR_REPORT)
+    listeners(kind="measured", step=result.steps, depths={depth: row.dice for depth, row in metrics.depths.items()})
     return _as_result(fold, result, metrics)
 
 

@@ -66,7 +66,8 @@ def info(
 
         notes = project_notes(notes, machine, header.plan.predict.precision)
     size = (header.parameters, header.file_bytes / 1e6)
-    return ModelInfo(path, tuple(files), header.plan, *size, notes, command)
+    cache_mb = sum(each.stat().st_size for each in RunFolder(path).cached_files()) / 1e6
+    return ModelInfo(path, tuple(files), header.plan, *size, notes, command, cache_mb)
 
 
 def _complete_from_run(notes: Notes, run: RunFolder) -> tuple[Notes, str]:

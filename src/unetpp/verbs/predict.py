@@ -49,7 +49,7 @@ def predict(
             folds and (with `tta`) mirrored copies.
         overlay: Also write a picture of each image with the outlines of the classes: of a volume the slices in which
             most is labeled.
-        device: auto, cpu, cuda or cuda:K.
+        device: auto, cpu, cuda, cuda:K or mps (the GPU of a Mac, on which it is untested).
         backend: Library that runs the network; auto takes cuda on a GPU, and openvino on a CPU if it is installed and
             faster.
         max_drop: Points (hundredths) of Dice that `depth="auto"` may lose against the deepest head.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, TypedDict, Unpack, overload
 
 from unetpp.console import shows_progress
-from unetpp.errors import Interrupted
+from unetpp.errors import Interrupted, UnetppError
 from unetpp.files import write_text
 from unetpp.progress import Progress, ShowProgress, Silence
 from unetpp.results import (
@@ -20,7 +20,8 @@ from unetpp.results import (
     describe_plan,
 )
 from unetpp.run_folder import RunFolder
-from unetpp.verbs.arguments import AnyPath, Settings, choose_run, name_data
+from unetpp.verbs.arguments import AnyPath, LogTo, Settings, choose_run, name_data
+from unetpp.verbs.clean import clean
 from unetpp.verbs.report import write_page
 
 
@@ -33,7 +34,9 @@ class TrainOptions(TypedDict, total=False):
     seed: int | None
     device: str
     resume: bool
+    no_cache: bool
     set: Settings | None
+    log_to: LogTo | None
     progress: ShowProgress
 
 
@@ -60,7 +63,9 @@ def train(
     seed: int | None = None,
     device: str = "auto",
     resume: bool = False,
+    no_cache: bool = False,
     set: Settings | None = None,
+    log_to: LogTo | None = None,
     dry_run: bool = False,
     progress: ShowProgress = None,
 ) -> Run | Planned:
@@ -78,7 +83,10 @@ def train(
         seed: Seed of weights and patches; the folds do not depend on it.
         device: auto, cpu, cuda or cuda:K.
         resume: Continue an interrupted run exactly where it stopped.
+        no_cache: Remove the prepared cases at the end, as `unetpp clean` does, unless another fold is being trained.
         set: Settings of the plan, as section.key=value, such as train.batch=4.
+        log_to: Also send loss, learning rate, speed and Dice to tensorboard[:FOLDER], wandb[:PROJECT] or mlflow[:URI]
+            (extras of these names). In Python also to a function, which is called with each event as a dictionary.
         dry_run: Report the time and memory that training would take; write nothing.
 
     Returns:
@@ -94,6 +102,7 @@ def train(
     """
     started = time.monotonic()  # importing torch takes seconds
     from unetpp.runtime.device import choose_device, keep_freed_memory
+    from unetpp.train.listeners import Listeners
     from unetpp.verbs import preparation
     from unetpp.verbs.fold import train_and_measure
     from unetpp.verbs.fold_time import Clock
@@ -104,6 +113,7 @@ def train(
     request = read_request(minutes, epochs, set, seed)
     preparation.check_fold(fold)
     folder = choose_run(out, name_data(data), progress, lambda run: not preparation.has_started(run, fold), resume)
+    listeners = Listeners(log_to, folder.path, progress.note)
     keep_freed_memory()
     place = choose_device(device)
     dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress, folder)
@@ -130,9 +140,10 @@ def train(
             for done, number in enumerate(numbers):
                 time_s = clock.share(made.train.minutes, number=done, parts=len(numbers))
                 split, later = splits[number], len(numbers) - done - 1
-                folds.append(
-                    train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress, later)
-                )
+                options = (time_s, resume, progress, listeners, later)
+                folds.append(train_and_measure(dataset, made, split, folder, number, place, *options))
+        if no_cache:
+            _try_clean(folder.path, progress)
         return _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         told = "Stopped; the work so far is saved. Continue with the same arguments and `resume=True`."
@@ -148,6 +159,14 @@ def _summarize(folder: RunFolder, folds: Sequence[TrainedFold], report: Path | N
     verdict = judge_run(folder, [fold.fold for fold in folds])
     command = suggest_command(verdict, folder.path, folder.recall_data()) if verdict and verdict.kind != GOOD else ""
     return Run(folder.path, tuple(folds), report, seconds, pooled, verdict, command)
+
+
+def _try_clean(run: Path, progress: Progress) -> None:
+    """Remove the prepared cases after a training; whatever fails, the training is done."""
+    try:
+        clean(run)
+    except UnetppError as error:
+        progress.note(f"note: the prepared cases stay ({error})")
 
 
 def _try_report(run: Path, progress: Progress) -> Path | None:

@@ -154,7 +154,7 @@ def _temporary_folder(out: Path) -> Iterator[Path]:
     """Temporary folder on the file system of `out`. Raises WriteError."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unetpp-", dir=out.parent) as name:
+        with tempfile.TemporaryDirectory(prefix=".unetpp-", dir=out.parent, ignore_cleanup_errors=True) as name:
             yield Path(name)
     except OSError as error:
         action = "Free some space, or choose another `out`. A file that was there before is intact."
