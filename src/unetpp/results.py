@@ -529,6 +529,30 @@ class ModelInfo(Result):
         return "\n".join([*lines, f"Next: {self.command}"] if self.command else lines)
 
 
+@dataclass(frozen=True)
+class CleanedRun:
+    """What was removed from a run, or would be."""
+
+    run: Path
+    files: int
+    mb: float
+
+
+@dataclass(frozen=True, repr=False)
+class Cleaned(Result):
+    """Runs without their caches."""
+
+    runs: tuple[CleanedRun, ...]
+    written: bool
+    """False after a dry run."""
+
+    def to_text(self) -> str:
+        verb = "removed" if self.written else "would be removed"
+        return "\n".join(
+            f"{each.run}: {count_noun(each.files, 'file')}, {each.mb:,.1f} MB, {verb}" for each in self.runs
+        )
+
+
 @dataclass(frozen=True, repr=False)
 class ExportInfo(Result):
     """Description of an exported file."""
@@ -563,30 +587,6 @@ class ExportInfo(Result):
         return "\n".join([*lines, describe_depths(notes)] if scored else lines)
 
 
-@dataclass(frozen=True)
-class CleanedRun:
-    """What was removed from a run, or would be."""
-
-    run: Path
-    files: int
-    mb: float
-
-
-@dataclass(frozen=True, repr=False)
-class Cleaned(Result):
-    """Runs without their caches."""
-
-    runs: tuple[CleanedRun, ...]
-    written: bool
-    """False after a dry run."""
-
-    def to_text(self) -> str:
-        verb = "removed" if self.written else "would be removed"
-        return "\n".join(
-            f"{each.run}: {count_noun(each.files, 'file')}, {each.mb:,.1f} MB, {verb}" for each in self.runs
-        )
-
-
 @dataclass(frozen=True, repr=False)
 class Demonstrated(Result):
     """A run on generated data, and its predictions."""
@@ -614,6 +614,12 @@ class Demonstrated(Result):
         )
 
 
+def _find_above(module: str, name: str) -> Callable[..., Any]:
+    """Find a function of a layer above by its name: results are shown by what is built on them."""
+    function: Callable[..., Any] = getattr(importlib.import_module(f"unetpp.{module}"), name)
+    return function
+
+
 def _describe_data(data: DataPlan, predict: PredictPlan) -> list[str]:
     """Describe the images and classes of a model, one property a line."""
     classes = (f"{value} = {name}" for value, name in zip(data.label_values, data.classes, strict=True))
@@ -623,12 +629,6 @@ def _describe_data(data: DataPlan, predict: PredictPlan) -> list[str]:
         f"classes:    {', '.join(classes)}",
         f"spacing:    {spacing}; tile {list(predict.tile)}; axes {data.orientation or 'as in each file'}",
     ]
-
-
-def _find_above(module: str, name: str) -> Callable[..., Any]:
-    """Find a function of a layer above by its name: results are shown by what is built on them."""
-    function: Callable[..., Any] = getattr(importlib.import_module(f"unetpp.{module}"), name)
-    return function
 
 
 def describe_plan(plan: Plan) -> str:
