@@ -119,7 +119,8 @@ def make_predictors(model: Path, depth: int) -> dict[str, Predictor]:
             print(f"no int8: {error}")
             return made
     made["openvino int8"] = _running(
-        lambda x: torch.from_numpy(answer(np.ascontiguousarray(x.numpy()))).log(), Predictor([network], header.plan)
+        lambda x: torch.from_numpy(answer(np.ascontiguousarray(x.numpy()), [0])[0]).log(),
+        Predictor([network], header.plan),
     )
     return made
 

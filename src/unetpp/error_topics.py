@@ -98,7 +98,8 @@ TOPICS = {
     ),
     "missing-extra": Topic(
         "An optional package is missing",
-        "The format, backend or encoder needs a package that is not installed with unetpp by default.",
+        "The format, backend or encoder needs a package that is not installed with unetpp by default; or unetpp was"
+        " installed without torch ([export.md](export.md)), and the command needs it.",
         'Reading .nrrd files needs the package SimpleITK, which is not installed. Run: pip install "unetpp[medical]"',
         "Run the command in the message. README lists the extras.",
     ),

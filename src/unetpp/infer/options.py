@@ -20,7 +20,7 @@ _NOT_RECORDED = ("depth", "probabilities", "uncertainty")
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Options of one prediction. An exported file refuses every option but `depth` that is not at its default.
+    """Options of one prediction. Exported files refuse what they cannot do: early exit and disagreement.
 
     Raises:
         UsageError: no such uncertainty.

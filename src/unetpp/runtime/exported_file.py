@@ -186,7 +186,8 @@ def _open_openvino(path: Path, about: dict[str, Any], exact: bool) -> ExportedNe
                 model.remove_result(result)
         return core.compile_model(_fix_size(model, size), "CPU", options)
 
-    compiled(tile, (0,))
+    depths = [*about.get("depths", ())]
+    compiled(tile, (depths.index(str(about["depth"])) if len(depths) > 1 else 0,))  # here, where errors are told
     lock = threading.Lock()  # a compiled graph has one inference request, which threads cannot share
 
     def run(image: np.ndarray, heads: Sequence[int]) -> Sequence[np.ndarray]:
