@@ -155,10 +155,11 @@ def test_plans_from_before_the_meaning_of_labels_are_read() -> None:
         ("batch_size", "train.batch"),
         ("train.lr", "train.learning_rate"),
         ("spacing", "data.spacing_mm"),
+        ("patience", "train.patience"),
     ],
 )
 def test_the_names_of_other_libraries_are_known(key: str, own: str) -> None:
-    with pytest.raises(PlanError, match=rf"`{key}` is `{own}` here"):
+    with pytest.raises(PlanError, match=rf'"{key}" is `{own}` here'):
         parse_settings(Plan, {key: 1})
 
 
