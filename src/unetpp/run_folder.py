@@ -10,6 +10,7 @@ from unetpp.errors import ModelFileError, UsageError
 from unetpp.measured import Metrics, read_metrics
 
 MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"
+VIEWS = "views"
 LOCK = ".lock"
 
 
@@ -38,6 +39,18 @@ class RunFolder:
     def cache(self) -> Path:
         """Preprocessed cases."""
         return self.path / "cache"
+
+    @property
+    def data(self) -> Path:
+        """Text file with the path of the data set."""
+        return self.path / "data.txt"
+
+    def recall_data(self) -> str:
+        """Read the path of the data set, for commands that are suggested; DATA if it is not known."""
+        try:
+            return self.data.read_text(encoding="utf-8").strip() or "DATA"
+        except (OSError, ValueError):
+            return "DATA"
 
     def fold(self, number: int) -> Path:
         """Return the folder of a fold."""

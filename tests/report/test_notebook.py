@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import webbrowser
 from pathlib import Path
@@ -13,9 +14,9 @@ import pytest
 from tests.tiny import write_png
 
 from unetpp.infer.prediction import Prediction
-from unetpp.measured import DepthRow, MeanScores, Metrics
+from unetpp.measured import DepthRow, MeanScores, Metrics, ScoredCase, Scores
 from unetpp.report import notebook
-from unetpp.report.views import View
+from unetpp.report.gallery import Picture
 from unetpp.results import LONGEST_REPR, Checked, Evaluated, Predicted, Reported, Result, Run, TrainedFold
 from unetpp.volume import Geometry
 
@@ -40,16 +41,18 @@ def test_the_text_of_a_result_is_what_the_command_prints() -> None:
     assert "0.8123" not in repr(make_run(Path("run")).folds)
 
 
-def test_a_run_shows_its_depths_and_its_pictures(tmp_path: Path) -> None:
-    image, reference = np.zeros((8, 9), np.uint8), np.eye(8, 9, dtype=np.uint8)
-    view = View("worst", "<case>", 0.5, image, reference, reference)
-    (tmp_path / "fold_0" / "views").mkdir(parents=True)
-    np.savez(tmp_path / "fold_0" / "views" / "worst.npz", **vars(view))
-    html = make_run(tmp_path)._repr_html_()
+def test_a_run_shows_its_depths_and_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "<svg" not in make_run(tmp_path)._repr_html_()  # nothing is there any more
+    svg = '<svg><image id="image-1"/><use href="#image-1"/></svg>'
+    picture = Picture(1, ScoredCase(id="<case>", mean=Scores(dice=0.5)), 0, "worst", "", 1.0, svg)
+    monkeypatch.setattr(notebook, "read_run", lambda run: run)
+    monkeypatch.setattr(notebook, "draw_pictures", lambda run, pencil, most: [picture])
+    html, again = make_run(tmp_path)._repr_html_(), make_run(tmp_path)._repr_html_()
     assert "<td>0.8123</td>" in html
-    assert "worst: &lt;case&gt;" in html
-    assert html.count("data:image/png") == 1
+    assert "worst: &lt;case&gt;, Dice 0.500" in html
     assert "Next: unetpp predict" in html
+    (name,), (other,) = (set(re.findall(r'(?:id="|href="#)([^"]+)"', each)) for each in (html, again))
+    assert name != other
 
 
 def test_scores_are_a_table_and_segmentations_pictures(tmp_path: Path) -> None:
