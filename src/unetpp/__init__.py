@@ -43,9 +43,12 @@ if TYPE_CHECKING:
     from unetpp.results import (
         Adapted,
         Checked,
+        Cleaned,
+        CleanedRun,
         Demonstrated,
         Evaluated,
         Exported,
+        ExportInfo,
         Imported,
         ModelInfo,
         Planned,
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     )
     from unetpp.verbs.adapt import adapt
     from unetpp.verbs.check import check
+    from unetpp.verbs.clean import clean
     from unetpp.verbs.demo import demo
     from unetpp.verbs.evaluate import evaluate
     from unetpp.verbs.export import export
@@ -68,7 +72,7 @@ if TYPE_CHECKING:
     from unetpp.verbs.report import report
     from unetpp.verbs.train import train
 
-_VERBS = "adapt check demo evaluate export import_checkpoint info plan predict prune report train"
+_VERBS = "adapt check clean demo evaluate export import_checkpoint info plan predict prune report train"
 _HOMES = {
     **{f"verbs.{verb}": verb for verb in _VERBS.split()},
     "infer.prediction": "Prediction",
@@ -82,8 +86,8 @@ _HOMES = {
     "model.network": "HeadOutputs UNetPlusPlus",
     "plan": "ModelPlan Normalization Plan",
     "results": (
-        "Adapted Checked Demonstrated Evaluated Exported Imported ModelInfo Planned Predicted Pruned Reported Run "
-        "TrainedFold"
+        "Adapted Checked Cleaned CleanedRun Demonstrated Evaluated Exported ExportInfo Imported ModelInfo Planned "
+        "Predicted Pruned Reported Run TrainedFold"
     ),
     "errors": (
         "DataError Interrupted MissingExtraError ModelFileError PlanError Problem UnetppError UsageError WriteError"
@@ -94,11 +98,12 @@ _HOME_OF = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for
 
 # in the order of use: verbs, models, results, errors
 __all__ = ["demo", "check", "plan", "train", "report", "predict", "evaluate"]  # noqa: RUF022
-__all__ += ["prune", "adapt", "export", "import_checkpoint", "info"]  # noqa: RUF022
+__all__ += ["prune", "adapt", "export", "import_checkpoint", "info", "clean"]  # noqa: RUF022
 __all__ += ["build_model", "DeepSupervisionLoss", "save", "load", "Plan", "ModelPlan", "Normalization"]  # noqa: RUF022
 __all__ += ["Prediction", "Predictor", "ExportedPredictor", "UNetPlusPlus", "HeadOutputs", "HubModel"]  # noqa: RUF022
 __all__ += ["Demonstrated", "Checked", "Planned", "Run", "TrainedFold", "Reported", "Predicted"]  # noqa: RUF022
-__all__ += ["Evaluated", "Pruned", "Adapted", "Exported", "Imported", "ModelInfo", "peers", "__version__"]  # noqa: RUF022
+__all__ += ["Evaluated", "Pruned", "Adapted", "Exported", "Imported", "ModelInfo", "ExportInfo"]  # noqa: RUF022
+__all__ += ["Cleaned", "CleanedRun", "__version__", "peers"]
 __all__ += ["DataError", "Interrupted", "MissingExtraError", "ModelFileError", "PlanError"]
 __all__ += ["Problem", "UnetppError", "UsageError", "WriteError"]
 

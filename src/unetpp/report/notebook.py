@@ -6,11 +6,11 @@ import base64
 import io
 import os
 import sys
-import uuid
 import webbrowser
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from PIL import Image
@@ -82,11 +82,10 @@ def _draw_run(run: Run) -> list[str]:
         pictures = draw_pictures(read_run(run.run), Pencil(), PICTURES)
     except UnetppError:  # moved since
         pictures = []
-    page = uuid.uuid4().hex  # a notebook shows many results, and names in pictures must differ
     for picture in pictures:
         dice = "" if picture.case.mean.dice is None else f", Dice {picture.case.mean.dice:.3f}"
-        caption = f"{picture.rank or 'case'}: {picture.case.id}{dice} (image; reference and prediction; differences)"
-        parts.append(f"<p>{escape(caption)}</p>{picture.svg.replace('image-', f'{page}-')}")
+        parts.append(f"<p>{escape(f'{picture.rank}: {picture.case.id}{dice}')}</p>")
+        parts.append(picture.svg.replace(f"image-{picture.number}", uuid4().hex))  # a notebook has other pictures
     return parts
 
 

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from unetpp.data.folds import Split
 from unetpp.data.store import store_cases
-from unetpp.deploy.prune import choose_depth
 from unetpp.errors import UsageError
 from unetpp.files import write_json
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import load_predictor
 from unetpp.layouts.dataset import Case, Dataset
+from unetpp.measure.choose_depth import make_row, recommend_depth
 from unetpp.measure.depth_table import measure_depths
-from unetpp.measure.quality import evaluate_cases
+from unetpp.measure.quality import add_depths, evaluate_cases
 from unetpp.measure.validation import DepthValidation, choose_evenly, count_tiles
-from unetpp.measured import DepthRow, DepthTable, Metrics, Notes, Recommendation, Scores, Training
-from unetpp.metrics.scores import compare_dice
+from unetpp.measure.verdict import judge_fold
+from unetpp.measured import DepthTable, Metrics, Notes, Training
 from unetpp.model.build import make_grid
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
@@ -37,9 +37,6 @@ from unetpp.version import __version__
 
 SHARE_FOR_SCORES = 0.75
 """Fraction of the time after training, at most, for scores and pictures; the rest is for costs."""
-RECOMMENDED_LOSS = 0.5
-"""Points (hundredths) of Dice that the recommended depth may lose against the deepest, by the upper end of the interval
-over cases."""
 
 
 def train_and_measure(
@@ -184,24 +181,22 @@ def measure(
     costs = read_costs(run, fold) or measure_depths(model, batch=1, device=where, progress=progress, until=until)
     unfinished = () if until == math.inf else list_unfinished(deepest, len(cases), costs)
     table = DepthTable(depths=rows, mean_of_heads=mean_of_heads).with_costs(costs)
+    verdict = judge_fold(run, fold)
     found = read_header(model).notes  # with the rules of `adapt`, if the fold was measured before
-    notes = (
-        (found if found.training else Notes())
-        .merge(
-            Notes(
-                unetpp=__version__,
-                fold=fold,
-                seed=plan.train.seed,
-                training=result,
-                mean=chosen.mean,
-                distance_unit=chosen.distance_unit,
-            )
-        )
-        .merge(table)
+    measured = Notes(
+        verdict=verdict,
+        unetpp=__version__,
+        fold=fold,
+        seed=plan.train.seed,
+        training=result,
+        mean=chosen.mean,
+        distance_unit=chosen.distance_unit,
     )
+    notes = (found if found.training else Notes()).merge(measured).merge(table)
     save_model(model, load_model(model)[0].state_dict(), plan, notes)
-    recommended = recommend_depth(table.depths)
-    metrics = chosen.merge(table).merge(Metrics(recommended=recommended, unfinished=unfinished))
+    recommended = recommend_depth(table.depths) if verdict is None or verdict.learned else None
+    scores = chosen.merge(Metrics(cases=add_depths(chosen, quality)))
+    metrics = scores.merge(table).merge(Metrics(recommended=recommended, verdict=verdict, unfinished=unfinished))
     write_json(run.fold(fold) / METRICS_FILE, metrics.to_dict())  # last: its presence marks the fold as finished
     return metrics
 
@@ -224,32 +219,6 @@ def list_unfinished(scores: Metrics, count: int, costs: DepthTable) -> tuple[str
     if any(row.peak_memory_mb is None for row in costs.rows.values()):
         texts.append("memory of the depths not measured")
     return tuple(texts)
-
-
-def make_row(scores: Metrics, deepest: Metrics) -> DepthRow:
-    """Make a row of the depth table: mean scores, loss against the deepest head, Dice of each of several classes.
-
-    Args:
-        scores: scores at one depth.
-        deepest: scores of the deepest head, on the same cases.
-    """
-    lost, interval = compare_dice(scores, deepest)
-    row = DepthRow(dice_lost=lost, dice_lost_interval=interval).merge(scores.mean)
-    if len(scores.classes) == 1:
-        return row
-    classes = {
-        name: Scores(dice=found.dice, dice_interval=found.dice_interval) for name, found in scores.classes.items()
-    }
-    return row.merge(DepthRow(classes=classes))
-
-
-def recommend_depth(rows: Mapping[int, DepthRow]) -> Recommendation | None:
-    """Find the smallest depth that loses little, and state the time it saves; None without a choice or scores."""
-    if len(rows) < 2 or any(row.dice is None or row.latency_ms is None for row in rows.values()):
-        return None
-    depth, reason = choose_depth(rows, RECOMMENDED_LOSS)
-    share = (rows[depth].latency_ms or 0.0) / (rows[max(rows)].latency_ms or 1.0)
-    return Recommendation(depth=depth, reason=f"{reason}; it takes {share:.0%} of the time of depth {max(rows)}")
 
 
 def read_costs(run: RunFolder, fold: int) -> DepthTable | None:

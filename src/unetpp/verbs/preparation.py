@@ -17,10 +17,12 @@ from unetpp.data.inspect import inspect_dataset
 from unetpp.data.parts import split_dataset
 from unetpp.errors import DataError, PlanError, Problem, UsageError
 from unetpp.files import hold_lock, write_text
+from unetpp.json_files import format_json
 from unetpp.layouts.cases import find_cases
 from unetpp.layouts.dataset import Dataset
 from unetpp.model.build import make_grid
 from unetpp.plan import SET_BY_USER, ModelPlan, Plan, ReadPlan, TrainPlan, read_plan
+from unetpp.plan_text import SCHEMA_FILE, make_schema
 from unetpp.planning.cost import count_parameters, estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint, resolve_labels
 from unetpp.planning.planner import make_plan
@@ -323,9 +325,10 @@ def reuse_splits(folder: RunFolder, dataset: Dataset) -> list[Split]:
 
 
 def write_plan(folder: RunFolder, fingerprint: Fingerprint, plan: Plan, splits: Sequence[Split]) -> None:
-    """Write fingerprint.json, splits.json and plan.json of a run."""
+    """Write fingerprint.json, splits.json, and plan.json with its schema, of a run."""
     write_text(folder.fingerprint, fingerprint.to_json())
     write_splits(folder.splits, splits)
+    write_text(folder.path / SCHEMA_FILE, format_json(make_schema(Plan)) + "\n")
     write_text(folder.plan, plan.to_json())
 
 

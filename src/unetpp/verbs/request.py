@@ -48,8 +48,8 @@ def read_request(
         PlanError: a length that is not a number.
     """
     settings = read_settings(values) | ({} if seed is None else {"train.seed": seed})
-    weights = parse_settings(Plan, settings).get("model.encoder_weights")  # each by itself, before any file is read
-    if weights:
+    parsed = parse_settings(Plan, settings)  # each by itself, before any file is read
+    if weights := parsed.get("model.encoder_weights"):
         from unetpp.model.encoder_weights import require_source
 
         require_source(weights)

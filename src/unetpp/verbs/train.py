@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack, overload
 
 from unetpp.console import shows_progress
-from unetpp.errors import Interrupted
+from unetpp.errors import Interrupted, UnetppError
 from unetpp.files import write_text
 from unetpp.progress import Progress, ShowProgress, Silence
 from unetpp.results import (
     Planned,
     Run,
+    TrainedFold,
     describe_plan,
 )
+from unetpp.run_folder import RunFolder
 from unetpp.verbs.arguments import AnyPath, LogTo, Settings, choose_run, name_data
+from unetpp.verbs.clean import clean
 from unetpp.verbs.report import write_page
 
 
@@ -30,6 +34,7 @@ class TrainOptions(TypedDict, total=False):
     seed: int | None
     device: str
     resume: bool
+    no_cache: bool
     set: Settings | None
     log_to: LogTo | None
     progress: ShowProgress
@@ -58,6 +63,7 @@ def train(
     seed: int | None = None,
     device: str = "auto",
     resume: bool = False,
+    no_cache: bool = False,
     set: Settings | None = None,
     log_to: LogTo | None = None,
     dry_run: bool = False,
@@ -77,6 +83,7 @@ def train(
         seed: Seed of weights and patches; the folds do not depend on it.
         device: auto, cpu, cuda or cuda:K.
         resume: Continue an interrupted run exactly where it stopped.
+        no_cache: Remove the prepared cases at the end, as `unetpp clean` does, unless another fold is being trained.
         set: Settings of the plan, as section.key=value, such as train.batch=4.
         log_to: Also send loss, learning rate, speed and Dice to tensorboard[:FOLDER], wandb[:PROJECT] or mlflow[:URI]
             (extras of these names). In Python also to a function, which is called with each event as a dictionary.
@@ -133,15 +140,33 @@ def train(
             for done, number in enumerate(numbers):
                 time_s = clock.share(made.train.minutes, number=done, parts=len(numbers))
                 split, later = splits[number], len(numbers) - done - 1
-                folds.append(
-                    train_and_measure(
-                        dataset, made, split, folder, number, place, time_s, resume, progress, listeners, later
-                    )
-                )
-        return Run(folder.path, tuple(folds), _try_report(folder.path, progress), clock.seconds())
+                options = (time_s, resume, progress, listeners, later)
+                folds.append(train_and_measure(dataset, made, split, folder, number, place, *options))
+        if no_cache:
+            _try_clean(folder.path, progress)
+        return _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         told = "Stopped; the work so far is saved. Continue with the same arguments and `resume=True`."
         raise Interrupted(told) from None
+
+
+def _summarize(folder: RunFolder, folds: Sequence[TrainedFold], report: Path | None, seconds: float) -> Run:
+    """Pool the scores of several folds, and say how the training stands and what to run next."""
+    from unetpp.measure.pooled import pool_folds
+    from unetpp.measure.verdict import GOOD, judge_run, suggest_command
+
+    pooled = pool_folds([fold.metrics for fold in folds]) if len(folds) > 1 else None
+    verdict = judge_run(folder, [fold.fold for fold in folds])
+    command = suggest_command(verdict, folder.path, folder.recall_data()) if verdict and verdict.kind != GOOD else ""
+    return Run(folder.path, tuple(folds), report, seconds, pooled, verdict, command)
+
+
+def _try_clean(run: Path, progress: Progress) -> None:
+    """Remove the prepared cases after a training; whatever fails, the training is done."""
+    try:
+        clean(run)
+    except UnetppError as error:
+        progress.note(f"note: the prepared cases stay ({error})")
 
 
 def _try_report(run: Path, progress: Progress) -> Path | None:
