@@ -65,8 +65,9 @@ def test_scores_are_a_table_and_segmentations_pictures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(4, 5), (700, 3), (2, 4, 5)])
 def test_a_prediction_is_a_picture(shape: tuple[int, ...]) -> None:
-    found = Prediction(2, np.arange(np.prod(shape)).reshape(shape) % 3, Geometry(".png"), expected_dice=0.5)
-    assert repr(found) == f"<Prediction: {' x '.join(map(str, shape))}, depth 2, expected Dice 0.500>"
+    sums = np.array([[4.0], [2.0], [4.0]])  # of the probability, within the class, of its voxels
+    found = Prediction(2, np.arange(np.prod(shape)).reshape(shape) % 3, Geometry(".png"), dice_sums=sums)
+    assert repr(found) == f"<Prediction: {' x '.join(map(str, shape))}, depth 2, confidence 0.500>"
     assert "<img" in found._repr_html_()
 
 
