@@ -140,6 +140,10 @@ def test_version() -> None:
         (["train", "data", "--out", "run", "--minutes", "soon"], ["--minutes", "soon"]),
         (["predict", "m", "a", "--out", "x", "--bogus"], ["--bogus", "unetpp predict --help"]),
         (["demo", "--dims", "4"], ["--dims", "4"]),
+        (
+            ["train", "data", "--out", "run", "--batch-size", "4"],
+            ["--batch-size. Write it as --set train.batch=VALUE."],
+        ),
     ],
 )
 def test_bad_usage_is_one_clear_message(tokens: list[str], words: list[str]) -> None:

@@ -137,3 +137,13 @@ def test_building_a_network_through_the_door() -> None:
     network = unetpp.build_model(in_channels=1, out_channels=2, dims=2, depth=1, widths=[4, 4])
     assert isinstance(network, unetpp.UNetPlusPlus)
     assert network(torch.zeros(1, 1, 5, 7)).shape == (1, 2, 5, 7)
+
+
+@pytest.mark.parametrize(
+    ("verb", "given", "own"), [("train", "batch_size", "train.batch"), ("plan", "lr", "train.learning_rate")]
+)
+def test_a_setting_that_is_given_as_an_argument_is_named(verb: str, given: str, own: str) -> None:
+    with pytest.raises(unetpp.UsageError, match=rf'Write it as set={{"{own}": \.\.\.}}'):
+        getattr(unetpp, verb)("data", "run", **{given: 3})
+    with pytest.raises(TypeError, match="bogus"):
+        getattr(unetpp, verb)("data", "run", bogus=3)

@@ -26,13 +26,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, TextIO, get_type_hints
 
-from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, Token
+from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, Token, UnknownOptionError
 
 from unetpp.console import open_console
 from unetpp.error_topics import link_to
 from unetpp.errors import LOG, Interrupted, UnetppError, WriteError, find_missing, is_out_of_memory
+from unetpp.plan import Plan
 from unetpp.progress import Progress, Silence
 from unetpp.results import DONE, PARTLY, UNUSABLE, Result
+from unetpp.settings import dotted_names, find_own_name
 from unetpp.verbs.arguments import AnyPath, LogTo, Settings
 from unetpp.version import __version__
 from unetpp.words import wrap
@@ -266,7 +268,7 @@ def _describe(error: BaseException) -> tuple[str, int]:
         return _with_flags(error), UNUSABLE
     if isinstance(error, CycloptsError):
         command = " ".join(["unetpp", *(error.command_chain or ()), "--help"])
-        return f"{_missing(error) or _one_line(error)} See `{command}`.", UNUSABLE
+        return f"{_missing(error) or _as_setting(error) or _one_line(error)} See `{command}`.", UNUSABLE
     if isinstance(error, OSError) and error.filename is not None and not is_out_of_memory(error):
         where, reason = os.fsdecode(error.filename), error.strerror or type(error).__name__
         return (
@@ -300,6 +302,15 @@ def _missing(error: CycloptsError) -> str | None:
     text = next((each.parameter.help or "" for each in arguments if each.name == name), "")
     shown = name if name.startswith("-") else name.upper()
     return f"{shown} is missing: {text[:1].lower()}{text[1:]}"
+
+
+def _as_setting(error: CycloptsError) -> str | None:
+    """Name the setting that an unknown option of `train` or `plan` stands for, in other libraries or here."""
+    if not isinstance(error, UnknownOptionError) or (error.command_chain or ("",))[0] not in ("train", "plan"):
+        return None
+    option = error.token.keyword or error.token.value
+    field = find_own_name(option.lstrip("-").replace("-", "_"), dotted_names(Plan))
+    return f"Unknown option: {option}. Write it as --set {field}=VALUE." if field else None
 
 
 def _with_flags(error: UnetppError) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any, ParamSpec, TypeVar
@@ -18,7 +19,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from unetpp.errors import UsageError
+from unetpp.plan import Plan
 from unetpp.progress import Progress, Stage
+from unetpp.settings import dotted_names, find_own_name
 from unetpp.words import format_time, wrap
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -183,11 +187,22 @@ def _is_terminal(console: RichConsole) -> bool:
     return False
 
 
+def _require_arguments(unknown: Iterable[str]) -> None:
+    """Refuse an argument that is a setting, here or in other libraries; Python refuses all others."""
+    for name in unknown:
+        if own := find_own_name(name, dotted_names(Plan)):
+            raise UsageError(name, "an argument", "a setting", f'Write it as set={{"{own}": ...}}.')
+
+
 def shows_progress(verb: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     """Make a verb show its progress, unless its argument `progress` is False or an object that receives it."""
 
+    known = inspect.signature(verb).parameters
+
     @functools.wraps(verb)
     def call(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
+        if "set" in known:
+            _require_arguments(options.keys() - known)
         if options.get("progress") not in (None, True):
             return verb(*arguments, **options)
         with open_console() as progress:

@@ -103,13 +103,19 @@ ELSEWHERE = {
 """Field -> what other libraries call it (segmentation_models.pytorch, MONAI, nnU-Net and others)."""
 
 
-def suggest_name(key: str, names: Sequence[str]) -> str:
-    """Suggest the name for what other libraries call `key`, or else the known name that is closest to it."""
+def find_own_name(key: str, names: Sequence[str]) -> str | None:
+    """Find the name of what other libraries call `key`, or of a field that is named without its section."""
     word = key.rpartition(".")[2]
     own = next((field for field, others in ELSEWHERE.items() if word in others.split()), word)
-    found = next((name for name in (f"data.{word}", own, f"model.{own}") if name in names), None)
-    if found:
-        return f"`{key}` is `{found}` here."
+    alike = [name for name in names if name.rpartition(".")[2] == word]
+    chosen = next((name for name in (f"data.{word}", own, f"model.{own}") if name in names), None)
+    return chosen or (alike[0] if len(alike) == 1 else None)
+
+
+def suggest_name(key: str, names: Sequence[str]) -> str:
+    """Suggest the name that `find_own_name` finds, or else the known one that is closest to an unknown one."""
+    if own := find_own_name(key, names):
+        return f'"{key}" is `{own}` here.'
     close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
     return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(names)}."
 

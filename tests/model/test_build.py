@@ -263,7 +263,7 @@ def test_a_projected_node_adds_its_convolutions_to_a_projection_of_all_that_it_r
     ],
 )
 def test_the_arguments_of_other_libraries_are_known(name: str, own: str) -> None:
-    with pytest.raises(UsageError, match=f"`{name}` is `{own}` here"):
+    with pytest.raises(UsageError, match=f'"{name}" is `{own}` here'):
         build_model(**{name: 3})  # type: ignore[misc]
 
 

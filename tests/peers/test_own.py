@@ -11,7 +11,7 @@ from tests.model.test_ddp import NETWORKS
 from tests.peers.reading import differences, read, require, run
 from tests.tiny import run_cli
 
-from unetpp.errors import ModelFileError, UsageError
+from unetpp.errors import ModelFileError, PlanError, UsageError
 from unetpp.model.build import build_model
 
 FITTED: dict[str, dict[str, Any]] = {
@@ -81,6 +81,14 @@ def test_a_changed_network_is_refused_by_name() -> None:
     state["nodes.x_0_2.extra.weight"] = torch.zeros(1)
     with pytest.raises(ModelFileError, match=r"x_0_2\.extra\.weight is unknown"):
         read(state)
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (2, 4, 1, 1), (0, 0, 0, 0)])
+def test_a_head_alone_is_no_network(shape: tuple[int, ...]) -> None:
+    with pytest.raises((ModelFileError, PlanError)):
+        read({"heads.1.weight": torch.zeros(shape)})
+    with pytest.raises((ModelFileError, PlanError)):
+        read(build_model(widths=(4, 6)).state_dict() | {"nodes.x_0_0.units.0.conv.weight": torch.zeros(shape)})
 
 
 def test_the_command_reads_it(tmp_path: Path) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import webbrowser
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.report.test_html import write_run
 from tests.tiny import write_png
 
 from unetpp.infer.prediction import Prediction
-from unetpp.measured import DepthRow, MeanScores, Metrics
-from unetpp.plan import Plan
+from unetpp.measured import DepthRow, MeanScores, Metrics, ScoredCase, Scores
 from unetpp.report import notebook
+from unetpp.report.gallery import Picture
 from unetpp.results import LONGEST_REPR, Checked, Evaluated, Predicted, Reported, Result, Run, TrainedFold
 from unetpp.volume import Geometry
 
@@ -42,13 +41,18 @@ def test_the_text_of_a_result_is_what_the_command_prints() -> None:
     assert "0.8123" not in repr(make_run(Path("run")).folds)
 
 
-def test_a_run_shows_its_depths_and_its_pictures(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
-    html = make_run(write_run(tmp_path / "run", small_plan(), tmp_path))._repr_html_()
+def test_a_run_shows_its_depths_and_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "<svg" not in make_run(tmp_path)._repr_html_()  # nothing is there any more
+    svg = '<svg><image id="image-1"/><use href="#image-1"/></svg>'
+    picture = Picture(1, ScoredCase(id="<case>", mean=Scores(dice=0.5)), 0, "worst", "", 1.0, svg)
+    monkeypatch.setattr(notebook, "read_run", lambda run: run)
+    monkeypatch.setattr(notebook, "draw_pictures", lambda run, pencil, most: [picture])
+    html, again = make_run(tmp_path)._repr_html_(), make_run(tmp_path)._repr_html_()
     assert "<td>0.8123</td>" in html
-    assert "worst: case_0, Dice 0.667" in html
-    assert html.count("<svg") == notebook.PICTURES
+    assert "worst: &lt;case&gt;, Dice 0.500" in html
     assert "Next: unetpp predict" in html
-    assert "<svg" not in make_run(tmp_path / "moved")._repr_html_()
+    (name,), (other,) = (set(re.findall(r'(?:id="|href="#)([^"]+)"', each)) for each in (html, again))
+    assert name != other
 
 
 def test_scores_are_a_table_and_segmentations_pictures(tmp_path: Path) -> None:
@@ -61,7 +65,7 @@ def test_scores_are_a_table_and_segmentations_pictures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(4, 5), (700, 3), (2, 4, 5)])
 def test_a_prediction_is_a_picture(shape: tuple[int, ...]) -> None:
-    sums = np.array([[8.0], [4.0], [8.0]])
+    sums = np.array([[4.0], [2.0], [4.0]])  # of the probability, within the class, of its voxels
     found = Prediction(2, np.arange(np.prod(shape)).reshape(shape) % 3, Geometry(".png"), dice_sums=sums)
     assert repr(found) == f"<Prediction: {' x '.join(map(str, shape))}, depth 2, confidence 0.500>"
     assert "<img" in found._repr_html_()

@@ -156,7 +156,7 @@ class CasePredictor(ABC):
                 list of these, or an array with one axis more, the first, for the images.
             depth: depth of the head; "mean": the mean of all heads (the accurate mode); "auto": for each tile the first
                 depth that is certain; "all" depths; None: the plan's.
-            probabilities: return a `Prediction`, with the probability of every class and the expected Dice.
+            probabilities: return a `Prediction`, with the probability of every class and the confidence.
             tta: average over mirrored copies: 4 times the work in 2D, 8 times in 3D.
             axes: letter of each axis of an array in its order, such as "YXC", with B for that of the images; None:
                 the channels are the first or the last axis, which is of as many as the model has.

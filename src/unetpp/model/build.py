@@ -127,7 +127,10 @@ def build_model(**fields: Unpack[ModelFields]) -> UNetPlusPlus:
     """Build a network; every argument can be left out.
 
     The defaults are those of the preset "default" in 2D; another preset has others. Where None is shown, the value
-    follows from the other arguments, or is None as the text says.
+    follows from the other arguments, or is None as the text says. docs/family.md has pictures of what they do.
+
+    A loop of your own trains all heads: `unetpp.DeepSupervisionLoss()(net(images, heads=True), target)`; then
+    `unetpp.save` writes a model file (docs/python.md).
 
     Args:
         fields: The fields of `plan.model`, and `first_width`.

@@ -186,6 +186,8 @@ class UNetPlusPlus(nn.Module):
     def forward(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor | HeadOutputs:
         """Logits at the resolution of the input.
 
+        Train with `heads=True`: without, only the deepest head learns (`losses.supervision.DeepSupervisionLoss`).
+
         Args:
             x: (B, in_channels, *spatial), any size.
             depth: compute only what the head at this depth needs; None: the deepest head.

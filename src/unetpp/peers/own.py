@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unetpp.errors import ModelFileError
 from unetpp.model.build import PRESETS, build_from_plan, model_plan
 from unetpp.peers.import_settings import ImportSettings
 from unetpp.peers.transfer import Peer, PeerNetwork, Source
@@ -36,7 +37,11 @@ NO_TRACE = {
 
 def read(source: Source, settings: ImportSettings) -> PeerNetwork:
     """Read the settings of a network of ours; those without a trace in the tensors are assumed."""
-    found = _Tensors(source).fields()
+    try:
+        found = _Tensors(source).fields()
+    except (LookupError, ValueError, ArithmeticError, StopIteration):
+        got, expected = f"tensors that are not those of {TITLE}", "a whole state_dict, as it was saved"
+        raise ModelFileError(source.path, got, expected, "Save it again, or use `unetpp.save`.") from None
     if any(name.startswith("encoder.") for name in source.tensors):
         found["encoder"] = settings.require("model.encoder", "the `encoder` of build_model, such as resnet34")
         if not found["encoder"]:
