@@ -23,6 +23,7 @@ from unetpp.infer.early_exit import EarlyExit, choose_rule
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.layouts.cases import find_cases
+from unetpp.measure.choose_depth import make_row, recommend_depth
 from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.quality import evaluate_cases
 from unetpp.measure.stored_cases import find_stored_split
@@ -30,7 +31,6 @@ from unetpp.measure.validation import count_tiles
 from unetpp.measured import DepthTable, Rule
 from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, mean_of
 from unetpp.run_folder import MODEL, RunFolder
-from unetpp.verbs.fold import make_row, recommend_depth
 
 MAX_DROPS = (0.1, 0.3, 0.5, 1.0)
 LARGE = 4
@@ -78,7 +78,7 @@ def measure_run(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
 def evaluate_rules(predictor: Predictor, cases: Sequence[StoredCase]) -> list[dict[str, Any]]:
     """Make a row for each tolerance, for all images and for the large ones; rules are fitted on the other half."""
     halves = cases[::2], cases[1::2]
-    fitted = [fit_rules(predictor, half, lambda done, total: None) for half in halves[::-1]]
+    fitted = [fit_rules(predictor, half) for half in halves[::-1]]
     large = [[case for case in half if count_tiles([case], predictor.plan.predict) >= LARGE] for half in halves]
     groups = (
         [("all", halves), (f"{LARGE} tiles and more", large)]

@@ -12,13 +12,13 @@ SOURCE = TESTS.parent / "src" / "unetpp"
 COVERED_IN = {
     "__init__": "test_public_names",
     "__main__": "test_cli",
-    "console": "test_cli",
-    "progress": "test_cli",
+    "progress": "test_console",
     "run_folder": "verbs/test_journey",
     **{
         f"verbs/{verb}": "verbs/test_journey"
         for verb in ("arguments", "demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "info")
     },
+    "verbs/fold": "verbs/test_journey",
     "verbs/adapt": "deploy/test_adapt",
     "verbs/export": "deploy/test_export",
     "verbs/import_checkpoint": "peers/test_import",
@@ -104,9 +104,12 @@ COVERED_IN = {
     "peers/transfer": "peers/test_import",
     "peers/unet_version": "peers/test_import",
     "report/__init__": "report/test_html",
+    "report/colors": "report/test_html",
+    "report/gallery": "report/test_html",
+    "report/pictures": "report/test_views",
     "report/plots": "report/test_html",
     "report/run_record": "report/test_html",
-    "report/views": "report/test_html",
+    "report/tables": "report/test_html",
     "runtime/cuda_graph": "test_cuda",
     "runtime/exported_file": "infer/test_exported_predictor",
     "runtime/runner": "runtime/test_openvino",

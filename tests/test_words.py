@@ -5,11 +5,22 @@ from __future__ import annotations
 import pytest
 
 from unetpp import words
-from unetpp.words import count_noun, find_value, format_value, join_command, list_some, merge_remarks, say_permit
+from unetpp.words import (
+    count_noun,
+    find_value,
+    format_time,
+    format_value,
+    list_some,
+    merge_remarks,
+    say_permit,
+    wrap,
+    write_command,
+)
 
 
 def test_nouns_have_their_number() -> None:
     assert [count_noun(number, "case") for number in (0, 1, 1200)] == ["0 cases", "1 case", "1,200 cases"]
+    assert [count_noun(number, "minute") for number in (0.5, 1.0, 20.0)] == ["0.5 minutes", "1 minute", "20 minutes"]
 
 
 def test_long_lists_are_shortened() -> None:
@@ -29,9 +40,24 @@ def test_values_on_one_line() -> None:
     assert find_value(values, "model.widths.first") is None
 
 
+def test_times_as_a_clock_shows_them() -> None:
+    assert [format_time(seconds) for seconds in (0, 43.4, 725, 3723)] == ["0:00", "0:43", "12:05", "1:02:03"]
+
+
+def test_long_lines_break_between_words_and_commands_stay_whole() -> None:
+    command = "Next: unetpp predict " + "x" * 30
+    assert wrap(f"one two-three four five six\n  seven eight nine ten eleven\n{command}", 20).split("\n") == [
+        "one two-three four",
+        "  five six",
+        "  seven eight nine",
+        "    ten eleven",
+        command,
+    ]
+
+
 def test_commands_can_be_pasted_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert join_command(["unetpp", "check", "my cells"]) == "unetpp check 'my cells'"
+    assert write_command("train", "my cells", "--minutes", 20) == "unetpp train 'my cells' --minutes 20"
     assert say_permit("my cells", folder=True) == "Run: chmod u+rx 'my cells'"
     monkeypatch.setattr(words, "_ON_WINDOWS", True)
-    assert join_command(["unetpp", "check", "my cells"]) == 'unetpp check "my cells"'
+    assert write_command("check", "my cells") == 'unetpp check "my cells"'
     assert "Properties" in say_permit("my cells")

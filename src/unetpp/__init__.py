@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Demonstrated,
         Evaluated,
         Exported,
+        ExportInfo,
         Imported,
         ModelInfo,
         Planned,
@@ -85,8 +86,8 @@ _HOMES = {
     "model.network": "HeadOutputs UNetPlusPlus",
     "plan": "ModelPlan Normalization Plan",
     "results": (
-        "Adapted Checked Cleaned CleanedRun Demonstrated Evaluated Exported Imported ModelInfo Planned Predicted "
-        "Pruned Reported Run TrainedFold"
+        "Adapted Checked Cleaned CleanedRun Demonstrated Evaluated Exported ExportInfo Imported ModelInfo Planned "
+        "Predicted Pruned Reported Run TrainedFold"
     ),
     "errors": (
         "DataError Interrupted MissingExtraError ModelFileError PlanError Problem UnetppError UsageError WriteError"
@@ -101,8 +102,8 @@ __all__ += ["prune", "adapt", "export", "import_checkpoint", "info", "clean"]  #
 __all__ += ["build_model", "DeepSupervisionLoss", "save", "load", "Plan", "ModelPlan", "Normalization"]  # noqa: RUF022
 __all__ += ["Prediction", "Predictor", "ExportedPredictor", "UNetPlusPlus", "HeadOutputs", "HubModel"]  # noqa: RUF022
 __all__ += ["Demonstrated", "Checked", "Planned", "Run", "TrainedFold", "Reported", "Predicted"]  # noqa: RUF022
-__all__ += ["Evaluated", "Pruned", "Adapted", "Exported", "Imported", "ModelInfo", "Cleaned", "CleanedRun"]  # noqa: RUF022
-__all__ += ["__version__", "peers"]
+__all__ += ["Evaluated", "Pruned", "Adapted", "Exported", "Imported", "ModelInfo", "ExportInfo"]  # noqa: RUF022
+__all__ += ["Cleaned", "CleanedRun", "__version__", "peers"]
 __all__ += ["DataError", "Interrupted", "MissingExtraError", "ModelFileError", "PlanError"]
 __all__ += ["Problem", "UnetppError", "UsageError", "WriteError"]
 

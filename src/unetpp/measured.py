@@ -7,13 +7,25 @@ is declared here, once, with its field: title, unit and format.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
+
+from unetpp.words import count_noun
 
 Interval = tuple[float, float]
 """Lower and upper end: 95 %, by bootstrap over cases, unless stated otherwise."""
@@ -33,6 +45,8 @@ class Column:
     """False: left out in the terminal, which is narrow."""
     zero: bool = True
     """False: a column of nothing but zeros is left out."""
+    spare: int = 0
+    """Which columns are left out where the terminal is too narrow: 1 first, then 2, ...; 0 never."""
 
     def heading(self, distance_unit: str | None) -> str:
         """Return the title with its unit."""
@@ -77,21 +91,36 @@ class Scores(Measured):
     dice_lost: Annotated[float | None, Column("Dice lost", ".4f")] = None
     """Dice of the deepest head, minus this Dice."""
     dice_lost_interval: Interval | None = None
-    iou: Annotated[float | None, Column("IoU", ".4f")] = None
+    iou: Annotated[float | None, Column("IoU", ".4f", spare=1)] = None
     hd95_mm: Annotated[float | None, Column("HD95", ".2f", DISTANCE)] = None
-    hd95_undefined: Annotated[int | None, Column("no HD95", ",d", zero=False)] = None
+    hd95_undefined: Annotated[int | None, Column("no HD95", ",d", zero=False, spare=3)] = None
     """Number of times a class is in only one of prediction and reference, so that no distance is defined."""
     nsd: Annotated[float | None, Column("surface Dice", ".4f")] = None
+
+
+def _renamed(name: str, before: str) -> Any:
+    """Declare a field that earlier versions wrote under another name."""
+    return Field(default=None, validation_alias=AliasChoices(name, before))
 
 
 class Calibration(Measured):
     """Calibration of the expected Dice on validation cases; see `infer.confidence`."""
 
     expected_dice_correlation: float | None = None
+    """Rank correlation (Spearman) of the confidence and the true Dice."""
     review_below: float | None = None
-    predicted_dice_slope: float | None = None
-    predicted_dice_offset: float | None = None
-    predicted_dice_error: float | None = None
+    """Confidence below which a case should be reviewed."""
+    expected_dice_slope: float | None = _renamed("expected_dice_slope", "predicted_dice_slope")
+    """With the offset: the line from confidence, which is too optimistic, to true Dice."""
+    expected_dice_offset: float | None = _renamed("expected_dice_offset", "predicted_dice_offset")
+    expected_dice_error: float | None = _renamed("expected_dice_error", "predicted_dice_error")
+    """Mean absolute error of the line, each case left out of the fit in turn."""
+
+    def expect_dice(self, confidence: float | None) -> float | None:
+        """Return the Dice that is to be expected of a prediction; None without a confidence or a calibration."""
+        if confidence is None or self.expected_dice_slope is None:
+            return None
+        return min(1.0, max(0.0, self.expected_dice_slope * confidence + (self.expected_dice_offset or 0.0)))
 
 
 class MeanScores(Calibration, Scores):
@@ -114,7 +143,12 @@ class ScoredCase(Measured):
     mean: Scores = Scores()
     """Mean over the foreground classes."""
     classes: dict[str, Scores] = {}
+    confidence: float | None = None
+    """Soft Dice confidence of the prediction."""
     expected_dice: float | None = None
+    """Dice that the confidence and the calibration predict."""
+    depths: dict[int, float | None] = {}
+    """Dice at each depth; at 0 that of the mean of all heads."""
 
 
 class Costs(Measured):
@@ -125,11 +159,11 @@ class Costs(Measured):
     """Estimated latency on another machine; never stored."""
     megapixels_per_s: Annotated[float | None, Column("Mpixel/s", ".2f", brief=False)] = None
     """10^6 voxels of a large image per second, overlap of tiles included."""
-    peak_memory_mb: Annotated[float | None, Column("memory", ",.1f", "MB")] = None
+    peak_memory_mb: Annotated[float | None, Column("memory", ",.1f", "MB", spare=4)] = None
     """Peak memory above the loaded model."""
-    energy_j: Annotated[float | None, Column("J/tile", ".2f")] = None
+    energy_j: Annotated[float | None, Column("J/tile", ".2f", spare=2)] = None
     """Energy of the whole processor, other programs included."""
-    parameters: Annotated[int | None, Column("parameters", ",d")] = None
+    parameters: Annotated[int | None, Column("parameters", ",d", spare=5)] = None
     """Number of parameters of the network pruned to this depth."""
     file_mb: Annotated[float | None, Column("file", ".1f", "MB", brief=False)] = None
     """Size of a model file with only these parameters."""
@@ -150,6 +184,10 @@ class DepthRow(Costs, MeanScores):
     def costs(self) -> DepthRow:
         """Return a copy without the scores."""
         return DepthRow(**self.model_dump(include=set(Costs.model_fields)))
+
+    def scores(self) -> DepthRow:
+        """Return a copy without the costs."""
+        return DepthRow(**self.model_dump(exclude=set(Costs.model_fields)))
 
 
 class Recommendation(Measured):
@@ -177,6 +215,12 @@ class DepthTable(Measured):
         """All rows by name: depths, then "mean" for the mean of all heads."""
         mean = {} if self.mean_of_heads is None else {"mean": self.mean_of_heads}
         return {**{str(depth): row for depth, row in self.depths.items()}, **mean}
+
+    def as_table(self) -> DepthTable:
+        """Return the fields of the table alone."""
+        return DepthTable(
+            **{name: getattr(self, name) for name in DepthTable.model_fields if name in self.model_fields_set}
+        )
 
     def with_costs(self, costs: DepthTable) -> Self:
         """Return a copy with the costs, conditions and machine of another table."""
@@ -212,6 +256,24 @@ class Training(Measured):
     """Fraction of the time in which the network waited for data."""
 
 
+class Verdict(Measured):
+    """How a training stands; see `measure.verdict`."""
+
+    kind: str
+    """One of `measure.verdict.KINDS`."""
+    reason: str
+    """One sentence, with the figures."""
+    advice: str
+    """What to do next, in words; empty: nothing."""
+    more_minutes: float | None = None
+    """Further training that is worth its time."""
+    learned: bool = True
+    """Whether the network has learned enough to be judged: otherwise its depths are not compared."""
+
+    def __str__(self) -> str:
+        return f"{self.reason} {self.advice}".strip()
+
+
 class FineTuning(Measured):
     """Outcome of fine-tuning a pruned network."""
 
@@ -221,7 +283,7 @@ class FineTuning(Measured):
     steps: int
 
     def __str__(self) -> str:
-        done = f"fine-tuned for {self.steps} steps: "
+        done = f"fine-tuned for {count_noun(self.steps, 'step')}: "
         if self.dice == self.dice_before:
             return f"{done}no validation Dice above {self.dice:.4f} was found, and the weights are unchanged"
         return f"{done}validation Dice {self.dice_before:.4f} before, {self.dice:.4f} after"
@@ -235,6 +297,7 @@ class Notes(DepthTable):
     fold: int | None = None
     seed: int | None = None
     training: Training | None = None
+    verdict: Verdict | None = None
     dice: float | None = None
     """During training: validation Dice of the deepest head, at `step`."""
     step: int | None = None
@@ -259,6 +322,19 @@ class Notes(DepthTable):
         return [rule for rule in rules if not isinstance(rule, dict) or "doubts" in rule]
 
 
+class ExportNotes(DepthTable):
+    """What an exported file says of its network; `depths` are those of its outputs, in their order."""
+
+    name: str = ""
+    """Name of the data set of the training."""
+    folds: tuple[int, ...] = ()
+    """Folds whose probabilities are averaged, if there are several."""
+    parameters: int | None = None
+    """Number of parameters, of all folds together."""
+    int8: bool = False
+    """Computes in 8-bit integers."""
+
+
 class Metrics(DepthTable):
     """Content of metrics.json."""
 
@@ -272,6 +348,9 @@ class Metrics(DepthTable):
     """Tolerance of the surface Dice, in the distance unit."""
     metric_impl: str | None = None
     """Implementation of the distances."""
+    verdict: Verdict | None = None
+    unfinished: tuple[str, ...] = ()
+    """What was not measured because the time was over, in words; `unetpp report` measures all of it."""
 
 
 def read_metrics(path: Path) -> Metrics | None:
@@ -280,6 +359,18 @@ def read_metrics(path: Path) -> Metrics | None:
         return Metrics.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def tabulate_cases(metrics: Metrics) -> str:
+    """Write the scores of every case and class as CSV; what is not defined is empty."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["case", "class", "dice", "iou", "hd95", "surface_dice", "distance_unit"])
+    for case in metrics.cases:
+        for name, scores in case.classes.items():
+            values = (scores.dice, scores.iou, scores.hd95_mm, scores.nsd)
+            table.writerow([case.id, name, *values, metrics.distance_unit])
+    return text.getvalue()
 
 
 def list_columns(kind: type[Measured]) -> dict[str, Column]:
@@ -299,7 +390,12 @@ def find_columns(kind: type[Measured], rows: Collection[Measured]) -> dict[str, 
 
 
 def tabulate(
-    first: str, kind: type[Measured], rows: Sequence[tuple[str, Measured]], unit: str | None, brief: bool = False
+    first: str,
+    kind: type[Measured],
+    rows: Sequence[tuple[str, Measured]],
+    unit: str | None,
+    brief: bool = False,
+    spared: int = 0,
 ) -> list[list[str]]:
     """Make the texts of a table.
 
@@ -309,11 +405,12 @@ def tabulate(
         rows: (text of the first column, values).
         unit: unit of distances.
         brief: whether to show only the columns for narrow tables.
+        spared: columns up to this rank of `Column.spare` are left out.
 
     Returns:
         Headings, then one list of texts for each row.
     """
     filled = find_columns(kind, [row for _, row in rows]).items()
-    shown = {key: column for key, column in filled if column.brief or not brief}
+    shown = {key: column for key, column in filled if (column.brief or not brief) and not 0 < column.spare <= spared}
     lines = [[name, *(column.text(getattr(row, key, None)) for key, column in shown.items())] for name, row in rows]
     return [[first, *(column.heading(unit) for column in shown.values())], *lines]

@@ -4,21 +4,47 @@ from __future__ import annotations
 
 import importlib
 import json
-import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_json
 
 from unetpp.errors import Problem, list_problems, merge_problems, shorten_lines
-from unetpp.measured import DepthRow, DepthTable, Metrics, Notes, Rule, Scores, tabulate
-from unetpp.plan import Plan
-from unetpp.words import count_noun, find_value, format_value, join_command, list_some
+from unetpp.measured import (
+    DepthRow,
+    DepthTable,
+    ExportNotes,
+    Measured,
+    Metrics,
+    Notes,
+    Rule,
+    Scores,
+    Verdict,
+    list_columns,
+    tabulate,
+)
+from unetpp.plan import DataPlan, Plan, PredictPlan
+from unetpp.words import count_noun, find_value, format_value, list_numbers, list_some, write_command
 
 DONE, PARTLY, UNUSABLE = 0, 1, 2
+WIDTH, LONGEST_NAME = 80, 30
+"""Characters of a line, and of the first column of a table."""
+NEW_IMAGES = "new_images"
+"""Name of a folder in commands that are suggested."""
+NOTHING, UNLIKE, LOW = "nothing was found", "unlike the training", "low expected Dice"
+"""Reasons to review a segmentation."""
+REVIEWED = {
+    NOTHING: "in which nothing was found",
+    UNLIKE: "unlike the images of the training",
+    LOW: "with a lower expected Dice than nine in ten validation cases",
+}
+"""The same in a sentence."""
+WORST = 5
+"""Number of cases that are named as the worst."""
 
 
 LONGEST_REPR = 100
@@ -85,16 +111,16 @@ class Checked(Result):
         problems = enumerate(merge_problems(self.problems), start=1)
         lines += shorten_lines([f"{number}. {problem}" for number, problem in problems])
         found = f"{count_noun(len(self.problems), 'problem')} to fix."
-        words = ["unetpp", "train", str(self.data), "--out", "RUN", "--minutes", "20"]
-        words += ["--set", *self.settings] if self.settings else []
-        next_step = f"No problems. Next: {shlex.join(words)}"
-        return "\n".join([*lines, found if self.problems else next_step])
+        settings = ["--set", *self.settings] if self.settings else []
+        next_step = f"Next: {write_command('train', self.data, '--minutes', 20, *settings)}"
+        return "\n".join([*lines, *([found] if self.problems else ["No problems.", next_step])])
 
 
 @dataclass(frozen=True, repr=False)
 class Planned(Result):
     """A plan, and the time and memory that training takes."""
 
+    data: Path
     run: Path
     plan: Plan
     parameters: int
@@ -109,20 +135,47 @@ class Planned(Result):
     """False after a dry run."""
 
     def to_text(self) -> str:
-        train, epochs = self.plan.train, f"{count_noun(self.plan.train.epochs, 'epoch')} of "
-        length = f"{train.minutes:g} minutes" if train.minutes else epochs + count_noun(train.steps_per_epoch, "step")
-        length += f" for each of {self.folds} folds" if self.folds > 1 else ""
-        if self.train_minutes and not train.minutes:
-            length += f" (about {self.train_minutes:.1f} minutes of steps on this machine)"
-        lines = [
-            describe_plan(self.plan),
-            f"Training: {count_noun(self.training_cases, 'case')}, {self.validation_cases} for validation; {length}.",
-            f"Network: {self.parameters:,} parameters; about {self.train_memory_mb:,.0f} MB of memory in training.",
-        ]
+        lines = [self.summarize()]
         if not self.written:
             return "\n".join([*lines, "Dry run: nothing was written."])
-        lines.append(f"Written to {self.run / 'plan.json'}, which you may edit.")
-        return "\n".join([*lines, f"Next: unetpp train DATA --out {self.run}"])
+        lines += [f"Written:  {self.run / 'plan.json'}: every choice with its reason; you may edit it."]
+        return "\n".join([*lines, f"Next: {write_command('train', self.data, '--out', self.run)}"])
+
+    def summarize(self, started: datetime | None = None) -> str:
+        """Describe in four lines what is trained.
+
+        Args:
+            started: when the training started; None: it has not.
+        """
+        model, train, data = self.plan.model, self.plan.train, self.plan.data
+        element = "image" if data.dims == 2 else "volume"
+        channels = f" with {len(data.channels)} channels" if len(data.channels) > 1 else ""
+        patch = " x ".join(map(str, train.patch))
+        return "\n".join(
+            [
+                f"Data:     {count_noun(self.training_cases, element)}{channels} to train on, "
+                f"{self.validation_cases} to validate; {list_some(data.classes, 4)}",
+                f"Network:  {model.topology} of depth {model.depth}, {self.parameters:,} parameters; "
+                f"patches of {patch}; {self.train_memory_mb:,.0f} MB",
+                f"Training: {self._describe_length()}, then every depth is scored and timed",
+                f"Ends:     {self._describe_end(started)}; results in {self.run}",
+            ]
+        )
+
+    def _describe_length(self) -> str:
+        train = self.plan.train
+        steps = train.epochs * train.steps_per_epoch
+        length = count_noun(train.minutes, "minute") if train.minutes else count_noun(steps, "step")
+        return f"{self.folds} folds of {length}" if self.folds > 1 else length
+
+    def _describe_end(self, started: datetime | None) -> str:
+        if self.train_minutes is None:
+            return "the progress display tells when"
+        if started is None:
+            length = count_noun(float(f"{self.train_minutes:.2g}"), "minute")
+            return f"about {length}{'' if self.plan.train.minutes else ' of steps on this machine'} after the start"
+        end = started + timedelta(minutes=self.train_minutes)
+        return f"about {end:%H:%M}" + f" on {end:%A %d %B}" * (end.date() != started.date())
 
 
 @dataclass(frozen=True)
@@ -148,6 +201,12 @@ class Run(Result):
     page: Path | None
     """The report; None: it could not be written."""
     seconds: float
+    pooled: Metrics | None = None
+    """Scores over the validation cases of all folds, if there are several."""
+    verdict: Verdict | None = None
+    """How the training stands; of several folds that which most needs something done."""
+    command: str = ""
+    """What to run next."""
 
     def report(self) -> Reported:
         """Write the report again and open it: in the browser, or in the notebook."""
@@ -163,10 +222,21 @@ class Run(Result):
                 f"fold {fold.fold}: {length} ({fold.reason}), {fold.data_wait:.1%} of the time waiting for data"
             )
             lines.append(describe_depths(fold.metrics))
+        scores = self.pooled or self.folds[0].metrics
+        if self.pooled:
+            lines += [f"all {len(self.folds)} folds, {count_noun(len(scores.cases), 'validation case')}:"]
+            lines += [describe_depths(scores)]
+        lines += describe_worst(scores)
+        if unfinished := list(dict.fromkeys(text for fold in self.folds for text in fold.metrics.unfinished)):
+            lines.append(f"the time was over: {'; '.join(unfinished)}")
+            lines.append(f"Measure the rest: {write_command('report', self.run)}")
         lines += [f"Report: {self.page}"] if self.page else []
-        recommended = self.folds[0].metrics.recommended if len(self.folds) == 1 else None
-        hint = f"   (add --depth {recommended.depth} for the recommended one)" if recommended else ""
-        return "\n".join([*lines, f"Next: unetpp predict {self.run} IMAGES --out DIR{hint}"])
+        lines += [str(self.verdict)] if self.verdict else []
+        depth = ["--depth", scores.recommended.depth] if scores.recommended else []
+        predict = write_command("predict", self.run, NEW_IMAGES, "--out", "predictions", *depth)
+        return "\n".join(
+            [*lines, *([f"Next: {self.command}", f"or:   {predict}"] if self.command else [f"Next: {predict}"])]
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -181,12 +251,17 @@ class Predicted(Result):
     seconds: float
     written: bool = True
     """False after a dry run."""
-    doubtful: tuple[Path, ...] = ()
-    """Those of `files` to review: nothing was found, the image is unlike those of the training, or the predicted Dice
-    is in the lowest 10 % of that of the validation cases."""
+    doubtful: Mapping[Path, str] = field(default_factory=dict)
+    """Those of `files` to review, and why."""
     notes: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
-    """How images differ from those of the training, so that no Dice is predicted: a line for each way."""
+    """How images differ from those of the training, so that no Dice is expected of them: a line for each way."""
+    expected_dice: Mapping[Path, float] = field(default_factory=dict)
+    """Dice that is to be expected of those of `files` of which it is known, by the calibration on validation cases."""
+    expected_dice_error: Mapping[Path, float] = field(default_factory=dict)
+    """Mean absolute error of that on the validation cases."""
+    depth_shares: Mapping[int, float] = field(default_factory=dict)
+    """With `depth="auto"`: fraction of the tiles that stopped at each depth."""
 
     @property
     def exit_code(self) -> int:
@@ -197,16 +272,49 @@ class Predicted(Result):
         if not self.written:
             title = f"Dry run: {count_noun(count, 'image')} would be predicted into {self.out} at depth {depths}:"
             return "\n".join([title, *shorten_lines([f"  {path}" for path in self.files]), *self._describe_rest()])
-        lines = [f"{count_noun(count, 'file')} written to {self.out} in {self.seconds:.1f} s"]
-        if self.doubtful:
-            lines.append(f"{len(self.doubtful)} to review: {list_some(path.name for path in self.doubtful)}")
-            unlike = ", unlike the training" if self.outside else ""
-            lines.append(f"  (nothing found{unlike}, or a predicted Dice in the lowest 10 % of the validation cases)")
+        images = len(self._group_by_name(self.files))
+        of_depths = f" at {len(self.depths)} depths" if len(self.depths) > 1 else ""
+        lines = [f"{count_noun(images, 'image')} segmented{of_depths}, in {self.out}, in {self.seconds:.1f} s"]
+        if self.depth_shares:
+            shares = (f"{share:.0%} at {depth}" for depth, share in self.depth_shares.items())
+            lines.append(f"depth of the tiles: {', '.join(shares)}")
+        lines += self._describe_expected()
+        for reason in dict.fromkeys(self.doubtful.values()):
+            names = self._group_by_name([path for path, why in self.doubtful.items() if why == reason])
+            lines += [f"{len(names)} to review, {REVIEWED.get(reason, reason)}:", f"  {list_some(names)}"]
         if self.outside:
-            lines += ["unlike the training, so that no Dice is predicted:", *(f"  {way}" for way in self.outside[:10])]
+            lines += ["unlike the training, so that no Dice is expected:", *(f"  {way}" for way in self.outside[:10])]
             rest = len(self.outside) - 10
             lines += [f"  and {count_noun(rest, 'line')} more in predictions.json"] if rest > 0 else []
         return "\n".join([*lines, *self._describe_rest()])
+
+    def _describe_expected(self) -> list[str]:
+        """Describe the expected Dice at each depth, with its error."""
+        depths: dict[str, list[Path]] = {}
+        for path in self.expected_dice:
+            depths.setdefault(self._place(path)[0], []).append(path)
+        lines = []
+        for depth, paths in depths.items():
+            dice = [self.expected_dice[path] for path in paths]
+            error = self.expected_dice_error.get(paths[0])
+            text = f"expected Dice{f' at {depth}' if depth else ''}: {sum(dice) / len(dice):.3f} on average"
+            text += f", {min(dice):.3f} to {max(dice):.3f}" if len(dice) > 1 else ""
+            lines.append(text + (f", off by {error:.3f} on average" if error is not None else ""))
+        return lines
+
+    def _group_by_name(self, paths: Sequence[Path]) -> list[str]:
+        """Name each file once, with its depths where there are several."""
+        depths: dict[str, list[str]] = {}
+        for depth, name in map(self._place, paths):
+            depths.setdefault(name, []).append(depth.removeprefix("depth "))
+        return [name + (f" (depth {', '.join(each)})" if each != [""] else "") for name, each in depths.items()]
+
+    def _place(self, path: Path) -> tuple[str, str]:
+        """Return the depth, if there are several, and the name of a file."""
+        parts = path.relative_to(self.out).parts if path.is_relative_to(self.out) else (path.name,)
+        if len(self.depths) > 1 and len(parts) > 1:
+            return parts[0].replace("_", " "), "/".join(parts[1:])
+        return "", "/".join(parts)
 
     def _describe_rest(self) -> list[str]:
         """Describe what was left out."""
@@ -223,26 +331,29 @@ class Evaluated(Result):
     out: Path | None
     notes: tuple[str, ...] = ()
     """What was found about the meaning of the values."""
+    csv: Path | None = None
 
     @property
     def exit_code(self) -> int:
         return PARTLY if self.problems else DONE
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the keys of metrics.json, with `problems` and `out`."""
+        """Return the keys of metrics.json, with `problems`, `out` and `csv`."""
         values = super().to_dict()
         metrics: dict[str, Any] = values.pop("metrics")
         return metrics | values
 
     def to_text(self) -> str:
         lines = [count_noun(len(self.metrics.cases), "case"), describe_scores(self.metrics)]
+        lines += describe_worst(self.metrics)
         lines += [f"note: {note}" for note in self.notes]
         if self.problems:
             lines += [
                 f"{count_noun(len(self.problems), 'problem')}:",
                 *(f"  {each}" for each in list_problems(self.problems)),
             ]
-        return "\n".join([*lines, f"Written to {self.out}"] if self.out else lines)
+        written = [str(path) for path in (self.out, self.csv) if path]
+        return "\n".join([*lines, f"Written to {' and '.join(written)}"] if written else lines)
 
 
 @dataclass(frozen=True, repr=False)
@@ -252,6 +363,7 @@ class Reported(Result):
     report: Path
     left_out: tuple[str, ...] = ()
     """What the report leaves out, because it cannot be read."""
+    notes: tuple[str, ...] = ()
 
     def open(self) -> None:
         """Open the page: in the browser, or in the notebook."""
@@ -260,6 +372,7 @@ class Reported(Result):
     def to_text(self) -> str:
         return "\n".join(
             [
+                *(f"note: {text}" for text in self.notes),
                 *(f"note: {text} cannot be read; the report leaves it out" for text in self.left_out),
                 f"Report: {self.report}",
             ]
@@ -280,13 +393,15 @@ class Pruned(Result):
     """Largest difference between its logits and those of the full (or the fine-tuned) network, on random input."""
     finetuning: str | None = None
     """Outcome of fine-tuning, in words."""
+    is_whole: bool = False
+    """Whether the depth is that of the whole network, so that nothing could go."""
 
     def to_text(self) -> str:
         share = f"{self.parameters / self.parameters_before:.0%} of {self.parameters_before:,}"
-        lines = [
-            f"{self.out}: {self.parameters:,} parameters, {share}; its output agrees with that of the full network.",
-            f"Depth {self.depth}: {self.reason}.",
-        ]
+        title = f"{self.out}: {self.parameters:,} parameters, {share}; its output agrees with that of the full network."
+        if self.is_whole:
+            title = f"Nothing could be pruned: {self.out} holds the whole network, {self.parameters:,} parameters."
+        lines = [title, f"Depth {self.depth}: {self.reason}."]
         lines += [f"{self.finetuning[:1].upper()}{self.finetuning[1:]}."] if self.finetuning else []
         return "\n".join(lines)
 
@@ -300,6 +415,10 @@ class Adapted(Result):
     """The most careful first."""
 
     def to_text(self) -> str:
+        if len(self.rules) == 1:
+            return (
+                f"{self.model}: early exit saves no time here: --depth auto would take the deepest head for every tile."
+            )
         depths = list(self.rules[0].tiles)
         rows = [["stops below", "Dice lost", "at most", "time", *(f"tiles at {depth}" for depth in depths)]]
         for rule in self.rules:
@@ -313,8 +432,8 @@ class Adapted(Result):
                 table(rows),
                 "  stops below: uncertainty below which a tile exits at each depth",
                 "  Dice lost: against the deepest head; at most: upper end of its 95 % interval",
-                f"Next: unetpp predict {self.model} IMAGES --out DIR --depth auto --max-drop POINTS",
-                "  (one point is 0.01 of Dice)",
+                f"Next: {write_command('predict', self.model, NEW_IMAGES, '--out', 'predictions', '--depth', 'auto')}",
+                "  (and --max-drop 0.3: the points, hundredths of Dice, that may be lost)",
             ]
         )
 
@@ -326,15 +445,18 @@ class Exported(Result):
     out: Path
     card: Path
     """The model card."""
-    depth: int
+    depths: tuple[int, ...]
+    folds: tuple[int, ...]
+    """Folds whose probabilities are averaged in the file, if there are several."""
     int8: bool
     comparison: str
     """Comparison with the network, in words."""
     file_mb: float
 
     def to_text(self) -> str:
-        precision = ", 8-bit integers" if self.int8 else ""
-        title = f"{self.out}: depth {self.depth}{precision}, {self.file_mb:.1f} MB."
+        title = f"{self.out}: {list_numbers('depth', self.depths)}"
+        title += f", the mean of {list_numbers('fold', self.folds)}" if self.folds else ""
+        title += f"{', 8-bit integers' if self.int8 else ''}, {self.file_mb:.1f} MB."
         return f"{title}\n{self.comparison}\nModel card: {self.card}"
 
 
@@ -366,7 +488,7 @@ class Imported(Result):
             lines.append(f"  {list_some(name for name, why in self.ignored.items() if why == reason)}   ({reason})")
         lines += ["The checkpoint does not tell these; change what differs with --set:"] if self.assumed else []
         lines += [f"  {key} = {value}   ({reason})" for key, value, reason in list_choices(self.plan, self.assumed)]
-        return "\n".join([*lines, f"Next: unetpp predict {self.out} IMAGES --out DIR"])
+        return "\n".join([*lines, f"Next: {write_command('predict', self.out, NEW_IMAGES, '--out', 'predictions')}"])
 
 
 @dataclass(frozen=True, repr=False)
@@ -380,7 +502,9 @@ class ModelInfo(Result):
     parameters: int
     file_mb: float
     notes: Notes
-    """Notes of the model file: scores and costs of every depth."""
+    """Notes of the model file: scores and costs of every depth, of several folds over all their validation cases."""
+    command: str = ""
+    """What to run next, by the verdict."""
     cache_mb: float = 0.0
     """Size of the prepared cases in the run folder."""
 
@@ -388,21 +512,21 @@ class ModelInfo(Result):
         data, model = self.plan.data, self.plan.model
         folds = f", {len(self.files)} folds" if len(self.files) > 1 else ""
         size = f"{self.parameters:,} parameters, {self.file_mb:.1f} MB{folds}"
-        classes = (f"{value} = {name}" for value, name in zip(data.label_values, data.classes, strict=True))
-        spacing = " x ".join(f"{mm:g}" for mm in data.spacing_mm) + " mm" if data.spacing_mm else "as in each file"
         lines = [
             str(self.model),
             f"network:    {model.topology} of depth {model.depth}, {data.dims}D, {size}",
             f"            widths {list(model.widths)}, {model.norm} norm, {model.block} blocks",
             f"trained on: {self.plan.name}",
-            f"channels:   {', '.join(data.channels)}",
-            f"classes:    {', '.join(classes)}",
-            f"spacing:    {spacing}; tile {list(self.plan.predict.tile)}; axes {data.orientation or 'as in each file'}",
+            *_describe_data(data, self.plan.predict),
         ]
         if self.cache_mb:
-            command = join_command(["unetpp", "clean", str(self.model)])
-            lines.append(f"cache:      {self.cache_mb:,.1f} MB of prepared cases (`{command}` removes them)")
-        return "\n".join([*lines, describe_depths(self.notes)] if self.notes.depths else lines)
+            clean = write_command("clean", self.model)
+            lines.append(f"cache:      {self.cache_mb:,.1f} MB of prepared cases (`{clean}` removes them)")
+        if self.notes.depths:
+            lines += ["over the validation cases of all folds:"] if len(self.files) > 1 else []
+            lines += [describe_depths(self.notes)]
+        lines += [str(self.notes.verdict)] if self.notes.verdict else []
+        return "\n".join([*lines, f"Next: {self.command}"] if self.command else lines)
 
 
 @dataclass(frozen=True)
@@ -430,6 +554,40 @@ class Cleaned(Result):
 
 
 @dataclass(frozen=True, repr=False)
+class ExportInfo(Result):
+    """Description of an exported file."""
+
+    model: Path
+    runtime: str
+    """What runs it: onnxruntime, openvino or torch."""
+    data: DataPlan
+    predict: PredictPlan
+    """Tile, overlap, and the depth of a prediction for which none is given."""
+    notes: ExportNotes
+    """Depths in the file, with their scores before the export."""
+    file_mb: float
+    card: Path | None
+    """The model card beside the file."""
+
+    def to_text(self) -> str:
+        notes, depths = self.notes, tuple(self.notes.depths)
+        size = f"{notes.parameters:,} parameters, " if notes.parameters else ""
+        folds = f", the mean of {list_numbers('fold', notes.folds)}" if notes.folds else ""
+        precision = ", 8-bit integers" if notes.int8 else ""
+        default = f" (without --depth: {self.predict.depth})" if len(depths) > 1 else ""
+        lines = [
+            str(self.model),
+            f"exported:   {list_numbers('depth', depths)}{default}, {self.data.dims}D{folds}{precision}",
+            f"            {size}{self.file_mb:.1f} MB, run by {self.runtime}",
+            f"trained on: {notes.name}",
+            *_describe_data(self.data, self.predict),
+        ]
+        lines += [f"model card: {self.card}"] if self.card else []
+        scored = any(row.dice is not None for row in notes.depths.values())
+        return "\n".join([*lines, describe_depths(notes)] if scored else lines)
+
+
+@dataclass(frozen=True, repr=False)
 class Demonstrated(Result):
     """A run on generated data, and its predictions."""
 
@@ -439,16 +597,19 @@ class Demonstrated(Result):
 
     def to_text(self) -> str:
         run = self.trained.run
+        commands = (
+            ("info", run),
+            ("predict", run, self.data / "images", "--out", run / "predictions_all", "--depth", "all"),
+            ("prune", run, "--out", run / "small.safetensors", "--max-drop", 1),
+            ("train", "my_data", "--minutes", 20),
+        )
         return "\n".join(
             [
                 *self.trained.to_text().splitlines()[:-1],
                 f"Predictions: {self.predictions}",
                 "",
                 "What you can do next:",
-                f"  unetpp info {run}",
-                f"  unetpp predict {run} {self.data / 'images'} --out {run / 'predictions_all'} --depth all",
-                f"  unetpp prune {run} --out {run / 'small.safetensors'} --max-drop 1",
-                "  unetpp train YOUR_DATA --out RUN --minutes 20",
+                *(f"  {write_command(*words)}" for words in commands),
             ]
         )
 
@@ -457,6 +618,17 @@ def _find_above(module: str, name: str) -> Callable[..., Any]:
     """Find a function of a layer above by its name: results are shown by what is built on them."""
     function: Callable[..., Any] = getattr(importlib.import_module(f"unetpp.{module}"), name)
     return function
+
+
+def _describe_data(data: DataPlan, predict: PredictPlan) -> list[str]:
+    """Describe the images and classes of a model, one property a line."""
+    classes = (f"{value} = {name}" for value, name in zip(data.label_values, data.classes, strict=True))
+    spacing = " x ".join(f"{mm:g}" for mm in data.spacing_mm) + " mm" if data.spacing_mm else "as in each file"
+    return [
+        f"channels:   {', '.join(data.channels)}",
+        f"classes:    {', '.join(classes)}",
+        f"spacing:    {spacing}; tile {list(predict.tile)}; axes {data.orientation or 'as in each file'}",
+    ]
 
 
 def describe_plan(plan: Plan) -> str:
@@ -474,12 +646,12 @@ def list_choices(plan: Plan, reasons: Mapping[str, str]) -> list[tuple[str, str,
 def describe_scores(metrics: Metrics) -> str:
     """Make a table of mean, pooled and class scores."""
     rows = [("mean", metrics.mean), ("pooled", metrics.pooled), *metrics.classes.items()]  # a class may be named so too
-    return table(tabulate("", Scores, rows, metrics.distance_unit, brief=True))
+    return _fit_table("", Scores, rows, metrics.distance_unit)
 
 
 def describe_depths(found: DepthTable) -> str:
     """Make the depth table: quality and cost of every depth that was measured, and of the mean of all heads."""
-    lines = [table(tabulate("depth", DepthRow, list(found.rows.items()), found.distance_unit, brief=True))]
+    lines = [_fit_table("depth", DepthRow, list(found.rows.items()), found.distance_unit)]
     lines += [f"  costs: {found.conditions}"] if found.conditions else []
     recommended = found.recommended
     return "\n".join(
@@ -487,14 +659,58 @@ def describe_depths(found: DepthTable) -> str:
     )
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Align columns, the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
-        lines.append("  " + "  ".join(cells))
-    return "\n".join(lines)
+def describe_worst(metrics: Metrics) -> list[str]:
+    """List the cases with the lowest Dice, and of several classes the worst of each."""
+    scored = sorted((case.mean.dice, case.id, case) for case in metrics.cases if case.mean.dice is not None)
+    if len(scored) < 2:
+        return []
+    rows = [["worst cases", "Dice", *(["worst class"] if len(metrics.classes) > 1 else [])]]
+    for dice, name, case in scored[:WORST]:
+        classes = sorted((each.dice, key) for key, each in case.classes.items() if each.dice is not None)
+        rows.append(
+            [name, f"{dice:.4f}", *([f"{classes[0][1]} {classes[0][0]:.4f}"] if len(metrics.classes) > 1 else [])]
+        )
+    return [table(rows)]
+
+
+def _fit_table(first: str, kind: type[Measured], rows: Sequence[tuple[str, Measured]], unit: str | None) -> str:
+    """Make a table as wide as a terminal; what is left out where it is too wide is in the JSON and in the report."""
+    text = table(tabulate(first, kind, rows, unit, brief=True))
+    for spared in range(1 + max(column.spare for column in list_columns(kind).values())):
+        if max(map(len, text.split("\n"))) <= WIDTH:
+            break
+        text = table(tabulate(first, kind, rows, unit, brief=True, spared=spared), tall=True)
+    return text
+
+
+def table(rows: Sequence[Sequence[str]], tall: bool = False) -> str:
+    """Align columns, the first to the left, the others to the right.
+
+    Args:
+        rows: headings, then the texts of each row. A first text that is too long is shortened.
+        tall: headings that are wider than their column take two lines.
+    """
+    headings, *body = [[_shorten(first, LONGEST_NAME), *others] for first, *others in rows]
+    lines = [*(_split_headings(headings, body) if tall else [headings]), *body]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        ("  " + "  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])])).rstrip()
+        for first, *others in lines
+    )
+
+
+def _split_headings(headings: Sequence[str], body: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """Split headings that are wider than the texts below them into two lines."""
+    widest = [max(map(len, column)) for column in zip(*body, strict=True)]
+    halves = [
+        text.rpartition(" ")[::2] if len(text) > width else ("", text)
+        for text, width in zip(headings, widest, strict=True)
+    ]
+    return list(zip(*halves, strict=True))
+
+
+def _shorten(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _describe_limit(uncertainty: float | None) -> str:

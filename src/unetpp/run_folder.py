@@ -12,6 +12,7 @@ from unetpp.measured import Metrics, read_metrics
 from unetpp.words import say_permit
 
 MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"
+VIEWS = "views"
 LOCK = ".lock"
 
 
@@ -40,6 +41,18 @@ class RunFolder:
     def cache(self) -> Path:
         """Prepared cases; `unetpp clean` removes them."""
         return self.path / "cache"
+
+    @property
+    def data(self) -> Path:
+        """Text file with the path of the data set."""
+        return self.path / "data.txt"
+
+    def recall_data(self) -> str:
+        """Read the path of the data set, for commands that are suggested; DATA if it is not known."""
+        try:
+            return self.data.read_text(encoding="utf-8").strip() or "DATA"
+        except (OSError, ValueError):
+            return "DATA"
 
     def cached_files(self) -> list[Path]:
         """List the arrays of the prepared cases."""

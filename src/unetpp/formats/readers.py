@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpp.errors import DataError, Problem, UnetppError
+from unetpp.errors import DataError, Problem, UnetppError, find_missing
 from unetpp.formats import detect_format, suffix_of
 from unetpp.formats.format import FileRefused, Format
 from unetpp.formats.sources import ArraySource, ImageSource, StackedSource
@@ -124,6 +124,8 @@ def _open_format(path: Path) -> Iterator[Format]:
     except IsADirectoryError:
         raise _make_error(path, "a folder", "a file", "Name the files in it, or remove it.") from None
     except Exception as error:  # decoders raise anything
+        if missing := find_missing(error, f"Reading {suffix_of(path)} files"):
+            raise missing from None
         cause = _describe_cause(error)
         if isinstance(error, NotImplementedError) or any(word in cause.lower() for word in _UNSUPPORTED):
             got, action = (

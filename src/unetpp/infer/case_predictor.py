@@ -219,6 +219,7 @@ class CasePredictor(ABC):
         out: str | PathLike[str],
         options: PredictOptions = DEFAULTS,
         progress: Stage | None = None,
+        overlay: bool = False,
     ) -> WrittenFiles:
         """Segment files and folders; a bad file is skipped and listed, the others are written.
 
@@ -226,11 +227,12 @@ class CasePredictor(ABC):
             inputs: files, lists and folders, as `layouts.inputs.find_images` reads them.
             out: folder for the results.
             options: which depths, how, and which maps to write in addition to the segmentations.
-            progress: called with files done of all, or tiles done of all for a single file.
+            progress: called with images done of all.
+            overlay: write a picture of each image with the outlines of its segmentation.
 
         Raises:
             DataError: no images.
             UsageError: the options do not fit the model, or a result would overwrite its input.
             WriteError: no space, or no permission to write.
         """
-        return predict_to_files(self, inputs, Path(out), options, progress)
+        return predict_to_files(self, inputs, Path(out), options, progress, overlay)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +10,8 @@ from dataclasses import replace
 from os.path import realpath
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
 
 from unetpp.data.case_files import name_files, name_label, read_case_classes, read_case_label
 from unetpp.data.inspect import collect_declared, complete_reading
@@ -19,7 +22,7 @@ from unetpp.formats.readers import read_label
 from unetpp.infer.confidence import calibrate
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
-from unetpp.infer.record import PREDICTIONS, PredictionRecord, read_record
+from unetpp.infer.record import OVERLAYS, PREDICTIONS, PredictionRecord, read_record
 from unetpp.labels.classes import Classes
 from unetpp.labels.encoding import encode_label
 from unetpp.labels.facts import LabelFacts, measure_label
@@ -30,12 +33,16 @@ from unetpp.layouts.contents import list_content
 from unetpp.layouts.dataset import Case
 from unetpp.layouts.paired_files import split_mixed_folder
 from unetpp.layouts.pairing import describe_name, pair_names
+from unetpp.measure.pace import Pace, choose_order
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import AS_FILES_SAY, LabelPlan, Plan, ReadPlan
+from unetpp.words import list_some
 
 Show = Callable[[int, int], None]
 """Called with (cases done, cases in all)."""
+Look = Callable[[Case, np.ndarray, Mapping[int, Prediction]], None]
+"""Called with a case, its reference (class indices) and its predictions by depth."""
 
 
 class FolderScores(NamedTuple):
@@ -72,8 +79,13 @@ def evaluate_cases(
     depths: Sequence[int] | Literal["all"] = "all",
     mean: bool = False,
     progress: Show = lambda done, total: None,
+    until: float = math.inf,
+    look: Look = lambda case, reference, predicted: None,
 ) -> dict[int, Metrics]:
     """Score a model on labelled cases, on the grid of their files; one pass computes all depths.
+
+    If time is limited, the Dice of all cases comes first: distances between surfaces are measured only while there is
+    time for the other cases too. At least one case is scored; cases are drawn at random, so that they stand for all.
 
     Args:
         predictor: the model.
@@ -81,6 +93,8 @@ def evaluate_cases(
         depths: the depths to score.
         mean: score the mean of all heads too, at MEAN.
         progress: called with (cases done, cases in all).
+        until: time of `time.monotonic` at which scoring ends.
+        look: called with every case that has been predicted, such as to draw it.
 
     Returns:
         depth -> metrics as `summarize` returns them, with the expected Dice of each case and its calibration.
@@ -90,28 +104,55 @@ def evaluate_cases(
     """
     plan = predictor.plan.data
     options = PredictOptions(depth="all and mean" if mean else "all")
-    scores: dict[int, list[CaseScore]] = {}
-    expected: dict[int, list[float | None]] = {}
-    for done, case in enumerate(cases, start=1):
+    pace = Pace(len(cases), until)
+    scores: dict[int, dict[int, CaseScore]] = {}
+    confidence: dict[int, dict[int, float | None]] = {}
+    for place in pace.limit(range(len(cases)) if until == math.inf else choose_order(len(cases))):
+        case = cases[place]
         with failures_of(name_label(case)):
             reference = read_case_classes(case, plan)
         with failures_of(name_files(case.images)):
             predicted = predictor.predict_case(case, options)
-        for depth, found in predicted.items():
-            if depths == "all" or depth in depths:
-                spacing = found.geometry.spacing_mm
-                score = score_case(case.id, found.segmentation, reference, plan.num_classes, spacing)
-                scores.setdefault(depth, []).append(score)
-                expected.setdefault(depth, []).append(found.expected_dice)
-        progress(done, len(cases))
-    return {depth: _calibrate(summarize(scores[depth], plan.classes), expected[depth]) for depth in sorted(scores)}
+        look(case, reference, predicted)
+        with pace.extra() as surfaces:
+            for depth, found in predicted.items():
+                if depths == "all" or depth in depths:
+                    spacing = found.geometry.spacing_mm
+                    pair, number = (found.segmentation, reference), plan.num_classes
+                    score = score_case(case.id, *pair, number, spacing, surface_metrics=surfaces)
+                    scores.setdefault(depth, {})[place] = score
+                    confidence.setdefault(depth, {})[place] = found.confidence
+        progress(pace.done, len(cases))
+    places = sorted(next(iter(scores.values()), {}))  # in the order of the cases
+
+    def summarize_depth(depth: int) -> Metrics:
+        found = summarize([scores[depth][place] for place in places], plan.classes)
+        return _calibrate(found, [confidence[depth][place] for place in places])
+
+    return {depth: summarize_depth(depth) for depth in sorted(scores)}
 
 
-def _calibrate(metrics: Metrics, expected: Sequence[float | None]) -> Metrics:
-    """Add the expected Dice of each case, and the calibration of all of them."""
-    pairs = zip(metrics.cases, expected, strict=True)
-    cases = [case.merge(ScoredCase(id=case.id, expected_dice=dice)) for case, dice in pairs]
-    calibration = calibrate(expected, [case.mean.dice for case in cases])
+def add_depths(chosen: Metrics, quality: Mapping[int, Metrics]) -> tuple[ScoredCase, ...]:
+    """Add the Dice at every depth to the cases of one depth, so that folds can be pooled.
+
+    Args:
+        chosen: scores at one depth.
+        quality: those at every depth, of the same cases in the same order.
+    """
+    each = zip(chosen.cases, *(found.cases for found in quality.values()), strict=True)
+    return tuple(
+        case.merge(ScoredCase(id=case.id, depths=dict(zip(quality, [at.mean.dice for at in all_], strict=True))))
+        for case, *all_ in each
+    )
+
+
+def _calibrate(metrics: Metrics, confidence: Sequence[float | None]) -> Metrics:
+    """Add the confidence and the expected Dice of each case, and the calibration of all of them."""
+    calibration = calibrate(confidence, [case.mean.dice for case in metrics.cases])
+    cases = [
+        case.merge(ScoredCase(id=case.id, confidence=value, expected_dice=calibration.expect_dice(value)))
+        for case, value in zip(metrics.cases, confidence, strict=True)
+    ]
     return metrics.merge(Metrics(mean=metrics.mean.merge(calibration), cases=cases))
 
 
@@ -181,12 +222,11 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
     stems = sorted(files.keys() & cases.keys())
     problems += _unpaired(folder, Path(references.declared.where), files, cases)
     recorded = _read_recorded(record)
-    match = match_labels(
-        _measure(references.reading, [cases[stem] for stem in stems]),
-        _measure(AS_FILES_SAY, [Case(stem, (), (files[stem],)) for stem in stems], closely=recorded is None),
-        references.declared,
-        recorded,
-    )
+    expected = _measure(references.reading, [cases[stem] for stem in stems])
+    got = _measure(AS_FILES_SAY, [Case(stem, (), (files[stem],)) for stem in stems], closely=recorded is None)
+    _refuse_pictures(Path(references.declared.where), expected)
+    _refuse_pictures(folder, got)
+    match = match_labels(expected, got, references.declared, recorded)
     problems += match.problems
     refused = {problem.where for problem in match.problems}
     scores = []
@@ -201,6 +241,15 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
     if not scores:
         raise DataError(problems)
     return FolderScores(summarize(scores, match.reference_classes.names), tuple(problems), tuple(match.notes))
+
+
+def _refuse_pictures(folder: Path, files: Mapping[str, LabelFacts]) -> None:
+    """Raise DataError if most files of a folder are images: every gray value would count as a class."""
+    pictures = [name for name, facts in files.items() if facts.is_picture]
+    if len(pictures) > len(files) / 2:
+        got = f"images, not segmentations ({list_some((Path(name).name for name in pictures), 2)})"
+        action = "Name the folder of the segmentations first, then that of the masks."
+        raise DataError(Problem(str(folder), got, "label files: one number for each class", action))
 
 
 def _name_after_predictions(
@@ -282,7 +331,7 @@ def _has_folders(predictions: Path) -> bool:
 
 
 def _is_result_folder(parts: tuple[str, ...]) -> bool:
-    return bool(parts) and (parts[0] in ("probabilities", "uncertainty") or parts[0].startswith("depth_"))
+    return bool(parts) and (parts[0] in ("probabilities", "uncertainty", OVERLAYS) or parts[0].startswith("depth_"))
 
 
 def _rename_as(references: Iterable[str], files: Mapping[str, Path]) -> dict[str, Path]:

@@ -10,6 +10,7 @@ import webbrowser
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from PIL import Image
@@ -17,10 +18,10 @@ from PIL import Image
 from unetpp.errors import UnetppError
 from unetpp.formats.readers import read_label
 from unetpp.measured import DepthRow, Scores, tabulate
-from unetpp.report import plots
-from unetpp.report.views import read_views
+from unetpp.report.gallery import Pencil, draw_pictures
+from unetpp.report.pictures import class_colors
+from unetpp.report.run_record import read_run
 from unetpp.results import Evaluated, Predicted, Result, Run
-from unetpp.run_folder import RunFolder
 
 PICTURES = 3
 """Largest number of pictures in a result."""
@@ -64,7 +65,7 @@ def draw_segmentation(segmentation: np.ndarray) -> str:
         segmentation = segmentation[int(np.argmax(np.count_nonzero(segmentation, axis=across)))]
     step = max(1, -(-max(segmentation.shape) // LONGEST_SIDE))
     values, indices = np.unique(segmentation[::step, ::step], return_inverse=True)
-    foreground = iter(plots.class_colors(len(values) + 1))
+    foreground = iter(class_colors(len(values) + 1))
     colors = [BACKGROUND if value == 0 else next(foreground) for value in values]
     table, buffer = np.array([list(bytes.fromhex(color[1:])) for color in colors], dtype=np.uint8), io.BytesIO()
     Image.fromarray(table[indices]).save(buffer, format="PNG")
@@ -77,14 +78,10 @@ def _draw_run(run: Run) -> list[str]:
         metrics = fold.metrics
         parts.append(f"<p><b>fold {fold.fold}</b>, {fold.steps} steps ({escape(fold.reason)})</p>")
         parts.append(_table(tabulate("depth", DepthRow, list(metrics.rows.items()), metrics.distance_unit, brief=True)))
-    views = [
-        (view, len(fold.metrics.classes) + 1)
-        for fold in run.folds
-        for view in read_views(RunFolder(run.run).fold(fold.fold) / "views")[0]
-    ]
-    for view, classes in views[:PICTURES]:
-        caption = f"{view.rank}: {view.id}, Dice {view.dice:.3f}"
-        parts.append(f'<p>{escape(caption)}</p><img style="{STYLE}" src="{plots.draw_view(view, max(2, classes))}">')
+    for picture in draw_pictures(read_run(run.run), Pencil(), PICTURES):
+        dice = "" if picture.case.mean.dice is None else f", Dice {picture.case.mean.dice:.3f}"
+        parts.append(f"<p>{escape(f'{picture.rank}: {picture.case.id}{dice}')}</p>")
+        parts.append(picture.svg.replace(f"image-{picture.number}", uuid4().hex))  # a notebook has other pictures
     return parts
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from unetpp.console import shows_progress
 from unetpp.errors import UsageError, WriteError
 from unetpp.files import hold_lock
-from unetpp.progress import Progress
+from unetpp.progress import ShowProgress
 from unetpp.results import Cleaned, CleanedRun
 from unetpp.run_folder import LOCK, RunFolder
 from unetpp.verbs.arguments import AnyPath, list_paths
 
 
-def clean(runs: AnyPath | Sequence[AnyPath], *, dry_run: bool = False, progress: Progress | None = None) -> Cleaned:
+@shows_progress
+def clean(runs: AnyPath | Sequence[AnyPath], *, dry_run: bool = False, progress: ShowProgress = None) -> Cleaned:
     """Remove the caches of runs; models, scores, logs and reports stay.
 
     A cache holds prepared copies of the images, which training makes again where it needs them.

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unetpp.files import write_json
-from unetpp.progress import Progress, Silence
+from unetpp.console import shows_progress
+from unetpp.files import write_json, write_text
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Evaluated,
 )
 from unetpp.verbs.arguments import AnyPath
 
 
+@shows_progress
 def evaluate(
     predictions: AnyPath,
     references: AnyPath,
     out: AnyPath | None = None,
     *,
+    csv: AnyPath | None = None,
     labels: str | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Evaluated:
     """Score segmentations against references, by case and class.
 
@@ -28,6 +31,7 @@ def evaluate(
         predictions: Folder of segmentations, as `unetpp predict` writes them.
         references: Folder of masks with the same names, or a data set with labels.
         out: JSON file for the scores.
+        csv: CSV file for the scores: one row for each case and class.
         labels: Meaning of the values in the references, as the setting data.labels: binary:128, objects, classes, ...
 
     Returns:
@@ -41,12 +45,15 @@ def evaluate(
         unetpp.evaluate("predictions", "data/nuclei/masks", "scores.json")
     """
     from unetpp.measure.quality import evaluate_folders
+    from unetpp.measured import tabulate_cases
     from unetpp.verbs.request import read_reading
 
     plan = read_reading({} if labels is None else {"data.labels": labels}).labels
-    show = (progress or Silence()).stage("Scoring")
+    show = (progress or Silence()).stage("Scoring", "cases")
     metrics, problems, notes = evaluate_folders(Path(predictions), Path(references), show, plan)
     target = None if out is None else Path(out)
     if target is not None:
         write_json(target, metrics.to_dict())
-    return Evaluated(metrics, problems, target, notes)
+    if csv is not None:
+        write_text(Path(csv), tabulate_cases(metrics))
+    return Evaluated(metrics, problems, target, notes, None if csv is None else Path(csv))

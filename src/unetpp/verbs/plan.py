@@ -4,32 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unetpp.progress import Progress, Silence
+from unetpp.console import shows_progress
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Planned,
+    describe_plan,
 )
-from unetpp.run_folder import RunFolder
-from unetpp.verbs.arguments import AnyPath, Settings
+from unetpp.verbs.arguments import AnyPath, Settings, choose_run, name_data
 
 
+@shows_progress
 def plan(
     data: AnyPath,
-    out: AnyPath,
+    out: AnyPath | None = None,
     *,
     minutes: float | None = None,
     epochs: int | None = None,
     device: str = "auto",
     set: Settings | None = None,
     dry_run: bool = False,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Planned:
     """Write the plan of a training, with a reason for each value.
 
     The files plan.json and splits.json in the run folder may be edited: `unetpp train` uses them as they are.
 
     Args:
-        data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
-        out: Run folder.
+        data: The folder with your images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV table.
+        out: Run folder; by default runs/NAME of the data, with a number if it exists.
         minutes: Wall time of the training for which to plan.
         epochs: Length of the training in epochs, instead of `minutes`.
         device: auto, cpu, cuda or cuda:K.
@@ -51,14 +53,18 @@ def plan(
     from unetpp.verbs import preparation
     from unetpp.verbs.request import read_request
 
-    folder, progress = RunFolder(Path(out)), progress or Silence()
+    progress = progress or Silence()
     request = read_request(minutes, epochs, set)
+    folder = choose_run(out, name_data(data), progress)
     preparation.require_unstarted(folder, folder.started_folds(), resume=False)
     keep_freed_memory()
     place = choose_device(device)
     dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress)
-    made = preparation.create_plan(fingerprint, request, place)
+    made = preparation.create_plan(fingerprint, request, place, progress)
+    progress.detail(describe_plan(made))
     splits = preparation.create_splits(dataset)
-    if not dry_run:
+    if dry_run:
+        progress.stage("Measuring a training step")
+    else:
         preparation.write_plan(folder, fingerprint, made, splits)
-    return preparation.estimate_cost(folder, made, splits[0], place if dry_run else None)
+    return preparation.estimate_cost(Path(data), folder, made, splits[0], place if dry_run else None)

@@ -53,6 +53,11 @@ def parse_folds(fold: int | str, count: int) -> list[int]:
     return [int(fold)]
 
 
+def has_started(folder: RunFolder, fold: int | str) -> bool:
+    """Tell whether a fold, or with "all" any of them, has been trained."""
+    return folder.has_started(int(fold)) if str(fold).isdecimal() else bool(folder.started_folds())
+
+
 def require_unstarted(folder: RunFolder, folds: Iterable[int], resume: bool) -> None:
     """Refuse to overwrite trained folds.
 
@@ -95,7 +100,7 @@ def read_data(
     """
     reading = read_reading({**(recall_reading(folder) if folder else {}), **settings})
     dataset = split_dataset(find_cases(path, tolerant=True), reading)
-    inspection = inspect_dataset(dataset, reading, progress.stage("Reading every file"))
+    inspection = inspect_dataset(dataset, reading, progress.stage("Reading every file", "cases"))
     if inspection.problems:
         raise DataError(inspection.problems)
     for note in inspection.notes:
@@ -119,13 +124,14 @@ def recall_reading(folder: RunFolder) -> dict[str, Any]:
     return {f"data.{name}": value for name, value in plan.data.model_dump(mode="json", include=set(names)).items()}
 
 
-def create_plan(fingerprint: Fingerprint, request: Request, device: torch.device) -> Plan:
+def create_plan(fingerprint: Fingerprint, request: Request, device: torch.device, progress: Progress) -> Plan:
     """Create a plan for the data, the machine and the settings of the user.
 
     Args:
         fingerprint: the data.
         request: settings of the user.
         device: where training runs.
+        progress: shows the measuring of the machine.
 
     Returns:
         The plan, with a reason for each value.
@@ -134,6 +140,8 @@ def create_plan(fingerprint: Fingerprint, request: Request, device: torch.device
         PlanError: a setting that does not fit.
     """
     settings = request.settings
+    if request.minutes:
+        progress.stage("Measuring this machine")
 
     def measure(model: ModelPlan, patch: Sequence[int], batch: int, precision: str) -> float:
         return measure_step_seconds(model, plan_step(settings, patch, batch, precision), device)
@@ -190,7 +198,7 @@ def reuse_plan(
         PlanError: a setting that does not fit.
     """
     if not folder.plan.exists():
-        return create_plan(fingerprint, request, device)
+        return create_plan(fingerprint, request, device, progress)
     found, settings = read_plan(folder.plan), resolve_labels(request.as_settings(), fingerprint)
     _require_fit(found, fingerprint, folder.plan)
     changed = _require_head(found.changed(settings))
@@ -325,11 +333,12 @@ def write_plan(folder: RunFolder, fingerprint: Fingerprint, plan: Plan, splits: 
 
 
 def estimate_cost(
-    folder: RunFolder, plan: Plan, split: Split, timed_on: torch.device | None, folds: int = 1
+    data: Path, folder: RunFolder, plan: Plan, split: Split, timed_on: torch.device | None, folds: int = 1
 ) -> Planned:
     """Estimate the time and memory that training takes.
 
     Args:
+        data: the data set.
         folder: run folder.
         plan: plan of the run.
         split: cases of a fold.
@@ -346,4 +355,4 @@ def estimate_cost(
         minutes = measure_step_seconds(plan.model, train, timed_on) * train.steps_per_epoch * train.epochs / 60
     minutes = None if minutes is None else minutes * folds
     sizes, written = (len(split.train), len(split.validation)), timed_on is None
-    return Planned(folder.path, plan, count_parameters(plan.model), memory, minutes, folds, *sizes, written)
+    return Planned(data, folder.path, plan, count_parameters(plan.model), memory, minutes, folds, *sizes, written)

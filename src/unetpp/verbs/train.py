@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack, overload
 
+from unetpp.console import shows_progress
 from unetpp.errors import Interrupted, UnetppError
-from unetpp.progress import Progress, Silence
+from unetpp.files import write_text
+from unetpp.progress import Progress, ShowProgress, Silence
 from unetpp.results import (
     Planned,
     Run,
+    TrainedFold,
     describe_plan,
 )
 from unetpp.run_folder import RunFolder
-from unetpp.verbs.arguments import AnyPath, LogTo, Settings
+from unetpp.verbs.arguments import AnyPath, LogTo, Settings, choose_run, name_data
 from unetpp.verbs.clean import clean
-from unetpp.verbs.report import report
+from unetpp.verbs.report import write_page
 
 
 class TrainOptions(TypedDict, total=False):
@@ -31,20 +37,25 @@ class TrainOptions(TypedDict, total=False):
     no_cache: bool
     set: Settings | None
     log_to: LogTo | None
-    progress: Progress | None
+    progress: ShowProgress
 
 
 @overload
-def train(data: AnyPath, out: AnyPath, *, dry_run: Literal[False] = False, **options: Unpack[TrainOptions]) -> Run: ...
+def train(
+    data: AnyPath, out: AnyPath | None = None, *, dry_run: Literal[False] = False, **options: Unpack[TrainOptions]
+) -> Run: ...
 
 
 @overload
-def train(data: AnyPath, out: AnyPath, *, dry_run: Literal[True], **options: Unpack[TrainOptions]) -> Planned: ...
+def train(
+    data: AnyPath, out: AnyPath | None = None, *, dry_run: Literal[True], **options: Unpack[TrainOptions]
+) -> Planned: ...
 
 
+@shows_progress
 def train(
     data: AnyPath,
-    out: AnyPath,
+    out: AnyPath | None = None,
     *,
     minutes: float | None = None,
     epochs: int | None = None,
@@ -56,15 +67,16 @@ def train(
     set: Settings | None = None,
     log_to: LogTo | None = None,
     dry_run: bool = False,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Run | Planned:
     """Check the data, plan, train, then score and time every depth.
 
     Every depth is measured on the validation cases. A plan.json in the run folder is reused, with `set` applied.
 
     Args:
-        data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
-        out: Run folder.
+        data: The folder with your images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV table.
+        out: Run folder; by default runs/NAME of the data: the newest one with `resume` or where this fold is not
+            trained yet, else a new one with a number.
         minutes: Wall time of the whole command, shared by the folds; plan and schedule fit into it.
         epochs: Length of the training in epochs, instead of `minutes`.
         fold: Fold to train: 0, 1, ... or all.
@@ -88,16 +100,19 @@ def train(
     Example:
         unetpp.train("data/nuclei", "runs/nuclei", minutes=20)
     """
+    started = time.monotonic()  # importing torch takes seconds
     from unetpp.runtime.device import choose_device, keep_freed_memory
     from unetpp.train.listeners import Listeners
     from unetpp.verbs import preparation
-    from unetpp.verbs.fold import Clock, train_and_measure
+    from unetpp.verbs.fold import train_and_measure
+    from unetpp.verbs.fold_time import Clock
     from unetpp.verbs.request import read_request
 
-    clock = Clock()
-    folder, progress = RunFolder(Path(out)), progress or Silence()
+    clock, begun = Clock(started), datetime.now()
+    progress = progress or Silence()
     request = read_request(minutes, epochs, set, seed)
     preparation.check_fold(fold)
+    folder = choose_run(out, name_data(data), progress, lambda run: not preparation.has_started(run, fold), resume)
     listeners = Listeners(log_to, folder.path, progress.note)
     keep_freed_memory()
     place = choose_device(device)
@@ -109,25 +124,41 @@ def train(
         request = replace(request, minutes=request.minutes / len(numbers))
     if dry_run:
         made = preparation.reuse_plan(folder, fingerprint, request, place, progress)
-        return preparation.estimate_cost(folder, made, splits[numbers[0]], place, len(numbers))
+        progress.detail(describe_plan(made))
+        progress.stage("Measuring a training step")
+        return preparation.estimate_cost(Path(data), folder, made, splits[numbers[0]], place, len(numbers))
     folds = []
     try:
         with preparation.hold_folds(folder, numbers):
             preparation.require_unstarted(folder, numbers, resume)  # again: another process may have trained meanwhile
             made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress)
-            progress.note(describe_plan(made))
+            write_text(folder.data, f"{Path(data).absolute()}\n")
+            if not any(map(folder.has_started, numbers)):
+                planned = preparation.estimate_cost(Path(data), folder, made, splits[numbers[0]], None, len(numbers))
+                progress.note(planned.summarize(begun))
+                progress.detail(describe_plan(made))
             for done, number in enumerate(numbers):
                 time_s = clock.share(made.train.minutes, number=done, parts=len(numbers))
-                split = splits[number]
-                folds.append(
-                    train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress, listeners)
-                )
+                split, later = splits[number], len(numbers) - done - 1
+                options = (time_s, resume, progress, listeners, later)
+                folds.append(train_and_measure(dataset, made, split, folder, number, place, *options))
         if no_cache:
             _try_clean(folder.path, progress)
-        return Run(folder.path, tuple(folds), _try_report(folder.path, progress), clock.seconds())
+        return _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         told = "Stopped; the work so far is saved. Continue with the same arguments and `resume=True`."
         raise Interrupted(told) from None
+
+
+def _summarize(folder: RunFolder, folds: Sequence[TrainedFold], report: Path | None, seconds: float) -> Run:
+    """Pool the scores of several folds, and say how the training stands and what to run next."""
+    from unetpp.measure.pooled import pool_folds
+    from unetpp.measure.verdict import GOOD, judge_run, suggest_command
+
+    pooled = pool_folds([fold.metrics for fold in folds]) if len(folds) > 1 else None
+    verdict = judge_run(folder, [fold.fold for fold in folds])
+    command = suggest_command(verdict, folder.path, folder.recall_data()) if verdict and verdict.kind != GOOD else ""
+    return Run(folder.path, tuple(folds), report, seconds, pooled, verdict, command)
 
 
 def _try_clean(run: Path, progress: Progress) -> None:
@@ -141,7 +172,7 @@ def _try_clean(run: Path, progress: Progress) -> None:
 def _try_report(run: Path, progress: Progress) -> Path | None:
     """Write the report of a training; whatever fails, the training is done."""
     try:
-        written = report(run, progress=progress)
+        written = write_page(run, progress)
     except Exception as error:
         progress.note(f"note: no report was written ({error}); `unetpp report {run}` writes it")
         return None
