@@ -7,7 +7,6 @@ time would help shows in what the second half of the steps has brought.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -19,7 +18,7 @@ from unetpp.measured import Verdict
 from unetpp.planning.rules import WANTED_STEPS
 from unetpp.run_folder import LOG, RunFolder
 from unetpp.train.log import LogLine, read_log
-from unetpp.words import count_noun
+from unetpp.words import count_noun, write_command
 
 UNFINISHED, TOO_SHORT, OVER_FITTED, IMPROVING, WEAK, GOOD = KINDS = (
     "unfinished",
@@ -225,13 +224,13 @@ def suggest_command(verdict: Verdict, run: Path, data: Path | str = "DATA") -> s
         data: its data set.
     """
     if verdict.kind == WEAK:
-        return shlex.join(["unetpp", "report", str(run)])
+        return write_command("report", run)
     if verdict.kind == GOOD:
-        return shlex.join(["unetpp", "predict", str(run), "IMAGES", "--out", "DIR"])
-    words = ["unetpp", "train", str(data), "--out", str(run), "--resume"]
+        return write_command("predict", run, "IMAGES", "--out", "DIR")
+    words = ["train", str(data), "--out", str(run), "--resume"]
     words += ["--add-cases"] if verdict.kind == OVER_FITTED else []
     words += ["--minutes", f"+{verdict.more_minutes:g}"] if verdict.more_minutes else []
-    return shlex.join(words)
+    return write_command(*words)
 
 
 def _describe(curves: Curves) -> str:
