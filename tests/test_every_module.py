@@ -19,6 +19,7 @@ COVERED_IN = {
         for verb in ("arguments", "demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "info")
     },
     "verbs/fold": "verbs/test_journey",
+    "verbs/finish": "verbs/test_journey",
     "verbs/adapt": "deploy/test_adapt",
     "verbs/export": "deploy/test_export",
     "verbs/import_checkpoint": "peers/test_import",
@@ -115,7 +116,6 @@ COVERED_IN = {
     "runtime/runner": "runtime/test_openvino",
     "train/augment": "data/test_patches",
     "train/interruption": "train/test_trainer",
-    "train/log": "train/test_trainer",
     "train/loop": "train/test_trainer",
     "train/speed": "planning/test_planner",
 }

@@ -129,7 +129,7 @@ class FoldTraining:
         if resumed:
             self.state = load_checkpoint(checkpoint, self.plan, self.step)
         weights = "" if resumed or self._has_weights else load_encoder_weights(self.network, self.plan.model)
-        self.log.begin(self.state.step if resumed else -1)
+        self.log.begin(self.state.step if resumed else -1, self.state.validations)
         if weights:
             self.step.average.load_state_dict(self.network.state_dict())
             self.log.write("encoder", weights=weights)
@@ -231,7 +231,7 @@ class FoldTraining:
             state.without_gain += 1
         elapsed_s = self.session.elapsed_s
         scores = {"dice": dice, "depths": validation.depths, "train_loss": self.session.take_mean_loss()}
-        self.log.write("validation", step=state.step, **scores, elapsed_s=elapsed_s)
+        self.log.write("validation", step=state.step, number=state.validations, **scores, elapsed_s=elapsed_s)
         self._adjust_budget()
         self._save_checkpoint()
 
