@@ -110,10 +110,10 @@ SECTIONS: dict[str, tuple[type[BaseModel], str, dict[str, Advice]]] = {
             "gradient_clip": ("", "rarely"),
             "encoder_learning_rate": ("x `learning_rate`", "a pretrained encoder and few images: 0.1"),
             "freeze_encoder": ("of the schedule", "as `encoder_learning_rate`"),
-            "ema_decay": ("for each step", "trainings of under 200 steps: 0.9"),
+            "ema_decay": ("for each step", "rarely: it begins at 0.2 and rises"),
             "head_weights": (PLANNER, "one depth matters most: give it more weight"),
             "cross_entropy_weight": ("", "rarely"),
-            "dice_weight": ("", "0 for images that are labeled only in part and hold little of each class"),
+            "dice_weight": ("", "rarely"),
             "foreground_fraction": (
                 "of the patches",
                 "rare objects that are missed: 0.8; false alarms in empty images: 0.2",

@@ -434,3 +434,10 @@ def test_the_pages_for_users_of_other_libraries_run(
     else:
         (write_demo_data(tmp_path / "demo", 3, cases=6, shape=(8, 20, 18)) / "images").rename("new_scans")
     assert run_blocks(text, []) == ["predict", "prune", "info"]
+
+
+def test_the_picture_of_the_readme_is_drawn(tmp_path: Path) -> None:
+    generator, out = np.random.default_rng(0), tmp_path / "result.png"
+    pairs = [(generator.integers(0, 90, (40, size, 3), np.uint8), np.eye(40, size) > 0) for size in (40, 300)]
+    assert 0 < load(DOCS / "draw_result.py").draw(pairs, out) == out.stat().st_size
+    assert (DOCS / "result.png").stat().st_size < 200_000

@@ -37,7 +37,7 @@ def test_the_cache_and_remains_go_and_all_else_stays(run: Path) -> None:
     tried = unetpp.clean(run, dry_run=True)
     assert "would be removed" in tried.to_text()
     assert remains[0].exists()
-    cleaned = unetpp.clean(run)
+    cleaned = unetpp.clean([run, run])
     assert (cleaned.runs, cleaned.written) == (tried.runs, True)
     assert cleaned.runs[0].mb == pytest.approx(megabytes, abs=0.001)
     assert list_files(run) == others | {"cache/notes.txt"}

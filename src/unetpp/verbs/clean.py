@@ -35,7 +35,7 @@ def clean(runs: AnyPath | Sequence[AnyPath], *, dry_run: bool = False, progress:
     Example:
         unetpp.clean("runs/nuclei")
     """
-    folders = [RunFolder(path) for path in list_paths(runs)]
+    folders = [RunFolder(path) for path in dict.fromkeys(list_paths(runs))]
     for folder in folders:
         if not (folder.plan.is_file() and folder.splits.is_file()):
             expected = "a run folder, with plan.json and splits.json"
