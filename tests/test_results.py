@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from unetpp.measured import ClassScores, DepthRow, DepthTable, Metrics, Recommendation, ScoredCase, Scores, Verdict
-from unetpp.results import Pruned, Run, TrainedFold, describe_depths, describe_scores, describe_worst
+from unetpp.results import (
+    LOW,
+    NOTHING,
+    Predicted,
+    Pruned,
+    Run,
+    TrainedFold,
+    describe_depths,
+    describe_scores,
+    describe_worst,
+)
 
 
 def row(**scores: Any) -> DepthRow:
@@ -77,11 +87,8 @@ def test_what_comes_next_names_the_recommended_depth_of_a_single_fold() -> None:
         Metrics(depths={1: row(), 2: row()}, recommended=Recommendation(depth=1, reason="good enough")),
     )
     assert Run(Path("RUN"), (fold,), None, 60.0).to_text().endswith("--out predictions --depth 1")
-    assert (
-        Run(Path("RUN"), (fold, fold), None, 60.0, pooled=Metrics())
-        .to_text()
-        .endswith("unetpp predict RUN new_images --out predictions")
-    )
+    several = Run(Path("RUN"), (fold, fold), None, 60.0, Metrics())
+    assert several.to_text().endswith("unetpp predict RUN new_images --out predictions")
 
 
 def test_the_end_of_a_training_says_how_it_stands_and_which_cases_are_worst() -> None:
@@ -97,7 +104,7 @@ def test_the_end_of_a_training_says_how_it_stands_and_which_cases_are_worst() ->
     assert lines[-3:] == [
         "Too short. Train longer.",
         "Next: unetpp train DATA --resume",
-        "or:   unetpp predict 'a run' new_images --out predictions --depth 1",
+        "or: unetpp predict 'a run' new_images --out predictions --depth 1",
     ]
 
 
@@ -112,3 +119,34 @@ def test_of_several_classes_the_worst_is_named() -> None:
 def test_a_network_that_stays_whole_is_said_to() -> None:
     text = Pruned(Path("m"), 4, 100, 110, "because", 0.0, is_whole=True).to_text()
     assert text.startswith("Nothing could be pruned: m holds the whole network, 100 parameters.")
+
+
+def test_predictions_are_counted_by_image_and_each_is_named_once() -> None:
+    out = Path("out")
+    files = tuple(out / f"depth_{depth}" / f"{name}.png" for name in "ab" for depth in (1, 2))
+    doubtful = {files[0]: LOW, files[1]: LOW, files[3]: NOTHING}
+    expected = {path: 0.8 if "depth_1" in str(path) else 0.9 for path in files[:3]}
+    error = dict.fromkeys(files, 0.05)
+    text = Predicted(
+        out, (1, 2), files, (), 2.0, doubtful=doubtful, expected_dice=expected, expected_dice_error=error
+    ).to_text()
+    assert text.splitlines() == [
+        "2 images segmented at 2 depths, in out, in 2.0 s",
+        "expected Dice at depth 1: 0.800 on average, 0.800 to 0.800, off by 0.050 on average",
+        "expected Dice at depth 2: 0.900 on average, off by 0.050 on average",
+        "1 to review, with a lower expected Dice than nine in ten validation cases:",
+        "  a.png (depth 1, 2)",
+        "1 to review, in which nothing was found:",
+        "  b.png (depth 2)",
+    ]
+
+
+def test_early_exit_says_which_depths_its_tiles_took() -> None:
+    found = Predicted(Path("out"), ("auto",), (Path("out/p/a.png"),), (), 2.0, depth_shares={1: 0.75, 3: 0.25})
+    assert "depth of the tiles: 75% at 1, 25% at 3" in found.to_text()
+    assert found.to_dict()["depth_shares"] == {"1": 0.75, "3": 0.25}
+
+
+def test_a_file_that_is_named_in_json_is_a_key() -> None:
+    found = Predicted(Path("out"), (1,), (Path("out/a.png"),), (), 2.0, doubtful={Path("out/a.png"): LOW})
+    assert found.to_dict()["doubtful"] == {"out/a.png": LOW}

@@ -28,7 +28,7 @@ from unetpp.measured import (
     tabulate,
 )
 from unetpp.plan import DataPlan, Plan, PredictPlan
-from unetpp.words import count_noun, find_value, format_value, list_numbers, list_some, write_command
+from unetpp.words import count_noun, find_value, format_value, list_numbers, list_some, wrap, write_command
 
 DONE, PARTLY, UNUSABLE = 0, 1, 2
 WIDTH, LONGEST_NAME = 80, 30
@@ -45,8 +45,6 @@ REVIEWED = {
 """The same in a sentence."""
 WORST = 5
 """Number of cases that are named as the worst."""
-
-
 LONGEST_REPR = 100
 """Largest number of characters of a result where Python shows it."""
 
@@ -215,28 +213,29 @@ class Run(Result):
         return reported
 
     def to_text(self) -> str:
-        lines = []
-        for fold in self.folds:
-            length = f"{count_noun(fold.steps, 'step')} in {fold.seconds / 60:.1f} minutes"
-            lines.append(
-                f"fold {fold.fold}: {length} ({fold.reason}), {fold.data_wait:.1%} of the time waiting for data"
-            )
-            lines.append(describe_depths(fold.metrics))
+        lines = [self._describe_fold(fold) for fold in self.folds]
         scores = self.pooled or self.folds[0].metrics
         if self.pooled:
-            lines += [f"all {len(self.folds)} folds, {count_noun(len(scores.cases), 'validation case')}:"]
-            lines += [describe_depths(scores)]
+            lines.append(f"all {len(self.folds)} folds, {count_noun(len(scores.cases), 'validation case')}:")
+        lines.append(describe_depths(scores))
         lines += describe_worst(scores)
         if unfinished := list(dict.fromkeys(text for fold in self.folds for text in fold.metrics.unfinished)):
             lines.append(f"the time was over: {'; '.join(unfinished)}")
             lines.append(f"Measure the rest: {write_command('report', self.run)}")
         lines += [f"Report: {self.page}"] if self.page else []
-        lines += [str(self.verdict)] if self.verdict else []
+        lines += [wrap(str(self.verdict), WIDTH)] if self.verdict else []
         depth = ["--depth", scores.recommended.depth] if scores.recommended else []
         predict = write_command("predict", self.run, NEW_IMAGES, "--out", "predictions", *depth)
         return "\n".join(
-            [*lines, *([f"Next: {self.command}", f"or:   {predict}"] if self.command else [f"Next: {predict}"])]
+            [*lines, *([f"Next: {self.command}", f"or: {predict}"] if self.command else [f"Next: {predict}"])]
         )
+
+    def _describe_fold(self, fold: TrainedFold) -> str:
+        """Describe the length of a training, and of one of several its Dice."""
+        length = f"{count_noun(fold.steps, 'step')} in {fold.seconds / 60:.1f} minutes ({fold.reason})"
+        dice = fold.metrics.mean.dice
+        scored = f", Dice {dice:.4f}" if dice is not None and len(self.folds) > 1 else ""
+        return f"fold {fold.fold}: {length}, {fold.data_wait:.1%} of the time waiting for data{scored}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -525,7 +524,7 @@ class ModelInfo(Result):
         if self.notes.depths:
             lines += ["over the validation cases of all folds:"] if len(self.files) > 1 else []
             lines += [describe_depths(self.notes)]
-        lines += [str(self.notes.verdict)] if self.notes.verdict else []
+        lines += [wrap(str(self.notes.verdict), WIDTH)] if self.notes.verdict else []
         return "\n".join([*lines, f"Next: {self.command}"] if self.command else lines)
 
 

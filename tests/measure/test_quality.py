@@ -18,6 +18,7 @@ from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
 from unetpp.layouts.dataset import Case
 from unetpp.measure.quality import evaluate_cases, evaluate_folders
+from unetpp.measured import tabulate_cases
 from unetpp.plan import LabelPlan, Plan
 from unetpp.volume import Geometry
 
@@ -489,3 +490,40 @@ def test_a_model_of_colors_is_compared_by_its_table(folders: tuple[Path, Path]) 
     record = {"classes": ["none", "a", "b"], "label_values": [0, 1, 2], "labels": plan.model_dump(mode="json")}
     (predictions / "predictions.json").write_text(json.dumps(record))
     assert evaluate_folders(*folders).metrics.classes["b"].dice == 1.0
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_images_given_instead_of_masks_are_said_to_be_images(
+    folders: tuple[Path, Path], channels: tuple[int, ...]
+) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        image = np.clip(rng.normal(100, 30, (40, 40, *channels)), 1, 254).astype(np.uint8)
+        write_png(folders[0] / f"{name}.png", image)
+        write_png(folders[1] / f"{name}.png", np.pad(MASK, 12) * 255)
+    for first, second in (folders, folders[::-1]):
+        with pytest.raises(DataError, match=r"got images, not segmentations \(a.png, b.png\); expected label files"):
+            evaluate_folders(first, second)
+
+
+def test_soft_masks_probabilities_and_objects_are_no_images(folders: tuple[Path, Path]) -> None:
+    y, x = np.mgrid[:64, :64]
+    distance = np.hypot(y - 32, x - 32)
+    soft = np.clip(128 + 12 * (20 - distance), 0, 255).astype(np.uint8)
+    vague = (255 / (1 + np.exp((distance - 20) / 3))).astype(np.uint8)
+    objects = np.zeros((64, 64), np.uint16)
+    objects[1::8, 1::8] = np.arange(1, 65).reshape(8, 8)
+    for array in (soft, vague, objects):
+        write_png(folders[0] / "a.png", array)
+        write_png(folders[1] / "a.png", (distance < 20).astype(np.uint8) * 255)
+        assert not any("images, not" in problem.got for problem in evaluate_folders(*folders).problems)
+
+
+def test_scores_are_tabulated_by_case_and_class(folders: tuple[Path, Path]) -> None:
+    for name in ("a", "b"):
+        write_png(folders[0] / f"{name}.png", THREE_CLASSES)
+        write_png(folders[1] / f"{name}.png", THREE_CLASSES if name == "a" else MASK)
+    lines = tabulate_cases(evaluate_folders(*folders).metrics).splitlines()
+    assert lines[0] == "case,class,dice,iou,hd95,surface_dice,distance_unit"
+    assert [line.split(",")[:3] for line in lines[1:3]] == [["a", "class_1", "1.0"], ["a", "class_2", "1.0"]]
+    assert lines[4] == "b,class_2,0.0,0.0,,0.0,pixel"

@@ -108,6 +108,8 @@ def test_the_command_can_be_pasted() -> None:
     command = suggest_command(verdict, Path("my runs/a"), Path("my cells"))
     expected = ["unetpp", "train", "my cells", "--out", "my runs/a", "--resume", "--minutes", "+30"]
     assert shlex.split(command) == expected
+    assert suggest_command(verdict, Path("r"), folds=[2]).endswith("--fold 2 --minutes +30")
+    assert suggest_command(verdict, Path("r"), folds=[0, 1]).endswith("--fold all --minutes +60")
     assert "--add-cases" in suggest_command(Verdict(kind=OVER_FITTED, reason="", advice=""), Path("run"))
     assert suggest_command(Verdict(kind=WEAK, reason="", advice=""), Path("run")) == "unetpp report run"
 

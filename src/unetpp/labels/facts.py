@@ -23,6 +23,7 @@ from unetpp.labels.views import (
     read_numbers,
     round_colors,
     round_nearly,
+    scale_of,
 )
 from unetpp.slabs import slabs
 from unetpp.volume import Segment, Volume
@@ -100,9 +101,13 @@ class LabelFacts:
         most = sorted(counts.values())[-_FEW:]
         if self.is_color:
             return self.many_colors or (len(counts) > _MANY and sum(most) < self.voxels / 2)
-        scattered = self.pieces is not None and self.pieces.single < self.pieces.looked_at / 2
-        commonest = max(counts, key=lambda value: counts[value], default=0)
-        return len(counts) > _MANY and scattered and commonest not in (0, self.lowest, self.highest)
+        if len(counts) <= _MANY or self.pieces is None or self.pieces.single > self.pieces.looked_at / 2:
+            return False
+        scale = scale_of(self.highest)  # most voxels of a soft mask, or of probabilities, lie near its ends
+        middle = sum(count for value, count in counts.items() if 0.1 < value / scale < 0.9)
+        commonest = max(counts, key=lambda value: counts[value])
+        is_dark = commonest not in (0, self.lowest, self.highest) and sum(most[-2:]) < 0.8 * self.voxels
+        return middle > 0.6 * self.voxels or (is_dark and most[-1] > 0.05 * self.voxels)
 
     def look_through_palette(self) -> Mapping[int, int]:
         """Count the voxels by brightness."""

@@ -216,22 +216,23 @@ def find_good(curves: Curves) -> Verdict:
 RULES: tuple[Rule, ...] = (find_unfinished, find_too_short, find_over_fitted, find_improving, find_weak, find_good)
 
 
-def suggest_command(verdict: Verdict, run: Path, data: Path | str = "DATA") -> str:
+def suggest_command(verdict: Verdict, run: Path, data: Path | str = "DATA", folds: Sequence[int] = ()) -> str:
     """Write the command that follows a verdict.
 
     Args:
         verdict: of a fold of the run.
         run: run folder.
         data: its data set.
+        folds: folds of the run that were trained; empty: fold 0.
     """
     if verdict.kind == WEAK:
         return write_command("report", run)
     if verdict.kind == GOOD:
         return write_command("predict", run, NEW_IMAGES, "--out", "predictions")
-    words = ["train", data, "--out", run, "--resume"]
-    words += ["--add-cases"] if verdict.kind == OVER_FITTED else []
-    words += ["--minutes", f"+{verdict.more_minutes:g}"] if verdict.more_minutes else []
-    return write_command(*words)
+    more = ["--fold", "all" if len(folds) > 1 else folds[0]] if list(folds) not in ([], [0]) else []
+    more += ["--add-cases"] if verdict.kind == OVER_FITTED else []
+    more += ["--minutes", f"+{verdict.more_minutes * max(1, len(folds)):g}"] if verdict.more_minutes else []
+    return write_command("train", data, "--out", run, "--resume", *more)
 
 
 def _describe(curves: Curves) -> str:

@@ -69,16 +69,15 @@ class RunRecord:
 
     @property
     def recommended(self) -> Recommendation | None:
-        """The depth that is recommended; None for several folds and for a network that has not learned."""
-        learned = all(verdict.learned for _, verdict in self.verdicts)
-        return self.measured.recommended if learned and len(self.folds) == 1 else None
+        """The depth that is recommended by the cases of all folds; None for a network that has not learned."""
+        return self.pooled.recommended if all(verdict.learned for _, verdict in self.verdicts) else None
 
     @property
     def measured(self) -> Metrics:
         """Metrics of the first measured fold; empty without one."""
         return next((fold.metrics for fold in self.folds if fold.metrics.model_fields_set), Metrics())
 
-    @property
+    @cached_property
     def pooled(self) -> Metrics:
         """Scores and costs over the cases of all measured folds."""
         return pool_folds([fold.metrics for fold in self.folds if fold.metrics.model_fields_set] or [Metrics()])

@@ -86,7 +86,7 @@ def _complete_from_run(notes: Notes, run: RunFolder) -> tuple[Notes, str]:
         return notes, ""
     if not verdict.learned:
         notes = notes.merge(Notes(recommended=None))
-    return notes.merge(Notes(verdict=verdict)), suggest_command(verdict, run.path, run.recall_data())
+    return notes.merge(Notes(verdict=verdict)), suggest_command(verdict, run.path, run.recall_data(), folds)
 
 
 def _describe_export(path: Path) -> ExportInfo:

@@ -156,8 +156,10 @@ def _summarize(folder: RunFolder, folds: Sequence[TrainedFold], report: Path | N
     from unetpp.measure.verdict import GOOD, judge_run, suggest_command
 
     pooled = pool_folds([fold.metrics for fold in folds]) if len(folds) > 1 else None
-    verdict = judge_run(folder, [fold.fold for fold in folds])
-    command = suggest_command(verdict, folder.path, folder.recall_data()) if verdict and verdict.kind != GOOD else ""
+    numbers = [fold.fold for fold in folds]
+    verdict, command = judge_run(folder, numbers), ""
+    if verdict and verdict.kind != GOOD:
+        command = suggest_command(verdict, folder.path, folder.recall_data(), numbers)
     return Run(folder.path, tuple(folds), report, seconds, pooled, verdict, command)
 
 
