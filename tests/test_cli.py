@@ -222,7 +222,12 @@ def test_plan_shows_reasons_and_writes(cells: Path, tmp_path: Path) -> None:
     ]
     assert answer.stdout.endswith(f"Next: unetpp train {cells} --out {tmp_path / 'run'}\n")
     assert "data.classes = " not in answer.stdout + answer.stderr
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"plan.json", "fingerprint.json", "splits.json"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "plan.json",
+        "plan.schema.json",
+        "fingerprint.json",
+        "splits.json",
+    }
 
 
 def test_verbose_and_quiet(cells: Path, tmp_path: Path) -> None:

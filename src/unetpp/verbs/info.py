@@ -72,10 +72,12 @@ def info(
 
 def _complete_from_run(notes: Notes, run: RunFolder) -> tuple[Notes, str]:
     """Add the scores of all folds, the recommended depth and the verdict of a run; and say what to run next."""
+    folds = run.started_folds()
+    if not folds:  # a single model file: nothing heavy is imported
+        return notes, ""
     from unetpp.measure.pooled import pool_folds
     from unetpp.measure.verdict import judge_run, suggest_command
 
-    folds = run.started_folds()
     if found := [metrics for fold in folds if (metrics := run.metrics(fold)) is not None]:
         pooled = pool_folds(found)
         notes = notes.merge(pooled.as_table()).merge(Notes(mean=pooled.mean))
