@@ -32,7 +32,7 @@ from unetpp.error_topics import link_to
 from unetpp.errors import LOG, Interrupted, UnetppError, WriteError, is_out_of_memory
 from unetpp.progress import Progress
 from unetpp.results import DONE, PARTLY, UNUSABLE, Result
-from unetpp.verbs.arguments import AnyPath, Settings
+from unetpp.verbs.arguments import AnyPath, Epochs, Minutes, Settings
 from unetpp.version import __version__
 
 JOURNEY = {
@@ -49,7 +49,19 @@ def _read_whole(kind: Any, tokens: Sequence[Token]) -> int:
     return int(tokens[0].value)
 
 
+def _read_minutes(kind: Any, tokens: Sequence[Token]) -> Minutes:
+    """Read minutes; of +10 the sign matters."""
+    return tokens[0].value if tokens[0].value.startswith("+") else float(tokens[0].value)
+
+
+def _read_epochs(kind: Any, tokens: Sequence[Token]) -> Epochs:
+    """Read epochs; of +5 the sign matters."""
+    return tokens[0].value if tokens[0].value.startswith("+") else int(tokens[0].value)
+
+
 _TYPES: dict[Any, Any] = {
+    Minutes | None: Annotated[Minutes | None, Parameter(converter=_read_minutes)],
+    Epochs | None: Annotated[Epochs | None, Parameter(converter=_read_epochs)],
     int | None: Annotated[int | None, Parameter(converter=_read_whole)],
     AnyPath: Path,
     AnyPath | None: Path | None,

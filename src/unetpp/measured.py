@@ -205,7 +205,8 @@ class Training(Measured):
     reason: str
     """Why training ended: finished or patience."""
     steps: int
-    best_dice: float
+    best_dice: float | None
+    """None without validation."""
     best_step: int
     seconds: float
     data_wait: float
@@ -232,7 +233,7 @@ class Notes(DepthTable):
 
     unetpp: str | None = None
     """Version of unetpp that trained the model."""
-    fold: int | None = None
+    fold: int | str | None = None
     seed: int | None = None
     training: Training | None = None
     dice: float | None = None

@@ -113,7 +113,8 @@ class Planned(Result):
 class TrainedFold:
     """One fold of a run, measured on its validation cases."""
 
-    fold: int
+    fold: int | str
+    """Its number; "none": all cases trained, none validated."""
     reason: str
     """Why training ended: finished or patience."""
     steps: int

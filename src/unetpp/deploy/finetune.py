@@ -16,11 +16,10 @@ from unetpp.measured import FineTuning
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
+from unetpp.planning.rules import FINE_TUNING_RATE
 from unetpp.run_folder import MODEL
 from unetpp.train.trainer import FoldTraining, Status
 
-RATE = 0.3
-"""Learning rates as a fraction of the plan's: the weights are good already."""
 VALIDATIONS = 4
 """Number of validations."""
 
@@ -59,8 +58,8 @@ def finetune(
     train = plan.train
     slower = plan.changed(
         {
-            "train.learning_rate": RATE * train.learning_rate,
-            "train.kernel_learning_rate": RATE * train.kernel_learning_rate,
+            "train.learning_rate": FINE_TUNING_RATE * train.learning_rate,
+            "train.kernel_learning_rate": FINE_TUNING_RATE * train.kernel_learning_rate,
             "train.freeze_encoder": 0.0,
             "train.validations": VALIDATIONS,
         }
@@ -72,6 +71,7 @@ def finetune(
         result = FoldTraining(
             slower, cases, Path(name), device=device, validate=validate, budget_s=budget_s, weights=weights, show=show
         ).run()
-        if result.best_dice > before:
+        best_dice = result.best_dice or 0.0
+        if best_dice > before:
             network = load_model(Path(name) / MODEL)[0]
-    return network, FineTuning(dice_before=before, dice=max(before, result.best_dice), steps=result.steps)
+    return network, FineTuning(dice_before=before, dice=max(before, best_dice), steps=result.steps)

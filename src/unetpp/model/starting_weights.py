@@ -86,7 +86,7 @@ def _fit_channels(found: Tensor, theirs: Sequence[str], ours: Sequence[str], inp
 
 def _change_dims(found: Tensor, like: Tensor, is_up: bool, is_wide: bool) -> Tensor:
     """Make a kernel of a 2D network one of a 3D network, or the reverse."""
-    if not 3 < found.ndim + (like.ndim > found.ndim) == max(like.ndim, found.ndim) or like.ndim == found.ndim:
+    if {found.ndim, like.ndim} != {4, 5}:
         return found
     overlap = 2 if is_wide else 1  # planes of a transposed kernel that meet in one voxel
     if like.ndim < found.ndim:

@@ -15,7 +15,7 @@ from unetpp.measured import DepthRow, MeanScores, Metrics, ScoredCase, read_metr
 from unetpp.metrics.scores import METRICS, bootstrap_interval, mean_of
 from unetpp.plan import Plan, read_plan
 from unetpp.report.views import RANKS, View, read_views
-from unetpp.run_folder import LOG, METRICS_FILE, RunFolder
+from unetpp.run_folder import LOG, METRICS_FILE, FoldName, RunFolder
 from unetpp.words import count_noun
 
 LogLine = dict[str, Any]
@@ -41,7 +41,7 @@ class _Line(BaseModel):
 class FoldRecord:
     """One fold of a run."""
 
-    number: int
+    number: FoldName
     log: tuple[LogLine, ...]
     """Lines of log.jsonl."""
     metrics: Metrics
@@ -69,7 +69,7 @@ class RunRecord:
         return tuple(text for fold in self.folds for text in fold.left_out)
 
     @property
-    def cases(self) -> list[tuple[int, ScoredCase]]:
+    def cases(self) -> list[tuple[FoldName, ScoredCase]]:
         """Scores of all cases, each with its fold."""
         return [(fold.number, case) for fold in self.folds for case in fold.metrics.cases]
 
@@ -95,7 +95,7 @@ class RunRecord:
             for depth, row in tables[0][0].items()
         }
 
-    def views(self) -> list[tuple[View, int]]:
+    def views(self) -> list[tuple[View, FoldName]]:
         """Choose the worst, the median and the best view of all folds, each with its fold."""
         found = sorted(
             ((view, fold.number) for fold in self.folds for view in fold.views), key=lambda each: each[0].dice
@@ -119,10 +119,7 @@ def read_run(folder: Path) -> RunRecord:
     if not run.plan.is_file():
         got = f"{'a folder' if folder.is_dir() else 'a path'} without {run.plan.name}"
         raise UsageError(folder, got, "a run folder", action)
-    numbers = [path.name.removeprefix("fold_") for path in folder.glob("fold_*")]
-    folds = [
-        _read_fold(run.fold(number), number) for number in sorted(int(name) for name in numbers if name.isdecimal())
-    ]
+    folds = [_read_fold(run.fold(name), name) for name in run.folds()]
     started = tuple(fold for fold in folds if fold.log or fold.left_out or fold.metrics.model_fields_set)
     if not started:
         raise UsageError(folder, "a run of which no fold has started", "one with a log", action)
@@ -139,7 +136,7 @@ def _average(rows: Sequence[tuple[DepthRow, int]]) -> DepthRow:
     return DepthRow(**means, hd95_undefined=sum(row.hd95_undefined or 0 for row, _ in rows))
 
 
-def _read_fold(folder: Path, number: int) -> FoldRecord:
+def _read_fold(folder: Path, number: FoldName) -> FoldRecord:
     metrics, left_out = read_metrics(folder / METRICS_FILE), []
     if metrics is None and (folder / METRICS_FILE).exists():
         left_out.append(str(folder / METRICS_FILE))

@@ -15,6 +15,10 @@ from unetpp.errors import UsageError
 AnyPath = str | PathLike[str]
 Settings = Mapping[str, Any] | Sequence[str]
 """{"section.key": value} or ["section.key=value"]."""
+Minutes = float | str
+"""Minutes, or "+10": 10 more for a finished training."""
+Epochs = int | str
+"""Epochs, or "+5": 5 more for a finished training."""
 Backend = Literal["auto", "torch", "openvino", "cuda"]
 Library = Literal["smp", "monai", "nested-unet", "unet-version", "pms", "nnunet-v1"]
 

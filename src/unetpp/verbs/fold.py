@@ -27,9 +27,11 @@ from unetpp.plan import Plan
 from unetpp.progress import Progress, Stage
 from unetpp.report import write_views
 from unetpp.results import TrainedFold
-from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL, RunFolder
+from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL, FoldName, RunFolder
 from unetpp.train.checkpoint import read_training_state
-from unetpp.train.trainer import FoldTraining, Status
+from unetpp.train.trainer import Extension, FoldTraining, Status
+from unetpp.verbs.request import Request
+from unetpp.verbs.start import recall_start
 from unetpp.version import __version__
 
 SHARE_FOR_TRAINING = 0.6
@@ -84,11 +86,12 @@ def train_and_measure(
     plan: Plan,
     split: Split,
     run: RunFolder,
-    fold: int,
+    fold: FoldName,
     device: torch.device,
     allowance_s: float | None,
     resume: bool,
     progress: Progress,
+    more: Request | None = None,
 ) -> TrainedFold:
     """Train or continue one fold, and write its model, metrics and log.
 
@@ -102,6 +105,7 @@ def train_and_measure(
         allowance_s: seconds for training and measurement; None: as long as the epochs of the plan take.
         resume: continue from `last.ckpt` if there is one; a finished fold is left alone.
         progress: display.
+        more: length by which a finished fold is trained longer, in `allowance_s`.
 
     Returns:
         How training went (seconds), and the metrics of metrics.json.
@@ -110,19 +114,27 @@ def train_and_measure(
         UsageError: the fold is trained but not measured, and its checkpoint is lost.
     """
     clock = Clock()
-    if resume and (done := read_fold(run, fold)):
+    done = read_fold(run, fold) if resume else None
+    if done and not more:
         return done
     begun = read_training_state(run.fold(fold) / CHECKPOINT) if resume else None
+    if done and not begun:
+        raise UsageError(
+            run.fold(fold), f"a fold without {CHECKPOINT}", "the checkpoint to continue from", "Restore it."
+        )
+    if more and not done:
+        progress.note(f"note: fold {fold} had not ended: it goes on to its end; repeat the command to add to it")
     cases = {case.id: case for case in dataset.cases}
     used = [cases[name] for name in (*split.train, *split.validation)]
     stored = store_cases(used, plan.data, run.cache, progress.stage(f"Fold {fold}: preparing cases"))
     training_cases, held_out = stored[: len(split.train)], stored[len(split.train) :]
-    validation = DepthValidation(choose_evenly(held_out, plan.train.validation_cases), plan, device)
-    budget_s = None
-    if begun and begun.validation_cases:
+    validation, budget_s = None, None
+    if held_out:
+        validation = DepthValidation(choose_evenly(held_out, plan.train.validation_cases), plan, device)
+    if allowance_s is not None and (done or not begun):
+        budget_s = training_seconds(clock, allowance_s, plan, validation, held_out)
+    if validation and begun and begun.validation_cases:
         validation.keep(begun.validation_cases)
-    elif allowance_s is not None and not begun:
-        budget_s = training_seconds(clock, allowance_s, validation, held_out)
     training = FoldTraining(
         plan,
         training_cases,
@@ -130,15 +142,18 @@ def train_and_measure(
         device=device,
         validate=validation,
         budget_s=budget_s,
-        validation_cases=len(validation.cases),
+        validation_cases=len(validation.cases) if validation else None,
+        weights=None if begun else recall_start(run, plan),
         show=show_status(progress.stage(f"Fold {fold}: training")),
     )
-    result = training.run(resume)
+    if done:
+        run.metrics_file(fold).unlink()  # they are those of the weights so far
+    result = training.run(resume, Extension(budget_s, more.epochs) if more and done else None)
     metrics = measure(run, fold, [cases[name] for name in split.validation], plan, result, device, progress)
     return _as_result(fold, result, metrics)
 
 
-def read_fold(run: RunFolder, fold: int) -> TrainedFold | None:
+def read_fold(run: RunFolder, fold: FoldName) -> TrainedFold | None:
     """Read the result of a fold that an earlier command finished; None if it is not finished.
 
     Raises:
@@ -156,12 +171,12 @@ def read_fold(run: RunFolder, fold: int) -> TrainedFold | None:
     return None
 
 
-def _as_result(fold: int, training: Training, metrics: Metrics) -> TrainedFold:
+def _as_result(fold: FoldName, training: Training, metrics: Metrics) -> TrainedFold:
     return TrainedFold(fold, training.reason, training.steps, training.seconds, training.data_wait, metrics)
 
 
 def training_seconds(
-    clock: Clock, allowance_s: float, validation: DepthValidation, cases: Sequence[StoredCase]
+    clock: Clock, allowance_s: float, plan: Plan, validation: DepthValidation | None, cases: Sequence[StoredCase]
 ) -> float:
     """Compute the time left for training, after the last validation, the final measurement and the report.
 
@@ -170,13 +185,16 @@ def training_seconds(
     Args:
         clock: time since the fold started.
         allowance_s: seconds for all of the fold.
-        validation: validation during training.
+        plan: plan of the run.
+        validation: validation during training, if any.
         cases: all validation cases.
 
     Returns:
         Seconds.
     """
-    plan = validation.plan
+    left = allowance_s - clock.seconds()
+    if validation is None:
+        return max(left - SECONDS_PER_DEPTH * plan.model.depth - SECONDS_FOR_REPORT, SHARE_FOR_TRAINING * left, 1.0)
     network = build_from_plan(plan.model).to(validation.device).eval()
     per_tile = validation.seconds_per_tile(network)
     left = allowance_s - clock.seconds()
@@ -190,7 +208,7 @@ def training_seconds(
 
 def measure(
     run: RunFolder,
-    fold: int,
+    fold: FoldName,
     cases: Sequence[Case],
     plan: Plan,
     result: Training,
@@ -213,9 +231,13 @@ def measure(
     """
     model, where = run.fold(fold) / MODEL, str(device)
     predictor = load_predictor(model, device=where, backend="torch")  # scores do not depend on installed extras
-    quality = evaluate_cases(predictor, cases, mean=True, progress=progress.stage(f"Fold {fold}: scoring every depth"))
-    deepest, chosen = quality[max(quality)], quality[plan.predict.depth]
-    write_views(predictor, cases, deepest, run.fold(fold) / "views")
+    deepest = chosen = Metrics()
+    quality = {}
+    if cases:
+        stage = progress.stage(f"Fold {fold}: scoring every depth")
+        quality = evaluate_cases(predictor, cases, mean=True, progress=stage)
+        deepest, chosen = quality[max(quality)], quality[plan.predict.depth]
+        write_views(predictor, cases, deepest, run.fold(fold) / "views")
     rows = {depth: make_row(scores, deepest) for depth, scores in sorted(quality.items())}
     mean_of_heads = rows.pop(MEAN, None)
     costs = read_costs(run, fold) or measure_depths(
@@ -232,7 +254,7 @@ def measure(
     ).merge(table)
     save_model(model, load_model(model)[0].state_dict(), plan, notes)
     metrics = chosen.merge(table).merge(Metrics(recommended=recommend_depth(table.depths)))
-    write_json(run.fold(fold) / METRICS_FILE, metrics.to_dict())  # last: its presence marks the fold as finished
+    write_json(run.metrics_file(fold), metrics.to_dict())  # last: its presence marks the fold as finished
     return metrics
 
 
@@ -262,7 +284,7 @@ def recommend_depth(rows: Mapping[int, DepthRow]) -> Recommendation | None:
     return Recommendation(depth=depth, reason=f"{reason}; it takes {share:.0%} of the time of depth {max(rows)}")
 
 
-def read_costs(run: RunFolder, fold: int) -> DepthTable | None:
+def read_costs(run: RunFolder, fold: FoldName) -> DepthTable | None:
     """Read the costs that another fold of the run has measured: the networks are equal, only their weights differ."""
     for other in run.started_folds():
         found = run.metrics(other) if other != fold else None
@@ -281,7 +303,7 @@ def show_status(stage: Stage) -> Callable[[Status], None]:
         parts = [f"loss {status.loss:.3f}", f"{status.images_per_second:.1f} images/s"]
         parts += [f"Dice {status.best_dice:.4f}"] if status.best_dice is not None else []
         parts += [f"{_format_time(status.seconds_left)} left"] if status.seconds_left is not None else []
-        text = "validating" if status.activity == "validating" else ", ".join(parts)
+        text = ", ".join(parts) if status.activity == "training" else status.activity
         stage(status.step, max(total, status.step), text)
 
     return show

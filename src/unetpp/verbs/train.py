@@ -13,20 +13,22 @@ from unetpp.results import (
     Run,
     describe_plan,
 )
-from unetpp.run_folder import RunFolder
-from unetpp.verbs.arguments import AnyPath, Settings
+from unetpp.run_folder import NO_VALIDATION, RunFolder
+from unetpp.verbs.arguments import AnyPath, Epochs, Minutes, Settings
 from unetpp.verbs.report import report
 
 
 class TrainOptions(TypedDict, total=False):
     """Arguments of `train` that do not change the type of its result."""
 
-    minutes: float | None
-    epochs: int | None
+    from_: AnyPath | None
+    minutes: Minutes | None
+    epochs: Epochs | None
     fold: int | str
     seed: int | None
     device: str
     resume: bool
+    add_cases: bool
     set: Settings | None
     progress: Progress | None
 
@@ -43,12 +45,14 @@ def train(
     data: AnyPath,
     out: AnyPath,
     *,
-    minutes: float | None = None,
-    epochs: int | None = None,
+    from_: AnyPath | None = None,
+    minutes: Minutes | None = None,
+    epochs: Epochs | None = None,
     fold: int | str = 0,
     seed: int | None = None,
     device: str = "auto",
     resume: bool = False,
+    add_cases: bool = False,
     set: Settings | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
@@ -60,12 +64,17 @@ def train(
     Args:
         data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
         out: Run folder.
-        minutes: Wall time of the whole command, shared by the folds; plan and schedule fit into it.
-        epochs: Length of the training in epochs, instead of `minutes`.
-        fold: Fold to train: 0, 1, ... or all.
+        from_: Model whose weights training starts from: a run folder, a model file, or hf://OWNER/NAME. Its network is
+            taken over; other classes, channels and settings are fine: what fits is taken, what does not is listed.
+        minutes: Wall time of the whole command, shared by the folds; plan and schedule fit into it. +10 with `resume`
+            trains a finished run 10 minutes longer. Without `minutes` and `epochs`: 100 epochs.
+        epochs: Length of the training in epochs, instead of `minutes`; +5 with `resume` adds 5.
+        fold: Fold to train: 0, 1, ...; all: five models, each validated on its fifth of the cases (in nnU-Net, all is
+            what is none here); none: one model of all cases, without validation and so without scores.
         seed: Seed of weights and patches; the folds do not depend on it.
         device: auto, cpu, cuda or cuda:K.
         resume: Continue an interrupted run exactly where it stopped.
+        add_cases: Let cases that came to DATA since the run was planned train too; validation stays as it is.
         set: Settings of the plan, as section.key=value, such as train.batch=4.
         dry_run: Report the time and memory that training would take; write nothing.
 
@@ -84,32 +93,43 @@ def train(
     from unetpp.verbs import preparation
     from unetpp.verbs.fold import Clock, train_and_measure
     from unetpp.verbs.request import read_request
+    from unetpp.verbs.splits import choose_split, find_splits
+    from unetpp.verbs.start import describe_start, find_start
 
     clock = Clock()
     folder, progress = RunFolder(Path(out)), progress or Silence()
     request = read_request(minutes, epochs, set, seed)
     preparation.check_fold(fold)
+    start = find_start(from_)
     keep_freed_memory()
     place = choose_device(device)
     dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress, folder)
-    splits = preparation.reuse_splits(folder, dataset)
+    splits = find_splits(folder, dataset, progress, add_cases, validated=fold != NO_VALIDATION)
     numbers = preparation.parse_folds(fold, len(splits))
     preparation.require_unstarted(folder, numbers, resume)
+    if request.adds:
+        preparation.require_finished(folder, numbers, resume)
     if request.minutes:
         request = replace(request, minutes=request.minutes / len(numbers))
     if dry_run:
-        made = preparation.reuse_plan(folder, fingerprint, request, place, progress)
-        return preparation.estimate_cost(folder, made, splits[numbers[0]], place, len(numbers))
+        made = preparation.reuse_plan(folder, fingerprint, request, place, progress, start)
+        return preparation.estimate_cost(folder, made, choose_split(splits, numbers[0]), place, len(numbers))
     folds = []
     try:
         with preparation.hold_folds(folder, numbers):
             preparation.require_unstarted(folder, numbers, resume)  # again: another process may have trained meanwhile
-            made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress)
+            made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress, start)
             progress.note(describe_plan(made))
+            held_out = {case for number in numbers for case in choose_split(splits, number).validation}
+            for text in describe_start(start, made, held_out) if start else []:
+                progress.note(text)
+            more = request if request.adds else None
+            minutes = more.minutes if more else made.train.minutes
             for done, number in enumerate(numbers):
-                time_s = clock.share(made.train.minutes, number=done, parts=len(numbers))
-                split = splits[number]
-                folds.append(train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress))
+                time_s, split = clock.share(minutes, number=done, parts=len(numbers)), choose_split(splits, number)
+                folds.append(
+                    train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress, more)
+                )
         return Run(folder.path, tuple(folds), _try_report(folder.path, progress), clock.seconds())
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         told = "Stopped; the work so far is saved. Continue with the same arguments and `resume=True`."
