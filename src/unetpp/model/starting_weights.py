@@ -131,7 +131,7 @@ def _describe_missing(names: Sequence[str]) -> str:
     if not names:
         return ""
     parts = dict.fromkeys(_name_part(name) for name in names)
-    return f"other shapes, so these begin at random: {list_some(parts, 8)}"
+    return f"begin at random, as nothing fits: {list_some(parts, 8)}"
 
 
 def _name_part(name: str) -> str:

@@ -174,7 +174,8 @@ def _case_table(run: RunRecord, unit: str) -> Table:
     table = scores + _class_columns(names, [(case.id, case.classes) for _, case in ranked])
     if len({fold for fold, _ in ranked}) < 2:
         return table
-    return table + Table(["fold"], [(case.id, [Cell(str(fold), fold)]) for fold, case in ranked])
+    folds = [(case.id, [Cell(str(fold), fold if isinstance(fold, int) else None)]) for fold, case in ranked]
+    return table + Table(["fold"], folds)
 
 
 def _table(kind: type[Measured], rows: Sequence[tuple[str, Measured]], unit: str, full: Mapping[str, float]) -> Table:

@@ -12,6 +12,7 @@ import numpy as np
 from unetpp.measured import DepthRow, ScoredCase
 from unetpp.report.run_record import FoldRecord, LogLine, minutes_of
 from unetpp.report.views import View
+from unetpp.run_folder import FoldName
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -214,8 +215,8 @@ def _encode(figure: Figure, kind: str, **options: Any) -> str:
     return f"data:{mime};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def _find_lines(folds: Sequence[FoldRecord], kind: str) -> list[tuple[int, list[LogLine]]]:
-    """Number and log lines of each fold that has lines of one kind."""
+def _find_lines(folds: Sequence[FoldRecord], kind: str) -> list[tuple[FoldName, list[LogLine]]]:
+    """Name and log lines of each fold that has lines of one kind."""
     return [(fold.number, lines) for fold in folds if (lines := fold.lines(kind))]
 
 

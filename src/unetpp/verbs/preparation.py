@@ -15,7 +15,7 @@ import torch
 from unetpp.data.folds import Split, write_splits
 from unetpp.data.inspect import inspect_dataset
 from unetpp.data.parts import split_dataset
-from unetpp.errors import DataError, PlanError, Problem, UsageError
+from unetpp.errors import DataError, PlanError, UsageError
 from unetpp.files import hold_lock, write_text
 from unetpp.layouts.cases import find_cases
 from unetpp.layouts.dataset import Dataset

@@ -100,6 +100,8 @@ def train(
     folder, progress = RunFolder(Path(out)), progress or Silence()
     request = read_request(minutes, epochs, set, seed)
     preparation.check_fold(fold)
+    if request.adds:
+        preparation.require_finished(folder, folder.started_folds() or [0] if fold == "all" else [fold], resume)
     start = find_start(from_)
     keep_freed_memory()
     place = choose_device(device)
