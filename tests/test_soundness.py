@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,22 @@ def test_code_in_a_checkpoint_is_named_and_not_executed(zipped: bool, tmp_path: 
     with pytest.raises(ModelFileError):
         read_foreign(path)
     assert not (tmp_path / "made").exists()
+
+
+def test_a_damaged_length_in_a_checkpoint_of_the_old_format_reserves_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"weight": torch.ones(3)}, path, _use_new_zipfile_serialization=False)
+    assert torch.equal(read_foreign(path)["weight"], torch.ones(3))
+    content = path.read_bytes()
+    place = content.index(b"X")  # an opcode of pickle: a text, whose length follows
+    path.write_bytes(content[: place + 1] + (2**31 - 1).to_bytes(4, "little") + content[place + 5 :])
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError, match="truncated or no checkpoint"):
+            read_foreign(path)
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("channels", [1, 3])

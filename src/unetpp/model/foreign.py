@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import pickle
+import zipfile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn, cast
 
 import numpy as np
 import torch
@@ -41,7 +43,11 @@ def read_foreign(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return load_file(path)
         with torch.serialization.safe_globals(_NUMBERS):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            if zipfile.is_zipfile(path):
+                return torch.load(path, map_location="cpu", weights_only=True)
+            # torch's old format: a file object would reserve what a damaged length claims, a map reads what is there
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return torch.load(cast(IO[bytes], content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if any(word in str(error).lower() for word in _CODE):
             got = "a checkpoint with pickled objects, such as a whole module"
