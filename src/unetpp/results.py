@@ -141,6 +141,10 @@ class Run(Result):
                 f"fold {fold.fold}: {length} ({fold.reason}), {fold.data_wait:.1%} of the time waiting for data"
             )
             lines.append(describe_depths(fold.metrics))
+            if not fold.metrics.cases:
+                lines.append(
+                    "  no scores and no recommended depth, as every case was trained on: folds 0, 1, ... have them"
+                )
         lines += [f"Report: {self.report}"] if self.report else []
         recommended = self.folds[0].metrics.recommended if len(self.folds) == 1 else None
         hint = f"   (add --depth {recommended.depth} for the recommended one)" if recommended else ""
@@ -367,6 +371,7 @@ class ModelInfo(Result):
             f"network:    {model.topology} of depth {model.depth}, {data.dims}D, {size}",
             f"            widths {list(model.widths)}, {model.norm} norm, {model.block} blocks",
             f"trained on: {self.plan.name}",
+            *([f"started from: {self.plan.train.start}"] if self.plan.train.start else []),
             f"channels:   {', '.join(data.channels)}",
             f"classes:    {', '.join(classes)}",
             f"spacing:    {spacing}; tile {list(self.plan.predict.tile)}; axes {data.orientation or 'as in each file'}",

@@ -47,7 +47,7 @@ def find_splits(
     if add_cases:
         return [_add_cases(fold, split, new, dataset, progress) for fold, split in enumerate(splits)]
     noun, verb = ("1 new case", "is") if len(new) == 1 else (f"{len(new):,} new cases", "are")
-    take = "`add_cases=True` takes new cases into the training set"
+    take = "add_cases (--add-cases) takes new cases into the training set"
     progress.note(f"note: {noun} {verb} not in {source.name}: {list_some(case.id for case in new)}; {take}")
     return splits
 

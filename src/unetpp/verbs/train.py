@@ -113,6 +113,8 @@ def train(
         preparation.require_finished(folder, numbers, resume)
     if request.minutes:
         request = replace(request, minutes=request.minutes / len(numbers))
+        if len(numbers) > 1:
+            progress.note(f"The minutes are divided among {len(numbers)} folds: {request.minutes:.3g} for each.")
     if dry_run:
         made = preparation.reuse_plan(folder, fingerprint, request, place, progress, start)
         return preparation.estimate_cost(folder, made, choose_split(splits, numbers[0]), place, len(numbers))
