@@ -141,6 +141,7 @@ def test_a_finished_run_goes_on_with_new_cases(trained: Path, tmp_path: Path) ->
         ({"minutes": "+x"}, "got '\\+x'"),
         ({"minutes": 3, "resume": True}, 'such as `minutes="\\+10"`'),
         ({"from_": "RUN", "resume": True}, "was made for random weights"),
+        ({"add_cases": True, "resume": True}, "only folds that have been trained to the end"),
     ],
 )
 def test_what_cannot_go_on_is_refused(trained: Path, options: dict[str, Any], text: str) -> None:

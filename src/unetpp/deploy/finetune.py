@@ -51,7 +51,7 @@ def finetune(
     """
     cases, held_out = find_stored_split(model, plan.data)
     if not cases or not held_out:
-        expected = "prepared cases to train on in its run folder (RUN/splits.json, RUN/cache)"
+        expected = "prepared cases to train on, and to validate, in its run folder (RUN/splits.json, RUN/cache)"
         raise UsageError("minutes", str(model), expected, "Name the model in its run folder, or leave out `minutes`.")
     if not minutes > 0:
         raise UsageError("minutes", f"{minutes:g}", "more than 0", "Increase it, or leave it out.")

@@ -56,16 +56,15 @@ def inherit(start: Plan, origin: str, fingerprint: Fingerprint, settings: Mappin
 def _fit_model(model: ModelPlan, fingerprint: Fingerprint, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of the network at the wanted depth, without those that the data decides."""
     left_out = set(_ANY_DATA)
-    levels = [len(settings[name]) for name in ("model.strides",) if name in settings]
-    levels += [len(settings[name]) - 1 for name in ("model.widths", "model.kernel_sizes") if name in settings]
-    depth = settings.get("model.depth", next(iter(levels), model.depth))
+    widths, strides = settings.get("model.widths"), settings.get("model.strides")
+    depth = settings.get("model.depth") or (len(widths) - 1 if widths else len(strides) if strides else model.depth)
     if model.dims != fingerprint.dims:
         if model.encoder not in (None, "resenc"):
             got = f"a 2D network with the encoder {model.encoder}"
             raise UsageError("from_", got, "a model that fits this 3D data", "Choose another model.")
         left_out |= _OF_AXES
         shape, spacing = fingerprint.median_shape, fingerprint.median_spacing_mm
-        strides = settings.get("model.strides") or rules.choose_strides(shape, spacing, depth).value
+        strides = strides or rules.choose_strides(shape, spacing, depth).value
         model, depth = model.model_copy(update={"strides": strides}), len(strides)
         if model.up == "cubic":
             left_out |= {"up"}

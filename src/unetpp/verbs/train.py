@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack, overload
 
-from unetpp.errors import Interrupted
+from unetpp.errors import Interrupted, UsageError
 from unetpp.progress import Progress, Silence
 from unetpp.results import (
     Planned,
@@ -111,6 +111,9 @@ def train(
     preparation.require_unstarted(folder, numbers, resume)
     if request.adds:
         preparation.require_finished(folder, numbers, resume)
+    elif add_cases and all(folder.metrics_file(number).exists() for number in numbers):
+        action = 'Give a length with a plus as well, such as `minutes="+10"`.'
+        raise UsageError("add_cases", "only folds that have been trained to the end", "one to train", action)
     if request.minutes:
         request = replace(request, minutes=request.minutes / len(numbers))
         if len(numbers) > 1:
