@@ -49,19 +49,9 @@ def _read_whole(kind: Any, tokens: Sequence[Token]) -> int:
     return int(tokens[0].value)
 
 
-def _read_minutes(kind: Any, tokens: Sequence[Token]) -> Minutes:
-    """Read minutes; of +10 the sign matters."""
-    return tokens[0].value if tokens[0].value.startswith("+") else float(tokens[0].value)
-
-
-def _read_epochs(kind: Any, tokens: Sequence[Token]) -> Epochs:
-    """Read epochs; of +5 the sign matters."""
-    return tokens[0].value if tokens[0].value.startswith("+") else int(tokens[0].value)
-
-
 _TYPES: dict[Any, Any] = {
-    Minutes | None: Annotated[Minutes | None, Parameter(converter=_read_minutes)],
-    Epochs | None: Annotated[Epochs | None, Parameter(converter=_read_epochs)],
+    Minutes | None: str | None,  # of +10 the sign matters
+    Epochs | None: str | None,
     int | None: Annotated[int | None, Parameter(converter=_read_whole)],
     AnyPath: Path,
     AnyPath | None: Path | None,

@@ -81,7 +81,8 @@ def _read_length(name: str, value: Any, kind: type[_Number]) -> _Number | None:
     try:
         return kind(value)
     except ValueError:
-        raise UsageError(name, repr(value), 'a number, or "+10" to train a finished run longer') from None
+        whole = "a whole number" if kind is int else "a number"
+        raise UsageError(name, repr(value), f"{whole}, or +10 to train a finished run longer") from None
 
 
 def read_settings(values: Mapping[str, Any] | Sequence[str] | None) -> dict[str, Any]:
