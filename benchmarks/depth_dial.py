@@ -78,7 +78,7 @@ def measure_run(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
 def evaluate_rules(predictor: Predictor, cases: Sequence[StoredCase]) -> list[dict[str, Any]]:
     """Make a row for each tolerance, for all images and for the large ones; rules are fitted on the other half."""
     halves = cases[::2], cases[1::2]
-    fitted = [fit_rules(predictor, half, lambda done, total: None) for half in halves[::-1]]
+    fitted = [fit_rules(predictor, half) for half in halves[::-1]]
     large = [[case for case in half if count_tiles([case], predictor.plan.predict) >= LARGE] for half in halves]
     groups = (
         [("all", halves), (f"{LARGE} tiles and more", large)]

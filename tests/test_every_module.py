@@ -12,8 +12,7 @@ SOURCE = TESTS.parent / "src" / "unetpp"
 COVERED_IN = {
     "__init__": "test_public_names",
     "__main__": "test_cli",
-    "console": "test_cli",
-    "progress": "test_cli",
+    "progress": "test_console",
     "run_folder": "verbs/test_journey",
     **{
         f"verbs/{verb}": "verbs/test_journey"
@@ -104,9 +103,12 @@ COVERED_IN = {
     "peers/transfer": "peers/test_import",
     "peers/unet_version": "peers/test_import",
     "report/__init__": "report/test_html",
+    "report/colors": "report/test_html",
+    "report/gallery": "report/test_html",
+    "report/pictures": "report/test_views",
     "report/plots": "report/test_html",
     "report/run_record": "report/test_html",
-    "report/views": "report/test_html",
+    "report/tables": "report/test_html",
     "runtime/cuda_graph": "test_cuda",
     "runtime/device": "runtime/test_stopwatch",
     "runtime/exported_file": "infer/test_exported_predictor",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,36 @@ def test_plans_from_before_the_meaning_of_labels_are_read() -> None:
     assert Plan.from_dict(values).data.labels == LabelPlan(kind="objects")
     values["data"]["instances"] = False
     assert Plan.from_dict(values).data.labels == LabelPlan()
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("data.classes", "background,nucleus", ["background", "nucleus"]),
+        ("data.classes", "[background, nucleus]", ["background", "nucleus"]),
+        ("data.classes", '["a", "b"]', ["a", "b"]),
+        ("train.patch", "64,96", [64, 96]),
+        ("train.head_weights", "equal", "equal"),
+        ("data.axes", "CYX", "CYX"),
+        ("data.channels", "CT", ["CT"]),
+    ],
+)
+def test_settings_as_people_write_them(key: str, text: str, value: object) -> None:
+    assert parse_settings(Plan, {key: text}) == {key: value}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("train.patch", "big", "got 'big'; expected a list, such as a,b"),
+        ("train.patch", [16, "a"], "a whole number"),
+        ("data.normalization", ["x"], 'such as {"a":1}'),
+        ("train.batch", "0", "got 0; expected 1 or more"),
+        ("train.learning_rate", "-1", "expected a number above 0"),
+        ("train.compile", "maybe", "true or false"),
+        ("train.minutes", "soon", "expected a number. Change it."),
+    ],
+)
+def test_what_settings_expect_is_said_in_plain_words(key: str, value: object, words: str) -> None:
+    with pytest.raises(PlanError, match=re.escape(words)):
+        parse_settings(Plan, {key: value})

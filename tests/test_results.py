@@ -45,6 +45,28 @@ def test_columns_without_any_number_are_left_out() -> None:
     ]
 
 
+def test_tables_fit_a_narrow_terminal() -> None:
+    full = row(
+        dice_lost=0.01,
+        latency_ms=1234.5,
+        peak_memory_mb=12345.6,
+        energy_j=123.4,
+        parameters=123_456_789,
+        hd95_undefined=1,
+    )
+    shown = describe_depths(depths(full, full, distance_unit="pixel"))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert {"Dice", "ms/tile", "parameters"} <= set(shown.split())
+    assert "IoU" not in shown
+    whole = describe_depths(depths(row(), row(), distance_unit="pixel"))
+    assert "IoU" in whole
+    assert "surface Dice" in whole
+    scores = describe_scores(
+        Metrics(mean=row(), classes={"a structure of a name as long as a sentence" * 2: ClassScores(dice=0.9)})
+    )
+    assert max(map(len, scores.splitlines())) <= 80
+
+
 def test_what_comes_next_names_the_recommended_depth_of_a_single_fold() -> None:
     fold = TrainedFold(
         0,
@@ -54,7 +76,7 @@ def test_what_comes_next_names_the_recommended_depth_of_a_single_fold() -> None:
         0.0,
         Metrics(depths={1: row(), 2: row()}, recommended=Recommendation(depth=1, reason="good enough")),
     )
+    assert Run(Path("RUN"), (fold,), None, 60.0).to_text().endswith("--out predictions --depth 1")
     assert (
-        Run(Path("RUN"), (fold,), None, 60.0).to_text().endswith("--out DIR   (add --depth 1 for the recommended one)")
+        Run(Path("RUN"), (fold, fold), None, 60.0).to_text().endswith("unetpp predict RUN new_images --out predictions")
     )
-    assert Run(Path("RUN"), (fold, fold), None, 60.0).to_text().endswith("--out DIR")

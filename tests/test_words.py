@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from unetpp.words import count_noun, find_value, format_value, list_some, merge_remarks
+from unetpp.words import (
+    count_noun,
+    find_value,
+    format_time,
+    format_value,
+    list_some,
+    merge_remarks,
+    wrap,
+    write_command,
+)
 
 
 def test_nouns_have_their_number() -> None:
     assert [count_noun(number, "case") for number in (0, 1, 1200)] == ["0 cases", "1 case", "1,200 cases"]
+    assert [count_noun(number, "minute") for number in (0.5, 1.0, 20.0)] == ["0.5 minutes", "1 minute", "20 minutes"]
 
 
 def test_long_lists_are_shortened() -> None:
@@ -24,3 +34,22 @@ def test_values_on_one_line() -> None:
     assert format_value(find_value(values, "model")) == "{strides: 2 x [2, 2], slope: 0.01, widths: [8, 16]}"
     assert [format_value(value) for value in (True, None, "group")] == ["true", "null", "group"]
     assert find_value(values, "model.widths.first") is None
+
+
+def test_times_as_a_clock_shows_them() -> None:
+    assert [format_time(seconds) for seconds in (0, 43.4, 725, 3723)] == ["0:00", "0:43", "12:05", "1:02:03"]
+
+
+def test_commands_can_be_pasted() -> None:
+    assert write_command("train", "my cells", "--minutes", 20) == "unetpp train 'my cells' --minutes 20"
+
+
+def test_long_lines_break_between_words_and_commands_stay_whole() -> None:
+    command = "Next: unetpp predict " + "x" * 30
+    assert wrap(f"one two-three four five six\n  seven eight nine ten eleven\n{command}", 20).split("\n") == [
+        "one two-three four",
+        "  five six",
+        "  seven eight nine",
+        "    ten eleven",
+        command,
+    ]

@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import traceback
@@ -23,17 +24,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TextIO, get_type_hints
 
 from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, Token
 
 from unetpp.console import open_console
 from unetpp.error_topics import link_to
 from unetpp.errors import LOG, Interrupted, UnetppError, WriteError, is_out_of_memory
-from unetpp.progress import Progress
+from unetpp.progress import Progress, Silence
 from unetpp.results import DONE, PARTLY, UNUSABLE, Result
 from unetpp.verbs.arguments import AnyPath, Epochs, Minutes, Settings
 from unetpp.version import __version__
+from unetpp.words import wrap
 
 JOURNEY = {
     "Train and predict": ("demo", "check", "plan", "train", "report", "predict", "evaluate"),
@@ -62,13 +64,16 @@ _TYPES: dict[Any, Any] = {
 """Types of arguments of the verbs -> types that the command line reads."""
 _HIDDEN = ("machine",)
 """Options for benchmarks, which the help does not show."""
+_EXAMPLES: list[str] = []
+"""A command line for each verb, in the order of use."""
 _POSITIONAL, _OPTION = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.KEYWORD_ONLY
 
 app = App(
     name="unetpp",
     help=(
         "UNet++ for medical and biological images: train once, deploy at the depth you can afford.\n\n"
-        "Start with `unetpp demo`, or on your own data with `unetpp train DATA --out RUN --minutes 20`."
+        "Start with `unetpp demo`; on your own data, with `unetpp train DATA --minutes 20`.\n\n"
+        "The options of a command: `unetpp help train`, or `unetpp train --help`."
     ),
     version=__version__,
     usage="Usage: unetpp COMMAND",
@@ -87,6 +92,10 @@ class Output:
 
     json: Annotated[bool, Parameter(group="Output")] = False
     """Print the result as JSON on standard output."""
+    quiet: Annotated[bool, Parameter(group="Output")] = False
+    """Print the result and errors only, no progress and no notes."""
+    verbose: Annotated[bool, Parameter(group="Output")] = False
+    """Also print every choice of the plan with its reason."""
     debug: Annotated[bool, Parameter(group="Output")] = False
     """Show the traceback of an error."""
 
@@ -102,6 +111,8 @@ def _add_command(verb: str, group: Group, place: int) -> None:
     output = inspect.Parameter("output", _OPTION, default=Output(), annotation=Output)
     vars(command)["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), output])
     command.__doc__ = _SETTING.sub(_flag, re.sub(r"\n {12}", " ", docstring))
+    example = _example(name, signature, docstring) if docstring else ""
+    _EXAMPLES.extend([example] if example else [])
     required = [each for each in signature.parameters.values() if each.default is each.empty]
     words = [each.name.upper() if each.kind is _POSITIONAL else f"--{each.name} PATH" for each in required]
     app.command(
@@ -110,7 +121,7 @@ def _add_command(verb: str, group: Group, place: int) -> None:
         group=group,
         sort_key=place,
         usage=" ".join(["Usage: unetpp", name, *words, "[OPTIONS]"]),
-        help_epilogue=f"Example: {_example(name, signature, docstring)}\n" if docstring else None,
+        help_epilogue=f"Example: {example}\n" if example else None,
     )
 
 
@@ -187,7 +198,7 @@ def run(tokens: Sequence[str]) -> int:
     output = Output(json="--json" in tokens, debug="--debug" in tokens)
     try:
         with _quiet_libraries(output.debug):
-            code = app(list(tokens), exit_on_error=False, print_error=False)
+            code = app(_translate(tokens), exit_on_error=False, print_error=False)
             sys.stdout.flush()
             return code if isinstance(code, int) else DONE
     except BrokenPipeError:  # the reader, such as `head`, closed the pipe
@@ -197,6 +208,12 @@ def run(tokens: Sequence[str]) -> int:
         return _explain(error, output)
 
 
+def _translate(tokens: Sequence[str]) -> list[str]:
+    """Let `help`, `help VERB` and `version` be commands too."""
+    first, *others = tokens or ("--help",)
+    return {"help": [*others, "--help"], "version": ["--version"]}.get(first, [first, *others])
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
@@ -204,9 +221,10 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _run_verb(output: Output, verb: Callable[[Progress], Result]) -> int:
     """Run a verb and print its result; with --json nothing else reaches standard output."""
     stray = contextlib.redirect_stdout(sys.stderr) if output.json else contextlib.nullcontext()
-    with open_console() as console, stray:
-        result = verb(console)
-    text = _DOTTED.sub(_flag, result.to_text())
+    console = contextlib.nullcontext(Silence()) if output.quiet else open_console(output.verbose)
+    with console as progress, stray:
+        result = verb(progress)
+    text = _fit(_DOTTED.sub(_flag, result.to_text()), sys.stdout)
     try:
         print(json.dumps(result.to_dict(), indent=2, allow_nan=False) if output.json else text, flush=True)
     except BrokenPipeError:
@@ -215,6 +233,11 @@ def _run_verb(output: Output, verb: Callable[[Progress], Result]) -> int:
         expected, action = "to print the answer", "The results themselves are written."
         raise WriteError("standard output", error.strerror or str(error), expected, action) from error
     return result.exit_code
+
+
+def _fit(text: str, stream: TextIO) -> str:
+    """Break lines between words if they go to a terminal, which breaks them anywhere."""
+    return wrap(text, shutil.get_terminal_size().columns) if stream.isatty() else text
 
 
 def _explain(error: BaseException, output: Output) -> int:
@@ -226,7 +249,7 @@ def _explain(error: BaseException, output: Output) -> int:
     with contextlib.suppress(OSError, ValueError):  # closed or full
         if output.debug:
             traceback.print_exception(error)
-        print(f"unetpp: {message}", file=sys.stderr, flush=True)
+        print(_fit(f"unetpp: {message}", sys.stderr), file=sys.stderr, flush=True)
         if topic:
             print(f"See {link_to(topic)}", file=sys.stderr, flush=True)
     with contextlib.suppress(OSError, ValueError):
@@ -333,4 +356,7 @@ for _title, _verbs in JOURNEY.items():
     _group = Group.create_ordered(_title)
     for _place, _verb in enumerate(_verbs):
         _add_command(_verb, _group, _place)
-app["--help"].group = app["--version"].group = Group.create_ordered("Other")
+_other = Group.create_ordered("Other")
+app["--help"].group = app["--version"].group = _other
+app.register_install_completion_command(help="Complete commands with the tab key in this shell.", group=_other)
+app.help_epilogue = "\n".join(["Examples:", *(f"  {each}" for each in _EXAMPLES)])

@@ -1,19 +1,32 @@
-"""Progress on standard error: live bars on a terminal, plain lines elsewhere."""
+"""Progress for people: live bars on a terminal and in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from typing import Any, ParamSpec, TypeVar
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
+from rich.progress import ProgressColumn, Task, TaskID
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from unetpp.progress import Progress, Stage
+from unetpp.words import format_time, wrap
 
 SECONDS_BETWEEN_LINES = 10.0
+BAR_WIDTHS = (24, 12, 5, 0)
+"""Widths of a bar, in cells: the widest is taken that leaves room for the words."""
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
 class Bars:
@@ -21,62 +34,159 @@ class Bars:
 
     Args:
         display: the bars of rich.
+        verbose: show details.
     """
 
-    def __init__(self, display: RichProgress) -> None:
-        self._display = display
+    def __init__(self, display: RichProgress, verbose: bool) -> None:
+        self._display, self._verbose = display, verbose
+        self._current: TaskID | None = None
 
-    def stage(self, title: str) -> Stage:
+    def stage(self, title: str, unit: str = "") -> Stage:
         """Add a bar."""
-        task = self._display.add_task(title, total=None, note="")
+        self.end_stage()
+        task = self._current = self._display.add_task(title, total=None, unit=unit, note="", counted=False)
 
         def show(done: int, total: int, note: str = "") -> None:
-            self._display.update(task, completed=done, total=total, note=note)
+            self._display.update(task, completed=done, total=total, note=note, counted=True)
 
         return show
 
+    def end_stage(self) -> None:
+        """Stop the clock of the current bar; one without a count is full now."""
+        if self._current is not None:
+            if not self._display.tasks[self._current].fields["counted"]:
+                self._display.update(self._current, completed=1, total=1)
+            self._display.stop_task(self._current)
+
     def note(self, text: str) -> None:
         """Print a line above the bars."""
-        self._display.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console = self._display.console
+        console.print(wrap(text, console.width), markup=False, highlight=False, soft_wrap=True)
+
+    def detail(self, text: str) -> None:
+        """Print a detail above the bars."""
+        if self._verbose:
+            self.note(text)
+
+
+class FittedLine(ProgressColumn):
+    """One bar with its words, never wider than the terminal: the count and the clock are always whole.
+
+    The bar gives way to the remarks, then the last remarks to the others, then the end of the title to the count.
+
+    Args:
+        console: the terminal.
+    """
+
+    def __init__(self, console: RichConsole) -> None:
+        super().__init__()
+        self._console = console
+
+    def render(self, task: Task) -> Table:
+        """Lay out one stage."""
+        counted, unit = task.fields["counted"], task.fields["unit"]
+        count = f"{task.completed:,.0f}/{task.total or 0:,.0f} {unit}".rstrip() if counted else ""
+        clock = format_time(task.finished_time or task.elapsed or 0.0)
+        width = self._console.width - 1  # some terminals begin a new line after the last cell
+        title = task.description
+        least = _measure(count, clock)
+        if _measure(title, count, clock) > width:
+            title = set_cell_size(title, max(4, width - least - 2)).rstrip() + "…"
+        note = _fit_note(task.fields["note"], width - _measure(title, count, clock) - 1)
+        left = width - _measure(title, count, clock, note)
+        bar = next(size for size in BAR_WIDTHS if size == 0 or size < left)
+        line = Table.grid(padding=(0, 1, 0, 0))
+        cells: list[Any] = [title]
+        cells += [ProgressBar(task.total, task.completed, bar, pulse=task.total is None)] if bar else []
+        cells += [Text(each, style, no_wrap=True) for each, style in ((count, ""), (clock, ""), (note, "dim")) if each]
+        line.add_row(*cells)
+        return line
+
+
+def _measure(*parts: str) -> int:
+    """Width of the parts that are not empty, with a space between them, in cells."""
+    return sum(cell_len(part) + 1 for part in parts if part) - 1
+
+
+def _fit_note(note: str, width: int) -> str:
+    """Drop the last remarks until the others fit."""
+    parts = note.split(", ")
+    while parts and cell_len(", ".join(parts)) > width:
+        parts.pop()
+    return ", ".join(parts)
 
 
 class Lines:
-    """A line at the end of each stage, and one every few seconds within it."""
+    """A line for each stage, and one every few seconds within it.
 
-    def __init__(self) -> None:
-        self._last = 0.0
+    Args:
+        verbose: show details.
+        on_stdout: print on standard output, as in a notebook, where standard error is red.
+    """
 
-    def stage(self, title: str) -> Stage:
+    def __init__(self, verbose: bool = False, on_stdout: bool = False) -> None:
+        self._verbose, self._on_stdout, self._last = verbose, on_stdout, 0.0
+
+    def stage(self, title: str, unit: str = "") -> Stage:
         """Start the clock of a stage."""
         self._last = time.monotonic()
         ended = False
+        if not unit:
+            self.note(f"{title} ...")
 
         def show(done: int, total: int, note: str = "") -> None:
             nonlocal ended
             if (done >= total and not ended) or time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
                 self._last, ended = time.monotonic(), done >= total
-                self.note(f"{title}: {done}/{total}" + (f", {note}" if note else ""))
+                count = f"{done:,}/{total:,} {unit}".rstrip()
+                self.note(f"{title}: {count}" + (f", {note}" if note else ""))
 
         return show
 
     def note(self, text: str) -> None:
         """Print a line; a standard error that is closed or full stops no work."""
         with suppress(OSError, ValueError):
-            print(text, file=sys.stderr, flush=True)
+            print(text, file=sys.stdout if self._on_stdout else sys.stderr, flush=True)
+
+    def detail(self, text: str) -> None:
+        """Print a detail."""
+        if self._verbose:
+            self.note(text)
 
 
 @contextmanager
-def open_console() -> Iterator[Progress]:
-    """Show progress with live bars if standard error is a terminal, otherwise with lines."""
-    if not sys.stderr.isatty():
-        yield Lines()
+def open_console(verbose: bool = False) -> Iterator[Progress]:
+    """Show progress with live bars on a terminal or in a notebook, otherwise with lines.
+
+    Args:
+        verbose: show details.
+    """
+    console = RichConsole(stderr=True)
+    if not (find_spec("ipywidgets") if console.is_jupyter else _is_terminal(console)):
+        yield Lines(verbose, on_stdout=console.is_jupyter)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
-    )
-    with RichProgress(*columns, console=RichConsole(stderr=True), refresh_per_second=4) as display:
-        yield Bars(display)
+    with RichProgress(FittedLine(console), console=console, refresh_per_second=4) as display:
+        bars = Bars(display, verbose)
+        yield bars
+        bars.end_stage()
+
+
+def _is_terminal(console: RichConsole) -> bool:
+    """Tell whether standard error is a terminal on which lines can be written anew."""
+    with suppress(ValueError, AttributeError):  # closed, or absent
+        return sys.stderr.isatty() and not console.is_dumb_terminal
+    return False
+
+
+def shows_progress(verb: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Make a verb show its progress, unless its argument `progress` is False or an object that receives it."""
+
+    @functools.wraps(verb)
+    def call(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
+        if options.get("progress") not in (None, True):
+            return verb(*arguments, **options)
+        with open_console() as progress:
+            options["progress"] = progress
+            return verb(*arguments, **options)
+
+    return call

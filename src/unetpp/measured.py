@@ -15,6 +15,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer
 
+from unetpp.words import count_noun
+
 Interval = tuple[float, float]
 """Lower and upper end: 95 %, by bootstrap over cases, unless stated otherwise."""
 DISTANCE = "distance"
@@ -33,6 +35,8 @@ class Column:
     """False: left out in the terminal, which is narrow."""
     zero: bool = True
     """False: a column of nothing but zeros is left out."""
+    spare: int = 0
+    """Which columns are left out where the terminal is too narrow: 1 first, then 2, ...; 0 never."""
 
     def heading(self, distance_unit: str | None) -> str:
         """Return the title with its unit."""
@@ -77,9 +81,9 @@ class Scores(Measured):
     dice_lost: Annotated[float | None, Column("Dice lost", ".4f")] = None
     """Dice of the deepest head, minus this Dice."""
     dice_lost_interval: Interval | None = None
-    iou: Annotated[float | None, Column("IoU", ".4f")] = None
+    iou: Annotated[float | None, Column("IoU", ".4f", spare=1)] = None
     hd95_mm: Annotated[float | None, Column("HD95", ".2f", DISTANCE)] = None
-    hd95_undefined: Annotated[int | None, Column("no HD95", ",d", zero=False)] = None
+    hd95_undefined: Annotated[int | None, Column("no HD95", ",d", zero=False, spare=3)] = None
     """Number of times a class is in only one of prediction and reference, so that no distance is defined."""
     nsd: Annotated[float | None, Column("surface Dice", ".4f")] = None
 
@@ -125,11 +129,11 @@ class Costs(Measured):
     """Estimated latency on another machine; never stored."""
     megapixels_per_s: Annotated[float | None, Column("Mpixel/s", ".2f", brief=False)] = None
     """10^6 voxels of a large image per second, overlap of tiles included."""
-    peak_memory_mb: Annotated[float | None, Column("memory", ",.1f", "MB")] = None
+    peak_memory_mb: Annotated[float | None, Column("memory", ",.1f", "MB", spare=4)] = None
     """Peak memory above the loaded model."""
-    energy_j: Annotated[float | None, Column("J/tile", ".2f")] = None
+    energy_j: Annotated[float | None, Column("J/tile", ".2f", spare=2)] = None
     """Energy of the whole processor, other programs included."""
-    parameters: Annotated[int | None, Column("parameters", ",d")] = None
+    parameters: Annotated[int | None, Column("parameters", ",d", spare=5)] = None
     """Number of parameters of the network pruned to this depth."""
     file_mb: Annotated[float | None, Column("file", ".1f", "MB", brief=False)] = None
     """Size of a model file with only these parameters."""
@@ -213,6 +217,24 @@ class Training(Measured):
     """Fraction of the time in which the network waited for data."""
 
 
+class Verdict(Measured):
+    """How a training stands; see `measure.verdict`."""
+
+    kind: str
+    """One of `measure.verdict.KINDS`."""
+    reason: str
+    """One sentence, with the figures."""
+    advice: str
+    """What to do next, in words; empty: nothing."""
+    more_minutes: float | None = None
+    """Further training that is worth its time."""
+    learned: bool = True
+    """Whether the network has learned enough to be judged: otherwise its depths are not compared."""
+
+    def __str__(self) -> str:
+        return f"{self.reason} {self.advice}".strip()
+
+
 class FineTuning(Measured):
     """Outcome of fine-tuning a pruned network."""
 
@@ -222,7 +244,7 @@ class FineTuning(Measured):
     steps: int
 
     def __str__(self) -> str:
-        done = f"fine-tuned for {self.steps} steps: "
+        done = f"fine-tuned for {count_noun(self.steps, 'step')}: "
         if self.dice == self.dice_before:
             return f"{done}no validation Dice above {self.dice:.4f} was found, and the weights are unchanged"
         return f"{done}validation Dice {self.dice_before:.4f} before, {self.dice:.4f} after"
@@ -236,6 +258,7 @@ class Notes(DepthTable):
     fold: int | str | None = None
     seed: int | None = None
     training: Training | None = None
+    verdict: Verdict | None = None
     dice: float | None = None
     """During training: validation Dice of the deepest head, at `step`."""
     step: int | None = None
@@ -273,6 +296,9 @@ class Metrics(DepthTable):
     """Tolerance of the surface Dice, in the distance unit."""
     metric_impl: str | None = None
     """Implementation of the distances."""
+    verdict: Verdict | None = None
+    unfinished: tuple[str, ...] = ()
+    """What was not measured because the time was over, in words; `unetpp report` measures all of it."""
 
 
 def read_metrics(path: Path) -> Metrics | None:
@@ -300,7 +326,12 @@ def find_columns(kind: type[Measured], rows: Collection[Measured]) -> dict[str, 
 
 
 def tabulate(
-    first: str, kind: type[Measured], rows: Sequence[tuple[str, Measured]], unit: str | None, brief: bool = False
+    first: str,
+    kind: type[Measured],
+    rows: Sequence[tuple[str, Measured]],
+    unit: str | None,
+    brief: bool = False,
+    spared: int = 0,
 ) -> list[list[str]]:
     """Make the texts of a table.
 
@@ -310,11 +341,12 @@ def tabulate(
         rows: (text of the first column, values).
         unit: unit of distances.
         brief: whether to show only the columns for narrow tables.
+        spared: columns up to this rank of `Column.spare` are left out.
 
     Returns:
         Headings, then one list of texts for each row.
     """
     filled = find_columns(kind, [row for _, row in rows]).items()
-    shown = {key: column for key, column in filled if column.brief or not brief}
+    shown = {key: column for key, column in filled if (column.brief or not brief) and not 0 < column.spare <= spared}
     lines = [[name, *(column.text(getattr(row, key, None)) for key, column in shown.items())] for name, row in rows]
     return [[first, *(column.heading(unit) for column in shown.values())], *lines]

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_json
 
 from unetpp.errors import Problem, list_problems, merge_problems, shorten_lines
-from unetpp.measured import DepthRow, DepthTable, Metrics, Notes, Rule, Scores, tabulate
+from unetpp.measured import DepthRow, DepthTable, Measured, Metrics, Notes, Rule, Scores, list_columns, tabulate
 from unetpp.plan import Plan
-from unetpp.words import count_noun, find_value, format_value, list_some
+from unetpp.words import count_noun, find_value, format_value, list_some, write_command
 
 DONE, PARTLY, UNUSABLE = 0, 1, 2
+WIDTH, LONGEST_NAME = 80, 30
+"""Characters of a line, and of the first column of a table."""
+NEW_IMAGES = "new_images"
+"""Name of a folder in commands that are suggested."""
 
 
 class Result(ABC):
@@ -69,16 +73,16 @@ class Checked(Result):
         problems = enumerate(merge_problems(self.problems), start=1)
         lines += shorten_lines([f"{number}. {problem}" for number, problem in problems])
         found = f"{count_noun(len(self.problems), 'problem')} to fix."
-        words = ["unetpp", "train", str(self.data), "--out", "RUN", "--minutes", "20"]
-        words += ["--set", *self.settings] if self.settings else []
-        next_step = f"No problems. Next: {shlex.join(words)}"
-        return "\n".join([*lines, found if self.problems else next_step])
+        settings = ["--set", *self.settings] if self.settings else []
+        next_step = f"Next: {write_command('train', self.data, '--minutes', 20, *settings)}"
+        return "\n".join([*lines, *([found] if self.problems else ["No problems.", next_step])])
 
 
 @dataclass(frozen=True)
 class Planned(Result):
     """A plan, and the time and memory that training takes."""
 
+    data: Path
     run: Path
     plan: Plan
     parameters: int
@@ -93,20 +97,47 @@ class Planned(Result):
     """False after a dry run."""
 
     def to_text(self) -> str:
-        train, epochs = self.plan.train, f"{count_noun(self.plan.train.epochs, 'epoch')} of "
-        length = f"{train.minutes:g} minutes" if train.minutes else epochs + count_noun(train.steps_per_epoch, "step")
-        length += f" for each of {self.folds} folds" if self.folds > 1 else ""
-        if self.train_minutes and not train.minutes:
-            length += f" (about {self.train_minutes:.1f} minutes of steps on this machine)"
-        lines = [
-            describe_plan(self.plan),
-            f"Training: {count_noun(self.training_cases, 'case')}, {self.validation_cases} for validation; {length}.",
-            f"Network: {self.parameters:,} parameters; about {self.train_memory_mb:,.0f} MB of memory in training.",
-        ]
+        lines = [self.summarize()]
         if not self.written:
             return "\n".join([*lines, "Dry run: nothing was written."])
-        lines.append(f"Written to {self.run / 'plan.json'}, which you may edit.")
-        return "\n".join([*lines, f"Next: unetpp train DATA --out {self.run}"])
+        lines += [f"Written:  {self.run / 'plan.json'}: every choice with its reason; you may edit it."]
+        return "\n".join([*lines, f"Next: {write_command('train', self.data, '--out', self.run)}"])
+
+    def summarize(self, started: datetime | None = None) -> str:
+        """Describe in four lines what is trained.
+
+        Args:
+            started: when the training started; None: it has not.
+        """
+        model, train, data = self.plan.model, self.plan.train, self.plan.data
+        element = "image" if data.dims == 2 else "volume"
+        channels = f" with {len(data.channels)} channels" if len(data.channels) > 1 else ""
+        patch = " x ".join(map(str, train.patch))
+        return "\n".join(
+            [
+                f"Data:     {count_noun(self.training_cases, element)}{channels} to train on, "
+                f"{self.validation_cases} to validate; {list_some(data.classes, 4)}",
+                f"Network:  {model.topology} of depth {model.depth}, {self.parameters:,} parameters; "
+                f"patches of {patch}; {self.train_memory_mb:,.0f} MB",
+                f"Training: {self._describe_length()}, then every depth is scored and timed",
+                f"Ends:     {self._describe_end(started)}; results in {self.run}",
+            ]
+        )
+
+    def _describe_length(self) -> str:
+        train = self.plan.train
+        steps = train.epochs * train.steps_per_epoch
+        length = count_noun(train.minutes, "minute") if train.minutes else count_noun(steps, "step")
+        return f"{self.folds} folds of {length}" if self.folds > 1 else length
+
+    def _describe_end(self, started: datetime | None) -> str:
+        if self.train_minutes is None:
+            return "the progress display tells when"
+        if started is None:
+            length = count_noun(float(f"{self.train_minutes:.2g}"), "minute")
+            return f"about {length}{'' if self.plan.train.minutes else ' of steps on this machine'} after the start"
+        end = started + timedelta(minutes=self.train_minutes)
+        return f"about {end:%H:%M}" + f" on {end:%A %d %B}" * (end.date() != started.date())
 
 
 @dataclass(frozen=True)
@@ -145,10 +176,15 @@ class Run(Result):
                 lines.append(
                     "  no scores and no recommended depth, as every case was trained on: folds 0, 1, ... have them"
                 )
+        if unfinished := list(dict.fromkeys(text for fold in self.folds for text in fold.metrics.unfinished)):
+            lines.append(f"the time was over: {'; '.join(unfinished)}")
+            lines.append(f"Measure the rest: {write_command('report', self.run)}")
         lines += [f"Report: {self.report}"] if self.report else []
         recommended = self.folds[0].metrics.recommended if len(self.folds) == 1 else None
-        hint = f"   (add --depth {recommended.depth} for the recommended one)" if recommended else ""
-        return "\n".join([*lines, f"Next: unetpp predict {self.run} IMAGES --out DIR{hint}"])
+        depth = ["--depth", recommended.depth] if recommended else []
+        return "\n".join(
+            [*lines, f"Next: {write_command('predict', self.run, NEW_IMAGES, '--out', 'predictions', *depth)}"]
+        )
 
 
 @dataclass(frozen=True)
@@ -234,10 +270,12 @@ class Reported(Result):
     report: Path
     left_out: tuple[str, ...] = ()
     """What the report leaves out, because it cannot be read."""
+    notes: tuple[str, ...] = ()
 
     def to_text(self) -> str:
         return "\n".join(
             [
+                *(f"note: {text}" for text in self.notes),
                 *(f"note: {text} cannot be read; the report leaves it out" for text in self.left_out),
                 f"Report: {self.report}",
             ]
@@ -291,8 +329,8 @@ class Adapted(Result):
                 table(rows),
                 "  stops below: uncertainty below which a tile exits at each depth",
                 "  Dice lost: against the deepest head; at most: upper end of its 95 % interval",
-                f"Next: unetpp predict {self.model} IMAGES --out DIR --depth auto --max-drop POINTS",
-                "  (one point is 0.01 of Dice)",
+                f"Next: {write_command('predict', self.model, NEW_IMAGES, '--out', 'predictions', '--depth', 'auto')}",
+                "  (and --max-drop 0.3: the points, hundredths of Dice, that may be lost)",
             ]
         )
 
@@ -344,7 +382,7 @@ class Imported(Result):
             lines.append(f"  {list_some(name for name, why in self.ignored.items() if why == reason)}   ({reason})")
         lines += ["The checkpoint does not tell these; change what differs with --set:"] if self.assumed else []
         lines += [f"  {key} = {value}   ({reason})" for key, value, reason in list_choices(self.plan, self.assumed)]
-        return "\n".join([*lines, f"Next: unetpp predict {self.out} IMAGES --out DIR"])
+        return "\n".join([*lines, f"Next: {write_command('predict', self.out, NEW_IMAGES, '--out', 'predictions')}"])
 
 
 @dataclass(frozen=True)
@@ -389,16 +427,19 @@ class Demonstrated(Result):
 
     def to_text(self) -> str:
         run = self.trained.run
+        commands = (
+            ("info", run),
+            ("predict", run, self.data / "images", "--out", run / "predictions_all", "--depth", "all"),
+            ("prune", run, "--out", run / "small.safetensors", "--max-drop", 1),
+            ("train", "my_data", "--minutes", 20),
+        )
         return "\n".join(
             [
                 *self.trained.to_text().splitlines()[:-1],
                 f"Predictions: {self.predictions}",
                 "",
                 "What you can do next:",
-                f"  unetpp info {run}",
-                f"  unetpp predict {run} {self.data / 'images'} --out {run / 'predictions_all'} --depth all",
-                f"  unetpp prune {run} --out {run / 'small.safetensors'} --max-drop 1",
-                "  unetpp train YOUR_DATA --out RUN --minutes 20",
+                *(f"  {write_command(*words)}" for words in commands),
             ]
         )
 
@@ -418,12 +459,12 @@ def list_choices(plan: Plan, reasons: Mapping[str, str]) -> list[tuple[str, str,
 def describe_scores(metrics: Metrics) -> str:
     """Make a table of mean, pooled and class scores."""
     rows = [("mean", metrics.mean), ("pooled", metrics.pooled), *metrics.classes.items()]  # a class may be named so too
-    return table(tabulate("", Scores, rows, metrics.distance_unit, brief=True))
+    return _fit_table("", Scores, rows, metrics.distance_unit)
 
 
 def describe_depths(found: DepthTable) -> str:
     """Make the depth table: quality and cost of every depth that was measured, and of the mean of all heads."""
-    lines = [table(tabulate("depth", DepthRow, list(found.rows.items()), found.distance_unit, brief=True))]
+    lines = [_fit_table("depth", DepthRow, list(found.rows.items()), found.distance_unit)]
     lines += [f"  costs: {found.conditions}"] if found.conditions else []
     recommended = found.recommended
     return "\n".join(
@@ -431,14 +472,44 @@ def describe_depths(found: DepthTable) -> str:
     )
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Align columns, the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
-        lines.append("  " + "  ".join(cells))
-    return "\n".join(lines)
+def _fit_table(first: str, kind: type[Measured], rows: Sequence[tuple[str, Measured]], unit: str | None) -> str:
+    """Make a table as wide as a terminal; what is left out where it is too wide is in the JSON and in the report."""
+    text = table(tabulate(first, kind, rows, unit, brief=True))
+    for spared in range(1 + max(column.spare for column in list_columns(kind).values())):
+        if max(map(len, text.split("\n"))) <= WIDTH:
+            break
+        text = table(tabulate(first, kind, rows, unit, brief=True, spared=spared), tall=True)
+    return text
+
+
+def table(rows: Sequence[Sequence[str]], tall: bool = False) -> str:
+    """Align columns, the first to the left, the others to the right.
+
+    Args:
+        rows: headings, then the texts of each row. A first text that is too long is shortened.
+        tall: headings that are wider than their column take two lines.
+    """
+    headings, *body = [[_shorten(first, LONGEST_NAME), *others] for first, *others in rows]
+    lines = [*(_split_headings(headings, body) if tall else [headings]), *body]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        ("  " + "  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])])).rstrip()
+        for first, *others in lines
+    )
+
+
+def _split_headings(headings: Sequence[str], body: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """Split headings that are wider than the texts below them into two lines."""
+    widest = [max(map(len, column)) for column in zip(*body, strict=True)]
+    halves = [
+        text.rpartition(" ")[::2] if len(text) > width else ("", text)
+        for text, width in zip(headings, widest, strict=True)
+    ]
+    return list(zip(*halves, strict=True))
+
+
+def _shorten(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _describe_limit(uncertainty: float | None) -> str:

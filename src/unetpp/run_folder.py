@@ -10,6 +10,7 @@ from unetpp.errors import ModelFileError, UsageError
 from unetpp.measured import Metrics, read_metrics
 
 MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"
+VIEWS = "views"
 LOCK = ".lock"
 FoldName = int | str
 """Number of a fold, or `NO_VALIDATION`."""
@@ -47,6 +48,18 @@ class RunFolder:
     def start(self) -> Path:
         """Copy of the model that training starts from."""
         return self.path / "start.safetensors"
+
+    @property
+    def data(self) -> Path:
+        """Text file with the path of the data set."""
+        return self.path / "data.txt"
+
+    def recall_data(self) -> str:
+        """Read the path of the data set, for commands that are suggested; DATA if it is not known."""
+        try:
+            return self.data.read_text(encoding="utf-8").strip() or "DATA"
+        except (OSError, ValueError):
+            return "DATA"
 
     def fold(self, name: FoldName) -> Path:
         """Return the folder of a fold."""

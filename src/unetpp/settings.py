@@ -84,7 +84,7 @@ def suggest_name(key: str, names: Sequence[str]) -> str:
 
 
 def parse_settings(cls: type[BaseModel], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Check settings one by one; texts that are JSON are read as JSON.
+    """Check settings one by one; texts are read as JSON, or as a list a,b or [a,b] where a field takes one.
 
     Args:
         cls: configuration class that has the fields.
@@ -101,11 +101,29 @@ def parse_settings(cls: type[BaseModel], settings: Mapping[str, Any]) -> dict[st
     for key, value in settings.items():
         if key not in names:
             raise PlanError(key, "an unknown key", "section.key", suggest_name(key, names))
-        if isinstance(value, str):
-            with contextlib.suppress(ValueError):
-                value = parse_json(value)
-        values[key] = _parse_value(cls, key, value)
+        values[key] = _parse_text(cls, key, value) if isinstance(value, str) else _parse_value(cls, key, value)
     return values
+
+
+def _parse_text(cls: type[BaseModel], key: str, text: str) -> Any:
+    """Parse a setting as people write it; the errors are those of the first reading."""
+    value = _read_json(text)
+    try:
+        return _parse_value(cls, key, value)
+    except PlanError:
+        if not isinstance(value, str):
+            raise
+        parts = text.strip().removeprefix("[").removesuffix("]").split(",")
+        with contextlib.suppress(PlanError):
+            return _parse_value(cls, key, [_read_json(part.strip()) for part in parts])
+        raise
+
+
+def _read_json(text: str) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError:
+        return text
 
 
 def _parse_value(cls: type[BaseModel], key: str, value: Any) -> Any:
@@ -150,6 +168,32 @@ def _expect_one(entry: Any) -> str:
     return problem.expected if isinstance(problem, Problem) else _expect(entry)
 
 
+_WORDS = {
+    "tuple_type": "a list, such as a,b",
+    "list_type": "a list, such as a,b",
+    "dict_type": 'names with values, such as {{"a":1}}',
+    "model_type": 'names with values, such as {{"a":1}}',
+    "model_attributes_type": 'names with values, such as {{"a":1}}',
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "{le:g} or less",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "a text",
+    "too_short": "at least {min_length} values",
+    "too_long": "at most {max_length} values",
+}
+"""Error types of pydantic -> what was expected, in words of people."""
+
+
 def _expect(entry: Any) -> str:
-    """Return what pydantic expected, without its leading words."""
-    return str(entry["msg"]).removeprefix("Input should be ")
+    """Return what was expected: in our words, else those of pydantic."""
+    words = _WORDS.get(entry["type"])
+    return words.format(**entry.get("ctx", {})) if words else str(entry["msg"]).removeprefix("Input should be ")

@@ -1,15 +1,21 @@
-"""Words for messages: counted nouns, shortened lists, and values on one line."""
+"""Words for messages: counted nouns, shortened lists, values on one line, times, commands, and lines that fit."""
 
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
+_COMMAND = re.compile(r"\bunetpp [a-z]|https?://")
+"""What is to be copied from a line."""
 
-def count_noun(number: int, noun: str) -> str:
-    """Write a number with its noun: "1 case", "2 cases"."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+def count_noun(number: float, noun: str) -> str:
+    """Write a number with its noun: "1 case", "2 cases", "0.5 minutes"."""
+    return f"{number:{',' if isinstance(number, int) else 'g'}} {noun}{'s' * (number != 1)}"
 
 
 def list_some(names: Iterable[object], shown: int = 3) -> str:
@@ -56,3 +62,32 @@ def format_value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def format_time(seconds: float) -> str:
+    """Write a time as a clock does: 0:43, 12:05, 1:02:03."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+def write_command(*words: object) -> str:
+    """Write a command of unetpp that can be pasted into a shell."""
+    return shlex.join(["unetpp", *map(str, words)])
+
+
+def wrap(text: str, width: int) -> str:
+    """Break long lines between words; lines with a command or a link stay whole, so that they can be copied."""
+    return "\n".join(
+        line
+        if len(line) <= width or _COMMAND.search(line)
+        else textwrap.fill(
+            line,
+            max(width, 20),
+            subsequent_indent=" " * (len(line) - len(line.lstrip()) + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+            drop_whitespace=True,
+        )
+        for line in text.split("\n")
+    )

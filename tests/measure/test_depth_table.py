@@ -15,11 +15,22 @@ from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.memory_probe import PeakMemory
 from unetpp.model.file import load_model
 from unetpp.plan import Plan
+from unetpp.progress import Silence, Stage
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depth_table, "SECONDS_PER_DEPTH", 0.0)
+
+
+class Stages(Silence):
+    """Records what stages show."""
+
+    def __init__(self, steps: list[tuple[int, int]]) -> None:
+        self._steps = steps
+
+    def stage(self, title: str, unit: str = "") -> Stage:
+        return lambda done, total, note="": self._steps.append((done, total))
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -28,9 +39,7 @@ def test_every_depth_is_measured_and_deeper_ones_cost_more(
 ) -> None:
     model = make_model(small_plan(dims, depth=3))
     steps: list[tuple[int, int]] = []
-    table = measure_depths(
-        model, tile=[32] * dims, batch=2, memory=False, progress=lambda done, total: steps.append((done, total))
-    )
+    table = measure_depths(model, tile=[32] * dims, batch=2, memory=False, progress=Stages(steps))
     network = load_model(model)[0]
     assert list(table.rows) == ["1", "2", "3", "mean"]
     rows = list(table.rows.values())
@@ -65,6 +74,23 @@ def test_a_probe_that_fails_leaves_the_memory_open(
 ) -> None:
     monkeypatch.setattr(depth_table.sys, "executable", "/no/such/python")
     assert [row.peak_memory_mb for row in measure_depths(make_model()).rows.values()] == [None, None, None]
+
+
+def test_without_time_every_depth_is_timed_once_and_no_process_is_started(
+    make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(depth_table.subprocess, "Popen", None)
+    steps: list[tuple[int, int]] = []
+    rows = measure_depths(make_model(), progress=Stages(steps), until=time.monotonic()).rows.values()
+    assert all(row.latency_ms > 0 and row.peak_memory_mb is None for row in rows)
+    assert steps == [(1, 5)]
+
+
+def test_processes_end_with_the_time(make_model: Callable[..., Path]) -> None:
+    started = time.monotonic()
+    found = depth_table._probe_depths(make_model(), [1, 2, 0], [1, 32, 32], Silence().stage(""), started + 3.2)
+    assert set(found) <= {1, 2, 0}
+    assert time.monotonic() - started < 10
 
 
 def test_the_peak_of_a_block_is_seen() -> None:

@@ -14,40 +14,44 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
 
 from unetpp.errors import PlanError, UsageError
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
 from unetpp.layouts.dataset import Case
-from unetpp.measured import Metrics, ScoredCase, Scores
 from unetpp.metrics.scores import score_case, summarize
 from unetpp.plan import Plan
-from unetpp.report import write_report, write_views
+from unetpp.report import ViewFolder, gallery, tables, write_report
+from unetpp.report.colors import THEME
+from unetpp.report.pictures import draw_view
 from unetpp.report.run_record import read_run
-from unetpp.report.views import choose_cases, make_view, read_views
-from unetpp.volume import Geometry, Volume
+from unetpp.report.views import list_views, read_view
+from unetpp.volume import Geometry
 
 
 class Page(HTMLParser):
-    """Collects what a page would load, its images and the texts of table cells."""
+    """Collects what a page would load, its drawings and images, its ids, links and the texts of table cells."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.external: list[str] = []
         self.images: list[str] = []
+        self.ids: list[str | None] = []
+        self.links: list[str] = []
         self.cells: list[str] = []
         self._in_cell = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
-        source = values.get("src") or values.get("href") or ""
-        if tag == "img":
+        source = values.get("src") or values.get("href") or values.get("xlink:href") or ""
+        self.ids += [values["id"]] if values.get("id") else []
+        self.links += [source[1:]] if source.startswith("#") else []
+        if tag in ("image", "svg"):
             self.images.append(source)
-        if source and not source.startswith("data:"):
+        if source and not source.startswith(("data:", "#")):
             self.external.append(source)
-        self._in_cell = tag in ("td", "th")
+        self._in_cell = tag in ("td", "th") or (self._in_cell and tag == "a")
 
     def handle_endtag(self, tag: str) -> None:
         self._in_cell = False
@@ -125,7 +129,9 @@ def write_run(folder: Path, plan: Plan, data: Path, folds: int = 1, measured: bo
                     }
                 )
             )
-            write_views(predictor, cases, by_depth[2], part / "views")
+            views = ViewFolder(part / "views", plan)
+            for case in cases:
+                views.add(case, labels[case.id], predictor.predict_case(case, PredictOptions("all")))
     return folder
 
 
@@ -152,16 +158,20 @@ def write_log(path: Path) -> None:
 @pytest.mark.parametrize("dims", [2, 3])
 def test_the_report_is_whole_and_needs_nothing_else(dims: int, tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
     run = write_run(tmp_path / "run", small_plan(dims), tmp_path)
-    path = write_report(run)
+    path, left_out = write_report(run)
     assert path == run / "report.html"
+    assert left_out == ("1 line of fold_0/log.jsonl",)
     text = path.read_text(encoding="utf-8")
     page = Page(text)
     assert page.external == []
-    assert not re.search(r"https?://|@import|url\(", re.sub(r"data:[^\"']*", "", text))
-    assert sum(image.startswith("data:image/png") for image in page.images) == 3  # worst, median, best
-    assert sum(image.startswith("data:image/svg+xml") for image in page.images) == 6  # trade, cases, four curves
+    assert not re.search(r"https?://|@import|url\((?!#)", re.sub(r"data:[^\"']*", "", text))
+    assert sum(image.startswith("data:image/webp") for image in page.images) == 4  # one for each case
+    assert page.images.count("") == 4 + 4  # and plots: trade, cases, loss and Dice, learning rate and throughput
+    assert {*page.links} <= {*page.ids}
+    assert all(page.ids.count(name) == 1 for name in page.links if name)
     for expected in (
         "toy",
+        "Loss and Dice",
         "measured on a toaster",
         "depth 1. Good enough.",
         "stopped early",
@@ -177,7 +187,7 @@ def test_the_report_is_whole_and_needs_nothing_else(dims: int, tmp_path: Path, s
 def test_tables_hold_the_numbers(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
     run = write_run(tmp_path / "run", small_plan(), tmp_path)
     metrics = json.loads((run / "fold_0" / "metrics.json").read_text())
-    cells = Page(write_report(run).read_text(encoding="utf-8")).cells
+    cells = Page(write_report(run).path.read_text(encoding="utf-8")).cells
     assert f"{metrics['depths']['1']['dice']:.4f}" in cells
     assert "2,000" in cells
     worst = [f"{case['mean']['dice']:.4f}" for case in sorted(metrics["cases"], key=lambda case: case["mean"]["dice"])]
@@ -189,24 +199,24 @@ def test_tables_hold_the_numbers(tmp_path: Path, small_plan: Callable[..., Plan]
 def test_the_error_of_predicted_dice_is_reported(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
     run = write_run(tmp_path / "run", small_plan(), tmp_path)
     told = "predicts the Dice of such a case with a mean absolute error of 0.012"
-    assert "Without a reference" not in write_report(run).read_text(encoding="utf-8")
+    assert "Without a reference" not in write_report(run).path.read_text(encoding="utf-8")
     metrics = json.loads((run / "fold_0" / "metrics.json").read_text())
     metrics["mean"] |= {"predicted_dice_error": 0.0123, "expected_dice_correlation": 0.876}
     (run / "fold_0" / "metrics.json").write_text(json.dumps(metrics))
-    assert f"{told} (rank correlation with the true Dice 0.88)" in write_report(run).read_text(encoding="utf-8")
+    assert f"{told} (rank correlation with the true Dice 0.88)" in write_report(run).path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_the_depth_of_the_scores_is_named(tmp_path: Path, small_plan: Callable[..., Plan], depth: int) -> None:
     plan = small_plan().changed({"predict.depth": depth})
-    text = write_report(write_run(tmp_path / "run", plan, tmp_path)).read_text(encoding="utf-8")
+    text = write_report(write_run(tmp_path / "run", plan, tmp_path)).path.read_text(encoding="utf-8")
     assert f"Dice of every case at depth {depth}<" in text
     assert f"At depth {depth}. Held out of training" in text
 
 
 def test_names_are_escaped(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
     plan = small_plan().model_copy(update={"name": "<script>alert(1)</script>"})
-    text = write_report(write_run(tmp_path / "run", plan, tmp_path)).read_text(encoding="utf-8")
+    text = write_report(write_run(tmp_path / "run", plan, tmp_path)).path.read_text(encoding="utf-8")
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert" in text
 
@@ -219,16 +229,15 @@ def test_several_folds_are_joined(tmp_path: Path, small_plan: Callable[..., Plan
     assert record.mean().dice == pytest.approx(one.mean.dice)
     assert record.table()["1"].dice == pytest.approx(one.depths[1].dice)
     assert record.table()["2"].latency_ms == 6.0
-    text = write_report(run).read_text(encoding="utf-8")
+    text = write_report(run).path.read_text(encoding="utf-8")
     assert "Fold 1 stopped early" in text
-    assert [view.rank for view, _ in record.views()] == ["worst", "median", "best"]
 
 
 def test_a_run_that_is_still_training_has_a_report(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
     run = write_run(tmp_path / "run", small_plan(), tmp_path, measured=False)
-    text = write_report(run).read_text(encoding="utf-8")
+    text = write_report(run).path.read_text(encoding="utf-8")
     assert "Not measured yet" in text
-    assert "Training loss" in text
+    assert "Loss and Dice" in text
 
 
 def test_a_network_with_one_head_and_cases_without_scores(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
@@ -238,7 +247,7 @@ def test_a_network_with_one_head_and_cases_without_scores(tmp_path: Path, small_
     metrics["depths"] = {"2": metrics["depths"]["2"]}
     metrics["cases"].append({"id": "nothing", "mean": dict.fromkeys(metrics["cases"][0]["mean"]), "classes": {}})
     path.write_text(json.dumps(metrics))
-    cells = Page(write_report(run).read_text(encoding="utf-8")).cells
+    cells = Page(write_report(run).path.read_text(encoding="utf-8")).cells
     assert cells[cells.index("nothing") + 1] == "-"
 
 
@@ -251,15 +260,17 @@ def test_the_mean_of_all_heads_and_the_classes_have_their_place_in_the_table(
     metrics["mean_of_heads"] = {
         **metrics["depths"]["2"],
         "latency_ms": 7.7,
-        "classes": {"core": {"dice": 0.5, "dice_interval": [0.4, 0.6]}, "rim": {"dice": None}},
+        "classes": {"core": {"dice": 0.5}, "rim": {"dice": None}},
     }
+    metrics["classes"] = {"core": {"dice": 0.6}, "rim": {"dice": 0.7}}
     path.write_text(json.dumps(metrics))
-    text = write_report(run).read_text(encoding="utf-8")
+    text = write_report(run).path.read_text(encoding="utf-8")
     cells = Page(text).cells
-    row = cells[cells.index("mean") :]
-    assert row[1:3] == ["0.5000 (0.400 to 0.600)", "-"]
-    assert "7.70" in row
-    assert "Dice core" in text
+    assert "7.70" in cells[cells.index("mean") :]
+    row = cells[cells.index("rim") :]
+    assert row[:2] == ["rim", "0.7000"]
+    assert "mean of heads" in cells
+    assert cells[cells.index("core") + 2] == "0.5000"
     assert "predict --depth mean" in text
     assert list(read_run(run).table()) == ["1", "2", "mean"]
 
@@ -277,88 +288,76 @@ def test_says_when_there_is_no_run(tmp_path: Path, small_plan: Callable[..., Pla
         write_report(tmp_path)
 
 
-def test_worst_median_and_best_are_chosen() -> None:
-    def metrics(*dice: float | None) -> Metrics:
-        cases = [ScoredCase(id=str(number), mean=Scores(dice=value)) for number, value in enumerate(dice)]
-        return Metrics(cases=cases)
-
-    assert choose_cases(metrics(0.9, 0.5, None, 0.7)) == {"worst": ("1", 0.5), "median": ("3", 0.7), "best": ("0", 0.9)}
-    assert choose_cases(metrics(0.9, 0.5)) == {"worst": ("1", 0.5), "best": ("0", 0.9)}
-    assert choose_cases(metrics(0.9)) == {"worst": ("0", 0.9)}
-    assert choose_cases(metrics(None)) == {}
-
-
-def test_a_volume_is_shown_where_it_has_most_foreground_across_its_widest_spacing() -> None:
-    label = np.zeros((8, 10, 12), np.uint8)
-    label[2:6, 3:9, 7] = 1
-    label[3, 5, 6:9] = 1
-    image = np.random.default_rng(0).normal(size=(1, 8, 10, 12)).astype(np.float32)
-    view = make_view(
-        "worst",
-        "a",
-        0.5,
-        Volume(image, Geometry(".nii.gz", (1.0, 2.0, 4.0), np.diag([4.0, 2.0, 1.0, 1.0]))),
-        label,
-        label,
-    )
-    assert view.slice == "slice 8 of 12 along X"
-    assert view.aspect == 0.5
-    np.testing.assert_array_equal(view.reference, label[::-1, :, 7])
-    assert view.image.dtype == np.uint8
-    assert (view.image.min(), view.image.max()) == (0, 255)
-
-
-@pytest.mark.parametrize(("sign", "first"), [(1, 9), (-1, 0)])
-def test_a_picture_has_the_front_at_the_top(sign: int, first: int) -> None:
-    """Whatever the direction in which the file counts its rows."""
-    array = np.broadcast_to(np.arange(10, dtype=np.float32)[:, None], (1, 3, 10, 6)).copy()
-    label = np.zeros((3, 10, 6), np.uint8)
-    label[1, first] = 1
-    image = Volume(array, Geometry(".nii.gz", (2.0, 1.0, 1.0), np.diag([1.0, sign, 2.0, 1.0])))
-    view = make_view("worst", "a", 0.5, image, label, label)
-    assert view.reference[0].all()
-
-
-def test_large_images_are_shown_small_and_colors_kept() -> None:
-    image = np.zeros((3, 1500, 1000), np.uint8)
-    image[0] = 200
-    label = np.zeros((1500, 1000), np.uint8)
-    view = make_view("best", "a", 1.0, Volume(image, Geometry(".png")), label, label)
-    assert max(view.reference.shape) <= 640
-    assert view.image.shape == (*view.reference.shape, 3)
-    assert view.image[0, 0].tolist() == [200, 0, 0]
-
-
 def test_views_survive_the_disk_and_damage(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
-    write_run(tmp_path / "run", small_plan(), tmp_path)
-    folder = tmp_path / "run" / "fold_0" / "views"
-    worst, median, best = read_views(folder)[0]
-    assert (worst.id, median.id, best.id) == ("case_0", "case_2", "case_3")
-    assert worst.dice < median.dice < best.dice
-    assert worst.reference.sum() == 9
-    (folder / "median.npz").write_bytes(b"PK damaged")
-    assert [view.rank for view in read_views(folder)[0]] == ["worst", "best"]
-
-
-def test_overlays_show_contours_and_errors(tmp_path: Path) -> None:
-    import base64
-    import io
-
-    from unetpp.report.plots import EXTRA, MISSED, REFERENCE, draw_view
-
-    label = np.zeros((64, 64), np.uint8)
-    label[16:48, 16:48] = 1
-    view = make_view(
-        "worst", "a", 0.5, Volume(np.zeros((1, 64, 64), np.uint8), Geometry(".png")), label, np.roll(label, 8, axis=1)
+    run = write_run(tmp_path / "run", small_plan(), tmp_path)
+    folder = run / "fold_0" / "views"
+    files = list_views(folder)[0]
+    assert sorted(files) == ["case_0", "case_1", "case_2", "case_3"]
+    assert read_view(files["case_0"]).reference.sum() == 9
+    files["case_1"].write_bytes(b"PK damaged")
+    whole = files["case_2"].read_bytes()
+    np.savez(files["case_2"], id="case_2", slice="", aspect=1.0, image=np.zeros(3), reference=whole, prediction=whole)
+    assert list_views(folder) == (
+        {name: path for name, path in files.items() if name != "case_1"},
+        [files["case_1"]],
     )
-    source = draw_view(view, 2)
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))).convert("RGB")).astype(int)
-    third = pixels.shape[1] // 3
-    panels = pixels[:, :third], pixels[:, third : 2 * third], pixels[:, 2 * third :]
+    path, left_out = write_report(run)
+    assert left_out[-1:] == (f"fold_0/views/{files['case_2'].name}",)
+    assert f"fold_0/views/{files['case_1'].name}" in left_out
+    text = path.read_text(encoding="utf-8")
+    assert files["case_2"].name in text
+    assert 'href="#case-3"' not in text  # its row leads nowhere
+    assert 'href="#case-4"' in text
 
-    def has(panel: np.ndarray, color: str, tolerance: int = 60) -> bool:
-        wanted = [int(color[place : place + 2], 16) for place in (1, 3, 5)]
-        return bool((np.abs(panel - wanted).max(axis=-1) < tolerance).any())
 
-    assert has(panels[1], REFERENCE) and not has(panels[0], REFERENCE)
-    assert has(panels[2], MISSED) and has(panels[2], EXTRA) and not has(panels[0], MISSED)
+def test_the_page_is_bounded(tmp_path: Path, small_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path / "run", small_plan(), tmp_path)
+    size = len(draw_view(read_view(list_views(run / "fold_0" / "views")[0]["case_0"]), 2, "image-1"))
+    monkeypatch.setattr(gallery, "PICTURE_CHARACTERS", 3 * size + size // 2)
+    monkeypatch.setattr(tables, "MOST_CASES", 2)
+    text = write_report(run).path.read_text(encoding="utf-8")
+    assert Page(text).images.count("") == 3 + 4
+    assert "The worst 2 of 4 validation cases" in text
+    assert re.findall(r'id="case-(\d)"', text) == ["1", "3", "4"]  # worst, median, best
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_colors_have_contrast(theme: int) -> None:
+    """As WCAG AA asks: text 4.5, lines and bars 3."""
+
+    def luminance(name: str) -> float:
+        color = THEME[name][theme]
+        parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    def contrast(one: str, other: str) -> float:
+        darker, lighter = sorted((luminance(one), luminance(other)))
+        return (lighter + 0.05) / (darker + 0.05)
+
+    for text, grounds in {
+        "ink": ("paper", "card", "bar"),
+        "muted": ("paper", "card"),
+        "accent": ("card", "bar"),
+    }.items():
+        assert min(contrast(text, ground) for ground in grounds) >= 4.5, text
+    for name in THEME:
+        if name.startswith(("color", "depth", "good", "poor")):
+            assert contrast(name, "card") >= 3, name
+
+
+def test_the_verdict_stands_first_with_what_to_do(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
+    run = write_run(tmp_path / "run", small_plan(), tmp_path)
+    text = write_report(run).path.read_text(encoding="utf-8")
+    assert text.index("<h2>Good: validation Dice 0.800") < text.index('<div class="tiles">')
+    assert "20 steps, 2.0 minutes" in text
+    assert "unetpp predict run new_images --out predictions --depth 1" in text
+    assert '<a href="#case-1">case_0</a> (0.667), ' in text
+    assert str(tmp_path) not in text
+
+    log = run / "fold_0" / "log.jsonl"
+    log.write_text(log.read_text().replace("0.8", "0.3"))
+    text = write_report(run).path.read_text(encoding="utf-8")
+    assert "<h2>Too short to have learned: 20 steps of the 1,600" in text
+    assert "unetpp train DATA --out run --resume --minutes +" in text
+    assert "Recommended" not in text and "--depth 1<" not in text

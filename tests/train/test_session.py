@@ -22,8 +22,16 @@ def test_validations_are_excluded_from_the_time_of_steps() -> None:
     assert session.elapsed_s - session.stepping_s >= 0.09
 
 
-def test_the_mean_loss_is_that_since_the_last_report() -> None:
+def test_the_mean_loss_is_that_since_the_last_report_and_stays_until_the_next_step() -> None:
     session = Session()
     assert math.isnan(session.mean_loss)
-    session.losses += [1.0, 2.0]
+    assert session.take_mean_loss() is None
+    session.add_loss(1.0)
+    session.add_loss(2.0)
     assert session.mean_loss == 1.5
+    session.clear_losses()
+    assert session.mean_loss == 1.5
+    session.add_loss(6.0)
+    assert session.mean_loss == 6.0
+    assert session.take_mean_loss() == 3.0
+    assert session.take_mean_loss() is None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from unetpp.measured import DepthRow
-from unetpp.verbs.fold import Clock, recommend_depth
+from unetpp.train.trainer import Status
+from unetpp.verbs.fold import Clock, recommend_depth, show_status
 
 
 def test_later_folds_get_what_earlier_ones_left_and_never_less_than_half(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +32,15 @@ def test_the_recommended_depth_loses_little_and_says_what_it_saves() -> None:
     assert found.reason.endswith("it takes 67% of the time of depth 3")
     assert recommend_depth({1: rows[1]}) is None
     assert recommend_depth({1: DepthRow(latency_ms=4.0), 2: rows[2]}) is None
+
+
+def test_validating_hides_neither_the_loss_nor_the_dice() -> None:
+    shown = []
+    show = show_status(lambda done, total, note="": shown.append((done, total, note)))
+    status = Status(fraction=0.5, step=10, loss=1.5, best_dice=0.25, images_per_second=2.0, seconds_left=83.0)
+    show(status)
+    show(replace(status, loss=math.nan, activity="validating"))
+    assert shown == [
+        (10, 20, "1:23 left, loss 1.500, Dice 0.250, 2.0 images/s"),
+        (10, 20, "1:23 left, loss 1.500, Dice 0.250, validating"),
+    ]

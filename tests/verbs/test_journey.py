@@ -239,7 +239,7 @@ def test_a_dry_run_of_all_folds_counts_all_of_them(cells: Path, tmp_path: Path) 
     planned = unetpp.train(cells, tmp_path / "run", minutes=1, fold="all", device="cpu", set=TINY, dry_run=True)
     assert planned.train_minutes == pytest.approx(1)
     assert planned.folds == 5
-    assert "0.2 minutes for each of 5 folds" in planned.to_text()
+    assert "Training: 5 folds of 0.2 minutes" in planned.to_text()
     assert not (tmp_path / "run").exists()
 
 
@@ -444,3 +444,42 @@ def test_data_sets_of_nnunet_as_users_bring_them(cases: Path, tmp_path: Path) ->
     planned = unetpp.plan(root / "nonorm", tmp_path / "run", epochs=1, device="cpu", set=settings, dry_run=True)
     (normalization,) = planned.plan.data.normalization
     assert (normalization.per_case, normalization.mean, normalization.std) == (False, 0, 1)
+
+
+def test_the_run_folder_is_named_after_the_data(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A plan is trained on, a trained run is left alone, other folds join it, and the newest is resumed."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="no runs/cells"):
+        unetpp.train(cells, resume=True)
+    assert unetpp.plan(cells, epochs=1, device="cpu", set=TINY).run == Path("runs/cells")
+    assert capsys.readouterr().err.startswith("Run folder: runs/cells\n")
+    planned = unetpp.train(cells, epochs=1, device="cpu", dry_run=True)
+    assert planned.run == Path("runs/cells")
+    (tmp_path / "runs/cells/fold_0").mkdir()
+    (tmp_path / "runs/cells/fold_0/model.safetensors").touch()
+    folders = {
+        fold: unetpp.train(cells, epochs=1, device="cpu", fold=fold, set=TINY, dry_run=True).run.name
+        for fold in (0, 1, "all")
+    }
+    assert folders == {0: "cells_2", 1: "cells", "all": "cells_2"}
+    assert unetpp.plan(cells, epochs=1, device="cpu", set=TINY).run == Path("runs/cells_2")
+    resumed = unetpp.train(cells, device="cpu", resume=True, dry_run=True, progress=False)
+    assert resumed.run == Path("runs/cells_2")
+
+
+def test_a_training_begins_with_four_lines_and_when_resumed_without(
+    cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (cells, tmp_path / "run")
+    unetpp.train(*words, epochs=1, device="cpu", set=TINY)
+    begun = [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()]
+    assert [word for word in begun if word in ("Data", "Network", "Training", "Ends")] == [
+        "Data",
+        "Network",
+        "Training",
+        "Ends",
+    ]
+    unetpp.train(*words, device="cpu", resume=True)
+    assert "Data:" not in capsys.readouterr().err

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -27,6 +27,7 @@ from unetpp.measured import Notes, Rule
 from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, fast_dice, mean_of
 from unetpp.model.file import load_model, save_model
 from unetpp.model.network import HeadOutputs
+from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.runtime.device import autocast
 from unetpp.runtime.runner import Runner
 
@@ -48,7 +49,7 @@ def adapt_file(
     model: Path,
     device: str = "auto",
     backend: str = "auto",
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = SILENCE,
 ) -> list[Rule]:
     """Fit rules for a model file and write them into it.
 
@@ -56,7 +57,7 @@ def adapt_file(
         model: model file in its run folder, RUN/fold_K/model.safetensors.
         device: auto, cpu, cuda or cuda:K.
         backend: runtime of the network: auto, torch, openvino or cuda.
-        progress: called with (rules tried, rules in all).
+        progress: shows what is predicted.
 
     Returns:
         The rules, the one that loses least first.
@@ -79,13 +80,13 @@ def adapt_file(
     return rules
 
 
-def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Callable[[int, int], None]) -> list[Rule]:
+def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progress = SILENCE) -> list[Rule]:
     """Observe every head once, choose limits that should lose little and save much, then measure each choice.
 
     Args:
         predictor: the model.
         cases: validation cases.
-        progress: called with (rules tried, rules in all).
+        progress: shows what is predicted.
 
     Returns:
         Rules with measured loss and time, full depth first.
@@ -94,9 +95,10 @@ def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Calla
         UsageError: no foreground in any case.
     """
     depths, runner = predictor.depths, predictor.runners[0]
-    found = observe(predictor, cases)
+    found = observe(predictor, cases, progress.stage("Predicting at every depth", "cases"))
     never: Limits = [None] * (len(depths) - 1)
     trials = [limits for limits in choose_limits(found, time_depths(predictor, cases[0])) if limits != never]
+    show = progress.stage("Trying rules", "rules")
     full, full_s = score_cases(predictor, runner, cases)
     tiles = {**dict.fromkeys(depths, 0), depths[-1]: len(found.case)}
     rules = [Rule(doubts=never, dice_lost=0.0, dice_lost_interval=(0.0, 0.0), tiles=tiles, time=1.0)]
@@ -115,7 +117,7 @@ def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Calla
             time=seconds / full_s,
         )
         rules.append(rule)
-        progress(number, len(trials))
+        show(number, len(trials))
     return rules
 
 
@@ -131,7 +133,7 @@ class Observations:
     """(cases, depths): Dice of the deepest head minus that of each depth."""
 
 
-def observe(predictor: Predictor, cases: Sequence[StoredCase]) -> Observations:
+def observe(predictor: Predictor, cases: Sequence[StoredCase], show: Stage) -> Observations:
     """Predict the cases at all depths."""
     recorder = _Recorder(predictor.runners[0])
     number: list[int] = []
@@ -141,6 +143,7 @@ def observe(predictor: Predictor, cases: Sequence[StoredCase]) -> Observations:
         number += [index] * (len(recorder.uncertainty) - len(number))
         dice = [_score(predictor, case, found[depth]) for depth in predictor.depths]
         lost.append([sum(compute_dice_losses([dice[-1]], [each])) for each in dice])
+        show(index + 1, len(cases))
     return Observations(np.asarray(number), np.asarray(recorder.uncertainty), np.asarray(lost))
 
 

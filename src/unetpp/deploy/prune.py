@@ -19,6 +19,7 @@ from unetpp.results import Pruned
 from unetpp.run_folder import METRICS_FILE
 from unetpp.runtime.device import choose_device
 from unetpp.train.trainer import Status
+from unetpp.words import count_noun
 
 TOLERANCE = 1e-5
 """Largest relative difference between the outputs of the pruned and the full network that is due to rounding."""
@@ -103,7 +104,7 @@ def choose_depth(rows: Mapping[int, DepthRow], max_drop: float) -> tuple[int, st
         reason += f", {abs(means[depth]):.2f} points {'below' if means[depth] >= 0 else 'above'} depth {deepest}"
         if intervals[depth]:
             reason += f" (a loss of at most {worst[depth]:.2f} by the 95 % interval over cases)"
-    return depth, f"{reason}; a loss of {max_drop:g} points was allowed"
+    return depth, f"{reason}; a loss of {count_noun(max_drop, 'point')} was allowed"
 
 
 def _choose_depth(

@@ -13,6 +13,7 @@ from unetpp.errors import UsageError
 from unetpp.labels.classes_torch import compact_probabilities, most_probable
 from unetpp.measured import Rule
 from unetpp.runtime.runner import IncrementalRunner
+from unetpp.words import count_noun
 
 MIN_FOREGROUND = 0.01
 """Smallest fraction of foreground assumed in a tile, so that a few uncertain voxels of an empty tile count little."""
@@ -43,7 +44,9 @@ def choose_rule(rules: Sequence[Rule], max_drop: float, model: str, depths: Sequ
     good = [number for number, lost in worst.items() if lost <= max_drop + 1e-7]
     if not good:
         expected = f"at least {min(worst.values()):.2f}, what the most careful rule may lose"
-        raise UsageError("max_drop", f"{max_drop:g} points of Dice", expected, "Raise it, or choose a `depth`.")
+        raise UsageError(
+            "max_drop", f"{count_noun(max_drop, 'point')} of Dice", expected, "Raise it, or choose a `depth`."
+        )
     return rules[min(good, key=lambda number: rules[number].time)]
 
 

@@ -8,12 +8,13 @@ several heads the last row is MEAN, all heads at once: the accurate mode of the 
 
 from __future__ import annotations
 
+import math
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from unetpp.measure.roofline import count_macs_and_bytes, measure_ceilings
 from unetpp.measured import DepthRow, DepthTable
 from unetpp.model.file import load_model
 from unetpp.model.network import HeadOutputs, UNetPlusPlus
+from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.runtime.cuda import CAPTURE_AFTER, CudaNetwork
 from unetpp.runtime.device import autocast, memory_format
 from unetpp.runtime.runner import Runner
@@ -39,6 +41,8 @@ MAX_SECONDS_PER_DEPTH = 5.0
 """Fewer than ROUNDS passes, but at least one, are timed if they take longer than this."""
 PROBES_AT_ONCE = 2
 PROBE_TIMEOUT_S = 60
+PROBE_S = 3.0
+"""Seconds that a probe takes at least: most of it is importing torch."""
 
 
 def measure_depths(
@@ -48,7 +52,8 @@ def measure_depths(
     batch: int | None = None,
     device: str = "cpu",
     memory: bool = True,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = SILENCE,
+    until: float = math.inf,
 ) -> DepthTable:
     """Measure the costs of every depth of a model file.
 
@@ -58,7 +63,9 @@ def measure_depths(
         batch: number of tiles in one pass; None: the plan's.
         device: cpu, cuda or cuda:K.
         memory: False leaves out the memory, which takes a process (some seconds) for each depth on the CPU.
-        progress: called with (steps done, steps in all).
+        progress: shows the stages.
+        until: time of `time.monotonic` at which measuring ends: then every depth is timed at least once, and the memory
+            and energy for which there was no time are None.
 
     Returns:
         Costs without scores, with the conditions and the machine.
@@ -76,9 +83,14 @@ def measure_depths(
     depths = (*network.head_depths, MEAN) if len(network.head_depths) > 1 else network.head_depths
     runner = CudaNetwork(network, predict.precision) if place.type == "cuda" else network  # as in `predict`
     run = partial(_run, runner, tiles, predict.precision)
-    seconds = _time_depths(run, depths, 1 + CAPTURE_AFTER if place.type == "cuda" else 1, progress)
-    joules = _measure_energy(run, depths, place)
-    peaks = _measure_memory(model, network, tiles, predict.precision, depths) if memory else {}
+    show = progress.stage("Timing every depth", "rounds")
+    seconds = _time_depths(run, depths, 1 + CAPTURE_AFTER if place.type == "cuda" else 1, show, until)
+    joules = _measure_energy(run, depths, place, until)
+    peaks = {}
+    if memory:
+        show = progress.stage("Measuring the memory of every depth", "depths")
+        peaks = _measure_memory(model, network, tiles, predict.precision, depths, show, until)
+    progress.stage("Measuring the speed of this machine")
     pixels = tiles[:, 0].numel() * (1 - predict.overlap) ** len(tile)
     rows = {
         depth: _count_work(network, tiles[:1], depth).merge(
@@ -129,7 +141,11 @@ def _count_work(network: UNetPlusPlus, tile: Tensor, depth: int) -> DepthRow:
 
 
 def _time_depths(
-    run: Callable[[int], None], depths: Sequence[int], warm_up: int, progress: Callable[[int, int], None]
+    run: Callable[[int], None],
+    depths: Sequence[int],
+    warm_up: int,
+    progress: Callable[[int, int], None],
+    until: float = math.inf,
 ) -> dict[int, float]:
     """Median seconds of a pass at each depth.
 
@@ -138,11 +154,12 @@ def _time_depths(
         depths: the depths to time.
         warm_up: passes before the timed ones; on a GPU the last of them records the CUDA graph.
         progress: called with (rounds done, rounds in all).
+        until: time of `time.monotonic` after which no other round begins.
     """
     for depth in (*depths,) * warm_up:
         run(depth)
     spent: dict[int, list[float]] = {depth: [] for depth in depths}
-    while any(_needs_more(times) for times in spent.values()):
+    while not spent[depths[0]] or (time.monotonic() < until and any(map(_needs_more, spent.values()))):
         for depth in depths:
             started = time.perf_counter()
             run(depth)
@@ -157,10 +174,12 @@ def _needs_more(times: Sequence[float]) -> bool:
     return sum(times) < SECONDS_PER_DEPTH and len(times) < MAX_ROUNDS
 
 
-def _measure_energy(run: Callable[[int], None], depths: Sequence[int], device: torch.device) -> dict[int, float]:
+def _measure_energy(
+    run: Callable[[int], None], depths: Sequence[int], device: torch.device, until: float
+) -> dict[int, float]:
     """Mean joules of a pass at each depth; empty without a counter. GPUs update theirs every tenth of a second."""
     joules = energy_counter(device)
-    if joules is None:
+    if joules is None or time.monotonic() + SECONDS_PER_DEPTH * len(depths) > until:
         return {}
     used = {}
     for depth in depths:
@@ -173,13 +192,18 @@ def _measure_energy(run: Callable[[int], None], depths: Sequence[int], device: t
 
 
 def _measure_memory(
-    model: Path, network: UNetPlusPlus, tiles: Tensor, precision: str, depths: Sequence[int]
+    model: Path,
+    network: UNetPlusPlus,
+    tiles: Tensor,
+    precision: str,
+    depths: Sequence[int],
+    show: Stage,
+    until: float,
 ) -> dict[int, float | None]:
+    """Peak memory of each depth, MB; None, or no entry, where it could not be measured."""
     if tiles.device.type == "cuda":
         return {depth: _cuda_peak(CudaNetwork(network, precision), tiles, precision, depth) for depth in depths}
-    with ThreadPoolExecutor(max_workers=PROBES_AT_ONCE) as pool:
-        shape = [len(tiles), *tiles.shape[2:]]
-        return dict(zip(depths, pool.map(lambda depth: _probe(model, depth, shape), depths), strict=True))
+    return _probe_depths(model, depths, [len(tiles), *tiles.shape[2:]], show, until)
 
 
 def _cuda_peak(network: Runner, tiles: Tensor, precision: str, depth: int) -> float:
@@ -190,12 +214,56 @@ def _cuda_peak(network: Runner, tiles: Tensor, precision: str, depth: int) -> fl
     return (torch.cuda.max_memory_allocated(tiles.device) - before) / 1e6
 
 
-def _probe(model: Path, depth: int, shape: Sequence[int]) -> float | None:
-    """Peak memory of a fresh process, MB; None where it could not be measured."""
+def _probe_depths(
+    model: Path, depths: Sequence[int], shape: Sequence[int], show: Stage, until: float
+) -> dict[int, float | None]:
+    """Measure the peak memory of each depth in a process of its own; the processes end with the time, and with us."""
+    peaks: dict[int, float | None] = {}
+    running: dict[int, tuple[subprocess.Popen[str], float]] = {}
+    waiting, took_s = list(depths), PROBE_S
+    try:
+        while running or (waiting and time.monotonic() + took_s < until):
+            while waiting and len(running) < PROBES_AT_ONCE and time.monotonic() + took_s < until:
+                depth = waiting.pop(0)
+                if found := _start_probe(model, depth, shape):
+                    running[depth] = found, time.monotonic()
+                else:
+                    peaks[depth] = None
+            for depth, (process, started) in list(running.items()):
+                seconds = time.monotonic() - started
+                if process.poll() is not None:
+                    peaks[depth], took_s = _read_peak(process), max(took_s, seconds)
+                elif seconds > PROBE_TIMEOUT_S or time.monotonic() > until:
+                    peaks[depth] = None
+                else:
+                    continue
+                _end_probe(running.pop(depth)[0])
+                show(len(peaks), len(depths))
+            time.sleep(0.02)
+    finally:
+        for process, _ in running.values():
+            _end_probe(process)
+    return peaks
+
+
+def _start_probe(model: Path, depth: int, shape: Sequence[int]) -> subprocess.Popen[str] | None:
     arguments = map(str, (model, depth, torch.get_num_threads(), *shape))
     command = [sys.executable, "-m", "unetpp.measure.memory_probe", *arguments]
+    with suppress(OSError):
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return None
+
+
+def _read_peak(process: subprocess.Popen[str]) -> float | None:
+    """Peak memory that a process has printed, MB; None where it could not be measured."""
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=True)
-        return float(result.stdout.split()[-1])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return float(process.communicate()[0].split()[-1]) if process.returncode == 0 else None
+    except (OSError, ValueError, IndexError):
         return None
+
+
+def _end_probe(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    if process.stdout:
+        process.stdout.close()

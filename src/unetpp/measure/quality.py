@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +10,8 @@ from dataclasses import replace
 from os.path import realpath
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
 
 from unetpp.data.case_files import name_files, name_label, read_case_classes, read_case_label
 from unetpp.data.inspect import collect_declared, complete_reading
@@ -30,12 +33,15 @@ from unetpp.layouts.contents import list_content
 from unetpp.layouts.dataset import Case
 from unetpp.layouts.paired_files import split_mixed_folder
 from unetpp.layouts.pairing import describe_name, pair_names
+from unetpp.measure.pace import Pace, choose_order
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import AS_FILES_SAY, LabelPlan, Plan, ReadPlan
 
 Show = Callable[[int, int], None]
 """Called with (cases done, cases in all)."""
+Look = Callable[[Case, np.ndarray, Mapping[int, Prediction]], None]
+"""Called with a case, its reference (class indices) and its predictions by depth."""
 
 
 class FolderScores(NamedTuple):
@@ -72,8 +78,13 @@ def evaluate_cases(
     depths: Sequence[int] | Literal["all"] = "all",
     mean: bool = False,
     progress: Show = lambda done, total: None,
+    until: float = math.inf,
+    look: Look = lambda case, reference, predicted: None,
 ) -> dict[int, Metrics]:
     """Score a model on labelled cases, on the grid of their files; one pass computes all depths.
+
+    If time is limited, the Dice of all cases comes first: distances between surfaces are measured only while there is
+    time for the other cases too. At least one case is scored; cases are drawn at random, so that they stand for all.
 
     Args:
         predictor: the model.
@@ -81,6 +92,8 @@ def evaluate_cases(
         depths: the depths to score.
         mean: score the mean of all heads too, at MEAN.
         progress: called with (cases done, cases in all).
+        until: time of `time.monotonic` at which scoring ends.
+        look: called with every case that has been predicted, such as to draw it.
 
     Returns:
         depth -> metrics as `summarize` returns them, with the expected Dice of each case and its calibration.
@@ -90,21 +103,32 @@ def evaluate_cases(
     """
     plan = predictor.plan.data
     options = PredictOptions(depth="all and mean" if mean else "all")
-    scores: dict[int, list[CaseScore]] = {}
-    expected: dict[int, list[float | None]] = {}
-    for done, case in enumerate(cases, start=1):
+    pace = Pace(len(cases), until)
+    scores: dict[int, dict[int, CaseScore]] = {}
+    expected: dict[int, dict[int, float | None]] = {}
+    for place in pace.limit(range(len(cases)) if until == math.inf else choose_order(len(cases))):
+        case = cases[place]
         with failures_of(name_label(case)):
             reference = read_case_classes(case, plan)
         with failures_of(name_files(case.images)):
             predicted = predictor.predict_case(case, options)
-        for depth, found in predicted.items():
-            if depths == "all" or depth in depths:
-                spacing = found.geometry.spacing_mm
-                score = score_case(case.id, found.segmentation, reference, plan.num_classes, spacing)
-                scores.setdefault(depth, []).append(score)
-                expected.setdefault(depth, []).append(found.expected_dice)
-        progress(done, len(cases))
-    return {depth: _calibrate(summarize(scores[depth], plan.classes), expected[depth]) for depth in sorted(scores)}
+        look(case, reference, predicted)
+        with pace.extra() as surfaces:
+            for depth, found in predicted.items():
+                if depths == "all" or depth in depths:
+                    spacing = found.geometry.spacing_mm
+                    pair, number = (found.segmentation, reference), plan.num_classes
+                    score = score_case(case.id, *pair, number, spacing, surface_metrics=surfaces)
+                    scores.setdefault(depth, {})[place] = score
+                    expected.setdefault(depth, {})[place] = found.expected_dice
+        progress(pace.done, len(cases))
+    places = sorted(next(iter(scores.values()), {}))  # in the order of the cases
+
+    def summarize_depth(depth: int) -> Metrics:
+        found = summarize([scores[depth][place] for place in places], plan.classes)
+        return _calibrate(found, [expected[depth][place] for place in places])
+
+    return {depth: summarize_depth(depth) for depth in sorted(scores)}
 
 
 def _calibrate(metrics: Metrics, expected: Sequence[float | None]) -> Metrics:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Sequence
 from typing import TypeVar, cast
 
@@ -34,20 +35,24 @@ class DepthValidation:
 
     Attributes:
         cases: the cases in use, see `shorten` and `keep`.
+        tile_s: seconds for one tile, by the latest measurement; None before the first.
     """
 
     def __init__(self, cases: Sequence[StoredCase], plan: Plan, device: torch.device) -> None:
         self._all = self.cases = cases
         self.plan = plan
         self.device = device
+        self.tile_s: float | None = None
         self._options = plan.predict.model_copy(update={"overlap": min(plan.predict.overlap, VALIDATION_OVERLAP)})
 
     def __call__(self, network: nn.Module) -> Validation:
         """Mean Dice of each depth over the cases in use."""
         scores: dict[int, list[float | None]] = {}
+        started = time.perf_counter()
         for case in self.cases:
             for depth, dice in self._score(network, case).items():
                 scores.setdefault(depth, []).append(dice)
+        self.tile_s = (time.perf_counter() - started) / self.count_tiles()
         return Validation({depth: mean_of(values) or 0.0 for depth, values in scores.items()})
 
     def seconds_per_tile(self, network: nn.Module) -> float:
@@ -55,7 +60,8 @@ class DepthValidation:
         corner = (slice(None), *(slice(size) for size in self._options.tile))
         image = StoredImage(self.cases[0].image()[corner])
         self._predict(network, image)  # warm-up
-        return statistics.mean(time_calls(lambda: self._predict(network, image), self.device))
+        self.tile_s = statistics.mean(time_calls(lambda: self._predict(network, image), self.device))
+        return self.tile_s
 
     def count_tiles(self) -> int:
         """Number of tiles of one validation."""

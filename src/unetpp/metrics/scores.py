@@ -1,6 +1,6 @@
 """Scores of a segmentation against its reference: Dice, IoU, HD95 and surface Dice.
 
-Distances are MONAI's, between the centers of boundary voxels; every result names this in `metric_impl`, because other
+Distances are those of `surfaces`, equal to MONAI's; every result names this in `metric_impl`, because other
 implementations give other numbers. Dice and IoU are computed from counts of voxels, which pooling needs anyway. A class
 in neither segmentation has no score (None); a class in only one of them has Dice, IoU and surface Dice 0, and no
 distance (None).
@@ -9,7 +9,6 @@ distance (None).
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,10 +17,13 @@ import numpy as np
 
 from unetpp.labels.classes import ignored_index
 from unetpp.measured import ClassScores, Interval, MeanScores, Metrics, ScoredCase, Scores
+from unetpp.metrics.surfaces import score_surfaces
 
 METRICS = ("dice", "iou", "hd95_mm", "nsd")
 TOLERANCE = 1.0
 """Tolerance of the surface Dice, in mm, or in pixels without spacing."""
+METRIC_IMPL = "voxel centers, equal to MONAI's"
+"""Definition of the distances, in words."""
 BOOTSTRAP_DRAWS, DRAWN_VALUES = 2000, 2_000_000
 """Least number of bootstrap draws; and number of values to draw in all, so that small samples, whose interval reaches
 further into the tails, are drawn more often."""
@@ -121,7 +123,7 @@ def score_case(
 
 
 def fast_dice(prediction: np.ndarray, reference: np.ndarray, num_classes: int) -> float | None:
-    """Compute the mean Dice of the foreground classes in either segmentation, without MONAI (for use in training).
+    """Compute the mean Dice of the foreground classes in either segmentation, in little time (for use in training).
 
     Args:
         prediction: class indices (*spatial).
@@ -170,7 +172,7 @@ def summarize(scores: Sequence[CaseScore], classes: Sequence[str]) -> Metrics:
         cases=cases,
         distance_unit=_common_unit(scores),
         nsd_tolerance=TOLERANCE,
-        metric_impl=metric_impl(),
+        metric_impl=METRIC_IMPL,
     )
 
 
@@ -193,13 +195,6 @@ def compute_dice_losses(before: Iterable[float | None], after: Iterable[float | 
     """
     pairs = [pair for pair in zip(before, after, strict=True) if pair != (None, None)]
     return [(1.0 if one is None else one) - (1.0 if other is None else other) for one, other in pairs]
-
-
-def metric_impl() -> str:
-    """Name the implementation of the distances and its version."""
-    from importlib.metadata import version
-
-    return f"monai {version('monai')} voxel"
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:
@@ -240,40 +235,13 @@ def _score_class(
     if not counts[1] or not counts[2]:
         return ClassScore(0.0, 0.0, None, 0.0 if surface_metrics else None, *counts)
     overlap = _score_overlap(*counts)
-    hd95, nsd = _surface_scores(predicted, expected, spacing) if surface_metrics else (None, None)
+    hd95, nsd = score_surfaces(predicted, expected, spacing, TOLERANCE) if surface_metrics else (None, None)
     return ClassScore(overlap["dice"], overlap["iou"], hd95, nsd, *counts)
 
 
 def _score_overlap(both: int, predicted: int, expected: int) -> dict[str, float | None]:
     total = predicted + expected
     return {"dice": 2 * both / total if total else None, "iou": both / (total - both) if total else None}
-
-
-def _surface_scores(
-    predicted: np.ndarray, expected: np.ndarray, spacing: tuple[float, ...] | None
-) -> tuple[float, float]:
-    """Compute HD95 and surface Dice as MONAI's compute_hausdorff_distance and compute_surface_dice do.
-
-    The distances are computed once for both.
-    """
-    import torch
-    from monai.metrics.utils import get_edge_surface_distance
-
-    box = _find_bounding_box(predicted | expected)
-    pair = (torch.from_numpy(np.ascontiguousarray(mask[box])) for mask in (predicted, expected))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.6 warns about an argument that it passes itself
-        _, (forth, back), _ = get_edge_surface_distance(*pair, spacing=spacing, symmetric=True)
-    hd95 = max(np.percentile(distances.numpy(), 95) for distances in (forth, back))
-    return float(hd95), float((torch.cat([forth, back]) <= TOLERANCE).double().mean())
-
-
-def _find_bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    box = []
-    for axis in range(mask.ndim):
-        used = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(int(used[0]), int(used[-1]) + 1))
-    return tuple(box)
 
 
 def _average(scores: Sequence[ClassScore | Scores]) -> dict[str, float | None]:

@@ -82,7 +82,7 @@ def _read_body(model: TimmModel, in_channels: int, path: Path, needed: Sequence[
     # with a number of classes that no model has, timm drops the classifier of any size and ignores other extra tensors
     source = {"state_dict": weights, "num_classes": -1}
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), mute_warnings("timm"):
             torch.manual_seed(0)
             random = model.create(in_channels, num_classes=0).state_dict()
             torch.manual_seed(0)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unetpp.errors import ModelFileError
 from unetpp.model.foreign import HOW_TO_SAVE, read_foreign
+from unetpp.words import write_command
 
 NESTED_AT = ("state_dict", "model_state_dict", "model", "network", "net", "network_weights")
 """Entries under which trainers store the state_dict in their checkpoints, the likeliest first."""
@@ -31,7 +32,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         expected = f"one, by itself or as the entry {NESTED_AT[0]!r}"
         raise ModelFileError(path, "a file without a state_dict", expected, HOW_TO_SAVE)
     if _is_model_file(path):
-        action = f"Use it as it is: `unetpp predict {path} IMAGES --out DIR`."
+        action = f"Use it as it is: `{write_command('predict', path, 'new_images', '--out', 'predictions')}`."
         raise ModelFileError(path, "a model file of unetpp", "the checkpoint of another library", action)
     return found
 

@@ -331,7 +331,7 @@ def choose_width_by_time(step_seconds: Mapping[int, float], minutes: float) -> C
     if steps[value] < WANTED_STEPS:
         why = f"the narrowest, though fewer than the wanted {WANTED_STEPS} steps fit"
     counted = f"{steps[value]} of {step_seconds[value]:.2f} s"
-    return Choice(value, f"first width {value}: {why} in {minutes:g} minutes here ({counted})")
+    return Choice(value, f"first width {value}: {why} in {count_noun(minutes, 'minute')} here ({counted})")
 
 
 def choose_head(depth: int) -> Choice[int]:

@@ -1,37 +1,33 @@
-"""Pictures of the report as sources of `<img>`: curves as SVG, overlays as PNG."""
+"""Plots of the report as `<svg>` elements, in colors that the page defines for light and dark."""
 
 from __future__ import annotations
 
-import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unetpp.measured import DepthRow, ScoredCase
-from unetpp.report.run_record import FoldRecord, LogLine, minutes_of
-from unetpp.report.views import View
+from unetpp.report.colors import THEME, list_light
+from unetpp.report.run_record import FoldRecord, minutes_of
 from unetpp.run_folder import FoldName
+from unetpp.train.log import LogLine
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, MUTED, GRID = "#1f2933", "#66727f", "#e3e8ee"
-COLORS = ("#2f6fde", "#e8833a", "#2a9d6f", "#a855c8", "#d64550", "#17a2b8", "#8a6d3b", "#5b6bbf")
-"""Colors of folds, and of depths if there are many."""
-SHALLOW_TO_DEEP = ("#b9cdf5", "#86aaf0", "#4f82e6", "#1f57c3", "#123a8a", "#0b2559")
-REFERENCE, PREDICTION, MISSED, EXTRA = "#35e08c", "#ffb02e", "#3fa7ff", "#ff4d6d"
-CLASS_COLORS = (REFERENCE, "#ff5fa2", "#5cc8ff", "#ffd23f", "#c38bff", "#ff8a3d")
-OPACITY = 215
-"""Alpha of the differences, 0 to 255."""
-_BARS = 1000
-"""Largest number of bars; of more cases, as many are shown, evenly chosen."""
+INK, MUTED, GRID = (THEME[name][0] for name in ("ink", "muted", "line"))
+COLORS, SHALLOW_TO_DEEP = list_light("color"), list_light("depth")
+POINTS, BARS = 1000, 200
+"""Largest number of points of a curve, and of bars; of more, as many are shown, evenly chosen."""
 STYLE = {
     "font.family": "sans-serif",
-    "font.size": 9.5,
-    "svg.fonttype": "path",
+    "font.size": 10,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "unetpp",
     "axes.edgecolor": GRID,
     "text.color": INK,
     "axes.labelcolor": MUTED,
@@ -41,61 +37,66 @@ STYLE = {
 TIME = "minutes of training"
 
 
-def plot_loss(folds: Sequence[FoldRecord]) -> str | None:
-    """Plot the training loss of every fold over time, as logged and smoothed; None without any."""
-    found = _find_lines(folds, "train")
-    if not found:
-        return None
-    figure, axes = _make_figure()
-    for color, (fold, lines) in zip(_cycle(COLORS, len(found)), found, strict=True):
-        minutes, loss = [minutes_of(line) for line in lines], _values(lines, "loss")
-        axes.plot(minutes, loss, color=color, linewidth=1.0, alpha=0.35)
-        axes.plot(minutes, _smooth(loss), color=color, linewidth=1.8, label=f"fold {fold}")
-    return _finish(figure, axes, TIME, "loss", legend=len(found) > 1)
+def plot_training(folds: Sequence[FoldRecord]) -> str | None:
+    """Plot loss and Dice over time, in training and in validation; None if nothing was logged.
 
-
-def plot_validation(folds: Sequence[FoldRecord]) -> str | None:
-    """Plot the validation Dice over time, of every depth of one fold or the deepest of several; None without any."""
-    found = _find_lines(folds, "validation")
-    if not found:
-        return None
-    curves = [(f"fold {fold}", lines, _values(lines, "dice")) for fold, lines in found]
-    colors = _cycle(COLORS, len(found))
-    if len(found) == 1 and (depths := found[0][1][-1].get("depths")):
-        lines = found[0][1]
-        flat = [{**dict.fromkeys(depths, line.get("dice")), **(line.get("depths") or {})} for line in lines]
-        curves = [(f"depth {depth}", lines, _values(flat, depth)) for depth in depths]
-        colors = _depth_colors(len(depths))
-    figure, axes = _make_figure()
-    for color, (label, lines, dice) in zip(colors, curves, strict=True):
-        minutes = [minutes_of(line) for line in lines]
-        axes.plot(minutes, dice, color=color, linewidth=1.8, marker="o", markersize=3.5, label=label)
-    return _finish(figure, axes, TIME, "validation Dice", legend=True)
-
-
-def plot_first_fold(
-    folds: Sequence[FoldRecord], key: str, title: str, color: str, bottom: float | None = None
-) -> str | None:
-    """Plot one number of the training log of the first fold over time.
-
-    Args:
-        folds: folds of the run.
-        key: key of the number in a line of the log.
-        title: title of its axis.
-        color: color of the curve.
-        bottom: smallest value of the axis; None: fitted to the numbers.
-
-    Returns:
-        The source of an `<img>`; None if no fold has logged a step.
+    The Dice is that of every depth of one fold, or of the deepest of several.
     """
+    trained, validated = _find_lines(folds, "train"), _find_lines(folds, "validation")
+    if not trained and not validated:
+        return None
+    figure, (above, below) = _make_figure(height=4.4, rows=2)
+    several = len(folds) > 1
+    for color, (fold, lines) in zip(_cycle(COLORS, len(trained)), trained, strict=True):
+        minutes, loss = [minutes_of(line) for line in lines], _values(lines, "loss")
+        above.plot(minutes, loss, color=color, linewidth=0.8, alpha=0.35)
+        above.plot(minutes, _smooth(loss), color=color, linewidth=1.8, label=f"fold {fold}" if several else "training")
+    for color, (fold, lines) in zip(_cycle(COLORS, len(validated)), validated, strict=True):
+        loss, name, color = _values(lines, "loss"), f"fold {fold}, validation", color if several else COLORS[1]
+        if np.isfinite(loss).any():
+            _plot_validations(above, lines, loss, color, name if several else "validation", dashed=several)
+    for color, label, lines, dice in _find_dice(validated):
+        _plot_validations(below, lines, dice, color, label)
+    _label(above, "", "loss", legend=True)
+    _label(below, TIME, "validation Dice", legend=True)
+    return _encode(figure)
+
+
+def _plot_validations(
+    axes: Axes, lines: Sequence[LogLine], values: np.ndarray, color: str, label: str, dashed: bool = False
+) -> None:
+    style, minutes = "--" if dashed else "-", [minutes_of(line) for line in lines]
+    axes.plot(minutes, values, color=color, linestyle=style, linewidth=1.8, marker="o", markersize=3.5, label=label)
+
+
+def _find_dice(validated: Sequence[tuple[FoldName, list[LogLine]]]) -> list[tuple[str, str, list[LogLine], np.ndarray]]:
+    """Color, name, lines and Dice of each curve."""
+    if len(validated) == 1 and (depths := validated[0][1][-1].get("depths")):
+        lines = validated[0][1]
+        flat = [{**dict.fromkeys(depths, line.get("dice")), **(line.get("depths") or {})} for line in lines]
+        colors = _depth_colors(len(depths))
+        return [(color, f"depth {d}", lines, _values(flat, d)) for color, d in zip(colors, depths, strict=True)]
+    colors = _cycle(COLORS, len(validated))
+    return [
+        (color, f"fold {fold}", lines, _values(lines, "dice"))
+        for color, (fold, lines) in zip(colors, validated, strict=True)
+    ]
+
+
+def plot_pace(folds: Sequence[FoldRecord]) -> str | None:
+    """Plot learning rate and throughput of the first fold over time; None if no step was logged."""
     found = _find_lines(folds, "train")
     if not found:
         return None
     lines = found[0][1]
-    figure, axes = _make_figure(height=1.9)
-    axes.plot([minutes_of(line) for line in lines], _values(lines, key), color=color, linewidth=1.6)
-    axes.set_ylim(bottom=bottom)
-    return _finish(figure, axes, TIME, title)
+    minutes = [minutes_of(line) for line in lines]
+    figure, (above, below) = _make_figure(height=4.4, rows=2)
+    above.plot(minutes, _values(lines, "learning_rate"), color=COLORS[0], linewidth=1.6)
+    below.plot(minutes, _values(lines, "images_per_second"), color=COLORS[2], linewidth=1.6)
+    below.set_ylim(bottom=0)
+    _label(above, "", "learning rate")
+    _label(below, TIME, "patches per second")
+    return _encode(figure)
 
 
 def plot_trade(table: Mapping[str, DepthRow], recommended: int | None = None) -> str | None:
@@ -107,7 +108,7 @@ def plot_trade(table: Mapping[str, DepthRow], recommended: int | None = None) ->
     ]
     if len(points) < 2:
         return None
-    figure, axes = _make_figure()
+    figure, [axes] = _make_figure()
     axes.plot([x for _, x, _ in points], [y for _, _, y in points], color=GRID, linewidth=2, zorder=1)
     for color, (depth, x, y) in zip(_depth_colors(len(points)), points, strict=True):
         axes.scatter([x], [y], s=70, color=color, zorder=2)
@@ -116,7 +117,8 @@ def plot_trade(table: Mapping[str, DepthRow], recommended: int | None = None) ->
         _annotate(axes, f"depth {depth}", (x, y), (0, 9), ha="center")
     axes.set_xlim(left=0)
     axes.margins(x=0.12, y=0.25)
-    return _finish(figure, axes, "milliseconds for a tile", "Dice")
+    _label(axes, "milliseconds for a tile", "Dice")
+    return _encode(figure)
 
 
 def plot_cases(cases: Sequence[ScoredCase]) -> str | None:
@@ -125,99 +127,69 @@ def plot_cases(cases: Sequence[ScoredCase]) -> str | None:
     if len(values) < 2:
         return None
     mean = float(np.mean(values))
-    figure, axes = _make_figure()
-    shown = [values[number * len(values) // _BARS] for number in range(_BARS)] if len(values) > _BARS else values
+    figure, [axes] = _make_figure()
+    shown = [values[number * len(values) // BARS] for number in range(BARS)] if len(values) > BARS else values
     axes.bar(range(len(shown)), shown, width=0.85, color=COLORS[0], alpha=0.8)
     axes.axhline(mean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     _annotate(axes, f"mean {mean:.3f}", (0, mean), (2, 4))
     axes.set_ylim(max(0.0, min(values) - 0.1), min(1.0, max(values) + 0.08))
     axes.set_xticks([])
-    return _finish(figure, axes, f"{len(values)} cases, worst to best", "Dice")
+    _label(axes, f"{len(values)} cases, worst to best", "Dice")
+    return _encode(figure)
 
 
-def draw_view(view: View, num_classes: int) -> str:
-    """Draw three panels: the image; contours of reference and prediction; missed and extra voxels."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.6, 3.2 / view.shape_ratio), dpi=100)
-    panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.02, "left": 0, "right": 1, "top": 1, "bottom": 0})
-    smooth = "nearest" if view.reference.shape[1] < 200 else "antialiased"
-    for axes in panels:
-        axes.imshow(view.image, cmap="gray", vmin=0, vmax=255, aspect=view.aspect, interpolation=smooth)
-        axes.set_axis_off()
-    _draw_contours(panels[1], view, num_classes)
-    panels[2].imshow(_draw_differences(view), aspect=view.aspect, interpolation="nearest")
-    return _encode(figure, "png")
-
-
-def class_colors(num_classes: int) -> list[str]:
-    """Contour color of each foreground class."""
-    return _cycle(CLASS_COLORS, num_classes - 1)
-
-
-def _draw_contours(axes: Axes, view: View, num_classes: int) -> None:
-    height, length = view.reference.shape
-    width = 1.1 if max(height, length) > 200 else 1.7
-    for index, color in enumerate(class_colors(num_classes), start=1):
-        predicted, style = (PREDICTION, "solid") if num_classes == 2 else (color, "dashed")
-        for labels, edge, line in ((view.reference, color, "solid"), (view.prediction, predicted, style)):
-            mask = np.pad(labels == index, 1).astype(np.float32)
-            if mask.any():
-                rows, columns = (np.arange(size) - 1 for size in mask.shape)
-                axes.contour(columns, rows, mask, levels=[0.5], colors=[edge], linewidths=width, linestyles=line)
-    axes.set_xlim(-0.5, length - 0.5)
-    axes.set_ylim(height - 0.5, -0.5)
-
-
-def _draw_differences(view: View) -> np.ndarray:
-    """Draw (H, W, 4) RGBA: blue for a missed or another class of the reference, red for foreground on background."""
-    wrong = view.reference != view.prediction
-    colors = np.zeros((*wrong.shape, 4), dtype=np.uint8)
-    colors[wrong & (view.reference > 0)] = (*bytes.fromhex(MISSED[1:]), OPACITY)
-    colors[wrong & (view.reference == 0)] = (*bytes.fromhex(EXTRA[1:]), OPACITY)
-    return colors
-
-
-def _make_figure(height: float = 2.7) -> tuple[Figure, Axes]:
+def _make_figure(height: float = 2.7, rows: int = 1) -> tuple[Figure, list[Axes]]:
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.4, height), layout="constrained")
-        axes = figure.subplots()
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(length=0)
-    return figure, axes
+        every = list(figure.subplots(rows, sharex=True, squeeze=False)[:, 0])
+    for axes in every:
+        axes.grid(color=GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(length=0)
+    return figure, every
 
 
 def _annotate(axes: Axes, text: str, point: tuple[float, float], offset: tuple[float, float], ha: str = "left") -> None:
-    axes.annotate(text, point, textcoords="offset points", xytext=offset, ha=ha, fontsize=9, color=INK)
+    axes.annotate(text, point, textcoords="offset points", xytext=offset, ha=ha, fontsize=9.5, color=INK)
 
 
-def _finish(figure: Figure, axes: Axes, x: str, y: str, legend: bool = False) -> str:
-    """Title the axes, and encode the figure as SVG."""
+def _label(axes: Axes, x: str, y: str, legend: bool = False) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    if legend:
-        axes.legend(frameon=False, fontsize=9)
-    return _encode(figure, "svg", transparent=True, metadata={"Date": None})
+    if legend and axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=9.5, labelcolor=INK)
 
 
-def _encode(figure: Figure, kind: str, **options: Any) -> str:
+def _encode(figure: Figure) -> str:
+    """Encode a figure as an `<svg>` element whose colors are variables of the page."""
     import matplotlib
 
-    buffer = io.BytesIO()
+    buffer = io.StringIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format=kind, **options)
-    mime = {"svg": "image/svg+xml", "png": "image/png"}[kind]
-    return f"data:{mime};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    text = buffer.getvalue()
+    opening = re.search(r"<svg [^>]*(viewBox=\"[^\"]+\")[^>]*>", text)
+    if opening is None:
+        raise ValueError("no SVG")
+    text = f'<svg {opening[1]} aria-hidden="true">{text[opening.end() :]}'
+    text = re.sub(
+        r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>| id=\"[a-z]+_[\d_]+\"", "", text, flags=re.DOTALL
+    )
+    text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", text)
+    for name, (light, _) in THEME.items():
+        text = text.replace(light, f"var(--{name})")
+    return text
 
 
 def _find_lines(folds: Sequence[FoldRecord], kind: str) -> list[tuple[FoldName, list[LogLine]]]:
-    """Name and log lines of each fold that has lines of one kind."""
-    return [(fold.number, lines) for fold in folds if (lines := fold.lines(kind))]
+    """Name and log lines of each fold that has lines of one kind, evenly chosen if there are many."""
+    found = [(fold.number, fold.lines(kind)) for fold in folds]
+    return [(number, lines[:: -(-len(lines) // POINTS)]) for number, lines in found if lines]
 
 
 def _values(lines: Sequence[LogLine], key: str) -> np.ndarray:

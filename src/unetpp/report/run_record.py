@@ -4,37 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from unetpp.errors import UsageError
-from unetpp.json_files import parse_json
-from unetpp.measured import DepthRow, MeanScores, Metrics, ScoredCase, read_metrics
+from unetpp.measure.verdict import KINDS, judge_training, read_curves
+from unetpp.measured import DepthRow, MeanScores, Metrics, Recommendation, ScoredCase, Verdict, read_metrics
 from unetpp.metrics.scores import METRICS, bootstrap_interval, mean_of
 from unetpp.plan import Plan, read_plan
-from unetpp.report.views import RANKS, View, read_views
-from unetpp.run_folder import LOG, METRICS_FILE, FoldName, RunFolder
-from unetpp.words import count_noun
-
-LogLine = dict[str, Any]
-
-
-class _Line(BaseModel):
-    """What the report reads of a line of the log."""
-
-    model_config = ConfigDict(extra="allow")
-
-    kind: str
-    step: int = 0
-    elapsed_s: FiniteFloat | None = None
-    loss: float | None = None
-    dice: float | None = None
-    depths: dict[str, float | None] | None = None
-    learning_rate: float | None = None
-    images_per_second: float | None = None
-    data_wait: FiniteFloat | None = None
+from unetpp.report.views import list_views, rank_key
+from unetpp.run_folder import LOG, METRICS_FILE, VIEWS, FoldName, RunFolder
+from unetpp.train.log import LogLine, read_log
 
 
 @dataclass(frozen=True)
@@ -46,7 +26,8 @@ class FoldRecord:
     """Lines of log.jsonl."""
     metrics: Metrics
     """Empty before the fold is measured."""
-    views: tuple[View, ...]
+    views: dict[str, Path]
+    """File of the view of each case."""
     left_out: tuple[str, ...] = ()
     """Files, and parts of them, that cannot be read."""
 
@@ -59,7 +40,8 @@ class FoldRecord:
 class RunRecord:
     """A run folder."""
 
-    name: str
+    path: Path
+    """Its folder, as it may be shown: without the folders above, unless they were named relatively."""
     plan: Plan
     folds: tuple[FoldRecord, ...]
 
@@ -72,6 +54,25 @@ class RunRecord:
     def cases(self) -> list[tuple[FoldName, ScoredCase]]:
         """Scores of all cases, each with its fold."""
         return [(fold.number, case) for fold in self.folds for case in fold.metrics.cases]
+
+    @cached_property
+    def ranked(self) -> list[tuple[FoldName, ScoredCase]]:
+        """The cases, the worst first, each with its fold."""
+        return sorted(self.cases, key=lambda entry: rank_key(entry[1]))
+
+    @cached_property
+    def verdicts(self) -> list[tuple[FoldName, Verdict]]:
+        """How the training of each fold stands, the worst first, each with its fold."""
+        found = [(fold.number, judge_training(read_curves(fold.log))) for fold in self.folds]
+        return sorted(
+            ((number, verdict) for number, verdict in found if verdict), key=lambda entry: KINDS.index(entry[1].kind)
+        )
+
+    @property
+    def recommended(self) -> Recommendation | None:
+        """The depth that is recommended; None for several folds and for a network that has not learned."""
+        learned = all(verdict.learned for _, verdict in self.verdicts)
+        return self.measured.recommended if learned and len(self.folds) == 1 else None
 
     @property
     def measured(self) -> Metrics:
@@ -95,18 +96,6 @@ class RunRecord:
             for depth, row in tables[0][0].items()
         }
 
-    def views(self) -> list[tuple[View, FoldName]]:
-        """Choose the worst, the median and the best view of all folds, each with its fold."""
-        found = sorted(
-            ((view, fold.number) for fold in self.folds for view in fold.views), key=lambda each: each[0].dice
-        )
-        by_rank = [[entry for entry in found if entry[0].rank == rank] for rank in RANKS]
-        return [
-            entries[round(place * (len(entries) - 1))]
-            for place, entries in zip((0, 0.5, 1), by_rank, strict=True)
-            if entries
-        ]
-
 
 def read_run(folder: Path) -> RunRecord:
     """Read a run folder.
@@ -123,7 +112,8 @@ def read_run(folder: Path) -> RunRecord:
     started = tuple(fold for fold in folds if fold.log or fold.left_out or fold.metrics.model_fields_set)
     if not started:
         raise UsageError(folder, "a run of which no fold has started", "one with a log", action)
-    return RunRecord(folder.resolve().name, read_plan(run.plan), started)
+    shown = Path(folder.resolve().name) if folder.is_absolute() else folder
+    return RunRecord(shown, read_plan(run.plan), started)
 
 
 def _average(rows: Sequence[tuple[DepthRow, int]]) -> DepthRow:
@@ -139,28 +129,12 @@ def _average(rows: Sequence[tuple[DepthRow, int]]) -> DepthRow:
 def _read_fold(folder: Path, number: FoldName) -> FoldRecord:
     metrics, left_out = read_metrics(folder / METRICS_FILE), []
     if metrics is None and (folder / METRICS_FILE).exists():
-        left_out.append(str(folder / METRICS_FILE))
-    views, unreadable = read_views(folder / "views")
-    lines, bad = _read_log(folder / LOG)
-    left_out += [*map(str, unreadable), *([f"{bad} of {folder / LOG}"] if bad else [])]
+        left_out.append(f"{folder.name}/{METRICS_FILE}")
+    views, unreadable = list_views(folder / VIEWS)
+    lines, bad = read_log(folder / LOG)
+    left_out += [f"{folder.name}/{VIEWS}/{path.name}" for path in unreadable]
+    left_out += [f"{bad} of {folder.name}/{LOG}"] if bad else []
     return FoldRecord(number, tuple(lines), metrics or Metrics(), views, tuple(left_out))
-
-
-def _read_log(path: Path) -> tuple[list[LogLine], str]:
-    """Read the lines of a log, and say how much of it cannot be read."""
-    try:
-        texts = path.read_bytes().decode(errors="replace").splitlines()
-    except FileNotFoundError:
-        return [], ""
-    except OSError as error:
-        return [], f"all ({error.strerror})"
-    lines, bad = [], 0
-    for text in texts:
-        try:
-            lines.append(_Line.model_validate(parse_json(text)).model_dump(exclude_unset=True))
-        except ValueError:
-            bad += bool(text.strip("\0 "))
-    return lines, count_noun(bad, "line") if bad else ""
 
 
 def minutes_of(line: LogLine) -> float:

@@ -1,32 +1,36 @@
-"""Views: the worst, the median and the best case as small pictures, stored in the run folder.
+"""Views: cases as small pictures, stored in the run folder while they are scored.
 
-    fold_K/views/worst.npz    the fields of `View`
+    fold_K/views/HASH.npz    the fields of `View`
 
-Volumes are shown as the slice with the largest foreground area, across the axis with the widest spacing.
+Volumes are shown as the slice with the largest labeled area, across the axis with the widest spacing.
 """
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
+from PIL import Image
 
 from unetpp import labels
-from unetpp.data.case_files import read_case_classes, read_case_image
+from unetpp.data.case_files import read_case_image
 from unetpp.files import write_atomically
-from unetpp.infer.options import PredictOptions
+from unetpp.infer.prediction import Prediction
 from unetpp.layouts.dataset import Case
-from unetpp.measure.quality import DepthPredictor
-from unetpp.measured import Metrics
+from unetpp.measured import ScoredCase
+from unetpp.plan import Plan
 from unetpp.volume import Volume
 
-RANKS = ("worst", "median", "best")
-LONGEST_SIDE = 640
-"""Pixels; larger images are subsampled."""
+MOST_VIEWS = 200
+"""Largest number of views of a fold."""
+LONGEST_SIDE = 400
+"""Pixels; larger images are shrunk."""
 LARGEST_VIEW = 2**28
 """Bytes of the arrays of a view, unpacked; more are not believed."""
 DISPLAYED = (0.5, 99.5)
@@ -37,9 +41,7 @@ DISPLAYED = (0.5, 99.5)
 class View:
     """One slice of one case, ready to be drawn with row 0 at the top."""
 
-    rank: str
     id: str
-    dice: float
     image: np.ndarray
     """(H, W) or (H, W, 3) uint8."""
     reference: np.ndarray
@@ -57,54 +59,62 @@ class View:
         return float(width / (height * self.aspect))
 
 
-def write_views(predictor: DepthPredictor, cases: Sequence[Case], metrics: Metrics, folder: Path) -> None:
-    """Predict the worst, the median and the best case again, and store a picture of each.
+class ViewFolder:
+    """Stores views of cases while they are scored, and keeps those of as many cases as a report shows.
 
     Args:
-        predictor: the scored model.
-        cases: the cases that it was scored on.
-        metrics: scores of its deepest head, as `evaluate_cases` returns them.
         folder: folder of the views.
-
-    Raises:
-        DataError: a case that cannot be read any more.
-        WriteError: a view could not be written.
+        plan: plan of the run: how images are read, and the depth that is shown.
+        most: number of views that are kept.
     """
-    by_id = {case.id: case for case in cases}
-    plan = predictor.plan.data
-    for rank, (case_id, dice) in choose_cases(metrics).items():
-        case = by_id[case_id]
-        found = predictor.predict_case(case, PredictOptions(depth="all"))
-        image, reference = read_case_image(case, plan), read_case_classes(case, plan)
-        prediction = found[max(found)].segmentation
-        if (ignored := labels.find_ignored_index(plan)) is not None:  # background in both, as for the scores
+
+    def __init__(self, folder: Path, plan: Plan, most: int = MOST_VIEWS) -> None:
+        self._folder, self._plan, self._most = folder, plan, most
+
+    def add(self, case: Case, reference: np.ndarray, predicted: Mapping[int, Prediction]) -> None:
+        """Store the view of a case.
+
+        Args:
+            case: the case.
+            reference: class indices (*spatial).
+            predicted: its predictions by depth.
+
+        Raises:
+            DataError: the image cannot be read any more.
+            WriteError: the view could not be written.
+        """
+        data, prediction = self._plan.data, predicted[self._plan.predict.depth].segmentation
+        if (ignored := labels.find_ignored_index(data)) is not None:  # background in both, as for the scores
             prediction, reference = (np.where(reference == ignored, 0, each) for each in (prediction, reference))
-        view = make_view(rank, case_id, dice, image, reference, prediction)
-        with write_atomically(folder / f"{rank}.npz") as path:
-            fields: dict[str, Any] = vars(view)
+        fields: dict[str, Any] = vars(make_view(case.id, read_case_image(case, data), reference, prediction))
+        with write_atomically(self._file(case.id)) as path:
             np.savez_compressed(path, **fields)
 
+    def keep(self, cases: Sequence[ScoredCase]) -> None:
+        """Delete all views but those of the worst cases and of as many spread evenly over the better ones."""
+        ranked = sorted(cases, key=rank_key)
+        worst, others = ranked[: self._most // 2], ranked[self._most // 2 :]
+        places = np.linspace(0, len(others) - 1, min(len(others), self._most - len(worst))).astype(int)
+        kept = {self._file(case.id) for case in (*worst, *(others[place] for place in places))}
+        for path in self._folder.glob("*.npz"):
+            if path not in kept:
+                path.unlink(missing_ok=True)
 
-def choose_cases(metrics: Metrics) -> dict[str, tuple[str, float]]:
-    """Choose the worst, the median and the best case, or fewer if there are fewer: rank -> (case id, Dice)."""
-    scored = sorted((case.mean.dice, case.id) for case in metrics.cases if case.mean.dice is not None)
-    places = {"worst": 0, "best": len(scored) - 1, "median": len(scored) // 2}
-    chosen: dict[str, tuple[str, float]] = {}
-    for rank, place in places.items():
-        if scored and scored[place][1] not in (case_id for case_id, _ in chosen.values()):
-            chosen[rank] = (scored[place][1], scored[place][0])
-    return {rank: chosen[rank] for rank in RANKS if rank in chosen}
+    def _file(self, case_id: str) -> Path:
+        """Name the file of a view: the name of a case may be none of a file."""
+        return self._folder / f"{hashlib.sha256(case_id.encode(errors='surrogatepass')).hexdigest()[:16]}.npz"
 
 
-def make_view(
-    rank: str, case_id: str, dice: float, image: Volume, reference: np.ndarray, prediction: np.ndarray
-) -> View:
-    """Make the picture of a case on its own grid.
+def rank_key(case: ScoredCase) -> tuple[bool, float, str]:
+    """Key to sort cases by, the worst first; those without a Dice come last."""
+    return case.mean.dice is None, case.mean.dice or 0.0, case.id
+
+
+def make_view(case_id: str, image: Volume, reference: np.ndarray, prediction: np.ndarray) -> View:
+    """Make the view of a case on its own grid.
 
     Args:
-        rank: worst, median or best.
         case_id: name of the case.
-        dice: its Dice.
         image: the image, (C, *spatial).
         reference: class indices (*spatial).
         prediction: class indices (*spatial).
@@ -121,9 +131,14 @@ def make_view(
         aspect = spacing[0] / spacing[1]
         if image.geometry.affine is not None and _points_up(image.geometry.affine, rows=0 if axis else 1):
             array, reference, prediction = (np.flip(each, -2) for each in (array, reference, prediction))
-    step = max(1, -(-max(reference.shape) // LONGEST_SIDE))
-    reference, prediction = (np.ascontiguousarray(each[::step, ::step]) for each in (reference, prediction))
-    return View(rank, case_id, dice, _to_bytes(array[:, ::step, ::step]), reference, prediction, aspect, name)
+    step = -(-max(reference.shape) // LONGEST_SIDE)
+    coarse = max(1, step // 4)  # of images that are much larger, not every pixel is looked at
+    fine = -(-step // coarse)
+    shown = Image.fromarray(_to_bytes(array[:, ::coarse, ::coarse])).reduce(fine)
+    reference, prediction = (
+        np.ascontiguousarray(each[:: coarse * fine, :: coarse * fine]) for each in (reference, prediction)
+    )
+    return View(case_id, np.asarray(shown), reference, prediction, aspect, name)
 
 
 def _points_up(affine: np.ndarray, rows: int) -> bool:
@@ -137,26 +152,42 @@ def _points_up(affine: np.ndarray, rows: int) -> bool:
     return bool(direction[np.argmax(np.abs(direction))] > 0)
 
 
-def read_views(folder: Path) -> tuple[tuple[View, ...], list[Path]]:
-    """Read the views of a fold, worst first, and list those that cannot be read."""
-    views, unreadable = [], []
-    for rank in RANKS:
-        path = folder / f"{rank}.npz"
+def list_views(folder: Path) -> tuple[dict[str, Path], list[Path]]:
+    """List the files of views by the names of their cases, and those that cannot be read."""
+    views, unreadable = {}, []
+    for path in sorted(folder.glob("*.npz")):
         try:
-            views.append(_read_view(path, rank))
-        except FileNotFoundError:
-            continue
+            with _load(path) as found:
+                views[str(found["id"].item())] = path
         except Exception:  # archives raise anything
             unreadable.append(path)
-    return tuple(views), unreadable
+    return views, unreadable
+
+
+def read_view(path: Path) -> View:
+    """Read a view; raises anything for a file that is none."""
+    with _load(path) as found:
+        name, place, aspect = str(found["id"].item()), str(found["slice"].item()), float(found["aspect"].item())
+        view = View(name, found["image"], found["reference"], found["prediction"], aspect, place)
+    shapes = {view.image.shape[:2], view.reference.shape, view.prediction.shape}
+    kinds = {view.image.dtype.kind, view.reference.dtype.kind, view.prediction.dtype.kind}
+    sound = len(shapes) == 1 and view.image.shape[2:] in ((), (3,)) and kinds <= {*"biu"} and view.reference.size > 0
+    if not (sound and 1e-3 < view.shape_ratio < 1e3):
+        raise ValueError("no view")
+    return view
 
 
 def _fullest_slice(
     reference: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, ...] | None
 ) -> tuple[int, int]:
+    """Find axis and index of the slice with the most label; without label with the most prediction, else the middle."""
     axis = int(np.argmax(spacing_mm)) if spacing_mm else 0
     across = tuple(other for other in range(3) if other != axis)
-    return axis, int(np.argmax(np.count_nonzero((reference > 0) | (prediction > 0), axis=across)))
+    for found in (reference, prediction):
+        areas = np.count_nonzero(found, axis=across)
+        if areas.any():
+            return axis, int(np.argmax(areas))
+    return axis, reference.shape[axis] // 2
 
 
 def _to_bytes(array: np.ndarray) -> np.ndarray:
@@ -169,18 +200,8 @@ def _to_bytes(array: np.ndarray) -> np.ndarray:
     return scaled.astype(np.uint8)
 
 
-def _read_view(path: Path, rank: str) -> View:
-    """Read a view; raises anything for a file that is none."""
+def _load(path: Path) -> NpzFile:
     with zipfile.ZipFile(path) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > LARGEST_VIEW:
             raise ValueError("larger than any view")
-    with np.load(path, allow_pickle=False) as found:
-        name, place = str(found["id"].item()), str(found["slice"].item())
-        dice, aspect = float(found["dice"].item()), float(found["aspect"].item())
-        view = View(rank, name, dice, found["image"], found["reference"], found["prediction"], aspect, place)
-    shapes = {view.image.shape[:2], view.reference.shape, view.prediction.shape}
-    kinds = {view.image.dtype.kind, view.reference.dtype.kind, view.prediction.dtype.kind}
-    sound = len(shapes) == 1 and view.image.shape[2:] in ((), (3,)) and kinds <= {*"biu"} and view.reference.size > 0
-    if not (sound and np.isfinite(view.dice) and 1e-3 < view.shape_ratio < 1e3):
-        raise ValueError("no view")
-    return view
+    return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]

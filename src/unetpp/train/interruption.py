@@ -1,9 +1,11 @@
-"""Deferred handling of Ctrl-C and SIGTERM: the step in flight is completed first."""
+"""Deferred handling of Ctrl-C and SIGTERM: the step in flight is completed first, a validation is broken off."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
@@ -19,6 +21,7 @@ class Interruption:
 
     def __init__(self) -> None:
         self.requested = ""
+        self._at_once = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -30,7 +33,17 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Raise KeyboardInterrupt at the first signal within a block, which may take minutes."""
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
     def _remember(self, number: int, _frame: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
+        again = bool(self.requested) and number == signal.SIGINT
+        self.requested = self.requested or signal.Signals(number).name
+        if again or self._at_once:
             raise KeyboardInterrupt
-        self.requested = signal.Signals(number).name

@@ -6,9 +6,30 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, FiniteFloat
+
 from unetpp.errors import WriteError
 from unetpp.files import write_text
 from unetpp.json_files import parse_json
+from unetpp.words import count_noun
+
+LogLine = dict[str, Any]
+
+
+class _Line(BaseModel):
+    """What is read of a line of the log; other keys are passed on."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str
+    step: int = 0
+    elapsed_s: FiniteFloat | None = None
+    loss: float | None = None
+    dice: float | None = None
+    depths: dict[str, float | None] | None = None
+    learning_rate: float | None = None
+    images_per_second: float | None = None
+    data_wait: FiniteFloat | None = None
 
 
 class Log:
@@ -38,6 +59,23 @@ class Log:
         except OSError as error:
             action = "Free some space, then continue with `resume=True`."
             raise WriteError(self._path, error.strerror or str(error), "to write the log", action) from error
+
+
+def read_log(path: Path) -> tuple[list[LogLine], str]:
+    """Read the lines of a log, and say how much of it cannot be read."""
+    try:
+        texts = path.read_bytes().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return [], ""
+    except OSError as error:
+        return [], f"all ({error.strerror})"
+    lines, bad = [], 0
+    for text in texts:
+        try:
+            lines.append(_Line.model_validate(parse_json(text)).model_dump(exclude_unset=True))
+        except ValueError:
+            bad += bool(text.strip("\0 "))
+    return lines, count_noun(bad, "line") if bad else ""
 
 
 def _read_step(line: str) -> float:

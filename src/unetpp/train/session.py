@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,6 @@ class Session:
         earlier_s: seconds of training before it.
 
     Attributes:
-        losses: one for each step since the last report.
         reported: time of the last report.
         saved: time of the last checkpoint.
     """
@@ -25,7 +25,9 @@ class Session:
         self._first, self._earlier_s = step, earlier_s
         self._started = self.reported = self.saved = time.perf_counter()
         self._validating_s = 0.0
-        self.losses: list[float] = []
+        self._losses: list[float] = []
+        self._validated: list[float] = []
+        self._mean_loss = math.nan
 
     @property
     def elapsed_s(self) -> float:
@@ -39,8 +41,24 @@ class Session:
 
     @property
     def mean_loss(self) -> float:
-        """Mean loss since the last report."""
-        return sum(self.losses) / len(self.losses) if self.losses else math.nan
+        """Mean loss since the last report; directly after it the one that was reported."""
+        return statistics.fmean(self._losses) if self._losses else self._mean_loss
+
+    def add_loss(self, loss: float) -> None:
+        """Count the loss of a step."""
+        self._losses.append(loss)
+        self._validated.append(loss)
+
+    def clear_losses(self) -> None:
+        """Begin a new report."""
+        self._mean_loss = self.mean_loss
+        self._losses.clear()
+
+    def take_mean_loss(self) -> float | None:
+        """Return the mean loss since the last call, or since the start of this session; None without a step."""
+        taken = statistics.fmean(self._validated) if self._validated else None
+        self._validated.clear()
+        return taken
 
     def steps_per_second(self, step: int) -> float:
         """Compute the speed of this session, given the number of steps over all sessions."""

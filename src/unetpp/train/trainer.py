@@ -20,7 +20,8 @@ from unetpp.files import MadeFolder
 from unetpp.measured import DepthRow, Notes, Training
 from unetpp.metrics.scores import Validation
 from unetpp.model.build import build_from_plan, load_encoder_weights
-from unetpp.model.file import save_model
+from unetpp.model.file import read_tensors, save_model
+from unetpp.model.header import read_safetensors_header
 from unetpp.plan import Plan
 from unetpp.planning.rules import FINE_TUNING_RATE
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
@@ -47,7 +48,7 @@ class Status:
     step: int
     """Number of steps done."""
     loss: float
-    """Mean loss since the last report."""
+    """Mean loss since the last report; during a validation that of the last report."""
     best_dice: float | None
     """Highest validation Dice so far; None before the first validation."""
     images_per_second: float
@@ -77,6 +78,7 @@ class FoldTraining:
         device: where to train.
         validate: scores a network in evaluation mode; None: no case is left for it, and the last weights are the model.
         budget_s: seconds of training; None: the plan's epochs. (A resumed training keeps its own.)
+        rebudget: computes `budget_s` at the start and after validations, from the seconds so far; None: it stays.
         validation_cases: number of cases that `validate` scores, for the checkpoint.
         weights: initial weights of the whole network; None: the plan's.
         show: called now and then with a Status.
@@ -91,12 +93,14 @@ class FoldTraining:
         device: torch.device,
         validate: Callable[[nn.Module], Validation] | None,
         budget_s: float | None = None,
+        rebudget: Callable[[float], float] | None = None,
         validation_cases: int | None = None,
         weights: Mapping[str, Tensor] | None = None,
         show: Callable[[Status], None] = lambda status: None,
     ) -> None:
         train = plan.train
         self.plan, self.folder, self.device, self._validate, self._show = plan, folder, device, validate, show
+        self._rebudget, self._unread = rebudget, {CHECKPOINT, MODEL}
         torch.manual_seed(train.seed)
         self.network = build_from_plan(plan.model)
         self._has_weights = weights is not None
@@ -118,7 +122,7 @@ class FoldTraining:
         self.session, self.interruption = Session(), Interruption()
 
     def run(self, resume: bool = False, more: Extension | None = None) -> Training:
-        """Train to the end of the schedule, or until patience runs out.
+        """Train to the end of the schedule; without a budget in seconds, until patience runs out.
 
         Args:
             resume: continue from the checkpoint if there is one.
@@ -126,7 +130,8 @@ class FoldTraining:
 
         Raises:
             Interrupted: stopped by a signal; `last.ckpt` holds everything.
-            ModelFileError: the checkpoint is truncated, of another version, or made with another plan.
+            ModelFileError: the checkpoint is truncated, of another version, or made with another plan; or a file that
+                was just written cannot be read.
             UnetppError: the loss is not finite, or the encoder's initial weights cannot be loaded.
             WriteError: no space left; the last checkpoint and the best model are intact.
         """
@@ -154,6 +159,7 @@ class FoldTraining:
     def _train(self) -> None:
         first = self.state.step
         self.session = Session(first, self.state.elapsed_s)
+        self._adjust_budget()
         batches = self.prefetcher.iterate(first)
         with self.interruption:
             try:
@@ -186,18 +192,22 @@ class FoldTraining:
         if not math.isfinite(loss):
             self._raise_diverged(step, loss)
         self.state.step = step
-        self.session.losses.append(loss)
+        self.session.add_loss(loss)
         now = time.perf_counter()
         if now - self.session.reported > LOG_EVERY_S or step == 1:
             self._report_steps()
             self.session.reported = now
         if self.interruption.requested:
-            self._save_checkpoint()
-            self.log.write("end", step=step, reason="interrupted")
-            self._raise_interrupted(f"step {step}")
+            self._stop()
         if now - self.session.saved > 60 * self.plan.train.checkpoint_minutes:
             self._save_checkpoint()
         return self._validate_if_due()
+
+    def _stop(self) -> NoReturn:
+        """Save everything and end an interrupted training."""
+        self._save_checkpoint()
+        self.log.write("end", step=self.state.step, reason="interrupted")
+        self._raise_interrupted(f"step {self.state.step}")
 
     def _raise_diverged(self, step: int, loss: float) -> NoReturn:
         rates = {name: getattr(self.plan.train, name) / 3 for name in ("learning_rate", "kernel_learning_rate")}
@@ -211,13 +221,18 @@ class FoldTraining:
         """Validate if the schedule has reached the next mark; return why training should end, if it should."""
         if (self.state.validations + 1) / self.plan.train.validations <= self._schedule(self.state.step) < 1:
             self._validate_now()
+        if self.state.budget_s is not None:  # the time is given, and most is learned at the end, at low learning rates
+            return ""
         return "patience" if self.state.without_gain >= self.plan.train.patience else ""
 
     def _validate_now(self) -> None:
         """Score the moving average of the weights; save it if it is the best so far, or cannot be scored."""
         self._show(self._make_status("validating" if self._validate else "saving"))
-        with self.session.time_validation():
-            validation = self._validate(self.step.average) if self._validate else None
+        try:
+            with self.session.time_validation(), self.interruption.at_once():
+                validation = self._validate(self.step.average) if self._validate else None
+        except KeyboardInterrupt:  # the validation is still due when training is resumed
+            self._stop()
         state, dice = self.state, validation.dice if validation else None
         # a slow validation that passed several marks counts for all of them
         marks = int(self._schedule(state.step) * self.plan.train.validations)
@@ -229,18 +244,32 @@ class FoldTraining:
             notes = Notes(dice=dice, step=state.step, depths=depths)
             self._made.require()
             save_model(self.folder / MODEL, self.step.average.state_dict(), self.plan, notes)
+            self._read_back(MODEL)
         else:
             state.without_gain += 1
         if validation:
-            elapsed_s = self.session.elapsed_s
-            self.log.write("validation", step=state.step, dice=dice, depths=validation.depths, elapsed_s=elapsed_s)
+            scores = {"dice": dice, "depths": validation.depths, "train_loss": self.session.take_mean_loss()}
+            self.log.write("validation", step=state.step, **scores, elapsed_s=self.session.elapsed_s)
+        self._adjust_budget()
         self._save_checkpoint()
+
+    def _adjust_budget(self) -> None:
+        if self._rebudget and self.state.budget_s is not None:
+            self.state.budget_s = self._rebudget(self.session.elapsed_s - self.state.first_s)
 
     def _save_checkpoint(self) -> None:
         self.state.elapsed_s = self.session.elapsed_s
         self._made.require()
         save_checkpoint(self.folder / CHECKPOINT, self.plan, self.state, self.step)
+        self._read_back(CHECKPOINT)
         self.session.saved = time.perf_counter()
+
+    def _read_back(self, name: str) -> None:
+        """Read the first file of a kind that this session wrote: a disk that loses data is found early."""
+        if name in self._unread:
+            read_safetensors_header(self.folder / name)
+            read_tensors(self.folder / name)
+            self._unread.remove(name)
 
     def _make_status(self, activity: str = "training") -> Status:
         step, fraction = self.state.step, self._schedule(self.state.step)
@@ -268,7 +297,7 @@ class FoldTraining:
             data_wait=self._data_wait,
             elapsed_s=self.session.elapsed_s,
         )
-        self.session.losses.clear()
+        self.session.clear_losses()
 
     @property
     def _best_dice(self) -> float | None:

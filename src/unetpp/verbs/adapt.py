@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from unetpp.progress import Progress, Silence
+from unetpp.console import shows_progress
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Adapted,
 )
@@ -10,9 +11,8 @@ from unetpp.run_folder import find_model_file
 from unetpp.verbs.arguments import AnyPath, Backend, find_model
 
 
-def adapt(
-    model: AnyPath, *, device: str = "auto", backend: Backend = "auto", progress: Progress | None = None
-) -> Adapted:
+@shows_progress
+def adapt(model: AnyPath, *, device: str = "auto", backend: Backend = "auto", progress: ShowProgress = None) -> Adapted:
     """Fit early exit (`depth="auto"`) on the validation cases.
 
     The rules are written into the model file.
@@ -34,5 +34,5 @@ def adapt(
     """
     from unetpp.deploy.adapt import adapt_file
 
-    file, stage = find_model_file(find_model(model)), (progress or Silence()).stage("Trying rules")
-    return Adapted(file, tuple(adapt_file(file, device, backend, stage)))
+    file = find_model_file(find_model(model))
+    return Adapted(file, tuple(adapt_file(file, device, backend, progress or Silence())))

@@ -5,12 +5,15 @@ Heavy modules are imported inside the verbs: `info` and the help of the commands
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 from unetpp.errors import UsageError
+from unetpp.progress import Progress
+from unetpp.run_folder import RunFolder
 
 AnyPath = str | PathLike[str]
 Settings = Mapping[str, Any] | Sequence[str]
@@ -42,3 +45,44 @@ def require_model_name(out: Path, unlike: Path) -> None:
         raise UsageError("out", repr(str(out)), "the name of a model file, ending in .safetensors")
     if out.resolve() == unlike.resolve():
         raise UsageError("out", f"{out}, which is the input", "another file", "Choose another name.")
+
+
+def choose_run(
+    out: AnyPath | None,
+    name: str,
+    progress: Progress,
+    reuse: Callable[[RunFolder], bool] = lambda run: False,
+    resume: bool = False,
+) -> RunFolder:
+    """Choose the run folder of a verb: the one that is named, else runs/NAME or the first free runs/NAME_2, ...
+
+    Args:
+        out: the folder that the user names.
+        name: name of the data.
+        progress: is told which folder was chosen.
+        reuse: whether to take the newest of these runs instead of a new one.
+        resume: take the newest in any case.
+
+    Raises:
+        UsageError: there is no run to resume.
+    """
+    if out is not None:
+        return RunFolder(Path(out))
+    paths = (Path("runs") / (name if number == 1 else f"{name}_{number}") for number in itertools.count(1))
+    chosen, newest = RunFolder(next(paths)), None
+    while chosen.path.exists():
+        chosen, newest = RunFolder(next(paths)), chosen
+    newest = newest if newest and newest.plan.exists() else None
+    if resume and newest is None:
+        action = "Name its folder with `out`, or leave out `resume`."
+        raise UsageError("resume", f"no {Path('runs') / name}", "a run of this data to continue", action)
+    if newest and (resume or reuse(newest)):
+        chosen = newest
+    progress.note(f"Run folder: {chosen.path}")
+    return chosen
+
+
+def name_data(data: AnyPath) -> str:
+    """Name a run after its data: the name of the folder, or of the file without its ending."""
+    path = Path(data).absolute()
+    return (path.name if path.is_dir() else path.stem) or "data"

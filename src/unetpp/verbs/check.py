@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from unetpp.console import shows_progress
 from unetpp.errors import DataError
-from unetpp.progress import Progress, Silence
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Checked,
 )
 from unetpp.verbs.arguments import AnyPath, Settings
 
 
-def check(data: AnyPath, *, set: Settings | None = None, progress: Progress | None = None) -> Checked:
+@shows_progress
+def check(data: AnyPath, *, set: Settings | None = None, progress: ShowProgress = None) -> Checked:
     """List every problem of a data set, and how to fix it.
 
     Args:
-        data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
+        data: The folder with your images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV table.
         set: Settings that say how files are read, as data.key=value, such as data.fill=0.
 
     Returns:
@@ -41,7 +43,7 @@ def check(data: AnyPath, *, set: Settings | None = None, progress: Progress | No
         dataset = split_dataset(find_cases(path, tolerant=True), reading)
     except DataError as error:
         return Checked(path, "", 0, None, (), (), tuple(error.problems), ())
-    found = inspect_dataset(dataset, reading, progress.stage("Reading every file"))
+    found = inspect_dataset(dataset, reading, progress.stage("Reading every file", "cases"))
     dims = len(found.facts[0].shape) if found.facts else None
     names, problems = (tuple(found.channels), tuple(found.classes)), (tuple(found.problems), tuple(found.notes))
     settings = tuple(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items())

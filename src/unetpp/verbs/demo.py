@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-from pathlib import Path
 from typing import Literal
 
+from unetpp.console import shows_progress
 from unetpp.errors import UsageError
-from unetpp.progress import Progress, Silence
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Demonstrated,
 )
-from unetpp.run_folder import RunFolder
-from unetpp.verbs.arguments import AnyPath
+from unetpp.verbs.arguments import AnyPath, choose_run
 from unetpp.verbs.predict import predict
 from unetpp.verbs.train import train
 
@@ -21,8 +19,9 @@ DEMO_SETTINGS = {"train.batch": 4, "train.ema_decay": 0.95}
 """Many small steps: they give the best result in two minutes."""
 
 
+@shows_progress
 def demo(
-    dims: Literal[2, 3] = 2, minutes: float = 2.0, out: AnyPath | None = None, *, progress: Progress | None = None
+    dims: Literal[2, 3] = 2, minutes: float = 2.0, out: AnyPath | None = None, *, progress: ShowProgress = None
 ) -> Demonstrated:
     """Generate data, train on it, measure and predict.
 
@@ -47,9 +46,10 @@ def demo(
 
     if dims not in (2, 3):
         raise UsageError("dims", repr(dims), "2 (images) or 3 (volumes)")
-    run = _absent(Path("runs") / f"demo_{dims}d") if out is None else Path(out)
-    require_unstarted(RunFolder(run), [0], resume=False)
     progress = progress or Silence()
+    folder = choose_run(out, f"demo_{dims}d", progress)
+    require_unstarted(folder, [0], resume=False)
+    run = folder.path
     data = run / DEMO_NAMES[dims]
     progress.note(f"Generating {dims}D data in {data}.")
     write_demo_data(data, dims)
@@ -58,9 +58,3 @@ def demo(
     images = [path for path in sorted((data / "images").iterdir()) if path.name.split(".")[0] in unseen]
     predict(run, images, run / "predictions", progress=progress)
     return Demonstrated(data, trained, run / "predictions")
-
-
-def _absent(path: Path) -> Path:
-    """Return `path`, or the first of path_2, path_3, ... that does not exist."""
-    candidates = (path if number == 1 else path.with_name(f"{path.name}_{number}") for number in itertools.count(1))
-    return next(candidate for candidate in candidates if not candidate.exists())

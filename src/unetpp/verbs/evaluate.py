@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unetpp.console import shows_progress
 from unetpp.files import write_json
-from unetpp.progress import Progress, Silence
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Evaluated,
 )
 from unetpp.verbs.arguments import AnyPath
 
 
+@shows_progress
 def evaluate(
     predictions: AnyPath,
     references: AnyPath,
     out: AnyPath | None = None,
     *,
     labels: str | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Evaluated:
     """Score segmentations against references, by case and class.
 
@@ -44,7 +46,7 @@ def evaluate(
     from unetpp.verbs.request import read_reading
 
     plan = read_reading({} if labels is None else {"data.labels": labels}).labels
-    show = (progress or Silence()).stage("Scoring")
+    show = (progress or Silence()).stage("Scoring", "cases")
     metrics, problems, notes = evaluate_folders(Path(predictions), Path(references), show, plan)
     target = None if out is None else Path(out)
     if target is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from unetpp.progress import Progress, Silence
+from unetpp.console import shows_progress
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Exported,
 )
@@ -13,6 +14,7 @@ from unetpp.run_folder import find_model_file
 from unetpp.verbs.arguments import AnyPath, find_model, list_paths
 
 
+@shows_progress
 def export(
     model: AnyPath,
     out: AnyPath,
@@ -20,7 +22,7 @@ def export(
     depth: int | None = None,
     int8: bool = False,
     images: AnyPath | Sequence[AnyPath] | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Exported:
     """Export one depth to ONNX, OpenVINO or torch.export.
 
@@ -46,5 +48,5 @@ def export(
     """
     from unetpp.deploy.export import export_file
 
-    (progress or Silence()).note("Exporting, and comparing with the network.")
-    return export_file(find_model_file(find_model(model)), Path(out), depth, int8, list_paths(images or ()))
+    file = find_model_file(find_model(model))
+    return export_file(file, Path(out), depth, int8, list_paths(images or ()), progress or Silence())

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unetpp.progress import Progress, Silence
+from unetpp.console import shows_progress
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Imported,
 )
 from unetpp.verbs.arguments import AnyPath, Library, Settings, require_model_name
 
 
+@shows_progress
 def import_checkpoint(
     checkpoint: AnyPath,
     out: AnyPath,
     *,
     from_: Library | None = None,
     set: Settings | None = None,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Imported:
     """Convert a checkpoint of another library into a model file.
 
@@ -43,5 +45,5 @@ def import_checkpoint(
     from unetpp.verbs.request import read_settings
 
     require_model_name(Path(out), unlike=Path(checkpoint))
-    (progress or Silence()).note("Reading the checkpoint.")
+    (progress or Silence()).stage("Converting the checkpoint")
     return import_file(Path(checkpoint), Path(out), from_, read_settings(set))

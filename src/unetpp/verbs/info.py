@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from unetpp.progress import Progress, Silence
+from unetpp.console import shows_progress
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     ModelInfo,
 )
@@ -10,13 +11,14 @@ from unetpp.run_folder import find_model_files
 from unetpp.verbs.arguments import AnyPath, find_model
 
 
+@shows_progress
 def info(
     model: AnyPath,
     *,
     measure: bool = False,
     machine: str | None = None,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> ModelInfo:
     """Describe a model: classes, channels, size, scores at every depth.
 
@@ -47,8 +49,8 @@ def info(
         from unetpp.measure.depth_table import measure_depths
         from unetpp.runtime.device import choose_device
 
-        stage = (progress or Silence()).stage("Measuring every depth")
-        notes = notes.with_costs(measure_depths(files[0], batch=1, device=str(choose_device(device)), progress=stage))
+        place, shown = str(choose_device(device)), progress or Silence()
+        notes = notes.with_costs(measure_depths(files[0], batch=1, device=place, progress=shown))
     if machine is not None:
         from unetpp.measure.another_machine import project_notes
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unetpp.progress import Progress, Silence
+from unetpp.console import shows_progress
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Planned,
+    describe_plan,
 )
-from unetpp.run_folder import RunFolder
-from unetpp.verbs.arguments import AnyPath, Settings
+from unetpp.verbs.arguments import AnyPath, Settings, choose_run, name_data
 
 
+@shows_progress
 def plan(
     data: AnyPath,
-    out: AnyPath,
+    out: AnyPath | None = None,
     *,
     from_: AnyPath | None = None,
     minutes: float | None = None,
@@ -22,15 +24,15 @@ def plan(
     device: str = "auto",
     set: Settings | None = None,
     dry_run: bool = False,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Planned:
     """Write the plan of a training, with a reason for each value.
 
     The files plan.json and splits.json in the run folder may be edited: `unetpp train` uses them as they are.
 
     Args:
-        data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
-        out: Run folder.
+        data: The folder with your images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV table.
+        out: Run folder; by default runs/NAME of the data, with a number if it exists.
         from_: Model whose weights training will start from: a run folder, a model file, or hf://OWNER/NAME. Its network
             is taken over.
         minutes: Wall time of the training for which to plan.
@@ -56,17 +58,21 @@ def plan(
     from unetpp.verbs.splits import find_splits
     from unetpp.verbs.start import describe_start, find_start
 
-    folder, progress = RunFolder(Path(out)), progress or Silence()
+    progress = progress or Silence()
     request = read_request(minutes, epochs, set)
+    folder = choose_run(out, name_data(data), progress)
     preparation.require_unstarted(folder, folder.started_folds(), resume=False)
     start = find_start(from_)
     keep_freed_memory()
     place = choose_device(device)
     dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress)
-    made = preparation.create_plan(fingerprint, request, place, start)
+    made = preparation.create_plan(fingerprint, request, place, progress, start)
+    progress.detail(describe_plan(made))
     splits = find_splits(folder, dataset, progress)
     for text in describe_start(start, made, splits[0].validation) if start else []:
         progress.note(text)
-    if not dry_run:
+    if dry_run:
+        progress.stage("Measuring a training step")
+    else:
         preparation.write_plan(folder, fingerprint, made, splits, start)
-    return preparation.estimate_cost(folder, made, splits[0], place if dry_run else None)
+    return preparation.estimate_cost(Path(data), folder, made, splits[0], place if dry_run else None)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from unetpp.progress import Progress, Silence
+from unetpp.console import shows_progress
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Predicted,
 )
@@ -15,6 +16,7 @@ from unetpp.run_folder import RunFolder
 from unetpp.verbs.arguments import AnyPath, Backend, find_model, list_paths
 
 
+@shows_progress
 def predict(
     model: AnyPath,
     inputs: AnyPath | Sequence[AnyPath],
@@ -28,7 +30,7 @@ def predict(
     backend: Backend = "auto",
     max_drop: float = 0.3,
     dry_run: bool = False,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Predicted:
     """Segment files of any size, in their own format and geometry.
 

@@ -58,6 +58,11 @@ def parse_folds(fold: int | str, count: int) -> list[FoldName]:
     return [int(fold)]
 
 
+def has_started(folder: RunFolder, fold: FoldName) -> bool:
+    """Tell whether a fold, or with "all" any of them, has been trained."""
+    return bool(folder.started_folds()) if fold == "all" else folder.has_started(fold)
+
+
 def require_finished(folder: RunFolder, folds: Iterable[FoldName], resume: bool) -> None:
     """Refuse to add to the length of folds that have not begun; raises UsageError."""
     if not resume:
@@ -109,7 +114,7 @@ def read_data(
     """
     reading = read_reading({**(recall_reading(folder) if folder else {}), **settings})
     dataset = split_dataset(find_cases(path, tolerant=True), reading)
-    inspection = inspect_dataset(dataset, reading, progress.stage("Reading every file"))
+    inspection = inspect_dataset(dataset, reading, progress.stage("Reading every file", "cases"))
     if inspection.problems:
         raise DataError(inspection.problems)
     for note in inspection.notes:
@@ -133,13 +138,16 @@ def recall_reading(folder: RunFolder) -> dict[str, Any]:
     return {f"data.{name}": value for name, value in plan.data.model_dump(mode="json", include=set(names)).items()}
 
 
-def create_plan(fingerprint: Fingerprint, request: Request, device: torch.device, start: Start | None = None) -> Plan:
+def create_plan(
+    fingerprint: Fingerprint, request: Request, device: torch.device, progress: Progress, start: Start | None = None
+) -> Plan:
     """Create a plan for the data, the machine and the settings of the user.
 
     Args:
         fingerprint: the data.
         request: settings of the user.
         device: where training runs.
+        progress: shows the measuring of the machine.
         start: the model that training starts from.
 
     Returns:
@@ -149,6 +157,8 @@ def create_plan(fingerprint: Fingerprint, request: Request, device: torch.device
         PlanError: a setting that does not fit.
     """
     settings = request.settings
+    if request.minutes:
+        progress.stage("Measuring this machine")
 
     def measure(model: ModelPlan, patch: Sequence[int], batch: int, precision: str) -> float:
         return measure_step_seconds(model, plan_step(settings, patch, batch, precision), device)
@@ -212,7 +222,7 @@ def reuse_plan(
         PlanError: a setting that does not fit.
     """
     if not folder.plan.exists():
-        return create_plan(fingerprint, request, device, start)
+        return create_plan(fingerprint, request, device, progress, start)
     found, settings = read_plan(folder.plan), resolve_labels(request.as_settings(), fingerprint)
     _require_fit(found, fingerprint, folder.plan)
     if start and start.origin != found.train.start:
@@ -319,11 +329,12 @@ def write_plan(
 
 
 def estimate_cost(
-    folder: RunFolder, plan: Plan, split: Split, timed_on: torch.device | None, folds: int = 1
+    data: Path, folder: RunFolder, plan: Plan, split: Split, timed_on: torch.device | None, folds: int = 1
 ) -> Planned:
     """Estimate the time and memory that training takes.
 
     Args:
+        data: the data set.
         folder: run folder.
         plan: plan of the run.
         split: cases of a fold.
@@ -340,4 +351,4 @@ def estimate_cost(
         minutes = measure_step_seconds(plan.model, train, timed_on) * train.steps_per_epoch * train.epochs / 60
     minutes = None if minutes is None else minutes * folds
     sizes, written = (len(split.train), len(split.validation)), timed_on is None
-    return Planned(folder.path, plan, count_parameters(plan.model), memory, minutes, folds, *sizes, written)
+    return Planned(data, folder.path, plan, count_parameters(plan.model), memory, minutes, folds, *sizes, written)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unetpp.progress import Progress, Silence
+from unetpp.console import shows_progress
+from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Pruned,
 )
@@ -12,6 +13,7 @@ from unetpp.run_folder import find_model_file
 from unetpp.verbs.arguments import AnyPath, find_model, require_model_name
 
 
+@shows_progress
 def prune(
     model: AnyPath,
     out: AnyPath,
@@ -20,7 +22,7 @@ def prune(
     max_drop: float | None = None,
     minutes: float | None = None,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Pruned:
     """Cut a model at a depth: a smaller model, same predictions.
 
@@ -47,10 +49,11 @@ def prune(
         unetpp.prune("runs/nuclei", "small.safetensors", max_drop=0.5)
     """
     from unetpp.deploy.prune import prune_file
-    from unetpp.verbs.fold import show_status
+    from unetpp.verbs.fold_time import show_status
 
     file, progress = find_model_file(find_model(model)), progress or Silence()
     require_model_name(Path(out), unlike=file)
-    progress.note("Pruning, and comparing with the full network.")
-    show = show_status(progress.stage("Fine-tuning")) if minutes is not None else lambda status: None
+    if minutes is None:
+        progress.stage("Pruning, and comparing with the full network")
+    show = show_status(progress.stage("Fine-tuning", "steps")) if minutes is not None else lambda status: None
     return prune_file(file, Path(out), depth, max_drop, minutes, device, show)

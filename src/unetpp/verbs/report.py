@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from unetpp.progress import Progress, Silence
+from unetpp.console import shows_progress
+from unetpp.progress import Progress, ShowProgress, Silence
 from unetpp.results import (
     Reported,
 )
+from unetpp.run_folder import RunFolder
 from unetpp.verbs.arguments import AnyPath
 
 
-def report(run: AnyPath, *, progress: Progress | None = None) -> Reported:
+@shows_progress
+def report(run: AnyPath, *, progress: ShowProgress = None) -> Reported:
     """Write an HTML report: curves, scores, overlays, depth table.
+
+    What training left unmeasured, because its time was over, is measured first; this needs the images and masks.
 
     Args:
         run: Run folder.
@@ -20,8 +26,24 @@ def report(run: AnyPath, *, progress: Progress | None = None) -> Reported:
     Example:
         unetpp.report("runs/nuclei")
     """
-    from unetpp.report import read_run, write_report
+    from unetpp.verbs.finish import finish_folds
 
-    (progress or Silence()).note("Writing the report.")
-    record = read_run(Path(run))
-    return Reported(write_report(Path(run), record), record.left_out)
+    progress = progress or Silence()
+    notes = finish_folds(RunFolder(Path(run)), progress)
+    return replace(write_page(Path(run), progress), notes=notes)
+
+
+def write_page(run: Path, progress: Progress) -> Reported:
+    """Write the report of what was measured.
+
+    Args:
+        run: run folder.
+        progress: display.
+
+    Returns:
+        The page, and what it leaves out.
+    """
+    from unetpp.report import write_report
+
+    progress.stage("Writing the report")
+    return Reported(*write_report(run))

@@ -59,7 +59,11 @@ def read_request(
     adds = str(minutes).startswith("+") or str(epochs).startswith("+")
     minutes, epochs = _read_length("minutes", minutes, float), _read_length("epochs", epochs, int)
     settings = read_settings(values) | ({} if seed is None else {"train.seed": seed})
-    parse_settings(Plan, settings)  # each by itself, before any file is read
+    weights = parse_settings(Plan, settings).get("model.encoder_weights")  # each by itself, before any file is read
+    if weights:
+        from unetpp.model.encoder_weights import require_source
+
+        require_source(weights)
     given = {key: settings.pop(key) for key in list(settings) if key in ("train.minutes", "train.epochs")}
     lengths = parse_settings(Plan, given)
     minutes, epochs = lengths.get("train.minutes", minutes), lengths.get("train.epochs", epochs)

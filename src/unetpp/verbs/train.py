@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack, overload
 
+from unetpp.console import shows_progress
 from unetpp.errors import Interrupted, UsageError
-from unetpp.progress import Progress, Silence
+from unetpp.files import write_text
+from unetpp.progress import Progress, ShowProgress, Silence
 from unetpp.results import (
     Planned,
     Run,
     describe_plan,
 )
-from unetpp.run_folder import NO_VALIDATION, RunFolder
-from unetpp.verbs.arguments import AnyPath, Epochs, Minutes, Settings
-from unetpp.verbs.report import report
+from unetpp.run_folder import NO_VALIDATION
+from unetpp.verbs.arguments import AnyPath, Epochs, Minutes, Settings, choose_run, name_data
+from unetpp.verbs.report import write_page
 
 
 class TrainOptions(TypedDict, total=False):
@@ -30,20 +34,25 @@ class TrainOptions(TypedDict, total=False):
     resume: bool
     add_cases: bool
     set: Settings | None
-    progress: Progress | None
+    progress: ShowProgress
 
 
 @overload
-def train(data: AnyPath, out: AnyPath, *, dry_run: Literal[False] = False, **options: Unpack[TrainOptions]) -> Run: ...
+def train(
+    data: AnyPath, out: AnyPath | None = None, *, dry_run: Literal[False] = False, **options: Unpack[TrainOptions]
+) -> Run: ...
 
 
 @overload
-def train(data: AnyPath, out: AnyPath, *, dry_run: Literal[True], **options: Unpack[TrainOptions]) -> Planned: ...
+def train(
+    data: AnyPath, out: AnyPath | None = None, *, dry_run: Literal[True], **options: Unpack[TrainOptions]
+) -> Planned: ...
 
 
+@shows_progress
 def train(
     data: AnyPath,
-    out: AnyPath,
+    out: AnyPath | None = None,
     *,
     from_: AnyPath | None = None,
     minutes: Minutes | None = None,
@@ -55,15 +64,16 @@ def train(
     add_cases: bool = False,
     set: Settings | None = None,
     dry_run: bool = False,
-    progress: Progress | None = None,
+    progress: ShowProgress = None,
 ) -> Run | Planned:
     """Check the data, plan, train, then score and time every depth.
 
     Every depth is measured on the validation cases. A plan.json in the run folder is reused, with `set` applied.
 
     Args:
-        data: A folder of images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV manifest.
-        out: Run folder.
+        data: The folder with your images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV table.
+        out: Run folder; by default runs/NAME of the data: the newest one with `resume` or where this fold is not
+            trained yet, else a new one with a number.
         from_: Model whose weights training starts from: a run folder, a model file, or hf://OWNER/NAME. Its network is
             taken over; other classes, channels and settings are fine: what fits is taken, what does not is listed.
         minutes: Wall time of the whole command, shared by the folds; plan and schedule fit into it. +10 with `resume`
@@ -89,17 +99,20 @@ def train(
     Example:
         unetpp.train("data/nuclei", "runs/nuclei", minutes=20)
     """
+    started = time.monotonic()  # importing torch takes seconds
     from unetpp.runtime.device import choose_device, keep_freed_memory
     from unetpp.verbs import preparation
-    from unetpp.verbs.fold import Clock, train_and_measure
+    from unetpp.verbs.fold import train_and_measure
+    from unetpp.verbs.fold_time import Clock
     from unetpp.verbs.request import read_request
     from unetpp.verbs.splits import choose_split, find_splits
     from unetpp.verbs.start import describe_start, find_start
 
-    clock = Clock()
-    folder, progress = RunFolder(Path(out)), progress or Silence()
+    clock, begun = Clock(started), datetime.now()
+    progress = progress or Silence()
     request = read_request(minutes, epochs, set, seed)
     preparation.check_fold(fold)
+    folder = choose_run(out, name_data(data), progress, lambda run: not preparation.has_started(run, fold), resume)
     if request.adds:
         preparation.require_finished(folder, folder.started_folds() or [0] if fold == "all" else [fold], resume)
     start = find_start(from_)
@@ -120,22 +133,32 @@ def train(
             progress.note(f"The minutes are divided among {len(numbers)} folds: {request.minutes:.3g} for each.")
     if dry_run:
         made = preparation.reuse_plan(folder, fingerprint, request, place, progress, start)
-        return preparation.estimate_cost(folder, made, choose_split(splits, numbers[0]), place, len(numbers))
+        progress.detail(describe_plan(made))
+        progress.stage("Measuring a training step")
+        split = choose_split(splits, numbers[0])
+        return preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers))
     folds = []
     try:
         with preparation.hold_folds(folder, numbers):
             preparation.require_unstarted(folder, numbers, resume)  # again: another process may have trained meanwhile
             made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress, start)
-            progress.note(describe_plan(made))
-            held_out = {case for number in numbers for case in choose_split(splits, number).validation}
+            write_text(folder.data, f"{Path(data).absolute()}\n")
+            chosen = [choose_split(splits, number) for number in numbers]
+            if not any(map(folder.has_started, numbers)):
+                planned = preparation.estimate_cost(Path(data), folder, made, chosen[0], None, len(numbers))
+                progress.note(planned.summarize(begun))
+                progress.detail(describe_plan(made))
+            held_out = {case for split in chosen for case in split.validation}
             for text in describe_start(start, made, held_out) if start else []:
                 progress.note(text)
             more = request if request.adds else None
             minutes = more.minutes if more else made.train.minutes
-            for done, number in enumerate(numbers):
-                time_s, split = clock.share(minutes, number=done, parts=len(numbers)), choose_split(splits, number)
+            for done, (number, split) in enumerate(zip(numbers, chosen, strict=True)):
+                time_s, later = clock.share(minutes, number=done, parts=len(numbers)), len(numbers) - done - 1
                 folds.append(
-                    train_and_measure(dataset, made, split, folder, number, place, time_s, resume, progress, more)
+                    train_and_measure(
+                        dataset, made, split, folder, number, place, time_s, resume, progress, later, more
+                    )
                 )
         return Run(folder.path, tuple(folds), _try_report(folder.path, progress), clock.seconds())
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
@@ -146,7 +169,7 @@ def train(
 def _try_report(run: Path, progress: Progress) -> Path | None:
     """Write the report of a training; whatever fails, the training is done."""
     try:
-        written = report(run, progress=progress)
+        written = write_page(run, progress)
     except Exception as error:
         progress.note(f"note: no report was written ({error}); `unetpp report {run}` writes it")
         return None

@@ -26,8 +26,10 @@ from unetpp.metrics.scores import fast_dice, mean_of
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
+from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.results import Exported
 from unetpp.runtime.exported_file import ExportedNetwork
+from unetpp.words import count_noun
 
 TOLERANCE, AGREEMENT = 1e-3, 0.95
 """Largest difference of a probability due to rounding; smallest Dice between the segmentations of 8-bit integers and of
@@ -53,7 +55,7 @@ class Comparison:
     """Mean Dice of the file over the tiles with labels."""
 
     def __str__(self) -> str:
-        words = f"Compared with the network on {self.tiles} tiles ({self.origin}): "
+        words = f"Compared with the network on {count_noun(self.tiles, 'tile')} ({self.origin}): "
         words += f"same class in {self.same_classes:.3%} of the voxels"
         words += f", Dice between the two {self.agreement:.4f}" if self.agreement is not None else ""
         words += f", probabilities differ by at most {self.difference:.1g}"
@@ -63,7 +65,12 @@ class Comparison:
 
 
 def export_file(
-    model: Path, out: Path, depth: int | None = None, int8: bool = False, images: Sequence[Path] = ()
+    model: Path,
+    out: Path,
+    depth: int | None = None,
+    int8: bool = False,
+    images: Sequence[Path] = (),
+    progress: Progress = SILENCE,
 ) -> Exported:
     """Write one depth of a model as ONNX, for OpenVINO or for torch.export, with a model card.
 
@@ -74,6 +81,7 @@ def export_file(
         int8: quantize to 8-bit integers (ONNX and OpenVINO), calibrated on `images`, or on the training cases cached in
             the run folder of the model.
         images: images or folders of them, to calibrate with and to compare on.
+        progress: shows the stages.
 
     Returns:
         The file, its card, and how it compares with the network.
@@ -89,6 +97,7 @@ def export_file(
     plan = header.plan
     depth = plan.predict.depth if depth is None else depth
     exported = DepthProbabilities(network, depth).eval()
+    progress.stage("Reading images to compare on")
     samples = find_samples(model, plan, images, calibrate=int8)
     if int8 and not samples.calibrating:
         got = f"{model}, with neither training cases in its run folder nor two tiles of images"
@@ -96,8 +105,9 @@ def export_file(
     about, card = describe(plan, depth, int8), out.with_name(f"{out.name}.md")
     with _temporary_folder(out) as folder:
         draft = folder / f"model{out.suffix}"
-        predict = _write(exported, plan, draft, about, samples.calibrating)
-        comparison = compare(network, depth, predict, samples, plan.data.num_classes)
+        predict = _write(exported, plan, draft, about, samples.calibrating, progress)
+        show = progress.stage("Comparing with the network", "tiles")
+        comparison = compare(network, depth, predict, samples, plan.data.num_classes, show)
         _require_agreement(out, comparison, int8)
         text = write_card(out, plan, header.notes, depth, str(comparison), read_license(card))
         with write_atomically(card) as place:
@@ -133,12 +143,19 @@ def _temporary_folder(out: Path) -> Iterator[Path]:
 
 
 def _write(
-    network: DepthProbabilities, plan: Plan, path: Path, about: dict[str, Any], calibrating: Sequence[np.ndarray]
+    network: DepthProbabilities,
+    plan: Plan,
+    path: Path,
+    about: dict[str, Any],
+    calibrating: Sequence[np.ndarray],
+    progress: Progress,
 ) -> ExportedNetwork:
     """Write a file and open it again; errors of the libraries become a ModelFileError."""
     try:
+        progress.stage("Exporting the network")
         FORMATS[path.suffix](network, (2, plan.model.in_channels, *plan.predict.tile), path, about)
         if calibrating:
+            progress.stage("Calibrating 8-bit integers")
             quantize_file(path, calibrating)
         predict, description = open_export(path)
     except (UnetppError, OSError):
@@ -173,7 +190,9 @@ def _replace(draft: Path, out: Path) -> float:
 
 
 @torch.inference_mode()
-def compare(network: UNetPlusPlus, depth: int, predict: ExportedNetwork, samples: Samples, classes: int) -> Comparison:
+def compare(
+    network: UNetPlusPlus, depth: int, predict: ExportedNetwork, samples: Samples, classes: int, show: Stage
+) -> Comparison:
     """Run a network and its exported file on the same tiles; the first is cut to an odd size.
 
     Args:
@@ -182,6 +201,7 @@ def compare(network: UNetPlusPlus, depth: int, predict: ExportedNetwork, samples
         predict: maps images to probabilities with the file.
         samples: the tiles.
         classes: number of classes, background included.
+        show: called with the number of tiles done.
     """
     differences, same = [], []
     agreement: list[float | None] = []
@@ -200,6 +220,7 @@ def compare(network: UNetPlusPlus, depth: int, predict: ExportedNetwork, samples
             label = samples.labels[number][window]
             dice_before.append(fast_dice(before, label, classes))
             dice.append(fast_dice(after, label, classes))
+        show(number + 1, len(samples.comparing))
     means = map(mean_of, (agreement, dice_before, dice))
     return Comparison(samples.origin, len(same), float(np.max(differences)), float(np.mean(same)), *means)
 

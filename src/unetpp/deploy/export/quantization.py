@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from unetpp.errors import optional_package
-from unetpp.progress import mute_warnings
+from unetpp.progress import mute_libraries
 from unetpp.runtime.exported_file import IMAGE, disable_telemetry, load_openvino, openvino_core
 
 QUANTIZABLE = (".onnx", ".xml")
 
 
+@mute_libraries("nncf", "torch.utils.cpp_extension")  # NNCF makes torch search for a CUDA compiler, and torch logs that
 def quantize_file(path: Path, tiles: Sequence[np.ndarray]) -> None:
     """Quantize a file in place.
 
@@ -27,8 +28,7 @@ def quantize_file(path: Path, tiles: Sequence[np.ndarray]) -> None:
     """
     openvino = load_openvino("8-bit integers") if path.suffix == ".xml" else None
     disable_telemetry()
-    # NNCF makes torch search for a CUDA compiler, and torch logs that
-    with mute_warnings("torch.utils.cpp_extension"), optional_package("nncf", "int8", "8-bit integers"):
+    with optional_package("nncf", "int8", "8-bit integers"):
         import nncf
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
     images = [tile[None] for tile in tiles]
@@ -41,13 +41,11 @@ def quantize_file(path: Path, tiles: Sequence[np.ndarray]) -> None:
 
         model: Any = onnx.load(path)
         metadata = {entry.key: entry.value for entry in model.metadata_props}
-        with mute_warnings("nncf"):
-            model = nncf.quantize(model, nncf.Dataset(images, lambda image: {IMAGE: image}), **options)
+        model = nncf.quantize(model, nncf.Dataset(images, lambda image: {IMAGE: image}), **options)
         onnx.helper.set_model_props(model, metadata)
         onnx.save(model, path)
     elif openvino:
-        with mute_warnings("nncf"):
-            model = nncf.quantize(openvino_core().read_model(path), nncf.Dataset(images), **options)
+        model = nncf.quantize(openvino_core().read_model(path), nncf.Dataset(images), **options)
         quantized = path.with_name(f"int8{path.name}")  # the model that was read maps the weights from its file
         openvino.save_model(model, quantized, compress_to_fp16=False)
         del model

@@ -1,0 +1,142 @@
+"""Time of a fold: its share of the command's, and that of training, validations and what follows within it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from unetpp.measure.validation import DepthValidation
+from unetpp.model.build import build_from_plan
+from unetpp.progress import Stage
+from unetpp.train.trainer import Status
+from unetpp.words import format_time
+
+SHARE_AFTER = 0.1
+"""Largest fraction of the time for what follows training; what does not fit is measured by `unetpp report`."""
+SHARE_FOR_TRAINING = 0.6
+"""Smallest fraction of the time that is left for training, however long a single case takes."""
+SHARE_FOR_VALIDATION = 0.15
+"""Largest fraction of the time for validations during training."""
+SECONDS_PER_DEPTH = 4.0
+"""Time to measure the costs of one depth, in processes of their own."""
+SECONDS_FOR_REPORT = 4.0
+"""Time to write the report."""
+SURFACE_FACTOR = 0.5
+"""Time for the distances between surfaces of a case, as a multiple of the time to predict it."""
+
+
+class Clock:
+    """Time that is left to a command.
+
+    Args:
+        started: time of `time.monotonic` at which it started; None: now.
+    """
+
+    def __init__(self, started: float | None = None) -> None:
+        self._started = time.monotonic() if started is None else started
+
+    def seconds(self) -> float:
+        """Return the seconds since the start."""
+        return time.monotonic() - self._started
+
+    def share(self, minutes: float | None, number: int, parts: int) -> float | None:
+        """Compute the time for one of several parts; earlier ones may have taken longer than planned.
+
+        No part gets less than half of its minutes, even if all of them together take longer: a network that was hardly
+        trained is worse than none.
+
+        Args:
+            minutes: time for each part; None: no limit.
+            number: index of the part.
+            parts: number of parts.
+
+        Returns:
+            Seconds; None without a limit.
+        """
+        if minutes is None:
+            return None
+        left = (60 * minutes * parts - self.seconds()) / (parts - number)
+        return min(60 * minutes, max(30 * minutes, left))
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """What follows the training of a fold: the time that it takes, and the time that is kept free for it."""
+
+    tiles: int
+    """Tiles of all validation cases."""
+    cases: int
+    """Number of validation cases."""
+    depths: int
+    """Number of heads."""
+    allowance_s: float = math.inf
+    """Seconds for all of the fold."""
+
+    def needed_s(self, tile_s: float) -> float:
+        """Estimate the seconds for all of it, given those for one tile."""
+        return tile_s * (1 + SURFACE_FACTOR) * self.tiles + SECONDS_PER_DEPTH * self.depths + SECONDS_FOR_REPORT
+
+    def reserved_s(self, tile_s: float) -> float:
+        """Compute the seconds that are kept free: a tenth at most, unless a single case and its picture take longer."""
+        least = 2 * tile_s * self.tiles / max(1, self.cases) + SECONDS_FOR_REPORT
+        return min(self.needed_s(tile_s), max(SHARE_AFTER * self.allowance_s, least))
+
+
+def share_time(until: float, validation: DepthValidation | None, after: FollowUp) -> Callable[[float], float]:
+    """Share the time of a fold between training, its validations and what follows.
+
+    Shortens the validation if it would take more than its share.
+
+    Args:
+        until: time of `time.monotonic` at which the fold ends.
+        validation: validation during training, if any.
+        after: what follows training.
+
+    Returns:
+        A function that computes the seconds of training, by the clock and the latest validation, given those so far.
+    """
+    if validation:
+        plan = validation.plan
+        tile_s = validation.seconds_per_tile(build_from_plan(plan.model).to(validation.device).eval())
+        left = until - time.monotonic()
+        validation.shorten(SHARE_FOR_VALIDATION * left / plan.train.validations / tile_s)
+    left = until - time.monotonic()
+
+    def compute_budget(elapsed_s: float) -> float:
+        tile_s = (validation and validation.tile_s) or 0.0
+        last = tile_s * validation.count_tiles() if validation else 0.0
+        rest = until - time.monotonic() - last - after.reserved_s(tile_s)
+        return max(elapsed_s + rest, SHARE_FOR_TRAINING * left, 1.0)
+
+    return compute_budget
+
+
+def show_status(stage: Stage, after_s: Callable[[], float] = lambda: 0.0, later: int = 0) -> Callable[[Status], None]:
+    """Return a function that shows the status of a training on a stage of the progress display.
+
+    Args:
+        stage: the stage.
+        after_s: seconds between the end of the training and that of the fold.
+        later: number of folds that follow, each as long as this one.
+    """
+
+    loss = math.nan
+
+    def show(status: Status) -> None:
+        nonlocal loss
+        loss = status.loss if math.isfinite(status.loss) else loss  # of no step since the last report there is none
+        total = round(status.step / status.fraction) if status.fraction > 0 else 0
+        parts = []
+        if status.seconds_left is not None:
+            whole_s = status.seconds_left / max(1 - status.fraction, 1e-9) if status.fraction < 1 else 0.0
+            left_s = status.seconds_left + after_s() + later * (whole_s + after_s())
+            parts.append(f"{format_time(left_s)} left")
+        parts += [f"loss {loss:.3f}"] if math.isfinite(loss) else []
+        parts += [f"Dice {status.best_dice:.3f}"] if status.best_dice is not None else []
+        training = status.activity == "training"
+        parts += [f"{status.images_per_second:.1f} images/s" if training else status.activity]
+        stage(status.step, max(total, status.step), ", ".join(parts))
+
+    return show

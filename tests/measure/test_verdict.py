@@ -1,0 +1,128 @@
+"""Verdicts on trainings, from curves as real trainings of nuclei and of the demonstration have left them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from unetpp.measure.verdict import (
+    GOOD,
+    IMPROVING,
+    OVER_FITTED,
+    TOO_SHORT,
+    UNFINISHED,
+    WEAK,
+    Curves,
+    Validated,
+    judge_fold,
+    judge_training,
+    suggest_command,
+)
+from unetpp.measured import Verdict
+from unetpp.run_folder import RunFolder
+
+Pairs = list[tuple[int, float]]
+
+NUCLEI_TWO_MINUTES: tuple[Pairs, Pairs] = (
+    [(28, 0.683), (44, 0.757), (56, 0.806), (87, 0.864), (118, 0.867), (180, 0.881), (207, 0.89), (245, 0.891)],
+    [(1, 1.936), (24, 0.771), (41, 0.479), (81, 0.348), (107, 0.36), (141, 0.27), (207, 0.183), (234, 0.202)],
+)
+DEMONSTRATION: tuple[Pairs, Pairs] = (
+    [(9, 0.455), (16, 0.502), (31, 0.55), (39, 0.69), (47, 0.792), (60, 0.821), (67, 0.822), (75, 0.823)],
+    [(1, 1.692), (27, 1.146), (52, 0.693)],
+)
+EASY: tuple[Pairs, Pairs] = (
+    [(9, 0.0), (18, 0.094), (27, 0.42), (36, 0.606), (45, 0.965), (54, 0.995), (63, 0.998), (90, 1.0)],
+    [(1, 2.357), (27, 0.861), (55, 0.27), (82, 0.09)],
+)
+FULL_LENGTH: tuple[Pairs, Pairs] = (
+    [(240, 0.86), (480, 0.892), (960, 0.908), (1440, 0.917), (1920, 0.922), (2160, 0.9245), (2400, 0.925)],
+    [(1, 1.936), (480, 0.3), (1200, 0.22), (2400, 0.17)],
+)
+OVER: tuple[Pairs, Pairs] = (
+    [(200, 0.7), (400, 0.78), (600, 0.8), (800, 0.79), (1200, 0.77), (1600, 0.76), (2000, 0.75)],
+    [(1, 2.0), (580, 0.4), (1200, 0.2), (1990, 0.1)],
+)
+FLAT: tuple[Pairs, Pairs] = (
+    [(200, 0.05), (600, 0.11), (1200, 0.12), (1600, 0.121), (2000, 0.12)],
+    [(1, 2.0), (1000, 1.7), (1990, 1.65)],
+)
+
+
+def make_curves(curves: tuple[Pairs, Pairs], ended: bool = True) -> Curves:
+    """Curves of a training of one step each second."""
+    dice, losses = curves
+    return Curves(dice[-1][0], dice[-1][0], ended, tuple(Validated(*pair) for pair in dice), tuple(losses))
+
+
+@pytest.mark.parametrize(
+    ("curves", "kind", "said"),
+    [
+        (([(1, 0.159)], [(1, 1.936)]), TOO_SHORT, "1 step of the 1,600"),
+        (([(3, 0.36)], [(3, 1.5)]), TOO_SHORT, "validation Dice 0.360, loss 1.500 in training"),
+        (NUCLEI_TWO_MINUTES, IMPROVING, "the second half of the 245 steps raised the validation Dice from 0.868"),
+        (DEMONSTRATION, IMPROVING, "loss 0.693 in training"),
+        (EASY, GOOD, "validation Dice 1.000"),
+        (FULL_LENGTH, GOOD, "no longer rising"),
+        (OVER, OVER_FITTED, "the training loss fell from 0.400 to 0.100"),
+        (FLAT, WEAK, "Hardly learned in 2,000 steps"),
+    ],
+)
+def test_curves_are_judged(curves: tuple[Pairs, Pairs], kind: str, said: str) -> None:
+    verdict = judge_training(make_curves(curves))
+    assert verdict is not None and (verdict.kind, verdict.learned) == (kind, kind not in (TOO_SHORT, WEAK))
+    assert said in verdict.reason
+
+
+def test_a_training_that_was_stopped_is_unfinished() -> None:
+    verdict = judge_training(make_curves(NUCLEI_TWO_MINUTES, ended=False))
+    assert verdict and verdict.kind == UNFINISHED and verdict.learned
+
+
+def test_nothing_is_said_without_validation() -> None:
+    assert judge_training(Curves(100, 100.0, True, (), ((100, 0.5),))) is None
+
+
+def test_a_deepest_head_behind_a_shallow_one_has_not_learned() -> None:
+    last = Validated(200, 0.6, depths=(0.78, 0.75, 0.7, 0.6))
+    verdict = judge_training(Curves(200, 200.0, True, (last,), ()))
+    assert verdict and verdict.kind == TOO_SHORT
+
+
+def test_a_rising_validation_loss_is_over_fitting_and_both_losses_are_shown() -> None:
+    points = [(400, 0.80, 0.5), (800, 0.82, 0.4), (1200, 0.82, 0.45), (2000, 0.81, 0.52)]
+    validations = tuple(Validated(*point) for point in points)
+    verdict = judge_training(Curves(2000, 2000.0, True, validations, ((790, 0.3), (1990, 0.1))))
+    assert verdict and verdict.kind == OVER_FITTED
+    assert "fell from 0.300 to 0.100, while that of validation went from 0.400 to 0.520" in verdict.reason
+    rising = judge_training(Curves(2000, 2000.0, True, validations, ((790, 0.3), (1990, 0.29))))
+    assert rising and rising.kind != OVER_FITTED and "loss 0.290 in training and 0.520 in validation" in rising.reason
+
+
+def test_the_command_can_be_pasted() -> None:
+    verdict = judge_training(make_curves(NUCLEI_TWO_MINUTES))
+    assert verdict
+    command = suggest_command(verdict, Path("my runs/a"), Path("my cells"))
+    expected = ["unetpp", "train", "my cells", "--out", "my runs/a", "--resume", "--minutes", "+30"]
+    assert shlex.split(command) == expected
+    assert "--add-cases" in suggest_command(Verdict(kind=OVER_FITTED, reason="", advice=""), Path("run"))
+    assert suggest_command(Verdict(kind=WEAK, reason="", advice=""), Path("run")) == "unetpp report run"
+
+
+def test_a_log_is_judged_whatever_its_lines_are(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert judge_fold(run, 0) is None
+    run.fold(0).mkdir()
+    lines = [
+        {"kind": "start", "step": 0},
+        {"kind": "train", "step": 40, "loss": 0.5, "elapsed_s": 40.0},
+        {"kind": "validation", "step": 40, "dice": 0.3, "depths": {"1": None, "2": 0.3}, "elapsed_s": 41.0},
+        {"kind": "end", "step": 40, "reason": "finished", "seconds": 42.0},
+    ]
+    text = "\n".join(["no json", *map(json.dumps, lines)])
+    (run.fold(0) / "log.jsonl").write_text(text)
+    verdict = judge_fold(run, 0)
+    assert verdict and verdict.kind == TOO_SHORT and verdict.more_minutes == 30
