@@ -172,10 +172,8 @@ class Run(Result):
                 f"fold {fold.fold}: {length} ({fold.reason}), {fold.data_wait:.1%} of the time waiting for data"
             )
             lines.append(describe_depths(fold.metrics))
-            if not fold.metrics.cases:
-                lines.append(
-                    "  no scores and no recommended depth, as every case was trained on: folds 0, 1, ... have them"
-                )
+            if fold.fold == "none":
+                lines.append("  no scores, as every case was trained on; folds 0, 1, ... have them")
         if unfinished := list(dict.fromkeys(text for fold in self.folds for text in fold.metrics.unfinished)):
             lines.append(f"the time was over: {'; '.join(unfinished)}")
             lines.append(f"Measure the rest: {write_command('report', self.run)}")
