@@ -23,6 +23,7 @@ from unetpp.infer.early_exit import EarlyExit, choose_rule
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.layouts.cases import find_cases
+from unetpp.measure.choose_depth import make_row, recommend_depth
 from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.quality import evaluate_cases
 from unetpp.measure.stored_cases import find_stored_split
@@ -30,7 +31,6 @@ from unetpp.measure.validation import count_tiles
 from unetpp.measured import DepthTable, Rule
 from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, mean_of
 from unetpp.run_folder import MODEL, RunFolder
-from unetpp.verbs.fold import make_row, recommend_depth
 
 MAX_DROPS = (0.1, 0.3, 0.5, 1.0)
 LARGE = 4

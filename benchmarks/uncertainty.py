@@ -125,7 +125,7 @@ def estimate_dice(
         return float(np.mean([fast_dice(each, judged, classes) or 0.0 for each in segmentations]))
 
     expected = {
-        "expected Dice, deepest head": runs[0].expected_dice,
+        "expected Dice, deepest head": runs[0].confidence,
         "expected Dice, mean of heads": compute_expected_dice(heads[MEAN].probabilities),
         "expected Dice, mirrored": compute_expected_dice(mirrored.probabilities),
         "two deepest heads agree": fast_dice(shallower[-1], judged, classes),

@@ -41,6 +41,7 @@ VERBS = (
     "export",
     "import",
     "info",
+    "clean",
 )
 """In the order in which they are used."""
 
@@ -108,7 +109,7 @@ def test_every_verb_explains_itself_by_one_example_and_takes_json(verb: str, mon
 
 def plain(key: str, value: Any) -> Any:
     """An argument, whether a command or a user of Python gave it."""
-    if key == "inputs":
+    if key in ("inputs", "runs"):
         return [str(entry) for entry in (value if isinstance(value, list) else [value])]
     return str(value) if isinstance(value, Path) else value
 

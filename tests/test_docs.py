@@ -11,9 +11,9 @@ import sys
 import tomllib
 import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from statistics import mean
 from types import ModuleType
 from typing import Any
 
@@ -23,12 +23,13 @@ import torch
 from PIL import Image
 
 import unetpp
-from tests.tiny import TINY, run_cli, write_png
+from tests.tiny import TINY, TINY_3D, run_cli, write_png
 from unetpp.data.demo import write_demo_data
 from unetpp.model.build import build_from_plan, build_model, make_grid
 from unetpp.model.file import save_model
 from unetpp.model.selfsupervised import load_encoder, name_in_file
 from unetpp.plan import read_plan
+from unetpp.settings import dotted_names
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -240,17 +241,7 @@ def test_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     write_png(tmp_path / "new_images" / "one.png", np.zeros((20, 24), np.uint8))
     monkeypatch.chdir(tmp_path)
     quickly = ["--epochs", "1", "--set", *(f"{key}={json.dumps(value)}" for key, value in TINY.items())]
-    verbs = []
-    for line in "".join(blocks("sh", README)).splitlines():
-        program, verb, *rest = shlex.split(line, comments=True)
-        assert program == "unetpp"
-        if verb == "train":
-            at = rest.index("--minutes")
-            rest[at : at + 2] = quickly
-        answer = run_cli(verb, *rest)
-        assert answer.code == 0, f"{line}\n{answer.stderr}"
-        verbs.append(verb)
-    assert verbs == ["check", "train", "report", "predict", "prune"]
+    assert run_blocks(README, quickly) == ["check", "train", "report", "predict", "prune"]
     for written in ("RUN/report.html", "predictions/one.png", "small.safetensors"):
         assert Path(written).is_file()
 
@@ -265,6 +256,24 @@ def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     exec(compile(block.replace("minutes=20", "epochs=1, set=TINY"), "README.md", "exec"), namespace)
     assert namespace["segmentation"].shape == (20, 24)
     assert namespace["logits"].shape == (1, 2, 200, 300)
+
+
+def test_python_on_the_page_for_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("tensorboard")
+    write_demo_data(tmp_path / "data" / "nuclei", 2, cases=5, shape=(64, 80))
+    write_png(tmp_path / "new_images" / "one.png", np.zeros((20, 24), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("webbrowser.open", lambda address: True)
+    for name, value in {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 29631}.items():
+        monkeypatch.setenv(name, str(value))
+    namespace: dict[str, Any] = {"TINY": TINY}
+    for number, block in enumerate(blocks("python", (DOCS / "python.md").read_text(encoding="utf-8"))):
+        quick = block.replace("minutes=20", "epochs=1, set=TINY")
+        exec(compile(quick, f"python.md, block {number}", "exec"), namespace)
+    assert namespace["segmentation"].shape == (64, 80)
+    assert namespace["found"].probabilities.shape == (2, 64, 80)
+    for written in ("parallel.safetensors", "small.safetensors", "runs/logged/tensorboard", "predictions/one.png"):
+        assert Path(written).exists()
 
 
 @cache
@@ -290,27 +299,6 @@ def test_extras_of_the_readme_are_those_of_the_package() -> None:
     table = README[README.index("| extra | for |") : README.index("For example `pip install")]
     named = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines() if "`" in line)))
     assert named == extras - {"all", "dev", "peers", "benchmarks"}
-
-
-def test_results_of_the_readme_are_those_that_were_measured() -> None:
-    found: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for record in json.loads(results.KEPT.read_text()):
-        found[record["data"], {"unet": "U-Net", "unet++": "UNet++"}[record["network"]]].append(record)
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in README.splitlines() if "| U" in line]
-    data = ""
-    for row in rows:
-        data = row[0].split(",")[0] or data
-        records = found.pop((data, row[1]))
-        depths = sorted(records[0]["depths"], key=int)
-        written = [(depths[-1], row[2].split()[0], row[3])]
-        if row[4]:
-            assert row[4].endswith(f"of {depths[-1]}")
-            written.append((row[4].split()[0], row[5], row[6]))
-        for depth, dice, milliseconds in written:
-            assert dice == f"{mean(record['depths'][depth]['dice'] for record in records):.3f}"
-            assert milliseconds == f"{mean(record['depths'][depth]['latency_ms'] for record in records):.1f}"
-    assert len(rows) == 6
-    assert not found
 
 
 def test_the_table_of_the_benchmarks_is_the_one_that_the_script_prints() -> None:
@@ -366,3 +354,83 @@ def test_the_dial_is_drawn_from_a_run(tmp_path: Path) -> None:
 def test_the_page_of_errors_is_up_to_date() -> None:
     written = load(DOCS / "write_errors.py").write_page()
     assert (DOCS / "errors.md").read_text(encoding="utf-8") == written, "run python docs/write_errors.py"
+
+
+def test_the_page_of_the_plan_is_up_to_date_and_names_every_field() -> None:
+    write_plan = load(DOCS / "write_plan.py")
+    assert (DOCS / "plan.md").read_text(encoding="utf-8") == write_plan.write_page(), "run python docs/write_plan.py"
+    documented = {
+        f"{section}.{name}" for section, (cls, _, _) in write_plan.SECTIONS.items() for name in cls.model_fields
+    }
+    assert documented >= set(dotted_names(unetpp.Plan)) - {"version", "name", "reasons"}
+    advised = {f"{section}.{name}" for section, (_, _, advice) in write_plan.SECTIONS.items() for name in advice}
+    assert advised <= documented
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_page_of_the_plan_says_what_the_planner_chooses(dims: int, tmp_path: Path) -> None:
+    write_demo_data(tmp_path / "data", dims, cases=5, shape=(64, 80) if dims == 2 else (16, 32, 32))
+    planned = unetpp.plan(tmp_path / "data", tmp_path / "run", minutes=1, device="cpu", dry_run=True)
+    chosen = {
+        f"{section}.{name}"
+        for section, (_, _, advice) in load(DOCS / "write_plan.py").SECTIONS.items()
+        for name, (unit, _) in advice.items()
+        if unit.startswith("planner")
+    }
+    assert set(planned.plan.reasons) - {"train.minutes", "train.foreground_fraction"} <= chosen
+
+
+def make_loader(dims: int, channels: int, classes: int, key: bool) -> list[Any]:
+    """Two batches, as the loops of the pages take them."""
+    size = (32,) * dims
+    images, masks = torch.rand(2, channels, *size), torch.randint(0, classes, (2, *size))
+    return [{"image": images, "label": masks[:, None]} if key else (images, masks)] * 2
+
+
+def run_blocks(page: str, quickly: Sequence[str]) -> list[str]:
+    """Run the commands of a page, trainings for an epoch; return the verbs."""
+    verbs = []
+    for line in "".join(blocks("sh", page)).splitlines():
+        program, verb, *rest = shlex.split(line, comments=True)
+        assert program == "unetpp"
+        if "--minutes" in rest:
+            at = rest.index("--minutes")
+            rest[at : at + 2] = quickly
+        answer = run_cli(verb, *rest)
+        assert answer.code == 0, f"{line}\n{answer.stderr}"
+        verbs.append(verb)
+    return verbs
+
+
+def test_the_page_for_users_of_nnunet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_demo_data(tmp_path / "demo", 3, cases=6, shape=(8, 20, 18))
+    raw = tmp_path / "Dataset004_Hippocampus"
+    for number, image in enumerate(sorted((data / "images").iterdir())):
+        subset, name = "Ts" if number == 5 else "Tr", image.name.removesuffix(".nii.gz")
+        for folder, ending in (("images", "_0000"), ("labels", "")):
+            (raw / f"{folder}{subset}").mkdir(parents=True, exist_ok=True)
+            (data / folder / image.name).rename(raw / f"{folder}{subset}" / f"{name}{ending}.nii.gz")
+    about = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "a": 1, "b": 2}, "file_ending": ".nii.gz"}
+    (raw / "dataset.json").write_text(json.dumps({**about, "numTraining": 5}))
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "from-nnunet.md").read_text(encoding="utf-8")
+    quickly = ["--epochs", "1", "--set", *(f"{key}={json.dumps(value)}" for key, value in TINY_3D.items())]
+    assert run_blocks(page, quickly) == ["check", "plan", "train", "predict", "evaluate"]
+    assert len(list(Path("predictions").glob("*.nii.gz"))) == 1
+
+
+@pytest.mark.parametrize(("page", "dims", "channels", "classes"), [("from-smp", 2, 3, 2), ("from-monai", 3, 1, 3)])
+def test_the_pages_for_users_of_other_libraries_run(
+    page: str, dims: int, channels: int, classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if page == "from-smp":
+        require("timm")
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for block in blocks("python", text):
+        exec(block, {"loader": make_loader(dims, channels, classes, key=dims == 3)})
+    if dims == 2:
+        write_png(tmp_path / "new_images" / "one.png", np.zeros((40, 50, 3), np.uint8))
+    else:
+        (write_demo_data(tmp_path / "demo", 3, cases=6, shape=(8, 20, 18)) / "images").rename("new_scans")
+    assert run_blocks(text, []) == ["predict", "prune", "info"]

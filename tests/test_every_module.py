@@ -18,6 +18,8 @@ COVERED_IN = {
         f"verbs/{verb}": "verbs/test_journey"
         for verb in ("arguments", "demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "info")
     },
+    "verbs/fold": "verbs/test_journey",
+    "verbs/finish": "verbs/test_journey",
     "verbs/adapt": "deploy/test_adapt",
     "verbs/export": "deploy/test_export",
     "verbs/import_checkpoint": "peers/test_import",
@@ -110,12 +112,10 @@ COVERED_IN = {
     "report/run_record": "report/test_html",
     "report/tables": "report/test_html",
     "runtime/cuda_graph": "test_cuda",
-    "runtime/device": "runtime/test_stopwatch",
     "runtime/exported_file": "infer/test_exported_predictor",
     "runtime/runner": "runtime/test_openvino",
     "train/augment": "data/test_patches",
     "train/interruption": "train/test_trainer",
-    "train/log": "train/test_trainer",
     "train/loop": "train/test_trainer",
     "train/speed": "planning/test_planner",
 }

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from unetpp import files
 from unetpp.errors import WriteError
 from unetpp.files import MadeFolder, hold_lock, write_atomically, write_json, write_text
 
@@ -119,3 +122,36 @@ def test_a_folder_on_another_disk_than_before_is_not_filled(tmp_path: Path) -> N
     made.path.rmdir()
     with pytest.raises(WriteError, match="a folder that has vanished"):
         made.require()
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks as Windows has them: of a byte, by its module msvcrt."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def locking(descriptor: int, mode: int, count: int) -> None:
+        assert (mode, count, os.lseek(descriptor, 0, os.SEEK_CUR)) == (2, 1, 0)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    monkeypatch.setattr(files, "_ON_WINDOWS", True)
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(LK_NBLCK=2, locking=locking))
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # absent
+
+
+@pytest.mark.usefixtures("windows")
+def test_files_and_locks_of_windows(tmp_path: Path) -> None:
+    path = tmp_path / "fold" / ".lock"
+    with hold_lock(path) as first, hold_lock(path) as second:
+        assert (first, second) == (True, False)
+        write_text(tmp_path / "fold" / "a.txt", "while it is held")
+        waiting = threading.Thread(target=lambda: hold_lock(path, wait=True).__enter__())
+        waiting.start()
+    waiting.join(timeout=10)
+    assert not waiting.is_alive()
+    assert os.listdir(tmp_path / "fold") == ["a.txt"]
+
+
+@pytest.mark.usefixtures("windows")
+def test_a_file_that_another_program_holds_on_windows(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="Close the programs that use it"), write_atomically(tmp_path / "a"):
+        raise PermissionError(13, "Permission denied")

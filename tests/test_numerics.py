@@ -65,7 +65,7 @@ def computed(folder: Path, name: str) -> dict[str, Any]:
         "predictions": {
             str(path.relative_to(folder / "out")): digest(path.read_bytes())
             for path in sorted((folder / "out").rglob("*"))
-            if path.is_file() and path.suffix != ".json"
+            if path.is_file() and path.suffix not in (".json", ".csv")
         },
         "foreground": {
             path.name: foreground(path)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.plans import small_plan
 from unetpp.errors import PlanError
 from unetpp.plan import AugmentPlan, LabelPlan, Plan, read_plan
-from unetpp.settings import dotted_names, parse_settings
+from unetpp.settings import ELSEWHERE, dotted_names, parse_settings
 from unetpp.words import find_value
 
 
@@ -178,3 +178,25 @@ def test_settings_as_people_write_them(key: str, text: str, value: object) -> No
 def test_what_settings_expect_is_said_in_plain_words(key: str, value: object, words: str) -> None:
     with pytest.raises(PlanError, match=re.escape(words)):
         parse_settings(Plan, {key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "own"),
+    [
+        ("classes", "data.classes"),
+        ("model.num_classes", "model.out_channels"),
+        ("encoder_name", "model.encoder"),
+        ("batch_size", "train.batch"),
+        ("train.lr", "train.learning_rate"),
+        ("spacing", "data.spacing_mm"),
+    ],
+)
+def test_the_names_of_other_libraries_are_known(key: str, own: str) -> None:
+    with pytest.raises(PlanError, match=rf"`{key}` is `{own}` here"):
+        parse_settings(Plan, {key: 1})
+
+
+def test_every_name_that_is_suggested_exists() -> None:
+    assert {own if "." in own else f"model.{own}" for own in ELSEWHERE} <= set(dotted_names(Plan))
+    words = [word for others in ELSEWHERE.values() for word in others.split()]
+    assert len(words) == len(set(words))

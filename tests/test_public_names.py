@@ -28,6 +28,7 @@ VERBS = (
     "export",
     "import_checkpoint",
     "info",
+    "clean",
 )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unetpp.measured import ClassScores, DepthRow, DepthTable, Metrics, Recommendation
-from unetpp.results import Run, TrainedFold, describe_depths, describe_scores
+from unetpp.measured import ClassScores, DepthRow, DepthTable, Metrics, Recommendation, ScoredCase, Scores, Verdict
+from unetpp.results import Pruned, Run, TrainedFold, describe_depths, describe_scores, describe_worst
 
 
 def row(**scores: Any) -> DepthRow:
@@ -80,3 +80,33 @@ def test_what_comes_next_names_the_recommended_depth_of_a_single_fold() -> None:
     assert (
         Run(Path("RUN"), (fold, fold), None, 60.0).to_text().endswith("unetpp predict RUN new_images --out predictions")
     )
+
+
+def test_the_end_of_a_training_says_how_it_stands_and_which_cases_are_worst() -> None:
+    cases = [ScoredCase(id=f"c{n}", mean=Scores(dice=n / 10), classes={"a": Scores(dice=0.9)}) for n in range(8)]
+    metrics = Metrics(depths={1: row(), 2: row()}, cases=cases, recommended=Recommendation(depth=1, reason="enough"))
+    folds = tuple(TrainedFold(n, "finished", 10, 60.0, 0.0, metrics) for n in range(2))
+    verdict = Verdict(kind="too short", reason="Too short.", advice="Train longer.", learned=False)
+    run = Run(Path("a run"), folds, None, 60.0, metrics, verdict, "unetpp train DATA --resume")
+    lines = run.to_text().splitlines()
+    assert "all 2 folds, 8 validation cases:" in lines
+    place = next(n for n, line in enumerate(lines) if "worst cases" in line)
+    assert [line.split() for line in lines[place + 1 : place + 6]] == [[f"c{n}", f"{n / 10:.4f}"] for n in range(5)]
+    assert lines[-3:] == [
+        "Too short. Train longer.",
+        "Next: unetpp train DATA --resume",
+        "or:   unetpp predict 'a run' new_images --out predictions --depth 1",
+    ]
+
+
+def test_of_several_classes_the_worst_is_named() -> None:
+    classes = {"a": Scores(dice=0.9), "b": Scores(dice=0.2)}
+    cases = [ScoredCase(id=f"c{n}", mean=Scores(dice=0.55), classes=classes) for n in range(2)]
+    found = Metrics(cases=cases, classes={"a": ClassScores(), "b": ClassScores()})
+    assert describe_worst(found)[0].splitlines()[1].split() == ["c0", "0.5500", "b", "0.2000"]
+    assert describe_worst(Metrics(cases=cases[:1])) == []
+
+
+def test_a_network_that_stays_whole_is_said_to() -> None:
+    text = Pruned(Path("m"), 4, 100, 110, "because", 0.0, is_whole=True).to_text()
+    assert text.startswith("Nothing could be pruned: m holds the whole network, 100 parameters.")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from unetpp import words
 from unetpp.words import (
     count_noun,
     find_value,
@@ -9,6 +12,7 @@ from unetpp.words import (
     format_value,
     list_some,
     merge_remarks,
+    say_permit,
     wrap,
     write_command,
 )
@@ -40,10 +44,6 @@ def test_times_as_a_clock_shows_them() -> None:
     assert [format_time(seconds) for seconds in (0, 43.4, 725, 3723)] == ["0:00", "0:43", "12:05", "1:02:03"]
 
 
-def test_commands_can_be_pasted() -> None:
-    assert write_command("train", "my cells", "--minutes", 20) == "unetpp train 'my cells' --minutes 20"
-
-
 def test_long_lines_break_between_words_and_commands_stay_whole() -> None:
     command = "Next: unetpp predict " + "x" * 30
     assert wrap(f"one two-three four five six\n  seven eight nine ten eleven\n{command}", 20).split("\n") == [
@@ -53,3 +53,11 @@ def test_long_lines_break_between_words_and_commands_stay_whole() -> None:
         "    ten eleven",
         command,
     ]
+
+
+def test_commands_can_be_pasted_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert write_command("train", "my cells", "--minutes", 20) == "unetpp train 'my cells' --minutes 20"
+    assert say_permit("my cells", folder=True) == "Run: chmod u+rx 'my cells'"
+    monkeypatch.setattr(words, "_ON_WINDOWS", True)
+    assert write_command("check", "my cells") == 'unetpp check "my cells"'
+    assert "Properties" in say_permit("my cells")

@@ -54,12 +54,13 @@ class Stage:
             "adapt": ["adapt", "run", "--device", "cpu", "--backend", "torch"],
             "export": ["export", "run", "--depth", "1", "--out", "small.onnx"],
             "info": ["info", "run"],
+            "clean": ["clean", "run"],
         }[verb]  # fmt: skip
         places = {"data", "new", "planned", "run", "predictions", "scores.json", "small.safetensors", "small.onnx"}
         return [str(folder / token) if token.split("/")[0] in places else token for token in tokens]
 
 
-VERBS = ("check", "plan", "train", "report", "predict", "evaluate", "prune", "adapt", "info")
+VERBS = ("check", "plan", "train", "report", "predict", "evaluate", "prune", "adapt", "info", "clean")
 """Verbs that are fast enough to be tried hundreds of times."""
 
 

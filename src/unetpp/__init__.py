@@ -20,6 +20,7 @@ from unetpp.version import __version__
 if TYPE_CHECKING:
     from unetpp import peers
     from unetpp.deploy.hub import HubModel
+    from unetpp.deploy.save import save
     from unetpp.errors import (
         DataError,
         Interrupted,
@@ -35,15 +36,19 @@ if TYPE_CHECKING:
     from unetpp.infer.loading import load
     from unetpp.infer.prediction import Prediction
     from unetpp.infer.predictor import Predictor
+    from unetpp.losses.supervision import DeepSupervisionLoss
     from unetpp.model.build import build_model
     from unetpp.model.network import HeadOutputs, UNetPlusPlus
-    from unetpp.plan import ModelPlan, Plan
+    from unetpp.plan import ModelPlan, Normalization, Plan
     from unetpp.results import (
         Adapted,
         Checked,
+        Cleaned,
+        CleanedRun,
         Demonstrated,
         Evaluated,
         Exported,
+        ExportInfo,
         Imported,
         ModelInfo,
         Planned,
@@ -55,6 +60,7 @@ if TYPE_CHECKING:
     )
     from unetpp.verbs.adapt import adapt
     from unetpp.verbs.check import check
+    from unetpp.verbs.clean import clean
     from unetpp.verbs.demo import demo
     from unetpp.verbs.evaluate import evaluate
     from unetpp.verbs.export import export
@@ -66,20 +72,22 @@ if TYPE_CHECKING:
     from unetpp.verbs.report import report
     from unetpp.verbs.train import train
 
-_VERBS = "adapt check demo evaluate export import_checkpoint info plan predict prune report train"
+_VERBS = "adapt check clean demo evaluate export import_checkpoint info plan predict prune report train"
 _HOMES = {
     **{f"verbs.{verb}": verb for verb in _VERBS.split()},
     "infer.prediction": "Prediction",
     "deploy.hub": "HubModel",
+    "deploy.save": "save",
     "infer.exported_predictor": "ExportedPredictor",
     "infer.loading": "load",
     "infer.predictor": "Predictor",
+    "losses.supervision": "DeepSupervisionLoss",
     "model.build": "build_model",
     "model.network": "HeadOutputs UNetPlusPlus",
-    "plan": "ModelPlan Plan",
+    "plan": "ModelPlan Normalization Plan",
     "results": (
-        "Adapted Checked Demonstrated Evaluated Exported Imported ModelInfo Planned Predicted Pruned Reported Run "
-        "TrainedFold"
+        "Adapted Checked Cleaned CleanedRun Demonstrated Evaluated Exported ExportInfo Imported ModelInfo Planned "
+        "Predicted Pruned Reported Run TrainedFold"
     ),
     "errors": (
         "DataError Interrupted MissingExtraError ModelFileError PlanError Problem UnetppError UsageError WriteError"
@@ -90,11 +98,12 @@ _HOME_OF = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for
 
 # in the order of use: verbs, models, results, errors
 __all__ = ["demo", "check", "plan", "train", "report", "predict", "evaluate"]  # noqa: RUF022
-__all__ += ["prune", "adapt", "export", "import_checkpoint", "info"]  # noqa: RUF022
-__all__ += ["load", "build_model", "Plan", "ModelPlan", "Prediction", "Predictor", "ExportedPredictor"]  # noqa: RUF022
-__all__ += ["UNetPlusPlus", "HeadOutputs", "HubModel"]  # noqa: RUF022
+__all__ += ["prune", "adapt", "export", "import_checkpoint", "info", "clean"]  # noqa: RUF022
+__all__ += ["build_model", "DeepSupervisionLoss", "save", "load", "Plan", "ModelPlan", "Normalization"]  # noqa: RUF022
+__all__ += ["Prediction", "Predictor", "ExportedPredictor", "UNetPlusPlus", "HeadOutputs", "HubModel"]  # noqa: RUF022
 __all__ += ["Demonstrated", "Checked", "Planned", "Run", "TrainedFold", "Reported", "Predicted"]  # noqa: RUF022
-__all__ += ["Evaluated", "Pruned", "Adapted", "Exported", "Imported", "ModelInfo", "peers", "__version__"]  # noqa: RUF022
+__all__ += ["Evaluated", "Pruned", "Adapted", "Exported", "Imported", "ModelInfo", "ExportInfo"]  # noqa: RUF022
+__all__ += ["Cleaned", "CleanedRun", "__version__", "peers"]
 __all__ += ["DataError", "Interrupted", "MissingExtraError", "ModelFileError", "PlanError"]
 __all__ += ["Problem", "UnetppError", "UsageError", "WriteError"]
 
@@ -120,7 +129,7 @@ class _LazyModule(ModuleType):
             super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+        return sorted(__all__)
 
 
 sys.modules[__name__].__class__ = _LazyModule

@@ -30,17 +30,17 @@ from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter,
 
 from unetpp.console import open_console
 from unetpp.error_topics import link_to
-from unetpp.errors import LOG, Interrupted, UnetppError, WriteError, is_out_of_memory
+from unetpp.errors import LOG, Interrupted, UnetppError, WriteError, find_missing, is_out_of_memory
 from unetpp.progress import Progress, Silence
 from unetpp.results import DONE, PARTLY, UNUSABLE, Result
-from unetpp.verbs.arguments import AnyPath, Epochs, Minutes, Settings
+from unetpp.verbs.arguments import AnyPath, Epochs, LogTo, Minutes, Settings
 from unetpp.version import __version__
 from unetpp.words import wrap
 
 JOURNEY = {
     "Train and predict": ("demo", "check", "plan", "train", "report", "predict", "evaluate"),
     "Deploy": ("prune", "adapt", "export"),
-    "Model files": ("import_checkpoint", "info"),
+    "Runs and model files": ("import_checkpoint", "info", "clean"),
 }
 """The verbs in the order of use, by group."""
 _MANY = Parameter(consume_multiple=True)
@@ -60,6 +60,7 @@ _TYPES: dict[Any, Any] = {
     AnyPath | Sequence[AnyPath]: Annotated[list[Path], _MANY],
     AnyPath | Sequence[AnyPath] | None: Annotated[list[Path] | None, _MANY],
     Settings | None: Annotated[list[str] | None, _MANY],
+    LogTo | None: Annotated[list[str] | None, _MANY],
 }
 """Types of arguments of the verbs -> types that the command line reads."""
 _HIDDEN = ("machine",)
@@ -205,7 +206,7 @@ def run(tokens: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except (Exception, KeyboardInterrupt) as error:
-        return _explain(error, output)
+        return _explain(find_missing(error, " ".join(["unetpp", *tokens[:1]])) or error, output)
 
 
 def _translate(tokens: Sequence[str]) -> list[str]:

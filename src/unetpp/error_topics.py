@@ -99,7 +99,7 @@ TOPICS = {
     "missing-extra": Topic(
         "An optional package is missing",
         "The format, backend or encoder needs a package that is not installed with unetpp by default.",
-        "Reading .nrrd files needs the package SimpleITK, which is not installed. Run: pip install 'unetpp[medical]'",
+        'Reading .nrrd files needs the package SimpleITK, which is not installed. Run: pip install "unetpp[medical]"',
         "Run the command in the message. README lists the extras.",
     ),
     "write": Topic(

@@ -14,6 +14,8 @@ Each message states what was found, what was expected and what to do.
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -161,20 +163,50 @@ class ModelFileError(_OneProblemError):
 
 
 class MissingExtraError(UnetppError, ImportError):
-    """An optional package is absent.
+    """An optional package is absent, or a dependency where unetpp was installed without them.
 
     Args:
         package: name of the package.
-        extra: extra of unetpp that installs it.
+        extra: extra of unetpp that installs it; None: it is a dependency.
         purpose: what needs it.
     """
 
     topic = "missing-extra"
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(
-            f"{purpose} needs the package {package}, which is not installed. Run: pip install 'unetpp[{extra}]'"
-        )
+    def __init__(self, package: str, extra: str | None, purpose: str) -> None:
+        needed = _list_missing(extra)
+        alone = extra is None or importlib.util.find_spec("torch") is None  # the extra would bring torch with it
+        command = " ".join(needed or [package]) if alone else f'"unetpp[{extra}]"'
+        super().__init__(f"{purpose} needs the package {package}, which is not installed. Run: pip install {command}")
+
+
+_MODULES = {"pillow": "PIL"}
+"""Distribution -> its module, for those of other names."""
+
+
+def _list_missing(extra: str | None = None) -> list[str]:
+    """List the dependencies of unetpp, or of an extra, that are not installed."""
+    try:
+        required = importlib.metadata.requires("unetpp") or []
+    except importlib.metadata.PackageNotFoundError:  # run from its source
+        return []
+    found = [re.fullmatch(r"([\w.-]+)[^;]*(?:;.*extra == ['\"]([\w-]+)['\"].*)?", each) for each in required]
+    names = [each[1] for each in found if each and each[2] == extra]
+    return [name for name in names if importlib.util.find_spec(_MODULES.get(name, name.replace("-", "_"))) is None]
+
+
+def find_missing(error: BaseException, purpose: str) -> MissingExtraError | None:
+    """Recognize that a dependency is absent, where unetpp was installed without them (docs/export.md).
+
+    Args:
+        error: any exception.
+        purpose: what needs it.
+    """
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return None
+    module = error.name.partition(".")[0]
+    package = {name: distribution for distribution, name in _MODULES.items()}.get(module, module)
+    return MissingExtraError(package, None, purpose) if package in _list_missing() else None
 
 
 class WriteError(_OneProblemError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import importlib
 import json
 import os
 import secrets
@@ -17,6 +18,8 @@ from unetpp.errors import WriteError
 
 _TEMPORARY = ".unetpp-"
 """Prefix of files and folders that are being written."""
+_ON_WINDOWS = os.name == "nt"
+"""There, nobody can remove or replace an open file, nor write to one that is locked."""
 _ABANDONED_S = 60.0
 """Age of a temporary file from which on it is removed, if no process holds it."""
 
@@ -38,7 +41,8 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
         # with the permissions of any new file; those of the module tempfile are narrower
         with open(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "wb") as held:
             temporary = name
-            _lock(held, wait=False)  # tells others that its process lives
+            if not _ON_WINDOWS:
+                _lock(held, wait=False)  # tells others that its process lives
             yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -85,10 +89,19 @@ class MadeFolder:
 @functools.cache
 def _remove_remains(folder: Path) -> None:
     """Remove what killed processes left in a folder; once for each folder, as listing it takes time."""
+    for path in find_remains(folder):
+        with suppress(OSError):
+            path.unlink()
+
+
+def find_remains(folder: Path) -> list[Path]:
+    """Find what killed processes left in a folder: temporary files of some age that no process holds."""
+    found = []
     for path in folder.glob(f"{_TEMPORARY}*"):
         with suppress(OSError), path.open("rb") as file:
             if path.is_file() and time.time() - path.stat().st_mtime > _ABANDONED_S and _lock(file, wait=False):
-                path.unlink()
+                found.append(path)
+    return found
 
 
 @contextmanager
@@ -110,6 +123,8 @@ def hold_lock(path: Path, wait: bool = False) -> Iterator[bool]:
         try:
             yield held
         finally:
+            if _ON_WINDOWS:
+                file.close()
             if held:
                 with suppress(OSError):
                     path.unlink()
@@ -132,18 +147,32 @@ def _open_locked(path: Path, wait: bool) -> tuple[TextIO, bool]:
 
 
 def _lock(file: IO[Any], wait: bool) -> bool:
-    """Lock a whole file; True too where the system has no locks."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return True
+    """Lock a whole file; True too on a network file system without locks."""
+    if _ON_WINDOWS:
+        return _lock_on_windows(file, wait)
+    import fcntl
+
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
-    except OSError:  # a network file system without locks
+    except OSError:
         return True
     return True
+
+
+def _lock_on_windows(file: IO[Any], wait: bool) -> bool:
+    """Lock the first byte of a file, until it is closed."""
+    msvcrt: Any = importlib.import_module("msvcrt")
+    while True:
+        try:
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            return True
+        except OSError:
+            if not wait:
+                return False
+            time.sleep(0.1)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -173,5 +202,6 @@ def _action(error: OSError) -> str:
     if _is_full(error):
         return "Free some space, or choose another `out`."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "Change the permissions of the folder, or choose another `out`."
+        first = "Close the programs that use it" if _ON_WINDOWS else "Change the permissions of the folder"
+        return f"{first}, or choose another `out`."
     return "Choose another `out`."

@@ -7,13 +7,23 @@ is declared here, once, with its field: title, unit and format.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 from unetpp.words import count_noun
 
@@ -88,14 +98,29 @@ class Scores(Measured):
     nsd: Annotated[float | None, Column("surface Dice", ".4f")] = None
 
 
+def _renamed(name: str, before: str) -> Any:
+    """Declare a field that earlier versions wrote under another name."""
+    return Field(default=None, validation_alias=AliasChoices(name, before))
+
+
 class Calibration(Measured):
     """Calibration of the expected Dice on validation cases; see `infer.confidence`."""
 
     expected_dice_correlation: float | None = None
+    """Rank correlation (Spearman) of the confidence and the true Dice."""
     review_below: float | None = None
-    predicted_dice_slope: float | None = None
-    predicted_dice_offset: float | None = None
-    predicted_dice_error: float | None = None
+    """Confidence below which a case should be reviewed."""
+    expected_dice_slope: float | None = _renamed("expected_dice_slope", "predicted_dice_slope")
+    """With the offset: the line from confidence, which is too optimistic, to true Dice."""
+    expected_dice_offset: float | None = _renamed("expected_dice_offset", "predicted_dice_offset")
+    expected_dice_error: float | None = _renamed("expected_dice_error", "predicted_dice_error")
+    """Mean absolute error of the line, each case left out of the fit in turn."""
+
+    def expect_dice(self, confidence: float | None) -> float | None:
+        """Return the Dice that is to be expected of a prediction; None without a confidence or a calibration."""
+        if confidence is None or self.expected_dice_slope is None:
+            return None
+        return min(1.0, max(0.0, self.expected_dice_slope * confidence + (self.expected_dice_offset or 0.0)))
 
 
 class MeanScores(Calibration, Scores):
@@ -118,7 +143,12 @@ class ScoredCase(Measured):
     mean: Scores = Scores()
     """Mean over the foreground classes."""
     classes: dict[str, Scores] = {}
+    confidence: float | None = None
+    """Soft Dice confidence of the prediction."""
     expected_dice: float | None = None
+    """Dice that the confidence and the calibration predict."""
+    depths: dict[int, float | None] = {}
+    """Dice at each depth; at 0 that of the mean of all heads."""
 
 
 class Costs(Measured):
@@ -155,6 +185,10 @@ class DepthRow(Costs, MeanScores):
         """Return a copy without the scores."""
         return DepthRow(**self.model_dump(include=set(Costs.model_fields)))
 
+    def scores(self) -> DepthRow:
+        """Return a copy without the costs."""
+        return DepthRow(**self.model_dump(exclude=set(Costs.model_fields)))
+
 
 class Recommendation(Measured):
     """The recommended depth: the smallest that loses little."""
@@ -181,6 +215,12 @@ class DepthTable(Measured):
         """All rows by name: depths, then "mean" for the mean of all heads."""
         mean = {} if self.mean_of_heads is None else {"mean": self.mean_of_heads}
         return {**{str(depth): row for depth, row in self.depths.items()}, **mean}
+
+    def as_table(self) -> DepthTable:
+        """Return the fields of the table alone."""
+        return DepthTable(
+            **{name: getattr(self, name) for name in DepthTable.model_fields if name in self.model_fields_set}
+        )
 
     def with_costs(self, costs: DepthTable) -> Self:
         """Return a copy with the costs, conditions and machine of another table."""
@@ -283,6 +323,19 @@ class Notes(DepthTable):
         return [rule for rule in rules if not isinstance(rule, dict) or "doubts" in rule]
 
 
+class ExportNotes(DepthTable):
+    """What an exported file says of its network; `depths` are those of its outputs, in their order."""
+
+    name: str = ""
+    """Name of the data set of the training."""
+    folds: tuple[int, ...] = ()
+    """Folds whose probabilities are averaged, if there are several."""
+    parameters: int | None = None
+    """Number of parameters, of all folds together."""
+    int8: bool = False
+    """Computes in 8-bit integers."""
+
+
 class Metrics(DepthTable):
     """Content of metrics.json."""
 
@@ -307,6 +360,18 @@ def read_metrics(path: Path) -> Metrics | None:
         return Metrics.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def tabulate_cases(metrics: Metrics) -> str:
+    """Write the scores of every case and class as CSV; what is not defined is empty."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["case", "class", "dice", "iou", "hd95", "surface_dice", "distance_unit"])
+    for case in metrics.cases:
+        for name, scores in case.classes.items():
+            values = (scores.dice, scores.iou, scores.hd95_mm, scores.nsd)
+            table.writerow([case.id, name, *values, metrics.distance_unit])
+    return text.getvalue()
 
 
 def list_columns(kind: type[Measured]) -> dict[str, Column]:

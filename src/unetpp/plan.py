@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from unetpp.errors import PlanError
 from unetpp.json_files import parse_json
+from unetpp.plan_text import read_plan_text, write_plan_text
 from unetpp.settings import Frozen, parse_settings, require, validate
 
 PLAN_VERSION = 1
@@ -58,6 +59,8 @@ class LabelPlan(Frozen):
     As a setting also a text: a kind, then what belongs to it, such as "binary:128", "classes,ignore:255", "objects" or
     "colors:background=#000000,tumor=#ff0000".
     """
+
+    model_config = ConfigDict(json_schema_extra={"type": ["object", "string"]})
 
     kind: Literal["classes", "binary", "objects", "colors", "segments", "channels"] = "classes"
     """classes: the values of `data.label_values`; binary: cut at `cut`; objects: every value above 0 is one object, and
@@ -579,7 +582,7 @@ class Plan(Frozen):
 
     def to_json(self) -> str:
         """Write the plan as the text of `plan.json`."""
-        return self.model_dump_json(indent=2) + "\n"
+        return write_plan_text(self.model_dump(mode="json"))
 
     @classmethod
     def from_json(cls, text: str, where: str = "plan") -> Plan:
@@ -602,6 +605,7 @@ class Plan(Frozen):
     @classmethod
     def from_dict(cls, values: Any, where: str = "plan") -> Plan:
         """Check values as in JSON; raises as `from_json`."""
+        values = read_plan_text(values)
         if isinstance(values, dict) and values.get("version", PLAN_VERSION) != PLAN_VERSION:
             action = "Make a new one with `unetpp plan`, or use the release of unetpp that wrote it."
             raise PlanError(where, f"plan version {values['version']!r}", str(PLAN_VERSION), action)

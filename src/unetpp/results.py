@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,45 @@ from typing import Any
 from pydantic_core import to_json
 
 from unetpp.errors import Problem, list_problems, merge_problems, shorten_lines
-from unetpp.measured import DepthRow, DepthTable, Measured, Metrics, Notes, Rule, Scores, list_columns, tabulate
-from unetpp.plan import Plan
-from unetpp.words import count_noun, find_value, format_value, list_some, write_command
+from unetpp.measured import (
+    DepthRow,
+    DepthTable,
+    ExportNotes,
+    Measured,
+    Metrics,
+    Notes,
+    Rule,
+    Scores,
+    Verdict,
+    list_columns,
+    tabulate,
+)
+from unetpp.plan import DataPlan, Plan, PredictPlan
+from unetpp.words import count_noun, find_value, format_value, list_numbers, list_some, write_command
 
 DONE, PARTLY, UNUSABLE = 0, 1, 2
 WIDTH, LONGEST_NAME = 80, 30
 """Characters of a line, and of the first column of a table."""
 NEW_IMAGES = "new_images"
 """Name of a folder in commands that are suggested."""
+NOTHING, UNLIKE, LOW = "nothing was found", "unlike the training", "low expected Dice"
+"""Reasons to review a segmentation."""
+REVIEWED = {
+    NOTHING: "in which nothing was found",
+    UNLIKE: "unlike the images of the training",
+    LOW: "with a lower expected Dice than nine in ten validation cases",
+}
+"""The same in a sentence."""
+WORST = 5
+"""Number of cases that are named as the worst."""
+
+
+LONGEST_REPR = 100
+"""Largest number of characters of a result where Python shows it."""
 
 
 class Result(ABC):
-    """Base of all results: an exit code, a dictionary and a text."""
+    """Base of all results: an exit code, a dictionary, a text, and in notebooks a table or pictures."""
 
     @property
     def exit_code(self) -> int:
@@ -41,8 +68,19 @@ class Result(ABC):
     def to_text(self) -> str:
         """Describe the result, as the command line prints it."""
 
+    def __str__(self) -> str:
+        return self.to_text()
 
-@dataclass(frozen=True)
+    def __repr__(self) -> str:
+        first = self.to_text().partition("\n")[0].strip().rstrip(":")
+        return f"<{type(self).__name__}: {first if len(first) <= LONGEST_REPR else first[: LONGEST_REPR - 3] + '...'}>"
+
+    def _repr_html_(self) -> str:
+        html: str = _find_above("report.notebook", "to_html")(self)
+        return html
+
+
+@dataclass(frozen=True, repr=False)
 class Checked(Result):
     """A data set, and every problem with it."""
 
@@ -78,7 +116,7 @@ class Checked(Result):
         return "\n".join([*lines, *([found] if self.problems else ["No problems.", next_step])])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Planned(Result):
     """A plan, and the time and memory that training takes."""
 
@@ -152,17 +190,30 @@ class TrainedFold:
     seconds: float
     data_wait: float
     """Fraction of the time in which the network waited for data."""
-    metrics: Metrics
+    metrics: Metrics = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run(Result):
     """A trained run."""
 
     run: Path
     folds: tuple[TrainedFold, ...]
-    report: Path | None
+    page: Path | None
+    """The report; None: it could not be written."""
     seconds: float
+    pooled: Metrics | None = None
+    """Scores over the validation cases of all folds, if there are several."""
+    verdict: Verdict | None = None
+    """How the training stands; of several folds that which most needs something done."""
+    command: str = ""
+    """What to run next."""
+
+    def report(self) -> Reported:
+        """Write the report again and open it: in the browser, or in the notebook."""
+        reported: Reported = _find_above("verbs.report", "report")(self.run)
+        reported.open()
+        return reported
 
     def to_text(self) -> str:
         lines = []
@@ -174,18 +225,24 @@ class Run(Result):
             lines.append(describe_depths(fold.metrics))
             if fold.fold == "none":
                 lines.append("  no scores, as every case was trained on; folds 0, 1, ... have them")
+        scores = self.pooled or self.folds[0].metrics
+        if self.pooled:
+            lines += [f"all {len(self.folds)} folds, {count_noun(len(scores.cases), 'validation case')}:"]
+            lines += [describe_depths(scores)]
+        lines += describe_worst(scores)
         if unfinished := list(dict.fromkeys(text for fold in self.folds for text in fold.metrics.unfinished)):
             lines.append(f"the time was over: {'; '.join(unfinished)}")
             lines.append(f"Measure the rest: {write_command('report', self.run)}")
-        lines += [f"Report: {self.report}"] if self.report else []
-        recommended = self.folds[0].metrics.recommended if len(self.folds) == 1 else None
-        depth = ["--depth", recommended.depth] if recommended else []
+        lines += [f"Report: {self.page}"] if self.page else []
+        lines += [str(self.verdict)] if self.verdict else []
+        depth = ["--depth", scores.recommended.depth] if scores.recommended else []
+        predict = write_command("predict", self.run, NEW_IMAGES, "--out", "predictions", *depth)
         return "\n".join(
-            [*lines, f"Next: {write_command('predict', self.run, NEW_IMAGES, '--out', 'predictions', *depth)}"]
+            [*lines, *([f"Next: {self.command}", f"or:   {predict}"] if self.command else [f"Next: {predict}"])]
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predicted(Result):
     """Files that were written, and inputs that could not be predicted."""
 
@@ -197,12 +254,17 @@ class Predicted(Result):
     seconds: float
     written: bool = True
     """False after a dry run."""
-    doubtful: tuple[Path, ...] = ()
-    """Those of `files` to review: nothing was found, the image is unlike those of the training, or the predicted Dice
-    is in the lowest 10 % of that of the validation cases."""
+    doubtful: Mapping[Path, str] = field(default_factory=dict)
+    """Those of `files` to review, and why."""
     notes: tuple[str, ...] = ()
     outside: tuple[str, ...] = ()
-    """How images differ from those of the training, so that no Dice is predicted: a line for each way."""
+    """How images differ from those of the training, so that no Dice is expected of them: a line for each way."""
+    expected_dice: Mapping[Path, float] = field(default_factory=dict)
+    """Dice that is to be expected of those of `files` of which it is known, by the calibration on validation cases."""
+    expected_dice_error: Mapping[Path, float] = field(default_factory=dict)
+    """Mean absolute error of that on the validation cases."""
+    depth_shares: Mapping[int, float] = field(default_factory=dict)
+    """With `depth="auto"`: fraction of the tiles that stopped at each depth."""
 
     @property
     def exit_code(self) -> int:
@@ -213,16 +275,49 @@ class Predicted(Result):
         if not self.written:
             title = f"Dry run: {count_noun(count, 'image')} would be predicted into {self.out} at depth {depths}:"
             return "\n".join([title, *shorten_lines([f"  {path}" for path in self.files]), *self._describe_rest()])
-        lines = [f"{count_noun(count, 'file')} written to {self.out} in {self.seconds:.1f} s"]
-        if self.doubtful:
-            lines.append(f"{len(self.doubtful)} to review: {list_some(path.name for path in self.doubtful)}")
-            unlike = ", unlike the training" if self.outside else ""
-            lines.append(f"  (nothing found{unlike}, or a predicted Dice in the lowest 10 % of the validation cases)")
+        images = len(self._group_by_name(self.files))
+        of_depths = f" at {len(self.depths)} depths" if len(self.depths) > 1 else ""
+        lines = [f"{count_noun(images, 'image')} segmented{of_depths}, in {self.out}, in {self.seconds:.1f} s"]
+        if self.depth_shares:
+            shares = (f"{share:.0%} at {depth}" for depth, share in self.depth_shares.items())
+            lines.append(f"depth of the tiles: {', '.join(shares)}")
+        lines += self._describe_expected()
+        for reason in dict.fromkeys(self.doubtful.values()):
+            names = self._group_by_name([path for path, why in self.doubtful.items() if why == reason])
+            lines += [f"{len(names)} to review, {REVIEWED.get(reason, reason)}:", f"  {list_some(names)}"]
         if self.outside:
-            lines += ["unlike the training, so that no Dice is predicted:", *(f"  {way}" for way in self.outside[:10])]
+            lines += ["unlike the training, so that no Dice is expected:", *(f"  {way}" for way in self.outside[:10])]
             rest = len(self.outside) - 10
             lines += [f"  and {count_noun(rest, 'line')} more in predictions.json"] if rest > 0 else []
         return "\n".join([*lines, *self._describe_rest()])
+
+    def _describe_expected(self) -> list[str]:
+        """Describe the expected Dice at each depth, with its error."""
+        depths: dict[str, list[Path]] = {}
+        for path in self.expected_dice:
+            depths.setdefault(self._place(path)[0], []).append(path)
+        lines = []
+        for depth, paths in depths.items():
+            dice = [self.expected_dice[path] for path in paths]
+            error = self.expected_dice_error.get(paths[0])
+            text = f"expected Dice{f' at {depth}' if depth else ''}: {sum(dice) / len(dice):.3f} on average"
+            text += f", {min(dice):.3f} to {max(dice):.3f}" if len(dice) > 1 else ""
+            lines.append(text + (f", off by {error:.3f} on average" if error is not None else ""))
+        return lines
+
+    def _group_by_name(self, paths: Sequence[Path]) -> list[str]:
+        """Name each file once, with its depths where there are several."""
+        depths: dict[str, list[str]] = {}
+        for depth, name in map(self._place, paths):
+            depths.setdefault(name, []).append(depth.removeprefix("depth "))
+        return [name + (f" (depth {', '.join(each)})" if each != [""] else "") for name, each in depths.items()]
+
+    def _place(self, path: Path) -> tuple[str, str]:
+        """Return the depth, if there are several, and the name of a file."""
+        parts = path.relative_to(self.out).parts if path.is_relative_to(self.out) else (path.name,)
+        if len(self.depths) > 1 and len(parts) > 1:
+            return parts[0].replace("_", " "), "/".join(parts[1:])
+        return "", "/".join(parts)
 
     def _describe_rest(self) -> list[str]:
         """Describe what was left out."""
@@ -230,7 +325,7 @@ class Predicted(Result):
         return [*shorten_lines([f"note: {note}" for note in self.notes]), *(skipped if self.failed else [])]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluated(Result):
     """Scores of segmentations against references."""
 
@@ -239,29 +334,32 @@ class Evaluated(Result):
     out: Path | None
     notes: tuple[str, ...] = ()
     """What was found about the meaning of the values."""
+    csv: Path | None = None
 
     @property
     def exit_code(self) -> int:
         return PARTLY if self.problems else DONE
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the keys of metrics.json, with `problems` and `out`."""
+        """Return the keys of metrics.json, with `problems`, `out` and `csv`."""
         values = super().to_dict()
         metrics: dict[str, Any] = values.pop("metrics")
         return metrics | values
 
     def to_text(self) -> str:
         lines = [count_noun(len(self.metrics.cases), "case"), describe_scores(self.metrics)]
+        lines += describe_worst(self.metrics)
         lines += [f"note: {note}" for note in self.notes]
         if self.problems:
             lines += [
                 f"{count_noun(len(self.problems), 'problem')}:",
                 *(f"  {each}" for each in list_problems(self.problems)),
             ]
-        return "\n".join([*lines, f"Written to {self.out}"] if self.out else lines)
+        written = [str(path) for path in (self.out, self.csv) if path]
+        return "\n".join([*lines, f"Written to {' and '.join(written)}"] if written else lines)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reported(Result):
     """The report of a run."""
 
@@ -269,6 +367,10 @@ class Reported(Result):
     left_out: tuple[str, ...] = ()
     """What the report leaves out, because it cannot be read."""
     notes: tuple[str, ...] = ()
+
+    def open(self) -> None:
+        """Open the page: in the browser, or in the notebook."""
+        _find_above("report.notebook", "open_page")(self.report)
 
     def to_text(self) -> str:
         return "\n".join(
@@ -280,7 +382,7 @@ class Reported(Result):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pruned(Result):
     """A smaller model file."""
 
@@ -294,18 +396,20 @@ class Pruned(Result):
     """Largest difference between its logits and those of the full (or the fine-tuned) network, on random input."""
     finetuning: str | None = None
     """Outcome of fine-tuning, in words."""
+    is_whole: bool = False
+    """Whether the depth is that of the whole network, so that nothing could go."""
 
     def to_text(self) -> str:
         share = f"{self.parameters / self.parameters_before:.0%} of {self.parameters_before:,}"
-        lines = [
-            f"{self.out}: {self.parameters:,} parameters, {share}; its output agrees with that of the full network.",
-            f"Depth {self.depth}: {self.reason}.",
-        ]
+        title = f"{self.out}: {self.parameters:,} parameters, {share}; its output agrees with that of the full network."
+        if self.is_whole:
+            title = f"Nothing could be pruned: {self.out} holds the whole network, {self.parameters:,} parameters."
+        lines = [title, f"Depth {self.depth}: {self.reason}."]
         lines += [f"{self.finetuning[:1].upper()}{self.finetuning[1:]}."] if self.finetuning else []
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adapted(Result):
     """Rules for `depth="auto"`, now in the model file."""
 
@@ -314,6 +418,10 @@ class Adapted(Result):
     """The most careful first."""
 
     def to_text(self) -> str:
+        if len(self.rules) == 1:
+            return (
+                f"{self.model}: early exit saves no time here: --depth auto would take the deepest head for every tile."
+            )
         depths = list(self.rules[0].tiles)
         rows = [["stops below", "Dice lost", "at most", "time", *(f"tiles at {depth}" for depth in depths)]]
         for rule in self.rules:
@@ -333,26 +441,29 @@ class Adapted(Result):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Exported(Result):
     """A file for another runtime."""
 
     out: Path
     card: Path
     """The model card."""
-    depth: int
+    depths: tuple[int, ...]
+    folds: tuple[int, ...]
+    """Folds whose probabilities are averaged in the file, if there are several."""
     int8: bool
     comparison: str
     """Comparison with the network, in words."""
     file_mb: float
 
     def to_text(self) -> str:
-        precision = ", 8-bit integers" if self.int8 else ""
-        title = f"{self.out}: depth {self.depth}{precision}, {self.file_mb:.1f} MB."
+        title = f"{self.out}: {list_numbers('depth', self.depths)}"
+        title += f", the mean of {list_numbers('fold', self.folds)}" if self.folds else ""
+        title += f"{', 8-bit integers' if self.int8 else ''}, {self.file_mb:.1f} MB."
         return f"{title}\n{self.comparison}\nModel card: {self.card}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Imported(Result):
     """A model file converted from another library's checkpoint."""
 
@@ -383,7 +494,7 @@ class Imported(Result):
         return "\n".join([*lines, f"Next: {write_command('predict', self.out, NEW_IMAGES, '--out', 'predictions')}"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelInfo(Result):
     """Description of a model."""
 
@@ -394,28 +505,93 @@ class ModelInfo(Result):
     parameters: int
     file_mb: float
     notes: Notes
-    """Notes of the model file: scores and costs of every depth."""
+    """Notes of the model file: scores and costs of every depth, of several folds over all their validation cases."""
+    command: str = ""
+    """What to run next, by the verdict."""
+    cache_mb: float = 0.0
+    """Size of the prepared cases in the run folder."""
 
     def to_text(self) -> str:
         data, model = self.plan.data, self.plan.model
         folds = f", {len(self.files)} folds" if len(self.files) > 1 else ""
         size = f"{self.parameters:,} parameters, {self.file_mb:.1f} MB{folds}"
-        classes = (f"{value} = {name}" for value, name in zip(data.label_values, data.classes, strict=True))
-        spacing = " x ".join(f"{mm:g}" for mm in data.spacing_mm) + " mm" if data.spacing_mm else "as in each file"
         lines = [
             str(self.model),
             f"network:    {model.topology} of depth {model.depth}, {data.dims}D, {size}",
             f"            widths {list(model.widths)}, {model.norm} norm, {model.block} blocks",
             f"trained on: {self.plan.name}",
             *([f"started from: {self.plan.train.start}"] if self.plan.train.start else []),
-            f"channels:   {', '.join(data.channels)}",
-            f"classes:    {', '.join(classes)}",
-            f"spacing:    {spacing}; tile {list(self.plan.predict.tile)}; axes {data.orientation or 'as in each file'}",
+            *_describe_data(data, self.plan.predict),
         ]
-        return "\n".join([*lines, describe_depths(self.notes)] if self.notes.depths else lines)
+        if self.cache_mb:
+            clean = write_command("clean", self.model)
+            lines.append(f"cache:      {self.cache_mb:,.1f} MB of prepared cases (`{clean}` removes them)")
+        if self.notes.depths:
+            lines += ["over the validation cases of all folds:"] if len(self.files) > 1 else []
+            lines += [describe_depths(self.notes)]
+        lines += [str(self.notes.verdict)] if self.notes.verdict else []
+        return "\n".join([*lines, f"Next: {self.command}"] if self.command else lines)
 
 
 @dataclass(frozen=True)
+class CleanedRun:
+    """What was removed from a run, or would be."""
+
+    run: Path
+    files: int
+    mb: float
+
+
+@dataclass(frozen=True, repr=False)
+class Cleaned(Result):
+    """Runs without their caches."""
+
+    runs: tuple[CleanedRun, ...]
+    written: bool
+    """False after a dry run."""
+
+    def to_text(self) -> str:
+        verb = "removed" if self.written else "would be removed"
+        return "\n".join(
+            f"{each.run}: {count_noun(each.files, 'file')}, {each.mb:,.1f} MB, {verb}" for each in self.runs
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class ExportInfo(Result):
+    """Description of an exported file."""
+
+    model: Path
+    runtime: str
+    """What runs it: onnxruntime, openvino or torch."""
+    data: DataPlan
+    predict: PredictPlan
+    """Tile, overlap, and the depth of a prediction for which none is given."""
+    notes: ExportNotes
+    """Depths in the file, with their scores before the export."""
+    file_mb: float
+    card: Path | None
+    """The model card beside the file."""
+
+    def to_text(self) -> str:
+        notes, depths = self.notes, tuple(self.notes.depths)
+        size = f"{notes.parameters:,} parameters, " if notes.parameters else ""
+        folds = f", the mean of {list_numbers('fold', notes.folds)}" if notes.folds else ""
+        precision = ", 8-bit integers" if notes.int8 else ""
+        default = f" (without --depth: {self.predict.depth})" if len(depths) > 1 else ""
+        lines = [
+            str(self.model),
+            f"exported:   {list_numbers('depth', depths)}{default}, {self.data.dims}D{folds}{precision}",
+            f"            {size}{self.file_mb:.1f} MB, run by {self.runtime}",
+            f"trained on: {notes.name}",
+            *_describe_data(self.data, self.predict),
+        ]
+        lines += [f"model card: {self.card}"] if self.card else []
+        scored = any(row.dice is not None for row in notes.depths.values())
+        return "\n".join([*lines, describe_depths(notes)] if scored else lines)
+
+
+@dataclass(frozen=True, repr=False)
 class Demonstrated(Result):
     """A run on generated data, and its predictions."""
 
@@ -440,6 +616,23 @@ class Demonstrated(Result):
                 *(f"  {write_command(*words)}" for words in commands),
             ]
         )
+
+
+def _find_above(module: str, name: str) -> Callable[..., Any]:
+    """Find a function of a layer above by its name: results are shown by what is built on them."""
+    function: Callable[..., Any] = getattr(importlib.import_module(f"unetpp.{module}"), name)
+    return function
+
+
+def _describe_data(data: DataPlan, predict: PredictPlan) -> list[str]:
+    """Describe the images and classes of a model, one property a line."""
+    classes = (f"{value} = {name}" for value, name in zip(data.label_values, data.classes, strict=True))
+    spacing = " x ".join(f"{mm:g}" for mm in data.spacing_mm) + " mm" if data.spacing_mm else "as in each file"
+    return [
+        f"channels:   {', '.join(data.channels)}",
+        f"classes:    {', '.join(classes)}",
+        f"spacing:    {spacing}; tile {list(predict.tile)}; axes {data.orientation or 'as in each file'}",
+    ]
 
 
 def describe_plan(plan: Plan) -> str:
@@ -468,6 +661,20 @@ def describe_depths(found: DepthTable) -> str:
     return "\n".join(
         [*lines, f"  recommended: depth {recommended.depth} ({recommended.reason})"] if recommended else lines
     )
+
+
+def describe_worst(metrics: Metrics) -> list[str]:
+    """List the cases with the lowest Dice, and of several classes the worst of each."""
+    scored = sorted((case.mean.dice, case.id, case) for case in metrics.cases if case.mean.dice is not None)
+    if len(scored) < 2:
+        return []
+    rows = [["worst cases", "Dice", *(["worst class"] if len(metrics.classes) > 1 else [])]]
+    for dice, name, case in scored[:WORST]:
+        classes = sorted((each.dice, key) for key, each in case.classes.items() if each.dice is not None)
+        rows.append(
+            [name, f"{dice:.4f}", *([f"{classes[0][1]} {classes[0][0]:.4f}"] if len(metrics.classes) > 1 else [])]
+        )
+    return [table(rows)]
 
 
 def _fit_table(first: str, kind: type[Measured], rows: Sequence[tuple[str, Measured]], unit: str | None) -> str:

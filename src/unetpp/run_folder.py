@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetpp.errors import ModelFileError, UsageError
+from unetpp.files import find_remains
 from unetpp.measured import Metrics, read_metrics
+from unetpp.words import say_permit
 
 MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"
 VIEWS = "views"
@@ -41,7 +43,7 @@ class RunFolder:
 
     @property
     def cache(self) -> Path:
-        """Preprocessed cases."""
+        """Prepared cases; `unetpp clean` removes them."""
         return self.path / "cache"
 
     @property
@@ -60,6 +62,15 @@ class RunFolder:
             return self.data.read_text(encoding="utf-8").strip() or "DATA"
         except (OSError, ValueError):
             return "DATA"
+
+    def cached_files(self) -> list[Path]:
+        """List the arrays of the prepared cases."""
+        return sorted(self.cache.glob("[!.]*.*.npy"))
+
+    def disposable_files(self) -> list[Path]:
+        """List the prepared cases, and what killed processes left in the folders of the run."""
+        folders = (self.path, self.cache, *sorted(self.path.glob("fold_*/")))
+        return [*self.cached_files(), *(path for folder in folders for path in find_remains(folder))]
 
     def fold(self, name: FoldName) -> Path:
         """Return the folder of a fold."""
@@ -104,8 +115,8 @@ def find_model_files(model: Path) -> list[Path]:
         return [model]
     for folder in (model, *model.glob("fold_*")):
         if not os.access(folder, os.R_OK | os.X_OK):  # looking for files would find none
-            action = f"Run: chmod u+rx '{folder}'"
-            raise ModelFileError(folder, "a folder that may not be entered (permission denied)", "a run folder", action)
+            got, action = "a folder that may not be entered (permission denied)", say_permit(folder, folder=True)
+            raise ModelFileError(folder, got, "a run folder", action)
     files = sorted(model.glob(f"fold_*/{MODEL}"), key=lambda path: (len(path.parent.name), path.parent.name))
     if not files:
         got, expected = f"a folder without fold_*/{MODEL}", "a run folder that `unetpp train` finished, or a model file"

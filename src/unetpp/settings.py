@@ -77,8 +77,39 @@ def field_notes(cls: type[BaseModel]) -> dict[str, str]:
     return {name: " ".join(field.description.split()) for name, field in cls.model_fields.items() if field.description}
 
 
+ELSEWHERE = {
+    "out_channels": "classes num_classes n_classes nb_classes num_labels out_chans output_channels",
+    "in_channels": "n_channels num_channels in_chans input_channels",
+    "dims": "spatial_dims ndim ndims",
+    "encoder": "encoder_name backbone backbone_name",
+    "encoder_weights": "encoder_pretrained pretrained weights",
+    "depth": "encoder_depth n_stages num_stages num_levels",
+    "widths": "features features_per_stage filters channels encoder_channels nb_filter",
+    "nested_widths": "decoder_channels",
+    "convs_per_node": "n_conv_per_stage conv_number num_convs",
+    "attention": "decoder_attention_type",
+    "norm": "norm_op decoder_use_batchnorm decoder_use_norm batch_norm",
+    "activation": "act nonlin",
+    "up": "upsample decoder_interpolation upsampling bilinear",
+    "kernel_sizes": "kernel_size",
+    "train.batch": "batch_size bs",
+    "train.learning_rate": "lr learning_rate initial_lr max_lr",
+    "train.patch": "patch_size roi_size crop_size img_size image_size imgsz",
+    "train.epochs": "num_epochs max_epochs n_epochs",
+    "predict.tile": "tile_size sw_roi_size",
+    "predict.overlap": "tile_overlap",
+    "data.spacing_mm": "spacing pixdim target_spacing",
+}
+"""Field -> what other libraries call it (segmentation_models.pytorch, MONAI, nnU-Net and others)."""
+
+
 def suggest_name(key: str, names: Sequence[str]) -> str:
-    """Suggest the known name that is closest to an unknown one."""
+    """Suggest the name for what other libraries call `key`, or else the known name that is closest to it."""
+    word = key.rpartition(".")[2]
+    own = next((field for field, others in ELSEWHERE.items() if word in others.split()), word)
+    found = next((name for name in (f"data.{word}", own, f"model.{own}") if name in names), None)
+    if found:
+        return f"`{key}` is `{found}` here."
     close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
     return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(names)}."
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _COMMAND = re.compile(r"\bunetpp [a-z]|https?://")
 """What is to be copied from a line."""
+_ON_WINDOWS = os.name == "nt"
 
 
 def count_noun(number: float, noun: str) -> str:
     """Write a number with its noun: "1 case", "2 cases", "0.5 minutes"."""
     return f"{number:{',' if isinstance(number, int) else 'g'}} {noun}{'s' * (number != 1)}"
+
+
+def list_numbers(noun: str, numbers: Sequence[int | str | None]) -> str:
+    """Write numbers with their noun: "depth 2", "depths 1, 2, 3"."""
+    return f"{noun}{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))}"
 
 
 def list_some(names: Iterable[object], shown: int = 3) -> str:
@@ -71,8 +79,8 @@ def format_time(seconds: float) -> str:
 
 
 def write_command(*words: object) -> str:
-    """Write a command of unetpp that can be pasted into a shell."""
-    return shlex.join(["unetpp", *map(str, words)])
+    """Write a command of unetpp so that it can be pasted into the shell of this system."""
+    return _join(["unetpp", *map(str, words)])
 
 
 def wrap(text: str, width: int) -> str:
@@ -91,3 +99,14 @@ def wrap(text: str, width: int) -> str:
         )
         for line in text.split("\n")
     )
+
+
+def _join(words: list[str]) -> str:
+    return subprocess.list2cmdline(words) if _ON_WINDOWS else shlex.join(words)
+
+
+def say_permit(path: object, folder: bool = False) -> str:
+    """Say how to make a file or folder readable on this system."""
+    if _ON_WINDOWS:
+        return "Allow yourself to read it: Properties, Security."
+    return f"Run: {_join(['chmod', 'u+rx' if folder else 'u+r', str(path)])}"

@@ -34,7 +34,6 @@ def test_from_a_run_to_a_prediction_with_a_depth_for_each_tile(run: Path, tmp_pa
     before, _ = load_model(folder / "fold_0" / "model.safetensors")
     said = run_cli("adapt", folder, "--backend", "torch")
     assert said.code == 0
-    assert "tiles at 1" in said.stdout
     after, header = load_model(folder / "fold_0" / "model.safetensors")
     assert all(
         bool((mine == theirs).all())
@@ -43,12 +42,16 @@ def test_from_a_run_to_a_prediction_with_a_depth_for_each_tile(run: Path, tmp_pa
     rules = header.notes.auto
     assert 1 <= len(rules) <= 1 + len(LOSSES)
     assert (rules[0].doubts, rules[0].dice_lost, rules[0].time) == ((None,), 0.0, 1.0)
+    assert ("tiles at 1" if len(rules) > 1 else "saves no time") in said.stdout
+    assert all(rule.time < 1 for rule in rules[1:])
     assert all(len(rule.doubts) == len(rule.tiles) - 1 for rule in rules)
     images = run.parent / "data" / "images"
     wanted = 100 * max(rule.dice_lost_interval[1] for rule in rules) + 1
     said = run_cli("predict", folder, images, "--out", tmp_path / "auto", "--depth", "auto", "--max-drop", wanted)
     assert said.code == 0
-    assert json.loads((tmp_path / "auto" / "predictions.json").read_text())["depth"] == "auto"
+    record = json.loads((tmp_path / "auto" / "predictions.json").read_text())
+    assert record["depth"] == "auto" and "depth of the tiles: " in said.stdout
+    assert all(sum(entry["depth_shares"].values()) == pytest.approx(1) for entry in record["cases"].values())
     assert len(list((tmp_path / "auto").glob("*.png"))) == 15
 
 

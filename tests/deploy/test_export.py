@@ -17,9 +17,10 @@ import unetpp
 from unetpp.data.preprocess import prepare_image
 from unetpp.deploy import export
 from unetpp.deploy.export import Comparison, export_file
-from unetpp.deploy.export.graph import open_export
+from unetpp.deploy.export.graph import DepthProbabilities, open_export
 from unetpp.errors import DataError, ModelFileError, UsageError
 from unetpp.formats.readers import open_image
+from unetpp.infer.predictor import load_folds
 from unetpp.measured import DepthRow, Notes
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
@@ -70,16 +71,51 @@ def test_a_file_answers_as_the_network_at_any_size(suffix: str, model: Path, tmp
     answer, about = open_export(done.out)
     assert about["depth"] == 1
     assert about["classes"] == list(header.plan.data.classes)
+    assert list(about["depths"]) == ["1"]
     assert len(about["normalization"]) == len(header.plan.data.channels)
     for shape in ((3, 1, 24, 24), (1, 1, 31, 42)):
         image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             expected = network(image, depth=1).softmax(dim=1).numpy()
-        np.testing.assert_allclose(answer(image.numpy()), expected, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(answer(image.numpy(), [0])[0], expected, rtol=0, atol=1e-4)
     for source in (Path(unetpp.__file__).parent, Path(torch.__file__).parent, tmp_path):
         assert not any(str(source).encode() in path.read_bytes() for path in tmp_path.glob(f"out*{suffix}"))
     left = {path.name for path in tmp_path.iterdir() if path.is_file()}
     assert left == {"model.safetensors", f"out{suffix}", f"out{suffix}.md", *(["out.bin"] if suffix == ".xml" else [])}
+
+
+@pytest.fixture
+def folds(tmp_path: Path) -> Path:
+    """A run of two folds."""
+    plan = small_plan(patch=24, classes=3)
+    for fold in range(2):
+        torch.manual_seed(fold)
+        (tmp_path / "run" / f"fold_{fold}").mkdir(parents=True)
+        notes = Notes(fold=fold, depths={depth: DepthRow(dice=0.5 + 0.2 * fold, latency_ms=1.0) for depth in (1, 2)})
+        place = tmp_path / "run" / f"fold_{fold}" / "model.safetensors"
+        save_model(place, build_from_plan(plan.model).state_dict(), plan, notes)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("suffix", PACKAGES)
+def test_depths_and_folds_go_into_one_file(suffix: str, folds: Path, tmp_path: Path) -> None:
+    require(suffix)
+    done = export_file(folds, tmp_path / f"out{suffix}", "all")
+    assert (done.depths, done.folds) == ((1, 2), (0, 1))
+    assert "depths 1, 2, the mean of folds 0, 1," in done.to_text()
+    answer, about = open_export(done.out)
+    assert about["depths"] == {"1": {"dice": 0.6}, "2": {"dice": 0.6}}
+    networks, _, _ = load_folds(folds)
+    image = torch.randn((2, 1, 31, 42), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = [sum(net(image, depth=depth).softmax(dim=1) for net in networks) / 2 for depth in (1, 2)]
+    for heads in ([0, 1], [0], [1]):
+        for head, found in zip(heads, answer(image.numpy(), heads), strict=True):
+            np.testing.assert_allclose(found, expected[head].numpy(), rtol=0, atol=1e-4)
+    card = done.card.read_text()
+    assert "the probabilities of folds 0, 1 are averaged" in card
+    assert "| 1 | 0.7000 |" in card
+    assert not list(tmp_path.glob(".unetpp*"))
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
@@ -93,7 +129,7 @@ def test_eight_bits_are_calibrated_on_images(
     assert 0 < said(r"differ by at most ([\d.e-]+\d)", done.comparison) < 0.5
     answer, about = open_export(done.out)
     assert about["int8"] is True
-    assert answer(np.zeros((1, 1, 24, 24), np.float32)).shape == (1, 2, 24, 24)
+    assert answer(np.zeros((1, 1, 24, 24), np.float32), [0])[0].shape == (1, 2, 24, 24)
     kinds = re.findall(r'type="(FakeQuantize)"', done.out.read_text()) if suffix == ".xml" else _onnx_kinds(done.out)
     assert kinds
 
@@ -134,6 +170,8 @@ def test_the_card_says_what_was_measured(model: Path, tmp_path: Path) -> None:
     [
         ({"out": "out.tflite"}, r"out: got .*out\.tflite.*; expected a name that ends in \.onnx, \.pt2, \.xml"),
         ({"out": "out.pt2", "depth": 7}, "depth: got 7; expected one of"),
+        ({"out": "out.pt2", "depth": "1,7"}, "depth: got 1,7; expected one of"),
+        ({"out": "out.pt2", "depth": "deep"}, "depth: got deep; expected one of"),
         ({"out": "out.pt2", "int8": True}, r"int8: got a \.pt2 file"),
         ({"out": "out.onnx", "int8": True}, "expected images to calibrate with. Add `images`"),
         ({"out": "taken.xml"}, "whose weights go to taken.bin, a file of something else"),
@@ -186,7 +224,13 @@ def test_a_file_that_does_not_agree_does_not_take_its_place(
 def test_a_network_that_answers_nan_does_not_agree(model: Path, tmp_path: Path) -> None:
     network, header = load_model(model)
     samples = export.find_samples(model, header.plan, [], calibrate=False)
-    found = export.compare(network, 1, lambda image: np.full((1, 2, *image.shape[2:]), np.nan, np.float32), samples, 2)
+    nan = [np.full((1, 2, *samples.comparing[0].shape[1:]), np.nan, np.float32)]
+    exported = DepthProbabilities([network], [1])
+
+    def predict(image: np.ndarray, heads: Any) -> list[np.ndarray]:
+        return [each[..., : image.shape[2], : image.shape[3]] for each in nan]
+
+    found = export.compare(exported, predict, samples, 2, lambda *_: None)
     assert np.isnan(found.difference)
 
 

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from unetpp.deploy import prune
-from unetpp.deploy.prune import choose_depth, plan_at_depth, prune_file
+from unetpp.deploy.prune import plan_at_depth, prune_file
 from unetpp.errors import ModelFileError, UsageError, WriteError
-from unetpp.measured import DepthRow
 from unetpp.model.file import load_model
 from unetpp.plan import Plan
 
@@ -53,24 +52,6 @@ def test_the_smallest_depth_that_is_good_enough(
         "depths": {str(depth): DEPTHS[str(depth)]},
         "pruned_from_depth": 3,
     }
-
-
-def test_a_shallow_depth_that_is_better_wins() -> None:
-    depth, reason = choose_depth({1: DepthRow(dice=0.95), 2: DepthRow(dice=0.94)}, 0)
-    assert depth == 1
-    assert "1.00 points above depth 2" in reason
-
-
-@pytest.mark.parametrize(("max_drop", "expected"), [(0.5, 2), (0.79, 2), (0.8, 1), (0.1, 3)])
-def test_where_cases_differ_the_worst_of_the_interval_counts(max_drop: float, expected: int) -> None:
-    rows = {
-        1: DepthRow(dice=0.906, dice_lost_interval=(0.001, 0.008)),
-        2: DepthRow(dice=0.909, dice_lost_interval=(-0.001, 0.004)),
-        3: DepthRow(dice=0.91, dice_lost_interval=(0, 0)),
-    }
-    depth, reason = choose_depth(rows, max_drop)
-    assert depth == expected
-    assert ("at most" in reason) == (depth < 3)
 
 
 def test_the_final_scores_beside_the_model_go_before_its_notes(

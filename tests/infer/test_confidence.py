@@ -91,14 +91,14 @@ def test_the_level_is_that_of_the_lowest_tenth() -> None:
 def test_the_dice_is_predicted_by_a_line_that_cases_left_out_judge() -> None:
     expected = [0.80, 0.85, 0.90, 0.95, 0.97]
     straight = calibrate(expected, [2 * guess - 1.0 for guess in expected])
-    assert (straight.predicted_dice_slope, straight.predicted_dice_offset) == (
+    assert (straight.expected_dice_slope, straight.expected_dice_offset) == (
         pytest.approx(2),
         pytest.approx(-1),
     )
-    assert straight.predicted_dice_error == pytest.approx(0, abs=1e-12)
+    assert straight.expected_dice_error == pytest.approx(0, abs=1e-12)
     outlier = calibrate(expected, [0.6, 0.7, 0.8, 0.9, 0.5])
     assert (
-        outlier.predicted_dice_error
+        outlier.expected_dice_error
         > np.abs(
             np.polyval(np.polyfit(expected, [0.6, 0.7, 0.8, 0.9, 0.5], 1), expected) - [0.6, 0.7, 0.8, 0.9, 0.5]
         ).mean()
@@ -111,5 +111,5 @@ def test_the_dice_is_predicted_by_a_line_that_cases_left_out_judge() -> None:
 )
 def test_expectations_that_say_nothing_predict_the_mean(expected: list[float], true: list[float]) -> None:
     found = calibrate(expected, true)
-    assert (found.predicted_dice_slope, found.predicted_dice_offset) == (0, pytest.approx(np.mean(true)))
+    assert (found.expected_dice_slope, found.expected_dice_offset) == (0, pytest.approx(np.mean(true)))
     assert found.expected_dice_correlation == (0 if len(set(expected)) == 1 else pytest.approx(-1))

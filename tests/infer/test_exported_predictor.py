@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from tests.tiny import run_cli
 from torch import Tensor
 
 import unetpp
-from unetpp.data.arrays import open_array
+from unetpp.data.arrays import open_array, open_array_or_file
 from unetpp.data.preprocess import prepare_image
 from unetpp.deploy.export import export_file
 from unetpp.errors import ModelFileError, UsageError
@@ -30,11 +31,14 @@ from unetpp.infer.exported_predictor import ExportedPredictor, load_exported
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predictor import load_predictor
 from unetpp.infer.sliding import stream_bands
+from unetpp.measured import Calibration, DepthRow, Notes
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import save_model
 from unetpp.plan import PredictPlan
 
 PACKAGES = {".onnx": ("onnxscript", "onnxruntime"), ".xml": ("onnxscript", "openvino")}
+EXPORTS: dict[str, dict[str, bytes]] = {}
+"""Files of earlier tests, by what they are made of: an export takes seconds."""
 NO_TORCH = """
 import sys
 sys.modules |= dict.fromkeys(("torch", "monai", "timm", "matplotlib"))
@@ -44,16 +48,23 @@ sys.exit(run(sys.argv[1:]))
 
 
 def exported(
-    folder: Path, suffix: str = ".onnx", settings: dict[str, Any] | None = None, **fields: Any
+    folder: Path, suffix: str = ".onnx", settings: dict[str, Any] | None = None, depth: str | None = None, **fields: Any
 ) -> tuple[Path, Path]:
     """A model file and what was exported of it."""
     for package in PACKAGES[suffix]:
         pytest.importorskip(package)
     torch.manual_seed(0)
     plan = small_plan(patch=24, settings={"data.normalization": [{"per_case": True}]} | (settings or {}), **fields)
-    model = folder / "model.safetensors"
-    save_model(model, build_from_plan(plan.model).state_dict(), plan)
-    return model, export_file(model, folder / f"model{suffix}").out
+    model, file, key = folder / "model.safetensors", folder / f"model{suffix}", f"{suffix} {depth} {plan.to_json()}"
+    line = Calibration(review_below=0.4, expected_dice_slope=0.5, expected_dice_offset=0.25)
+    notes = Notes(depths={depth: DepthRow(dice=0.5, **line.to_dict()) for depth in range(1, plan.model.depth + 1)})
+    save_model(model, build_from_plan(plan.model).state_dict(), plan, notes)
+    if key not in EXPORTS:
+        export_file(model, file, depth)
+        EXPORTS[key] = {end: file.with_suffix(end).read_bytes() for end in (suffix, ".bin")[: 1 + (suffix == ".xml")]}
+    for end, content in EXPORTS[key].items():
+        file.with_suffix(end).write_bytes(content)
+    return model, file
 
 
 @pytest.mark.parametrize("suffix", PACKAGES)
@@ -105,8 +116,8 @@ def test_tiles_are_added_up_as_with_torch(shape: tuple[int, ...], tile: tuple[in
         return torch.cat([tiles, tiles * ramp, ramp - tiles], dim=1)
 
     about = plan.data.model_dump() | {"tile": tile, "overlap": 0.4, "depth": 1}
-    predictor = ExportedPredictor(lambda tiles: logits(torch.from_numpy(tiles)).softmax(1).numpy(), about, "", "")
-    found = np.concatenate(list(predictor._stream_bands(image, "image", None)), axis=1)
+    predictor = ExportedPredictor(lambda tiles, _: [logits(torch.from_numpy(tiles)).softmax(1).numpy()], about, "", "")
+    found = np.concatenate(list(predictor._stream_bands(image, (1,), False, "image", None)), axis=2)[0]
     chosen = PredictPlan(tile=tile, overlap=0.4, batch=2, depth=1)
     bands = stream_bands([logits], image, chosen, (1,), torch.device("cpu"))
     expected = torch.cat([band.probabilities[0].clone() for band in bands], dim=1)
@@ -146,9 +157,9 @@ def test_what_an_exported_file_does_not_give_is_refused(tmp_path: Path) -> None:
     _, file = exported(tmp_path)
     Image.new("L", (30, 30)).save(tmp_path / "image.png")
     for wishes, error in {
-        ("--depth", "1"): "expected 2, the depth that was exported",
-        ("--tta",): "--tta: got an exported file",
-        ("--uncertainty", "entropy"): "--uncertainty: got an exported file",
+        ("--depth", "1"): "expected 2, the depth in the file",
+        ("--depth", "auto"): "expected 2, the depth in the file",
+        ("--uncertainty", "disagreement"): "--uncertainty: got disagreement of an exported file",
         ("--device", "cuda"): "--device: got cuda",
         ("--backend", "openvino"): "expected onnxruntime, which runs it",
     }.items():
@@ -172,29 +183,116 @@ def test_threads_may_share_one(suffix: str, tmp_path: Path) -> None:
             np.testing.assert_array_equal(found, once)
 
 
+@pytest.mark.parametrize("suffix", PACKAGES)
+@pytest.mark.parametrize("spacing", [None, [1.0, 0.7]])
+def test_depths_maps_and_copies_are_those_of_the_model(
+    suffix: str, spacing: list[float] | None, tmp_path: Path
+) -> None:
+    settings = {"data.spacing_mm": spacing, "predict.depth": 1}
+    model, file = exported(tmp_path, suffix, settings, depth="all", classes=3)
+    mine, theirs = load_exported(file), load_predictor(model, "cpu", "torch")
+    assert mine.depths == theirs.depths
+    image = np.random.default_rng(0).standard_normal((41, 37)).astype(np.float32)
+    grid = None if spacing is None else [1.3, 1.0]
+    source, _ = open_array_or_file(image, mine.data, grid)
+    for options in (
+        PredictOptions(),
+        PredictOptions(depth=2),
+        PredictOptions(depth="mean", tta=True),
+        PredictOptions(depth="all and mean", probabilities=True, uncertainty="entropy"),
+    ):
+        found, expected = (each.predict_source(source, options=options) for each in (mine, theirs))
+        assert list(found) == list(expected)
+        for depth, prediction in found.items():
+            close = {"rtol": 0, "atol": 1e-4 if suffix == ".onnx" else 0.1}  # bfloat16
+            assert (prediction.segmentation == expected[depth].segmentation).mean() > 0.97
+            assert prediction.confidence == pytest.approx(expected[depth].confidence, abs=close["atol"])
+            for name in ("probabilities", "uncertainty"):
+                one, other = getattr(prediction, name), getattr(expected[depth], name)
+                assert (one is None) == (other is None)
+                if one is not None:
+                    np.testing.assert_allclose(one, other, **close)
+
+
+def test_what_is_said_of_a_prediction_is_what_is_said_with_torch(tmp_path: Path) -> None:
+    model, file = exported(tmp_path, depth="all")
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        Image.fromarray(rng.integers(0, 255, (40, 37), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    texts, cases = [], []
+    for name in (model, file):
+        out = tmp_path / f"out{name.suffix}"
+        answer = run_cli("predict", name, tmp_path / "a.png", tmp_path / "b.png", "--out", out, "--probabilities")
+        assert answer.code == 0, answer.stderr
+        texts.append(re.sub(r" in [\d.]+ s", "", answer.stdout.replace(str(out), "OUT")))
+        cases.append(json.loads((out / "predictions.json").read_text())["cases"])
+        assert len(list((out / "probabilities").iterdir())) == 2
+    assert texts[0] == texts[1]
+    for case, found in cases[1].items():
+        for name, value in found.items():
+            other = cases[0][case][name]
+            assert value == (pytest.approx(other, abs=1e-4) if isinstance(value, float) else other), name
+
+
 def test_it_takes_the_arguments_of_a_predictor_and_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     _, file = exported(tmp_path)
     predictor, image = unetpp.load(file), np.zeros((30, 30), np.float32)
     np.testing.assert_array_equal(predictor.predict(image, depth=2, tta=False), predictor.predict(image))
-    for options, setting in (({"depth": 1}, "depth"), ({"depth": "all"}, "depth"), ({"tta": True}, "tta")):
-        with pytest.raises(UsageError, match=rf"{setting}: got .*expected .*name the model|{setting}: got .*export"):
-            predictor.predict(image, **options)
+    for depth in (1, "auto"):
+        with pytest.raises(UsageError, match=r"depth: got .*expected .*name the model"):
+            predictor.predict(image, depth=depth)
     for option in dataclasses.fields(PredictOptions):  # a new one is refused until an exported file can do it
-        if option.name != "depth":
-            value: Any = "entropy" if option.name == "uncertainty" else True
+        if option.name not in ("depth", "tta", "probabilities", "uncertainty"):
             with pytest.raises(UsageError, match=f"{option.name}: got an exported file"):
-                predictor.choose_depths(PredictOptions(**{option.name: value}))
+                predictor.choose_depths(PredictOptions(**{option.name: True}))
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])
+def test_a_description_is_read_without_a_runtime(suffix: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = tmp_path / "model.safetensors"
+    if suffix == ".pt2":
+        plan = small_plan(patch=24)
+        save_model(model, build_from_plan(plan.model).state_dict(), plan, Notes(depths={2: DepthRow(dice=0.5)}))
+        file = export_file(model, tmp_path / "model.pt2").out
+    else:
+        _, file = exported(tmp_path, suffix)
+    code = "import sys\nsys.modules |= dict.fromkeys(('torch', 'onnx', 'onnxruntime', 'openvino'))\n"
+    code += "from unetpp.cli import run\nsys.exit(run(['info', sys.argv[1]]))"
+    done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for text in (
+        "exported:   depth 2, 2D",
+        "0 = background, 1 = class 1",
+        "trained on: small",
+        "0.5000",
+        "tile [24, 24]",
+    ):
+        assert text in done.stdout
+    found = unetpp.info(file)
+    assert isinstance(found, unetpp.ExportInfo)
+    assert found.to_dict()["notes"]["depths"]["2"]["dice"] == 0.5
+    for option in ({"measure": True}, {"machine": "1,2"}):
+        with pytest.raises(UsageError, match=r"an exported file; expected a model file"):
+            unetpp.info(file, **option)
+    whole = file.read_bytes()
+    for content in (b"", b"x", whole[: len(whole) // 2], whole[::-1], b"\x72\xff\xff\xff\xff\xff\xff\xff\x7f"):
+        file.write_bytes(content)
+        with pytest.raises(ModelFileError):
+            unetpp.info(file)
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     (tmp_path / "model.onnx").write_bytes(b"no graph")
-    with pytest.raises(ModelFileError, match=r"model\.onnx: got a file that onnxruntime cannot run"):
+    with pytest.raises(
+        ModelFileError, match=r"model\.onnx: got a file whose description cannot be read \(it is no ONNX file\)"
+    ):
         load_exported(tmp_path / "model.onnx")
     with pytest.raises(ModelFileError, match="got no such file"):
         load_exported(tmp_path / "absent.onnx")
     with pytest.raises(ModelFileError, match="a file without a description"):
-        ExportedPredictor(lambda image: image, {"tile": [8, 8]}, "other.onnx", "onnxruntime")
+        ExportedPredictor(lambda image, _: [image], {"tile": [8, 8]}, "other.onnx", "onnxruntime")
     with pytest.raises(UsageError, match="device: got cuda"):
         load_exported(tmp_path / "model.onnx", "cuda")
 

@@ -66,7 +66,7 @@ def test_the_expected_dice_is_that_of_the_whole_volume() -> None:
     assert volume.probabilities is not None
     inside = volume.segmentation == 1
     second = volume.probabilities[1].astype(np.float64)
-    assert volume.expected_dice == pytest.approx(2 * second[inside].sum() / (inside.sum() + second.sum()), rel=1e-5)
+    assert volume.confidence == pytest.approx(2 * second[inside].sum() / (inside.sum() + second.sum()), rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from unetpp.errors import DataError, UsageError, WriteError
@@ -18,7 +21,9 @@ from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.predict_files import WrittenFiles, predict_to_files
 from unetpp.infer.prediction import Prediction
+from unetpp.infer.record import COLUMNS, PredictionRecord, measure_size
 from unetpp.measure.quality import evaluate_folders
+from unetpp.measured import Calibration
 from unetpp.plan import DataPlan, Normalization
 
 
@@ -45,7 +50,8 @@ class Thresholding(CasePredictor):
         bright = image > image.mean()
         maps = np.stack([np.where(bright, 0.0, 1.0)] * len(self.data.classes)).astype(np.float32)
         probabilities = maps if options.probabilities else None
-        return {1: Prediction(1, bright.astype(np.uint8), source.geometry, probabilities, None, 0.9)}
+        sums = np.array([[10.0], [9.0], [10.0]]).repeat(len(self.data.classes) - 1, axis=1)
+        return {1: Prediction(1, bright.astype(np.uint8), source.geometry, probabilities, dice_sums=sums)}
 
 
 def write(root: Path, *names: str) -> None:
@@ -166,3 +172,67 @@ def test_no_image_at_all(tmp_path: Path) -> None:
     (tmp_path / "in/readme.txt").touch()
     with pytest.raises(DataError, match=r"in: got a folder with readme\.txt"):
         predict(tmp_path)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_has_sizes_and_objects_of_every_class(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    image = np.zeros((20, 30), np.uint8)
+    image[2:5, 2:6], image[10:12, 20:22] = 200, 200
+    Image.fromarray(image).save(tmp_path / "in/a,1.png")
+    tifffile.imwrite(tmp_path / "in/b.tif", image, imagej=True, resolution=(2, 2), metadata={"unit": "um"})
+    model = Thresholding()
+    model.calibrations = {
+        1: Calibration(review_below=0.5, expected_dice_slope=1.0, expected_dice_offset=-0.1, expected_dice_error=0.02)
+    }
+    written = predict_to_files(model, [tmp_path / "in"], tmp_path / "out")
+    plain, sized = read_rows(tmp_path / "out/predictions.csv")
+    assert tuple(plain) == COLUMNS
+    assert (plain["file"], plain["class"], plain["voxels"], plain["objects"]) == ("a,1.png", "cell", "16", "2")
+    assert (plain["area_um2"], plain["volume_ml"], plain["review"]) == ("", "", "False")
+    assert float(plain["expected_dice"]) == pytest.approx(0.8)
+    assert (plain["expected_dice_error"], sized["file"]) == ("0.02", "b.tif")
+    assert float(sized["area_um2"]) == pytest.approx(4.0) and float(sized["area_mm2"]) == pytest.approx(4e-6)
+    assert set(written.expected_dice) == set(written.files)
+    Image.fromarray(image).save(tmp_path / "c.png")
+    predict_to_files(model, [tmp_path / "c.png"], tmp_path / "out")
+    assert [row["file"] for row in read_rows(tmp_path / "out/predictions.csv")] == ["a,1.png", "b.tif", "c.png"]
+
+
+def test_volumes_have_a_volume() -> None:
+    assert measure_size(500, (2.0, 1.0, 1.0)) == {"volume_mm3": 1000.0, "volume_ml": 1.0}
+    assert measure_size(500, None) == {}
+
+
+def test_the_expected_dice_of_earlier_versions_is_taken_over(tmp_path: Path) -> None:
+    entry = {"expected_dice": 0.9, "predicted_dice": 0.8, "review": False}
+    record = PredictionRecord(cases={"a.png": entry, "b.png": None})
+    assert record.cases["a.png"] == {"expected_dice": 0.8, "confidence": 0.9, "review": False}
+    assert record.cases["b.png"] is None
+
+
+def test_overlays_are_written_and_are_no_segmentations(tmp_path: Path) -> None:
+    write(tmp_path / "in", "a.png", "p/b.png")
+    written = predict_to_files(Thresholding(), [tmp_path / "in"], tmp_path / "out", overlay=True)
+    assert (tmp_path / "out/overlays/a.png").exists() and (tmp_path / "out/overlays/p/b.png").exists()
+    assert results(written) == ["a.png", "p/b.png"]
+    shutil.copytree(tmp_path / "out", tmp_path / "references", ignore=shutil.ignore_patterns("overlays"))
+    (tmp_path / "out/predictions.json").unlink()
+    metrics, problems, _ = evaluate_folders(tmp_path / "out", tmp_path / "references")
+    assert [case.id for case in metrics.cases] == ["a", "p/b"] and not problems
+
+
+def test_the_count_is_that_of_images(tmp_path: Path) -> None:
+    write(tmp_path / "in", "a.png")
+    seen: list[tuple[int, int]] = []
+    predict_to_files(
+        Thresholding(),
+        [tmp_path / "in"],
+        tmp_path / "out",
+        progress=lambda done, total, note="": seen.append((done, total)),
+    )
+    assert seen == [(1, 1)]

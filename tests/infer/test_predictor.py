@@ -122,8 +122,53 @@ def test_spacing_needs_a_number_for_each_axis() -> None:
 
 
 def test_another_number_of_channels_is_a_problem_with_the_data() -> None:
-    with pytest.raises(DataError, match="2 channels"):
+    with pytest.raises(DataError, match="2 channels, if the first axis is theirs"):
         predictor(make_plan(channels=COLOUR)).predict(np.zeros((2, 8, 9)))
+    with pytest.raises(DataError, match=r"5 channels, if the last axis is theirs; expected 3 \(red.*`axes=\"YXC\"`"):
+        predictor(make_plan(channels=COLOUR)).predict(np.zeros((64, 64, 5)))
+
+
+def test_axes_can_be_named() -> None:
+    image = RNG.integers(0, 255, size=(20, 3, 24)).astype(np.uint8)
+    whole = predictor(make_plan(channels=COLOUR))
+    expected = whole.predict(np.moveaxis(image, 1, 0))
+    np.testing.assert_array_equal(whole.predict(image, axes="YCX"), expected)
+    np.testing.assert_array_equal(whole.predict(np.swapaxes(image, 0, 2), axes="XCY"), expected)
+    assert whole.predict(image[:, 0], axes="XY").shape == (24, 20)
+    with pytest.raises(UsageError, match=r"axes: got 'YXZ' .*the letters of 'CYX'"):
+        whole.predict(image, axes="YXZ")
+
+
+def test_channels_of_a_volume_may_come_last() -> None:
+    volume = RNG.normal(size=(2, 9, 20, 17)).astype(np.float32)
+    whole = predictor(make_plan(dims=3, channels=("a", "b")))
+    np.testing.assert_array_equal(whole.predict(np.moveaxis(volume, 0, -1)), whole.predict(volume))
+
+
+def test_several_images_give_a_list() -> None:
+    images = RNG.integers(0, 255, size=(2, 20, 24, 3)).astype(np.uint8)
+    whole = predictor(make_plan(channels=COLOUR))
+    expected = [whole.predict(image) for image in images]
+    tensor = torch.from_numpy(images).movedim(-1, 1)
+    for several in (list(images), images, tensor, [Image.fromarray(image) for image in images]):
+        np.testing.assert_array_equal(whole(several), expected)
+    np.testing.assert_array_equal(whole.predict(np.moveaxis(images, 0, 2), axes="YXBC"), expected)
+    np.testing.assert_array_equal(whole.predict(images[..., 0], axes="BYX")[1], whole.predict(images[1, ..., 0]))
+
+
+def test_probabilities_and_every_depth_from_an_array() -> None:
+    image = RNG.integers(0, 255, size=(20, 24)).astype(np.uint8)
+    whole = predictor(make_plan())
+    found = whole.predict(image, depth="all", probabilities=True)
+    assert list(found) == [1, 2]
+    assert found[1].probabilities is not None
+    assert found[1].probabilities.shape == (2, 20, 24)
+    np.testing.assert_array_equal(found[1].segmentation, whole(image, depth=1))
+    np.testing.assert_array_equal(whole.predict(image, probabilities=True).segmentation, whole(image))
+
+
+def test_a_predictor_introduces_itself() -> None:
+    assert repr(predictor(make_plan())) == "Predictor: test, 2D, depths 1 to 2, cpu"
 
 
 def test_all_depths_come_from_one_pass_and_equal_each_alone() -> None:
@@ -284,20 +329,20 @@ def test_a_case_with_a_low_expected_dice_is_listed_for_review(tmp_path: Path) ->
     whole = Predictor(
         [Threshold()],
         make_plan(),
-        calibrations={2: Calibration(review_below=0.85, predicted_dice_slope=2.0, predicted_dice_offset=-1.1)},
+        calibrations={2: Calibration(review_below=0.85, expected_dice_slope=2.0, expected_dice_offset=-1.1)},
     )  # type: ignore[list-item]
     written = whole.predict_files([tmp_path / "clear.png", tmp_path / "vague.png"], tmp_path / "out")
     cases = json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"]
-    assert cases["vague.png"]["expected_dice"] < 0.85 < cases["clear.png"]["expected_dice"]
-    assert [path.name for path in written.doubtful] == ["vague.png"]
+    assert cases["vague.png"]["confidence"] < 0.85 < cases["clear.png"]["confidence"]
+    assert {path.name: why for path, why in written.doubtful.items()} == {"vague.png": "low expected Dice"}
     assert [case["review"] for case in cases.values()] == [False, True]
-    assert cases["vague.png"]["predicted_dice"] == pytest.approx(max(0, 2 * cases["vague.png"]["expected_dice"] - 1.1))
-    assert 0.6 < cases["clear.png"]["predicted_dice"] <= 0.9
+    assert cases["vague.png"]["expected_dice"] == pytest.approx(max(0, 2 * cases["vague.png"]["confidence"] - 1.1))
+    assert 0.6 < cases["clear.png"]["expected_dice"] <= 0.9
     assert not whole.predict_files([tmp_path / "vague.png"], tmp_path / "shallow", PredictOptions(depth=1)).doubtful
     unknown = json.loads((tmp_path / "shallow" / "predictions.json").read_text())["cases"][
         "vague.png"
     ]  # nothing is known of that depth
-    assert (unknown["review"], unknown["predicted_dice"]) == (None, None)
+    assert (unknown["review"], unknown["expected_dice"]) == (None, None)
 
 
 def test_calibrations_are_averaged_over_the_folds(tmp_path: Path) -> None:
@@ -310,7 +355,7 @@ def test_calibrations_are_averaged_over_the_folds(tmp_path: Path) -> None:
         )
     found = load_predictor(tmp_path, "cpu").calibrations
     assert {depth: each.review_below for depth, each in found.items()} == {1: pytest.approx(0.75), 2: 0.6}
-    assert found[1].predicted_dice_slope is None
+    assert found[1].expected_dice_slope is None
 
 
 def test_a_tiff_by_another_name_is_predicted(tmp_path: Path) -> None:
@@ -385,6 +430,7 @@ def test_maps_have_their_own_folders(tmp_path: Path) -> None:
     names = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
     assert names == {
         "a.png",
+        "predictions.csv",
         "predictions.json",
         "probabilities/a_class_1.tif",
         "probabilities/a_class_2.tif",
@@ -420,7 +466,7 @@ def test_disagreement_is_that_of_the_heads_of_every_fold(labels: tuple[int, ...]
     for depth, prediction in plain.items():  # the map changes nothing else
         np.testing.assert_array_equal(prediction.segmentation, found[depth].segmentation)
         np.testing.assert_array_equal(prediction.probabilities, found[depth].probabilities)
-        assert prediction.expected_dice == found[depth].expected_dice
+        assert prediction.confidence == found[depth].confidence
 
 
 def test_one_answer_has_none_to_disagree_with(tmp_path: Path) -> None:
@@ -455,7 +501,9 @@ def test_a_huge_image_whose_arrays_lie_on_disk_is_predicted_alike(
     monkeypatch.setattr(scratch, "LARGE", 10)
     network.predict_files([tmp_path / "in"], tmp_path / "large", options)
     files = [
-        path.relative_to(tmp_path / "small") for path in (tmp_path / "small").rglob("*.*") if path.suffix != ".json"
+        path.relative_to(tmp_path / "small")
+        for path in (tmp_path / "small").rglob("*.*")
+        if path.suffix not in (".json", ".csv")
     ]
     assert len(files) == 2 * 2 * 4
     for file in files:
@@ -588,7 +636,7 @@ def test_of_an_image_unlike_the_training_no_dice_is_predicted(tmp_path: Path) ->
         "intensities": [{"low": (-3, -2), "high": (2, 3)}],
     }
     plan = make_plan(3, label_values=(0, 1), orientation="RAS", training_range=TrainingRange(**known))
-    calibration = Calibration(review_below=0.1, predicted_dice_slope=1.0)
+    calibration = Calibration(review_below=0.1, expected_dice_slope=1.0)
     model = Predictor([Threshold()], plan, calibrations={2: calibration})  # type: ignore[list-item]
     (tmp_path / "in").mkdir()
     array = RNG.normal(size=(9, 9, 9)).astype(np.float32)
@@ -597,8 +645,8 @@ def test_of_an_image_unlike_the_training_no_dice_is_predicted(tmp_path: Path) ->
     written = model.predict_files([tmp_path / "in"], tmp_path / "out")
     cases = json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"]
     inside, outside = cases["a.nii.gz"], cases["b.nii.gz"]
-    assert inside["predicted_dice"] is not None and inside["outside"] == []
-    assert (outside["expected_dice"], outside["predicted_dice"], outside["review"]) == (None, None, True)
+    assert inside["expected_dice"] is not None and inside["outside"] == []
+    assert (outside["expected_dice"], outside["why"], outside["review"]) == (None, "unlike the training", True)
     assert outside["outside"] == ["voxel size 4 x 4 x 4 mm; training had 1 x 1 x 1 mm"]
     assert written.outside == ("b and 1 more: voxel size 4 x 4 x 4 mm; training had 1 x 1 x 1 mm",)
     assert [path.name for path in written.doubtful] == ["b.nii.gz", "c.nii.gz"]

@@ -91,6 +91,33 @@ def test_says_what_is_wrong_with_the_weights() -> None:
         DeepSupervisionLoss((1.0, 1.0))(outputs, target)
 
 
+def test_any_loss_can_be_supervised() -> None:
+    outputs, target = heads(3)
+    loss = DeepSupervisionLoss(loss=torch.nn.CrossEntropyLoss(), head_weights=(1.0, 1.0, 2.0))
+    expected = sum(
+        weight * torch.nn.functional.cross_entropy(logits, target[:, 0])
+        for weight, logits in zip((0.25, 0.25, 0.5), outputs.logits, strict=True)
+    )
+    torch.testing.assert_close(loss(outputs, target[:, 0]), expected)
+    with pytest.raises(UsageError, match=r"ignored: got 255 with a loss of your own"):
+        DeepSupervisionLoss(loss=torch.nn.CrossEntropyLoss(), ignored=255)
+
+
+def test_a_target_needs_no_channel_axis() -> None:
+    outputs, target = heads(3)
+    torch.testing.assert_close(
+        DeepSupervisionLoss()(outputs, target[:, 0].to(torch.uint8)), DeepSupervisionLoss()(outputs, target)
+    )
+
+
+def test_what_has_no_heads_is_refused_with_the_way_out() -> None:
+    outputs, target = heads(2)
+    with pytest.raises(UsageError, match=r"net\(images, heads=True\)"):
+        DeepSupervisionLoss()(outputs.logits[-1], target)
+    with pytest.raises(UsageError, match=r"got one logit; expected one for each class.*`out_channels=2`"):
+        DeepSupervisionLoss()(HeadOutputs((1,), (outputs.logits[0][:, :1],)), target)
+
+
 IGNORED = 255
 
 

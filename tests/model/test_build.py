@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from tests.plans import small_plan
-from unetpp.errors import PlanError, UsageError
+from unetpp.errors import ModelFileError, PlanError, UsageError
 from unetpp.model import build
 from unetpp.model.build import build_from_plan, build_model, model_plan, prune_plan
+from unetpp.model.encoder_weights import require_source
 from unetpp.model.fields import ModelFields
 from unetpp.model.file import load_model, save_model
 from unetpp.plan import ModelPlan, Plan
@@ -248,3 +249,24 @@ def test_a_projected_node_adds_its_convolutions_to_a_projection_of_all_that_it_r
     torch.testing.assert_close(block(parts), functional.leaky_relu(projected + added))
     assert model_plan().block == "projected"
     assert {model_plan(preset=preset).block for preset in ("paper", "paper_wide_unet")} == {"plain"}
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("classes", "out_channels"),
+        ("spatial_dims", "dims"),
+        ("encoder_name", "encoder"),
+        ("n_channels", "in_channels"),
+        ("features", "widths"),
+        ("encoder_depth", "depth"),
+    ],
+)
+def test_the_arguments_of_other_libraries_are_known(name: str, own: str) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` is `{own}` here"):
+        build_model(**{name: 3})  # type: ignore[misc]
+
+
+def test_the_weights_of_imagenet_have_another_name() -> None:
+    with pytest.raises(ModelFileError, match=r"'imagenet' is `model\.encoder_weights=pretrained` here"):
+        require_source("imagenet")

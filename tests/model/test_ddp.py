@@ -13,6 +13,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from unetpp.losses.supervision import DeepSupervisionLoss
 from unetpp.model.build import build_model
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -24,6 +25,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "residual encoder": {"encoder": "resenc", "encoder_blocks": (1, 1, 1), "norm": "instance", "dims": 3},
 }
 STEPS, PROCESSES = 2, 2
+LOSS = DeepSupervisionLoss(loss=lambda logits, target: (logits + 1).square().mean())
 
 
 def network_of(fields: dict[str, Any]) -> nn.Module:
@@ -40,7 +42,7 @@ def trained(network: nn.Module, batches: list[Tensor]) -> dict[str, Tensor]:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
     for batch in batches:
         optimizer.zero_grad()
-        sum((logits + 1).square().mean() for logits in network(batch, heads=True).logits).backward()
+        LOSS(network(batch, heads=True), batch).backward()
         optimizer.step()
     return {name.removeprefix("module."): weight.grad for name, weight in network.named_parameters()}
 

@@ -159,7 +159,7 @@ def test_the_command_keeps_the_checkpoint_and_writes_model_files_only(tmp_path: 
 
 
 def test_the_command_knows_every_peer() -> None:
-    assert set(get_args(Library)) == set(PEERS) == set(NETWORKS)
+    assert set(get_args(Library)) == set(PEERS) == {*NETWORKS, "unetpp"}
 
 
 def test_missing_settings_are_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from unetpp.errors import MissingExtraError, ModelFileError, UsageError
 from unetpp.model.build import build_from_plan, model_plan
 from unetpp.peers import to_smp
 from unetpp.peers.import_settings import IMAGENET_MEAN
+from unetpp.peers.importing import import_file
 
 smp = require("segmentation_models_pytorch")
 
@@ -287,3 +289,15 @@ def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     smp_encoders._make_body.cache_clear()
     with pytest.raises(MissingExtraError, match=r"unetpp\[encoders\]"):
         read(weights, {"model.encoder": "resnet18"})
+
+
+def test_a_folder_of_save_pretrained_tells_the_settings(tmp_path: Path) -> None:
+    require("huggingface_hub")
+    theirs = network(encoder="tu-resnet18", depth=3, decoder_interpolation="bilinear", activation="sigmoid")
+    theirs.save_pretrained(tmp_path / "theirs")
+    imported = import_file(tmp_path / "theirs", tmp_path / "ours.safetensors", None, {})
+    assert imported.plan.name == "theirs"
+    assert imported.plan.model.up == "linear"
+    assert imported.plan.model.encoder == "resnet18"
+    assert imported.plan.data.classes == ("background", "class 1", "class 2")
+    assert not {"model.up", "model.encoder"} & set(imported.assumed)

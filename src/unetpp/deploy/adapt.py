@@ -73,7 +73,9 @@ def adapt_file(
     if len(cases) < FEWEST_CASES:
         got = f"{len(cases)} validation cases in the run folder"
         expected = f"{FEWEST_CASES} or more, as cached by training (RUN/splits.json, RUN/cache)"
-        raise UsageError(model, got, expected, "Name the model in its run folder, or train again.")
+        raise UsageError(
+            model, got, expected, "Name the model in its run folder; if its cache was removed, train again."
+        )
     rules = fit_rules(predictor, cases, progress)
     network, header = load_model(model)
     save_model(model, network.state_dict(), header.plan, header.notes.merge(Notes(auto=rules)))
@@ -116,7 +118,7 @@ def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progr
             tiles={depth: adaptive.images[depth] for depth in depths},
             time=seconds / full_s,
         )
-        rules.append(rule)
+        rules += [rule] if rule.time < 1 else []  # slower than the deepest head: nothing to choose it for
         show(number, len(trials))
     return rules
 

@@ -52,7 +52,8 @@ def finetune(
     cases, held_out = find_stored_split(model, plan.data)
     if not cases or not held_out:
         expected = "prepared cases to train on, and to validate, in its run folder (RUN/splits.json, RUN/cache)"
-        raise UsageError("minutes", str(model), expected, "Name the model in its run folder, or leave out `minutes`.")
+        action = "Name the model in its run folder, or leave out `minutes`; if the cache was removed, train again."
+        raise UsageError("minutes", str(model), expected, action)
     if not minutes > 0:
         raise UsageError("minutes", f"{minutes:g}", "more than 0", "Increase it, or leave it out.")
     train = plan.train
@@ -67,7 +68,7 @@ def finetune(
     validate = DepthValidation(choose_evenly(held_out, train.validation_cases), slower, device)
     before = validate(copy.deepcopy(network).to(device).eval()).dice
     weights, budget_s = network.state_dict(), 60 * minutes
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         result = FoldTraining(
             slower, cases, Path(name), device=device, validate=validate, budget_s=budget_s, weights=weights, show=show
         ).run()

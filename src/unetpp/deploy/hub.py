@@ -76,7 +76,7 @@ class HubModel(ModelHubMixin):
         """Write the model card: data, scores of every depth, limits, license."""
         plan = self.header.plan
         usage = f'Contains every depth: `unetpp.load("hf://NAME").predict(image, depth=1)`, 1 to {plan.model.depth}'
-        card = write_card(Path(MODEL), plan, self.header.notes, plan.predict.depth, usage, self._license)
+        card = write_card(Path(MODEL), plan, (plan.predict.depth,), [self.header.notes], [usage], self._license)
         return ModelCard(METADATA + card)
 
     def _save_pretrained(self, save_directory: Path) -> None:

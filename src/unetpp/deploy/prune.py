@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from unetpp.deploy.finetune import finetune
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import write_atomically
+from unetpp.measure.choose_depth import choose_depth
 from unetpp.measured import DepthRow, FineTuning, Notes, read_metrics
 from unetpp.model.build import prune_plan
 from unetpp.model.file import load_model, save_model
@@ -19,7 +20,6 @@ from unetpp.results import Pruned
 from unetpp.run_folder import METRICS_FILE
 from unetpp.runtime.device import choose_device
 from unetpp.train.trainer import Status
-from unetpp.words import count_noun
 
 TOLERANCE = 1e-5
 """Largest relative difference between the outputs of the pruned and the full network that is due to rounding."""
@@ -67,7 +67,8 @@ def prune_file(
         reference, at = (smaller.eval(), None) if changed else (network, depth)
         difference = _compare(reference, temporary, at, header.plan)
     after, before = (sum(weight.numel() for weight in each.parameters()) for each in (smaller, network))
-    return Pruned(out, depth, after, before, reason, difference, None if finetuning is None else str(finetuning))
+    finetuned = None if finetuning is None else str(finetuning)
+    return Pruned(out, depth, after, before, reason, difference, finetuned, is_whole=depth == network.depth)
 
 
 def plan_at_depth(plan: Plan, depth: int) -> Plan:
@@ -79,32 +80,6 @@ def plan_at_depth(plan: Plan, depth: int) -> Plan:
     values["train"]["head_weights"] = weights if weights == "equal" else weights[:depth]
     values["reasons"]["model.depth"] = f"pruned from depth {plan.model.depth}"
     return Plan.from_dict(values)
-
-
-def choose_depth(rows: Mapping[int, DepthRow], max_drop: float) -> tuple[int, str]:
-    """Choose the smallest depth that loses at most `max_drop` points of Dice against the deepest.
-
-    The loss is judged by the upper end of its interval over the validation cases, if there is one.
-
-    Args:
-        rows: depth -> its row of the depth table; rows without a Dice are left out.
-        max_drop: points (hundredths) of Dice: 0.5 accepts 0.905 if the deepest has 0.910.
-
-    Returns:
-        The depth, and the reason in words.
-    """
-    dice = {depth: row.dice for depth, row in rows.items() if row.dice is not None}
-    deepest = max(dice)
-    means = {depth: 100 * (dice[deepest] - value) for depth, value in dice.items()}
-    intervals = {depth: rows[depth].dice_lost_interval for depth in dice}
-    worst = {depth: max(mean, 100 * ends[1] if (ends := intervals[depth]) else mean) for depth, mean in means.items()}
-    depth = min(depth for depth in dice if depth == deepest or worst[depth] <= max_drop + 1e-7)
-    reason = f"validation Dice {dice[depth]:.4f}"
-    if depth != deepest:
-        reason += f", {abs(means[depth]):.2f} points {'below' if means[depth] >= 0 else 'above'} depth {deepest}"
-        if intervals[depth]:
-            reason += f" (a loss of at most {worst[depth]:.2f} by the 95 % interval over cases)"
-    return depth, f"{reason}; a loss of {count_noun(max_drop, 'point')} was allowed"
 
 
 def _choose_depth(

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpp.errors import DataError, Problem, UnetppError
+from unetpp.errors import DataError, Problem, UnetppError, find_missing
 from unetpp.formats import detect_format, suffix_of
 from unetpp.formats.format import FileRefused, Format
 from unetpp.formats.sources import ArraySource, ImageSource, StackedSource
 from unetpp.volume import Geometry, Volume
+from unetpp.words import say_permit
 
 _UNSUPPORTED = ("not supported", "unsupported", "not implemented", "cannot handle", "not a known", "exceeds limit")
 """Words of decoders about files that may be whole."""
@@ -119,10 +120,12 @@ def _open_format(path: Path) -> Iterator[Format]:
         raise _make_error(path, "no such file", "an image", "Check the name.") from None
     except PermissionError:
         got = "a file that may not be read (permission denied)"
-        raise _make_error(path, got, "a readable file", f"Run: chmod u+r '{path}'") from None
+        raise _make_error(path, got, "a readable file", say_permit(path)) from None
     except IsADirectoryError:
         raise _make_error(path, "a folder", "a file", "Name the files in it, or remove it.") from None
     except Exception as error:  # decoders raise anything
+        if missing := find_missing(error, f"Reading {suffix_of(path)} files"):
+            raise missing from None
         cause = _describe_cause(error)
         if isinstance(error, NotImplementedError) or any(word in cause.lower() for word in _UNSUPPORTED):
             got, action = (

@@ -82,10 +82,7 @@ def collect(
             probabilities, uncertainty = (values[:-1], values[-1]) if disagreement else (values, None)
             indices = _fill(prediction.viewed(turn), rows, probabilities, uncertainty)
             confidence[prediction.depth].add(probabilities, indices)
-    return {
-        depth: replace(prediction, expected_dice=confidence[depth].value(), dice_sums=confidence[depth].sums())
-        for depth, prediction in found.items()
-    }
+    return {depth: replace(each, dice_sums=confidence[depth].sums()) for depth, each in found.items()}
 
 
 def _fill(prediction: Prediction, rows: slice, probabilities: Tensor, uncertainty: Tensor | None) -> Tensor:

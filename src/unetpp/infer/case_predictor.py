@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 
-from unetpp.data.arrays import open_array_or_file
+from unetpp.data.arrays import Image, open_array_or_file, split_batch
 from unetpp.data.case_files import open_case_image
 from unetpp.formats.sources import ImageSource
 from unetpp.infer.options import DEFAULTS, Depth, PredictOptions
@@ -24,6 +24,15 @@ from unetpp.plan import DataPlan
 from unetpp.progress import Stage
 
 
+class ArrayOptions(TypedDict, total=False):
+    """Arguments of `CasePredictor.predict` that do not change the type of its result."""
+
+    tta: bool
+    axes: str | None
+    spacing_mm: Sequence[float] | None
+    progress: TileProgress | None
+
+
 class CasePredictor(ABC):
     """Segments arrays, cases and files. Threads may share it.
 
@@ -32,6 +41,7 @@ class CasePredictor(ABC):
         depths: depths at which it predicts, shallowest first.
         name: name of the model, for errors and predictions.json.
         backend: library that runs it.
+        device: where it runs.
         calibrations: depth -> calibration of its expected Dice.
     """
 
@@ -39,6 +49,7 @@ class CasePredictor(ABC):
     depths: tuple[int, ...]
     name: str
     backend: str
+    device: Any = "cpu"
     calibrations: Mapping[int, Calibration]
 
     @abstractmethod
@@ -73,59 +84,114 @@ class CasePredictor(ABC):
             UsageError: the options do not fit the model.
         """
 
+    def __repr__(self) -> str:
+        first, last = self.depths[0], self.depths[-1]
+        depths = f"depth {last}" if first == last else f"depths {first} to {last}"
+        return f"{type(self).__name__}: {self.name}, {self.data.dims}D, {depths}, {self.device}"
+
     @overload
     def predict(
         self,
-        image: np.ndarray | str | PathLike[str],
+        image: Image,
         *,
         depth: Literal["all"],
-        tta: bool = False,
-        spacing_mm: Sequence[float] | None = None,
-        progress: TileProgress | None = None,
+        probabilities: Literal[False] = False,
+        **options: Unpack[ArrayOptions],
     ) -> dict[int, np.ndarray]: ...
 
     @overload
     def predict(
         self,
-        image: np.ndarray | str | PathLike[str],
+        image: Image,
         *,
         depth: int | Literal["mean", "auto"] | None = None,
-        tta: bool = False,
-        spacing_mm: Sequence[float] | None = None,
-        progress: TileProgress | None = None,
+        probabilities: Literal[False] = False,
+        **options: Unpack[ArrayOptions],
     ) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, image: Image, *, depth: Literal["all"], probabilities: Literal[True], **options: Unpack[ArrayOptions]
+    ) -> dict[int, Prediction]: ...
+
+    @overload
+    def predict(
+        self,
+        image: Image,
+        *,
+        depth: int | Literal["mean", "auto"] | None = None,
+        probabilities: Literal[True],
+        **options: Unpack[ArrayOptions],
+    ) -> Prediction: ...
+
+    @overload
+    def predict(
+        self,
+        image: list[Any] | tuple[Any, ...],
+        *,
+        depth: Depth = None,
+        probabilities: bool = False,
+        **options: Unpack[ArrayOptions],
+    ) -> list[Any]: ...
 
     def predict(
         self,
-        image: np.ndarray | str | PathLike[str],
+        image: Any,
         *,
         depth: Depth = None,
+        probabilities: bool = False,
         tta: bool = False,
+        axes: str | None = None,
         spacing_mm: Sequence[float] | None = None,
         progress: TileProgress | None = None,
-    ) -> np.ndarray | dict[int, np.ndarray]:
-        """Segment one image.
+    ) -> Any:
+        """Segment one image, or several; `predictor(image)` is the same.
+
+            segmentation = predictor.predict(image)
+            found = predictor.predict(image, probabilities=True)  # found.segmentation, found.probabilities, ...
 
         Args:
-            image: a file, or an array: (Y, X), (Y, X, C), (C, Y, X), or in 3D (Z, Y, X), (C, Z, Y, X) with the axes of
-                the model (`data.orientation`): X to the right, Y to the front, Z to the head.
+            image: a file, or an array: (Y, X), (Y, X, C), (C, Y, X), or in 3D (Z, Y, X), (C, Z, Y, X), (Z, Y, X, C)
+                with the axes of the model (`data.orientation`): X to the right, Y to the front, Z to the head. Or a
+                list of these, or an array with one axis more, the first, for the images.
             depth: depth of the head; "mean": the mean of all heads (the accurate mode); "auto": for each tile the first
                 depth that is certain; "all" depths; None: the plan's.
+            probabilities: return a `Prediction`, with the probability of every class and the expected Dice.
             tta: average over mirrored copies: 4 times the work in 2D, 8 times in 3D.
+            axes: letter of each axis of an array in its order, such as "YXC", with B for that of the images; None:
+                the channels are the first or the last axis, which is of as many as the model has.
             spacing_mm: voxel size of an array, in the order of its spatial axes; None: that of the network's grid.
             progress: called with (tiles done, tiles in total).
 
         Returns:
-            Class indices (*spatial) on the image's grid; with `depth="all"`, a dictionary of them by depth.
+            Class indices (*spatial) on the image's grid, or a `Prediction`; with `depth="all"`, a dictionary of them by
+            depth; for several images, a list.
 
         Raises:
             DataError: the file or array does not fit the model.
-            UsageError: the model has no head at `depth`, or is an exported file, which has one depth and no `tta`.
+            UsageError: the model has no head at `depth`, or an exported file has not that option.
         """
-        source, where = open_array_or_file(image, self.data, spacing_mm)
-        found = predict_any(self.predict_source, self.data.dims, source, where, PredictOptions(depth, tta), progress)
-        by_depth = {head: prediction.segmentation for head, prediction in found.items()}
-        return by_depth if depth == "all" else next(iter(by_depth.values()))
+        options = PredictOptions(depth, tta, probabilities)
+        images = split_batch(image, self.data, axes)
+        if images is None:
+            return self._predict_one(image, options, axes, spacing_mm, progress)
+        axes = axes and axes.replace("B", "")
+        return [self._predict_one(each, options, axes, spacing_mm, progress) for each in images]
+
+    __call__ = predict
+
+    def _predict_one(
+        self,
+        image: Image,
+        options: PredictOptions,
+        axes: str | None,
+        spacing_mm: Sequence[float] | None,
+        progress: TileProgress | None,
+    ) -> Any:
+        source, where = open_array_or_file(image, self.data, spacing_mm, axes)
+        found = predict_any(self.predict_source, self.data.dims, source, where, options, progress)
+        by_depth = {head: each if options.probabilities else each.segmentation for head, each in found.items()}
+        return by_depth if options.depth == "all" else next(iter(by_depth.values()))
 
     def predict_case(
         self, case: Case, options: PredictOptions = DEFAULTS, progress: TileProgress | None = None
@@ -153,6 +219,7 @@ class CasePredictor(ABC):
         out: str | PathLike[str],
         options: PredictOptions = DEFAULTS,
         progress: Stage | None = None,
+        overlay: bool = False,
     ) -> WrittenFiles:
         """Segment files and folders; a bad file is skipped and listed, the others are written.
 
@@ -160,11 +227,12 @@ class CasePredictor(ABC):
             inputs: files, lists and folders, as `layouts.inputs.find_images` reads them.
             out: folder for the results.
             options: which depths, how, and which maps to write in addition to the segmentations.
-            progress: called with files done of all, or tiles done of all for a single file.
+            progress: called with images done of all.
+            overlay: write a picture of each image with the outlines of its segmentation.
 
         Raises:
             DataError: no images.
             UsageError: the options do not fit the model, or a result would overwrite its input.
             WriteError: no space, or no permission to write.
         """
-        return predict_to_files(self, inputs, Path(out), options, progress)
+        return predict_to_files(self, inputs, Path(out), options, progress, overlay)

@@ -12,7 +12,7 @@ from unetpp.labels.classes_torch import entropy, soft_counts
 from unetpp.measured import Calibration
 
 REVIEW_FRACTION = 0.1
-"""Fraction of the validation cases, those with the lowest expected Dice, that sets the level for review."""
+"""Fraction of the validation cases, those with the lowest confidence, that sets the level for review."""
 MIN_CASES = 5
 """Fewest validation cases for a calibration."""
 
@@ -70,20 +70,16 @@ class SoftDice:
         return None if sums is None else soft_dice(sums)
 
 
-def calibrate(expected: Sequence[float | None], true: Sequence[float | None]) -> Calibration:
-    """Fit true Dice on expected Dice over validation cases; empty for fewer than 5 cases that have both.
+def calibrate(confidence: Sequence[float | None], true: Sequence[float | None]) -> Calibration:
+    """Fit true Dice on confidence over validation cases; empty for fewer than 5 cases that have both.
 
     Args:
-        expected: expected Dice of each case.
+        confidence: soft Dice confidence of each case.
         true: Dice against the reference of each case.
-
-    Returns:
-        expected_dice_correlation: rank correlation (Spearman) between the two;
-        review_below: expected Dice below which a case should be reviewed;
-        predicted_dice_slope, predicted_dice_offset: line from expected Dice, which is overconfident, to true Dice;
-        predicted_dice_error: mean absolute error of the line, by leave-one-out cross-validation.
     """
-    both = [(guess, dice) for guess, dice in zip(expected, true, strict=True) if guess is not None and dice is not None]
+    both = [
+        (guess, dice) for guess, dice in zip(confidence, true, strict=True) if guess is not None and dice is not None
+    ]
     if len(both) < MIN_CASES:
         return Calibration()
     from scipy.stats import spearmanr
@@ -96,9 +92,9 @@ def calibrate(expected: Sequence[float | None], true: Sequence[float | None]) ->
     return Calibration(
         expected_dice_correlation=0.0 if constant else float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic),
         review_below=float(np.quantile(pairs[:, 0], REVIEW_FRACTION)),
-        predicted_dice_slope=slope,
-        predicted_dice_offset=offset,
-        predicted_dice_error=float(np.mean(errors)),
+        expected_dice_slope=slope,
+        expected_dice_offset=offset,
+        expected_dice_error=float(np.mean(errors)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -12,22 +12,27 @@ import numpy as np
 
 from unetpp.data.preprocess import PreparedImage, prepare_image, resample_block
 from unetpp.data.training_range import find_outside
-from unetpp.errors import DataError, ModelFileError, UsageError
+from unetpp.errors import DataError, UsageError
 from unetpp.formats.scratch import allocate_array, release
 from unetpp.formats.sources import ArraySource, ImageSource
 from unetpp.infer.case_predictor import CasePredictor
+from unetpp.infer.mirror import mirrorings
 from unetpp.infer.options import DEFAULTS, PredictOptions
-from unetpp.infer.prediction import Prediction, describe_infinite, empty_prediction
+from unetpp.infer.prediction import MEAN, Prediction, describe_infinite, empty_prediction
 from unetpp.infer.tiles import TileGrid, TileProgress, read_tile
-from unetpp.labels.classes import most_probable
-from unetpp.plan import DataPlan, PredictPlan
-from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork, open_exported
+from unetpp.labels.classes import entropy, most_probable, soft_counts
+from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork, open_exported, parse_description
 from unetpp.slabs import slabs
 from unetpp.volume import Geometry
 
+_Slices = tuple[slice, ...]
+_OPTIONS = ("depth", "tta", "probabilities", "uncertainty")
+"""Options that exported files have; a new one is refused until it is implemented here."""
+_NAME_THE_MODEL = "name the model that was exported"
+
 
 class ExportedPredictor(CasePredictor):
-    """Segments images as `infer.predictor.Predictor` does at the exported depth. Threads may share it.
+    """Segments images as `infer.predictor.Predictor` does, at the exported depths. Threads may share it.
 
     Args:
         network: runs the file.
@@ -40,33 +45,33 @@ class ExportedPredictor(CasePredictor):
     """
 
     def __init__(self, network: ExportedNetwork, about: dict[str, Any], name: str, backend: str) -> None:
-        try:
-            self.data = DataPlan.model_validate({key: about[key] for key in DataPlan.model_fields if key in about})
-            tiles = PredictPlan(tile=about["tile"], overlap=about["overlap"], depth=about["depth"])
-            if len(tiles.tile) != self.data.dims:
-                raise ValueError("a tile of other axes than the image")
-            self._tile, self._overlap, self.depths = tiles.tile, tiles.overlap, (tiles.depth,)
-        except (KeyError, TypeError, ValueError) as error:
-            got, expected = "a file without a description of its network", "one that `unetpp export` wrote"
-            raise ModelFileError(name, got, expected, "Export it again.") from error
+        described = parse_description(about, name)
+        self.data, self._tiles = described.data, described.tiles
+        self.depths, self.calibrations = tuple(described.notes.depths), described.notes.depths
         self._network = network
-        self.name, self.backend, self.calibrations = name, backend, {}
+        self.name, self.backend = name, backend
 
     def choose_depths(self, options: PredictOptions) -> tuple[int, ...]:
-        """Return the exported depth.
+        """Resolve `options.depth` to exported depths; see `PredictOptions.choose_depths`.
 
         Raises:
             UsageError: another depth, or an option that an exported file does not have.
         """
-        if options.depth not in (None, *self.depths):
-            got, expected = f"{options.depth!r} for {self.name}", f"{self.depths[0]}, the depth that was exported"
-            raise UsageError("depth", got, expected, "Leave it out, or export another depth.")
+        if options.depth not in (None, "all", "all and mean", "mean", *self.depths):
+            some = f"one of {list(self.depths)}, the depths" if len(self.depths) > 1 else f"{self.depths[0]}, the depth"
+            action = f"Leave it out, export another depth, or {_NAME_THE_MODEL}."
+            raise UsageError("depth", f"{options.depth!r} for {self.name}", f"{some} in the file", action)
         for option in options.changed:
-            if option != "depth":
-                got = f"an exported file ({self.name}), which returns classes alone"
-                action = "Leave it out, or name the model that was exported."
+            if option not in _OPTIONS:
+                got, action = (
+                    f"an exported file ({self.name}), which has no such option",
+                    f"Leave it out, or {_NAME_THE_MODEL}.",
+                )
                 raise UsageError(option, got, "a .safetensors", action)
-        return self.depths
+        if options.uncertainty == "disagreement":
+            got = f"disagreement of an exported file ({self.name})"
+            raise UsageError("uncertainty", got, "entropy", f"Change it, or {_NAME_THE_MODEL}.")
+        return options.choose_depths(self.depths, self._tiles.depth)
 
     def predict_source(
         self,
@@ -76,62 +81,103 @@ class ExportedPredictor(CasePredictor):
         progress: TileProgress | None = None,
     ) -> dict[int, Prediction]:
         """Predict an image that is read in blocks; see `CasePredictor.predict_source`."""
-        (depth,) = self.choose_depths(options)
+        depths = self.choose_depths(options)
         image = prepare_image(source, self.data, where)
-        bands = self._stream_bands(image, where, progress)
-        prediction = empty_prediction(depth, image.image_shape, self.data.num_classes, image.geometry)
-        turned = image.orientation.turn(prediction.segmentation)  # a view: what is written there is on the image's grid
-        if image.shape[1:] == image.turned_shape:
-            row = 0
-            for band in bands:
-                most_probable(band, turned[row : row + band.shape[1]])
-                row += band.shape[1]
-                release(prediction.segmentation)
-        else:
-            _resample_classes(bands, (self.data.num_classes, *image.shape[1:]), turned)
-        return {depth: replace(prediction, outside=find_outside(source, self.data))}
+        classes, maps = self.data.num_classes, (options.probabilities, options.uncertainty is not None)
+        found = [empty_prediction(depth, image.image_shape, classes, image.geometry, maps) for depth in depths]
+        sums = [np.zeros((3, classes - 1)) for _ in depths]
+        bands = self._stream_bands(image, depths, options.tta, where, progress)
+        for slices, block in _restore(bands, image, (len(depths), classes)):
+            for prediction, total, probabilities in zip(found, sums, block, strict=True):
+                total += _fill(prediction.viewed(image.orientation.turn), slices, probabilities)
+        outside = find_outside(source, self.data)
+        return {
+            prediction.depth: replace(prediction, dice_sums=total, outside=outside)
+            for prediction, total in zip(found, sums, strict=True)
+        }
 
-    def _stream_bands(self, image: PreparedImage, where: str, progress: TileProgress | None) -> Iterator[np.ndarray]:
-        """Yield probabilities (classes, rows, *rest) on the network's grid, from its first row to its last.
+    def _stream_bands(
+        self, image: PreparedImage, depths: Sequence[int], tta: bool, where: str, progress: TileProgress | None
+    ) -> Iterator[np.ndarray]:
+        """Yield probabilities (depths, classes, rows, *rest) on the network's grid, from its first row to its last.
 
         The NumPy version of `sliding.stream_bands`: keep the two equal.
         """
-        grid = TileGrid(image.shape[1:], self._tile, self._overlap)
-        top, height = 0, min(self._tile[0], grid.shape[0])
-        sums = np.zeros((self.data.num_classes, height, *grid.shape[1:]), dtype=np.float32)
+        tile_shape = self._tiles.tile
+        grid = TileGrid(image.shape[1:], tile_shape, self._tiles.overlap)
+        top, height = 0, min(tile_shape[0], grid.shape[0])
+        sums = np.zeros((len(depths), self.data.num_classes, height, *grid.shape[1:]), dtype=np.float32)
         for done, tile in enumerate(grid, start=1):
-            values = self._network(read_tile(image, tile, self._tile)[None])[0]
+            values = self._predict_tile(read_tile(image, tile, tile_shape), depths, tta)
             if not np.isfinite(values.sum()):
                 raise DataError(describe_infinite(where))
             if count := tile[0].inside.start - top:
-                yield sums[:, :count].copy()
-                sums[:, :-count] = sums[:, count:]
-                sums[:, -count:] = 0
+                yield sums[:, :, :count].copy()
+                sums[:, :, :-count] = sums[:, :, count:]
+                sums[:, :, -count:] = 0
                 top += count
             weights = reduce(np.multiply.outer, (span.weights for span in tile))
-            target = (slice(None), slice(len(tile[0].weights)), *(span.inside for span in tile[1:]))
-            sums[target] += values[(slice(None), *(span.within for span in tile))] * weights
+            target: Any = (..., slice(len(tile[0].weights)), *(span.inside for span in tile[1:]))
+            within: Any = (..., *(span.within for span in tile))
+            sums[target] += values[within] * weights
             if progress:
                 progress(done, len(grid))
-        yield sums[:, : grid.shape[0] - top]
+        yield sums[:, :, : grid.shape[0] - top]
+
+    def _predict_tile(self, tile: np.ndarray, depths: Sequence[int], tta: bool) -> np.ndarray:
+        """Predict a tile (C, *tile): probabilities (depths, classes, *tile), averaged over mirrored copies."""
+        heads = [number for number, head in enumerate(self.depths) if head in depths or MEAN in depths]
+        copies = mirrorings(self.data.dims) if tta else ((),)
+        total: Any = 0
+        for axes in copies:
+            found = np.stack(self._network(np.ascontiguousarray(np.flip(tile, axes))[None], heads))[:, 0]
+            total = total + np.flip(found, axes)
+        total = total / np.float32(len(copies)) if tta else total
+        by_depth = dict(zip((self.depths[head] for head in heads), total, strict=True))
+        return np.stack([total.mean(axis=0) if depth == MEAN else by_depth[depth] for depth in depths])
 
 
-def _resample_classes(bands: Iterable[np.ndarray], shape: tuple[int, ...], indices: np.ndarray) -> None:
-    """Find the most probable classes on another grid, slab by slab; many probabilities lie on disk.
+def _fill(prediction: Prediction, slices: _Slices, probabilities: np.ndarray) -> np.ndarray:
+    """Write a block of probabilities (classes, *block) into a prediction; returns its sums for `soft_dice`."""
+    indices = most_probable(probabilities, prediction.segmentation[slices])
+    if prediction.probabilities is not None:
+        prediction.probabilities[(slice(None), *slices)] = probabilities
+    if prediction.uncertainty is not None:
+        prediction.uncertainty[slices] = entropy(probabilities)
+    for array in (prediction.segmentation, prediction.probabilities, prediction.uncertainty):
+        release(array)
+    return soft_counts(probabilities, indices)
+
+
+def _restore(
+    bands: Iterable[np.ndarray], image: PreparedImage, channels: tuple[int, int]
+) -> Iterator[tuple[_Slices, np.ndarray]]:
+    """Bring probabilities to the grid of the image, block by block; many probabilities of another grid lie on disk.
 
     Args:
-        bands: probabilities (classes, rows, *rest) on the network's grid, from its first row to its last.
-        shape: classes, and the shape of that grid.
-        indices: array (*spatial) to fill with class indices.
+        bands: probabilities (depths, classes, rows, *rest) on the network's grid, from its first row to its last.
+        image: the image.
+        channels: numbers of depths and of classes.
+
+    Returns:
+        The place of each block on the grid of the image, turned to the axes of the network, and what is there.
     """
-    probabilities, row = allocate_array(shape, np.float32), 0
+    grid, shape = image.shape[1:], image.turned_shape
+    whole, row = slice(None), 0
+    probabilities = None if grid == shape else allocate_array((channels[0] * channels[1], *grid), np.float32)
     for band in bands:
-        probabilities[:, row : row + band.shape[1]] = band
-        row += band.shape[1]
-        release(probabilities)
-    source = ArraySource(probabilities, Geometry())
-    for slices in slabs(indices.shape):
-        most_probable(resample_block(source, slices, shape[1:], indices.shape), indices[slices])
+        rows = slice(row, row + band.shape[2])
+        row = rows.stop
+        if probabilities is None:
+            yield (rows, *[whole] * (len(shape) - 1)), band
+        else:
+            probabilities[:, rows] = band.reshape(-1, *band.shape[2:])
+            release(probabilities)
+    if probabilities is not None:
+        source = ArraySource(probabilities, Geometry())
+        for slices in slabs(shape):
+            block = resample_block(source, slices, grid, shape)
+            yield slices, block.reshape(*channels, *block.shape[1:])
 
 
 def load_exported(path: Path, device: str = "auto", backend: str = "auto") -> ExportedPredictor:

@@ -1,10 +1,15 @@
-"""Mirrored copies for test-time augmentation. Mirroring twice along the same axes returns the original."""
+"""Mirrored copies for test-time augmentation. Mirroring twice along the same axes returns the original.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def mirrorings(dims: int) -> tuple[tuple[int, ...], ...]:

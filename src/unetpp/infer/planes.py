@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -10,7 +11,7 @@ from unetpp.formats.planes import PlaneSource, find_turn
 from unetpp.formats.scratch import allocate_array, release
 from unetpp.formats.sources import ImageSource
 from unetpp.infer.options import PredictOptions
-from unetpp.infer.prediction import Prediction, soft_dice
+from unetpp.infer.prediction import Prediction
 from unetpp.infer.tiles import TileProgress
 
 
@@ -89,8 +90,8 @@ def _add_plane(volume: Prediction | None, image: Prediction, plane: int, source:
         volume = _allocate(image, source)
     else:
         sums = None if volume.dice_sums is None or image.dice_sums is None else volume.dice_sums + image.dice_sums
-        expected = None if sums is None else soft_dice(sums)
-        volume = replace(volume, dice_sums=sums, expected_dice=expected)
+        tiles = Counter(volume.tiles) + Counter(image.tiles)
+        volume = replace(volume, dice_sums=sums, tiles=tiles)
     as_stored = find_turn(source.geometry).undo
     volume.segmentation[plane] = as_stored(image.segmentation)
     if volume.probabilities is not None and image.probabilities is not None:

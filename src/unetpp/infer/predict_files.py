@@ -4,20 +4,24 @@ OUT/NAME.png                       label values, in the format and on the grid o
                                    all depths; OUT/FOLDER/NAME.png for an input in a folder of an input folder
 OUT/probabilities/NAME_CLASS.tif   probability of each foreground class, if requested
 OUT/uncertainty/NAME.tif           entropy or disagreement, if requested
+OUT/overlays/NAME.png              the image with the outlines of its segmentation, if requested
 OUT/predictions.json               model, options and files, with the expected Dice of each
+OUT/predictions.csv                voxels, size and objects of each class of each file
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from os.path import dirname, realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unetpp.data.case_files import open_case_image
 from unetpp.data.preprocess import to_label_values
 from unetpp.errors import (
     DataError,
@@ -31,17 +35,21 @@ from unetpp.errors import (
 )
 from unetpp.files import MadeFolder, write_json
 from unetpp.formats import stem_of
+from unetpp.formats.scratch import release
 from unetpp.formats.writers import map_suffix, output_suffix, write_map, write_segmentation
 from unetpp.infer.map_names import MapNames
 from unetpp.infer.options import DEFAULTS, PredictOptions
+from unetpp.infer.overlay import write_overlay
 from unetpp.infer.prediction import AUTO, MEAN, Prediction, name_depth
-from unetpp.infer.record import PREDICTIONS, PredictionRecord, read_record
+from unetpp.infer.record import OVERLAYS, PREDICTIONS, PredictionRecord, measure_size, read_record, write_table
 from unetpp.infer.tiles import TileProgress
+from unetpp.labels.objects import measure_classes
 from unetpp.layouts.dataset import Case
 from unetpp.layouts.inputs import find_images
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 from unetpp.progress import Stage
+from unetpp.results import LOW, NOTHING, UNLIKE
 from unetpp.words import merge_remarks
 
 if TYPE_CHECKING:
@@ -69,9 +77,14 @@ class WrittenFiles:
     """Segmentations, in the order of the inputs."""
     failures: tuple[Failure, ...]
     """Inputs that were skipped: images that are not read, and cases that failed."""
-    doubtful: tuple[Path, ...] = ()
-    """Those of `files` to review: nothing was found, the image is unlike those of the training, or the expected Dice is
-    among the lowest 10 % of the validation cases."""
+    doubtful: Mapping[Path, str] = field(default_factory=dict)
+    """Those of `files` to review, and why: NOTHING, UNLIKE or LOW."""
+    expected_dice: Mapping[Path, float] = field(default_factory=dict)
+    """Dice that is to be expected of those of `files` of which it is known."""
+    expected_dice_error: Mapping[Path, float] = field(default_factory=dict)
+    """Mean absolute error of that on the validation cases."""
+    depth_shares: Mapping[int, float] = field(default_factory=dict)
+    """With `depth="auto"`: fraction of the tiles that stopped at each depth."""
     outside: tuple[str, ...] = ()
     """How images differ from those of the training, a line for each way."""
     notes: tuple[str, ...] = ()
@@ -89,6 +102,7 @@ def predict_to_files(
     out: Path,
     options: PredictOptions = DEFAULTS,
     progress: Stage | None = None,
+    overlay: bool = False,
 ) -> WrittenFiles:
     """Predict every image of `inputs`; a bad one is skipped and listed, the others are written.
 
@@ -97,7 +111,8 @@ def predict_to_files(
         inputs: files and folders.
         out: folder for the results.
         options: which depths, how, and which maps to write in addition to the segmentations.
-        progress: called with files done of all, or tiles done of all for a single file.
+        progress: called with images done of all.
+        overlay: write a picture of each image with the outlines of its segmentation.
 
     Raises:
         DataError: no images.
@@ -117,6 +132,7 @@ def predict_to_files(
     failures = [Failure(Path(problem.where).name, problem) for problem in found_images.skipped]
     outside: list[tuple[str, str]] = []
     notes: list[tuple[str, str]] = []
+    tiles: Counter[int] = Counter()
     try:
         for number, case in enumerate(cases):
             show = _tile_progress(progress, case, number, len(cases))
@@ -125,18 +141,31 @@ def predict_to_files(
                 for depth, found in predictor.predict_case(case, options, show).items():
                     made.require()
                     path = _write(found, case.id, folders[depth], plan, namers[depth])
-                    entries[path] = _judge(found, predictor)
+                    entries[path] = {**_judge(found, predictor), **_measure(found, plan)}
+                    tiles.update(found.tiles)
+                    if overlay:
+                        picture = folders[depth] / OVERLAYS / f"{case.id}.png"
+                        write_overlay(open_case_image(case, plan), found.segmentation, plan, picture)
                     if depth == depths[0]:
                         outside += [(case.id, way) for way in found.outside]
                         notes += [(case.id, note) for note in _find_notes(found, plan.dims)]
             except Exception as error:
                 failures += [Failure(case.id, problem) for problem in _find_problems(error, str(case.images[0]))]
-            if progress and len(cases) > 1:
+            if progress:
                 progress(number + 1, len(cases))
     finally:  # finished cases are recorded, whatever ends the loop
-        doubtful = tuple(path for path, entry in entries.items() if entry["review"])
-        remarks = (tuple(merge_remarks(outside)), (*merge_remarks(notes), *found_images.notes, *replaced))
-        written = WrittenFiles(out, depths, tuple(entries), tuple(failures), doubtful, *remarks)
+        written = WrittenFiles(
+            out,
+            depths,
+            tuple(entries),
+            tuple(failures),
+            doubtful={path: entry["why"] for path, entry in entries.items() if entry["review"]},
+            expected_dice=_collect(entries, "expected_dice"),
+            expected_dice_error=_collect(entries, "expected_dice_error"),
+            depth_shares=_share(tiles),
+            outside=tuple(merge_remarks(outside)),
+            notes=(*merge_remarks(notes), *found_images.notes, *replaced),
+        )
         made.require()
         _write_entries(written, entries, folders, predictor, options)
     return written
@@ -197,19 +226,45 @@ def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan, map_
 def _judge(prediction: Prediction, predictor: CasePredictor) -> dict[str, Any]:
     """Estimate how good a segmentation is, by the calibration on validation cases; None without one.
 
-    A segmentation is to be reviewed if its expected Dice is low or nothing was found. MEAN and AUTO use the calibration
+    A segmentation is to be reviewed if its confidence is low or nothing was found. MEAN and AUTO use the calibration
     of the deepest head. Of an image unlike those of the training, the calibration knows nothing.
     """
-    if prediction.outside:
-        return {"expected_dice": None, "predicted_dice": None, "review": True, "outside": list(prediction.outside)}
-    expected, depth = prediction.expected_dice, prediction.depth
+    confidence, depth = prediction.confidence, prediction.depth
     calibration = predictor.calibrations.get(max(predictor.depths) if depth in (MEAN, AUTO) else depth, Calibration())
-    level, slope = calibration.review_below, calibration.predicted_dice_slope
-    predicted = None
-    if expected is not None and slope is not None:
-        predicted = min(1.0, max(0.0, slope * expected + (calibration.predicted_dice_offset or 0.0)))
-    review = None if level is None else expected is None or expected < level
-    return {"expected_dice": expected, "predicted_dice": predicted, "review": review, "outside": []}
+    level, expected, why = calibration.review_below, calibration.expect_dice(confidence), ""
+    if prediction.outside:
+        expected, why = None, UNLIKE
+    elif level is not None:
+        why = NOTHING if confidence is None else LOW if confidence < level else ""
+    return {
+        "expected_dice": expected,
+        "expected_dice_error": None if expected is None else calibration.expected_dice_error,
+        "confidence": confidence,
+        "review": None if level is None and not why else bool(why),
+        "why": why,
+        "outside": list(prediction.outside),
+    }
+
+
+def _measure(prediction: Prediction, plan: DataPlan) -> dict[str, Any]:
+    """Measure the classes of a segmentation: voxels, area or volume, connected objects; and which depths tiles took."""
+    spacing = prediction.geometry.spacing_mm
+    sizes = zip(plan.classes[1:], measure_classes(prediction.segmentation, plan.num_classes), strict=True)
+    classes = {
+        name: {"voxels": size.voxels, **measure_size(size.voxels, spacing), "objects": size.objects}
+        for name, size in sizes
+    }
+    release(prediction.segmentation)
+    return {"classes": classes, **({"depth_shares": _share(prediction.tiles)} if prediction.tiles else {})}
+
+
+def _collect(entries: Mapping[Path, Mapping[str, Any]], key: str) -> dict[Path, float]:
+    return {path: entry[key] for path, entry in entries.items() if entry[key] is not None}
+
+
+def _share(tiles: Mapping[int, int]) -> dict[int, float]:
+    """Return the fraction of the tiles at each depth."""
+    return {depth: count / sum(tiles.values()) for depth, count in sorted(tiles.items())} if tiles else {}
 
 
 def _write_entries(
@@ -237,6 +292,7 @@ def _write_entries(
         earlier = _list_earlier(folder, settings)
         cases = {name: files.get(name, earlier.get(name)) for name in sorted({*files, *earlier})}
         write_json(folder / PREDICTIONS, {**settings, "files": list(cases), "cases": cases, "failed": failed})
+        write_table(folder, cases)
 
 
 def _name_model(path: str) -> dict[str, str]:
@@ -273,14 +329,7 @@ def _require_other_folder(cases: Sequence[Case], folders: Mapping[int, Path]) ->
 
 
 def _tile_progress(progress: Stage | None, case: Case, number: int, total: int) -> TileProgress | None:
-    """Report the tiles of a single case, or the percentage of the current one of several."""
+    """Report the percentage of the current case."""
     if progress is None:
         return None
-
-    def show(done: int, tiles: int) -> None:
-        if total == 1:
-            progress(done, tiles)
-        else:
-            progress(number, total, f"{case.id} {done / tiles:.0%}")
-
-    return show
+    return lambda done, tiles: progress(number, total, f"{case.id} {done / tiles:.0%}")

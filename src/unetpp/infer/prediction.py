@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Literal
 
 import numpy as np
@@ -30,7 +32,7 @@ Uncertainty = Literal["entropy", "disagreement"]
 (`confidence.Disagreement`)."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """The prediction of a network for one image, at one depth."""
 
@@ -45,12 +47,27 @@ class Prediction:
     uncertainty: np.ndarray | None = None
     """(*spatial) float32, 0 to 1: entropy of the probabilities, divided by that of equally probable classes, or the
     disagreement."""
-    expected_dice: float | None = None
-    """Soft Dice confidence, see `confidence.SoftDice`; None: no foreground was found."""
     dice_sums: np.ndarray | None = None
-    """(3, foreground classes): what the expected Dice is made of, see `soft_dice`; None: it was not computed."""
+    """(3, foreground classes): what the confidence is made of, see `soft_dice`; None: it was not computed."""
+    tiles: Mapping[int, int] = field(default_factory=dict)
+    """Number of tiles that stopped at each depth; empty unless early exit chose the depth."""
     outside: tuple[str, ...] = ()
     """How the image differs from those of the training, see `data.training_range`."""
+
+    @property
+    def confidence(self) -> float | None:
+        """Soft Dice confidence, see `confidence.SoftDice`; None: no foreground was found, or it was not computed."""
+        return None if self.dice_sums is None else soft_dice(self.dice_sums)
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.segmentation.shape))
+        confidence = "" if self.confidence is None else f", confidence {self.confidence:.3f}"
+        maps = "".join(f", {name}" for name in ("probabilities", "uncertainty") if getattr(self, name) is not None)
+        return f"<Prediction: {size}, depth {name_depth(self.depth)}{confidence}{maps}>"
+
+    def _repr_html_(self) -> str:
+        draw = importlib.import_module("unetpp.report.notebook").draw_segmentation  # a layer above
+        return f"<pre>{escape(repr(self))}</pre>{draw(self.segmentation)}"
 
     def viewed(self, view: Callable[[np.ndarray], np.ndarray]) -> Prediction:
         """Return the same prediction with a view of each of its arrays."""
@@ -91,7 +108,7 @@ def empty_prediction(
 
 
 def soft_dice(sums: np.ndarray) -> float | None:
-    """Compute the expected Dice from sums over an image: the mean over the foreground classes that were found.
+    """Compute the soft Dice confidence from sums over an image: the mean over the foreground classes that were found.
 
     Args:
         sums: (3, foreground classes): probability everywhere, probability within the voxels of the class, these voxels.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -43,7 +44,7 @@ class Predictor(CasePredictor):
         networks: trained networks of the same plan.
         plan: their plan.
         device: device to run on.
-        name: name of the model, for errors and predictions.json.
+        name: name of the model, for errors and predictions.json; empty: that of the plan.
         backend: torch, cuda (on a GPU), openvino (on a CPU; extra `openvino`), or auto: cuda on a GPU, openvino on a
             CPU where it is installed and faster.
         calibrations: depth -> calibration of its expected Dice, as `confidence.calibrate` fits it.
@@ -70,8 +71,8 @@ class Predictor(CasePredictor):
         if not networks:
             raise UsageError("networks", "none", "at least one", "Pass the networks of one or more folds.")
         self.plan, self.data, self.depths = plan, plan.data, networks[0].head_depths
-        self.device = torch.device(device)
-        self.name = name
+        self.device: torch.device = torch.device(device)
+        self.name = name or plan.name
         self.calibrations = dict(calibrations or {})
         self.rules = tuple(rules)
         self.max_drop = max_drop
@@ -112,12 +113,14 @@ class Predictor(CasePredictor):
         """Predict an image that is read in blocks; see `CasePredictor.predict_source`."""
         depths = self.choose_depths(options)
         image = prepare_image(source, self.data, where)
-        runners, heads = (self._make_early_exits(), self.depths[-1:]) if depths == (AUTO,) else (self.runners, depths)
+        exits = self._make_early_exits() if depths == (AUTO,) else []
+        runners, heads = (exits, self.depths[-1:]) if exits else (self.runners, depths)
         bands = stream_bands(runners, image, self.plan.predict, heads, self.device, options, progress)
         on_image = resample_bands(require_finite(bands, where), image.shape[1:], image.turned_shape)
         found = collect(on_image, image.image_shape, depths, options, image.geometry, image.orientation)
         outside = find_outside(source, self.data)
-        return {depth: replace(prediction, outside=outside) for depth, prediction in found.items()}
+        tiles = sum((each.images for each in exits), Counter[int]())
+        return {depth: replace(prediction, tiles=tiles, outside=outside) for depth, prediction in found.items()}
 
     def _make_early_exits(self) -> list[EarlyExit]:
         rule = choose_rule(self.rules, self.max_drop, self.name, self.depths)
@@ -143,26 +146,40 @@ def load_predictor(
     place = find_device(device)
     if place.type == "cpu":
         keep_freed_memory()  # halves the time of shallow heads: every tile allocates the same memory again
-    files = find_model_files(Path(path))
+    networks, plan, notes = load_folds(Path(path))
+    rows = average_depths(notes)
+    return Predictor(networks, plan, place, str(path), backend, rows, notes[0].auto, max_drop)
+
+
+def load_folds(path: Path) -> tuple[list[UNetPlusPlus], Plan, list[Notes]]:
+    """Load the networks of a run folder, or of one model file, with their plan and the notes of each.
+
+    Raises:
+        ModelFileError: no model there, or networks that do not fit together.
+    """
+    files = find_model_files(path)
     networks, headers = zip(*map(load_model, files), strict=True)
     plan = headers[0].plan
     for file, header in zip(files, headers, strict=True):
         if (header.plan.data, header.plan.model) != (plan.data, plan.model):
             got = f"another network or other classes than {files[0]}"
             raise ModelFileError(file, got, "folds of one run", "Name a single model file.")
-    notes = [header.notes for header in headers]
-    calibrations = _average_calibrations(notes)
-    return Predictor(networks, plan, place, str(path), backend, calibrations, notes[0].auto, max_drop)
+    return list(networks), plan, [header.notes for header in headers]
 
 
-def _average_calibrations(notes: Sequence[Notes]) -> dict[int, Calibration]:
-    """Average the calibrations of each depth over the folds that have it."""
+def average_depths(notes: Sequence[Notes]) -> dict[int, DepthRow]:
+    """Average scores and calibrations of each depth over the folds that have them; of one fold they are its own."""
+    if len(notes) == 1:
+        return {depth: row.scores() for depth, row in notes[0].depths.items()}
     rows: dict[int, list[DepthRow]] = {}
     for fold in notes:
         for depth, row in fold.depths.items():
             rows.setdefault(depth, []).append(row)
-    names = Calibration.model_fields
+    names = (*Calibration.model_fields, "dice", "iou", "hd95_mm", "nsd")
+    means = {
+        depth: {name: mean_of(getattr(row, name) for row in found) for name in names} for depth, found in rows.items()
+    }
     return {
-        depth: Calibration(**{name: mean_of(getattr(row, name) for row in found) for name in names})
-        for depth, found in rows.items()
+        depth: DepthRow(**{name: mean for name, mean in found.items() if mean is not None})
+        for depth, found in means.items()
     }

@@ -94,3 +94,22 @@ def most_probable(probabilities: Iterable[np.ndarray], indices: np.ndarray) -> n
         indices[probability > best] = index
         np.maximum(best, probability, out=best)
     return indices
+
+
+def entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Compute the entropy along the first axis, as a fraction of that of equally probable classes: 0 to 1."""
+    total = np.zeros(probabilities.shape[1:], dtype=np.float32)
+    for probability in probabilities:
+        total += probability * np.log(np.maximum(probability, np.finfo(np.float32).tiny))
+    uncertainty: np.ndarray = np.clip(-total / np.log(len(probabilities)), 0, 1)
+    return uncertainty
+
+
+def soft_counts(probabilities: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Count voxels for soft Dice; arguments and result as of `classes_torch.soft_counts`, for all classes."""
+    found = []
+    for index, probability in enumerate(probabilities[1:], start=1):
+        chosen = indices == index
+        hits = probability.sum(where=chosen, dtype=np.float64)
+        found.append((probability.sum(dtype=np.float64), hits, chosen.sum()))
+    return np.array(found, dtype=np.float64).T

@@ -30,6 +30,8 @@ from unetpp.volume import Segment, Volume
 _Key = TypeVar("_Key", int, str)
 MAX_VALUES = 4096
 """Largest number of values that are counted one by one."""
+_FEW, _MANY = 8, 40
+"""A picture has more values than `_MANY`, and the commonest `_FEW` colors cover less than half of it."""
 NOISE_FROM = 64
 """Only labels that reach this value (or have fractions) may be masks with gray outlines."""
 
@@ -90,6 +92,17 @@ class LabelFacts:
     def values(self) -> set[int]:
         """Whole numbers that occur."""
         return set(self.counts)
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the file is an image rather than a label: many values or colors, in no areas, on no background."""
+        counts = self.colors or self.counts
+        most = sorted(counts.values())[-_FEW:]
+        if self.is_color:
+            return self.many_colors or (len(counts) > _MANY and sum(most) < self.voxels / 2)
+        scattered = self.pieces is not None and self.pieces.single < self.pieces.looked_at / 2
+        commonest = max(counts, key=lambda value: counts[value], default=0)
+        return len(counts) > _MANY and scattered and commonest not in (0, self.lowest, self.highest)
 
     def look_through_palette(self) -> Mapping[int, int]:
         """Count the voxels by brightness."""

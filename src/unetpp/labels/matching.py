@@ -98,6 +98,8 @@ def _match_recorded(
 ) -> Match:
     """Read segmentations by their record, and references as the model was trained on them."""
     classes, plan = recorded.classes, recorded.plan
+    if found.plan.kind == "colors" and found.plan.colors is None and plan.kind != "colors":
+        _raise_questions(found, references)
     ours = classes
     values = _foreground_values(predictions)
     two = len(classes.values) == 2 and classes.values[0] == 0

@@ -82,8 +82,8 @@ def refuse_unreadable(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         where, reason = error.filename or path, error.strerror or error
-        got, action = f"a path that cannot be read ({reason})", f"Check its permissions: chmod u+rx '{where}'"
-        raise DataError(Problem(str(where), got, "a readable folder", action)) from None
+        got = f"a path that cannot be read ({reason})"
+        raise DataError(Problem(str(where), got, "a readable folder", "Check its permissions.")) from None
 
 
 def _read(path: Path) -> Dataset:

@@ -111,7 +111,7 @@ def _walk(root: Path, exclude: Path | None, content: Content) -> Iterator[Path]:
             if folder == root:
                 raise
             got = f"a folder that cannot be read ({error.strerror or error})"
-            content.unread.append(Problem(str(folder), got, "a readable folder", "Check its permissions: chmod u+rx"))
+            content.unread.append(Problem(str(folder), got, "a readable folder", "Check its permissions."))
             continue
         if any((folder / name).is_file() for name in _ZARR):
             got, action = "a Zarr store (OME-Zarr?), which is not read", _ACTIONS[".zarr"]

@@ -22,7 +22,7 @@ from unetpp.formats.readers import read_label
 from unetpp.infer.confidence import calibrate
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
-from unetpp.infer.record import PREDICTIONS, PredictionRecord, read_record
+from unetpp.infer.record import OVERLAYS, PREDICTIONS, PredictionRecord, read_record
 from unetpp.labels.classes import Classes
 from unetpp.labels.encoding import encode_label
 from unetpp.labels.facts import LabelFacts, measure_label
@@ -37,6 +37,7 @@ from unetpp.measure.pace import Pace, choose_order
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import AS_FILES_SAY, LabelPlan, Plan, ReadPlan
+from unetpp.words import list_some
 
 Show = Callable[[int, int], None]
 """Called with (cases done, cases in all)."""
@@ -105,7 +106,7 @@ def evaluate_cases(
     options = PredictOptions(depth="all and mean" if mean else "all")
     pace = Pace(len(cases), until)
     scores: dict[int, dict[int, CaseScore]] = {}
-    expected: dict[int, dict[int, float | None]] = {}
+    confidence: dict[int, dict[int, float | None]] = {}
     for place in pace.limit(range(len(cases)) if until == math.inf else choose_order(len(cases))):
         case = cases[place]
         with failures_of(name_label(case)):
@@ -120,22 +121,38 @@ def evaluate_cases(
                     pair, number = (found.segmentation, reference), plan.num_classes
                     score = score_case(case.id, *pair, number, spacing, surface_metrics=surfaces)
                     scores.setdefault(depth, {})[place] = score
-                    expected.setdefault(depth, {})[place] = found.expected_dice
+                    confidence.setdefault(depth, {})[place] = found.confidence
         progress(pace.done, len(cases))
     places = sorted(next(iter(scores.values()), {}))  # in the order of the cases
 
     def summarize_depth(depth: int) -> Metrics:
         found = summarize([scores[depth][place] for place in places], plan.classes)
-        return _calibrate(found, [expected[depth][place] for place in places])
+        return _calibrate(found, [confidence[depth][place] for place in places])
 
     return {depth: summarize_depth(depth) for depth in sorted(scores)}
 
 
-def _calibrate(metrics: Metrics, expected: Sequence[float | None]) -> Metrics:
-    """Add the expected Dice of each case, and the calibration of all of them."""
-    pairs = zip(metrics.cases, expected, strict=True)
-    cases = [case.merge(ScoredCase(id=case.id, expected_dice=dice)) for case, dice in pairs]
-    calibration = calibrate(expected, [case.mean.dice for case in cases])
+def add_depths(chosen: Metrics, quality: Mapping[int, Metrics]) -> tuple[ScoredCase, ...]:
+    """Add the Dice at every depth to the cases of one depth, so that folds can be pooled.
+
+    Args:
+        chosen: scores at one depth.
+        quality: those at every depth, of the same cases in the same order.
+    """
+    each = zip(chosen.cases, *(found.cases for found in quality.values()), strict=True)
+    return tuple(
+        case.merge(ScoredCase(id=case.id, depths=dict(zip(quality, [at.mean.dice for at in all_], strict=True))))
+        for case, *all_ in each
+    )
+
+
+def _calibrate(metrics: Metrics, confidence: Sequence[float | None]) -> Metrics:
+    """Add the confidence and the expected Dice of each case, and the calibration of all of them."""
+    calibration = calibrate(confidence, [case.mean.dice for case in metrics.cases])
+    cases = [
+        case.merge(ScoredCase(id=case.id, confidence=value, expected_dice=calibration.expect_dice(value)))
+        for case, value in zip(metrics.cases, confidence, strict=True)
+    ]
     return metrics.merge(Metrics(mean=metrics.mean.merge(calibration), cases=cases))
 
 
@@ -205,12 +222,11 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
     stems = sorted(files.keys() & cases.keys())
     problems += _unpaired(folder, Path(references.declared.where), files, cases)
     recorded = _read_recorded(record)
-    match = match_labels(
-        _measure(references.reading, [cases[stem] for stem in stems]),
-        _measure(AS_FILES_SAY, [Case(stem, (), (files[stem],)) for stem in stems], closely=recorded is None),
-        references.declared,
-        recorded,
-    )
+    expected = _measure(references.reading, [cases[stem] for stem in stems])
+    got = _measure(AS_FILES_SAY, [Case(stem, (), (files[stem],)) for stem in stems], closely=recorded is None)
+    _refuse_pictures(Path(references.declared.where), expected)
+    _refuse_pictures(folder, got)
+    match = match_labels(expected, got, references.declared, recorded)
     problems += match.problems
     refused = {problem.where for problem in match.problems}
     scores = []
@@ -225,6 +241,15 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
     if not scores:
         raise DataError(problems)
     return FolderScores(summarize(scores, match.reference_classes.names), tuple(problems), tuple(match.notes))
+
+
+def _refuse_pictures(folder: Path, files: Mapping[str, LabelFacts]) -> None:
+    """Raise DataError if most files of a folder are images: every gray value would count as a class."""
+    pictures = [name for name, facts in files.items() if facts.is_picture]
+    if len(pictures) > len(files) / 2:
+        got = f"images, not segmentations ({list_some((Path(name).name for name in pictures), 2)})"
+        action = "Name the folder of the segmentations first, then that of the masks."
+        raise DataError(Problem(str(folder), got, "label files: one number for each class", action))
 
 
 def _name_after_predictions(
@@ -306,7 +331,7 @@ def _has_folders(predictions: Path) -> bool:
 
 
 def _is_result_folder(parts: tuple[str, ...]) -> bool:
-    return bool(parts) and (parts[0] in ("probabilities", "uncertainty") or parts[0].startswith("depth_"))
+    return bool(parts) and (parts[0] in ("probabilities", "uncertainty", OVERLAYS) or parts[0].startswith("depth_"))
 
 
 def _rename_as(references: Iterable[str], files: Mapping[str, Path]) -> dict[str, Path]:

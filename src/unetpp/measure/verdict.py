@@ -8,7 +8,7 @@ time would help shows in what the second half of the steps has brought.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -93,6 +93,18 @@ Rule = Callable[[Curves], Verdict | None]
 def judge_fold(run: RunFolder, fold: FoldName) -> Verdict | None:
     """Judge the training of a fold by its log; None without one that says enough."""
     return judge_training(read_curves(read_log(run.fold(fold) / LOG)[0]))
+
+
+def judge_run(run: RunFolder, folds: Iterable[FoldName]) -> Verdict | None:
+    """Judge the trainings of some folds: the verdict on the one that most needs something done."""
+    found = {fold: verdict for fold in folds if (verdict := judge_fold(run, fold))}
+    if not found:
+        return None
+    fold = min(found, key=lambda each: KINDS.index(found[each].kind))
+    verdict = found[fold]
+    if len(found) == 1:
+        return verdict
+    return verdict.model_copy(update={"reason": f"Fold {fold}: {verdict.reason[:1].lower()}{verdict.reason[1:]}"})
 
 
 def read_curves(log: Sequence[LogLine]) -> Curves:

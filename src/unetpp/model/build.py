@@ -191,6 +191,7 @@ def build_from_plan(plan: ModelPlan, pretrained: bool = False) -> UNetPlusPlus:
         divisor=plan.divisor,
         output_stride=plan.output_stride,
     )
+    network.plan = plan
     network.apply(_initialize)
     network.encoder = encoder  # only now, because it initializes itself
     if pretrained:

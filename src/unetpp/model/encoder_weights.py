@@ -50,7 +50,9 @@ def require_source(source: str) -> None:
     """
     if source != DOWNLOAD and not Path(source).is_file():
         expected = f'"{DOWNLOAD}", or the path of a .safetensors, .pth or .bin'
-        raise ModelFileError("model.encoder_weights", f"{source!r}, which is no file", expected, "Check the path.")
+        elsewhere = source in ("imagenet", "noisy-student", "advprop", "ssl", "swsl", "instagram", "DEFAULT")
+        action = f"{source!r} is `model.encoder_weights={DOWNLOAD}` here." if elsewhere else "Check the path."
+        raise ModelFileError("model.encoder_weights", f"{source!r}, which is no file", expected, action)
 
 
 def _download(model: TimmModel, in_channels: int) -> Any:

@@ -28,6 +28,7 @@ from unetpp.model.blocks import Chain, FrozenStatistics, crop_or_pad, round_up
 from unetpp.model.deferred import Deferred, Parts, defer_concatenation
 from unetpp.model.encoders import Encoder
 from unetpp.model.grid import Grid, Node
+from unetpp.plan import ModelPlan
 
 _Part = TypeVar("_Part")
 
@@ -129,6 +130,7 @@ class UNetPlusPlus(nn.Module):
         head_depths: depths at which the network can predict.
         checkpointing: activation checkpointing: recompute in the backward pass instead of storing. "cheap":
             normalizations, activations and up-sampling; True: whole nodes. (A compiled network decides for itself.)
+        plan: settings of `build_model`; after `prune` still those of the whole network.
     """
 
     def __init__(
@@ -160,6 +162,7 @@ class UNetPlusPlus(nn.Module):
         self.output_stride = output_stride
         self.concatenate = concatenate
         self._checkpointing: bool | str = False
+        self.plan: ModelPlan | None = None
 
     @property
     def checkpointing(self) -> bool | str:
@@ -254,6 +257,7 @@ class UNetPlusPlus(nn.Module):
             concatenate=self.concatenate,
         )
         pruned = copy.deepcopy(pruned)
+        pruned.plan = self.plan
         pruned.checkpointing = self.checkpointing
         return pruned
 

@@ -17,6 +17,15 @@ NESTED_AT = ("state_dict", "model_state_dict", "model", "network", "net", "netwo
 """Entries under which trainers store the state_dict in their checkpoints, the likeliest first."""
 
 
+FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Files that `save_pretrained` of the Hugging Face hub writes into a folder, beside config.json."""
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the file of weights in a folder of `save_pretrained`; any other path is returned as it is."""
+    return next((path / name for name in FOLDER_FILES if (path / name).is_file()), path)
+
+
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read the state_dict in a file of torch.save or in a .safetensors.
 

@@ -13,15 +13,15 @@ from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import write_atomically
 from unetpp.measured import Notes
 from unetpp.model.file import load_model, save_model
-from unetpp.peers import monai, nested_unet, nnunet_v1, pms, smp, unet_version
-from unetpp.peers.checkpoint import read_checkpoint
+from unetpp.peers import monai, nested_unet, nnunet_v1, own, pms, smp, unet_version
+from unetpp.peers.checkpoint import find_checkpoint, read_checkpoint
 from unetpp.peers.import_settings import ImportSettings
 from unetpp.peers.transfer import Peer, PeerNetwork, Source, add_background, transfer
 from unetpp.plan import LARGEST_TILE, Plan
 from unetpp.results import Imported
 
 PEERS: dict[str, Peer] = {
-    peer.name: peer for peer in (smp.PEER, monai.PEER, nested_unet.PEER, unet_version.PEER, pms.PEER, nnunet_v1.PEER)
+    each.PEER.name: each.PEER for each in (smp, monai, nested_unet, unet_version, pms, nnunet_v1, own)
 }
 
 
@@ -29,7 +29,7 @@ def import_file(checkpoint: Path, out: Path, peer: str | None, settings: Mapping
     """Write a model file that predicts what a peer's network predicts.
 
     Args:
-        checkpoint: file with its state_dict.
+        checkpoint: file with its state_dict, or a folder of `save_pretrained`.
         out: model file to write.
         peer: a name of `PEERS`; None: recognized by the names of the tensors.
         settings: what a state_dict does not determine, `{"section.key": value}`.
@@ -44,8 +44,9 @@ def import_file(checkpoint: Path, out: Path, peer: str | None, settings: Mapping
     """
     if peer is not None and peer not in PEERS:
         raise UsageError("from_", repr(peer), f"one of {', '.join(PEERS)}")
-    tensors, decided = read_checkpoint(checkpoint), ImportSettings(settings)
-    found, weights, ignored = convert(tensors, peer, checkpoint, decided)
+    file, decided = find_checkpoint(checkpoint), ImportSettings(settings)
+    tensors = read_checkpoint(file)
+    found, weights, ignored = convert(tensors, peer, file, decided)
     plan = make_plan(found, decided, checkpoint.stem)
     if plan.data.num_classes > found.model.out_channels:
         weights = add_background(weights)
@@ -116,7 +117,7 @@ def make_plan(peer: PeerNetwork, settings: ImportSettings, name: str) -> Plan:
     }
     channels = len(fields["data.channels"])
     if channels != model.in_channels:
-        expected = f"{model.in_channels}, one for each channel of the checkpoint's input"
+        expected = f"{model.in_channels}, one for each channel that the network takes"
         raise UsageError("data.channels", f"{channels} names", expected)
     values: dict[str, Any] = {
         "name": name,
@@ -133,13 +134,14 @@ def make_plan(peer: PeerNetwork, settings: ImportSettings, name: str) -> Plan:
 def _recognize(tensors: Mapping[str, Tensor], wanted: str | None, path: Path) -> tuple[Peer, str]:
     """Return the library of a state_dict, and the prefix that a wrapper put before the names of its tensors."""
     candidates = [PEERS[wanted]] if wanted else list(PEERS.values())
-    found = [
-        (peer, name.removesuffix(mark))
+    marked = [
+        (peer.name, name.removesuffix(mark))
         for peer in candidates
         for mark in peer.marks
         for name in tensors
         if name == mark or name.endswith(f".{mark}")
     ]
+    found = [(PEERS[name], prefix) for name, prefix in dict.fromkeys(marked)]
     if not found:
         some = ", ".join(list(tensors)[:3])
         expected = f"a checkpoint of one of {', '.join(PEERS)}"

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from unetpp.errors import UsageError
+from unetpp.json_files import read_json
 from unetpp.model.build import make_grid, model_plan, node_width
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.timm_models import CUT
@@ -39,11 +41,17 @@ def read(source: Source, settings: ImportSettings) -> PeerNetwork:
     The timm model of a `tu-` encoder is required, and intensities for images without three channels. Nearest
     up-sampling and the intensities of the encoder's training are assumed.
     """
+    config = _read_config(source.path)
+    if str(config.get("encoder_name", "")).startswith("tu-"):
+        settings.given.setdefault("model.encoder", config["encoder_name"].removeprefix("tu-"))
     nested = source.has(NESTED)
     block = "decoder.blocks.x_0_{}" if nested else "decoder.blocks.{}"  # the outermost of each row
     depth = next(row for row in count() if not source.has(f"{block.format(row)}.conv1.0.weight"))
     encoder = find_encoder(source, settings, depth)
     reason = "SMP's default decoder_interpolation (linear: bilinear, cubic: bicubic; nearest: area, nearest-exact too)"
+    ways = {theirs: ours for ours, theirs in INTERPOLATIONS.items()}
+    if "decoder_interpolation" in config:
+        settings.given.setdefault("model.up", ways.get(config["decoder_interpolation"], "nearest"))
     up = settings.get("model.up", "nearest", reason, tuple(INTERPOLATIONS))
     if not nested and source.has("decoder.center.0.0.weight"):
         raise UsageError(
@@ -71,7 +79,8 @@ def read(source: Source, settings: ImportSettings) -> PeerNetwork:
     }
     title = f"{'UnetPlusPlus' if nested else 'Unet'} of segmentation_models_pytorch"
     names = encoder.name_tensors(model) | _name_layers(model, affine=source.has(f"{first}.conv1.1.weight"))
-    return PeerNetwork(title, model, names, unused, data=_read_data(encoder, settings))
+    data, sigmoids = _read_data(encoder, settings), config.get("activation") == "sigmoid"
+    return PeerNetwork(title, model, names, unused, sigmoids=sigmoids, data=data)
 
 
 PEER = Peer("smp", (NESTED, PLAIN), read)
@@ -118,6 +127,15 @@ def to_smp(network: UNetPlusPlus, plan: Plan) -> PeerModel:
     }
     state = encoder | rename_weights(network.state_dict(), _name_layers(model)) | unused
     return PeerModel(f"segmentation_models_pytorch.{name}", arguments, state, tuple(unused))
+
+
+def _read_config(checkpoint: Path) -> dict[str, Any]:
+    """Read the arguments of the network that SMP's `save_pretrained` wrote beside it; nothing without them."""
+    try:
+        found = read_json(checkpoint.parent / "config.json")
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and "encoder_name" in found else {}
 
 
 def _read_data(encoder: PeerEncoder, settings: ImportSettings) -> dict[str, Any]:

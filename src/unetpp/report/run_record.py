@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from unetpp.errors import UsageError
+from unetpp.measure.pooled import pool_folds
 from unetpp.measure.verdict import KINDS, judge_training, read_curves
 from unetpp.measured import DepthRow, MeanScores, Metrics, Recommendation, ScoredCase, Verdict, read_metrics
-from unetpp.metrics.scores import METRICS, bootstrap_interval, mean_of
 from unetpp.plan import Plan, read_plan
 from unetpp.report.views import list_views, rank_key
 from unetpp.run_folder import LOG, METRICS_FILE, VIEWS, FoldName, RunFolder
@@ -79,22 +78,18 @@ class RunRecord:
         """Metrics of the first measured fold; empty without one."""
         return next((fold.metrics for fold in self.folds if fold.metrics.model_fields_set), Metrics())
 
+    @property
+    def pooled(self) -> Metrics:
+        """Scores and costs over the cases of all measured folds."""
+        return pool_folds([fold.metrics for fold in self.folds if fold.metrics.model_fields_set] or [Metrics()])
+
     def mean(self) -> MeanScores:
         """Mean over the cases of all folds."""
-        means = [case.mean for _, case in self.cases]
-        dice = [mean.dice for mean in means if mean.dice is not None]
-        values = {metric: mean_of(getattr(mean, metric) for mean in means) for metric in METRICS}
-        return MeanScores(**values, dice_interval=bootstrap_interval(dice))
+        return self.pooled.mean
 
     def table(self) -> dict[str, DepthRow]:
-        """Depth table: scores as the mean over folds, weighted by their numbers of cases; costs of the first fold."""
-        tables = [(fold.metrics.rows, len(fold.metrics.cases)) for fold in self.folds if fold.metrics.depths]
-        if len(tables) < 2:
-            return dict(tables[0][0]) if tables else {}
-        return {
-            depth: row.costs().merge(_average([(rows.get(depth, DepthRow()), cases) for rows, cases in tables]))
-            for depth, row in tables[0][0].items()
-        }
+        """Depth table over the cases of all folds; costs of the first fold."""
+        return self.pooled.rows
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -114,16 +109,6 @@ def read_run(folder: Path) -> RunRecord:
         raise UsageError(folder, "a run of which no fold has started", "one with a log", action)
     shown = Path(folder.resolve().name) if folder.is_absolute() else folder
     return RunRecord(shown, read_plan(run.plan), started)
-
-
-def _average(rows: Sequence[tuple[DepthRow, int]]) -> DepthRow:
-    """Average the scores of one depth over folds, each with its number of cases."""
-    means: dict[str, float | None] = {}
-    for metric in (*METRICS, "dice_lost"):
-        found = [(value, cases) for row, cases in rows if (value := getattr(row, metric)) is not None]
-        total = sum(cases for _, cases in found)
-        means[metric] = sum(value * cases for value, cases in found) / total if total else None
-    return DepthRow(**means, hd95_undefined=sum(row.hd95_undefined or 0 for row, _ in rows))
 
 
 def _read_fold(folder: Path, number: FoldName) -> FoldRecord:

@@ -19,7 +19,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def find_device(name: str) -> torch.device:
-    """Find a device by its name; `auto` chooses a CUDA device if there is one.
+    """Find a device by its name; `auto` chooses a CUDA device if there is one, never Apple's GPU, which is untried.
 
     Raises:
         UsageError: no such device on this machine.
@@ -30,8 +30,10 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise UsageError("device", repr(name), "auto, cpu, cuda or cuda:K", "Choose one of them.")
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise UsageError("device", repr(name), "auto, cpu, cuda or cuda:K, or mps to predict", "Choose one of them.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("device", repr(name), "a Mac whose PyTorch can use its GPU", 'Use `device="cpu"`.')
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         expected = f"one of the {torch.cuda.device_count()} CUDA devices of this machine"
         raise UsageError("device", repr(name), expected, 'Use `device="cpu"`.')
@@ -42,9 +44,11 @@ def choose_device(name: str) -> torch.device:
     """Find a device and make it the current one of this thread, for the streams and kernels of a training.
 
     Raises:
-        UsageError: no such device on this machine.
+        UsageError: no such device on this machine, or one on which nothing is trained.
     """
     device = find_device(name)
+    if device.type == "mps":
+        raise UsageError("device", repr(name), "auto, cpu, cuda or cuda:K", "Apple's GPU only predicts so far.")
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     return device
@@ -73,6 +77,8 @@ def has_fast_bf16(device: torch.device) -> bool:
     """Return whether the hardware computes bfloat16 faster than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, probe, bool)() for probe in probes) and not _emulates_bf16()
 

@@ -56,7 +56,8 @@ def choose_backend(name: str, device: torch.device, norm: str) -> str:
     if name == "auto" and device.type == "cuda":
         return "cuda"
     if name == "auto":
-        return "openvino" if norm in FASTER and importlib.util.find_spec("openvino") else "torch"
+        fast = device.type == "cpu" and norm in FASTER
+        return "openvino" if fast and importlib.util.find_spec("openvino") else "torch"
     kind = DEVICE_TYPES.get(name, device.type)
     if device.type != kind:
         action = f'Use `device="{kind}"`, or `backend="torch"`.'

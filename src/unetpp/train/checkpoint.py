@@ -49,6 +49,8 @@ class TrainingState:
     """Number of steps done before the schedule began: above 0 in a training that was extended."""
     first_s: float = 0.0
     """Seconds of training before the schedule began."""
+    first_validation: int = 0
+    """Number of validations done before the schedule began."""
     epochs: int | None = None
     """Length of the schedule in epochs, in a training that was extended by them; null: the plan's."""
     rate: float = 1.0
@@ -62,10 +64,9 @@ class TrainingState:
             epochs: its length in epochs.
             rate: learning rates as a fraction of the plan's.
         """
-        self.first_step, self.first_s = self.step, self.elapsed_s
+        self.first_step, self.first_s, self.first_validation = self.step, self.elapsed_s, self.validations
         self.budget_s, self.epochs, self.rate = budget_s, epochs, rate
-        self.validations = self.without_gain = 0
-        self.finished = ""
+        self.without_gain, self.finished = 0, ""
 
 
 _STATE = TypeAdapter(TrainingState)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,28 @@ class _Line(BaseModel):
 
 
 class Log:
-    """Log of a training, one line at a time."""
+    """Log of a training, one line at a time.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        path: file of the log.
+        listen: called with each line too.
+    """
 
-    def begin(self, until_step: int = -1) -> None:
-        """Start a log; on resuming keep the lines up to the step of the checkpoint: later steps are done again.
+    def __init__(self, path: Path, listen: Callable[..., object] = lambda **values: None) -> None:
+        self._path, self._listen = path, listen
+
+    def begin(self, until_step: int = -1, validations: int = 0) -> None:
+        """Start a log; on resuming keep the lines from before the checkpoint: what came after it is done again.
+
+        Args:
+            until_step: step of the checkpoint.
+            validations: number of validations in the checkpoint; it may be one from before that of its step.
 
         Raises:
             WriteError: the file cannot be written.
         """
         lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines() if self._path.exists() else []
-        write_text(self._path, "".join(line + "\n" for line in lines if _read_step(line) <= until_step))
+        write_text(self._path, "".join(line + "\n" for line in lines if _is_before(line, until_step, validations)))
 
     def write(self, kind: str, **values: Any) -> None:
         """Append a line.
@@ -59,6 +69,7 @@ class Log:
         except OSError as error:
             action = "Free some space, then continue with `resume=True`."
             raise WriteError(self._path, error.strerror or str(error), "to write the log", action) from error
+        self._listen(kind=kind, **values)
 
 
 def read_log(path: Path) -> tuple[list[LogLine], str]:
@@ -78,8 +89,10 @@ def read_log(path: Path) -> tuple[list[LogLine], str]:
     return lines, count_noun(bad, "line") if bad else ""
 
 
-def _read_step(line: str) -> float:
+def _is_before(line: str, step: int, validations: int) -> bool:
+    """Tell whether a line was written before a checkpoint; half a line, from a killed run, was not."""
     try:
-        return float(parse_json(line).get("step", 0))
-    except (ValueError, AttributeError):
-        return float("inf")  # half a line, from a killed run
+        values = parse_json(line)
+        return bool(values.get("step", 0) <= step and values.get("number", 0) <= validations)
+    except (ValueError, AttributeError, TypeError):
+        return False

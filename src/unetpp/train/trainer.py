@@ -82,6 +82,7 @@ class FoldTraining:
         validation_cases: number of cases that `validate` scores, for the checkpoint.
         weights: initial weights of the whole network; None: the plan's.
         show: called now and then with a Status.
+        listen: called with each line of the log, see `train.listeners`.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class FoldTraining:
         validation_cases: int | None = None,
         weights: Mapping[str, Tensor] | None = None,
         show: Callable[[Status], None] = lambda status: None,
+        listen: Callable[..., object] = lambda **values: None,
     ) -> None:
         train = plan.train
         self.plan, self.folder, self.device, self._validate, self._show = plan, folder, device, validate, show
@@ -106,7 +108,7 @@ class FoldTraining:
         self._has_weights = weights is not None
         if weights is not None:
             self.network.load_state_dict(weights)
-        self.log = Log(folder / LOG)
+        self.log = Log(folder / LOG, listen)
         self.step = TrainingStep(
             self.network,
             plan.model,
@@ -145,7 +147,7 @@ class FoldTraining:
                 self._save_checkpoint()
             self.step.rate = self.state.rate
         weights = "" if resumed or self._has_weights else load_encoder_weights(self.network, self.plan.model)
-        self.log.begin(self.state.step if resumed else -1)
+        self.log.begin(self.state.step if resumed else -1, self.state.validations)
         if weights:
             self.step.average.load_state_dict(self.network.state_dict())
             self.log.write("encoder", weights=weights)
@@ -219,7 +221,8 @@ class FoldTraining:
 
     def _validate_if_due(self) -> str:
         """Validate if the schedule has reached the next mark; return why training should end, if it should."""
-        if (self.state.validations + 1) / self.plan.train.validations <= self._schedule(self.state.step) < 1:
+        done = self.state.validations - self.state.first_validation
+        if (done + 1) / self.plan.train.validations <= self._schedule(self.state.step) < 1:
             self._validate_now()
         if self.state.budget_s is not None:  # the time is given, and most is learned at the end, at low learning rates
             return ""
@@ -236,7 +239,7 @@ class FoldTraining:
         state, dice = self.state, validation.dice if validation else None
         # a slow validation that passed several marks counts for all of them
         marks = int(self._schedule(state.step) * self.plan.train.validations)
-        state.validations = max(state.validations + 1, marks)
+        state.validations = max(state.validations + 1, state.first_validation + marks)
         # of equal scores the later one counts: at first, small structures are missed altogether
         if dice is None or dice >= state.best_dice:
             state.best_dice, state.best_step, state.without_gain = -1.0 if dice is None else dice, state.step, 0
@@ -248,8 +251,9 @@ class FoldTraining:
         else:
             state.without_gain += 1
         if validation:
+            elapsed_s = self.session.elapsed_s
             scores = {"dice": dice, "depths": validation.depths, "train_loss": self.session.take_mean_loss()}
-            self.log.write("validation", step=state.step, **scores, elapsed_s=self.session.elapsed_s)
+            self.log.write("validation", step=state.step, number=state.validations, **scores, elapsed_s=elapsed_s)
         self._adjust_budget()
         self._save_checkpoint()
 

@@ -22,8 +22,10 @@ Minutes = float | str
 """Minutes, or "+10": 10 more for a finished training."""
 Epochs = int | str
 """Epochs, or "+5": 5 more for a finished training."""
+LogTo = str | Callable[[dict[str, Any]], object] | Sequence[str | Callable[[dict[str, Any]], object]]
+"""tensorboard[:FOLDER], wandb[:PROJECT], mlflow[:URI], a function of an event, or several of them."""
 Backend = Literal["auto", "torch", "openvino", "cuda"]
-Library = Literal["smp", "monai", "nested-unet", "unet-version", "pms", "nnunet-v1"]
+Library = Literal["smp", "monai", "nested-unet", "unet-version", "pms", "nnunet-v1", "unetpp"]
 
 
 def find_model(model: AnyPath) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unetpp.console import shows_progress
-from unetpp.files import write_json
+from unetpp.files import write_json, write_text
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Evaluated,
@@ -19,6 +19,7 @@ def evaluate(
     references: AnyPath,
     out: AnyPath | None = None,
     *,
+    csv: AnyPath | None = None,
     labels: str | None = None,
     progress: ShowProgress = None,
 ) -> Evaluated:
@@ -30,6 +31,7 @@ def evaluate(
         predictions: Folder of segmentations, as `unetpp predict` writes them.
         references: Folder of masks with the same names, or a data set with labels.
         out: JSON file for the scores.
+        csv: CSV file for the scores: one row for each case and class.
         labels: Meaning of the values in the references, as the setting data.labels: binary:128, objects, classes, ...
 
     Returns:
@@ -43,6 +45,7 @@ def evaluate(
         unetpp.evaluate("predictions", "data/nuclei/masks", "scores.json")
     """
     from unetpp.measure.quality import evaluate_folders
+    from unetpp.measured import tabulate_cases
     from unetpp.verbs.request import read_reading
 
     plan = read_reading({} if labels is None else {"data.labels": labels}).labels
@@ -51,4 +54,6 @@ def evaluate(
     target = None if out is None else Path(out)
     if target is not None:
         write_json(target, metrics.to_dict())
-    return Evaluated(metrics, problems, target, notes)
+    if csv is not None:
+        write_text(Path(csv), tabulate_cases(metrics))
+    return Evaluated(metrics, problems, target, notes, None if csv is None else Path(csv))

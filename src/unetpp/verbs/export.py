@@ -10,7 +10,6 @@ from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Exported,
 )
-from unetpp.run_folder import find_model_file
 from unetpp.verbs.arguments import AnyPath, find_model, list_paths
 
 
@@ -19,19 +18,21 @@ def export(
     model: AnyPath,
     out: AnyPath,
     *,
-    depth: int | None = None,
+    depth: int | str | None = None,
     int8: bool = False,
     images: AnyPath | Sequence[AnyPath] | None = None,
     progress: ShowProgress = None,
 ) -> Exported:
-    """Export one depth to ONNX, OpenVINO or torch.export.
+    """Export to ONNX, OpenVINO or torch.export: a file that predicts without torch.
 
     The file is run and compared with the network before it is put in place. A model card is written next to it.
 
     Args:
-        model: Run folder of one fold, a model file, or hf://OWNER/NAME on the Hugging Face hub.
+        model: Run folder, whose folds are averaged in the file, a model file, or hf://OWNER/NAME on the Hugging Face
+            hub.
         out: File to write; its suffix is the format: .onnx, .xml (OpenVINO) or .pt2 (torch.export).
-        depth: Depth to export; by default that of the plan.
+        depth: Depth to export, several of them as in 1,3, or all: `predict` then chooses among them. By default that
+            of the plan.
         int8: Use 8-bit integers (.onnx, .xml), calibrated on training cases of the run folder or on `images`.
         images: Images, or folders of them, for calibration and comparison.
 
@@ -48,5 +49,4 @@ def export(
     """
     from unetpp.deploy.export import export_file
 
-    file = find_model_file(find_model(model))
-    return export_file(file, Path(out), depth, int8, list_paths(images or ()), progress or Silence())
+    return export_file(find_model(model), Path(out), depth, int8, list_paths(images or ()), progress or Silence())

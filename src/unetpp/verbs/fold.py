@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 
 from unetpp.data.folds import Split
 from unetpp.data.store import store_cases
-from unetpp.deploy.prune import choose_depth
 from unetpp.errors import UsageError
 from unetpp.files import write_json
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import load_predictor
 from unetpp.layouts.dataset import Case, Dataset
+from unetpp.measure.choose_depth import make_row, recommend_depth
 from unetpp.measure.depth_table import measure_depths
-from unetpp.measure.quality import evaluate_cases
+from unetpp.measure.quality import add_depths, evaluate_cases
 from unetpp.measure.validation import DepthValidation, choose_evenly, count_tiles
-from unetpp.measured import DepthRow, DepthTable, Metrics, Notes, Recommendation, Scores, Training
-from unetpp.metrics.scores import compare_dice
+from unetpp.measure.verdict import judge_fold
+from unetpp.measured import DepthTable, Metrics, Notes, Training
 from unetpp.model.build import make_grid
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
@@ -30,6 +30,7 @@ from unetpp.report import ViewFolder
 from unetpp.results import TrainedFold
 from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL, VIEWS, FoldName, RunFolder
 from unetpp.train.checkpoint import read_training_state
+from unetpp.train.listeners import Listeners
 from unetpp.train.trainer import Extension, FoldTraining
 from unetpp.verbs.fold_time import SECONDS_FOR_REPORT, SHARE_AFTER, FollowUp, share_time, show_status
 from unetpp.verbs.request import Request
@@ -38,9 +39,6 @@ from unetpp.version import __version__
 
 SHARE_FOR_SCORES = 0.75
 """Fraction of the time after training, at most, for scores and pictures; the rest is for costs."""
-RECOMMENDED_LOSS = 0.5
-"""Points (hundredths) of Dice that the recommended depth may lose against the deepest, by the upper end of the interval
-over cases."""
 
 
 def train_and_measure(
@@ -53,6 +51,7 @@ def train_and_measure(
     allowance_s: float | None,
     resume: bool,
     progress: Progress,
+    listeners: Listeners,
     later: int = 0,
     more: Request | None = None,
 ) -> TrainedFold:
@@ -68,6 +67,7 @@ def train_and_measure(
         allowance_s: seconds for training and measurement; None: as long as the epochs of the plan take.
         resume: continue from `last.ckpt` if there is one; a finished fold is left alone.
         progress: display.
+        listeners: hear the events of the training.
         later: number of folds that the command trains after this one.
         more: length by which a finished fold is trained longer, in `allowance_s`.
 
@@ -117,7 +117,9 @@ def train_and_measure(
             lambda: after.reserved_s((validation and validation.tile_s) or 0.0),
             later,
         ),
+        listen=listeners,
     )
+    listeners.begin(fold, plan)
     if done:
         run.metrics_file(fold).unlink()  # they are those of the weights so far
     result = training.run(resume, Extension(budget_s, more.epochs) if more and done else None)
@@ -125,6 +127,7 @@ def train_and_measure(
         until = time.monotonic() + SHARE_AFTER * 60 * plan.train.minutes
     held_out_files = [cases[name] for name in split.validation]
     metrics = measure(run, fold, held_out_files, plan, result, device, progress, until - SECONDS_FOR_REPORT)
+    listeners(kind="measured", step=result.steps, depths={depth: row.dice for depth, row in metrics.depths.items()})
     return _as_result(fold, result, metrics)
 
 
@@ -199,24 +202,22 @@ def measure(
     costs = read_costs(run, fold) or measure_depths(model, batch=1, device=where, progress=progress, until=until)
     unfinished = () if until == math.inf else list_unfinished(deepest, len(cases), costs)
     table = DepthTable(depths=rows, mean_of_heads=mean_of_heads).with_costs(costs)
+    verdict = judge_fold(run, fold)
     found = read_header(model).notes  # with the rules of `adapt`, if the fold was measured before
-    notes = (
-        (found if found.training else Notes())
-        .merge(
-            Notes(
-                unetpp=__version__,
-                fold=fold,
-                seed=plan.train.seed,
-                training=result,
-                mean=chosen.mean,
-                distance_unit=chosen.distance_unit,
-            )
-        )
-        .merge(table)
+    measured = Notes(
+        verdict=verdict,
+        unetpp=__version__,
+        fold=fold,
+        seed=plan.train.seed,
+        training=result,
+        mean=chosen.mean,
+        distance_unit=chosen.distance_unit,
     )
+    notes = (found if found.training else Notes()).merge(measured).merge(table)
     save_model(model, load_model(model)[0].state_dict(), plan, notes)
-    recommended = recommend_depth(table.depths)
-    metrics = chosen.merge(table).merge(Metrics(recommended=recommended, unfinished=unfinished))
+    recommended = recommend_depth(table.depths) if verdict is None or verdict.learned else None
+    scores = chosen.merge(Metrics(cases=add_depths(chosen, quality)))
+    metrics = scores.merge(table).merge(Metrics(recommended=recommended, verdict=verdict, unfinished=unfinished))
     write_json(run.metrics_file(fold), metrics.to_dict())  # last: its presence marks the fold as finished
     return metrics
 
@@ -239,32 +240,6 @@ def list_unfinished(scores: Metrics, count: int, costs: DepthTable) -> tuple[str
     if any(row.peak_memory_mb is None for row in costs.rows.values()):
         texts.append("memory of the depths not measured")
     return tuple(texts)
-
-
-def make_row(scores: Metrics, deepest: Metrics) -> DepthRow:
-    """Make a row of the depth table: mean scores, loss against the deepest head, Dice of each of several classes.
-
-    Args:
-        scores: scores at one depth.
-        deepest: scores of the deepest head, on the same cases.
-    """
-    lost, interval = compare_dice(scores, deepest)
-    row = DepthRow(dice_lost=lost, dice_lost_interval=interval).merge(scores.mean)
-    if len(scores.classes) == 1:
-        return row
-    classes = {
-        name: Scores(dice=found.dice, dice_interval=found.dice_interval) for name, found in scores.classes.items()
-    }
-    return row.merge(DepthRow(classes=classes))
-
-
-def recommend_depth(rows: Mapping[int, DepthRow]) -> Recommendation | None:
-    """Find the smallest depth that loses little, and state the time it saves; None without a choice or scores."""
-    if len(rows) < 2 or any(row.dice is None or row.latency_ms is None for row in rows.values()):
-        return None
-    depth, reason = choose_depth(rows, RECOMMENDED_LOSS)
-    share = (rows[depth].latency_ms or 0.0) / (rows[max(rows)].latency_ms or 1.0)
-    return Recommendation(depth=depth, reason=f"{reason}; it takes {share:.0%} of the time of depth {max(rows)}")
 
 
 def read_costs(run: RunFolder, fold: FoldName) -> DepthTable | None:

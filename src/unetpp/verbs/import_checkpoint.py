@@ -1,4 +1,4 @@
-"""The verb `import`: a model file from another library's checkpoint."""
+"""The verb `import`: a model file from a checkpoint of another library or of one's own loop."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def import_checkpoint(
     set: Settings | None = None,
     progress: ShowProgress = None,
 ) -> Imported:
-    """Convert a checkpoint of another library into a model file.
+    """Convert a checkpoint of another library, or of your own loop, into a model file.
 
-    The model predicts the same as the network of the other library. Only tensors are read from the checkpoint.
+    The model predicts the same as the network in it. Only tensors are read from the checkpoint.
 
     Args:
-        checkpoint: A state_dict written by torch.save, or a .safetensors file.
+        checkpoint: A state_dict written by torch.save, a .safetensors file, or a folder of SMP's save_pretrained.
         out: Model file (.safetensors) to write.
         from_: Library of the checkpoint; by default recognized by the names of the tensors.
         set: Settings that a state_dict does not tell, as section.key=value.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from unetpp.console import shows_progress
+from unetpp.errors import UsageError
+from unetpp.measured import Notes
 from unetpp.progress import ShowProgress, Silence
-from unetpp.results import (
-    ModelInfo,
-)
-from unetpp.run_folder import find_model_files
+from unetpp.results import ExportInfo, ModelInfo
+from unetpp.run_folder import RunFolder, find_model_files
 from unetpp.verbs.arguments import AnyPath, find_model
 
 
@@ -19,18 +21,19 @@ def info(
     machine: str | None = None,
     device: str = "auto",
     progress: ShowProgress = None,
-) -> ModelInfo:
+) -> ModelInfo | ExportInfo:
     """Describe a model: classes, channels, size, scores at every depth.
 
     Args:
-        model: Run folder, a model file, or hf://OWNER/NAME on the Hugging Face hub.
+        model: Run folder, a model file, an exported .onnx, .xml or .pt2, or hf://OWNER/NAME on the Hugging Face hub.
         measure: Measure the costs of every depth on this machine.
         machine: GMACS,GB: rates of another machine, such as 2000,80: 2000 x 10^9 multiply-adds per second in the
             precision of the model, and 80 x 10^9 bytes copied per second. Estimated times there are added.
         device: Device to measure on: auto, cpu, cuda or cuda:K.
 
     Returns:
-        The plan, the size in parameters and MB, and the notes of the model file.
+        The plan, the size in parameters and MB, and the notes of the model file; of an exported file what it holds
+        of these.
 
     Raises:
         ModelFileError: there is no model, or it cannot be used.
@@ -40,11 +43,18 @@ def info(
         unetpp.info("runs/nuclei")
     """
     from unetpp.model.header import read_header
+    from unetpp.runtime.exported_file import EXPORTED
 
     path = find_model(model)
+    if path.suffix in EXPORTED and not path.is_dir():
+        for name, given in {"measure": measure, "machine": machine}.items():
+            if given:
+                action = "Leave it out, or name the model that was exported."
+                raise UsageError(name, f"{path}, an exported file", "a model file", action)
+        return _describe_export(path)
     files = find_model_files(path)
     header = read_header(files[0])
-    notes = header.notes
+    notes, command = _complete_from_run(header.notes, RunFolder(path))
     if measure:
         from unetpp.measure.depth_table import measure_depths
         from unetpp.runtime.device import choose_device
@@ -55,4 +65,34 @@ def info(
         from unetpp.measure.another_machine import project_notes
 
         notes = project_notes(notes, machine, header.plan.predict.precision)
-    return ModelInfo(path, tuple(files), header.plan, header.parameters, header.file_bytes / 1e6, notes)
+    size = (header.parameters, header.file_bytes / 1e6)
+    cache_mb = sum(each.stat().st_size for each in RunFolder(path).cached_files()) / 1e6
+    return ModelInfo(path, tuple(files), header.plan, *size, notes, command, cache_mb)
+
+
+def _complete_from_run(notes: Notes, run: RunFolder) -> tuple[Notes, str]:
+    """Add the scores of all folds, the recommended depth and the verdict of a run; and say what to run next."""
+    from unetpp.measure.pooled import pool_folds
+    from unetpp.measure.verdict import judge_run, suggest_command
+
+    folds = run.started_folds()
+    if found := [metrics for fold in folds if (metrics := run.metrics(fold)) is not None]:
+        pooled = pool_folds(found)
+        notes = notes.merge(pooled.as_table()).merge(Notes(mean=pooled.mean))
+    verdict = judge_run(run, folds)
+    if verdict is None:
+        return notes, ""
+    if not verdict.learned:
+        notes = notes.merge(Notes(recommended=None))
+    return notes.merge(Notes(verdict=verdict)), suggest_command(verdict, run.path, run.recall_data())
+
+
+def _describe_export(path: Path) -> ExportInfo:
+    from unetpp.runtime.exported_file import RUNTIMES, parse_description, read_description
+
+    found = parse_description(read_description(path), str(path))
+    files = [path, *([path.with_suffix(".bin")] if path.suffix == ".xml" else [])]
+    size = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
+    card = path.with_name(f"{path.name}.md")
+    runtime = RUNTIMES.get(path.suffix, "torch")
+    return ExportInfo(path, runtime, found.data, found.tiles, found.notes, size, card if card.is_file() else None)

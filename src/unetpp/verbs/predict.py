@@ -26,6 +26,7 @@ def predict(
     tta: bool = False,
     probabilities: bool = False,
     uncertainty: Literal["entropy", "disagreement"] | None = None,
+    overlay: bool = False,
     device: str = "auto",
     backend: Backend = "auto",
     max_drop: float = 0.3,
@@ -46,7 +47,9 @@ def predict(
         probabilities: Also write a map of the probability of each class.
         uncertainty: Also write a map of the uncertainty: entropy of the probabilities, or disagreement between heads,
             folds and (with `tta`) mirrored copies.
-        device: auto, cpu, cuda or cuda:K.
+        overlay: Also write a picture of each image with the outlines of the classes: of a volume the slices in which
+            most is labeled.
+        device: auto, cpu, cuda, cuda:K or mps (the GPU of a Mac, on which it is untested).
         backend: Library that runs the network; auto takes cuda on a GPU, and openvino on a CPU if it is installed and
             faster.
         max_drop: Points (hundredths) of Dice that `depth="auto"` may lose against the deepest head.
@@ -79,7 +82,17 @@ def predict(
         f"{path}: fold {fold} has no scores, because its training has not ended; its best weights so far were used."
         for fold in RunFolder(path).unmeasured_folds()
     )
-    written = predictor.predict_files(paths, target, options, (progress or Silence()).stage("Predicting"))
-    results, seconds = (written.depths, written.files, written.failed), time.monotonic() - started
-    notes += written.notes
-    return Predicted(target, *results, seconds, doubtful=written.doubtful, notes=notes, outside=written.outside)
+    written = predictor.predict_files(paths, target, options, (progress or Silence()).stage("Predicting"), overlay)
+    return Predicted(
+        target,
+        tuple(map(name_depth, written.depths)),
+        written.files,
+        written.failed,
+        time.monotonic() - started,
+        doubtful=written.doubtful,
+        notes=(*notes, *written.notes),
+        outside=written.outside,
+        expected_dice=written.expected_dice,
+        expected_dice_error=written.expected_dice_error,
+        depth_shares=written.depth_shares,
+    )

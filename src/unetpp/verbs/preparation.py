@@ -17,10 +17,12 @@ from unetpp.data.inspect import inspect_dataset
 from unetpp.data.parts import split_dataset
 from unetpp.errors import DataError, PlanError, UsageError
 from unetpp.files import hold_lock, write_text
+from unetpp.json_files import format_json
 from unetpp.layouts.cases import find_cases
 from unetpp.layouts.dataset import Dataset
 from unetpp.model.build import make_grid
 from unetpp.plan import SET_BY_USER, ModelPlan, Plan, ReadPlan, TrainPlan, read_plan
+from unetpp.plan_text import SCHEMA_FILE, make_schema
 from unetpp.planning.cost import count_parameters, estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint, resolve_labels
 from unetpp.planning.planner import Start, make_plan
@@ -320,11 +322,12 @@ def _require_fit(plan: Plan, fingerprint: Fingerprint, path: Path) -> None:
 def write_plan(
     folder: RunFolder, fingerprint: Fingerprint, plan: Plan, splits: Sequence[Split], start: Start | None = None
 ) -> None:
-    """Write fingerprint.json, splits.json and plan.json of a run, and copy the model that training starts from."""
+    """Write fingerprint.json, splits.json, and plan.json with its schema; copy the model that it starts from."""
     if start:
         copy_start(start.file, folder)
     write_text(folder.fingerprint, fingerprint.to_json())
     write_splits(folder.splits, splits)
+    write_text(folder.path / SCHEMA_FILE, format_json(make_schema(Plan)) + "\n")
     write_text(folder.plan, plan.to_json())
 
 

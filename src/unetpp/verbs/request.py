@@ -54,13 +54,14 @@ def read_request(
 
     Raises:
         UsageError: both lengths, a length out of range, or a text that is not a setting.
+        ModelFileError: weights of an encoder that are no file.
         PlanError: a length that is not a number.
     """
     adds = str(minutes).startswith("+") or str(epochs).startswith("+")
     minutes, epochs = _read_length("minutes", minutes, float), _read_length("epochs", epochs, int)
     settings = read_settings(values) | ({} if seed is None else {"train.seed": seed})
-    weights = parse_settings(Plan, settings).get("model.encoder_weights")  # each by itself, before any file is read
-    if weights:
+    parsed = parse_settings(Plan, settings)  # each by itself, before any file is read
+    if weights := parsed.get("model.encoder_weights"):
         from unetpp.model.encoder_weights import require_source
 
         require_source(weights)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypedDict, Unpack, overload
 
 from unetpp.console import shows_progress
-from unetpp.errors import Interrupted, UsageError
+from unetpp.errors import Interrupted, UnetppError, UsageError
 from unetpp.files import write_text
 from unetpp.progress import Progress, ShowProgress, Silence
 from unetpp.results import (
     Planned,
     Run,
+    TrainedFold,
     describe_plan,
 )
-from unetpp.run_folder import NO_VALIDATION
-from unetpp.verbs.arguments import AnyPath, Epochs, Minutes, Settings, choose_run, name_data
+from unetpp.run_folder import NO_VALIDATION, RunFolder
+from unetpp.verbs.arguments import AnyPath, Epochs, LogTo, Minutes, Settings, choose_run, name_data
+from unetpp.verbs.clean import clean
 from unetpp.verbs.report import write_page
 
 
@@ -33,7 +36,9 @@ class TrainOptions(TypedDict, total=False):
     device: str
     resume: bool
     add_cases: bool
+    no_cache: bool
     set: Settings | None
+    log_to: LogTo | None
     progress: ShowProgress
 
 
@@ -62,7 +67,9 @@ def train(
     device: str = "auto",
     resume: bool = False,
     add_cases: bool = False,
+    no_cache: bool = False,
     set: Settings | None = None,
+    log_to: LogTo | None = None,
     dry_run: bool = False,
     progress: ShowProgress = None,
 ) -> Run | Planned:
@@ -85,7 +92,10 @@ def train(
         device: auto, cpu, cuda or cuda:K.
         resume: Continue an interrupted run exactly where it stopped.
         add_cases: Let cases that came to DATA since the run was planned train too; validation stays as it is.
+        no_cache: Remove the prepared cases at the end, as `unetpp clean` does, unless another fold is being trained.
         set: Settings of the plan, as section.key=value, such as train.batch=4.
+        log_to: Also send loss, learning rate, speed and Dice to tensorboard[:FOLDER], wandb[:PROJECT] or mlflow[:URI]
+            (extras of these names). In Python also to a function, which is called with each event as a dictionary.
         dry_run: Report the time and memory that training would take; write nothing.
 
     Returns:
@@ -101,6 +111,7 @@ def train(
     """
     started = time.monotonic()  # importing torch takes seconds
     from unetpp.runtime.device import choose_device, keep_freed_memory
+    from unetpp.train.listeners import Listeners
     from unetpp.verbs import preparation
     from unetpp.verbs.fold import train_and_measure
     from unetpp.verbs.fold_time import Clock
@@ -116,6 +127,7 @@ def train(
     if request.adds:
         preparation.require_finished(folder, folder.started_folds() or [0] if fold == "all" else [fold], resume)
     start = find_start(from_)
+    listeners = Listeners(log_to, folder.path, progress.note)
     keep_freed_memory()
     place = choose_device(device)
     dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress, folder)
@@ -155,15 +167,33 @@ def train(
             minutes = more.minutes if more else made.train.minutes
             for done, (number, split) in enumerate(zip(numbers, chosen, strict=True)):
                 time_s, later = clock.share(minutes, number=done, parts=len(numbers)), len(numbers) - done - 1
-                folds.append(
-                    train_and_measure(
-                        dataset, made, split, folder, number, place, time_s, resume, progress, later, more
-                    )
-                )
-        return Run(folder.path, tuple(folds), _try_report(folder.path, progress), clock.seconds())
+                options = (time_s, resume, progress, listeners, later, more)
+                folds.append(train_and_measure(dataset, made, split, folder, number, place, *options))
+        if no_cache:
+            _try_clean(folder.path, progress)
+        return _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         told = "Stopped; the work so far is saved. Continue with the same arguments and `resume=True`."
         raise Interrupted(told) from None
+
+
+def _summarize(folder: RunFolder, folds: Sequence[TrainedFold], report: Path | None, seconds: float) -> Run:
+    """Pool the scores of several folds, and say how the training stands and what to run next."""
+    from unetpp.measure.pooled import pool_folds
+    from unetpp.measure.verdict import GOOD, judge_run, suggest_command
+
+    pooled = pool_folds([fold.metrics for fold in folds]) if len(folds) > 1 else None
+    verdict = judge_run(folder, [fold.fold for fold in folds])
+    command = suggest_command(verdict, folder.path, folder.recall_data()) if verdict and verdict.kind != GOOD else ""
+    return Run(folder.path, tuple(folds), report, seconds, pooled, verdict, command)
+
+
+def _try_clean(run: Path, progress: Progress) -> None:
+    """Remove the prepared cases after a training; whatever fails, the training is done."""
+    try:
+        clean(run)
+    except UnetppError as error:
+        progress.note(f"note: the prepared cases stay ({error})")
 
 
 def _try_report(run: Path, progress: Progress) -> Path | None:

@@ -1,4 +1,4 @@
-"""Export: one depth of a model as a graph for other runtimes, compared with the network before it replaces a file."""
+"""Export: depths of a model as a graph for other runtimes, compared with the network before it replaces a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,19 @@ import numpy as np
 import torch
 
 from unetpp.deploy.export.graph import FORMATS, DepthProbabilities, open_export
-from unetpp.deploy.export.model_card import describe, read_license, write_card
+from unetpp.deploy.export.model_card import describe, note_export, read_license, write_card
 from unetpp.deploy.export.quantization import QUANTIZABLE, quantize_file
 from unetpp.deploy.export.samples import Samples, find_samples
 from unetpp.errors import ModelFileError, UnetppError, UsageError, WriteError
 from unetpp.files import write_atomically
+from unetpp.infer.predictor import load_folds
 from unetpp.labels.classes import most_probable
-from unetpp.labels.classes_torch import to_probabilities
 from unetpp.metrics.scores import fast_dice, mean_of
-from unetpp.model.file import load_model
-from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
 from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.results import Exported
-from unetpp.runtime.exported_file import ExportedNetwork
+from unetpp.run_folder import find_model_files
+from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork
 from unetpp.words import count_noun
 
 TOLERANCE, AGREEMENT = 1e-3, 0.95
@@ -38,7 +37,7 @@ the network."""
 
 @dataclass(frozen=True)
 class Comparison:
-    """Comparison of an exported file with its network in float32."""
+    """Comparison of an exported file with its network in float32; of several depths the worst figures."""
 
     origin: str
     """Origin of the tiles."""
@@ -50,9 +49,9 @@ class Comparison:
     agreement: float | None
     """Dice between the two segmentations; None if both are empty."""
     dice_before: float | None
-    """Mean Dice of the network over the tiles with labels."""
+    """Mean Dice of the network over the tiles with labels, at the last depth."""
     dice: float | None
-    """Mean Dice of the file over the tiles with labels."""
+    """Mean Dice of the file over the tiles with labels, at the last depth."""
 
     def __str__(self) -> str:
         words = f"Compared with the network on {count_noun(self.tiles, 'tile')} ({self.origin}): "
@@ -67,17 +66,17 @@ class Comparison:
 def export_file(
     model: Path,
     out: Path,
-    depth: int | None = None,
+    depth: int | str | None = None,
     int8: bool = False,
     images: Sequence[Path] = (),
     progress: Progress = SILENCE,
 ) -> Exported:
-    """Write one depth of a model as ONNX, for OpenVINO or for torch.export, with a model card.
+    """Write a model as ONNX, for OpenVINO or for torch.export, with a model card.
 
     Args:
-        model: a .safetensors of this package.
+        model: a .safetensors of this package, or a run folder, whose folds are averaged in the file.
         out: file to write; its suffix is the format: .onnx, .xml (OpenVINO, with a .bin) or .pt2 (torch.export).
-        depth: depth of the exported head; None: the plan's.
+        depth: depth of the exported head; "all", or several, as "1,3"; None: the plan's.
         int8: quantize to 8-bit integers (ONNX and OpenVINO), calibrated on `images`, or on the training cases cached in
             the run folder of the model.
         images: images or folders of them, to calibrate with and to compare on.
@@ -89,31 +88,51 @@ def export_file(
     Raises:
         UsageError: another suffix, no head at `depth`, or nothing to calibrate with.
         ModelFileError: the model cannot be used or exported, or the written file differs from it.
-        MissingExtraError: without the exporter or the runtime of the format.
+        MissingExtraError: the exporter or the runtime of the format.
         WriteError: it could not be written; a file that was at `out` before is intact.
     """
     _check_target(out, int8)
-    network, header = load_model(model)
-    plan = header.plan
-    depth = plan.predict.depth if depth is None else depth
-    exported = DepthProbabilities(network, depth).eval()
+    networks, plan, notes = load_folds(model)
+    depths = _choose_depths(depth, networks[0].head_depths, plan.predict.depth)
+    exported = DepthProbabilities(networks, depths).eval()
     progress.stage("Reading images to compare on")
-    samples = find_samples(model, plan, images, calibrate=int8)
+    samples = find_samples(find_model_files(model)[0], plan, images, calibrate=int8)
+    if len(networks) > 1:
+        samples = replace(samples, labels=())  # some of the folds were trained on them
     if int8 and not samples.calibrating:
         got = f"{model}, with neither training cases in its run folder nor two tiles of images"
         raise UsageError("int8", got, "images to calibrate with", "Add `images`.")
-    about, card = describe(plan, depth, int8), out.with_name(f"{out.name}.md")
+    described, card = note_export(exported, plan, notes, int8), out.with_name(f"{out.name}.md")
     with _temporary_folder(out) as folder:
         draft = folder / f"model{out.suffix}"
-        predict = _write(exported, plan, draft, about, samples.calibrating, progress)
+        predict = _write(exported, plan, draft, describe(plan, described), samples.calibrating, progress)
         show = progress.stage("Comparing with the network", "tiles")
-        comparison = compare(network, depth, predict, samples, plan.data.num_classes, show)
+        comparison = compare(exported, predict, samples, plan.data.num_classes, show)
         _require_agreement(out, comparison, int8)
-        text = write_card(out, plan, header.notes, depth, str(comparison), read_license(card))
+        text = write_card(out, plan, depths, notes, _remark(out, depths, comparison), read_license(card))
         with write_atomically(card) as place:
             place.write_text(text, encoding="utf-8")
             megabytes = _replace(draft, out)
-    return Exported(out, card, depth, int8, str(comparison), megabytes)
+    return Exported(out, card, depths, described.folds, int8, str(comparison), megabytes)
+
+
+def _remark(out: Path, depths: Sequence[int], comparison: Comparison) -> list[str]:
+    """Say on the model card how the file is used, and how it compares with the network."""
+    choice = f"; `--depth {depths[0]}` is its fastest depth" if len(depths) > 1 else ""
+    usage = f"Predict without torch: `unetpp predict {out.name} IMAGES --out DIR`{choice}."
+    return [usage, str(comparison)] if out.suffix in RUNTIMES else [str(comparison)]
+
+
+def _choose_depths(depth: int | str | None, heads: Sequence[int], default: int) -> tuple[int, ...]:
+    """Resolve `depth` of an export: a head, "all", or some, as "1,3"; shallowest first."""
+    if depth == "all":
+        return tuple(heads)
+    words = [default] if depth is None else str(depth).split(",")
+    numbers = {int(word) for word in words if str(word).strip().isdecimal()}
+    if len(numbers) < len(words) or not numbers <= set(heads):
+        expected = f"one of {list(heads)}, some of them (as in 1,{heads[-1]}), or all"
+        raise UsageError("depth", str(depth), expected, "Choose depths at which this model has a head.")
+    return tuple(sorted(numbers))
 
 
 def _check_target(out: Path, int8: bool) -> None:
@@ -135,7 +154,7 @@ def _temporary_folder(out: Path) -> Iterator[Path]:
     """Temporary folder on the file system of `out`. Raises WriteError."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".unetpp-", dir=out.parent) as name:
+        with tempfile.TemporaryDirectory(prefix=".unetpp-", dir=out.parent, ignore_cleanup_errors=True) as name:
             yield Path(name)
     except OSError as error:
         action = "Free some space, or choose another `out`. A file that was there before is intact."
@@ -191,38 +210,41 @@ def _replace(draft: Path, out: Path) -> float:
 
 @torch.inference_mode()
 def compare(
-    network: UNetPlusPlus, depth: int, predict: ExportedNetwork, samples: Samples, classes: int, show: Stage
+    network: DepthProbabilities, predict: ExportedNetwork, samples: Samples, classes: int, show: Stage
 ) -> Comparison:
     """Run a network and its exported file on the same tiles; the first is cut to an odd size.
 
     Args:
-        network: the network, in float32.
-        depth: depth of the exported head.
-        predict: maps images to probabilities with the file.
+        network: what was exported, in float32.
+        predict: runs the file.
         samples: the tiles.
         classes: number of classes, background included.
         show: called with the number of tiles done.
     """
-    differences, same = [], []
-    agreement: list[float | None] = []
-    dice_before: list[float | None] = []
-    dice: list[float | None] = []
+    rows: list[list[tuple[Any, ...]]] = [[] for _ in network.depths]
     for number, tile in enumerate(samples.comparing):
         window = tuple(slice(max(1, size - (number == 0))) for size in tile.shape[1:])
         image = np.ascontiguousarray(tile[(None, slice(None), *window)])
-        logits: Any = network(torch.from_numpy(image), depth=depth)
-        expected, found = to_probabilities(logits).numpy()[0], predict(image)[0]
-        differences.append(float(np.abs(expected - found).max()))
-        before, after = (most_probable(each, np.empty(each.shape[1:], np.intp)) for each in (expected, found))
-        same.append(float((before == after).mean()))
-        agreement.append(fast_dice(after, before, classes))
-        if samples.labels:
-            label = samples.labels[number][window]
-            dice_before.append(fast_dice(before, label, classes))
-            dice.append(fast_dice(after, label, classes))
+        outputs = network(torch.from_numpy(image))
+        wanted = outputs if isinstance(outputs, tuple) else (outputs,)
+        label = samples.labels[number][window] if samples.labels else None
+        for row, expected, found in zip(rows, wanted, predict(image, range(len(wanted))), strict=True):
+            row.append(_compare_tile(expected.numpy()[0], found[0], label, classes))
         show(number + 1, len(samples.comparing))
-    means = map(mean_of, (agreement, dice_before, dice))
-    return Comparison(samples.origin, len(same), float(np.max(differences)), float(np.mean(same)), *means)
+    differences, same, agreements, before, after = zip(*(zip(*row, strict=True) for row in rows), strict=True)
+    agreement = min((mean for each in agreements if (mean := mean_of(each)) is not None), default=None)
+    worst = float(np.max(differences)), min(map(float, map(np.mean, same)))
+    return Comparison(samples.origin, len(same[0]), *worst, agreement, mean_of(before[-1]), mean_of(after[-1]))
+
+
+def _compare_tile(
+    expected: np.ndarray, found: np.ndarray, label: np.ndarray | None, classes: int
+) -> tuple[float, float, float | None, float | None, float | None]:
+    """Compare the probabilities of a tile: largest difference, same classes, Dice between them and against a label."""
+    before, after = (most_probable(each, np.empty(each.shape[1:], np.intp)) for each in (expected, found))
+    scores = (None, None) if label is None else tuple(fast_dice(each, label, classes) for each in (before, after))
+    difference, same = float(np.abs(expected - found).max()), float((before == after).mean())
+    return difference, same, fast_dice(after, before, classes), scores[0], scores[1]
 
 
 def _require_agreement(out: Path, comparison: Comparison, int8: bool) -> None:

@@ -1,6 +1,6 @@
 """Networks as graphs for other runtimes: images of any number and size to probabilities, written and opened again.
 
-Input: normalized images (B, C, *spatial). Output: probabilities of all classes (B, classes, *spatial).
+Input: normalized images (B, C, *spatial). Outputs: probabilities of all classes (B, classes, *spatial) at each depth.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
@@ -19,7 +20,15 @@ from torch.export import Dim
 from unetpp.errors import optional_package
 from unetpp.labels.classes_torch import to_probabilities
 from unetpp.model.network import UNetPlusPlus
-from unetpp.runtime.exported_file import IMAGE, KEY, PROBABILITIES, ExportedNetwork, load_openvino, open_exported
+from unetpp.runtime.exported_file import (
+    IMAGE,
+    KEY,
+    PROBABILITIES,
+    ExportedNetwork,
+    load_openvino,
+    open_exported,
+    read_description,
+)
 from unetpp.runtime.openvino import replace_group_norms
 
 Write = Callable[["DepthProbabilities", tuple[int, ...], Path, dict[str, Any]], None]
@@ -27,15 +36,30 @@ Write = Callable[["DepthProbabilities", tuple[int, ...], Path, dict[str, Any]], 
 
 
 class DepthProbabilities(nn.Module):
-    """Network to export: the probabilities at one depth, without the parts that this depth does not need."""
+    """What is exported: the probabilities at some depths, averaged over folds, without parts that no depth needs.
 
-    def __init__(self, network: UNetPlusPlus, depth: int) -> None:
+    Args:
+        networks: networks of the same plan.
+        depths: depths of their heads, shallowest first.
+    """
+
+    def __init__(self, networks: Sequence[UNetPlusPlus], depths: Sequence[int]) -> None:
         super().__init__()
-        self.network = network.prune(depth)
+        several = len(depths) > 1
+        self.networks = nn.ModuleList(network.prune(depths[-1], keep_heads=several) for network in networks)
+        self.depths = tuple(depths)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Probabilities (B, classes, *spatial) of images (B, C, *spatial)."""
-        return to_probabilities(self.network(image))
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Probabilities (B, classes, *spatial) of images (B, C, *spatial); of several depths a tuple."""
+        found = zip(*(self._predict(network, image) for network in self.networks), strict=True)
+        means = tuple(each[0] if len(each) == 1 else sum(each[1:], each[0]) / len(each) for each in found)
+        return means if len(means) > 1 else means[0]
+
+    def _predict(self, network: nn.Module, image: Tensor) -> list[Tensor]:
+        if len(self.depths) == 1:
+            return [to_probabilities(network(image))]
+        heads = network(image, heads=True)
+        return [to_probabilities(heads.at(depth)) for depth in self.depths]
 
 
 def write_pt2(network: DepthProbabilities, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
@@ -64,6 +88,7 @@ def write_onnx(network: DepthProbabilities, shape: tuple[int, ...], path: Path, 
     """
     with optional_package("onnxscript", "export", "a file in the format ONNX"):
         import onnxscript  # noqa: F401
+    depths = network.depths
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about itself
         program: Any = torch.onnx.export(
@@ -72,7 +97,7 @@ def write_onnx(network: DepthProbabilities, shape: tuple[int, ...], path: Path, 
             dynamo=True,
             dynamic_shapes=_any_size(shape),
             input_names=[IMAGE],
-            output_names=[PROBABILITIES],
+            output_names=[f"{PROBABILITIES}_{depth}" for depth in depths] if len(depths) > 1 else [PROBABILITIES],
             verbose=False,
         )
     for node in program.model.graph:
@@ -103,16 +128,21 @@ def open_export(path: Path) -> tuple[ExportedNetwork, dict[str, Any]]:
     """Open an exported file in its runtime, in float32. Only for files of this process: torch.export.load unpickles.
 
     Returns:
-        A function from images to probabilities, and the description in the file.
+        The network in the file, and the description there.
 
     Raises:
         MissingExtraError: without its runtime.
     """
     if path.suffix != ".pt2":
         return open_exported(path, exact=True)
-    extra = {KEY: ""}
-    module = torch.export.load(path, extra_files=extra).module()
-    return lambda image: module(torch.from_numpy(image)).detach().numpy(), json.loads(extra[KEY] or "{}")
+    module = torch.export.load(path).module()
+
+    def run(image: np.ndarray, heads: Sequence[int]) -> Sequence[np.ndarray]:
+        found = module(torch.from_numpy(image))
+        outputs = found if isinstance(found, tuple) else (found,)
+        return [outputs[head].detach().numpy() for head in heads]
+
+    return run, read_description(path)
 
 
 def _any_size(shape: tuple[int, ...]) -> tuple[dict[int, Any]]:

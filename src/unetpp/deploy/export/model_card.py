@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unetpp.measured import DepthRow, Notes, tabulate
+from unetpp.deploy.export.graph import DepthProbabilities
+from unetpp.infer.predictor import average_depths
+from unetpp.measured import DepthRow, ExportNotes, Notes, tabulate
 from unetpp.plan import Plan
 from unetpp.version import __version__
+from unetpp.words import list_numbers
 
 FORMAT = 1
 LICENSE_TITLE = "## Licence"
 NOT_STATED = "Not stated: it depends on that of the images and masks. State it here before you share the file."
 CARD = """\
-# {name}: {topology} at depth {depth}
+# {name}: {topology} at {depths}
 
-`{file}` maps each {element} of a {dims}D image to the probability of each class. Made by unetpp {version}.
+`{file}` gives each {element} of a {dims}D image the probability of each class. Made by unetpp {version}.
 
 - Classes: {classes}
-- Channels: {channels}; grid of the network: {spacing}
-- Trained on: {name}{fold}
-- {comparison}
+- Channels: {channels}; size of a {element} for the network: {spacing}
+- Trained on: {name}{folds}
+{remarks}
 
 ## Scores
 
@@ -37,32 +41,46 @@ other scanners, stains, resolutions or patients are unknown until they are measu
 """
 
 
-def describe(plan: Plan, depth: int, int8: bool) -> dict[str, Any]:
-    """Describe an exported file for loaders.
+def note_export(network: DepthProbabilities, plan: Plan, folds: Sequence[Notes], int8: bool) -> ExportNotes:
+    """Note what an exported file says of its network: scores and calibration of each depth.
 
     Args:
+        network: what is exported.
         plan: plan of the model.
-        depth: depth of the exported head.
+        folds: notes of the model file of each fold.
         int8: the file computes in 8-bit integers.
-
-    Returns:
-        The data section of the plan and the tile, in terms of JSON.
     """
-    data = plan.data.model_dump(mode="json")
-    about = {"format": FORMAT, "unetpp": __version__, "name": plan.name}
-    tiles = {"tile": plan.predict.tile, "overlap": plan.predict.overlap}
-    return {**about, **data, **tiles, "depth": depth, "int8": int8}
+    rows, first = average_depths(folds), folds[0]
+    recommended = first.recommended if len(folds) == 1 else None
+    return ExportNotes(
+        name=plan.name,
+        folds=tuple(fold.fold or 0 for fold in folds) if len(folds) > 1 else (),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        int8=int8,
+        depths={depth: rows.get(depth, DepthRow()) for depth in network.depths},
+        distance_unit=first.distance_unit,
+        recommended=recommended if recommended and recommended.depth in network.depths else None,
+    )
 
 
-def write_card(out: Path, plan: Plan, notes: Notes, depth: int, comparison: str, license: str) -> str:
+def describe(plan: Plan, notes: ExportNotes) -> dict[str, Any]:
+    """Describe an exported file for loaders: the data section of the plan, tile and depths, in terms of JSON."""
+    default = plan.predict.depth if plan.predict.depth in notes.depths else max(notes.depths)
+    tiles = {"tile": list(plan.predict.tile), "overlap": plan.predict.overlap, "depth": default}
+    return {"format": FORMAT, "unetpp": __version__, **plan.data.model_dump(mode="json"), **tiles, **notes.to_dict()}
+
+
+def write_card(
+    out: Path, plan: Plan, depths: Sequence[int], folds: Sequence[Notes], remarks: Sequence[str], license: str
+) -> str:
     """Write a model card as Markdown.
 
     Args:
-        out: the exported file.
+        out: the file.
         plan: plan of the model.
-        notes: notes of the model file.
-        depth: depth of the exported head.
-        comparison: how the file compares with the network, a sentence.
+        depths: depths of its heads that are offered.
+        folds: notes of the model file of each fold.
+        remarks: how to use the file, how it compares with the network: sentences.
         license: text of the license.
 
     Returns:
@@ -72,7 +90,7 @@ def write_card(out: Path, plan: Plan, notes: Notes, depth: int, comparison: str,
     return CARD.format(
         name=plan.name,
         topology=plan.model.topology,
-        depth=depth,
+        depths=list_numbers("depth", depths),
         file=out.name,
         element="pixel" if data.dims == 2 else "voxel",
         dims=data.dims,
@@ -80,9 +98,9 @@ def write_card(out: Path, plan: Plan, notes: Notes, depth: int, comparison: str,
         classes=", ".join(f"{value} = {name}" for value, name in zip(data.label_values, data.classes, strict=True)),
         channels=", ".join(data.channels),
         spacing=" x ".join(f"{mm:g}" for mm in data.spacing_mm) + " mm" if data.spacing_mm else "that of each file",
-        fold="" if notes.fold is None else f", fold {notes.fold}, seed {notes.seed}",
-        comparison=comparison,
-        scores=_tabulate_scores(notes, depth),
+        folds=_describe_folds(folds),
+        remarks="\n".join(f"- {remark}" for remark in remarks),
+        scores=_tabulate_folds(folds, depths[-1]) if len(folds) > 1 else _tabulate_depths(folds[0], depths),
         license_title=LICENSE_TITLE,
         license=license,
     )
@@ -96,14 +114,36 @@ def read_license(card: Path) -> str:
         return NOT_STATED
 
 
-def _tabulate_scores(notes: Notes, depth: int) -> str:
+def _describe_folds(folds: Sequence[Notes]) -> str:
+    if len(folds) > 1:
+        return f"; the probabilities of {list_numbers('fold', [fold.fold for fold in folds])} are averaged"
+    return "" if folds[0].fold is None else f", fold {folds[0].fold}, seed {folds[0].seed}"
+
+
+def _tabulate_depths(notes: Notes, depths: Sequence[int]) -> str:
     if not notes.depths:
         return "None were recorded in the model file."
-    rows = [(f"**{name}** (this depth)" if name == str(depth) else name, row) for name, row in notes.rows.items()]
-    head, *lines = tabulate("depth", DepthRow, rows, notes.distance_unit)
-    table = "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
+    exported, mark = [str(depth) for depth in depths], "in this file" if len(depths) > 1 else "this depth"
+    rows = [(f"**{name}** ({mark})" if name in exported else name, row) for name, row in notes.rows.items()]
     title = (
-        "Scores of the network before its export, at every depth: means over the validation cases of the fold,\n"
-        "with the 95 % interval of the Dice."
+        "Of the network before its export, at every depth: means over the validation cases, which were not trained\n"
+        "on, with the 95 % interval of the Dice."
     )
+    table = _write_table(tabulate("depth", DepthRow, rows, notes.distance_unit))
     return f"{title}\n\n{table}\n\nTimes: {notes.conditions or 'not recorded'}."
+
+
+def _tabulate_folds(folds: Sequence[Notes], depth: int) -> str:
+    rows = [(str(fold.fold), fold.depths[depth].scores()) for fold in folds if depth in fold.depths]
+    if not rows:
+        return "None were recorded in the model files."
+    title = (
+        f"Of each fold alone at depth {depth}, before the export: means over its validation cases, which it was not"
+        " trained\non. The average of the folds is usually a little better; it was not measured."
+    )
+    return f"{title}\n\n{_write_table(tabulate('fold', DepthRow, rows, folds[0].distance_unit))}"
+
+
+def _write_table(lines: Sequence[Sequence[str]]) -> str:
+    head, *rest = lines
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rest))

@@ -1,4 +1,4 @@
-"""Time and validation cases of a fold."""
+"""Time of a fold."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from unetpp.measured import DepthRow
 from unetpp.train.trainer import Status
-from unetpp.verbs.fold import Clock, recommend_depth, show_status
+from unetpp.verbs.fold_time import Clock, show_status
 
 
 def test_later_folds_get_what_earlier_ones_left_and_never_less_than_half(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,20 +17,6 @@ def test_later_folds_get_what_earlier_ones_left_and_never_less_than_half(monkeyp
         monkeypatch.setattr(clock, "seconds", lambda spent=spent: spent)
         assert clock.share(10, number, parts=5) == expected
     assert clock.share(None, 0, 5) is None
-
-
-def test_the_recommended_depth_loses_little_and_says_what_it_saves() -> None:
-    rows = {
-        1: DepthRow(dice=0.89, dice_lost_interval=(0.01, 0.02), latency_ms=4.0),
-        2: DepthRow(dice=0.908, dice_lost_interval=(0.0, 0.004), latency_ms=8.0),
-        3: DepthRow(dice=0.91, dice_lost_interval=(0, 0), latency_ms=12.0),
-    }
-    found = recommend_depth(rows)
-    assert found
-    assert found.depth == 2
-    assert found.reason.endswith("it takes 67% of the time of depth 3")
-    assert recommend_depth({1: rows[1]}) is None
-    assert recommend_depth({1: DepthRow(latency_ms=4.0), 2: rows[2]}) is None
 
 
 def test_validating_hides_neither_the_loss_nor_the_dice() -> None:

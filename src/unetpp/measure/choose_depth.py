@@ -1,0 +1,65 @@
+"""Rows of the depth table, and the depth that they recommend. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from unetpp.measured import DepthRow, Metrics, Recommendation, Scores
+from unetpp.metrics.scores import compare_dice
+from unetpp.words import count_noun
+
+RECOMMENDED_LOSS = 0.5
+"""Points (hundredths) of Dice that the recommended depth may lose against the deepest, by the upper end of the interval
+over cases."""
+
+
+def choose_depth(rows: Mapping[int, DepthRow], max_drop: float) -> tuple[int, str]:
+    """Choose the smallest depth that loses at most `max_drop` points of Dice against the deepest.
+
+    The loss is judged by the upper end of its interval over the validation cases, if there is one.
+
+    Args:
+        rows: depth -> its row of the depth table; rows without a Dice are left out.
+        max_drop: points (hundredths) of Dice: 0.5 accepts 0.905 if the deepest has 0.910.
+
+    Returns:
+        The depth, and the reason in words.
+    """
+    dice = {depth: row.dice for depth, row in rows.items() if row.dice is not None}
+    deepest = max(dice)
+    means = {depth: 100 * (dice[deepest] - value) for depth, value in dice.items()}
+    intervals = {depth: rows[depth].dice_lost_interval for depth in dice}
+    worst = {depth: max(mean, 100 * ends[1] if (ends := intervals[depth]) else mean) for depth, mean in means.items()}
+    depth = min(depth for depth in dice if depth == deepest or worst[depth] <= max_drop + 1e-7)
+    reason = f"validation Dice {dice[depth]:.4f}"
+    if depth != deepest:
+        reason += f", {abs(means[depth]):.2f} points {'below' if means[depth] >= 0 else 'above'} depth {deepest}"
+        if intervals[depth]:
+            reason += f" (a loss of at most {worst[depth]:.2f} by the 95 % interval over cases)"
+    return depth, f"{reason}; a loss of {count_noun(max_drop, 'point')} was allowed"
+
+
+def make_row(scores: Metrics, deepest: Metrics) -> DepthRow:
+    """Make a row of the depth table: mean scores, loss against the deepest head, Dice of each of several classes.
+
+    Args:
+        scores: scores at one depth.
+        deepest: scores of the deepest head, on the same cases.
+    """
+    lost, interval = compare_dice(scores, deepest)
+    row = DepthRow(dice_lost=lost, dice_lost_interval=interval).merge(scores.mean)
+    if len(scores.classes) == 1:
+        return row
+    classes = {
+        name: Scores(dice=found.dice, dice_interval=found.dice_interval) for name, found in scores.classes.items()
+    }
+    return row.merge(DepthRow(classes=classes))
+
+
+def recommend_depth(rows: Mapping[int, DepthRow]) -> Recommendation | None:
+    """Find the smallest depth that loses little, and state the time it saves; None without a choice or scores."""
+    if len(rows) < 2 or any(row.dice is None or row.latency_ms is None for row in rows.values()):
+        return None
+    depth, reason = choose_depth(rows, RECOMMENDED_LOSS)
+    share = (rows[depth].latency_ms or 0.0) / (rows[max(rows)].latency_ms or 1.0)
+    return Recommendation(depth=depth, reason=f"{reason}; it takes {share:.0%} of the time of depth {max(rows)}")

@@ -1,0 +1,93 @@
+"""Scores of several folds as those of one set of cases: every case was validated by one of them. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from unetpp.infer.prediction import MEAN
+from unetpp.measure.choose_depth import recommend_depth
+from unetpp.measured import ClassScores, DepthRow, DepthTable, MeanScores, Metrics, ScoredCase, Scores
+from unetpp.metrics.scores import METRICS, bootstrap_interval, compute_dice_losses, mean_of
+
+
+def pool_folds(folds: Sequence[Metrics]) -> Metrics:
+    """Pool the validation cases of several folds, and recommend a depth by all of them.
+
+    Args:
+        folds: content of metrics.json of each fold; a single one is returned as it is.
+
+    Returns:
+        Means over all cases; costs of the first fold. The recommended depth is left out where a network has not learned
+        or the cases have no Dice at every depth, as those of earlier versions.
+    """
+    if len(folds) == 1:
+        return folds[0]
+    cases = [case for fold in folds for case in fold.cases]
+    table = _pool_tables(folds, cases)
+    learned = all(fold.verdict is None or fold.verdict.learned for fold in folds)
+    compared = all(row.dice_lost_interval for row in table.depths.values())
+    first = folds[0]
+    return Metrics(
+        mean=MeanScores(**_average(case.mean for case in cases)),
+        classes={name: _pool_class(cases, name) for name in first.classes},
+        cases=cases,
+        distance_unit=first.distance_unit,
+        nsd_tolerance=first.nsd_tolerance,
+        metric_impl=first.metric_impl,
+        recommended=recommend_depth(table.depths) if learned and compared else None,
+    ).merge(table)
+
+
+def _average(scores: Iterable[Scores]) -> dict[str, object]:
+    """Average the scores of cases, with the interval of the Dice."""
+    found = list(scores)
+    dice = [each.dice for each in found if each.dice is not None]
+    means = {metric: mean_of(getattr(each, metric) for each in found) for metric in METRICS}
+    return {**means, "dice_interval": bootstrap_interval(dice)}
+
+
+def _pool_class(cases: Sequence[ScoredCase], name: str) -> ClassScores:
+    scores = [case.classes[name] for case in cases if name in case.classes]
+    return ClassScores(**_average(scores), cases=sum(each.dice is not None for each in scores))
+
+
+def _pool_tables(folds: Sequence[Metrics], cases: Sequence[ScoredCase]) -> DepthTable:
+    """Average the rows of the folds by their numbers of cases; Dice and its loss exactly, where cases have them."""
+    measured = [(_rows(fold), len(fold.cases)) for fold in folds if fold.depths]
+    if not measured:
+        return DepthTable()
+    rows = {}
+    for depth, row in measured[0][0].items():
+        found = row.costs().merge(_average_rows([(each.get(depth, DepthRow()), count) for each, count in measured]))
+        exact = all({depth, *folds[0].depths} <= case.depths.keys() for case in cases)
+        rows[depth] = found.merge(_compare_cases(cases, depth, max(folds[0].depths))) if exact else found
+    mean = rows.pop(MEAN, None)
+    first = next(fold for fold in folds if fold.depths)
+    return DepthTable(depths=rows, mean_of_heads=mean, conditions=first.conditions, machine=first.machine)
+
+
+def _rows(fold: Metrics) -> dict[int, DepthRow]:
+    return dict(fold.depths) | ({MEAN: fold.mean_of_heads} if fold.mean_of_heads else {})
+
+
+def _compare_cases(cases: Sequence[ScoredCase], depth: int, deepest: int) -> DepthRow:
+    """Compare a depth with the deepest, case by case."""
+    own, reference = ([case.depths[at] for case in cases] for at in (depth, deepest))
+    lost = compute_dice_losses(reference, own)
+    dice = [each for each in own if each is not None]
+    return DepthRow(
+        dice=mean_of(dice),
+        dice_interval=bootstrap_interval(dice),
+        dice_lost=mean_of(lost),
+        dice_lost_interval=bootstrap_interval(lost),
+    )
+
+
+def _average_rows(rows: Sequence[tuple[DepthRow, int]]) -> DepthRow:
+    """Average the scores of one depth over folds, each with its number of cases."""
+    means: dict[str, float | None] = {}
+    for metric in (*METRICS, "dice_lost"):
+        found = [(value, cases) for row, cases in rows if (value := getattr(row, metric)) is not None]
+        total = sum(cases for _, cases in found)
+        means[metric] = sum(value * cases for value, cases in found) / total if total else None
+    return DepthRow(**means, hd95_undefined=sum(row.hd95_undefined or 0 for row, _ in rows))

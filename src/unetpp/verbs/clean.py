@@ -1,0 +1,72 @@
+"""The verb `clean`: disk space of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from unetpp.console import shows_progress
+from unetpp.errors import UsageError, WriteError
+from unetpp.files import hold_lock
+from unetpp.progress import ShowProgress
+from unetpp.results import Cleaned, CleanedRun
+from unetpp.run_folder import LOCK, RunFolder
+from unetpp.verbs.arguments import AnyPath, list_paths
+
+
+@shows_progress
+def clean(runs: AnyPath | Sequence[AnyPath], *, dry_run: bool = False, progress: ShowProgress = None) -> Cleaned:
+    """Remove the caches of runs; models, scores, logs and reports stay.
+
+    A cache holds prepared copies of the images, which training makes again where it needs them.
+    On a run without them, `unetpp adapt`, `unetpp prune --minutes` and 8-bit exports without images do not work.
+
+    Args:
+        runs: Run folders.
+        dry_run: Tell what would be removed; remove nothing.
+
+    Returns:
+        The files and their size, for each run.
+
+    Raises:
+        UsageError: a folder that is no run, or one that is being trained; nothing was removed.
+        WriteError: a file cannot be removed.
+
+    Example:
+        unetpp.clean("runs/nuclei")
+    """
+    folders = [RunFolder(path) for path in list_paths(runs)]
+    for folder in folders:
+        if not (folder.plan.is_file() and folder.splits.is_file()):
+            expected = "a run folder, with plan.json and splits.json"
+            raise UsageError(folder.path, "no run", expected, "Check the path.", setting="runs")
+    with ExitStack() as locks:
+        for folder in folders:
+            locks.enter_context(hold_run(folder))
+        return Cleaned(tuple(_clean_run(folder, dry_run) for folder in folders), written=not dry_run)
+
+
+@contextmanager
+def hold_run(folder: RunFolder) -> Iterator[None]:
+    """Hold a run against trainings: those that begin wait for the lock of its plan, before they use the cache.
+
+    Raises:
+        UsageError: a fold of it is being trained.
+    """
+    with ExitStack() as locks:
+        for path in (folder.path, *sorted(folder.path.glob("fold_*/"))):
+            if not locks.enter_context(hold_lock(path / LOCK)):
+                action = "Wait until it has ended."
+                raise UsageError(path, "a run that is being trained", "one at rest", action, setting="runs")
+        yield
+
+
+def _clean_run(folder: RunFolder, dry_run: bool) -> CleanedRun:
+    files = folder.disposable_files()
+    size = sum(path.stat().st_size for path in files)
+    for path in () if dry_run else files:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise WriteError(path, error.strerror or str(error), "to remove it", "Close what uses it.") from error
+    return CleanedRun(folder.path, len(files), size / 1e6)

@@ -1,0 +1,92 @@
+"""Results where they are looked at: short in Python, with tables and pictures in notebooks."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.tiny import write_png
+
+from unetpp.infer.prediction import Prediction
+from unetpp.measured import DepthRow, MeanScores, Metrics
+from unetpp.report import notebook
+from unetpp.report.views import View
+from unetpp.results import LONGEST_REPR, Checked, Evaluated, Predicted, Reported, Result, Run, TrainedFold
+from unetpp.volume import Geometry
+
+METRICS = Metrics(depths={1: DepthRow(dice=0.8123), 2: DepthRow(dice=0.9)}, mean=MeanScores(dice=0.9))
+
+
+def make_run(path: Path) -> Run:
+    fold = TrainedFold(0, "finished", 10, 60.0, 0.0, METRICS)
+    return Run(path, (fold,), path / "report.html", 60.0)
+
+
+@pytest.mark.parametrize("kind", Result.__subclasses__())
+def test_every_result_is_short_in_python(kind: type[Result]) -> None:
+    assert kind.__repr__ is Result.__repr__
+    assert kind.__str__ is Result.__str__
+
+
+def test_the_text_of_a_result_is_what_the_command_prints() -> None:
+    checked = Checked(Path("x" * 300), "folder", 3, 2, (), (), (), ())
+    assert str(checked) == checked.to_text()
+    assert len(repr(checked)) < LONGEST_REPR + 20
+    assert "0.8123" not in repr(make_run(Path("run")).folds)
+
+
+def test_a_run_shows_its_depths_and_its_pictures(tmp_path: Path) -> None:
+    image, reference = np.zeros((8, 9), np.uint8), np.eye(8, 9, dtype=np.uint8)
+    view = View("worst", "<case>", 0.5, image, reference, reference)
+    (tmp_path / "fold_0" / "views").mkdir(parents=True)
+    np.savez(tmp_path / "fold_0" / "views" / "worst.npz", **vars(view))
+    html = make_run(tmp_path)._repr_html_()
+    assert "<td>0.8123</td>" in html
+    assert "worst: &lt;case&gt;" in html
+    assert html.count("data:image/png") == 1
+    assert "Next: unetpp predict" in html
+
+
+def test_scores_are_a_table_and_segmentations_pictures(tmp_path: Path) -> None:
+    assert "<td>mean</td><td>0.9000</td>" in Evaluated(METRICS, (), None)._repr_html_()
+    files = [write_png(tmp_path / f"{name}.png", np.eye(5, dtype=np.uint8) * 255) for name in "abcd"]
+    predicted = Predicted(tmp_path, (2,), (*files, tmp_path / "gone.png"), (), 1.0)
+    assert predicted._repr_html_().count("<img") == notebook.PICTURES
+    assert Predicted(tmp_path, (2,), (tmp_path / "gone.png",), (), 1.0)._repr_html_().count("<img") == 0
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (700, 3), (2, 4, 5)])
+def test_a_prediction_is_a_picture(shape: tuple[int, ...]) -> None:
+    found = Prediction(2, np.arange(np.prod(shape)).reshape(shape) % 3, Geometry(".png"), expected_dice=0.5)
+    assert repr(found) == f"<Prediction: {' x '.join(map(str, shape))}, depth 2, expected Dice 0.500>"
+    assert "<img" in found._repr_html_()
+
+
+def test_a_page_opens_in_the_browser_or_in_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setitem(sys.modules, "IPython", None)
+    Reported(tmp_path / "report.html").open()
+    assert opened == [(tmp_path / "report.html").as_uri()]
+    display, python = ModuleType("IPython.display"), ModuleType("IPython")
+    vars(display).update(IFrame=lambda *given: given, FileLink=lambda *given: given, display=opened.append)
+    vars(python).update(get_ipython=lambda: SimpleNamespace(kernel=1), display=display)
+    monkeypatch.setitem(sys.modules, "IPython", python)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.chdir(tmp_path)
+    Reported(tmp_path / "report.html").open()
+    Reported(tmp_path.parent / "report.html").open()
+    assert opened[1:] == [("report.html", "100%", 800), (str(tmp_path.parent / "report.html"),)]
+
+
+def test_a_run_writes_its_report_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setattr("unetpp.verbs.report.report", lambda run: Reported(run / "report.html"))
+    assert make_run(tmp_path).report() == Reported(tmp_path / "report.html")
+    assert len(opened) == 1

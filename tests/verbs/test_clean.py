@@ -1,0 +1,97 @@
+"""`unetpp clean` and `train --no-cache`: prepared cases go, all else stays."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from tests.tiny import TINY, run_cli
+
+import unetpp
+from unetpp.errors import UsageError, WriteError
+from unetpp.files import hold_lock
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "a run"))
+
+
+def list_files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_cache_and_remains_go_and_all_else_stays(run: Path) -> None:
+    others = {name for name in list_files(run) if not name.startswith("cache/")}
+    remains = [run / "fold_0" / ".unetpp-0123.safetensors", run / "cache" / ".unetpp-4567.npy"]
+    for path in remains:
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - 3600,) * 2)
+    (run / "cache" / "notes.txt").write_text("mine")
+    megabytes = sum(path.stat().st_size for path in (run / "cache").glob("*.npy") if path not in remains) / 1e6
+    assert f"cache:      {megabytes:,.1f} MB" in unetpp.info(run).to_text()
+    assert f"unetpp clean '{run}'" in unetpp.info(run).to_text()
+    tried = unetpp.clean(run, dry_run=True)
+    assert "would be removed" in tried.to_text()
+    assert remains[0].exists()
+    cleaned = unetpp.clean(run)
+    assert (cleaned.runs, cleaned.written) == (tried.runs, True)
+    assert cleaned.runs[0].mb == pytest.approx(megabytes, abs=0.001)
+    assert list_files(run) == others | {"cache/notes.txt"}
+    assert "cache:" not in unetpp.info(run).to_text()
+    assert unetpp.clean(run).runs[0].files == 0
+
+
+def test_what_needs_the_cache_says_so(run: Path, tmp_path: Path) -> None:
+    unetpp.clean(run)
+    for tokens in (
+        ("adapt", run),
+        ("prune", run, "--depth", 1, "--minutes", 1, "--out", tmp_path / "small.safetensors"),
+    ):
+        answer = run_cli(*tokens)
+        assert answer.code == 2
+        assert "cache was removed, train again" in answer.stderr
+
+
+def test_a_folder_that_is_no_run_is_refused_before_anything_is_removed(run: Path, tmp_path: Path) -> None:
+    before = list_files(run)
+    (tmp_path / "images" / "cache").mkdir(parents=True)
+    (tmp_path / "images" / "cache" / "mine.image.npy").write_bytes(b"")
+    answer = run_cli("clean", run, tmp_path / "images")
+    assert answer.code == 2
+    assert "images: got no run; expected a run folder, with plan.json and splits.json." in answer.stderr
+    assert list_files(run) == before
+    assert (tmp_path / "images" / "cache" / "mine.image.npy").exists()
+
+
+@pytest.mark.parametrize("place", [".", "fold_0", "fold_3"])
+def test_a_run_that_is_trained_now_is_left_alone(run: Path, place: str) -> None:
+    (run / "fold_3").mkdir()  # trained for the first time, without a checkpoint so far
+    before = list_files(run)
+    with hold_lock(run / place / ".lock"), pytest.raises(UsageError, match="a run that is being trained"):
+        unetpp.clean(run)
+    assert list_files(run) == before
+
+
+def test_a_training_without_a_cache(cells: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    unetpp.train(cells, run, epochs=1, device="cpu", set=TINY, no_cache=True)
+    assert not list((run / "cache").glob("*"))
+    assert (run / "fold_0" / "model.safetensors").exists()
+    (run / "fold_1").mkdir()
+    with hold_lock(run / "fold_1" / ".lock"):  # another job of an array still needs it
+        unetpp.train(cells, run, fold=2, epochs=1, device="cpu", no_cache=True)
+    assert list((run / "cache").glob("*.image.npy"))
+
+
+def test_a_file_that_cannot_be_removed_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".npy":
+            raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(WriteError, match=r"\.npy: got Permission denied; expected to remove it"):
+        unetpp.clean(run)
