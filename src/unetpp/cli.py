@@ -35,7 +35,7 @@ from unetpp.plan import Plan
 from unetpp.progress import Progress, Silence
 from unetpp.results import DONE, PARTLY, UNUSABLE, Result
 from unetpp.settings import dotted_names, find_own_name
-from unetpp.verbs.arguments import AnyPath, LogTo, Settings
+from unetpp.verbs.arguments import AnyPath, Epochs, LogTo, Minutes, Settings
 from unetpp.version import __version__
 from unetpp.words import wrap
 
@@ -54,6 +54,8 @@ def _read_whole(kind: Any, tokens: Sequence[Token]) -> int:
 
 
 _TYPES: dict[Any, Any] = {
+    Minutes | None: str | None,  # of +10 the sign matters
+    Epochs | None: str | None,
     int | None: Annotated[int | None, Parameter(converter=_read_whole)],
     AnyPath: Path,
     AnyPath | None: Path | None,

@@ -249,7 +249,8 @@ class Training(Measured):
     reason: str
     """Why training ended: finished or patience."""
     steps: int
-    best_dice: float
+    best_dice: float | None
+    """None without validation."""
     best_step: int
     seconds: float
     data_wait: float
@@ -294,7 +295,7 @@ class Notes(DepthTable):
 
     unetpp: str | None = None
     """Version of unetpp that trained the model."""
-    fold: int | None = None
+    fold: int | str | None = None
     seed: int | None = None
     training: Training | None = None
     verdict: Verdict | None = None

@@ -522,6 +522,9 @@ class TrainPlan(Frozen):
     """Minutes between checkpoints; one is also written after every validation."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the initial weights, the patches and their variation."""
+    start: str | None = None
+    """Model that training starts from: its name and the first digits of the SHA-256 of its file; null: random
+    weights. (RUN/start.safetensors is a copy of it.)"""
 
 
 class PredictPlan(Frozen):

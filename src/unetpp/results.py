@@ -180,7 +180,8 @@ class Planned(Result):
 class TrainedFold:
     """One fold of a run, measured on its validation cases."""
 
-    fold: int
+    fold: int | str
+    """Its number; "none": all cases trained, none validated."""
     reason: str
     """Why training ended: finished or patience."""
     steps: int
@@ -235,6 +236,7 @@ class Run(Result):
         length = f"{count_noun(fold.steps, 'step')} in {fold.seconds / 60:.1f} minutes ({fold.reason})"
         dice = fold.metrics.mean.dice
         scored = f", Dice {dice:.4f}" if dice is not None and len(self.folds) > 1 else ""
+        scored += "; no scores, as every case was trained on: folds 0, 1, ... have them" if fold.fold == "none" else ""
         return f"fold {fold.fold}: {length}, {fold.data_wait:.1%} of the time waiting for data{scored}"
 
 
@@ -516,6 +518,7 @@ class ModelInfo(Result):
             f"network:    {model.topology} of depth {model.depth}, {data.dims}D, {size}",
             f"            widths {list(model.widths)}, {model.norm} norm, {model.block} blocks",
             f"trained on: {self.plan.name}",
+            *([f"started from: {self.plan.train.start}"] if self.plan.train.start else []),
             *_describe_data(data, self.plan.predict),
         ]
         if self.cache_mb:

@@ -14,6 +14,10 @@ from unetpp.words import say_permit
 MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"
 VIEWS = "views"
 LOCK = ".lock"
+FoldName = int | str
+"""Number of a fold, or `NO_VALIDATION`."""
+NO_VALIDATION = "none"
+"""Name of the fold in which every case trains and none validates."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,11 @@ class RunFolder:
         return self.path / "cache"
 
     @property
+    def start(self) -> Path:
+        """Copy of the model that training starts from."""
+        return self.path / "start.safetensors"
+
+    @property
     def data(self) -> Path:
         """Text file with the path of the data set."""
         return self.path / "data.txt"
@@ -63,28 +72,37 @@ class RunFolder:
         folders = (self.path, self.cache, *sorted(self.path.glob("fold_*/")))
         return [*self.cached_files(), *(path for folder in folders for path in find_remains(folder))]
 
-    def fold(self, number: int) -> Path:
+    def fold(self, name: FoldName) -> Path:
         """Return the folder of a fold."""
-        return self.path / f"fold_{number}"
+        return self.path / f"fold_{name}"
 
-    def has_started(self, fold: int) -> bool:
+    def folds(self) -> list[FoldName]:
+        """List the folds that have a folder."""
+        names = [path.name.removeprefix("fold_") for path in self.path.glob("fold_*")]
+        numbers = sorted(int(name) for name in names if name.isdecimal())
+        return [*numbers, *([NO_VALIDATION] if NO_VALIDATION in names else [])]
+
+    def has_started(self, fold: FoldName) -> bool:
         """Tell whether the fold has a model or a checkpoint."""
         return any((self.fold(fold) / name).exists() for name in (MODEL, CHECKPOINT))
 
-    def started_folds(self) -> list[int]:
+    def started_folds(self) -> list[FoldName]:
         """List the folds with a model or a checkpoint."""
-        numbers = (path.name.removeprefix("fold_") for path in self.path.glob("fold_*"))
-        return sorted(int(number) for number in numbers if number.isdecimal() and self.has_started(int(number)))
+        return [fold for fold in self.folds() if self.has_started(fold)]
 
-    def unmeasured_folds(self) -> list[int]:
+    def unmeasured_folds(self) -> list[FoldName]:
         """List the folds with a model but no scores: training has not ended, or the scores were not saved."""
         return [
             fold for fold in self.started_folds() if (self.fold(fold) / MODEL).is_file() and self.metrics(fold) is None
         ]
 
-    def metrics(self, fold: int) -> Metrics | None:
+    def metrics_file(self, fold: FoldName) -> Path:
+        """Return the file with the scores of a fold; its presence marks the fold as finished."""
+        return self.fold(fold) / METRICS_FILE
+
+    def metrics(self, fold: FoldName) -> Metrics | None:
         """Read the scores of a fold; None before it is measured."""
-        return read_metrics(self.fold(fold) / METRICS_FILE)
+        return read_metrics(self.metrics_file(fold))
 
 
 def find_model_files(model: Path) -> list[Path]:

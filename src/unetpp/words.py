@@ -21,7 +21,7 @@ def count_noun(number: float, noun: str) -> str:
     return f"{number:{',' if isinstance(number, int) else 'g'}} {noun}{'s' * (number != 1)}"
 
 
-def list_numbers(noun: str, numbers: Sequence[int | None]) -> str:
+def list_numbers(noun: str, numbers: Sequence[int | str | None]) -> str:
     """Write numbers with their noun: "depth 2", "depths 1, 2, 3"."""
     return f"{noun}{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))}"
 

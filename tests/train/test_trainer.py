@@ -24,7 +24,7 @@ from unetpp.metrics.scores import Validation
 from unetpp.plan import Plan
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
 from unetpp.train import trainer
-from unetpp.train.trainer import FoldTraining
+from unetpp.train.trainer import Extension, FoldTraining
 
 CPU = torch.device("cpu")
 # dropout and batch statistics are state that a careless resume would lose
@@ -278,3 +278,45 @@ def test_activation_checkpointing_changes_no_weight(tmp_path: Path) -> None:
     for name, checkpointing in (("stored", False), ("recomputed", True)):
         train(tmp_path, name, make_plan(**{"train.checkpointing": checkpointing}))
     assert same(tmp_path / "stored" / MODEL, tmp_path / "recomputed" / MODEL)
+
+
+def extend(tmp_path: Path, name: str, validate: Any, epochs: int = 2) -> Training:
+    training = FoldTraining(make_plan(), make_store(tmp_path), tmp_path / name, device=CPU, validate=validate)
+    return training.run(resume=True, more=Extension(epochs=epochs))
+
+
+def test_a_finished_training_can_be_extended(tmp_path: Path) -> None:
+    first = train(tmp_path, "fold_0", make_plan(), Scores(0.5))
+    longer = extend(tmp_path, "fold_0", Scores(0.4, 0.6))
+    assert (first.steps, longer.steps, longer.reason, longer.best_dice) == (12, 20, "finished", 0.6)
+    lines = [json.loads(line) for line in (tmp_path / "fold_0" / LOG).read_text().splitlines()]
+    assert [line["kind"] for line in lines].count("end") == 2
+    rates = [line["learning_rate"] for line in lines if line["kind"] == "train"]
+    assert max(rates[-1:]) < 0.3 * make_plan().train.learning_rate
+    again = extend(tmp_path, "fold_0", Scores(0.1), epochs=1)
+    assert (again.steps, again.best_dice, again.best_step) == (24, 0.6, longer.best_step)
+
+
+def test_an_extension_that_is_interrupted_and_resumed_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("whole", "stopped"):
+        train(tmp_path, name, make_plan())
+    extend(tmp_path, "whole", mean_weight)
+
+    def stop() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        extend(tmp_path, "stopped", Scores(0.0, then=stop))
+    # the same command again goes on; it adds nothing, as the training had not ended
+    assert extend(tmp_path, "stopped", mean_weight).steps == 20
+    assert same(tmp_path / "whole" / CHECKPOINT, tmp_path / "stopped" / CHECKPOINT)
+
+
+def test_without_validation_the_last_weights_are_the_model(tmp_path: Path) -> None:
+    done = train(tmp_path, "none", make_plan(), None)
+    assert (done.reason, done.best_dice, done.best_step) == ("finished", None, 12)
+    weights, state = load_file(tmp_path / "none" / MODEL), load_file(tmp_path / "none" / CHECKPOINT)
+    assert all(torch.equal(weight, state[f"average.{name}"]) for name, weight in weights.items())
+    assert "validation" not in (tmp_path / "none" / LOG).read_text()

@@ -105,19 +105,29 @@ def write_splits(path: Path, splits: Sequence[Split]) -> None:
     write_json(path, [asdict(split) for split in splits])
 
 
-def read_splits(path: Path) -> list[Split]:
-    """Read `splits.json`, which the user may have edited.
+def read_splits(path: Path, validated: bool = True) -> list[Split]:
+    """Read `splits.json`, which the user may have edited, or `splits_final.json` of nnU-Net, which says "val".
+
+    Args:
+        path: the file.
+        validated: refuse splits without validation cases.
+
+    Returns:
+        One split for each fold.
 
     Raises:
         DataError: it cannot be read or is not a list of splits; or all splits that cannot be trained on.
     """
     try:
         values = read_json(path)
-        splits = [Split(_read_ids(value["train"]), _read_ids(value["validation"])) for value in values]
+        splits = [
+            Split(_read_ids(value["train"]), _read_ids(value["val" if "val" in value else "validation"]))
+            for value in values
+        ]
     except (OSError, ValueError, LookupError, TypeError) as error:
         expected = 'a list of {"train": [case ids], "validation": [case ids]}'
         raise DataError(Problem(str(path), f"{type(error).__name__}: {error}", expected, _MAKE_ANEW)) from None
-    problems = _check(str(path), splits)
+    problems = _check(str(path), splits, validated)
     if problems:
         raise DataError(problems)
     return splits
@@ -129,12 +139,12 @@ def _read_ids(values: object) -> tuple[str, ...]:
     return tuple(map(str, values))
 
 
-def _check(where: str, splits: Sequence[Split]) -> list[Problem]:
+def _check(where: str, splits: Sequence[Split], validated: bool) -> list[Problem]:
     """Report an empty list of splits, lists without cases, and cases that validate what they train."""
     problems = [] if splits else [Problem(where, "no splits", "at least one", _MAKE_ANEW)]
     for fold, split in enumerate(splits):
         for name, ids in asdict(split).items():
-            if not ids:
+            if not ids and (validated or name == "train"):
                 problems.append(Problem(where, f"no {name} cases in fold {fold}", "at least one", _MAKE_ANEW))
         both = sorted({*split.train} & {*split.validation})
         if both:

@@ -16,11 +16,10 @@ from unetpp.measured import FineTuning
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
+from unetpp.planning.rules import FINE_TUNING_RATE
 from unetpp.run_folder import MODEL
 from unetpp.train.trainer import FoldTraining, Status
 
-RATE = 0.3
-"""Learning rates as a fraction of the plan's: the weights are good already."""
 VALIDATIONS = 4
 """Number of validations."""
 
@@ -52,7 +51,7 @@ def finetune(
     """
     cases, held_out = find_stored_split(model, plan.data)
     if not cases or not held_out:
-        expected = "prepared cases to train on in its run folder (RUN/splits.json, RUN/cache)"
+        expected = "prepared cases to train on, and to validate, in its run folder (RUN/splits.json, RUN/cache)"
         action = "Name the model in its run folder, or leave out `minutes`; if the cache was removed, train again."
         raise UsageError("minutes", str(model), expected, action)
     if not minutes > 0:
@@ -60,8 +59,8 @@ def finetune(
     train = plan.train
     slower = plan.changed(
         {
-            "train.learning_rate": RATE * train.learning_rate,
-            "train.kernel_learning_rate": RATE * train.kernel_learning_rate,
+            "train.learning_rate": FINE_TUNING_RATE * train.learning_rate,
+            "train.kernel_learning_rate": FINE_TUNING_RATE * train.kernel_learning_rate,
             "train.freeze_encoder": 0.0,
             "train.validations": VALIDATIONS,
         }
@@ -73,6 +72,7 @@ def finetune(
         result = FoldTraining(
             slower, cases, Path(name), device=device, validate=validate, budget_s=budget_s, weights=weights, show=show
         ).run()
-        if result.best_dice > before:
+        best_dice = result.best_dice or 0.0
+        if best_dice > before:
             network = load_model(Path(name) / MODEL)[0]
-    return network, FineTuning(dice_before=before, dice=max(before, result.best_dice), steps=result.steps)
+    return network, FineTuning(dice_before=before, dice=max(before, best_dice), steps=result.steps)

@@ -28,7 +28,7 @@ def find_stored_split(model: Path, plan: DataPlan) -> tuple[list[StoredCase], li
     """Find the training and validation cases of a fold that are still in the cache of its run.
 
     Args:
-        model: RUN/fold_K/model.safetensors; a model file anywhere else has no cases.
+        model: RUN/fold_K/model.safetensors; a model file anywhere else, or without validation, has no cases.
         plan: data settings of the model; without cases if those of the run differ by now.
 
     Raises:

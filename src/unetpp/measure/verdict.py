@@ -17,7 +17,7 @@ import numpy as np
 from unetpp.measured import Verdict
 from unetpp.planning.rules import WANTED_STEPS
 from unetpp.results import NEW_IMAGES
-from unetpp.run_folder import LOG, RunFolder
+from unetpp.run_folder import LOG, FoldName, RunFolder
 from unetpp.train.log import LogLine, read_log
 from unetpp.words import count_noun, write_command
 
@@ -90,12 +90,12 @@ class Curves:
 Rule = Callable[[Curves], Verdict | None]
 
 
-def judge_fold(run: RunFolder, fold: int) -> Verdict | None:
+def judge_fold(run: RunFolder, fold: FoldName) -> Verdict | None:
     """Judge the training of a fold by its log; None without one that says enough."""
     return judge_training(read_curves(read_log(run.fold(fold) / LOG)[0]))
 
 
-def judge_run(run: RunFolder, folds: Iterable[int]) -> Verdict | None:
+def judge_run(run: RunFolder, folds: Iterable[FoldName]) -> Verdict | None:
     """Judge the trainings of some folds: the verdict on the one that most needs something done."""
     found = {fold: verdict for fold in folds if (verdict := judge_fold(run, fold))}
     if not found:
@@ -216,7 +216,7 @@ def find_good(curves: Curves) -> Verdict:
 RULES: tuple[Rule, ...] = (find_unfinished, find_too_short, find_over_fitted, find_improving, find_weak, find_good)
 
 
-def suggest_command(verdict: Verdict, run: Path, data: Path | str = "DATA", folds: Sequence[int] = ()) -> str:
+def suggest_command(verdict: Verdict, run: Path, data: Path | str = "DATA", folds: Sequence[FoldName] = ()) -> str:
     """Write the command that follows a verdict.
 
     Args:

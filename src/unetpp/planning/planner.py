@@ -33,6 +33,7 @@ from unetpp.plan import (
 from unetpp.planning import rules
 from unetpp.planning.cost import estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint, resolve_labels
+from unetpp.planning.inheritance import inherit
 from unetpp.planning.rules import Choice
 from unetpp.runtime.device import has_fast_bf16
 from unetpp.settings import parse_settings, validate
@@ -43,6 +44,15 @@ StepTimer = Callable[[ModelPlan, Axes, int, str], float]
 """Measures the seconds of one training step, given a network, a patch (in voxels), a batch size and a precision."""
 
 
+class Start(NamedTuple):
+    """A model that training starts from."""
+
+    file: Path
+    plan: Plan
+    origin: str
+    """What the plan of the training records of it."""
+
+
 def make_plan(
     fingerprint: Fingerprint,
     *,
@@ -50,6 +60,7 @@ def make_plan(
     epochs: int | None = None,
     device: torch.device | None = None,
     settings: Mapping[str, Any] | None = None,
+    start: Start | None = None,
     step_seconds: StepTimer,
 ) -> Plan:
     """Configure a run.
@@ -60,6 +71,7 @@ def make_plan(
         epochs: length of the training instead, in passes over the data.
         device: device to train on; None: the CPU.
         settings: fields of the plan that the user decides, `{"section.key": value}`; the others are chosen to agree.
+        start: the model that training starts from, whose network is taken over; None: there is none.
         step_seconds: measures a training step on this machine.
 
     Returns:
@@ -67,11 +79,16 @@ def make_plan(
 
     Raises:
         PlanError: a setting that is unknown or does not fit.
+        UsageError: `start` does not fit the data.
     """
     device = device or torch.device("cpu")
     parsed = parse_settings(Plan, settings or {})
     _require_axes(parsed, fingerprint.dims)
-    return _Planner(fingerprint, parsed, device, minutes, epochs, step_seconds).plan()
+    inherited = inherit(start.plan, start.origin, fingerprint, parsed) if start else {}
+    values = {key: choice.value for key, choice in inherited.items()}
+    made = _Planner(fingerprint, values | parsed, device, minutes, epochs, step_seconds).plan()
+    reasons = made.reasons | {key: choice.reason for key, choice in inherited.items()}
+    return made.model_copy(update={"reasons": {key: reason for key, reason in reasons.items() if reason}})
 
 
 def _require_axes(settings: Mapping[str, Any], dims: int) -> None:
@@ -195,6 +212,9 @@ class _Planner:
     def _choose_normalization(self) -> list[Choice[Normalization]]:
         """Return one for each channel: that of pretrained weights if they fit these images, else that of the data."""
         channels, encoder = self.fingerprint.channels, self.settings.get("model.encoder")
+        given = self.settings.get("data.normalization")
+        if given and len(given) == len(channels):
+            return [Choice(Normalization(**each), "") for each in given]
         if self.settings.get("model.encoder_weights") and encoder not in (None, "resenc"):
             names, largest = [channel.name for channel in channels], max(channel.maximum for channel in channels)
             if rules.matches_pretraining(names, largest):

@@ -27,6 +27,8 @@ DEFAULT_EPOCHS = 100
 WANTED_STEPS = 1600
 """Number of steps below which a narrower network is chosen. Short trainings favor narrow ones; the number itself is
 chosen, not measured (docs/log.md)."""
+FINE_TUNING_RATE = 0.3
+"""Learning rates of a training that starts from learned weights, as a fraction of the usual ones."""
 FEW_PASSES = 15
 """Number of passes over the data below which there is nothing to overfit, and augmentation beyond flips and quarter
 turns costs quality (docs/log.md)."""

@@ -10,6 +10,7 @@ from unetpp.measured import ScoredCase
 from unetpp.report.pictures import draw_view
 from unetpp.report.run_record import RunRecord
 from unetpp.report.views import View, read_view
+from unetpp.run_folder import FoldName
 
 PICTURE_CHARACTERS = 3_000_000
 """Largest number of characters of all pictures of cases in a page."""
@@ -22,7 +23,7 @@ class Picture:
     number: int
     """Place of the case among all, from the worst, 1."""
     case: ScoredCase
-    fold: int
+    fold: FoldName
     rank: str
     """worst, median or best; empty for all others."""
     slice: str

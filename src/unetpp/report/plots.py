@@ -12,6 +12,7 @@ import numpy as np
 from unetpp.measured import DepthRow, ScoredCase
 from unetpp.report.colors import THEME, list_light
 from unetpp.report.run_record import FoldRecord, minutes_of
+from unetpp.run_folder import FoldName
 from unetpp.train.log import LogLine
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _plot_validations(
     axes.plot(minutes, values, color=color, linestyle=style, linewidth=1.8, marker="o", markersize=3.5, label=label)
 
 
-def _find_dice(validated: Sequence[tuple[int, list[LogLine]]]) -> list[tuple[str, str, list[LogLine], np.ndarray]]:
+def _find_dice(validated: Sequence[tuple[FoldName, list[LogLine]]]) -> list[tuple[str, str, list[LogLine], np.ndarray]]:
     """Color, name, lines and Dice of each curve."""
     if len(validated) == 1 and (depths := validated[0][1][-1].get("depths")):
         lines = validated[0][1]
@@ -185,8 +186,8 @@ def _encode(figure: Figure) -> str:
     return text
 
 
-def _find_lines(folds: Sequence[FoldRecord], kind: str) -> list[tuple[int, list[LogLine]]]:
-    """Number and log lines of each fold that has lines of one kind, evenly chosen if there are many."""
+def _find_lines(folds: Sequence[FoldRecord], kind: str) -> list[tuple[FoldName, list[LogLine]]]:
+    """Name and log lines of each fold that has lines of one kind, evenly chosen if there are many."""
     found = [(fold.number, fold.lines(kind)) for fold in folds]
     return [(number, lines[:: -(-len(lines) // POINTS)]) for number, lines in found if lines]
 

@@ -12,7 +12,7 @@ from unetpp.measure.verdict import KINDS, judge_training, read_curves
 from unetpp.measured import Metrics, Recommendation, ScoredCase, Verdict, read_metrics
 from unetpp.plan import Plan, read_plan
 from unetpp.report.views import list_views, rank_key
-from unetpp.run_folder import LOG, METRICS_FILE, VIEWS, RunFolder
+from unetpp.run_folder import LOG, METRICS_FILE, VIEWS, FoldName, RunFolder
 from unetpp.train.log import LogLine, read_log
 
 
@@ -20,7 +20,7 @@ from unetpp.train.log import LogLine, read_log
 class FoldRecord:
     """One fold of a run."""
 
-    number: int
+    number: FoldName
     log: tuple[LogLine, ...]
     """Lines of log.jsonl."""
     metrics: Metrics
@@ -50,17 +50,17 @@ class RunRecord:
         return tuple(text for fold in self.folds for text in fold.left_out)
 
     @property
-    def cases(self) -> list[tuple[int, ScoredCase]]:
+    def cases(self) -> list[tuple[FoldName, ScoredCase]]:
         """Scores of all cases, each with its fold."""
         return [(fold.number, case) for fold in self.folds for case in fold.metrics.cases]
 
     @cached_property
-    def ranked(self) -> list[tuple[int, ScoredCase]]:
+    def ranked(self) -> list[tuple[FoldName, ScoredCase]]:
         """The cases, the worst first, each with its fold."""
         return sorted(self.cases, key=lambda entry: rank_key(entry[1]))
 
     @cached_property
-    def verdicts(self) -> list[tuple[int, Verdict]]:
+    def verdicts(self) -> list[tuple[FoldName, Verdict]]:
         """How the training of each fold stands, the worst first, each with its fold."""
         found = [(fold.number, judge_training(read_curves(fold.log))) for fold in self.folds]
         return sorted(
@@ -89,10 +89,7 @@ def read_run(folder: Path) -> RunRecord:
     if not run.plan.is_file():
         got = f"{'a folder' if folder.is_dir() else 'a path'} without {run.plan.name}"
         raise UsageError(folder, got, "a run folder", action)
-    numbers = [path.name.removeprefix("fold_") for path in folder.glob("fold_*")]
-    folds = [
-        _read_fold(run.fold(number), number) for number in sorted(int(name) for name in numbers if name.isdecimal())
-    ]
+    folds = [_read_fold(run.fold(name), name) for name in run.folds()]
     started = tuple(fold for fold in folds if fold.log or fold.left_out or fold.metrics.model_fields_set)
     if not started:
         raise UsageError(folder, "a run of which no fold has started", "one with a log", action)
@@ -100,7 +97,7 @@ def read_run(folder: Path) -> RunRecord:
     return RunRecord(shown, read_plan(run.plan), started)
 
 
-def _read_fold(folder: Path, number: int) -> FoldRecord:
+def _read_fold(folder: Path, number: FoldName) -> FoldRecord:
     metrics, left_out = read_metrics(folder / METRICS_FILE), []
     if metrics is None and (folder / METRICS_FILE).exists():
         left_out.append(f"{folder.name}/{METRICS_FILE}")

@@ -17,6 +17,7 @@ from unetpp.measured import (
     find_columns,
     list_columns,
 )
+from unetpp.run_folder import FoldName
 
 MOST_CASES, MOST_CELLS = 1000, 10_000
 """Largest number of cases, and of cells, in the table of cases; metrics.json has all."""
@@ -61,7 +62,7 @@ def tabulate_classes(found: Metrics, unit: str) -> Table:
     return table + Table(["mean of heads" if depth == "mean" else f"depth {depth}" for depth in depths], cells)
 
 
-def tabulate_cases(ranked: Sequence[tuple[int, ScoredCase]], classes: Sequence[str], unit: str) -> Table:
+def tabulate_cases(ranked: Sequence[tuple[FoldName, ScoredCase]], classes: Sequence[str], unit: str) -> Table:
     """Tabulate cases, as many as a browser shows at once.
 
     Args:
@@ -76,7 +77,8 @@ def tabulate_cases(ranked: Sequence[tuple[int, ScoredCase]], classes: Sequence[s
     table += Table([f"{SCORES['dice'].title} {name}" for name in names], cells)
     if len({fold for fold, _ in shown}) < 2:
         return table
-    return table + Table(["fold"], [(case.id, [Cell(str(fold), fold)]) for fold, case in shown])
+    folds = [(case.id, [Cell(str(fold), fold if isinstance(fold, int) else None)]) for fold, case in shown]
+    return table + Table(["fold"], folds)
 
 
 def _tabulate(

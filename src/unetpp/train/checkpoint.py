@@ -45,6 +45,28 @@ class TrainingState:
     """Number of validations since the best one."""
     finished: str = ""
     """Why training ended; empty before that."""
+    first_step: int = 0
+    """Number of steps done before the schedule began: above 0 in a training that was extended."""
+    first_s: float = 0.0
+    """Seconds of training before the schedule began."""
+    first_validation: int = 0
+    """Number of validations done before the schedule began."""
+    epochs: int | None = None
+    """Length of the schedule in epochs, in a training that was extended by them; null: the plan's."""
+    rate: float = 1.0
+    """Learning rates as a fraction of the plan's."""
+
+    def extend(self, budget_s: float | None, epochs: int | None, rate: float) -> None:
+        """Begin another schedule after the end of one: the best score stays, patience starts anew.
+
+        Args:
+            budget_s: its length in seconds; None: `epochs`.
+            epochs: its length in epochs.
+            rate: learning rates as a fraction of the plan's.
+        """
+        self.first_step, self.first_s, self.first_validation = self.step, self.elapsed_s, self.validations
+        self.budget_s, self.epochs, self.rate = budget_s, epochs, rate
+        self.without_gain, self.finished = 0, ""
 
 
 _STATE = TypeAdapter(TrainingState)

@@ -186,9 +186,10 @@ class Listeners:
     ) -> None:
         given = [] if log_to is None else [log_to] if isinstance(log_to, str) or callable(log_to) else log_to
         self._listeners = [_make_listener(each, run) for each in given]
-        self._note, self._fold = note, 0
+        self._note = note
+        self._fold: int | str = 0
 
-    def begin(self, fold: int, plan: Plan) -> None:
+    def begin(self, fold: int | str, plan: Plan) -> None:
         """Tell that the training of a fold begins."""
         self._fold = fold
         self(kind="plan", plan=plan.model_dump(mode="json"))

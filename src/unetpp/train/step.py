@@ -36,6 +36,7 @@ class TrainingStep:
         optimizer: for all weights of `network`.
         scaler: of the gradients, enabled in float16 on a GPU.
         loss: deep supervision over the heads.
+        rate: learning rates as a fraction of those of `train`.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class TrainingStep:
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.precision == "fp16" and device.type == "cuda")
         self.loss = DeepSupervisionLoss(train.head_weights, train.cross_entropy_weight, train.dice_weight, ignored)
         self._model, self._train, self._device, self._warn = model, train, device, warn
+        self.rate = 1.0
         self._forward: Callable[..., Any] = torch.compile(network, dynamic=False) if train.compile else network
         self.use_memory_format(memory_format(model, device, train.compile))
         # checkpointing reads the state of the random generator; freezing and scaling change from step to step
@@ -77,7 +79,8 @@ class TrainingStep:
             The loss before the update.
         """
         optimizer.freeze_encoder(self.network, fraction < self._train.freeze_encoder)
-        optimizer.set_learning_rate(self.optimizer, optimizer.compute_learning_rate(self._train, fraction))
+        rate = self.rate * optimizer.compute_learning_rate(self._train, fraction)
+        optimizer.set_learning_rate(self.optimizer, rate)
         images, labels = self._place(batch)
         torch.manual_seed(hash((self._train.seed, number)) % 2**63)
         loss = self._compute(images, labels)

@@ -23,6 +23,7 @@ from unetpp.model.build import build_from_plan, load_encoder_weights
 from unetpp.model.file import read_tensors, save_model
 from unetpp.model.header import read_safetensors_header
 from unetpp.plan import Plan
+from unetpp.planning.rules import FINE_TUNING_RATE
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
 from unetpp.runtime.device import batch_workers
 from unetpp.train.augment import Augmentation
@@ -58,6 +59,15 @@ class Status:
     """training, or what takes its time instead, such as validating."""
 
 
+@dataclass(frozen=True)
+class Extension:
+    """Further training after the end of a schedule."""
+
+    budget_s: float | None = None
+    """Seconds; None: `epochs`."""
+    epochs: int | None = None
+
+
 class FoldTraining:
     """State and files of one fold in training.
 
@@ -66,7 +76,7 @@ class FoldTraining:
         cases: the cached training cases.
         folder: where model, checkpoint and log are written.
         device: where to train.
-        validate: scores a network in evaluation mode.
+        validate: scores a network in evaluation mode; None: no case is left for it, and the last weights are the model.
         budget_s: seconds of training; None: the plan's epochs. (A resumed training keeps its own.)
         rebudget: computes `budget_s` at the start and after validations, from the seconds so far; None: it stays.
         validation_cases: number of cases that `validate` scores, for the checkpoint.
@@ -82,7 +92,7 @@ class FoldTraining:
         folder: Path,
         *,
         device: torch.device,
-        validate: Callable[[nn.Module], Validation],
+        validate: Callable[[nn.Module], Validation] | None,
         budget_s: float | None = None,
         rebudget: Callable[[float], float] | None = None,
         validation_cases: int | None = None,
@@ -113,8 +123,12 @@ class FoldTraining:
         self.prefetcher = Prefetcher(make, batch_workers(device), pinned=device.type == "cuda")
         self.session, self.interruption = Session(), Interruption()
 
-    def run(self, resume: bool = False) -> Training:
+    def run(self, resume: bool = False, more: Extension | None = None) -> Training:
         """Train to the end of the schedule; without a budget in seconds, until patience runs out.
+
+        Args:
+            resume: continue from the checkpoint if there is one.
+            more: continue a training that has ended.
 
         Raises:
             Interrupted: stopped by a signal; `last.ckpt` holds everything.
@@ -128,6 +142,10 @@ class FoldTraining:
         resumed = resume and checkpoint.exists()
         if resumed:
             self.state = load_checkpoint(checkpoint, self.plan, self.step)
+            if more and self.state.finished:  # of a training from learned weights, the plan has lower rates already
+                self.state.extend(more.budget_s, more.epochs, 1.0 if self.plan.train.start else FINE_TUNING_RATE)
+                self._save_checkpoint()
+            self.step.rate = self.state.rate
         if self.plan.model.encoder_weights and not (resumed or self._has_weights):
             self._show(self._make_status("loading the encoder's weights"))
         weights = "" if resumed or self._has_weights else load_encoder_weights(self.network, self.plan.model)
@@ -167,9 +185,11 @@ class FoldTraining:
 
     def _schedule(self, step: int) -> float:
         """Compute the completed fraction of the schedule: of `budget_s` if there is one, else of the steps."""
-        if self.state.budget_s is not None:
-            return self.session.elapsed_s / self.state.budget_s
-        return step / (self.plan.train.epochs * self.plan.train.steps_per_epoch)
+        state = self.state
+        if state.budget_s is not None:
+            return (self.session.elapsed_s - state.first_s) / state.budget_s
+        epochs = state.epochs or self.plan.train.epochs
+        return (step - state.first_step) / (epochs * self.plan.train.steps_per_epoch)
 
     def _after_step(self, step: int, loss: float) -> str:
         """Report, save and validate if due; return why training should end, if it should."""
@@ -203,43 +223,45 @@ class FoldTraining:
 
     def _validate_if_due(self) -> str:
         """Validate if the schedule has reached the next mark; return why training should end, if it should."""
-        if (self.state.validations + 1) / self.plan.train.validations <= self._schedule(self.state.step) < 1:
+        done = self.state.validations - self.state.first_validation
+        if (done + 1) / self.plan.train.validations <= self._schedule(self.state.step) < 1:
             self._validate_now()
         if self.state.budget_s is not None:  # the time is given, and most is learned at the end, at low learning rates
             return ""
         return "patience" if self.state.without_gain >= self.plan.train.patience else ""
 
     def _validate_now(self) -> None:
-        """Score the moving average of the weights; save it if it is the best so far."""
-        self._show(self._make_status("validating"))
+        """Score the moving average of the weights; save it if it is the best so far, or cannot be scored."""
+        self._show(self._make_status("validating" if self._validate else "saving"))
         try:
             with self.session.time_validation(), self.interruption.at_once():
-                validation = self._validate(self.step.average)
+                validation = self._validate(self.step.average) if self._validate else None
         except KeyboardInterrupt:  # the validation is still due when training is resumed
             self._stop()
-        state, dice = self.state, validation.dice
+        state, dice = self.state, validation.dice if validation else None
         # a slow validation that passed several marks counts for all of them
         marks = int(self._schedule(state.step) * self.plan.train.validations)
-        state.validations = max(state.validations + 1, marks)
+        state.validations = max(state.validations + 1, state.first_validation + marks)
         # of equal scores the later one counts: at first, small structures are missed altogether
-        if dice >= state.best_dice:
-            state.best_dice, state.best_step, state.without_gain = dice, state.step, 0
-            depths = {depth: DepthRow(dice=score) for depth, score in validation.depths.items()}
+        if dice is None or dice >= state.best_dice:
+            state.best_dice, state.best_step, state.without_gain = -1.0 if dice is None else dice, state.step, 0
+            depths = {depth: DepthRow(dice=score) for depth, score in (validation.depths if validation else {}).items()}
             notes = Notes(dice=dice, step=state.step, depths=depths)
             self._made.require()
             save_model(self.folder / MODEL, self.step.average.state_dict(), self.plan, notes)
             self._read_back(MODEL)
         else:
             state.without_gain += 1
-        elapsed_s = self.session.elapsed_s
-        scores = {"dice": dice, "depths": validation.depths, "train_loss": self.session.take_mean_loss()}
-        self.log.write("validation", step=state.step, number=state.validations, **scores, elapsed_s=elapsed_s)
+        if validation:
+            elapsed_s = self.session.elapsed_s
+            scores = {"dice": dice, "depths": validation.depths, "train_loss": self.session.take_mean_loss()}
+            self.log.write("validation", step=state.step, number=state.validations, **scores, elapsed_s=elapsed_s)
         self._adjust_budget()
         self._save_checkpoint()
 
     def _adjust_budget(self) -> None:
         if self._rebudget and self.state.budget_s is not None:
-            self.state.budget_s = self._rebudget(self.session.elapsed_s)
+            self.state.budget_s = self._rebudget(self.session.elapsed_s - self.state.first_s)
 
     def _save_checkpoint(self) -> None:
         self.state.elapsed_s = self.session.elapsed_s
@@ -261,9 +283,9 @@ class FoldTraining:
             fraction=min(1.0, fraction),
             step=step,
             loss=self.session.mean_loss,
-            best_dice=self.state.best_dice if self.state.best_step else None,
+            best_dice=self._best_dice,
             images_per_second=self.session.steps_per_second(step) * self.plan.train.batch,
-            seconds_left=self.session.elapsed_s * (1 / fraction - 1) if fraction > 0 else None,
+            seconds_left=(self.session.elapsed_s - self.state.first_s) * (1 / fraction - 1) if fraction > 0 else None,
             activity=activity,
         )
 
@@ -284,6 +306,10 @@ class FoldTraining:
         self.session.clear_losses()
 
     @property
+    def _best_dice(self) -> float | None:
+        return self.state.best_dice if self.state.best_dice >= 0 else None
+
+    @property
     def _data_wait(self) -> float:
         """Fraction of the time of steps in which the network waited for data."""
         return self.prefetcher.waited_s / self.session.stepping_s
@@ -292,7 +318,7 @@ class FoldTraining:
         return Training(
             reason=self.state.finished,
             steps=self.state.step,
-            best_dice=self.state.best_dice,
+            best_dice=self._best_dice,
             best_step=self.state.best_step,
             seconds=self.state.elapsed_s,
             data_wait=self._data_wait,

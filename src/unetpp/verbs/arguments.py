@@ -18,6 +18,10 @@ from unetpp.run_folder import RunFolder
 AnyPath = str | PathLike[str]
 Settings = Mapping[str, Any] | Sequence[str]
 """{"section.key": value} or ["section.key=value"]."""
+Minutes = float | str
+"""Minutes, or "+10": 10 more for a finished training."""
+Epochs = int | str
+"""Epochs, or "+5": 5 more for a finished training."""
 LogTo = str | Callable[[dict[str, Any]], object] | Sequence[str | Callable[[dict[str, Any]], object]]
 """tensorboard[:FOLDER], wandb[:PROJECT], mlflow[:URI], a function of an event, or several of them."""
 Backend = Literal["auto", "torch", "openvino", "cuda"]

@@ -15,6 +15,7 @@ from unetpp.runtime.device import choose_device
 from unetpp.verbs.fold import measure
 from unetpp.verbs.preparation import recall_reading
 from unetpp.verbs.request import read_reading
+from unetpp.verbs.splits import choose_split
 
 
 def finish_folds(run: RunFolder, progress: Progress) -> tuple[str, ...]:
@@ -34,12 +35,12 @@ def finish_folds(run: RunFolder, progress: Progress) -> tuple[str, ...]:
     if not folds:
         return ()
     where = run.recall_data()
-    splits = read_splits(run.splits)
+    splits = read_splits(run.splits, validated=False)
     try:
         dataset = split_dataset(find_cases(Path(where), tolerant=True), read_reading(recall_reading(run)))
         cases = {case.id: case for case in dataset.cases if case.labels}
         for fold in folds:
-            held_out = [cases[name] for name in splits[fold].validation]
+            held_out = [cases[name] for name in choose_split(splits, fold).validation]
             header = read_header(run.fold(fold) / MODEL)
             if header.notes.training:
                 measure(run, fold, held_out, header.plan, header.notes.training, choose_device("auto"), progress)

@@ -28,11 +28,13 @@ from unetpp.plan import Plan
 from unetpp.progress import Progress
 from unetpp.report import ViewFolder
 from unetpp.results import TrainedFold
-from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL, VIEWS, RunFolder
+from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL, VIEWS, FoldName, RunFolder
 from unetpp.train.checkpoint import read_training_state
 from unetpp.train.listeners import Listeners
-from unetpp.train.trainer import FoldTraining
+from unetpp.train.trainer import Extension, FoldTraining
 from unetpp.verbs.fold_time import SECONDS_FOR_REPORT, SHARE_AFTER, FollowUp, share_time, show_status
+from unetpp.verbs.request import Request
+from unetpp.verbs.start import recall_start
 from unetpp.version import __version__
 
 SHARE_FOR_SCORES = 0.75
@@ -44,13 +46,14 @@ def train_and_measure(
     plan: Plan,
     split: Split,
     run: RunFolder,
-    fold: int,
+    fold: FoldName,
     device: torch.device,
     allowance_s: float | None,
     resume: bool,
     progress: Progress,
     listeners: Listeners,
     later: int = 0,
+    more: Request | None = None,
 ) -> TrainedFold:
     """Train or continue one fold, and write its model, metrics and log.
 
@@ -66,6 +69,7 @@ def train_and_measure(
         progress: display.
         listeners: hear the events of the training.
         later: number of folds that the command trains after this one.
+        more: length by which a finished fold is trained longer, in `allowance_s`.
 
     Returns:
         How training went (seconds), and the metrics of metrics.json.
@@ -74,37 +78,49 @@ def train_and_measure(
         UsageError: the fold is trained but not measured, and its checkpoint is lost.
     """
     until = math.inf if allowance_s is None else time.monotonic() + allowance_s
-    if resume and (done := read_fold(run, fold)):
+    done = read_fold(run, fold) if resume else None
+    if done and not more:
         return done
     begun = read_training_state(run.fold(fold) / CHECKPOINT) if resume else None
+    if done and not begun:
+        raise UsageError(
+            run.fold(fold), f"a fold without {CHECKPOINT}", "the checkpoint to continue from", "Restore it."
+        )
+    if more and not done:
+        progress.note(f"note: fold {fold} had not ended: it goes on to its end; repeat the command to add to it")
     cases = {case.id: case for case in dataset.cases}
     used = [cases[name] for name in (*split.train, *split.validation)]
     stored = store_cases(used, plan.data, run.cache, progress.stage(f"Fold {fold}: preparing cases", "cases"))
     training_cases, held_out = stored[: len(split.train)], stored[len(split.train) :]
-    validation = DepthValidation(choose_evenly(held_out, plan.train.validation_cases), plan, device)
     stage = progress.stage(f"Fold {fold}: training", "steps")  # here: timing a validation may take seconds
     heads = make_grid(plan.model).head_depths(plan.model.deep_supervision)
     after = FollowUp(count_tiles(held_out, plan.predict), len(held_out), len(heads), allowance_s or math.inf)
-    rebudget = None
-    if begun and begun.validation_cases:
-        validation.keep(begun.validation_cases)
-    elif allowance_s is not None and not begun:
+    validation, rebudget = None, None
+    if held_out:
+        validation = DepthValidation(choose_evenly(held_out, plan.train.validation_cases), plan, device)
+    if allowance_s is not None and (done or not begun):
         rebudget = share_time(until, validation, after)
+    if validation and begun and begun.validation_cases:
+        validation.keep(begun.validation_cases)
+    budget_s = rebudget and rebudget(0.0)
     training = FoldTraining(
         plan,
         training_cases,
         run.fold(fold),
         device=device,
         validate=validation,
-        budget_s=rebudget and rebudget(0.0),
+        budget_s=budget_s,
         rebudget=rebudget,
-        validation_cases=len(validation.cases),
-        show=show_status(stage, lambda: after.reserved_s(validation.tile_s or 0.0), later),
+        validation_cases=len(validation.cases) if validation else None,
+        weights=None if begun else recall_start(run, plan),
+        show=show_status(stage, lambda: after.reserved_s((validation and validation.tile_s) or 0.0), later),
         listen=listeners,
     )
     listeners.begin(fold, plan)
-    result = training.run(resume)
-    if begun and plan.train.minutes:
+    if done:
+        run.metrics_file(fold).unlink()  # they are those of the weights so far
+    result = training.run(resume, Extension(budget_s, more.epochs) if more and done else None)
+    if begun and not done and plan.train.minutes:
         until = time.monotonic() + SHARE_AFTER * 60 * plan.train.minutes
     held_out_files = [cases[name] for name in split.validation]
     metrics = measure(run, fold, held_out_files, plan, result, device, progress, until - SECONDS_FOR_REPORT)
@@ -112,7 +128,7 @@ def train_and_measure(
     return _as_result(fold, result, metrics)
 
 
-def read_fold(run: RunFolder, fold: int) -> TrainedFold | None:
+def read_fold(run: RunFolder, fold: FoldName) -> TrainedFold | None:
     """Read the result of a fold that an earlier command finished; None if it is not finished.
 
     Raises:
@@ -130,13 +146,13 @@ def read_fold(run: RunFolder, fold: int) -> TrainedFold | None:
     return None
 
 
-def _as_result(fold: int, training: Training, metrics: Metrics) -> TrainedFold:
+def _as_result(fold: FoldName, training: Training, metrics: Metrics) -> TrainedFold:
     return TrainedFold(fold, training.reason, training.steps, training.seconds, training.data_wait, metrics)
 
 
 def measure(
     run: RunFolder,
-    fold: int,
+    fold: FoldName,
     cases: Sequence[Case],
     plan: Plan,
     result: Training,
@@ -163,18 +179,21 @@ def measure(
     """
     model, where = run.fold(fold) / MODEL, str(device)
     predictor = load_predictor(model, device=where, backend="torch")  # scores do not depend on installed extras
-    views = ViewFolder(run.fold(fold) / VIEWS, plan)
-    scored_by = until if until == math.inf else until - (1 - SHARE_FOR_SCORES) * (until - time.monotonic())
-    quality = evaluate_cases(
-        predictor,
-        cases,
-        mean=True,
-        progress=progress.stage(f"Fold {fold}: scoring every depth", "cases"),
-        until=scored_by,
-        look=views.add,
-    )
-    deepest, chosen = quality[max(quality)], quality[plan.predict.depth]
-    views.keep(chosen.cases)
+    deepest = chosen = Metrics()
+    quality: dict[int, Metrics] = {}
+    if cases:
+        views = ViewFolder(run.fold(fold) / VIEWS, plan)
+        scored_by = until if until == math.inf else until - (1 - SHARE_FOR_SCORES) * (until - time.monotonic())
+        quality = evaluate_cases(
+            predictor,
+            cases,
+            mean=True,
+            progress=progress.stage(f"Fold {fold}: scoring every depth", "cases"),
+            until=scored_by,
+            look=views.add,
+        )
+        deepest, chosen = quality[max(quality)], quality[plan.predict.depth]
+        views.keep(chosen.cases)
     rows = {depth: make_row(scores, deepest) for depth, scores in sorted(quality.items())}
     mean_of_heads = rows.pop(MEAN, None)
     costs = read_costs(run, fold) or measure_depths(model, batch=1, device=where, progress=progress, until=until)
@@ -196,7 +215,7 @@ def measure(
     recommended = recommend_depth(table.depths) if verdict is None or verdict.learned else None
     scores = chosen.merge(Metrics(cases=add_depths(chosen, quality)))
     metrics = scores.merge(table).merge(Metrics(recommended=recommended, verdict=verdict, unfinished=unfinished))
-    write_json(run.fold(fold) / METRICS_FILE, metrics.to_dict())  # last: its presence marks the fold as finished
+    write_json(run.metrics_file(fold), metrics.to_dict())  # last: its presence marks the fold as finished
     return metrics
 
 
@@ -220,7 +239,7 @@ def list_unfinished(scores: Metrics, count: int, costs: DepthTable) -> tuple[str
     return tuple(texts)
 
 
-def read_costs(run: RunFolder, fold: int) -> DepthTable | None:
+def read_costs(run: RunFolder, fold: FoldName) -> DepthTable | None:
     """Read the costs that another fold of the run has measured: the networks are equal, only their weights differ."""
     for other in run.started_folds():
         found = run.metrics(other) if other != fold else None

@@ -80,31 +80,33 @@ class FollowUp:
 
     def reserved_s(self, tile_s: float) -> float:
         """Compute the seconds that are kept free: a tenth at most, unless a single case and its picture take longer."""
-        least = 2 * tile_s * self.tiles / self.cases + SECONDS_FOR_REPORT
+        least = 2 * tile_s * self.tiles / max(1, self.cases) + SECONDS_FOR_REPORT
         return min(self.needed_s(tile_s), max(SHARE_AFTER * self.allowance_s, least))
 
 
-def share_time(until: float, validation: DepthValidation, after: FollowUp) -> Callable[[float], float]:
+def share_time(until: float, validation: DepthValidation | None, after: FollowUp) -> Callable[[float], float]:
     """Share the time of a fold between training, its validations and what follows.
 
     Shortens the validation if it would take more than its share.
 
     Args:
         until: time of `time.monotonic` at which the fold ends.
-        validation: validation during training.
+        validation: validation during training, if any.
         after: what follows training.
 
     Returns:
         A function that computes the seconds of training, by the clock and the latest validation, given those so far.
     """
-    plan = validation.plan
-    tile_s = validation.seconds_per_tile(build_from_plan(plan.model).to(validation.device).eval())
+    if validation:
+        plan = validation.plan
+        tile_s = validation.seconds_per_tile(build_from_plan(plan.model).to(validation.device).eval())
+        left = until - time.monotonic()
+        validation.shorten(SHARE_FOR_VALIDATION * left / plan.train.validations / tile_s)
     left = until - time.monotonic()
-    validation.shorten(SHARE_FOR_VALIDATION * left / plan.train.validations / tile_s)
 
     def compute_budget(elapsed_s: float) -> float:
-        tile_s = validation.tile_s or 0.0
-        last = tile_s * validation.count_tiles()
+        tile_s = (validation and validation.tile_s) or 0.0
+        last = tile_s * validation.count_tiles() if validation else 0.0
         rest = until - time.monotonic() - last - after.reserved_s(tile_s)
         return max(elapsed_s + rest, SHARE_FOR_TRAINING * left, 1.0)
 

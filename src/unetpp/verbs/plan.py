@@ -18,6 +18,7 @@ def plan(
     data: AnyPath,
     out: AnyPath | None = None,
     *,
+    from_: AnyPath | None = None,
     minutes: float | None = None,
     epochs: int | None = None,
     device: str = "auto",
@@ -32,6 +33,8 @@ def plan(
     Args:
         data: The folder with your images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV table.
         out: Run folder; by default runs/NAME of the data, with a number if it exists.
+        from_: Model whose weights training will start from: a run folder, a model file, or hf://OWNER/NAME. Its network
+            is taken over.
         minutes: Wall time of the training for which to plan.
         epochs: Length of the training in epochs, instead of `minutes`.
         device: auto, cpu, cuda or cuda:K.
@@ -52,19 +55,24 @@ def plan(
     from unetpp.runtime.device import choose_device, keep_freed_memory
     from unetpp.verbs import preparation
     from unetpp.verbs.request import read_request
+    from unetpp.verbs.splits import find_splits
+    from unetpp.verbs.start import describe_start, find_start
 
     progress = progress or Silence()
     request = read_request(minutes, epochs, set)
     folder = choose_run(out, name_data(data), progress)
     preparation.require_unstarted(folder, folder.started_folds(), resume=False)
+    start = find_start(from_)
     keep_freed_memory()
     place = choose_device(device)
     dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress)
-    made = preparation.create_plan(fingerprint, request, place, progress)
+    made = preparation.create_plan(fingerprint, request, place, progress, start)
     progress.detail(describe_plan(made))
-    splits = preparation.create_splits(dataset)
+    splits = find_splits(folder, dataset, progress)
+    for text in describe_start(start, made, splits[0].validation) if start else []:
+        progress.note(text)
     if dry_run:
         progress.stage("Measuring a training step")
     else:
-        preparation.write_plan(folder, fingerprint, made, splits)
+        preparation.write_plan(folder, fingerprint, made, splits, start)
     return preparation.estimate_cost(Path(data), folder, made, splits[0], place if dry_run else None)

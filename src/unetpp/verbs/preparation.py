@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from unetpp.data.folds import Split, make_splits, read_splits, write_splits
+from unetpp.data.folds import Split, write_splits
 from unetpp.data.inspect import inspect_dataset
 from unetpp.data.parts import split_dataset
-from unetpp.errors import DataError, PlanError, Problem, UsageError
+from unetpp.errors import DataError, PlanError, UsageError
 from unetpp.files import hold_lock, write_text
 from unetpp.json_files import format_json
 from unetpp.layouts.cases import find_cases
@@ -25,40 +25,56 @@ from unetpp.plan import SET_BY_USER, ModelPlan, Plan, ReadPlan, TrainPlan, read_
 from unetpp.plan_text import SCHEMA_FILE, make_schema
 from unetpp.planning.cost import count_parameters, estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint, resolve_labels
-from unetpp.planning.planner import make_plan
+from unetpp.planning.planner import Start, make_plan
 from unetpp.progress import Progress
 from unetpp.results import Planned
-from unetpp.run_folder import LOCK, RunFolder
+from unetpp.run_folder import LOCK, NO_VALIDATION, FoldName, RunFolder
 from unetpp.settings import parse_settings, validate
 from unetpp.train.speed import measure_step_seconds
 from unetpp.verbs.request import Request, read_reading
-from unetpp.words import count_noun, list_some
+from unetpp.verbs.start import copy_start
 
-SPLIT_SEED = 0
-"""Seed of the folds: the same for all training seeds, so that all runs are scored on the same cases."""
+_ADD = {
+    "train.minutes": 'To train finished folds longer: `resume=True` with a plus, such as `minutes="+10"`.',
+    "train.epochs": 'To train finished folds longer: `resume=True` with a plus, such as `epochs="+5"`.',
+}
+"""Advice on a length that differs from the plan of a run."""
 
 
 def check_fold(fold: int | str) -> None:
     """Refuse what can be no fold, before files are read; raises UsageError."""
-    if fold != "all" and not (str(fold).isascii() and str(fold).isdecimal() and len(str(fold)) < 10):
-        raise UsageError("fold", repr(fold), "0, 1, ... or all")
+    if fold not in ("all", NO_VALIDATION) and not (
+        str(fold).isascii() and str(fold).isdecimal() and len(str(fold)) < 10
+    ):
+        raise UsageError("fold", repr(fold), "0, 1, ..., all, or none (every case trains, none validates)")
 
 
-def parse_folds(fold: int | str, count: int) -> list[int]:
-    """List the folds that the user names: "all", or one of 0 to `count` - 1; raises UsageError for any other."""
+def parse_folds(fold: int | str, count: int) -> list[FoldName]:
+    """List the folds that the user names: "all", "none" or one of 0 to `count` - 1; raises UsageError for any other."""
     if fold == "all":
         return list(range(count))
+    if fold == NO_VALIDATION:
+        return [NO_VALIDATION]
     if not str(fold).isdecimal() or int(fold) >= count:
-        raise UsageError("fold", repr(fold), f"0 to {count - 1}, or all")
+        raise UsageError("fold", repr(fold), f"0 to {count - 1}, all, or none")
     return [int(fold)]
 
 
-def has_started(folder: RunFolder, fold: int | str) -> bool:
+def has_started(folder: RunFolder, fold: FoldName) -> bool:
     """Tell whether a fold, or with "all" any of them, has been trained."""
-    return folder.has_started(int(fold)) if str(fold).isdecimal() else bool(folder.started_folds())
+    return bool(folder.started_folds()) if fold == "all" else folder.has_started(fold)
 
 
-def require_unstarted(folder: RunFolder, folds: Iterable[int], resume: bool) -> None:
+def require_finished(folder: RunFolder, folds: Iterable[FoldName], resume: bool) -> None:
+    """Refuse to add to the length of folds that have not begun; raises UsageError."""
+    if not resume:
+        raise UsageError("resume", "a length with a plus", "`resume=True` with it, to continue a finished run")
+    if missing := [fold for fold in folds if not folder.has_started(fold)]:
+        got = f"a length with a plus for fold {missing[0]}, which has not begun"
+        raise UsageError(folder.path, got, "a trained fold", "Give its whole length, without the plus.", setting="out")
+
+
+def require_unstarted(folder: RunFolder, folds: Iterable[FoldName], resume: bool) -> None:
     """Refuse to overwrite trained folds.
 
     Args:
@@ -124,7 +140,9 @@ def recall_reading(folder: RunFolder) -> dict[str, Any]:
     return {f"data.{name}": value for name, value in plan.data.model_dump(mode="json", include=set(names)).items()}
 
 
-def create_plan(fingerprint: Fingerprint, request: Request, device: torch.device, progress: Progress) -> Plan:
+def create_plan(
+    fingerprint: Fingerprint, request: Request, device: torch.device, progress: Progress, start: Start | None = None
+) -> Plan:
     """Create a plan for the data, the machine and the settings of the user.
 
     Args:
@@ -132,6 +150,7 @@ def create_plan(fingerprint: Fingerprint, request: Request, device: torch.device
         request: settings of the user.
         device: where training runs.
         progress: shows the measuring of the machine.
+        start: the model that training starts from.
 
     Returns:
         The plan, with a reason for each value.
@@ -152,6 +171,7 @@ def create_plan(fingerprint: Fingerprint, request: Request, device: torch.device
         epochs=request.epochs,
         device=device,
         settings=settings,
+        start=start,
         step_seconds=measure,
     )
     return _require_head(made)
@@ -179,7 +199,12 @@ def plan_step(settings: Mapping[str, Any], patch: Sequence[int], batch: int, pre
 
 
 def reuse_plan(
-    folder: RunFolder, fingerprint: Fingerprint, request: Request, device: torch.device, progress: Progress
+    folder: RunFolder,
+    fingerprint: Fingerprint,
+    request: Request,
+    device: torch.device,
+    progress: Progress,
+    start: Start | None = None,
 ) -> Plan:
     """Read the plan of a run and apply the settings of the user, or create a plan.
 
@@ -189,6 +214,7 @@ def reuse_plan(
         request: settings of the user.
         device: where training runs.
         progress: is told when a plan is reused.
+        start: the model that training starts from.
 
     Returns:
         The plan to train with.
@@ -198,9 +224,12 @@ def reuse_plan(
         PlanError: a setting that does not fit.
     """
     if not folder.plan.exists():
-        return create_plan(fingerprint, request, device, progress)
+        return create_plan(fingerprint, request, device, progress, start)
     found, settings = read_plan(folder.plan), resolve_labels(request.as_settings(), fingerprint)
     _require_fit(found, fingerprint, folder.plan)
+    if start and start.origin != found.train.start:
+        got = f"{start.origin}, but {folder.plan} was made for {found.train.start or 'random weights'}"
+        raise UsageError("from_", got, "the same", "Delete that file to plan again, or choose another `out`.")
     changed = _require_head(found.changed(settings))
     started = folder.started_folds()
     if not started:
@@ -209,12 +238,12 @@ def reuse_plan(
     for key, value in settings.items():
         if found.changed({key: value}).differences(found):
             expected = f"the value in {folder.plan}, with which fold {started[0]} was trained"
-            raise UsageError(key, str(value), expected, "Leave it out, or choose another `out`.")
+            raise UsageError(key, str(value), expected, _ADD.get(key, "Leave it out, or choose another `out`."))
     return found if changed.model_dump(exclude={"reasons"}) == found.model_dump(exclude={"reasons"}) else changed
 
 
 @contextmanager
-def hold_folds(folder: RunFolder, folds: Iterable[int]) -> Iterator[None]:
+def hold_folds(folder: RunFolder, folds: Iterable[FoldName]) -> Iterator[None]:
     """Hold the folds of a run against other processes while they are trained.
 
     Args:
@@ -241,6 +270,7 @@ def settle_plan(
     request: Request,
     device: torch.device,
     progress: Progress,
+    start: Start | None = None,
 ) -> Plan:
     """Reuse or create the plan of a run and write it; of several processes that begin at once, one creates it.
 
@@ -251,6 +281,7 @@ def settle_plan(
         request: settings of the user.
         device: where training runs.
         progress: is told when a plan is reused.
+        start: the model that training starts from.
 
     Returns:
         The plan to train with.
@@ -260,8 +291,8 @@ def settle_plan(
         PlanError: as `reuse_plan`.
     """
     with hold_lock(folder.path / LOCK, wait=True):
-        made = reuse_plan(folder, fingerprint, request, device, progress)
-        write_plan(folder, fingerprint, made, splits)
+        made = reuse_plan(folder, fingerprint, request, device, progress, start)
+        write_plan(folder, fingerprint, made, splits, start)
     return made
 
 
@@ -288,44 +319,12 @@ def _require_fit(plan: Plan, fingerprint: Fingerprint, path: Path) -> None:
         raise UsageError(path, missing, "all of them in data.label_values", action, setting="data.label_values")
 
 
-def create_splits(dataset: Dataset) -> list[Split]:
-    """Draw five folds, or take the split that the data set declares."""
-    return make_splits(dataset.cases, seed=SPLIT_SEED)
-
-
-def reuse_splits(folder: RunFolder, dataset: Dataset) -> list[Split]:
-    """Read the splits of a run, or create them.
-
-    Raises:
-        DataError: cases of the splits are not in the data set, or have no label.
-    """
-    if not folder.splits.exists():
-        return create_splits(dataset)
-    splits, where = read_splits(folder.splits), str(folder.splits)
-    named = {case for split in splits for case in (*split.train, *split.validation)}
-    labelled = {case.id: bool(case.labels) for case in dataset.cases}
-    same_data = "Give the same data as before, or choose another `out`."
-    checks = (
-        (sorted(named - set(labelled)), "not in the data set", "cases of the data set", same_data),
-        (
-            sorted(case for case in named if labelled.get(case) is False),
-            "without a label",
-            "cases with a label",
-            "Add their labels, or remove them from the file.",
-        ),
-    )
-    problems = [
-        Problem(where, f"{count_noun(len(cases), 'case')} {lack}: {list_some(cases)}", expected, action)
-        for cases, lack, expected, action in checks
-        if cases
-    ]
-    if problems:
-        raise DataError(problems)
-    return splits
-
-
-def write_plan(folder: RunFolder, fingerprint: Fingerprint, plan: Plan, splits: Sequence[Split]) -> None:
-    """Write fingerprint.json, splits.json, and plan.json with its schema, of a run."""
+def write_plan(
+    folder: RunFolder, fingerprint: Fingerprint, plan: Plan, splits: Sequence[Split], start: Start | None = None
+) -> None:
+    """Write fingerprint.json, splits.json, and plan.json with its schema; copy the model that it starts from."""
+    if start:
+        copy_start(start.file, folder)
     write_text(folder.fingerprint, fingerprint.to_json())
     write_splits(folder.splits, splits)
     write_text(folder.path / SCHEMA_FILE, format_json(make_schema(Plan)) + "\n")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from unetpp.errors import UsageError
 from unetpp.plan import Plan, ReadPlan
 from unetpp.settings import parse_settings, validate
+from unetpp.verbs.arguments import Epochs, Minutes
+
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -20,22 +23,29 @@ class Request:
     epochs: int | None
     settings: dict[str, Any]
     """{"section.key": value}, without the two lengths."""
+    adds: bool = False
+    """The length is added to finished folds; their plan stays as it is."""
 
     def as_settings(self) -> dict[str, Any]:
         """Return all of them as settings of an existing plan."""
+        if self.adds:
+            return self.settings
         minutes = {} if self.minutes is None else {"train.minutes": self.minutes}
         epochs = {} if self.epochs is None else {"train.epochs": self.epochs, "train.minutes": None}
         return {**minutes, **epochs, **self.settings}
 
 
 def read_request(
-    minutes: float | None, epochs: int | None, values: Mapping[str, Any] | Sequence[str] | None, seed: int | None = None
+    minutes: Minutes | None,
+    epochs: Epochs | None,
+    values: Mapping[str, Any] | Sequence[str] | None,
+    seed: int | None = None,
 ) -> Request:
     """Collect the settings from the arguments of a verb; a length may be an argument or one of `values`.
 
     Args:
-        minutes: length in minutes.
-        epochs: length in epochs.
+        minutes: length in minutes; "+10" adds to finished folds.
+        epochs: length in epochs; "+5" adds to finished folds.
         values: settings, as `read_settings` takes them.
         seed: seed of the training.
 
@@ -47,6 +57,8 @@ def read_request(
         ModelFileError: weights of an encoder that are no file.
         PlanError: a length that is not a number.
     """
+    adds = str(minutes).startswith("+") or str(epochs).startswith("+")
+    minutes, epochs = _read_length("minutes", minutes, float), _read_length("epochs", epochs, int)
     settings = read_settings(values) | ({} if seed is None else {"train.seed": seed})
     parsed = parse_settings(Plan, settings)  # each by itself, before any file is read
     if weights := parsed.get("model.encoder_weights"):
@@ -63,7 +75,19 @@ def read_request(
         raise UsageError("minutes", f"{minutes:g}", "a number above 0, such as 20")
     if epochs is not None and epochs < 1:
         raise UsageError("epochs", str(epochs), "1 or more")
-    return Request(minutes, epochs, settings)
+    return Request(minutes, epochs, settings, adds)
+
+
+def _read_length(name: str, value: Any, kind: type[_Number]) -> _Number | None:
+    """Read a length, which may be a text such as "+10"; raises UsageError for other texts."""
+    if not isinstance(value, str):
+        found: _Number | None = value
+        return found
+    try:
+        return kind(value)
+    except ValueError:
+        whole = "a whole number" if kind is int else "a number"
+        raise UsageError(name, repr(value), f"{whole}, or +10 to train a finished run longer") from None
 
 
 def read_settings(values: Mapping[str, Any] | Sequence[str] | None) -> dict[str, Any]:

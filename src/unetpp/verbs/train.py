@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, TypedDict, Unpack, overload
 
 from unetpp.console import shows_progress
-from unetpp.errors import Interrupted, UnetppError
+from unetpp.errors import Interrupted, UnetppError, UsageError
 from unetpp.files import write_text
 from unetpp.progress import Progress, ShowProgress, Silence
 from unetpp.results import (
@@ -19,8 +19,8 @@ from unetpp.results import (
     TrainedFold,
     describe_plan,
 )
-from unetpp.run_folder import RunFolder
-from unetpp.verbs.arguments import AnyPath, LogTo, Settings, choose_run, name_data
+from unetpp.run_folder import NO_VALIDATION, RunFolder
+from unetpp.verbs.arguments import AnyPath, Epochs, LogTo, Minutes, Settings, choose_run, name_data
 from unetpp.verbs.clean import clean
 from unetpp.verbs.report import write_page
 
@@ -28,12 +28,14 @@ from unetpp.verbs.report import write_page
 class TrainOptions(TypedDict, total=False):
     """Arguments of `train` that do not change the type of its result."""
 
-    minutes: float | None
-    epochs: int | None
+    from_: AnyPath | None
+    minutes: Minutes | None
+    epochs: Epochs | None
     fold: int | str
     seed: int | None
     device: str
     resume: bool
+    add_cases: bool
     no_cache: bool
     set: Settings | None
     log_to: LogTo | None
@@ -57,12 +59,14 @@ def train(
     data: AnyPath,
     out: AnyPath | None = None,
     *,
-    minutes: float | None = None,
-    epochs: int | None = None,
+    from_: AnyPath | None = None,
+    minutes: Minutes | None = None,
+    epochs: Epochs | None = None,
     fold: int | str = 0,
     seed: int | None = None,
     device: str = "auto",
     resume: bool = False,
+    add_cases: bool = False,
     no_cache: bool = False,
     set: Settings | None = None,
     log_to: LogTo | None = None,
@@ -77,13 +81,18 @@ def train(
         data: The folder with your images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV table.
         out: Run folder; by default runs/NAME of the data: the newest one with `resume` or where this fold is not
             trained yet, else a new one with a number.
+        from_: Model whose weights training starts from: a run folder, a model file, or hf://OWNER/NAME. Its network is
+            taken over; other classes, channels and settings are fine: what fits is taken, what does not is listed.
         minutes: Wall time of the whole command, shared by the folds; plan and schedule fit into it. Scores and costs
-            take a tenth at most: `unetpp report` measures what does not fit.
-        epochs: Length of the training in epochs, instead of `minutes`.
-        fold: Fold to train: 0, 1, ... or all.
+            take a tenth at most: `unetpp report` measures what does not fit. +10 with `resume` trains a finished run 10
+            minutes longer. Without `minutes` and `epochs`: 100 epochs.
+        epochs: Length of the training in epochs, instead of `minutes`; +5 with `resume` adds 5.
+        fold: Fold to train: 0, 1, ...; all: five models, each validated on its fifth of the cases (in nnU-Net, all is
+            what is none here); none: one model of all cases, without validation and so without scores.
         seed: Seed of weights and patches; the folds do not depend on it.
         device: auto, cpu, cuda or cuda:K.
         resume: Continue an interrupted run exactly where it stopped.
+        add_cases: Let cases that came to DATA since the run was planned train too; validation stays as it is.
         no_cache: Remove the prepared cases at the end, as `unetpp clean` does, unless another fold is being trained.
         set: Settings of the plan, as section.key=value, such as train.batch=4.
         log_to: Also send loss, learning rate, speed and Dice to tensorboard[:FOLDER], wandb[:PROJECT] or mlflow[:URI]
@@ -108,40 +117,58 @@ def train(
     from unetpp.verbs.fold import train_and_measure
     from unetpp.verbs.fold_time import Clock
     from unetpp.verbs.request import read_request
+    from unetpp.verbs.splits import choose_split, find_splits
+    from unetpp.verbs.start import describe_start, find_start
 
     clock, begun = Clock(started), datetime.now()
     progress = progress or Silence()
     request = read_request(minutes, epochs, set, seed)
     preparation.check_fold(fold)
     folder = choose_run(out, name_data(data), progress, lambda run: not preparation.has_started(run, fold), resume)
+    if request.adds:
+        preparation.require_finished(folder, folder.started_folds() or [0] if fold == "all" else [fold], resume)
+    start = find_start(from_)
     listeners = Listeners(log_to, folder.path, progress.note)
     keep_freed_memory()
     place = choose_device(device)
     dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress, folder)
-    splits = preparation.reuse_splits(folder, dataset)
+    splits = find_splits(folder, dataset, progress, add_cases, validated=fold != NO_VALIDATION)
     numbers = preparation.parse_folds(fold, len(splits))
     preparation.require_unstarted(folder, numbers, resume)
+    if request.adds:
+        preparation.require_finished(folder, numbers, resume)
+    elif add_cases and all(folder.metrics_file(number).exists() for number in numbers):
+        action = 'Give a length with a plus as well, such as `minutes="+10"`.'
+        raise UsageError("add_cases", "only folds that have been trained to the end", "one to train", action)
     if request.minutes:
         request = replace(request, minutes=request.minutes / len(numbers))
+        if len(numbers) > 1:
+            progress.note(f"The minutes are divided among {len(numbers)} folds: {request.minutes:.3g} for each.")
     if dry_run:
-        made = preparation.reuse_plan(folder, fingerprint, request, place, progress)
+        made = preparation.reuse_plan(folder, fingerprint, request, place, progress, start)
         progress.detail(describe_plan(made))
         progress.stage("Measuring a training step")
-        return preparation.estimate_cost(Path(data), folder, made, splits[numbers[0]], place, len(numbers))
+        split = choose_split(splits, numbers[0])
+        return preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers))
     folds = []
     try:
         with preparation.hold_folds(folder, numbers):
             preparation.require_unstarted(folder, numbers, resume)  # again: another process may have trained meanwhile
-            made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress)
+            made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress, start)
             write_text(folder.data, f"{Path(data).absolute()}\n")
+            chosen = [choose_split(splits, number) for number in numbers]
             if not any(map(folder.has_started, numbers)):
-                planned = preparation.estimate_cost(Path(data), folder, made, splits[numbers[0]], None, len(numbers))
+                planned = preparation.estimate_cost(Path(data), folder, made, chosen[0], None, len(numbers))
                 progress.note(planned.summarize(begun))
                 progress.detail(describe_plan(made))
-            for done, number in enumerate(numbers):
-                time_s = clock.share(made.train.minutes, number=done, parts=len(numbers))
-                split, later = splits[number], len(numbers) - done - 1
-                options = (time_s, resume, progress, listeners, later)
+            held_out = {case for split in chosen for case in split.validation}
+            for text in describe_start(start, made, held_out) if start else []:
+                progress.note(text)
+            more = request if request.adds else None
+            minutes = more.minutes if more else made.train.minutes
+            for done, (number, split) in enumerate(zip(numbers, chosen, strict=True)):
+                time_s, later = clock.share(minutes, number=done, parts=len(numbers)), len(numbers) - done - 1
+                options = (time_s, resume, progress, listeners, later, more)
                 folds.append(train_and_measure(dataset, made, split, folder, number, place, *options))
         if no_cache:
             _try_clean(folder.path, progress)
