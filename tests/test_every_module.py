@@ -15,6 +15,10 @@ COVERED_IN = {
     "progress": "test_console",
     "run_folder": "verbs/test_journey",
     **{
+        f"results/{name}": "results/test_results"
+        for name in ("__init__", "data", "models", "predictions", "result", "runs", "tables")
+    },
+    **{
         f"verbs/{verb}": "verbs/test_journey"
         for verb in ("arguments", "demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "info")
     },

@@ -1,0 +1,55 @@
+"""Results of the verbs: typed, with a dictionary for programs and a text for people. Imports nothing heavy."""
+
+from unetpp.results.data import Checked, Planned
+from unetpp.results.models import Adapted, Exported, ExportInfo, Imported, ModelInfo, Pruned
+from unetpp.results.predictions import LOW, NOTHING, REVIEWED, UNLIKE, Evaluated, Predicted
+from unetpp.results.result import DONE, LONGEST_REPR, PARTLY, UNUSABLE, Result
+from unetpp.results.runs import Cleaned, CleanedRun, Demonstrated, Reported, Run, TrainedFold
+from unetpp.results.tables import (
+    NEW_IMAGES,
+    WIDTH,
+    WORST,
+    describe_depths,
+    describe_plan,
+    describe_scores,
+    describe_worst,
+    list_choices,
+    table,
+)
+
+__all__ = [
+    "DONE",
+    "LONGEST_REPR",
+    "LOW",
+    "NEW_IMAGES",
+    "NOTHING",
+    "PARTLY",
+    "REVIEWED",
+    "UNLIKE",
+    "UNUSABLE",
+    "WIDTH",
+    "WORST",
+    "Adapted",
+    "Checked",
+    "Cleaned",
+    "CleanedRun",
+    "Demonstrated",
+    "Evaluated",
+    "ExportInfo",
+    "Exported",
+    "Imported",
+    "ModelInfo",
+    "Planned",
+    "Predicted",
+    "Pruned",
+    "Reported",
+    "Result",
+    "Run",
+    "TrainedFold",
+    "describe_depths",
+    "describe_plan",
+    "describe_scores",
+    "describe_worst",
+    "list_choices",
+    "table",
+]

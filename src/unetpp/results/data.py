@@ -1,0 +1,110 @@
+"""Results of what looks at data and plans a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from unetpp.errors import Problem, merge_problems, shorten_lines
+from unetpp.plan import Plan
+from unetpp.results.result import DONE, UNUSABLE, Result
+from unetpp.words import count_noun, list_some, write_command
+
+
+@dataclass(frozen=True, repr=False)
+class Checked(Result):
+    """A data set, and every problem with it."""
+
+    data: Path
+    layout: str
+    """Name of the layout; empty where none was recognized."""
+    cases: int
+    dims: int | None
+    channels: tuple[str, ...]
+    classes: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+    labels: str = ""
+    """What the values of the labels mean, and why."""
+    settings: tuple[str, ...] = ()
+    """Settings with which it was read, as `section.key=value`."""
+
+    @property
+    def exit_code(self) -> int:
+        return UNUSABLE if self.problems else DONE
+
+    def to_text(self) -> str:
+        dims = f", {self.dims}D" if self.dims else ""
+        lines = [f"{self.data}: {count_noun(self.cases, 'case')}{dims}, layout {self.layout}"] if self.layout else []
+        lines += [f"channels: {', '.join(self.channels)}; classes: {', '.join(self.classes)}"] if self.classes else []
+        lines += [f"labels: {self.labels}"] if self.labels and self.cases else []
+        lines += shorten_lines([f"note: {note}" for note in self.notes])
+        problems = enumerate(merge_problems(self.problems), start=1)
+        lines += shorten_lines([f"{number}. {problem}" for number, problem in problems])
+        found = f"{count_noun(len(self.problems), 'problem')} to fix."
+        settings = ["--set", *self.settings] if self.settings else []
+        next_step = f"Next: {write_command('train', self.data, '--minutes', 20, *settings)}"
+        return "\n".join([*lines, *([found] if self.problems else ["No problems.", next_step])])
+
+
+@dataclass(frozen=True, repr=False)
+class Planned(Result):
+    """A plan, and the time and memory that training takes."""
+
+    data: Path
+    run: Path
+    plan: Plan
+    parameters: int
+    train_memory_mb: float
+    """Estimated memory of a training step, in MB."""
+    train_minutes: float | None
+    """Minutes of all folds: given, or measured by a dry run; None: unknown."""
+    folds: int
+    training_cases: int
+    validation_cases: int
+    written: bool
+    """False after a dry run."""
+
+    def to_text(self) -> str:
+        lines = [self.summarize()]
+        if not self.written:
+            return "\n".join([*lines, "Dry run: nothing was written."])
+        lines += [f"Written:  {self.run / 'plan.json'}: every choice with its reason; you may edit it."]
+        return "\n".join([*lines, f"Next: {write_command('train', self.data, '--out', self.run)}"])
+
+    def summarize(self, started: datetime | None = None) -> str:
+        """Describe in four lines what is trained.
+
+        Args:
+            started: when the training started; None: it has not.
+        """
+        model, train, data = self.plan.model, self.plan.train, self.plan.data
+        element = "image" if data.dims == 2 else "volume"
+        channels = f" with {len(data.channels)} channels" if len(data.channels) > 1 else ""
+        patch = " x ".join(map(str, train.patch))
+        return "\n".join(
+            [
+                f"Data:     {count_noun(self.training_cases, element)}{channels} to train on, "
+                f"{self.validation_cases} to validate; {list_some(data.classes, 4)}",
+                f"Network:  {model.topology} of depth {model.depth}, {self.parameters:,} parameters; "
+                f"patches of {patch}; {self.train_memory_mb:,.0f} MB",
+                f"Training: {self._describe_length()}, then every depth is scored and timed",
+                f"Ends:     {self._describe_end(started)}; results in {self.run}",
+            ]
+        )
+
+    def _describe_length(self) -> str:
+        train = self.plan.train
+        steps = train.epochs * train.steps_per_epoch
+        length = count_noun(train.minutes, "minute") if train.minutes else count_noun(steps, "step")
+        return f"{self.folds} folds of {length}" if self.folds > 1 else length
+
+    def _describe_end(self, started: datetime | None) -> str:
+        if self.train_minutes is None:
+            return "the progress display tells when"
+        if started is None:
+            length = count_noun(float(f"{self.train_minutes:.2g}"), "minute")
+            return f"about {length}{'' if self.plan.train.minutes else ' of steps on this machine'} after the start"
+        end = started + timedelta(minutes=self.train_minutes)
+        return f"about {end:%H:%M}" + f" on {end:%A %d %B}" * (end.date() != started.date())

@@ -1,0 +1,217 @@
+"""Results of what makes and describes models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetpp.measured import (
+    ExportNotes,
+    Notes,
+    Rule,
+)
+from unetpp.plan import DataPlan, Plan, PredictPlan
+from unetpp.results.result import Result
+from unetpp.results.tables import NEW_IMAGES, WIDTH, describe_depths, list_choices, table
+from unetpp.words import count_noun, list_numbers, list_some, wrap, write_command
+
+
+@dataclass(frozen=True, repr=False)
+class Pruned(Result):
+    """A smaller model file."""
+
+    out: Path
+    depth: int
+    parameters: int
+    parameters_before: int
+    reason: str
+    """Why this depth."""
+    difference: float
+    """Largest difference between its logits and those of the full (or the fine-tuned) network, on random input."""
+    finetuning: str | None = None
+    """Outcome of fine-tuning, in words."""
+    is_whole: bool = False
+    """Whether the depth is that of the whole network, so that nothing could go."""
+
+    def to_text(self) -> str:
+        share = f"{self.parameters / self.parameters_before:.0%} of {self.parameters_before:,}"
+        title = f"{self.out}: {self.parameters:,} parameters, {share}; its output agrees with that of the full network."
+        if self.is_whole:
+            title = f"Nothing could be pruned: {self.out} holds the whole network, {self.parameters:,} parameters."
+        lines = [title, f"Depth {self.depth}: {self.reason}."]
+        lines += [f"{self.finetuning[:1].upper()}{self.finetuning[1:]}."] if self.finetuning else []
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, repr=False)
+class Adapted(Result):
+    """Rules for `depth="auto"`, now in the model file."""
+
+    model: Path
+    rules: tuple[Rule, ...]
+    """The most careful first."""
+
+    def to_text(self) -> str:
+        if len(self.rules) == 1:
+            return (
+                f"{self.model}: early exit saves no time here: --depth auto would take the deepest head for every tile."
+            )
+        depths = list(self.rules[0].tiles)
+        rows = [["stops below", "Dice lost", "at most", "time", *(f"tiles at {depth}" for depth in depths)]]
+        for rule in self.rules:
+            at_most = f"{rule.dice_lost_interval[1]:.4f}" if rule.dice_lost_interval else "-"
+            tiles = [f"{rule.tiles[depth] / sum(rule.tiles.values()):.0%}" for depth in depths]
+            limits = ", ".join(map(_describe_limit, rule.doubts))
+            rows.append([limits, f"{rule.dice_lost:.4f}", at_most, f"{rule.time:.0%}", *tiles])
+        return "\n".join(
+            [
+                f"{self.model}: {count_noun(len(self.rules), 'rule')} for early exit, fitted on the validation cases",
+                table(rows),
+                "  stops below: uncertainty below which a tile exits at each depth",
+                "  Dice lost: against the deepest head; at most: upper end of its 95 % interval",
+                f"Next: {write_command('predict', self.model, NEW_IMAGES, '--out', 'predictions', '--depth', 'auto')}",
+                "  (and --max-drop 0.3: the points, hundredths of Dice, that may be lost)",
+            ]
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Exported(Result):
+    """A file for another runtime."""
+
+    out: Path
+    card: Path
+    """The model card."""
+    depths: tuple[int, ...]
+    folds: tuple[int, ...]
+    """Folds whose probabilities are averaged in the file, if there are several."""
+    int8: bool
+    comparison: str
+    """Comparison with the network, in words."""
+    file_mb: float
+
+    def to_text(self) -> str:
+        title = f"{self.out}: {list_numbers('depth', self.depths)}"
+        title += f", the mean of {list_numbers('fold', self.folds)}" if self.folds else ""
+        title += f"{', 8-bit integers' if self.int8 else ''}, {self.file_mb:.1f} MB."
+        return f"{title}\n{self.comparison}\nModel card: {self.card}"
+
+
+@dataclass(frozen=True, repr=False)
+class Imported(Result):
+    """A model file converted from another library's checkpoint."""
+
+    out: Path
+    source: str
+    """Name of the network in the other library."""
+    plan: Plan
+    parameters: int
+    tensors: int
+    """Number of tensors of the checkpoint that are used."""
+    ignored: dict[str, str]
+    """Tensor of the checkpoint that is not used -> why."""
+    assumed: dict[str, str]
+    """Field of the plan that the checkpoint does not determine -> why it has its value."""
+
+    def to_text(self) -> str:
+        model = self.plan.model
+        lines = [
+            f"{self.out}: {self.source}",
+            f"network: {model.topology} of depth {model.depth}, {model.dims}D, {self.parameters:,} parameters",
+            f"{self.tensors} tensors of the checkpoint are used, {len(self.ignored)} are not"
+            + (":" if self.ignored else "."),
+        ]
+        for reason in dict.fromkeys(self.ignored.values()):
+            lines.append(f"  {list_some(name for name, why in self.ignored.items() if why == reason)}   ({reason})")
+        lines += ["The checkpoint does not tell these; change what differs with --set:"] if self.assumed else []
+        lines += [f"  {key} = {value}   ({reason})" for key, value, reason in list_choices(self.plan, self.assumed)]
+        return "\n".join([*lines, f"Next: {write_command('predict', self.out, NEW_IMAGES, '--out', 'predictions')}"])
+
+
+@dataclass(frozen=True, repr=False)
+class ModelInfo(Result):
+    """Description of a model."""
+
+    model: Path
+    files: tuple[Path, ...]
+    """One file for each fold."""
+    plan: Plan
+    parameters: int
+    file_mb: float
+    notes: Notes
+    """Notes of the model file: scores and costs of every depth, of several folds over all their validation cases."""
+    command: str = ""
+    """What to run next, by the verdict."""
+    cache_mb: float = 0.0
+    """Size of the prepared cases in the run folder."""
+
+    def to_text(self) -> str:
+        data, model = self.plan.data, self.plan.model
+        folds = f", {len(self.files)} folds" if len(self.files) > 1 else ""
+        size = f"{self.parameters:,} parameters, {self.file_mb:.1f} MB{folds}"
+        lines = [
+            str(self.model),
+            f"network:    {model.topology} of depth {model.depth}, {data.dims}D, {size}",
+            f"            widths {list(model.widths)}, {model.norm} norm, {model.block} blocks",
+            f"trained on: {self.plan.name}",
+            *([f"started from: {self.plan.train.start}"] if self.plan.train.start else []),
+            *_describe_data(data, self.plan.predict),
+        ]
+        if self.cache_mb:
+            clean = write_command("clean", self.model)
+            lines.append(f"cache:      {self.cache_mb:,.1f} MB of prepared cases (`{clean}` removes them)")
+        if self.notes.depths:
+            lines += ["over the validation cases of all folds:"] if len(self.files) > 1 else []
+            lines += [describe_depths(self.notes)]
+        lines += [wrap(str(self.notes.verdict), WIDTH)] if self.notes.verdict else []
+        return "\n".join([*lines, f"Next: {self.command}"] if self.command else lines)
+
+
+@dataclass(frozen=True, repr=False)
+class ExportInfo(Result):
+    """Description of an exported file."""
+
+    model: Path
+    runtime: str
+    """What runs it: onnxruntime, openvino or torch."""
+    data: DataPlan
+    predict: PredictPlan
+    """Tile, overlap, and the depth of a prediction for which none is given."""
+    notes: ExportNotes
+    """Depths in the file, with their scores before the export."""
+    file_mb: float
+    card: Path | None
+    """The model card beside the file."""
+
+    def to_text(self) -> str:
+        notes, depths = self.notes, tuple(self.notes.depths)
+        size = f"{notes.parameters:,} parameters, " if notes.parameters else ""
+        folds = f", the mean of {list_numbers('fold', notes.folds)}" if notes.folds else ""
+        precision = ", 8-bit integers" if notes.int8 else ""
+        default = f" (without --depth: {self.predict.depth})" if len(depths) > 1 else ""
+        lines = [
+            str(self.model),
+            f"exported:   {list_numbers('depth', depths)}{default}, {self.data.dims}D{folds}{precision}",
+            f"            {size}{self.file_mb:.1f} MB, run by {self.runtime}",
+            f"trained on: {notes.name}",
+            *_describe_data(self.data, self.predict),
+        ]
+        lines += [f"model card: {self.card}"] if self.card else []
+        scored = any(row.dice is not None for row in notes.depths.values())
+        return "\n".join([*lines, describe_depths(notes)] if scored else lines)
+
+
+def _describe_data(data: DataPlan, predict: PredictPlan) -> list[str]:
+    """Describe the images and classes of a model, one property a line."""
+    classes = (f"{value} = {name}" for value, name in zip(data.label_values, data.classes, strict=True))
+    spacing = " x ".join(f"{mm:g}" for mm in data.spacing_mm) + " mm" if data.spacing_mm else "as in each file"
+    return [
+        f"channels:   {', '.join(data.channels)}",
+        f"classes:    {', '.join(classes)}",
+        f"spacing:    {spacing}; tile {list(predict.tile)}; axes {data.orientation or 'as in each file'}",
+    ]
+
+
+def _describe_limit(uncertainty: float | None) -> str:
+    """Describe a threshold; no tile is as uncertain as `deploy.adapt.ALWAYS`."""
+    return "never" if uncertainty is None else "always" if uncertainty >= 100 else f"{uncertainty:.3g}"

@@ -1,0 +1,152 @@
+"""Results of trainings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from unetpp.measured import (
+    Metrics,
+    Verdict,
+)
+from unetpp.results.result import Result, find_above
+from unetpp.results.tables import NEW_IMAGES, WIDTH, describe_depths, describe_worst
+from unetpp.words import count_noun, wrap, write_command
+
+
+@dataclass(frozen=True)
+class TrainedFold:
+    """One fold of a run, measured on its validation cases."""
+
+    fold: int | str
+    """Its number; "none": all cases trained, none validated."""
+    reason: str
+    """Why training ended: finished or patience."""
+    steps: int
+    seconds: float
+    data_wait: float
+    """Fraction of the time in which the network waited for data."""
+    metrics: Metrics = field(repr=False)
+
+
+@dataclass(frozen=True, repr=False)
+class Run(Result):
+    """A trained run."""
+
+    run: Path
+    folds: tuple[TrainedFold, ...]
+    page: Path | None
+    """The report; None: it could not be written."""
+    seconds: float
+    pooled: Metrics | None = None
+    """Scores over the validation cases of all folds, if there are several."""
+    verdict: Verdict | None = None
+    """How the training stands; of several folds that which most needs something done."""
+    command: str = ""
+    """What to run next."""
+
+    def report(self) -> Reported:
+        """Write the report again and open it: in the browser, or in the notebook."""
+        reported: Reported = find_above("verbs.report", "report")(self.run)
+        reported.open()
+        return reported
+
+    def to_text(self) -> str:
+        lines = [self._describe_fold(fold) for fold in self.folds]
+        scores = self.pooled or self.folds[0].metrics
+        if self.pooled:
+            lines.append(f"all {len(self.folds)} folds, {count_noun(len(scores.cases), 'validation case')}:")
+        lines.append(describe_depths(scores))
+        lines += describe_worst(scores)
+        if unfinished := list(dict.fromkeys(text for fold in self.folds for text in fold.metrics.unfinished)):
+            lines.append(f"the time was over: {'; '.join(unfinished)}")
+            lines.append(f"Measure the rest: {write_command('report', self.run)}")
+        lines += [f"Report: {self.page}"] if self.page else []
+        lines += [wrap(str(self.verdict), WIDTH)] if self.verdict else []
+        depth = ["--depth", scores.recommended.depth] if scores.recommended else []
+        predict = write_command("predict", self.run, NEW_IMAGES, "--out", "predictions", *depth)
+        return "\n".join(
+            [*lines, *([f"Next: {self.command}", f"or: {predict}"] if self.command else [f"Next: {predict}"])]
+        )
+
+    def _describe_fold(self, fold: TrainedFold) -> str:
+        """Describe the length of a training, and of one of several its Dice."""
+        length = f"{count_noun(fold.steps, 'step')} in {fold.seconds / 60:.1f} minutes ({fold.reason})"
+        dice = fold.metrics.mean.dice
+        scored = f", Dice {dice:.4f}" if dice is not None and len(self.folds) > 1 else ""
+        scored += "; no scores, as every case was trained on: folds 0, 1, ... have them" if fold.fold == "none" else ""
+        return f"fold {fold.fold}: {length}, {fold.data_wait:.1%} of the time waiting for data{scored}"
+
+
+@dataclass(frozen=True, repr=False)
+class Reported(Result):
+    """The report of a run."""
+
+    report: Path
+    left_out: tuple[str, ...] = ()
+    """What the report leaves out, because it cannot be read."""
+    notes: tuple[str, ...] = ()
+
+    def open(self) -> None:
+        """Open the page: in the browser, or in the notebook."""
+        find_above("report.notebook", "open_page")(self.report)
+
+    def to_text(self) -> str:
+        return "\n".join(
+            [
+                *(f"note: {text}" for text in self.notes),
+                *(f"note: {text} cannot be read; the report leaves it out" for text in self.left_out),
+                f"Report: {self.report}",
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class CleanedRun:
+    """What was removed from a run, or would be."""
+
+    run: Path
+    files: int
+    mb: float
+
+
+@dataclass(frozen=True, repr=False)
+class Cleaned(Result):
+    """Runs without their caches."""
+
+    runs: tuple[CleanedRun, ...]
+    written: bool
+    """False after a dry run."""
+
+    def to_text(self) -> str:
+        verb = "removed" if self.written else "would be removed"
+        return "\n".join(
+            f"{each.run}: {count_noun(each.files, 'file')}, {each.mb:,.1f} MB, {verb}" for each in self.runs
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Demonstrated(Result):
+    """A run on generated data, and its predictions."""
+
+    data: Path
+    trained: Run
+    predictions: Path
+
+    def to_text(self) -> str:
+        run = self.trained.run
+        commands = (
+            ("info", run),
+            ("predict", run, self.data / "images", "--out", run / "predictions_all", "--depth", "all"),
+            ("prune", run, "--out", run / "small.safetensors", "--max-drop", 1),
+            ("train", "my_data", "--minutes", 20),
+        )
+        return "\n".join(
+            [
+                *self.trained.to_text().splitlines()[:-1],
+                f"Predictions: {self.predictions}",
+                "",
+                "What you can do next:",
+                *(f"  {write_command(*words)}" for words in commands),
+            ]
+        )

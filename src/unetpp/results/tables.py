@@ -1,0 +1,106 @@
+"""Texts and tables for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from unetpp.measured import (
+    DepthRow,
+    DepthTable,
+    Measured,
+    Metrics,
+    Scores,
+    list_columns,
+    tabulate,
+)
+from unetpp.plan import Plan
+from unetpp.words import find_value, format_value
+
+WIDTH, LONGEST_NAME = 80, 30
+"""Characters of a line, and of the first column of a table."""
+NEW_IMAGES = "new_images"
+"""Name of a folder in commands that are suggested."""
+WORST = 5
+"""Number of cases that are named as the worst."""
+
+
+def describe_plan(plan: Plan) -> str:
+    """List the values of a plan that have a reason, one a line."""
+    lines = [f"  {key} = {value}   ({reason})" for key, value, reason in list_choices(plan, plan.reasons)]
+    return "\n".join([f"Plan for {plan.name}:", *lines])
+
+
+def list_choices(plan: Plan, reasons: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """List settings that have a reason: dotted name, value as text, reason."""
+    values = plan.model_dump(mode="json")
+    return [(key, format_value(find_value(values, key)), reason) for key, reason in reasons.items()]
+
+
+def describe_scores(metrics: Metrics) -> str:
+    """Make a table of mean, pooled and class scores."""
+    rows = [("mean", metrics.mean), ("pooled", metrics.pooled), *metrics.classes.items()]  # a class may be named so too
+    return _fit_table("", Scores, rows, metrics.distance_unit)
+
+
+def describe_depths(found: DepthTable) -> str:
+    """Make the depth table: quality and cost of every depth that was measured, and of the mean of all heads."""
+    lines = [_fit_table("depth", DepthRow, list(found.rows.items()), found.distance_unit)]
+    lines += [f"  costs: {found.conditions}"] if found.conditions else []
+    recommended = found.recommended
+    return "\n".join(
+        [*lines, f"  recommended: depth {recommended.depth} ({recommended.reason})"] if recommended else lines
+    )
+
+
+def describe_worst(metrics: Metrics) -> list[str]:
+    """List the cases with the lowest Dice, and of several classes the worst of each."""
+    scored = sorted((case.mean.dice, case.id, case) for case in metrics.cases if case.mean.dice is not None)
+    if len(scored) < 2:
+        return []
+    rows = [["worst cases", "Dice", *(["worst class"] if len(metrics.classes) > 1 else [])]]
+    for dice, name, case in scored[:WORST]:
+        classes = sorted((each.dice, key) for key, each in case.classes.items() if each.dice is not None)
+        rows.append(
+            [name, f"{dice:.4f}", *([f"{classes[0][1]} {classes[0][0]:.4f}"] if len(metrics.classes) > 1 else [])]
+        )
+    return [table(rows)]
+
+
+def _fit_table(first: str, kind: type[Measured], rows: Sequence[tuple[str, Measured]], unit: str | None) -> str:
+    """Make a table as wide as a terminal; what is left out where it is too wide is in the JSON and in the report."""
+    text = table(tabulate(first, kind, rows, unit, brief=True))
+    for spared in range(1 + max(column.spare for column in list_columns(kind).values())):
+        if max(map(len, text.split("\n"))) <= WIDTH:
+            break
+        text = table(tabulate(first, kind, rows, unit, brief=True, spared=spared), tall=True)
+    return text
+
+
+def table(rows: Sequence[Sequence[str]], tall: bool = False) -> str:
+    """Align columns, the first to the left, the others to the right.
+
+    Args:
+        rows: headings, then the texts of each row. A first text that is too long is shortened.
+        tall: headings that are wider than their column take two lines.
+    """
+    headings, *body = [[_shorten(first, LONGEST_NAME), *others] for first, *others in rows]
+    lines = [*(_split_headings(headings, body) if tall else [headings]), *body]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        ("  " + "  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])])).rstrip()
+        for first, *others in lines
+    )
+
+
+def _split_headings(headings: Sequence[str], body: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """Split headings that are wider than the texts below them into two lines."""
+    widest = [max(map(len, column)) for column in zip(*body, strict=True)]
+    halves = [
+        text.rpartition(" ")[::2] if len(text) > width else ("", text)
+        for text, width in zip(headings, widest, strict=True)
+    ]
+    return list(zip(*halves, strict=True))
+
+
+def _shorten(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
