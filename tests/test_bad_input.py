@@ -180,7 +180,7 @@ def test_no_data_set(tmp_path: Path, name: str) -> None:
 def test_predict_skips_a_bad_file_and_writes_the_rest(trained: Path, cells: Path, tmp_path: Path) -> None:
     (cells / "images" / "cells_02.png").write_text("no image")
     answer = run_cli("predict", trained, cells / "images", "--out", tmp_path / "out")
-    assert_refused(answer, "cells_02.png", "9 files written", code=1)
+    assert_refused(answer, "cells_02.png", "9 images segmented", code=1)
     assert len(list((tmp_path / "out").glob("*.png"))) == 9
     record = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert [entry["id"] for entry in record["failed"]] == ["cells_02"]

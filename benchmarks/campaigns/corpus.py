@@ -212,9 +212,10 @@ def _list_records(stage: Stage, folder: Path) -> Iterator[Target]:
     run = Path(shutil.copytree(stage.original / "run", folder / "run"))
     yield Target("plan.json", (run / "plan.json",), read_plan)
     yield Target("splits.json", (run / "splits.json",), read_splits)
-    for name in ("metrics.json", "log.jsonl", "views/best.npz"):
-        other = Path(shutil.copytree(stage.original / "run", folder / name.replace("/", "_")))
-        yield Target(name, (other / "fold_0" / name,), lambda _, run=other: unetpp.report(run), is_slow=True)
+    for name in ("metrics.json", "log.jsonl", "views/*.npz"):
+        other = Path(shutil.copytree(stage.original / "run", folder / name.partition("/")[0]))
+        damaged = next((other / "fold_0").glob(name))
+        yield Target(name, (damaged,), lambda _, run=other: unetpp.report(run), is_slow=True)
     written = Path(shutil.copytree(stage.original / "predictions", folder / "predictions"))
     masks = stage.original / "data" / "masks"
     yield Target("predictions.json", (written / "predictions.json",), lambda path: unetpp.evaluate(path.parent, masks))

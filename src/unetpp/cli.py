@@ -53,9 +53,18 @@ def _read_whole(kind: Any, tokens: Sequence[Token]) -> int:
     return int(tokens[0].value)
 
 
+def _read_number(kind: Any, tokens: Sequence[Token]) -> float | str:
+    """Read a number, or a word such as all; of +10 the sign matters."""
+    text = tokens[0].value
+    for number in (int, float) if kind == (Minutes | None) else (int,):
+        with contextlib.suppress(ValueError):
+            return text if text.startswith("+") else number(text)
+    return text
+
+
 _TYPES: dict[Any, Any] = {
-    Minutes | None: str | None,  # of +10 the sign matters
-    Epochs | None: str | None,
+    Minutes | None: Annotated[Minutes | None, Parameter(converter=_read_number)],
+    Epochs | None: Annotated[Epochs | None, Parameter(converter=_read_number)],
     int | None: Annotated[int | None, Parameter(converter=_read_whole)],
     AnyPath: Path,
     AnyPath | None: Path | None,

@@ -16,7 +16,7 @@ from unetpp.verbs.info import info
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depth_table, "SECONDS_PER_DEPTH", 0.0)
-    monkeypatch.setattr(depth_table, "_probe", lambda model, depth, shape: 1.0)
+    monkeypatch.setattr(depth_table, "_probe_depths", lambda model, depths, *rest: dict.fromkeys(depths, 1.0))
     monkeypatch.setattr(
         depth_table,
         "measure_ceilings",

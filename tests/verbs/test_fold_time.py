@@ -29,7 +29,7 @@ def test_a_clock_may_have_started_before() -> None:
 
 @pytest.mark.parametrize(
     ("allowance_s", "tile_s", "expected"),
-    [(120, 1.0, 12), (1200, 0.01, 24.99), (1200, 10.0, 120), (120, 10.0, 64), (math.inf, 1.0, 123)],
+    [(120, 1.0, 12), (1200, 0.01, 24.9), (1200, 10.0, 120), (120, 10.0, 64), (math.inf, 1.0, 114)],
 )
 def test_what_follows_gets_a_tenth_at_most_unless_a_case_takes_longer(
     allowance_s: float, tile_s: float, expected: float

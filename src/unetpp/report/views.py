@@ -157,8 +157,7 @@ def list_views(folder: Path) -> tuple[dict[str, Path], list[Path]]:
     views, unreadable = {}, []
     for path in sorted(folder.glob("*.npz")):
         try:
-            with _load(path) as found:
-                views[str(found["id"].item())] = path
+            views[read_view(path).id] = path
         except Exception:  # archives raise anything
             unreadable.append(path)
     return views, unreadable

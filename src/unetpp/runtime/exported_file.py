@@ -14,21 +14,22 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from unetpp.errors import MissingExtraError, ModelFileError, optional_package
 from unetpp.json_files import parse_json
 from unetpp.measured import ExportNotes
 from unetpp.plan import DataPlan, PredictPlan
 
+if TYPE_CHECKING:
+    import numpy as np  # `info` describes exported files without it
+
 KEY = "unetpp"
 """Name of the entry that describes an exported file, as JSON; see `deploy.export.model_card.describe`."""
 IMAGE, PROBABILITIES = "image", "probabilities"
 """Names of the graph's input (B, C, *spatial) and output (B, classes, *spatial), both float32. Of several outputs, the
 depth follows: probabilities_2."""
-ExportedNetwork = Callable[[np.ndarray, Sequence[int]], Sequence[np.ndarray]]
+ExportedNetwork = Callable[["np.ndarray", Sequence[int]], Sequence["np.ndarray"]]
 """Maps normalized images (B, C, *spatial) float32, and positions of outputs in ascending order, to the probabilities
 (B, classes, *spatial) of each of these outputs."""
 RUNTIMES = {".onnx": "onnxruntime", ".xml": "openvino"}
@@ -193,7 +194,7 @@ def _open_openvino(path: Path, about: dict[str, Any], exact: bool) -> ExportedNe
     def run(image: np.ndarray, heads: Sequence[int]) -> Sequence[np.ndarray]:
         with lock:  # all sizes other than a tile's share a graph of dynamic size
             found = compiled(tile if image.shape[2:] == tile else (), tuple(heads))(image)
-            return [np.array(found[place]) for place in range(len(heads))]
+            return [found[place].copy() for place in range(len(heads))]
 
     return run
 

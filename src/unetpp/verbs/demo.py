@@ -42,6 +42,7 @@ def demo(
         unetpp.demo(dims=3, minutes=5)
     """
     from unetpp.data.demo import write_demo_data
+    from unetpp.data.folds import read_splits
     from unetpp.verbs.preparation import require_unstarted
 
     if dims not in (2, 3):
@@ -54,7 +55,7 @@ def demo(
     progress.note(f"Generating {dims}D data in {data}.")
     write_demo_data(data, dims)
     trained = train(data, run, minutes=minutes, set=DEMO_SETTINGS, progress=progress)
-    unseen = {case.id for case in trained.folds[0].metrics.cases}
+    unseen = {*read_splits(folder.splits)[0].validation}
     images = [path for path in sorted((data / "images").iterdir()) if path.name.split(".")[0] in unseen]
     predict(run, images, run / "predictions", progress=progress)
     return Demonstrated(data, trained, run / "predictions")
