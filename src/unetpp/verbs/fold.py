@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 from unetpp.data.folds import Split
-from unetpp.data.store import store_cases
+from unetpp.data.store import StoredCase, store_cases
 from unetpp.errors import UsageError
 from unetpp.files import write_json
 from unetpp.infer.prediction import MEAN
@@ -29,7 +30,7 @@ from unetpp.progress import Progress
 from unetpp.report import ViewFolder
 from unetpp.results import TrainedFold
 from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL, VIEWS, FoldName, RunFolder
-from unetpp.train.checkpoint import read_training_state
+from unetpp.train.checkpoint import TrainingState, read_training_state
 from unetpp.train.listeners import Listeners
 from unetpp.train.trainer import Extension, FoldTraining
 from unetpp.verbs.fold_time import SECONDS_FOR_REPORT, SHARE_AFTER, FollowUp, share_time, show_status
@@ -41,33 +42,44 @@ SHARE_FOR_SCORES = 0.75
 """Fraction of the time after training, at most, for scores and pictures; the rest is for costs."""
 
 
+@dataclass(frozen=True)
+class FoldJob:
+    """One fold of a run, and what it is trained with."""
+
+    dataset: Dataset
+    """All cases."""
+    plan: Plan
+    split: Split
+    run: RunFolder
+    fold: FoldName
+    device: torch.device
+    progress: Progress
+    listeners: Listeners
+    """They hear the events of the training."""
+
+    def store_cases(self) -> tuple[list[StoredCase], list[StoredCase]]:
+        """Prepare the cases, and return those for training and those for validation."""
+        cases = {case.id: case for case in self.dataset.cases}
+        used = [cases[name] for name in (*self.split.train, *self.split.validation)]
+        stage = self.progress.stage(f"Fold {self.fold}: preparing cases", "cases")
+        stored = store_cases(used, self.plan.data, self.run.cache, stage)
+        return stored[: len(self.split.train)], stored[len(self.split.train) :]
+
+    def find_held_out(self) -> list[Case]:
+        """Find the validation cases."""
+        cases = {case.id: case for case in self.dataset.cases}
+        return [cases[name] for name in self.split.validation]
+
+
 def train_and_measure(
-    dataset: Dataset,
-    plan: Plan,
-    split: Split,
-    run: RunFolder,
-    fold: FoldName,
-    device: torch.device,
-    allowance_s: float | None,
-    resume: bool,
-    progress: Progress,
-    listeners: Listeners,
-    later: int = 0,
-    more: Request | None = None,
+    job: FoldJob, allowance_s: float | None, resume: bool, later: int = 0, more: Request | None = None
 ) -> TrainedFold:
     """Train or continue one fold, and write its model, metrics and log.
 
     Args:
-        dataset: all cases.
-        plan: plan of the run.
-        split: cases of the fold.
-        run: run folder.
-        fold: number of the fold.
-        device: where to train.
+        job: the fold.
         allowance_s: seconds for training and measurement; None: as long as the epochs of the plan take.
         resume: continue from `last.ckpt` if there is one; a finished fold is left alone.
-        progress: display.
-        listeners: hear the events of the training.
         later: number of folds that the command trains after this one.
         more: length by which a finished fold is trained longer, in `allowance_s`.
 
@@ -77,28 +89,56 @@ def train_and_measure(
     Raises:
         UsageError: the fold is trained but not measured, and its checkpoint is lost.
     """
+    run, fold, plan = job.run, job.fold, job.plan
     until = math.inf if allowance_s is None else time.monotonic() + allowance_s
     done = read_fold(run, fold) if resume else None
     if done and not more:
         return done
     begun = read_training_state(run.fold(fold) / CHECKPOINT) if resume else None
     if done and not begun:
-        raise UsageError(
-            run.fold(fold), f"a fold without {CHECKPOINT}", "the checkpoint to continue from", "Restore it."
-        )
+        got, expected = f"a fold without {CHECKPOINT}", "the checkpoint to continue from"
+        raise UsageError(run.fold(fold), got, expected, "Restore it.")
     if more and not done:
-        progress.note(f"note: fold {fold} had not ended: it goes on to its end; repeat the command to add to it")
-    cases = {case.id: case for case in dataset.cases}
-    used = [cases[name] for name in (*split.train, *split.validation)]
-    stored = store_cases(used, plan.data, run.cache, progress.stage(f"Fold {fold}: preparing cases", "cases"))
-    training_cases, held_out = stored[: len(split.train)], stored[len(split.train) :]
-    stage = progress.stage(f"Fold {fold}: training", "steps")  # here: timing a validation may take seconds
+        job.progress.note(f"note: fold {fold} had not ended: it goes on to its end; repeat the command to add to it")
+    training, budget_s = _make_training(job, allowance_s, until, begun, later, again=done is not None)
+    job.listeners.begin(fold, plan)
+    if done:
+        run.metrics_file(fold).unlink()  # they are those of the weights so far
+    result = training.run(resume, Extension(budget_s, more.epochs) if more and done else None)
+    if begun and not done and plan.train.minutes:
+        until = time.monotonic() + SHARE_AFTER * 60 * plan.train.minutes
+    held_out, until = job.find_held_out(), until - SECONDS_FOR_REPORT
+    metrics = measure(run, fold, held_out, plan, result, job.device, job.progress, until)
+    scores = {depth: row.dice for depth, row in metrics.depths.items()}
+    job.listeners(kind="measured", step=result.steps, depths=scores)
+    return _as_result(fold, result, metrics)
+
+
+def _make_training(
+    job: FoldJob, allowance_s: float | None, until: float, begun: TrainingState | None, later: int, again: bool
+) -> tuple[FoldTraining, float | None]:
+    """Prepare the cases, and share the time between training, validations and what follows.
+
+    Args:
+        job: the fold.
+        allowance_s: seconds for all of it, if they are limited.
+        until: time of `time.monotonic` at which they end.
+        begun: position of an earlier training in its schedule.
+        later: number of folds that follow.
+        again: whether the earlier training has ended, and gets a new budget.
+
+    Returns:
+        The training, and its seconds.
+    """
+    plan, fold = job.plan, job.fold
+    training_cases, held_out = job.store_cases()
+    stage = job.progress.stage(f"Fold {fold}: training", "steps")  # here: timing a validation may take seconds
     heads = make_grid(plan.model).head_depths(plan.model.deep_supervision)
     after = FollowUp(count_tiles(held_out, plan.predict), len(held_out), len(heads), allowance_s or math.inf)
     validation, rebudget = None, None
     if held_out:
-        validation = DepthValidation(choose_evenly(held_out, plan.train.validation_cases), plan, device)
-    if allowance_s is not None and (done or not begun):
+        validation = DepthValidation(choose_evenly(held_out, plan.train.validation_cases), plan, job.device)
+    if allowance_s is not None and (again or not begun):
         rebudget = share_time(until, validation, after)
     if validation and begun and begun.validation_cases:
         validation.keep(begun.validation_cases)
@@ -106,26 +146,17 @@ def train_and_measure(
     training = FoldTraining(
         plan,
         training_cases,
-        run.fold(fold),
-        device=device,
+        job.run.fold(fold),
+        device=job.device,
         validate=validation,
         budget_s=budget_s,
         rebudget=rebudget,
         validation_cases=len(validation.cases) if validation else None,
-        weights=None if begun else recall_start(run, plan),
+        weights=None if begun else recall_start(job.run, plan),
         show=show_status(stage, lambda: after.reserved_s((validation and validation.tile_s) or 0.0), later),
-        listen=listeners,
+        listen=job.listeners,
     )
-    listeners.begin(fold, plan)
-    if done:
-        run.metrics_file(fold).unlink()  # they are those of the weights so far
-    result = training.run(resume, Extension(budget_s, more.epochs) if more and done else None)
-    if begun and not done and plan.train.minutes:
-        until = time.monotonic() + SHARE_AFTER * 60 * plan.train.minutes
-    held_out_files = [cases[name] for name in split.validation]
-    metrics = measure(run, fold, held_out_files, plan, result, device, progress, until - SECONDS_FOR_REPORT)
-    listeners(kind="measured", step=result.steps, depths={depth: row.dice for depth, row in metrics.depths.items()})
-    return _as_result(fold, result, metrics)
+    return training, budget_s
 
 
 def read_fold(run: RunFolder, fold: FoldName) -> TrainedFold | None:

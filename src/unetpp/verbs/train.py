@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
 from unetpp.console import shows_progress
 from unetpp.errors import Interrupted, UnetppError, UsageError
@@ -23,6 +23,11 @@ from unetpp.run_folder import NO_VALIDATION, RunFolder
 from unetpp.verbs.arguments import AnyPath, Epochs, LogTo, Minutes, Settings, choose_run, name_data
 from unetpp.verbs.clean import clean
 from unetpp.verbs.report import write_page
+
+if TYPE_CHECKING:  # they import torch
+    from unetpp.verbs.fold import FoldJob
+    from unetpp.verbs.fold_time import Clock
+    from unetpp.verbs.request import Request
 
 
 class TrainOptions(TypedDict, total=False):
@@ -114,7 +119,7 @@ def train(
     from unetpp.runtime.device import choose_device, keep_freed_memory
     from unetpp.train.listeners import Listeners
     from unetpp.verbs import preparation
-    from unetpp.verbs.fold import train_and_measure
+    from unetpp.verbs.fold import FoldJob
     from unetpp.verbs.fold_time import Clock
     from unetpp.verbs.request import read_request
     from unetpp.verbs.splits import choose_split, find_splits
@@ -150,32 +155,40 @@ def train(
         progress.stage("Measuring a training step")
         split = choose_split(splits, numbers[0])
         return preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers))
-    folds = []
     try:
         with preparation.hold_folds(folder, numbers):
             preparation.require_unstarted(folder, numbers, resume)  # again: another process may have trained meanwhile
             made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress, start)
             write_text(folder.data, f"{Path(data).absolute()}\n")
-            chosen = [choose_split(splits, number) for number in numbers]
+            jobs = [
+                FoldJob(dataset, made, choose_split(splits, number), folder, number, place, progress, listeners)
+                for number in numbers
+            ]
             if not any(map(folder.has_started, numbers)):
-                planned = preparation.estimate_cost(Path(data), folder, made, chosen[0], None, len(numbers))
+                planned = preparation.estimate_cost(Path(data), folder, made, jobs[0].split, None, len(jobs))
                 progress.note(planned.summarize(begun))
                 progress.detail(describe_plan(made))
-            held_out = {case for split in chosen for case in split.validation}
+            held_out = {case for job in jobs for case in job.split.validation}
             for text in describe_start(start, made, held_out) if start else []:
                 progress.note(text)
-            more = request if request.adds else None
-            minutes = more.minutes if more else made.train.minutes
-            for done, (number, split) in enumerate(zip(numbers, chosen, strict=True)):
-                time_s, later = clock.share(minutes, number=done, parts=len(numbers)), len(numbers) - done - 1
-                options = (time_s, resume, progress, listeners, later, more)
-                folds.append(train_and_measure(dataset, made, split, folder, number, place, *options))
+            folds = _train_folds(jobs, clock, resume, request if request.adds else None)
         if no_cache:
             _try_clean(folder.path, progress)
         return _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         told = "Stopped; the work so far is saved. Continue with the same arguments and `resume=True`."
         raise Interrupted(told) from None
+
+
+def _train_folds(jobs: Sequence[FoldJob], clock: Clock, resume: bool, more: Request | None) -> list[TrainedFold]:
+    """Train folds one after the other; the time that is left is shared by those to come."""
+    from unetpp.verbs.fold import train_and_measure
+
+    minutes, folds = more.minutes if more else jobs[0].plan.train.minutes, []
+    for number, job in enumerate(jobs):
+        time_s = clock.share(minutes, number=number, parts=len(jobs))
+        folds.append(train_and_measure(job, time_s, resume, len(jobs) - number - 1, more))
+    return folds
 
 
 def _summarize(folder: RunFolder, folds: Sequence[TrainedFold], report: Path | None, seconds: float) -> Run:
