@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 import subprocess
 import sys
 from pathlib import Path
@@ -295,6 +296,20 @@ def test_a_finished_training_can_be_extended(tmp_path: Path) -> None:
     assert max(rates[-1:]) < 0.3 * make_plan().train.learning_rate
     again = extend(tmp_path, "fold_0", Scores(0.1), epochs=1)
     assert (again.steps, again.best_dice, again.best_step) == (24, 0.6, longer.best_step)
+
+
+def test_a_training_in_seconds_is_extended_by_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "LOG_EVERY_S", -1.0)
+    seconds: dict[str, Any] = {"device": CPU, "validate": Scores(0.5), "rebudget": lambda elapsed_s: 1.0}
+    cases = make_store(tmp_path)
+    first = FoldTraining(make_plan(), cases, tmp_path / "fold_0", budget_s=1.0, **seconds).run()
+    training = FoldTraining(make_plan(), cases, tmp_path / "fold_0", **seconds)
+    time.sleep(0.2)  # preparing a training takes time, which is none of the schedule
+    longer = training.run(resume=True, more=Extension(budget_s=1.0))
+    assert 0.9 < longer.seconds - first.seconds < 3
+    lines = [json.loads(line) for line in (tmp_path / "fold_0" / LOG).read_text().splitlines()]
+    rates = [line["learning_rate"] for line in lines if line["kind"] == "train" and line["step"] > first.steps]
+    assert 0 <= min(rates) < max(rates) <= 0.3 * make_plan().train.learning_rate
 
 
 def test_an_extension_that_is_interrupted_and_resumed_ends_with_the_same_weights(

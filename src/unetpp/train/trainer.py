@@ -142,6 +142,7 @@ class FoldTraining:
         resumed = resume and checkpoint.exists()
         if resumed:
             self.state = load_checkpoint(checkpoint, self.plan, self.step)
+            self.session = Session(self.state.step, self.state.elapsed_s)
             if more and self.state.finished:  # of a training from learned weights, the plan has lower rates already
                 self.state.extend(more.budget_s, more.epochs, 1.0 if self.plan.train.start else FINE_TUNING_RATE)
                 self._save_checkpoint()
