@@ -127,3 +127,11 @@ def test_only_networks_of_build_model_as_they_were_built(tmp_path: Path) -> None
         unetpp.save(changed, tmp_path / "m.safetensors")
     with pytest.raises(UsageError, match=r"NaN or infinite \(heads\.2\.weight\)"):
         unetpp.save(infinite, tmp_path / "m.safetensors")
+
+
+def test_an_image_on_another_scale_than_the_loop_had_is_noticed(tmp_path: Path) -> None:
+    predictor = unetpp.load(unetpp.save(network(), tmp_path / "m.safetensors", normalization=(0, 255), tile=32))
+    predictor(IMAGE)
+    with pytest.warns(UserWarning, match=r"image: values: .* expects about 0 to 255"):
+        found = predictor.predict(IMAGE / 255, probabilities=True)
+    assert "0 to 255" in found.outside[0]
