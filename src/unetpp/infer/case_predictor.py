@@ -14,6 +14,7 @@ import numpy as np
 from unetpp.data.arrays import Image, open_array_or_file, split_batch
 from unetpp.data.case_files import open_case_image
 from unetpp.data.training_range import find_scale
+from unetpp.errors import UsageError
 from unetpp.formats.sources import ImageSource
 from unetpp.infer.options import DEFAULTS, Depth, PredictOptions
 from unetpp.infer.planes import predict_any
@@ -146,6 +147,7 @@ class CasePredictor(ABC):
         axes: str | None = None,
         spacing_mm: Sequence[float] | None = None,
         progress: TileProgress | None = None,
+        **unknown: Any,
     ) -> Any:
         """Segment one image, or several; `predictor(image)` is the same.
 
@@ -172,8 +174,12 @@ class CasePredictor(ABC):
 
         Raises:
             DataError: the file or array does not fit the model.
-            UsageError: the model has no head at `depth`, or an exported file has not that option.
+            UsageError: the model has no head at `depth`, an exported file has not that option, or an unknown argument.
         """
+        if unknown:
+            name, expected = next(iter(unknown)), ", ".join([*ArrayOptions.__annotations__, "depth", "probabilities"])
+            action = "Thresholds: of `predict(image, probabilities=True).probabilities`." if name == "threshold" else ""
+            raise UsageError(name, f"an unknown argument of {type(self).__name__}.predict", expected, action)
         options = PredictOptions(depth, tta, probabilities)
         images = split_batch(image, self.data, axes)
         if images is None:
