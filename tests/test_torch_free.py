@@ -112,8 +112,26 @@ def test_a_verb_that_needs_torch_says_so(tmp_path: Path) -> None:
     done = subprocess.run([*block(LISTED, code), *lines], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for verb in (line.split()[0] for line in lines):
-        expected = f"^unetpp: unetpp {verb} needs the package torch, which is not installed. Run: pip install .*torch"
+        needs = "Prediction with a model file" if verb == "predict" else f"unetpp {verb}"
+        expected = f"^unetpp: {needs} needs the package torch, which is not installed. Run: pip install .*torch"
         assert re.search(expected, done.stderr, re.M), done.stderr
+
+
+def test_python_says_what_is_missing_as_the_command_line_does(tmp_path: Path) -> None:
+    calls = ["train('x')", "build_model()", "save(1, 'm.safetensors')", "load('m.safetensors')", "HubModel('x')"]
+    calls += ["peers.to_smp('x')", "DeepSupervisionLoss()", "train('x', progress=False)"]
+    code = BLOCKED.partition("from unetpp.cli")[0] + (
+        "import unetpp\nfor call in sys.argv[2:]:\n    try:\n        eval(f'unetpp.{call}')\n"
+        "    except unetpp.MissingExtraError as error:\n        print(error)\n"
+    )
+    done = subprocess.run([*block(LISTED, code), *calls], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(calls), done.stdout
+    for call, line in zip(calls, lines, strict=True):
+        name = call.partition("(")[0].partition(".")[0]
+        needs = {"load": "Prediction with a model file", "HubModel": ".*"}.get(name, rf"unetpp\.{name}")
+        assert re.match(rf"{needs} needs the package .*, which is not installed\. Run: pip install", line), line
 
 
 def test_a_format_that_is_not_installed_is_named(tmp_path: Path) -> None:

@@ -117,11 +117,14 @@ class _LazyModule(ModuleType):
     """
 
     def __getattr__(self, name: str) -> Any:
-        if name == "peers":  # a package, with to_smp and to_monai
-            return importlib.import_module(f"{self.__name__}.{name}")
-        if name not in _HOME_OF:
+        if name not in _HOME_OF and name != "peers":
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(_HOME_OF[name]), name)
+        from unetpp.errors import naming_missing
+
+        with naming_missing(f"{self.__name__}.{name}"):
+            if name == "peers":  # a package, with to_smp and to_monai
+                return importlib.import_module(f"{self.__name__}.{name}")
+            value = getattr(importlib.import_module(_HOME_OF[name]), name)
         super().__setattr__(name, value)
         return value
 

@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from unetpp.errors import UsageError
+from unetpp.errors import UsageError, naming_missing
 from unetpp.plan import Plan
 from unetpp.progress import Progress, Stage
 from unetpp.settings import dotted_names, find_own_name
@@ -203,10 +203,14 @@ def shows_progress(verb: Callable[_Arguments, _Result]) -> Callable[_Arguments, 
     def call(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
         if "set" in known:
             _require_arguments(options.keys() - known)
-        if options.get("progress") not in (None, True):
+        shown = options.get("progress")
+        if shown not in (None, True, False):  # as the command line does, which names what is missing itself
             return verb(*arguments, **options)
-        with open_console() as progress:
-            options["progress"] = progress
-            return verb(*arguments, **options)
+        with naming_missing(f"unetpp.{verb.__name__}"):
+            if shown is False:
+                return verb(*arguments, **options)
+            with open_console() as progress:
+                options["progress"] = progress
+                return verb(*arguments, **options)
 
     return call

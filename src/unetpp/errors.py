@@ -209,6 +209,21 @@ def find_missing(error: BaseException, purpose: str) -> MissingExtraError | None
     return MissingExtraError(package, None, purpose) if package in _list_missing() else None
 
 
+@contextmanager
+def naming_missing(purpose: str) -> Iterator[None]:
+    """Turn the absence of a dependency into a MissingExtraError, which says how to install it.
+
+    Args:
+        purpose: what needs it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if missing := find_missing(error, purpose):
+            raise missing from error
+        raise
+
+
 class WriteError(_OneProblemError):
     """An output could not be written. An earlier file in its place is intact."""
 

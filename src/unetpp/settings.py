@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar, cast
 
@@ -85,7 +86,7 @@ ELSEWHERE = {
     "encoder_weights": "encoder_pretrained pretrained weights",
     "depth": "encoder_depth n_stages num_stages num_levels",
     "widths": "features features_per_stage filters channels encoder_channels nb_filter",
-    "nested_widths": "decoder_channels",
+    "node_widths": "decoder_channels",
     "convs_per_node": "n_conv_per_stage conv_number num_convs",
     "attention": "decoder_attention_type",
     "norm": "norm_op decoder_use_batchnorm decoder_use_norm batch_norm",
@@ -110,6 +111,24 @@ def find_own_name(key: str, names: Sequence[str]) -> str | None:
     alike = [name for name in names if name.rpartition(".")[2] == word]
     chosen = next((name for name in (f"data.{word}", own, f"model.{own}") if name in names), None)
     return chosen or (alike[0] if len(alike) == 1 else None)
+
+
+VALUES_ELSEWHERE = {
+    "linear": "bilinear trilinear",
+    "cubic": "bicubic",
+    "transposed": "deconv transpose convtranspose",
+    "silu": "swish",
+    "none": "identity false",
+}
+"""Value -> what other libraries call it, in small letters without separators."""
+
+
+def find_own_value(value: str, known: Sequence[Any]) -> Any:
+    """Find the known value that a text means, such as "batch" for "BatchNorm2d"; None: none, or it is that itself."""
+    word = re.sub(r"[^a-z0-9]|norm|(?<=[a-z])[123]d$|(?<=\d)d$", "", value.lower())
+    word = next((own for own, others in VALUES_ELSEWHERE.items() if word in others.split()), word)
+    found = next((each for each in known if str(each).replace("_", "") == word), None)
+    return None if value in known else found
 
 
 def suggest_name(key: str, names: Sequence[str]) -> str:

@@ -131,3 +131,32 @@ def test_the_other_half_of_a_data_set_is_inside(name: str, real_data: Path) -> N
     margin = 0.2 * (sum(known.high) - sum(known.low)) / 2
     outside = [not (is_within(a, known.low, margin) and is_within(b, known.high, margin)) for a, b in percentiles[1::2]]
     assert np.mean(outside) <= 0.02
+
+
+@pytest.mark.parametrize(
+    ("fields", "high", "said"),
+    [
+        ({"std": 255}, 1, "`data.normalization` expects about 0 to 255"),
+        ({"std": 65535}, 255, "expects about 0 to 65535"),
+        ({"std": 255}, 65535, "expects about 0 to 255"),
+        ({"lower": -1000, "upper": 1000, "std": 1000}, 1, "about -1000 to 1000"),
+        ({"lower": -1000, "upper": 1000, "mean": 40, "std": 300}, 0.5, "about -1000 to 1000"),
+        ({"std": 255}, 255, None),
+        ({"std": 255}, 40, None),
+        ({"mean": 124, "std": 58}, 255, None),
+        ({"mean": 0.45, "std": 0.22}, 255, "about 0.23 to 0.67"),
+        ({"lower": -1000, "upper": 1000, "std": 1000}, 3000, None),
+        ({}, 4000, None),
+        ({"std": 255}, 0, None),
+        ({"per_case": True}, 1, None),
+    ],
+)
+def test_values_on_another_scale_than_a_fixed_normalization(
+    fields: dict[str, Any], high: float, said: str | None
+) -> None:
+    scale = (Normalization(**{"per_case": False, **fields}),)
+    made = plan(2).model_copy(update={"training_range": None, "normalization": scale})
+    values = np.random.default_rng(0).random((1, 20, 20)).astype(np.float32) * high
+    found = find_outside(ArraySource(values, Geometry()), made)
+    assert bool(found) == bool(said)
+    assert said is None or said in found[0]

@@ -127,3 +127,32 @@ def test_only_networks_of_build_model_as_they_were_built(tmp_path: Path) -> None
         unetpp.save(changed, tmp_path / "m.safetensors")
     with pytest.raises(UsageError, match=r"NaN or infinite \(heads\.2\.weight\)"):
         unetpp.save(infinite, tmp_path / "m.safetensors")
+
+
+def test_an_image_on_another_scale_than_the_loop_had_is_noticed(tmp_path: Path) -> None:
+    predictor = unetpp.load(unetpp.save(network(), tmp_path / "m.safetensors", normalization=(0, 255), tile=32))
+    predictor(IMAGE)
+    with pytest.warns(UserWarning, match=r"image: values: .* expects about 0 to 255"):
+        found = predictor.predict(IMAGE / 255, probabilities=True)
+    assert "0 to 255" in found.outside[0]
+
+
+def test_arguments_that_are_something_else_are_one_message(tmp_path: Path) -> None:
+    net, wrong = network(), tmp_path / "m.safetensors"
+    with pytest.raises(UsageError, match="The network comes first"):
+        unetpp.save(str(wrong), net)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="path: got UNetPlusPlus"):
+        unetpp.save(net, net)  # type: ignore[arg-type]
+    for given in (net, None):
+        with pytest.raises(UsageError, match=r"path: got .*`unetpp\.save\(net,"):
+            unetpp.load(given)  # type: ignore[arg-type]
+    predictor = unetpp.load(unetpp.save(net, wrong, tile=32))
+    with pytest.raises(UsageError, match=r"threshold: got an unknown argument of Predictor\.predict;"):
+        predictor(IMAGE, threshold=0.5)  # type: ignore[call-overload]
+
+
+def test_info_does_not_invent_a_training(tmp_path: Path) -> None:
+    described = unetpp.info(unetpp.save(network(preset="paper"), tmp_path / "m.safetensors"))
+    assert "trained on: unknown (own loop)" in str(described)
+    found = described.to_dict()["plan"]
+    assert (found["train"], found["model"]["preset"]) == (None, "paper")

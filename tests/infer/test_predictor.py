@@ -122,10 +122,27 @@ def test_spacing_needs_a_number_for_each_axis() -> None:
 
 
 def test_another_number_of_channels_is_a_problem_with_the_data() -> None:
-    with pytest.raises(DataError, match="2 channels, if the first axis is theirs"):
+    with pytest.raises(DataError, match=r'shape \(2, 8, 9\).*expected 3 channels \(red.*`axes="BYX"` for 2 images\.$'):
         predictor(make_plan(channels=COLOUR)).predict(np.zeros((2, 8, 9)))
-    with pytest.raises(DataError, match=r"5 channels, if the last axis is theirs; expected 3 \(red.*`axes=\"YXC\"`"):
-        predictor(make_plan(channels=COLOUR)).predict(np.zeros((64, 64, 5)))
+    with pytest.raises(DataError, match=r"An image is \(2, Y, X\), several are \(B, 2, Y, X\)"):
+        predictor(make_plan(channels=("a", "b"))).predict(np.zeros((3, 8, 9)))
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_gray_images_in_one_array_are_not_taken_for_channels(count: int) -> None:
+    images = RNG.integers(0, 255, size=(count, 20, 24)).astype(np.uint8)
+    whole = predictor(make_plan())
+    with pytest.raises(DataError, match=f'`axes="BYX"` for {count} images') as caught:
+        whole(images)
+    assert ('`axes="CYX"` for one image with 3 channels' in str(caught.value)) == (count == 3)
+    assert len(whole(images, axes="BYX")) == count
+    assert whole(images[:3], axes="CYX").shape == whole(np.moveaxis(images[:3], 0, -1)).shape == (20, 24)
+
+
+def test_a_tensor_of_a_graph_is_an_image() -> None:
+    image = torch.from_numpy(RNG.normal(size=(20, 24)).astype(np.float32)).requires_grad_()
+    whole = predictor(make_plan())
+    np.testing.assert_array_equal(whole(image), whole(image.detach().numpy()))
 
 
 def test_axes_can_be_named() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -87,7 +89,7 @@ def test_says_what_is_wrong_with_the_weights() -> None:
     outputs, target = heads(2)
     with pytest.raises(UsageError, match=r"cross_entropy_weight.*got 0 and 0.*expected"):
         DeepSupervisionLoss("equal", 0, 0)
-    with pytest.raises(UsageError, match=r"head_weights.*got 2 numbers.*expected one for each"):
+    with pytest.raises(UsageError, match=r"head_weights.*got \[1.0, 1.0\].*expected one for each"):
         DeepSupervisionLoss((1.0, 1.0))(outputs, target)
 
 
@@ -148,3 +150,37 @@ def test_a_batch_without_labeled_voxels_costs_nothing() -> None:
     loss.backward()
     assert loss.item() == pytest.approx(0, abs=1e-6)
     assert all(torch.isfinite(logits.grad).all() for logits in outputs.logits if logits.grad is not None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"head_weights": (1, -1, 1)}, r"^head_weights: got \(1, -1, 1\); expected .*at least 0"),
+        ({"head_weights": "deepest"}, "^head_weights: got 'deepest'"),
+        ({"loss": "dice"}, r"^loss: got 'dice'; expected loss\(logits, target\)"),
+        ({"ignore_index": 255}, "^ignore_index: got an unknown argument; expected .*`ignored` is here"),
+        ({"dice_weight": -1, "cross_entropy_weight": 2}, "^cross_entropy_weight, dice_weight: got 2 and -1"),
+    ],
+)
+def test_arguments_are_checked_at_once(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        DeepSupervisionLoss(**arguments)
+
+
+def test_more_weights_than_heads_are_refused() -> None:
+    outputs, target = heads(2)
+    with pytest.raises(UsageError, match=r"^head_weights: got \[1\.0, 1\.0, 1\.0, 5\.0\]; expected one for each head"):
+        DeepSupervisionLoss((1, 1, 1, 5))(outputs, target)
+
+
+def test_a_target_is_class_indices() -> None:
+    outputs, target = heads(3)
+    for wrong, said in (
+        (target * 127, r"^target: got the value (127|254); expected integers, the class indices 0 to 2.*target > 0"),
+        (target - 100, "^target: got the value -"),
+        (target.float(), r"^target: got torch\.float32 of .*`target\.long\(\)`"),
+        (torch.cat([target] * 3, dim=1), r"^target: got torch\.int64 of shape \(2, 3, 8, 8\);.*`target\.argmax\(1\)`"),
+        (target[..., 1:], r"^target: got .*expected integers.*of shape \(2, 1, 8, 8\) or \(2, 8, 8\)"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            DeepSupervisionLoss()(outputs, wrong)

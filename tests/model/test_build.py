@@ -270,3 +270,28 @@ def test_the_arguments_of_other_libraries_are_known(name: str, own: str) -> None
 def test_the_weights_of_imagenet_have_another_name() -> None:
     with pytest.raises(ModelFileError, match=r"'imagenet' is `model\.encoder_weights=pretrained` here"):
         require_source("imagenet")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"norm": None}, r"^norm: got None; .*`norm=\"none\"`"),
+        ({"activation": None}, "^activation: got None; .*leave it out"),
+        ({"dims": "2d"}, "Write `dims=2`"),
+        ({"up": "bilinear"}, "Write `up='linear'`"),
+        ({"norm": "batchnorm"}, "Write `norm='batch'`"),
+        ({"norm": "BATCH"}, "Write `norm='batch'`"),
+        ({"norm": "InstanceNorm3d"}, "Write `norm='instance'`"),
+        ({"activation": "LeakyReLU"}, "Write `activation='leaky_relu'`"),
+        ({"heads": True}, r"`net\(x, heads=True\)`"),
+        ({"decoder_channels": (8, 8)}, "`node_widths` here"),
+    ],
+)
+def test_what_other_libraries_call_a_value_is_named(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        build_model(**fields)
+
+
+def test_arguments_have_names() -> None:
+    with pytest.raises(UsageError, match="Name it: `encoder='resnet34'`"):
+        build_model("resnet34")  # type: ignore[arg-type]

@@ -103,3 +103,19 @@ def test_entries_of_other_types_are_refused(tmp_path: Path, entry: object) -> No
 def test_an_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="no such file"):
         read_header(tmp_path / "nothing.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("m.pt2", b"PK\x03\x04 export", r"an export for torch\.export\.load; .*export it to \.onnx or \.xml"),
+        ("m.pth", b"PK\x03\x04 weights", r"a checkpoint of torch\.save; .*`unetpp import .*m\.pth --out"),
+        ("m.pt", b"\x80\x02 weights", r"a checkpoint of torch\.save"),
+        ("m.txt", b"some words", r"a file that is no model; .*Check the path\.$"),
+    ],
+)
+def test_what_is_no_model_file_is_named(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=said):
+        load_model(path)

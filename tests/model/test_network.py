@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import weakref
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -106,3 +108,17 @@ def test_a_depth_without_head_is_refused() -> None:
         small()(torch.randn(1, 2, 8, 8), depth=3)
     with pytest.raises(UsageError, match=r"expected one of \[2\]"):
         small(topology="unet").prune(1)
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (np.zeros((1, 1, 8, 8), np.float32), r"^x: got ndarray; .*torch\.from_numpy"),
+        (torch.zeros(1, 3, 8, 8), r"^x: got torch\.float32 of shape \(1, 3, 8, 8\); expected .*\(B, 1, Y, X\)"),
+        (torch.zeros(1, 8, 8), r"Add the axis of the batch: `x\[None\]`"),
+        (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), r"Use `x\.float\(\)`"),
+    ],
+)
+def test_what_is_no_batch_of_images_is_one_message(x: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        build_model(widths=(4, 6))(x)

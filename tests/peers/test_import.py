@@ -17,6 +17,7 @@ from torch import nn
 
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.formats.readers import read_label
+from unetpp.model.foreign import read_foreign
 from unetpp.peers.importing import PEERS, import_file
 from unetpp.verbs.arguments import Library
 
@@ -184,3 +185,10 @@ def test_nothing_is_unpickled_and_every_other_file_is_one_message(tmp_path: Path
     ):
         with pytest.raises(ModelFileError, match=said):
             import_file(path, tmp_path / "ours.safetensors", None, {})
+
+
+def test_a_text_is_no_checkpoint(tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("classes\nbackground nucleus\n")  # c: an operation of a pickle
+    with pytest.raises(ModelFileError, match="a file that is truncated or no checkpoint"):
+        read_foreign(text)

@@ -16,9 +16,10 @@ from unetpp.formats.sources import ArraySource, ImageSource
 from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan
 from unetpp.volume import Geometry
+from unetpp.words import count_noun
 
 Image = np.ndarray | str | PathLike[str]
-"""An array, whatever NumPy reads as one (a tensor on the CPU, a picture of Pillow), or the path of a file."""
+"""An array, whatever NumPy reads as one (a tensor, a picture of Pillow), or the path of a file."""
 SHAPES = {2: "(Y, X), (Y, X, C) or (C, Y, X)", 3: "(Z, Y, X), (C, Z, Y, X) or (Z, Y, X, C)"}
 """Shapes of an array whose axes are not named, by dims."""
 
@@ -36,9 +37,15 @@ def split_batch(images: Any, plan: DataPlan, axes: str | None) -> Iterator[Any] 
         return iter(images)
     if not hasattr(images, "__array__"):
         return None
-    if axes and "B" in axes:
-        return iter(np.moveaxis(np.asarray(images), axes.index("B"), 0))
-    return iter(np.asarray(images)) if np.ndim(images) == plan.dims + 2 else None
+    array = read_array(images)
+    if axes and "B" in axes and array.ndim == len(axes):
+        return iter(np.moveaxis(array, axes.index("B"), 0))
+    return iter(array) if array.ndim == plan.dims + 2 else None
+
+
+def read_array(image: Any) -> np.ndarray:
+    """Read an array, a picture of Pillow, or a tensor, also one that is part of a graph or on a GPU."""
+    return np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
 
 
 def open_array_or_file(
@@ -62,7 +69,7 @@ def open_array_or_file(
     if isinstance(image, str | PathLike):
         path = Path(image)
         return open_case_image(Case(path.name, (path,)), plan), str(image)
-    return fill_voxels(open_array(np.asarray(image), plan, spacing_mm, axes), plan), "image"
+    return fill_voxels(open_array(read_array(image), plan, spacing_mm, axes), plan), "image"
 
 
 def open_array(
@@ -118,7 +125,8 @@ def _find_channels(image: np.ndarray, plan: DataPlan) -> int:
     """Find the axis of the channels: 0 or -1, that of as many as the network takes, else of 1 or 3.
 
     If both the first and the last axis may hold them, the smaller one does, and of equal ones the last, as in Pillow;
-    in 3D the first. (1, X, 3) and (3, X, 1) are as many channels as the network takes.
+    in 3D the first. (1, X, 3) and (3, X, 1) are as many channels as the network takes. Three images for a network of
+    gray images, (3, Y, X), look like one with three channels first: they are refused.
     """
     own = {len(plan.channels)} | ({4} if plan.channels == RGB_CHANNELS else set())
     first, last = image.shape[0], image.shape[-1]
@@ -126,10 +134,29 @@ def _find_channels(image: np.ndarray, plan: DataPlan) -> int:
         return -1 if last in own else 0
     usual = own | {1, 3}
     if first in usual or last in usual:
-        return -1 if last in usual and (first not in usual or (last <= first and plan.dims == 2)) else 0
-    least = min(first, last)
-    place = "first" if least == first else "last"
-    got = f"an array of shape {image.shape}: {least} channels, if the {place} axis is theirs"
-    expected = f"{len(plan.channels)} ({', '.join(plan.channels)}), in the first or the last axis"
-    action = 'Name its axes, such as `axes="YXC"`, or take the channels of the model.'
-    raise DataError(Problem("image", got, expected, action, setting="axes"))
+        if last in usual and (first not in usual or (last <= first and plan.dims == 2)):
+            return -1
+        if first in own or plan.channels == RGB_CHANNELS:
+            return 0
+    count = len(plan.channels)
+    got = f"an array of shape {image.shape}, whose channels are not known"
+    expected = f"{count_noun(count, 'channel')} ({', '.join(plan.channels)}) in the first or the last axis"
+    raise DataError(Problem("image", got, expected, _list_readings(image.shape, plan, own), setting="axes"))
+
+
+def _list_readings(shape: tuple[int, ...], plan: DataPlan, own: set[int]) -> str:
+    """Say how the axes of an array can be named, so that the network takes it."""
+    spatial, count = "ZYX"[-plan.dims :], len(plan.channels)
+    taken = own | ({3} if (plan.dims, count) == (2, 1) else {1} if plan.channels == RGB_CHANNELS else set())
+    least = shape.index(min(shape))
+    several = f'`axes="{spatial[:least]}B{spatial[least:]}"` for {count_noun(shape[least], "image")}'
+    readings = [several] if 1 in taken else []
+    readings += [
+        f'`axes="{spatial[:axis]}C{spatial[axis:]}"` for one image with {count_noun(size, "channel")}'
+        for axis, size in enumerate(shape)
+        if size in taken
+    ]
+    if readings:
+        return f"Name its axes: {' or '.join(readings)}."
+    sizes = ", ".join(spatial)
+    return f"An image is ({count}, {sizes}), several are (B, {count}, {sizes})."

@@ -7,6 +7,7 @@ taken in standard deviations from the mean of the image, which no change of brig
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -30,6 +31,8 @@ VOXEL_FACTOR = 1.5
 """A voxel size is outside if it is smaller or larger than all of the training by more than this factor."""
 MARGIN = 0.2
 """Distance to the training's percentiles that is not outside, as a fraction of that between the two."""
+SCALE_FACTOR = 50
+"""Values are on another scale than the normalization if they span less or reach further than its scale by this."""
 
 
 def sample_values(source: ImageSource) -> np.ndarray:
@@ -73,7 +76,7 @@ def span_levels(percentiles: np.ndarray) -> ChannelRange:
 
 
 def find_outside(source: ImageSource, plan: DataPlan) -> tuple[str, ...]:
-    """Say in which ways an image is outside of the range of the training; nothing where the plan has no range.
+    """Say in which ways an image is outside of the range of the training; where the plan has none, see `find_scale`.
 
     Args:
         source: the image, with the axes of its file.
@@ -81,7 +84,7 @@ def find_outside(source: ImageSource, plan: DataPlan) -> tuple[str, ...]:
     """
     known = plan.training_range
     if known is None:
-        return ()
+        return find_scale(source, plan)
     values = sample_values(source)
     levels = measure_levels(_convert_channels(values, len(plan.channels)))
     may_be_colors = not formats_by_suffix()[source.geometry.suffix].medical
@@ -92,6 +95,35 @@ def find_outside(source: ImageSource, plan: DataPlan) -> tuple[str, ...]:
         () if found in known.channels else (f"{channels}, converted to {len(plan.channels)}; training had {had}",)
     )
     return (*_judge_geometry(source.geometry, plan, known), *converted, *_judge_intensities(levels, plan, known))
+
+
+def find_scale(source: ImageSource, plan: DataPlan) -> tuple[str, ...]:
+    """Say which channels are on another scale than their fixed normalization, such as 0..1 for 0..255.
+
+    Only for a plan without a range of the training, such as that of a network of one's own loop. A constant channel,
+    and a normalization that scales nothing, say nothing.
+    """
+    if plan.training_range is not None or all(each.per_case for each in plan.normalization):
+        return ()
+    levels = measure_levels(_convert_channels(sample_values(source), len(plan.channels)))
+    return tuple(_judge_scales(levels, plan))
+
+
+def _judge_scales(levels: np.ndarray, plan: DataPlan) -> Iterable[str]:
+    for name, (low, high, _, _), scale in zip(plan.channels, levels, plan.normalization, strict=True):
+        bounds = (-math.inf if scale.lower is None else scale.lower, math.inf if scale.upper is None else scale.upper)
+        is_scaled = (scale.mean, scale.std) != (0, 1)
+        reach = max(abs(min(max(value, bounds[0]), bounds[1]) - scale.mean) for value in (low, high))
+        is_flat = is_scaled and high - low < scale.std / SCALE_FACTOR
+        is_far = is_scaled and reach > scale.std * SCALE_FACTOR
+        is_clipped = high <= bounds[0] or low >= bounds[1]
+        if scale.per_case or low == high or not (is_flat or is_far or is_clipped):
+            continue
+        first, last = bounds
+        if not math.isfinite(last - first):
+            first, last = scale.mean - (scale.std if scale.mean else 0), scale.mean + scale.std
+        channel = f" of channel {name}" if len(plan.channels) > 1 else ""
+        yield f"values{channel}: {low:.3g} to {high:.3g}; `data.normalization` expects about {first:g} to {last:g}"
 
 
 def _judge_geometry(geometry: Geometry, plan: DataPlan, known: TrainingRange) -> Iterable[str]:

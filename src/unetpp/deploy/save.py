@@ -18,7 +18,6 @@ from unetpp.model.file import load_model, save_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.peers.import_settings import ImportSettings
 from unetpp.peers.importing import make_plan
-from unetpp.peers.own import TITLE
 from unetpp.peers.transfer import PeerNetwork, add_background
 from unetpp.plan import ModelPlan, Normalization
 from unetpp.words import list_some
@@ -30,6 +29,8 @@ WORDS: dict[str, dict[str, Any]] = {
     "none": {"per_case": False},
     "ct": {"per_case": False, "lower": -1000, "upper": 1000, "std": 1000},
 }
+OWN_LOOP = "own loop"
+"""Origin of these networks, in the notes of their files."""
 WRAPPERS = ("module", "_orig_mod")
 """Where DistributedDataParallel, AveragedModel and torch.compile have the network."""
 
@@ -72,6 +73,11 @@ def save(
 
     >>> unetpp.save(net, "nuclei.safetensors", classes=["background", "nucleus"], normalization=(0, 255))
     """
+    given: Any = network
+    if isinstance(given, str | PathLike):
+        raise UsageError("network", repr(given), "a network", "The network comes first: `unetpp.save(net, path)`.")
+    if not isinstance(path, str | PathLike):
+        raise UsageError("path", type(path).__name__, "the name of a model file, ending in .safetensors")
     out = Path(path)
     if out.suffix != ".safetensors":
         raise UsageError("path", repr(str(out)), "the name of a model file, ending in .safetensors")
@@ -87,11 +93,12 @@ def save(
     given = {key: value for key, value in settings.items() if value is not None}
     decided = ImportSettings({**given, **(set or {})})
     decided.require_agreement(model)
-    plan = make_plan(PeerNetwork(TITLE, model, {}), decided, out.stem)
+    plan = make_plan(PeerNetwork(OWN_LOOP, model, {}), decided, out.stem)
+    plan = plan.model_copy(update={"model": plan.model.model_copy(update={"preset": model.preset})})
     if plan.data.num_classes > model.out_channels:
         weights = add_background(weights)
     with write_atomically(out) as temporary:
-        save_model(temporary, weights, plan, Notes(imported_from=TITLE, assumed=decided.assumed))
+        save_model(temporary, weights, plan, Notes(imported_from=OWN_LOOP, assumed=decided.assumed))
         load_model(temporary)  # proves that the file is whole and its weights fit its plan
     return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -12,6 +13,8 @@ import numpy as np
 
 from unetpp.data.arrays import Image, open_array_or_file, split_batch
 from unetpp.data.case_files import open_case_image
+from unetpp.data.training_range import find_scale
+from unetpp.errors import UsageError
 from unetpp.formats.sources import ImageSource
 from unetpp.infer.options import DEFAULTS, Depth, PredictOptions
 from unetpp.infer.planes import predict_any
@@ -144,6 +147,7 @@ class CasePredictor(ABC):
         axes: str | None = None,
         spacing_mm: Sequence[float] | None = None,
         progress: TileProgress | None = None,
+        **unknown: Any,
     ) -> Any:
         """Segment one image, or several; `predictor(image)` is the same.
 
@@ -159,7 +163,8 @@ class CasePredictor(ABC):
             probabilities: return a `Prediction`, with the probability of every class and the confidence.
             tta: average over mirrored copies: 4 times the work in 2D, 8 times in 3D.
             axes: letter of each axis of an array in its order, such as "YXC", with B for that of the images; None:
-                the channels are the first or the last axis, which is of as many as the model has.
+                the channels are the first or the last axis, which is of as many as the model has. Three gray images in
+                one array look like one image in colors: `axes="BYX"`.
             spacing_mm: voxel size of an array, in the order of its spatial axes; None: that of the network's grid.
             progress: called with (tiles done, tiles in total).
 
@@ -169,8 +174,12 @@ class CasePredictor(ABC):
 
         Raises:
             DataError: the file or array does not fit the model.
-            UsageError: the model has no head at `depth`, or an exported file has not that option.
+            UsageError: the model has no head at `depth`, an exported file has not that option, or an unknown argument.
         """
+        if unknown:
+            name, expected = next(iter(unknown)), ", ".join([*ArrayOptions.__annotations__, "depth", "probabilities"])
+            action = "Thresholds: of `predict(image, probabilities=True).probabilities`." if name == "threshold" else ""
+            raise UsageError(name, f"an unknown argument of {type(self).__name__}.predict", expected, action)
         options = PredictOptions(depth, tta, probabilities)
         images = split_batch(image, self.data, axes)
         if images is None:
@@ -189,6 +198,8 @@ class CasePredictor(ABC):
         progress: TileProgress | None,
     ) -> Any:
         source, where = open_array_or_file(image, self.data, spacing_mm, axes)
+        for way in find_scale(source, self.data):
+            warnings.warn(f"{where}: {way}", UserWarning, stacklevel=3)
         found = predict_any(self.predict_source, self.data.dims, source, where, options, progress)
         by_depth = {head: each if options.probabilities else each.segmentation for head, each in found.items()}
         return by_depth if options.depth == "all" else next(iter(by_depth.values()))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from unetpp.errors import UsageError, naming_missing
 from unetpp.infer.exported_predictor import ExportedPredictor, load_exported
 from unetpp.infer.hub_file import HUB, download
 from unetpp.infer.options import MAX_DROP
@@ -37,10 +38,15 @@ def load(
         UsageError: no such device, or one that does not run the file.
         MissingExtraError: a package is missing: huggingface_hub for a repository, or the runtime of the file.
     """
+    given: Any = path
+    if not isinstance(given, str | PathLike):
+        action = 'Write a network as a file first: `unetpp.save(net, "model.safetensors")`.'
+        raise UsageError("path", type(given).__name__, "the path of a model", action)
     if str(path).startswith(HUB):
         path = download(str(path).removeprefix(HUB))
     if Path(path).suffix in RUNTIMES:
         return load_exported(Path(path), device, backend)
-    from unetpp.infer.predictor import load_predictor
+    with naming_missing("Prediction with a model file"):
+        from unetpp.infer.predictor import load_predictor
 
     return load_predictor(path, device, backend, max_drop)

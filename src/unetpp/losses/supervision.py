@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ class HeadLogits(Protocol):
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From logits (B, classes, *spatial) and the target to a scalar."""
+ARGUMENTS = ("head_weights", "cross_entropy_weight", "dice_weight", "ignored", "loss")
 
 
 class DeepSupervisionLoss(nn.Module):
@@ -50,7 +52,8 @@ class DeepSupervisionLoss(nn.Module):
         loss: loss(logits, target) of a head instead of these two terms; it gets the target as it is.
 
     Raises:
-        UsageError: both terms have the weight 0, or `ignored` is given with a `loss`, which has to do that itself.
+        UsageError: both terms have the weight 0, weights of heads that are no weights, a `loss` that is no function, or
+            `ignored` with a `loss`, which has to do that itself.
     """
 
     def __init__(
@@ -61,20 +64,25 @@ class DeepSupervisionLoss(nn.Module):
         ignored: int | None = None,
         *,
         loss: Loss | None = None,
+        **others: Any,
     ) -> None:
         super().__init__()
-        if cross_entropy_weight + dice_weight <= 0:
-            raise UsageError(
-                "train.cross_entropy_weight, train.dice_weight",
-                f"{cross_entropy_weight} and {dice_weight}",
-                "one of them above 0",
-                "Use `train.dice_weight=1`.",
-                setting="train.dice_weight",
-            )
+        if others:
+            name = next(iter(others))
+            own = "`ignored` is" if name in ("ignore_index", "ignore_label") else ", ".join(ARGUMENTS) + " are"
+            raise UsageError(name, "an unknown argument", f"those of DeepSupervisionLoss: {own} here", "Change it.")
+        if min(cross_entropy_weight, dice_weight) < 0 or cross_entropy_weight + dice_weight <= 0:
+            got = f"{cross_entropy_weight} and {dice_weight}"
+            expected = "weights of at least 0, one of them above 0"
+            raise UsageError("cross_entropy_weight, dice_weight", got, expected, "Use `dice_weight=1`.")
+        given: Any = loss
+        if given is not None and not callable(given):
+            action = "Pass a function or a module, such as torch.nn.CrossEntropyLoss()."
+            raise UsageError("loss", repr(given), "loss(logits, target)", action)
         if loss is not None and ignored is not None:
             action = "Give it to your loss, such as torch.nn.CrossEntropyLoss(ignore_index=255)."
             raise UsageError("ignored", f"{ignored} with a loss of your own", "one of the two", action)
-        self.head_weights = head_weights if isinstance(head_weights, str) else tuple(head_weights)
+        self.head_weights = _check_weights(head_weights)
         self.cross_entropy_weight = cross_entropy_weight
         self.dice_weight = dice_weight
         self.ignored = ignored
@@ -96,11 +104,13 @@ class DeepSupervisionLoss(nn.Module):
             The loss, a scalar, in float32 unless a `loss` returns another; 0 if nobody labeled a voxel of the batch.
 
         Raises:
-            UsageError: logits of one head alone, fewer weights than heads, or one logit, which needs a `loss`.
+            UsageError: logits of one head alone, another number of weights than of heads, one logit, which needs a
+                `loss`, or a target that is no class indices.
         """
-        if isinstance(outputs, Tensor):
+        if not hasattr(outputs, "logits"):
             action = "Call the network with `heads=True`: net(images, heads=True)."
-            raise UsageError("outputs", "a tensor", "the logits of all heads", action)
+            got = "a tensor" if isinstance(outputs, Tensor) else type(outputs).__name__
+            raise UsageError("outputs", got, "the logits of all heads", action)
         losses = self._head_losses(outputs.logits, target)
         weights = self._weights(outputs.depths)
         return torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum()
@@ -112,7 +122,7 @@ class DeepSupervisionLoss(nn.Module):
         if channels == 1:
             action = "Build it with `out_channels=2`, or pass a loss such as monai.losses.DiceCELoss(sigmoid=True)."
             raise UsageError("outputs", "one logit", "one for each class, background first", action)
-        target = (target if target.ndim == heads[0].ndim else target[:, None]).long()
+        target = _check_target(target, heads[0], self.ignored)
         classes = one_hot(target, channels) if self.dice_weight else None
         return [self._head_loss(logits.float(), target, classes) for logits in heads]
 
@@ -135,8 +145,50 @@ class DeepSupervisionLoss(nn.Module):
     def _weights(self, depths: tuple[int, ...]) -> list[float]:
         if self.head_weights == "equal":
             return [1 / len(depths)] * len(depths)
-        if max(depths) > len(self.head_weights):
-            expected = f"one for each head up to depth {max(depths)}"
-            raise UsageError("train.head_weights", f"{len(self.head_weights)} numbers", expected, "Change it.")
-        weights = [float(self.head_weights[depth - 1]) for depth in depths]
+        weights = [float(weight) for depth, weight in enumerate(self.head_weights, 1) if depth in depths]
+        if max(depths) != len(self.head_weights) or sum(weights) <= 0:
+            expected = f"one for each head up to depth {max(depths)}, of the heads {list(depths)} one above 0"
+            raise UsageError("head_weights", f"{list(self.head_weights)}", expected, "Change it.")
         return [weight / sum(weights) for weight in weights]
+
+
+def _check_weights(weights: Any) -> Literal["equal"] | tuple[float, ...]:
+    """Check weights of heads; raises UsageError."""
+    if isinstance(weights, str) and weights == "equal":
+        return "equal"
+    try:
+        numbers = tuple(float(weight) for weight in weights)
+    except (TypeError, ValueError):
+        numbers = ()
+    if not numbers or not all(0 <= weight < math.inf for weight in numbers):
+        expected = '"equal", or a number of at least 0 for each head, shallowest first'
+        raise UsageError("head_weights", repr(weights), expected, "Change it.")
+    return numbers
+
+
+def _check_target(target: Tensor, logits: Tensor, ignored: int | None) -> Tensor:
+    """Return class indices as (B, 1, *spatial) of int64; raises UsageError where they are none.
+
+    On a GPU, where reading the values would wait for it, only their type and shape are checked.
+    """
+    classes, shape = logits.shape[1], tuple(logits.shape)
+    expected = f"integers, the class indices 0 to {classes - 1}, of shape {(shape[0], 1, *shape[2:])}"
+    expected += f" or {(shape[0], *shape[2:])}"
+    if target.ndim == logits.ndim and target.shape[1] == classes > 1:
+        action = "Turn one-hot into class indices: `target.argmax(1)`."
+        raise UsageError("target", f"{target.dtype} of shape {tuple(target.shape)}", expected, action)
+    target = target if target.ndim == logits.ndim else target[:, None]
+    is_integer = not (target.is_floating_point() or target.is_complex())
+    if not is_integer or tuple(target.shape) != (shape[0], 1, *shape[2:]):
+        action = "Use `target.long()`." if not is_integer else "Change its shape."
+        raise UsageError("target", f"{target.dtype} of shape {tuple(target.shape)}", expected, action)
+    target = target.long()
+    if target.device.type == "cpu" and not torch.compiler.is_compiling():
+        wrong = target[(target < 0) | (target >= classes)]
+        wrong = wrong if ignored is None else wrong[wrong != ignored]
+        if len(wrong):
+            action = (
+                "Make them class indices, such as `(target > 0).long()`, or name voxels without a label: `ignored`."
+            )
+            raise UsageError("target", f"the value {int(wrong[0])}", expected, action)
+    return target

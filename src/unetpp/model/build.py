@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Never, Unpack, get_args, get_type_hints
 
 from torch import nn
 
@@ -29,7 +29,7 @@ from unetpp.model.network import HeadFusion, UNetPlusPlus
 from unetpp.model.resampling import INTERPOLATION, MAX_POOL, PixelShuffle, make_transposed_conv
 from unetpp.model.selfsupervised import load_encoder
 from unetpp.plan import ModelPlan
-from unetpp.settings import dotted_names, suggest_name, validate
+from unetpp.settings import dotted_names, find_own_value, suggest_name, validate
 
 _PAPER = {"depth": 4, "first_width": 32, "max_width": 32 * 2**9, "norm": "none", "activation": "relu", "dropout": 0.5}
 PRESETS: dict[str, dict[str, Any]] = {
@@ -123,7 +123,7 @@ def model_plan(
     )
 
 
-def build_model(**fields: Unpack[ModelFields]) -> UNetPlusPlus:
+def build_model(*unnamed: Never, **fields: Unpack[ModelFields]) -> UNetPlusPlus:
     """Build a network; every argument can be left out.
 
     The defaults are those of the preset "default" in 2D; another preset has others. Where None is shown, the value
@@ -139,7 +139,8 @@ def build_model(**fields: Unpack[ModelFields]) -> UNetPlusPlus:
         The network, with random weights but for a pretrained encoder.
 
     Raises:
-        UsageError: an unknown preset, or an unknown argument (the nearest known one is named).
+        UsageError: an unknown preset, an unknown argument (the nearest known one is named), or a value by its name in
+            other libraries.
         PlanError: an argument whose value does not fit.
         MissingExtraError: an encoder of timm without timm.
 
@@ -147,7 +148,26 @@ def build_model(**fields: Unpack[ModelFields]) -> UNetPlusPlus:
     >>> net = build_model(preset="paper", in_channels=1, out_channels=1, depth=4)
     >>> net = build_model(encoder="resnet34", encoder_weights="pretrained", in_channels=3)
     """
+    _check_fields(unnamed, dict(fields))
     return build_from_plan(model_plan(**fields), pretrained=True)
+
+
+def _check_fields(unnamed: Sequence[Any], fields: Mapping[str, Any]) -> None:
+    """Refuse what means something else in other libraries, and name it; raises UsageError."""
+    if unnamed:
+        action = f"Name it: `encoder={unnamed[0]!r}`." if isinstance(unnamed[0], str) else "Name them."
+        raise UsageError("build_model", f"{unnamed[0]!r} without a name", "arguments by their names", action)
+    if "heads" in fields:
+        action = "Pass it to the network: `net(x, heads=True)`."
+        raise UsageError("heads", "an argument of build_model", "one of the forward pass", action)
+    for name, word in {"norm": 'Without normalization: `norm="none"`. ', "activation": ""}.items():
+        if name in fields and fields[name] is None:
+            raise UsageError(name, "None", "a name", f"{word}For the default, leave it out.")
+    types = get_type_hints(ModelFields)
+    for name, value in fields.items():
+        own = find_own_value(value, get_args(types[name])) if isinstance(value, str) and name in types else None
+        if own is not None:
+            raise UsageError(name, repr(value), "a value by its name here", f"Write `{name}={own!r}`.")
 
 
 show_fields(

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from unetpp.errors import ModelFileError, is_out_of_memory
+from unetpp.model.header import PICKLE, ZIP
 
 _SCALAR: Any = np.float64(0).__reduce__()[0]
 _NUMBERS = [np.dtype, _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), *map(type, map(np.dtype, ("f4", "f8", "i8")))]
@@ -49,7 +50,7 @@ def read_foreign(path: Path) -> Any:
             with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 return torch.load(cast(IO[bytes], content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if any(word in str(error).lower() for word in _CODE):
+        if any(word in str(error).lower() for word in _CODE) and _is_of_torch(path):
             got = "a checkpoint with pickled objects, such as a whole module"
             action = f"None of them was created: that would run code of the file. {HOW_TO_SAVE}"
             raise ModelFileError(path, got, "tensors and numbers only", action) from None
@@ -64,6 +65,12 @@ def read_foreign(path: Path) -> Any:
         if is_out_of_memory(error):
             raise
         _refuse_damaged(path, "it does not hold what torch.save writes")
+
+
+def _is_of_torch(path: Path) -> bool:
+    """Tell whether a file begins as torch.save writes it: the letters of a text can be operations of a pickle."""
+    with path.open("rb") as file:
+        return file.read(4).startswith((ZIP, PICKLE))
 
 
 def _refuse_damaged(path: Path, error: Exception | str) -> NoReturn:

@@ -17,9 +17,12 @@ from unetpp.errors import ModelFileError, PlanError
 from unetpp.json_files import parse_json
 from unetpp.measured import Notes
 from unetpp.plan import Plan
+from unetpp.words import write_command
 
 FORMAT_VERSION = "1"
 MAX_HEADER_BYTES = 100_000_000
+ZIP, PICKLE = b"PK\x03\x04", b"\x80"
+"""First bytes of what torch.save writes, now and in torch's old format."""
 
 
 class TensorEntry(BaseModel):
@@ -102,9 +105,25 @@ def read_safetensors_header(path: Path) -> tuple[dict[str, str], dict[str, Tenso
         raise ModelFileError(path, str(error.strerror), expected, action) from None
     except (ValueError, TypeError, AttributeError) as error:
         reason = f"its header: {error.errors()[0]['msg']}" if isinstance(error, ValidationError) else error
-        got, expected = f"a file that is no model ({reason})", "a .safetensors that unetpp wrote"
-        raise ModelFileError(path, got, expected, "Copy it again, or train it again.") from None
+        raise _refuse_foreign(path, str(reason)) from None
     if end != size:
         expected = f"{end}, so the file is truncated or damaged"
         raise ModelFileError(path, f"{size} bytes", expected, "Copy it again.")
     return metadata, entries
+
+
+def _refuse_foreign(path: Path, reason: str) -> ModelFileError:
+    """Say what a file is that is no .safetensors, and how to get a model from it."""
+    with path.open("rb") as file:
+        is_of_torch = file.read(len(ZIP)).startswith((ZIP, PICKLE))
+    expected = "a model file (.safetensors) that unetpp wrote"
+    if path.suffix == ".pt2":
+        got, action = "an export for torch.export.load", "Name the model file, or export it to .onnx or .xml."
+    elif is_of_torch:
+        got = "a checkpoint of torch.save"
+        action = f"Convert it: `{write_command('import', path, '--out', 'model.safetensors')}`."
+    elif path.suffix == ".safetensors":
+        got, action = f"a file that is no model ({reason})", "Copy it again, or train it again."
+    else:
+        got, action = "a file that is no model", "Check the path."
+    return ModelFileError(path, got, expected, action)

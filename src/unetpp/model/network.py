@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,10 @@ _Part = TypeVar("_Part")
 
 
 class HeadOutputs(NamedTuple):
-    """Logits of several heads, shallowest first."""
+    """Logits of several heads, shallowest first.
+
+    Iterate over `outputs.logits`: the outputs themselves are a tuple of two, (depths, logits).
+    """
 
     depths: tuple[int, ...]
     logits: tuple[Tensor, ...]
@@ -197,8 +200,10 @@ class UNetPlusPlus(nn.Module):
             Logits (B, out_channels, *spatial), or HeadOutputs.
 
         Raises:
-            UsageError: there is no head at `depth`.
+            UsageError: there is no head at `depth`, or `x` is no such tensor.
         """
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):  # type: ignore[attr-defined,no-untyped-call]
+            self._check_input(x)
         depth = self._resolve_depth(depth)
         wanted = self._heads_to(depth) if heads or self.fusion else (depth,)
         image, size = self._pad(x), x.shape[2:]
@@ -220,6 +225,23 @@ class UNetPlusPlus(nn.Module):
             logits = self.fusion(logits)
         logits = [self._resize_to_image(each, size) for each in logits]
         return HeadOutputs(wanted, tuple(logits)) if heads else logits[-1]
+
+    def _check_input(self, x: Any) -> None:
+        plan = self.plan
+        if not isinstance(x, Tensor) or plan is None:
+            if isinstance(x, Tensor) or type(x).__module__.startswith("torch."):  # such as a proxy of torch.fx
+                return
+            action = "Use `torch.from_numpy(x).float()`, or `unetpp.save` and `unetpp.load`, which predict arrays."
+            raise UsageError("x", type(x).__name__, "a tensor (B, C, *spatial)", action)
+        expected = f"floating-point numbers of shape (B, {plan.in_channels}, {', '.join('ZYX'[-plan.dims :])})"
+        if x.ndim != plan.dims + 2 or x.shape[1] != plan.in_channels:
+            lacks_batch = x.ndim == plan.dims + 1 and x.shape[0] == plan.in_channels
+            action = "Add the axis of the batch: `x[None]`." if lacks_batch else "Change its shape, or `in_channels`."
+        elif not x.is_floating_point():
+            action = "Use `x.float()`, scaled as you scale all images."
+        else:
+            return
+        raise UsageError("x", f"{x.dtype} of shape {tuple(x.shape)}", expected, action)
 
     def start_forward(self, x: Tensor) -> IncrementalForward:
         """Start an incremental forward pass: one head at a time, only for images that have not stopped (early exit).

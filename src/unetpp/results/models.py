@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from unetpp.measured import (
     ExportNotes,
@@ -145,15 +146,20 @@ class ModelInfo(Result):
     cache_mb: float = 0.0
     """Size of the prepared cases in the run folder."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """As that of all results; of a network that was trained elsewhere the training is null: it is not known."""
+        values = super().to_dict()
+        return values | {"plan": values["plan"] | {"train": None}} if self.notes.imported_from else values
+
     def to_text(self) -> str:
-        data, model = self.plan.data, self.plan.model
+        data, model, origin = self.plan.data, self.plan.model, self.notes.imported_from
         folds = f", {len(self.files)} folds" if len(self.files) > 1 else ""
         size = f"{self.parameters:,} parameters, {self.file_mb:.1f} MB{folds}"
         lines = [
             str(self.model),
             f"network:    {model.topology} of depth {model.depth}, {data.dims}D, {size}",
             f"            widths {list(model.widths)}, {model.norm} norm, {model.block} blocks",
-            f"trained on: {self.plan.name}",
+            f"trained on: {f'unknown ({origin})' if origin else self.plan.name}",
             *([f"started from: {self.plan.train.start}"] if self.plan.train.start else []),
             *_describe_data(data, self.plan.predict),
         ]

@@ -20,6 +20,7 @@ from torch.export import Dim
 from unetpp.errors import optional_package
 from unetpp.labels.classes_torch import to_probabilities
 from unetpp.model.network import UNetPlusPlus
+from unetpp.progress import mute_warnings
 from unetpp.runtime.exported_file import (
     IMAGE,
     KEY,
@@ -89,7 +90,7 @@ def write_onnx(network: DepthProbabilities, shape: tuple[int, ...], path: Path, 
     with optional_package("onnxscript", "export", "a file in the format ONNX"):
         import onnxscript  # noqa: F401
     depths = network.depths
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), mute_warnings("torch.onnx"):  # it logs that torchvision is not installed
         warnings.simplefilter("ignore")  # the exporter warns about itself
         program: Any = torch.onnx.export(
             replace_group_norms(network),
