@@ -186,7 +186,9 @@ def test_kaggle(tmp_path: Path, above: str) -> None:
     assert [(case.id, len(case.labels)) for case in dataset.cases] == [("x", 2), ("y", 1)]
     touch(tmp_path, f"{above}z/images/z.png", f"{above}w/images/1.png", f"{above}w/images/2.png")
     assert [problem.got for problem in problems_of(tmp_path)] == ["2 images"]
-    assert find_cases(tmp_path, tolerant=True).notes == ("1 of 3 images has no label and is left out: z",)
+    assert find_cases(tmp_path, tolerant=True).notes == (
+        "1 of 3 images has no label and is left out: z; to train on them, add labels of their names",
+    )
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
