@@ -380,4 +380,6 @@ def test_regions_are_refused_in_one_line(tmp_path: Path) -> None:
 def test_partly_labeled_cases_as_users_bring_them(cases: Path) -> None:
     dataset = find_cases(cases / "2d" / "partly-labelled")
     assert len(dataset.cases) == 4
-    assert dataset.notes == ("2 of 6 images have no label and are left out: 4.png, 5.png",)
+    assert dataset.notes == (
+        "2 of 6 images have no label and are left out: 4.png, 5.png; to train on them, add labels of their names",
+    )

@@ -129,7 +129,6 @@ def inspect_dataset(
     series = [] if channel_problems else _note_series(dataset, facts)
     notes = [*dataset.notes, *found.notes, *series, *merge_remarks(remarks)]
     notes += [
-        *_note_gray_as_color(channels, facts),
         *_note_unknown_sizes(facts),
         *_note_repeated_images(facts),
         *_note_hounsfield_units(dataset, facts),
@@ -290,14 +289,6 @@ def _choose_channels(dataset: Dataset, facts: Sequence[CaseFacts]) -> tuple[tupl
     why = "as declared" if dataset.channels else "as most images have"
     problems = [_describe_wrong_channels(images[fact.id], fact, f"{usual}, {why}") for fact in wrong]
     return dataset.channels or default, problems
-
-
-def _note_gray_as_color(channels: Sequence[str], facts: Sequence[CaseFacts]) -> list[str]:
-    """Note that gray images are read as RGB, where others have colors."""
-    gray = sum(fact.is_color_format and (fact.is_gray or fact.channels == 1) for fact in facts)
-    return (
-        [f"{count_noun(gray, 'grey image')} read as RGB, as others have colors"] if gray and len(channels) == 3 else []
-    )
 
 
 def _is_color(fact: CaseFacts) -> bool:
