@@ -55,6 +55,11 @@ def test_long_lines_break_between_words_and_commands_stay_whole() -> None:
     ]
 
 
+def test_a_line_breaks_around_a_command_in_backquotes() -> None:
+    text = wrap("one two three four `unetpp train 'my cells'` five six", 20)
+    assert text.split("\n") == ["one two three four", "  `unetpp train 'my cells'`", "  five six"]
+
+
 def test_commands_can_be_pasted_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
     assert write_command("train", "my cells", "--minutes", 20) == "unetpp train 'my cells' --minutes 20"
     assert say_permit("my cells", folder=True) == "Run: chmod u+rx 'my cells'"

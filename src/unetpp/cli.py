@@ -122,7 +122,7 @@ def _add_command(verb: str, group: Group, place: int) -> None:
 
     output = inspect.Parameter("output", _OPTION, default=Output(), annotation=Output)
     vars(command)["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), output])
-    command.__doc__ = _SETTING.sub(_flag, re.sub(r"\n {12}", " ", docstring))
+    command.__doc__ = write_flags(re.sub(r"\n {12}", " ", docstring))
     example = _example(name, signature, docstring) if docstring else ""
     _EXAMPLES.extend([example] if example else [])
     required = [each for each in signature.parameters.values() if each.default is each.empty]
@@ -233,10 +233,10 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _run_verb(output: Output, verb: Callable[[Progress], Result]) -> int:
     """Run a verb and print its result; with --json nothing else reaches standard output."""
     stray = contextlib.redirect_stdout(sys.stderr) if output.json else contextlib.nullcontext()
-    console = contextlib.nullcontext(Silence()) if output.quiet else open_console(output.verbose)
+    console = contextlib.nullcontext(Silence()) if output.quiet else open_console(output.verbose, write_flags)
     with console as progress, stray:
         result = verb(progress)
-    text = _fit(_DOTTED.sub(_flag, result.to_text()), sys.stdout)
+    text = _fit(write_flags(result.to_text()), sys.stdout)
     try:
         print(json.dumps(result.to_dict(), indent=2, allow_nan=False) if output.json else text, flush=True)
     except BrokenPipeError:
@@ -324,20 +324,24 @@ def _as_setting(error: CycloptsError) -> str | None:
     return f"Unknown option: {option}. Write it as --set {field}=VALUE." if field else None
 
 
-def _with_flags(error: UnetppError) -> str:
-    """Write the settings in a message, in backquotes as in Python, as flags of the command line.
+def write_flags(text: str) -> str:
+    """Write the settings in a text, in backquotes as in Python, as flags of the command line.
 
     `max_drop` becomes --max-drop, `tta=True` --tta, `depth=2` --depth 2, `train.batch=1` --set train.batch=1.
     """
+    return _SETTING.sub(_flag, text)
+
+
+def _with_flags(error: UnetppError) -> str:
+    """Write the settings in a message as flags, also the one that it begins with."""
     text = str(error)
     for problem in error.problems:
         if problem.setting == problem.where and "." not in problem.where:
             text = text.replace(f"{problem.where}: got", f"`{problem.where}`: got", 1)
-    return _SETTING.sub(_flag, text)
+    return write_flags(text)
 
 
 _SETTING = re.compile(r"`([a-z][a-z0-9_]*(?:\.[a-z0-9_.]+)?)(?:=([^`]*))?`")
-_DOTTED = re.compile(r"`([a-z]+\.[a-z0-9_.]+)=([^`]+)`")
 
 
 def _flag(match: re.Match[str]) -> str:

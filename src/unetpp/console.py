@@ -39,10 +39,11 @@ class Bars:
     Args:
         display: the bars of rich.
         verbose: show details.
+        translate: how notes name settings.
     """
 
-    def __init__(self, display: RichProgress, verbose: bool) -> None:
-        self._display, self._verbose = display, verbose
+    def __init__(self, display: RichProgress, verbose: bool, translate: Callable[[str], str] = str) -> None:
+        self._display, self._verbose, self._translate = display, verbose, translate
         self._current: TaskID | None = None
         self._loading: TaskID | None = display.add_task("Loading", total=None, unit="", note="", counted=False)
 
@@ -70,7 +71,7 @@ class Bars:
     def note(self, text: str) -> None:
         """Print a line above the bars."""
         console = self._display.console
-        console.print(wrap(text, console.width), markup=False, highlight=False, soft_wrap=True)
+        console.print(wrap(self._translate(text), console.width), markup=False, highlight=False, soft_wrap=True)
 
     def detail(self, text: str) -> None:
         """Print a detail above the bars."""
@@ -131,10 +132,11 @@ class Lines:
     Args:
         verbose: show details.
         on_stdout: print on standard output, as in a notebook, where standard error is red.
+        translate: how notes name settings.
     """
 
-    def __init__(self, verbose: bool = False, on_stdout: bool = False) -> None:
-        self._verbose, self._on_stdout, self._last = verbose, on_stdout, 0.0
+    def __init__(self, verbose: bool = False, on_stdout: bool = False, translate: Callable[[str], str] = str) -> None:
+        self._verbose, self._on_stdout, self._translate, self._last = verbose, on_stdout, translate, 0.0
 
     def stage(self, title: str, unit: str = "") -> Stage:
         """Start the clock of a stage."""
@@ -155,7 +157,7 @@ class Lines:
     def note(self, text: str) -> None:
         """Print a line; a standard error that is closed or full stops no work."""
         with suppress(OSError, ValueError):
-            print(text, file=sys.stdout if self._on_stdout else sys.stderr, flush=True)
+            print(self._translate(text), file=sys.stdout if self._on_stdout else sys.stderr, flush=True)
 
     def detail(self, text: str) -> None:
         """Print a detail."""
@@ -164,18 +166,19 @@ class Lines:
 
 
 @contextmanager
-def open_console(verbose: bool = False) -> Iterator[Progress]:
+def open_console(verbose: bool = False, translate: Callable[[str], str] = str) -> Iterator[Progress]:
     """Show progress with live bars on a terminal or in a notebook, otherwise with lines.
 
     Args:
         verbose: show details.
+        translate: how notes name settings: as in Python, or as flags.
     """
     console = RichConsole(stderr=True)
     if not (find_spec("ipywidgets") if console.is_jupyter else _is_terminal(console)):
-        yield Lines(verbose, on_stdout=console.is_jupyter)
+        yield Lines(verbose, console.is_jupyter, translate)
         return
     with RichProgress(FittedLine(console), console=console, refresh_per_second=4) as display:
-        bars = Bars(display, verbose)
+        bars = Bars(display, verbose, translate)
         yield bars
         bars.end_stage()
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import logging
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -91,7 +92,10 @@ class _OneProblemError(UnetppError):
     ) -> None:
         if setting is None and isinstance(where, str) and _SETTING.fullmatch(where):
             setting = where
-        problem = Problem(str(where), got, expected, action, setting)
+        path = str(where)
+        if path == setting and not isinstance(where, str):  # a folder named runs is not the argument `runs`
+            path = os.path.join(os.curdir, path)
+        problem = Problem(path, got, expected, action, setting)
         super().__init__(str(problem), [problem])
 
 

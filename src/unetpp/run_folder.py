@@ -108,6 +108,8 @@ class RunFolder:
 def find_model_files(model: Path) -> list[Path]:
     """Find the model files of a run folder, one for each trained fold; a path of a file is returned as it is.
 
+    A fold that trained on every case is left out beside others: it has no scores, and theirs are not of it.
+
     Raises:
         ModelFileError: the folder holds no model file.
     """
@@ -121,7 +123,7 @@ def find_model_files(model: Path) -> list[Path]:
     if not files:
         got, expected = f"a folder without fold_*/{MODEL}", "a run folder that `unetpp train` finished, or a model file"
         raise ModelFileError(model, got, expected, "Train first, or check the path.")
-    return files
+    return [file for file in files if file.parent != RunFolder(model).fold(NO_VALIDATION)] or files
 
 
 def find_model_file(model: Path) -> Path:

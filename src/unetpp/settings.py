@@ -52,7 +52,8 @@ def validate(cls: type[_Model], values: Any, where: str = "") -> _Model:
         return cls.model_validate(values)
     except ValidationError as error:
         problems = [_as_problem(entry, cls) for entry in error.errors()]
-        text = "; ".join(map(str, problems))
+        lines = list(map(str, problems))
+        text = f"{len(lines)} problems:\n  " + "\n  ".join(lines) if len(lines) > 1 else lines[0]
         raise PlanError.of(problems, f"{where}: {text}" if where else text) from None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 _COMMAND = re.compile(r"\bunetpp [a-z]|https?://")
 """What is to be copied from a line."""
+_QUOTED, _NO_BREAK = re.compile(r"`unetpp [^`\n]*`"), "\0"
 _ON_WINDOWS = os.name == "nt"
 
 
@@ -84,7 +85,11 @@ def write_command(*words: object) -> str:
 
 
 def wrap(text: str, width: int) -> str:
-    """Break long lines between words; lines with a command or a link stay whole, so that they can be copied."""
+    """Break long lines between words; lines with a command or a link stay whole, so that they can be copied.
+
+    A command in backquotes stays whole, and the line breaks around it.
+    """
+    lines = _QUOTED.sub(lambda match: match[0].replace(" ", _NO_BREAK), text).split("\n")
     return "\n".join(
         line
         if len(line) <= width or _COMMAND.search(line)
@@ -97,8 +102,8 @@ def wrap(text: str, width: int) -> str:
             replace_whitespace=False,
             drop_whitespace=True,
         )
-        for line in text.split("\n")
-    )
+        for line in lines
+    ).replace(_NO_BREAK, " ")
 
 
 def _join(words: list[str]) -> str:

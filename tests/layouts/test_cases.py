@@ -186,7 +186,9 @@ def test_kaggle(tmp_path: Path, above: str) -> None:
     assert [(case.id, len(case.labels)) for case in dataset.cases] == [("x", 2), ("y", 1)]
     touch(tmp_path, f"{above}z/images/z.png", f"{above}w/images/1.png", f"{above}w/images/2.png")
     assert [problem.got for problem in problems_of(tmp_path)] == ["2 images"]
-    assert find_cases(tmp_path, tolerant=True).notes == ("1 of 3 images has no label and is left out: z",)
+    assert find_cases(tmp_path, tolerant=True).notes == (
+        "1 of 3 images has no label and is left out: z; to train on them, add labels of their names",
+    )
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -378,4 +380,6 @@ def test_regions_are_refused_in_one_line(tmp_path: Path) -> None:
 def test_partly_labeled_cases_as_users_bring_them(cases: Path) -> None:
     dataset = find_cases(cases / "2d" / "partly-labelled")
     assert len(dataset.cases) == 4
-    assert dataset.notes == ("2 of 6 images have no label and are left out: 4.png, 5.png",)
+    assert dataset.notes == (
+        "2 of 6 images have no label and are left out: 4.png, 5.png; to train on them, add labels of their names",
+    )

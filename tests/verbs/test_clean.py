@@ -62,7 +62,10 @@ def test_a_folder_that_is_no_run_is_refused_before_anything_is_removed(run: Path
     (tmp_path / "images" / "cache" / "mine.image.npy").write_bytes(b"")
     answer = run_cli("clean", run, tmp_path / "images")
     assert answer.code == 2
-    assert "images: got no run; expected a run folder, with plan.json and splits.json." in answer.stderr
+    assert (
+        "images: got no run; expected a run folder, with plan.json and splits.json, or a folder of them."
+        in answer.stderr
+    )
     assert list_files(run) == before
     assert (tmp_path / "images" / "cache" / "mine.image.npy").exists()
 
@@ -95,3 +98,13 @@ def test_a_file_that_cannot_be_removed_is_named(run: Path, monkeypatch: pytest.M
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(WriteError, match=r"\.npy: got Permission denied; expected to remove it"):
         unetpp.clean(run)
+
+
+def test_all_runs_of_a_folder_are_cleaned_and_no_empty_cache_stays(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.parent)
+    cleaned = unetpp.clean(".")
+    assert [each.run.name for each in cleaned.runs] == [run.name]
+    assert not (run / "cache").exists()
+    (run.parent / "runs").mkdir()
+    answer = run_cli("clean", "runs")
+    assert f".{os.sep}runs: got no run" in answer.stderr

@@ -91,7 +91,7 @@ def test_new_cases_are_named_and_taken_in(tmp_path: Path) -> None:
     notes = Notes()
     assert find_splits(RunFolder(tmp_path), data, notes) == splits
     assert notes.texts == [
-        "note: 2 new cases are not in splits.json: c, d; add_cases (--add-cases) takes new cases into the training set"
+        "note: 2 new cases are not in splits.json: c, d; `add_cases` takes new cases into the training set"
     ]
     added = find_splits(RunFolder(tmp_path), data, Notes(), add_cases=True)
     assert added == [Split(("a", "c", "d"), ("b",)), Split(("b", "c", "d"), ("a",))]

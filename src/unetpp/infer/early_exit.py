@@ -13,7 +13,7 @@ from unetpp.errors import UsageError
 from unetpp.labels.classes_torch import compact_probabilities, most_probable
 from unetpp.measured import Rule
 from unetpp.runtime.runner import IncrementalRunner
-from unetpp.words import count_noun
+from unetpp.words import count_noun, write_command
 
 MIN_FOREGROUND = 0.01
 """Smallest fraction of foreground assumed in a tile, so that a few uncertain voxels of an empty tile count little."""
@@ -38,7 +38,7 @@ def choose_rule(rules: Sequence[Rule], max_drop: float, model: str, depths: Sequ
         UsageError: the model has no rules, or none that loses so little.
     """
     if not rules:
-        action = f"Run `unetpp adapt {model}`, or choose a depth, one of {list(depths)}."
+        action = f"Run `{write_command('adapt', model)}`, or choose a depth, one of {list(depths)}."
         raise UsageError("depth", f"auto for {model}, which has no rules", "a model with rules", action)
     worst = {number: 100 * (rule.dice_lost_interval or (0, rule.dice_lost))[1] for number, rule in enumerate(rules)}
     good = [number for number, lost in worst.items() if lost <= max_drop + 1e-7]

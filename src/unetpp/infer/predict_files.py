@@ -50,12 +50,14 @@ from unetpp.layouts.inputs import find_images
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 from unetpp.progress import Stage
-from unetpp.results import LOW, NOTHING, UNLIKE
+from unetpp.results import LOW, NOTHING, SPECKLED, UNLIKE
 from unetpp.words import format_time, merge_remarks
 
 if TYPE_CHECKING:
     from unetpp.infer.case_predictor import CasePredictor
 
+_FEW_OBJECTS, _VOXELS_PER_OBJECT = 100, 50
+"""Objects beyond which a segmentation may be speckled; voxels of the image for each object below which it is."""
 _OF_ONE_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EILSEQ, errno.ENOTEMPTY)
 """Errors of writing that other files need not have."""
 
@@ -79,7 +81,7 @@ class WrittenFiles:
     failures: tuple[Failure, ...]
     """Inputs that were skipped: images that are not read, and cases that failed."""
     doubtful: Mapping[Path, str] = field(default_factory=dict)
-    """Those of `files` to review, and why: NOTHING, UNLIKE or LOW."""
+    """Those of `files` to review, and why: NOTHING, UNLIKE, SPECKLED or LOW."""
     expected_dice: Mapping[Path, float] = field(default_factory=dict)
     """Dice that is to be expected of those of `files` of which it is known."""
     expected_dice_error: Mapping[Path, float] = field(default_factory=dict)
@@ -142,7 +144,8 @@ def predict_to_files(
                 for depth, found in predictor.predict_case(case, options, partial(show, case.id, number)).items():
                     made.require()
                     path = _write(found, case.id, folders[depth], plan, namers[depth])
-                    entries[path] = {**_judge(found, predictor), **_measure(found, plan)}
+                    size = found.segmentation.size
+                    entries[path] = _flag_speckles({**_judge(found, predictor), **_measure(found, plan)}, size)
                     tiles.update(found.tiles)
                     if overlay:
                         picture = folders[depth] / OVERLAYS / f"{case.id}.png"
@@ -256,6 +259,13 @@ def _measure(prediction: Prediction, plan: DataPlan) -> dict[str, Any]:
     }
     release(prediction.segmentation)
     return {"classes": classes, **({"depth_shares": _share(prediction.tiles)} if prediction.tiles else {})}
+
+
+def _flag_speckles(entry: dict[str, Any], voxels: int) -> dict[str, Any]:
+    """Have a segmentation reviewed that has fallen into speckles, also without a calibration."""
+    objects = sum(found["objects"] or 0 for found in entry["classes"].values())
+    is_speckled = objects > max(_FEW_OBJECTS, voxels / _VOXELS_PER_OBJECT) and not entry["why"]
+    return entry | {"review": True, "why": SPECKLED} if is_speckled else entry
 
 
 def _collect(entries: Mapping[Path, Mapping[str, Any]], key: str) -> dict[Path, float]:

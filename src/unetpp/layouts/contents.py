@@ -16,7 +16,7 @@ from unetpp.layouts.folders import list_entries
 _DCM2NIIX = "Convert it to NIfTI, for example with: dcm2niix -z y -o NEW_FOLDER FOLDER"
 _CONVERT = {
     _DCM2NIIX: ".dcm .dicom .ima",
-    "Convert it to OME-TIFF, for example with Fiji (Bio-Formats).": (
+    "Save it as OME-TIFF, for example with Fiji (Bio-Formats).": (
         ".czi .lif .nd2 .oib .oif .oir .vsi .ims .lsm .stk .zvi .dv .r3d .ics .ids .sld .mvd2 .xdce .flex .nd .spe .ser"
     ),
     "Convert it to TIFF, for example with QuPath or vips.": ".svs .ndpi .mrxs .scn .bif .qptiff .tmap .isyntax",
@@ -174,6 +174,11 @@ def describe_unread_file(path: Path) -> Problem | None:
     if suffix_of(path) in _ACTIONS or (path.is_file() and is_dicom(path)):
         return describe_dicom(path, 1)
     return None
+
+
+def advise_conversion(path: Path) -> str | None:
+    """Say what to do with an image of a format that is not read, by its name; None for any other file."""
+    return None if is_image(path) else _ACTIONS.get(suffix_of(path))
 
 
 def _describe_unread(path: Path) -> Problem:

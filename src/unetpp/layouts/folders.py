@@ -107,7 +107,8 @@ def describe_missing(where: Path, what: str, owner: str) -> Problem:
 def note_unlabeled(names: Sequence[str], total: int) -> str:
     """Note that images have no label, and that training leaves them out."""
     verb = "has no label and is" if len(names) == 1 else "have no label and are"
-    return f"{len(names)} of {total} images {verb} left out: {list_some(names)}"
+    advice = "to train on them, add labels of their names"
+    return f"{len(names)} of {total} images {verb} left out: {list_some(names)}; {advice}"
 
 
 def list_folders(root: Path) -> list[Path]:

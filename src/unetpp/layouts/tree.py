@@ -11,8 +11,8 @@ from pathlib import Path
 
 from unetpp.annotations import SUFFIXES as ANNOTATION_SUFFIXES
 from unetpp.errors import DataError, Problem
-from unetpp.formats import is_image, stem_of
-from unetpp.layouts.contents import is_silent
+from unetpp.formats import is_image, stem_of, suffix_of
+from unetpp.layouts.contents import advise_conversion, is_silent
 from unetpp.layouts.dataset import Subset
 from unetpp.layouts.folders import list_entries, list_folders
 from unetpp.layouts.names import find_subset, is_subset, read_role
@@ -134,12 +134,20 @@ def note_ignored(folders: Iterable[Folder]) -> list[str]:
     }
     if len(found) > _FEW:
         everything = [path for others in found.values() for path in others]
-        return [f"ignored in {len(found)} folders: {count_types(everything)} (neither an image nor named like one)"]
+        return [f"ignored in {len(found)} folders: {count_types(everything)} {_say_why(everything)}"]
     return [
         f"{folder}: ignored {list_some(path.name for path in others) if len(others) <= _FEW else count_types(others)} "
-        "(neither an image nor named like one)"
+        f"{_say_why(others)}"
         for folder, others in found.items()
     ]
+
+
+def _say_why(others: Iterable[Path]) -> str:
+    """Say why files are ignored, and what to do with images that are not read."""
+    advice = {suffix_of(path): action for path in others if (action := advise_conversion(path))}
+    if not advice:
+        return "(neither an image nor named like one)"
+    return f"({', '.join(sorted(advice))}: not read. {' '.join(dict.fromkeys(advice.values()))})"
 
 
 def count_types(paths: list[Path]) -> str:

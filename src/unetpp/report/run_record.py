@@ -85,7 +85,7 @@ def read_run(folder: Path) -> RunRecord:
         UsageError: not a run folder, or no fold has started.
         PlanError: its plan cannot be used.
     """
-    run, action = RunFolder(folder), f"Make one with `unetpp train DATA --out {folder}`."
+    run, action = RunFolder(folder), "Name the folder that `unetpp train` wrote (the line `Run folder`, or its `out`)."
     if not run.plan.is_file():
         got = f"{'a folder' if folder.is_dir() else 'a path'} without {run.plan.name}"
         raise UsageError(folder, got, "a run folder", action)

@@ -2,7 +2,7 @@
 
 from unetpp.results.data import Checked, Planned
 from unetpp.results.models import Adapted, Exported, ExportInfo, Imported, ModelInfo, Pruned
-from unetpp.results.predictions import LOW, NOTHING, REVIEWED, UNLIKE, Evaluated, Predicted
+from unetpp.results.predictions import LOW, NOTHING, REVIEWED, SPECKLED, UNLIKE, Evaluated, Predicted
 from unetpp.results.result import DONE, LONGEST_REPR, PARTLY, UNUSABLE, Result
 from unetpp.results.runs import Cleaned, CleanedRun, Demonstrated, Reported, Run, TrainedFold
 from unetpp.results.tables import (
@@ -25,6 +25,7 @@ __all__ = [
     "NOTHING",
     "PARTLY",
     "REVIEWED",
+    "SPECKLED",
     "UNLIKE",
     "UNUSABLE",
     "WIDTH",

@@ -37,11 +37,14 @@ class Checked(Result):
     def to_text(self) -> str:
         dims = f", {self.dims}D" if self.dims else ""
         lines = [f"{self.data}: {count_noun(self.cases, 'case')}{dims}, layout {self.layout}"] if self.layout else []
-        lines += [f"channels: {', '.join(self.channels)}; classes: {', '.join(self.classes)}"] if self.classes else []
+        gray = " (grey images are read as RGB)" if self.channels == ("red", "green", "blue") else ""
+        lines += (
+            [f"channels: {', '.join(self.channels)}{gray}; classes: {', '.join(self.classes)}"] if self.classes else []
+        )
         lines += [f"labels: {self.labels}"] if self.labels and self.cases else []
-        lines += shorten_lines([f"note: {note}" for note in self.notes])
         problems = enumerate(merge_problems(self.problems), start=1)
         lines += shorten_lines([f"{number}. {problem}" for number, problem in problems])
+        lines += shorten_lines([f"note: {note}" for note in self.notes])
         found = f"{count_noun(len(self.problems), 'problem')} to fix."
         settings = ["--set", *self.settings] if self.settings else []
         next_step = f"Next: {write_command('train', self.data, '--minutes', 20, *settings)}"

@@ -41,6 +41,7 @@ class Pruned(Result):
             title = f"Nothing could be pruned: {self.out} holds the whole network, {self.parameters:,} parameters."
         lines = [title, f"Depth {self.depth}: {self.reason}."]
         lines += [f"{self.finetuning[:1].upper()}{self.finetuning[1:]}."] if self.finetuning else []
+        lines.append(f"Next: {write_command('predict', self.out, NEW_IMAGES, '--out', 'predictions')}")
         return "\n".join(lines)
 
 
@@ -58,7 +59,7 @@ class Adapted(Result):
                 f"{self.model}: early exit saves no time here: --depth auto would take the deepest head for every tile."
             )
         depths = list(self.rules[0].tiles)
-        rows = [["stops below", "Dice lost", "at most", "time", *(f"tiles at {depth}" for depth in depths)]]
+        rows = [["exits below", "Dice lost", "at most", "time", *(f"at {depth}" for depth in depths)]]
         for rule in self.rules:
             at_most = f"{rule.dice_lost_interval[1]:.4f}" if rule.dice_lost_interval else "-"
             tiles = [f"{rule.tiles[depth] / sum(rule.tiles.values()):.0%}" for depth in depths]
@@ -68,7 +69,8 @@ class Adapted(Result):
             [
                 f"{self.model}: {count_noun(len(self.rules), 'rule')} for early exit, fitted on the validation cases",
                 table(rows),
-                "  stops below: uncertainty below which a tile exits at each depth",
+                "  exits below: uncertainty below which a tile exits at each depth; -: no tile exits there",
+                "  at 1, ...: share of the tiles that exit at each depth",
                 "  Dice lost: against the deepest head; at most: upper end of its 95 % interval",
                 f"Next: {write_command('predict', self.model, NEW_IMAGES, '--out', 'predictions', '--depth', 'auto')}",
                 "  (and --max-drop 0.3: the points, hundredths of Dice, that may be lost)",
@@ -153,7 +155,7 @@ class ModelInfo(Result):
 
     def to_text(self) -> str:
         data, model, origin = self.plan.data, self.plan.model, self.notes.imported_from
-        folds = f", {len(self.files)} folds" if len(self.files) > 1 else ""
+        folds = f", {list_numbers('fold', list(map(_name_fold, self.files)))}" if len(self.files) > 1 else ""
         size = f"{self.parameters:,} parameters, {self.file_mb:.1f} MB{folds}"
         lines = [
             str(self.model),
@@ -218,6 +220,10 @@ def _describe_data(data: DataPlan, predict: PredictPlan) -> list[str]:
     ]
 
 
+def _name_fold(file: Path) -> str:
+    return file.parent.name.removeprefix("fold_")
+
+
 def _describe_limit(uncertainty: float | None) -> str:
     """Describe a threshold; no tile is as uncertain as `deploy.adapt.ALWAYS`."""
-    return "never" if uncertainty is None else "always" if uncertainty >= 100 else f"{uncertainty:.3g}"
+    return "-" if uncertainty is None else "all" if uncertainty >= 100 else f"{uncertainty:.3g}"

@@ -16,9 +16,11 @@ from unetpp.results.tables import describe_scores, describe_worst
 from unetpp.words import count_noun, list_some
 
 NOTHING, UNLIKE, LOW = "nothing was found", "unlike the training", "low expected Dice"
+SPECKLED = "speckled"
 """Reasons to review a segmentation."""
 REVIEWED = {
     NOTHING: "in which nothing was found",
+    SPECKLED: "speckled: more than one object for every 50 pixels",
     UNLIKE: "unlike the images of the training",
     LOW: "with a lower expected Dice than nine in ten validation cases",
 }

@@ -143,7 +143,7 @@ class Demonstrated(Result):
         )
         return "\n".join(
             [
-                *self.trained.to_text().splitlines()[:-1],
+                *(line for line in self.trained.to_text().splitlines() if not line.startswith(("Next: ", "or: "))),
                 f"Predictions: {self.predictions}",
                 "",
                 "What you can do next:",

@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
-from unetpp.errors import UsageError
+from unetpp.errors import DataError, Problem, UsageError
 from unetpp.progress import Progress
 from unetpp.run_folder import RunFolder
 
@@ -35,6 +35,12 @@ def find_model(model: AnyPath) -> Path:
     path = Path(model)  # makes hf://a/b hf:/a/b, as on the command line
     first, *names = path.parts or [""]
     return download("/".join(names)) if first == HUB.rstrip("/") else path
+
+
+def require_data(data: AnyPath) -> None:
+    """Raise DataError if there is no such path: before a run folder is named after it."""
+    if not Path(data).exists():
+        raise DataError(Problem(str(data), "nothing there", "a data set", "Check the path.", topic="data"))
 
 
 def list_paths(paths: AnyPath | Sequence[AnyPath]) -> list[Path]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from unetpp.console import shows_progress
 from unetpp.errors import UsageError, WriteError
@@ -22,7 +23,7 @@ def clean(runs: AnyPath | Sequence[AnyPath], *, dry_run: bool = False, progress:
     On a run without them, `unetpp adapt`, `unetpp prune --minutes` and 8-bit exports without images do not work.
 
     Args:
-        runs: Run folders.
+        runs: Run folders, or folders of them, such as runs.
         dry_run: Tell what would be removed; remove nothing.
 
     Returns:
@@ -35,15 +36,22 @@ def clean(runs: AnyPath | Sequence[AnyPath], *, dry_run: bool = False, progress:
     Example:
         unetpp.clean("runs/nuclei")
     """
-    folders = [RunFolder(path) for path in dict.fromkeys(list_paths(runs))]
-    for folder in folders:
-        if not (folder.plan.is_file() and folder.splits.is_file()):
-            expected = "a run folder, with plan.json and splits.json"
-            raise UsageError(folder.path, "no run", expected, "Check the path.", setting="runs")
+    folders = [folder for path in dict.fromkeys(list_paths(runs)) for folder in _find_runs(path)]
+    folders = list(dict.fromkeys(folders))
     with ExitStack() as locks:
         for folder in folders:
             locks.enter_context(hold_run(folder))
         return Cleaned(tuple(_clean_run(folder, dry_run) for folder in folders), written=not dry_run)
+
+
+def _find_runs(path: Path) -> list[RunFolder]:
+    """Return a run, or the runs in a folder; raises UsageError where there is none."""
+    inside = sorted(path.iterdir()) if path.is_dir() else []
+    for paths in ([path], inside):
+        if runs := [run for run in map(RunFolder, paths) if run.plan.is_file() and run.splits.is_file()]:
+            return runs
+    expected = "a run folder, with plan.json and splits.json, or a folder of them"
+    raise UsageError(path, "no run", expected, "Check the path.", setting="runs")
 
 
 @contextmanager
@@ -69,4 +77,7 @@ def _clean_run(folder: RunFolder, dry_run: bool) -> CleanedRun:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise WriteError(path, error.strerror or str(error), "to remove it", "Close what uses it.") from error
+    if not dry_run:
+        with suppress(OSError):  # something else is in it
+            folder.cache.rmdir()
     return CleanedRun(folder.path, len(files), size / 1e6)

@@ -10,7 +10,7 @@ from unetpp.results import (
     Planned,
     describe_plan,
 )
-from unetpp.verbs.arguments import AnyPath, Settings, choose_run, name_data
+from unetpp.verbs.arguments import AnyPath, Settings, choose_run, name_data, require_data
 
 
 @shows_progress
@@ -60,9 +60,10 @@ def plan(
 
     progress = progress or Silence()
     request = read_request(minutes, epochs, set)
+    start = find_start(from_)
+    require_data(data)
     folder = choose_run(out, name_data(data), progress)
     preparation.require_unstarted(folder, folder.started_folds(), resume=False)
-    start = find_start(from_)
     keep_freed_memory()
     place = choose_device(device)
     dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress)

@@ -12,7 +12,7 @@ from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Predicted,
 )
-from unetpp.run_folder import RunFolder
+from unetpp.run_folder import MODEL, NO_VALIDATION, RunFolder, find_model_files
 from unetpp.verbs.arguments import AnyPath, Backend, find_model, list_paths
 
 
@@ -82,6 +82,7 @@ def predict(
         f"{path}: fold {fold} has no scores, because its training has not ended; its best weights so far were used."
         for fold in RunFolder(path).unmeasured_folds()
     )
+    notes += _note_unused_fold(RunFolder(path))
     written = predictor.predict_files(
         paths, target, options, (progress or Silence()).stage("Predicting", "images"), overlay
     )
@@ -99,3 +100,11 @@ def predict(
         expected_dice_error=written.expected_dice_error,
         depth_shares=written.depth_shares,
     )
+
+
+def _note_unused_fold(run: RunFolder) -> tuple[str, ...]:
+    """Note that the model of all cases lies beside those of the folds."""
+    file = run.fold(NO_VALIDATION) / MODEL
+    if not file.is_file() or file in find_model_files(run.path):
+        return ()
+    return (f"The numbered folds predict, which have scores; the model of all cases is {file}.",)

@@ -230,16 +230,26 @@ def reuse_plan(
     if start and start.origin != found.train.start:
         got = f"{start.origin}, but {folder.plan} was made for {found.train.start or 'random weights'}"
         raise UsageError("from_", got, "the same", "Delete that file to plan again, or choose another `out`.")
-    changed = _require_head(found.changed(settings))
     started = folder.started_folds()
     if not started:
+        changed = _require_head(found.changed(settings))
         progress.note(f"Using the plan in {folder.plan}; delete it to plan again.")
         return changed
     for key, value in settings.items():
-        if found.changed({key: value}).differences(found):
+        if _differs(found, key, value):
             expected = f"the value in {folder.plan}, with which fold {started[0]} was trained"
             raise UsageError(key, str(value), expected, _ADD.get(key, "Leave it out, or choose another `out`."))
+    changed = _require_head(found.changed(settings))
     return found if changed.model_dump(exclude={"reasons"}) == found.model_dump(exclude={"reasons"}) else changed
+
+
+def _differs(plan: Plan, key: str, value: Any) -> bool:
+    """Tell whether a setting changes a plan, or fits nothing else in it."""
+    parse_settings(Plan, {key: value})
+    try:
+        return bool(plan.changed({key: value}).differences(plan))
+    except PlanError:
+        return True
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from unetpp.errors import DataError, Problem
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.progress import Progress
 from unetpp.run_folder import NO_VALIDATION, FoldName, RunFolder
-from unetpp.words import count_noun, list_some
+from unetpp.words import count_noun, list_numbers, list_some
 
 SPLIT_SEED = 0
 """Seed of the folds: the same for all training seeds, so that all runs are scored on the same cases."""
@@ -45,9 +45,14 @@ def find_splits(
     if not new:
         return splits
     if add_cases:
-        return [_add_cases(fold, split, new, dataset, progress) for fold, split in enumerate(splits)]
+        added = [_add_cases(split, new, dataset) for split in splits]
+        texts = [_describe_added(split, new) for split in added]
+        for text in dict.fromkeys(texts):
+            folds = [fold for fold, other in enumerate(texts) if other == text]
+            progress.note(f"{list_numbers('fold', folds)}: {text}")
+        return added
     noun, verb = ("1 new case", "is") if len(new) == 1 else (f"{len(new):,} new cases", "are")
-    take = "add_cases (--add-cases) takes new cases into the training set"
+    take = "`add_cases` takes new cases into the training set"
     progress.note(f"note: {noun} {verb} not in {source.name}: {list_some(case.id for case in new)}; {take}")
     return splits
 
@@ -120,7 +125,7 @@ def _find_shared_groups(splits: Sequence[Split], dataset: Dataset) -> list[str]:
     return texts
 
 
-def _add_cases(fold: int, split: Split, new: Sequence[Case], dataset: Dataset, progress: Progress) -> Split:
+def _add_cases(split: Split, new: Sequence[Case], dataset: Dataset) -> Split:
     """Add cases to the training set of a fold, but for those that belong to its validation."""
     held_out = set(split.validation)
     groups = {case.group for case in dataset.cases if case.id in held_out and case.group}
@@ -129,9 +134,12 @@ def _add_cases(fold: int, split: Split, new: Sequence[Case], dataset: Dataset, p
         for case in new
         if case.split != "validation" and case.group not in groups and not held_out & set(case.neighbors)
     ]
-    added = f"fold {fold}: {count_noun(len(kept), 'new case')} {'trains' if len(kept) == 1 else 'train'}"
-    left_out = sorted({case.id for case in new} - set(kept))
-    if left_out:
-        added += f"; left out, as they belong to validation: {list_some(left_out)}"
-    progress.note(added)
     return Split((*split.train, *kept), split.validation)
+
+
+def _describe_added(split: Split, new: Sequence[Case]) -> str:
+    """Say how many new cases train in a fold, and which do not."""
+    left_out = sorted({case.id for case in new} - set(split.train))
+    count = len({case.id for case in new}) - len(left_out)
+    text = f"{count_noun(count, 'new case')} {'trains' if count == 1 else 'train'}"
+    return f"{text}; left out, as they belong to validation: {list_some(left_out)}" if left_out else text

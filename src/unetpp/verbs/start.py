@@ -20,7 +20,7 @@ from unetpp.planning.planner import Start
 from unetpp.run_folder import RunFolder, find_model_file
 from unetpp.verbs.arguments import AnyPath, find_model
 from unetpp.verbs.splits import choose_split
-from unetpp.words import count_noun, list_some
+from unetpp.words import count_noun, list_some, write_command
 
 EXPORTED = (".onnx", ".xml", ".pt2")
 CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl", ".model")
@@ -47,7 +47,7 @@ def find_start(model: AnyPath | None) -> Start | None:
         action = "Give the model from which it was exported: training needs its weights."
         raise UsageError("from_", f"{model}, an exported file", EXPECTED, action)
     if path.suffix in CHECKPOINTS:
-        action = f"Convert it first: unetpp import {model} --out model.safetensors"
+        action = f"Convert it first: {write_command('import', model, '--out', 'model.safetensors')}"
         raise UsageError("from_", f"{model}, a checkpoint of another program", EXPECTED, action)
     file = find_model_file(find_model(model))
     in_run = path.name == file.name and file.parent.name.startswith("fold_")
@@ -92,17 +92,17 @@ def describe_start(start: Start, plan: Plan, held_out: Collection[str]) -> list[
     """
     remarks = fit_start(start.file, plan).remarks or ("all of its weights are taken",)
     lines = [f"Starts from {start.origin.partition(',')[0]}:", *(f"  {text}" for text in remarks)]
-    known = sorted(_list_known_cases(start, plan.name) & set(held_out))
+    known = sorted(_list_known_cases(start) & set(held_out))
     if known:
         cases = f"{count_noun(len(known), 'validation case')} ({list_some(known)})"
         lines.append(f"note: the model may have been trained on {cases}: then scores are too good")
     return lines
 
 
-def _list_known_cases(start: Start, name: str) -> set[str]:
-    """List the cases that the model was trained on, if it lies in its run and was trained on data of this name."""
+def _list_known_cases(start: Start) -> set[str]:
+    """List the cases that the model was trained on, if it lies in its run; data may be a copy with other labels."""
     run, fold = RunFolder(start.file.parent.parent), start.file.parent.name.removeprefix("fold_")
-    if start.plan.name != name or not run.splits.is_file():
+    if not run.splits.is_file():
         return set()
     try:
         splits = read_splits(run.splits, validated=False)

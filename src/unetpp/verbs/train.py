@@ -20,9 +20,10 @@ from unetpp.results import (
     describe_plan,
 )
 from unetpp.run_folder import NO_VALIDATION, RunFolder
-from unetpp.verbs.arguments import AnyPath, Epochs, LogTo, Minutes, Settings, choose_run, name_data
+from unetpp.verbs.arguments import AnyPath, Epochs, LogTo, Minutes, Settings, choose_run, name_data, require_data
 from unetpp.verbs.clean import clean
 from unetpp.verbs.report import write_page
+from unetpp.words import write_command
 
 if TYPE_CHECKING:  # they import torch
     from unetpp.verbs.fold import FoldJob
@@ -129,10 +130,11 @@ def train(
     progress = progress or Silence()
     request = read_request(minutes, epochs, set, seed)
     preparation.check_fold(fold)
+    start = find_start(from_)
+    require_data(data)
     folder = choose_run(out, name_data(data), progress, lambda run: not preparation.has_started(run, fold), resume)
     if request.adds:
         preparation.require_finished(folder, folder.started_folds() or [0] if fold == "all" else [fold], resume)
-    start = find_start(from_)
     listeners = Listeners(log_to, folder.path, progress.note)
     keep_freed_memory()
     place = choose_device(device)
@@ -154,6 +156,8 @@ def train(
         progress.detail(describe_plan(made))
         progress.stage("Measuring a training step")
         split = choose_split(splits, numbers[0])
+        for text in describe_start(start, made, split.validation) if start else []:
+            progress.note(text)
         return preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers))
     try:
         with preparation.hold_folds(folder, numbers):
@@ -168,6 +172,8 @@ def train(
                 planned = preparation.estimate_cost(Path(data), folder, made, jobs[0].split, None, len(jobs))
                 progress.note(planned.summarize(begun))
                 progress.detail(describe_plan(made))
+            if not start and made.train.start:
+                progress.note(f"Starts from {made.train.start.partition(',')[0]}, as the plan in {folder.plan} says.")
             held_out = {case for job in jobs for case in job.split.validation}
             for text in describe_start(start, made, held_out) if start else []:
                 progress.note(text)
@@ -217,7 +223,7 @@ def _try_report(run: Path, progress: Progress) -> Path | None:
     try:
         written = write_page(run, progress)
     except Exception as error:
-        progress.note(f"note: no report was written ({error}); `unetpp report {run}` writes it")
+        progress.note(f"note: no report was written ({error}); `{write_command('report', run)}` writes it")
         return None
     for text in written.left_out:
         progress.note(f"note: {text} cannot be read; the report leaves it out")

@@ -28,7 +28,7 @@ from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.results import Exported
 from unetpp.run_folder import find_model_files
 from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork
-from unetpp.words import count_noun
+from unetpp.words import count_noun, write_command
 
 TOLERANCE, AGREEMENT = 1e-3, 0.95
 """Largest difference of a probability due to rounding; smallest Dice between the segmentations of 8-bit integers and of
@@ -119,7 +119,7 @@ def export_file(
 def _remark(out: Path, depths: Sequence[int], comparison: Comparison) -> list[str]:
     """Say on the model card how the file is used, and how it compares with the network."""
     choice = f"; `--depth {depths[0]}` is its fastest depth" if len(depths) > 1 else ""
-    usage = f"Predict without torch: `unetpp predict {out.name} IMAGES --out DIR`{choice}."
+    usage = f"Predict without torch: `{write_command('predict', out.name, 'IMAGES', '--out', 'DIR')}`{choice}."
     return [usage, str(comparison)] if out.suffix in RUNTIMES else [str(comparison)]
 
 
