@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from unetpp.console import shows_progress
+from unetpp.measured import explain_no_expected_dice
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Predicted,
 )
-from unetpp.run_folder import RunFolder
+from unetpp.run_folder import RunFolder, find_model_files
 from unetpp.verbs.arguments import AnyPath, Backend, find_model, list_paths
 
 
@@ -82,6 +83,7 @@ def predict(
         f"{path}: fold {fold} has no scores, because its training has not ended; its best weights so far were used."
         for fold in RunFolder(path).unmeasured_folds()
     )
+    notes += _describe_model(path)
     written = predictor.predict_files(
         paths, target, options, (progress or Silence()).stage("Predicting", "images"), overlay
     )
@@ -99,3 +101,20 @@ def predict(
         expected_dice_error=written.expected_dice_error,
         depth_shares=written.depth_shares,
     )
+
+
+def _describe_model(path: Path) -> tuple[str, ...]:
+    """Say whether a model has hardly learned, and why no Dice is expected of its predictions."""
+    from unetpp.model.header import read_header
+    from unetpp.runtime.exported_file import EXPORTED
+
+    if path.suffix in EXPORTED and not path.is_dir():
+        return ()
+    folds = [read_header(file).notes for file in find_model_files(path)]
+    doubts = [
+        f"the model has hardly learned: look at the results. {verdict.reason}"
+        for fold in folds
+        if (verdict := fold.verdict) and not verdict.learned
+    ]
+    reason = explain_no_expected_dice(folds)
+    return (*dict.fromkeys(doubts), *([f"no expected Dice: {reason}"] if reason else []))
