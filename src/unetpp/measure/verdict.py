@@ -388,7 +388,8 @@ def _describe_dice(curves: Curves) -> str:
 
 def _describe_losses(curves: Curves, before: str) -> str:
     """Write the losses at the end, in training and in validation."""
-    training, validation = curves.loss_near(curves.steps), curves.validations[-1].loss
+    training = curves.loss_near(curves.steps)
+    validation = curves.validations[-1].loss if curves.validations else None
     texts = [
         f"{loss:.3f} in {name}"
         for loss, name in ((training, "training"), (validation, "validation"))
