@@ -64,7 +64,7 @@ def measure_run(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
     costs = measure_depths(model, batch=1)
     rows = {depth: make_row(scores, quality[max(quality)]) for depth, scores in sorted(quality.items())}
     table = DepthTable(depths=rows, mean_of_heads=rows.pop(MEAN)).with_costs(costs)
-    table = table.merge(DepthTable(recommended=recommend_depth(table.depths)))
+    table = table.merge(DepthTable(recommended=recommend_depth(table)))
     _, held_out = find_stored_split(model, predictor.plan.data)
     adaptive = load_predictor(model, "cpu", backend)
     auto = evaluate_rules(adaptive, held_out)

@@ -20,6 +20,8 @@ from unetpp.measured import (
     Notes,
     Rule,
     Scores,
+    Training,
+    explain_no_expected_dice,
     list_columns,
     read_metrics,
     tabulate,
@@ -120,3 +122,16 @@ def test_a_table_has_the_columns_in_which_something_is_said() -> None:
         ["1", "0.5000", "-", "2.00", "1.50"],
         ["2", "-", "0.000 to 1.000", "-", "-"],
     ]
+
+
+def test_a_model_says_why_no_dice_is_expected() -> None:
+    training = Training(reason="finished", steps=1, best_dice=0.5, best_step=1, seconds=1.0, data_wait=0.0)
+    rows = {1: DepthRow(dice=0.5)}
+    notes = Notes(training=training, fold=0, depths=rows, scored=(4, 4))
+    assert notes.explain_no_expected_dice() == "fewer than 5 validation cases in fold 0"
+    assert notes.merge(Notes(scored=(1, 5))).explain_no_expected_dice() == "only 1 of 5 validation cases scored"
+    blind = notes.merge(Notes(fold="none", depths={1: DepthRow(latency_ms=1.0)}, scored=(0, 0)))
+    assert blind.explain_no_expected_dice() == "no validation in fold none"
+    known = notes.merge(Notes(depths={1: DepthRow(dice=0.5, expected_dice_slope=1.0)}))
+    assert explain_no_expected_dice([known, notes]) == ""
+    assert explain_no_expected_dice([notes, notes]) == "fewer than 5 validation cases in fold 0"

@@ -31,6 +31,8 @@ Interval = tuple[float, float]
 """Lower and upper end: 95 %, by bootstrap over cases, unless stated otherwise."""
 DISTANCE = "distance"
 """Unit of a column that is in the unit of its table, mm or pixel."""
+CALIBRATED_CASES = 5
+"""Fewest validation cases for a calibration of the expected Dice."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,19 @@ class DepthTable(Measured):
     machine: dict[str, float] | None = None
     """Peak rates of the machine, from `measure.roofline.measure_ceilings`."""
     recommended: Recommendation | None = None
+    scored: tuple[int, int] | None = None
+    """Number of validation cases that the scores are of, and that there are; None: not recorded."""
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether the scores are of all validation cases: of a part of them, nothing is concluded."""
+        return self.scored is None or self.scored[0] >= self.scored[1]
+
+    def describe_scored(self) -> str:
+        """Say of how many validation cases the scores are; empty if of all."""
+        if self.scored is None or self.is_scored:
+            return ""
+        return f"only {self.scored[0]} of {count_noun(self.scored[1], 'validation case')} scored"
 
     @property
     def rows(self) -> dict[str, DepthRow]:
@@ -270,6 +285,8 @@ class Verdict(Measured):
     """Further training that is worth its time."""
     learned: bool = True
     """Whether the network has learned enough to be judged: otherwise its depths are not compared."""
+    fold: int | str | None = None
+    """Fold to which the advice applies; "all": to each of several."""
 
     def __str__(self) -> str:
         return f"{self.reason} {self.advice}".strip()
@@ -314,6 +331,21 @@ class Notes(DepthTable):
     assumed: dict[str, str] = {}
     """Field of the plan that the checkpoint does not determine -> why it has its value."""
 
+    def explain_no_expected_dice(self) -> str:
+        """Say why no Dice can be expected of predictions; empty if it can."""
+        if any(row.expected_dice_slope is not None for row in self.rows.values()):
+            return ""
+        if self.finetuning:
+            return "not measured since the network was fine-tuned"
+        if self.training is None:
+            return "no scores in the model file"
+        if partial := self.describe_scored():
+            return partial
+        where = "" if self.fold is None else f" in fold {self.fold}"
+        if all(row.dice is None for row in self.rows.values()):
+            return f"no validation{where}"
+        return f"fewer than {CALIBRATED_CASES} validation cases{where}"
+
     @field_validator("auto", mode="before")
     @classmethod
     def _drop_old_rules(cls, rules: object) -> object:
@@ -321,6 +353,12 @@ class Notes(DepthTable):
         if not isinstance(rules, list):
             return rules
         return [rule for rule in rules if not isinstance(rule, dict) or "doubts" in rule]
+
+
+def explain_no_expected_dice(folds: Sequence[Notes]) -> str:
+    """Say why no Dice can be expected of predictions by some folds; empty if one of them has a calibration."""
+    reasons = [fold.explain_no_expected_dice() for fold in folds]
+    return "; ".join(dict.fromkeys(reasons)) if all(reasons) else ""
 
 
 class ExportNotes(DepthTable):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unetpp.measure.choose_depth import choose_depth, recommend_depth
-from unetpp.measured import DepthRow
+from unetpp.measured import DepthRow, DepthTable
 
 
 def test_a_shallow_depth_that_is_better_wins() -> None:
@@ -32,9 +32,12 @@ def test_the_recommended_depth_loses_little_and_says_what_it_saves() -> None:
         2: DepthRow(dice=0.908, dice_lost_interval=(0.0, 0.004), latency_ms=8.0),
         3: DepthRow(dice=0.91, dice_lost_interval=(0, 0), latency_ms=12.0),
     }
-    found = recommend_depth(rows)
+    found = recommend_depth(DepthTable(depths=rows))
     assert found
     assert found.depth == 2
     assert found.reason.endswith("it takes 67% of the time of depth 3")
-    assert recommend_depth({1: rows[1]}) is None
-    assert recommend_depth({1: DepthRow(latency_ms=4.0), 2: rows[2]}) is None
+    assert recommend_depth(DepthTable(depths={1: rows[1]})) is None
+    assert recommend_depth(DepthTable(depths=rows, scored=(1, 12))) is None
+    deepest = recommend_depth(DepthTable(depths={1: rows[1], 3: rows[3]}))
+    assert deepest and deepest.depth == 3 and "of the time" not in deepest.reason
+    assert recommend_depth(DepthTable(depths={1: DepthRow(latency_ms=4.0), 2: rows[2]})) is None

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from unetpp.measure.verdict import (
+    DIVERGED,
     GOOD,
     IMPROVING,
+    NO_GAIN,
     OVER_FITTED,
     TOO_SHORT,
     UNFINISHED,
+    UNSCORED,
     WEAK,
     Curves,
     Validated,
     judge_fold,
+    judge_run,
     judge_training,
     suggest_command,
 )
@@ -82,8 +87,58 @@ def test_a_training_that_was_stopped_is_unfinished() -> None:
     assert verdict and verdict.kind == UNFINISHED and verdict.learned
 
 
-def test_nothing_is_said_without_validation() -> None:
-    assert judge_training(Curves(100, 100.0, True, (), ((100, 0.5),))) is None
+def test_without_validation_only_the_steps_and_the_loss_are_judged() -> None:
+    few = judge_training(Curves(26, 26.0, True, (), ((26, 0.5),)))
+    assert few and (few.kind, few.learned) == (TOO_SHORT, False) and "26 steps of the 1,600" in few.reason
+    assert judge_training(Curves(26, 26.0, False, (), ())) is None
+    assert judge_training(Curves(2000, 26.0, True, (), ((26, 0.5),))) is None
+
+
+def test_a_ruined_training_is_not_good() -> None:
+    dice = [(400, 0.8), (800, 0.85), (1200, 0.2), (1600, 0.0), (2000, 0.0)]
+    losses = [(300, 0.6), (400, 0.5), (500, 0.5), (800, 0.5), (1500, 20.0), (1900, 43.0), (2000, 43.0)]
+    verdict = judge_training(make_curves((dice, losses)))
+    assert verdict and verdict.kind == DIVERGED and "rose from 0.500 to 43.000" in verdict.reason
+    assert suggest_command(verdict, Path("run")) == "unetpp report run"
+    blind = judge_training(Curves(2000, 2000.0, True, (), tuple(losses)))
+    assert blind and (blind.kind, blind.learned) == (DIVERGED, False)
+
+
+def test_a_few_steps_from_learned_weights_are_not_good() -> None:
+    curves = Curves(7, 7.0, True, (Validated(7, 0.9),), (), from_weights=True)
+    verdict = judge_training(curves)
+    assert verdict and (verdict.kind, verdict.learned) == (TOO_SHORT, True) and "of the 100" in verdict.reason
+    long = judge_training(replace(curves, steps=100, validations=(Validated(100, 0.9),)))
+    assert long and long.kind == GOOD
+
+
+def test_a_best_score_from_before_an_extension_is_none_of_its_own() -> None:
+    verdict = judge_training(replace(make_curves(FULL_LENGTH), steps=3000, began=2400))
+    assert verdict and verdict.kind == NO_GAIN
+    assert "brought nothing: the best validation Dice, 0.925, is of step 2,400" in verdict.reason
+
+
+def test_the_scores_of_all_cases_decide_and_those_of_some_do_not() -> None:
+    curves = replace(make_curves(FULL_LENGTH), validated=5, scored=(92, 92), final=0.58)
+    verdict = judge_training(curves)
+    assert verdict and verdict.reason.startswith("Trained to its end: validation Dice 0.580 over 92 cases")
+    some = judge_training(replace(curves, scored=(1, 92), final=None))
+    assert some and some.kind == UNSCORED and some.reason.startswith("Not judged yet: 1 of 92 validation cases scored")
+    assert "validation Dice 0.925 during training, on 5 of 92 cases" in some.reason
+
+
+def test_the_advice_for_several_folds_is_for_folds_that_exist(tmp_path: Path) -> None:
+    run, lines = RunFolder(tmp_path), [{"kind": "validation", "step": 30, "dice": 0.3, "elapsed_s": 30.0}]
+    lines.append({"kind": "end", "step": 30, "reason": "finished", "seconds": 30.0})
+    for fold in (0, 1):
+        run.fold(fold).mkdir()
+        (run.fold(fold) / "log.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    run.splits.write_text(json.dumps([{"train": ["a", "b"], "validation": [name]} for name in "cde"]))
+    verdict = judge_run(run, [0, 1])
+    assert verdict and verdict.fold == 0
+    run.splits.write_text(json.dumps([{"train": ["a", "b"], "validation": [name]} for name in "cd"]))
+    verdict = judge_run(run, [0, 1])
+    assert verdict and suggest_command(verdict, run.path).endswith("--fold all --minutes +60")
 
 
 def test_a_deepest_head_behind_a_shallow_one_has_not_learned() -> None:
@@ -108,8 +163,7 @@ def test_the_command_can_be_pasted() -> None:
     command = suggest_command(verdict, Path("my runs/a"), Path("my cells"))
     expected = ["unetpp", "train", "my cells", "--out", "my runs/a", "--resume", "--minutes", "+30"]
     assert shlex.split(command) == expected
-    assert suggest_command(verdict, Path("r"), folds=[2]).endswith("--fold 2 --minutes +30")
-    assert suggest_command(verdict, Path("r"), folds=[0, 1]).endswith("--fold all --minutes +60")
+    assert suggest_command(verdict.model_copy(update={"fold": 2}), Path("r")).endswith("--fold 2 --minutes +30")
     assert "--add-cases" in suggest_command(Verdict(kind=OVER_FITTED, reason="", advice=""), Path("run"))
     assert suggest_command(Verdict(kind=WEAK, reason="", advice=""), Path("run")) == "unetpp report run"
 

@@ -19,6 +19,7 @@ from unetpp.errors import PlanError, UsageError
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
 from unetpp.layouts.dataset import Case
+from unetpp.measured import Metrics, read_metrics
 from unetpp.metrics.scores import score_case, summarize
 from unetpp.plan import Plan
 from unetpp.report import ViewFolder, gallery, tables, write_report
@@ -348,8 +349,13 @@ def test_colors_have_contrast(theme: int) -> None:
 
 def test_the_verdict_stands_first_with_what_to_do(tmp_path: Path, small_plan: Callable[..., Plan]) -> None:
     run = write_run(tmp_path / "run", small_plan(), tmp_path)
+    metrics = run / "fold_0" / "metrics.json"
+    scores = read_metrics(metrics)
+    assert scores
+    good = scores.merge(Metrics(mean=scores.mean.model_copy(update={"dice": 0.85})))
+    metrics.write_text(good.to_json())
     text = write_report(run).path.read_text(encoding="utf-8")
-    assert text.index("<h2>Good: validation Dice 0.800") < text.index('<div class="tiles">')
+    assert text.index("<h2>Good: validation Dice 0.850 over 4 cases") < text.index('<div class="tiles">')
     assert "20 steps, 2.0 minutes" in text
     assert "unetpp predict run new_images --out predictions --depth 1" in text
     assert '<a href="#case-1">case_0</a> (0.667), ' in text
@@ -357,7 +363,10 @@ def test_the_verdict_stands_first_with_what_to_do(tmp_path: Path, small_plan: Ca
 
     log = run / "fold_0" / "log.jsonl"
     log.write_text(log.read_text().replace("0.8", "0.3"))
+    partial = scores.merge(Metrics(scored=(4, 9)))  # then that of the training decides
+    metrics.write_text(partial.to_json())
     text = write_report(run).path.read_text(encoding="utf-8")
     assert "<h2>Too short to have learned: 20 steps of the 1,600" in text
     assert "unetpp train DATA --out run --resume --minutes +" in text
+    assert "only 4 of 9 validation cases scored" in text
     assert "Recommended" not in text and "--depth 1<" not in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import webbrowser
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from tests.tiny import write_png
 
 from unetpp.infer.prediction import Prediction
-from unetpp.measured import DepthRow, MeanScores, Metrics, ScoredCase, Scores
+from unetpp.measured import DepthRow, MeanScores, Metrics, ScoredCase, Scores, Verdict
 from unetpp.report import notebook
 from unetpp.report.gallery import Picture
 from unetpp.results import LONGEST_REPR, Checked, Evaluated, Predicted, Reported, Result, Run, TrainedFold
@@ -53,6 +54,17 @@ def test_a_run_shows_its_depths_and_its_pictures(tmp_path: Path, monkeypatch: py
     assert "Next: unetpp predict" in html
     (name,), (other,) = (set(re.findall(r'(?:id="|href="#)([^"]+)"', each)) for each in (html, again))
     assert name != other
+
+
+def test_a_run_in_a_notebook_has_the_verdict_and_what_comes_next(tmp_path: Path) -> None:
+    part = METRICS.merge(Metrics(scored=(1, 5), unfinished=("1 of 5 validation cases scored",)))
+    verdict = Verdict(kind="too short", reason="Too short.", advice="Train longer.")
+    run = Run(
+        tmp_path, (replace(make_run(tmp_path).folds[0], metrics=part),), None, 60.0, None, verdict, "unetpp train"
+    )
+    html = run._repr_html_()
+    for text in ("Too short. Train longer.", "the time was over: 1 of 5", "Next: unetpp train", "only 1 of 5"):
+        assert text in html
 
 
 def test_scores_are_a_table_and_segmentations_pictures(tmp_path: Path) -> None:

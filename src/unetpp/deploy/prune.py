@@ -91,19 +91,24 @@ def _choose_depth(
     if max_drop is not None:
         if max_drop < 0:
             raise UsageError("max_drop", f"{max_drop:g}", "0 or more points of Dice", "Change it.")
-        return choose_depth(_validation_rows(model, network, notes), max_drop)
+        rows, partial = _validation_rows(model, network, notes)
+        depth, reason = choose_depth(rows, max_drop)
+        return depth, f"{reason}; {partial}: `unetpp report` on the run scores the rest" if partial else reason
     if depth not in network.head_depths:
         heads = f"one of {list(network.head_depths)}, the depths at which {model} has a head"
         raise UsageError("depth", str(depth), heads, "Change it.")
     return int(depth or 0), "as requested"
 
 
-def _validation_rows(model: Path, network: UNetPlusPlus, notes: Notes) -> dict[int, DepthRow]:
-    """Find the validation scores of each depth: in metrics.json next to the model, else in the notes of the model."""
+def _validation_rows(model: Path, network: UNetPlusPlus, notes: Notes) -> tuple[dict[int, DepthRow], str]:
+    """Find the validation scores of each depth, and say if they are not of all cases.
+
+    They are in metrics.json next to the model, else in the notes of the model.
+    """
     for table in (read_metrics(model.with_name(METRICS_FILE)), notes):
         found = {depth: row for depth, row in table.depths.items() if row.dice is not None} if table else {}
-        if set(network.head_depths) <= set(found):
-            return {depth: found[depth] for depth in network.head_depths}
+        if table and set(network.head_depths) <= set(found):
+            return {depth: found[depth] for depth in network.head_depths}, table.describe_scored()
     got = f"{model}, without validation scores of every depth in it or in {METRICS_FILE} next to it"
     raise UsageError("max_drop", got, "scores to choose by", "Choose with `depth`.")
 

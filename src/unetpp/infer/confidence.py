@@ -9,12 +9,10 @@ from torch import Tensor
 
 from unetpp.infer.prediction import soft_dice
 from unetpp.labels.classes_torch import entropy, soft_counts
-from unetpp.measured import Calibration
+from unetpp.measured import CALIBRATED_CASES, Calibration
 
 REVIEW_FRACTION = 0.1
 """Fraction of the validation cases, those with the lowest confidence, that sets the level for review."""
-MIN_CASES = 5
-"""Fewest validation cases for a calibration."""
 
 
 class Disagreement:
@@ -80,7 +78,7 @@ def calibrate(confidence: Sequence[float | None], true: Sequence[float | None]) 
     both = [
         (guess, dice) for guess, dice in zip(confidence, true, strict=True) if guess is not None and dice is not None
     ]
-    if len(both) < MIN_CASES:
+    if len(both) < CALIBRATED_CASES:
         return Calibration()
     from scipy.stats import spearmanr
 

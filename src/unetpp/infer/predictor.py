@@ -183,13 +183,17 @@ def load_folds(path: Path) -> tuple[list[UNetPlusPlus], Plan, list[Notes]]:
 
 
 def average_depths(notes: Sequence[Notes]) -> dict[int, DepthRow]:
-    """Average scores and calibrations of each depth over the folds that have them; of one fold they are its own."""
+    """Average scores and calibrations of each depth over the folds that have them; of one fold they are its own.
+
+    Every case counts alike, as in `measure.pooled`.
+    """
     if len(notes) == 1:
         return {depth: row.scores() for depth, row in notes[0].depths.items()}
+    known = all(fold.scored and fold.scored[0] for fold in notes)  # not those of earlier versions
     rows: dict[int, list[DepthRow]] = {}
     for fold in notes:
         for depth, row in fold.depths.items():
-            rows.setdefault(depth, []).append(row)
+            rows.setdefault(depth, []).extend([row] * (fold.scored[0] if known and fold.scored else 1))
     names = (*Calibration.model_fields, "dice", "iou", "hd95_mm", "nsd")
     means = {
         depth: {name: mean_of(getattr(row, name) for row in found) for name in names} for depth, found in rows.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from unetpp.measured import DepthRow, Metrics, Recommendation, Scores
+from unetpp.measured import DepthRow, DepthTable, Metrics, Recommendation, Scores
 from unetpp.metrics.scores import compare_dice
 from unetpp.words import count_noun
 
@@ -56,10 +56,16 @@ def make_row(scores: Metrics, deepest: Metrics) -> DepthRow:
     return row.merge(DepthRow(classes=classes))
 
 
-def recommend_depth(rows: Mapping[int, DepthRow]) -> Recommendation | None:
-    """Find the smallest depth that loses little, and state the time it saves; None without a choice or scores."""
-    if len(rows) < 2 or any(row.dice is None or row.latency_ms is None for row in rows.values()):
+def recommend_depth(table: DepthTable) -> Recommendation | None:
+    """Find the smallest depth that loses little, and state the time it saves.
+
+    None without a choice, or before all validation cases are scored at every depth.
+    """
+    rows = table.depths
+    if not table.is_scored or len(rows) < 2 or any(row.dice is None or row.latency_ms is None for row in rows.values()):
         return None
     depth, reason = choose_depth(rows, RECOMMENDED_LOSS)
+    if depth == max(rows):
+        return Recommendation(depth=depth, reason=reason)
     share = (rows[depth].latency_ms or 0.0) / (rows[max(rows)].latency_ms or 1.0)
     return Recommendation(depth=depth, reason=f"{reason}; it takes {share:.0%} of the time of depth {max(rows)}")

@@ -18,12 +18,14 @@ def pool_folds(folds: Sequence[Metrics]) -> Metrics:
 
     Returns:
         Means over all cases; costs of the first fold. The recommended depth is left out where a network has not learned
-        or the cases have no Dice at every depth, as those of earlier versions.
+        or the cases have no Dice at every depth, as those of earlier versions; or some are not scored yet.
     """
     if len(folds) == 1:
         return folds[0]
     cases = [case for fold in folds for case in fold.cases]
-    table = _pool_tables(folds, cases)
+    counts = [fold.scored or (len(fold.cases), len(fold.cases)) for fold in folds]
+    scored = (sum(own for own, _ in counts), sum(count for _, count in counts))
+    table = _pool_tables(folds, cases).merge(DepthTable(scored=scored))
     learned = all(fold.verdict is None or fold.verdict.learned for fold in folds)
     compared = all(row.dice_lost_interval for row in table.depths.values())
     first = folds[0]
@@ -34,7 +36,7 @@ def pool_folds(folds: Sequence[Metrics]) -> Metrics:
         distance_unit=first.distance_unit,
         nsd_tolerance=first.nsd_tolerance,
         metric_impl=first.metric_impl,
-        recommended=recommend_depth(table.depths) if learned and compared else None,
+        recommended=recommend_depth(table) if learned and compared else None,
     ).merge(table)
 
 

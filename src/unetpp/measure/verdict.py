@@ -14,23 +14,32 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpp.measured import Verdict
+from unetpp.data.folds import read_splits
+from unetpp.errors import DataError
+from unetpp.measured import Metrics, Verdict
 from unetpp.planning.rules import WANTED_STEPS
 from unetpp.results import NEW_IMAGES
 from unetpp.run_folder import LOG, FoldName, RunFolder
 from unetpp.train.log import LogLine, read_log
 from unetpp.words import count_noun, write_command
 
-UNFINISHED, TOO_SHORT, OVER_FITTED, IMPROVING, WEAK, GOOD = KINDS = (
+UNFINISHED, DIVERGED, TOO_SHORT, OVER_FITTED, IMPROVING, WEAK, UNSCORED, NO_GAIN, GOOD = KINDS = (
     "unfinished",
+    "diverged",
     "too short",
     "over-fitted",
     "still improving",
     "weak",
+    "unscored",
+    "no gain",
     "good",
 )
+"""That which most needs something done first."""
+DONE, SHOWN_BY_REPORT = (NO_GAIN, GOOD), (DIVERGED, WEAK, UNSCORED)
+"""Kinds after which prediction comes next, and those after which the report does."""
 FEW_STEPS = 100
-"""Number of steps below which only a high Dice shows that a network has learned."""
+"""Number of steps below which only a high Dice shows that a network has learned; and, of one that starts from learned
+weights, below which nothing does: the learning rate has hardly risen, and the Dice is that of the start."""
 LEARNED, LEARNED_EARLY = 0.5, 0.8
 """Validation Dice from which a network has learned; and after few steps."""
 BEHIND = 0.05
@@ -43,6 +52,8 @@ FALL, RISE = 0.9, 1.1
 """Training loss that has fallen, and validation loss that has risen, as multiples of their values before."""
 DROP = 0.02
 """Fall of the validation Dice from its highest value that shows over-fitting, while the training loss falls."""
+RUINED, LOST = 2.0, 0.1
+"""Training loss at the end, as a multiple of its lowest, and fall of the validation Dice, that show divergence."""
 ROUND_MINUTES = (1, 2, 5, 10, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720)
 
 
@@ -68,6 +79,30 @@ class Curves:
     validations: tuple[Validated, ...]
     losses: tuple[tuple[int, float], ...]
     """(step, mean training loss since the line before)."""
+    began: int = 0
+    """Number of steps before the present schedule: above 0 in a training that was extended."""
+    from_weights: bool = False
+    """Whether the training started from a learned model."""
+    validated: int | None = None
+    """Number of cases of a validation during training."""
+    final: float | None = None
+    """Dice at the depth of prediction over all validation cases, once all are scored."""
+    scored: tuple[int, int] | None = None
+    """Number of validation cases scored after the training, and that there are."""
+
+    @property
+    def dice(self) -> float:
+        """The Dice by which the training is judged: the final one, or the best during training."""
+        return self.best.dice if self.final is None else self.final
+
+    @property
+    def during(self) -> str:
+        """Words for the validations during training; empty if it is not known on which cases."""
+        if self.validated is None:
+            return ""
+        total = self.scored[1] if self.scored else self.validated
+        part = f", on {self.validated} of {count_noun(total, 'case')}" if self.validated < total else ""
+        return f" during training{part}"
 
     @property
     def best(self) -> Validated:
@@ -90,9 +125,16 @@ class Curves:
 Rule = Callable[[Curves], Verdict | None]
 
 
-def judge_fold(run: RunFolder, fold: FoldName) -> Verdict | None:
-    """Judge the training of a fold by its log; None without one that says enough."""
-    return judge_training(read_curves(read_log(run.fold(fold) / LOG)[0]))
+def judge_fold(run: RunFolder, fold: FoldName, metrics: Metrics | None = None) -> Verdict | None:
+    """Judge the training of a fold by its log and its scores; None without a log that says enough.
+
+    Args:
+        run: run folder.
+        fold: name of the fold.
+        metrics: its scores; None: those in its folder.
+    """
+    log = read_log(run.fold(fold) / LOG)[0]
+    return judge_training(read_curves(log, metrics or run.metrics(fold), run.start.exists()))
 
 
 def judge_run(run: RunFolder, folds: Iterable[FoldName]) -> Verdict | None:
@@ -103,21 +145,46 @@ def judge_run(run: RunFolder, folds: Iterable[FoldName]) -> Verdict | None:
     fold = min(found, key=lambda each: KINDS.index(found[each].kind))
     verdict = found[fold]
     if len(found) == 1:
-        return verdict
-    return verdict.model_copy(update={"reason": f"Fold {fold}: {verdict.reason[:1].lower()}{verdict.reason[1:]}"})
+        return verdict.model_copy(update={"fold": fold})
+    reason, more = f"Fold {fold}: {verdict.reason[:1].lower()}{verdict.reason[1:]}", verdict.more_minutes
+    if len(found) == _count_folds(run) and {each.kind for each in found.values()} == {verdict.kind}:
+        together = {"fold": "all", "more_minutes": more and more * len(found)}
+        return verdict.model_copy(update={"reason": reason, **together})
+    return verdict.model_copy(update={"reason": reason, "fold": fold})
 
 
-def read_curves(log: Sequence[LogLine]) -> Curves:
-    """Find the curves in the lines of a log.jsonl."""
+def _count_folds(run: RunFolder) -> int:
+    """Number of folds of a run, trained or not; 0 if it is not known."""
+    try:
+        return len(read_splits(run.splits, validated=False))
+    except DataError:
+        return 0
+
+
+def read_curves(log: Sequence[LogLine], metrics: Metrics | None = None, from_weights: bool = False) -> Curves:
+    """Find the curves in the lines of a log.jsonl.
+
+    Args:
+        log: the lines.
+        metrics: scores after the training.
+        from_weights: whether the training started from a learned model.
+    """
     validations = [line for line in log if line["kind"] == "validation" and line.get("dice") is not None]
     losses = [line for line in log if line["kind"] == "train" and line.get("loss") is not None]
-    last = log[-1] if log else {}
+    last, start = (log[-1] if log else {}), next((line for line in reversed(log) if line["kind"] == "start"), {})
+    ended = last.get("kind") == "end" and last.get("reason") != "interrupted"
+    scores = metrics if metrics and ended else Metrics()  # others are from before the training was continued
     return Curves(
         steps=max((line.get("step", 0) for line in log), default=0),
         seconds=max((line.get("elapsed_s") or line.get("seconds") or 0.0 for line in log), default=0.0),
-        ended=last.get("kind") == "end" and last.get("reason") != "interrupted",
+        ended=ended,
         validations=tuple(_read_validation(line) for line in validations),
         losses=tuple((line.get("step", 0), line["loss"]) for line in losses),
+        began=start.get("first_step") or 0,
+        from_weights=from_weights,
+        validated=start.get("validation_cases"),
+        final=scores.mean.dice if scores.is_scored else None,
+        scored=scores.scored or ((len(scores.cases), len(scores.cases)) if scores.cases else None),
     )
 
 
@@ -129,9 +196,9 @@ def _read_validation(line: LogLine) -> Validated:
 
 
 def judge_training(curves: Curves) -> Verdict | None:
-    """Judge a training by its curves; None if nothing was validated."""
+    """Judge a training by its curves; None if they say nothing."""
     if not curves.validations:
-        return None
+        return (find_diverged(curves) or find_few_steps(curves)) if curves.ended else None
     return next(verdict for rule in RULES if (verdict := rule(curves)))
 
 
@@ -139,16 +206,54 @@ def find_unfinished(curves: Curves) -> Verdict | None:
     """A training that was stopped before its end."""
     if curves.ended:
         return None
-    reason = f"Not finished: step {curves.steps:,}, validation Dice {curves.best.dice:.3f} so far."
+    reason = f"Not finished: step {curves.steps:,}, validation Dice {curves.best.dice:.3f}{curves.during} so far."
     return Verdict(kind=UNFINISHED, reason=reason, advice="Continue it.", learned=not _is_too_short(curves))
+
+
+def find_diverged(curves: Curves) -> Verdict | None:
+    """A training that was ruined: its loss ends far above its lowest, and the validation has fallen with it."""
+    losses = [loss for _, loss in curves.losses]
+    end = curves.loss_near(curves.steps)
+    if len(losses) < 3 or end is None:
+        return None
+    lowest = float(np.min(np.convolve(losses, np.full(3, 1 / 3), "valid")))
+    fell = not curves.validations or curves.best.dice - curves.validations[-1].dice > LOST
+    if not fell or end <= RUINED * lowest:
+        return None
+    reason = f"Diverged: the training loss rose from {lowest:.3f} to {end:.3f}"
+    if curves.validations:
+        last = curves.validations[-1].dice
+        reason += f", and the validation Dice{curves.during} fell from {curves.best.dice:.3f} to {last:.3f}"
+        reason += f"; the best weights, of step {curves.best.step:,}, are used"
+    learned = bool(curves.validations) and curves.dice >= LEARNED
+    advice = "Train into another folder with a third of `train.learning_rate` and `train.kernel_learning_rate`."
+    return Verdict(kind=DIVERGED, reason=f"{reason}.", advice=advice, learned=learned)
+
+
+def find_few_steps(curves: Curves) -> Verdict | None:
+    """A training without validation that had few steps, which are all that is known of it."""
+    wanted = FEW_STEPS if curves.from_weights else WANTED_STEPS
+    if curves.steps >= wanted:
+        return None
+    reason = f"Short: {_count_steps(curves, wanted)}; nothing was validated{_describe_losses(curves, ', ')}."
+    more, learned = _minutes(curves, wanted - curves.steps), curves.steps >= FEW_STEPS
+    return Verdict(kind=TOO_SHORT, reason=reason, advice="Train longer.", more_minutes=more, learned=learned)
+
+
+def _count_steps(curves: Curves, wanted: int) -> str:
+    what = "fine-tuning" if wanted == FEW_STEPS else "such a network"
+    return f"{count_noun(curves.steps, 'step')} of the {wanted:,} that {what} wants"
 
 
 def find_too_short(curves: Curves) -> Verdict | None:
     """A training of few steps, in which the network, or its deepest head, has not learned."""
     if not _is_too_short(curves):
-        return None
-    made = f"{count_noun(curves.steps, 'step')} of the {WANTED_STEPS:,} that such a network wants"
-    reason = f"Too short to have learned: {made}; {_describe(curves)}."
+        if not curves.from_weights or curves.steps >= FEW_STEPS:
+            return None
+        reason = f"Too short to judge: {_count_steps(curves, FEW_STEPS)}; {_describe(curves)}."
+        more = _minutes(curves, FEW_STEPS - curves.steps)
+        return Verdict(kind=TOO_SHORT, reason=reason, advice="Train longer.", more_minutes=more)
+    reason = f"Too short to have learned: {_count_steps(curves, WANTED_STEPS)}; {_describe(curves)}."
     more = _minutes(curves, WANTED_STEPS - curves.steps)
     return Verdict(kind=TOO_SHORT, reason=reason, advice="Train longer.", more_minutes=more, learned=False)
 
@@ -157,7 +262,7 @@ def _is_too_short(curves: Curves) -> bool:
     last = curves.best
     needed = LEARNED if curves.steps >= FEW_STEPS else LEARNED_EARLY
     behind = len(last.depths) > 1 and max(last.depths) - last.depths[-1] > BEHIND
-    return curves.steps < WANTED_STEPS and (last.dice < needed or behind)
+    return curves.steps < WANTED_STEPS and (curves.dice < needed or behind)
 
 
 def find_over_fitted(curves: Curves) -> Verdict | None:
@@ -175,11 +280,26 @@ def find_over_fitted(curves: Curves) -> Verdict | None:
     losses = f", while that of validation went from {best.loss:.3f} to {end.loss:.3f}" if worse_loss else ""
     reason = (
         f"Over-fitted: since step {best.step:,} the training loss fell from {before:.3f} to {after:.3f}{losses} "
-        f"(validation Dice {best.dice:.3f}, at the end {end.dice:.3f}); the best weights, of step "
+        f"(validation Dice{curves.during} {best.dice:.3f}, at the end {end.dice:.3f}); the best weights, of step "
         f"{curves.best.step:,}, are used."
     )
     advice = "More labeled cases help most; more time does not."
     return Verdict(kind=OVER_FITTED, reason=reason, advice=advice, more_minutes=_minutes(curves, curves.steps))
+
+
+def find_no_gain(curves: Curves) -> Verdict | None:
+    """A training that was extended, and whose best weights are those from before."""
+    if not curves.began or curves.best.step > curves.began:
+        return None
+    added, best = curves.steps - curves.began, curves.best
+    since = [each.dice for each in curves.validations if each.step > curves.began]
+    reason = (
+        f"The added time brought nothing: the best validation Dice{curves.during}, {best.dice:.3f}, is of step "
+        f"{best.step:,}, before the {count_noun(added, 'added step')}"
+        f"{f' ({max(since):.3f} at most)' if since else ''}; the weights from before are used."
+    )
+    advice = "More labeled cases would add more than more time."
+    return Verdict(kind=NO_GAIN, reason=reason, advice=advice, learned=curves.dice >= LEARNED)
 
 
 def find_improving(curves: Curves) -> Verdict | None:
@@ -190,58 +310,86 @@ def find_improving(curves: Curves) -> Verdict | None:
     if 1 - end < NO_ROOM or not (short or end - late > GAIN):
         return None
     part, before = ("the second half", early) if short else ("the last fifth", late)
-    gained = f"{part} of the {curves.steps:,} steps raised the validation Dice from {before:.3f} to {end:.3f}"
-    reason = f"Still improving: {gained}{_describe_losses(curves, '; ')}."
+    gained = (
+        f"{part} of the {curves.steps:,} steps raised the validation Dice{curves.during} from {before:.3f} to {end:.3f}"
+    )
+    final = f"; {_describe_dice(curves)}" if curves.validated and curves.final is not None else ""
+    reason = f"Still improving: {gained}{final}{_describe_losses(curves, '; ')}."
     more = _minutes(curves, max(curves.steps, WANTED_STEPS - curves.steps))
     return Verdict(kind=IMPROVING, reason=reason, advice="Train longer.", more_minutes=more)
 
 
 def find_weak(curves: Curves) -> Verdict | None:
     """A training that had its time and has hardly learned."""
-    if curves.best.dice >= LEARNED:
+    if curves.dice >= LEARNED:
         return None
     reason = f"Hardly learned in {curves.steps:,} steps, and no longer improving: {_describe(curves)}."
     advice = "Look at the worst cases in the report: do the labels lie on what they name, is anything missing in them?"
     return Verdict(kind=WEAK, reason=reason, advice=advice, learned=False)
 
 
+def find_unscored(curves: Curves) -> Verdict | None:
+    """A training that had its time, and of which too few cases are scored."""
+    if curves.scored is None or curves.scored[0] >= curves.scored[1]:
+        return None
+    own, total = curves.scored
+    reason = f"Not judged yet: {own} of {count_noun(total, 'validation case')} scored; {_describe(curves)}."
+    return Verdict(kind=UNSCORED, reason=reason, advice="Score the rest.")
+
+
 def find_good(curves: Curves) -> Verdict:
     """A training to which more time would add little."""
-    if curves.best.dice >= LEARNED_EARLY:
+    if curves.dice >= LEARNED_EARLY:
         return Verdict(kind=GOOD, reason=f"Good: {_describe(curves)}, no longer rising.", advice="")
     reason = f"Trained to its end: {_describe(curves)}, no longer rising."
     return Verdict(kind=GOOD, reason=reason, advice="More labeled cases would add more than more time.")
 
 
-RULES: tuple[Rule, ...] = (find_unfinished, find_too_short, find_over_fitted, find_improving, find_weak, find_good)
+RULES: tuple[Rule, ...] = (
+    find_unfinished,
+    find_diverged,
+    find_too_short,
+    find_over_fitted,
+    find_no_gain,
+    find_improving,
+    find_weak,
+    find_unscored,
+    find_good,
+)
 
 
-def suggest_command(verdict: Verdict, run: Path, data: Path | str = "DATA", folds: Sequence[FoldName] = ()) -> str:
+def suggest_command(verdict: Verdict, run: Path, data: Path | str = "DATA") -> str:
     """Write the command that follows a verdict.
 
     Args:
-        verdict: of a fold of the run.
+        verdict: of a run, as `judge_run` returns it.
         run: run folder.
         data: its data set.
-        folds: folds of the run that were trained; empty: fold 0.
     """
-    if verdict.kind == WEAK:
+    if verdict.kind in SHOWN_BY_REPORT:
         return write_command("report", run)
-    if verdict.kind == GOOD:
+    if verdict.kind in DONE:
         return write_command("predict", run, NEW_IMAGES, "--out", "predictions")
-    more = ["--fold", "all" if len(folds) > 1 else folds[0]] if list(folds) not in ([], [0]) else []
+    more = ["--fold", verdict.fold] if verdict.fold not in (None, 0) else []
     more += ["--add-cases"] if verdict.kind == OVER_FITTED else []
-    more += ["--minutes", f"+{verdict.more_minutes * max(1, len(folds)):g}"] if verdict.more_minutes else []
+    more += ["--minutes", f"+{verdict.more_minutes:g}"] if verdict.more_minutes else []
     return write_command("train", data, "--out", run, "--resume", *more)
 
 
 def _describe(curves: Curves) -> str:
-    return f"validation Dice {curves.best.dice:.3f}{_describe_losses(curves, ', ')}"
+    return f"{_describe_dice(curves)}{_describe_losses(curves, ', ')}"
+
+
+def _describe_dice(curves: Curves) -> str:
+    if curves.final is not None and curves.scored:
+        return f"validation Dice {curves.final:.3f} over {count_noun(curves.scored[1], 'case')}"
+    return f"validation Dice {curves.best.dice:.3f}{curves.during}"
 
 
 def _describe_losses(curves: Curves, before: str) -> str:
     """Write the losses at the end, in training and in validation."""
-    training, validation = curves.loss_near(curves.steps), curves.validations[-1].loss
+    training = curves.loss_near(curves.steps)
+    validation = curves.validations[-1].loss if curves.validations else None
     texts = [
         f"{loss:.3f} in {name}"
         for loss, name in ((training, "training"), (validation, "validation"))

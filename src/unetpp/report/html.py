@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unetpp.files import write_text
-from unetpp.measure.verdict import GOOD, WEAK, read_curves, suggest_command
+from unetpp.measure.verdict import DONE, SHOWN_BY_REPORT, read_curves, suggest_command
 from unetpp.measured import DepthRow, Metrics
 from unetpp.metrics.scores import METRICS
 from unetpp.plan import Plan
@@ -111,7 +111,8 @@ def _draw(run: RunRecord, pencil: Pencil) -> dict[str, Any]:
 def _list_next_steps(run: RunRecord) -> list[tuple[str, str]]:
     """What to do next in words, and the command for it."""
     steps = []
-    if run.verdicts and (verdict := run.verdicts[0][1]).kind not in (GOOD, WEAK):
+    verdict = run.verdict
+    if verdict and verdict.kind not in (*DONE, *SHOWN_BY_REPORT):
         steps.append((f"{verdict.advice} DATA is the data set.", suggest_command(verdict, run.path)))
     if unfinished := list(dict.fromkeys(text for fold in run.folds for text in fold.metrics.unfinished)):
         words = f"Measure the rest, for which the time was over: {'; '.join(unfinished)}."
@@ -155,7 +156,10 @@ def _headline(run: RunRecord, unit: str) -> list[tuple[str, str, str]]:
         if value is not None
     ]
     origin = f"{len(run.folds)} folds" if len(run.folds) > 1 else "held out of training"
-    return [*shown, ("validation cases", str(len(run.cases)), origin)]
+    scored, partial = str(len(run.cases)), run.pooled.scored
+    if partial and not run.pooled.is_scored:
+        scored += f" of {partial[1]}"
+    return [*shown, ("validation cases", scored, origin)]
 
 
 def _distance_unit(found: Metrics) -> str:

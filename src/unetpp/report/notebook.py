@@ -38,7 +38,7 @@ STYLE = "max-width: 100%; image-rendering: pixelated"
 def to_html(result: Result) -> str:
     """Show a result as a notebook does: a run with its depth table and pictures, scores as a table, others as text."""
     if isinstance(result, Run):
-        return "".join([*_draw_run(result), _preformat(result.to_text().splitlines()[-1])])
+        return "".join([*_draw_run(result), _preformat("\n".join(result.describe_end()))])
     if isinstance(result, Evaluated):
         rows = [("mean", result.metrics.mean), ("pooled", result.metrics.pooled), *result.metrics.classes.items()]
         return _table(tabulate("", Scores, rows, result.metrics.distance_unit)) + _preformat(result.to_text())
@@ -80,6 +80,7 @@ def _draw_run(run: Run) -> list[str]:
         metrics = fold.metrics
         parts.append(f"<p><b>fold {fold.fold}</b>, {fold.steps} steps ({escape(fold.reason)})</p>")
         parts.append(_table(tabulate("depth", DepthRow, list(metrics.rows.items()), metrics.distance_unit, brief=True)))
+        parts += [f"<p>{partial}</p>"] if (partial := metrics.describe_scored()) else []
     try:
         pictures = draw_pictures(read_run(run.run), Pencil(), PICTURES)
     except UnetppError:  # moved since

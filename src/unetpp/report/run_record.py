@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unetpp.errors import UsageError
 from unetpp.measure.pooled import pool_folds
-from unetpp.measure.verdict import KINDS, judge_training, read_curves
+from unetpp.measure.verdict import KINDS, judge_fold, judge_run
 from unetpp.measured import Metrics, Recommendation, ScoredCase, Verdict, read_metrics
 from unetpp.plan import Plan, read_plan
 from unetpp.report.views import list_views, rank_key
@@ -29,6 +29,8 @@ class FoldRecord:
     """File of the view of each case."""
     left_out: tuple[str, ...] = ()
     """Files, and parts of them, that cannot be read."""
+    verdict: Verdict | None = None
+    """How its training stands."""
 
     def lines(self, kind: str) -> list[LogLine]:
         """Lines of one kind: start, train, validation, end."""
@@ -43,6 +45,8 @@ class RunRecord:
     """Its folder, as it may be shown: without the folders above, unless they were named relatively."""
     plan: Plan
     folds: tuple[FoldRecord, ...]
+    verdict: Verdict | None = None
+    """How the training stands, of the fold that most needs something done."""
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -62,10 +66,8 @@ class RunRecord:
     @cached_property
     def verdicts(self) -> list[tuple[FoldName, Verdict]]:
         """How the training of each fold stands, the worst first, each with its fold."""
-        found = [(fold.number, judge_training(read_curves(fold.log))) for fold in self.folds]
-        return sorted(
-            ((number, verdict) for number, verdict in found if verdict), key=lambda entry: KINDS.index(entry[1].kind)
-        )
+        found = [(fold.number, fold.verdict) for fold in self.folds if fold.verdict]
+        return sorted(found, key=lambda entry: KINDS.index(entry[1].kind))
 
     @cached_property
     def pooled(self) -> Metrics:
@@ -89,23 +91,25 @@ def read_run(folder: Path) -> RunRecord:
     if not run.plan.is_file():
         got = f"{'a folder' if folder.is_dir() else 'a path'} without {run.plan.name}"
         raise UsageError(folder, got, "a run folder", action)
-    folds = [_read_fold(run.fold(name), name) for name in run.folds()]
+    folds = [_read_fold(run, name) for name in run.folds()]
     started = tuple(fold for fold in folds if fold.log or fold.left_out or fold.metrics.model_fields_set)
     if not started:
         raise UsageError(folder, "a run of which no fold has started", "one with a log", action)
     shown = Path(folder.resolve().name) if folder.is_absolute() else folder
-    return RunRecord(shown, read_plan(run.plan), started)
+    return RunRecord(shown, read_plan(run.plan), started, judge_run(run, [fold.number for fold in started]))
 
 
-def _read_fold(folder: Path, number: FoldName) -> FoldRecord:
-    metrics, left_out = read_metrics(folder / METRICS_FILE), []
+def _read_fold(run: RunFolder, number: FoldName) -> FoldRecord:
+    folder, left_out = run.fold(number), []
+    metrics = read_metrics(folder / METRICS_FILE)
     if metrics is None and (folder / METRICS_FILE).exists():
         left_out.append(f"{folder.name}/{METRICS_FILE}")
     views, unreadable = list_views(folder / VIEWS)
     lines, bad = read_log(folder / LOG)
     left_out += [f"{folder.name}/{VIEWS}/{path.name}" for path in unreadable]
     left_out += [f"{bad} of {folder.name}/{LOG}"] if bad else []
-    return FoldRecord(number, tuple(lines), metrics or Metrics(), views, tuple(left_out))
+    verdict = judge_fold(run, number)
+    return FoldRecord(number, tuple(lines), metrics or Metrics(), views, tuple(left_out), verdict)
 
 
 def minutes_of(line: LogLine) -> float:

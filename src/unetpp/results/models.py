@@ -143,6 +143,8 @@ class ModelInfo(Result):
     file_mb: float
     notes: Notes
     """Notes of the model file: scores and costs of every depth, of several folds over all their validation cases."""
+    no_expected_dice: str = ""
+    """Why no Dice is expected of predictions; empty if one is."""
     command: str = ""
     """What to run next, by the verdict."""
     cache_mb: float = 0.0
@@ -171,6 +173,7 @@ class ModelInfo(Result):
         if self.notes.depths:
             lines += ["over the validation cases of all folds:"] if len(self.files) > 1 else []
             lines += [describe_depths(self.notes)]
+        lines += [f"no expected Dice for predictions: {self.no_expected_dice}"] if self.no_expected_dice else []
         lines += [wrap(str(self.notes.verdict), WIDTH)] if self.notes.verdict else []
         return "\n".join([*lines, f"Next: {self.command}"] if self.command else lines)
 

@@ -57,7 +57,11 @@ class Run(Result):
         if self.pooled:
             lines.append(f"all {len(self.folds)} folds, {count_noun(len(scores.cases), 'validation case')}:")
         lines.append(describe_depths(scores))
-        lines += describe_worst(scores)
+        return "\n".join([*lines, *describe_worst(scores), *self.describe_end()])
+
+    def describe_end(self) -> list[str]:
+        """Say what was not measured, how the training stands and what comes next."""
+        lines, scores = [], self.pooled or self.folds[0].metrics
         if unfinished := list(dict.fromkeys(text for fold in self.folds for text in fold.metrics.unfinished)):
             lines.append(f"the time was over: {'; '.join(unfinished)}")
             lines.append(f"Measure the rest: {write_command('report', self.run)}")
@@ -65,9 +69,7 @@ class Run(Result):
         lines += [wrap(str(self.verdict), WIDTH)] if self.verdict else []
         depth = ["--depth", scores.recommended.depth] if scores.recommended else []
         predict = write_command("predict", self.run, NEW_IMAGES, "--out", "predictions", *depth)
-        return "\n".join(
-            [*lines, *([f"Next: {self.command}", f"or: {predict}"] if self.command else [f"Next: {predict}"])]
-        )
+        return [*lines, *([f"Next: {self.command}", f"or: {predict}"] if self.command else [f"Next: {predict}"])]
 
     def _describe_fold(self, fold: TrainedFold) -> str:
         """Describe the length of a training, and of one of several its Dice."""

@@ -46,6 +46,8 @@ def describe_depths(found: DepthTable) -> str:
     """Make the depth table: quality and cost of every depth that was measured, and of the mean of all heads."""
     lines = [_fit_table("depth", DepthRow, list(found.rows.items()), found.distance_unit)]
     lines += [f"  costs: {found.conditions}"] if found.conditions else []
+    if partial := found.describe_scored():
+        lines.append(f"  {partial}: the Dice is preliminary, no depth is recommended")
     recommended = found.recommended
     return "\n".join(
         [*lines, f"  recommended: depth {recommended.depth} ({recommended.reason})"] if recommended else lines

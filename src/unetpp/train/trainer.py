@@ -157,7 +157,9 @@ class FoldTraining:
         if not self.state.finished:
             machine = {"threads": torch.get_num_threads(), "torch": torch.__version__}
             seed = self.plan.train.seed
-            self.log.write("start", step=self.state.step, seed=seed, device=str(self.device), **machine)
+            state, schedule = self.state, {"first_step": self.state.first_step}
+            schedule |= {"validation_cases": state.validation_cases} if state.validation_cases else {}
+            self.log.write("start", step=state.step, seed=seed, device=str(self.device), **schedule, **machine)
             self._train()
         return self._summarize()
 

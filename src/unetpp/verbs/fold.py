@@ -230,7 +230,9 @@ def measure(
     costs = read_costs(run, fold) or measure_depths(model, batch=1, device=where, progress=progress, until=until)
     unfinished = () if until == math.inf else list_unfinished(deepest, len(cases), costs)
     table = DepthTable(depths=rows, mean_of_heads=mean_of_heads).with_costs(costs)
-    verdict = judge_fold(run, fold)
+    table = table.merge(DepthTable(scored=(len(deepest.cases), len(cases))))
+    scores = chosen.merge(Metrics(cases=add_depths(chosen, quality))).merge(table)
+    verdict = judge_fold(run, fold, scores)
     found = read_header(model).notes  # with the rules of `adapt`, if the fold was measured before
     measured = Notes(
         verdict=verdict,
@@ -243,9 +245,8 @@ def measure(
     )
     notes = (found if found.training else Notes()).merge(measured).merge(table)
     save_model(model, load_model(model)[0].state_dict(), plan, notes)
-    recommended = recommend_depth(table.depths) if verdict is None or verdict.learned else None
-    scores = chosen.merge(Metrics(cases=add_depths(chosen, quality)))
-    metrics = scores.merge(table).merge(Metrics(recommended=recommended, verdict=verdict, unfinished=unfinished))
+    recommended = recommend_depth(table) if verdict is None or verdict.learned else None
+    metrics = scores.merge(Metrics(recommended=recommended, verdict=verdict, unfinished=unfinished))
     write_json(run.metrics_file(fold), metrics.to_dict())  # last: its presence marks the fold as finished
     return metrics
 

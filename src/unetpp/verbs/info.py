@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unetpp.console import shows_progress
 from unetpp.errors import UsageError
-from unetpp.measured import Notes
+from unetpp.measured import Notes, explain_no_expected_dice
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import ExportInfo, ModelInfo
 from unetpp.run_folder import RunFolder, find_model_files
@@ -55,6 +55,7 @@ def info(
     files = find_model_files(path)
     header = read_header(files[0])
     notes, command = _complete_from_run(header.notes, RunFolder(path))
+    no_dice = explain_no_expected_dice([header.notes, *(read_header(file).notes for file in files[1:])])
     if measure:
         from unetpp.measure.depth_table import measure_depths
         from unetpp.runtime.device import choose_device
@@ -67,7 +68,7 @@ def info(
         notes = project_notes(notes, machine, header.plan.predict.precision)
     size = (header.parameters, header.file_bytes / 1e6)
     cache_mb = sum(each.stat().st_size for each in RunFolder(path).cached_files()) / 1e6
-    return ModelInfo(path, tuple(files), header.plan, *size, notes, command, cache_mb)
+    return ModelInfo(path, tuple(files), header.plan, *size, notes, no_dice, command, cache_mb)
 
 
 def _complete_from_run(notes: Notes, run: RunFolder) -> tuple[Notes, str]:
@@ -86,7 +87,7 @@ def _complete_from_run(notes: Notes, run: RunFolder) -> tuple[Notes, str]:
         return notes, ""
     if not verdict.learned:
         notes = notes.merge(Notes(recommended=None))
-    return notes.merge(Notes(verdict=verdict)), suggest_command(verdict, run.path, run.recall_data(), folds)
+    return notes.merge(Notes(verdict=verdict)), suggest_command(verdict, run.path, run.recall_data())
 
 
 def _describe_export(path: Path) -> ExportInfo:

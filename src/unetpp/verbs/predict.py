@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from unetpp.console import shows_progress
+from unetpp.measured import explain_no_expected_dice
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import (
     Predicted,
@@ -83,6 +84,7 @@ def predict(
         for fold in RunFolder(path).unmeasured_folds()
     )
     notes += _note_unused_fold(RunFolder(path))
+    notes += _describe_model(path)
     written = predictor.predict_files(
         paths, target, options, (progress or Silence()).stage("Predicting", "images"), overlay
     )
@@ -108,3 +110,20 @@ def _note_unused_fold(run: RunFolder) -> tuple[str, ...]:
     if not file.is_file() or file in find_model_files(run.path):
         return ()
     return (f"The numbered folds predict, which have scores; the model of all cases is {file}.",)
+
+
+def _describe_model(path: Path) -> tuple[str, ...]:
+    """Say whether a model has hardly learned, and why no Dice is expected of its predictions."""
+    from unetpp.model.header import read_header
+    from unetpp.runtime.exported_file import EXPORTED
+
+    if path.suffix in EXPORTED and not path.is_dir():
+        return ()
+    folds = [read_header(file).notes for file in find_model_files(path)]
+    doubts = [
+        f"the model has hardly learned: look at the results. {verdict.reason}"
+        for fold in folds
+        if (verdict := fold.verdict) and not verdict.learned
+    ]
+    reason = explain_no_expected_dice(folds)
+    return (*dict.fromkeys(doubts), *([f"no expected Dice: {reason}"] if reason else []))

@@ -129,6 +129,8 @@ def _tabulate_depths(notes: Notes, depths: Sequence[int]) -> str:
         "Of the network before its export, at every depth: means over the validation cases, which were not trained\n"
         "on, with the 95 % interval of the Dice."
     )
+    partial = notes.describe_scored()
+    title += f" Preliminary: {partial}." if partial else ""
     table = _write_table(tabulate("depth", DepthRow, rows, notes.distance_unit))
     return f"{title}\n\n{table}\n\nTimes: {notes.conditions or 'not recorded'}."
 
@@ -137,10 +139,13 @@ def _tabulate_folds(folds: Sequence[Notes], depth: int) -> str:
     rows = [(str(fold.fold), fold.depths[depth].scores()) for fold in folds if depth in fold.depths]
     if not rows:
         return "None were recorded in the model files."
+    rows.append(("all cases", average_depths(folds)[depth].scores()))
     title = (
         f"Of each fold alone at depth {depth}, before the export: means over its validation cases, which it was not"
         " trained\non. The average of the folds is usually a little better; it was not measured."
     )
+    partial = [f"of fold {fold.fold} {text}" for fold in folds if (text := fold.describe_scored())]
+    title += f" Preliminary: {'; '.join(partial)}." if partial else ""
     return f"{title}\n\n{_write_table(tabulate('fold', DepthRow, rows, folds[0].distance_unit))}"
 
 
