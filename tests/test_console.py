@@ -70,6 +70,16 @@ def test_lines_come_at_the_end_and_not_too_often(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "Reading: 100/100 files, fine\n"
 
 
+def test_a_stage_whose_count_is_not_known_yet_shows_its_remark(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unetpp.console.SECONDS_BETWEEN_LINES", 0.0)
+    stage = Lines().stage("Fold 0: training", "steps")
+    stage(0, 0, "starting")
+    stage(5, 5)
+    assert capsys.readouterr().err == "Fold 0: training: starting\nFold 0: training: 5/5 steps\n"
+
+
 def test_a_stage_without_a_count_is_a_line_too(capsys: pytest.CaptureFixture[str]) -> None:
     Lines().stage("Measuring this machine")
     Lines().detail("why")

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 some cases failed, or the work was interrupted; 2 bad usag
 from __future__ import annotations
 
 import ast
+import atexit
 import contextlib
 import importlib
 import inspect
@@ -18,6 +19,7 @@ import shlex
 import shutil
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -183,7 +185,9 @@ def main() -> None:
             stream.flush()
         except (OSError, ValueError):  # full: Python would complain about it once more
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    sys.exit(code)
+    threading._shutdown()  # type: ignore[attr-defined]  # as Python does at its end, and what is registered for it
+    atexit._run_exitfuncs()
+    os._exit(code)  # taking torch apart, module by module, would keep the prompt for seconds
 
 
 def _open_streams() -> None:

@@ -53,7 +53,7 @@ class Bars:
         task = self._current = self._display.add_task(title, total=None, unit=unit, note="", counted=False)
 
         def show(done: float, total: int, note: str = "") -> None:
-            self._display.update(task, completed=done, total=total, note=note, counted=True)
+            self._display.update(task, completed=done, total=total or None, note=note, counted=total > 0)
 
         return show
 
@@ -147,10 +147,10 @@ class Lines:
 
         def show(done: float, total: int, note: str = "") -> None:
             nonlocal ended
-            if (done >= total and not ended) or time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
-                self._last, ended = time.monotonic(), done >= total
-                count = f"{int(done):,}/{total:,} {unit}".rstrip()
-                self.note(f"{title}: {count}" + (f", {note}" if note else ""))
+            if (done >= total > 0 and not ended) or time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
+                self._last, ended = time.monotonic(), done >= total > 0
+                count = f"{int(done):,}/{total:,} {unit}".rstrip() if total else ""
+                self.note(f"{title}: " + ", ".join(filter(None, (count, note))))
 
         return show
 

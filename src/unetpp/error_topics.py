@@ -113,7 +113,7 @@ TOPICS = {
     "interrupted": Topic(
         "Stopped",
         "Ctrl-C or a signal ended the command. Files that were written are complete.",
-        "Stopped by SIGTERM after step 420; everything is saved. Continue with the same arguments and --resume.",
+        "Stopped by SIGTERM after step 420; everything is saved. Continue: unetpp train DATA --out RUN --resume",
         "Run the same command again; `train` continues with `--resume`.",
     ),
     "memory": Topic(

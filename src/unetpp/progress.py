@@ -17,7 +17,7 @@ class Stage(Protocol):
 
         Args:
             done: units of work done, with a fraction of the current one if that takes long.
-            total: units of work in all.
+            total: units of work in all; 0 while it is not known.
             note: remarks to show next to them, the most important first, with commas between them.
         """
 

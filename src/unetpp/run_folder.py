@@ -100,6 +100,10 @@ class RunFolder:
         """Return the file with the scores of a fold; its presence marks the fold as finished."""
         return self.fold(fold) / METRICS_FILE
 
+    def earlier_metrics_file(self, fold: FoldName) -> Path:
+        """Return where the scores of a finished fold lie while it is trained longer."""
+        return self.fold(fold) / "earlier_metrics.json"
+
     def metrics(self, fold: FoldName) -> Metrics | None:
         """Read the scores of a fold; None before it is measured."""
         return read_metrics(self.metrics_file(fold))

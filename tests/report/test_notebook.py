@@ -100,9 +100,19 @@ def test_a_page_opens_in_the_browser_or_in_the_notebook(tmp_path: Path, monkeypa
     assert opened[1:] == [("report.html", "100%", 800), (str(tmp_path.parent / "report.html"),)]
 
 
-def test_a_run_writes_its_report_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_opens_its_report_and_writes_it_only_if_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened: list[Any] = []
+    written: list[Path] = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
-    monkeypatch.setattr("unetpp.verbs.report.report", lambda run: Reported(run / "report.html"))
-    assert make_run(tmp_path).report() == Reported(tmp_path / "report.html")
-    assert len(opened) == 1
+
+    def write(run: Path) -> Reported:
+        written.append(run)
+        (run / "report.html").touch()
+        return Reported(run / "report.html")
+
+    monkeypatch.setattr("unetpp.verbs.report.write_page", write)
+    run = make_run(tmp_path)
+    assert run.report() == run.report() == Reported(tmp_path / "report.html")
+    assert (len(written), len(opened)) == (1, 2)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from pathlib import Path
 
+import pytest
+
 import unetpp
 from unetpp.data.folds import read_splits
 from unetpp.layouts.cases import find_cases
+from unetpp.measure.validation import DepthValidation
 from unetpp.measured import Metrics, Notes
+from unetpp.metrics.scores import Validation
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
 from unetpp.progress import Silence
 from unetpp.run_folder import MODEL, RunFolder
 from unetpp.runtime.device import choose_device
-from unetpp.verbs.fold import measure
+from unetpp.verbs import fold
+from unetpp.verbs.fold import measure, read_costs
 
 
 def hurry(trained: Path, tmp_path: Path) -> tuple[RunFolder, Metrics]:
@@ -23,6 +29,7 @@ def hurry(trained: Path, tmp_path: Path) -> tuple[RunFolder, Metrics]:
     run = RunFolder(tmp_path / "run")
     shutil.copytree(trained, run.path)
     shutil.rmtree(run.fold(0) / "views")
+    run.metrics_file(0).unlink()
     cases = {case.id: case for case in find_cases(trained.parent / "data").cases}
     held_out = [cases[name] for name in read_splits(run.splits)[0].validation]
     header = read_header(run.fold(0) / MODEL)
@@ -62,3 +69,49 @@ def test_data_that_moved_leaves_the_report_with_what_there_is(trained: Path, tmp
     found = unetpp.report(run.path)
     assert "gone cannot be used" in found.to_text()
     assert "1 of 2 validation cases scored" in found.report.read_text()
+
+
+def test_the_report_measures_the_memory_of_a_run_of_two_folds_once(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = hurry(trained, tmp_path)
+    shutil.copytree(run.fold(0), run.fold(1))
+    complete, measured = RunFolder(trained).metrics(0), []
+    assert complete
+    monkeypatch.setattr(fold, "measure_depths", lambda *_, **__: measured.append(1) or complete.as_table())
+    unetpp.report(run.path)
+    for number in (0, 1):
+        found = run.metrics(number)
+        assert found and found.unfinished == () and all(row.peak_memory_mb for row in found.rows.values())
+    assert len(measured) == 1
+
+
+def test_complete_costs_of_a_fold_stay(trained: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(trained, run.path)
+    other = json.loads(run.metrics_file(0).read_text())
+    run.fold(1).mkdir()
+    (run.fold(1) / MODEL).write_bytes((run.fold(0) / MODEL).read_bytes())
+    for row in other["depths"].values():
+        row["latency_ms"] = 1e6
+    run.metrics_file(1).write_text(json.dumps(other))
+    own, theirs = read_costs(run, 0), read_costs(run, 1)
+    assert own and own.depths[1].latency_ms != 1e6 and theirs and theirs.depths[1].latency_ms == 1e6
+    other["mean_of_heads"]["peak_memory_mb"] = None
+    run.metrics_file(1).write_text(json.dumps(other))
+    assert read_costs(run, 1) == own
+
+
+def test_scores_stay_if_no_better_weights_are_found(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(trained, run.path)
+    before = run.metrics(0)
+    assert before
+    monkeypatch.setattr(DepthValidation, "__call__", lambda self, network: Validation(dict.fromkeys(before.depths, -1)))
+    found = unetpp.train(trained.parent / "data", run.path, epochs="+1", resume=True, device="cpu").folds[0]
+    assert found.steps > read_header(trained / "fold_0" / MODEL).notes.training.steps
+    assert (found.metrics.cases, found.metrics.depths) == (before.cases, before.depths)
+    assert run.metrics(0) == found.metrics and not run.earlier_metrics_file(0).exists()
+    assert read_header(run.fold(0) / MODEL).notes.training.steps == found.steps

@@ -84,3 +84,5 @@ def test_validating_hides_neither_the_loss_nor_the_dice() -> None:
         (10, 20, "1:23 left, loss 1.500, Dice 0.250, 2.0 images/s"),
         (10, 20, "1:23 left, loss 1.500, Dice 0.250, validating"),
     ]
+    show(replace(status, fraction=1.0, seconds_left=0.0, activity="validating"))
+    assert shown[-1] == (10, 10, "loss 1.500, Dice 0.250, validating")  # a last one may take a while

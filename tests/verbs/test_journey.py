@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -22,10 +24,14 @@ from tests.tiny import TINY, TINY_3D, run_cli, set_options
 
 import unetpp
 from unetpp.data.demo import write_demo_data
-from unetpp.errors import PlanError, UsageError
+from unetpp.errors import Interrupted, PlanError, UsageError
 from unetpp.files import hold_lock
 from unetpp.model.header import read_header
+from unetpp.progress import Silence
+from unetpp.train.trainer import FoldTraining
+from unetpp.verbs import preparation
 from unetpp.verbs.train import TrainOptions
+from unetpp.words import write_command
 
 
 def weights_agree(first: Path, second: Path) -> bool:
@@ -200,6 +206,60 @@ def test_a_fold_is_trained_by_one_process(cells: Path, tmp_path: Path) -> None:
             with pytest.raises(UsageError, match="a fold that is being trained"):
                 unetpp.train(cells, tmp_path / "run", epochs=1, device="cpu", set=TINY, resume=resume)
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
+
+
+def test_a_fold_that_is_being_trained_is_not_called_trained(cells: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "fold_0"
+    with hold_lock(folder / ".lock"):
+        (folder / "last.ckpt").touch()
+        with pytest.raises(UsageError, match="a fold that is being trained"):
+            unetpp.train(cells, tmp_path / "run", epochs=1, device="cpu", set=TINY)
+
+
+def test_ctrl_c_before_training_says_that_nothing_was_written(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preparation, "make_plan", stop)
+    with pytest.raises(Interrupted, match="before training began; nothing was written"):
+        unetpp.train(cells, tmp_path / "run", epochs=1, device="cpu", set=TINY)
+
+
+def test_an_interrupted_training_says_how_it_is_continued(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(FoldTraining, "_validate_if_due", stop)
+    command = write_command("train", cells, "--out", tmp_path / "run", "--fold", 1, "--resume")
+    with pytest.raises(Interrupted, match=f"saved. Continue: {re.escape(command)}"):
+        unetpp.train(cells, tmp_path / "run", epochs=1, fold=1, device="cpu", set=TINY)
+
+
+def test_of_two_jobs_the_second_says_that_it_waits_for_the_plan(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, waits = tmp_path / "run" / ".lock", threading.Event()
+
+    def plan() -> None:
+        with hold_lock(lock):
+            waits.wait(60)
+
+    def hear(_: object, text: str) -> None:
+        if text.startswith("Waiting for another job"):
+            waits.set()
+
+    monkeypatch.setattr(Silence, "note", hear)
+    other = threading.Thread(target=plan)
+    other.start()
+    while not lock.exists():
+        time.sleep(0.01)
+    unetpp.train(cells, lock.parent, epochs=1, device="cpu", set=TINY, progress=Silence())
+    assert waits.is_set()
+    other.join()
 
 
 def test_resuming_a_finished_run_changes_nothing(trained: Path) -> None:

@@ -92,7 +92,7 @@ class Planned(Result):
                 f"{self.validation_cases} to validate; {list_some(data.classes, 4)}",
                 f"Network:  {model.topology} of depth {model.depth}, {self.parameters:,} parameters; "
                 f"patches of {patch}; {self.train_memory_mb:,.0f} MB",
-                f"Training: {self._describe_length()}, then every depth is scored and timed",
+                f"Training: {self._describe_length()}{self._describe_scoring()}",
                 f"Ends:     {self._describe_end(started)}; results in {self.run}",
             ]
         )
@@ -102,6 +102,11 @@ class Planned(Result):
         steps = train.epochs * train.steps_per_epoch
         length = count_noun(train.minutes, "minute") if train.minutes else count_noun(steps, "step")
         return f"{self.folds} folds of {length}" if self.folds > 1 else length
+
+    def _describe_scoring(self) -> str:
+        if not self.validation_cases:
+            return "; no case is left to score"
+        return ", scoring included" if self.plan.train.minutes else ", then every depth is scored and timed"
 
     def _describe_end(self, started: datetime | None) -> str:
         if self.train_minutes is None:

@@ -54,7 +54,7 @@ class Status:
     images_per_second: float
     """Patches per second in this session, validations excluded."""
     seconds_left: float | None
-    """Estimated seconds to the end of the schedule; None at its start."""
+    """Estimated seconds to the end of the schedule; None at the start of one in epochs."""
     activity: str = "training"
     """training, or what takes its time instead, such as validating."""
 
@@ -167,6 +167,7 @@ class FoldTraining:
         first = self.state.step
         self.session = Session(first, self.state.elapsed_s)
         self._adjust_budget()
+        self._show(self._make_status("starting"))
         batches = self.prefetcher.iterate(first)
         with self.interruption:
             try:
@@ -183,8 +184,7 @@ class FoldTraining:
             self._raise_interrupted("training")
 
     def _raise_interrupted(self, after: str) -> NoReturn:
-        signal, action = self.interruption.requested, "Continue with the same arguments and `resume=True`."
-        raise Interrupted(f"Stopped by {signal} after {after}; everything is saved. {action}")
+        raise Interrupted(f"Stopped by {self.interruption.requested} after {after}; everything is saved.")
 
     def _schedule(self, step: int) -> float:
         """Compute the completed fraction of the schedule: of `budget_s` if there is one, else of the steps."""
@@ -282,13 +282,18 @@ class FoldTraining:
 
     def _make_status(self, activity: str = "training") -> Status:
         step, fraction = self.state.step, self._schedule(self.state.step)
+        spent_s, left_s = self.session.elapsed_s - self.state.first_s, None
+        if self.state.budget_s is not None:
+            left_s = self.state.budget_s - spent_s
+        elif fraction > 0:
+            left_s = spent_s * (1 / fraction - 1)
         return Status(
             fraction=min(1.0, fraction),
             step=step,
             loss=self.session.mean_loss,
             best_dice=self._best_dice,
             images_per_second=self.session.steps_per_second(step) * self.plan.train.batch,
-            seconds_left=(self.session.elapsed_s - self.state.first_s) * (1 / fraction - 1) if fraction > 0 else None,
+            seconds_left=left_s,
             activity=activity,
         )
 

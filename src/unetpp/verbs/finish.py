@@ -34,6 +34,7 @@ def finish_folds(run: RunFolder, progress: Progress) -> tuple[str, ...]:
     folds = [fold for fold in run.started_folds() if (found := run.metrics(fold)) and found.unfinished]
     if not folds:
         return ()
+    progress.note("The time of the training was over before everything was measured; the rest is measured now.")
     where = run.recall_data()
     splits = read_splits(run.splits, validated=False)
     try:

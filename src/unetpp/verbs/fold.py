@@ -21,7 +21,7 @@ from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.quality import add_depths, evaluate_cases
 from unetpp.measure.validation import DepthValidation, choose_evenly, count_tiles
 from unetpp.measure.verdict import judge_fold
-from unetpp.measured import DepthTable, Metrics, Notes, Training
+from unetpp.measured import DepthTable, Metrics, Notes, Training, read_metrics
 from unetpp.model.build import make_grid
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
@@ -103,12 +103,16 @@ def train_and_measure(
     training, budget_s = _make_training(job, allowance_s, until, begun, later, again=done is not None)
     job.listeners.begin(fold, plan)
     if done:
-        run.metrics_file(fold).unlink()  # they are those of the weights so far
+        run.metrics_file(fold).replace(run.earlier_metrics_file(fold))  # they are those of the weights so far
     result = training.run(resume, Extension(budget_s, more.epochs) if more and done else None)
     if begun and not done and plan.train.minutes:
         until = time.monotonic() + SHARE_AFTER * 60 * plan.train.minutes
-    held_out, until = job.find_held_out(), until - SECONDS_FOR_REPORT
-    metrics = measure(run, fold, held_out, plan, result, job.device, job.progress, until)
+    earlier = read_metrics(run.earlier_metrics_file(fold))
+    if earlier and read_header(run.fold(fold) / MODEL).notes.training:  # no better weights were found since
+        metrics = _write_metrics(run, fold, plan, result, earlier)
+    else:
+        held_out, until = job.find_held_out(), until - SECONDS_FOR_REPORT
+        metrics = measure(run, fold, held_out, plan, result, job.device, job.progress, until)
     scores = {depth: row.dice for depth, row in metrics.depths.items()}
     job.listeners(kind="measured", step=result.steps, depths=scores)
     return _as_result(fold, result, metrics)
@@ -132,17 +136,19 @@ def _make_training(
     """
     plan, fold = job.plan, job.fold
     training_cases, held_out = job.store_cases()
-    stage = job.progress.stage(f"Fold {fold}: training", "steps")  # here: timing a validation may take seconds
     heads = make_grid(plan.model).head_depths(plan.model.deep_supervision)
     after = FollowUp(count_tiles(held_out, plan.predict), len(held_out), len(heads), allowance_s or math.inf)
     validation, rebudget = None, None
     if held_out:
         validation = DepthValidation(choose_evenly(held_out, plan.train.validation_cases), plan, job.device)
     if allowance_s is not None and (again or not begun):
+        if validation:
+            job.progress.stage(f"Fold {fold}: timing a validation")
         rebudget = share_time(until, validation, after)
     if validation and begun and begun.validation_cases:
         validation.keep(begun.validation_cases)
     budget_s = rebudget and rebudget(0.0)
+    stage = job.progress.stage(f"Fold {fold}: training", "steps")
     training = FoldTraining(
         plan,
         training_cases,
@@ -231,22 +237,40 @@ def measure(
     unfinished = () if until == math.inf else list_unfinished(deepest, len(cases), costs)
     table = DepthTable(depths=rows, mean_of_heads=mean_of_heads).with_costs(costs)
     table = table.merge(DepthTable(scored=(len(deepest.cases), len(cases))))
-    scores = chosen.merge(Metrics(cases=add_depths(chosen, quality))).merge(table)
-    verdict = judge_fold(run, fold, scores)
+    scores = chosen.merge(Metrics(cases=add_depths(chosen, quality), unfinished=unfinished)).merge(table)
+    return _write_metrics(run, fold, plan, result, scores)
+
+
+def _write_metrics(run: RunFolder, fold: FoldName, plan: Plan, result: Training, measured: Metrics) -> Metrics:
+    """Judge a training, and write metrics.json and the notes of the model file.
+
+    Args:
+        run: run folder.
+        fold: number of the fold.
+        plan: plan of the run.
+        result: outcome of the training.
+        measured: scores and costs of its best weights.
+
+    Returns:
+        The content of metrics.json.
+    """
+    model, verdict = run.fold(fold) / MODEL, judge_fold(run, fold, measured)
     found = read_header(model).notes  # with the rules of `adapt`, if the fold was measured before
-    measured = Notes(
+    notes = Notes(
         verdict=verdict,
         unetpp=__version__,
         fold=fold,
         seed=plan.train.seed,
         training=result,
-        mean=chosen.mean,
-        distance_unit=chosen.distance_unit,
+        mean=measured.mean,
+        distance_unit=measured.distance_unit,
     )
-    notes = (found if found.training else Notes()).merge(measured).merge(table)
+    table = measured.as_table().model_dump(exclude={"recommended", "distance_unit"}, exclude_unset=True)
+    notes = (found if found.training else Notes()).merge(notes).merge(DepthTable(**table))
+    run.earlier_metrics_file(fold).unlink(missing_ok=True)  # first: they may be those of other weights
     save_model(model, load_model(model)[0].state_dict(), plan, notes)
-    recommended = recommend_depth(table) if verdict is None or verdict.learned else None
-    metrics = scores.merge(Metrics(recommended=recommended, verdict=verdict, unfinished=unfinished))
+    recommended = recommend_depth(measured) if verdict is None or verdict.learned else None
+    metrics = measured.merge(Metrics(recommended=recommended, verdict=verdict))
     write_json(run.metrics_file(fold), metrics.to_dict())  # last: its presence marks the fold as finished
     return metrics
 
@@ -272,10 +296,10 @@ def list_unfinished(scores: Metrics, count: int, costs: DepthTable) -> tuple[str
 
 
 def read_costs(run: RunFolder, fold: FoldName) -> DepthTable | None:
-    """Read the costs that another fold of the run has measured: the networks are equal, only their weights differ."""
-    for other in run.started_folds():
-        found = run.metrics(other) if other != fold else None
-        if found and found.conditions:
+    """Read complete costs: those of the fold, else of another one, whose network differs in its weights only."""
+    others = (run.metrics(other) for other in run.started_folds() if other != fold)
+    for found in (run.metrics(fold), read_metrics(run.earlier_metrics_file(fold)), *others):
+        if found and found.conditions and all(row.peak_memory_mb is not None for row in found.rows.values()):
             depths = {depth: row.costs() for depth, row in found.depths.items()}
             mean = found.mean_of_heads and found.mean_of_heads.costs()
             return DepthTable(depths=depths, mean_of_heads=mean, conditions=found.conditions, machine=found.machine)

@@ -5,7 +5,7 @@ Nothing is written until everything was checked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -205,6 +205,7 @@ def reuse_plan(
     device: torch.device,
     progress: Progress,
     start: Start | None = None,
+    ours: Collection[FoldName] = (),
 ) -> Plan:
     """Read the plan of a run and apply the settings of the user, or create a plan.
 
@@ -215,6 +216,7 @@ def reuse_plan(
         device: where training runs.
         progress: is told when a plan is reused.
         start: the model that training starts from.
+        ours: folds that this process holds.
 
     Returns:
         The plan to train with.
@@ -233,7 +235,8 @@ def reuse_plan(
     started = folder.started_folds()
     if not started:
         changed = _require_head(found.changed(settings))
-        progress.note(f"Using the plan in {folder.plan}; delete it to plan again.")
+        others = [fold for fold in folder.folds() if fold not in ours and (folder.fold(fold) / LOCK).exists()]
+        progress.note(f"Using the plan in {folder.plan}{'' if others else '; delete it to plan again'}.")
         return changed
     for key, value in settings.items():
         if _differs(found, key, value):
@@ -250,6 +253,12 @@ def _differs(plan: Plan, key: str, value: Any) -> bool:
         return bool(plan.changed({key: value}).differences(plan))
     except PlanError:
         return True
+
+
+def require_at_rest(folder: RunFolder, folds: Iterable[FoldName]) -> None:
+    """Refuse folds that another process trains; raises UsageError."""
+    with hold_folds(folder, filter(folder.has_started, folds)):
+        pass
 
 
 @contextmanager
@@ -281,6 +290,7 @@ def settle_plan(
     device: torch.device,
     progress: Progress,
     start: Start | None = None,
+    ours: Collection[FoldName] = (),
 ) -> Plan:
     """Reuse or create the plan of a run and write it; of several processes that begin at once, one creates it.
 
@@ -292,6 +302,7 @@ def settle_plan(
         device: where training runs.
         progress: is told when a plan is reused.
         start: the model that training starts from.
+        ours: folds that this process holds.
 
     Returns:
         The plan to train with.
@@ -300,8 +311,11 @@ def settle_plan(
         UsageError: as `reuse_plan`.
         PlanError: as `reuse_plan`.
     """
-    with hold_lock(folder.path / LOCK, wait=True):
-        made = reuse_plan(folder, fingerprint, request, device, progress, start)
+    with ExitStack() as locks:
+        if not locks.enter_context(hold_lock(folder.path / LOCK)):
+            progress.note("Waiting for another job, which makes the plan of this run.")
+            locks.enter_context(hold_lock(folder.path / LOCK, wait=True))
+        made = reuse_plan(folder, fingerprint, request, device, progress, start, ours)
         write_plan(folder, fingerprint, made, splits, start)
     return made
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unetpp.console import shows_progress
-from unetpp.progress import Progress, ShowProgress, Silence
+from unetpp.progress import SILENCE, Progress, ShowProgress, Silence
 from unetpp.results import (
     Reported,
 )
@@ -33,7 +33,7 @@ def report(run: AnyPath, *, progress: ShowProgress = None) -> Reported:
     return replace(write_page(Path(run), progress), notes=notes)
 
 
-def write_page(run: Path, progress: Progress) -> Reported:
+def write_page(run: Path, progress: Progress = SILENCE) -> Reported:
     """Write the report of what was measured.
 
     Args:

@@ -19,7 +19,7 @@ from unetpp.results import (
     TrainedFold,
     describe_plan,
 )
-from unetpp.run_folder import NO_VALIDATION, RunFolder
+from unetpp.run_folder import NO_VALIDATION, FoldName, RunFolder
 from unetpp.verbs.arguments import AnyPath, Epochs, LogTo, Minutes, Settings, choose_run, name_data, require_data
 from unetpp.verbs.clean import clean
 from unetpp.verbs.report import write_page
@@ -29,6 +29,9 @@ if TYPE_CHECKING:  # they import torch
     from unetpp.verbs.fold import FoldJob
     from unetpp.verbs.fold_time import Clock
     from unetpp.verbs.request import Request
+
+FEW_MINUTES = 1.0
+"""Minutes of a fold below which a note says that they are few."""
 
 
 class TrainOptions(TypedDict, total=False):
@@ -141,16 +144,23 @@ def train(
     dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress, folder)
     splits = find_splits(folder, dataset, progress, add_cases, validated=fold != NO_VALIDATION)
     numbers = preparation.parse_folds(fold, len(splits))
+    if not resume:
+        preparation.require_at_rest(folder, numbers)
     preparation.require_unstarted(folder, numbers, resume)
     if request.adds:
         preparation.require_finished(folder, numbers, resume)
     elif add_cases and all(folder.metrics_file(number).exists() for number in numbers):
         action = 'Give a length with a plus as well, such as `minutes="+10"`.'
         raise UsageError("add_cases", "only folds that have been trained to the end", "one to train", action)
+    if len(numbers) > 1 and not resume:
+        progress.note("What nnU-Net calls fold all, one model of all cases, is fold none here.")
     if request.minutes:
-        request = replace(request, minutes=request.minutes / len(numbers))
+        minutes = request.minutes / len(numbers)
+        request = replace(request, minutes=minutes)
         if len(numbers) > 1:
-            progress.note(f"The minutes are divided among {len(numbers)} folds: {request.minutes:.3g} for each.")
+            progress.note(f"The minutes are divided among {len(numbers)} folds: {minutes:.3g} for each.")
+        if minutes < FEW_MINUTES and not request.adds:
+            progress.note(f"note: {60 * minutes:.0f} seconds for a fold are hardly enough to learn anything")
     if dry_run:
         made = preparation.reuse_plan(folder, fingerprint, request, place, progress, start)
         progress.detail(describe_plan(made))
@@ -162,7 +172,7 @@ def train(
     try:
         with preparation.hold_folds(folder, numbers):
             preparation.require_unstarted(folder, numbers, resume)  # again: another process may have trained meanwhile
-            made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress, start)
+            made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress, start, numbers)
             write_text(folder.data, f"{Path(data).absolute()}\n")
             jobs = [
                 FoldJob(dataset, made, choose_split(splits, number), folder, number, place, progress, listeners)
@@ -182,8 +192,22 @@ def train(
             _try_clean(folder.path, progress)
         return _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
-        told = "Stopped; the work so far is saved. Continue with the same arguments and `resume=True`."
-        raise Interrupted(told) from None
+        raise Interrupted(_describe_stop(Path(data), folder, fold, numbers)) from None
+    except Interrupted as error:
+        raise Interrupted(f"{error} {_describe_next(Path(data), folder, fold)}") from None
+
+
+def _describe_stop(data: Path, folder: RunFolder, fold: int | str, numbers: Sequence[FoldName]) -> str:
+    """Say what there is after Ctrl-C outside the steps of training."""
+    if any(map(folder.has_started, numbers)):
+        return f"Stopped; the work so far is saved. {_describe_next(data, folder, fold)}"
+    written = f"the plan is in {folder.plan}" if folder.plan.exists() else "nothing was written"
+    return f"Stopped before training began; {written}. Begin again with the same arguments."
+
+
+def _describe_next(data: Path, folder: RunFolder, fold: int | str) -> str:
+    other = ["--fold", fold] if fold != 0 else []
+    return f"Continue: {write_command('train', data, '--out', folder.path, *other, '--resume')}"
 
 
 def _train_folds(jobs: Sequence[FoldJob], clock: Clock, resume: bool, more: Request | None) -> list[TrainedFold]:
