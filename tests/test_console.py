@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress as RichProgress
 
 import unetpp
-from unetpp.cli import JOURNEY
+from unetpp.cli import JOURNEY, write_flags
 from unetpp.console import Bars, FittedLine, Lines, open_console, shows_progress
 from unetpp.progress import ShowProgress, Stage
 
@@ -127,3 +127,9 @@ def test_every_verb_shows_its_progress(verb: str) -> None:
     function = getattr(unetpp, verb)
     assert function.__wrapped__, "decorate it with shows_progress"
     assert inspect.signature(function).parameters["progress"].default is None
+
+
+def test_notes_name_settings_as_flags_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with open_console(translate=write_flags) as progress:
+        progress.note("note: `add_cases` takes them; or `train.batch=1`")
+    assert capsys.readouterr().err == "note: --add-cases takes them; or --set train.batch=1\n"
