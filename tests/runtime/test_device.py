@@ -38,3 +38,14 @@ def test_memory_is_tuned_only_with_glibc(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(ctypes, "CDLL", absent)
     keep_freed_memory()
+
+
+@pytest.mark.parametrize(
+    ("isa", "fast"),
+    [("", True), ("default", True), ("AVX512_CORE_BF16", True), ("AVX2", False), ("AVX512_CORE", False)],
+)
+def test_bfloat16_in_software_is_no_gain(monkeypatch: pytest.MonkeyPatch, isa: str, fast: bool) -> None:
+    """The processor has it, and oneDNN uses it or not: the answer is the same on an idle and on a busy machine."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", isa)
+    assert has_fast_bf16(torch.device("cpu")) is fast

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import functools
+import os
 
 import torch
 
 from unetpp.errors import UsageError
 from unetpp.plan import ModelPlan
-from unetpp.runtime.stopwatch import time_calls
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # names of glibc's malloc.h
 MAX_WORKERS = 12
@@ -80,23 +79,17 @@ def has_fast_bf16(device: torch.device) -> bool:
     if device.type != "cpu":
         return False
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, probe, bool)() for probe in probes) and not _emulates_bf16()
+    return any(getattr(torch.cpu, probe, bool)() for probe in probes) and not _hides_bf16()
 
 
-@functools.cache
-def _emulates_bf16() -> bool:
-    """Return whether bfloat16 runs in software, as where ONEDNN_MAX_CPU_ISA hides the instructions from oneDNN.
+def _hides_bf16() -> bool:
+    """Return whether oneDNN was told to do without the instructions for bfloat16, which then runs in software.
 
-    Measured by products of 128 x 128: in software they take 15 times as long as in float32 and more, otherwise about as
-    long.
+    Not measured: on a busy machine one process would measure this and another that, and a training that is resumed
+    would go on in another arithmetic.
     """
-
-    def seconds(dtype: torch.dtype) -> float:
-        square = torch.ones(128, 128, dtype=dtype)
-        torch.mm(square, square)  # libraries choose their kernels
-        return min(time_calls(lambda: torch.mm(square, square), most=10))
-
-    return seconds(torch.bfloat16) > 4 * seconds(torch.float32)
+    isa = (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "DEFAULT").upper()
+    return not any(name in isa for name in ("DEFAULT", "ALL", "BF16", "FP16", "AMX", "AVX10"))
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
