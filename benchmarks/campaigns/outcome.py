@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib
 import os
@@ -180,6 +181,8 @@ def _be_child(tokens: list[str], output: Path, before: Callable[[], object] | No
         if before is not None:
             before()
         from unetpp.cli import main
+
+        atexit._clear()  # what this process has to tidy up at its end is not the child's
 
         main()
     except SystemExit as end:
