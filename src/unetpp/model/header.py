@@ -114,9 +114,11 @@ def read_safetensors_header(path: Path) -> tuple[dict[str, str], dict[str, Tenso
 
 def _refuse_foreign(path: Path, reason: str) -> ModelFileError:
     """Say what a file is that is no .safetensors, and how to get a model from it."""
+    expected = "a model file (.safetensors) that unetpp wrote"
+    if not path.is_file():  # a pipe would be waited for
+        return ModelFileError(path, f"no file ({reason})", expected, "Check the path.")
     with path.open("rb") as file:
         is_of_torch = file.read(len(ZIP)).startswith((ZIP, PICKLE))
-    expected = "a model file (.safetensors) that unetpp wrote"
     if path.suffix == ".pt2":
         got, action = "an export for torch.export.load", "Name the model file, or export it to .onnx or .xml."
     elif is_of_torch:
