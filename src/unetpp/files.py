@@ -133,11 +133,15 @@ def hold_lock(path: Path, wait: bool = False) -> Iterator[bool]:
 
 def _open_locked(path: Path, wait: bool) -> tuple[TextIO, bool]:
     """Open and lock a file; again, if its last holder has removed it meanwhile."""
+    attempts = 100
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a")
         except OSError as error:
+            attempts -= 1
+            if isinstance(error, FileNotFoundError) and attempts:
+                continue  # its last holder has removed the folder between the two
             raise WriteError(path, _describe(error), "to write it", _action(error)) from error
         held = _lock(file, wait)
         with suppress(OSError):

@@ -96,4 +96,4 @@ def test_the_command_reads_it(tmp_path: Path) -> None:
     answer = run_cli("import", tmp_path / "mine.pth", "--out", tmp_path / "ours.safetensors")
     assert answer.code == 0, answer.stderr
     assert "UNetPlusPlus of unetpp" in answer.stdout
-    assert "model.activation = leaky_relu   (as `build_model` has it" in answer.stdout
+    assert "model.activation = leaky_relu   (as unetpp.build_model has it" in answer.stdout

@@ -69,7 +69,7 @@ def _assume(found: Mapping[str, Any], settings: ImportSettings) -> dict[str, Any
     elif found.get("norm") == "none":
         usual |= {"activation": PRESETS["paper"]["activation"]}
     return {
-        name: settings.get(f"model.{name}", usual[name], f"as `build_model` has it: {why}")
+        name: settings.get(f"model.{name}", usual[name], f"as unetpp.build_model has it: {why}")
         for name, why in NO_TRACE.items()
         if name not in found
     }
