@@ -143,7 +143,7 @@ def compare_trainings(run: Path, reference: Path) -> str | None:
 def _read_validations(path: Path) -> list[dict[str, object]]:
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     return [
-        {key: value for key, value in line.items() if not key.endswith("_s")}
+        {key: value for key, value in line.items() if not key.endswith(("_s", "train_loss"))}  # that of one session
         for line in lines
         if line["kind"] == "validation"
     ]
