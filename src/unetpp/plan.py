@@ -239,7 +239,6 @@ class DataPlan(ReadPlan):
                 "a number for each axis, intensities for each of data.channels; or null",
             ),
             (len(self.label_values) == len(self.classes), "data.label_values", "one value for each of data.classes"),
-            (len(set(self.classes)) == len(self.classes), "data.classes", "names that differ: scores are kept by name"),
             (len(set(self.label_values)) == len(self.label_values), "data.label_values", "values that differ"),
             (len(set(self.classes)) == len(self.classes), "data.classes", "names that differ: scores are kept by name"),
             (

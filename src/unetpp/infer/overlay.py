@@ -62,7 +62,7 @@ def _draw_slices(source: ImageSource, segmentation: np.ndarray, colors: Sequence
     for axis, index in enumerate(_find_fullest(segmentation)):
         sizes = tuple(size for other, size in enumerate(spacing) if other != axis)
         planes = _shrink(source, segmentation, (axis, index), LONGEST_OF_VOLUME)
-        if _points_up(source.geometry, rows=0 if axis else 1):
+        if points_up(source.geometry, rows=0 if axis else 1):
             planes = planes[0][:, ::-1], planes[1][::-1]
         pictures.append(_draw(planes, colors, sizes, SMALLEST_SIDE))
     height = max(len(picture) for picture in pictures)
@@ -80,7 +80,7 @@ def _find_fullest(segmentation: np.ndarray) -> list[int]:
     return [int(found.argmax()) if found.any() else len(found) // 2 for found in counts]
 
 
-def _points_up(geometry: Geometry, rows: int) -> bool:
+def points_up(geometry: Geometry, rows: int) -> bool:
     """Tell whether the rows of a slice run to the front or the head of a patient, so that it is to be flipped."""
     if geometry.affine is None:
         return False

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from unetpp.infer.overlay import COLORS
 from unetpp.report.views import View
 
-REFERENCE, PREDICTION, MISSED, EXTRA = "#35e08c", "#ffb02e", "#3fa7ff", "#ff4d6d"
-CLASS_COLORS = (REFERENCE, "#ff5fa2", "#5cc8ff", "#ffd23f", "#c38bff", "#ff8a3d")
+REFERENCE, PREDICTION, MISSED, EXTRA = COLORS[0], "#ffb02e", "#3fa7ff", "#ff4d6d"
 OPACITY = 215
 """Alpha of the differences, 0 to 255."""
 CONTOURED_SIDE = 480
@@ -28,7 +28,7 @@ GAP = 0.02
 
 def class_colors(num_classes: int) -> list[str]:
     """Contour color of each foreground class."""
-    return [CLASS_COLORS[index % len(CLASS_COLORS)] for index in range(num_classes - 1)]
+    return [COLORS[index % len(COLORS)] for index in range(num_classes - 1)]
 
 
 def draw_view(view: View, num_classes: int, name: str) -> str:
@@ -64,7 +64,7 @@ def _draw_contours(view: View, num_classes: int) -> str:
     reference, prediction = (each.repeat(factor, 0).repeat(factor, 1) for each in (view.reference, view.prediction))
     width = max(1, round(max(reference.shape) / 400))
     drawn = _find_borders(reference, 2 * width)
-    colors: Sequence[str] = CLASS_COLORS
+    colors: Sequence[str] = COLORS
     if num_classes == 2:
         colors, over = (REFERENCE, PREDICTION), 2 * _find_borders(prediction, width)
     else:

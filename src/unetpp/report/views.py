@@ -21,6 +21,7 @@ from PIL import Image
 from unetpp import labels
 from unetpp.data.case_files import read_case_image
 from unetpp.files import write_atomically
+from unetpp.infer.overlay import points_up, to_bytes
 from unetpp.infer.prediction import Prediction
 from unetpp.layouts.dataset import Case
 from unetpp.measured import ScoredCase
@@ -33,8 +34,6 @@ LONGEST_SIDE = 400
 """Pixels; larger images are shrunk."""
 LARGEST_VIEW = 2**28
 """Bytes of the arrays of a view, unpacked; more are not believed."""
-DISPLAYED = (0.5, 99.5)
-"""Percentiles of the intensities shown as black and white."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,27 +128,17 @@ def make_view(case_id: str, image: Volume, reference: np.ndarray, prediction: np
         name = f"slice {index + 1} of {image.shape[axis]} along {'ZYX'[axis]}"
         spacing = [size for other, size in enumerate(image.geometry.spacing_mm or (1.0,) * 3) if other != axis]
         aspect = spacing[0] / spacing[1]
-        if image.geometry.affine is not None and _points_up(image.geometry.affine, rows=0 if axis else 1):
+        if points_up(image.geometry, rows=0 if axis else 1):
             array, reference, prediction = (np.flip(each, -2) for each in (array, reference, prediction))
     step = -(-max(reference.shape) // LONGEST_SIDE)
     coarse = max(1, step // 4)  # of images that are much larger, not every pixel is looked at
     fine = -(-step // coarse)
-    shown = Image.fromarray(_to_bytes(array[:, ::coarse, ::coarse])).reduce(fine)
+    channels = array if array.dtype == np.uint8 else array[:1]
+    shown = Image.fromarray(to_bytes(channels[:, ::coarse, ::coarse])).reduce(fine)
     reference, prediction = (
         np.ascontiguousarray(each[:: coarse * fine, :: coarse * fine]) for each in (reference, prediction)
     )
     return View(case_id, np.asarray(shown), reference, prediction, aspect, name)
-
-
-def _points_up(affine: np.ndarray, rows: int) -> bool:
-    """Check whether rows run towards the front or the head of the patient, so that the picture has to be flipped.
-
-    Args:
-        affine: from voxels (X, Y, Z) to right, anterior and superior.
-        rows: axis of the rows in (Z, Y, X).
-    """
-    direction = affine[:3, 2 - rows]
-    return bool(direction[np.argmax(np.abs(direction))] > 0)
 
 
 def list_views(folder: Path) -> tuple[dict[str, Path], list[Path]]:
@@ -187,16 +176,6 @@ def _fullest_slice(
         if areas.any():
             return axis, int(np.argmax(areas))
     return axis, reference.shape[axis] // 2
-
-
-def _to_bytes(array: np.ndarray) -> np.ndarray:
-    """Convert (C, H, W) of any type to gray (H, W) or color (H, W, 3) uint8."""
-    if len(array) == 3 and array.dtype == np.uint8:
-        return np.moveaxis(array, 0, -1).copy()
-    channel = array[0].astype(np.float32)
-    low, high = np.percentile(channel, DISPLAYED)
-    scaled: np.ndarray = 255 * np.clip((channel - low) / max(float(high - low), 1e-9), 0, 1)
-    return scaled.astype(np.uint8)
 
 
 def _load(path: Path) -> NpzFile:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from unetpp.console import shows_progress
 from unetpp.progress import ShowProgress, Silence
-from unetpp.results import (
-    Adapted,
-)
+from unetpp.results import Adapted
 from unetpp.run_folder import find_model_file
 from unetpp.verbs.arguments import AnyPath, Backend, find_model
 

@@ -8,9 +8,7 @@ from pathlib import Path
 from unetpp.console import shows_progress
 from unetpp.errors import DataError
 from unetpp.progress import ShowProgress, Silence
-from unetpp.results import (
-    Checked,
-)
+from unetpp.results import Checked
 from unetpp.verbs.arguments import AnyPath, Settings
 
 

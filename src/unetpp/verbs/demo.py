@@ -7,9 +7,7 @@ from typing import Literal
 from unetpp.console import shows_progress
 from unetpp.errors import UsageError
 from unetpp.progress import ShowProgress, Silence
-from unetpp.results import (
-    Demonstrated,
-)
+from unetpp.results import Demonstrated
 from unetpp.verbs.arguments import AnyPath, choose_run
 from unetpp.verbs.predict import predict
 from unetpp.verbs.train import train

@@ -7,9 +7,7 @@ from pathlib import Path
 from unetpp.console import shows_progress
 from unetpp.files import write_json, write_text
 from unetpp.progress import ShowProgress, Silence
-from unetpp.results import (
-    Evaluated,
-)
+from unetpp.results import Evaluated
 from unetpp.verbs.arguments import AnyPath
 
 

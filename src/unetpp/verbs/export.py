@@ -7,9 +7,7 @@ from pathlib import Path
 
 from unetpp.console import shows_progress
 from unetpp.progress import ShowProgress, Silence
-from unetpp.results import (
-    Exported,
-)
+from unetpp.results import Exported
 from unetpp.verbs.arguments import AnyPath, find_model, list_paths
 
 

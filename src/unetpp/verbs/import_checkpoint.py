@@ -6,9 +6,7 @@ from pathlib import Path
 
 from unetpp.console import shows_progress
 from unetpp.progress import ShowProgress, Silence
-from unetpp.results import (
-    Imported,
-)
+from unetpp.results import Imported
 from unetpp.verbs.arguments import AnyPath, Library, Settings, require_model_name
 
 

@@ -6,10 +6,7 @@ from pathlib import Path
 
 from unetpp.console import shows_progress
 from unetpp.progress import ShowProgress, Silence
-from unetpp.results import (
-    Planned,
-    describe_plan,
-)
+from unetpp.results import Planned, describe_plan
 from unetpp.verbs.arguments import AnyPath, Settings, choose_run, name_data, require_data
 
 

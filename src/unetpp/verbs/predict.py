@@ -10,9 +10,7 @@ from typing import Literal
 from unetpp.console import shows_progress
 from unetpp.measured import explain_no_expected_dice
 from unetpp.progress import ShowProgress, Silence
-from unetpp.results import (
-    Predicted,
-)
+from unetpp.results import Predicted
 from unetpp.run_folder import MODEL, NO_VALIDATION, RunFolder, find_model_files
 from unetpp.verbs.arguments import AnyPath, Backend, find_model, list_paths
 

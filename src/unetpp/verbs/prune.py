@@ -6,9 +6,7 @@ from pathlib import Path
 
 from unetpp.console import shows_progress
 from unetpp.progress import ShowProgress, Silence
-from unetpp.results import (
-    Pruned,
-)
+from unetpp.results import Pruned
 from unetpp.run_folder import find_model_file
 from unetpp.verbs.arguments import AnyPath, find_model, require_model_name
 

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from unetpp.console import shows_progress
 from unetpp.progress import SILENCE, Progress, ShowProgress, Silence
-from unetpp.results import (
-    Reported,
-)
+from unetpp.results import Reported
 from unetpp.run_folder import RunFolder
 from unetpp.verbs.arguments import AnyPath
 

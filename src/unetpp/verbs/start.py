@@ -18,11 +18,11 @@ from unetpp.model.starting_weights import StartingWeights, fit_weights
 from unetpp.plan import Plan
 from unetpp.planning.planner import Start
 from unetpp.run_folder import RunFolder, find_model_file
+from unetpp.runtime.exported_file import EXPORTED
 from unetpp.verbs.arguments import AnyPath, find_model
 from unetpp.verbs.splits import choose_split
 from unetpp.words import count_noun, list_some, write_command
 
-EXPORTED = (".onnx", ".xml", ".pt2")
 CHECKPOINTS = (".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl", ".model")
 EXPECTED = "a run folder or a model file (.safetensors)"
 

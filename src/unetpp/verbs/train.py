@@ -13,12 +13,7 @@ from unetpp.console import shows_progress
 from unetpp.errors import Interrupted, UnetppError, UsageError
 from unetpp.files import write_text
 from unetpp.progress import Progress, ShowProgress, Silence
-from unetpp.results import (
-    Planned,
-    Run,
-    TrainedFold,
-    describe_plan,
-)
+from unetpp.results import Planned, Run, TrainedFold, describe_plan
 from unetpp.run_folder import NO_VALIDATION, FoldName, RunFolder
 from unetpp.verbs.arguments import AnyPath, Epochs, LogTo, Minutes, Settings, choose_run, name_data, require_data
 from unetpp.verbs.clean import clean
