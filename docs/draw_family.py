@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 from xml.sax.saxutils import escape
 
-from unetpp.model.build import PRESETS, make_grid, model_plan, node_width, prune_plan
+from unetpp.model.build import PRESETS, make_grid, model_plan, prune_plan
 from unetpp.model.encoders import encoder_shape
 from unetpp.model.grid import Grid, Node
+from unetpp.model.widths import node_width
 from unetpp.plan import ModelPlan
 from unetpp.planning.cost import count_cost, count_parameters
 from unetpp.settings import field_notes
@@ -506,6 +507,7 @@ ORIGINS: dict[str, dict[str, str]] = {
         "widths": "Zhou 2018: 32, 64, ...; nnU-Net: at most 320 in 3D",
         "nested_widths": "this project",
         "node_widths": "SMP's outer diagonal; MONAI's X[0,4]; Pytorch-Medical-Segmentation: by i + j",
+        "shells": "this project; widths in one network: slimmable networks, MatFormer",
         "strides": "nnU-Net (thick slices)",
         "kernel_sizes": "nnU-Net (thick slices)",
         "nested_kernel_sizes": "nnU-Net v1",

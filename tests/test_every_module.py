@@ -97,6 +97,7 @@ COVERED_IN = {
     "model/resampling": "model/test_blocks",
     "model/selfsupervised": "model/test_blocks",
     "model/timm_models": "model/test_encoders",
+    "model/widths": "model/test_shells",
     "peers/__init__": "peers/test_import",
     "peers/checkpoint": "peers/test_import",
     "peers/exporting": "peers/test_way_back",

@@ -279,6 +279,9 @@ class ModelPlan(Frozen):
     """Channels of the nested nodes X[i, j > 0] for i = 0..depth - 1; null: those of `widths`."""
     node_widths: dict[Annotated[str, Field(pattern=r"^\d+_\d+$")], Positive] = Field(default_factory=dict)
     """Channels of single nodes: {"0_4": 32} sets X[0, 4]."""
+    shells: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0,)
+    """Nested widths that one network holds, as fractions of every node's channels (0.5, 1) or as channels of level 0
+    (8, 16), the inner one first; (1,): one width. An inner shell never reads an outer one."""
     strides: tuple[Axes, ...]
     """Down-sampling factor along each axis from level i to i + 1, for i = 0..depth - 1."""
     kernel_sizes: tuple[Axes, ...]
@@ -401,6 +404,41 @@ class ModelPlan(Frozen):
                 for name, sizes in kernels.items()
             ),
             (self.up != "cubic" or dims == 2, "model.up", "another kind than cubic in 3D"),
+        )
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _divide_by_the_width(cls, values: Any) -> Any:
+        """Read shells that are channels of level 0."""
+        shells, widths = (values.get(name) for name in ("shells", "widths")) if isinstance(values, dict) else ((), ())
+        if isinstance(shells, list | tuple) and shells and widths and shells[-1] == widths[0] > 1:
+            values = {**values, "shells": [shell / widths[0] for shell in shells]}
+        return values
+
+    @model_validator(mode="after")
+    def _shells_fit(self) -> Self:
+        shells, groups = self.shells, self.norm_groups
+        if shells == (1.0,):
+            return self
+        norms = {self.norm, self.nested_norm or self.norm}
+        widths = {*self.widths, *(self.nested_widths or ()), *self.node_widths.values(), *(self.up_widths or ())}
+        hidden = {max(1, round(width * self.hidden_fraction)) for width in widths}
+        counts = [width * shell for width in widths | hidden for shell in shells]
+        unit = 8 if "group" in norms and groups is None else 1
+        divided = all(abs(n - round(n)) < 1e-6 and round(n) % unit == 0 for n in counts)
+        kinds = f"multiples of {unit} channels, a group of model.norm" if unit > 1 else "whole channels"
+        require(
+            (shells[-1] == 1 and list(shells) == sorted(set(shells)), "model.shells", "rising fractions up to 1"),
+            (divided, "model.shells", f"shells that divide the channels of every node into {kinds}"),
+            (
+                groups is None or all(abs(n - round(n)) < 1e-6 for n in (groups * shell for shell in shells)),
+                "model.norm_groups",
+                "a number that model.shells divides",
+            ),
+            ("layer" not in norms, "model.norm", "another kind than layer, which mixes model.shells"),
+            (self.attention == "none", "model.attention", "none, because attention mixes model.shells"),
+            (self.fusion == "none", "model.fusion", "none with model.shells"),
         )
         return self
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Never, Unpack, get_args, get_type_hints
@@ -25,9 +25,12 @@ from unetpp.model.blocks import (
 from unetpp.model.encoders import encoder_shape, make_encoder
 from unetpp.model.fields import ModelFields, show_fields
 from unetpp.model.grid import Grid, Node
-from unetpp.model.network import HeadFusion, UNetPlusPlus
+from unetpp.model.network import HeadFusion, UNetPlusPlus, node_key, order_inputs
 from unetpp.model.resampling import INTERPOLATION, MAX_POOL, PixelShuffle, make_transposed_conv
 from unetpp.model.selfsupervised import load_encoder
+from unetpp.model.shells import Widths, attach_channels, initialize_shells
+from unetpp.model.sizes import Size, find_size, list_sizes
+from unetpp.model.widths import node_width, shell_widths, up_width
 from unetpp.plan import ModelPlan
 from unetpp.settings import dotted_names, find_own_value, suggest_name, validate
 
@@ -197,6 +200,7 @@ def build_from_plan(plan: ModelPlan, pretrained: bool = False) -> UNetPlusPlus:
     """
     grid = make_grid(plan)
     heads = grid.head_depths(plan.deep_supervision)
+    sizes = list_sizes(heads, len(plan.shells), plan.depth)
     needed = grid.needed(heads)
     encoder = make_encoder(plan)
     given = {(level, 0) for level in encoder.levels} if encoder else set()
@@ -208,7 +212,8 @@ def build_from_plan(plan: ModelPlan, pretrained: bool = False) -> UNetPlusPlus:
         nodes={node: _make_block(plan, node) for node in needed if node not in given},
         downs=[nn.Identity() if (level + 1, 0) in given else _make_down(plan, level) for level in range(plan.depth)],
         ups={node: _make_up(plan, node) for node in needed if node[1] > 0},
-        heads={depth: _make_head(plan, depth) for depth in heads},
+        heads={number: _make_head(plan, size) for number, size in sizes.items()},
+        shells=len(plan.shells),
         fusion=HeadFusion(len(heads), learned=plan.fusion == "learned") if plan.fusion != "none" else None,
         concat=plan.concat,
         divisor=plan.divisor,
@@ -216,6 +221,8 @@ def build_from_plan(plan: ModelPlan, pretrained: bool = False) -> UNetPlusPlus:
     )
     network.plan = plan
     network.apply(_initialize)
+    if network.shells > 1:
+        _divide_into_shells(network, plan, given)
     network.encoder = encoder  # only now, because it initializes itself
     if pretrained:
         load_encoder_weights(network, plan)
@@ -254,9 +261,12 @@ def prune_plan(plan: ModelPlan, depth: int, keep_heads: bool = False) -> ModelPl
 
     Args:
         plan: plan of the whole network.
-        depth: depth of the pruned network.
-        keep_heads: keep the shallower heads.
+        depth: depth of the pruned network, with shells the number of its size (`model.sizes`).
+        keep_heads: keep the heads of smaller sizes.
     """
+    depth, shell = find_size(depth, plan.depth)
+    if len(plan.shells) > 1:
+        plan = _cut_plan(plan, shell, keep_heads)
 
     def cut(axes: tuple[Any, ...] | None, levels: int) -> tuple[Any, ...] | None:
         return axes[:levels] if axes else None
@@ -279,11 +289,27 @@ def prune_plan(plan: ModelPlan, depth: int, keep_heads: bool = False) -> ModelPl
     )
 
 
-def node_width(plan: ModelPlan, node: Node) -> int:
-    """Look up the number of channels of a node."""
-    level, column = node
-    widths = plan.nested_widths if column and plan.nested_widths else plan.widths
-    return plan.node_widths.get(f"{level}_{column}", widths[level])
+def _cut_plan(plan: ModelPlan, shell: int, keep_heads: bool) -> ModelPlan:
+    """Make the plan of a network cut to its shells up to number `shell`."""
+    fraction = plan.shells[shell]
+
+    def cut(widths: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return tuple(round(width * fraction) for width in widths) if widths else None
+
+    is_own = plan.encoder in (None, "resenc")
+    given = set() if is_own else set(encoder_shape(plan.encoder or "", plan.depth, plan.output_stride).widths)
+    return plan.model_copy(
+        update={
+            "widths": tuple(
+                width if level in given else round(width * fraction) for level, width in enumerate(plan.widths)
+            ),
+            "nested_widths": cut(plan.nested_widths),
+            "node_widths": {key: round(width * fraction) for key, width in plan.node_widths.items()},
+            "up_widths": cut(plan.up_widths),
+            "norm_groups": plan.norm_groups and round(plan.norm_groups * fraction),
+            "shells": tuple(each / fraction for each in plan.shells[: shell + 1]) if keep_heads else (1.0,),
+        }
+    )
 
 
 def _fit_to_encoder(given: dict[str, Any], first_width: int, max_width: int) -> dict[str, Any]:
@@ -319,8 +345,34 @@ def _unit_factory(plan: ModelPlan, column: int) -> partial[ConvUnit]:
     )
 
 
-def _make_head(plan: ModelPlan, depth: int) -> nn.Module:
-    width, kernel = node_width(plan, (0, depth)), plan.head_kernel
+def _divide_into_shells(network: UNetPlusPlus, plan: ModelPlan, given: Collection[Node]) -> None:
+    """Tell every layer its shells; what an encoder computes is read by all of them."""
+
+    def channels(node: Node) -> Widths:
+        width = node_width(plan, node)
+        return (width,) * len(plan.shells) if node in given else shell_widths(plan, width)
+
+    grid = network.grid
+    for level, down in enumerate(network.downs):
+        attach_channels(down, [channels((level, 0))], plan.shells)
+    for node in grid.nodes():
+        level, column = node
+        inputs = [channels((level - 1, 0)) if level else (plan.in_channels,) * len(plan.shells)]
+        if level and column == 0 and plan.down == "conv":
+            inputs = [channels(node)]
+        if column and (key := node_key(node)) in network.ups:
+            below = channels((level + 1, column - 1))
+            attach_channels(network.ups[key], [below], plan.shells)
+            has_weights = any(True for _ in network.ups[key].parameters())
+            up = shell_widths(plan, up_width(plan, node)) if has_weights else below
+            inputs = order_inputs([channels(skip) for skip in grid.skips(node)], up, plan.concat)
+        if node_key(node) in network.nodes:
+            attach_channels(network.nodes[node_key(node)], inputs, plan.shells)
+    initialize_shells(network)
+
+
+def _make_head(plan: ModelPlan, size: Size) -> nn.Module:
+    width, kernel = shell_widths(plan, node_width(plan, (0, size.depth)))[size.shell], plan.head_kernel
     return CONV[plan.dims](width, plan.out_channels, kernel, padding=kernel // 2, bias=plan.head_bias)
 
 
@@ -338,6 +390,8 @@ def _make_block(plan: ModelPlan, node: Node) -> nn.Module:
         inputs, blocks = received if level else width, plan.encoder_blocks[level]
         stage = make_residual_stage(unit, plan.dims, inputs, width, kernel, stride, blocks, activation)
         return PlainBlock([*stem, stage])
+    if level == 0:
+        _require_shells_apart(plan, node, plan.in_channels)
     return _make_chain(plan, unit, [received, *[width] * plan.convs_per_node], kernel, stride)
 
 
@@ -346,7 +400,8 @@ def _make_nested_block(plan: ModelPlan, node: Node) -> nn.Module:
     width, unit = node_width(plan, node), _unit_factory(plan, column)
     kernel = (plan.nested_kernel_sizes or plan.kernel_sizes)[level]
     skips = make_grid(plan).skips(node)
-    in_channels = sum(node_width(plan, skip) for skip in skips) + _up_width(plan, node)
+    in_channels = sum(node_width(plan, skip) for skip in skips) + up_width(plan, node)
+    _require_shells_apart(plan, node, in_channels)
     hidden, once, chain = (
         max(1, round(width * plan.hidden_fraction)),
         (1,) * plan.dims,
@@ -362,6 +417,15 @@ def _make_nested_block(plan: ModelPlan, node: Node) -> nn.Module:
         return block
     before = [SpatialChannelAttention(plan.dims, in_channels)] if skips else []
     return PlainBlock([*before, block, SpatialChannelAttention(plan.dims, width)])
+
+
+def _require_shells_apart(plan: ModelPlan, node: Node, in_channels: int) -> None:
+    """Raise PlanError if a block would add its input, which is not divided into shells as its output is."""
+    widths = shell_widths(plan, node_width(plan, node))
+    if len(widths) > 1 and plan.block != "plain" and in_channels in (widths if node == (0, 0) else widths[-1:]):
+        name = f"X[{node[0]}, {node[1]}]"
+        got = f"{plan.block}, where {name} would add the {in_channels} channels that it receives to as many of its own"
+        raise PlanError("model.block", got, "plain with these widths and model.shells", "Or change model.widths.")
 
 
 def _make_chain(
@@ -400,7 +464,7 @@ def _make_down(plan: ModelPlan, level: int) -> nn.Module:
 def _make_up(plan: ModelPlan, node: Node) -> nn.Module:
     level, column = node
     stride = plan.strides[level]
-    below, width = node_width(plan, (level + 1, column - 1)), _up_width(plan, node)
+    below, width = node_width(plan, (level + 1, column - 1)), up_width(plan, node)
     if plan.up in ("transposed", "transposed_wide"):
         return make_transposed_conv(
             plan.dims, below, width, stride, wide=plan.up == "transposed_wide", bias=plan.up_bias
@@ -414,14 +478,6 @@ def _make_up(plan: ModelPlan, node: Node) -> nn.Module:
         align_corners=None if plan.up == "nearest" else plan.align_corners,
     )
     return nn.Sequential(CONV[plan.dims](below, width, 1, bias=plan.up_bias), up) if width != below else up
-
-
-def _up_width(plan: ModelPlan, node: Node) -> int:
-    """Look up the number of channels that node (i, j) receives from below."""
-    level, column = node
-    if plan.up in INTERPOLATION and not plan.up_projection:
-        return node_width(plan, (level + 1, column - 1))
-    return plan.up_widths[level] if plan.up_widths else (plan.nested_widths or plan.widths)[level]
 
 
 def _initialize(module: nn.Module) -> None:

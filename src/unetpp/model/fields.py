@@ -24,6 +24,7 @@ class ModelFields(TypedDict, total=False):
     widths: Sequence[int]
     nested_widths: Sequence[int] | None
     node_widths: Mapping[str, int]
+    shells: Sequence[float]
     strides: Sequence[Sequence[int]]
     kernel_sizes: Sequence[Sequence[int]]
     nested_kernel_sizes: Sequence[Sequence[int]] | None

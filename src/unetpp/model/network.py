@@ -28,6 +28,8 @@ from unetpp.model.blocks import Chain, FrozenStatistics, crop_or_pad, round_up
 from unetpp.model.deferred import Deferred, Parts, defer_concatenation
 from unetpp.model.encoders import Encoder
 from unetpp.model.grid import Grid, Node
+from unetpp.model.shells import cut_layers
+from unetpp.model.sizes import Size, find_size
 from unetpp.plan import ModelPlan
 
 _Part = TypeVar("_Part")
@@ -121,7 +123,8 @@ class UNetPlusPlus(nn.Module):
         nodes: the block H of each node (i, j) that the encoder does not compute.
         downs: D into level 1..depth; an identity where the encoder computes the level.
         ups: U into each node (i, j) with j > 0.
-        heads: the head on X[0, d], for each d that has one.
+        heads: the head on X[0, d], for each d that has one; with shells the head of each size, see `model.sizes`.
+        shells: number of nested widths; see `model.shells`.
         encoder: computes X[i, 0] for some levels i.
         fusion: combines the logits of the heads; None: the output at depth d is that of head d.
         concat: order of the inputs of a node, see `order_inputs`.
@@ -130,7 +133,8 @@ class UNetPlusPlus(nn.Module):
         concatenate: concatenates the inputs of a node with j > 0.
 
     Attributes:
-        head_depths: depths at which the network can predict.
+        head_depths: depths at which the network can predict; with shells the numbers of its sizes.
+        shells: number of nested widths.
         checkpointing: activation checkpointing: recompute in the backward pass instead of storing. "cheap":
             normalizations, activations and up-sampling; True: whole nodes. (A compiled network decides for itself.)
         plan: settings of `build_model`; after `prune` still those of the whole network.
@@ -144,6 +148,7 @@ class UNetPlusPlus(nn.Module):
         downs: Sequence[nn.Module],
         ups: Mapping[Node, nn.Module],
         heads: Mapping[int, nn.Module],
+        shells: int = 1,
         encoder: Encoder | None = None,
         fusion: HeadFusion | None = None,
         concat: str = "skips_up",
@@ -159,6 +164,7 @@ class UNetPlusPlus(nn.Module):
         self.downs = nn.ModuleList(downs)
         self.ups = nn.ModuleDict({node_key(node): up for node, up in ups.items()})
         self.heads = nn.ModuleDict({str(d): head for d, head in heads.items()})
+        self.shells = shells
         self.fusion = fusion
         self.concat = concat
         self.divisor = tuple(divisor) if divisor else None
@@ -204,15 +210,16 @@ class UNetPlusPlus(nn.Module):
         """
         if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):  # type: ignore[attr-defined,no-untyped-call]
             self._check_input(x)
-        depth = self._resolve_depth(depth)
-        wanted = self._heads_to(depth) if heads or self.fusion else (depth,)
+        number = self._resolve_depth(depth)
+        wanted = self._heads_to(number) if heads or self.fusion else (number,)
+        tops = sorted({self._size(each).depth for each in wanted})
         image, size = self._pad(x), x.shape[2:]
         outputs: dict[Node, Tensor] = {}
         if self.encoder is not None:
-            outputs = {(level, 0): feature for level, feature in self.encoder(image, depth).items()}
-        nodes = self.grid.needed(wanted)
+            outputs = {(level, 0): feature for level, feature in self.encoder(image, tops[-1]).items()}
+        nodes = self.grid.needed(tops)
         last_use = {source: node for node in nodes for source in self.grid.sources(node)} | {
-            (0, d): None for d in wanted
+            (0, top): None for top in tops
         }
         for node in nodes:
             if node not in outputs:
@@ -220,11 +227,20 @@ class UNetPlusPlus(nn.Module):
             for source in self.grid.sources(node):
                 if last_use[source] == node:
                     del outputs[source]  # free its memory for the nodes that follow
-        logits = [self.heads[str(d)](outputs[0, d]) for d in wanted]
+        logits = [self._run_head(each, outputs) for each in wanted]
         if self.fusion is not None:
             logits = self.fusion(logits)
         logits = [self._resize_to_image(each, size) for each in logits]
         return HeadOutputs(wanted, tuple(logits)) if heads else logits[-1]
+
+    def _run_head(self, number: int, outputs: Mapping[Node, Tensor]) -> Tensor:
+        """Compute the logits of a head from the output of its node: an inner one reads its shells alone."""
+        head, output = self.heads[str(number)], outputs[0, self._size(number).depth]
+        logits: Tensor = head(output if self.shells == 1 else output[:, : head.in_channels])
+        return logits
+
+    def _size(self, number: int) -> Size:
+        return find_size(number, self.depth)
 
     def _check_input(self, x: Any) -> None:
         plan = self.plan
@@ -258,22 +274,29 @@ class UNetPlusPlus(nn.Module):
         """Make a smaller, independent network with the output of `self(x, depth)` (Zhou et al. 2018, section 3.3).
 
         Args:
-            depth: depth of the head to predict with; nodes that it does not need are left out.
-            keep_heads: keep the shallower heads and the nodes that they need, too.
+            depth: depth of the head to predict with, with shells the number of its size; nodes and channels that it
+                does not need are left out.
+            keep_heads: keep the heads of smaller sizes and the nodes that they need, too.
 
         Raises:
             UsageError: there is no head at `depth`.
         """
-        depth = self._resolve_depth(depth)
-        kept = self._heads_to(depth) if keep_heads or self.fusion else (depth,)
-        needed = self.grid.needed(kept)
+        number = self._resolve_depth(depth)
+        size = self._size(number)
+        kept = {each: self._size(each) for each in (self._heads_to(number) if keep_heads or self.fusion else (number,))}
+        shells = size.shell + 1 if keep_heads else 1
+        needed = self.grid.needed({each.depth for each in kept.values()})
         pruned = UNetPlusPlus(
-            self.grid.at_depth(depth),
+            self.grid.at_depth(size.depth),
             nodes={node: self.nodes[node_key(node)] for node in needed if node_key(node) in self.nodes},
-            downs=list(self.downs)[:depth],
+            downs=list(self.downs)[: size.depth],
             ups={node: self.ups[node_key(node)] for node in needed if node[1] > 0},
-            heads={d: self.heads[str(d)] for d in kept},
-            encoder=self.encoder.prune(depth) if self.encoder else None,
+            heads={
+                Size(each.depth, each.shell if keep_heads else 0).number(size.depth): self.heads[str(number)]
+                for number, each in kept.items()
+            },
+            shells=shells,
+            encoder=self.encoder.prune(size.depth) if self.encoder else None,
             fusion=self.fusion.prune(len(kept)) if self.fusion else None,
             concat=self.concat,
             divisor=self.divisor,
@@ -282,6 +305,8 @@ class UNetPlusPlus(nn.Module):
         )
         pruned = copy.deepcopy(pruned)
         pruned.plan = self.plan
+        if self.shells > 1:
+            cut_layers(pruned, size.shell, keep_heads)
         pruned.checkpointing = self.checkpointing
         return pruned
 
@@ -323,8 +348,9 @@ class UNetPlusPlus(nn.Module):
             )
         return crop_or_pad(logits, size)
 
-    def _heads_to(self, depth: int) -> tuple[int, ...]:
-        return tuple(d for d in self.head_depths if d <= depth)
+    def _heads_to(self, number: int) -> tuple[int, ...]:
+        size = self._size(number)
+        return tuple(each for each in self.head_depths if size.holds(self._size(each)))
 
     def _resolve_depth(self, depth: int | None) -> int:
         if depth is None:
@@ -357,10 +383,10 @@ class IncrementalForward:
     def logits(self, depth: int) -> Tensor:
         """Compute the logits of the head at `depth`, equal to `network(x, depth)`: (B, out_channels, *spatial)."""
         network = self._network
-        for node in network.grid.needed((depth,)):
+        for node in network.grid.needed((network._size(depth).depth,)):
             if node not in self.outputs:
                 self.outputs[node] = network._run_node(node, self._image, self.outputs)
-        return network._resize_to_image(network.heads[str(depth)](self.outputs[0, depth]), self._size)
+        return network._resize_to_image(network._run_head(depth, self.outputs), self._size)
 
     def keep(self, images: Tensor) -> None:
         """Continue with some of the images: (B,) bool."""

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from unetpp.errors import UsageError
-from unetpp.model.build import node_width
 from unetpp.model.grid import Grid
 from unetpp.model.resampling import INTERPOLATION
+from unetpp.model.widths import node_width
 from unetpp.plan import ModelPlan
 
 WITHOUT_EFFECT = ("preset", "dropout", "encoder_weights", "divisor", "node_widths", "nested_widths")

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from unetpp.errors import UsageError
-from unetpp.model.build import model_plan, node_width
+from unetpp.model.build import model_plan
 from unetpp.model.network import UNetPlusPlus
+from unetpp.model.widths import node_width
 from unetpp.peers.exporting import PeerModel, rename_weights, require_fit
 from unetpp.peers.import_settings import ImportSettings
 from unetpp.peers.transfer import Peer, PeerNetwork, Source, name_layers

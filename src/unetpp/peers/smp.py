@@ -17,9 +17,10 @@ from torch import Tensor
 
 from unetpp.errors import UsageError
 from unetpp.json_files import read_json
-from unetpp.model.build import make_grid, model_plan, node_width
+from unetpp.model.build import make_grid, model_plan
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.timm_models import CUT
+from unetpp.model.widths import node_width
 from unetpp.peers.exporting import PeerModel, rename_weights, require_fit
 from unetpp.peers.import_settings import ImportSettings, normalize_with
 from unetpp.peers.smp_encoders import PeerEncoder, convert_encoder, find_encoder

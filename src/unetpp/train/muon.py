@@ -6,7 +6,7 @@ weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,11 +29,18 @@ class Muon(AdamW):
         groups: as for AdamW, each with `orthogonal`.
         lr: learning rate of groups that have none.
         dtype: arithmetic of the orthogonalization.
+        shells: blocks (rows, columns) of kernels that are orthogonalized by themselves; see `model.shells`.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], lr: float, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        lr: float,
+        dtype: torch.dtype = torch.float32,
+        shells: Mapping[Tensor, Sequence[tuple[Tensor, Tensor]]] | None = None,
+    ) -> None:
         super().__init__(groups, lr=lr, fused=groups[0]["params"][0].is_cuda or None)
-        self._dtype = dtype
+        self._dtype, self._shells = dtype, dict(shells or {})
         self._directions: dict[Tensor, Tensor] = {}
 
     @torch.no_grad()
@@ -45,8 +52,18 @@ class Muon(AdamW):
                 state["step"] = torch.zeros(())  # AdamW looks for it in the state of every weight
                 state["momentum"] = torch.zeros_like(weight)
             state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
-            aim = weight.grad.lerp(state["momentum"], MOMENTUM).flatten(1).to(self._dtype)
-            self._directions[weight] = orthogonalize(aim).to(weight.dtype).view_as(weight)
+            aim = weight.grad.lerp(state["momentum"], MOMENTUM).to(self._dtype)
+            self._directions[weight] = self._turn(weight, aim).to(weight.dtype)
+
+    def _turn(self, weight: Tensor, aim: Tensor) -> Tensor:
+        """Orthogonalize the direction of a kernel, that of each shell by itself."""
+        if weight not in self._shells:
+            return orthogonalize(aim.flatten(1)).view_as(weight)
+        direction = torch.zeros_like(aim)
+        for rows, columns in self._shells[weight]:
+            block = aim[rows][:, columns]
+            direction[rows[:, None], columns] = orthogonalize(block.flatten(1)).view_as(block)
+        return direction
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None, directions_ready: bool = False) -> Any:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from unetpp.model.network import UNetPlusPlus
+from unetpp.model.shells import list_shell_blocks
 from unetpp.plan import TrainPlan
 from unetpp.runtime.device import has_fast_bf16
 from unetpp.train.muon import Muon
@@ -39,7 +40,8 @@ def make_optimizer(network: UNetPlusPlus, plan: TrainPlan) -> Muon:
         factor = plan.kernel_learning_rate / plan.learning_rate
         groups += [{"params": kernels, "weight_decay": plan.weight_decay, "factor": factor, "orthogonal": True}]
     fast = plan.precision == "bf16" and has_fast_bf16(next(network.parameters()).device)
-    return Muon(groups, plan.learning_rate, torch.bfloat16 if fast else torch.float32)
+    dtype = torch.bfloat16 if fast else torch.float32
+    return Muon(groups, plan.learning_rate, dtype, list_shell_blocks(network))
 
 
 def _joins_features(weight: nn.Parameter) -> bool:

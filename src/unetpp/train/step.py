@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from unetpp.losses.supervision import DeepSupervisionLoss
 from unetpp.model.network import UNetPlusPlus
+from unetpp.model.shells import list_outer_blocks
 from unetpp.plan import ModelPlan, TrainPlan
 from unetpp.runtime.cuda_graph import GraphedGradients
 from unetpp.runtime.device import autocast, memory_format
@@ -134,5 +135,7 @@ class TrainingStep:
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(loss))
         self.scaler.unscale_(self.optimizer)
+        if self.network.shells > 1:
+            torch._foreach_zero_(list_outer_blocks(self.network, gradients=True))
         nn.utils.clip_grad_norm_(self.network.parameters(), self._train.gradient_clip)
         return loss.detach()

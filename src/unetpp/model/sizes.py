@@ -1,0 +1,45 @@
+"""Sizes of a network nested in depth and in width, as numbers.
+
+A head predicts at a depth, from a shell of channels (`model.shells`). Size number `shell * L + depth` of a network of
+depth L is the head on X[0, depth] that reads the shells up to number `shell`, 0 the innermost. In a network of one
+width, the numbers are the depths. The numbers of the inner sizes stay the same when a network grows by a shell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Size(NamedTuple):
+    """Part of a network that predicts by itself."""
+
+    depth: int
+    shell: int = 0
+    """Outermost shell, from 0."""
+
+    def number(self, depth: int) -> int:
+        """Return the number of this size in a network of a depth."""
+        return self.shell * depth + self.depth
+
+    def holds(self, other: Size) -> bool:
+        """Tell whether this size computes another."""
+        return other.depth <= self.depth and other.shell <= self.shell
+
+
+def find_size(number: int, depth: int) -> Size:
+    """Return the size of a number in a network of a depth."""
+    shell, above = divmod(number - 1, depth)
+    return Size(above + 1, shell)
+
+
+def list_sizes(depths: Iterable[int], shells: int, depth: int) -> dict[int, Size]:
+    """List the sizes of a network by number.
+
+    Args:
+        depths: depths of its heads.
+        shells: number of shells.
+        depth: of the whole network.
+    """
+    sizes = [Size(each, shell) for shell in range(shells) for each in sorted(depths)]
+    return {size.number(depth): size for size in sizes}

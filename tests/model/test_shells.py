@@ -1,0 +1,176 @@
+"""Channel shells: a network cut to a size is that size of the whole network, before and after training and growth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unetpp.errors import PlanError
+from unetpp.losses.supervision import DeepSupervisionLoss
+from unetpp.model.build import build_from_plan, build_model, model_plan, prune_plan
+from unetpp.model.network import UNetPlusPlus
+from unetpp.model.shells import grow, list_outer_blocks
+from unetpp.plan import ModelPlan, TrainPlan
+from unetpp.train.step import TrainingStep
+
+CPU = torch.device("cpu")
+
+
+def shelled(**fields: Any) -> UNetPlusPlus:
+    torch.manual_seed(0)
+    given = {"widths": (8, 16, 24), "shells": (0.5, 1), "norm": "instance", "in_channels": 3, "out_channels": 3}
+    return build_model(**{**given, **fields})
+
+
+def roughen(network: UNetPlusPlus) -> None:
+    """Make scales, shifts and running statistics differ from channel to channel."""
+    with torch.no_grad():
+        for _, values in [*network.named_parameters(), *network.named_buffers()]:
+            if values.ndim == 1:
+                values.uniform_(0.5, 1.5)
+
+
+networks = st.fixed_dictionaries(
+    {
+        "dims": st.sampled_from([2, 3]),
+        "topology": st.sampled_from(["unet++", "unet+", "unet_e", "unet"]),
+        "block": st.sampled_from(["plain", "residual", "projected"]),
+        "norm": st.sampled_from(["instance", "batch", "none"]),
+        "down": st.sampled_from(["pool", "conv", "first"]),
+        "up": st.sampled_from(["transposed", "transposed_wide", "linear", "nearest", "pixel_shuffle"]),
+        "up_projection": st.booleans(),
+        "concat": st.sampled_from(["skips_up", "up_skips", "up_skips_reversed"]),
+        "hidden_fraction": st.sampled_from([0.5, 1.0]),
+        "shells": st.sampled_from([(0.5, 1), (0.25, 0.5, 1), (0.75, 1)]),
+        "deep_supervision": st.booleans(),
+        "head_kernel": st.sampled_from([1, 3]),
+        "nested_widths": st.sampled_from([None, (16, 8)]),
+    }
+).filter(lambda fields: fields["block"] == "plain" or not fields["nested_widths"])
+
+
+@given(fields=networks, data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_a_network_cut_to_a_size_is_that_size_of_the_whole(fields: dict[str, Any], data: st.DataObject) -> None:
+    network = shelled(**fields).double().eval()
+    roughen(network)
+    x = torch.randn(2, 3, *data.draw(st.tuples(*[st.integers(1, 13)] * fields["dims"])), dtype=torch.float64)
+    with torch.no_grad():
+        whole = network(x, heads=True)
+        for number in whole.depths:
+            assert torch.allclose(network.prune(number)(x), whole.at(number), rtol=0, atol=1e-10)
+        kept = network.prune(data.draw(st.sampled_from(whole.depths)), keep_heads=True)
+        for number, logits in zip(*kept(x, heads=True), strict=True):
+            size = kept._size(number)
+            assert torch.allclose(logits, whole.at(size.number(network.depth)), rtol=0, atol=1e-10)
+
+
+def test_sizes_agree_in_float32_with_groups_of_channels() -> None:
+    network = shelled(widths=(16, 32, 64), norm="group", shells=(8, 16)).eval()
+    x = torch.randn(1, 3, 37, 50)
+    with torch.no_grad():
+        whole = network(x, heads=True)
+        for number in whole.depths:
+            largest = whole.at(number).abs().max()
+            assert (network.prune(number)(x) - whole.at(number)).abs().max() < 1e-6 * largest
+
+
+@given(fields=networks)
+@settings(max_examples=20, deadline=None)
+def test_the_plan_of_a_size_builds_its_network(fields: dict[str, Any]) -> None:
+    network = shelled(**fields)
+    plan = network.plan
+    assert plan is not None
+    for number in network.head_depths:
+        for keep in (False, True):
+            pruned = network.prune(number, keep).state_dict()
+            built = build_from_plan(ModelPlan(**prune_plan(plan, number, keep).model_dump())).state_dict()
+            assert {name: each.shape for name, each in pruned.items()} == {
+                name: each.shape for name, each in built.items()
+            }
+
+
+def test_one_shell_is_the_network_as_it_was() -> None:
+    torch.manual_seed(0)
+    plain = build_model(widths=(8, 16, 24), norm="instance", in_channels=3, out_channels=3).state_dict()
+    one = shelled(shells=(1,)).state_dict()
+    assert plain.keys() == one.keys() and all(torch.equal(plain[name], one[name]) for name in plain)
+
+
+def train(network: UNetPlusPlus, steps: int, **fields: Any) -> TrainingStep:
+    plan = TrainPlan(**{"patch": (16, 16), "batch": 2, "steps_per_epoch": steps, "epochs": 1, **fields})
+    assert network.plan is not None
+    step = TrainingStep(network, network.plan, plan, CPU)
+    for number in range(steps):
+        torch.manual_seed(number)
+        step((torch.randn(2, 3, 16, 16), torch.randint(0, 3, (2, 1, 16, 16))), number, (number + 1) / (steps + 1))
+    return step
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_sizes_agree_after_training(optimizer: str) -> None:
+    network = train(shelled(), 3, optimizer=optimizer).average
+    x = torch.randn(1, 3, 20, 20)
+    whole = network(x, heads=True)
+    assert all(torch.allclose(network.prune(number)(x), whole.at(number), atol=1e-5) for number in whole.depths)
+    assert list_outer_blocks(network) and not any(block.any() for block in list_outer_blocks(network))
+
+
+def test_the_inner_size_is_trained_as_the_small_network_alone() -> None:
+    """Clipping, which looks at all gradients, is out of the way, as are the heads of the other sizes."""
+    whole = shelled(deep_supervision=False)
+    alone = whole.prune(2)
+    loss, target = DeepSupervisionLoss(), torch.randint(0, 3, (2, 1, 16, 16))
+    x = torch.randn(2, 3, 16, 16)
+    loss(alone(x, heads=True), target).backward()
+    outputs = whole(x, heads=True)
+    loss(outputs._replace(depths=outputs.depths[:1], logits=outputs.logits[:1]), target).backward()
+    inner = alone.nodes["x_0_0"].get_parameter("units.0.conv.weight").grad
+    outer = whole.nodes["x_0_0"].get_parameter("units.0.conv.weight").grad
+    assert inner is not None and outer is not None
+    assert torch.allclose(outer[:4], inner, atol=1e-6) and not outer[4:].any()
+
+
+def test_growth_keeps_what_the_inner_sizes_compute_and_starts_the_new_ones_from_them() -> None:
+    whole = shelled(shells=(0.25, 0.5, 1), widths=(16, 16, 32)).double().eval()
+    inner = whole.prune(4, keep_heads=True).double()
+    roughen(inner)
+    grow(inner, whole, 2)
+    x = torch.randn(1, 3, 12, 15, dtype=torch.float64)
+    before, after = inner(x, heads=True), whole(x, heads=True)
+    for number in before.depths:
+        assert torch.allclose(before.at(number), after.at(number), rtol=0, atol=1e-10)
+    for number in (5, 6):
+        assert torch.allclose(after.at(number), after.at(number - 2), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"shells": (0.3, 1)}, "model.shells"),
+        ({"shells": (1, 0.5)}, "model.shells"),
+        ({"shells": (0.5, 0.75)}, "model.shells"),
+        ({"shells": (4, 8), "norm": "group"}, "model.shells"),
+        ({"shells": (0.5, 1), "norm": "layer"}, "model.norm"),
+        ({"shells": (0.5, 1), "attention": "scse"}, "model.attention"),
+        ({"shells": (0.5, 1), "fusion": "mean"}, "model.fusion"),
+        ({"shells": (0.5, 1), "norm": "group", "norm_groups": 3, "widths": (6, 12, 24)}, "model.norm_groups"),
+        ({"shells": ()}, "shells"),
+        (
+            {"shells": (0.5, 1), "block": "residual", "nested_widths": (16, 8), "up": "linear", "topology": "unet_e"},
+            "model.block",
+        ),
+        ({"shells": (0.5, 1), "block": "residual", "in_channels": 4}, "model.block"),
+    ],
+)
+def test_shells_that_do_not_fit_are_refused_by_name(fields: dict[str, Any], word: str) -> None:
+    with pytest.raises(PlanError, match=word):
+        build_model(**{"widths": (8, 16, 24), "in_channels": 1, "out_channels": 2, "norm": "instance", **fields})
+
+
+def test_shells_are_also_given_as_channels() -> None:
+    assert model_plan(widths=(8, 16, 24), in_channels=1, out_channels=2, norm="none", shells=(2, 8)).shells == (0.25, 1)

@@ -1,0 +1,29 @@
+"""Numbers of sizes."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unetpp.model.sizes import Size, find_size, list_sizes
+
+
+@given(depth=st.integers(1, 6), shells=st.integers(1, 4))
+def test_every_size_has_a_number_that_finds_it(depth: int, shells: int) -> None:
+    sizes = list_sizes(range(1, depth + 1), shells, depth)
+    assert sorted(sizes) == list(range(1, shells * depth + 1))
+    assert all(find_size(number, depth) == size for number, size in sizes.items())
+
+
+@given(depth=st.integers(1, 6), shells=st.integers(1, 4))
+def test_numbers_of_inner_sizes_stay_when_a_network_grows(depth: int, shells: int) -> None:
+    assert list_sizes([depth], shells, depth).items() <= list_sizes([depth], shells + 1, depth).items()
+
+
+def test_of_one_width_the_numbers_are_the_depths() -> None:
+    assert list_sizes([1, 2, 3], 1, 3) == {1: Size(1), 2: Size(2), 3: Size(3)}
+
+
+def test_a_size_holds_what_is_neither_deeper_nor_wider() -> None:
+    assert Size(3, 1).holds(Size(3, 0)) and Size(3, 1).holds(Size(2, 1))
+    assert not Size(3, 0).holds(Size(2, 1)) and not Size(2, 1).holds(Size(3, 0))
