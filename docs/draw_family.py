@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 from xml.sax.saxutils import escape
 
-from unetpp.model.build import PRESETS, make_grid, model_plan, prune_plan
+from unetpp.model.build import PRESETS, make_grid, model_plan
 from unetpp.model.encoders import encoder_shape
 from unetpp.model.grid import Grid, Node
+from unetpp.model.pruned_plan import prune_plan
 from unetpp.model.widths import node_width
 from unetpp.plan import ModelPlan
 from unetpp.planning.cost import count_cost, count_parameters

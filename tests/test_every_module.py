@@ -94,6 +94,7 @@ COVERED_IN = {
     "model/fields": "model/test_build",
     "model/foreign": "peers/test_import",
     "model/header": "model/test_file",
+    "model/pruned_plan": "model/test_family",
     "model/resampling": "model/test_blocks",
     "model/selfsupervised": "model/test_blocks",
     "model/timm_models": "model/test_encoders",

@@ -411,8 +411,12 @@ class ModelPlan(Frozen):
     @classmethod
     def _divide_by_the_width(cls, values: Any) -> Any:
         """Read shells that are channels of level 0."""
-        shells, widths = (values.get(name) for name in ("shells", "widths")) if isinstance(values, dict) else ((), ())
-        if isinstance(shells, list | tuple) and shells and widths and shells[-1] == widths[0] > 1:
+        if not isinstance(values, dict):
+            return values
+        shells: Any = values.get("shells")
+        widths: Any = values.get("widths")
+        is_listed = all(isinstance(each, list | tuple) and each for each in (shells, widths))
+        if is_listed and all(isinstance(each, int) for each in (*shells, *widths)) and shells[-1] == widths[0] > 1:
             values = {**values, "shells": [shell / widths[0] for shell in shells]}
         return values
 

@@ -18,10 +18,11 @@ from torch.nn import functional
 from tests.plans import small_plan
 from unetpp.errors import ModelFileError, PlanError, UsageError
 from unetpp.model import build
-from unetpp.model.build import build_from_plan, build_model, model_plan, prune_plan
+from unetpp.model.build import build_from_plan, build_model, model_plan
 from unetpp.model.encoder_weights import require_source
 from unetpp.model.fields import ModelFields
 from unetpp.model.file import load_model, save_model
+from unetpp.model.pruned_plan import prune_plan
 from unetpp.plan import ModelPlan, Plan
 from unetpp.settings import validate
 

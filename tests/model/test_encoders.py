@@ -26,11 +26,12 @@ from tests.tiny import run_cli, set_options
 from unetpp.data.demo import write_demo_data
 from unetpp.errors import ModelFileError, PlanError, UsageError
 from unetpp.model import encoder_weights
-from unetpp.model.build import build_from_plan, build_model, model_plan, prune_plan
+from unetpp.model.build import build_from_plan, build_model, model_plan
 from unetpp.model.encoders import encoder_shape, encoder_statistics
 from unetpp.model.file import load_model
 from unetpp.model.header import read_header
 from unetpp.model.network import UNetPlusPlus
+from unetpp.model.pruned_plan import prune_plan
 from unetpp.model.timm_models import TimmModel
 from unetpp.planning import rules
 

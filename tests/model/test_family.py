@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from unetpp.errors import PlanError, UsageError
-from unetpp.model.build import build_from_plan, build_model, model_plan, prune_plan
+from unetpp.model.build import build_from_plan, build_model, model_plan
 from unetpp.model.deferred import Parts, concatenate
 from unetpp.model.network import UNetPlusPlus
+from unetpp.model.pruned_plan import prune_plan
 from unetpp.plan import ModelPlan
 
 DIALS: dict[str, tuple[Any, ...]] = {

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from unetpp.errors import PlanError
 from unetpp.losses.supervision import DeepSupervisionLoss
-from unetpp.model.build import build_from_plan, build_model, model_plan, prune_plan
+from unetpp.model.build import build_from_plan, build_model, model_plan
 from unetpp.model.network import UNetPlusPlus
+from unetpp.model.pruned_plan import prune_plan
 from unetpp.model.shells import grow, list_outer_blocks
 from unetpp.plan import ModelPlan, TrainPlan
 from unetpp.train.step import TrainingStep
@@ -174,3 +175,11 @@ def test_shells_that_do_not_fit_are_refused_by_name(fields: dict[str, Any], word
 
 def test_shells_are_also_given_as_channels() -> None:
     assert model_plan(widths=(8, 16, 24), in_channels=1, out_channels=2, norm="none", shells=(2, 8)).shells == (0.25, 1)
+
+
+def test_a_cut_network_knows_its_plan() -> None:
+    network = shelled()
+    inner = network.prune(1)
+    assert inner.plan is not None and inner.plan.widths == (4, 8) and inner.plan.shells == (1.0,)
+    kept = network.prune(3, keep_heads=True)
+    assert kept.plan is not None and kept.plan.shells == (0.5, 1.0) and kept.plan.depth == 1

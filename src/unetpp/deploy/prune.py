@@ -12,9 +12,9 @@ from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import write_atomically
 from unetpp.measure.choose_depth import choose_depth
 from unetpp.measured import DepthRow, FineTuning, Notes, read_metrics
-from unetpp.model.build import prune_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.model.network import UNetPlusPlus
+from unetpp.model.pruned_plan import prune_plan
 from unetpp.plan import Plan
 from unetpp.results import Pruned
 from unetpp.run_folder import METRICS_FILE

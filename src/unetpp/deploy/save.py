@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from unetpp.errors import UsageError
 from unetpp.files import write_atomically
 from unetpp.measured import Notes
-from unetpp.model.build import build_from_plan, prune_plan
+from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.peers.import_settings import ImportSettings
@@ -117,10 +117,9 @@ def _read_network(network: UNetPlusPlus) -> tuple[ModelPlan, dict[str, Tensor]]:
     """Return the plan and the weights of a network; raises UsageError if they do not belong together."""
     if network.plan is None:
         raise UsageError("network", "a UNetPlusPlus of other parts", "one of `unetpp.build_model`", "Build it so.")
-    plan = prune_plan(network.plan, network.depth, keep_heads=network.head_depths != (network.depth,))
     weights = {name: each.float() if each.is_floating_point() else each for name, each in network.state_dict().items()}
     with torch.device("meta"):
-        expected = build_from_plan(plan).state_dict()
+        expected = build_from_plan(network.plan).state_dict()
     shapes = ({name: each.shape for name, each in tensors.items()} for tensors in (weights, expected))
     changed = {name for name, _ in set.symmetric_difference(*(set(each.items()) for each in shapes))}
     if changed:
@@ -129,7 +128,7 @@ def _read_network(network: UNetPlusPlus) -> tuple[ModelPlan, dict[str, Tensor]]:
     if infinite := [name for name, each in weights.items() if not bool(each.isfinite().all())]:
         got = f"weights that are NaN or infinite ({list_some(infinite)})"
         raise UsageError("network", got, "finite weights", "The training diverged: lower its learning rate.")
-    return plan, weights
+    return network.plan, weights
 
 
 def _check_classes(classes: Sequence[str] | None, model: ModelPlan) -> list[str] | None:

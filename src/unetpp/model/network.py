@@ -28,6 +28,7 @@ from unetpp.model.blocks import Chain, FrozenStatistics, crop_or_pad, round_up
 from unetpp.model.deferred import Deferred, Parts, defer_concatenation
 from unetpp.model.encoders import Encoder
 from unetpp.model.grid import Grid, Node
+from unetpp.model.pruned_plan import prune_plan
 from unetpp.model.shells import cut_layers
 from unetpp.model.sizes import Size, find_size
 from unetpp.plan import ModelPlan
@@ -137,7 +138,7 @@ class UNetPlusPlus(nn.Module):
         shells: number of nested widths.
         checkpointing: activation checkpointing: recompute in the backward pass instead of storing. "cheap":
             normalizations, activations and up-sampling; True: whole nodes. (A compiled network decides for itself.)
-        plan: settings of `build_model`; after `prune` still those of the whole network.
+        plan: settings of `build_model`.
     """
 
     def __init__(
@@ -304,7 +305,7 @@ class UNetPlusPlus(nn.Module):
             concatenate=self.concatenate,
         )
         pruned = copy.deepcopy(pruned)
-        pruned.plan = self.plan
+        pruned.plan = self.plan and prune_plan(self.plan, number, keep_heads)
         if self.shells > 1:
             cut_layers(pruned, size.shell, keep_heads)
         pruned.checkpointing = self.checkpointing

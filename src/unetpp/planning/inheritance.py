@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from unetpp.errors import UsageError
-from unetpp.model.build import prune_plan
+from unetpp.model.pruned_plan import prune_plan
+from unetpp.model.sizes import Size
 from unetpp.plan import ModelPlan, Normalization, Plan, TrainPlan
 from unetpp.planning import rules
 from unetpp.planning.fingerprint import ChannelFacts, Fingerprint
@@ -68,7 +69,8 @@ def _fit_model(model: ModelPlan, fingerprint: Fingerprint, settings: Mapping[str
         model, depth = model.model_copy(update={"strides": strides}), len(strides)
         if model.up == "cubic":
             left_out |= {"up"}
-    fitted = prune_plan(model, depth, keep_heads=True) if depth <= model.depth else _deepen(model, depth)
+    widest = Size(depth, len(model.shells) - 1).number(model.depth)
+    fitted = prune_plan(model, widest, keep_heads=True) if depth <= model.depth else _deepen(model, depth)
     return fitted.model_dump(mode="json", exclude=left_out)
 
 
