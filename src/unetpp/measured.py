@@ -106,7 +106,7 @@ def _renamed(name: str, before: str) -> Any:
 
 
 class Calibration(Measured):
-    """Calibration of the expected Dice on validation cases; see `infer.confidence`."""
+    """Calibration of the expected Dice on validation cases; see `measure.calibration`."""
 
     expected_dice_correlation: float | None = None
     """Rank correlation (Spearman) of the confidence and the true Dice."""
