@@ -301,6 +301,8 @@ class FineTuning(Measured):
     steps: int
 
     def __str__(self) -> str:
+        if not self.steps:
+            return "not fine-tuned, because the time was over before the first step: give it more `minutes`"
         done = f"fine-tuned for {count_noun(self.steps, 'step')}: "
         if self.dice == self.dice_before:
             return f"{done}no validation Dice above {self.dice:.4f} was found, and the weights are unchanged"
