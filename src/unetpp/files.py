@@ -181,13 +181,25 @@ def _lock_on_windows(file: IO[Any], wait: bool) -> bool:
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text in UTF-8 atomically. Raises as `write_atomically`."""
-    with write_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files may be no UTF-8
+    with _open_text(path) as file:
+        file.write(text)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write a value as JSON atomically. Raises as `write_atomically`, and ValueError for NaN and infinity."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    with _open_text(path) as file:
+        json.dump(value, file, indent=2, allow_nan=False)  # its whole text would take several times the memory
+        file.write("\n")
+
+
+@contextmanager
+def _open_text(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    """Yield a text file in UTF-8 that is put in place when it is complete."""
+    with (
+        write_atomically(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace") as file,  # names of files may be no UTF-8
+    ):
+        yield file
 
 
 def _is_full(error: OSError) -> bool:

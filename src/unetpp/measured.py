@@ -106,7 +106,7 @@ def _renamed(name: str, before: str) -> Any:
 
 
 class Calibration(Measured):
-    """Calibration of the expected Dice on validation cases; see `infer.confidence`."""
+    """Calibration of the expected Dice on validation cases; see `measure.calibration`."""
 
     expected_dice_correlation: float | None = None
     """Rank correlation (Spearman) of the confidence and the true Dice."""
@@ -301,6 +301,8 @@ class FineTuning(Measured):
     steps: int
 
     def __str__(self) -> str:
+        if not self.steps:
+            return "not fine-tuned, because the time was over before the first step: give it more `minutes`"
         done = f"fine-tuned for {count_noun(self.steps, 'step')}: "
         if self.dice == self.dice_before:
             return f"{done}no validation Dice above {self.dice:.4f} was found, and the weights are unchanged"

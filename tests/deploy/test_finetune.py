@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +71,34 @@ def test_the_weights_before_it_are_kept_where_they_are_better(trained: Path, mon
         str(FineTuning(dice_before=0.5, dice=0.6, steps=7))
         == "fine-tuned for 7 steps: validation Dice 0.5000 before, 0.6000 after"
     )
+
+
+def test_a_stop_says_that_nothing_is_written(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def validate(network: torch.nn.Module) -> Validation:
+        calls.append(1)
+        if len(calls) > 1:  # the first one is of the weights before
+            os.kill(os.getpid(), signal.SIGINT)
+        return Validation({1: 0.5})
+
+    monkeypatch.setattr(module, "DepthValidation", lambda *arguments: validate)
+    out = tmp_path / "small.safetensors"
+    out.write_bytes(b"before")
+    answer = run_cli("prune", trained, "--depth", 1, "--minutes", 0.02, "--out", out, "--device", "cpu")
+    said = " ".join(answer.stderr.split())
+    assert answer.code == 1 and len(calls) == 2
+    assert "nothing was written" in said and "with fewer --minutes or without" in said and "saved" not in said
+    assert [path.name for path in tmp_path.iterdir()] == [out.name] and out.read_bytes() == b"before"
+
+
+def test_a_time_without_a_step_is_said(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DepthValidation", lambda *arguments: lambda network: Validation({1: 0.5}))
+    out = tmp_path / "small.safetensors"
+    answer = run_cli("prune", trained, "--depth", 1, "--minutes", 1e-12, "--out", out, "--device", "cpu")
+    assert answer.code == 0
+    assert "Not fine-tuned, because the time was over before the first step: give it more --minutes." in answer.stdout
+    assert load_model(out)[1].notes.finetuning is None
 
 
 def test_without_cases_or_time_there_is_no_training(

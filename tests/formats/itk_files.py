@@ -8,10 +8,35 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unetpp.errors import DataError
 from unetpp.formats.itk import Grid
 from unetpp.formats.readers import read_image
 
 _WORDS = (b"-1", b"0", b"9" * 20, b"nan", b"inf", b"x" * 3000, b"\0", b"LIST", b"/etc/passwd", b"none", b"()", b"gzip")
+
+
+VOXELS = np.arange(24, dtype="<i2")
+DETACHED = ["a.raw", "p%02d.raw 1 4 1", "LIST\np01.raw\np02.raw\np03.raw\np04.raw"]
+"""How headers name the files of `write_detached`."""
+
+
+def write_detached(folder: Path) -> None:
+    """Write VOXELS into one file, and plane by plane into four."""
+    (folder / "a.raw").write_bytes(VOXELS.tobytes())
+    for number, plane in enumerate(VOXELS.reshape(4, 6), start=1):
+        (folder / f"p{number:02d}.raw").write_bytes(plane.tobytes())
+
+
+def count_refused(path: Path, header: str) -> int:
+    """Damage a header 300 times, before VOXELS; count how often the file is refused, as any other error is raised."""
+    draw, refused = random.Random(0), 0
+    for _ in range(300):
+        path.write_bytes(mutate_header(header.encode() + VOXELS.tobytes(), draw))
+        try:
+            read_image(path)
+        except DataError:
+            refused += 1
+    return refused
 
 
 def assert_read_as_itk_does(path: Path) -> None:

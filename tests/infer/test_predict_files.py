@@ -25,6 +25,7 @@ from unetpp.infer.record import COLUMNS, PredictionRecord, measure_size
 from unetpp.measure.quality import evaluate_folders
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan, Normalization
+from unetpp.results import LOW, SPECKLED, Predicted
 
 
 class Thresholding(CasePredictor):
@@ -201,6 +202,31 @@ def test_the_table_has_sizes_and_objects_of_every_class(tmp_path: Path) -> None:
     Image.fromarray(image).save(tmp_path / "c.png")
     predict_to_files(model, [tmp_path / "c.png"], tmp_path / "out")
     assert [row["file"] for row in read_rows(tmp_path / "out/predictions.csv")] == ["a,1.png", "b.tif", "c.png"]
+
+
+@pytest.mark.parametrize(
+    ("side", "apart", "speckled"),
+    [
+        (60, 3, True),  # 400 objects of one pixel in 3,600
+        (30, 3, False),  # 100 objects: too few to tell
+        (120, 8, False),  # 225 objects, one for every 64 pixels, as of small cells
+    ],
+)
+def test_speckles_are_to_be_reviewed(side: int, apart: int, speckled: bool, tmp_path: Path) -> None:
+    image = np.zeros((side, side), np.uint8)
+    image[1::apart, 1::apart] = 255
+    (tmp_path / "in").mkdir()
+    Image.fromarray(image).save(tmp_path / "in/a.png")
+    written = predict(tmp_path)
+    case = json.loads((tmp_path / "out/predictions.json").read_text())["cases"]["a.png"]
+    assert case["classes"]["cell"]["objects"] == len(range(1, side, apart)) ** 2
+    assert written.doubtful == ({tmp_path / "out/a.png": SPECKLED} if speckled else {})
+    assert (case["review"], case["why"]) == ((True, SPECKLED) if speckled else (None, ""))
+    text = Predicted(written.out, (1,), written.files, (), 1.0, doubtful=written.doubtful).to_text()
+    assert ("1 to review, speckled: more than one object for every 50 pixels:\n  a.png" in text) == speckled
+    predictor = Thresholding()
+    predictor.calibrations = {1: Calibration(review_below=0.95)}  # the expected Dice is a reason already
+    assert {*predict_to_files(predictor, [tmp_path / "in"], tmp_path / "low").doubtful.values()} == {LOW}
 
 
 def test_volumes_have_a_volume() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -201,6 +202,18 @@ def test_bootstrap_interval_covers_the_mean() -> None:
     assert low == pytest.approx(np.mean(values) - error, abs=0.004)
     assert high == pytest.approx(np.mean(values) + error, abs=0.004)
     assert bootstrap_interval([0.5]) is None
+
+
+def test_the_interval_of_many_cases_takes_little_memory() -> None:
+    values = np.random.default_rng(2).random(20_000)
+    bootstrap_interval(values[:2].tolist())  # imports
+    tracemalloc.start()
+    low, high = bootstrap_interval(values.tolist()) or (0.0, 0.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60e6  # all draws at once: 640 MB
+    drawn = np.random.default_rng(0).choice(values, size=(2000, 20_000))
+    assert (low, high) == pytest.approx(tuple(np.quantile(drawn.mean(axis=1), [0.025, 0.975])), abs=1e-6)
 
 
 def test_mean_of_what_is_there() -> None:

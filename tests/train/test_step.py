@@ -105,6 +105,17 @@ def test_other_errors_of_a_compiled_network_are_raised(monkeypatch: pytest.Monke
         train_steps(make_step(compile=True))
 
 
+@pytest.mark.parametrize(("wanted", "activity"), [(True, "compiling the network"), (False, "starting")])
+def test_compiling_is_named_before_the_first_step(
+    wanted: bool, activity: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda network, dynamic: network)
+    plan, seen = make_plan(**{"train.compile": wanted, "train.epochs": 1}), []
+    store = make_store(tmp_path)
+    FoldTraining(plan, store, tmp_path / "fold_0", device=CPU, validate=mean_weight, show=seen.append).run()
+    assert [status.activity for status in seen[:2]] == [activity, "training"]
+
+
 def test_the_log_tells_that_a_network_is_not_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda network, dynamic: fail_to_compile)
     plan = make_plan(**{"train.compile": True, "train.epochs": 1})

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from unetpp.progress import Silence
 from unetpp.run_folder import MODEL, RunFolder
 from unetpp.runtime.device import choose_device
 from unetpp.verbs import fold
-from unetpp.verbs.fold import measure, read_costs
+from unetpp.verbs.fold import NO_MEMORY, list_unfinished, measure, read_costs
 
 
 def hurry(trained: Path, tmp_path: Path) -> tuple[RunFolder, Metrics]:
@@ -61,6 +62,32 @@ def test_the_report_measures_what_the_time_did_not_suffice_for(trained: Path, tm
     assert len(list((run.fold(0) / "views").iterdir())) == 2
     assert "measures the rest" not in text
     assert read_header(run.fold(0) / MODEL).notes.imported_from == "kept"
+
+
+def test_where_the_memory_alone_is_missing_no_case_is_scored_again(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(trained, run.path)
+    before = json.loads(run.metrics_file(0).read_text())
+    part = json.loads(run.metrics_file(0).read_text()) | {"unfinished": [NO_MEMORY], "recommended": None}
+    for row in (*part["depths"].values(), part["mean_of_heads"]):
+        row["peak_memory_mb"] = None
+    run.metrics_file(0).write_text(json.dumps(part))
+    assert list_unfinished(run.metrics(0), 2, run.metrics(0)) == (NO_MEMORY,)
+    run.data.write_text(str(tmp_path / "gone"))
+    monkeypatch.setattr(fold, "evaluate_cases", lambda *_, **__: pytest.fail("scored again"))
+    assert unetpp.report(run.path).notes == ()
+    after, found = json.loads(run.metrics_file(0).read_text()), run.metrics(0)
+    assert found and found.unfinished == () and all(row.peak_memory_mb for row in found.rows.values())
+    assert list_scores(after) == list_scores(before)
+    assert read_header(run.fold(0) / MODEL).notes.depths[1].peak_memory_mb == found.depths[1].peak_memory_mb
+
+
+def list_scores(metrics: dict[str, Any]) -> list[object]:
+    """What a metrics.json says of the quality."""
+    kinds = ("mean", "pooled", "classes", "cases", "scored", "verdict", "distance_unit")
+    return [*(metrics[kind] for kind in kinds), *(row["dice"] for row in metrics["depths"].values())]
 
 
 def test_data_that_moved_leaves_the_report_with_what_there_is(trained: Path, tmp_path: Path) -> None:

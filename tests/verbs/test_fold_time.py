@@ -79,10 +79,12 @@ def test_validating_hides_neither_the_loss_nor_the_dice() -> None:
     show = show_status(lambda done, total, note="": shown.append((done, total, note)))
     status = Status(fraction=0.5, step=10, loss=1.5, best_dice=0.25, images_per_second=2.0, seconds_left=83.0)
     show(status)
-    show(replace(status, loss=math.nan, activity="validating"))
+    show(replace(status, activity="validating"))
     assert shown == [
         (10, 20, "1:23 left, loss 1.500, Dice 0.250, 2.0 images/s"),
         (10, 20, "1:23 left, loss 1.500, Dice 0.250, validating"),
     ]
     show(replace(status, fraction=1.0, seconds_left=0.0, activity="validating"))
     assert shown[-1] == (10, 10, "loss 1.500, Dice 0.250, validating")  # a last one may take a while
+    show(replace(status, loss=math.nan, best_dice=None, activity="starting"))
+    assert shown[-1] == (10, 20, "1:23 left, starting")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from unetpp.errors import UsageError
+from unetpp.errors import Interrupted, UsageError
 from unetpp.measure.stored_cases import find_stored_split
 from unetpp.measure.validation import DepthValidation, choose_evenly
 from unetpp.measured import FineTuning
@@ -69,9 +69,15 @@ def finetune(
     before = validate(copy.deepcopy(network).to(device).eval()).dice
     weights, budget_s = network.state_dict(), 60 * minutes
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        result = FoldTraining(
+        training = FoldTraining(
             slower, cases, Path(name), device=device, validate=validate, budget_s=budget_s, weights=weights, show=show
-        ).run()
+        )
+        try:
+            result = training.run()
+        except Interrupted as error:  # what it has saved goes with its folder
+            kept = "nothing was written, and a file that was there before is intact"
+            action = "Run the command again, with fewer `minutes` or without."
+            raise Interrupted(f"Stopped while fine-tuning: {kept}. {action}") from error
         best_dice = result.best_dice or 0.0
         if best_dice > before:
             network = load_model(Path(name) / MODEL)[0]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unetpp.formats import limits
-from unetpp.formats.format import FileRefused
+from unetpp.formats.format import FileRefused, Format
 from unetpp.formats.orientation import TAG, note_orientation
 from unetpp.formats.pixels import note_transparency
 from unetpp.formats.sources import Slices
@@ -129,6 +129,18 @@ class Plugin:
             return Volume(convert(image, choose_mode(image)), geometry, alpha=alpha)
         indices = np.atleast_3d(np.asarray(image))[None, :, :, 0]
         return Volume(indices, geometry, _read_palette(image, int(indices.max(initial=0))), alpha)
+
+    def declare(self, name: str, suffixes: tuple[str, ...], sniff: Callable[[bytes], bool], **options: Any) -> Format:
+        """Declare a format whose segmentations are written as PNG.
+
+        Args:
+            name: name in messages.
+            suffixes: suffixes in lower case, with the dot.
+            sniff: recognizes it by the first bytes of a file.
+            options: other fields of the `Format`.
+        """
+        written_as = dict.fromkeys(suffixes, ".png")
+        return Format(name, suffixes, self.read, self.open, True, sniff=sniff, written_as=written_as, **options)
 
 
 def check_axes(axes: str | None) -> None:

@@ -50,7 +50,7 @@ class Predictor(CasePredictor):
         name: name of the model, for errors and predictions.json; empty: that of the plan.
         backend: torch, cuda (on a GPU), openvino (on a CPU; extra `openvino`), or auto: cuda on a GPU, openvino on a
             CPU where it is installed and faster.
-        calibrations: depth -> calibration of its expected Dice, as `confidence.calibrate` fits it.
+        calibrations: depth -> calibration of its expected Dice, as `measure.calibration` fits it.
         rules: rules of early exit, the most careful first, as `deploy.adapt` fits them.
         max_drop: points (hundredths) of Dice that `depth="auto"` may lose against the deepest head, by the interval
             over validation cases.

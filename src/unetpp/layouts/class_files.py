@@ -7,9 +7,8 @@ from pathlib import Path
 
 from unetpp.errors import Problem
 from unetpp.formats import is_medical, stem_of
-from unetpp.layouts.contents import list_folders
 from unetpp.layouts.dataset import Case, Dataset
-from unetpp.layouts.folders import SUBSETS, list_images
+from unetpp.layouts.folders import SUBSETS, list_folders, list_images
 from unetpp.layouts.label_names import is_label_name
 from unetpp.words import list_some
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from unetpp.errors import Problem
 from unetpp.formats import FORMATS, format_names, is_companion, is_image, suffix_of
 from unetpp.formats.format import HEAD, Format
-from unetpp.layouts.folders import list_entries
+from unetpp.layouts.folders import list_entries, list_folders
 
 _DCM2NIIX = "Convert it to NIfTI, for example with: dcm2niix -z y -o NEW_FOLDER FOLDER"
 _CONVERT = {
@@ -38,7 +38,6 @@ _SILENT_SUFFIXES = (".raw", ".zraw", ".db", ".ini")
 """Voxels of .mhd and .nhdr files, system files of Windows."""
 _ZARR = (".zgroup", ".zattrs", ".zarray", "zarr.json")
 """Files that make a folder a Zarr store, whatever its name."""
-_SILENT_FOLDERS = ("__MACOSX", "@eaDir")
 
 
 @dataclass
@@ -73,15 +72,6 @@ def list_content(root: Path, exclude: Path | None = None) -> Content:
     return content
 
 
-def list_folders(folder: Path) -> list[Path]:
-    """List the folders in a folder, without hidden ones and those of the system."""
-    return [
-        path
-        for path in list_entries(folder)
-        if not path.name.startswith((".", *_SILENT_FOLDERS)) and path.is_dir() and suffix_of(path) not in _ACTIONS
-    ]
-
-
 def describe_others(others: Iterable[Path]) -> list[str]:
     """Describe files that are no images in one note: "3 files that are no images were left out: .txt (2), .pdf (1)"."""
     counts = Counter(path.suffix.lower() or "without a suffix" for path in others)
@@ -105,8 +95,7 @@ def _walk(root: Path, exclude: Path | None, content: Content) -> Iterator[Path]:
             continue
         seen.add(real)
         try:
-            inner = list_folders(folder)
-            stores = [path for path in list_entries(folder) if path.is_dir() and suffix_of(path) in _ACTIONS]
+            folders = list_folders(folder)
         except OSError as error:
             if folder == root:
                 raise
@@ -117,8 +106,8 @@ def _walk(root: Path, exclude: Path | None, content: Content) -> Iterator[Path]:
             got, action = "a Zarr store (OME-Zarr?), which is not read", _ACTIONS[".zarr"]
             content.unread.append(Problem(str(folder), got, format_names(), action))
             continue
-        content.unread += [_describe_unread(path) for path in stores]
-        waiting += reversed(inner)
+        content.unread += [_describe_unread(path) for path in folders if suffix_of(path) in _ACTIONS]  # such as .zarr
+        waiting += [path for path in reversed(folders) if suffix_of(path) not in _ACTIONS]
         yield folder
 
 

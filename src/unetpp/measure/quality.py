@@ -19,7 +19,6 @@ from unetpp.data.label_grid import Grid, place_label
 from unetpp.errors import DataError, Problem, failures_of
 from unetpp.formats import is_image, is_medical, stem_of
 from unetpp.formats.readers import read_label
-from unetpp.infer.confidence import calibrate
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
 from unetpp.infer.record import OVERLAYS, PREDICTIONS, PredictionRecord, read_record
@@ -33,6 +32,7 @@ from unetpp.layouts.contents import list_content
 from unetpp.layouts.dataset import Case
 from unetpp.layouts.paired_files import split_mixed_folder
 from unetpp.layouts.pairing import describe_name, pair_names
+from unetpp.measure.calibration import calibrate
 from unetpp.measure.pace import Pace, choose_order
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
@@ -221,12 +221,7 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
     cases, problems = _name_after_predictions(files, references.cases)
     stems = sorted(files.keys() & cases.keys())
     problems += _unpaired(folder, Path(references.declared.where), files, cases)
-    recorded = _read_recorded(record)
-    expected = _measure(references.reading, [cases[stem] for stem in stems])
-    got = _measure(AS_FILES_SAY, [Case(stem, (), (files[stem],)) for stem in stems], closely=recorded is None)
-    _refuse_pictures(Path(references.declared.where), expected)
-    _refuse_pictures(folder, got)
-    match = match_labels(expected, got, references.declared, recorded)
+    match = _match(folder, references, [cases[stem] for stem in stems], [files[stem] for stem in stems], record)
     problems += match.problems
     refused = {problem.where for problem in match.problems}
     scores = []
@@ -241,6 +236,18 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
     if not scores:
         raise DataError(problems)
     return FolderScores(summarize(scores, match.reference_classes.names), tuple(problems), tuple(match.notes))
+
+
+def _match(
+    folder: Path, references: _References, cases: Sequence[Case], files: Sequence[Path], record: PredictionRecord
+) -> Match:
+    """Measure all labels of both sides, and find how to read them. Raises DataError for what stays ambiguous."""
+    recorded = _read_recorded(record)
+    expected = _measure(references.reading, cases)
+    got = _measure(AS_FILES_SAY, [Case(file.name, (), (file,)) for file in files], closely=recorded is None)
+    _refuse_pictures(Path(references.declared.where), expected)
+    _refuse_pictures(folder, got)
+    return match_labels(expected, got, references.declared, recorded)
 
 
 def _refuse_pictures(folder: Path, files: Mapping[str, LabelFacts]) -> None:

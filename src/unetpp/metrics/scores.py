@@ -29,7 +29,7 @@ BOOTSTRAP_DRAWS, DRAWN_VALUES = 2000, 2_000_000
 further into the tails, are drawn more often."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClassScore:
     """Scores of one foreground class of one case."""
 
@@ -52,7 +52,7 @@ class ClassScore:
         return (self.predicted > 0) != (self.expected > 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CaseScore:
     """Scores of one case."""
 
@@ -215,10 +215,11 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> Interval
     from scipy.stats import norm, t
 
     tail = norm.cdf(math.sqrt(count / (count - 1)) * t.ppf((1 - level) / 2, count - 1))
-    drawn = np.random.default_rng(0).choice(
-        np.asarray(values, dtype=np.float64), size=(max(BOOTSTRAP_DRAWS, DRAWN_VALUES // count), count)
-    )
-    low, high = np.quantile(drawn.mean(axis=1), [tail, 1 - tail])
+    rng, found = np.random.default_rng(0), np.asarray(values, dtype=np.float64)
+    draws, at_once = max(BOOTSTRAP_DRAWS, DRAWN_VALUES // count), max(1, DRAWN_VALUES // count)
+    parts = [min(at_once, draws - first) for first in range(0, draws, at_once)]  # all draws at once may be gigabytes
+    means = np.concatenate([rng.choice(found, size=(part, count)).mean(axis=1) for part in parts])
+    low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 
 

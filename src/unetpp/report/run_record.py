@@ -11,7 +11,7 @@ from unetpp.measure.pooled import pool_folds
 from unetpp.measure.verdict import KINDS, judge_fold, judge_run
 from unetpp.measured import Metrics, Recommendation, ScoredCase, Verdict, read_metrics
 from unetpp.plan import Plan, read_plan
-from unetpp.report.views import list_views, rank_key
+from unetpp.report.views import name_view_file, rank_key
 from unetpp.run_folder import LOG, METRICS_FILE, VIEWS, FoldName, RunFolder
 from unetpp.train.log import LogLine, read_log
 
@@ -101,15 +101,17 @@ def read_run(folder: Path) -> RunRecord:
 
 def _read_fold(run: RunFolder, number: FoldName) -> FoldRecord:
     folder, left_out = run.fold(number), []
-    metrics = read_metrics(folder / METRICS_FILE)
-    if metrics is None and (folder / METRICS_FILE).exists():
+    found = read_metrics(folder / METRICS_FILE)
+    if found is None and (folder / METRICS_FILE).exists():
         left_out.append(f"{folder.name}/{METRICS_FILE}")
-    views, unreadable = list_views(folder / VIEWS)
+    metrics = found or Metrics()
+    files = {case.id: name_view_file(folder / VIEWS, case.id) for case in metrics.cases}
+    drawn = {*(folder / VIEWS).glob("*.npz")}
+    views = {name: path for name, path in files.items() if path in drawn}
     lines, bad = read_log(folder / LOG)
-    left_out += [f"{folder.name}/{VIEWS}/{path.name}" for path in unreadable]
     left_out += [f"{bad} of {folder.name}/{LOG}"] if bad else []
     verdict = judge_fold(run, number)
-    return FoldRecord(number, tuple(lines), metrics or Metrics(), views, tuple(left_out), verdict)
+    return FoldRecord(number, tuple(lines), metrics, views, tuple(left_out), verdict)
 
 
 def minutes_of(line: LogLine) -> float:

@@ -86,7 +86,7 @@ class ViewFolder:
         if (ignored := labels.find_ignored_index(data)) is not None:  # background in both, as for the scores
             prediction, reference = (np.where(reference == ignored, 0, each) for each in (prediction, reference))
         fields: dict[str, Any] = vars(make_view(case.id, read_case_image(case, data), reference, prediction))
-        with write_atomically(self._file(case.id)) as path:
+        with write_atomically(name_view_file(self._folder, case.id)) as path:
             np.savez_compressed(path, **fields)
 
     def keep(self, cases: Sequence[ScoredCase]) -> None:
@@ -94,14 +94,10 @@ class ViewFolder:
         ranked = sorted(cases, key=rank_key)
         worst, others = ranked[: self._most // 2], ranked[self._most // 2 :]
         places = np.linspace(0, len(others) - 1, min(len(others), self._most - len(worst))).astype(int)
-        kept = {self._file(case.id) for case in (*worst, *(others[place] for place in places))}
+        kept = {name_view_file(self._folder, case.id) for case in (*worst, *(others[place] for place in places))}
         for path in self._folder.glob("*.npz"):
             if path not in kept:
                 path.unlink(missing_ok=True)
-
-    def _file(self, case_id: str) -> Path:
-        """Name the file of a view: the name of a case may be none of a file."""
-        return self._folder / f"{hashlib.sha256(case_id.encode(errors='surrogatepass')).hexdigest()[:16]}.npz"
 
 
 def rank_key(case: ScoredCase) -> tuple[bool, float, str]:
@@ -141,15 +137,9 @@ def make_view(case_id: str, image: Volume, reference: np.ndarray, prediction: np
     return View(case_id, np.asarray(shown), reference, prediction, aspect, name)
 
 
-def list_views(folder: Path) -> tuple[dict[str, Path], list[Path]]:
-    """List the files of views by the names of their cases, and those that cannot be read."""
-    views, unreadable = {}, []
-    for path in sorted(folder.glob("*.npz")):
-        try:
-            views[read_view(path).id] = path
-        except Exception:  # archives raise anything
-            unreadable.append(path)
-    return views, unreadable
+def name_view_file(folder: Path, case_id: str) -> Path:
+    """Name the file of the view of a case, whose own name may be none of a file."""
+    return folder / f"{hashlib.sha256(case_id.encode(errors='surrogatepass')).hexdigest()[:16]}.npz"
 
 
 def read_view(path: Path) -> View:

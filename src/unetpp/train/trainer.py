@@ -167,7 +167,7 @@ class FoldTraining:
         first = self.state.step
         self.session = Session(first, self.state.elapsed_s)
         self._adjust_budget()
-        self._show(self._make_status("starting"))
+        self._show(self._make_status("compiling the network" if self.plan.train.compile else "starting"))
         batches = self.prefetcher.iterate(first)
         with self.interruption:
             try:

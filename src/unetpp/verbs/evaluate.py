@@ -42,6 +42,8 @@ def evaluate(
     Example:
         unetpp.evaluate("predictions", "data/nuclei/masks", "scores.json")
     """
+    import scipy.spatial  # noqa: F401  (here its absence is named; later it would be a problem of each file)
+
     from unetpp.measure.quality import evaluate_folders
     from unetpp.measured import tabulate_cases
     from unetpp.verbs.request import read_reading

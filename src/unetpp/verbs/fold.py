@@ -40,6 +40,8 @@ from unetpp.version import __version__
 
 SHARE_FOR_SCORES = 0.75
 """Fraction of the time after training, at most, for scores and pictures; the rest is for costs."""
+NO_MEMORY = "memory of the depths not measured"
+"""What is left when all cases are scored, in words."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def train_and_measure(
         until = time.monotonic() + SHARE_AFTER * 60 * plan.train.minutes
     earlier = read_metrics(run.earlier_metrics_file(fold))
     if earlier and read_header(run.fold(fold) / MODEL).notes.training:  # no better weights were found since
-        metrics = _write_metrics(run, fold, plan, result, earlier)
+        metrics = write_metrics(run, fold, plan, result, earlier)
     else:
         held_out, until = job.find_held_out(), until - SECONDS_FOR_REPORT
         metrics = measure(run, fold, held_out, plan, result, job.device, job.progress, until)
@@ -238,10 +240,10 @@ def measure(
     table = DepthTable(depths=rows, mean_of_heads=mean_of_heads).with_costs(costs)
     table = table.merge(DepthTable(scored=(len(deepest.cases), len(cases))))
     scores = chosen.merge(Metrics(cases=add_depths(chosen, quality), unfinished=unfinished)).merge(table)
-    return _write_metrics(run, fold, plan, result, scores)
+    return write_metrics(run, fold, plan, result, scores)
 
 
-def _write_metrics(run: RunFolder, fold: FoldName, plan: Plan, result: Training, measured: Metrics) -> Metrics:
+def write_metrics(run: RunFolder, fold: FoldName, plan: Plan, result: Training, measured: Metrics) -> Metrics:
     """Judge a training, and write metrics.json and the notes of the model file.
 
     Args:
@@ -291,7 +293,7 @@ def list_unfinished(scores: Metrics, count: int, costs: DepthTable) -> tuple[str
     if near < scored:
         texts.append(f"{near} of {count} validation cases scored with surface distances")
     if any(row.peak_memory_mb is None for row in costs.rows.values()):
-        texts.append("memory of the depths not measured")
+        texts.append(NO_MEMORY)
     return tuple(texts)
 
 

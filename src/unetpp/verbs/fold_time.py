@@ -122,18 +122,14 @@ def show_status(stage: Stage, after_s: Callable[[], float] = lambda: 0.0, later:
         later: number of folds that follow, each as long as this one.
     """
 
-    loss = math.nan
-
     def show(status: Status) -> None:
-        nonlocal loss
-        loss = status.loss if math.isfinite(status.loss) else loss  # of no step since the last report there is none
         total = round(status.step / status.fraction) if status.fraction > 0 else 0
         parts = []
         if status.seconds_left is not None and status.fraction < 1:  # a last validation would stop the clock
             whole_s = status.seconds_left / max(1 - status.fraction, 1e-9)
             left_s = status.seconds_left + after_s() + later * (whole_s + after_s())
             parts.append(f"{format_time(left_s)} left")
-        parts += [f"loss {loss:.3f}"] if math.isfinite(loss) else []
+        parts += [f"loss {status.loss:.3f}"] if math.isfinite(status.loss) else []
         parts += [f"Dice {status.best_dice:.3f}"] if status.best_dice is not None else []
         training = status.activity == "training"
         parts += [f"{status.images_per_second:.1f} images/s" if training else status.activity]
