@@ -372,6 +372,12 @@ class ExportNotes(DepthTable):
     """Number of parameters, of all folds together."""
     int8: bool = False
     """Computes in 8-bit integers."""
+    verdict: Verdict | None = None
+    """How its training stands, of several folds that which most needs something done."""
+    no_expected_dice: str = ""
+    """Why no Dice is expected of predictions; empty if one is."""
+    imported_from: str | None = None
+    """Where the network was trained, if not here: then the data set is not known."""
 
 
 class Metrics(DepthTable):
