@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from unetpp.infer.confidence import Disagreement, SoftDice, calibrate
+from unetpp.infer.confidence import Disagreement, SoftDice
 from unetpp.labels.classes_torch import class_indices
-from unetpp.measured import Calibration
 from unetpp.metrics.scores import fast_dice
 
 
@@ -78,38 +77,3 @@ def test_the_same_answer_does_not_disagree_and_two_sure_of_something_else_do_so_
     assert disagreement(no, no, no).item() == 0
     assert disagreement(no, yes).item() == pytest.approx(1)
     assert 0 < disagreement(unsure, yes).item() < disagreement(no, yes).item()
-
-
-def test_the_level_is_that_of_the_lowest_tenth() -> None:
-    true = [0.5, 0.7, 0.8, 0.85, None, 0.9]
-    found = calibrate([0.6, 0.72, 0.81, 0.84, 0.3, 0.95], true)
-    assert found.expected_dice_correlation == pytest.approx(1)
-    assert 0.6 < found.review_below < 0.72
-    assert calibrate([0.9, 0.8, None, 0.7, 0.6], [0.9, 0.8, 0.7, 0.7, 0.6]) == Calibration()
-
-
-def test_the_dice_is_predicted_by_a_line_that_cases_left_out_judge() -> None:
-    expected = [0.80, 0.85, 0.90, 0.95, 0.97]
-    straight = calibrate(expected, [2 * guess - 1.0 for guess in expected])
-    assert (straight.expected_dice_slope, straight.expected_dice_offset) == (
-        pytest.approx(2),
-        pytest.approx(-1),
-    )
-    assert straight.expected_dice_error == pytest.approx(0, abs=1e-12)
-    outlier = calibrate(expected, [0.6, 0.7, 0.8, 0.9, 0.5])
-    assert (
-        outlier.expected_dice_error
-        > np.abs(
-            np.polyval(np.polyfit(expected, [0.6, 0.7, 0.8, 0.9, 0.5], 1), expected) - [0.6, 0.7, 0.8, 0.9, 0.5]
-        ).mean()
-    )
-
-
-@pytest.mark.parametrize(
-    ("expected", "true"),
-    [([0.9] * 5, [0.1, 0.2, 0.3, 0.4, 0.5]), ([0.5, 0.6, 0.7, 0.8, 0.9], [0.9, 0.8, 0.7, 0.6, 0.5])],
-)
-def test_expectations_that_say_nothing_predict_the_mean(expected: list[float], true: list[float]) -> None:
-    found = calibrate(expected, true)
-    assert (found.expected_dice_slope, found.expected_dice_offset) == (0, pytest.approx(np.mean(true)))
-    assert found.expected_dice_correlation == (0 if len(set(expected)) == 1 else pytest.approx(-1))

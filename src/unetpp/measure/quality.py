@@ -19,7 +19,7 @@ from unetpp.data.label_grid import Grid, place_label
 from unetpp.errors import DataError, Problem, failures_of
 from unetpp.formats import is_image, is_medical, stem_of
 from unetpp.formats.readers import read_label
-from unetpp.infer.confidence import calibrate
+from unetpp.infer.calibration import calibrate
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
 from unetpp.infer.record import OVERLAYS, PREDICTIONS, PredictionRecord, read_record
