@@ -53,13 +53,14 @@ def note_export(network: DepthProbabilities, plan: Plan, folds: Sequence[Notes],
     """
     rows, first = average_depths(folds), folds[0]
     verdicts = {fold.fold or 0: fold.verdict for fold in folds if fold.verdict}
+    doubtful = {fold: verdict for fold, verdict in verdicts.items() if not verdict.learned}
     recommended = first.recommended if len(folds) == 1 else None
     return ExportNotes(
         name=plan.name,
         folds=tuple(fold.fold or 0 for fold in folds) if len(folds) > 1 else (),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         int8=int8,
-        verdict=join_verdicts(verdicts) if verdicts else None,
+        verdict=join_verdicts(doubtful or verdicts) if verdicts else None,
         no_expected_dice=explain_no_expected_dice(folds),
         imported_from=first.imported_from,
         depths={depth: rows.get(depth, DepthRow()) for depth in network.depths},
