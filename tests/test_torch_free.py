@@ -95,6 +95,20 @@ def test_the_listed_packages_suffice(name: str, exports: dict[str, tuple[Path, n
     assert (done.returncode, "depth 2" in done.stdout) == (0, True), done.stderr
 
 
+@pytest.mark.parametrize("packages", [["scipy"], []])
+def test_masks_are_compared_without_torch(packages: list[str], tmp_path: Path) -> None:
+    for folder in ("found", "labels"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.eye(24, dtype=np.uint8) * 255).save(tmp_path / folder / "a.png")
+    command = [*block([*LISTED, *packages]), "evaluate", tmp_path / "found", tmp_path / "labels", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if packages:
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["mean"]["dice"] == 1
+    else:
+        assert done.returncode == 2 and "needs the package scipy, which is not installed" in done.stderr
+
+
 def test_a_verb_that_needs_torch_says_so(tmp_path: Path) -> None:
     lines = [
         "demo --out x",

@@ -106,7 +106,7 @@ def _renamed(name: str, before: str) -> Any:
 
 
 class Calibration(Measured):
-    """Calibration of the expected Dice on validation cases; see `measure.calibration`."""
+    """Calibration of the expected Dice on validation cases; see `infer.calibration`."""
 
     expected_dice_correlation: float | None = None
     """Rank correlation (Spearman) of the confidence and the true Dice."""
@@ -117,6 +117,8 @@ class Calibration(Measured):
     expected_dice_offset: float | None = _renamed("expected_dice_offset", "predicted_dice_offset")
     expected_dice_error: float | None = _renamed("expected_dice_error", "predicted_dice_error")
     """Mean absolute error of the line, each case left out of the fit in turn."""
+    confidence_and_dice: tuple[tuple[float, float], ...] = ()
+    """Confidence and true Dice of cases that are too few for a line; those of several folds may suffice together."""
 
     def expect_dice(self, confidence: float | None) -> float | None:
         """Return the Dice that is to be expected of a prediction; None without a confidence or a calibration."""
@@ -358,7 +360,13 @@ class Notes(DepthTable):
 
 
 def explain_no_expected_dice(folds: Sequence[Notes]) -> str:
-    """Say why no Dice can be expected of predictions by some folds; empty if one of them has a calibration."""
+    """Say why no Dice can be expected of predictions by some folds; empty if one, or all together, are calibrated."""
+    for depth in {depth for fold in folds for depth in fold.depths}:
+        if (
+            sum(len(fold.depths[depth].confidence_and_dice) for fold in folds if depth in fold.depths)
+            >= CALIBRATED_CASES
+        ):
+            return ""
     reasons = [fold.explain_no_expected_dice() for fold in folds]
     return "; ".join(dict.fromkeys(reasons)) if all(reasons) else ""
 
@@ -374,6 +382,12 @@ class ExportNotes(DepthTable):
     """Number of parameters, of all folds together."""
     int8: bool = False
     """Computes in 8-bit integers."""
+    verdict: Verdict | None = None
+    """How its training stands, of several folds that which most needs something done."""
+    no_expected_dice: str = ""
+    """Why no Dice is expected of predictions; empty if one is."""
+    imported_from: str | None = None
+    """Where the network was trained, if not here: then the data set is not known."""
 
 
 class Metrics(DepthTable):

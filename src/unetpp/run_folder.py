@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import find_remains
 from unetpp.measured import Metrics, read_metrics
+from unetpp.model.header import read_header
 from unetpp.words import say_permit
 
 MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"
@@ -92,9 +94,8 @@ class RunFolder:
 
     def unmeasured_folds(self) -> list[FoldName]:
         """List the folds with a model but no scores: training has not ended, or the scores were not saved."""
-        return [
-            fold for fold in self.started_folds() if (self.fold(fold) / MODEL).is_file() and self.metrics(fold) is None
-        ]
+        started = [fold for fold in self.started_folds() if (self.fold(fold) / MODEL).is_file()]
+        return [fold for fold in started if self.model_metrics(fold) is None]
 
     def metrics_file(self, fold: FoldName) -> Path:
         """Return the file with the scores of a fold; its presence marks the fold as finished."""
@@ -105,8 +106,20 @@ class RunFolder:
         return self.fold(fold) / "earlier_metrics.json"
 
     def metrics(self, fold: FoldName) -> Metrics | None:
-        """Read the scores of a fold; None before it is measured."""
+        """Read the scores of a finished fold; None before it is measured, and while it is trained longer."""
         return read_metrics(self.metrics_file(fold))
+
+    def model_metrics(self, fold: FoldName) -> Metrics | None:
+        """Read the scores of the model of a fold: in a further training those from before, until better weights come.
+
+        They are not finished by `unetpp report`: what comes next is the rest of the training.
+        """
+        if (found := self.metrics(fold)) or not (found := read_metrics(self.earlier_metrics_file(fold))):
+            return found
+        with suppress(ModelFileError):
+            if read_header(self.fold(fold) / MODEL).notes.training:  # better weights have none before the end
+                return found.model_copy(update={"unfinished": (), "verdict": None})
+        return None
 
 
 def find_model_files(model: Path) -> list[Path]:

@@ -156,3 +156,6 @@ def test_info_does_not_invent_a_training(tmp_path: Path) -> None:
     assert "trained on: unknown (own loop)" in str(described)
     found = described.to_dict()["plan"]
     assert (found["train"], found["model"]["preset"]) == (None, "paper")
+    exported = unetpp.export(described.model, tmp_path / "m.pt2")
+    assert "trained on: unknown (own loop)" in str(unetpp.info(exported.out))
+    assert "- Trained on: unknown (own loop)" in exported.card.read_text()

@@ -31,10 +31,11 @@ from unetpp.infer.exported_predictor import ExportedPredictor, load_exported
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predictor import load_predictor
 from unetpp.infer.sliding import stream_bands
-from unetpp.measured import Calibration, DepthRow, Notes
+from unetpp.measured import Calibration, DepthRow, ExportNotes, Notes, Training, Verdict
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import save_model
 from unetpp.plan import PredictPlan
+from unetpp.runtime.exported_file import parse_description, read_description
 
 PACKAGES = {".onnx": ("onnxscript", "onnxruntime"), ".xml": ("onnxscript", "openvino")}
 EXPORTS: dict[str, dict[str, bytes]] = {}
@@ -232,6 +233,29 @@ def test_what_is_said_of_a_prediction_is_what_is_said_with_torch(tmp_path: Path)
         for name, value in found.items():
             other = cases[0][case][name]
             assert value == (pytest.approx(other, abs=1e-4) if isinstance(value, float) else other), name
+
+
+def test_what_is_said_of_the_training_is_what_the_model_says(tmp_path: Path) -> None:
+    for package in PACKAGES[".onnx"]:
+        pytest.importorskip(package)
+    plan, model = small_plan(patch=24), tmp_path / "model.safetensors"
+    verdict = Verdict(kind="too short", reason="Too short to have learned.", advice="Train longer.", learned=False)
+    training = Training(reason="finished", steps=1, best_dice=0.1, best_step=1, seconds=1.0, data_wait=0.0)
+    notes = Notes(verdict=verdict, training=training, fold=3, depths={2: DepthRow(dice=0.1)})
+    save_model(model, build_from_plan(plan.model).state_dict(), plan, notes)
+    done = export_file(model, tmp_path / "model.onnx")
+    Image.fromarray(np.zeros((30, 30), np.uint8)).save(tmp_path / "a.png")
+    said = [unetpp.predict(name, tmp_path / "a.png", tmp_path / "out").notes for name in (model, done.out)]
+    assert said[0] == said[1] and len(said[1]) == 2
+    assert said[1][0] == "the model has hardly learned: look at the results. Too short to have learned."
+    text = str(unetpp.info(done.out))
+    assert "Too short to have learned. Train longer." in text and said[1][1].removeprefix("no expected Dice: ") in text
+    assert "- Training: Too short to have learned." in done.card.read_text()
+    about = read_description(done.out)
+    found = parse_description(
+        {key: value for key, value in about.items() if key not in ExportNotes.model_fields}, "old"
+    )
+    assert found.notes.verdict is None  # a file of an earlier version
 
 
 def test_it_takes_the_arguments_of_a_predictor_and_refuses_what_it_cannot_do(tmp_path: Path) -> None:

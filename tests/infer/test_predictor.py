@@ -26,7 +26,7 @@ from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.layouts.cases import Case
-from unetpp.measured import Calibration, DepthRow, Notes, Rule
+from unetpp.measured import Calibration, DepthRow, Notes, Rule, explain_no_expected_dice
 from unetpp.model.build import build_from_plan, model_plan
 from unetpp.model.file import save_model
 from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainingRange, TrainPlan
@@ -373,6 +373,20 @@ def test_calibrations_are_averaged_over_the_folds(tmp_path: Path) -> None:
     found = load_predictor(tmp_path, "cpu").calibrations
     assert {depth: each.review_below for depth, each in found.items()} == {1: pytest.approx(0.75), 2: 0.6}
     assert found[1].expected_dice_slope is None
+
+
+def test_folds_of_few_cases_are_calibrated_together(tmp_path: Path) -> None:
+    plan, folds = make_plan(), []
+    for fold in (0, 1):
+        pairs = tuple((0.5 + each, 0.4 + each) for each in (0.1 * fold, 0.2, 0.3))
+        folds.append(Notes(fold=fold, depths={2: DepthRow(dice=0.5, confidence_and_dice=pairs)}))
+        weights = build_from_plan(plan.model).state_dict()
+        save_model(tmp_path / f"fold_{fold}" / "model.safetensors", weights, plan, folds[fold])
+    found = load_predictor(tmp_path, "cpu").calibrations[2]
+    assert found.expect_dice(0.7) == pytest.approx(0.6) and found.review_below is not None
+    assert explain_no_expected_dice(folds) == ""
+    assert explain_no_expected_dice(folds[:1]) != ""
+    assert load_predictor(tmp_path / "fold_0" / "model.safetensors", "cpu").calibrations[2].expected_dice_slope is None
 
 
 def test_a_tiff_by_another_name_is_predicted(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from unetpp.infer.calibration import calibrate
 from unetpp.measure.choose_depth import make_row
 from unetpp.measure.pooled import pool_folds
 from unetpp.measure.quality import add_depths
@@ -55,6 +56,20 @@ def test_no_depth_is_recommended_without_the_cases_or_before_something_is_learne
     assert found.depths[1].dice == pytest.approx(pool_folds(folds).depths[1].dice)
     verdict = Verdict(kind="too short", reason="", advice="", learned=False)
     assert pool_folds([folds[0], folds[1].merge(Metrics(verdict=verdict))]).recommended is None
+
+
+def test_cases_of_small_folds_are_calibrated_together() -> None:
+    few = calibrate([0.8, 0.9, 0.95], [0.6, 0.8, 0.9])
+    folds = [make_fold(names, 0.001, 0) for names in ("abc", "def")]
+    folds = [
+        fold.merge(Metrics(mean=fold.mean.merge(few), depths={d: row.merge(few) for d, row in fold.depths.items()}))
+        for fold in folds
+    ]
+    found = pool_folds(folds)
+    expected = calibrate([0.8, 0.9, 0.95] * 2, [0.6, 0.8, 0.9] * 2)
+    for scores in (found.mean, *found.depths.values()):
+        assert scores.expected_dice_slope == expected.expected_dice_slope == pytest.approx(2, abs=0.1)
+        assert scores.review_below == expected.review_below
 
 
 def test_nothing_measured_is_nothing() -> None:

@@ -43,10 +43,30 @@ def test_timing_sees_a_tile_and_not_a_huge_case(tmp_path: Path, monkeypatch: pyt
     validation = DepthValidation(store(tmp_path, 1, (400, 400)), small_plan(), CPU)
     predict = validation._predict
     monkeypatch.setattr(
-        validation, "_predict", lambda network, image: seen.append(image.shape) or predict(network, image)
+        validation,
+        "_predict",
+        lambda network, image, depths: seen.append(image.shape) or predict(network, image, depths),
     )
     assert validation.seconds_per_tile(build_from_plan(small_plan().model).eval()) > 0
     assert set(seen) == {(1, 16, 16)}
+
+
+def test_some_training_cases_are_scored_in_the_same_way_within_the_same_time(tmp_path: Path) -> None:
+    plan, network = small_plan(), build_from_plan(small_plan().model).eval()
+    held_out, training = store(tmp_path, 5), store(tmp_path, 12)[5:]
+    for case in training:
+        np.save(f"{case.stem}.label.npy", np.ones((40, 40), np.uint8))
+    validation = DepthValidation(held_out, plan, CPU, training)
+    assert [case.id for case in validation.training_cases] == ["5", "8"]
+    found = validation(network)
+    assert found.train_dice == DepthValidation(validation.training_cases, plan, CPU)(network).dice
+    assert DepthValidation(held_out, plan, CPU)(network).depths == found.depths
+    per_case = validation.count_tiles() // 7
+    validation.shorten(5 * per_case)
+    assert (len(validation.cases), len(validation.training_cases)) == (3, 1)
+    validation.shorten(1 * per_case)
+    assert (len(validation.cases), validation.training_cases) == (1, [])
+    assert validation(network).train_dice is None
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,12 @@ from unetpp.measure.verdict import (
     judge_fold,
     judge_run,
     judge_training,
+    read_curves,
     suggest_command,
 )
 from unetpp.measured import Verdict
 from unetpp.run_folder import RunFolder
+from unetpp.train.log import read_log
 
 Pairs = list[tuple[int, float]]
 
@@ -72,7 +74,7 @@ def make_curves(curves: tuple[Pairs, Pairs], ended: bool = True) -> Curves:
         (DEMONSTRATION, IMPROVING, "loss 0.693 in training"),
         (EASY, GOOD, "validation Dice 1.000"),
         (FULL_LENGTH, GOOD, "no longer rising"),
-        (OVER, OVER_FITTED, "the training loss fell from 0.400 to 0.100"),
+        (OVER, OVER_FITTED, "since step 600: in training loss 0.400 to 0.100, in validation Dice 0.800 to 0.750;"),
         (FLAT, WEAK, "Hardly learned in 2,000 steps"),
     ],
 )
@@ -152,9 +154,25 @@ def test_a_rising_validation_loss_is_over_fitting_and_both_losses_are_shown() ->
     validations = tuple(Validated(*point) for point in points)
     verdict = judge_training(Curves(2000, 2000.0, True, validations, ((790, 0.3), (1990, 0.1))))
     assert verdict and verdict.kind == OVER_FITTED
-    assert "fell from 0.300 to 0.100, while that of validation went from 0.400 to 0.520" in verdict.reason
+    assert "in training loss 0.300 to 0.100, in validation Dice 0.820 to 0.810, loss 0.400 to 0.520;" in verdict.reason
+    gaining = tuple(replace(each, dice=each.dice + 0.1 * (each.step > 800)) for each in validations)
+    still = judge_training(Curves(2000, 2000.0, True, gaining, ((790, 0.3), (1990, 0.1))))
+    assert still and still.kind != OVER_FITTED  # more certain where it is wrong, and more often right
     rising = judge_training(Curves(2000, 2000.0, True, validations, ((790, 0.3), (1990, 0.29))))
     assert rising and rising.kind != OVER_FITTED and "loss 0.290 in training and 0.520 in validation" in rising.reason
+
+
+def test_a_training_dice_that_rises_while_that_of_validation_falls_is_over_fitting(tmp_path: Path) -> None:
+    points = [(400, 0.70, 0.75), (800, 0.80, 0.85), (1200, 0.79, 0.93), (1600, 0.77, 0.97), (2000, 0.76, 0.98)]
+    lines = [{"kind": "validation", "step": at, "dice": dice, "train_dice": own} for at, dice, own in points]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, [*lines, {"kind": "end", "step": 2000}])))
+    curves = read_curves(read_log(tmp_path / "log.jsonl")[0])
+    verdict = judge_training(curves)
+    assert verdict and verdict.kind == OVER_FITTED
+    assert "since step 800: in training Dice 0.850 to 0.980, in validation Dice 0.800 to 0.760;" in verdict.reason
+    equal = tuple(replace(each, train_dice=0.86) for each in curves.validations)
+    other = judge_training(replace(curves, validations=equal))
+    assert other and other.kind != OVER_FITTED and "training Dice 0.860" in other.reason
 
 
 def test_the_command_can_be_pasted() -> None:

@@ -152,6 +152,7 @@ def write_log(path: Path) -> None:
             }
         )
     lines.append({"kind": "validation", "step": 20, "dice": 0.8, "depths": {"1": 0.7, "2": 0.8}, "elapsed_s": 120.0})
+    lines[-1]["train_dice"] = 0.9
     lines.append({"kind": "end", "reason": "patience", "step": 20})
     path.write_text("\n".join(map(json.dumps, lines)) + '\n{"kind": "tra')  # a killed run leaves half a line
 
@@ -181,6 +182,7 @@ def test_the_report_is_whole_and_needs_nothing_else(dims: int, tmp_path: Path, s
         "small enough for a test",
         "case_0",
         "slice" if dims == 3 else "median",
+        "training cases",
     ):
         assert expected in text
 

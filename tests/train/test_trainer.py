@@ -20,11 +20,13 @@ from torch import nn
 from tests.plans import small_plan
 from unetpp.data.store import StoredCase
 from unetpp.errors import Interrupted, ModelFileError, UnetppError
+from unetpp.measure.validation import DepthValidation
 from unetpp.measured import Training
 from unetpp.metrics.scores import Validation
 from unetpp.plan import Plan
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
 from unetpp.train import trainer
+from unetpp.train.log import read_log
 from unetpp.train.trainer import Extension, FoldTraining
 
 CPU = torch.device("cpu")
@@ -191,6 +193,16 @@ def test_patience_ends_training_and_the_best_weights_are_saved(tmp_path: Path) -
     plan = make_plan(**{"train.epochs": 6, "train.validations": 6, "train.patience": 2})
     result = train(tmp_path, "fold_0", plan, Scores(0.1, 0.9, 0.5))
     assert (result.reason, result.best_dice, result.best_step, result.steps) == ("patience", 0.9, 8, 16)
+
+
+def test_the_dice_of_training_cases_is_logged_and_changes_no_weight(tmp_path: Path) -> None:
+    plan, cases = make_plan(), make_store(tmp_path)
+    for name, training in (("both", cases), ("one", [])):
+        train(tmp_path, name, plan, DepthValidation(cases[:1], plan, CPU, training))
+    lines = [line for line in read_log(tmp_path / "both" / LOG)[0] if line["kind"] == "validation"]
+    assert lines and all(line["train_dice"] == line["dice"] for line in lines)  # they are the same case
+    assert same(tmp_path / "both" / MODEL, tmp_path / "one" / MODEL)
+    assert all("train_dice" not in line for line in read_log(tmp_path / "one" / LOG)[0])
 
 
 def test_of_equal_scores_the_later_weights_are_saved(tmp_path: Path) -> None:

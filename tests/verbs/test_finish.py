@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 import unetpp
 from unetpp.data.folds import read_splits
+from unetpp.errors import Interrupted
 from unetpp.layouts.cases import find_cases
 from unetpp.measure.validation import DepthValidation
 from unetpp.measured import Metrics, Notes
@@ -21,6 +23,7 @@ from unetpp.model.header import read_header
 from unetpp.progress import Silence
 from unetpp.run_folder import MODEL, RunFolder
 from unetpp.runtime.device import choose_device
+from unetpp.train.trainer import FoldTraining
 from unetpp.verbs import fold
 from unetpp.verbs.fold import NO_MEMORY, list_unfinished, measure, read_costs
 
@@ -142,3 +145,21 @@ def test_scores_stay_if_no_better_weights_are_found(
     assert (found.metrics.cases, found.metrics.depths) == (before.cases, before.depths)
     assert run.metrics(0) == found.metrics and not run.earlier_metrics_file(0).exists()
     assert read_header(run.fold(0) / MODEL).notes.training.steps == found.steps
+
+
+def test_a_further_training_that_was_stopped_has_the_scores_of_the_model_it_began_with(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = hurry(trained, tmp_path)
+    monkeypatch.setattr(FoldTraining, "_validate_if_due", lambda self: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(Interrupted):
+        unetpp.train(trained.parent / "data", run.path, epochs="+1", resume=True, device="cpu")
+    assert run.metrics(0) is None and run.unmeasured_folds() == []
+    info = str(unetpp.info(run.path))
+    assert "only 1 of 2 validation cases scored" in info and "Not finished: step " in info
+    page = unetpp.report(run.path).report.read_text()
+    assert "1 of 2" in page and "was interrupted" in page and "Measure the rest" not in page
+    assert run.metrics(0) is None  # or it would count as finished
+    weights, header = load_model(run.fold(0) / MODEL)
+    save_model(run.fold(0) / MODEL, weights.state_dict(), header.plan, Notes(dice=0.9))  # better ones were found
+    assert run.model_metrics(0) is None and run.unmeasured_folds() == [0]

@@ -15,6 +15,7 @@ from unetpp.data.training_range import find_outside
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.formats.sources import ImageSource
 from unetpp.infer.bands import collect, require_finite
+from unetpp.infer.calibration import calibrate_together
 from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.early_exit import EarlyExit, choose_rule
 from unetpp.infer.options import DEFAULTS, MAX_DROP, PredictOptions
@@ -50,7 +51,7 @@ class Predictor(CasePredictor):
         name: name of the model, for errors and predictions.json; empty: that of the plan.
         backend: torch, cuda (on a GPU), openvino (on a CPU; extra `openvino`), or auto: cuda on a GPU, openvino on a
             CPU where it is installed and faster.
-        calibrations: depth -> calibration of its expected Dice, as `measure.calibration` fits it.
+        calibrations: depth -> calibration of its expected Dice, as `calibration.calibrate` fits it.
         rules: rules of early exit, the most careful first, as `deploy.adapt` fits them.
         max_drop: points (hundredths) of Dice that `depth="auto"` may lose against the deepest head, by the interval
             over validation cases.
@@ -185,7 +186,7 @@ def load_folds(path: Path) -> tuple[list[UNetPlusPlus], Plan, list[Notes]]:
 def average_depths(notes: Sequence[Notes]) -> dict[int, DepthRow]:
     """Average scores and calibrations of each depth over the folds that have them; of one fold they are its own.
 
-    Every case counts alike, as in `measure.pooled`.
+    Every case counts alike, as in `measure.pooled`. Folds that have too few cases for a calibration get one together.
     """
     if len(notes) == 1:
         return {depth: row.scores() for depth, row in notes[0].depths.items()}
@@ -194,11 +195,15 @@ def average_depths(notes: Sequence[Notes]) -> dict[int, DepthRow]:
     for fold in notes:
         for depth, row in fold.depths.items():
             rows.setdefault(depth, []).extend([row] * (fold.scored[0] if known and fold.scored else 1))
-    names = (*Calibration.model_fields, "dice", "iou", "hd95_mm", "nsd")
+    lines = [name for name in Calibration.model_fields if name != "confidence_and_dice"]
+    names = (*lines, "dice", "iou", "hd95_mm", "nsd")
     means = {
         depth: {name: mean_of(getattr(row, name) for row in found) for name in names} for depth, found in rows.items()
     }
+    together = {depth: [fold.depths[depth] for fold in notes if depth in fold.depths] for depth in rows}
     return {
-        depth: DepthRow(**{name: mean for name, mean in found.items() if mean is not None})
+        depth: DepthRow(**{name: mean for name, mean in found.items() if mean is not None}).merge(
+            calibrate_together(together[depth])
+        )
         for depth, found in means.items()
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from unetpp.infer.calibration import calibrate_together
 from unetpp.infer.prediction import MEAN
 from unetpp.measure.choose_depth import recommend_depth
 from unetpp.measured import ClassScores, DepthRow, DepthTable, MeanScores, Metrics, ScoredCase, Scores
@@ -17,7 +18,8 @@ def pool_folds(folds: Sequence[Metrics]) -> Metrics:
         folds: content of metrics.json of each fold; a single one is returned as it is.
 
     Returns:
-        Means over all cases; costs of the first fold. The recommended depth is left out where a network has not learned
+        Means over all cases; costs of the first fold; a calibration over all cases where each fold has too few. The
+        recommended depth is left out where a network has not learned
         or the cases have no Dice at every depth, as those of earlier versions; or some are not scored yet.
     """
     if len(folds) == 1:
@@ -30,7 +32,7 @@ def pool_folds(folds: Sequence[Metrics]) -> Metrics:
     compared = all(row.dice_lost_interval for row in table.depths.values())
     first = folds[0]
     return Metrics(
-        mean=MeanScores(**_average(case.mean for case in cases)),
+        mean=MeanScores(**_average(case.mean for case in cases)).merge(calibrate_together([f.mean for f in folds])),
         classes={name: _pool_class(cases, name) for name in first.classes},
         cases=cases,
         distance_unit=first.distance_unit,
@@ -92,4 +94,5 @@ def _average_rows(rows: Sequence[tuple[DepthRow, int]]) -> DepthRow:
         found = [(value, cases) for row, cases in rows if (value := getattr(row, metric)) is not None]
         total = sum(cases for _, cases in found)
         means[metric] = sum(value * cases for value, cases in found) / total if total else None
-    return DepthRow(**means, hd95_undefined=sum(row.hd95_undefined or 0 for row, _ in rows))
+    row = DepthRow(**means, hd95_undefined=sum(row.hd95_undefined or 0 for row, _ in rows))
+    return row.merge(calibrate_together([each for each, _ in rows]))

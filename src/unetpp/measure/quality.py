@@ -19,6 +19,7 @@ from unetpp.data.label_grid import Grid, place_label
 from unetpp.errors import DataError, Problem, failures_of
 from unetpp.formats import is_image, is_medical, stem_of
 from unetpp.formats.readers import read_label
+from unetpp.infer.calibration import calibrate
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
 from unetpp.infer.record import OVERLAYS, PREDICTIONS, PredictionRecord, read_record
@@ -32,7 +33,6 @@ from unetpp.layouts.contents import list_content
 from unetpp.layouts.dataset import Case
 from unetpp.layouts.paired_files import split_mixed_folder
 from unetpp.layouts.pairing import describe_name, pair_names
-from unetpp.measure.calibration import calibrate
 from unetpp.measure.pace import Pace, choose_order
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize

@@ -23,69 +23,79 @@ from unetpp.runtime.stopwatch import time_calls
 T = TypeVar("T")
 VALIDATION_OVERLAP = 0.25
 """Overlap of tiles during training: less than in prediction, to save most of the time; it ranks weights alike."""
+VALIDATED_PER_TRAINED = 4
+"""Number of validation cases for each training case that is scored."""
 
 
 class DepthValidation:
     """Scores a network at every depth on stored validation cases: the validation callback of training.
 
+    Some training cases are scored in the same way, at the deepest head: the two Dice together tell over-fitting.
+
     Args:
         cases: the validation cases.
         plan: how the network predicts.
         device: where the network is.
+        training: the training cases.
 
     Attributes:
         cases: the cases in use, see `shorten` and `keep`.
         tile_s: seconds for one tile, by the latest measurement; None before the first.
     """
 
-    def __init__(self, cases: Sequence[StoredCase], plan: Plan, device: torch.device) -> None:
+    def __init__(
+        self, cases: Sequence[StoredCase], plan: Plan, device: torch.device, training: Sequence[StoredCase] = ()
+    ) -> None:
         self._all = self.cases = cases
+        self._training = training
         self.plan = plan
         self.device = device
         self.tile_s: float | None = None
         self._options = plan.predict.model_copy(update={"overlap": min(plan.predict.overlap, VALIDATION_OVERLAP)})
 
     def __call__(self, network: nn.Module) -> Validation:
-        """Mean Dice of each depth over the cases in use."""
-        scores: dict[int, list[float | None]] = {}
-        started = time.perf_counter()
-        for case in self.cases:
-            for depth, dice in self._score(network, case).items():
-                scores.setdefault(depth, []).append(dice)
+        """Mean Dice of each depth over the cases in use, and of the deepest over the training cases."""
+        started, heads = time.perf_counter(), cast(UNetPlusPlus, network).head_depths
+        found = [self._score(network, case, heads) for case in self.cases]
+        trained = mean_of(self._score(network, case, heads[-1:])[heads[-1]] for case in self.training_cases)
         self.tile_s = (time.perf_counter() - started) / self.count_tiles()
-        return Validation({depth: mean_of(values) or 0.0 for depth, values in scores.items()})
+        return Validation({depth: mean_of(each[depth] for each in found) or 0.0 for depth in heads}, trained)
+
+    @property
+    def training_cases(self) -> list[StoredCase]:
+        """The training cases that are scored: as few as show a trend, always the same."""
+        return choose_evenly(self._training, -(-len(self.cases) // VALIDATED_PER_TRAINED))
 
     def seconds_per_tile(self, network: nn.Module) -> float:
         """Measure the time of one tile, on a corner of a case: a whole one may have hundreds of tiles."""
         corner = (slice(None), *(slice(size) for size in self._options.tile))
-        image = StoredImage(self.cases[0].image()[corner])
-        self._predict(network, image)  # warm-up
-        self.tile_s = statistics.mean(time_calls(lambda: self._predict(network, image), self.device))
+        image, heads = StoredImage(self.cases[0].image()[corner]), cast(UNetPlusPlus, network).head_depths
+        self._predict(network, image, heads)  # warm-up
+        self.tile_s = statistics.mean(time_calls(lambda: self._predict(network, image, heads), self.device))
         return self.tile_s
 
     def count_tiles(self) -> int:
         """Number of tiles of one validation."""
-        return count_tiles(self.cases, self._options)
+        return count_tiles([*self.cases, *self.training_cases], self._options)
 
     def shorten(self, tiles: float) -> None:
-        """Use fewer cases, so that one validation has at most `tiles` tiles, but at least one case."""
+        """Use fewer cases, so that one validation has at most `tiles` tiles, but at least one validation case."""
         while len(self.cases) > 1 and self.count_tiles() > tiles:
             self.keep(len(self.cases) * 3 // 4)
+        if self.count_tiles() > tiles:
+            self._training = ()
 
     def keep(self, count: int) -> None:
         """Use `count` cases, spread evenly over all."""
         self.cases = choose_evenly(self._all, count)
 
-    def _score(self, network: nn.Module, case: StoredCase) -> dict[int, float | None]:
-        found, label, classes = (
-            self._predict(network, StoredImage(case.image())),
-            case.label(),
-            self.plan.data.num_classes,
-        )
+    def _score(self, network: nn.Module, case: StoredCase, depths: Sequence[int]) -> dict[int, float | None]:
+        found = self._predict(network, StoredImage(case.image()), depths)
+        label, classes = case.label(), self.plan.data.num_classes
         return {depth: fast_dice(segmentation, label, classes) for depth, segmentation in found.items()}
 
-    def _predict(self, network: nn.Module, image: StoredImage) -> dict[int, np.ndarray]:
-        return predict_tiles([network], image, self._options, cast(UNetPlusPlus, network).head_depths, self.device)
+    def _predict(self, network: nn.Module, image: StoredImage, depths: Sequence[int]) -> dict[int, np.ndarray]:
+        return predict_tiles([network], image, self._options, depths, self.device)
 
 
 def count_tiles(cases: Sequence[StoredCase], plan: PredictPlan) -> int:

@@ -7,7 +7,7 @@ time would help shows in what the second half of the steps has brought.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -51,7 +51,7 @@ NO_ROOM = 0.02
 FALL, RISE = 0.9, 1.1
 """Training loss that has fallen, and validation loss that has risen, as multiples of their values before."""
 DROP = 0.02
-"""Fall of the validation Dice from its highest value that shows over-fitting, while the training loss falls."""
+"""Fall of the validation Dice from its highest, and rise of the training Dice meanwhile, that show over-fitting."""
 RUINED, LOST = 2.0, 0.1
 """Training loss at the end, as a multiple of its lowest, and fall of the validation Dice, that show divergence."""
 ROUND_MINUTES = (1, 2, 5, 10, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720)
@@ -66,6 +66,8 @@ class Validated:
     loss: float | None = None
     depths: tuple[float, ...] = ()
     """Dice of each head, shallowest first."""
+    train_dice: float | None = None
+    """Dice of the deepest head on some training cases; logs of earlier versions have none."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,8 @@ class Curves:
 
 
 Rule = Callable[[Curves], Verdict | None]
+Pair = tuple[float | None, float | None]
+"""A figure before and after."""
 
 
 def judge_fold(run: RunFolder, fold: FoldName, metrics: Metrics | None = None) -> Verdict | None:
@@ -140,14 +144,22 @@ def judge_fold(run: RunFolder, fold: FoldName, metrics: Metrics | None = None) -
 def judge_run(run: RunFolder, folds: Iterable[FoldName]) -> Verdict | None:
     """Judge the trainings of some folds: the verdict on the one that most needs something done."""
     found = {fold: verdict for fold in folds if (verdict := judge_fold(run, fold))}
-    if not found:
-        return None
+    return join_verdicts(found, _count_folds(run)) if found else None
+
+
+def join_verdicts(found: Mapping[FoldName, Verdict], total: int = 0) -> Verdict:
+    """Choose the verdict on the fold that most needs something done, and name its fold.
+
+    Args:
+        found: fold -> its verdict, at least one.
+        total: number of folds of the run, trained or not; 0 if it is not known.
+    """
     fold = min(found, key=lambda each: KINDS.index(found[each].kind))
     verdict = found[fold]
     if len(found) == 1:
         return verdict.model_copy(update={"fold": fold})
     reason, more = f"Fold {fold}: {verdict.reason[:1].lower()}{verdict.reason[1:]}", verdict.more_minutes
-    if len(found) == _count_folds(run) and {each.kind for each in found.values()} == {verdict.kind}:
+    if len(found) == total and {each.kind for each in found.values()} == {verdict.kind}:
         together = {"fold": "all", "more_minutes": more and more * len(found)}
         return verdict.model_copy(update={"reason": reason, **together})
     return verdict.model_copy(update={"reason": reason, "fold": fold})
@@ -190,9 +202,8 @@ def read_curves(log: Sequence[LogLine], metrics: Metrics | None = None, from_wei
 
 def _read_validation(line: LogLine) -> Validated:
     depths = {int(depth): dice for depth, dice in (line.get("depths") or {}).items() if dice is not None}
-    return Validated(
-        line.get("step", 0), line["dice"], line.get("loss"), tuple(depths[depth] for depth in sorted(depths))
-    )
+    heads = tuple(depths[depth] for depth in sorted(depths))
+    return Validated(line.get("step", 0), line["dice"], line.get("loss"), heads, line.get("train_dice"))
 
 
 def judge_training(curves: Curves) -> Verdict | None:
@@ -235,7 +246,7 @@ def find_few_steps(curves: Curves) -> Verdict | None:
     wanted = FEW_STEPS if curves.from_weights else WANTED_STEPS
     if curves.steps >= wanted:
         return None
-    reason = f"Short: {_count_steps(curves, wanted)}; nothing was validated{_describe_losses(curves, ', ')}."
+    reason = f"Short: {_count_steps(curves, wanted)}; nothing was validated{_describe_fit(curves, ', ')}."
     more, learned = _minutes(curves, wanted - curves.steps), curves.steps >= FEW_STEPS
     return Verdict(kind=TOO_SHORT, reason=reason, advice="Train longer.", more_minutes=more, learned=learned)
 
@@ -266,25 +277,47 @@ def _is_too_short(curves: Curves) -> bool:
 
 
 def find_over_fitted(curves: Curves) -> Verdict | None:
-    """A training whose loss falls on, while the validation has become worse since its best, in the first part."""
+    """A training that went on improving on its training cases, but not on others, since its best in the first part."""
     end = curves.validations[-1]
     with_loss = [each for each in curves.validations if each.loss is not None]
     best = min(with_loss, key=lambda each: each.loss or 0.0) if len(with_loss) > 1 else curves.best
-    before, after = curves.loss_near(best.step), curves.loss_near(curves.steps)
-    if best.step > 0.7 * curves.steps or before is None or after is None or after > FALL * before:
+    losses, dice = (curves.loss_near(best.step), curves.loss_near(curves.steps)), (best.train_dice, end.train_dice)
+    if best.step > 0.7 * curves.steps or not (_has_fallen(losses) or _has_risen(dice)):
         return None
-    worse_loss = best.loss is not None and end.loss is not None and end.loss > RISE * best.loss
     late = float(np.mean([each.dice for each in curves.validations[-2:]]))
-    if not worse_loss and curves.best.dice - late <= DROP:
+    worse_loss = best.loss is not None and end.loss is not None and end.loss > RISE * best.loss
+    if not (worse_loss and late <= best.dice + GAIN) and curves.best.dice - late <= DROP:
         return None
-    losses = f", while that of validation went from {best.loss:.3f} to {end.loss:.3f}" if worse_loss else ""
-    reason = (
-        f"Over-fitted: since step {best.step:,} the training loss fell from {before:.3f} to {after:.3f}{losses} "
-        f"(validation Dice{curves.during} {best.dice:.3f}, at the end {end.dice:.3f}); the best weights, of step "
-        f"{curves.best.step:,}, are used."
-    )
+    training = _describe_change("in training", dice, losses)
+    validation = _describe_change(f"in validation{curves.during}", (best.dice, end.dice), (best.loss, end.loss))
+    reason = f"Over-fitted since step {best.step:,}: {training}, {validation}"
     advice = "More labeled cases help most; more time does not."
-    return Verdict(kind=OVER_FITTED, reason=reason, advice=advice, more_minutes=_minutes(curves, curves.steps))
+    return Verdict(
+        kind=OVER_FITTED,
+        reason=f"{reason}; the best weights, of step {curves.best.step:,}, are used.",
+        advice=advice,
+        more_minutes=_minutes(curves, curves.steps),
+    )
+
+
+def _has_fallen(losses: Pair) -> bool:
+    before, after = losses
+    return before is not None and after is not None and after <= FALL * before
+
+
+def _has_risen(dice: Pair) -> bool:
+    before, after = dice
+    return before is not None and after is not None and after - before >= DROP
+
+
+def _describe_change(where: str, dice: Pair, losses: Pair) -> str:
+    """Write how Dice and loss went, as far as they are known."""
+    known = [
+        f"{name} {before:.3f} to {after:.3f}"
+        for name, (before, after) in (("Dice", dice), ("loss", losses))
+        if before is not None and after is not None
+    ]
+    return f"{where} {', '.join(known)}"
 
 
 def find_no_gain(curves: Curves) -> Verdict | None:
@@ -314,7 +347,7 @@ def find_improving(curves: Curves) -> Verdict | None:
         f"{part} of the {curves.steps:,} steps raised the validation Dice{curves.during} from {before:.3f} to {end:.3f}"
     )
     final = f"; {_describe_dice(curves)}" if curves.validated and curves.final is not None else ""
-    reason = f"Still improving: {gained}{final}{_describe_losses(curves, '; ')}."
+    reason = f"Still improving: {gained}{final}{_describe_fit(curves, '; ')}."
     more = _minutes(curves, max(curves.steps, WANTED_STEPS - curves.steps))
     return Verdict(kind=IMPROVING, reason=reason, advice="Train longer.", more_minutes=more)
 
@@ -377,7 +410,7 @@ def suggest_command(verdict: Verdict, run: Path, data: Path | str = "DATA") -> s
 
 
 def _describe(curves: Curves) -> str:
-    return f"{_describe_dice(curves)}{_describe_losses(curves, ', ')}"
+    return f"{_describe_dice(curves)}{_describe_fit(curves, ', ')}"
 
 
 def _describe_dice(curves: Curves) -> str:
@@ -386,16 +419,17 @@ def _describe_dice(curves: Curves) -> str:
     return f"validation Dice {curves.best.dice:.3f}{curves.during}"
 
 
-def _describe_losses(curves: Curves, before: str) -> str:
-    """Write the losses at the end, in training and in validation."""
+def _describe_fit(curves: Curves, before: str) -> str:
+    """Write what is known of training and validation at the end, beside the validation Dice."""
     training = curves.loss_near(curves.steps)
-    validation = curves.validations[-1].loss if curves.validations else None
+    last = curves.validations[-1] if curves.validations else None
     texts = [
         f"{loss:.3f} in {name}"
-        for loss, name in ((training, "training"), (validation, "validation"))
+        for loss, name in ((training, "training"), (last and last.loss, "validation"))
         if loss is not None
     ]
-    return f"{before}loss {' and '.join(texts)}" if texts else ""
+    dice = f"{before}training Dice {last.train_dice:.3f}" if last and last.train_dice is not None else ""
+    return f"{dice}{', ' if dice else before}loss {' and '.join(texts)}" if texts else dice
 
 
 def _minutes(curves: Curves, steps: int) -> float | None:

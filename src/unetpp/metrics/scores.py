@@ -78,6 +78,8 @@ class Validation:
 
     depths: dict[int, float]
     """Mean over cases of the mean over foreground classes, by depth of the head."""
+    train_dice: float | None = None
+    """Dice of the deepest head on some training cases, computed in the same way."""
 
     @property
     def dice(self) -> float:

@@ -40,7 +40,8 @@ TIME = "minutes of training"
 def plot_training(folds: Sequence[FoldRecord]) -> str | None:
     """Plot loss and Dice over time, in training and in validation; None if nothing was logged.
 
-    The Dice is that of every depth of one fold, or of the deepest of several.
+    The validation Dice is that of every depth of one fold, or of the deepest of several; the training Dice, dashed,
+    that of the deepest.
     """
     trained, validated = _find_lines(folds, "train"), _find_lines(folds, "validation")
     if not trained and not validated:
@@ -57,8 +58,12 @@ def plot_training(folds: Sequence[FoldRecord]) -> str | None:
             _plot_validations(above, lines, loss, color, name if several else "validation", dashed=several)
     for color, label, lines, dice in _find_dice(validated):
         _plot_validations(below, lines, dice, color, label)
+    for color, (fold, lines) in zip(_cycle(COLORS, len(validated)), validated, strict=True):
+        dice, name = _values(lines, "train_dice"), f"fold {fold}, training cases" if several else "training cases"
+        if np.isfinite(dice).any():
+            _plot_validations(below, lines, dice, color, name, dashed=True)
     _label(above, "", "loss", legend=True)
-    _label(below, TIME, "validation Dice", legend=True)
+    _label(below, TIME, "Dice", legend=True)
     return _encode(figure)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from unetpp.errors import UsageError
 from unetpp.measure.pooled import pool_folds
 from unetpp.measure.verdict import KINDS, judge_fold, judge_run
-from unetpp.measured import Metrics, Recommendation, ScoredCase, Verdict, read_metrics
+from unetpp.measured import Metrics, Recommendation, ScoredCase, Verdict
 from unetpp.plan import Plan, read_plan
 from unetpp.report.views import name_view_file, rank_key
 from unetpp.run_folder import LOG, METRICS_FILE, VIEWS, FoldName, RunFolder
@@ -101,7 +101,7 @@ def read_run(folder: Path) -> RunRecord:
 
 def _read_fold(run: RunFolder, number: FoldName) -> FoldRecord:
     folder, left_out = run.fold(number), []
-    found = read_metrics(folder / METRICS_FILE)
+    found = run.model_metrics(number)
     if found is None and (folder / METRICS_FILE).exists():
         left_out.append(f"{folder.name}/{METRICS_FILE}")
     metrics = found or Metrics()

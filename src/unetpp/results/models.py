@@ -204,12 +204,13 @@ class ExportInfo(Result):
             str(self.model),
             f"exported:   {list_numbers('depth', depths)}{default}, {self.data.dims}D{folds}{precision}",
             f"            {size}{self.file_mb:.1f} MB, run by {self.runtime}",
-            f"trained on: {notes.name}",
+            f"trained on: {f'unknown ({notes.imported_from})' if notes.imported_from else notes.name}",
             *_describe_data(self.data, self.predict),
         ]
         lines += [f"model card: {self.card}"] if self.card else []
-        scored = any(row.dice is not None for row in notes.depths.values())
-        return "\n".join([*lines, describe_depths(notes)] if scored else lines)
+        lines += [describe_depths(notes)] if any(row.dice is not None for row in notes.depths.values()) else []
+        lines += [f"no expected Dice for predictions: {notes.no_expected_dice}"] if notes.no_expected_dice else []
+        return "\n".join([*lines, wrap(str(notes.verdict), WIDTH)] if notes.verdict else lines)
 
 
 def _describe_data(data: DataPlan, predict: PredictPlan) -> list[str]:

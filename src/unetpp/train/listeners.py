@@ -4,7 +4,7 @@ An event is a line of `log.jsonl` with the number of its fold:
 
     {"kind": "plan", "fold": 0, "plan": {...}}                      the settings, at the start
     {"kind": "train", "step": 120, "loss": 0.41, "learning_rate": ..., "images_per_second": ..., ...}
-    {"kind": "validation", "step": 120, "dice": 0.8, "depths": {1: 0.78, ...}, ...}
+    {"kind": "validation", "step": 120, "dice": 0.8, "depths": {1: 0.78, ...}, "train_dice": 0.9, ...}
     {"kind": "measured", "step": 4000, "depths": {1: 0.81, ...}}    the best weights on all validation cases, at the end
 """
 
@@ -163,9 +163,9 @@ def find_scalars(event: Event) -> dict[str, float]:
     kind = event["kind"]
     if kind == "train":
         return {f"train/{name}": event[name] for name in SCALARS if name in event}
-    return {
-        f"{kind}/dice_depth_{depth}": dice for depth, dice in (event.get("depths") or {}).items() if dice is not None
-    }
+    dice = {f"{kind}/dice_depth_{depth}": dice for depth, dice in (event.get("depths") or {}).items()}
+    dice["train/dice"] = event.get("train_dice")
+    return {name: value for name, value in dice.items() if value is not None}
 
 
 class Listeners:

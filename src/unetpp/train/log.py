@@ -27,6 +27,7 @@ class _Line(BaseModel):
     elapsed_s: FiniteFloat | None = None
     loss: float | None = None
     dice: float | None = None
+    train_dice: float | None = None
     depths: dict[str, float | None] | None = None
     learning_rate: float | None = None
     images_per_second: float | None = None

@@ -258,6 +258,7 @@ class FoldTraining:
         if validation:
             elapsed_s = self.session.elapsed_s
             scores = {"dice": dice, "depths": validation.depths, "train_loss": self.session.take_mean_loss()}
+            scores |= {} if validation.train_dice is None else {"train_dice": validation.train_dice}
             self.log.write("validation", step=state.step, number=state.validations, **scores, elapsed_s=elapsed_s)
         self._adjust_budget()
         self._save_checkpoint()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 from unetpp.console import shows_progress
@@ -48,6 +49,7 @@ def evaluate(
     from unetpp.measured import tabulate_cases
     from unetpp.verbs.request import read_reading
 
+    import_module("scipy.spatial")  # its absence is one message here, and later one for each case
     plan = read_reading({} if labels is None else {"data.labels": labels}).labels
     show = (progress or Silence()).stage("Scoring", "cases")
     metrics, problems, notes = evaluate_folders(Path(predictions), Path(references), show, plan)

@@ -142,7 +142,8 @@ def _make_training(
     after = FollowUp(count_tiles(held_out, plan.predict), len(held_out), len(heads), allowance_s or math.inf)
     validation, rebudget = None, None
     if held_out:
-        validation = DepthValidation(choose_evenly(held_out, plan.train.validation_cases), plan, job.device)
+        chosen = choose_evenly(held_out, plan.train.validation_cases)
+        validation = DepthValidation(chosen, plan, job.device, training_cases)
     if allowance_s is not None and (again or not begun):
         if validation:
             job.progress.stage(f"Fold {fold}: timing a validation")

@@ -79,7 +79,7 @@ def _complete_from_run(notes: Notes, run: RunFolder) -> tuple[Notes, str]:
     from unetpp.measure.pooled import pool_folds
     from unetpp.measure.verdict import judge_run, suggest_command
 
-    if found := [metrics for fold in folds if (metrics := run.metrics(fold)) is not None]:
+    if found := [metrics for fold in folds if (metrics := run.model_metrics(fold)) is not None]:
         pooled = pool_folds(found)
         notes = notes.merge(pooled.as_table()).merge(Notes(mean=pooled.mean))
     verdict = judge_run(run, folds)

@@ -113,15 +113,17 @@ def _note_unused_fold(run: RunFolder) -> tuple[str, ...]:
 def _describe_model(path: Path) -> tuple[str, ...]:
     """Say whether a model has hardly learned, and why no Dice is expected of its predictions."""
     from unetpp.model.header import read_header
-    from unetpp.runtime.exported_file import EXPORTED
+    from unetpp.runtime.exported_file import EXPORTED, parse_description, read_description
 
     if path.suffix in EXPORTED and not path.is_dir():
-        return ()
-    folds = [read_header(file).notes for file in find_model_files(path)]
+        notes = parse_description(read_description(path), str(path)).notes
+        verdicts, reason = [notes.verdict], notes.no_expected_dice
+    else:
+        folds = [read_header(file).notes for file in find_model_files(path)]
+        verdicts, reason = [fold.verdict for fold in folds], explain_no_expected_dice(folds)
     doubts = [
         f"the model has hardly learned: look at the results. {verdict.reason}"
-        for fold in folds
-        if (verdict := fold.verdict) and not verdict.learned
+        for verdict in verdicts
+        if verdict and not verdict.learned
     ]
-    reason = explain_no_expected_dice(folds)
     return (*dict.fromkeys(doubts), *([f"no expected Dice: {reason}"] if reason else []))

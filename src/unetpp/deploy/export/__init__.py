@@ -22,6 +22,7 @@ from unetpp.errors import ModelFileError, UnetppError, UsageError, WriteError
 from unetpp.files import write_atomically
 from unetpp.infer.predictor import load_folds
 from unetpp.labels.classes import most_probable
+from unetpp.measured import ExportNotes
 from unetpp.metrics.scores import fast_dice, mean_of
 from unetpp.plan import Plan
 from unetpp.progress import SILENCE, Progress, Stage
@@ -109,18 +110,21 @@ def export_file(
         show = progress.stage("Comparing with the network", "tiles")
         comparison = compare(exported, predict, samples, plan.data.num_classes, show)
         _require_agreement(out, comparison, int8)
-        text = write_card(out, plan, depths, notes, _remark(out, depths, comparison), read_license(card))
+        remarks = _remark(out, described, comparison)
+        text = write_card(out, plan, depths, notes, remarks, read_license(card))
         with write_atomically(card) as place:
             place.write_text(text, encoding="utf-8")
             megabytes = _replace(draft, out)
     return Exported(out, card, depths, described.folds, int8, str(comparison), megabytes)
 
 
-def _remark(out: Path, depths: Sequence[int], comparison: Comparison) -> list[str]:
-    """Say on the model card how the file is used, and how it compares with the network."""
+def _remark(out: Path, notes: ExportNotes, comparison: Comparison) -> list[str]:
+    """Say on the model card how the training stands, how the file is used, and how it compares with the network."""
+    depths = list(notes.depths)
     choice = f"; `--depth {depths[0]}` is its fastest depth" if len(depths) > 1 else ""
     usage = f"Predict without torch: `{write_command('predict', out.name, 'IMAGES', '--out', 'DIR')}`{choice}."
-    return [usage, str(comparison)] if out.suffix in RUNTIMES else [str(comparison)]
+    training = [f"Training: {notes.verdict.reason}"] if notes.verdict else []
+    return [*training, *([usage] if out.suffix in RUNTIMES else []), str(comparison)]
 
 
 def _choose_depths(depth: int | str | None, heads: Sequence[int], default: int) -> tuple[int, ...]:

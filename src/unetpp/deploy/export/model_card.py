@@ -8,7 +8,8 @@ from typing import Any
 
 from unetpp.deploy.export.graph import DepthProbabilities
 from unetpp.infer.predictor import average_depths
-from unetpp.measured import DepthRow, ExportNotes, Notes, tabulate
+from unetpp.measure.verdict import join_verdicts
+from unetpp.measured import DepthRow, ExportNotes, Notes, explain_no_expected_dice, tabulate
 from unetpp.plan import Plan
 from unetpp.version import __version__
 from unetpp.words import list_numbers
@@ -23,7 +24,7 @@ CARD = """\
 
 - Classes: {classes}
 - Channels: {channels}; size of a {element} for the network: {spacing}
-- Trained on: {name}{folds}
+- Trained on: {origin}{folds}
 {remarks}
 
 ## Scores
@@ -51,12 +52,17 @@ def note_export(network: DepthProbabilities, plan: Plan, folds: Sequence[Notes],
         int8: the file computes in 8-bit integers.
     """
     rows, first = average_depths(folds), folds[0]
+    verdicts = {fold.fold or 0: fold.verdict for fold in folds if fold.verdict}
+    doubtful = {fold: verdict for fold, verdict in verdicts.items() if not verdict.learned}
     recommended = first.recommended if len(folds) == 1 else None
     return ExportNotes(
         name=plan.name,
         folds=tuple(fold.fold or 0 for fold in folds) if len(folds) > 1 else (),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         int8=int8,
+        verdict=join_verdicts(doubtful or verdicts) if verdicts else None,
+        no_expected_dice=explain_no_expected_dice(folds),
+        imported_from=first.imported_from,
         depths={depth: rows.get(depth, DepthRow()) for depth in network.depths},
         distance_unit=first.distance_unit,
         recommended=recommended if recommended and recommended.depth in network.depths else None,
@@ -98,6 +104,7 @@ def write_card(
         classes=", ".join(f"{value} = {name}" for value, name in zip(data.label_values, data.classes, strict=True)),
         channels=", ".join(data.channels),
         spacing=" x ".join(f"{mm:g}" for mm in data.spacing_mm) + " mm" if data.spacing_mm else "that of each file",
+        origin=f"unknown ({origin})" if (origin := folds[0].imported_from) else plan.name,
         folds=_describe_folds(folds),
         remarks="\n".join(f"- {remark}" for remark in remarks),
         scores=_tabulate_folds(folds, depths[-1]) if len(folds) > 1 else _tabulate_depths(folds[0], depths),

@@ -1,11 +1,11 @@
-"""The expected Dice is what cases of the same confidence had."""
+"""The line from confidence to true Dice."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from unetpp.measure.calibration import calibrate
+from unetpp.infer.calibration import calibrate, calibrate_together
 from unetpp.measured import Calibration
 
 
@@ -14,7 +14,7 @@ def test_the_level_is_that_of_the_lowest_tenth() -> None:
     found = calibrate([0.6, 0.72, 0.81, 0.84, 0.3, 0.95], true)
     assert found.expected_dice_correlation == pytest.approx(1)
     assert 0.6 < found.review_below < 0.72
-    assert calibrate([0.9, 0.8, None, 0.7, 0.6], [0.9, 0.8, 0.7, 0.7, 0.6]) == Calibration()
+    assert calibrate([0.9, 0.8, None, 0.7, 0.6], [0.9, 0.8, 0.7, 0.7, 0.6]).expected_dice_slope is None
 
 
 def test_the_dice_is_predicted_by_a_line_that_cases_left_out_judge() -> None:
@@ -42,3 +42,14 @@ def test_expectations_that_say_nothing_predict_the_mean(expected: list[float], t
     found = calibrate(expected, true)
     assert (found.expected_dice_slope, found.expected_dice_offset) == (0, pytest.approx(np.mean(true)))
     assert found.expected_dice_correlation == (0 if len(set(expected)) == 1 else pytest.approx(-1))
+
+
+def test_folds_of_few_cases_are_calibrated_together_as_one_of_all_of_them() -> None:
+    confidence, true = [0.80, 0.85, 0.90, 0.95, 0.97, 0.99], [0.6, 0.7, 0.75, 0.9, 0.85, 0.95]
+    few = calibrate(confidence[:3], true[:3])
+    assert few == Calibration(confidence_and_dice=tuple(zip(confidence[:3], true[:3], strict=True)))
+    rest = Calibration.model_validate_json(calibrate([*confidence[3:], None], [*true[3:], 0.1]).to_json())
+    assert calibrate_together([few, rest, Calibration()]) == calibrate(confidence, true)
+    assert calibrate_together([few]).expected_dice_slope is None
+    assert calibrate_together([few, rest, calibrate(confidence, true)]) == Calibration()
+    assert calibrate_together([]) == calibrate_together([Calibration()]) == Calibration()

@@ -1,4 +1,4 @@
-"""Calibration of the expected Dice: true Dice of validation cases, fitted on their confidence. Needs no torch."""
+"""Calibration of the expected Dice: from confidence, which is too optimistic, to true Dice. Needs no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REVIEW_FRACTION = 0.1
 
 
 def calibrate(confidence: Sequence[float | None], true: Sequence[float | None]) -> Calibration:
-    """Fit true Dice on confidence over validation cases; empty for fewer than 5 cases that have both.
+    """Fit true Dice on confidence over validation cases; of fewer than 5 cases that have both, these are returned.
 
     Args:
         confidence: soft Dice confidence of each case.
@@ -23,7 +23,7 @@ def calibrate(confidence: Sequence[float | None], true: Sequence[float | None]) 
         (guess, dice) for guess, dice in zip(confidence, true, strict=True) if guess is not None and dice is not None
     ]
     if len(both) < CALIBRATED_CASES:
-        return Calibration()
+        return Calibration(confidence_and_dice=tuple(both)) if both else Calibration()
     from scipy.stats import spearmanr
 
     pairs = np.array(both)
@@ -38,6 +38,17 @@ def calibrate(confidence: Sequence[float | None], true: Sequence[float | None]) 
         expected_dice_offset=offset,
         expected_dice_error=float(np.mean(errors)),
     )
+
+
+def calibrate_together(folds: Sequence[Calibration]) -> Calibration:
+    """Fit one line over the cases of several folds, each of which has too few; empty if one of them has its own.
+
+    Their networks differ, but were trained alike: what the confidence of one is worth, that of another is.
+    """
+    if any(fold.expected_dice_slope is not None for fold in folds):
+        return Calibration()
+    pairs = [pair for fold in folds for pair in fold.confidence_and_dice]
+    return calibrate([confidence for confidence, _ in pairs], [dice for _, dice in pairs])
 
 
 def _fit_line(pairs: np.ndarray) -> tuple[float, float]:
