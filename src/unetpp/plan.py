@@ -407,6 +407,11 @@ class ModelPlan(Frozen):
         )
         return self
 
+    @property
+    def shell_channels(self) -> tuple[int, ...]:
+        """Channels of level 0 up to and with each shell."""
+        return tuple(round(self.widths[0] * shell) for shell in self.shells)
+
     @model_validator(mode="before")
     @classmethod
     def _divide_by_the_width(cls, values: Any) -> Any:

@@ -29,10 +29,10 @@ from unetpp.model.network import HeadFusion, UNetPlusPlus, node_key, order_input
 from unetpp.model.resampling import INTERPOLATION, MAX_POOL, PixelShuffle, make_transposed_conv
 from unetpp.model.selfsupervised import load_encoder
 from unetpp.model.shells import Widths, attach_channels, initialize_shells
-from unetpp.model.sizes import Size, list_sizes
 from unetpp.model.widths import node_width, shell_widths, up_width
 from unetpp.plan import ModelPlan
 from unetpp.settings import dotted_names, find_own_value, suggest_name, validate
+from unetpp.sizes import Size, list_sizes
 
 _PAPER = {"depth": 4, "first_width": 32, "max_width": 32 * 2**9, "norm": "none", "activation": "relu", "dropout": 0.5}
 PRESETS: dict[str, dict[str, Any]] = {

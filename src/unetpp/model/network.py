@@ -30,8 +30,8 @@ from unetpp.model.encoders import Encoder
 from unetpp.model.grid import Grid, Node
 from unetpp.model.pruned_plan import prune_plan
 from unetpp.model.shells import cut_layers
-from unetpp.model.sizes import Size, find_size
 from unetpp.plan import ModelPlan
+from unetpp.sizes import Size, find_size
 
 _Part = TypeVar("_Part")
 
@@ -124,7 +124,7 @@ class UNetPlusPlus(nn.Module):
         nodes: the block H of each node (i, j) that the encoder does not compute.
         downs: D into level 1..depth; an identity where the encoder computes the level.
         ups: U into each node (i, j) with j > 0.
-        heads: the head on X[0, d], for each d that has one; with shells the head of each size, see `model.sizes`.
+        heads: the head on X[0, d], for each d that has one; with shells the head of each size, see `unetpp.sizes`.
         shells: number of nested widths; see `model.shells`.
         encoder: computes X[i, 0] for some levels i.
         fusion: combines the logits of the heads; None: the output at depth d is that of head d.

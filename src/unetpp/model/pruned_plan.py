@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from unetpp.model.encoders import encoder_shape
-from unetpp.model.sizes import find_size
 from unetpp.plan import ModelPlan
+from unetpp.sizes import find_size
 
 
 def prune_plan(plan: ModelPlan, depth: int, keep_heads: bool = False) -> ModelPlan:
@@ -14,7 +14,7 @@ def prune_plan(plan: ModelPlan, depth: int, keep_heads: bool = False) -> ModelPl
 
     Args:
         plan: plan of the whole network.
-        depth: depth of the pruned network, with shells the number of its size (`model.sizes`).
+        depth: depth of the pruned network, with shells the number of its size (`unetpp.sizes`).
         keep_heads: keep the heads of smaller sizes.
     """
     depth, shell = find_size(depth, plan.depth)

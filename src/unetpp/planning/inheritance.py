@@ -7,11 +7,11 @@ from typing import Any
 
 from unetpp.errors import UsageError
 from unetpp.model.pruned_plan import prune_plan
-from unetpp.model.sizes import Size
 from unetpp.plan import ModelPlan, Normalization, Plan, TrainPlan
 from unetpp.planning import rules
 from unetpp.planning.fingerprint import ChannelFacts, Fingerprint
 from unetpp.planning.rules import Choice
+from unetpp.sizes import Size
 
 AS_THERE = "as in the model that training starts from"
 _ANY_DATA = {"dims", "in_channels", "out_channels", "encoder_weights"}

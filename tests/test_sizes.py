@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unetpp.model.sizes import Size, find_size, list_sizes
+from unetpp.sizes import Size, find_size, list_sizes, name_size, parse_size
 
 
 @given(depth=st.integers(1, 6), shells=st.integers(1, 4))
@@ -27,3 +27,14 @@ def test_of_one_width_the_numbers_are_the_depths() -> None:
 def test_a_size_holds_what_is_neither_deeper_nor_wider() -> None:
     assert Size(3, 1).holds(Size(3, 0)) and Size(3, 1).holds(Size(2, 1))
     assert not Size(3, 0).holds(Size(2, 1)) and not Size(2, 1).holds(Size(3, 0))
+
+
+@given(depth=st.integers(1, 6), channels=st.lists(st.integers(1, 64), min_size=1, max_size=4, unique=True).map(sorted))
+def test_a_name_finds_its_size(depth: int, channels: list[int]) -> None:
+    for number in list_sizes(range(1, depth + 1), len(channels), depth):
+        assert parse_size(name_size(number, depth, channels), depth, channels) == number
+
+
+def test_a_depth_alone_is_of_the_whole_width() -> None:
+    assert (parse_size("3", 4, [8, 16]), parse_size("3x8", 4, [8, 16]), parse_size("3x9", 4, [8, 16])) == (7, 3, None)
+    assert name_size(3, 4, [16]) == "3"

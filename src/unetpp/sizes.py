@@ -7,7 +7,7 @@ width, the numbers are the depths. The numbers of the inner sizes stay the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -43,3 +43,28 @@ def list_sizes(depths: Iterable[int], shells: int, depth: int) -> dict[int, Size
     """
     sizes = [Size(each, shell) for shell in range(shells) for each in sorted(depths)]
     return {size.number(depth): size for size in sizes}
+
+
+def name_size(number: int, depth: int, channels: Sequence[int]) -> str:
+    """Name the size of a number: its depth, and where there are shells its channels of level 0, as in "4x8".
+
+    Args:
+        number: of the size.
+        depth: of the whole network.
+        channels: channels of level 0 up to and with each shell.
+    """
+    size = find_size(number, depth)
+    return str(size.depth) if len(channels) == 1 else f"{size.depth}x{channels[size.shell]}"
+
+
+def parse_size(name: str, depth: int, channels: Sequence[int]) -> int | None:
+    """Find the number of a named size; a depth alone, as in "4", is of the whole width. None: no such name.
+
+    Args:
+        name: as `name_size` writes it, or a depth.
+        depth: of the whole network.
+        channels: channels of level 0 up to and with each shell.
+    """
+    names = {str(each): Size(each, len(channels) - 1).number(depth) for each in range(1, depth + 1)}
+    names |= {name_size(number, depth, channels): number for number in range(1, depth * len(channels) + 1)}
+    return names.get(name.strip().lower())
