@@ -20,6 +20,7 @@ def store(folder: Path, count: int, shape: tuple[int, int] = (40, 40)) -> list[S
     for number in range(count):
         np.save(folder / f"{number}.image.npy", np.full((1, *shape), number, np.float16))
         np.save(folder / f"{number}.label.npy", np.zeros(shape, np.uint8))
+        np.save(folder / f"{number}.foreground.npy", np.zeros((0, 1 + len(shape)), np.int32))
     return [StoredCase(str(number), folder / str(number)) for number in range(count)]
 
 
@@ -67,6 +68,23 @@ def test_some_training_cases_are_scored_in_the_same_way_within_the_same_time(tmp
     validation.shorten(1 * per_case)
     assert (len(validation.cases), validation.training_cases) == (1, [])
     assert validation(network).train_dice is None
+
+
+def test_the_loss_is_that_of_training_on_the_same_patches_each_time(tmp_path: Path) -> None:
+    plan = small_plan()
+    network, worse = (build_from_plan(plan.model).eval() for _ in range(2))
+    with torch.no_grad():
+        for head in worse.heads.values():
+            head.get_parameter("bias")[1] += 50.0  # certain of the foreground everywhere
+    validation = DepthValidation(store(tmp_path, 5), plan, CPU)
+    loss = validation(network).loss
+    assert loss is not None and loss == validation(network).loss
+    assert (validation(worse).loss or 0.0) > 5 * loss
+    validation.keep(1)
+    validation.plan = plan.changed({"train.batch": 64})
+    assert validation(network).loss is not None
+    alone = DepthValidation(validation.cases[:1], plan.changed({"predict.tile": [64, 64]}), CPU)
+    assert alone.count_tiles() < 4 and alone(network).loss is None
 
 
 @pytest.mark.parametrize(

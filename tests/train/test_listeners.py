@@ -20,7 +20,7 @@ from unetpp.train.log import Log
 TRAINED = {"step": 3, "loss": 0.5, "learning_rate": 0.1, "images_per_second": 2.0}
 SENT = [
     ({"train/loss": 0.5, "train/learning_rate": 0.1, "train/images_per_second": 2.0}, 3),
-    ({"validation/dice_depth_1": 0.7, "train/dice": 0.9}, 3),
+    ({"validation/dice_depth_1": 0.7, "train/dice": 0.9, "validation/loss": 0.5}, 3),
     ({"measured/dice_depth_1": 0.8}, 5),
 ]
 
@@ -29,7 +29,7 @@ def tell(listeners: Listeners) -> None:
     listeners.begin(1, small_plan())
     listeners(kind="start", step=0)
     listeners(kind="train", **TRAINED)
-    listeners(kind="validation", step=3, depths={1: 0.7, 2: None}, train_dice=0.9)
+    listeners(kind="validation", step=3, depths={1: 0.7, 2: None}, train_dice=0.9, loss=0.5)
     listeners(kind="end", step=5, reason="finished")
     listeners(kind="measured", step=5, depths={1: 0.8})
 

@@ -11,13 +11,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from unetpp import labels
+from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
 from unetpp.infer.sliding import predict_tiles
 from unetpp.infer.tiles import TileGrid
+from unetpp.losses.supervision import DeepSupervisionLoss
 from unetpp.measure.stored_cases import StoredImage
 from unetpp.metrics.scores import Validation, fast_dice, mean_of
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan, PredictPlan
+from unetpp.runtime.device import autocast
 from unetpp.runtime.stopwatch import time_calls
 
 T = TypeVar("T")
@@ -25,12 +29,15 @@ VALIDATION_OVERLAP = 0.25
 """Overlap of tiles during training: less than in prediction, to save most of the time; it ranks weights alike."""
 VALIDATED_PER_TRAINED = 4
 """Number of validation cases for each training case that is scored."""
+LOSS_PATCHES = 16
+"""Largest number of patches of the validation cases on which the loss is computed; at most one for 4 tiles."""
 
 
 class DepthValidation:
     """Scores a network at every depth on stored validation cases: the validation callback of training.
 
-    Some training cases are scored in the same way, at the deepest head: the two Dice together tell over-fitting.
+    Some training cases are scored in the same way, at the deepest head, and the loss of training is computed on patches
+    of the validation cases, always the same and not varied: together they tell over-fitting.
 
     Args:
         cases: the validation cases.
@@ -59,7 +66,25 @@ class DepthValidation:
         found = [self._score(network, case, heads) for case in self.cases]
         trained = mean_of(self._score(network, case, heads[-1:])[heads[-1]] for case in self.training_cases)
         self.tile_s = (time.perf_counter() - started) / self.count_tiles()
-        return Validation({depth: mean_of(each[depth] for each in found) or 0.0 for depth in heads}, trained)
+        dice = {depth: mean_of(each[depth] for each in found) or 0.0 for depth in heads}
+        return Validation(dice, trained, self._compute_loss(cast(UNetPlusPlus, network)))
+
+    def _compute_loss(self, network: UNetPlusPlus) -> float | None:
+        """Compute the mean loss of all heads; None where a validation has few tiles, and so hardly any time."""
+        train, patches = self.plan.train, min(LOSS_PATCHES, self.count_tiles() // 4)
+        batch = min(train.batch, patches)
+        sampler = PatchSampler(self.cases, train.patch, batch, train.foreground_fraction, seed=0)
+        weights = (train.head_weights, train.cross_entropy_weight, train.dice_weight)
+        compute = DeepSupervisionLoss(*weights, labels.find_ignored_index(self.plan.data))
+        losses = []
+        for step in range(patches // batch if batch else 0):
+            pairs = [sampler.read(sampler.draw(step, index)) for index in range(batch)]
+            images = torch.from_numpy(np.stack([image for image, _ in pairs])).to(self.device)
+            target = torch.from_numpy(np.stack([label for _, label in pairs])[:, None]).long().to(self.device)
+            with torch.inference_mode(), autocast(self.device, train.precision):
+                outputs = network(images, heads=True)
+            losses.append(compute(outputs, target).item())
+        return mean_of(losses)
 
     @property
     def training_cases(self) -> list[StoredCase]:

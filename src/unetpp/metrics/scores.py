@@ -80,6 +80,8 @@ class Validation:
     """Mean over cases of the mean over foreground classes, by depth of the head."""
     train_dice: float | None = None
     """Dice of the deepest head on some training cases, computed in the same way."""
+    loss: float | None = None
+    """Loss of training on patches of the validation cases."""
 
     @property
     def dice(self) -> float:

@@ -164,8 +164,8 @@ def find_scalars(event: Event) -> dict[str, float]:
     if kind == "train":
         return {f"train/{name}": event[name] for name in SCALARS if name in event}
     dice = {f"{kind}/dice_depth_{depth}": dice for depth, dice in (event.get("depths") or {}).items()}
-    dice["train/dice"] = event.get("train_dice")
-    return {name: value for name, value in dice.items() if value is not None}
+    scores = dice | {"train/dice": event.get("train_dice"), f"{kind}/loss": event.get("loss")}
+    return {name: value for name, value in scores.items() if value is not None}
 
 
 class Listeners:

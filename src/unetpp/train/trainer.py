@@ -143,8 +143,8 @@ class FoldTraining:
         if resumed:
             self.state = load_checkpoint(checkpoint, self.plan, self.step)
             self.session = Session(self.state.step, self.state.elapsed_s)
-            if more and self.state.finished:  # of a training from learned weights, the plan has lower rates already
-                self.state.extend(more.budget_s, more.epochs, 1.0 if self.plan.train.start else FINE_TUNING_RATE)
+            if more and self.state.finished:
+                self.state.extend(more.budget_s, more.epochs, FINE_TUNING_RATE)
                 self._save_checkpoint()
             self.step.rate = self.state.rate
         if self.plan.model.encoder_weights and not (resumed or self._has_weights):
@@ -258,7 +258,8 @@ class FoldTraining:
         if validation:
             elapsed_s = self.session.elapsed_s
             scores = {"dice": dice, "depths": validation.depths, "train_loss": self.session.take_mean_loss()}
-            scores |= {} if validation.train_dice is None else {"train_dice": validation.train_dice}
+            more = {"train_dice": validation.train_dice, "loss": validation.loss}
+            scores |= {name: value for name, value in more.items() if value is not None}
             self.log.write("validation", step=state.step, number=state.validations, **scores, elapsed_s=elapsed_s)
         self._adjust_budget()
         self._save_checkpoint()
