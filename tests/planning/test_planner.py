@@ -237,6 +237,16 @@ def test_too_little_time_is_given_as_the_reason() -> None:
     assert "the narrowest, though fewer than the wanted" in plan.reasons["model.widths"]
 
 
+def test_a_batch_is_traded_for_steps_where_there_would_be_few() -> None:
+    def slow(model: Any, patch: Any, batch: int, precision: str) -> float:
+        return 0.05 * batch
+
+    plan = make_plan(fingerprint(), minutes=1, step_seconds=slow)
+    assert (plan_for().train.batch, plan.train.batch) == (16, 8)
+    assert "too few" in plan.reasons["train.batch"]
+    assert make_plan(fingerprint(), minutes=1, settings={"train.batch": 8}, step_seconds=slow).train.batch == 8
+
+
 def test_flips_can_be_set_without_quarter_turns() -> None:
     body = {"dims": 3, "median_shape": (36, 50, 35), "median_spacing_mm": (1.0, 1.0, 1.0)}
     augment = plan_for(settings={"train.augment.mirror": "true"}, **body).train.augment

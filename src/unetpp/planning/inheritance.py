@@ -7,7 +7,7 @@ from typing import Any
 
 from unetpp.errors import UsageError
 from unetpp.model.pruned_plan import prune_plan
-from unetpp.plan import ModelPlan, Normalization, Plan, TrainPlan
+from unetpp.plan import ModelPlan, Normalization, Plan
 from unetpp.planning import rules
 from unetpp.planning.fingerprint import ChannelFacts, Fingerprint
 from unetpp.planning.rules import Choice
@@ -39,12 +39,7 @@ def inherit(start: Plan, origin: str, fingerprint: Fingerprint, settings: Mappin
     Raises:
         UsageError: the model has an encoder of timm, and the new data is 3D.
     """
-    rate = f"{rules.FINE_TUNING_RATE:g} of the usual, as training starts from learned weights"
-    rates = {name: TrainPlan.model_fields[name].default for name in ("learning_rate", "kernel_learning_rate")}
-    found = {
-        "train.start": Choice(origin, "given"),
-        **{f"train.{name}": Choice(rules.FINE_TUNING_RATE * usual, rate) for name, usual in rates.items()},
-    }
+    found: dict[str, Choice[Any]] = {"train.start": Choice(origin, "given")}
     if "model.preset" not in settings and settings.get("model.encoder", start.model.encoder) == start.model.encoder:
         model = _fit_model(start.model, fingerprint, settings)
         found |= {f"model.{name}": Choice(value, AS_THERE * (name in _TOLD)) for name, value in model.items()}

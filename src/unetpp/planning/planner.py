@@ -124,6 +124,7 @@ class _Planner:
     epochs: int | None
     step_seconds: StepTimer
     reasons: dict[str, str] = field(default_factory=dict)
+    _timed: dict[tuple[str, _Step], float] = field(default_factory=dict)
 
     def plan(self) -> Plan:
         """Make the plan."""
@@ -268,14 +269,29 @@ class _Planner:
         return encoder_shape(name, self._find_given_depth())
 
     def _fit_batch(self, fields: Mapping[str, Any], step: _Step, memory: float) -> _Step:
-        """Make the batch smaller where even the narrowest network would not fit the memory with it."""
+        """Make the batch smaller where even the narrowest network would not fit the memory with it, or the time."""
         if "train.batch" in self.settings:
             return step
-        narrowest = self._make_model(fields, rules.WIDTH_LADDER[-1])
+        is_given = "model.widths" in self.settings or "model.preset" in self.settings
+        narrowest = self._make_model(fields, None if is_given else rules.WIDTH_LADDER[-1])
         while step.batch > 1 and estimate_training_bytes(narrowest, *step) > memory:
             step = step._replace(batch=step.batch // 2)
             self.reasons["train.batch"] = f"no more fits the {memory / 1e9:.0f} GB of memory at hand"
+        if self.minutes and step.batch > 1:
+            choice = rules.fit_batch_to_time(
+                step.batch, self._time_step(narrowest, step), self.minutes, len(step.patch)
+            )
+            if choice.value < step.batch:
+                step = step._replace(batch=choice.value)
+                self.reasons["train.batch"] = choice.reason
         return step
+
+    def _time_step(self, model: ModelPlan, step: _Step) -> float:
+        """Return the seconds of a training step, timed once."""
+        key = (model.model_dump_json(), step)
+        if key not in self._timed:
+            self._timed[key] = self.step_seconds(model, *step)
+        return self._timed[key]
 
     def _choose_model(self, fields: Mapping[str, Any], step: _Step, memory: float) -> tuple[ModelPlan, float]:
         """Choose the widest network that fits the memory and sees enough patches in the time.
@@ -285,7 +301,7 @@ class _Planner:
         """
         if "model.widths" in self.settings or "model.preset" in self.settings:
             model = self._make_model(fields)
-            return model, self.step_seconds(model, *step) if self.minutes else 0.0
+            return model, self._time_step(model, step) if self.minutes else 0.0
         ladder = {width: self._make_model(fields, width) for width in rules.WIDTH_LADDER}
         fitting = [width for width, model in ladder.items() if estimate_training_bytes(model, *step) < memory]
         fitting = fitting or [rules.WIDTH_LADDER[-1]]
@@ -304,7 +320,7 @@ class _Planner:
         started = time.monotonic()
         for width in sorted(models):  # wide ones would take minutes
             try:
-                times[width] = self.step_seconds(models[width], *step)
+                times[width] = self._time_step(models[width], step)
             except torch.OutOfMemoryError:  # of a GPU: wider ones will not fit either
                 if not times:
                     raise

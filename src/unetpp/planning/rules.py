@@ -27,8 +27,11 @@ DEFAULT_EPOCHS = 100
 WANTED_STEPS = 1600
 """Number of steps below which a narrower network is chosen. Short trainings favor narrow ones; the number itself is
 chosen, not measured (docs/log.md)."""
+FEWEST_STEPS = {2: 100, 3: 400}
+"""Number of steps, by `dims`, below which patches are traded for steps: in 3D a few steps of many voxels teach nothing
+(docs/log.md)."""
 FINE_TUNING_RATE = 0.3
-"""Learning rates of a training that starts from learned weights, as a fraction of the usual ones."""
+"""Learning rates with which a network is trained further on the same cases, as a fraction of the usual ones."""
 FEW_PASSES = 15
 """Number of passes over the data below which there is nothing to overfit, and augmentation beyond flips and quarter
 turns costs quality (docs/log.md)."""
@@ -261,6 +264,21 @@ def choose_batch(patch_voxels: int, dims: int, device: str) -> Choice[int]:
     """
     value = min(16, max(2, VOXELS_OF_A_STEP[device, dims] // patch_voxels))
     return Choice(value, f"about {value * patch_voxels / 1e6:.1f} million voxels in each step")
+
+
+def fit_batch_to_time(batch: int, seconds: float, minutes: float, dims: int) -> Choice[int]:
+    """Choose a smaller batch where a step takes so long that the network would make few of them.
+
+    Args:
+        batch: number of patches of a step.
+        seconds: time of such a step of the narrowest network.
+        minutes: time of the training.
+        dims: number of spatial axes.
+    """
+    value, steps = batch, minutes * 60 / seconds
+    while value > 1 and steps * batch / value < FEWEST_STEPS[dims]:
+        value //= 2
+    return Choice(value, f"smaller, because {count_noun(int(steps), 'step')} of {batch} patches would be too few")
 
 
 def choose_symmetries(dims: int, is_oriented: bool, voxel_mm: Sequence[float] | None) -> Choice[bool]:
