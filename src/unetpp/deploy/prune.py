@@ -15,6 +15,7 @@ from unetpp.measured import DepthRow, FineTuning, Notes, read_metrics
 from unetpp.model.build import prune_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.model.network import UNetPlusPlus
+from unetpp.model.sizes import find_size
 from unetpp.plan import Plan
 from unetpp.results import Pruned
 from unetpp.run_folder import METRICS_FILE
@@ -73,11 +74,13 @@ def prune_file(
 
 def plan_at_depth(plan: Plan, depth: int) -> Plan:
     """Make the plan of the network pruned at a depth."""
-    weights = plan.train.head_weights
+    weights, size = plan.train.head_weights, find_size(depth, plan.model.depth)
+    first = depth - size.depth  # of the weights of its shell
     values = plan.model_dump()
     values["model"] = prune_plan(plan.model, depth).model_dump()
-    values["predict"]["depth"] = depth
-    values["train"]["head_weights"] = weights if weights == "equal" else weights[:depth]
+    values["predict"]["depth"] = size.depth
+    values["train"]["head_weights"] = weights if weights == "equal" else weights[first:depth]
+    values["train"]["growth"] = ()
     values["reasons"]["model.depth"] = f"pruned from depth {plan.model.depth}"
     return Plan.from_dict(values)
 
