@@ -107,6 +107,8 @@ SECTIONS: dict[str, tuple[type[BaseModel], str, dict[str, Advice]]] = {
             "kernel_learning_rate": ("", "as `learning_rate`"),
             "weight_decay": ("", "rarely"),
             "warmup": ("of the schedule", "the first steps diverge: more"),
+            "growth": ("of the schedule", "with `model.shells`, to train the inner ones first: `[0.5]` for two"),
+            "growth_warmup": ("of the schedule", "rarely"),
             "gradient_clip": ("", "rarely"),
             "encoder_learning_rate": ("x `learning_rate`", "a pretrained encoder and few images: 0.1"),
             "freeze_encoder": ("of the schedule", "as `encoder_learning_rate`"),

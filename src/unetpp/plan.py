@@ -7,6 +7,7 @@ prediction, pruning and export read nothing else. Spatial axes are always in the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -532,6 +533,12 @@ class TrainPlan(Frozen):
     """Decoupled weight decay of AdamW."""
     warmup: Fraction = 0.05
     """Fraction of the schedule in which learning rates rise from 0; they then fall to 0 along half a cosine."""
+    growth: tuple[float, ...] = ()
+    """Fraction of the schedule at which each further one of `model.shells` joins the training, such as (0.5,) for two;
+    before that, the inner ones are trained alone, in less time for each step; (): all are trained from the start."""
+    growth_warmup: Fraction = 0.0
+    """Fraction of the schedule in which learning rates rise again from 0 to their curve after each change of `growth`;
+    0: they go on."""
     gradient_clip: PositiveFloat = 1.0
     """Largest norm of the gradient over all weights."""
     encoder_learning_rate: PositiveFloat = 1.0
@@ -541,7 +548,8 @@ class TrainPlan(Frozen):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Decay of the exponential moving average of the weights, which is what is validated and saved."""
     head_weights: Literal["equal"] | tuple[PositiveFloat, ...] = "equal"
-    """Weight of each head's loss, shallowest first (deep supervision; Zhou et al. 2018, section 3.2)."""
+    """Weight of each head's loss, shallowest first (deep supervision; Zhou et al. 2018, section 3.2); with
+    `model.shells` of each size, those of the inner shell first."""
     cross_entropy_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the cross-entropy in the loss of a head."""
     dice_weight: Annotated[float, Field(ge=0)] = 1.0
@@ -571,6 +579,12 @@ class TrainPlan(Frozen):
     start: str | None = None
     """Model that training starts from: its name and the first digits of the SHA-256 of its file; null: random
     weights. (RUN/start.safetensors is a copy of it.)"""
+
+    @model_validator(mode="after")
+    def _growth_rises(self) -> Self:
+        rising = all(before < after for before, after in pairwise((0.0, *self.growth, 1.0)))
+        require((rising, "train.growth", "rising fractions of the schedule, above 0 and below 1"))
+        return self
 
 
 class PredictPlan(Frozen):
@@ -609,7 +623,10 @@ class Plan(Frozen):
         sizes = {"train.patch": train.patch, "predict.tile": self.predict.tile}
         one_head = model.topology == "unet" or not model.deep_supervision
         tunes_encoder = train.freeze_encoder > 0 or train.encoder_learning_rate != 1
-        weighted = train.head_weights == "equal" or len(train.head_weights) == model.depth
+        shells = len(model.shells)
+        heads = model.depth * shells
+        weighted = train.head_weights == "equal" or len(train.head_weights) == heads
+        steps = train.epochs * train.steps_per_epoch
         require(
             (model.dims == data.dims, "model.dims", f"{data.dims}, as data.dims"),
             (model.in_channels == channels, "model.in_channels", f"{channels}, one for each of data.channels"),
@@ -622,7 +639,18 @@ class Plan(Frozen):
                 "train.freeze_encoder, train.encoder_learning_rate",
                 "0 and 1 without an encoder of timm",
             ),
-            (weighted, "train.head_weights", f'"equal" or {model.depth} numbers, one for each head'),
+            (weighted, "train.head_weights", f'"equal" or {heads} numbers, one for each head'),
+            (not train.growth or shells > 1, "train.growth", "none, because model.shells has one"),
+            (
+                len(train.growth) in (0, shells - 1),
+                "train.growth",
+                f"{shells - 1} fractions, one for each of model.shells but the inner one, or none",
+            ),
+            (
+                train.minutes is not None or not train.growth or train.growth[-1] <= (steps - 1) / steps,
+                "train.growth",
+                f"fractions that leave a step of {steps} (train.epochs) for the whole network",
+            ),
         )
         return self
 

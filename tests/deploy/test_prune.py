@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests import plans
 
 from unetpp.deploy import prune
 from unetpp.deploy.prune import plan_at_depth, prune_file
@@ -37,6 +38,13 @@ def test_the_plan_is_that_of_the_pruned_network(small_plan: Callable[..., Plan])
     plan = plan_at_depth(small_plan(depth=3, head_weights=[1.0, 2.0, 3.0]), 2)
     assert (plan.model.depth, plan.predict.depth, plan.train.head_weights) == (2, 2, (1.0, 2.0))
     assert "pruned from depth 3" in plan.reasons["model.depth"]
+
+
+def test_the_plan_of_a_size_does_not_grow_and_keeps_the_weights_of_its_heads() -> None:
+    settings = {"train.growth": (0.5,), "train.head_weights": (1, 2, 3, 4)}
+    whole = plans.small_plan(settings=settings, norm="instance", shells=(0.5, 1))
+    plan = plan_at_depth(whole, 3)
+    assert (plan.model.depth, plan.predict.depth, plan.train.head_weights, plan.train.growth) == (1, 1, (3.0,), ())
 
 
 @pytest.mark.parametrize(("max_drop", "depth"), [(0, 3), (0.05, 3), (0.1, 2), (0.99, 2), (1, 1), (50, 1)])

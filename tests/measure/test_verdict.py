@@ -65,6 +65,15 @@ def make_curves(curves: tuple[Pairs, Pairs], ended: bool = True) -> Curves:
     return Curves(dice[-1][0], dice[-1][0], ended, tuple(Validated(*pair) for pair in dice), tuple(losses))
 
 
+def test_the_best_weights_are_those_since_the_last_shell_joined() -> None:
+    validations = (Validated(10, 0.9), Validated(20, 0.7), Validated(30, 0.8))
+    log = [{"kind": "validation", "step": each.step, "dice": each.dice} for each in validations]
+    growth = {"kind": "growth", "step": 10}
+    assert read_curves(log).best == validations[0]
+    assert read_curves([log[0], growth, *log[1:]]).best == validations[2]
+    assert read_curves([log[0], growth]).best == validations[0]
+
+
 @pytest.mark.parametrize(
     ("curves", "kind", "said"),
     [

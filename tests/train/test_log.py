@@ -26,6 +26,14 @@ def test_what_came_after_the_checkpoint_is_left_out(tmp_path: Path) -> None:
     assert path.read_text() == ""
 
 
+def test_a_change_that_came_after_the_checkpoint_is_left_out(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log.jsonl")
+    log.write("growth", step=3, phase=1)
+    log.write("growth", step=6, phase=2)  # at the step of the checkpoint, but after it
+    log.begin(until_step=6, validations=9, phase=1)
+    assert [line["step"] for line in read_log(tmp_path / "log.jsonl")[0]] == [3]
+
+
 def test_lines_of_other_shapes_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text("\n".join(map(json.dumps, ([], {"step": "a"}, {"kind": "encoder"}, {"step": None}))) + "\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 
+import pytest
+
 from unetpp.train.session import Session
 
 
@@ -13,6 +15,17 @@ def test_earlier_sessions_count_as_elapsed_but_not_towards_the_speed() -> None:
     time.sleep(0.05)
     assert 50.05 <= session.elapsed_s < 60
     assert 0 < session.steps_per_second(110) <= 10 / 0.05
+
+
+def test_the_speed_is_that_of_the_present_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    session = Session(step=100)
+    now = 10.0
+    assert session.steps_per_second(200) == 10
+    session.begin_phase(200)
+    now = 30.0
+    assert session.steps_per_second(240) == 2
 
 
 def test_validations_are_excluded_from_the_time_of_steps() -> None:

@@ -19,6 +19,7 @@ from unetpp.plan import Plan
 from unetpp.results import Pruned
 from unetpp.run_folder import METRICS_FILE
 from unetpp.runtime.device import choose_device
+from unetpp.sizes import find_size
 from unetpp.train.trainer import Status
 
 TOLERANCE = 1e-5
@@ -73,11 +74,13 @@ def prune_file(
 
 def plan_at_depth(plan: Plan, depth: int) -> Plan:
     """Make the plan of the network pruned at a depth."""
-    weights = plan.train.head_weights
+    weights, size = plan.train.head_weights, find_size(depth, plan.model.depth)
+    first = depth - size.depth  # of the weights of its shell
     values = plan.model_dump()
     values["model"] = prune_plan(plan.model, depth).model_dump()
-    values["predict"]["depth"] = depth
-    values["train"]["head_weights"] = weights if weights == "equal" else weights[:depth]
+    values["predict"]["depth"] = size.depth
+    values["train"]["head_weights"] = weights if weights == "equal" else weights[first:depth]
+    values["train"]["growth"] = ()
     values["reasons"]["model.depth"] = f"pruned from depth {plan.model.depth}"
     return Plan.from_dict(values)
 

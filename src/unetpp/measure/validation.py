@@ -16,13 +16,13 @@ from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
 from unetpp.infer.sliding import predict_tiles
 from unetpp.infer.tiles import TileGrid
-from unetpp.losses.supervision import DeepSupervisionLoss
 from unetpp.measure.stored_cases import StoredImage
 from unetpp.metrics.scores import Validation, fast_dice, mean_of
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan, PredictPlan
 from unetpp.runtime.device import autocast
 from unetpp.runtime.stopwatch import time_calls
+from unetpp.train.step import make_loss
 
 T = TypeVar("T")
 VALIDATION_OVERLAP = 0.25
@@ -47,7 +47,7 @@ class DepthValidation:
 
     Attributes:
         cases: the cases in use, see `shorten` and `keep`.
-        tile_s: seconds for one tile, by the latest measurement; None before the first.
+        tile_s: seconds for one tile, by the latest measurement of the whole network; None before the first.
     """
 
     def __init__(
@@ -65,7 +65,9 @@ class DepthValidation:
         started, heads = time.perf_counter(), cast(UNetPlusPlus, network).head_depths
         found = [self._score(network, case, heads) for case in self.cases]
         trained = mean_of(self._score(network, case, heads[-1:])[heads[-1]] for case in self.training_cases)
-        self.tile_s = (time.perf_counter() - started) / self.count_tiles()
+        tile_s = (time.perf_counter() - started) / self.count_tiles()
+        is_whole = cast(UNetPlusPlus, network).shells == len(self.plan.model.shells)
+        self.tile_s = tile_s if is_whole or self.tile_s is None else self.tile_s  # what follows predicts with the whole
         dice = {depth: mean_of(each[depth] for each in found) or 0.0 for depth in heads}
         return Validation(dice, trained, self._compute_loss(cast(UNetPlusPlus, network)))
 
@@ -74,8 +76,7 @@ class DepthValidation:
         train, patches = self.plan.train, min(LOSS_PATCHES, self.count_tiles() // 4)
         batch = min(train.batch, patches)
         sampler = PatchSampler(self.cases, train.patch, batch, train.foreground_fraction, seed=0)
-        weights = (train.head_weights, train.cross_entropy_weight, train.dice_weight)
-        compute = DeepSupervisionLoss(*weights, labels.find_ignored_index(self.plan.data))
+        compute = make_loss(train, network, labels.find_ignored_index(self.plan.data))
         losses = []
         for step in range(patches // batch if batch else 0):
             pairs = [sampler.read(sampler.draw(step, index)) for index in range(batch)]

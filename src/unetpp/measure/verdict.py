@@ -83,6 +83,8 @@ class Curves:
     """(step, mean training loss since the line before)."""
     began: int = 0
     """Number of steps before the present schedule: above 0 in a training that was extended."""
+    grown: int = 0
+    """Number of steps before the last of `model.shells` joined: the best weights are chosen among later ones."""
     from_weights: bool = False
     """Whether the training started from a learned model."""
     validated: int | None = None
@@ -108,8 +110,9 @@ class Curves:
 
     @property
     def best(self) -> Validated:
-        """The validation with the highest Dice; of equal ones the last."""
-        return max(self.validations, key=lambda each: (each.dice, each.step))
+        """The validation with the highest Dice, of all shells if there is one; of equal ones the last."""
+        whole = [each for each in self.validations if each.step > self.grown]
+        return max(whole or self.validations, key=lambda each: (each.dice, each.step))
 
     def dice_at(self, share: float) -> float:
         """Validation Dice after a share of the steps."""
@@ -193,6 +196,7 @@ def read_curves(log: Sequence[LogLine], metrics: Metrics | None = None, from_wei
         validations=tuple(_read_validation(line) for line in validations),
         losses=tuple((line.get("step", 0), line["loss"]) for line in losses),
         began=start.get("first_step") or 0,
+        grown=max((line.get("step", 0) for line in log if line["kind"] == "growth"), default=0),
         from_weights=from_weights,
         validated=start.get("validation_cases"),
         final=scores.mean.dice if scores.is_scored else None,

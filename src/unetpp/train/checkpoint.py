@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NoReturn
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
 from unetpp.errors import ModelFileError
 from unetpp.json_files import parse_json
@@ -55,6 +55,22 @@ class TrainingState:
     """Length of the schedule in epochs, in a training that was extended by them; null: the plan's."""
     rate: float = 1.0
     """Learning rates as a fraction of the plan's."""
+    phase: Annotated[int, Field(ge=0)] = 0
+    """Number of the phase of growth, see `train.growth`."""
+    phase_step: int = 0
+    """Number of steps done before the phase began."""
+    grown_at: float = 0.0
+    """Completed fraction of the schedule when the phase began; 0: no shell has joined in this schedule."""
+
+    def begin_phase(self, phase: int, fraction: float) -> None:
+        """Begin a phase of growth: the best weights are chosen anew, and patience starts anew.
+
+        Args:
+            phase: its number.
+            fraction: completed fraction of the schedule.
+        """
+        self.phase, self.phase_step, self.grown_at = phase, self.step, fraction
+        self.best_dice, self.without_gain = -1.0, 0
 
     def extend(self, budget_s: float | None, epochs: int | None, rate: float) -> None:
         """Begin another schedule after the end of one: the best score stays, patience starts anew.
@@ -66,13 +82,15 @@ class TrainingState:
         """
         self.first_step, self.first_s, self.first_validation = self.step, self.elapsed_s, self.validations
         self.budget_s, self.epochs, self.rate = budget_s, epochs, rate
-        self.without_gain, self.finished = 0, ""
+        self.without_gain, self.finished, self.grown_at = 0, "", 0.0
 
 
 _STATE = TypeAdapter(TrainingState)
 
 
-def save_checkpoint(path: Path, plan: Plan, state: TrainingState, step: TrainingStep) -> None:
+def save_checkpoint(
+    path: Path, plan: Plan, state: TrainingState, step: TrainingStep, whole: nn.Module | None = None
+) -> None:
     """Write the weights, their moving average, the optimizer's state and the position in the schedule.
 
     Args:
@@ -80,12 +98,15 @@ def save_checkpoint(path: Path, plan: Plan, state: TrainingState, step: Training
         plan: stored with it; `load_checkpoint` requires the same.
         state: position in the schedule.
         step: holds the network, its average, the optimizer and the gradient scaler.
+        whole: the whole network, if the network of `step` is an inner part that will grow into it.
 
     Raises:
         WriteError: the file cannot be written; an earlier checkpoint at `path` is intact.
     """
     tensors = {f"network.{name}": value for name, value in step.network.state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in step.average.state_dict().items()}
+    if whole is not None and whole is not step.network:
+        tensors |= {f"whole.{name}": value for name, value in whole.state_dict().items()}
     for index, values in step.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
     metadata = {
@@ -106,13 +127,14 @@ def read_training_state(path: Path) -> TrainingState | None:
     return _read_state(path, _read_metadata(path)) if path.exists() else None
 
 
-def load_checkpoint(path: Path, plan: Plan, step: TrainingStep) -> TrainingState:
+def load_checkpoint(path: Path, plan: Plan, step: TrainingStep, whole: nn.Module | None = None) -> TrainingState:
     """Restore a training.
 
     Args:
         path: of the checkpoint.
         plan: has to be the one that training began with.
-        step: its network, average, optimizer and gradient scaler are overwritten.
+        step: its network, average, optimizer and gradient scaler are overwritten; of the phase in the checkpoint.
+        whole: the whole network, which is overwritten too if that of `step` is an inner part.
 
     Returns:
         The position in the schedule.
@@ -122,12 +144,17 @@ def load_checkpoint(path: Path, plan: Plan, step: TrainingStep) -> TrainingState
     """
     metadata = _read_metadata(path)
     _require_same_plan(path, Plan.from_json(metadata["plan"], str(path)), plan)
-    parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
+    position = _read_state(path, metadata)
+    if position.phase > len(plan.train.growth):
+        _raise_unusable(path, f"phase {position.phase} of {len(plan.train.growth)}")
+    parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "optimizer": {}, "whole": {}}
     for name, value in read_tensors(path).items():
         part, rest = name.split(".", 1)
         parts[part][rest] = value
     step.network.load_state_dict(parts["network"])
     step.average.load_state_dict(parts["average"])
+    if whole is not None and parts["whole"]:
+        whole.load_state_dict(parts["whole"])
     state: dict[int, dict[str, Any]] = {}
     for name, value in parts["optimizer"].items():
         index, key = name.split(".", 1)
@@ -136,16 +163,19 @@ def load_checkpoint(path: Path, plan: Plan, step: TrainingStep) -> TrainingState
     match_memory_formats(step.optimizer)  # tensors of a file are contiguous, and their memory is mapped
     if scale := parse_json(metadata.get("scaler", "{}")):  # empty unless the precision is float16
         step.scaler.load_state_dict(scale)
-    return _read_state(path, metadata)
+    return position
 
 
 def _read_state(path: Path, metadata: Mapping[str, str]) -> TrainingState:
     try:
         return _STATE.validate_python(parse_json(metadata.get("progress", "")))
     except ValueError as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        got, action = f"a position in the schedule that cannot be used ({reason})", "Choose another `out`."
-        raise ModelFileError(path, got, "that of a training of this version", action) from None
+        _raise_unusable(path, error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error))
+
+
+def _raise_unusable(path: Path, reason: str) -> NoReturn:
+    got, action = f"a position in the schedule that cannot be used ({reason})", "Choose another `out`."
+    raise ModelFileError(path, got, "that of a training of this version", action) from None
 
 
 def _read_metadata(path: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ An event is a line of `log.jsonl` with the number of its fold:
     {"kind": "plan", "fold": 0, "plan": {...}}                      the settings, at the start
     {"kind": "train", "step": 120, "loss": 0.41, "learning_rate": ..., "images_per_second": ..., ...}
     {"kind": "validation", "step": 120, "dice": 0.8, "depths": {1: 0.78, ...}, "train_dice": 0.9, ...}
+    {"kind": "growth", "step": 60, "shells": 2, "sizes": [1, 2, ...], ...}      a shell joins, see `train.growth`
     {"kind": "measured", "step": 4000, "depths": {1: 0.81, ...}}    the best weights on all validation cases, at the end
 """
 

@@ -45,18 +45,20 @@ class Log:
     def __init__(self, path: Path, listen: Callable[..., object] = lambda **values: None) -> None:
         self._path, self._listen = path, listen
 
-    def begin(self, until_step: int = -1, validations: int = 0) -> None:
+    def begin(self, until_step: int = -1, validations: int = 0, phase: int = 0) -> None:
         """Start a log; on resuming keep the lines from before the checkpoint: what came after it is done again.
 
         Args:
             until_step: step of the checkpoint.
             validations: number of validations in the checkpoint; it may be one from before that of its step.
+            phase: of growth, in the checkpoint; the next one may have begun at its step.
 
         Raises:
             WriteError: the file cannot be written.
         """
         lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines() if self._path.exists() else []
-        write_text(self._path, "".join(line + "\n" for line in lines if _is_before(line, until_step, validations)))
+        kept = (line for line in lines if _is_before(line, until_step, validations, phase))
+        write_text(self._path, "".join(line + "\n" for line in kept))
 
     def write(self, kind: str, **values: Any) -> None:
         """Append a line.
@@ -90,10 +92,11 @@ def read_log(path: Path) -> tuple[list[LogLine], str]:
     return lines, count_noun(bad, "line") if bad else ""
 
 
-def _is_before(line: str, step: int, validations: int) -> bool:
+def _is_before(line: str, step: int, validations: int, phase: int) -> bool:
     """Tell whether a line was written before a checkpoint; half a line, from a killed run, was not."""
     try:
         values = parse_json(line)
-        return bool(values.get("step", 0) <= step and values.get("number", 0) <= validations)
+        done = (values.get("step", 0) <= step, values.get("number", 0) <= validations, values.get("phase", 0) <= phase)
+        return all(done)
     except (ValueError, AttributeError, TypeError):
         return False

@@ -24,7 +24,7 @@ class Session:
     def __init__(self, step: int = 0, earlier_s: float = 0.0) -> None:
         self._first, self._earlier_s = step, earlier_s
         self._started = self.reported = self.saved = time.perf_counter()
-        self._validating_s = 0.0
+        self._validating_s = self._before_s = 0.0
         self._losses: list[float] = []
         self._validated: list[float] = []
         self._mean_loss = math.nan
@@ -60,9 +60,13 @@ class Session:
         self._validated.clear()
         return taken
 
+    def begin_phase(self, step: int) -> None:
+        """Begin a phase whose steps take another time: the speed is measured anew."""
+        self._first, self._before_s = step, self.stepping_s
+
     def steps_per_second(self, step: int) -> float:
-        """Compute the speed of this session, given the number of steps over all sessions."""
-        return (step - self._first) / self.stepping_s
+        """Compute the speed of this session, or phase, given the number of steps over all sessions."""
+        return (step - self._first) / max(self.stepping_s - self._before_s, 1e-9)
 
     @contextmanager
     def time_validation(self) -> Iterator[None]:

@@ -15,10 +15,29 @@ from unetpp.runtime.device import batch_workers
 from unetpp.runtime.stopwatch import time_calls
 from unetpp.train.augment import Augmentation
 from unetpp.train.batches import Batch, Prefetcher
+from unetpp.train.growth import Growth
 from unetpp.train.step import TrainingStep
 
 HALFWAY = 0.5
 """Fraction of the schedule at which steps are timed."""
+
+
+def measure_mean_step_seconds(model: ModelPlan, train: TrainPlan, device: torch.device) -> float:
+    """Time the steps of all phases of growth, and return their mean over a schedule.
+
+    Args:
+        model: the whole network.
+        train: how it is trained; of a schedule in minutes each phase takes its fraction of the time, else of the steps.
+        device: where it is trained.
+    """
+    growth = Growth(model, train)
+    if len(train.growth) not in (0, len(model.shells) - 1):  # refused with the plan, which there is not yet
+        return measure_step_seconds(model, train, device)
+    seconds = [measure_step_seconds(growth.plan_phase(phase), train, device) for phase in range(growth.last + 1)]
+    pairs = list(zip(growth.shares, seconds, strict=True))
+    if train.minutes is None:
+        return sum(share * each for share, each in pairs)
+    return 1 / sum(share / each for share, each in pairs)
 
 
 def measure_step_seconds(model: ModelPlan, train: TrainPlan, device: torch.device) -> float:

@@ -28,6 +28,7 @@ class TrainingStep:
         train: how to train it.
         device: where to train.
         record: on a GPU, replay the step as a CUDA graph where that is possible.
+        first: number of steps of the training before the first one of this network.
         warn: called with a message if the network cannot be compiled and is trained without.
         ignored: class index of voxels that nobody labeled; None: there are none.
 
@@ -48,6 +49,7 @@ class TrainingStep:
         device: torch.device,
         *,
         record: bool = True,
+        first: int = 0,
         warn: Callable[[str], None] = lambda message: None,
         ignored: int | None = None,
     ) -> None:
@@ -56,8 +58,9 @@ class TrainingStep:
         self.average = copy.deepcopy(network).eval().requires_grad_(False)
         self.optimizer = optimizer.make_optimizer(network, train)
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.precision == "fp16" and device.type == "cuda")
-        self.loss = DeepSupervisionLoss(train.head_weights, train.cross_entropy_weight, train.dice_weight, ignored)
+        self.loss = make_loss(train, network, ignored)
         self._model, self._train, self._device, self._warn = model, train, device, warn
+        self._first = first
         self.rate = 1.0
         self._forward: Callable[..., Any] = torch.compile(network, dynamic=False) if train.compile else network
         self.use_memory_format(memory_format(model, device, train.compile))
@@ -87,7 +90,7 @@ class TrainingStep:
         loss = self._compute(images, labels)
         self.scaler.step(self.optimizer, directions_ready=self._uses_graph)
         self.scaler.update()
-        optimizer.update_average(self.average, self.network, number + 1, self._train.ema_decay)
+        optimizer.update_average(self.average, self.network, number + 1 - self._first, self._train.ema_decay)
         return loss.item()
 
     @property
@@ -139,3 +142,16 @@ class TrainingStep:
             torch._foreach_zero_(list_outer_blocks(self.network, gradients=True))
         nn.utils.clip_grad_norm_(self.network.parameters(), self._train.gradient_clip)
         return loss.detach()
+
+
+def make_loss(train: TrainPlan, network: UNetPlusPlus, ignored: int | None = None) -> DeepSupervisionLoss:
+    """Make the loss of a training.
+
+    Args:
+        train: its plan.
+        network: in a phase of growth, the part that has heads so far.
+        ignored: class index of voxels that nobody labeled; None: there are none.
+    """
+    weights = train.head_weights
+    weights = weights if weights == "equal" else weights[: network.head_depths[-1]]
+    return DeepSupervisionLoss(weights, train.cross_entropy_weight, train.dice_weight, ignored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,13 +23,15 @@ from unetpp.metrics.scores import Validation
 from unetpp.model.build import build_from_plan, load_encoder_weights
 from unetpp.model.file import read_tensors, save_model
 from unetpp.model.header import read_safetensors_header
+from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
 from unetpp.planning.rules import FINE_TUNING_RATE
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
 from unetpp.runtime.device import batch_workers
 from unetpp.train.augment import Augmentation
-from unetpp.train.batches import BatchMaker, Prefetcher
-from unetpp.train.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from unetpp.train.batches import Batch, BatchMaker, Prefetcher
+from unetpp.train.checkpoint import TrainingState, load_checkpoint, read_training_state, save_checkpoint
+from unetpp.train.growth import Growth
 from unetpp.train.interruption import Interruption
 from unetpp.train.log import Log
 from unetpp.train.loop import fit
@@ -104,24 +107,29 @@ class FoldTraining:
         self.plan, self.folder, self.device, self._validate, self._show = plan, folder, device, validate, show
         self._rebudget, self._unread = rebudget, {CHECKPOINT, MODEL}
         torch.manual_seed(train.seed)
-        self.network = build_from_plan(plan.model)
+        self.network, self.growth = build_from_plan(plan.model), Growth(plan.model, train)
         self._has_weights = weights is not None
         if weights is not None:
             self.network.load_state_dict(weights)
         self.log = Log(folder / LOG, listen)
-        self.step = TrainingStep(
-            self.network,
-            plan.model,
-            train,
-            device,
-            warn=lambda message: self.log.write("warning", message=message),
-            ignored=labels.find_ignored_index(plan.data),
-        )
         self.state = TrainingState(budget_s=budget_s, validation_cases=validation_cases)
+        self.step = self._make_step(self.growth.cut(self.network, 0))
         sampler = PatchSampler(cases, train.patch, train.batch, train.foreground_fraction, train.seed)
         make = BatchMaker(sampler, Augmentation(train.augment, train.patch, plan.data.voxel_mm))
         self.prefetcher = Prefetcher(make, batch_workers(device), pinned=device.type == "cuda")
         self.session, self.interruption = Session(), Interruption()
+
+    def _make_step(self, network: UNetPlusPlus) -> TrainingStep:
+        """Make the training step of the present phase."""
+        return TrainingStep(
+            network,
+            self.growth.plan_phase(self.state.phase),
+            self.plan.train,
+            self.device,
+            first=self.state.phase_step,
+            warn=lambda message: self.log.write("warning", message=message),
+            ignored=labels.find_ignored_index(self.plan.data),
+        )
 
     def run(self, resume: bool = False, more: Extension | None = None) -> Training:
         """Train to the end of the schedule; without a budget in seconds, until patience runs out.
@@ -141,18 +149,19 @@ class FoldTraining:
         checkpoint = self.folder / CHECKPOINT
         resumed = resume and checkpoint.exists()
         if resumed:
-            self.state = load_checkpoint(checkpoint, self.plan, self.step)
+            self.state = read_training_state(checkpoint) or self.state
+            self.step = self._make_step(self.growth.cut(self.network, self.state.phase))
+            self.state = load_checkpoint(checkpoint, self.plan, self.step, self.network)
             self.session = Session(self.state.step, self.state.elapsed_s)
             if more and self.state.finished:
                 self.state.extend(more.budget_s, more.epochs, FINE_TUNING_RATE)
                 self._save_checkpoint()
-            self.step.rate = self.state.rate
         if self.plan.model.encoder_weights and not (resumed or self._has_weights):
             self._show(self._make_status("loading the encoder's weights"))
         weights = "" if resumed or self._has_weights else load_encoder_weights(self.network, self.plan.model)
-        self.log.begin(self.state.step if resumed else -1, self.state.validations)
+        self.log.begin(self.state.step if resumed else -1, self.state.validations, self.state.phase)
         if weights:
-            self.step.average.load_state_dict(self.network.state_dict())
+            self.step = self._make_step(self.growth.cut(self.network, 0))
             self.log.write("encoder", weights=weights)
         if not self.state.finished:
             machine = {"threads": torch.get_num_threads(), "torch": torch.__version__}
@@ -172,10 +181,12 @@ class FoldTraining:
         with self.interruption:
             try:
                 # an earlier session may have stopped between a step and the validation that follows it
-                reason = self._validate_if_due() or fit(batches, self.step, self._schedule, first, self._after_step)
+                reason = self._validate_if_due()
+                reason = reason or fit(batches, self._run_step, self._schedule, first, self._after_step)
             finally:
                 batches.close()
             if reason == "finished":
+                self._grow_to(self.growth.last, 1.0)  # a long validation may have taken the time of the last phase
                 self._validate_now()
         self.state.finished = reason
         self._save_checkpoint()
@@ -193,6 +204,27 @@ class FoldTraining:
             return (self.session.elapsed_s - state.first_s) / state.budget_s
         epochs = state.epochs or self.plan.train.epochs
         return (step - state.first_step) / (epochs * self.plan.train.steps_per_epoch)
+
+    def _run_step(self, batch: Batch, number: int, fraction: float) -> float:
+        """Train on a batch, with the network of its phase; return the loss."""
+        extended = self.state.first_step > 0  # then the whole network is trained
+        self._grow_to(self.growth.last if extended else self.growth.find_phase(fraction), fraction)
+        self.step.rate = self.state.rate * self.growth.compute_rise(self.state.grown_at, fraction)
+        return self.step(batch, number, fraction)
+
+    def _grow_to(self, phase: int, fraction: float) -> None:
+        """Go on with the network of a later phase; of an earlier one, nothing is done."""
+        if phase <= self.state.phase:
+            return
+        trained = self.step.network
+        del self.step
+        gc.collect()  # the memory of a CUDA graph
+        network = self.growth.grow(trained, self.network, phase)
+        self.state.begin_phase(phase, fraction)
+        self.step = self._make_step(network)
+        self.session.begin_phase(self.state.step)
+        sizes = {"shells": network.shells, "sizes": network.head_depths}
+        self.log.write("growth", step=self.state.step, phase=phase, **sizes, elapsed_s=self.session.elapsed_s)
 
     def _after_step(self, step: int, loss: float) -> str:
         """Report, save and validate if due; return why training should end, if it should."""
@@ -231,7 +263,8 @@ class FoldTraining:
             self._validate_now()
         if self.state.budget_s is not None:  # the time is given, and most is learned at the end, at low learning rates
             return ""
-        return "patience" if self.state.without_gain >= self.plan.train.patience else ""
+        is_whole = self.state.phase == self.growth.last
+        return "patience" if is_whole and self.state.without_gain >= self.plan.train.patience else ""
 
     def _validate_now(self) -> None:
         """Score the moving average of the weights; save it if it is the best so far, or cannot be scored."""
@@ -248,11 +281,7 @@ class FoldTraining:
         # of equal scores the later one counts: at first, small structures are missed altogether
         if dice is None or dice >= state.best_dice:
             state.best_dice, state.best_step, state.without_gain = -1.0 if dice is None else dice, state.step, 0
-            depths = {depth: DepthRow(dice=score) for depth, score in (validation.depths if validation else {}).items()}
-            notes = Notes(dice=dice, step=state.step, depths=depths)
-            self._made.require()
-            save_model(self.folder / MODEL, self.step.average.state_dict(), self.plan, notes)
-            self._read_back(MODEL)
+            self._save_model(validation)
         else:
             state.without_gain += 1
         if validation:
@@ -264,6 +293,16 @@ class FoldTraining:
         self._adjust_budget()
         self._save_checkpoint()
 
+    def _save_model(self, validation: Validation | None) -> None:
+        """Save the moving average of the weights as the whole network, and its scores."""
+        scores = self.growth.complete_scores(validation.depths, self.state.phase) if validation else {}
+        depths = {depth: DepthRow(dice=score) for depth, score in scores.items()}
+        notes = Notes(dice=validation.dice if validation else None, step=self.state.step, depths=depths)
+        self._made.require()
+        whole = self.growth.complete(self.step.average, self.network)
+        save_model(self.folder / MODEL, whole.state_dict(), self.plan, notes)
+        self._read_back(MODEL)
+
     def _adjust_budget(self) -> None:
         if self._rebudget and self.state.budget_s is not None:
             self.state.budget_s = self._rebudget(self.session.elapsed_s - self.state.first_s)
@@ -271,7 +310,7 @@ class FoldTraining:
     def _save_checkpoint(self) -> None:
         self.state.elapsed_s = self.session.elapsed_s
         self._made.require()
-        save_checkpoint(self.folder / CHECKPOINT, self.plan, self.state, self.step)
+        save_checkpoint(self.folder / CHECKPOINT, self.plan, self.state, self.step, self.network)
         self._read_back(CHECKPOINT)
         self.session.saved = time.perf_counter()
 
@@ -288,7 +327,8 @@ class FoldTraining:
         if self.state.budget_s is not None:
             left_s = self.state.budget_s - spent_s
         elif fraction > 0:
-            left_s = spent_s * (1 / fraction - 1)
+            done = fraction if self.state.first_step else self.growth.count_work(fraction)
+            left_s = spent_s * (1 / done - 1)
         return Status(
             fraction=min(1.0, fraction),
             step=step,

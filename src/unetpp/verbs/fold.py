@@ -138,8 +138,8 @@ def _make_training(
     """
     plan, fold = job.plan, job.fold
     training_cases, held_out = job.store_cases()
-    heads = make_grid(plan.model).head_depths(plan.model.deep_supervision)
-    after = FollowUp(count_tiles(held_out, plan.predict), len(held_out), len(heads), allowance_s or math.inf)
+    sizes = len(make_grid(plan.model).head_depths(plan.model.deep_supervision)) * len(plan.model.shells)
+    after = FollowUp(count_tiles(held_out, plan.predict), len(held_out), sizes, allowance_s or math.inf)
     validation, rebudget = None, None
     if held_out:
         chosen = choose_evenly(held_out, plan.train.validation_cases)

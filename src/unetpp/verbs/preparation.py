@@ -30,7 +30,7 @@ from unetpp.progress import Progress
 from unetpp.results import Planned
 from unetpp.run_folder import LOCK, NO_VALIDATION, FoldName, RunFolder
 from unetpp.settings import parse_settings, validate
-from unetpp.train.speed import measure_step_seconds
+from unetpp.train.speed import measure_mean_step_seconds
 from unetpp.verbs.request import Request, read_reading
 from unetpp.verbs.start import copy_start
 
@@ -163,7 +163,8 @@ def create_plan(
         progress.stage("Measuring this machine")
 
     def measure(model: ModelPlan, patch: Sequence[int], batch: int, precision: str) -> float:
-        return measure_step_seconds(model, plan_step(settings, patch, batch, precision), device)
+        train = plan_step(settings, patch, batch, precision).model_copy(update={"minutes": request.minutes})
+        return measure_mean_step_seconds(model, train, device)
 
     made = make_plan(
         fingerprint,
@@ -375,7 +376,7 @@ def estimate_cost(
     memory = estimate_training_bytes(plan.model, train.patch, train.batch, train.precision) / 1e6
     minutes = train.minutes
     if minutes is None and timed_on is not None:
-        minutes = measure_step_seconds(plan.model, train, timed_on) * train.steps_per_epoch * train.epochs / 60
+        minutes = measure_mean_step_seconds(plan.model, train, timed_on) * train.steps_per_epoch * train.epochs / 60
     minutes = None if minutes is None else minutes * folds
     sizes, written = (len(split.train), len(split.validation)), timed_on is None
     return Planned(data, folder.path, plan, count_parameters(plan.model), memory, minutes, folds, *sizes, written)
