@@ -422,7 +422,11 @@ class ModelPlan(Frozen):
         shells: Any = values.get("shells")
         widths: Any = values.get("widths")
         is_listed = all(isinstance(each, list | tuple) and each for each in (shells, widths))
-        if is_listed and all(isinstance(each, int) for each in (*shells, *widths)) and shells[-1] == widths[0] > 1:
+        if (
+            is_listed
+            and all(isinstance(each, int | float) for each in (*shells, *widths))
+            and shells[-1] == widths[0] > 1
+        ):
             values = {**values, "shells": [shell / widths[0] for shell in shells]}
         return values
 
@@ -439,7 +443,11 @@ class ModelPlan(Frozen):
         divided = all(abs(n - round(n)) < 1e-6 and round(n) % unit == 0 for n in counts)
         kinds = f"multiples of {unit} channels, a group of model.norm" if unit > 1 else "whole channels"
         require(
-            (shells[-1] == 1 and list(shells) == sorted(set(shells)), "model.shells", "rising fractions up to 1"),
+            (
+                shells[-1] == 1 and list(shells) == sorted(set(shells)),
+                "model.shells",
+                "rising numbers: fractions up to 1, or channels up to model.widths[0]",
+            ),
             (divided, "model.shells", f"shells that divide the channels of every node into {kinds}"),
             (
                 groups is None or all(abs(n - round(n)) < 1e-6 for n in (groups * shell for shell in shells)),

@@ -247,6 +247,15 @@ def test_a_batch_is_traded_for_steps_where_there_would_be_few() -> None:
     assert make_plan(fingerprint(), minutes=1, settings={"train.batch": 8}, step_seconds=slow).train.batch == 8
 
 
+def test_shells_in_channels_say_how_wide_the_network_is() -> None:
+    model = plan_for(settings={"model.shells": [8, 32]}).model
+    assert (model.widths[0], model.shells, model.shell_channels) == (32, (0.25, 1.0), (8, 32))
+    assert plan_for(minutes=1, settings={"model.shells": [0.5, 1], "model.widths": [16, 32, 64]}).model.shells == (
+        0.5,
+        1,
+    )
+
+
 def test_flips_can_be_set_without_quarter_turns() -> None:
     body = {"dims": 3, "median_shape": (36, 50, 35), "median_spacing_mm": (1.0, 1.0, 1.0)}
     augment = plan_for(settings={"train.augment.mirror": "true"}, **body).train.augment

@@ -272,8 +272,7 @@ class _Planner:
         """Make the batch smaller where even the narrowest network would not fit the memory with it, or the time."""
         if "train.batch" in self.settings:
             return step
-        is_given = "model.widths" in self.settings or "model.preset" in self.settings
-        narrowest = self._make_model(fields, None if is_given else rules.WIDTH_LADDER[-1])
+        narrowest = self._make_model(fields, self._find_given_width() if self._has_width else rules.WIDTH_LADDER[-1])
         while step.batch > 1 and estimate_training_bytes(narrowest, *step) > memory:
             step = step._replace(batch=step.batch // 2)
             self.reasons["train.batch"] = f"no more fits the {memory / 1e9:.0f} GB of memory at hand"
@@ -299,8 +298,8 @@ class _Planner:
         Returns:
             The network, and seconds of one training step; 0 without a limit of time.
         """
-        if "model.widths" in self.settings or "model.preset" in self.settings:
-            model = self._make_model(fields)
+        if self._has_width:
+            model = self._make_model(fields, self._find_given_width())
             return model, self._time_step(model, step) if self.minutes else 0.0
         ladder = {width: self._make_model(fields, width) for width in rules.WIDTH_LADDER}
         fitting = [width for width, model in ladder.items() if estimate_training_bytes(model, *step) < memory]
@@ -330,6 +329,17 @@ class _Planner:
             if times[width] > 60 * minutes / rules.WANTED_STEPS or spent_s > SHARE_FOR_TIMING * 60 * minutes:
                 break
         return times
+
+    @property
+    def _has_width(self) -> bool:
+        """Whether the user has set how wide the network is."""
+        return not {"model.widths", "model.preset"}.isdisjoint(self.settings) or self._find_given_width() is not None
+
+    def _find_given_width(self) -> int | None:
+        """Return the first width that the user's shells have, if they are channels and not fractions."""
+        shells = self.settings.get("model.shells")
+        widest = shells[-1] if isinstance(shells, list | tuple) and shells else 1
+        return int(widest) if widest > 1 and "model.widths" not in self.settings else None
 
     def _make_model(self, fields: Mapping[str, Any], first_width: int | None = None) -> ModelPlan:
         given = {key.removeprefix("model."): value for key, value in self.settings.items() if key.startswith("model.")}
