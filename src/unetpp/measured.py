@@ -115,6 +115,8 @@ class Calibration(Measured):
     expected_dice_slope: float | None = _renamed("expected_dice_slope", "predicted_dice_slope")
     """With the offset: the line from confidence, which is too optimistic, to true Dice."""
     expected_dice_offset: float | None = _renamed("expected_dice_offset", "predicted_dice_offset")
+    expected_dice_highest: float | None = None
+    """Highest Dice of a case of the calibration: more is expected of none."""
     expected_dice_error: float | None = _renamed("expected_dice_error", "predicted_dice_error")
     """Mean absolute error of the line, each case left out of the fit in turn."""
     confidence_and_dice: tuple[tuple[float, float], ...] = ()
@@ -124,7 +126,8 @@ class Calibration(Measured):
         """Return the Dice that is to be expected of a prediction; None without a confidence or a calibration."""
         if confidence is None or self.expected_dice_slope is None:
             return None
-        return min(1.0, max(0.0, self.expected_dice_slope * confidence + (self.expected_dice_offset or 0.0)))
+        dice = self.expected_dice_slope * confidence + (self.expected_dice_offset or 0.0)
+        return min(1.0 if self.expected_dice_highest is None else self.expected_dice_highest, max(0.0, dice))
 
 
 class MeanScores(Calibration, Scores):
@@ -192,6 +195,10 @@ class DepthRow(Costs, MeanScores):
     def scores(self) -> DepthRow:
         """Return a copy without the costs."""
         return DepthRow(**self.model_dump(exclude=set(Costs.model_fields)))
+
+    def uncalibrated(self) -> DepthRow:
+        """Return a copy without the calibration."""
+        return DepthRow(**self.model_dump(exclude=set(Calibration.model_fields)))
 
 
 class Recommendation(Measured):
@@ -337,6 +344,8 @@ class Notes(DepthTable):
 
     def explain_no_expected_dice(self) -> str:
         """Say why no Dice can be expected of predictions; empty if it can."""
+        if self.verdict and not self.verdict.learned:
+            return "the network has hardly learned"
         if any(row.expected_dice_slope is not None for row in self.rows.values()):
             return ""
         if self.finetuning:
@@ -362,13 +371,14 @@ class Notes(DepthTable):
 def explain_no_expected_dice(folds: Sequence[Notes]) -> str:
     """Say why no Dice can be expected of predictions by some folds; empty if one, or all together, are calibrated."""
     for depth in {depth for fold in folds for depth in fold.depths}:
-        if (
+        if all(fold.verdict is None or fold.verdict.learned for fold in folds) and (
             sum(len(fold.depths[depth].confidence_and_dice) for fold in folds if depth in fold.depths)
             >= CALIBRATED_CASES
         ):
             return ""
     reasons = [fold.explain_no_expected_dice() for fold in folds]
-    return "; ".join(dict.fromkeys(reasons)) if all(reasons) else ""
+    unlearned = any(fold.verdict and not fold.verdict.learned for fold in folds)
+    return "; ".join(dict.fromkeys(filter(None, reasons))) if unlearned or all(reasons) else ""
 
 
 class ExportNotes(DepthTable):

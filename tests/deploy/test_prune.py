@@ -73,8 +73,8 @@ def test_the_final_scores_beside_the_model_go_before_its_notes(
 def test_says_what_is_missing(make_model: Callable[..., Path], tmp_path: Path) -> None:
     model, out = make_model(), tmp_path / "small.safetensors"
     for arguments, message in [
-        ({}, "got both or neither"),
-        ({"depth": 1, "max_drop": 1}, "got both or neither"),
+        ({}, "got neither"),
+        ({"depth": 1, "max_drop": 1}, "got both"),
         ({"depth": 7}, r"got 7; expected one of \[1, 2\]"),
         ({"depth": 0}, r"got 0; expected one of \[1, 2\]"),
         ({"max_drop": -1}, "got -1; expected 0 or more"),

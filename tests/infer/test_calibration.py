@@ -53,3 +53,9 @@ def test_folds_of_few_cases_are_calibrated_together_as_one_of_all_of_them() -> N
     assert calibrate_together([few]).expected_dice_slope is None
     assert calibrate_together([few, rest, calibrate(confidence, true)]) == Calibration()
     assert calibrate_together([]) == calibrate_together([Calibration()]) == Calibration()
+
+
+def test_no_more_is_expected_than_any_case_of_the_calibration_has() -> None:
+    found = calibrate([0.5, 0.6, 0.7, 0.8, 0.9], [0.1, 0.2, 0.35, 0.4, 0.5])
+    assert found.expect_dice(0.99) == 0.5 == found.expected_dice_highest
+    assert (found.expect_dice(0.6) or 1.0) < 0.3

@@ -24,9 +24,9 @@ from unetpp.formats.readers import read_image, read_label
 from unetpp.formats.writers import write_segmentation
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import MEAN
-from unetpp.infer.predictor import Predictor, load_predictor
+from unetpp.infer.predictor import Predictor, average_depths, load_predictor
 from unetpp.layouts.cases import Case
-from unetpp.measured import Calibration, DepthRow, Notes, Rule, explain_no_expected_dice
+from unetpp.measured import Calibration, DepthRow, Notes, Rule, Training, Verdict, explain_no_expected_dice
 from unetpp.model.build import build_from_plan, model_plan
 from unetpp.model.file import save_model
 from unetpp.plan import DataPlan, Normalization, Plan, PredictPlan, TrainingRange, TrainPlan
@@ -698,3 +698,15 @@ def test_remarks_of_readers_are_passed_on_once(tmp_path: Path, monkeypatch: pyte
         write_png(tmp_path / "in" / f"{name}.png", RNG.integers(0, 255, (20, 20), np.uint8))
     written = predictor(make_plan()).predict_files([tmp_path / "in"], tmp_path / "out", PredictOptions("all"))
     assert written.notes == ("a and 1 more: two sizes",)
+
+
+def test_nothing_is_expected_of_a_network_that_has_not_learned() -> None:
+    row = DepthRow(dice=0.3, expected_dice_slope=1.0, expected_dice_offset=0.0, expected_dice_error=0.1)
+    learned = Notes(
+        depths={1: row}, training=Training(reason="", steps=9, best_dice=0.3, best_step=9, seconds=1, data_wait=0)
+    )
+    unlearned = learned.merge(Notes(verdict=Verdict(kind="too short", reason="", advice="", learned=False)))
+    assert average_depths([learned])[1].expect_dice(0.9) == 0.9 and explain_no_expected_dice([learned]) == ""
+    for folds in ([unlearned], [learned, unlearned]):
+        assert average_depths(folds)[1].expect_dice(0.9) is None and average_depths(folds)[1].dice == 0.3
+        assert "hardly learned" in explain_no_expected_dice(folds)

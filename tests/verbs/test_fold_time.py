@@ -88,3 +88,12 @@ def test_validating_hides_neither_the_loss_nor_the_dice() -> None:
     assert shown[-1] == (10, 10, "loss 1.500, Dice 0.250, validating")  # a last one may take a while
     show(replace(status, loss=math.nan, best_dice=None, activity="starting"))
     assert shown[-1] == (10, 20, "1:23 left, starting")
+
+
+def test_the_steps_of_a_further_training_are_told_without_those_before_it() -> None:
+    shown: list[tuple[int, int]] = []
+    show = show_status(lambda done, total, note="": shown.append((done, total)))
+    status = Status(0.00002, 22, 0.3, 0.3, 0.0, 36.0, "starting", begun=22)
+    show(status)
+    show(replace(status, fraction=0.5, step=30, activity="training"))
+    assert shown == [(22, 22), (30, 38)]

@@ -90,7 +90,9 @@ def _choose_depth(
 ) -> tuple[int, str]:
     if (depth is None) == (max_drop is None):
         action = "Name the depth to keep, or how many points of Dice may be lost."
-        raise UsageError("`depth`, `max_drop`", "both or neither", "one of them", action, setting="depth")
+        raise UsageError(
+            "`depth`, `max_drop`", "neither" if depth is None else "both", "one of them", action, setting="depth"
+        )
     if max_drop is not None:
         if max_drop < 0:
             raise UsageError("max_drop", f"{max_drop:g}", "0 or more points of Dice", "Change it.")

@@ -36,6 +36,7 @@ def calibrate(confidence: Sequence[float | None], true: Sequence[float | None]) 
         review_below=float(np.quantile(pairs[:, 0], REVIEW_FRACTION)),
         expected_dice_slope=slope,
         expected_dice_offset=offset,
+        expected_dice_highest=float(pairs[:, 1].max()),
         expected_dice_error=float(np.mean(errors)),
     )
 

@@ -186,8 +186,15 @@ def load_folds(path: Path) -> tuple[list[UNetPlusPlus], Plan, list[Notes]]:
 def average_depths(notes: Sequence[Notes]) -> dict[int, DepthRow]:
     """Average scores and calibrations of each depth over the folds that have them; of one fold they are its own.
 
-    Every case counts alike, as in `measure.pooled`. Folds that have too few cases for a calibration get one together.
+    Every case counts alike, as in `measure.pooled`. Folds that have too few cases for a calibration get one together. A
+    network that has not learned is sure of what is wrong: then there are no calibrations.
     """
+    if any(fold.verdict and not fold.verdict.learned for fold in notes):
+        return {depth: row.uncalibrated() for depth, row in _average(notes).items()}
+    return _average(notes)
+
+
+def _average(notes: Sequence[Notes]) -> dict[int, DepthRow]:
     if len(notes) == 1:
         return {depth: row.scores() for depth, row in notes[0].depths.items()}
     known = all(fold.scored and fold.scored[0] for fold in notes)  # not those of earlier versions

@@ -60,6 +60,8 @@ class Status:
     """Estimated seconds to the end of the schedule; None at the start of one in epochs."""
     activity: str = "training"
     """training, or what takes its time instead, such as validating."""
+    begun: int = 0
+    """Number of steps before the present schedule."""
 
 
 @dataclass(frozen=True)
@@ -337,6 +339,7 @@ class FoldTraining:
             images_per_second=self.session.steps_per_second(step) * self.plan.train.batch,
             seconds_left=left_s,
             activity=activity,
+            begun=self.state.first_step,
         )
 
     def _report_steps(self) -> None:

@@ -29,7 +29,7 @@ def export(
         model: Run folder, whose folds are averaged in the file, a model file, or hf://OWNER/NAME on the Hugging Face
             hub.
         out: File to write; its suffix is the format: .onnx, .xml (OpenVINO) or .pt2 (torch.export).
-        depth: Depth to export, several of them as in 1,3, or all: `predict` then chooses among them. By default that
+        depth: Depth to export, several of them as in 1,3, or all: predictions then choose among them. By default that
             of the plan.
         int8: Use 8-bit integers (.onnx, .xml), calibrated on training cases of the run folder or on `images`.
         images: Images, or folders of them, for calibration and comparison.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from unetpp.measure.validation import DepthValidation
 from unetpp.model.build import build_from_plan
-from unetpp.progress import Stage
+from unetpp.progress import Progress, Stage
 from unetpp.train.trainer import Status
 from unetpp.words import format_time
 
@@ -113,6 +115,14 @@ def share_time(until: float, validation: DepthValidation | None, after: FollowUp
     return compute_budget
 
 
+def load_libraries(progress: Progress) -> None:
+    """Import what training needs, which takes seconds, before its clock runs."""
+    if "monai" not in sys.modules:
+        progress.stage("Loading PyTorch and MONAI")
+        for name in ("torch._dynamo", "monai.losses", "monai.transforms"):  # the optimizers of torch import the first
+            importlib.import_module(name)
+
+
 def show_status(stage: Stage, after_s: Callable[[], float] = lambda: 0.0, later: int = 0) -> Callable[[Status], None]:
     """Return a function that shows the status of a training on a stage of the progress display.
 
@@ -123,7 +133,8 @@ def show_status(stage: Stage, after_s: Callable[[], float] = lambda: 0.0, later:
     """
 
     def show(status: Status) -> None:
-        total = round(status.step / status.fraction) if status.fraction > 0 else 0
+        done = status.step - status.begun
+        total = status.begun + round(done / status.fraction) if status.fraction > 0 and done else 0
         parts = []
         if status.seconds_left is not None and status.fraction < 1:  # a last validation would stop the clock
             whole_s = status.seconds_left / max(1 - status.fraction, 1e-9)

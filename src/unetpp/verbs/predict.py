@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from unetpp.console import shows_progress
+from unetpp.errors import UsageError
 from unetpp.measured import explain_no_expected_dice
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Predicted
 from unetpp.run_folder import MODEL, NO_VALIDATION, RunFolder, find_model_files
 from unetpp.verbs.arguments import AnyPath, Backend, find_model, list_paths
+from unetpp.words import list_some
 
 
 @shows_progress
@@ -70,6 +72,8 @@ def predict(
 
     started = time.monotonic()
     path, paths, target = find_model(model), list_paths(inputs), Path(out)
+    if paths and not any(each.exists() for each in paths):
+        raise UsageError("inputs", list_some(paths), "images, or folders of them", "Check the path.")
     options = PredictOptions(depth=depth, tta=tta, probabilities=probabilities, uncertainty=uncertainty)
     predictor = load(path, device, backend, max_drop)
     if dry_run:
@@ -126,4 +130,4 @@ def _describe_model(path: Path) -> tuple[str, ...]:
         for verdict in verdicts
         if verdict and not verdict.learned
     ]
-    return (*dict.fromkeys(doubts), *([f"no expected Dice: {reason}"] if reason else []))
+    return tuple(dict.fromkeys(doubts)) or ((f"no expected Dice: {reason}",) if reason else ())

@@ -22,7 +22,7 @@ from unetpp.words import write_command
 
 if TYPE_CHECKING:  # they import torch
     from unetpp.verbs.fold import FoldJob
-    from unetpp.verbs.fold_time import Clock
+    from unetpp.verbs.fold_time import Clock, load_libraries
     from unetpp.verbs.request import Request
 
 FEW_MINUTES = 1.0
@@ -133,11 +133,14 @@ def train(
     folder = choose_run(out, name_data(data), progress, lambda run: not preparation.has_started(run, fold), resume)
     if request.adds:
         preparation.require_finished(folder, folder.started_folds() or [0] if fold == "all" else [fold], resume)
+    if resume and not folder.plan.exists():
+        progress.note(f"Nothing to resume in {folder.path}: a new training begins.")
     listeners = Listeners(log_to, folder.path, progress.note)
     keep_freed_memory()
     place = choose_device(device)
     dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress, folder)
     splits = find_splits(folder, dataset, progress, add_cases, validated=fold != NO_VALIDATION)
+    load_libraries(progress)
     numbers = preparation.parse_folds(fold, len(splits))
     if not resume:
         preparation.require_at_rest(folder, numbers)
