@@ -90,6 +90,7 @@ def train(member: Member, fold: Fold, plan_file: Path, minutes: float, device: s
     tiles = measure_tiles(member, network, plan, place)
     times = measure_steps(member, plan, place)
     return {
+        "title": member.title,
         "device": torch.cuda.get_device_name(place) if place.type == "cuda" else f"{torch.get_num_threads()} threads",
         "patch": plan.train.patch,
         "batch": plan.train.batch,

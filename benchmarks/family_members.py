@@ -27,6 +27,8 @@ class Member:
     """A network, and how it is trained."""
 
     name: str
+    title: str
+    """Name in the table and the picture."""
     model: ModelPlan
     width: int
     """Channels of level 0 of the U-Net that it is compared with."""
@@ -67,35 +69,44 @@ def list_members(base: ModelPlan) -> dict[str, Member]:
 def _list_unets(base: ModelPlan) -> Iterator[Member]:
     for width in FIRST_WIDTHS:
         for depth in range(1, base.depth + 1):
-            name = f"unet-{width}" if depth == base.depth else f"unet-{width}-depth-{depth}"
-            yield Member(name, make_model(base, "unet", width, depth), width)
+            name, title = f"unet-{width}", f"U-Net {width}"
+            if depth < base.depth:
+                name, title = f"{name}-depth-{depth}", f"{title}, depth {depth}"
+            yield Member(name, title, make_model(base, "unet", width, depth), width)
 
 
 def _list_nested(base: ModelPlan) -> Iterator[Member]:
     nested, unet = make_model(base, "unet++", 16), make_model(base, "unet", 16)
     factor = (count_parameters(nested) / count_parameters(unet)) ** 0.5
     wide = [round(width * factor) for width in unet.widths]
-    yield Member("wide-unet-16", make_model(base, "unet", 16, widths=wide), 16)
-    yield Member("unet+-16", make_model(base, "unet+", 16), 16)
-    yield Member("unet_e-16", make_model(base, "unet_e", 16), 16)
-    yield Member("unet++-16", nested, 16)
-    yield Member("unet++-32", make_model(base, "unet++", 32), 32)
+    yield Member("wide-unet-16", f"wide U-Net {wide[0]}", make_model(base, "unet", 16, widths=wide), 16)
+    yield Member("unet+-16", "UNet+ 16", make_model(base, "unet+", 16), 16)
+    yield Member("unet_e-16", "U-Net^e 16", make_model(base, "unet_e", 16), 16)
+    yield Member("unet++-16", "UNet++ 16", nested, 16)
+    yield Member("unet++-32", "UNet++ 32", make_model(base, "unet++", 32), 32)
     inner = {
         f"{level}_{column}": width // 4
         for level, width in enumerate(nested.widths)
         for column in range(1, base.depth - level)
     }
-    yield Member("thin-unet++-16", make_model(base, "unet++", 16, node_widths=inner), 16)
+    thin = make_model(base, "unet++", 16, node_widths=inner)
+    yield Member("thin-unet++-16", "UNet++ 16, inner nodes 4", thin, 16)
 
 
 def _list_widths(base: ModelPlan) -> Iterator[Member]:
-    for channels in ((8, 16), (8, 16, 32)):
-        name, model = "-".join(map(str, channels)), make_model(base, "unet", channels[-1], shells=channels)
-        yield Member(f"shells-{name}", model, channels[-1])
-        yield Member(f"shells-{name}-grown", model, channels[-1], _share_equally(len(channels)))
+    for shells in ((8, 16), (8, 16, 32)):
+        model, name, title = (
+            make_model(base, "unet", shells[-1], shells=shells),
+            "-".join(map(str, shells)),
+            str(shells),
+        )
+        yield Member(f"shells-{name}", f"U-Net, shells {title[1:-1]}", model, shells[-1])
+        growth = _share_equally(len(shells))
+        yield Member(f"shells-{name}-grown", f"U-Net, shells {title[1:-1]}, grown", model, shells[-1], growth)
     nested = make_model(base, "unet++", 16, shells=(8, 16))
-    yield Member("unet++-shells-8-16-grown", nested, 16, _share_equally(2))
-    yield Member("slimmable-8-16", make_model(base, "unet", 16, shells=(8, 16)), 16, slimmable=True)
+    yield Member("unet++-shells-8-16-grown", "UNet++, shells 8, 16, grown", nested, 16, _share_equally(2))
+    slimmable = make_model(base, "unet", 16, shells=(8, 16))
+    yield Member("slimmable-8-16", "U-Net, slimmable 8, 16", slimmable, 16, slimmable=True)
 
 
 def _share_equally(shells: int) -> tuple[float, ...]:

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import torch
 
+import unetpp
+from tests.tiny import TINY
 from unetpp.model.build import model_plan
 from unetpp.plan import ModelPlan
 
@@ -62,6 +64,7 @@ def test_the_family_is_trained_measured_and_drawn(
     monkeypatch.setattr(family, "measure_mb", lambda *each: 1.0)  # a process of some seconds each
     monkeypatch.setattr(costs, "MOST_ROUNDS", 1)
     names = ["unet-16-depth-1", "shells-8-16-grown", "slimmable-8-16"]
+    unetpp.plan(cells, out / cells.name, set=TINY)  # a plan that is there is used
     command = [str(cells), "--out", str(out), "--minutes", "0.001"]
     family.main([*command, "--members", *names[:1]])
     with (out / "results.jsonl").open("a") as file:
@@ -79,9 +82,9 @@ def test_the_family_is_trained_measured_and_drawn(
         assert set(size["cases"]) == set(single["sizes"][0]["cases"]) and 0 <= size["dice"] <= 1
         assert min(size[key] for key in ("torch_ms", "torch_ratio", "parameters", "gmacs", "tile_mb")) > 0
     table = capsys.readouterr().out
-    assert all(f"| {name} |" in table for name in names)
+    assert all(f"(`{name}`) |" in table for name in names) and "U-Net, slimmable 8, 16, torch: at worst" in table
     svg = (out / cells.name / "family.svg").read_text()
-    assert "prefers-color-scheme:dark" in svg and "slimmable-8-16" in svg
+    assert "prefers-color-scheme:dark" in svg and "U-Net, slimmable 8, 16" in svg
     assert (out / cells.name / "family.png").stat().st_size > 1000
 
 
@@ -123,14 +126,28 @@ def test_work_and_memory_are_counted_without_what_shells_leave_out(scripts: Any,
 
 
 def test_front_leaves_out_what_is_slower_and_not_better(scripts: Any) -> None:
+    picture = scripts("family_picture")
     sizes = [{"torch_ms": ms, "dice": dice} for ms, dice in ((3, 0.8), (1, 0.7), (2, 0.6), (4, 0.8), (5, None))]
-    assert [size["torch_ms"] for size in scripts("family_picture").find_front(sizes)] == [1, 3]
+    assert [size["torch_ms"] for size in picture.find_front(sizes)] == [1, 3]
+    unets = [{"torch_ms": ms, "dice": dice} for ms, dice in ((0.5, 0.65), (1.9, 0.72), (2.95, 0.75), (6, 0.9))]
+    gaps = [(ms, size["dice"], unet["dice"]) for ms, size, unet in picture.find_gaps(sizes, unets, "torch_ms")]
+    assert gaps[:3] == [(1, 0.7, 0.65), (1.9, 0.7, 0.72), (2.95, 0.8, 0.75)]  # 3 ms are no more than 2.95 ms
+    assert len(gaps) == 4  # the last U-Net is slower than all sizes
 
 
-def test_memory_of_a_step_and_a_tile_is_measured(
-    scripts: Any, cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_times_of_the_family_are_ratios_to_a_reference(scripts: Any) -> None:
+    size = {"dice": 0.9, "cases": {}, "torch_ratio": 2.0}
+    rows = [
+        {"member": str(n), "title": "", "seed": 0, "phases": [], "sizes": [{**size, "torch_ms": ms}]}
+        for n, ms in enumerate((20.0, 22.0, 60.0))  # the last one on a busy machine
+    ]
+    members = scripts("family_picture").group_rows(rows).values()
+    assert [row["sizes"][0]["torch_ms"] for row in members] == [22.0] * 3
+
+
+def test_memory_of_a_step_and_a_tile_is_measured(scripts: Any, cells: Path, tmp_path: Path) -> None:
     family, costs = scripts("family"), scripts("family_costs")
+    unetpp.plan(cells, tmp_path / "out", set=TINY)
     plan = family.prepare(cells, tmp_path / "out", 1, "cpu").plan
     small, large = (plan.changed({"train.patch": [side, side], "predict.tile": [side, side]}) for side in (32, 128))
     for kind, number in (("step", 0), ("tile", plan.model.depth)):
