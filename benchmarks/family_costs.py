@@ -1,7 +1,7 @@
 """Costs of a member of the family: time and memory of a training step and of a tile, parameters and multiply-adds.
 
-Times are medians of rounds in which all take turns, each with its ratio to the reference of the same rounds. Memory is
-measured in a process of its own, which is this script:
+Times are medians of rounds in which all take turns, and so are their ratios to the reference in the same round. Memory
+is measured in a process of its own, which is this script:
 
     python benchmarks/family_costs.py PLAN MEMBER step|tile NUMBER DEVICE THREADS
 
@@ -11,12 +11,16 @@ and optimizer, or that a tile takes above the loaded network.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import importlib.util
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Hashable, Mapping
+from operator import truediv
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -135,14 +139,14 @@ def count_work(network: nn.Module, tile: Tensor) -> dict[str, Any]:
 
 
 def _compare(works: Mapping[Any, Work], device: torch.device) -> list[tuple[float, float]]:
-    """Seconds of each work but the reference, and their ratios to it, in order."""
-    warm_up = 1 + CAPTURE_AFTER if device.type == "cuda" else 1
-    seconds = time_in_turn(works, device, warm_up)
-    return [(each, each / seconds[REFERENCE]) for key, each in seconds.items() if key != REFERENCE]
+    """Seconds of each work but the reference, and its ratio to the reference: medians over rounds, in order."""
+    spent = time_in_turn(works, device, 1 + CAPTURE_AFTER if device.type == "cuda" else 1)
+    reference = spent.pop(REFERENCE)
+    return [(statistics.median(times), statistics.median(map(truediv, times, reference))) for times in spent.values()]
 
 
-def time_in_turn(works: Mapping[Key, Work], device: torch.device, warm_up: int = 1) -> dict[Key, float]:
-    """Time functions in rounds of one call each; the median seconds of a call."""
+def time_in_turn(works: Mapping[Key, Work], device: torch.device, warm_up: int = 1) -> dict[Key, list[float]]:
+    """Time functions in rounds of one call each; the seconds of every call."""
     for work in [*works.values()] * warm_up:
         work()
     spent: dict[Key, list[float]] = {key: [] for key in works}
@@ -156,7 +160,7 @@ def time_in_turn(works: Mapping[Key, Work], device: torch.device, warm_up: int =
             work()
             synchronize(device)
             spent[key].append(time.perf_counter() - begun)
-    return {key: statistics.median(times) for key, times in spent.items()}
+    return spent
 
 
 def _to_milliseconds(name: str, times: tuple[float, float]) -> dict[str, float]:
@@ -177,7 +181,7 @@ def probe(plan: Plan, member: Member, kind: str, number: int, device: torch.devi
         small = next(iter(list_members(plan.model).values())).list_phases()[0]
         few = plan.train.model_copy(update={"batch": 1, "patch": (16,) * plan.model.dims})
         make_step(small, None, few, device)()  # loads libraries
-        keep_freed_memory()  # as training has it; not earlier, or what was freed before would not count
+        keep_freed_memory()  # as training has it
         return _measure_peak(lambda: _train(phases[number], plan.train, device), device)
     network = phases[-1].make(None).prune(number).eval()
     tile = make_tile(plan, device)
@@ -198,6 +202,9 @@ def _measure_peak(work: Work, device: torch.device) -> float:
         before = torch.cuda.memory_allocated(device)
         work()
         return (torch.cuda.max_memory_allocated(device) - before) / 1e6
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # what was freed before must not be used again uncounted
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
     memory = PeakMemory()
     with memory.watch():
         work()

@@ -135,6 +135,15 @@ def test_front_leaves_out_what_is_slower_and_not_better(scripts: Any) -> None:
     assert len(gaps) == 4  # the last U-Net is slower than all sizes
 
 
+def test_a_time_is_compared_with_that_of_the_reference_in_the_same_round(
+    scripts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = scripts("family_costs")
+    spent = {costs.REFERENCE: [1.0, 10.0, 2.0], 4: [2.0, 20.0, 4.0]}  # one round on a busy machine
+    monkeypatch.setattr(costs, "time_in_turn", lambda *given: spent)
+    assert costs._compare({}, torch.device("cpu")) == [(4.0, 2.0)]
+
+
 def test_times_of_the_family_are_ratios_to_a_reference(scripts: Any) -> None:
     size = {"dice": 0.9, "cases": {}, "torch_ratio": 2.0}
     rows = [
