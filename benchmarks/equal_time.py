@@ -11,21 +11,17 @@ a line to FOLDER/results.jsonl; trainings found there are skipped.
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import torch
+from timed_training import append_row, read_fold, read_rows
 
 from unetpp import plan as make_plan
-from unetpp.data.folds import read_splits
-from unetpp.data.store import store_cases
-from unetpp.layouts.cases import find_cases
 from unetpp.measure.validation import DepthValidation
 from unetpp.metrics.scores import Validation
-from unetpp.plan import Plan, read_plan
+from unetpp.plan import Plan
 from unetpp.train.trainer import FoldTraining
 
 
@@ -58,8 +54,7 @@ def main() -> None:
                     arguments.minutes,
                     arguments.plan_minutes,
                 )
-                with results.open("a") as file:
-                    file.write(json.dumps({"variant": name, "settings": settings, "seed": seed, **row}) + "\n")
+                append_row(results, {"variant": name, "settings": settings, "seed": seed, **row})
                 print(name, seed, row, flush=True)
     print(make_table(list(read_rows(results))))
 
@@ -69,15 +64,12 @@ def train(
 ) -> dict[str, Any]:
     folder = out / ("_".join(f"{key}-{value}" for key, value in settings.items()).replace("/", "-")[:100] or "plain")
     make_plan(data, folder, minutes=plan_minutes, set=settings)
-    plan = read_plan(folder / "plan.json").changed(
-        {"train.seed": seed, "train.validations": 1, "train.checkpoint_minutes": 1000}
-    )
-    split = read_splits(folder / "splits.json")[0]
-    cases = {case.id: case for case in store_cases(find_cases(data).cases, plan.data, out / "cache")}
-    validation = DepthValidation([cases[i] for i in split.validation], plan, torch.device("cpu"))
+    planned, training_cases, validation_cases = read_fold(data, folder, out / "cache")
+    plan = planned.changed({"train.seed": seed, "train.validations": 1, "train.checkpoint_minutes": 1000})
+    validation = DepthValidation(validation_cases, plan, torch.device("cpu"))
     training = FoldTraining(
         plan,
-        [cases[i] for i in split.train],
+        training_cases,
         folder / f"seed_{seed}",
         device=torch.device("cpu"),
         validate=lambda network: skip_scoring(plan),
@@ -93,11 +85,6 @@ def train(
 def skip_scoring(plan: Plan) -> Validation:
     """Stand in for the trainer's validation, which takes no time here."""
     return Validation({plan.predict.depth: 0.0})
-
-
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    if path.exists():
-        yield from map(json.loads, path.read_text().splitlines())
 
 
 def make_table(found: list[dict[str, Any]]) -> str:
