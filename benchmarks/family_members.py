@@ -12,9 +12,10 @@ from slimmable import Slimmable
 from timed_training import Phase
 from torch import nn
 
-from unetpp.model.build import build_from_plan, model_plan, prune_plan
+from unetpp.model.build import build_from_plan, model_plan
+from unetpp.model.pruned_plan import prune_plan
 from unetpp.model.shells import grow
-from unetpp.model.sizes import find_size
+from unetpp.sizes import find_size
 from unetpp.plan import ModelPlan
 
 FIRST_WIDTHS = (8, 16, 32)

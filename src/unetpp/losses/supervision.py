@@ -177,11 +177,11 @@ def _check_target(target: Tensor, logits: Tensor, ignored: int | None) -> Tensor
     if target.ndim == logits.ndim and target.shape[1] == classes > 1:
         action = "Turn one-hot into class indices: `target.argmax(1)`."
         raise UsageError("target", f"{target.dtype} of shape {tuple(target.shape)}", expected, action)
-    target = target if target.ndim == logits.ndim else target[:, None]
+    given, target = target, target if target.ndim == logits.ndim else target[:, None]
     is_integer = not (target.is_floating_point() or target.is_complex())
     if not is_integer or tuple(target.shape) != (shape[0], 1, *shape[2:]):
         action = "Use `target.long()`." if not is_integer else "Change its shape."
-        raise UsageError("target", f"{target.dtype} of shape {tuple(target.shape)}", expected, action)
+        raise UsageError("target", f"{given.dtype} of shape {tuple(given.shape)}", expected, action)
     target = target.long()
     if target.device.type == "cpu" and not torch.compiler.is_compiling():
         wrong = target[(target < 0) | (target >= classes)]

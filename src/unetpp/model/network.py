@@ -256,6 +256,8 @@ class UNetPlusPlus(nn.Module):
             action = "Add the axis of the batch: `x[None]`." if lacks_batch else "Change its shape, or `in_channels`."
         elif not x.is_floating_point():
             action = "Use `x.float()`, scaled as you scale all images."
+        elif x.dtype == torch.float64 != next(self.parameters()).dtype:  # as torch.from_numpy makes
+            expected, action = expected.replace("numbers", "numbers of 32 bits or fewer"), "Use `x.float()`."
         else:
             return
         raise UsageError("x", f"{x.dtype} of shape {tuple(x.shape)}", expected, action)
