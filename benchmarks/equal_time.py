@@ -1,11 +1,12 @@
 """Comparison of settings in equal training time: the same cases, the same minutes of steps, several seeds, alternating.
 
 python benchmarks/equal_time.py DATA --out FOLDER --minutes 4 --seeds 0 1 2 \
-    --variant plain model.block=plain --variant projected model.block=projected
+    --variant plain model.block=plain --variant projected model.block=projected \
+    --variant grown model.shells=[8,16] train.growth=[0.5]
 
 Only steps are timed: planning and scoring are the same for all. Every variant starts from the plan for
-`--plan-minutes`. The final weights are scored on the validation cases of fold 0, at every depth. Each training appends
-a line to FOLDER/results.jsonl; trainings found there are skipped.
+`--plan-minutes`. The final weights are scored on the validation cases of fold 0, at every depth, with shells at every
+size. Each training appends a line to FOLDER/results.jsonl; trainings found there are skipped.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from unetpp.errors import PlanError
 from unetpp.json_files import parse_json
 from unetpp.plan_text import read_plan_text, write_plan_text
 from unetpp.settings import Frozen, parse_settings, require, validate
+from unetpp.words import count_noun
 
 PLAN_VERSION = 1
 SET_BY_USER = "set by the user"
@@ -579,7 +580,8 @@ class TrainPlan(Frozen):
     validation_cases: Positive = 24
     """Largest number of cases in a validation during training; all are scored after it."""
     patience: Positive = 5
-    """Stop early after this many validations without a better score; only without `minutes`, which are used up."""
+    """Stop early after this many validations without a better score; only without `minutes`, which are used up, and
+    after the last change of `growth`."""
     checkpoint_minutes: PositiveFloat = 1.0
     """Minutes between checkpoints; one is also written after every validation."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -652,7 +654,7 @@ class Plan(Frozen):
             (
                 len(train.growth) in (0, shells - 1),
                 "train.growth",
-                f"{shells - 1} fractions, one for each of model.shells but the inner one, or none",
+                f"{count_noun(shells - 1, 'fraction')}, one for each of model.shells but the inner one, or none",
             ),
             (
                 train.minutes is not None or not train.growth or train.growth[-1] <= (steps - 1) / steps,

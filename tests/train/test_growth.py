@@ -194,12 +194,17 @@ def test_other_shells_or_another_growth_are_refused_on_resume(
         make_training(tmp_path, "fold_0", begun.plan).run(resume=True)
 
 
-def test_a_change_begins_a_new_choice_of_the_best_weights_and_patience_waits_for_it(tmp_path: Path) -> None:
-    plan = growing_plan(**{"train.validations": 6, "train.patience": 2})
+def test_a_change_begins_a_new_choice_of_the_best_weights_and_patience_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[int] = []
+    monkeypatch.setattr(torch, "compile", lambda network, dynamic: compiled.append(network.shells) or network)
+    plan = growing_plan(**{"train.validations": 6, "train.patience": 2, "train.compile": True})
     scores = (0.9, 0.5, 0.4, 0.2, 0.3, 0.1)  # after 2, 4, ... steps, of which two lost patience before the change
     done = make_training(tmp_path, "fold_0", plan, Scores(*scores)).run()
     assert (done.reason, done.steps, done.best_dice, done.best_step) == ("finished", 12, 0.3, 10)
     assert load_model(tmp_path / "fold_0" / MODEL)[1].notes.step == 10
+    assert compiled == [1, 2]  # each network by itself
 
 
 def extend(tmp_path: Path, plan: Plan) -> Training:
@@ -268,7 +273,7 @@ def test_weights_of_heads_are_those_of_the_sizes_so_far() -> None:
         ({"train.growth": (1.5,)}, "rising fractions of the schedule, above 0 and below 1"),
         ({"train.growth": (0.5, 0.5)}, "rising fractions"),
         ({"train.growth": (0.0,)}, "rising fractions"),
-        ({"train.growth": (0.3, 0.6)}, r"1 fractions?, one for each of model\.shells but the inner one"),
+        ({"train.growth": (0.3, 0.6)}, r"1 fraction, one for each of model\.shells but the inner one"),
         ({"train.growth": (0.95,)}, r"a step of 12 \(train\.epochs\) for the whole network"),
         ({"train.head_weights": (1, 2)}, '"equal" or 4 numbers'),
     ],

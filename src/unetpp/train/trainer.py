@@ -152,7 +152,8 @@ class FoldTraining:
         resumed = resume and checkpoint.exists()
         if resumed:
             self.state = read_training_state(checkpoint) or self.state
-            self.step = self._make_step(self.growth.cut(self.network, self.state.phase))
+            if self.state.phase:
+                self.step = self._make_step(self.growth.cut(self.network, self.state.phase))
             self.state = load_checkpoint(checkpoint, self.plan, self.step, self.network)
             self.session = Session(self.state.step, self.state.elapsed_s)
             if more and self.state.finished:
