@@ -15,8 +15,8 @@ from torch import nn
 from unetpp.model.build import build_from_plan, model_plan
 from unetpp.model.pruned_plan import prune_plan
 from unetpp.model.shells import grow
-from unetpp.sizes import find_size
 from unetpp.plan import ModelPlan
+from unetpp.sizes import find_size
 
 FIRST_WIDTHS = (8, 16, 32)
 REFERENCE = "unet-16"

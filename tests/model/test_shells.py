@@ -183,3 +183,13 @@ def test_a_cut_network_knows_its_plan() -> None:
     assert inner.plan is not None and inner.plan.widths == (4, 8) and inner.plan.shells == (1.0,)
     kept = network.prune(3, keep_heads=True)
     assert kept.plan is not None and kept.plan.shells == (0.5, 1.0) and kept.plan.depth == 1
+
+
+def test_weights_of_a_network_without_shells_are_separated_when_they_are_loaded() -> None:
+    network = shelled()
+    network.load_state_dict({name: torch.randn_like(values) for name, values in network.state_dict().items()})
+    x = torch.randn(1, 3, 9, 9)
+    assert torch.allclose(network.prune(2)(x), network(x, heads=True).at(2), rtol=1e-4, atol=1e-4)
+    kept = network.prune(4, keep_heads=True)
+    kept.load_state_dict({name: torch.ones_like(values) for name, values in kept.state_dict().items()})
+    assert not any(block.any() for block in list_outer_blocks(kept))

@@ -28,7 +28,7 @@ from unetpp.model.grid import Grid, Node
 from unetpp.model.network import HeadFusion, UNetPlusPlus, node_key, order_inputs
 from unetpp.model.resampling import INTERPOLATION, MAX_POOL, PixelShuffle, make_transposed_conv
 from unetpp.model.selfsupervised import load_encoder
-from unetpp.model.shells import Widths, attach_channels, initialize_shells
+from unetpp.model.shells import Widths, attach_channels, initialize_shells, separate_shells
 from unetpp.model.widths import node_width, shell_widths, up_width
 from unetpp.plan import ModelPlan
 from unetpp.settings import dotted_names, find_own_value, suggest_name, validate
@@ -242,7 +242,9 @@ def load_encoder_weights(network: UNetPlusPlus, plan: ModelPlan) -> str:
     if not plan.encoder_weights:
         return ""
     if network.encoder is None:
-        return str(load_encoder(network, Path(plan.encoder_weights)))
+        loaded = load_encoder(network, Path(plan.encoder_weights))
+        separate_shells(network)
+        return str(loaded)
     network.encoder.load_pretrained(plan.encoder_weights)
     return f"the weights of {plan.encoder}: {plan.encoder_weights}"
 

@@ -29,7 +29,7 @@ from unetpp.model.deferred import Deferred, Parts, defer_concatenation
 from unetpp.model.encoders import Encoder
 from unetpp.model.grid import Grid, Node
 from unetpp.model.pruned_plan import prune_plan
-from unetpp.model.shells import cut_layers
+from unetpp.model.shells import cut_layers, separate_shells
 from unetpp.plan import ModelPlan
 from unetpp.sizes import Size, find_size
 
@@ -166,6 +166,8 @@ class UNetPlusPlus(nn.Module):
         self.ups = nn.ModuleDict({node_key(node): up for node, up in ups.items()})
         self.heads = nn.ModuleDict({str(d): head for d, head in heads.items()})
         self.shells = shells
+        if shells > 1:
+            self.register_load_state_dict_post_hook(separate_shells)  # type: ignore[no-untyped-call]
         self.fusion = fusion
         self.concat = concat
         self.divisor = tuple(divisor) if divisor else None

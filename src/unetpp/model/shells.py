@@ -99,6 +99,12 @@ def initialize_shells(network: nn.Module) -> None:
             rows = _as_rows(layer, layer.get_parameter("weight"))
             for shell, (start, end) in enumerate(pairwise((0, *channels.outputs))):
                 rows[start:end] *= (channels.count_inputs(-1) / channels.count_inputs(shell)) ** 0.5
+    separate_shells(network)
+
+
+@torch.no_grad()
+def separate_shells(network: nn.Module, *loaded: object) -> None:
+    """Set the weights by which inner shells would read outer ones to zero: loaded ones may be of another network."""
     for block in list_outer_blocks(network):
         block.zero_()
 
