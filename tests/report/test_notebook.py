@@ -46,11 +46,13 @@ def test_a_run_shows_its_depths_and_its_pictures(tmp_path: Path, monkeypatch: py
     assert "<svg" not in make_run(tmp_path)._repr_html_()  # nothing is there any more
     svg = '<svg><image id="image-1"/><use href="#image-1"/></svg>'
     picture = Picture(1, ScoredCase(id="<case>", mean=Scores(dice=0.5)), 0, "worst", "", 1.0, svg)
-    monkeypatch.setattr(notebook, "read_run", lambda run: run)
+    record = SimpleNamespace(plan=SimpleNamespace(data=SimpleNamespace(classes=("background", "cell"))))
+    monkeypatch.setattr(notebook, "read_run", lambda run: record)
     monkeypatch.setattr(notebook, "draw_pictures", lambda run, pencil, most: [picture])
     html, again = make_run(tmp_path)._repr_html_(), make_run(tmp_path)._repr_html_()
     assert "<td>0.8123</td>" in html
     assert "worst: &lt;case&gt;, Dice 0.500" in html
+    assert "image, contours, differences" in html and "reference" in html and "missed" in html
     assert "Next: unetpp predict" in html
     (name,), (other,) = (set(re.findall(r'(?:id="|href="#)([^"]+)"', each)) for each in (html, again))
     assert name != other

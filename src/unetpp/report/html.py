@@ -15,7 +15,7 @@ from unetpp.plan import Plan
 from unetpp.report import plots
 from unetpp.report.colors import THEME
 from unetpp.report.gallery import Pencil, draw_pictures
-from unetpp.report.pictures import EXTRA, MISSED, PANELS, PREDICTION, REFERENCE, class_colors
+from unetpp.report.pictures import PANELS, list_colors
 from unetpp.report.run_record import FoldRecord, RunRecord, read_run
 from unetpp.report.tables import SCORES, tabulate_cases, tabulate_classes, tabulate_depths
 from unetpp.results import NEW_IMAGES, list_choices
@@ -84,7 +84,7 @@ def _describe(run: RunRecord) -> dict[str, Any]:
         "case_table": tabulate_cases(run.ranked, plan.data.classes[1:], unit),
         "chosen_depth": str(plan.predict.depth),
         "recommended": run.recommended,
-        "legend": _legend(plan),
+        "legend": list_colors(plan.data.classes),
         "single": single,
         "endings": [(fold.number, _ending(fold)) for fold in run.folds],
         "choices": list_choices(plan, plan.reasons),
@@ -165,15 +165,6 @@ def _headline(run: RunRecord, unit: str) -> list[tuple[str, str, str]]:
 def _distance_unit(found: Metrics) -> str:
     unit = found.distance_unit or "mm"
     return "pixels" if unit == "pixel" else unit
-
-
-def _legend(plan: Plan) -> list[tuple[str, str]]:
-    """Color and meaning of the contours and differences."""
-    colors = class_colors(plan.data.num_classes)
-    contours = list(zip(colors, plan.data.classes[1:], strict=True))
-    if len(colors) == 1:
-        contours = [(REFERENCE, "reference"), (PREDICTION, "prediction")]
-    return [*contours, (MISSED, "missed, or another class"), (EXTRA, "extra")]
 
 
 def _ending(fold: FoldRecord) -> str:

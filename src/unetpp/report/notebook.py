@@ -19,7 +19,7 @@ from unetpp.errors import UnetppError
 from unetpp.formats.readers import read_label
 from unetpp.measured import DepthRow, Scores, tabulate
 from unetpp.report.gallery import Pencil, draw_pictures
-from unetpp.report.pictures import class_colors
+from unetpp.report.pictures import PANELS, class_colors, list_colors
 from unetpp.report.run_record import read_run
 from unetpp.results import Evaluated, Predicted, Result, Run
 
@@ -82,9 +82,14 @@ def _draw_run(run: Run) -> list[str]:
         parts.append(_table(tabulate("depth", DepthRow, list(metrics.rows.items()), metrics.distance_unit, brief=True)))
         parts += [f"<p>{partial}</p>"] if (partial := metrics.describe_scored()) else []
     try:
-        pictures = draw_pictures(read_run(run.run), Pencil(), PICTURES)
+        record = read_run(run.run)
+        pictures = draw_pictures(record, Pencil(), PICTURES)
     except UnetppError:  # moved since
         pictures = []
+    if pictures:
+        colors = list_colors(record.plan.data.classes)
+        legend = [f'<span style="color: {color}">&#9632;</span> {escape(meaning)}' for color, meaning in colors]
+        parts.append(f"<p>{', '.join(PANELS)}: {' '.join(legend)}</p>")
     for picture in pictures:
         dice = "" if picture.case.mean.dice is None else f", Dice {picture.case.mean.dice:.3f}"
         parts.append(f"<p>{escape(f'{picture.rank}: {picture.case.id}{dice}')}</p>")

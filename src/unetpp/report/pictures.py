@@ -31,6 +31,14 @@ def class_colors(num_classes: int) -> list[str]:
     return [COLORS[index % len(COLORS)] for index in range(num_classes - 1)]
 
 
+def list_colors(classes: Sequence[str]) -> list[tuple[str, str]]:
+    """List color and meaning of the contours and differences, given the names of the classes, background first."""
+    contours = list(zip(class_colors(len(classes)), classes[1:], strict=True))
+    if len(contours) == 1:
+        contours = [(REFERENCE, "reference"), (PREDICTION, "prediction")]
+    return [*contours, (MISSED, "missed, or another class"), (EXTRA, "extra")]
+
+
 def draw_view(view: View, num_classes: int, name: str) -> str:
     """Draw three panels: the image; contours of reference and prediction; missed and extra voxels.
 
