@@ -22,7 +22,7 @@ from unetpp.words import write_command
 
 if TYPE_CHECKING:  # they import torch
     from unetpp.verbs.fold import FoldJob
-    from unetpp.verbs.fold_time import Clock, load_libraries
+    from unetpp.verbs.fold_time import Clock
     from unetpp.verbs.request import Request
 
 FEW_MINUTES = 1.0
@@ -119,7 +119,7 @@ def train(
     from unetpp.train.listeners import Listeners
     from unetpp.verbs import preparation
     from unetpp.verbs.fold import FoldJob
-    from unetpp.verbs.fold_time import Clock
+    from unetpp.verbs.fold_time import Clock, load_libraries
     from unetpp.verbs.request import read_request
     from unetpp.verbs.splits import choose_split, find_splits
     from unetpp.verbs.start import describe_start, find_start
