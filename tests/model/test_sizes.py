@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unetpp.model.sizes import Size, find_size, list_sizes
+from unetpp.model.sizes import Size, find_size, list_growth, list_sizes
 
 
 @given(depth=st.integers(1, 6), shells=st.integers(1, 4))
@@ -27,3 +29,16 @@ def test_of_one_width_the_numbers_are_the_depths() -> None:
 def test_a_size_holds_what_is_neither_deeper_nor_wider() -> None:
     assert Size(3, 1).holds(Size(3, 0)) and Size(3, 1).holds(Size(2, 1))
     assert not Size(3, 0).holds(Size(2, 1)) and not Size(2, 1).holds(Size(3, 0))
+
+
+@given(depth=st.integers(1, 6), shells=st.integers(1, 4), data=st.data())
+def test_a_prediction_grows_from_the_smallest_size_to_the_whole_network(
+    depth: int, shells: int, data: st.DataObject
+) -> None:
+    heads = data.draw(st.sampled_from([[depth], range(1, depth + 1)]))
+    numbers = sorted(list_sizes(heads, shells, depth))
+    grown = list_growth(numbers, depth)
+    sizes = [find_size(number, depth) for number in grown]
+    assert (grown[0], grown[-1]) == (numbers[0], numbers[-1])
+    assert all(larger.holds(smaller) for smaller, larger in pairwise(sizes))
+    assert len(grown) == len(heads) + shells - 1

@@ -26,6 +26,7 @@ from unetpp.measured import Calibration, DepthRow, Notes, Rule
 from unetpp.metrics.scores import mean_of
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
+from unetpp.model.sizes import list_growth
 from unetpp.plan import Plan
 from unetpp.run_folder import find_model_files
 from unetpp.runtime.cuda import CudaNetwork
@@ -93,6 +94,11 @@ class Predictor(CasePredictor):
         return CudaNetwork(network, precision) if self._backend == "cuda" else network
 
     @property
+    def growth(self) -> tuple[int, ...]:
+        """Depths that `depth="auto"` goes through, with shells numbers of sizes, each holding the one before."""
+        return list_growth(self.depths, self.network.depth)
+
+    @property
     def network(self) -> UNetPlusPlus:
         """The network; of several folds the first."""
         return self.networks[0]
@@ -139,7 +145,7 @@ class Predictor(CasePredictor):
 
     def _make_early_exits(self, runners: Sequence[IncrementalRunner]) -> list[EarlyExit]:
         rule = choose_rule(self.rules, self.max_drop, self.name, self.depths)
-        return [EarlyExit(runner, self.depths, rule.doubts) for runner in runners]
+        return [EarlyExit(runner, self.growth, rule.doubts) for runner in runners]
 
 
 def load_predictor(

@@ -7,7 +7,7 @@ width, the numbers are the depths. The numbers of the inner sizes stay the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -43,3 +43,16 @@ def list_sizes(depths: Iterable[int], shells: int, depth: int) -> dict[int, Size
     """
     sizes = [Size(each, shell) for shell in range(shells) for each in sorted(depths)]
     return {size.number(depth): size for size in sizes}
+
+
+def list_growth(numbers: Sequence[int], depth: int) -> tuple[int, ...]:
+    """List the sizes that a prediction grows through, each holding the one before it.
+
+    First the depths of the innermost shell, then the outer shells at full depth: context costs less than channels.
+
+    Args:
+        numbers: of the sizes of a network, rising.
+        depth: of the network.
+    """
+    sizes = {number: find_size(number, depth) for number in numbers}
+    return tuple(number for number, size in sizes.items() if size.shell == 0 or size.depth == depth)
