@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.tiny import TINY, run_cli
 
 import unetpp
@@ -17,7 +18,9 @@ from unetpp.deploy.prune import plan_at_depth
 from unetpp.errors import UsageError
 from unetpp.infer.early_exit import choose_rule
 from unetpp.measured import Rule
+from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
+from unetpp.plan import ModelPlan
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,23 @@ def test_a_rule_that_never_stops_is_full_depth_and_one_that_always_does_the_firs
     image = np.random.default_rng(0).normal(size=(40, 40)).astype(np.float32)
     for doubts, depth in (([-1.0], None), ([None], None), ([1e9], 1)):
         predictor = unetpp.load(run, device="cpu", backend="torch")
+        predictor.rules = (Rule(doubts=doubts, dice_lost=0.0, dice_lost_interval=(0, 0), time=1.0),)
+        np.testing.assert_array_equal(predictor.predict(image, depth="auto"), predictor.predict(image, depth=depth))
+
+
+def test_a_network_with_shells_grows_through_its_sizes(run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    file = folder / "fold_0" / "model.safetensors"
+    plan = load_model(file)[1].plan
+    fields = {"shells": (0.5, 1), "widths": (8, 8, 16), "norm": "instance"}
+    model = ModelPlan(**{**plan.model.model_dump(), **fields})
+    torch.manual_seed(0)
+    save_model(file, build_from_plan(model).state_dict(), plan.model_copy(update={"model": model}))
+    rules = adapt_file(file, device="cpu", backend="torch")
+    assert all(list(rule.tiles) == [1, 2, 4] and len(rule.doubts) == 2 for rule in rules)
+    image = np.random.default_rng(0).normal(size=(40, 40)).astype(np.float32)
+    for doubts, depth in (([None, None], 4), ([-1.0, -1.0], 4), ([None, 1e9], 2), ([1e9, None], 1)):
+        predictor = unetpp.load(file, device="cpu", backend="torch")
         predictor.rules = (Rule(doubts=doubts, dice_lost=0.0, dice_lost_interval=(0, 0), time=1.0),)
         np.testing.assert_array_equal(predictor.predict(image, depth="auto"), predictor.predict(image, depth=depth))
 
