@@ -177,6 +177,10 @@ class Costs(Measured):
     """10^9 bytes that operations read and write, in float32."""
     nodes: Annotated[int | None, Column("nodes", ",d", brief=False)] = None
     """Number of nodes X[i, j] that are computed."""
+    depth: int | None = None
+    """In a network with shells: depth of the head."""
+    channels: int | None = None
+    """In a network with shells: channels of level 0 that the head reads."""
 
 
 class DepthRow(Costs, MeanScores):
@@ -220,6 +224,13 @@ class DepthTable(Measured):
     def is_scored(self) -> bool:
         """Whether the scores are of all validation cases: of a part of them, nothing is concluded."""
         return self.scored is None or self.scored[0] >= self.scored[1]
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether quality and time of every size are known, of a network that has learned."""
+        verdict = getattr(self, "verdict", None)
+        known = all(row.dice is not None and row.latency_ms is not None for row in self.depths.values())
+        return bool(self.depths) and known and self.is_scored and (verdict is None or verdict.learned)
 
     def describe_scored(self) -> str:
         """Say of how many validation cases the scores are; empty if of all."""
