@@ -11,12 +11,16 @@ from hypothesis import strategies as st
 from unetpp.dial import (
     add_sizes,
     complete_table,
+    describe_dial,
+    describe_left_out,
     describe_size,
     find_left_out,
     label_size,
     list_dial,
+    list_rows,
     name_words,
     resolve_size,
+    write_option,
 )
 from unetpp.errors import UsageError
 from unetpp.measured import DepthRow, DepthTable, Notes, Verdict
@@ -132,3 +136,31 @@ def test_a_network_of_a_single_size_has_no_words() -> None:
     assert resolve_size("2", [2], DepthTable(), PLAIN) == 2
     with pytest.raises(UsageError, match="2, all that this model has"):
         resolve_size("small", [2], DepthTable(), PLAIN)
+
+
+def test_a_dial_says_what_each_size_gives() -> None:
+    assert describe_dial(BEATEN) == "small, 0.800 in 1.0 ms; medium, 0.900 in 2.0 ms; large, 0.920 in 5.0 ms"
+    longer = make_table((0.80, 1), (0.90, 2), (0.91, 3), (0.92, 5))
+    assert "2x8, 0.900 in 2.0 ms; 1x16, 0.910" in describe_dial(longer)
+    assert describe_dial(make_table((0.8, 1), (0.9, 2), model=PLAIN)) == ""
+
+
+def test_what_is_left_out_says_why() -> None:
+    assert describe_left_out(BEATEN) == "1x16, slower and worse than medium (2x8)"
+    table = make_table((0.95, 1), (0.95, 2), (0.85, 1), (0.85, 3))
+    assert describe_left_out(table) == (
+        "1x16, no faster and worse than 1x8; 2x8, slower and no better than 1x8; 2x16, slower and worse than 1x8"
+    )
+
+
+def test_rows_are_shown_the_cheapest_first() -> None:
+    table = make_table((0.80, 2), (0.90, 5), (0.79, 3), (0.92, 4))
+    assert [name for name, _ in list_rows(table)] == ["small (1x8)", "1x16 *", "large (2x16)", "2x8 *"]
+    mean = table.merge(DepthTable(mean_of_heads=DepthRow(dice=0.93)))
+    assert list_rows(mean)[-1] == ("mean", DepthRow(dice=0.93))
+    assert [name for name, _ in list_rows(make_table((0.8, 2), (0.9, 1), model=PLAIN))] == ["1", "2"]
+
+
+def test_a_command_names_a_size() -> None:
+    assert write_option(BEATEN, 2) == ["--size", "2x8"]
+    assert write_option(make_table((0.8, 1), (0.9, 2), model=PLAIN), 2) == ["--depth", "2"]

@@ -199,14 +199,15 @@ class DepthRow(Costs, MeanScores):
 
 
 class Recommendation(Measured):
-    """The recommended depth: the smallest that loses little."""
+    """The recommended depth, with shells size: the fastest that loses little."""
 
     depth: int
+    """With shells the number of the size."""
     reason: str
 
 
 class DepthTable(Measured):
-    """All depths of one network, and the machine on which their costs were measured."""
+    """All depths, with shells all sizes by number, of one network, and the machine on which they were measured."""
 
     depths: dict[int, DepthRow] = {}
     mean_of_heads: DepthRow | None = None

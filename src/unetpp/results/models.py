@@ -159,10 +159,11 @@ class ModelInfo(Result):
         data, model, origin = self.plan.data, self.plan.model, self.notes.imported_from
         folds = f", {list_numbers('fold', list(map(_name_fold, self.files)))}" if len(self.files) > 1 else ""
         size = f"{self.parameters:,} parameters, {self.file_mb:.1f} MB{folds}"
+        shells = f" in shells {list(model.shell_channels)}" if len(model.shells) > 1 else ""
         lines = [
             str(self.model),
             f"network:    {model.topology} of depth {model.depth}, {data.dims}D, {size}",
-            f"            widths {list(model.widths)}, {model.norm} norm, {model.block} blocks",
+            f"            widths {list(model.widths)}{shells}, {model.norm} norm, {model.block} blocks",
             f"trained on: {f'unknown ({origin})' if origin else self.plan.name}",
             *([f"started from: {self.plan.train.start}"] if self.plan.train.start else []),
             *_describe_data(data, self.plan.predict),
