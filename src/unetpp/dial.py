@@ -8,11 +8,13 @@ names of `sizes.name_size` alone. Needs no torch, and for tables whose rows know
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from typing import TypeVar
 
 from unetpp.errors import UsageError
 from unetpp.measured import DepthRow, DepthTable
 from unetpp.plan import ModelPlan
+from unetpp.size_names import SizeNames
 from unetpp.sizes import find_size
 
 SMALL, MEDIUM, LARGE = "small", "medium", "large"
@@ -220,3 +222,17 @@ def _describe_choice(table: DepthTable) -> str:
     names = [label_size(table, number) for number in list_by_cost(table)]
     what = "sizes of this model" if has_shells(table) else "depths at which this model has a head"
     return f"one of {', '.join(names)}, the {what}" if len(names) > 1 else f"{names[0]}, all that this model has"
+
+
+def name_sizes(table: DepthTable, held: Collection[int], model: ModelPlan) -> SizeNames:
+    """Name the sizes of a network in every way in which users may write them; arguments as those of `resolve_size`."""
+    return SizeNames(tuple(sorted(held)), model.depth, model.shell_channels, find_words(table, held, model))
+
+
+def find_words(table: DepthTable, held: Collection[int], model: ModelPlan | None = None) -> dict[str, int]:
+    """Find the numbers of small, medium and large, as far as there are such; arguments as those of `resolve_size`."""
+    found = {}
+    for word in (SMALL, MEDIUM, LARGE):
+        with suppress(UsageError):
+            found[word] = resolve_size(word, held, table, model)
+    return found

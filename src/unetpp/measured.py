@@ -25,6 +25,7 @@ from pydantic import (
     model_serializer,
 )
 
+from unetpp.size_names import SizeNames
 from unetpp.words import count_noun
 
 Interval = tuple[float, float]
@@ -339,6 +340,8 @@ class Notes(DepthTable):
     auto: tuple[Rule, ...] = ()
     """Rules of `depth="auto"`, the most careful first."""
     pruned_from_depth: int | None = None
+    pruned_from_size: str | None = None
+    """Name of the largest size of the network with shells from which this one was cut."""
     finetuning: FineTuning | None = None
     imported_from: str | None = None
     """Name of the network in another library."""
@@ -384,7 +387,10 @@ def explain_no_expected_dice(folds: Sequence[Notes]) -> str:
 
 
 class ExportNotes(DepthTable):
-    """What an exported file says of its network; `depths` are those of its outputs, in their order."""
+    """What an exported file says of its network; `depths` are those of its outputs, in their order.
+
+    With shells they are numbers of sizes of the network that was exported.
+    """
 
     name: str = ""
     """Name of the data set of the training."""
@@ -400,6 +406,15 @@ class ExportNotes(DepthTable):
     """Why no Dice is expected of predictions; empty if one is."""
     imported_from: str | None = None
     """Where the network was trained, if not here: then the data set is not known."""
+    network_depth: int | None = None
+    """Depth of the network; None: not recorded by an earlier version."""
+    shell_channels: tuple[int, ...] = (1,)
+    """Channels of level 0 up to and with each shell."""
+
+    @property
+    def sizes(self) -> SizeNames:
+        """The sizes in the file, and their names."""
+        return SizeNames(tuple(self.depths), self.network_depth or max(self.depths), self.shell_channels)
 
 
 class Metrics(DepthTable):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from unetpp.deploy import prune
-from unetpp.deploy.prune import plan_at_depth, prune_file
+from unetpp.deploy.prune import plan_at_size, prune_file
 from unetpp.errors import ModelFileError, UsageError, WriteError
 from unetpp.model.file import load_model
 from unetpp.plan import Plan
@@ -34,7 +34,7 @@ def test_a_pruned_file_predicts_what_the_full_one_does_at_that_depth(
 
 
 def test_the_plan_is_that_of_the_pruned_network(small_plan: Callable[..., Plan]) -> None:
-    plan = plan_at_depth(small_plan(depth=3, head_weights=[1.0, 2.0, 3.0]), 2)
+    plan = plan_at_size(small_plan(depth=3, head_weights=[1.0, 2.0, 3.0]), 2)
     assert (plan.model.depth, plan.predict.depth, plan.train.head_weights) == (2, 2, (1.0, 2.0))
     assert "pruned from depth 3" in plan.reasons["model.depth"]
 
@@ -65,8 +65,8 @@ def test_the_final_scores_beside_the_model_go_before_its_notes(
 def test_says_what_is_missing(make_model: Callable[..., Path], tmp_path: Path) -> None:
     model, out = make_model(), tmp_path / "small.safetensors"
     for arguments, message in [
-        ({}, "got both or neither"),
-        ({"depth": 1, "max_drop": 1}, "got both or neither"),
+        ({}, "got several or none"),
+        ({"depth": 1, "max_drop": 1}, "got several or none"),
         ({"depth": 7}, r"got 7; expected one of \[1, 2\]"),
         ({"depth": 0}, r"got 0; expected one of \[1, 2\]"),
         ({"max_drop": -1}, "got -1; expected 0 or more"),
