@@ -107,7 +107,7 @@ def evaluate_early_exit(
         adaptive = EarlyExit(
             predictor.runners[0],
             predictor.depths,
-            choose_rule(rules, max_drop, "the model", predictor.depths).doubts,
+            choose_rule(rules, max_drop, "the model", predictor.sizes).doubts,
         )
         full, full_s = score_cases(predictor, predictor.runners[0], cases)
         dice, adaptive_s = score_cases(predictor, adaptive, cases)

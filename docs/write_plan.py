@@ -162,6 +162,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], str, dict[str, Advice]]] = {
             "batch": ("tiles", "larger on a GPU: small images are faster"),
             "precision": (PLANNER, "fp32: results to be compared bit for bit"),
             "depth": (PLANNER, "the depth that `report` recommends, so that `--depth` need not be given"),
+            "size": ("", "with shells, the size that `report` recommends, so that `--size` need not be given"),
         },
     ),
 }

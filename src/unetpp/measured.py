@@ -25,6 +25,7 @@ from pydantic import (
     model_serializer,
 )
 
+from unetpp.size_names import SizeNames
 from unetpp.words import count_noun
 
 Interval = tuple[float, float]
@@ -180,6 +181,10 @@ class Costs(Measured):
     """10^9 bytes that operations read and write, in float32."""
     nodes: Annotated[int | None, Column("nodes", ",d", brief=False)] = None
     """Number of nodes X[i, j] that are computed."""
+    depth: int | None = None
+    """In a network with shells: depth of the head."""
+    channels: int | None = None
+    """In a network with shells: channels of level 0 that the head reads."""
 
 
 class DepthRow(Costs, MeanScores):
@@ -202,14 +207,15 @@ class DepthRow(Costs, MeanScores):
 
 
 class Recommendation(Measured):
-    """The recommended depth: the smallest that loses little."""
+    """The recommended depth, with shells size: the fastest that loses little."""
 
     depth: int
+    """With shells the number of the size."""
     reason: str
 
 
 class DepthTable(Measured):
-    """All depths of one network, and the machine on which their costs were measured."""
+    """All depths, with shells all sizes by number, of one network, and the machine on which they were measured."""
 
     depths: dict[int, DepthRow] = {}
     mean_of_heads: DepthRow | None = None
@@ -227,6 +233,13 @@ class DepthTable(Measured):
     def is_scored(self) -> bool:
         """Whether the scores are of all validation cases: of a part of them, nothing is concluded."""
         return self.scored is None or self.scored[0] >= self.scored[1]
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether quality and time of every size are known, of a network that has learned."""
+        verdict = getattr(self, "verdict", None)
+        known = all(row.dice is not None and row.latency_ms is not None for row in self.depths.values())
+        return bool(self.depths) and known and self.is_scored and (verdict is None or verdict.learned)
 
     def describe_scored(self) -> str:
         """Say of how many validation cases the scores are; empty if of all."""
@@ -334,6 +347,8 @@ class Notes(DepthTable):
     auto: tuple[Rule, ...] = ()
     """Rules of `depth="auto"`, the most careful first."""
     pruned_from_depth: int | None = None
+    pruned_from_size: str | None = None
+    """Name of the largest size of the network with shells from which this one was cut."""
     finetuning: FineTuning | None = None
     imported_from: str | None = None
     """Name of the network in another library."""
@@ -382,7 +397,10 @@ def explain_no_expected_dice(folds: Sequence[Notes]) -> str:
 
 
 class ExportNotes(DepthTable):
-    """What an exported file says of its network; `depths` are those of its outputs, in their order."""
+    """What an exported file says of its network; `depths` are those of its outputs, in their order.
+
+    With shells they are numbers of sizes of the network that was exported.
+    """
 
     name: str = ""
     """Name of the data set of the training."""
@@ -398,6 +416,15 @@ class ExportNotes(DepthTable):
     """Why no Dice is expected of predictions; empty if one is."""
     imported_from: str | None = None
     """Where the network was trained, if not here: then the data set is not known."""
+    network_depth: int | None = None
+    """Depth of the network; None: not recorded by an earlier version."""
+    shell_channels: tuple[int, ...] = (1,)
+    """Channels of level 0 up to and with each shell."""
+
+    @property
+    def sizes(self) -> SizeNames:
+        """The sizes in the file, and their names."""
+        return SizeNames(tuple(self.depths), self.network_depth or max(self.depths), self.shell_channels)
 
 
 class Metrics(DepthTable):

@@ -11,12 +11,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from unetpp.errors import PlanError
 from unetpp.json_files import parse_json
 from unetpp.plan_text import read_plan_text, write_plan_text
 from unetpp.settings import Frozen, parse_settings, require, validate
+from unetpp.sizes import list_sizes, name_size, parse_size
 from unetpp.words import count_noun
 
 PLAN_VERSION = 1
@@ -414,6 +415,17 @@ class ModelPlan(Frozen):
         """Channels of level 0 up to and with each shell."""
         return tuple(round(self.widths[0] * shell) for shell in self.shells)
 
+    @property
+    def has_all_heads(self) -> bool:
+        """Whether there may be a head at every depth, not only at the deepest."""
+        return self.topology != "unet" and self.deep_supervision
+
+    def list_sizes(self) -> dict[int, str]:
+        """List the sizes by number, with their names; of a network with an encoder some depths may have no head."""
+        depths = range(1 if self.has_all_heads else self.depth, self.depth + 1)
+        numbers = list_sizes(depths, len(self.shells), self.depth)
+        return {number: name_size(number, self.depth, self.shell_channels) for number in numbers}
+
     @model_validator(mode="before")
     @classmethod
     def _divide_by_the_width(cls, values: Any) -> Any:
@@ -609,7 +621,10 @@ class PredictPlan(Frozen):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass."""
     depth: Positive
-    """Depth of a prediction for which none is given."""
+    """Depth of a prediction for which none is given; with shells the number of its size (`size` names it)."""
+    size: int | str | None = None
+    """Sets `depth` by the name of a size: 4x8, depth 4 with the first 8 channels of level 0, or 4, with all of them.
+    Null in a finished plan, which has the number."""
 
 
 class Plan(Frozen):
@@ -626,30 +641,52 @@ class Plan(Frozen):
     reasons: dict[str, str] = Field(default_factory=dict)
     """Why each value was chosen, by its dotted name."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _number_the_size(cls, values: Any) -> Any:
+        """Replace `predict.size` by its number."""
+        predict = values.get("predict") if isinstance(values, dict) else None
+        if not isinstance(predict, dict) or predict.get("size") is None:
+            return values
+        try:
+            model = ModelPlan.model_validate(values.get("model"))
+        except ValidationError:
+            return values  # its problems are reported
+        number, names = parse_size(str(predict["size"]), model.depth, model.shell_channels), model.list_sizes()
+        require((number in names, "predict.size", f"one of {', '.join(names.values())}, the sizes of this network"))
+        reasons = dict(values.get("reasons") or {})
+        if "predict.size" in reasons:
+            reasons["predict.depth"] = reasons.pop("predict.size")
+        return {**values, "predict": {**predict, "depth": number, "size": None}, "reasons": reasons}
+
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         data, model, train, depth = self.data, self.model, self.train, self.predict.depth
         channels, classes = len(data.channels), data.num_classes
         sizes = {"train.patch": train.patch, "predict.tile": self.predict.tile}
-        one_head = model.topology == "unet" or not model.deep_supervision
+        one_width = model.shells == (1.0,)
+        heads = (
+            f"1 to model.depth {model.depth}" if one_width else f"the number of a size, up to {max(model.list_sizes())}"
+        )
+        only = f"{model.depth}, the only head of this network" if one_width else "that of a size at model.depth"
         tunes_encoder = train.freeze_encoder > 0 or train.encoder_learning_rate != 1
         shells = len(model.shells)
-        heads = model.depth * shells
-        weighted = train.head_weights == "equal" or len(train.head_weights) == heads
+        count = model.depth * shells
+        weighted = train.head_weights == "equal" or len(train.head_weights) == count
         steps = train.epochs * train.steps_per_epoch
         require(
             (model.dims == data.dims, "model.dims", f"{data.dims}, as data.dims"),
             (model.in_channels == channels, "model.in_channels", f"{channels}, one for each of data.channels"),
             (model.out_channels == classes, "model.out_channels", f"{classes}, one for each of data.classes"),
             *((len(size) == data.dims, name, f"{data.dims} numbers (data.dims)") for name, size in sizes.items()),
-            (1 <= depth <= model.depth, "predict.depth", f"1 to model.depth {model.depth}"),
-            (not one_head or depth == model.depth, "predict.depth", f"{model.depth}, the only head of this network"),
+            (depth <= max(model.list_sizes()), "predict.depth", heads),
+            (model.has_all_heads or depth in model.list_sizes(), "predict.depth", only),
             (
                 not tunes_encoder or model.encoder not in (None, "resenc"),
                 "train.freeze_encoder, train.encoder_learning_rate",
                 "0 and 1 without an encoder of timm",
             ),
-            (weighted, "train.head_weights", f'"equal" or {heads} numbers, one for each head'),
+            (weighted, "train.head_weights", f'"equal" or {count} numbers, one for each head'),
             (not train.growth or shells > 1, "train.growth", "none, because model.shells has one"),
             (
                 len(train.growth) in (0, shells - 1),

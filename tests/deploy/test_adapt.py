@@ -14,13 +14,14 @@ from tests.tiny import TINY, run_cli
 import unetpp
 from unetpp.data.demo import write_demo_data
 from unetpp.deploy.adapt import LOSSES, Observations, adapt_file, choose_limits
-from unetpp.deploy.prune import plan_at_depth
+from unetpp.deploy.prune import plan_at_size
 from unetpp.errors import UsageError
 from unetpp.infer.early_exit import choose_rule
 from unetpp.measured import Rule
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.plan import ModelPlan
+from unetpp.size_names import SizeNames
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +112,13 @@ def rule(lost: float, most: float, time: float) -> Rule:
 
 def test_the_fastest_rule_that_may_not_lose_too_much_is_chosen() -> None:
     rules = [rule(0.0, 0.001, 0.9), rule(0.001, 0.003, 0.5), rule(0.002, 0.004, 0.6), rule(0.01, 0.02, 0.3)]
-    assert choose_rule(rules, 0.4, "m", (1, 2)).time == 0.5
-    assert choose_rule(rules, 0.1, "m", (1, 2)).time == 0.9
-    assert choose_rule(rules, 5, "m", (1, 2)).time == 0.3
+    assert choose_rule(rules, 0.4, "m", SizeNames.of_depths((1, 2))).time == 0.5
+    assert choose_rule(rules, 0.1, "m", SizeNames.of_depths((1, 2))).time == 0.9
+    assert choose_rule(rules, 5, "m", SizeNames.of_depths((1, 2))).time == 0.3
     with pytest.raises(UsageError, match=r"max_drop: got 0\.05 points of Dice; expected at least 0\.10"):
-        choose_rule(rules, 0.05, "m", (1, 2))
+        choose_rule(rules, 0.05, "m", SizeNames.of_depths((1, 2)))
     with pytest.raises(UsageError, match="Run `unetpp adapt m`"):
-        choose_rule([], 1, "m", (1, 2))
+        choose_rule([], 1, "m", SizeNames.of_depths((1, 2)))
 
 
 def test_what_cannot_be_fitted_is_refused(run: Path, tmp_path: Path) -> None:
@@ -126,6 +127,6 @@ def test_what_cannot_be_fitted_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="got 0 validation cases in the run folder; expected 3 or more"):
         adapt_file(alone)
     network, header = load_model(alone)
-    save_model(alone, network.prune(1).state_dict(), plan_at_depth(header.plan, 1))
+    save_model(alone, network.prune(1).state_dict(), plan_at_size(header.plan, 1))
     with pytest.raises(UsageError, match="got a network with one head"):
         adapt_file(alone)

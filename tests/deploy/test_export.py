@@ -17,13 +17,14 @@ import unetpp
 from unetpp.data.preprocess import prepare_image
 from unetpp.deploy import export
 from unetpp.deploy.export import Comparison, export_file
-from unetpp.deploy.export.graph import DepthProbabilities, open_export
+from unetpp.deploy.export.graph import SizeProbabilities, open_export
 from unetpp.errors import DataError, ModelFileError, UsageError
 from unetpp.formats.readers import open_image
 from unetpp.infer.predictor import load_folds
 from unetpp.measured import DepthRow, Notes
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
+from unetpp.size_names import SizeNames
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "export.md"
 PACKAGES = {".onnx": ("onnxscript", "onnxruntime"), ".xml": ("onnxscript", "openvino"), ".pt2": ()}
@@ -225,7 +226,7 @@ def test_a_network_that_answers_nan_does_not_agree(model: Path, tmp_path: Path) 
     network, header = load_model(model)
     samples = export.find_samples(model, header.plan, [], calibrate=False)
     nan = [np.full((1, 2, *samples.comparing[0].shape[1:]), np.nan, np.float32)]
-    exported = DepthProbabilities([network], [1])
+    exported = SizeProbabilities([network], SizeNames((1,), network.depth))
 
     def predict(image: np.ndarray, heads: Any) -> list[np.ndarray]:
         return [each[..., : image.shape[2], : image.shape[3]] for each in nan]

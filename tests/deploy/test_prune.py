@@ -11,7 +11,7 @@ import torch
 from tests import plans
 
 from unetpp.deploy import prune
-from unetpp.deploy.prune import plan_at_depth, prune_file
+from unetpp.deploy.prune import plan_at_size, prune_file
 from unetpp.errors import ModelFileError, UsageError, WriteError
 from unetpp.model.file import load_model
 from unetpp.plan import Plan
@@ -35,7 +35,7 @@ def test_a_pruned_file_predicts_what_the_full_one_does_at_that_depth(
 
 
 def test_the_plan_is_that_of_the_pruned_network(small_plan: Callable[..., Plan]) -> None:
-    plan = plan_at_depth(small_plan(depth=3, head_weights=[1.0, 2.0, 3.0]), 2)
+    plan = plan_at_size(small_plan(depth=3, head_weights=[1.0, 2.0, 3.0]), 2)
     assert (plan.model.depth, plan.predict.depth, plan.train.head_weights) == (2, 2, (1.0, 2.0))
     assert "pruned from depth 3" in plan.reasons["model.depth"]
 
@@ -43,7 +43,7 @@ def test_the_plan_is_that_of_the_pruned_network(small_plan: Callable[..., Plan])
 def test_the_plan_of_a_size_does_not_grow_and_keeps_the_weights_of_its_heads() -> None:
     settings = {"train.growth": (0.5,), "train.head_weights": (1, 2, 3, 4)}
     whole = plans.small_plan(settings=settings, norm="instance", shells=(0.5, 1))
-    plan = plan_at_depth(whole, 3)
+    plan = plan_at_size(whole, 3)
     assert (plan.model.depth, plan.predict.depth, plan.train.head_weights, plan.train.growth) == (1, 1, (3.0,), ())
 
 
@@ -73,8 +73,8 @@ def test_the_final_scores_beside_the_model_go_before_its_notes(
 def test_says_what_is_missing(make_model: Callable[..., Path], tmp_path: Path) -> None:
     model, out = make_model(), tmp_path / "small.safetensors"
     for arguments, message in [
-        ({}, "got neither"),
-        ({"depth": 1, "max_drop": 1}, "got both"),
+        ({}, "got none of them"),
+        ({"depth": 1, "max_drop": 1}, "got several of them"),
         ({"depth": 7}, r"got 7; expected one of \[1, 2\]"),
         ({"depth": 0}, r"got 0; expected one of \[1, 2\]"),
         ({"max_drop": -1}, "got -1; expected 0 or more"),

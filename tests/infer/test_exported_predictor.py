@@ -268,7 +268,7 @@ def test_it_takes_the_arguments_of_a_predictor_and_refuses_what_it_cannot_do(tmp
     for option in dataclasses.fields(PredictOptions):  # a new one is refused until an exported file can do it
         if option.name not in ("depth", "tta", "probabilities", "uncertainty"):
             with pytest.raises(UsageError, match=f"{option.name}: got an exported file"):
-                predictor.choose_depths(PredictOptions(**{option.name: True}))
+                predictor.choose_sizes(PredictOptions(**{option.name: True}))
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml", ".pt2"])

@@ -12,6 +12,7 @@ import pytest
 from unetpp.errors import UsageError
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import AUTO, MEAN
+from unetpp.size_names import SizeNames
 
 
 @pytest.mark.parametrize(
@@ -28,13 +29,13 @@ from unetpp.infer.prediction import AUTO, MEAN
     ],
 )
 def test_a_depth_is_resolved_to_heads(depth: Any, heads: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    assert PredictOptions(depth=depth).choose_depths(heads, default=2) == expected
+    assert PredictOptions(depth=depth).choose_sizes(SizeNames.of_depths(heads), default=2) == expected
 
 
 @pytest.mark.parametrize("depth", [0, -1, 4, "4", "-1", "deep", "All", 1.5])
 def test_a_depth_without_a_head_is_refused(depth: Any) -> None:
     with pytest.raises(UsageError, match=r"depth: got .*; expected .all., .mean., .auto. or one of \[1, 2\]") as caught:
-        PredictOptions(depth=depth).choose_depths((1, 2), default=1)
+        PredictOptions(depth=depth).choose_sizes(SizeNames.of_depths((1, 2)), default=1)
     assert caught.value.problems[0].setting == "depth"
 
 
@@ -61,10 +62,10 @@ def test_disagreement_needs_several_predictions(
 ) -> None:
     wanted = PredictOptions(**options, uncertainty="disagreement")
     if allowed:
-        wanted.choose_depths(heads, 1, networks)
+        wanted.choose_sizes(SizeNames.of_depths(heads), 1, networks)
         return
     with pytest.raises(UsageError, match="uncertainty: got disagreement"):
-        wanted.choose_depths(heads, 1, networks)
+        wanted.choose_sizes(SizeNames.of_depths(heads), 1, networks)
 
 
 def test_options_are_values_that_know_what_was_changed() -> None:

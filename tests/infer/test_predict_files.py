@@ -26,6 +26,7 @@ from unetpp.measure.quality import evaluate_folders
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan, Normalization
 from unetpp.results import LOW, SPECKLED, Predicted
+from unetpp.size_names import SizeNames
 
 
 class Thresholding(CasePredictor):
@@ -39,9 +40,9 @@ class Thresholding(CasePredictor):
             label_values=tuple(range(len(classes))),
             normalization=(Normalization(),),
         )
-        self.depths, self.name, self.backend, self.calibrations = (1,), "test", "numpy", {}
+        self.sizes, self.name, self.backend, self.calibrations = SizeNames((1,), 1), "test", "numpy", {}
 
-    def choose_depths(self, options: PredictOptions) -> tuple[int, ...]:
+    def choose_sizes(self, options: PredictOptions) -> tuple[int, ...]:
         return (1,)
 
     def predict_source(

@@ -41,3 +41,29 @@ def test_the_recommended_depth_loses_little_and_says_what_it_saves() -> None:
     deepest = recommend_depth(DepthTable(depths={1: rows[1], 3: rows[3]}))
     assert deepest and deepest.depth == 3 and "of the time" not in deepest.reason
     assert recommend_depth(DepthTable(depths={1: DepthRow(latency_ms=4.0), 2: rows[2]})) is None
+
+
+def shelled(**rows: tuple[float, float | None]) -> dict[int, DepthRow]:
+    """Make rows of (Dice, milliseconds) by name, such as n2x8, numbered in this order."""
+    sizes = [(*map(int, name[1:].split("x")), *values) for name, values in rows.items()]
+    return {
+        number: DepthRow(depth=depth, channels=channels, dice=dice, latency_ms=ms)
+        for number, (depth, channels, dice, ms) in enumerate(sizes, 1)
+    }
+
+
+def test_with_shells_the_fastest_size_is_chosen_not_the_smallest_number() -> None:
+    rows = shelled(n1x8=(0.80, 3.0), n2x8=(0.918, 8.0), n1x16=(0.919, 5.0), n2x16=(0.92, 20.0))
+    assert choose_depth(rows, 0.5)[0] == 3
+    without = {number: row.merge(DepthRow(latency_ms=None)) for number, row in rows.items()}
+    assert choose_depth(without, 0.5)[0] == 2
+
+
+def test_the_recommended_size_is_compared_with_the_largest_in_milliseconds() -> None:
+    rows = shelled(n1x8=(0.80, 3.0), n2x8=(0.918, 8.0), n1x16=(0.90, 9.0), n2x16=(0.92, 20.0))
+    found = recommend_depth(DepthTable(depths=rows))
+    assert found and found.depth == 2
+    assert "0.20 points below large (2x16)" in found.reason
+    assert found.reason.endswith("8.0 ms a tile instead of 20.0")
+    beaten = recommend_depth(DepthTable(depths=rows | shelled(n1x8=(0.93, 3.0))))
+    assert beaten and beaten.depth == 1 and "1.00 points above size 2x16" in beaten.reason

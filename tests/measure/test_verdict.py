@@ -27,7 +27,7 @@ from unetpp.measure.verdict import (
     read_curves,
     suggest_command,
 )
-from unetpp.measured import Verdict
+from unetpp.measured import DepthRow, MeanScores, Metrics, Verdict
 from unetpp.run_folder import RunFolder
 from unetpp.train.log import read_log
 
@@ -209,3 +209,19 @@ def test_a_log_is_judged_whatever_its_lines_are(tmp_path: Path) -> None:
     (run.fold(0) / "log.jsonl").write_text(text)
     verdict = judge_fold(run, 0)
     assert verdict and verdict.kind == TOO_SHORT and verdict.more_minutes == 30
+
+
+def test_an_inner_size_that_has_learned_is_not_called_too_short() -> None:
+    log = [
+        {"kind": "validation", "step": 300, "dice": 0.6, "depths": {"2": 0.91, "4": 0.6}, "elapsed_s": 300.0},
+        {"kind": "end", "step": 300, "reason": "finished", "elapsed_s": 300.0},
+    ]
+    rows = {2: DepthRow(dice=0.91, depth=2, channels=8), 4: DepthRow(dice=0.6, depth=2, channels=16)}
+    metrics = Metrics(mean=MeanScores(dice=0.6), depths=rows)
+    verdict = judge_training(read_curves(log, metrics))
+    assert verdict and (verdict.kind, verdict.learned) == (TOO_SHORT, True)
+    assert "Too short for the largest size: 300 steps" in verdict.reason
+    assert "2x8 has 0.910, 2x16 0.600" in verdict.reason and verdict.more_minutes
+    plain = {1: DepthRow(dice=0.91), 2: DepthRow(dice=0.6)}
+    behind = judge_training(read_curves(log, metrics.merge(Metrics(depths=plain))))
+    assert behind and (behind.kind, behind.learned) == (TOO_SHORT, False)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.peers.reading import PLAIN, differences, read, require, run, trained
 from tests.plans import small_plan
 
-from unetpp.deploy.prune import plan_at_depth
+from unetpp.deploy.prune import plan_at_size
 from unetpp.errors import UsageError
 from unetpp.model.build import build_from_plan, model_plan
 from unetpp.model.network import UNetPlusPlus
@@ -93,7 +93,7 @@ def test_an_imported_network_is_pruned_like_ours(depth: int) -> None:
     image = torch.randn(1, 1, 37, 33)
     smaller = ours.prune(depth)
     assert differences([run(theirs, image)[depth - 1]], [run(smaller, image)]) == [0.0]
-    planned = build_from_plan(plan_at_depth(plan, depth).model)
+    planned = build_from_plan(plan_at_size(plan, depth).model)
     planned.load_state_dict(smaller.state_dict())
     assert sum(weight.numel() for weight in smaller.parameters()) < sum(weight.numel() for weight in ours.parameters())
 

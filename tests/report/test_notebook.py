@@ -58,6 +58,17 @@ def test_a_run_shows_its_depths_and_its_pictures(tmp_path: Path, monkeypatch: py
     assert name != other
 
 
+def test_a_run_with_shells_shows_its_sizes(tmp_path: Path) -> None:
+    rows = {
+        number: DepthRow(dice=dice, latency_ms=number, depth=2, channels=8 * number)
+        for number, dice in enumerate((0.9, 0.89, 0.92), 1)
+    }
+    fold = TrainedFold(0, "finished", 10, 60.0, 0.0, Metrics(depths=rows))
+    html = Run(tmp_path, (fold,), None, 60.0)._repr_html_()
+    assert "<td>small (2x8)</td>" in html and "<td>2x16 *</td>" in html
+    assert "<p>sizes: small, 0.900 in 1.0 ms; large, 0.920 in 3.0 ms</p>" in html
+
+
 def test_a_run_in_a_notebook_has_the_verdict_and_what_comes_next(tmp_path: Path) -> None:
     part = METRICS.merge(Metrics(scored=(1, 5), unfinished=("1 of 5 validation cases scored",)))
     verdict = Verdict(kind="too short", reason="Too short.", advice="Train longer.")

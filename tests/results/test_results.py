@@ -77,6 +77,41 @@ def test_tables_fit_a_narrow_terminal() -> None:
     assert max(map(len, scores.splitlines())) <= 80
 
 
+def sizes(*values: tuple[float, float], **scores: Any) -> dict[int, DepthRow]:
+    """Rows of the sizes 1x8, 2x8, 1x16 and 2x16, of (Dice, milliseconds)."""
+    names = [(1, 8), (2, 8), (1, 16), (2, 16)]
+    return {
+        number: row(dice=dice, latency_ms=ms, depth=depth, channels=channels, **scores)
+        for number, ((depth, channels), (dice, ms)) in enumerate(zip(names, values, strict=True), 1)
+    }
+
+
+def test_sizes_are_named_and_those_that_another_one_beats_are_said() -> None:
+    full = {"dice_lost": 0.01, "peak_memory_mb": 12345.6, "energy_j": 123.4, "parameters": 123_456_789}
+    rows = sizes((0.8, 1), (0.9, 2), (0.85, 3), (0.92, 5), **full)
+    recommended = Recommendation(depth=2, reason="good enough")
+    shown = describe_depths(DepthTable(depths=rows, recommended=recommended, distance_unit="pixel")).splitlines()
+    assert max(map(len, shown)) <= 80
+    names = [line.strip().split("  ")[0] for line in shown if line.startswith("  ")]
+    assert [name for name in names if "x" in name][:4] == ["small (1x8)", "medium (2x8)", "1x16 *", "large (2x16)"]
+    assert "  sizes: small, 0.800 in 1.0 ms; medium, 0.900 in 2.0 ms; large, 0.920 in 5.0 ms" in shown
+    assert "  * left out: 1x16, slower and worse than medium (2x8)" in shown
+    assert shown[-1] == "  recommended: medium (2x8) (good enough)"
+
+
+def test_before_all_cases_are_scored_no_size_is_left_out() -> None:
+    rows = sizes((0.8, 1), (0.9, 2), (0.85, 3), (0.92, 5))
+    shown = describe_depths(DepthTable(depths=rows, scored=(1, 5)))
+    assert "left out" not in shown and "no size is recommended" in shown
+
+
+def test_what_comes_next_names_the_recommended_size() -> None:
+    rows = sizes((0.8, 1), (0.9, 2), (0.85, 3), (0.92, 5))
+    metrics = Metrics(depths=rows, recommended=Recommendation(depth=2, reason="good enough"))
+    fold = TrainedFold(0, "finished", 10, 60.0, 0.0, metrics)
+    assert Run(Path("RUN"), (fold,), None, 60.0).to_text().endswith("--out predictions --size 2x8")
+
+
 def test_what_comes_next_names_the_recommended_depth_of_a_single_fold() -> None:
     fold = TrainedFold(
         0,

@@ -31,6 +31,7 @@ from unetpp.model.network import HeadOutputs
 from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.runtime.device import autocast
 from unetpp.runtime.runner import Runner
+from unetpp.size_names import SizeNames
 
 LOSSES = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01)
 """Accepted losses of Dice. For each, the fastest rule is tried whose expected mean loss over cases, plus two standard
@@ -51,7 +52,7 @@ def adapt_file(
     device: str = "auto",
     backend: str = "auto",
     progress: Progress = SILENCE,
-) -> list[Rule]:
+) -> tuple[list[Rule], SizeNames]:
     """Fit rules for a model file and write them into it.
 
     Args:
@@ -61,7 +62,7 @@ def adapt_file(
         progress: shows what is predicted.
 
     Returns:
-        The rules, the one that loses least first.
+        The rules, the one that loses least first, and the sizes of the model.
 
     Raises:
         UsageError: a network with one head, or too few validation cases in the run folder.
@@ -80,7 +81,7 @@ def adapt_file(
     rules = fit_rules(predictor, cases, progress)
     network, header = load_model(model)
     save_model(model, network.state_dict(), header.plan, header.notes.merge(Notes(auto=rules)))
-    return rules
+    return rules, predictor.sizes
 
 
 def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progress = SILENCE) -> list[Rule]:

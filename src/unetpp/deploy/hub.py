@@ -14,6 +14,7 @@ from unetpp.infer.hub_file import download
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.model.header import read_header
 from unetpp.run_folder import MODEL, find_model_file
+from unetpp.size_names import SizeNames
 
 with optional_package("huggingface_hub", "hub", "models on the Hugging Face hub"):
     from huggingface_hub import ModelCard, ModelHubMixin
@@ -73,10 +74,15 @@ class HubModel(ModelHubMixin):
         return load_predictor(self.file, device, backend)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """Write the model card: data, scores of every depth, limits, license."""
+        """Write the model card: data, scores of every size, limits, license."""
         plan = self.header.plan
-        usage = f'Contains every depth: `unetpp.load("hf://NAME").predict(image, depth=1)`, 1 to {plan.model.depth}'
-        card = write_card(Path(MODEL), plan, (plan.predict.depth,), [self.header.notes], [usage], self._license)
+        first, *rest = plan.model.list_sizes().values()
+        choice = f"depth={first}" if len(plan.model.shells) == 1 else f'size="{first}"'
+        usage = f'`unetpp.load("hf://NAME").predict(image, {choice})`'
+        noun = choice.partition("=")[0]
+        usage = f"Contains every {noun}: {usage}, {f'{first} to {rest[-1]}' if rest else f'its only {noun}'}"
+        sizes = SizeNames((plan.predict.depth,), plan.model.depth, plan.model.shell_channels)
+        card = write_card(Path(MODEL), plan, sizes, [self.header.notes], [usage], self._license)
         return ModelCard(METADATA + card)
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pruning: a smaller, independent model file with the predictions of one depth (Zhou et al. 2018, section 3.3)."""
+"""Pruning: a smaller, independent model file with the predictions of one size (Zhou et al. 2018, section 3.3)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from unetpp.deploy.finetune import finetune
+from unetpp.dial import add_sizes, name_sizes
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import write_atomically
 from unetpp.measure.choose_depth import choose_depth
@@ -19,6 +20,7 @@ from unetpp.plan import Plan
 from unetpp.results import Pruned
 from unetpp.run_folder import METRICS_FILE
 from unetpp.runtime.device import choose_device
+from unetpp.size_names import SizeNames, choose_setting
 from unetpp.sizes import find_size
 from unetpp.train.trainer import Status
 
@@ -34,99 +36,127 @@ def prune_file(
     minutes: float | None = None,
     device: str = "auto",
     show: Callable[[Status], None] = lambda status: None,
+    size: int | str | None = None,
 ) -> Pruned:
-    """Write the part of a model that one depth needs, after comparing the written file with the full network.
+    """Write the part of a model that one size needs, after comparing the written file with the full network.
 
     Args:
         model: a .safetensors of this package.
         out: the smaller model file to write.
-        depth: the depth to keep.
-        max_drop: instead of `depth`: keep the smallest depth that loses at most so many points (hundredths) of
-            validation Dice against the deepest, by the 95 % interval over cases.
+        depth: the depth to keep, of the whole width.
+        max_drop: instead of `depth`: keep the smallest size that loses at most so many points (hundredths) of
+            validation Dice against the largest, by the 95 % interval over cases.
         minutes: fine-tune the smaller network for so long, on the cached cases of the run of `model`; None: do not.
         device: device to fine-tune on: auto, cpu, cuda or cuda:K.
         show: called now and then with the status of fine-tuning.
+        size: instead of `depth`: name of the size to keep.
 
     Returns:
-        The depth, why it was chosen, and sizes before and after.
+        The size, why it was chosen, and numbers of parameters before and after.
 
     Raises:
-        UsageError: not exactly one of `depth` and `max_drop`, no such depth, no scores to choose a depth by, or no
+        UsageError: not exactly one of `depth`, `size` and `max_drop`, no such size, no scores to choose one by, or no
             cases to train on.
         ModelFileError: the file cannot be used, or the written one differs from it.
         WriteError: it could not be written; a file that was at `out` before is intact.
     """
     network, header = load_model(model)
-    depth, reason = _choose_depth(model, network, header.notes, depth, max_drop)
-    smaller, plan, finetuning = network.prune(depth), plan_at_depth(header.plan, depth), None
+    sizes = name_sizes(header.notes, network.head_depths, header.plan.model)
+    number, reason = _choose_size(model, sizes, header.notes, (depth, size), max_drop)
+    smaller, plan, finetuning = network.prune(number), plan_at_size(header.plan, number), None
     if minutes is not None:
         smaller, finetuning = finetune(smaller, plan, model, minutes, choose_device(device), show)
     changed = finetuning is not None and finetuning.dice > finetuning.dice_before
-    notes = _prune_notes(header.notes, network.depth, depth, finetuning if changed else None)
+    notes = _prune_notes(header.notes, sizes, number, plan, finetuning if changed else None)
     with write_atomically(out) as temporary:
         save_model(temporary, smaller.state_dict(), plan, notes)
-        reference, at = (smaller.eval(), None) if changed else (network, depth)
+        reference, at = (smaller.eval(), None) if changed else (network, number)
         difference = _compare(reference, temporary, at, header.plan)
     after, before = (sum(weight.numel() for weight in each.parameters()) for each in (smaller, network))
-    finetuned = None if finetuning is None else str(finetuning)
-    return Pruned(out, depth, after, before, reason, difference, finetuned, is_whole=depth == network.depth)
+    finetuned, kept = None if finetuning is None else str(finetuning), smaller.depth
+    is_whole = number == sizes.numbers[-1]
+    return Pruned(out, kept, after, before, reason, difference, finetuned, is_whole, str(sizes.name(number)))
 
 
-def plan_at_depth(plan: Plan, depth: int) -> Plan:
-    """Make the plan of the network pruned at a depth."""
-    weights, size = plan.train.head_weights, find_size(depth, plan.model.depth)
-    first = depth - size.depth  # of the weights of its shell
+def plan_at_size(plan: Plan, number: int) -> Plan:
+    """Make the plan of the network pruned to a size, by its number: a network of one width."""
+    weights, depth = plan.train.head_weights, find_size(number, plan.model.depth).depth
+    first = number - depth  # of the weights of its shell
     values = plan.model_dump()
-    values["model"] = prune_plan(plan.model, depth).model_dump()
-    values["predict"]["depth"] = size.depth
-    values["train"]["head_weights"] = weights if weights == "equal" else weights[first:depth]
+    values["model"] = prune_plan(plan.model, number).model_dump()
+    values["predict"]["depth"] = depth
+    values["train"]["head_weights"] = weights if weights == "equal" else weights[first:number]
     values["train"]["growth"] = ()
     values["reasons"]["model.depth"] = f"pruned from depth {plan.model.depth}"
+    if len(plan.model.shells) > 1:
+        values["reasons"]["model.widths"] = f"pruned from a first width of {plan.model.widths[0]}"
+        values["reasons"].pop("model.shells", None)
     return Plan.from_dict(values)
 
 
-def _choose_depth(
-    model: Path, network: UNetPlusPlus, notes: Notes, depth: int | None, max_drop: float | None
+def _choose_size(
+    model: Path,
+    sizes: SizeNames,
+    notes: Notes,
+    wanted: tuple[int | None, int | str | None],
+    max_drop: float | None,
 ) -> tuple[int, str]:
-    if (depth is None) == (max_drop is None):
-        action = "Name the depth to keep, or how many points of Dice may be lost."
+    """Choose the number of a size, by a depth or a size that the user names or by what it loses; say why."""
+    setting, chosen = choose_setting(*wanted), next((each for each in wanted if each is not None), None)
+    if (chosen is None) == (max_drop is None):
+        action = "Name what to keep, or how many points of Dice may be lost."
         raise UsageError(
-            "`depth`, `max_drop`", "neither" if depth is None else "both", "one of them", action, setting="depth"
+            "`depth`, `size`, `max_drop`",
+            "none of them" if chosen is None else "several of them",
+            "one",
+            action,
+            setting="size",
         )
-    if max_drop is not None:
-        if max_drop < 0:
-            raise UsageError("max_drop", f"{max_drop:g}", "0 or more points of Dice", "Change it.")
-        rows, partial = _validation_rows(model, network, notes)
-        depth, reason = choose_depth(rows, max_drop)
-        return depth, f"{reason}; {partial}: `unetpp report` on the run scores the rest" if partial else reason
-    if depth not in network.head_depths:
-        heads = f"one of {list(network.head_depths)}, the depths at which {model} has a head"
-        raise UsageError("depth", str(depth), heads, "Change it.")
-    return int(depth or 0), "as requested"
+    if chosen is not None:
+        return sizes.require(chosen, setting, str(model)), "as requested"
+    allowed = max_drop or 0.0
+    if allowed < 0:
+        raise UsageError("max_drop", f"{allowed:g}", "0 or more points of Dice", "Change it.")
+    rows, partial = _validation_rows(model, sizes, notes)
+    number, reason = choose_depth(rows, allowed)
+    return number, f"{reason}; {partial}: `unetpp report` on the run scores the rest" if partial else reason
 
 
-def _validation_rows(model: Path, network: UNetPlusPlus, notes: Notes) -> tuple[dict[int, DepthRow], str]:
-    """Find the validation scores of each depth, and say if they are not of all cases.
+def _validation_rows(model: Path, sizes: SizeNames, notes: Notes) -> tuple[dict[int, DepthRow], str]:
+    """Find the validation scores of each size, and say if they are not of all cases.
 
     They are in metrics.json next to the model, else in the notes of the model.
     """
     for table in (read_metrics(model.with_name(METRICS_FILE)), notes):
         found = {depth: row for depth, row in table.depths.items() if row.dice is not None} if table else {}
-        if table and set(network.head_depths) <= set(found):
-            return {depth: found[depth] for depth in network.head_depths}, table.describe_scored()
-    got = f"{model}, without validation scores of every depth in it or in {METRICS_FILE} next to it"
-    raise UsageError("max_drop", got, "scores to choose by", "Choose with `depth`.")
+        if table and set(sizes.numbers) <= set(found):
+            return {number: found[number] for number in sizes.numbers}, table.describe_scored()
+    got = f"{model}, without validation scores of every {sizes.noun} in it or in {METRICS_FILE} next to it"
+    raise UsageError("max_drop", got, "scores to choose by", f"Choose with `{sizes.noun}`.")
 
 
-def _prune_notes(notes: Notes, depth_before: int, depth: int, finetuning: FineTuning | None) -> Notes:
-    row = notes.depths.get(depth)
-    values = notes.model_dump(exclude_unset=True, exclude={"depths", "mean_of_heads", "auto"})  # of several heads
+def _prune_notes(notes: Notes, sizes: SizeNames, number: int, plan: Plan, finetuning: FineTuning | None) -> Notes:
+    """Make the notes of a model that was pruned to a size: those of its only size, which is a depth.
+
+    Args:
+        notes: those of the whole network.
+        sizes: its sizes.
+        number: the one that was kept.
+        plan: of the pruned network.
+        finetuning: how its weights were changed; None: they are those of the whole network.
+    """
+    row, depth = notes.depths.get(number), find_size(number, sizes.depth).depth
+    of_several = {"depths", "mean_of_heads", "auto", "recommended"}
+    values = notes.model_dump(exclude_unset=True, exclude=of_several)
     if finetuning:
         costs = row.costs() if row else DepthRow()  # other scores belong to the original weights
         row, values["finetuning"] = DepthRow(dice=finetuning.dice).merge(costs), finetuning
     if row and "dice" in values:
         values["dice"] = row.dice
-    return Notes(**{**values, "pruned_from_depth": depth_before, "depths": {depth: row} if row else {}})
+    if len(sizes.channels) > 1:
+        values["pruned_from_size"] = sizes.name(sizes.numbers[-1])
+    pruned = Notes(**{**values, "pruned_from_depth": sizes.depth, "depths": {depth: row} if row else {}})
+    return add_sizes(pruned, plan.model)
 
 
 def _compare(network: UNetPlusPlus, written: Path, depth: int | None, plan: Plan) -> float:

@@ -13,6 +13,7 @@ from unetpp.errors import UsageError
 from unetpp.labels.classes_torch import compact_probabilities, most_probable
 from unetpp.measured import Rule
 from unetpp.runtime.runner import IncrementalRunner
+from unetpp.size_names import SizeNames
 from unetpp.words import count_noun, write_command
 
 MIN_FOREGROUND = 0.01
@@ -25,20 +26,20 @@ def estimate_uncertainty(logits: Tensor) -> Tensor:
     return (1 - best).sum(dim=1) / (classes > 0).sum(dim=1).clamp(min=MIN_FOREGROUND * best.shape[1])
 
 
-def choose_rule(rules: Sequence[Rule], max_drop: float, model: str, depths: Sequence[int]) -> Rule:
+def choose_rule(rules: Sequence[Rule], max_drop: float, model: str, sizes: SizeNames) -> Rule:
     """Choose the fastest rule among those that lose at most `max_drop`, by the upper end of the interval over cases.
 
     Args:
         rules: as `deploy.adapt` fits them.
         max_drop: points (hundredths) of Dice that may be lost against the deepest head.
         model: name of the model, for errors.
-        depths: depths of the model, for errors.
+        sizes: those of the model, for errors.
 
     Raises:
         UsageError: the model has no rules, or none that loses so little.
     """
     if not rules:
-        action = f"Run `{write_command('adapt', model)}`, or choose a depth, one of {list(depths)}."
+        action = f"Run `{write_command('adapt', model)}`, or choose a {sizes.noun}, {sizes.describe()}."
         raise UsageError("depth", f"auto for {model}, which has no rules", "a model with rules", action)
     worst = {number: 100 * (rule.dice_lost_interval or (0, rule.dice_lost))[1] for number, rule in enumerate(rules)}
     good = [number for number, lost in worst.items() if lost <= max_drop + 1e-7]

@@ -12,6 +12,7 @@ import numpy as np
 
 from unetpp.data.preprocess import PreparedImage, prepare_image, resample_block
 from unetpp.data.training_range import find_outside
+from unetpp.dial import find_words
 from unetpp.errors import DataError, UsageError
 from unetpp.formats.scratch import allocate_array, release
 from unetpp.formats.sources import ArraySource, ImageSource
@@ -22,11 +23,12 @@ from unetpp.infer.prediction import MEAN, Prediction, describe_infinite, empty_p
 from unetpp.infer.tiles import TileGrid, TileProgress, read_tile
 from unetpp.labels.classes import entropy, most_probable, soft_counts
 from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork, open_exported, parse_description
+from unetpp.size_names import choose_setting
 from unetpp.slabs import slabs
 from unetpp.volume import Geometry
 
 _Slices = tuple[slice, ...]
-_OPTIONS = ("depth", "tta", "probabilities", "uncertainty")
+_OPTIONS = ("depth", "size", "tta", "probabilities", "uncertainty")
 """Options that exported files have; a new one is refused until it is implemented here."""
 _NAME_THE_MODEL = "name the model that was exported"
 
@@ -47,20 +49,24 @@ class ExportedPredictor(CasePredictor):
     def __init__(self, network: ExportedNetwork, about: dict[str, Any], name: str, backend: str) -> None:
         described = parse_description(about, name)
         self.data, self._tiles = described.data, described.tiles
-        self.depths, self.calibrations = tuple(described.notes.depths), described.notes.depths
+        notes = described.notes
+        self.sizes, self.calibrations = replace(notes.sizes, words=find_words(notes, notes.depths)), notes.depths
         self._network = network
         self.name, self.backend = name, backend
 
-    def choose_depths(self, options: PredictOptions) -> tuple[int, ...]:
-        """Resolve `options.depth` to exported depths; see `PredictOptions.choose_depths`.
+    def choose_sizes(self, options: PredictOptions) -> tuple[int, ...]:
+        """Resolve `options.size` or `options.depth` to exported ones; see `PredictOptions.choose_sizes`.
 
         Raises:
-            UsageError: another depth, or an option that an exported file does not have.
+            UsageError: another size, or an option that an exported file does not have.
         """
-        if options.depth not in (None, "all", "all and mean", "mean", *self.depths):
-            some = f"one of {list(self.depths)}, the depths" if len(self.depths) > 1 else f"{self.depths[0]}, the depth"
-            action = f"Leave it out, export another depth, or {_NAME_THE_MODEL}."
-            raise UsageError("depth", f"{options.depth!r} for {self.name}", f"{some} in the file", action)
+        sizes, wanted = self.sizes, options.wanted
+        if wanted not in (None, "all", "all and mean", "mean") and sizes.find(wanted) is None:
+            one = f"{sizes.list_names()[0]}, the {sizes.noun}"
+            some = one if len(sizes.numbers) == 1 else f"{sizes.describe()}, the {sizes.noun}s"
+            action = f"Leave it out, export another {sizes.noun}, or {_NAME_THE_MODEL}."
+            setting = choose_setting(options.depth, options.size)
+            raise UsageError(setting, f"{wanted!r} for {self.name}", f"{some} in the file", action)
         for option in options.changed:
             if option not in _OPTIONS:
                 got, action = (
@@ -71,7 +77,7 @@ class ExportedPredictor(CasePredictor):
         if options.uncertainty == "disagreement":
             got = f"disagreement of an exported file ({self.name})"
             raise UsageError("uncertainty", got, "entropy", f"Change it, or {_NAME_THE_MODEL}.")
-        return options.choose_depths(self.depths, self._tiles.depth)
+        return options.choose_sizes(sizes, self._tiles.depth, model=self.name)
 
     def predict_source(
         self,
@@ -81,7 +87,7 @@ class ExportedPredictor(CasePredictor):
         progress: TileProgress | None = None,
     ) -> dict[int, Prediction]:
         """Predict an image that is read in blocks; see `CasePredictor.predict_source`."""
-        depths = self.choose_depths(options)
+        depths = self.choose_sizes(options)
         image = prepare_image(source, self.data, where)
         classes, maps = self.data.num_classes, (options.probabilities, options.uncertainty is not None)
         found = [empty_prediction(depth, image.image_shape, classes, image.geometry, maps) for depth in depths]

@@ -1,7 +1,8 @@
 """Prediction from files to files.
 
 OUT/NAME.png                       label values, in the format and on the grid of the input; OUT/depth_D/NAME.png with
-                                   all depths; OUT/FOLDER/NAME.png for an input in a folder of an input folder
+                                   all depths, OUT/size_DxC/NAME.png with all sizes of a network with shells;
+                                   OUT/FOLDER/NAME.png for an input in a folder of an input folder
 OUT/probabilities/NAME_CLASS.tif   probability of each foreground class, if requested
 OUT/uncertainty/NAME.tif           entropy or disagreement, if requested
 OUT/overlays/NAME.png              the image with the outlines of its segmentation, if requested
@@ -51,6 +52,8 @@ from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 from unetpp.progress import Stage
 from unetpp.results import LOW, NOTHING, SPECKLED, UNLIKE
+from unetpp.size_names import SizeNames
+from unetpp.sizes import find_size
 from unetpp.words import format_time, merge_remarks
 
 if TYPE_CHECKING:
@@ -75,7 +78,8 @@ class WrittenFiles:
     """Files written, and cases that failed."""
 
     out: Path
-    depths: tuple[int, ...]
+    depths: tuple[int | str, ...]
+    """Depths, with shells names of sizes, or "mean", "auto"."""
     files: tuple[Path, ...]
     """Segmentations, in the order of the inputs."""
     failures: tuple[Failure, ...]
@@ -86,8 +90,8 @@ class WrittenFiles:
     """Dice that is to be expected of those of `files` of which it is known."""
     expected_dice_error: Mapping[Path, float] = field(default_factory=dict)
     """Mean absolute error of that on the validation cases."""
-    depth_shares: Mapping[int, float] = field(default_factory=dict)
-    """With `depth="auto"`: fraction of the tiles that stopped at each depth."""
+    depth_shares: Mapping[int | str, float] = field(default_factory=dict)
+    """With `depth="auto"`: fraction of the tiles that stopped at each depth, with shells at each size."""
     outside: tuple[str, ...] = ()
     """How images differ from those of the training, a line for each way."""
     notes: tuple[str, ...] = ()
@@ -113,7 +117,7 @@ def predict_to_files(
         predictor: the model.
         inputs: files and folders.
         out: folder for the results.
-        options: which depths, how, and which maps to write in addition to the segmentations.
+        options: which sizes, how, and which maps to write in addition to the segmentations.
         progress: called with images done of all.
         overlay: write a picture of each image with the outlines of its segmentation.
 
@@ -123,8 +127,9 @@ def predict_to_files(
         WriteError: no space, or no permission to write.
     """
     plan = predictor.data
-    depths = predictor.choose_depths(options)
-    folders = {depth: out / f"depth_{depth}" if options.depth == "all" else out for depth in depths}
+    depths, sizes = predictor.choose_sizes(options), predictor.sizes
+    several = options.wanted == "all"
+    folders = {each: out / f"{sizes.noun}_{sizes.name(each)}" if several else out for each in depths}
     found_images = find_images([Path(entry) for entry in inputs], plan.channels, out)
     cases = found_images.cases
     _require_other_folder(cases, folders)
@@ -145,7 +150,7 @@ def predict_to_files(
                     made.require()
                     path = _write(found, case.id, folders[depth], plan, namers[depth])
                     size = found.segmentation.size
-                    entries[path] = _flag_speckles({**_judge(found, predictor), **_measure(found, plan)}, size)
+                    entries[path] = _flag_speckles({**_judge(found, predictor), **_measure(found, plan, sizes)}, size)
                     tiles.update(found.tiles)
                     if overlay:
                         picture = folders[depth] / OVERLAYS / f"{case.id}.png"
@@ -159,13 +164,13 @@ def predict_to_files(
     finally:  # finished cases are recorded, whatever ends the loop
         written = WrittenFiles(
             out,
-            depths,
+            tuple(name_depth(depth, sizes) for depth in depths),
             tuple(entries),
             tuple(failures),
             doubtful={path: entry["why"] for path, entry in entries.items() if entry["review"]},
             expected_dice=_collect(entries, "expected_dice"),
             expected_dice_error=_collect(entries, "expected_dice_error"),
-            depth_shares=_share(tiles),
+            depth_shares=_share(tiles, sizes),
             outside=tuple(merge_remarks(outside)),
             notes=(*merge_remarks(notes), *found_images.notes, *replaced),
         )
@@ -249,16 +254,16 @@ def _judge(prediction: Prediction, predictor: CasePredictor) -> dict[str, Any]:
     }
 
 
-def _measure(prediction: Prediction, plan: DataPlan) -> dict[str, Any]:
+def _measure(prediction: Prediction, plan: DataPlan, sizes: SizeNames) -> dict[str, Any]:
     """Measure the classes of a segmentation: voxels, area or volume, connected objects; and which depths tiles took."""
     spacing = prediction.geometry.spacing_mm
-    sizes = zip(plan.classes[1:], measure_classes(prediction.segmentation, plan.num_classes), strict=True)
+    measured = zip(plan.classes[1:], measure_classes(prediction.segmentation, plan.num_classes), strict=True)
     classes = {
         name: {"voxels": size.voxels, **measure_size(size.voxels, spacing), "objects": size.objects}
-        for name, size in sizes
+        for name, size in measured
     }
     release(prediction.segmentation)
-    return {"classes": classes, **({"depth_shares": _share(prediction.tiles)} if prediction.tiles else {})}
+    return {"classes": classes, **({"depth_shares": _share(prediction.tiles, sizes)} if prediction.tiles else {})}
 
 
 def _flag_speckles(entry: dict[str, Any], voxels: int) -> dict[str, Any]:
@@ -272,9 +277,9 @@ def _collect(entries: Mapping[Path, Mapping[str, Any]], key: str) -> dict[Path, 
     return {path: entry[key] for path, entry in entries.items() if entry[key] is not None}
 
 
-def _share(tiles: Mapping[int, int]) -> dict[int, float]:
-    """Return the fraction of the tiles at each depth."""
-    return {depth: count / sum(tiles.values()) for depth, count in sorted(tiles.items())} if tiles else {}
+def _share(tiles: Mapping[int, int], sizes: SizeNames) -> dict[int | str, float]:
+    """Return the fraction of the tiles at each depth, with shells at each size."""
+    return {sizes.name(number): count / sum(tiles.values()) for number, count in sorted(tiles.items())}
 
 
 def _write_entries(
@@ -288,7 +293,7 @@ def _write_entries(
         settings = {
             **_name_model(predictor.name),
             "backend": predictor.backend,
-            "depth": name_depth(depth),
+            **_name_size(depth, predictor.sizes),
             "options": options.recorded,
             **predictor.data.model_dump(mode="json", include={"classes", "label_values", "labels"}),
         }
@@ -303,6 +308,14 @@ def _write_entries(
         cases = {name: files.get(name, earlier.get(name)) for name in sorted({*files, *earlier})}
         write_json(folder / PREDICTIONS, {**settings, "files": list(cases), "cases": cases, "failed": failed})
         write_table(folder, cases)
+
+
+def _name_size(number: int, sizes: SizeNames) -> dict[str, Any]:
+    """Name the size of a prediction: its depth, and with shells also its name and number."""
+    name = name_depth(number, sizes)
+    if len(sizes.channels) == 1 or number in (MEAN, AUTO):
+        return {"depth": name}
+    return {"depth": find_size(number, sizes.depth).depth, "size": name, "size_number": number}
 
 
 def _name_model(path: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ import numpy as np
 from unetpp.errors import Problem
 from unetpp.formats.scratch import allocate_array
 from unetpp.labels.classes import index_type
+from unetpp.size_names import SizeNames, find_noun
 from unetpp.volume import Geometry
 
 MEAN = 0
@@ -22,9 +23,9 @@ AUTO = -1
 """Stands for a depth: early exit, which chooses one for each tile."""
 
 
-def name_depth(depth: int) -> int | str:
-    """Write a depth as users do: "mean" and "auto" for MEAN and AUTO."""
-    return {MEAN: "mean", AUTO: "auto"}.get(depth, depth)
+def name_depth(depth: int, sizes: SizeNames) -> int | str:
+    """Name a size, a depth in a network of one width, as users do: "mean" and "auto" for MEAN and AUTO."""
+    return {MEAN: "mean", AUTO: "auto"}.get(depth) or sizes.name(depth)
 
 
 Uncertainty = Literal["entropy", "disagreement"]
@@ -34,10 +35,11 @@ Uncertainty = Literal["entropy", "disagreement"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
-    """The prediction of a network for one image, at one depth."""
+    """The prediction of a network for one image, at one size."""
 
     depth: int
-    """Depth of the head; MEAN: the mean of all heads; AUTO: chosen for each tile."""
+    """Depth of the head, with shells the number of the size; MEAN: the mean of all heads; AUTO: chosen for each
+    tile."""
     segmentation: np.ndarray
     """Class indices (*spatial): uint8, or uint16 for more than 255 classes."""
     geometry: Geometry
@@ -53,6 +55,8 @@ class Prediction:
     """Number of tiles that stopped at each depth; empty unless early exit chose the depth."""
     outside: tuple[str, ...] = ()
     """How the image differs from those of the training, see `data.training_range`."""
+    size: str = ""
+    """Name of the size: a depth, with shells also the width, or "mean", "auto"."""
 
     @property
     def confidence(self) -> float | None:
@@ -63,7 +67,7 @@ class Prediction:
         size = " x ".join(map(str, self.segmentation.shape))
         confidence = "" if self.confidence is None else f", confidence {self.confidence:.3f}"
         maps = "".join(f", {name}" for name in ("probabilities", "uncertainty") if getattr(self, name) is not None)
-        return f"<Prediction: {size}, depth {name_depth(self.depth)}{confidence}{maps}>"
+        return f"<Prediction: {size}, {find_noun([self.size])} {self.size or self.depth}{confidence}{maps}>"
 
     def _repr_html_(self) -> str:
         draw = importlib.import_module("unetpp.report.notebook").draw_segmentation  # a layer above
@@ -92,7 +96,7 @@ def empty_prediction(
     """Allocate a prediction without initializing its arrays; large ones lie on disk (`data.scratch`).
 
     Args:
-        depth: depth of the head, MEAN or AUTO.
+        depth: number of the size, MEAN or AUTO.
         shape: shape of the image, (*spatial).
         num_classes: number of classes, background included.
         geometry: geometry of the image.

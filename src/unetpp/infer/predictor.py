@@ -12,6 +12,7 @@ import torch
 
 from unetpp.data.preprocess import prepare_image
 from unetpp.data.training_range import find_outside
+from unetpp.dial import name_sizes
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.formats.sources import ImageSource
 from unetpp.infer.bands import collect, require_finite
@@ -23,7 +24,7 @@ from unetpp.infer.prediction import AUTO, Prediction
 from unetpp.infer.restore import resample_bands
 from unetpp.infer.sliding import stream_bands
 from unetpp.infer.tiles import TileGrid, TileProgress
-from unetpp.measured import Calibration, DepthRow, Notes, Rule
+from unetpp.measured import Calibration, DepthRow, DepthTable, Notes, Rule
 from unetpp.metrics.scores import mean_of
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
@@ -33,6 +34,7 @@ from unetpp.runtime.cuda import CudaNetwork
 from unetpp.runtime.device import find_device, keep_freed_memory, memory_format
 from unetpp.runtime.openvino import OpenVinoNetwork
 from unetpp.runtime.runner import IncrementalRunner, choose_backend
+from unetpp.size_names import SizeNames
 from unetpp.sizes import list_growth
 
 FIRST_TILES = 40
@@ -52,10 +54,11 @@ class Predictor(CasePredictor):
         name: name of the model, for errors and predictions.json; empty: that of the plan.
         backend: torch, cuda (on a GPU), openvino (on a CPU; extra `openvino`), or auto: cuda on a GPU, openvino on a
             CPU where it is installed and faster.
-        calibrations: depth -> calibration of its expected Dice, as `calibration.calibrate` fits it.
+        calibrations: number of a size -> calibration of its expected Dice, as `calibration.calibrate` fits it.
         rules: rules of early exit, the most careful first, as `deploy.adapt` fits them.
         max_drop: points (hundredths) of Dice that `depth="auto"` may lose against the deepest head, by the interval
             over validation cases.
+        sizes: sizes of the networks, and their names, as `dial.name_sizes` makes them; None: named by the plan.
 
     Raises:
         UsageError: no networks, or a backend that does not run on `device`.
@@ -72,10 +75,12 @@ class Predictor(CasePredictor):
         calibrations: Mapping[int, Calibration] | None = None,
         rules: Sequence[Rule] = (),
         max_drop: float = MAX_DROP,
+        sizes: SizeNames | None = None,
     ) -> None:
         if not networks:
             raise UsageError("networks", "none", "at least one", "Pass the networks of one or more folds.")
-        self.plan, self.data, self.depths = plan, plan.data, networks[0].head_depths
+        self.plan, self.data = plan, plan.data
+        self.sizes = sizes or name_sizes(DepthTable(), networks[0].head_depths, plan.model)
         self.device: torch.device = torch.device(device)
         self.name = name or plan.name
         self.calibrations = dict(calibrations or {})
@@ -104,13 +109,13 @@ class Predictor(CasePredictor):
         """The network; of several folds the first."""
         return self.networks[0]
 
-    def choose_depths(self, options: PredictOptions) -> tuple[int, ...]:
-        """Resolve `options.depth`; see `PredictOptions.choose_depths`.
+    def choose_sizes(self, options: PredictOptions) -> tuple[int, ...]:
+        """Resolve `options.size` or `options.depth`; see `PredictOptions.choose_sizes`.
 
         Raises:
             UsageError: the options do not fit the network, or the model has no rule for "auto".
         """
-        depths = options.choose_depths(self.depths, self.plan.predict.depth, len(self.networks))
+        depths = options.choose_sizes(self.sizes, self.plan.predict.depth, len(self.networks), self.name)
         if depths == (AUTO,):
             self._make_early_exits(self.runners)
         return depths
@@ -123,12 +128,12 @@ class Predictor(CasePredictor):
         progress: TileProgress | None = None,
     ) -> dict[int, Prediction]:
         """Predict an image that is read in blocks; see `CasePredictor.predict_source`."""
-        depths = self.choose_depths(options)
+        depths = self.choose_sizes(options)
         image = prepare_image(source, self.data, where)
         runners = self._choose_runners(image.shape[1:])
         exits = self._make_early_exits(runners) if depths == (AUTO,) else []
         used, heads = (exits, self.depths[-1:]) if exits else (runners, depths)
-        bands = stream_bands(used, image, self.plan.predict, heads, self.device, options, progress)
+        bands = stream_bands(used, image, self.plan.predict, heads, self.device, options, progress, self.sizes)
         on_image = resample_bands(require_finite(bands, where), image.shape[1:], image.turned_shape)
         found = collect(on_image, image.image_shape, depths, options, image.geometry, image.orientation)
         outside = find_outside(source, self.data)
@@ -145,7 +150,7 @@ class Predictor(CasePredictor):
         return self.runners
 
     def _make_early_exits(self, runners: Sequence[IncrementalRunner]) -> list[EarlyExit]:
-        rule = choose_rule(self.rules, self.max_drop, self.name, self.depths)
+        rule = choose_rule(self.rules, self.max_drop, self.name, self.sizes)
         return [EarlyExit(runner, self.growth, rule.doubts) for runner in runners]
 
 
@@ -170,7 +175,8 @@ def load_predictor(
         keep_freed_memory()  # halves the time of shallow heads: every tile allocates the same memory again
     networks, plan, notes = load_folds(Path(path))
     rows = average_depths(notes)
-    return Predictor(networks, plan, place, str(path), backend, rows, notes[0].auto, max_drop)
+    sizes = name_sizes(notes[0], networks[0].head_depths, plan.model)
+    return Predictor(networks, plan, place, str(path), backend, rows, notes[0].auto, max_drop, sizes)
 
 
 def load_folds(path: Path) -> tuple[list[UNetPlusPlus], Plan, list[Notes]]:
@@ -190,7 +196,7 @@ def load_folds(path: Path) -> tuple[list[UNetPlusPlus], Plan, list[Notes]]:
 
 
 def average_depths(notes: Sequence[Notes]) -> dict[int, DepthRow]:
-    """Average scores and calibrations of each depth over the folds that have them; of one fold they are its own.
+    """Average scores and calibrations of each size over the folds that have them; of one fold they are its own.
 
     Every case counts alike, as in `measure.pooled`. Folds that have too few cases for a calibration get one together. A
     network that has not learned is sure of what is wrong: then there are no calibrations.

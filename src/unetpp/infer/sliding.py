@@ -27,6 +27,7 @@ from unetpp.model.network import HeadOutputs
 from unetpp.plan import PredictPlan
 from unetpp.runtime.device import autocast
 from unetpp.runtime.runner import Runner
+from unetpp.size_names import SizeNames
 
 
 def predict_tiles(
@@ -45,6 +46,7 @@ def stream_bands(
     device: torch.device,
     options: PredictOptions = DEFAULTS,
     progress: TileProgress | None = None,
+    sizes: SizeNames | None = None,
 ) -> Iterator[Band]:
     """Yield probabilities on the network's grid, in bands from the first row to the last.
 
@@ -52,16 +54,17 @@ def stream_bands(
         networks: in evaluation mode, on `device`; their probabilities are averaged.
         image: the prepared image.
         plan: tile, overlap, batch and precision.
-        depths: depths of the heads, all computed in one pass; MEAN: the mean of all heads.
+        depths: depths of the heads, with shells numbers of sizes, all computed in one pass; MEAN: the mean of all.
         device: device of the networks.
         options: with disagreement, the last channel is that between the heads down to each depth, networks and copies.
         progress: called with (tiles done, tiles in total).
+        sizes: those of the networks, if they have shells; None: the numbers in `depths` are depths.
     """
     grid = TileGrid(image.shape[1:], plan.tile, plan.overlap)
     rows: _OpenRows | None = None
     done = 0
     for tiles, batch in _read_ahead(image, grid, plan.batch):
-        outputs = _predict_batch(networks, batch.to(device), depths, plan.precision, options)
+        outputs = _predict_batch(networks, batch.to(device), depths, plan.precision, options, sizes)
         rows = rows or _OpenRows(grid, outputs)
         for tile, values in zip(tiles, outputs, strict=True):
             if tile[0].inside.start > rows.top:
@@ -111,7 +114,12 @@ class _OpenRows:
 
 @torch.inference_mode()
 def _predict_batch(
-    networks: Sequence[Runner], images: Tensor, depths: Sequence[int], precision: str, options: PredictOptions
+    networks: Sequence[Runner],
+    images: Tensor,
+    depths: Sequence[int],
+    precision: str,
+    options: PredictOptions,
+    sizes: SizeNames | None,
 ) -> Tensor:
     """Average probabilities over networks and mirrored copies.
 
@@ -120,16 +128,17 @@ def _predict_batch(
     """
     copies = mirrorings(images.ndim - 2) if options.tta else ((),)
     every = options.uncertainty == "disagreement"
+    sizes = sizes or SizeNames.of_depths([max(1, *depths)])
     disagreements = {depth: Disagreement() for depth in depths} if every else {}
 
     def predict_each() -> Iterator[Tensor]:
         for network, axes in itertools.product(networks, copies):
             with torch.cuda.device(images.get_device()), autocast(images.device, precision):
-                outputs = _run_heads(network, mirror(images, axes), depths, every)
+                outputs = _run_heads(network, mirror(images, axes), depths, every, sizes)
             each = zip(outputs.depths, outputs.logits, strict=True)
             heads = {depth: mirror(compact_probabilities(logits), axes) for depth, logits in each}
             for wanted, depth in itertools.product(disagreements, outputs.depths):
-                if depth <= wanted or wanted == MEAN:
+                if wanted == MEAN or sizes.holds(wanted, depth):
                     disagreements[wanted].add(heads[depth])
             if MEAN in depths:
                 heads[MEAN] = torch.stack(list(heads.values())).mean(dim=0)
@@ -143,12 +152,12 @@ def _predict_batch(
     return torch.cat([total, maps[:, :, None]], dim=2)
 
 
-def _run_heads(network: Runner, images: Tensor, depths: Sequence[int], every: bool) -> HeadOutputs:
-    """Run the heads of `depths`, and maybe more; with `every`, all down to the deepest of them."""
+def _run_heads(network: Runner, images: Tensor, depths: Sequence[int], every: bool, sizes: SizeNames) -> HeadOutputs:
+    """Run the heads of `depths`, and maybe more; with `every`, all that the largest of them holds."""
     if len(depths) == 1 and not every and MEAN not in depths:
         return HeadOutputs((depths[0],), (cast(Tensor, network(images, depth=depths[0])),))
-    deepest = None if MEAN in depths else max(depths)
-    return cast(HeadOutputs, network(images, depth=deepest, heads=True))
+    largest = None if MEAN in depths else sizes.join(depths)
+    return cast(HeadOutputs, network(images, depth=largest, heads=True))
 
 
 def _read_ahead(image: TiledImage, grid: TileGrid, batch: int) -> Iterator[tuple[list[Tile], Tensor]]:

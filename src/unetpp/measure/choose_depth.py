@@ -1,9 +1,10 @@
-"""Rows of the depth table, and the depth that they recommend. Needs no torch."""
+"""Rows of the depth table, and the depth, with shells the size, that they recommend. Needs no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from unetpp.dial import describe_size, has_shells, list_by_cost
 from unetpp.measured import DepthRow, DepthTable, Metrics, Recommendation, Scores
 from unetpp.metrics.scores import compare_dice
 from unetpp.words import count_noun
@@ -14,26 +15,28 @@ over cases."""
 
 
 def choose_depth(rows: Mapping[int, DepthRow], max_drop: float) -> tuple[int, str]:
-    """Choose the smallest depth that loses at most `max_drop` points of Dice against the deepest.
+    """Choose the fastest depth that loses at most `max_drop` points of Dice against the deepest.
 
-    The loss is judged by the upper end of its interval over the validation cases, if there is one.
+    With shells: the fastest size, against the largest. Without latencies it is the one of the smallest number. The loss
+    is judged by the upper end of its interval over the validation cases, if there is one.
 
     Args:
-        rows: depth -> its row of the depth table; rows without a Dice are left out.
+        rows: depth, with shells the number of a size -> its row of the depth table; those without a Dice are left out.
         max_drop: points (hundredths) of Dice: 0.5 accepts 0.905 if the deepest has 0.910.
 
     Returns:
-        The depth, and the reason in words.
+        The depth, with shells the number of the size, and the reason in words.
     """
     dice = {depth: row.dice for depth, row in rows.items() if row.dice is not None}
-    deepest = max(dice)
+    table, deepest = DepthTable(depths={depth: rows[depth] for depth in dice}), max(dice)
     means = {depth: 100 * (dice[deepest] - value) for depth, value in dice.items()}
     intervals = {depth: rows[depth].dice_lost_interval for depth in dice}
     worst = {depth: max(mean, 100 * ends[1] if (ends := intervals[depth]) else mean) for depth, mean in means.items()}
-    depth = min(depth for depth in dice if depth == deepest or worst[depth] <= max_drop + 1e-7)
+    depth = next(each for each in list_by_cost(table) if each == deepest or worst[each] <= max_drop + 1e-7)
     reason = f"validation Dice {dice[depth]:.4f}"
     if depth != deepest:
-        reason += f", {abs(means[depth]):.2f} points {'below' if means[depth] >= 0 else 'above'} depth {deepest}"
+        largest = describe_size(table, deepest)
+        reason += f", {abs(means[depth]):.2f} points {'below' if means[depth] >= 0 else 'above'} {largest}"
         if intervals[depth]:
             reason += f" (a loss of at most {worst[depth]:.2f} by the 95 % interval over cases)"
     return depth, f"{reason}; a loss of {count_noun(max_drop, 'point')} was allowed"
@@ -57,15 +60,19 @@ def make_row(scores: Metrics, deepest: Metrics) -> DepthRow:
 
 
 def recommend_depth(table: DepthTable) -> Recommendation | None:
-    """Find the smallest depth that loses little, and state the time it saves.
+    """Find the fastest depth, with shells the fastest size, that loses little, and state the time it saves.
 
-    None without a choice, or before all validation cases are scored at every depth.
+    None without a choice, of a network that has not learned, or before all validation cases are scored at every depth.
     """
     rows = table.depths
-    if not table.is_scored or len(rows) < 2 or any(row.dice is None or row.latency_ms is None for row in rows.values()):
+    if not table.is_comparable or len(rows) < 2:
         return None
     depth, reason = choose_depth(rows, RECOMMENDED_LOSS)
     if depth == max(rows):
         return Recommendation(depth=depth, reason=reason)
-    share = (rows[depth].latency_ms or 0.0) / (rows[max(rows)].latency_ms or 1.0)
-    return Recommendation(depth=depth, reason=f"{reason}; it takes {share:.0%} of the time of depth {max(rows)}")
+    own, whole = (rows[each].latency_ms or 0.0 for each in (depth, max(rows)))
+    if has_shells(table):
+        saved = f"{own:.1f} ms a tile instead of {whole:.1f}"
+    else:
+        saved = f"it takes {own / (whole or 1.0):.0%} of the time of depth {max(rows)}"
+    return Recommendation(depth=depth, reason=f"{reason}; {saved}")

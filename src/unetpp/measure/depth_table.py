@@ -1,9 +1,10 @@
-"""The depth table: measured costs of every depth of one trained network.
+"""The depth table: measured costs of every depth, with shells of every size, of one trained network.
 
-Latency is the median over forward passes of one tile on this machine; the depths take turns, so that a busy moment
-affects all of them. Memory is the peak of a fresh process that loads the model and predicts one tile, above the loaded
-model. Energy is read from the machine's counters. Nothing is estimated: a cost that could not be measured is None. With
-several heads the last row is MEAN, all heads at once: the accurate mode of the papers.
+A size of a network with shells is measured as it is deployed: the network cut to it. Latency is the median over forward
+passes of one tile on this machine; the depths take turns, so that a busy moment affects all of them. Memory is the peak
+of a fresh process that loads the model and predicts one tile, above the loaded model. Energy is read from the machine's
+counters. Nothing is estimated: a cost that could not be measured is None. With several heads the last row is MEAN, all
+heads at once: the accurate mode of the papers.
 """
 
 from __future__ import annotations
@@ -13,24 +14,27 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from unetpp.dial import add_sizes
 from unetpp.infer.prediction import MEAN
 from unetpp.measure.energy import energy_counter
 from unetpp.measure.roofline import count_macs_and_bytes, measure_ceilings
 from unetpp.measured import DepthRow, DepthTable
 from unetpp.model.file import load_model
-from unetpp.model.network import HeadOutputs, UNetPlusPlus
+from unetpp.model.network import UNetPlusPlus
 from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.runtime.cuda import CAPTURE_AFTER, CudaNetwork
 from unetpp.runtime.device import autocast, memory_format
 from unetpp.runtime.runner import Runner
+from unetpp.sizes import find_size
 
 ROUNDS = 5
 """Smallest number of timed passes of each depth."""
@@ -43,6 +47,14 @@ PROBES_AT_ONCE = 2
 PROBE_TIMEOUT_S = 60
 PROBE_S = 3.0
 """Seconds that a probe takes at least: most of it is importing torch."""
+
+
+class _Pass(NamedTuple):
+    """What runs to predict at a depth, or with all heads."""
+
+    network: UNetPlusPlus
+    depth: int | None = None
+    heads: bool = False
 
 
 def measure_depths(
@@ -81,15 +93,16 @@ def measure_depths(
     shape = (batch or predict.batch, header.plan.model.in_channels, *tile)
     tiles = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(place).to(memory_format=layout)
     depths = (*network.head_depths, MEAN) if len(network.head_depths) > 1 else network.head_depths
-    runner = CudaNetwork(network, predict.precision) if place.type == "cuda" else network  # as in `predict`
-    run = partial(_run, runner, tiles, predict.precision)
-    show = progress.stage("Timing every depth", "rounds")
+    passes = _list_passes(network, depths)
+    run = _make_run(passes, tiles, predict.precision)
+    noun = "size" if network.shells > 1 else "depth"
+    show = progress.stage(f"Timing every {noun}", "rounds")
     seconds = _time_depths(run, depths, 1 + CAPTURE_AFTER if place.type == "cuda" else 1, show, until)
     joules = _measure_energy(run, depths, place, until)
     peaks = {}
     if memory:
-        show = progress.stage("Measuring the memory of every depth", "depths")
-        peaks = _measure_memory(model, network, tiles, predict.precision, depths, show, until)
+        show = progress.stage(f"Measuring the memory of every {noun}", f"{noun}s")
+        peaks = _measure_memory(model, passes, tiles, predict.precision, show, until)
     progress.stage("Measuring the speed of this machine")
     pixels = tiles[:, 0].numel() * (1 - predict.overlap) ** len(tile)
     rows = {
@@ -104,7 +117,19 @@ def measure_depths(
         for depth in depths
     }
     mean, conditions = rows.pop(MEAN, None), _conditions(tiles, predict.precision)
-    return DepthTable(depths=rows, mean_of_heads=mean, conditions=conditions, machine=measure_ceilings(device))
+    table = DepthTable(depths=rows, mean_of_heads=mean, conditions=conditions, machine=measure_ceilings(device))
+    return add_sizes(table, header.plan.model)
+
+
+def _list_passes(network: UNetPlusPlus, depths: Sequence[int]) -> dict[int, _Pass]:
+    """List the pass of each depth; a size of a network with shells is cut first, as if it were deployed."""
+
+    def make_pass(depth: int) -> _Pass:
+        if depth == MEAN:
+            return _Pass(network, heads=True)
+        return _Pass(network.prune(depth)) if network.shells > 1 else _Pass(network, depth)
+
+    return {depth: make_pass(depth) for depth in depths}
 
 
 def _conditions(tiles: Tensor, precision: str) -> str:
@@ -114,27 +139,31 @@ def _conditions(tiles: Tensor, precision: str) -> str:
     return f"measured on {where}, {precision}, {batch} tile{'s' * (batch != 1)} of {size}"
 
 
-def _predict(network: Runner, tiles: Tensor, depth: int) -> Tensor | HeadOutputs:
-    return network(tiles, heads=True) if depth == MEAN else network(tiles, depth=depth)
-
-
-def _run(network: Runner, tiles: Tensor, precision: str, depth: int) -> None:
-    """Run one forward pass to its end."""
-    with torch.inference_mode(), autocast(tiles.device, precision):
-        _predict(network, tiles, depth)
+def _make_run(passes: Mapping[int, _Pass], tiles: Tensor, precision: str) -> Callable[[int], None]:
+    """Make what runs the pass of a depth to its end; on a GPU as `predict` does."""
+    runners: dict[UNetPlusPlus, Runner] = {each.network: each.network for each in passes.values()}
     if tiles.device.type == "cuda":
-        torch.cuda.synchronize(tiles.device)
+        runners = {network: CudaNetwork(network, precision) for network in runners}
+
+    def run(depth: int) -> None:
+        with torch.inference_mode(), autocast(tiles.device, precision):
+            runners[passes[depth].network](tiles, passes[depth].depth, passes[depth].heads)
+        if tiles.device.type == "cuda":
+            torch.cuda.synchronize(tiles.device)
+
+    return run
 
 
 def _count_work(network: UNetPlusPlus, tile: Tensor, depth: int) -> DepthRow:
     """Count parameters, nodes, multiply-adds and bytes of one depth."""
     pruned = network if depth == MEAN else network.prune(depth)
+    heads = network.head_depths if depth == MEAN else (depth,)
     with torch.inference_mode():
-        gmacs, gbytes = count_macs_and_bytes(partial(_predict, network, depth=depth), tile)
+        gmacs, gbytes = count_macs_and_bytes(partial(pruned, heads=depth == MEAN), tile)
     return DepthRow(
         parameters=sum(weight.numel() for weight in pruned.parameters()),
         file_mb=sum(values.nbytes for values in pruned.state_dict().values()) / 1e6,
-        nodes=len(network.grid.needed(network.head_depths if depth == MEAN else (depth,))),
+        nodes=len(network.grid.needed({find_size(head, network.depth).depth for head in heads})),
         gmacs=gmacs,
         gbytes=gbytes,
     )
@@ -193,25 +222,21 @@ def _measure_energy(
 
 
 def _measure_memory(
-    model: Path,
-    network: UNetPlusPlus,
-    tiles: Tensor,
-    precision: str,
-    depths: Sequence[int],
-    show: Stage,
-    until: float,
+    model: Path, passes: Mapping[int, _Pass], tiles: Tensor, precision: str, show: Stage, until: float
 ) -> dict[int, float | None]:
     """Peak memory of each depth, MB; None, or no entry, where it could not be measured."""
     if tiles.device.type == "cuda":
-        return {depth: _cuda_peak(CudaNetwork(network, precision), tiles, precision, depth) for depth in depths}
-    return _probe_depths(model, depths, [len(tiles), *tiles.shape[2:]], show, until)
+        return {depth: _cuda_peak({depth: each}, tiles, precision) for depth, each in passes.items()}
+    return _probe_depths(model, list(passes), [len(tiles), *tiles.shape[2:]], show, until)
 
 
-def _cuda_peak(network: Runner, tiles: Tensor, precision: str, depth: int) -> float:
+def _cuda_peak(only: Mapping[int, _Pass], tiles: Tensor, precision: str) -> float:
+    """Peak memory of a single pass, MB."""
+    run = _make_run(only, tiles, precision)
     torch.cuda.synchronize(tiles.device)
     torch.cuda.reset_peak_memory_stats(tiles.device)
     before = torch.cuda.memory_allocated(tiles.device)
-    _run(network, tiles, precision, depth)
+    run(*only)
     return (torch.cuda.max_memory_allocated(tiles.device) - before) / 1e6
 
 

@@ -1,6 +1,8 @@
 """Peak memory of predicting one batch of tiles, in MB, printed by a fresh process.
 
-    python -m unetpp.measure.memory_probe MODEL DEPTH THREADS BATCH SIZE...      DEPTH 0: all heads
+    python -m unetpp.measure.memory_probe MODEL DEPTH THREADS BATCH SIZE...
+
+DEPTH is that of a head, with shells the number of its size; 0: all heads.
 
 The baseline is taken after the model has been loaded and has predicted a tiny tile: libraries that the first forward
 pass loads cost every depth the same and do not count.
@@ -77,7 +79,7 @@ def measure_peak(model: Path, depth: int, batch: int, tile: tuple[int, ...]) -> 
 
     Args:
         model: model file.
-        depth: the depth; 0: all heads.
+        depth: the depth, with shells the number of the size; 0: all heads.
         batch: number of tiles.
         tile: their size, voxels along each axis.
 

@@ -28,7 +28,7 @@ def pool_folds(folds: Sequence[Metrics]) -> Metrics:
     counts = [fold.scored or (len(fold.cases), len(fold.cases)) for fold in folds]
     scored = (sum(own for own, _ in counts), sum(count for _, count in counts))
     table = _pool_tables(folds, cases).merge(DepthTable(scored=scored))
-    learned = all(fold.verdict is None or fold.verdict.learned for fold in folds)
+    not_learned = next((fold.verdict for fold in folds if fold.verdict and not fold.verdict.learned), None)
     compared = all(row.dice_lost_interval for row in table.depths.values())
     first = folds[0]
     return Metrics(
@@ -38,7 +38,8 @@ def pool_folds(folds: Sequence[Metrics]) -> Metrics:
         distance_unit=first.distance_unit,
         nsd_tolerance=first.nsd_tolerance,
         metric_impl=first.metric_impl,
-        recommended=recommend_depth(table) if learned and compared else None,
+        recommended=recommend_depth(table) if not not_learned and compared else None,
+        **({"verdict": not_learned} if not_learned else {}),
     ).merge(table)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -37,6 +38,7 @@ from unetpp.measure.pace import Pace, choose_order
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import AS_FILES_SAY, LabelPlan, Plan, ReadPlan
+from unetpp.sizes import Size
 from unetpp.words import list_some
 
 Show = Callable[[int, int], None]
@@ -169,9 +171,9 @@ def evaluate_folders(
     The meaning of the references' values is found as for training; that of segmentations is read from the
     predictions.json that `unetpp predict` writes, otherwise found too. Objects in references are foreground where they
     are known to be objects (a folder named instances, Kaggle's layout, a model trained on objects) or where predictions
-    are masks of 0 and 255. A folder with depth_1, depth_2, ... (of `predict` with depth="all") is scored at every
-    depth: the scores are those of the deepest, and `depths` has all of them. If the folder itself has segmentations
-    too, the later prediction is scored.
+    are masks of 0 and 255. A folder with depth_1, depth_2, ... (of `predict` with depth="all"), or with size_1x8, ...,
+    is scored at every depth or size: the scores are those of the largest, and `depths` has all of them. If the folder
+    itself has segmentations too, the later prediction is scored.
 
     Args:
         predictions: folder of label files.
@@ -190,17 +192,33 @@ def evaluate_folders(
     if not by_depth or _is_newer(predictions, by_depth.values()):
         return _evaluate_folder(predictions, expected, progress)
     scores = {depth: _evaluate_folder(by_depth[depth], expected, progress) for depth in sorted(by_depth)}
-    depths = {depth: DepthRow().merge(found.metrics.mean) for depth, found in scores.items()}
+    depths = {depth: _name_row(by_depth[depth]).merge(found.metrics.mean) for depth, found in scores.items()}
     metrics = scores[max(scores)].metrics.merge(Metrics(depths=depths))
     problems = tuple(problem for found in scores.values() for problem in found.problems)
     return FolderScores(metrics, problems, scores[max(scores)].notes)
 
 
+_OF_A_SIZE = re.compile(r"depth_(\d+)|size_(\d+)x(\d+)")
+"""Folders of a prediction at all depths, or of a network with shells at all sizes."""
+
+
 def _depth_folders(predictions: Path) -> dict[int, Path]:
+    """Find the folders of all depths or sizes, by their numbers (`unetpp.sizes`)."""
     with refuse_unreadable(predictions):
-        folders = [folder for folder in predictions.glob("depth_*") if folder.is_dir()]
-    numbers = [folder.name.removeprefix("depth_") for folder in folders]
-    return {int(number): folder for number, folder in zip(numbers, folders, strict=True) if number.isdecimal()}
+        folders = [folder for folder in predictions.iterdir() if folder.is_dir()] if predictions.is_dir() else []
+    found = {folder: match for folder in folders if (match := _OF_A_SIZE.fullmatch(folder.name))}
+    depths = {folder: int(match[1] or match[2]) for folder, match in found.items()}
+    widths = sorted({int(match[3] or 0) for match in found.values()})
+    return {
+        Size(depths[folder], widths.index(int(match[3] or 0))).number(max(depths.values())): folder
+        for folder, match in found.items()
+    }
+
+
+def _name_row(folder: Path) -> DepthRow:
+    """Make a row that knows its size, if its folder is named after one."""
+    match = _OF_A_SIZE.fullmatch(folder.name)
+    return DepthRow(depth=int(match[2]), channels=int(match[3])) if match and match[3] else DepthRow()
 
 
 def _is_newer(predictions: Path, depth_folders: Iterable[Path]) -> bool:
@@ -338,7 +356,9 @@ def _has_folders(predictions: Path) -> bool:
 
 
 def _is_result_folder(parts: tuple[str, ...]) -> bool:
-    return bool(parts) and (parts[0] in ("probabilities", "uncertainty", OVERLAYS) or parts[0].startswith("depth_"))
+    return bool(parts) and (
+        parts[0] in ("probabilities", "uncertainty", OVERLAYS) or bool(_OF_A_SIZE.fullmatch(parts[0]))
+    )
 
 
 def _rename_as(references: Iterable[str], files: Mapping[str, Path]) -> dict[str, Path]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from unetpp.data.folds import read_splits
+from unetpp.dial import has_shells, name_row
 from unetpp.errors import DataError
 from unetpp.measured import Metrics, Verdict
 from unetpp.planning.rules import WANTED_STEPS
@@ -93,6 +94,8 @@ class Curves:
     """Dice at the depth of prediction over all validation cases, once all are scored."""
     scored: tuple[int, int] | None = None
     """Number of validation cases scored after the training, and that there are."""
+    ahead: str = ""
+    """With shells: a size that is better than the largest, which has not learned yet, and its final Dice, in words."""
 
     @property
     def dice(self) -> float:
@@ -189,8 +192,9 @@ def read_curves(log: Sequence[LogLine], metrics: Metrics | None = None, from_wei
     last, start = (log[-1] if log else {}), next((line for line in reversed(log) if line["kind"] == "start"), {})
     ended = last.get("kind") == "end" and last.get("reason") != "interrupted"
     scores = metrics if metrics and ended else Metrics()  # others are from before the training was continued
+    steps = max((line.get("step", 0) for line in log), default=0)
     return Curves(
-        steps=max((line.get("step", 0) for line in log), default=0),
+        steps=steps,
         seconds=max((line.get("elapsed_s") or line.get("seconds") or 0.0 for line in log), default=0.0),
         ended=ended,
         validations=tuple(_read_validation(line) for line in validations),
@@ -201,7 +205,19 @@ def read_curves(log: Sequence[LogLine], metrics: Metrics | None = None, from_wei
         validated=start.get("validation_cases"),
         final=scores.mean.dice if scores.is_scored else None,
         scored=scores.scored or ((len(scores.cases), len(scores.cases)) if scores.cases else None),
+        ahead=_find_ahead(scores, LEARNED if steps >= FEW_STEPS else LEARNED_EARLY),
     )
+
+
+def _find_ahead(scores: Metrics, learned: float) -> str:
+    """Name the best size of a network with shells, if it has learned (its Dice) and the largest is behind it."""
+    dice = {number: row.dice for number, row in scores.depths.items() if row.dice is not None}
+    if not has_shells(scores) or not dice or not scores.is_scored:
+        return ""
+    best = max(dice, key=lambda number: dice[number])
+    if dice[best] < learned or dice[best] - dice[max(dice)] <= BEHIND:
+        return ""
+    return f"{name_row(scores, best)} has {dice[best]:.3f}, {name_row(scores, max(dice))} {dice[max(dice)]:.3f}"
 
 
 def _read_validation(line: LogLine) -> Validated:
@@ -273,7 +289,18 @@ def find_too_short(curves: Curves) -> Verdict | None:
     return Verdict(kind=TOO_SHORT, reason=reason, advice="Train longer.", more_minutes=more, learned=False)
 
 
+def find_large_behind(curves: Curves) -> Verdict | None:
+    """A training of a network with shells that was long enough for an inner size, and too short for the largest."""
+    if not curves.ahead or curves.steps >= WANTED_STEPS:
+        return None
+    reason = f"Too short for the largest size: {_count_steps(curves, WANTED_STEPS)}; validation Dice: {curves.ahead}."
+    more = _minutes(curves, WANTED_STEPS - curves.steps)
+    return Verdict(kind=TOO_SHORT, reason=reason, advice="Train longer, or use the smaller size.", more_minutes=more)
+
+
 def _is_too_short(curves: Curves) -> bool:
+    if curves.ahead:
+        return False
     last = curves.best
     needed = LEARNED if curves.steps >= FEW_STEPS else LEARNED_EARLY
     behind = len(last.depths) > 1 and max(last.depths) - last.depths[-1] > BEHIND
@@ -385,6 +412,7 @@ def find_good(curves: Curves) -> Verdict:
 RULES: tuple[Rule, ...] = (
     find_unfinished,
     find_diverged,
+    find_large_behind,
     find_too_short,
     find_over_fitted,
     find_no_gain,

@@ -124,7 +124,7 @@ def make_plan(peer: PeerNetwork, settings: ImportSettings, name: str) -> Plan:
         "data": {key.removeprefix("data."): value for key, value in fields.items() if key.startswith("data.")},
         "model": model.model_dump() | {"out_channels": len(classes), "preset": peer.title},
         "train": {"patch": tile, "batch": 2, "steps_per_epoch": 100, "epochs": 100},
-        "predict": {"tile": tile, "depth": model.depth},
+        "predict": {"tile": tile, "depth": max(model.list_sizes())},
         "reasons": {"model.preset": f"read from a checkpoint of {peer.title}", **settings.assumed},
     }
     decided = {key: value for key, value in given.items() if not key.startswith("model.")}

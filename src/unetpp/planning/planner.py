@@ -145,7 +145,7 @@ class _Planner:
             tile=tile,
             overlap=overlap,
             precision=precision,
-            depth=self.choose("predict.depth", rules.choose_head(model.depth)),
+            depth=self.choose("predict.depth", rules.choose_head(max(model.list_sizes()))),
             batch=min(step.batch, tiles),
         )
         sections = {"name": self.fingerprint.name, "data": data, "model": model, "train": train, "predict": predict}

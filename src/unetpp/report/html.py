@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from unetpp.dial import describe_size, label_row, list_remarks, noun_of, write_option
 from unetpp.files import write_text
 from unetpp.measure.verdict import DONE, SHOWN_BY_REPORT, read_curves, suggest_command
 from unetpp.measured import DepthRow, Metrics
@@ -66,12 +67,12 @@ def render(run: RunRecord) -> tuple[str, tuple[str, ...]]:
 def _describe(run: RunRecord) -> dict[str, Any]:
     """Words and tables of the template."""
     plan, found, single = run.plan, run.pooled, len(run.folds) == 1
-    table, unit = found.rows, _distance_unit(found)
+    unit, number = _distance_unit(found), plan.predict.depth
     return {
         "run": run,
         "plan": plan,
         "theme": THEME,
-        "subtitle": _subtitle(plan, table),
+        "subtitle": _subtitle(plan, found.depths.values()),
         "verdicts": run.verdicts,
         "next_steps": _list_next_steps(run),
         "worst": run.ranked[:NAMED],
@@ -79,11 +80,15 @@ def _describe(run: RunRecord) -> dict[str, Any]:
         "unit": unit,
         "found": found,
         "distances": _describe_distances(found),
-        "depth_table": tabulate_depths(table, unit),
+        "noun": noun_of(found),
+        "depth_table": tabulate_depths(found, unit),
+        "remarks": list_remarks(found),
         "class_table": tabulate_classes(found, unit),
         "case_table": tabulate_cases(run.ranked, plan.data.classes[1:], unit),
-        "chosen_depth": str(plan.predict.depth),
+        "chosen": describe_size(found, number),
+        "chosen_row": label_row(found, number),
         "recommended": run.recommended,
+        "recommended_size": run.recommended and describe_size(found, run.recommended.depth),
         "legend": list_colors(plan.data.classes),
         "single": single,
         "endings": [(fold.number, _ending(fold)) for fold in run.folds],
@@ -101,9 +106,9 @@ def _draw(run: RunRecord, pencil: Pencil) -> dict[str, Any]:
         "examples": [picture for picture in pictures if picture.rank],
         "others": [picture for picture in pictures if not picture.rank],
         "pictured": {picture.number for picture in pictures},
-        "trade": pencil.draw("the plot of Dice over time per tile", plots.plot_trade, run.pooled.rows, depth),
+        "trade": pencil.draw("the plot of Dice over time per tile", plots.plot_trade, run.pooled, depth),
         "sorted_cases": pencil.draw("the plot of the Dice of every case", plots.plot_cases, cases),
-        "training": pencil.draw("the plot of loss and Dice", plots.plot_training, run.folds),
+        "training": pencil.draw("the plot of loss and Dice", plots.plot_training, run.folds, run.plan.model),
         "pace": pencil.draw("the plot of learning rate and throughput", plots.plot_pace, run.folds),
     }
 
@@ -118,9 +123,9 @@ def _list_next_steps(run: RunRecord) -> list[tuple[str, str]]:
         words = f"Measure the rest, for which the time was over: {'; '.join(unfinished)}."
         steps.append((words, write_command("report", run.path)))
     if run.cases:
-        depth = f" --depth {run.recommended.depth}" if run.recommended else ""
-        command = write_command("predict", run.path, NEW_IMAGES, "--out", "predictions")
-        steps.append((f"Segment other images: {NEW_IMAGES} is a folder of them.", command + depth))
+        size = write_option(run.pooled, run.recommended.depth) if run.recommended else []
+        command = write_command("predict", run.path, NEW_IMAGES, "--out", "predictions", *size)
+        steps.append((f"Segment other images: {NEW_IMAGES} is a folder of them.", command))
     return steps
 
 
@@ -132,9 +137,9 @@ def _describe_distances(found: Metrics) -> str:
     return name and f"distances between {name}"
 
 
-def _subtitle(plan: Plan, table: Mapping[str, DepthRow]) -> str:
+def _subtitle(plan: Plan, rows: Iterable[DepthRow]) -> str:
     channels = plan.data.channels
-    parameters = max((row.parameters or 0 for name, row in table.items() if name != "mean"), default=0)
+    parameters = max((row.parameters or 0 for row in rows), default=0)
     parts = [
         f"{TOPOLOGIES[plan.model.topology]} of depth {plan.model.depth}",
         f"{plan.data.dims}D",

@@ -15,6 +15,7 @@ from uuid import uuid4
 import numpy as np
 from PIL import Image
 
+from unetpp.dial import list_remarks, list_rows, noun_of
 from unetpp.errors import UnetppError
 from unetpp.formats.readers import read_label
 from unetpp.measured import DepthRow, Scores, tabulate
@@ -79,7 +80,9 @@ def _draw_run(run: Run) -> list[str]:
     for fold in run.folds:
         metrics = fold.metrics
         parts.append(f"<p><b>fold {fold.fold}</b>, {fold.steps} steps ({escape(fold.reason)})</p>")
-        parts.append(_table(tabulate("depth", DepthRow, list(metrics.rows.items()), metrics.distance_unit, brief=True)))
+        rows = list_rows(metrics)
+        parts.append(_table(tabulate(noun_of(metrics), DepthRow, rows, metrics.distance_unit, brief=True)))
+        parts += [f"<p>{escape(text)}</p>" for text in list_remarks(metrics)]
         parts += [f"<p>{partial}</p>"] if (partial := metrics.describe_scored()) else []
     try:
         record = read_run(run.run)

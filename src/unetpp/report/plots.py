@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unetpp.measured import DepthRow, ScoredCase
+from unetpp.dial import describe_size, find_left_out, has_shells, name_row, order_rows
+from unetpp.measured import DepthTable, ScoredCase
+from unetpp.plan import ModelPlan
 from unetpp.report.colors import THEME, list_light
 from unetpp.report.run_record import FoldRecord, minutes_of
 from unetpp.run_folder import FoldName
+from unetpp.sizes import name_size
 from unetpp.train.log import LogLine
 
 if TYPE_CHECKING:
@@ -37,11 +40,11 @@ STYLE = {
 TIME = "minutes of training"
 
 
-def plot_training(folds: Sequence[FoldRecord]) -> str | None:
+def plot_training(folds: Sequence[FoldRecord], model: ModelPlan) -> str | None:
     """Plot loss and Dice over time, in training and in validation; None if nothing was logged.
 
-    The validation Dice is that of every depth of one fold, or of the deepest of several; the training Dice, dashed,
-    that of the deepest.
+    The validation Dice is that of every depth, with shells of every size, of one fold, or of the deepest of several;
+    the training Dice, dashed, that of the deepest.
     """
     trained, validated = _find_lines(folds, "train"), _find_lines(folds, "validation")
     if not trained and not validated:
@@ -56,7 +59,7 @@ def plot_training(folds: Sequence[FoldRecord]) -> str | None:
         loss, name, color = _values(lines, "loss"), f"fold {fold}, validation", color if several else COLORS[1]
         if np.isfinite(loss).any():
             _plot_validations(above, lines, loss, color, name if several else "validation", dashed=several)
-    for color, label, lines, dice in _find_dice(validated):
+    for color, label, lines, dice in _find_dice(validated, model):
         _plot_validations(below, lines, dice, color, label)
     for color, (fold, lines) in zip(_cycle(COLORS, len(validated)), validated, strict=True):
         dice, name = _values(lines, "train_dice"), f"fold {fold}, training cases" if several else "training cases"
@@ -74,13 +77,17 @@ def _plot_validations(
     axes.plot(minutes, values, color=color, linestyle=style, linewidth=1.8, marker="o", markersize=3.5, label=label)
 
 
-def _find_dice(validated: Sequence[tuple[FoldName, list[LogLine]]]) -> list[tuple[str, str, list[LogLine], np.ndarray]]:
+def _find_dice(
+    validated: Sequence[tuple[FoldName, list[LogLine]]], model: ModelPlan
+) -> list[tuple[str, str, list[LogLine], np.ndarray]]:
     """Color, name, lines and Dice of each curve."""
     if len(validated) == 1 and (depths := validated[0][1][-1].get("depths")):
-        lines = validated[0][1]
-        flat = [{**dict.fromkeys(depths, line.get("dice")), **(line.get("depths") or {})} for line in lines]
-        colors = _depth_colors(len(depths))
-        return [(color, f"depth {d}", lines, _values(flat, d)) for color, d in zip(colors, depths, strict=True)]
+        lines, noun = validated[0][1], "depth" if len(model.shells) == 1 else "size"
+        found = [line.get("depths") or dict.fromkeys(depths, line.get("dice")) for line in lines]
+        return [
+            (color, f"{noun} {name_size(int(d), model.depth, model.shell_channels)}", lines, _values(found, d))
+            for color, d in zip(_depth_colors(len(depths)), depths, strict=True)
+        ]
     colors = _cycle(COLORS, len(validated))
     return [
         (color, f"fold {fold}", lines, _values(lines, "dice"))
@@ -104,25 +111,36 @@ def plot_pace(folds: Sequence[FoldRecord]) -> str | None:
     return _encode(figure)
 
 
-def plot_trade(table: Mapping[str, DepthRow], recommended: int | None = None) -> str | None:
-    """Plot Dice over latency, one point for each depth and a ring around the recommended; None for fewer than two."""
-    points = [
-        (depth, row.latency_ms, row.dice)
-        for depth, row in table.items()
-        if depth != "mean" and row.latency_ms is not None and row.dice is not None
-    ]
+def plot_trade(table: DepthTable, recommended: int | None = None) -> str | None:
+    """Plot Dice over latency, one point for each depth and a ring around the recommended; None for fewer than two.
+
+    With shells, a line joins the sizes that are worth choosing; the others are hollow.
+    """
+    points = {
+        number: (row.latency_ms, row.dice)
+        for number, row in table.depths.items()
+        if row.latency_ms is not None and row.dice is not None
+    }
     if len(points) < 2:
         return None
+    left_out = [number for number in find_left_out(table) if number in points] if has_shells(table) else []
+    joined = [number for number in order_rows(table) if number in points and number not in left_out]
     figure, [axes] = _make_figure()
-    axes.plot([x for _, x, _ in points], [y for _, _, y in points], color=GRID, linewidth=2, zorder=1)
-    for color, (depth, x, y) in zip(_depth_colors(len(points)), points, strict=True):
-        axes.scatter([x], [y], s=70, color=color, zorder=2)
-        if depth == str(recommended):
-            axes.scatter([x], [y], s=230, facecolors="none", edgecolors=COLORS[1], linewidths=1.8, zorder=3)
-        _annotate(axes, f"depth {depth}", (x, y), (0, 9), ha="center")
+    axes.plot(*zip(*(points[each] for each in joined), strict=True), color=GRID, linewidth=2, zorder=1)
+    for color, number in zip(_depth_colors(len(joined)), joined, strict=True):
+        axes.scatter(*points[number], s=70, color=color, zorder=2, label="worth choosing" if left_out else None)
+        _annotate(axes, describe_size(table, number).removeprefix("size "), points[number], (0, 9), ha="center")
+    for number in left_out:
+        axes.scatter(*points[number], s=40, facecolors="none", edgecolors=MUTED, label="left out", zorder=2)
+        _annotate(axes, name_row(table, number), points[number], (0, -15), ha="center")
+    if recommended is not None and recommended in points:
+        axes.scatter(*points[recommended], s=230, facecolors="none", edgecolors=COLORS[1], linewidths=1.8, zorder=3)
     axes.set_xlim(left=0)
     axes.margins(x=0.12, y=0.25)
     _label(axes, "milliseconds for a tile", "Dice")
+    if left_out:
+        named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+        axes.legend(named.values(), named, frameon=False, fontsize=9.5, labelcolor=INK)
     return _encode(figure)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from unetpp.dial import add_sizes
 from unetpp.errors import UsageError
 from unetpp.measure.pooled import pool_folds
 from unetpp.measure.verdict import KINDS, judge_fold, judge_run
@@ -72,7 +73,8 @@ class RunRecord:
     @cached_property
     def pooled(self) -> Metrics:
         """Scores and costs over the cases of all measured folds; empty without one."""
-        return pool_folds([fold.metrics for fold in self.folds if fold.metrics.model_fields_set] or [Metrics()])
+        found = pool_folds([fold.metrics for fold in self.folds if fold.metrics.model_fields_set] or [Metrics()])
+        return add_sizes(found, self.plan.model)
 
     @property
     def recommended(self) -> Recommendation | None:

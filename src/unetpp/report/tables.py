@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unetpp.dial import describe_size, list_rows, order_rows
 from unetpp.measured import (
     ClassScores,
     Column,
     DepthRow,
+    DepthTable,
     Measured,
     Metrics,
     ScoredCase,
@@ -48,18 +50,21 @@ class Table:
         return Table(self.columns + right.columns, [(name, cells + more) for (name, cells), (_, more) in pairs])
 
 
-def tabulate_depths(depths: Mapping[str, DepthRow], unit: str) -> Table:
-    """Tabulate scores and costs of every depth."""
-    slowest = max((row.latency_ms or 0.0 for row in depths.values()), default=0.0)
-    return _tabulate(DepthRow, [*depths.items()], unit, {"latency_ms": slowest})
+def tabulate_depths(found: DepthTable, unit: str) -> Table:
+    """Tabulate scores and costs of every depth, with shells of every size."""
+    rows = list_rows(found)
+    slowest = max((row.latency_ms or 0.0 for _, row in rows), default=0.0)
+    return _tabulate(DepthRow, rows, unit, {"latency_ms": slowest})
 
 
 def tabulate_classes(found: Metrics, unit: str) -> Table:
-    """Tabulate the scores of every class, and its Dice at every depth."""
+    """Tabulate the scores of every class, and its Dice at every depth, with shells at every size."""
     table = _tabulate(ClassScores, [*found.classes.items()], unit, {"dice": 1.0})
-    depths = {depth: row.classes for depth, row in found.rows.items() if row.classes}
+    depths = {describe_size(found, number): found.depths[number].classes for number in order_rows(found)}
+    depths |= {"mean of heads": found.mean_of_heads.classes} if found.mean_of_heads else {}
+    depths = {name: classes for name, classes in depths.items() if classes}
     cells = [(name, [_dice_cell(classes.get(name)) for classes in depths.values()]) for name in found.classes]
-    return table + Table(["mean of heads" if depth == "mean" else f"depth {depth}" for depth in depths], cells)
+    return table + Table([*depths], cells)
 
 
 def tabulate_cases(ranked: Sequence[tuple[FoldName, ScoredCase]], classes: Sequence[str], unit: str) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from unetpp.measured import (
 from unetpp.plan import DataPlan, Plan, PredictPlan
 from unetpp.results.result import Result
 from unetpp.results.tables import NEW_IMAGES, WIDTH, describe_depths, list_choices, table
+from unetpp.size_names import find_noun
 from unetpp.words import count_noun, list_numbers, list_some, wrap, write_command
 
 
@@ -23,23 +25,27 @@ class Pruned(Result):
 
     out: Path
     depth: int
+    """Depth of the smaller network."""
     parameters: int
     parameters_before: int
     reason: str
-    """Why this depth."""
+    """Why this size."""
     difference: float
     """Largest difference between its logits and those of the full (or the fine-tuned) network, on random input."""
     finetuning: str | None = None
     """Outcome of fine-tuning, in words."""
     is_whole: bool = False
-    """Whether the depth is that of the whole network, so that nothing could go."""
+    """Whether this is the whole network, so that nothing could go."""
+    size: str = ""
+    """Name of the size that was kept: the depth, with shells also the width."""
 
     def to_text(self) -> str:
         share = f"{self.parameters / self.parameters_before:.0%} of {self.parameters_before:,}"
         title = f"{self.out}: {self.parameters:,} parameters, {share}; its output agrees with that of the full network."
         if self.is_whole:
             title = f"Nothing could be pruned: {self.out} holds the whole network, {self.parameters:,} parameters."
-        lines = [title, f"Depth {self.depth}: {self.reason}."]
+        size = self.size or self.depth
+        lines = [title, f"{find_noun([size]).capitalize()} {size}: {self.reason}."]
         lines += [f"{self.finetuning[:1].upper()}{self.finetuning[1:]}."] if self.finetuning else []
         lines.append(f"Next: {write_command('predict', self.out, NEW_IMAGES, '--out', 'predictions')}")
         return "\n".join(lines)
@@ -52,14 +58,15 @@ class Adapted(Result):
     model: Path
     rules: tuple[Rule, ...]
     """The most careful first."""
+    sizes: Mapping[int, int | str]
+    """Depth, with shells the number of a size -> its name."""
 
     def to_text(self) -> str:
         if len(self.rules) == 1:
-            return (
-                f"{self.model}: early exit saves no time here: --depth auto would take the deepest head for every tile."
-            )
-        depths = list(self.rules[0].tiles)
-        rows = [["exits below", "Dice lost", "at most", "time", *(f"at {depth}" for depth in depths)]]
+            return f"{self.model}: early exit saves no time here: --depth auto would take the largest for every tile."
+        depths, noun = list(self.rules[0].tiles), find_noun(self.sizes.values())
+        names = [f"at {self.sizes[depth]}" for depth in depths]
+        rows = [["exits below", "Dice lost", "at most", "time", *names]]
         for rule in self.rules:
             at_most = f"{rule.dice_lost_interval[1]:.4f}" if rule.dice_lost_interval else "-"
             tiles = [f"{rule.tiles[depth] / sum(rule.tiles.values()):.0%}" for depth in depths]
@@ -69,9 +76,9 @@ class Adapted(Result):
             [
                 f"{self.model}: {count_noun(len(self.rules), 'rule')} for early exit, fitted on the validation cases",
                 table(rows),
-                "  exits below: uncertainty below which a tile exits at each depth; -: no tile exits there",
-                "  at 1, ...: share of the tiles that exit at each depth",
-                "  Dice lost: against the deepest head; at most: upper end of its 95 % interval",
+                f"  exits below: uncertainty below which a tile exits at each {noun}; -: no tile exits there",
+                f"  {names[0]}, ...: share of the tiles that exit at each {noun}",
+                "  Dice lost: against the largest; at most: upper end of its 95 % interval",
                 f"Next: {write_command('predict', self.model, NEW_IMAGES, '--out', 'predictions', '--depth', 'auto')}",
                 "  (and --max-drop 0.3: the points, hundredths of Dice, that may be lost)",
             ]
@@ -85,7 +92,8 @@ class Exported(Result):
     out: Path
     card: Path
     """The model card."""
-    depths: tuple[int, ...]
+    depths: tuple[int | str, ...]
+    """Depths, with shells names of sizes."""
     folds: tuple[int, ...]
     """Folds whose probabilities are averaged in the file, if there are several."""
     int8: bool
@@ -94,7 +102,7 @@ class Exported(Result):
     file_mb: float
 
     def to_text(self) -> str:
-        title = f"{self.out}: {list_numbers('depth', self.depths)}"
+        title = f"{self.out}: {list_numbers(find_noun(self.depths), self.depths)}"
         title += f", the mean of {list_numbers('fold', self.folds)}" if self.folds else ""
         title += f"{', 8-bit integers' if self.int8 else ''}, {self.file_mb:.1f} MB."
         return f"{title}\n{self.comparison}\nModel card: {self.card}"
@@ -159,10 +167,11 @@ class ModelInfo(Result):
         data, model, origin = self.plan.data, self.plan.model, self.notes.imported_from
         folds = f", {list_numbers('fold', list(map(_name_fold, self.files)))}" if len(self.files) > 1 else ""
         size = f"{self.parameters:,} parameters, {self.file_mb:.1f} MB{folds}"
+        shells = f" in shells {list(model.shell_channels)}" if len(model.shells) > 1 else ""
         lines = [
             str(self.model),
             f"network:    {model.topology} of depth {model.depth}, {data.dims}D, {size}",
-            f"            widths {list(model.widths)}, {model.norm} norm, {model.block} blocks",
+            f"            widths {list(model.widths)}{shells}, {model.norm} norm, {model.block} blocks",
             f"trained on: {f'unknown ({origin})' if origin else self.plan.name}",
             *([f"started from: {self.plan.train.start}"] if self.plan.train.start else []),
             *_describe_data(data, self.plan.predict),
@@ -195,14 +204,15 @@ class ExportInfo(Result):
     """The model card beside the file."""
 
     def to_text(self) -> str:
-        notes, depths = self.notes, tuple(self.notes.depths)
+        notes, sizes = self.notes, self.notes.sizes
         size = f"{notes.parameters:,} parameters, " if notes.parameters else ""
         folds = f", the mean of {list_numbers('fold', notes.folds)}" if notes.folds else ""
         precision = ", 8-bit integers" if notes.int8 else ""
-        default = f" (without --depth: {self.predict.depth})" if len(depths) > 1 else ""
+        names = sizes.list_names()
+        default = f" (without --{sizes.noun}: {sizes.name(self.predict.depth)})" if len(names) > 1 else ""
         lines = [
             str(self.model),
-            f"exported:   {list_numbers('depth', depths)}{default}, {self.data.dims}D{folds}{precision}",
+            f"exported:   {list_numbers(sizes.noun, names)}{default}, {self.data.dims}D{folds}{precision}",
             f"            {size}{self.file_mb:.1f} MB, run by {self.runtime}",
             f"trained on: {f'unknown ({notes.imported_from})' if notes.imported_from else notes.name}",
             *_describe_data(self.data, self.predict),

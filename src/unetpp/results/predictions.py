@@ -13,6 +13,7 @@ from unetpp.measured import (
 )
 from unetpp.results.result import DONE, PARTLY, Result
 from unetpp.results.tables import describe_scores, describe_worst
+from unetpp.size_names import find_noun
 from unetpp.words import count_noun, list_some
 
 NOTHING, UNLIKE, LOW = "nothing was found", "unlike the training", "low expected Dice"
@@ -33,6 +34,7 @@ class Predicted(Result):
 
     out: Path
     depths: tuple[int | str, ...]
+    """Depths, with shells names of sizes, or "mean", "auto"."""
     files: tuple[Path, ...]
     """Segmentations that were written; after a dry run, the images that would be predicted."""
     failed: tuple[Problem, ...]
@@ -48,8 +50,8 @@ class Predicted(Result):
     """Dice that is to be expected of those of `files` of which it is known, by the calibration on validation cases."""
     expected_dice_error: Mapping[Path, float] = field(default_factory=dict)
     """Mean absolute error of that on the validation cases."""
-    depth_shares: Mapping[int, float] = field(default_factory=dict)
-    """With `depth="auto"`: fraction of the tiles that stopped at each depth."""
+    depth_shares: Mapping[int | str, float] = field(default_factory=dict)
+    """With `depth="auto"`: fraction of the tiles that stopped at each depth, with shells at each size."""
 
     @property
     def exit_code(self) -> int:
@@ -57,15 +59,16 @@ class Predicted(Result):
 
     def to_text(self) -> str:
         count, depths = len(self.files), ", ".join(map(str, self.depths))
+        noun = find_noun([*self.depths, *self.depth_shares])
         if not self.written:
-            title = f"Dry run: {count_noun(count, 'image')} would be predicted into {self.out} at depth {depths}:"
+            title = f"Dry run: {count_noun(count, 'image')} would be predicted into {self.out} at {noun} {depths}:"
             return "\n".join([title, *shorten_lines([f"  {path}" for path in self.files]), *self._describe_rest()])
         images = len(self._group_by_name(self.files))
-        of_depths = f" at {len(self.depths)} depths" if len(self.depths) > 1 else ""
+        of_depths = f" at {len(self.depths)} {noun}s" if len(self.depths) > 1 else ""
         lines = [f"{count_noun(images, 'image')} segmented{of_depths}, in {self.out}, in {self.seconds:.1f} s"]
         if self.depth_shares:
             shares = (f"{share:.0%} at {depth}" for depth, share in self.depth_shares.items())
-            lines.append(f"depth of the tiles: {', '.join(shares)}")
+            lines.append(f"{noun} of the tiles: {', '.join(shares)}")
         lines += self._describe_expected()
         for reason in dict.fromkeys(self.doubtful.values()):
             names = self._group_by_name([path for path, why in self.doubtful.items() if why == reason])
@@ -94,8 +97,9 @@ class Predicted(Result):
         """Name each file once, with its depths where there are several."""
         depths: dict[str, list[str]] = {}
         for depth, name in map(self._place, paths):
-            depths.setdefault(name, []).append(depth.removeprefix("depth "))
-        return [name + (f" (depth {', '.join(each)})" if each != [""] else "") for name, each in depths.items()]
+            depths.setdefault(name, []).append(depth.rpartition(" ")[2])
+        noun = find_noun(self.depths)
+        return [name + (f" ({noun} {', '.join(each)})" if each != [""] else "") for name, each in depths.items()]
 
     def _place(self, path: Path) -> tuple[str, str]:
         """Return the depth, if there are several, and the name of a file."""

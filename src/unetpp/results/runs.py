@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from unetpp.dial import write_option
 from unetpp.measured import (
     Metrics,
     Verdict,
@@ -68,8 +69,8 @@ class Run(Result):
             lines.append(f"Measure the rest: {write_command('report', self.run)}")
         lines += [f"Report: {self.page}"] if self.page else []
         lines += [wrap(str(self.verdict), WIDTH)] if self.verdict else []
-        depth = ["--depth", scores.recommended.depth] if scores.recommended else []
-        predict = write_command("predict", self.run, NEW_IMAGES, "--out", "predictions", *depth)
+        size = write_option(scores, scores.recommended.depth) if scores.recommended else []
+        predict = write_command("predict", self.run, NEW_IMAGES, "--out", "predictions", *size)
         return [*lines, *([f"Next: {self.command}", f"or: {predict}"] if self.command else [f"Next: {predict}"])]
 
     def _describe_fold(self, fold: TrainedFold) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from unetpp.dial import describe_size, list_remarks, list_rows, noun_of
 from unetpp.measured import (
     DepthRow,
     DepthTable,
@@ -14,7 +15,7 @@ from unetpp.measured import (
     tabulate,
 )
 from unetpp.plan import Plan
-from unetpp.words import find_value, format_value
+from unetpp.words import find_value, format_value, wrap
 
 WIDTH, LONGEST_NAME = 80, 30
 """Characters of a line, and of the first column of a table."""
@@ -43,15 +44,19 @@ def describe_scores(metrics: Metrics) -> str:
 
 
 def describe_depths(found: DepthTable) -> str:
-    """Make the depth table: quality and cost of every depth that was measured, and of the mean of all heads."""
-    lines = [_fit_table("depth", DepthRow, list(found.rows.items()), found.distance_unit)]
+    """Make the depth table: quality and cost of every depth that was measured, and of the mean of all heads.
+
+    With shells every size has a row; then it says which of them are worth choosing, and which are left out.
+    """
+    noun = noun_of(found)
+    lines = [_fit_table(noun, DepthRow, list_rows(found), found.distance_unit)]
+    lines += [wrap(f"  {text}", WIDTH) for text in list_remarks(found)]
     lines += [f"  costs: {found.conditions}"] if found.conditions else []
     if partial := found.describe_scored():
-        lines.append(f"  {partial}: the Dice is preliminary, no depth is recommended")
-    recommended = found.recommended
-    return "\n".join(
-        [*lines, f"  recommended: depth {recommended.depth} ({recommended.reason})"] if recommended else lines
-    )
+        lines.append(f"  {partial}: the Dice is preliminary, no {noun} is recommended")
+    if chosen := found.recommended:
+        lines.append(f"  recommended: {describe_size(found, chosen.depth)} ({chosen.reason})")
+    return "\n".join(lines)
 
 
 def describe_worst(metrics: Metrics) -> list[str]:

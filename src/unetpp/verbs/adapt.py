@@ -33,4 +33,5 @@ def adapt(model: AnyPath, *, device: str = "auto", backend: Backend = "auto", pr
     from unetpp.deploy.adapt import adapt_file
 
     file = find_model_file(find_model(model))
-    return Adapted(file, tuple(adapt_file(file, device, backend, progress or Silence())))
+    rules, sizes = adapt_file(file, device, backend, progress or Silence())
+    return Adapted(file, tuple(rules), {number: sizes.name(number) for number in sizes.numbers})

@@ -17,6 +17,7 @@ def export(
     out: AnyPath,
     *,
     depth: int | str | None = None,
+    size: int | str | None = None,
     int8: bool = False,
     images: AnyPath | Sequence[AnyPath] | None = None,
     progress: ShowProgress = None,
@@ -31,6 +32,8 @@ def export(
         out: File to write; its suffix is the format: .onnx, .xml (OpenVINO) or .pt2 (torch.export).
         depth: Depth to export, several of them as in 1,3, or all: predictions then choose among them. By default that
             of the plan.
+        size: Instead of `depth`: size to export, by a name that `unetpp info` lists, such as small, or 4x8, depth 4 of
+            the first 8 channels of a model with shells; several of them as in 4x8,4x16, or all.
         int8: Use 8-bit integers (.onnx, .xml), calibrated on training cases of the run folder or on `images`.
         images: Images, or folders of them, for calibration and comparison.
 
@@ -38,7 +41,7 @@ def export(
         The file (size in MB), its model card, and the comparison in words.
 
     Raises:
-        UsageError: another suffix, no such depth, or nothing to calibrate with.
+        UsageError: another suffix, no such size, or nothing to calibrate with.
         ModelFileError: the model cannot be used, or the output of the file differs from that of the network.
         MissingExtraError: the exporter or the runtime of the format is not installed.
 
@@ -47,4 +50,5 @@ def export(
     """
     from unetpp.deploy.export import export_file
 
-    return export_file(find_model(model), Path(out), depth, int8, list_paths(images or ()), progress or Silence())
+    shown = progress or Silence()
+    return export_file(find_model(model), Path(out), depth, int8, list_paths(images or ()), shown, size)

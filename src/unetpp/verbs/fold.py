@@ -224,11 +224,12 @@ def measure(
     if cases:
         views = ViewFolder(run.fold(fold) / VIEWS, plan)
         scored_by = until if until == math.inf else until - (1 - SHARE_FOR_SCORES) * (until - time.monotonic())
+        noun = "depth" if len(plan.model.shells) == 1 else "size"
         quality = evaluate_cases(
             predictor,
             cases,
             mean=True,
-            progress=progress.stage(f"Fold {fold}: scoring every depth", "cases"),
+            progress=progress.stage(f"Fold {fold}: scoring every {noun}", "cases"),
             until=scored_by,
             look=views.add,
         )

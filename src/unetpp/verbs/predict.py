@@ -24,6 +24,7 @@ def predict(
     out: AnyPath,
     *,
     depth: int | str | None = None,
+    size: int | str | None = None,
     tta: bool = False,
     probabilities: bool = False,
     uncertainty: Literal["entropy", "disagreement"] | None = None,
@@ -44,6 +45,8 @@ def predict(
         out: Folder for the results.
         depth: Depth to predict at: 1 (fastest) up to the depth of the model; mean, the mean of all heads; auto, early
             exit for each tile (after `unetpp adapt`); or all, each in its own files. By default that of the plan.
+        size: Instead of `depth`: size to predict at, by a name that `unetpp info` lists, such as small, or 4x8, depth 4
+            of the first 8 channels of a model with shells; or a depth, mean, auto or all.
         tta: Average over mirrored copies: slower, slightly better.
         probabilities: Also write a map of the probability of each class.
         uncertainty: Also write a map of the uncertainty: entropy of the probabilities, or disagreement between heads,
@@ -74,10 +77,10 @@ def predict(
     path, paths, target = find_model(model), list_paths(inputs), Path(out)
     if paths and not any(each.exists() for each in paths):
         raise UsageError("inputs", list_some(paths), "images, or folders of them", "Check the path.")
-    options = PredictOptions(depth=depth, tta=tta, probabilities=probabilities, uncertainty=uncertainty)
+    options = PredictOptions(depth, tta, probabilities, uncertainty, size)
     predictor = load(path, device, backend, max_drop)
     if dry_run:
-        depths = tuple(map(name_depth, predictor.choose_depths(options)))
+        depths = tuple(name_depth(each, predictor.sizes) for each in predictor.choose_sizes(options))
         found = find_images(paths, predictor.data.channels, target)
         images = tuple(image for case in found.cases for image in case.images)
         return Predicted(target, depths, images, found.skipped, 0.0, written=False, notes=found.notes)
@@ -93,7 +96,7 @@ def predict(
     (progress or Silence()).detail(f"The network ran with {predictor.backend}.")
     return Predicted(
         target,
-        tuple(map(name_depth, written.depths)),
+        written.depths,
         written.files,
         written.failed,
         time.monotonic() - started,

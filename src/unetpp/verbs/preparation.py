@@ -30,6 +30,7 @@ from unetpp.progress import Progress
 from unetpp.results import Planned
 from unetpp.run_folder import LOCK, NO_VALIDATION, FoldName, RunFolder
 from unetpp.settings import parse_settings, validate
+from unetpp.sizes import find_size
 from unetpp.train.speed import measure_mean_step_seconds
 from unetpp.verbs.request import Request, read_reading
 from unetpp.verbs.start import copy_start
@@ -324,7 +325,7 @@ def settle_plan(
 def _require_head(plan: Plan) -> Plan:
     """Raise PlanError if the network has no head at the depth of prediction: heads may begin below depth 1."""
     heads = make_grid(plan.model).head_depths(plan.model.deep_supervision)
-    if plan.predict.depth not in heads:
+    if find_size(plan.predict.depth, plan.model.depth).depth not in heads:
         expected = f"one of {list(heads)}, the depths at which this network has a head"
         raise PlanError("predict.depth", str(plan.predict.depth), expected, "Change it.")
     return plan

@@ -17,31 +17,34 @@ def prune(
     out: AnyPath,
     *,
     depth: int | None = None,
+    size: int | str | None = None,
     max_drop: float | None = None,
     minutes: float | None = None,
     device: str = "auto",
     progress: ShowProgress = None,
 ) -> Pruned:
-    """Cut a model at a depth: a smaller model, same predictions.
+    """Cut a model to a size: a smaller model, same predictions.
 
     The output is compared with that of the full model before the file is put in place.
 
     Args:
         model: Run folder of one fold, a model file, or hf://OWNER/NAME on the Hugging Face hub.
         out: Model file (.safetensors) to write.
-        depth: Depth to keep.
-        max_drop: Instead of `depth`: keep the smallest depth that loses at most this many points (hundredths) of
-            validation Dice against the deepest, by the 95 % interval over cases.
+        depth: Depth to keep, with shells of the whole width.
+        size: Instead of `depth`: size to keep, by a name that `unetpp info` lists, such as small, or 4x8, depth 4 of
+            the first 8 channels of a model with shells; or a depth.
+        max_drop: Instead of `depth`: keep the smallest size that loses at most this many points (hundredths) of
+            validation Dice against the largest, by the 95 % interval over cases.
         minutes: Minutes to fine-tune the smaller network on the training cases of the run. The weights that are best
             on its validation cases are saved, or those from before if none are better.
         device: Device to fine-tune on: auto, cpu, cuda or cuda:K.
 
     Returns:
-        The depth, its number of parameters, and the reason for it.
+        The depth and size, the number of parameters, and the reason for it.
 
     Raises:
-        UsageError: not exactly one of `depth` and `max_drop`, no such depth, no cases to train on, a run of several
-            folds, or `out` is `model`.
+        UsageError: not exactly one of `depth`, `size` and `max_drop`, no such size, no cases to train on, a run of
+            several folds, or `out` is `model`.
 
     Example:
         unetpp.prune("runs/nuclei", "small.safetensors", max_drop=0.5)
@@ -54,4 +57,4 @@ def prune(
     if minutes is None:
         progress.stage("Pruning, and comparing with the full network")
     show = show_status(progress.stage("Fine-tuning", "steps")) if minutes is not None else lambda status: None
-    return prune_file(file, Path(out), depth, max_drop, minutes, device, show)
+    return prune_file(file, Path(out), depth, max_drop, minutes, device, show, size)

@@ -1,4 +1,4 @@
-"""Export: depths of a model as a graph for other runtimes, compared with the network before it replaces a file."""
+"""Export: sizes of a model as a graph for other runtimes, compared with the network before it replaces a file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from unetpp.deploy.export.graph import FORMATS, DepthProbabilities, open_export
+from unetpp.deploy.export.graph import FORMATS, SizeProbabilities, open_export
 from unetpp.deploy.export.model_card import describe, note_export, read_license, write_card
 from unetpp.deploy.export.quantization import QUANTIZABLE, quantize_file
 from unetpp.deploy.export.samples import Samples, find_samples
+from unetpp.dial import name_sizes
 from unetpp.errors import ModelFileError, UnetppError, UsageError, WriteError
 from unetpp.files import write_atomically
 from unetpp.infer.predictor import load_folds
@@ -29,6 +30,7 @@ from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.results import Exported
 from unetpp.run_folder import find_model_files
 from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork
+from unetpp.size_names import SizeNames, choose_setting
 from unetpp.words import count_noun, write_command
 
 TOLERANCE, AGREEMENT = 1e-3, 0.95
@@ -38,7 +40,7 @@ the network."""
 
 @dataclass(frozen=True)
 class Comparison:
-    """Comparison of an exported file with its network in float32; of several depths the worst figures."""
+    """Comparison of an exported file with its network in float32; of several sizes the worst figures."""
 
     origin: str
     """Origin of the tiles."""
@@ -50,9 +52,9 @@ class Comparison:
     agreement: float | None
     """Dice between the two segmentations; None if both are empty."""
     dice_before: float | None
-    """Mean Dice of the network over the tiles with labels, at the last depth."""
+    """Mean Dice of the network over the tiles with labels, at the largest size."""
     dice: float | None
-    """Mean Dice of the file over the tiles with labels, at the last depth."""
+    """Mean Dice of the file over the tiles with labels, at the largest size."""
 
     def __str__(self) -> str:
         words = f"Compared with the network on {count_noun(self.tiles, 'tile')} ({self.origin}): "
@@ -71,31 +73,35 @@ def export_file(
     int8: bool = False,
     images: Sequence[Path] = (),
     progress: Progress = SILENCE,
+    size: int | str | None = None,
 ) -> Exported:
     """Write a model as ONNX, for OpenVINO or for torch.export, with a model card.
 
     Args:
         model: a .safetensors of this package, or a run folder, whose folds are averaged in the file.
         out: file to write; its suffix is the format: .onnx, .xml (OpenVINO, with a .bin) or .pt2 (torch.export).
-        depth: depth of the exported head; "all", or several, as "1,3"; None: the plan's.
+        depth: depth of the exported head, with shells of the whole width; "all", or several, as "1,3"; None: the
+            plan's.
         int8: quantize to 8-bit integers (ONNX and OpenVINO), calibrated on `images`, or on the training cases cached in
             the run folder of the model.
         images: images or folders of them, to calibrate with and to compare on.
         progress: shows the stages.
+        size: instead of `depth`: name of a size; "all", or several, as "4x8,4x16".
 
     Returns:
         The file, its card, and how it compares with the network.
 
     Raises:
-        UsageError: another suffix, no head at `depth`, or nothing to calibrate with.
+        UsageError: another suffix, no such size, or nothing to calibrate with.
         ModelFileError: the model cannot be used or exported, or the written file differs from it.
         MissingExtraError: the exporter or the runtime of the format.
         WriteError: it could not be written; a file that was at `out` before is intact.
     """
     _check_target(out, int8)
     networks, plan, notes = load_folds(model)
-    depths = _choose_depths(depth, networks[0].head_depths, plan.predict.depth)
-    exported = DepthProbabilities(networks, depths).eval()
+    sizes = name_sizes(notes[0], networks[0].head_depths, plan.model)
+    sizes = replace(sizes, numbers=_choose_sizes(depth, size, sizes, plan.predict.depth))
+    exported = SizeProbabilities(networks, sizes).eval()
     progress.stage("Reading images to compare on")
     samples = find_samples(find_model_files(model)[0], plan, images, calibrate=int8)
     if len(networks) > 1:
@@ -111,32 +117,34 @@ def export_file(
         comparison = compare(exported, predict, samples, plan.data.num_classes, show)
         _require_agreement(out, comparison, int8)
         remarks = _remark(out, described, comparison)
-        text = write_card(out, plan, depths, notes, remarks, read_license(card))
+        text = write_card(out, plan, sizes, notes, remarks, read_license(card))
         with write_atomically(card) as place:
             place.write_text(text, encoding="utf-8")
             megabytes = _replace(draft, out)
-    return Exported(out, card, depths, described.folds, int8, str(comparison), megabytes)
+    return Exported(out, card, tuple(sizes.list_names()), described.folds, int8, str(comparison), megabytes)
 
 
 def _remark(out: Path, notes: ExportNotes, comparison: Comparison) -> list[str]:
     """Say on the model card how the training stands, how the file is used, and how it compares with the network."""
-    depths = list(notes.depths)
-    choice = f"; `--depth {depths[0]}` is its fastest depth" if len(depths) > 1 else ""
+    names, noun = notes.sizes.list_names(), notes.sizes.noun
+    choice = f"; `--{noun} {names[0]}` is its fastest {noun}" if len(names) > 1 else ""
     usage = f"Predict without torch: `{write_command('predict', out.name, 'IMAGES', '--out', 'DIR')}`{choice}."
     training = [f"Training: {notes.verdict.reason}"] if notes.verdict else []
     return [*training, *([usage] if out.suffix in RUNTIMES else []), str(comparison)]
 
 
-def _choose_depths(depth: int | str | None, heads: Sequence[int], default: int) -> tuple[int, ...]:
-    """Resolve `depth` of an export: a head, "all", or some, as "1,3"; shallowest first."""
-    if depth == "all":
-        return tuple(heads)
-    words = [default] if depth is None else str(depth).split(",")
-    numbers = {int(word) for word in words if str(word).strip().isdecimal()}
-    if len(numbers) < len(words) or not numbers <= set(heads):
-        expected = f"one of {list(heads)}, some of them (as in 1,{heads[-1]}), or all"
-        raise UsageError("depth", str(depth), expected, "Choose depths at which this model has a head.")
-    return tuple(sorted(numbers))
+def _choose_sizes(depth: int | str | None, size: int | str | None, sizes: SizeNames, default: int) -> tuple[int, ...]:
+    """Resolve `depth` or `size` of an export: a size, "all", or some, as "1,3" or "4x8,4x16"; smallest first."""
+    setting, wanted = choose_setting(depth, size), depth if size is None else size
+    if wanted in (None, "all"):
+        return sizes.numbers if wanted else (default,)
+    numbers = {sizes.find(word) for word in str(wanted).split(",")}
+    found = tuple(sorted(number for number in numbers if number is not None))
+    if len(found) < len(numbers):
+        some = ",".join(map(str, dict.fromkeys([sizes.name(sizes.numbers[0]), sizes.name(sizes.numbers[-1])])))
+        expected = f"{sizes.describe()}, some of them (as in {some}), or all"
+        raise UsageError(setting, str(wanted), expected, f"Choose {sizes.noun}s at which this model has a head.")
+    return found
 
 
 def _check_target(out: Path, int8: bool) -> None:
@@ -166,7 +174,7 @@ def _temporary_folder(out: Path) -> Iterator[Path]:
 
 
 def _write(
-    network: DepthProbabilities,
+    network: SizeProbabilities,
     plan: Plan,
     path: Path,
     about: dict[str, Any],
@@ -214,7 +222,7 @@ def _replace(draft: Path, out: Path) -> float:
 
 @torch.inference_mode()
 def compare(
-    network: DepthProbabilities, predict: ExportedNetwork, samples: Samples, classes: int, show: Stage
+    network: SizeProbabilities, predict: ExportedNetwork, samples: Samples, classes: int, show: Stage
 ) -> Comparison:
     """Run a network and its exported file on the same tiles; the first is cut to an odd size.
 
@@ -225,7 +233,7 @@ def compare(
         classes: number of classes, background included.
         show: called with the number of tiles done.
     """
-    rows: list[list[tuple[Any, ...]]] = [[] for _ in network.depths]
+    rows: list[list[tuple[Any, ...]]] = [[] for _ in network.sizes.numbers]
     for number, tile in enumerate(samples.comparing):
         window = tuple(slice(max(1, size - (number == 0))) for size in tile.shape[1:])
         image = np.ascontiguousarray(tile[(None, slice(None), *window)])

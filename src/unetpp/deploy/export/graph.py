@@ -1,6 +1,6 @@
 """Networks as graphs for other runtimes: images of any number and size to probabilities, written and opened again.
 
-Input: normalized images (B, C, *spatial). Outputs: probabilities of all classes (B, classes, *spatial) at each depth.
+Input: normalized images (B, C, *spatial). Outputs: probabilities of all classes (B, classes, *spatial) at each size.
 """
 
 from __future__ import annotations
@@ -31,39 +31,46 @@ from unetpp.runtime.exported_file import (
     read_description,
 )
 from unetpp.runtime.openvino import replace_group_norms
+from unetpp.size_names import SizeNames
+from unetpp.sizes import find_size
 
-Write = Callable[["DepthProbabilities", tuple[int, ...], Path, dict[str, Any]], None]
+Write = Callable[["SizeProbabilities", tuple[int, ...], Path, dict[str, Any]], None]
 """Called with a network, the shape of an example (B, C, *spatial), the file and its description."""
 
 
-class DepthProbabilities(nn.Module):
-    """What is exported: the probabilities at some depths, averaged over folds, without parts that no depth needs.
+class SizeProbabilities(nn.Module):
+    """What is exported: the probabilities at some sizes, averaged over folds, without parts that no size needs.
 
     Args:
         networks: networks of the same plan.
-        depths: depths of their heads, shallowest first.
+        sizes: what is exported, with the names of the networks' sizes.
     """
 
-    def __init__(self, networks: Sequence[UNetPlusPlus], depths: Sequence[int]) -> None:
+    def __init__(self, networks: Sequence[UNetPlusPlus], sizes: SizeNames) -> None:
         super().__init__()
-        several = len(depths) > 1
-        self.networks = nn.ModuleList(network.prune(depths[-1], keep_heads=several) for network in networks)
-        self.depths = tuple(depths)
+        largest, several = sizes.join(sizes.numbers), len(sizes.numbers) > 1
+        self.networks = nn.ModuleList(network.prune(largest, keep_heads=several) for network in networks)
+        self.sizes = sizes
+        depth = find_size(largest, sizes.depth).depth
+        self._pruned_numbers = [find_size(number, sizes.depth).number(depth) for number in sizes.numbers]
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Probabilities (B, classes, *spatial) of images (B, C, *spatial); of several depths a tuple."""
+        """Probabilities (B, classes, *spatial) of images (B, C, *spatial); of several sizes a tuple."""
         found = zip(*(self._predict(network, image) for network in self.networks), strict=True)
         means = tuple(each[0] if len(each) == 1 else sum(each[1:], each[0]) / len(each) for each in found)
         return means if len(means) > 1 else means[0]
 
-    def _predict(self, network: nn.Module, image: Tensor) -> list[Tensor]:
-        if len(self.depths) == 1:
+    def _predict(self, network: Any, image: Tensor) -> list[Tensor]:
+        if len(self.sizes.numbers) == 1:
             return [to_probabilities(network(image))]
+        if len(self.sizes.channels) > 1:  # so that a runtime that wants an inner size alone does not compute the outer
+            forward_pass = network.start_forward(image)
+            return [to_probabilities(forward_pass.logits(number)) for number in self._pruned_numbers]
         heads = network(image, heads=True)
-        return [to_probabilities(heads.at(depth)) for depth in self.depths]
+        return [to_probabilities(heads.at(number)) for number in self._pruned_numbers]
 
 
-def write_pt2(network: DepthProbabilities, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
+def write_pt2(network: SizeProbabilities, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
     """Write a program of torch.export, for use with torch and without unetpp.
 
     Args:
@@ -81,7 +88,7 @@ def write_pt2(network: DepthProbabilities, shape: tuple[int, ...], path: Path, a
     path.write_bytes(content.getbuffer())
 
 
-def write_onnx(network: DepthProbabilities, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
+def write_onnx(network: SizeProbabilities, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
     """Write ONNX, weights included in the file. Arguments as in `write_pt2`.
 
     Raises:
@@ -89,7 +96,7 @@ def write_onnx(network: DepthProbabilities, shape: tuple[int, ...], path: Path, 
     """
     with optional_package("onnxscript", "export", "a file in the format ONNX"):
         import onnxscript  # noqa: F401
-    depths = network.depths
+    sizes = network.sizes.list_names()
     with warnings.catch_warnings(), mute_warnings("torch.onnx"):  # it logs that torchvision is not installed
         warnings.simplefilter("ignore")  # the exporter warns about itself
         program: Any = torch.onnx.export(
@@ -98,7 +105,7 @@ def write_onnx(network: DepthProbabilities, shape: tuple[int, ...], path: Path, 
             dynamo=True,
             dynamic_shapes=_any_size(shape),
             input_names=[IMAGE],
-            output_names=[f"{PROBABILITIES}_{depth}" for depth in depths] if len(depths) > 1 else [PROBABILITIES],
+            output_names=[f"{PROBABILITIES}_{name}" for name in sizes] if len(sizes) > 1 else [PROBABILITIES],
             verbose=False,
         )
     for node in program.model.graph:
@@ -107,7 +114,7 @@ def write_onnx(network: DepthProbabilities, shape: tuple[int, ...], path: Path, 
     program.save(path, external_data=False)
 
 
-def write_openvino(network: DepthProbabilities, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
+def write_openvino(network: SizeProbabilities, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
     """Write an .xml of OpenVINO and its .bin. Arguments as in `write_pt2`.
 
     Raises:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unetpp.deploy.export.graph import DepthProbabilities
+from unetpp.deploy.export.graph import SizeProbabilities
+from unetpp.dial import add_sizes
 from unetpp.infer.predictor import average_depths
 from unetpp.measure.verdict import join_verdicts
 from unetpp.measured import DepthRow, ExportNotes, Notes, explain_no_expected_dice, tabulate
 from unetpp.plan import Plan
+from unetpp.size_names import SizeNames
 from unetpp.version import __version__
 from unetpp.words import list_numbers
 
@@ -18,7 +20,7 @@ FORMAT = 1
 LICENSE_TITLE = "## Licence"
 NOT_STATED = "Not stated: it depends on that of the images and masks. State it here before you share the file."
 CARD = """\
-# {name}: {topology} at {depths}
+# {name}: {topology} at {sizes}
 
 `{file}` gives each {element} of a {dims}D image the probability of each class. Made by unetpp {version}.
 
@@ -42,8 +44,8 @@ other scanners, stains, resolutions or patients are unknown until they are measu
 """
 
 
-def note_export(network: DepthProbabilities, plan: Plan, folds: Sequence[Notes], int8: bool) -> ExportNotes:
-    """Note what an exported file says of its network: scores and calibration of each depth.
+def note_export(network: SizeProbabilities, plan: Plan, folds: Sequence[Notes], int8: bool) -> ExportNotes:
+    """Note what an exported file says of its network: scores and calibration of each size.
 
     Args:
         network: what is exported.
@@ -55,7 +57,7 @@ def note_export(network: DepthProbabilities, plan: Plan, folds: Sequence[Notes],
     verdicts = {fold.fold or 0: fold.verdict for fold in folds if fold.verdict}
     doubtful = {fold: verdict for fold, verdict in verdicts.items() if not verdict.learned}
     recommended = first.recommended if len(folds) == 1 else None
-    return ExportNotes(
+    notes = ExportNotes(
         name=plan.name,
         folds=tuple(fold.fold or 0 for fold in folds) if len(folds) > 1 else (),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
@@ -63,28 +65,31 @@ def note_export(network: DepthProbabilities, plan: Plan, folds: Sequence[Notes],
         verdict=join_verdicts(doubtful or verdicts) if verdicts else None,
         no_expected_dice=explain_no_expected_dice(folds),
         imported_from=first.imported_from,
-        depths={depth: rows.get(depth, DepthRow()) for depth in network.depths},
+        depths={number: rows.get(number, DepthRow()) for number in network.sizes.numbers},
         distance_unit=first.distance_unit,
-        recommended=recommended if recommended and recommended.depth in network.depths else None,
+        recommended=recommended if recommended and recommended.depth in network.sizes.numbers else None,
+        network_depth=plan.model.depth,
+        shell_channels=plan.model.shell_channels,
     )
+    return add_sizes(notes, plan.model)
 
 
 def describe(plan: Plan, notes: ExportNotes) -> dict[str, Any]:
-    """Describe an exported file for loaders: the data section of the plan, tile and depths, in terms of JSON."""
+    """Describe an exported file for loaders: the data section of the plan, tile and sizes, in terms of JSON."""
     default = plan.predict.depth if plan.predict.depth in notes.depths else max(notes.depths)
     tiles = {"tile": list(plan.predict.tile), "overlap": plan.predict.overlap, "depth": default}
     return {"format": FORMAT, "unetpp": __version__, **plan.data.model_dump(mode="json"), **tiles, **notes.to_dict()}
 
 
 def write_card(
-    out: Path, plan: Plan, depths: Sequence[int], folds: Sequence[Notes], remarks: Sequence[str], license: str
+    out: Path, plan: Plan, sizes: SizeNames, folds: Sequence[Notes], remarks: Sequence[str], license: str
 ) -> str:
     """Write a model card as Markdown.
 
     Args:
         out: the file.
         plan: plan of the model.
-        depths: depths of its heads that are offered.
+        sizes: those that are offered.
         folds: notes of the model file of each fold.
         remarks: how to use the file, how it compares with the network: sentences.
         license: text of the license.
@@ -96,7 +101,7 @@ def write_card(
     return CARD.format(
         name=plan.name,
         topology=plan.model.topology,
-        depths=list_numbers("depth", depths),
+        sizes=list_numbers(sizes.noun, sizes.list_names()),
         file=out.name,
         element="pixel" if data.dims == 2 else "voxel",
         dims=data.dims,
@@ -107,7 +112,7 @@ def write_card(
         origin=f"unknown ({origin})" if (origin := folds[0].imported_from) else plan.name,
         folds=_describe_folds(folds),
         remarks="\n".join(f"- {remark}" for remark in remarks),
-        scores=_tabulate_folds(folds, depths[-1]) if len(folds) > 1 else _tabulate_depths(folds[0], depths),
+        scores=_tabulate_folds(folds, sizes) if len(folds) > 1 else _tabulate_sizes(folds[0], sizes),
         license_title=LICENSE_TITLE,
         license=license,
     )
@@ -127,29 +132,34 @@ def _describe_folds(folds: Sequence[Notes]) -> str:
     return "" if folds[0].fold is None else f", fold {folds[0].fold}, seed {folds[0].seed}"
 
 
-def _tabulate_depths(notes: Notes, depths: Sequence[int]) -> str:
+def _tabulate_sizes(notes: Notes, sizes: SizeNames) -> str:
     if not notes.depths:
         return "None were recorded in the model file."
-    exported, mark = [str(depth) for depth in depths], "in this file" if len(depths) > 1 else "this depth"
-    rows = [(f"**{name}** ({mark})" if name in exported else name, row) for name, row in notes.rows.items()]
+    mark = "in this file" if len(sizes.numbers) > 1 else f"this {sizes.noun}"
+    rows = [
+        (f"**{sizes.name(number)}** ({mark})" if number in sizes.numbers else str(sizes.name(number)), row)
+        for number, row in notes.depths.items()
+    ]
+    rows += [("mean", notes.mean_of_heads)] if notes.mean_of_heads else []
     title = (
-        "Of the network before its export, at every depth: means over the validation cases, which were not trained\n"
-        "on, with the 95 % interval of the Dice."
+        f"Of the network before its export, at every {sizes.noun}: means over the validation cases, which were not"
+        " trained\non, with the 95 % interval of the Dice."
     )
     partial = notes.describe_scored()
     title += f" Preliminary: {partial}." if partial else ""
-    table = _write_table(tabulate("depth", DepthRow, rows, notes.distance_unit))
+    table = _write_table(tabulate(sizes.noun, DepthRow, rows, notes.distance_unit))
     return f"{title}\n\n{table}\n\nTimes: {notes.conditions or 'not recorded'}."
 
 
-def _tabulate_folds(folds: Sequence[Notes], depth: int) -> str:
-    rows = [(str(fold.fold), fold.depths[depth].scores()) for fold in folds if depth in fold.depths]
+def _tabulate_folds(folds: Sequence[Notes], sizes: SizeNames) -> str:
+    number = sizes.numbers[-1]
+    rows = [(str(fold.fold), fold.depths[number].scores()) for fold in folds if number in fold.depths]
     if not rows:
         return "None were recorded in the model files."
-    rows.append(("all cases", average_depths(folds)[depth].scores()))
+    rows.append(("all cases", average_depths(folds)[number].scores()))
     title = (
-        f"Of each fold alone at depth {depth}, before the export: means over its validation cases, which it was not"
-        " trained\non. The average of the folds is usually a little better; it was not measured."
+        f"Of each fold alone at {sizes.noun} {sizes.name(number)}, before the export: means over its validation cases,"
+        " which it was not trained\non. The average of the folds is usually a little better; it was not measured."
     )
     partial = [f"of fold {fold.fold} {text}" for fold in folds if (text := fold.describe_scored())]
     title += f" Preliminary: {'; '.join(partial)}." if partial else ""
