@@ -226,13 +226,8 @@ def _describe_choice(table: DepthTable) -> str:
 
 def name_sizes(table: DepthTable, held: Collection[int], model: ModelPlan) -> SizeNames:
     """Name the sizes of a network in every way in which users may write them; arguments as those of `resolve_size`."""
-    return SizeNames(tuple(sorted(held)), model.depth, model.shell_channels, find_words(table, held, model))
-
-
-def find_words(table: DepthTable, held: Collection[int], model: ModelPlan | None = None) -> dict[str, int]:
-    """Find the numbers of small, medium and large, as far as there are such; arguments as those of `resolve_size`."""
-    found = {}
+    words = {}
     for word in (SMALL, MEDIUM, LARGE):
         with suppress(UsageError):
-            found[word] = resolve_size(word, held, table, model)
-    return found
+            words[word] = resolve_size(word, held, table, model)
+    return SizeNames(tuple(sorted(held)), model.depth, model.shell_channels, words)
