@@ -75,13 +75,13 @@ def test_a_network_with_shells_grows_through_its_sizes(run: Path, tmp_path: Path
     model = ModelPlan(**{**plan.model.model_dump(), **fields})
     torch.manual_seed(0)
     save_model(file, build_from_plan(model).state_dict(), plan.model_copy(update={"model": model}))
-    rules = adapt_file(file, device="cpu", backend="torch")
+    rules, _ = adapt_file(file, device="cpu", backend="torch")
     assert all(list(rule.tiles) == [1, 2, 4] and len(rule.doubts) == 2 for rule in rules)
     image = np.random.default_rng(0).normal(size=(40, 40)).astype(np.float32)
-    for doubts, depth in (([None, None], 4), ([-1.0, -1.0], 4), ([None, 1e9], 2), ([1e9, None], 1)):
+    for doubts, size in (([None, None], "2x8"), ([-1.0, -1.0], "2x8"), ([None, 1e9], "2x4"), ([1e9, None], "1x4")):
         predictor = unetpp.load(file, device="cpu", backend="torch")
         predictor.rules = (Rule(doubts=doubts, dice_lost=0.0, dice_lost_interval=(0, 0), time=1.0),)
-        np.testing.assert_array_equal(predictor.predict(image, depth="auto"), predictor.predict(image, depth=depth))
+        np.testing.assert_array_equal(predictor.predict(image, depth="auto"), predictor.predict(image, size=size))
 
 
 def test_limits_are_found_for_each_depth_by_what_cases_lose_there() -> None:

@@ -57,7 +57,7 @@ class EarlyExit:
     Args:
         network: the network, of torch or OpenVINO.
         depths: depths of its heads, shallowest first; with shells numbers of sizes, each holding the one before
-            (`model.sizes.list_growth`).
+            (`sizes.list_growth`).
         limits: for each of them but the last, the largest uncertainty at which an image stops; None: the head is not
             computed.
 
