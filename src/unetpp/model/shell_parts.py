@@ -42,7 +42,7 @@ class _Source(NamedTuple):
 class ShellParts:
     """Parts of modules, cut at their first use and again when their weights have changed.
 
-    While gradients are recorded, they are cut anew each time, as views through which gradients reach the weights.
+    While gradients or a trace are recorded, they are cut anew each time, so that both reach the weights.
     """
 
     def __init__(self) -> None:
@@ -59,8 +59,8 @@ class ShellParts:
             steps: numbers of shells after each step up to this part. Its inputs are in the order of the steps, and
                 within a step in that of the parts of the input.
         """
-        if torch.is_grad_enabled():
-            return cut(module, steps)
+        if torch.is_grad_enabled() or torch.jit.is_tracing():  # type: ignore[no-untyped-call,attr-defined]
+            return cut(module, steps)  # a trace of cached tensors would differ from the next one
         key = (module, steps, module.training)
         found = self._parts.get(key)
         if found and all(source.is_unchanged() for source in found[0]):
@@ -96,8 +96,7 @@ def cut(module: nn.Module, steps: Steps) -> nn.Module:
         for name, tensor in [*holder.named_parameters(recurse=False), *holder.named_buffers(recurse=False)]:
             if tensor.ndim:  # all but the count of batches
                 delattr(holder, name)
-                given = tensor if torch.is_grad_enabled() else tensor.detach()  # a trace refuses views of weights
-                setattr(holder, name, _cut_tensor(layer, given, channels, rows, steps))
+                setattr(holder, name, _cut_tensor(layer, tensor, channels, rows, steps))
         del vars(layer)["channels"]
     return part
 
