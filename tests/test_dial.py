@@ -15,17 +15,16 @@ from unetpp.dial import (
     describe_left_out,
     describe_size,
     find_left_out,
+    find_words,
     label_size,
     list_dial,
     list_rows,
+    name_sizes,
     name_words,
-    resolve_size,
     write_option,
 )
-from unetpp.errors import UsageError
 from unetpp.measured import DepthRow, DepthTable, Notes, Verdict
 from unetpp.plan import ModelPlan
-from unetpp.sizes import name_size
 
 
 def make_plan(*shells: float) -> ModelPlan:
@@ -88,7 +87,7 @@ def test_the_ends_of_a_long_dial_have_words() -> None:
 def test_a_single_size_that_beats_all_has_no_word_but_is_found_by_both() -> None:
     table = make_table((0.95, 1), (0.90, 2), (0.85, 3), (0.92, 5))
     assert (list_dial(table), name_words(table)) == ([1], {})
-    assert resolve_size("small", table.depths, table) == resolve_size("large", table.depths, table) == 1
+    assert find_words(table, table.depths) == {"small": 1, "large": 1}
 
 
 @pytest.mark.parametrize(
@@ -103,39 +102,27 @@ def test_a_single_size_that_beats_all_has_no_word_but_is_found_by_both() -> None
 def test_before_sizes_can_be_compared_the_dial_is_the_whole_depth(table: DepthTable) -> None:
     whole = complete_table(table, range(1, 5), SHELLS)
     assert (list_dial(whole), find_left_out(whole)) == ([2, 4], {})
-    assert resolve_size("small", range(1, 5), table, SHELLS) == 2
+    assert find_words(table, range(1, 5), SHELLS) == {"small": 2, "large": 4}
 
 
-@pytest.mark.parametrize(
-    ("wanted", "number"),
-    [("small", 1), ("medium", 2), (" Large ", 4), ("2x8", 2), ("1x16", 3), ("2", 4), ("1", 3), (1, 1), (3, 3)],
-)
-def test_what_users_write_is_found(wanted: int | str, number: int) -> None:
-    assert resolve_size(wanted, range(1, 5), BEATEN) == number
-    assert resolve_size(wanted, range(1, 5), DepthTable(depths=BEATEN.depths), SHELLS) == number
+def test_what_users_write_is_found() -> None:
+    written = {"small": 1, "medium": 2, " Large ": 4, "2x8": 2, "1x16": 3, "2": 4, "1": 3, "3": None, "2x9": None}
+    for table in (BEATEN, make_table((0.80, 1), (0.90, 2), (0.85, 3), (0.92, 5), model=PLAIN)):
+        assert {text: name_sizes(table, range(1, 5), SHELLS).find(text) for text in written} == written
 
 
-def test_names_of_the_plan_are_found() -> None:
-    for number in range(1, 5):
-        assert resolve_size(name_size(number, 2, SHELLS.shell_channels), range(1, 5), DepthTable(), SHELLS) == number
+def test_words_of_an_exported_file_need_no_plan() -> None:
+    read = DepthTable.model_validate_json(BEATEN.to_json())
+    assert find_words(read, read.depths) == {"small": 1, "medium": 2, "large": 4}
 
 
-def test_a_file_of_some_sizes_finds_those() -> None:
-    assert resolve_size("small", [2, 4], BEATEN) == 2
-    with pytest.raises(UsageError, match=r"one of small \(2x8\), large \(2x16\)"):
-        resolve_size("1x8", [2, 4], BEATEN)
+def test_words_of_a_file_of_some_sizes_are_those_of_its_own() -> None:
+    assert find_words(BEATEN, [2, 4]) == {"small": 2, "large": 4}
 
 
-def test_of_one_width_depths_are_found() -> None:
-    assert [resolve_size(each, [1, 2], DepthTable(), PLAIN) for each in ("2", 1, "small", "large")] == [2, 1, 1, 2]
-    with pytest.raises(UsageError, match="one of 1, 2, the depths at which this model has a head"):
-        resolve_size("2x8", [1, 2], DepthTable(), PLAIN)
-
-
-def test_a_network_of_a_single_size_has_no_words() -> None:
-    assert resolve_size("2", [2], DepthTable(), PLAIN) == 2
-    with pytest.raises(UsageError, match="2, all that this model has"):
-        resolve_size("small", [2], DepthTable(), PLAIN)
+def test_of_one_width_the_words_are_depths() -> None:
+    assert find_words(DepthTable(), [1, 2], PLAIN) == {"small": 1, "large": 2}
+    assert find_words(DepthTable(), [2], PLAIN) == {}
 
 
 def test_a_dial_says_what_each_size_gives() -> None:

@@ -1,4 +1,4 @@
-"""The dial of a network: its sizes by name, those that are worth choosing, and the one that a user means.
+"""The dial of a network: its sizes by name, and those that are worth choosing.
 
 A size is worth choosing if no other one is at least as fast and at least as good: if it lies on the front of Dice over
 milliseconds. The ends of the dial are called small and large, the middle of three medium; sizes between them have the
@@ -8,10 +8,8 @@ names of `sizes.name_size` alone. Needs no torch, and for tables whose rows know
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextlib import suppress
 from typing import TypeVar
 
-from unetpp.errors import UsageError
 from unetpp.measured import DepthRow, DepthTable
 from unetpp.plan import ModelPlan
 from unetpp.size_names import SizeNames
@@ -173,29 +171,6 @@ def describe_left_out(table: DepthTable) -> str:
     return "; ".join(f"{', '.join(names)}, {text}" for text, names in found.items())
 
 
-def resolve_size(
-    wanted: int | str, held: Collection[int], table: DepthTable, model: ModelPlan | None = None, setting: str = "size"
-) -> int:
-    """Find the number of the size that a user means.
-
-    Args:
-        wanted: an integer is a number, as in `UNetPlusPlus.head_depths`; a text is what a user writes: "small",
-            "medium", "large", a name such as "4x8", or a depth, "4", of the widest shell.
-        held: numbers of the sizes that there are, such as `Predictor.depths`.
-        table: scores and costs, as in the notes of the model file; it may be empty.
-        model: plan of the network; None: the rows of the table know their sizes.
-        setting: argument that an error names.
-
-    Raises:
-        UsageError: there is no such size.
-    """
-    table = complete_table(table, held, model)
-    number = wanted if isinstance(wanted, int) else _list_names(table).get(wanted.strip().lower())
-    if number is None or number not in table.depths:
-        raise UsageError(setting, repr(wanted), _describe_choice(table), "Choose one of them.")
-    return number
-
-
 def complete_table(table: DepthTable, held: Collection[int], model: ModelPlan | None = None) -> DepthTable:
     """Make a table with a row for each size that there is, and for no other.
 
@@ -209,25 +184,17 @@ def complete_table(table: DepthTable, held: Collection[int], model: ModelPlan | 
     return add_sizes(table, model) if model else table
 
 
-def _list_names(table: DepthTable) -> dict[str, int]:
-    """List all that users may call a size; of a depth alone, the last is the widest."""
-    names = {str(row.depth or number): number for number, row in sorted(table.depths.items())}
-    names |= {name_row(table, number): number for number in table.depths}
-    dial = list_dial(table)
-    ends = {SMALL: dial[0], LARGE: dial[-1]} if len(table.depths) > 1 else {}
-    return {**names, **ends, **{word: number for number, word in name_words(table).items()}}
+def find_words(table: DepthTable, held: Collection[int], model: ModelPlan | None = None) -> dict[str, int]:
+    """Find the numbers of small, medium and large, as far as there are such; arguments as those of `complete_table`.
 
-
-def _describe_choice(table: DepthTable) -> str:
-    names = [label_size(table, number) for number in list_by_cost(table)]
-    what = "sizes of this model" if has_shells(table) else "depths at which this model has a head"
-    return f"one of {', '.join(names)}, the {what}" if len(names) > 1 else f"{names[0]}, all that this model has"
+    Both ends are found where a single size beats all others; of a network of a single size there are no words.
+    """
+    whole = complete_table(table, held, model)
+    dial = list_dial(whole)
+    ends = {SMALL: dial[0], LARGE: dial[-1]} if len(whole.depths) > 1 else {}
+    return ends | {word: number for number, word in name_words(whole).items()}
 
 
 def name_sizes(table: DepthTable, held: Collection[int], model: ModelPlan) -> SizeNames:
-    """Name the sizes of a network in every way in which users may write them; arguments as those of `resolve_size`."""
-    words = {}
-    for word in (SMALL, MEDIUM, LARGE):
-        with suppress(UsageError):
-            words[word] = resolve_size(word, held, table, model)
-    return SizeNames(tuple(sorted(held)), model.depth, model.shell_channels, words)
+    """Name the sizes of a network in every way in which users may write them; arguments as those of `find_words`."""
+    return SizeNames(tuple(sorted(held)), model.depth, model.shell_channels, find_words(table, held, model))

@@ -7,13 +7,17 @@ import mmap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from unetpp.measure import depth_table
 from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.memory_probe import PeakMemory
+from unetpp.measure.roofline import count_macs_and_bytes
 from unetpp.model.file import load_model
+from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
 from unetpp.progress import Silence, Stage
 
@@ -57,6 +61,31 @@ def test_every_depth_is_measured_and_deeper_ones_cost_more(
     assert rows[0].megapixels_per_s == pytest.approx(0.5**dims * 2 * 32**dims / rows[0].latency_ms / 1e3)
     assert steps[-1] == (5, 5)
     assert f"2 tiles of {' x '.join(['32'] * dims)}" in table.conditions
+
+
+def test_a_size_is_measured_as_it_is_deployed(
+    make_model: Callable[..., Path], small_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = small_plan().changed({"model.shells": [0.5, 1], "model.norm": "instance", "predict.depth": 4})
+    model, made = make_model(plan), depth_table._list_passes
+    ran: dict[int, int] = {}
+
+    def record(network: UNetPlusPlus, depths: list[int]) -> Any:
+        passes = made(network, depths)
+        ran.update({d: sum(map(torch.numel, each.network.parameters())) for d, each in passes.items()})
+        return passes
+
+    monkeypatch.setattr(depth_table, "_list_passes", record)
+    table, network = measure_depths(model, tile=[32, 32], memory=False), load_model(model)[0]
+    cut = {number: network.prune(number) for number in (1, 2, 3, 4)}
+    parameters = {number: sum(map(torch.numel, each.parameters())) for number, each in cut.items()}
+    assert {number: row.parameters for number, row in table.depths.items()} == parameters
+    assert {number: count for number, count in ran.items() if number} == parameters  # what was timed
+    rows = table.depths
+    assert [(row.depth, row.channels) for row in rows.values()] == [(1, 2), (2, 2), (1, 4), (2, 4)]
+    assert [row.nodes for row in rows.values()] == [3, 6, 3, 6]
+    assert rows[2].gmacs == count_macs_and_bytes(cut[2], torch.zeros(1, 1, 32, 32))[0] < 0.5 * rows[4].gmacs
+    assert table.mean_of_heads and table.mean_of_heads.nodes == 6
 
 
 def test_memory_is_measured_in_a_process_of_its_own(

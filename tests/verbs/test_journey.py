@@ -190,6 +190,22 @@ def test_info_of_a_run(trained: Path) -> None:
     assert set(values["notes"]["depths"]) == {"1", "2"}
 
 
+def test_a_run_with_shells_names_its_sizes(cells: Path, tmp_path: Path) -> None:
+    run, shells = tmp_path / "run", {"model.shells": [0.5, 1], "model.norm": "instance", "predict.depth": 4}
+    trained = unetpp.train(cells, run, epochs=2, device="cpu", set=TINY | shells)
+    metrics = json.loads((run / "fold_0" / "metrics.json").read_text())
+    sizes = [(row["depth"], row["channels"]) for row in metrics["depths"].values()]
+    assert sizes == [(1, 2), (2, 2), (1, 4), (2, 4)]
+    page, text = (run / "report.html").read_text(), trained.to_text()
+    for name in ("1x2", "2x2", "1x4", "2x4"):
+        assert name in text and name in unetpp.info(run).to_text() and name in page
+    assert "widths [4, 8, 8] in shells [2, 4], instance norm" in unetpp.info(run).to_text()
+    assert "Quality and cost of every size" in page and "size 2x4" in page
+    assert not re.search("(?i)at every depth|depth 4", page)
+    table = text.partition("  costs: ")[0].splitlines()
+    assert max(map(len, table[1:])) <= 80
+
+
 def test_a_trained_run_is_not_overwritten(trained: Path) -> None:
     before = (trained / "fold_0" / "model.safetensors").read_bytes()
     for verb in ("train", "plan"):

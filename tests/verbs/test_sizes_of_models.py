@@ -176,7 +176,9 @@ def test_an_exported_file_holds_sizes_by_name(suffix: str, model: Path, image: n
     said = run_cli("export", model, "--out", file, "--size", "2x2,large,1x2")
     assert said.code == 0, said.stderr
     assert f"{file}: sizes 1x2, 2x2, 2x4, " in said.stdout
-    assert "**2x2** (in this file)" in Path(f"{file}.md").read_text()
+    card = Path(f"{file}.md").read_text()
+    assert "| **medium (2x2)** (in this file) |" in card and "| 1x4 * |" in card
+    assert "Sizes: small, 0.800 in 1.0 ms; medium," in card and "\\* left out: 1x4, slower and worse than" in card
     assert "sizes 1x2, 2x2, 2x4 (without --size: 2x4)" in run_cli("info", file).stdout
     if suffix == ".pt2":
         return

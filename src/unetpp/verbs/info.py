@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unetpp.console import shows_progress
+from unetpp.dial import add_sizes
 from unetpp.errors import UsageError
 from unetpp.measured import Notes, explain_no_expected_dice
 from unetpp.progress import ShowProgress, Silence
@@ -66,7 +67,7 @@ def info(
         from unetpp.measure.another_machine import project_notes
 
         notes = project_notes(notes, machine, header.plan.predict.precision)
-    size = (header.parameters, header.file_bytes / 1e6)
+    notes, size = add_sizes(notes, header.plan.model), (header.parameters, header.file_bytes / 1e6)
     cache_mb = sum(each.stat().st_size for each in RunFolder(path).cached_files()) / 1e6
     return ModelInfo(path, tuple(files), header.plan, *size, notes, no_dice, command, cache_mb)
 

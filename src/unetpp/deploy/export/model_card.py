@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpp.deploy.export.graph import SizeProbabilities
-from unetpp.dial import add_sizes
+from unetpp.dial import add_sizes, label_row, list_remarks, list_rows
 from unetpp.infer.predictor import average_depths
 from unetpp.measure.verdict import join_verdicts
 from unetpp.measured import DepthRow, ExportNotes, Notes, explain_no_expected_dice, tabulate
@@ -113,7 +113,9 @@ def write_card(
         origin=f"unknown ({origin})" if (origin := folds[0].imported_from) else plan.name,
         folds=_describe_folds(folds),
         remarks="\n".join(f"- {remark}" for remark in remarks),
-        scores=_tabulate_folds(folds, sizes) if len(folds) > 1 else _tabulate_sizes(folds[0], sizes),
+        scores=(
+            _tabulate_folds(folds, sizes) if len(folds) > 1 else _tabulate_sizes(add_sizes(folds[0], plan.model), sizes)
+        ),
         license_title=LICENSE_TITLE,
         license=license,
     )
@@ -137,11 +139,8 @@ def _tabulate_sizes(notes: Notes, sizes: SizeNames) -> str:
     if not notes.depths:
         return "None were recorded in the model file."
     mark = "in this file" if len(sizes.numbers) > 1 else f"this {sizes.noun}"
-    rows = [
-        (f"**{sizes.name(number)}** ({mark})" if number in sizes.numbers else str(sizes.name(number)), row)
-        for number, row in notes.depths.items()
-    ]
-    rows += [("mean", notes.mean_of_heads)] if notes.mean_of_heads else []
+    exported = {label_row(notes, number) for number in sizes.numbers}
+    rows = [(f"**{label}** ({mark})" if label in exported else label, row) for label, row in list_rows(notes)]
     title = (
         f"Of the network before its export, at every {sizes.noun}: means over the validation cases, which were not"
         " trained\non, with the 95 % interval of the Dice."
@@ -149,7 +148,8 @@ def _tabulate_sizes(notes: Notes, sizes: SizeNames) -> str:
     partial = notes.describe_scored()
     title += f" Preliminary: {partial}." if partial else ""
     table = _write_table(tabulate(sizes.noun, DepthRow, rows, notes.distance_unit))
-    return f"{title}\n\n{table}\n\nTimes: {notes.conditions or 'not recorded'}."
+    remarks = "".join(f"{text[:1].upper()}{text[1:]}.\n\n" for text in list_remarks(notes)).replace("*", "\\*")
+    return f"{title}\n\n{table}\n\n{remarks}Times: {notes.conditions or 'not recorded'}."
 
 
 def _tabulate_folds(folds: Sequence[Notes], sizes: SizeNames) -> str:
