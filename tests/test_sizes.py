@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unetpp.sizes import Size, find_size, list_growth, list_sizes, name_size, parse_size
 
 
+@settings(deadline=None)
 @given(depth=st.integers(1, 6), shells=st.integers(1, 4))
 def test_every_size_has_a_number_that_finds_it(depth: int, shells: int) -> None:
     sizes = list_sizes(range(1, depth + 1), shells, depth)
@@ -17,6 +18,7 @@ def test_every_size_has_a_number_that_finds_it(depth: int, shells: int) -> None:
     assert all(find_size(number, depth) == size for number, size in sizes.items())
 
 
+@settings(deadline=None)
 @given(depth=st.integers(1, 6), shells=st.integers(1, 4))
 def test_numbers_of_inner_sizes_stay_when_a_network_grows(depth: int, shells: int) -> None:
     assert list_sizes([depth], shells, depth).items() <= list_sizes([depth], shells + 1, depth).items()
@@ -31,6 +33,7 @@ def test_a_size_holds_what_is_neither_deeper_nor_wider() -> None:
     assert not Size(3, 0).holds(Size(2, 1)) and not Size(2, 1).holds(Size(3, 0))
 
 
+@settings(deadline=None)
 @given(depth=st.integers(1, 6), channels=st.lists(st.integers(1, 64), min_size=1, max_size=4, unique=True).map(sorted))
 def test_a_name_finds_its_size(depth: int, channels: list[int]) -> None:
     for number in list_sizes(range(1, depth + 1), len(channels), depth):
@@ -42,6 +45,7 @@ def test_a_depth_alone_is_of_the_whole_width() -> None:
     assert name_size(3, 4, [16]) == "3"
 
 
+@settings(deadline=None)
 @given(depth=st.integers(1, 6), shells=st.integers(1, 4), data=st.data())
 def test_a_prediction_grows_from_the_smallest_size_to_the_whole_network(
     depth: int, shells: int, data: st.DataObject

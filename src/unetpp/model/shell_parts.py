@@ -59,7 +59,8 @@ class ShellParts:
             steps: numbers of shells after each step up to this part. Its inputs are in the order of the steps, and
                 within a step in that of the parts of the input.
         """
-        if torch.is_grad_enabled() or torch.jit.is_tracing():  # type: ignore[no-untyped-call,attr-defined]
+        is_traced = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[no-untyped-call,attr-defined]
+        if is_traced or torch.is_grad_enabled():
             return cut(module, steps)  # a trace of cached tensors would differ from the next one
         key = (module, steps, module.training)
         found = self._parts.get(key)
