@@ -98,6 +98,7 @@ COVERED_IN = {
     "model/resampling": "model/test_blocks",
     "model/selfsupervised": "model/test_blocks",
     "model/timm_models": "model/test_encoders",
+    "model/shell_parts": "model/test_incremental",
     "model/widths": "model/test_shells",
     "peers/__init__": "peers/test_import",
     "peers/checkpoint": "peers/test_import",

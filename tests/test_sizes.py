@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unetpp.sizes import Size, find_size, list_sizes, name_size, parse_size
+from unetpp.sizes import Size, find_size, list_growth, list_sizes, name_size, parse_size
 
 
 @given(depth=st.integers(1, 6), shells=st.integers(1, 4))
@@ -38,3 +40,16 @@ def test_a_name_finds_its_size(depth: int, channels: list[int]) -> None:
 def test_a_depth_alone_is_of_the_whole_width() -> None:
     assert (parse_size("3", 4, [8, 16]), parse_size("3x8", 4, [8, 16]), parse_size("3x9", 4, [8, 16])) == (7, 3, None)
     assert name_size(3, 4, [16]) == "3"
+
+
+@given(depth=st.integers(1, 6), shells=st.integers(1, 4), data=st.data())
+def test_a_prediction_grows_from_the_smallest_size_to_the_whole_network(
+    depth: int, shells: int, data: st.DataObject
+) -> None:
+    heads = data.draw(st.sampled_from([[depth], range(1, depth + 1)]))
+    numbers = sorted(list_sizes(heads, shells, depth))
+    grown = list_growth(numbers, depth)
+    sizes = [find_size(number, depth) for number in grown]
+    assert (grown[0], grown[-1]) == (numbers[0], numbers[-1])
+    assert all(larger.holds(smaller) for smaller, larger in pairwise(sizes))
+    assert len(grown) == len(heads) + shells - 1

@@ -410,11 +410,13 @@ class ExportNotes(DepthTable):
     """Depth of the network; None: not recorded by an earlier version."""
     shell_channels: tuple[int, ...] = (1,)
     """Channels of level 0 up to and with each shell."""
+    words: dict[str, int] = {}
+    """What the sizes of the model were called that are in the file: small, medium, large."""
 
     @property
     def sizes(self) -> SizeNames:
         """The sizes in the file, and their names."""
-        return SizeNames(tuple(self.depths), self.network_depth or max(self.depths), self.shell_channels)
+        return SizeNames(tuple(self.depths), self.network_depth or max(self.depths), self.shell_channels, self.words)
 
 
 class Metrics(DepthTable):

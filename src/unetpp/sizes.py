@@ -68,3 +68,16 @@ def parse_size(name: str, depth: int, channels: Sequence[int]) -> int | None:
     names = {str(each): Size(each, len(channels) - 1).number(depth) for each in range(1, depth + 1)}
     names |= {name_size(number, depth, channels): number for number in range(1, depth * len(channels) + 1)}
     return names.get(name.strip().lower())
+
+
+def list_growth(numbers: Sequence[int], depth: int) -> tuple[int, ...]:
+    """List the sizes that a prediction grows through, each holding the one before it.
+
+    First the depths of the innermost shell, then the outer shells at full depth: context costs less than channels.
+
+    Args:
+        numbers: of the sizes of a network, rising.
+        depth: of the network.
+    """
+    sizes = {number: find_size(number, depth) for number in numbers}
+    return tuple(number for number, size in sizes.items() if size.shell == 0 or size.depth == depth)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.tiny import TINY, run_cli
 
 import unetpp
@@ -17,7 +18,9 @@ from unetpp.deploy.prune import plan_at_size
 from unetpp.errors import UsageError
 from unetpp.infer.early_exit import choose_rule
 from unetpp.measured import Rule
+from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
+from unetpp.plan import ModelPlan
 from unetpp.size_names import SizeNames
 
 
@@ -62,6 +65,23 @@ def test_a_rule_that_never_stops_is_full_depth_and_one_that_always_does_the_firs
         predictor = unetpp.load(run, device="cpu", backend="torch")
         predictor.rules = (Rule(doubts=doubts, dice_lost=0.0, dice_lost_interval=(0, 0), time=1.0),)
         np.testing.assert_array_equal(predictor.predict(image, depth="auto"), predictor.predict(image, depth=depth))
+
+
+def test_a_network_with_shells_grows_through_its_sizes(run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    file = folder / "fold_0" / "model.safetensors"
+    plan = load_model(file)[1].plan
+    fields = {"shells": (0.5, 1), "widths": (8, 8, 16), "norm": "instance"}
+    model = ModelPlan(**{**plan.model.model_dump(), **fields})
+    torch.manual_seed(0)
+    save_model(file, build_from_plan(model).state_dict(), plan.model_copy(update={"model": model}))
+    rules, _ = adapt_file(file, device="cpu", backend="torch")
+    assert all(list(rule.tiles) == [1, 2, 4] and len(rule.doubts) == 2 for rule in rules)
+    image = np.random.default_rng(0).normal(size=(40, 40)).astype(np.float32)
+    for doubts, size in (([None, None], "2x8"), ([-1.0, -1.0], "2x8"), ([None, 1e9], "2x4"), ([1e9, None], "1x4")):
+        predictor = unetpp.load(file, device="cpu", backend="torch")
+        predictor.rules = (Rule(doubts=doubts, dice_lost=0.0, dice_lost_interval=(0, 0), time=1.0),)
+        np.testing.assert_array_equal(predictor.predict(image, depth="auto"), predictor.predict(image, size=size))
 
 
 def test_limits_are_found_for_each_depth_by_what_cases_lose_there() -> None:

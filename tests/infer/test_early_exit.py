@@ -39,7 +39,15 @@ def images(count: int, dims: int = 2) -> Tensor:
 @pytest.mark.parametrize("runs", [on_torch, on_openvino])
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"dims": 3}, {"topology": "unet+"}, {"topology": "unet_e"}, {"divisor": (8, 8), "norm": "batch"}],
+    [
+        {},
+        {"dims": 3},
+        {"topology": "unet+"},
+        {"topology": "unet_e"},
+        {"divisor": (8, 8), "norm": "batch"},
+        {"widths": (16, 16, 32, 32), "shells": (8, 16)},
+        {"widths": (8, 8, 16, 16), "shells": (2, 4, 8), "topology": "unet", "norm": "batch", "block": "plain"},
+    ],
     ids=str,
 )
 def test_a_pass_in_steps_gives_what_the_network_gives(
@@ -49,9 +57,10 @@ def test_a_pass_in_steps_gives_what_the_network_gives(
     with torch.inference_mode():
         forward_pass, chosen = runs(net).start_forward(x), torch.tensor([True, False, True, True])
         tolerance = 0 if runs is on_torch else 1e-4
-        torch.testing.assert_close(forward_pass.logits(1), net(x, depth=1), rtol=tolerance, atol=tolerance)
+        first, *others = net.head_depths
+        torch.testing.assert_close(forward_pass.logits(first), net(x, depth=first), rtol=tolerance, atol=tolerance)
         forward_pass.keep(chosen)
-        for depth in (2, 3):
+        for depth in others:
             expected = net(x, depth=depth)[chosen]
             torch.testing.assert_close(forward_pass.logits(depth), expected, rtol=1e-4, atol=max(tolerance, 1e-6))
 

@@ -78,6 +78,16 @@ def test_all_heads_and_any_number_of_tiles(openvino: Any) -> None:
             assert torch.allclose(mine, theirs, rtol=0, atol=1e-4)
 
 
+def test_sizes_of_a_network_with_shells(openvino: Any) -> None:
+    ours = network(widths=(16, 32, 32), shells=(8, 16))
+    fast, x = OpenVinoNetwork(ours, "fp32"), image(2, 1, 16, 16)
+    with torch.no_grad():
+        expected, forward_pass = ours(x, heads=True), fast.start_forward(x)
+        for found, number in ((fast(x, depth=2), 2), (forward_pass.logits(2), 2), (forward_pass.logits(4), 4)):
+            wanted = expected.at(number)
+            assert torch.allclose(found, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
+
+
 @pytest.mark.parametrize("depth", [None, "all", "mean"])
 def test_a_prediction_is_the_same_on_both(openvino: Any, depth: Any) -> None:
     plan = small_plan(patch=16, settings={"predict.precision": "bf16"})

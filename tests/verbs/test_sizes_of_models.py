@@ -15,6 +15,7 @@ from tests.tiny import TINY, run_cli, write_png
 
 import unetpp
 from unetpp.data.demo import write_demo_data
+from unetpp.deploy import export
 from unetpp.deploy.prune import plan_at_size
 from unetpp.errors import PlanError, UsageError
 from unetpp.infer.options import PredictOptions
@@ -90,6 +91,12 @@ def test_all_sizes_are_predicted_in_one_pass_by_name(model: Path, image: np.ndar
     for name, segmentation in found.items():
         np.testing.assert_array_equal(segmentation, predictor.predict(image, size=name))
     assert "sizes 1x2 to 2x4" in repr(predictor)
+    every = predictor.predict(image, size="all", probabilities=True)
+    mean = predictor.predict(image, size="mean", probabilities=True)
+    np.testing.assert_allclose(
+        mean.probabilities, np.mean([each.probabilities for each in every.values()], 0), atol=1e-5
+    )
+    assert ("size 2x2," in repr(every["2x2"])) and "depth mean," in repr(mean)
 
 
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
@@ -234,7 +241,9 @@ def test_a_plan_takes_the_name_of_a_size_and_keeps_its_number() -> None:
         shelled_plan(**{"predict.depth": 5, "predict.size": None})
 
 
-def test_from_a_training_to_early_exit_fine_tuning_and_integers(tmp_path: Path) -> None:
+def test_from_a_training_to_early_exit_fine_tuning_and_integers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_demo_data(tmp_path / "data", 2, cases=15, shape=(32, 40))
     tiny = {key: value for key, value in TINY.items() if key != "predict.depth"} | SHELLS
     unetpp.train(tmp_path / "data", tmp_path / "run", epochs=1, device="cpu", set=tiny)
@@ -249,5 +258,6 @@ def test_from_a_training_to_early_exit_fine_tuning_and_integers(tmp_path: Path) 
     said = run_cli("prune", model, "--out", tmp_path / "small.safetensors", "--size", "2x2", "--minutes", 0.01)
     assert said.code == 0 and "fine-tuned" in said.stdout.lower(), said.stderr
     pytest.importorskip("nncf")
+    monkeypatch.setattr(export, "AGREEMENT", 0.5)  # a network of three steps
     said = run_cli("export", model, "--out", tmp_path / "all.xml", "--size", "2x2,2x4", "--int8")
     assert said.code == 0 and "sizes 2x2, 2x4, 8-bit integers" in said.stdout, said.stderr

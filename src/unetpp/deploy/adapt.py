@@ -1,6 +1,7 @@
 """Early exit: rules of `depth="auto"`, fitted on the validation cases of a run.
 
 A rule is a limit of uncertainty for each depth, with the Dice that it loses and the time that it saves on this machine.
+In a network with shells, depths stand for the numbers of the sizes in `Predictor.growth`.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progr
     Raises:
         UsageError: no foreground in any case.
     """
-    depths, runner = predictor.depths, predictor.runners[0]
+    depths, runner = predictor.growth, predictor.runners[0]
     found = observe(predictor, cases, progress.stage("Predicting at every depth", "cases"))
     never: Limits = [None] * (len(depths) - 1)
     trials = [limits for limits in choose_limits(found, time_depths(predictor, cases[0])) if limits != never]
@@ -138,29 +139,30 @@ class Observations:
 
 def observe(predictor: Predictor, cases: Sequence[StoredCase], show: Stage) -> Observations:
     """Predict the cases at all depths."""
-    recorder = _Recorder(predictor.runners[0])
+    depths = predictor.growth
+    recorder = _Recorder(predictor.runners[0], depths[:-1])
     number: list[int] = []
     lost = []
     for index, case in enumerate(cases):
-        found = _predict(predictor, recorder, case, predictor.depths)
+        found = _predict(predictor, recorder, case, depths)
         number += [index] * (len(recorder.uncertainty) - len(number))
-        dice = [_score(predictor, case, found[depth]) for depth in predictor.depths]
+        dice = [_score(predictor, case, found[depth]) for depth in depths]
         lost.append([sum(compute_dice_losses([dice[-1]], [each])) for each in dice])
         show(index + 1, len(cases))
     return Observations(np.asarray(number), np.asarray(recorder.uncertainty), np.asarray(lost))
 
 
 class _Recorder:
-    """Runs all heads of a network, and records the uncertainty of each image at each depth but the deepest."""
+    """Runs all heads of a network, and records the uncertainty of each image at some depths."""
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def __init__(self, runner: Runner, depths: Sequence[int]) -> None:
+        self._runner, self._depths = runner, depths
         self.uncertainty: list[list[float]] = []
 
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> HeadOutputs:
         outputs = cast(HeadOutputs, self._runner(x, heads=True))
         self.uncertainty += torch.stack(
-            [estimate_uncertainty(logits) for logits in outputs.logits[:-1]], dim=1
+            [estimate_uncertainty(outputs.at(depth)) for depth in self._depths], dim=1
         ).tolist()
         return outputs
 
@@ -179,11 +181,11 @@ def time_depths(predictor: Predictor, case: StoredCase, repeats: int = 3) -> np.
     plan, image = predictor.plan.predict, StoredImage(case.image())
     tile = read_tile(image, next(iter(TileGrid(image.shape[1:], plan.tile, plan.overlap))), plan.tile)
     x = torch.from_numpy(tile)[None].to(predictor.device)
-    spent = np.empty((1 + repeats, len(predictor.depths)))
+    spent = np.empty((1 + repeats, len(predictor.growth)))
     with torch.inference_mode(), torch.cuda.device(x.get_device()), autocast(predictor.device, plan.precision):
         for row in spent:  # the first warms up
             forward_pass, started = predictor.runners[0].start_forward(x), time.perf_counter()
-            for place, depth in enumerate(predictor.depths):
+            for place, depth in enumerate(predictor.growth):
                 forward_pass.logits(depth).sum().item()  # waits for a GPU
                 row[place] = time.perf_counter() - started
     best: np.ndarray = spent[1:].min(axis=0)

@@ -1,4 +1,4 @@
-"""Early exit: deeper heads are computed only for tiles whose shallower head is uncertain."""
+"""Early exit: larger sizes (deeper heads, outer shells) only for tiles that a smaller one leaves uncertain."""
 
 from __future__ import annotations
 
@@ -52,16 +52,17 @@ def choose_rule(rules: Sequence[Rule], max_drop: float, model: str, sizes: SizeN
 
 
 class EarlyExit:
-    """Runs a network as a `runtime.runner.Runner`: each image stops at the first depth that is certain enough.
+    """Runs a network as a `runtime.runner.Runner`: each image stops at the first size that is certain enough.
 
     Args:
         network: the network, of torch or OpenVINO.
-        depths: depths of its heads, shallowest first.
-        limits: for each depth but the deepest, the largest uncertainty at which an image stops; None: the head is not
+        depths: depths of its heads, shallowest first; with shells numbers of sizes, each holding the one before
+            (`sizes.list_growth`).
+        limits: for each of them but the last, the largest uncertainty at which an image stops; None: the head is not
             computed.
 
     Attributes:
-        images: number of images that stopped at each depth so far.
+        images: number of images that stopped at each of them so far.
     """
 
     def __init__(self, network: IncrementalRunner, depths: Sequence[int], limits: Sequence[float | None]) -> None:
@@ -71,7 +72,7 @@ class EarlyExit:
         self.images: Counter[int] = Counter()
 
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> Tensor:
-        """Return logits (B, channels, *spatial), each image's from the depth where it stops.
+        """Return logits (B, channels, *spatial), each image's from the size at which it stops.
 
         Args:
             x: images (B, C, *spatial).

@@ -12,7 +12,6 @@ import numpy as np
 
 from unetpp.data.preprocess import PreparedImage, prepare_image, resample_block
 from unetpp.data.training_range import find_outside
-from unetpp.dial import find_words
 from unetpp.errors import DataError, UsageError
 from unetpp.formats.scratch import allocate_array, release
 from unetpp.formats.sources import ArraySource, ImageSource
@@ -49,8 +48,7 @@ class ExportedPredictor(CasePredictor):
     def __init__(self, network: ExportedNetwork, about: dict[str, Any], name: str, backend: str) -> None:
         described = parse_description(about, name)
         self.data, self._tiles = described.data, described.tiles
-        notes = described.notes
-        self.sizes, self.calibrations = replace(notes.sizes, words=find_words(notes, notes.depths)), notes.depths
+        self.sizes, self.calibrations = described.notes.sizes, described.notes.depths
         self._network = network
         self.name, self.backend = name, backend
 

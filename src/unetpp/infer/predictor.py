@@ -35,6 +35,7 @@ from unetpp.runtime.device import find_device, keep_freed_memory, memory_format
 from unetpp.runtime.openvino import OpenVinoNetwork
 from unetpp.runtime.runner import IncrementalRunner, choose_backend
 from unetpp.size_names import SizeNames
+from unetpp.sizes import list_growth
 
 FIRST_TILES = 40
 """Tiles that pay for compiling a network for OpenVINO, which takes seconds: fewer are predicted with torch."""
@@ -99,6 +100,11 @@ class Predictor(CasePredictor):
         return CudaNetwork(network, precision) if self._backend == "cuda" else network
 
     @property
+    def growth(self) -> tuple[int, ...]:
+        """Depths that `depth="auto"` goes through, with shells numbers of sizes, each holding the one before."""
+        return list_growth(self.depths, self.network.depth)
+
+    @property
     def network(self) -> UNetPlusPlus:
         """The network; of several folds the first."""
         return self.networks[0]
@@ -145,7 +151,7 @@ class Predictor(CasePredictor):
 
     def _make_early_exits(self, runners: Sequence[IncrementalRunner]) -> list[EarlyExit]:
         rule = choose_rule(self.rules, self.max_drop, self.name, self.sizes)
-        return [EarlyExit(runner, self.depths, rule.doubts) for runner in runners]
+        return [EarlyExit(runner, self.growth, rule.doubts) for runner in runners]
 
 
 def load_predictor(

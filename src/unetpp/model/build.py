@@ -24,8 +24,8 @@ from unetpp.model.blocks import (
 )
 from unetpp.model.encoders import encoder_shape, make_encoder
 from unetpp.model.fields import ModelFields, show_fields
-from unetpp.model.grid import Grid, Node
-from unetpp.model.network import HeadFusion, UNetPlusPlus, node_key, order_inputs
+from unetpp.model.grid import Grid, Node, node_key, order_inputs
+from unetpp.model.network import HeadFusion, UNetPlusPlus
 from unetpp.model.resampling import INTERPOLATION, MAX_POOL, PixelShuffle, make_transposed_conv
 from unetpp.model.selfsupervised import load_encoder
 from unetpp.model.shells import Widths, attach_channels, initialize_shells

@@ -11,10 +11,17 @@ encoder); i + j <= depth. The members of the family differ in `Grid.skips` alone
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 Node = tuple[int, int]
+_Part = TypeVar("_Part")
+
+
+def node_key(node: Node) -> str:
+    """Name of a node in `nodes` and `ups` of a network, and so in the names of its weights."""
+    return f"x_{node[0]}_{node[1]}"
 
 
 @dataclass(frozen=True)
@@ -74,3 +81,16 @@ class Grid:
         if j == 0:
             return i >= self.first_encoder_level
         return self.topology != "unet" or i + j == self.depth
+
+
+def order_inputs(skips: Sequence[_Part], up: _Part, order: str) -> list[_Part]:
+    """Put the inputs of a node in order.
+
+    Args:
+        skips: nodes of the same level, shallowest column first.
+        up: the up-sampled node below.
+        order: "skips_up", "up_skips", or "up_skips_reversed" (the nearest skip first).
+    """
+    if order == "skips_up":
+        return [*skips, up]
+    return [up, *(reversed(skips) if order == "up_skips_reversed" else skips)]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,13 +27,13 @@ from unetpp.labels.classes_torch import to_probabilities
 from unetpp.model.blocks import Chain, FrozenStatistics, crop_or_pad, round_up
 from unetpp.model.deferred import Deferred, Parts, defer_concatenation
 from unetpp.model.encoders import Encoder
-from unetpp.model.grid import Grid, Node
+from unetpp.model.grid import Grid, Node, node_key, order_inputs
+from unetpp.model.incremental import IncrementalForward, ShellForward
 from unetpp.model.pruned_plan import prune_plan
+from unetpp.model.shell_parts import ShellParts
 from unetpp.model.shells import cut_layers
 from unetpp.plan import ModelPlan
 from unetpp.sizes import Size, find_size
-
-_Part = TypeVar("_Part")
 
 
 class HeadOutputs(NamedTuple):
@@ -103,19 +103,6 @@ def concatenate_inputs(up: nn.Module, below: Tensor, skips: Sequence[Tensor], or
     return defer_concatenation(order_inputs(skips, Deferred(upsample, below) if recompute else upsample(below), order))
 
 
-def order_inputs(skips: Sequence[_Part], up: _Part, order: str) -> list[_Part]:
-    """Put the inputs of a node in order.
-
-    Args:
-        skips: nodes of the same level, shallowest column first.
-        up: the up-sampled node below.
-        order: "skips_up", "up_skips", or "up_skips_reversed" (the nearest skip first).
-    """
-    if order == "skips_up":
-        return [*skips, up]
-    return [up, *(reversed(skips) if order == "up_skips_reversed" else skips)]
-
-
 class UNetPlusPlus(nn.Module):
     """UNet++ and its family (Zhou et al. 2018, 2019), in 2D and 3D.
 
@@ -171,6 +158,7 @@ class UNetPlusPlus(nn.Module):
         self.divisor = tuple(divisor) if divisor else None
         self.output_stride = output_stride
         self.concatenate = concatenate
+        self.parts = ShellParts()
         self._checkpointing: bool | str = False
         self.plan: ModelPlan | None = None
 
@@ -213,6 +201,7 @@ class UNetPlusPlus(nn.Module):
             self._check_input(x)
         number = self._resolve_depth(depth)
         wanted = self._heads_to(number) if heads or self.fusion else (number,)
+        shells = self._count_shells(number)
         tops = sorted({self._size(each).depth for each in wanted})
         image, size = self._pad(x), x.shape[2:]
         outputs: dict[Node, Tensor] = {}
@@ -224,7 +213,7 @@ class UNetPlusPlus(nn.Module):
         }
         for node in nodes:
             if node not in outputs:
-                outputs[node] = self._run_node(node, image, outputs)
+                outputs[node] = self._run_node(node, image, outputs, shells)
             for source in self.grid.sources(node):
                 if last_use[source] == node:
                     del outputs[source]  # free its memory for the nodes that follow
@@ -239,6 +228,11 @@ class UNetPlusPlus(nn.Module):
         head, output = self.heads[str(number)], outputs[0, self._size(number).depth]
         logits: Tensor = head(output if self.shells == 1 else output[:, : head.in_channels])
         return logits
+
+    def _count_shells(self, number: int) -> int:
+        """Count the shells that a forward pass to a size computes: in training all of them, masked, which is faster."""
+        is_whole = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
+        return self.shells if is_whole else self._size(number).shell + 1
 
     def _size(self, number: int) -> Size:
         return find_size(number, self.depth)
@@ -260,8 +254,14 @@ class UNetPlusPlus(nn.Module):
             return
         raise UsageError("x", f"{x.dtype} of shape {tuple(x.shape)}", expected, action)
 
-    def start_forward(self, x: Tensor) -> IncrementalForward:
+    def start_forward(
+        self, x: Tensor, outputs: Mapping[Any, Tensor] | None = None
+    ) -> IncrementalForward | ShellForward:
         """Start an incremental forward pass: one head at a time, only for images that have not stopped (early exit).
+
+        Args:
+            x: images (B, in_channels, *spatial).
+            outputs: continue the pass that has these `outputs`.
 
         Raises:
             UsageError: the network combines the logits of its heads.
@@ -269,7 +269,7 @@ class UNetPlusPlus(nn.Module):
         if self.fusion is not None:
             got = '"auto" for a network that combines the logits of its heads (`model.fusion`)'
             raise UsageError("depth", got, "a network whose heads predict independently", "Name a depth.")
-        return IncrementalForward(self, x)
+        return IncrementalForward(self, x, outputs) if self.shells == 1 else ShellForward(self, x, outputs)
 
     def prune(self, depth: int, keep_heads: bool = False) -> UNetPlusPlus:
         """Make a smaller, independent network with the output of `self(x, depth)` (Zhou et al. 2018, section 3.3).
@@ -311,31 +311,36 @@ class UNetPlusPlus(nn.Module):
         pruned.checkpointing = self.checkpointing
         return pruned
 
-    def _run_node(self, node: Node, image: Tensor, outputs: Mapping[Node, Tensor]) -> Tensor:
+    def _run_node(self, node: Node, image: Tensor, outputs: Mapping[Node, Tensor], shells: int) -> Tensor:
         received = (outputs[source] for source in self.grid.sources(node))
         if self.checkpointing and self.checkpointing != "cheap" and self.training and not torch.compiler.is_compiling():
             output: Tensor = checkpoint(
                 self._compute_node,
                 node,
+                shells,
                 image,
                 *received,
                 use_reentrant=False,
                 context_fn=lambda: (contextlib.nullcontext(), FrozenStatistics(self)),
             )
             return output
-        return self._compute_node(node, image, *received)
+        return self._compute_node(node, shells, image, *received)
 
-    def _compute_node(self, node: Node, image: Tensor, *received: Tensor) -> Tensor:
-        """Compute one node from the outputs of its sources, in the order of `Grid.sources`."""
+    def _compute_node(self, node: Node, shells: int, image: Tensor, *received: Tensor) -> Tensor:
+        """Compute some shells of one node from those of its sources, in the order of `Grid.sources`."""
         i, j = node
+
+        def part(module: nn.Module) -> nn.Module:
+            return module if shells == self.shells else self.parts.find(module, (shells,))
+
         inputs: Parts
         if j == 0:
-            inputs = self.downs[i - 1](*received) if i > 0 else image
+            inputs = part(self.downs[i - 1])(*received) if i > 0 else image
         else:
             *skips, below = received
             recompute = self.checkpointing == "cheap" and self.training and not torch.compiler.is_compiling()
-            inputs = self.concatenate(self.ups[node_key(node)], below, skips, self.concat, recompute)
-        output: Tensor = self.nodes[node_key(node)](inputs)
+            inputs = self.concatenate(part(self.ups[node_key(node)]), below, skips, self.concat, recompute)
+        output: Tensor = part(self.nodes[node_key(node)])(inputs)
         return output
 
     def _pad(self, x: Tensor) -> Tensor:
@@ -360,41 +365,3 @@ class UNetPlusPlus(nn.Module):
             expected = f"one of {list(self.head_depths)}, the depths at which this network has a head"
             raise UsageError("depth", repr(depth), expected, "Change it.")
         return depth
-
-
-class IncrementalForward:
-    """An incremental forward pass for early exit: from a shallow head to deeper ones, each node computed once.
-
-    (An encoder of timm computes all its levels at the start.)
-
-    Args:
-        network: the network.
-        x: images (B, in_channels, *spatial).
-        outputs: outputs of nodes that are already computed.
-    """
-
-    def __init__(self, network: UNetPlusPlus, x: Tensor, outputs: Mapping[Node, Tensor] | None = None) -> None:
-        self._network = network
-        self._size = x.shape[2:]
-        self._image = network._pad(x)
-        if outputs is None and network.encoder is not None:
-            outputs = {(level, 0): feature for level, feature in network.encoder(self._image, network.depth).items()}
-        self.outputs = dict(outputs or {})
-
-    def logits(self, depth: int) -> Tensor:
-        """Compute the logits of the head at `depth`, equal to `network(x, depth)`: (B, out_channels, *spatial)."""
-        network = self._network
-        for node in network.grid.needed((network._size(depth).depth,)):
-            if node not in self.outputs:
-                self.outputs[node] = network._run_node(node, self._image, self.outputs)
-        return network._resize_to_image(network._run_head(depth, self.outputs), self._size)
-
-    def keep(self, images: Tensor) -> None:
-        """Continue with some of the images: (B,) bool."""
-        self._image = self._image[images]
-        self.outputs = {node: output[images] for node, output in self.outputs.items()}
-
-
-def node_key(node: Node) -> str:
-    """Name of a node in `nodes` and `ups`, and so in the names of its weights."""
-    return f"x_{node[0]}_{node[1]}"

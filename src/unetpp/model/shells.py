@@ -96,7 +96,7 @@ def initialize_shells(network: nn.Module) -> None:
     """Scale the initial weights of each shell to the number of channels that it reads; zero those of outer shells."""
     for layer, channels in list_layers(network):
         if channels.inputs:
-            rows = _as_rows(layer, layer.get_parameter("weight"))
+            rows = as_rows(layer, layer.get_parameter("weight"))
             for shell, (start, end) in enumerate(pairwise((0, *channels.outputs))):
                 rows[start:end] *= (channels.count_inputs(-1) / channels.count_inputs(shell)) ** 0.5
     for block in list_outer_blocks(network):
@@ -119,7 +119,7 @@ def list_outer_blocks(network: nn.Module, gradients: bool = False) -> list[Tenso
         tensor = weight.grad if gradients else weight
         if tensor is None:
             continue
-        rows = _as_rows(layer, tensor)
+        rows = as_rows(layer, tensor)
         for shell, (start, end) in enumerate(pairwise((0, *channels.outputs[:-1]))):
             for at, part in zip(channels.starts, channels.inputs, strict=True):
                 if part[shell] < part[-1]:
@@ -143,7 +143,7 @@ def list_shell_blocks(network: nn.Module) -> dict[Tensor, list[tuple[Tensor, Ten
     return found
 
 
-def _as_rows(layer: nn.Module, tensor: Tensor) -> Tensor:
+def as_rows(layer: nn.Module, tensor: Tensor) -> Tensor:
     """View the weight of a convolution, or what has its shape, as (outputs, inputs, *kernel)."""
     return tensor.transpose(0, 1) if isinstance(layer, _TRANSPOSED) else tensor
 
@@ -185,7 +185,7 @@ def cut_tensor(layer: nn.Module, name: str, tensor: Tensor, channels: Channels, 
     if not channels.inputs or name != "weight":
         return tensor[: channels.outputs[shell]]
     index = channels.list_inputs(shell).to(tensor.device)
-    return _as_rows(layer, _as_rows(layer, tensor)[: channels.outputs[shell]].index_select(1, index))
+    return as_rows(layer, as_rows(layer, tensor)[: channels.outputs[shell]].index_select(1, index))
 
 
 @torch.no_grad()
@@ -213,7 +213,7 @@ def _copy_inner(layer: nn.Module, name: str, tensor: Tensor, inner: Tensor) -> N
     """Copy a tensor of an inner network into one of a wider network."""
     channels = getattr(layer, "channels", None)
     if isinstance(channels, Channels) and channels.inputs and name == "weight" and tensor.shape != inner.shape:
-        rows, values = _as_rows(layer, tensor), _as_rows(layer, inner)
+        rows, values = as_rows(layer, tensor), as_rows(layer, inner)
         shell = channels.outputs.index(len(values))
         rows[: len(values), channels.list_inputs(shell).to(tensor.device)] = values
     else:

@@ -17,9 +17,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from unetpp.model.blocks import BatchNorm, ConvUnit, GroupNorm
 from unetpp.model.deferred import CONVOLVE, Parts, concatenate
 from unetpp.model.encoders import Encoder
-from unetpp.model.network import HeadOutputs, IncrementalForward, UNetPlusPlus, concatenate_inputs, order_inputs
+from unetpp.model.grid import order_inputs
+from unetpp.model.network import HeadOutputs, UNetPlusPlus, concatenate_inputs
 from unetpp.runtime.cuda_graph import make_stream
 from unetpp.runtime.device import CHANNELS_LAST, DTYPES, has_fast_bf16
+from unetpp.runtime.runner import ForwardPass
 
 if TYPE_CHECKING:
     from unetpp.runtime.kernels import Part
@@ -54,7 +56,7 @@ class CudaNetwork:
         self._full = False
         """There is no memory for another graph."""
 
-    def start_forward(self, x: Tensor) -> IncrementalForward:
+    def start_forward(self, x: Tensor) -> ForwardPass:
         """Begin an incremental forward pass. (Triton starts kernels on the current device: make it that of `x`.)"""
         return self._network.start_forward(self._convert(x))
 

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from unetpp.errors import UsageError
 from unetpp.model.blocks import GroupNorm
-from unetpp.model.grid import Node
-from unetpp.model.network import HeadOutputs, IncrementalForward, UNetPlusPlus
+from unetpp.model.network import HeadOutputs, UNetPlusPlus
 from unetpp.runtime.device import has_fast_bf16
 from unetpp.runtime.exported_file import BACKEND_OPENVINO, load_openvino, openvino_core
 from unetpp.runtime.runner import ForwardPass
@@ -43,6 +42,8 @@ class OpenVinoNetwork:
         fast = precision == "bf16" and has_fast_bf16(torch.device("cpu"))
         self._precision = "bf16" if fast else "f32"  # by default OpenVINO chooses bf16
         self._compiled: dict[tuple[Any, ...], Any] = {}
+        self.new: dict[tuple[int, ...], tuple[Any, ...]] = {}
+        """What the last of some steps of an incremental pass computes for later ones."""
         self._lock = threading.Lock()
 
     def start_forward(self, x: Tensor) -> ForwardPass:
@@ -117,42 +118,37 @@ class _Traceable(nn.Module):
 
 
 class _IncrementalPass:
-    """A forward pass in steps; each is a graph from the image and the nodes computed so far to logits and new nodes."""
+    """A forward pass in steps; each is a graph from the image and what is computed so far to logits and what is new."""
 
     def __init__(self, owner: OpenVinoNetwork, network: UNetPlusPlus, x: Tensor) -> None:
         self._owner, self._network = owner, network
         self._image = x.numpy()
-        self._outputs: dict[Node, np.ndarray] = {}
+        self._steps: tuple[int, ...] = ()
+        self._outputs: dict[Any, np.ndarray] = {}
 
     def logits(self, depth: int) -> Tensor:
         """Compute logits (B, channels, *spatial) at a depth."""
-        known = tuple(self._outputs)
-        new = self._new_nodes(depth)
+        self._steps = (*self._steps, depth)
+        known, kind = tuple(self._outputs), self._steps
 
         def compute(network: UNetPlusPlus, image: Tensor, *outputs: Tensor) -> tuple[Tensor, ...]:
-            forward_pass = IncrementalForward(network, image, dict(zip(known, outputs, strict=True)) or None)
+            given = dict(zip(known, outputs, strict=True))
+            forward_pass = network.start_forward(image, given or None)
             logits = forward_pass.logits(depth)
-            return (logits, *(forward_pass.outputs[node] for node in new))
+            is_last = depth == network.head_depths[-1]
+            new = {} if is_last else {key: x for key, x in forward_pass.outputs.items() if x is not given.get(key)}
+            self._owner.new[kind] = tuple(new)
+            return (logits, *new.values())
 
-        logits, *outputs = self._owner.run((depth, known), compute, self._image, *self._outputs.values())
-        self._outputs |= dict(zip(new, outputs, strict=True))
+        logits, *outputs = self._owner.run(kind, compute, self._image, *self._outputs.values())
+        self._outputs |= dict(zip(self._owner.new[kind], outputs, strict=True))
         return torch.from_numpy(logits)
 
     def keep(self, images: Tensor) -> None:
         """Continue with some of the images: (B,) bool."""
         chosen = images.numpy()
         self._image = self._image[chosen]
-        self._outputs = {node: output[chosen] for node, output in self._outputs.items()}
-
-    def _new_nodes(self, depth: int) -> tuple[Node, ...]:
-        """Return the nodes that a step computes for later ones."""
-        network = self._network
-        if depth == network.head_depths[-1]:
-            return ()
-        needed = set(network.grid.needed((depth,)))
-        if network.encoder is not None and not self._outputs:
-            needed |= {(level, 0) for level in network.encoder.levels}
-        return tuple(node for node in network.grid.nodes() if node in needed and node not in self._outputs)
+        self._outputs = {key: output[chosen] for key, output in self._outputs.items()}
 
 
 def convert(module: nn.Module, *sizes: Sequence[int]) -> Any:
@@ -178,19 +174,19 @@ def replace_group_norms(network: nn.Module) -> Any:
     for module in list(copied.modules()):
         for name, child in module.named_children():
             if isinstance(child, GroupNorm) and child.groups is not None:
-                setattr(module, name, _GroupNorm(child, child.groups))
+                setattr(module, name, _GroupNorm(child))
     return copied
 
 
 class _GroupNorm(nn.Module):
     """Instance normalization of groups laid out as one channel: 0.7 of the time of OpenVINO's own (docs/log.md)."""
 
-    def __init__(self, norm: GroupNorm, groups: int) -> None:
+    def __init__(self, norm: GroupNorm) -> None:
         super().__init__()
-        self.norm, self.groups = norm, groups
+        self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
-        grouped = x.reshape(x.shape[0], self.groups, -1, *x.shape[3:])
+        grouped = x.reshape(x.shape[0], self.norm.groups or 1, -1, *x.shape[3:])
         normal = torch.instance_norm(grouped, None, None, None, None, True, 0.0, self.norm.eps, False).reshape(x.shape)
         each = (-1, *[1] * (x.ndim - 2))
         return normal * self.norm.weight.view(each) + self.norm.bias.view(each)

@@ -70,6 +70,7 @@ def note_export(network: SizeProbabilities, plan: Plan, folds: Sequence[Notes], 
         recommended=recommended if recommended and recommended.depth in network.sizes.numbers else None,
         network_depth=plan.model.depth,
         shell_channels=plan.model.shell_channels,
+        words={word: number for word, number in network.sizes.words.items() if number in network.sizes.numbers},
     )
     return add_sizes(notes, plan.model)
 
