@@ -23,7 +23,7 @@ from unetpp.dial import (
     name_words,
     write_option,
 )
-from unetpp.measured import DepthRow, DepthTable, Notes, Verdict
+from unetpp.measured import DepthRow, DepthTable, ExportNotes, Notes, Verdict
 from unetpp.plan import ModelPlan
 
 
@@ -114,6 +114,11 @@ def test_what_users_write_is_found() -> None:
 def test_words_of_an_exported_file_need_no_plan() -> None:
     read = DepthTable.model_validate_json(BEATEN.to_json())
     assert find_words(read, read.depths) == {"small": 1, "medium": 2, "large": 4}
+
+
+def test_an_exported_file_calls_sizes_what_its_model_called_them() -> None:
+    some = ExportNotes(depths={number: BEATEN.depths[number] for number in (2, 4)}, words={"medium": 2, "large": 4})
+    assert [label for label, _ in list_rows(some)] == ["medium (2x8)", "large (2x16)"]
 
 
 def test_words_of_a_file_of_some_sizes_are_those_of_its_own() -> None:

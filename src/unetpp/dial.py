@@ -112,7 +112,13 @@ def find_left_out(table: DepthTable) -> dict[int, int]:
 
 
 def name_words(table: DepthTable) -> dict[int, str]:
-    """Name the ends of the dial, and the middle of three; a dial of a single size has no words."""
+    """Name the ends of the dial, and the middle of three; a dial of a single size has no words.
+
+    An exported file calls its sizes what the model called them, even if it holds some of them only.
+    """
+    if given := getattr(table, "words", None):
+        numbers = list(given.values())
+        return {number: word for word, number in given.items() if numbers.count(number) == 1}
     dial = list_dial(table)
     if len(dial) < 2:
         return {}
