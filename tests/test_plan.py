@@ -52,7 +52,7 @@ def test_settings_change_values_and_say_so() -> None:
         ({"data.classes": '["a", "a"]'}, "names that differ"),
         ({"predict.depth": "9"}, "1 to model.depth 2"),
         ({"model": "{}"}, "unknown key"),
-        ({"train.patch": "128"}, "train.patch: got 128"),
+        ({"train.patch": "128"}, "2 numbers"),
         ({"train.batch": "2.5"}, "train.batch: got 2.5"),
         ({"model.depth": "deep"}, "model.depth: got 'deep'"),
         ({"model.strides": "2"}, "model.strides: got 2"),
@@ -180,6 +180,7 @@ def test_every_name_that_is_suggested_exists() -> None:
         ("train.head_weights", "equal", "equal"),
         ("data.axes", "CYX", "CYX"),
         ("data.channels", "CT", ["CT"]),
+        ("train.growth", "0.5", [0.5]),
     ],
 )
 def test_settings_as_people_write_them(key: str, text: str, value: object) -> None:

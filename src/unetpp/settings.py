@@ -168,7 +168,7 @@ def _parse_text(cls: type[BaseModel], key: str, text: str) -> Any:
     try:
         return _parse_value(cls, key, value)
     except PlanError:
-        if not isinstance(value, str):
+        if isinstance(value, bool) or not isinstance(value, str | int | float):  # one number may be a list of one
             raise
         parts = text.strip().removeprefix("[").removesuffix("]").split(",")
         with contextlib.suppress(PlanError):
