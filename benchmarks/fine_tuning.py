@@ -125,12 +125,14 @@ def make_table(rows: list[dict[str, Any]]) -> str:
 
 
 def compare(mine: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
-    """Compare with the training anew of the same minutes and seeds: mean over cases, and its 95 % interval."""
+    """Compare with the training anew of the same minutes and seeds: mean over the cases that all of them have scored
+    in their time, and its 95 % interval."""
     new = {(row["minutes"], row["seed"]): row["cases"] for row in rows if row["variant"] == "new"}
     pairs = [(row["cases"], new[row["minutes"], row["seed"]]) for row in mine if (row["minutes"], row["seed"]) in new]
     if not pairs or mine[0]["variant"] == "new":
         return "-"
-    gains = np.array([mean(a[case] - b[case] for a, b in pairs) for case in pairs[0][0]])
+    common = sorted(set.intersection(*(set(each) for pair in pairs for each in pair)))
+    gains = np.array([mean(a[case] - b[case] for a, b in pairs) for case in common])
     drawn = np.random.default_rng(0).choice(gains, (2000, len(gains))).mean(axis=1)
     low, high = np.percentile(drawn, [2.5, 97.5])
     return f"{gains.mean():+.4f} ({low:+.4f} to {high:+.4f})"
