@@ -121,6 +121,7 @@ def test_a_verb_that_needs_torch_says_so(tmp_path: Path) -> None:
         "export x --out y.onnx",
         "import x --out y.safetensors",
     ]
+    (tmp_path / "x").mkdir()
     code = BLOCKED.replace("sys.exit(run(sys.argv[2:]))", "assert all(run(line.split()) == 2 for line in sys.argv[2:])")
     done = subprocess.run([*block(LISTED, code), *lines], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

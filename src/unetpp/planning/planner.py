@@ -124,7 +124,7 @@ class _Planner:
     epochs: int | None
     step_seconds: StepTimer
     reasons: dict[str, str] = field(default_factory=dict)
-    _timed: dict[tuple[str, _Step], float] = field(default_factory=dict)
+    _timed: dict[tuple[str, ...], float] = field(default_factory=dict)
 
     def plan(self) -> Plan:
         """Make the plan."""
@@ -287,7 +287,7 @@ class _Planner:
 
     def _time_step(self, model: ModelPlan, step: _Step) -> float:
         """Return the seconds of a training step, timed once."""
-        key = (model.model_dump_json(), step)
+        key = (model.model_dump_json(), *map(str, step))
         if key not in self._timed:
             self._timed[key] = self.step_seconds(model, *step)
         return self._timed[key]

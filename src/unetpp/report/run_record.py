@@ -12,7 +12,7 @@ from unetpp.measure.pooled import pool_folds
 from unetpp.measure.verdict import KINDS, judge_fold, judge_run
 from unetpp.measured import Metrics, Recommendation, ScoredCase, Verdict
 from unetpp.plan import Plan, read_plan
-from unetpp.report.views import name_view_file, rank_key
+from unetpp.report.views import find_unreadable, name_view_file, rank_key
 from unetpp.run_folder import LOG, METRICS_FILE, VIEWS, FoldName, RunFolder
 from unetpp.train.log import LogLine, read_log
 
@@ -110,6 +110,8 @@ def _read_fold(run: RunFolder, number: FoldName) -> FoldRecord:
     files = {case.id: name_view_file(folder / VIEWS, case.id) for case in metrics.cases}
     drawn = {*(folder / VIEWS).glob("*.npz")}
     views = {name: path for name, path in files.items() if path in drawn}
+    strange = find_unreadable(drawn - {*views.values()})  # those of cases are found when they are drawn
+    left_out += [f"{folder.name}/{VIEWS}/{path.name}" for path in strange]
     lines, bad = read_log(folder / LOG)
     left_out += [f"{bad} of {folder.name}/{LOG}"] if bad else []
     verdict = judge_fold(run, number)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,17 @@ def make_view(case_id: str, image: Volume, reference: np.ndarray, prediction: np
 def name_view_file(folder: Path, case_id: str) -> Path:
     """Name the file of the view of a case, whose own name may be none of a file."""
     return folder / f"{hashlib.sha256(case_id.encode(errors='surrogatepass')).hexdigest()[:16]}.npz"
+
+
+def find_unreadable(paths: Iterable[Path]) -> list[Path]:
+    """Find the files that hold no view."""
+    found = []
+    for path in sorted(paths):
+        try:
+            read_view(path)
+        except Exception:  # archives raise anything
+            found.append(path)
+    return found
 
 
 def read_view(path: Path) -> View:
