@@ -114,13 +114,14 @@ def find_left_out(table: DepthTable) -> dict[int, int]:
 def name_words(table: DepthTable) -> dict[int, str]:
     """Name the ends of the dial, and the middle of three; a dial of a single size has no words.
 
+    Nor have depths, and sizes that are not all scored and timed: what is small would change with the next measurement.
     An exported file calls its sizes what the model called them, even if it holds some of them only.
     """
     if given := getattr(table, "words", None):
         numbers = list(given.values())
         return {number: word for word, number in given.items() if numbers.count(number) == 1}
     dial = list_dial(table)
-    if len(dial) < 2:
+    if len(dial) < 2 or not has_shells(table) or not table.is_comparable:
         return {}
     return {dial[0]: SMALL, dial[-1]: LARGE} | ({dial[1]: MEDIUM} if len(dial) == 3 else {})
 
@@ -193,11 +194,11 @@ def complete_table(table: DepthTable, held: Collection[int], model: ModelPlan | 
 def find_words(table: DepthTable, held: Collection[int], model: ModelPlan | None = None) -> dict[str, int]:
     """Find the numbers of small, medium and large, as far as there are such; arguments as those of `complete_table`.
 
-    Both ends are found where a single size beats all others; of a network of a single size there are no words.
+    Both ends are found where a single size beats all others.
     """
     whole = complete_table(table, held, model)
-    dial = list_dial(whole)
-    ends = {SMALL: dial[0], LARGE: dial[-1]} if len(whole.depths) > 1 else {}
+    dial, can_tell = list_dial(whole), has_shells(whole) and whole.is_comparable
+    ends = {SMALL: dial[0], LARGE: dial[-1]} if can_tell and len(whole.depths) > 1 else {}
     return ends | {word: number for number, word in name_words(whole).items()}
 
 

@@ -284,7 +284,8 @@ class ModelPlan(Frozen):
     """Channels of single nodes: {"0_4": 32} sets X[0, 4]."""
     shells: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (1.0,)
     """Nested widths that one network holds, as fractions of every node's channels (0.5, 1) or as channels of level 0
-    (8, 16), the inner one first; (1,): one width. An inner shell never reads an outer one."""
+    (8, 16), which set how wide the network is, the inner one first; (1,): one width. An inner shell never reads an
+    outer one."""
     strides: tuple[Axes, ...]
     """Down-sampling factor along each axis from level i to i + 1, for i = 0..depth - 1."""
     kernel_sizes: tuple[Axes, ...]

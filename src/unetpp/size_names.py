@@ -74,8 +74,17 @@ class SizeNames:
         """
         number = self.find(written)
         if number is None:
-            raise UsageError(setting, repr(written), f"{self.describe()}, the {self.noun}s of {model}", "Change it.")
+            expected = f"{self.describe()}, the {self.noun}s of {model}{self.explain_no_words(written)}"
+            raise UsageError(setting, repr(written), expected, "Change it.")
         return number
+
+    def explain_no_words(self, written: object) -> str:
+        """Say why a word such as "small" names no size here; empty for others."""
+        if str(written).strip().lower() not in ("small", "medium", "large") or self.words:
+            return ""
+        if len(self.channels) == 1:
+            return "; small, medium and large are sizes of networks with several widths (`model.shells`)"
+        return "; which is small shows when all are scored and timed: `unetpp report` on the run"
 
     def holds(self, number: int, other: int) -> bool:
         """Tell whether a size computes another: one that is neither deeper nor wider, or itself."""

@@ -126,7 +126,14 @@ def test_an_unknown_tracker_is_refused() -> None:
 
 
 def test_events_without_numbers_have_none() -> None:
-    assert find_scalars({"kind": "start", "step": 0}) == {}
+    assert find_scalars({"kind": "start", "step": 0}, {}) == {}
+
+
+def test_sizes_of_a_network_with_shells_are_named() -> None:
+    settings = small_plan(shells=(0.5, 1), norm="instance").model_dump(mode="json")
+    event = {"kind": "validation", "step": 1, "depths": {1: 0.5, 4: 0.75}}
+    names = small_plan(shells=(0.5, 1), norm="instance").model.list_sizes()
+    assert find_scalars(event, settings) == {f"validation/dice_{names[1]}": 0.5, f"validation/dice_{names[4]}": 0.75}
 
 
 def test_a_training_is_heard_from_python_and_the_command_line(tmp_path: Path) -> None:

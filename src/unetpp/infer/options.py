@@ -87,6 +87,7 @@ class PredictOptions:
         if not chosen:
             setting = choose_setting(self.depth, self.size)
             expected = f'"all", "mean", "auto" or {sizes.describe()}, the {sizes.noun}s of {model}'
+            expected += sizes.explain_no_words(wanted)
             raise UsageError(setting, repr(wanted), expected, "Choose one of them.")
         if self.uncertainty == "disagreement":
             self._require_several(chosen, sizes, networks)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpp.errors import UsageError, optional_package
-from unetpp.plan import Plan
+from unetpp.plan import ModelPlan, Plan
 
 Event = dict[str, Any]
 Listener = Callable[[Event], object]
@@ -51,7 +51,7 @@ class Tracker(ABC):
         elif event["kind"] == "start":
             self.open(f"{self._run.name}_fold_{event['fold']}", self._settings, event["step"])
             self._is_open = True
-        if self._is_open and (scalars := find_scalars(event)):
+        if self._is_open and (scalars := find_scalars(event, self._settings)):
             self.write(scalars, event["step"])
         if event["kind"] == "measured" or event.get("reason") == "interrupted":
             self._close()
@@ -159,12 +159,19 @@ class MlFlow(Tracker):
 TRACKERS: dict[str, type[Tracker]] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases, "mlflow": MlFlow}
 
 
-def find_scalars(event: Event) -> dict[str, float]:
-    """Find the numbers of an event that are drawn as curves: name -> value."""
+def find_scalars(event: Event, settings: dict[str, Any]) -> dict[str, float]:
+    """Find the numbers of an event that are drawn as curves: name -> value.
+
+    Args:
+        event: of a training.
+        settings: its plan, which names the sizes of a network with shells.
+    """
     kind = event["kind"]
     if kind == "train":
         return {f"train/{name}": event[name] for name in SCALARS if name in event}
-    dice = {f"{kind}/dice_depth_{depth}": dice for depth, dice in (event.get("depths") or {}).items()}
+    names = ModelPlan(**settings["model"]).list_sizes() if len(settings.get("model", {}).get("shells", ())) > 1 else {}
+    depths = (event.get("depths") or {}).items()
+    dice = {f"{kind}/dice_{names.get(depth, f'depth_{depth}')}": dice for depth, dice in depths}
     scores = dice | {"train/dice": event.get("train_dice"), f"{kind}/loss": event.get("loss")}
     return {name: value for name, value in scores.items() if value is not None}
 
