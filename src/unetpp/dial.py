@@ -57,7 +57,7 @@ def name_row(table: DepthTable, number: int) -> str:
 
 def label_size(table: DepthTable, number: int) -> str:
     """Name a size for a table: with its word, if it has one and the network has shells, as in "small (4x8)"."""
-    word = name_words(table).get(number) if has_shells(table) else None
+    word = name_words(table).get(number)
     return f"{word} ({name_row(table, number)})" if word else name_row(table, number)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -383,16 +384,19 @@ class Notes(DepthTable):
         return [rule for rule in rules if not isinstance(rule, dict) or "doubts" in rule]
 
 
+def has_unlearned(folds: Sequence[Notes]) -> bool:
+    """Whether a network of some folds has hardly learned."""
+    return any(fold.verdict and not fold.verdict.learned for fold in folds)
+
+
 def explain_no_expected_dice(folds: Sequence[Notes]) -> str:
     """Say why no Dice can be expected of predictions by some folds; empty if one, or all together, are calibrated."""
-    for depth in {depth for fold in folds for depth in fold.depths}:
-        if all(fold.verdict is None or fold.verdict.learned for fold in folds) and (
-            sum(len(fold.depths[depth].confidence_and_dice) for fold in folds if depth in fold.depths)
-            >= CALIBRATED_CASES
-        ):
-            return ""
+    unlearned, pairs = has_unlearned(folds), Counter[int]()
+    for fold in folds:
+        pairs.update({depth: len(row.confidence_and_dice) for depth, row in fold.depths.items()})
+    if not unlearned and max(pairs.values(), default=0) >= CALIBRATED_CASES:
+        return ""
     reasons = [fold.explain_no_expected_dice() for fold in folds]
-    unlearned = any(fold.verdict and not fold.verdict.learned for fold in folds)
     return "; ".join(dict.fromkeys(filter(None, reasons))) if unlearned or all(reasons) else ""
 
 

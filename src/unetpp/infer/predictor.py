@@ -24,7 +24,7 @@ from unetpp.infer.prediction import AUTO, Prediction
 from unetpp.infer.restore import resample_bands
 from unetpp.infer.sliding import stream_bands
 from unetpp.infer.tiles import TileGrid, TileProgress
-from unetpp.measured import Calibration, DepthRow, DepthTable, Notes, Rule
+from unetpp.measured import Calibration, DepthRow, DepthTable, Notes, Rule, has_unlearned
 from unetpp.metrics.scores import mean_of
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
@@ -201,7 +201,7 @@ def average_depths(notes: Sequence[Notes]) -> dict[int, DepthRow]:
     Every case counts alike, as in `measure.pooled`. Folds that have too few cases for a calibration get one together. A
     network that has not learned is sure of what is wrong: then there are no calibrations.
     """
-    if any(fold.verdict and not fold.verdict.learned for fold in notes):
+    if has_unlearned(notes):
         return {depth: row.uncalibrated() for depth, row in _average(notes).items()}
     return _average(notes)
 
