@@ -105,14 +105,25 @@ def test_a_probe_that_fails_leaves_the_memory_open(
     assert [row.peak_memory_mb for row in measure_depths(make_model()).rows.values()] == [None, None, None]
 
 
-def test_without_time_every_depth_is_timed_once_and_no_process_is_started(
+def test_without_time_work_is_counted_and_nothing_is_run(
     make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(depth_table.subprocess, "Popen", None)
     steps: list[tuple[int, int]] = []
-    rows = measure_depths(make_model(), progress=Stages(steps), until=time.monotonic()).rows.values()
-    assert all(row.latency_ms > 0 and row.peak_memory_mb is None for row in rows)
-    assert steps == [(1, 5)]
+    found = measure_depths(make_model(), progress=Stages(steps), until=time.monotonic())
+    assert all(row.latency_ms is None and row.gmacs and row.peak_memory_mb is None for row in found.rows.values())
+    assert (steps, found.machine) == ([], None)
+
+
+def test_where_time_is_short_the_warm_up_counts_and_a_round_that_was_cut_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = itertools.count(0, 0.5)  # a round looks three times
+    monkeypatch.setattr(depth_table.time, "monotonic", lambda: next(now))
+    passes: list[int] = []
+    found = depth_table._time_depths(passes.append, (1, 2, 3), 1, lambda done, total: None, until=2.0)
+    assert set(found) == {1, 2, 3}
+    assert passes == [1, 2, 3, 1]
 
 
 def test_processes_end_with_the_time(make_model: Callable[..., Path]) -> None:

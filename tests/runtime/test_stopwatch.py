@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import pytest
 
 from unetpp.runtime import stopwatch
-from unetpp.runtime.stopwatch import time_calls
+from unetpp.runtime.stopwatch import measure_load, time_calls
 
 
 def test_short_work_is_timed_several_times() -> None:
@@ -31,3 +32,11 @@ def test_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stopwatch.torch.cuda, "synchronize", lambda: waits.append(1))
     time_calls(lambda: None, "cuda:0", most=1)
     assert len(waits) == 2
+
+
+def test_the_load_is_the_time_that_others_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1 <= measure_load() < 100
+    wall, computed = itertools.count(0, 0.04), itertools.count(0, 0.01)
+    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: next(wall))
+    monkeypatch.setattr(stopwatch.time, "thread_time", lambda: next(computed))
+    assert measure_load() == pytest.approx(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 import torch
@@ -15,12 +16,25 @@ from unetpp.train.trainer import Status
 from unetpp.verbs.fold_time import Clock, FollowUp, share_time, show_status
 
 
-def test_later_folds_get_what_earlier_ones_left_and_never_less_than_half(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_later_folds_get_what_earlier_ones_left_and_never_less_than_a_quarter(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    for spent, number, expected in ((0, 0, 600), (600, 1, 600), (1200, 1, 450), (2900, 4, 300), (9000, 4, 300)):
+    for spent, number, expected in (
+        (0, 0, 600),
+        (600, 1, 600),
+        (1200, 1, 450),
+        (2900, 4, 150),
+        (2800, 4, 200),
+        (9000, 4, 150),
+    ):
         monkeypatch.setattr(clock, "seconds", lambda spent=spent: spent)
         assert clock.share(10, number, parts=5) == expected
     assert clock.share(None, 0, 5) is None
+
+
+def test_the_command_ends_with_its_minutes_unless_they_are_over() -> None:
+    for spent_s, left_s in ((30, 90), (110, 30)):  # a quarter is left for training, whatever went before
+        seconds = (Clock(time.monotonic() - spent_s).find_end(1, parts=2) - datetime.now()).total_seconds()
+        assert seconds == pytest.approx(left_s, abs=1)
 
 
 def test_a_clock_may_have_started_before() -> None:
@@ -29,13 +43,19 @@ def test_a_clock_may_have_started_before() -> None:
 
 @pytest.mark.parametrize(
     ("allowance_s", "tile_s", "expected"),
-    [(120, 1.0, 12), (1200, 0.01, 24.9), (1200, 10.0, 120), (120, 10.0, 64), (math.inf, 1.0, 114)],
+    [(120, 1.0, 12), (1200, 0.01, 22.5), (1200, 10.0, 120), (120, 10.0, 61.6), (math.inf, 1.0, 111.6)],
 )
 def test_what_follows_gets_a_tenth_at_most_unless_a_case_takes_longer(
     allowance_s: float, tile_s: float, expected: float
 ) -> None:
     after = FollowUp(tiles=60, cases=20, depths=5, allowance_s=allowance_s)
     assert after.reserved_s(tile_s) == pytest.approx(expected)
+
+
+def test_a_report_takes_longer_on_a_busy_machine_and_no_time_if_it_does_not_follow() -> None:
+    after = FollowUp(tiles=60, cases=20, depths=5)
+    assert replace(after, load=4.0).report_s == pytest.approx(4 * after.report_s)
+    assert replace(after, report=False).report_s == 0
 
 
 class FixedValidation:
@@ -49,6 +69,9 @@ class FixedValidation:
 
     def count_tiles(self) -> int:
         return self.tiles
+
+    def estimate_seconds(self) -> float:
+        return (self.tile_s or 0.0) * self.tiles
 
     def shorten(self, tiles: float) -> None:
         self.tiles = max(1, min(self.tiles, int(tiles)))

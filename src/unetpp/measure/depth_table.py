@@ -9,6 +9,7 @@ heads at once: the accurate mode of the papers.
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 import subprocess
@@ -76,8 +77,7 @@ def measure_depths(
         device: cpu, cuda or cuda:K.
         memory: False leaves out the memory, which takes a process (some seconds) for each depth on the CPU.
         progress: shows the stages.
-        until: time of `time.monotonic` at which measuring ends: then every depth is timed at least once, and the memory
-            and energy for which there was no time are None.
+        until: time of `time.monotonic` at which measuring ends: what there was no time for is None.
 
     Returns:
         Costs without scores, with the conditions and the machine.
@@ -103,13 +103,16 @@ def measure_depths(
     if memory:
         show = progress.stage(f"Measuring the memory of every {noun}", f"{noun}s")
         peaks = _measure_memory(model, passes, tiles, predict.precision, show, until)
-    progress.stage("Measuring the speed of this machine")
+    machine = None
+    if time.monotonic() < until:
+        progress.stage("Measuring the speed of this machine")
+        machine = measure_ceilings(device)
     pixels = tiles[:, 0].numel() * (1 - predict.overlap) ** len(tile)
     rows = {
         depth: _count_work(network, tiles[:1], depth).merge(
             DepthRow(
-                latency_ms=1e3 * seconds[depth],
-                megapixels_per_s=pixels / seconds[depth] / 1e6,
+                latency_ms=1e3 * seconds[depth] if seconds else None,
+                megapixels_per_s=pixels / seconds[depth] / 1e6 if seconds else None,
                 peak_memory_mb=peaks.get(depth),
                 energy_j=joules.get(depth),
             )
@@ -117,7 +120,7 @@ def measure_depths(
         for depth in depths
     }
     mean, conditions = rows.pop(MEAN, None), _conditions(tiles, predict.precision)
-    table = DepthTable(depths=rows, mean_of_heads=mean, conditions=conditions, machine=measure_ceilings(device))
+    table = DepthTable(depths=rows, mean_of_heads=mean, conditions=conditions, machine=machine)
     return add_sizes(table, header.plan.model)
 
 
@@ -155,11 +158,11 @@ def _make_run(passes: Mapping[int, _Pass], tiles: Tensor, precision: str) -> Cal
 
 
 def _count_work(network: UNetPlusPlus, tile: Tensor, depth: int) -> DepthRow:
-    """Count parameters, nodes, multiply-adds and bytes of one depth."""
+    """Count parameters, nodes, multiply-adds and bytes of one depth; nothing is computed, on torch's meta device."""
     pruned = network if depth == MEAN else network.prune(depth)
-    heads = network.head_depths if depth == MEAN else (depth,)
+    heads, copied = network.head_depths if depth == MEAN else (depth,), copy.deepcopy(pruned).to("meta")
     with torch.inference_mode():
-        gmacs, gbytes = count_macs_and_bytes(partial(pruned, heads=depth == MEAN), tile)
+        gmacs, gbytes = count_macs_and_bytes(partial(copied, heads=depth == MEAN), tile.to("meta"))
     return DepthRow(
         parameters=sum(weight.numel() for weight in pruned.parameters()),
         file_mb=sum(values.nbytes for values in pruned.state_dict().values()) / 1e6,
@@ -176,26 +179,36 @@ def _time_depths(
     progress: Callable[[int, int], None],
     until: float = math.inf,
 ) -> dict[int, float]:
-    """Median seconds of a pass at each depth.
+    """Median seconds of a pass at each depth; empty where the time is over before each has run once.
 
     Args:
         run: runs one pass at a depth.
         depths: the depths to time.
         warm_up: passes before the timed ones; on a GPU the last of them records the CUDA graph.
         progress: called with (rounds done, rounds in all).
-        until: time of `time.monotonic` after which no other round begins.
+        until: time of `time.monotonic` at which timing ends; where no round fits after a warm-up, that counts.
     """
-    for depth in (*depths,) * warm_up:
-        run(depth)
-    spent: dict[int, list[float]] = {depth: [] for depth in depths}
-    while not spent[depths[0]] or (time.monotonic() < until and any(map(_needs_more, spent.values()))):
+
+    def time_round() -> dict[int, float] | None:
+        """Seconds of a pass at each depth; None where the time was over before the last one."""
+        seconds = {}
         for depth in depths:
+            if time.monotonic() >= until:
+                return None
             started = time.perf_counter()
             run(depth)
-            spent[depth].append(time.perf_counter() - started)
-        rounds = len(spent[depths[0]])
-        progress(rounds, max(rounds + any(map(_needs_more, spent.values())), ROUNDS))
-    return {depth: statistics.median(times) for depth, times in spent.items()}
+            seconds[depth] = time.perf_counter() - started
+        return seconds
+
+    rounds: list[dict[int, float]] = []
+    left = True
+    while left and (found := time_round()):
+        rounds.append(found)
+        timed = rounds[warm_up:]
+        left = any(_needs_more([each[depth] for each in timed]) for depth in depths)
+        progress(len(timed), max(len(timed) + left, ROUNDS))
+    counted = rounds[warm_up:] or rounds[-1:]
+    return {depth: statistics.median(each[depth] for each in counted) for depth in depths if counted}
 
 
 def _needs_more(times: Sequence[float]) -> bool:

@@ -31,9 +31,7 @@ def count_macs_and_bytes(network: Callable[[Tensor], Any], image: Tensor) -> tup
     Returns:
         10^9 multiply-adds, and 10^9 bytes in the type of the tensors.
     """
-    with torch.no_grad(), FlopCounterMode(display=False) as flops:
-        network(image)
-    with torch.no_grad(), _Traffic() as traffic:
+    with torch.no_grad(), FlopCounterMode(display=False) as flops, _Traffic() as traffic:
         network(image)
     return flops.get_total_flops() / 2e9, traffic.bytes / 1e9
 

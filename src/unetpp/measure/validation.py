@@ -58,6 +58,7 @@ class DepthValidation:
         self.plan = plan
         self.device = device
         self.tile_s: float | None = None
+        self._loss_s: float | None = None
         self._options = plan.predict.model_copy(update={"overlap": min(plan.predict.overlap, VALIDATION_OVERLAP)})
 
     def __call__(self, network: nn.Module) -> Validation:
@@ -69,7 +70,14 @@ class DepthValidation:
         is_whole = cast(UNetPlusPlus, network).shells == len(self.plan.model.shells)
         self.tile_s = tile_s if is_whole or self.tile_s is None else self.tile_s  # what follows predicts with the whole
         dice = {depth: mean_of(each[depth] for each in found) or 0.0 for depth in heads}
-        return Validation(dice, trained, self._compute_loss(cast(UNetPlusPlus, network)))
+        started, loss = time.perf_counter(), self._compute_loss(cast(UNetPlusPlus, network))
+        self._loss_s = time.perf_counter() - started
+        return Validation(dice, trained, loss)
+
+    def estimate_seconds(self) -> float:
+        """Estimate the time of a validation, by the latest or by that of one tile; 0 if neither is known."""
+        tiles = (self.tile_s or 0.0) * self.count_tiles()
+        return tiles + (tiles / 4 if self._loss_s is None else self._loss_s)  # the loss has a patch for 4 tiles
 
     def _compute_loss(self, network: UNetPlusPlus) -> float | None:
         """Compute the mean loss of all heads; None where a validation has few tiles, and so hardly any time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,6 +126,7 @@ class _Planner:
     step_seconds: StepTimer
     reasons: dict[str, str] = field(default_factory=dict)
     _timed: dict[tuple[str, ...], float] = field(default_factory=dict)
+    _begun: float = field(default_factory=time.monotonic)
 
     def plan(self) -> Plan:
         """Make the plan."""
@@ -277,17 +279,19 @@ class _Planner:
             step = step._replace(batch=step.batch // 2)
             self.reasons["train.batch"] = f"no more fits the {memory / 1e9:.0f} GB of memory at hand"
         if self.minutes and step.batch > 1:
-            choice = rules.fit_batch_to_time(
-                step.batch, self._time_step(narrowest, step), self.minutes, len(step.patch)
-            )
+            seconds = self._time_step(narrowest, step)
+            choice = rules.fit_batch_to_time(step.batch, seconds, self.minutes, len(step.patch))
             if choice.value < step.batch:
+                if self._has_timed_enough:  # as a rule of three
+                    smaller = step._replace(batch=choice.value)
+                    self._timed[_identify(narrowest, smaller)] = seconds * choice.value / step.batch
                 step = step._replace(batch=choice.value)
                 self.reasons["train.batch"] = choice.reason
         return step
 
     def _time_step(self, model: ModelPlan, step: _Step) -> float:
         """Return the seconds of a training step, timed once."""
-        key = (model.model_dump_json(), *map(str, step))
+        key = _identify(model, step)
         if key not in self._timed:
             self._timed[key] = self.step_seconds(model, *step)
         return self._timed[key]
@@ -302,22 +306,24 @@ class _Planner:
             model = self._make_model(fields, self._find_given_width())
             return model, self._time_step(model, step) if self.minutes else 0.0
         ladder = {width: self._make_model(fields, width) for width in rules.WIDTH_LADDER}
-        fitting = [width for width, model in ladder.items() if estimate_training_bytes(model, *step) < memory]
-        fitting = fitting or [rules.WIDTH_LADDER[-1]]
         times: dict[int, float] = {}
         if self.minutes:
-            times = self._time_steps({width: ladder[width] for width in fitting}, step, self.minutes)
+            times = self._time_steps(ladder, step, memory, self.minutes)
             width, reason = rules.choose_width_by_time(times, self.minutes)
         else:
-            width, reason = rules.choose_width_by_memory(fitting, self.device.type)
+            fitting = [width for width, model in ladder.items() if estimate_training_bytes(model, *step) < memory]
+            width, reason = rules.choose_width_by_memory(fitting or [rules.WIDTH_LADDER[-1]], self.device.type)
         self.reasons["model.widths"] = reason
         return ladder[width], times.get(width, 0.0)
 
-    def _time_steps(self, models: Mapping[int, ModelPlan], step: _Step, minutes: float) -> dict[int, float]:
+    def _time_steps(
+        self, models: Mapping[int, ModelPlan], step: _Step, memory: float, minutes: float
+    ) -> dict[int, float]:
         """Return seconds of a step for each first width, narrow ones first, up to the first that takes too long."""
         times: dict[int, float] = {}
-        started = time.monotonic()
         for width in sorted(models):  # wide ones would take minutes
+            if times and estimate_training_bytes(models[width], *step) >= memory:
+                break
             try:
                 times[width] = self._time_step(models[width], step)
             except torch.OutOfMemoryError:  # of a GPU: wider ones will not fit either
@@ -325,10 +331,14 @@ class _Planner:
                     raise
                 torch.cuda.empty_cache()
                 break
-            spent_s = time.monotonic() - started
-            if times[width] > 60 * minutes / rules.WANTED_STEPS or spent_s > SHARE_FOR_TIMING * 60 * minutes:
+            if times[width] > 60 * minutes / rules.WANTED_STEPS or self._has_timed_enough:
                 break
         return times
+
+    @property
+    def _has_timed_enough(self) -> bool:
+        """Whether timing has taken its share of the minutes."""
+        return time.monotonic() - self._begun > SHARE_FOR_TIMING * 60 * (self.minutes or math.inf)
 
     @property
     def _has_width(self) -> bool:
@@ -394,6 +404,10 @@ class _Planner:
             "train.head_weights": "one loss for each head, all of the same weight, as in the papers",
             "train.foreground_fraction": "so that rare classes are seen",
         }
+
+
+def _identify(model: ModelPlan, step: _Step) -> tuple[str, ...]:
+    return (model.model_dump_json(), *map(str, step))
 
 
 def measure_memory(device: torch.device) -> float:

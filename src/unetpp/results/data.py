@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from unetpp.errors import Problem, merge_problems, shorten_lines
@@ -76,11 +76,11 @@ class Planned(Result):
         lines += [f"Written:  {self.run / 'plan.json'}: every choice with its reason; you may edit it."]
         return "\n".join([*lines, f"Next: {write_command('train', self.data, '--out', self.run)}"])
 
-    def summarize(self, started: datetime | None = None) -> str:
+    def summarize(self, ends: datetime | None = None) -> str:
         """Describe in four lines what is trained.
 
         Args:
-            started: when the training started; None: it has not.
+            ends: when the command ends; None: not known, or it has not begun.
         """
         model, train, data = self.plan.model, self.plan.train, self.plan.data
         element = "image" if data.dims == 2 else "volume"
@@ -93,7 +93,7 @@ class Planned(Result):
                 f"Network:  {model.topology} of depth {model.depth}, {self.parameters:,} parameters; "
                 f"patches of {patch}; {self.train_memory_mb:,.0f} MB",
                 f"Training: {self._describe_length()}{self._describe_scoring()}",
-                f"Ends:     {self._describe_end(started)}; results in {self.run}",
+                f"Ends:     {self._describe_end(ends)}; results in {self.run}",
             ]
         )
 
@@ -108,11 +108,10 @@ class Planned(Result):
             return "; no case is left to score"
         return ", scoring included" if self.plan.train.minutes else ", then every depth is scored and timed"
 
-    def _describe_end(self, started: datetime | None) -> str:
+    def _describe_end(self, ends: datetime | None) -> str:
         if self.train_minutes is None:
             return "the progress display tells when"
-        if started is None:
+        if ends is None:
             length = count_noun(float(f"{self.train_minutes:.2g}"), "minute")
             return f"about {length}{'' if self.plan.train.minutes else ' of steps on this machine'} after the start"
-        end = started + timedelta(minutes=self.train_minutes)
-        return f"about {end:%H:%M}" + f" on {end:%A %d %B}" * (end.date() != started.date())
+        return f"about {ends:%H:%M}" + f" on {ends:%A %d %B}" * (ends.date() != datetime.now().date())

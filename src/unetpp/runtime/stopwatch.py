@@ -10,6 +10,16 @@ import torch
 
 PROBE_S = 0.1
 """Longest time of a measurement, in seconds; only a single call may exceed it."""
+_LOAD_S = 0.02
+"""Seconds of computing by which the load of a machine is measured."""
+
+
+def measure_load() -> float:
+    """Measure how many times as long as alone a thread takes here, because others compute too; 1: none does."""
+    started, computed = time.perf_counter(), time.thread_time()
+    while time.thread_time() - computed < _LOAD_S:
+        pass
+    return max(1.0, (time.perf_counter() - started) / _LOAD_S)
 
 
 def synchronize(device: torch.device | str) -> None:

@@ -14,7 +14,7 @@ from unetpp.model.header import read_header
 from unetpp.progress import Progress
 from unetpp.run_folder import MODEL, FoldName, RunFolder
 from unetpp.runtime.device import choose_device
-from unetpp.verbs.fold import NO_MEMORY, measure, read_costs, write_metrics
+from unetpp.verbs.fold import COSTS, measure, read_costs, write_metrics
 from unetpp.verbs.preparation import recall_reading
 from unetpp.verbs.request import read_reading
 from unetpp.verbs.splits import choose_split
@@ -37,7 +37,7 @@ def finish_folds(run: RunFolder, progress: Progress) -> tuple[str, ...]:
     if not folds:
         return ()
     progress.note("The time of the training was over before everything was measured; the rest is measured now.")
-    unscored = [fold for fold, found in folds.items() if found.unfinished != (NO_MEMORY,)]
+    unscored = [fold for fold, found in folds.items() if not COSTS.issuperset(found.unfinished)]
     for fold in [fold for fold in folds if fold not in unscored]:
         _add_costs(run, fold, folds[fold], progress)
     if not unscored:

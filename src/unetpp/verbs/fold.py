@@ -30,10 +30,11 @@ from unetpp.progress import Progress
 from unetpp.report import ViewFolder
 from unetpp.results import TrainedFold
 from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL, VIEWS, FoldName, RunFolder
+from unetpp.runtime.stopwatch import measure_load
 from unetpp.train.checkpoint import TrainingState, read_training_state
 from unetpp.train.listeners import Listeners
 from unetpp.train.trainer import Extension, FoldTraining
-from unetpp.verbs.fold_time import SECONDS_FOR_REPORT, SHARE_AFTER, FollowUp, share_time, show_status
+from unetpp.verbs.fold_time import SHARE_AFTER, FollowUp, share_time, show_status
 from unetpp.verbs.request import Request
 from unetpp.verbs.start import recall_start
 from unetpp.version import __version__
@@ -41,7 +42,12 @@ from unetpp.version import __version__
 SHARE_FOR_SCORES = 0.75
 """Fraction of the time after training, at most, for scores and pictures; the rest is for costs."""
 NO_MEMORY = "memory of the depths not measured"
-"""What is left when all cases are scored, in words."""
+NO_TIMES = "times of the depths not measured"
+TIME, MEMORY = "latency_ms", "peak_memory_mb"
+COMPLETE = (TIME, MEMORY)
+"""Costs of a depth that take time to measure."""
+COSTS = frozenset({NO_MEMORY, NO_TIMES})
+"""What may be left when all cases are scored, in words."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def train_and_measure(
         raise UsageError(run.fold(fold), got, expected, "Restore it.")
     if more and not done:
         job.progress.note(f"note: fold {fold} had not ended: it goes on to its end; repeat the command to add to it")
-    training, budget_s = _make_training(job, allowance_s, until, begun, later, again=done is not None)
+    training, budget_s, after = _make_training(job, allowance_s, until, begun, later, again=done is not None)
     job.listeners.begin(fold, plan)
     if done:
         run.metrics_file(fold).replace(run.earlier_metrics_file(fold))  # they are those of the weights so far
@@ -113,7 +119,7 @@ def train_and_measure(
     if earlier and read_header(run.fold(fold) / MODEL).notes.training:  # no better weights were found since
         metrics = write_metrics(run, fold, plan, result, earlier)
     else:
-        held_out, until = job.find_held_out(), until - SECONDS_FOR_REPORT
+        held_out, until = job.find_held_out(), until - after.report_s
         metrics = measure(run, fold, held_out, plan, result, job.device, job.progress, until)
     scores = {depth: row.dice for depth, row in metrics.depths.items()}
     job.listeners(kind="measured", step=result.steps, depths=scores)
@@ -122,7 +128,7 @@ def train_and_measure(
 
 def _make_training(
     job: FoldJob, allowance_s: float | None, until: float, begun: TrainingState | None, later: int, again: bool
-) -> tuple[FoldTraining, float | None]:
+) -> tuple[FoldTraining, float | None, FollowUp]:
     """Prepare the cases, and share the time between training, validations and what follows.
 
     Args:
@@ -134,12 +140,13 @@ def _make_training(
         again: whether the earlier training has ended, and gets a new budget.
 
     Returns:
-        The training, and its seconds.
+        The training, its seconds, and what follows it.
     """
     plan, fold = job.plan, job.fold
     training_cases, held_out = job.store_cases()
     sizes = len(make_grid(plan.model).head_depths(plan.model.deep_supervision)) * len(plan.model.shells)
-    after = FollowUp(count_tiles(held_out, plan.predict), len(held_out), sizes, allowance_s or math.inf)
+    tiles, load = count_tiles(held_out, plan.predict), measure_load()
+    after = FollowUp(tiles, len(held_out), sizes, allowance_s or math.inf, report=not later, load=load)
     validation, rebudget = None, None
     if held_out:
         chosen = choose_evenly(held_out, plan.train.validation_cases)
@@ -165,7 +172,7 @@ def _make_training(
         show=show_status(stage, lambda: after.reserved_s((validation and validation.tile_s) or 0.0), later),
         listen=job.listeners,
     )
-    return training, budget_s
+    return training, budget_s, after
 
 
 def read_fold(run: RunFolder, fold: FoldName) -> TrainedFold | None:
@@ -237,7 +244,11 @@ def measure(
         views.keep(chosen.cases)
     rows = {depth: make_row(scores, deepest) for depth, scores in sorted(quality.items())}
     mean_of_heads = rows.pop(MEAN, None)
-    costs = read_costs(run, fold) or measure_depths(model, batch=1, device=where, progress=progress, until=until)
+    left_s = until - time.monotonic()
+    wanted = COMPLETE if left_s == math.inf else COMPLETE[:1] if left_s > 0 else ()
+    costs = read_costs(run, fold, wanted) or measure_depths(
+        model, batch=1, device=where, progress=progress, until=until
+    )
     unfinished = () if until == math.inf else list_unfinished(deepest, len(cases), costs)
     table = DepthTable(depths=rows, mean_of_heads=mean_of_heads).with_costs(costs)
     table = table.merge(DepthTable(scored=(len(deepest.cases), len(cases))))
@@ -294,16 +305,25 @@ def list_unfinished(scores: Metrics, count: int, costs: DepthTable) -> tuple[str
         texts.append(f"{scored} of {count} validation cases scored")
     if near < scored:
         texts.append(f"{near} of {count} validation cases scored with surface distances")
-    if any(row.peak_memory_mb is None for row in costs.rows.values()):
-        texts.append(NO_MEMORY)
+    texts += [text for text, field in ((NO_TIMES, TIME), (NO_MEMORY, MEMORY)) if not _has(costs, field)]
     return tuple(texts)
 
 
-def read_costs(run: RunFolder, fold: FoldName) -> DepthTable | None:
-    """Read complete costs: those of the fold, else of another one, whose network differs in its weights only."""
+def _has(costs: DepthTable, field: str) -> bool:
+    return all(getattr(row, field) is not None for row in costs.rows.values())
+
+
+def read_costs(run: RunFolder, fold: FoldName, wanted: Sequence[str] = COMPLETE) -> DepthTable | None:
+    """Read costs: those of the fold, else of another one, whose network differs in its weights only.
+
+    Args:
+        run: run folder.
+        fold: number of the fold.
+        wanted: costs that every row must have; fewer where there is no time to measure them.
+    """
     others = (run.metrics(other) for other in run.started_folds() if other != fold)
     for found in (run.metrics(fold), read_metrics(run.earlier_metrics_file(fold)), *others):
-        if found and found.conditions and all(row.peak_memory_mb is not None for row in found.rows.values()):
+        if found and found.conditions and all(_has(found, field) for field in wanted):
             depths = {depth: row.costs() for depth, row in found.depths.items()}
             mean = found.mean_of_heads and found.mean_of_heads.costs()
             return DepthTable(depths=depths, mean_of_heads=mean, conditions=found.conditions, machine=found.machine)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from unetpp.measure.validation import DepthValidation
 from unetpp.model.build import build_from_plan
@@ -17,14 +18,18 @@ from unetpp.words import format_time
 
 SHARE_AFTER = 0.1
 """Largest fraction of the time for what follows training; what does not fit is measured by `unetpp report`."""
+LEAST_SHARE = 0.25
+"""Smallest fraction of its minutes that a fold gets, whatever went before: on a busy machine loading takes long."""
 SHARE_FOR_TRAINING = 0.6
 """Smallest fraction of the time that is left for training, however long a single case takes."""
 SHARE_FOR_VALIDATION = 0.15
 """Largest fraction of the time for validations during training."""
 SECONDS_PER_DEPTH = 4.0
-"""Time to measure the costs of one depth, in processes of their own."""
-SECONDS_FOR_REPORT = 4.0
-"""Time to write the report."""
+"""Time to measure the costs of one depth, in processes of their own, on an idle machine."""
+SECONDS_FOR_REPORT = 1.0
+"""Time to write a report without pictures, on an idle machine."""
+SECONDS_PER_PICTURE = 0.03
+"""Time to put the picture of a case into it."""
 SURFACE_FACTOR = 0.5
 """Time for the distances between surfaces of a case, as a multiple of the time to predict it."""
 
@@ -46,8 +51,8 @@ class Clock:
     def share(self, minutes: float | None, number: int, parts: int) -> float | None:
         """Compute the time for one of several parts; earlier ones may have taken longer than planned.
 
-        No part gets less than half of its minutes, even if all of them together take longer: a network that was hardly
-        trained is worse than none.
+        No part gets less than LEAST_SHARE of its minutes, even if all of them together take longer: without any step
+        there would be nothing.
 
         Args:
             minutes: time for each part; None: no limit.
@@ -60,7 +65,12 @@ class Clock:
         if minutes is None:
             return None
         left = (60 * minutes * parts - self.seconds()) / (parts - number)
-        return min(60 * minutes, max(30 * minutes, left))
+        return min(60 * minutes, max(60 * minutes * LEAST_SHARE, left))
+
+    def find_end(self, minutes: float, parts: int) -> datetime:
+        """Find the time of day at which all parts will have ended, if none of them has begun."""
+        left_s = 60 * minutes * parts - self.seconds()
+        return datetime.now() + timedelta(seconds=max(left_s, 60 * minutes * parts * LEAST_SHARE))
 
 
 @dataclass(frozen=True)
@@ -75,14 +85,23 @@ class FollowUp:
     """Number of heads."""
     allowance_s: float = math.inf
     """Seconds for all of the fold."""
+    report: bool = True
+    """Whether the report is written then."""
+    load: float = 1.0
+    """See `measure_load`."""
+
+    @property
+    def report_s(self) -> float:
+        """Seconds for the report."""
+        return (SECONDS_FOR_REPORT + SECONDS_PER_PICTURE * self.cases) * self.load * self.report
 
     def needed_s(self, tile_s: float) -> float:
         """Estimate the seconds for all of it, given those for one tile."""
-        return tile_s * (1 + SURFACE_FACTOR) * self.tiles + SECONDS_PER_DEPTH * self.depths + SECONDS_FOR_REPORT
+        return tile_s * (1 + SURFACE_FACTOR) * self.tiles + SECONDS_PER_DEPTH * self.load * self.depths + self.report_s
 
     def reserved_s(self, tile_s: float) -> float:
         """Compute the seconds that are kept free: a tenth at most, unless a single case and its picture take longer."""
-        least = 2 * tile_s * self.tiles / max(1, self.cases) + SECONDS_FOR_REPORT
+        least = 2 * tile_s * self.tiles / max(1, self.cases) + self.report_s
         return min(self.needed_s(tile_s), max(SHARE_AFTER * self.allowance_s, least))
 
 
@@ -108,7 +127,7 @@ def share_time(until: float, validation: DepthValidation | None, after: FollowUp
 
     def compute_budget(elapsed_s: float) -> float:
         tile_s = (validation and validation.tile_s) or 0.0
-        last = tile_s * validation.count_tiles() if validation else 0.0
+        last = validation.estimate_seconds() if validation else 0.0
         rest = until - time.monotonic() - last - after.reserved_s(tile_s)
         return max(elapsed_s + rest, SHARE_FOR_TRAINING * left, 1.0)
 

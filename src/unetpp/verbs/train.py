@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
@@ -124,7 +123,7 @@ def train(
     from unetpp.verbs.splits import choose_split, find_splits
     from unetpp.verbs.start import describe_start, find_start
 
-    clock, begun = Clock(started), datetime.now()
+    clock = Clock(started)
     progress = progress or Silence()
     request = read_request(minutes, epochs, set, seed)
     preparation.check_fold(fold)
@@ -178,7 +177,8 @@ def train(
             ]
             if not any(map(folder.has_started, numbers)):
                 planned = preparation.estimate_cost(Path(data), folder, made, jobs[0].split, None, len(jobs))
-                progress.note(planned.summarize(begun))
+                length = made.train.minutes
+                progress.note(planned.summarize(clock.find_end(length, len(jobs)) if length else None))
                 progress.detail(describe_plan(made))
             if not start and made.train.start:
                 progress.note(f"Starts from {made.train.start.partition(',')[0]}, as the plan in {folder.plan} says.")
