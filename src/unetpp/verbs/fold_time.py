@@ -26,6 +26,8 @@ SHARE_FOR_VALIDATION = 0.15
 """Largest fraction of the time for validations during training."""
 SECONDS_PER_DEPTH = 4.0
 """Time to measure the costs of one depth, in processes of their own, on an idle machine."""
+SECONDS_FOR_PASSES = 2.0
+"""Time that is kept free in any case to time the depths."""
 SECONDS_FOR_REPORT = 1.0
 """Time to write a report without pictures, on an idle machine."""
 SECONDS_PER_PICTURE = 0.03
@@ -100,8 +102,12 @@ class FollowUp:
         return tile_s * (1 + SURFACE_FACTOR) * self.tiles + SECONDS_PER_DEPTH * self.load * self.depths + self.report_s
 
     def reserved_s(self, tile_s: float) -> float:
-        """Compute the seconds that are kept free: a tenth at most, unless a single case and its picture take longer."""
-        least = 2 * tile_s * self.tiles / max(1, self.cases) + self.report_s
+        """Compute the seconds that are kept free: a tenth at most, unless the least takes longer.
+
+        That is a single case and its picture, two short passes of each depth, and the report.
+        """
+        passes_s = min(2 * tile_s * self.depths, SECONDS_FOR_PASSES)
+        least = 2 * tile_s * self.tiles / max(1, self.cases) + passes_s + self.report_s
         return min(self.needed_s(tile_s), max(SHARE_AFTER * self.allowance_s, least))
 
 
