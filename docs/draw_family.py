@@ -23,9 +23,10 @@ from unetpp.model.build import PRESETS, make_grid, model_plan
 from unetpp.model.encoders import encoder_shape
 from unetpp.model.grid import Grid, Node
 from unetpp.model.pruned_plan import prune_plan
+from unetpp.model.weight_count import count_parameters
 from unetpp.model.widths import node_width
 from unetpp.plan import ModelPlan
-from unetpp.planning.cost import count_cost, count_parameters
+from unetpp.planning.cost import count_cost
 from unetpp.settings import field_notes
 
 HERE = Path(__file__).parent

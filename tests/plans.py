@@ -18,6 +18,9 @@ def small_plan(
 ) -> Plan:
     """A plan whose network trains in a blink."""
     names = ("image",) if channels == 1 else ("red", "green", "blue")[:channels]
+    network = model_plan(
+        **{"dims": dims, "in_channels": channels, "out_channels": classes, "widths": (4, 6, 8), **model}
+    )
     plan = Plan(
         name="small",
         data=DataPlan(
@@ -27,11 +30,8 @@ def small_plan(
             label_values=tuple(range(classes)),
             normalization=(Normalization(),) * channels,
         ),
-        model=model_plan(
-            **{"dims": dims, "in_channels": channels, "out_channels": classes, "widths": (4, 6, 8), **model}
-        ),
+        model=network,
         train=TrainPlan(patch=(patch,) * dims, batch=2, steps_per_epoch=4, epochs=3, validations=3),
-        predict=PredictPlan(tile=(patch,) * dims, depth=1, batch=2),
+        predict=PredictPlan(tile=(patch,) * dims, depth=network.depth, batch=2),
     )
-    plan = plan.changed({"predict.depth": plan.model.depth})
     return plan.changed(settings or {})

@@ -173,11 +173,11 @@ class Costs(Measured):
     energy_j: Annotated[float | None, Column("J/tile", ".2f", spare=2)] = None
     """Energy of the whole processor, other programs included."""
     parameters: Annotated[int | None, Column("parameters", ",d", spare=5)] = None
-    """Number of parameters of the network pruned to this depth."""
+    """Number of parameters of the network pruned to this depth, without zeros that shells leave in dense layers."""
     file_mb: Annotated[float | None, Column("file", ".1f", "MB", brief=False)] = None
-    """Size of a model file with only these parameters."""
+    """Size of a model file of the network pruned to this depth; with shells it stores their zeros too."""
     gmacs: Annotated[float | None, Column("GMACs", ".2f", brief=False)] = None
-    """10^9 multiply-adds of one tile."""
+    """10^9 multiply-adds of one tile, as executed: with shells those of their zeros too."""
     gbytes: float | None = None
     """10^9 bytes that operations read and write, in float32."""
     nodes: Annotated[int | None, Column("nodes", ",d", brief=False)] = None

@@ -557,7 +557,8 @@ class TrainPlan(Frozen):
     """Fraction of the schedule in which learning rates rise from 0; they then fall to 0 along half a cosine."""
     growth: tuple[float, ...] = ()
     """Fraction of the schedule at which each further one of `model.shells` joins the training, such as (0.5,) for two;
-    before that, the inner ones are trained alone, in less time for each step; (): all are trained from the start."""
+    before that, the inner ones are trained alone, in less time for each step; (): all are trained from the start,
+    as is best where an inner size has been trained before (`train --from`)."""
     growth_warmup: Fraction = 0.0
     """Fraction of the schedule in which learning rates rise again from 0 to their curve after each change of `growth`;
     0: they go on."""

@@ -1,4 +1,4 @@
-"""Weights of one network for another: other classes, channels, dims, depths and widths."""
+"""Weights of one network for another: other classes, channels, dims, depths and widths; small sizes that go on."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.model.test_shells import networks, roughen
 from tests.plans import small_plan
 from unetpp.model.build import build_from_plan
 from unetpp.model.network import UNetPlusPlus
-from unetpp.model.starting_weights import StartingWeights, fit_weights
+from unetpp.model.pruned_plan import prune_plan
+from unetpp.model.starting_weights import StartingWeights, fit_network, fit_weights
 from unetpp.plan import Plan
+from unetpp.sizes import Size, find_size
 
 
 def plan_of(
@@ -133,3 +138,84 @@ def test_what_does_not_fit_is_named_and_random() -> None:
 def test_networks_with_nothing_in_common() -> None:
     _, _, found = fit(plan_of(widths=(4, 6)), plan_of(widths=(8, 16)))
     assert found.kernels == 0
+
+
+def go_on(source: Plan, plan: Plan) -> tuple[UNetPlusPlus, UNetPlusPlus, StartingWeights]:
+    """Return a trained network, the one that starts from it, and what was taken; both in float64."""
+    theirs, ours = build(source, 1), build(plan, 2)
+    roughen(theirs)
+    found = fit_network(theirs, source, ours, plan)
+    started = build(plan, 3)
+    started.load_state_dict(found.weights)
+    return theirs.double(), started.double(), found
+
+
+@given(fields=networks, data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_every_size_starts_with_the_answer_of_the_small_network(fields: dict[str, Any], data: st.DataObject) -> None:
+    plan = plan_of(("a", "b", "c"), ("background", "cell", "wall"), widths=(8, 16, 24), **fields)
+    shell = data.draw(st.integers(0, len(plan.model.shells) - 2))
+    small = prune_plan(plan.model, Size(2, shell).number(2), keep_heads=True)
+    theirs, ours, found = go_on(plan.model_copy(update={"model": small}), plan)
+    image = torch.randn(1, 3, *data.draw(st.tuples(*[st.integers(2, 13)] * plan.model.dims)), dtype=torch.float64)
+    with torch.no_grad():
+        before, after = theirs(image, heads=True), ours(image, heads=True)
+    assert len(after.depths) == len(before.depths) // (shell + 1) * len(plan.model.shells)
+    for number, logits in zip(*after, strict=True):
+        size = find_size(number, 2)
+        expected = before.at(Size(size.depth, min(size.shell, shell)).number(2))
+        assert torch.allclose(logits, expected, rtol=0, atol=1e-9)
+    inner, outer = plan.model.shell_channels[shell], plan.model.widths[0]
+    assert [text.partition(";")[0] for text in found.remarks] == [
+        f"the inner {inner} of {outer} channels start from its weights"
+    ]
+    new = ours.state_dict()["nodes.x_0_0.units.0.conv.weight"][inner:]
+    assert new.any() and torch.equal(
+        new.float(), build(plan, 2).state_dict()["nodes.x_0_0.units.0.conv.weight"][inner:]
+    )
+
+
+def test_a_network_pruned_to_a_size_goes_on_with_its_only_head() -> None:
+    wide = {"widths": (16, 32, 64), "shells": (0.5, 1)}
+    plan = plan_of(deep_supervision=False, **wide)
+    small = prune_plan(plan_of(**wide).model, 2)
+    theirs, ours, _ = go_on(plan.model_copy(update={"model": small}), plan)
+    image = torch.randn(1, 1, 16, 16, dtype=torch.float64)
+    assert theirs.head_depths == (2,) and ours.head_depths == (2, 4)
+    assert all(torch.allclose(ours(image, depth), theirs(image), rtol=0, atol=1e-9) for depth in (2, 4))
+
+
+def test_a_deeper_and_wider_network_starts_from_both_shells_of_a_shallower_one() -> None:
+    small = {"norm": "instance", "shells": (4, 8)}
+    theirs, ours, found = go_on(
+        plan_of(widths=(8, 12), **small), plan_of(widths=(16, 24, 40), norm="instance", shells=(4, 8, 16))
+    )
+    image = torch.randn(1, 1, 16, 16, dtype=torch.float64)
+    for number, expected in {1: 1, 3: 2, 5: 2}.items():
+        assert torch.allclose(ours(image, number), theirs(image, expected), rtol=0, atol=1e-9)
+    assert found.remarks[1] == "begin at random, as nothing fits: X[2, 0], X[1, 1], X[0, 2], head 2x4, head 2x8"
+
+
+def test_the_inner_part_of_a_wider_network_is_taken() -> None:
+    fields = {"norm": "instance", "deep_supervision": False}
+    theirs, ours, found = go_on(
+        plan_of(widths=(8, 12, 16), shells=(4, 8), **fields), plan_of(widths=(12, 18, 24), shells=(4, 12), **fields)
+    )
+    image = torch.randn(1, 1, 16, 16, dtype=torch.float64)
+    assert all(torch.allclose(ours(image, number), theirs(image, 2), rtol=0, atol=1e-9) for number in (2, 4))
+    assert found.remarks[0].startswith("the inner 4 of 12 channels start from the inner 4 of its 8;")
+    plain = plan_of(widths=(4, 6, 8), **fields)
+    theirs, ours, found = go_on(plan_of(widths=(8, 12, 16), shells=(4, 8), **fields), plain)
+    assert torch.allclose(ours(image), theirs(image, 2), rtol=0, atol=1e-9)
+    assert found.remarks == ("all 4 channels of level 0 start from the inner 4 of its 8",)
+
+
+def test_shells_inside_a_network_of_one_width_leave_weights_out() -> None:
+    fields = {"widths": (8, 12, 16), "norm": "instance"}
+    theirs, ours, found = go_on(plan_of(**fields), plan_of(**fields, shells=(4, 8)))
+    assert torch.equal(ours.heads["4"].get_parameter("weight"), theirs.heads["2"].get_parameter("weight"))
+    assert found.remarks == (
+        "shells of 4 channels, which do not read those outside of them: these weights are left out, so that the "
+        "answers change",
+        "begin at random, as nothing fits: head 1x4, head 2x4",
+    )

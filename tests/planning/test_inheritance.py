@@ -53,6 +53,28 @@ def test_another_depth(depth: int, widths: tuple[int, ...]) -> None:
     assert made.predict.depth == depth
 
 
+@pytest.mark.parametrize(("start", "fractions"), [({}, (1 / 3, 1)), ({"shells": (8, 16)}, (1 / 6, 1 / 3, 1))])
+def test_wider_shells_widen_all_of_the_network(start: dict[str, Any], fractions: tuple[float, ...]) -> None:
+    first = 16 if start else 8
+    small = small_plan(
+        widths=(first, 16, 24), up_widths=(8, 16), node_widths={"0_1": 32}, norm_groups=4, norm="group", **start
+    )
+    shells = [round(48 * fraction) for fraction in fractions]
+    made = plan_from(small, {"model.shells": shells})
+    factor = 48 // first
+    assert made.model.shell_channels == tuple(shells) and made.train.growth == ()
+    assert made.model.widths == (48, 16 * factor, 24 * factor)
+    assert made.model.up_widths == (8 * factor, 16 * factor) and made.model.node_widths == {"0_1": 32 * factor}
+    assert made.model.norm_groups == 4 * factor
+    assert made.reasons["model.widths"] == f"{AS_THERE}, but 48 channels for model.shells"
+    assert made.reasons["model.block"] == AS_THERE
+
+
+def test_shells_that_are_fractions_divide_the_network_that_there_is() -> None:
+    made = plan_from(small_plan(widths=(16, 16, 32)), {"model.shells": [0.5, 1]})
+    assert made.model.widths == (16, 16, 32) and made.reasons["model.widths"] == AS_THERE
+
+
 def test_another_preset_is_another_network() -> None:
     made = plan_from(small_plan(widths=(4, 6, 8)), {"model.preset": "paper"})
     assert made.model.norm == "none" and made.model.depth == 4

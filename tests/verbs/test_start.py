@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file
 from tests.plans import small_plan
@@ -16,6 +17,7 @@ from tests.tiny import TINY, run_cli, set_options, write_png
 
 import unetpp
 from unetpp.errors import ModelFileError, UsageError
+from unetpp.model.file import load_model
 from unetpp.model.header import read_header
 from unetpp.planning.planner import Start
 from unetpp.run_folder import RunFolder
@@ -82,6 +84,34 @@ def test_another_fold_needs_the_model_no_more(tuned: Path, tmp_path: Path) -> No
         recall_start(RunFolder(run), plan)
     done = unetpp.train(tuned.parent / "data", run, resume=True, device="cpu")  # a finished fold needs none
     assert done.folds[0].steps == 3
+
+
+def test_a_trained_network_goes_on_as_the_inner_shell_of_a_wider_one(trained: Path, tmp_path: Path) -> None:
+    wider = {"model.norm": "instance", "model.shells": [4, 8], "train.learning_rate": 1e-12, "train.optimizer": "adamw"}
+    answer = run_cli(
+        "train",
+        trained.parent / "data",
+        "--from",
+        trained,
+        "--out",
+        tmp_path / "run",
+        "--epochs",
+        1,
+        "--device",
+        "cpu",
+        *set_options(SETTINGS | wider),
+    )
+    assert answer.code == 0, answer.stderr
+    assert "the inner 4 of 8 channels start from its weights; the outer ones begin at random" in answer.stderr
+    network, header = load_model(fold_of(tmp_path / "run"))
+    assert (header.plan.model.widths, header.plan.model.shell_channels) == ((8, 16, 16), (4, 8))
+    image = torch.randn(1, 1, 32, 32)
+    small, outputs = load_model(fold_of(trained))[0], network(image, heads=True)
+    assert torch.allclose(outputs.at(4), outputs.at(2), atol=1e-4) and torch.allclose(
+        outputs.at(3), outputs.at(1), atol=1e-4
+    )
+    ours, theirs = (each.state_dict()["nodes.x_1_0.units.1.conv.weight"] for each in (network, small))
+    assert torch.allclose(ours[:8, :8], theirs, atol=1e-6)
 
 
 def test_a_model_that_saw_the_validation_cases_is_told(trained: Path) -> None:

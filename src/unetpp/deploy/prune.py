@@ -16,6 +16,7 @@ from unetpp.measured import DepthRow, FineTuning, Notes, read_metrics
 from unetpp.model.file import load_model, save_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.pruned_plan import prune_plan
+from unetpp.model.weight_count import count_size_weights, count_weights
 from unetpp.plan import Plan
 from unetpp.results import Pruned
 from unetpp.run_folder import METRICS_FILE
@@ -68,11 +69,11 @@ def prune_file(
         smaller, finetuning = finetune(smaller, plan, model, minutes, choose_device(device), show)
     changed = finetuning is not None and finetuning.dice > finetuning.dice_before
     notes = _prune_notes(header.notes, sizes, number, plan, finetuning if changed else None)
+    before, after = count_weights(network), count_weights(smaller) if changed else count_size_weights(network, number)
     with write_atomically(out) as temporary:
-        save_model(temporary, smaller.state_dict(), plan, notes)
+        save_model(temporary, smaller.state_dict(), plan, notes, after)
         reference, at = (smaller.eval(), None) if changed else (network, number)
         difference = _compare(reference, temporary, at, header.plan)
-    after, before = (sum(weight.numel() for weight in each.parameters()) for each in (smaller, network))
     finetuned, kept = None if finetuning is None else str(finetuning), smaller.depth
     is_whole = number == sizes.numbers[-1]
     return Pruned(out, kept, after, before, reason, difference, finetuned, is_whole, str(sizes.name(number)))

@@ -17,10 +17,13 @@ from unetpp.measured import Notes
 from unetpp.model.build import build_from_plan
 from unetpp.model.header import FORMAT_VERSION, ModelHeader, read_header
 from unetpp.model.network import UNetPlusPlus
+from unetpp.model.weight_count import count_parameters
 from unetpp.plan import Plan
 
 
-def save_model(path: Path, weights: Mapping[str, Tensor], plan: Plan, notes: Notes | None = None) -> None:
+def save_model(
+    path: Path, weights: Mapping[str, Tensor], plan: Plan, notes: Notes | None = None, parameters: int | None = None
+) -> None:
     """Write a model file, atomically.
 
     Args:
@@ -28,15 +31,19 @@ def save_model(path: Path, weights: Mapping[str, Tensor], plan: Plan, notes: Not
         weights: `state_dict` of the network.
         plan: plan of the network.
         notes: scores and origin.
+        parameters: number of weights that exist; None: those of the plan.
 
     Raises:
         WriteError: it could not be written; what was at `path` is intact.
     """
+    if parameters is None and len(plan.model.shells) > 1:  # of others, the shapes in the file tell it
+        parameters = count_parameters(plan.model)
     metadata = {
         "format": "pt",
         "unetpp": FORMAT_VERSION,
         "plan": plan.model_dump_json(),
         "notes": (notes or Notes()).to_json(),
+        **({} if parameters is None else {"parameters": str(parameters)}),
     }
     write_tensors(path, weights, metadata)
 

@@ -1,12 +1,14 @@
 """Header of a model file, read without torch.
 
 A model file is one .safetensors: 8 bytes with the length of the header, the header as JSON, the weights. The header's
-`__metadata__` holds `unetpp` (version of this format), `plan` and `notes` (scores, depths, provenance), as JSON text.
+`__metadata__` holds `unetpp` (version of this format), `plan` and `notes` (scores, depths, provenance), as JSON text;
+and `parameters`, the number of weights, where shells leave out some of those in the tensors.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -43,7 +45,7 @@ class ModelHeader:
 
     plan: Plan
     parameters: int
-    """Number of weights."""
+    """Number of weights that exist: without zeros that shells leave in the tensors."""
     file_bytes: int
     notes: Notes
     """Scores and origin, recorded when the file was written."""
@@ -64,6 +66,7 @@ def read_header(path: Path) -> ModelHeader:
     try:
         plan = Plan.from_json(metadata["plan"], f"{path} (plan)")
         notes = Notes.model_validate_json(metadata.get("notes", "{}"))
+        parameters = int(metadata["parameters"]) if "parameters" in metadata else _count_parameters(plan, tensors)
     except (PlanError, KeyError, ValueError) as error:
         reason: object = error
         if isinstance(error, ValidationError):
@@ -71,12 +74,16 @@ def read_header(path: Path) -> ModelHeader:
             reason = f"{'.'.join(map(str, ('notes', *problem['loc'])))}: {problem['msg']}"
         got, expected = f"a header that cannot be used ({reason})", "a plan and notes of this version"
         raise ModelFileError(path, got, expected, "Use the release of unetpp that wrote it.") from None
-    parameters = sum(
-        prod(entry.shape)
-        for name, entry in tensors.items()
-        if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
-    )
     return ModelHeader(plan, parameters, path.stat().st_size, notes)
+
+
+def _count_parameters(plan: Plan, tensors: Mapping[str, TensorEntry]) -> int:
+    if len(plan.model.shells) > 1:  # a file that does not tell it
+        from unetpp.model.weight_count import count_parameters
+
+        return count_parameters(plan.model)
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    return sum(prod(entry.shape) for name, entry in tensors.items() if not name.endswith(statistics))
 
 
 def read_safetensors_header(path: Path) -> tuple[dict[str, str], dict[str, TensorEntry]]:

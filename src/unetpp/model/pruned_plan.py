@@ -45,21 +45,26 @@ def prune_plan(plan: ModelPlan, depth: int, keep_heads: bool = False) -> ModelPl
 def _cut_plan(plan: ModelPlan, shell: int, keep_heads: bool) -> ModelPlan:
     """Make the plan of a network cut to its shells up to number `shell`."""
     fraction = plan.shells[shell]
+    shells = tuple(each / fraction for each in plan.shells[: shell + 1]) if keep_heads else (1.0,)
+    return scale_widths(plan, fraction).model_copy(update={"shells": shells})
 
-    def cut(widths: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        return tuple(round(width * fraction) for width in widths) if widths else None
+
+def scale_widths(plan: ModelPlan, factor: float) -> ModelPlan:
+    """Multiply the width of all nodes by a factor; what an encoder of timm computes stays as it is."""
+
+    def scale(widths: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return tuple(round(width * factor) for width in widths) if widths else None
 
     is_own = plan.encoder in (None, "resenc")
     given = set() if is_own else set(encoder_shape(plan.encoder or "", plan.depth, plan.output_stride).widths)
     return plan.model_copy(
         update={
             "widths": tuple(
-                width if level in given else round(width * fraction) for level, width in enumerate(plan.widths)
+                width if level in given else round(width * factor) for level, width in enumerate(plan.widths)
             ),
-            "nested_widths": cut(plan.nested_widths),
-            "node_widths": {key: round(width * fraction) for key, width in plan.node_widths.items()},
-            "up_widths": cut(plan.up_widths),
-            "norm_groups": plan.norm_groups and round(plan.norm_groups * fraction),
-            "shells": tuple(each / fraction for each in plan.shells[: shell + 1]) if keep_heads else (1.0,),
+            "nested_widths": scale(plan.nested_widths),
+            "node_widths": {key: round(width * factor) for key, width in plan.node_widths.items()},
+            "up_widths": scale(plan.up_widths),
+            "norm_groups": plan.norm_groups and round(plan.norm_groups * factor),
         }
     )

@@ -40,6 +40,11 @@ class Channels:
         parts = zip(self.starts, self.inputs, strict=True)
         return torch.cat([torch.arange(at, at + part[shell]) for at, part in parts])
 
+    def count_absent(self, shell: int) -> int:
+        """Count the pairs of an output and an outer input that the layer cut to a shell does not connect."""
+        rows = enumerate(pairwise((0, *self.outputs[: shell + 1])))
+        return sum((end - start) * (self.count_inputs(shell) - self.count_inputs(own)) for own, (start, end) in rows)
+
     @property
     def starts(self) -> list[int]:
         """First channel of each part of the input."""
@@ -49,9 +54,14 @@ class Channels:
 def list_layers(module: nn.Module) -> Iterator[tuple[nn.Module, Channels]]:
     """List the layers of a module that have shells."""
     for layer in module.modules():
-        channels = getattr(layer, "channels", None)
-        if isinstance(channels, Channels):
+        if channels := get_channels(layer):
             yield layer, channels
+
+
+def get_channels(layer: nn.Module) -> Channels | None:
+    """Look up the channels of a layer; None: it has no shells."""
+    channels = getattr(layer, "channels", None)
+    return channels if isinstance(channels, Channels) else None
 
 
 def attach_channels(block: nn.Module, inputs: Sequence[Widths], fractions: Sequence[float]) -> None:
@@ -217,8 +227,8 @@ def grow(inner: nn.Module, outer: nn.Module, depth: int) -> None:
 
 def _copy_inner(layer: nn.Module, name: str, tensor: Tensor, inner: Tensor) -> None:
     """Copy a tensor of an inner network into one of a wider network."""
-    channels = getattr(layer, "channels", None)
-    if isinstance(channels, Channels) and channels.inputs and name == "weight" and tensor.shape != inner.shape:
+    channels = get_channels(layer)
+    if channels and channels.inputs and name == "weight" and tensor.shape != inner.shape:
         rows, values = as_rows(layer, tensor), as_rows(layer, inner)
         shell = channels.outputs.index(len(values))
         rows[: len(values), channels.list_inputs(shell).to(tensor.device)] = values

@@ -26,7 +26,8 @@ class NetworkCost:
     """Cost of one sample."""
 
     macs: int
-    """Multiply-adds of the convolutions in a forward pass."""
+    """Multiply-adds of the convolutions in a forward pass, as executed: with those of weights that are zero because of
+    `model.shells`, since layers are dense."""
     activations: int
     """Number of values that a training step stores for the backward pass."""
 
@@ -84,10 +85,6 @@ def estimate_training_bytes(plan: ModelPlan, shape: tuple[int, ...], batch: int,
     """
     # the largest gradients add a quarter to the stored activations, measured on the default network
     activations = 1.25 * count_cost(plan, shape).activations * batch * BYTES[precision]
-    return int(activations + 5 * 4 * count_parameters(plan))
-
-
-def count_parameters(plan: ModelPlan) -> int:
-    """Count the weights without allocating them."""
     with torch.device("meta"):
-        return sum(weight.numel() for weight in build_from_plan(plan).parameters())
+        stored = sum(weight.numel() for weight in build_from_plan(plan).parameters())  # zeros of shells too
+    return int(activations + 5 * 4 * stored)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unetpp.errors import UsageError
-from unetpp.model.pruned_plan import prune_plan
+from unetpp.model.pruned_plan import prune_plan, scale_widths
 from unetpp.plan import ModelPlan, Normalization, Plan
 from unetpp.planning import rules
 from unetpp.planning.fingerprint import ChannelFacts, Fingerprint
@@ -43,10 +43,19 @@ def inherit(start: Plan, origin: str, fingerprint: Fingerprint, settings: Mappin
     if "model.preset" not in settings and settings.get("model.encoder", start.model.encoder) == start.model.encoder:
         model = _fit_model(start.model, fingerprint, settings)
         found |= {f"model.{name}": Choice(value, AS_THERE * (name in _TOLD)) for name, value in model.items()}
+        if (first := model["widths"][0]) != start.model.widths[0]:
+            found["model.widths"] = Choice(model["widths"], f"{AS_THERE}, but {first} channels for model.shells")
     if normalization := _fit_normalization(start, fingerprint):
         values = [each.model_dump(mode="json") for each in normalization]
         found["data.normalization"] = Choice(values, AS_THERE)
     return {name: choice for name, choice in found.items() if name not in settings}
+
+
+def find_given_width(settings: Mapping[str, Any]) -> int | None:
+    """Find the first width that the user's shells have, if they are channels and not fractions."""
+    shells = settings.get("model.shells")
+    widest = shells[-1] if isinstance(shells, list | tuple) and shells else 1
+    return int(widest) if widest > 1 and "model.widths" not in settings else None
 
 
 def _fit_model(model: ModelPlan, fingerprint: Fingerprint, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,6 +75,8 @@ def _fit_model(model: ModelPlan, fingerprint: Fingerprint, settings: Mapping[str
             left_out |= {"up"}
     widest = Size(depth, len(model.shells) - 1).number(model.depth)
     fitted = prune_plan(model, widest, keep_heads=True) if depth <= model.depth else _deepen(model, depth)
+    if first_width := find_given_width(settings):
+        fitted = scale_widths(fitted, first_width / fitted.widths[0])
     return fitted.model_dump(mode="json", exclude=left_out)
 
 

@@ -34,7 +34,7 @@ from unetpp.plan import (
 from unetpp.planning import rules
 from unetpp.planning.cost import estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint, resolve_labels
-from unetpp.planning.inheritance import inherit
+from unetpp.planning.inheritance import find_given_width, inherit
 from unetpp.planning.rules import Choice
 from unetpp.runtime.device import has_fast_bf16
 from unetpp.settings import parse_settings, validate
@@ -274,7 +274,9 @@ class _Planner:
         """Make the batch smaller where even the narrowest network would not fit the memory with it, or the time."""
         if "train.batch" in self.settings:
             return step
-        narrowest = self._make_model(fields, self._find_given_width() if self._has_width else rules.WIDTH_LADDER[-1])
+        narrowest = self._make_model(
+            fields, find_given_width(self.settings) if self._has_width else rules.WIDTH_LADDER[-1]
+        )
         while step.batch > 1 and estimate_training_bytes(narrowest, *step) > memory:
             step = step._replace(batch=step.batch // 2)
             self.reasons["train.batch"] = f"no more fits the {memory / 1e9:.0f} GB of memory at hand"
@@ -303,7 +305,7 @@ class _Planner:
             The network, and seconds of one training step; 0 without a limit of time.
         """
         if self._has_width:
-            model = self._make_model(fields, self._find_given_width())
+            model = self._make_model(fields, find_given_width(self.settings))
             return model, self._time_step(model, step) if self.minutes else 0.0
         ladder = {width: self._make_model(fields, width) for width in rules.WIDTH_LADDER}
         times: dict[int, float] = {}
@@ -343,13 +345,10 @@ class _Planner:
     @property
     def _has_width(self) -> bool:
         """Whether the user has set how wide the network is."""
-        return not {"model.widths", "model.preset"}.isdisjoint(self.settings) or self._find_given_width() is not None
-
-    def _find_given_width(self) -> int | None:
-        """Return the first width that the user's shells have, if they are channels and not fractions."""
-        shells = self.settings.get("model.shells")
-        widest = shells[-1] if isinstance(shells, list | tuple) and shells else 1
-        return int(widest) if widest > 1 and "model.widths" not in self.settings else None
+        return (
+            not {"model.widths", "model.preset"}.isdisjoint(self.settings)
+            or find_given_width(self.settings) is not None
+        )
 
     def _make_model(self, fields: Mapping[str, Any], first_width: int | None = None) -> ModelPlan:
         given = {key.removeprefix("model."): value for key, value in self.settings.items() if key.startswith("model.")}

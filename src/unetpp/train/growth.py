@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.pruned_plan import prune_plan
-from unetpp.model.shells import grow
+from unetpp.model.starting_weights import grow_into
 from unetpp.plan import ModelPlan, TrainPlan
 from unetpp.planning.cost import count_cost
 from unetpp.sizes import Size, find_size
@@ -60,13 +60,7 @@ class Growth:
             whole: gives the weights of new channels; in the last phase it is what is returned, with all weights.
             phase: the later phase.
         """
-        device = next(network.parameters()).device
-        first = len(self.model.shells) - self.last
-        for each in range(network.shells - first + 1, phase + 1):
-            wider = self.cut(whole, each).to(device)
-            grow(network, wider, self.model.depth)
-            network = wider
-        return network
+        return grow_into(network, whole, len(self.model.shells) - self.last + phase)
 
     def complete(self, network: UNetPlusPlus, whole: UNetPlusPlus) -> UNetPlusPlus:
         """Make the whole network from that of any phase: what has not been trained yet repeats the largest size."""

@@ -21,9 +21,10 @@ from unetpp.json_files import format_json
 from unetpp.layouts.cases import find_cases
 from unetpp.layouts.dataset import Dataset
 from unetpp.model.build import make_grid
+from unetpp.model.weight_count import count_parameters
 from unetpp.plan import SET_BY_USER, ModelPlan, Plan, ReadPlan, TrainPlan, read_plan
 from unetpp.plan_text import SCHEMA_FILE, make_schema
-from unetpp.planning.cost import count_parameters, estimate_training_bytes
+from unetpp.planning.cost import estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint, resolve_labels
 from unetpp.planning.planner import Start, make_plan
 from unetpp.progress import Progress

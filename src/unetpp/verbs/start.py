@@ -14,7 +14,7 @@ from unetpp.files import write_atomically
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model
 from unetpp.model.header import read_header
-from unetpp.model.starting_weights import StartingWeights, fit_weights
+from unetpp.model.starting_weights import StartingWeights, fit_network
 from unetpp.plan import Plan
 from unetpp.planning.planner import Start
 from unetpp.run_folder import RunFolder, find_model_file
@@ -70,8 +70,7 @@ def fit_start(file: Path, plan: Plan) -> StartingWeights:
     network, header = load_model(file)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.train.seed)
-        ours = build_from_plan(plan.model).state_dict()
-    found = fit_weights(network.state_dict(), header.plan, ours, plan)
+        found = fit_network(network, header.plan, build_from_plan(plan.model), plan)
     if not found.kernels:
         got = f"a network of which nothing fits the plan (widths {list(header.plan.model.widths)})"
         expected = f"one that fits widths {list(plan.model.widths)}"

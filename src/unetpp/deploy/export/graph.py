@@ -20,6 +20,7 @@ from torch.export import Dim
 from unetpp.errors import optional_package
 from unetpp.labels.classes_torch import to_probabilities
 from unetpp.model.network import UNetPlusPlus
+from unetpp.model.weight_count import count_size_weights, count_weights
 from unetpp.progress import mute_warnings
 from unetpp.runtime.exported_file import (
     IMAGE,
@@ -51,6 +52,10 @@ class SizeProbabilities(nn.Module):
         largest, several = sizes.join(sizes.numbers), len(sizes.numbers) > 1
         self.networks = nn.ModuleList(network.prune(largest, keep_heads=several) for network in networks)
         self.sizes = sizes
+        self.parameter_count = sum(
+            count_weights(pruned) if several else count_size_weights(network, largest)
+            for network, pruned in zip(networks, self.networks, strict=True)
+        )
         depth = find_size(largest, sizes.depth).depth
         self._pruned_numbers = [find_size(number, sizes.depth).number(depth) for number in sizes.numbers]
 

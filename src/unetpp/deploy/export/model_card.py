@@ -60,7 +60,7 @@ def note_export(network: SizeProbabilities, plan: Plan, folds: Sequence[Notes], 
     notes = ExportNotes(
         name=plan.name,
         folds=tuple(fold.fold or 0 for fold in folds) if len(folds) > 1 else (),
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        parameters=network.parameter_count,
         int8=int8,
         verdict=join_verdicts(doubtful or verdicts) if verdicts else None,
         no_expected_dice=explain_no_expected_dice(folds),
