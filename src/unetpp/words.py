@@ -81,7 +81,13 @@ def format_time(seconds: float) -> str:
 
 def write_command(*words: object) -> str:
     """Write a command of unetpp so that it can be pasted into the shell of this system."""
-    return _join(["unetpp", *map(str, words)])
+    return join_words("unetpp", *words)
+
+
+def join_words(*words: object) -> str:
+    """Write a command of any program so that it can be pasted into the shell of this system."""
+    texts = list(map(str, words))
+    return subprocess.list2cmdline(texts) if _ON_WINDOWS else shlex.join(texts)
 
 
 def wrap(text: str, width: int) -> str:
@@ -110,12 +116,8 @@ def _wrap_line(line: str, width: int) -> str:
     return "\n".join([*lines, *([(indent if lines else "") + command[0]] if command else [])])
 
 
-def _join(words: list[str]) -> str:
-    return subprocess.list2cmdline(words) if _ON_WINDOWS else shlex.join(words)
-
-
 def say_permit(path: object, folder: bool = False) -> str:
     """Say how to make a file or folder readable on this system."""
     if _ON_WINDOWS:
         return "Allow yourself to read it: Properties, Security."
-    return f"Run: {_join(['chmod', 'u+rx' if folder else 'u+r', str(path)])}"
+    return f"Run: {join_words('chmod', 'u+rx' if folder else 'u+r', path)}"

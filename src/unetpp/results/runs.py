@@ -45,6 +45,8 @@ class Run(Result):
     """How the training stands; of several folds that which most needs something done."""
     command: str = ""
     """What to run next."""
+    trackers: tuple[str, ...] = ()
+    """Commands that open what `log_to` has written."""
 
     def report(self) -> Reported:
         """Open the report, and write it if there is none: in the browser, or in the notebook. Measures nothing."""
@@ -68,6 +70,7 @@ class Run(Result):
             lines.append(f"the time was over: {'; '.join(unfinished)}")
             lines.append(f"Measure the rest: {write_command('report', self.run)}")
         lines += [f"Report: {self.page}"] if self.page else []
+        lines += [f"Curves: {command}" for command in self.trackers]
         lines += [wrap(str(self.verdict), WIDTH)] if self.verdict else []
         size = write_option(scores, scores.recommended.depth) if scores.recommended else []
         predict = write_command("predict", self.run, NEW_IMAGES, "--out", "predictions", *size)

@@ -188,7 +188,8 @@ def train(
             folds = _train_folds(jobs, clock, resume, request if request.adds else None)
         if no_cache:
             _try_clean(folder.path, progress)
-        return _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
+        done = _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
+        return replace(done, trackers=listeners.commands)
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         raise Interrupted(_describe_stop(Path(data), folder, fold, numbers)) from None
     except Interrupted as error:
