@@ -10,7 +10,7 @@ from unetpp.measured import (
     Metrics,
     Verdict,
 )
-from unetpp.results.result import Result, find_above
+from unetpp.results.result import DONE, PARTLY, Result, find_above
 from unetpp.results.tables import NEW_IMAGES, WIDTH, describe_depths, describe_worst
 from unetpp.words import count_noun, wrap, write_command
 
@@ -124,11 +124,20 @@ class Cleaned(Result):
     runs: tuple[CleanedRun, ...]
     written: bool
     """False after a dry run."""
+    left: tuple[Path, ...] = ()
+    """Runs of a folder that are being trained, and were left alone."""
+
+    @property
+    def exit_code(self) -> int:
+        return PARTLY if self.left else DONE
 
     def to_text(self) -> str:
         verb = "removed" if self.written else "would be removed"
         return "\n".join(
-            f"{each.run}: {count_noun(each.files, 'file')}, {each.mb:,.1f} MB, {verb}" for each in self.runs
+            [
+                *(f"{each.run}: {count_noun(each.files, 'file')}, {each.mb:,.1f} MB, {verb}" for each in self.runs),
+                *(f"{run}: left alone, as it is being trained" for run in self.left),
+            ]
         )
 
 
