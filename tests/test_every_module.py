@@ -88,6 +88,8 @@ COVERED_IN = {
     "labels/pieces": "labels/test_find_meaning",
     "labels/views": "labels/test_find_meaning",
     "labels/matching": "measure/test_quality",
+    "measure/curves": "measure/test_verdict",
+    "measure/training_rules": "measure/test_verdict",
     "measure/memory_probe": "measure/test_depth_table",
     "measure/stored_cases": "deploy/test_adapt",
     "model/encoder_weights": "model/test_encoders",
