@@ -27,6 +27,7 @@ COVERED_IN = {
     "verbs/export": "deploy/test_export",
     "verbs/import_checkpoint": "peers/test_import",
     "settings": "test_plan",
+    "data_plan": "test_plan",
     "layouts/__init__": "layouts/test_cases",
     "slabs": "data/test_preprocess",
     "version": "test_public_names",
