@@ -45,13 +45,36 @@ def test_times_as_a_clock_shows_them() -> None:
 
 
 def test_long_lines_break_between_words_and_commands_stay_whole() -> None:
-    command = "Next: unetpp predict " + "x" * 30
-    assert wrap(f"one two-three four five six\n  seven eight nine ten eleven\n{command}", 20).split("\n") == [
+    command = "unetpp predict " + "x" * 30
+    assert wrap(f"one two-three four five six\n  seven eight nine ten eleven\nNext: {command}\n  {command}", 20).split(
+        "\n"
+    ) == [
         "one two-three four",
         "  five six",
         "  seven eight nine",
         "    ten eleven",
-        command,
+        "Next:",
+        f"  {command}",
+        f"  {command}",
+    ]
+
+
+def test_the_words_before_a_command_break_and_those_of_an_error_are_none() -> None:
+    text = "Stopped; all is saved. Continue: unetpp train 'my cells' --out run --resume"
+    assert wrap(text, 30).split("\n") == [
+        "Stopped; all is saved.",
+        "  Continue:",
+        "  unetpp train 'my cells' --out run --resume",
+    ]
+    missing = "unetpp: unetpp train needs the package x, not installed. Run: pip install x"
+    assert wrap(missing, 40).split("\n") == [
+        "unetpp: unetpp train needs the package",
+        "  x, not installed. Run:",
+        "  pip install x",
+    ]
+    assert wrap("See the page https://example.org/a-page-of-words for more", 20).split("\n")[1:] == [
+        "  https://example.org/a-page-of-words",
+        "  for more",
     ]
 
 

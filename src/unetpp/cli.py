@@ -278,7 +278,7 @@ def _describe(error: BaseException) -> tuple[str, int]:
     if isinstance(error, Interrupted):
         return _with_flags(error), PARTLY
     if isinstance(error, KeyboardInterrupt):
-        return "Stopped. The files written so far are complete.", PARTLY
+        return "Stopped. No file is half written.", PARTLY
     if isinstance(error, UnetppError):
         return _with_flags(error), UNUSABLE
     if isinstance(error, CycloptsError):

@@ -299,7 +299,7 @@ class Verdict(Measured):
     """How a training stands; see `measure.verdict`."""
 
     kind: str
-    """One of `measure.verdict.KINDS`."""
+    """One of `measure.training_rules.KINDS`."""
     reason: str
     """One sentence, with the figures."""
     advice: str

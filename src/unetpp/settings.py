@@ -9,10 +9,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from unetpp.errors import PlanError, Problem
 from unetpp.json_files import parse_json
+
+Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

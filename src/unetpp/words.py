@@ -11,8 +11,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_COMMAND = re.compile(r"\bunetpp [a-z]|https?://")
-"""What is to be copied from a line."""
+_COMMAND = re.compile(r"(?:^ *|(?<=: )(?<!^unetpp: ))(?:unetpp|pip|chmod|git|tensorboard) \S.*")
+"""A command to be copied, at the end of a line: all of it, or what follows a colon (but not that of an error)."""
 _QUOTED, _NO_BREAK = re.compile(r"`unetpp [^`\n]*`"), "\0"
 _ON_WINDOWS = os.name == "nt"
 
@@ -81,37 +81,43 @@ def format_time(seconds: float) -> str:
 
 def write_command(*words: object) -> str:
     """Write a command of unetpp so that it can be pasted into the shell of this system."""
-    return _join(["unetpp", *map(str, words)])
+    return join_words("unetpp", *words)
+
+
+def join_words(*words: object) -> str:
+    """Write a command of any program so that it can be pasted into the shell of this system."""
+    texts = list(map(str, words))
+    return subprocess.list2cmdline(texts) if _ON_WINDOWS else shlex.join(texts)
 
 
 def wrap(text: str, width: int) -> str:
-    """Break long lines between words; lines with a command or a link stay whole, so that they can be copied.
+    """Break long lines between words. A command stays whole, so that it can be copied: on a line of its own.
 
-    A command in backquotes stays whole, and the line breaks around it.
+    A command in backquotes stays whole too, and the line breaks around it.
     """
     lines = _QUOTED.sub(lambda match: match[0].replace(" ", _NO_BREAK), text).split("\n")
-    return "\n".join(
-        line
-        if len(line) <= width or _COMMAND.search(line)
-        else textwrap.fill(
-            line,
-            max(width, 20),
-            subsequent_indent=" " * (len(line) - len(line.lstrip()) + 2),
-            break_long_words=False,
-            break_on_hyphens=False,
-            replace_whitespace=False,
-            drop_whitespace=True,
-        )
-        for line in lines
-    ).replace(_NO_BREAK, " ")
+    return "\n".join(_wrap_line(line, max(width, 20)) for line in lines).replace(_NO_BREAK, " ")
 
 
-def _join(words: list[str]) -> str:
-    return subprocess.list2cmdline(words) if _ON_WINDOWS else shlex.join(words)
+def _wrap_line(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    command = _COMMAND.search(line)
+    words = line[: command.start()] if command else line
+    lines = textwrap.wrap(
+        words,
+        width,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+    )
+    return "\n".join([*lines, *([(indent if lines else "") + command[0]] if command else [])])
 
 
 def say_permit(path: object, folder: bool = False) -> str:
     """Say how to make a file or folder readable on this system."""
     if _ON_WINDOWS:
         return "Allow yourself to read it: Properties, Security."
-    return f"Run: {_join(['chmod', 'u+rx' if folder else 'u+r', str(path)])}"
+    return f"Run: {join_words('chmod', 'u+rx' if folder else 'u+r', path)}"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from unetpp.measure.verdict import (
+from unetpp.measure.curves import Curves, Validated, read_curves
+from unetpp.measure.training_rules import (
     DIVERGED,
     GOOD,
     IMPROVING,
@@ -19,14 +20,9 @@ from unetpp.measure.verdict import (
     UNFINISHED,
     UNSCORED,
     WEAK,
-    Curves,
-    Validated,
-    judge_fold,
-    judge_run,
     judge_training,
-    read_curves,
-    suggest_command,
 )
+from unetpp.measure.verdict import judge_fold, judge_run, suggest_command
 from unetpp.measured import DepthRow, MeanScores, Metrics, Verdict
 from unetpp.run_folder import RunFolder
 from unetpp.train.log import read_log

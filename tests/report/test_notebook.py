@@ -88,6 +88,12 @@ def test_scores_are_a_table_and_segmentations_pictures(tmp_path: Path) -> None:
     assert Predicted(tmp_path, (2,), (tmp_path / "gone.png",), (), 1.0)._repr_html_().count("<img") == 0
 
 
+def test_long_lines_stay_in_the_cell(tmp_path: Path) -> None:
+    for result in (make_run(tmp_path), Evaluated(METRICS, (), None), Reported(tmp_path / ("x" * 300))):
+        assert "<pre>" not in result._repr_html_()
+        assert '<pre style="white-space: pre-wrap; overflow-wrap: anywhere">' in result._repr_html_()
+
+
 @pytest.mark.parametrize("shape", [(4, 5), (700, 3), (2, 4, 5)])
 def test_a_prediction_is_a_picture(shape: tuple[int, ...]) -> None:
     sums = np.array([[4.0], [2.0], [4.0]])  # of the probability, within the class, of its voxels

@@ -122,6 +122,8 @@ def test_what_comes_next_names_the_recommended_depth_of_a_single_fold() -> None:
         Metrics(depths={1: row(), 2: row()}, recommended=Recommendation(depth=1, reason="good enough")),
     )
     assert Run(Path("RUN"), (fold,), None, 60.0).to_text().endswith("--out predictions --depth 1")
+    logged = Run(Path("RUN"), (fold,), None, 60.0, trackers=("tensorboard --logdir RUN/tensorboard",))
+    assert "Curves: tensorboard --logdir RUN/tensorboard" in logged.to_text().split("\n")
     several = Run(Path("RUN"), (fold, fold), None, 60.0, Metrics())
     assert several.to_text().endswith("unetpp predict RUN new_images --out predictions")
 

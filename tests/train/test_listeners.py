@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -66,6 +67,22 @@ def test_one_that_fails_is_left_out_with_one_note(tmp_path: Path) -> None:
     tell(Listeners([broken, heard.append], tmp_path, notes.append))
     assert notes == ["note: broken failed and gets no more events (ConnectionError: no network)"]
     assert len(heard) == 6
+
+
+def test_the_folder_of_tensorboard_is_named_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    writer = SimpleNamespace(
+        add_text=lambda *words: None, add_scalar=lambda *words: None, flush=lambda: None, close=lambda: None
+    )
+    module("tensorboard", monkeypatch)
+    module(
+        "torch.utils.tensorboard", monkeypatch, SummaryWriter=lambda folder, purge_step: made.append(folder) or writer
+    )
+    for given, folder in (("tensorboard", tmp_path / "a run/tensorboard"), ("tensorboard:all logs", Path("all logs"))):
+        listeners = Listeners([given, print], tmp_path / "a run", print)
+        tell(listeners)
+        assert [shlex.split(command) for command in listeners.commands] == [["tensorboard", "--logdir", str(folder)]]
+        assert Path(made[-1]).parent == folder
 
 
 def test_weights_and_biases_gets_the_plan_and_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

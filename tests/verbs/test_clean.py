@@ -79,6 +79,16 @@ def test_a_run_that_is_trained_now_is_left_alone(run: Path, place: str) -> None:
     assert list_files(run) == before
 
 
+def test_of_a_folder_of_runs_all_but_the_trained_ones_are_cleaned(trained: Path, tmp_path: Path) -> None:
+    runs = [Path(shutil.copytree(trained, tmp_path / "runs" / name)) for name in ("a", "b", "c")]
+    with hold_lock(runs[1] / "fold_0" / ".lock"):
+        answer = run_cli("clean", tmp_path / "runs")
+        assert run_cli("clean", tmp_path / "runs", runs[1]).code == 2  # named by itself
+    assert answer.code == 1
+    assert answer.stdout.splitlines()[-1] == f"{runs[1]}: left alone, as it is being trained"
+    assert [bool(list((run / "cache").glob("*.npy"))) for run in runs] == [False, True, False]
+
+
 def test_a_training_without_a_cache(cells: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     unetpp.train(cells, run, epochs=1, device="cpu", set=TINY, no_cache=True)

@@ -26,7 +26,7 @@ import unetpp
 from unetpp.data.demo import write_demo_data
 from unetpp.errors import Interrupted, PlanError, UsageError
 from unetpp.files import hold_lock
-from unetpp.model.header import read_header
+from unetpp.model.header import read_header, read_safetensors_header
 from unetpp.progress import Silence
 from unetpp.train.trainer import FoldTraining
 from unetpp.verbs import preparation
@@ -139,6 +139,20 @@ def test_predict_dry_run_lists_and_writes_nothing(trained: Path, tmp_path: Path)
     assert answer.code == 0
     assert "10 images" in answer.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_a_prediction_reads_the_header_of_a_model_once(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def count(path: Path) -> Any:
+        read.append(path)
+        return read_safetensors_header(path)
+
+    monkeypatch.setattr("unetpp.model.header.read_safetensors_header", count)
+    unetpp.predict(trained, next((trained.parent / "data/images").iterdir()), tmp_path / "out", device="cpu")
+    assert read == [trained / "fold_0/model.safetensors"]
 
 
 def test_prune_gives_what_depth_gives(trained: Path, tmp_path: Path) -> None:

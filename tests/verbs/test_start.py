@@ -117,9 +117,15 @@ def test_a_trained_network_goes_on_as_the_inner_shell_of_a_wider_one(trained: Pa
 def test_a_model_that_saw_the_validation_cases_is_told(trained: Path) -> None:
     start, held_out = find_start(trained), json.loads((trained / "splits.json").read_text())[1]["validation"]
     assert start is not None
-    assert any("scores are too good" in line for line in describe_start(start, start.plan, held_out))
+    data, held_out = trained.parent / "data", sorted(held_out)
+    told = describe_start(start, start.plan, held_out, data)
+    assert told[-1].startswith(f"note: the model was trained on {len(held_out)} validation cases ({held_out[0]},")
+    told = describe_start(start, start.plan, held_out, trained.parent / "other data")
+    assert told[-1].endswith(f"that the model was trained on, in {data}: if they are the same, scores are too good")
+    told = describe_start(start, start.plan, held_out[:1], trained.parent / "other data")
+    assert f"1 validation case ({held_out[0]}) has the name of a case that" in told[-1]
     own = json.loads((trained / "splits.json").read_text())[0]["validation"]
-    assert len(describe_start(start, start.plan, own)) == 2
+    assert len(describe_start(start, start.plan, own, data)) == 2
 
 
 @pytest.mark.parametrize(
@@ -144,7 +150,7 @@ def test_networks_that_have_nothing_in_common_are_refused(trained: Path) -> None
     start = find_start(trained)
     assert isinstance(start, Start)
     with pytest.raises(UsageError, match="of which nothing fits"):
-        describe_start(start, small_plan(widths=(6, 10)), ())
+        describe_start(start, small_plan(widths=(6, 10)), (), Path())
 
 
 def test_a_finished_run_goes_on_with_new_cases(trained: Path, tmp_path: Path) -> None:

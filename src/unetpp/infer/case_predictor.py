@@ -49,6 +49,7 @@ class CasePredictor(ABC):
         backend: library that runs it.
         device: where it runs.
         calibrations: number of a size -> calibration of its expected Dice.
+        doubts: whether the model has hardly learned, or why no Dice is expected, in words.
     """
 
     data: DataPlan
@@ -57,6 +58,7 @@ class CasePredictor(ABC):
     backend: str
     device: Any = "cpu"
     calibrations: Mapping[int, Calibration]
+    doubts: tuple[str, ...] = ()
 
     @abstractmethod
     def choose_sizes(self, options: PredictOptions) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from unetpp.dial import name_sizes
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.formats.sources import ImageSource
 from unetpp.infer.bands import collect, require_finite
-from unetpp.infer.calibration import calibrate_together
+from unetpp.infer.calibration import calibrate_together, describe_doubts
 from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.early_exit import EarlyExit, choose_rule
 from unetpp.infer.options import DEFAULTS, MAX_DROP, PredictOptions
@@ -24,7 +24,7 @@ from unetpp.infer.prediction import AUTO, Prediction
 from unetpp.infer.restore import resample_bands
 from unetpp.infer.sliding import stream_bands
 from unetpp.infer.tiles import TileGrid, TileProgress
-from unetpp.measured import Calibration, DepthRow, DepthTable, Notes, Rule, has_unlearned
+from unetpp.measured import Calibration, DepthRow, DepthTable, Notes, Rule, explain_no_expected_dice, has_unlearned
 from unetpp.metrics.scores import mean_of
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
@@ -176,7 +176,9 @@ def load_predictor(
     networks, plan, notes = load_folds(Path(path))
     rows = average_depths(notes)
     sizes = name_sizes(notes[0], networks[0].head_depths, plan.model)
-    return Predictor(networks, plan, place, str(path), backend, rows, notes[0].auto, max_drop, sizes)
+    predictor = Predictor(networks, plan, place, str(path), backend, rows, notes[0].auto, max_drop, sizes)
+    predictor.doubts = describe_doubts([fold.verdict for fold in notes], explain_no_expected_dice(notes))
+    return predictor
 
 
 def load_folds(path: Path) -> tuple[list[UNetPlusPlus], Plan, list[Notes]]:

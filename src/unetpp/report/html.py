@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from unetpp.dial import describe_size, label_row, list_remarks, noun_of, write_option
 from unetpp.files import write_text
-from unetpp.measure.verdict import DONE, SHOWN_BY_REPORT, read_curves, suggest_command
+from unetpp.measure.curves import read_curves
+from unetpp.measure.verdict import DONE, SHOWN_BY_REPORT, suggest_command
 from unetpp.measured import DepthRow, Metrics
 from unetpp.metrics.scores import METRICS
 from unetpp.plan import Plan

@@ -34,6 +34,8 @@ LARGEST_FILE = 50_000_000
 """Bytes; larger segmentations are not drawn."""
 BACKGROUND = "#20242a"
 STYLE = "max-width: 100%; image-rendering: pixelated"
+WRAPPED = "white-space: pre-wrap; overflow-wrap: anywhere"
+"""Style of texts whose lines, such as paths, may be wider than the cell."""
 
 
 def to_html(result: Result) -> str:
@@ -113,7 +115,7 @@ def _draw_predictions(result: Predicted) -> list[str]:
 
 
 def _preformat(text: str) -> str:
-    return f"<pre>{escape(text)}</pre>"
+    return f'<pre style="{WRAPPED}">{escape(text)}</pre>'
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from unetpp.dial import add_sizes
 from unetpp.errors import UsageError
 from unetpp.measure.pooled import pool_folds
-from unetpp.measure.verdict import KINDS, judge_fold, judge_run
+from unetpp.measure.training_rules import KINDS
+from unetpp.measure.verdict import judge_fold, judge_run
 from unetpp.measured import Metrics, Recommendation, ScoredCase, Verdict
 from unetpp.plan import Plan, read_plan
 from unetpp.report.views import find_unreadable, name_view_file, rank_key

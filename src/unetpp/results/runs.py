@@ -10,7 +10,7 @@ from unetpp.measured import (
     Metrics,
     Verdict,
 )
-from unetpp.results.result import Result, find_above
+from unetpp.results.result import DONE, PARTLY, Result, find_above
 from unetpp.results.tables import NEW_IMAGES, WIDTH, describe_depths, describe_worst
 from unetpp.words import count_noun, wrap, write_command
 
@@ -45,6 +45,8 @@ class Run(Result):
     """How the training stands; of several folds that which most needs something done."""
     command: str = ""
     """What to run next."""
+    trackers: tuple[str, ...] = ()
+    """Commands that open what `log_to` has written."""
 
     def report(self) -> Reported:
         """Open the report, and write it if there is none: in the browser, or in the notebook. Measures nothing."""
@@ -68,6 +70,7 @@ class Run(Result):
             lines.append(f"the time was over: {'; '.join(unfinished)}")
             lines.append(f"Measure the rest: {write_command('report', self.run)}")
         lines += [f"Report: {self.page}"] if self.page else []
+        lines += [f"Curves: {command}" for command in self.trackers]
         lines += [wrap(str(self.verdict), WIDTH)] if self.verdict else []
         size = write_option(scores, scores.recommended.depth) if scores.recommended else []
         predict = write_command("predict", self.run, NEW_IMAGES, "--out", "predictions", *size)
@@ -121,11 +124,20 @@ class Cleaned(Result):
     runs: tuple[CleanedRun, ...]
     written: bool
     """False after a dry run."""
+    left: tuple[Path, ...] = ()
+    """Runs of a folder that are being trained, and were left alone."""
+
+    @property
+    def exit_code(self) -> int:
+        return PARTLY if self.left else DONE
 
     def to_text(self) -> str:
         verb = "removed" if self.written else "would be removed"
         return "\n".join(
-            f"{each.run}: {count_noun(each.files, 'file')}, {each.mb:,.1f} MB, {verb}" for each in self.runs
+            [
+                *(f"{each.run}: {count_noun(each.files, 'file')}, {each.mb:,.1f} MB, {verb}" for each in self.runs),
+                *(f"{run}: left alone, as it is being trained" for run in self.left),
+            ]
         )
 
 

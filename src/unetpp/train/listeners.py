@@ -20,6 +20,7 @@ from typing import Any
 
 from unetpp.errors import UsageError, optional_package
 from unetpp.plan import ModelPlan, Plan
+from unetpp.words import join_words
 
 Event = dict[str, Any]
 Listener = Callable[[Event], object]
@@ -42,6 +43,8 @@ class Tracker(ABC):
         self._place, self._run = place, run
         self._settings: dict[str, Any] = {}
         self._is_open = False
+        self.command = ""
+        """Opens what was written, where there is such a command."""
 
     def __call__(self, event: Event) -> None:
         """Open at the start of a training, write its numbers, and close after the measurement or an interruption."""
@@ -81,12 +84,12 @@ class TensorBoard(Tracker):
         with optional_package("tensorboard", "tensorboard", '`log_to="tensorboard"`'):
             from torch.utils.tensorboard import SummaryWriter
         super().__init__(place, run)
-        self._make = SummaryWriter
+        self._make, self._folder = SummaryWriter, Path(place) if place else run / "tensorboard"
+        self.command = join_words("tensorboard", "--logdir", self._folder)
 
     def open(self, name: str, settings: dict[str, Any], step: int) -> None:
         """Open a folder of the fold; steps after `step` are done again."""
-        folder = Path(self._place) if self._place else self._run / "tensorboard"
-        self._writer = self._make(str(folder / name), purge_step=step + 1 if step else None)
+        self._writer = self._make(str(self._folder / name), purge_step=step + 1 if step else None)
         self._writer.add_text("plan", f"```json\n{json.dumps(settings, indent=2)}\n```")
 
     def write(self, scalars: dict[str, float], step: int) -> None:
@@ -196,6 +199,11 @@ class Listeners:
         self._listeners = [_make_listener(each, run) for each in given]
         self._note = note
         self._fold: int | str = 0
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """Commands that open what the trackers have written, without those that failed."""
+        return tuple(each.command for each in self._listeners if isinstance(each, Tracker) and each.command)
 
     def begin(self, fold: int | str, plan: Plan) -> None:
         """Tell that the training of a fold begins."""

@@ -23,25 +23,32 @@ def clean(runs: AnyPath | Sequence[AnyPath], *, dry_run: bool = False, progress:
     On a run without them, `unetpp adapt`, `unetpp prune --minutes` and 8-bit exports without images do not work.
 
     Args:
-        runs: Run folders, or folders of them, such as runs.
+        runs: Run folders, or folders of them, such as runs; of these, runs that are being trained are left alone.
         dry_run: Tell what would be removed; remove nothing.
 
     Returns:
-        The files and their size, for each run.
+        The files and their size, for each run, and the runs that were left alone.
 
     Raises:
-        UsageError: a folder that is no run, or one that is being trained; nothing was removed.
+        UsageError: a folder that is no run, or a run named by itself that is being trained; nothing was removed.
         WriteError: a file cannot be removed.
 
     Example:
         unetpp.clean("runs/nuclei")
     """
-    folders = [folder for path in dict.fromkeys(list_paths(runs)) for folder in _find_runs(path)]
-    folders = list(dict.fromkeys(folders))
+    paths = list_paths(runs)
+    free: list[RunFolder] = []
+    left: list[Path] = []
     with ExitStack() as locks:
-        for folder in folders:
-            locks.enter_context(hold_run(folder))
-        return Cleaned(tuple(_clean_run(folder, dry_run) for folder in folders), written=not dry_run)
+        for folder in dict.fromkeys(folder for path in paths for folder in _find_runs(path)):
+            try:
+                locks.enter_context(hold_run(folder))
+                free.append(folder)
+            except UsageError:
+                if folder.path in paths:  # named by itself, not found in a folder of runs
+                    raise
+                left.append(folder.path)
+        return Cleaned(tuple(_clean_run(folder, dry_run) for folder in free), written=not dry_run, left=tuple(left))
 
 
 def _find_runs(path: Path) -> list[RunFolder]:

@@ -9,6 +9,7 @@ from unetpp.console import shows_progress
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Exported
 from unetpp.verbs.arguments import AnyPath, find_model, list_paths
+from unetpp.verbs.interrupted import telling_what_is_there
 
 
 @shows_progress
@@ -44,6 +45,7 @@ def export(
         UsageError: another suffix, no such size, or nothing to calibrate with.
         ModelFileError: the model cannot be used, or the output of the file differs from that of the network.
         MissingExtraError: the exporter or the runtime of the format is not installed.
+        Interrupted: Ctrl-C or SIGTERM; the message says what is there.
 
     Example:
         unetpp.export("runs/nuclei", "nuclei.onnx", depth=2)
@@ -51,4 +53,5 @@ def export(
     from unetpp.deploy.export import export_file
 
     shown = progress or Silence()
-    return export_file(find_model(model), Path(out), depth, int8, list_paths(images or ()), shown, size)
+    with telling_what_is_there(Path(out)):
+        return export_file(find_model(model), Path(out), depth, int8, list_paths(images or ()), shown, size)

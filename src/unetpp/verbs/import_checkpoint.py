@@ -8,6 +8,7 @@ from unetpp.console import shows_progress
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Imported
 from unetpp.verbs.arguments import AnyPath, Library, Settings, require_model_name
+from unetpp.verbs.interrupted import telling_what_is_there
 
 
 @shows_progress
@@ -35,6 +36,7 @@ def import_checkpoint(
     Raises:
         ModelFileError: the checkpoint cannot be read, or is not of a known network.
         UsageError: settings are missing; the message names all of them.
+        Interrupted: Ctrl-C or SIGTERM; the message says what is there.
 
     Example:
         unetpp.import_checkpoint("smp.pth", "ours.safetensors", from_="smp")
@@ -44,4 +46,5 @@ def import_checkpoint(
 
     require_model_name(Path(out), unlike=Path(checkpoint))
     (progress or Silence()).stage("Converting the checkpoint")
-    return import_file(Path(checkpoint), Path(out), from_, read_settings(set))
+    with telling_what_is_there(Path(out)):
+        return import_file(Path(checkpoint), Path(out), from_, read_settings(set))

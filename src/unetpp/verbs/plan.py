@@ -67,7 +67,7 @@ def plan(
     made = preparation.create_plan(fingerprint, request, place, progress, start)
     progress.detail(describe_plan(made))
     splits = find_splits(folder, dataset, progress)
-    for text in describe_start(start, made, splits[0].validation) if start else []:
+    for text in describe_start(start, made, splits[0].validation, Path(data)) if start else []:
         progress.note(text)
     if dry_run:
         progress.stage("Measuring a training step")

@@ -9,7 +9,6 @@ from typing import Literal
 
 from unetpp.console import shows_progress
 from unetpp.errors import UsageError
-from unetpp.measured import explain_no_expected_dice
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Predicted
 from unetpp.run_folder import MODEL, NO_VALIDATION, RunFolder, find_model_files
@@ -89,7 +88,7 @@ def predict(
         for fold in RunFolder(path).unmeasured_folds()
     )
     notes += _note_unused_fold(RunFolder(path))
-    notes += _describe_model(path)
+    notes += predictor.doubts
     written = predictor.predict_files(
         paths, target, options, (progress or Silence()).stage("Predicting", "images"), overlay
     )
@@ -115,22 +114,3 @@ def _note_unused_fold(run: RunFolder) -> tuple[str, ...]:
     if not file.is_file() or file in find_model_files(run.path):
         return ()
     return (f"The numbered folds predict, which have scores; the model of all cases is {file}.",)
-
-
-def _describe_model(path: Path) -> tuple[str, ...]:
-    """Say whether a model has hardly learned, and why no Dice is expected of its predictions."""
-    from unetpp.model.header import read_header
-    from unetpp.runtime.exported_file import EXPORTED, parse_description, read_description
-
-    if path.suffix in EXPORTED and not path.is_dir():
-        notes = parse_description(read_description(path), str(path)).notes
-        verdicts, reason = [notes.verdict], notes.no_expected_dice
-    else:
-        folds = [read_header(file).notes for file in find_model_files(path)]
-        verdicts, reason = [fold.verdict for fold in folds], explain_no_expected_dice(folds)
-    doubts = [
-        f"the model has hardly learned: look at the results. {verdict.reason}"
-        for verdict in verdicts
-        if verdict and not verdict.learned
-    ]
-    return tuple(dict.fromkeys(doubts)) or ((f"no expected Dice: {reason}",) if reason else ())

@@ -9,6 +9,7 @@ from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Pruned
 from unetpp.run_folder import find_model_file
 from unetpp.verbs.arguments import AnyPath, find_model, require_model_name
+from unetpp.verbs.interrupted import telling_what_is_there
 
 
 @shows_progress
@@ -45,6 +46,7 @@ def prune(
     Raises:
         UsageError: not exactly one of `depth`, `size` and `max_drop`, no such size, no cases to train on, a run of
             several folds, or `out` is `model`.
+        Interrupted: Ctrl-C or SIGTERM; the message says what is there.
 
     Example:
         unetpp.prune("runs/nuclei", "small.safetensors", max_drop=0.5)
@@ -57,4 +59,5 @@ def prune(
     if minutes is None:
         progress.stage("Pruning, and comparing with the full network")
     show = show_status(progress.stage("Fine-tuning", "steps")) if minutes is not None else lambda status: None
-    return prune_file(file, Path(out), depth, max_drop, minutes, device, show, size)
+    with telling_what_is_there(Path(out)):
+        return prune_file(file, Path(out), depth, max_drop, minutes, device, show, size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -78,13 +78,14 @@ def fit_start(file: Path, plan: Plan) -> StartingWeights:
     return found
 
 
-def describe_start(start: Start, plan: Plan, held_out: Collection[str]) -> list[str]:
+def describe_start(start: Start, plan: Plan, held_out: Collection[str], data: Path) -> list[str]:
     """Say what a training takes of the model that it starts from.
 
     Args:
         start: the model.
         plan: plan of the training.
         held_out: validation cases; the model should not have been trained on them.
+        data: the data set of the training.
 
     Raises:
         UsageError: the networks have nothing in common.
@@ -93,13 +94,23 @@ def describe_start(start: Start, plan: Plan, held_out: Collection[str]) -> list[
     lines = [f"Starts from {start.origin.partition(',')[0]}:", *(f"  {text}" for text in remarks)]
     known = sorted(_list_known_cases(start) & set(held_out))
     if known:
-        cases = f"{count_noun(len(known), 'validation case')} ({list_some(known)})"
-        lines.append(f"note: the model may have been trained on {cases}: then scores are too good")
+        lines.append(f"note: {_describe_known(known, RunFolder(start.file.parent.parent).recall_data(), data)}")
     return lines
 
 
+def _describe_known(names: Sequence[str], before: str, data: Path) -> str:
+    """Say that the model has seen validation cases. Only in the same folder is that sure: names are often alike."""
+    cases = f"{count_noun(len(names), 'validation case')} ({list_some(names)})"
+    if Path(before).resolve() == data.resolve():
+        return f"the model was trained on {cases}: their scores are too good"
+    one = len(names) == 1
+    have = "has the name of a case" if one else "have names of cases"
+    are = "it is the same" if one else "they are the same"
+    return f"{cases} {have} that the model was trained on, in {before}: if {are}, scores are too good"
+
+
 def _list_known_cases(start: Start) -> set[str]:
-    """List the cases that the model was trained on, if it lies in its run; data may be a copy with other labels."""
+    """List the cases that the model was trained on, if it lies in its run."""
     run, fold = RunFolder(start.file.parent.parent), start.file.parent.name.removeprefix("fold_")
     if not run.splits.is_file():
         return set()

@@ -163,7 +163,7 @@ def train(
         progress.detail(describe_plan(made))
         progress.stage("Measuring a training step")
         split = choose_split(splits, numbers[0])
-        for text in describe_start(start, made, split.validation) if start else []:
+        for text in describe_start(start, made, split.validation, Path(data)) if start else []:
             progress.note(text)
         return preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers))
     try:
@@ -183,12 +183,13 @@ def train(
             if not start and made.train.start:
                 progress.note(f"Starts from {made.train.start.partition(',')[0]}, as the plan in {folder.plan} says.")
             held_out = {case for job in jobs for case in job.split.validation}
-            for text in describe_start(start, made, held_out) if start else []:
+            for text in describe_start(start, made, held_out, Path(data)) if start else []:
                 progress.note(text)
             folds = _train_folds(jobs, clock, resume, request if request.adds else None)
         if no_cache:
             _try_clean(folder.path, progress)
-        return _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
+        done = _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
+        return replace(done, trackers=listeners.commands)
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         raise Interrupted(_describe_stop(Path(data), folder, fold, numbers)) from None
     except Interrupted as error:

@@ -1,0 +1,232 @@
+"""The section `data` of the plan: how images and labels are read, and what their values mean."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from unetpp.settings import Frozen, Positive, PositiveFloat, require
+
+Byte = Annotated[int, Field(ge=0, le=255)]
+
+
+class Normalization(Frozen):
+    """Intensity normalization of one channel, the same in training and prediction.
+
+    The value is clipped to [lower, upper] where these are given, then becomes (value - mean) / std.
+    With `per_case`, mean and standard deviation are those of the case at hand (MRI, photographs, microscopy: no
+    absolute scale); otherwise they are the numbers given here (CT: Hounsfield units).
+    """
+
+    per_case: bool = True
+    """Take mean and standard deviation from each case instead of `mean` and `std`."""
+    lower: float | None = None
+    """Lower clipping bound; null: none."""
+    upper: float | None = None
+    """Upper clipping bound; null: none."""
+    mean: float = 0.0
+    """Subtracted from each value, unless `per_case`."""
+    std: PositiveFloat = 1.0
+    """Divides each value, unless `per_case`."""
+
+
+class LabelPlan(Frozen):
+    """What the values of the label files mean; `labels.meaning` decides it from all files together.
+
+    As a setting also a text: a kind, then what belongs to it, such as "binary:128", "classes,ignore:255", "objects" or
+    "colors:background=#000000,tumor=#ff0000".
+    """
+
+    model_config = ConfigDict(json_schema_extra={"type": ["object", "string"]})
+
+    kind: Literal["classes", "binary", "objects", "colors", "segments", "channels"] = "classes"
+    """classes: the values of `data.label_values`; binary: cut at `cut`; objects: every value above 0 is one object, and
+    all objects are foreground; colors: those of `colors`; segments: by the names in the header (3D Slicer); channels:
+    one binary channel for each class."""
+    cut: PositiveFloat | None = None
+    """binary: values from this one on are foreground; null: from half of the range of each file (0 to 1, to 255 or to
+    65535)."""
+    colors: tuple[tuple[Byte, Byte, Byte], ...] | None = None
+    """colors: red, green and blue (0 to 255) of each class, background first."""
+    names: tuple[str, ...] | None = None
+    """colors: name of the class of each color; null: those of `data.classes`."""
+    ignore: int | None = None
+    """Value of voxels that nobody labeled: they count neither in the loss nor in a score; null: there are none. Of
+    colors, red * 65536 + green * 256 + blue."""
+    inverted: bool = False
+    """Invert the numbers of files whose header says that 0 is white."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_text(cls, value: Any) -> Any:
+        return parse_label_text(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        colors, names = self.colors or (), self.names
+        require(
+            (self.cut is None or self.kind == "binary", "data.labels", "`cut` with the kind binary alone"),
+            (not colors or self.kind == "colors", "data.labels", "colors with the kind colors alone"),
+            (names is None or len(names) == len(colors), "data.labels", "a name for each color"),
+            (len(set(colors)) == len(colors) != 1, "data.labels", "at least two colors, which differ"),
+        )
+        return self
+
+    def to_text(self) -> str:
+        """Write the setting as a text."""
+        text = f"{self.kind}:{self.cut:g}" if self.cut else self.kind
+        if self.colors and self.names:
+            pairs = zip(self.names, self.colors, strict=True)
+            text += ":" + ",".join(f"{name}=#{bytes(color).hex()}" for name, color in pairs)
+        ignore = f"#{self.ignore:06x}" if self.kind == "colors" and self.ignore is not None else self.ignore
+        return text + (f",ignore:{ignore}" if ignore is not None else "") + (",inverted" if self.inverted else "")
+
+
+def parse_label_text(text: str) -> dict[str, Any]:
+    """Read a text such as "binary:128" as the fields of a `LabelPlan`; raises ValueError with what is expected."""
+    fields: dict[str, Any] = {}
+    colors: dict[str, tuple[int, int, int]] = {}
+    for place, part in enumerate(text.strip().removeprefix("colors:").split(",")):
+        part = part.strip()
+        word, _, value = part.partition(":")
+        name, _, color = part.partition("=")
+        try:
+            if color:
+                red, green, blue = bytes.fromhex(color.removeprefix("#"))
+                colors[name] = red, green, blue
+            elif word == "ignore":
+                fields["ignore"] = int(value[1:], 16) if value.startswith("#") else int(value)
+            elif part == "inverted":
+                fields["inverted"] = True
+            elif place == 0 and word in ("classes", "binary", "objects", "colors", "segments", "channels"):
+                fields["kind"] = word
+                if value:
+                    fields["cut"] = float(value)
+            else:
+                raise ValueError(part)
+        except ValueError:
+            require((False, "data.labels", f'a text such as {LABEL_TEXTS} (not "{text}")'))
+    if colors:
+        fields |= {"kind": "colors", "names": tuple(colors), "colors": tuple(colors.values())}
+    return fields
+
+
+LABEL_TEXTS = '"classes", "binary:128", "objects", "colors:background=#000000,tumor=#ff0000" or "classes,ignore:255"'
+
+
+class ReadPlan(Frozen):
+    """How files are read, as far as the user can set it before anything is known of the data."""
+
+    dims: Literal[2, 3] | None = None
+    """Number of spatial axes; 2 takes each plane of a volume, its slices as they are stored, as an image; null: that of
+    the files."""
+    axes: str | None = None
+    """Axes of TIFF and NumPy files in their order, such as "CYX" (Z planes, C channels, T time); null: as files say."""
+    channels: tuple[str, ...] | None = None
+    """Name of each input channel, such as ["CT"]; null: as the data set declares them."""
+    fill: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Number that replaces NaN and infinity in images, in training and prediction; null: they are refused."""
+    label_grid: Literal["file", "image"] = "file"
+    """Place of labels: that of their own header, or image: their header is wrong, they lie on the image's grid."""
+    labels: LabelPlan | None = None
+    """Meaning of the label values; null: found from the files."""
+
+
+AS_FILES_SAY = ReadPlan()
+"""Files are read as they describe themselves."""
+
+
+class ChannelRange(Frozen):
+    """Intensities of one channel: smallest and largest value, over the training images, of two percentiles."""
+
+    low: tuple[float, float]
+    """Of percentile 1."""
+    high: tuple[float, float]
+    """Of percentile 99."""
+
+
+class TrainingRange(Frozen):
+    """What the training images were like; of a new image that is not, no Dice is expected."""
+
+    smallest_mm: tuple[PositiveFloat, ...] | None = None
+    """Smallest voxel size along each axis; null: not every file has one."""
+    largest_mm: tuple[PositiveFloat, ...] | None = None
+    """Largest voxel size along each axis."""
+    channels: tuple[Positive, ...]
+    """Numbers of channels in the files; three equal ones of a format of colors count as one."""
+    intensities: tuple[ChannelRange, ...]
+    """Intensities of each channel: as in the files or, where `normalization` is per case, in standard deviations from
+    the mean of the image."""
+
+    def fits(self, dims: int, channels: int) -> bool:
+        """Tell whether it describes images of so many axes and channels."""
+        sizes = [sizes for sizes in (self.smallest_mm, self.largest_mm) if sizes is not None]
+        return len(sizes) in (0, 2) and all(len(each) == dims for each in sizes) and len(self.intensities) == channels
+
+
+class DataPlan(ReadPlan):
+    """The images, their classes, and how both are read."""
+
+    dims: Literal[2, 3]
+    """Number of spatial axes: 2 for images, 3 for volumes."""
+    channels: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Name of each input channel. ("red", "green", "blue") accepts grey images too: their channel is repeated."""
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    """Name of each class, background first."""
+    label_values: tuple[int, ...]
+    """Value of each class in label files, in the order of `classes`; `predict` writes the same values."""
+    labels: LabelPlan = LabelPlan()
+    """Meaning of the values in label files."""
+    orientation: Literal["RAS"] | None = None
+    """Order and direction of the axes inside: RAS turns every volume so that X runs to the right, Y to the front and Z
+    to the head, and predictions back; null: axes as the files store them."""
+    spacing_mm: tuple[PositiveFloat, ...] | None = None
+    """Voxel size in mm, along the axes of `orientation`, to which images whose own differs by more than 1 % are
+    resampled; null: each case keeps its own grid."""
+    voxel_mm: tuple[PositiveFloat, ...] | None = None
+    """Typical voxel size in mm on the network's grid, where files have one; decides which axes are treated alike."""
+    normalization: tuple[Normalization, ...]
+    """Intensity normalization of each channel."""
+    training_range: TrainingRange | None = None
+    """What the training images were like, to which `predict` compares each new one; null: unknown."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older(cls, values: Any) -> Any:
+        """Read the field `instances` of plans from before `labels`."""
+        if isinstance(values, dict) and "instances" in values:
+            values = dict(values)
+            if values.pop("instances") and values.get("labels") is None:
+                values["labels"] = {"kind": "objects"}
+        return values
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, background included."""
+        return len(self.classes)
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> Self:
+        axes = {"data.spacing_mm": self.spacing_mm, "data.voxel_mm": self.voxel_mm}
+        require(
+            (self.orientation is None or self.dims == 3, "data.orientation", "null in 2D (data.dims)"),
+            (
+                self.training_range is None or self.training_range.fits(self.dims, len(self.channels)),
+                "data.training_range",
+                "a number for each axis, intensities for each of data.channels; or null",
+            ),
+            (len(self.label_values) == len(self.classes), "data.label_values", "one value for each of data.classes"),
+            (len(set(self.label_values)) == len(self.label_values), "data.label_values", "values that differ"),
+            (len(set(self.classes)) == len(self.classes), "data.classes", "names that differ: scores are kept by name"),
+            (
+                len(self.normalization) == len(self.channels),
+                "data.normalization",
+                "one entry for each of data.channels",
+            ),
+            *(
+                (sizes is None or len(sizes) == self.dims, name, f"{self.dims} numbers (data.dims)")
+                for name, sizes in axes.items()
+            ),
+        )
+        return self

@@ -1,0 +1,274 @@
+"""How a training stands, from its curves: too short, still improving, over-fitted, or good. Needs no torch.
+
+Each rule is a pure function of the curves that returns a verdict with its figures, or None; the first that applies
+decides. The learning rate falls to zero in whatever time is given, so every curve is flat at its end: whether more
+time would help shows in what the second half of the steps has brought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+
+import numpy as np
+
+from unetpp.measure.curves import BEHIND, FEW_STEPS, LEARNED, LEARNED_EARLY, Curves
+from unetpp.measured import Verdict
+from unetpp.planning.rules import WANTED_STEPS
+from unetpp.words import count_noun
+
+UNFINISHED, DIVERGED, TOO_SHORT, OVER_FITTED, IMPROVING, WEAK, UNSCORED, NO_GAIN, GOOD = KINDS = (
+    "unfinished",
+    "diverged",
+    "too short",
+    "over-fitted",
+    "still improving",
+    "weak",
+    "unscored",
+    "no gain",
+    "good",
+)
+"""That which most needs something done first."""
+GAIN = 0.01
+"""Dice that the second half of a short training, or the last fifth of any, brings where more time would help."""
+NO_ROOM = 0.02
+"""Distance from a Dice of 1 below which nothing is left to gain."""
+FALL, RISE = 0.9, 1.1
+"""Training loss that has fallen, and validation loss that has risen, as multiples of their values before."""
+DROP = 0.02
+"""Fall of the validation Dice from its highest, and rise of the training Dice meanwhile, that show over-fitting."""
+RUINED, LOST = 2.0, 0.1
+"""Training loss at the end, as a multiple of its lowest, and fall of the validation Dice, that show divergence."""
+ROUND_MINUTES = (1, 2, 5, 10, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720)
+
+Rule = Callable[[Curves], Verdict | None]
+Pair = tuple[float | None, float | None]
+"""A figure before and after."""
+
+
+def judge_training(curves: Curves) -> Verdict | None:
+    """Judge a training by its curves; None if they say nothing."""
+    if not curves.validations:
+        return (find_diverged(curves) or find_few_steps(curves)) if curves.ended else None
+    return next(verdict for rule in RULES if (verdict := rule(curves)))
+
+
+def find_unfinished(curves: Curves) -> Verdict | None:
+    """A training that was stopped before its end."""
+    if curves.ended:
+        return None
+    reason = f"Not finished: step {curves.steps:,}, validation Dice {curves.best.dice:.3f}{curves.during} so far."
+    return Verdict(kind=UNFINISHED, reason=reason, advice="Continue it.", learned=not _is_too_short(curves))
+
+
+def find_diverged(curves: Curves) -> Verdict | None:
+    """A training that was ruined: its loss ends far above its lowest, and the validation has fallen with it."""
+    losses = [loss for _, loss in curves.losses]
+    end = curves.loss_near(curves.steps)
+    if len(losses) < 3 or end is None:
+        return None
+    lowest = float(np.min(np.convolve(losses, np.full(3, 1 / 3), "valid")))
+    fell = not curves.validations or curves.best.dice - curves.validations[-1].dice > LOST
+    if not fell or end <= RUINED * lowest:
+        return None
+    reason = f"Diverged: the training loss rose from {lowest:.3f} to {end:.3f}"
+    if curves.validations:
+        last = curves.validations[-1].dice
+        reason += f", and the validation Dice{curves.during} fell from {curves.best.dice:.3f} to {last:.3f}"
+        reason += f"; the best weights, of step {curves.best.step:,}, are used"
+    learned = bool(curves.validations) and curves.dice >= LEARNED
+    advice = "Train into another folder with a third of `train.learning_rate` and `train.kernel_learning_rate`."
+    return Verdict(kind=DIVERGED, reason=f"{reason}.", advice=advice, learned=learned)
+
+
+def find_few_steps(curves: Curves) -> Verdict | None:
+    """A training without validation that had few steps, which are all that is known of it."""
+    wanted = FEW_STEPS if curves.from_weights else WANTED_STEPS
+    if curves.steps >= wanted:
+        return None
+    reason = f"Short: {_count_steps(curves, wanted)}; nothing was validated{_describe_fit(curves, ', ')}."
+    more, learned = _minutes(curves, wanted - curves.steps), curves.steps >= FEW_STEPS
+    return Verdict(kind=TOO_SHORT, reason=reason, advice="Train longer.", more_minutes=more, learned=learned)
+
+
+def _count_steps(curves: Curves, wanted: int) -> str:
+    what = "fine-tuning" if wanted == FEW_STEPS else "such a network"
+    return f"{count_noun(curves.steps, 'step')} of the {wanted:,} that {what} wants"
+
+
+def find_too_short(curves: Curves) -> Verdict | None:
+    """A training of few steps, in which the network, or its deepest head, has not learned."""
+    if not _is_too_short(curves):
+        if not curves.from_weights or curves.steps >= FEW_STEPS:
+            return None
+        reason = f"Too short to judge: {_count_steps(curves, FEW_STEPS)}; {_describe(curves)}."
+        more = _minutes(curves, FEW_STEPS - curves.steps)
+        return Verdict(kind=TOO_SHORT, reason=reason, advice="Train longer.", more_minutes=more)
+    reason = f"Too short to have learned: {_count_steps(curves, WANTED_STEPS)}; {_describe(curves)}."
+    more = _minutes(curves, WANTED_STEPS - curves.steps)
+    return Verdict(kind=TOO_SHORT, reason=reason, advice="Train longer.", more_minutes=more, learned=False)
+
+
+def find_large_behind(curves: Curves) -> Verdict | None:
+    """A training of a network with shells that was long enough for an inner size, and too short for the largest."""
+    if not curves.ahead or curves.steps >= WANTED_STEPS:
+        return None
+    reason = f"Too short for the largest size: {_count_steps(curves, WANTED_STEPS)}; validation Dice: {curves.ahead}."
+    more = _minutes(curves, WANTED_STEPS - curves.steps)
+    return Verdict(kind=TOO_SHORT, reason=reason, advice="Train longer, or use the smaller size.", more_minutes=more)
+
+
+def _is_too_short(curves: Curves) -> bool:
+    if curves.ahead:
+        return False
+    last = curves.best
+    needed = LEARNED if curves.steps >= FEW_STEPS else LEARNED_EARLY
+    behind = len(last.depths) > 1 and max(last.depths) - last.depths[-1] > BEHIND
+    return curves.steps < WANTED_STEPS and (curves.dice < needed or behind)
+
+
+def find_over_fitted(curves: Curves) -> Verdict | None:
+    """A training that went on improving on its training cases, but not on others, since its best in the first part."""
+    end = curves.validations[-1]
+    with_loss = [each for each in curves.validations if each.loss is not None]
+    best = min(with_loss, key=lambda each: each.loss or 0.0) if len(with_loss) > 1 else curves.best
+    losses, dice = (curves.loss_near(best.step), curves.loss_near(curves.steps)), (best.train_dice, end.train_dice)
+    if best.step > 0.7 * curves.steps or not (_has_fallen(losses) or _has_risen(dice)):
+        return None
+    late = float(np.mean([each.dice for each in curves.validations[-2:]]))
+    worse_loss = best.loss is not None and end.loss is not None and end.loss > RISE * best.loss
+    if not (worse_loss and late <= best.dice + GAIN) and curves.best.dice - late <= DROP:
+        return None
+    training = _describe_change("in training", dice, losses)
+    validation = _describe_change(f"in validation{curves.during}", (best.dice, end.dice), (best.loss, end.loss))
+    reason = f"Over-fitted since step {best.step:,}: {training}, {validation}"
+    advice = "More labeled cases help most; more time does not."
+    return Verdict(
+        kind=OVER_FITTED,
+        reason=f"{reason}; the best weights, of step {curves.best.step:,}, are used.",
+        advice=advice,
+        more_minutes=_minutes(curves, curves.steps),
+    )
+
+
+def _has_fallen(losses: Pair) -> bool:
+    before, after = losses
+    return before is not None and after is not None and after <= FALL * before
+
+
+def _has_risen(dice: Pair) -> bool:
+    before, after = dice
+    return before is not None and after is not None and after - before >= DROP
+
+
+def _describe_change(where: str, dice: Pair, losses: Pair) -> str:
+    """Write how Dice and loss went, as far as they are known."""
+    known = [
+        f"{name} {before:.3f} to {after:.3f}"
+        for name, (before, after) in (("Dice", dice), ("loss", losses))
+        if before is not None and after is not None
+    ]
+    return f"{where} {', '.join(known)}"
+
+
+def find_no_gain(curves: Curves) -> Verdict | None:
+    """A training that was extended, and whose best weights are those from before."""
+    if not curves.began or curves.best.step > curves.began:
+        return None
+    added, best = curves.steps - curves.began, curves.best
+    since = [each.dice for each in curves.validations if each.step > curves.began]
+    reason = (
+        f"The added time brought nothing: the best validation Dice{curves.during}, {best.dice:.3f}, is of step "
+        f"{best.step:,}, before the {count_noun(added, 'added step')}"
+        f"{f' ({max(since):.3f} at most)' if since else ''}; the weights from before are used."
+    )
+    advice = "More labeled cases would add more than more time."
+    return Verdict(kind=NO_GAIN, reason=reason, advice=advice, learned=curves.dice >= LEARNED)
+
+
+def find_improving(curves: Curves) -> Verdict | None:
+    """A training to which more time would add."""
+    end = curves.validations[-1].dice
+    early, late = curves.dice_at(0.5), curves.dice_at(0.8)
+    short = curves.steps < WANTED_STEPS and end - early > GAIN
+    if 1 - end < NO_ROOM or not (short or end - late > GAIN):
+        return None
+    part, before = ("the second half", early) if short else ("the last fifth", late)
+    gained = (
+        f"{part} of the {curves.steps:,} steps raised the validation Dice{curves.during} from {before:.3f} to {end:.3f}"
+    )
+    final = f"; {_describe_dice(curves)}" if curves.validated and curves.final is not None else ""
+    reason = f"Still improving: {gained}{final}{_describe_fit(curves, '; ')}."
+    more = _minutes(curves, max(curves.steps, WANTED_STEPS - curves.steps))
+    return Verdict(kind=IMPROVING, reason=reason, advice="Train longer.", more_minutes=more)
+
+
+def find_weak(curves: Curves) -> Verdict | None:
+    """A training that had its time and has hardly learned."""
+    if curves.dice >= LEARNED:
+        return None
+    reason = f"Hardly learned in {curves.steps:,} steps, and no longer improving: {_describe(curves)}."
+    advice = "Look at the worst cases in the report: do the labels lie on what they name, is anything missing in them?"
+    return Verdict(kind=WEAK, reason=reason, advice=advice, learned=False)
+
+
+def find_unscored(curves: Curves) -> Verdict | None:
+    """A training that had its time, and of which too few cases are scored."""
+    if curves.scored is None or curves.scored[0] >= curves.scored[1]:
+        return None
+    own, total = curves.scored
+    reason = f"Not judged yet: {own} of {count_noun(total, 'validation case')} scored; {_describe(curves)}."
+    return Verdict(kind=UNSCORED, reason=reason, advice="Score the rest.")
+
+
+def find_good(curves: Curves) -> Verdict:
+    """A training to which more time would add little."""
+    if curves.dice >= LEARNED_EARLY:
+        return Verdict(kind=GOOD, reason=f"Good: {_describe(curves)}, no longer rising.", advice="")
+    reason = f"Trained to its end: {_describe(curves)}, no longer rising."
+    return Verdict(kind=GOOD, reason=reason, advice="More labeled cases would add more than more time.")
+
+
+RULES: tuple[Rule, ...] = (
+    find_unfinished,
+    find_diverged,
+    find_large_behind,
+    find_too_short,
+    find_over_fitted,
+    find_no_gain,
+    find_improving,
+    find_weak,
+    find_unscored,
+    find_good,
+)
+
+
+def _describe(curves: Curves) -> str:
+    return f"{_describe_dice(curves)}{_describe_fit(curves, ', ')}"
+
+
+def _describe_dice(curves: Curves) -> str:
+    if curves.final is not None and curves.scored:
+        return f"validation Dice {curves.final:.3f} over {count_noun(curves.scored[1], 'case')}"
+    return f"validation Dice {curves.best.dice:.3f}{curves.during}"
+
+
+def _describe_fit(curves: Curves, before: str) -> str:
+    """Write what is known of training and validation at the end, beside the validation Dice."""
+    training = curves.loss_near(curves.steps)
+    last = curves.validations[-1] if curves.validations else None
+    texts = [
+        f"{loss:.3f} in {name}"
+        for loss, name in ((training, "training"), (last and last.loss, "validation"))
+        if loss is not None
+    ]
+    dice = f"{before}training Dice {last.train_dice:.3f}" if last and last.train_dice is not None else ""
+    return f"{dice}{', ' if dice else before}loss {' and '.join(texts)}" if texts else dice
+
+
+def _minutes(curves: Curves, steps: int) -> float | None:
+    """Minutes that some steps take, rounded up."""
+    if not curves.steps or not curves.seconds:
+        return None
+    minutes = curves.seconds / curves.steps * steps / 60
+    return next((each for each in ROUND_MINUTES if each >= minutes), 60 * ceil(minutes / 60))
