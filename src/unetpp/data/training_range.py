@@ -87,8 +87,7 @@ def find_outside(source: ImageSource, plan: DataPlan) -> tuple[str, ...]:
         return find_scale(source, plan)
     values = sample_values(source)
     levels = measure_levels(_convert_channels(values, len(plan.channels)))
-    may_be_colors = not formats_by_suffix()[source.geometry.suffix].medical
-    found = count_channels(values, may_be_colors)
+    found = _count_source_channels(source, values)
     channels = count_noun(found, "channel")
     had = " or ".join(map(str, known.channels))
     converted = (
@@ -98,15 +97,24 @@ def find_outside(source: ImageSource, plan: DataPlan) -> tuple[str, ...]:
 
 
 def find_scale(source: ImageSource, plan: DataPlan) -> tuple[str, ...]:
-    """Say which channels are on another scale than their fixed normalization, such as 0..1 for 0..255.
+    """Say whether gray and color were converted, and which channels are on another scale than their normalization.
 
-    Only for a plan without a range of the training, such as that of a network of one's own loop. A constant channel,
-    and a normalization that scales nothing, say nothing.
+    Such as 0..1 for 0..255. Only for a plan without a range of the training, such as that of a network of one's own
+    loop. A constant channel, and a normalization that scales nothing, say nothing.
     """
-    if plan.training_range is not None or all(each.per_case for each in plan.normalization):
+    wanted = len(plan.channels)
+    is_converted = {source.shape[0], wanted} == {1, 3}
+    if plan.training_range is not None or (all(each.per_case for each in plan.normalization) and not is_converted):
         return ()
-    levels = measure_levels(_convert_channels(sample_values(source), len(plan.channels)))
-    return tuple(_judge_scales(levels, plan))
+    values = sample_values(source)
+    found = _count_source_channels(source, values)
+    text = f"{count_noun(found, 'channel')}, converted to {wanted}; the network takes {', '.join(plan.channels)}"
+    converted = (text,) if is_converted and found != wanted else ()
+    return (*converted, *_judge_scales(measure_levels(_convert_channels(values, wanted)), plan))
+
+
+def _count_source_channels(source: ImageSource, values: np.ndarray) -> int:
+    return count_channels(values, may_be_colors=not formats_by_suffix()[source.geometry.suffix].medical)
 
 
 def _judge_scales(levels: np.ndarray, plan: DataPlan) -> Iterable[str]:
