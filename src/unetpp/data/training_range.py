@@ -84,7 +84,7 @@ def find_outside(source: ImageSource, plan: DataPlan) -> tuple[str, ...]:
     """
     known = plan.training_range
     if known is None:
-        return find_scale(source, plan)
+        return (*_judge_conversion(source, plan), *find_scale(source, plan))
     values = sample_values(source)
     levels = measure_levels(_convert_channels(values, len(plan.channels)))
     found = _count_source_channels(source, values)
@@ -97,20 +97,22 @@ def find_outside(source: ImageSource, plan: DataPlan) -> tuple[str, ...]:
 
 
 def find_scale(source: ImageSource, plan: DataPlan) -> tuple[str, ...]:
-    """Say whether gray and color were converted, and which channels are on another scale than their normalization.
+    """Say which channels are on another scale than their fixed normalization, such as 0..1 for 0..255.
 
-    Such as 0..1 for 0..255. Only for a plan without a range of the training, such as that of a network of one's own
-    loop. A constant channel, and a normalization that scales nothing, say nothing.
+    Only for a plan without a range of the training, such as that of a network of one's own loop. A constant channel,
+    and a normalization that scales nothing, say nothing.
     """
-    wanted = len(plan.channels)
-    is_converted = {source.shape[0], wanted} == {1, 3}
-    if plan.training_range is not None or (all(each.per_case for each in plan.normalization) and not is_converted):
+    if plan.training_range is not None or all(each.per_case for each in plan.normalization):
         return ()
-    values = sample_values(source)
-    found = _count_source_channels(source, values)
-    text = f"{count_noun(found, 'channel')}, converted to {wanted}; the network takes {', '.join(plan.channels)}"
-    converted = (text,) if is_converted and found != wanted else ()
-    return (*converted, *_judge_scales(measure_levels(_convert_channels(values, wanted)), plan))
+    levels = measure_levels(_convert_channels(sample_values(source), len(plan.channels)))
+    return tuple(_judge_scales(levels, plan))
+
+
+def _judge_conversion(source: ImageSource, plan: DataPlan) -> Iterable[str]:
+    """Say that gray is repeated for color, or color converted to gray, but not if it is gray that is stored so."""
+    wanted = len(plan.channels)
+    if source.shape[0] != wanted and (found := _count_source_channels(source, sample_values(source))) != wanted:
+        yield f"{count_noun(found, 'channel')}, converted to {wanted}; the network takes {', '.join(plan.channels)}"
 
 
 def _count_source_channels(source: ImageSource, values: np.ndarray) -> int:
