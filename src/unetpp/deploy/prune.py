@@ -17,6 +17,7 @@ from unetpp.model.file import load_model, save_model
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.pruned_plan import prune_plan
 from unetpp.plan import Plan
+from unetpp.planning.cost import count_weights
 from unetpp.results import Pruned
 from unetpp.run_folder import METRICS_FILE
 from unetpp.runtime.device import choose_device
@@ -72,7 +73,7 @@ def prune_file(
         save_model(temporary, smaller.state_dict(), plan, notes)
         reference, at = (smaller.eval(), None) if changed else (network, number)
         difference = _compare(reference, temporary, at, header.plan)
-    after, before = (sum(weight.numel() for weight in each.parameters()) for each in (smaller, network))
+    after, before = count_weights(smaller), count_weights(network)
     finetuned, kept = None if finetuning is None else str(finetuning), smaller.depth
     is_whole = number == sizes.numbers[-1]
     return Pruned(out, kept, after, before, reason, difference, finetuned, is_whole, str(sizes.name(number)))

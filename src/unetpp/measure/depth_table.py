@@ -31,6 +31,7 @@ from unetpp.measure.roofline import count_macs_and_bytes, measure_ceilings
 from unetpp.measured import DepthRow, DepthTable
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus
+from unetpp.planning.cost import count_weights
 from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.runtime.cuda import CAPTURE_AFTER, CudaNetwork
 from unetpp.runtime.device import autocast, memory_format
@@ -164,7 +165,7 @@ def _count_work(network: UNetPlusPlus, tile: Tensor, depth: int) -> DepthRow:
     with torch.inference_mode():
         gmacs, gbytes = count_macs_and_bytes(partial(copied, heads=depth == MEAN), tile.to("meta"))
     return DepthRow(
-        parameters=sum(weight.numel() for weight in pruned.parameters()),
+        parameters=count_weights(pruned),
         file_mb=sum(values.nbytes for values in pruned.state_dict().values()) / 1e6,
         nodes=len(network.grid.needed({find_size(head, network.depth).depth for head in heads})),
         gmacs=gmacs,

@@ -10,7 +10,7 @@ import functools
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from unetpp.model.build import build_from_plan
@@ -88,6 +88,11 @@ def estimate_training_bytes(plan: ModelPlan, shape: tuple[int, ...], batch: int,
 
 
 def count_parameters(plan: ModelPlan) -> int:
-    """Count the weights without allocating them."""
+    """Count the weights of the network of a plan, with all its heads, without allocating them."""
     with torch.device("meta"):
-        return sum(weight.numel() for weight in build_from_plan(plan).parameters())
+        return count_weights(build_from_plan(plan))
+
+
+def count_weights(network: nn.Module) -> int:
+    """Count the weights of a network; what tables and messages call its parameters."""
+    return sum(weight.numel() for weight in network.parameters())

@@ -12,6 +12,7 @@ from unetpp.infer.predictor import average_depths
 from unetpp.measure.verdict import join_verdicts
 from unetpp.measured import DepthRow, ExportNotes, Notes, explain_no_expected_dice, tabulate
 from unetpp.plan import Plan
+from unetpp.planning.cost import count_weights
 from unetpp.size_names import SizeNames
 from unetpp.version import __version__
 from unetpp.words import list_numbers
@@ -60,7 +61,7 @@ def note_export(network: SizeProbabilities, plan: Plan, folds: Sequence[Notes], 
     notes = ExportNotes(
         name=plan.name,
         folds=tuple(fold.fold or 0 for fold in folds) if len(folds) > 1 else (),
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        parameters=count_weights(network),
         int8=int8,
         verdict=join_verdicts(doubtful or verdicts) if verdicts else None,
         no_expected_dice=explain_no_expected_dice(folds),
