@@ -205,7 +205,8 @@ def test_a_run_with_shells_names_its_sizes(cells: Path, tmp_path: Path) -> None:
         assert name in text and name in unetpp.info(run).to_text() and name in page
     assert "widths [4, 8, 8] in shells [2, 4], instance norm" in unetpp.info(run).to_text()
     assert "Quality and cost of every size" in page and "size 2x4" in page
-    assert not re.search("(?i)at every depth|depth 4", page)
+    assert not re.search("(?i)at every depth|depth 4|predict --depth", page)
+    assert "unetpp predict --size mean" in page and "pruned to the size" in text
     table = text.partition("  costs: ")[0].splitlines()
     assert max(map(len, table[1:])) <= 80
 
