@@ -35,12 +35,15 @@ class Recorder:
         self.notes.append(text)
 
 
-def show_bar(width: int, title: str = "Fold 0: training") -> str:
+NOTE = "3:23 left, loss 1.488, Dice 0.066, validating, 1.9 images/s"
+
+
+def show_bar(width: int, title: str = "Fold 0: training", note: str = NOTE) -> str:
     """The last picture of a bar on a terminal of some width, without colors."""
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None, legacy_windows=False)
     with RichProgress(FittedLine(console), console=console, auto_refresh=False) as display:
         bars = Bars(display, verbose=False)
-        bars.stage(title, "steps")(1234, 20000, "3:23 left, loss 1.488, Dice 0.066, validating, 1.9 images/s")
+        bars.stage(title, "steps")(1234, 20000, note)
         console.file = io.StringIO()
         display.refresh()
         shown = console.file.getvalue()

@@ -13,6 +13,7 @@ from unetpp.words import (
     list_some,
     merge_remarks,
     say_permit,
+    shorten,
     wrap,
     write_command,
 )
@@ -21,6 +22,11 @@ from unetpp.words import (
 def test_nouns_have_their_number() -> None:
     assert [count_noun(number, "case") for number in (0, 1, 1200)] == ["0 cases", "1 case", "1,200 cases"]
     assert [count_noun(number, "minute") for number in (0.5, 1.0, 20.0)] == ["0.5 minutes", "1 minute", "20 minutes"]
+
+
+def test_long_texts_lose_their_middle() -> None:
+    assert shorten("abc" * 9) == "abc" * 9
+    assert shorten("start" + "-" * 99 + "end", 15) == "start ... --end"
 
 
 def test_long_lists_are_shortened() -> None:

@@ -106,7 +106,7 @@ def parse_label_text(text: str) -> dict[str, Any]:
             else:
                 raise ValueError(part)
         except ValueError:
-            require((False, "data.labels", f'a text such as {LABEL_TEXTS} (not "{text}")'))
+            require((False, "data.labels", f"a text such as {LABEL_TEXTS}"))
     if colors:
         fields |= {"kind": "colors", "names": tuple(colors), "colors": tuple(colors.values())}
     return fields

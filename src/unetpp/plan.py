@@ -6,7 +6,9 @@ prediction, pruning and export read nothing else. Spatial axes are always in the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction as Fractional
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -250,17 +252,14 @@ class ModelPlan(Frozen):
         norms = {self.norm, self.nested_norm or self.norm}
         widths = {*self.widths, *(self.nested_widths or ()), *self.node_widths.values(), *(self.up_widths or ())}
         hidden = {max(1, round(width * self.hidden_fraction)) for width in widths}
-        counts = [width * shell for width in widths | hidden for shell in shells]
         unit = 8 if "group" in norms and groups is None else 1
-        divided = all(abs(n - round(n)) < 1e-6 and round(n) % unit == 0 for n in counts)
-        kinds = f"multiples of {unit} channels, a group of model.norm" if unit > 1 else "whole channels"
         require(
             (
                 shells[-1] == 1 and list(shells) == sorted(set(shells)),
                 "model.shells",
                 "rising numbers: fractions up to 1, or channels up to model.widths[0]",
             ),
-            (divided, "model.shells", f"shells that divide the channels of every node into {kinds}"),
+            *_check_shells(sorted(widths | hidden), shells, unit),
             (
                 groups is None or all(abs(n - round(n)) < 1e-6 for n in (groups * shell for shell in shells)),
                 "model.norm_groups",
@@ -290,6 +289,17 @@ class ModelPlan(Frozen):
             (self.output_stride & (self.output_stride - 1) == 0, "model.output_stride", "a power of 2"),
         )
         return self
+
+
+def _check_shells(widths: Sequence[int], shells: Sequence[float], unit: int) -> Iterator[tuple[bool, str, str]]:
+    """List a condition for each width of a layer: all of its shells are multiples of `unit` channels."""
+    kinds = f"multiples of {unit} channels, groups of model.norm" if unit > 1 else "whole numbers of channels"
+    multiple = unit * math.lcm(*(Fractional(shell).limit_denominator(1000).denominator for shell in shells))
+    for width in widths:
+        wrong = [shell for shell in shells if abs(width * shell - unit * round(width * shell / unit)) > 1e-6]
+        found = ", ".join(f"shell {shell:g} has {width * shell:g} of {width}" for shell in wrong)
+        fitting = f"nodes of multiples of {multiple} channels (model.widths) fit"
+        yield not wrong, "model.shells", f"{kinds}, in each shell: {found}; {fitting}"
 
 
 class AugmentPlan(Frozen):

@@ -7,12 +7,15 @@ import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 
 from unetpp.errors import PlanError, Problem
 from unetpp.json_files import parse_json
+from unetpp.words import format_value, shorten
 
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -33,7 +36,7 @@ def require(*rows: tuple[bool, str, str]) -> None:
         rows: (condition, dotted name of the field to change, expected value).
 
     Raises:
-        ValueError: for the first condition that is false; pydantic collects it.
+        ValueError: for the first condition that is false; pydantic collects it, and `validate` adds what was got.
     """
     for condition, key, expected in rows:
         if not condition:
@@ -54,7 +57,7 @@ def validate(cls: type[_Model], values: Any, where: str = "") -> _Model:
     try:
         return cls.model_validate(values)
     except ValidationError as error:
-        problems = [_as_problem(entry, cls) for entry in error.errors()]
+        problems = [_as_problem(entry, cls, values) for entry in error.errors()]
         lines = list(map(str, problems))
         text = f"{len(lines)} problems:\n  " + "\n  ".join(lines) if len(lines) > 1 else lines[0]
         raise PlanError.of(problems, f"{where}: {text}" if where else text) from None
@@ -196,10 +199,10 @@ def _parse_value(cls: type[BaseModel], key: str, value: Any) -> Any:
     try:
         parsed = adapter.dump_python(adapter.validate_python(value), mode="json")
         if not _is_finite(parsed):
-            raise PlanError(key, repr(value), "finite numbers, which JSON can hold", "Change it.")
+            raise PlanError(key, shorten(repr(value)), "finite numbers, which JSON can hold", "Change it.")
         return parsed
     except ValidationError as error:
-        raise PlanError(key, repr(value), _expect_one(error.errors()[0]), "Change it.") from None
+        raise PlanError(key, shorten(repr(value)), _expect_one(error.errors()[0]), "Change it.") from None
 
 
 def _is_finite(value: Any) -> bool:
@@ -209,7 +212,7 @@ def _is_finite(value: Any) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _as_problem(entry: Any, cls: type[BaseModel]) -> Problem:
+def _as_problem(entry: Any, cls: type[BaseModel], values: Any) -> Problem:
     key = ".".join(str(part) for part in entry["loc"])
     if entry["type"] == "extra_forbidden":
         action = f"Remove it. {suggest_name(key, dotted_names(cls))}"
@@ -218,8 +221,20 @@ def _as_problem(entry: Any, cls: type[BaseModel]) -> Problem:
         return Problem(key, "nothing", "a value", "Add it, or make a new plan with `unetpp plan`.", key)
     if entry["type"] == "value_error":  # raised by `require`
         problem: Problem = entry["ctx"]["error"].args[0]
-        return problem
-    return Problem(key, repr(entry["input"]), _expect(entry), "Change it.", key)
+        found = [_find_got(cls, values, name) for name in problem.where.split(", ")]
+        return replace(problem, got=" and ".join(shorten(format_value(to_jsonable_python(each))) for each in found))
+    return Problem(key, shorten(repr(entry["input"])), _expect(entry), "Change it.", key)
+
+
+def _find_got(cls: type[BaseModel], values: Any, key: str) -> Any:
+    """Look up a field in the values of a configuration, or its default; those of a section are without its name."""
+    *sections, last = key.split(".")
+    for section in sections:
+        if section in cls.model_fields:
+            values = values.get(section) if isinstance(values, dict) else getattr(values, section, None)
+            cls = cast(type[BaseModel], cls.model_fields[section].annotation)
+    default = cls.model_fields[last].get_default(call_default_factory=True)
+    return values.get(last, default) if isinstance(values, dict) else getattr(values, last, default)
 
 
 def _expect_one(entry: Any) -> str:

@@ -73,6 +73,12 @@ def format_value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+def shorten(text: str, length: int = 100) -> str:
+    """Leave out the middle of a text that is longer."""
+    half = (length - 5) // 2
+    return text if len(text) <= length else f"{text[:half]} ... {text[-half:]}"
+
+
 def format_time(seconds: float) -> str:
     """Write a time as a clock does: 0:43, 12:05, 1:02:03."""
     minutes, rest = divmod(max(0, round(seconds)), 60)

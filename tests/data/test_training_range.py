@@ -105,6 +105,17 @@ def test_channels_that_were_converted_are_told() -> None:
     assert "3 channels, converted to 1" in find_outside(ArraySource(color, Geometry()), plan(dims=2))[0]
 
 
+def test_of_a_loop_of_ones_own_gray_for_color_is_told_but_not_gray_that_is_stored_as_color() -> None:
+    gray = np.random.default_rng(0).normal(100, 20, (1, 40, 40)).astype(np.uint8)
+    of_color = plan(dims=2, channels=("red", "green", "blue")).model_copy(update={"training_range": None})
+    line = "1 channel, converted to 3; the network takes red, green, blue"
+    assert find_outside(ArraySource(gray, Geometry()), of_color) == (line,)
+    assert find_outside(ArraySource(np.repeat(gray, 3, axis=0), Geometry()), of_color) == ()
+    of_gray = plan(dims=2).model_copy(update={"training_range": None})
+    assert find_outside(ArraySource(np.repeat(gray, 3, axis=0), Geometry()), of_gray) == ()
+    assert find_outside(ArraySource(gray, Geometry()), of_gray) == ()
+
+
 def test_a_large_image_is_sampled_in_blocks_of_bounded_size() -> None:
     read: list[int] = []
 

@@ -155,7 +155,10 @@ def test_growth_keeps_what_the_inner_sizes_compute_and_starts_the_new_ones_from_
         ({"shells": (0.3, 1)}, "model.shells"),
         ({"shells": (1, 0.5)}, "model.shells"),
         ({"shells": (0.5, 0.75)}, "model.shells"),
-        ({"shells": (4, 8), "norm": "group"}, "model.shells"),
+        (
+            {"shells": (4, 8), "norm": "group"},
+            r"model.shells: got \[4, 8\].* 0.5 has 4 of 8; nodes of multiples of 16 ",
+        ),
         ({"shells": (0.5, 1), "norm": "layer"}, "model.norm"),
         ({"shells": (0.5, 1), "attention": "scse"}, "model.attention"),
         ({"shells": (0.5, 1), "fusion": "mean"}, "model.fusion"),

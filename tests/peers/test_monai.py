@@ -121,7 +121,7 @@ def test_one_error_names_all_missing_settings() -> None:
         ({"data.channels": ["a", "b"]}, "got 2 names; expected 1"),
         (
             {"data.normalization": [PLAIN, PLAIN]},
-            "data.normalization: got a value that does not fit; expected one entry for each",
+            r"data.normalization: got 2 x \{.*\}; expected one entry for each",
         ),
     ],
 )

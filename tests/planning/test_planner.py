@@ -256,6 +256,12 @@ def test_shells_in_channels_say_how_wide_the_network_is() -> None:
     )
 
 
+def test_widths_that_the_shells_do_not_divide_are_no_candidates() -> None:
+    assert plan_for(minutes=0.01, settings={"model.shells": [0.5, 1]}).model.widths[0] == 16
+    with pytest.raises(PlanError, match=r"got \[0.3, 1\]; .* shell 0.3 has 2.4 of 8"):
+        plan_for(minutes=1, settings={"model.shells": [0.3, 1]})
+
+
 def test_flips_can_be_set_without_quarter_turns() -> None:
     body = {"dims": 3, "median_shape": (36, 50, 35), "median_spacing_mm": (1.0, 1.0, 1.0)}
     augment = plan_for(settings={"train.augment.mirror": "true"}, **body).train.augment

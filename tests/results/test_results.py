@@ -48,11 +48,14 @@ def test_it_is_told_where_a_distance_leaves_cases_out() -> None:
 def test_columns_without_any_number_are_left_out() -> None:
     rows = DepthRow(dice=0.9, parameters=25_538, peak_memory_mb=None), DepthRow(dice=None, parameters=128_434)
     shown = describe_depths(depths(*rows))
-    assert [line.split() for line in shown.splitlines()] == [
+    *table, remark = shown.splitlines()
+    assert [line.split() for line in table] == [
         ["depth", "Dice", "parameters"],
         ["1", "0.9000", "25,538"],
         ["2", "-", "128,434"],
     ]
+    assert remark == "  parameters: of the network pruned to the depth"
+    assert "parameters" not in describe_depths(depths(row(), row()))
 
 
 def test_tables_fit_a_narrow_terminal() -> None:

@@ -130,6 +130,7 @@ def test_the_inner_shell_is_trained_alone_and_the_model_file_is_always_the_whole
     }
     assert training.step.network is training.network
     assert all(not torch.equal(a, b) for a, b in zip(kernels, training.network.parameters(), strict=True) if a.any())
+    assert {each.part for each in shown if each.step < 6} == {"inner 2x2"} and shown[-1].part == ""
     check_time_left([each for each in shown if each.seconds_left is not None and each.activity == "training"])
 
 

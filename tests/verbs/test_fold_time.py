@@ -10,6 +10,7 @@ from datetime import datetime
 import pytest
 import torch
 from tests.plans import small_plan
+from tests.test_console import show_bar
 from torch import nn
 
 from unetpp.train.trainer import Status
@@ -95,6 +96,14 @@ def test_the_time_left_is_that_to_the_end_of_the_command() -> None:
     status = Status(0.5, 10, 1.25, 0.8, 3.0, 60.0, "validating")
     show(status)  # a minute of this fold, two of the next, twice what follows
     assert shown == ["3:24 left, loss 1.250, Dice 0.800, validating"]
+
+
+def test_an_inner_network_that_is_trained_alone_is_named_at_80_columns() -> None:
+    shown: list[str] = []
+    status = Status(0.25, 1234, 1.25, 0.8, 3.0, 203.0, part="inner 4x16")
+    show_status(lambda done, total, note="": shown.append(note))(status)
+    assert shown == ["3:23 left, loss 1.250, inner 4x16, Dice 0.800, 3.0 images/s"]
+    assert show_bar(80, note=shown[0]).endswith("3:23 left, loss 1.250, inner 4x16")
 
 
 def test_validating_hides_neither_the_loss_nor_the_dice() -> None:

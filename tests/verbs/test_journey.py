@@ -24,10 +24,14 @@ from tests.tiny import TINY, TINY_3D, run_cli, set_options
 
 import unetpp
 from unetpp.data.demo import write_demo_data
-from unetpp.errors import Interrupted, PlanError, UsageError
+from unetpp.errors import Interrupted, ModelFileError, PlanError, UsageError
 from unetpp.files import hold_lock
 from unetpp.model.header import read_header, read_safetensors_header
+from unetpp.model.weight_count import count_parameters
+from unetpp.plan import read_plan
 from unetpp.progress import Silence
+from unetpp.report.html import render
+from unetpp.report.run_record import read_run
 from unetpp.train.trainer import FoldTraining
 from unetpp.verbs import preparation
 from unetpp.verbs.train import TrainOptions
@@ -215,7 +219,8 @@ def test_a_run_with_shells_names_its_sizes(cells: Path, tmp_path: Path) -> None:
         assert name in text and name in unetpp.info(run).to_text() and name in page
     assert "widths [4, 8, 8] in shells [2, 4], instance norm" in unetpp.info(run).to_text()
     assert "Quality and cost of every size" in page and "size 2x4" in page
-    assert not re.search("(?i)at every depth|depth 4", page)
+    assert not re.search("(?i)at every depth|depth 4|predict --depth", page)
+    assert "unetpp predict --size mean" in page and "pruned to the size" in text
     table = text.partition("  costs: ")[0].splitlines()
     assert max(map(len, table[1:])) <= 80
 
@@ -337,6 +342,39 @@ def test_a_dry_run_of_all_folds_counts_all_of_them(cells: Path, tmp_path: Path) 
 def test_resuming_with_another_plan_is_refused(trained: Path, option: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="fold 0 was trained"):
         unetpp.train(trained.parent / "data", trained, device="cpu", resume=True, **option)
+
+
+@pytest.mark.parametrize("key", ["predict.depth", "predict.size"])
+def test_another_size_for_all_predictions_of_a_trained_run_is_refused_with_what_to_do(trained: Path, key: str) -> None:
+    with pytest.raises(UsageError, match=rf"{key}: got 1; .* Give `depth` or `size` to `unetpp predict` each time"):
+        unetpp.train(trained.parent / "data", trained, device="cpu", resume=True, set={key: 1})
+
+
+def test_a_plan_that_was_edited_after_the_training_changes_neither_predictions_nor_the_report(
+    trained: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    plan, image = read_plan(run / "plan.json"), trained.parent / "data" / "images" / "cells_00.png"
+    said = unetpp.predict(run, image, tmp_path / "out", device="cpu")
+    assert not any("plan.json" in each for each in said.notes)
+    (run / "plan.json").write_text(plan.changed({"predict.depth": 1}).to_json())
+    said = unetpp.predict(run, image, tmp_path / "out", device="cpu")
+    assert said.depths == (2,)
+    assert any("plan.json has another predict.depth than the model, which keeps its own" in each for each in said.notes)
+    assert read_run(run).plan.predict.depth == 2
+    (run / "fold_0" / "metrics.json").unlink()
+    with pytest.raises(ModelFileError, match=r"differs in predict\.depth; .* Give `depth` or `size`"):
+        unetpp.train(trained.parent / "data", run, device="cpu", resume=True)
+
+
+def test_parameters_are_those_of_the_whole_network_or_of_a_depth_and_it_is_said_which(trained: Path) -> None:
+    found, row = unetpp.info(trained), unetpp.info(trained).notes
+    whole = f"{found.parameters:,} parameters with all heads"
+    assert found.parameters == count_parameters(found.plan.model) == row.mean_of_heads.parameters
+    assert row.depths[2].parameters < found.parameters
+    assert f"{whole}, " in found.to_text() and "parameters: of the network pruned to the depth" in found.to_text()
+    assert f"{whole}</p>" in render(read_run(trained))[0]
 
 
 def test_an_edited_plan_is_used(cells: Path, tmp_path: Path) -> None:

@@ -84,11 +84,10 @@ def find_outside(source: ImageSource, plan: DataPlan) -> tuple[str, ...]:
     """
     known = plan.training_range
     if known is None:
-        return find_scale(source, plan)
+        return (*_judge_conversion(source, plan), *find_scale(source, plan))
     values = sample_values(source)
     levels = measure_levels(_convert_channels(values, len(plan.channels)))
-    may_be_colors = not formats_by_suffix()[source.geometry.suffix].medical
-    found = count_channels(values, may_be_colors)
+    found = _count_source_channels(source, values)
     channels = count_noun(found, "channel")
     had = " or ".join(map(str, known.channels))
     converted = (
@@ -107,6 +106,17 @@ def find_scale(source: ImageSource, plan: DataPlan) -> tuple[str, ...]:
         return ()
     levels = measure_levels(_convert_channels(sample_values(source), len(plan.channels)))
     return tuple(_judge_scales(levels, plan))
+
+
+def _judge_conversion(source: ImageSource, plan: DataPlan) -> Iterable[str]:
+    """Say that gray is repeated for color, or color converted to gray, but not if it is gray that is stored so."""
+    wanted = len(plan.channels)
+    if source.shape[0] != wanted and (found := _count_source_channels(source, sample_values(source))) != wanted:
+        yield f"{count_noun(found, 'channel')}, converted to {wanted}; the network takes {', '.join(plan.channels)}"
+
+
+def _count_source_channels(source: ImageSource, values: np.ndarray) -> int:
+    return count_channels(values, may_be_colors=not formats_by_suffix()[source.geometry.suffix].medical)
 
 
 def _judge_scales(levels: np.ndarray, plan: DataPlan) -> Iterable[str]:

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from unetpp.errors import UsageError
 from unetpp.model.grid import Grid
+from unetpp.model.network import UNetPlusPlus
 from unetpp.model.resampling import INTERPOLATION
 from unetpp.model.widths import node_width
-from unetpp.plan import ModelPlan
+from unetpp.plan import ModelPlan, Plan
+from unetpp.words import shorten
 
 WITHOUT_EFFECT = ("preset", "dropout", "encoder_weights", "divisor", "node_widths", "nested_widths")
 """Fields that do not change the output of a trained network, or that `widths` in `_effective_fields` stands for."""
@@ -28,6 +30,27 @@ class PeerModel(NamedTuple):
     """Tensors for a strict `load_state_dict`."""
     unused: tuple[str, ...]
     """Names of tensors that the class has but never runs: they are 0."""
+
+
+def find_plan(network: object, plan: object) -> ModelPlan:
+    """Find the settings of a network that is to be converted.
+
+    Args:
+        network: what the user gave as one.
+        plan: its plan, or the section `model` of it; None: those with which it was built.
+
+    Raises:
+        UsageError: no network of ours, or no plan.
+    """
+    if not isinstance(network, UNetPlusPlus):
+        action = "Give `net` of `unetpp.build_model`, or `unetpp.load(path).network`."
+        raise UsageError("network", shorten(repr(network)), "a network of unetpp", action)
+    found = network.plan if plan is None else plan
+    found = found.model if isinstance(found, Plan) else found
+    if not isinstance(found, ModelPlan):
+        expected = "the plan of the network, such as `unetpp.load(path).plan`"
+        raise UsageError("plan", shorten(repr(found)), expected, "A network of `unetpp.build_model` needs none.")
+    return found
 
 
 def require_fit(model: ModelPlan, peer: ModelPlan, peer_class: str) -> None:

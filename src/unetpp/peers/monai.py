@@ -12,7 +12,7 @@ from unetpp.errors import UsageError
 from unetpp.model.build import model_plan
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.widths import node_width
-from unetpp.peers.exporting import PeerModel, rename_weights, require_fit
+from unetpp.peers.exporting import PeerModel, find_plan, rename_weights, require_fit
 from unetpp.peers.import_settings import ImportSettings
 from unetpp.peers.transfer import Peer, PeerNetwork, Source, name_layers
 from unetpp.plan import ModelPlan, Plan
@@ -74,17 +74,21 @@ def read(source: Source, settings: ImportSettings) -> PeerNetwork:
 PEER = Peer("monai", (NESTED, PLAIN), read)
 
 
-def to_monai(network: UNetPlusPlus, plan: Plan) -> PeerModel:
+def to_monai(network: UNetPlusPlus, plan: Plan | ModelPlan | None = None) -> PeerModel:
     """Convert a network to MONAI's BasicUNetPlusPlus or BasicUNet.
 
-    >>> peer = to_monai(predictor.network, predictor.plan)
+    >>> peer = to_monai(predictor.network)
     >>> net = monai.networks.nets.BasicUNetPlusPlus(**peer.arguments)
     >>> net.load_state_dict(peer.state_dict)
+
+    Args:
+        network: a network of `build_model`, or of `load`.
+        plan: its plan; None: the settings with which it was built.
 
     Raises:
         UsageError: the class cannot represent this network; every field that does not fit is named.
     """
-    model = plan.model
+    model = find_plan(network, plan)
     nested = model.topology != "unet"
     name = "BasicUNetPlusPlus" if nested else "BasicUNet"
     require_fit(model, _make_nearest(model), f"MONAI's {name}")

@@ -21,7 +21,7 @@ from unetpp.model.build import make_grid, model_plan
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.timm_models import CUT
 from unetpp.model.widths import node_width
-from unetpp.peers.exporting import PeerModel, rename_weights, require_fit
+from unetpp.peers.exporting import PeerModel, find_plan, rename_weights, require_fit
 from unetpp.peers.import_settings import ImportSettings, normalize_with
 from unetpp.peers.smp_encoders import PeerEncoder, convert_encoder, find_encoder
 from unetpp.peers.transfer import Peer, PeerNetwork, Source, name_layers
@@ -87,17 +87,21 @@ def read(source: Source, settings: ImportSettings) -> PeerNetwork:
 PEER = Peer("smp", (NESTED, PLAIN), read)
 
 
-def to_smp(network: UNetPlusPlus, plan: Plan) -> PeerModel:
+def to_smp(network: UNetPlusPlus, plan: Plan | ModelPlan | None = None) -> PeerModel:
     """Convert a network to UnetPlusPlus or Unet of segmentation_models_pytorch, with an encoder of timm ("tu-").
 
-    >>> peer = to_smp(predictor.network, predictor.plan)
+    >>> peer = to_smp(predictor.network)
     >>> net = segmentation_models_pytorch.UnetPlusPlus(**peer.arguments)
     >>> net.load_state_dict(peer.state_dict)
+
+    Args:
+        network: a network of `build_model`, or of `load`.
+        plan: its plan; None: the settings with which it was built.
 
     Raises:
         UsageError: the class cannot represent this network; every field that does not fit is named.
     """
-    model = plan.model
+    model = find_plan(network, plan)
     name = "Unet" if model.topology == "unet" else "UnetPlusPlus"
     if network.encoder is None or model.encoder is None or CUT in model.encoder or not 3 <= model.depth <= 5:
         raise UsageError(

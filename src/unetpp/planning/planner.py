@@ -274,9 +274,7 @@ class _Planner:
         """Make the batch smaller where even the narrowest network would not fit the memory with it, or the time."""
         if "train.batch" in self.settings:
             return step
-        narrowest = self._make_model(
-            fields, find_given_width(self.settings) if self._has_width else rules.WIDTH_LADDER[-1]
-        )
+        narrowest = list(self._list_models(fields).values())[-1]
         while step.batch > 1 and estimate_training_bytes(narrowest, *step) > memory:
             step = step._replace(batch=step.batch // 2)
             self.reasons["train.batch"] = f"no more fits the {memory / 1e9:.0f} GB of memory at hand"
@@ -305,16 +303,16 @@ class _Planner:
             The network, and seconds of one training step; 0 without a limit of time.
         """
         if self._has_width:
-            model = self._make_model(fields, find_given_width(self.settings))
+            (model,) = self._list_models(fields).values()
             return model, self._time_step(model, step) if self.minutes else 0.0
-        ladder = {width: self._make_model(fields, width) for width in rules.WIDTH_LADDER}
+        ladder = self._list_models(fields)
         times: dict[int, float] = {}
         if self.minutes:
             times = self._time_steps(ladder, step, memory, self.minutes)
             width, reason = rules.choose_width_by_time(times, self.minutes)
         else:
             fitting = [width for width, model in ladder.items() if estimate_training_bytes(model, *step) < memory]
-            width, reason = rules.choose_width_by_memory(fitting or [rules.WIDTH_LADDER[-1]], self.device.type)
+            width, reason = rules.choose_width_by_memory(fitting or [min(ladder)], self.device.type)
         self.reasons["model.widths"] = reason
         return ladder[width], times.get(width, 0.0)
 
@@ -349,6 +347,22 @@ class _Planner:
             not {"model.widths", "model.preset"}.isdisjoint(self.settings)
             or find_given_width(self.settings) is not None
         )
+
+    def _list_models(self, fields: Mapping[str, Any]) -> dict[int, ModelPlan]:
+        """Make the networks to choose from, by their first width, the widest first: a single one if the user chose.
+
+        Shells that are fractions do not divide every width: those that they divide are left.
+        """
+        if self._has_width:
+            return {0: self._make_model(fields, find_given_width(self.settings))}
+        models: dict[int, ModelPlan] = {}
+        for width in rules.WIDTH_LADDER:
+            try:
+                models[width] = self._make_model(fields, width)
+            except PlanError:
+                if width == rules.WIDTH_LADDER[-1] and not models:
+                    raise
+        return models
 
     def _make_model(self, fields: Mapping[str, Any], first_width: int | None = None) -> ModelPlan:
         given = {key.removeprefix("model."): value for key, value in self.settings.items() if key.startswith("model.")}

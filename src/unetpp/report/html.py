@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from unetpp.dial import describe_size, label_row, list_remarks, noun_of, write_o
 from unetpp.files import write_text
 from unetpp.measure.curves import read_curves
 from unetpp.measure.verdict import DONE, SHOWN_BY_REPORT, suggest_command
-from unetpp.measured import DepthRow, Metrics
+from unetpp.measured import Metrics
 from unetpp.metrics.scores import METRICS
 from unetpp.plan import Plan
 from unetpp.report import plots
@@ -20,7 +19,7 @@ from unetpp.report.gallery import Pencil, draw_pictures
 from unetpp.report.pictures import PANELS, list_colors
 from unetpp.report.run_record import FoldRecord, RunRecord, read_run
 from unetpp.report.tables import SCORES, tabulate_cases, tabulate_classes, tabulate_depths
-from unetpp.results import NEW_IMAGES, list_choices
+from unetpp.results import NEW_IMAGES, describe_parameters, list_choices
 from unetpp.words import count_noun, write_command
 
 REPORT = "report.html"
@@ -73,7 +72,7 @@ def _describe(run: RunRecord) -> dict[str, Any]:
         "run": run,
         "plan": plan,
         "theme": THEME,
-        "subtitle": _subtitle(plan, found.depths.values()),
+        "subtitle": _subtitle(plan, run.parameters),
         "verdicts": run.verdicts,
         "next_steps": _list_next_steps(run),
         "worst": run.ranked[:NAMED],
@@ -138,15 +137,14 @@ def _describe_distances(found: Metrics) -> str:
     return name and f"distances between {name}"
 
 
-def _subtitle(plan: Plan, rows: Iterable[DepthRow]) -> str:
+def _subtitle(plan: Plan, parameters: int | None) -> str:
     channels = plan.data.channels
-    parameters = max((row.parameters or 0 for row in rows), default=0)
     parts = [
         f"{TOPOLOGIES[plan.model.topology]} of depth {plan.model.depth}",
         f"{plan.data.dims}D",
         f"{len(channels)} channel{'s' * (len(channels) != 1)} ({', '.join(channels)})",
     ]
-    return " · ".join([*parts, *[f"{parameters:,} parameters"] * (parameters > 0)])
+    return " · ".join([*parts, *([describe_parameters(parameters, plan.model)] if parameters else [])])
 
 
 def _headline(run: RunRecord, unit: str) -> list[tuple[str, str, str]]:

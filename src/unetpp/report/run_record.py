@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from unetpp.dial import add_sizes
-from unetpp.errors import UsageError
+from unetpp.errors import ModelFileError, UsageError
 from unetpp.measure.pooled import pool_folds
 from unetpp.measure.training_rules import KINDS
 from unetpp.measure.verdict import judge_fold, judge_run
 from unetpp.measured import Metrics, Recommendation, ScoredCase, Verdict
+from unetpp.model.header import ModelHeader, read_header
 from unetpp.plan import Plan, read_plan
 from unetpp.report.views import find_unreadable, name_view_file, rank_key
-from unetpp.run_folder import LOG, METRICS_FILE, VIEWS, FoldName, RunFolder
+from unetpp.run_folder import LOG, METRICS_FILE, MODEL, VIEWS, FoldName, RunFolder
 from unetpp.train.log import LogLine, read_log
 
 
@@ -49,6 +52,8 @@ class RunRecord:
     folds: tuple[FoldRecord, ...]
     verdict: Verdict | None = None
     """How the training stands, of the fold that most needs something done."""
+    parameters: int | None = None
+    """Number of parameters of the whole network; None: there is no model yet."""
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -98,8 +103,19 @@ def read_run(folder: Path) -> RunRecord:
     started = tuple(fold for fold in folds if fold.log or fold.left_out or fold.metrics.model_fields_set)
     if not started:
         raise UsageError(folder, "a run of which no fold has started", "one with a log", action)
-    shown = Path(folder.resolve().name) if folder.is_absolute() else folder
-    return RunRecord(shown, read_plan(run.plan), started, judge_run(run, [fold.number for fold in started]))
+    shown, numbers = Path(folder.resolve().name) if folder.is_absolute() else folder, [fold.number for fold in started]
+    plan, header = read_plan(run.plan), _read_header(run, numbers)
+    if header:  # plan.json may have been edited since
+        plan = plan.model_copy(update={"predict": header.plan.predict})
+    return RunRecord(shown, plan, started, judge_run(run, numbers), header.parameters if header else None)
+
+
+def _read_header(run: RunFolder, numbers: Iterable[FoldName]) -> ModelHeader | None:
+    """Read the header of a model of the run; None: there is no model that can be read."""
+    for number in numbers:
+        with suppress(ModelFileError):
+            return read_header(run.fold(number) / MODEL)
+    return None
 
 
 def _read_fold(run: RunFolder, number: FoldName) -> FoldRecord:

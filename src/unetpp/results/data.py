@@ -106,7 +106,8 @@ class Planned(Result):
     def _describe_scoring(self) -> str:
         if not self.validation_cases:
             return "; no case is left to score"
-        return ", scoring included" if self.plan.train.minutes else ", then every depth is scored and timed"
+        noun = "depth" if len(self.plan.model.shells) == 1 else "size"
+        return ", scoring included" if self.plan.train.minutes else f", then every {noun} is scored and timed"
 
     def _describe_end(self, ends: datetime | None) -> str:
         if self.train_minutes is None:

@@ -14,7 +14,7 @@ from unetpp.measured import (
 )
 from unetpp.plan import DataPlan, Plan, PredictPlan
 from unetpp.results.result import Result
-from unetpp.results.tables import NEW_IMAGES, WIDTH, describe_depths, list_choices, table
+from unetpp.results.tables import NEW_IMAGES, WIDTH, describe_depths, describe_parameters, list_choices, table
 from unetpp.size_names import find_noun
 from unetpp.words import count_noun, list_numbers, list_some, wrap, write_command
 
@@ -126,9 +126,10 @@ class Imported(Result):
 
     def to_text(self) -> str:
         model = self.plan.model
+        size = describe_parameters(self.parameters, model)
         lines = [
             f"{self.out}: {self.source}",
-            f"network: {model.topology} of depth {model.depth}, {model.dims}D, {self.parameters:,} parameters",
+            f"network: {model.topology} of depth {model.depth}, {model.dims}D, {size}",
             f"{self.tensors} tensors of the checkpoint are used, {len(self.ignored)} are not"
             + (":" if self.ignored else "."),
         ]
@@ -166,7 +167,7 @@ class ModelInfo(Result):
     def to_text(self) -> str:
         data, model, origin = self.plan.data, self.plan.model, self.notes.imported_from
         folds = f", {list_numbers('fold', list(map(_name_fold, self.files)))}" if len(self.files) > 1 else ""
-        size = f"{self.parameters:,} parameters, {self.file_mb:.1f} MB{folds}"
+        size = f"{describe_parameters(self.parameters, model)}, {self.file_mb:.1f} MB{folds}"
         shells = f" in shells {list(model.shell_channels)}" if len(model.shells) > 1 else ""
         lines = [
             str(self.model),

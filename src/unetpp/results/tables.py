@@ -14,7 +14,7 @@ from unetpp.measured import (
     list_columns,
     tabulate,
 )
-from unetpp.plan import Plan
+from unetpp.plan import ModelPlan, Plan
 from unetpp.words import find_value, format_value, wrap
 
 WIDTH, LONGEST_NAME = 80, 30
@@ -37,6 +37,11 @@ def list_choices(plan: Plan, reasons: Mapping[str, str]) -> list[tuple[str, str,
     return [(key, format_value(find_value(values, key)), reason) for key, reason in reasons.items()]
 
 
+def describe_parameters(parameters: int, model: ModelPlan) -> str:
+    """Write the number of parameters of a whole network, and that those of all heads are counted, if it has several."""
+    return f"{parameters:,} parameters{' with all heads' if len(model.list_sizes()) > 1 else ''}"
+
+
 def describe_scores(metrics: Metrics) -> str:
     """Make a table of mean, pooled and class scores."""
     rows = [("mean", metrics.mean), ("pooled", metrics.pooled), *metrics.classes.items()]  # a class may be named so too
@@ -50,6 +55,7 @@ def describe_depths(found: DepthTable) -> str:
     """
     noun = noun_of(found)
     lines = [_fit_table(noun, DepthRow, list_rows(found), found.distance_unit)]
+    lines += [f"  parameters: of the network pruned to the {noun}"] if "parameters" in lines[0] else []
     lines += [wrap(f"  {text}", WIDTH) for text in list_remarks(found)]
     lines += [f"  costs: {found.conditions}"] if found.conditions else []
     if partial := found.describe_scored():

@@ -20,6 +20,8 @@ from unetpp.plan import Plan
 from unetpp.train.optimizer import match_memory_formats
 from unetpp.train.step import TrainingStep
 
+CHOOSE_SIZE = "Give `depth` or `size` to `unetpp predict` each time, or keep that size alone with `unetpp prune`."
+"""What to do for another depth of prediction than that of a trained run, by which its scores are."""
 CHECKPOINT_VERSION = "1"
 
 
@@ -190,4 +192,5 @@ def _require_same_plan(path: Path, began: Plan, now: Plan) -> None:
     """Refuse to continue a training with another plan."""
     if changed := began.differences(now):
         got, expected = f"a plan that differs in {', '.join(changed)}", "the plan that this training began with"
-        raise ModelFileError(path, got, expected, "Undo the change in plan.json, or choose another `out`.")
+        action = "Undo the change in plan.json, or choose another `out`."
+        raise ModelFileError(path, got, expected, f"{action} {CHOOSE_SIZE}" if "predict.depth" in changed else action)

@@ -19,7 +19,7 @@ from unetpp.model.pruned_plan import prune_plan
 from unetpp.model.starting_weights import grow_into
 from unetpp.plan import ModelPlan, TrainPlan
 from unetpp.planning.cost import count_cost
-from unetpp.sizes import Size, find_size
+from unetpp.sizes import Size, find_size, name_size
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ class Growth:
     def plan_phase(self, phase: int) -> ModelPlan:
         """Make the plan of the network of a phase."""
         return self.model if phase >= self.last else prune_plan(self.model, self._largest_size(phase), keep_heads=True)
+
+    def describe_phase(self, phase: int) -> str:
+        """Name the inner network that is trained alone, as in "inner 4x8"; empty in the last phase."""
+        model, number = self.model, self._largest_size(phase)
+        return "" if phase >= self.last else f"inner {name_size(number, model.depth, model.shell_channels)}"
 
     def cut(self, whole: UNetPlusPlus, phase: int) -> UNetPlusPlus:
         """Cut the network of a phase from the whole: a copy, but the whole itself in the last phase."""

@@ -62,6 +62,8 @@ class Status:
     """training, or what takes its time instead, such as validating."""
     begun: int = 0
     """Number of steps before the present schedule."""
+    part: str = ""
+    """What is trained, if not the whole network: an inner one, alone (`train.growth`)."""
 
 
 @dataclass(frozen=True)
@@ -327,6 +329,7 @@ class FoldTraining:
     def _make_status(self, activity: str = "training") -> Status:
         step, fraction = self.state.step, self._schedule(self.state.step)
         spent_s, left_s = self.session.elapsed_s - self.state.first_s, None
+        images_per_second = self.session.steps_per_second(step) * self.plan.train.batch  # of the same moment
         if self.state.budget_s is not None:
             left_s = self.state.budget_s - spent_s
         elif fraction > 0:
@@ -337,10 +340,11 @@ class FoldTraining:
             step=step,
             loss=self.session.mean_loss,
             best_dice=self._best_dice,
-            images_per_second=self.session.steps_per_second(step) * self.plan.train.batch,
+            images_per_second=images_per_second,
             seconds_left=left_s,
             activity=activity,
             begun=self.state.first_step,
+            part=self.growth.describe_phase(self.state.phase),
         )
 
     def _report_steps(self) -> None:

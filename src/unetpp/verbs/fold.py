@@ -41,8 +41,8 @@ from unetpp.version import __version__
 
 SHARE_FOR_SCORES = 0.75
 """Fraction of the time after training, at most, for scores and pictures; the rest is for costs."""
-NO_MEMORY = "memory of the depths not measured"
-NO_TIMES = "times of the depths not measured"
+NO_MEMORY = "memory not measured"
+NO_TIMES = "times not measured"
 TIME, MEMORY = "latency_ms", "peak_memory_mb"
 COMPLETE = (TIME, MEMORY)
 """Costs of a depth that take time to measure."""

@@ -166,6 +166,7 @@ def show_status(stage: Stage, after_s: Callable[[], float] = lambda: 0.0, later:
             left_s = status.seconds_left + after_s() + later * (whole_s + after_s())
             parts.append(f"{format_time(left_s)} left")
         parts += [f"loss {status.loss:.3f}"] if math.isfinite(status.loss) else []
+        parts += [status.part] if status.part else []  # before what is left out on a narrow terminal
         parts += [f"Dice {status.best_dice:.3f}"] if status.best_dice is not None else []
         training = status.activity == "training"
         parts += [f"{status.images_per_second:.1f} images/s" if training else status.activity]

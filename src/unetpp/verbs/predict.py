@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from unetpp.console import shows_progress
-from unetpp.errors import UsageError
+from unetpp.errors import PlanError, UsageError
+from unetpp.plan import Plan, read_plan
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Predicted
 from unetpp.run_folder import MODEL, NO_VALIDATION, RunFolder, find_model_files
@@ -88,6 +89,7 @@ def predict(
         for fold in RunFolder(path).unmeasured_folds()
     )
     notes += _note_unused_fold(RunFolder(path))
+    notes += _note_changed_plan(RunFolder(path), getattr(predictor, "plan", None))
     notes += predictor.doubts
     written = predictor.predict_files(
         paths, target, options, (progress or Silence()).stage("Predicting", "images"), overlay
@@ -114,3 +116,16 @@ def _note_unused_fold(run: RunFolder) -> tuple[str, ...]:
     if not file.is_file() or file in find_model_files(run.path):
         return ()
     return (f"The numbered folds predict, which have scores; the model of all cases is {file}.",)
+
+
+def _note_changed_plan(run: RunFolder, trained: Plan | None) -> tuple[str, ...]:
+    """Note that plan.json was changed after the training: models have the plan with which they were trained."""
+    try:
+        plan = read_plan(run.plan)
+    except PlanError:
+        return ()
+    changed = [name for name in trained.differences(plan) if name.startswith("predict.")] if trained else []
+    if not changed:
+        return ()
+    choose = "; `depth` or `size` chooses for each prediction" if "predict.depth" in changed else ""
+    return (f"{run.plan} has another {', '.join(changed)} than the model, which keeps its own{choose}.",)

@@ -32,15 +32,18 @@ from unetpp.results import Planned
 from unetpp.run_folder import LOCK, NO_VALIDATION, FoldName, RunFolder
 from unetpp.settings import parse_settings, validate
 from unetpp.sizes import find_size
+from unetpp.train.checkpoint import CHOOSE_SIZE
 from unetpp.train.speed import measure_mean_step_seconds
 from unetpp.verbs.request import Request, read_reading
 from unetpp.verbs.start import copy_start
 
-_ADD = {
+_INSTEAD = {
     "train.minutes": 'To train finished folds longer: `resume=True` with a plus, such as `minutes="+10"`.',
     "train.epochs": 'To train finished folds longer: `resume=True` with a plus, such as `epochs="+5"`.',
+    "predict.depth": f"Leave it out. {CHOOSE_SIZE}",
+    "predict.size": f"Leave it out. {CHOOSE_SIZE}",
 }
-"""Advice on a length that differs from the plan of a run."""
+"""Advice on a setting that differs from the plan of a run."""
 
 
 def check_fold(fold: int | str) -> None:
@@ -244,7 +247,7 @@ def reuse_plan(
     for key, value in settings.items():
         if _differs(found, key, value):
             expected = f"the value in {folder.plan}, with which fold {started[0]} was trained"
-            raise UsageError(key, str(value), expected, _ADD.get(key, "Leave it out, or choose another `out`."))
+            raise UsageError(key, str(value), expected, _INSTEAD.get(key, "Leave it out, or choose another `out`."))
     changed = _require_head(found.changed(settings))
     return found if changed.model_dump(exclude={"reasons"}) == found.model_dump(exclude={"reasons"}) else changed
 
