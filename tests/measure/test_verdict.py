@@ -78,7 +78,7 @@ def test_the_best_weights_are_those_since_the_last_shell_joined() -> None:
         (NUCLEI_TWO_MINUTES, IMPROVING, "the second half of the 245 steps raised the validation Dice from 0.868"),
         (DEMONSTRATION, IMPROVING, "loss 0.693 in training"),
         (EASY, GOOD, "validation Dice 1.000"),
-        (FULL_LENGTH, GOOD, "no longer rising"),
+        (FULL_LENGTH, GOOD, "the second half of the 2,400 steps added 1.2 points"),
         (OVER, OVER_FITTED, "since step 600: in training loss 0.400 to 0.100, in validation Dice 0.800 to 0.750;"),
         (FLAT, WEAK, "Hardly learned in 2,000 steps"),
     ],
@@ -131,7 +131,37 @@ def test_the_scores_of_all_cases_decide_and_those_of_some_do_not() -> None:
     assert verdict and verdict.reason.startswith("Trained to its end: validation Dice 0.580 over 92 cases")
     some = judge_training(replace(curves, scored=(1, 92), final=None))
     assert some and some.kind == UNSCORED and some.reason.startswith("Not judged yet: 1 of 92 validation cases scored")
-    assert "validation Dice 0.925 during training, on 5 of 92 cases" in some.reason
+    assert "validation Dice 0.925 during training (5 of 92 cases)" in some.reason
+
+
+def test_what_was_learned_by_heart_is_over_fitted_however_few_the_steps() -> None:
+    dice = [(9, 0.179, 0.42), (30, 0.01, 0.7), (60, 0.0, 0.888)]
+    validations = tuple(Validated(step, own, train_dice=trained) for step, own, trained in dice)
+    curves = Curves(60, 60.0, True, validations, ((60, 0.17),), scored=(1, 1), final=0.179)
+    verdict = judge_training(curves)
+    assert verdict and (verdict.kind, verdict.learned) == (OVER_FITTED, False)
+    assert "training Dice 0.888, validation Dice 0.179 over 1 case; the best weights, of step 9 of 60" in verdict.reason
+    near = judge_training(replace(curves, final=0.6))
+    assert near and near.kind == TOO_SHORT
+
+
+def test_a_flat_dice_of_a_few_cases_does_not_end_a_training_whose_loss_falls() -> None:
+    validations = (Validated(110, 0.94), Validated(220, 0.944))
+    losses = ((105, 0.36), (110, 0.36), (215, 0.3), (220, 0.3))
+    curves = Curves(220, 220.0, True, validations, losses, validated=4, scored=(92, 92), final=0.895)
+    verdict = judge_training(curves)
+    assert verdict and verdict.kind == IMPROVING and "lowered it from 0.360 to 0.300" in verdict.reason
+    for changes in ({"validated": 24}, {"losses": ((110, 0.32), (220, 0.3))}, {"steps": 1600}):
+        other = judge_training(replace(curves, **changes))
+        assert other and other.kind == GOOD
+
+
+def test_one_validation_case_is_little_to_judge_by() -> None:
+    curves = replace(make_curves(EASY), scored=(1, 1), final=0.99)
+    verdict = judge_training(curves)
+    assert verdict and verdict.advice == "1 validation case can say little of new images: label more."
+    more = judge_training(replace(curves, scored=(3, 3)))
+    assert more and more.advice == ""
 
 
 def test_the_advice_for_several_folds_is_for_folds_that_exist(tmp_path: Path) -> None:

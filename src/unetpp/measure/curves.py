@@ -71,8 +71,12 @@ class Curves:
         if self.validated is None:
             return ""
         total = self.scored[1] if self.scored else self.validated
-        part = f", on {self.validated} of {count_noun(total, 'case')}" if self.validated < total else ""
+        part = f" ({self.validated} of {count_noun(total, 'case')})" if self.validated < total else ""
         return f" during training{part}"
+
+    def is_validated_in_part(self, part: float) -> bool:
+        """Tell whether a validation during training has less than a part of all cases."""
+        return self.validated is not None and self.scored is not None and self.validated < part * self.scored[1]
 
     @property
     def best(self) -> Validated:

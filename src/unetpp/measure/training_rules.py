@@ -37,6 +37,12 @@ FALL, RISE = 0.9, 1.1
 """Training loss that has fallen, and validation loss that has risen, as multiples of their values before."""
 DROP = 0.02
 """Fall of the validation Dice from its highest, and rise of the training Dice meanwhile, that show over-fitting."""
+GAP = 0.3
+"""Training Dice above the validation Dice from which a network knows its training cases alone."""
+PART = 0.25
+"""Fraction of the validation cases below which those of a validation during training say little of all."""
+FEW_CASES = 3
+"""Number of validation cases below which they say little of new images."""
 RUINED, LOST = 2.0, 0.1
 """Training loss at the end, as a multiple of its lowest, and fall of the validation Dice, that show divergence."""
 ROUND_MINUTES = (1, 2, 5, 10, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720)
@@ -127,6 +133,23 @@ def _is_too_short(curves: Curves) -> bool:
     return curves.steps < WANTED_STEPS and (curves.dice < needed or behind)
 
 
+def find_memorized(curves: Curves) -> Verdict | None:
+    """A training, of any length, that has learned its own cases, but little that holds for those of validation."""
+    trained = curves.validations[-1].train_dice
+    if trained is None or trained < LEARNED_EARLY or trained - curves.dice < GAP:
+        return None
+    reason = (
+        f"Over-fitted: it has learned the training cases alone, training Dice {trained:.3f}, {_describe_dice(curves)}; "
+        f"the best weights, of step {curves.best.step:,} of {curves.steps:,}, are used."
+    )
+    advice = (
+        "Look at the validation cases in the report: if they are unlike the others, add labeled cases of their kind to "
+        "DATA; if not, are their labels right? More time alone does not help."
+    )
+    more = _minutes(curves, curves.steps)
+    return Verdict(kind=OVER_FITTED, reason=reason, advice=advice, more_minutes=more, learned=curves.dice >= LEARNED)
+
+
 def find_over_fitted(curves: Curves) -> Verdict | None:
     """A training that went on improving on its training cases, but not on others, since its best in the first part."""
     end = curves.validations[-1]
@@ -142,7 +165,7 @@ def find_over_fitted(curves: Curves) -> Verdict | None:
     training = _describe_change("in training", dice, losses)
     validation = _describe_change(f"in validation{curves.during}", (best.dice, end.dice), (best.loss, end.loss))
     reason = f"Over-fitted since step {best.step:,}: {training}, {validation}"
-    advice = "More labeled cases help most; more time does not."
+    advice = "Add labeled cases to DATA: they help most; more time alone does not."
     return Verdict(
         kind=OVER_FITTED,
         reason=f"{reason}; the best weights, of step {curves.best.step:,}, are used.",
@@ -191,14 +214,29 @@ def find_improving(curves: Curves) -> Verdict | None:
     end = curves.validations[-1].dice
     early, late = curves.dice_at(0.5), curves.dice_at(0.8)
     short = curves.steps < WANTED_STEPS and end - early > GAIN
-    if 1 - end < NO_ROOM or not (short or end - late > GAIN):
+    if 1 - end < NO_ROOM:
         return None
+    if not (short or end - late > GAIN):
+        return _find_falling(curves)
     part, before = ("the second half", early) if short else ("the last fifth", late)
     gained = (
         f"{part} of the {curves.steps:,} steps raised the validation Dice{curves.during} from {before:.3f} to {end:.3f}"
     )
     final = f"; {_describe_dice(curves)}" if curves.validated and curves.final is not None else ""
     reason = f"Still improving: {gained}{final}{_describe_fit(curves, '; ')}."
+    more = _minutes(curves, max(curves.steps, WANTED_STEPS - curves.steps))
+    return Verdict(kind=IMPROVING, reason=reason, advice="Train longer.", more_minutes=more)
+
+
+def _find_falling(curves: Curves) -> Verdict | None:
+    """A short training whose loss still falls, where the validations during training are of few of the cases."""
+    losses = curves.loss_near(curves.steps // 2), curves.loss_near(curves.steps)
+    if curves.steps >= WANTED_STEPS or not curves.is_validated_in_part(PART) or not _has_fallen(losses):
+        return None
+    reason = (
+        f"Still improving, by the training loss: the second half of the {curves.steps:,} steps lowered it from "
+        f"{losses[0]:.3f} to {losses[1]:.3f}; {_describe_dice(curves)}."
+    )
     more = _minutes(curves, max(curves.steps, WANTED_STEPS - curves.steps))
     return Verdict(kind=IMPROVING, reason=reason, advice="Train longer.", more_minutes=more)
 
@@ -223,16 +261,22 @@ def find_unscored(curves: Curves) -> Verdict | None:
 
 def find_good(curves: Curves) -> Verdict:
     """A training to which more time would add little."""
-    if curves.dice >= LEARNED_EARLY:
-        return Verdict(kind=GOOD, reason=f"Good: {_describe(curves)}, no longer rising.", advice="")
-    reason = f"Trained to its end: {_describe(curves)}, no longer rising."
-    return Verdict(kind=GOOD, reason=reason, advice="More labeled cases would add more than more time.")
+    gained = curves.validations[-1].dice - curves.dice_at(0.5)
+    rise = f"the second half of the {curves.steps:,} steps added {100 * gained:.1f} points{curves.during}"
+    described = f"{_describe(curves)}; {rise if gained >= 0.0005 else 'no longer rising'}."
+    if curves.dice < LEARNED_EARLY:
+        advice = "More labeled cases would add more than more time."
+        return Verdict(kind=GOOD, reason=f"Trained to its end: {described}", advice=advice)
+    total = curves.scored[1] if curves.scored else FEW_CASES
+    few = f"{count_noun(total, 'validation case')} can say little of new images: label more."
+    return Verdict(kind=GOOD, reason=f"Good: {described}", advice=few if total < FEW_CASES else "")
 
 
 RULES: tuple[Rule, ...] = (
     find_unfinished,
     find_diverged,
     find_large_behind,
+    find_memorized,
     find_too_short,
     find_over_fitted,
     find_no_gain,
