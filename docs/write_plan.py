@@ -114,6 +114,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], str, dict[str, Advice]]] = {
             "freeze_encoder": ("of the schedule", "as `encoder_learning_rate`"),
             "ema_decay": ("for each step", "rarely: it begins at 0.2 and rises"),
             "head_weights": (PLANNER, "one depth matters most: give it more weight"),
+            "distillation": (PLANNER, "to compare: off, every size learns from the labels"),
             "cross_entropy_weight": ("", "rarely"),
             "dice_weight": ("", "rarely"),
             "foreground_fraction": (

@@ -381,6 +381,9 @@ class TrainPlan(Frozen):
     head_weights: Literal["equal"] | tuple[PositiveFloat, ...] = "equal"
     """Weight of each head's loss, shallowest first (deep supervision; Zhou et al. 2018, section 3.2); with
     `model.shells` of each size, those of the inner shell first."""
+    distillation: bool = False
+    """The heads of all sizes but the largest learn the probabilities of the largest instead of the labels (in-place
+    distillation; Yu and Huang 2019, section 3.2)."""
     cross_entropy_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the cross-entropy in the loss of a head."""
     dice_weight: Annotated[float, Field(ge=0)] = 1.0

@@ -184,3 +184,38 @@ def test_a_target_is_class_indices() -> None:
     ):
         with pytest.raises(UsageError, match=said):
             DeepSupervisionLoss()(outputs, wrong)
+
+
+def test_small_sizes_learn_the_answer_of_the_largest() -> None:
+    outputs, target = heads(3)
+    plain, distilled = DeepSupervisionLoss(), DeepSupervisionLoss(distillation=True)
+    largest = HeadOutputs(outputs.depths[2:], outputs.logits[2:])
+    torch.testing.assert_close(distilled(largest, target), plain(largest, target))
+    distilled(outputs, target).backward()
+    grads = [logits.grad.clone() for logits in outputs.logits]
+    answer = outputs.logits[2].detach().softmax(1)
+    for logits, grad in zip(outputs.logits[:2], grads[:2], strict=True):
+        logits.grad = None
+        dice = plain.dice(logits, answer)
+        (-(answer * logits.log_softmax(1)).sum(1).mean() / 3 + dice / 3).backward()
+        torch.testing.assert_close(logits.grad, grad)
+    outputs.logits[2].grad = None
+    (plain(largest, target) / 3).backward()  # which does not learn from the others
+    torch.testing.assert_close(outputs.logits[2].grad, grads[2])
+
+
+def test_voxels_without_a_label_teach_small_sizes_nothing() -> None:
+    outputs, target = heads(3)
+    target[:, :, 4:] = 255
+    distilled = DeepSupervisionLoss(ignored=255, distillation=True)
+    distilled(outputs, target).backward()
+    assert all(
+        logits.grad[:, :, 4:].abs().max() < 1e-7 < logits.grad[:, :, :4].abs().max() for logits in outputs.logits
+    )
+    nothing = distilled(outputs, torch.full_like(target, 255))
+    assert nothing.isfinite()
+
+
+def test_a_loss_of_ones_own_does_not_distill() -> None:
+    with pytest.raises(UsageError, match="distillation"):
+        DeepSupervisionLoss(distillation=True, loss=torch.nn.CrossEntropyLoss())

@@ -28,7 +28,7 @@ class HeadLogits(Protocol):
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From logits (B, classes, *spatial) and the target to a scalar."""
-ARGUMENTS = ("head_weights", "cross_entropy_weight", "dice_weight", "ignored", "loss")
+ARGUMENTS = ("head_weights", "cross_entropy_weight", "dice_weight", "ignored", "distillation", "loss")
 
 
 class DeepSupervisionLoss(nn.Module):
@@ -49,11 +49,13 @@ class DeepSupervisionLoss(nn.Module):
         cross_entropy_weight: weight of the cross entropy.
         dice_weight: weight of the Dice loss.
         ignored: class index of voxels that nobody labeled, which both terms leave out; None: there are none.
+        distillation: the target of all heads but the last is the probabilities of the last one instead of the labels
+            (in-place distillation; Yu and Huang 2019, section 3.2): small sizes learn what the largest can tell.
         loss: loss(logits, target) of a head instead of these two terms; it gets the target as it is.
 
     Raises:
         UsageError: both terms have the weight 0, weights of heads that are no weights, a `loss` that is no function, or
-            `ignored` with a `loss`, which has to do that itself.
+            `ignored` or `distillation` with a `loss`, which has to do that itself.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class DeepSupervisionLoss(nn.Module):
         cross_entropy_weight: float = 1.0,
         dice_weight: float = 1.0,
         ignored: int | None = None,
+        distillation: bool = False,
         *,
         loss: Loss | None = None,
         **others: Any,
@@ -82,10 +85,14 @@ class DeepSupervisionLoss(nn.Module):
         if loss is not None and ignored is not None:
             action = "Give it to your loss, such as torch.nn.CrossEntropyLoss(ignore_index=255)."
             raise UsageError("ignored", f"{ignored} with a loss of your own", "one of the two", action)
+        if loss is not None and distillation:
+            action = "Leave out `distillation`, which needs the cross entropy and Dice of this class."
+            raise UsageError("distillation", "True with a loss of your own", "one of the two", action)
         self.head_weights = _check_weights(head_weights)
         self.cross_entropy_weight = cross_entropy_weight
         self.dice_weight = dice_weight
         self.ignored = ignored
+        self.distillation = distillation
         self.loss = loss
         if loss is None:
             from monai.losses import DiceLoss, MaskedDiceLoss  # here, because importing MONAI takes seconds
@@ -124,23 +131,31 @@ class DeepSupervisionLoss(nn.Module):
             raise UsageError("outputs", "one logit", "one for each class, background first", action)
         target = _check_target(target, heads[0], self.ignored)
         classes = one_hot(target, channels) if self.dice_weight else None
-        return [self._head_loss(logits.float(), target, classes) for logits in heads]
+        known = None if self.ignored is None else target != self.ignored
+        pairs = [(target, classes)] * len(heads)
+        if self.distillation:
+            answer = heads[-1].detach().float().softmax(1)
+            pairs[:-1] = [(answer, answer if self.dice_weight else None)] * (len(heads) - 1)
+        return [self._head_loss(logits.float(), *pair, known) for logits, pair in zip(heads, pairs, strict=True)]
 
-    def _head_loss(self, logits: Tensor, target: Tensor, classes: Tensor | None) -> Tensor:
+    def _head_loss(self, logits: Tensor, target: Tensor, classes: Tensor | None, known: Tensor | None) -> Tensor:
         loss = logits.new_zeros(())
         if self.cross_entropy_weight:
-            loss = loss + self.cross_entropy_weight * self._cross_entropy(logits, target)
+            loss = loss + self.cross_entropy_weight * self._cross_entropy(logits, target, known)
         if classes is not None:
-            mask = () if self.ignored is None else ((target != self.ignored).float(),)
-            loss = loss + self.dice_weight * self.dice(logits, classes, *mask)
+            loss = loss + self.dice_weight * self.dice(logits, classes, *(() if known is None else (known.float(),)))
         return loss
 
-    def _cross_entropy(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Average over the labeled voxels; a batch may have none."""
-        if self.ignored is None:
-            return F.cross_entropy(logits, target[:, 0])
-        total = F.cross_entropy(logits, target[:, 0], ignore_index=self.ignored, reduction="sum")
-        return total / (target != self.ignored).sum().clamp(min=1)
+    def _cross_entropy(self, logits: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
+        """Average over the labeled voxels, of which a batch may have none; the target may be probabilities."""
+        is_index = not target.is_floating_point()
+        if known is None:
+            return F.cross_entropy(logits, target[:, 0] if is_index else target)
+        if is_index:
+            total = F.cross_entropy(logits, target[:, 0], ignore_index=self.ignored or 0, reduction="sum")
+        else:
+            total = (F.cross_entropy(logits, target, reduction="none") * known[:, 0]).sum()
+        return total / known.sum().clamp(min=1)
 
     def _weights(self, depths: tuple[int, ...]) -> list[float]:
         if self.head_weights == "equal":

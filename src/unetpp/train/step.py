@@ -58,7 +58,7 @@ class TrainingStep:
         self.average = copy.deepcopy(network).eval().requires_grad_(False)
         self.optimizer = optimizer.make_optimizer(network, train)
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.precision == "fp16" and device.type == "cuda")
-        self.loss = make_loss(train, network, ignored)
+        self.loss = make_loss(train, network, ignored, train.distillation)
         self._model, self._train, self._device, self._warn = model, train, device, warn
         self._first = first
         self.rate = 1.0
@@ -144,14 +144,17 @@ class TrainingStep:
         return loss.detach()
 
 
-def make_loss(train: TrainPlan, network: UNetPlusPlus, ignored: int | None = None) -> DeepSupervisionLoss:
+def make_loss(
+    train: TrainPlan, network: UNetPlusPlus, ignored: int | None = None, distillation: bool = False
+) -> DeepSupervisionLoss:
     """Make the loss of a training.
 
     Args:
         train: its plan.
         network: in a phase of growth, the part that has heads so far.
         ignored: class index of voxels that nobody labeled; None: there are none.
+        distillation: all sizes but the largest learn from its answers; of labels, as validations count them, if False.
     """
     weights = train.head_weights
     weights = weights if weights == "equal" else weights[: network.head_depths[-1]]
-    return DeepSupervisionLoss(weights, train.cross_entropy_weight, train.dice_weight, ignored)
+    return DeepSupervisionLoss(weights, train.cross_entropy_weight, train.dice_weight, ignored, distillation)
