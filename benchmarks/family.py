@@ -82,7 +82,8 @@ def prepare(data: Path, folder: Path, minutes: float, device: str) -> Fold:
 
 def train(member: Member, fold: Fold, plan_file: Path, minutes: float, device: str) -> Row:
     """Train and measure a member; returns its line without what identifies it."""
-    place, plan = choose_device(device), fold.plan
+    plan = fold.plan.changed({"train.distillation": member.distillation})
+    place, fold = choose_device(device), fold._replace(plan=plan)
     torch.manual_seed(plan.train.seed)
     phases = member.list_phases()
     network, steps = train_phases(fold, phases, 60 * minutes, place)

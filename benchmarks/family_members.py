@@ -36,6 +36,8 @@ class Member:
     growth: tuple[float, ...] = (1.0,)
     """Fraction of the time at which the phase of each shell ends; one: all shells from the start."""
     slimmable: bool = False
+    distillation: bool = False
+    """Whether all sizes but the largest learn its answers."""
 
     def list_phases(self) -> list[Phase]:
         if self.slimmable:
@@ -84,6 +86,7 @@ def _list_nested(base: ModelPlan) -> Iterator[Member]:
     yield Member("unet+-16", "UNet+ 16", make_model(base, "unet+", 16), 16)
     yield Member("unet_e-16", "U-Net^e 16", make_model(base, "unet_e", 16), 16)
     yield Member("unet++-16", "UNet++ 16", nested, 16)
+    yield Member("unet++-16-distilled", "UNet++ 16, distilled", nested, 16, distillation=True)
     yield Member("unet++-32", "UNet++ 32", make_model(base, "unet++", 32), 32)
     inner = {
         f"{level}_{column}": width // 4
@@ -104,6 +107,8 @@ def _list_widths(base: ModelPlan) -> Iterator[Member]:
         yield Member(f"shells-{name}", f"U-Net, shells {title[1:-1]}", model, shells[-1])
         growth = _share_equally(len(shells))
         yield Member(f"shells-{name}-grown", f"U-Net, shells {title[1:-1]}, grown", model, shells[-1], growth)
+        distilled = f"U-Net, shells {title[1:-1]}, distilled"
+        yield Member(f"shells-{name}-distilled", distilled, model, shells[-1], distillation=True)
     nested = make_model(base, "unet++", 16, shells=(8, 16))
     yield Member("unet++-shells-8-16-grown", "UNet++, shells 8, 16, grown", nested, 16, _share_equally(2))
     slimmable = make_model(base, "unet", 16, shells=(8, 16))
