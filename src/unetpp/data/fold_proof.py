@@ -11,7 +11,7 @@ from unetpp.layouts.dataset import Dataset
 from unetpp.words import count_noun
 
 _ORIGINS = {
-    "csv": "the column `group` of the table",
+    "csv": "the column group of the table",
     "bids": "the subjects of BIDS",
     "volumes": "the folders of the patients",
     "cell_tracking": "the sequences of frames",
@@ -113,7 +113,7 @@ def _describe_origin(dataset: Dataset, cases: Sequence[Groupable]) -> str:
     if not grouped:
         return (
             "nothing in names and folders tells patients apart, so each case counts as one of its own; if several "
-            "are of one patient, say so in the column `group` of a CSV table, or in splits.json"
+            "are of one patient, say so in the column group of a CSV table, or in splits.json"
         )
     if any(case.is_part for case in dataset.cases):
         origin = "the files of which cases are parts"

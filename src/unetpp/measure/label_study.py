@@ -129,13 +129,12 @@ def _yield_bands(indices: np.ndarray, num_classes: int) -> Iterator[Band]:
 
 def measure_boxes(indices: np.ndarray, num_classes: int) -> np.ndarray:
     """Measure the box around each foreground class: (classes - 1, axes) in voxels; NaN for one that is absent."""
+    from scipy.ndimage import find_objects
+
     found = np.full((num_classes - 1, indices.ndim), np.nan)
-    for axis in range(indices.ndim):
-        for row, index in zip(found, range(1, num_classes), strict=True):
-            across = tuple(other for other in range(indices.ndim) if other != axis)
-            places = np.flatnonzero((indices == index).any(axis=across))
-            if places.size:
-                row[axis] = places[-1] - places[0] + 1
+    for row, box in zip(found, find_objects(indices, num_classes - 1), strict=True):
+        if box is not None:
+            row[:] = [part.stop - part.start for part in box]
     return found
 
 

@@ -81,7 +81,7 @@ def _judge_intensities(facts: Sequence[CaseFacts], channels: Sequence[str]) -> I
         middle = float(np.median(means))
         for case in np.flatnonzero(far & (np.abs(means - middle) > _SHIFT * spread)):
             channel = f" of {name}" if len(channels) > 1 else ""
-            text = f"mean intensity{channel} {means[case]:.3g}; the median is {middle:.3g}"
+            text = f"mean intensity{channel} {_write(means[case])}; the median is {_write(middle)}"
             yield _Found(int(case), text, float(abs(means[case] - middle) / max(spread, np.finfo(float).tiny)))
 
 
@@ -129,6 +129,10 @@ def _judge_ratios(values: np.ndarray, factor: float, write: Callable[[float], st
     for case in np.flatnonzero(far & (np.abs(logs - np.log(middle)) > np.log(factor))):
         distance = float(abs(logs[case] - np.log(middle)) / np.log(factor))
         yield _Found(int(case), f"{write(values[case])} {what}; the median is {write(middle)}", distance)
+
+
+def _write(value: float) -> str:
+    return f"{float(f'{value:.3g}'):,g}"
 
 
 def _find_far(values: np.ndarray) -> np.ndarray:

@@ -43,7 +43,7 @@ def hash_text(text: str) -> str:
 
 
 def read_state(path: Path) -> tuple[str, int] | None:
-    """Read from a page the hash of its plan, and how many parts it left out; None: there is no page."""
+    """Read from a page the hash of its plan and splits, and how many parts it left out; None: there is no page."""
     with suppress(OSError, ValueError), path.open(encoding="utf-8") as file:
         if found := _STATE.search(file.read(300)):
             return found[1], int(found[2])
@@ -58,7 +58,6 @@ def render_plan_page(record: PlanRecord) -> str:
         record=record,
         plan=plan,
         f=f,
-        plan_hash=hash_text(plan.to_json()),
         subtitle=_subtitle(record),
         headline=_headline(record),
         sizes=tabulate_sizes(record),
@@ -78,6 +77,7 @@ def render_plan_page(record: PlanRecord) -> str:
         legend=list_colors(plan.data.classes)[: plan.data.num_classes - 1],
         patch=plan_words.describe_patch(record),
         grid=join_sizes(record.grid),
+        target=join_sizes(plan.data.spacing_mm or ()),
         groups=plan_words.group_choices(plan),
         defaults=plan_words.list_defaults(plan),
         not_done=plan_words.list_not_done(record),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -51,8 +51,10 @@ class PlanRecord:
     """Title and drawing."""
     left_out: tuple[str, ...] = ()
     """Parts for which the time did not suffice."""
-    versions: tuple[tuple[str, str], ...] = field(default=())
+    versions: tuple[tuple[str, str], ...] = ()
     """Names of programs and files, with their versions or hashes."""
+    identity: str = ""
+    """Hash of plan and splits, by which it is known whose page this is."""
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -74,17 +76,19 @@ def cover(patch: Sequence[int], sizes: Sequence[float]) -> float:
 def tabulate_sizes(record: PlanRecord) -> Table:
     """Tabulate sizes, voxel sizes and fields of view along each axis, over the cases."""
     facts, turned = record.inspection.facts, record.fingerprint.orientation is not None
-    rows = []
-    shapes = np.array([f.orientation.turn_sizes(f.shape) if turned and f.orientation else f.shape for f in facts])
+
+    def collect(sizes: Iterable[Sequence[float]]) -> np.ndarray:
+        pairs = zip(facts, sizes, strict=True)
+        return np.array([f.orientation.turn_sizes(own) if turned and f.orientation else own for f, own in pairs])
+
+    shapes = collect(fact.shape for fact in facts)
     axes = ("Z", "Y", "X")[-shapes.shape[1] :]
-    rows += [(f"{name}, voxels", _span(shapes[:, axis], ".0f")) for axis, name in enumerate(axes)]
-    known = [f for f in facts if f.spacing_mm]
+    rows = [(f"{name}, voxels", _span(shapes[:, axis], ".0f")) for axis, name in enumerate(axes)]
+    known = [fact.spacing_mm for fact in facts if fact.spacing_mm]
     if len(known) == len(facts):
-        spacing = np.array(
-            [f.orientation.turn_sizes(f.spacing_mm) if turned and f.orientation else f.spacing_mm or () for f in known]
-        )
-        rows += [(f"{name}, voxel size mm", _span(spacing[:, axis], ".4g")) for axis, name in enumerate(axes)]
+        spacing = collect(known)
         extents = spacing * shapes
+        rows += [(f"{name}, voxel size mm", _span(spacing[:, axis], ".4g")) for axis, name in enumerate(axes)]
         rows += [(f"{name}, field of view mm", _span(extents[:, axis], ".4g")) for axis, name in enumerate(axes)]
     return Table(list(_RANGE), rows)
 
@@ -111,14 +115,15 @@ def tabulate_structures(record: PlanRecord) -> Table:
     """Tabulate each class: its value in label files, the cases that have it, its share and its volumes."""
     inspection, f = record.inspection, record.fingerprint
     volumes, unit = measure_volumes(inspection), name_unit(inspection)
-    labeled = int((~np.isnan(volumes[:, 0])).sum())
+    labeled, largest = int((~np.isnan(volumes[:, 0])).sum()), max(f.class_fractions[1:], default=0.0)
     columns = ["label value", "cases", "share of voxels", *(f"{name} {unit}" for name in _RANGE)]
     rows = []
     for index, name in enumerate(f.classes):
         own = volumes[:, index][np.nan_to_num(volumes[:, index]) > 0]
         share = f.class_fractions[index]
+        bar = share / largest if index and largest else None  # the background would hide all others
         cells = [Cell(str(f.label_values[index]), f.label_values[index]), Cell(f"{len(own)} of {labeled}", len(own))]
-        cells += [Cell(f"{share:.2%}", share, share), *(_span(own, ".3g") if len(own) else [Cell("-", None)] * 3)]
+        cells += [Cell(f"{share:.2%}", share, bar), *(_span(own, ".3g") if len(own) else [Cell("-", None)] * 3)]
         rows.append((name, cells))
     return Table(columns, rows)
 

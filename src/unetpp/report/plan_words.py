@@ -126,7 +126,7 @@ def list_defaults(plan: Plan) -> list[tuple[str, str]]:
 def _flatten(section: object, prefix: str, plan: Plan) -> Iterator[str]:
     if prefix in plan.reasons:
         return
-    if isinstance(section, dict):
+    if isinstance(section, dict) and section:
         for key, value in section.items():
             yield from _flatten(value, f"{prefix}.{key}", plan)
     else:

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpp.data.case_files import read_case_classes, read_case_image
+from unetpp.data.case_files import close_whole_files, read_case_classes, read_case_image
 from unetpp.data.fold_proof import prove_folds
 from unetpp.data.folds import Split, read_splits
 from unetpp.data.inspect import CaseFacts
-from unetpp.errors import DataError
 from unetpp.labels.classes import ignored_index
 from unetpp.layouts.dataset import Case
 from unetpp.measure.label_study import study_labels
@@ -48,7 +47,7 @@ ODD_PICTURES = 3
 def make_plan_page(
     folder: RunFolder, found: ReadData, splits: Sequence[Split], planned: Planned, progress: Progress
 ) -> Planned:
-    """Write RUN/plan.html in bounded time, unless that of this plan is there; whatever fails, the plan is made.
+    """Write RUN/plan.html in bounded time; whatever fails, the plan is made.
 
     Args:
         folder: run folder.
@@ -60,18 +59,23 @@ def make_plan_page(
     Returns:
         `planned`, with the short form of the page.
     """
-    state = read_state(folder.plan_page)
     minutes = planned.plan.train.minutes
     seconds = min(MOST_SECONDS, 60 * SHARE * minutes * planned.folds) if minutes else MOST_SECONDS
-    if state and state[0] == hash_text(planned.plan.to_json()):
-        return planned
     try:
         record = make_record(folder, found, splits, planned, seconds, progress)
         write_plan_page(record, folder.plan_page)
     except Exception as error:
         progress.note(f"note: no page of the plan was written ({error})")
         return planned
+    finally:
+        close_whole_files()
     return replace(planned, page=folder.plan_page, summary=summarize_record(record))
+
+
+def has_plan_page(folder: RunFolder, plan: Plan) -> bool:
+    """Tell whether RUN/plan.html is that of a plan and of the splits of the run."""
+    state = read_state(folder.plan_page)
+    return state is not None and state[0] == _identify(folder, plan)
 
 
 def complete_plan_page(folder: RunFolder, progress: Progress) -> tuple[str, ...]:
@@ -83,21 +87,21 @@ def complete_plan_page(folder: RunFolder, progress: Progress) -> tuple[str, ...]
 
     Returns:
         Why that is not possible, in words.
-
-    Raises:
-        PlanError: the plan of the run cannot be used.
     """
     state = read_state(folder.plan_page)
     if not state or not state[1]:
         return ()
-    where, plan = folder.recall_data(), read_plan(folder.plan)
+    where = folder.recall_data()
     try:
+        plan = read_plan(folder.plan)
         found = read_data(Path(where), {}, progress, folder)
         splits = read_splits(folder.splits, validated=False)
         planned = estimate_cost(Path(where), folder, plan, splits[0], None)
         write_plan_page(make_record(folder, found, splits, planned, MOST_SECONDS, progress), folder.plan_page)
-    except DataError as error:
-        return (f"{folder.plan_page.name} stays as it is, because the data in {where} cannot be used ({error})",)
+    except Exception as error:  # of the data, as a rule: the report of the run is written all the same
+        return (f"{folder.plan_page.name} stays as it is; the data in {where} cannot be used ({error})",)
+    finally:
+        close_whole_files()
     return ()
 
 
@@ -133,6 +137,7 @@ def make_record(
         proof,
         tuple(find_odd_cases(found.inspection)),
         versions=_list_versions(planned.plan, folder),
+        identity=_identify(folder, planned.plan),
     )
     left_out = []
     if seconds > _SECONDS_TO_LOAD:
@@ -176,6 +181,10 @@ def _draw_case(case: Case, fact: CaseFacts, plan: Plan, why: str, name: str) -> 
     view = make_view(case.id, image, label, np.zeros_like(label))
     svg = draw_view(view, plan.data.num_classes, name, compares=False)
     return CasePicture(case.id, why, view.slice, view.shape_ratio, svg)
+
+
+def _identify(folder: RunFolder, plan: Plan) -> str:
+    return hash_text(plan.to_json() + (folder.splits.read_text(encoding="utf-8") if folder.splits.is_file() else ""))
 
 
 def _list_versions(plan: Plan, folder: RunFolder) -> tuple[tuple[str, str], ...]:

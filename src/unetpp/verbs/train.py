@@ -119,7 +119,7 @@ def train(
     from unetpp.verbs import preparation
     from unetpp.verbs.fold import FoldJob
     from unetpp.verbs.fold_time import Clock, load_libraries
-    from unetpp.verbs.plan_page import make_plan_page
+    from unetpp.verbs.plan_page import has_plan_page, make_plan_page
     from unetpp.verbs.request import read_request
     from unetpp.verbs.splits import choose_split, find_splits
     from unetpp.verbs.start import describe_start, find_start
@@ -182,7 +182,7 @@ def train(
                 length = made.train.minutes
                 progress.note(planned.summarize(clock.find_end(length, len(jobs)) if length else None))
                 progress.detail(describe_plan(made))
-                if not folder.started_folds():
+                if not folder.started_folds() and not has_plan_page(folder, made):
                     make_plan_page(folder, found, splits, planned, progress)
             if not start and made.train.start:
                 progress.note(f"Starts from {made.train.start.partition(',')[0]}, as the plan in {folder.plan} says.")
