@@ -70,7 +70,7 @@ def test_a_patient_on_both_sides_is_named(cells: Path, tmp_path: Path) -> None:
     table = cells.parent / "cases.csv"
     with table.open("w", newline="") as file:
         rows = [[image, cells / "masks" / image.name, f"patient{place // 2}"] for place, image in enumerate(images)]
-        csv.writer(file).writerows([["image", "mask", "group"], *rows])
+        csv.writer(file).writerows([["image", "label", "group"], *rows])
     planned = plan(table, tmp_path / "run")
     assert "Folds:    0 of 5 groups on both sides of a fold" in planned.summary
     splits = json.loads((tmp_path / "run/splits.json").read_text())
