@@ -99,7 +99,11 @@ def _headline(record: PlanRecord) -> list[tuple[str, str, str]]:
     planned, proof = record.planned, record.proof
     minutes = planned.train_minutes
     grouped = proof.groups < proof.cases
-    length = ("minutes", f"{minutes:g}", "scoring included") if minutes else ("steps", _count_steps(record), "no limit")
+    length = (
+        ("minutes", f"{minutes:g}", "scoring included")
+        if minutes
+        else ("steps", _count_steps(record), "no limit of time")
+    )
     return [
         (
             "cases",
@@ -147,5 +151,5 @@ def _list_costs(record: PlanRecord) -> list[tuple[str, str]]:
         ("Time", length),
         ("Folds", f"{planned.folds} of {len(record.proof.folds)} are trained"),
         ("Prepared cases on disk", f"about {2 * values / 1e6:,.0f} MB and the labels, before resampling"),
-        ("Reason", planned.plan.reasons.get("train.minutes") or planned.plan.reasons.get("model.widths", "")),
+        ("Why", planned.plan.reasons.get("train.minutes") or planned.plan.reasons.get("model.widths", "")),
     ]

@@ -67,6 +67,11 @@ class PlanRecord:
         """Fraction of the median image that a patch covers."""
         return cover(self.planned.plan.train.patch, self.grid)
 
+    @property
+    def voxels(self) -> str:
+        """What the elements of an image are called."""
+        return "pixels" if self.planned.plan.data.dims == 2 else "voxels"
+
 
 def cover(patch: Sequence[int], sizes: Sequence[float]) -> float:
     """Compute the fraction of a box of `sizes` that a patch covers, both in voxels."""
@@ -83,7 +88,7 @@ def tabulate_sizes(record: PlanRecord) -> Table:
 
     shapes = collect(fact.shape for fact in facts)
     axes = ("Z", "Y", "X")[-shapes.shape[1] :]
-    rows = [(f"{name}, voxels", _span(shapes[:, axis], ".0f")) for axis, name in enumerate(axes)]
+    rows = [(f"{name}, {record.voxels}", _span(shapes[:, axis], ".0f")) for axis, name in enumerate(axes)]
     known = [fact.spacing_mm for fact in facts if fact.spacing_mm]
     if len(known) == len(facts):
         spacing = collect(known)
@@ -123,7 +128,10 @@ def tabulate_structures(record: PlanRecord) -> Table:
         share = f.class_fractions[index]
         bar = share / largest if index and largest else None  # the background would hide all others
         cells = [Cell(str(f.label_values[index]), f.label_values[index]), Cell(f"{len(own)} of {labeled}", len(own))]
-        cells += [Cell(f"{share:.2%}", share, bar), *(_span(own, ".3g") if len(own) else [Cell("-", None)] * 3)]
+        cells += [
+            Cell(f"{share:.2%}", share, bar),
+            *(_span(own, ",.0f" if own.max() >= 1000 else ".3g") if len(own) else [Cell("-", None)] * 3),
+        ]
         rows.append((name, cells))
     return Table(columns, rows)
 
@@ -145,7 +153,7 @@ def tabulate_sight(record: PlanRecord) -> Table:
     """Tabulate the box around each class, and the share of it that a patch sees; empty where it was not measured."""
     plan = record.planned.plan
     extents = record.study.extents if record.study else {}
-    voxel, unit = (plan.data.voxel_mm, "mm") if plan.data.voxel_mm else ((1.0,) * plan.data.dims, "voxels")
+    voxel, unit = (plan.data.voxel_mm, "mm") if plan.data.voxel_mm else ((1.0,) * plan.data.dims, record.voxels)
     rows = []
     for name, sizes in extents.items():
         share = cover(plan.train.patch, sizes)

@@ -18,10 +18,14 @@ def summarize_record(record: PlanRecord) -> tuple[str, ...]:
     """Write the short form of the page: a line for each of data, ceiling, patch, folds and odd cases."""
     f, study = record.fingerprint, record.study
     sizes = _describe_span(f.smallest_shape, f.largest_shape)
-    spacing = f" of {join_sizes(f.median_spacing_mm)} mm" if f.median_spacing_mm else ", voxel size unknown"
+    unknown = f", size of {record.voxels} unknown"
+    spacing = f" of {join_sizes(f.median_spacing_mm)} mm" if f.median_spacing_mm else unknown
     spacing += " (they differ)" if f.spacing_varies else ""
     shares = [f"{name} {share:.2%}" for name, share in zip(f.classes[1:], f.class_fractions[1:], strict=True)]
-    lines = [f"Sizes:    {sizes} voxels{spacing}", f"Classes:  {list_some(shares, 4)} of the labeled voxels"]
+    lines = [
+        f"Sizes:    {sizes} {record.voxels}{spacing}",
+        f"Classes:  {list_some(shares, 4)} of the labeled {record.voxels}",
+    ]
     if air := describe_air(record):
         lines.append(f"Channels: {air}")
     if study and study.ceiling:
@@ -41,7 +45,7 @@ def summarize_record(record: PlanRecord) -> tuple[str, ...]:
 def describe_patch(record: PlanRecord) -> str:
     """Write the size of a patch in voxels and, where it is known, in mm."""
     plan = record.planned.plan
-    text = f"{join_sizes(plan.train.patch)} voxels"
+    text = f"{join_sizes(plan.train.patch)} {record.voxels}"
     if plan.data.voxel_mm:
         sizes = (size * mm for size, mm in zip(plan.train.patch, plan.data.voxel_mm, strict=True))
         text += f", {join_sizes(sizes)} mm"
