@@ -73,7 +73,7 @@ def compare_times(
 ) -> tuple[float, float]:
     """Return the seconds of a step by the planner and in training."""
     data = write_demo_data(folder / "data", len(shape), cases=6, shape=shape)
-    dataset, fingerprint = read_data(data, {}, Silence())
+    dataset, fingerprint, _ = read_data(data, {}, Silence())
     length = {"train.steps_per_epoch": steps + 1, "train.validations": 1, "train.checkpoint_minutes": 1000}
     plan = make_plan(fingerprint, epochs=1, settings=settings | length, step_seconds=lambda *_: 1.0)
     cases = store_cases(dataset.cases, plan.data, folder / "cache")

@@ -225,6 +225,7 @@ def test_plan_shows_reasons_and_writes(cells: Path, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "plan.json",
         "plan.schema.json",
+        "plan.html",
         "fingerprint.json",
         "splits.json",
     }

@@ -23,6 +23,7 @@ COVERED_IN = {
         for verb in ("arguments", "demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "info")
     },
     "verbs/fold": "verbs/test_journey",
+    "verbs/plan_page": "report/test_plan_page",
     "verbs/adapt": "deploy/test_adapt",
     "verbs/export": "deploy/test_export",
     "verbs/import_checkpoint": "peers/test_import",
@@ -117,6 +118,10 @@ COVERED_IN = {
     "report/colors": "report/test_html",
     "report/gallery": "report/test_html",
     "report/pictures": "report/test_views",
+    "report/page": "report/test_html",
+    "report/plan_plots": "report/test_plan_page",
+    "report/plan_record": "report/test_plan_page",
+    "report/plan_words": "report/test_plan_page",
     "report/plots": "report/test_html",
     "report/run_record": "report/test_html",
     "report/tables": "report/test_html",

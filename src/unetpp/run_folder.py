@@ -34,6 +34,11 @@ class RunFolder:
         return self.path / "plan.json"
 
     @property
+    def plan_page(self) -> Path:
+        """The page of the plan."""
+        return self.path / "plan.html"
+
+    @property
     def fingerprint(self) -> Path:
         """The fingerprint of the data set."""
         return self.path / "fingerprint.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +13,8 @@ from unetpp.measured import Metrics
 from unetpp.metrics.scores import METRICS
 from unetpp.plan import Plan
 from unetpp.report import plots
-from unetpp.report.colors import THEME
 from unetpp.report.gallery import Pencil, draw_pictures
+from unetpp.report.page import render_page
 from unetpp.report.pictures import PANELS, list_colors
 from unetpp.report.run_record import FoldRecord, RunRecord, read_run
 from unetpp.report.tables import SCORES, tabulate_cases, tabulate_classes, tabulate_depths
@@ -54,14 +53,10 @@ def write_report(run: Path) -> Written:
 
 def render(run: RunRecord) -> tuple[str, tuple[str, ...]]:
     """Render the report as HTML, and list what it leaves out."""
-    from jinja2 import Environment, StrictUndefined
-
-    template = files("unetpp.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     pencil = Pencil()
     content = {**_describe(run), **_draw(run, pencil)}
     left_out = (*run.left_out, *pencil.failed)
-    return environment.from_string(template).render(**content, left_out=left_out), left_out
+    return render_page(TEMPLATE, **content, left_out=left_out), left_out
 
 
 def _describe(run: RunRecord) -> dict[str, Any]:
@@ -71,7 +66,6 @@ def _describe(run: RunRecord) -> dict[str, Any]:
     return {
         "run": run,
         "plan": plan,
-        "theme": THEME,
         "subtitle": _subtitle(plan, run.parameters),
         "verdicts": run.verdicts,
         "next_steps": _list_next_steps(run),

@@ -39,13 +39,14 @@ def list_colors(classes: Sequence[str]) -> list[tuple[str, str]]:
     return [*contours, (MISSED, "missed, or another class"), (EXTRA, "extra")]
 
 
-def draw_view(view: View, num_classes: int, name: str) -> str:
+def draw_view(view: View, num_classes: int, name: str, compares: bool = True) -> str:
     """Draw three panels: the image; contours of reference and prediction; missed and extra voxels.
 
     Args:
         view: what is drawn.
         num_classes: number of classes, background included.
         name: name of the image, unique in its page.
+        compares: False leaves out the third panel, of a view without a prediction.
 
     Returns:
         An `<svg>` element.
@@ -55,13 +56,16 @@ def draw_view(view: View, num_classes: int, name: str) -> str:
     size = f'width="{width}" height="{tall:.5g}" preserveAspectRatio="none"'
     exact = max(height, width) < EXACT_SIDE
     image = _encode(Image.fromarray(np.ascontiguousarray(view.image)), "webp", lossless=exact, quality=75)
+    differences = [f'<image href="{_draw_differences(view)}" x="{2 * step:.5g}" {size}{SHARP}/>'] if compares else []
+    copies = (1, 2) if compares else (1,)
     return "".join(
         [
-            f'<svg viewBox="0 0 {2 * step + width:.5g} {tall:.5g}" aria-hidden="true">',
+            f'<svg viewBox="0 0 {len(copies) * step + width:.5g} {tall:.5g}" aria-hidden="true">',
             f'<image id="{name}" href="{image}" {size}{SHARP * exact}/>',
-            *(f'<use href="#{name}" x="{place * step:.5g}"/>' for place in (1, 2)),
+            *(f'<use href="#{name}" x="{place * step:.5g}"/>' for place in copies),
             f'<image href="{_draw_contours(view, num_classes)}" x="{step:.5g}" {size}/>',
-            f'<image href="{_draw_differences(view)}" x="{2 * step:.5g}" {size}{SHARP}/></svg>',
+            *differences,
+            "</svg>",
         ]
     )
 

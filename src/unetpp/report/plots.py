@@ -49,7 +49,7 @@ def plot_training(folds: Sequence[FoldRecord], model: ModelPlan) -> str | None:
     trained, validated = _find_lines(folds, "train"), _find_lines(folds, "validation")
     if not trained and not validated:
         return None
-    figure, (above, below) = _make_figure(height=4.4, rows=2)
+    figure, (above, below) = make_figure(height=4.4, rows=2)
     several = len(folds) > 1
     for color, (fold, lines) in zip(_cycle(COLORS, len(trained)), trained, strict=True):
         minutes, loss = [minutes_of(line) for line in lines], _values(lines, "loss")
@@ -65,9 +65,9 @@ def plot_training(folds: Sequence[FoldRecord], model: ModelPlan) -> str | None:
         dice, name = _values(lines, "train_dice"), f"fold {fold}, training cases" if several else "training cases"
         if np.isfinite(dice).any():
             _plot_validations(below, lines, dice, color, name, dashed=True)
-    _label(above, "", "loss", legend=True)
-    _label(below, TIME, "Dice", legend=True)
-    return _encode(figure)
+    label_axes(above, "", "loss", legend=True)
+    label_axes(below, TIME, "Dice", legend=True)
+    return encode_figure(figure)
 
 
 def _plot_validations(
@@ -102,13 +102,13 @@ def plot_pace(folds: Sequence[FoldRecord]) -> str | None:
         return None
     lines = found[0][1]
     minutes = [minutes_of(line) for line in lines]
-    figure, (above, below) = _make_figure(height=4.4, rows=2)
+    figure, (above, below) = make_figure(height=4.4, rows=2)
     above.plot(minutes, _values(lines, "learning_rate"), color=COLORS[0], linewidth=1.6)
     below.plot(minutes, _values(lines, "images_per_second"), color=COLORS[2], linewidth=1.6)
     below.set_ylim(bottom=0)
-    _label(above, "", "learning rate")
-    _label(below, TIME, "patches per second")
-    return _encode(figure)
+    label_axes(above, "", "learning rate")
+    label_axes(below, TIME, "patches per second")
+    return encode_figure(figure)
 
 
 def plot_trade(table: DepthTable, recommended: int | None = None) -> str | None:
@@ -125,7 +125,7 @@ def plot_trade(table: DepthTable, recommended: int | None = None) -> str | None:
         return None
     left_out = [number for number in find_left_out(table) if number in points] if has_shells(table) else []
     joined = [number for number in order_rows(table) if number in points and number not in left_out]
-    figure, [axes] = _make_figure()
+    figure, [axes] = make_figure()
     axes.plot(*zip(*(points[each] for each in joined), strict=True), color=GRID, linewidth=2, zorder=1)
     for color, number in zip(_depth_colors(len(joined)), joined, strict=True):
         axes.scatter(*points[number], s=70, color=color, zorder=2, label="worth choosing" if left_out else None)
@@ -137,11 +137,11 @@ def plot_trade(table: DepthTable, recommended: int | None = None) -> str | None:
         axes.scatter(*points[recommended], s=230, facecolors="none", edgecolors=COLORS[1], linewidths=1.8, zorder=3)
     axes.set_xlim(left=0)
     axes.margins(x=0.12, y=0.25)
-    _label(axes, "milliseconds for a tile", "Dice")
+    label_axes(axes, "milliseconds for a tile", "Dice")
     if left_out:
         named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         axes.legend(named.values(), named, frameon=False, fontsize=9.5, labelcolor=INK)
-    return _encode(figure)
+    return encode_figure(figure)
 
 
 def plot_cases(cases: Sequence[ScoredCase]) -> str | None:
@@ -150,18 +150,18 @@ def plot_cases(cases: Sequence[ScoredCase]) -> str | None:
     if len(values) < 2:
         return None
     mean = float(np.mean(values))
-    figure, [axes] = _make_figure()
+    figure, [axes] = make_figure()
     shown = [values[number * len(values) // BARS] for number in range(BARS)] if len(values) > BARS else values
     axes.bar(range(len(shown)), shown, width=0.85, color=COLORS[0], alpha=0.8)
     axes.axhline(mean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     _annotate(axes, f"mean {mean:.3f}", (0, mean), (2, 4))
     axes.set_ylim(max(0.0, min(values) - 0.1), min(1.0, max(values) + 0.08))
     axes.set_xticks([])
-    _label(axes, f"{len(values)} cases, worst to best", "Dice")
-    return _encode(figure)
+    label_axes(axes, f"{len(values)} cases, worst to best", "Dice")
+    return encode_figure(figure)
 
 
-def _make_figure(height: float = 2.7, rows: int = 1) -> tuple[Figure, list[Axes]]:
+def make_figure(height: float = 2.7, rows: int = 1) -> tuple[Figure, list[Axes]]:
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -180,14 +180,14 @@ def _annotate(axes: Axes, text: str, point: tuple[float, float], offset: tuple[f
     axes.annotate(text, point, textcoords="offset points", xytext=offset, ha=ha, fontsize=9.5, color=INK)
 
 
-def _label(axes: Axes, x: str, y: str, legend: bool = False) -> None:
+def label_axes(axes: Axes, x: str, y: str, legend: bool = False) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     if legend and axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=9.5, labelcolor=INK)
 
 
-def _encode(figure: Figure) -> str:
+def encode_figure(figure: Figure) -> str:
     """Encode a figure as an `<svg>` element whose colors are variables of the page."""
     import matplotlib
 

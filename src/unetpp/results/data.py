@@ -9,7 +9,8 @@ from pathlib import Path
 from unetpp.errors import Problem, merge_problems, shorten_lines
 from unetpp.plan import Plan
 from unetpp.results.result import DONE, UNUSABLE, Result
-from unetpp.words import count_noun, list_some, write_command
+from unetpp.results.tables import WIDTH
+from unetpp.words import count_noun, list_some, wrap, write_command
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,12 +69,17 @@ class Planned(Result):
     validation_cases: int
     written: bool
     """False after a dry run."""
+    page: Path | None = None
+    """The page of the plan; None: it was not written, or is there already."""
+    summary: tuple[str, ...] = ()
+    """Its short form, a sentence each."""
 
     def to_text(self) -> str:
-        lines = [self.summarize()]
+        lines = [self.summarize(), *(wrap(line, WIDTH) for line in self.summary)]
         if not self.written:
             return "\n".join([*lines, "Dry run: nothing was written."])
         lines += [f"Written:  {self.run / 'plan.json'}: every choice with its reason; you may edit it."]
+        lines += [f"Page:     {self.page}"] if self.page else []
         return "\n".join([*lines, f"Next: {write_command('train', self.data, '--out', self.run)}"])
 
     def summarize(self, ends: datetime | None = None) -> str:

@@ -25,7 +25,8 @@ def plan(
 ) -> Planned:
     """Write the plan of a training, with a reason for each value.
 
-    The files plan.json and splits.json in the run folder may be edited: `unetpp train` uses them as they are.
+    The files plan.json and splits.json in the run folder may be edited: `unetpp train` uses them as they are. plan.html
+    is the page to look at, and to sign: the data, every choice with its reason, costs, and what was not done.
 
     Args:
         data: The folder with your images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV table.
@@ -51,6 +52,7 @@ def plan(
     """
     from unetpp.runtime.device import choose_device, keep_freed_memory
     from unetpp.verbs import preparation
+    from unetpp.verbs.plan_page import make_plan_page
     from unetpp.verbs.request import read_request
     from unetpp.verbs.splits import find_splits
     from unetpp.verbs.start import describe_start, find_start
@@ -63,14 +65,15 @@ def plan(
     preparation.require_unstarted(folder, folder.started_folds(), resume=False)
     keep_freed_memory()
     place = choose_device(device)
-    dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress)
-    made = preparation.create_plan(fingerprint, request, place, progress, start)
+    found = preparation.read_data(Path(data), request.settings, progress)
+    made = preparation.create_plan(found.fingerprint, request, place, progress, start)
     progress.detail(describe_plan(made))
-    splits = find_splits(folder, dataset, progress)
+    splits = find_splits(folder, found.dataset, progress)
     for text in describe_start(start, made, splits[0].validation, Path(data)) if start else []:
         progress.note(text)
     if dry_run:
         progress.stage("Measuring a training step")
-    else:
-        preparation.write_plan(folder, fingerprint, made, splits, start)
-    return preparation.estimate_cost(Path(data), folder, made, splits[0], place if dry_run else None)
+        return preparation.estimate_cost(Path(data), folder, made, splits[0], place)
+    preparation.write_plan(folder, found.fingerprint, made, splits, start)
+    planned = preparation.estimate_cost(Path(data), folder, made, splits[0], None)
+    return make_plan_page(folder, found, splits, planned, progress)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from unetpp.data.folds import Split, write_splits
-from unetpp.data.inspect import inspect_dataset
+from unetpp.data.inspect import Inspection, inspect_dataset
 from unetpp.data.parts import split_dataset
 from unetpp.errors import DataError, PlanError, UsageError
 from unetpp.files import hold_lock, write_text
@@ -44,6 +44,14 @@ _INSTEAD = {
     "predict.size": f"Leave it out. {CHOOSE_SIZE}",
 }
 """Advice on a setting that differs from the plan of a run."""
+
+
+class ReadData(NamedTuple):
+    """A data set, what is known of it, and what its cases show."""
+
+    dataset: Dataset
+    fingerprint: Fingerprint
+    inspection: Inspection
 
 
 def check_fold(fold: int | str) -> None:
@@ -101,9 +109,7 @@ def require_unstarted(folder: RunFolder, folds: Iterable[FoldName], resume: bool
         raise UsageError(folder.path, got, "a new run", action, setting="out")
 
 
-def read_data(
-    path: Path, settings: Mapping[str, Any], progress: Progress, folder: RunFolder | None = None
-) -> tuple[Dataset, Fingerprint]:
+def read_data(path: Path, settings: Mapping[str, Any], progress: Progress, folder: RunFolder | None = None) -> ReadData:
     """Find and read all cases.
 
     Args:
@@ -113,7 +119,7 @@ def read_data(
         folder: run folder, whose plan says how files are read where the user does not; None: there is no plan yet.
 
     Returns:
-        The data set, and what is known of it.
+        The data set, what is known of it, and what its cases show.
 
     Raises:
         DataError: all problems at once.
@@ -127,7 +133,7 @@ def read_data(
     for note in inspection.notes:
         progress.note(f"note: {note}")
     as_stored = "data.orientation" in settings and parse_settings(Plan, settings)["data.orientation"] is None
-    return dataset, make_fingerprint(dataset, inspection, may_turn=not as_stored)
+    return ReadData(dataset, make_fingerprint(dataset, inspection, may_turn=not as_stored), inspection)
 
 
 def recall_reading(folder: RunFolder) -> dict[str, Any]:

@@ -17,6 +17,7 @@ def report(run: AnyPath, *, progress: ShowProgress = None) -> Reported:
     """Write an HTML report: curves, scores, overlays, depth table.
 
     What training left unmeasured, because its time was over, is measured first; this needs the images and masks.
+    plan.html is completed, too.
 
     Args:
         run: Run folder.
@@ -25,9 +26,11 @@ def report(run: AnyPath, *, progress: ShowProgress = None) -> Reported:
         unetpp.report("runs/nuclei")
     """
     from unetpp.verbs.finish import finish_folds
+    from unetpp.verbs.plan_page import complete_plan_page
 
     progress = progress or Silence()
-    notes = finish_folds(RunFolder(Path(run)), progress)
+    folder = RunFolder(Path(run))
+    notes = (*finish_folds(folder, progress), *complete_plan_page(folder, progress))
     return replace(write_page(Path(run), progress), notes=notes)
 
 

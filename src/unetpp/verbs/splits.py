@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from unetpp.data.fold_proof import find_shared
 from unetpp.data.folds import Split, make_splits, read_splits
 from unetpp.errors import DataError, Problem
 from unetpp.layouts.dataset import Case, Dataset
@@ -115,14 +116,12 @@ def _find_cases(splits: Sequence[Split], dataset: Dataset, source: Path) -> list
 def _find_shared_groups(splits: Sequence[Split], dataset: Dataset) -> list[str]:
     """Find groups (patients) that train and validate in the same fold."""
     group = {case.id: case.group for case in dataset.cases if case.group}
-    texts = []
-    for fold, split in enumerate(splits):
-        both = {group[case] for case in split.train if case in group} & {
-            group[case] for case in split.validation if case in group
-        }
-        if both:
-            texts.append(f"{list_some(sorted(both))} trains and validates in fold {fold}: its scores are too good")
-    return texts
+    shared = ((fold, find_shared(split, group)) for fold, split in enumerate(splits))
+    return [
+        f"{list_some(both)} trains and validates in fold {fold}: its scores are too good"
+        for fold, both in shared
+        if both
+    ]
 
 
 def _add_cases(split: Split, new: Sequence[Case], dataset: Dataset) -> Split:

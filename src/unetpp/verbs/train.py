@@ -119,6 +119,7 @@ def train(
     from unetpp.verbs import preparation
     from unetpp.verbs.fold import FoldJob
     from unetpp.verbs.fold_time import Clock, load_libraries
+    from unetpp.verbs.plan_page import has_plan_page, make_plan_page
     from unetpp.verbs.request import read_request
     from unetpp.verbs.splits import choose_split, find_splits
     from unetpp.verbs.start import describe_start, find_start
@@ -137,7 +138,8 @@ def train(
     listeners = Listeners(log_to, folder.path, progress.note)
     keep_freed_memory()
     place = choose_device(device)
-    dataset, fingerprint = preparation.read_data(Path(data), request.settings, progress, folder)
+    found = preparation.read_data(Path(data), request.settings, progress, folder)
+    dataset, fingerprint = found.dataset, found.fingerprint
     splits = find_splits(folder, dataset, progress, add_cases, validated=fold != NO_VALIDATION)
     load_libraries(progress)
     numbers = preparation.parse_folds(fold, len(splits))
@@ -180,6 +182,8 @@ def train(
                 length = made.train.minutes
                 progress.note(planned.summarize(clock.find_end(length, len(jobs)) if length else None))
                 progress.detail(describe_plan(made))
+                if not folder.started_folds() and not has_plan_page(folder, made):
+                    make_plan_page(folder, found, splits, planned, progress)
             if not start and made.train.start:
                 progress.note(f"Starts from {made.train.start.partition(',')[0]}, as the plan in {folder.plan} says.")
             held_out = {case for job in jobs for case in job.split.validation}
