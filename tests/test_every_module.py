@@ -23,6 +23,7 @@ COVERED_IN = {
         for verb in ("arguments", "demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "info")
     },
     "verbs/fold": "verbs/test_journey",
+    "verbs/rest": "verbs/test_begun_folds",
     "verbs/adapt": "deploy/test_adapt",
     "verbs/export": "deploy/test_export",
     "verbs/import_checkpoint": "peers/test_import",
