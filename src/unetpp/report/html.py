@@ -155,7 +155,7 @@ def _headline(run: RunRecord, unit: str) -> list[tuple[str, str, str]]:
         remarks["dice"] = f"95 % interval {SCORES['dice_interval'].text(mean.dice_interval)}"
     if run.pooled.count_scored():
         about = f"{run.pooled.count_scored()} cases, scored after training; in the verdict: validated during training"
-        remarks["dice"] = f"of {about}"
+        remarks["dice"] = about
     values = {metric: getattr(mean, metric) for metric in METRICS}
     shown = [
         (SCORES[metric].title, SCORES[metric].text(value), remarks.get(metric, ""))

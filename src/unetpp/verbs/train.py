@@ -144,7 +144,7 @@ def train(
     splits = find_splits(folder, dataset, progress, add_cases, validated=fold != NO_VALIDATION)
     load_libraries(progress)
     numbers = begun_folds.parse_folds(fold, len(splits))
-    done = all(folder.metrics_file(number).exists() for number in numbers) and not request.adds
+    done = all(folder.metrics(number) for number in numbers) and not request.adds
     if request.adds:
         begun_folds.require_finished(folder, numbers, resume)
     elif add_cases and done:
