@@ -104,6 +104,8 @@ class RunFolder:
         """Say how far the training of a fold got that has not ended; one that is held may go on at the moment."""
         step, held = self.find_step(fold), (self.fold(fold) / LOCK).exists()
         what = f"a training{'' if fold == 0 else f' of fold {fold}'} that"
+        if step is None and (self.fold(fold) / MODEL).exists():
+            return f"{what} has not ended, of which there is a model, but no {CHECKPOINT} that can be read"
         if step is None:
             return f"{what} {'has not saved' if held else 'was stopped before it saved'} anything"
         return f"{what} {'is' if held else 'was stopped'} at step {step:,}"

@@ -48,6 +48,9 @@ def test_a_stopped_training_says_how_far_it_got_and_how_it_goes_on(stopped: RunF
     (stopped.fold(0) / CHECKPOINT).unlink()
     with pytest.raises(ModelFileError, match="was stopped before it saved anything"):
         find_model_files(stopped.path)
+    (stopped.fold(0) / MODEL).touch()
+    assert "there is a model, but no last.ckpt" in stopped.describe_stop(0)
+    (stopped.fold(0) / MODEL).unlink()
     stopped.fold(0).rmdir()
     with pytest.raises(ModelFileError, match=r"no fold has begun.*Train it: `unetpp train .*run`"):
         find_model_files(stopped.path)
