@@ -24,6 +24,7 @@ COVERED_IN = {
     },
     "verbs/fold": "verbs/test_journey",
     "verbs/plan_page": "report/test_plan_page",
+    "verbs/rest": "verbs/test_begun_folds",
     "verbs/adapt": "deploy/test_adapt",
     "verbs/export": "deploy/test_export",
     "verbs/import_checkpoint": "peers/test_import",

@@ -114,7 +114,7 @@ TOPICS = {
         "Stopped",
         "Ctrl-C or a signal ended the command. Files that were written are complete.",
         "Stopped by SIGTERM after step 420; everything is saved. Continue: unetpp train DATA --out RUN --resume",
-        "Run the same command again; `train` continues with `--resume`.",
+        "Run the same command again, `train` with `--resume` added: without it a training that has begun is refused.",
     ),
     "memory": Topic(
         "Out of memory",

@@ -11,7 +11,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -247,6 +247,10 @@ class DepthTable(Measured):
         if self.scored is None or self.is_scored:
             return ""
         return f"only {self.scored[0]} of {count_noun(self.scored[1], 'validation case')} scored"
+
+    def count_scored(self) -> str:
+        """Write the number of cases that the scores are of, for the head of their column; empty if of all."""
+        return "" if self.scored is None or self.is_scored else f"{self.scored[0]} of {self.scored[1]}"
 
     @property
     def rows(self) -> dict[str, DepthRow]:
@@ -487,6 +491,12 @@ def find_columns(kind: type[Measured], rows: Collection[Measured]) -> dict[str, 
     return {key: column for key, column in list_columns(kind).items() if is_filled(key, column)}
 
 
+def write_headings(columns: Mapping[str, Column], unit: str | None, scored: str = "") -> list[str]:
+    """Write the headings of columns; that of the Dice says of how many cases it is, where that is given."""
+    count = f" ({scored})" if scored else ""
+    return [f"{column.heading(unit)}{count if key == 'dice' else ''}" for key, column in columns.items()]
+
+
 def tabulate(
     first: str,
     kind: type[Measured],
@@ -494,6 +504,7 @@ def tabulate(
     unit: str | None,
     brief: bool = False,
     spared: int = 0,
+    scored: str = "",
 ) -> list[list[str]]:
     """Make the texts of a table.
 
@@ -504,6 +515,7 @@ def tabulate(
         unit: unit of distances.
         brief: whether to show only the columns for narrow tables.
         spared: columns up to this rank of `Column.spare` are left out.
+        scored: number of cases that the scores are of, as `DepthTable.count_scored` writes it.
 
     Returns:
         Headings, then one list of texts for each row.
@@ -511,4 +523,4 @@ def tabulate(
     filled = find_columns(kind, [row for _, row in rows]).items()
     shown = {key: column for key, column in filled if (column.brief or not brief) and not 0 < column.spare <= spared}
     lines = [[name, *(column.text(getattr(row, key, None)) for key, column in shown.items())] for name, row in rows]
-    return [[first, *(column.heading(unit) for column in shown.values())], *lines]
+    return [[first, *write_headings(shown, unit, scored)], *lines]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import find_remains
+from unetpp.json_files import parse_json
 from unetpp.measured import Metrics, read_metrics
-from unetpp.model.header import read_header
-from unetpp.words import say_permit
+from unetpp.model.header import read_header, read_safetensors_header
+from unetpp.words import say_permit, write_command
 
 MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"
 VIEWS = "views"
@@ -97,6 +98,28 @@ class RunFolder:
         """List the folds with a model or a checkpoint."""
         return [fold for fold in self.folds() if self.has_started(fold)]
 
+    def find_step(self, fold: FoldName) -> int | None:
+        """Find the number of steps of a fold that its checkpoint holds; None without one that can be read."""
+        with suppress(ModelFileError, ValueError, TypeError, KeyError):
+            metadata, _ = read_safetensors_header(self.fold(fold) / CHECKPOINT)
+            return int(parse_json(metadata["progress"])["step"])
+        return None
+
+    def describe_stop(self, fold: FoldName) -> str:
+        """Say how far the training of a fold got that has not ended; one that is held may go on at the moment."""
+        step, held = self.find_step(fold), (self.fold(fold) / LOCK).exists()
+        what = f"a training{'' if fold == 0 else f' of fold {fold}'} that"
+        if step is None and (self.fold(fold) / MODEL).exists():
+            return f"{what} has not ended, of which there is a model, but no {CHECKPOINT} that can be read"
+        if step is None:
+            return f"{what} {'has not saved' if held else 'was stopped before it saved'} anything"
+        return f"{what} {'is' if held else 'was stopped'} at step {step:,}"
+
+    def write_resume(self, fold: FoldName) -> str:
+        """Write the command that continues the training of a fold; it begins one of which nothing was saved."""
+        other = ["--fold", fold] if str(fold) != "0" else []
+        return write_command("train", self.recall_data(), "--out", self.path, *other, "--resume")
+
     def unmeasured_folds(self) -> list[FoldName]:
         """List the folds with a model but no scores: training has not ended, or the scores were not saved."""
         started = [fold for fold in self.started_folds() if (self.fold(fold) / MODEL).is_file()]
@@ -143,9 +166,21 @@ def find_model_files(model: Path) -> list[Path]:
             raise ModelFileError(folder, got, "a run folder", action)
     files = sorted(model.glob(f"fold_*/{MODEL}"), key=lambda path: (len(path.parent.name), path.parent.name))
     if not files:
-        got, expected = f"a folder without fold_*/{MODEL}", "a run folder that `unetpp train` finished, or a model file"
-        raise ModelFileError(model, got, expected, "Train first, or check the path.")
+        raise _explain_no_model(RunFolder(model))
     return [file for file in files if file.parent != RunFolder(model).fold(NO_VALIDATION)] or files
+
+
+def _explain_no_model(run: RunFolder) -> ModelFileError:
+    """Say how far a training got that has no model yet, and how it goes on; or that this is no run."""
+    if not run.plan.is_file():
+        got, expected = f"a folder without fold_*/{MODEL}", "a run folder that `unetpp train` wrote, or a model file"
+        return ModelFileError(run.path, got, expected, "Train first, or check the path.")
+    expected = "one that has saved a model"
+    if folds := run.folds():
+        action = f"Continue it: `{run.write_resume(folds[0])}`."
+        return ModelFileError(run.path, f"{run.describe_stop(folds[0])}, without a model yet", expected, action)
+    action = f"Train it: `{write_command('train', run.recall_data(), '--out', run.path)}`."
+    return ModelFileError(run.path, "a run of which no fold has begun", expected, action)
 
 
 def find_model_file(model: Path) -> Path:

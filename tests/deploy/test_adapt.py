@@ -117,7 +117,7 @@ def test_the_fastest_rule_that_may_not_lose_too_much_is_chosen() -> None:
     assert choose_rule(rules, 5, "m", SizeNames.of_depths((1, 2))).time == 0.3
     with pytest.raises(UsageError, match=r"max_drop: got 0\.05 points of Dice; expected at least 0\.10"):
         choose_rule(rules, 0.05, "m", SizeNames.of_depths((1, 2)))
-    with pytest.raises(UsageError, match="Run `unetpp adapt m`"):
+    with pytest.raises(UsageError, match="Run `unetpp adapt m` once, which finds for each"):
         choose_rule([], 1, "m", SizeNames.of_depths((1, 2)))
 
 

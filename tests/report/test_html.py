@@ -365,4 +365,5 @@ def test_the_verdict_stands_first_with_what_to_do(tmp_path: Path, small_plan: Ca
     assert "<h2>Too short to have learned: 20 steps of the 1,600" in text
     assert "unetpp train DATA --out run --resume --minutes +" in text
     assert "only 4 of 9 validation cases scored" in text
+    assert ">Dice (4 of 9)</th>" in text and "4 of 9 cases, scored after training" in text
     assert "Recommended" not in text and "--depth 1<" not in text

@@ -76,7 +76,13 @@ def test_a_run_in_a_notebook_has_the_verdict_and_what_comes_next(tmp_path: Path)
         tmp_path, (replace(make_run(tmp_path).folds[0], metrics=part),), None, 60.0, None, verdict, "unetpp train"
     )
     html = run._repr_html_()
-    for text in ("Too short. Train longer.", "the time was over: 1 of 5", "Next: unetpp train", "only 1 of 5"):
+    for text in (
+        "Too short. Train longer.",
+        "the time was over: 1 of 5",
+        "Next: unetpp train",
+        "only 1 of 5",
+        "Dice (1 of 5)",
+    ):
         assert text in html
 
 

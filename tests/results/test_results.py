@@ -106,6 +106,8 @@ def test_before_all_cases_are_scored_no_size_is_left_out() -> None:
     rows = sizes((0.8, 1), (0.9, 2), (0.85, 3), (0.92, 5))
     shown = describe_depths(DepthTable(depths=rows, scored=(1, 5)))
     assert "left out" not in shown and "no size is recommended" in shown
+    assert "Dice (1 of 5)" in shown.splitlines()[0]
+    assert "(" not in describe_depths(DepthTable(depths=rows, scored=(5, 5))).splitlines()[0]
 
 
 def test_what_comes_next_names_the_recommended_size() -> None:
@@ -140,7 +142,8 @@ def test_the_end_of_a_training_says_how_it_stands_and_which_cases_are_worst() ->
     lines = run.to_text().splitlines()
     assert "all 2 folds, 8 validation cases:" in lines
     place = next(n for n, line in enumerate(lines) if "worst cases" in line)
-    assert [line.split() for line in lines[place + 1 : place + 6]] == [[f"c{n}", f"{n / 10:.4f}"] for n in range(5)]
+    assert [line.split() for line in lines[place + 1 : place + 5]] == [[f"c{n}", f"{n / 10:.4f}"] for n in range(4)]
+    assert "c4" not in run.to_text()  # half of the cases at most, and those below the mean
     assert lines[-3:] == [
         "Too short. Train longer.",
         "Next: unetpp train DATA --resume",
@@ -150,10 +153,11 @@ def test_the_end_of_a_training_says_how_it_stands_and_which_cases_are_worst() ->
 
 def test_of_several_classes_the_worst_is_named() -> None:
     classes = {"a": Scores(dice=0.9), "b": Scores(dice=0.2)}
-    cases = [ScoredCase(id=f"c{n}", mean=Scores(dice=0.55), classes=classes) for n in range(2)]
+    cases = [ScoredCase(id=f"c{n}", mean=Scores(dice=0.55 + n / 10), classes=classes) for n in range(2)]
     found = Metrics(cases=cases, classes={"a": ClassScores(), "b": ClassScores()})
     assert describe_worst(found)[0].splitlines()[1].split() == ["c0", "0.5500", "b", "0.2000"]
-    assert describe_worst(Metrics(cases=cases[:1])) == []
+    assert len(describe_worst(found)[0].splitlines()) == 2  # not both of two
+    assert describe_worst(Metrics(cases=cases[:1])) == describe_worst(Metrics(cases=cases[:1] * 4)) == []
 
 
 def test_a_network_that_stays_whole_is_said_to() -> None:

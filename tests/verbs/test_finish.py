@@ -59,7 +59,11 @@ def test_the_report_measures_what_the_time_did_not_suffice_for(trained: Path, tm
     weights, plan = load_model(run.fold(0) / MODEL)[0].state_dict(), read_header(run.fold(0) / MODEL).plan
     notes = read_header(run.fold(0) / MODEL).notes.merge(Notes(imported_from="kept"))
     save_model(run.fold(0) / MODEL, weights, plan, notes)
-    text = unetpp.report(run.path).report.read_text()
+    reported = unetpp.report(run.path)
+    text = reported.report.read_text()
+    assert reported.verdict and reported.command
+    assert str(reported.verdict).split()[:3] == reported.to_text().splitlines()[1].split()[:3]
+    assert reported.to_text().endswith(f"Next: {reported.command}") and not reported.command.startswith("unetpp report")
     after = run.metrics(0)
     assert after
     assert (after.unfinished, after.mean, after.cases) == ((), before.mean, before.cases)

@@ -93,6 +93,9 @@ def test_new_cases_are_named_and_taken_in(tmp_path: Path) -> None:
     assert notes.texts == [
         "note: 2 new cases are not in splits.json: c, d; `add_cases` takes new cases into the training set"
     ]
+    notes = Notes()
+    find_splits(RunFolder(tmp_path), dataset(tmp_path, case("a"), case("b")), notes, add_cases=True)
+    assert "no new cases were found" in notes.texts[0]
     added = find_splits(RunFolder(tmp_path), data, Notes(), add_cases=True)
     assert added == [Split(("a", "c", "d"), ("b",)), Split(("b", "c", "d"), ("a",))]
 

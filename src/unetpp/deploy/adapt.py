@@ -32,6 +32,7 @@ from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.runtime.device import autocast
 from unetpp.runtime.runner import Runner
 from unetpp.size_names import SizeNames
+from unetpp.words import count_noun
 
 LOSSES = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01)
 """Accepted losses of Dice. For each, the fastest rule is tried whose expected mean loss over cases, plus two standard
@@ -73,11 +74,12 @@ def adapt_file(
         raise UsageError(model, "a network with one head", "several depths to choose from", "Predict at its depth.")
     _, cases = find_stored_split(model, predictor.plan.data)
     if len(cases) < FEWEST_CASES:
-        got = f"{len(cases)} validation cases in the run folder"
+        got = f"{count_noun(len(cases), 'validation case')} in the run folder"
         expected = f"{FEWEST_CASES} or more, as cached by training (RUN/splits.json, RUN/cache)"
-        raise UsageError(
-            model, got, expected, "Name the model in its run folder; if its cache was removed, train again."
-        )
+        action = "Name the model in its run folder; if its cache was removed, train again."
+        if cases:
+            action = "Early exit is fitted on them: train with more labeled cases, or choose a `depth` for `predict`."
+        raise UsageError(model, got, expected, action)
     rules = fit_rules(predictor, cases, progress)
     network, header = load_model(model)
     save_model(model, network.state_dict(), header.plan, header.notes.merge(Notes(auto=rules)))

@@ -39,8 +39,9 @@ def choose_rule(rules: Sequence[Rule], max_drop: float, model: str, sizes: SizeN
         UsageError: the model has no rules, or none that loses so little.
     """
     if not rules:
-        action = f"Run `{write_command('adapt', model)}`, or choose a {sizes.noun}, {sizes.describe()}."
-        raise UsageError("depth", f"auto for {model}, which has no rules", "a model with rules", action)
+        find = f"Run `{write_command('adapt', model)}` once, which finds for each {sizes.noun} when it may stop"
+        got, expected = f"auto for {model}", "a model that was adapted to it"
+        raise UsageError("depth", got, expected, f"{find}; or choose a {sizes.noun}, {sizes.describe()}.")
     worst = {number: 100 * (rule.dice_lost_interval or (0, rule.dice_lost))[1] for number, rule in enumerate(rules)}
     good = [number for number, lost in worst.items() if lost <= max_drop + 1e-7]
     if not good:

@@ -18,14 +18,14 @@ from unetpp.report.page import render_page
 from unetpp.report.pictures import PANELS, list_colors
 from unetpp.report.run_record import FoldRecord, RunRecord, read_run
 from unetpp.report.tables import SCORES, tabulate_cases, tabulate_classes, tabulate_depths
-from unetpp.results import NEW_IMAGES, describe_parameters, list_choices
+from unetpp.results import NEW_IMAGES, describe_parameters, find_worst, list_choices
 from unetpp.words import count_noun, write_command
 
 REPORT = "report.html"
 TEMPLATE = "template.html.j2"
 TOPOLOGIES = {"unet++": "UNet++", "unet+": "UNet+", "unet_e": "U-Net ensemble", "unet": "U-Net"}
-NAMED, SHOWN = 5, 12
-"""Number of the worst cases that are named at the top, and of those whose pictures are open at first."""
+SHOWN = 12
+"""Number of the worst cases whose pictures are open at first."""
 
 
 class Written(NamedTuple):
@@ -69,7 +69,7 @@ def _describe(run: RunRecord) -> dict[str, Any]:
         "subtitle": _subtitle(plan, run.parameters),
         "verdicts": run.verdicts,
         "next_steps": _list_next_steps(run),
-        "worst": run.ranked[:NAMED],
+        "worst": run.ranked[: len(find_worst([case for _, case in run.ranked]))],
         "headline": _headline(run, unit) if run.cases else [],
         "unit": unit,
         "found": found,
@@ -147,6 +147,9 @@ def _headline(run: RunRecord, unit: str) -> list[tuple[str, str, str]]:
     remarks = {"hd95_mm": unit, "nsd": f"within {run.pooled.nsd_tolerance or 1:g} {unit.removesuffix('s')}"}
     if mean.dice_interval:
         remarks["dice"] = f"95 % interval {SCORES['dice_interval'].text(mean.dice_interval)}"
+    if run.pooled.count_scored():
+        about = f"{run.pooled.count_scored()} cases, scored after training; in the verdict: validated during training"
+        remarks["dice"] = about
     values = {metric: getattr(mean, metric) for metric in METRICS}
     shown = [
         (SCORES[metric].title, SCORES[metric].text(value), remarks.get(metric, ""))

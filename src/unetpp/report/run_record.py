@@ -19,6 +19,7 @@ from unetpp.plan import Plan, read_plan
 from unetpp.report.views import find_unreadable, name_view_file, rank_key
 from unetpp.run_folder import LOG, METRICS_FILE, MODEL, VIEWS, FoldName, RunFolder
 from unetpp.train.log import LogLine, read_log
+from unetpp.words import write_command
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def read_run(folder: Path) -> RunRecord:
     folds = [_read_fold(run, name) for name in run.folds()]
     started = tuple(fold for fold in folds if fold.log or fold.left_out or fold.metrics.model_fields_set)
     if not started:
-        raise UsageError(folder, "a run of which no fold has started", "one with a log", action)
+        begin = write_command("train", run.recall_data(), "--out", folder, *(["--resume"] if run.folds() else []))
+        raise UsageError(folder, "a run of which no fold has started", "one with a log", f"Train it: `{begin}`.")
     shown, numbers = Path(folder.resolve().name) if folder.is_absolute() else folder, [fold.number for fold in started]
     plan, header = read_plan(run.plan), _read_header(run, numbers)
     if header:  # plan.json may have been edited since

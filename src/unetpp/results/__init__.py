@@ -14,6 +14,7 @@ from unetpp.results.tables import (
     describe_plan,
     describe_scores,
     describe_worst,
+    find_worst,
     list_choices,
     table,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "describe_plan",
     "describe_scores",
     "describe_worst",
+    "find_worst",
     "list_choices",
     "table",
 ]

@@ -60,10 +60,13 @@ class Adapted(Result):
     """The most careful first."""
     sizes: Mapping[int, int | str]
     """Depth, with shells the number of a size -> its name."""
+    given: Path | None = None
+    """What the user named: the run folder, or the model file."""
 
     def to_text(self) -> str:
         if len(self.rules) == 1:
             return f"{self.model}: early exit saves no time here: --depth auto would take the largest for every tile."
+        images = (NEW_IMAGES, "--out", "predictions")
         depths, noun = list(self.rules[0].tiles), find_noun(self.sizes.values())
         names = [f"at {self.sizes[depth]}" for depth in depths]
         rows = [["exits below", "Dice lost", "at most", "time", *names]]
@@ -79,7 +82,7 @@ class Adapted(Result):
                 f"  exits below: uncertainty below which a tile exits at each {noun}; -: no tile exits there",
                 f"  {names[0]}, ...: share of the tiles that exit at each {noun}",
                 "  Dice lost: against the largest; at most: upper end of its 95 % interval",
-                f"Next: {write_command('predict', self.model, NEW_IMAGES, '--out', 'predictions', '--depth', 'auto')}",
+                f"Next: {write_command('predict', self.given or self.model, *images, '--depth', 'auto')}",
                 "  (and --max-drop 0.3: the points, hundredths of Dice, that may be lost)",
             ]
         )

@@ -47,6 +47,8 @@ class Run(Result):
     """What to run next."""
     trackers: tuple[str, ...] = ()
     """Commands that open what `log_to` has written."""
+    longer: str = ""
+    """Of a run that was finished before, so that nothing was trained: the command that trains it longer."""
 
     def report(self) -> Reported:
         """Open the report, and write it if there is none: in the browser, or in the notebook. Measures nothing."""
@@ -56,6 +58,8 @@ class Run(Result):
         return reported
 
     def to_text(self) -> str:
+        if self.longer:
+            return "\n".join(self.describe_end())
         lines = [self._describe_fold(fold) for fold in self.folds]
         scores = self.pooled or self.folds[0].metrics
         if self.pooled:
@@ -65,7 +69,8 @@ class Run(Result):
 
     def describe_end(self) -> list[str]:
         """Say what was not measured, how the training stands and what comes next."""
-        lines, scores = [], self.pooled or self.folds[0].metrics
+        lines = [f"{self.run} was already finished; `{self.longer}` trains it longer."] if self.longer else []
+        scores = self.pooled or self.folds[0].metrics
         if unfinished := list(dict.fromkeys(text for fold in self.folds for text in fold.metrics.unfinished)):
             lines.append(f"the time was over: {'; '.join(unfinished)}")
             lines.append(f"Measure the rest: {write_command('report', self.run)}")
@@ -93,6 +98,10 @@ class Reported(Result):
     left_out: tuple[str, ...] = ()
     """What the report leaves out, because it cannot be read."""
     notes: tuple[str, ...] = ()
+    verdict: Verdict | None = None
+    """How the training stands; of several folds that which most needs something done."""
+    command: str = ""
+    """What to run next."""
 
     def open(self) -> None:
         """Open the page: in the browser, or in the notebook."""
@@ -104,6 +113,8 @@ class Reported(Result):
                 *(f"note: {text}" for text in self.notes),
                 *(f"note: {text} cannot be read; the report leaves it out" for text in self.left_out),
                 f"Report: {self.report}",
+                *([wrap(str(self.verdict), WIDTH)] if self.verdict else []),
+                *([f"Next: {self.command}"] if self.command else []),
             ]
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from unetpp.dial import describe_size, list_remarks, list_rows, noun_of
 from unetpp.measured import (
@@ -10,6 +10,7 @@ from unetpp.measured import (
     DepthTable,
     Measured,
     Metrics,
+    ScoredCase,
     Scores,
     list_columns,
     tabulate,
@@ -54,12 +55,12 @@ def describe_depths(found: DepthTable) -> str:
     With shells every size has a row; then it says which of them are worth choosing, and which are left out.
     """
     noun = noun_of(found)
-    lines = [_fit_table(noun, DepthRow, list_rows(found), found.distance_unit)]
+    lines = [_fit_table(noun, DepthRow, list_rows(found), found.distance_unit, found.count_scored())]
     lines += [f"  parameters: of the network pruned to the {noun}"] if "parameters" in lines[0] else []
     lines += [wrap(f"  {text}", WIDTH) for text in list_remarks(found)]
     lines += [f"  costs: {found.conditions}"] if found.conditions else []
     if partial := found.describe_scored():
-        lines.append(f"  {partial}: the Dice is preliminary, no {noun} is recommended")
+        lines.append(f"  {partial} after training: the Dice is preliminary, no {noun} is recommended")
     if chosen := found.recommended:
         lines.append(f"  recommended: {describe_size(found, chosen.depth)} ({chosen.reason})")
     return "\n".join(lines)
@@ -67,25 +68,38 @@ def describe_depths(found: DepthTable) -> str:
 
 def describe_worst(metrics: Metrics) -> list[str]:
     """List the cases with the lowest Dice, and of several classes the worst of each."""
-    scored = sorted((case.mean.dice, case.id, case) for case in metrics.cases if case.mean.dice is not None)
-    if len(scored) < 2:
+    if not (worst := find_worst(metrics.cases)):
         return []
     rows = [["worst cases", "Dice", *(["worst class"] if len(metrics.classes) > 1 else [])]]
-    for dice, name, case in scored[:WORST]:
+    for case in worst:
         classes = sorted((each.dice, key) for key, each in case.classes.items() if each.dice is not None)
         rows.append(
-            [name, f"{dice:.4f}", *([f"{classes[0][1]} {classes[0][0]:.4f}"] if len(metrics.classes) > 1 else [])]
+            [
+                case.id,
+                f"{case.mean.dice:.4f}",
+                *([f"{classes[0][1]} {classes[0][0]:.4f}"] if len(metrics.classes) > 1 else []),
+            ]
         )
     return [table(rows)]
 
 
-def _fit_table(first: str, kind: type[Measured], rows: Sequence[tuple[str, Measured]], unit: str | None) -> str:
+def find_worst(cases: Iterable[ScoredCase]) -> list[ScoredCase]:
+    """Find the cases with the lowest Dice, the worst first: those below the mean, half of the cases at most."""
+    dice = {case.id: case.mean.dice for case in cases if case.mean.dice is not None}
+    mean = sum(dice.values()) / max(1, len(dice))
+    below = [case for case in cases if dice.get(case.id, mean) < mean]
+    return sorted(below, key=lambda case: (dice[case.id], case.id))[: min(WORST, len(dice) // 2)]
+
+
+def _fit_table(
+    first: str, kind: type[Measured], rows: Sequence[tuple[str, Measured]], unit: str | None, scored: str = ""
+) -> str:
     """Make a table as wide as a terminal; what is left out where it is too wide is in the JSON and in the report."""
-    text = table(tabulate(first, kind, rows, unit, brief=True))
+    text = table(tabulate(first, kind, rows, unit, brief=True, scored=scored))
     for spared in range(1 + max(column.spare for column in list_columns(kind).values())):
         if max(map(len, text.split("\n"))) <= WIDTH:
             break
-        text = table(tabulate(first, kind, rows, unit, brief=True, spared=spared), tall=True)
+        text = table(tabulate(first, kind, rows, unit, brief=True, spared=spared, scored=scored), tall=True)
     return text
 
 
@@ -109,7 +123,12 @@ def _split_headings(headings: Sequence[str], body: Sequence[Sequence[str]]) -> l
     """Split headings that are wider than the texts below them into two lines."""
     widest = [max(map(len, column)) for column in zip(*body, strict=True)]
     halves = [
-        text.rpartition(" ")[::2] if len(text) > width else ("", text)
+        (
+            text.rpartition(" (" if text.endswith(")") else " ")[0],
+            text[text.rfind(" (" if text.endswith(")") else " ") + 1 :],
+        )
+        if len(text) > width
+        else ("", text)
         for text, width in zip(headings, widest, strict=True)
     ]
     return list(zip(*halves, strict=True))

@@ -32,6 +32,7 @@ def adapt(model: AnyPath, *, device: str = "auto", backend: Backend = "auto", pr
     """
     from unetpp.deploy.adapt import adapt_file
 
-    file = find_model_file(find_model(model))
+    given = find_model(model)
+    file = find_model_file(given)
     rules, sizes = adapt_file(file, device, backend, progress or Silence())
-    return Adapted(file, tuple(rules), {number: sizes.name(number) for number in sizes.numbers})
+    return Adapted(file, tuple(rules), {number: sizes.name(number) for number in sizes.numbers}, given)

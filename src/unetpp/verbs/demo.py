@@ -41,7 +41,7 @@ def demo(
     """
     from unetpp.data.demo import write_demo_data
     from unetpp.data.folds import read_splits
-    from unetpp.verbs.preparation import require_unstarted
+    from unetpp.verbs.begun_folds import require_unstarted
 
     if dims not in (2, 3):
         raise UsageError("dims", repr(dims), "2 (images) or 3 (volumes)")

@@ -23,7 +23,7 @@ def info(
     device: str = "auto",
     progress: ShowProgress = None,
 ) -> ModelInfo | ExportInfo:
-    """Describe a model: classes, channels, size, scores at every depth.
+    """Describe a model or a run: how its training stands and what to do next; scores at every depth, classes, size.
 
     Args:
         model: Run folder, a model file, an exported .onnx, .xml or .pt2, or hf://OWNER/NAME on the Hugging Face hub.

@@ -51,7 +51,7 @@ def plan(
         unetpp.plan("data/nuclei", "runs/nuclei", set=["model.depth=3"])
     """
     from unetpp.runtime.device import choose_device, keep_freed_memory
-    from unetpp.verbs import preparation
+    from unetpp.verbs import begun_folds, preparation
     from unetpp.verbs.plan_page import make_plan_page
     from unetpp.verbs.request import read_request
     from unetpp.verbs.splits import find_splits
@@ -62,7 +62,7 @@ def plan(
     start = find_start(from_)
     require_data(data)
     folder = choose_run(out, name_data(data), progress)
-    preparation.require_unstarted(folder, folder.started_folds(), resume=False)
+    begun_folds.require_unstarted(folder, folder.started_folds(), resume=False)
     keep_freed_memory()
     place = choose_device(device)
     found = preparation.read_data(Path(data), request.settings, progress)

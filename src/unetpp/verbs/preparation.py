@@ -5,8 +5,8 @@ Nothing is written until everything was checked.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from unetpp.planning.fingerprint import Fingerprint, make_fingerprint, resolve_l
 from unetpp.planning.planner import Start, make_plan
 from unetpp.progress import Progress
 from unetpp.results import Planned
-from unetpp.run_folder import LOCK, NO_VALIDATION, FoldName, RunFolder
+from unetpp.run_folder import LOCK, FoldName, RunFolder
 from unetpp.settings import parse_settings, validate
 from unetpp.sizes import find_size
 from unetpp.train.checkpoint import CHOOSE_SIZE
@@ -52,61 +52,6 @@ class ReadData(NamedTuple):
     dataset: Dataset
     fingerprint: Fingerprint
     inspection: Inspection
-
-
-def check_fold(fold: int | str) -> None:
-    """Refuse what can be no fold, before files are read; raises UsageError."""
-    if fold not in ("all", NO_VALIDATION) and not (
-        str(fold).isascii() and str(fold).isdecimal() and len(str(fold)) < 10
-    ):
-        raise UsageError("fold", repr(fold), "0, 1, ..., all, or none (every case trains, none validates)")
-
-
-def parse_folds(fold: int | str, count: int) -> list[FoldName]:
-    """List the folds that the user names: "all", "none" or one of 0 to `count` - 1; raises UsageError for any other."""
-    if fold == "all":
-        return list(range(count))
-    if fold == NO_VALIDATION:
-        return [NO_VALIDATION]
-    if not str(fold).isdecimal() or int(fold) >= count:
-        raise UsageError("fold", repr(fold), f"0 to {count - 1}, all, or none")
-    return [int(fold)]
-
-
-def has_started(folder: RunFolder, fold: FoldName) -> bool:
-    """Tell whether a fold, or with "all" any of them, has been trained."""
-    return bool(folder.started_folds()) if fold == "all" else folder.has_started(fold)
-
-
-def require_finished(folder: RunFolder, folds: Iterable[FoldName], resume: bool) -> None:
-    """Refuse to add to the length of folds that have not begun; raises UsageError."""
-    if not resume:
-        raise UsageError("resume", "a length with a plus", "`resume=True` with it, to continue a finished run")
-    if missing := [fold for fold in folds if not folder.has_started(fold)]:
-        got = f"a length with a plus for fold {missing[0]}, which has not begun"
-        raise UsageError(folder.path, got, "a trained fold", "Give its whole length, without the plus.", setting="out")
-
-
-def require_unstarted(folder: RunFolder, folds: Iterable[FoldName], resume: bool) -> None:
-    """Refuse to overwrite trained folds.
-
-    Args:
-        folder: run folder.
-        folds: folds that are to be trained.
-        resume: whether they are to be continued.
-
-    Raises:
-        UsageError: `folder` is a file, or one of the folds has been trained and is not to be continued.
-    """
-    if folder.path.exists() and not folder.path.is_dir():
-        raise UsageError(folder.path, "a file", "a folder for the run", "Choose another `out`.", setting="out")
-    started = [number for number in folds if folder.has_started(number)]
-    if started and not resume:
-        got, action = (
-            f"a run with trained fold {started[0]}",
-            "Continue it with `resume=True`, or choose another `out`.",
-        )
-        raise UsageError(folder.path, got, "a new run", action, setting="out")
 
 
 def read_data(path: Path, settings: Mapping[str, Any], progress: Progress, folder: RunFolder | None = None) -> ReadData:
@@ -265,33 +210,6 @@ def _differs(plan: Plan, key: str, value: Any) -> bool:
         return bool(plan.changed({key: value}).differences(plan))
     except PlanError:
         return True
-
-
-def require_at_rest(folder: RunFolder, folds: Iterable[FoldName]) -> None:
-    """Refuse folds that another process trains; raises UsageError."""
-    with hold_folds(folder, filter(folder.has_started, folds)):
-        pass
-
-
-@contextmanager
-def hold_folds(folder: RunFolder, folds: Iterable[FoldName]) -> Iterator[None]:
-    """Hold the folds of a run against other processes while they are trained.
-
-    Args:
-        folder: run folder.
-        folds: folds to hold.
-
-    Raises:
-        UsageError: another process trains one of them.
-    """
-    with ExitStack() as locks:
-        for fold in folds:
-            if not locks.enter_context(hold_lock(folder.fold(fold) / LOCK)):
-                action = "Wait until it has ended, or choose another `out` or `fold`."
-                raise UsageError(
-                    folder.fold(fold), "a fold that is being trained", "one at rest", action, setting="out"
-                )
-        yield
 
 
 def settle_plan(

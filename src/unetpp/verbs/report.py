@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unetpp.console import shows_progress
+from unetpp.measured import Verdict
 from unetpp.progress import SILENCE, Progress, ShowProgress, Silence
 from unetpp.results import Reported
 from unetpp.run_folder import RunFolder
@@ -18,6 +19,7 @@ def report(run: AnyPath, *, progress: ShowProgress = None) -> Reported:
 
     What training left unmeasured, because its time was over, is measured first; this needs the images and masks.
     plan.html is completed, too.
+    Then it says, as `train` does, how the training stands and what to run next.
 
     Args:
         run: Run folder.
@@ -31,7 +33,21 @@ def report(run: AnyPath, *, progress: ShowProgress = None) -> Reported:
     progress = progress or Silence()
     folder = RunFolder(Path(run))
     notes = (*finish_folds(folder, progress), *complete_plan_page(folder, progress))
-    return replace(write_page(Path(run), progress), notes=notes)
+    written = replace(write_page(folder.path, progress), notes=notes)
+    verdict, command = _find_next(folder)
+    return replace(written, verdict=verdict, command=command)
+
+
+def _find_next(run: RunFolder) -> tuple[Verdict | None, str]:
+    """Say how the training stands, and what to run next; that is never this report again."""
+    from unetpp.measure.verdict import SHOWN_BY_REPORT, judge_run, suggest_command
+
+    verdict = judge_run(run, run.started_folds())
+    if verdict:
+        again = verdict.kind in SHOWN_BY_REPORT
+        return verdict, "" if again else suggest_command(verdict, run.path, run.recall_data())
+    stopped = [fold for fold in run.folds() if not run.metrics_file(fold).exists()]
+    return None, run.write_resume(stopped[0]) if stopped else ""
 
 
 def write_page(run: Path, progress: Progress = SILENCE) -> Reported:

@@ -44,6 +44,8 @@ def find_splits(
     named = {case for split in splits for case in (*split.train, *split.validation)}
     new = [case for case in dataset.cases if case.labels and case.split != "test" and case.id not in named]
     if not new:
+        if add_cases and source == folder.splits:
+            progress.note(f"note: no new cases were found in {dataset.root}: all of them are in {source} already")
         return splits
     if add_cases:
         added = [_add_cases(split, new, dataset) for split in splits]

@@ -20,6 +20,7 @@ from unetpp.verbs.report import write_page
 from unetpp.words import write_command
 
 if TYPE_CHECKING:  # they import torch
+    from unetpp.planning.planner import Start
     from unetpp.verbs.fold import FoldJob
     from unetpp.verbs.fold_time import Clock
     from unetpp.verbs.request import Request
@@ -114,25 +115,27 @@ def train(
         unetpp.train("data/nuclei", "runs/nuclei", minutes=20)
     """
     started = time.monotonic()  # importing torch takes seconds
+    from unetpp.verbs import begun_folds
+    from unetpp.verbs.request import read_request
+
+    progress = progress or Silence()
+    request = read_request(minutes, epochs, set, seed)
+    begun_folds.check_fold(fold)
+    start = _find_start(from_)
+    require_data(data)
+    folder = choose_run(out, name_data(data), progress, lambda run: not begun_folds.has_started(run, fold), resume)
+    begun_folds.require_ready(folder, fold, resume, request.adds)
     from unetpp.runtime.device import choose_device, keep_freed_memory
     from unetpp.train.listeners import Listeners
     from unetpp.verbs import preparation
     from unetpp.verbs.fold import FoldJob
     from unetpp.verbs.fold_time import Clock, load_libraries
     from unetpp.verbs.plan_page import has_plan_page, make_plan_page
-    from unetpp.verbs.request import read_request
+    from unetpp.verbs.rest import describe_rest
     from unetpp.verbs.splits import choose_split, find_splits
-    from unetpp.verbs.start import describe_start, find_start
+    from unetpp.verbs.start import describe_start
 
     clock = Clock(started)
-    progress = progress or Silence()
-    request = read_request(minutes, epochs, set, seed)
-    preparation.check_fold(fold)
-    start = find_start(from_)
-    require_data(data)
-    folder = choose_run(out, name_data(data), progress, lambda run: not preparation.has_started(run, fold), resume)
-    if request.adds:
-        preparation.require_finished(folder, folder.started_folds() or [0] if fold == "all" else [fold], resume)
     if resume and not folder.plan.exists():
         progress.note(f"Nothing to resume in {folder.path}: a new training begins.")
     listeners = Listeners(log_to, folder.path, progress.note)
@@ -142,13 +145,11 @@ def train(
     dataset, fingerprint = found.dataset, found.fingerprint
     splits = find_splits(folder, dataset, progress, add_cases, validated=fold != NO_VALIDATION)
     load_libraries(progress)
-    numbers = preparation.parse_folds(fold, len(splits))
-    if not resume:
-        preparation.require_at_rest(folder, numbers)
-    preparation.require_unstarted(folder, numbers, resume)
+    numbers = begun_folds.parse_folds(fold, len(splits))
+    done = all(folder.metrics(number) for number in numbers) and not request.adds
     if request.adds:
-        preparation.require_finished(folder, numbers, resume)
-    elif add_cases and all(folder.metrics_file(number).exists() for number in numbers):
+        begun_folds.require_finished(folder, numbers, resume)
+    elif add_cases and done:
         action = 'Give a length with a plus as well, such as `minutes="+10"`.'
         raise UsageError("add_cases", "only folds that have been trained to the end", "one to train", action)
     if len(numbers) > 1 and not resume:
@@ -169,18 +170,18 @@ def train(
             progress.note(text)
         return preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers))
     try:
-        with preparation.hold_folds(folder, numbers):
-            preparation.require_unstarted(folder, numbers, resume)  # again: another process may have trained meanwhile
+        with begun_folds.hold_folds(folder, numbers):
+            begun_folds.require_unstarted(folder, numbers, resume, fold)  # again: another process may have trained
             made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress, start, numbers)
             write_text(folder.data, f"{Path(data).absolute()}\n")
             jobs = [
                 FoldJob(dataset, made, choose_split(splits, number), folder, number, place, progress, listeners)
                 for number in numbers
             ]
-            if not any(map(folder.has_started, numbers)):
+            if not done:
                 planned = preparation.estimate_cost(Path(data), folder, made, jobs[0].split, None, len(jobs))
-                length = made.train.minutes
-                progress.note(planned.summarize(clock.find_end(length, len(jobs)) if length else None))
+                progress.note(planned.summarize(*describe_rest(folder, numbers, made, request, clock)))
+            if not any(map(folder.has_started, numbers)):
                 progress.detail(describe_plan(made))
                 if not folder.started_folds() and not has_plan_page(folder, made):
                     make_plan_page(folder, found, splits, planned, progress)
@@ -192,8 +193,9 @@ def train(
             folds = _train_folds(jobs, clock, resume, request if request.adds else None)
         if no_cache:
             _try_clean(folder.path, progress)
-        done = _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
-        return replace(done, trackers=listeners.commands)
+        run = _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
+        longer = f"{_write_resume(Path(data), folder, fold)} --minutes +10" if done else ""
+        return replace(run, trackers=listeners.commands, longer=longer)
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         raise Interrupted(_describe_stop(Path(data), folder, fold, numbers)) from None
     except Interrupted as error:
@@ -209,8 +211,20 @@ def _describe_stop(data: Path, folder: RunFolder, fold: int | str, numbers: Sequ
 
 
 def _describe_next(data: Path, folder: RunFolder, fold: int | str) -> str:
-    other = ["--fold", fold] if fold != 0 else []
-    return f"Continue: {write_command('train', data, '--out', folder.path, *other, '--resume')}"
+    return f"Continue: {_write_resume(data, folder, fold)}"
+
+
+def _write_resume(data: Path, folder: RunFolder, fold: int | str) -> str:
+    other = ["--fold", fold] if str(fold) != "0" else []
+    return write_command("train", data, "--out", folder.path, *other, "--resume")
+
+
+def _find_start(from_: AnyPath | None) -> Start | None:
+    if from_ is None:  # nothing heavy is imported
+        return None
+    from unetpp.verbs.start import find_start
+
+    return find_start(from_)
 
 
 def _train_folds(jobs: Sequence[FoldJob], clock: Clock, resume: bool, more: Request | None) -> list[TrainedFold]:

@@ -1,0 +1,101 @@
+"""What is said of a training that was stopped, and of one that is finished: true, early, and with its command."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+import torch
+
+import unetpp
+from unetpp.errors import ModelFileError, UnetppError, UsageError
+from unetpp.model.file import write_tensors
+from unetpp.plan import read_plan
+from unetpp.run_folder import CHECKPOINT, MODEL, RunFolder, find_model_files
+from unetpp.verbs.begun_folds import require_ready
+from unetpp.verbs.fold_time import Clock
+from unetpp.verbs.request import read_request
+from unetpp.verbs.rest import describe_rest
+from unetpp.words import write_command
+
+
+@pytest.fixture
+def stopped(trained: Path, tmp_path: Path) -> RunFolder:
+    """A run as Ctrl-C at step 9 leaves it: with a checkpoint, without a model."""
+    run = RunFolder(tmp_path / "run")
+    run.fold(0).mkdir(parents=True)
+    for path in (run.plan, run.splits, run.fingerprint, run.data):
+        shutil.copy(trained / path.name, path)
+    state = json.dumps({"step": 9, "elapsed_s": 30.0, "budget_s": 90.0})
+    metadata = {"unetpp_checkpoint": "1", "plan": run.plan.read_text(), "progress": state}
+    write_tensors(run.fold(0) / CHECKPOINT, {"network.a": torch.zeros(1)}, metadata)
+    return run
+
+
+def test_a_stopped_training_says_how_far_it_got_and_how_it_goes_on(stopped: RunFolder) -> None:
+    command = write_command("train", stopped.recall_data(), "--out", stopped.path, "--resume")
+    said = re.escape("was stopped at step 9, without a model yet") + ".*" + re.escape(command)
+    with pytest.raises(ModelFileError, match=said):
+        unetpp.info(stopped.path)
+    with pytest.raises(UnetppError, match=re.escape(f"Train it: `{command}`")):
+        unetpp.report(stopped.path)
+    (stopped.fold(0) / CHECKPOINT).unlink()
+    with pytest.raises(ModelFileError, match="was stopped before it saved anything"):
+        find_model_files(stopped.path)
+    (stopped.fold(0) / MODEL).touch()
+    assert "there is a model, but no last.ckpt" in stopped.describe_stop(0)
+    (stopped.fold(0) / MODEL).unlink()
+    stopped.fold(0).rmdir()
+    with pytest.raises(ModelFileError, match=r"no fold has begun.*Train it: `unetpp train .*run`"):
+        find_model_files(stopped.path)
+
+
+def test_the_report_of_a_stopped_training_names_the_command(stopped: RunFolder) -> None:
+    line = {"kind": "start", "step": 0, "elapsed_s": 0.0, "time": 0.0}
+    (stopped.fold(0) / "log.jsonl").write_text(json.dumps(line) + "\n")
+    assert unetpp.report(stopped.path).to_text().endswith(f"Next: {stopped.write_resume(0)}")
+
+
+def test_the_same_command_again_is_refused_before_anything_is_read(stopped: RunFolder) -> None:
+    """Without torch, which takes seconds to load, and without a look at the data."""
+    code = "import sys; sys.modules['torch'] = None; import unetpp; unetpp.train(sys.argv[1], sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, stopped.path], capture_output=True, text=True, check=False)
+    assert "got a training that was stopped at step 9; expected a new run. Continue it: `" in done.stderr
+    assert f"{stopped.write_resume(0)}`; or choose another" in done.stderr
+
+
+def test_the_command_is_that_of_the_folds_that_were_asked_for(stopped: RunFolder, trained: Path) -> None:
+    with pytest.raises(UsageError, match=r"stopped at step 9; .* --fold all --resume`"):
+        require_ready(stopped, "all", resume=False, adds=False)
+    require_ready(stopped, "all", resume=True, adds=False)
+    require_ready(stopped, 1, resume=False, adds=False)
+    with pytest.raises(UsageError, match=r"a run with trained fold 0; .* --resume --minutes \+10`"):
+        require_ready(RunFolder(trained), 0, resume=False, adds=False)
+
+
+def test_a_finished_run_says_that_it_was_finished(trained: Path) -> None:
+    done = unetpp.train(trained.parent / "data", trained, device="cpu", resume=True)
+    first, *rest = done.to_text().splitlines()
+    assert first == f"{trained} was already finished; `{done.longer}` trains it longer."
+    assert done.longer.endswith("--resume --minutes +10")
+    assert not any("ms/tile" in line for line in rest)
+
+
+def test_a_training_that_is_continued_has_an_end(stopped: RunFolder, trained: Path) -> None:
+    plan, more = read_plan(stopped.plan), read_request("+10", None, None)
+    timed = plan.changed({"train.minutes": 2})
+    rest = describe_rest(stopped, [0], timed, read_request(None, None, None), Clock())
+    assert rest[1] == "the rest of 2 minutes, from step 9"
+    assert rest[0] and timedelta(seconds=60) < rest[0] - datetime.now() < timedelta(seconds=75)
+    end, length = describe_rest(RunFolder(trained), [0], plan, more, Clock())
+    assert end and length == "10 more minutes" and end - datetime.now() > timedelta(minutes=9)
+    epochs = describe_rest(RunFolder(trained), [0], plan, read_request(None, "+1", None), Clock())
+    assert epochs == (None, "1 more epoch")
+    assert describe_rest(stopped, [1], plan, more, Clock()) == (None, "")
+    assert not (stopped.fold(0) / MODEL).exists()
