@@ -11,7 +11,7 @@ from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import find_remains
 from unetpp.measured import Metrics, read_metrics
 from unetpp.model.header import read_header
-from unetpp.words import say_permit
+from unetpp.words import say_permit, shorten_path
 
 MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"
 VIEWS = "views"
@@ -59,9 +59,12 @@ class RunFolder:
         return self.path / "data.txt"
 
     def recall_data(self) -> str:
-        """Read the path of the data set, for commands that are suggested; DATA if it is not known."""
+        """Read the path of the data set, for commands that are suggested; DATA if it is not known.
+
+        Below the current folder it is relative, as short as it may have been given.
+        """
         try:
-            return self.data.read_text(encoding="utf-8").strip() or "DATA"
+            return shorten_path(self.data.read_text(encoding="utf-8").strip()) or "DATA"
         except (OSError, ValueError):
             return "DATA"
 
