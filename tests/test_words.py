@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from unetpp import words
+from unetpp.files import write_text
+from unetpp.run_folder import RunFolder
 from unetpp.words import (
     count_noun,
     find_value,
+    format_size,
     format_time,
     format_value,
     list_some,
@@ -87,6 +92,18 @@ def test_the_words_before_a_command_break_and_those_of_an_error_are_none() -> No
 def test_a_line_breaks_around_a_command_in_backquotes() -> None:
     text = wrap("one two three four `unetpp train 'my cells'` five six", 20)
     assert text.split("\n") == ["one two three four", "  `unetpp train 'my cells'`", "  five six"]
+
+
+def test_paths_below_the_current_folder_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder(tmp_path / "run")
+    for place, short in ((tmp_path / "data/a", "data/a"), (tmp_path, str(tmp_path)), (f"{tmp_path}2", f"{tmp_path}2")):
+        write_text(run.data, f"{place}\n")
+        assert run.recall_data() == short
+
+
+def test_sizes_of_files() -> None:
+    assert [format_size(each) for each in (7.23, 0.1, 0.0354)] == ["7.2 MB", "0.1 MB", "35 kB"]
 
 
 def test_commands_can_be_pasted_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -314,9 +314,22 @@ class Verdict(Measured):
     """Whether the network has learned enough to be judged: otherwise its depths are not compared."""
     fold: int | str | None = None
     """Fold to which the advice applies; "all": to each of several."""
+    trained_size: str = ""
+    """Where a file holds a part of the network that was trained: the largest size of that, as in "depth 4"."""
+
+    @property
+    def finding(self) -> str:
+        """The reason; where a file holds a part of the network, with that of which it speaks."""
+        if not self.trained_size:
+            return self.reason
+        return f"Of the full network, {self.trained_size}: {self.reason[:1].lower()}{self.reason[1:]}"
+
+    def of_part(self, trained_size: str) -> Verdict:
+        """Return it for a part of the network, of which the largest size is given."""
+        return self.model_copy(update={"trained_size": trained_size})
 
     def __str__(self) -> str:
-        return f"{self.reason} {self.advice}".strip()
+        return f"{self.finding} {self.advice}".strip()
 
 
 class FineTuning(Measured):

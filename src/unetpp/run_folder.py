@@ -12,7 +12,7 @@ from unetpp.files import find_remains
 from unetpp.json_files import parse_json
 from unetpp.measured import Metrics, read_metrics
 from unetpp.model.header import read_header, read_safetensors_header
-from unetpp.words import say_permit, write_command
+from unetpp.words import say_permit, shorten_path, write_command
 
 MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"
 VIEWS = "views"
@@ -65,9 +65,12 @@ class RunFolder:
         return self.path / "data.txt"
 
     def recall_data(self) -> str:
-        """Read the path of the data set, for commands that are suggested; DATA if it is not known."""
+        """Read the path of the data set, for commands that are suggested; DATA if it is not known.
+
+        Below the current folder it is relative, as short as it may have been given.
+        """
         try:
-            return self.data.read_text(encoding="utf-8").strip() or "DATA"
+            return shorten_path(self.data.read_text(encoding="utf-8").strip()) or "DATA"
         except (OSError, ValueError):
             return "DATA"
 

@@ -22,6 +22,11 @@ def count_noun(number: float, noun: str) -> str:
     return f"{number:{',' if isinstance(number, int) else 'g'}} {noun}{'s' * (number != 1)}"
 
 
+def format_size(megabytes: float) -> str:
+    """Write the size of a file: "7.2 MB", "35 kB"."""
+    return f"{megabytes:,.1f} MB" if megabytes >= 0.1 else f"{1000 * megabytes:.0f} kB"
+
+
 def list_numbers(noun: str, numbers: Sequence[int | str | None]) -> str:
     """Write numbers with their noun: "depth 2", "depths 1, 2, 3"."""
     return f"{noun}{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))}"
@@ -83,6 +88,12 @@ def format_time(seconds: float) -> str:
     """Write a time as a clock does: 0:43, 12:05, 1:02:03."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+
+
+def shorten_path(path: str) -> str:
+    """Write an absolute path relative to the current folder, if it lies there."""
+    here = os.path.join(os.getcwd(), "")
+    return path[len(here) :] if path.startswith(here) and path != here else path
 
 
 def write_command(*words: object) -> str:

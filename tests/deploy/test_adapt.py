@@ -46,7 +46,7 @@ def test_from_a_run_to_a_prediction_with_a_depth_for_each_tile(run: Path, tmp_pa
     rules = header.notes.auto
     assert 1 <= len(rules) <= 1 + len(LOSSES)
     assert (rules[0].doubts, rules[0].dice_lost, rules[0].time) == ((None,), 0.0, 1.0)
-    assert ("exits below" if len(rules) > 1 else "saves no time") in said.stdout
+    assert ("Dice change" if len(rules) > 1 else "saves no time") in said.stdout
     assert all(rule.time < 1 for rule in rules[1:])
     assert all(len(rule.doubts) == len(rule.tiles) - 1 for rule in rules)
     images = run.parent / "data" / "images"

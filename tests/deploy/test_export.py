@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from unetpp.data.preprocess import prepare_image
 from unetpp.deploy import export
 from unetpp.deploy.export import Comparison, export_file
 from unetpp.deploy.export.graph import SizeProbabilities, open_export
+from unetpp.deploy.export.model_card import note_export
 from unetpp.errors import DataError, ModelFileError, UsageError
 from unetpp.formats.readers import open_image
 from unetpp.infer.predictor import load_folds
-from unetpp.measured import DepthRow, Notes
+from unetpp.measured import DepthRow, Notes, Verdict
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.size_names import SizeNames
@@ -61,6 +63,15 @@ def pictures(tmp_path: Path) -> Path:
         (tmp_path / "pictures").mkdir(exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (40, 37), dtype=np.uint8)).save(tmp_path / "pictures" / f"{number}.png")
     return tmp_path / "pictures"
+
+
+def test_the_verdict_is_of_the_full_network_where_the_file_holds_a_part() -> None:
+    plan, verdict = small_plan(), Verdict(kind="good", reason="Good: Dice 0.9.", advice="")
+    network, sizes = build_from_plan(plan.model), SizeNames.of_depths((1, 2))
+    for numbers, finding in (((1,), "Of the full network, depth 2: good: Dice 0.9."), ((1, 2), verdict.reason)):
+        exported = SizeProbabilities([network], replace(sizes, numbers=numbers))
+        found = note_export(exported, plan, [Notes(verdict=verdict)], int8=False).verdict
+        assert found and found.finding == finding
 
 
 @pytest.mark.parametrize("suffix", PACKAGES)

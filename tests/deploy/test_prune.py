@@ -10,6 +10,7 @@ import pytest
 import torch
 from tests import plans
 
+import unetpp
 from unetpp.deploy import prune
 from unetpp.deploy.prune import plan_at_size, prune_file
 from unetpp.errors import ModelFileError, UsageError, WriteError
@@ -68,6 +69,44 @@ def test_the_final_scores_beside_the_model_go_before_its_notes(
     model = make_model(small_plan(depth=3), notes={"depths": DEPTHS})
     (model.parent / "metrics.json").write_text(json.dumps({"depths": {**DEPTHS, "1": {"dice": 0.5}}}))
     assert prune_file(model, tmp_path / "small.safetensors", max_drop=1).depth == 2
+
+
+def test_what_a_requested_depth_loses_and_saves_is_said(
+    make_model: Callable[..., Path], small_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    rows = {depth: {**row, "latency_ms": 4.0 * int(depth)} for depth, row in DEPTHS.items()}
+    model = make_model(small_plan(depth=3), notes={"depths": rows})
+    reason = prune_file(model, tmp_path / "small.safetensors", depth=1).reason
+    expected = "as requested; validation Dice 0.9000, 1.00 points below depth 3; it takes 33% of the time of depth 3"
+    assert reason == expected
+
+
+def test_the_verdict_on_the_full_network_is_said_to_be_that(
+    make_model: Callable[..., Path], small_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    verdict = {"kind": "over-fitted", "reason": "Over-fitted since step 9: Dice 0.9 to 0.8.", "advice": "Label more."}
+    model, out = (
+        make_model(small_plan(depth=3), notes={"depths": DEPTHS, "verdict": verdict}),
+        tmp_path / "2.safetensors",
+    )
+    whole = "the full network, depth 3"
+    said = prune_file(model, out, depth=2).verdicts
+    assert said == (f"verdict on the training of {whole}: over-fitted since step 9. Label more.",)
+    assert f"Of {whole}: over-fitted since step 9: Dice 0.9 to 0.8." in str(unetpp.info(out))
+
+
+def test_of_a_network_that_has_not_learned_no_depth_is_chosen(
+    make_model: Callable[..., Path], small_plan: Callable[..., Plan], tmp_path: Path
+) -> None:
+    verdict = {"kind": "weak", "reason": "Hardly learned.", "advice": "Look.", "learned": False}
+    model, out = (
+        make_model(small_plan(depth=3), notes={"depths": DEPTHS, "verdict": verdict}),
+        tmp_path / "2.safetensors",
+    )
+    with pytest.raises(UsageError, match="hardly learned"):
+        prune_file(model, out, max_drop=1)
+    found = prune_file(model, out, depth=2)
+    assert found.reason == "as requested" and found.verdicts[0].startswith("the model has hardly learned")
 
 
 def test_says_what_is_missing(make_model: Callable[..., Path], tmp_path: Path) -> None:

@@ -246,7 +246,10 @@ def test_what_is_said_of_the_training_is_what_the_model_says(tmp_path: Path) -> 
     done = export_file(model, tmp_path / "model.onnx")
     Image.fromarray(np.zeros((30, 30), np.uint8)).save(tmp_path / "a.png")
     said = [unetpp.predict(name, tmp_path / "a.png", tmp_path / "out").notes for name in (model, done.out)]
-    assert said[0] == said[1] == ("the model has hardly learned: look at the results. Too short to have learned.",)
+    text = "the model has hardly learned: look at the results; verdict on the training of the model: "
+    (note,) = said[0]
+    assert note == said[1][0] == f"{text}too short to have learned. Train longer."
+    assert f"note: {note}" in str(done) and note in unetpp.evaluate(tmp_path / "out", tmp_path / "out").notes
     text = str(unetpp.info(done.out))
     assert "Too short to have learned. Train longer." in text and "the network has hardly learned" in text
     assert "- Training: Too short to have learned." in done.card.read_text()

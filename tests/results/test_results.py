@@ -5,10 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unetpp.measured import ClassScores, DepthRow, DepthTable, Metrics, Recommendation, ScoredCase, Scores, Verdict
+from unetpp.measured import (
+    ClassScores,
+    DepthRow,
+    DepthTable,
+    Metrics,
+    Recommendation,
+    Rule,
+    ScoredCase,
+    Scores,
+    Verdict,
+)
 from unetpp.results import (
     LOW,
     NOTHING,
+    WIDTH,
+    Adapted,
     Predicted,
     Pruned,
     Run,
@@ -163,6 +175,22 @@ def test_of_several_classes_the_worst_is_named() -> None:
 def test_a_network_that_stays_whole_is_said_to() -> None:
     text = Pruned(Path("m"), 4, 100, 110, "because", 0.0, is_whole=True).to_text()
     assert text.startswith("Nothing could be pruned: m holds the whole network, 100 parameters.")
+
+
+def test_a_pruned_network_is_said_to_give_the_output_of_its_depth_and_what_is_known_of_its_training() -> None:
+    lines = Pruned(Path("m"), 2, 30, 110, "because", 0.0, verdicts=("too short",)).to_text().split("\n")
+    assert lines[0] == "m: 30 parameters, 27% of 110; its output is that of depth 2 in the full network."
+    assert lines[2] == "note: too short"
+
+
+def test_what_early_exit_gains_or_loses_has_a_sign() -> None:
+    rules = (
+        Rule(doubts=(None, None), dice_lost=0.0, dice_lost_interval=(0.0, 0.0), tiles={1: 0, 2: 0, 4: 8}, time=1.0),
+        Rule(doubts=(0.5, 100), dice_lost=-0.1412, dice_lost_interval=(-0.2, 0.01), tiles={1: 2, 2: 6, 4: 0}, time=0.4),
+    )
+    text = Adapted(Path("m"), rules, {1: 1, 2: 2, 4: 4}).to_text()
+    assert "-0.0000" not in text and "+0.1412" in text and "-0.0100" in text
+    assert all(len(line) <= WIDTH for line in text.split("\n") if "unetpp predict" not in line), text
 
 
 def test_predictions_are_counted_by_image_and_each_is_named_once() -> None:

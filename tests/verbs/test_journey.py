@@ -171,8 +171,7 @@ def test_prune_gives_what_depth_gives(trained: Path, tmp_path: Path) -> None:
 
 def test_prune_by_how_much_may_be_lost(trained: Path, tmp_path: Path) -> None:
     answer = run_cli("prune", trained, "--out", tmp_path / "small.safetensors", "--max-drop", 100, "--json")
-    assert answer.code == 0
-    assert answer.json["depth"] == 1
+    assert answer.code == 2 and "hardly learned" in answer.stderr  # nothing is chosen by scores that say nothing
 
 
 @pytest.mark.parametrize("verb", ["info", "predict", "prune", "export", "adapt"])

@@ -11,9 +11,11 @@ from unetpp.deploy.finetune import finetune
 from unetpp.dial import add_sizes, name_sizes
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import write_atomically
-from unetpp.measure.choose_depth import choose_depth
-from unetpp.measured import DepthRow, FineTuning, Notes, read_metrics
+from unetpp.infer.doubts import describe_verdicts
+from unetpp.measure.choose_depth import choose_depth, describe_loss, describe_saving
+from unetpp.measured import DepthRow, DepthTable, FineTuning, Notes, has_unlearned, read_metrics
 from unetpp.model.file import load_model, save_model
+from unetpp.model.header import ModelHeader
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.pruned_plan import prune_plan
 from unetpp.model.weight_count import count_size_weights, count_weights
@@ -63,7 +65,8 @@ def prune_file(
     """
     network, header = load_model(model)
     sizes = name_sizes(header.notes, network.head_depths, header.plan.model)
-    number, reason = _choose_size(model, sizes, header.notes, (depth, size), max_drop)
+    scores, has_learned = _find_scores(model, sizes, header), not has_unlearned([header.notes])
+    number, reason = _choose_size(model, sizes, scores, has_learned, (depth, size), max_drop)
     smaller, plan, finetuning = network.prune(number), plan_at_size(header.plan, number), None
     if minutes is not None:
         smaller, finetuning = finetune(smaller, plan, model, minutes, choose_device(device), show)
@@ -74,9 +77,18 @@ def prune_file(
         save_model(temporary, smaller.state_dict(), plan, notes, after)
         reference, at = (smaller.eval(), None) if changed else (network, number)
         difference = _compare(reference, temporary, at, header.plan)
-    finetuned, kept = None if finetuning is None else str(finetuning), smaller.depth
-    is_whole = number == sizes.numbers[-1]
-    return Pruned(out, kept, after, before, reason, difference, finetuned, is_whole, str(sizes.name(number)))
+    return Pruned(
+        out,
+        smaller.depth,
+        after,
+        before,
+        reason,
+        difference,
+        None if finetuning is None else str(finetuning),
+        number == sizes.numbers[-1],
+        str(sizes.name(number)),
+        describe_verdicts([notes.verdict]),
+    )
 
 
 def plan_at_size(plan: Plan, number: int) -> Plan:
@@ -98,7 +110,8 @@ def plan_at_size(plan: Plan, number: int) -> Plan:
 def _choose_size(
     model: Path,
     sizes: SizeNames,
-    notes: Notes,
+    scores: DepthTable | None,
+    has_learned: bool,
     wanted: tuple[int | None, int | str | None],
     max_drop: float | None,
 ) -> tuple[int, str]:
@@ -114,26 +127,39 @@ def _choose_size(
             setting="size",
         )
     if chosen is not None:
-        return sizes.require(chosen, setting, str(model)), "as requested"
+        number = sizes.require(chosen, setting, str(model))
+        return number, _describe_choice("as requested", scores if has_learned else None, number)
     allowed = max_drop or 0.0
     if allowed < 0:
         raise UsageError("max_drop", f"{allowed:g}", "0 or more points of Dice", "Change it.")
-    rows, partial = _validation_rows(model, sizes, notes)
-    number, reason = choose_depth(rows, allowed)
+    if not has_learned:
+        got = f"{model}, a network that has hardly learned: what its {sizes.noun}s lose says nothing"
+        raise UsageError("max_drop", got, "scores to choose by", f"Train longer, or choose with `{sizes.noun}`.")
+    if scores is None:
+        got = f"{model}, without validation scores of every {sizes.noun} in it or in {METRICS_FILE} next to it"
+        raise UsageError("max_drop", got, "scores to choose by", f"Choose with `{sizes.noun}`.")
+    number, reason = choose_depth(scores.depths, allowed)
+    partial, saved = scores.describe_scored(), describe_saving(scores, number)
+    reason += f"; {saved}" if saved else ""
     return number, f"{reason}; {partial}: `unetpp report` on the run scores the rest" if partial else reason
 
 
-def _validation_rows(model: Path, sizes: SizeNames, notes: Notes) -> tuple[dict[int, DepthRow], str]:
-    """Find the validation scores of each size, and say if they are not of all cases.
-
-    They are in metrics.json next to the model, else in the notes of the model.
-    """
-    for table in (read_metrics(model.with_name(METRICS_FILE)), notes):
+def _find_scores(model: Path, sizes: SizeNames, header: ModelHeader) -> DepthTable | None:
+    """Find the validation scores of each size: in metrics.json next to the model, else in its notes."""
+    for table in (read_metrics(model.with_name(METRICS_FILE)), header.notes):
         found = {depth: row for depth, row in table.depths.items() if row.dice is not None} if table else {}
         if table and set(sizes.numbers) <= set(found):
-            return {number: found[number] for number in sizes.numbers}, table.describe_scored()
-    got = f"{model}, without validation scores of every {sizes.noun} in it or in {METRICS_FILE} next to it"
-    raise UsageError("max_drop", got, "scores to choose by", f"Choose with `{sizes.noun}`.")
+            rows = {number: found[number] for number in sizes.numbers}
+            return add_sizes(DepthTable(depths=rows, scored=table.scored), header.plan.model)
+    return None
+
+
+def _describe_choice(why: str, scores: DepthTable | None, number: int) -> str:
+    """Say why a size is kept, and what is lost and saved by it, as far as that is known."""
+    if scores is None:
+        return why
+    texts = [why, describe_loss(scores, number), describe_saving(scores, number), scores.describe_scored()]
+    return "; ".join(filter(None, texts))
 
 
 def _prune_notes(notes: Notes, sizes: SizeNames, number: int, plan: Plan, finetuning: FineTuning | None) -> Notes:
@@ -156,6 +182,8 @@ def _prune_notes(notes: Notes, sizes: SizeNames, number: int, plan: Plan, finetu
         values["dice"] = row.dice
     if len(sizes.channels) > 1:
         values["pruned_from_size"] = sizes.name(sizes.numbers[-1])
+    if notes.verdict and number != sizes.numbers[-1]:
+        values["verdict"] = notes.verdict.of_part(f"{sizes.noun} {sizes.name(sizes.numbers[-1])}")
     pruned = Notes(**{**values, "pruned_from_depth": sizes.depth, "depths": {depth: row} if row else {}})
     return add_sizes(pruned, plan.model)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from unetpp.measured import CALIBRATED_CASES, Calibration, Verdict
+from unetpp.measured import CALIBRATED_CASES, Calibration
 
 REVIEW_FRACTION = 0.1
 """Fraction of the validation cases, those with the lowest confidence, that sets the level for review."""
@@ -50,21 +50,6 @@ def calibrate_together(folds: Sequence[Calibration]) -> Calibration:
         return Calibration()
     pairs = [pair for fold in folds for pair in fold.confidence_and_dice]
     return calibrate([confidence for confidence, _ in pairs], [dice for _, dice in pairs])
-
-
-def describe_doubts(verdicts: Iterable[Verdict | None], no_expected_dice: str) -> tuple[str, ...]:
-    """Say whether a model has hardly learned, else why no Dice is expected of its predictions.
-
-    Args:
-        verdicts: on the training of each network.
-        no_expected_dice: why no Dice is expected; empty if one is.
-    """
-    unlearned = [
-        f"the model has hardly learned: look at the results. {verdict.reason}"
-        for verdict in verdicts
-        if verdict and not verdict.learned
-    ]
-    return tuple(dict.fromkeys(unlearned)) or ((f"no expected Dice: {no_expected_dice}",) if no_expected_dice else ())
 
 
 def _fit_line(pairs: np.ndarray) -> tuple[float, float]:

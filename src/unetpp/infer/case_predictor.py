@@ -49,7 +49,8 @@ class CasePredictor(ABC):
         backend: library that runs it.
         device: where it runs.
         calibrations: number of a size -> calibration of its expected Dice.
-        doubts: whether the model has hardly learned, or why no Dice is expected, in words.
+        verdicts: on its training, a line for each that is not good.
+        doubts: these, and why no Dice is expected, in words.
     """
 
     data: DataPlan
@@ -58,6 +59,7 @@ class CasePredictor(ABC):
     backend: str
     device: Any = "cpu"
     calibrations: Mapping[int, Calibration]
+    verdicts: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
     @abstractmethod

@@ -15,8 +15,8 @@ from unetpp.data.training_range import find_outside
 from unetpp.errors import DataError, UsageError
 from unetpp.formats.scratch import allocate_array, release
 from unetpp.formats.sources import ArraySource, ImageSource
-from unetpp.infer.calibration import describe_doubts
 from unetpp.infer.case_predictor import CasePredictor
+from unetpp.infer.doubts import describe_doubts, describe_verdicts
 from unetpp.infer.mirror import mirrorings
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import MEAN, Prediction, describe_infinite, empty_prediction
@@ -50,6 +50,7 @@ class ExportedPredictor(CasePredictor):
         described = parse_description(about, name)
         self.data, self._tiles = described.data, described.tiles
         self.sizes, self.calibrations = described.notes.sizes, described.notes.depths
+        self.verdicts = describe_verdicts([described.notes.verdict])
         self.doubts = describe_doubts([described.notes.verdict], described.notes.no_expected_dice)
         self._network = network
         self.name, self.backend = name, backend

@@ -306,7 +306,8 @@ def _write_entries(
         ]
         earlier = _list_earlier(folder, settings)
         cases = {name: files.get(name, earlier.get(name)) for name in sorted({*files, *earlier})}
-        write_json(folder / PREDICTIONS, {**settings, "files": list(cases), "cases": cases, "failed": failed})
+        said = {"verdicts": list(predictor.verdicts)} if predictor.verdicts else {}
+        write_json(folder / PREDICTIONS, {**settings, **said, "files": list(cases), "cases": cases, "failed": failed})
         write_table(folder, cases)
 
 

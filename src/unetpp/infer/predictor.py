@@ -16,8 +16,9 @@ from unetpp.dial import name_sizes
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.formats.sources import ImageSource
 from unetpp.infer.bands import collect, require_finite
-from unetpp.infer.calibration import calibrate_together, describe_doubts
+from unetpp.infer.calibration import calibrate_together
 from unetpp.infer.case_predictor import CasePredictor
+from unetpp.infer.doubts import describe_doubts, describe_verdicts
 from unetpp.infer.early_exit import EarlyExit, choose_rule
 from unetpp.infer.options import DEFAULTS, MAX_DROP, PredictOptions
 from unetpp.infer.prediction import AUTO, Prediction
@@ -177,7 +178,9 @@ def load_predictor(
     rows = average_depths(notes)
     sizes = name_sizes(notes[0], networks[0].head_depths, plan.model)
     predictor = Predictor(networks, plan, place, str(path), backend, rows, notes[0].auto, max_drop, sizes)
-    predictor.doubts = describe_doubts([fold.verdict for fold in notes], explain_no_expected_dice(notes))
+    verdicts = [fold.verdict for fold in notes]
+    predictor.verdicts = describe_verdicts(verdicts)
+    predictor.doubts = describe_doubts(verdicts, explain_no_expected_dice(notes))
     return predictor
 
 

@@ -46,6 +46,8 @@ class PredictionRecord(BaseModel):
     """Segmentations, by their path in the folder; None: the record does not say."""
     cases: dict[str, dict[str, Any] | None] = {}
     """File -> how good it may be."""
+    verdicts: tuple[str, ...] = ()
+    """On the training of the model, a line for each that is not good."""
     classes: tuple[str, ...] = ()
     label_values: tuple[int, ...] = ()
     labels: LabelPlan = LabelPlan()

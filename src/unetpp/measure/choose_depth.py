@@ -27,19 +27,45 @@ def choose_depth(rows: Mapping[int, DepthRow], max_drop: float) -> tuple[int, st
     Returns:
         The depth, with shells the number of the size, and the reason in words.
     """
-    dice = {depth: row.dice for depth, row in rows.items() if row.dice is not None}
-    table, deepest = DepthTable(depths={depth: rows[depth] for depth in dice}), max(dice)
-    means = {depth: 100 * (dice[deepest] - value) for depth, value in dice.items()}
-    intervals = {depth: rows[depth].dice_lost_interval for depth in dice}
-    worst = {depth: max(mean, 100 * ends[1] if (ends := intervals[depth]) else mean) for depth, mean in means.items()}
-    depth = next(each for each in list_by_cost(table) if each == deepest or worst[each] <= max_drop + 1e-7)
-    reason = f"validation Dice {dice[depth]:.4f}"
+    table = DepthTable(depths={depth: row for depth, row in rows.items() if row.dice is not None})
+    deepest = max(table.depths)
+    depth = next(
+        each for each in list_by_cost(table) if each == deepest or max(_find_loss(table, each)) <= max_drop + 1e-7
+    )
+    return depth, f"{describe_loss(table, depth)}; a loss of {count_noun(max_drop, 'point')} was allowed"
+
+
+def _find_loss(table: DepthTable, depth: int) -> tuple[float, float]:
+    """Points of Dice that a depth loses against the deepest: the mean over cases, and the upper end of its interval."""
+    row, deepest = table.depths[depth], table.depths[max(table.depths)]
+    mean = 100 * ((deepest.dice or 0.0) - (row.dice or 0.0))
+    return mean, max(mean, 100 * row.dice_lost_interval[1] if row.dice_lost_interval else mean)
+
+
+def describe_loss(table: DepthTable, depth: int) -> str:
+    """Say the Dice of a depth and what it loses against the deepest: "validation Dice 0.905, 0.50 points below ...".
+
+    Args:
+        table: rows with a Dice.
+        depth: one of them.
+    """
+    row, deepest, (mean, worst) = table.depths[depth], max(table.depths), _find_loss(table, depth)
+    reason = f"validation Dice {row.dice:.4f}"
     if depth != deepest:
-        largest = describe_size(table, deepest)
-        reason += f", {abs(means[depth]):.2f} points {'below' if means[depth] >= 0 else 'above'} {largest}"
-        if intervals[depth]:
-            reason += f" (a loss of at most {worst[depth]:.2f} by the 95 % interval over cases)"
-    return depth, f"{reason}; a loss of {count_noun(max_drop, 'point')} was allowed"
+        reason += f", {abs(mean):.2f} points {'below' if mean >= 0 else 'above'} {describe_size(table, deepest)}"
+        if row.dice_lost_interval:
+            reason += f" (a loss of at most {worst:.2f} by the 95 % interval over cases)"
+    return reason
+
+
+def describe_saving(table: DepthTable, depth: int) -> str:
+    """Say the time that a depth saves against the deepest; empty where it is that, or one was not timed."""
+    own, whole = (table.depths[each].latency_ms for each in (depth, max(table.depths)))
+    if depth == max(table.depths) or not own or not whole:
+        return ""
+    if has_shells(table):
+        return f"{own:.1f} ms a tile instead of {whole:.1f}"
+    return f"it takes {own / whole:.0%} of the time of depth {max(table.depths)}"
 
 
 def make_row(scores: Metrics, deepest: Metrics) -> DepthRow:
@@ -68,11 +94,4 @@ def recommend_depth(table: DepthTable) -> Recommendation | None:
     if not table.is_comparable or len(rows) < 2:
         return None
     depth, reason = choose_depth(rows, RECOMMENDED_LOSS)
-    if depth == max(rows):
-        return Recommendation(depth=depth, reason=reason)
-    own, whole = (rows[each].latency_ms or 0.0 for each in (depth, max(rows)))
-    if has_shells(table):
-        saved = f"{own:.1f} ms a tile instead of {whole:.1f}"
-    else:
-        saved = f"it takes {own / (whole or 1.0):.0%} of the time of depth {max(rows)}"
-    return Recommendation(depth=depth, reason=f"{reason}; {saved}")
+    return Recommendation(depth=depth, reason="; ".join(filter(None, [reason, describe_saving(table, depth)])))

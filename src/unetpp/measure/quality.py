@@ -53,7 +53,7 @@ class FolderScores(NamedTuple):
     metrics: Metrics
     problems: tuple[Problem, ...]
     notes: tuple[str, ...] = ()
-    """What was found about the meaning of the values."""
+    """What was found about the meaning of the values; verdicts on the training of the model that predicted."""
 
 
 class DepthPredictor(Protocol):
@@ -253,7 +253,8 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
         progress(done, len(stems))
     if not scores:
         raise DataError(problems)
-    return FolderScores(summarize(scores, match.reference_classes.names), tuple(problems), tuple(match.notes))
+    notes = (*match.notes, *record.verdicts)
+    return FolderScores(summarize(scores, match.reference_classes.names), tuple(problems), notes)
 
 
 def _match(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from unetpp.plan import DataPlan, Plan, PredictPlan
 from unetpp.results.result import Result
 from unetpp.results.tables import NEW_IMAGES, WIDTH, describe_depths, describe_parameters, list_choices, table
 from unetpp.size_names import find_noun
-from unetpp.words import count_noun, list_numbers, list_some, wrap, write_command
+from unetpp.words import count_noun, format_size, list_numbers, list_some, wrap, write_command
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,15 +38,20 @@ class Pruned(Result):
     """Whether this is the whole network, so that nothing could go."""
     size: str = ""
     """Name of the size that was kept: the depth, with shells also the width."""
+    verdicts: tuple[str, ...] = ()
+    """On the training, a line for each that is not good."""
 
     def to_text(self) -> str:
+        size = self.size or self.depth
+        noun = find_noun([size])
         share = f"{self.parameters / self.parameters_before:.0%} of {self.parameters_before:,}"
-        title = f"{self.out}: {self.parameters:,} parameters, {share}; its output agrees with that of the full network."
+        title = f"{self.out}: {self.parameters:,} parameters, {share}"
+        title += "." if self.finetuning else f"; its output is that of {noun} {size} in the full network."
         if self.is_whole:
             title = f"Nothing could be pruned: {self.out} holds the whole network, {self.parameters:,} parameters."
-        size = self.size or self.depth
-        lines = [title, f"{find_noun([size]).capitalize()} {size}: {self.reason}."]
+        lines = [title, f"{noun.capitalize()} {size}: {self.reason}."]
         lines += [f"{self.finetuning[:1].upper()}{self.finetuning[1:]}."] if self.finetuning else []
+        lines += _write_notes(self.verdicts)
         lines.append(f"Next: {write_command('predict', self.out, NEW_IMAGES, '--out', 'predictions')}")
         return "\n".join(lines)
 
@@ -68,20 +73,20 @@ class Adapted(Result):
             return f"{self.model}: early exit saves no time here: --depth auto would take the largest for every tile."
         images = (NEW_IMAGES, "--out", "predictions")
         depths, noun = list(self.rules[0].tiles), find_noun(self.sizes.values())
-        names = [f"at {self.sizes[depth]}" for depth in depths]
-        rows = [["exits below", "Dice lost", "at most", "time", *names]]
+        names = [str(self.sizes[depth]) for depth in depths]
+        rows = [["limits", "Dice change", "at worst", "time", *(f"{noun} {name}" for name in names)]]
         for rule in self.rules:
-            at_most = f"{rule.dice_lost_interval[1]:.4f}" if rule.dice_lost_interval else "-"
+            at_worst = f"{0 - rule.dice_lost_interval[1]:+.4f}" if rule.dice_lost_interval else "-"
             tiles = [f"{rule.tiles[depth] / sum(rule.tiles.values()):.0%}" for depth in depths]
             limits = ", ".join(map(_describe_limit, rule.doubts))
-            rows.append([limits, f"{rule.dice_lost:.4f}", at_most, f"{rule.time:.0%}", *tiles])
+            rows.append([limits, f"{0 - rule.dice_lost:+.4f}", at_worst, f"{rule.time:.0%}", *tiles])
         return "\n".join(
             [
                 f"{self.model}: {count_noun(len(self.rules), 'rule')} for early exit, fitted on the validation cases",
-                table(rows),
-                f"  exits below: uncertainty below which a tile exits at each {noun}; -: no tile exits there",
-                f"  {names[0]}, ...: share of the tiles that exit at each {noun}",
-                "  Dice lost: against the largest; at most: upper end of its 95 % interval",
+                table(rows, tall=True),
+                f"  limits: a tile stops at {noun} {', '.join(names[:-1])} if its uncertainty is lower; -: never",
+                f"  Dice change: against {noun} {names[-1]} (below 0: worse); at worst: by the 95 % interval",
+                f"  time: of that of {noun} {names[-1]}; {noun} {names[0]}, ...: share of the tiles that stop there",
                 f"Next: {write_command('predict', self.given or self.model, *images, '--depth', 'auto')}",
                 "  (and --max-drop 0.3: the points, hundredths of Dice, that may be lost)",
             ]
@@ -103,12 +108,14 @@ class Exported(Result):
     comparison: str
     """Comparison with the network, in words."""
     file_mb: float
+    verdicts: tuple[str, ...] = ()
+    """On the training, a line for each that is not good."""
 
     def to_text(self) -> str:
         title = f"{self.out}: {list_numbers(find_noun(self.depths), self.depths)}"
         title += f", the mean of {list_numbers('fold', self.folds)}" if self.folds else ""
-        title += f"{', 8-bit integers' if self.int8 else ''}, {self.file_mb:.1f} MB."
-        return f"{title}\n{self.comparison}\nModel card: {self.card}"
+        title += f"{', 8-bit integers' if self.int8 else ''}, {format_size(self.file_mb)}."
+        return "\n".join([title, self.comparison, f"Model card: {self.card}", *_write_notes(self.verdicts)])
 
 
 @dataclass(frozen=True, repr=False)
@@ -170,7 +177,7 @@ class ModelInfo(Result):
     def to_text(self) -> str:
         data, model, origin = self.plan.data, self.plan.model, self.notes.imported_from
         folds = f", {list_numbers('fold', list(map(_name_fold, self.files)))}" if len(self.files) > 1 else ""
-        size = f"{describe_parameters(self.parameters, model)}, {self.file_mb:.1f} MB{folds}"
+        size = f"{describe_parameters(self.parameters, model)}, {format_size(self.file_mb)}{folds}"
         shells = f" in shells {list(model.shell_channels)}" if len(model.shells) > 1 else ""
         lines = [
             str(self.model),
@@ -182,7 +189,7 @@ class ModelInfo(Result):
         ]
         if self.cache_mb:
             clean = write_command("clean", self.model)
-            lines.append(f"cache:      {self.cache_mb:,.1f} MB of prepared cases (`{clean}` removes them)")
+            lines.append(f"cache:      {format_size(self.cache_mb)} of prepared cases (`{clean}` removes them)")
         if self.notes.depths:
             lines += ["over the validation cases of all folds:"] if len(self.files) > 1 else []
             lines += [describe_depths(self.notes)]
@@ -217,7 +224,7 @@ class ExportInfo(Result):
         lines = [
             str(self.model),
             f"exported:   {list_numbers(sizes.noun, names)}{default}, {self.data.dims}D{folds}{precision}",
-            f"            {size}{self.file_mb:.1f} MB, run by {self.runtime}",
+            f"            {size}{format_size(self.file_mb)}, run by {self.runtime}",
             f"trained on: {f'unknown ({notes.imported_from})' if notes.imported_from else notes.name}",
             *_describe_data(self.data, self.predict),
         ]
@@ -225,6 +232,10 @@ class ExportInfo(Result):
         lines += [describe_depths(notes)] if any(row.dice is not None for row in notes.depths.values()) else []
         lines += [f"no expected Dice for predictions: {notes.no_expected_dice}"] if notes.no_expected_dice else []
         return "\n".join([*lines, wrap(str(notes.verdict), WIDTH)] if notes.verdict else lines)
+
+
+def _write_notes(verdicts: Sequence[str]) -> list[str]:
+    return [f"note: {text}" for text in verdicts]
 
 
 def _describe_data(data: DataPlan, predict: PredictPlan) -> list[str]:

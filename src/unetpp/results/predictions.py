@@ -122,7 +122,7 @@ class Evaluated(Result):
     problems: tuple[Problem, ...]
     out: Path | None
     notes: tuple[str, ...] = ()
-    """What was found about the meaning of the values."""
+    """What was found about the meaning of the values; verdicts on the training of the model that predicted."""
     csv: Path | None = None
 
     @property

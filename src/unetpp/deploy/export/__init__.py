@@ -21,6 +21,7 @@ from unetpp.deploy.export.samples import Samples, find_samples
 from unetpp.dial import name_sizes
 from unetpp.errors import ModelFileError, UnetppError, UsageError, WriteError
 from unetpp.files import write_atomically
+from unetpp.infer.doubts import describe_verdicts
 from unetpp.infer.predictor import load_folds
 from unetpp.labels.classes import most_probable
 from unetpp.measured import ExportNotes
@@ -63,7 +64,8 @@ class Comparison:
         words += f", probabilities differ by at most {self.difference:.1g}"
         if self.dice is None or self.dice_before is None:
             return f"{words}."
-        return f"{words}; Dice against the labels {self.dice_before:.4f} before, {self.dice:.4f} after."
+        words += "; Dice against the labels of these tiles, not of whole cases as in the depth table: "
+        return f"{words}{self.dice_before:.4f} before, {self.dice:.4f} after."
 
 
 def export_file(
@@ -121,7 +123,8 @@ def export_file(
         with write_atomically(card) as place:
             place.write_text(text, encoding="utf-8")
             megabytes = _replace(draft, out)
-    return Exported(out, card, tuple(sizes.list_names()), described.folds, int8, str(comparison), megabytes)
+    verdicts = describe_verdicts([described.verdict])
+    return Exported(out, card, tuple(sizes.list_names()), described.folds, int8, str(comparison), megabytes, verdicts)
 
 
 def _remark(out: Path, notes: ExportNotes, comparison: Comparison) -> list[str]:
@@ -129,7 +132,7 @@ def _remark(out: Path, notes: ExportNotes, comparison: Comparison) -> list[str]:
     names, noun = notes.sizes.list_names(), notes.sizes.noun
     choice = f"; `--{noun} {names[0]}` is its fastest {noun}" if len(names) > 1 else ""
     usage = f"Predict without torch: `{write_command('predict', out.name, 'IMAGES', '--out', 'DIR')}`{choice}."
-    training = [f"Training: {notes.verdict.reason}"] if notes.verdict else []
+    training = [f"Training: {notes.verdict.finding}"] if notes.verdict else []
     return [*training, *([usage] if out.suffix in RUNTIMES else []), str(comparison)]
 
 

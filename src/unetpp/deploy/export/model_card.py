@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ from unetpp.deploy.export.graph import SizeProbabilities
 from unetpp.dial import add_sizes, label_row, list_remarks, list_rows
 from unetpp.infer.predictor import average_depths
 from unetpp.measure.verdict import join_verdicts
-from unetpp.measured import DepthRow, ExportNotes, Notes, explain_no_expected_dice, tabulate
+from unetpp.measured import DepthRow, ExportNotes, Notes, Verdict, explain_no_expected_dice, tabulate
 from unetpp.plan import Plan
+from unetpp.run_folder import FoldName
 from unetpp.size_names import SizeNames
 from unetpp.version import __version__
 from unetpp.words import list_numbers
@@ -62,7 +63,7 @@ def note_export(network: SizeProbabilities, plan: Plan, folds: Sequence[Notes], 
         folds=tuple(fold.fold or 0 for fold in folds) if len(folds) > 1 else (),
         parameters=network.parameter_count,
         int8=int8,
-        verdict=join_verdicts(doubtful or verdicts) if verdicts else None,
+        verdict=_join_verdicts(doubtful or verdicts, network.sizes, plan),
         no_expected_dice=explain_no_expected_dice(folds),
         imported_from=first.imported_from,
         depths={number: rows.get(number, DepthRow()) for number in network.sizes.numbers},
@@ -73,6 +74,14 @@ def note_export(network: SizeProbabilities, plan: Plan, folds: Sequence[Notes], 
         words={word: number for word, number in network.sizes.words.items() if number in network.sizes.numbers},
     )
     return add_sizes(notes, plan.model)
+
+
+def _join_verdicts(verdicts: Mapping[FoldName, Verdict], sizes: SizeNames, plan: Plan) -> Verdict | None:
+    """Join the verdicts on the folds; they speak of the largest size, which need not be in the file."""
+    if not verdicts:
+        return None
+    whole, joined = max(plan.model.list_sizes()), join_verdicts(verdicts)
+    return joined if whole in sizes.numbers else joined.of_part(f"{sizes.noun} {sizes.name(whole)}")
 
 
 def describe(plan: Plan, notes: ExportNotes) -> dict[str, Any]:
