@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
@@ -20,6 +20,7 @@ from unetpp.verbs.report import write_page
 from unetpp.words import write_command
 
 if TYPE_CHECKING:  # they import torch
+    from unetpp.plan import Plan
     from unetpp.planning.planner import Start
     from unetpp.verbs.fold import FoldJob
     from unetpp.verbs.fold_time import Clock
@@ -133,7 +134,6 @@ def train(
     from unetpp.verbs.plan_page import has_plan_page, make_plan_page
     from unetpp.verbs.rest import describe_rest
     from unetpp.verbs.splits import choose_split, find_splits
-    from unetpp.verbs.start import describe_start
 
     clock = Clock(started)
     if resume and not folder.plan.exists():
@@ -154,20 +154,13 @@ def train(
         raise UsageError("add_cases", "only folds that have been trained to the end", "one to train", action)
     if len(numbers) > 1 and not resume:
         progress.note("What nnU-Net calls fold all, one model of all cases, is fold none here.")
-    if request.minutes:
-        minutes = request.minutes / len(numbers)
-        request = replace(request, minutes=minutes)
-        if len(numbers) > 1:
-            progress.note(f"The minutes are divided among {len(numbers)} folds: {minutes:.3g} for each.")
-        if minutes < FEW_MINUTES and not request.adds:
-            progress.note(f"note: {60 * minutes:.0f} seconds for a fold are hardly enough to learn anything")
+    request = _share_minutes(request, len(numbers), progress)
     if dry_run:
         made = preparation.reuse_plan(folder, fingerprint, request, place, progress, start)
         progress.detail(describe_plan(made))
         progress.stage("Measuring a training step")
         split = choose_split(splits, numbers[0])
-        for text in describe_start(start, made, split.validation, Path(data)) if start else []:
-            progress.note(text)
+        _note_start(start, made, split.validation, Path(data), folder, progress)
         return preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers))
     try:
         with begun_folds.hold_folds(folder, numbers):
@@ -185,11 +178,8 @@ def train(
                 progress.detail(describe_plan(made))
                 if not folder.started_folds() and not has_plan_page(folder, made):
                     make_plan_page(folder, found, splits, planned, progress)
-            if not start and made.train.start:
-                progress.note(f"Starts from {made.train.start.partition(',')[0]}, as the plan in {folder.plan} says.")
             held_out = {case for job in jobs for case in job.split.validation}
-            for text in describe_start(start, made, held_out, Path(data)) if start else []:
-                progress.note(text)
+            _note_start(start, made, held_out, Path(data), folder, progress)
             folds = _train_folds(jobs, clock, resume, request if request.adds else None)
         if no_cache:
             _try_clean(folder.path, progress)
@@ -200,6 +190,30 @@ def train(
         raise Interrupted(_describe_stop(Path(data), folder, fold, numbers)) from None
     except Interrupted as error:
         raise Interrupted(f"{error} {_describe_next(Path(data), folder, fold)}") from None
+
+
+def _share_minutes(request: Request, folds: int, progress: Progress) -> Request:
+    """Divide the minutes among the folds."""
+    if not request.minutes:
+        return request
+    minutes = request.minutes / folds
+    if folds > 1:
+        progress.note(f"The minutes are divided among {folds} folds: {minutes:.3g} for each.")
+    if minutes < FEW_MINUTES and not request.adds:
+        progress.note(f"note: {60 * minutes:.0f} seconds for a fold are hardly enough to learn anything")
+    return replace(request, minutes=minutes)
+
+
+def _note_start(
+    start: Start | None, plan: Plan, held_out: Collection[str], data: Path, folder: RunFolder, progress: Progress
+) -> None:
+    """Say from which weights a training starts."""
+    from unetpp.verbs.start import describe_start
+
+    if not start and plan.train.start:
+        progress.note(f"Starts from {plan.train.start.partition(',')[0]}, as the plan in {folder.plan} says.")
+    for text in describe_start(start, plan, held_out, data) if start else []:
+        progress.note(text)
 
 
 def _describe_stop(data: Path, folder: RunFolder, fold: int | str, numbers: Sequence[FoldName]) -> str:
