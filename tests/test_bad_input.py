@@ -255,7 +255,7 @@ def test_a_run_that_is_not_trained(cells: Path, tmp_path: Path) -> None:
         ["predict", tmp_path / "run", cells / "images", "--out", tmp_path / "out"],
         ["prune", tmp_path / "run", "--out", tmp_path / "x.safetensors"],
     ):
-        assert_refused(run_cli(*verb), "fold_*/model.safetensors")
+        assert_refused(run_cli(*verb), "no fold has begun", "unetpp train DATA")
     assert_refused(run_cli("report", tmp_path / "absent"), "absent")
 
 

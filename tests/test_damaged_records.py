@@ -98,7 +98,7 @@ def test_files_of_a_run(name: str, run: Path) -> None:
 
 @pytest.mark.parametrize("name", ["metrics.json", "log.jsonl", "views/*.npz"])
 def test_a_report_leaves_out_what_it_cannot_read(name: str, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "_encode", lambda figure: "")  # pictures take long
+    monkeypatch.setattr(plots, "encode_figure", lambda figure: "")  # pictures take long
     path = min((run / "fold_0").glob(name))
     if name == "log.jsonl":
         lines = path.read_text().splitlines()[-3:]

@@ -146,8 +146,8 @@ def test_scores_need_no_torch_but_scipy(tmp_path: Path) -> None:
 
 
 def test_python_says_what_is_missing_as_the_command_line_does(tmp_path: Path) -> None:
-    calls = ["train('x')", "build_model()", "save(1, 'm.safetensors')", "load('m.safetensors')", "HubModel('x')"]
-    calls += ["peers.to_smp('x')", "DeepSupervisionLoss()", "train('x', progress=False)"]
+    calls = ["train('.')", "build_model()", "save(1, 'm.safetensors')", "load('m.safetensors')", "HubModel('x')"]
+    calls += ["peers.to_smp('x')", "DeepSupervisionLoss()", "train('.', progress=False)"]
     code = BLOCKED.partition("from unetpp.cli")[0] + (
         "import unetpp\nfor call in sys.argv[2:]:\n    try:\n        eval(f'unetpp.{call}')\n"
         "    except unetpp.MissingExtraError as error:\n        print(error)\n"

@@ -155,7 +155,7 @@ def _onnx_kinds(path: Path) -> list[str]:
 def test_a_run_gives_the_images_and_their_labels(trained: Path, tmp_path: Path) -> None:
     done = export_file(trained / "fold_0" / "model.safetensors", tmp_path / "out.pt2")
     assert "(validation cases)" in done.comparison
-    before = said(r"labels ([\d.]+) before", done.comparison)
+    before = said(r"table: ([\d.]+) before", done.comparison)
     assert said(r"before, ([\d.]+) after", done.comparison) == pytest.approx(before, abs=1e-3)
     plan = load_model(trained / "fold_0" / "model.safetensors")[1].plan
     samples = export.find_samples(trained / "fold_0" / "model.safetensors", plan, [], calibrate=True)

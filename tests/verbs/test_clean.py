@@ -13,6 +13,7 @@ from tests.tiny import TINY, run_cli
 import unetpp
 from unetpp.errors import UsageError, WriteError
 from unetpp.files import hold_lock
+from unetpp.words import format_size
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_the_cache_and_remains_go_and_all_else_stays(run: Path) -> None:
         os.utime(path, (time.time() - 3600,) * 2)
     (run / "cache" / "notes.txt").write_text("mine")
     megabytes = sum(path.stat().st_size for path in (run / "cache").glob("*.npy") if path not in remains) / 1e6
-    assert f"cache:      {megabytes:,.1f} MB" in unetpp.info(run).to_text()
+    assert f"cache:      {format_size(megabytes)} of" in unetpp.info(run).to_text()
     assert f"unetpp clean '{run}'" in unetpp.info(run).to_text()
     tried = unetpp.clean(run, dry_run=True)
     assert "would be removed" in tried.to_text()
