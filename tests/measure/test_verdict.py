@@ -251,3 +251,16 @@ def test_an_inner_size_that_has_learned_is_not_called_too_short() -> None:
     plain = {1: DepthRow(dice=0.91), 2: DepthRow(dice=0.6)}
     behind = judge_training(read_curves(log, metrics.merge(Metrics(depths=plain))))
     assert behind and (behind.kind, behind.learned) == (TOO_SHORT, False)
+
+
+def test_a_dice_that_any_mask_of_foreground_has_shows_nothing() -> None:
+    validations = (Validated(9, 0.865), Validated(18, 0.877))
+    curves = Curves(18, 18.0, True, validations, (), scored=(5, 5), final=0.877, trivial=0.875)
+    verdict = judge_training(curves)
+    assert verdict and (verdict.kind, verdict.learned) == (TOO_SHORT, False)
+    assert "a mask that is foreground everywhere has 0.875" in verdict.reason
+    better = judge_training(replace(curves, final=0.93))
+    assert better and better.learned
+    long = judge_training(replace(curves, steps=2000, validations=(Validated(2000, 0.877),)))
+    assert long and long.kind == WEAK
+    assert read_curves([], fractions=(0.25, 0.75)).trivial == pytest.approx(1.5 / 1.75)

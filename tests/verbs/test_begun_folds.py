@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import unetpp
-from unetpp.errors import ModelFileError, UnetppError, UsageError
+from unetpp.errors import DataError, ModelFileError, UnetppError, UsageError
 from unetpp.model.file import write_tensors
 from unetpp.plan import read_plan
 from unetpp.run_folder import CHECKPOINT, MODEL, RunFolder, find_model_files
@@ -64,8 +64,10 @@ def test_the_report_of_a_stopped_training_names_the_command(stopped: RunFolder) 
 
 def test_the_same_command_again_is_refused_before_anything_is_read(stopped: RunFolder) -> None:
     """Without torch, which takes seconds to load, and without a look at the data."""
-    code = "import sys; sys.modules['torch'] = None; import unetpp; unetpp.train(sys.argv[1], sys.argv[1])"
-    done = subprocess.run([sys.executable, "-c", code, stopped.path], capture_output=True, text=True, check=False)
+    code = "import sys; sys.modules['torch'] = None; import unetpp; unetpp.train(sys.argv[1], sys.argv[2])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, stopped.path.parent, stopped.path], capture_output=True, text=True, check=False
+    )
     assert "got a training that was stopped at step 9; expected a new run. Continue it: `" in done.stderr
     assert f"{stopped.write_resume(0)}`; or choose another" in done.stderr
 
@@ -99,3 +101,8 @@ def test_a_training_that_is_continued_has_an_end(stopped: RunFolder, trained: Pa
     assert epochs == (None, "1 more epoch")
     assert describe_rest(stopped, [1], plan, more, Clock()) == (None, "")
     assert not (stopped.fold(0) / MODEL).exists()
+
+
+def test_a_run_folder_is_no_data_set(stopped: RunFolder) -> None:
+    with pytest.raises(DataError, match="got a run folder; expected a data set"):
+        unetpp.train(stopped.path, resume=True)

@@ -252,7 +252,7 @@ def test_from_a_training_to_early_exit_fine_tuning_and_integers(
     assert load_model(model)[1].plan.predict.depth == 4
     said = run_cli("adapt", tmp_path / "run", "--backend", "torch")
     assert said.code == 0, said.stderr
-    assert "at 1x2" in said.stdout or "saves no time" in said.stdout
+    assert "size 1x2" in said.stdout or "saves no time" in said.stdout
     images = tmp_path / "data" / "images"
     said = run_cli("predict", model, images, "--out", tmp_path / "auto", "--size", "auto", "--max-drop", 99)
     assert said.code == 0 and "size of the tiles: " in said.stdout

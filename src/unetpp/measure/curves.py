@@ -57,6 +57,8 @@ class Curves:
     """Dice at the depth of prediction over all validation cases, once all are scored."""
     scored: tuple[int, int] | None = None
     """Number of validation cases scored after the training, and that there are."""
+    trivial: float = 0.0
+    """Dice of a mask that is foreground everywhere, with two classes; else 0."""
     ahead: str = ""
     """With shells: a size that is better than the largest, which has not learned yet, and its final Dice, in words."""
 
@@ -97,13 +99,16 @@ class Curves:
         return float(np.mean(near)) if near else min(self.losses, key=lambda each: abs(each[0] - step))[1]
 
 
-def read_curves(log: Sequence[LogLine], metrics: Metrics | None = None, from_weights: bool = False) -> Curves:
+def read_curves(
+    log: Sequence[LogLine], metrics: Metrics | None = None, from_weights: bool = False, fractions: Sequence[float] = ()
+) -> Curves:
     """Find the curves in the lines of a log.jsonl.
 
     Args:
         log: the lines.
         metrics: scores after the training.
         from_weights: whether the training started from a learned model.
+        fractions: of the voxels, for each class; empty: not known.
     """
     validations = [line for line in log if line["kind"] == "validation" and line.get("dice") is not None]
     losses = [line for line in log if line["kind"] == "train" and line.get("loss") is not None]
@@ -123,6 +128,7 @@ def read_curves(log: Sequence[LogLine], metrics: Metrics | None = None, from_wei
         validated=start.get("validation_cases"),
         final=scores.mean.dice if scores.is_scored else None,
         scored=scores.scored or ((len(scores.cases), len(scores.cases)) if scores.cases else None),
+        trivial=2 * fractions[1] / (1 + fractions[1]) if len(fractions) == 2 else 0.0,
         ahead=_find_ahead(scores, LEARNED if steps >= FEW_STEPS else LEARNED_EARLY),
     )
 

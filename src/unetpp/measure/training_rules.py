@@ -43,6 +43,8 @@ PART = 0.25
 """Fraction of the validation cases below which those of a validation during training say little of all."""
 FEW_CASES = 3
 """Number of validation cases below which they say little of new images."""
+ABOVE_TRIVIAL = 0.2
+"""Fraction of the way from the Dice of a mask that is foreground everywhere to 1, below which nothing was learned."""
 RUINED, LOST = 2.0, 0.1
 """Training loss at the end, as a multiple of its lowest, and fall of the validation Dice, that show divergence."""
 ROUND_MINUTES = (1, 2, 5, 10, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720)
@@ -110,7 +112,8 @@ def find_too_short(curves: Curves) -> Verdict | None:
         reason = f"Too short to judge: {_count_steps(curves, FEW_STEPS)}; {_describe(curves)}."
         more = _minutes(curves, FEW_STEPS - curves.steps)
         return Verdict(kind=TOO_SHORT, reason=reason, advice="Train longer.", more_minutes=more)
-    reason = f"Too short to have learned: {_count_steps(curves, WANTED_STEPS)}; {_describe(curves)}."
+    steps = _count_steps(curves, WANTED_STEPS)
+    reason = f"Too short to have learned: {steps}; {_describe(curves)}{_describe_trivial(curves)}."
     more = _minutes(curves, WANTED_STEPS - curves.steps)
     return Verdict(kind=TOO_SHORT, reason=reason, advice="Train longer.", more_minutes=more, learned=False)
 
@@ -128,7 +131,7 @@ def _is_too_short(curves: Curves) -> bool:
     if curves.ahead:
         return False
     last = curves.best
-    needed = LEARNED if curves.steps >= FEW_STEPS else LEARNED_EARLY
+    needed = max(LEARNED if curves.steps >= FEW_STEPS else LEARNED_EARLY, _find_least(curves))
     behind = len(last.depths) > 1 and max(last.depths) - last.depths[-1] > BEHIND
     return curves.steps < WANTED_STEPS and (curves.dice < needed or behind)
 
@@ -243,9 +246,10 @@ def _find_falling(curves: Curves) -> Verdict | None:
 
 def find_weak(curves: Curves) -> Verdict | None:
     """A training that had its time and has hardly learned."""
-    if curves.dice >= LEARNED:
+    if curves.dice >= max(LEARNED, _find_least(curves)):
         return None
-    reason = f"Hardly learned in {curves.steps:,} steps, and no longer improving: {_describe(curves)}."
+    described = f"{_describe(curves)}{_describe_trivial(curves)}"
+    reason = f"Hardly learned in {curves.steps:,} steps, and no longer improving: {described}."
     advice = "Look at the worst cases in the report: do the labels lie on what they name, is anything missing in them?"
     return Verdict(kind=WEAK, reason=reason, advice=advice, learned=False)
 
@@ -285,6 +289,16 @@ RULES: tuple[Rule, ...] = (
     find_unscored,
     find_good,
 )
+
+
+def _find_least(curves: Curves) -> float:
+    """Find the Dice that shows more than that most of the image is foreground."""
+    return curves.trivial + ABOVE_TRIVIAL * (1 - curves.trivial) if curves.trivial else 0.0
+
+
+def _describe_trivial(curves: Curves) -> str:
+    is_high = curves.trivial > LEARNED
+    return f"; a mask that is foreground everywhere has {curves.trivial:.3f}" if is_high else ""
 
 
 def _describe(curves: Curves) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -37,7 +38,17 @@ def judge_fold(run: RunFolder, fold: FoldName, metrics: Metrics | None = None) -
         metrics: its scores; None: those in its folder.
     """
     log = read_log(run.fold(fold) / LOG)[0]
-    return judge_training(read_curves(log, metrics or run.metrics(fold), run.start.exists()))
+    fractions = _read_fractions(run)
+    return judge_training(read_curves(log, metrics or run.metrics(fold), run.start.exists(), fractions))
+
+
+def _read_fractions(run: RunFolder) -> list[float]:
+    """Read the fraction of the voxels of each class; empty if it is not known."""
+    try:
+        found = json.loads(run.fingerprint.read_text(encoding="utf-8"))["class_fractions"]
+        return [float(each) for each in found]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def judge_run(run: RunFolder, folds: Iterable[FoldName]) -> Verdict | None:

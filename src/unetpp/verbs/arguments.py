@@ -41,6 +41,10 @@ def require_data(data: AnyPath) -> None:
     """Raise DataError if there is no such path: before a run folder is named after it."""
     if not Path(data).exists():
         raise DataError(Problem(str(data), "nothing there", "a data set", "Check the path.", topic="data"))
+    run = RunFolder(Path(data))
+    if run.plan.is_file() and run.splits.is_file():
+        action = f"Name the data first, and the run with `out`: its data are {run.recall_data()}."
+        raise DataError(Problem(str(data), "a run folder", "a data set", action, topic="data"))
 
 
 def list_paths(paths: AnyPath | Sequence[AnyPath]) -> list[Path]:

@@ -42,6 +42,10 @@ def describe_rest(
         return end, f"{count_noun(number or 0, f'more {noun}')}{f' for each{many}' if many else ''}"
     steps = plan.train.epochs * plan.train.steps_per_epoch
     whole = count_noun(minutes, "minute") if minutes else count_noun(steps, "step")
+    state = read_training_state(run.fold(folds[0]) / CHECKPOINT)
+    if state and state.first_step:  # a finished training that was being trained longer
+        number, noun = (state.budget_s / 60, "minute") if state.budget_s else (state.epochs or 0, "epoch")
+        whole = count_noun(float(f"{number:.2g}"), f"more {noun}")
     step = run.find_step(folds[0])
     return end, f"the rest of {whole}{f' for each{many}' if many else f', from step {step or 0:,}'}"
 
