@@ -1,7 +1,8 @@
 """Odd cases: those of a data set that are far from the others in size, voxel size, intensities or labels.
 
 A number is far if it is beyond the quartiles by three times the distance between them (Tukey 1977, "far out"), and
-differs from the median by a factor that matters. Sizes and volumes are compared as logarithms.
+differs from the median by a factor that matters. Sizes and volumes are compared as logarithms. What many cases share is
+no oddity but a second kind of image, such as another stain or scanner.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _SHIFT = 1.0
 """Smallest difference of mean intensities, in standard deviations of the median image."""
 _USUAL = 0.9
 """A class that this fraction of the labeled cases has is missed in the others."""
+_KIND = 0.05
+"""Fraction of the cases, `FEWEST` at least, from which on those that differ alike are a kind of their own."""
 
 
 class OddCase(NamedTuple):
@@ -35,26 +38,62 @@ class OddCase(NamedTuple):
     """How far it is from the others, to sort by."""
 
 
+class OddKind(NamedTuple):
+    """Cases that differ from the others alike."""
+
+    ids: tuple[str, ...]
+    """The furthest first."""
+    reason: str
+
+
+class Oddities(NamedTuple):
+    """What is unlike the rest of a data set."""
+
+    cases: tuple[OddCase, ...] = ()
+    """The furthest first."""
+    kinds: tuple[OddKind, ...] = ()
+    """The largest first."""
+
+
 class _Found(NamedTuple):
     case: int
-    reason: str
+    measure: str
+    """What differs, the same text for all cases; what is in it for {} differs."""
+    value: str
     strength: float
+    """Negative: below the others."""
+
+    def describe(self, value: str) -> str:
+        return self.measure.replace("{}", value, 1)
 
 
-def find_odd_cases(inspection: Inspection) -> list[OddCase]:
-    """Find the cases that are far from the others, the furthest first; none of fewer than `FEWEST`."""
+def find_odd_cases(inspection: Inspection) -> Oddities:
+    """Find the cases, and the kinds of cases, that are far from the others; none of fewer than `FEWEST`."""
     facts = inspection.facts
     if len(facts) < FEWEST:
-        return []
-    found = [*_judge_sizes(facts), *_judge_intensities(facts, inspection.channels), *_judge_labels(inspection)]
-    cases: dict[int, list[_Found]] = {}
-    for each in found:
-        cases.setdefault(each.case, []).append(each)
+        return Oddities()
+    alike: dict[tuple[str, bool], list[_Found]] = {}
+    for each in [*_judge_sizes(facts), *_judge_intensities(facts, inspection.channels), *_judge_labels(inspection)]:
+        alike.setdefault((each.measure, each.strength > 0), []).append(each)
+    kinds, cases = [], dict[int, list[_Found]]()
+    for group in alike.values():
+        if len(group) >= max(FEWEST, _KIND * len(facts)):
+            kinds.append(_make_kind(group, facts))
+        else:
+            for each in group:
+                cases.setdefault(each.case, []).append(each)
     odd = [
-        OddCase(facts[case].id, tuple(each.reason for each in all_of), max(each.strength for each in all_of))
+        OddCase(facts[case].id, tuple(e.describe(e.value) for e in all_of), max(abs(e.strength) for e in all_of))
         for case, all_of in cases.items()
     ]
-    return sorted(odd, key=lambda case: (-case.strength, case.id))
+    odd.sort(key=lambda case: (-case.strength, case.id))
+    return Oddities(tuple(odd), tuple(sorted(kinds, key=lambda kind: -len(kind.ids))))
+
+
+def _make_kind(group: Sequence[_Found], facts: Sequence[CaseFacts]) -> OddKind:
+    ranked = sorted(group, key=lambda each: abs(each.strength))
+    ends = dict.fromkeys((ranked[0].value, ranked[-1].value))
+    return OddKind(tuple(facts[each.case].id for each in ranked[::-1]), ranked[0].describe(" to ".join(ends)))
 
 
 def _judge_sizes(facts: Sequence[CaseFacts]) -> Iterator[_Found]:
@@ -64,12 +103,14 @@ def _judge_sizes(facts: Sequence[CaseFacts]) -> Iterator[_Found]:
         return fact.orientation.turn_sizes(sizes) if fact.orientation else sizes
 
     dims = len(facts[0].shape)
-    axes = ("Z", "Y", "X")[-dims:]
+    axes, noun = ("Z", "Y", "X")[-dims:], "pixels" if dims == 2 else "voxels"
     shapes = np.array([turn(fact, fact.shape) for fact in facts], dtype=float)
     spacings = np.array([turn(fact, fact.spacing_mm or (np.nan,) * dims) for fact in facts], dtype=float)
     for axis, name in enumerate(axes):
-        yield from _judge_ratios(shapes[:, axis], _SIZE, lambda n: f"{n:.0f}", f"voxels along {name}")
-        yield from _judge_ratios(spacings[:, axis], _SPACING, lambda mm: f"{mm:.3g}", f"mm voxel size along {name}")
+        yield from _judge_ratios(shapes[:, axis], _SIZE, lambda n: f"{n:.0f}", f"{noun} along {name}")
+        yield from _judge_ratios(
+            spacings[:, axis], _SPACING, lambda mm: f"{mm:.3g}", f"mm {noun[:-1]} size along {name}"
+        )
 
 
 def _judge_intensities(facts: Sequence[CaseFacts], channels: Sequence[str]) -> Iterator[_Found]:
@@ -81,8 +122,9 @@ def _judge_intensities(facts: Sequence[CaseFacts], channels: Sequence[str]) -> I
         middle = float(np.median(means))
         for case in np.flatnonzero(far & (np.abs(means - middle) > _SHIFT * spread)):
             channel = f" of {name}" if len(channels) > 1 else ""
-            text = f"mean intensity{channel} {_write(means[case])}; the median is {_write(middle)}"
-            yield _Found(int(case), text, float(abs(means[case] - middle) / max(spread, np.finfo(float).tiny)))
+            text = f"mean intensity{channel} {{}}; the median is {_write(middle)}"
+            strength = float((means[case] - middle) / max(spread, np.finfo(float).tiny))
+            yield _Found(int(case), text, _write(means[case]), strength)
 
 
 def _judge_labels(inspection: Inspection) -> Iterator[_Found]:
@@ -95,7 +137,7 @@ def _judge_labels(inspection: Inspection) -> Iterator[_Found]:
         yield from _judge_ratios(own, _VOLUME, lambda size: f"{size:.3g}", f"{name_unit(inspection)} of {name}")
         if labeled.sum() >= FEWEST and has.sum() >= _USUAL * labeled.sum():
             text = f"no {name}, which {has.sum()} of {labeled.sum()} cases have"
-            yield from (_Found(int(case), text, 10.0) for case in np.flatnonzero(labeled & ~has))
+            yield from (_Found(int(case), text, "", 10.0) for case in np.flatnonzero(labeled & ~has))
 
 
 def measure_volumes(inspection: Inspection) -> np.ndarray:
@@ -127,8 +169,8 @@ def _judge_ratios(values: np.ndarray, factor: float, write: Callable[[float], st
     far = np.zeros(len(values), dtype=bool)
     far[known] = _find_far(logs[known])
     for case in np.flatnonzero(far & (np.abs(logs - np.log(middle)) > np.log(factor))):
-        distance = float(abs(logs[case] - np.log(middle)) / np.log(factor))
-        yield _Found(int(case), f"{write(values[case])} {what}; the median is {write(middle)}", distance)
+        distance = float((logs[case] - np.log(middle)) / np.log(factor))
+        yield _Found(int(case), f"{{}} {what}; the median is {write(middle)}", write(values[case]), distance)
 
 
 def _write(value: float) -> str:

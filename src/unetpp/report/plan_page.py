@@ -73,7 +73,8 @@ def render_plan_page(record: PlanRecord) -> str:
         air=describe_air(record),
         notes=f.notes,
         excluded=plan_words.list_excluded(record),
-        odd=record.odd[:MOST_ODD],
+        odd=record.odd.cases[:MOST_ODD],
+        kinds=plan_words.list_kinds(record),
         legend=list_colors(plan.data.classes)[: plan.data.num_classes - 1],
         patch=plan_words.describe_patch(record),
         grid=join_sizes(record.grid),
@@ -97,13 +98,11 @@ def _subtitle(record: PlanRecord) -> str:
 def _headline(record: PlanRecord) -> list[tuple[str, str, str]]:
     """Title, number and remark of the tiles."""
     planned, proof = record.planned, record.proof
-    minutes = planned.train_minutes
     grouped = proof.groups < proof.cases
-    length = (
-        ("minutes", f"{minutes:g}", "scoring included")
-        if minutes
-        else ("steps", _count_steps(record), "no limit of time")
-    )
+    if planned.plan.train.minutes:
+        length = ("minutes", f"{planned.train_minutes:g}", "scoring included")
+    else:
+        length = ("steps", _count_steps(record), planned.describe_minutes() or "no limit of time")
     return [
         (
             "cases",
@@ -141,9 +140,10 @@ def _describe_ceiling(record: PlanRecord) -> str:
 def _list_costs(record: PlanRecord) -> list[tuple[str, str]]:
     planned, train = record.planned, record.planned.plan.train
     steps = count_noun(train.epochs * train.steps_per_epoch, "step")
-    length = (
-        f"{planned.train_minutes:g} minutes, scoring included" if planned.train_minutes else f"not limited: {steps}"
-    )
+    if train.minutes:
+        length = f"{planned.train_minutes:g} minutes, scoring included"
+    else:
+        length = ", ".join(filter(None, [f"not limited: {steps}", planned.describe_minutes()]))
     values = record.fingerprint.voxels * len(planned.plan.data.channels)
     return [
         ("Network", describe_parameters(planned.parameters, planned.plan.model)),

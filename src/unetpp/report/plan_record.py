@@ -14,7 +14,7 @@ from unetpp.data.preprocess import network_grid
 from unetpp.layouts.dataset import Dataset
 from unetpp.measure.label_study import LabelStudy
 from unetpp.planning.fingerprint import Fingerprint
-from unetpp.planning.odd_cases import OddCase, measure_volumes, name_unit
+from unetpp.planning.odd_cases import Oddities, measure_volumes, name_unit
 from unetpp.report.tables import Cell, Table
 from unetpp.results import Planned
 
@@ -43,7 +43,7 @@ class PlanRecord:
     fingerprint: Fingerprint
     planned: Planned
     proof: FoldProof
-    odd: tuple[OddCase, ...]
+    odd: Oddities
     study: LabelStudy | None = None
     """None: not measured."""
     pictures: tuple[CasePicture, ...] = ()

@@ -36,9 +36,10 @@ def summarize_record(record: PlanRecord) -> tuple[str, ...]:
         lines.append(f"Ceiling:  {list_some(scores, 4)}, by resampling {count_noun(study.resampled, 'label')} alone")
     lines.append(f"Patch:    {record.patch_share:.0%} of the median image; {describe_patch(record)}")
     lines.append(f"Folds:    {describe_proof(record)}")
-    if record.odd:
-        names = list_some([case.id for case in record.odd], 3)
-        lines.append(f"Odd:      {names}: {record.odd[0].reasons[0]}" + ("; ..." if len(record.odd) > 1 else ""))
+    lines += [f"Kinds:    {count} {reason}" for count, reason in list_kinds(record)[:1]]
+    if odd := record.odd.cases:
+        names = list_some([case.id for case in odd], 3)
+        lines.append(f"Odd:      {names}: {odd[0].reasons[0]}" + ("; ..." if len(odd) > 1 else ""))
     return tuple(lines)
 
 
@@ -60,6 +61,12 @@ def describe_proof(record: PlanRecord) -> str:
     if proof.equal_images:
         text += f"; {count_noun(proof.equal_images, 'image')} of a validation also train under another name"
     return text
+
+
+def list_kinds(record: PlanRecord) -> list[tuple[str, str]]:
+    """List cases that differ alike from the others, the largest group first: how many of all, and how they differ."""
+    total = len(record.inspection.facts)
+    return [(f"{len(kind.ids)} of {total} cases:", kind.reason) for kind in record.odd.kinds]
 
 
 def list_excluded(record: PlanRecord) -> list[str]:

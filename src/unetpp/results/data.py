@@ -63,11 +63,11 @@ class Planned(Result):
     train_memory_mb: float
     """Estimated memory of a training step, in MB."""
     train_minutes: float | None
-    """Minutes of all folds: given, or measured by a dry run; None: unknown."""
+    """Minutes of all folds: given, or those of all steps as measured on this machine; None: unknown."""
     folds: int
     training_cases: int
     validation_cases: int
-    written: bool
+    written: bool = True
     """False after a dry run."""
     page: Path | None = None
     """The page of the plan; None: it was not written, or is there already."""
@@ -117,10 +117,16 @@ class Planned(Result):
         noun = "depth" if len(self.plan.model.shells) == 1 else "size"
         return ", scoring included" if limited else f", then every {noun} is scored and timed"
 
+    def describe_minutes(self) -> str:
+        """Say how long training takes; empty if that is not known."""
+        if self.train_minutes is None:
+            return ""
+        length = count_noun(float(f"{self.train_minutes:.2g}"), "minute")
+        return f"about {length}{'' if self.plan.train.minutes else ' of steps on this machine'}"
+
     def _describe_end(self, ends: datetime | None, continued: bool) -> str:
         if ends is None and (continued or self.train_minutes is None):
             return "the progress display tells when"
         if ends is None:
-            length = count_noun(float(f"{self.train_minutes:.2g}"), "minute")
-            return f"about {length}{'' if self.plan.train.minutes else ' of steps on this machine'} after the start"
+            return f"{self.describe_minutes()} after the start"
         return f"about {ends:%H:%M}" + f" on {ends:%A %d %B}" * (ends.date() != datetime.now().date())

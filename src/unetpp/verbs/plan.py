@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from unetpp.console import shows_progress
@@ -37,7 +38,7 @@ def plan(
         epochs: Length of the training in epochs, instead of `minutes`.
         device: auto, cpu, cuda or cuda:K.
         set: Settings of the plan, as section.key=value, such as train.batch=4.
-        dry_run: Report the time and memory that training would take; write nothing.
+        dry_run: Report what would be planned; write nothing.
 
     Returns:
         The plan, and the memory (MB) and time (minutes) that training takes.
@@ -71,9 +72,9 @@ def plan(
     splits = find_splits(folder, found.dataset, progress)
     for text in describe_start(start, made, splits[0].validation, Path(data)) if start else []:
         progress.note(text)
-    if dry_run:
+    if not dry_run:
+        preparation.write_plan(folder, found.fingerprint, made, splits, start)
+    if made.train.minutes is None:
         progress.stage("Measuring a training step")
-        return preparation.estimate_cost(Path(data), folder, made, splits[0], place)
-    preparation.write_plan(folder, found.fingerprint, made, splits, start)
-    planned = preparation.estimate_cost(Path(data), folder, made, splits[0], None)
-    return make_plan_page(folder, found, splits, planned, progress)
+    planned = preparation.estimate_cost(Path(data), folder, made, splits[0], place)
+    return replace(planned, written=False) if dry_run else make_plan_page(folder, found, splits, planned, progress)

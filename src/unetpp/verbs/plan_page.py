@@ -96,7 +96,7 @@ def complete_plan_page(folder: RunFolder, progress: Progress) -> tuple[str, ...]
         plan = read_plan(folder.plan)
         found = read_data(Path(where), {}, progress, folder)
         splits = read_splits(folder.splits, validated=False)
-        planned = estimate_cost(Path(where), folder, plan, splits[0], None)
+        planned = estimate_cost(Path(where), folder, plan, splits[0])
         write_plan_page(make_record(folder, found, splits, planned, MOST_SECONDS, progress), folder.plan_page)
     except Exception as error:  # of the data, as a rule: the report of the run is written all the same
         return (f"{folder.plan_page.name} stays as it is; the data in {where} cannot be used ({error})",)
@@ -135,7 +135,7 @@ def make_record(
         found.fingerprint,
         planned,
         proof,
-        tuple(find_odd_cases(found.inspection)),
+        find_odd_cases(found.inspection),
         versions=_list_versions(planned.plan, folder),
         identity=_identify(folder, planned.plan),
     )
@@ -158,8 +158,13 @@ def make_record(
 def _draw_cases(record: PlanRecord, until: float) -> tuple[list[CasePicture], int]:
     """Draw a typical case and the oddest ones, as many as the time allows; and count those that it does not."""
     cases, facts = {case.id: case for case in record.dataset.cases}, {fact.id: fact for fact in record.inspection.facts}
-    odd = {case.id for case in record.odd}
-    chosen = [(case.id, case.reasons[0]) for case in record.odd[:ODD_PICTURES]]
+    why_drawn: dict[str, str] = {}
+    for kind in record.odd.kinds:
+        why_drawn.setdefault(kind.ids[0], kind.reason)
+    for case in record.odd.cases:
+        why_drawn.setdefault(case.id, case.reasons[0])
+    chosen = list(why_drawn.items())[:ODD_PICTURES]
+    odd = {case.id for case in record.odd.cases}.union(*(kind.ids for kind in record.odd.kinds))
     usual = [fact for fact in record.inspection.facts if fact.id not in odd and fact.label is not None]
     if usual:
         middle = sorted(usual, key=lambda fact: (prod(fact.shape), fact.id))[len(usual) // 2]

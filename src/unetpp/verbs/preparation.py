@@ -286,7 +286,7 @@ def write_plan(
 
 
 def estimate_cost(
-    data: Path, folder: RunFolder, plan: Plan, split: Split, timed_on: torch.device | None, folds: int = 1
+    data: Path, folder: RunFolder, plan: Plan, split: Split, timed_on: torch.device | None = None, folds: int = 1
 ) -> Planned:
     """Estimate the time and memory that training takes.
 
@@ -295,7 +295,7 @@ def estimate_cost(
         folder: run folder.
         plan: plan of the run.
         split: cases of a fold.
-        timed_on: device on which a few steps are timed, for a dry run of a plan in epochs; None: the plan was written.
+        timed_on: device on which a few steps are timed for a plan in epochs; None: its minutes stay unknown.
         folds: number of folds to train.
 
     Returns:
@@ -307,5 +307,5 @@ def estimate_cost(
     if minutes is None and timed_on is not None:
         minutes = measure_mean_step_seconds(plan.model, train, timed_on) * train.steps_per_epoch * train.epochs / 60
     minutes = None if minutes is None else minutes * folds
-    sizes, written = (len(split.train), len(split.validation)), timed_on is None
-    return Planned(data, folder.path, plan, count_parameters(plan.model), memory, minutes, folds, *sizes, written)
+    sizes = len(split.train), len(split.validation)
+    return Planned(data, folder.path, plan, count_parameters(plan.model), memory, minutes, folds, *sizes)

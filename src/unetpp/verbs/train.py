@@ -161,7 +161,8 @@ def train(
         progress.stage("Measuring a training step")
         split = choose_split(splits, numbers[0])
         _note_start(start, made, split.validation, Path(data), folder, progress)
-        return preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers))
+        planned = preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers))
+        return replace(planned, written=False)
     try:
         with begun_folds.hold_folds(folder, numbers):
             begun_folds.require_unstarted(folder, numbers, resume, fold)  # again: another process may have trained
@@ -172,7 +173,7 @@ def train(
                 for number in numbers
             ]
             if not done:
-                planned = preparation.estimate_cost(Path(data), folder, made, jobs[0].split, None, len(jobs))
+                planned = preparation.estimate_cost(Path(data), folder, made, jobs[0].split, folds=len(jobs))
                 progress.note(planned.summarize(*describe_rest(folder, numbers, made, request, clock)))
             if not any(map(folder.has_started, numbers)):
                 progress.detail(describe_plan(made))
