@@ -46,21 +46,18 @@ def test_where_shells_do_not_fit_the_network_has_one_width(settings: dict[str, A
     assert "one width" in plan.reasons["model.shells"]
 
 
-def test_little_time_takes_the_narrowest_network_of_one_width() -> None:
-    plan = make_plan(fingerprint(), minutes=2, step_seconds=lambda model, *_: model.widths[0] / 8)
-    assert (plan.model.widths[0], plan.model.shells) == (8, (1.0,))
+def test_little_time_takes_the_narrowest_network_that_holds_another() -> None:
+    timed = []
 
+    def step_seconds(model: Any, *_: Any) -> float:
+        timed.append(model.widths[0])
+        return 1.0 if len(model.shells) > 1 else 0.3
 
-def test_two_widths_in_one_are_chosen_with_fewer_steps() -> None:
-    def steps_of_a_second(model: Any, *_: Any) -> float:
-        return 1.0 if model.shells == (0.5, 1.0) or model.widths[0] > 8 else 0.3
-
-    plan = make_plan(fingerprint(), minutes=10, step_seconds=steps_of_a_second)
+    plan = make_plan(fingerprint(), minutes=10, step_seconds=step_seconds)
     assert (plan.model.widths[0], plan.model.shells) == (16, (0.5, 1.0))
+    assert timed == [16, 8]
     assert (plan.train.growth, plan.train.distillation) == ((0.5,), True)
     assert "at most 1300 steps of 0.46 s" in plan.reasons["train.minutes"]
-    only = make_plan(fingerprint(), minutes=10, settings={"model.topology": "unet"}, step_seconds=steps_of_a_second)
-    assert only.model.widths[0] == 8
 
 
 def test_an_inner_size_that_is_hardly_faster_is_not_trained_alone() -> None:

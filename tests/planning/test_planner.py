@@ -64,7 +64,7 @@ def test_wide_networks_are_not_timed_where_narrow_ones_are_slow_already() -> Non
         return model.widths[0] / 32
 
     assert make_plan(fingerprint(), minutes=20, step_seconds=slow).model.widths[0] == 16
-    assert timed == [8, 16, 32]
+    assert timed == [16, 32, 8]
 
 
 def test_every_choice_has_a_reason() -> None:
@@ -233,7 +233,7 @@ def test_a_network_that_does_not_fit_a_gpu_ends_the_search_and_not_the_planning(
 
 def test_too_little_time_is_given_as_the_reason() -> None:
     plan = make_plan(fingerprint(), minutes=1, step_seconds=lambda *_: 1.0)
-    assert plan.model.widths[0] == 8
+    assert plan.model.widths[0] == 16
     assert "the narrowest, though fewer than the wanted" in plan.reasons["model.widths"]
 
 

@@ -314,7 +314,7 @@ class _Planner:
         times: dict[int, float] = {}
         if self.minutes:
             times = self._time_steps(ladder, step, memory, self.minutes)
-            width, reason = rules.choose_width_by_time(times, self.minutes, "shells" in self._nesting)
+            width, reason = rules.choose_width_by_time(times, self.minutes)
         else:
             fitting = [width for width, model in ladder.items() if estimate_training_bytes(model, *step) < memory]
             width, reason = rules.choose_width_by_memory(fitting or [min(ladder)], self.device.type)
@@ -336,8 +336,7 @@ class _Planner:
                     raise
                 torch.cuda.empty_cache()
                 break
-            wanted = rules.count_wanted_steps(2 * width, "shells" in self._nesting)
-            if times[width] > 60 * minutes / wanted or self._has_timed_enough:
+            if times[width] > 60 * minutes / rules.WANTED_STEPS or self._has_timed_enough:
                 break
         return times
 
@@ -357,7 +356,7 @@ class _Planner:
     def _list_models(self, fields: Mapping[str, Any]) -> dict[int, ModelPlan]:
         """Make the networks to choose from, by their first width, the widest first: a single one if the user chose.
 
-        Shells that are fractions do not divide every width: those that they divide are left.
+        Shells that are fractions do not divide every width: those that they divide are left, if there are any.
         """
         if self._has_width:
             return {0: self._make_model(fields, find_given_width(self.settings))}
@@ -368,7 +367,7 @@ class _Planner:
             except PlanError:
                 if width == rules.WIDTH_LADDER[-1] and not models:
                     raise
-        return models
+        return {width: model for width, model in models.items() if len(model.shells) > 1} or models
 
     def _make_model(self, fields: Mapping[str, Any], first_width: int | None = None) -> ModelPlan:
         """Make a network; of one width if its widths are not divisible by shells, or other settings forbid them."""

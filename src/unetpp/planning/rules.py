@@ -27,9 +27,6 @@ DEFAULT_EPOCHS = 100
 WANTED_STEPS = 1600
 """Number of steps below which a narrower network is chosen. Short trainings favor narrow ones; the number itself is
 chosen, not measured (docs/log.md)."""
-WANTED_STEPS_NESTED = 400
-"""The same up to a first width of 16 with two widths in one: the inner one is there anyway, and wider was as good with
-so few steps (docs/log.md)."""
 FEWEST_STEPS = {2: 100, 3: 400}
 """Number of steps, by `dims`, below which patches are traded for steps: in 3D a few steps of many voxels teach nothing
 (docs/log.md)."""
@@ -339,30 +336,18 @@ def choose_width_by_memory(fitting: Sequence[int], device: str) -> Choice[int]:
     return Choice(value, f"first width {value}: {why}")
 
 
-def count_wanted_steps(width: int, nested: bool) -> int:
-    """Return the number of steps that a network of a first width should make at least.
-
-    Args:
-        width: channels of level 0.
-        nested: whether it holds a network of half the width.
-    """
-    return WANTED_STEPS_NESTED if nested and width <= 16 else WANTED_STEPS
-
-
-def choose_width_by_time(step_seconds: Mapping[int, float], minutes: float, nested: bool = False) -> Choice[int]:
+def choose_width_by_time(step_seconds: Mapping[int, float], minutes: float) -> Choice[int]:
     """Choose the widest network that still makes enough steps in the time.
 
     Args:
         step_seconds: seconds of one step for each first width that fits the memory.
         minutes: time of the training.
-        nested: whether each network holds one of half the width.
     """
     steps = {width: int(minutes * 60 / seconds) for width, seconds in step_seconds.items()}
-    value = max((width for width in steps if steps[width] >= count_wanted_steps(width, nested)), default=min(steps))
-    wanted = count_wanted_steps(value, nested)
-    why = f"the widest that makes {wanted} steps"
-    if steps[value] < wanted:
-        why = f"the narrowest, though fewer than the wanted {wanted} steps fit"
+    value = max((width for width in steps if steps[width] >= WANTED_STEPS), default=min(steps))
+    why = f"the widest that makes {WANTED_STEPS} steps"
+    if steps[value] < WANTED_STEPS:
+        why = f"the narrowest, though fewer than the wanted {WANTED_STEPS} steps fit"
     counted = f"{steps[value]} of {step_seconds[value]:.2f} s"
     return Choice(value, f"first width {value}: {why} in {count_noun(minutes, 'minute')} here ({counted})")
 
