@@ -35,7 +35,7 @@ begun, only these may change, as they change neither weights nor predictions: `t
 
 **You rarely need any of this.** What helps most often: the length of the training (`--minutes`), `data.classes` (names
 in reports and tables), `data.labels` (what label values mean), `train.augment.*` (what your images vary in),
-`train.batch` (out of memory) and `model.topology=unet` (only full depth is ever needed).
+`train.batch` (out of memory) and `model.topology=unet++` (a network for each depth instead of each width).
 
 *Default* is the value where nothing is set, with its unit; "planner" where it is chosen from the data, the machine and
 the time. *When to touch it* names a value and the situation in which it helps; without an entry, leave it alone.
@@ -73,7 +73,10 @@ SECTIONS: dict[str, tuple[type[BaseModel], str, dict[str, Advice]]] = {
         "build the networks of the papers and of other libraries exactly.",
         {
             "preset": ("", '"paper" for the network of the papers, "resenc" for residual encoders as in nnU-Net'),
-            "topology": (PLANNER, '"unet" if you only ever predict at full depth: half of the time per image'),
+            "topology": (
+                PLANNER,
+                '"unet++" for a network of each depth; "unet" without `model.shells` for a single one',
+            ),
             "dims": (PLANNER, "never: it follows `data.dims`"),
             "in_channels": (PLANNER, "never: it follows `data.channels`"),
             "out_channels": (PLANNER, "never: it follows `data.classes`"),

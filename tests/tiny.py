@@ -32,6 +32,14 @@ TINY = {
 }
 """Settings with which an epoch takes a fraction of a second."""
 
+TINY_NESTED = TINY | {
+    "model.topology": "unet",
+    "model.widths": [16, 16, 16],
+    "model.shells": [8, 16],
+    "predict.depth": 4,
+}
+"""The same with two sizes nested in width, as the planner chooses them."""
+
 TINY_3D = TINY | {
     "model.strides": [[1, 2, 2], [2, 2, 2]],
     "model.kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]],
