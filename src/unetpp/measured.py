@@ -35,6 +35,18 @@ DISTANCE = "distance"
 """Unit of a column that is in the unit of its table, mm or pixel."""
 CALIBRATED_CASES = 5
 """Fewest validation cases for a calibration of the expected Dice."""
+UNFINISHED, DIVERGED, TOO_SHORT, OVER_FITTED, IMPROVING, WEAK, UNSCORED, NO_GAIN, GOOD = KINDS = (
+    "unfinished",
+    "diverged",
+    "too short",
+    "over-fitted",
+    "still improving",
+    "weak",
+    "unscored",
+    "no gain",
+    "good",
+)
+"""Kinds of verdicts: that which most needs something done first."""
 
 
 @dataclass(frozen=True)
@@ -303,7 +315,7 @@ class Verdict(Measured):
     """How a training stands; see `measure.verdict`."""
 
     kind: str
-    """One of `measure.training_rules.KINDS`."""
+    """One of `KINDS`."""
     reason: str
     """One sentence, with the figures."""
     advice: str
@@ -316,6 +328,11 @@ class Verdict(Measured):
     """Fold to which the advice applies; "all": to each of several."""
     trained_size: str = ""
     """Where a file holds a part of the network that was trained: the largest size of that, as in "depth 4"."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to do for the training, so that prediction comes next."""
+        return self.kind in (NO_GAIN, GOOD)
 
     @property
     def finding(self) -> str:

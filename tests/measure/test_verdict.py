@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from unetpp.measure.curves import Curves, Validated, read_curves
-from unetpp.measure.training_rules import (
+from unetpp.measure.training_rules import judge_training
+from unetpp.measure.verdict import judge_fold, judge_run, suggest_command
+from unetpp.measured import (
     DIVERGED,
     GOOD,
     IMPROVING,
@@ -20,10 +22,11 @@ from unetpp.measure.training_rules import (
     UNFINISHED,
     UNSCORED,
     WEAK,
-    judge_training,
+    DepthRow,
+    MeanScores,
+    Metrics,
+    Verdict,
 )
-from unetpp.measure.verdict import judge_fold, judge_run, suggest_command
-from unetpp.measured import DepthRow, MeanScores, Metrics, Verdict
 from unetpp.run_folder import RunFolder
 from unetpp.train.log import read_log
 

@@ -13,22 +13,21 @@ from math import ceil
 import numpy as np
 
 from unetpp.measure.curves import BEHIND, FEW_STEPS, LEARNED, LEARNED_EARLY, Curves
-from unetpp.measured import Verdict
+from unetpp.measured import (
+    DIVERGED,
+    GOOD,
+    IMPROVING,
+    NO_GAIN,
+    OVER_FITTED,
+    TOO_SHORT,
+    UNFINISHED,
+    UNSCORED,
+    WEAK,
+    Verdict,
+)
 from unetpp.planning.rules import WANTED_STEPS
 from unetpp.words import count_noun
 
-UNFINISHED, DIVERGED, TOO_SHORT, OVER_FITTED, IMPROVING, WEAK, UNSCORED, NO_GAIN, GOOD = KINDS = (
-    "unfinished",
-    "diverged",
-    "too short",
-    "over-fitted",
-    "still improving",
-    "weak",
-    "unscored",
-    "no gain",
-    "good",
-)
-"""That which most needs something done first."""
 GAIN = 0.01
 """Dice that the second half of a short training, or the last fifth of any, brings where more time would help."""
 NO_ROOM = 0.02

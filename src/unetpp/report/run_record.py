@@ -11,9 +11,8 @@ from pathlib import Path
 from unetpp.dial import add_sizes
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.measure.pooled import pool_folds
-from unetpp.measure.training_rules import KINDS
 from unetpp.measure.verdict import judge_fold, judge_run
-from unetpp.measured import Metrics, Recommendation, ScoredCase, Verdict
+from unetpp.measured import KINDS, Metrics, Recommendation, ScoredCase, Verdict
 from unetpp.model.header import ModelHeader, read_header
 from unetpp.plan import Plan, read_plan
 from unetpp.report.views import find_unreadable, name_view_file, rank_key
