@@ -17,6 +17,8 @@ FEW_STEPS = 100
 weights, below which nothing does: the learning rate has hardly risen, and the Dice is that of the start."""
 LEARNED, LEARNED_EARLY = 0.5, 0.8
 """Validation Dice from which a network has learned; and after few steps."""
+ABOVE_TRIVIAL = 0.2
+"""Fraction of the way from the Dice of a mask that is foreground everywhere to 1, below which nothing was learned."""
 BEHIND = 0.05
 """Dice by which a shallower head is better than the deepest one where that has not learned yet."""
 
@@ -66,6 +68,12 @@ class Curves:
     def dice(self) -> float:
         """The Dice by which the training is judged: the final one, or the best during training."""
         return self.best.dice if self.final is None else self.final
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether the Dice shows that the network has learned; after few steps only a high one does."""
+        least = self.trivial + ABOVE_TRIVIAL * (1 - self.trivial) if self.trivial else 0.0
+        return self.dice >= max(_choose_bound(self.steps), least)
 
     @property
     def during(self) -> str:
@@ -129,8 +137,12 @@ def read_curves(
         final=scores.mean.dice if scores.is_scored else None,
         scored=scores.scored or ((len(scores.cases), len(scores.cases)) if scores.cases else None),
         trivial=2 * fractions[1] / (1 + fractions[1]) if len(fractions) == 2 else 0.0,
-        ahead=_find_ahead(scores, LEARNED if steps >= FEW_STEPS else LEARNED_EARLY),
+        ahead=_find_ahead(scores, _choose_bound(steps)),
     )
+
+
+def _choose_bound(steps: int) -> float:
+    return LEARNED if steps >= FEW_STEPS else LEARNED_EARLY
 
 
 def _find_ahead(scores: Metrics, learned: float) -> str:

@@ -42,8 +42,6 @@ PART = 0.25
 """Fraction of the validation cases below which those of a validation during training say little of all."""
 FEW_CASES = 3
 """Number of validation cases below which they say little of new images."""
-ABOVE_TRIVIAL = 0.2
-"""Fraction of the way from the Dice of a mask that is foreground everywhere to 1, below which nothing was learned."""
 RUINED, LOST = 2.0, 0.1
 """Training loss at the end, as a multiple of its lowest, and fall of the validation Dice, that show divergence."""
 ROUND_MINUTES = (1, 2, 5, 10, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720)
@@ -83,7 +81,7 @@ def find_diverged(curves: Curves) -> Verdict | None:
         last = curves.validations[-1].dice
         reason += f", and the validation Dice{curves.during} fell from {curves.best.dice:.3f} to {last:.3f}"
         reason += f"; the best weights, of step {curves.best.step:,}, are used"
-    learned = bool(curves.validations) and curves.dice >= LEARNED
+    learned = bool(curves.validations) and curves.has_learned
     advice = "Train into another folder with a third of `train.learning_rate` and `train.kernel_learning_rate`."
     return Verdict(kind=DIVERGED, reason=f"{reason}.", advice=advice, learned=learned)
 
@@ -130,9 +128,8 @@ def _is_too_short(curves: Curves) -> bool:
     if curves.ahead:
         return False
     last = curves.best
-    needed = max(LEARNED if curves.steps >= FEW_STEPS else LEARNED_EARLY, _find_least(curves))
     behind = len(last.depths) > 1 and max(last.depths) - last.depths[-1] > BEHIND
-    return curves.steps < WANTED_STEPS and (curves.dice < needed or behind)
+    return curves.steps < WANTED_STEPS and (not curves.has_learned or behind)
 
 
 def find_memorized(curves: Curves) -> Verdict | None:
@@ -149,7 +146,7 @@ def find_memorized(curves: Curves) -> Verdict | None:
         "DATA; if not, are their labels right? More time alone does not help."
     )
     more = _minutes(curves, curves.steps)
-    return Verdict(kind=OVER_FITTED, reason=reason, advice=advice, more_minutes=more, learned=curves.dice >= LEARNED)
+    return Verdict(kind=OVER_FITTED, reason=reason, advice=advice, more_minutes=more, learned=curves.has_learned)
 
 
 def find_over_fitted(curves: Curves) -> Verdict | None:
@@ -208,7 +205,7 @@ def find_no_gain(curves: Curves) -> Verdict | None:
         f"{f' ({max(since):.3f} at most)' if since else ''}; the weights from before are used."
     )
     advice = "More labeled cases would add more than more time."
-    return Verdict(kind=NO_GAIN, reason=reason, advice=advice, learned=curves.dice >= LEARNED)
+    return Verdict(kind=NO_GAIN, reason=reason, advice=advice, learned=curves.has_learned)
 
 
 def find_improving(curves: Curves) -> Verdict | None:
@@ -245,7 +242,7 @@ def _find_falling(curves: Curves) -> Verdict | None:
 
 def find_weak(curves: Curves) -> Verdict | None:
     """A training that had its time and has hardly learned."""
-    if curves.dice >= max(LEARNED, _find_least(curves)):
+    if curves.has_learned:
         return None
     described = f"{_describe(curves)}{_describe_trivial(curves)}"
     reason = f"Hardly learned in {curves.steps:,} steps, and no longer improving: {described}."
@@ -288,11 +285,6 @@ RULES: tuple[Rule, ...] = (
     find_unscored,
     find_good,
 )
-
-
-def _find_least(curves: Curves) -> float:
-    """Find the Dice that shows more than that most of the image is foreground."""
-    return curves.trivial + ABOVE_TRIVIAL * (1 - curves.trivial) if curves.trivial else 0.0
 
 
 def _describe_trivial(curves: Curves) -> str:
