@@ -13,6 +13,7 @@ from math import ceil
 import numpy as np
 
 from unetpp.measure.curves import BEHIND, FEW_STEPS, LEARNED, LEARNED_EARLY, Curves
+from unetpp.measure.pace import SHARE_AFTER
 from unetpp.measured import (
     DIVERGED,
     GOOD,
@@ -55,7 +56,9 @@ def judge_training(curves: Curves) -> Verdict | None:
     """Judge a training by its curves; None if they say nothing."""
     if not curves.validations:
         return (find_diverged(curves) or find_few_steps(curves)) if curves.ended else None
-    return next(verdict for rule in RULES if (verdict := rule(curves)))
+    verdict = next(verdict for rule in RULES if (verdict := rule(curves)))
+    advice = f"{verdict.advice} {_describe_few(curves)}".strip()
+    return verdict.model_copy(update={"advice": advice})
 
 
 def find_unfinished(curves: Curves) -> Verdict | None:
@@ -267,9 +270,7 @@ def find_good(curves: Curves) -> Verdict:
     if curves.dice < LEARNED_EARLY:
         advice = "More labeled cases would add more than more time."
         return Verdict(kind=GOOD, reason=f"Trained to its end: {described}", advice=advice)
-    total = curves.scored[1] if curves.scored else FEW_CASES
-    few = f"{count_noun(total, 'validation case')} can say little of new images: label more."
-    return Verdict(kind=GOOD, reason=f"Good: {described}", advice=few if total < FEW_CASES else "")
+    return Verdict(kind=GOOD, reason=f"Good: {described}", advice="")
 
 
 RULES: tuple[Rule, ...] = (
@@ -285,6 +286,15 @@ RULES: tuple[Rule, ...] = (
     find_unscored,
     find_good,
 )
+
+
+def _describe_few(curves: Curves) -> str:
+    """Say that the Dice, on which a verdict rests, is of few cases; empty of more."""
+    total = curves.scored[1] if curves.scored else curves.validated
+    if total is None or total >= FEW_CASES:
+        return ""
+    more = ": label more" if curves.scored else ""  # otherwise there may be some that are scored at the end
+    return f"{count_noun(total, 'validation case')} can say little of new images{more}."
 
 
 def _describe_trivial(curves: Curves) -> str:
@@ -316,8 +326,8 @@ def _describe_fit(curves: Curves, before: str) -> str:
 
 
 def _minutes(curves: Curves, steps: int) -> float | None:
-    """Minutes that some steps take, rounded up."""
+    """Minutes of a command that trains some steps more, what follows them included; rounded up."""
     if not curves.steps or not curves.seconds:
         return None
-    minutes = curves.seconds / curves.steps * steps / 60
+    minutes = curves.estimate_seconds(steps) / (1 - SHARE_AFTER) / 60
     return next((each for each in ROUND_MINUTES if each >= minutes), 60 * ceil(minutes / 60))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from unetpp.measure.pace import SHARE_AFTER
 from unetpp.plan import Plan
 from unetpp.run_folder import CHECKPOINT, FoldName, RunFolder
 from unetpp.train.checkpoint import TrainingState, read_training_state
-from unetpp.verbs.fold_time import SHARE_AFTER, Clock
+from unetpp.verbs.fold_time import Clock
 from unetpp.verbs.request import Request
 from unetpp.words import count_noun
 
