@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -77,16 +78,24 @@ def test_the_command_is_that_of_the_folds_that_were_asked_for(stopped: RunFolder
         require_ready(stopped, "all", resume=False, adds=False)
     require_ready(stopped, "all", resume=True, adds=False)
     require_ready(stopped, 1, resume=False, adds=False)
-    with pytest.raises(UsageError, match=r"a run with trained fold 0; .* --resume --minutes \+10`"):
+    found = RunFolder(trained).metrics(0)
+    assert found and found.verdict and found.verdict.more_minutes
+    command = rf"--resume --minutes \+{found.verdict.more_minutes:g}`"
+    with pytest.raises(UsageError, match=rf"a run with trained fold 0; .* {command}"):
         require_ready(RunFolder(trained), 0, resume=False, adds=False)
 
 
-def test_a_finished_run_says_that_it_was_finished(trained: Path) -> None:
+def test_a_finished_run_says_that_it_was_finished_and_names_one_length_for_more(trained: Path) -> None:
     done = unetpp.train(trained.parent / "data", trained, device="cpu", resume=True)
     first, *rest = done.to_text().splitlines()
-    assert first == f"{trained} was already finished; `{done.longer}` trains it longer."
-    assert done.longer.endswith("--resume --minutes +10")
+    assert done.verdict and done.verdict.more_minutes and done.longer == done.command
+    assert first == f"{trained} was already finished."
+    assert sum("--minutes +" in line for line in rest) == 1 and f"Next: {done.command}" in rest
     assert not any("ms/tile" in line for line in rest)
+    settled = replace(done, verdict=None, command="", longer="unetpp train DATA --resume --minutes +10")
+    lines = settled.to_text().splitlines()
+    assert lines[0] == f"{trained} was already finished; `{settled.longer}` trains it longer."
+    assert sum("--minutes +" in line for line in lines) == 1
 
 
 def test_a_training_that_is_continued_has_an_end(stopped: RunFolder, trained: Path) -> None:

@@ -184,7 +184,11 @@ def train(
         if no_cache:
             _try_clean(folder.path, progress)
         run = _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
-        longer = f"{_write_resume(Path(data), folder, fold)} --minutes +10" if done else ""
+        longer = ""
+        if done:  # with one length: that of the verdict, if it wants more
+            wants_more = run.verdict is not None and run.verdict.more_minutes is not None
+            usual = f"{_write_resume(Path(data), folder, fold)} --minutes +{begun_folds.MORE_MINUTES}"
+            longer = run.command if wants_more else usual
         return replace(run, trackers=listeners.commands, longer=longer)
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         raise Interrupted(_describe_stop(Path(data), folder, fold, numbers)) from None
