@@ -114,6 +114,24 @@ def test_sizes_are_named_and_those_that_another_one_beats_are_said() -> None:
     assert shown[-1] == "  recommended: medium (2x8) (good enough)"
 
 
+def test_the_dice_of_each_of_several_classes_stands_in_a_line_below_the_depth_table() -> None:
+    def table(names: dict[str, float | None], recommended: int | None = None) -> list[str]:
+        classes = {name: Scores(dice=dice) for name, dice in names.items()}
+        rows = {1: row(classes={name: Scores(dice=0.1) for name in names}), 2: row(classes=classes)}
+        chosen = {"recommended": Recommendation(depth=recommended, reason="enough")} if recommended else {}
+        shown = describe_depths(DepthTable(depths=rows, **chosen)).splitlines()
+        assert max(map(len, shown)) <= 80
+        return shown
+
+    two = {"anterior": 0.8714, "posterior": 0.85}
+    assert "  Dice at depth 2: anterior 0.871, posterior 0.850" in table(two)
+    assert "  Dice at depth 1: anterior 0.100, posterior 0.100" in table(two, recommended=1)
+    assert not any("anterior" in line for line in table({"anterior": 0.9, "posterior": None}))
+    many = {f"organ {n}": 0.9 - n / 100 for n in range(14)}
+    (line,) = (line for line in table(many) if "organ" in line)
+    assert line.startswith("  lowest Dice of 14 classes at depth 2: organ 13 0.770, organ 12 0.780")
+
+
 def test_before_all_cases_are_scored_no_size_is_left_out() -> None:
     rows = sizes((0.8, 1), (0.9, 2), (0.85, 3), (0.92, 5))
     shown = describe_depths(DepthTable(depths=rows, scored=(1, 5)))
