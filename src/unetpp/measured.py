@@ -125,7 +125,9 @@ class Calibration(Measured):
     expected_dice_correlation: float | None = None
     """Rank correlation (Spearman) of the confidence and the true Dice."""
     review_below: float | None = None
-    """Confidence below which a case should be reviewed."""
+    """Confidence below which a case should be reviewed: the lowest of `calibrated_cases`, if they are few."""
+    calibrated_cases: int | None = None
+    """Number of cases of the calibration; None: none, or an earlier version."""
     expected_dice_slope: float | None = _renamed("expected_dice_slope", "predicted_dice_slope")
     """With the offset: the line from confidence, which is too optimistic, to true Dice."""
     expected_dice_offset: float | None = _renamed("expected_dice_offset", "predicted_dice_offset")

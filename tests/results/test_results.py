@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from unetpp.infer.calibration import describe_low
 from unetpp.measured import (
+    Calibration,
     ClassScores,
     DepthRow,
     DepthTable,
@@ -229,6 +231,13 @@ def test_predictions_are_counted_by_image_and_each_is_named_once() -> None:
         "1 to review, in which nothing was found:",
         "  b.png (depth 2)",
     ]
+
+
+def test_a_low_dice_by_few_cases_is_said_to_be_of_few_in_a_line() -> None:
+    why = describe_low(Calibration(calibrated_cases=8))
+    text = Predicted(Path("out"), (1,), (Path("out/a.png"),), (), 2.0, doubtful={Path("out/a.png"): why}).to_text()
+    line = "1 to review, low expected Dice, below all 8 validation cases (by chance 1 in 9):"
+    assert line in text.splitlines() and len(line) <= WIDTH
 
 
 def test_early_exit_says_which_depths_its_tiles_took() -> None:
