@@ -132,7 +132,7 @@ def train(
     from unetpp.verbs.fold import FoldJob
     from unetpp.verbs.fold_time import Clock, load_libraries
     from unetpp.verbs.plan_page import has_plan_page, make_plan_page
-    from unetpp.verbs.rest import describe_rest
+    from unetpp.verbs.rest import find_end, find_rest
     from unetpp.verbs.splits import choose_split, find_splits
 
     clock = Clock(started)
@@ -161,7 +161,8 @@ def train(
         progress.stage("Measuring a training step")
         split = choose_split(splits, numbers[0])
         _note_start(start, made, split.validation, Path(data), folder, progress)
-        return preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers))
+        rest = find_rest(folder, numbers, made, request)
+        return preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers), rest)
     try:
         with begun_folds.hold_folds(folder, numbers):
             begun_folds.require_unstarted(folder, numbers, resume, fold)  # again: another process may have trained
@@ -172,8 +173,9 @@ def train(
                 for number in numbers
             ]
             if not done:
-                planned = preparation.estimate_cost(Path(data), folder, made, jobs[0].split, None, len(jobs))
-                progress.note(planned.summarize(*describe_rest(folder, numbers, made, request, clock)))
+                rest, split = find_rest(folder, numbers, made, request), jobs[0].split
+                planned = preparation.estimate_cost(Path(data), folder, made, split, None, len(jobs), rest)
+                progress.note(planned.summarize(find_end(rest, made.train.minutes, len(numbers), clock)))
             if not any(map(folder.has_started, numbers)):
                 progress.detail(describe_plan(made))
                 if not folder.started_folds() and not has_plan_page(folder, made):
