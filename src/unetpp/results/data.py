@@ -114,6 +114,8 @@ class Planned(Result):
         return f"{self.folds} folds of {length}" if self.folds > 1 else length
 
     def _describe_scoring(self) -> str:
+        if self.train_minutes == 0:  # of a finished training nothing is left
+            return ""
         if not self.validation_cases:
             return "; no case is left to score"
         noun = "depth" if len(self.plan.model.shells) == 1 else "size"
@@ -122,6 +124,8 @@ class Planned(Result):
     def _describe_end(self, ends: datetime | None) -> str:
         if ends is None and self.train_minutes is None:
             return "the progress display tells when"
+        if self.train_minutes == 0:
+            return "at once"
         if ends is None:
             length = count_noun(float(f"{self.train_minutes:.2g}"), "minute")
             return f"about {length}{'' if self.steps is None else ' of steps on this machine'} after the start"
