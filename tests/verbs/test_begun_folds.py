@@ -49,7 +49,12 @@ def test_a_stopped_training_says_how_far_it_got_and_how_it_goes_on(stopped: RunF
     command = write_command("train", stopped.recall_data(), "--out", stopped.path, "--resume")
     said = re.escape("was stopped at step 9, without a model yet") + ".*" + re.escape(command)
     with pytest.raises(ModelFileError, match=said):
-        unetpp.info(stopped.path)
+        find_model_files(stopped.path)
+    with pytest.raises(ModelFileError, match=said):
+        unetpp.info(stopped.path, measure=True)
+    state = "a training that was stopped at step 9, without a model yet"
+    text = unetpp.info(stopped.path).to_text()
+    assert text.splitlines() == [str(stopped.path), f"state:      {state}", f"Next: {command}"]
     with pytest.raises(UnetppError, match=re.escape(f"Train it: `{command}`")):
         unetpp.report(stopped.path)
     (stopped.fold(0) / CHECKPOINT).unlink()
@@ -59,6 +64,8 @@ def test_a_stopped_training_says_how_far_it_got_and_how_it_goes_on(stopped: RunF
     assert "there is a model, but no last.ckpt" in stopped.describe_stop(0)
     (stopped.fold(0) / MODEL).unlink()
     stopped.fold(0).rmdir()
+    begun = unetpp.info(stopped.path)
+    assert isinstance(begun, unetpp.RunInfo) and begun.state == "a run of which no fold has begun"
     with pytest.raises(ModelFileError, match=r"no fold has begun.*Train it: `unetpp train .*run`"):
         find_model_files(stopped.path)
 
@@ -66,7 +73,11 @@ def test_a_stopped_training_says_how_far_it_got_and_how_it_goes_on(stopped: RunF
 def test_the_report_of_a_stopped_training_names_the_command(stopped: RunFolder) -> None:
     line = {"kind": "start", "step": 0, "elapsed_s": 0.0, "time": 0.0}
     (stopped.fold(0) / "log.jsonl").write_text(json.dumps(line) + "\n")
-    assert unetpp.report(stopped.path).to_text().endswith(f"Next: {stopped.write_resume(0)}")
+    lines = unetpp.report(stopped.path).to_text().splitlines()
+    state = "a training that was stopped at step 9, without a model yet"
+    assert lines[-2:] == [f"State: {state}", f"Next: {stopped.write_resume(0)}"]
+    page = (stopped.path / "report.html").read_text()
+    assert f"A{state[1:]}." in page and "unetpp train DATA --out run --resume" in page
 
 
 def test_the_same_command_again_is_refused_before_anything_is_read(stopped: RunFolder) -> None:
@@ -122,6 +133,12 @@ def test_a_training_that_is_continued_has_an_end(stopped: RunFolder, trained: Pa
     assert find_rest(RunFolder(trained), [0], plan, nothing) == Rest("nothing is left", 0.0, 0)
     assert find_rest(stopped, [1], plan, more) is None
     assert not (stopped.fold(0) / MODEL).exists()
+
+
+def test_a_dry_run_of_a_finished_training_says_that_nothing_is_left(trained: Path) -> None:
+    planned = unetpp.train(trained.parent / "data", trained, device="cpu", resume=True, dry_run=True)
+    lines = planned.to_text().splitlines()
+    assert "Training: nothing is left" in lines and f"Ends:     at once; results in {trained}" in lines
 
 
 @pytest.mark.parametrize("budget_s", [90.0, None])

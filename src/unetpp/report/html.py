@@ -110,6 +110,8 @@ def _draw(run: RunRecord, pencil: Pencil) -> dict[str, Any]:
 def _list_next_steps(run: RunRecord) -> list[tuple[str, str]]:
     """What to do next in words, and the command for it."""
     steps = []
+    if run.resume:
+        steps.append(("Continue it. DATA is the data set.", run.resume))
     verdict = run.verdict
     if verdict and not verdict.is_settled and verdict.kind not in SHOWN_BY_REPORT:
         steps.append((f"{verdict.advice} DATA is the data set.", suggest_command(verdict, run.path)))

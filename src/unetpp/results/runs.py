@@ -106,6 +106,8 @@ class Reported(Result):
     """How the training stands; of several folds that which most needs something done."""
     command: str = ""
     """What to run next."""
+    state: str = ""
+    """How far a training got of which there is no verdict yet."""
 
     def open(self) -> None:
         """Open the page: in the browser, or in the notebook."""
@@ -117,10 +119,25 @@ class Reported(Result):
                 *(f"note: {text}" for text in self.notes),
                 *(f"note: {text} cannot be read; the report leaves it out" for text in self.left_out),
                 f"Report: {self.report}",
+                *([f"State: {self.state}"] if self.state else []),
                 *([wrap(str(self.verdict), WIDTH)] if self.verdict else []),
                 *([f"Next: {self.command}"] if self.command else []),
             ]
         )
+
+
+@dataclass(frozen=True, repr=False)
+class RunInfo(Result):
+    """Description of a run that has no model yet."""
+
+    run: Path
+    state: str
+    """How far its training got."""
+    command: str
+    """What to run next."""
+
+    def to_text(self) -> str:
+        return f"{self.run}\nstate:      {self.state}\nNext: {self.command}"
 
 
 @dataclass(frozen=True)
