@@ -9,24 +9,15 @@ from pathlib import Path
 from unetpp.data.folds import read_splits
 from unetpp.errors import DataError
 from unetpp.measure.curves import read_curves
-from unetpp.measure.training_rules import (
-    DIVERGED,
-    GOOD,
-    KINDS,
-    NO_GAIN,
-    OVER_FITTED,
-    UNSCORED,
-    WEAK,
-    judge_training,
-)
-from unetpp.measured import Metrics, Verdict
+from unetpp.measure.training_rules import judge_training
+from unetpp.measured import DIVERGED, KINDS, OVER_FITTED, UNSCORED, WEAK, Metrics, Verdict
 from unetpp.results import NEW_IMAGES
 from unetpp.run_folder import LOG, FoldName, RunFolder
 from unetpp.train.log import read_log
 from unetpp.words import write_command
 
-DONE, SHOWN_BY_REPORT = (NO_GAIN, GOOD), (DIVERGED, WEAK, UNSCORED)
-"""Kinds after which prediction comes next, and those after which the report does."""
+SHOWN_BY_REPORT = (DIVERGED, WEAK, UNSCORED)
+"""Kinds after which the report comes next."""
 
 
 def judge_fold(run: RunFolder, fold: FoldName, metrics: Metrics | None = None) -> Verdict | None:
@@ -93,7 +84,7 @@ def suggest_command(verdict: Verdict, run: Path, data: Path | str = "DATA") -> s
     """
     if verdict.kind in SHOWN_BY_REPORT:
         return write_command("report", run)
-    if verdict.kind in DONE:
+    if verdict.is_settled:
         return write_command("predict", run, NEW_IMAGES, "--out", "predictions")
     more = ["--fold", verdict.fold] if verdict.fold not in (None, 0) else []
     more += ["--add-cases"] if verdict.kind == OVER_FITTED else []

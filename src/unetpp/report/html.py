@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from unetpp.dial import describe_size, label_row, list_remarks, noun_of, write_option
 from unetpp.files import write_text
 from unetpp.measure.curves import read_curves
-from unetpp.measure.verdict import DONE, SHOWN_BY_REPORT, suggest_command
+from unetpp.measure.verdict import SHOWN_BY_REPORT, suggest_command
 from unetpp.measured import Metrics
 from unetpp.metrics.scores import METRICS
 from unetpp.plan import Plan
@@ -110,8 +110,10 @@ def _draw(run: RunRecord, pencil: Pencil) -> dict[str, Any]:
 def _list_next_steps(run: RunRecord) -> list[tuple[str, str]]:
     """What to do next in words, and the command for it."""
     steps = []
+    if run.resume:
+        steps.append(("Continue it. DATA is the data set.", run.resume))
     verdict = run.verdict
-    if verdict and verdict.kind not in (*DONE, *SHOWN_BY_REPORT):
+    if verdict and not verdict.is_settled and verdict.kind not in SHOWN_BY_REPORT:
         steps.append((f"{verdict.advice} DATA is the data set.", suggest_command(verdict, run.path)))
     if unfinished := list(dict.fromkeys(text for fold in run.folds for text in fold.metrics.unfinished)):
         words = f"Measure the rest, for which the time was over: {'; '.join(unfinished)}."

@@ -58,12 +58,39 @@ def describe_depths(found: DepthTable) -> str:
     lines = [_fit_table(noun, DepthRow, list_rows(found), found.distance_unit, found.count_scored())]
     lines += [f"  parameters: of the network pruned to the {noun}"] if "parameters" in lines[0] else []
     lines += [wrap(f"  {text}", WIDTH) for text in list_remarks(found)]
+    lines += _describe_classes(found)
     lines += [f"  costs: {found.conditions}"] if found.conditions else []
     if partial := found.describe_scored():
         lines.append(f"  {partial} after training: the Dice is preliminary, no {noun} is recommended")
     if chosen := found.recommended:
         lines.append(f"  recommended: {describe_size(found, chosen.depth)} ({chosen.reason})")
     return "\n".join(lines)
+
+
+def _describe_classes(found: DepthTable) -> list[str]:
+    """Write the Dice of each of several classes in a line, at the recommended size, else at the largest.
+
+    Of more classes than a line holds, those with the lowest Dice are written.
+    """
+    if not found.depths:
+        return []
+    number = found.recommended.depth if found.recommended else max(found.depths)
+    scores = found.depths.get(number, DepthRow()).classes
+    dice = {name: each.dice for name, each in scores.items() if each.dice is not None}
+    if len(dice) < 2:
+        return []
+    size = describe_size(found, number)
+    texts = {name: f"{_shorten(name, LONGEST_NAME)} {value:.3f}" for name, value in dice.items()}
+    whole = f"  Dice at {size}: {', '.join(texts.values())}"
+    if len(whole) <= WIDTH:
+        return [whole]
+    line, *others = (texts[name] for name in sorted(dice, key=lambda name: (dice[name], name)))
+    line = f"  lowest Dice of {len(dice)} classes at {size}: {line}"
+    for text in others:
+        if len(line) + len(f", {text}") > WIDTH:
+            break
+        line += f", {text}"
+    return [line]
 
 
 def describe_worst(metrics: Metrics) -> list[str]:

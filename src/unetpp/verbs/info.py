@@ -9,8 +9,8 @@ from unetpp.dial import add_sizes
 from unetpp.errors import UsageError
 from unetpp.measured import Notes, explain_no_expected_dice
 from unetpp.progress import ShowProgress, Silence
-from unetpp.results import ExportInfo, ModelInfo
-from unetpp.run_folder import RunFolder, find_model_files
+from unetpp.results import ExportInfo, ModelInfo, RunInfo
+from unetpp.run_folder import RunFolder, find_model_files, find_state
 from unetpp.verbs.arguments import AnyPath, find_model
 
 
@@ -22,7 +22,7 @@ def info(
     machine: str | None = None,
     device: str = "auto",
     progress: ShowProgress = None,
-) -> ModelInfo | ExportInfo:
+) -> ModelInfo | ExportInfo | RunInfo:
     """Describe a model or a run: how its training stands and what to do next; scores at every depth, classes, size.
 
     Args:
@@ -34,7 +34,7 @@ def info(
 
     Returns:
         The plan, the size in parameters and MB, and the notes of the model file; of an exported file what it holds
-        of these.
+        of these; of a run without a model how far it got.
 
     Raises:
         ModelFileError: there is no model, or it cannot be used.
@@ -53,6 +53,8 @@ def info(
                 action = "Leave it out, or name the model that was exported."
                 raise UsageError(name, f"{path}, an exported file", "a model file", action)
         return _describe_export(path)
+    if not measure and machine is None and (state := find_state(path)):
+        return RunInfo(path, *state)
     files = find_model_files(path)
     header = read_header(files[0])
     notes, command = _complete_from_run(header.notes, RunFolder(path))
