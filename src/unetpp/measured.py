@@ -298,6 +298,21 @@ class Rule(Measured):
     time: float
     """Time as a fraction of that of the deepest head."""
 
+    @property
+    def exits(self) -> bool:
+        """Whether a tile may exit before the deepest head."""
+        return any(limit is not None for limit in self.doubts)
+
+    @property
+    def points_at_worst(self) -> float:
+        """Points (hundredths) of Dice that it may lose, by the upper end of the interval over cases."""
+        return 100 * (self.dice_lost_interval[1] if self.dice_lost_interval else self.dice_lost)
+
+    @property
+    def taken(self) -> tuple[int, ...]:
+        """Depths, with shells numbers of sizes, at which a tile has exited."""
+        return tuple(depth for depth, tiles in self.tiles.items() if tiles)
+
 
 class Training(Measured):
     """Outcome of a training."""

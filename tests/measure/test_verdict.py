@@ -25,6 +25,7 @@ from unetpp.measured import (
     DepthRow,
     MeanScores,
     Metrics,
+    Recommendation,
     Verdict,
 )
 from unetpp.run_folder import RunFolder
@@ -233,6 +234,13 @@ def test_the_command_can_be_pasted() -> None:
     assert suggest_command(verdict.model_copy(update={"fold": 2}), Path("r")).endswith("--fold 2 --minutes +30")
     assert "--add-cases" in suggest_command(Verdict(kind=OVER_FITTED, reason="", advice=""), Path("run"))
     assert suggest_command(Verdict(kind=WEAK, reason="", advice=""), Path("run")) == "unetpp report run"
+
+
+@pytest.mark.parametrize(("learned", "end"), [(True, "predictions --depth 1"), (False, "predictions")])
+def test_the_command_that_predicts_does_so_at_the_recommended_depth(learned: bool, end: str) -> None:
+    verdict = Verdict(kind=GOOD, reason="", advice="", learned=learned)
+    found = Metrics(depths={1: DepthRow(), 2: DepthRow()}, recommended=Recommendation(depth=1, reason="enough"))
+    assert suggest_command(verdict, Path("run"), found=found).endswith(end)
 
 
 def test_a_log_is_judged_whatever_its_lines_are(tmp_path: Path) -> None:

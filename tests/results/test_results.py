@@ -208,9 +208,21 @@ def test_what_early_exit_gains_or_loses_has_a_sign() -> None:
         Rule(doubts=(None, None), dice_lost=0.0, dice_lost_interval=(0.0, 0.0), tiles={1: 0, 2: 0, 4: 8}, time=1.0),
         Rule(doubts=(0.5, 100), dice_lost=-0.1412, dice_lost_interval=(-0.2, 0.01), tiles={1: 2, 2: 6, 4: 0}, time=0.4),
     )
-    text = Adapted(Path("m"), rules, {1: 1, 2: 2, 4: 4}).to_text()
+    text = Adapted(Path("m"), rules, {1: 1, 2: 2, 4: 4}, verdicts=("too short",)).to_text()
+    assert text.startswith("m: 1 rule for early exit") and "note: too short" in text.split("\n")
+    assert "Next: unetpp predict m new_images --out predictions --depth auto" in text
     assert "-0.0000" not in text and "+0.1412" in text and "-0.0100" in text
     assert all(len(line) <= WIDTH for line in text.split("\n") if "unetpp predict" not in line), text
+
+
+def test_a_fixed_size_is_suggested_where_it_is_as_good_as_early_exit() -> None:
+    never = Rule(doubts=(None,), dice_lost=0.0, tiles={1: 0, 2: 8}, time=1.0)
+    text = Adapted(Path("m"), (never,), {1: "4x8", 2: "4x16"}, Path("RUN"), fixed=2, why="because").to_text()
+    assert text.split("\n") == [
+        "m: early exit saves no time on the validation cases.",
+        "A fixed size is as good: because.",
+        "Next: unetpp predict RUN new_images --out predictions --size 4x16",
+    ]
 
 
 def test_predictions_are_counted_by_image_and_each_is_named_once() -> None:

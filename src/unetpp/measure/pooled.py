@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from unetpp.infer.calibration import calibrate_together
 from unetpp.infer.prediction import MEAN
 from unetpp.measure.choose_depth import recommend_depth
-from unetpp.measured import ClassScores, DepthRow, DepthTable, MeanScores, Metrics, ScoredCase, Scores
+from unetpp.measured import (
+    ClassScores,
+    DepthRow,
+    DepthTable,
+    MeanScores,
+    Metrics,
+    Notes,
+    Recommendation,
+    ScoredCase,
+    Scores,
+)
 from unetpp.metrics.scores import METRICS, bootstrap_interval, compute_dice_losses, mean_of
+from unetpp.run_folder import RunFolder
+
+
+def pool_run(run: RunFolder) -> Metrics | None:
+    """Pool the scores of all folds of a run that have some; None without any."""
+    found = [metrics for fold in run.started_folds() if (metrics := run.model_metrics(fold)) is not None]
+    return pool_folds(found) if found else None
+
+
+def recommend_size(model: Path, notes: Sequence[Notes]) -> Recommendation | None:
+    """Recommend a size of a model as `info` does: by the scores of all folds of a run, of a single file by its own.
+
+    Args:
+        model: run folder or model file.
+        notes: those of each of its model files.
+    """
+    if pooled := pool_run(RunFolder(model)):
+        return pooled.recommended
+    return recommend_depth(notes[0]) if len(notes) == 1 else None
 
 
 def pool_folds(folds: Sequence[Metrics]) -> Metrics:

@@ -10,8 +10,8 @@ from unetpp.data.folds import read_splits
 from unetpp.errors import DataError
 from unetpp.measure.curves import read_curves
 from unetpp.measure.training_rules import judge_training
-from unetpp.measured import DIVERGED, KINDS, OVER_FITTED, UNSCORED, WEAK, Metrics, Verdict
-from unetpp.results import NEW_IMAGES
+from unetpp.measured import DIVERGED, KINDS, OVER_FITTED, UNSCORED, WEAK, DepthTable, Metrics, Verdict
+from unetpp.results import suggest_prediction
 from unetpp.run_folder import LOG, FoldName, RunFolder
 from unetpp.train.log import read_log
 from unetpp.words import write_command
@@ -74,18 +74,19 @@ def _count_folds(run: RunFolder) -> int:
         return 0
 
 
-def suggest_command(verdict: Verdict, run: Path, data: Path | str = "DATA") -> str:
+def suggest_command(verdict: Verdict, run: Path, data: Path | str = "DATA", found: DepthTable | None = None) -> str:
     """Write the command that follows a verdict.
 
     Args:
         verdict: of a run, as `judge_run` returns it.
         run: run folder.
         data: its data set.
+        found: its scores, with the recommended size; None: they are not known.
     """
     if verdict.kind in SHOWN_BY_REPORT:
         return write_command("report", run)
     if verdict.is_settled:
-        return write_command("predict", run, NEW_IMAGES, "--out", "predictions")
+        return suggest_prediction(run, found if verdict.learned else None)
     more = ["--fold", verdict.fold] if verdict.fold not in (None, 0) else []
     more += ["--add-cases"] if verdict.kind == OVER_FITTED else []
     more += ["--minutes", f"+{verdict.more_minutes:g}"] if verdict.more_minutes else []

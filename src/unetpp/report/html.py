@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unetpp.dial import describe_size, label_row, list_remarks, noun_of, write_option
+from unetpp.dial import describe_size, label_row, list_remarks, noun_of
 from unetpp.files import write_text
 from unetpp.measure.curves import read_curves
 from unetpp.measure.verdict import SHOWN_BY_REPORT, suggest_command
@@ -18,7 +18,7 @@ from unetpp.report.page import render_page
 from unetpp.report.pictures import PANELS, list_colors
 from unetpp.report.run_record import FoldRecord, RunRecord, read_run
 from unetpp.report.tables import SCORES, tabulate_cases, tabulate_classes, tabulate_depths
-from unetpp.results import NEW_IMAGES, describe_parameters, find_worst, list_choices
+from unetpp.results import NEW_IMAGES, describe_parameters, find_worst, list_choices, suggest_prediction
 from unetpp.words import count_noun, write_command
 
 REPORT = "report.html"
@@ -119,8 +119,7 @@ def _list_next_steps(run: RunRecord) -> list[tuple[str, str]]:
         words = f"Measure the rest, for which the time was over: {'; '.join(unfinished)}."
         steps.append((words, write_command("report", run.path)))
     if run.cases:
-        size = write_option(run.pooled, run.recommended.depth) if run.recommended else []
-        command = write_command("predict", run.path, NEW_IMAGES, "--out", "predictions", *size)
+        command = suggest_prediction(run.path, run.pooled.merge(Metrics(recommended=run.recommended)))
         steps.append((f"Segment other images: {NEW_IMAGES} is a folder of them.", command))
     return steps
 

@@ -16,6 +16,7 @@ from unetpp.results.tables import (
     describe_worst,
     find_worst,
     list_choices,
+    suggest_prediction,
     table,
 )
 
@@ -57,5 +58,6 @@ __all__ = [
     "describe_worst",
     "find_worst",
     "list_choices",
+    "suggest_prediction",
     "table",
 ]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unetpp.dial import write_option
 from unetpp.measured import (
     Metrics,
     Verdict,
 )
 from unetpp.results.result import DONE, PARTLY, Result, find_above
-from unetpp.results.tables import NEW_IMAGES, WIDTH, describe_depths, describe_worst
+from unetpp.results.tables import WIDTH, describe_depths, describe_worst, suggest_prediction
 from unetpp.words import count_noun, wrap, write_command
 
 
@@ -47,6 +46,8 @@ class Run(Result):
     """What to run next."""
     trackers: tuple[str, ...] = ()
     """Commands that open what `log_to` has written."""
+    prediction: str = ""
+    """The command that segments other images, at the size that all folds of the run recommend; empty: these folds."""
     longer: str = ""
     """Of a run that was finished before, so that nothing was trained: the command that trains it longer; that of the
     verdict, if it wants more."""
@@ -81,8 +82,7 @@ class Run(Result):
         lines += [f"Report: {self.page}"] if self.page else []
         lines += [f"Curves: {command}" for command in self.trackers]
         lines += [wrap(str(self.verdict), WIDTH)] if self.verdict else []
-        size = write_option(scores, scores.recommended.depth) if scores.recommended else []
-        predict = write_command("predict", self.run, NEW_IMAGES, "--out", "predictions", *size)
+        predict = self.prediction or suggest_prediction(self.run, scores)
         return [*lines, *([f"Next: {self.command}", f"or: {predict}"] if self.command else [f"Next: {predict}"])]
 
     def _describe_fold(self, fold: TrainedFold) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-from unetpp.dial import describe_size, list_remarks, list_rows, noun_of
+from unetpp.dial import describe_size, list_remarks, list_rows, noun_of, write_option
 from unetpp.measured import (
     DepthRow,
     DepthTable,
@@ -16,7 +17,7 @@ from unetpp.measured import (
     tabulate,
 )
 from unetpp.plan import ModelPlan, Plan
-from unetpp.words import find_value, format_value, wrap
+from unetpp.words import find_value, format_value, wrap, write_command
 
 WIDTH, LONGEST_NAME = 80, 30
 """Characters of a line, and of the first column of a table."""
@@ -24,6 +25,17 @@ NEW_IMAGES = "new_images"
 """Name of a folder in commands that are suggested."""
 WORST = 5
 """Number of cases that are named as the worst."""
+
+
+def suggest_prediction(model: Path, found: DepthTable | None = None) -> str:
+    """Write the command that segments other images with a model, at the recommended size where there is one.
+
+    Args:
+        model: run folder, or file.
+        found: its scores; None: it holds a single size, or nothing is known of them.
+    """
+    size = write_option(found, found.recommended.depth) if found and found.recommended else []
+    return write_command("predict", model, NEW_IMAGES, "--out", "predictions", *size)
 
 
 def describe_plan(plan: Plan) -> str:

@@ -40,12 +40,14 @@ def report(run: AnyPath, *, progress: ShowProgress = None) -> Reported:
 
 def _find_next(run: RunFolder) -> tuple[Verdict | None, str, str]:
     """Say how the training stands, what to run next, and without a verdict how far it got; never this report again."""
+    from unetpp.measure.pooled import pool_run
     from unetpp.measure.verdict import SHOWN_BY_REPORT, judge_run, suggest_command
 
     verdict = judge_run(run, run.started_folds())
     if verdict:
         again = verdict.kind in SHOWN_BY_REPORT
-        return verdict, "" if again else suggest_command(verdict, run.path, run.recall_data()), ""
+        command = "" if again else suggest_command(verdict, run.path, run.recall_data(), pool_run(run))
+        return verdict, command, ""
     stopped = [fold for fold in run.folds() if not run.metrics_file(fold).exists()]
     return (None, run.write_resume(stopped[0]), run.describe_state(stopped[0])) if stopped else (None, "", "")
 

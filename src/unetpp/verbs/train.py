@@ -261,15 +261,17 @@ def _train_folds(jobs: Sequence[FoldJob], clock: Clock, resume: bool, more: Requ
 
 def _summarize(folder: RunFolder, folds: Sequence[TrainedFold], report: Path | None, seconds: float) -> Run:
     """Pool the scores of several folds, and say how the training stands and what to run next."""
-    from unetpp.measure.pooled import pool_folds
+    from unetpp.measure.pooled import pool_folds, pool_run
     from unetpp.measure.verdict import judge_run, suggest_command
+    from unetpp.results import suggest_prediction
 
     pooled = pool_folds([fold.metrics for fold in folds]) if len(folds) > 1 else None
     numbers = [fold.fold for fold in folds]
     verdict, command = judge_run(folder, numbers), ""
     if verdict and not verdict.is_settled:
         command = suggest_command(verdict, folder.path, folder.recall_data())
-    return Run(folder.path, tuple(folds), report, seconds, pooled, verdict, command)
+    prediction = suggest_prediction(folder.path, pool_run(folder))
+    return Run(folder.path, tuple(folds), report, seconds, pooled, verdict, command, prediction=prediction)
 
 
 def _try_clean(run: Path, progress: Progress) -> None:
