@@ -67,6 +67,7 @@ COVERED_IN = {
     },
     "layouts/outlines": "annotations/test_annotations",
     "deploy/export/__init__": "deploy/test_export",
+    "deploy/export/choice": "deploy/test_export",
     "deploy/export/graph": "deploy/test_export",
     "deploy/export/model_card": "deploy/test_export",
     "deploy/export/quantization": "deploy/test_export",

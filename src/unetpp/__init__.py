@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         Pruned,
         Reported,
         Run,
+        RunInfo,
         TrainedFold,
     )
     from unetpp.verbs.adapt import adapt
@@ -88,7 +89,7 @@ _HOMES = {
     "plan": "ModelPlan Normalization Plan",
     "results": (
         "Adapted Checked Cleaned CleanedRun Demonstrated Evaluated Exported ExportInfo Imported ModelInfo Planned "
-        "Predicted Pruned Reported Run TrainedFold"
+        "Predicted Pruned Reported Run RunInfo TrainedFold"
     ),
     "errors": (
         "DataError Interrupted MissingExtraError ModelFileError PlanError Problem UnetppError UsageError WriteError"
@@ -104,7 +105,7 @@ __all__ += ["build_model", "DeepSupervisionLoss", "save", "load", "Plan", "Model
 __all__ += ["Prediction", "Predictor", "ExportedPredictor", "UNetPlusPlus", "HeadOutputs", "HubModel"]  # noqa: RUF022
 __all__ += ["Demonstrated", "Checked", "Planned", "Run", "TrainedFold", "Reported", "Predicted"]  # noqa: RUF022
 __all__ += ["Evaluated", "Pruned", "Adapted", "Exported", "Imported", "ModelInfo", "ExportInfo"]  # noqa: RUF022
-__all__ += ["Cleaned", "CleanedRun", "__version__", "peers"]
+__all__ += ["RunInfo", "Cleaned", "CleanedRun", "__version__", "peers"]  # noqa: RUF022
 __all__ += ["DataError", "Interrupted", "MissingExtraError", "ModelFileError", "PlanError"]
 __all__ += ["Problem", "UnetppError", "UsageError", "WriteError"]
 

@@ -35,6 +35,18 @@ DISTANCE = "distance"
 """Unit of a column that is in the unit of its table, mm or pixel."""
 CALIBRATED_CASES = 5
 """Fewest validation cases for a calibration of the expected Dice."""
+UNFINISHED, DIVERGED, TOO_SHORT, OVER_FITTED, IMPROVING, WEAK, UNSCORED, NO_GAIN, GOOD = KINDS = (
+    "unfinished",
+    "diverged",
+    "too short",
+    "over-fitted",
+    "still improving",
+    "weak",
+    "unscored",
+    "no gain",
+    "good",
+)
+"""Kinds of verdicts: that which most needs something done first."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,9 @@ class Calibration(Measured):
     expected_dice_correlation: float | None = None
     """Rank correlation (Spearman) of the confidence and the true Dice."""
     review_below: float | None = None
-    """Confidence below which a case should be reviewed."""
+    """Confidence below which a case should be reviewed: the lowest of `calibrated_cases`, if they are few."""
+    calibrated_cases: int | None = None
+    """Number of cases of the calibration; None: none, or an earlier version."""
     expected_dice_slope: float | None = _renamed("expected_dice_slope", "predicted_dice_slope")
     """With the offset: the line from confidence, which is too optimistic, to true Dice."""
     expected_dice_offset: float | None = _renamed("expected_dice_offset", "predicted_dice_offset")
@@ -284,6 +298,21 @@ class Rule(Measured):
     time: float
     """Time as a fraction of that of the deepest head."""
 
+    @property
+    def exits(self) -> bool:
+        """Whether a tile may exit before the deepest head."""
+        return any(limit is not None for limit in self.doubts)
+
+    @property
+    def points_at_worst(self) -> float:
+        """Points (hundredths) of Dice that it may lose, by the upper end of the interval over cases."""
+        return 100 * (self.dice_lost_interval[1] if self.dice_lost_interval else self.dice_lost)
+
+    @property
+    def taken(self) -> tuple[int, ...]:
+        """Depths, with shells numbers of sizes, at which a tile has exited."""
+        return tuple(depth for depth, tiles in self.tiles.items() if tiles)
+
 
 class Training(Measured):
     """Outcome of a training."""
@@ -303,7 +332,7 @@ class Verdict(Measured):
     """How a training stands; see `measure.verdict`."""
 
     kind: str
-    """One of `measure.training_rules.KINDS`."""
+    """One of `KINDS`."""
     reason: str
     """One sentence, with the figures."""
     advice: str
@@ -316,6 +345,11 @@ class Verdict(Measured):
     """Fold to which the advice applies; "all": to each of several."""
     trained_size: str = ""
     """Where a file holds a part of the network that was trained: the largest size of that, as in "depth 4"."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to do for the training, so that prediction comes next."""
+        return self.kind in (NO_GAIN, GOOD)
 
     @property
     def finding(self) -> str:

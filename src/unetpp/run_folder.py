@@ -118,10 +118,19 @@ class RunFolder:
             return f"{what} {'has not saved' if held else 'was stopped before it saved'} anything"
         return f"{what} {'is' if held else 'was stopped'} at step {step:,}"
 
-    def write_resume(self, fold: FoldName) -> str:
-        """Write the command that continues the training of a fold; it begins one of which nothing was saved."""
+    def describe_state(self, fold: FoldName) -> str:
+        """Say how far the training of a fold got that has not ended, and whether there is a model."""
+        return f"{self.describe_stop(fold)}{'' if (self.fold(fold) / MODEL).exists() else ', without a model yet'}"
+
+    def write_resume(self, fold: FoldName, data: str = "") -> str:
+        """Write the command that continues the training of a fold; it begins one of which nothing was saved.
+
+        Args:
+            fold: name of the fold.
+            data: the data set; empty: the path that the run remembers.
+        """
         other = ["--fold", fold] if str(fold) != "0" else []
-        return write_command("train", self.recall_data(), "--out", self.path, *other, "--resume")
+        return write_command("train", data or self.recall_data(), "--out", self.path, *other, "--resume")
 
     def unmeasured_folds(self) -> list[FoldName]:
         """List the folds with a model but no scores: training has not ended, or the scores were not saved."""
@@ -163,27 +172,45 @@ def find_model_files(model: Path) -> list[Path]:
     """
     if not model.is_dir():
         return [model]
-    for folder in (model, *model.glob("fold_*")):
-        if not os.access(folder, os.R_OK | os.X_OK):  # looking for files would find none
-            got, action = "a folder that may not be entered (permission denied)", say_permit(folder, folder=True)
-            raise ModelFileError(folder, got, "a run folder", action)
+    _require_access(model)
     files = sorted(model.glob(f"fold_*/{MODEL}"), key=lambda path: (len(path.parent.name), path.parent.name))
     if not files:
         raise _explain_no_model(RunFolder(model))
     return [file for file in files if file.parent != RunFolder(model).fold(NO_VALIDATION)] or files
 
 
+def _require_access(model: Path) -> None:
+    for folder in (model, *model.glob("fold_*")):
+        if not os.access(folder, os.R_OK | os.X_OK):  # looking for files would find none
+            got, action = "a folder that may not be entered (permission denied)", say_permit(folder, folder=True)
+            raise ModelFileError(folder, got, "a run folder", action)
+
+
+def find_state(model: Path) -> tuple[str, str] | None:
+    """Say how far a run got that has no model yet, and write the command by which it goes on; None for all else.
+
+    Raises:
+        ModelFileError: the folder may not be read.
+    """
+    run = RunFolder(model)
+    if not model.is_dir():
+        return None
+    _require_access(model)
+    if not run.plan.is_file() or any(model.glob(f"fold_*/{MODEL}")):
+        return None
+    if folds := run.folds():
+        return run.describe_state(folds[0]), run.write_resume(folds[0])
+    return "a run of which no fold has begun", write_command("train", run.recall_data(), "--out", run.path)
+
+
 def _explain_no_model(run: RunFolder) -> ModelFileError:
     """Say how far a training got that has no model yet, and how it goes on; or that this is no run."""
-    if not run.plan.is_file():
+    if not (found := find_state(run.path)):
         got, expected = f"a folder without fold_*/{MODEL}", "a run folder that `unetpp train` wrote, or a model file"
         return ModelFileError(run.path, got, expected, "Train first, or check the path.")
-    expected = "one that has saved a model"
-    if folds := run.folds():
-        action = f"Continue it: `{run.write_resume(folds[0])}`."
-        return ModelFileError(run.path, f"{run.describe_stop(folds[0])}, without a model yet", expected, action)
-    action = f"Train it: `{write_command('train', run.recall_data(), '--out', run.path)}`."
-    return ModelFileError(run.path, "a run of which no fold has begun", expected, action)
+    state, command = found
+    action = f"{'Continue' if run.folds() else 'Train'} it: `{command}`."
+    return ModelFileError(run.path, state, "one that has saved a model", action)
 
 
 def find_model_file(model: Path) -> Path:

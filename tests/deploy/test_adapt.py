@@ -13,11 +13,11 @@ from tests.tiny import TINY, run_cli
 
 import unetpp
 from unetpp.data.demo import write_demo_data
-from unetpp.deploy.adapt import LOSSES, Observations, adapt_file, choose_limits
+from unetpp.deploy.adapt import LOSSES, Observations, adapt_file, choose_limits, find_fixed
 from unetpp.deploy.prune import plan_at_size
 from unetpp.errors import UsageError
 from unetpp.infer.early_exit import choose_rule
-from unetpp.measured import Rule
+from unetpp.measured import DepthRow, DepthTable, Rule
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.plan import ModelPlan
@@ -47,6 +47,9 @@ def test_from_a_run_to_a_prediction_with_a_depth_for_each_tile(run: Path, tmp_pa
     assert 1 <= len(rules) <= 1 + len(LOSSES)
     assert (rules[0].doubts, rules[0].dice_lost, rules[0].time) == ((None,), 0.0, 1.0)
     assert ("Dice change" if len(rules) > 1 else "saves no time") in said.stdout
+    assert "note: the model has hardly learned: look at the results; verdict on the training" in said.stdout
+    found = run_cli("info", folder).stdout
+    assert "early exit: " in found and (f"{len(rules) - 1} rule" if len(rules) > 1 else "saves no time") in found
     assert all(rule.time < 1 for rule in rules[1:])
     assert all(len(rule.doubts) == len(rule.tiles) - 1 for rule in rules)
     images = run.parent / "data" / "images"
@@ -115,10 +118,36 @@ def test_the_fastest_rule_that_may_not_lose_too_much_is_chosen() -> None:
     assert choose_rule(rules, 0.4, "m", SizeNames.of_depths((1, 2))).time == 0.5
     assert choose_rule(rules, 0.1, "m", SizeNames.of_depths((1, 2))).time == 0.9
     assert choose_rule(rules, 5, "m", SizeNames.of_depths((1, 2))).time == 0.3
-    with pytest.raises(UsageError, match=r"max_drop: got 0\.05 points of Dice; expected at least 0\.10"):
+    with pytest.raises(
+        UsageError, match=r"max_drop: got 0\.05 .* at least 0\.10.* or choose a `depth`, one of \[1, 2\]"
+    ):
         choose_rule(rules, 0.05, "m", SizeNames.of_depths((1, 2)))
     with pytest.raises(UsageError, match="Run `unetpp adapt m` once, which finds for each"):
         choose_rule([], 1, "m", SizeNames.of_depths((1, 2)))
+
+
+def make_rule(time: float, *tiles: int, most: float = 0.001) -> Rule:
+    limits = [None if not any(tiles[:-1]) else 0.5] * (len(tiles) - 1)
+    counts = dict(enumerate(tiles, start=1))
+    return Rule(doubts=limits, dice_lost=0.0, dice_lost_interval=(0.0, most), tiles=counts, time=time)
+
+
+def test_a_fixed_size_is_as_good_where_early_exit_saves_nothing_against_it() -> None:
+    sizes, never = SizeNames.of_depths((1, 2, 3)), make_rule(1.0, 0, 0, 9)
+    table = DepthTable(depths={depth: DepthRow(latency_ms=2.0 * depth) for depth in (1, 2, 3)})
+    mixed = make_rule(0.6, 5, 0, 4)
+    assert find_fixed([never, mixed], sizes, table, None) is None
+    assert find_fixed([never, mixed], sizes, table, 2) is None  # 67 % of the time
+    assert find_fixed([never, mixed], sizes, table, 1) == (
+        1,
+        'where 0.3 points of Dice may be lost, `depth="auto"` takes 60% of the time of depth 3, depth 1 alone 33%; '
+        "depth 1 is recommended",
+    )
+    lost = 'where 0.3 points of Dice may be lost, `depth="auto"` takes depth'
+    assert find_fixed([never, make_rule(0.6, 0, 9, 0)], sizes, table, None) == (2, f"{lost} 2 for every tile")
+    bold = make_rule(0.6, 5, 0, 4, most=0.01)  # loses more than predictions allow by themselves
+    assert find_fixed([never, bold], sizes, table, None) == (3, f"{lost} 3 for every tile")
+    assert find_fixed([never, bold], sizes, table, None, max_drop=2) is None
 
 
 def test_what_cannot_be_fitted_is_refused(run: Path, tmp_path: Path) -> None:
@@ -128,5 +157,12 @@ def test_what_cannot_be_fitted_is_refused(run: Path, tmp_path: Path) -> None:
         adapt_file(alone)
     network, header = load_model(alone)
     save_model(alone, network.prune(1).state_dict(), plan_at_size(header.plan, 1))
-    with pytest.raises(UsageError, match="got a network with one head"):
+    with pytest.raises(UsageError, match=r"got a network with one head.* it has depth 1 alone"):
         adapt_file(alone)
+
+
+def test_a_run_of_too_few_cases_is_named_as_it_was_typed_with_the_depths_to_choose_from(trained: Path) -> None:
+    said = run_cli("adapt", trained)
+    assert said.code == 2
+    assert f"unetpp: {trained}: got 2 validation cases in the run folder" in said.stderr
+    assert "or give `unetpp predict` a --depth, one of [1, 2].\n" in said.stderr

@@ -18,12 +18,13 @@ import unetpp
 from unetpp.data.preprocess import prepare_image
 from unetpp.deploy import export
 from unetpp.deploy.export import Comparison, export_file
+from unetpp.deploy.export.choice import describe_default
 from unetpp.deploy.export.graph import SizeProbabilities, open_export
 from unetpp.deploy.export.model_card import note_export
 from unetpp.errors import DataError, ModelFileError, UsageError
 from unetpp.formats.readers import open_image
 from unetpp.infer.predictor import load_folds
-from unetpp.measured import DepthRow, Notes, Verdict
+from unetpp.measured import DepthRow, Metrics, Notes, Verdict
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.size_names import SizeNames
@@ -128,6 +129,28 @@ def test_depths_and_folds_go_into_one_file(suffix: str, folds: Path, tmp_path: P
     assert "the probabilities of folds 0, 1 are averaged" in card
     assert "| 1 | 0.7000 |" in card
     assert not list(tmp_path.glob(".unetpp*"))
+
+
+def test_where_no_depth_is_asked_for_it_is_said_which_it_is_and_which_is_recommended(
+    model: Path, folds: Path, tmp_path: Path
+) -> None:
+    assert "Depth 2 is the default, that of the plan.\n" in export_file(model, tmp_path / "out.pt2").to_text()
+    assert export_file(model, tmp_path / "out.pt2", depth=2).choice == ""
+    rows = {depth: DepthRow(dice=0.9, latency_ms=float(depth)) for depth in (1, 2)}
+    notes, sizes = [Notes(depths=rows)], SizeNames.of_depths((1, 2))
+    said = describe_default(model, sizes, 2, notes, ["--out", "a b.onnx", "--int8"])
+    command = f"unetpp export {model} --depth 1 --out 'a b.onnx' --int8"
+    assert said == f"Depth 2 is the default, that of the plan; recommended is depth 1: {command}"
+    assert describe_default(model, sizes, 1, notes, []).endswith("that of the plan, and it is recommended.")
+    assert describe_default(model, replace(sizes, numbers=(2,)), 2, notes, []) == ""
+    for fold, dice in enumerate((0.9, 0.5)):  # what all folds recommend, not one of them
+        (folds / f"fold_{fold}" / "metrics.json").write_text(
+            Metrics(
+                depths={1: DepthRow(dice=dice, latency_ms=1.0), 2: DepthRow(dice=0.9, latency_ms=2.0)},
+                cases=[{"id": f"c{fold}{n}", "depths": {1: dice, 2: 0.9}} for n in range(3)],
+            ).to_json()
+        )
+    assert describe_default(folds, sizes, 2, notes * 2, []).endswith("that of the plan, and it is recommended.")
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])

@@ -5,15 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from unetpp.infer.calibration import calibrate, calibrate_together
+from unetpp.infer.calibration import calibrate, calibrate_together, describe_low, join_levels
 from unetpp.measured import Calibration
+from unetpp.results import LOW
 
 
-def test_the_level_is_that_of_the_lowest_tenth() -> None:
+def test_the_level_is_that_of_the_lowest_tenth_and_of_few_cases_the_lowest() -> None:
     true = [0.5, 0.7, 0.8, 0.85, None, 0.9]
     found = calibrate([0.6, 0.72, 0.81, 0.84, 0.3, 0.95], true)
     assert found.expected_dice_correlation == pytest.approx(1)
-    assert 0.6 < found.review_below < 0.72
+    assert (found.review_below, found.calibrated_cases) == (0.6, 5)
+    assert describe_low(found) == f"{LOW}, below all 5 validation cases (by chance 1 in 6)"
+    many = calibrate(np.linspace(0.5, 0.9, 19).tolist(), [0.8] * 19)  # two of 20 are not above the second lowest
+    assert many.review_below == pytest.approx(0.5 + 0.4 / 18) and describe_low(many) == LOW
+    assert calibrate(np.linspace(0.5, 0.9, 9).tolist(), [0.8] * 9).review_below == 0.5
     assert calibrate([0.9, 0.8, None, 0.7, 0.6], [0.9, 0.8, 0.7, 0.7, 0.6]).expected_dice_slope is None
 
 
@@ -32,6 +37,23 @@ def test_the_dice_is_predicted_by_a_line_that_cases_left_out_judge() -> None:
             np.polyval(np.polyfit(expected, [0.6, 0.7, 0.8, 0.9, 0.5], 1), expected) - [0.6, 0.7, 0.8, 0.9, 0.5]
         ).mean()
     )
+
+
+def test_a_level_marks_a_tenth_of_images_like_the_cases_or_as_few_as_can_be_told() -> None:
+    """Whatever the distribution: here a skew one."""
+    rng = np.random.default_rng(0)
+    for cases, share in ((5, 1 / 6), (9, 0.1), (15, 0.1)):
+        drawn = rng.beta(8, 2, (400, cases + 1)).tolist()
+        below = [new < (calibrate(known, known).review_below or 0.0) for new, *known in drawn]
+        assert np.mean(below) == pytest.approx(share, abs=0.045)
+
+
+def test_of_folds_of_few_cases_the_lowest_level_counts() -> None:
+    folds = [Calibration(review_below=level, calibrated_cases=cases) for level, cases in ((0.7, 5), (0.6, 6))]
+    assert join_levels(folds) == Calibration(calibrated_cases=11, review_below=0.6)
+    many = [fold.merge(Calibration(calibrated_cases=20)) for fold in folds]
+    assert join_levels(many) == Calibration(calibrated_cases=40)
+    assert join_levels([*folds, Calibration(review_below=0.8)]) == join_levels([]) == Calibration()
 
 
 @pytest.mark.parametrize(

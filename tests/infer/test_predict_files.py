@@ -228,6 +228,9 @@ def test_speckles_are_to_be_reviewed(side: int, apart: int, speckled: bool, tmp_
     predictor = Thresholding()
     predictor.calibrations = {1: Calibration(review_below=0.95)}  # the expected Dice is a reason already
     assert {*predict_to_files(predictor, [tmp_path / "in"], tmp_path / "low").doubtful.values()} == {LOW}
+    predictor.calibrations = {1: Calibration(review_below=0.95, calibrated_cases=5)}
+    (why,) = {*predict_to_files(predictor, [tmp_path / "in"], tmp_path / "few").doubtful.values()}
+    assert "below all 5 validation cases" in why
 
 
 def test_volumes_have_a_volume() -> None:

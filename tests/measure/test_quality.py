@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from tests.tiny import run_cli
 
 from unetpp.errors import DataError
 from unetpp.infer.options import PredictOptions
@@ -196,6 +197,32 @@ def test_everything_wrong_is_listed_and_the_rest_is_scored(folders: tuple[Path, 
     assert "no reference for 1 of 4 segmentations (extra)" in texts[1]
     assert "size.png: got a 2D label of 16 x 16 pixels; expected 2D, 8 x 16 pixels, as its reference" in texts[2]
     assert "truncated.png" in texts[3]
+
+
+@pytest.mark.parametrize(
+    ("listed", "failed", "references", "code"),
+    [
+        (["a"], [], "ab", 0),  # b was not asked for
+        (["a"], [{"id": "b"}], "ab", 1),
+        (["a", "b"], [], "ab", 1),  # it was predicted, and is gone
+        (["a"], [], "b", 2),
+        (None, [], "ab", 1),  # segmentations of another program
+    ],
+)
+def test_references_that_predict_was_not_asked_for_are_no_problem(
+    folders: tuple[Path, Path], listed: list[str] | None, failed: list[object], references: str, code: int
+) -> None:
+    write_png(folders[0] / "a.png", HALF)
+    for name in references:
+        write_png(folders[1] / f"{name}.png", MASK)
+    if listed is not None:
+        about = {"classes": ["background", "cell"], "label_values": [0, 1], "failed": failed}
+        record = about | {"files": [f"{name}.png" for name in listed]}
+        (folders[0] / "predictions.json").write_text(json.dumps(record))
+    said = run_cli("evaluate", *folders)
+    assert said.code == code, said.stderr
+    note = "note: no segmentation for 1 of 2 references (b), which were not predicted; these scores leave them out\n"
+    assert (note in said.stdout) == (code == 0)
 
 
 def test_another_grid_is_a_problem(folders: tuple[Path, Path]) -> None:

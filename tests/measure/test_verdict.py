@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from unetpp.measure.curves import Curves, Validated, read_curves
-from unetpp.measure.training_rules import (
+from unetpp.measure.training_rules import judge_training
+from unetpp.measure.verdict import judge_fold, judge_run, suggest_command
+from unetpp.measured import (
     DIVERGED,
     GOOD,
     IMPROVING,
@@ -20,10 +22,12 @@ from unetpp.measure.training_rules import (
     UNFINISHED,
     UNSCORED,
     WEAK,
-    judge_training,
+    DepthRow,
+    MeanScores,
+    Metrics,
+    Recommendation,
+    Verdict,
 )
-from unetpp.measure.verdict import judge_fold, judge_run, suggest_command
-from unetpp.measured import DepthRow, MeanScores, Metrics, Verdict
 from unetpp.run_folder import RunFolder
 from unetpp.train.log import read_log
 
@@ -164,6 +168,17 @@ def test_one_validation_case_is_little_to_judge_by() -> None:
     assert more and more.advice == ""
 
 
+@pytest.mark.parametrize("curves", [NUCLEI_TWO_MINUTES, ([(3, 0.36)], []), OVER, FLAT, FULL_LENGTH])
+def test_every_verdict_that_rests_on_few_validation_cases_says_so(curves: tuple[Pairs, Pairs]) -> None:
+    found = make_curves(curves)
+    few = judge_training(replace(found, scored=(2, 2), final=found.best.dice))
+    assert few and few.advice.endswith("2 validation cases can say little of new images: label more.")
+    enough = judge_training(replace(found, scored=(3, 3), final=found.best.dice))
+    assert enough and "can say little" not in enough.advice
+    stopped = judge_training(replace(found, ended=False, validated=1))
+    assert stopped and stopped.advice == "Continue it. 1 validation case can say little of new images."
+
+
 def test_the_advice_for_several_folds_is_for_folds_that_exist(tmp_path: Path) -> None:
     run, lines = RunFolder(tmp_path), [{"kind": "validation", "step": 30, "dice": 0.3, "elapsed_s": 30.0}]
     lines.append({"kind": "end", "step": 30, "reason": "finished", "seconds": 30.0})
@@ -221,6 +236,13 @@ def test_the_command_can_be_pasted() -> None:
     assert suggest_command(Verdict(kind=WEAK, reason="", advice=""), Path("run")) == "unetpp report run"
 
 
+@pytest.mark.parametrize(("learned", "end"), [(True, "predictions --depth 1"), (False, "predictions")])
+def test_the_command_that_predicts_does_so_at_the_recommended_depth(learned: bool, end: str) -> None:
+    verdict = Verdict(kind=GOOD, reason="", advice="", learned=learned)
+    found = Metrics(depths={1: DepthRow(), 2: DepthRow()}, recommended=Recommendation(depth=1, reason="enough"))
+    assert suggest_command(verdict, Path("run"), found=found).endswith(end)
+
+
 def test_a_log_is_judged_whatever_its_lines_are(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert judge_fold(run, 0) is None
@@ -234,7 +256,32 @@ def test_a_log_is_judged_whatever_its_lines_are(tmp_path: Path) -> None:
     text = "\n".join(["no json", *map(json.dumps, lines)])
     (run.fold(0) / "log.jsonl").write_text(text)
     verdict = judge_fold(run, 0)
-    assert verdict and verdict.kind == TOO_SHORT and verdict.more_minutes == 30
+    assert verdict and verdict.kind == TOO_SHORT and verdict.more_minutes == 45
+
+
+def test_further_minutes_are_those_of_steps_and_not_of_a_start_up() -> None:
+    """Of a minute in which the network was compiled and validated for most of the time."""
+    log = [
+        {"kind": "start", "step": 0},
+        {"kind": "train", "step": 1, "elapsed_s": 30.0},
+        {"kind": "train", "step": 11, "elapsed_s": 35.0},
+        {"kind": "validation", "step": 12, "dice": 0.3, "elapsed_s": 45.0},
+        {"kind": "train", "step": 22, "elapsed_s": 50.0},
+        {"kind": "validation", "step": 24, "dice": 0.4, "elapsed_s": 60.0},
+        {"kind": "end", "step": 24, "reason": "finished", "seconds": 60.0},
+    ]
+    curves = read_curves(log)
+    assert curves.step_s == pytest.approx(0.5)
+    assert curves.estimate_seconds(1576) == pytest.approx(1576 * 0.5 + (60 - 12))  # and a start-up, and validations
+    verdict = judge_training(curves)
+    assert verdict and verdict.more_minutes == 20  # not 90, as if every step took 2.5 s
+    twice = read_curves([*log[:3], {"kind": "start", "step": 11}, *log[3:]])  # the next line has a start-up before it
+    assert (twice.step_s, twice.sessions) == (pytest.approx(0.5), 2)
+    grown = read_curves([*log[:3], {"kind": "growth", "step": 11, "elapsed_s": 35.0}, *log[3:-1]])
+    assert grown.step_s == pytest.approx(0.5) and grown.grown == 11
+    only_validated = [line for line in log if line["kind"] != "train" or line["step"] == 1]
+    assert read_curves(only_validated).step_s == pytest.approx(30 / 23)  # at most
+    assert read_curves(log[:2]).step_s is None
 
 
 def test_an_inner_size_that_has_learned_is_not_called_too_short() -> None:

@@ -17,7 +17,7 @@ from unetpp.deploy.prune import prune_file
 from unetpp.errors import ModelFileError
 from unetpp.measure import depth_table
 from unetpp.model.build import build_from_plan, build_model, model_plan
-from unetpp.model.file import read_tensors, save_model, write_tensors
+from unetpp.model.file import load_model, read_tensors, save_model, write_tensors
 from unetpp.model.header import read_header, read_safetensors_header
 from unetpp.model.shells import separate_shells
 from unetpp.model.weight_count import count_parameters, count_size_weights, count_weights
@@ -84,6 +84,11 @@ def test_one_count_is_told_of_a_size_everywhere(tmp_path: Path, monkeypatch: pyt
     pruned = prune_file(file, tmp_path / "pruned.safetensors", size="2x8")
     assert read_header(pruned.out).parameters == pruned.parameters == table.depths[4].parameters
     assert pruned.parameters_before == count_weights(network)
+    again = prune_file(pruned.out, tmp_path / "again.safetensors", depth=2)
+    alone, cut = load_model(pruned.out)[0], pruned.parameters
+    assert (again.parameters, again.parameters_before, count_weights(alone)) == (cut, cut, cut)
+    row = depth_table.measure_depths(pruned.out, tile=[16, 16], batch=1, memory=False).depths[2]
+    assert row.parameters == SizeProbabilities([alone], SizeNames.of_depths((2,))).parameter_count == cut
     sizes = SizeNames((3, 4), 2, plan.model.shell_channels)
     assert SizeProbabilities([network], replace(sizes, numbers=(4,))).parameter_count == table.depths[4].parameters
     assert SizeProbabilities([network, network], sizes).parameter_count == 2 * count_weights(network)

@@ -15,12 +15,15 @@ import numpy as np
 import pytest
 import tifffile
 
+import unetpp
 from unetpp.errors import PlanError, UsageError
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import Prediction
 from unetpp.layouts.dataset import Case
 from unetpp.measured import Metrics, read_metrics
 from unetpp.metrics.scores import score_case, summarize
+from unetpp.model.build import build_from_plan
+from unetpp.model.file import save_model
 from unetpp.plan import Plan
 from unetpp.report import ViewFolder, gallery, tables, write_report
 from unetpp.report.colors import THEME
@@ -356,6 +359,11 @@ def test_the_verdict_stands_first_with_what_to_do(tmp_path: Path, small_plan: Ca
     assert "unetpp predict run new_images --out predictions --depth 1" in text
     assert '<a href="#case-1">case_0</a> (0.667), ' in text
     assert str(tmp_path) not in text
+
+    plan = small_plan()
+    save_model(run / "fold_0" / "model.safetensors", build_from_plan(plan.model).state_dict(), plan)
+    for result in (unetpp.info(run), unetpp.report(run)):
+        assert result.command == f"unetpp predict {run} new_images --out predictions --depth 1"
 
     log = run / "fold_0" / "log.jsonl"
     log.write_text(log.read_text().replace("0.8", "0.3").replace("0.9", "0.4"))

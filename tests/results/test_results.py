@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from unetpp.infer.calibration import describe_low
 from unetpp.measured import (
+    Calibration,
     ClassScores,
     DepthRow,
     DepthTable,
@@ -114,6 +116,24 @@ def test_sizes_are_named_and_those_that_another_one_beats_are_said() -> None:
     assert shown[-1] == "  recommended: medium (2x8) (good enough)"
 
 
+def test_the_dice_of_each_of_several_classes_stands_in_a_line_below_the_depth_table() -> None:
+    def table(names: dict[str, float | None], recommended: int | None = None) -> list[str]:
+        classes = {name: Scores(dice=dice) for name, dice in names.items()}
+        rows = {1: row(classes={name: Scores(dice=0.1) for name in names}), 2: row(classes=classes)}
+        chosen = {"recommended": Recommendation(depth=recommended, reason="enough")} if recommended else {}
+        shown = describe_depths(DepthTable(depths=rows, **chosen)).splitlines()
+        assert max(map(len, shown)) <= 80
+        return shown
+
+    two = {"anterior": 0.8714, "posterior": 0.85}
+    assert "  Dice at depth 2: anterior 0.871, posterior 0.850" in table(two)
+    assert "  Dice at depth 1: anterior 0.100, posterior 0.100" in table(two, recommended=1)
+    assert not any("anterior" in line for line in table({"anterior": 0.9, "posterior": None}))
+    many = {f"organ {n}": 0.9 - n / 100 for n in range(14)}
+    (line,) = (line for line in table(many) if "organ" in line)
+    assert line.startswith("  lowest Dice of 14 classes at depth 2: organ 13 0.770, organ 12 0.780")
+
+
 def test_before_all_cases_are_scored_no_size_is_left_out() -> None:
     rows = sizes((0.8, 1), (0.9, 2), (0.85, 3), (0.92, 5))
     shown = describe_depths(DepthTable(depths=rows, scored=(1, 5)))
@@ -188,9 +208,21 @@ def test_what_early_exit_gains_or_loses_has_a_sign() -> None:
         Rule(doubts=(None, None), dice_lost=0.0, dice_lost_interval=(0.0, 0.0), tiles={1: 0, 2: 0, 4: 8}, time=1.0),
         Rule(doubts=(0.5, 100), dice_lost=-0.1412, dice_lost_interval=(-0.2, 0.01), tiles={1: 2, 2: 6, 4: 0}, time=0.4),
     )
-    text = Adapted(Path("m"), rules, {1: 1, 2: 2, 4: 4}).to_text()
+    text = Adapted(Path("m"), rules, {1: 1, 2: 2, 4: 4}, verdicts=("too short",)).to_text()
+    assert text.startswith("m: 1 rule for early exit") and "note: too short" in text.split("\n")
+    assert "Next: unetpp predict m new_images --out predictions --depth auto" in text
     assert "-0.0000" not in text and "+0.1412" in text and "-0.0100" in text
     assert all(len(line) <= WIDTH for line in text.split("\n") if "unetpp predict" not in line), text
+
+
+def test_a_fixed_size_is_suggested_where_it_is_as_good_as_early_exit() -> None:
+    never = Rule(doubts=(None,), dice_lost=0.0, tiles={1: 0, 2: 8}, time=1.0)
+    text = Adapted(Path("m"), (never,), {1: "4x8", 2: "4x16"}, Path("RUN"), fixed=2, why="because").to_text()
+    assert text.split("\n") == [
+        "m: early exit saves no time on the validation cases.",
+        "A fixed size is as good: because.",
+        "Next: unetpp predict RUN new_images --out predictions --size 4x16",
+    ]
 
 
 def test_predictions_are_counted_by_image_and_each_is_named_once() -> None:
@@ -211,6 +243,13 @@ def test_predictions_are_counted_by_image_and_each_is_named_once() -> None:
         "1 to review, in which nothing was found:",
         "  b.png (depth 2)",
     ]
+
+
+def test_a_low_dice_by_few_cases_is_said_to_be_of_few_in_a_line() -> None:
+    why = describe_low(Calibration(calibrated_cases=8))
+    text = Predicted(Path("out"), (1,), (Path("out/a.png"),), (), 2.0, doubtful={Path("out/a.png"): why}).to_text()
+    line = "1 to review, low expected Dice, below all 8 validation cases (by chance 1 in 9):"
+    assert line in text.splitlines() and len(line) <= WIDTH
 
 
 def test_early_exit_says_which_depths_its_tiles_took() -> None:

@@ -19,12 +19,13 @@ from torch import Tensor
 
 from unetpp.data.store import StoredCase
 from unetpp.errors import UsageError
-from unetpp.infer.early_exit import EarlyExit, estimate_uncertainty
+from unetpp.infer.early_exit import EarlyExit, choose_rule, estimate_uncertainty
+from unetpp.infer.options import MAX_DROP
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.infer.sliding import predict_tiles
 from unetpp.infer.tiles import TileGrid, read_tile
 from unetpp.measure.stored_cases import StoredImage, find_stored_split
-from unetpp.measured import Notes, Rule
+from unetpp.measured import DepthRow, DepthTable, Notes, Rule
 from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, fast_dice, mean_of
 from unetpp.model.file import load_model, save_model
 from unetpp.model.network import HeadOutputs
@@ -53,6 +54,7 @@ def adapt_file(
     device: str = "auto",
     backend: str = "auto",
     progress: Progress = SILENCE,
+    given: Path | None = None,
 ) -> tuple[list[Rule], SizeNames]:
     """Fit rules for a model file and write them into it.
 
@@ -61,6 +63,7 @@ def adapt_file(
         device: auto, cpu, cuda or cuda:K.
         backend: runtime of the network: auto, torch, openvino or cuda.
         progress: shows what is predicted.
+        given: what the user named, for errors: the run folder; None: the model file.
 
     Returns:
         The rules, the one that loses least first, and the sizes of the model.
@@ -70,20 +73,52 @@ def adapt_file(
         ModelFileError: the model cannot be used.
     """
     predictor = load_predictor(model, device, backend)
+    sizes, named = predictor.sizes, given or model
     if len(predictor.depths) < 2:
-        raise UsageError(model, "a network with one head", "several depths to choose from", "Predict at its depth.")
+        action = f"Predict without `{sizes.noun}`: it has {sizes.noun} {sizes.name(sizes.numbers[0])} alone."
+        raise UsageError(named, "a network with one head", f"several {sizes.noun}s to choose from", action)
     _, cases = find_stored_split(model, predictor.plan.data)
     if len(cases) < FEWEST_CASES:
         got = f"{count_noun(len(cases), 'validation case')} in the run folder"
         expected = f"{FEWEST_CASES} or more, as cached by training (RUN/splits.json, RUN/cache)"
         action = "Name the model in its run folder; if its cache was removed, train again."
         if cases:
-            action = "Early exit is fitted on them: train with more labeled cases, or choose a `depth` for `predict`."
-        raise UsageError(model, got, expected, action)
+            choice = f"give `unetpp predict` a `{sizes.noun}`, {sizes.describe()}"
+            action = f"Early exit is fitted on them: train with more labeled cases, or {choice}."
+        raise UsageError(named, got, expected, action)
     rules = fit_rules(predictor, cases, progress)
     network, header = load_model(model)
     save_model(model, network.state_dict(), header.plan, header.notes.merge(Notes(auto=rules)))
-    return rules, predictor.sizes
+    return rules, sizes
+
+
+def find_fixed(
+    rules: Sequence[Rule], sizes: SizeNames, table: DepthTable, recommended: int | None, max_drop: float = MAX_DROP
+) -> tuple[int, str] | None:
+    """Find the size that is as good for all tiles as early exit, and say why; None: early exit saves time.
+
+    It is compared with the recommended size, without one with the largest.
+
+    Args:
+        rules: as `adapt_file` returns them.
+        sizes: those of the model.
+        table: their times.
+        recommended: number of the recommended one, if there is one.
+        max_drop: points of Dice that early exit may lose.
+    """
+    rule, largest = choose_rule(rules, max_drop, "the model", sizes), sizes.numbers[-1]
+    times = [table.depths.get(number, DepthRow()).latency_ms for number in (recommended or largest, largest)]
+    fixed, share = (recommended, times[0] / times[1]) if recommended and times[0] and times[1] else (largest, 1.0)
+    if rule.time < share and len(rule.taken) > 1:
+        return None
+    if rule.time < share:
+        (fixed,) = rule.taken
+    advice = f"; {sizes.noun} {sizes.name(fixed)} is recommended" if fixed == recommended else ""
+    allowed = f'where {count_noun(max_drop, "point")} of Dice may be lost, `{sizes.noun}="auto"` takes'
+    if len(rule.taken) == 1:
+        return fixed, f"{allowed} {sizes.noun} {sizes.name(rule.taken[0])} for every tile{advice}"
+    alone = f"{sizes.noun} {sizes.name(fixed)} alone {share:.0%}"
+    return fixed, f"{allowed} {rule.time:.0%} of the time of {sizes.noun} {sizes.name(largest)}, {alone}{advice}"
 
 
 def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progress = SILENCE) -> list[Rule]:
@@ -114,7 +149,9 @@ def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progr
         lost = compute_dice_losses(full, dice)
         if not lost:
             expected = "some, to measure what early exit loses"
-            raise UsageError("validation cases", "no foreground in any of them", expected, "Choose a depth instead.")
+            sizes = predictor.sizes
+            action = f"Give `unetpp predict` a `{sizes.noun}` instead, {sizes.describe()}."
+            raise UsageError("validation cases", "no foreground in any of them", expected, action)
         rule = Rule(
             doubts=limits,
             dice_lost=mean_of(lost),

@@ -128,7 +128,7 @@ def _choose_size(
         )
     if chosen is not None:
         number = sizes.require(chosen, setting, str(model))
-        return number, _describe_choice("as requested", scores if has_learned else None, number)
+        return number, _describe_choice("as requested", scores, number)
     allowed = max_drop or 0.0
     if allowed < 0:
         raise UsageError("max_drop", f"{allowed:g}", "0 or more points of Dice", "Change it.")

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from unetpp.measured import CALIBRATED_CASES, Calibration
+from unetpp.results import LOW
 
 REVIEW_FRACTION = 0.1
-"""Fraction of the validation cases, those with the lowest confidence, that sets the level for review."""
+"""Fraction of images like the validation cases whose confidence is below the level for review."""
+REVIEW_CASES = 9
+"""Fewest cases of which a level for that fraction can be told. Of n cases and another one like them, each is the lowest
+with a chance of 1/(n + 1): of fewer cases even the lowest is undercut more often."""
 
 
 def calibrate(confidence: Sequence[float | None], true: Sequence[float | None]) -> Calibration:
@@ -33,12 +37,37 @@ def calibrate(confidence: Sequence[float | None], true: Sequence[float | None]) 
     slope, offset = _fit_line(pairs)
     return Calibration(
         expected_dice_correlation=0.0 if constant else float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic),
-        review_below=float(np.quantile(pairs[:, 0], REVIEW_FRACTION)),
+        review_below=float(np.quantile(pairs[:, 0], REVIEW_FRACTION, method="weibull")),  # of few, the lowest
+        calibrated_cases=len(pairs),
         expected_dice_slope=slope,
         expected_dice_offset=offset,
         expected_dice_highest=float(pairs[:, 1].max()),
         expected_dice_error=float(np.mean(errors)),
     )
+
+
+def join_levels(folds: Sequence[Calibration]) -> Calibration:
+    """Join the levels for review of several folds: where one has few cases, the lowest of all.
+
+    Returns:
+        The number of cases of all, and that level; empty where it is not known of how many cases a level is.
+    """
+    known = [fold for fold in folds if fold.review_below is not None]
+    cases = [fold.calibrated_cases for fold in known if fold.calibrated_cases is not None]
+    if not cases or len(cases) < len(known):
+        return Calibration()
+    joined = Calibration(calibrated_cases=sum(cases))
+    if min(cases) >= REVIEW_CASES:
+        return joined
+    return joined.merge(Calibration(review_below=min(fold.review_below or 0.0 for fold in known)))
+
+
+def describe_low(calibration: Calibration) -> str:
+    """Say why a case below the level for review is to be reviewed: of few cases, that it is below all of them."""
+    cases = calibration.calibrated_cases
+    if cases is None or cases >= REVIEW_CASES:  # an earlier version did not note the number
+        return LOW
+    return f"{LOW}, below all {cases} validation cases (by chance 1 in {cases + 1})"
 
 
 def calibrate_together(folds: Sequence[Calibration]) -> Calibration:

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 
 from unetpp.measured import Verdict
 
-GOOD = ("no gain", "good")
-"""Kinds of verdicts, those of `measure.verdict.DONE`, that are not repeated."""
 _FINDING = re.compile(r"(?:Fold (\w+): )?([^:]*)")
 """The finding of a verdict; its figures come after a colon."""
 
@@ -23,7 +21,7 @@ def describe_verdicts(verdicts: Iterable[Verdict | None]) -> tuple[str, ...]:
 
 
 def _describe(verdict: Verdict) -> str:
-    if verdict.learned and verdict.kind in GOOD:
+    if verdict.learned and verdict.is_settled:
         return ""
     match = _FINDING.match(verdict.reason)
     fold, finding = match.groups() if match else (None, verdict.reason)

@@ -42,13 +42,12 @@ def choose_rule(rules: Sequence[Rule], max_drop: float, model: str, sizes: SizeN
         find = f"Run `{write_command('adapt', model)}` once, which finds for each {sizes.noun} when it may stop"
         got, expected = f"auto for {model}", "a model that was adapted to it"
         raise UsageError("depth", got, expected, f"{find}; or choose a {sizes.noun}, {sizes.describe()}.")
-    worst = {number: 100 * (rule.dice_lost_interval or (0, rule.dice_lost))[1] for number, rule in enumerate(rules)}
+    worst = {number: rule.points_at_worst for number, rule in enumerate(rules)}
     good = [number for number, lost in worst.items() if lost <= max_drop + 1e-7]
     if not good:
         expected = f"at least {min(worst.values()):.2f}, what the most careful rule may lose"
-        raise UsageError(
-            "max_drop", f"{count_noun(max_drop, 'point')} of Dice", expected, "Raise it, or choose a `depth`."
-        )
+        action = f"Raise it, or choose a `{sizes.noun}`, {sizes.describe()}."
+        raise UsageError("max_drop", f"{count_noun(max_drop, 'point')} of Dice", expected, action)
     return rules[min(good, key=lambda number: rules[number].time)]
 
 

@@ -40,6 +40,7 @@ from unetpp.files import MadeFolder, write_json
 from unetpp.formats import stem_of
 from unetpp.formats.scratch import release
 from unetpp.formats.writers import map_suffix, output_suffix, write_map, write_segmentation
+from unetpp.infer.calibration import describe_low
 from unetpp.infer.map_names import MapNames
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.overlay import write_overlay
@@ -51,7 +52,7 @@ from unetpp.layouts.inputs import find_images
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 from unetpp.progress import Stage
-from unetpp.results import LOW, NOTHING, SPECKLED, UNLIKE
+from unetpp.results import NOTHING, SPECKLED, UNLIKE
 from unetpp.size_names import SizeNames
 from unetpp.sizes import find_size
 from unetpp.words import format_time, merge_remarks
@@ -85,7 +86,7 @@ class WrittenFiles:
     failures: tuple[Failure, ...]
     """Inputs that were skipped: images that are not read, and cases that failed."""
     doubtful: Mapping[Path, str] = field(default_factory=dict)
-    """Those of `files` to review, and why: NOTHING, UNLIKE, SPECKLED or LOW."""
+    """Those of `files` to review, and why: NOTHING, UNLIKE, SPECKLED, or LOW, of how few cases."""
     expected_dice: Mapping[Path, float] = field(default_factory=dict)
     """Dice that is to be expected of those of `files` of which it is known."""
     expected_dice_error: Mapping[Path, float] = field(default_factory=dict)
@@ -243,7 +244,7 @@ def _judge(prediction: Prediction, predictor: CasePredictor) -> dict[str, Any]:
     if prediction.outside:
         expected, why = None, UNLIKE
     elif level is not None:
-        why = NOTHING if confidence is None else LOW if confidence < level else ""
+        why = NOTHING if confidence is None else describe_low(calibration) if confidence < level else ""
     return {
         "expected_dice": expected,
         "expected_dice_error": None if expected is None else calibration.expected_dice_error,

@@ -16,7 +16,7 @@ from unetpp.dial import name_sizes
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.formats.sources import ImageSource
 from unetpp.infer.bands import collect, require_finite
-from unetpp.infer.calibration import calibrate_together
+from unetpp.infer.calibration import calibrate_together, join_levels
 from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.doubts import describe_doubts, describe_verdicts
 from unetpp.infer.early_exit import EarlyExit, choose_rule
@@ -219,7 +219,7 @@ def _average(notes: Sequence[Notes]) -> dict[int, DepthRow]:
     for fold in notes:
         for depth, row in fold.depths.items():
             rows.setdefault(depth, []).extend([row] * (fold.scored[0] if known and fold.scored else 1))
-    lines = [name for name in Calibration.model_fields if name != "confidence_and_dice"]
+    lines = [name for name in Calibration.model_fields if name not in ("confidence_and_dice", "calibrated_cases")]
     names = (*lines, "dice", "iou", "hd95_mm", "nsd")
     means = {
         depth: {name: mean_of(getattr(row, name) for row in found) for name in names} for depth, found in rows.items()
@@ -227,7 +227,7 @@ def _average(notes: Sequence[Notes]) -> dict[int, DepthRow]:
     together = {depth: [fold.depths[depth] for fold in notes if depth in fold.depths] for depth in rows}
     return {
         depth: DepthRow(**{name: mean for name, mean in found.items() if mean is not None}).merge(
-            calibrate_together(together[depth])
+            join_levels(together[depth]).merge(calibrate_together(together[depth]))
         )
         for depth, found in means.items()
     }

@@ -46,6 +46,8 @@ class PredictionRecord(BaseModel):
     """Segmentations, by their path in the folder; None: the record does not say."""
     cases: dict[str, dict[str, Any] | None] = {}
     """File -> how good it may be."""
+    failed: tuple[Any, ...] = ()
+    """Images that could not be predicted."""
     verdicts: tuple[str, ...] = ()
     """On the training of the model, a line for each that is not good."""
     classes: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -17,6 +18,8 @@ FEW_STEPS = 100
 weights, below which nothing does: the learning rate has hardly risen, and the Dice is that of the start."""
 LEARNED, LEARNED_EARLY = 0.5, 0.8
 """Validation Dice from which a network has learned; and after few steps."""
+ABOVE_TRIVIAL = 0.2
+"""Fraction of the way from the Dice of a mask that is foreground everywhere to 1, below which nothing was learned."""
 BEHIND = 0.05
 """Dice by which a shallower head is better than the deepest one where that has not learned yet."""
 
@@ -59,6 +62,10 @@ class Curves:
     """Number of validation cases scored after the training, and that there are."""
     trivial: float = 0.0
     """Dice of a mask that is foreground everywhere, with two classes; else 0."""
+    step_s: float | None = None
+    """Seconds of a step, of the last phase of growth, without start-up and, where the log tells, validations."""
+    sessions: int = 1
+    """Number of times that the training began or was continued."""
     ahead: str = ""
     """With shells: a size that is better than the largest, which has not learned yet, and its final Dice, in words."""
 
@@ -66,6 +73,17 @@ class Curves:
     def dice(self) -> float:
         """The Dice by which the training is judged: the final one, or the best during training."""
         return self.best.dice if self.final is None else self.final
+
+    def estimate_seconds(self, steps: int) -> float:
+        """Estimate the seconds of a further training of some steps: with a start-up and validations as those so far."""
+        step_s = self.step_s or self.seconds / max(1, self.steps)
+        return steps * step_s + max(0.0, self.seconds - self.steps * step_s) / self.sessions
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether the Dice shows that the network has learned; after few steps only a high one does."""
+        least = self.trivial + ABOVE_TRIVIAL * (1 - self.trivial) if self.trivial else 0.0
+        return self.dice >= max(_choose_bound(self.steps), least)
 
     @property
     def during(self) -> str:
@@ -116,6 +134,7 @@ def read_curves(
     ended = last.get("kind") == "end" and last.get("reason") != "interrupted"
     scores = metrics if metrics and ended else Metrics()  # others are from before the training was continued
     steps = max((line.get("step", 0) for line in log), default=0)
+    grown = max((line.get("step", 0) for line in log if line["kind"] == "growth"), default=0)
     return Curves(
         steps=steps,
         seconds=max((line.get("elapsed_s") or line.get("seconds") or 0.0 for line in log), default=0.0),
@@ -123,14 +142,41 @@ def read_curves(
         validations=tuple(_read_validation(line) for line in validations),
         losses=tuple((line.get("step", 0), line["loss"]) for line in losses),
         began=start.get("first_step") or 0,
-        grown=max((line.get("step", 0) for line in log if line["kind"] == "growth"), default=0),
+        grown=grown,
         from_weights=from_weights,
         validated=start.get("validation_cases"),
         final=scores.mean.dice if scores.is_scored else None,
         scored=scores.scored or ((len(scores.cases), len(scores.cases)) if scores.cases else None),
         trivial=2 * fractions[1] / (1 + fractions[1]) if len(fractions) == 2 else 0.0,
-        ahead=_find_ahead(scores, LEARNED if steps >= FEW_STEPS else LEARNED_EARLY),
+        step_s=_time_step(log, grown),
+        sessions=max(1, sum(line["kind"] == "start" for line in log)),
+        ahead=_find_ahead(scores, _choose_bound(steps)),
     )
+
+
+def _time_step(log: Sequence[LogLine], grown: int) -> float | None:
+    """Find the seconds of a step: between lines with steps alone, which end in a report of steps; else of all lines.
+
+    Before the first line of a session lies its start-up, before a line of a validation the validation.
+    """
+    timed = [line for line in log if line.get("elapsed_s") is not None or line["kind"] == "start"]
+    pairs = [
+        (before, after)
+        for before, after in pairwise(timed)
+        if before["kind"] in ("train", "validation") and after["kind"] in ("train", "validation")
+        if before.get("step", 0) >= grown
+    ]
+    alone = [(before, after) for before, after in pairs if after["kind"] == "train"]
+    for found in (alone, pairs):
+        steps = sum(after.get("step", 0) - before.get("step", 0) for before, after in found)
+        seconds = sum(after["elapsed_s"] - before["elapsed_s"] for before, after in found)
+        if steps > 0 and seconds > 0:
+            return float(seconds / steps)
+    return None
+
+
+def _choose_bound(steps: int) -> float:
+    return LEARNED if steps >= FEW_STEPS else LEARNED_EARLY
 
 
 def _find_ahead(scores: Metrics, learned: float) -> str:

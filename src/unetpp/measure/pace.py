@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
+SHARE_AFTER = 0.1
+"""Largest fraction of the time for what follows training; what does not fit is measured by `unetpp report`."""
 FIRST_EXTRA = 2.0
 """Expected time of the first extra, as a multiple of what a unit needs."""
 

@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from unetpp.infer.calibration import calibrate_together
 from unetpp.infer.prediction import MEAN
 from unetpp.measure.choose_depth import recommend_depth
-from unetpp.measured import ClassScores, DepthRow, DepthTable, MeanScores, Metrics, ScoredCase, Scores
+from unetpp.measured import (
+    ClassScores,
+    DepthRow,
+    DepthTable,
+    MeanScores,
+    Metrics,
+    Notes,
+    Recommendation,
+    ScoredCase,
+    Scores,
+)
 from unetpp.metrics.scores import METRICS, bootstrap_interval, compute_dice_losses, mean_of
+from unetpp.run_folder import RunFolder
+
+
+def pool_run(run: RunFolder) -> Metrics | None:
+    """Pool the scores of all folds of a run that have some; None without any."""
+    found = [metrics for fold in run.started_folds() if (metrics := run.model_metrics(fold)) is not None]
+    return pool_folds(found) if found else None
+
+
+def recommend_size(model: Path, notes: Sequence[Notes]) -> Recommendation | None:
+    """Recommend a size of a model as `info` does: by the scores of all folds of a run, of a single file by its own.
+
+    Args:
+        model: run folder or model file.
+        notes: those of each of its model files.
+    """
+    if pooled := pool_run(RunFolder(model)):
+        return pooled.recommended
+    return recommend_depth(notes[0]) if len(notes) == 1 else None
 
 
 def pool_folds(folds: Sequence[Metrics]) -> Metrics:
@@ -59,11 +89,14 @@ def _pool_class(cases: Sequence[ScoredCase], name: str) -> ClassScores:
 def _pool_tables(folds: Sequence[Metrics], cases: Sequence[ScoredCase]) -> DepthTable:
     """Average the rows of the folds by their numbers of cases; Dice and its loss exactly, where cases have them."""
     measured = [(_rows(fold), len(fold.cases)) for fold in folds if fold.depths]
+    counts = [{name: each.cases or 0 for name, each in fold.classes.items()} for fold in folds if fold.depths]
     if not measured:
         return DepthTable()
     rows = {}
     for depth, row in measured[0][0].items():
-        found = row.costs().merge(_average_rows([(each.get(depth, DepthRow()), count) for each, count in measured]))
+        own = [(each.get(depth, DepthRow()), count) for each, count in measured]
+        classes = _average_classes([(fold, count) for (fold, _), count in zip(own, counts, strict=True)])
+        found = row.costs().merge(_average_rows(own)).merge(DepthRow(classes=classes) if classes else DepthRow())
         exact = all({depth, *folds[0].depths} <= case.depths.keys() for case in cases)
         rows[depth] = found.merge(_compare_cases(cases, depth, max(folds[0].depths))) if exact else found
     mean = rows.pop(MEAN, None)
@@ -86,6 +119,19 @@ def _compare_cases(cases: Sequence[ScoredCase], depth: int, deepest: int) -> Dep
         dice_lost=mean_of(lost),
         dice_lost_interval=bootstrap_interval(lost),
     )
+
+
+def _average_classes(rows: Sequence[tuple[DepthRow, Mapping[str, int]]]) -> dict[str, Scores]:
+    """Average the Dice of each class at one depth over folds, each with the number of cases that have the class."""
+    found: dict[str, list[tuple[float, int]]] = {}
+    for row, counts in rows:
+        for name, scores in row.classes.items():
+            if scores.dice is not None and counts.get(name):
+                found.setdefault(name, []).append((scores.dice, counts[name]))
+    return {
+        name: Scores(dice=sum(dice * cases for dice, cases in each) / sum(cases for _, cases in each))
+        for name, each in found.items()
+    }
 
 
 def _average_rows(rows: Sequence[tuple[DepthRow, int]]) -> DepthRow:

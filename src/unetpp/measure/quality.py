@@ -182,7 +182,8 @@ def evaluate_folders(
         labels: meaning of the references' values; None: found from the files.
 
     Returns:
-        Scores of the compared cases, and a problem for each case that could not be compared.
+        Scores of the compared cases, and a problem for each case that could not be compared. References that
+        `unetpp predict` was not asked for, by its record, are a note.
 
     Raises:
         DataError: nothing could be compared; all reasons.
@@ -238,7 +239,8 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
     files = _rename_as(references.cases, _find_predictions(folder, record.files))
     cases, problems = _name_after_predictions(files, references.cases)
     stems = sorted(files.keys() & cases.keys())
-    problems += _unpaired(folder, Path(references.declared.where), files, cases)
+    unpaired, left = _find_unpaired(folder, Path(references.declared.where), files, cases, record)
+    problems += unpaired
     match = _match(folder, references, [cases[stem] for stem in stems], [files[stem] for stem in stems], record)
     problems += match.problems
     refused = {problem.where for problem in match.problems}
@@ -253,7 +255,7 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
         progress(done, len(stems))
     if not scores:
         raise DataError(problems)
-    notes = (*match.notes, *record.verdicts)
+    notes = (*left, *match.notes, *record.verdicts)
     return FolderScores(summarize(scores, match.reference_classes.names), tuple(problems), notes)
 
 
@@ -409,10 +411,25 @@ def _list_references(path: Path, files: Mapping[str, Path], plan: LabelPlan | No
     return _References({name: Case(name, (), (file,)) for name, file in files.items()}, declared, ReadPlan(labels=plan))
 
 
-def _unpaired(
+def _find_unpaired(
+    folder: Path, where: Path, files: Mapping[str, Path], references: Mapping[str, Case], record: PredictionRecord
+) -> tuple[list[Problem], list[str]]:
+    """Find references without a segmentation, and segmentations without a reference: problems, and notes.
+
+    Where all that `predict` was asked for is there, and has a reference, others were not asked for: that is a note.
+    """
+    problems = list(_list_unpaired(folder, where, files, references))
+    asked = record.files is not None and len(files) == len(record.files) and not record.failed
+    if not (problems and asked and files.keys() <= references.keys()):
+        return problems, []
+    (problem,) = problems
+    return [], [f"{problem.got}, which were not predicted; these scores leave them out"]
+
+
+def _list_unpaired(
     folder: Path, where: Path, files: Mapping[str, Path], references: Mapping[str, Case]
 ) -> Iterator[Problem]:
-    """Problems of references without a segmentation, and of segmentations without a reference."""
+    """List the problems of references without a segmentation, and of segmentations without a reference."""
     for place, missing, found, other, others, action in (
         (folder, "segmentation", files, "reference", references, "Predict them too"),
         (where, "reference", references, "segmentation", files, "Add them"),

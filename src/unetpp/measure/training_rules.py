@@ -13,22 +13,22 @@ from math import ceil
 import numpy as np
 
 from unetpp.measure.curves import BEHIND, FEW_STEPS, LEARNED, LEARNED_EARLY, Curves
-from unetpp.measured import Verdict
+from unetpp.measure.pace import SHARE_AFTER
+from unetpp.measured import (
+    DIVERGED,
+    GOOD,
+    IMPROVING,
+    NO_GAIN,
+    OVER_FITTED,
+    TOO_SHORT,
+    UNFINISHED,
+    UNSCORED,
+    WEAK,
+    Verdict,
+)
 from unetpp.planning.rules import WANTED_STEPS
 from unetpp.words import count_noun
 
-UNFINISHED, DIVERGED, TOO_SHORT, OVER_FITTED, IMPROVING, WEAK, UNSCORED, NO_GAIN, GOOD = KINDS = (
-    "unfinished",
-    "diverged",
-    "too short",
-    "over-fitted",
-    "still improving",
-    "weak",
-    "unscored",
-    "no gain",
-    "good",
-)
-"""That which most needs something done first."""
 GAIN = 0.01
 """Dice that the second half of a short training, or the last fifth of any, brings where more time would help."""
 NO_ROOM = 0.02
@@ -43,8 +43,6 @@ PART = 0.25
 """Fraction of the validation cases below which those of a validation during training say little of all."""
 FEW_CASES = 3
 """Number of validation cases below which they say little of new images."""
-ABOVE_TRIVIAL = 0.2
-"""Fraction of the way from the Dice of a mask that is foreground everywhere to 1, below which nothing was learned."""
 RUINED, LOST = 2.0, 0.1
 """Training loss at the end, as a multiple of its lowest, and fall of the validation Dice, that show divergence."""
 ROUND_MINUTES = (1, 2, 5, 10, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720)
@@ -58,7 +56,9 @@ def judge_training(curves: Curves) -> Verdict | None:
     """Judge a training by its curves; None if they say nothing."""
     if not curves.validations:
         return (find_diverged(curves) or find_few_steps(curves)) if curves.ended else None
-    return next(verdict for rule in RULES if (verdict := rule(curves)))
+    verdict = next(verdict for rule in RULES if (verdict := rule(curves)))
+    advice = f"{verdict.advice} {_describe_few(curves)}".strip()
+    return verdict.model_copy(update={"advice": advice})
 
 
 def find_unfinished(curves: Curves) -> Verdict | None:
@@ -84,7 +84,7 @@ def find_diverged(curves: Curves) -> Verdict | None:
         last = curves.validations[-1].dice
         reason += f", and the validation Dice{curves.during} fell from {curves.best.dice:.3f} to {last:.3f}"
         reason += f"; the best weights, of step {curves.best.step:,}, are used"
-    learned = bool(curves.validations) and curves.dice >= LEARNED
+    learned = bool(curves.validations) and curves.has_learned
     advice = "Train into another folder with a third of `train.learning_rate` and `train.kernel_learning_rate`."
     return Verdict(kind=DIVERGED, reason=f"{reason}.", advice=advice, learned=learned)
 
@@ -131,9 +131,8 @@ def _is_too_short(curves: Curves) -> bool:
     if curves.ahead:
         return False
     last = curves.best
-    needed = max(LEARNED if curves.steps >= FEW_STEPS else LEARNED_EARLY, _find_least(curves))
     behind = len(last.depths) > 1 and max(last.depths) - last.depths[-1] > BEHIND
-    return curves.steps < WANTED_STEPS and (curves.dice < needed or behind)
+    return curves.steps < WANTED_STEPS and (not curves.has_learned or behind)
 
 
 def find_memorized(curves: Curves) -> Verdict | None:
@@ -150,7 +149,7 @@ def find_memorized(curves: Curves) -> Verdict | None:
         "DATA; if not, are their labels right? More time alone does not help."
     )
     more = _minutes(curves, curves.steps)
-    return Verdict(kind=OVER_FITTED, reason=reason, advice=advice, more_minutes=more, learned=curves.dice >= LEARNED)
+    return Verdict(kind=OVER_FITTED, reason=reason, advice=advice, more_minutes=more, learned=curves.has_learned)
 
 
 def find_over_fitted(curves: Curves) -> Verdict | None:
@@ -209,7 +208,7 @@ def find_no_gain(curves: Curves) -> Verdict | None:
         f"{f' ({max(since):.3f} at most)' if since else ''}; the weights from before are used."
     )
     advice = "More labeled cases would add more than more time."
-    return Verdict(kind=NO_GAIN, reason=reason, advice=advice, learned=curves.dice >= LEARNED)
+    return Verdict(kind=NO_GAIN, reason=reason, advice=advice, learned=curves.has_learned)
 
 
 def find_improving(curves: Curves) -> Verdict | None:
@@ -246,7 +245,7 @@ def _find_falling(curves: Curves) -> Verdict | None:
 
 def find_weak(curves: Curves) -> Verdict | None:
     """A training that had its time and has hardly learned."""
-    if curves.dice >= max(LEARNED, _find_least(curves)):
+    if curves.has_learned:
         return None
     described = f"{_describe(curves)}{_describe_trivial(curves)}"
     reason = f"Hardly learned in {curves.steps:,} steps, and no longer improving: {described}."
@@ -271,9 +270,7 @@ def find_good(curves: Curves) -> Verdict:
     if curves.dice < LEARNED_EARLY:
         advice = "More labeled cases would add more than more time."
         return Verdict(kind=GOOD, reason=f"Trained to its end: {described}", advice=advice)
-    total = curves.scored[1] if curves.scored else FEW_CASES
-    few = f"{count_noun(total, 'validation case')} can say little of new images: label more."
-    return Verdict(kind=GOOD, reason=f"Good: {described}", advice=few if total < FEW_CASES else "")
+    return Verdict(kind=GOOD, reason=f"Good: {described}", advice="")
 
 
 RULES: tuple[Rule, ...] = (
@@ -291,9 +288,13 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def _find_least(curves: Curves) -> float:
-    """Find the Dice that shows more than that most of the image is foreground."""
-    return curves.trivial + ABOVE_TRIVIAL * (1 - curves.trivial) if curves.trivial else 0.0
+def _describe_few(curves: Curves) -> str:
+    """Say that the Dice, on which a verdict rests, is of few cases; empty of more."""
+    total = curves.scored[1] if curves.scored else curves.validated
+    if total is None or total >= FEW_CASES:
+        return ""
+    more = ": label more" if curves.scored else ""  # otherwise there may be some that are scored at the end
+    return f"{count_noun(total, 'validation case')} can say little of new images{more}."
 
 
 def _describe_trivial(curves: Curves) -> str:
@@ -325,8 +326,8 @@ def _describe_fit(curves: Curves, before: str) -> str:
 
 
 def _minutes(curves: Curves, steps: int) -> float | None:
-    """Minutes that some steps take, rounded up."""
+    """Minutes of a command that trains some steps more, what follows them included; rounded up."""
     if not curves.steps or not curves.seconds:
         return None
-    minutes = curves.seconds / curves.steps * steps / 60
+    minutes = curves.estimate_seconds(steps) / (1 - SHARE_AFTER) / 60
     return next((each for each in ROUND_MINUTES if each >= minutes), 60 * ceil(minutes / 60))

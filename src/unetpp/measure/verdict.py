@@ -9,24 +9,15 @@ from pathlib import Path
 from unetpp.data.folds import read_splits
 from unetpp.errors import DataError
 from unetpp.measure.curves import read_curves
-from unetpp.measure.training_rules import (
-    DIVERGED,
-    GOOD,
-    KINDS,
-    NO_GAIN,
-    OVER_FITTED,
-    UNSCORED,
-    WEAK,
-    judge_training,
-)
-from unetpp.measured import Metrics, Verdict
-from unetpp.results import NEW_IMAGES
+from unetpp.measure.training_rules import judge_training
+from unetpp.measured import DIVERGED, KINDS, OVER_FITTED, UNSCORED, WEAK, DepthTable, Metrics, Verdict
+from unetpp.results import suggest_prediction
 from unetpp.run_folder import LOG, FoldName, RunFolder
 from unetpp.train.log import read_log
 from unetpp.words import write_command
 
-DONE, SHOWN_BY_REPORT = (NO_GAIN, GOOD), (DIVERGED, WEAK, UNSCORED)
-"""Kinds after which prediction comes next, and those after which the report does."""
+SHOWN_BY_REPORT = (DIVERGED, WEAK, UNSCORED)
+"""Kinds after which the report comes next."""
 
 
 def judge_fold(run: RunFolder, fold: FoldName, metrics: Metrics | None = None) -> Verdict | None:
@@ -83,18 +74,19 @@ def _count_folds(run: RunFolder) -> int:
         return 0
 
 
-def suggest_command(verdict: Verdict, run: Path, data: Path | str = "DATA") -> str:
+def suggest_command(verdict: Verdict, run: Path, data: Path | str = "DATA", found: DepthTable | None = None) -> str:
     """Write the command that follows a verdict.
 
     Args:
         verdict: of a run, as `judge_run` returns it.
         run: run folder.
         data: its data set.
+        found: its scores, with the recommended size; None: they are not known.
     """
     if verdict.kind in SHOWN_BY_REPORT:
         return write_command("report", run)
-    if verdict.kind in DONE:
-        return write_command("predict", run, NEW_IMAGES, "--out", "predictions")
+    if verdict.is_settled:
+        return suggest_prediction(run, found if verdict.learned else None)
     more = ["--fold", verdict.fold] if verdict.fold not in (None, 0) else []
     more += ["--add-cases"] if verdict.kind == OVER_FITTED else []
     more += ["--minutes", f"+{verdict.more_minutes:g}"] if verdict.more_minutes else []

@@ -17,7 +17,7 @@ from unetpp.measured import Notes
 from unetpp.model.build import build_from_plan
 from unetpp.model.header import FORMAT_VERSION, ModelHeader, read_header
 from unetpp.model.network import UNetPlusPlus
-from unetpp.model.weight_count import count_parameters
+from unetpp.model.weight_count import count_parameters, count_weights
 from unetpp.plan import Plan
 
 
@@ -120,4 +120,5 @@ def load_model(path: Path) -> tuple[UNetPlusPlus, ModelHeader]:
     except RuntimeError as error:
         got = f"weights that do not fit the plan in the file ({str(error).splitlines()[0]})"
         raise ModelFileError(path, got, "those of its network", "Copy it again.") from None
+    network.absent_weights = max(0, count_weights(network) - header.parameters)
     return network.eval(), header

@@ -126,6 +126,8 @@ class UNetPlusPlus(nn.Module):
         checkpointing: activation checkpointing: recompute in the backward pass instead of storing. "cheap":
             normalizations, activations and up-sampling; True: whole nodes. (A compiled network decides for itself.)
         plan: settings of `build_model`.
+        absent_weights: number of zeros in the dense layers of a network that was cut from one with shells and loaded
+            from a file: they are no weights.
     """
 
     def __init__(
@@ -163,6 +165,7 @@ class UNetPlusPlus(nn.Module):
         self.parts = ShellParts()
         self._checkpointing: bool | str = False
         self.plan: ModelPlan | None = None
+        self.absent_weights = 0
 
     @property
     def checkpointing(self) -> bool | str:

@@ -16,7 +16,7 @@ from unetpp.sizes import find_size
 
 def count_weights(network: nn.Module) -> int:
     """Count the weights of one or several networks, with those of all heads."""
-    absent = 0
+    absent = sum(each.absent_weights for each in network.modules() if isinstance(each, UNetPlusPlus))
     for layer, channels in list_layers(network):
         if channels.inputs:
             absent += channels.count_absent(len(channels.outputs) - 1) * _count_taps(layer)
@@ -31,7 +31,8 @@ def count_size_weights(network: UNetPlusPlus, number: int) -> int:
         number: of the size (`unetpp.sizes`); with one width the depth.
     """
     pruned, shell = network.prune(number), find_size(number, network.depth).shell
-    kept, absent = dict(pruned.named_modules()), 0
+    kept = dict(pruned.named_modules())
+    absent = network.absent_weights if len(network.head_depths) == 1 else 0  # then it is not cut any further
     for name, layer in network.named_modules():
         if name in kept and (channels := get_channels(layer)) and channels.inputs:
             absent += channels.count_absent(shell) * _count_taps(layer)

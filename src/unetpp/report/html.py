@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unetpp.dial import describe_size, label_row, list_remarks, noun_of, write_option
+from unetpp.dial import describe_size, label_row, list_remarks, noun_of
 from unetpp.files import write_text
 from unetpp.measure.curves import read_curves
-from unetpp.measure.verdict import DONE, SHOWN_BY_REPORT, suggest_command
+from unetpp.measure.verdict import SHOWN_BY_REPORT, suggest_command
 from unetpp.measured import Metrics
 from unetpp.metrics.scores import METRICS
 from unetpp.plan import Plan
@@ -18,7 +18,7 @@ from unetpp.report.page import render_page
 from unetpp.report.pictures import PANELS, list_colors
 from unetpp.report.run_record import FoldRecord, RunRecord, read_run
 from unetpp.report.tables import SCORES, tabulate_cases, tabulate_classes, tabulate_depths
-from unetpp.results import NEW_IMAGES, describe_parameters, find_worst, list_choices
+from unetpp.results import NEW_IMAGES, describe_parameters, find_worst, list_choices, suggest_prediction
 from unetpp.words import count_noun, write_command
 
 REPORT = "report.html"
@@ -110,15 +110,16 @@ def _draw(run: RunRecord, pencil: Pencil) -> dict[str, Any]:
 def _list_next_steps(run: RunRecord) -> list[tuple[str, str]]:
     """What to do next in words, and the command for it."""
     steps = []
+    if run.resume:
+        steps.append(("Continue it. DATA is the data set.", run.resume))
     verdict = run.verdict
-    if verdict and verdict.kind not in (*DONE, *SHOWN_BY_REPORT):
+    if verdict and not verdict.is_settled and verdict.kind not in SHOWN_BY_REPORT:
         steps.append((f"{verdict.advice} DATA is the data set.", suggest_command(verdict, run.path)))
     if unfinished := list(dict.fromkeys(text for fold in run.folds for text in fold.metrics.unfinished)):
         words = f"Measure the rest, for which the time was over: {'; '.join(unfinished)}."
         steps.append((words, write_command("report", run.path)))
     if run.cases:
-        size = write_option(run.pooled, run.recommended.depth) if run.recommended else []
-        command = write_command("predict", run.path, NEW_IMAGES, "--out", "predictions", *size)
+        command = suggest_prediction(run.path, run.pooled.merge(Metrics(recommended=run.recommended)))
         steps.append((f"Segment other images: {NEW_IMAGES} is a folder of them.", command))
     return steps
 

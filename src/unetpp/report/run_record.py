@@ -11,9 +11,8 @@ from pathlib import Path
 from unetpp.dial import add_sizes
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.measure.pooled import pool_folds
-from unetpp.measure.training_rules import KINDS
 from unetpp.measure.verdict import judge_fold, judge_run
-from unetpp.measured import Metrics, Recommendation, ScoredCase, Verdict
+from unetpp.measured import KINDS, Metrics, Recommendation, ScoredCase, Verdict
 from unetpp.model.header import ModelHeader, read_header
 from unetpp.plan import Plan, read_plan
 from unetpp.report.views import find_unreadable, name_view_file, rank_key
@@ -55,6 +54,10 @@ class RunRecord:
     """How the training stands, of the fold that most needs something done."""
     parameters: int | None = None
     """Number of parameters of the whole network; None: there is no model yet."""
+    state: str = ""
+    """How far a training got of which there is no verdict yet."""
+    resume: str = ""
+    """The command that continues it."""
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -109,7 +112,12 @@ def read_run(folder: Path) -> RunRecord:
     plan, header = read_plan(run.plan), _read_header(run, numbers)
     if header:  # plan.json may have been edited since
         plan = plan.model_copy(update={"predict": header.plan.predict})
-    return RunRecord(shown, plan, started, judge_run(run, numbers), header.parameters if header else None)
+    verdict, parameters = judge_run(run, numbers), header.parameters if header else None
+    stopped = [number for number in numbers if not run.metrics_file(number).exists()]
+    if verdict or not stopped:
+        return RunRecord(shown, plan, started, verdict, parameters)
+    state, resume = run.describe_state(stopped[0]), RunFolder(shown).write_resume(stopped[0], "DATA")
+    return RunRecord(shown, plan, started, None, parameters, state, resume)
 
 
 def _read_header(run: RunFolder, numbers: Iterable[FoldName]) -> ModelHeader | None:

@@ -4,7 +4,7 @@ from unetpp.results.data import Checked, Planned
 from unetpp.results.models import Adapted, Exported, ExportInfo, Imported, ModelInfo, Pruned
 from unetpp.results.predictions import LOW, NOTHING, REVIEWED, SPECKLED, UNLIKE, Evaluated, Predicted
 from unetpp.results.result import DONE, LONGEST_REPR, PARTLY, UNUSABLE, Result
-from unetpp.results.runs import Cleaned, CleanedRun, Demonstrated, Reported, Run, TrainedFold
+from unetpp.results.runs import Cleaned, CleanedRun, Demonstrated, Reported, Run, RunInfo, TrainedFold
 from unetpp.results.tables import (
     NEW_IMAGES,
     WIDTH,
@@ -16,6 +16,7 @@ from unetpp.results.tables import (
     describe_worst,
     find_worst,
     list_choices,
+    suggest_prediction,
     table,
 )
 
@@ -48,6 +49,7 @@ __all__ = [
     "Reported",
     "Result",
     "Run",
+    "RunInfo",
     "TrainedFold",
     "describe_depths",
     "describe_parameters",
@@ -56,5 +58,6 @@ __all__ = [
     "describe_worst",
     "find_worst",
     "list_choices",
+    "suggest_prediction",
     "table",
 ]

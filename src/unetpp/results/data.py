@@ -63,7 +63,7 @@ class Planned(Result):
     train_memory_mb: float
     """Estimated memory of a training step, in MB."""
     train_minutes: float | None
-    """Minutes of all folds: given, or those of all steps as measured on this machine; None: unknown."""
+    """Minutes of all folds, or of what is left of them: given, or those of the steps as measured; None: unknown."""
     folds: int
     training_cases: int
     validation_cases: int
@@ -73,6 +73,10 @@ class Planned(Result):
     """The page of the plan; None: it was not written, or is there already."""
     summary: tuple[str, ...] = ()
     """Its short form, a sentence each."""
+    rest: str = ""
+    """What is left of a training that is continued, in words; empty: it has not begun."""
+    steps: int | None = None
+    """Steps of all folds, or what is left of them, if the length is counted in steps; None: in minutes."""
 
     def to_text(self) -> str:
         lines = [self.summarize(), *(wrap(line, WIDTH) for line in self.summary)]
@@ -82,26 +86,24 @@ class Planned(Result):
         lines += [f"Page:     {self.page}"] if self.page else []
         return "\n".join([*lines, f"Next: {write_command('train', self.data, '--out', self.run)}"])
 
-    def summarize(self, ends: datetime | None = None, rest: str = "") -> str:
+    def summarize(self, ends: datetime | None = None) -> str:
         """Describe in four lines what is trained.
 
         Args:
             ends: when the command ends; None: not known, or it has not begun.
-            rest: of a training that is continued: what is left of it, in words.
         """
         model, train, data = self.plan.model, self.plan.train, self.plan.data
         element = "image" if data.dims == 2 else "volume"
         channels = f" with {len(data.channels)} channels" if len(data.channels) > 1 else ""
         patch = " x ".join(map(str, train.patch))
-        limited = ends is not None if rest else train.minutes is not None
         return "\n".join(
             [
                 f"Data:     {count_noun(self.training_cases, element)}{channels} to train on, "
                 f"{self.validation_cases} to validate; {list_some(data.classes, 4)}",
                 f"Network:  {model.topology} of depth {model.depth}, {self.parameters:,} parameters; "
                 f"patches of {patch}; {self.train_memory_mb:,.0f} MB",
-                f"Training: {rest or self._describe_length()}{self._describe_scoring(limited)}",
-                f"Ends:     {self._describe_end(ends, bool(rest))}; results in {self.run}",
+                f"Training: {self.rest or self._describe_length()}{self._describe_scoring()}",
+                f"Ends:     {self._describe_end(ends)}; results in {self.run}",
             ]
         )
 
@@ -111,22 +113,26 @@ class Planned(Result):
         length = count_noun(train.minutes, "minute") if train.minutes else count_noun(steps, "step")
         return f"{self.folds} folds of {length}" if self.folds > 1 else length
 
-    def _describe_scoring(self, limited: bool) -> str:
+    def _describe_scoring(self) -> str:
+        if self.train_minutes == 0:  # of a finished training nothing is left
+            return ""
         if not self.validation_cases:
             return "; no case is left to score"
         noun = "depth" if len(self.plan.model.shells) == 1 else "size"
-        return ", scoring included" if limited else f", then every {noun} is scored and timed"
+        return ", scoring included" if self.steps is None else f", then every {noun} is scored and timed"
 
     def describe_minutes(self) -> str:
         """Say how long training takes; empty if that is not known."""
         if self.train_minutes is None:
             return ""
         length = count_noun(float(f"{self.train_minutes:.2g}"), "minute")
-        return f"about {length}{'' if self.plan.train.minutes else ' of steps on this machine'}"
+        return f"about {length}{'' if self.steps is None else ' of steps on this machine'}"
 
-    def _describe_end(self, ends: datetime | None, continued: bool) -> str:
-        if ends is None and (continued or self.train_minutes is None):
+    def _describe_end(self, ends: datetime | None) -> str:
+        if ends is None and self.train_minutes is None:
             return "the progress display tells when"
+        if self.train_minutes == 0:
+            return "at once"
         if ends is None:
             return f"{self.describe_minutes()} after the start"
         return f"about {ends:%H:%M}" + f" on {ends:%A %d %B}" * (ends.date() != datetime.now().date())

@@ -14,7 +14,15 @@ from unetpp.measured import (
 )
 from unetpp.plan import DataPlan, Plan, PredictPlan
 from unetpp.results.result import Result
-from unetpp.results.tables import NEW_IMAGES, WIDTH, describe_depths, describe_parameters, list_choices, table
+from unetpp.results.tables import (
+    NEW_IMAGES,
+    WIDTH,
+    describe_depths,
+    describe_parameters,
+    list_choices,
+    suggest_prediction,
+    table,
+)
 from unetpp.size_names import find_noun
 from unetpp.words import count_noun, format_size, list_numbers, list_some, wrap, write_command
 
@@ -52,8 +60,7 @@ class Pruned(Result):
         lines = [title, f"{noun.capitalize()} {size}: {self.reason}."]
         lines += [f"{self.finetuning[:1].upper()}{self.finetuning[1:]}."] if self.finetuning else []
         lines += _write_notes(self.verdicts)
-        lines.append(f"Next: {write_command('predict', self.out, NEW_IMAGES, '--out', 'predictions')}")
-        return "\n".join(lines)
+        return "\n".join([*lines, f"Next: {suggest_prediction(self.out)}"])
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,12 +74,32 @@ class Adapted(Result):
     """Depth, with shells the number of a size -> its name."""
     given: Path | None = None
     """What the user named: the run folder, or the model file."""
+    verdicts: tuple[str, ...] = ()
+    """On the training, a line for each that is not good."""
+    fixed: int | None = None
+    """Number of the size that is as good for every tile; None: early exit saves time."""
+    why: str = ""
+    """Why it is as good."""
 
     def to_text(self) -> str:
-        if len(self.rules) == 1:
-            return f"{self.model}: early exit saves no time here: --depth auto would take the largest for every tile."
+        noun, exiting = find_noun(self.sizes.values()), sum(rule.exits for rule in self.rules)
+        if exiting:
+            title = f"{count_noun(exiting, 'rule')} for early exit, fitted on the validation cases"
+            lines = [f"{self.model}: {title}", *self._describe_rules(noun)]
+        else:
+            lines = [f"{self.model}: early exit saves no time on the validation cases."]
+        lines += _write_notes(self.verdicts)
+        if self.fixed is not None:
+            lines.append(f"A fixed {noun} is as good: {self.why}.")
+        chosen = "auto" if self.fixed is None else self.sizes[self.fixed]
         images = (NEW_IMAGES, "--out", "predictions")
-        depths, noun = list(self.rules[0].tiles), find_noun(self.sizes.values())
+        lines.append(f"Next: {write_command('predict', self.given or self.model, *images, f'--{noun}', chosen)}")
+        what = "the points, hundredths of Dice, that may be lost"
+        return "\n".join([*lines, *([f"  (and --max-drop 0.3: {what})"] if self.fixed is None else [])])
+
+    def _describe_rules(self, noun: str) -> list[str]:
+        """Describe the rules in a table, with what its columns mean."""
+        depths = list(self.rules[0].tiles)
         names = [str(self.sizes[depth]) for depth in depths]
         rows = [["limits", "Dice change", "at worst", "time", *(f"{noun} {name}" for name in names)]]
         for rule in self.rules:
@@ -80,17 +107,13 @@ class Adapted(Result):
             tiles = [f"{rule.tiles[depth] / sum(rule.tiles.values()):.0%}" for depth in depths]
             limits = ", ".join(map(_describe_limit, rule.doubts))
             rows.append([limits, f"{0 - rule.dice_lost:+.4f}", at_worst, f"{rule.time:.0%}", *tiles])
-        return "\n".join(
-            [
-                f"{self.model}: {count_noun(len(self.rules), 'rule')} for early exit, fitted on the validation cases",
-                table(rows, tall=True),
-                f"  limits: a tile stops at {noun} {', '.join(names[:-1])} if its uncertainty is lower; -: never",
-                f"  Dice change: against {noun} {names[-1]} (below 0: worse); at worst: by the 95 % interval",
-                f"  time: of that of {noun} {names[-1]}; {noun} {names[0]}, ...: share of the tiles that stop there",
-                f"Next: {write_command('predict', self.given or self.model, *images, '--depth', 'auto')}",
-                "  (and --max-drop 0.3: the points, hundredths of Dice, that may be lost)",
-            ]
-        )
+        return [
+            table(rows, tall=True),
+            f"  limits: a tile stops at {noun} {', '.join(names[:-1])} if its uncertainty is lower; -: never",
+            f"  first row: {noun} {names[-1]} for every tile, with which the rules are compared",
+            f"  Dice change: against {noun} {names[-1]} (below 0: worse); at worst: by the 95 % interval",
+            f"  time: of that of {noun} {names[-1]}; {noun} {names[0]}, ...: share of the tiles that stop there",
+        ]
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,12 +133,15 @@ class Exported(Result):
     file_mb: float
     verdicts: tuple[str, ...] = ()
     """On the training, a line for each that is not good."""
+    choice: str = ""
+    """Where no size was asked for: which one that is, and the command for the recommended one, if it is another."""
 
     def to_text(self) -> str:
         title = f"{self.out}: {list_numbers(find_noun(self.depths), self.depths)}"
         title += f", the mean of {list_numbers('fold', self.folds)}" if self.folds else ""
         title += f"{', 8-bit integers' if self.int8 else ''}, {format_size(self.file_mb)}."
-        return "\n".join([title, self.comparison, f"Model card: {self.card}", *_write_notes(self.verdicts)])
+        lines = [title, *([self.choice] if self.choice else []), self.comparison, f"Model card: {self.card}"]
+        return "\n".join([*lines, *_write_notes(self.verdicts)])
 
 
 @dataclass(frozen=True, repr=False)
@@ -147,7 +173,7 @@ class Imported(Result):
             lines.append(f"  {list_some(name for name, why in self.ignored.items() if why == reason)}   ({reason})")
         lines += ["The checkpoint does not tell these; change what differs with --set:"] if self.assumed else []
         lines += [f"  {key} = {value}   ({reason})" for key, value, reason in list_choices(self.plan, self.assumed)]
-        return "\n".join([*lines, f"Next: {write_command('predict', self.out, NEW_IMAGES, '--out', 'predictions')}"])
+        return "\n".join([*lines, f"Next: {suggest_prediction(self.out)}"])
 
 
 @dataclass(frozen=True, repr=False)
@@ -193,6 +219,7 @@ class ModelInfo(Result):
         if self.notes.depths:
             lines += ["over the validation cases of all folds:"] if len(self.files) > 1 else []
             lines += [describe_depths(self.notes)]
+        lines += [wrap(f"early exit: {_describe_early_exit(self.notes.auto)}", WIDTH)] if self.notes.auto else []
         lines += [f"no expected Dice for predictions: {self.no_expected_dice}"] if self.no_expected_dice else []
         lines += [wrap(str(self.notes.verdict), WIDTH)] if self.notes.verdict else []
         return "\n".join([*lines, f"Next: {self.command}"] if self.command else lines)
@@ -232,6 +259,25 @@ class ExportInfo(Result):
         lines += [describe_depths(notes)] if any(row.dice is not None for row in notes.depths.values()) else []
         lines += [f"no expected Dice for predictions: {notes.no_expected_dice}"] if notes.no_expected_dice else []
         return "\n".join([*lines, wrap(str(notes.verdict), WIDTH)] if notes.verdict else lines)
+
+
+def _describe_early_exit(rules: Sequence[Rule]) -> str:
+    """Describe the rules that `adapt` has fitted: what they take of the time, and what they may lose."""
+    exiting = [rule for rule in rules if rule.exits]
+    if not exiting:
+        return "saves no time on the validation cases"
+    times = dict.fromkeys(f"{rule.time:.0%}" for rule in sorted(exiting, key=lambda rule: -rule.time))
+    lost = dict.fromkeys(
+        f"{rule.points_at_worst:.2f}" for rule in sorted(exiting, key=lambda rule: rule.points_at_worst)
+    )
+    return (
+        f'{count_noun(len(exiting), "rule")} (`depth="auto"`), {_write_range(list(times))} of the time, '
+        f"at worst {_write_range(list(lost))} points of Dice lost"
+    )
+
+
+def _write_range(texts: Sequence[str]) -> str:
+    return texts[0] if len(texts) == 1 else f"{texts[0]} to {texts[-1]}"
 
 
 def _write_notes(verdicts: Sequence[str]) -> list[str]:

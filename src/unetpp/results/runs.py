@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from unetpp.dial import write_option
 from unetpp.measured import (
     Metrics,
     Verdict,
 )
 from unetpp.results.result import DONE, PARTLY, Result, find_above
-from unetpp.results.tables import NEW_IMAGES, WIDTH, describe_depths, describe_worst
+from unetpp.results.tables import WIDTH, describe_depths, describe_worst, suggest_prediction
 from unetpp.words import count_noun, wrap, write_command
 
 
@@ -47,8 +46,11 @@ class Run(Result):
     """What to run next."""
     trackers: tuple[str, ...] = ()
     """Commands that open what `log_to` has written."""
+    prediction: str = ""
+    """The command that segments other images, at the size that all folds of the run recommend; empty: these folds."""
     longer: str = ""
-    """Of a run that was finished before, so that nothing was trained: the command that trains it longer."""
+    """Of a run that was finished before, so that nothing was trained: the command that trains it longer; that of the
+    verdict, if it wants more."""
 
     def report(self) -> Reported:
         """Open the report, and write it if there is none: in the browser, or in the notebook. Measures nothing."""
@@ -69,7 +71,10 @@ class Run(Result):
 
     def describe_end(self) -> list[str]:
         """Say what was not measured, how the training stands and what comes next."""
-        lines = [f"{self.run} was already finished; `{self.longer}` trains it longer."] if self.longer else []
+        lines = []
+        if self.longer:
+            how = "" if self.longer == self.command else f"; `{self.longer}` trains it longer"
+            lines.append(f"{self.run} was already finished{how}.")
         scores = self.pooled or self.folds[0].metrics
         if unfinished := list(dict.fromkeys(text for fold in self.folds for text in fold.metrics.unfinished)):
             lines.append(f"the time was over: {'; '.join(unfinished)}")
@@ -77,8 +82,7 @@ class Run(Result):
         lines += [f"Report: {self.page}"] if self.page else []
         lines += [f"Curves: {command}" for command in self.trackers]
         lines += [wrap(str(self.verdict), WIDTH)] if self.verdict else []
-        size = write_option(scores, scores.recommended.depth) if scores.recommended else []
-        predict = write_command("predict", self.run, NEW_IMAGES, "--out", "predictions", *size)
+        predict = self.prediction or suggest_prediction(self.run, scores)
         return [*lines, *([f"Next: {self.command}", f"or: {predict}"] if self.command else [f"Next: {predict}"])]
 
     def _describe_fold(self, fold: TrainedFold) -> str:
@@ -102,6 +106,8 @@ class Reported(Result):
     """How the training stands; of several folds that which most needs something done."""
     command: str = ""
     """What to run next."""
+    state: str = ""
+    """How far a training got of which there is no verdict yet."""
 
     def open(self) -> None:
         """Open the page: in the browser, or in the notebook."""
@@ -113,10 +119,25 @@ class Reported(Result):
                 *(f"note: {text}" for text in self.notes),
                 *(f"note: {text} cannot be read; the report leaves it out" for text in self.left_out),
                 f"Report: {self.report}",
+                *([f"State: {self.state}"] if self.state else []),
                 *([wrap(str(self.verdict), WIDTH)] if self.verdict else []),
                 *([f"Next: {self.command}"] if self.command else []),
             ]
         )
+
+
+@dataclass(frozen=True, repr=False)
+class RunInfo(Result):
+    """Description of a run that has no model yet."""
+
+    run: Path
+    state: str
+    """How far its training got."""
+    command: str
+    """What to run next."""
+
+    def to_text(self) -> str:
+        return f"{self.run}\nstate:      {self.state}\nNext: {self.command}"
 
 
 @dataclass(frozen=True)

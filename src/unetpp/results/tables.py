@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
-from unetpp.dial import describe_size, list_remarks, list_rows, noun_of
+from unetpp.dial import describe_size, list_remarks, list_rows, noun_of, write_option
 from unetpp.measured import (
     DepthRow,
     DepthTable,
@@ -16,7 +17,7 @@ from unetpp.measured import (
     tabulate,
 )
 from unetpp.plan import ModelPlan, Plan
-from unetpp.words import find_value, format_value, wrap
+from unetpp.words import find_value, format_value, wrap, write_command
 
 WIDTH, LONGEST_NAME = 80, 30
 """Characters of a line, and of the first column of a table."""
@@ -24,6 +25,17 @@ NEW_IMAGES = "new_images"
 """Name of a folder in commands that are suggested."""
 WORST = 5
 """Number of cases that are named as the worst."""
+
+
+def suggest_prediction(model: Path, found: DepthTable | None = None) -> str:
+    """Write the command that segments other images with a model, at the recommended size where there is one.
+
+    Args:
+        model: run folder, or file.
+        found: its scores; None: it holds a single size, or nothing is known of them.
+    """
+    size = write_option(found, found.recommended.depth) if found and found.recommended else []
+    return write_command("predict", model, NEW_IMAGES, "--out", "predictions", *size)
 
 
 def describe_plan(plan: Plan) -> str:
@@ -58,12 +70,39 @@ def describe_depths(found: DepthTable) -> str:
     lines = [_fit_table(noun, DepthRow, list_rows(found), found.distance_unit, found.count_scored())]
     lines += [f"  parameters: of the network pruned to the {noun}"] if "parameters" in lines[0] else []
     lines += [wrap(f"  {text}", WIDTH) for text in list_remarks(found)]
+    lines += _describe_classes(found)
     lines += [f"  costs: {found.conditions}"] if found.conditions else []
     if partial := found.describe_scored():
         lines.append(f"  {partial} after training: the Dice is preliminary, no {noun} is recommended")
     if chosen := found.recommended:
         lines.append(wrap(f"  recommended: {describe_size(found, chosen.depth)} ({chosen.reason})", WIDTH))
     return "\n".join(lines)
+
+
+def _describe_classes(found: DepthTable) -> list[str]:
+    """Write the Dice of each of several classes in a line, at the recommended size, else at the largest.
+
+    Of more classes than a line holds, those with the lowest Dice are written.
+    """
+    if not found.depths:
+        return []
+    number = found.recommended.depth if found.recommended else max(found.depths)
+    scores = found.depths.get(number, DepthRow()).classes
+    dice = {name: each.dice for name, each in scores.items() if each.dice is not None}
+    if len(dice) < 2:
+        return []
+    size = describe_size(found, number)
+    texts = {name: f"{_shorten(name, LONGEST_NAME)} {value:.3f}" for name, value in dice.items()}
+    whole = f"  Dice at {size}: {', '.join(texts.values())}"
+    if len(whole) <= WIDTH:
+        return [whole]
+    line, *others = (texts[name] for name in sorted(dice, key=lambda name: (dice[name], name)))
+    line = f"  lowest Dice of {len(dice)} classes at {size}: {line}"
+    for text in others:
+        if len(line) + len(f", {text}") > WIDTH:
+            break
+        line += f", {text}"
+    return [line]
 
 
 def describe_worst(metrics: Metrics) -> list[str]:

@@ -30,9 +30,17 @@ def adapt(model: AnyPath, *, device: str = "auto", backend: Backend = "auto", pr
     Example:
         unetpp.adapt("runs/nuclei")
     """
-    from unetpp.deploy.adapt import adapt_file
+    from unetpp.deploy.adapt import adapt_file, find_fixed
+    from unetpp.infer.doubts import describe_verdicts
+    from unetpp.measure.pooled import recommend_size
+    from unetpp.model.header import read_header
 
     given = find_model(model)
     file = find_model_file(given)
-    rules, sizes = adapt_file(file, device, backend, progress or Silence())
-    return Adapted(file, tuple(rules), {number: sizes.name(number) for number in sizes.numbers}, given)
+    rules, sizes = adapt_file(file, device, backend, progress or Silence(), given)
+    notes = read_header(file).notes
+    recommended = recommend_size(given, [notes])
+    chosen = recommended.depth if recommended else None
+    fixed, why = find_fixed(rules, sizes, notes, chosen) or (None, "")
+    names = {number: sizes.name(number) for number in sizes.numbers}
+    return Adapted(file, tuple(rules), names, given, describe_verdicts([notes.verdict]), fixed, why)

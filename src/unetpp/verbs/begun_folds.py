@@ -9,6 +9,9 @@ from unetpp.errors import UsageError
 from unetpp.files import hold_lock
 from unetpp.run_folder import LOCK, NO_VALIDATION, FoldName, RunFolder
 
+MORE_MINUTES = 10
+"""Minutes by which a finished training is suggested to be trained longer, if its verdict has none."""
+
 
 def check_fold(fold: int | str) -> None:
     """Refuse what can be no fold, before files are read; raises UsageError."""
@@ -89,7 +92,9 @@ def require_unstarted(
         got, action = folder.describe_stop(first), f"Continue it: `{command}`; or choose another `out`."
     else:
         got = f"a run with trained fold {first}"
-        action = f"Train it longer: `{command} --minutes +10`; or choose another `out`."
+        verdicts = [found.verdict for fold in started if (found := folder.metrics(fold)) and found.verdict]
+        minutes = sum(verdict.more_minutes or 0.0 for verdict in verdicts) or MORE_MINUTES
+        action = f"Train it longer: `{command} --minutes +{minutes:g}`; or choose another `out`."
     raise UsageError(folder.path, got, "a new run", action, setting="out")
 
 

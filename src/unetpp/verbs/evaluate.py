@@ -34,7 +34,8 @@ def evaluate(
         labels: Meaning of the values in the references, as the setting data.labels: binary:128, objects, classes, ...
 
     Returns:
-        Scores by case and class. A case that cannot be scored is listed.
+        Scores by case and class. A case that cannot be scored is listed; references that `unetpp predict` was not
+        asked for, by its record beside the segmentations, are a note.
 
     Raises:
         DataError: no case could be scored.

@@ -18,6 +18,7 @@ from unetpp.infer.predictor import load_predictor
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.measure.choose_depth import make_row, recommend_depth
 from unetpp.measure.depth_table import measure_depths
+from unetpp.measure.pace import SHARE_AFTER
 from unetpp.measure.quality import add_depths, evaluate_cases
 from unetpp.measure.validation import DepthValidation, choose_evenly, count_tiles
 from unetpp.measure.verdict import judge_fold
@@ -34,7 +35,7 @@ from unetpp.runtime.stopwatch import measure_load
 from unetpp.train.checkpoint import TrainingState, read_training_state
 from unetpp.train.listeners import Listeners
 from unetpp.train.trainer import Extension, FoldTraining
-from unetpp.verbs.fold_time import SHARE_AFTER, FollowUp, share_time, show_status
+from unetpp.verbs.fold_time import FollowUp, share_time, show_status
 from unetpp.verbs.request import Request
 from unetpp.verbs.start import recall_start
 from unetpp.version import __version__

@@ -10,14 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from unetpp.measure.pace import SHARE_AFTER
 from unetpp.measure.validation import DepthValidation
 from unetpp.model.build import build_from_plan
 from unetpp.progress import Progress, Stage
 from unetpp.train.trainer import Status
 from unetpp.words import format_time
 
-SHARE_AFTER = 0.1
-"""Largest fraction of the time for what follows training; what does not fit is measured by `unetpp report`."""
 LEAST_SHARE = 0.25
 """Smallest fraction of its minutes that a fold gets, whatever went before: on a busy machine loading takes long."""
 SHARE_FOR_TRAINING = 0.6

@@ -9,8 +9,8 @@ from unetpp.dial import add_sizes
 from unetpp.errors import UsageError
 from unetpp.measured import Notes, explain_no_expected_dice
 from unetpp.progress import ShowProgress, Silence
-from unetpp.results import ExportInfo, ModelInfo
-from unetpp.run_folder import RunFolder, find_model_files
+from unetpp.results import ExportInfo, ModelInfo, RunInfo
+from unetpp.run_folder import RunFolder, find_model_files, find_state
 from unetpp.verbs.arguments import AnyPath, find_model
 
 
@@ -22,7 +22,7 @@ def info(
     machine: str | None = None,
     device: str = "auto",
     progress: ShowProgress = None,
-) -> ModelInfo | ExportInfo:
+) -> ModelInfo | ExportInfo | RunInfo:
     """Describe a model or a run: how its training stands and what to do next; scores at every depth, classes, size.
 
     Args:
@@ -34,7 +34,7 @@ def info(
 
     Returns:
         The plan, the size in parameters and MB, and the notes of the model file; of an exported file what it holds
-        of these.
+        of these; of a run without a model how far it got.
 
     Raises:
         ModelFileError: there is no model, or it cannot be used.
@@ -53,9 +53,11 @@ def info(
                 action = "Leave it out, or name the model that was exported."
                 raise UsageError(name, f"{path}, an exported file", "a model file", action)
         return _describe_export(path)
+    if not measure and machine is None and (state := find_state(path)):
+        return RunInfo(path, *state)
     files = find_model_files(path)
     header = read_header(files[0])
-    notes, command = _complete_from_run(header.notes, RunFolder(path))
+    notes, command = _complete_from_run(add_sizes(header.notes, header.plan.model), RunFolder(path))
     no_dice = explain_no_expected_dice([header.notes, *(read_header(file).notes for file in files[1:])])
     if measure:
         from unetpp.measure.depth_table import measure_depths
@@ -75,20 +77,22 @@ def info(
 def _complete_from_run(notes: Notes, run: RunFolder) -> tuple[Notes, str]:
     """Add the scores of all folds, the recommended depth and the verdict of a run; and say what to run next."""
     folds = run.started_folds()
-    if not folds:  # a single model file: nothing heavy is imported
-        return notes, ""
-    from unetpp.measure.pooled import pool_folds
+    if not folds:  # a single model file
+        from unetpp.measure.choose_depth import recommend_depth
+
+        chosen = notes.recommended or recommend_depth(notes)
+        return notes.merge(Notes(recommended=chosen)) if chosen else notes, ""
+    from unetpp.measure.pooled import pool_run
     from unetpp.measure.verdict import judge_run, suggest_command
 
-    if found := [metrics for fold in folds if (metrics := run.model_metrics(fold)) is not None]:
-        pooled = pool_folds(found)
+    if pooled := pool_run(run):
         notes = notes.merge(pooled.as_table()).merge(Notes(mean=pooled.mean))
     verdict = judge_run(run, folds)
     if verdict is None:
         return notes, ""
     if not verdict.learned:
         notes = notes.merge(Notes(recommended=None))
-    return notes.merge(Notes(verdict=verdict)), suggest_command(verdict, run.path, run.recall_data())
+    return notes.merge(Notes(verdict=verdict)), suggest_command(verdict, run.path, run.recall_data(), pooled)
 
 
 def _describe_export(path: Path) -> ExportInfo:

@@ -35,6 +35,7 @@ from unetpp.sizes import find_size
 from unetpp.train.checkpoint import CHOOSE_SIZE
 from unetpp.train.speed import measure_mean_step_seconds
 from unetpp.verbs.request import Request, read_reading
+from unetpp.verbs.rest import Rest
 from unetpp.verbs.start import copy_start
 
 _INSTEAD = {
@@ -286,7 +287,13 @@ def write_plan(
 
 
 def estimate_cost(
-    data: Path, folder: RunFolder, plan: Plan, split: Split, timed_on: torch.device | None = None, folds: int = 1
+    data: Path,
+    folder: RunFolder,
+    plan: Plan,
+    split: Split,
+    timed_on: torch.device | None = None,
+    folds: int = 1,
+    rest: Rest | None = None,
 ) -> Planned:
     """Estimate the time and memory that training takes.
 
@@ -297,15 +304,28 @@ def estimate_cost(
         split: cases of a fold.
         timed_on: device on which a few steps are timed for a plan in epochs; None: its minutes stay unknown.
         folds: number of folds to train.
+        rest: what is left of a training that is continued, if it is.
 
     Returns:
         Memory in MB and time in minutes, with the plan.
     """
     train = plan.train
     memory = estimate_training_bytes(plan.model, train.patch, train.batch, train.precision) / 1e6
-    minutes = train.minutes
-    if minutes is None and timed_on is not None:
-        minutes = measure_mean_step_seconds(plan.model, train, timed_on) * train.steps_per_epoch * train.epochs / 60
-    minutes = None if minutes is None else minutes * folds
-    sizes = len(split.train), len(split.validation)
-    return Planned(data, folder.path, plan, count_parameters(plan.model), memory, minutes, folds, *sizes)
+    seconds = rest.seconds if rest else train.minutes and 60 * train.minutes * folds
+    steps = None if seconds is not None else rest.steps if rest else train.steps_per_epoch * train.epochs * folds
+    if steps is not None and timed_on is not None:
+        seconds = measure_mean_step_seconds(plan.model, train, timed_on) * steps
+    minutes = None if seconds is None else seconds / 60
+    return Planned(
+        data,
+        folder.path,
+        plan,
+        count_parameters(plan.model),
+        memory,
+        minutes,
+        folds,
+        training_cases=len(split.train),
+        validation_cases=len(split.validation),
+        rest=rest.text if rest else "",
+        steps=steps,
+    )

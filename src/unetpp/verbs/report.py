@@ -34,20 +34,22 @@ def report(run: AnyPath, *, progress: ShowProgress = None) -> Reported:
     folder = RunFolder(Path(run))
     notes = (*finish_folds(folder, progress), *complete_plan_page(folder, progress))
     written = replace(write_page(folder.path, progress), notes=notes)
-    verdict, command = _find_next(folder)
-    return replace(written, verdict=verdict, command=command)
+    verdict, command, state = _find_next(folder)
+    return replace(written, verdict=verdict, command=command, state=state)
 
 
-def _find_next(run: RunFolder) -> tuple[Verdict | None, str]:
-    """Say how the training stands, and what to run next; that is never this report again."""
+def _find_next(run: RunFolder) -> tuple[Verdict | None, str, str]:
+    """Say how the training stands, what to run next, and without a verdict how far it got; never this report again."""
+    from unetpp.measure.pooled import pool_run
     from unetpp.measure.verdict import SHOWN_BY_REPORT, judge_run, suggest_command
 
     verdict = judge_run(run, run.started_folds())
     if verdict:
         again = verdict.kind in SHOWN_BY_REPORT
-        return verdict, "" if again else suggest_command(verdict, run.path, run.recall_data())
+        command = "" if again else suggest_command(verdict, run.path, run.recall_data(), pool_run(run))
+        return verdict, command, ""
     stopped = [fold for fold in run.folds() if not run.metrics_file(fold).exists()]
-    return None, run.write_resume(stopped[0]) if stopped else ""
+    return (None, run.write_resume(stopped[0]), run.describe_state(stopped[0])) if stopped else (None, "", "")
 
 
 def write_page(run: Path, progress: Progress = SILENCE) -> Reported:

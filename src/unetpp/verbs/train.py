@@ -132,7 +132,7 @@ def train(
     from unetpp.verbs.fold import FoldJob
     from unetpp.verbs.fold_time import Clock, load_libraries
     from unetpp.verbs.plan_page import has_plan_page, make_plan_page
-    from unetpp.verbs.rest import describe_rest
+    from unetpp.verbs.rest import find_end, find_rest
     from unetpp.verbs.splits import choose_split, find_splits
 
     clock = Clock(started)
@@ -161,7 +161,8 @@ def train(
         progress.stage("Measuring a training step")
         split = choose_split(splits, numbers[0])
         _note_start(start, made, split.validation, Path(data), folder, progress)
-        planned = preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers))
+        rest = find_rest(folder, numbers, made, request)
+        planned = preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers), rest)
         return replace(planned, written=False)
     try:
         with begun_folds.hold_folds(folder, numbers):
@@ -173,8 +174,9 @@ def train(
                 for number in numbers
             ]
             if not done:
-                planned = preparation.estimate_cost(Path(data), folder, made, jobs[0].split, folds=len(jobs))
-                progress.note(planned.summarize(*describe_rest(folder, numbers, made, request, clock)))
+                rest, split = find_rest(folder, numbers, made, request), jobs[0].split
+                planned = preparation.estimate_cost(Path(data), folder, made, split, folds=len(jobs), rest=rest)
+                progress.note(planned.summarize(find_end(rest, made.train.minutes, len(numbers), clock)))
             if not any(map(folder.has_started, numbers)):
                 progress.detail(describe_plan(made))
                 if not folder.started_folds() and not has_plan_page(folder, made):
@@ -185,7 +187,11 @@ def train(
         if no_cache:
             _try_clean(folder.path, progress)
         run = _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
-        longer = f"{_write_resume(Path(data), folder, fold)} --minutes +10" if done else ""
+        longer = ""
+        if done:  # with one length: that of the verdict, if it wants more
+            wants_more = run.verdict is not None and run.verdict.more_minutes is not None
+            usual = f"{_write_resume(Path(data), folder, fold)} --minutes +{begun_folds.MORE_MINUTES}"
+            longer = run.command if wants_more else usual
         return replace(run, trackers=listeners.commands, longer=longer)
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         raise Interrupted(_describe_stop(Path(data), folder, fold, numbers)) from None
@@ -255,15 +261,17 @@ def _train_folds(jobs: Sequence[FoldJob], clock: Clock, resume: bool, more: Requ
 
 def _summarize(folder: RunFolder, folds: Sequence[TrainedFold], report: Path | None, seconds: float) -> Run:
     """Pool the scores of several folds, and say how the training stands and what to run next."""
-    from unetpp.measure.pooled import pool_folds
-    from unetpp.measure.verdict import DONE, judge_run, suggest_command
+    from unetpp.measure.pooled import pool_folds, pool_run
+    from unetpp.measure.verdict import judge_run, suggest_command
+    from unetpp.results import suggest_prediction
 
     pooled = pool_folds([fold.metrics for fold in folds]) if len(folds) > 1 else None
     numbers = [fold.fold for fold in folds]
     verdict, command = judge_run(folder, numbers), ""
-    if verdict and verdict.kind not in DONE:
+    if verdict and not verdict.is_settled:
         command = suggest_command(verdict, folder.path, folder.recall_data())
-    return Run(folder.path, tuple(folds), report, seconds, pooled, verdict, command)
+    prediction = suggest_prediction(folder.path, pool_run(folder))
+    return Run(folder.path, tuple(folds), report, seconds, pooled, verdict, command, prediction=prediction)
 
 
 def _try_clean(run: Path, progress: Progress) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from unetpp.deploy.export.choice import choose_sizes, describe_default
 from unetpp.deploy.export.graph import FORMATS, SizeProbabilities, open_export
 from unetpp.deploy.export.model_card import describe, note_export, read_license, write_card
 from unetpp.deploy.export.quantization import QUANTIZABLE, quantize_file
@@ -31,7 +32,6 @@ from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.results import Exported
 from unetpp.run_folder import find_model_files
 from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork
-from unetpp.size_names import SizeNames, choose_setting
 from unetpp.words import count_noun, write_command
 
 TOLERANCE, AGREEMENT = 1e-3, 0.95
@@ -101,8 +101,10 @@ def export_file(
     """
     _check_target(out, int8)
     networks, plan, notes = load_folds(model)
-    sizes = name_sizes(notes[0], networks[0].head_depths, plan.model)
-    sizes = replace(sizes, numbers=_choose_sizes(depth, size, sizes, plan.predict.depth))
+    every = name_sizes(notes[0], networks[0].head_depths, plan.model)
+    sizes = replace(every, numbers=choose_sizes(depth, size, every, plan.predict.depth))
+    options = ["--out", out, *(["--int8"] if int8 else []), *(["--images", *images] if images else [])]
+    choice = describe_default(model, every, plan.predict.depth, notes, options) if depth is size is None else ""
     exported = SizeProbabilities(networks, sizes).eval()
     progress.stage("Reading images to compare on")
     samples = find_samples(find_model_files(model)[0], plan, images, calibrate=int8)
@@ -124,7 +126,8 @@ def export_file(
             place.write_text(text, encoding="utf-8")
             megabytes = _replace(draft, out)
     verdicts = describe_verdicts([described.verdict])
-    return Exported(out, card, tuple(sizes.list_names()), described.folds, int8, str(comparison), megabytes, verdicts)
+    names = tuple(sizes.list_names())
+    return Exported(out, card, names, described.folds, int8, str(comparison), megabytes, verdicts, choice)
 
 
 def _remark(out: Path, notes: ExportNotes, comparison: Comparison) -> list[str]:
@@ -134,20 +137,6 @@ def _remark(out: Path, notes: ExportNotes, comparison: Comparison) -> list[str]:
     usage = f"Predict without torch: `{write_command('predict', out.name, 'IMAGES', '--out', 'DIR')}`{choice}."
     training = [f"Training: {notes.verdict.finding}"] if notes.verdict else []
     return [*training, *([usage] if out.suffix in RUNTIMES else []), str(comparison)]
-
-
-def _choose_sizes(depth: int | str | None, size: int | str | None, sizes: SizeNames, default: int) -> tuple[int, ...]:
-    """Resolve `depth` or `size` of an export: a size, "all", or some, as "1,3" or "4x8,4x16"; smallest first."""
-    setting, wanted = choose_setting(depth, size), depth if size is None else size
-    if wanted in (None, "all"):
-        return sizes.numbers if wanted else (default,)
-    numbers = {sizes.find(word) for word in str(wanted).split(",")}
-    found = tuple(sorted(number for number in numbers if number is not None))
-    if len(found) < len(numbers):
-        some = ",".join(map(str, dict.fromkeys([sizes.name(sizes.numbers[0]), sizes.name(sizes.numbers[-1])])))
-        expected = f"{sizes.describe()}, some of them (as in {some}), or all"
-        raise UsageError(setting, str(wanted), expected, f"Choose {sizes.noun}s at which this model has a head.")
-    return found
 
 
 def _check_target(out: Path, int8: bool) -> None:
