@@ -46,6 +46,13 @@ def test_where_shells_do_not_fit_the_network_has_one_width(settings: dict[str, A
     assert "one width" in plan.reasons["model.shells"]
 
 
+def test_shells_of_the_user_are_those_of_a_unet() -> None:
+    assert plan_for(settings={"model.shells": [1]}).model.topology == "unet"
+    plan = plan_for(settings={"model.shells": [8, 16, 32]})
+    assert (plan.model.topology, plan.model.shell_channels) == ("unet", (8, 16, 32))
+    assert plan.train.growth == (0.3333, 0.6667)
+
+
 def test_little_time_takes_the_narrowest_network_that_holds_another() -> None:
     timed = []
 
@@ -77,7 +84,7 @@ def test_the_schedule_that_the_user_sets_is_kept() -> None:
     ("dims", "share", "grows"), [(2, None, True), (3, None, False), (3, 0.4, True), (2, 0.8, False)]
 )
 def test_growth_follows_the_time_of_a_step(dims: int, share: float | None, grows: bool) -> None:
-    growth = choose_growth(dims, share)
+    growth = choose_growth(2, dims, share)
     assert (growth.value == (0.5,)) is grows
     assert growth.reason
 

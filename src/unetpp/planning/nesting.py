@@ -22,26 +22,27 @@ def choose_nesting(given: Mapping[str, Any], predict_depth: Any = None) -> dict[
         given: fields of `plan.model` that the user sets.
         predict_depth: a depth for predictions that the user sets; None: none.
     """
-    if given.get("preset", "default") != "default" or {"topology", "shells"} & set(given):
+    if given.get("preset", "default") != "default" or "topology" in given:
         return {}
     if predict_depth is not None or OF_NESTED_SKIPS & set(given):
         return {"topology": Choice("unet++", "nested in depth: one training, a network for each depth")}
-    return {
-        "topology": Choice("unet", "nested in width: in equal minutes better than the nested depths of UNet++"),
-        "shells": Choice(SHELLS, "a network of half the width within the whole: one training, two sizes"),
-    }
+    topology = Choice("unet", "nested in width: in equal minutes better than the nested depths of UNet++")
+    shells = Choice(SHELLS, "a network of half the width within the whole: one training, two sizes")
+    return {"topology": topology} | ({} if "shells" in given else {"shells": shells})
 
 
-def choose_growth(dims: int, inner_share: float | None) -> Choice[tuple[float, ...]]:
-    """Choose `train.growth` of a network of two shells.
+def choose_growth(shells: int, dims: int, inner_share: float | None) -> Choice[tuple[float, ...]]:
+    """Choose `train.growth`: equal parts of the schedule.
 
     Args:
+        shells: number of widths of the network, 2 or more.
         dims: number of spatial axes.
-        inner_share: time of a step of the inner size, as a fraction of that of all sizes; None: not measured.
+        inner_share: time of a step of the innermost size, as a fraction of that of all sizes; None: not measured.
     """
     measured = "" if inner_share is None else f" ({inner_share:.0%} of the time of a step here)"
     if dims == 2 if inner_share is None else inner_share <= FAST_INNER:
-        return Choice((0.5,), f"the inner size is trained first and alone, in many quick steps{measured}")
+        growth = tuple(round(place / shells, 4) for place in range(1, shells))
+        return Choice(growth, f"the inner size is trained first and alone, in many quick steps{measured}")
     return Choice((), f"all sizes are trained together: the inner one alone would be hardly faster{measured}")
 
 

@@ -416,18 +416,18 @@ class _Planner:
         )
 
     def _choose_schedule(self, model: ModelPlan, step: _Step, seconds: float) -> tuple[tuple[float, ...], bool, float]:
-        """Choose how two shells are trained: in turn or together, and by what the inner one learns.
+        """Choose how shells are trained: in turn or together, and by what the inner one learns.
 
         Returns:
             Growth and distillation, and the mean time of a step in seconds.
         """
         given = {"train.growth", "train.distillation"} & set(self.settings)
-        if len(model.shells) != 2 or "train.start" in self.settings or given:
+        if len(model.shells) == 1 or "train.start" in self.settings or given:
             return self.settings.get("train.growth", ()), self.settings.get("train.distillation", False), seconds
         share = None
         if seconds and not self._has_timed_enough:
             share = self._time_step(prune_plan(model, model.depth, keep_heads=True), step) / seconds
-        growth = self.choose("train.growth", choose_growth(model.dims, share))
+        growth = self.choose("train.growth", choose_growth(len(model.shells), model.dims, share))
         distillation = self.choose("train.distillation", choose_distillation())
         return growth, distillation, average_seconds(seconds, share, growth)
 
