@@ -67,6 +67,11 @@ def test_little_time_takes_the_narrowest_network_that_holds_another() -> None:
     assert "at most 1300 steps of 0.46 s" in plan.reasons["train.minutes"]
 
 
+def test_a_single_step_is_one_of_all_sizes() -> None:
+    plan = plan_for(minutes=None, epochs=1, settings={"train.steps_per_epoch": 1})
+    assert (plan.model.shells, plan.train.growth) == ((0.5, 1.0), ())
+
+
 def test_an_inner_size_that_is_hardly_faster_is_not_trained_alone() -> None:
     plan = make_plan(fingerprint(), minutes=100, step_seconds=lambda model, *_: 1.0)
     assert plan.train.growth == () and plan.train.distillation

@@ -392,7 +392,8 @@ class _Planner:
         minutes, cases = self.minutes, self.fingerprint.cases
         steps = self.choose("train.steps_per_epoch", rules.choose_steps_per_epoch(cases, step.batch))
         length = self.choose("train.epochs", rules.choose_epochs(self.epochs, minutes))
-        growth, distillation, seconds = self._choose_schedule(model, step, seconds)
+        counted = length * steps if minutes is None or self.epochs else None
+        growth, distillation, seconds = self._choose_schedule(model, step, seconds, counted)
         timed = minutes * 60 / seconds if minutes and seconds else None
         if timed is not None:
             self.reasons["train.minutes"] = f"given; at most {int(timed)} steps of {seconds:.2f} s on this machine"
@@ -415,8 +416,16 @@ class _Planner:
             augment=AugmentPlan(mirror=symmetries, quarter_turns=symmetries, **variation.value),
         )
 
-    def _choose_schedule(self, model: ModelPlan, step: _Step, seconds: float) -> tuple[tuple[float, ...], bool, float]:
+    def _choose_schedule(
+        self, model: ModelPlan, step: _Step, seconds: float, steps: int | None
+    ) -> tuple[tuple[float, ...], bool, float]:
         """Choose how shells are trained: in turn or together, and by what the inner one learns.
+
+        Args:
+            model: the network.
+            step: one training step of all sizes.
+            seconds: its time on this machine; 0: not measured.
+            steps: number of steps of the schedule; None: it is limited by time.
 
         Returns:
             Growth and distillation, and the mean time of a step in seconds.
@@ -427,7 +436,9 @@ class _Planner:
         share = None
         if seconds and not self._has_timed_enough:
             share = self._time_step(prune_plan(model, model.depth, keep_heads=True), step) / seconds
-        growth = self.choose("train.growth", choose_growth(len(model.shells), model.dims, share))
+        is_too_short = steps is not None and steps < len(model.shells)
+        alone = Choice((), "too few steps") if is_too_short else choose_growth(len(model.shells), model.dims, share)
+        growth = self.choose("train.growth", alone)
         distillation = self.choose("train.distillation", choose_distillation())
         return growth, distillation, average_seconds(seconds, share, growth)
 
