@@ -80,9 +80,9 @@ def test_an_inner_size_that_is_hardly_faster_is_not_trained_alone() -> None:
 
 def test_the_schedule_that_the_user_sets_is_kept() -> None:
     plan = plan_for(minutes=100, settings={"train.growth": [0.25]})
-    assert (plan.train.growth, plan.train.distillation) == ((0.25,), False)
+    assert (plan.train.growth, plan.train.distillation) == ((0.25,), True)
     plan = plan_for(minutes=100, settings={"train.distillation": False})
-    assert (plan.train.growth, plan.train.distillation) == ((), False)
+    assert (plan.train.growth, plan.train.distillation) == ((0.5,), False)
 
 
 @pytest.mark.parametrize(

@@ -430,15 +430,14 @@ class _Planner:
         Returns:
             Growth and distillation, and the mean time of a step in seconds.
         """
-        given = {"train.growth", "train.distillation"} & set(self.settings)
-        if len(model.shells) == 1 or "train.start" in self.settings or given:
+        if len(model.shells) == 1 or "train.start" in self.settings:
             return self.settings.get("train.growth", ()), self.settings.get("train.distillation", False), seconds
         share = None
-        if seconds and not self._has_timed_enough:
+        if seconds and "train.growth" not in self.settings and not self._has_timed_enough:
             share = self._time_step(prune_plan(model, model.depth, keep_heads=True), step) / seconds
         is_too_short = steps is not None and steps < len(model.shells)
         alone = Choice((), "too few steps") if is_too_short else choose_growth(len(model.shells), model.dims, share)
-        growth = self.choose("train.growth", alone)
+        growth = tuple(self.choose("train.growth", alone))
         distillation = self.choose("train.distillation", choose_distillation())
         return growth, distillation, average_seconds(seconds, share, growth)
 
