@@ -107,8 +107,9 @@ def _list_widths(base: ModelPlan) -> Iterator[Member]:
         yield Member(f"shells-{name}", f"U-Net, shells {title[1:-1]}", model, shells[-1])
         growth = _share_equally(len(shells))
         yield Member(f"shells-{name}-grown", f"U-Net, shells {title[1:-1]}, grown", model, shells[-1], growth)
-        distilled = f"U-Net, shells {title[1:-1]}, distilled"
-        yield Member(f"shells-{name}-distilled", distilled, model, shells[-1], distillation=True)
+        for kind, share in (("distilled", (1.0,)), ("grown-distilled", growth)):
+            told = f"U-Net, shells {title[1:-1]}, {kind.replace('-', ', ')}"
+            yield Member(f"shells-{name}-{kind}", told, model, shells[-1], share, distillation=True)
     nested = make_model(base, "unet++", 16, shells=(8, 16))
     yield Member("unet++-shells-8-16-grown", "UNet++, shells 8, 16, grown", nested, 16, _share_equally(2))
     slimmable = make_model(base, "unet", 16, shells=(8, 16))

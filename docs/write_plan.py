@@ -35,7 +35,7 @@ begun, only these may change, as they change neither weights nor predictions: `t
 
 **You rarely need any of this.** What helps most often: the length of the training (`--minutes`), `data.classes` (names
 in reports and tables), `data.labels` (what label values mean), `train.augment.*` (what your images vary in),
-`train.batch` (out of memory) and `model.topology=unet` (only full depth is ever needed).
+`train.batch` (out of memory) and `model.topology=unet++` (a network for each depth instead of each width).
 
 *Default* is the value where nothing is set, with its unit; "planner" where it is chosen from the data, the machine and
 the time. *When to touch it* names a value and the situation in which it helps; without an entry, leave it alone.
@@ -73,12 +73,16 @@ SECTIONS: dict[str, tuple[type[BaseModel], str, dict[str, Advice]]] = {
         "build the networks of the papers and of other libraries exactly.",
         {
             "preset": ("", '"paper" for the network of the papers, "resenc" for residual encoders as in nnU-Net'),
-            "topology": (PLANNER, '"unet" if you only ever predict at full depth: half of the time per image'),
+            "topology": (
+                PLANNER,
+                '"unet++" for a network of each depth; "unet" without `model.shells` for a single one',
+            ),
             "dims": (PLANNER, "never: it follows `data.dims`"),
             "in_channels": (PLANNER, "never: it follows `data.channels`"),
             "out_channels": (PLANNER, "never: it follows `data.classes`"),
             "depth": (PLANNER, "smaller for textures and small objects; with `strides`, `kernel_sizes` and `widths`"),
             "widths": (f"{PLANNER}, channels", "wider with much data and time; narrower for a slow machine"),
+            "shells": (PLANNER, "`[1]` for a single size; `[0.25, 0.5, 1]` for three"),
             "strides": (PLANNER, "the spacing of the files is wrong or absent, so that thick slices are not seen"),
             "kernel_sizes": (f"{PLANNER}, voxels", "as `strides`"),
             "block": (PLANNER, "a comparison with the papers: plain"),
@@ -107,7 +111,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], str, dict[str, Advice]]] = {
             "kernel_learning_rate": ("", "as `learning_rate`"),
             "weight_decay": ("", "rarely"),
             "warmup": ("of the schedule", "the first steps diverge: more"),
-            "growth": ("of the schedule", "with `model.shells`, to train the inner ones first: `[0.5]` for two"),
+            "growth": (f"{PLANNER}, of the schedule", "to train the inner shells longer alone, or `[]`: not alone"),
             "growth_warmup": ("of the schedule", "rarely"),
             "gradient_clip": ("", "rarely"),
             "encoder_learning_rate": ("x `learning_rate`", "a pretrained encoder and few images: 0.1"),

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 import unetpp
-from tests.tiny import TINY, TINY_3D, run_cli, write_png
+from tests.tiny import TINY_3D, TINY_NESTED, run_cli, write_png
 from unetpp.data.demo import write_demo_data
 from unetpp.model.build import build_from_plan, build_model, make_grid
 from unetpp.model.file import save_model
@@ -240,7 +240,7 @@ def test_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     write_demo_data(tmp_path / "DATA", 2, cases=5, shape=(64, 80))
     write_png(tmp_path / "new_images" / "one.png", np.zeros((20, 24), np.uint8))
     monkeypatch.chdir(tmp_path)
-    quickly = ["--epochs", "1", "--set", *(f"{key}={json.dumps(value)}" for key, value in TINY.items())]
+    quickly = ["--epochs", "1", "--set", *(f"{key}={json.dumps(value)}" for key, value in TINY_NESTED.items())]
     assert run_blocks(README, quickly) == ["check", "train", "report", "predict", "prune"]
     for written in ("RUN/report.html", "predictions/one.png", "small.safetensors"):
         assert Path(written).is_file()
@@ -252,8 +252,8 @@ def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     (block,) = blocks("python", README)
     assert "minutes=20" in block
-    namespace: dict[str, Any] = {"TINY": TINY}
-    exec(compile(block.replace("minutes=20", "epochs=1, set=TINY"), "README.md", "exec"), namespace)
+    namespace: dict[str, Any] = {"TINY_NESTED": TINY_NESTED}
+    exec(compile(block.replace("minutes=20", "epochs=1, set=TINY_NESTED"), "README.md", "exec"), namespace)
     assert namespace["segmentation"].shape == (20, 24)
     assert namespace["logits"].shape == (1, 2, 200, 300)
 
@@ -266,9 +266,9 @@ def test_python_on_the_page_for_python_runs(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("webbrowser.open", lambda address: True)
     for name, value in {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 29631}.items():
         monkeypatch.setenv(name, str(value))
-    namespace: dict[str, Any] = {"TINY": TINY}
+    namespace: dict[str, Any] = {"TINY_NESTED": TINY_NESTED}
     for number, block in enumerate(blocks("python", (DOCS / "python.md").read_text(encoding="utf-8"))):
-        quick = block.replace("minutes=20", "epochs=1, set=TINY")
+        quick = block.replace("minutes=20", "epochs=1, set=TINY_NESTED")
         exec(compile(quick, f"python.md, block {number}", "exec"), namespace)
     assert namespace["segmentation"].shape == (64, 80)
     assert namespace["found"].probabilities.shape == (2, 64, 80)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.tiny import TINY, TINY_3D
+from tests.tiny import TINY_3D, TINY_NESTED
 
 FOLDER = Path(__file__).parents[1] / "docs" / "notebooks"
 QUICKLY = {
-    "images": {"MINUTES": 0.05, "SETTINGS": TINY},
+    "images": {"MINUTES": 0.05, "SETTINGS": TINY_NESTED},
     "volumes": {"MINUTES": 0.05, "SETTINGS": TINY_3D},
     "own_loop": {"STEPS": 10},
 }

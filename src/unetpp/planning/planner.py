@@ -19,6 +19,7 @@ from unetpp.errors import PlanError
 from unetpp.model.build import model_plan
 from unetpp.model.encoder_weights import require_source
 from unetpp.model.encoders import EncoderShape, encoder_shape, encoder_statistics
+from unetpp.model.pruned_plan import prune_plan
 from unetpp.plan import (
     LARGEST_TILE,
     AugmentPlan,
@@ -35,6 +36,7 @@ from unetpp.planning import rules
 from unetpp.planning.cost import estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint, resolve_labels
 from unetpp.planning.inheritance import find_given_width, inherit
+from unetpp.planning.nesting import average_seconds, choose_distillation, choose_growth, choose_nesting
 from unetpp.planning.rules import Choice
 from unetpp.runtime.device import has_fast_bf16
 from unetpp.settings import parse_settings, validate
@@ -125,6 +127,8 @@ class _Planner:
     epochs: int | None
     step_seconds: StepTimer
     reasons: dict[str, str] = field(default_factory=dict)
+    _nesting: dict[str, Choice[Any]] = field(default_factory=dict)
+    """Fields of the network that say how its sizes are nested, where the user leaves that open."""
     _timed: dict[tuple[str, ...], float] = field(default_factory=dict)
     _begun: float = field(default_factory=time.monotonic)
 
@@ -133,6 +137,7 @@ class _Planner:
         if weights := self.settings.get("model.encoder_weights"):
             require_source(weights)
         kind, data = self.device.type, self._plan_data()
+        self._nesting = choose_nesting(self._list_given(), self.settings.get("predict.depth"))
         precision = self.choose("train.precision", rules.choose_precision(kind, has_fast_bf16(self.device)))
         fields, patch, tile = self._choose_sizes(data)
         overlap = self.choose("predict.overlap", rules.choose_overlap(data.dims))
@@ -351,7 +356,7 @@ class _Planner:
     def _list_models(self, fields: Mapping[str, Any]) -> dict[int, ModelPlan]:
         """Make the networks to choose from, by their first width, the widest first: a single one if the user chose.
 
-        Shells that are fractions do not divide every width: those that they divide are left.
+        Shells that are fractions do not divide every width: those that they divide are left, if there are any.
         """
         if self._has_width:
             return {0: self._make_model(fields, find_given_width(self.settings))}
@@ -362,11 +367,18 @@ class _Planner:
             except PlanError:
                 if width == rules.WIDTH_LADDER[-1] and not models:
                     raise
-        return models
+        return {width: model for width, model in models.items() if len(model.shells) > 1} or models
 
     def _make_model(self, fields: Mapping[str, Any], first_width: int | None = None) -> ModelPlan:
-        given = {key.removeprefix("model."): value for key, value in self.settings.items() if key.startswith("model.")}
-        return model_plan(**{**fields, "first_width": first_width, **given})
+        """Make a network; of one width if its widths are not divisible by shells, or other settings forbid them."""
+        given, nesting = self._list_given(), {name: choice.value for name, choice in self._nesting.items()}
+        with contextlib.suppress(PlanError):
+            return model_plan(**{**fields, "first_width": first_width, **nesting, **given})
+        nesting.pop("shells", None)
+        return model_plan(**{**fields, "first_width": first_width, **nesting, **given})
+
+    def _list_given(self) -> dict[str, Any]:
+        return {key.removeprefix("model."): value for key, value in self.settings.items() if key.startswith("model.")}
 
     def _plan_training(self, data: DataPlan, model: ModelPlan, step: _Step, seconds: float) -> TrainPlan:
         """Choose the length of the schedule, and how much patches are varied in it.
@@ -380,6 +392,8 @@ class _Planner:
         minutes, cases = self.minutes, self.fingerprint.cases
         steps = self.choose("train.steps_per_epoch", rules.choose_steps_per_epoch(cases, step.batch))
         length = self.choose("train.epochs", rules.choose_epochs(self.epochs, minutes))
+        counted = length * steps if minutes is None or self.epochs else None
+        growth, distillation, seconds = self._choose_schedule(model, step, seconds, counted)
         timed = minutes * 60 / seconds if minutes and seconds else None
         if timed is not None:
             self.reasons["train.minutes"] = f"given; at most {int(timed)} steps of {seconds:.2f} s on this machine"
@@ -394,18 +408,47 @@ class _Planner:
         }
         return TrainPlan(
             **step._asdict(),
+            growth=growth,
+            distillation=distillation,
             steps_per_epoch=steps,
             epochs=length,
             minutes=None if self.epochs else minutes,
             augment=AugmentPlan(mirror=symmetries, quarter_turns=symmetries, **variation.value),
         )
 
+    def _choose_schedule(
+        self, model: ModelPlan, step: _Step, seconds: float, steps: int | None
+    ) -> tuple[tuple[float, ...], bool, float]:
+        """Choose how shells are trained: in turn or together, and by what the inner one learns.
+
+        Args:
+            model: the network.
+            step: one training step of all sizes.
+            seconds: its time on this machine; 0: not measured.
+            steps: number of steps of the schedule; None: it is limited by time.
+
+        Returns:
+            Growth and distillation, and the mean time of a step in seconds.
+        """
+        if len(model.shells) == 1 or "train.start" in self.settings:
+            return self.settings.get("train.growth", ()), self.settings.get("train.distillation", False), seconds
+        share = None
+        if seconds and "train.growth" not in self.settings and not self._has_timed_enough:
+            share = self._time_step(prune_plan(model, model.depth, keep_heads=True), step) / seconds
+        is_too_short = steps is not None and steps < len(model.shells)
+        alone = Choice((), "too few steps") if is_too_short else choose_growth(len(model.shells), model.dims, share)
+        growth = tuple(self.choose("train.growth", alone))
+        distillation = self.choose("train.distillation", choose_distillation())
+        return growth, distillation, average_seconds(seconds, share, growth)
+
     def _note_constants(self, model: ModelPlan) -> None:
         """Give reasons for what does not depend on the data."""
         block = f"{model.convs_per_node} convolutions in each node"
         if model.block == "projected":
             block += ", added to a projection of its inputs: more steps and a better network in the same time"
-        self.reasons["model.topology"] = "the nested network: one training, a network for each depth"
+        self.reasons |= {f"model.{name}": choice.reason for name, choice in self._nesting.items()}
+        if "shells" in self._nesting and len(model.shells) == 1:
+            self.reasons["model.shells"] = "one width: half of it is none that this network can have"
         if model.norm in ("group", "instance", "layer"):
             self.reasons["model.norm"] = (
                 "statistics of each image, so that small batches do no harm; measured in docs/log.md"

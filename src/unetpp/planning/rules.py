@@ -27,8 +27,8 @@ DEFAULT_EPOCHS = 100
 WANTED_STEPS = 1600
 """Number of steps below which a narrower network is chosen. Short trainings favor narrow ones; the number itself is
 chosen, not measured (docs/log.md)."""
-FEWEST_STEPS = {2: 100, 3: 400}
-"""Number of steps, by `dims`, below which patches are traded for steps: in 3D a few steps of many voxels teach nothing
+FEWEST_STEPS = {2: 100, 3: 1600}
+"""Number of steps, by `dims`, below which patches are traded for steps: in 3D a few steps of many voxels teach less
 (docs/log.md)."""
 FINE_TUNING_RATE = 0.3
 """Learning rates with which a network is trained further on the same cases, as a fraction of the usual ones."""
@@ -354,7 +354,7 @@ def choose_width_by_time(step_seconds: Mapping[int, float], minutes: float) -> C
 
 def choose_head(depth: int) -> Choice[int]:
     """Choose the head that predicts unless another is named."""
-    return Choice(depth, "the deepest head; the depth table has the cost and quality of shallower ones")
+    return Choice(depth, "the largest size; the table has the cost and quality of smaller ones")
 
 
 def _by(sizes: Sequence[Any]) -> str:

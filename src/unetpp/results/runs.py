@@ -185,7 +185,7 @@ class Demonstrated(Result):
         run = self.trained.run
         commands = (
             ("info", run),
-            ("predict", run, self.data / "images", "--out", run / "predictions_all", "--depth", "all"),
+            ("predict", run, self.data / "images", "--out", run / "predictions_all", "--size", "all"),
             ("prune", run, "--out", run / "small.safetensors", "--max-drop", 1),
             ("train", "my_data", "--minutes", 20),
         )

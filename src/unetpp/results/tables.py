@@ -75,7 +75,7 @@ def describe_depths(found: DepthTable) -> str:
     if partial := found.describe_scored():
         lines.append(f"  {partial} after training: the Dice is preliminary, no {noun} is recommended")
     if chosen := found.recommended:
-        lines.append(f"  recommended: {describe_size(found, chosen.depth)} ({chosen.reason})")
+        lines.append(wrap(f"  recommended: {describe_size(found, chosen.depth)} ({chosen.reason})", WIDTH))
     return "\n".join(lines)
 
 

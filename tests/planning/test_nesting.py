@@ -1,0 +1,104 @@
+"""How the sizes of a network are nested and trained, where the user leaves that open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.planning.test_planner import fingerprint, plan_for
+from unetpp.planning.nesting import average_seconds, choose_growth, choose_nesting
+from unetpp.planning.planner import make_plan
+
+
+def test_a_plan_has_two_sizes_nested_in_width() -> None:
+    plan = plan_for(minutes=100)
+    assert (plan.model.topology, plan.model.shells) == ("unet", (0.5, 1.0))
+    assert list(plan.model.list_sizes()) == [plan.model.depth, 2 * plan.model.depth]
+    assert plan.predict.depth == 2 * plan.model.depth
+    assert {"model.shells", "train.growth", "train.distillation"} <= set(plan.reasons)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model.topology": "unet++"},
+        {"model.topology": "unet"},
+        {"model.preset": "paper"},
+        {"model.fusion": "mean"},
+        {"model.node_widths": {"0_1": 8}},
+        {"predict.depth": 2},
+    ],
+)
+def test_what_the_user_sets_of_the_grid_keeps_one_width(settings: dict[str, Any]) -> None:
+    plan = plan_for(minutes=100, settings=settings)
+    assert plan.model.shells == (1.0,)
+    assert plan.model.topology == settings.get("model.topology", "unet++")
+    assert (plan.train.growth, plan.train.distillation) == ((), False)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"model.attention": "scse"}, {"model.widths": [4, 8, 16]}, {"model.norm": "layer"}]
+)
+def test_where_shells_do_not_fit_the_network_has_one_width(settings: dict[str, Any]) -> None:
+    plan = plan_for(settings=settings)
+    assert (plan.model.topology, plan.model.shells, plan.train.growth) == ("unet", (1.0,), ())
+    assert "one width" in plan.reasons["model.shells"]
+
+
+def test_shells_of_the_user_are_those_of_a_unet() -> None:
+    assert plan_for(settings={"model.shells": [1]}).model.topology == "unet"
+    plan = plan_for(settings={"model.shells": [8, 16, 32]})
+    assert (plan.model.topology, plan.model.shell_channels) == ("unet", (8, 16, 32))
+    assert plan.train.growth == (0.3333, 0.6667)
+
+
+def test_little_time_takes_the_narrowest_network_that_holds_another() -> None:
+    timed = []
+
+    def step_seconds(model: Any, *_: Any) -> float:
+        timed.append(model.widths[0])
+        return 1.0 if len(model.shells) > 1 else 0.3
+
+    plan = make_plan(fingerprint(), minutes=10, step_seconds=step_seconds)
+    assert (plan.model.widths[0], plan.model.shells) == (16, (0.5, 1.0))
+    assert timed == [16, 8]
+    assert (plan.train.growth, plan.train.distillation) == ((0.5,), True)
+    assert "at most 1300 steps of 0.46 s" in plan.reasons["train.minutes"]
+
+
+def test_a_single_step_is_one_of_all_sizes() -> None:
+    plan = plan_for(minutes=None, epochs=1, settings={"train.steps_per_epoch": 1})
+    assert (plan.model.shells, plan.train.growth) == ((0.5, 1.0), ())
+
+
+def test_an_inner_size_that_is_hardly_faster_is_not_trained_alone() -> None:
+    plan = make_plan(fingerprint(), minutes=100, step_seconds=lambda model, *_: 1.0)
+    assert plan.train.growth == () and plan.train.distillation
+    assert "100% of the time" in plan.reasons["train.growth"]
+
+
+def test_the_schedule_that_the_user_sets_is_kept() -> None:
+    plan = plan_for(minutes=100, settings={"train.growth": [0.25]})
+    assert (plan.train.growth, plan.train.distillation) == ((0.25,), True)
+    plan = plan_for(minutes=100, settings={"train.distillation": False})
+    assert (plan.train.growth, plan.train.distillation) == ((0.5,), False)
+
+
+@pytest.mark.parametrize(
+    ("dims", "share", "grows"), [(2, None, True), (3, None, False), (3, 0.4, True), (2, 0.8, False)]
+)
+def test_growth_follows_the_time_of_a_step(dims: int, share: float | None, grows: bool) -> None:
+    growth = choose_growth(2, dims, share)
+    assert (growth.value == (0.5,)) is grows
+    assert growth.reason
+
+
+def test_the_mean_step_is_that_of_both_phases() -> None:
+    seconds = average_seconds(2.0, 0.25, (0.5,))
+    assert 100 / seconds == pytest.approx(50 / 0.5 + 50 / 2.0)
+    assert average_seconds(2.0, 0.25, ()) == average_seconds(2.0, None, (0.5,)) == 2.0
+
+
+def test_settings_of_training_leave_the_nesting_open() -> None:
+    assert choose_nesting({"norm": "batch", "depth": 3})["topology"].value == "unet"
