@@ -94,6 +94,7 @@ COVERED_IN = {
     "labels/matching": "measure/test_quality",
     "measure/curves": "measure/test_verdict",
     "measure/training_rules": "measure/test_verdict",
+    "measure/verdict_words": "measure/test_verdict",
     "measure/memory_probe": "measure/test_depth_table",
     "measure/stored_cases": "deploy/test_adapt",
     "model/encoder_weights": "model/test_encoders",

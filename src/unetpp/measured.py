@@ -35,14 +35,13 @@ DISTANCE = "distance"
 """Unit of a column that is in the unit of its table, mm or pixel."""
 CALIBRATED_CASES = 5
 """Fewest validation cases for a calibration of the expected Dice."""
-UNFINISHED, DIVERGED, TOO_SHORT, OVER_FITTED, IMPROVING, WEAK, UNSCORED, NO_GAIN, GOOD = KINDS = (
+UNFINISHED, DIVERGED, TOO_SHORT, OVER_FITTED, IMPROVING, WEAK, NO_GAIN, GOOD = KINDS = (
     "unfinished",
     "diverged",
     "too short",
     "over-fitted",
     "still improving",
     "weak",
-    "unscored",
     "no gain",
     "good",
 )

@@ -20,7 +20,6 @@ from unetpp.measured import (
     OVER_FITTED,
     TOO_SHORT,
     UNFINISHED,
-    UNSCORED,
     WEAK,
     DepthRow,
     MeanScores,
@@ -57,6 +56,28 @@ FLAT: tuple[Pairs, Pairs] = (
     [(200, 0.05), (600, 0.11), (1200, 0.12), (1600, 0.121), (2000, 0.12)],
     [(1, 2.0), (1000, 1.7), (1990, 1.65)],
 )
+ONE_OF_EIGHT = Curves(
+    steps=47,
+    seconds=79.0,
+    ended=True,
+    validations=tuple(
+        Validated(step, dice, train_dice=trained)
+        for step, dice, trained in [
+            (6, 0.216, 0.262),
+            (11, 0.595, 0.631),
+            (15, 0.822, 0.849),
+            (20, 0.863, 0.895),
+            (25, 0.840, 0.874),
+            (34, 0.840, 0.873),
+            (43, 0.848, 0.878),
+            (47, 0.850, 0.880),
+        ]
+    ),
+    losses=((1, 1.94), (8, 1.297), (16, 0.925), (20, 0.727), (23, 0.725), (34, 0.488), (44, 0.445), (47, 0.463)),
+    validated=1,
+    scored=(2, 8),
+)
+"""Nuclei in two minutes of a slow machine, with time for one of eight cases in each validation."""
 
 
 def make_curves(curves: tuple[Pairs, Pairs], ended: bool = True) -> Curves:
@@ -133,9 +154,22 @@ def test_the_scores_of_all_cases_decide_and_those_of_some_do_not() -> None:
     curves = replace(make_curves(FULL_LENGTH), validated=5, scored=(92, 92), final=0.58)
     verdict = judge_training(curves)
     assert verdict and verdict.reason.startswith("Trained to its end: validation Dice 0.580 over 92 cases")
-    some = judge_training(replace(curves, scored=(1, 92), final=None))
-    assert some and some.kind == UNSCORED and some.reason.startswith("Not judged yet: 1 of 92 validation cases scored")
-    assert "validation Dice 0.925 during training (5 of 92 cases)" in some.reason
+
+
+@pytest.mark.parametrize(
+    ("curves", "kind"), [(FULL_LENGTH, GOOD), (NUCLEI_TWO_MINUTES, IMPROVING), (OVER, OVER_FITTED)]
+)
+def test_before_all_cases_are_scored_the_curves_are_judged_however_many_are(
+    curves: tuple[Pairs, Pairs], kind: str
+) -> None:
+    found = replace(make_curves(curves), validated=5)
+    whole = judge_training(replace(found, scored=(92, 92), final=0.85))
+    assert whole and whole.kind == kind and "judged by the curves" not in whole.reason
+    for own in (1, 91):
+        some = judge_training(replace(found, scored=(own, 92)))
+        assert some and (some.kind, some.advice, some.more_minutes) == (kind, whole.advice, whole.more_minutes)
+        assert "during training (5 of 92 cases)" in some.reason
+        assert f"judged by the curves alone, {own} of 92 validation cases scored so far" in some.reason
 
 
 def test_what_was_learned_by_heart_is_over_fitted_however_few_the_steps() -> None:
@@ -144,9 +178,79 @@ def test_what_was_learned_by_heart_is_over_fitted_however_few_the_steps() -> Non
     curves = Curves(60, 60.0, True, validations, ((60, 0.17),), scored=(1, 1), final=0.179)
     verdict = judge_training(curves)
     assert verdict and (verdict.kind, verdict.learned) == (OVER_FITTED, False)
-    assert "training Dice 0.888, validation Dice 0.179 over 1 case; the best weights, of step 9 of 60" in verdict.reason
-    near = judge_training(replace(curves, final=0.6))
-    assert near and near.kind == TOO_SHORT
+    assert "training Dice 0.888, validation Dice 0.000 at the end; validation Dice 0.179 over 1 case" in verdict.reason
+    assert verdict.reason.endswith("; the best weights, of step 9 of 60, are used.")
+    near = tuple(replace(each, dice=0.6) for each in validations)
+    other = judge_training(replace(curves, validations=near))
+    assert other and other.kind == TOO_SHORT
+
+
+def test_a_short_training_whose_loss_falls_is_not_over_fitted_without_evidence() -> None:
+    points = [(15, 0.3, 0.78), (28, 0.55, 0.87), (40, 0.54, 0.88)]
+    validations = tuple(Validated(step, dice, train_dice=trained) for step, dice, trained in points)
+    curves = Curves(40, 40.0, True, validations, ((20, 1.2), (40, 0.6)), validated=12, scored=(12, 12), final=0.55)
+    verdict = judge_training(curves)
+    assert verdict and verdict.kind == TOO_SHORT and "More time alone" not in verdict.advice
+    known = replace(curves, losses=((20, 1.2), (40, 0.1)))
+    past = replace(curves, validations=(replace(validations[0], dice=0.58), *validations[1:]))
+    flat = replace(curves, losses=((20, 0.6), (40, 0.6)))
+    for shown in (known, past, flat):
+        other = judge_training(shown)
+        assert other and other.kind == OVER_FITTED
+    few = judge_training(replace(flat, validated=8, scored=(8, 8)))  # the training Dice is that of two cases
+    assert few and few.kind == TOO_SHORT
+
+
+def test_a_validation_that_falls_late_in_a_short_training_is_not_over_fitting() -> None:
+    validations = (Validated(100, 0.8), Validated(240, 0.86), Validated(320, 0.83), Validated(400, 0.83))
+    losses = ((100, 0.8), (200, 0.5), (240, 0.45), (400, 0.3))
+    curves = Curves(400, 400.0, True, validations, losses, validated=8, scored=(8, 8), final=0.86)
+    verdict = judge_training(curves)
+    assert verdict and verdict.kind != OVER_FITTED
+    early = replace(curves, validations=(Validated(150, 0.86), *validations[2:]))
+    lasting = judge_training(early)
+    assert lasting and lasting.kind == OVER_FITTED
+    one = judge_training(replace(early, validated=1))
+    assert one and one.kind != OVER_FITTED
+
+
+def test_a_verdict_and_its_advice_are_the_same_before_and_after_all_cases_are_scored() -> None:
+    before, after = judge_training(ONE_OF_EIGHT), judge_training(replace(ONE_OF_EIGHT, scored=(8, 8), final=0.534))
+    assert before and after and "Too short to judge: 47 steps of the 1,600" in before.reason
+    assert "Too short to have learned: 47 steps of the 1,600" in after.reason and "0.534 over 8 cases" in after.reason
+    wanted = (TOO_SHORT, "Train longer.", 60, False)
+    for verdict in (before, after):
+        assert (verdict.kind, verdict.advice, verdict.more_minutes, verdict.learned) == wanted
+        assert "the best weights by 1 validation case, of step 20 of 47, are used" in verdict.reason
+
+
+def test_an_extension_that_brought_nothing_is_told_whatever_the_verdict() -> None:
+    more = (Validated(54, 0.854), Validated(60, 0.856))
+    extended = replace(ONE_OF_EIGHT, steps=60, began=47, validations=(*ONE_OF_EIGHT.validations, *more))
+    used = "the 13 added steps brought nothing: the best weights by 1 validation case, of step 20 of 60, are used"
+    falling = replace(extended, losses=((30, 0.8), (60, 0.4)), final=0.9, scored=(8, 8))
+    for each, kind in (
+        (replace(extended, final=0.534), TOO_SHORT),
+        (falling, IMPROVING),
+        (replace(extended, ended=False), UNFINISHED),
+    ):
+        verdict = judge_training(each)
+        assert verdict and verdict.kind == kind and used in verdict.reason
+    shown = judge_training(replace(falling, losses=((30, 0.4), (60, 0.4))))
+    assert shown and shown.kind == NO_GAIN and "are used" in shown.reason and "added steps brought" not in shown.reason
+    gained = replace(extended, validations=(*ONE_OF_EIGHT.validations, Validated(60, 0.9)))
+    verdict = judge_training(gained)
+    assert verdict and "are used" not in verdict.reason
+
+
+def test_the_minutes_are_one_estimate_for_every_verdict() -> None:
+    curves = make_curves(NUCLEI_TWO_MINUTES)
+    over = replace(curves, validations=(Validated(20, 0.86), Validated(200, 0.7), Validated(245, 0.7)))
+    found = [judge_training(each) for each in (curves, over, replace(curves, validated=24, scored=(24, 24), final=0.3))]
+    assert [each and each.kind for each in found] == [IMPROVING, OVER_FITTED, TOO_SHORT]
+    assert {each and each.more_minutes for each in found} == {30}
+    long = judge_training(replace(make_curves(OVER), seconds=1e7))
+    assert long and long.more_minutes == 24 * 60
 
 
 def test_a_flat_dice_of_a_few_cases_does_not_end_a_training_whose_loss_falls() -> None:
@@ -308,6 +412,8 @@ def test_a_dice_that_any_mask_of_foreground_has_shows_nothing() -> None:
     assert "a mask that is foreground everywhere has 0.875" in verdict.reason
     better = judge_training(replace(curves, final=0.93))
     assert better and better.learned
+    good = judge_training(replace(curves, final=0.93, validations=validations[1:]))
+    assert good and good.kind == GOOD and "a mask that is foreground everywhere has 0.875" in good.reason
     long = judge_training(replace(curves, steps=2000, validations=(Validated(2000, 0.877),)))
     assert long and long.kind == WEAK
     assert read_curves([], fractions=(0.25, 0.75)).trivial == pytest.approx(1.5 / 1.75)

@@ -13,6 +13,10 @@ from unetpp.measured import Metrics
 from unetpp.train.log import LogLine
 from unetpp.words import count_noun
 
+FEW_CASES = 3
+"""Number of cases below which they say little of others."""
+VALIDATED_PER_TRAINED = 4
+"""Number of validation cases for each training case that is scored during training."""
 FEW_STEPS = 100
 """Number of steps below which only a high Dice shows that a network has learned; and, of one that starts from learned
 weights, below which nothing does: the learning rate has hardly risen, and the Dice is that of the start."""
@@ -81,7 +85,18 @@ class Curves:
 
     @property
     def has_learned(self) -> bool:
-        """Whether the Dice shows that the network has learned; after few steps only a high one does."""
+        """Whether the Dice shows that the network has learned; after few steps only a high one of enough cases does."""
+        return self._is_high and not self.is_unknown
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether a high Dice shows nothing: that of one or two of more cases after few steps, until all are scored."""
+        return (
+            self.steps < FEW_STEPS and self.final is None and self.is_by_few and not self.from_weights and self._is_high
+        )
+
+    @property
+    def _is_high(self) -> bool:
         least = self.trivial + ABOVE_TRIVIAL * (1 - self.trivial) if self.trivial else 0.0
         return self.dice >= max(_choose_bound(self.steps), least)
 
@@ -93,6 +108,17 @@ class Curves:
         total = self.scored[1] if self.scored else self.validated
         part = f" ({self.validated} of {count_noun(total, 'case')})" if self.validated < total else ""
         return f" during training{part}"
+
+    @property
+    def is_by_few(self) -> bool:
+        """Whether a validation during training has one or two of more cases."""
+        total = self.scored[1] if self.scored else self.validated
+        return self.validated is not None and self.validated < min(FEW_CASES, total or 0)
+
+    @property
+    def trained(self) -> int | None:
+        """Number of training cases that are scored with a validation, at most."""
+        return None if self.validated is None else -(-self.validated // VALIDATED_PER_TRAINED)
 
     def is_validated_in_part(self, part: float) -> bool:
         """Tell whether a validation during training has less than a part of all cases."""

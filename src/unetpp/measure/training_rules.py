@@ -8,12 +8,23 @@ time would help shows in what the second half of the steps has brought.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil
 
 import numpy as np
 
-from unetpp.measure.curves import BEHIND, FEW_STEPS, LEARNED, LEARNED_EARLY, Curves
-from unetpp.measure.pace import SHARE_AFTER
+from unetpp.measure.curves import BEHIND, FEW_CASES, FEW_STEPS, LEARNED_EARLY, Curves
+from unetpp.measure.verdict_words import (
+    Pair,
+    count_steps,
+    describe,
+    describe_change,
+    describe_dice,
+    describe_few,
+    describe_fit,
+    describe_trivial,
+    describe_unscored,
+    describe_used,
+    estimate_minutes,
+)
 from unetpp.measured import (
     DIVERGED,
     GOOD,
@@ -22,7 +33,6 @@ from unetpp.measured import (
     OVER_FITTED,
     TOO_SHORT,
     UNFINISHED,
-    UNSCORED,
     WEAK,
     Verdict,
 )
@@ -35,21 +45,20 @@ NO_ROOM = 0.02
 """Distance from a Dice of 1 below which nothing is left to gain."""
 FALL, RISE = 0.9, 1.1
 """Training loss that has fallen, and validation loss that has risen, as multiples of their values before."""
+EARLY = 0.5
+"""Fraction of the steps after whose end a short training has to have gained nothing in validation to be over-fitted."""
 DROP = 0.02
 """Fall of the validation Dice from its highest, and rise of the training Dice meanwhile, that show over-fitting."""
 GAP = 0.3
 """Training Dice above the validation Dice from which a network knows its training cases alone."""
+KNOWN = 0.2
+"""Training loss (about 2 at first) that shows, at a high training Dice, that all training cases are known."""
 PART = 0.25
 """Fraction of the validation cases below which those of a validation during training say little of all."""
-FEW_CASES = 3
-"""Number of validation cases below which they say little of new images."""
 RUINED, LOST = 2.0, 0.1
 """Training loss at the end, as a multiple of its lowest, and fall of the validation Dice, that show divergence."""
-ROUND_MINUTES = (1, 2, 5, 10, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720)
 
 Rule = Callable[[Curves], Verdict | None]
-Pair = tuple[float | None, float | None]
-"""A figure before and after."""
 
 
 def judge_training(curves: Curves) -> Verdict | None:
@@ -57,8 +66,10 @@ def judge_training(curves: Curves) -> Verdict | None:
     if not curves.validations:
         return (find_diverged(curves) or find_few_steps(curves)) if curves.ended else None
     verdict = next(verdict for rule in RULES if (verdict := rule(curves)))
-    advice = f"{verdict.advice} {_describe_few(curves)}".strip()
-    return verdict.model_copy(update={"advice": advice})
+    more = (describe_used(curves, verdict.kind), describe_unscored(curves))
+    reason = "; ".join([verdict.reason.removesuffix("."), *filter(None, more)])
+    advice = f"{verdict.advice} {describe_few(curves)}".strip()
+    return verdict.model_copy(update={"reason": f"{reason}.", "advice": advice})
 
 
 def find_unfinished(curves: Curves) -> Verdict | None:
@@ -83,7 +94,6 @@ def find_diverged(curves: Curves) -> Verdict | None:
     if curves.validations:
         last = curves.validations[-1].dice
         reason += f", and the validation Dice{curves.during} fell from {curves.best.dice:.3f} to {last:.3f}"
-        reason += f"; the best weights, of step {curves.best.step:,}, are used"
     learned = bool(curves.validations) and curves.has_learned
     advice = "Train into another folder with a third of `train.learning_rate` and `train.kernel_learning_rate`."
     return Verdict(kind=DIVERGED, reason=f"{reason}.", advice=advice, learned=learned)
@@ -94,14 +104,9 @@ def find_few_steps(curves: Curves) -> Verdict | None:
     wanted = FEW_STEPS if curves.from_weights else WANTED_STEPS
     if curves.steps >= wanted:
         return None
-    reason = f"Short: {_count_steps(curves, wanted)}; nothing was validated{_describe_fit(curves, ', ')}."
-    more, learned = _minutes(curves, wanted - curves.steps), curves.steps >= FEW_STEPS
+    reason = f"Short: {count_steps(curves, wanted)}; nothing was validated{describe_fit(curves, ', ')}."
+    more, learned = estimate_minutes(curves), curves.steps >= FEW_STEPS
     return Verdict(kind=TOO_SHORT, reason=reason, advice="Train longer.", more_minutes=more, learned=learned)
-
-
-def _count_steps(curves: Curves, wanted: int) -> str:
-    what = "fine-tuning" if wanted == FEW_STEPS else "such a network"
-    return f"{count_noun(curves.steps, 'step')} of the {wanted:,} that {what} wants"
 
 
 def find_too_short(curves: Curves) -> Verdict | None:
@@ -109,12 +114,13 @@ def find_too_short(curves: Curves) -> Verdict | None:
     if not _is_too_short(curves):
         if not curves.from_weights or curves.steps >= FEW_STEPS:
             return None
-        reason = f"Too short to judge: {_count_steps(curves, FEW_STEPS)}; {_describe(curves)}."
-        more = _minutes(curves, FEW_STEPS - curves.steps)
+        reason = f"Too short to judge: {count_steps(curves, FEW_STEPS)}; {describe(curves)}."
+        more = estimate_minutes(curves)
         return Verdict(kind=TOO_SHORT, reason=reason, advice="Train longer.", more_minutes=more)
-    steps = _count_steps(curves, WANTED_STEPS)
-    reason = f"Too short to have learned: {steps}; {_describe(curves)}{_describe_trivial(curves)}."
-    more = _minutes(curves, WANTED_STEPS - curves.steps)
+    steps = count_steps(curves, WANTED_STEPS)
+    what = "judge" if curves.is_unknown else "have learned"
+    reason = f"Too short to {what}: {steps}; {describe(curves)}{describe_trivial(curves)}."
+    more = estimate_minutes(curves)
     return Verdict(kind=TOO_SHORT, reason=reason, advice="Train longer.", more_minutes=more, learned=False)
 
 
@@ -122,8 +128,8 @@ def find_large_behind(curves: Curves) -> Verdict | None:
     """A training of a network with shells that was long enough for an inner size, and too short for the largest."""
     if not curves.ahead or curves.steps >= WANTED_STEPS:
         return None
-    reason = f"Too short for the largest size: {_count_steps(curves, WANTED_STEPS)}; validation Dice: {curves.ahead}."
-    more = _minutes(curves, WANTED_STEPS - curves.steps)
+    reason = f"Too short for the largest size: {count_steps(curves, WANTED_STEPS)}; validation Dice: {curves.ahead}."
+    more = estimate_minutes(curves)
     return Verdict(kind=TOO_SHORT, reason=reason, advice="Train longer, or use the smaller size.", more_minutes=more)
 
 
@@ -136,19 +142,29 @@ def _is_too_short(curves: Curves) -> bool:
 
 
 def find_memorized(curves: Curves) -> Verdict | None:
-    """A training, of any length, that has learned its own cases, but little that holds for those of validation."""
-    trained = curves.validations[-1].train_dice
-    if trained is None or trained < LEARNED_EARLY or trained - curves.dice < GAP:
+    """A training that has learned its own cases, but little that holds for those of validation.
+
+    Both Dice are of the weights at the end. That of one or two training cases shows nothing by itself, nor does any in
+    a short training whose loss still falls: there a low training loss or a lasting fall of the validation Dice has to.
+    """
+    end, loss = curves.validations[-1], curves.loss_near(curves.steps)
+    trained = end.train_dice
+    if trained is None or trained < LEARNED_EARLY or trained - end.dice < GAP or curves.is_by_few:
+        return None
+    is_known = loss is not None and loss <= KNOWN
+    is_past = curves.best.step <= EARLY * curves.steps and curves.best.dice - _mean_late(curves) > DROP
+    is_shown = not _is_still_learning(curves) and (curves.trained is None or curves.trained >= FEW_CASES)
+    if not (is_known or is_past or is_shown):
         return None
     reason = (
-        f"Over-fitted: it has learned the training cases alone, training Dice {trained:.3f}, {_describe_dice(curves)}; "
-        f"the best weights, of step {curves.best.step:,} of {curves.steps:,}, are used."
+        f"Over-fitted: it has learned the training cases alone, training Dice {trained:.3f}, validation Dice "
+        f"{end.dice:.3f} at the end; {describe_dice(curves)}."
     )
     advice = (
         "Look at the validation cases in the report: if they are unlike the others, add labeled cases of their kind to "
         "DATA; if not, are their labels right? More time alone does not help."
     )
-    more = _minutes(curves, curves.steps)
+    more = estimate_minutes(curves)
     return Verdict(kind=OVER_FITTED, reason=reason, advice=advice, more_minutes=more, learned=curves.has_learned)
 
 
@@ -160,20 +176,31 @@ def find_over_fitted(curves: Curves) -> Verdict | None:
     losses, dice = (curves.loss_near(best.step), curves.loss_near(curves.steps)), (best.train_dice, end.train_dice)
     if best.step > 0.7 * curves.steps or not (_has_fallen(losses) or _has_risen(dice)):
         return None
-    late = float(np.mean([each.dice for each in curves.validations[-2:]]))
+    if _is_still_learning(curves) and (curves.is_by_few or best.step > EARLY * curves.steps):
+        return None
+    late = _mean_late(curves)
     worse_loss = best.loss is not None and end.loss is not None and end.loss > RISE * best.loss
     if not (worse_loss and late <= best.dice + GAIN) and curves.best.dice - late <= DROP:
         return None
-    training = _describe_change("in training", dice, losses)
-    validation = _describe_change(f"in validation{curves.during}", (best.dice, end.dice), (best.loss, end.loss))
-    reason = f"Over-fitted since step {best.step:,}: {training}, {validation}"
+    training = describe_change("in training", dice, losses)
+    validation = describe_change(f"in validation{curves.during}", (best.dice, end.dice), (best.loss, end.loss))
+    reason = f"Over-fitted since step {best.step:,}: {training}, {validation}."
     advice = "Add labeled cases to DATA: they help most; more time alone does not."
-    return Verdict(
-        kind=OVER_FITTED,
-        reason=f"{reason}; the best weights, of step {curves.best.step:,}, are used.",
-        advice=advice,
-        more_minutes=_minutes(curves, curves.steps),
-    )
+    return Verdict(kind=OVER_FITTED, reason=reason, advice=advice, more_minutes=estimate_minutes(curves))
+
+
+def _mean_late(curves: Curves) -> float:
+    return float(np.mean([each.dice for each in curves.validations[-2:]]))
+
+
+def _is_still_learning(curves: Curves) -> bool:
+    """Tell whether a short training lowered its loss to the end."""
+    return curves.steps < WANTED_STEPS and _has_fallen(_halve_losses(curves))
+
+
+def _halve_losses(curves: Curves) -> Pair:
+    """Training loss in the middle and at the end."""
+    return curves.loss_near(curves.steps // 2), curves.loss_near(curves.steps)
 
 
 def _has_fallen(losses: Pair) -> bool:
@@ -186,19 +213,9 @@ def _has_risen(dice: Pair) -> bool:
     return before is not None and after is not None and after - before >= DROP
 
 
-def _describe_change(where: str, dice: Pair, losses: Pair) -> str:
-    """Write how Dice and loss went, as far as they are known."""
-    known = [
-        f"{name} {before:.3f} to {after:.3f}"
-        for name, (before, after) in (("Dice", dice), ("loss", losses))
-        if before is not None and after is not None
-    ]
-    return f"{where} {', '.join(known)}"
-
-
 def find_no_gain(curves: Curves) -> Verdict | None:
     """A training that was extended, and whose best weights are those from before."""
-    if not curves.began or curves.best.step > curves.began:
+    if not curves.began or curves.best.step > curves.began or (curves.is_by_few and _is_still_learning(curves)):
         return None
     added, best = curves.steps - curves.began, curves.best
     since = [each.dice for each in curves.validations if each.step > curves.began]
@@ -224,22 +241,22 @@ def find_improving(curves: Curves) -> Verdict | None:
     gained = (
         f"{part} of the {curves.steps:,} steps raised the validation Dice{curves.during} from {before:.3f} to {end:.3f}"
     )
-    final = f"; {_describe_dice(curves)}" if curves.validated and curves.final is not None else ""
-    reason = f"Still improving: {gained}{final}{_describe_fit(curves, '; ')}."
-    more = _minutes(curves, max(curves.steps, WANTED_STEPS - curves.steps))
+    final = f"; {describe_dice(curves)}" if curves.validated and curves.final is not None else ""
+    reason = f"Still improving: {gained}{final}{describe_fit(curves, '; ')}."
+    more = estimate_minutes(curves)
     return Verdict(kind=IMPROVING, reason=reason, advice="Train longer.", more_minutes=more)
 
 
 def _find_falling(curves: Curves) -> Verdict | None:
     """A short training whose loss still falls, where the validations during training are of few of the cases."""
-    losses = curves.loss_near(curves.steps // 2), curves.loss_near(curves.steps)
-    if curves.steps >= WANTED_STEPS or not curves.is_validated_in_part(PART) or not _has_fallen(losses):
+    losses = _halve_losses(curves)
+    if not curves.is_validated_in_part(PART) or not _is_still_learning(curves):
         return None
     reason = (
         f"Still improving, by the training loss: the second half of the {curves.steps:,} steps lowered it from "
-        f"{losses[0]:.3f} to {losses[1]:.3f}; {_describe_dice(curves)}."
+        f"{losses[0]:.3f} to {losses[1]:.3f}; {describe_dice(curves)}."
     )
-    more = _minutes(curves, max(curves.steps, WANTED_STEPS - curves.steps))
+    more = estimate_minutes(curves)
     return Verdict(kind=IMPROVING, reason=reason, advice="Train longer.", more_minutes=more)
 
 
@@ -247,26 +264,17 @@ def find_weak(curves: Curves) -> Verdict | None:
     """A training that had its time and has hardly learned."""
     if curves.has_learned:
         return None
-    described = f"{_describe(curves)}{_describe_trivial(curves)}"
+    described = f"{describe(curves)}{describe_trivial(curves)}"
     reason = f"Hardly learned in {curves.steps:,} steps, and no longer improving: {described}."
     advice = "Look at the worst cases in the report: do the labels lie on what they name, is anything missing in them?"
     return Verdict(kind=WEAK, reason=reason, advice=advice, learned=False)
-
-
-def find_unscored(curves: Curves) -> Verdict | None:
-    """A training that had its time, and of which too few cases are scored."""
-    if curves.scored is None or curves.scored[0] >= curves.scored[1]:
-        return None
-    own, total = curves.scored
-    reason = f"Not judged yet: {own} of {count_noun(total, 'validation case')} scored; {_describe(curves)}."
-    return Verdict(kind=UNSCORED, reason=reason, advice="Score the rest.")
 
 
 def find_good(curves: Curves) -> Verdict:
     """A training to which more time would add little."""
     gained = curves.validations[-1].dice - curves.dice_at(0.5)
     rise = f"the second half of the {curves.steps:,} steps added {100 * gained:.1f} points{curves.during}"
-    described = f"{_describe(curves)}; {rise if gained >= 0.0005 else 'no longer rising'}."
+    described = f"{describe(curves)}{describe_trivial(curves)}; {rise if gained >= 0.0005 else 'no longer rising'}."
     if curves.dice < LEARNED_EARLY:
         advice = "More labeled cases would add more than more time."
         return Verdict(kind=GOOD, reason=f"Trained to its end: {described}", advice=advice)
@@ -283,51 +291,5 @@ RULES: tuple[Rule, ...] = (
     find_no_gain,
     find_improving,
     find_weak,
-    find_unscored,
     find_good,
 )
-
-
-def _describe_few(curves: Curves) -> str:
-    """Say that the Dice, on which a verdict rests, is of few cases; empty of more."""
-    total = curves.scored[1] if curves.scored else curves.validated
-    if total is None or total >= FEW_CASES:
-        return ""
-    more = ": label more" if curves.scored else ""  # otherwise there may be some that are scored at the end
-    return f"{count_noun(total, 'validation case')} can say little of new images{more}."
-
-
-def _describe_trivial(curves: Curves) -> str:
-    is_high = curves.trivial > LEARNED
-    return f"; a mask that is foreground everywhere has {curves.trivial:.3f}" if is_high else ""
-
-
-def _describe(curves: Curves) -> str:
-    return f"{_describe_dice(curves)}{_describe_fit(curves, ', ')}"
-
-
-def _describe_dice(curves: Curves) -> str:
-    if curves.final is not None and curves.scored:
-        return f"validation Dice {curves.final:.3f} over {count_noun(curves.scored[1], 'case')}"
-    return f"validation Dice {curves.best.dice:.3f}{curves.during}"
-
-
-def _describe_fit(curves: Curves, before: str) -> str:
-    """Write what is known of training and validation at the end, beside the validation Dice."""
-    training = curves.loss_near(curves.steps)
-    last = curves.validations[-1] if curves.validations else None
-    texts = [
-        f"{loss:.3f} in {name}"
-        for loss, name in ((training, "training"), (last and last.loss, "validation"))
-        if loss is not None
-    ]
-    dice = f"{before}training Dice {last.train_dice:.3f}" if last and last.train_dice is not None else ""
-    return f"{dice}{', ' if dice else before}loss {' and '.join(texts)}" if texts else dice
-
-
-def _minutes(curves: Curves, steps: int) -> float | None:
-    """Minutes of a command that trains some steps more, what follows them included; rounded up."""
-    if not curves.steps or not curves.seconds:
-        return None
-    minutes = curves.estimate_seconds(steps) / (1 - SHARE_AFTER) / 60
-    return next((each for each in ROUND_MINUTES if each >= minutes), 60 * ceil(minutes / 60))

@@ -16,6 +16,7 @@ from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
 from unetpp.infer.sliding import predict_tiles
 from unetpp.infer.tiles import TileGrid
+from unetpp.measure.curves import VALIDATED_PER_TRAINED
 from unetpp.measure.stored_cases import StoredImage
 from unetpp.metrics.scores import Validation, fast_dice, mean_of
 from unetpp.model.network import UNetPlusPlus
@@ -27,8 +28,6 @@ from unetpp.train.step import make_loss
 T = TypeVar("T")
 VALIDATION_OVERLAP = 0.25
 """Overlap of tiles during training: less than in prediction, to save most of the time; it ranks weights alike."""
-VALIDATED_PER_TRAINED = 4
-"""Number of validation cases for each training case that is scored."""
 LOSS_PATCHES = 16
 """Largest number of patches of the validation cases on which the loss is computed; at most one for 4 tiles."""
 
