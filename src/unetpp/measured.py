@@ -11,7 +11,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -242,6 +242,8 @@ class DepthTable(Measured):
     recommended: Recommendation | None = None
     scored: tuple[int, int] | None = None
     """Number of validation cases that the scores are of, and that there are; None: not recorded."""
+    surfaces_scored: tuple[int, int] | None = None
+    """Number of validation cases that distances between surfaces are of, and that there are; None: not recorded."""
 
     @property
     def is_scored(self) -> bool:
@@ -261,9 +263,10 @@ class DepthTable(Measured):
             return ""
         return f"only {self.scored[0]} of {count_noun(self.scored[1], 'validation case')} scored"
 
-    def count_scored(self) -> str:
-        """Write the number of cases that the scores are of, for the head of their column; empty if of all."""
-        return "" if self.scored is None or self.is_scored else f"{self.scored[0]} of {self.scored[1]}"
+    def count_cases(self) -> dict[str, str]:
+        """Write of how many cases scores are, by key, for the headings of their columns; not of those of all cases."""
+        counts = {"dice": self.scored, "hd95_mm": self.surfaces_scored, "nsd": self.surfaces_scored}
+        return {key: f"{found[0]} of {found[1]}" for key, found in counts.items() if found and found[0] < found[1]}
 
     @property
     def rows(self) -> dict[str, DepthRow]:
@@ -496,6 +499,8 @@ class Metrics(DepthTable):
     """Tolerance of the surface Dice, in the distance unit."""
     metric_impl: str | None = None
     """Implementation of the distances."""
+    scoring_s: float | None = None
+    """Seconds that scoring the cases took; a further training keeps as many free."""
     verdict: Verdict | None = None
     unfinished: tuple[str, ...] = ()
     """What was not measured because the time was over, in words; `unetpp report` measures all of it."""
@@ -507,6 +512,11 @@ def read_metrics(path: Path) -> Metrics | None:
         return Metrics.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
         return None
+
+
+def count_surfaces(cases: Iterable[ScoredCase]) -> int:
+    """Count cases with distances between surfaces; one without a Dice has no surface to measure."""
+    return sum(case.mean.nsd is not None or case.mean.dice is None for case in cases)
 
 
 def tabulate_cases(metrics: Metrics) -> str:
@@ -537,10 +547,12 @@ def find_columns(kind: type[Measured], rows: Collection[Measured]) -> dict[str, 
     return {key: column for key, column in list_columns(kind).items() if is_filled(key, column)}
 
 
-def write_headings(columns: Mapping[str, Column], unit: str | None, scored: str = "") -> list[str]:
-    """Write the headings of columns; that of the Dice says of how many cases it is, where that is given."""
-    count = f" ({scored})" if scored else ""
-    return [f"{column.heading(unit)}{count if key == 'dice' else ''}" for key, column in columns.items()]
+def write_headings(
+    columns: Mapping[str, Column], unit: str | None, counts: Mapping[str, str] | None = None
+) -> list[str]:
+    """Write the headings of columns; they say of how many cases these are, where that is given."""
+    notes = {key: f" ({count})" for key, count in (counts or {}).items()}
+    return [f"{column.heading(unit)}{notes.get(key, '')}" for key, column in columns.items()]
 
 
 def tabulate(
@@ -550,7 +562,7 @@ def tabulate(
     unit: str | None,
     brief: bool = False,
     spared: int = 0,
-    scored: str = "",
+    counts: Mapping[str, str] | None = None,
 ) -> list[list[str]]:
     """Make the texts of a table.
 
@@ -561,7 +573,7 @@ def tabulate(
         unit: unit of distances.
         brief: whether to show only the columns for narrow tables.
         spared: columns up to this rank of `Column.spare` are left out.
-        scored: number of cases that the scores are of, as `DepthTable.count_scored` writes it.
+        counts: number of cases that columns are of, as `DepthTable.count_cases` writes it; None: of all.
 
     Returns:
         Headings, then one list of texts for each row.
@@ -569,4 +581,4 @@ def tabulate(
     filled = find_columns(kind, [row for _, row in rows]).items()
     shown = {key: column for key, column in filled if (column.brief or not brief) and not 0 < column.spare <= spared}
     lines = [[name, *(column.text(getattr(row, key, None)) for key, column in shown.items())] for name, row in rows]
-    return [[first, *write_headings(shown, unit, scored)], *lines]
+    return [[first, *write_headings(shown, unit, counts)], *lines]

@@ -64,6 +64,19 @@ def test_every_depth_is_measured_and_deeper_ones_cost_more(
     assert f"2 tiles of {' x '.join(['32'] * dims)}" in table.conditions
 
 
+@pytest.mark.parametrize(("per_second", "busy"), [(0.3, True), (0.95, False)])
+def test_times_of_a_busy_machine_are_said_to_be(
+    per_second: float, busy: bool, make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(depth_table.time, "thread_time", lambda: per_second * time.perf_counter())
+    conditions = measure_depths(make_model(), tile=[32, 32], memory=False).conditions
+    assert conditions and ("the machine was busy; `unetpp info RUN --measure`" in conditions) == busy
+
+
+def test_nothing_is_said_of_how_costs_were_measured_where_none_were(make_model: Callable[..., Path]) -> None:
+    assert measure_depths(make_model(), until=time.monotonic()).conditions is None
+
+
 def test_a_size_is_measured_as_it_is_deployed(
     make_model: Callable[..., Path], small_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def test_all_cases_count_alike() -> None:
     assert found.depths[1].dice_lost == pytest.approx((6 * 0.0015 + 2 * 0.0025) / 8, abs=6e-4)
     assert (found.depths[2].latency_ms, found.conditions, len(found.cases)) == (4.0, "here", 8)
     assert found.recommended and found.recommended.depth == 1
+    assert (found.scored, found.surfaces_scored) == ((8, 8), (8, 8))
     assert found.depths[2].classes["b"].dice == pytest.approx(found.classes["b"].dice)
 
 

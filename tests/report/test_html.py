@@ -367,11 +367,12 @@ def test_the_verdict_stands_first_with_what_to_do(tmp_path: Path, small_plan: Ca
 
     log = run / "fold_0" / "log.jsonl"
     log.write_text(log.read_text().replace("0.8", "0.3").replace("0.9", "0.4"))
-    partial = scores.merge(Metrics(scored=(4, 9)))  # then that of the training decides
+    partial = scores.merge(Metrics(scored=(4, 9), surfaces_scored=(3, 9)))  # then that of the training decides
     metrics.write_text(partial.to_json())
     text = write_report(run).path.read_text(encoding="utf-8")
     assert "<h2>Too short to have learned: 20 steps of the 1,600" in text
     assert "unetpp train DATA --out run --resume --minutes +" in text
     assert "only 4 of 9 validation cases scored" in text
     assert ">Dice (4 of 9)</th>" in text and "4 of 9 cases, scored after training" in text
+    assert ">surface Dice (3 of 9)</th>" in text and ", 3 of 9 cases" in text
     assert "Recommended" not in text and "--depth 1<" not in text

@@ -12,6 +12,7 @@ from unetpp.measured import (
     DepthRow,
     DepthTable,
     Metrics,
+    Notes,
     Recommendation,
     Rule,
     ScoredCase,
@@ -140,6 +141,22 @@ def test_before_all_cases_are_scored_no_size_is_left_out() -> None:
     assert "left out" not in shown and "no size is recommended" in shown
     assert "Dice (1 of 5)" in shown.splitlines()[0]
     assert "(" not in describe_depths(DepthTable(depths=rows, scored=(5, 5))).splitlines()[0]
+
+
+def test_scores_of_some_of_the_cases_say_so_in_their_headings() -> None:
+    rows = sizes((0.8, 1), (0.9, 2), (0.85, 3), (0.92, 5), dice_lost=0.1, peak_memory_mb=100.5, parameters=123_456)
+    found = DepthTable(depths=rows, scored=(8, 8), surfaces_scored=(7, 8), distance_unit="pixel")
+    assert describe_depths(found.merge(DepthTable(surfaces_scored=(8, 8)))).count("of 8") == 0
+    shown = describe_depths(found).splitlines()
+    assert max(map(len, shown)) <= 80 and any("parameters" in line for line in shown)
+    assert [line.count("(7 of 8)") for line in shown[:3]] == [0, 0, 2]
+    assert shown[1].split() == ["Dice", "pixel", "Dice", "memory"]
+
+
+def test_while_a_network_is_trained_its_scores_are_called_so() -> None:
+    table = {"depths": {1: row(), 2: row()}, "scored": (1, 8)}
+    assert "1 of 8 validation cases scored during training" in describe_depths(Notes(**table, step=10))
+    assert "1 of 8 validation cases scored after training" in describe_depths(Notes(**table))
 
 
 def test_what_comes_next_names_the_recommended_size() -> None:

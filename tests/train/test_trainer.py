@@ -23,6 +23,7 @@ from unetpp.errors import Interrupted, ModelFileError, UnetppError
 from unetpp.measure.validation import DepthValidation
 from unetpp.measured import Training
 from unetpp.metrics.scores import Validation
+from unetpp.model.header import read_header
 from unetpp.plan import Plan
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
 from unetpp.train import trainer
@@ -77,6 +78,12 @@ def mean_weight(network: nn.Module) -> Validation:
 
 def train(tmp_path: Path, name: str, plan: Plan, validate: Any = mean_weight, resume: bool = False) -> Training:
     return FoldTraining(plan, make_store(tmp_path), tmp_path / name, device=CPU, validate=validate).run(resume)
+
+
+def test_the_model_says_of_how_many_cases_its_scores_are_while_it_is_trained(tmp_path: Path) -> None:
+    some = {"validation_cases": 1, "held_out": 8}
+    FoldTraining(make_plan(), make_store(tmp_path), tmp_path, device=CPU, validate=mean_weight, **some).run()
+    assert read_header(tmp_path / MODEL).notes.count_cases() == {"dice": "1 of 8"}
 
 
 def same(first: Path, second: Path) -> bool:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from unetpp.errors import DataError, ModelFileError, UnetppError, UsageError
 from unetpp.model.file import write_tensors
 from unetpp.plan import Plan, read_plan
 from unetpp.run_folder import CHECKPOINT, MODEL, RunFolder, find_model_files
+from unetpp.verbs import fold_time
 from unetpp.verbs.begun_folds import require_ready
 from unetpp.verbs.fold_time import Clock
 from unetpp.verbs.request import read_request
@@ -120,13 +122,17 @@ def test_a_training_that_is_continued_has_an_end(stopped: RunFolder, trained: Pa
     timed = plan.changed({"train.minutes": 2})
     nothing = read_request(None, None, None)
     rest = find_rest(stopped, [0], timed, nothing)
-    assert rest and rest.text == "1.2 minutes left, from step 9"  # 60 s of its 90 s, and a tenth of 2 minutes
+    assert (
+        rest and rest.text == "1.2 minutes left after the start-up, from step 9"
+    )  # 60 s of its 90 s, and a tenth of 2 minutes
     end = find_end(rest, 2, 1, Clock())
     assert end and timedelta(seconds=70) < end - datetime.now() < timedelta(seconds=75)
     both = find_rest(stopped, [0, 1], timed, nothing)
-    assert both and both.text == "3.2 minutes left of 2 folds"
+    assert both and both.text == "3.2 minutes left after the start-up of 2 folds"
     longer = find_rest(RunFolder(trained), [0], plan, more)
     assert longer and (longer.text, longer.seconds) == ("10 more minutes", 600)
+    end = find_end(longer, 2, 1, Clock(time.monotonic() - 30))  # its minutes count from the start of the command
+    assert end and timedelta(seconds=565) < end - datetime.now() < timedelta(seconds=571)
     epochs = find_rest(RunFolder(trained), [0], plan, read_request(None, "+1", None))
     assert epochs and (epochs.text, epochs.seconds) == ("1 more epoch", None)
     assert epochs.steps == plan.train.steps_per_epoch and find_end(epochs, None, 1, Clock()) is None
@@ -135,10 +141,15 @@ def test_a_training_that_is_continued_has_an_end(stopped: RunFolder, trained: Pa
     assert not (stopped.fold(0) / MODEL).exists()
 
 
-def test_a_dry_run_of_a_finished_training_says_that_nothing_is_left(trained: Path) -> None:
+def test_a_dry_run_of_a_finished_training_measures_nothing_and_says_how_to_go_on(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fold_time, "load_libraries", lambda progress: pytest.fail("loaded"))
     planned = unetpp.train(trained.parent / "data", trained, device="cpu", resume=True, dry_run=True)
     lines = planned.to_text().splitlines()
     assert "Training: nothing is left" in lines and f"Ends:     at once; results in {trained}" in lines
+    assert lines[-1].startswith("Train it longer: ") and "--resume --minutes +" in lines[-1]
+    assert "Measuring a training step" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("budget_s", [90.0, None])
@@ -151,7 +162,8 @@ def test_a_dry_run_of_a_training_that_is_continued_tells_what_is_left(
     planned = unetpp.train(trained.parent / "data", stopped.path, device="cpu", resume=True, dry_run=True)
     (length,) = (line for line in planned.to_text().splitlines() if line.startswith("Training: "))
     if budget_s:
-        assert length == "Training: 1.2 minutes left, from step 9, scoring included"
+        assert length == "Training: 1.2 minutes left after the start-up, from step 9, scoring included"
+        assert "about 1.2 minutes after the start-up;" in planned.to_text()
         assert planned.train_minutes == pytest.approx(1.2)
     else:
         assert length == "Training: 11 steps left, from step 9, then every depth is scored and timed"

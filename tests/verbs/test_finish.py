@@ -25,7 +25,8 @@ from unetpp.run_folder import MODEL, RunFolder
 from unetpp.runtime.device import choose_device
 from unetpp.train.trainer import FoldTraining
 from unetpp.verbs import fold
-from unetpp.verbs.fold import NO_MEMORY, NO_TIMES, list_unfinished, measure, read_costs
+from unetpp.verbs.fold import NO_MEMORY, NO_TIMES, list_unfinished, measure, read_costs, write_metrics
+from unetpp.verbs.fold_time import Clock
 
 
 def hurry(trained: Path, tmp_path: Path) -> tuple[RunFolder, Metrics]:
@@ -55,6 +56,8 @@ def test_the_report_measures_what_the_time_did_not_suffice_for(trained: Path, tm
         NO_MEMORY,
     )
     assert all(row.dice is not None and row.gmacs for row in found.rows.values())  # of one case
+    assert (found.scored, found.surfaces_scored) == ((1, 2), (0, 2))
+    assert unetpp.info(run.path).notes.count_cases().keys() == {"dice", "hd95_mm", "nsd"}
     assert "1 of 2 validation cases scored" in unetpp.train(trained.parent / "data", run.path, resume=True).to_text()
     weights, plan = load_model(run.fold(0) / MODEL)[0].state_dict(), read_header(run.fold(0) / MODEL).plan
     notes = read_header(run.fold(0) / MODEL).notes.merge(Notes(imported_from="kept"))
@@ -153,6 +156,27 @@ def test_scores_stay_if_no_better_weights_are_found(
     assert (found.metrics.cases, found.metrics.depths) == (before.cases, before.depths)
     assert run.metrics(0) == found.metrics and not run.earlier_metrics_file(0).exists()
     assert read_header(run.fold(0) / MODEL).notes.training.steps == found.steps
+
+
+def test_a_further_training_that_ends_late_is_scored_as_well_as_before(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(trained, run.path)
+    before = run.metrics(0)
+    assert before and before.scoring_s
+    run.metrics_file(0).write_text(before.merge(Metrics(scoring_s=30.0)).to_json())
+    left_s: list[float] = []
+
+    def record(run: RunFolder, number: int, cases: Any, plan: Any, result: Any, *others: Any) -> Metrics:
+        left_s.append(others[-1] - time.monotonic())
+        return write_metrics(run, number, plan, result, before)
+
+    monkeypatch.setattr(fold, "measure", record)
+    monkeypatch.setattr(Clock, "share", lambda *_, **__: 1.0)  # a second, in which a step hardly fits
+    monkeypatch.setattr(DepthValidation, "__call__", lambda self, network: Validation(dict.fromkeys(before.depths, 1)))
+    unetpp.train(trained.parent / "data", run.path, minutes="+1", resume=True, device="cpu")
+    assert left_s == [pytest.approx(0.2, abs=0.05)]
 
 
 def test_a_further_training_that_was_stopped_has_the_scores_of_the_model_it_began_with(

@@ -53,6 +53,13 @@ def test_what_follows_gets_a_tenth_at_most_unless_a_case_takes_longer(
     assert after.reserved_s(tile_s) == pytest.approx(expected)
 
 
+def test_a_further_training_keeps_free_what_it_takes_to_score_all_cases_again() -> None:
+    after = FollowUp(tiles=10, cases=5, depths=5, allowance_s=60)
+    assert after.reserved_s(0.05) == pytest.approx(6)
+    assert replace(after, former_s=6).reserved_s(0.05) == pytest.approx(1.5 * 6 + 2 * 0.05 * 5 + after.report_s)
+    assert replace(after, former_s=600).reserved_s(0.05) == pytest.approx(12 + 2 * 0.05 * 5 + after.report_s)
+
+
 def test_a_report_takes_longer_on_a_busy_machine_and_no_time_if_it_does_not_follow() -> None:
     after = FollowUp(tiles=60, cases=20, depths=5)
     assert replace(after, load=4.0).report_s == pytest.approx(4 * after.report_s)

@@ -45,6 +45,9 @@ SECONDS_PER_DEPTH = 1.0
 MAX_ROUNDS = 50
 MAX_SECONDS_PER_DEPTH = 5.0
 """Fewer than ROUNDS passes, but at least one, are timed if they take longer than this."""
+BUSY_BELOW = 0.7
+"""Processor time in each second of timing, below which the machine was busy: alone, a thread has nearly all."""
+BUSY = "while the machine was busy; `unetpp info RUN --measure` measures again"
 PROBES_AT_ONCE = 2
 PROBE_TIMEOUT_S = 60
 PROBE_S = 3.0
@@ -98,7 +101,9 @@ def measure_depths(
     run = _make_run(passes, tiles, predict.precision)
     noun = "size" if network.shells > 1 else "depth"
     show = progress.stage(f"Timing every {noun}", "rounds")
+    started, computed = time.perf_counter(), time.thread_time()
     seconds = _time_depths(run, depths, 1 + CAPTURE_AFTER if place.type == "cuda" else 1, show, until)
+    share = (time.thread_time() - computed) / max(time.perf_counter() - started, 1e-9)
     joules = _measure_energy(run, depths, place, until)
     peaks = {}
     if memory:
@@ -120,7 +125,10 @@ def measure_depths(
         )
         for depth in depths
     }
-    mean, conditions = rows.pop(MEAN, None), _conditions(tiles, predict.precision)
+    mean, conditions = rows.pop(MEAN, None), None
+    if seconds or peaks:
+        busy = bool(seconds) and place.type == "cpu" and share < BUSY_BELOW  # a GPU is waited for in any case
+        conditions = _conditions(tiles, predict.precision, busy)
     table = DepthTable(depths=rows, mean_of_heads=mean, conditions=conditions, machine=machine)
     return add_sizes(table, header.plan.model)
 
@@ -136,11 +144,11 @@ def _list_passes(network: UNetPlusPlus, depths: Sequence[int]) -> dict[int, _Pas
     return {depth: make_pass(depth) for depth in depths}
 
 
-def _conditions(tiles: Tensor, precision: str) -> str:
-    """Describe device, precision and tiles in one line."""
+def _conditions(tiles: Tensor, precision: str, busy: bool = False) -> str:
+    """Describe device, precision and tiles in one line, and whether other programs slowed the passes down."""
     threads, batch, size = torch.get_num_threads(), len(tiles), " x ".join(map(str, tiles.shape[2:]))
     where = f"{tiles.device}" + f", {threads} thread{'s' * (threads != 1)}" * (tiles.device.type == "cpu")
-    return f"measured on {where}, {precision}, {batch} tile{'s' * (batch != 1)} of {size}"
+    return f"measured on {where}, {precision}, {batch} tile{'s' * (batch != 1)} of {size}{', ' + BUSY if busy else ''}"
 
 
 def _make_run(passes: Mapping[int, _Pass], tiles: Tensor, precision: str) -> Callable[[int], None]:

@@ -18,6 +18,7 @@ from unetpp.measured import (
     Recommendation,
     ScoredCase,
     Scores,
+    count_surfaces,
 )
 from unetpp.metrics.scores import METRICS, bootstrap_interval, compute_dice_losses, mean_of
 from unetpp.run_folder import RunFolder
@@ -57,7 +58,8 @@ def pool_folds(folds: Sequence[Metrics]) -> Metrics:
     cases = [case for fold in folds for case in fold.cases]
     counts = [fold.scored or (len(fold.cases), len(fold.cases)) for fold in folds]
     scored = (sum(own for own, _ in counts), sum(count for _, count in counts))
-    table = _pool_tables(folds, cases).merge(DepthTable(scored=scored))
+    table = _pool_tables(folds, cases)
+    table = table.merge(DepthTable(scored=scored, surfaces_scored=(count_surfaces(cases), scored[1])))
     not_learned = next((fold.verdict for fold in folds if fold.verdict and not fold.verdict.learned), None)
     compared = all(row.dice_lost_interval for row in table.depths.values())
     first = folds[0]

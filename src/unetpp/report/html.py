@@ -148,8 +148,11 @@ def _headline(run: RunRecord, unit: str) -> list[tuple[str, str, str]]:
     remarks = {"hd95_mm": unit, "nsd": f"within {run.pooled.nsd_tolerance or 1:g} {unit.removesuffix('s')}"}
     if mean.dice_interval:
         remarks["dice"] = f"95 % interval {SCORES['dice_interval'].text(mean.dice_interval)}"
-    if run.pooled.count_scored():
-        about = f"{run.pooled.count_scored()} cases, scored after training; in the verdict: validated during training"
+    counts = run.pooled.count_cases()
+    for metric in {"hd95_mm", "nsd"} & counts.keys():
+        remarks[metric] += f", {counts[metric]} cases"
+    if "dice" in counts:
+        about = f"{counts['dice']} cases, scored after training; in the verdict: validated during training"
         remarks["dice"] = about
     values = {metric: getattr(mean, metric) for metric in METRICS}
     shown = [

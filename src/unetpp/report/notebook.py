@@ -83,8 +83,8 @@ def _draw_run(run: Run) -> list[str]:
         metrics = fold.metrics
         parts.append(f"<p><b>fold {fold.fold}</b>, {fold.steps} steps ({escape(fold.reason)})</p>")
         rows = list_rows(metrics)
-        unit, scored = metrics.distance_unit, metrics.count_scored()
-        parts.append(_table(tabulate(noun_of(metrics), DepthRow, rows, unit, brief=True, scored=scored)))
+        unit, counts = metrics.distance_unit, metrics.count_cases()
+        parts.append(_table(tabulate(noun_of(metrics), DepthRow, rows, unit, brief=True, counts=counts)))
         parts += [f"<p>{escape(text)}</p>" for text in list_remarks(metrics)]
         parts += [f"<p>{partial}</p>"] if (partial := metrics.describe_scored()) else []
     try:

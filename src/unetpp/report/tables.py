@@ -55,12 +55,12 @@ def tabulate_depths(found: DepthTable, unit: str) -> Table:
     """Tabulate scores and costs of every depth, with shells of every size."""
     rows = list_rows(found)
     slowest = max((row.latency_ms or 0.0 for _, row in rows), default=0.0)
-    return _tabulate(DepthRow, rows, unit, {"latency_ms": slowest}, found.count_scored())
+    return _tabulate(DepthRow, rows, unit, {"latency_ms": slowest}, found.count_cases())
 
 
 def tabulate_classes(found: Metrics, unit: str) -> Table:
     """Tabulate the scores of every class, and its Dice at every depth, with shells at every size."""
-    table = _tabulate(ClassScores, [*found.classes.items()], unit, {"dice": 1.0}, found.count_scored())
+    table = _tabulate(ClassScores, [*found.classes.items()], unit, {"dice": 1.0}, found.count_cases())
     depths = {describe_size(found, number): found.depths[number].classes for number in order_rows(found)}
     depths |= {"mean of heads": found.mean_of_heads.classes} if found.mean_of_heads else {}
     depths = {name: classes for name, classes in depths.items() if classes}
@@ -92,7 +92,7 @@ def _tabulate(
     rows: Sequence[tuple[str, Measured]],
     unit: str,
     full: Mapping[str, float],
-    scored: str = "",
+    counts: Mapping[str, str] | None = None,
 ) -> Table:
     """Tabulate the declared columns of some rows.
 
@@ -101,13 +101,13 @@ def _tabulate(
         rows: rows with their names.
         unit: unit of distances.
         full: value of a full bar, for each column with bars.
-        scored: number of cases that the scores are of; empty: of all.
+        counts: number of cases that columns are of; None: of all.
     """
     shown = find_columns(kind, [row for _, row in rows])
     cells = [
         (name, [_cell(column, getattr(row, key), full.get(key)) for key, column in shown.items()]) for name, row in rows
     ]
-    return Table(write_headings(shown, unit, scored), cells)
+    return Table(write_headings(shown, unit, counts), cells)
 
 
 def _cell(column: Column, value: Any, full: float | None) -> Cell:

@@ -77,11 +77,16 @@ class Planned(Result):
     """What is left of a training that is continued, in words; empty: it has not begun."""
     steps: int | None = None
     """Steps of all folds, or what is left of them, if the length is counted in steps; None: in minutes."""
+    from_start: bool = True
+    """Whether the minutes count from the start of the command; False: from the end of its start-up."""
+    longer: str = ""
+    """Of a finished training: the command that trains it longer."""
 
     def to_text(self) -> str:
         lines = [self.summarize(), *(wrap(line, WIDTH) for line in self.summary)]
         if not self.written:
-            return "\n".join([*lines, "Dry run: nothing was written."])
+            longer = [f"Train it longer: {self.longer}"] if self.longer else []
+            return "\n".join([*lines, "Dry run: nothing was written.", *longer])
         lines += [f"Written:  {self.run / 'plan.json'}: every choice with its reason; you may edit it."]
         lines += [f"Page:     {self.page}"] if self.page else []
         return "\n".join([*lines, f"Next: {write_command('train', self.data, '--out', self.run)}"])
@@ -134,5 +139,5 @@ class Planned(Result):
         if self.train_minutes == 0:
             return "at once"
         if ends is None:
-            return f"{self.describe_minutes()} after the start"
+            return f"{self.describe_minutes()} after the start{'' if self.from_start else '-up'}"
         return f"about {ends:%H:%M}" + f" on {ends:%A %d %B}" * (ends.date() != datetime.now().date())

@@ -67,13 +67,14 @@ def describe_depths(found: DepthTable) -> str:
     With shells every size has a row; then it says which of them are worth choosing, and which are left out.
     """
     noun = noun_of(found)
-    lines = [_fit_table(noun, DepthRow, list_rows(found), found.distance_unit, found.count_scored())]
+    lines = [_fit_table(noun, DepthRow, list_rows(found), found.distance_unit, found.count_cases())]
     lines += [f"  parameters: of the network pruned to the {noun}"] if "parameters" in lines[0] else []
     lines += [wrap(f"  {text}", WIDTH) for text in list_remarks(found)]
     lines += _describe_classes(found)
-    lines += [f"  costs: {found.conditions}"] if found.conditions else []
+    lines += [wrap(f"  costs: {found.conditions}", WIDTH)] if found.conditions else []
     if partial := found.describe_scored():
-        lines.append(f"  {partial} after training: the Dice is preliminary, no {noun} is recommended")
+        when = "after" if getattr(found, "step", None) is None else "during"  # notes have a step until the end
+        lines.append(wrap(f"  {partial} {when} training: the Dice is preliminary, no {noun} is recommended", WIDTH))
     if chosen := found.recommended:
         lines.append(wrap(f"  recommended: {describe_size(found, chosen.depth)} ({chosen.reason})", WIDTH))
     return "\n".join(lines)
@@ -131,14 +132,18 @@ def find_worst(cases: Iterable[ScoredCase]) -> list[ScoredCase]:
 
 
 def _fit_table(
-    first: str, kind: type[Measured], rows: Sequence[tuple[str, Measured]], unit: str | None, scored: str = ""
+    first: str,
+    kind: type[Measured],
+    rows: Sequence[tuple[str, Measured]],
+    unit: str | None,
+    counts: Mapping[str, str] | None = None,
 ) -> str:
     """Make a table as wide as a terminal; what is left out where it is too wide is in the JSON and in the report."""
-    text = table(tabulate(first, kind, rows, unit, brief=True, scored=scored))
+    text = table(tabulate(first, kind, rows, unit, brief=True, counts=counts))
     for spared in range(1 + max(column.spare for column in list_columns(kind).values())):
         if max(map(len, text.split("\n"))) <= WIDTH:
             break
-        text = table(tabulate(first, kind, rows, unit, brief=True, spared=spared, scored=scored), tall=True)
+        text = table(tabulate(first, kind, rows, unit, brief=True, spared=spared, counts=counts), tall=True)
     return text
 
 
@@ -147,7 +152,7 @@ def table(rows: Sequence[Sequence[str]], tall: bool = False) -> str:
 
     Args:
         rows: headings, then the texts of each row. A first text that is too long is shortened.
-        tall: headings that are wider than their column take two lines.
+        tall: headings that are wider than their column take several lines.
     """
     headings, *body = [[_shorten(first, LONGEST_NAME), *others] for first, *others in rows]
     lines = [*(_split_headings(headings, body) if tall else [headings]), *body]
@@ -159,18 +164,23 @@ def table(rows: Sequence[Sequence[str]], tall: bool = False) -> str:
 
 
 def _split_headings(headings: Sequence[str], body: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-    """Split headings that are wider than the texts below them into two lines."""
+    """Split headings that are wider than the texts below them into lines; what is in brackets stays whole."""
     widest = [max(map(len, column)) for column in zip(*body, strict=True)]
-    halves = [
-        (
-            text.rpartition(" (" if text.endswith(")") else " ")[0],
-            text[text.rfind(" (" if text.endswith(")") else " ") + 1 :],
-        )
-        if len(text) > width
-        else ("", text)
-        for text, width in zip(headings, widest, strict=True)
-    ]
-    return list(zip(*halves, strict=True))
+    split = [_split_heading(text, width) for text, width in zip(headings, widest, strict=True)]
+    height = max(map(len, split))
+    return list(zip(*([""] * (height - len(lines)) + lines for lines in split), strict=True))
+
+
+def _split_heading(text: str, width: int) -> list[str]:
+    words, bracket, count = text.partition("(")
+    parts = [*words.split(), *([bracket + count] if bracket else [])]
+    lines = parts[:1]
+    for part in parts[1:]:
+        if len(lines[-1]) + len(part) < max(width, *map(len, parts)):
+            lines[-1] += f" {part}"
+        else:
+            lines.append(part)
+    return lines
 
 
 def _shorten(text: str, width: int) -> str:

@@ -87,6 +87,7 @@ class FoldTraining:
         budget_s: seconds of training; None: the plan's epochs. (A resumed training keeps its own.)
         rebudget: computes `budget_s` at the start and after validations, from the seconds so far; None: it stays.
         validation_cases: number of cases that `validate` scores, for the checkpoint.
+        held_out: number of all validation cases.
         weights: initial weights of the whole network; None: the plan's.
         show: called now and then with a Status.
         listen: called with each line of the log, see `train.listeners`.
@@ -103,11 +104,13 @@ class FoldTraining:
         budget_s: float | None = None,
         rebudget: Callable[[float], float] | None = None,
         validation_cases: int | None = None,
+        held_out: int | None = None,
         weights: Mapping[str, Tensor] | None = None,
         show: Callable[[Status], None] = lambda status: None,
         listen: Callable[..., object] = lambda **values: None,
     ) -> None:
         train = plan.train
+        self._held_out = held_out
         self.plan, self.folder, self.device, self._validate, self._show = plan, folder, device, validate, show
         self._rebudget, self._unread = rebudget, {CHECKPOINT, MODEL}
         torch.manual_seed(train.seed)
@@ -303,6 +306,8 @@ class FoldTraining:
         scores = self.growth.complete_scores(validation.depths, self.state.phase) if validation else {}
         depths = {depth: DepthRow(dice=score) for depth, score in scores.items()}
         notes = Notes(dice=validation.dice if validation else None, step=self.state.step, depths=depths)
+        if validation and self.state.validation_cases and self._held_out:
+            notes = notes.merge(Notes(scored=(self.state.validation_cases, self._held_out)))
         self._made.require()
         whole = self.growth.complete(self.step.average, self.network)
         save_model(self.folder / MODEL, whole.state_dict(), self.plan, notes)

@@ -22,7 +22,7 @@ from unetpp.measure.pace import SHARE_AFTER
 from unetpp.measure.quality import add_depths, evaluate_cases
 from unetpp.measure.validation import DepthValidation, choose_evenly, count_tiles
 from unetpp.measure.verdict import judge_fold
-from unetpp.measured import DepthTable, Metrics, Notes, Training, read_metrics
+from unetpp.measured import DepthTable, Metrics, Notes, Training, count_surfaces, read_metrics
 from unetpp.model.build import make_grid
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
@@ -109,7 +109,7 @@ def train_and_measure(
         raise UsageError(run.fold(fold), got, expected, "Restore it.")
     if more and not done:
         job.progress.note(f"note: fold {fold} had not ended: it goes on to its end; repeat the command to add to it")
-    training, budget_s, after = _make_training(job, allowance_s, until, begun, later, again=done is not None)
+    training, budget_s, after = _make_training(job, allowance_s, until, begun, later, done)
     job.listeners.begin(fold, plan)
     if done:
         run.metrics_file(fold).replace(run.earlier_metrics_file(fold))  # they are those of the weights so far
@@ -120,7 +120,7 @@ def train_and_measure(
     if earlier and read_header(run.fold(fold) / MODEL).notes.training:  # no better weights were found since
         metrics = write_metrics(run, fold, plan, result, earlier)
     else:
-        held_out, until = job.find_held_out(), until - after.report_s
+        held_out, until = job.find_held_out(), max(until - after.report_s, time.monotonic() + after.again_s)
         metrics = measure(run, fold, held_out, plan, result, job.device, job.progress, until)
     scores = {depth: row.dice for depth, row in metrics.depths.items()}
     job.listeners(kind="measured", step=result.steps, depths=scores)
@@ -128,7 +128,12 @@ def train_and_measure(
 
 
 def _make_training(
-    job: FoldJob, allowance_s: float | None, until: float, begun: TrainingState | None, later: int, again: bool
+    job: FoldJob,
+    allowance_s: float | None,
+    until: float,
+    begun: TrainingState | None,
+    later: int,
+    done: TrainedFold | None,
 ) -> tuple[FoldTraining, float | None, FollowUp]:
     """Prepare the cases, and share the time between training, validations and what follows.
 
@@ -138,7 +143,7 @@ def _make_training(
         until: time of `time.monotonic` at which they end.
         begun: position of an earlier training in its schedule.
         later: number of folds that follow.
-        again: whether the earlier training has ended, and gets a new budget.
+        done: result of the earlier training if that has ended: then there is a new budget.
 
     Returns:
         The training, its seconds, and what follows it.
@@ -147,12 +152,13 @@ def _make_training(
     training_cases, held_out = job.store_cases()
     sizes = len(make_grid(plan.model).head_depths(plan.model.deep_supervision)) * len(plan.model.shells)
     tiles, load = count_tiles(held_out, plan.predict), measure_load()
-    after = FollowUp(tiles, len(held_out), sizes, allowance_s or math.inf, report=not later, load=load)
+    former_s = (done and done.metrics.scoring_s) or 0.0
+    after = FollowUp(tiles, len(held_out), sizes, allowance_s or math.inf, not later, load, former_s)
     validation, rebudget = None, None
     if held_out:
         chosen = choose_evenly(held_out, plan.train.validation_cases)
         validation = DepthValidation(chosen, plan, job.device, training_cases)
-    if allowance_s is not None and (again or not begun):
+    if allowance_s is not None and (done or not begun):
         if validation:
             job.progress.stage(f"Fold {fold}: timing a validation")
         rebudget = share_time(until, validation, after)
@@ -169,6 +175,7 @@ def _make_training(
         budget_s=budget_s,
         rebudget=rebudget,
         validation_cases=len(validation.cases) if validation else None,
+        held_out=len(held_out),
         weights=None if begun else recall_start(job.run, plan),
         show=show_status(stage, lambda: after.reserved_s((validation and validation.tile_s) or 0.0), later),
         listen=job.listeners,
@@ -229,9 +236,10 @@ def measure(
     predictor = load_predictor(model, device=where, backend="torch")  # scores do not depend on installed extras
     deepest = chosen = Metrics()
     quality: dict[int, Metrics] = {}
+    started, known = time.monotonic(), read_costs(run, fold)
     if cases:
         views = ViewFolder(run.fold(fold) / VIEWS, plan)
-        scored_by = until if until == math.inf else until - (1 - SHARE_FOR_SCORES) * (until - time.monotonic())
+        scored_by = until if known or until == math.inf else until - (1 - SHARE_FOR_SCORES) * (until - started)
         noun = "depth" if len(plan.model.shells) == 1 else "size"
         quality = evaluate_cases(
             predictor,
@@ -245,15 +253,19 @@ def measure(
         views.keep(chosen.cases)
     rows = {depth: make_row(scores, deepest) for depth, scores in sorted(quality.items())}
     mean_of_heads = rows.pop(MEAN, None)
-    left_s = until - time.monotonic()
+    scoring_s, left_s = time.monotonic() - started, until - time.monotonic()
     wanted = COMPLETE if left_s == math.inf else COMPLETE[:1] if left_s > 0 else ()
-    costs = read_costs(run, fold, wanted) or measure_depths(
-        model, batch=1, device=where, progress=progress, until=until
+    costs = (
+        known
+        or read_costs(run, fold, wanted)
+        or measure_depths(model, batch=1, device=where, progress=progress, until=until)
     )
     unfinished = () if until == math.inf else list_unfinished(deepest, len(cases), costs)
     table = DepthTable(depths=rows, mean_of_heads=mean_of_heads).with_costs(costs)
-    table = table.merge(DepthTable(scored=(len(deepest.cases), len(cases))))
-    scores = chosen.merge(Metrics(cases=add_depths(chosen, quality), unfinished=unfinished)).merge(table)
+    near = count_surfaces(deepest.cases)
+    table = table.merge(DepthTable(scored=(len(deepest.cases), len(cases)), surfaces_scored=(near, len(cases))))
+    about = Metrics(cases=add_depths(chosen, quality), scoring_s=scoring_s, unfinished=unfinished)
+    scores = chosen.merge(about).merge(table)
     return write_metrics(run, fold, plan, result, scores)
 
 
@@ -299,8 +311,7 @@ def list_unfinished(scores: Metrics, count: int, costs: DepthTable) -> tuple[str
         count: number of cases.
         costs: costs of the depths.
     """
-    scored = len(scores.cases)
-    near = scored - sum(case.mean.nsd is None and case.mean.dice is not None for case in scores.cases)
+    scored, near = len(scores.cases), count_surfaces(scores.cases)
     texts = []
     if scored < count:
         texts.append(f"{scored} of {count} validation cases scored")

@@ -31,6 +31,10 @@ SECONDS_FOR_REPORT = 1.0
 """Time to write a report without pictures, on an idle machine."""
 SECONDS_PER_PICTURE = 0.03
 """Time to put the picture of a case into it."""
+SHARE_TO_SCORE_AGAIN = 0.2
+"""Largest fraction of the time of a further training that is kept free to measure its result as well as the former."""
+MARGIN = 1.5
+"""Time that is kept free for what took a known time before, as a multiple of that."""
 SURFACE_FACTOR = 0.5
 """Time for the distances between surfaces of a case, as a multiple of the time to predict it."""
 
@@ -90,6 +94,13 @@ class FollowUp:
     """Whether the report is written then."""
     load: float = 1.0
     """See `measure_load`."""
+    former_s: float = 0.0
+    """Seconds in which the cases were scored before, in a further training; 0: not known."""
+
+    @property
+    def again_s(self) -> float:
+        """Seconds to score the cases as well as before."""
+        return min(MARGIN * self.former_s, SHARE_TO_SCORE_AGAIN * self.allowance_s)
 
     @property
     def report_s(self) -> float:
@@ -98,15 +109,17 @@ class FollowUp:
 
     def needed_s(self, tile_s: float) -> float:
         """Estimate the seconds for all of it, given those for one tile."""
-        return tile_s * (1 + SURFACE_FACTOR) * self.tiles + SECONDS_PER_DEPTH * self.load * self.depths + self.report_s
+        scoring_s = max(tile_s * (1 + SURFACE_FACTOR) * self.tiles, self.again_s)
+        return scoring_s + SECONDS_PER_DEPTH * self.load * self.depths + self.report_s
 
     def reserved_s(self, tile_s: float) -> float:
         """Compute the seconds that are kept free: a tenth at most, unless the least takes longer.
 
-        That is a single case and its picture, two short passes of each depth, and the report.
+        That is a single case and its picture, in a further training all that was scored before; two short passes of
+        each depth, and the report.
         """
         passes_s = min(2 * tile_s * self.depths, SECONDS_FOR_PASSES)
-        least = 2 * tile_s * self.tiles / max(1, self.cases) + passes_s + self.report_s
+        least = max(2 * tile_s * self.tiles / max(1, self.cases), self.again_s) + passes_s + self.report_s
         return min(self.needed_s(tile_s), max(SHARE_AFTER * self.allowance_s, least))
 
 

@@ -327,5 +327,6 @@ def estimate_cost(
         training_cases=len(split.train),
         validation_cases=len(split.validation),
         rest=rest.text if rest else "",
+        from_start=rest is None or rest.from_start,
         steps=steps,
     )

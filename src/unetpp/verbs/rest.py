@@ -25,6 +25,8 @@ class Rest:
     """Of all folds, with what follows; None: they are not known, as the rest is counted in steps."""
     steps: int
     """Of folds whose length is counted in steps."""
+    from_start: bool = False
+    """Whether the seconds count from the start of the command, as those of a new training do."""
 
 
 def find_rest(run: RunFolder, folds: Sequence[FoldName], plan: Plan, request: Request) -> Rest | None:
@@ -51,11 +53,12 @@ def find_rest(run: RunFolder, folds: Sequence[FoldName], plan: Plan, request: Re
             return Rest("nothing is left", 0.0, 0)
         noun, number = ("minute", request.minutes) if request.minutes else ("epoch", request.epochs or 0)
         text = f"{count_noun(number or 0, f'more {noun}')}{f' for each of {len(folds)} folds' if several else ''}"
-        return Rest(text, seconds, steps)
+        return Rest(text, seconds, steps, from_start=True)
     lengths = [count_noun(float(f"{total / 60:.2g}"), "minute")] if total else []
     lengths += [count_noun(steps, "step")] if steps or not total else []
+    after = " after the start-up" if total else ""
     where = f" of {len(folds)} folds" if several else f", from step {run.find_step(folds[0]) or 0:,}"
-    return Rest(f"{' and '.join(lengths)} left{where}", seconds, steps)
+    return Rest(f"{' and '.join(lengths)} left{after}{where}", seconds, steps)
 
 
 def _find_left(run: RunFolder, fold: FoldName, plan: Plan, request: Request) -> tuple[float | None, int]:
@@ -89,4 +92,8 @@ def find_end(rest: Rest | None, minutes: float | None, folds: int, clock: Clock)
     """
     if rest is None:
         return clock.find_end(minutes, folds) if minutes else None
-    return None if rest.seconds is None else datetime.now() + timedelta(seconds=rest.seconds)
+    if rest.seconds is None:
+        return None
+    if rest.from_start:
+        return clock.find_end(rest.seconds / folds / 60, folds)
+    return datetime.now() + timedelta(seconds=rest.seconds)

@@ -144,7 +144,6 @@ def train(
     found = preparation.read_data(Path(data), request.settings, progress, folder)
     dataset, fingerprint = found.dataset, found.fingerprint
     splits = find_splits(folder, dataset, progress, add_cases, validated=fold != NO_VALIDATION)
-    load_libraries(progress)
     numbers = begun_folds.parse_folds(fold, len(splits))
     done = all(folder.metrics(number) for number in numbers) and not request.adds
     if request.adds:
@@ -155,15 +154,19 @@ def train(
     if len(numbers) > 1 and not resume:
         progress.note("What nnU-Net calls fold all, one model of all cases, is fold none here.")
     request = _share_minutes(request, len(numbers), progress)
+    if not done:
+        load_libraries(progress)
     if dry_run:
         made = preparation.reuse_plan(folder, fingerprint, request, place, progress, start)
         progress.detail(describe_plan(made))
-        progress.stage("Measuring a training step")
         split = choose_split(splits, numbers[0])
         _note_start(start, made, split.validation, Path(data), folder, progress)
         rest = find_rest(folder, numbers, made, request)
+        if not done:
+            progress.stage("Measuring a training step")
         planned = preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers), rest)
-        return replace(planned, written=False)
+        longer = _write_longer(Path(data), folder, fold, numbers) if done else ""
+        return replace(planned, written=False, longer=longer)
     try:
         with begun_folds.hold_folds(folder, numbers):
             begun_folds.require_unstarted(folder, numbers, resume, fold)  # again: another process may have trained
@@ -187,11 +190,7 @@ def train(
         if no_cache:
             _try_clean(folder.path, progress)
         run = _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
-        longer = ""
-        if done:  # with one length: that of the verdict, if it wants more
-            wants_more = run.verdict is not None and run.verdict.more_minutes is not None
-            usual = f"{_write_resume(Path(data), folder, fold)} --minutes +{begun_folds.MORE_MINUTES}"
-            longer = run.command if wants_more else usual
+        longer = _write_longer(Path(data), folder, fold, numbers) if done else ""
         return replace(run, trackers=listeners.commands, longer=longer)
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         raise Interrupted(_describe_stop(Path(data), folder, fold, numbers)) from None
@@ -238,6 +237,17 @@ def _describe_next(data: Path, folder: RunFolder, fold: int | str) -> str:
 def _write_resume(data: Path, folder: RunFolder, fold: int | str) -> str:
     other = ["--fold", fold] if str(fold) != "0" else []
     return write_command("train", data, "--out", folder.path, *other, "--resume")
+
+
+def _write_longer(data: Path, folder: RunFolder, fold: int | str, numbers: Sequence[FoldName]) -> str:
+    """Write the command that trains a finished run longer: that of its verdict, if it wants more."""
+    from unetpp.measure.verdict import judge_run, suggest_command
+    from unetpp.verbs.begun_folds import MORE_MINUTES
+
+    verdict = judge_run(folder, numbers)
+    if verdict and verdict.more_minutes is not None:
+        return suggest_command(verdict, folder.path, folder.recall_data())
+    return f"{_write_resume(data, folder, fold)} --minutes +{MORE_MINUTES}"
 
 
 def _find_start(from_: AnyPath | None) -> Start | None:

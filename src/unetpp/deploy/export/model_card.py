@@ -156,7 +156,7 @@ def _tabulate_sizes(notes: Notes, sizes: SizeNames) -> str:
     )
     partial = notes.describe_scored()
     title += f" Preliminary: {partial}." if partial else ""
-    table = _write_table(tabulate(sizes.noun, DepthRow, rows, notes.distance_unit))
+    table = _write_table(tabulate(sizes.noun, DepthRow, rows, notes.distance_unit, counts=notes.count_cases()))
     remarks = "".join(f"{text[:1].upper()}{text[1:]}.\n\n" for text in list_remarks(notes)).replace("*", "\\*")
     return f"{title}\n\n{table}\n\n{remarks}Times: {notes.conditions or 'not recorded'}."
 
