@@ -65,7 +65,7 @@ def test_a_run_with_shells_shows_its_sizes(tmp_path: Path) -> None:
     }
     fold = TrainedFold(0, "finished", 10, 60.0, 0.0, Metrics(depths=rows))
     html = Run(tmp_path, (fold,), None, 60.0)._repr_html_()
-    assert "<td>small (2x8)</td>" in html and "<td>large (2x16) *</td>" in html
+    assert "<td>small (2x8)</td>" in html and "<td>medium (2x16) *</td>" in html
     assert "<p>sizes: small, 0.900 in 1.0 ms; large, 0.920 in 3.0 ms</p>" in html
 
 
