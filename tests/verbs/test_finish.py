@@ -165,7 +165,7 @@ def test_a_further_training_that_ends_late_is_scored_as_well_as_before(
     shutil.copytree(trained, run.path)
     before = run.metrics(0)
     assert before and before.scoring_s
-    run.metrics_file(0).write_text(before.merge(Metrics(scoring_s=30.0)).to_json())
+    run.metrics_file(0).write_text(before.merge(Metrics(scoring_s=10.0)).to_json())
     left_s: list[float] = []
 
     def record(run: RunFolder, number: int, cases: Any, plan: Any, result: Any, *others: Any) -> Metrics:
@@ -176,7 +176,7 @@ def test_a_further_training_that_ends_late_is_scored_as_well_as_before(
     monkeypatch.setattr(Clock, "share", lambda *_, **__: 1.0)  # a second, in which a step hardly fits
     monkeypatch.setattr(DepthValidation, "__call__", lambda self, network: Validation(dict.fromkeys(before.depths, 1)))
     unetpp.train(trained.parent / "data", run.path, minutes="+1", resume=True, device="cpu")
-    assert left_s == [pytest.approx(0.2, abs=0.05)]
+    assert left_s and left_s[0] > 25
 
 
 def test_a_further_training_that_was_stopped_has_the_scores_of_the_model_it_began_with(

@@ -57,6 +57,9 @@ def test_a_further_training_keeps_free_what_it_takes_to_score_all_cases_again() 
     after = FollowUp(tiles=10, cases=5, depths=5, allowance_s=60)
     assert after.reserved_s(0.05) == pytest.approx(6)
     assert replace(after, former_s=6).reserved_s(0.05) == pytest.approx(1.5 * 6 + 2 * 0.05 * 5 + after.report_s)
+    busy = replace(after, former_s=6, load=2.0)
+    assert (busy.again_s, busy.granted_s) == (12, 36)
+    assert replace(busy, former_s=60).granted_s == 12
     assert replace(after, former_s=600).reserved_s(0.05) == pytest.approx(12 + 2 * 0.05 * 5 + after.report_s)
 
 

@@ -120,7 +120,7 @@ def train_and_measure(
     if earlier and read_header(run.fold(fold) / MODEL).notes.training:  # no better weights were found since
         metrics = write_metrics(run, fold, plan, result, earlier)
     else:
-        held_out, until = job.find_held_out(), max(until - after.report_s, time.monotonic() + after.again_s)
+        held_out, until = job.find_held_out(), max(until - after.report_s, time.monotonic() + after.granted_s)
         metrics = measure(run, fold, held_out, plan, result, job.device, job.progress, until)
     scores = {depth: row.dice for depth, row in metrics.depths.items()}
     job.listeners(kind="measured", step=result.steps, depths=scores)

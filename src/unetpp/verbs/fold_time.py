@@ -35,6 +35,8 @@ SHARE_TO_SCORE_AGAIN = 0.2
 """Largest fraction of the time of a further training that is kept free to measure its result as well as the former."""
 MARGIN = 1.5
 """Time that is kept free for what took a known time before, as a multiple of that."""
+SECONDS_TO_SCORE, LATE = 10.0, 3.0
+"""If the former scoring took at most so many seconds, the next one may take a multiple of them, and end late."""
 SURFACE_FACTOR = 0.5
 """Time for the distances between surfaces of a case, as a multiple of the time to predict it."""
 
@@ -99,8 +101,13 @@ class FollowUp:
 
     @property
     def again_s(self) -> float:
-        """Seconds to score the cases as well as before."""
-        return min(MARGIN * self.former_s, SHARE_TO_SCORE_AGAIN * self.allowance_s)
+        """Seconds that are kept free to score the cases as well as before."""
+        return min(MARGIN * self.former_s * self.load, SHARE_TO_SCORE_AGAIN * self.allowance_s)
+
+    @property
+    def granted_s(self) -> float:
+        """Seconds for scoring, however late it is: a good result is not replaced by one that is hardly measured."""
+        return LATE * self.former_s * self.load if self.former_s <= SECONDS_TO_SCORE else self.again_s
 
     @property
     def report_s(self) -> float:
