@@ -220,7 +220,7 @@ def test_a_fixed_size_is_suggested_where_it_is_as_good_as_early_exit() -> None:
     text = Adapted(Path("m"), (never,), {1: "4x8", 2: "4x16"}, Path("RUN"), fixed=2, why="because").to_text()
     assert text.split("\n") == [
         "m: early exit saves no time on the validation cases.",
-        "A fixed size is as good: because.",
+        "A fixed size is at least as good: because.",
         "Next: unetpp predict RUN new_images --out predictions --size 4x16",
     ]
 
