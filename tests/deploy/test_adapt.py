@@ -51,7 +51,7 @@ def test_from_a_run_to_a_prediction_with_a_depth_for_each_tile(run: Path, tmp_pa
     assert 1 <= len(rules) <= 1 + len(LOSSES)
     assert (rules[0].doubts, rules[0].dice_lost, rules[0].time) == ((None,), 0.0, 1.0)
     assert ("Dice change" if len(rules) > 1 else "saves no time") in said.stdout
-    found = run_cli("info", folder).stdout
+    found = run_cli("info", folder / "fold_0" / "model.safetensors").stdout
     assert "early exit: " in found and (f"{len(rules) - 1} rule" if len(rules) > 1 else "saves no time") in found
     assert all(rule.time < 1 for rule in rules[1:])
     assert all(len(rule.doubts) == len(rule.tiles) - 1 for rule in rules)

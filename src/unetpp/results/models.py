@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpp.dial import describe_size
-from unetpp.measured import MAX_DROP, ExportNotes, Notes, Rule, find_rule
+from unetpp.measured import MAX_DROP, ExportNotes, Notes, Rule, find_rule, has_unlearned
 from unetpp.plan import DataPlan, Plan, PredictPlan
 from unetpp.results.result import Result
 from unetpp.results.tables import (
@@ -87,7 +87,7 @@ class Adapted(Result):
             lines = [f"{self.model}: early exit saves no time on the validation cases."]
         lines += _write_notes(self.verdicts)
         if self.fixed is not None:
-            lines.append(f"A fixed {noun} is at least as good: {self.why}.")
+            lines.append(f"A fixed {noun} is enough: {self.why}.")
         chosen = "auto" if self.fixed is None else self.sizes[self.fixed]
         images = (NEW_IMAGES, "--out", "predictions")
         lines.append(f"Next: {write_command('predict', self.given or self.model, *images, f'--{noun}', chosen)}")
@@ -220,7 +220,8 @@ class ModelInfo(Result):
         if self.notes.depths:
             lines += ["over the validation cases of all folds:"] if len(self.files) > 1 else []
             lines += [describe_depths(self.notes)]
-        lines += [wrap(f"early exit: {_describe_early_exit(self.notes)}", WIDTH)] if self.notes.auto else []
+        if self.notes.auto and not has_unlearned([self.notes]):
+            lines.append(wrap(f"early exit: {_describe_early_exit(self.notes)}", WIDTH))
         lines += [f"no expected Dice for predictions: {self.no_expected_dice}"] if self.no_expected_dice else []
         lines += [wrap(str(self.notes.verdict), WIDTH)] if self.notes.verdict else []
         return "\n".join([*lines, f"Next: {self.command}"] if self.command else lines)
