@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from unetpp.measure.validation import count_tiles
 from unetpp.measured import DepthTable, Rule
 from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, mean_of
 from unetpp.run_folder import MODEL, RunFolder
+from unetpp.runtime.runner import Runner
 
 MAX_DROPS = (0.1, 0.3, 0.5, 1.0)
 LARGE = 4
@@ -78,7 +80,7 @@ def measure_run(data: Path, run: RunFolder, backend: str) -> dict[str, Any]:
 def evaluate_rules(predictor: Predictor, cases: Sequence[StoredCase]) -> list[dict[str, Any]]:
     """Make a row for each tolerance, for all images and for the large ones; rules are fitted on the other half."""
     halves = cases[::2], cases[1::2]
-    fitted = [fit_rules(predictor, half) for half in halves[::-1]]
+    fitted = [fit_rules(predictor, half).rules for half in halves[::-1]]
     large = [[case for case in half if count_tiles([case], predictor.plan.predict) >= LARGE] for half in halves]
     groups = (
         [("all", halves), (f"{LARGE} tiles and more", large)]
@@ -90,6 +92,15 @@ def evaluate_rules(predictor: Predictor, cases: Sequence[StoredCase]) -> list[di
         for name, group in groups
         for max_drop in MAX_DROPS
     ]
+
+
+def time_scores(predictor: Predictor, runner: Runner, cases: Sequence[StoredCase]) -> tuple[list[float | None], float]:
+    """Score cases after a warm-up, and return the seconds that this took."""
+    score_cases(predictor, runner, cases[:1])
+    if isinstance(runner, EarlyExit):
+        runner.images.clear()
+    started = time.perf_counter()
+    return score_cases(predictor, runner, cases), time.perf_counter() - started
 
 
 def evaluate_early_exit(
@@ -109,8 +120,8 @@ def evaluate_early_exit(
             predictor.depths,
             choose_rule(rules, max_drop, "the model", predictor.sizes).doubts,
         )
-        full, full_s = score_cases(predictor, predictor.runners[0], cases)
-        dice, adaptive_s = score_cases(predictor, adaptive, cases)
+        full, full_s = time_scores(predictor, predictor.runners[0], cases)
+        dice, adaptive_s = time_scores(predictor, adaptive, cases)
         before, after = [*before, *full], [*after, *dice]
         seconds, full_seconds = seconds + adaptive_s, full_seconds + full_s
         tiles += adaptive.images

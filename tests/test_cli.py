@@ -220,7 +220,7 @@ def test_plan_shows_reasons_and_writes(cells: Path, tmp_path: Path) -> None:
         "Training",
         "Ends",
     ]
-    assert answer.stdout.endswith(f"Next: unetpp train {cells} --out {tmp_path / 'run'}\n")
+    assert f"Next: unetpp train {cells} --out {tmp_path / 'run'}\n" in answer.stdout
     assert "data.classes = " not in answer.stdout + answer.stderr
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "plan.json",
@@ -228,7 +228,22 @@ def test_plan_shows_reasons_and_writes(cells: Path, tmp_path: Path) -> None:
         "plan.html",
         "fingerprint.json",
         "splits.json",
+        "data.txt",
     }
+
+
+def test_a_planned_run_is_trained_on_its_data_and_planned_again_with_minutes(cells: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ("plan", cells, "--out", run)
+    settings = set_options({"train.steps_per_epoch": 1, "train.patch": [32, 32]})
+    text = run_cli(*words, "--epochs", 1, *settings, "train.batch=3").stdout
+    hint = f"or, for a time of your choice: unetpp plan {cells} --out {run} --minutes 20"
+    assert text.splitlines()[-1] == hint
+    assert f"Next: unetpp train {cells} --out {run}" in run_cli("info", run).stdout
+    again = run_cli(*words, "--minutes", 0.2, "--json", *settings).json
+    assert (again["plan"]["train"]["minutes"], again["train_minutes"]) == (0.2, 0.2)
+    assert json.loads((run / "plan.json").read_text())["train"]["minutes"] == 0.2
+    assert hint not in run_cli(*words, "--minutes", 0.2, *settings).stdout
 
 
 def test_verbose_and_quiet(cells: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.plans import small_plan
-from tests.tiny import TINY, TINY_3D, run_cli, set_options
+from tests.tiny import TINY, TINY_3D, call_learned, run_cli, set_options
 from unetpp.data.demo import write_demo_data
 from unetpp.infer.predictor import Predictor
 from unetpp.model.build import build_from_plan, build_model
@@ -127,6 +127,7 @@ def test_the_journey_on_a_gpu(tmp_path: Path, dims: int, settings: dict[str, Any
     assert all(row["latency_ms"] > 0 for row in metrics["depths"].values())
     for options in ([], ["--depth", "auto"], ["--tta", "--uncertainty", "disagreement"], ["--device", "cpu"]):
         if options == ["--depth", "auto"]:
+            call_learned(run / "fold_0" / "model.safetensors")
             assert run_cli("adapt", run).code == 0
         answer = run_cli(
             "predict", run, data / "images", "--out", tmp_path / f"out{len(options)}{options[:1]}", *options

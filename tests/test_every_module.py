@@ -23,8 +23,10 @@ COVERED_IN = {
         for verb in ("arguments", "demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "info")
     },
     "verbs/fold": "verbs/test_journey",
+    "verbs/missing_cases": "verbs/test_clean",
     "verbs/plan_page": "report/test_plan_page",
     "verbs/rest": "verbs/test_begun_folds",
+    "deploy/exit_costs": "deploy/test_adapt",
     "verbs/adapt": "deploy/test_adapt",
     "verbs/export": "deploy/test_export",
     "verbs/import_checkpoint": "peers/test_import",

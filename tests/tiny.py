@@ -74,6 +74,16 @@ def set_options(settings: dict[str, Any]) -> list[str]:
     return ["--set", *(f"{key}={json.dumps(value)}" for key, value in settings.items())]
 
 
+def call_learned(file: Path) -> None:
+    """Remove the verdict from a model file: with it, a network that has hardly learned is not adapted."""
+    from unetpp.measured import Notes
+    from unetpp.model.file import load_model, save_model
+
+    network, header = load_model(file)
+    notes = Notes(**header.notes.model_dump(exclude_unset=True, exclude={"verdict"}))
+    save_model(file, network.state_dict(), header.plan, notes)
+
+
 def write_png(path: Path, array: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.campaigns.outcome import Outcome, require
-from tests.tiny import TINY
+from tests.tiny import TINY, call_learned
 
 from unetpp.data.demo import write_demo_data
 
@@ -30,6 +30,7 @@ class Stage:
         require(["plan", str(data), "--out", str(self.original / "run"), "--epochs", "3", *settings])
         shutil.copytree(self.original / "run", self.original / "planned")
         self.training = require(["train", str(data), "--out", str(self.original / "run"), *TRAINING])
+        call_learned(self.original / "run" / "fold_0" / "model.safetensors")
         for verb in ("predict", "evaluate"):  # these are the earlier results in the way of the next
             require(self.command(verb, self.original))
 

@@ -107,7 +107,7 @@ class Output:
     json: Annotated[bool, Parameter(group="Output")] = False
     """Print the result as JSON on standard output."""
     quiet: Annotated[bool, Parameter(group="Output")] = False
-    """Print the result and errors only, no progress and no notes."""
+    """Print the result, with what it warns of, and errors only: no progress."""
     verbose: Annotated[bool, Parameter(group="Output")] = False
     """Also print every choice of the plan with its reason."""
     debug: Annotated[bool, Parameter(group="Output")] = False

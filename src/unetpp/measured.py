@@ -287,6 +287,10 @@ class DepthTable(Measured):
         return self.merge(costs).model_copy(update={"depths": {**self.depths, **depths}, "mean_of_heads": mean})
 
 
+MAX_DROP = 0.3
+"""Points (hundredths) of Dice that `depth="auto"` may lose against the deepest head, where the user says nothing."""
+
+
 class Rule(Measured):
     """Thresholds of early exit, and what they lose and save; see `deploy.adapt`."""
 
@@ -314,6 +318,12 @@ class Rule(Measured):
     def taken(self) -> tuple[int, ...]:
         """Depths, with shells numbers of sizes, at which a tile has exited."""
         return tuple(depth for depth, tiles in self.tiles.items() if tiles)
+
+
+def find_rule(rules: Sequence[Rule], max_drop: float = MAX_DROP) -> Rule | None:
+    """Find the fastest rule that loses at most so many points of Dice, by the upper end of the interval; None: none."""
+    good = [rule for rule in rules if rule.points_at_worst <= max_drop + 1e-7]
+    return min(good, key=lambda rule: rule.time, default=None)
 
 
 class Training(Measured):

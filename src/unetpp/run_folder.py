@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetpp.errors import ModelFileError, UsageError
-from unetpp.files import find_remains
+from unetpp.files import find_remains, write_text
 from unetpp.json_files import parse_json
 from unetpp.measured import Metrics, read_metrics
 from unetpp.model.header import read_header, read_safetensors_header
@@ -25,7 +25,7 @@ NO_VALIDATION = "none"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of a run; nothing is created on disk."""
+    """Paths of a run; none is created on disk by asking for it."""
 
     path: Path
 
@@ -73,6 +73,10 @@ class RunFolder:
             return shorten_path(self.data.read_text(encoding="utf-8").strip()) or "DATA"
         except (OSError, ValueError):
             return "DATA"
+
+    def note_data(self, data: Path) -> None:
+        """Write the path of the data set, for `recall_data`."""
+        write_text(self.data, f"{data.absolute()}\n")
 
     def cached_files(self) -> list[Path]:
         """List the arrays of the prepared cases."""

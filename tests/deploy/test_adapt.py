@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.tiny import TINY, run_cli
+from tests.tiny import TINY, call_learned, run_cli
 
 import unetpp
 from unetpp.data.demo import write_demo_data
-from unetpp.deploy.adapt import LOSSES, Observations, adapt_file, choose_limits, find_fixed
+from unetpp.deploy.adapt import LOSSES, Fitted, Observations, adapt_file, choose_limits, find_fixed
+from unetpp.deploy.exit_costs import ExitCosts, time_exits
 from unetpp.deploy.prune import plan_at_size
 from unetpp.errors import UsageError
 from unetpp.infer.early_exit import choose_rule
-from unetpp.measured import DepthRow, DepthTable, Rule
+from unetpp.infer.predictor import Predictor
+from unetpp.measure.stored_cases import find_stored_split
+from unetpp.measured import DepthRow, DepthTable, Notes, Rule, Verdict
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model, save_model
 from unetpp.plan import ModelPlan
@@ -30,6 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adapt")
     write_demo_data(folder / "data", 2, cases=15, shape=(32, 40))
     unetpp.train(folder / "data", folder / "run", epochs=2, device="cpu", set=TINY)
+    call_learned(folder / "run" / "fold_0" / "model.safetensors")
     return folder / "run"
 
 
@@ -47,8 +51,7 @@ def test_from_a_run_to_a_prediction_with_a_depth_for_each_tile(run: Path, tmp_pa
     assert 1 <= len(rules) <= 1 + len(LOSSES)
     assert (rules[0].doubts, rules[0].dice_lost, rules[0].time) == ((None,), 0.0, 1.0)
     assert ("Dice change" if len(rules) > 1 else "saves no time") in said.stdout
-    assert "note: the model has hardly learned: look at the results; verdict on the training" in said.stdout
-    found = run_cli("info", folder).stdout
+    found = run_cli("info", folder / "fold_0" / "model.safetensors").stdout
     assert "early exit: " in found and (f"{len(rules) - 1} rule" if len(rules) > 1 else "saves no time") in found
     assert all(rule.time < 1 for rule in rules[1:])
     assert all(len(rule.doubts) == len(rule.tiles) - 1 for rule in rules)
@@ -78,7 +81,8 @@ def test_a_network_with_shells_grows_through_its_sizes(run: Path, tmp_path: Path
     model = ModelPlan(**{**plan.model.model_dump(), **fields})
     torch.manual_seed(0)
     save_model(file, build_from_plan(model).state_dict(), plan.model_copy(update={"model": model}))
-    rules, _ = adapt_file(file, device="cpu", backend="torch")
+    (rules, shares), _ = adapt_file(file, device="cpu", backend="torch")
+    assert list(shares) == [1, 2, 4] and shares[4] == 1
     assert all(list(rule.tiles) == [1, 2, 4] and len(rule.doubts) == 2 for rule in rules)
     image = np.random.default_rng(0).normal(size=(40, 40)).astype(np.float32)
     for doubts, size in (([None, None], "2x8"), ([-1.0, -1.0], "2x8"), ([None, 1e9], "2x4"), ([1e9, None], "1x4")):
@@ -134,20 +138,75 @@ def make_rule(time: float, *tiles: int, most: float = 0.001) -> Rule:
 
 def test_a_fixed_size_is_as_good_where_early_exit_saves_nothing_against_it() -> None:
     sizes, never = SizeNames.of_depths((1, 2, 3)), make_rule(1.0, 0, 0, 9)
-    table = DepthTable(depths={depth: DepthRow(latency_ms=2.0 * depth) for depth in (1, 2, 3)})
-    mixed = make_rule(0.6, 5, 0, 4)
-    assert find_fixed([never, mixed], sizes, table, None) is None
-    assert find_fixed([never, mixed], sizes, table, 2) is None  # 67 % of the time
-    assert find_fixed([never, mixed], sizes, table, 1) == (
+    table, mixed = DepthTable(), make_rule(0.6, 5, 0, 4)
+
+    def find(rule: Rule, recommended: int | None = None, table: DepthTable = table, **options: float) -> object:
+        shares = {1: 1 / 3, 2: 2 / 3, 3: 1.0}
+        return find_fixed(Fitted([never, rule], shares), sizes, table, recommended, **options)
+
+    assert find(mixed) is None
+    assert find(mixed, 2) is None  # 67 % of the time
+    assert find(mixed, 1) == (
         1,
         'where 0.3 points of Dice may be lost, `depth="auto"` takes 60% of the time of depth 3, depth 1 alone 33%; '
         "depth 1 is recommended",
     )
     lost = 'where 0.3 points of Dice may be lost, `depth="auto"` takes depth'
-    assert find_fixed([never, make_rule(0.6, 0, 9, 0)], sizes, table, None) == (2, f"{lost} 2 for every tile")
+    assert find(make_rule(0.6, 0, 9, 0)) == (2, f"{lost} 2 for every tile")
     bold = make_rule(0.6, 5, 0, 4, most=0.01)  # loses more than predictions allow by themselves
-    assert find_fixed([never, bold], sizes, table, None) == (3, f"{lost} 3 for every tile")
-    assert find_fixed([never, bold], sizes, table, None, max_drop=2) is None
+    assert find(bold) == (3, f"{lost} 3 for every tile")
+    assert find(bold, max_drop=2) is None
+
+
+def test_a_size_that_another_one_beats_is_not_suggested() -> None:
+    sizes, never = SizeNames.of_depths((1, 2, 3)), make_rule(1.0, 0, 0, 9)
+    shares = {1: 1 / 3, 2: 2 / 3, 3: 1.0}
+    table = DepthTable(depths={depth: DepthRow(dice=dice) for depth, dice in ((1, 0.5), (2, 0.812), (3, 0.702))})
+    for rule in (never, make_rule(0.6, 5, 0, 4)):
+        assert find_fixed(Fitted([never, rule], shares), sizes, table, None) == (
+            2,
+            'depth 2 for every tile has a validation Dice of 0.812, `depth="auto"` of 0.702',
+        )
+    close = DepthTable(depths={depth: DepthRow(dice=dice) for depth, dice in ((1, 0.5), (2, 0.703), (3, 0.702))})
+    assert find_fixed(Fitted([never, never], shares), sizes, close, None) == (
+        2,
+        'where 0.3 points of Dice may be lost, `depth="auto"` takes depth 3 for every tile; depth 2 has the best Dice',
+    )
+
+
+def test_more_tiles_at_a_larger_depth_take_longer() -> None:
+    """Times are those of single tiles, combined: they rise with the depths that the tiles take."""
+    costs = ExitCosts({(1,): 1.1, (1, 3): 4.2, (2,): 2.1, (2, 3): 4.3}, {1: 1.0, 2: 2.0, 3: 4.0})
+    assert costs.shares() == {1: 0.25, 2: 0.5, 3: 1.0}
+    assert costs.share((1, 3), {1: 5, 2: 0, 3: 5}) == pytest.approx((1.1 + 4.2) / 2 / 4)
+    times = [costs.share((2, 3), {1: 0, 2: 10 - count, 3: count}) for count in range(11)]
+    assert times == sorted(times) and times[-1] == pytest.approx(4.3 / 4)
+
+
+def test_every_path_is_timed_and_what_paths_share_is_one_time(run: Path) -> None:
+    predictor = unetpp.load(run, device="cpu", backend="torch")
+    assert isinstance(predictor, Predictor)
+    _, cases = find_stored_split(run / "fold_0" / "model.safetensors", predictor.plan.data)
+    costs = time_exits(predictor, cases[0], [(1, 2), (1,), (2,)], repeats=2)
+    assert set(costs.steps) == {(1,), (1, 2), (2,)} and set(costs.alone) == {1, 2}
+    assert costs.steps[1,] < costs.steps[1, 2]
+
+
+def test_rules_of_a_network_that_has_hardly_learned_are_refused(run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    file = folder / "fold_0" / "model.safetensors"
+    network, header = load_model(file)
+    verdict = Verdict(kind="too short", reason="Too short.", advice="Train longer.", more_minutes=30, learned=False)
+    save_model(file, network.state_dict(), header.plan, header.notes.merge(Notes(verdict=verdict)))
+    command = f"unetpp train {run.parent / 'data'} --out {folder} --resume --minutes +30"
+    for tokens, rest in (
+        (("adapt", folder), " first."),
+        (("prune", folder, "--out", tmp_path / "small.safetensors", "--max-drop", 1), ", or choose with --depth."),
+    ):
+        said = run_cli(*tokens)
+        assert said.code == 2 and "a network that has hardly learned" in said.stderr
+        assert f"Run `{command}`{rest}" in said.stderr
+    assert not load_model(file)[1].notes.auto
 
 
 def test_what_cannot_be_fitted_is_refused(run: Path, tmp_path: Path) -> None:
@@ -161,8 +220,12 @@ def test_what_cannot_be_fitted_is_refused(run: Path, tmp_path: Path) -> None:
         adapt_file(alone)
 
 
-def test_a_run_of_too_few_cases_is_named_as_it_was_typed_with_the_depths_to_choose_from(trained: Path) -> None:
-    said = run_cli("adapt", trained)
+def test_a_run_of_too_few_cases_is_named_as_it_was_typed_with_the_depths_to_choose_from(
+    trained: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    call_learned(folder / "fold_0" / "model.safetensors")
+    said = run_cli("adapt", folder)
     assert said.code == 2
-    assert f"unetpp: {trained}: got 2 validation cases in the run folder" in said.stderr
+    assert f"unetpp: {folder}: got 2 validation cases in the run folder" in said.stderr
     assert "or give `unetpp predict` a --depth, one of [1, 2].\n" in said.stderr

@@ -15,7 +15,7 @@ def test_the_level_is_that_of_the_lowest_tenth_and_of_few_cases_the_lowest() -> 
     found = calibrate([0.6, 0.72, 0.81, 0.84, 0.3, 0.95], true)
     assert found.expected_dice_correlation == pytest.approx(1)
     assert (found.review_below, found.calibrated_cases) == (0.6, 5)
-    assert describe_low(found) == f"{LOW}, below all 5 validation cases (by chance 1 in 6)"
+    assert describe_low(found) == f"{LOW}, below all 5 validation cases (confidence below 0.6; by chance 1 in 6)"
     many = calibrate(np.linspace(0.5, 0.9, 19).tolist(), [0.8] * 19)  # two of 20 are not above the second lowest
     assert many.review_below == pytest.approx(0.5 + 0.4 / 18) and describe_low(many) == LOW
     assert calibrate(np.linspace(0.5, 0.9, 9).tolist(), [0.8] * 9).review_below == 0.5

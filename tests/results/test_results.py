@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from unetpp.infer.calibration import describe_low
 from unetpp.measured import (
     Calibration,
@@ -32,6 +34,7 @@ from unetpp.results import (
     describe_scores,
     describe_worst,
 )
+from unetpp.results.models import _describe_early_exit
 
 
 def row(**scores: Any) -> DepthRow:
@@ -237,9 +240,29 @@ def test_a_fixed_size_is_suggested_where_it_is_as_good_as_early_exit() -> None:
     text = Adapted(Path("m"), (never,), {1: "4x8", 2: "4x16"}, Path("RUN"), fixed=2, why="because").to_text()
     assert text.split("\n") == [
         "m: early exit saves no time on the validation cases.",
-        "A fixed size is as good: because.",
+        "A fixed size is enough: because.",
         "Next: unetpp predict RUN new_images --out predictions --size 4x16",
     ]
+
+
+DEFAULT_RULE = "; where 0.3 points may be lost, depth 1 for every tile"
+
+
+@pytest.mark.parametrize(
+    ("worst", "tiles", "text"),
+    [
+        (
+            0.002,
+            {1: 8, 2: 0},
+            "at worst 0.20 points of Dice lost; where 0.3 points may be lost, depth 1 for every tile",
+        ),
+        (-0.042, {1: 4, 2: 4}, "at worst 4.20 points of Dice gained"),
+    ],
+)
+def test_rules_of_early_exit_are_summed_up_in_a_sentence(worst: float, tiles: dict[int, int], text: str) -> None:
+    never = Rule(doubts=(None,), dice_lost=0.0, tiles={1: 0, 2: 8}, time=1.0)
+    rule = Rule(doubts=(100.0,), dice_lost=worst, dice_lost_interval=(worst, worst), tiles=tiles, time=0.5)
+    assert _describe_early_exit(Notes(auto=(never, rule))) == f'1 rule (`depth="auto"`), 50% of the time, {text}'
 
 
 def test_predictions_are_counted_by_image_and_each_is_named_once() -> None:

@@ -173,3 +173,7 @@ def test_a_dry_run_of_a_training_that_is_continued_tells_what_is_left(
 def test_a_run_folder_is_no_data_set(stopped: RunFolder) -> None:
     with pytest.raises(DataError, match="got a run folder; expected a data set"):
         unetpp.train(stopped.path, resume=True)
+    with pytest.raises(DataError, match="got a run folder; expected a data set"):
+        unetpp.plan(stopped.path)
+    found = unetpp.check(stopped.path)
+    assert found.exit_code == 2 and "got a run folder; expected a data set" in found.to_text()

@@ -46,15 +46,22 @@ def test_the_cache_and_remains_go_and_all_else_stays(run: Path) -> None:
     assert unetpp.clean(run).runs[0].files == 0
 
 
-def test_what_needs_the_cache_says_so(run: Path, tmp_path: Path) -> None:
+def test_what_needs_the_cache_prepares_it_again(run: Path, tmp_path: Path) -> None:
+    before = {path.name for path in (run / "cache").iterdir()}
+    said = run_cli("clean", run)
+    assert "prepare the cases again, from the data" in " ".join(said.stdout.split())
+    small = tmp_path / "small.safetensors"
+    said = run_cli("prune", run, "--depth", 1, "--minutes", 0.01, "--out", small)
+    assert said.code == 0 and small.exists(), said.stderr
+    assert {path.name for path in (run / "cache").iterdir()} == before
+
+
+def test_without_its_data_a_cleaned_run_says_where_it_was(run: Path, tmp_path: Path) -> None:
     unetpp.clean(run)
-    for tokens in (
-        ("adapt", run),
-        ("prune", run, "--depth", 1, "--minutes", 1, "--out", tmp_path / "small.safetensors"),
-    ):
-        answer = run_cli(*tokens)
-        assert answer.code == 2
-        assert "cache was removed, train again" in answer.stderr
+    (run / "data.txt").write_text("/no/such/data\n")
+    said = run_cli("prune", run, "--depth", 1, "--minutes", 1, "--out", tmp_path / "small.safetensors")
+    assert said.code == 2 and "whose data in /no/such/data cannot be used" in said.stderr
+    assert f"write its new path into {run / 'data.txt'}" in said.stderr
 
 
 def test_a_folder_that_is_no_run_is_refused_before_anything_is_removed(run: Path, tmp_path: Path) -> None:
@@ -86,7 +93,7 @@ def test_of_a_folder_of_runs_all_but_the_trained_ones_are_cleaned(trained: Path,
         answer = run_cli("clean", tmp_path / "runs")
         assert run_cli("clean", tmp_path / "runs", runs[1]).code == 2  # named by itself
     assert answer.code == 1
-    assert answer.stdout.splitlines()[-1] == f"{runs[1]}: left alone, as it is being trained"
+    assert f"{runs[1]}: left alone, as it is being trained" in answer.stdout.splitlines()
     assert [bool(list((run / "cache").glob("*.npy"))) for run in runs] == [False, True, False]
 
 

@@ -610,3 +610,16 @@ def test_a_training_begins_with_four_lines_and_when_resumed_without(
     ]
     unetpp.train(*words, device="cpu", resume=True)
     assert "Data:" not in capsys.readouterr().err
+
+
+def test_a_size_that_is_not_there_is_refused_without_torch(trained: Path, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; from unetpp import cli; sys.exit(cli.run(sys.argv[1:]))"
+    for words in (("predict", trained, tmp_path), ("prune", trained)):
+        tokens = [*words, "--out", tmp_path / "out.safetensors", "--depth", "7"]
+        said = subprocess.run([sys.executable, "-c", code, *map(str, tokens)], capture_output=True, text=True)
+        assert said.returncode == 2 and re.search(r"--depth: got '?7'?; expected .*one of \[1, 2\]", said.stderr)
+
+
+def test_info_has_the_verdict_where_train_has_it(trained: Path) -> None:
+    found = unetpp.info(trained).to_dict()
+    assert found["verdict"]["kind"] == "too short" and found["verdict"] == found["notes"]["verdict"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import toy_plan
-from tests.tiny import TINY, run_cli, write_png
+from tests.tiny import TINY, call_learned, run_cli, write_png
 
 import unetpp
 from unetpp.data.demo import write_demo_data
@@ -250,6 +250,7 @@ def test_from_a_training_to_early_exit_fine_tuning_and_integers(
     unetpp.train(tmp_path / "data", tmp_path / "run", epochs=1, device="cpu", set=tiny)
     model = tmp_path / "run" / "fold_0" / "model.safetensors"
     assert load_model(model)[1].plan.predict.depth == 4
+    call_learned(model)
     said = run_cli("adapt", tmp_path / "run", "--backend", "torch")
     assert said.code == 0, said.stderr
     assert "size 1x2" in said.stdout or "saves no time" in said.stdout

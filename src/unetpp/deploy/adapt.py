@@ -7,30 +7,29 @@ In a network with shells, depths stand for the numbers of the sizes in `Predicto
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from unetpp.data.store import StoredCase
+from unetpp.deploy.exit_costs import time_exits
 from unetpp.errors import UsageError
 from unetpp.infer.early_exit import EarlyExit, choose_rule, estimate_uncertainty
-from unetpp.infer.options import MAX_DROP
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.infer.sliding import predict_tiles
-from unetpp.infer.tiles import TileGrid, read_tile
 from unetpp.measure.stored_cases import StoredImage, find_stored_split
-from unetpp.measured import DepthRow, DepthTable, Notes, Rule
+from unetpp.measure.verdict import suggest_for_model
+from unetpp.measured import MAX_DROP, DepthTable, Notes, Rule, has_unlearned
 from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, fast_dice, mean_of
 from unetpp.model.file import load_model, save_model
 from unetpp.model.network import HeadOutputs
 from unetpp.progress import SILENCE, Progress, Stage
-from unetpp.runtime.device import autocast
+from unetpp.run_folder import NO_VALIDATION
 from unetpp.runtime.runner import Runner
 from unetpp.size_names import SizeNames
 from unetpp.words import count_noun
@@ -55,7 +54,7 @@ def adapt_file(
     backend: str = "auto",
     progress: Progress = SILENCE,
     given: Path | None = None,
-) -> tuple[list[Rule], SizeNames]:
+) -> tuple[Fitted, SizeNames]:
     """Fit rules for a model file and write them into it.
 
     Args:
@@ -66,10 +65,10 @@ def adapt_file(
         given: what the user named, for errors: the run folder; None: the model file.
 
     Returns:
-        The rules, the one that loses least first, and the sizes of the model.
+        The rules, the one that loses least first, with the time of each fixed size, and the sizes of the model.
 
     Raises:
-        UsageError: a network with one head, or too few validation cases in the run folder.
+        UsageError: a network with one head, or that has hardly learned; or too few validation cases in the run folder.
         ModelFileError: the model cannot be used.
     """
     predictor = load_predictor(model, device, backend)
@@ -77,43 +76,63 @@ def adapt_file(
     if len(predictor.depths) < 2:
         action = f"Predict without `{sizes.noun}`: it has {sizes.noun} {sizes.name(sizes.numbers[0])} alone."
         raise UsageError(named, "a network with one head", f"several {sizes.noun}s to choose from", action)
+    network, header = load_model(model)
+    _require_learned(model, named, header.notes, sizes)
     _, cases = find_stored_split(model, predictor.plan.data)
     if len(cases) < FEWEST_CASES:
         got = f"{count_noun(len(cases), 'validation case')} in the run folder"
-        expected = f"{FEWEST_CASES} or more, as cached by training (RUN/splits.json, RUN/cache)"
-        action = "Name the model in its run folder; if its cache was removed, train again."
+        expected = f"{FEWEST_CASES} or more, as prepared by training (RUN/splits.json, RUN/cache)"
+        action = "Name a model in its run folder, of a fold with validation cases: RUN/fold_K/model.safetensors."
         if cases:
             choice = f"give `unetpp predict` a `{sizes.noun}`, {sizes.describe()}"
             action = f"Early exit is fitted on them: train with more labeled cases, or {choice}."
         raise UsageError(named, got, expected, action)
-    rules = fit_rules(predictor, cases, progress)
-    network, header = load_model(model)
-    save_model(model, network.state_dict(), header.plan, header.notes.merge(Notes(auto=rules)))
-    return rules, sizes
+    fitted = fit_rules(predictor, cases, progress)
+    save_model(model, network.state_dict(), header.plan, header.notes.merge(Notes(auto=fitted.rules)))
+    return fitted, sizes
+
+
+def _require_learned(model: Path, named: Path, notes: Notes, sizes: SizeNames) -> None:
+    """Raise UsageError for a network that has hardly learned: rules of what is wrong would say nothing.
+
+    One without validation is refused for that: further training does not help.
+    """
+    if has_unlearned([notes]) and notes.fold != NO_VALIDATION:
+        got = f"a network that has hardly learned: what its {sizes.noun}s lose says nothing"
+        next_step = suggest_for_model(model, notes.verdict)
+        action = f"Run `{next_step}` first." if next_step else "Train longer."
+        raise UsageError(named, got, "one that has learned", action)
 
 
 def find_fixed(
-    rules: Sequence[Rule], sizes: SizeNames, table: DepthTable, recommended: int | None, max_drop: float = MAX_DROP
+    fitted: Fitted, sizes: SizeNames, table: DepthTable, recommended: int | None, max_drop: float = MAX_DROP
 ) -> tuple[int, str] | None:
-    """Find the size that is as good for all tiles as early exit, and say why; None: early exit saves time.
+    """Find the size that is as good for all tiles as early exit, or better, and say why; None: early exit saves time.
 
-    It is compared with the recommended size, without one with the largest.
+    It is compared with the best size, then with the recommended one, without one with the best.
 
     Args:
-        rules: as `adapt_file` returns them.
+        fitted: as `adapt_file` returns it.
         sizes: those of the model.
-        table: their times.
+        table: their Dice.
         recommended: number of the recommended one, if there is one.
         max_drop: points of Dice that early exit may lose.
     """
-    rule, largest = choose_rule(rules, max_drop, "the model", sizes), sizes.numbers[-1]
-    times = [table.depths.get(number, DepthRow()).latency_ms for number in (recommended or largest, largest)]
-    fixed, share = (recommended, times[0] / times[1]) if recommended and times[0] and times[1] else (largest, 1.0)
+    rule, largest = choose_rule(fitted.rules, max_drop, "the model", sizes), sizes.numbers[-1]
+    dice = {number: row.dice for number in sizes.numbers if (row := table.depths.get(number)) and row.dice is not None}
+    best = max(dice, key=lambda number: dice[number]) if largest in dice else largest
+    if dice and 100 * (dice[best] - (own := dice[largest] - rule.dice_lost)) > max_drop:
+        scores = f'has a validation Dice of {dice[best]:.3f}, `{sizes.noun}="auto"` of {own:.3f}'
+        return best, f"{sizes.noun} {sizes.name(best)} for every tile {scores}"
+    fixed = recommended or best
+    share = fitted.shares[fixed]
     if rule.time < share and len(rule.taken) > 1:
         return None
     if rule.time < share:
         (fixed,) = rule.taken
     advice = f"; {sizes.noun} {sizes.name(fixed)} is recommended" if fixed == recommended else ""
+    if not advice and fixed not in rule.taken:
+        advice = f"; {sizes.noun} {sizes.name(fixed)} has the best Dice"
     allowed = f'where {count_noun(max_drop, "point")} of Dice may be lost, `{sizes.noun}="auto"` takes'
     if len(rule.taken) == 1:
         return fixed, f"{allowed} {sizes.noun} {sizes.name(rule.taken[0])} for every tile{advice}"
@@ -121,7 +140,16 @@ def find_fixed(
     return fixed, f"{allowed} {rule.time:.0%} of the time of {sizes.noun} {sizes.name(largest)}, {alone}{advice}"
 
 
-def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progress = SILENCE) -> list[Rule]:
+class Fitted(NamedTuple):
+    """Rules of early exit, and what they are compared with; all times were measured together."""
+
+    rules: list[Rule]
+    """The one that loses least first."""
+    shares: dict[int, float]
+    """Time of each size for every tile, as a fraction of that of the largest."""
+
+
+def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progress = SILENCE) -> Fitted:
     """Observe every head once, choose limits that should lose little and save much, then measure each choice.
 
     Args:
@@ -130,38 +158,52 @@ def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progr
         progress: shows what is predicted.
 
     Returns:
-        Rules with measured loss and time, full depth first.
+        Rules with measured loss, full depth first; their times are those of single tiles, by where the tiles stopped.
 
     Raises:
         UsageError: no foreground in any case.
     """
     depths, runner = predictor.growth, predictor.runners[0]
     found = observe(predictor, cases, progress.stage("Predicting at every depth", "cases"))
+    whole = time_exits(predictor, cases[0], [depths])
+    seconds = np.array([whole.steps[depths[: number + 1]] for number in range(len(depths))])
     never: Limits = [None] * (len(depths) - 1)
-    trials = [limits for limits in choose_limits(found, time_depths(predictor, cases[0])) if limits != never]
+    trials = [limits for limits in choose_limits(found, seconds) if limits != never]
+    paths = [_find_path(depths, limits) for limits in trials]
+    costs = time_exits(predictor, cases[0], paths)
     show = progress.stage("Trying rules", "rules")
-    full, full_s = score_cases(predictor, runner, cases)
+    full = score_cases(predictor, runner, cases)
     tiles = {**dict.fromkeys(depths, 0), depths[-1]: len(found.case)}
     rules = [Rule(doubts=never, dice_lost=0.0, dice_lost_interval=(0.0, 0.0), tiles=tiles, time=1.0)]
-    for number, limits in enumerate(trials, start=1):
+    for number, (limits, path) in enumerate(zip(trials, paths, strict=True), start=1):
         adaptive = EarlyExit(runner, depths, limits)
-        dice, seconds = score_cases(predictor, adaptive, cases)
-        lost = compute_dice_losses(full, dice)
+        lost = compute_dice_losses(full, score_cases(predictor, adaptive, cases))
         if not lost:
             expected = "some, to measure what early exit loses"
             sizes = predictor.sizes
             action = f"Give `unetpp predict` a `{sizes.noun}` instead, {sizes.describe()}."
             raise UsageError("validation cases", "no foreground in any of them", expected, action)
+        stopped = {depth: adaptive.images[depth] for depth in depths}
         rule = Rule(
             doubts=limits,
             dice_lost=mean_of(lost),
             dice_lost_interval=bootstrap_interval(lost),
-            tiles={depth: adaptive.images[depth] for depth in depths},
-            time=seconds / full_s,
+            tiles=stopped,
+            time=costs.share(path, stopped),
         )
         rules += [rule] if rule.time < 1 else []  # slower than the deepest head: nothing to choose it for
         show(number, len(trials))
-    return rules
+    return Fitted(rules, costs.shares())
+
+
+def _find_path(depths: Sequence[int], limits: Limits) -> tuple[int, ...]:
+    """List the depths at which tiles may stop; behind one at which all do, nothing is computed."""
+    path: list[int] = []
+    for depth, limit in zip(depths, (*limits, ALWAYS), strict=True):
+        path += [depth] if limit is not None else []
+        if limit is not None and limit >= ALWAYS:
+            break
+    return tuple(path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,31 +248,6 @@ class _Recorder:
         return outputs
 
 
-def time_depths(predictor: Predictor, case: StoredCase, repeats: int = 3) -> np.ndarray:
-    """Time an incremental forward pass of one tile up to each depth.
-
-    Args:
-        predictor: the model.
-        case: the case of the tile.
-        repeats: number of timed passes.
-
-    Returns:
-        (depths,) seconds: the shortest over the repeats.
-    """
-    plan, image = predictor.plan.predict, StoredImage(case.image())
-    tile = read_tile(image, next(iter(TileGrid(image.shape[1:], plan.tile, plan.overlap))), plan.tile)
-    x = torch.from_numpy(tile)[None].to(predictor.device)
-    spent = np.empty((1 + repeats, len(predictor.growth)))
-    with torch.inference_mode(), torch.cuda.device(x.get_device()), autocast(predictor.device, plan.precision):
-        for row in spent:  # the first warms up
-            forward_pass, started = predictor.runners[0].start_forward(x), time.perf_counter()
-            for place, depth in enumerate(predictor.growth):
-                forward_pass.logits(depth).sum().item()  # waits for a GPU
-                row[place] = time.perf_counter() - started
-    best: np.ndarray = spent[1:].min(axis=0)
-    return best
-
-
 def choose_limits(found: Observations, seconds: np.ndarray) -> list[Limits]:
     """Choose the fastest limits whose expected loss is acceptable, for each of `LOSSES`, without repetitions.
 
@@ -258,25 +275,16 @@ def choose_limits(found: Observations, seconds: np.ndarray) -> list[Limits]:
     return [limits for number, limits in enumerate(best) if limits not in best[:number]]
 
 
-def score_cases(predictor: Predictor, runner: Runner, cases: Sequence[StoredCase]) -> tuple[list[float | None], float]:
-    """Predict cases at the deepest head, or as early exit chooses, and score them.
+def score_cases(predictor: Predictor, runner: Runner, cases: Sequence[StoredCase]) -> list[float | None]:
+    """Predict cases at the deepest head, or as early exit chooses, and return the Dice of each.
 
     Args:
         predictor: the model.
         runner: the network, or early exit around it.
         cases: labelled cases.
-
-    Returns:
-        Dice of each case, and the seconds of predicting all of them.
     """
     deepest = predictor.depths[-1:]
-    _predict(predictor, runner, cases[0], deepest)  # warm-up
-    if isinstance(runner, EarlyExit):
-        runner.images.clear()
-    started = time.perf_counter()
-    found = [_predict(predictor, runner, case, deepest)[deepest[0]] for case in cases]
-    seconds = time.perf_counter() - started
-    return [_score(predictor, case, each) for case, each in zip(cases, found, strict=True)], seconds
+    return [_score(predictor, case, _predict(predictor, runner, case, deepest)[deepest[0]]) for case in cases]
 
 
 def _predict(predictor: Predictor, runner: Runner, case: StoredCase, depths: Sequence[int]) -> dict[int, np.ndarray]:

@@ -52,7 +52,7 @@ def finetune(
     cases, held_out = find_stored_split(model, plan.data)
     if not cases or not held_out:
         expected = "prepared cases to train on, and to validate, in its run folder (RUN/splits.json, RUN/cache)"
-        action = "Name the model in its run folder, or leave out `minutes`; if the cache was removed, train again."
+        action = "Name the model in its run folder, or leave out `minutes`."
         raise UsageError("minutes", str(model), expected, action)
     if not minutes > 0:
         raise UsageError("minutes", f"{minutes:g}", "more than 0", "Increase it, or leave it out.")

@@ -13,6 +13,7 @@ from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import write_atomically
 from unetpp.infer.doubts import describe_verdicts
 from unetpp.measure.choose_depth import choose_depth, describe_loss, describe_saving
+from unetpp.measure.verdict import suggest_for_model
 from unetpp.measured import DepthRow, DepthTable, FineTuning, Notes, has_unlearned, read_metrics
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import ModelHeader
@@ -65,8 +66,7 @@ def prune_file(
     """
     network, header = load_model(model)
     sizes = name_sizes(header.notes, network.head_depths, header.plan.model)
-    scores, has_learned = _find_scores(model, sizes, header), not has_unlearned([header.notes])
-    number, reason = _choose_size(model, sizes, scores, has_learned, (depth, size), max_drop)
+    number, reason = _choose_size(model, sizes, header, (depth, size), max_drop)
     smaller, plan, finetuning = network.prune(number), plan_at_size(header.plan, number), None
     if minutes is not None:
         smaller, finetuning = finetune(smaller, plan, model, minutes, choose_device(device), show)
@@ -110,12 +110,12 @@ def plan_at_size(plan: Plan, number: int) -> Plan:
 def _choose_size(
     model: Path,
     sizes: SizeNames,
-    scores: DepthTable | None,
-    has_learned: bool,
+    header: ModelHeader,
     wanted: tuple[int | None, int | str | None],
     max_drop: float | None,
 ) -> tuple[int, str]:
     """Choose the number of a size, by a depth or a size that the user names or by what it loses; say why."""
+    scores = _find_scores(model, sizes, header)
     setting, chosen = choose_setting(*wanted), next((each for each in wanted if each is not None), None)
     if (chosen is None) == (max_drop is None):
         action = "Name what to keep, or how many points of Dice may be lost."
@@ -132,9 +132,11 @@ def _choose_size(
     allowed = max_drop or 0.0
     if allowed < 0:
         raise UsageError("max_drop", f"{allowed:g}", "0 or more points of Dice", "Change it.")
-    if not has_learned:
+    if has_unlearned([header.notes]):
+        next_step = suggest_for_model(model, header.notes.verdict)
         got = f"{model}, a network that has hardly learned: what its {sizes.noun}s lose says nothing"
-        raise UsageError("max_drop", got, "scores to choose by", f"Train longer, or choose with `{sizes.noun}`.")
+        action = f"{f'Run `{next_step}`' if next_step else 'Train longer'}, or choose with `{sizes.noun}`."
+        raise UsageError("max_drop", got, "scores to choose by", action)
     if scores is None:
         got = f"{model}, without validation scores of every {sizes.noun} in it or in {METRICS_FILE} next to it"
         raise UsageError("max_drop", got, "scores to choose by", f"Choose with `{sizes.noun}`.")

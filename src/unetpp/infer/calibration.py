@@ -67,7 +67,8 @@ def describe_low(calibration: Calibration) -> str:
     cases = calibration.calibrated_cases
     if cases is None or cases >= REVIEW_CASES:  # an earlier version did not note the number
         return LOW
-    return f"{LOW}, below all {cases} validation cases (by chance 1 in {cases + 1})"
+    level = "" if calibration.review_below is None else f"confidence below {calibration.review_below:.3g}; "
+    return f"{LOW}, below all {cases} validation cases ({level}by chance 1 in {cases + 1})"
 
 
 def calibrate_together(folds: Sequence[Calibration]) -> Calibration:

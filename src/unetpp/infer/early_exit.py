@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unetpp.errors import UsageError
 from unetpp.labels.classes_torch import compact_probabilities, most_probable
-from unetpp.measured import Rule
+from unetpp.measured import Rule, find_rule
 from unetpp.runtime.runner import IncrementalRunner
 from unetpp.size_names import SizeNames
 from unetpp.words import count_noun, write_command
@@ -42,13 +42,13 @@ def choose_rule(rules: Sequence[Rule], max_drop: float, model: str, sizes: SizeN
         find = f"Run `{write_command('adapt', model)}` once, which finds for each {sizes.noun} when it may stop"
         got, expected = f"auto for {model}", "a model that was adapted to it"
         raise UsageError("depth", got, expected, f"{find}; or choose a {sizes.noun}, {sizes.describe()}.")
-    worst = {number: rule.points_at_worst for number, rule in enumerate(rules)}
-    good = [number for number, lost in worst.items() if lost <= max_drop + 1e-7]
-    if not good:
-        expected = f"at least {min(worst.values()):.2f}, what the most careful rule may lose"
+    chosen = find_rule(rules, max_drop)
+    if chosen is None:
+        fewest = min(rule.points_at_worst for rule in rules)
+        expected = f"at least {fewest:.2f}, what the most careful rule may lose"
         action = f"Raise it, or choose a `{sizes.noun}`, {sizes.describe()}."
         raise UsageError("max_drop", f"{count_noun(max_drop, 'point')} of Dice", expected, action)
-    return rules[min(good, key=lambda number: rules[number].time)]
+    return chosen
 
 
 class EarlyExit:

@@ -11,10 +11,6 @@ from unetpp.infer.prediction import AUTO, MEAN, Uncertainty
 from unetpp.size_names import SizeNames, choose_setting
 
 Depth = int | Literal["all", "all and mean", "mean", "auto"] | None
-MAX_DROP = 0.3
-"""Points (hundredths) of Dice that `depth="auto"` may lose against the deepest head."""
-
-
 _NOT_RECORDED = ("depth", "size", "probabilities", "uncertainty")
 """Options that predictions.json has elsewhere, or that only add maps."""
 

@@ -20,12 +20,21 @@ from unetpp.infer.calibration import calibrate_together, join_levels
 from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.doubts import describe_doubts, describe_verdicts
 from unetpp.infer.early_exit import EarlyExit, choose_rule
-from unetpp.infer.options import DEFAULTS, MAX_DROP, PredictOptions
+from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import AUTO, Prediction
 from unetpp.infer.restore import resample_bands
 from unetpp.infer.sliding import stream_bands
 from unetpp.infer.tiles import TileGrid, TileProgress
-from unetpp.measured import Calibration, DepthRow, DepthTable, Notes, Rule, explain_no_expected_dice, has_unlearned
+from unetpp.measured import (
+    MAX_DROP,
+    Calibration,
+    DepthRow,
+    DepthTable,
+    Notes,
+    Rule,
+    explain_no_expected_dice,
+    has_unlearned,
+)
 from unetpp.metrics.scores import mean_of
 from unetpp.model.file import load_model
 from unetpp.model.network import UNetPlusPlus

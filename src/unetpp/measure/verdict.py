@@ -74,6 +74,16 @@ def _count_folds(run: RunFolder) -> int:
         return 0
 
 
+def suggest_for_model(model: Path, verdict: Verdict | None) -> str:
+    """Write the command that follows the verdict in a model file of a run; empty for a file elsewhere."""
+    fold = model.absolute().parent
+    name, run = fold.name.removeprefix("fold_"), RunFolder(model.parent.parent if model.parent.name else fold.parent)
+    if verdict is None or fold.name == name or not run.plan.is_file():
+        return ""
+    known = verdict.model_copy(update={"fold": int(name) if name.isdecimal() else name})
+    return suggest_command(known, run.path, run.recall_data())
+
+
 def suggest_command(verdict: Verdict, run: Path, data: Path | str = "DATA", found: DepthTable | None = None) -> str:
     """Write the command that follows a verdict.
 

@@ -89,7 +89,11 @@ class Planned(Result):
             return "\n".join([*lines, "Dry run: nothing was written.", *longer])
         lines += [f"Written:  {self.run / 'plan.json'}: every choice with its reason; you may edit it."]
         lines += [f"Page:     {self.page}"] if self.page else []
-        return "\n".join([*lines, f"Next: {write_command('train', self.data, '--out', self.run)}"])
+        lines += [f"Next: {write_command('train', self.data, '--out', self.run)}"]
+        if self.plan.train.minutes is None:
+            shorter = write_command("plan", self.data, "--out", self.run, "--minutes", 20)
+            lines += [f"or, for a time of your choice: {shorter}"]
+        return "\n".join(lines)
 
     def summarize(self, ends: datetime | None = None) -> str:
         """Describe in four lines what is trained.

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unetpp.measured import (
-    ExportNotes,
-    Notes,
-    Rule,
-)
+from unetpp.dial import describe_size
+from unetpp.measured import MAX_DROP, ExportNotes, Notes, Rule, find_rule, has_unlearned
 from unetpp.plan import DataPlan, Plan, PredictPlan
 from unetpp.results.result import Result
 from unetpp.results.tables import (
@@ -77,7 +74,7 @@ class Adapted(Result):
     verdicts: tuple[str, ...] = ()
     """On the training, a line for each that is not good."""
     fixed: int | None = None
-    """Number of the size that is as good for every tile; None: early exit saves time."""
+    """Number of the size that is as good for every tile, or better; None: early exit saves time."""
     why: str = ""
     """Why it is as good."""
 
@@ -90,7 +87,7 @@ class Adapted(Result):
             lines = [f"{self.model}: early exit saves no time on the validation cases."]
         lines += _write_notes(self.verdicts)
         if self.fixed is not None:
-            lines.append(f"A fixed {noun} is as good: {self.why}.")
+            lines.append(f"A fixed {noun} is enough: {self.why}.")
         chosen = "auto" if self.fixed is None else self.sizes[self.fixed]
         images = (NEW_IMAGES, "--out", "predictions")
         lines.append(f"Next: {write_command('predict', self.given or self.model, *images, f'--{noun}', chosen)}")
@@ -196,8 +193,12 @@ class ModelInfo(Result):
     """Size of the prepared cases in the run folder."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As that of all results; of a network that was trained elsewhere the training is null: it is not known."""
+        """As that of all results, with the verdict at the top, as in `train`.
+
+        Of a network that was trained elsewhere the training is null: it is not known.
+        """
         values = super().to_dict()
+        values |= {"verdict": values["notes"].get("verdict")}
         return values | {"plan": values["plan"] | {"train": None}} if self.notes.imported_from else values
 
     def to_text(self) -> str:
@@ -219,7 +220,8 @@ class ModelInfo(Result):
         if self.notes.depths:
             lines += ["over the validation cases of all folds:"] if len(self.files) > 1 else []
             lines += [describe_depths(self.notes)]
-        lines += [wrap(f"early exit: {_describe_early_exit(self.notes.auto)}", WIDTH)] if self.notes.auto else []
+        if self.notes.auto and not has_unlearned([self.notes]):
+            lines.append(wrap(f"early exit: {_describe_early_exit(self.notes)}", WIDTH))
         lines += [f"no expected Dice for predictions: {self.no_expected_dice}"] if self.no_expected_dice else []
         lines += [wrap(str(self.notes.verdict), WIDTH)] if self.notes.verdict else []
         return "\n".join([*lines, f"Next: {self.command}"] if self.command else lines)
@@ -261,18 +263,20 @@ class ExportInfo(Result):
         return "\n".join([*lines, wrap(str(notes.verdict), WIDTH)] if notes.verdict else lines)
 
 
-def _describe_early_exit(rules: Sequence[Rule]) -> str:
-    """Describe the rules that `adapt` has fitted: what they take of the time, and what they may lose."""
-    exiting = [rule for rule in rules if rule.exits]
+def _describe_early_exit(notes: Notes) -> str:
+    """Describe the rules that `adapt` has fitted: what they take of the time, what they may lose, and the usual one."""
+    exiting = [rule for rule in notes.auto if rule.exits]
     if not exiting:
         return "saves no time on the validation cases"
     times = dict.fromkeys(f"{rule.time:.0%}" for rule in sorted(exiting, key=lambda rule: -rule.time))
-    lost = dict.fromkeys(
-        f"{rule.points_at_worst:.2f}" for rule in sorted(exiting, key=lambda rule: rule.points_at_worst)
-    )
+    points = sorted(rule.points_at_worst for rule in exiting)
+    lost = list(dict.fromkeys(f"{abs(each) if points[-1] <= 0 else each:.2f}" for each in points))
+    usual, of_one = find_rule(notes.auto), ""
+    if usual and len(usual.taken) == 1:
+        of_one = f"; where {MAX_DROP} points may be lost, {describe_size(notes, usual.taken[0])} for every tile"
     return (
         f'{count_noun(len(exiting), "rule")} (`depth="auto"`), {_write_range(list(times))} of the time, '
-        f"at worst {_write_range(list(lost))} points of Dice lost"
+        f"at worst {_write_range(lost)} points of Dice {'gained' if points[-1] < 0 else 'lost'}{of_one}"
     )
 
 

@@ -12,9 +12,9 @@ from unetpp.measured import (
     Metrics,
 )
 from unetpp.results.result import DONE, PARTLY, Result
-from unetpp.results.tables import describe_scores, describe_worst
+from unetpp.results.tables import WIDTH, describe_scores, describe_worst
 from unetpp.size_names import find_noun
-from unetpp.words import count_noun, list_some
+from unetpp.words import count_noun, list_some, wrap
 
 NOTHING, UNLIKE, LOW = "nothing was found", "unlike the training", "low expected Dice"
 SPECKLED = "speckled"
@@ -72,7 +72,8 @@ class Predicted(Result):
         lines += self._describe_expected()
         for reason in dict.fromkeys(self.doubtful.values()):
             names = self._group_by_name([path for path, why in self.doubtful.items() if why == reason])
-            lines += [f"{len(names)} to review, {REVIEWED.get(reason, reason)}:", f"  {list_some(names)}"]
+            title = wrap(f"{len(names)} to review, {REVIEWED.get(reason, reason)}:", WIDTH)
+            lines += [title, f"  {list_some(names)}"]
         if self.outside:
             lines += ["unlike the training, so that no Dice is expected:", *(f"  {way}" for way in self.outside[:10])]
             rest = len(self.outside) - 10

@@ -165,10 +165,13 @@ class Cleaned(Result):
 
     def to_text(self) -> str:
         verb = "removed" if self.written else "would be removed"
+        needed = "`unetpp adapt`, `unetpp prune --minutes` and 8-bit exports prepare the cases again, from the data"
+        where = "where training found it; without it they do not work"
         return "\n".join(
             [
                 *(f"{each.run}: {count_noun(each.files, 'file')}, {each.mb:,.1f} MB, {verb}" for each in self.runs),
                 *(f"{run}: left alone, as it is being trained" for run in self.left),
+                *([wrap(f"note: {needed} {where}.", WIDTH)] if any(each.files for each in self.runs) else []),
             ]
         )
 

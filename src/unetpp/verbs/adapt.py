@@ -16,7 +16,7 @@ def adapt(model: AnyPath, *, device: str = "auto", backend: Backend = "auto", pr
     The rules are written into the model file.
 
     Args:
-        model: Run folder of one fold, or the model file in it; the cached validation cases of the run are needed.
+        model: Run folder of one fold, or the model file in it; the validation cases of the run are needed.
         device: auto, cpu, cuda or cuda:K.
         backend: Library that runs the network; the time that the rules save is measured with it.
 
@@ -24,7 +24,7 @@ def adapt(model: AnyPath, *, device: str = "auto", backend: Backend = "auto", pr
         The rules, the most careful first.
 
     Raises:
-        UsageError: a network with one head, or no validation cases.
+        UsageError: a network with one head, one that has hardly learned, or no validation cases.
         ModelFileError: the model cannot be used.
 
     Example:
@@ -33,14 +33,19 @@ def adapt(model: AnyPath, *, device: str = "auto", backend: Backend = "auto", pr
     from unetpp.deploy.adapt import adapt_file, find_fixed
     from unetpp.infer.doubts import describe_verdicts
     from unetpp.measure.pooled import recommend_size
+    from unetpp.measured import has_unlearned
     from unetpp.model.header import read_header
+    from unetpp.verbs.missing_cases import prepare_missing
 
     given = find_model(model)
     file = find_model_file(given)
-    rules, sizes = adapt_file(file, device, backend, progress or Silence(), given)
+    progress = progress or Silence()
+    if not has_unlearned([read_header(file).notes]):  # otherwise it is refused
+        prepare_missing(file, progress, training=False)
+    fitted, sizes = adapt_file(file, device, backend, progress, given)
     notes = read_header(file).notes
     recommended = recommend_size(given, [notes])
     chosen = recommended.depth if recommended else None
-    fixed, why = find_fixed(rules, sizes, notes, chosen) or (None, "")
+    fixed, why = find_fixed(fitted, sizes, notes, chosen) or (None, "")
     names = {number: sizes.name(number) for number in sizes.numbers}
-    return Adapted(file, tuple(rules), names, given, describe_verdicts([notes.verdict]), fixed, why)
+    return Adapted(file, tuple(fitted.rules), names, given, describe_verdicts([notes.verdict]), fixed, why)

@@ -9,11 +9,15 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from unetpp.errors import DataError, Problem, UsageError
 from unetpp.progress import Progress
 from unetpp.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from unetpp.model.header import ModelHeader
+    from unetpp.size_names import SizeNames
 
 AnyPath = str | PathLike[str]
 Settings = Mapping[str, Any] | Sequence[str]
@@ -45,6 +49,17 @@ def require_data(data: AnyPath) -> None:
     if run.plan.is_file() and run.splits.is_file():
         action = f"Name the data first, and the run with `out`: its data are {run.recall_data()}."
         raise DataError(Problem(str(data), "a run folder", "a data set", action, topic="data"))
+
+
+def name_header_sizes(header: ModelHeader) -> SizeNames | None:
+    """Name the sizes of a model by the header of its file, without torch; None: with an encoder only the network can.
+
+    A size that is not there is refused by them before the network is loaded.
+    """
+    from unetpp.dial import name_sizes
+
+    plan = header.plan.model
+    return None if plan.encoder else name_sizes(header.notes, plan.list_sizes(), plan)
 
 
 def list_paths(paths: AnyPath | Sequence[AnyPath]) -> list[Path]:

@@ -9,7 +9,7 @@ from unetpp.console import shows_progress
 from unetpp.errors import DataError
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Checked
-from unetpp.verbs.arguments import AnyPath, Settings
+from unetpp.verbs.arguments import AnyPath, Settings, require_data
 
 
 @shows_progress
@@ -38,6 +38,7 @@ def check(data: AnyPath, *, set: Settings | None = None, progress: ShowProgress 
     given = read_settings(set)
     reading = read_reading(given)
     try:
+        require_data(path)
         dataset = split_dataset(find_cases(path, tolerant=True), reading)
     except DataError as error:
         return Checked(path, "", 0, None, (), (), tuple(error.problems), ())

@@ -19,8 +19,8 @@ from unetpp.verbs.arguments import AnyPath, list_paths
 def clean(runs: AnyPath | Sequence[AnyPath], *, dry_run: bool = False, progress: ShowProgress = None) -> Cleaned:
     """Remove the caches of runs; models, scores, logs and reports stay.
 
-    A cache holds prepared copies of the images, which training makes again where it needs them.
-    On a run without them, `unetpp adapt`, `unetpp prune --minutes` and 8-bit exports without images do not work.
+    A cache holds prepared copies of the images, which training makes again where it needs them; so do `unetpp adapt`,
+    `unetpp prune --minutes` and 8-bit exports, as long as the images and masks are where training found them.
 
     Args:
         runs: Run folders, or folders of them, such as runs; of these, runs that are being trained are left alone.

@@ -8,6 +8,7 @@ from pathlib import Path
 from unetpp.console import shows_progress
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Exported
+from unetpp.run_folder import find_model_files
 from unetpp.verbs.arguments import AnyPath, find_model, list_paths
 from unetpp.verbs.interrupted import telling_what_is_there
 
@@ -51,7 +52,10 @@ def export(
         unetpp.export("runs/nuclei", "nuclei.onnx", depth=2)
     """
     from unetpp.deploy.export import export_file
+    from unetpp.verbs.missing_cases import prepare_missing
 
-    shown = progress or Silence()
+    shown, path, given = progress or Silence(), find_model(model), list_paths(images or ())
+    if int8 and not given:
+        prepare_missing(find_model_files(path)[0], shown)
     with telling_what_is_there(Path(out)):
-        return export_file(find_model(model), Path(out), depth, int8, list_paths(images or ()), shown, size)
+        return export_file(path, Path(out), depth, int8, given, shown, size)

@@ -74,6 +74,7 @@ def plan(
         progress.note(text)
     if not dry_run:
         preparation.write_plan(folder, found.fingerprint, made, splits, start)
+        folder.note_data(Path(data))
     if made.train.minutes is None:
         progress.stage("Measuring a training step")
     planned = preparation.estimate_cost(Path(data), folder, made, splits[0], place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from unetpp.console import shows_progress
 from unetpp.errors import PlanError, UsageError
@@ -13,8 +13,11 @@ from unetpp.plan import Plan, read_plan
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Predicted
 from unetpp.run_folder import MODEL, NO_VALIDATION, RunFolder, find_model_files
-from unetpp.verbs.arguments import AnyPath, Backend, find_model, list_paths
+from unetpp.verbs.arguments import AnyPath, Backend, find_model, list_paths, name_header_sizes
 from unetpp.words import list_some
+
+if TYPE_CHECKING:
+    from unetpp.infer.options import PredictOptions
 
 
 @shows_progress
@@ -78,6 +81,7 @@ def predict(
     if paths and not any(each.exists() for each in paths):
         raise UsageError("inputs", list_some(paths), "images, or folders of them", "Check the path.")
     options = PredictOptions(depth, tta, probabilities, uncertainty, size)
+    _require_size(path, options)
     predictor = load(path, device, backend, max_drop)
     if dry_run:
         depths = tuple(name_depth(each, predictor.sizes) for each in predictor.choose_sizes(options))
@@ -108,6 +112,19 @@ def predict(
         expected_dice_error=written.expected_dice_error,
         depth_shares=written.depth_shares,
     )
+
+
+def _require_size(model: Path, options: PredictOptions) -> None:
+    """Raise UsageError for a size that the model does not have, before torch and the network are loaded."""
+    from unetpp.model.header import read_header
+    from unetpp.runtime.exported_file import EXPORTED
+
+    if options.wanted is None or model.suffix in EXPORTED:
+        return
+    files = find_model_files(model)
+    header = read_header(files[0])
+    if sizes := name_header_sizes(header):
+        options.choose_sizes(sizes, header.plan.predict.depth, len(files), str(model))
 
 
 def _note_unused_fold(run: RunFolder) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from unetpp.console import shows_progress
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Pruned
 from unetpp.run_folder import find_model_file
-from unetpp.verbs.arguments import AnyPath, find_model, require_model_name
+from unetpp.verbs.arguments import AnyPath, find_model, name_header_sizes, require_model_name
 from unetpp.verbs.interrupted import telling_what_is_there
 
 
@@ -51,13 +51,24 @@ def prune(
     Example:
         unetpp.prune("runs/nuclei", "small.safetensors", max_drop=0.5)
     """
-    from unetpp.deploy.prune import prune_file
-    from unetpp.verbs.fold_time import show_status
+    from unetpp.model.header import read_header
+    from unetpp.size_names import choose_setting
 
     file, progress = find_model_file(find_model(model)), progress or Silence()
     require_model_name(Path(out), unlike=file)
+    wanted, setting = depth if size is None else size, choose_setting(depth, size)
+    if wanted is not None and (
+        sizes := name_header_sizes(read_header(file))
+    ):  # before torch and the network are loaded
+        sizes.require(wanted, setting, str(file))
+    from unetpp.deploy.prune import prune_file
+    from unetpp.verbs.fold_time import show_status
+    from unetpp.verbs.missing_cases import prepare_missing
+
     if minutes is None:
         progress.stage("Pruning, and comparing with the full network")
+    else:
+        prepare_missing(file, progress)
     show = show_status(progress.stage("Fine-tuning", "steps")) if minutes is not None else lambda status: None
     with telling_what_is_there(Path(out)):
         return prune_file(file, Path(out), depth, max_drop, minutes, device, show, size)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
 from unetpp.console import shows_progress
 from unetpp.errors import Interrupted, UnetppError, UsageError
-from unetpp.files import write_text
 from unetpp.progress import Progress, ShowProgress, Silence
 from unetpp.results import Planned, Run, TrainedFold, describe_plan
 from unetpp.run_folder import NO_VALIDATION, FoldName, RunFolder
@@ -171,7 +170,7 @@ def train(
         with begun_folds.hold_folds(folder, numbers):
             begun_folds.require_unstarted(folder, numbers, resume, fold)  # again: another process may have trained
             made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress, start, numbers)
-            write_text(folder.data, f"{Path(data).absolute()}\n")
+            folder.note_data(Path(data))
             jobs = [
                 FoldJob(dataset, made, choose_split(splits, number), folder, number, place, progress, listeners)
                 for number in numbers
