@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from unetpp.dial import describe_size, has_shells, list_by_cost
 from unetpp.measured import DepthRow, DepthTable, Metrics, Recommendation, Scores
-from unetpp.metrics.scores import compare_dice
 from unetpp.words import count_noun
 
 RECOMMENDED_LOSS = 0.5
@@ -75,6 +74,8 @@ def make_row(scores: Metrics, deepest: Metrics) -> DepthRow:
         scores: scores at one depth.
         deepest: scores of the deepest head, on the same cases.
     """
+    from unetpp.metrics.scores import compare_dice  # here, because `info` needs no NumPy
+
     lost, interval = compare_dice(scores, deepest)
     row = DepthRow(dice_lost=lost, dice_lost_interval=interval).merge(scores.mean)
     if len(scores.classes) == 1:
