@@ -250,12 +250,13 @@ def test_a_pickle_is_not_opened(tmp_path: Path, cells: Path) -> None:
 
 def test_a_run_that_is_not_trained(cells: Path, tmp_path: Path) -> None:
     run_cli("plan", cells, "--out", tmp_path / "run", "--epochs", 1)
+    told = run_cli("info", tmp_path / "run")
+    assert told.code == 0 and "no fold has begun" in told.stdout and "Next: unetpp train" in told.stdout
     for verb in (
-        ["info", tmp_path / "run"],
         ["predict", tmp_path / "run", cells / "images", "--out", tmp_path / "out"],
         ["prune", tmp_path / "run", "--out", tmp_path / "x.safetensors"],
     ):
-        assert_refused(run_cli(*verb), "no fold has begun", "unetpp train DATA")
+        assert_refused(run_cli(*verb), "no fold has begun", "unetpp train")
     assert_refused(run_cli("report", tmp_path / "absent"), "absent")
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tiny import TINY, set_options, write_png
+from tests.tiny import TINY, call_learned, set_options, write_png
 
 HOOK = """
 import os, sys
@@ -119,8 +119,9 @@ def test_every_verb_leaves_the_network_and_the_folders_of_the_user_alone(watched
         ["evaluate", "out", "data/masks", "--out", "scores.json"],
         ["report", "run"],
         ["prune", "run", "--out", "small.safetensors", "--depth", "1"],
-        ["adapt", "run", "--device", "cpu"],
     )
+    call_learned(watched.folder / "run/fold_0/model.safetensors")
+    watched.run(["adapt", "run", "--device", "cpu"])
 
 
 @pytest.mark.slow

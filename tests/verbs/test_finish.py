@@ -90,7 +90,7 @@ def test_where_the_memory_alone_is_missing_no_case_is_scored_again(
     monkeypatch.setattr(fold, "evaluate_cases", lambda *_, **__: pytest.fail("scored again"))
     assert unetpp.report(run.path).notes == ()
     after, found = json.loads(run.metrics_file(0).read_text()), run.metrics(0)
-    assert found and found.unfinished == () and all(row.peak_memory_mb for row in found.rows.values())
+    assert found and found.unfinished == () and all(row.peak_memory_mb is not None for row in found.rows.values())
     assert list_scores(after) == list_scores(before)
     assert read_header(run.fold(0) / MODEL).notes.depths[1].peak_memory_mb == found.depths[1].peak_memory_mb
 
