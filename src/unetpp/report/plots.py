@@ -111,6 +111,10 @@ def plot_pace(folds: Sequence[FoldRecord]) -> str | None:
     return encode_figure(figure)
 
 
+SMALLEST_SPAN = 0.01
+"""Span of Dice that the plot of sizes shows at least, so that chance does not look like a difference."""
+
+
 def plot_trade(table: DepthTable, recommended: int | None = None) -> str | None:
     """Plot Dice over latency, one point for each depth and a ring around the recommended; None for fewer than two.
 
@@ -136,7 +140,10 @@ def plot_trade(table: DepthTable, recommended: int | None = None) -> str | None:
     if recommended is not None and recommended in points:
         axes.scatter(*points[recommended], s=230, facecolors="none", edgecolors=COLORS[1], linewidths=1.8, zorder=3)
     axes.set_xlim(left=0)
-    axes.margins(x=0.12, y=0.25)
+    axes.margins(x=0.12)
+    low, high = (choose(dice for _, dice in points.values()) for choose in (min, max))
+    pad = 0.25 * (high - low) + max(0.0, SMALLEST_SPAN - (high - low)) / 2
+    axes.set_ylim(low - pad, high + pad)
     label_axes(axes, "milliseconds for a tile", "Dice")
     if left_out:
         named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
