@@ -126,9 +126,9 @@ def find_fixed(
         return best, f"{sizes.noun} {sizes.name(best)} for every tile {scores}"
     fixed = recommended or best
     share = fitted.shares[fixed]
-    if rule.time < share and len(rule.taken) > 1:
-        return None
     if rule.time < share:
+        if len(rule.taken) > 1:
+            return None
         (fixed,) = rule.taken
     advice = f"; {sizes.noun} {sizes.name(fixed)} is recommended" if fixed == recommended else ""
     if not advice and fixed not in rule.taken:
