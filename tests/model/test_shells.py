@@ -70,6 +70,21 @@ def test_a_network_cut_to_a_size_is_that_size_of_the_whole(fields: dict[str, Any
             assert torch.allclose(logits, whole.at(size.number(network.depth)), rtol=0, atol=1e-10)
 
 
+@given(fields=networks)
+@settings(max_examples=15, deadline=None)
+def test_heads_that_are_computed_together_in_training_are_those_of_each_size(fields: dict[str, Any]) -> None:
+    network = shelled(**{**fields, "norm": "instance"}).double()
+    x = torch.randn(2, 3, *(9, 6, 7)[: network.plan.dims], dtype=torch.float64)  # type: ignore[union-attr]
+    gradients = {}
+    for mode in (True, False):
+        network.train(mode).zero_grad()
+        outputs = network(x, heads=True)
+        sum(each.square().mean() for each in outputs.logits).backward()
+        gradients[mode] = [weight.grad for weight in network.parameters()]
+        torch.testing.assert_close(outputs.logits, network.eval()(x, heads=True).logits)
+    torch.testing.assert_close(gradients[True], gradients[False])
+
+
 def test_sizes_agree_in_float32_with_groups_of_channels() -> None:
     network = shelled(widths=(16, 32, 64), norm="group", shells=(8, 16)).eval()
     x = torch.randn(1, 3, 37, 50)
