@@ -29,7 +29,8 @@ Two ways to change a field, before the training starts:
 
 In Python: `unetpp.train("data", "run", minutes=20, set={"train.seed": 1})`. An unknown name, or a value that does not
 fit, is an error that says what does; all of them at once. `RUN/plan.schema.json` lets editors such as VS Code complete
-and explain the fields: `plan.json` names it. A field that is left out of a plan has its default. Once a training has
+and explain the fields: `plan.json` names it. A field that is left out of a plan has its default; without
+`model.topology` and `model.shells` a plan means a UNet++ of one width, as in earlier versions. Once a training has
 begun, only these may change, as they change neither weights nor predictions: `train.checkpointing`, `train.compile`,
 `train.checkpoint_minutes`, `predict.batch`.
 

@@ -137,6 +137,7 @@ COVERED_IN = {
     "train/interruption": "train/test_trainer",
     "train/loop": "train/test_trainer",
     "train/speed": "planning/test_planner",
+    "planning/step_times": "planning/test_planner",
 }
 """Module -> the test file that covers it, for those without a test file of their own."""
 

@@ -62,6 +62,9 @@ class ModelPlan(Frozen):
 
     X[i, j] is the node of level i (down-sampled i times) and column j; X[i, 0] is the encoder, nodes with j > 0 are
     nested.
+
+    The defaults here, a UNet++ of one width, are what a plan or a model file means that leaves a field out, so that
+    files of every version are read alike. What is built where nobody chooses is the preset "default" of `build_model`.
     """
 
     preset: str = "default"

@@ -59,7 +59,7 @@ def plan(tile: tuple[int, ...], overlap: float = 0.5, batch: int = 3) -> Predict
 
 def network(dims: int, classes: int = 3, seed: int = 0) -> UNetPlusPlus:
     torch.manual_seed(seed)
-    return build_model(dims=dims, out_channels=classes, depth=2, first_width=4).eval()
+    return build_model(topology="unet++", dims=dims, out_channels=classes, depth=2, first_width=4).eval()
 
 
 def every_row(

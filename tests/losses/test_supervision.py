@@ -46,6 +46,13 @@ def test_weights_belong_to_depths_and_sum_to_one() -> None:
     torch.testing.assert_close(loss(deepest, target), each[2])
 
 
+def test_two_widths_have_a_weight_each() -> None:
+    outputs, target = heads(2)
+    nested = HeadOutputs((4, 8), outputs.logits[:2])
+    small, large = (DeepSupervisionLoss()(HeadOutputs((1,), (logits,)), target) for logits in nested.logits)
+    torch.testing.assert_close(DeepSupervisionLoss((1, 3))(nested, target), small / 4 + large * 3 / 4)
+
+
 def test_every_head_learns() -> None:
     outputs, target = heads(2)
     DeepSupervisionLoss()(outputs, target).backward()

@@ -19,7 +19,7 @@ from unetpp.model.network import HeadOutputs, UNetPlusPlus
 
 def small(**fields: object) -> UNetPlusPlus:
     torch.manual_seed(0)
-    return build_model(**{"widths": (4, 5, 6), "in_channels": 2, "out_channels": 3, **fields})
+    return build_model(**{"topology": "unet++", "widths": (4, 5, 6), "in_channels": 2, "out_channels": 3, **fields})
 
 
 @given(

@@ -23,7 +23,14 @@ CPU = torch.device("cpu")
 
 def shelled(**fields: Any) -> UNetPlusPlus:
     torch.manual_seed(0)
-    given = {"widths": (8, 16, 24), "shells": (0.5, 1), "norm": "instance", "in_channels": 3, "out_channels": 3}
+    given = {
+        "topology": "unet++",
+        "widths": (8, 16, 24),
+        "shells": (0.5, 1),
+        "norm": "instance",
+        "in_channels": 3,
+        "out_channels": 3,
+    }
     return build_model(**{**given, **fields})
 
 
@@ -112,7 +119,9 @@ def test_the_plan_of_a_size_builds_its_network(fields: dict[str, Any]) -> None:
 
 def test_one_shell_is_the_network_as_it_was() -> None:
     torch.manual_seed(0)
-    plain = build_model(widths=(8, 16, 24), norm="instance", in_channels=3, out_channels=3).state_dict()
+    plain = build_model(
+        topology="unet++", widths=(8, 16, 24), norm="instance", in_channels=3, out_channels=3
+    ).state_dict()
     one = shelled(shells=(1,)).state_dict()
     assert plain.keys() == one.keys() and all(torch.equal(plain[name], one[name]) for name in plain)
 
@@ -188,7 +197,16 @@ def test_growth_keeps_what_the_inner_sizes_compute_and_starts_the_new_ones_from_
 )
 def test_shells_that_do_not_fit_are_refused_by_name(fields: dict[str, Any], word: str) -> None:
     with pytest.raises(PlanError, match=word):
-        build_model(**{"widths": (8, 16, 24), "in_channels": 1, "out_channels": 2, "norm": "instance", **fields})
+        build_model(
+            **{
+                "topology": "unet++",
+                "widths": (8, 16, 24),
+                "in_channels": 1,
+                "out_channels": 2,
+                "norm": "instance",
+                **fields,
+            }
+        )
 
 
 def test_shells_are_also_given_as_channels() -> None:

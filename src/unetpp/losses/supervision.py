@@ -37,15 +37,15 @@ class DeepSupervisionLoss(nn.Module):
         criterion = unetpp.DeepSupervisionLoss()  # or DeepSupervisionLoss(loss=torch.nn.CrossEntropyLoss())
         loss = criterion(net(images, heads=True), target)
 
-    Train with `heads=True`: a network that is trained by `net(images)` alone learns at its deepest head, and its
-    shallow heads, and what is pruned to them, return noise.
+    Train with `heads=True`: a network that is trained by `net(images)` alone learns at its largest size, and its other
+    heads, and what is pruned to them, return noise.
 
     The Dice term covers the foreground classes over the whole batch, so that patches without foreground do no harm. It
     is computed in float32 for any precision of the logits.
 
     Args:
-        head_weights: weight of the head of depth 1, 2, ..., scaled to sum 1 over the heads of the output; "equal": the
-            same for all.
+        head_weights: a weight for each head, in the order of `net.head_depths`, or for each depth 1, 2, ..., with or
+            without a head; scaled to sum 1. "equal": the same for all.
         cross_entropy_weight: weight of the cross entropy.
         dice_weight: weight of the Dice loss.
         ignored: class index of voxels that nobody labeled, which both terms leave out; None: there are none.
@@ -160,9 +160,10 @@ class DeepSupervisionLoss(nn.Module):
     def _weights(self, depths: tuple[int, ...]) -> list[float]:
         if self.head_weights == "equal":
             return [1 / len(depths)] * len(depths)
-        weights = [float(weight) for depth, weight in enumerate(self.head_weights, 1) if depth in depths]
-        if max(depths) != len(self.head_weights) or sum(weights) <= 0:
-            expected = f"one for each head up to depth {max(depths)}, of the heads {list(depths)} one above 0"
+        given = list(map(float, self.head_weights))
+        weights = given if len(given) == len(depths) else [given[at - 1] for at in depths if at <= len(given)]
+        if len(given) not in (len(depths), max(depths)) or sum(weights) <= 0:
+            expected = f"one for each head, one of them above 0; the heads are {list(depths)}"
             raise UsageError("head_weights", f"{list(self.head_weights)}", expected, "Change it.")
         return [weight / sum(weights) for weight in weights]
 
@@ -176,7 +177,7 @@ def _check_weights(weights: Any) -> Literal["equal"] | tuple[float, ...]:
     except (TypeError, ValueError):
         numbers = ()
     if not numbers or not all(0 <= weight < math.inf for weight in numbers):
-        expected = '"equal", or a number of at least 0 for each head, shallowest first'
+        expected = '"equal", or a number of at least 0 for each head, smallest first'
         raise UsageError("head_weights", repr(weights), expected, "Change it.")
     return numbers
 

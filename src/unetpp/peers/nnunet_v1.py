@@ -72,6 +72,7 @@ def _read_model(source: Source, dims: int) -> ModelPlan:
     nested = [source.shape(f"loc{DEPTH - 1 - level}.0.0.blocks.0.conv.weight") for level in range(DEPTH)]
     kernels = [source.shape(f"{block}.blocks.0.conv.weight") for block in encoder]
     return model_plan(
+        topology="unet++",
         block="plain",
         dims=dims,
         in_channels=kernels[0][1],

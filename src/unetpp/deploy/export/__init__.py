@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from unetpp.deploy.export.choice import choose_sizes, describe_default
-from unetpp.deploy.export.graph import FORMATS, SizeProbabilities, open_export
+from unetpp.deploy.export.choice import describe_default
+from unetpp.deploy.export.graph import FORMATS, SizeProbabilities, open_export, require_libraries
 from unetpp.deploy.export.model_card import describe, note_export, read_license, write_card
 from unetpp.deploy.export.quantization import QUANTIZABLE, quantize_file
 from unetpp.deploy.export.samples import Samples, find_samples
@@ -32,6 +32,7 @@ from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.results import Exported
 from unetpp.run_folder import find_model_files
 from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork
+from unetpp.size_names import choose_sizes
 from unetpp.words import count_noun, write_command
 
 TOLERANCE, AGREEMENT = 1e-3, 0.95
@@ -100,6 +101,7 @@ def export_file(
         WriteError: it could not be written; a file that was at `out` before is intact.
     """
     _check_target(out, int8)
+    require_libraries(out.suffix)
     networks, plan, notes = load_folds(model)
     every = name_sizes(notes[0], networks[0].head_depths, plan.model)
     sizes = replace(every, numbers=choose_sizes(depth, size, every, plan.predict.depth))

@@ -27,6 +27,7 @@ from unetpp.runtime.exported_file import (
     KEY,
     PROBABILITIES,
     ExportedNetwork,
+    load_onnxruntime,
     load_openvino,
     open_exported,
     read_description,
@@ -94,13 +95,7 @@ def write_pt2(network: SizeProbabilities, shape: tuple[int, ...], path: Path, ab
 
 
 def write_onnx(network: SizeProbabilities, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
-    """Write ONNX, weights included in the file. Arguments as in `write_pt2`.
-
-    Raises:
-        MissingExtraError: without the extra `export`.
-    """
-    with optional_package("onnxscript", "export", "a file in the format ONNX"):
-        import onnxscript  # noqa: F401
+    """Write ONNX, weights included in the file. Arguments as in `write_pt2`."""
     sizes = network.sizes.list_names()
     with warnings.catch_warnings(), mute_warnings("torch.onnx"):  # it logs that torchvision is not installed
         warnings.simplefilter("ignore")  # the exporter warns about itself
@@ -120,11 +115,7 @@ def write_onnx(network: SizeProbabilities, shape: tuple[int, ...], path: Path, a
 
 
 def write_openvino(network: SizeProbabilities, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
-    """Write an .xml of OpenVINO and its .bin. Arguments as in `write_pt2`.
-
-    Raises:
-        MissingExtraError: without the extras `export` and `openvino`.
-    """
+    """Write an .xml of OpenVINO and its .bin. Arguments as in `write_pt2`."""
     openvino = load_openvino("a file for OpenVINO")
     graph = path.with_name("graph.onnx")
     write_onnx(network, shape, graph, about)
@@ -135,6 +126,22 @@ def write_openvino(network: SizeProbabilities, shape: tuple[int, ...], path: Pat
 
 
 FORMATS: dict[str, Write] = {".onnx": write_onnx, ".pt2": write_pt2, ".xml": write_openvino}
+
+
+def require_libraries(suffix: str) -> None:
+    """Import what writes and runs a format.
+
+    Raises:
+        MissingExtraError: without the extra `export`, and `openvino` or `runtime`.
+    """
+    if suffix == ".pt2":
+        return
+    with optional_package("onnxscript", "export", "a file in the format ONNX"):
+        import onnxscript  # noqa: F401
+    if suffix == ".xml":
+        load_openvino("a file for OpenVINO")
+    else:
+        load_onnxruntime()
 
 
 def open_export(path: Path) -> tuple[ExportedNetwork, dict[str, Any]]:
