@@ -44,7 +44,7 @@ def test_any_block_of_any_size_is_what_was_written(
     assert np.array_equal(stored[block[0]], array[block[0]])
 
 
-def test_writing_reads_a_large_array_in_parts_and_other_programs_read_the_file(
+def test_writing_reads_a_large_array_in_parts_and_the_file_is_plain_tiff(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import tifffile
