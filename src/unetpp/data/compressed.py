@@ -1,4 +1,4 @@
-"""Arrays in compressed tiles, of which any part is read alone: BigTIFF, with the depth of its tiles where there are planes.
+"""Arrays in compressed tiles, of which any part is read alone: BigTIFF, whose tiles have a depth in 3D.
 
 The channels of a tile lie together, and its size is a compromise: a patch touches few tiles, and few voxels beside it.
 """
