@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import psutil
 
 from unetpp.data.case_files import close_whole_files, name_files, name_label, open_case_image, read_case_label
 from unetpp.data.folds import make_splits
@@ -22,6 +21,7 @@ from unetpp.data.orientation import Orientation, find_orientation
 from unetpp.data.parts import suggest_split
 from unetpp.data.preprocess import MOST_RESAMPLED, RGB_CHANNELS
 from unetpp.data.training_range import measure_levels, sample_values
+from unetpp.data.workers import count_at_once
 from unetpp.errors import DataError, Problem, failures_of
 from unetpp.formats import is_medical, scratch
 from unetpp.formats.orientation import note_turned_pair
@@ -42,8 +42,6 @@ _NAMED = 5
 """Largest number of images that a note names, and of notes of one kind."""
 _SAMPLE_OF_ALL = 1_000_000
 """Largest number of sampled foreground voxels of all cases together."""
-_MEMORY = 2**28
-"""Bytes that reading one case takes, besides arrays as large as its files."""
 _AIR, _SOFT_TISSUE = (-3100, -900), 20
 """Hounsfield units: lowest intensities of a CT, with the usual paddings; and an intensity that every body exceeds."""
 
@@ -171,7 +169,7 @@ def complete_reading(declared: Declared, reading: ReadPlan) -> ReadPlan:
 def _inspect_cases(
     cases: Sequence[Case], reading: ReadPlan, progress: Callable[[int, int], object] | None
 ) -> Iterable[tuple[CaseFacts | None, list[Problem]]]:
-    pool = ThreadPoolExecutor(max_workers=_count_readers(cases))
+    pool = ThreadPoolExecutor(max_workers=count_at_once(cases, min(_READ_AT_ONCE, os.cpu_count() or 1)))
     try:
         for done, result in enumerate(pool.map(partial(_inspect_case, reading=reading), cases), start=1):
             if progress is not None:
@@ -188,14 +186,6 @@ def _thin(facts: CaseFacts | None, size: int) -> CaseFacts | None:
         return facts
     kept = np.linspace(0, facts.foreground_sample.shape[1] - 1, max(1, size)).astype(np.int64)
     return replace(facts, foreground_sample=facts.foreground_sample[:, kept])
-
-
-def _count_readers(cases: Sequence[Case]) -> int:
-    """Choose how many cases are read at once, so that they fit into memory even if a format is unpacked there."""
-    files = (path for case in cases for path in (*case.images, *case.labels) if path.is_file())
-    needed = _MEMORY + 8 * max((path.stat().st_size for path in files), default=0)
-    fitting = psutil.virtual_memory().available // (2 * needed)
-    return int(max(1, min(_READ_AT_ONCE, os.cpu_count() or 1, fitting)))
 
 
 def _inspect_case(case: Case, reading: ReadPlan) -> tuple[CaseFacts | None, list[Problem]]:

@@ -66,9 +66,9 @@ class PreparedImage:
         return self.source.read(slices)
 
 
-def prepare_case_image(case: Case, plan: DataPlan) -> PreparedImage:
-    """Open and prepare the image of a case. Raises as `open_case_image` and `prepare_image`."""
-    return prepare_image(open_case_image(case, plan), plan, str(case.images[0]))
+def prepare_case_image(case: Case, plan: DataPlan, once: bool = False) -> PreparedImage:
+    """Open and prepare the image of a case; `once` as of `prepare_image`. Raises as it and `open_case_image`."""
+    return prepare_image(open_case_image(case, plan), plan, str(case.images[0]), once)
 
 
 def prepare_case_label(case: Case, plan: DataPlan, image: PreparedImage) -> np.ndarray:
@@ -80,22 +80,23 @@ def prepare_case_label(case: Case, plan: DataPlan, image: PreparedImage) -> np.n
         image: its prepared image.
 
     Returns:
-        Class indices on the network's grid, (*image.shape[1:]).
+        Class indices on the network's grid, (*image.shape[1:]); many lie on disk.
 
     Raises:
         DataError: as `read_case_classes`.
     """
-    grid, indices = image.shape[1:], np.ascontiguousarray(image.orientation.turn(read_case_classes(case, plan)))
+    grid, indices = image.shape[1:], image.orientation.turn(read_case_classes(case, plan))
     return indices if grid == indices.shape else resample_nearest(indices, grid)
 
 
-def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> PreparedImage:
+def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image", once: bool = False) -> PreparedImage:
     """Turn the axes, convert the channels, normalize, and resample if the plan's spacing differs from the file's.
 
     Args:
         source: the image.
         plan: the data section of the plan.
         where: name of the image in errors.
+        once: every voxel is read about once, so that a resampled image is not stored.
 
     Returns:
         The image (C, *grid), float32 when read.
@@ -115,7 +116,8 @@ def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> 
     normalized = _NormalizedImage(converted, plan.normalization, shape, where, source.dtype.kind == "f")
     grid = network_grid(shape, turned.geometry.spacing_mm, plan.spacing_mm)
     channels = len(plan.channels)
-    prepared = normalized if grid == shape else _resample(normalized, channels, shape, grid)
+    resampled = normalized if grid == shape else _ResampledImage(normalized, shape, grid)
+    prepared = resampled if once or grid == shape else _resample(resampled, (channels, *grid))
     return PreparedImage((channels, *grid), image_shape, orientation, source.geometry, prepared)
 
 
@@ -190,11 +192,18 @@ def _interpolate(array: np.ndarray, axis: int, lower: np.ndarray, weight: np.nda
 
 
 def resample_nearest(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Resample (*spatial) to another shape by nearest neighbors, with the edges of `resample_block`."""
+    """Resample (*spatial) to another shape by nearest neighbors, with the edges of `resample_block`.
+
+    It is done slab by slab, and a large result lies on disk.
+    """
     nearest = [
         ((np.arange(size) + 0.5) * (old / size)).astype(np.intp) for old, size in zip(array.shape, shape, strict=True)
     ]
-    return array[np.ix_(*nearest)]
+    found = allocate_array(shape, array.dtype)
+    for slices in slabs(shape):
+        found[slices] = array[np.ix_(*(places[part] for places, part in zip(nearest, slices, strict=True)))]
+        release(found)
+    return found
 
 
 class _ConvertedChannels:
@@ -276,18 +285,24 @@ class _NormalizedImage:
         return mean, np.where(std > NO_SPREAD * np.abs(mean), std, 1.0)
 
 
-def _resample(source: _Readable, channels: int, shape: tuple[int, ...], grid: tuple[int, ...]) -> ArraySource:
-    """Resample an image to another grid slab by slab; a large one lies on disk.
+class _ResampledImage:
+    """A source on another grid, whose blocks are interpolated when they are read."""
 
-    Args:
-        source: the image.
-        channels: number of its channels.
-        shape: its spatial shape.
-        grid: the new spatial shape.
-    """
-    array = allocate_array((channels, *grid), np.float32)
-    for slices in slabs(grid):
-        array[(slice(None), *slices)] = resample_block(source, slices, shape, grid)
+    def __init__(self, source: _Readable, shape: tuple[int, ...], grid: tuple[int, ...]) -> None:
+        self._source = source
+        self._shape = shape
+        self._grid = grid
+
+    def read(self, slices: Slices) -> np.ndarray:
+        """Interpolate a block of the other grid."""
+        return resample_block(self._source, slices, self._shape, self._grid)
+
+
+def _resample(image: _Readable, shape: tuple[int, ...]) -> ArraySource:
+    """Store an image (*shape) slab by slab; a large one lies on disk."""
+    array = allocate_array(shape, np.float32)
+    for slices in slabs(shape[1:]):
+        array[(slice(None), *slices)] = image.read(slices)
         release(array)
     return ArraySource(array, Geometry())
 
