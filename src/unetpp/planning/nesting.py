@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from unetpp.planning.rules import Choice
+from unetpp.planning.choice import Choice
 
 SHELLS = (0.5, 1.0)
 """Widths of the sizes, as fractions of the widest: the outer one costs about four times the inner one on CPUs."""
