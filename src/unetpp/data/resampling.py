@@ -65,7 +65,9 @@ def find_nearest(old: int, size: int) -> np.ndarray:
 
 def resample_nearest(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Resample (*spatial) to another shape by nearest neighbors, with the edges of `resample_block`."""
-    return array[np.ix_(*(find_nearest(old, size) for old, size in zip(array.shape, shape, strict=True)))]
+    nearest = [find_nearest(old, size) for old, size in zip(array.shape, shape, strict=True)]
+    resampled: np.ndarray = array[np.ix_(*nearest)]
+    return resampled
 
 
 def resample(
