@@ -63,6 +63,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], str, dict[str, Advice]]] = {
                 f"{PLANNER}, mm",
                 "larger: faster, and more context in a patch; null: sizes in voxels matter more than in mm",
             ),
+            "resampling": (PLANNER, "linear: intensities between voxels must not exceed those of the voxels"),
             "voxel_mm": (f"{PLANNER}, mm", "files without a voxel size, whose slices are thick"),
             "normalization": (PLANNER, "intensities with a meaning of their own, as in CT: fixed mean and std"),
             "training_range": (PLANNER, "never; null switches the warning about unlike images off"),

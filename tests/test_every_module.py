@@ -120,6 +120,7 @@ COVERED_IN = {
     "peers/smp_encoders": "peers/test_smp",
     "peers/transfer": "peers/test_import",
     "peers/unet_version": "peers/test_import",
+    "planning/choice": "planning/test_rules",
     "report/__init__": "report/test_html",
     "report/colors": "report/test_html",
     "report/gallery": "report/test_html",

@@ -16,7 +16,8 @@ class Normalization(Frozen):
 
     The value is clipped to [lower, upper] where these are given, then becomes (value - mean) / std.
     With `per_case`, mean and standard deviation are those of the case at hand (MRI, photographs, microscopy: no
-    absolute scale); otherwise they are the numbers given here (CT: Hounsfield units).
+    absolute scale); otherwise they are the numbers given here (CT: Hounsfield units). `scale` and `nonzero` are those
+    of nnU-Net's RescaleTo01Normalization and of its mask for normalization.
     """
 
     per_case: bool = True
@@ -29,6 +30,23 @@ class Normalization(Frozen):
     """Subtracted from each value, unless `per_case`."""
     std: PositiveFloat = 1.0
     """Divides each value, unless `per_case`."""
+    scale: Literal["z_score", "0_to_1"] = "z_score"
+    """With `per_case`, z_score: mean 0 and standard deviation 1; 0_to_1: from the smallest to the largest value."""
+    nonzero: bool = False
+    """With `per_case`, take mean and standard deviation of the voxels that are not 0 in every channel; the others
+    become 0. For images that are empty around a body or a brain."""
+
+    @model_validator(mode="after")
+    def _scales_agree(self) -> Self:
+        require(
+            (self.scale == "z_score" or self.per_case, "data.normalization", "`scale` 0_to_1 with `per_case` alone"),
+            (
+                not self.nonzero or (self.per_case and self.scale == "z_score"),
+                "data.normalization",
+                "`nonzero` with `per_case` and `scale` z_score alone",
+            ),
+        )
+        return self
 
 
 class LabelPlan(Frozen):
@@ -184,6 +202,9 @@ class DataPlan(ReadPlan):
     spacing_mm: tuple[PositiveFloat, ...] | None = None
     """Voxel size in mm, along the axes of `orientation`, to which images whose own differs by more than 1 % are
     resampled; null: each case keeps its own grid."""
+    resampling: Literal["linear", "cubic"] = "linear"
+    """How images are resampled to `spacing_mm`. linear; cubic: by cubic convolution, but along slices more than 3 times
+    as thick as their pixels by the nearest slice, images and predictions alike (as in nnU-Net)."""
     voxel_mm: tuple[PositiveFloat, ...] | None = None
     """Typical voxel size in mm on the network's grid, where files have one; decides which axes are treated alike."""
     normalization: tuple[Normalization, ...]

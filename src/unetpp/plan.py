@@ -456,6 +456,8 @@ class Plan(Frozen):
     predict: PredictPlan
     reasons: dict[str, str] = Field(default_factory=dict)
     """Why each value was chosen, by its dotted name."""
+    considered: tuple[str, ...] = ()
+    """Configurations that were considered (2D, 3D, low resolution first), each with the reason for or against it."""
 
     @model_validator(mode="before")
     @classmethod

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import pytest
 import torch
 
 from unetpp.errors import PlanError
-from unetpp.plan import ChannelRange, LabelPlan
+from unetpp.plan import ChannelRange, LabelPlan, Plan
 from unetpp.planning.cost import count_cost
 from unetpp.planning.fingerprint import ChannelFacts, Fingerprint
 from unetpp.planning.planner import make_plan
@@ -298,3 +299,52 @@ def test_voxels_that_nobody_labeled_reach_the_plan() -> None:
     assert plan.data.labels == LabelPlan(ignore=9)
     assert plan_for().data.labels == LabelPlan()
     assert plan_for(settings={"data.fill": "0"}).data.fill == 0
+
+
+def test_rules_of_geometry_reach_the_plan() -> None:
+    body: dict[str, Any] = {"dims": 3, "median_shape": (60, 512, 512), "median_spacing_mm": (5.0, 0.8, 0.8)}
+    plan = plan_for(**body, spacing_varies=True, fine_spacing_mm=(2.5, 0.7, 0.7))
+    assert plan.data.spacing_mm == plan.data.voxel_mm == (2.5, 0.8, 0.8)
+    assert plan.data.resampling == "cubic"
+    assert {"data.resampling", "model.depth"} <= set(plan.reasons)
+    sides = [side * mm for side, mm in zip(plan.train.patch, plan.data.voxel_mm, strict=True)]
+    assert max(sides) < 1.5 * min(sides)
+    assert [line.partition(":")[0] for line in plan.considered] == [
+        "3D, chosen",
+        "2D, worth a comparison",
+        "low resolution first, would help",
+    ]
+    assert Plan.from_json(plan.to_json()) == plan
+    assert plan_for(**body).data.resampling == "linear"
+
+
+def test_a_body_in_an_empty_image_is_normalized_by_itself() -> None:
+    inside = ChannelRange(low=(-3, -2), high=(2, 3))
+    channel = (
+        fingerprint()
+        .channels[0]
+        .model_copy(update={"standardized": ChannelRange(low=(0, 0), high=(4, 5)), "standardized_inside": inside})
+    )
+    data = plan_for(inside=0.5, channels=(channel,), file_channels=(1,)).data
+    assert data.normalization[0].nonzero
+    assert data.training_range.intensities == (inside,)
+    assert not plan_for(inside=0.8).data.normalization[0].nonzero
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [
+        ((3, 3, 3), (1.0, 1.0, 1.0)),
+        ((3, 3, 3), (999.0, 999.0, 999.0)),
+        ((2000, 2000, 2000), (999.0, 1.0, 1.0)),
+        ((2000, 2000, 2000), None),
+        ((1, 2000, 3), (0.001, 1.0, 1.0)),
+    ],
+)
+def test_strange_volumes_have_a_plan(shape: tuple[int, ...], spacing: tuple[float, ...] | None) -> None:
+    plan = plan_for(dims=3, median_shape=shape, median_spacing_mm=spacing, minutes=None)
+    multiples = [prod(steps) for steps in zip(*plan.model.strides, strict=True)]
+    for side, size, step in zip(plan.train.patch, shape, multiples, strict=True):
+        assert side % step == 0 and side < size + step
+    assert prod(plan.train.patch) <= max(96**3, prod(multiples))
+    assert len(plan.considered) == 3

@@ -20,7 +20,7 @@ from unetpp.data.intensities import Intensities, measure_intensities
 from unetpp.data.orientation import Orientation, find_orientation
 from unetpp.data.parts import suggest_split
 from unetpp.data.preprocess import MOST_RESAMPLED, RGB_CHANNELS
-from unetpp.data.training_range import measure_levels, sample_values
+from unetpp.data.training_range import keep_filled, measure_levels, sample_values
 from unetpp.data.workers import count_at_once
 from unetpp.errors import DataError, Problem, failures_of
 from unetpp.formats import is_medical, scratch
@@ -68,6 +68,10 @@ class CaseFacts:
     """Hash of the voxels, equal for equal images."""
     levels: np.ndarray
     """Percentiles 1 and 99, mean and standard deviation of each channel (channels, 4), see `data.training_range`."""
+    levels_inside: np.ndarray
+    """The same of the voxels that are not 0 in every channel."""
+    inside: float = 1.0
+    """Fraction of the image in the box around these."""
     orientation: Orientation | None = None
     """What turns its axes to RAS+; None: the header states none, or an image."""
     notes: tuple[str, ...] = ()
@@ -235,7 +239,7 @@ def _check_finite(case: Case, found: Intensities) -> list[Problem]:
 def _collect_facts(
     case: Case, image: ImageSource, label: Volume | None, shown: LabelFacts | None, found: Intensities
 ) -> CaseFacts:
-    notes = image.geometry.notes
+    notes, values = image.geometry.notes, sample_values(image)
     if label is not None:
         notes += tuple(note_turned_pair(image.geometry, label.geometry))
     return CaseFacts(
@@ -250,7 +254,9 @@ def _collect_facts(
         is_gray=found.is_gray,
         is_color_format=len(case.images) == 1 and not is_medical(case.images[0]),
         digest=found.digest,
-        levels=measure_levels(sample_values(image)),
+        levels=measure_levels(values),
+        levels_inside=measure_levels(keep_filled(values)),
+        inside=found.inside,
         orientation=find_orientation(image.geometry, len(image.shape) - 1),
         notes=tuple(dict.fromkeys(notes)),
     )

@@ -48,7 +48,7 @@ _AT_ONCE = 4
 """Largest number of small cases that are prepared at once; of large ones there are as many as cores."""
 _OF_NEITHER = {"training_range", "voxel_mm"}
 _OF_LABELS = {"classes", "label_values", "labels", "label_grid"}
-_OF_IMAGES = {"normalization", "fill"}
+_OF_IMAGES = {"normalization", "resampling", "fill"}
 """Fields of the plan's data section on which no array depends, only labels, and only images."""
 
 

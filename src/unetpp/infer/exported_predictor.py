@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from unetpp.data.preprocess import PreparedImage, prepare_image, resample_block
+from unetpp.data.preprocess import PreparedImage, prepare_image
+from unetpp.data.resampling import choose_methods, resample_block
 from unetpp.data.training_range import find_outside
 from unetpp.errors import DataError, UsageError
 from unetpp.formats.scratch import allocate_array, release
@@ -181,9 +182,9 @@ def _restore(
             probabilities[:, rows] = band.reshape(-1, *band.shape[2:])
             release(probabilities)
     if probabilities is not None:
-        source = ArraySource(probabilities, Geometry())
+        source, methods = ArraySource(probabilities, Geometry()), choose_methods(len(grid), "linear", image.thick)
         for slices in slabs(shape):
-            block = resample_block(source, slices, grid, shape)
+            block = resample_block(source, slices, grid, shape, methods)
             yield slices, block.reshape(*channels, *block.shape[1:])
 
 

@@ -144,7 +144,8 @@ class Predictor(CasePredictor):
         exits = self._make_early_exits(runners) if depths == (AUTO,) else []
         used, heads = (exits, self.depths[-1:]) if exits else (runners, depths)
         bands = stream_bands(used, image, self.plan.predict, heads, self.device, options, progress, self.sizes)
-        on_image = resample_bands(require_finite(bands, where), image.shape[1:], image.turned_shape)
+        finite = require_finite(bands, where)
+        on_image = resample_bands(finite, image.shape[1:], image.turned_shape, image.thick)
         found = collect(on_image, image.image_shape, depths, options, image.geometry, image.orientation)
         outside = find_outside(source, self.data)
         tiles = sum((each.images for each in exits), Counter[int]())

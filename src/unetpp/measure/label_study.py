@@ -15,7 +15,8 @@ import torch
 
 from unetpp.data.case_files import open_case_image, read_case_classes
 from unetpp.data.orientation import Orientation
-from unetpp.data.preprocess import choose_orientation, network_grid, resample_nearest
+from unetpp.data.preprocess import choose_orientation, find_nearest_axis, network_grid
+from unetpp.data.resampling import resample_nearest
 from unetpp.infer.bands import Band, rows_per_chunk
 from unetpp.infer.restore import resample_bands
 from unetpp.labels.classes_torch import class_indices
@@ -77,7 +78,9 @@ def study_labels(
             continue
         begun = time.monotonic()
         reference = read_case_classes(case, plan)
-        moved, restored = move_label(reference, orientation, grid, plan.num_classes)
+        spacing = source.geometry.spacing_mm and orientation.turn_sizes(source.geometry.spacing_mm)
+        thick = find_nearest_axis(spacing, plan)
+        moved, restored = move_label(reference, orientation, grid, plan.num_classes, thick)
         boxes.append(measure_boxes(moved, plan.num_classes))
         if restored is not None:
             scores.append(score_case(case.id, restored, reference, plan.num_classes, source.geometry.spacing_mm))
@@ -95,7 +98,7 @@ def find_grid(shape: tuple[int, ...], geometry: Geometry, plan: DataPlan) -> tup
 
 
 def move_label(
-    reference: np.ndarray, orientation: Orientation, grid: tuple[int, ...], num_classes: int
+    reference: np.ndarray, orientation: Orientation, grid: tuple[int, ...], num_classes: int, thick: int | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Bring class indices to the network's grid, and back.
 
@@ -104,6 +107,7 @@ def move_label(
         orientation: what turns them to the network's axes.
         grid: shape of the network's grid.
         num_classes: number of classes, background included; any other index becomes background on the way back.
+        thick: axis of the grid along which the nearest slice is taken; None: there is none.
 
     Returns:
         Class indices on the network's grid, and those that came back (*spatial); None where nothing is resampled.
@@ -112,7 +116,7 @@ def move_label(
     if turned.shape == grid:
         return turned, None
     moved, restored = resample_nearest(turned, grid), np.zeros(turned.shape, reference.dtype)
-    for band in resample_bands(_yield_bands(moved, num_classes), grid, turned.shape):
+    for band in resample_bands(_yield_bands(moved, num_classes), grid, turned.shape, thick):
         found = class_indices(band.probabilities[0]).numpy()
         restored[band.first_row : band.first_row + found.shape[0]] = found
     return moved, orientation.turn_back(restored)

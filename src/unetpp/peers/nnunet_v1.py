@@ -197,9 +197,15 @@ def _read_normalization(plans: Mapping[str, Any], channel: str, settings: Import
         found = plans["dataset_properties"]["intensityproperties"][channel]
         lower, upper = found["percentile_00_5"], found["percentile_99_5"]
         return Normalization(per_case=False, lower=lower, upper=upper, mean=found["mean"], std=found["sd"])
-    if scheme != "noNorm" and (scheme != "nonCT" or plans.get("use_mask_for_norm", {}).get(channel)):
+    is_masked = scheme == "nonCT" and bool(plans.get("use_mask_for_norm", {}).get(channel))
+    if scheme not in ("noNorm", "nonCT"):
         settings.assume(
             "data.normalization",
             f"nnU-Net's {scheme} takes mean and standard deviation of a part of the image, here those of the whole",
         )
-    return Normalization(per_case=scheme != "noNorm")
+    elif is_masked:
+        settings.assume(
+            "data.normalization",
+            "nnU-Net's nonCT takes mean and standard deviation of the body with its holes, here of what is not 0",
+        )
+    return Normalization(per_case=scheme != "noNorm", nonzero=is_masked)

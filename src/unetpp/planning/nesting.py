@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from unetpp.plan import ModelPlan
-from unetpp.planning.rules import Choice
+from unetpp.planning.choice import Choice
 
 FAST_INNER = 0.6
 """Time of a step of the inner size, as a fraction of that of all sizes, up to which it is trained alone first."""

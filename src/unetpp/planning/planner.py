@@ -30,12 +30,12 @@ from unetpp.plan import (
     TrainingRange,
     TrainPlan,
 )
-from unetpp.planning import rules
+from unetpp.planning import geometry_rules, intensity_rules, rules
+from unetpp.planning.choice import Choice
 from unetpp.planning.cost import estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint, resolve_labels
 from unetpp.planning.inheritance import find_given_width, inherit
 from unetpp.planning.nesting import average_seconds, choose_distillation, choose_growth, explain_nesting
-from unetpp.planning.rules import Choice
 from unetpp.planning.step_times import Step, StepTimer, StepTimes
 from unetpp.runtime.device import has_fast_bf16
 from unetpp.settings import parse_settings, validate
@@ -127,6 +127,7 @@ class _Planner:
         train = self._plan_training(data, model, step, seconds)
         # a CPU is fastest on one tile in its caches, a GPU on several (docs/log.md)
         tiles = 1 if kind == "cpu" else rules.choose_batch(prod(tile), data.dims, kind).value
+        considered = geometry_rules.consider_stages(data.dims, self._find_network_shape(data), data.voxel_mm, patch)
         predict = PredictPlan(
             tile=tile,
             overlap=overlap,
@@ -135,7 +136,7 @@ class _Planner:
             batch=min(step.batch, tiles),
         )
         sections = {"name": self.fingerprint.name, "data": data, "model": model, "train": train, "predict": predict}
-        return validate(Plan, sections | {"reasons": self.reasons}).changed(
+        return validate(Plan, sections | {"reasons": self.reasons, "considered": considered}).changed(
             resolve_labels(self.settings, self.fingerprint)
         )
 
@@ -151,12 +152,20 @@ class _Planner:
         orientation = None
         if f.dims == 3:
             orientation = self.choose(
-                "data.orientation", rules.choose_orientation(f.orientation, f.without_orientation)
+                "data.orientation", geometry_rules.choose_orientation(f.orientation, f.without_orientation)
             )
-        spacing = self.choose("data.spacing_mm", rules.choose_spacing(f.median_spacing_mm, f.spacing_varies))
+        target = geometry_rules.choose_spacing(f.median_spacing_mm, f.spacing_varies, f.fine_spacing_mm, f.median_shape)
+        spacing = self.choose("data.spacing_mm", target)
+        typical = (f.median_spacing_mm, f.smallest_spacing_mm, f.largest_spacing_mm)
+        resampling = self.choose(
+            "data.resampling", geometry_rules.choose_resampling(f.spacing_varies, typical, spacing)
+        )
         normalization = self._choose_normalization()
         reasons = {choice.reason for choice in normalization}
-        by_channel = (f"{each.name}: {choice.reason}" for each, choice in zip(f.channels, normalization, strict=True))
+        by_channel = (
+            choice.reason if choice.reason.startswith(f"{each.name}:") else f"{each.name}: {choice.reason}"
+            for each, choice in zip(f.channels, normalization, strict=True)
+        )
         grey = " (grey images are repeated)" if any("grey" in note for note in f.notes) else ""
         values = f"the values {', '.join(map(str, f.label_values))} in the label files"
         self.reasons |= {
@@ -174,6 +183,7 @@ class _Planner:
             labels=f.labels,
             orientation=orientation,
             spacing_mm=spacing,
+            resampling=resampling,
             voxel_mm=spacing or f.median_spacing_mm,
             normalization=tuple(choice.value for choice in normalization),
             training_range=self._find_range([choice.value for choice in normalization]),
@@ -183,7 +193,7 @@ class _Planner:
         """Return what the images are like, with intensities on the scale on which each channel is normalized."""
         f = self.fingerprint
         levels = [
-            channel.standardized if plan.per_case else channel.levels
+            (channel.standardized_inside if plan.nonzero else channel.standardized) if plan.per_case else channel.levels
             for channel, plan in zip(f.channels, normalization, strict=True)
         ]
         known = [each for each in levels if each is not None]
@@ -204,11 +214,13 @@ class _Planner:
             return [Choice(Normalization(**each), "") for each in given]
         if self.settings.get("model.encoder_weights") and encoder not in (None, "resenc"):
             names, largest = [channel.name for channel in channels], max(channel.maximum for channel in channels)
-            if rules.matches_pretraining(names, largest):
-                return rules.choose_encoder_normalization(encoder, *encoder_statistics(encoder))
+            if intensity_rules.matches_pretraining(names, largest):
+                return intensity_rules.choose_encoder_normalization(encoder, *encoder_statistics(encoder))
         return [
-            rules.choose_normalization(
-                each.name, (each.foreground_low, each.foreground_high, each.foreground_mean, each.foreground_std)
+            intensity_rules.choose_normalization(
+                each.name,
+                (each.foreground_low, each.foreground_high, each.foreground_mean, each.foreground_std),
+                self.fingerprint.inside,
             )
             for each in channels
         ]
@@ -221,20 +233,23 @@ class _Planner:
         """
         spacing, shape = data.voxel_mm, self._find_network_shape(data)
         encoder = self._find_encoder()
+        long_axes = geometry_rules.count_long_axes(shape)
+        largest = rules.LARGEST_PATCH[self.device.type, long_axes]
+        about = self.settings.get("train.patch") or rules.choose_patch(shape, largest, (1,) * data.dims, spacing).value
+        seen = tuple(map(min, shape, about))
+        deepest = geometry_rules.choose_depth(seen)
         strides = self.choose(
             "model.strides",
-            rules.choose_encoder_strides(self.settings["model.encoder"], encoder.widths, encoder.depth)
+            geometry_rules.choose_encoder_strides(self.settings["model.encoder"], encoder.widths, encoder.depth)
             if encoder
-            else rules.choose_strides(shape, spacing, self._find_given_depth() or rules.MAX_DEPTH),
+            else geometry_rules.choose_strides(seen, spacing, self._find_given_depth() or deepest.value),
         )
-        self.reasons["model.depth"] = f"{len(strides)} down-samplings"
-        kernels = self.choose("model.kernel_sizes", rules.choose_kernels(shape, spacing, strides))
+        self.reasons["model.depth"] = f"{len(strides)} down-samplings" + f"; {deepest.reason}" * (encoder is None)
+        kernels = self.choose("model.kernel_sizes", geometry_rules.choose_kernels(seen, spacing, strides))
         divisors = (encoder.divisor,) * 2 if encoder else tuple(map(prod, zip(*strides, strict=True)))
         multiple = tuple(self.settings.get("model.divisor") or divisors)
-        long_axes = rules.count_long_axes(shape)
-        largest = rules.LARGEST_PATCH[self.device.type, long_axes]
-        patch = self.choose("train.patch", rules.choose_patch(shape, largest, multiple))
-        tile = self.choose("predict.tile", rules.choose_tile(patch, shape, LARGEST_TILE[long_axes], multiple))
+        patch = self.choose("train.patch", rules.choose_patch(shape, largest, multiple, spacing))
+        tile = self.choose("predict.tile", rules.choose_tile(patch, shape, LARGEST_TILE[long_axes], multiple, spacing))
         fields = {"dims": data.dims, "in_channels": len(data.channels), "out_channels": data.num_classes}
         return fields | {"strides": strides, "kernel_sizes": kernels, "depth": len(strides)}, patch, tile
 

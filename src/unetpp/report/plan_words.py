@@ -35,6 +35,8 @@ def summarize_record(record: PlanRecord) -> tuple[str, ...]:
         ]
         lines.append(f"Ceiling:  {list_some(scores, 4)}, by resampling {count_noun(study.resampled, 'label')} alone")
     lines.append(f"Patch:    {record.patch_share:.0%} of the median image; {describe_patch(record)}")
+    if len(considered := record.planned.plan.considered) > 1:
+        lines.append(f"Stages:   {'; '.join(line.partition(':')[0] for line in considered)}")
     lines.append(f"Folds:    {describe_proof(record)}")
     lines += [f"Kinds:    {count} {reason}" for count, reason in list_kinds(record)[:1]]
     if odd := record.odd.cases:
