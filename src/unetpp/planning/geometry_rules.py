@@ -17,9 +17,9 @@ MIN_BOTTLENECK = 4
 USUAL_DEPTH = 4
 """Number of down-samplings in the papers' networks."""
 LARGEST_DEPTH = {2: 6, 3: 5}
-"""Largest number of down-samplings that is chosen, by the number of long axes: as many as nnU-Net has."""
+"""Largest number of down-samplings that is chosen, by the number of long axes; nnU-Net's usual patches have as many."""
 SIDE_OF_USUAL_DEPTH = {2: 256, 3: 96}
-"""Longest side of a patch, by the number of long axes, up to which the papers' depth was measured (docs/log.md)."""
+"""Longest side of a patch, by the number of long axes, up to which the papers' depth is kept."""
 THICK = 2.0
 """An axis is not yet down-sampled, nor convolved across, if its voxels are longer than the shortest by this factor."""
 SLAB = 16
