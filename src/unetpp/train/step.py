@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,6 +41,7 @@ class TrainingStep:
         scaler: of the gradients, enabled in float16 on a GPU.
         loss: deep supervision over the heads.
         rate: learning rates as a fraction of those of `train`.
+        arithmetic: makes the context of the forward pass.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class TrainingStep:
         self._first = first
         self.rate = 1.0
         self._forward: Callable[..., Any] = torch.compile(network, dynamic=False) if train.compile else network
+        self.arithmetic: Callable[[], AbstractContextManager[Any]] = partial(autocast, device, train.precision)
         self.use_memory_format(memory_format(model, device, train.compile))
         # checkpointing reads the state of the random generator; freezing and scaling change from step to step
         varies = train.checkpointing or train.freeze_encoder or self.scaler.is_enabled()
@@ -132,7 +136,7 @@ class TrainingStep:
             return self._backpropagate(images.contiguous(memory_format=self._memory_format), labels)
 
     def _backpropagate(self, images: Tensor, labels: Tensor) -> Tensor:
-        with autocast(self._device, self._train.precision):
+        with self.arithmetic():
             outputs = self._forward(images, heads=True)
         loss: Tensor = self.loss(outputs, labels)
         self.optimizer.zero_grad(set_to_none=True)
