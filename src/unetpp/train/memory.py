@@ -19,12 +19,18 @@ CPU = torch.device("cpu")
 CUDA_GRAIN = 512
 """torch's allocator for GPUs rounds sizes up to multiples of so many bytes."""
 
+SHORT_MINUTES = 5.0
+"""Length of a training below which its memory is not counted, which takes some 6 s."""
+
 
 def estimate_training_bytes(model: ModelPlan, train: TrainPlan, device: torch.device) -> int:
     """Estimate the peak memory of training: see `count_training_bytes`; where that fails, from stored activations.
 
-    A training must not fail because its memory cannot be told, as where torch's fake tensors do not know an operation.
+    A training must not fail because its memory cannot be told, as where torch's fake tensors do not know an operation;
+    and a short one must not lose its time to that.
     """
+    if train.minutes is not None and train.minutes < SHORT_MINUTES:
+        return cost.estimate_training_bytes(model, train.patch, train.batch, train.precision)
     try:
         return count_training_bytes(model, train, device)
     except Exception:
