@@ -206,6 +206,16 @@ class DataPlan(ReadPlan):
         """Number of classes, background included."""
         return len(self.classes)
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Name of each logit of the network."""
+        return self.classes
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """Name of what is scored, each by itself: the foreground classes."""
+        return self.classes[1:]
+
     @model_validator(mode="after")
     def _lengths_agree(self) -> Self:
         axes = {"data.spacing_mm": self.spacing_mm, "data.voxel_mm": self.voxel_mm}

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unetpp.errors import UsageError
-from unetpp.labels.classes_torch import one_hot
+from unetpp.labels.coding_torch import CLASSES
 
 
 class HeadLogits(Protocol):
@@ -130,7 +130,7 @@ class DeepSupervisionLoss(nn.Module):
             action = "Build it with `out_channels=2`, or pass a loss such as monai.losses.DiceCELoss(sigmoid=True)."
             raise UsageError("outputs", "one logit", "one for each class, background first", action)
         target = _check_target(target, heads[0], self.ignored)
-        classes = one_hot(target, channels) if self.dice_weight else None
+        classes = CLASSES.make_targets(target, channels) if self.dice_weight else None
         known = None if self.ignored is None else target != self.ignored
         pairs = [(target, classes)] * len(heads)
         if self.distillation:

@@ -18,7 +18,7 @@ from unetpp.data.orientation import Orientation
 from unetpp.data.preprocess import choose_orientation, network_grid, resample_nearest
 from unetpp.infer.bands import Band, rows_per_chunk
 from unetpp.infer.restore import resample_bands
-from unetpp.labels.classes_torch import class_indices
+from unetpp.labels.coding_torch import CLASSES
 from unetpp.layouts.dataset import Case
 from unetpp.measured import Metrics
 from unetpp.metrics.scores import CaseScore, score_case, summarize
@@ -113,7 +113,7 @@ def move_label(
         return turned, None
     moved, restored = resample_nearest(turned, grid), np.zeros(turned.shape, reference.dtype)
     for band in resample_bands(_yield_bands(moved, num_classes), grid, turned.shape):
-        found = class_indices(band.probabilities[0]).numpy()
+        found = CLASSES.class_indices(band.probabilities[0]).numpy()
         restored[band.first_row : band.first_row + found.shape[0]] = found
     return moved, orientation.turn_back(restored)
 

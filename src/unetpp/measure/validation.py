@@ -16,6 +16,7 @@ from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
 from unetpp.infer.sliding import predict_tiles
 from unetpp.infer.tiles import TileGrid
+from unetpp.labels.coding_torch import make_tensor_coding
 from unetpp.measure.curves import VALIDATED_PER_TRAINED
 from unetpp.measure.stored_cases import StoredImage
 from unetpp.metrics.scores import Validation, fast_dice, mean_of
@@ -54,7 +55,7 @@ class DepthValidation:
     ) -> None:
         self._all = self.cases = cases
         self._training = training
-        self.plan = plan
+        self.plan, self._coding = plan, make_tensor_coding(plan.data)
         self.device = device
         self.tile_s: float | None = None
         self._loss_s: float | None = None
@@ -128,7 +129,7 @@ class DepthValidation:
         return {depth: fast_dice(segmentation, label, classes) for depth, segmentation in found.items()}
 
     def _predict(self, network: nn.Module, image: StoredImage, depths: Sequence[int]) -> dict[int, np.ndarray]:
-        return predict_tiles([network], image, self._options, depths, self.device)
+        return predict_tiles([network], image, self._options, depths, self.device, self._coding)
 
 
 def count_tiles(cases: Sequence[StoredCase], plan: PredictPlan) -> int:
