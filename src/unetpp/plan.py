@@ -15,7 +15,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from unetpp.data_plan import AS_FILES_SAY, ChannelRange, DataPlan, LabelPlan, Normalization, ReadPlan, TrainingRange
+from unetpp.data_plan import (
+    AS_FILES_SAY,
+    ChannelRange,
+    DataPlan,
+    LabelPlan,
+    Normalization,
+    ReadPlan,
+    Region,
+    TrainingRange,
+)
 from unetpp.errors import PlanError
 from unetpp.json_files import parse_json
 from unetpp.plan_text import read_plan_text, write_plan_text
@@ -39,6 +48,7 @@ __all__ = [
     "Plan",
     "PredictPlan",
     "ReadPlan",
+    "Region",
     "TrainPlan",
     "TrainingRange",
     "read_plan",
@@ -73,7 +83,8 @@ class ModelPlan(Frozen):
     in_channels: Positive
     """Number of channels of the input image."""
     out_channels: Positive
-    """Number of logits: one for each class, background first; 1: a single foreground class with a sigmoid."""
+    """Number of logits: one for each class, background first, or for each of `data.regions`; 1: a single foreground
+    class or region with a sigmoid."""
     depth: Positive
     """L, the number of down-samplings, and of heads."""
     widths: Axes
@@ -475,7 +486,7 @@ class Plan(Frozen):
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         data, model, train, depth = self.data, self.model, self.train, self.predict.depth
-        channels, classes = len(data.channels), data.num_classes
+        channels, outputs = len(data.channels), len(data.outputs)
         sizes = {"train.patch": train.patch, "predict.tile": self.predict.tile}
         one_width = model.shells == (1.0,)
         heads = (
@@ -490,7 +501,11 @@ class Plan(Frozen):
         require(
             (model.dims == data.dims, "model.dims", f"{data.dims}, as data.dims"),
             (model.in_channels == channels, "model.in_channels", f"{channels}, one for each of data.channels"),
-            (model.out_channels == classes, "model.out_channels", f"{classes}, one for each of data.classes"),
+            (
+                model.out_channels == outputs,
+                "model.out_channels",
+                f"{outputs}, one for each of data.{'regions' if data.regions else 'classes'}",
+            ),
             *((len(size) == data.dims, name, f"{data.dims} numbers (data.dims)") for name, size in sizes.items()),
             (depth <= max(model.list_sizes()), "predict.depth", heads),
             (model.has_all_heads or depth in model.list_sizes(), "predict.depth", only),

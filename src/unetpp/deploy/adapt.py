@@ -294,4 +294,5 @@ def _predict(predictor: Predictor, runner: Runner, case: StoredCase, depths: Seq
 
 
 def _score(predictor: Predictor, case: StoredCase, segmentation: np.ndarray) -> float | None:
-    return fast_dice(segmentation, case.label(), predictor.plan.data.num_classes)
+    data = predictor.plan.data
+    return fast_dice(segmentation, case.label(), data.num_classes, data.region_indices)

@@ -95,7 +95,7 @@ def save(
     decided.require_agreement(model)
     plan = make_plan(PeerNetwork(OWN_LOOP, model, {}), decided, out.stem)
     plan = plan.model_copy(update={"model": plan.model.model_copy(update={"preset": model.preset})})
-    if plan.data.num_classes > model.out_channels:
+    if len(plan.data.outputs) > model.out_channels:
         weights = add_background(weights)
     with write_atomically(out) as temporary:
         save_model(temporary, weights, plan, Notes(imported_from=OWN_LOOP, assumed=decided.assumed))

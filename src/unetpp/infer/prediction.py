@@ -45,10 +45,10 @@ class Prediction:
     geometry: Geometry
     """Geometry of the image."""
     probabilities: np.ndarray | None = None
-    """(num_classes, *spatial) float32."""
+    """(num_classes, *spatial) float32, of regions (regions, *spatial)."""
     uncertainty: np.ndarray | None = None
-    """(*spatial) float32, 0 to 1: entropy of the probabilities, divided by that of equally probable classes, or the
-    disagreement."""
+    """(*spatial) float32, 0 to 1: entropy of the probabilities, divided by that of equally probable classes (of
+    regions: their mean), or the disagreement."""
     dice_sums: np.ndarray | None = None
     """(3, foreground classes): what the confidence is made of, see `soft_dice`; None: it was not computed."""
     tiles: Mapping[int, int] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from unetpp.labels.classes import Classes, ignored_index
-from unetpp.labels.coding import ClassArrays, Coding
+from unetpp.labels.coding import ClassArrays, Coding, RegionArrays
 from unetpp.labels.encoding import cut_at_half, encode_label, guess_foreground
 from unetpp.plan import DataPlan
 from unetpp.volume import Volume
@@ -28,7 +28,8 @@ def make_labels(data: DataPlan) -> Classes:
 
 def make_coding(data: DataPlan) -> Coding:
     """Make what knows the meaning of probabilities, as NumPy arrays; `coding_torch.make_tensor_coding` for tensors."""
-    return ClassArrays()
+    regions = data.region_indices
+    return ClassArrays() if regions is None else RegionArrays(regions)
 
 
 def encode(label: Volume, data: DataPlan, where: str | Path) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,19 @@ class Classes:
         return values.astype(
             next(kind.dtype for kind in kinds if kind.min <= values.min() and values.max() <= kind.max)
         )
+
+
+def find_region(indices: np.ndarray, region: Sequence[int]) -> np.ndarray:
+    """Find the voxels (*spatial) of a region, the union of some classes."""
+    if not region:
+        return np.zeros(indices.shape, bool)
+    found: np.ndarray = reduce(np.logical_or, (indices == index for index in region))
+    return found
+
+
+def list_regions(num_classes: int, regions: Sequence[Sequence[int]] | None) -> Sequence[Sequence[int]]:
+    """List the class indices of everything that is scored: of each region, or of each foreground class."""
+    return [(index,) for index in range(1, num_classes)] if regions is None else regions
 
 
 def index_type(num_classes: int) -> type[np.uint8 | np.uint16]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import final
 
 import numpy as np
+
+from unetpp.labels.classes import find_region
 
 
 class Coding(ABC):
@@ -58,6 +61,43 @@ class ClassArrays(Coding):
         found = []
         for index, probability in enumerate(probabilities[1:], start=1):
             chosen = indices == index
+            hits = probability.sum(where=chosen, dtype=np.float64)
+            found.append((probability.sum(dtype=np.float64), hits, chosen.sum()))
+        return np.array(found, dtype=np.float64).T
+
+
+@final
+class RegionArrays(Coding):
+    """Regions that may overlap, each with a probability of its own.
+
+    Args:
+        regions: class indices of each region; the first is that of voxels where it is the last region that was found.
+    """
+
+    def __init__(self, regions: Sequence[Sequence[int]]) -> None:
+        self.regions = regions
+
+    def fill_indices(self, probabilities: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Write each region that is more probable than not, later ones over earlier ones."""
+        indices[...] = 0
+        for region, probability in zip(self.regions, probabilities, strict=True):
+            indices[probability > 0.5] = region[0]
+        return indices
+
+    def entropy(self, probabilities: np.ndarray) -> np.ndarray:
+        """Average the entropy over the regions, as a fraction of that of 0.5: 0 to 1."""
+        tiny, total = np.finfo(np.float32).tiny, np.zeros(probabilities.shape[1:], dtype=np.float32)
+        for probability in probabilities:
+            for each in (probability, 1 - probability):
+                total += each * np.log2(np.maximum(each, tiny))
+        uncertainty: np.ndarray = np.clip(-total / len(probabilities), 0, 1)
+        return uncertainty
+
+    def soft_counts(self, probabilities: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Count voxels for soft Dice, of each region."""
+        found = []
+        for region, probability in zip(self.regions, probabilities, strict=True):
+            chosen = find_region(indices, region)
             hits = probability.sum(where=chosen, dtype=np.float64)
             found.append((probability.sum(dtype=np.float64), hits, chosen.sum()))
         return np.array(found, dtype=np.float64).T

@@ -6,6 +6,8 @@ Probabilities may be compact, to need less memory; every method accepts both for
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import reduce
 from math import log
 from typing import final
 
@@ -140,6 +142,76 @@ CLASSES = ClassTensors()
 """The meaning of channels where no plan says another."""
 
 
+@final
+class RegionTensors(TensorCoding):
+    """Regions with a sigmoid each, which may overlap. There is no compact form.
+
+    Args:
+        regions: class indices of each region; the first is that of voxels where it is the last region that was found.
+        num_classes: number of classes, background included; None: up to the largest index.
+    """
+
+    def __init__(self, regions: Sequence[Sequence[int]], num_classes: int | None = None) -> None:
+        self.regions = tuple(map(tuple, regions))
+        self.num_classes = num_classes or 1 + max(map(max, self.regions))
+
+    def make_targets(self, indices: Tensor, outputs: int) -> Tensor:
+        """Encode class indices as one binary channel for each region."""
+        return torch.cat([self._find(indices, region) for region in self.regions], dim=1).float()
+
+    def to_probabilities(self, logits: Tensor) -> Tensor:
+        """Apply a sigmoid to each region."""
+        return logits.sigmoid()
+
+    def compact(self, logits: Tensor) -> Tensor:
+        """Convert logits to float32 probabilities."""
+        return logits.float().sigmoid()
+
+    def expand(self, probabilities: Tensor, dim: int = 0) -> Tensor:
+        """Return the probabilities themselves, of which blended tiles may exceed 1 by rounding."""
+        return probabilities.clamp(max=1)
+
+    def count_outputs(self, channels: int) -> int:
+        """Return the number of channels."""
+        return channels
+
+    def count_classes(self, outputs: int) -> int:
+        """Return the number of classes that regions are unions of."""
+        return self.num_classes
+
+    def class_indices(self, probabilities: Tensor) -> Tensor:
+        """Write each region that is more probable than not, later ones over earlier ones."""
+        found = torch.zeros(probabilities.shape[1:], dtype=torch.long, device=probabilities.device)
+        for region, probability in zip(self.regions, probabilities, strict=True):
+            found.masked_fill_(probability > 0.5, region[0])
+        return found
+
+    def find_certainty(self, probabilities: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
+        """Find the certainty of the least certain region along `dim`, which is removed, and where there is any."""
+        return torch.maximum(probabilities, 1 - probabilities).amin(dim), (probabilities > 0.5).any(dim)
+
+    def entropy(self, probabilities: Tensor, dim: int = 0) -> Tensor:
+        """Average the entropy over the regions along `dim`, which is removed, as a fraction of that of 0.5."""
+        found = probabilities.clamp(0, 1)
+        total = torch.special.xlogy(found, found) + torch.special.xlogy(1 - found, 1 - found)
+        negative: Tensor = total.mean(dim).div_(log(2)).clamp_(-1, 0)
+        return -negative
+
+    def soft_counts(self, probabilities: Tensor, indices: Tensor) -> Tensor:
+        """Count voxels for soft Dice, of each region."""
+        found = []
+        for region, probability in zip(self.regions, probabilities, strict=True):
+            chosen = self._find(indices, region)
+            hits = (probability * chosen).sum(dtype=torch.float64)
+            found.append(torch.stack([probability.sum(dtype=torch.float64), hits, chosen.sum().double()]))
+        return torch.stack(found, dim=1)
+
+    @staticmethod
+    def _find(indices: Tensor, region: Sequence[int]) -> Tensor:
+        return reduce(Tensor.logical_or, (indices == index for index in region))
+
+
 def make_tensor_coding(data: DataPlan) -> TensorCoding:
     """Make what knows the meaning of a network's logits."""
-    return CLASSES
+    regions = data.region_indices
+    return CLASSES if regions is None else RegionTensors(regions, data.num_classes)

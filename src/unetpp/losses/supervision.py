@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from operator import index
 from typing import Any, Literal, Protocol
 
 import torch
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unetpp.errors import UsageError
-from unetpp.labels.coding_torch import CLASSES
+from unetpp.labels.coding_torch import CLASSES, RegionTensors, TensorCoding
 
 
 class HeadLogits(Protocol):
@@ -28,7 +29,7 @@ class HeadLogits(Protocol):
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From logits (B, classes, *spatial) and the target to a scalar."""
-ARGUMENTS = ("head_weights", "cross_entropy_weight", "dice_weight", "ignored", "distillation", "loss")
+ARGUMENTS = ("head_weights", "cross_entropy_weight", "dice_weight", "ignored", "distillation", "loss", "regions")
 
 
 class DeepSupervisionLoss(nn.Module):
@@ -52,10 +53,12 @@ class DeepSupervisionLoss(nn.Module):
         distillation: the target of all heads but the last is the probabilities of the last one instead of the labels
             (in-place distillation; Yu and Huang 2019, section 3.2): small sizes learn what the largest can tell.
         loss: loss(logits, target) of a head instead of these two terms; it gets the target as it is.
+        regions: class indices of each logit, as ((1, 2, 3), (2, 3), (3,)): regions that may overlap, each with a
+            sigmoid and a binary cross entropy; None: exclusive classes with a softmax.
 
     Raises:
         UsageError: both terms have the weight 0, weights of heads that are no weights, a `loss` that is no function, or
-            `ignored` or `distillation` with a `loss`, which has to do that itself.
+            `ignored`, `distillation` or `regions` with a `loss`, which has to do that itself.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class DeepSupervisionLoss(nn.Module):
         distillation: bool = False,
         *,
         loss: Loss | None = None,
+        regions: Sequence[Sequence[int]] | None = None,
         **others: Any,
     ) -> None:
         super().__init__()
@@ -88,17 +92,22 @@ class DeepSupervisionLoss(nn.Module):
         if loss is not None and distillation:
             action = "Leave out `distillation`, which needs the cross entropy and Dice of this class."
             raise UsageError("distillation", "True with a loss of your own", "one of the two", action)
+        if loss is not None and regions is not None:
+            raise UsageError("regions", "regions with a loss of your own", "one of the two", "Leave one out.")
         self.head_weights = _check_weights(head_weights)
         self.cross_entropy_weight = cross_entropy_weight
         self.dice_weight = dice_weight
         self.ignored = ignored
         self.distillation = distillation
         self.loss = loss
+        self.regions = () if regions is None else _check_regions(regions)
+        self.coding: TensorCoding = RegionTensors(self.regions) if self.regions else CLASSES
         if loss is None:
             from monai.losses import DiceLoss, MaskedDiceLoss  # here, because importing MONAI takes seconds
 
             dice = DiceLoss if ignored is None else MaskedDiceLoss
-            self.dice = dice(softmax=True, batch=True, include_background=False)
+            overlap = bool(self.regions)
+            self.dice = dice(softmax=not overlap, sigmoid=overlap, batch=True, include_background=overlap)
 
     def forward(self, outputs: HeadLogits, target: Tensor) -> Tensor:
         """Compute the weighted sum of the losses of all heads.
@@ -126,28 +135,41 @@ class DeepSupervisionLoss(nn.Module):
         if self.loss is not None:
             return [self.loss(logits, target) for logits in heads]
         channels = heads[0].shape[1]
+        target = _check_target(target, heads[0], self.ignored, self._count_classes(channels))
+        known = None if self.ignored is None else target != self.ignored
+        encoded = self.coding.make_targets(target, channels) if self.dice_weight or self.regions else None
+        pairs = [(target if encoded is None or not self.regions else encoded, encoded)] * len(heads)
+        if self.distillation:
+            answer = self.coding.to_probabilities(heads[-1].detach().float())
+            pairs[:-1] = [(answer, answer if self.dice_weight else None)] * (len(heads) - 1)
+        return [self._head_loss(logits.float(), *pair, known) for logits, pair in zip(heads, pairs, strict=True)]
+
+    def _count_classes(self, channels: int) -> int:
+        """Count the classes that targets of so many logits have, background included; raises UsageError."""
+        if self.regions:
+            if channels != len(self.regions):
+                action = f"Build it with `out_channels={len(self.regions)}`, or change `regions`."
+                expected = f"{len(self.regions)}, one for each of `regions`"
+                raise UsageError("outputs", f"{channels} logits", expected, action)
+            return 1 + max(map(max, self.regions))
         if channels == 1:
             action = "Build it with `out_channels=2`, or pass a loss such as monai.losses.DiceCELoss(sigmoid=True)."
             raise UsageError("outputs", "one logit", "one for each class, background first", action)
-        target = _check_target(target, heads[0], self.ignored)
-        classes = CLASSES.make_targets(target, channels) if self.dice_weight else None
-        known = None if self.ignored is None else target != self.ignored
-        pairs = [(target, classes)] * len(heads)
-        if self.distillation:
-            answer = heads[-1].detach().float().softmax(1)
-            pairs[:-1] = [(answer, answer if self.dice_weight else None)] * (len(heads) - 1)
-        return [self._head_loss(logits.float(), *pair, known) for logits, pair in zip(heads, pairs, strict=True)]
+        return channels
 
     def _head_loss(self, logits: Tensor, target: Tensor, classes: Tensor | None, known: Tensor | None) -> Tensor:
         loss = logits.new_zeros(())
         if self.cross_entropy_weight:
             loss = loss + self.cross_entropy_weight * self._cross_entropy(logits, target, known)
-        if classes is not None:
+        if self.dice_weight:
             loss = loss + self.dice_weight * self.dice(logits, classes, *(() if known is None else (known.float(),)))
         return loss
 
     def _cross_entropy(self, logits: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
         """Average over the labeled voxels, of which a batch may have none; the target may be probabilities."""
+        if self.regions:
+            every = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=1, keepdim=True)
+            return every.mean() if known is None else (every * known).sum() / known.sum().clamp(min=1)
         is_index = not target.is_floating_point()
         if known is None:
             return F.cross_entropy(logits, target[:, 0] if is_index else target)
@@ -181,15 +203,27 @@ def _check_weights(weights: Any) -> Literal["equal"] | tuple[float, ...]:
     return numbers
 
 
-def _check_target(target: Tensor, logits: Tensor, ignored: int | None) -> Tensor:
+def _check_regions(regions: Any) -> tuple[tuple[int, ...], ...]:
+    """Check class indices of regions; raises UsageError."""
+    try:
+        found = tuple(tuple(map(index, region)) for region in regions)
+    except TypeError:
+        found = ()
+    if not found or not all(region and min(region) > 0 for region in found):
+        expected = "the class indices of each logit, such as ((1, 2, 3), (2, 3), (3,)), without the background 0"
+        raise UsageError("regions", repr(regions), expected, "Change them.")
+    return found
+
+
+def _check_target(target: Tensor, logits: Tensor, ignored: int | None, classes: int) -> Tensor:
     """Return class indices as (B, 1, *spatial) of int64; raises UsageError where they are none.
 
     On a GPU, where reading the values would wait for it, only their type and shape are checked.
     """
-    classes, shape = logits.shape[1], tuple(logits.shape)
+    shape = tuple(logits.shape)
     expected = f"integers, the class indices 0 to {classes - 1}, of shape {(shape[0], 1, *shape[2:])}"
     expected += f" or {(shape[0], *shape[2:])}"
-    if target.ndim == logits.ndim and target.shape[1] == classes > 1:
+    if target.ndim == logits.ndim and target.shape[1] == shape[1] > 1:
         action = "Turn one-hot into class indices: `target.argmax(1)`."
         raise UsageError("target", f"{target.dtype} of shape {tuple(target.shape)}", expected, action)
     given, target = target, target if target.ndim == logits.ndim else target[:, None]

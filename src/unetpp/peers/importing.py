@@ -48,7 +48,7 @@ def import_file(checkpoint: Path, out: Path, peer: str | None, settings: Mapping
     tensors = read_checkpoint(file)
     found, weights, ignored = convert(tensors, peer, file, decided)
     plan = make_plan(found, decided, checkpoint.stem)
-    if plan.data.num_classes > found.model.out_channels:
+    if len(plan.data.outputs) > found.model.out_channels:
         weights = add_background(weights)
     notes = Notes(imported_from=found.title, ignored=ignored, assumed=decided.assumed)
     with write_atomically(out) as temporary:

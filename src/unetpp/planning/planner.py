@@ -186,19 +186,22 @@ class _Planner:
             "data.channels": f"{len(f.channels)} in the files{grey}",
             "data.classes": "objects are foreground" if f.labels.kind == "objects" else values,
             "data.labels": f.label_meaning,
+            **({"data.regions": "declared by the data set, in the order of writing"} if f.regions else {}),
         }
-        return DataPlan(
-            dims=2 if f.dims == 2 else 3,
-            channels=tuple(channel.name for channel in f.channels),
-            classes=f.classes,
-            label_values=f.label_values,
-            labels=f.labels,
-            orientation=orientation,
-            spacing_mm=spacing,
-            voxel_mm=spacing or f.median_spacing_mm,
-            normalization=tuple(choice.value for choice in normalization),
-            training_range=self._find_range([choice.value for choice in normalization]),
-        )
+        fields = {
+            "dims": 2 if f.dims == 2 else 3,
+            "channels": tuple(channel.name for channel in f.channels),
+            "classes": f.classes,
+            "label_values": f.label_values,
+            "labels": f.labels,
+            "regions": self.settings.get("data.regions", f.regions),
+            "orientation": orientation,
+            "spacing_mm": spacing,
+            "voxel_mm": spacing or f.median_spacing_mm,
+            "normalization": tuple(choice.value for choice in normalization),
+            "training_range": self._find_range([choice.value for choice in normalization]),
+        }
+        return validate(DataPlan, fields)
 
     def _find_range(self, normalization: Sequence[Normalization]) -> TrainingRange | None:
         """Return what the images are like, with intensities on the scale on which each channel is normalized."""
@@ -256,7 +259,7 @@ class _Planner:
         largest = rules.LARGEST_PATCH[self.device.type, long_axes]
         patch = self.choose("train.patch", rules.choose_patch(shape, largest, multiple))
         tile = self.choose("predict.tile", rules.choose_tile(patch, shape, LARGEST_TILE[long_axes], multiple))
-        fields = {"dims": data.dims, "in_channels": len(data.channels), "out_channels": data.num_classes}
+        fields = {"dims": data.dims, "in_channels": len(data.channels), "out_channels": len(data.outputs)}
         return fields | {"strides": strides, "kernel_sizes": kernels, "depth": len(strides)}, patch, tile
 
     def _find_network_shape(self, data: DataPlan) -> Axes:

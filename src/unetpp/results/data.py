@@ -108,7 +108,7 @@ class Planned(Result):
         return "\n".join(
             [
                 f"Data:     {count_noun(self.training_cases, element)}{channels} to train on, "
-                f"{self.validation_cases} to validate; {list_some(data.classes, 4)}",
+                f"{self.validation_cases} to validate; {list_some(data.outputs, 4)}",
                 f"Network:  {model.topology} of depth {model.depth}, {self.parameters:,} parameters; "
                 f"patches of {patch}; {self.train_memory_mb:,.0f} MB",
                 f"Training: {self.rest or self._describe_length()}{self._describe_scoring()}",

@@ -246,11 +246,11 @@ def _compare_tile(
     expected: np.ndarray, found: np.ndarray, label: np.ndarray | None, data: DataPlan
 ) -> tuple[float, float, float | None, float | None, float | None]:
     """Compare the probabilities of a tile: largest difference, same classes, Dice between them and against a label."""
-    coding, classes = labels.make_coding(data), data.num_classes
+    coding, meaning = labels.make_coding(data), (data.num_classes, data.region_indices)
     before, after = (coding.fill_indices(each, np.empty(each.shape[1:], np.intp)) for each in (expected, found))
-    scores = (None, None) if label is None else tuple(fast_dice(each, label, classes) for each in (before, after))
+    scores = (None, None) if label is None else tuple(fast_dice(each, label, *meaning) for each in (before, after))
     difference, same = float(np.abs(expected - found).max()), float((before == after).mean())
-    return difference, same, fast_dice(after, before, classes), scores[0], scores[1]
+    return difference, same, fast_dice(after, before, *meaning), scores[0], scores[1]
 
 
 def _require_agreement(out: Path, comparison: Comparison, int8: bool) -> None:
