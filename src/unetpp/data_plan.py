@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
@@ -138,6 +139,11 @@ def parse_region_text(value: Any) -> Any:
     return regions
 
 
+def describe_regions(regions: Iterable[Region]) -> str:
+    """Describe regions with their values, as "1+2+3 = whole, 2+3 = core"."""
+    return ", ".join(f"{'+'.join(map(str, region.values))} = {region.name}" for region in regions)
+
+
 REGION_TEXT = "whole=1+2+3,core=2+3,enhancing=3"
 Regions = Annotated[Annotated[tuple[Region, ...], Field(min_length=1)] | None, BeforeValidator(parse_region_text)]
 
@@ -250,7 +256,7 @@ class DataPlan(ReadPlan):
     def describe_classes(self) -> str:
         """Describe the classes, or the regions, with their values."""
         if self.regions:
-            return ", ".join(f"{'+'.join(map(str, region.values))} = {region.name}" for region in self.regions)
+            return describe_regions(self.regions)
         return ", ".join(f"{value} = {name}" for value, name in zip(self.label_values, self.classes, strict=True))
 
     @property
@@ -293,9 +299,16 @@ class DataPlan(ReadPlan):
         listed = ", ".join(map(str, sorted(foreground)[:8])) + ", ..." * (len(foreground) > 8)
         written = {region.values[0] for region in regions}
         names = {region.name for region in regions} - {""}
+        contents = {frozenset(region.values) for region in regions}
+        kind = self.labels.kind
+        if regions and kind != "classes":
+            expected = f"null, because `data.labels` is {kind}: regions are unions of the values of label files"
+            return [(False, "data.regions", expected)]
         rows = [
             (values <= foreground, f"values of foreground classes: {listed}"),
             (values == foreground, f"every foreground value in a region: {listed}"),
+            (all(len({*each.values}) == len(each.values) for each in regions), "each value once in a region"),
+            (len(contents) == len(regions), "regions that differ in their values"),
             (len(names) == len(regions), "names that differ: scores are kept by name"),
             (len(written) == len(regions), "a first value of each region, which is written, that differs from others"),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.plans import small_plan
 
+import unetpp
 from unetpp import labels
-from unetpp.errors import PlanError
+from unetpp.errors import PlanError, UsageError
+from unetpp.infer.early_exit import estimate_uncertainty
 from unetpp.labels.coding import RegionArrays
 from unetpp.labels.coding_torch import RegionTensors, make_tensor_coding
 from unetpp.labels.objects import measure_classes
@@ -111,6 +114,69 @@ def test_the_loss_is_binary_cross_entropy_plus_dice(ignored: int | None) -> None
     assert float(found) == pytest.approx(float(entropy + (1 - dice).mean()), rel=1e-5)
 
 
+@pytest.mark.parametrize("ignored", [None, 255])
+def test_small_sizes_learn_the_regions_of_the_largest(ignored: int | None) -> None:
+    """Their targets are its probabilities, each of its own sigmoid; it learns from the labels alone."""
+    generator = torch.Generator().manual_seed(1)
+    small, large = (torch.randn(2, 3, 6, 7, generator=generator, requires_grad=True) for _ in range(2))
+    target = torch.randint(4, (2, 1, 6, 7), generator=generator)
+    known = torch.ones(2, 1, 6, 7)
+    if ignored is not None:
+        known[:, :, :2], target[:, :, :2] = 0, ignored
+    distilled = DeepSupervisionLoss(ignored=ignored, distillation=True, regions=NESTED)
+    found = distilled(HeadOutputs((1, 2), (small, large)), target)
+    taught, answer, axes = small.sigmoid() * known, large.detach().sigmoid() * known, (0, 2, 3)
+    every = -(answer * small.sigmoid().log() + (known - answer) * (-small).sigmoid().log()).mean(1, keepdim=True)
+    dice = (2 * (taught * answer).sum(axes) + 1e-5) / (taught.sum(axes) + answer.sum(axes) + 1e-5)
+    expected = (every * known).sum() / known.sum() + (1 - dice).mean()
+    alone = DeepSupervisionLoss(ignored=ignored, regions=NESTED)(HeadOutputs((1,), (large,)), target)
+    assert found.item() == pytest.approx((expected + alone).item() / 2, rel=1e-4)
+    got = torch.autograd.grad(found, [small, large])
+    for one, other in zip(got, torch.autograd.grad((expected + alone) / 2, [small, large]), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("regions", [(), ((),), ((0, 1),), ((1.5,),), 3, ("a",)])
+def test_a_loss_refuses_what_are_no_regions(regions: Any) -> None:
+    with pytest.raises(UsageError, match="class indices of each logit"):
+        DeepSupervisionLoss(regions=regions)
+
+
+def test_a_loss_needs_a_logit_for_each_region() -> None:
+    outputs = HeadOutputs((1,), (torch.zeros(1, 2, 4, 4),))
+    with pytest.raises(UsageError, match="3, one for each of `regions`"):
+        DeepSupervisionLoss(regions=NESTED)(outputs, torch.zeros(1, 1, 4, 4, dtype=torch.long))
+    with pytest.raises(UsageError, match="one of the two"):
+        DeepSupervisionLoss(regions=NESTED, loss=torch.nn.BCEWithLogitsLoss())
+
+
+def test_a_tile_is_as_uncertain_as_its_least_certain_region() -> None:
+    logits = torch.full((1, 3, 4, 4), -30.0)
+    logits[:, 0, :2] = 30.0
+    certain = estimate_uncertainty(logits, RegionTensors(NESTED))
+    logits[:, 2, 0, 0] = 0.0
+    assert float(certain) == pytest.approx(0, abs=1e-6)
+    assert float(estimate_uncertainty(logits, RegionTensors(NESTED))) == pytest.approx(0.5 / 8)
+
+
+def test_networks_of_ones_own_loop_are_saved_with_their_regions(tmp_path: Path) -> None:
+    network = unetpp.build_model(out_channels=2, widths=(4, 6, 8)).eval()
+    given = {"data.regions": "whole=1+2,core=2", "predict.tile": [16, 16], "predict.precision": "fp32"}
+    unetpp.save(network, tmp_path / "own.safetensors", set=given)
+    model = unetpp.load(tmp_path / "own.safetensors", device="cpu")
+    assert model.plan.data.classes == ("background", "class_1", "class_2")
+    image = np.random.default_rng(0).random((16, 16)).astype(np.float32)
+    found = model.predict(image, probabilities=True)
+    scaled = torch.from_numpy((image - image.mean()) / image.std())[None, None]
+    expected = network(scaled).sigmoid()[0].detach().numpy()
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-3)
+    np.testing.assert_array_equal(
+        found.segmentation, RegionArrays(((1, 2), (2,))).fill_indices(found.probabilities, np.empty((16, 16), np.uint8))
+    )
+    with pytest.raises(UsageError, match="2, one for each output channel"):
+        unetpp.save(network, tmp_path / "own.safetensors", set={"data.regions": "whole=1"})
+
+
 def test_a_plan_has_an_output_for_each_region() -> None:
     plan = plan_of_regions()
     assert plan == Plan.from_json(plan.to_json())
@@ -127,6 +193,8 @@ def test_a_plan_has_an_output_for_each_region() -> None:
         ("whole=1+2+3,core=2+3,enhancing=4", "values of foreground classes: 1, 2, 3"),
         ("whole=1+2+3,core=2+3,core=3", "names that differ"),
         ("whole=1+2+3,core=2+3,enhancing=2", "a first value of each region"),
+        ("whole=1+2+3,core=3+2,inner=2+3", "regions that differ in their values"),
+        ("whole=1+2+3,core=2+3+2,inner=3", "each value once in a region"),
         ("whole", 'a text such as "whole='),
         ("whole=1,core=2", "2, one for each of data.regions"),
     ],
@@ -134,3 +202,11 @@ def test_a_plan_has_an_output_for_each_region() -> None:
 def test_wrong_regions_are_refused(regions: str, expected: str) -> None:
     with pytest.raises(PlanError, match=expected):
         plan_of_regions(regions, classes=3 if regions == "whole=1,core=2" else 4)
+
+
+@pytest.mark.parametrize("kind", ["binary", "objects", "colors", "segments", "channels"])
+def test_regions_are_of_values_in_label_files(kind: str) -> None:
+    values = plan_of_regions().model_dump(mode="json")
+    values["data"]["labels"] = {"kind": kind}
+    with pytest.raises(PlanError, match=f"`data.labels` is {kind}"):
+        Plan.from_dict(values)

@@ -409,6 +409,15 @@ def test_a_wrong_order_of_regions_is_one_clear_problem(tmp_path: Path, order: An
     assert "a number of its own for each of whole, core, enhancing" in problem.expected
 
 
+@pytest.mark.parametrize("core", [[2, 0], [2, 2, 3], [3, 2, 1], [], [2, "3"], [2, [3]]])
+def test_numbers_that_make_no_region_are_one_clear_problem(tmp_path: Path, core: Any) -> None:
+    touch(tmp_path, *(f"imagesTr/{name}_0000.nii.gz" for name in "ab"), *(f"labelsTr/{name}.nii.gz" for name in "ab"))
+    labels = TUMOR | {"core": core}
+    declare(tmp_path, channel_names={"0": "MRI"}, labels=labels, regions_class_order=[1, 2, 3])
+    (problem,) = problems_of(tmp_path)
+    assert problem.got == f"labels {labels!r}"
+
+
 def test_partly_labeled_cases_as_users_bring_them(cases: Path) -> None:
     dataset = find_cases(cases / "2d" / "partly-labelled")
     assert len(dataset.cases) == 4

@@ -162,7 +162,7 @@ def _hash(case: Case, plan: DataPlan) -> str:
         f"{path.absolute()} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in (*case.images, *case.labels)
     ]
     part = [f"{case.plane} {case.area}"] if case.is_part else []
-    text = "\n".join([str(STORE_VERSION), plan.model_dump_json(), case.id, *files, *part])
+    text = "\n".join([str(STORE_VERSION), plan.model_dump_json(exclude={"regions"}), case.id, *files, *part])
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST]
 
 

@@ -34,7 +34,7 @@ def read_dataset_json(root: Path, name: str) -> Dataset:
     problems: list[Problem] = []
     channels = _read_channels(content, root / NAME, problems)
     regions = _read_regions(content, root / NAME, problems)
-    values = content.get("labels") if regions is None else _list_values(content["labels"])
+    values = _list_values(content["labels"]) if regions else content.get("labels")
     classes, ignored = (None, None) if regions == () else _read_classes(values, root / NAME, problems)
     cases, notes = _list_cases(root, content, channels, problems)
     has_channel_files = any(split_channel(case.images[0])[1] is not None for case in cases)
@@ -133,9 +133,10 @@ def _read_regions(content: dict[str, Any], where: Path, problems: list[Problem])
         return None
     listed = {name: value if isinstance(value, list) else [value] for name, value in declared.items()}
     listed = {name: values for name, values in listed.items() if values != [0] and name != IGNORE}
-    if not all(values and all(map(_is_value, values)) for values in listed.values()):
+    if not _are_regions([*listed.values()]):
         got, action = f"labels {declared!r}", "Correct the labels."
-        problems.append(Problem(str(where), got, "whole numbers for each region", action))
+        expected = "for each region whole numbers without 0, once each, not those of another region"
+        problems.append(Problem(str(where), got, expected, action))
         return ()
     written = [*map(_as_value, order)] if isinstance(order, list) else []
     own = len(written) == len(listed) == len({*written}) and all(
@@ -151,6 +152,13 @@ def _read_regions(content: dict[str, Any], where: Path, problems: list[Problem])
         Region(name=name, values=(number, *(value for value in values if value != number)))
         for number, (name, values) in pairs
     )
+
+
+def _are_regions(regions: list[list[Any]]) -> bool:
+    if not all(values and all(map(_is_value, values)) for values in regions):
+        return False
+    sets = {frozenset(values) for values in regions}
+    return len(sets) == len(regions) and all(0 not in {*values} and len({*values}) == len(values) for values in regions)
 
 
 def _as_value(value: Any) -> int | None:

@@ -219,8 +219,9 @@ def _describe_classes(source: Plan, plan: Plan, pairs: Mapping[int, int]) -> str
     new = [name for index, name in enumerate(ours) if index not in pairs]
     gone = [name for index, name in enumerate(theirs) if index not in pairs.values()]
     renamed = [f"{ours[a]} starts as {theirs[b]}" for a, b in pairs.items() if ours[a] != theirs[b]]
+    was, now = ("regions" if data.regions else "classes" for data in (source.data, plan.data))
     parts = [
-        f"{len(ours)} classes instead of {len(theirs)}" if len(theirs) != len(ours) else "",
+        f"{len(ours)} {now} instead of {len(theirs)}{f' {was}' * (was != now)}" if len(theirs) != len(ours) else "",
         f"new: {', '.join(new)}" if new else "",
         f"left out: {', '.join(gone)}" if gone else "",
         *renamed,
