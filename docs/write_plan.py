@@ -122,6 +122,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], str, dict[str, Advice]]] = {
             "distillation": (PLANNER, "to compare: off, every size learns from the labels"),
             "cross_entropy_weight": ("", "rarely"),
             "dice_weight": ("", "rarely"),
+            "class_weights": ("", "a class that is missed: a larger weight than the others have, as in `[1,1,3]`"),
             "foreground_fraction": (
                 "of the patches",
                 "rare objects that are missed: 0.8; false alarms in empty images: 0.2",

@@ -399,6 +399,9 @@ class TrainPlan(Frozen):
     """Weight of the cross-entropy in the loss of a head."""
     dice_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the soft Dice loss in the loss of a head."""
+    class_weights: tuple[PositiveFloat, ...] | None = None
+    """Weight of the voxels of each class in the cross-entropy, background first, or of each of `data.regions`; null:
+    all the same. The Dice loss gives every class the same weight."""
     foreground_fraction: Fraction = 0.5
     """Fraction of the patches that are centred on a foreground voxel."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -513,6 +516,11 @@ class Plan(Frozen):
                 not tunes_encoder or model.encoder not in (None, "resenc"),
                 "train.freeze_encoder, train.encoder_learning_rate",
                 "0 and 1 without an encoder of timm",
+            ),
+            (
+                train.class_weights is None or len(train.class_weights) == outputs,
+                "train.class_weights",
+                f"{count_noun(outputs, 'number')}, one for each logit ({', '.join(data.outputs[:8])}), or null",
             ),
             (weighted, "train.head_weights", f'"equal" or {count} numbers, one for each head'),
             (not train.growth or shells > 1, "train.growth", "none, because model.shells has one"),

@@ -41,6 +41,8 @@ from unetpp.planning.rules import Choice
 from unetpp.runtime.device import has_fast_bf16
 from unetpp.settings import parse_settings, validate
 
+RARE = 1e-3
+"""Fraction of the voxels below which a class is called rare."""
 SHARE_FOR_TIMING = 0.05
 """Fraction of the time after which no wider network is timed: on a busy machine the narrower one is right."""
 StepTimer = Callable[[ModelPlan, Axes, int, str], float]
@@ -463,6 +465,13 @@ class _Planner:
             "train.head_weights": "one loss for each head, all of the same weight, as in the papers",
             "train.foreground_fraction": "so that rare classes are seen",
         }
+        shares = zip(self.fingerprint.class_fractions[1:], self.fingerprint.classes[1:], strict=True)
+        share, rarest = min(shares, default=(1.0, ""))
+        if share < RARE:
+            self.reasons["train.class_weights"] = (
+                f"all the same, though {rarest} is {100 * share:.2g} % of the voxels: Dice counts classes alike, and "
+                "patches are centered on one as often as on another"
+            )
 
 
 def _identify(model: ModelPlan, step: _Step) -> tuple[str, ...]:

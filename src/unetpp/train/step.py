@@ -60,7 +60,7 @@ class TrainingStep:
         self.average = copy.deepcopy(network).eval().requires_grad_(False)
         self.optimizer = optimizer.make_optimizer(network, train)
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.precision == "fp16" and device.type == "cuda")
-        self.loss = make_loss(train, network, ignored, train.distillation, regions)
+        self.loss = make_loss(train, network, ignored, train.distillation, regions).to(device)
         self._model, self._train, self._device, self._warn = model, train, device, warn
         self._first = first
         self.rate = 1.0
@@ -165,4 +165,6 @@ def make_loss(
     weights = train.head_weights
     weights = weights if weights == "equal" else weights[: network.head_depths[-1]]
     terms = (train.cross_entropy_weight, train.dice_weight)
-    return DeepSupervisionLoss(weights, *terms, ignored, distillation, regions=regions)
+    return DeepSupervisionLoss(
+        weights, *terms, ignored, distillation, regions=regions, class_weights=train.class_weights
+    )
