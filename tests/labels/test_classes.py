@@ -70,7 +70,15 @@ def test_values_of_no_class_are_found_and_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "kind"), [([0, 255], np.uint8), ([0, 256], np.uint16), ([-1, 5], np.int16), ([-1, 40_000], np.int32)]
+    ("values", "kind"),
+    [
+        ([0, 255], np.uint8),
+        ([0, 256], np.uint16),
+        ([-1, 5], np.int16),
+        ([-1, 40_000], np.int32),
+        ([0, 3 * 10**9], np.uint32),
+        ([0, 10**10], np.int64),
+    ],
 )
 def test_files_have_the_smallest_numbers_that_hold_all_values(values: list[int], kind: type) -> None:
     assert named(values).decode(np.array([1, 0])).dtype == kind

@@ -63,7 +63,7 @@ class Classes:
     def table(self) -> np.ndarray:
         """Value of each class, in that type."""
         values = np.asarray(self.values)
-        kinds = (np.iinfo(kind) for kind in (np.uint8, np.uint16, np.int16, np.int32))
+        kinds = (np.iinfo(kind) for kind in (np.uint8, np.uint16, np.int16, np.int32, np.uint32, np.int64))
         return values.astype(
             next(kind.dtype for kind in kinds if kind.min <= values.min() and values.max() <= kind.max)
         )
