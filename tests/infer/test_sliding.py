@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from unetpp.infer.bands import collect
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.sliding import predict_tiles, stream_bands
 from unetpp.infer.tiles import TileGrid, read_tile
+from unetpp.labels.coding_torch import RegionTensors
 from unetpp.model.build import build_model
 from unetpp.model.network import HeadOutputs, UNetPlusPlus
 from unetpp.plan import PredictPlan
@@ -163,3 +165,26 @@ def test_no_block_is_larger_than_a_tile_and_progress_ends_at_all_tiles() -> None
     assert max(np.prod(shape) for shape in image.read_shapes) == 16 * 16
     assert seen[-1] == (len(TileGrid((64, 33), (16, 16), 0.5)),) * 2
     assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_regions_of_several_networks_are_averaged_and_then_decoded(count: int) -> None:
+    """One or two regions are not taken for the compact form of two classes."""
+    regions = tuple(tuple(range(first, count + 1)) for first in range(1, count + 1))
+    coding, image, nets = RegionTensors(regions), Image((1, 9, 11)), [Pointwise(count), Pointwise(count)]
+    nets[1].slopes = 1 - nets[0].slopes / 2
+    options = PredictOptions(tta=True, probabilities=True, uncertainty="disagreement")
+    bands = stream_bands(nets, image, plan((6, 6)), (1,), CPU, options, coding=coding)
+    found = collect(bands, (9, 11), (1,), options, coding=coding)[1]
+    assert found.probabilities is not None
+    assert found.dice_sums is not None
+    slopes = torch.stack([net.slopes for net in nets])[:, :, None, None]
+    expected = (slopes * torch.from_numpy(image.array)).sigmoid().mean(dim=0)
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
+    decoded = np.zeros((9, 11))
+    for region, probability in zip(regions, found.probabilities, strict=True):
+        decoded[probability > 0.5] = region[0]
+    np.testing.assert_array_equal(found.segmentation, decoded)
+    assert found.dice_sums.shape == (3, count)
+    assert found.uncertainty is not None
+    assert 0 <= found.uncertainty.min() < found.uncertainty.max() <= 1

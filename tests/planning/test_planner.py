@@ -93,6 +93,27 @@ def test_the_meaning_of_labels_is_kept_with_its_reason() -> None:
     assert (plan.data.labels.cut, plan.reasons["data.labels"]) == (128, "set by the user")
 
 
+def test_a_class_of_very_few_voxels_is_named_where_its_weight_is() -> None:
+    assert "train.class_weights" not in plan_for().reasons
+    reason = plan_for(class_fractions=(0.9996, 0.0004)).reasons["train.class_weights"]
+    assert reason.startswith("all the same, though foreground is 0.04 % of the voxels")
+
+
+def test_declared_regions_have_an_output_each_unless_the_user_wants_classes() -> None:
+    classes = {
+        "classes": ("background", "edema", "core"),
+        "label_values": (0, 1, 2),
+        "class_fractions": (0.8, 0.1, 0.1),
+    }
+    regions = ({"name": "whole", "values": (1, 2)}, {"name": "core", "values": (2,)})
+    plan = plan_for(**classes, regions=regions)
+    assert (plan.model.out_channels, plan.data.outputs) == (2, ("whole", "core"))
+    assert "declared" in plan.reasons["data.regions"]
+    assert plan_for(**classes, regions=regions, settings={"data.regions": None}).model.out_channels == 3
+    with pytest.raises(PlanError, match=r"train\.class_weights.*2 numbers, one for each logit \(whole, core\)"):
+        plan_for(**classes, regions=regions, settings={"train.class_weights": [1, 2, 3]})
+
+
 def test_more_time_gives_a_wider_network() -> None:
     widths = [plan_for(minutes=minutes).model.widths[0] for minutes in (1, 10, 100, 1000, 10_000)]
     assert widths == sorted(widths)

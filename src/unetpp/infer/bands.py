@@ -13,7 +13,7 @@ from unetpp.formats.scratch import release
 from unetpp.infer.confidence import SoftDice
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import Prediction, describe_infinite, empty_prediction
-from unetpp.labels.classes_torch import class_indices, entropy, expand_probabilities
+from unetpp.labels.coding_torch import CLASSES, TensorCoding
 from unetpp.volume import Geometry
 
 CHUNK_BYTES = 2**24
@@ -26,7 +26,7 @@ class Band:
 
     first_row: int
     probabilities: Tensor
-    """(depths, channels, rows, *rest) float32. Two classes have one channel, the probability of class 1.
+    """(depths, channels, rows, *rest) float32, compact where `TensorCoding` has such a form.
     A disagreement, if requested, is the last channel."""
 
 
@@ -54,6 +54,7 @@ def collect(
     options: PredictOptions = DEFAULTS,
     geometry: Geometry | None = None,
     orientation: Orientation | None = None,
+    coding: TensorCoding = CLASSES,
 ) -> dict[int, Prediction]:
     """Collect bands into predictions as they arrive.
 
@@ -64,6 +65,7 @@ def collect(
         options: which maps to collect; with disagreement, the bands contain it.
         geometry: geometry of the image.
         orientation: what turned the axes of the image into those of the bands; None: they are the same.
+        coding: what the channels mean.
 
     Returns:
         depth -> prediction, on the image's grid.
@@ -71,28 +73,32 @@ def collect(
     turn = (orientation or keep_axes(len(shape))).turn
     found: dict[int, Prediction] = {}
     disagreement = options.uncertainty == "disagreement"
-    maps = (options.probabilities, options.uncertainty is not None)
-    confidence = {depth: SoftDice() for depth in depths}
+    confidence = {depth: SoftDice(coding) for depth in depths}
     for band in bands:
         if not found:
-            classes = max(2, band.probabilities.shape[1] - disagreement)
-            found = {depth: empty_prediction(depth, shape, classes, geometry or Geometry(), maps) for depth in depths}
+            outputs = coding.count_outputs(band.probabilities.shape[1] - disagreement)
+            maps = (outputs if options.probabilities else 0, options.uncertainty is not None)
+            sizes = (shape, coding.count_classes(outputs), geometry or Geometry(), maps)
+            found = {depth: empty_prediction(depth, *sizes) for depth in depths}
         rows = slice(band.first_row, band.first_row + band.probabilities.shape[2])
         for prediction, values in zip(found.values(), band.probabilities, strict=True):
             probabilities, uncertainty = (values[:-1], values[-1]) if disagreement else (values, None)
-            indices = _fill(prediction.viewed(turn), rows, probabilities, uncertainty)
+            indices = _fill(prediction.viewed(turn), rows, probabilities, uncertainty, coding)
             confidence[prediction.depth].add(probabilities, indices)
     return {depth: replace(each, dice_sums=confidence[depth].sums()) for depth, each in found.items()}
 
 
-def _fill(prediction: Prediction, rows: slice, probabilities: Tensor, uncertainty: Tensor | None) -> Tensor:
+def _fill(
+    prediction: Prediction, rows: slice, probabilities: Tensor, uncertainty: Tensor | None, coding: TensorCoding
+) -> Tensor:
     """Write a band into a prediction and return its class indices. Without `uncertainty`, the entropy is written."""
-    indices = class_indices(probabilities)
+    indices = coding.class_indices(probabilities)
     prediction.segmentation[rows] = indices.cpu().numpy()
     if prediction.probabilities is not None:
-        prediction.probabilities[:, rows] = expand_probabilities(probabilities).cpu().numpy()
+        prediction.probabilities[:, rows] = coding.expand(probabilities).cpu().numpy()
     if prediction.uncertainty is not None:
-        prediction.uncertainty[rows] = (entropy(probabilities) if uncertainty is None else uncertainty).cpu().numpy()
+        values = coding.entropy(probabilities) if uncertainty is None else uncertainty
+        prediction.uncertainty[rows] = values.cpu().numpy()
     for array in (prediction.segmentation, prediction.probabilities, prediction.uncertainty):
         release(array)
     return indices

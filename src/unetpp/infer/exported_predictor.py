@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from unetpp import labels
 from unetpp.data.preprocess import PreparedImage, prepare_image
 from unetpp.data.resampling import choose_methods, resample_block
 from unetpp.data.training_range import find_outside
@@ -22,7 +23,7 @@ from unetpp.infer.mirror import mirrorings
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import MEAN, Prediction, describe_infinite, empty_prediction
 from unetpp.infer.tiles import TileGrid, TileProgress, read_tile
-from unetpp.labels.classes import entropy, most_probable, soft_counts
+from unetpp.labels.coding import Coding
 from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork, open_exported, parse_description
 from unetpp.size_names import choose_setting
 from unetpp.slabs import slabs
@@ -53,7 +54,7 @@ class ExportedPredictor(CasePredictor):
         self.sizes, self.calibrations = described.notes.sizes, described.notes.depths
         self.verdicts = describe_verdicts([described.notes.verdict])
         self.doubts = describe_doubts([described.notes.verdict], described.notes.no_expected_dice)
-        self._network = network
+        self._network, self._coding = network, labels.make_coding(self.data)
         self.name, self.backend = name, backend
 
     def choose_sizes(self, options: PredictOptions) -> tuple[int, ...]:
@@ -91,13 +92,15 @@ class ExportedPredictor(CasePredictor):
         """Predict an image that is read in blocks; see `CasePredictor.predict_source`."""
         depths = self.choose_sizes(options)
         image = prepare_image(source, self.data, where)
-        classes, maps = self.data.num_classes, (options.probabilities, options.uncertainty is not None)
-        found = [empty_prediction(depth, image.image_shape, classes, image.geometry, maps) for depth in depths]
-        sums = [np.zeros((3, classes - 1)) for _ in depths]
+        outputs = len(self.data.outputs)
+        maps = (outputs if options.probabilities else 0, options.uncertainty is not None)
+        sizes = (image.image_shape, self.data.num_classes, image.geometry, maps)
+        found = [empty_prediction(depth, *sizes) for depth in depths]
+        sums = [np.zeros((3, len(self.data.scored))) for _ in depths]
         bands = self._stream_bands(image, depths, options.tta, where, progress)
-        for slices, block in _restore(bands, image, (len(depths), classes)):
+        for slices, block in _restore(bands, image, (len(depths), outputs)):
             for prediction, total, probabilities in zip(found, sums, block, strict=True):
-                total += _fill(prediction.viewed(image.orientation.turn), slices, probabilities)
+                total += _fill(prediction.viewed(image.orientation.turn), slices, probabilities, self._coding)
         outside = find_outside(source, self.data)
         return {
             prediction.depth: replace(prediction, dice_sums=total, outside=outside)
@@ -107,14 +110,14 @@ class ExportedPredictor(CasePredictor):
     def _stream_bands(
         self, image: PreparedImage, depths: Sequence[int], tta: bool, where: str, progress: TileProgress | None
     ) -> Iterator[np.ndarray]:
-        """Yield probabilities (depths, classes, rows, *rest) on the network's grid, from its first row to its last.
+        """Yield probabilities (depths, outputs, rows, *rest) on the network's grid, from its first row to its last.
 
         The NumPy version of `sliding.stream_bands`: keep the two equal.
         """
         tile_shape = self._tiles.tile
         grid = TileGrid(image.shape[1:], tile_shape, self._tiles.overlap)
         top, height = 0, min(tile_shape[0], grid.shape[0])
-        sums = np.zeros((len(depths), self.data.num_classes, height, *grid.shape[1:]), dtype=np.float32)
+        sums = np.zeros((len(depths), len(self.data.outputs), height, *grid.shape[1:]), dtype=np.float32)
         for done, tile in enumerate(grid, start=1):
             values = self._predict_tile(read_tile(image, tile, tile_shape), depths, tta)
             if not np.isfinite(values.sum()):
@@ -133,7 +136,7 @@ class ExportedPredictor(CasePredictor):
         yield sums[:, :, : grid.shape[0] - top]
 
     def _predict_tile(self, tile: np.ndarray, depths: Sequence[int], tta: bool) -> np.ndarray:
-        """Predict a tile (C, *tile): probabilities (depths, classes, *tile), averaged over mirrored copies."""
+        """Predict a tile (C, *tile): probabilities (depths, outputs, *tile), averaged over mirrored copies."""
         heads = [number for number, head in enumerate(self.depths) if head in depths or MEAN in depths]
         copies = mirrorings(self.data.dims) if tta else ((),)
         total: Any = 0
@@ -145,16 +148,16 @@ class ExportedPredictor(CasePredictor):
         return np.stack([total.mean(axis=0) if depth == MEAN else by_depth[depth] for depth in depths])
 
 
-def _fill(prediction: Prediction, slices: _Slices, probabilities: np.ndarray) -> np.ndarray:
-    """Write a block of probabilities (classes, *block) into a prediction; returns its sums for `soft_dice`."""
-    indices = most_probable(probabilities, prediction.segmentation[slices])
+def _fill(prediction: Prediction, slices: _Slices, probabilities: np.ndarray, coding: Coding) -> np.ndarray:
+    """Write a block of probabilities (outputs, *block) into a prediction; returns its sums for `soft_dice`."""
+    indices = coding.fill_indices(probabilities, prediction.segmentation[slices])
     if prediction.probabilities is not None:
         prediction.probabilities[(slice(None), *slices)] = probabilities
     if prediction.uncertainty is not None:
-        prediction.uncertainty[slices] = entropy(probabilities)
+        prediction.uncertainty[slices] = coding.entropy(probabilities)
     for array in (prediction.segmentation, prediction.probabilities, prediction.uncertainty):
         release(array)
-    return soft_counts(probabilities, indices)
+    return coding.soft_counts(probabilities, indices)
 
 
 def _restore(
@@ -163,9 +166,9 @@ def _restore(
     """Bring probabilities to the grid of the image, block by block; many probabilities of another grid lie on disk.
 
     Args:
-        bands: probabilities (depths, classes, rows, *rest) on the network's grid, from its first row to its last.
+        bands: probabilities (depths, outputs, rows, *rest) on the network's grid, from its first row to its last.
         image: the image.
-        channels: numbers of depths and of classes.
+        channels: numbers of depths and of outputs.
 
     Returns:
         The place of each block on the grid of the image, turned to the axes of the network, and what is there.

@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from unetpp.errors import UsageError
-from unetpp.labels.classes_torch import to_probabilities
+from unetpp.labels.coding_torch import CLASSES
 from unetpp.model.blocks import Chain, FrozenStatistics, crop_or_pad, round_up
 from unetpp.model.deferred import Deferred, Parts, defer_concatenation
 from unetpp.model.encoders import Encoder
@@ -52,7 +52,7 @@ class HeadOutputs(NamedTuple):
 
     def mean_probabilities(self) -> Tensor:
         """Mean of the probabilities of all heads (the accurate mode of the papers): (B, out_channels, *spatial)."""
-        return torch.stack([to_probabilities(logits) for logits in self.logits]).mean(dim=0)
+        return torch.stack([CLASSES.to_probabilities(logits) for logits in self.logits]).mean(dim=0)
 
 
 class HeadFusion(nn.Module):

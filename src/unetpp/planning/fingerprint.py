@@ -12,7 +12,7 @@ from unetpp.data.preprocess import SAME_SIZE
 from unetpp.data.training_range import span_levels, standardize_levels
 from unetpp.labels.counts import count_classes
 from unetpp.layouts.cases import Dataset
-from unetpp.plan import ChannelRange, LabelPlan
+from unetpp.plan import ChannelRange, LabelPlan, Region
 from unetpp.settings import Frozen
 
 
@@ -62,6 +62,8 @@ class Fingerprint(Frozen):
     """Fraction of all labeled voxels in each class."""
     labels: LabelPlan
     """Meaning of the values in label files."""
+    regions: tuple[Region, ...] | None = None
+    """Regions that the data set declares."""
     label_meaning: str
     """The same in words, with its reason."""
     median_shape: tuple[int, ...]
@@ -128,6 +130,7 @@ def make_fingerprint(dataset: Dataset, inspection: Inspection, may_turn: bool = 
         label_values=tuple(inspection.label_values),
         class_fractions=_count_fractions(inspection),
         labels=inspection.meaning.plan,
+        regions=dataset.regions,
         label_meaning=inspection.meaning.line,
         median_shape=tuple(int(size) for size in np.median(shapes, axis=0)),
         smallest_shape=tuple(shapes.min(axis=0).tolist()),

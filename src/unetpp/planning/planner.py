@@ -40,6 +40,9 @@ from unetpp.planning.step_times import Step, StepTimer, StepTimes
 from unetpp.runtime.device import has_fast_bf16
 from unetpp.settings import parse_settings, validate
 
+RARE = 1e-3
+"""Fraction of the voxels below which a class is called rare."""
+
 
 class Start(NamedTuple):
     """A model that training starts from."""
@@ -174,20 +177,23 @@ class _Planner:
             "data.channels": f"{len(f.channels)} in the files{grey}",
             "data.classes": "objects are foreground" if f.labels.kind == "objects" else values,
             "data.labels": f.label_meaning,
+            **({"data.regions": "declared by the data set, in the order of writing"} if f.regions else {}),
         }
-        return DataPlan(
-            dims=2 if f.dims == 2 else 3,
-            channels=tuple(channel.name for channel in f.channels),
-            classes=f.classes,
-            label_values=f.label_values,
-            labels=f.labels,
-            orientation=orientation,
-            spacing_mm=spacing,
-            resampling=resampling,
-            voxel_mm=spacing or f.median_spacing_mm,
-            normalization=tuple(choice.value for choice in normalization),
-            training_range=self._find_range([choice.value for choice in normalization]),
-        )
+        fields = {
+            "dims": 2 if f.dims == 2 else 3,
+            "channels": tuple(channel.name for channel in f.channels),
+            "classes": f.classes,
+            "label_values": f.label_values,
+            "labels": f.labels,
+            "regions": self.settings.get("data.regions", f.regions),
+            "orientation": orientation,
+            "spacing_mm": spacing,
+            "resampling": resampling,
+            "voxel_mm": spacing or f.median_spacing_mm,
+            "normalization": tuple(choice.value for choice in normalization),
+            "training_range": self._find_range([choice.value for choice in normalization]),
+        }
+        return validate(DataPlan, fields)
 
     def _find_range(self, normalization: Sequence[Normalization]) -> TrainingRange | None:
         """Return what the images are like, with intensities on the scale on which each channel is normalized."""
@@ -250,7 +256,7 @@ class _Planner:
         multiple = tuple(self.settings.get("model.divisor") or divisors)
         patch = self.choose("train.patch", rules.choose_patch(shape, largest, multiple, spacing))
         tile = self.choose("predict.tile", rules.choose_tile(patch, shape, LARGEST_TILE[long_axes], multiple, spacing))
-        fields = {"dims": data.dims, "in_channels": len(data.channels), "out_channels": data.num_classes}
+        fields = {"dims": data.dims, "in_channels": len(data.channels), "out_channels": len(data.outputs)}
         return fields | {"strides": strides, "kernel_sizes": kernels, "depth": len(strides)}, patch, tile
 
     def _find_network_shape(self, data: DataPlan) -> Axes:
@@ -418,6 +424,13 @@ class _Planner:
             "train.head_weights": "one loss for each head, all of the same weight, as in the papers",
             "train.foreground_fraction": "so that rare classes are seen",
         }
+        shares = zip(self.fingerprint.class_fractions[1:], self.fingerprint.classes[1:], strict=True)
+        share, rarest = min(shares, default=(1.0, ""))
+        if share < RARE:
+            self.reasons["train.class_weights"] = (
+                f"all the same, though {rarest} is {100 * share:.2g} % of the voxels: Dice counts classes alike, and "
+                "patches are centered on one as often as on another"
+            )
 
 
 def measure_memory(device: torch.device) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from unetpp.data_plan import describe_regions
 from unetpp.plan import Plan
 from unetpp.report.plan_record import PlanRecord, describe_air, join_sizes
 from unetpp.results import list_choices
@@ -22,9 +23,11 @@ def summarize_record(record: PlanRecord) -> tuple[str, ...]:
     spacing = f" of {join_sizes(f.median_spacing_mm)} mm" if f.median_spacing_mm else unknown
     spacing += " (they differ)" if f.spacing_varies else ""
     shares = [f"{name} {share:.2%}" for name, share in zip(f.classes[1:], f.class_fractions[1:], strict=True)]
+    regions = record.planned.plan.data.regions or ()
     lines = [
         f"Sizes:    {sizes} {record.voxels}{spacing}",
         f"Classes:  {list_some(shares, 4)} of the labeled {record.voxels}",
+        *([f"Regions:  {describe_regions(regions)}"] if regions else []),
     ]
     if air := describe_air(record):
         lines.append(f"Channels: {air}")

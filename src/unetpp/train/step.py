@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -33,6 +33,7 @@ class TrainingStep:
         first: number of steps of the training before the first one of this network.
         warn: called with a message if the network cannot be compiled and is trained without.
         ignored: class index of voxels that nobody labeled; None: there are none.
+        regions: class indices of each logit, see `DataPlan.region_indices`; None: exclusive classes.
 
     Attributes:
         network: in training mode.
@@ -55,13 +56,14 @@ class TrainingStep:
         first: int = 0,
         warn: Callable[[str], None] = lambda message: None,
         ignored: int | None = None,
+        regions: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self.network = network.to(device).train()
         self.network.checkpointing = train.checkpointing
         self.average = copy.deepcopy(network).eval().requires_grad_(False)
         self.optimizer = optimizer.make_optimizer(network, train)
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.precision == "fp16" and device.type == "cuda")
-        self.loss = make_loss(train, network, ignored, train.distillation)
+        self.loss = make_loss(train, network, ignored, train.distillation, regions).to(device)
         self._model, self._train, self._device, self._warn = model, train, device, warn
         self._first = first
         self.rate = 1.0
@@ -149,7 +151,11 @@ class TrainingStep:
 
 
 def make_loss(
-    train: TrainPlan, network: UNetPlusPlus, ignored: int | None = None, distillation: bool = False
+    train: TrainPlan,
+    network: UNetPlusPlus,
+    ignored: int | None = None,
+    distillation: bool = False,
+    regions: Sequence[Sequence[int]] | None = None,
 ) -> DeepSupervisionLoss:
     """Make the loss of a training.
 
@@ -158,7 +164,11 @@ def make_loss(
         network: in a phase of growth, the part that has heads so far.
         ignored: class index of voxels that nobody labeled; None: there are none.
         distillation: all sizes but the largest learn from its answers; of labels, as validations count them, if False.
+        regions: class indices of each logit; None: exclusive classes.
     """
     weights = train.head_weights
     weights = weights if weights == "equal" else weights[: network.head_depths[-1]]
-    return DeepSupervisionLoss(weights, train.cross_entropy_weight, train.dice_weight, ignored, distillation)
+    terms = (train.cross_entropy_weight, train.dice_weight)
+    return DeepSupervisionLoss(
+        weights, *terms, ignored, distillation, regions=regions, class_weights=train.class_weights
+    )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from unetpp import labels
 from unetpp.deploy.export.choice import describe_default
 from unetpp.deploy.export.graph import FORMATS, SizeProbabilities, open_export, require_libraries
 from unetpp.deploy.export.model_card import describe, note_export, read_license, write_card
@@ -24,10 +25,10 @@ from unetpp.errors import ModelFileError, UnetppError, UsageError, WriteError
 from unetpp.files import write_atomically
 from unetpp.infer.doubts import describe_verdicts
 from unetpp.infer.predictor import load_folds
-from unetpp.labels.classes import most_probable
+from unetpp.labels.coding_torch import make_tensor_coding
 from unetpp.measured import ExportNotes
 from unetpp.metrics.scores import fast_dice, mean_of
-from unetpp.plan import Plan
+from unetpp.plan import DataPlan, Plan
 from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.results import Exported
 from unetpp.run_folder import find_model_files
@@ -107,7 +108,7 @@ def export_file(
     sizes = replace(every, numbers=choose_sizes(depth, size, every, plan.predict.depth))
     options = ["--out", out, *(["--int8"] if int8 else []), *(["--images", *images] if images else [])]
     choice = describe_default(model, every, plan.predict.depth, notes, options) if depth is size is None else ""
-    exported = SizeProbabilities(networks, sizes).eval()
+    exported = SizeProbabilities(networks, sizes, make_tensor_coding(plan.data)).eval()
     progress.stage("Reading images to compare on")
     samples = find_samples(find_model_files(model)[0], plan, images, calibrate=int8)
     if len(networks) > 1:
@@ -120,7 +121,7 @@ def export_file(
         draft = folder / f"model{out.suffix}"
         predict = _write(exported, plan, draft, describe(plan, described), samples.calibrating, progress)
         show = progress.stage("Comparing with the network", "tiles")
-        comparison = compare(exported, predict, samples, plan.data.num_classes, show)
+        comparison = compare(exported, predict, samples, plan.data, show)
         _require_agreement(out, comparison, int8)
         remarks = _remark(out, described, comparison)
         text = write_card(out, plan, sizes, notes, remarks, read_license(card))
@@ -216,7 +217,7 @@ def _replace(draft: Path, out: Path) -> float:
 
 @torch.inference_mode()
 def compare(
-    network: SizeProbabilities, predict: ExportedNetwork, samples: Samples, classes: int, show: Stage
+    network: SizeProbabilities, predict: ExportedNetwork, samples: Samples, data: DataPlan, show: Stage
 ) -> Comparison:
     """Run a network and its exported file on the same tiles; the first is cut to an odd size.
 
@@ -224,7 +225,7 @@ def compare(
         network: what was exported, in float32.
         predict: runs the file.
         samples: the tiles.
-        classes: number of classes, background included.
+        data: what the probabilities mean.
         show: called with the number of tiles done.
     """
     rows: list[list[tuple[Any, ...]]] = [[] for _ in network.sizes.numbers]
@@ -235,7 +236,7 @@ def compare(
         wanted = outputs if isinstance(outputs, tuple) else (outputs,)
         label = samples.labels[number][window] if samples.labels else None
         for row, expected, found in zip(rows, wanted, predict(image, range(len(wanted))), strict=True):
-            row.append(_compare_tile(expected.numpy()[0], found[0], label, classes))
+            row.append(_compare_tile(expected.numpy()[0], found[0], label, data))
         show(number + 1, len(samples.comparing))
     differences, same, agreements, before, after = zip(*(zip(*row, strict=True) for row in rows), strict=True)
     agreement = min((mean for each in agreements if (mean := mean_of(each)) is not None), default=None)
@@ -244,13 +245,14 @@ def compare(
 
 
 def _compare_tile(
-    expected: np.ndarray, found: np.ndarray, label: np.ndarray | None, classes: int
+    expected: np.ndarray, found: np.ndarray, label: np.ndarray | None, data: DataPlan
 ) -> tuple[float, float, float | None, float | None, float | None]:
     """Compare the probabilities of a tile: largest difference, same classes, Dice between them and against a label."""
-    before, after = (most_probable(each, np.empty(each.shape[1:], np.intp)) for each in (expected, found))
-    scores = (None, None) if label is None else tuple(fast_dice(each, label, classes) for each in (before, after))
+    coding, meaning = labels.make_coding(data), (data.num_classes, data.region_indices)
+    before, after = (coding.fill_indices(each, np.empty(each.shape[1:], np.intp)) for each in (expected, found))
+    scores = (None, None) if label is None else tuple(fast_dice(each, label, *meaning) for each in (before, after))
     difference, same = float(np.abs(expected - found).max()), float((before == after).mean())
-    return difference, same, fast_dice(after, before, classes), scores[0], scores[1]
+    return difference, same, fast_dice(after, before, *meaning), scores[0], scores[1]
 
 
 def _require_agreement(out: Path, comparison: Comparison, int8: bool) -> None:

@@ -1,6 +1,6 @@
 """Networks as graphs for other runtimes: images of any number and size to probabilities, written and opened again.
 
-Input: normalized images (B, C, *spatial). Outputs: probabilities of all classes (B, classes, *spatial) at each size.
+Input: normalized images (B, C, *spatial). Outputs: probabilities (B, classes, *spatial) at each size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from unetpp.errors import optional_package
-from unetpp.labels.classes_torch import to_probabilities
+from unetpp.labels.coding_torch import CLASSES, TensorCoding
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.weight_count import count_size_weights, count_weights
 from unetpp.progress import mute_warnings
@@ -46,10 +46,12 @@ class SizeProbabilities(nn.Module):
     Args:
         networks: networks of the same plan.
         sizes: what is exported, with the names of the networks' sizes.
+        coding: what the logits mean.
     """
 
-    def __init__(self, networks: Sequence[UNetPlusPlus], sizes: SizeNames) -> None:
+    def __init__(self, networks: Sequence[UNetPlusPlus], sizes: SizeNames, coding: TensorCoding = CLASSES) -> None:
         super().__init__()
+        self._coding = coding
         largest, several = sizes.join(sizes.numbers), len(sizes.numbers) > 1
         self.networks = nn.ModuleList(network.prune(largest, keep_heads=several) for network in networks)
         self.sizes = sizes
@@ -61,19 +63,19 @@ class SizeProbabilities(nn.Module):
         self._pruned_numbers = [find_size(number, sizes.depth).number(depth) for number in sizes.numbers]
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Probabilities (B, classes, *spatial) of images (B, C, *spatial); of several sizes a tuple."""
+        """Probabilities (B, outputs, *spatial) of images (B, C, *spatial); of several sizes a tuple."""
         found = zip(*(self._predict(network, image) for network in self.networks), strict=True)
         means = tuple(each[0] if len(each) == 1 else sum(each[1:], each[0]) / len(each) for each in found)
         return means if len(means) > 1 else means[0]
 
     def _predict(self, network: Any, image: Tensor) -> list[Tensor]:
         if len(self.sizes.numbers) == 1:
-            return [to_probabilities(network(image))]
+            return [self._coding.to_probabilities(network(image))]
         if len(self.sizes.channels) > 1:  # so that a runtime that wants an inner size alone does not compute the outer
             forward_pass = network.start_forward(image)
-            return [to_probabilities(forward_pass.logits(number)) for number in self._pruned_numbers]
+            return [self._coding.to_probabilities(forward_pass.logits(number)) for number in self._pruned_numbers]
         heads = network(image, heads=True)
-        return [to_probabilities(heads.at(number)) for number in self._pruned_numbers]
+        return [self._coding.to_probabilities(heads.at(number)) for number in self._pruned_numbers]
 
 
 def write_pt2(network: SizeProbabilities, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
