@@ -562,12 +562,14 @@ def test_what_nobody_labeled_and_what_is_no_number_from_the_folder_to_the_segmen
 
 def test_data_sets_of_nnunet_as_users_bring_them(cases: Path, tmp_path: Path) -> None:
     root = cases / "3d" / "nnunet-regions-and-ignore"
-    (problem,) = unetpp.check(root / "regions").problems
-    assert "regions" in problem.got
+    assert not unetpp.check(root / "regions").problems
     ignored = unetpp.check(root / "ignore")
     assert not ignored.problems
     assert any("nobody labeled" in note for note in ignored.notes)
     settings = TINY_3D | {"train.patch": [8, 16, 16]}
+    regions = unetpp.plan(root / "regions", tmp_path / "regions", epochs=1, device="cpu", set=settings, dry_run=True)
+    found = {region.name: region.values for region in regions.plan.data.regions or ()}
+    assert found == {"whole": (1, 2), "core": (2,)}
     planned = unetpp.plan(root / "nonorm", tmp_path / "run", epochs=1, device="cpu", set=settings, dry_run=True)
     (normalization,) = planned.plan.data.normalization
     assert (normalization.per_case, normalization.mean, normalization.std) == (False, 0, 1)
