@@ -88,9 +88,9 @@ def test_the_schedule_that_the_user_sets_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dims", "share", "grows"), [(2, None, True), (3, None, False), (3, 0.4, True), (2, 0.8, False)]
+    ("dims", "share", "grows"), [(2, None, True), (2, 0.6, True), (2, 0.9, False), (3, None, False)]
 )
-def test_growth_follows_the_time_of_a_step(dims: int, share: float | None, grows: bool) -> None:
+def test_images_grow_from_the_inside_where_that_saves_time(dims: int, share: float | None, grows: bool) -> None:
     growth = choose_growth(2, dims, share)
     assert (growth.value == (0.5,)) is grows
     assert growth.reason

@@ -400,7 +400,7 @@ class _Planner:
         if len(model.shells) == 1 or "train.start" in self.settings:
             return self.settings.get("train.growth", ()), self.settings.get("train.distillation", False), seconds
         share = None
-        if seconds and "train.growth" not in self.settings and not self.times.has_taken_enough:
+        if seconds and model.dims == 2 and "train.growth" not in self.settings and not self.times.has_taken_enough:
             share = self.times.measure(prune_plan(model, model.depth, keep_heads=True), step) / seconds
         growth = tuple(self.choose("train.growth", choose_growth(len(model.shells), model.dims, share, steps)))
         distillation = self.choose("train.distillation", choose_distillation())
