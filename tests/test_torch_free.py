@@ -118,10 +118,12 @@ def test_a_verb_that_needs_torch_says_so(tmp_path: Path) -> None:
         "predict model.safetensors x --out y",
         "prune model.safetensors --out y.safetensors",
         "adapt x",
-        "export x --out y.onnx",
+        "export model.safetensors --out y.onnx",
         "import x --out y.safetensors",
     ]
     (tmp_path / "x").mkdir()
+    plan = small_plan()
+    save_model(tmp_path / "model.safetensors", build_from_plan(plan.model).state_dict(), plan)
     code = BLOCKED.replace("sys.exit(run(sys.argv[2:]))", "assert all(run(line.split()) == 2 for line in sys.argv[2:])")
     done = subprocess.run([*block(LISTED, code), *lines], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
