@@ -12,6 +12,7 @@ from unetpp.files import find_remains, write_text
 from unetpp.json_files import parse_json
 from unetpp.measured import Metrics, read_metrics
 from unetpp.model.header import read_header, read_safetensors_header
+from unetpp.selection import is_selection, list_files, read_selection
 from unetpp.words import say_permit, shorten_path, write_command
 
 MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"
@@ -169,6 +170,8 @@ class RunFolder:
 def find_model_files(model: Path) -> list[Path]:
     """Find the model files of a run folder, one for each trained fold; a path of a file is returned as it is.
 
+    Of a folder that `unetpp select` wrote they are those of all its members.
+
     A fold that trained on every case is left out beside others: it has no scores, and theirs are not of it.
 
     Raises:
@@ -177,6 +180,8 @@ def find_model_files(model: Path) -> list[Path]:
     if not model.is_dir():
         return [model]
     _require_access(model)
+    if is_selection(model):
+        return [model / file for file in list_files(read_selection(model))]
     files = sorted(model.glob(f"fold_*/{MODEL}"), key=lambda path: (len(path.parent.name), path.parent.name))
     if not files:
         raise _explain_no_model(RunFolder(model))

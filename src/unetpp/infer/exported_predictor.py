@@ -22,6 +22,7 @@ from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import MEAN, Prediction, describe_infinite, empty_prediction
 from unetpp.infer.tiles import TileGrid, TileProgress, read_tile
 from unetpp.labels.classes import entropy, most_probable, soft_counts
+from unetpp.labels.decision import MOST_PROBABLE, Decision
 from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork, open_exported, parse_description
 from unetpp.size_names import choose_setting
 from unetpp.slabs import slabs
@@ -52,6 +53,10 @@ class ExportedPredictor(CasePredictor):
         self.sizes, self.calibrations = described.notes.sizes, described.notes.depths
         self.verdicts = describe_verdicts([described.notes.verdict])
         self.doubts = describe_doubts([described.notes.verdict], described.notes.no_expected_dice)
+        self._decision, self._tta = MOST_PROBABLE, False
+        if chosen := described.selection:
+            self._decision, self._tta = Decision(chosen.threshold, chosen.temperature.value), chosen.tta
+            self.steps = chosen.steps
         self._network = network
         self.name, self.backend = name, backend
 
@@ -93,10 +98,10 @@ class ExportedPredictor(CasePredictor):
         classes, maps = self.data.num_classes, (options.probabilities, options.uncertainty is not None)
         found = [empty_prediction(depth, image.image_shape, classes, image.geometry, maps) for depth in depths]
         sums = [np.zeros((3, classes - 1)) for _ in depths]
-        bands = self._stream_bands(image, depths, options.tta, where, progress)
+        bands = self._stream_bands(image, depths, options.tta or self._tta, where, progress)
         for slices, block in _restore(bands, image, (len(depths), classes)):
             for prediction, total, probabilities in zip(found, sums, block, strict=True):
-                total += _fill(prediction.viewed(image.orientation.turn), slices, probabilities)
+                total += _fill(prediction.viewed(image.orientation.turn), slices, probabilities, self._decision)
         outside = find_outside(source, self.data)
         return {
             prediction.depth: replace(prediction, dice_sums=total, outside=outside)
@@ -144,9 +149,14 @@ class ExportedPredictor(CasePredictor):
         return np.stack([total.mean(axis=0) if depth == MEAN else by_depth[depth] for depth in depths])
 
 
-def _fill(prediction: Prediction, slices: _Slices, probabilities: np.ndarray) -> np.ndarray:
+def _fill(prediction: Prediction, slices: _Slices, probabilities: np.ndarray, decision: Decision) -> np.ndarray:
     """Write a block of probabilities (classes, *block) into a prediction; returns its sums for `soft_dice`."""
-    indices = most_probable(probabilities, prediction.segmentation[slices])
+    indices = prediction.segmentation[slices]
+    if len(probabilities) == 2 and decision.threshold != MOST_PROBABLE.threshold:
+        indices[...] = probabilities[1] > decision.threshold
+    else:
+        most_probable(probabilities, indices)
+    probabilities = decision.scale(probabilities)
     if prediction.probabilities is not None:
         prediction.probabilities[(slice(None), *slices)] = probabilities
     if prediction.uncertainty is not None:
