@@ -13,7 +13,7 @@ from tests.tiny import TINY, run_cli
 
 import unetpp
 from unetpp.data.demo import write_demo_data
-from unetpp.data.folds import read_splits
+from unetpp.data.folds import make_splits, read_splits, write_splits
 from unetpp.deploy.select.calibrating import compute_ece, fit_temperature
 from unetpp.deploy.select.candidates import Counted, Key, judge_candidates, list_candidates
 from unetpp.deploy.select.post_processing import choose_steps, choose_threshold, count
@@ -31,11 +31,14 @@ MORE = TINY | {"model.topology": "unet", "model.widths": [6, 8, 8]}
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A UNet++ of two folds, and a plain U-Net of one of them, of the same data."""
+    """A UNet++ of two folds, of which something is selected, and a plain U-Net of one of them, of the same data."""
     folder = tmp_path_factory.mktemp("select")
     write_demo_data(folder / "data", 2, cases=12, shape=(32, 40))
-    for fold in (0, 1):
-        unetpp.train(folder / "data", folder / "nested", epochs=2, device="cpu", set=TINY, fold=fold)
+    splits = make_splits(find_cases(folder / "data").cases, folds=2)
+    for run in ("nested", "plain"):
+        (folder / run).mkdir()
+        write_splits(folder / run / "splits.json", splits)
+    unetpp.train(folder / "data", folder / "nested", epochs=2, device="cpu", set=TINY, fold="all", select=True)
     unetpp.train(folder / "data", folder / "plain", epochs=2, device="cpu", set=MORE, fold=0)
     return folder / "nested", folder / "plain"
 
@@ -48,6 +51,14 @@ def chosen(runs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
     assert said.code == 0, said.stderr
     assert "Next: unetpp predict" in said.stdout and "* 0." in said.stdout
     return out
+
+
+def test_training_of_all_folds_selects_at_its_end(runs: tuple[Path, Path]) -> None:
+    found = read_selection(runs[0] / "selected")
+    assert len(found.cases) == 12 and len(found.members[0].files) == 2
+    assert {each.name for each in found.candidates} >= {"nested depth 1", "nested depth 2, mirrored"}
+    said = run_cli("train", runs[0].parent / "data", "--out", runs[0].parent / "new", "--select")
+    assert said.code == 2 and "--fold all" in said.stderr
 
 
 def rewrite(folder: Path, **changes: object) -> Path:

@@ -68,7 +68,8 @@ def score_candidates(
         with failures_of(name_files(case.images)):
             found[place] = {}
             for tta in (False, True):
-                wanted = [key for key in keys if key.tta == tta]
+                if not (wanted := [key for key in keys if key.tta == tta]):
+                    continue
                 found[place] |= _score_case(runs, wanted, case, reference, predictors, tiles if not tta else None)
         with pace.extra():  # there is none: a case is done
             show(pace.done, len(cases))
@@ -93,7 +94,7 @@ def _score_case(
     tiles: list[list[int]] | None,
 ) -> dict[Key, Counted]:
     """Score candidates of one kind, all mirrored or none; all runs predict the same rows at the same time."""
-    options, classes = PredictOptions(tta=bool(keys and keys[0].tta)), runs[0].plan.data.num_classes
+    options, classes = PredictOptions(tta=keys[0].tta), runs[0].plan.data.num_classes
     sizes = [
         sorted({size for key in keys for run, size in key.members if run == number}) for number in range(len(runs))
     ]
