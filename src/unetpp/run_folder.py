@@ -226,10 +226,11 @@ def find_model_file(model: Path) -> Path:
     """Find the only model file of a run folder; a path of a file is returned as it is.
 
     Raises:
-        UsageError: the run has several folds; the message names their files.
+        UsageError: the run has several folds, or was selected; the message names their files.
     """
     files = find_model_files(model)
-    if len(files) > 1:
+    if len(files) > 1 or is_selection(model):
         action = f"Name one of: {', '.join(map(str, files))}."
-        raise UsageError(model, f"a run of {len(files)} folds", "one model", action)
+        got = "a folder that `unetpp select` wrote" if is_selection(model) else f"a run of {len(files)} folds"
+        raise UsageError(model, got, "one model", action)
     return files[0]

@@ -221,6 +221,8 @@ def test_other_classes_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> N
 def test_a_selection_is_no_run(chosen: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Name the runs that it was made of"):
         unetpp.select(chosen, tmp_path / "out", device="cpu")
+    with pytest.raises(UsageError, match="a folder that `unetpp select` wrote"):
+        unetpp.prune(chosen, tmp_path / "small.safetensors", depth=1)
     broken = shutil.copytree(chosen, tmp_path / "broken")
     rewrite(broken, steps=[{"kind": "largest", "classes": [7]}])
     with pytest.raises(ModelFileError, match="post-processing of more than"):

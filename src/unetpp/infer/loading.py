@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def load(
     path: str | PathLike[str], device: str = "auto", backend: str = "auto", max_drop: float = MAX_DROP
 ) -> Predictor | SelectedPredictor | ExportedPredictor:
-    """Load a run folder, whose folds are averaged, a folder of `select`, one model file, or an exported .onnx or .xml.
+    """Load a run folder, whose folds are averaged, one of `unetpp select`, a model file, or an exported .onnx or .xml.
 
     Threads may share the predictor. On a CPU under Linux, the C library is set to reuse freed memory in the whole
     process (`runtime.device.keep_freed_memory`); nothing else outside the predictor is changed.

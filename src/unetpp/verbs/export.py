@@ -29,8 +29,8 @@ def export(
     The file is run and compared with the network before it is put in place. A model card is written next to it.
 
     Args:
-        model: Run folder, whose folds are averaged in the file, a model file, or hf://OWNER/NAME on the Hugging Face
-            hub.
+        model: Run folder, whose folds are averaged in the file, one that `unetpp select` wrote, a model file, or
+            hf://OWNER/NAME on the Hugging Face hub.
         out: File to write; its suffix is the format: .onnx, .xml (OpenVINO) or .pt2 (torch.export).
         depth: Depth to export, several of them as in 1,3, or all: predictions then choose among them. By default that
             of the plan.

@@ -28,8 +28,8 @@ def info(
     """Describe a model or a run: how its training stands and what to do next; scores at every depth, classes, size.
 
     Args:
-        model: Run folder, a folder of `select`, a model file, an exported .onnx, .xml or .pt2, or hf://OWNER/NAME on
-            the Hugging Face hub.
+        model: Run folder, one that `unetpp select` wrote, a model file, an exported .onnx, .xml or .pt2, or
+            hf://OWNER/NAME on the Hugging Face hub.
         measure: Measure the costs of every depth on this machine.
         machine: GMACS,GB: rates of another machine, such as 2000,80: 2000 x 10^9 multiply-adds per second in the
             precision of the model, and 80 x 10^9 bytes copied per second. Estimated times there are added.

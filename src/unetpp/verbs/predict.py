@@ -42,8 +42,8 @@ def predict(
     """Segment files of any size, in their own format and geometry.
 
     Args:
-        model: Run folder, whose folds predict together, a folder of `select`, a model file, hf://OWNER/NAME on the
-            Hugging Face hub, or an exported .onnx or .xml, which needs no torch.
+        model: Run folder, whose folds predict together, one that `unetpp select` wrote, a model file, hf://OWNER/NAME
+            on the Hugging Face hub, or an exported .onnx or .xml, which needs no torch.
         inputs: Images, volumes, folders of them (with folders in them), data sets, or lists: a CSV table with the
             column image, a text file with a path in each line.
         out: Folder for the results.

@@ -28,21 +28,21 @@ def select(
     *,
     max_ms: float | None = None,
     minutes: float | None = None,
-    data: AnyPath | None = None,
+    dataset: AnyPath | None = None,
     device: str = "auto",
     progress: ShowProgress = None,
 ) -> Selected:
     """Choose among runs: size, mirroring, average of two, post-processing and temperature, as one model folder.
 
     Compared on the cases that all runs have validated. Taken is the cheapest candidate whose difference to the best is
-    not clear. `predict`, `export` and `info` take the folder like a run.
+    not clear. `unetpp predict`, export and info take the folder like a run.
 
     Args:
         runs: Run folders of the same data, each with one or more trained folds.
         out: Folder for the choice: its model files, select.json and the page select.html.
         max_ms: Milliseconds that an image may take, of the median size of the compared, with all folds. By default any.
         minutes: Time for all of it; fewer cases are compared where it is short.
-        data: The data set, if it is no longer where the runs found it.
+        dataset: The data set, if it is no longer where the runs found it.
         device: auto, cpu, cuda or cuda:K.
 
     Returns:
@@ -69,7 +69,7 @@ def select(
     place = choose_device(device)
     keep_freed_memory()
     until = math.inf if minutes is None else started + 60 * minutes
-    return choose(opened, target, None if data is None else Path(data), str(place), shown, max_ms, until)
+    return choose(opened, target, None if dataset is None else Path(dataset), str(place), shown, max_ms, until)
 
 
 def choose(
@@ -123,10 +123,10 @@ def _find_cases(runs: Sequence[ComparedRun], names: Sequence[str], data: Path | 
     where = data or Path(run.recall_data())
     if not where.exists():
         got = f"{where}, where the runs found their data and nothing is now"
-        raise UsageError("data", got, "the data set of the runs", "Say with `data` where it is.")
-    dataset = split_dataset(find_cases(where, tolerant=True), read_reading(recall_reading(run)))
-    cases = {case.id: case for case in dataset.cases if case.labels}
+        raise UsageError("dataset", got, "the data set of the runs", "Say with `dataset` where it is.")
+    found = split_dataset(find_cases(where, tolerant=True), read_reading(recall_reading(run)))
+    cases = {case.id: case for case in found.cases if case.labels}
     if missing := [name for name in names if name not in cases]:
         got = f"{where} without {list_some(missing)}, which the runs have validated"
-        raise UsageError("data", got, "the data set of the runs", "Say with `data` where it is.")
+        raise UsageError("dataset", got, "the data set of the runs", "Say with `dataset` where it is.")
     return {name: cases[name] for name in names}
