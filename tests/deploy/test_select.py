@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 from tests.tiny import TINY, run_cli
 
 import unetpp
@@ -129,22 +130,19 @@ def test_threshold_temperature_and_steps_take_effect(runs: tuple[Path, Path], ch
     image = sorted((runs[0].parent / "data" / "images").iterdir())[0]
     plain = {"steps": [], "threshold": 0.5, "temperature": {"value": 1.0}}
     folder = rewrite(shutil.copytree(chosen, tmp_path / "plain"), **plain)
+    level = float(np.median(unetpp.load(folder, "cpu", "torch").predict(image, probabilities=True).probabilities[1]))
+    rewrite(folder, threshold=level)
     before = unetpp.load(folder, "cpu", "torch").predict(image, probabilities=True)
+    np.testing.assert_array_equal(before.segmentation, before.probabilities[1] > np.float32(level))
     rewrite(folder, temperature={"value": 2.0})
     hot = unetpp.load(folder, "cpu", "torch").predict(image, probabilities=True)
     np.testing.assert_array_equal(hot.segmentation, before.segmentation)
     assert np.abs(hot.probabilities - 0.5).mean() < np.abs(before.probabilities - 0.5).mean()
     assert hot.confidence != before.confidence
-    level = float(np.median(before.probabilities[1]))
-    rewrite(folder, threshold=level, temperature={"value": 1.0})
-    lower = unetpp.load(folder, "cpu", "torch").predict(image)
-    np.testing.assert_array_equal(lower, before.probabilities[1] > np.float32(level))
     rewrite(folder, steps=[{"kind": "largest", "classes": [1]}])
-    from scipy import ndimage
-
     cleaned = unetpp.load(folder, "cpu", "torch").predict(image)
     assert ndimage.label(cleaned, np.ones((3, 3)))[1] == 1
-    assert cleaned.sum() < lower.sum() or ndimage.label(lower, np.ones((3, 3)))[1] == 1
+    assert (before.segmentation >= cleaned).all()
 
 
 def test_files_are_predicted_with_all_of_it(runs: tuple[Path, Path], chosen: Path, tmp_path: Path) -> None:
@@ -187,7 +185,7 @@ def test_runs_that_cannot_be_compared_are_refused(runs: tuple[Path, Path], tmp_p
     (alone / "fold_0").rename(alone / "fold_none")
     shifted = shutil.copytree(plain, tmp_path / "shifted")
     splits = json.loads((shifted / "splits.json").read_text(encoding="utf-8"))
-    (shifted / "splits.json").write_text(json.dumps(splits[2:]), encoding="utf-8")
+    (shifted / "splits.json").write_text(json.dumps(splits[::-1]), encoding="utf-8")
     begun = shutil.copytree(plain, tmp_path / "begun")
     (begun / "fold_0" / "metrics.json").unlink()
     for given, message in {
@@ -196,7 +194,7 @@ def test_runs_that_cannot_be_compared_are_refused(runs: tuple[Path, Path], tmp_p
         (nested, nested): "twice",
         (nested, other): "runs of one data set",
         (nested, alone): "trained on all cases: it has no scores",
-        (nested, shifted): "no case that all have validated",
+        (plain, shifted): "no case that all have validated",
         (nested, begun): "runs that are finished",
     }.items():
         with pytest.raises(UsageError, match=message):
@@ -292,7 +290,7 @@ def test_the_cheapest_that_is_not_clearly_worse_is_chosen(runs: tuple[Path, Path
     noise = [0.80, 0.90, 0.85, 0.70, 0.95, 0.88]
     best, near = (
         [each + 0.002 for each in noise],
-        [each + delta for each, delta in zip(noise, [0.004, 0, 0.005, 0, 0.004, 0.001], strict=True)],
+        [each + delta for each, delta in zip(noise, [0.003, 0, 0.004, 0, 0.003, 0.001], strict=True)],
     )
     worse = [each - 0.005 for each in noise]
     by = {
