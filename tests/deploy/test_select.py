@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -24,8 +25,10 @@ from unetpp.deploy.select.study import CaseStore
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.infer.selected import SelectedPredictor
 from unetpp.layouts.cases import find_cases
+from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.quality import evaluate_cases
 from unetpp.selection import HOLES, LARGEST, SELECTED, SMALLEST, Selection, Step, read_selection
+from unetpp.verbs import fold
 
 MORE = TINY | {"model.topology": "unet", "model.widths": [6, 8, 8]}
 
@@ -39,8 +42,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for run in ("nested", "plain"):
         (folder / run).mkdir()
         write_splits(folder / run / "splits.json", splits)
-    unetpp.train(folder / "data", folder / "nested", epochs=2, device="cpu", set=TINY, fold="all", select=True)
-    unetpp.train(folder / "data", folder / "plain", epochs=2, device="cpu", set=MORE, fold=0)
+    with pytest.MonkeyPatch.context() as patch:  # memory takes a process for each size
+        patch.setattr(fold, "measure_depths", functools.partial(measure_depths, memory=False))
+        unetpp.train(folder / "data", folder / "nested", epochs=2, device="cpu", set=TINY, fold="all", select=True)
+        unetpp.train(folder / "data", folder / "plain", epochs=2, device="cpu", set=MORE, fold=0)
     return folder / "nested", folder / "plain"
 
 
@@ -101,8 +106,8 @@ def test_scores_are_those_of_evaluate(runs: tuple[Path, Path]) -> None:
     scored = score_candidates(opened, keys, cases, predictors, lambda done, total: None)
     assert [case.id for case in scored.cases] == [case.id for case in cases]
     for case, *counts in zip(cases, *(scored.counts[key] for key in keys), strict=True):
-        fold = opened[0].files[opened[0].validated[case.id]]
-        expected = evaluate_cases(unetpp.load(fold, "cpu", "torch"), [case])
+        file = opened[0].files[opened[0].validated[case.id]]
+        expected = evaluate_cases(unetpp.load(file, "cpu", "torch"), [case])
         for key, counted in zip(keys, counts, strict=True):
             assert counted.dice() == pytest.approx(expected[key.members[0][1]].mean.dice, abs=1e-6)
 
