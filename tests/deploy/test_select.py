@@ -241,8 +241,8 @@ def test_an_exported_file_holds_all_of_it(runs: tuple[Path, Path], chosen: Path,
     torch_free, selected = unetpp.load(tmp_path / "m.onnx"), unetpp.load(folder, "cpu", "torch")
     for image in sorted((runs[0].parent / "data" / "images").iterdir())[:2]:
         found, expected = (each.predict(image, probabilities=True) for each in (torch_free, selected))
-        np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=2e-3)
-        assert (found.segmentation != expected.segmentation).mean() < 0.01
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=2e-2)
+        assert (found.segmentation != expected.segmentation).mean() < 0.05  # bfloat16 near the threshold
     about = run_cli("info", tmp_path / "m.onnx").stdout
     assert "selected:" in about and "fill holes" in about and "temperature 1.7" in about
     assert "fill holes" in (tmp_path / "m.onnx.md").read_text(encoding="utf-8")
@@ -260,7 +260,7 @@ def test_a_pair_is_exported_where_both_read_the_same(runs: tuple[Path, Path], ch
     image = sorted((runs[0].parent / "data" / "images").iterdir())[0]
     found = unetpp.load(tmp_path / "m.onnx").predict(image, probabilities=True).probabilities
     np.testing.assert_allclose(
-        found, unetpp.load(folder, "cpu", "torch").predict(image, probabilities=True).probabilities, atol=2e-3
+        found, unetpp.load(folder, "cpu", "torch").predict(image, probabilities=True).probabilities, atol=2e-2
     )
     from unetpp.model.file import load_model, save_model
 
