@@ -119,6 +119,7 @@ def evaluate_early_exit(
             predictor.runners[0],
             predictor.depths,
             choose_rule(rules, max_drop, "the model", predictor.sizes).doubts,
+            predictor.coding,
         )
         full, full_s = time_scores(predictor, predictor.runners[0], cases)
         dice, adaptive_s = time_scores(predictor, adaptive, cases)

@@ -50,6 +50,7 @@ def train(plan: Plan, cases: list[StoredCase], seconds: float, seed: int) -> tor
     torch.manual_seed(seed)
     model, patch = plan.model, plan.train.patch
     network = build_model(
+        topology="unet++",
         dims=model.dims,
         in_channels=model.in_channels,
         out_channels=model.out_channels,

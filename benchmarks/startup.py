@@ -62,7 +62,7 @@ data = DataPlan(
 )
 train = TrainPlan(patch=(64, 64), batch=2, steps_per_epoch=10, epochs=1)
 predict = PredictPlan(tile=(64, 64), depth=4)
-plan = Plan(name="small", data=data, model=model_plan(), train=train, predict=predict)
+plan = Plan(name="small", data=data, model=model_plan(topology="unet++"), train=train, predict=predict)
 save_model(Path(sys.argv[1]), build_from_plan(plan.model).state_dict(), plan)
 """
 

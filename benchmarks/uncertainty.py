@@ -33,7 +33,7 @@ from unetpp.infer.confidence import SoftDice
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import MEAN, Prediction
 from unetpp.infer.predictor import Predictor, load_predictor
-from unetpp.labels.classes_torch import entropy as entropy_of
+from unetpp.labels.coding_torch import CLASSES
 from unetpp.layouts.cases import Case, find_cases
 from unetpp.metrics.scores import fast_dice
 from unetpp.run_folder import MODEL, RunFolder
@@ -151,7 +151,7 @@ def compute_expected_dice(probabilities: Any) -> float | None:
 
 
 def compute_entropy(probabilities: Any) -> np.ndarray:
-    found: np.ndarray = entropy_of(torch.from_numpy(probabilities)).numpy()
+    found: np.ndarray = CLASSES.entropy(torch.from_numpy(probabilities)).numpy()
     return found
 
 

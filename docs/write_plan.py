@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from unetpp.model.build import model_plan
-from unetpp.plan import AugmentPlan, DataPlan, LabelPlan, ModelPlan, Normalization, PredictPlan, TrainPlan
+from unetpp.plan import AugmentPlan, DataPlan, LabelPlan, ModelPlan, Normalization, PredictPlan, Region, TrainPlan
 from unetpp.settings import field_notes
 
 PAGE = Path(__file__).parent / "plan.md"
@@ -29,7 +29,8 @@ Two ways to change a field, before the training starts:
 
 In Python: `unetpp.train("data", "run", minutes=20, set={"train.seed": 1})`. An unknown name, or a value that does not
 fit, is an error that says what does; all of them at once. `RUN/plan.schema.json` lets editors such as VS Code complete
-and explain the fields: `plan.json` names it. A field that is left out of a plan has its default. Once a training has
+and explain the fields: `plan.json` names it. A field that is left out of a plan has its default; without
+`model.topology` and `model.shells` a plan means a UNet++ of one width, as in earlier versions. Once a training has
 begun, only these may change, as they change neither weights nor predictions: `train.checkpointing`, `train.compile`,
 `train.checkpoint_minutes`, `predict.batch`.
 
@@ -57,11 +58,13 @@ SECTIONS: dict[str, tuple[type[BaseModel], str, dict[str, Advice]]] = {
             "labels": (PLANNER, "label values that mean something else than `check` says: [data.md](data.md)"),
             "classes": (PLANNER, "better names than class_1, class_2; background first"),
             "label_values": (PLANNER, "a class is missing from all label files so far"),
+            "regions": ("", "classes inside each other, such as a tumor and its core: [data.md](data.md#regions)"),
             "orientation": (PLANNER, "null: volumes whose directions mean nothing, such as microscopy"),
             "spacing_mm": (
                 f"{PLANNER}, mm",
                 "larger: faster, and more context in a patch; null: sizes in voxels matter more than in mm",
             ),
+            "resampling": (PLANNER, "linear: intensities between voxels must not exceed those of the voxels"),
             "voxel_mm": (f"{PLANNER}, mm", "files without a voxel size, whose slices are thick"),
             "normalization": (PLANNER, "intensities with a meaning of their own, as in CT: fixed mean and std"),
             "training_range": (PLANNER, "never; null switches the warning about unlike images off"),
@@ -121,6 +124,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], str, dict[str, Advice]]] = {
             "distillation": (PLANNER, "to compare: off, every size learns from the labels"),
             "cross_entropy_weight": ("", "rarely"),
             "dice_weight": ("", "rarely"),
+            "class_weights": ("", "a class that is missed: a larger weight than the others have, as in `[1,1,3]`"),
             "foreground_fraction": (
                 "of the patches",
                 "rare objects that are missed: 0.8; false alarms in empty images: 0.2",
@@ -171,7 +175,11 @@ SECTIONS: dict[str, tuple[type[BaseModel], str, dict[str, Advice]]] = {
         },
     ),
 }
-PARTS: dict[str, type[BaseModel]] = {"data.labels": LabelPlan, "an entry of data.normalization": Normalization}
+PARTS: dict[str, type[BaseModel]] = {
+    "data.labels": LabelPlan,
+    "an entry of data.regions": Region,
+    "an entry of data.normalization": Normalization,
+}
 
 
 def write_page() -> str:
@@ -198,7 +206,9 @@ def _default(cls: type[BaseModel], key: str, unit: str, defaults: dict[str, Any]
     if unit.startswith(PLANNER):
         return unit
     field = cls.model_fields[key]
-    value = defaults.get(key, None if field.is_required() else field.get_default(call_default_factory=True))
+    if field.is_required() and key not in defaults:
+        return "-"
+    value = defaults[key] if key in defaults else field.get_default(call_default_factory=True)
     return f"`{json.dumps(value)}` {unit}".strip()
 
 

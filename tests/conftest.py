@@ -82,7 +82,11 @@ def is_root() -> bool:
 
 def toy_plan(dims: int = 2, depth: int = 2, num_classes: int = 2, **train: Any) -> Plan:
     model = model_plan(
-        dims=dims, depth=depth, out_channels=num_classes, widths=[4 + 2 * level for level in range(depth + 1)]
+        topology="unet++",
+        dims=dims,
+        depth=depth,
+        out_channels=num_classes,
+        widths=[4 + 2 * level for level in range(depth + 1)],
     )
     size = [16] * dims
     return Plan.from_dict(

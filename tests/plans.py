@@ -19,7 +19,14 @@ def small_plan(
     """A plan whose network trains in a blink."""
     names = ("image",) if channels == 1 else ("red", "green", "blue")[:channels]
     network = model_plan(
-        **{"dims": dims, "in_channels": channels, "out_channels": classes, "widths": (4, 6, 8), **model}
+        **{
+            "topology": "unet++",
+            "dims": dims,
+            "in_channels": channels,
+            "out_channels": classes,
+            "widths": (4, 6, 8),
+            **model,
+        }
     )
     plan = Plan(
         name="small",

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 import torch
 
@@ -163,3 +166,21 @@ def test_memory_of_a_step_and_a_tile_is_measured(scripts: Any, cells: Path, tmp_
         member = scripts("family_members").list_members(plan.model)["unet-16"]
         found = [costs.probe(each, member, kind, number, torch.device("cpu")) for each in (small, large)]
         assert found[1] > found[0] >= 0
+
+
+def test_synthetic_cts_hold_the_organs_that_they_state(scripts: Any, tmp_path: Path) -> None:
+    script = scripts("synthetic_ct")
+    root = script.write_dataset(tmp_path / "a", "small")
+    shapes = json.loads((root / "shapes.json").read_text())
+    assert len(shapes) == 4
+    for name, organs in shapes.items():
+        label = nibabel.load(root / f"labelsTr/{name}.nii.gz")
+        counts = np.bincount(np.asarray(label.dataobj).ravel(), minlength=9)[1:]
+        found = counts * np.prod(label.header.get_zooms())
+        stated = [4 / 3 * np.pi * np.prod(radii) for _, radii in organs.values()]
+        assert found == pytest.approx(stated, rel=0.35)  # voxels of 8 x 8 x 10 to 25 mm
+        image = np.asarray(nibabel.load(root / f"imagesTr/{name}_0000.nii.gz").dataobj)
+        assert image.shape == label.shape
+        assert image[np.asarray(label.dataobj) == 8].mean() == pytest.approx(400, abs=3)  # the spine
+    again = script.write_dataset(tmp_path / "b", "small")
+    assert all((again / path.relative_to(root)).read_bytes() == path.read_bytes() for path in root.rglob("*.*"))

@@ -32,7 +32,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def trained_like(**fields: Any) -> UNetPlusPlus:
     """A network whose batch normalisations have statistics."""
     torch.manual_seed(0)
-    network = build_model(**{"widths": (8, 16, 24), **fields}).eval()
+    network = build_model(**{"topology": "unet++", "widths": (8, 16, 24), **fields}).eval()
     for module in network.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.running_mean.uniform_(-1, 1)

@@ -59,7 +59,7 @@ def main() -> None:
 def make_step(options: argparse.Namespace, how: str, last: bool) -> Callable[[], float]:
     torch.manual_seed(0)
     shape = (options.patch,) * options.dims
-    model = model_plan(dims=options.dims, first_width=options.width, norm=options.norm)
+    model = model_plan(topology="unet++", dims=options.dims, first_width=options.width, norm=options.norm)
     train = TrainPlan(
         patch=shape,
         batch=options.batch,

@@ -143,7 +143,15 @@ def make_model(path: Path, classes: int, tile: int) -> None:
             spacing_mm=(1.5, 1.5, 1.5),
             normalization=(Normalization(per_case=True),),
         ),
-        model=model_plan(in_channels=1, out_channels=classes + 1, dims=3, depth=2, first_width=4, norm="instance"),
+        model=model_plan(
+            topology="unet++",
+            dims=3,
+            in_channels=1,
+            out_channels=classes + 1,
+            depth=2,
+            first_width=4,
+            norm="instance",
+        ),
         train=TrainPlan(patch=(tile,) * 3, batch=1, steps_per_epoch=1, epochs=1),
         predict=PredictPlan(tile=(tile,) * 3, depth=2),
     )

@@ -102,7 +102,9 @@ def make_model(options: argparse.Namespace) -> None:
             label_values=(0, 255),
             normalization=(Normalization(),) * 3,
         ),
-        model=model_plan(in_channels=3, out_channels=2, depth=2, first_width=options.width, norm="batch"),
+        model=model_plan(
+            topology="unet++", in_channels=3, out_channels=2, depth=2, first_width=options.width, norm="batch"
+        ),
         train=TrainPlan(patch=tile, batch=1, steps_per_epoch=1, epochs=1),
         predict=PredictPlan(tile=tile, batch=4, depth=2),
     )

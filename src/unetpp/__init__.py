@@ -1,4 +1,4 @@
-"""UNet++ for medical and biological images: train once, deploy at the size you can afford.
+"""Nested U-Nets for medical and biological images: train once, deploy at the size you can afford.
 
     run = unetpp.train("data/nuclei", "runs/nuclei", minutes=20)
     predictor = unetpp.load("runs/nuclei")

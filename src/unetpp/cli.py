@@ -85,7 +85,7 @@ _POSITIONAL, _OPTION = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.KEYW
 app = App(
     name="unetpp",
     help=(
-        "UNet++ for medical and biological images: train once, deploy at the size you can afford.\n\n"
+        "Nested U-Nets for medical and biological images: train once, deploy at the size you can afford.\n\n"
         "Start with `unetpp demo`; on your own data, with `unetpp train DATA --minutes 20`.\n\n"
         "The options of a command: `unetpp help train`, or `unetpp train --help`."
     ),

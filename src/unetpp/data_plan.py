@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from unetpp.settings import Frozen, Positive, PositiveFloat, require
 
@@ -16,7 +17,8 @@ class Normalization(Frozen):
 
     The value is clipped to [lower, upper] where these are given, then becomes (value - mean) / std.
     With `per_case`, mean and standard deviation are those of the case at hand (MRI, photographs, microscopy: no
-    absolute scale); otherwise they are the numbers given here (CT: Hounsfield units).
+    absolute scale); otherwise they are the numbers given here (CT: Hounsfield units). `scale` and `nonzero` are those
+    of nnU-Net's RescaleTo01Normalization and of its mask for normalization.
     """
 
     per_case: bool = True
@@ -29,6 +31,23 @@ class Normalization(Frozen):
     """Subtracted from each value, unless `per_case`."""
     std: PositiveFloat = 1.0
     """Divides each value, unless `per_case`."""
+    scale: Literal["z_score", "0_to_1"] = "z_score"
+    """With `per_case`, z_score: mean 0 and standard deviation 1; 0_to_1: from the smallest to the largest value."""
+    nonzero: bool = False
+    """With `per_case`, take mean and standard deviation of the voxels that are not 0 in every channel; the others
+    become 0. For images that are empty around a body or a brain."""
+
+    @model_validator(mode="after")
+    def _scales_agree(self) -> Self:
+        require(
+            (self.scale == "z_score" or self.per_case, "data.normalization", "`scale` 0_to_1 with `per_case` alone"),
+            (
+                not self.nonzero or (self.per_case and self.scale == "z_score"),
+                "data.normalization",
+                "`nonzero` with `per_case` and `scale` z_score alone",
+            ),
+        )
+        return self
 
 
 class LabelPlan(Frozen):
@@ -115,6 +134,38 @@ def parse_label_text(text: str) -> dict[str, Any]:
 LABEL_TEXTS = '"classes", "binary:128", "objects", "colors:background=#000000,tumor=#ff0000" or "classes,ignore:255"'
 
 
+class Region(Frozen):
+    """A region: the union of some classes, with a logit of its own. Regions may overlap, as a tumor and its core."""
+
+    name: str
+    """Its name, under which it is scored."""
+    values: Annotated[tuple[int, ...], Field(min_length=1)]
+    """Its label values, of `data.label_values`; `predict` writes the first of them."""
+
+
+def parse_region_text(value: Any) -> Any:
+    """Read a text such as "whole=1+2+3,core=2+3" as regions; others are returned. Raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    regions = []
+    for part in value.split(","):
+        name, _, numbers = part.strip().partition("=")
+        try:
+            regions.append({"name": name.strip(), "values": [int(number) for number in numbers.split("+")]})
+        except ValueError:
+            require((False, "data.regions", f'a text such as "{REGION_TEXT}"'))
+    return regions
+
+
+def describe_regions(regions: Iterable[Region]) -> str:
+    """Describe regions with their values, as "1+2+3 = whole, 2+3 = core"."""
+    return ", ".join(f"{'+'.join(map(str, region.values))} = {region.name}" for region in regions)
+
+
+REGION_TEXT = "whole=1+2+3,core=2+3,enhancing=3"
+Regions = Annotated[Annotated[tuple[Region, ...], Field(min_length=1)] | None, BeforeValidator(parse_region_text)]
+
+
 class ReadPlan(Frozen):
     """How files are read, as far as the user can set it before anything is known of the data."""
 
@@ -178,12 +229,19 @@ class DataPlan(ReadPlan):
     """Value of each class in label files, in the order of `classes`; `predict` writes the same values."""
     labels: LabelPlan = LabelPlan()
     """Meaning of the values in label files."""
+    regions: Regions = None
+    """Regions, unions of classes, each with a logit and a sigmoid of its own and scored by itself; null: classes, of
+    which each voxel has one. As a text "whole=1+2+3,core=2+3,enhancing=3": `predict` writes the first value of each,
+    later regions over earlier ones."""
     orientation: Literal["RAS"] | None = None
     """Order and direction of the axes inside: RAS turns every volume so that X runs to the right, Y to the front and Z
     to the head, and predictions back; null: axes as the files store them."""
     spacing_mm: tuple[PositiveFloat, ...] | None = None
     """Voxel size in mm, along the axes of `orientation`, to which images whose own differs by more than 1 % are
     resampled; null: each case keeps its own grid."""
+    resampling: Literal["linear", "cubic"] = "linear"
+    """How images are resampled to `spacing_mm`. linear; cubic: by cubic convolution, but along slices more than 3 times
+    as thick as their pixels by the nearest slice, images and predictions alike (as in nnU-Net)."""
     voxel_mm: tuple[PositiveFloat, ...] | None = None
     """Typical voxel size in mm on the network's grid, where files have one; decides which axes are treated alike."""
     normalization: tuple[Normalization, ...]
@@ -206,6 +264,29 @@ class DataPlan(ReadPlan):
         """Number of classes, background included."""
         return len(self.classes)
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Name of each logit of the network: the classes, background first, or the regions."""
+        return self.scored if self.regions else self.classes
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """Name of what is scored, each by itself: the foreground classes, or the regions."""
+        return tuple(region.name for region in self.regions) if self.regions else self.classes[1:]
+
+    def describe_classes(self) -> str:
+        """Describe the classes, or the regions, with their values."""
+        if self.regions:
+            return describe_regions(self.regions)
+        return ", ".join(f"{value} = {name}" for value, name in zip(self.label_values, self.classes, strict=True))
+
+    @property
+    def region_indices(self) -> tuple[tuple[int, ...], ...] | None:
+        """Class indices of each region, first the one that is written where it was found; None without regions."""
+        if not self.regions:
+            return None
+        return tuple(tuple(self.label_values.index(value) for value in region.values) for region in self.regions)
+
     @model_validator(mode="after")
     def _lengths_agree(self) -> Self:
         axes = {"data.spacing_mm": self.spacing_mm, "data.voxel_mm": self.voxel_mm}
@@ -219,6 +300,7 @@ class DataPlan(ReadPlan):
             (len(self.label_values) == len(self.classes), "data.label_values", "one value for each of data.classes"),
             (len(set(self.label_values)) == len(self.label_values), "data.label_values", "values that differ"),
             (len(set(self.classes)) == len(self.classes), "data.classes", "names that differ: scores are kept by name"),
+            *self._check_regions(),
             (
                 len(self.normalization) == len(self.channels),
                 "data.normalization",
@@ -230,3 +312,25 @@ class DataPlan(ReadPlan):
             ),
         )
         return self
+
+    def _check_regions(self) -> list[tuple[bool, str, str]]:
+        """List the conditions of regions."""
+        regions, foreground = self.regions or (), {*self.label_values[1:]}
+        values = {value for region in regions for value in region.values}
+        listed = ", ".join(map(str, sorted(foreground)[:8])) + ", ..." * (len(foreground) > 8)
+        written = {region.values[0] for region in regions}
+        names = {region.name for region in regions} - {""}
+        contents = {frozenset(region.values) for region in regions}
+        kind = self.labels.kind
+        if regions and kind != "classes":
+            expected = f"null, because `data.labels` is {kind}: regions are unions of the values of label files"
+            return [(False, "data.regions", expected)]
+        rows = [
+            (values <= foreground, f"values of foreground classes: {listed}"),
+            (values == foreground, f"every foreground value in a region: {listed}"),
+            (all(len({*each.values}) == len(each.values) for each in regions), "each value once in a region"),
+            (len(contents) == len(regions), "regions that differ in their values"),
+            (len(names) == len(regions), "names that differ: scores are kept by name"),
+            (len(written) == len(regions), "a first value of each region, which is written, that differs from others"),
+        ]
+        return [(fits, "data.regions", expected) for fits, expected in rows if regions]

@@ -15,7 +15,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from unetpp.data_plan import AS_FILES_SAY, ChannelRange, DataPlan, LabelPlan, Normalization, ReadPlan, TrainingRange
+from unetpp.data_plan import (
+    AS_FILES_SAY,
+    ChannelRange,
+    DataPlan,
+    LabelPlan,
+    Normalization,
+    ReadPlan,
+    Region,
+    TrainingRange,
+)
 from unetpp.errors import PlanError
 from unetpp.json_files import parse_json
 from unetpp.plan_text import read_plan_text, write_plan_text
@@ -39,6 +48,7 @@ __all__ = [
     "Plan",
     "PredictPlan",
     "ReadPlan",
+    "Region",
     "TrainPlan",
     "TrainingRange",
     "read_plan",
@@ -62,6 +72,9 @@ class ModelPlan(Frozen):
 
     X[i, j] is the node of level i (down-sampled i times) and column j; X[i, 0] is the encoder, nodes with j > 0 are
     nested.
+
+    The defaults here, a UNet++ of one width, are what a plan or a model file means that leaves a field out, so that
+    files of every version are read alike. What is built where nobody chooses is the preset "default" of `build_model`.
     """
 
     preset: str = "default"
@@ -73,7 +86,8 @@ class ModelPlan(Frozen):
     in_channels: Positive
     """Number of channels of the input image."""
     out_channels: Positive
-    """Number of logits: one for each class, background first; 1: a single foreground class with a sigmoid."""
+    """Number of logits: one for each class, background first, or for each of `data.regions`; 1: a single foreground
+    class or region with a sigmoid."""
     depth: Positive
     """L, the number of down-samplings, and of heads."""
     widths: Axes
@@ -388,6 +402,9 @@ class TrainPlan(Frozen):
     """Weight of the cross-entropy in the loss of a head."""
     dice_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the soft Dice loss in the loss of a head."""
+    class_weights: tuple[PositiveFloat, ...] | None = None
+    """Weight of the voxels of each class in the cross-entropy, background first, or of each of `data.regions`; null:
+    all the same. The Dice loss gives every class the same weight."""
     foreground_fraction: Fraction = 0.5
     """Fraction of the patches that are centred on a foreground voxel."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -453,6 +470,8 @@ class Plan(Frozen):
     predict: PredictPlan
     reasons: dict[str, str] = Field(default_factory=dict)
     """Why each value was chosen, by its dotted name."""
+    considered: tuple[str, ...] = ()
+    """Configurations that were considered (2D, 3D, low resolution first), each with the reason for or against it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -475,7 +494,7 @@ class Plan(Frozen):
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         data, model, train, depth = self.data, self.model, self.train, self.predict.depth
-        channels, classes = len(data.channels), data.num_classes
+        channels, outputs = len(data.channels), len(data.outputs)
         sizes = {"train.patch": train.patch, "predict.tile": self.predict.tile}
         one_width = model.shells == (1.0,)
         heads = (
@@ -490,7 +509,11 @@ class Plan(Frozen):
         require(
             (model.dims == data.dims, "model.dims", f"{data.dims}, as data.dims"),
             (model.in_channels == channels, "model.in_channels", f"{channels}, one for each of data.channels"),
-            (model.out_channels == classes, "model.out_channels", f"{classes}, one for each of data.classes"),
+            (
+                model.out_channels == outputs,
+                "model.out_channels",
+                f"{outputs}, one for each of data.{'regions' if data.regions else 'classes'}",
+            ),
             *((len(size) == data.dims, name, f"{data.dims} numbers (data.dims)") for name, size in sizes.items()),
             (depth <= max(model.list_sizes()), "predict.depth", heads),
             (model.has_all_heads or depth in model.list_sizes(), "predict.depth", only),
@@ -498,6 +521,11 @@ class Plan(Frozen):
                 not tunes_encoder or model.encoder not in (None, "resenc"),
                 "train.freeze_encoder, train.encoder_learning_rate",
                 "0 and 1 without an encoder of timm",
+            ),
+            (
+                train.class_weights is None or len(train.class_weights) == outputs,
+                "train.class_weights",
+                f"{count_noun(outputs, 'number')}, one for each logit ({', '.join(data.outputs[:8])}), or null",
             ),
             (weighted, "train.head_weights", f'"equal" or {count} numbers, one for each head'),
             (not train.growth or shells > 1, "train.growth", "none, because model.shells has one"),

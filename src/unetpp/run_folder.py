@@ -81,7 +81,7 @@ class RunFolder:
 
     def cached_files(self) -> list[Path]:
         """List the arrays of the prepared cases."""
-        return sorted(self.cache.glob("[!.]*.*.npy"))
+        return sorted(path for suffix in ("npy", "tif") for path in self.cache.glob(f"[!.]*.*.{suffix}"))
 
     def disposable_files(self) -> list[Path]:
         """List the prepared cases, and what killed processes left in the folders of the run."""

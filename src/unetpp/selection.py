@@ -62,6 +62,7 @@ class Temperature(Measured):
     """Mean negative logarithm of the probability of the true class."""
     nll_after: float | None = None
     voxels: int = 0
+    """Voxels that were drawn; of regions once for each."""
 
 
 class Member(Measured):

@@ -111,3 +111,17 @@ def choose_setting(depth: int | str | None, size: int | str | None) -> str:
         action = "Leave one out: `size` names a depth or a depth with a width, `depth` is of the whole width."
         raise UsageError("`depth`, `size`", f"both ({depth} and {size})", "one of them", action, setting="size")
     return "depth" if size is None else "size"
+
+
+def choose_sizes(depth: int | str | None, size: int | str | None, sizes: SizeNames, default: int) -> tuple[int, ...]:
+    """Resolve `depth` or `size` of an export: a size, "all", or some, as "1,3" or "4x8,4x16"; smallest first."""
+    setting, wanted = choose_setting(depth, size), depth if size is None else size
+    if wanted in (None, "all"):
+        return sizes.numbers if wanted else (default,)
+    numbers = {sizes.find(word) for word in str(wanted).split(",")}
+    found = tuple(sorted(number for number in numbers if number is not None))
+    if len(found) < len(numbers):
+        some = ",".join(map(str, dict.fromkeys([sizes.name(sizes.numbers[0]), sizes.name(sizes.numbers[-1])])))
+        expected = f"{sizes.describe()}, some of them (as in {some}), or all"
+        raise UsageError(setting, str(wanted), expected, f"Choose {sizes.noun}s at which this model has a head.")
+    return found

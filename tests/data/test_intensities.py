@@ -41,3 +41,12 @@ def test_values_that_are_not_finite_are_counted() -> None:
     image = np.zeros((1, 4, 4), np.float32)
     image[0, 1, :3] = np.nan, np.inf, -np.inf
     assert measure_intensities(ArraySource(image, Geometry()), None).not_finite == 3
+
+
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_the_box_around_what_is_not_0_is_measured(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(slabs, "SLAB_VALUES", rows * 25 * 30)
+    image = np.zeros((2, 20, 25, 30), np.int16)
+    assert measure_intensities(ArraySource(image, Geometry()), None).inside == 1
+    image[0, 4, 3, 29] = image[1, 13, 9, 10] = -7
+    assert measure_intensities(ArraySource(image, Geometry()), None).inside == 10 * 7 * 20 / (20 * 25 * 30)

@@ -20,10 +20,9 @@ from unetpp.data.preprocess import (
     prepare_case_image,
     prepare_case_label,
     prepare_image,
-    resample_block,
-    resample_nearest,
     to_label_values,
 )
+from unetpp.data.resampling import resample_block, resample_nearest
 from unetpp.errors import DataError
 from unetpp.formats.sources import ArraySource
 from unetpp.labels import encode, make_labels

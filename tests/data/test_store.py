@@ -11,7 +11,10 @@ import tifffile
 from PIL import Image
 
 from tests.plans import small_plan
-from unetpp.data.store import LOCATIONS_PER_CLASS, StoredCase, find_stored_cases, store_cases
+from unetpp.data import store
+from unetpp.data.foreground import LOCATIONS_PER_CLASS
+from unetpp.data.patches import PatchSampler
+from unetpp.data.store import StoredCase, find_stored_cases, store_cases
 from unetpp.errors import DataError
 from unetpp.layouts.dataset import Case
 
@@ -149,3 +152,54 @@ def test_an_array_of_objects_is_a_problem_that_says_what_to_delete(tmp_path: Pat
     read = {"image": case.image, "label": case.label, "foreground": case.positions}[name]
     with pytest.raises(DataError, match=r"a\.\w+\.npy: got an array that cannot be read .*remove the cache"):
         read()
+
+
+def test_a_large_case_is_stored_in_tiles_and_read_as_a_small_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    image, label = rng.integers(-200, 200, (12, 40, 30)).astype(np.int16), rng.integers(0, 3, (12, 40, 30), np.uint8)
+    for name, array in (("image", image), ("label", label)):
+        nibabel.save(nibabel.Nifti1Image(array.T, np.diag([1, -1, 2.5, 1])), tmp_path / f"{name}.nii.gz")
+    case = Case("a", (tmp_path / "image.nii.gz",), (tmp_path / "label.nii.gz",))
+    plan = small_plan(classes=3, dims=3).data.model_copy(update={"spacing_mm": (1.0, 1.2, 1.0), "orientation": "RAS"})
+    (small,) = store_cases([case], plan, tmp_path / "small")
+    monkeypatch.setattr(store, "SMALL", 0)
+    (large,) = store_cases([case], plan, tmp_path / "large")
+    assert Path(f"{large.stem}.image.tif").exists() and Path(f"{large.stem}.label.tif").exists()
+    assert large.image().shape == small.image().shape == (1, 30, 33, 30)
+    assert np.array_equal(np.asarray(large.image()), small.image())
+    assert np.array_equal(np.asarray(large.label()), small.label())
+    assert all(np.array_equal(large.positions()[index], small.positions()[index]) for index in (1, 2))
+    assert [case.stem for case in find_stored_cases(["a"], tmp_path / "large")] == [large.stem]
+    sampler = [PatchSampler([stored], (16, 50, 20), 1, 0.5, seed=0) for stored in (small, large)]
+    for step in range(4):
+        pairs = [each.read(each.draw(step, 0)) for each in sampler]
+        assert all(np.array_equal(first, second) for first, second in zip(*pairs, strict=True))
+
+
+def test_a_change_remakes_what_it_concerns_alone(tmp_path: Path) -> None:
+    case, cache, plan = make_case(tmp_path, "a"), tmp_path / "cache", small_plan(classes=3).data
+    (first,) = store_cases([case], plan, cache)
+
+    def changed(**fields: object) -> StoredCase:
+        (stored,) = store_cases([case], plan.model_copy(update=fields), cache)
+        return stored
+
+    assert changed(voxel_mm=(1.0, 1.0)).stem == first.stem
+    renamed = changed(classes=("background", "one", "two"))
+    assert renamed.stem != first.stem
+    assert os.path.samefile(f"{renamed.stem}.image.npy", f"{first.stem}.image.npy")
+    assert not os.path.samefile(f"{changed(fill=0.0).stem}.image.npy", f"{first.stem}.image.npy")
+    Image.fromarray(np.zeros((80, 80), np.uint8)).save(case.labels[0])
+    relabeled = changed()
+    assert os.path.samefile(f"{relabeled.stem}.image.npy", f"{first.stem}.image.npy")
+    assert not np.asarray(relabeled.label()).any()
+
+
+def test_a_file_that_vanishes_is_a_problem_of_its_case(tmp_path: Path) -> None:
+    cases = [make_case(tmp_path, name) for name in ("a", "b")]
+    cases[0].labels[0].unlink()
+    with pytest.raises(DataError, match=r"a\.png.*No such file"):
+        store_cases(cases, small_plan(classes=3).data, tmp_path / "cache")
+    assert len([*(tmp_path / "cache").glob("b-*.foreground.npy")]) == 1

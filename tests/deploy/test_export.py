@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from unetpp.deploy.export import Comparison, export_file
 from unetpp.deploy.export.choice import describe_default
 from unetpp.deploy.export.graph import SizeProbabilities, open_export
 from unetpp.deploy.export.model_card import note_export
-from unetpp.errors import DataError, ModelFileError, UsageError
+from unetpp.errors import DataError, MissingExtraError, ModelFileError, UsageError
 from unetpp.formats.readers import open_image
 from unetpp.infer.predictor import load_folds
 from unetpp.measured import DepthRow, Metrics, Notes, Verdict
@@ -31,6 +32,26 @@ from unetpp.size_names import SizeNames
 
 DOCS = Path(__file__).parent.parent.parent / "docs" / "export.md"
 PACKAGES = {".onnx": ("onnxscript", "onnxruntime"), ".xml": ("onnxscript", "openvino"), ".pt2": ()}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "package"), [(".onnx", "onnxscript"), (".onnx", "onnxruntime"), (".xml", "openvino")]
+)
+def test_a_missing_extra_is_named_before_the_model_is_read(
+    suffix: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require(suffix)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=package):
+        export_file(tmp_path / "nothing.safetensors", tmp_path / f"out{suffix}")
+
+
+def test_a_depth_that_a_model_does_not_have_is_refused_before_it_is_loaded(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unetpp.deploy.export.load_folds", None)
+    with pytest.raises(UsageError, match=r"depth: got 7; expected one of \[1, 2\]"):
+        unetpp.export(model, tmp_path / "out.pt2", depth=7)
 
 
 def require(suffix: str, *more: str) -> None:

@@ -19,7 +19,7 @@ IMAGE = np.random.default_rng(0).integers(0, 255, (32, 32)).astype(np.uint8)
 
 def network(**fields: Any) -> unetpp.UNetPlusPlus:
     torch.manual_seed(0)
-    return unetpp.build_model(**{"widths": (4, 6, 8), **fields}).eval()
+    return unetpp.build_model(**{"topology": "unet++", "widths": (4, 6, 8), **fields}).eval()
 
 
 @torch.inference_mode()

@@ -328,7 +328,7 @@ def test_post_processing_is_kept_only_where_no_class_gets_worse(tmp_path: Path) 
         found[0:3, 30:33], found[10:12, 10:12] = 1, 0  # a speckle, and a hole
         pairs.append((found, truth))
     store = make_store(tmp_path, pairs, 3)
-    tried = choose_steps(store, ("background", "a", "b"), lambda done, total: None)
+    tried = choose_steps(store, ("a", "b"), lambda done, total: None)
     kept = [each.step for each in tried if each.kept]
     assert {(step.kind, step.classes) for step in kept if step.kind == HOLES} == {(HOLES, (1,))}
     assert all(2 not in step.classes for step in kept if step.kind == LARGEST)
@@ -339,7 +339,8 @@ def test_post_processing_is_kept_only_where_no_class_gets_worse(tmp_path: Path) 
     assert not told.kept and told.after["b"] < told.before["b"]
 
 
-def test_counts_after_a_step_are_those_of_the_cleaned(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scored", [((1,), (2,)), ((1, 2), (2,))], ids=["classes", "regions"])
+def test_counts_after_a_step_are_those_of_the_cleaned(scored: tuple[tuple[int, ...], ...]) -> None:
     from unetpp.deploy.select.post_processing import _count_after, _find_parts
     from unetpp.labels.cleaning import clean_segmentation
 
@@ -349,12 +350,14 @@ def test_counts_after_a_step_are_those_of_the_cleaned(tmp_path: Path) -> None:
         Step(kind=LARGEST, classes=(1, 2)),
         Step(kind=SMALLEST, classes=(2,), voxels=3),
         Step(kind=HOLES, classes=(1,)),
+        Step(kind=HOLES, classes=(2, 1)),
     ):
-        after = _count_after(count(found, truth, 3), _find_parts(found, truth, step, 3), step)
+        before = count(found, truth, scored)
+        after = _count_after(before, _find_parts(found, truth, step, scored), step, scored)
         cleaned = found.copy()
         clean_segmentation(cleaned, [step])
         assert (cleaned != found).any()
-        expected = count(cleaned, truth, 3)
+        expected = count(cleaned, truth, scored)
         np.testing.assert_array_equal(after.both, expected.both)
         np.testing.assert_array_equal(after.predicted, expected.predicted)
 

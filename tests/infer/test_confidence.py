@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from unetpp.infer.confidence import Disagreement, SoftDice
-from unetpp.labels.classes_torch import class_indices
+from unetpp.labels.coding_torch import CLASSES
 from unetpp.metrics.scores import fast_dice
 
 
 def expected_dice(probabilities: Tensor, bands: int = 1) -> float | None:
     confidence = SoftDice()
     for band in probabilities.chunk(bands, dim=1):
-        confidence.add(band, class_indices(band))
+        confidence.add(band, CLASSES.class_indices(band))
     return confidence.value()
 
 
@@ -32,7 +32,7 @@ def test_it_is_the_dice_where_the_probabilities_are_right(channels: int, sharpne
     probabilities = drawn(channels, sharpness)
     every = probabilities if channels > 1 else torch.cat([1 - probabilities, probabilities])
     truth = torch.multinomial(every.flatten(1).T, 1, generator=torch.Generator().manual_seed(0)).reshape(60, 50).numpy()
-    segmentation = class_indices(probabilities).numpy().astype(np.uint8)
+    segmentation = CLASSES.class_indices(probabilities).numpy().astype(np.uint8)
     true = fast_dice(segmentation, truth.astype(np.uint8), max(2, channels))
     assert expected_dice(probabilities) == pytest.approx(true, abs=0.03)
     assert expected_dice(probabilities, bands=7) == pytest.approx(expected_dice(probabilities))

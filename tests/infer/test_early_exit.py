@@ -19,7 +19,7 @@ from unetpp.runtime.openvino import OpenVinoNetwork
 
 def network(**fields: Any) -> UNetPlusPlus:
     torch.manual_seed(0)
-    return build_model(**{"widths": (4, 8, 8, 8), **fields}).eval()
+    return build_model(**{"topology": "unet++", "widths": (4, 8, 8, 8), **fields}).eval()
 
 
 def on_torch(net: UNetPlusPlus) -> UNetPlusPlus:

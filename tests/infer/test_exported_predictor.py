@@ -87,13 +87,16 @@ def test_an_exported_file_segments_as_its_model(
     assert tiles[-1][0] == tiles[-1][1] == len(tiles)
 
 
-def test_a_volume_of_another_grid_is_restored_as_by_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, file = exported(tmp_path, settings={"data.spacing_mm": [2.0, 1.5, 1.0]}, dims=3, classes=3)
-    rng = np.random.default_rng(0)
-    nibabel.save(
-        nibabel.Nifti1Image(rng.standard_normal((40, 31, 26)).astype(np.float32), np.diag([0.8, 0.9, 3.0, 1.0])),
-        tmp_path / "volume.nii.gz",
-    )
+@pytest.mark.parametrize(
+    "fields", [{}, {"data.resampling": "cubic", "data.normalization": [{"nonzero": True}]}], ids=["linear", "thick"]
+)
+def test_a_volume_of_another_grid_is_restored_as_by_its_model(
+    fields: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, file = exported(tmp_path, settings={"data.spacing_mm": [2.0, 1.5, 1.0]} | fields, dims=3, classes=3)
+    array = np.random.default_rng(0).standard_normal((40, 31, 26)).astype(np.float32)
+    array[:9], array[:, :, -5:] = 0, 0
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([0.8, 0.9, 3.0, 1.0])), tmp_path / "volume.nii.gz")
     expected, found = (
         predictor.predict(tmp_path / "volume.nii.gz")
         for predictor in (load_predictor(model, "cpu", "torch"), unetpp.load(file))

@@ -59,7 +59,13 @@ def make_plan(
             **data,
         ),
         model=model_plan(
-            dims=dims, in_channels=len(channels), out_channels=len(classes), depth=2, first_width=4, norm=norm
+            topology="unet++",
+            dims=dims,
+            in_channels=len(channels),
+            out_channels=len(classes),
+            depth=2,
+            first_width=4,
+            norm=norm,
         ),
         train=TrainPlan(patch=tile, batch=1, steps_per_epoch=1, epochs=1),
         predict=PredictPlan(tile=tile, batch=2, depth=2),

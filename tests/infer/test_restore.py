@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from unetpp.data.resampling import choose_methods, resample_block
+from unetpp.formats.sources import ArraySource
 from unetpp.infer.bands import Band, collect
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.restore import resample_bands
+from unetpp.volume import Geometry
 
 
 def in_bands(probabilities: Tensor, heights: list[int]) -> Iterator[Band]:
@@ -42,6 +45,22 @@ def test_bands_equal_interpolation_of_the_whole(
     for band in resample_bands(in_bands(whole, heights), grid, shape):
         found[:, :, band.first_row : band.first_row + band.probabilities.shape[2]] = band.probabilities
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.tuples(*[st.tuples(*[st.integers(1, 8)] * 3)] * 2), st.integers(0, 2), st.integers(1, 5))
+def test_bands_are_restored_as_the_predictor_without_torch_does(
+    shapes: tuple[tuple[int, ...], tuple[int, ...]], thick: int, height: int
+) -> None:
+    grid, shape = shapes
+    whole = torch.rand(1, 2, *grid, generator=torch.Generator().manual_seed(0))
+    source = ArraySource(whole[0].numpy(), Geometry())
+    slices = tuple(slice(0, size) for size in shape)
+    expected = resample_block(source, slices, grid, shape, choose_methods(3, "linear", thick))
+    found = torch.full((1, 2, *shape), torch.nan)
+    for band in resample_bands(in_bands(whole, [height]), grid, shape, thick):
+        found[:, :, band.first_row : band.first_row + band.probabilities.shape[2]] = band.probabilities
+    torch.testing.assert_close(found[0], torch.from_numpy(expected), atol=1e-5, rtol=1e-5)
 
 
 def test_rows_come_in_order_and_once() -> None:

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from unetpp.infer.bands import Band, average_bands
+from unetpp.infer.bands import Band, average_bands, collect
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.sliding import predict_tiles, stream_bands
 from unetpp.infer.tiles import TileGrid, read_tile
+from unetpp.labels.coding_torch import RegionTensors
 from unetpp.model.build import build_model
 from unetpp.model.network import HeadOutputs, UNetPlusPlus
 from unetpp.plan import PredictPlan
@@ -60,7 +61,7 @@ def plan(tile: tuple[int, ...], overlap: float = 0.5, batch: int = 3) -> Predict
 
 def network(dims: int, classes: int = 3, seed: int = 0) -> UNetPlusPlus:
     torch.manual_seed(seed)
-    return build_model(dims=dims, out_channels=classes, depth=2, first_width=4).eval()
+    return build_model(topology="unet++", dims=dims, out_channels=classes, depth=2, first_width=4).eval()
 
 
 def every_row(
@@ -176,3 +177,26 @@ def test_bands_of_several_streams_are_averaged_whatever_their_rows() -> None:
     found = list(average_bands([cut(0, [3, 7]), cut(1, [5, 1, 4])]))
     assert [band.first_row for band in found] == [0, 3, 5, 6]
     torch.testing.assert_close(torch.cat([band.probabilities for band in found], dim=2), sum(values) / 2)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_regions_of_several_networks_are_averaged_and_then_decoded(count: int) -> None:
+    """One or two regions are not taken for the compact form of two classes."""
+    regions = tuple(tuple(range(first, count + 1)) for first in range(1, count + 1))
+    coding, image, nets = RegionTensors(regions), Image((1, 9, 11)), [Pointwise(count), Pointwise(count)]
+    nets[1].slopes = 1 - nets[0].slopes / 2
+    options = PredictOptions(tta=True, probabilities=True, uncertainty="disagreement")
+    bands = stream_bands(nets, image, plan((6, 6)), (1,), CPU, options, coding=coding)
+    found = collect(bands, (9, 11), (1,), options, coding=coding)[1]
+    assert found.probabilities is not None
+    assert found.dice_sums is not None
+    slopes = torch.stack([net.slopes for net in nets])[:, :, None, None]
+    expected = (slopes * torch.from_numpy(image.array)).sigmoid().mean(dim=0)
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-5)
+    decoded = np.zeros((9, 11))
+    for region, probability in zip(regions, found.probabilities, strict=True):
+        decoded[probability > 0.5] = region[0]
+    np.testing.assert_array_equal(found.segmentation, decoded)
+    assert found.dice_sums.shape == (3, count)
+    assert found.uncertainty is not None
+    assert 0 <= found.uncertainty.min() < found.uncertainty.max() <= 1

@@ -15,16 +15,9 @@ from torch import Tensor
 
 from unetpp import labels, slabs
 from unetpp.errors import DataError
-from unetpp.labels import classes_torch
-from unetpp.labels.classes import Classes, ignored_index, index_type, most_probable
-from unetpp.labels.classes_torch import (
-    compact_probabilities,
-    entropy,
-    expand_probabilities,
-    one_hot,
-    soft_counts,
-    to_probabilities,
-)
+from unetpp.labels.classes import Classes, ignored_index, index_type
+from unetpp.labels.coding import ClassArrays
+from unetpp.labels.coding_torch import CLASSES
 from unetpp.labels.encoding import encode_label
 from unetpp.plan import DataPlan, LabelPlan, Normalization
 from unetpp.volume import Geometry, Volume
@@ -77,7 +70,15 @@ def test_values_of_no_class_are_found_and_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "kind"), [([0, 255], np.uint8), ([0, 256], np.uint16), ([-1, 5], np.int16), ([-1, 40_000], np.int32)]
+    ("values", "kind"),
+    [
+        ([0, 255], np.uint8),
+        ([0, 256], np.uint16),
+        ([-1, 5], np.int16),
+        ([-1, 40_000], np.int32),
+        ([0, 3 * 10**9], np.uint32),
+        ([0, 10**10], np.int64),
+    ],
 )
 def test_files_have_the_smallest_numbers_that_hold_all_values(values: list[int], kind: type) -> None:
     assert named(values).decode(np.array([1, 0])).dtype == kind
@@ -87,22 +88,22 @@ def test_files_have_the_smallest_numbers_that_hold_all_values(values: list[int],
 @given(**DRAWN)
 def test_one_hot_targets_are_decoded_to_their_classes(seed: int, classes: int, sharpness: float) -> None:
     target = torch.randint(classes, (2, 1, 5, 7), generator=torch.Generator().manual_seed(seed))
-    encoded = one_hot(target, classes)
+    encoded = CLASSES.make_targets(target, classes)
     assert (encoded.shape, encoded.dtype) == ((2, classes, 5, 7), torch.float32)
     for each, channels in zip(target, encoded, strict=True):
-        assert torch.equal(classes_torch.class_indices(channels), each[0])
-    certain = to_probabilities(100 * encoded + sharpness)
-    assert torch.equal(classes_torch.most_probable(certain, dim=1)[1], target[:, 0])
+        assert torch.equal(CLASSES.class_indices(channels), each[0])
+    certain = CLASSES.to_probabilities(100 * encoded + sharpness)
+    assert torch.equal(CLASSES.most_probable(certain, dim=1)[1], target[:, 0])
 
 
 @settings(deadline=None)
 @given(**DRAWN)
 def test_numpy_and_torch_agree(seed: int, classes: int, sharpness: float) -> None:
-    for probabilities in to_probabilities(drawn_logits(seed, classes, sharpness)):
-        found = most_probable(iter(probabilities.numpy()), np.full((5, 7), 9, np.uint8))
-        np.testing.assert_array_equal(found, classes_torch.class_indices(probabilities).numpy())
+    for probabilities in CLASSES.to_probabilities(drawn_logits(seed, classes, sharpness)):
+        found = ClassArrays().fill_indices(probabilities.numpy(), np.full((5, 7), 9, np.uint8))
+        np.testing.assert_array_equal(found, CLASSES.class_indices(probabilities).numpy())
         np.testing.assert_array_equal(found, probabilities.numpy().argmax(axis=0))
-        best, chosen = classes_torch.most_probable(probabilities)
+        best, chosen = CLASSES.most_probable(probabilities)
         np.testing.assert_array_equal(best.numpy(), probabilities.numpy().max(axis=0))
         np.testing.assert_array_equal(found, chosen.numpy())
 
@@ -111,29 +112,31 @@ def test_numpy_and_torch_agree(seed: int, classes: int, sharpness: float) -> Non
 @given(seed=DRAWN["seed"], sharpness=DRAWN["sharpness"])
 def test_one_sigmoid_channel_equals_two_soft_max_channels(seed: int, sharpness: float) -> None:
     logits = drawn_logits(seed, 2, sharpness)
-    one, two = compact_probabilities(logits), to_probabilities(logits)
+    one, two = CLASSES.compact(logits), CLASSES.to_probabilities(logits)
     assert (one.shape[1], two.shape[1]) == (1, 2)
-    torch.testing.assert_close(one, to_probabilities(logits[:, 1:] - logits[:, :1]))
-    torch.testing.assert_close(expand_probabilities(one, dim=1), two)
-    assert expand_probabilities(two, dim=1) is two
-    torch.testing.assert_close(entropy(one, dim=1), entropy(two, dim=1), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(classes_torch.most_probable(one, dim=1)[0], classes_torch.most_probable(two, dim=1)[0])
-    both = expand_probabilities(one, dim=1)  # with the very same numbers
+    torch.testing.assert_close(one, CLASSES.to_probabilities(logits[:, 1:] - logits[:, :1]))
+    torch.testing.assert_close(CLASSES.expand(one, dim=1), two)
+    assert CLASSES.expand(two, dim=1) is two
+    torch.testing.assert_close(CLASSES.entropy(one, dim=1), CLASSES.entropy(two, dim=1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(CLASSES.most_probable(one, dim=1)[0], CLASSES.most_probable(two, dim=1)[0])
+    both = CLASSES.expand(one, dim=1)  # with the very same numbers
     for single, pair in zip(one, both, strict=True):
-        chosen = classes_torch.class_indices(single).long()
-        assert torch.equal(chosen, classes_torch.class_indices(pair))
-        assert torch.equal(chosen, classes_torch.most_probable(single)[1].long())
-        torch.testing.assert_close(soft_counts(single, chosen), soft_counts(pair, chosen), rtol=1e-5, atol=1e-5)
+        chosen = CLASSES.class_indices(single).long()
+        assert torch.equal(chosen, CLASSES.class_indices(pair))
+        assert torch.equal(chosen, CLASSES.most_probable(single)[1].long())
+        torch.testing.assert_close(
+            CLASSES.soft_counts(single, chosen), CLASSES.soft_counts(pair, chosen), rtol=1e-5, atol=1e-5
+        )
 
 
 def test_half_precision_is_decoded_in_single_precision() -> None:
     logits = drawn_logits(0, 3, 2.0).half()
-    assert compact_probabilities(logits).dtype == torch.float32
+    assert CLASSES.compact(logits).dtype == torch.float32
 
 
 def test_soft_counts_are_those_of_each_foreground_class() -> None:
     probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.2, 0.5, 0.3], [0.1, 0.3, 0.6]])
-    total, within, voxels = soft_counts(probabilities, torch.tensor([0, 1, 1])).tolist()
+    total, within, voxels = CLASSES.soft_counts(probabilities, torch.tensor([0, 1, 1])).tolist()
     assert total == pytest.approx([1.0, 1.0])
     assert within == pytest.approx([0.8, 0.0])
     assert voxels == [2, 0]
@@ -141,16 +144,16 @@ def test_soft_counts_are_those_of_each_foreground_class() -> None:
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_entropy_is_0_where_it_is_certain_and_1_where_all_are_equal(classes: int) -> None:
-    assert entropy(torch.eye(classes)).tolist() == [0.0] * classes
-    torch.testing.assert_close(entropy(torch.full((classes, 4), 1 / classes)), torch.ones(4))
+    assert CLASSES.entropy(torch.eye(classes)).tolist() == [0.0] * classes
+    torch.testing.assert_close(CLASSES.entropy(torch.full((classes, 4), 1 / classes)), torch.ones(4))
 
 
 def test_probabilities_a_rounding_beyond_0_and_1_have_an_entropy() -> None:
     above = torch.nextafter(torch.ones(1, 2), torch.tensor(2.0))
-    assert torch.equal(entropy(above), torch.zeros(2))
-    assert torch.equal(entropy(torch.cat([above, 1 - above])), torch.zeros(2))
-    assert entropy(torch.full((1, 2), 0.5)).tolist() == [1.0, 1.0]
-    assert expand_probabilities(above).min() == 0
+    assert torch.equal(CLASSES.entropy(above), torch.zeros(2))
+    assert torch.equal(CLASSES.entropy(torch.cat([above, 1 - above])), torch.zeros(2))
+    assert CLASSES.entropy(torch.full((1, 2), 0.5)).tolist() == [1.0, 1.0]
+    assert CLASSES.expand(above).min() == 0
 
 
 def test_classes_need_no_torch() -> None:

@@ -115,7 +115,7 @@ def test_decathlon_reports_missing_files(tmp_path: Path) -> None:
     training = [{"image": f"./imagesTr/{stem}.nii.gz", "label": f"./labelsTr/{stem}.nii.gz"} for stem in "ab"]
     declare(tmp_path, modality={"0": "CT"}, labels={"0": "background", "whole": [1, 2]}, training=[*training, "c"])
     gots = [problem.got for problem in problems_of(tmp_path)]
-    assert gots[0] == "regions of several numbers (whole)"
+    assert gots[0] == "labels {'0': 'background', 'whole': [1, 2]}"
     assert gots[1:] == ["the entry 'c'", "no label for a.nii.gz", "no image for labelsTr/b.nii.gz"]
 
 
@@ -369,12 +369,53 @@ def test_the_ignore_label_of_nnunet(tmp_path: Path, labels: dict[str, int]) -> N
     assert dataset.classes == {value: name for name, value in labels.items() if name != "ignore"}
 
 
-def test_regions_are_refused_in_one_line(tmp_path: Path) -> None:
+TUMOR = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3, "ignore": 4}
+
+
+def test_regions_of_nnunet(tmp_path: Path) -> None:
     touch(tmp_path, *(f"imagesTr/{name}_0000.nii.gz" for name in "ab"), *(f"labelsTr/{name}.nii.gz" for name in "ab"))
-    labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
-    (problem,) = problems_of(declare(tmp_path, channel_names={"0": "MRI"}, labels=labels))
-    assert problem.got == "regions of several numbers (whole)"
-    assert "later version" in problem.expected
+    declare(tmp_path, channel_names={"0": "MRI"}, labels=TUMOR, regions_class_order=[1, 2, 3])
+    dataset = find_cases(tmp_path)
+    assert dataset.regions is not None
+    assert [(region.name, region.values) for region in dataset.regions] == [
+        ("whole", (1, 2, 3)),
+        ("core", (2, 3)),
+        ("enhancing", (3,)),
+    ]
+    assert dataset.classes == {0: "background", 1: "class_1", 2: "class_2", 3: "enhancing"}
+    assert dataset.ignored_value == 4
+
+
+def test_the_number_that_nnunet_writes_comes_first(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"imagesTr/{name}_0000.nii.gz" for name in "ab"), *(f"labelsTr/{name}.nii.gz" for name in "ab"))
+    labels = {"background": 0, "kidney": [1, 2, 3], "masses": [2, 3], "tumor": [2]}
+    declare(tmp_path, channel_names={"0": "CT"}, labels=labels, regions_class_order=[1, 3, 2])
+    found = find_cases(tmp_path).regions or ()
+    assert [region.values for region in found] == [(1, 2, 3), (3, 2), (2,)]
+
+
+def test_a_list_of_one_number_is_a_class(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"imagesTr/{name}_0000.nii.gz" for name in "ab"), *(f"labelsTr/{name}.nii.gz" for name in "ab"))
+    dataset = find_cases(declare(tmp_path, channel_names={"0": "CT"}, labels={"background": 0, "tumor": [1]}))
+    assert (dataset.classes, dataset.regions) == ({0: "background", 1: "tumor"}, None)
+
+
+@pytest.mark.parametrize("order", [None, [1, 2], [1, 2, 3, 4], [1, 2, 2], [1, 1, 3], [1, 2, 9], [1, 2, [3]], "1,2,3"])
+def test_a_wrong_order_of_regions_is_one_clear_problem(tmp_path: Path, order: Any) -> None:
+    touch(tmp_path, *(f"imagesTr/{name}_0000.nii.gz" for name in "ab"), *(f"labelsTr/{name}.nii.gz" for name in "ab"))
+    declare(tmp_path, channel_names={"0": "MRI"}, labels=TUMOR, regions_class_order=order)
+    (problem,) = problems_of(tmp_path)
+    assert problem.got == f"regions_class_order {order!r}"
+    assert "a number of its own for each of whole, core, enhancing" in problem.expected
+
+
+@pytest.mark.parametrize("core", [[2, 0], [2, 2, 3], [3, 2, 1], [], [2, "3"], [2, [3]]])
+def test_numbers_that_make_no_region_are_one_clear_problem(tmp_path: Path, core: Any) -> None:
+    touch(tmp_path, *(f"imagesTr/{name}_0000.nii.gz" for name in "ab"), *(f"labelsTr/{name}.nii.gz" for name in "ab"))
+    labels = TUMOR | {"core": core}
+    declare(tmp_path, channel_names={"0": "MRI"}, labels=labels, regions_class_order=[1, 2, 3])
+    (problem,) = problems_of(tmp_path)
+    assert problem.got == f"labels {labels!r}"
 
 
 def test_partly_labeled_cases_as_users_bring_them(cases: Path) -> None:

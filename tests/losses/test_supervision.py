@@ -46,6 +46,13 @@ def test_weights_belong_to_depths_and_sum_to_one() -> None:
     torch.testing.assert_close(loss(deepest, target), each[2])
 
 
+def test_two_widths_have_a_weight_each() -> None:
+    outputs, target = heads(2)
+    nested = HeadOutputs((4, 8), outputs.logits[:2])
+    small, large = (DeepSupervisionLoss()(HeadOutputs((1,), (logits,)), target) for logits in nested.logits)
+    torch.testing.assert_close(DeepSupervisionLoss((1, 3))(nested, target), small / 4 + large * 3 / 4)
+
+
 def test_every_head_learns() -> None:
     outputs, target = heads(2)
     DeepSupervisionLoss()(outputs, target).backward()
@@ -214,6 +221,55 @@ def test_voxels_without_a_label_teach_small_sizes_nothing() -> None:
     )
     nothing = distilled(outputs, torch.full_like(target, 255))
     assert nothing.isfinite()
+
+
+WEIGHTS = (1.0, 3.0, 0.5)
+
+
+@pytest.mark.parametrize("ignored", [None, 255])
+def test_weights_of_classes_are_those_of_their_voxels(ignored: int | None) -> None:
+    one, labeled = heads(3, depths=(1,))
+    if ignored is not None:
+        labeled[:, :, :2] = ignored
+    options: dict[str, Any] = {"dice_weight": 0, "ignored": ignored, "class_weights": WEIGHTS}
+    expected = torch.nn.functional.cross_entropy(
+        one.logits[0], labeled[:, 0], torch.tensor(WEIGHTS), ignore_index=255 if ignored else -100
+    )
+    torch.testing.assert_close(DeepSupervisionLoss(**options)(one, labeled), expected)
+    dice = DeepSupervisionLoss(ignored=ignored, cross_entropy_weight=0)(one, labeled)
+    torch.testing.assert_close(DeepSupervisionLoss(**options | {"dice_weight": 1})(one, labeled), expected + dice)
+    same = DeepSupervisionLoss(**options | {"class_weights": (2, 2, 2)})(one, labeled)
+    torch.testing.assert_close(same, DeepSupervisionLoss(dice_weight=0, ignored=ignored)(one, labeled))
+
+
+def test_weights_of_classes_hold_for_what_small_sizes_learn_and_for_regions() -> None:
+    """Targets that are certain are those of labels; of regions with one class each, as well."""
+    outputs, labeled = heads(3, depths=(1,))
+    sure = torch.nn.functional.one_hot(labeled[:, 0], 3).movedim(-1, 1) * 200.0 - 100
+    pair = HeadOutputs((1, 2), (outputs.logits[0], sure))
+    plain, distilled = (
+        DeepSupervisionLoss(dice_weight=0, class_weights=WEIGHTS, distillation=on)(pair, labeled)
+        for on in (False, True)
+    )
+    torch.testing.assert_close(distilled, plain)
+    logits = outputs.logits[0][:, :2]
+    truth = torch.cat([labeled == 1, labeled == 2], dim=1).float()
+    every = torch.nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    weighted = DeepSupervisionLoss(dice_weight=0, regions=((1,), (2,)), class_weights=(3, 1))
+    expected = (3 * every[:, 0] + every[:, 1]).mean() / 4
+    torch.testing.assert_close(weighted(HeadOutputs((1,), (logits,)), labeled), expected)
+
+
+@pytest.mark.parametrize("weights", [(), (1, 0), (1, -1), (1, float("nan")), "equal", 3])
+def test_weights_of_classes_are_above_0(weights: Any) -> None:
+    with pytest.raises(UsageError, match="class_weights"):
+        DeepSupervisionLoss(class_weights=weights)
+
+
+def test_there_is_a_weight_for_each_logit() -> None:
+    outputs, target = heads(3)
+    with pytest.raises(UsageError, match="3, one for each logit"):
+        DeepSupervisionLoss(class_weights=(1, 1))(outputs, target)
 
 
 def test_a_loss_of_ones_own_does_not_distill() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unetpp.data.orientation import Orientation, keep_axes
+from unetpp.labels.coding_torch import CLASSES, RegionTensors
 from unetpp.layouts.cases import find_cases
 from unetpp.measure.label_study import measure_boxes, move_label, study_labels
 from unetpp.plan import DataPlan
@@ -26,7 +27,7 @@ def test_a_grid_that_is_finer_by_a_whole_factor_loses_nothing(
     random: np.random.Generator, dims: int, classes: int, factor: int
 ) -> None:
     label = draw_label(random, dims, classes)
-    moved, back = move_label(label, keep_axes(dims), tuple(factor * size for size in label.shape), classes)
+    moved, back = move_label(label, keep_axes(dims), tuple(factor * size for size in label.shape), CLASSES, classes)
     assert moved.shape == tuple(factor * size for size in label.shape)
     assert back is not None and np.array_equal(back, label) and back.dtype == label.dtype
 
@@ -38,9 +39,9 @@ def test_axes_of_the_file_make_no_difference(random: np.random.Generator, classe
     grid = tuple(int(size) for size in random.integers(1, 9, 3))
     order = tuple(int(axis) for axis in random.permutation(3))
     turned = Orientation(order, tuple(bool(flip) for flip in random.integers(0, 2, 3)))
-    moved, back = move_label(label, keep_axes(3), grid, classes)
+    moved, back = move_label(label, keep_axes(3), grid, CLASSES, classes)
     stored = np.ascontiguousarray(turned.turn_back(label))
-    moved_too, back_too = move_label(stored, turned, grid, classes)
+    moved_too, back_too = move_label(stored, turned, grid, CLASSES, classes)
     assert np.array_equal(moved, moved_too)
     assert back_too is None if back is None else np.array_equal(turned.turn_back(back), back_too)
 
@@ -49,13 +50,13 @@ def test_a_coarser_grid_loses_what_is_thinner_than_its_voxels() -> None:
     label = np.zeros((16, 16), np.uint8)
     label[3] = 1  # a line between the rows that are sampled: 2, 6, 10, 14
     label[8:16, 8:16] = 2
-    _, back = move_label(label, keep_axes(2), (4, 4), 3)
+    _, back = move_label(label, keep_axes(2), (4, 4), CLASSES, 3)
     assert back is not None and 1 not in back and (back == 2)[9:15, 9:15].all()
 
 
 def test_nothing_is_resampled_to_the_own_grid() -> None:
     label = np.ones((3, 4), np.uint8)
-    moved, back = move_label(label, keep_axes(2), (3, 4), 2)
+    moved, back = move_label(label, keep_axes(2), (3, 4), CLASSES, 2)
     assert back is None and np.array_equal(moved, label)
 
 
@@ -64,6 +65,16 @@ def test_boxes_are_those_around_each_class() -> None:
     label[1, 2] = label[4, 3] = 1
     boxes = measure_boxes(label, 3)
     assert boxes[0].tolist() == [4, 2] and np.isnan(boxes[1]).all()
+
+
+def test_regions_keep_what_their_classes_lose_to_each_other() -> None:
+    """Thin stripes of two classes are lost one by one, but not their union."""
+    label = np.zeros((16, 16), np.uint8)
+    label[4:12, 4:12] = 1 + np.arange(8) % 2
+    union = ((1, 2), (2,))
+    _, back = move_label(label, keep_axes(2), (8, 8), RegionTensors(union), 2)
+    assert back is not None and (back > 0).sum() == 64
+    assert measure_boxes(label, 3, union).tolist() == [[8, 8], [8, 7]]
 
 
 @pytest.fixture

@@ -59,8 +59,41 @@ def test_pruned_paper_networks_have_the_papers_parameters(depth: int, expected: 
     assert count(network.prune(depth)) == expected
 
 
+def test_the_default_is_a_unet_of_two_widths() -> None:
+    network = build_model()
+    assert network.plan is not None
+    assert (network.plan.topology, network.plan.shells, network.head_depths) == ("unet", (0.5, 1), (4, 8))
+    image = torch.randn(1, 1, 20, 30)
+    torch.testing.assert_close(network.eval().prune(4)(image), network(image, depth=4))
+
+
+@pytest.mark.parametrize(
+    ("fields", "topology"),
+    [
+        ({"topology": "unet++"}, "unet++"),
+        ({"topology": "unet"}, "unet"),
+        ({"preset": "paper"}, "unet++"),
+        ({"preset": "paper_wide_unet", "fusion": "mean"}, "unet"),
+        ({"preset": "resenc"}, "unet++"),
+        ({"encoder": "resenc"}, "unet++"),
+        ({"fusion": "mean"}, "unet++"),
+        ({"node_widths": {"0_2": 8}}, "unet++"),
+        ({"widths": (4, 6)}, "unet"),
+        ({"norm": "layer"}, "unet"),
+        ({"in_channels": 8}, "unet"),
+    ],
+)
+def test_other_members_of_the_family_and_widths_that_cannot_be_halved_have_one_width(
+    fields: dict[str, Any], topology: str
+) -> None:
+    plan = model_plan(**fields)
+    assert (plan.topology, plan.shells) == (topology, (1.0,))
+    with torch.device("meta"):
+        build_from_plan(plan)
+
+
 def test_pruned_plan_describes_the_pruned_network() -> None:
-    plan = model_plan(widths=(4, 6, 8, 10))
+    plan = model_plan(topology="unet++", widths=(4, 6, 8, 10))
     pruned = build_from_plan(plan).prune(2)
     assert {name: weight.shape for name, weight in build_from_plan(prune_plan(plan, 2)).state_dict().items()} == {
         name: weight.shape for name, weight in pruned.state_dict().items()
@@ -239,7 +272,7 @@ def test_groups_that_do_not_divide_and_nodes_that_do_not_exist_are_refused() -> 
 
 
 def test_a_projected_node_adds_its_convolutions_to_a_projection_of_all_that_it_receives() -> None:
-    network = build_model(depth=2, widths=(4, 6, 8), norm="none")
+    network = build_model(topology="unet++", depth=2, widths=(4, 6, 8), norm="none")
     block = network.nodes["x_0_2"]
     projection, chain = block.units
     parts = tuple(torch.randn(1, 4, 5, 5) for _ in range(3))

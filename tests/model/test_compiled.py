@@ -64,7 +64,9 @@ def network_of(name: str) -> UNetPlusPlus:
     if name.startswith("timm") and not timm_is_here:
         pytest.skip("timm is not installed")
     torch.manual_seed(0)
-    network = build_model(**{"widths": (4, 6, 8), "in_channels": 1, "out_channels": 2, **NETWORKS[name]}).eval()
+    network = build_model(
+        **{"topology": "unet++", "widths": (4, 6, 8), "in_channels": 1, "out_channels": 2, **NETWORKS[name]}
+    ).eval()
     return network.prune(2) if name == "pruned" else network
 
 

@@ -30,7 +30,7 @@ LOSS = DeepSupervisionLoss(loss=lambda logits, target: (logits + 1).square().mea
 
 def network_of(fields: dict[str, Any]) -> nn.Module:
     torch.manual_seed(0)
-    return build_model(**{"widths": (4, 6, 8), "in_channels": 1, "out_channels": 2, **fields})
+    return build_model(**{"topology": "unet++", "widths": (4, 6, 8), "in_channels": 1, "out_channels": 2, **fields})
 
 
 def batch_of(fields: dict[str, Any], step: int) -> Tensor:

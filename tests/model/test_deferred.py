@@ -46,7 +46,10 @@ def test_training_keeps_no_concatenation() -> None:
         kept.add(tuple(tensor.shape))
         return tensor
 
-    network, x = build_model(depth=3, widths=(4, 5, 6, 7), block="residual"), torch.randn(2, 1, 16, 16)
+    network, x = (
+        build_model(topology="unet++", depth=3, widths=(4, 5, 6, 7), block="residual"),
+        torch.randn(2, 1, 16, 16),
+    )
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(x, heads=True)
     assert {shape[1] for shape in kept if shape[2:] == (16, 16)} <= {1, 2, 4}

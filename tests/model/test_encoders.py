@@ -33,7 +33,7 @@ from unetpp.model.header import read_header
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.pruned_plan import prune_plan
 from unetpp.model.timm_models import TimmModel
-from unetpp.planning import rules
+from unetpp.planning import intensity_rules
 
 SMALL = {
     # name -> levels that it gives, divisor
@@ -400,9 +400,9 @@ def test_a_plan_with_an_encoder_follows_from_what_it_gives() -> None:
 
 def test_intensities_are_the_encoders_where_the_images_are_colours_in_0_to_255() -> None:
     colours = ("Red", "green", "blue")
-    assert rules.matches_pretraining(colours, 255)
+    assert intensity_rules.matches_pretraining(colours, 255)
     assert not any(
-        rules.matches_pretraining(*case)
+        intensity_rules.matches_pretraining(*case)
         for case in ((("image",), 255), (colours, 65535), (colours, 1.0), (("blue", "green", "red"), 255))
     )
 

@@ -320,7 +320,7 @@ def test_checkpointing_changes_nothing(row: dict[str, Any], what: bool | str) ->
 
 def test_checkpointing_in_training_arithmetic_survives_pruning_and_a_second_pass() -> None:
     kept, again, x = (
-        *(build_model(widths=(8, 16, 32), block="plain", norm="batch").train() for _ in range(2)),
+        *(build_model(topology="unet++", widths=(8, 16, 32), block="plain", norm="batch").train() for _ in range(2)),
         torch.randn(2, 1, 32, 32),
     )
     again.load_state_dict(kept.state_dict())
@@ -352,7 +352,7 @@ def test_cheap_checkpointing_keeps_less(fields: dict[str, Any]) -> None:
     kept = {}
     for what in (False, "cheap"):
         torch.manual_seed(0)
-        network = build_model(**{"widths": (8, 16, 32), **fields}).train()
+        network = build_model(**{"topology": "unet++", "widths": (8, 16, 32), **fields}).train()
         network.checkpointing = what
         kept[what] = _bytes_kept(network, torch.randn(2, 1, *[32] * fields.get("dims", 2)))
     assert kept["cheap"] < 0.75 * kept[False]

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from tests.plans import small_plan
 from unetpp.errors import ModelFileError
 from unetpp.measured import Notes
-from unetpp.model.build import build_from_plan
+from unetpp.model.build import build_from_plan, build_model
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
 
@@ -34,6 +34,32 @@ def test_a_model_comes_back_as_it_was(model_file: Path) -> None:
     assert header.notes == Notes(dice=0.5)
     assert header.parameters == sum(weight.numel() for weight in original.parameters())
     assert header.file_bytes == model_file.stat().st_size
+
+
+STORED = """
+{"preset":"default","topology":"unet++","dims":2,"in_channels":1,"out_channels":2,"depth":2,"widths":[4,6,8],
+"nested_widths":null,"node_widths":{},"shells":[1.0],"strides":[[2,2],[2,2]],"kernel_sizes":[[3,3],[3,3],[3,3]],
+"nested_kernel_sizes":null,"convs_per_node":2,"hidden_fraction":1.0,"block":"projected","norm":"group",
+"nested_norm":null,"norm_groups":null,"activation":"leaky_relu","leaky_slope":0.01,"conv_bias":null,"dropout":0.0,
+"attention":"none","down":"pool","odd_sizes":"ceil","up":"transposed","up_widths":null,"up_bias":true,
+"up_projection":false,"align_corners":false,"concat":"skips_up","deep_supervision":true,"head_kernel":1,
+"head_bias":true,"fusion":"none","encoder":null,"encoder_weights":null,"encoder_blocks":null,"stem":true,
+"divisor":null,"output_stride":1}
+"""
+"""The section `model` in the header of a file that was written when the preset "default" was a UNet++ of one width."""
+
+
+@pytest.mark.parametrize("unknown", [(), ("shells",), ("shells", "topology", "preset")])
+def test_files_of_earlier_versions_are_the_network_that_they_were(tmp_path: Path, unknown: tuple[str, ...]) -> None:
+    torch.manual_seed(0)
+    original, path = build_model(topology="unet++", widths=(4, 6, 8)).eval(), tmp_path / "model.safetensors"
+    stored = {name: value for name, value in json.loads(STORED).items() if name not in unknown}
+    plan = json.loads(small_plan().model_dump_json()) | {"model": stored}
+    save_file(original.state_dict(), path, metadata={"unetpp": "1", "plan": json.dumps(plan)})
+    loaded, header = load_model(path)
+    assert header.plan.model == original.plan
+    x = torch.randn(1, 1, 16, 16)
+    assert torch.equal(loaded(x, depth=1), original(x, depth=1)) and torch.equal(loaded(x), original(x))
 
 
 def test_every_truncation_is_noticed(model_file: Path) -> None:

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unetpp.errors import UsageError
-from unetpp.labels.classes_torch import to_probabilities
+from unetpp.labels.coding_torch import CLASSES
 from unetpp.model.build import build_model
 from unetpp.model.network import HeadOutputs, UNetPlusPlus
 
 
 def small(**fields: object) -> UNetPlusPlus:
     torch.manual_seed(0)
-    return build_model(**{"widths": (4, 5, 6), "in_channels": 2, "out_channels": 3, **fields})
+    return build_model(**{"topology": "unet++", "widths": (4, 5, 6), "in_channels": 2, "out_channels": 3, **fields})
 
 
 @given(
@@ -90,7 +90,7 @@ def test_output_is_one_tensor_or_a_typed_result() -> None:
     assert isinstance(outputs, HeadOutputs)
     assert torch.equal(outputs.at(2), network(x))
     mean = outputs.mean_probabilities()
-    assert torch.allclose(mean, (to_probabilities(outputs.at(1)) + to_probabilities(outputs.at(2))) / 2)
+    assert torch.allclose(mean, (CLASSES.to_probabilities(outputs.at(1)) + CLASSES.to_probabilities(outputs.at(2))) / 2)
     assert torch.allclose(mean.sum(dim=1), torch.ones(1, 8, 8))
 
 

@@ -23,7 +23,14 @@ CPU = torch.device("cpu")
 
 def shelled(**fields: Any) -> UNetPlusPlus:
     torch.manual_seed(0)
-    given = {"widths": (8, 16, 24), "shells": (0.5, 1), "norm": "instance", "in_channels": 3, "out_channels": 3}
+    given = {
+        "topology": "unet++",
+        "widths": (8, 16, 24),
+        "shells": (0.5, 1),
+        "norm": "instance",
+        "in_channels": 3,
+        "out_channels": 3,
+    }
     return build_model(**{**given, **fields})
 
 
@@ -70,6 +77,21 @@ def test_a_network_cut_to_a_size_is_that_size_of_the_whole(fields: dict[str, Any
             assert torch.allclose(logits, whole.at(size.number(network.depth)), rtol=0, atol=1e-10)
 
 
+@given(fields=networks)
+@settings(max_examples=15, deadline=None)
+def test_heads_that_are_computed_together_in_training_are_those_of_each_size(fields: dict[str, Any]) -> None:
+    network = shelled(**{**fields, "norm": "instance"}).double()
+    x = torch.randn(2, 3, *(9, 6, 7)[: network.plan.dims], dtype=torch.float64)  # type: ignore[union-attr]
+    gradients = {}
+    for mode in (True, False):
+        network.train(mode).zero_grad()
+        outputs = network(x, heads=True)
+        sum(each.square().mean() for each in outputs.logits).backward()
+        gradients[mode] = [weight.grad for weight in network.parameters()]
+        torch.testing.assert_close(outputs.logits, network.eval()(x, heads=True).logits)
+    torch.testing.assert_close(gradients[True], gradients[False])
+
+
 def test_sizes_agree_in_float32_with_groups_of_channels() -> None:
     network = shelled(widths=(16, 32, 64), norm="group", shells=(8, 16)).eval()
     x = torch.randn(1, 3, 37, 50)
@@ -97,7 +119,9 @@ def test_the_plan_of_a_size_builds_its_network(fields: dict[str, Any]) -> None:
 
 def test_one_shell_is_the_network_as_it_was() -> None:
     torch.manual_seed(0)
-    plain = build_model(widths=(8, 16, 24), norm="instance", in_channels=3, out_channels=3).state_dict()
+    plain = build_model(
+        topology="unet++", widths=(8, 16, 24), norm="instance", in_channels=3, out_channels=3
+    ).state_dict()
     one = shelled(shells=(1,)).state_dict()
     assert plain.keys() == one.keys() and all(torch.equal(plain[name], one[name]) for name in plain)
 
@@ -173,7 +197,16 @@ def test_growth_keeps_what_the_inner_sizes_compute_and_starts_the_new_ones_from_
 )
 def test_shells_that_do_not_fit_are_refused_by_name(fields: dict[str, Any], word: str) -> None:
     with pytest.raises(PlanError, match=word):
-        build_model(**{"widths": (8, 16, 24), "in_channels": 1, "out_channels": 2, "norm": "instance", **fields})
+        build_model(
+            **{
+                "topology": "unet++",
+                "widths": (8, 16, 24),
+                "in_channels": 1,
+                "out_channels": 2,
+                "norm": "instance",
+                **fields,
+            }
+        )
 
 
 def test_shells_are_also_given_as_channels() -> None:

@@ -15,7 +15,7 @@ from unetpp.model.build import build_from_plan
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.pruned_plan import prune_plan
 from unetpp.model.starting_weights import StartingWeights, fit_network, fit_weights
-from unetpp.plan import Plan
+from unetpp.plan import Plan, Region
 from unetpp.sizes import Size, find_size
 
 
@@ -63,6 +63,19 @@ def test_the_only_foreground_class_starts_as_the_other_one() -> None:
     assert found.remarks == ("heads: spore starts as cell",)
     _, _, found = fit(plan_of(), plan_of(classes=("background", "cell", "spore")))
     assert found.remarks == ("heads: 3 classes instead of 2; new: spore",)
+
+
+def test_regions_start_as_the_classes_of_the_same_name_and_the_reverse() -> None:
+    source, plan = plan_of(classes=("background", "edema", "core")), plan_of(classes=("background", "edema", "core"))
+    regions = (Region(name="whole", values=(1, 2)), Region(name="core", values=(2,)))
+    model = plan.model.model_copy(update={"out_channels": 2})
+    plan = plan.model_copy(update={"data": plan.data.model_copy(update={"regions": regions}), "model": model})
+    for before, after, pair in ((source, plan, (2, 1)), (plan, source, (1, 2))):
+        theirs, ours, found = fit(before, after)
+        image = torch.randn(1, 1, 16, 16)
+        assert torch.equal(theirs(image)[:, pair[0]], ours(image)[:, pair[1]])
+        assert found.remarks[0].startswith(f"heads: {len(after.data.outputs)} ")
+    assert found.remarks == ("heads: 3 classes instead of 2 regions; new: background, edema; left out: whole",)
 
 
 def test_grey_weights_give_colors_equal_shares() -> None:

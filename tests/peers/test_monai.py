@@ -154,7 +154,7 @@ def test_round_trip(upsample: str, norm: str) -> None:
     [
         {"topology": "unet++"},
         {"topology": "unet", "dims": 3},
-        {"deep_supervision": False, "norm": "layer", "activation": "gelu"},
+        {"topology": "unet++", "deep_supervision": False, "norm": "layer", "activation": "gelu"},
     ],
 )
 def test_a_network_of_ours_becomes_monais(fields: dict[str, Any]) -> None:

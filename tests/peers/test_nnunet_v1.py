@@ -156,6 +156,7 @@ def test_differences_from_nnunet_are_reported(tmp_path: Path) -> None:
         checkpoint,
     )
     result = import_file(checkpoint, tmp_path / "ours.safetensors", None, {})
-    assert "mean and standard deviation of a part of the image" in result.assumed["data.normalization"]
+    assert "of the body with its holes, here of what is not 0" in result.assumed["data.normalization"]
+    assert result.plan.data.normalization[0].nonzero
     assert "trains one head only" in result.assumed["predict.depth"]
     assert result.plan.model.depth == 5

@@ -15,10 +15,25 @@ from unetpp.errors import ModelFileError, PlanError, UsageError
 from unetpp.model.build import build_model
 
 FITTED: dict[str, dict[str, Any]] = {
-    **{name: {"widths": (4, 6, 8), **fields} for name, fields in NETWORKS.items()},
+    **{name: {"topology": "unet++", "widths": (4, 6, 8), **fields} for name, fields in NETWORKS.items()},
     **{preset: {"preset": preset, "depth": 3, "first_width": 4} for preset in ("default", "paper", "resenc")},
-    "strides": {"dims": 3, "widths": (4, 8), "strides": [[1, 2, 2]], "kernel_sizes": [[1, 3, 3], [3, 3, 3]]},
+    "default of two widths": {"depth": 2, "first_width": 16},
+    "three widths": {
+        "widths": (8, 16, 24),
+        "shells": (2, 4, 8),
+        "topology": "unet++",
+        "block": "plain",
+        "norm": "batch",
+    },
+    "strides": {
+        "topology": "unet++",
+        "dims": 3,
+        "widths": (4, 8),
+        "strides": [[1, 2, 2]],
+        "kernel_sizes": [[1, 3, 3], [3, 3, 3]],
+    },
     "everything": {
+        "topology": "unet++",
         "widths": (4, 6, 8),
         "block": "residual",
         "up": "linear",
@@ -28,9 +43,23 @@ FITTED: dict[str, dict[str, Any]] = {
         "norm": "batch",
         "out_channels": 5,
     },
-    "wide": {"widths": (4, 6, 8), "up": "transposed_wide", "head_kernel": 3, "head_bias": False, "up_bias": False},
+    "wide": {
+        "topology": "unet++",
+        "widths": (4, 6, 8),
+        "up": "transposed_wide",
+        "head_kernel": 3,
+        "head_bias": False,
+        "up_bias": False,
+    },
     "single widths": {"widths": (8, 12, 16), "nested_widths": (4, 6), "node_widths": {"0_2": 8}, "conv_bias": True},
-    "hidden": {"widths": (8, 12), "block": "plain", "convs_per_node": 3, "hidden_fraction": 0.5, "nested_norm": "none"},
+    "hidden": {
+        "topology": "unet++",
+        "widths": (8, 12),
+        "block": "plain",
+        "convs_per_node": 3,
+        "hidden_fraction": 0.5,
+        "nested_norm": "none",
+    },
 }
 NO_TRACE = ("norm", "activation", "odd_sizes", "fusion")
 """Fields that these networks have otherwise than `build_model`, and that leave no trace."""
@@ -54,11 +83,16 @@ def test_the_settings_are_those_of_the_network(name: str) -> None:
 
 
 def test_what_leaves_no_trace_is_assumed_and_told() -> None:
-    state = build_model(widths=(4, 6), norm="instance").state_dict()
+    state = build_model(topology="unet++", widths=(4, 6), norm="instance").state_dict()
     _, plan, _ = read(state)
     assert plan.model.norm == "group"
     assert "same tensors" in plan.reasons["model.norm"]
     assert read(state, {"model.norm": "instance"})[1].model.norm == "instance"
+
+
+def test_groups_that_do_not_fit_nested_widths_are_not_assumed() -> None:
+    _, plan, _ = read(build_model(widths=(4, 6), norm="instance").state_dict())
+    assert (plan.model.norm, plan.model.shells) == ("instance", (0.5, 1))
 
 
 def test_two_topologies_with_the_same_tensors_are_asked_for() -> None:
@@ -77,7 +111,7 @@ def test_an_encoder_of_timm_is_asked_for() -> None:
 
 
 def test_a_changed_network_is_refused_by_name() -> None:
-    state = build_model(widths=(4, 6, 8)).state_dict()
+    state = build_model(topology="unet++", widths=(4, 6, 8)).state_dict()
     state["nodes.x_0_2.extra.weight"] = torch.zeros(1)
     with pytest.raises(ModelFileError, match=r"x_0_2\.extra\.weight is unknown"):
         read(state)

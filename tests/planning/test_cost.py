@@ -38,7 +38,14 @@ def test_multiply_adds_are_those_published(
 @pytest.mark.parametrize("up", ["transposed", "nearest"])
 def test_multiply_adds_are_those_of_the_built_network(block: str, down: str, up: str) -> None:
     plan = model_plan(
-        widths=(4, 6, 8), in_channels=2, out_channels=3, block=block, down=down, up=up, strides=((2, 1), (2, 2))
+        topology="unet++",
+        widths=(4, 6, 8),
+        in_channels=2,
+        out_channels=3,
+        block=block,
+        down=down,
+        up=up,
+        strides=((2, 1), (2, 2)),
     )
     network = build_from_plan(plan)
     counted = 0

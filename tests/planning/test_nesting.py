@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from tests.planning.test_planner import fingerprint, plan_for
-from unetpp.planning.nesting import average_seconds, choose_growth, choose_nesting
+from unetpp.model.build import build_from_plan, model_plan
+from unetpp.planning.nesting import average_seconds, choose_growth, explain_nesting
 from unetpp.planning.planner import make_plan
 
 
@@ -100,5 +102,25 @@ def test_the_mean_step_is_that_of_both_phases() -> None:
     assert average_seconds(2.0, 0.25, ()) == average_seconds(2.0, None, (0.5,)) == 2.0
 
 
-def test_settings_of_training_leave_the_nesting_open() -> None:
-    assert choose_nesting({"norm": "batch", "depth": 3})["topology"].value == "unet"
+@pytest.mark.parametrize(
+    "fields", [{}, {"norm": "batch", "widths": (8, 16, 32)}, {"fusion": "mean"}, {"shells": (0.25, 1)}]
+)
+def test_the_builder_nests_as_the_planner_does(fields: dict[str, Any]) -> None:
+    plan = plan_for(minutes=100, settings={f"model.{name}": value for name, value in fields.items()})
+    grid = {name: getattr(plan.model, name) for name in ("strides", "kernel_sizes", "widths")}
+    assert plan.model == model_plan(**{**grid, **fields})
+
+
+def test_an_image_of_as_many_channels_as_a_shell_is_planned_with_widths_that_can_be_built() -> None:
+    channels = tuple(fingerprint().channels[0].model_copy(update={"name": f"marker {n}"}) for n in range(8))
+    plan = plan_for(minutes=100, channels=channels)
+    assert 8 not in plan.model.shell_channels
+    with torch.device("meta"):
+        build_from_plan(plan.model)
+
+
+def test_reasons_are_given_for_what_the_user_left_open() -> None:
+    assert set(explain_nesting(model_plan(), ())) == {"topology", "shells"}
+    assert set(explain_nesting(model_plan(shells=(1,)), ("shells",))) == {"topology"}
+    assert explain_nesting(model_plan(topology="unet"), ("topology",)) == {}
+    assert "depth" in explain_nesting(model_plan(fusion="mean"), ("fusion",))["topology"]

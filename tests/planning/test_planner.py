@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import pytest
 import torch
 
 from unetpp.errors import PlanError
-from unetpp.plan import ChannelRange, LabelPlan
+from unetpp.plan import ChannelRange, LabelPlan, Plan
 from unetpp.planning.cost import count_cost
 from unetpp.planning.fingerprint import ChannelFacts, Fingerprint
 from unetpp.planning.planner import make_plan
@@ -90,6 +91,27 @@ def test_the_meaning_of_labels_is_kept_with_its_reason() -> None:
     assert (plan.data.labels.cut, plan.reasons["data.labels"]) == (128, "binary, cut at 128: gray outlines")
     plan = plan_for(settings={"data.labels": "binary"}, **found)
     assert (plan.data.labels.cut, plan.reasons["data.labels"]) == (128, "set by the user")
+
+
+def test_a_class_of_very_few_voxels_is_named_where_its_weight_is() -> None:
+    assert "train.class_weights" not in plan_for().reasons
+    reason = plan_for(class_fractions=(0.9996, 0.0004)).reasons["train.class_weights"]
+    assert reason.startswith("all the same, though foreground is 0.04 % of the voxels")
+
+
+def test_declared_regions_have_an_output_each_unless_the_user_wants_classes() -> None:
+    classes = {
+        "classes": ("background", "edema", "core"),
+        "label_values": (0, 1, 2),
+        "class_fractions": (0.8, 0.1, 0.1),
+    }
+    regions = ({"name": "whole", "values": (1, 2)}, {"name": "core", "values": (2,)})
+    plan = plan_for(**classes, regions=regions)
+    assert (plan.model.out_channels, plan.data.outputs) == (2, ("whole", "core"))
+    assert "declared" in plan.reasons["data.regions"]
+    assert plan_for(**classes, regions=regions, settings={"data.regions": None}).model.out_channels == 3
+    with pytest.raises(PlanError, match=r"train\.class_weights.*2 numbers, one for each logit \(whole, core\)"):
+        plan_for(**classes, regions=regions, settings={"train.class_weights": [1, 2, 3]})
 
 
 def test_more_time_gives_a_wider_network() -> None:
@@ -298,3 +320,52 @@ def test_voxels_that_nobody_labeled_reach_the_plan() -> None:
     assert plan.data.labels == LabelPlan(ignore=9)
     assert plan_for().data.labels == LabelPlan()
     assert plan_for(settings={"data.fill": "0"}).data.fill == 0
+
+
+def test_rules_of_geometry_reach_the_plan() -> None:
+    body: dict[str, Any] = {"dims": 3, "median_shape": (60, 512, 512), "median_spacing_mm": (5.0, 0.8, 0.8)}
+    plan = plan_for(**body, spacing_varies=True, fine_spacing_mm=(2.5, 0.7, 0.7))
+    assert plan.data.spacing_mm == plan.data.voxel_mm == (2.5, 0.8, 0.8)
+    assert plan.data.resampling == "cubic"
+    assert {"data.resampling", "model.depth"} <= set(plan.reasons)
+    sides = [side * mm for side, mm in zip(plan.train.patch, plan.data.voxel_mm, strict=True)]
+    assert max(sides) < 1.5 * min(sides)
+    assert [line.partition(":")[0] for line in plan.considered] == [
+        "3D, chosen",
+        "2D, worth a comparison",
+        "low resolution first, would help",
+    ]
+    assert Plan.from_json(plan.to_json()) == plan
+    assert plan_for(**body).data.resampling == "linear"
+
+
+def test_a_body_in_an_empty_image_is_normalized_by_itself() -> None:
+    inside = ChannelRange(low=(-3, -2), high=(2, 3))
+    channel = (
+        fingerprint()
+        .channels[0]
+        .model_copy(update={"standardized": ChannelRange(low=(0, 0), high=(4, 5)), "standardized_inside": inside})
+    )
+    data = plan_for(inside=0.5, channels=(channel,), file_channels=(1,)).data
+    assert data.normalization[0].nonzero
+    assert data.training_range.intensities == (inside,)
+    assert not plan_for(inside=0.8).data.normalization[0].nonzero
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [
+        ((3, 3, 3), (1.0, 1.0, 1.0)),
+        ((3, 3, 3), (999.0, 999.0, 999.0)),
+        ((2000, 2000, 2000), (999.0, 1.0, 1.0)),
+        ((2000, 2000, 2000), None),
+        ((1, 2000, 3), (0.001, 1.0, 1.0)),
+    ],
+)
+def test_strange_volumes_have_a_plan(shape: tuple[int, ...], spacing: tuple[float, ...] | None) -> None:
+    plan = plan_for(dims=3, median_shape=shape, median_spacing_mm=spacing, minutes=None)
+    multiples = [prod(steps) for steps in zip(*plan.model.strides, strict=True)]
+    for side, size, step in zip(plan.train.patch, shape, multiples, strict=True):
+        assert side % step == 0 and side < size + step
+    assert prod(plan.train.patch) <= max(96**3, prod(multiples))
+    assert len(plan.considered) == 3

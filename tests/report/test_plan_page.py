@@ -41,6 +41,7 @@ def test_the_page_holds_data_choices_costs_folds_and_lines_to_sign(cells: Path, 
         assert all(any(name.startswith(f"{section}.{key}") for name in shown) for key in values[section])
     assert "0 of 10 cases on both sides of a fold" in text
     assert hash_text(planned.plan.to_json()) in text and hash_text((tmp_path / "run/splits.json").read_text()) in text
+    assert planned.plan.considered and all(line in text for line in planned.plan.considered)
     assert all(word in text for word in ("signature", "What was not done", "a typical case", "Foreground, as stored"))
 
 
@@ -137,6 +138,7 @@ def test_normalization_is_that_of_training() -> None:
     assert normalize(values, levels, Normalization()).tolist() == [-2.0, 0.5, 3.0]
     fixed = Normalization(per_case=False, lower=2, upper=8, mean=5, std=3)
     assert normalize(values, levels, fixed).tolist() == [-1.0, 0.0, 1.0]
+    assert normalize(values, levels, Normalization(scale="0_to_1")).tolist() == [0.0, 0.5, 1.0]
 
 
 def test_a_patch_covers_what_is_in_it() -> None:

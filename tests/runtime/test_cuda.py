@@ -29,7 +29,7 @@ def norms(network: UNetPlusPlus) -> list[_BatchNorm]:
     ],
 )
 def test_batch_normalisations_go_into_convolutions(fields: dict[str, Any]) -> None:
-    network = build_model(**{"widths": (8, 16, 24), **fields}).eval()
+    network = build_model(**{"topology": "unet++", "widths": (8, 16, 24), **fields}).eval()
     require_same(network, torch.randn(2, 1, *(9, 22, 17)[: fields.get("dims", 2)]))
 
 

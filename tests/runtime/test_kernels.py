@@ -117,7 +117,7 @@ def test_parts_are_enlarged_where_they_are_upsample_concat(factors: tuple[int, .
 )
 def test_a_network_with_its_own_concatenation_answers_the_same(fields: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    network = build_model(**{"widths": (8, 16, 24), **fields}).eval()
+    network = build_model(**{"topology": "unet++", "widths": (8, 16, 24), **fields}).eval()
     faster = cuda.fuse_operations(network, torch.float32)
     faster.concatenate = cuda.concatenate_in_place
     image = torch.randn(2, 1, *(9, 13, 18)[: fields.get("dims", 2)])

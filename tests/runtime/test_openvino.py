@@ -32,7 +32,7 @@ def openvino() -> Any:
 
 def network(**fields: Any) -> UNetPlusPlus:
     torch.manual_seed(0)
-    return build_model(**{"widths": (8, 16, 24), **fields}).eval()
+    return build_model(**{"topology": "unet++", "widths": (8, 16, 24), **fields}).eval()
 
 
 def image(*shape: int) -> Tensor:

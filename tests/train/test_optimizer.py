@@ -19,7 +19,6 @@ from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model
 from unetpp.plan import Plan
 from unetpp.run_folder import CHECKPOINT, MODEL
-from unetpp.train import optimizer
 from unetpp.train.optimizer import freeze_encoder, make_optimizer
 from unetpp.train.trainer import FoldTraining
 
@@ -166,13 +165,3 @@ def test_an_interruption_while_the_encoder_is_frozen_or_later_changes_nothing(
     train("stopped", resume=True)
     assert same(tmp_path / "whole" / CHECKPOINT, tmp_path / "stopped" / CHECKPOINT)
     assert same(tmp_path / "whole" / MODEL, tmp_path / "stopped" / MODEL)
-
-
-@pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_muon_computes_in_bfloat16_only_where_that_is_fast(
-    fast: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A plan made on a processor with bfloat16 may be trained on one without."""
-    monkeypatch.setattr(optimizer, "has_fast_bf16", lambda device: fast)
-    plan = small_plan(settings={"train.precision": "bf16"})
-    assert make_optimizer(build_from_plan(plan.model), plan.train)._dtype == dtype

@@ -204,7 +204,7 @@ def test_a_hub_card_names_the_sizes(model: Path, tmp_path: Path) -> None:
 
 def test_a_network_of_ones_own_loop_has_sizes(image: np.ndarray, tmp_path: Path) -> None:
     network = unetpp.build_model(
-        in_channels=1, widths=(4, 8, 8), shells=(0.5, 1), norm="instance", out_channels=2
+        topology="unet++", in_channels=1, widths=(4, 8, 8), shells=(0.5, 1), norm="instance", out_channels=2
     ).eval()
     predictor = unetpp.load(unetpp.save(network, tmp_path / "own.safetensors"), "cpu")
     np.testing.assert_array_equal(predictor.predict(image), predictor.predict(image, size="2x4"))

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import psutil
 
 from unetpp.data.case_files import close_whole_files, name_files, name_label, open_case_image, read_case_label
 from unetpp.data.folds import make_splits
@@ -21,7 +20,8 @@ from unetpp.data.intensities import Intensities, measure_intensities
 from unetpp.data.orientation import Orientation, find_orientation
 from unetpp.data.parts import suggest_split
 from unetpp.data.preprocess import MOST_RESAMPLED, RGB_CHANNELS
-from unetpp.data.training_range import measure_levels, sample_values
+from unetpp.data.training_range import keep_filled, measure_levels, sample_values
+from unetpp.data.workers import count_at_once
 from unetpp.errors import DataError, Problem, failures_of
 from unetpp.formats import is_medical, scratch
 from unetpp.formats.orientation import note_turned_pair
@@ -42,8 +42,6 @@ _NAMED = 5
 """Largest number of images that a note names, and of notes of one kind."""
 _SAMPLE_OF_ALL = 1_000_000
 """Largest number of sampled foreground voxels of all cases together."""
-_MEMORY = 2**28
-"""Bytes that reading one case takes, besides arrays as large as its files."""
 _AIR, _SOFT_TISSUE = (-3100, -900), 20
 """Hounsfield units: lowest intensities of a CT, with the usual paddings; and an intensity that every body exceeds."""
 
@@ -70,6 +68,10 @@ class CaseFacts:
     """Hash of the voxels, equal for equal images."""
     levels: np.ndarray
     """Percentiles 1 and 99, mean and standard deviation of each channel (channels, 4), see `data.training_range`."""
+    levels_inside: np.ndarray
+    """The same of the voxels that are not 0 in every channel."""
+    inside: float = 1.0
+    """Fraction of the image in the box around these."""
     orientation: Orientation | None = None
     """What turns its axes to RAS+; None: the header states none, or an image."""
     notes: tuple[str, ...] = ()
@@ -171,7 +173,7 @@ def complete_reading(declared: Declared, reading: ReadPlan) -> ReadPlan:
 def _inspect_cases(
     cases: Sequence[Case], reading: ReadPlan, progress: Callable[[int, int], object] | None
 ) -> Iterable[tuple[CaseFacts | None, list[Problem]]]:
-    pool = ThreadPoolExecutor(max_workers=_count_readers(cases))
+    pool = ThreadPoolExecutor(max_workers=count_at_once(cases, min(_READ_AT_ONCE, os.cpu_count() or 1)))
     try:
         for done, result in enumerate(pool.map(partial(_inspect_case, reading=reading), cases), start=1):
             if progress is not None:
@@ -188,14 +190,6 @@ def _thin(facts: CaseFacts | None, size: int) -> CaseFacts | None:
         return facts
     kept = np.linspace(0, facts.foreground_sample.shape[1] - 1, max(1, size)).astype(np.int64)
     return replace(facts, foreground_sample=facts.foreground_sample[:, kept])
-
-
-def _count_readers(cases: Sequence[Case]) -> int:
-    """Choose how many cases are read at once, so that they fit into memory even if a format is unpacked there."""
-    files = (path for case in cases for path in (*case.images, *case.labels) if path.is_file())
-    needed = _MEMORY + 8 * max((path.stat().st_size for path in files), default=0)
-    fitting = psutil.virtual_memory().available // (2 * needed)
-    return int(max(1, min(_READ_AT_ONCE, os.cpu_count() or 1, fitting)))
 
 
 def _inspect_case(case: Case, reading: ReadPlan) -> tuple[CaseFacts | None, list[Problem]]:
@@ -245,7 +239,7 @@ def _check_finite(case: Case, found: Intensities) -> list[Problem]:
 def _collect_facts(
     case: Case, image: ImageSource, label: Volume | None, shown: LabelFacts | None, found: Intensities
 ) -> CaseFacts:
-    notes = image.geometry.notes
+    notes, values = image.geometry.notes, sample_values(image)
     if label is not None:
         notes += tuple(note_turned_pair(image.geometry, label.geometry))
     return CaseFacts(
@@ -260,7 +254,9 @@ def _collect_facts(
         is_gray=found.is_gray,
         is_color_format=len(case.images) == 1 and not is_medical(case.images[0]),
         digest=found.digest,
-        levels=measure_levels(sample_values(image)),
+        levels=measure_levels(values),
+        levels_inside=measure_levels(keep_filled(values)),
+        inside=found.inside,
         orientation=find_orientation(image.geometry, len(image.shape) - 1),
         notes=tuple(dict.fromkeys(notes)),
     )

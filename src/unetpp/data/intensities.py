@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class Intensities:
     """Three channels that are equal everywhere."""
     digest: str
     """Hash of the voxels, equal for equal images."""
+    inside: float
+    """Fraction of the image in the box around its voxels that are not 0 in every channel."""
 
 
 def measure_intensities(image: ImageSource, label: np.ndarray | None, ignore: int | None = None) -> Intensities:
@@ -50,12 +53,13 @@ def measure_intensities(image: ImageSource, label: np.ndarray | None, ignore: in
     ranks = np.linspace(0, marked - 1, min(marked, SAMPLE)).astype(np.int64)
     samples = [np.empty((channels, 0), np.float32)]
     digest = hashlib.blake2b(f"{image.dtype} {image.shape}".encode(), digest_size=16)
-    not_finite, passed, is_gray = 0, 0, channels == 3
+    not_finite, passed, is_gray, box = 0, 0, channels == 3, _Box(shape)
     for slices in slabs(shape):
         block = image.read(slices)
         digest.update(block.reshape(-1).view(np.uint8).data)
         if block.dtype.kind == "f":
             not_finite += block.size - int(np.count_nonzero(np.isfinite(block)))
+        box.add(block, slices[0].start)
         flat = block.reshape(channels, -1)
         low, high = np.minimum(low, flat.min(axis=1)), np.maximum(high, flat.max(axis=1))
         is_gray = is_gray and all(np.array_equal(channel, flat[0]) for channel in flat[1:])
@@ -72,7 +76,32 @@ def measure_intensities(image: ImageSource, label: np.ndarray | None, ignore: in
         not_finite,
         is_gray,
         digest.hexdigest(),
+        box.fraction,
     )
+
+
+class _Box:
+    """Box around the voxels of an image (*shape) that are not 0 in every channel."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self._first, self._stop = list(shape), [0] * len(shape)
+
+    @property
+    def fraction(self) -> float:
+        """Fraction of the image inside; 1 for an image that is 0 everywhere."""
+        sizes = [stop - first for first, stop in zip(self._first, self._stop, strict=True)]
+        return prod(sizes) / prod(self._shape) if min(sizes) > 0 else 1.0
+
+    def add(self, block: np.ndarray, row: int) -> None:
+        """Add whole rows (C, rows, ...) from `row` on."""
+        filled: np.ndarray = np.logical_or.reduce(block, axis=0)
+        for axis in range(filled.ndim):
+            places = np.flatnonzero(filled.any(axis=tuple(other for other in range(filled.ndim) if other != axis)))
+            if places.size:
+                start = 0 if axis else row
+                self._first[axis] = min(self._first[axis], start + int(places[0]))
+                self._stop[axis] = max(self._stop[axis], start + int(places[-1]) + 1)
 
 
 def _is_foreground(label: np.ndarray, ignore: int | None) -> np.ndarray:

@@ -9,20 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 import numpy as np
 
 from unetpp import labels
 from unetpp.data.case_files import open_case_image, read_case_classes
+from unetpp.data.normalize import NormalizedImage
 from unetpp.data.orientation import Orientation, find_orientation, keep_axes, turn_source
+from unetpp.data.resampling import (
+    Readable,
+    Resampled,
+    choose_methods,
+    find_thick_axis,
+    resample_nearest,
+    store_image,
+)
 from unetpp.errors import DataError, Problem
 from unetpp.formats import formats_by_suffix
 from unetpp.formats.readers import describe_shape
 from unetpp.formats.scratch import allocate_array, release
-from unetpp.formats.sources import ArraySource, ImageSource, Slices
+from unetpp.formats.sources import ImageSource, Slices
 from unetpp.layouts.dataset import Case
-from unetpp.plan import DataPlan, Normalization
+from unetpp.plan import DataPlan
 from unetpp.slabs import slabs
 from unetpp.volume import Geometry
 
@@ -33,12 +42,6 @@ SAME_SIZE = 0.01
 """Largest relative difference of voxel sizes that is not resampled."""
 MOST_RESAMPLED = 50
 """Largest ratio of the voxel sizes of an image and of the plan along an axis: a header beyond it has the wrong unit."""
-NO_SPREAD = float(np.finfo(np.float32).eps)
-"""Smallest standard deviation relative to the mean: below, the image is constant and not divided by it."""
-
-
-class _Readable(Protocol):
-    def read(self, slices: Slices) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +56,10 @@ class PreparedImage:
     """What turned the axes of the file into those of the grid."""
     geometry: Geometry
     """Grid and format of the file."""
-    source: _Readable
+    source: Readable
     """Yields normalized blocks."""
+    thick: int | None = None
+    """Axis of the grid along which the nearest slice is taken, here and in predictions; None: there is none."""
 
     @property
     def turned_shape(self) -> tuple[int, ...]:
@@ -66,9 +71,9 @@ class PreparedImage:
         return self.source.read(slices)
 
 
-def prepare_case_image(case: Case, plan: DataPlan) -> PreparedImage:
-    """Open and prepare the image of a case. Raises as `open_case_image` and `prepare_image`."""
-    return prepare_image(open_case_image(case, plan), plan, str(case.images[0]))
+def prepare_case_image(case: Case, plan: DataPlan, once: bool = False) -> PreparedImage:
+    """Open and prepare the image of a case; `once` as of `prepare_image`. Raises as it and `open_case_image`."""
+    return prepare_image(open_case_image(case, plan), plan, str(case.images[0]), once)
 
 
 def prepare_case_label(case: Case, plan: DataPlan, image: PreparedImage) -> np.ndarray:
@@ -80,22 +85,23 @@ def prepare_case_label(case: Case, plan: DataPlan, image: PreparedImage) -> np.n
         image: its prepared image.
 
     Returns:
-        Class indices on the network's grid, (*image.shape[1:]).
+        Class indices on the network's grid, (*image.shape[1:]); many lie on disk.
 
     Raises:
         DataError: as `read_case_classes`.
     """
-    grid, indices = image.shape[1:], np.ascontiguousarray(image.orientation.turn(read_case_classes(case, plan)))
+    grid, indices = image.shape[1:], image.orientation.turn(read_case_classes(case, plan))
     return indices if grid == indices.shape else resample_nearest(indices, grid)
 
 
-def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> PreparedImage:
+def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image", once: bool = False) -> PreparedImage:
     """Turn the axes, convert the channels, normalize, and resample if the plan's spacing differs from the file's.
 
     Args:
         source: the image.
         plan: the data section of the plan.
         where: name of the image in errors.
+        once: every voxel is read about once, so that a resampled image is not stored.
 
     Returns:
         The image (C, *grid), float32 when read.
@@ -112,11 +118,19 @@ def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image") -> 
     shape = turned.shape[1:]
     _check_ratio(turned.geometry.spacing_mm, plan.spacing_mm, where)
     converted = _ConvertedChannels(turned, plan.channels, where)
-    normalized = _NormalizedImage(converted, plan.normalization, shape, where, source.dtype.kind == "f")
+    normalized = NormalizedImage(converted, plan.normalization, shape, where, source.dtype.kind == "f")
     grid = network_grid(shape, turned.geometry.spacing_mm, plan.spacing_mm)
-    channels = len(plan.channels)
-    prepared = normalized if grid == shape else _resample(normalized, channels, shape, grid)
-    return PreparedImage((channels, *grid), image_shape, orientation, source.geometry, prepared)
+    channels, thick = len(plan.channels), find_nearest_axis(turned.geometry.spacing_mm, plan)
+    prepared: Readable = normalized
+    if grid != shape:
+        prepared = Resampled(normalized, shape, grid, choose_methods(len(grid), plan.resampling, thick))
+        prepared = prepared if once else store_image(prepared, (channels, *grid))
+    return PreparedImage((channels, *grid), image_shape, orientation, source.geometry, prepared, thick)
+
+
+def find_nearest_axis(spacing_mm: Sequence[float] | None, plan: DataPlan) -> int | None:
+    """Find the axis of a file, turned to the plan's, along which the nearest slice is taken; None: there is none."""
+    return find_thick_axis(spacing_mm, plan.spacing_mm) if plan.resampling == "cubic" else None
 
 
 def choose_orientation(geometry: Geometry, plan: DataPlan) -> Orientation:
@@ -167,36 +181,6 @@ def _check_ratio(spacing_mm: Sequence[float] | None, target_mm: Sequence[float] 
     _refuse(where, f"voxels of {got} mm", f"about {expected} mm, within a factor of {MOST_RESAMPLED}", action)
 
 
-def _find_neighbors(old: int, size: int, part: slice) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for a part of an axis resampled from `old` to `size` voxels, the voxel before and the weight of the next.
-
-    Args:
-        old: voxels of the axis before.
-        size: voxels after resampling.
-        part: of the axis after resampling.
-    """
-    position = np.clip((np.arange(part.start, part.stop) + 0.5) * (old / size) - 0.5, 0, old - 1)
-    lower = position.astype(np.intp)
-    return lower, (position - lower).astype(np.float32)
-
-
-def _interpolate(array: np.ndarray, axis: int, lower: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    before: np.ndarray = array.take(lower, axis)
-    after: np.ndarray = array.take(np.minimum(lower + 1, array.shape[axis] - 1), axis)
-    after -= before  # in place: the array may take a large part of the memory
-    after *= weight.reshape(-1, *[1] * (array.ndim - axis - 1))
-    after += before
-    return after
-
-
-def resample_nearest(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Resample (*spatial) to another shape by nearest neighbors, with the edges of `resample_block`."""
-    nearest = [
-        ((np.arange(size) + 0.5) * (old / size)).astype(np.intp) for old, size in zip(array.shape, shape, strict=True)
-    ]
-    return array[np.ix_(*nearest)]
-
-
 class _ConvertedChannels:
     """A source as float32, with the channels of the network: gray repeated for RGB, RGB converted to gray."""
 
@@ -221,99 +205,6 @@ class _ConvertedChannels:
         if len(block) == 1:
             return np.repeat(block.astype(np.float32), self._channels, axis=0)
         return np.tensordot(np.asarray([LUMINANCE], dtype=np.float32), block.astype(np.float32), axes=1)
-
-
-class _NormalizedImage:
-    """A source whose blocks are clipped, and standardized by mean and standard deviation."""
-
-    def __init__(
-        self,
-        source: _Readable,
-        plans: Sequence[Normalization],
-        shape: tuple[int, ...],
-        where: str,
-        check_finite: bool,
-    ) -> None:
-        self._source = source
-        self._plans = plans
-        self._means = np.asarray([plan.mean for plan in plans])
-        self._stds = np.asarray([plan.std for plan in plans])
-        per_case = np.asarray([plan.per_case for plan in plans])
-        if per_case.any() or check_finite:
-            means, stds = self._measure(shape, where)
-            self._means = np.where(per_case, means, self._means)
-            self._stds = np.where(per_case, stds, self._stds)
-
-    def read(self, slices: Slices) -> np.ndarray:
-        """Read and normalize a block."""
-        block = self._clip(self._source.read(slices))
-        for channel, mean, std in zip(block, self._means, self._stds, strict=True):
-            channel -= np.float32(mean)
-            channel /= np.float32(std)
-        return block
-
-    def _clip(self, block: np.ndarray) -> np.ndarray:
-        for channel, plan in zip(block, self._plans, strict=True):
-            if plan.lower is not None or plan.upper is not None:
-                np.clip(channel, plan.lower, plan.upper, out=channel)
-        return block
-
-    def _measure(self, shape: tuple[int, ...], where: str) -> tuple[np.ndarray, np.ndarray]:
-        """Compute mean and standard deviation of each channel, block by block (Chan et al. 1979)."""
-        count, mean, squares = 0, np.zeros(len(self._plans)), np.zeros(len(self._plans))
-        for slices in slabs(shape):
-            block = self._source.read(slices).reshape(len(self._plans), -1)
-            if not np.isfinite(block.sum(dtype=np.float64)):
-                action = "Replace them in the image; a model that was trained with `data.fill=0` does it by itself."
-                _refuse(where, "voxels that are NaN or infinite", "finite numbers", action)
-            block_count, block_mean = block.shape[1], self._clip(block).mean(axis=1, dtype=np.float64)
-            block -= block_mean[:, None].astype(np.float32)
-            delta, total = block_mean - mean, count + block_count
-            squares += np.einsum("cn,cn->c", block, block, dtype=np.float64) + delta**2 * count * block_count / total
-            mean += delta * block_count / total
-            count = total
-        std = np.sqrt(squares / count)
-        return mean, np.where(std > NO_SPREAD * np.abs(mean), std, 1.0)
-
-
-def _resample(source: _Readable, channels: int, shape: tuple[int, ...], grid: tuple[int, ...]) -> ArraySource:
-    """Resample an image to another grid slab by slab; a large one lies on disk.
-
-    Args:
-        source: the image.
-        channels: number of its channels.
-        shape: its spatial shape.
-        grid: the new spatial shape.
-    """
-    array = allocate_array((channels, *grid), np.float32)
-    for slices in slabs(grid):
-        array[(slice(None), *slices)] = resample_block(source, slices, shape, grid)
-        release(array)
-    return ArraySource(array, Geometry())
-
-
-def resample_block(source: _Readable, slices: Slices, shape: tuple[int, ...], grid: tuple[int, ...]) -> np.ndarray:
-    """Interpolate a block of another grid from the voxels around it.
-
-    Args:
-        source: the image.
-        slices: of the block, one for each axis of `grid`.
-        shape: spatial shape of the image.
-        grid: the other spatial shape; the edges of the field of view do not move.
-    """
-    neighbors = [
-        None if old == size else _find_neighbors(old, size, part)
-        for part, old, size in zip(slices, shape, grid, strict=True)
-    ]
-    around = [
-        part if found is None else slice(int(found[0][0]), min(int(found[0][-1]) + 2, old))
-        for part, found, old in zip(slices, neighbors, shape, strict=True)
-    ]
-    block = source.read(tuple(around))
-    for axis, (part, found) in enumerate(zip(around, neighbors, strict=True), start=1):
-        if found is not None:
-            block = _interpolate(block, axis, found[0] - part.start, found[1])
-    return block
 
 
 def _refuse(where: str, got: str, expected: str, action: str) -> NoReturn:

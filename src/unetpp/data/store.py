@@ -1,39 +1,55 @@
 """Patch store: each case on the network's grid, normalized, as arrays from which patches are read.
 
     cache/CASE-DIGEST.image.npy       (C, *grid) float16, memory-mapped when read
-    cache/CASE-DIGEST.label.npy       (*grid) uint8, class indices
-    cache/CASE-DIGEST.foreground.npy  (n, 1 + dims) int32: class and position of some voxels of each foreground class;
-                                      with voxels that nobody labeled also 0 and position of some labeled voxels
+    cache/CASE-DIGEST.label.npy       (*grid) uint8 or uint16, class indices
+    cache/CASE-DIGEST.foreground.npy  (n, 1 + dims) int32, see `data.foreground`
 
-The digest covers the plan's data section and the source files: a change of either recomputes the arrays.
+Image and label of a large case are in compressed tiles, `.tif` instead of `.npy`: see `data.compressed`. The digest has
+two halves: what the image depends on, and what the label does. A change remakes the arrays that it concerns.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import os
 import re
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from unetpp import labels
 from unetpp.data.case_files import close_whole_files, name_files
+from unetpp.data.compressed import CompressedArray, make_unreadable, write_compressed
+from unetpp.data.foreground import sample_positions
 from unetpp.data.preprocess import prepare_case_image, prepare_case_label
+from unetpp.data.workers import WorkerProcesses, count_at_once, needs_processes
 from unetpp.errors import DataError, Problem, failures_of
 from unetpp.files import write_atomically
+from unetpp.formats.sources import Slices
 from unetpp.layouts.cases import Case
 from unetpp.plan import DataPlan
+from unetpp.slabs import Sliced
 
-STORE_VERSION = 3
+STORE_VERSION = 4
 ARRAYS = ("image", "label", "foreground")
 DIGEST = 12
 """Length of a digest in file names."""
-LOCATIONS_PER_CLASS = 4096
-"""Largest number of stored positions of each class of a case: enough to center patches on."""
+SMALL = 2**25
+"""Bytes of an image up to which it is stored as it is: mapped, it is read a little faster."""
+_AT_ONCE = 4
+"""Largest number of small cases that are prepared at once; of large ones there are as many as cores."""
+_OF_NEITHER = {"training_range", "voxel_mm", "regions"}
+_OF_LABELS = {"classes", "label_values", "labels", "label_grid"}
+_OF_IMAGES = {"normalization", "resampling", "fill"}
+"""Fields of the plan's data section on which no array depends, only labels, and only images."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +60,13 @@ class StoredCase:
     stem: Path
     """Path of the arrays without their endings."""
 
-    def image(self) -> np.ndarray:
-        """Map the image (C, *grid) float16 into memory."""
-        return self._map("image")
+    def image(self) -> Sliced:
+        """Open the image (C, *grid) float16, whose slices are read from disk."""
+        return self._open("image")
 
-    def label(self) -> np.ndarray:
-        """Map the label (*grid) uint8 into memory."""
-        return self._map("label")
+    def label(self) -> Sliced:
+        """Open the label (*grid) uint8 or uint16, whose slices are read from disk."""
+        return self._open("label")
 
     def positions(self) -> dict[int, np.ndarray]:
         """Read some positions (n, dims) of each foreground class; neither files nor memory are held for each case.
@@ -64,24 +80,31 @@ class StoredCase:
             for index, start, stop in zip(classes, starts, np.append(starts, len(rows))[1:], strict=True)
         }
 
-    def _map(self, name: str) -> np.ndarray:
-        return self._load(name, "r")
+    def is_complete(self) -> bool:
+        """Whether all arrays are there; that of the foreground is written last."""
+        return all(self.has(name) for name in reversed(ARRAYS))
+
+    def has(self, name: str) -> bool:
+        """Whether one array is there."""
+        return any(os.path.isfile(f"{self.stem}.{name}{suffix}") for suffix in (".npy", ".tif"))
+
+    def _open(self, name: str) -> Sliced:
+        path = Path(f"{self.stem}.{name}.tif")
+        return CompressedArray(path) if path.exists() else self._load(name, "r")
 
     def _load(self, name: str, mode: Literal["r"] | None = None) -> np.ndarray:
         path = f"{self.stem}.{name}.npy"
         try:
             array: np.ndarray = np.load(path, mmap_mode=mode, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            got = f"an array that cannot be read ({getattr(error, 'strerror', None) or error})"
-            action = "Has the run folder been moved or unmounted? Otherwise remove the cache: it is made again."
-            raise DataError(Problem(path, got, "the array that was prepared", action)) from error
+            raise make_unreadable(path, error) from error
         return array
 
 
 def store_cases(
     cases: Iterable[Case], plan: DataPlan, folder: Path, progress: Callable[[int, int], None] | None = None
 ) -> list[StoredCase]:
-    """Put cases into the store, unless they are there.
+    """Put cases into the store, unless they are there: large ones in processes, as many as memory and cores allow.
 
     Args:
         cases: the cases of a data set.
@@ -93,15 +116,17 @@ def store_cases(
         The stored cases, in the same order.
 
     Raises:
-        DataError: the problems of all cases that could not be read.
-        WriteError: the store could not be written.
+        DataError: the problems of all cases that could not be read, or whose process was killed; the others are stored.
+        WriteError: the store could not be written; what was stored stays.
     """
     todo = list(cases)
     stored: list[StoredCase] = []
     problems: list[Problem] = []
-    pool = ThreadPoolExecutor(max_workers=4)
+    processes = WorkerProcesses(plan) if needs_processes(todo) else None
+    most = (os.cpu_count() or 1) if processes else _AT_ONCE
+    pool = ThreadPoolExecutor(max_workers=count_at_once(todo, most))
     try:
-        futures = [pool.submit(_store_case, case, plan, folder) for case in todo]
+        futures = [pool.submit(_store_missing, case, plan, folder, processes) for case in todo]
         for done, future in enumerate(futures, start=1):
             try:
                 with failures_of(name_files(todo[done - 1].images)):
@@ -111,6 +136,8 @@ def store_cases(
             if progress:
                 progress(done, len(todo))
     finally:
+        if processes:
+            processes.close()
         pool.shutdown(cancel_futures=True)  # Ctrl-C and a full disk do not wait for the other cases
         close_whole_files()
     if problems:
@@ -120,50 +147,86 @@ def store_cases(
 
 def find_stored_cases(ids: Iterable[str], folder: Path) -> list[StoredCase]:
     """Find cases of these ids that an earlier call has stored; sources are not read, the newest arrays are taken."""
-    endings = tuple(f".{name}.npy" for name in ARRAYS)
     newest: dict[str, Path] = {}
-    for path in sorted(folder.glob(f"*{endings[-1]}"), key=lambda path: path.stat().st_mtime):
-        stem = path.name.removesuffix(endings[-1])
-        if all((folder / f"{stem}{ending}").is_file() for ending in endings):
+    for path in sorted(folder.glob("*.foreground.npy"), key=lambda path: path.stat().st_mtime):
+        stem = path.name.removesuffix(".foreground.npy")
+        if StoredCase(stem, folder / stem).is_complete():
             newest[stem[: -DIGEST - 1]] = folder / stem
     names = [(case_id, _make_file_name(case_id)) for case_id in ids]
     return [StoredCase(case_id, newest[name]) for case_id, name in names if name in newest]
 
 
-def _store_case(case: Case, plan: DataPlan, folder: Path) -> StoredCase:
+def _store_missing(case: Case, plan: DataPlan, folder: Path, processes: WorkerProcesses | None) -> StoredCase:
     stored = StoredCase(case.id, folder / f"{_make_file_name(case.id)}-{_hash(case, plan)}")
-    if not Path(f"{stored.stem}.foreground.npy").exists():  # written last
-        prepared = prepare_case_image(case, plan)
-        grid = prepared.shape[1:]
-        label = prepare_case_label(case, plan, prepared)
-        image = prepared.read(tuple(slice(0, size) for size in grid)).astype(np.float16)
-        positions = _sample_positions(label, case.id, labels.find_ignored_index(plan))
-        for ending, array in zip(ARRAYS, (image, label, positions), strict=True):
-            with write_atomically(f"{stored.stem}.{ending}.npy") as temporary, temporary.open("wb") as file:
-                np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+    if stored.is_complete():
+        return stored
+    if processes:
+        processes.prepare(case, stored.stem)
+    else:
+        write_case(case, plan, stored)
     return stored
 
 
-def _sample_positions(label: np.ndarray, name: str, ignored: int | None) -> np.ndarray:
-    rng = np.random.default_rng(list(hashlib.sha256(name.encode()).digest()))
-    rows = [np.empty((0, 1 + label.ndim), np.int32)]
-    found = np.unique(label[label > 0])
-    for index in [0, *found[found != ignored]] if ignored in found else found:
-        positions = np.flatnonzero(label == index if index else label != ignored)
-        if len(positions) > LOCATIONS_PER_CLASS:
-            positions = np.sort(rng.choice(positions, LOCATIONS_PER_CLASS, replace=False))
-        coordinates = np.stack(np.unravel_index(positions, label.shape), axis=1)
-        rows.append(np.column_stack([np.full(len(positions), index), coordinates]).astype(np.int32))
-    return np.concatenate(rows)
+def write_case(case: Case, plan: DataPlan, stored: StoredCase) -> None:
+    """Prepare one case and write its arrays; raises as `store_cases`."""
+    prepared = prepare_case_image(case, plan, once=True)
+    grid = prepared.shape[1:]
+    label = prepare_case_label(case, plan, prepared)
+    if not _reuse_image(stored):
+        _write(stored, "image", prepared.shape, np.float16, grid, prepared.read)
+    _write(stored, "label", grid, label.dtype, grid, lambda slices: label[slices])
+    positions = sample_positions(label, case.id, labels.find_ignored_index(plan))
+    with write_atomically(f"{stored.stem}.foreground.npy") as temporary, temporary.open("wb") as file:  # the last one
+        np.save(file, positions, allow_pickle=False)
+
+
+def _write(
+    stored: StoredCase,
+    name: str,
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    grid: tuple[int, ...],
+    read: Callable[[Slices], np.ndarray],
+) -> None:
+    """Write an array, a large one in tiles."""
+    is_small = prod(shape) * np.dtype(dtype).itemsize <= SMALL
+    with write_atomically(f"{stored.stem}.{name}{'.npy' if is_small else '.tif'}") as temporary:
+        if is_small:
+            with temporary.open("wb") as file:
+                array = read(tuple(slice(0, size) for size in grid)).astype(dtype)
+                np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+        else:
+            write_compressed(temporary, tuple(shape), dtype, len(grid), read)
+
+
+def _reuse_image(stored: StoredCase) -> bool:
+    """Take the image of an entry whose label alone differs, without a copy where the disk can."""
+    if stored.has("image"):
+        return True
+    half = len(stored.stem.name) - DIGEST // 2
+    for path in stored.stem.parent.glob(f"{glob.escape(stored.stem.name[:half])}{'?' * (DIGEST // 2)}.image.*"):
+        target = f"{stored.stem}.image{path.suffix}"
+        try:
+            os.link(path, target)
+        except OSError:  # a disk without links
+            with write_atomically(target) as temporary:
+                shutil.copyfile(path, temporary)
+        return True
+    return False
 
 
 def _hash(case: Case, plan: DataPlan) -> str:
-    files = [
-        f"{path.absolute()} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in (*case.images, *case.labels)
-    ]
-    part = [f"{case.plane} {case.area}"] if case.is_part else []
-    text = "\n".join([str(STORE_VERSION), plan.model_dump_json(), case.id, *files, *part])
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST]
+    """Hash what the image depends on, and what the label does, each to half of the digest."""
+    common = [str(STORE_VERSION), case.id, *([f"{case.plane} {case.area}"] if case.is_part else [])]
+    image = [*map(_describe_file, case.images), plan.model_dump_json(exclude=_OF_NEITHER | _OF_LABELS)]
+    label = [*map(_describe_file, (*case.images, *case.labels)), plan.model_dump_json(exclude=_OF_NEITHER | _OF_IMAGES)]
+    texts = ["\n".join([*common, *each]) for each in (image, label)]
+    digests = [hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest() for text in texts]
+    return "".join(digest[: DIGEST // 2] for digest in digests)
+
+
+def _describe_file(path: Path) -> str:
+    return f"{path.absolute()} {path.stat().st_size} {path.stat().st_mtime_ns}"
 
 
 def _make_file_name(name: str) -> str:

@@ -62,6 +62,11 @@ def measure_levels(values: np.ndarray) -> np.ndarray:
     return levels
 
 
+def keep_filled(values: np.ndarray) -> np.ndarray:
+    """Keep those of (C, n) values that are not 0 in every channel."""
+    return values[:, values.any(axis=0)]
+
+
 def standardize_levels(levels: np.ndarray) -> np.ndarray:
     """Convert levels (..., 4) to percentiles in standard deviations from the mean, (..., 2); 0 for a constant image."""
     mean, std = levels[..., 2:3], levels[..., 3:4]
@@ -86,7 +91,9 @@ def find_outside(source: ImageSource, plan: DataPlan) -> tuple[str, ...]:
     if known is None:
         return (*_judge_conversion(source, plan), *find_scale(source, plan))
     values = sample_values(source)
-    levels = measure_levels(_convert_channels(values, len(plan.channels)))
+    converted_values = _convert_channels(values, len(plan.channels))
+    levels, inside = measure_levels(converted_values), measure_levels(keep_filled(converted_values))
+    levels = np.where([[each.nonzero] for each in plan.normalization], inside, levels)
     found = _count_source_channels(source, values)
     channels = count_noun(found, "channel")
     had = " or ".join(map(str, known.channels))

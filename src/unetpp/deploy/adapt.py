@@ -22,6 +22,7 @@ from unetpp.errors import UsageError
 from unetpp.infer.early_exit import EarlyExit, choose_rule, estimate_uncertainty
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.infer.sliding import predict_tiles
+from unetpp.labels.coding_torch import TensorCoding
 from unetpp.measure.stored_cases import StoredImage, find_stored_split
 from unetpp.measure.verdict import suggest_for_model
 from unetpp.measured import MAX_DROP, DepthTable, Notes, Rule, has_unlearned
@@ -176,7 +177,7 @@ def fit_rules(predictor: Predictor, cases: Sequence[StoredCase], progress: Progr
     tiles = {**dict.fromkeys(depths, 0), depths[-1]: len(found.case)}
     rules = [Rule(doubts=never, dice_lost=0.0, dice_lost_interval=(0.0, 0.0), tiles=tiles, time=1.0)]
     for number, (limits, path) in enumerate(zip(trials, paths, strict=True), start=1):
-        adaptive = EarlyExit(runner, depths, limits)
+        adaptive = EarlyExit(runner, depths, limits, predictor.coding)
         lost = compute_dice_losses(full, score_cases(predictor, adaptive, cases))
         if not lost:
             expected = "some, to measure what early exit loses"
@@ -221,7 +222,7 @@ class Observations:
 def observe(predictor: Predictor, cases: Sequence[StoredCase], show: Stage) -> Observations:
     """Predict the cases at all depths."""
     depths = predictor.growth
-    recorder = _Recorder(predictor.runners[0], depths[:-1])
+    recorder = _Recorder(predictor.runners[0], depths[:-1], predictor.coding)
     number: list[int] = []
     lost = []
     for index, case in enumerate(cases):
@@ -236,14 +237,14 @@ def observe(predictor: Predictor, cases: Sequence[StoredCase], show: Stage) -> O
 class _Recorder:
     """Runs all heads of a network, and records the uncertainty of each image at some depths."""
 
-    def __init__(self, runner: Runner, depths: Sequence[int]) -> None:
-        self._runner, self._depths = runner, depths
+    def __init__(self, runner: Runner, depths: Sequence[int], coding: TensorCoding) -> None:
+        self._runner, self._depths, self._coding = runner, depths, coding
         self.uncertainty: list[list[float]] = []
 
     def __call__(self, x: Tensor, depth: int | None = None, heads: bool = False) -> HeadOutputs:
         outputs = cast(HeadOutputs, self._runner(x, heads=True))
         self.uncertainty += torch.stack(
-            [estimate_uncertainty(outputs.at(depth)) for depth in self._depths], dim=1
+            [estimate_uncertainty(outputs.at(depth), self._coding) for depth in self._depths], dim=1
         ).tolist()
         return outputs
 
@@ -288,8 +289,10 @@ def score_cases(predictor: Predictor, runner: Runner, cases: Sequence[StoredCase
 
 
 def _predict(predictor: Predictor, runner: Runner, case: StoredCase, depths: Sequence[int]) -> dict[int, np.ndarray]:
-    return predict_tiles([runner], StoredImage(case.image()), predictor.plan.predict, depths, predictor.device)
+    image, plan = StoredImage(case.image()), predictor.plan.predict
+    return predict_tiles([runner], image, plan, depths, predictor.device, predictor.coding)
 
 
 def _score(predictor: Predictor, case: StoredCase, segmentation: np.ndarray) -> float | None:
-    return fast_dice(segmentation, case.label(), predictor.plan.data.num_classes)
+    data = predictor.plan.data
+    return fast_dice(segmentation, case.label(), data.num_classes, data.region_indices)

@@ -82,7 +82,8 @@ def time_exits(predictor: Predictor, case: StoredCase, paths: Sequence[Path], re
                 for place, depth in enumerate(path, start=1):
                     logits = forward_pass.logits(depth)
                     is_last = depth == predictor.growth[-1]
-                    (logits.sum() if is_last else estimate_uncertainty(logits)).tolist()  # waits for a GPU
+                    found = logits.sum() if is_last else estimate_uncertainty(logits, predictor.coding)
+                    found.tolist()  # waits for a GPU
                     steps[path[:place]].append(time.perf_counter() - started)
             for depth in predictor.growth:
                 started = time.perf_counter()

@@ -49,7 +49,8 @@ def save(
     """Write a network of `build_model` as a model file, which `load`, `prune`, `export` and all other verbs take.
 
     Prediction scales the values of a file as `normalization` says and gives them to the network, so say what your loop
-    did. One logit with a sigmoid becomes two with a softmax, which predict the same.
+    did. One logit with a sigmoid becomes two with a softmax, which predict the same; logits of regions stay, with
+    `set={"data.regions": "whole=1+2,core=2"}`.
 
     Args:
         network: the trained network; DistributedDataParallel, AveragedModel and torch.compile around it are removed.
@@ -84,7 +85,7 @@ def save(
     inner = _unwrap(network)
     model, weights = _read_network(inner)
     settings: dict[str, Any] = {
-        "data.classes": _check_classes(classes, model),
+        "data.classes": _check_classes(classes, model, (set or {}).get("data.regions")),
         "data.channels": None if channels is None else list(channels),
         "data.normalization": _list_normalizations(normalization, model.in_channels),
         "predict.tile": _list_axes("tile", [tile] * model.dims if isinstance(tile, int) else tile, model.dims),
@@ -95,7 +96,7 @@ def save(
     decided.require_agreement(model)
     plan = make_plan(PeerNetwork(OWN_LOOP, model, {}), decided, out.stem)
     plan = plan.model_copy(update={"model": plan.model.model_copy(update={"preset": model.preset})})
-    if plan.data.num_classes > model.out_channels:
+    if len(plan.data.outputs) > model.out_channels:
         weights = add_background(weights)
     with write_atomically(out) as temporary:
         save_model(temporary, weights, plan, Notes(imported_from=OWN_LOOP, assumed=decided.assumed))
@@ -131,8 +132,9 @@ def _read_network(network: UNetPlusPlus) -> tuple[ModelPlan, dict[str, Tensor]]:
     return network.plan, weights
 
 
-def _check_classes(classes: Sequence[str] | None, model: ModelPlan) -> list[str] | None:
-    expected = max(2, model.out_channels)
+def _check_classes(classes: Sequence[str] | None, model: ModelPlan, regions: object) -> list[str] | None:
+    """Check names of classes; how many regions are made of, the plan checks. Raises UsageError."""
+    expected = len(classes or ()) if regions else max(2, model.out_channels)
     if classes is not None and (isinstance(classes, str) or len(classes) != expected):
         names = f"{expected} names, background first: the network has `out_channels={model.out_channels}`"
         raise UsageError("classes", repr(classes), names, "Change it.")

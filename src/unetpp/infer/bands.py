@@ -13,7 +13,7 @@ from unetpp.formats.scratch import release
 from unetpp.infer.confidence import SoftDice
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import Prediction, describe_infinite, empty_prediction
-from unetpp.labels.classes_torch import class_indices, entropy, expand_probabilities
+from unetpp.labels.coding_torch import CLASSES, TensorCoding
 from unetpp.labels.decision import MOST_PROBABLE, Decision
 from unetpp.volume import Geometry
 
@@ -27,7 +27,7 @@ class Band:
 
     first_row: int
     probabilities: Tensor
-    """(depths, channels, rows, *rest) float32. Two classes have one channel, the probability of class 1.
+    """(depths, channels, rows, *rest) float32, compact where `TensorCoding` has such a form.
     A disagreement, if requested, is the last channel."""
 
 
@@ -55,6 +55,7 @@ def collect(
     options: PredictOptions = DEFAULTS,
     geometry: Geometry | None = None,
     orientation: Orientation | None = None,
+    coding: TensorCoding = CLASSES,
     decision: Decision = MOST_PROBABLE,
 ) -> dict[int, Prediction]:
     """Collect bands into predictions as they arrive.
@@ -66,6 +67,7 @@ def collect(
         options: which maps to collect; with disagreement, the bands contain it.
         geometry: geometry of the image.
         orientation: what turned the axes of the image into those of the bands; None: they are the same.
+        coding: what the channels mean.
         decision: how probabilities become classes, and which are reported.
 
     Returns:
@@ -74,38 +76,38 @@ def collect(
     turn = (orientation or keep_axes(len(shape))).turn
     found: dict[int, Prediction] = {}
     disagreement = options.uncertainty == "disagreement"
-    maps = (options.probabilities, options.uncertainty is not None)
-    confidence = {depth: SoftDice() for depth in depths}
+    confidence = {depth: SoftDice(coding) for depth in depths}
     for band in bands:
         if not found:
-            classes = max(2, band.probabilities.shape[1] - disagreement)
-            found = {depth: empty_prediction(depth, shape, classes, geometry or Geometry(), maps) for depth in depths}
+            outputs = coding.count_outputs(band.probabilities.shape[1] - disagreement)
+            maps = (outputs if options.probabilities else 0, options.uncertainty is not None)
+            sizes = (shape, coding.count_classes(outputs), geometry or Geometry(), maps)
+            found = {depth: empty_prediction(depth, *sizes) for depth in depths}
         rows = slice(band.first_row, band.first_row + band.probabilities.shape[2])
         for prediction, values in zip(found.values(), band.probabilities, strict=True):
             probabilities, uncertainty = (values[:-1], values[-1]) if disagreement else (values, None)
-            indices = decide(probabilities, decision)
+            indices = coding.class_indices(probabilities, decision.threshold)
             probabilities = decision.scale(probabilities)
-            _fill(prediction.viewed(turn), rows, indices, probabilities, uncertainty)
+            _fill(prediction.viewed(turn), rows, indices, probabilities, uncertainty, coding)
             confidence[prediction.depth].add(probabilities, indices)
     return {depth: replace(each, dice_sums=confidence[depth].sums()) for depth, each in found.items()}
 
 
-def decide(probabilities: Tensor, decision: Decision) -> Tensor:
-    """Choose the class of each voxel from probabilities (channels, ...)."""
-    if len(probabilities) == 1 and decision.threshold != MOST_PROBABLE.threshold:
-        return probabilities[0] > decision.threshold
-    return class_indices(probabilities)
-
-
 def _fill(
-    prediction: Prediction, rows: slice, indices: Tensor, probabilities: Tensor, uncertainty: Tensor | None
+    prediction: Prediction,
+    rows: slice,
+    indices: Tensor,
+    probabilities: Tensor,
+    uncertainty: Tensor | None,
+    coding: TensorCoding,
 ) -> None:
     """Write a band into a prediction. Without `uncertainty`, the entropy is written."""
     prediction.segmentation[rows] = indices.cpu().numpy()
     if prediction.probabilities is not None:
-        prediction.probabilities[:, rows] = expand_probabilities(probabilities).cpu().numpy()
+        prediction.probabilities[:, rows] = coding.expand(probabilities).cpu().numpy()
     if prediction.uncertainty is not None:
-        prediction.uncertainty[rows] = (entropy(probabilities) if uncertainty is None else uncertainty).cpu().numpy()
+        values = coding.entropy(probabilities) if uncertainty is None else uncertainty
+        prediction.uncertainty[rows] = values.cpu().numpy()
     for array in (prediction.segmentation, prediction.probabilities, prediction.uncertainty):
         release(array)
 

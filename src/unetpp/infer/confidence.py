@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from unetpp.infer.prediction import soft_dice
-from unetpp.labels.classes_torch import entropy, soft_counts
+from unetpp.labels.coding_torch import CLASSES, TensorCoding
 
 
 class Disagreement:
@@ -17,14 +17,15 @@ class Disagreement:
     that lies between the predictions (the mutual information of Houlsby et al. 2011, section 2).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, coding: TensorCoding = CLASSES) -> None:
+        self._coding = coding
         self._count = 0
         self._sum: Tensor | None = None
         self._entropies: Tensor | None = None
 
     def add(self, probabilities: Tensor) -> None:
-        """Add a prediction: (B, channels, *spatial); for two classes, the probability of the second alone."""
-        added = entropy(probabilities, dim=1)
+        """Add a prediction: (B, channels, *spatial), which may be compact."""
+        added = self._coding.entropy(probabilities, dim=1)
         self._sum = probabilities.clone() if self._sum is None else self._sum.add_(probabilities)
         self._entropies = added if self._entropies is None else self._entropies.add_(added)
         self._count += 1
@@ -33,7 +34,7 @@ class Disagreement:
         """Return the disagreement (B, *spatial) of all predictions added; raises ValueError without any."""
         if self._sum is None or self._entropies is None:
             raise ValueError("predictions: got none; expected at least one.")
-        return (entropy(self._sum / self._count, dim=1) - self._entropies / self._count).clamp_(0, 1)
+        return (self._coding.entropy(self._sum / self._count, dim=1) - self._entropies / self._count).clamp_(0, 1)
 
 
 class SoftDice:
@@ -44,12 +45,13 @@ class SoftDice:
     (Borges et al. 2024, "Soft Dice Confidence", section 4).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, coding: TensorCoding = CLASSES) -> None:
+        self._coding = coding
         self._sums: Tensor | None = None
 
     def add(self, probabilities: Tensor, indices: Tensor) -> None:
-        """Add voxels: probabilities (channels, ...), for two classes of the second alone, and class indices (...)."""
-        sums = soft_counts(probabilities, indices)
+        """Add voxels: probabilities (channels, ...), which may be compact, and class indices (...)."""
+        sums = self._coding.soft_counts(probabilities, indices)
         self._sums = sums if self._sums is None else self._sums + sums
 
     def sums(self) -> np.ndarray | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unetpp.errors import UsageError
-from unetpp.labels.classes_torch import compact_probabilities, most_probable
+from unetpp.labels.coding_torch import CLASSES, TensorCoding
 from unetpp.measured import Rule, find_rule
 from unetpp.runtime.runner import IncrementalRunner
 from unetpp.size_names import SizeNames
@@ -20,10 +20,10 @@ MIN_FOREGROUND = 0.01
 """Smallest fraction of foreground assumed in a tile, so that a few uncertain voxels of an empty tile count little."""
 
 
-def estimate_uncertainty(logits: Tensor) -> Tensor:
+def estimate_uncertainty(logits: Tensor, coding: TensorCoding = CLASSES) -> Tensor:
     """Estimate the number of wrong voxels per voxel of foreground: (B,), from logits (B, channels, *spatial)."""
-    best, classes = most_probable(compact_probabilities(logits).flatten(2), dim=1)
-    return (1 - best).sum(dim=1) / (classes > 0).sum(dim=1).clamp(min=MIN_FOREGROUND * best.shape[1])
+    best, is_foreground = coding.find_certainty(coding.compact(logits).flatten(2), dim=1)
+    return (1 - best).sum(dim=1) / is_foreground.sum(dim=1).clamp(min=MIN_FOREGROUND * best.shape[1])
 
 
 def choose_rule(rules: Sequence[Rule], max_drop: float, model: str, sizes: SizeNames) -> Rule:
@@ -60,13 +60,20 @@ class EarlyExit:
             (`sizes.list_growth`).
         limits: for each of them but the last, the largest uncertainty at which an image stops; None: the head is not
             computed.
+        coding: what the logits mean.
 
     Attributes:
         images: number of images that stopped at each of them so far.
     """
 
-    def __init__(self, network: IncrementalRunner, depths: Sequence[int], limits: Sequence[float | None]) -> None:
-        self._network = network
+    def __init__(
+        self,
+        network: IncrementalRunner,
+        depths: Sequence[int],
+        limits: Sequence[float | None],
+        coding: TensorCoding = CLASSES,
+    ) -> None:
+        self._network, self._coding = network, coding
         every = zip(depths, (*limits, math.inf), strict=True)
         self._limits = {depth: limit for depth, limit in every if limit is not None}
         self.images: Counter[int] = Counter()
@@ -86,7 +93,8 @@ class EarlyExit:
             logits = forward_pass.logits(depth)
             found = logits.clone() if found is None else found.index_copy(0, waiting, logits)
             last = limit == math.inf
-            done = torch.ones_like(waiting, dtype=torch.bool) if last else estimate_uncertainty(logits) <= limit
+            certain = torch.ones_like(waiting, dtype=torch.bool)
+            done = certain if last else estimate_uncertainty(logits, self._coding) <= limit
             self.images[depth] += int(done.sum())
             if done.all():
                 return found

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from unetpp.data.preprocess import PreparedImage, prepare_image, resample_block
+from unetpp import labels
+from unetpp.data.preprocess import PreparedImage, prepare_image
+from unetpp.data.resampling import choose_methods, resample_block
 from unetpp.data.training_range import find_outside
 from unetpp.errors import DataError, UsageError
 from unetpp.formats.scratch import allocate_array, release
@@ -21,8 +23,8 @@ from unetpp.infer.mirror import mirrorings
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import MEAN, Prediction, describe_infinite, empty_prediction
 from unetpp.infer.tiles import TileGrid, TileProgress, read_tile
-from unetpp.labels.classes import entropy, most_probable, soft_counts
-from unetpp.labels.decision import MOST_PROBABLE, Decision
+from unetpp.labels.coding import Coding
+from unetpp.labels.decision import MOST_PROBABLE, Decision, make_decision
 from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork, open_exported, parse_description
 from unetpp.size_names import choose_setting
 from unetpp.slabs import slabs
@@ -55,9 +57,9 @@ class ExportedPredictor(CasePredictor):
         self.doubts = describe_doubts([described.notes.verdict], described.notes.no_expected_dice)
         self._decision, self._tta = MOST_PROBABLE, False
         if chosen := described.selection:
-            self._decision, self._tta = Decision(chosen.threshold, chosen.temperature.value), chosen.tta
+            self._decision, self._tta = make_decision(chosen, self.data), chosen.tta
             self.steps = chosen.steps
-        self._network = network
+        self._network, self._coding = network, labels.make_coding(self.data)
         self.name, self.backend = name, backend
 
     def choose_sizes(self, options: PredictOptions) -> tuple[int, ...]:
@@ -95,13 +97,16 @@ class ExportedPredictor(CasePredictor):
         """Predict an image that is read in blocks; see `CasePredictor.predict_source`."""
         depths = self.choose_sizes(options)
         image = prepare_image(source, self.data, where)
-        classes, maps = self.data.num_classes, (options.probabilities, options.uncertainty is not None)
-        found = [empty_prediction(depth, image.image_shape, classes, image.geometry, maps) for depth in depths]
-        sums = [np.zeros((3, classes - 1)) for _ in depths]
+        outputs = len(self.data.outputs)
+        maps = (outputs if options.probabilities else 0, options.uncertainty is not None)
+        sizes = (image.image_shape, self.data.num_classes, image.geometry, maps)
+        found = [empty_prediction(depth, *sizes) for depth in depths]
+        sums = [np.zeros((3, len(self.data.scored))) for _ in depths]
         bands = self._stream_bands(image, depths, options.tta or self._tta, where, progress)
-        for slices, block in _restore(bands, image, (len(depths), classes)):
+        for slices, block in _restore(bands, image, (len(depths), outputs)):
             for prediction, total, probabilities in zip(found, sums, block, strict=True):
-                total += _fill(prediction.viewed(image.orientation.turn), slices, probabilities, self._decision)
+                viewed = prediction.viewed(image.orientation.turn)
+                total += _fill(viewed, slices, probabilities, self._coding, self._decision)
         outside = find_outside(source, self.data)
         return {
             prediction.depth: replace(prediction, dice_sums=total, outside=outside)
@@ -111,14 +116,14 @@ class ExportedPredictor(CasePredictor):
     def _stream_bands(
         self, image: PreparedImage, depths: Sequence[int], tta: bool, where: str, progress: TileProgress | None
     ) -> Iterator[np.ndarray]:
-        """Yield probabilities (depths, classes, rows, *rest) on the network's grid, from its first row to its last.
+        """Yield probabilities (depths, outputs, rows, *rest) on the network's grid, from its first row to its last.
 
         The NumPy version of `sliding.stream_bands`: keep the two equal.
         """
         tile_shape = self._tiles.tile
         grid = TileGrid(image.shape[1:], tile_shape, self._tiles.overlap)
         top, height = 0, min(tile_shape[0], grid.shape[0])
-        sums = np.zeros((len(depths), self.data.num_classes, height, *grid.shape[1:]), dtype=np.float32)
+        sums = np.zeros((len(depths), len(self.data.outputs), height, *grid.shape[1:]), dtype=np.float32)
         for done, tile in enumerate(grid, start=1):
             values = self._predict_tile(read_tile(image, tile, tile_shape), depths, tta)
             if not np.isfinite(values.sum()):
@@ -137,7 +142,7 @@ class ExportedPredictor(CasePredictor):
         yield sums[:, :, : grid.shape[0] - top]
 
     def _predict_tile(self, tile: np.ndarray, depths: Sequence[int], tta: bool) -> np.ndarray:
-        """Predict a tile (C, *tile): probabilities (depths, classes, *tile), averaged over mirrored copies."""
+        """Predict a tile (C, *tile): probabilities (depths, outputs, *tile), averaged over mirrored copies."""
         heads = [number for number, head in enumerate(self.depths) if head in depths or MEAN in depths]
         copies = mirrorings(self.data.dims) if tta else ((),)
         total: Any = 0
@@ -149,21 +154,19 @@ class ExportedPredictor(CasePredictor):
         return np.stack([total.mean(axis=0) if depth == MEAN else by_depth[depth] for depth in depths])
 
 
-def _fill(prediction: Prediction, slices: _Slices, probabilities: np.ndarray, decision: Decision) -> np.ndarray:
-    """Write a block of probabilities (classes, *block) into a prediction; returns its sums for `soft_dice`."""
-    indices = prediction.segmentation[slices]
-    if len(probabilities) == 2 and decision.threshold != MOST_PROBABLE.threshold:
-        indices[...] = probabilities[1] > decision.threshold
-    else:
-        most_probable(probabilities, indices)
+def _fill(
+    prediction: Prediction, slices: _Slices, probabilities: np.ndarray, coding: Coding, decision: Decision
+) -> np.ndarray:
+    """Write a block of probabilities (outputs, *block) into a prediction; returns its sums for `soft_dice`."""
+    indices = coding.fill_indices(probabilities, prediction.segmentation[slices], decision.threshold)
     probabilities = decision.scale(probabilities)
     if prediction.probabilities is not None:
         prediction.probabilities[(slice(None), *slices)] = probabilities
     if prediction.uncertainty is not None:
-        prediction.uncertainty[slices] = entropy(probabilities)
+        prediction.uncertainty[slices] = coding.entropy(probabilities)
     for array in (prediction.segmentation, prediction.probabilities, prediction.uncertainty):
         release(array)
-    return soft_counts(probabilities, indices)
+    return coding.soft_counts(probabilities, indices)
 
 
 def _restore(
@@ -172,9 +175,9 @@ def _restore(
     """Bring probabilities to the grid of the image, block by block; many probabilities of another grid lie on disk.
 
     Args:
-        bands: probabilities (depths, classes, rows, *rest) on the network's grid, from its first row to its last.
+        bands: probabilities (depths, outputs, rows, *rest) on the network's grid, from its first row to its last.
         image: the image.
-        channels: numbers of depths and of classes.
+        channels: numbers of depths and of outputs.
 
     Returns:
         The place of each block on the grid of the image, turned to the axes of the network, and what is there.
@@ -191,9 +194,9 @@ def _restore(
             probabilities[:, rows] = band.reshape(-1, *band.shape[2:])
             release(probabilities)
     if probabilities is not None:
-        source = ArraySource(probabilities, Geometry())
+        source, methods = ArraySource(probabilities, Geometry()), choose_methods(len(grid), "linear", image.thick)
         for slices in slabs(shape):
-            block = resample_block(source, slices, grid, shape)
+            block = resample_block(source, slices, grid, shape, methods)
             yield slices, block.reshape(*channels, *block.shape[1:])
 
 

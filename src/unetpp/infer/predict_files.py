@@ -136,7 +136,7 @@ def predict_to_files(
     _require_other_folder(cases, folders)
     made = MadeFolder(out)
     earlier, replaced = _read_earlier(folders)
-    namers = {depth: MapNames(plan.classes[1:], _list_ids(earlier[depth])) for depth in depths}
+    namers = {depth: MapNames(plan.scored, _list_ids(earlier[depth])) for depth in depths}
     entries: dict[Path, dict[str, Any]] = {}
     failures = [Failure(Path(problem.where).name, problem) for problem in found_images.skipped]
     outside: list[tuple[str, str]] = []
@@ -225,7 +225,7 @@ def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan, map_
     path = folder / f"{name}{output_suffix(geometry)}"
     write_segmentation(to_label_values(prediction.segmentation, plan), geometry, path)
     if prediction.probabilities is not None:
-        for map_name, values in zip(map_names.choose(name), prediction.probabilities[1:], strict=True):
+        for map_name, values in zip(map_names.choose(name), prediction.probabilities[-len(plan.scored) :], strict=True):
             write_map(values, geometry, folder / "probabilities" / f"{map_name}{map_suffix(geometry)}")
     if prediction.uncertainty is not None:
         write_map(prediction.uncertainty, geometry, folder / "uncertainty" / f"{name}{map_suffix(geometry)}")
@@ -258,7 +258,8 @@ def _judge(prediction: Prediction, predictor: CasePredictor) -> dict[str, Any]:
 def _measure(prediction: Prediction, plan: DataPlan, sizes: SizeNames) -> dict[str, Any]:
     """Measure the classes of a segmentation: voxels, area or volume, connected objects; and which depths tiles took."""
     spacing = prediction.geometry.spacing_mm
-    measured = zip(plan.classes[1:], measure_classes(prediction.segmentation, plan.num_classes), strict=True)
+    found = measure_classes(prediction.segmentation, plan.num_classes, plan.region_indices)
+    measured = zip(plan.scored, found, strict=True)
     classes = {
         name: {"voxels": size.voxels, **measure_size(size.voxels, spacing), "objects": size.objects}
         for name, size in measured
@@ -296,7 +297,7 @@ def _write_entries(
             "backend": predictor.backend,
             **_name_size(depth, predictor.sizes),
             "options": options.recorded,
-            **predictor.data.model_dump(mode="json", include={"classes", "label_values", "labels"}),
+            **predictor.data.model_dump(mode="json", include={"classes", "label_values", "labels", "regions"}),
         }
         files = {
             path.relative_to(folder).as_posix(): entry for path, entry in entries.items() if path.is_relative_to(folder)

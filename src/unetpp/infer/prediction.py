@@ -45,10 +45,10 @@ class Prediction:
     geometry: Geometry
     """Geometry of the image."""
     probabilities: np.ndarray | None = None
-    """(num_classes, *spatial) float32."""
+    """(num_classes, *spatial) float32, of regions (regions, *spatial)."""
     uncertainty: np.ndarray | None = None
-    """(*spatial) float32, 0 to 1: entropy of the probabilities, divided by that of equally probable classes, or the
-    disagreement."""
+    """(*spatial) float32, 0 to 1: entropy of the probabilities, divided by that of equally probable classes (of
+    regions: their mean), or the disagreement."""
     dice_sums: np.ndarray | None = None
     """(3, foreground classes): what the confidence is made of, see `soft_dice`; None: it was not computed."""
     tiles: Mapping[int, int] = field(default_factory=dict)
@@ -91,7 +91,7 @@ def describe_infinite(where: str) -> Problem:
 
 
 def empty_prediction(
-    depth: int, shape: tuple[int, ...], num_classes: int, geometry: Geometry, maps: tuple[bool, bool] = (False, False)
+    depth: int, shape: tuple[int, ...], num_classes: int, geometry: Geometry, maps: tuple[int, bool] = (0, False)
 ) -> Prediction:
     """Allocate a prediction without initializing its arrays; large ones lie on disk (`data.scratch`).
 
@@ -100,13 +100,13 @@ def empty_prediction(
         shape: shape of the image, (*spatial).
         num_classes: number of classes, background included.
         geometry: geometry of the image.
-        maps: whether to allocate the probabilities, and the uncertainty.
+        maps: number of maps of probabilities to allocate, and whether to allocate the uncertainty.
     """
     return Prediction(
         depth,
         allocate_array(shape, index_type(num_classes)),
         geometry,
-        allocate_array((num_classes, *shape), np.float32) if maps[0] else None,
+        allocate_array((maps[0], *shape), np.float32) if maps[0] else None,
         allocate_array(shape, np.float32) if maps[1] else None,
     )
 

@@ -25,6 +25,7 @@ from unetpp.infer.prediction import AUTO, Prediction
 from unetpp.infer.restore import resample_bands
 from unetpp.infer.sliding import stream_bands
 from unetpp.infer.tiles import TileGrid, TileProgress
+from unetpp.labels.coding_torch import make_tensor_coding
 from unetpp.measured import (
     MAX_DROP,
     Calibration,
@@ -89,7 +90,7 @@ class Predictor(CasePredictor):
     ) -> None:
         if not networks:
             raise UsageError("networks", "none", "at least one", "Pass the networks of one or more folds.")
-        self.plan, self.data = plan, plan.data
+        self.plan, self.data, self.coding = plan, plan.data, make_tensor_coding(plan.data)
         self.sizes = sizes or name_sizes(DepthTable(), networks[0].head_depths, plan.model)
         self.device: torch.device = torch.device(device)
         self.name = name or plan.name
@@ -144,7 +145,7 @@ class Predictor(CasePredictor):
         exits = self._make_early_exits(runners) if depths == (AUTO,) else []
         used, heads = (exits, self.depths[-1:]) if exits else (runners, depths)
         on_image = self._stream(used, image, heads, where, options, progress)
-        found = collect(on_image, image.image_shape, depths, options, image.geometry, image.orientation)
+        found = collect(on_image, image.image_shape, depths, options, image.geometry, image.orientation, self.coding)
         outside = find_outside(source, self.data)
         tiles = sum((each.images for each in exits), Counter[int]())
         return {depth: replace(prediction, tiles=tiles, outside=outside) for depth, prediction in found.items()}
@@ -184,8 +185,10 @@ class Predictor(CasePredictor):
         options: PredictOptions,
         progress: TileProgress | None,
     ) -> Iterator[Band]:
-        bands = stream_bands(runners, image, self.plan.predict, depths, self.device, options, progress, self.sizes)
-        return resample_bands(require_finite(bands, where), image.shape[1:], image.turned_shape)
+        bands = stream_bands(
+            runners, image, self.plan.predict, depths, self.device, options, progress, self.sizes, self.coding
+        )
+        return resample_bands(require_finite(bands, where), image.shape[1:], image.turned_shape, image.thick)
 
     def _choose_runners(self, shape: tuple[int, ...]) -> Sequence[IncrementalRunner]:
         """Choose what runs an image: compiling for OpenVINO takes longer than torch does for the first tiles."""
@@ -198,7 +201,7 @@ class Predictor(CasePredictor):
 
     def _make_early_exits(self, runners: Sequence[IncrementalRunner]) -> list[EarlyExit]:
         rule = choose_rule(self.rules, self.max_drop, self.name, self.sizes)
-        return [EarlyExit(runner, self.growth, rule.doubts) for runner in runners]
+        return [EarlyExit(runner, self.growth, rule.doubts, self.coding) for runner in runners]
 
 
 def load_predictor(

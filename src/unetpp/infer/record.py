@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from unetpp.errors import DataError, Problem
 from unetpp.files import write_text
 from unetpp.json_files import read_json
-from unetpp.plan import LabelPlan
+from unetpp.plan import LabelPlan, Region
 
 PREDICTIONS, TABLE, OVERLAYS = "predictions.json", "predictions.csv", "overlays"
 COLUMNS = (
@@ -53,6 +53,7 @@ class PredictionRecord(BaseModel):
     classes: tuple[str, ...] = ()
     label_values: tuple[int, ...] = ()
     labels: LabelPlan = LabelPlan()
+    regions: tuple[Region, ...] | None = None
     instances: bool = False
     """Written by an earlier version for objects, before there was `labels`."""
 

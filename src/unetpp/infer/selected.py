@@ -16,12 +16,12 @@ from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import Prediction
 from unetpp.infer.predictor import Predictor, make_predictor
 from unetpp.infer.tiles import TileProgress
-from unetpp.labels.decision import Decision
+from unetpp.labels.decision import make_decision
 from unetpp.runtime.device import find_device, keep_freed_memory
 from unetpp.selection import SELECTED, Selection, read_selection
 from unetpp.size_names import choose_setting
 
-COMPARED = ("dims", "channels", "classes", "label_values", "labels", "orientation")
+COMPARED = ("dims", "channels", "classes", "label_values", "labels", "regions", "orientation")
 """Fields of the data plan that members have in common; grid and normalization may differ."""
 
 
@@ -43,7 +43,7 @@ class SelectedPredictor(CasePredictor):
         self.verdicts = tuple(dict.fromkeys(text for member in members for text in member.verdicts))
         self.doubts = () if selection.calibration.expected_dice_slope is not None else first.doubts
         self.backend = first.backend
-        self._decision = Decision(selection.threshold, selection.temperature.value)
+        self._decision = make_decision(selection, first.data)
 
     def choose_sizes(self, options: PredictOptions) -> tuple[int, ...]:
         """Return the number of the only size.
@@ -96,7 +96,7 @@ class SelectedPredictor(CasePredictor):
         sizes = self.choose_sizes(options)
         image, bands = self.stream_source(source, where, options, progress)
         place = image.geometry, image.orientation
-        found = collect(bands, image.image_shape, sizes, options, *place, decision=self._decision)
+        found = collect(bands, image.image_shape, sizes, options, *place, self.members[0].coding, self._decision)
         outside, self.backend = find_outside(source, self.data), self.members[0].backend
         return {size: replace(prediction, outside=outside) for size, prediction in found.items()}
 

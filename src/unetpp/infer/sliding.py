@@ -22,7 +22,7 @@ from unetpp.infer.mirror import mirror, mirrorings
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.tiles import Span, Tile, TiledImage, TileGrid, TileProgress, read_tile
-from unetpp.labels.classes_torch import compact_probabilities
+from unetpp.labels.coding_torch import CLASSES, TensorCoding
 from unetpp.model.network import HeadOutputs
 from unetpp.plan import PredictPlan
 from unetpp.runtime.device import autocast
@@ -31,10 +31,16 @@ from unetpp.size_names import SizeNames
 
 
 def predict_tiles(
-    networks: Sequence[Runner], image: TiledImage, plan: PredictPlan, depths: Sequence[int], device: torch.device
+    networks: Sequence[Runner],
+    image: TiledImage,
+    plan: PredictPlan,
+    depths: Sequence[int],
+    device: torch.device,
+    coding: TensorCoding = CLASSES,
 ) -> dict[int, np.ndarray]:
     """Predict class indices (*grid) on the network's grid, for each depth; arguments as `stream_bands`."""
-    found = collect(stream_bands(networks, image, plan, depths, device), image.shape[1:], depths)
+    bands = stream_bands(networks, image, plan, depths, device, coding=coding)
+    found = collect(bands, image.shape[1:], depths, coding=coding)
     return {depth: prediction.segmentation for depth, prediction in found.items()}
 
 
@@ -47,6 +53,7 @@ def stream_bands(
     options: PredictOptions = DEFAULTS,
     progress: TileProgress | None = None,
     sizes: SizeNames | None = None,
+    coding: TensorCoding = CLASSES,
 ) -> Iterator[Band]:
     """Yield probabilities on the network's grid, in bands from the first row to the last.
 
@@ -59,12 +66,13 @@ def stream_bands(
         options: with disagreement, the last channel is that between the heads down to each depth, networks and copies.
         progress: called with (tiles done, tiles in total).
         sizes: those of the networks, if they have shells; None: the numbers in `depths` are depths.
+        coding: what the logits mean.
     """
     grid = TileGrid(image.shape[1:], plan.tile, plan.overlap)
     rows: _OpenRows | None = None
     done = 0
     for tiles, batch in _read_ahead(image, grid, plan.batch):
-        outputs = _predict_batch(networks, batch.to(device), depths, plan.precision, options, sizes)
+        outputs = _predict_batch(networks, batch.to(device), depths, plan.precision, options, sizes, coding)
         rows = rows or _OpenRows(grid, outputs)
         for tile, values in zip(tiles, outputs, strict=True):
             if tile[0].inside.start > rows.top:
@@ -120,6 +128,7 @@ def _predict_batch(
     precision: str,
     options: PredictOptions,
     sizes: SizeNames | None,
+    coding: TensorCoding,
 ) -> Tensor:
     """Average probabilities over networks and mirrored copies.
 
@@ -129,14 +138,14 @@ def _predict_batch(
     copies = mirrorings(images.ndim - 2) if options.tta else ((),)
     every = options.uncertainty == "disagreement"
     sizes = sizes or SizeNames.of_depths([max(1, *depths)])
-    disagreements = {depth: Disagreement() for depth in depths} if every else {}
+    disagreements = {depth: Disagreement(coding) for depth in depths} if every else {}
 
     def predict_each() -> Iterator[Tensor]:
         for network, axes in itertools.product(networks, copies):
             with torch.cuda.device(images.get_device()), autocast(images.device, precision):
                 outputs = _run_heads(network, mirror(images, axes), depths, every, sizes)
             each = zip(outputs.depths, outputs.logits, strict=True)
-            heads = {depth: mirror(compact_probabilities(logits), axes) for depth, logits in each}
+            heads = {depth: mirror(coding.compact(logits), axes) for depth, logits in each}
             for wanted, depth in itertools.product(disagreements, outputs.depths):
                 if wanted == MEAN or sizes.holds(wanted, depth):
                     disagreements[wanted].add(heads[depth])

@@ -1,9 +1,10 @@
-"""Exclusive classes in label files and as channels of NumPy arrays, without torch; `classes_torch` handles tensors."""
+"""Exclusive classes in label files: values to class indices and back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +63,23 @@ class Classes:
     def table(self) -> np.ndarray:
         """Value of each class, in that type."""
         values = np.asarray(self.values)
-        kinds = (np.iinfo(kind) for kind in (np.uint8, np.uint16, np.int16, np.int32))
+        kinds = (np.iinfo(kind) for kind in (np.uint8, np.uint16, np.int16, np.int32, np.uint32, np.int64))
         return values.astype(
             next(kind.dtype for kind in kinds if kind.min <= values.min() and values.max() <= kind.max)
         )
+
+
+def find_region(indices: np.ndarray, region: Sequence[int]) -> np.ndarray:
+    """Find the voxels (*spatial) of a region, the union of some classes."""
+    if not region:
+        return np.zeros(indices.shape, bool)
+    found: np.ndarray = reduce(np.logical_or, (indices == index for index in region))
+    return found
+
+
+def list_regions(num_classes: int, regions: Sequence[Sequence[int]] | None) -> Sequence[Sequence[int]]:
+    """List the class indices of everything that is scored: of each region, or of each foreground class."""
+    return [(index,) for index in range(1, num_classes)] if regions is None else regions
 
 
 def index_type(num_classes: int) -> type[np.uint8 | np.uint16]:
@@ -76,40 +90,3 @@ def index_type(num_classes: int) -> type[np.uint8 | np.uint16]:
 def ignored_index(num_classes: int) -> int:
     """Return the index of voxels that nobody labeled, the largest of its type."""
     return int(np.iinfo(index_type(num_classes)).max)
-
-
-def most_probable(probabilities: Iterable[np.ndarray], indices: np.ndarray) -> np.ndarray:
-    """Find the most probable class of each voxel; of equal ones the first.
-
-    Args:
-        probabilities: probabilities (*spatial) of one class after the other.
-        indices: array (*spatial) to fill with class indices.
-
-    Returns:
-        `indices`.
-    """
-    best = np.full(indices.shape, -np.inf, dtype=np.float32)
-    indices[...] = 0
-    for index, probability in enumerate(probabilities):
-        indices[probability > best] = index
-        np.maximum(best, probability, out=best)
-    return indices
-
-
-def entropy(probabilities: np.ndarray) -> np.ndarray:
-    """Compute the entropy along the first axis, as a fraction of that of equally probable classes: 0 to 1."""
-    total = np.zeros(probabilities.shape[1:], dtype=np.float32)
-    for probability in probabilities:
-        total += probability * np.log(np.maximum(probability, np.finfo(np.float32).tiny))
-    uncertainty: np.ndarray = np.clip(-total / np.log(len(probabilities)), 0, 1)
-    return uncertainty
-
-
-def soft_counts(probabilities: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Count voxels for soft Dice; arguments and result as of `classes_torch.soft_counts`, for all classes."""
-    found = []
-    for index, probability in enumerate(probabilities[1:], start=1):
-        chosen = indices == index
-        hits = probability.sum(where=chosen, dtype=np.float64)
-        found.append((probability.sum(dtype=np.float64), hits, chosen.sum()))
-    return np.array(found, dtype=np.float64).T

@@ -201,7 +201,8 @@ def _match_values(found: Meaning, predictions: Files, declared: Declared) -> Mat
     known = dict(zip(found.classes.values, found.classes.names, strict=True))
     values = sorted({0, *got, *known} - {ignore})
     many = any(facts.fractions or facts.overflows for facts in predictions.values())
-    if found.plan.kind != "classes" or (declared.classes is None and len(values) > MAX_CLASSES) or many:
+    crowded = declared.classes is None and len(values) > max(MAX_CLASSES, 2 * len(known))
+    if found.plan.kind != "classes" or crowded or many:
         several = "fractions" if many else f"{len(got)} different values"
         action = "Save the number of a class for each voxel; probabilities of several classes cannot be compared."
         raise DataError(Problem(declared.where, f"segmentations of {several}", f"{len(known)} classes", action))

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from unetpp.errors import Problem
 from unetpp.labels.classes import Classes
-from unetpp.labels.facts import LabelFacts
+from unetpp.labels.facts import MAX_VALUES, LabelFacts
 from unetpp.plan import LabelPlan
 from unetpp.words import count_noun, list_some
 
 FOREGROUND = ("background", "foreground")
 MAX_CLASSES = 64
 """More undeclared values or colors than this are no classes."""
+MOST_CLASSES = MAX_VALUES - 1
+"""More values than this are no classes, even if the user says so: no file is counted further."""
 
 Files = Mapping[str, LabelFacts]
 """What each label file shows, by its name."""

@@ -11,7 +11,7 @@ from unetpp.errors import Problem
 from unetpp.labels.classes import Classes
 from unetpp.labels.facts import NOISE_FROM
 from unetpp.labels.gray import add_outlines, has_gray_outlines, is_jpeg
-from unetpp.labels.meaning import FOREGROUND, MAX_CLASSES, Declared, Files, Meaning, list_files, some_of
+from unetpp.labels.meaning import FOREGROUND, MAX_CLASSES, MOST_CLASSES, Declared, Files, Meaning, list_files, some_of
 from unetpp.plan import LabelPlan
 
 _MANY = 5
@@ -78,11 +78,12 @@ def derive_classes(files: Files, declared: Declared, ignore: int | None, by_user
         problems += _find_no_zero(files, declared.where)
     odd = {problem.where for problem in problems}
     sound = {name: facts for name, facts in files.items() if name not in odd}
-    crowded = _find_crowded(declared.where, sound, 255 if by_user else MAX_CLASSES)
+    most = MOST_CLASSES if by_user else MAX_CLASSES
+    crowded = _find_crowded(declared.where, sound, most)
     problems += crowded or ([] if by_user else _find_blurred(sound, declared.where))
-    values = sorted({0, *(value for facts in sound.values() for value in facts.values)} - {ignore})[:255]
+    values = sorted({0, *(value for facts in sound.values() for value in facts.values)} - {ignore})[: most + 1]
     line, plan = "classes by value" + _describe_ignored(ignore), LabelPlan(ignore=ignore)
-    if len(values) == 1 or len(values) > (255 if by_user else MAX_CLASSES):
+    if len(values) == 1 or len(values) > most:
         return Meaning(plan, Classes(FOREGROUND, (0, declared.mask_value), ignore), line, problems)
     if len(values) == 2:
         line = f"background 0, foreground {values[1]}" + _describe_ignored(ignore)

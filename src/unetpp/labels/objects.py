@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from unetpp.labels.classes import find_region, list_regions
 from unetpp.slabs import slabs
 
 
@@ -18,29 +20,33 @@ class ClassSize:
     """Number of connected objects; neighbors touch at a side, an edge or a corner. None: scipy is not installed."""
 
 
-def measure_classes(segmentation: np.ndarray, num_classes: int) -> list[ClassSize]:
-    """Count the voxels and the connected objects of each foreground class, slab by slab.
+def measure_classes(
+    segmentation: np.ndarray, num_classes: int, regions: Sequence[Sequence[int]] | None = None
+) -> list[ClassSize]:
+    """Count the voxels and the connected objects of each foreground class or region, slab by slab.
 
     Args:
         segmentation: class indices (*spatial).
         num_classes: number of classes, background included.
+        regions: class indices of each region; None: every foreground class.
 
     Returns:
-        One entry for each class 1, 2, ...
+        One entry for each class 1, 2, ..., or each region.
     """
-    voxels = np.zeros(num_classes, dtype=np.int64)
-    counters = [_Counter() for _ in range(num_classes)]
+    parts = list_regions(num_classes, regions)
+    voxels = np.zeros(len(parts), dtype=np.int64)
+    counters = [_Counter() for _ in parts]
     for slices in slabs(segmentation.shape):
         block = np.asarray(segmentation[slices])
         here = np.bincount(block.ravel(), minlength=num_classes)[:num_classes]
-        voxels += here
-        for index in range(1, num_classes):
-            if here[index]:
-                counters[index].add(block == index)
+        for number, part in enumerate(parts):
+            voxels[number] += (count := here[list(part)].sum())
+            if count:
+                counters[number].add(find_region(block, part))
             else:
-                counters[index].end_objects()
+                counters[number].end_objects()
     found = zip(voxels.tolist(), counters, strict=True)
-    return [ClassSize(count, counter.objects) for count, counter in found][1:]
+    return [ClassSize(count, counter.objects) for count, counter in found]
 
 
 class _Counter:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from unetpp.errors import Problem
+from unetpp.plan import Region
 
 Layout = Literal[
     "folder",
@@ -77,6 +78,8 @@ class Dataset:
     """Meaning of several label files of one case: one object each, parts of one mask, or one class each."""
     ignored_value: int | None = None
     """Declared label value of voxels that nobody labeled; None: none is declared."""
+    regions: tuple[Region, ...] | None = None
+    """Declared regions, unions of classes that may overlap."""
     problems: tuple[Problem, ...] = ()
     """Problems with names and declarations; the cases concerned are left out."""
     notes: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from unetpp.layouts.channel_files import (
 )
 from unetpp.layouts.dataset import Case, Dataset, Layout
 from unetpp.layouts.folders import describe_missing
+from unetpp.plan import Region
 
 NAME = "dataset.json"
 IGNORE = "ignore"
@@ -32,7 +33,9 @@ def read_dataset_json(root: Path, name: str) -> Dataset:
     content = _load(root / NAME)
     problems: list[Problem] = []
     channels = _read_channels(content, root / NAME, problems)
-    classes, ignored = _read_classes(content.get("labels"), root / NAME, problems)
+    regions = _read_regions(content, root / NAME, problems)
+    values = _list_values(content["labels"]) if regions else content.get("labels")
+    classes, ignored = (None, None) if regions == () else _read_classes(values, root / NAME, problems)
     cases, notes = _list_cases(root, content, channels, problems)
     has_channel_files = any(split_channel(case.images[0])[1] is not None for case in cases)
     layout: Layout = "nnunet" if has_channel_files or "training" not in content else "decathlon"
@@ -49,6 +52,7 @@ def read_dataset_json(root: Path, name: str) -> Dataset:
         channels,
         classes,
         ignored_value=ignored,
+        regions=regions or None,
         problems=tuple(problems),
         notes=tuple(notes),
     )
@@ -99,13 +103,8 @@ def _read_classes(declared: Any, where: Path, problems: list[Problem]) -> tuple[
         return None, ignored
     if None not in pairs and len(names) == len(pairs) and len(classes) > 1:
         return classes, ignored
-    if isinstance(declared, dict) and any(isinstance(value, list) for value in declared.values()):
-        regions = [key for key, value in declared.items() if isinstance(value, list)]
-        got, action = f"regions of several numbers ({', '.join(regions)})", "Declare the single numbers as classes."
-        expected = "one number for each class; regions come in a later version"
-    else:
-        got, action = f"labels {declared!r}", "Give each class one distinct number."
-        expected = 'two classes or more, as {"0": "background", "1": "liver"}'
+    got, action = f"labels {declared!r}", "Give each class one distinct number."
+    expected = 'two classes or more, as {"0": "background", "1": "liver"}'
     problems.append(Problem(str(where), got, expected, action))
     return None, ignored
 
@@ -113,9 +112,65 @@ def _read_classes(declared: Any, where: Path, problems: list[Problem]) -> tuple[
 def _read_class(key: str, value: Any) -> tuple[int, str] | None:
     if isinstance(value, str) and _is_number(key):
         return int(key), value
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**LONGEST_NUMBER:
-        return value, key
-    return None
+    value = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return (value, key) if _is_value(value) else None
+
+
+def _is_value(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**LONGEST_NUMBER
+
+
+def _read_regions(content: dict[str, Any], where: Path, problems: list[Problem]) -> tuple[Region, ...] | None:
+    """Read labels of several numbers and their `regions_class_order`, the number to write for each (nnU-Net version 2).
+
+    Returns:
+        The regions, in the order of writing; empty if they are wrong, which is reported; None if there are none.
+    """
+    declared: Any = content.get("labels")
+    order: Any = content.get("regions_class_order")
+    lists = [value for value in declared.values() if isinstance(value, list)] if isinstance(declared, dict) else []
+    if not any(len(values) > 1 for values in lists):
+        return None
+    listed = {name: value if isinstance(value, list) else [value] for name, value in declared.items()}
+    listed = {name: values for name, values in listed.items() if values != [0] and name != IGNORE}
+    if not _are_regions([*listed.values()]):
+        got, action = f"labels {declared!r}", "Correct the labels."
+        expected = "for each region whole numbers without 0, once each, not those of another region"
+        problems.append(Problem(str(where), got, expected, action))
+        return ()
+    written = [*map(_as_value, order)] if isinstance(order, list) else []
+    own = len(written) == len(listed) == len({*written}) and all(
+        number in values for number, values in zip(written, listed.values(), strict=True)
+    )
+    if not own:
+        got, action = f"regions_class_order {order!r}", "Correct it: `predict` writes these numbers."
+        expected = f"a number of its own for each of {', '.join(listed)}, out of those of the region"
+        problems.append(Problem(str(where), got, expected, action))
+        return ()
+    pairs = zip(written, listed.items(), strict=True)
+    return tuple(
+        Region(name=name, values=(number, *(value for value in values if value != number)))
+        for number, (name, values) in pairs
+    )
+
+
+def _are_regions(regions: list[list[Any]]) -> bool:
+    if not all(values and all(map(_is_value, values)) for values in regions):
+        return False
+    sets = {frozenset(values) for values in regions}
+    return len(sets) == len(regions) and all(0 not in {*values} and len({*values}) == len(values) for values in regions)
+
+
+def _as_value(value: Any) -> int | None:
+    return value if _is_value(value) else None
+
+
+def _list_values(declared: dict[str, Any]) -> dict[str, Any]:
+    """Name each number that regions are made of: by what is this number alone, else class_1, ..."""
+    lists = {name: value if isinstance(value, list) else [value] for name, value in declared.items()}
+    single = {name: values[0] for name, values in lists.items() if len(values) == 1}
+    several = {value for values in lists.values() for value in values} - {*single.values()}
+    return single | {f"class_{value}": value for value in sorted(several)}
 
 
 def _is_number(text: str) -> bool:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import index
 from typing import Any, Literal, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unetpp.errors import UsageError
-from unetpp.labels.classes_torch import one_hot
+from unetpp.labels.coding_torch import CLASSES, RegionTensors, TensorCoding
+from unetpp.losses.cross_entropy import average_indices, average_probabilities, average_regions
 
 
 class HeadLogits(Protocol):
@@ -28,7 +29,16 @@ class HeadLogits(Protocol):
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From logits (B, classes, *spatial) and the target to a scalar."""
-ARGUMENTS = ("head_weights", "cross_entropy_weight", "dice_weight", "ignored", "distillation", "loss")
+ARGUMENTS = (
+    "head_weights",
+    "cross_entropy_weight",
+    "dice_weight",
+    "ignored",
+    "distillation",
+    "loss",
+    "regions",
+    "class_weights",
+)
 
 
 class DeepSupervisionLoss(nn.Module):
@@ -37,25 +47,29 @@ class DeepSupervisionLoss(nn.Module):
         criterion = unetpp.DeepSupervisionLoss()  # or DeepSupervisionLoss(loss=torch.nn.CrossEntropyLoss())
         loss = criterion(net(images, heads=True), target)
 
-    Train with `heads=True`: a network that is trained by `net(images)` alone learns at its deepest head, and its
-    shallow heads, and what is pruned to them, return noise.
+    Train with `heads=True`: a network that is trained by `net(images)` alone learns at its largest size, and its other
+    heads, and what is pruned to them, return noise.
 
     The Dice term covers the foreground classes over the whole batch, so that patches without foreground do no harm. It
     is computed in float32 for any precision of the logits.
 
     Args:
-        head_weights: weight of the head of depth 1, 2, ..., scaled to sum 1 over the heads of the output; "equal": the
-            same for all.
+        head_weights: a weight for each head, in the order of `net.head_depths`, or for each depth 1, 2, ..., with or
+            without a head; scaled to sum 1. "equal": the same for all.
         cross_entropy_weight: weight of the cross entropy.
         dice_weight: weight of the Dice loss.
         ignored: class index of voxels that nobody labeled, which both terms leave out; None: there are none.
         distillation: the target of all heads but the last is the probabilities of the last one instead of the labels
             (in-place distillation; Yu and Huang 2019, section 3.2): small sizes learn what the largest can tell.
         loss: loss(logits, target) of a head instead of these two terms; it gets the target as it is.
+        regions: class indices of each logit, as ((1, 2, 3), (2, 3), (3,)): regions that may overlap, each with a
+            sigmoid and a binary cross entropy; None: exclusive classes with a softmax.
+        class_weights: weight of the voxels of each class in the cross entropy, background first (with `regions`: of
+            each region); None: all the same. Dice gives each class the same weight.
 
     Raises:
         UsageError: both terms have the weight 0, weights of heads that are no weights, a `loss` that is no function, or
-            `ignored` or `distillation` with a `loss`, which has to do that itself.
+            `ignored`, `distillation`, `regions` or `class_weights` with a `loss`, which has to do that itself.
     """
 
     def __init__(
@@ -67,6 +81,8 @@ class DeepSupervisionLoss(nn.Module):
         distillation: bool = False,
         *,
         loss: Loss | None = None,
+        regions: Sequence[Sequence[int]] | None = None,
+        class_weights: Sequence[float] | None = None,
         **others: Any,
     ) -> None:
         super().__init__()
@@ -78,27 +94,29 @@ class DeepSupervisionLoss(nn.Module):
             got = f"{cross_entropy_weight} and {dice_weight}"
             expected = "weights of at least 0, one of them above 0"
             raise UsageError("cross_entropy_weight, dice_weight", got, expected, "Use `dice_weight=1`.")
-        given: Any = loss
-        if given is not None and not callable(given):
+        own_loss: Any = loss
+        if own_loss is not None and not callable(own_loss):
             action = "Pass a function or a module, such as torch.nn.CrossEntropyLoss()."
-            raise UsageError("loss", repr(given), "loss(logits, target)", action)
-        if loss is not None and ignored is not None:
-            action = "Give it to your loss, such as torch.nn.CrossEntropyLoss(ignore_index=255)."
-            raise UsageError("ignored", f"{ignored} with a loss of your own", "one of the two", action)
-        if loss is not None and distillation:
-            action = "Leave out `distillation`, which needs the cross entropy and Dice of this class."
-            raise UsageError("distillation", "True with a loss of your own", "one of the two", action)
+            raise UsageError("loss", repr(own_loss), "loss(logits, target)", action)
+        if loss is not None:
+            given = {"ignored": ignored, "distillation": distillation or None, "regions": regions}
+            _require_none_of(given | {"class_weights": class_weights})
         self.head_weights = _check_weights(head_weights)
         self.cross_entropy_weight = cross_entropy_weight
         self.dice_weight = dice_weight
         self.ignored = ignored
         self.distillation = distillation
         self.loss = loss
+        self.regions = () if regions is None else _check_regions(regions)
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", _check_class_weights(class_weights), persistent=False)
+        self.coding: TensorCoding = RegionTensors(self.regions) if self.regions else CLASSES
         if loss is None:
             from monai.losses import DiceLoss, MaskedDiceLoss  # here, because importing MONAI takes seconds
 
             dice = DiceLoss if ignored is None else MaskedDiceLoss
-            self.dice = dice(softmax=True, batch=True, include_background=False)
+            overlap = bool(self.regions)
+            self.dice = dice(softmax=not overlap, sigmoid=overlap, batch=True, include_background=overlap)
 
     def forward(self, outputs: HeadLogits, target: Tensor) -> Tensor:
         """Compute the weighted sum of the losses of all heads.
@@ -126,45 +144,68 @@ class DeepSupervisionLoss(nn.Module):
         if self.loss is not None:
             return [self.loss(logits, target) for logits in heads]
         channels = heads[0].shape[1]
-        if channels == 1:
-            action = "Build it with `out_channels=2`, or pass a loss such as monai.losses.DiceCELoss(sigmoid=True)."
-            raise UsageError("outputs", "one logit", "one for each class, background first", action)
-        target = _check_target(target, heads[0], self.ignored)
-        classes = one_hot(target, channels) if self.dice_weight else None
+        if self.class_weights is not None and len(self.class_weights) != channels:
+            expected = f"{channels}, one for each logit"
+            raise UsageError("class_weights", f"{len(self.class_weights)} numbers", expected, "Change it.")
+        target = _check_target(target, heads[0], self.ignored, self._count_classes(channels))
         known = None if self.ignored is None else target != self.ignored
-        pairs = [(target, classes)] * len(heads)
+        takes_indices = not self.regions and self.class_weights is None
+        needed = self.dice_weight or not takes_indices
+        encoded = self.coding.make_targets(target, channels) if needed else None
+        pairs = [(target if takes_indices else encoded, encoded)] * len(heads)
         if self.distillation:
-            answer = heads[-1].detach().float().softmax(1)
+            answer = self.coding.to_probabilities(heads[-1].detach().float())
             pairs[:-1] = [(answer, answer if self.dice_weight else None)] * (len(heads) - 1)
         return [self._head_loss(logits.float(), *pair, known) for logits, pair in zip(heads, pairs, strict=True)]
 
-    def _head_loss(self, logits: Tensor, target: Tensor, classes: Tensor | None, known: Tensor | None) -> Tensor:
+    def _count_classes(self, channels: int) -> int:
+        """Count the classes that targets of so many logits have, background included; raises UsageError."""
+        if self.regions:
+            if channels != len(self.regions):
+                action = f"Build it with `out_channels={len(self.regions)}`, or change `regions`."
+                expected = f"{len(self.regions)}, one for each of `regions`"
+                raise UsageError("outputs", f"{channels} logits", expected, action)
+            return 1 + max(map(max, self.regions))
+        if channels == 1:
+            action = "Build it with `out_channels=2`, or pass a loss such as monai.losses.DiceCELoss(sigmoid=True)."
+            raise UsageError("outputs", "one logit", "one for each class, background first", action)
+        return channels
+
+    def _head_loss(self, logits: Tensor, target: Any, classes: Tensor | None, known: Tensor | None) -> Tensor:
         loss = logits.new_zeros(())
         if self.cross_entropy_weight:
             loss = loss + self.cross_entropy_weight * self._cross_entropy(logits, target, known)
-        if classes is not None:
+        if self.dice_weight:
             loss = loss + self.dice_weight * self.dice(logits, classes, *(() if known is None else (known.float(),)))
         return loss
 
     def _cross_entropy(self, logits: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
-        """Average over the labeled voxels, of which a batch may have none; the target may be probabilities."""
-        is_index = not target.is_floating_point()
-        if known is None:
-            return F.cross_entropy(logits, target[:, 0] if is_index else target)
-        if is_index:
-            total = F.cross_entropy(logits, target[:, 0], ignore_index=self.ignored or 0, reduction="sum")
-        else:
-            total = (F.cross_entropy(logits, target, reduction="none") * known[:, 0]).sum()
-        return total / known.sum().clamp(min=1)
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        if self.regions:
+            return average_regions(logits, target, known, weights)
+        if target.is_floating_point():
+            return average_probabilities(logits, target, known, weights)
+        return average_indices(logits, target, self.ignored)
 
     def _weights(self, depths: tuple[int, ...]) -> list[float]:
         if self.head_weights == "equal":
             return [1 / len(depths)] * len(depths)
-        weights = [float(weight) for depth, weight in enumerate(self.head_weights, 1) if depth in depths]
-        if max(depths) != len(self.head_weights) or sum(weights) <= 0:
-            expected = f"one for each head up to depth {max(depths)}, of the heads {list(depths)} one above 0"
+        given = list(map(float, self.head_weights))
+        weights = given if len(given) == len(depths) else [given[at - 1] for at in depths if at <= len(given)]
+        if len(given) not in (len(depths), max(depths)) or sum(weights) <= 0:
+            expected = f"one for each head, one of them above 0; the heads are {list(depths)}"
             raise UsageError("head_weights", f"{list(self.head_weights)}", expected, "Change it.")
         return [weight / sum(weights) for weight in weights]
+
+
+def _require_none_of(given: Mapping[str, Any]) -> None:
+    """Refuse what only the two terms of this class have, beside a loss of the user's own; raises UsageError."""
+    for name, value in given.items():
+        if value is not None:
+            action = f"Leave out `{name}`, which needs the cross entropy and Dice of this class."
+            if name == "ignored":
+                action = "Give it to your loss, such as torch.nn.CrossEntropyLoss(ignore_index=255)."
+            raise UsageError(name, f"{value} with a loss of your own", "one of the two", action)
 
 
 def _check_weights(weights: Any) -> Literal["equal"] | tuple[float, ...]:
@@ -176,20 +217,44 @@ def _check_weights(weights: Any) -> Literal["equal"] | tuple[float, ...]:
     except (TypeError, ValueError):
         numbers = ()
     if not numbers or not all(0 <= weight < math.inf for weight in numbers):
-        expected = '"equal", or a number of at least 0 for each head, shallowest first'
+        expected = '"equal", or a number of at least 0 for each head, smallest first'
         raise UsageError("head_weights", repr(weights), expected, "Change it.")
     return numbers
 
 
-def _check_target(target: Tensor, logits: Tensor, ignored: int | None) -> Tensor:
+def _check_class_weights(weights: Any) -> Tensor | None:
+    """Check weights of classes; raises UsageError."""
+    try:
+        found = None if weights is None else torch.tensor([float(weight) for weight in weights])
+    except (TypeError, ValueError):
+        found = torch.zeros(0)
+    if found is not None and not (len(found) and bool((found > 0).all()) and bool(found.isfinite().all())):
+        expected = "a number above 0 for each class, background first"
+        raise UsageError("class_weights", repr(weights), expected, "Change it.")
+    return found
+
+
+def _check_regions(regions: Any) -> tuple[tuple[int, ...], ...]:
+    """Check class indices of regions; raises UsageError."""
+    try:
+        found = tuple(tuple(map(index, region)) for region in regions)
+    except TypeError:
+        found = ()
+    if not found or not all(region and min(region) > 0 for region in found):
+        expected = "the class indices of each logit, such as ((1, 2, 3), (2, 3), (3,)), without the background 0"
+        raise UsageError("regions", repr(regions), expected, "Change them.")
+    return found
+
+
+def _check_target(target: Tensor, logits: Tensor, ignored: int | None, classes: int) -> Tensor:
     """Return class indices as (B, 1, *spatial) of int64; raises UsageError where they are none.
 
     On a GPU, where reading the values would wait for it, only their type and shape are checked.
     """
-    classes, shape = logits.shape[1], tuple(logits.shape)
+    shape = tuple(logits.shape)
     expected = f"integers, the class indices 0 to {classes - 1}, of shape {(shape[0], 1, *shape[2:])}"
     expected += f" or {(shape[0], *shape[2:])}"
-    if target.ndim == logits.ndim and target.shape[1] == classes > 1:
+    if target.ndim == logits.ndim and target.shape[1] == shape[1] > 1:
         action = "Turn one-hot into class indices: `target.argmax(1)`."
         raise UsageError("target", f"{target.dtype} of shape {tuple(target.shape)}", expected, action)
     given, target = target, target if target.ndim == logits.ndim else target[:, None]

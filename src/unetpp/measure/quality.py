@@ -37,7 +37,7 @@ from unetpp.layouts.pairing import describe_name, pair_names
 from unetpp.measure.pace import Pace, choose_order
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
-from unetpp.plan import AS_FILES_SAY, LabelPlan, Plan, ReadPlan
+from unetpp.plan import AS_FILES_SAY, LabelPlan, Plan, ReadPlan, Region
 from unetpp.sizes import Size
 from unetpp.words import list_some
 
@@ -73,6 +73,8 @@ class _References(NamedTuple):
     declared: Declared
     """What is known of them."""
     reading: ReadPlan
+    regions: tuple[Region, ...] | None = None
+    """Regions that their data set declares."""
 
 
 def evaluate_cases(
@@ -121,14 +123,15 @@ def evaluate_cases(
                 if depths == "all" or depth in depths:
                     spacing = found.geometry.spacing_mm
                     pair, number = (found.segmentation, reference), plan.num_classes
-                    score = score_case(case.id, *pair, number, spacing, surface_metrics=surfaces)
+                    parts = plan.region_indices
+                    score = score_case(case.id, *pair, number, spacing, surface_metrics=surfaces, regions=parts)
                     scores.setdefault(depth, {})[place] = score
                     confidence.setdefault(depth, {})[place] = found.confidence
         progress(pace.done, len(cases))
     places = sorted(next(iter(scores.values()), {}))  # in the order of the cases
 
     def summarize_depth(depth: int) -> Metrics:
-        found = summarize([scores[depth][place] for place in places], plan.classes)
+        found = summarize([scores[depth][place] for place in places], (plan.classes[0], *plan.scored))
         return _calibrate(found, [confidence[depth][place] for place in places])
 
     return {depth: summarize_depth(depth) for depth in sorted(scores)}
@@ -243,20 +246,23 @@ def _evaluate_folder(folder: Path, references: _References, progress: Show) -> F
     problems += unpaired
     match = _match(folder, references, [cases[stem] for stem in stems], [files[stem] for stem in stems], record)
     problems += match.problems
-    refused = {problem.where for problem in match.problems}
+    refused, named = {problem.where for problem in match.problems}, record.regions or references.regions
+    regions = _list_indices(named, match.reference_classes)
     scores = []
     for done, stem in enumerate(stems, start=1):
         try:
             if name_label(cases[stem]) not in refused:
                 with failures_of(str(files[stem])):
-                    scores.append(_score_files(stem, files[stem], cases[stem], match, references.reading))
+                    scores.append(_score_files(stem, files[stem], cases[stem], match, references.reading, regions))
         except DataError as error:
             problems += error.problems
         progress(done, len(stems))
     if not scores:
         raise DataError(problems)
+    names = match.reference_classes.names
+    names = names if named is None else (names[0], *(region.name for region in named))
     notes = (*left, *match.notes, *record.verdicts)
-    return FolderScores(summarize(scores, match.reference_classes.names), tuple(problems), notes)
+    return FolderScores(summarize(scores, names), tuple(problems), notes)
 
 
 def _match(
@@ -305,14 +311,24 @@ def _name_after_predictions(
     return kept, problems
 
 
-def _score_files(case_id: str, file: Path, case: Case, match: Match, reading: ReadPlan) -> CaseScore:
+def _list_indices(regions: Sequence[Region] | None, classes: Classes) -> list[list[int]] | None:
+    """List the class indices of each region; values that no label has are left out."""
+    if regions is None:
+        return None
+    places = {value: index for index, value in enumerate(classes.values)}
+    return [[places[value] for value in region.values if value in places] for region in regions]
+
+
+def _score_files(
+    case_id: str, file: Path, case: Case, match: Match, reading: ReadPlan, regions: list[list[int]] | None
+) -> CaseScore:
     """Score one case. Raises DataError for an unreadable file, a foreign value, another size or another grid."""
     reference = read_case_label(case, reading)
     prediction = place_label(read_label(file), Grid(reference.shape, reference.geometry, "reference"), str(file))
     indices = encode_label(prediction, match.prediction_classes, match.prediction, file)
     truth = encode_label(reference, match.reference_classes, match.reference, case.labels[0])
     spacing = reference.geometry.spacing_mm or prediction.geometry.spacing_mm
-    return score_case(case_id, indices, truth, len(match.reference_classes.names), spacing)
+    return score_case(case_id, indices, truth, len(match.reference_classes.names), spacing, regions=regions)
 
 
 def _measure(reading: ReadPlan, cases: Sequence[Case], closely: bool = True) -> dict[str, LabelFacts]:
@@ -401,7 +417,7 @@ def _read_references(path: Path, in_folders: bool, plan: LabelPlan | None) -> _R
         raise DataError(Problem(str(path), "no labels", expected, "Check the path."))
     reading = ReadPlan(labels=plan)
     declared = replace(collect_declared(dataset, reading), where=str(path))
-    return _References(cases, declared, complete_reading(declared, reading))
+    return _References(cases, declared, complete_reading(declared, reading), dataset.regions)
 
 
 def _list_references(path: Path, files: Mapping[str, Path], plan: LabelPlan | None) -> _References:

@@ -10,12 +10,13 @@ from unetpp.data.folds import read_splits
 from unetpp.data.store import StoredCase, find_stored_cases
 from unetpp.plan import DataPlan, read_plan
 from unetpp.run_folder import RunFolder
+from unetpp.slabs import Sliced
 
 
 class StoredImage:
     """A stored array (C, *spatial), read in float32 blocks."""
 
-    def __init__(self, array: np.ndarray) -> None:
+    def __init__(self, array: Sliced) -> None:
         self._array = array
         self.shape = array.shape
 

@@ -16,6 +16,7 @@ from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
 from unetpp.infer.sliding import predict_tiles
 from unetpp.infer.tiles import TileGrid
+from unetpp.labels.coding_torch import make_tensor_coding
 from unetpp.measure.curves import VALIDATED_PER_TRAINED
 from unetpp.measure.stored_cases import StoredImage
 from unetpp.metrics.scores import Validation, fast_dice, mean_of
@@ -54,7 +55,7 @@ class DepthValidation:
     ) -> None:
         self._all = self.cases = cases
         self._training = training
-        self.plan = plan
+        self.plan, self._coding = plan, make_tensor_coding(plan.data)
         self.device = device
         self.tile_s: float | None = None
         self._loss_s: float | None = None
@@ -83,7 +84,8 @@ class DepthValidation:
         train, patches = self.plan.train, min(LOSS_PATCHES, self.count_tiles() // 4)
         batch = min(train.batch, patches)
         sampler = PatchSampler(self.cases, train.patch, batch, train.foreground_fraction, seed=0)
-        compute = make_loss(train, network, labels.find_ignored_index(self.plan.data))
+        data = self.plan.data
+        compute = make_loss(train, network, labels.find_ignored_index(data), regions=data.region_indices)
         losses = []
         for step in range(patches // batch if batch else 0):
             pairs = [sampler.read(sampler.draw(step, index)) for index in range(batch)]
@@ -124,11 +126,12 @@ class DepthValidation:
 
     def _score(self, network: nn.Module, case: StoredCase, depths: Sequence[int]) -> dict[int, float | None]:
         found = self._predict(network, StoredImage(case.image()), depths)
-        label, classes = case.label(), self.plan.data.num_classes
-        return {depth: fast_dice(segmentation, label, classes) for depth, segmentation in found.items()}
+        label, data = case.label(), self.plan.data
+        meaning = data.num_classes, data.region_indices
+        return {depth: fast_dice(segmentation, label, *meaning) for depth, segmentation in found.items()}
 
     def _predict(self, network: nn.Module, image: StoredImage, depths: Sequence[int]) -> dict[int, np.ndarray]:
-        return predict_tiles([network], image, self._options, depths, self.device)
+        return predict_tiles([network], image, self._options, depths, self.device, self._coding)
 
 
 def count_tiles(cases: Sequence[StoredCase], plan: PredictPlan) -> int:

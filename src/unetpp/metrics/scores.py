@@ -15,9 +15,10 @@ from typing import Literal
 
 import numpy as np
 
-from unetpp.labels.classes import ignored_index
+from unetpp.labels.classes import find_region, ignored_index, list_regions
 from unetpp.measured import ClassScores, Interval, MeanScores, Metrics, ScoredCase, Scores
 from unetpp.metrics.surfaces import score_surfaces
+from unetpp.slabs import Sliced, slabs
 
 METRICS = ("dice", "iou", "hd95_mm", "nsd")
 TOLERANCE = 1.0
@@ -58,7 +59,7 @@ class CaseScore:
 
     id: str
     classes: tuple[ClassScore, ...]
-    """Foreground classes in the order of their indices 1, 2, ..."""
+    """Foreground classes in the order of their indices 1, 2, ..., or regions in theirs."""
     unit: Literal["mm", "pixel"]
     """Unit of `hd95_mm` and of the tolerance of `nsd`."""
 
@@ -97,6 +98,7 @@ def score_case(
     spacing_mm: Sequence[float] | None = None,
     *,
     surface_metrics: bool = True,
+    regions: Sequence[Sequence[int]] | None = None,
 ) -> CaseScore:
     """Score a segmentation against its reference.
 
@@ -107,6 +109,7 @@ def score_case(
         num_classes: number of classes, background included.
         spacing_mm: voxel size in mm along each axis; None: distances are in pixels.
         surface_metrics: False leaves out HD95 and surface Dice, which take most of the time.
+        regions: class indices of each region that is scored; None: every foreground class.
 
     Raises:
         ValueError: the shapes differ.
@@ -120,33 +123,41 @@ def score_case(
         prediction, reference = (np.where(ignored, 0, each) for each in (prediction, reference))
     spacing = None if spacing_mm is None else tuple(float(size) for size in spacing_mm)
     scores = tuple(
-        _score_class(prediction == index, reference == index, spacing, surface_metrics)
-        for index in range(1, num_classes)
+        _score_class(find_region(prediction, region), find_region(reference, region), spacing, surface_metrics)
+        for region in list_regions(num_classes, regions)
     )
     return CaseScore(case_id, scores, "pixel" if spacing is None else "mm")
 
 
-def fast_dice(prediction: np.ndarray, reference: np.ndarray, num_classes: int) -> float | None:
-    """Compute the mean Dice of the foreground classes in either segmentation, in little time (for use in training).
+def fast_dice(
+    prediction: Sliced,
+    reference: Sliced,
+    num_classes: int,
+    regions: Sequence[Sequence[int]] | None = None,
+) -> float | None:
+    """Compute the mean Dice of the foreground classes or regions in either segmentation, in little time (in training).
 
     Args:
         prediction: class indices (*spatial).
         reference: class indices (*spatial); voxels that nobody labeled (`ignored_index`) are left out.
         num_classes: number of classes, background included.
+        regions: class indices of each region that is scored; None: every foreground class.
 
     Returns:
         0 to 1; None if there is no foreground in either.
     """
-    labeled = reference != ignored_index(num_classes)
-    if not labeled.all():
-        prediction, reference = prediction[labeled], reference[labeled]
-    pairs = np.bincount(
-        (reference.astype(np.int32).ravel() * num_classes + prediction.ravel()), minlength=num_classes**2
-    ).reshape(num_classes, num_classes)
-    both, total = np.diag(pairs)[1:], (pairs.sum(axis=0) + pairs.sum(axis=1))[1:]
-    return mean_of(
-        2 * float(overlap) / float(size) if size else None for overlap, size in zip(both, total, strict=True)
-    )
+    pairs = np.zeros(num_classes**2, np.int64)
+    for slices in slabs(reference.shape):
+        found, true = prediction[slices].ravel(), reference[slices].ravel()
+        labeled = true != ignored_index(num_classes)
+        if not labeled.all():
+            found, true = found[labeled], true[labeled]
+        pairs += np.bincount(true.astype(np.int32) * num_classes + found, minlength=num_classes**2)
+    square = pairs.reshape(num_classes, num_classes)
+    sizes = square.sum(axis=0) + square.sum(axis=1)
+    parts = list_regions(num_classes, regions)
+    overlaps = [(square[np.ix_(part, part)].sum(), sizes[list(part)].sum()) for part in parts]
+    return mean_of(2 * float(overlap) / float(size) if size else None for overlap, size in overlaps)
 
 
 def summarize(scores: Sequence[CaseScore], classes: Sequence[str]) -> Metrics:
@@ -156,7 +167,7 @@ def summarize(scores: Sequence[CaseScore], classes: Sequence[str]) -> Metrics:
 
     Args:
         scores: one for each case.
-        classes: names of all classes, background first.
+        classes: names of all classes, background first; or the background, then the regions.
     """
     names = list(classes[1:])
     cases = [score.to_scored_case(names) for score in scores]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -40,8 +41,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": _PAPER,
     # the same section: a U-Net with as many weights as the UNet++
     "paper_wide_unet": {**_PAPER, "topology": "unet", "first_width": 35},
-    # chosen by training in equal time (block: three seeds on nuclei); figures and data in docs/log.md
+    # chosen by training in equal time (block: three seeds on nuclei; the outer shell costs about four times the inner
+    # one on CPUs); figures and data in docs/log.md
     "default": {
+        "topology": "unet",
+        "shells": (0.5, 1.0),
         "depth": 4,
         "first_width": 16,
         "max_width": 320,
@@ -63,6 +67,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.0,
     },
 }
+OF_UNETPP = frozenset({"fusion", "nested_widths", "nested_norm", "nested_kernel_sizes", "node_widths", "encoder"})
+"""Fields that speak of nodes which a U-Net does not have, or were tried with UNet++ alone."""
 RESENC_BLOCKS = (1, 3, 4, 6, 6, 6, 6, 6)
 """Residual blocks of each level (Isensee et al. 2024, nnU-Net revisited)."""
 
@@ -77,6 +83,9 @@ def model_plan(
     **fields: Any,
 ) -> ModelPlan:
     """Fill a preset with the given fields of `plan.model`.
+
+    The preset "default" is a U-Net of two widths, one within the other; a UNet++ if a field of `OF_UNETPP` is given; of
+    one width where `topology` is given, or where the other fields do not allow two.
 
     Args:
         preset: name of the preset.
@@ -102,7 +111,7 @@ def model_plan(
         if name not in known:
             raise UsageError(name, "an unknown field", "a field of a network", suggest_name(name, known))
     given = {name: value for name, value in fields.items() if value is not None}
-    values = {**PRESETS[preset], **given}
+    values = _fill_preset(preset, given)
     first, largest = first_width or values["first_width"], values["max_width"]
     del values["first_width"], values["max_width"]
     if given.get("encoder") not in (None, "resenc"):
@@ -119,15 +128,29 @@ def model_plan(
     if values.get("encoder") == "resenc":
         values.setdefault("encoder_blocks", RESENC_BLOCKS[: depth + 1])
         values.setdefault("down", "first")
-    return validate(
-        ModelPlan,
-        {**values, "preset": preset, "dims": dims, "in_channels": in_channels, "out_channels": out_channels},
-        "plan.model",
-    )
+    values |= {"preset": preset, "dims": dims, "in_channels": in_channels, "out_channels": out_channels}
+    if "shells" in values and "shells" not in given:
+        with contextlib.suppress(PlanError):
+            plan: ModelPlan = validate(ModelPlan, values, "plan.model")
+            _require_shells_apart(plan, (0, 0), in_channels)
+            return plan
+        del values["shells"]
+    return validate(ModelPlan, values, "plan.model")
+
+
+def _fill_preset(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Combine a preset with the given fields; nested widths are left out where these ask for other sizes."""
+    values = PRESETS[preset]
+    if "shells" in values and not given.keys().isdisjoint({"topology", *OF_UNETPP}):
+        values = {name: value for name, value in values.items() if name not in ("topology", "shells")}
+    return {**values, **given}
 
 
 def build_model(*unnamed: Never, **fields: Unpack[ModelFields]) -> UNetPlusPlus:
     """Build a network; every argument can be left out.
+
+    By default it is a U-Net that holds one of half its width (docs/method.md). UNet++ is `topology="unet++"`, or comes
+    with an argument that speaks of its nodes: `fusion`, `encoder`, `node_widths` and others of nested nodes.
 
     The defaults are those of the preset "default" in 2D; another preset has others. Where None is shown, the value
     follows from the other arguments, or is None as the text says. docs/family.md has pictures of what they do.

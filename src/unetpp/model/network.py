@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from unetpp.errors import UsageError
-from unetpp.labels.classes_torch import to_probabilities
+from unetpp.labels.coding_torch import CLASSES
 from unetpp.model.blocks import Chain, FrozenStatistics, crop_or_pad, round_up
 from unetpp.model.deferred import Deferred, Parts, defer_concatenation
 from unetpp.model.encoders import Encoder
@@ -52,7 +52,7 @@ class HeadOutputs(NamedTuple):
 
     def mean_probabilities(self) -> Tensor:
         """Mean of the probabilities of all heads (the accurate mode of the papers): (B, out_channels, *spatial)."""
-        return torch.stack([to_probabilities(logits) for logits in self.logits]).mean(dim=0)
+        return torch.stack([CLASSES.to_probabilities(logits) for logits in self.logits]).mean(dim=0)
 
 
 class HeadFusion(nn.Module):
@@ -222,11 +222,33 @@ class UNetPlusPlus(nn.Module):
             for source in self.grid.sources(node):
                 if last_use[source] == node:
                     del outputs[source]  # free its memory for the nodes that follow
-        logits = [self._run_head(each, outputs) for each in wanted]
+        logits = self._run_heads(wanted, outputs)
         if self.fusion is not None:
             logits = self.fusion(logits)
         logits = [self._resize_to_image(each, size) for each in logits]
         return HeadOutputs(wanted, tuple(logits)) if heads else logits[-1]
+
+    def _run_heads(self, wanted: Sequence[int], outputs: Mapping[Node, Tensor]) -> list[Tensor]:
+        """Compute the logits of heads; in training those on one node together, which saves passes over its output."""
+        if not self.training or self.shells == 1:
+            return [self._run_head(each, outputs) for each in wanted]
+        logits: dict[int, Tensor] = {}
+        for top in {self._size(each).depth for each in wanted}:
+            numbers = [each for each in wanted if self._size(each).depth == top]
+            logits |= zip(numbers, self._run_together(numbers, outputs[0, top]), strict=True)
+        return [logits[each] for each in wanted]
+
+    def _run_together(self, numbers: Sequence[int], output: Tensor) -> Sequence[Tensor]:
+        """Compute the logits of heads on one node as those of one head, with zeros for shells that a head lacks."""
+        heads: list[Any] = [self.heads[str(number)] for number in numbers]
+        same = (0, 0) * (output.ndim - 2)
+        weights = [functional.pad(each.weight, (*same, 0, output.shape[1] - each.in_channels)) for each in heads]
+        joint = {"weight": torch.cat(weights)}
+        if heads[0].bias is not None:
+            joint["bias"] = torch.cat([each.bias for each in heads])
+        logits: Tensor = torch.func.functional_call(heads[-1], joint, output)
+        parts: Sequence[Tensor] = logits.contiguous().split([each.out_channels for each in heads], 1)  # dense ones
+        return parts
 
     def _run_head(self, number: int, outputs: Mapping[Node, Tensor]) -> Tensor:
         """Compute the logits of a head from the output of its node: an inner one reads its shells alone."""

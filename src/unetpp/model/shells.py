@@ -143,19 +143,23 @@ def list_outer_blocks(network: nn.Module, gradients: bool = False) -> list[Tenso
     return blocks
 
 
-def list_shell_blocks(network: nn.Module) -> dict[Tensor, list[tuple[Tensor, Tensor]]]:
+def list_shell_blocks(network: nn.Module) -> dict[Tensor, list[tuple[list[slice], list[slice]]]]:
     """List for each weight of a convolution the rows of each shell and the columns that they read.
 
     Returns:
-        Indices along the first two axes of the weight; nothing for a network of one shell.
+        Parts of the first and of the second axis of the weight; nothing for a network of one shell.
     """
-    found: dict[Tensor, list[tuple[Tensor, Tensor]]] = {}
+    found: dict[Tensor, list[tuple[list[slice], list[slice]]]] = {}
     for layer, channels in list_layers(network):
         if channels.inputs and len(channels.outputs) > 1:
-            rows = [torch.arange(*each) for each in pairwise((0, *channels.outputs))]
-            pairs = [(each, channels.list_inputs(shell)) for shell, each in enumerate(rows)]
+            pairs = []
+            for shell, (start, end) in enumerate(pairwise((0, *channels.outputs))):
+                parts = zip(channels.starts, channels.inputs, strict=True)
+                columns = [slice(at, at + part[shell]) for at, part in parts if part[shell]]
+                if end > start and columns:
+                    pairs.append(([slice(start, end)], columns))
             transposed = isinstance(layer, _TRANSPOSED)
-            found[layer.get_parameter("weight")] = [(b, a) if transposed else (a, b) for a, b in pairs if len(a)]
+            found[layer.get_parameter("weight")] = [(b, a) if transposed else (a, b) for a, b in pairs]
     return found
 
 

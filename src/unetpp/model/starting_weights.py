@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.shells import grow
-from unetpp.plan import ModelPlan, Plan
+from unetpp.plan import DataPlan, ModelPlan, Plan
 from unetpp.sizes import Size, list_sizes, name_size
 from unetpp.words import count_noun, list_some
 
@@ -100,7 +100,7 @@ def fit_weights(theirs: Mapping[str, Tensor], source: Plan, ours: Mapping[str, T
         plan: its plan.
     """
     weights, missing, kernels, heads = dict(ours), [], 0, _pair_heads(source.model, plan.model)
-    classes, channels = _pair_classes(source.data.classes, plan.data.classes), plan.data.channels
+    classes, channels = _pair_outputs(source.data, plan.data), plan.data.channels
     for name, like in ours.items():
         found = theirs.get(_rename_head(name, heads))
         if found is not None:
@@ -146,10 +146,13 @@ def _rename_head(name: str, heads: Mapping[int, int]) -> str:
     return f"heads.{heads[int(number)]}.{key}" if int(number) in heads else ""
 
 
-def _pair_classes(theirs: Sequence[str], ours: Sequence[str]) -> dict[int, int]:
-    """Pair the classes of one name, the backgrounds, and the only foreground of each: our index -> theirs."""
+def _pair_outputs(source: DataPlan, data: DataPlan) -> dict[int, int]:
+    """Pair outputs of one name, the backgrounds, and the only foreground of each: our index -> theirs."""
+    theirs, ours = source.outputs, data.outputs
     shared = {ours.index(name): theirs.index(name) for name in ours if name in theirs}
     only = {1: 1} if len(theirs) == len(ours) == 2 else {}
+    if source.regions or data.regions:
+        return shared
     return {0: 0, **only, **shared}
 
 
@@ -210,14 +213,15 @@ def _describe_channels(source: Plan, plan: Plan) -> str:
 
 
 def _describe_classes(source: Plan, plan: Plan, pairs: Mapping[int, int]) -> str:
-    theirs, ours = source.data.classes, plan.data.classes
+    theirs, ours = source.data.outputs, plan.data.outputs
     if theirs == ours:
         return ""
     new = [name for index, name in enumerate(ours) if index not in pairs]
     gone = [name for index, name in enumerate(theirs) if index not in pairs.values()]
     renamed = [f"{ours[a]} starts as {theirs[b]}" for a, b in pairs.items() if ours[a] != theirs[b]]
+    was, now = ("regions" if data.regions else "classes" for data in (source.data, plan.data))
     parts = [
-        f"{len(ours)} classes instead of {len(theirs)}" if len(theirs) != len(ours) else "",
+        f"{len(ours)} {now} instead of {len(theirs)}{f' {was}' * (was != now)}" if len(theirs) != len(ours) else "",
         f"new: {', '.join(new)}" if new else "",
         f"left out: {', '.join(gone)}" if gone else "",
         *renamed,

@@ -48,7 +48,7 @@ def import_file(checkpoint: Path, out: Path, peer: str | None, settings: Mapping
     tensors = read_checkpoint(file)
     found, weights, ignored = convert(tensors, peer, file, decided)
     plan = make_plan(found, decided, checkpoint.stem)
-    if plan.data.num_classes > found.model.out_channels:
+    if len(plan.data.outputs) > found.model.out_channels:
         weights = add_background(weights)
     notes = Notes(imported_from=found.title, ignored=ignored, assumed=decided.assumed)
     with write_atomically(out) as temporary:
@@ -101,7 +101,9 @@ def make_plan(peer: PeerNetwork, settings: ImportSettings, name: str) -> Plan:
         PlanError: a setting that does not fit.
     """
     model, given = peer.model, settings.given
-    classes = _name_classes(peer, settings)
+    regions = given.get("data.regions") or ()
+    values = sorted({value for region in regions for value in region["values"]})
+    classes = _name_region_classes(peer, settings, values) if regions else _name_classes(peer, settings)
     tile = peer.data.get("predict.tile") or settings.get(
         "predict.tile",
         [LARGEST_TILE[model.dims]] * model.dims,
@@ -109,7 +111,7 @@ def make_plan(peer: PeerNetwork, settings: ImportSettings, name: str) -> Plan:
     )
     fields = {
         "data.channels": _name_channels(model.in_channels),
-        "data.label_values": list(range(len(classes))),
+        "data.label_values": [0, *values] if regions else list(range(len(classes))),
         **peer.data,
         **given,
         "data.dims": model.dims,
@@ -119,16 +121,16 @@ def make_plan(peer: PeerNetwork, settings: ImportSettings, name: str) -> Plan:
     if channels != model.in_channels:
         expected = f"{model.in_channels}, one for each channel that the network takes"
         raise UsageError("data.channels", f"{channels} names", expected)
-    values: dict[str, Any] = {
+    sections: dict[str, Any] = {
         "name": name,
         "data": {key.removeprefix("data."): value for key, value in fields.items() if key.startswith("data.")},
-        "model": model.model_dump() | {"out_channels": len(classes), "preset": peer.title},
+        "model": model.model_dump() | {"out_channels": len(regions or classes), "preset": peer.title},
         "train": {"patch": tile, "batch": 2, "steps_per_epoch": 100, "epochs": 100},
         "predict": {"tile": tile, "depth": max(model.list_sizes())},
         "reasons": {"model.preset": f"read from a checkpoint of {peer.title}", **settings.assumed},
     }
     decided = {key: value for key, value in given.items() if not key.startswith("model.")}
-    return Plan.from_dict(values, "").changed(decided)
+    return Plan.from_dict(sections, "").changed(decided)
 
 
 def _recognize(tensors: Mapping[str, Tensor], wanted: str | None, path: Path) -> tuple[Peer, str]:
@@ -177,6 +179,17 @@ def _name_classes(peer: PeerNetwork, settings: ImportSettings) -> Sequence[str]:
     if len(classes) not in counts:
         expected = f"{' or '.join(map(str, counts))}, background first: the checkpoint has {outputs} output channels"
         raise UsageError("data.classes", f"{len(classes)} names", expected)
+    return classes
+
+
+def _name_region_classes(peer: PeerNetwork, settings: ImportSettings, values: Sequence[int]) -> Sequence[str]:
+    """Return the names of the classes that regions are made of; raises UsageError unless each channel is a region."""
+    regions, outputs = settings.given["data.regions"], peer.model.out_channels
+    if len(regions) != outputs:
+        expected = f"{outputs}, one for each output channel of the network, with a sigmoid"
+        raise UsageError("data.regions", f"{len(regions)} regions", expected, "Change them.")
+    names = ["background", *(f"class_{value}" for value in values)]
+    classes: Sequence[str] = settings.get("data.classes", names, "the values that regions are made of")
     return classes
 
 

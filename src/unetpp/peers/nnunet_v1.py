@@ -72,6 +72,7 @@ def _read_model(source: Source, dims: int) -> ModelPlan:
     nested = [source.shape(f"loc{DEPTH - 1 - level}.0.0.blocks.0.conv.weight") for level in range(DEPTH)]
     kernels = [source.shape(f"{block}.blocks.0.conv.weight") for block in encoder]
     return model_plan(
+        topology="unet++",
         block="plain",
         dims=dims,
         in_channels=kernels[0][1],
@@ -196,9 +197,15 @@ def _read_normalization(plans: Mapping[str, Any], channel: str, settings: Import
         found = plans["dataset_properties"]["intensityproperties"][channel]
         lower, upper = found["percentile_00_5"], found["percentile_99_5"]
         return Normalization(per_case=False, lower=lower, upper=upper, mean=found["mean"], std=found["sd"])
-    if scheme != "noNorm" and (scheme != "nonCT" or plans.get("use_mask_for_norm", {}).get(channel)):
+    is_masked = scheme == "nonCT" and bool(plans.get("use_mask_for_norm", {}).get(channel))
+    if scheme not in ("noNorm", "nonCT"):
         settings.assume(
             "data.normalization",
             f"nnU-Net's {scheme} takes mean and standard deviation of a part of the image, here those of the whole",
         )
-    return Normalization(per_case=scheme != "noNorm")
+    elif is_masked:
+        settings.assume(
+            "data.normalization",
+            "nnU-Net's nonCT takes mean and standard deviation of the body with its holes, here of what is not 0",
+        )
+    return Normalization(per_case=scheme != "noNorm", nonzero=is_masked)

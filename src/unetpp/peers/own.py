@@ -68,6 +68,8 @@ def _assume(found: Mapping[str, Any], settings: ImportSettings) -> dict[str, Any
         usual |= {"norm": "instance", "down": "first"}
     elif found.get("norm") == "none":
         usual |= {"activation": PRESETS["paper"]["activation"]}
+    elif any(round(width * shell) % 8 for width in found.get("widths", ()) for shell in found.get("shells", ())):
+        usual |= {"norm": "instance"}  # groups of 8 channels do not fit these shells
     return {
         name: settings.get(f"model.{name}", usual[name], f"as unetpp.build_model has it: {why}")
         for name, why in NO_TRACE.items()
@@ -94,10 +96,10 @@ class _Tensors:
 
     def __init__(self, source: Source) -> None:
         self._source, self._names = source, list(source.tensors)
-        self.heads = sorted(int(name.split(".")[1]) for name in self._names if name in MARKS)
-        self.depth = self.heads[-1]
         found = (re.match(r"nodes\.x_(\d+)_(\d+)\.", name) for name in self._names)
         self.nodes = {(int(match[1]), int(match[2])) for match in found if match}
+        self.depth = max(map(sum, self.nodes))
+        self.heads = {int(name.split(".")[1]) for name in self._names if re.fullmatch(r"heads\.\d+\.weight", name)}
 
     def fields(self) -> dict[str, Any]:
         """Return the fields that the tensors tell."""
@@ -107,7 +109,7 @@ class _Tensors:
             "dims": dims,
             "out_channels": head[0],
             "depth": self.depth,
-            "deep_supervision": self.heads != [self.depth] or self.depth == 1,
+            "deep_supervision": min(self.heads) < self.depth or self.depth == 1,
             "head_kernel": head[2],
             "head_bias": self._source.has(f"heads.{self.depth}.bias"),
             "nested_widths": [self._width(node) for node in nested],
@@ -120,7 +122,7 @@ class _Tensors:
             "attention": "scse" if any(".channel.0." in name for name in self._names) else "none",
             "fusion": "learned" if self._source.has("fusion.weights") else "none",
         }
-        fields |= self._encoder() | self._norm() | self._ups(dims)
+        fields |= self._encoder() | self._norm() | self._ups(dims) | self._shells()
         if self._source.has("downs.0.conv.weight"):
             fields["down"] = "conv"
         if self.depth > 1 and (0, 1) not in self.nodes:
@@ -155,6 +157,12 @@ class _Tensors:
         least = min(shape[0] for shape in self._convolutions(self._nested(0)))
         fraction = least / self._width(self._nested(0))
         return fields | {"convs_per_node": len(units), "hidden_fraction": fraction}
+
+    def _shells(self) -> dict[str, Any]:
+        """Read nested widths: what the heads at full depth receive."""
+        full = [number for number in sorted(self.heads) if number % self.depth == 0]
+        channels = [self._source.shape(f"heads.{number}.weight")[1] for number in full]
+        return {"shells": [each / channels[-1] for each in channels]} if len(channels) > 1 else {}
 
     def _norm(self) -> dict[str, Any]:
         """Read the kind of normalization, as far as its tensors tell, and whether convolutions have a bias."""

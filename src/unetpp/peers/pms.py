@@ -25,6 +25,7 @@ def read(source: Source, settings: ImportSettings) -> PeerNetwork:
     reason = "its training normalizes each image to mean 0 and standard deviation 1"
     normalization = settings.get("data.normalization", [Normalization()] * in_channels, reason)
     model = model_plan(
+        topology="unet++",
         block="plain",
         in_channels=in_channels,
         out_channels=source.shape("logit4.weight")[0],

@@ -16,6 +16,7 @@ def read(source: Source, settings: ImportSettings) -> PeerNetwork:
     in_channels = source.shape("conv00.conv1.0.weight")[1]
     settings.require_normalization(in_channels)
     model = model_plan(
+        topology="unet++",
         block="plain",
         in_channels=in_channels,
         out_channels=source.shape("final_4.weight")[0],

@@ -12,7 +12,7 @@ from unetpp.data.preprocess import SAME_SIZE
 from unetpp.data.training_range import span_levels, standardize_levels
 from unetpp.labels.counts import count_classes
 from unetpp.layouts.cases import Dataset
-from unetpp.plan import ChannelRange, LabelPlan
+from unetpp.plan import ChannelRange, LabelPlan, Region
 from unetpp.settings import Frozen
 
 
@@ -37,6 +37,8 @@ class ChannelFacts(Frozen):
     """Range over the cases of percentiles 1 and 99 of the whole image."""
     standardized: ChannelRange | None = None
     """The same in standard deviations from the mean of the image."""
+    standardized_inside: ChannelRange | None = None
+    """The same of the voxels that are not 0 in every channel."""
 
 
 class Fingerprint(Frozen):
@@ -60,6 +62,8 @@ class Fingerprint(Frozen):
     """Fraction of all labeled voxels in each class."""
     labels: LabelPlan
     """Meaning of the values in label files."""
+    regions: tuple[Region, ...] | None = None
+    """Regions that the data set declares."""
     label_meaning: str
     """The same in words, with its reason."""
     median_shape: tuple[int, ...]
@@ -74,6 +78,8 @@ class Fingerprint(Frozen):
     """Smallest voxel size along each axis."""
     largest_spacing_mm: tuple[float, ...] | None = None
     """Largest voxel size along each axis."""
+    fine_spacing_mm: tuple[float, ...] | None = None
+    """Percentile 10 of the voxel sizes along each axis."""
     spacing_varies: bool
     """Whether voxel sizes differ between cases by more than 1 %."""
     orientation: Literal["RAS"] | None = None
@@ -82,6 +88,8 @@ class Fingerprint(Frozen):
     """Number of volumes whose header states no orientation."""
     file_channels: tuple[int, ...] = ()
     """Numbers of channels in the files; three equal ones of a format of colors count as one."""
+    inside: float = 1.0
+    """Median fraction of an image in the box around its voxels that are not 0 in every channel."""
     voxels: int
     """Number of voxels of all cases together."""
     notes: tuple[str, ...] = ()
@@ -122,6 +130,7 @@ def make_fingerprint(dataset: Dataset, inspection: Inspection, may_turn: bool = 
         label_values=tuple(inspection.label_values),
         class_fractions=_count_fractions(inspection),
         labels=inspection.meaning.plan,
+        regions=dataset.regions,
         label_meaning=inspection.meaning.line,
         median_shape=tuple(int(size) for size in np.median(shapes, axis=0)),
         smallest_shape=tuple(shapes.min(axis=0).tolist()),
@@ -130,6 +139,7 @@ def make_fingerprint(dataset: Dataset, inspection: Inspection, may_turn: bool = 
         orientation="RAS" if turned else None,
         without_orientation=unknown,
         file_channels=tuple(sorted({1 if fact.is_gray and fact.is_color_format else fact.channels for fact in facts})),
+        inside=round(float(np.median([fact.inside for fact in facts])), 4),
         voxels=int(shapes.prod(axis=1).sum()),
         notes=tuple(inspection.notes),
     )
@@ -142,6 +152,7 @@ def _turn(fact: CaseFacts, sizes: Sequence[Any], turned: bool) -> tuple[Any, ...
 def _summarize_spacing(spacings: np.ndarray) -> dict[str, Any]:
     median = np.median(spacings, axis=0)
     ends = {"median": median, "smallest": spacings.min(axis=0), "largest": spacings.max(axis=0)}
+    ends["fine"] = np.percentile(spacings, 10, axis=0)
     rounded = {f"{name}_spacing_mm": tuple(float(f"{mm:.6g}") for mm in sizes) for name, sizes in ends.items()}
     return {**rounded, "spacing_varies": bool(np.any(np.abs(spacings / median - 1) > SAME_SIZE))}
 
@@ -154,6 +165,7 @@ def _summarize_channel(name: str, index: int, facts: Sequence[CaseFacts]) -> Cha
     values = np.concatenate([sample for sample in samples if sample.size] or [np.zeros(1)])
     low, high = np.percentile(values, [0.5, 99.5])
     levels = np.array([take(fact.levels) for fact in facts])
+    inside = np.array([take(fact.levels_inside) for fact in facts])
     return ChannelFacts(
         name=name,
         minimum=min(float(take(fact.minimum)) for fact in facts),
@@ -164,6 +176,7 @@ def _summarize_channel(name: str, index: int, facts: Sequence[CaseFacts]) -> Cha
         foreground_high=float(high),
         levels=span_levels(levels[:, :2]),
         standardized=span_levels(standardize_levels(levels)),
+        standardized_inside=span_levels(standardize_levels(inside)),
     )
 
 

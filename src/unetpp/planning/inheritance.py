@@ -8,9 +8,9 @@ from typing import Any
 from unetpp.errors import UsageError
 from unetpp.model.pruned_plan import prune_plan, scale_widths
 from unetpp.plan import ModelPlan, Normalization, Plan
-from unetpp.planning import rules
+from unetpp.planning import geometry_rules
+from unetpp.planning.choice import Choice
 from unetpp.planning.fingerprint import ChannelFacts, Fingerprint
-from unetpp.planning.rules import Choice
 from unetpp.sizes import Size
 
 AS_THERE = "as in the model that training starts from"
@@ -69,7 +69,7 @@ def _fit_model(model: ModelPlan, fingerprint: Fingerprint, settings: Mapping[str
             raise UsageError("from_", got, "a model that fits this 3D data", "Choose another model.")
         left_out |= _OF_AXES
         shape, spacing = fingerprint.median_shape, fingerprint.median_spacing_mm
-        strides = strides or rules.choose_strides(shape, spacing, depth).value
+        strides = strides or geometry_rules.choose_strides(shape, spacing, depth).value
         model, depth = model.model_copy(update={"strides": strides}), len(strides)
         if model.up == "cubic":
             left_out |= {"up"}

@@ -2,43 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection
 
-from unetpp.planning.rules import Choice
+from unetpp.plan import ModelPlan
+from unetpp.planning.choice import Choice
 
-SHELLS = (0.5, 1.0)
-"""Widths of the sizes, as fractions of the widest: the outer one costs about four times the inner one on CPUs."""
-OF_NESTED_SKIPS = frozenset({"fusion", "nested_widths", "nested_norm", "nested_kernel_sizes", "node_widths", "encoder"})
-"""Fields of `plan.model` that speak of nodes which a U-Net does not have, or were tried with UNet++ alone."""
 FAST_INNER = 0.6
 """Time of a step of the inner size, as a fraction of that of all sizes, up to which it is trained alone first."""
 
 
-def choose_nesting(given: Mapping[str, Any], predict_depth: Any = None) -> dict[str, Choice[Any]]:
-    """Choose the grid and its widths where the user leaves both open: fields of `plan.model`, by name.
+def explain_nesting(model: ModelPlan, given: Collection[str]) -> dict[str, str]:
+    """Say why the sizes of a network are nested as they are, where the user leaves that open.
 
     Args:
-        given: fields of `plan.model` that the user sets.
-        predict_depth: a depth for predictions that the user sets; None: none.
+        model: the network.
+        given: names of the fields of `plan.model` that the user sets.
+
+    Returns:
+        Reasons by the name of a field.
     """
-    if given.get("preset", "default") != "default" or "topology" in given:
+    if "topology" in given or model.preset != "default":
         return {}
-    if predict_depth is not None or OF_NESTED_SKIPS & set(given):
-        return {"topology": Choice("unet++", "nested in depth: one training, a network for each depth")}
-    topology = Choice("unet", "nested in width: in equal minutes better than the nested depths of UNet++")
-    shells = Choice(SHELLS, "a network of half the width within the whole: one training, two sizes")
-    return {"topology": topology} | ({} if "shells" in given else {"shells": shells})
+    if model.topology == "unet++":
+        return {"topology": "nested in depth: one training, a network for each depth"}
+    reasons = {"topology": "nested in width: in equal minutes better than the nested depths of UNet++"}
+    if "shells" in given:
+        return reasons
+    one, two = (
+        "one width: half of it is none that this network can have",
+        "a network of half the width within the whole",
+    )
+    return reasons | {"shells": one if len(model.shells) == 1 else f"{two}: one training, two sizes"}
 
 
-def choose_growth(shells: int, dims: int, inner_share: float | None) -> Choice[tuple[float, ...]]:
+def choose_growth(
+    shells: int, dims: int, inner_share: float | None, steps: int | None = None
+) -> Choice[tuple[float, ...]]:
     """Choose `train.growth`: equal parts of the schedule.
 
     Args:
         shells: number of widths of the network, 2 or more.
         dims: number of spatial axes.
         inner_share: time of a step of the innermost size, as a fraction of that of all sizes; None: not measured.
+        steps: number of steps of the schedule; None: it is limited by time.
     """
+    if steps is not None and steps < shells:
+        return Choice((), "too few steps")
     measured = "" if inner_share is None else f" ({inner_share:.0%} of the time of a step here)"
     if dims == 2 if inner_share is None else inner_share <= FAST_INNER:
         growth = tuple(round(place / shells, 4) for place in range(1, shells))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -32,19 +30,18 @@ from unetpp.plan import (
     TrainingRange,
     TrainPlan,
 )
-from unetpp.planning import rules
+from unetpp.planning import geometry_rules, intensity_rules, rules
+from unetpp.planning.choice import Choice
 from unetpp.planning.cost import estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint, resolve_labels
 from unetpp.planning.inheritance import find_given_width, inherit
-from unetpp.planning.nesting import average_seconds, choose_distillation, choose_growth, choose_nesting
-from unetpp.planning.rules import Choice
+from unetpp.planning.nesting import average_seconds, choose_distillation, choose_growth, explain_nesting
+from unetpp.planning.step_times import Step, StepTimer, StepTimes
 from unetpp.runtime.device import has_fast_bf16
 from unetpp.settings import parse_settings, validate
 
-SHARE_FOR_TIMING = 0.05
-"""Fraction of the time after which no wider network is timed: on a busy machine the narrower one is right."""
-StepTimer = Callable[[ModelPlan, Axes, int, str], float]
-"""Measures the seconds of one training step, given a network, a patch (in voxels), a batch size and a precision."""
+RARE = 1e-3
+"""Fraction of the voxels below which a class is called rare."""
 
 
 class Start(NamedTuple):
@@ -89,7 +86,8 @@ def make_plan(
     _require_axes(parsed, fingerprint.dims)
     inherited = inherit(start.plan, start.origin, fingerprint, parsed) if start else {}
     values = {key: choice.value for key, choice in inherited.items()}
-    made = _Planner(fingerprint, values | parsed, device, minutes, epochs, step_seconds).plan()
+    times = StepTimes(step_seconds, minutes)
+    made = _Planner(fingerprint, values | parsed, device, minutes, epochs, times).plan()
     reasons = made.reasons | {key: choice.reason for key, choice in inherited.items()}
     return made.model_copy(update={"reasons": {key: reason for key, reason in reasons.items() if reason}})
 
@@ -105,17 +103,6 @@ def _require_axes(settings: Mapping[str, Any], dims: int) -> None:
             raise PlanError(key, str(value), expected, "Change it.")
 
 
-class _Step(NamedTuple):
-    """A training step."""
-
-    patch: Axes
-    """Size of a patch in voxels."""
-    batch: int
-    """Number of patches."""
-    precision: str
-    """Arithmetic."""
-
-
 @dataclass
 class _Planner:
     """Makes the choices in order; values that the user set are taken as they are."""
@@ -125,29 +112,25 @@ class _Planner:
     device: torch.device
     minutes: float | None
     epochs: int | None
-    step_seconds: StepTimer
+    times: StepTimes
     reasons: dict[str, str] = field(default_factory=dict)
-    _nesting: dict[str, Choice[Any]] = field(default_factory=dict)
-    """Fields of the network that say how its sizes are nested, where the user leaves that open."""
-    _timed: dict[tuple[str, ...], float] = field(default_factory=dict)
-    _begun: float = field(default_factory=time.monotonic)
 
     def plan(self) -> Plan:
         """Make the plan."""
         if weights := self.settings.get("model.encoder_weights"):
             require_source(weights)
         kind, data = self.device.type, self._plan_data()
-        self._nesting = choose_nesting(self._list_given(), self.settings.get("predict.depth"))
         precision = self.choose("train.precision", rules.choose_precision(kind, has_fast_bf16(self.device)))
         fields, patch, tile = self._choose_sizes(data)
         overlap = self.choose("predict.overlap", rules.choose_overlap(data.dims))
         batch = self.choose("train.batch", rules.choose_batch(prod(patch), data.dims, kind))
         memory = measure_memory(self.device)
-        step = self._fit_batch(fields, _Step(patch, batch, precision), memory)
+        step = self._fit_batch(fields, Step(patch, batch, precision), memory)
         model, seconds = self._choose_model(fields, step, memory)
         train = self._plan_training(data, model, step, seconds)
         # a CPU is fastest on one tile in its caches, a GPU on several (docs/log.md)
         tiles = 1 if kind == "cpu" else rules.choose_batch(prod(tile), data.dims, kind).value
+        considered = geometry_rules.consider_stages(data.dims, self._find_network_shape(data), data.voxel_mm, patch)
         predict = PredictPlan(
             tile=tile,
             overlap=overlap,
@@ -156,7 +139,7 @@ class _Planner:
             batch=min(step.batch, tiles),
         )
         sections = {"name": self.fingerprint.name, "data": data, "model": model, "train": train, "predict": predict}
-        return validate(Plan, sections | {"reasons": self.reasons}).changed(
+        return validate(Plan, sections | {"reasons": self.reasons, "considered": considered}).changed(
             resolve_labels(self.settings, self.fingerprint)
         )
 
@@ -172,12 +155,20 @@ class _Planner:
         orientation = None
         if f.dims == 3:
             orientation = self.choose(
-                "data.orientation", rules.choose_orientation(f.orientation, f.without_orientation)
+                "data.orientation", geometry_rules.choose_orientation(f.orientation, f.without_orientation)
             )
-        spacing = self.choose("data.spacing_mm", rules.choose_spacing(f.median_spacing_mm, f.spacing_varies))
+        target = geometry_rules.choose_spacing(f.median_spacing_mm, f.spacing_varies, f.fine_spacing_mm, f.median_shape)
+        spacing = self.choose("data.spacing_mm", target)
+        typical = (f.median_spacing_mm, f.smallest_spacing_mm, f.largest_spacing_mm)
+        resampling = self.choose(
+            "data.resampling", geometry_rules.choose_resampling(f.spacing_varies, typical, spacing)
+        )
         normalization = self._choose_normalization()
         reasons = {choice.reason for choice in normalization}
-        by_channel = (f"{each.name}: {choice.reason}" for each, choice in zip(f.channels, normalization, strict=True))
+        by_channel = (
+            choice.reason if choice.reason.startswith(f"{each.name}:") else f"{each.name}: {choice.reason}"
+            for each, choice in zip(f.channels, normalization, strict=True)
+        )
         grey = " (grey images are repeated)" if any("grey" in note for note in f.notes) else ""
         values = f"the values {', '.join(map(str, f.label_values))} in the label files"
         self.reasons |= {
@@ -186,25 +177,29 @@ class _Planner:
             "data.channels": f"{len(f.channels)} in the files{grey}",
             "data.classes": "objects are foreground" if f.labels.kind == "objects" else values,
             "data.labels": f.label_meaning,
+            **({"data.regions": "declared by the data set, in the order of writing"} if f.regions else {}),
         }
-        return DataPlan(
-            dims=2 if f.dims == 2 else 3,
-            channels=tuple(channel.name for channel in f.channels),
-            classes=f.classes,
-            label_values=f.label_values,
-            labels=f.labels,
-            orientation=orientation,
-            spacing_mm=spacing,
-            voxel_mm=spacing or f.median_spacing_mm,
-            normalization=tuple(choice.value for choice in normalization),
-            training_range=self._find_range([choice.value for choice in normalization]),
-        )
+        fields = {
+            "dims": 2 if f.dims == 2 else 3,
+            "channels": tuple(channel.name for channel in f.channels),
+            "classes": f.classes,
+            "label_values": f.label_values,
+            "labels": f.labels,
+            "regions": self.settings.get("data.regions", f.regions),
+            "orientation": orientation,
+            "spacing_mm": spacing,
+            "resampling": resampling,
+            "voxel_mm": spacing or f.median_spacing_mm,
+            "normalization": tuple(choice.value for choice in normalization),
+            "training_range": self._find_range([choice.value for choice in normalization]),
+        }
+        return validate(DataPlan, fields)
 
     def _find_range(self, normalization: Sequence[Normalization]) -> TrainingRange | None:
         """Return what the images are like, with intensities on the scale on which each channel is normalized."""
         f = self.fingerprint
         levels = [
-            channel.standardized if plan.per_case else channel.levels
+            (channel.standardized_inside if plan.nonzero else channel.standardized) if plan.per_case else channel.levels
             for channel, plan in zip(f.channels, normalization, strict=True)
         ]
         known = [each for each in levels if each is not None]
@@ -225,11 +220,13 @@ class _Planner:
             return [Choice(Normalization(**each), "") for each in given]
         if self.settings.get("model.encoder_weights") and encoder not in (None, "resenc"):
             names, largest = [channel.name for channel in channels], max(channel.maximum for channel in channels)
-            if rules.matches_pretraining(names, largest):
-                return rules.choose_encoder_normalization(encoder, *encoder_statistics(encoder))
+            if intensity_rules.matches_pretraining(names, largest):
+                return intensity_rules.choose_encoder_normalization(encoder, *encoder_statistics(encoder))
         return [
-            rules.choose_normalization(
-                each.name, (each.foreground_low, each.foreground_high, each.foreground_mean, each.foreground_std)
+            intensity_rules.choose_normalization(
+                each.name,
+                (each.foreground_low, each.foreground_high, each.foreground_mean, each.foreground_std),
+                self.fingerprint.inside,
             )
             for each in channels
         ]
@@ -242,21 +239,24 @@ class _Planner:
         """
         spacing, shape = data.voxel_mm, self._find_network_shape(data)
         encoder = self._find_encoder()
+        long_axes = geometry_rules.count_long_axes(shape)
+        largest = rules.LARGEST_PATCH[self.device.type, long_axes]
+        about = self.settings.get("train.patch") or rules.choose_patch(shape, largest, (1,) * data.dims, spacing).value
+        seen = tuple(map(min, shape, about))
+        deepest = geometry_rules.choose_depth(seen)
         strides = self.choose(
             "model.strides",
-            rules.choose_encoder_strides(self.settings["model.encoder"], encoder.widths, encoder.depth)
+            geometry_rules.choose_encoder_strides(self.settings["model.encoder"], encoder.widths, encoder.depth)
             if encoder
-            else rules.choose_strides(shape, spacing, self._find_given_depth() or rules.MAX_DEPTH),
+            else geometry_rules.choose_strides(seen, spacing, self._find_given_depth() or deepest.value),
         )
-        self.reasons["model.depth"] = f"{len(strides)} down-samplings"
-        kernels = self.choose("model.kernel_sizes", rules.choose_kernels(shape, spacing, strides))
+        self.reasons["model.depth"] = f"{len(strides)} down-samplings" + f"; {deepest.reason}" * (encoder is None)
+        kernels = self.choose("model.kernel_sizes", geometry_rules.choose_kernels(seen, spacing, strides))
         divisors = (encoder.divisor,) * 2 if encoder else tuple(map(prod, zip(*strides, strict=True)))
         multiple = tuple(self.settings.get("model.divisor") or divisors)
-        long_axes = rules.count_long_axes(shape)
-        largest = rules.LARGEST_PATCH[self.device.type, long_axes]
-        patch = self.choose("train.patch", rules.choose_patch(shape, largest, multiple))
-        tile = self.choose("predict.tile", rules.choose_tile(patch, shape, LARGEST_TILE[long_axes], multiple))
-        fields = {"dims": data.dims, "in_channels": len(data.channels), "out_channels": data.num_classes}
+        patch = self.choose("train.patch", rules.choose_patch(shape, largest, multiple, spacing))
+        tile = self.choose("predict.tile", rules.choose_tile(patch, shape, LARGEST_TILE[long_axes], multiple, spacing))
+        fields = {"dims": data.dims, "in_channels": len(data.channels), "out_channels": len(data.outputs)}
         return fields | {"strides": strides, "kernel_sizes": kernels, "depth": len(strides)}, patch, tile
 
     def _find_network_shape(self, data: DataPlan) -> Axes:
@@ -275,7 +275,7 @@ class _Planner:
             return None
         return encoder_shape(name, self._find_given_depth())
 
-    def _fit_batch(self, fields: Mapping[str, Any], step: _Step, memory: float) -> _Step:
+    def _fit_batch(self, fields: Mapping[str, Any], step: Step, memory: float) -> Step:
         """Make the batch smaller where even the narrowest network would not fit the memory with it, or the time."""
         if "train.batch" in self.settings:
             return step
@@ -284,24 +284,16 @@ class _Planner:
             step = step._replace(batch=step.batch // 2)
             self.reasons["train.batch"] = f"no more fits the {memory / 1e9:.0f} GB of memory at hand"
         if self.minutes and step.batch > 1:
-            seconds = self._time_step(narrowest, step)
+            seconds = self.times.measure(narrowest, step)
             choice = rules.fit_batch_to_time(step.batch, seconds, self.minutes, len(step.patch))
             if choice.value < step.batch:
-                if self._has_timed_enough:  # as a rule of three
-                    smaller = step._replace(batch=choice.value)
-                    self._timed[_identify(narrowest, smaller)] = seconds * choice.value / step.batch
-                step = step._replace(batch=choice.value)
+                smaller = step._replace(batch=choice.value)
+                self.times.expect(narrowest, smaller, seconds * choice.value / step.batch)  # as a rule of three
+                step = smaller
                 self.reasons["train.batch"] = choice.reason
         return step
 
-    def _time_step(self, model: ModelPlan, step: _Step) -> float:
-        """Return the seconds of a training step, timed once."""
-        key = _identify(model, step)
-        if key not in self._timed:
-            self._timed[key] = self.step_seconds(model, *step)
-        return self._timed[key]
-
-    def _choose_model(self, fields: Mapping[str, Any], step: _Step, memory: float) -> tuple[ModelPlan, float]:
+    def _choose_model(self, fields: Mapping[str, Any], step: Step, memory: float) -> tuple[ModelPlan, float]:
         """Choose the widest network that fits the memory and sees enough patches in the time.
 
         Returns:
@@ -309,41 +301,17 @@ class _Planner:
         """
         if self._has_width:
             (model,) = self._list_models(fields).values()
-            return model, self._time_step(model, step) if self.minutes else 0.0
+            return model, self.times.measure(model, step) if self.minutes else 0.0
         ladder = self._list_models(fields)
         times: dict[int, float] = {}
         if self.minutes:
-            times = self._time_steps(ladder, step, memory, self.minutes)
+            times = self.times.measure_ladder(ladder, step, memory)
             width, reason = rules.choose_width_by_time(times, self.minutes)
         else:
             fitting = [width for width, model in ladder.items() if estimate_training_bytes(model, *step) < memory]
             width, reason = rules.choose_width_by_memory(fitting or [min(ladder)], self.device.type)
         self.reasons["model.widths"] = reason
         return ladder[width], times.get(width, 0.0)
-
-    def _time_steps(
-        self, models: Mapping[int, ModelPlan], step: _Step, memory: float, minutes: float
-    ) -> dict[int, float]:
-        """Return seconds of a step for each first width, narrow ones first, up to the first that takes too long."""
-        times: dict[int, float] = {}
-        for width in sorted(models):  # wide ones would take minutes
-            if times and estimate_training_bytes(models[width], *step) >= memory:
-                break
-            try:
-                times[width] = self._time_step(models[width], step)
-            except torch.OutOfMemoryError:  # of a GPU: wider ones will not fit either
-                if not times:
-                    raise
-                torch.cuda.empty_cache()
-                break
-            if times[width] > 60 * minutes / rules.WANTED_STEPS or self._has_timed_enough:
-                break
-        return times
-
-    @property
-    def _has_timed_enough(self) -> bool:
-        """Whether timing has taken its share of the minutes."""
-        return time.monotonic() - self._begun > SHARE_FOR_TIMING * 60 * (self.minutes or math.inf)
 
     @property
     def _has_width(self) -> bool:
@@ -370,17 +338,16 @@ class _Planner:
         return {width: model for width, model in models.items() if len(model.shells) > 1} or models
 
     def _make_model(self, fields: Mapping[str, Any], first_width: int | None = None) -> ModelPlan:
-        """Make a network; of one width if its widths are not divisible by shells, or other settings forbid them."""
-        given, nesting = self._list_given(), {name: choice.value for name, choice in self._nesting.items()}
-        with contextlib.suppress(PlanError):
-            return model_plan(**{**fields, "first_width": first_width, **nesting, **given})
-        nesting.pop("shells", None)
-        return model_plan(**{**fields, "first_width": first_width, **nesting, **given})
+        """Make a network; a depth for predictions asks for a UNet++ if the user leaves the topology open."""
+        given = self._list_given()
+        if self.settings.get("predict.depth") is not None and given.get("preset", "default") == "default":
+            given = {"topology": "unet++", **given}
+        return model_plan(**{**fields, "first_width": first_width, **given})
 
     def _list_given(self) -> dict[str, Any]:
         return {key.removeprefix("model."): value for key, value in self.settings.items() if key.startswith("model.")}
 
-    def _plan_training(self, data: DataPlan, model: ModelPlan, step: _Step, seconds: float) -> TrainPlan:
+    def _plan_training(self, data: DataPlan, model: ModelPlan, step: Step, seconds: float) -> TrainPlan:
         """Choose the length of the schedule, and how much patches are varied in it.
 
         Args:
@@ -417,7 +384,7 @@ class _Planner:
         )
 
     def _choose_schedule(
-        self, model: ModelPlan, step: _Step, seconds: float, steps: int | None
+        self, model: ModelPlan, step: Step, seconds: float, steps: int | None
     ) -> tuple[tuple[float, ...], bool, float]:
         """Choose how shells are trained: in turn or together, and by what the inner one learns.
 
@@ -433,11 +400,9 @@ class _Planner:
         if len(model.shells) == 1 or "train.start" in self.settings:
             return self.settings.get("train.growth", ()), self.settings.get("train.distillation", False), seconds
         share = None
-        if seconds and "train.growth" not in self.settings and not self._has_timed_enough:
-            share = self._time_step(prune_plan(model, model.depth, keep_heads=True), step) / seconds
-        is_too_short = steps is not None and steps < len(model.shells)
-        alone = Choice((), "too few steps") if is_too_short else choose_growth(len(model.shells), model.dims, share)
-        growth = tuple(self.choose("train.growth", alone))
+        if seconds and "train.growth" not in self.settings and not self.times.has_taken_enough:
+            share = self.times.measure(prune_plan(model, model.depth, keep_heads=True), step) / seconds
+        growth = tuple(self.choose("train.growth", choose_growth(len(model.shells), model.dims, share, steps)))
         distillation = self.choose("train.distillation", choose_distillation())
         return growth, distillation, average_seconds(seconds, share, growth)
 
@@ -446,9 +411,8 @@ class _Planner:
         block = f"{model.convs_per_node} convolutions in each node"
         if model.block == "projected":
             block += ", added to a projection of its inputs: more steps and a better network in the same time"
-        self.reasons |= {f"model.{name}": choice.reason for name, choice in self._nesting.items()}
-        if "shells" in self._nesting and len(model.shells) == 1:
-            self.reasons["model.shells"] = "one width: half of it is none that this network can have"
+        nesting = explain_nesting(model, self._list_given())
+        self.reasons |= {f"model.{name}": reason for name, reason in nesting.items()}
         if model.norm in ("group", "instance", "layer"):
             self.reasons["model.norm"] = (
                 "statistics of each image, so that small batches do no harm; measured in docs/log.md"
@@ -460,10 +424,13 @@ class _Planner:
             "train.head_weights": "one loss for each head, all of the same weight, as in the papers",
             "train.foreground_fraction": "so that rare classes are seen",
         }
-
-
-def _identify(model: ModelPlan, step: _Step) -> tuple[str, ...]:
-    return (model.model_dump_json(), *map(str, step))
+        shares = zip(self.fingerprint.class_fractions[1:], self.fingerprint.classes[1:], strict=True)
+        share, rarest = min(shares, default=(1.0, ""))
+        if share < RARE:
+            self.reasons["train.class_weights"] = (
+                f"all the same, though {rarest} is {100 * share:.2g} % of the voxels: Dice counts classes alike, and "
+                "patches are centered on one as often as on another"
+            )
 
 
 def measure_memory(device: torch.device) -> float:

@@ -78,7 +78,7 @@ def _describe(run: RunRecord) -> dict[str, Any]:
         "depth_table": tabulate_depths(found, unit),
         "remarks": list_remarks(found),
         "class_table": tabulate_classes(found, unit),
-        "case_table": tabulate_cases(run.ranked, plan.data.classes[1:], unit),
+        "case_table": tabulate_cases(run.ranked, plan.data.scored, unit),
         "chosen": describe_size(found, number),
         "chosen_row": label_row(found, number),
         "recommended": run.recommended,

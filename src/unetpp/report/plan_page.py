@@ -92,7 +92,7 @@ def _subtitle(record: PlanRecord) -> str:
     plan = record.planned.plan
     kind = "images" if plan.data.dims == 2 else "volumes"
     channels = ", ".join(plan.data.channels)
-    return f"Plan of a segmentation of {list_some(plan.data.classes[1:], 8)} in {plan.data.dims}D {kind} ({channels})"
+    return f"Plan of a segmentation of {list_some(plan.data.scored, 8)} in {plan.data.dims}D {kind} ({channels})"
 
 
 def _headline(record: PlanRecord) -> list[tuple[str, str, str]]:

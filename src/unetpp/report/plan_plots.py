@@ -18,13 +18,17 @@ def plot_intensities(inspection: Inspection, plan: DataPlan) -> list[tuple[str, 
     """Plot the sampled foreground of the first channels, before and after normalization, each with its title."""
     before, after = dict[str, np.ndarray](), dict[str, np.ndarray]()
     for index, name in enumerate(plan.channels[:MOST_CHANNELS]):
+        scale = plan.normalization[index]
         pairs = [
-            (fact.foreground_sample[place].astype(np.float64), fact.levels[place])
+            (
+                fact.foreground_sample[place].astype(np.float64),
+                (fact.levels_inside if scale.nonzero else fact.levels)[place],
+            )
             for fact in inspection.facts
             for place in [min(index, len(fact.foreground_sample) - 1)]
         ]
         before[name] = np.concatenate([values for values, _ in pairs])
-        after[name] = np.concatenate([normalize(values, levels, plan.normalization[index]) for values, levels in pairs])
+        after[name] = np.concatenate([normalize(values, levels, scale) for values, levels in pairs])
     if not all(values.size for values in before.values()):
         return []
     titles = ("Foreground, as stored", "Foreground, as the network sees it")
@@ -41,6 +45,8 @@ def normalize(values: np.ndarray, levels: np.ndarray, plan: Normalization) -> np
         plan: normalization of the channel.
     """
     mean, std = (levels[2], levels[3]) if plan.per_case else (plan.mean, plan.std)
+    if plan.scale == "0_to_1":  # of the image but its outermost hundredths
+        mean, std = levels[0], levels[1] - levels[0]
     clipped = values if plan.lower is None and plan.upper is None else np.clip(values, plan.lower, plan.upper)
     normalized: np.ndarray = (clipped - mean) / (std or 1.0)
     return normalized

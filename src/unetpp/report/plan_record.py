@@ -117,17 +117,25 @@ def tabulate_intensities(record: PlanRecord) -> Table:
 
 
 def tabulate_structures(record: PlanRecord) -> Table:
-    """Tabulate each class: its value in label files, the cases that have it, its share and its volumes."""
-    inspection, f = record.inspection, record.fingerprint
+    """Tabulate each class and region: its values in label files, the cases with it, its share and its volumes."""
+    inspection, f, data = record.inspection, record.fingerprint, record.planned.plan.data
     volumes, unit = measure_volumes(inspection), name_unit(inspection)
-    labeled, largest = int((~np.isnan(volumes[:, 0])).sum()), max(f.class_fractions[1:], default=0.0)
+    regions = zip(data.regions or (), data.region_indices or (), strict=True)
+    parts = [
+        (name, [value], [index]) for index, (name, value) in enumerate(zip(f.classes, f.label_values, strict=True))
+    ]
+    known = range(len(f.classes))  # a class that no file has may have been declared afterwards
+    parts += [(region.name, [*region.values], [i for i in indices if i in known]) for region, indices in regions]
+    labeled = int((~np.isnan(volumes[:, 0])).sum())
+    shares = [sum(f.class_fractions[index] for index in indices) for _, _, indices in parts]
+    largest = max(shares[1:], default=0.0)
     columns = ["label value", "cases", "share of voxels", *(f"{name} {unit}" for name in _RANGE)]
     rows = []
-    for index, name in enumerate(f.classes):
-        own = volumes[:, index][np.nan_to_num(volumes[:, index]) > 0]
-        share = f.class_fractions[index]
-        bar = share / largest if index and largest else None  # the background would hide all others
-        cells = [Cell(str(f.label_values[index]), f.label_values[index]), Cell(f"{len(own)} of {labeled}", len(own))]
+    for (name, values, indices), share in zip(parts, shares, strict=True):
+        sizes = volumes[:, indices].sum(axis=1)
+        own = sizes[np.nan_to_num(sizes) > 0]
+        bar = share / largest if indices != [0] and largest else None  # the background would hide all others
+        cells = [Cell("+".join(map(str, values)), values[0]), Cell(f"{len(own)} of {labeled}", len(own))]
         cells += [
             Cell(f"{share:.2%}", share, bar),
             *(_span(own, ",.0f" if own.max() >= 1000 else ".3g") if len(own) else [Cell("-", None)] * 3),

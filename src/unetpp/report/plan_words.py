@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from unetpp.data_plan import describe_regions
 from unetpp.plan import Plan
 from unetpp.report.plan_record import PlanRecord, describe_air, join_sizes
 from unetpp.results import list_choices
@@ -22,9 +23,11 @@ def summarize_record(record: PlanRecord) -> tuple[str, ...]:
     spacing = f" of {join_sizes(f.median_spacing_mm)} mm" if f.median_spacing_mm else unknown
     spacing += " (they differ)" if f.spacing_varies else ""
     shares = [f"{name} {share:.2%}" for name, share in zip(f.classes[1:], f.class_fractions[1:], strict=True)]
+    regions = record.planned.plan.data.regions or ()
     lines = [
         f"Sizes:    {sizes} {record.voxels}{spacing}",
         f"Classes:  {list_some(shares, 4)} of the labeled {record.voxels}",
+        *([f"Regions:  {describe_regions(regions)}"] if regions else []),
     ]
     if air := describe_air(record):
         lines.append(f"Channels: {air}")
@@ -35,6 +38,8 @@ def summarize_record(record: PlanRecord) -> tuple[str, ...]:
         ]
         lines.append(f"Ceiling:  {list_some(scores, 4)}, by resampling {count_noun(study.resampled, 'label')} alone")
     lines.append(f"Patch:    {record.patch_share:.0%} of the median image; {describe_patch(record)}")
+    if len(considered := record.planned.plan.considered) > 1:
+        lines.append(f"Stages:   {'; '.join(line.partition(':')[0] for line in considered)}")
     lines.append(f"Folds:    {describe_proof(record)}")
     lines += [f"Kinds:    {count} {reason}" for count, reason in list_kinds(record)[:1]]
     if odd := record.odd.cases:

@@ -32,7 +32,7 @@ def render_select_page(selection: Selection, data: DataPlan) -> str:
         extras=selection.describe_extras(data.classes),
         headline=_headline(selection),
         chosen=chosen,
-        candidates=_tabulate_candidates(selection, data.classes[1:]),
+        candidates=_tabulate_candidates(selection, data.scored),
         steps=_tabulate_steps(selection, data.classes),
         temperature=selection.temperature,
         cases=count_noun(len(selection.cases), "case"),

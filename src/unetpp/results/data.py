@@ -30,6 +30,8 @@ class Checked(Result):
     """What the values of the labels mean, and why."""
     settings: tuple[str, ...] = ()
     """Settings with which it was read, as `section.key=value`."""
+    regions: str = ""
+    """Regions that the data set declares, as "1+2+3 = whole, 2+3 = core"; empty: it declares none."""
 
     @property
     def exit_code(self) -> int:
@@ -43,6 +45,7 @@ class Checked(Result):
             [f"channels: {', '.join(self.channels)}{gray}; classes: {', '.join(self.classes)}"] if self.classes else []
         )
         lines += [f"labels: {self.labels}"] if self.labels and self.cases else []
+        lines += [f"regions: {self.regions}"] if self.regions else []
         problems = enumerate(merge_problems(self.problems), start=1)
         lines += shorten_lines([f"{number}. {problem}" for number, problem in problems])
         lines += shorten_lines([f"note: {note}" for note in self.notes])
@@ -108,7 +111,7 @@ class Planned(Result):
         return "\n".join(
             [
                 f"Data:     {count_noun(self.training_cases, element)}{channels} to train on, "
-                f"{self.validation_cases} to validate; {list_some(data.classes, 4)}",
+                f"{self.validation_cases} to validate; {list_some(data.outputs, 4)}",
                 f"Network:  {model.topology} of depth {model.depth}, {self.parameters:,} parameters; "
                 f"patches of {patch}; {self.train_memory_mb:,.0f} MB",
                 f"Training: {self.rest or self._describe_length()}{self._describe_scoring()}",

@@ -296,11 +296,10 @@ def _write_notes(verdicts: Sequence[str]) -> list[str]:
 
 def _describe_data(data: DataPlan, predict: PredictPlan) -> list[str]:
     """Describe the images and classes of a model, one property a line."""
-    classes = (f"{value} = {name}" for value, name in zip(data.label_values, data.classes, strict=True))
     spacing = " x ".join(f"{mm:g}" for mm in data.spacing_mm) + " mm" if data.spacing_mm else "as in each file"
     return [
         f"channels:   {', '.join(data.channels)}",
-        f"classes:    {', '.join(classes)}",
+        f"classes:    {data.describe_classes()}",
         f"spacing:    {spacing}; tile {list(predict.tile)}; axes {data.orientation or 'as in each file'}",
     ]
 

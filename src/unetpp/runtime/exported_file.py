@@ -72,6 +72,18 @@ def load_openvino(purpose: str) -> Any:
     return openvino
 
 
+def load_onnxruntime() -> Any:
+    """Import ONNX Runtime without its telemetry.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    disable_telemetry()
+    with optional_package("onnxruntime", "runtime", "to run a file in the format ONNX"):
+        import onnxruntime
+    return onnxruntime
+
+
 def openvino_core(purpose: str = BACKEND_OPENVINO) -> Any:
     """Return the openvino.Core of this process, which reads and compiles.
 
@@ -165,9 +177,7 @@ def open_exported(path: Path, exact: bool = False) -> tuple[ExportedNetwork, dic
 
 
 def _open_onnx(path: Path, about: dict[str, Any], exact: bool) -> ExportedNetwork:
-    with optional_package("onnxruntime", "runtime", "to run a file in the format ONNX"):
-        disable_telemetry()
-        import onnxruntime
+    onnxruntime = load_onnxruntime()
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     outputs = [output.name for output in session.get_outputs()]
     options = onnxruntime.RunOptions()

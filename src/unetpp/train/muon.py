@@ -18,6 +18,9 @@ ITERATIONS = 5
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of the Newton-Schulz iteration: they bring singular values from 0..1 to about 1 in 5 iterations."""
 
+Block = tuple[Sequence[slice], Sequence[slice]]
+"""Rows and columns of a kernel, by its first two axes."""
+
 
 class Muon(AdamW):
     """Optimizer that updates groups with `orthogonal=True` by their orthogonalized momentum, and the others as AdamW.
@@ -28,19 +31,17 @@ class Muon(AdamW):
     Args:
         groups: as for AdamW, each with `orthogonal`.
         lr: learning rate of groups that have none.
-        dtype: arithmetic of the orthogonalization.
-        shells: blocks (rows, columns) of kernels that are orthogonalized by themselves; see `model.shells`.
+        shells: blocks of kernels that are orthogonalized by themselves, and nothing else of them; see `model.shells`.
     """
 
     def __init__(
         self,
         groups: list[dict[str, Any]],
         lr: float,
-        dtype: torch.dtype = torch.float32,
-        shells: Mapping[Tensor, Sequence[tuple[Tensor, Tensor]]] | None = None,
+        shells: Mapping[Tensor, Sequence[Block]] | None = None,
     ) -> None:
         super().__init__(groups, lr=lr, fused=groups[0]["params"][0].is_cuda or None)
-        self._dtype, self._shells = dtype, dict(shells or {})
+        self._shells = dict(shells or {})
         self._directions: dict[Tensor, Tensor] = {}
 
     @torch.no_grad()
@@ -52,8 +53,7 @@ class Muon(AdamW):
                 state["step"] = torch.zeros(())  # AdamW looks for it in the state of every weight
                 state["momentum"] = torch.zeros_like(weight)
             state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
-            aim = weight.grad.lerp(state["momentum"], MOMENTUM).to(self._dtype)
-            self._directions[weight] = self._turn(weight, aim).to(weight.dtype)
+            self._directions[weight] = self._turn(weight, weight.grad.lerp(state["momentum"], MOMENTUM))
 
     def _turn(self, weight: Tensor, aim: Tensor) -> Tensor:
         """Orthogonalize the direction of a kernel, that of each shell by itself."""
@@ -61,8 +61,11 @@ class Muon(AdamW):
             return orthogonalize(aim.flatten(1)).view_as(weight)
         direction = torch.zeros_like(aim)
         for rows, columns in self._shells[weight]:
-            block = aim[rows][:, columns]
-            direction[rows[:, None], columns] = orthogonalize(block.flatten(1)).view_as(block)
+            block = torch.cat([torch.cat([aim[row, column] for column in columns], 1) for row in rows])
+            turned = orthogonalize(block.flatten(1)).view_as(block)
+            for row, part in zip(rows, turned.split([each.stop - each.start for each in rows]), strict=True):
+                for column, values in zip(columns, part.split([c.stop - c.start for c in columns], 1), strict=True):
+                    direction[row, column] = values
         return direction
 
     @torch.no_grad()
@@ -87,14 +90,21 @@ class Muon(AdamW):
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """Orthogonalize a matrix approximately by Newton-Schulz iterations; scale a tall one by sqrt(rows / columns)."""
+    """Orthogonalize a matrix approximately by Newton-Schulz iterations; scale a tall one by sqrt(rows / columns).
+
+    Each iteration multiplies the matrix X by a polynomial of X X^T, and all of these commute: so they are multiplied as
+    small square matrices, and with X once. Squares of singular values need float32.
+    """
     a, b, c = QUINTIC
     rows, columns = matrix.shape
     x: Tensor = matrix if rows <= columns else matrix.T
     x = x / (x.norm() + 1e-7)
+    square, factors = x @ x.T, []
     for _ in range(ITERATIONS):
-        square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
+        factors.append(torch.addmm(square, square, square, beta=b, alpha=c))
+        factors[-1].diagonal().add_(a)
+        square = factors[-1] @ square @ factors[-1]
+    x = torch.linalg.multi_dot(factors) @ x
     scale: float = max(1.0, rows / columns) ** 0.5
     return (x if rows <= columns else x.T) * scale
 

@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.shells import list_shell_blocks
 from unetpp.plan import TrainPlan
-from unetpp.runtime.device import has_fast_bf16
 from unetpp.train.muon import Muon
 
 FEWEST_CHANNELS = 8
@@ -39,9 +38,7 @@ def make_optimizer(network: UNetPlusPlus, plan: TrainPlan) -> Muon:
     if kernels:
         factor = plan.kernel_learning_rate / plan.learning_rate
         groups += [{"params": kernels, "weight_decay": plan.weight_decay, "factor": factor, "orthogonal": True}]
-    fast = plan.precision == "bf16" and has_fast_bf16(next(network.parameters()).device)
-    dtype = torch.bfloat16 if fast else torch.float32
-    return Muon(groups, plan.learning_rate, dtype, list_shell_blocks(network))
+    return Muon(groups, plan.learning_rate, list_shell_blocks(network))
 
 
 def _joins_features(weight: nn.Parameter) -> bool:

@@ -56,7 +56,8 @@ def measure_step_seconds(model: ModelPlan, train: TrainPlan, device: torch.devic
     """
     with torch.random.fork_rng(devices=[]):
         network = build_from_plan(model)
-    step = TrainingStep(network, model, train.model_copy(update={"compile": False}), device)
+    regions = ((1,),) if model.out_channels == 1 else None  # a softmax needs two; the time is the same
+    step = TrainingStep(network, model, train.model_copy(update={"compile": False}), device, regions=regions)
     make = partial(_make_batch, Augmentation(train.augment, train.patch, None), model, train)
     batches = Prefetcher(make, batch_workers(device), pinned=device.type == "cuda").iterate(0)
     with contextlib.closing(batches), torch.random.fork_rng(devices=[]):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,6 +33,7 @@ class TrainingStep:
         first: number of steps of the training before the first one of this network.
         warn: called with a message if the network cannot be compiled and is trained without.
         ignored: class index of voxels that nobody labeled; None: there are none.
+        regions: class indices of each logit, see `DataPlan.region_indices`; None: exclusive classes.
 
     Attributes:
         network: in training mode.
@@ -39,6 +42,7 @@ class TrainingStep:
         scaler: of the gradients, enabled in float16 on a GPU.
         loss: deep supervision over the heads.
         rate: learning rates as a fraction of those of `train`.
+        arithmetic: makes the context of the forward pass.
     """
 
     def __init__(
@@ -52,17 +56,19 @@ class TrainingStep:
         first: int = 0,
         warn: Callable[[str], None] = lambda message: None,
         ignored: int | None = None,
+        regions: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self.network = network.to(device).train()
         self.network.checkpointing = train.checkpointing
         self.average = copy.deepcopy(network).eval().requires_grad_(False)
         self.optimizer = optimizer.make_optimizer(network, train)
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.precision == "fp16" and device.type == "cuda")
-        self.loss = make_loss(train, network, ignored, train.distillation)
+        self.loss = make_loss(train, network, ignored, train.distillation, regions).to(device)
         self._model, self._train, self._device, self._warn = model, train, device, warn
         self._first = first
         self.rate = 1.0
         self._forward: Callable[..., Any] = torch.compile(network, dynamic=False) if train.compile else network
+        self.arithmetic: Callable[[], AbstractContextManager[Any]] = partial(autocast, device, train.precision)
         self.use_memory_format(memory_format(model, device, train.compile))
         # checkpointing reads the state of the random generator; freezing and scaling change from step to step
         varies = train.checkpointing or train.freeze_encoder or self.scaler.is_enabled()
@@ -132,7 +138,7 @@ class TrainingStep:
             return self._backpropagate(images.contiguous(memory_format=self._memory_format), labels)
 
     def _backpropagate(self, images: Tensor, labels: Tensor) -> Tensor:
-        with autocast(self._device, self._train.precision):
+        with self.arithmetic():
             outputs = self._forward(images, heads=True)
         loss: Tensor = self.loss(outputs, labels)
         self.optimizer.zero_grad(set_to_none=True)
@@ -145,7 +151,11 @@ class TrainingStep:
 
 
 def make_loss(
-    train: TrainPlan, network: UNetPlusPlus, ignored: int | None = None, distillation: bool = False
+    train: TrainPlan,
+    network: UNetPlusPlus,
+    ignored: int | None = None,
+    distillation: bool = False,
+    regions: Sequence[Sequence[int]] | None = None,
 ) -> DeepSupervisionLoss:
     """Make the loss of a training.
 
@@ -154,7 +164,11 @@ def make_loss(
         network: in a phase of growth, the part that has heads so far.
         ignored: class index of voxels that nobody labeled; None: there are none.
         distillation: all sizes but the largest learn from its answers; of labels, as validations count them, if False.
+        regions: class indices of each logit; None: exclusive classes.
     """
     weights = train.head_weights
     weights = weights if weights == "equal" else weights[: network.head_depths[-1]]
-    return DeepSupervisionLoss(weights, train.cross_entropy_weight, train.dice_weight, ignored, distillation)
+    terms = (train.cross_entropy_weight, train.dice_weight)
+    return DeepSupervisionLoss(
+        weights, *terms, ignored, distillation, regions=regions, class_weights=train.class_weights
+    )

@@ -136,6 +136,7 @@ class FoldTraining:
             first=self.state.phase_step,
             warn=lambda message: self.log.write("warning", message=message),
             ignored=labels.find_ignored_index(self.plan.data),
+            regions=self.plan.data.region_indices,
         )
 
     def run(self, resume: bool = False, more: Extension | None = None) -> Training:

@@ -40,10 +40,10 @@ def adapt(model: AnyPath, *, device: str = "auto", backend: Backend = "auto", pr
     given = find_model(model)
     file = find_model_file(given)
     progress = progress or Silence()
-    if not has_unlearned([read_header(file).notes]):  # otherwise it is refused
+    notes = read_header(file).notes
+    if not has_unlearned([notes]):  # otherwise it is refused
         prepare_missing(file, progress, training=False)
     fitted, sizes = adapt_file(file, device, backend, progress, given)
-    notes = read_header(file).notes
     recommended = recommend_size(given, [notes])
     chosen = recommended.depth if recommended else None
     fixed, why = find_fixed(fitted, sizes, notes, chosen) or (None, "")

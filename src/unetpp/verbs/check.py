@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from unetpp.console import shows_progress
+from unetpp.data_plan import describe_regions
 from unetpp.errors import DataError
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Checked
@@ -47,4 +48,5 @@ def check(data: AnyPath, *, set: Settings | None = None, progress: ShowProgress 
     names, problems = (tuple(found.channels), tuple(found.classes)), (tuple(found.problems), tuple(found.notes))
     settings = tuple(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items())
     size = (len(dataset.cases), dims)
-    return Checked(path, dataset.layout, *size, *names, *problems, labels=found.meaning.line, settings=settings)
+    meaning, regions = found.meaning.line, describe_regions(dataset.regions or ())
+    return Checked(path, dataset.layout, *size, *names, *problems, meaning, settings, regions)

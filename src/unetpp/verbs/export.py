@@ -9,7 +9,8 @@ from unetpp.console import shows_progress
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Exported
 from unetpp.run_folder import find_model_files
-from unetpp.verbs.arguments import AnyPath, find_model, list_paths
+from unetpp.selection import is_selection
+from unetpp.verbs.arguments import AnyPath, find_model, list_paths, name_header_sizes
 from unetpp.verbs.interrupted import telling_what_is_there
 
 
@@ -51,11 +52,19 @@ def export(
     Example:
         unetpp.export("runs/nuclei", "nuclei.onnx", depth=2)
     """
+    from unetpp.model.header import read_header
+    from unetpp.size_names import choose_sizes
+
+    shown, path, given = progress or Silence(), find_model(model), list_paths(images or ())
+    file = find_model_files(path)[0]
+    header = read_header(file)
+    sizes = None if is_selection(path) else name_header_sizes(header)
+    if sizes:  # before torch and the network are loaded
+        choose_sizes(depth, size, sizes, header.plan.predict.depth)
     from unetpp.deploy.export import export_file
     from unetpp.verbs.missing_cases import prepare_missing
 
-    shown, path, given = progress or Silence(), find_model(model), list_paths(images or ())
     if int8 and not given:
-        prepare_missing(find_model_files(path)[0], shown)
+        prepare_missing(file, shown)
     with telling_what_is_there(Path(out)):
         return export_file(path, Path(out), depth, int8, given, shown, size)

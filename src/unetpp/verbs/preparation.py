@@ -24,7 +24,6 @@ from unetpp.model.build import make_grid
 from unetpp.model.weight_count import count_parameters
 from unetpp.plan import SET_BY_USER, ModelPlan, Plan, ReadPlan, TrainPlan, read_plan
 from unetpp.plan_text import SCHEMA_FILE, make_schema
-from unetpp.planning.cost import estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint, resolve_labels
 from unetpp.planning.planner import Start, make_plan
 from unetpp.progress import Progress
@@ -33,11 +32,13 @@ from unetpp.run_folder import LOCK, FoldName, RunFolder
 from unetpp.settings import parse_settings, validate
 from unetpp.sizes import find_size
 from unetpp.train.checkpoint import CHOOSE_SIZE
+from unetpp.train.memory import estimate_training_bytes
 from unetpp.train.speed import measure_mean_step_seconds
 from unetpp.verbs.request import Request, read_reading
 from unetpp.verbs.rest import Rest
 from unetpp.verbs.start import copy_start
 
+CPU = torch.device("cpu")
 _INSTEAD = {
     "train.minutes": 'To train finished folds longer: `resume=True` with a plus, such as `minutes="+10"`.',
     "train.epochs": 'To train finished folds longer: `resume=True` with a plus, such as `epochs="+5"`.',
@@ -294,6 +295,7 @@ def estimate_cost(
     timed_on: torch.device | None = None,
     folds: int = 1,
     rest: Rest | None = None,
+    device: torch.device = CPU,
 ) -> Planned:
     """Estimate the time and memory that training takes.
 
@@ -305,12 +307,13 @@ def estimate_cost(
         timed_on: device on which a few steps are timed for a plan in epochs; None: its minutes stay unknown.
         folds: number of folds to train.
         rest: what is left of a training that is continued, if it is.
+        device: where training runs, if nothing is timed.
 
     Returns:
         Memory in MB and time in minutes, with the plan.
     """
     train = plan.train
-    memory = estimate_training_bytes(plan.model, train.patch, train.batch, train.precision) / 1e6
+    memory = estimate_training_bytes(plan.model, train, timed_on or device) / 1e6
     seconds = rest.seconds if rest else train.minutes and 60 * train.minutes * folds
     steps = None if seconds is not None else rest.steps if rest else train.steps_per_epoch * train.epochs * folds
     if steps is not None and timed_on is not None:

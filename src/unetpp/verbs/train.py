@@ -188,7 +188,9 @@ def train(
             ]
             if not done:
                 rest, split = find_rest(folder, numbers, made, request), jobs[0].split
-                planned = preparation.estimate_cost(Path(data), folder, made, split, folds=len(jobs), rest=rest)
+                planned = preparation.estimate_cost(
+                    Path(data), folder, made, split, folds=len(jobs), rest=rest, device=place
+                )
                 progress.note(planned.summarize(find_end(rest, made.train.minutes, len(numbers), clock)))
             if not any(map(folder.has_started, numbers)):
                 progress.detail(describe_plan(made))

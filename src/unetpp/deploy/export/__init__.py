@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from unetpp.deploy.export.choice import choose_sizes, describe_default
-from unetpp.deploy.export.graph import FORMATS, Exportable, SizeProbabilities, open_export
+from unetpp import labels
+from unetpp.deploy.export.choice import describe_default
+from unetpp.deploy.export.graph import FORMATS, Exportable, SizeProbabilities, open_export, require_libraries
 from unetpp.deploy.export.model_card import describe, note_export, read_license, write_card
 from unetpp.deploy.export.quantization import QUANTIZABLE, quantize_file
 from unetpp.deploy.export.samples import Samples, find_samples
@@ -25,15 +26,16 @@ from unetpp.errors import ModelFileError, UnetppError, UsageError, WriteError
 from unetpp.files import write_atomically
 from unetpp.infer.doubts import describe_verdicts
 from unetpp.infer.predictor import load_folds
-from unetpp.labels.classes import most_probable
+from unetpp.labels.coding_torch import make_tensor_coding
 from unetpp.measured import ExportNotes
 from unetpp.metrics.scores import fast_dice, mean_of
-from unetpp.plan import Plan
+from unetpp.plan import DataPlan, Plan
 from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.results import Exported
 from unetpp.run_folder import find_model_files
 from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork
 from unetpp.selection import is_selection
+from unetpp.size_names import choose_sizes
 from unetpp.words import count_noun, write_command
 
 TOLERANCE, AGREEMENT = 1e-3, 0.95
@@ -102,6 +104,7 @@ def export_file(
         WriteError: it could not be written; a file that was at `out` before is intact.
     """
     _check_target(out, int8)
+    require_libraries(out.suffix)
     options = ["--out", out, *(["--int8"] if int8 else []), *(["--images", *images] if images else [])]
     open_source = open_selected if is_selection(model) else _open_model
     source = open_source(model, out, depth, size, options)
@@ -120,7 +123,7 @@ def export_file(
         described_as = {**describe(plan, described), **about}
         predict = _write(exported, plan, draft, described_as, samples.calibrating, progress)
         show = progress.stage("Comparing with the network", "tiles")
-        comparison = compare(exported, predict, samples, plan.data.num_classes, show)
+        comparison = compare(exported, predict, samples, plan.data, show)
         _require_agreement(out, comparison, int8)
         remarks = [*source.list_remarks(), *_remark(out, described, comparison)]
         text = write_card(out, plan, sizes, notes, remarks, read_license(card))
@@ -140,7 +143,8 @@ def _open_model(
     every = name_sizes(notes[0], networks[0].head_depths, plan.model)
     sizes = replace(every, numbers=choose_sizes(depth, size, every, plan.predict.depth))
     choice = describe_default(model, every, plan.predict.depth, notes, options) if depth is size is None else ""
-    return Source(SizeProbabilities(networks, sizes).eval(), plan, notes, choice=choice)
+    network = SizeProbabilities(networks, sizes, make_tensor_coding(plan.data))
+    return Source(network.eval(), plan, notes, choice=choice)
 
 
 def _remark(out: Path, notes: ExportNotes, comparison: Comparison) -> list[str]:
@@ -226,14 +230,14 @@ def _replace(draft: Path, out: Path) -> float:
 
 
 @torch.inference_mode()
-def compare(network: Exportable, predict: ExportedNetwork, samples: Samples, classes: int, show: Stage) -> Comparison:
+def compare(network: Exportable, predict: ExportedNetwork, samples: Samples, data: DataPlan, show: Stage) -> Comparison:
     """Run a network and its exported file on the same tiles; the first is cut to an odd size.
 
     Args:
         network: what was exported, in float32.
         predict: runs the file.
         samples: the tiles.
-        classes: number of classes, background included.
+        data: what the probabilities mean.
         show: called with the number of tiles done.
     """
     rows: list[list[tuple[Any, ...]]] = [[] for _ in network.sizes.numbers]
@@ -244,7 +248,7 @@ def compare(network: Exportable, predict: ExportedNetwork, samples: Samples, cla
         wanted = outputs if isinstance(outputs, tuple) else (outputs,)
         label = samples.labels[number][window] if samples.labels else None
         for row, expected, found in zip(rows, wanted, predict(image, range(len(wanted))), strict=True):
-            row.append(_compare_tile(expected.numpy()[0], found[0], label, classes))
+            row.append(_compare_tile(expected.numpy()[0], found[0], label, data))
         show(number + 1, len(samples.comparing))
     differences, same, agreements, before, after = zip(*(zip(*row, strict=True) for row in rows), strict=True)
     agreement = min((mean for each in agreements if (mean := mean_of(each)) is not None), default=None)
@@ -253,13 +257,14 @@ def compare(network: Exportable, predict: ExportedNetwork, samples: Samples, cla
 
 
 def _compare_tile(
-    expected: np.ndarray, found: np.ndarray, label: np.ndarray | None, classes: int
+    expected: np.ndarray, found: np.ndarray, label: np.ndarray | None, data: DataPlan
 ) -> tuple[float, float, float | None, float | None, float | None]:
     """Compare the probabilities of a tile: largest difference, same classes, Dice between them and against a label."""
-    before, after = (most_probable(each, np.empty(each.shape[1:], np.intp)) for each in (expected, found))
-    scores = (None, None) if label is None else tuple(fast_dice(each, label, classes) for each in (before, after))
+    coding, meaning = labels.make_coding(data), (data.num_classes, data.region_indices)
+    before, after = (coding.fill_indices(each, np.empty(each.shape[1:], np.intp)) for each in (expected, found))
+    scores = (None, None) if label is None else tuple(fast_dice(each, label, *meaning) for each in (before, after))
     difference, same = float(np.abs(expected - found).max()), float((before == after).mean())
-    return difference, same, fast_dice(after, before, classes), scores[0], scores[1]
+    return difference, same, fast_dice(after, before, *meaning), scores[0], scores[1]
 
 
 def _require_agreement(out: Path, comparison: Comparison, int8: bool) -> None:

@@ -1,6 +1,6 @@
 """Networks as graphs for other runtimes: images of any number and size to probabilities, written and opened again.
 
-Input: normalized images (B, C, *spatial). Outputs: probabilities of all classes (B, classes, *spatial) at each size.
+Input: normalized images (B, C, *spatial). Outputs: probabilities (B, classes, *spatial) at each size.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from unetpp.errors import optional_package
-from unetpp.labels.classes_torch import to_probabilities
+from unetpp.labels.coding_torch import CLASSES, TensorCoding
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.weight_count import count_size_weights, count_weights
 from unetpp.progress import mute_warnings
@@ -27,6 +27,7 @@ from unetpp.runtime.exported_file import (
     KEY,
     PROBABILITIES,
     ExportedNetwork,
+    load_onnxruntime,
     load_openvino,
     open_exported,
     read_description,
@@ -45,10 +46,12 @@ class SizeProbabilities(nn.Module):
     Args:
         networks: networks of the same plan.
         sizes: what is exported, with the names of the networks' sizes.
+        coding: what the logits mean.
     """
 
-    def __init__(self, networks: Sequence[UNetPlusPlus], sizes: SizeNames) -> None:
+    def __init__(self, networks: Sequence[UNetPlusPlus], sizes: SizeNames, coding: TensorCoding = CLASSES) -> None:
         super().__init__()
+        self._coding = coding
         largest, several = sizes.join(sizes.numbers), len(sizes.numbers) > 1
         self.networks = nn.ModuleList(network.prune(largest, keep_heads=several) for network in networks)
         self.sizes = sizes
@@ -60,19 +63,19 @@ class SizeProbabilities(nn.Module):
         self._pruned_numbers = [find_size(number, sizes.depth).number(depth) for number in sizes.numbers]
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Probabilities (B, classes, *spatial) of images (B, C, *spatial); of several sizes a tuple."""
+        """Probabilities (B, outputs, *spatial) of images (B, C, *spatial); of several sizes a tuple."""
         found = zip(*(self._predict(network, image) for network in self.networks), strict=True)
         means = tuple(each[0] if len(each) == 1 else sum(each[1:], each[0]) / len(each) for each in found)
         return means if len(means) > 1 else means[0]
 
     def _predict(self, network: Any, image: Tensor) -> list[Tensor]:
         if len(self.sizes.numbers) == 1:
-            return [to_probabilities(network(image))]
+            return [self._coding.to_probabilities(network(image))]
         if len(self.sizes.channels) > 1:  # so that a runtime that wants an inner size alone does not compute the outer
             forward_pass = network.start_forward(image)
-            return [to_probabilities(forward_pass.logits(number)) for number in self._pruned_numbers]
+            return [self._coding.to_probabilities(forward_pass.logits(number)) for number in self._pruned_numbers]
         heads = network(image, heads=True)
-        return [to_probabilities(heads.at(number)) for number in self._pruned_numbers]
+        return [self._coding.to_probabilities(heads.at(number)) for number in self._pruned_numbers]
 
 
 class MeanProbabilities(nn.Module):
@@ -89,7 +92,7 @@ class MeanProbabilities(nn.Module):
         self.parameter_count = sum(part.parameter_count for part in parts)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Probabilities (B, classes, *spatial) of images (B, C, *spatial)."""
+        """Probabilities (B, outputs, *spatial) of images (B, C, *spatial)."""
         first, *others = (part(image) for part in self.parts)
         mean: Tensor = sum(others, first) / len(self.parts)
         return mean
@@ -117,13 +120,7 @@ def write_pt2(network: Exportable, shape: tuple[int, ...], path: Path, about: di
 
 
 def write_onnx(network: Exportable, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
-    """Write ONNX, weights included in the file. Arguments as in `write_pt2`.
-
-    Raises:
-        MissingExtraError: without the extra `export`.
-    """
-    with optional_package("onnxscript", "export", "a file in the format ONNX"):
-        import onnxscript  # noqa: F401
+    """Write ONNX, weights included in the file. Arguments as in `write_pt2`."""
     sizes = network.sizes.list_names()
     with warnings.catch_warnings(), mute_warnings("torch.onnx"):  # it logs that torchvision is not installed
         warnings.simplefilter("ignore")  # the exporter warns about itself
@@ -143,11 +140,7 @@ def write_onnx(network: Exportable, shape: tuple[int, ...], path: Path, about: d
 
 
 def write_openvino(network: Exportable, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
-    """Write an .xml of OpenVINO and its .bin. Arguments as in `write_pt2`.
-
-    Raises:
-        MissingExtraError: without the extras `export` and `openvino`.
-    """
+    """Write an .xml of OpenVINO and its .bin. Arguments as in `write_pt2`."""
     openvino = load_openvino("a file for OpenVINO")
     graph = path.with_name("graph.onnx")
     write_onnx(network, shape, graph, about)
@@ -158,6 +151,22 @@ def write_openvino(network: Exportable, shape: tuple[int, ...], path: Path, abou
 
 
 FORMATS: dict[str, Write] = {".onnx": write_onnx, ".pt2": write_pt2, ".xml": write_openvino}
+
+
+def require_libraries(suffix: str) -> None:
+    """Import what writes and runs a format.
+
+    Raises:
+        MissingExtraError: without the extra `export`, and `openvino` or `runtime`.
+    """
+    if suffix == ".pt2":
+        return
+    with optional_package("onnxscript", "export", "a file in the format ONNX"):
+        import onnxscript  # noqa: F401
+    if suffix == ".xml":
+        load_openvino("a file for OpenVINO")
+    else:
+        load_onnxruntime()
 
 
 def open_export(path: Path) -> tuple[ExportedNetwork, dict[str, Any]]:

@@ -116,7 +116,7 @@ def write_card(
         element="pixel" if data.dims == 2 else "voxel",
         dims=data.dims,
         version=__version__,
-        classes=", ".join(f"{value} = {name}" for value, name in zip(data.label_values, data.classes, strict=True)),
+        classes=data.describe_classes(),
         channels=", ".join(data.channels),
         spacing=" x ".join(f"{mm:g}" for mm in data.spacing_mm) + " mm" if data.spacing_mm else "that of each file",
         origin=f"unknown ({origin})" if (origin := folds[0].imported_from) else plan.name,

@@ -15,6 +15,7 @@ from unetpp.deploy.export.graph import Exportable, MeanProbabilities, SizeProbab
 from unetpp.dial import name_sizes
 from unetpp.errors import UsageError
 from unetpp.infer.predictor import load_files
+from unetpp.labels.coding_torch import make_tensor_coding
 from unetpp.measured import DepthRow, ExportNotes, Notes
 from unetpp.plan import Plan
 from unetpp.selection import Selection, read_selection
@@ -72,7 +73,8 @@ def open_selected(
     for member in selection.members:
         networks, plan, found = load_files([model / file for file in member.files])
         every = name_sizes(found[0], networks[0].head_depths, plan.model)
-        parts.append(SizeProbabilities(networks, replace(every, numbers=(member.size,), words={})))
+        sizes = replace(every, numbers=(member.size,), words={})
+        parts.append(SizeProbabilities(networks, sizes, make_tensor_coding(plan.data)))
         plans.append(plan)
         notes.append(found)
     _require_one_input(model, plans)

@@ -137,10 +137,10 @@ def _fit(job: Choosing, draft: Selection, find: Callable[[str], SelectedPredicto
     """Fit the temperature, the threshold and the post-processing."""
     data, show = job.runs[0].plan.data, job.progress.stage("Predicting with the choice", "cases")
     with tempfile.TemporaryDirectory(prefix="unetpp-", ignore_cleanup_errors=True) as folder:
-        store = study_cases(cases, find, Path(folder), data.num_classes, show, job.by(STUDIED_BY))
+        store = study_cases(cases, find, Path(folder), data, show, job.by(STUDIED_BY))
         temperature = fit_temperature(store.probabilities, store.truth)
         threshold, gain = choose_threshold(store)
-        tried = choose_steps(store, data.classes, job.progress.stage("Trying post-processing", "kinds"))
+        tried = choose_steps(store, data.scored, job.progress.stage("Trying post-processing", "kinds"))
     return draft.merge(
         Selection(
             members=draft.members,
@@ -164,11 +164,12 @@ def _verify(
             predicted: Prediction = next(iter(find(case.id).predict_case(case).values()))
             reference = read_case_classes(case, data)
             pair = predicted.segmentation, reference
-            scores.append(score_case(case.id, *pair, data.num_classes, surface_metrics=False))
+            regions = data.region_indices
+            scores.append(score_case(case.id, *pair, data.num_classes, surface_metrics=False, regions=regions))
             confidence.append(predicted.confidence)
         with pace.extra():
             show(pace.done, len(cases))
-    found = summarize(scores, data.classes)
+    found = summarize(scores, (data.classes[0], *data.scored))
     mean = Scores(dice=found.mean.dice, dice_interval=found.mean.dice_interval)
     return finished.merge(
         Selection(

@@ -34,12 +34,12 @@ class Counted:
     """Voxels of one candidate in one case."""
 
     both: np.ndarray
-    """(foreground classes,) in prediction and reference."""
+    """(scored,) in prediction and reference, of each foreground class or region."""
     predicted: np.ndarray
     expected: np.ndarray
 
     def class_dice(self) -> list[float | None]:
-        """Dice of each class; None where neither has it."""
+        """Dice of each class or region; None where neither has it."""
         total = self.predicted + self.expected
         return [2 * float(both) / float(size) if size else None for both, size in zip(self.both, total, strict=True)]
 
@@ -123,7 +123,7 @@ def judge_candidates(
     intervals = {key: bootstrap_interval(losses[key]) for key in keys}
     near = [key for key in allowed if key == best or _is_near(mean_of(losses[key]), intervals[key])]
     chosen = min(near, key=lambda key: (cost[key], -means[key]))
-    names = [name for name in runs[0].plan.data.classes[1:]]
+    names = runs[0].plan.data.scored
     found = [
         Candidate(
             name=name_candidate(key, runs),

@@ -1,17 +1,19 @@
 """Post-processing, chosen on validation cases and kept only where no class gets worse.
 
-A step is judged by the mean over cases of the Dice of each class. What a step does to the counts of voxels follows from
-the connected parts, which are found once for all steps of a kind.
+A step is judged by the mean over cases of the Dice of each class or region. What a step does to the counts of voxels
+follows from the connected parts, which are found once for all steps of a kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from unetpp.deploy.select.candidates import Counted
+from unetpp.deploy.select.scoring import to_counted
 from unetpp.deploy.select.study import MIDDLE, THRESHOLDS, CaseStore
+from unetpp.labels.classes import find_region
 from unetpp.labels.cleaning import Parts, Slices, choose_voxels, find_parts, find_unwanted
 from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, mean_of
 from unetpp.progress import Stage
@@ -36,7 +38,7 @@ def choose_threshold(store: CaseStore) -> tuple[float, float | None]:
     dice: list[list[float | None]] = [[] for _ in THRESHOLDS]
     for number in range(len(store.cases)):
         for place in range(len(THRESHOLDS)):
-            dice[place].append(count(*store.read(number, place), 2).dice())
+            dice[place].append(count(*store.read(number, place), store.scored).dice())
     gains = [[-lost for lost in compute_dice_losses(dice[MIDDLE], each)] for each in dice]
     best = max(range(len(THRESHOLDS)), key=lambda place: (mean_of(gains[place]) or 0.0, -abs(place - MIDDLE)))
     interval = bootstrap_interval(gains[best])
@@ -46,21 +48,25 @@ def choose_threshold(store: CaseStore) -> tuple[float, float | None]:
     return THRESHOLDS[MIDDLE], None
 
 
-def choose_steps(store: CaseStore, classes: Sequence[str], show: Stage) -> list[TriedStep]:
-    """Try steps one after the other: on the whole foreground, on each class, then holes; the store takes over the kept.
+def choose_steps(store: CaseStore, names: Sequence[str], show: Stage) -> list[TriedStep]:
+    """Try steps one after the other: on the whole foreground, on each class or region, then holes.
+
+    The store takes over the kept.
 
     Args:
         store: segmentations and references.
-        classes: names of all classes, background first.
+        names: those of the foreground classes or regions.
         show: called with (tries done, tries in all).
     """
-    indices = tuple(range(1, len(classes)))
-    scopes = [*([indices] if len(indices) > 1 else []), *((index,) for index in indices)]
+    scopes = [tuple(scope) for scope in store.scored]
+    whole = tuple(range(1, store.classes))
+    if all(set(scope) != set(whole) for scope in scopes):
+        scopes = [whole, *scopes]
     proposals = [_propose_objects(scope) for scope in scopes]
-    proposals += [[Step(kind=HOLES, classes=(index,))] for index in indices]
+    proposals += [[Step(kind=HOLES, classes=tuple(scope))] for scope in store.scored]
     tried: list[TriedStep] = []
     for done, steps in enumerate(proposals, start=1):
-        found = try_steps(store, steps, classes)
+        found = try_steps(store, steps, names)
         tried += found
         if kept := [each.step for each in found if each.kept]:
             store.clean(kept[0])
@@ -75,7 +81,7 @@ def _propose_objects(scope: tuple[int, ...]) -> list[Step]:
     ]
 
 
-def try_steps(store: CaseStore, steps: Sequence[Step], classes: Sequence[str]) -> list[TriedStep]:
+def try_steps(store: CaseStore, steps: Sequence[Step], names: Sequence[str]) -> list[TriedStep]:
     """Try steps on the same classes, of which the best is kept if it is good for all.
 
     Returns:
@@ -84,11 +90,11 @@ def try_steps(store: CaseStore, steps: Sequence[Step], classes: Sequence[str]) -
     outcomes: list[Outcome] = [[] for _ in steps]
     for number in range(len(store.cases)):
         found, reference = store.read(number)
-        before = count(found, reference, store.classes)
-        parts = _find_parts(found, reference, steps[0], store.classes)
+        before = count(found, reference, store.scored)
+        parts = _find_parts(found, reference, steps[0], store.scored)
         for step, outcome in zip(steps, outcomes, strict=True):
-            outcome.append((before, _count_after(before, parts, step)))
-    judged = [judge_step(step, outcome, classes) for step, outcome in zip(steps, outcomes, strict=True)]
+            outcome.append((before, _count_after(before, parts, step, store.scored)))
+    judged = [judge_step(step, outcome, names) for step, outcome in zip(steps, outcomes, strict=True)]
     best = max(judged, key=lambda pair: pair[1] if pair[0].kept else -1.0)[0]
     shown = [
         max((pair for pair in judged if pair[0].step.kind == kind), key=lambda pair: pair[1], default=None)
@@ -98,10 +104,15 @@ def try_steps(store: CaseStore, steps: Sequence[Step], classes: Sequence[str]) -
     return [each if each is best else each.merge(TriedStep(step=each.step, kept=False)) for each in found_steps]
 
 
-def judge_step(step: Step, outcome: Outcome, classes: Sequence[str]) -> tuple[TriedStep, float]:
-    """Judge a step: it may be kept if it gains, and no class gets worse in the mean over cases; with its gain."""
+def judge_step(step: Step, outcome: Outcome, names: Sequence[str]) -> tuple[TriedStep, float]:
+    """Judge a step: it may be kept if it gains, and no class gets worse in the mean over cases; with its gain.
+
+    Args:
+        step: the step.
+        outcome: what it does to each case.
+        names: those of the foreground classes or regions.
+    """
     pairs = [(before.class_dice(), after.class_dice()) for before, after in outcome]
-    names = classes[1:]
     gains = [
         mean_of(
             -lost for lost in compute_dice_losses([old[place] for old, _ in pairs], [new[place] for _, new in pairs])
@@ -119,39 +130,49 @@ def judge_step(step: Step, outcome: Outcome, classes: Sequence[str]) -> tuple[Tr
     return TriedStep(step=step, before=means[0], after=means[1], gain_interval=interval, kept=good), gain
 
 
-def _find_parts(found: np.ndarray, reference: np.ndarray, step: Step, classes: int) -> Parts:
-    """Find the parts that steps of one kind look at, with the voxels of each class in them: predicted, and hit.
+def _list_changed(step: Step, scored: Sequence[Sequence[int]]) -> list[tuple[int, tuple[int, ...]]]:
+    """List what a step changes: the place of a class or region, and the class indices of its voxels that are changed.
 
-    Of holes: background, and background that is of the class in the reference.
+    Those are background that becomes of the first class of the step, or voxels of its classes.
+    """
+    if step.kind == HOLES:
+        return [(place, (0,)) for place, indices in enumerate(scored) if step.classes[0] in indices]
+    both = [tuple(index for index in indices if index in step.classes) for indices in scored]
+    return [(place, indices) for place, indices in enumerate(both) if indices]
+
+
+def _find_parts(found: np.ndarray, reference: np.ndarray, step: Step, scored: Sequence[Sequence[int]]) -> Parts:
+    """Find the parts that steps of one kind look at, with the voxels in them that change, of all that is scored.
+
+    Of each class or region two: what changes, and of that what is of it in the reference.
     """
     choose, solid = choose_voxels(step)
 
-    def mark(value: int, true: int | None) -> object:
+    def mark(changed: Sequence[int], true: Sequence[int] | None) -> Callable[[Slices], np.ndarray]:
         def marked(slices: Slices) -> np.ndarray:
-            mask: np.ndarray = found[slices] == value
-            return mask if true is None else mask & (reference[slices] == true)
+            mask = find_region(found[slices], changed)
+            return mask if true is None else mask & find_region(reference[slices], true)
 
         return marked
 
-    if step.kind == HOLES:
-        marks = [mark(0, None), mark(0, step.classes[0])]
-    else:
-        marks = [mark(index, true) for index in step.classes for true in (None, index)]
-    return find_parts(found, choose, solid, marks)  # type: ignore[arg-type]
+    pairs = _list_changed(step, scored)
+    marks = [mark(changed, true) for place, changed in pairs for true in (None, scored[place])]
+    return find_parts(found, choose, solid, marks)
 
 
-def _count_after(before: Counted, parts: Parts, step: Step) -> Counted:
+def _count_after(before: Counted, parts: Parts, step: Step, scored: Sequence[Sequence[int]]) -> Counted:
     """Count voxels after a step, by the parts that it changes."""
     unwanted, sign = find_unwanted(step, parts), 1 if step.kind == HOLES else -1
     predicted, both = before.predicted.copy(), before.both.copy()
-    for place, index in enumerate(step.classes):
-        predicted[index - 1] += sign * int(parts.marked[2 * place][unwanted].sum())
-        both[index - 1] += sign * int(parts.marked[2 * place + 1][unwanted].sum())
+    for row, (place, _) in enumerate(_list_changed(step, scored)):
+        predicted[place] += sign * int(parts.marked[2 * row][unwanted].sum())
+        both[place] += sign * int(parts.marked[2 * row + 1][unwanted].sum())
     return Counted(both, predicted, before.expected)
 
 
-def count(found: np.ndarray, reference: np.ndarray, classes: int) -> Counted:
-    """Count the voxels of each foreground class in prediction, reference and both."""
+def count(found: np.ndarray, reference: np.ndarray, scored: Sequence[Sequence[int]]) -> Counted:
+    """Count the voxels of each foreground class or region in prediction, reference and both."""
+    classes = 1 + max(map(max, scored))
     codes = reference.ravel().astype(np.int64) * classes + found.ravel()
     pairs = np.bincount(codes, minlength=classes * classes).reshape(classes, classes)
-    return Counted(pairs.diagonal()[1:].copy(), pairs.sum(axis=0)[1:], pairs.sum(axis=1)[1:])
+    return to_counted(pairs, scored)

@@ -20,8 +20,8 @@ from unetpp.errors import failures_of
 from unetpp.infer.bands import Band, align_bands
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.tiles import TileGrid
-from unetpp.labels.classes import ignored_index
-from unetpp.labels.classes_torch import class_indices
+from unetpp.labels.classes import ignored_index, list_regions
+from unetpp.labels.coding_torch import make_tensor_coding
 from unetpp.layouts.dataset import Case
 from unetpp.measure.pace import Pace, choose_order
 from unetpp.progress import Stage
@@ -94,7 +94,8 @@ def _score_case(
     tiles: list[list[int]] | None,
 ) -> dict[Key, Counted]:
     """Score candidates of one kind, all mirrored or none; all runs predict the same rows at the same time."""
-    options, classes = PredictOptions(tta=keys[0].tta), runs[0].plan.data.num_classes
+    options, data = PredictOptions(tta=keys[0].tta), runs[0].plan.data
+    classes, coding = data.num_classes, make_tensor_coding(data)
     sizes = [
         sorted({size for key in keys for run, size in key.members if run == number}) for number in range(len(runs))
     ]
@@ -113,9 +114,10 @@ def _score_case(
         rows = torch.from_numpy(np.ascontiguousarray(turned[first : first + count]).astype(np.int64))
         rows = rows.to(aligned[0].probabilities.device)
         for key in keys:
-            indices = class_indices(_average(key, aligned, sizes)).long()
+            indices = coding.class_indices(_average(key, aligned, sizes)).long()
             pairs[key] += count_pairs(indices, rows, classes).cpu()
-    return {key: to_counted(each.numpy()) for key, each in pairs.items()}
+    scored = list_regions(classes, data.region_indices)
+    return {key: to_counted(each.numpy(), scored) for key, each in pairs.items()}
 
 
 def _average(key: Key, bands: Sequence[Band], sizes: Sequence[Sequence[int]]) -> Tensor:
@@ -131,6 +133,15 @@ def count_pairs(indices: Tensor, reference: Tensor, classes: int) -> Tensor:
     return torch.bincount(codes, minlength=classes * classes).view(classes, classes)
 
 
-def to_counted(pairs: np.ndarray) -> Counted:
-    """Sum up pairs (classes of the reference, of the prediction) for each foreground class."""
-    return Counted(pairs.diagonal()[1:].copy(), pairs.sum(axis=0)[1:], pairs.sum(axis=1)[1:])
+def to_counted(pairs: np.ndarray, scored: Sequence[Sequence[int]]) -> Counted:
+    """Sum up pairs (classes of the reference, of the prediction) for all that is scored, each with its class indices.
+
+    Args:
+        pairs: numbers of voxels.
+        scored: class indices of each foreground class or region, as of `list_regions`.
+    """
+    belongs = np.zeros((len(scored), len(pairs)), dtype=pairs.dtype)
+    for row, indices in zip(belongs, scored, strict=True):
+        row[list(indices)] = 1
+    both = ((belongs @ pairs) * belongs).sum(axis=1)
+    return Counted(both, belongs @ pairs.sum(axis=0), belongs @ pairs.sum(axis=1))

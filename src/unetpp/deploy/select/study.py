@@ -15,11 +15,12 @@ from torch import Tensor
 from unetpp.data.case_files import name_files, open_case_image, read_case_classes
 from unetpp.errors import failures_of
 from unetpp.infer.selected import SelectedPredictor
-from unetpp.labels.classes import ignored_index
-from unetpp.labels.classes_torch import class_indices, expand_probabilities
+from unetpp.labels.classes import find_region, ignored_index, index_type, list_regions
 from unetpp.labels.cleaning import clean_segmentation
+from unetpp.labels.coding_torch import TensorCoding
 from unetpp.layouts.dataset import Case
 from unetpp.measure.pace import Pace
+from unetpp.plan import DataPlan
 from unetpp.progress import Stage
 from unetpp.selection import Step
 
@@ -41,14 +42,21 @@ class CaseStore:
 
     folder: Path
     classes: int
+    regions: Sequence[Sequence[int]] | None = None
+    """Class indices of each region; None: every foreground class is scored by itself."""
     threshold: int = MIDDLE
     """Place of the threshold of two classes in `THRESHOLDS`."""
     cases: list[str] = field(default_factory=list)
     probabilities: list[np.ndarray] = field(default_factory=list)
-    """(voxels, classes) of each case."""
+    """(voxels, classes) of each case; of regions (voxels and regions, 2): outside and inside."""
     truth: list[np.ndarray] = field(default_factory=list)
-    """(voxels,) class index of these."""
+    """(voxels,) class index of these; of regions (voxels and regions,): 1 inside."""
     _shapes: list[tuple[tuple[int, ...], str]] = field(default_factory=list)
+
+    @property
+    def scored(self) -> Sequence[Sequence[int]]:
+        """Class indices of each foreground class, or of each region."""
+        return list_regions(self.classes, self.regions)
 
     def add(self, case: str, levels: np.ndarray, reference: np.ndarray) -> None:
         """Add a case: class indices, of two classes numbers of thresholds below the probability; and the reference."""
@@ -89,7 +97,7 @@ class CaseStore:
 
 
 def study_cases(
-    cases: Sequence[Case], find: Find, folder: Path, classes: int, show: Stage, until: float = math.inf
+    cases: Sequence[Case], find: Find, folder: Path, data: DataPlan, show: Stage, until: float = math.inf
 ) -> CaseStore:
     """Predict cases with the chosen candidate, and store what the choices of its post-processing need.
 
@@ -97,12 +105,13 @@ def study_cases(
         cases: the cases.
         find: finds what predicts each.
         folder: temporary folder.
-        classes: number of classes, background included.
+        data: the plan of the classes and regions.
         show: called with (cases done, cases in all).
         until: time of `time.monotonic` at which it ends; at least one case is studied.
     """
-    store, pace = CaseStore(folder, classes), Pace(len(cases), until)
-    quota = max(100, min(SAMPLED, MOST_VALUES // (classes * max(1, len(cases)))))
+    store, pace = CaseStore(folder, data.num_classes, data.region_indices), Pace(len(cases), until)
+    values = 2 * len(data.scored) if data.regions else data.num_classes
+    quota = max(100, min(SAMPLED, MOST_VALUES // (values * max(1, len(cases)))))
     for case in pace.limit(cases):
         with failures_of(name_files(case.images)):
             _study(case, find(case.id), store, quota)
@@ -116,7 +125,7 @@ def _study(case: Case, predictor: SelectedPredictor, store: CaseStore, quota: in
     source = open_case_image(case, predictor.data)
     image, bands = predictor.stream_source(source, str(case.images[0]))
     turned = image.orientation.turn(reference)
-    levels = np.empty(reference.shape, np.uint8 if store.classes <= 255 else np.uint16)
+    levels, coding = np.empty(reference.shape, index_type(store.classes)), predictor.members[0].coding
     view, rng = image.orientation.turn(levels), np.random.default_rng(len(store.cases))
     box = find_box(turned, ignored_index(store.classes))
     share = quota / max(1, math.prod(part.stop - part.start for part in box))
@@ -124,20 +133,32 @@ def _study(case: Case, predictor: SelectedPredictor, store: CaseStore, quota: in
     for band in bands:
         chances = band.probabilities[0]
         rows = slice(band.first_row, band.first_row + chances.shape[1])
-        view[rows] = _find_levels(chances).cpu().numpy()
+        view[rows] = _find_levels(chances, store.classes, coding).cpu().numpy()
         for found, true in _sample(chances, turned[rows], rows.start, box, share, rng):
             known = true != ignored_index(store.classes)
-            sampled.append(found[known])
-            truth.append(true[known])
+            pair = coding.expand(found).T.cpu().numpy()[known], true[known]
+            pair = _split_regions(*pair, store.scored) if store.regions else pair
+            sampled.append(pair[0])
+            truth.append(pair[1])
     store.add(case.id, levels, reference)
-    store.probabilities.append(np.concatenate(sampled) if sampled else np.zeros((0, store.classes), np.float32))
+    columns = 2 if store.regions else store.classes
+    store.probabilities.append(np.concatenate(sampled) if sampled else np.zeros((0, columns), np.float32))
     store.truth.append(np.concatenate(truth) if truth else np.zeros(0, np.int64))
 
 
-def _find_levels(chances: Tensor) -> Tensor:
+def _split_regions(
+    found: np.ndarray, truth: np.ndarray, regions: Sequence[Sequence[int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split probabilities (voxels, regions) into those of two classes, outside and inside, of each region."""
+    inside = np.concatenate([find_region(truth, region) for region in regions]).astype(np.int64)
+    flat = found.T.reshape(-1)
+    return np.stack([1 - flat, flat], axis=1), inside
+
+
+def _find_levels(chances: Tensor, classes: int, coding: TensorCoding) -> Tensor:
     """Number of thresholds below the probability (1, ...) of the second of two classes; of more, class indices."""
-    if len(chances) > 1:
-        return class_indices(chances).to(torch.int32)
+    if classes > 2:
+        return coding.class_indices(chances).to(torch.int32)
     levels = torch.zeros_like(chances[0], dtype=torch.uint8)
     for threshold in THRESHOLDS:
         levels += chances[0] > threshold
@@ -164,8 +185,8 @@ def _sample(
     box: tuple[slice, ...],
     share: float,
     rng: np.random.Generator,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Draw voxels of a band within the box: probabilities (voxels, classes) and true classes (voxels,)."""
+) -> Iterator[tuple[Tensor, np.ndarray]]:
+    """Draw voxels of a band within the box: probabilities (channels, voxels) and true classes (voxels,)."""
     rows = slice(max(0, box[0].start - first), max(0, box[0].stop - first))
     place = (rows, *box[1:])
     inside = reference[place]
@@ -173,6 +194,5 @@ def _sample(
         return
     count = min(inside.size, math.ceil(share * inside.size))
     chosen = np.sort(rng.choice(inside.size, count, replace=False))
-    flat = expand_probabilities(chances[(slice(None), *place)]).flatten(1)
-    found = flat[:, torch.from_numpy(chosen).to(flat.device)].T.cpu().numpy()
-    yield found, inside.reshape(-1)[chosen].astype(np.int64)
+    flat = chances[(slice(None), *place)].flatten(1)
+    yield flat[:, torch.from_numpy(chosen).to(flat.device)], inside.reshape(-1)[chosen].astype(np.int64)
