@@ -36,6 +36,7 @@ VERBS = (
     "report",
     "predict",
     "evaluate",
+    "select",
     "prune",
     "adapt",
     "export",

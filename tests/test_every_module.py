@@ -19,6 +19,19 @@ COVERED_IN = {
         for name in ("__init__", "data", "models", "predictions", "result", "runs", "tables")
     },
     **{
+        f"deploy/select/{name}": "deploy/test_select"
+        for name in (
+            "__init__",
+            "calibrating",
+            "candidates",
+            "folder",
+            "post_processing",
+            "runs",
+            "scoring",
+            "study",
+        )
+    },
+    **{
         f"verbs/{verb}": "verbs/test_journey"
         for verb in ("arguments", "demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "info")
     },
@@ -28,6 +41,10 @@ COVERED_IN = {
     "verbs/rest": "verbs/test_begun_folds",
     "deploy/exit_costs": "deploy/test_adapt",
     "verbs/adapt": "deploy/test_adapt",
+    "verbs/select": "deploy/test_select",
+    "infer/selected": "deploy/test_select",
+    "report/select_page": "deploy/test_select",
+    "results/selected": "deploy/test_select",
     "verbs/export": "deploy/test_export",
     "verbs/import_checkpoint": "peers/test_import",
     "settings": "test_plan",
@@ -75,6 +92,7 @@ COVERED_IN = {
     "deploy/export/model_card": "deploy/test_export",
     "deploy/export/quantization": "deploy/test_export",
     "deploy/export/samples": "deploy/test_export",
+    "deploy/export/selected": "deploy/test_select",
     "infer/bands": "infer/test_sliding",
     "infer/case_predictor": "infer/test_predictor",
     "infer/hub_file": "deploy/test_hub",

@@ -23,6 +23,7 @@ VERBS = (
     "predict",
     "evaluate",
     "report",
+    "select",
     "prune",
     "adapt",
     "export",

@@ -117,6 +117,7 @@ def test_a_verb_that_needs_torch_says_so(tmp_path: Path) -> None:
         "report x",
         "predict model.safetensors x --out y",
         "prune model.safetensors --out y.safetensors",
+        "select x --out y",
         "adapt x",
         "export model.safetensors --out y.onnx",
         "import x --out y.safetensors",

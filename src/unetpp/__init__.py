@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from unetpp.infer.loading import load
     from unetpp.infer.prediction import Prediction
     from unetpp.infer.predictor import Predictor
+    from unetpp.infer.selected import SelectedPredictor
     from unetpp.losses.supervision import DeepSupervisionLoss
     from unetpp.model.build import build_model
     from unetpp.model.network import HeadOutputs, UNetPlusPlus
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
         Reported,
         Run,
         RunInfo,
+        Selected,
+        SelectionInfo,
         TrainedFold,
     )
     from unetpp.verbs.adapt import adapt
@@ -72,9 +75,10 @@ if TYPE_CHECKING:
     from unetpp.verbs.predict import predict
     from unetpp.verbs.prune import prune
     from unetpp.verbs.report import report
+    from unetpp.verbs.select import select
     from unetpp.verbs.train import train
 
-_VERBS = "adapt check clean demo evaluate export import_checkpoint info plan predict prune report train"
+_VERBS = "adapt check clean demo evaluate export import_checkpoint info plan predict prune report select train"
 _HOMES = {
     **{f"verbs.{verb}": verb for verb in _VERBS.split()},
     "infer.prediction": "Prediction",
@@ -83,13 +87,14 @@ _HOMES = {
     "infer.exported_predictor": "ExportedPredictor",
     "infer.loading": "load",
     "infer.predictor": "Predictor",
+    "infer.selected": "SelectedPredictor",
     "losses.supervision": "DeepSupervisionLoss",
     "model.build": "build_model",
     "model.network": "HeadOutputs UNetPlusPlus",
     "plan": "ModelPlan Normalization Plan",
     "results": (
         "Adapted Checked Cleaned CleanedRun Demonstrated Evaluated Exported ExportInfo Imported ModelInfo Planned "
-        "Predicted Pruned Reported Run RunInfo TrainedFold"
+        "Predicted Pruned Reported Run RunInfo Selected SelectionInfo TrainedFold"
     ),
     "errors": (
         "DataError Interrupted MissingExtraError ModelFileError PlanError Problem UnetppError UsageError WriteError"
@@ -100,12 +105,13 @@ _HOME_OF = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for
 
 # in the order of use: verbs, models, results, errors
 __all__ = ["demo", "check", "plan", "train", "report", "predict", "evaluate"]  # noqa: RUF022
-__all__ += ["prune", "adapt", "export", "import_checkpoint", "info", "clean"]  # noqa: RUF022
+__all__ += ["select", "prune", "adapt", "export", "import_checkpoint", "info", "clean"]  # noqa: RUF022
 __all__ += ["build_model", "DeepSupervisionLoss", "save", "load", "Plan", "ModelPlan", "Normalization"]  # noqa: RUF022
-__all__ += ["Prediction", "Predictor", "ExportedPredictor", "UNetPlusPlus", "HeadOutputs", "HubModel"]  # noqa: RUF022
+__all__ += ["Prediction", "Predictor", "SelectedPredictor", "ExportedPredictor", "UNetPlusPlus"]  # noqa: RUF022
+__all__ += ["HeadOutputs", "HubModel"]
 __all__ += ["Demonstrated", "Checked", "Planned", "Run", "TrainedFold", "Reported", "Predicted"]  # noqa: RUF022
 __all__ += ["Evaluated", "Pruned", "Adapted", "Exported", "Imported", "ModelInfo", "ExportInfo"]  # noqa: RUF022
-__all__ += ["RunInfo", "Cleaned", "CleanedRun", "__version__", "peers"]  # noqa: RUF022
+__all__ += ["RunInfo", "Selected", "SelectionInfo", "Cleaned", "CleanedRun", "__version__", "peers"]  # noqa: RUF022
 __all__ += ["DataError", "Interrupted", "MissingExtraError", "ModelFileError", "PlanError"]
 __all__ += ["Problem", "UnetppError", "UsageError", "WriteError"]
 

@@ -43,7 +43,7 @@ from unetpp.words import wrap
 
 JOURNEY = {
     "Train and predict": ("demo", "check", "plan", "train", "report", "predict", "evaluate"),
-    "Deploy": ("prune", "adapt", "export"),
+    "Deploy": ("select", "prune", "adapt", "export"),
     "Runs and model files": ("import_checkpoint", "info", "clean"),
 }
 """The verbs in the order of use, by group."""

@@ -12,6 +12,7 @@ from unetpp.files import find_remains, write_text
 from unetpp.json_files import parse_json
 from unetpp.measured import Metrics, read_metrics
 from unetpp.model.header import read_header, read_safetensors_header
+from unetpp.selection import is_selection, list_files, read_selection
 from unetpp.words import say_permit, shorten_path, write_command
 
 MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"
@@ -169,6 +170,8 @@ class RunFolder:
 def find_model_files(model: Path) -> list[Path]:
     """Find the model files of a run folder, one for each trained fold; a path of a file is returned as it is.
 
+    Of a folder that `unetpp select` wrote they are those of all its members.
+
     A fold that trained on every case is left out beside others: it has no scores, and theirs are not of it.
 
     Raises:
@@ -177,6 +180,8 @@ def find_model_files(model: Path) -> list[Path]:
     if not model.is_dir():
         return [model]
     _require_access(model)
+    if is_selection(model):
+        return [model / file for file in list_files(read_selection(model))]
     files = sorted(model.glob(f"fold_*/{MODEL}"), key=lambda path: (len(path.parent.name), path.parent.name))
     if not files:
         raise _explain_no_model(RunFolder(model))
@@ -221,10 +226,11 @@ def find_model_file(model: Path) -> Path:
     """Find the only model file of a run folder; a path of a file is returned as it is.
 
     Raises:
-        UsageError: the run has several folds; the message names their files.
+        UsageError: the run has several folds, or was selected; the message names their files.
     """
     files = find_model_files(model)
-    if len(files) > 1:
+    if len(files) > 1 or is_selection(model):
         action = f"Name one of: {', '.join(map(str, files))}."
-        raise UsageError(model, f"a run of {len(files)} folds", "one model", action)
+        got = "a folder that `unetpp select` wrote" if is_selection(model) else f"a run of {len(files)} folds"
+        raise UsageError(model, got, "one model", action)
     return files[0]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from unetpp.infer.bands import collect
+from unetpp.infer.bands import Band, average_bands, collect
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.sliding import predict_tiles, stream_bands
 from unetpp.infer.tiles import TileGrid, read_tile
@@ -165,6 +165,18 @@ def test_no_block_is_larger_than_a_tile_and_progress_ends_at_all_tiles() -> None
     assert max(np.prod(shape) for shape in image.read_shapes) == 16 * 16
     assert seen[-1] == (len(TileGrid((64, 33), (16, 16), 0.5)),) * 2
     assert seen == sorted(seen)
+
+
+def test_bands_of_several_streams_are_averaged_whatever_their_rows() -> None:
+    values = [torch.rand(1, 2, 10, 4, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+
+    def cut(number: int, counts: list[int]) -> list[Band]:
+        parts = values[number].split(counts, dim=2)
+        return [Band(sum(counts[:place]), part) for place, part in enumerate(parts)]
+
+    found = list(average_bands([cut(0, [3, 7]), cut(1, [5, 1, 4])]))
+    assert [band.first_row for band in found] == [0, 3, 5, 6]
+    torch.testing.assert_close(torch.cat([band.probabilities for band in found], dim=2), sum(values) / 2)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -14,6 +14,7 @@ from unetpp.infer.confidence import SoftDice
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import Prediction, describe_infinite, empty_prediction
 from unetpp.labels.coding_torch import CLASSES, TensorCoding
+from unetpp.labels.decision import MOST_PROBABLE, Decision
 from unetpp.volume import Geometry
 
 CHUNK_BYTES = 2**24
@@ -55,6 +56,7 @@ def collect(
     geometry: Geometry | None = None,
     orientation: Orientation | None = None,
     coding: TensorCoding = CLASSES,
+    decision: Decision = MOST_PROBABLE,
 ) -> dict[int, Prediction]:
     """Collect bands into predictions as they arrive.
 
@@ -66,6 +68,7 @@ def collect(
         geometry: geometry of the image.
         orientation: what turned the axes of the image into those of the bands; None: they are the same.
         coding: what the channels mean.
+        decision: how probabilities become classes, and which are reported.
 
     Returns:
         depth -> prediction, on the image's grid.
@@ -83,16 +86,22 @@ def collect(
         rows = slice(band.first_row, band.first_row + band.probabilities.shape[2])
         for prediction, values in zip(found.values(), band.probabilities, strict=True):
             probabilities, uncertainty = (values[:-1], values[-1]) if disagreement else (values, None)
-            indices = _fill(prediction.viewed(turn), rows, probabilities, uncertainty, coding)
+            indices = coding.class_indices(probabilities, decision.threshold)
+            probabilities = decision.scale(probabilities)
+            _fill(prediction.viewed(turn), rows, indices, probabilities, uncertainty, coding)
             confidence[prediction.depth].add(probabilities, indices)
     return {depth: replace(each, dice_sums=confidence[depth].sums()) for depth, each in found.items()}
 
 
 def _fill(
-    prediction: Prediction, rows: slice, probabilities: Tensor, uncertainty: Tensor | None, coding: TensorCoding
-) -> Tensor:
-    """Write a band into a prediction and return its class indices. Without `uncertainty`, the entropy is written."""
-    indices = coding.class_indices(probabilities)
+    prediction: Prediction,
+    rows: slice,
+    indices: Tensor,
+    probabilities: Tensor,
+    uncertainty: Tensor | None,
+    coding: TensorCoding,
+) -> None:
+    """Write a band into a prediction. Without `uncertainty`, the entropy is written."""
     prediction.segmentation[rows] = indices.cpu().numpy()
     if prediction.probabilities is not None:
         prediction.probabilities[:, rows] = coding.expand(probabilities).cpu().numpy()
@@ -101,4 +110,29 @@ def _fill(
         prediction.uncertainty[rows] = values.cpu().numpy()
     for array in (prediction.segmentation, prediction.probabilities, prediction.uncertainty):
         release(array)
-    return indices
+
+
+def align_bands(streams: Sequence[Iterable[Band]]) -> Iterator[tuple[Band, ...]]:
+    """Cut the bands of several streams over the same rows to the same pieces, and pass them on together."""
+    sources = [iter(stream) for stream in streams]
+    current, row = [next(source, None) for source in sources], 0
+    while found := [band for band in current if band is not None]:
+        ends = [band.first_row + band.probabilities.shape[2] for band in found]
+        stop = min(ends)
+        yield tuple(Band(row, band.probabilities[:, :, row - band.first_row : stop - band.first_row]) for band in found)
+        current = [
+            next(source, None) if end == stop else band for source, band, end in zip(sources, found, ends, strict=True)
+        ]
+        row = stop
+
+
+def average_bands(streams: Sequence[Iterable[Band]]) -> Iterator[Band]:
+    """Average the bands of several streams; those of one pass as they are."""
+    if len(streams) == 1:
+        yield from streams[0]
+        return
+    for bands in align_bands(streams):
+        total = bands[0].probabilities.clone()
+        for band in bands[1:]:
+            total += band.probabilities
+        yield Band(bands[0].first_row, total.div_(len(bands)))

@@ -16,16 +16,19 @@ from unetpp.data.arrays import Image, open_array_or_file, split_batch
 from unetpp.data.case_files import open_case_image
 from unetpp.data.training_range import find_scale
 from unetpp.errors import UsageError
+from unetpp.formats.scratch import release
 from unetpp.formats.sources import ImageSource
 from unetpp.infer.options import DEFAULTS, Depth, PredictOptions
 from unetpp.infer.planes import predict_any
 from unetpp.infer.predict_files import WrittenFiles, predict_to_files
 from unetpp.infer.prediction import Prediction, name_depth
 from unetpp.infer.tiles import TileProgress
+from unetpp.labels.cleaning import clean_segmentation
 from unetpp.layouts.cases import Case
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 from unetpp.progress import Stage
+from unetpp.selection import Step
 from unetpp.size_names import SizeNames
 
 
@@ -51,6 +54,7 @@ class CasePredictor(ABC):
         calibrations: number of a size -> calibration of its expected Dice.
         verdicts: on its training, a line for each that is not good.
         doubts: these, and why no Dice is expected, in words.
+        steps: post-processing of the segmentations.
     """
 
     data: DataPlan
@@ -61,6 +65,7 @@ class CasePredictor(ABC):
     calibrations: Mapping[int, Calibration]
     verdicts: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
 
     @abstractmethod
     def choose_sizes(self, options: PredictOptions) -> tuple[int, ...]:
@@ -226,6 +231,8 @@ class CasePredictor(ABC):
     ) -> dict[int, Prediction]:
         """Predict an image, or a volume by planes; the predictions have the names of their sizes."""
         found = predict_any(self.predict_source, self.data.dims, source, where, options, progress)
+        for each in found.values():  # after all planes of a volume are there
+            clean_segmentation(each.segmentation, self.steps, release)
         return {number: replace(each, size=str(name_depth(number, self.sizes))) for number, each in found.items()}
 
     def predict_case(

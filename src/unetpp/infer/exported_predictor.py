@@ -24,6 +24,7 @@ from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import MEAN, Prediction, describe_infinite, empty_prediction
 from unetpp.infer.tiles import TileGrid, TileProgress, read_tile
 from unetpp.labels.coding import Coding
+from unetpp.labels.decision import MOST_PROBABLE, Decision, make_decision
 from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork, open_exported, parse_description
 from unetpp.size_names import choose_setting
 from unetpp.slabs import slabs
@@ -54,6 +55,10 @@ class ExportedPredictor(CasePredictor):
         self.sizes, self.calibrations = described.notes.sizes, described.notes.depths
         self.verdicts = describe_verdicts([described.notes.verdict])
         self.doubts = describe_doubts([described.notes.verdict], described.notes.no_expected_dice)
+        self._decision, self._tta = MOST_PROBABLE, False
+        if chosen := described.selection:
+            self._decision, self._tta = make_decision(chosen, self.data), chosen.tta
+            self.steps = chosen.steps
         self._network, self._coding = network, labels.make_coding(self.data)
         self.name, self.backend = name, backend
 
@@ -97,10 +102,11 @@ class ExportedPredictor(CasePredictor):
         sizes = (image.image_shape, self.data.num_classes, image.geometry, maps)
         found = [empty_prediction(depth, *sizes) for depth in depths]
         sums = [np.zeros((3, len(self.data.scored))) for _ in depths]
-        bands = self._stream_bands(image, depths, options.tta, where, progress)
+        bands = self._stream_bands(image, depths, options.tta or self._tta, where, progress)
         for slices, block in _restore(bands, image, (len(depths), outputs)):
             for prediction, total, probabilities in zip(found, sums, block, strict=True):
-                total += _fill(prediction.viewed(image.orientation.turn), slices, probabilities, self._coding)
+                viewed = prediction.viewed(image.orientation.turn)
+                total += _fill(viewed, slices, probabilities, self._coding, self._decision)
         outside = find_outside(source, self.data)
         return {
             prediction.depth: replace(prediction, dice_sums=total, outside=outside)
@@ -148,9 +154,12 @@ class ExportedPredictor(CasePredictor):
         return np.stack([total.mean(axis=0) if depth == MEAN else by_depth[depth] for depth in depths])
 
 
-def _fill(prediction: Prediction, slices: _Slices, probabilities: np.ndarray, coding: Coding) -> np.ndarray:
+def _fill(
+    prediction: Prediction, slices: _Slices, probabilities: np.ndarray, coding: Coding, decision: Decision
+) -> np.ndarray:
     """Write a block of probabilities (outputs, *block) into a prediction; returns its sums for `soft_dice`."""
-    indices = coding.fill_indices(probabilities, prediction.segmentation[slices])
+    indices = coding.fill_indices(probabilities, prediction.segmentation[slices], decision.threshold)
+    probabilities = decision.scale(probabilities)
     if prediction.probabilities is not None:
         prediction.probabilities[(slice(None), *slices)] = probabilities
     if prediction.uncertainty is not None:

@@ -11,15 +11,17 @@ from unetpp.infer.exported_predictor import ExportedPredictor, load_exported
 from unetpp.infer.hub_file import HUB, download
 from unetpp.measured import MAX_DROP
 from unetpp.runtime.exported_file import RUNTIMES
+from unetpp.selection import is_selection
 
 if TYPE_CHECKING:
     from unetpp.infer.predictor import Predictor
+    from unetpp.infer.selected import SelectedPredictor
 
 
 def load(
     path: str | PathLike[str], device: str = "auto", backend: str = "auto", max_drop: float = MAX_DROP
-) -> Predictor | ExportedPredictor:
-    """Load a run folder, whose folds are averaged, one model file, or an exported .onnx or .xml.
+) -> Predictor | SelectedPredictor | ExportedPredictor:
+    """Load a run folder, whose folds are averaged, one of `unetpp select`, a model file, or an exported .onnx or .xml.
 
     Threads may share the predictor. On a CPU under Linux, the C library is set to reuse freed memory in the whole
     process (`runtime.device.keep_freed_memory`); nothing else outside the predictor is changed.
@@ -47,6 +49,10 @@ def load(
     if Path(path).suffix in RUNTIMES:
         return load_exported(Path(path), device, backend)
     with naming_missing("Prediction with a model file"):
+        if is_selection(Path(path)):
+            from unetpp.infer.selected import load_selected
+
+            return load_selected(Path(path), device, backend)
         from unetpp.infer.predictor import load_predictor
 
     return load_predictor(path, device, backend, max_drop)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
 import torch
 
-from unetpp.data.preprocess import prepare_image
+from unetpp.data.preprocess import PreparedImage, prepare_image
 from unetpp.data.training_range import find_outside
 from unetpp.dial import name_sizes
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.formats.sources import ImageSource
-from unetpp.infer.bands import collect, require_finite
+from unetpp.infer.bands import Band, collect, require_finite
 from unetpp.infer.calibration import calibrate_together, join_levels
 from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.doubts import describe_doubts, describe_verdicts
@@ -44,7 +44,7 @@ from unetpp.run_folder import find_model_files
 from unetpp.runtime.cuda import CudaNetwork
 from unetpp.runtime.device import find_device, keep_freed_memory, memory_format
 from unetpp.runtime.openvino import OpenVinoNetwork
-from unetpp.runtime.runner import IncrementalRunner, choose_backend
+from unetpp.runtime.runner import IncrementalRunner, Runner, choose_backend
 from unetpp.size_names import SizeNames
 from unetpp.sizes import list_growth
 
@@ -144,15 +144,51 @@ class Predictor(CasePredictor):
         runners = self._choose_runners(image.shape[1:])
         exits = self._make_early_exits(runners) if depths == (AUTO,) else []
         used, heads = (exits, self.depths[-1:]) if exits else (runners, depths)
-        bands = stream_bands(
-            used, image, self.plan.predict, heads, self.device, options, progress, self.sizes, self.coding
-        )
-        finite = require_finite(bands, where)
-        on_image = resample_bands(finite, image.shape[1:], image.turned_shape, image.thick)
+        on_image = self._stream(used, image, heads, where, options, progress)
         found = collect(on_image, image.image_shape, depths, options, image.geometry, image.orientation, self.coding)
         outside = find_outside(source, self.data)
         tiles = sum((each.images for each in exits), Counter[int]())
         return {depth: replace(prediction, tiles=tiles, outside=outside) for depth, prediction in found.items()}
+
+    def stream_source(
+        self,
+        source: ImageSource,
+        where: str,
+        depths: Sequence[int],
+        options: PredictOptions = DEFAULTS,
+        progress: TileProgress | None = None,
+    ) -> tuple[PreparedImage, Iterator[Band]]:
+        """Stream the probabilities of an image on its own grid, turned to the axes of the network.
+
+        Args:
+            source: the image.
+            where: its name, for errors.
+            depths: numbers of the sizes, which are the first axis of the bands.
+            options: mirrored copies, and whether the last channel is the disagreement; the size is that of `depths`.
+            progress: called with (tiles done, tiles in total).
+
+        Returns:
+            The image, and bands as `sliding.stream_bands` yields them.
+
+        Raises:
+            DataError: the image does not fit the model.
+        """
+        image = prepare_image(source, self.data, where)
+        return image, self._stream(self._choose_runners(image.shape[1:]), image, depths, where, options, progress)
+
+    def _stream(
+        self,
+        runners: Sequence[Runner],
+        image: PreparedImage,
+        depths: Sequence[int],
+        where: str,
+        options: PredictOptions,
+        progress: TileProgress | None,
+    ) -> Iterator[Band]:
+        bands = stream_bands(
+            runners, image, self.plan.predict, depths, self.device, options, progress, self.sizes, self.coding
+        )
+        return resample_bands(require_finite(bands, where), image.shape[1:], image.turned_shape, image.thick)
 
     def _choose_runners(self, shape: tuple[int, ...]) -> Sequence[IncrementalRunner]:
         """Choose what runs an image: compiling for OpenVINO takes longer than torch does for the first tiles."""
@@ -187,10 +223,17 @@ def load_predictor(
     place = find_device(device)
     if place.type == "cpu":
         keep_freed_memory()  # halves the time of shallow heads: every tile allocates the same memory again
-    networks, plan, notes = load_folds(Path(path))
+    return make_predictor(find_model_files(Path(path)), str(path), place, backend, max_drop)
+
+
+def make_predictor(
+    files: Sequence[Path], name: str, place: torch.device, backend: str = "auto", max_drop: float = MAX_DROP
+) -> Predictor:
+    """Make the predictor of some model files, whose probabilities are averaged; arguments as of `load_predictor`."""
+    networks, plan, notes = load_files(files)
     rows = average_depths(notes)
     sizes = name_sizes(notes[0], networks[0].head_depths, plan.model)
-    predictor = Predictor(networks, plan, place, str(path), backend, rows, notes[0].auto, max_drop, sizes)
+    predictor = Predictor(networks, plan, place, name, backend, rows, notes[0].auto, max_drop, sizes)
     verdicts = [fold.verdict for fold in notes]
     predictor.verdicts = describe_verdicts(verdicts)
     predictor.doubts = describe_doubts(verdicts, explain_no_expected_dice(notes))
@@ -203,7 +246,11 @@ def load_folds(path: Path) -> tuple[list[UNetPlusPlus], Plan, list[Notes]]:
     Raises:
         ModelFileError: no model there, or networks that do not fit together.
     """
-    files = find_model_files(path)
+    return load_files(find_model_files(path))
+
+
+def load_files(files: Sequence[Path]) -> tuple[list[UNetPlusPlus], Plan, list[Notes]]:
+    """Load the networks of model files, with their plan and the notes of each; raises as `load_folds`."""
     networks, headers = zip(*map(load_model, files), strict=True)
     plan = headers[0].plan
     for file, header in zip(files, headers, strict=True):

@@ -15,12 +15,13 @@ class Coding(ABC):
     """The meaning of the channels of a network: from probabilities (outputs, *spatial) to class indices and numbers."""
 
     @abstractmethod
-    def fill_indices(self, probabilities: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    def fill_indices(self, probabilities: np.ndarray, indices: np.ndarray, threshold: float = 0.5) -> np.ndarray:
         """Find the class of each voxel.
 
         Args:
             probabilities: (outputs, *spatial).
             indices: array (*spatial) to fill with class indices.
+            threshold: see `Decision`.
 
         Returns:
             `indices`.
@@ -39,8 +40,11 @@ class Coding(ABC):
 class ClassArrays(Coding):
     """Exclusive classes, background first."""
 
-    def fill_indices(self, probabilities: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Find the most probable class of each voxel; of equal ones the first."""
+    def fill_indices(self, probabilities: np.ndarray, indices: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+        """Find the most probable class of each voxel; of equal ones the first. Two classes go by the threshold."""
+        if len(probabilities) == 2 and threshold != 0.5:
+            indices[...] = probabilities[1] > threshold
+            return indices
         best = np.full(indices.shape, -np.inf, dtype=np.float32)
         indices[...] = 0
         for index, probability in enumerate(probabilities):
@@ -77,11 +81,11 @@ class RegionArrays(Coding):
     def __init__(self, regions: Sequence[Sequence[int]]) -> None:
         self.regions = regions
 
-    def fill_indices(self, probabilities: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Write each region that is more probable than not, later ones over earlier ones."""
+    def fill_indices(self, probabilities: np.ndarray, indices: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+        """Write each region whose probability is above the threshold, later ones over earlier ones."""
         indices[...] = 0
         for region, probability in zip(self.regions, probabilities, strict=True):
-            indices[probability > 0.5] = region[0]
+            indices[probability > threshold] = region[0]
         return indices
 
     def entropy(self, probabilities: np.ndarray) -> np.ndarray:

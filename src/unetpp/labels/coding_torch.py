@@ -45,8 +45,8 @@ class TensorCoding(ABC):
         """Return the number of classes, background included, that segmentations of so many outputs have."""
 
     @abstractmethod
-    def class_indices(self, probabilities: Tensor) -> Tensor:
-        """Find the class of each voxel from probabilities (channels, ...)."""
+    def class_indices(self, probabilities: Tensor, threshold: float = 0.5) -> Tensor:
+        """Find the class of each voxel from probabilities (channels, ...); for the threshold see `Decision`."""
 
     @abstractmethod
     def find_certainty(self, probabilities: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
@@ -103,9 +103,9 @@ class ClassTensors(TensorCoding):
         """Return the number of outputs."""
         return outputs
 
-    def class_indices(self, probabilities: Tensor) -> Tensor:
-        """Find the most probable class; of equal ones the first."""
-        return probabilities[0] > 0.5 if len(probabilities) == 1 else self.most_probable(probabilities)[1]
+    def class_indices(self, probabilities: Tensor, threshold: float = 0.5) -> Tensor:
+        """Find the most probable class; of equal ones the first. Two classes in compact form go by the threshold."""
+        return probabilities[0] > threshold if len(probabilities) == 1 else self.most_probable(probabilities)[1]
 
     def most_probable(self, probabilities: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:
         """Find the highest probability along `dim`, which is removed, and its class; of equal ones the first."""
@@ -179,11 +179,11 @@ class RegionTensors(TensorCoding):
         """Return the number of classes that regions are unions of."""
         return self.num_classes
 
-    def class_indices(self, probabilities: Tensor) -> Tensor:
-        """Write each region that is more probable than not, later ones over earlier ones."""
+    def class_indices(self, probabilities: Tensor, threshold: float = 0.5) -> Tensor:
+        """Write each region whose probability is above the threshold, later ones over earlier ones."""
         found = torch.zeros(probabilities.shape[1:], dtype=torch.long, device=probabilities.device)
         for region, probability in zip(self.regions, probabilities, strict=True):
-            found.masked_fill_(probability > 0.5, region[0])
+            found.masked_fill_(probability > threshold, region[0])
         return found
 
     def find_certainty(self, probabilities: Tensor, dim: int = 0) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from unetpp.results.models import Adapted, Exported, ExportInfo, Imported, Model
 from unetpp.results.predictions import LOW, NOTHING, REVIEWED, SPECKLED, UNLIKE, Evaluated, Predicted
 from unetpp.results.result import DONE, LONGEST_REPR, PARTLY, UNUSABLE, Result
 from unetpp.results.runs import Cleaned, CleanedRun, Demonstrated, Reported, Run, RunInfo, TrainedFold
+from unetpp.results.selected import Selected, SelectionInfo
 from unetpp.results.tables import (
     NEW_IMAGES,
     WIDTH,
@@ -50,6 +51,8 @@ __all__ = [
     "Result",
     "Run",
     "RunInfo",
+    "Selected",
+    "SelectionInfo",
     "TrainedFold",
     "describe_depths",
     "describe_parameters",

@@ -20,6 +20,7 @@ from unetpp.results.tables import (
     suggest_prediction,
     table,
 )
+from unetpp.selection import Selection
 from unetpp.size_names import find_noun
 from unetpp.words import count_noun, format_size, list_numbers, list_some, wrap, write_command
 
@@ -242,6 +243,8 @@ class ExportInfo(Result):
     file_mb: float
     card: Path | None
     """The model card beside the file."""
+    selection: Selection | None = None
+    """What `select` chose, if that was exported."""
 
     def to_text(self) -> str:
         notes, sizes = self.notes, self.notes.sizes
@@ -257,6 +260,9 @@ class ExportInfo(Result):
             f"trained on: {f'unknown ({notes.imported_from})' if notes.imported_from else notes.name}",
             *_describe_data(self.data, self.predict),
         ]
+        if chosen := self.selection:
+            lines.append(f"selected:   {chosen.describe_what()}")
+            lines += [f"  also: {text}" for text in chosen.describe_extras(self.data.classes)]
         lines += [f"model card: {self.card}"] if self.card else []
         lines += [describe_depths(notes)] if any(row.dice is not None for row in notes.depths.values()) else []
         lines += [f"no expected Dice for predictions: {notes.no_expected_dice}"] if notes.no_expected_dice else []

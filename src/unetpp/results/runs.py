@@ -48,6 +48,8 @@ class Run(Result):
     """Commands that open what `log_to` has written."""
     prediction: str = ""
     """The command that segments other images, at the size that all folds of the run recommend; empty: these folds."""
+    selected: Path | None = None
+    """Folder of what was selected among all folds, which predicts."""
     longer: str = ""
     """Of a run that was finished before, so that nothing was trained: the command that trains it longer; that of the
     verdict, if it wants more."""
@@ -80,6 +82,7 @@ class Run(Result):
             lines.append(f"the time was over: {'; '.join(unfinished)}")
             lines.append(f"Measure the rest: {write_command('report', self.run)}")
         lines += [f"Report: {self.page}"] if self.page else []
+        lines += [f"Selected: {self.selected} ({self.selected / 'select.html'})"] if self.selected else []
         lines += [f"Curves: {command}" for command in self.trackers]
         lines += [wrap(str(self.verdict), WIDTH)] if self.verdict else []
         predict = self.prediction or suggest_prediction(self.run, scores)

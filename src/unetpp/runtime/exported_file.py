@@ -20,6 +20,7 @@ from unetpp.errors import MissingExtraError, ModelFileError, optional_package
 from unetpp.json_files import parse_json
 from unetpp.measured import ExportNotes
 from unetpp.plan import DataPlan, PredictPlan
+from unetpp.selection import Selection
 
 if TYPE_CHECKING:
     import numpy as np  # `info` describes exported files without it
@@ -49,6 +50,8 @@ class Description:
     tiles: PredictPlan
     """Tile, overlap, and the depth of a prediction for which none is given."""
     notes: ExportNotes
+    selection: Selection | None = None
+    """What `unetpp select` chose, if it was that: what comes after the networks."""
 
 
 def disable_telemetry() -> None:
@@ -139,10 +142,13 @@ def parse_description(about: dict[str, Any], where: str) -> Description:
         notes = ExportNotes.model_validate({"depths": {tiles.depth: {}}, **rest})
         if len(tiles.tile) != data.dims or tiles.depth not in notes.depths:
             raise ValueError("parts that do not fit together")
+        selection = Selection.model_validate(about["selection"]) if "selection" in about else None
+        if selection and any(index >= data.num_classes for step in selection.steps for index in step.classes):
+            raise ValueError("a post-processing of other classes")
     except (KeyError, TypeError, ValueError) as error:
         got = "a file without a description of its network"
         raise ModelFileError(where, got, _EXPECTED, "Export it again.") from error
-    return Description(data, tiles, notes)
+    return Description(data, tiles, notes, selection)
 
 
 def open_exported(path: Path, exact: bool = False) -> tuple[ExportedNetwork, dict[str, Any]]:

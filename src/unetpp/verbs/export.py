@@ -9,6 +9,7 @@ from unetpp.console import shows_progress
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Exported
 from unetpp.run_folder import find_model_files
+from unetpp.selection import is_selection
 from unetpp.verbs.arguments import AnyPath, find_model, list_paths, name_header_sizes
 from unetpp.verbs.interrupted import telling_what_is_there
 
@@ -29,8 +30,8 @@ def export(
     The file is run and compared with the network before it is put in place. A model card is written next to it.
 
     Args:
-        model: Run folder, whose folds are averaged in the file, a model file, or hf://OWNER/NAME on the Hugging Face
-            hub.
+        model: Run folder, whose folds are averaged in the file, one that `unetpp select` wrote, a model file, or
+            hf://OWNER/NAME on the Hugging Face hub.
         out: File to write; its suffix is the format: .onnx, .xml (OpenVINO) or .pt2 (torch.export).
         depth: Depth to export, several of them as in 1,3, or all: predictions then choose among them. By default that
             of the plan.
@@ -57,7 +58,8 @@ def export(
     shown, path, given = progress or Silence(), find_model(model), list_paths(images or ())
     file = find_model_files(path)[0]
     header = read_header(file)
-    if sizes := name_header_sizes(header):  # before torch and the network are loaded
+    sizes = None if is_selection(path) else name_header_sizes(header)
+    if sizes:  # before torch and the network are loaded
         choose_sizes(depth, size, sizes, header.plan.predict.depth)
     from unetpp.deploy.export import export_file
     from unetpp.verbs.missing_cases import prepare_missing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from unetpp.console import shows_progress
@@ -9,8 +10,9 @@ from unetpp.dial import add_sizes
 from unetpp.errors import UsageError
 from unetpp.measured import Notes, explain_no_expected_dice
 from unetpp.progress import ShowProgress, Silence
-from unetpp.results import ExportInfo, ModelInfo, RunInfo
+from unetpp.results import ExportInfo, ModelInfo, RunInfo, SelectionInfo
 from unetpp.run_folder import RunFolder, find_model_files, find_state
+from unetpp.selection import is_selection, list_files, read_selection
 from unetpp.verbs.arguments import AnyPath, find_model
 
 
@@ -22,11 +24,12 @@ def info(
     machine: str | None = None,
     device: str = "auto",
     progress: ShowProgress = None,
-) -> ModelInfo | ExportInfo | RunInfo:
+) -> ModelInfo | ExportInfo | RunInfo | SelectionInfo:
     """Describe a model or a run: how its training stands and what to do next; scores at every depth, classes, size.
 
     Args:
-        model: Run folder, a model file, an exported .onnx, .xml or .pt2, or hf://OWNER/NAME on the Hugging Face hub.
+        model: Run folder, one that `unetpp select` wrote, a model file, an exported .onnx, .xml or .pt2, or
+            hf://OWNER/NAME on the Hugging Face hub.
         measure: Measure the costs of every depth on this machine.
         machine: GMACS,GB: rates of another machine, such as 2000,80: 2000 x 10^9 multiply-adds per second in the
             precision of the model, and 80 x 10^9 bytes copied per second. Estimated times there are added.
@@ -53,6 +56,8 @@ def info(
                 action = "Leave it out, or name the model that was exported."
                 raise UsageError(name, f"{path}, an exported file", "a model file", action)
         return _describe_export(path)
+    if is_selection(path):
+        return _describe_selection(path, {"measure": measure, "machine": machine})
     if not measure and machine is None and (state := find_state(path)):
         return RunInfo(path, *state)
     files = find_model_files(path)
@@ -95,6 +100,20 @@ def _complete_from_run(notes: Notes, run: RunFolder) -> tuple[Notes, str]:
     return notes.merge(Notes(verdict=verdict)), suggest_command(verdict, run.path, run.recall_data(), pooled)
 
 
+def _describe_selection(path: Path, options: Mapping[str, object]) -> SelectionInfo:
+    """Describe a folder that `unetpp select` wrote; its candidates were timed then."""
+    from unetpp.model.header import read_header
+
+    for name, given in options.items():
+        if given:
+            got, action = f"{path}, which `unetpp select` wrote", "Leave it out, or name one of its runs."
+            raise UsageError(name, got, "a run or a model file", action)
+    selection = read_selection(path)
+    headers = [read_header(path / file) for file in list_files(selection)]
+    size = sum(header.parameters for header in headers), sum(header.file_bytes for header in headers) / 1e6
+    return SelectionInfo(path, selection, headers[0].plan.data.classes, *size)
+
+
 def _describe_export(path: Path) -> ExportInfo:
     from unetpp.runtime.exported_file import RUNTIMES, parse_description, read_description
 
@@ -103,4 +122,6 @@ def _describe_export(path: Path) -> ExportInfo:
     size = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
     card = path.with_name(f"{path.name}.md")
     runtime = RUNTIMES.get(path.suffix, "torch")
-    return ExportInfo(path, runtime, found.data, found.tiles, found.notes, size, card if card.is_file() else None)
+    return ExportInfo(
+        path, runtime, found.data, found.tiles, found.notes, size, card if card.is_file() else None, found.selection
+    )

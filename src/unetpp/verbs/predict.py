@@ -13,6 +13,7 @@ from unetpp.plan import Plan, read_plan
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Predicted
 from unetpp.run_folder import MODEL, NO_VALIDATION, RunFolder, find_model_files
+from unetpp.selection import is_selection
 from unetpp.verbs.arguments import AnyPath, Backend, find_model, list_paths, name_header_sizes
 from unetpp.words import list_some
 
@@ -41,8 +42,8 @@ def predict(
     """Segment files of any size, in their own format and geometry.
 
     Args:
-        model: Run folder, whose folds predict together, a model file, hf://OWNER/NAME on the Hugging Face hub, or an
-            exported .onnx or .xml, which needs no torch.
+        model: Run folder, whose folds predict together, one that `unetpp select` wrote, a model file, hf://OWNER/NAME
+            on the Hugging Face hub, or an exported .onnx or .xml, which needs no torch.
         inputs: Images, volumes, folders of them (with folders in them), data sets, or lists: a CSV table with the
             column image, a text file with a path in each line.
         out: Folder for the results.
@@ -119,7 +120,7 @@ def _require_size(model: Path, options: PredictOptions) -> None:
     from unetpp.model.header import read_header
     from unetpp.runtime.exported_file import EXPORTED
 
-    if options.wanted is None or model.suffix in EXPORTED:
+    if options.wanted is None or model.suffix in EXPORTED or is_selection(model):
         return
     files = find_model_files(model)
     header = read_header(files[0])

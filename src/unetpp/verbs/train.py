@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 from unetpp.console import shows_progress
 from unetpp.errors import Interrupted, UnetppError, UsageError
 from unetpp.progress import Progress, ShowProgress, Silence
-from unetpp.results import Planned, Run, TrainedFold, describe_plan
+from unetpp.results import NEW_IMAGES, Planned, Run, TrainedFold, describe_plan
 from unetpp.run_folder import NO_VALIDATION, FoldName, RunFolder
 from unetpp.verbs.arguments import AnyPath, Epochs, LogTo, Minutes, Settings, choose_run, name_data, require_data
 from unetpp.verbs.clean import clean
@@ -25,6 +26,10 @@ if TYPE_CHECKING:  # they import torch
     from unetpp.verbs.fold_time import Clock
     from unetpp.verbs.request import Request
 
+SELECTED_FOLDER = "selected"
+"""Folder of a run into which `select=True` writes."""
+SELECTED_SHARE = 0.1
+"""Fraction of the minutes that it takes."""
 FEW_MINUTES = 1.0
 """Minutes of a fold below which a note says that they are few."""
 
@@ -41,6 +46,7 @@ class TrainOptions(TypedDict, total=False):
     resume: bool
     add_cases: bool
     no_cache: bool
+    select: bool
     set: Settings | None
     log_to: LogTo | None
     progress: ShowProgress
@@ -72,6 +78,7 @@ def train(
     resume: bool = False,
     add_cases: bool = False,
     no_cache: bool = False,
+    select: bool = False,
     set: Settings | None = None,
     log_to: LogTo | None = None,
     dry_run: bool = False,
@@ -98,6 +105,8 @@ def train(
         resume: Continue an interrupted run exactly where it stopped.
         add_cases: Let cases that came to DATA since the run was planned train too; validation stays as it is.
         no_cache: Remove the prepared cases at the end, as `unetpp clean` does, unless another fold is being trained.
+        select: With `fold="all"`: then choose size, mirroring, post-processing and temperature, as `unetpp select`
+            does, into RUN/selected; a tenth of the minutes is for that.
         set: Settings of the plan, as section.key=value, such as train.batch=4.
         log_to: Also send loss, learning rate, speed and Dice to tensorboard[:FOLDER], wandb[:PROJECT] or mlflow[:URI]
             (extras of these names). In Python also to a function, which is called with each event as a dictionary.
@@ -121,6 +130,8 @@ def train(
     progress = progress or Silence()
     request = read_request(minutes, epochs, set, seed)
     begun_folds.check_fold(fold)
+    if select and fold != "all":
+        raise UsageError("select", f"`fold={fold}`", '`fold="all"`: folds to choose by', "Change one of the two.")
     start = _find_start(from_)
     require_data(data)
     folder = choose_run(out, name_data(data), progress, lambda run: not begun_folds.has_started(run, fold), resume)
@@ -152,7 +163,7 @@ def train(
         raise UsageError("add_cases", "only folds that have been trained to the end", "one to train", action)
     if len(numbers) > 1 and not resume:
         progress.note("What nnU-Net calls fold all, one model of all cases, is fold none here.")
-    request = _share_minutes(request, len(numbers), progress)
+    request = _share_minutes(request, len(numbers), progress, 1 - SELECTED_SHARE if select else 1.0)
     if not done:
         load_libraries(progress)
     if dry_run:
@@ -188,10 +199,18 @@ def train(
             held_out = {case for job in jobs for case in job.split.validation}
             _note_start(start, made, held_out, Path(data), folder, progress)
             folds = _train_folds(jobs, clock, resume, request if request.adds else None)
+        selected = None
+        if select:
+            minutes = request.minutes if request.adds else made.train.minutes
+            until = started + 60 * minutes * len(numbers) / (1 - SELECTED_SHARE) if minutes else math.inf
+            selected = _try_select(folder, str(place), progress, until)
         if no_cache:
             _try_clean(folder.path, progress)
         run = _summarize(folder, folds, _try_report(folder.path, progress), clock.seconds())
         longer = _write_longer(Path(data), folder, fold, numbers) if done else ""
+        if selected:
+            command = write_command("predict", selected, NEW_IMAGES, "--out", "predictions")
+            run = replace(run, selected=selected, prediction=command)
         return replace(run, trackers=listeners.commands, longer=longer)
     except KeyboardInterrupt:  # before or after the steps of training, which handle signals themselves
         raise Interrupted(_describe_stop(Path(data), folder, fold, numbers)) from None
@@ -199,11 +218,11 @@ def train(
         raise Interrupted(f"{error} {_describe_next(Path(data), folder, fold)}") from None
 
 
-def _share_minutes(request: Request, folds: int, progress: Progress) -> Request:
-    """Divide the minutes among the folds."""
+def _share_minutes(request: Request, folds: int, progress: Progress, share: float = 1.0) -> Request:
+    """Divide the minutes, or the share of them that training has, among the folds."""
     if not request.minutes:
         return request
-    minutes = request.minutes / folds
+    minutes = share * request.minutes / folds
     if folds > 1:
         progress.note(f"The minutes are divided among {folds} folds: {minutes:.3g} for each.")
     if minutes < FEW_MINUTES and not request.adds:
@@ -283,6 +302,21 @@ def _summarize(folder: RunFolder, folds: Sequence[TrainedFold], report: Path | N
         command = suggest_command(verdict, folder.path, folder.recall_data())
     prediction = suggest_prediction(folder.path, pool_run(folder))
     return Run(folder.path, tuple(folds), report, seconds, pooled, verdict, command, prediction=prediction)
+
+
+def _try_select(run: RunFolder, device: str, progress: Progress, until: float) -> Path | None:
+    """Choose among the sizes of all folds after a training; whatever fails, the training is done."""
+    from unetpp.deploy.select.runs import open_runs
+    from unetpp.verbs.select import choose
+
+    out = run.path / SELECTED_FOLDER
+    try:
+        found = choose(open_runs([run.path]), out, None, device, progress, until=until)
+    except Exception as error:
+        progress.note(f"note: nothing was selected ({error}); `{write_command('select', run.path, '--out', out)}` does")
+        return None
+    progress.note(found.selection.reason)
+    return out
 
 
 def _try_clean(run: Path, progress: Progress) -> None:

@@ -16,10 +16,11 @@ import torch
 
 from unetpp import labels
 from unetpp.deploy.export.choice import describe_default
-from unetpp.deploy.export.graph import FORMATS, SizeProbabilities, open_export, require_libraries
+from unetpp.deploy.export.graph import FORMATS, Exportable, SizeProbabilities, open_export, require_libraries
 from unetpp.deploy.export.model_card import describe, note_export, read_license, write_card
 from unetpp.deploy.export.quantization import QUANTIZABLE, quantize_file
 from unetpp.deploy.export.samples import Samples, find_samples
+from unetpp.deploy.export.selected import Source, note_selection, open_selected
 from unetpp.dial import name_sizes
 from unetpp.errors import ModelFileError, UnetppError, UsageError, WriteError
 from unetpp.files import write_atomically
@@ -33,6 +34,7 @@ from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.results import Exported
 from unetpp.run_folder import find_model_files
 from unetpp.runtime.exported_file import RUNTIMES, ExportedNetwork
+from unetpp.selection import is_selection
 from unetpp.size_names import choose_sizes
 from unetpp.words import count_noun, write_command
 
@@ -103,34 +105,46 @@ def export_file(
     """
     _check_target(out, int8)
     require_libraries(out.suffix)
-    networks, plan, notes = load_folds(model)
-    every = name_sizes(notes[0], networks[0].head_depths, plan.model)
-    sizes = replace(every, numbers=choose_sizes(depth, size, every, plan.predict.depth))
     options = ["--out", out, *(["--int8"] if int8 else []), *(["--images", *images] if images else [])]
-    choice = describe_default(model, every, plan.predict.depth, notes, options) if depth is size is None else ""
-    exported = SizeProbabilities(networks, sizes, make_tensor_coding(plan.data)).eval()
+    open_source = open_selected if is_selection(model) else _open_model
+    source = open_source(model, out, depth, size, options)
+    exported, plan, notes, sizes = source.network, source.plan, source.notes, source.network.sizes
     progress.stage("Reading images to compare on")
     samples = find_samples(find_model_files(model)[0], plan, images, calibrate=int8)
-    if len(networks) > 1:
+    if len(notes) > 1:
         samples = replace(samples, labels=())  # some of the folds were trained on them
     if int8 and not samples.calibrating:
         got = f"{model}, with neither training cases in its run folder nor two tiles of images"
         raise UsageError("int8", got, "images to calibrate with", "Add `images`.")
     described, card = note_export(exported, plan, notes, int8), out.with_name(f"{out.name}.md")
+    described, about = note_selection(source.selection, described)
     with _temporary_folder(out) as folder:
         draft = folder / f"model{out.suffix}"
-        predict = _write(exported, plan, draft, describe(plan, described), samples.calibrating, progress)
+        described_as = {**describe(plan, described), **about}
+        predict = _write(exported, plan, draft, described_as, samples.calibrating, progress)
         show = progress.stage("Comparing with the network", "tiles")
         comparison = compare(exported, predict, samples, plan.data, show)
         _require_agreement(out, comparison, int8)
-        remarks = _remark(out, described, comparison)
+        remarks = [*source.list_remarks(), *_remark(out, described, comparison)]
         text = write_card(out, plan, sizes, notes, remarks, read_license(card))
         with write_atomically(card) as place:
             place.write_text(text, encoding="utf-8")
             megabytes = _replace(draft, out)
     verdicts = describe_verdicts([described.verdict])
     names = tuple(sizes.list_names())
-    return Exported(out, card, names, described.folds, int8, str(comparison), megabytes, verdicts, choice)
+    return Exported(out, card, names, described.folds, int8, str(comparison), megabytes, verdicts, source.choice)
+
+
+def _open_model(
+    model: Path, out: Path, depth: int | str | None, size: int | str | None, options: Sequence[object]
+) -> Source:
+    """Open the folds of a run, or one model file, at the sizes that are asked for; arguments as of `export_file`."""
+    networks, plan, notes = load_folds(model)
+    every = name_sizes(notes[0], networks[0].head_depths, plan.model)
+    sizes = replace(every, numbers=choose_sizes(depth, size, every, plan.predict.depth))
+    choice = describe_default(model, every, plan.predict.depth, notes, options) if depth is size is None else ""
+    network = SizeProbabilities(networks, sizes, make_tensor_coding(plan.data))
+    return Source(network.eval(), plan, notes, choice=choice)
 
 
 def _remark(out: Path, notes: ExportNotes, comparison: Comparison) -> list[str]:
@@ -169,7 +183,7 @@ def _temporary_folder(out: Path) -> Iterator[Path]:
 
 
 def _write(
-    network: SizeProbabilities,
+    network: Exportable,
     plan: Plan,
     path: Path,
     about: dict[str, Any],
@@ -216,9 +230,7 @@ def _replace(draft: Path, out: Path) -> float:
 
 
 @torch.inference_mode()
-def compare(
-    network: SizeProbabilities, predict: ExportedNetwork, samples: Samples, data: DataPlan, show: Stage
-) -> Comparison:
+def compare(network: Exportable, predict: ExportedNetwork, samples: Samples, data: DataPlan, show: Stage) -> Comparison:
     """Run a network and its exported file on the same tiles; the first is cut to an odd size.
 
     Args:

@@ -36,7 +36,7 @@ from unetpp.runtime.openvino import replace_group_norms
 from unetpp.size_names import SizeNames
 from unetpp.sizes import find_size
 
-Write = Callable[["SizeProbabilities", tuple[int, ...], Path, dict[str, Any]], None]
+Write = Callable[["Exportable", tuple[int, ...], Path, dict[str, Any]], None]
 """Called with a network, the shape of an example (B, C, *spatial), the file and its description."""
 
 
@@ -78,7 +78,30 @@ class SizeProbabilities(nn.Module):
         return [self._coding.to_probabilities(heads.at(number)) for number in self._pruned_numbers]
 
 
-def write_pt2(network: SizeProbabilities, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
+class MeanProbabilities(nn.Module):
+    """What is exported of two runs: the mean of their probabilities, each at a size of its own.
+
+    Args:
+        parts: each run at one size.
+    """
+
+    def __init__(self, parts: Sequence[SizeProbabilities]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.sizes = parts[0].sizes
+        self.parameter_count = sum(part.parameter_count for part in parts)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Probabilities (B, outputs, *spatial) of images (B, C, *spatial)."""
+        first, *others = (part(image) for part in self.parts)
+        mean: Tensor = sum(others, first) / len(self.parts)
+        return mean
+
+
+Exportable = SizeProbabilities | MeanProbabilities
+
+
+def write_pt2(network: Exportable, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
     """Write a program of torch.export, for use with torch and without unetpp.
 
     Args:
@@ -96,7 +119,7 @@ def write_pt2(network: SizeProbabilities, shape: tuple[int, ...], path: Path, ab
     path.write_bytes(content.getbuffer())
 
 
-def write_onnx(network: SizeProbabilities, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
+def write_onnx(network: Exportable, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
     """Write ONNX, weights included in the file. Arguments as in `write_pt2`."""
     sizes = network.sizes.list_names()
     with warnings.catch_warnings(), mute_warnings("torch.onnx"):  # it logs that torchvision is not installed
@@ -116,7 +139,7 @@ def write_onnx(network: SizeProbabilities, shape: tuple[int, ...], path: Path, a
     program.save(path, external_data=False)
 
 
-def write_openvino(network: SizeProbabilities, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
+def write_openvino(network: Exportable, shape: tuple[int, ...], path: Path, about: dict[str, Any]) -> None:
     """Write an .xml of OpenVINO and its .bin. Arguments as in `write_pt2`."""
     openvino = load_openvino("a file for OpenVINO")
     graph = path.with_name("graph.onnx")

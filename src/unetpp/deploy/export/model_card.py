@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unetpp.deploy.export.graph import SizeProbabilities
+from unetpp.deploy.export.graph import Exportable
 from unetpp.dial import add_sizes, label_row, list_remarks, list_rows
 from unetpp.infer.predictor import average_depths
 from unetpp.measure.verdict import join_verdicts
@@ -45,7 +45,7 @@ other scanners, stains, resolutions or patients are unknown until they are measu
 """
 
 
-def note_export(network: SizeProbabilities, plan: Plan, folds: Sequence[Notes], int8: bool) -> ExportNotes:
+def note_export(network: Exportable, plan: Plan, folds: Sequence[Notes], int8: bool) -> ExportNotes:
     """Note what an exported file says of its network: scores and calibration of each size.
 
     Args:

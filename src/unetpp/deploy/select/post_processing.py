@@ -1,0 +1,178 @@
+"""Post-processing, chosen on validation cases and kept only where no class gets worse.
+
+A step is judged by the mean over cases of the Dice of each class or region. What a step does to the counts of voxels
+follows from the connected parts, which are found once for all steps of a kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from unetpp.deploy.select.candidates import Counted
+from unetpp.deploy.select.scoring import to_counted
+from unetpp.deploy.select.study import MIDDLE, THRESHOLDS, CaseStore
+from unetpp.labels.classes import find_region
+from unetpp.labels.cleaning import Parts, Slices, choose_voxels, find_parts, find_unwanted
+from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, mean_of
+from unetpp.progress import Stage
+from unetpp.selection import HOLES, LARGEST, SMALLEST, Step, TriedStep
+
+SIZES = (8, 32, 128, 512, 2048)
+"""Voxels of the smallest object that are tried."""
+LEAST_GAIN = 1e-4
+"""Dice that a step must gain, mean over the classes."""
+Outcome = list[tuple[Counted, Counted]]
+"""Counts of each case without and with a step."""
+
+
+def choose_threshold(store: CaseStore) -> tuple[float, float | None]:
+    """Choose the threshold of two classes, kept only where its gain is clear; the store takes it over.
+
+    Returns:
+        The threshold, and the gain in Dice; None where it stays 0.5.
+    """
+    if store.classes != 2:
+        return THRESHOLDS[MIDDLE], None
+    dice: list[list[float | None]] = [[] for _ in THRESHOLDS]
+    for number in range(len(store.cases)):
+        for place in range(len(THRESHOLDS)):
+            dice[place].append(count(*store.read(number, place), store.scored).dice())
+    gains = [[-lost for lost in compute_dice_losses(dice[MIDDLE], each)] for each in dice]
+    best = max(range(len(THRESHOLDS)), key=lambda place: (mean_of(gains[place]) or 0.0, -abs(place - MIDDLE)))
+    interval = bootstrap_interval(gains[best])
+    if best != MIDDLE and interval and interval[0] > 0:
+        store.threshold = best
+        return THRESHOLDS[best], mean_of(gains[best])
+    return THRESHOLDS[MIDDLE], None
+
+
+def choose_steps(store: CaseStore, names: Sequence[str], show: Stage) -> list[TriedStep]:
+    """Try steps one after the other: on the whole foreground, on each class or region, then holes.
+
+    The store takes over the kept.
+
+    Args:
+        store: segmentations and references.
+        names: those of the foreground classes or regions.
+        show: called with (tries done, tries in all).
+    """
+    scopes = [tuple(scope) for scope in store.scored]
+    whole = tuple(range(1, store.classes))
+    if all(set(scope) != set(whole) for scope in scopes):
+        scopes = [whole, *scopes]
+    proposals = [_propose_objects(scope) for scope in scopes]
+    proposals += [[Step(kind=HOLES, classes=tuple(scope))] for scope in store.scored]
+    tried: list[TriedStep] = []
+    for done, steps in enumerate(proposals, start=1):
+        found = try_steps(store, steps, names)
+        tried += found
+        if kept := [each.step for each in found if each.kept]:
+            store.clean(kept[0])
+        show(done, len(proposals))
+    return tried
+
+
+def _propose_objects(scope: tuple[int, ...]) -> list[Step]:
+    return [
+        Step(kind=LARGEST, classes=scope),
+        *(Step(kind=SMALLEST, classes=scope, voxels=voxels) for voxels in SIZES),
+    ]
+
+
+def try_steps(store: CaseStore, steps: Sequence[Step], names: Sequence[str]) -> list[TriedStep]:
+    """Try steps on the same classes, of which the best is kept if it is good for all.
+
+    Returns:
+        The best of each kind.
+    """
+    outcomes: list[Outcome] = [[] for _ in steps]
+    for number in range(len(store.cases)):
+        found, reference = store.read(number)
+        before = count(found, reference, store.scored)
+        parts = _find_parts(found, reference, steps[0], store.scored)
+        for step, outcome in zip(steps, outcomes, strict=True):
+            outcome.append((before, _count_after(before, parts, step, store.scored)))
+    judged = [judge_step(step, outcome, names) for step, outcome in zip(steps, outcomes, strict=True)]
+    best = max(judged, key=lambda pair: pair[1] if pair[0].kept else -1.0)[0]
+    shown = [
+        max((pair for pair in judged if pair[0].step.kind == kind), key=lambda pair: pair[1], default=None)
+        for kind in (LARGEST, SMALLEST, HOLES)
+    ]
+    found_steps = [pair[0] for pair in shown if pair]
+    return [each if each is best else each.merge(TriedStep(step=each.step, kept=False)) for each in found_steps]
+
+
+def judge_step(step: Step, outcome: Outcome, names: Sequence[str]) -> tuple[TriedStep, float]:
+    """Judge a step: it may be kept if it gains, and no class gets worse in the mean over cases; with its gain.
+
+    Args:
+        step: the step.
+        outcome: what it does to each case.
+        names: those of the foreground classes or regions.
+    """
+    pairs = [(before.class_dice(), after.class_dice()) for before, after in outcome]
+    gains = [
+        mean_of(
+            -lost for lost in compute_dice_losses([old[place] for old, _ in pairs], [new[place] for _, new in pairs])
+        )
+        for place in range(len(names))
+    ]
+    by_case = [mean_of(-lost for lost in compute_dice_losses(old, new)) for old, new in pairs]
+    gain = mean_of(gains) or 0.0
+    good = gain >= LEAST_GAIN and all(each is None or each >= -1e-12 for each in gains)
+    means = [
+        {name: mean_of(values[place] for values in side) for place, name in enumerate(names)}
+        for side in zip(*pairs, strict=True)
+    ]
+    interval = bootstrap_interval([each for each in by_case if each is not None])
+    return TriedStep(step=step, before=means[0], after=means[1], gain_interval=interval, kept=good), gain
+
+
+def _list_changed(step: Step, scored: Sequence[Sequence[int]]) -> list[tuple[int, tuple[int, ...]]]:
+    """List what a step changes: the place of a class or region, and the class indices of its voxels that are changed.
+
+    Those are background that becomes of the first class of the step, or voxels of its classes.
+    """
+    if step.kind == HOLES:
+        return [(place, (0,)) for place, indices in enumerate(scored) if step.classes[0] in indices]
+    both = [tuple(index for index in indices if index in step.classes) for indices in scored]
+    return [(place, indices) for place, indices in enumerate(both) if indices]
+
+
+def _find_parts(found: np.ndarray, reference: np.ndarray, step: Step, scored: Sequence[Sequence[int]]) -> Parts:
+    """Find the parts that steps of one kind look at, with the voxels in them that change, of all that is scored.
+
+    Of each class or region two: what changes, and of that what is of it in the reference.
+    """
+    choose, solid = choose_voxels(step)
+
+    def mark(changed: Sequence[int], true: Sequence[int] | None) -> Callable[[Slices], np.ndarray]:
+        def marked(slices: Slices) -> np.ndarray:
+            mask = find_region(found[slices], changed)
+            return mask if true is None else mask & find_region(reference[slices], true)
+
+        return marked
+
+    pairs = _list_changed(step, scored)
+    marks = [mark(changed, true) for place, changed in pairs for true in (None, scored[place])]
+    return find_parts(found, choose, solid, marks)
+
+
+def _count_after(before: Counted, parts: Parts, step: Step, scored: Sequence[Sequence[int]]) -> Counted:
+    """Count voxels after a step, by the parts that it changes."""
+    unwanted, sign = find_unwanted(step, parts), 1 if step.kind == HOLES else -1
+    predicted, both = before.predicted.copy(), before.both.copy()
+    for row, (place, _) in enumerate(_list_changed(step, scored)):
+        predicted[place] += sign * int(parts.marked[2 * row][unwanted].sum())
+        both[place] += sign * int(parts.marked[2 * row + 1][unwanted].sum())
+    return Counted(both, predicted, before.expected)
+
+
+def count(found: np.ndarray, reference: np.ndarray, scored: Sequence[Sequence[int]]) -> Counted:
+    """Count the voxels of each foreground class or region in prediction, reference and both."""
+    classes = 1 + max(map(max, scored))
+    codes = reference.ravel().astype(np.int64) * classes + found.ravel()
+    pairs = np.bincount(codes, minlength=classes * classes).reshape(classes, classes)
+    return to_counted(pairs, scored)

@@ -1,0 +1,198 @@
+"""The chosen candidate looked at closely: its probabilities in the validation cases, stored for further choices."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unetpp.data.case_files import name_files, open_case_image, read_case_classes
+from unetpp.errors import failures_of
+from unetpp.infer.selected import SelectedPredictor
+from unetpp.labels.classes import find_region, ignored_index, index_type, list_regions
+from unetpp.labels.cleaning import clean_segmentation
+from unetpp.labels.coding_torch import TensorCoding
+from unetpp.layouts.dataset import Case
+from unetpp.measure.pace import Pace
+from unetpp.plan import DataPlan
+from unetpp.progress import Stage
+from unetpp.selection import Step
+
+THRESHOLDS = tuple(round(0.05 * number, 2) for number in range(2, 19))
+"""Thresholds of two classes that are tried: 0.1 to 0.9."""
+MIDDLE = THRESHOLDS.index(0.5)
+SAMPLED, MOST_VALUES = 20_000, 2**25
+"""Voxels of a case whose probabilities are kept, and numbers of all cases together."""
+MARGIN = 0.1
+"""Margin around the foreground of a case within which voxels are drawn, as a fraction of its size: far away, hardly any
+probability is uncertain, and a calibration over the whole image would say nothing."""
+Find = Callable[[str], SelectedPredictor]
+"""Finds what predicts a case: the folds that have not trained on it."""
+
+
+@dataclass(eq=False)
+class CaseStore:
+    """Segmentations of the chosen candidate and references, compressed on disk; and some of its probabilities."""
+
+    folder: Path
+    classes: int
+    regions: Sequence[Sequence[int]] | None = None
+    """Class indices of each region; None: every foreground class is scored by itself."""
+    threshold: int = MIDDLE
+    """Place of the threshold of two classes in `THRESHOLDS`."""
+    cases: list[str] = field(default_factory=list)
+    probabilities: list[np.ndarray] = field(default_factory=list)
+    """(voxels, classes) of each case; of regions (voxels and regions, 2): outside and inside."""
+    truth: list[np.ndarray] = field(default_factory=list)
+    """(voxels,) class index of these; of regions (voxels and regions,): 1 inside."""
+    _shapes: list[tuple[tuple[int, ...], str]] = field(default_factory=list)
+
+    @property
+    def scored(self) -> Sequence[Sequence[int]]:
+        """Class indices of each foreground class, or of each region."""
+        return list_regions(self.classes, self.regions)
+
+    def add(self, case: str, levels: np.ndarray, reference: np.ndarray) -> None:
+        """Add a case: class indices, of two classes numbers of thresholds below the probability; and the reference."""
+        number = len(self.cases)
+        self.cases.append(case)
+        self._shapes.append((levels.shape, levels.dtype.str))
+        self._write(number, "levels", levels)
+        self._write(number, "reference", reference.astype(levels.dtype))
+
+    def read(self, number: int, threshold: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Read class indices of prediction and reference; voxels that nobody labeled are background in both."""
+        levels, reference = self._read(number, "levels"), self._read(number, "reference")
+        found = levels
+        if self.classes == 2:
+            found = (levels > (self.threshold if threshold is None else threshold)).astype(np.uint8)
+        ignored = reference == ignored_index(self.classes)
+        if ignored.any():
+            found, reference = np.where(ignored, 0, found), np.where(ignored, 0, reference)
+        return found, reference
+
+    def clean(self, step: Step) -> None:
+        """Apply a step to all segmentations, which are of the threshold from now on."""
+        for number in range(len(self.cases)):
+            found = self._read(number, "levels")
+            if self.classes == 2:
+                found = (found > self.threshold).astype(np.uint8)
+            clean_segmentation(found, [step])
+            self._write(number, "levels", found * np.uint8(len(THRESHOLDS)) if self.classes == 2 else found)
+
+    def _write(self, number: int, name: str, array: np.ndarray) -> None:
+        content = zlib.compress(np.ascontiguousarray(array).data, level=1)
+        (self.folder / f"{number}.{name}").write_bytes(content)
+
+    def _read(self, number: int, name: str) -> np.ndarray:
+        shape, kind = self._shapes[number]
+        content = bytearray(zlib.decompress((self.folder / f"{number}.{name}").read_bytes()))  # writable
+        return np.frombuffer(content, dtype=kind).reshape(shape)
+
+
+def study_cases(
+    cases: Sequence[Case], find: Find, folder: Path, data: DataPlan, show: Stage, until: float = math.inf
+) -> CaseStore:
+    """Predict cases with the chosen candidate, and store what the choices of its post-processing need.
+
+    Args:
+        cases: the cases.
+        find: finds what predicts each.
+        folder: temporary folder.
+        data: the plan of the classes and regions.
+        show: called with (cases done, cases in all).
+        until: time of `time.monotonic` at which it ends; at least one case is studied.
+    """
+    store, pace = CaseStore(folder, data.num_classes, data.region_indices), Pace(len(cases), until)
+    values = 2 * len(data.scored) if data.regions else data.num_classes
+    quota = max(100, min(SAMPLED, MOST_VALUES // (values * max(1, len(cases)))))
+    for case in pace.limit(cases):
+        with failures_of(name_files(case.images)):
+            _study(case, find(case.id), store, quota)
+        with pace.extra():
+            show(pace.done, len(cases))
+    return store
+
+
+def _study(case: Case, predictor: SelectedPredictor, store: CaseStore, quota: int) -> None:
+    reference = read_case_classes(case, predictor.data)
+    source = open_case_image(case, predictor.data)
+    image, bands = predictor.stream_source(source, str(case.images[0]))
+    turned = image.orientation.turn(reference)
+    levels, coding = np.empty(reference.shape, index_type(store.classes)), predictor.members[0].coding
+    view, rng = image.orientation.turn(levels), np.random.default_rng(len(store.cases))
+    box = find_box(turned, ignored_index(store.classes))
+    share = quota / max(1, math.prod(part.stop - part.start for part in box))
+    sampled, truth = [], []
+    for band in bands:
+        chances = band.probabilities[0]
+        rows = slice(band.first_row, band.first_row + chances.shape[1])
+        view[rows] = _find_levels(chances, store.classes, coding).cpu().numpy()
+        for found, true in _sample(chances, turned[rows], rows.start, box, share, rng):
+            known = true != ignored_index(store.classes)
+            pair = coding.expand(found).T.cpu().numpy()[known], true[known]
+            pair = _split_regions(*pair, store.scored) if store.regions else pair
+            sampled.append(pair[0])
+            truth.append(pair[1])
+    store.add(case.id, levels, reference)
+    columns = 2 if store.regions else store.classes
+    store.probabilities.append(np.concatenate(sampled) if sampled else np.zeros((0, columns), np.float32))
+    store.truth.append(np.concatenate(truth) if truth else np.zeros(0, np.int64))
+
+
+def _split_regions(
+    found: np.ndarray, truth: np.ndarray, regions: Sequence[Sequence[int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split probabilities (voxels, regions) into those of two classes, outside and inside, of each region."""
+    inside = np.concatenate([find_region(truth, region) for region in regions]).astype(np.int64)
+    flat = found.T.reshape(-1)
+    return np.stack([1 - flat, flat], axis=1), inside
+
+
+def _find_levels(chances: Tensor, classes: int, coding: TensorCoding) -> Tensor:
+    """Number of thresholds below the probability (1, ...) of the second of two classes; of more, class indices."""
+    if classes > 2:
+        return coding.class_indices(chances).to(torch.int32)
+    levels = torch.zeros_like(chances[0], dtype=torch.uint8)
+    for threshold in THRESHOLDS:
+        levels += chances[0] > threshold
+    return levels
+
+
+def find_box(reference: np.ndarray, ignored: int) -> tuple[slice, ...]:
+    """Find the box around the foreground, with a margin; without foreground the whole image."""
+    foreground = (reference > 0) & (reference != ignored)
+    box = []
+    for axis, size in enumerate(reference.shape):
+        others = tuple(other for other in range(reference.ndim) if other != axis)
+        places = np.flatnonzero(foreground.any(axis=others))
+        low, high = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, size)
+        margin = max(1, round(MARGIN * (high - low)))
+        box.append(slice(max(0, low - margin), min(size, high + margin)))
+    return tuple(box)
+
+
+def _sample(
+    chances: Tensor,
+    reference: np.ndarray,
+    first: int,
+    box: tuple[slice, ...],
+    share: float,
+    rng: np.random.Generator,
+) -> Iterator[tuple[Tensor, np.ndarray]]:
+    """Draw voxels of a band within the box: probabilities (channels, voxels) and true classes (voxels,)."""
+    rows = slice(max(0, box[0].start - first), max(0, box[0].stop - first))
+    place = (rows, *box[1:])
+    inside = reference[place]
+    if not inside.size:
+        return
+    count = min(inside.size, math.ceil(share * inside.size))
+    chosen = np.sort(rng.choice(inside.size, count, replace=False))
+    flat = chances[(slice(None), *place)].flatten(1)
+    yield flat[:, torch.from_numpy(chosen).to(flat.device)], inside.reshape(-1)[chosen].astype(np.int64)
