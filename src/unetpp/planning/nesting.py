@@ -8,8 +8,8 @@ from unetpp.plan import ModelPlan
 from unetpp.planning.choice import Choice
 
 SLOW_INNER = 0.8
-"""Time of a step of the inner size, as a fraction of that of all sizes, above which it is not trained alone first. It is
-about 0.5 in 2D: only a machine that is busy with something else than computing comes here."""
+"""Time of a step of the inner size, as a fraction of that of all sizes, above which it is not trained alone first.
+It is about 0.5 in 2D: only a machine that is busy with something else than computing comes here."""
 
 
 def explain_nesting(model: ModelPlan, given: Collection[str]) -> dict[str, str]:
