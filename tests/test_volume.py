@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis.extra.numpy import array_shapes, arrays
 
-from unetpp.volume import Geometry
+from unetpp.volume import Geometry, find_box
 
 
 def shifted(millimetres: float) -> np.ndarray:
@@ -33,3 +35,14 @@ def test_spacing_decides_where_there_is_no_affine() -> None:
 def test_a_format_without_millimetres_fits_any() -> None:
     assert Geometry(".png").matches(Geometry(".nii.gz", (2.0, 0.5, 0.5), shifted(0.0)))
     assert Geometry(".png").matches(Geometry(".tif"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(mask=arrays(bool, array_shapes(min_dims=2, max_dims=3, max_side=5)))
+def test_a_box_holds_all_voxels_of_a_mask_and_is_the_smallest(mask: np.ndarray) -> None:
+    box = find_box(mask)
+    assert (box is None) == (not mask.any())
+    if box is not None:
+        assert mask[box].sum() == mask.sum()
+        for axis in range(mask.ndim):
+            assert mask[box].take(0, axis).any() and mask[box].take(-1, axis).any()

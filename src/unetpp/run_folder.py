@@ -229,8 +229,9 @@ def find_model_file(model: Path) -> Path:
         UsageError: the run has several folds, or was selected; the message names their files.
     """
     files = find_model_files(model)
-    if len(files) > 1 or is_selection(model):
+    is_selected = is_selection(model)
+    if len(files) > 1 or is_selected:
         action = f"Name one of: {', '.join(map(str, files))}."
-        got = "a folder that `unetpp select` wrote" if is_selection(model) else f"a run of {len(files)} folds"
+        got = "a folder that `unetpp select` wrote" if is_selected else f"a run of {len(files)} folds"
         raise UsageError(model, got, "one model", action)
     return files[0]

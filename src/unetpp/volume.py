@@ -78,3 +78,14 @@ class Volume:
     def channels(self) -> int:
         """Number of channels."""
         return len(self.array)
+
+
+def find_box(mask: np.ndarray) -> tuple[slice, ...] | None:
+    """Find the smallest box around the voxels of a mask (*spatial); None for an empty one."""
+    box = []
+    for axis in range(mask.ndim):
+        used = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        if not used.size:
+            return None
+        box.append(slice(int(used[0]), int(used[-1]) + 1))
+    return tuple(box)

@@ -11,6 +11,7 @@ import numpy as np
 from unetpp.formats import scratch
 from unetpp.formats.sources import ImageSource
 from unetpp.slabs import slabs
+from unetpp.volume import find_box
 
 SAMPLE = 1000
 """Largest number of foreground voxels of a case whose intensities are sampled."""
@@ -96,12 +97,10 @@ class _Box:
     def add(self, block: np.ndarray, row: int) -> None:
         """Add whole rows (C, rows, ...) from `row` on."""
         filled: np.ndarray = np.logical_or.reduce(block, axis=0)
-        for axis in range(filled.ndim):
-            places = np.flatnonzero(filled.any(axis=tuple(other for other in range(filled.ndim) if other != axis)))
-            if places.size:
-                start = 0 if axis else row
-                self._first[axis] = min(self._first[axis], start + int(places[0]))
-                self._stop[axis] = max(self._stop[axis], start + int(places[-1]) + 1)
+        for axis, part in enumerate(find_box(filled) or ()):
+            start = 0 if axis else row
+            self._first[axis] = min(self._first[axis], start + part.start)
+            self._stop[axis] = max(self._stop[axis], start + part.stop)
 
 
 def _is_foreground(label: np.ndarray, ignore: int | None) -> np.ndarray:

@@ -52,7 +52,7 @@ class NormalizedImage:
     def read(self, slices: Slices) -> np.ndarray:
         """Read and normalize a block."""
         block = self._source.read(slices)
-        empty = ~_find_filled(block) if self._nonzero.any() else None
+        empty = ~block.any(axis=0) if self._nonzero.any() else None
         self._clip(block)
         for channel, mean, std, nonzero in zip(block, self._means, self._stds, self._nonzero, strict=True):
             channel -= np.float32(mean)
@@ -78,7 +78,7 @@ class NormalizedImage:
             if not np.isfinite(block.sum(dtype=np.float64)):
                 action = "Replace them in the image; a model that was trained with `data.fill=0` does it by itself."
                 raise DataError(Problem(where, "voxels that are NaN or infinite", "finite numbers", action))
-            inside = _find_filled(block) if self._nonzero.any() else None
+            inside = block.any(axis=0) if self._nonzero.any() else None
             self._clip(block)
             if is_range.any():
                 low, high = np.minimum(low, block.min(axis=1)), np.maximum(high, block.max(axis=1))
@@ -112,9 +112,3 @@ class _Moments:
         self._squares += squares + delta**2 * self._count * block_count / total
         self.mean += delta * block_count / total
         self._count = total
-
-
-def _find_filled(block: np.ndarray) -> np.ndarray:
-    """Find the voxels of a block (C, ...) that are not 0 in every channel."""
-    filled: np.ndarray = np.logical_or.reduce(block, axis=0)
-    return filled

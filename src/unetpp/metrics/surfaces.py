@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from unetpp.volume import find_box
+
 AT_ONCE = 50_000
 """Voxels whose distances are searched at once."""
 
@@ -30,7 +32,7 @@ def score_surfaces(
         The larger 95th percentile of the distances in both directions, in the unit of `spacing`; and the fraction of
         both surfaces that is within `tolerance` of the other one.
     """
-    box = _find_bounding_box(predicted | expected)
+    box = find_box(predicted | expected) or ()
     one, other = (_find_surface(mask[box]) for mask in (predicted, expected))
     both = [_measure_distances(*pair, spacing) for pair in ((one, other), (other, one))]
     hd95 = max(np.percentile(distances, 95) for distances in both)
@@ -63,11 +65,3 @@ def _measure_distances(source: np.ndarray, target: np.ndarray, spacing: Sequence
             found = tree.query(points[start : start + AT_ONCE])[0]
             distances[start : start + len(found)] = found
     return distances
-
-
-def _find_bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    box = []
-    for axis in range(mask.ndim):
-        used = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(int(used[0]), int(used[-1]) + 1))
-    return tuple(box)

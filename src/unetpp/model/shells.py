@@ -37,8 +37,11 @@ class Channels:
 
     def list_inputs(self, shell: int) -> Tensor:
         """List the input channels that the layer cut to a shell keeps."""
-        parts = zip(self.starts, self.inputs, strict=True)
-        return torch.cat([torch.arange(at, at + part[shell]) for at, part in parts])
+        return torch.cat([torch.arange(part.start, part.stop) for part in self.slice_inputs(shell)])
+
+    def slice_inputs(self, shell: int) -> list[slice]:
+        """Return the input channels that the layer cut to a shell keeps, of each part of the input."""
+        return [slice(at, at + part[shell]) for at, part in zip(self.starts, self.inputs, strict=True)]
 
     def count_absent(self, shell: int) -> int:
         """Count the pairs of an output and an outer input that the layer cut to a shell does not connect."""
@@ -154,9 +157,8 @@ def list_shell_blocks(network: nn.Module) -> dict[Tensor, list[tuple[list[slice]
         if channels.inputs and len(channels.outputs) > 1:
             pairs = []
             for shell, (start, end) in enumerate(pairwise((0, *channels.outputs))):
-                parts = zip(channels.starts, channels.inputs, strict=True)
-                columns = [slice(at, at + part[shell]) for at, part in parts if part[shell]]
-                if end > start and columns:
+                columns = [part for part in channels.slice_inputs(shell) if part.start < part.stop]
+                if start < end and columns:
                     pairs.append(([slice(start, end)], columns))
             transposed = isinstance(layer, _TRANSPOSED)
             found[layer.get_parameter("weight")] = [(b, a) if transposed else (a, b) for a, b in pairs]

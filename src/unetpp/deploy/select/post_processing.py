@@ -15,7 +15,7 @@ from unetpp.deploy.select.scoring import to_counted
 from unetpp.deploy.select.study import MIDDLE, THRESHOLDS, CaseStore
 from unetpp.labels.classes import find_region
 from unetpp.labels.cleaning import Parts, Slices, choose_voxels, find_parts, find_unwanted
-from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, mean_of
+from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, count_pairs, mean_of
 from unetpp.progress import Stage
 from unetpp.selection import HOLES, LARGEST, SMALLEST, Step, TriedStep
 
@@ -172,7 +172,4 @@ def _count_after(before: Counted, parts: Parts, step: Step, scored: Sequence[Seq
 
 def count(found: np.ndarray, reference: np.ndarray, scored: Sequence[Sequence[int]]) -> Counted:
     """Count the voxels of each foreground class or region in prediction, reference and both."""
-    classes = 1 + max(map(max, scored))
-    codes = reference.ravel().astype(np.int64) * classes + found.ravel()
-    pairs = np.bincount(codes, minlength=classes * classes).reshape(classes, classes)
-    return to_counted(pairs, scored)
+    return to_counted(count_pairs(found, reference, 1 + max(map(max, scored))), scored)

@@ -23,6 +23,7 @@ from unetpp.measure.pace import Pace
 from unetpp.plan import DataPlan
 from unetpp.progress import Stage
 from unetpp.selection import Step
+from unetpp.volume import find_box
 
 THRESHOLDS = tuple(round(0.05 * number, 2) for number in range(2, 19))
 """Thresholds of two classes that are tried: 0.1 to 0.9."""
@@ -127,7 +128,7 @@ def _study(case: Case, predictor: SelectedPredictor, store: CaseStore, quota: in
     turned = image.orientation.turn(reference)
     levels, coding = np.empty(reference.shape, index_type(store.classes)), predictor.members[0].coding
     view, rng = image.orientation.turn(levels), np.random.default_rng(len(store.cases))
-    box = find_box(turned, ignored_index(store.classes))
+    box = find_surroundings(turned, ignored_index(store.classes))
     share = quota / max(1, math.prod(part.stop - part.start for part in box))
     sampled, truth = [], []
     for band in bands:
@@ -165,16 +166,13 @@ def _find_levels(chances: Tensor, classes: int, coding: TensorCoding) -> Tensor:
     return levels
 
 
-def find_box(reference: np.ndarray, ignored: int) -> tuple[slice, ...]:
+def find_surroundings(reference: np.ndarray, ignored: int) -> tuple[slice, ...]:
     """Find the box around the foreground, with a margin; without foreground the whole image."""
-    foreground = (reference > 0) & (reference != ignored)
+    whole = tuple(slice(0, size) for size in reference.shape)
     box = []
-    for axis, size in enumerate(reference.shape):
-        others = tuple(other for other in range(reference.ndim) if other != axis)
-        places = np.flatnonzero(foreground.any(axis=others))
-        low, high = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, size)
-        margin = max(1, round(MARGIN * (high - low)))
-        box.append(slice(max(0, low - margin), min(size, high + margin)))
+    for part, size in zip(find_box((reference > 0) & (reference != ignored)) or whole, reference.shape, strict=True):
+        margin = max(1, round(MARGIN * (part.stop - part.start)))
+        box.append(slice(max(0, part.start - margin), min(size, part.stop + margin)))
     return tuple(box)
 
 
