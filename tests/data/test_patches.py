@@ -127,6 +127,14 @@ def test_slices_and_slabs_are_varied_within_their_plane(patch: tuple[int, ...]) 
             assert np.allclose(varied[:, :, 8:-8, 8:-8] if thin == 0 else varied[:, 8:-8, :, 8:-8], 1, atol=1e-3)
 
 
+def test_a_single_slice_may_be_flipped_along_its_axis_of_one_voxel() -> None:
+    augment = Augmentation(AugmentPlan(mirror=True, quarter_turns=False), (1, 8, 8), None)
+    image, label = np.ones((1, 1, 8, 8), np.float32), np.ones((1, 8, 8), np.uint8)
+    for seed in range(40):  # along that axis alone in an eighth of them
+        varied, same = augment(image, label, seed)
+        assert varied.shape == (1, 1, 8, 8) and (same == 1).all()
+
+
 def test_intensities_vary_and_labels_do_not() -> None:
     plan = AugmentPlan(
         mirror=False,
