@@ -124,6 +124,10 @@ SECTIONS: dict[str, tuple[type[BaseModel], str, dict[str, Advice]]] = {
             "distillation": (PLANNER, "to compare: off, every size learns from the labels"),
             "cross_entropy_weight": ("", "rarely"),
             "dice_weight": ("", "rarely"),
+            "case_weights": (
+                "",
+                "careful labels beside quick ones, a rare kind of image: as in `{"case_07":3}`",
+            ),
             "class_weights": ("", "a class that is missed: a larger weight than the others have, as in `[1,1,3]`"),
             "foreground_fraction": (
                 "of the patches",

@@ -17,8 +17,8 @@ from unetpp.train.augment import Augmentation
 class ArrayCase(StoredCase):
     """A stored case without files: the image holds each voxel's own index."""
 
-    def __init__(self, shape: tuple[int, ...], label: np.ndarray | None = None) -> None:
-        object.__setattr__(self, "id", "case")
+    def __init__(self, shape: tuple[int, ...], label: np.ndarray | None = None, id: str = "case") -> None:
+        object.__setattr__(self, "id", id)
         object.__setattr__(self, "stem", Path())
         self.__dict__["_label"] = np.zeros(shape, np.uint8) if label is None else label
         self.__dict__["_image"] = np.arange(np.prod(shape), dtype=np.float32).reshape(1, *shape)
@@ -77,6 +77,16 @@ def test_cases_of_one_size_are_seen_equally_often_and_larger_ones_more() -> None
     sampler = PatchSampler([ArrayCase((8, 8)), ArrayCase((40, 40)), ArrayCase((3, 3))], (8, 8), 1, 0.0, seed=0)
     seen = [sampler.draw(step, 0).case for step in range(70)]
     assert [seen.count(case) for case in range(3)] == [10, 50, 10]
+
+
+def test_cases_are_drawn_as_often_as_their_weights_say() -> None:
+    cases = [ArrayCase((9, 9), id=name) for name in "abcd"]
+    sampler = PatchSampler(cases, (9, 9), 1, 0.0, seed=0, weights={"b": 2.5, "d": 0.25})
+    length = 5  # 1 + 2.5 + 1 + 0.25 rounded
+    passes = [[sampler.draw(number * length + place, 0).case for place in range(length)] for number in range(400)]
+    found = np.array([[each.count(case) for case in range(4)] for each in passes])
+    assert (found[:, 1] >= 2).all() and (found[:, 3] <= 1).all()
+    assert found.mean(axis=0) == pytest.approx(np.array([1, 2.5, 1, 0.25]) * length / 4.75, abs=0.05)
 
 
 def test_foreground_patches_contain_foreground() -> None:

@@ -37,6 +37,7 @@ from unetpp.train.speed import measure_mean_step_seconds
 from unetpp.verbs.request import Request, read_reading
 from unetpp.verbs.rest import Rest
 from unetpp.verbs.start import copy_start
+from unetpp.words import list_some
 
 CPU = torch.device("cpu")
 _INSTEAD = {
@@ -248,6 +249,7 @@ def settle_plan(
             progress.note("Waiting for another job, which makes the plan of this run.")
             locks.enter_context(hold_lock(folder.path / LOCK, wait=True))
         made = reuse_plan(folder, fingerprint, request, device, progress, start, ours)
+        _require_cases(made, splits)
         write_plan(folder, fingerprint, made, splits, start)
     return made
 
@@ -259,6 +261,14 @@ def _require_head(plan: Plan) -> Plan:
         expected = f"one of {list(heads)}, the depths at which this network has a head"
         raise PlanError("predict.depth", str(plan.predict.depth), expected, "Change it.")
     return plan
+
+
+def _require_cases(plan: Plan, splits: Sequence[Split]) -> None:
+    """Raise PlanError if a case that has a weight is not there."""
+    known = {case for split in splits for case in (*split.train, *split.validation)}
+    if unknown := sorted({*plan.train.case_weights} - known):
+        expected = f"ids of cases, such as {list_some(sorted(known))}"
+        raise PlanError("train.case_weights", list_some(unknown), expected, "Change it.")
 
 
 def _require_fit(plan: Plan, fingerprint: Fingerprint, path: Path) -> None:
