@@ -126,7 +126,7 @@ SECTIONS: dict[str, tuple[type[BaseModel], str, dict[str, Advice]]] = {
             "dice_weight": ("", "rarely"),
             "case_weights": (
                 "",
-                "careful labels beside quick ones, a rare kind of image: as in `{"case_07":3}`",
+                'careful labels beside quick ones, a rare kind of image: as in `{"case_07":3}`',
             ),
             "class_weights": ("", "a class that is missed: a larger weight than the others have, as in `[1,1,3]`"),
             "foreground_fraction": (
