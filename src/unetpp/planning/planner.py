@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 import torch
 
 from unetpp.data.preprocess import network_grid
 from unetpp.errors import PlanError
+from unetpp.free_memory import measure_free_bytes
 from unetpp.model.build import model_plan
 from unetpp.model.encoder_weights import require_source
 from unetpp.model.encoders import EncoderShape, encoder_shape, encoder_statistics
@@ -437,7 +436,4 @@ def measure_memory(device: torch.device) -> float:
     """Return the bytes that a training may take: most of a GPU's, part of a computer's within a container's limit."""
     if device.type == "cuda":
         return 0.85 * torch.cuda.mem_get_info(device)[0]
-    available: int = psutil.virtual_memory().available
-    with contextlib.suppress(OSError, ValueError):  # no file outside a container, "max" without a limit
-        available = min(available, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return 0.6 * available
+    return 0.6 * measure_free_bytes()
