@@ -33,9 +33,7 @@ def _read_groups(process: Path, mount: Path) -> Iterator[int]:
             if controllers and "memory" not in controllers.split(","):
                 continue
             root = mount / "memory" if controllers else mount
-            names = (
-                ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
-            )
+            names = ("limit_in_bytes", "usage_in_bytes") if controllers else ("max", "current")
             inside = PurePosixPath(path.lstrip("/"))
             for folder in [root / inside, *(root / parent for parent in inside.parents)]:
                 with contextlib.suppress(OSError, ValueError):
