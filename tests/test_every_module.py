@@ -156,6 +156,8 @@ COVERED_IN = {
     "runtime/exported_file": "infer/test_exported_predictor",
     "runtime/runner": "runtime/test_openvino",
     "runtime/scratch": "runtime/test_live_memory",
+    "planning/data_section": "planning/test_planner",
+    "planning/networks": "planning/test_planner",
     "train/augment": "data/test_patches",
     "train/interruption": "train/test_trainer",
     "train/loop": "train/test_trainer",

@@ -26,9 +26,11 @@ from unetpp.plan import SET_BY_USER, ModelPlan, Plan, ReadPlan, TrainPlan, read_
 from unetpp.plan_text import SCHEMA_FILE, make_schema
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint, resolve_labels
 from unetpp.planning.planner import Start, make_plan
+from unetpp.planning.room import is_elsewhere
 from unetpp.progress import Progress
 from unetpp.results import Planned
 from unetpp.run_folder import LOCK, FoldName, RunFolder
+from unetpp.runtime.device import choose_device
 from unetpp.settings import parse_settings, validate
 from unetpp.sizes import find_size
 from unetpp.train.checkpoint import CHOOSE_SIZE
@@ -99,6 +101,29 @@ def recall_reading(folder: RunFolder) -> dict[str, Any]:
     return {f"data.{name}": value for name, value in plan.data.model_dump(mode="json", include=set(names)).items()}
 
 
+class Place(NamedTuple):
+    """The device that is planned for."""
+
+    device: torch.device
+    timed_on: torch.device | None
+    """The same; None: it is in another machine, where nothing can be timed from here."""
+
+
+def choose_place(name: str, vram_gb: float | None) -> Place:
+    """Choose the device to plan for: with `vram_gb` a GPU, which need not be in this machine.
+
+    Raises:
+        UsageError: no such device, or `vram_gb` for a processor.
+    """
+    if vram_gb is not None and not name.startswith("cuda") and name != "auto":
+        action = "Leave out one of the two."
+        raise UsageError("vram_gb", f'{vram_gb:g} with `device="{name}"`', "a GPU, of which it is the memory", action)
+    if is_elsewhere(vram_gb):
+        return Place(torch.device("cuda"), None)
+    device = choose_device(name)
+    return Place(device, device)
+
+
 def create_plan(
     fingerprint: Fingerprint, request: Request, device: torch.device, progress: Progress, start: Start | None = None
 ) -> Plan:
@@ -118,7 +143,8 @@ def create_plan(
         PlanError: a setting that does not fit.
     """
     settings = request.settings
-    if request.minutes:
+    can_time = not is_elsewhere(request.vram_gb)
+    if request.minutes and can_time:
         progress.stage("Measuring this machine")
 
     def measure(model: ModelPlan, patch: Sequence[int], batch: int, precision: str) -> float:
@@ -132,7 +158,10 @@ def create_plan(
         device=device,
         settings=settings,
         start=start,
-        step_seconds=measure,
+        vram_gb=request.vram_gb,
+        step_seconds=measure if can_time else None,
+        count_bytes=lambda model, train: estimate_training_bytes(model, train, device),
+        warn=progress.note,
     )
     return _require_head(made)
 
@@ -189,6 +218,9 @@ def reuse_plan(
         return create_plan(fingerprint, request, device, progress, start)
     found, settings = read_plan(folder.plan), resolve_labels(request.as_settings(), fingerprint)
     _require_fit(found, fingerprint, folder.plan)
+    if request.vram_gb is not None:
+        action = "Leave it out, delete that file to plan again, or choose another `out`."
+        raise UsageError("vram_gb", f"{request.vram_gb:g}, but {folder.plan} is there", "a new plan", action)
     if start and start.origin != found.train.start:
         got = f"{start.origin}, but {folder.plan} was made for {found.train.start or 'random weights'}"
         raise UsageError("from_", got, "the same", "Delete that file to plan again, or choose another `out`.")

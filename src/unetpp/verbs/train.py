@@ -43,6 +43,7 @@ class TrainOptions(TypedDict, total=False):
     fold: int | str
     seed: int | None
     device: str
+    vram_gb: float | None
     resume: bool
     add_cases: bool
     no_cache: bool
@@ -75,6 +76,7 @@ def train(
     fold: int | str = 0,
     seed: int | None = None,
     device: str = "auto",
+    vram_gb: float | None = None,
     resume: bool = False,
     add_cases: bool = False,
     no_cache: bool = False,
@@ -102,6 +104,8 @@ def train(
             what is none here); none: one model of all cases, without validation and so without scores.
         seed: Seed of weights and patches; the folds do not depend on it.
         device: auto, cpu, cuda or cuda:K.
+        vram_gb: Memory of the GPU in GB: patch, batch, depth and width grow until training takes 85 % of it. For a GPU
+            that is not in this machine only with `dry_run`, or with `plan`.
         resume: Continue an interrupted run exactly where it stopped.
         add_cases: Let cases that came to DATA since the run was planned train too; validation stays as it is.
         no_cache: Remove the prepared cases at the end, as `unetpp clean` does, unless another fold is being trained.
@@ -128,7 +132,7 @@ def train(
     from unetpp.verbs.request import read_request
 
     progress = progress or Silence()
-    request = read_request(minutes, epochs, set, seed)
+    request = read_request(minutes, epochs, set, seed, vram_gb)
     begun_folds.check_fold(fold)
     if select and fold != "all":
         raise UsageError("select", f"`fold={fold}`", '`fold="all"`: folds to choose by', "Change one of the two.")
@@ -136,7 +140,7 @@ def train(
     require_data(data)
     folder = choose_run(out, name_data(data), progress, lambda run: not begun_folds.has_started(run, fold), resume)
     begun_folds.require_ready(folder, fold, resume, request.adds)
-    from unetpp.runtime.device import choose_device, keep_freed_memory
+    from unetpp.runtime.device import keep_freed_memory
     from unetpp.train.listeners import Listeners
     from unetpp.verbs import preparation
     from unetpp.verbs.fold import FoldJob
@@ -150,7 +154,10 @@ def train(
         progress.note(f"Nothing to resume in {folder.path}: a new training begins.")
     listeners = Listeners(log_to, folder.path, progress.note)
     keep_freed_memory()
-    place = choose_device(device)
+    place, timed_on = preparation.choose_place(device, request.vram_gb)
+    if timed_on is None and not dry_run:
+        action = "Make the plan here with `unetpp plan`, and train where the GPU is."
+        raise UsageError("vram_gb", "no GPU in this machine", "one to train on", action)
     found = preparation.read_data(Path(data), request.settings, progress, folder)
     dataset, fingerprint = found.dataset, found.fingerprint
     splits = find_splits(folder, dataset, progress, add_cases, validated=fold != NO_VALIDATION)
@@ -172,9 +179,9 @@ def train(
         split = choose_split(splits, numbers[0])
         _note_start(start, made, split.validation, Path(data), folder, progress)
         rest = find_rest(folder, numbers, made, request)
-        if not done:
+        if not done and timed_on is not None:
             progress.stage("Measuring a training step")
-        planned = preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers), rest)
+        planned = preparation.estimate_cost(Path(data), folder, made, split, timed_on, len(numbers), rest, place)
         longer = _write_longer(Path(data), folder, fold, numbers) if done else ""
         return replace(planned, written=False, longer=longer)
     try:
