@@ -156,7 +156,6 @@ COVERED_IN = {
     "runtime/exported_file": "infer/test_exported_predictor",
     "runtime/runner": "runtime/test_openvino",
     "runtime/scratch": "runtime/test_live_memory",
-    "train/augment": "data/test_patches",
     "train/interruption": "train/test_trainer",
     "train/loop": "train/test_trainer",
     "train/speed": "planning/test_planner",
