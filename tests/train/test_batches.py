@@ -48,6 +48,21 @@ def test_time_spent_waiting_for_data_is_counted() -> None:
     assert 0.1 < prefetcher.waited_s < 0.5
 
 
+def test_batches_are_completed_one_batch_ahead() -> None:
+    completed = []
+
+    def complete(batch: Batch) -> Batch:
+        completed.append(int(batch[0]))
+        return batch
+
+    batches = Prefetcher(number_batch, workers=3, finish=complete).iterate(0)
+    for step in range(6):
+        assert int(next(batches)[0]) == step
+        time.sleep(0.02)
+        assert completed[-1] <= step + 1  # the others would take the memory of a GPU
+    batches.close()
+
+
 def make_maker(plan: AugmentPlan, label: np.ndarray | None = None, patch: tuple[int, ...] = (16, 16)) -> BatchMaker:
     label = np.eye(40, dtype=np.uint8) if label is None else label
     cases = [ArrayCase(label.shape, label) for _ in range(5)]

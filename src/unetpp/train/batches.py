@@ -109,10 +109,10 @@ class Prefetcher:
     Threads, not processes: an error in a thread is raised here instead of ending in a silent death.
 
     Args:
-        make: makes the batch of a step, in a thread.
+        make: makes the batch of a step.
         workers: number of batches that are made at once; several share the processor, each with one thread of torch.
         ahead: number of batches that wait beyond those that are being made.
-        finish: completes what `make` has made when it is its turn, in the thread of the consumer; None: it is complete.
+        finish: completes what `make` has made, in a thread of its own, for the next batch alone; None: it is complete.
 
     Attributes:
         waited_s: seconds for which the consumer has waited.
@@ -134,24 +134,47 @@ class Prefetcher:
     def iterate(self, step: int) -> Generator[Batch, None, None]:
         """Yield the batches of `step`, `step` + 1, ... without end; close the iterator to stop."""
         start = partial(torch.set_num_threads, 1) if self._workers > 1 else None  # applies to the thread that calls it
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="batches", initializer=start) as pool:
+        with (
+            ThreadPoolExecutor(self._workers, thread_name_prefix="batches", initializer=start) as pool,
+            ThreadPoolExecutor(1, thread_name_prefix="next batch", initializer=start) as last,
+        ):
             waiting: list[Future[Any]] = [pool.submit(self._make, step + k) for k in range(self._ahead)]
+            following = last.submit(self._complete, waiting.pop(0))
             try:
                 while True:
                     started = time.perf_counter()
-                    batch = waiting.pop(0).result()
+                    batch = following.result()
                     self.waited_s += time.perf_counter() - started
                     waiting.append(pool.submit(self._make, step + self._ahead))
+                    following = last.submit(self._complete, waiting.pop(0))
                     step += 1
-                    yield self._finish(batch) if self._finish else batch
+                    yield batch
             finally:
                 for future in waiting:
                     future.cancel()
 
+    def _complete(self, making: Future[Any]) -> Batch:
+        made = making.result()
+        return self._finish(made) if self._finish else made
+
 
 def prefetch(make: BatchMaker) -> Prefetcher:
-    """Return a prefetcher: a CPU varies patches in the thread that reads them, a GPU when it is their turn."""
+    """Return a prefetcher of batches that are on the device of their maker.
+
+    A CPU varies patches in the thread that reads them. For a GPU many threads read; it varies those of the next batch
+    on a stream of its own beside the present step, and holds no more of them.
+    """
     workers = batch_workers(make.device)
     if make.device.type == "cpu":
         return Prefetcher(make, workers)
-    return Prefetcher(lambda step: make.read(step).pin(), workers, finish=make.vary)
+    consumer, aside = torch.cuda.current_stream(make.device), torch.cuda.Stream(make.device)
+
+    def vary(raw: RawBatch) -> Batch:
+        with torch.cuda.stream(aside):
+            batch = make.vary(raw)
+        aside.synchronize()
+        for tensor in batch:
+            tensor.record_stream(consumer)
+        return batch
+
+    return Prefetcher(lambda step: make.read(step).pin(), workers, finish=vary)

@@ -34,9 +34,8 @@ def blur(image: Tensor, sigmas: Sequence[float]) -> None:
 
 def _make_blur(size: int, sigma: float, device: torch.device) -> Tensor:
     """Return the weight (size, size) of each voxel in each other: the integral of a Gaussian over it."""
-    place = torch.arange(size, device=device, dtype=torch.float32)
-    edges = (place[None] - place[:, None]).sub_(0.5) / (2**0.5 * sigma)
-    weights = torch.erf(edges + 1 / (2**0.5 * sigma)) - torch.erf(edges)
+    edges = torch.erf((torch.arange(2 * size, device=device) - (size - 0.5)) / (2**0.5 * sigma))
+    weights = edges.diff().unfold(0, size, 1).flip(0)  # by the distance of two voxels, from 1 - size to size - 1
     return weights / weights.sum(1, keepdim=True)
 
 
