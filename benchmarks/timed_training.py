@@ -23,9 +23,8 @@ from unetpp.measure.stored_cases import StoredImage
 from unetpp.measure.validation import VALIDATION_OVERLAP
 from unetpp.metrics.scores import CaseScore, score_case
 from unetpp.plan import ModelPlan, Plan, read_plan
-from unetpp.runtime.device import batch_workers
 from unetpp.train.augment import Augmentation
-from unetpp.train.batches import BatchMaker, Prefetcher
+from unetpp.train.batches import BatchMaker, prefetch
 from unetpp.train.step import TrainingStep
 
 
@@ -69,11 +68,10 @@ def train_phases(fold: Fold, phases: Sequence[Phase], seconds: float, device: to
     """
     plan, ignored = fold.plan.train, find_ignored_index(fold.plan.data)
     sampler = PatchSampler(fold.training, plan.patch, plan.batch, plan.foreground_fraction, plan.seed)
-    make = BatchMaker(sampler, Augmentation(plan.augment, plan.patch, fold.plan.data.voxel_mm))
-    is_gpu = device.type == "cuda"
+    make = BatchMaker(sampler, Augmentation(plan.augment, plan.patch, fold.plan.data.voxel_mm), device)
     torch.manual_seed(plan.seed)
     network, spent, counts = None, 0.0, []
-    with contextlib.closing(Prefetcher(make, batch_workers(device), pinned=is_gpu).iterate(0)) as batches:
+    with contextlib.closing(prefetch(make).iterate(0)) as batches:
         for phase in phases:
             network = phase.make(network)
             step, count, started = (

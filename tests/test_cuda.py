@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 import torch
 
+from tests.data.test_patches import ArrayCase
 from tests.plans import small_plan
 from tests.tiny import TINY, TINY_3D, call_learned, run_cli, set_options
 from unetpp.data.demo import write_demo_data
+from unetpp.data.patches import PatchSampler
 from unetpp.infer.predictor import Predictor
 from unetpp.model.build import build_from_plan, build_model
 from unetpp.model.network import HeadOutputs, UNetPlusPlus
+from unetpp.plan import AugmentPlan
 from unetpp.runtime import cuda
 from unetpp.runtime.cuda import CudaNetwork
+from unetpp.train.augment import Augmentation
+from unetpp.train.batches import BatchMaker, prefetch
 from unetpp.train.step import TrainingStep
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -115,6 +120,23 @@ def test_recorded_steps_are_those_of_torch(ignored: int | None) -> None:
 
     assert losses(True) == pytest.approx(losses(False), rel=0.02)
     assert losses(True)[-1] < losses(True)[0]
+
+
+@pytest.mark.parametrize("patch", [(16, 16), (8, 12, 12)], ids=["2D", "3D"])
+def test_batches_of_a_gpu_are_those_of_the_cpu_but_for_noise(patch: tuple[int, ...]) -> None:
+    every = {name: 1.0 for name in AugmentPlan.model_fields if name.endswith("_probability")} | {"noise_std": 0.0}
+    label = np.random.default_rng(0).integers(3, size=[2 * size for size in patch]).astype(np.uint8)
+    sampler = PatchSampler([ArrayCase(label.shape, label)], patch, 3, 0.5, seed=0)
+    augment = Augmentation(AugmentPlan(**every), patch, None)
+    expected = BatchMaker(sampler, augment)
+    batches = prefetch(BatchMaker(sampler, augment, "cuda")).iterate(0)
+    for step in range(20):
+        images, labels = next(batches)
+        for found, known in zip((images, labels), expected(step), strict=True):
+            assert found.is_cuda and found.dtype == known.dtype
+            scale = known.abs().max()
+            assert ((found.cpu() - known).abs() <= 1e-3 * scale).float().mean() > 0.999  # halfway between two voxels
+    batches.close()
 
 
 @pytest.mark.parametrize(("dims", "settings"), [(2, TINY), (3, TINY_3D)], ids=["2D", "3D"])

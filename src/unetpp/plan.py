@@ -326,9 +326,14 @@ class AugmentPlan(Frozen):
     affine_probability: Fraction = 0.2
     """Probability of a rotation and scaling."""
     rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 30.0
-    """Largest rotation in degrees, either way."""
+    """Largest rotation in degrees, either way, in planes whose two axes have about the same spacing."""
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.25
-    """Largest change of size: objects are scaled by a factor of 1 - scale to 1 + scale."""
+    """Largest change of size: objects are scaled by a factor of 1 - scale to 1 + scale along each axis, but not across
+    thick slices (more than 3 times as thick as a pixel)."""
+    elastic_probability: Fraction = 0.0
+    """Probability of an elastic deformation, not across thick slices."""
+    elastic_shift: Annotated[float, Field(ge=0)] = 4.0
+    """Largest shift by an elastic deformation, in voxels; places 4 times as far apart are shifted independently."""
     noise_probability: Fraction = 0.1
     """Probability of additive Gaussian noise."""
     noise_std: Annotated[float, Field(ge=0)] = 0.1
@@ -345,10 +350,16 @@ class AugmentPlan(Frozen):
     """Probability of a change of brightness."""
     brightness: Annotated[float, Field(ge=0)] = 0.25
     """Largest value added, either way, in units of the normalized image."""
+    low_resolution_probability: Fraction = 0.1
+    """Probability of a lower resolution: fewer voxels are sampled, and interpolated; not across thick slices."""
+    low_resolution: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Lowest resolution, as a fraction of the image's."""
     gamma_probability: Fraction = 0.15
     """Probability of a gamma correction."""
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Largest change of gamma: an exponent of 1 - gamma to 1 + gamma."""
+    inverted_gamma_probability: Fraction = 0.1
+    """Probability of a gamma correction of the inverted image: of bright values, as the other is of dark ones."""
     invert_probability: Fraction = 0.0
     """Probability of inverting intensities, for stains and microscopes of both kinds."""
 

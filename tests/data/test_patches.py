@@ -4,14 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetpp.data.patches import PatchSampler
+from unetpp.data.patches import PatchLocation, PatchSampler, draw_generator
 from unetpp.data.store import StoredCase
-from unetpp.plan import AugmentPlan
-from unetpp.train.augment import Augmentation
 
 
 class ArrayCase(StoredCase):
@@ -98,101 +95,20 @@ def test_foreground_patches_contain_foreground() -> None:
     assert not all(sampler.read(sampler.draw(step, 0))[1].any() for step in range(20))
 
 
-@pytest.mark.parametrize("patch", [(24, 24), (8, 12, 12)])
-def test_augmentation_is_drawn_from_its_seed_alone_and_moves_image_and_label_together(patch: tuple[int, ...]) -> None:
-    plan = AugmentPlan(
-        affine_probability=1.0,
-        noise_probability=0,
-        blur_probability=0,
-        contrast_probability=0,
-        brightness_probability=0,
-        gamma_probability=0,
-    )
-    label = np.zeros(patch, np.uint8)
-    label[tuple(slice(size // 4, size // 2) for size in patch)] = 1
-    image = label[None].astype(np.float32) * 10
-    augment = Augmentation(plan, patch, None)
-    first = augment(image, label, 3)
-    augment(image, label, 4)
-    again = augment(image, label, 3)
-    assert all((a == b).all() for a, b in zip(first, again, strict=True))
-    moved_image, moved_label = first
-    assert moved_image.shape == (1, *patch) and moved_label.shape == (1, *patch)
-    agreement = ((moved_image > 5) == (moved_label == 1)).float().mean()
-    assert agreement > 0.97
-    assert any((augment(image, label, seed)[1] != moved_label).any() for seed in range(5, 10))
+def test_a_margin_is_read_from_the_case_and_reflected_beyond_it() -> None:
+    case = ArrayCase((30, 40))
+    sampler = PatchSampler([case], (8, 10), 1, 0.0, seed=0)
+    image, label = sampler.cut(PatchLocation(0, (2, 20)), [5, 3])
+    assert image.shape == (1, 18, 16) and label.shape == (18, 16)
+    assert (image[:, 3:] == case.image()[:, :15, 17:33]).all()
+    assert (image[:, :3] == case.image()[:, 3:0:-1, 17:33]).all()
+    assert (image[:, 5:13, 3:13] == sampler.read(PatchLocation(0, (2, 20)))[0]).all()
 
 
-@pytest.mark.parametrize("patch", [(1, 24, 24), (4, 24, 24), (24, 1, 24)])
-def test_slices_and_slabs_are_varied_within_their_plane(patch: tuple[int, ...]) -> None:
-    off = {f"{name}_probability": 0.0 for name in ("noise", "contrast", "brightness", "gamma")}
-    plan = AugmentPlan(mirror=False, quarter_turns=False, affine_probability=1, blur_probability=1, scale=0, **off)
-    thin = int(np.argmin(patch))
-    levels = np.arange(patch[thin]).reshape([-1 if axis == thin else 1 for axis in range(3)])
-    label = np.broadcast_to(levels + 1, patch).astype(np.uint8)
-    for seed in range(5):
-        varied, same = Augmentation(plan, patch, None)(np.ones((1, *patch), np.float32), label, seed)
-        assert (same[0].numpy() == label).all()  # no voxel leaves its slice
-        if patch[thin] == 1:  # and a slice is not blurred with the nothing around it
-            assert np.allclose(varied[:, :, 8:-8, 8:-8] if thin == 0 else varied[:, 8:-8, :, 8:-8], 1, atol=1e-3)
-
-
-def test_a_single_slice_may_be_flipped_along_its_axis_of_one_voxel() -> None:
-    augment = Augmentation(AugmentPlan(mirror=True, quarter_turns=False), (1, 8, 8), None)
-    image, label = np.ones((1, 1, 8, 8), np.float32), np.ones((1, 8, 8), np.uint8)
-    for seed in range(40):  # along that axis alone in an eighth of them
-        varied, same = augment(image, label, seed)
-        assert varied.shape == (1, 1, 8, 8) and (same == 1).all()
-
-
-def test_intensities_vary_and_labels_do_not() -> None:
-    plan = AugmentPlan(
-        mirror=False,
-        quarter_turns=False,
-        affine_probability=0,
-        noise_probability=1,
-        blur_probability=1,
-        contrast_probability=1,
-        brightness_probability=1,
-        gamma_probability=1,
-    )
-    rng = np.random.default_rng(0)
-    image, label = rng.normal(size=(3, 16, 16)).astype(np.float32), rng.integers(0, 3, (16, 16)).astype(np.uint8)
-    varied, kept = Augmentation(plan, (16, 16), None)(image, label, 1)
-    assert (kept.numpy()[0] == label).all()
-    assert np.isfinite(varied.numpy()).all()
-    assert not np.allclose(varied.numpy(), image)
-
-
-def test_inversion_turns_dark_into_bright() -> None:
-    plan = AugmentPlan(
-        mirror=False,
-        quarter_turns=False,
-        affine_probability=0,
-        noise_probability=0,
-        blur_probability=0,
-        contrast_probability=0,
-        brightness_probability=0,
-        gamma_probability=0,
-        invert_probability=1,
-    )
-    image = np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 8, 8)
-    varied, _ = Augmentation(plan, (8, 8), None)(image, np.zeros((8, 8), np.uint8), 0)
-    assert np.allclose(varied.numpy(), -image)
-
-
-@pytest.mark.parametrize(("shape", "turned"), [((6, 6), 8), ((6, 4), 4), ((3, 3, 3), 48), ((2, 3, 3), 16)])
-def test_flips_and_turns_give_every_orientation_that_keeps_the_shape(shape: tuple[int, ...], turned: int) -> None:
-    names = ("affine", "noise", "blur", "contrast", "brightness", "gamma")
-    augment = Augmentation(AugmentPlan(**{f"{name}_probability": 0.0 for name in names}), shape, None)
-    label = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
-    found = set()
-    for seed in range(20 * turned):
-        image, same = augment(label[None].astype(np.float32), label, seed)
-        assert torch.equal(image.long(), same)
-        assert image.shape == (1, *shape)
-        found.add(tuple(same.flatten().tolist()))
-    assert len(found) == turned
+def test_variations_do_not_follow_from_locations() -> None:
+    location, variation = draw_generator(0, 3, 1), draw_generator(0, 3, 1, purpose=1)
+    assert location.random() != variation.random()
+    assert draw_generator(0, 3, 1).random() == draw_generator(0, 3, 1, purpose=0).random()
 
 
 def test_the_order_of_a_pass_is_drawn_once_and_cases_are_not_read_for_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from tests.data.test_patches import ArrayCase
 from unetpp.data.patches import PatchSampler
 from unetpp.plan import AugmentPlan
 from unetpp.train.augment import Augmentation
-from unetpp.train.batches import Batch, BatchMaker, Prefetcher
+from unetpp.train.batches import Batch, BatchMaker, Prefetcher, prefetch
 
 
 def number_batch(step: int) -> Batch:
@@ -48,19 +48,68 @@ def test_time_spent_waiting_for_data_is_counted() -> None:
     assert 0.1 < prefetcher.waited_s < 0.5
 
 
-def test_several_workers_make_the_same_batches_as_one() -> None:
-    cases = [ArrayCase((40, 40), np.eye(40, dtype=np.uint8)) for _ in range(5)]
-    varied = AugmentPlan(affine_probability=1.0, noise_probability=1.0, blur_probability=1.0)
+def test_batches_are_completed_one_batch_ahead() -> None:
+    completed = []
 
-    def batches(workers: int) -> list[Batch]:
-        make = BatchMaker(PatchSampler(cases, (16, 16), 3, 0.5, seed=0), Augmentation(varied, (16, 16), None))
-        found = Prefetcher(make, workers).iterate(7)
+    def complete(batch: Batch) -> Batch:
+        completed.append(int(batch[0]))
+        return batch
+
+    batches = Prefetcher(number_batch, workers=3, finish=complete).iterate(0)
+    for step in range(6):
+        assert int(next(batches)[0]) == step
+        time.sleep(0.02)
+        assert completed[-1] <= step + 1  # the others would take the memory of a GPU
+    batches.close()
+
+
+def make_maker(plan: AugmentPlan, label: np.ndarray | None = None, patch: tuple[int, ...] = (16, 16)) -> BatchMaker:
+    label = np.eye(40, dtype=np.uint8) if label is None else label
+    cases = [ArrayCase(label.shape, label) for _ in range(5)]
+    return BatchMaker(PatchSampler(cases, patch, 3, 0.5, seed=0), Augmentation(plan, patch, None))
+
+
+EVERYTHING = AugmentPlan(
+    **{name: 1.0 for name in AugmentPlan.model_fields if name.endswith("_probability")},  # type: ignore[arg-type]
+)
+
+
+def test_several_workers_make_the_same_batches_as_one() -> None:
+    make = make_maker(EVERYTHING)
+
+    def batches(prefetcher: Prefetcher) -> list[Batch]:
+        found = prefetcher.iterate(7)
         taken = [next(found) for _ in range(20)]
         found.close()
         return taken
 
     threads = torch.get_num_threads()
-    for one, other in zip(batches(1), batches(4), strict=True):
-        assert torch.equal(one[0], other[0])
-        assert torch.equal(one[1], other[1])
+    later = Prefetcher(make.read, 3, finish=make.vary)  # as for a GPU
+    for ways in zip(batches(prefetch(make)), batches(Prefetcher(make, 4)), batches(later), strict=True):
+        for images, labels in ways[1:]:
+            assert torch.equal(images, ways[0][0])
+            assert torch.equal(labels, ways[0][1])
     assert torch.get_num_threads() == threads
+
+
+def test_a_batch_depends_on_its_step_alone() -> None:
+    make, again = make_maker(EVERYTHING), make_maker(EVERYTHING)
+    again(99)
+    assert all(torch.equal(*pair) for pair in zip(make(5), again(5), strict=True))
+    assert not torch.equal(make(5)[0], make(6)[0])
+
+
+def test_patches_without_variation_are_those_of_the_case() -> None:
+    off = {name: 0.0 for name in AugmentPlan.model_fields if name.endswith("_probability")}
+    make = make_maker(AugmentPlan(mirror=False, quarter_turns=False, **off))  # type: ignore[arg-type]
+    images, labels = make(4)
+    for index in range(3):
+        image, label = make.sampler.read(make.sampler.draw(4, index))  # type: ignore[attr-defined]
+        assert (images[index].numpy() == image).all() and (labels[index, 0].numpy() == label).all()
+
+
+@pytest.mark.parametrize("values", [[0, 1, 255], [0, 300, 4095, 65535]])
+def test_labels_keep_their_values(values: list[int]) -> None:
+    label = np.random.default_rng(0).choice(values, (40, 40)).astype(np.uint8 if max(values) < 256 else np.uint16)
+    make = make_maker(EVERYTHING, label)
+    assert {int(value) for step in range(5) for value in make(step)[1].unique()} == set(values)

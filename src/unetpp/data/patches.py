@@ -22,18 +22,19 @@ class PatchLocation:
     """First voxel along each axis, negative before the case."""
 
 
-def draw_generator(seed: int, step: int, index: int = 0) -> np.random.Generator:
+def draw_generator(seed: int, step: int, index: int = 0, purpose: int = 0) -> np.random.Generator:
     """Make the random generator of patch `index` of a step.
 
     Args:
         seed: of the training.
         step: number of the step.
         index: number of the patch in its step.
+        purpose: 0: its location; 1: its variation, which is independent of it.
 
     Returns:
         A generator that depends on the arguments alone.
     """
-    return np.random.default_rng((seed, step, index))
+    return np.random.default_rng((seed, step, index, purpose))
 
 
 class PatchSampler:
@@ -106,21 +107,33 @@ class PatchSampler:
         return np.searchsorted(self._ends, order + offset, side="right").clip(max=len(self.cases) - 1)
 
     def read(self, location: PatchLocation) -> tuple[np.ndarray, np.ndarray]:
-        """Cut a patch: image (C, *patch) float32 and label (*patch) uint8."""
+        """Cut a patch: image (C, *patch) float32 and label (*patch) uint8 or uint16."""
+        image, label = self.cut(location)
+        return image.astype(np.float32, copy=False), label
+
+    def cut(self, location: PatchLocation, margin: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Cut a patch and what is around it; beyond the case there is its reflection.
+
+        Args:
+            location: of the patch.
+            margin: number of voxels around it along each axis, on either side; None: none.
+
+        Returns:
+            image (C, *window) and label (*window) of their stored types.
+        """
         case = self.cases[location.case]
         image, label = case.image(), case.label()
-        inside = tuple(
-            slice(max(0, s), min(length, s + size))
-            for s, size, length in zip(location.start, self.patch, label.shape, strict=True)
-        )
-        pads = [
-            (max(0, -s), max(0, s + size - length))
-            for s, size, length in zip(location.start, self.patch, label.shape, strict=True)
+        margin = margin or [0] * len(self.patch)
+        spans = [
+            (start - more, start + size + more, length)
+            for start, size, more, length in zip(location.start, self.patch, margin, label.shape, strict=True)
         ]
-        patch = np.asarray(image[(slice(None), *inside)], dtype=np.float32)
+        inside = tuple(slice(max(0, start), min(length, stop)) for start, stop, length in spans)
+        pads = [(max(0, -start), max(0, stop - length)) for start, stop, length in spans]
+        window, classes = np.asarray(image[(slice(None), *inside)]), np.asarray(label[inside])
         if any(before or after for before, after in pads):
-            return np.pad(patch, [(0, 0), *pads], mode="reflect"), np.pad(label[inside], pads, mode="reflect")
-        return patch, np.asarray(label[inside])
+            return np.pad(window, [(0, 0), *pads], mode="reflect"), np.pad(classes, pads, mode="reflect")
+        return window, classes
 
 
 def _clamp_start(start: int, size: int, length: int) -> int:

@@ -148,7 +148,7 @@ def choose_variation(passes: float) -> Choice[dict[str, float]]:
     about = f"about {passes:.0f} passes over the data"
     if passes >= FEW_PASSES:
         return Choice({}, f"{about}: rotation, scale and intensities vary too")
-    names = ("affine", "noise", "blur", "contrast", "brightness", "gamma")
+    names = ("affine", "noise", "blur", "contrast", "brightness", "low_resolution", "gamma", "inverted_gamma")
     off = {f"{name}_probability": 0.0 for name in names}
     return Choice(off, f"{about}: variation beyond flips and turns would cost quality")
 

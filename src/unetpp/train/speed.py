@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from unetpp.data.patches import PatchLocation
 from unetpp.model.build import build_from_plan
 from unetpp.plan import ModelPlan, TrainPlan
 from unetpp.runtime.cuda_graph import WARM_UPS
-from unetpp.runtime.device import batch_workers
 from unetpp.runtime.stopwatch import time_calls
 from unetpp.train.augment import Augmentation
-from unetpp.train.batches import Batch, Prefetcher
+from unetpp.train.batches import BatchMaker, prefetch
 from unetpp.train.growth import Growth
 from unetpp.train.step import TrainingStep
 
@@ -58,19 +58,26 @@ def measure_step_seconds(model: ModelPlan, train: TrainPlan, device: torch.devic
         network = build_from_plan(model)
     regions = ((1,),) if model.out_channels == 1 else None  # a softmax needs two; the time is the same
     step = TrainingStep(network, model, train.model_copy(update={"compile": False}), device, regions=regions)
-    make = partial(_make_batch, Augmentation(train.augment, train.patch, None), model, train)
-    batches = Prefetcher(make, batch_workers(device), pinned=device.type == "cuda").iterate(0)
+    make = BatchMaker(_RandomPatches(model, train), Augmentation(train.augment, train.patch, None), device)
+    batches = prefetch(make).iterate(0)
     with contextlib.closing(batches), torch.random.fork_rng(devices=[]):
         for number in range(WARM_UPS + 1 if device.type == "cuda" else 1):
             step(next(batches), number, HALFWAY)
         return min(time_calls(lambda: step(next(batches), 0, HALFWAY), device))
 
 
-def _make_batch(augmentation: Augmentation, model: ModelPlan, train: TrainPlan, number: int) -> Batch:
-    """Make a batch of random patches, augmented as in training."""
-    rng = np.random.default_rng(number)
-    image = rng.standard_normal((model.in_channels, *train.patch), dtype=np.float32)
-    label = rng.integers(model.out_channels, size=train.patch)
-    pairs = [augmentation(image, label, int(rng.integers(2**32))) for _ in range(train.batch)]
-    images, labels = zip(*pairs, strict=True)
-    return torch.stack(images), torch.stack(labels)
+class _RandomPatches:
+    """Patches of random numbers, in the place of a `PatchSampler`."""
+
+    def __init__(self, model: ModelPlan, train: TrainPlan) -> None:
+        self.batch, self.seed = train.batch, train.seed
+        self._model, self._patch = model, train.patch
+
+    def draw(self, step: int, index: int) -> PatchLocation:
+        return PatchLocation(step, (index,) * len(self._patch))
+
+    def cut(self, location: PatchLocation, margin: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng((location.case, location.start[0]))
+        window = [size + 2 * more for size, more in zip(self._patch, margin, strict=True)]
+        image = rng.standard_normal((self._model.in_channels, *window), dtype=np.float32).astype(np.float16)
+        return image, rng.integers(self._model.out_channels, size=window, dtype=np.uint8)

@@ -27,9 +27,8 @@ from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
 from unetpp.planning.rules import FINE_TUNING_RATE
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
-from unetpp.runtime.device import batch_workers
 from unetpp.train.augment import Augmentation
-from unetpp.train.batches import Batch, BatchMaker, Prefetcher
+from unetpp.train.batches import Batch, BatchMaker, prefetch
 from unetpp.train.checkpoint import TrainingState, load_checkpoint, read_training_state, save_checkpoint
 from unetpp.train.growth import Growth
 from unetpp.train.interruption import Interruption
@@ -124,8 +123,8 @@ class FoldTraining:
         sampler = PatchSampler(
             cases, train.patch, train.batch, train.foreground_fraction, train.seed, train.case_weights
         )
-        make = BatchMaker(sampler, Augmentation(train.augment, train.patch, plan.data.voxel_mm))
-        self.prefetcher = Prefetcher(make, batch_workers(device), pinned=device.type == "cuda")
+        augmentation = Augmentation(train.augment, train.patch, plan.data.voxel_mm)
+        self.prefetcher = prefetch(BatchMaker(sampler, augmentation, device))
         self.session, self.interruption = Session(), Interruption()
 
     def _make_step(self, network: UNetPlusPlus) -> TrainingStep:

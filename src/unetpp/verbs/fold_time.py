@@ -163,7 +163,7 @@ def load_libraries(progress: Progress) -> None:
     """Import what training needs, which takes seconds, before its clock runs."""
     if "monai" not in sys.modules:
         progress.stage("Loading PyTorch and MONAI")
-        for name in ("torch._dynamo", "monai.losses", "monai.transforms"):  # the optimizers of torch import the first
+        for name in ("torch._dynamo", "monai.losses"):  # the optimizers of torch import the first
             importlib.import_module(name)
 
 
