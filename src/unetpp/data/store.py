@@ -46,7 +46,7 @@ SMALL = 2**25
 """Bytes of an image up to which it is stored as it is: mapped, it is read a little faster."""
 _AT_ONCE = 4
 """Largest number of small cases that are prepared at once; of large ones there are as many as cores."""
-_OF_NEITHER = {"training_range", "voxel_mm", "regions"}
+_OF_NEITHER = {"training_range", "voxel_mm", "regions", "resolution"}
 _OF_LABELS = {"classes", "label_values", "labels", "label_grid"}
 _OF_IMAGES = {"normalization", "resampling", "fill"}
 """Fields of the plan's data section on which no array depends, only labels, and only images."""

@@ -30,7 +30,7 @@ from unetpp.plan import (
     TrainingRange,
     TrainPlan,
 )
-from unetpp.planning import geometry_rules, intensity_rules, rules
+from unetpp.planning import geometry_rules, intensity_rules, rules, stages
 from unetpp.planning.choice import Choice
 from unetpp.planning.cost import estimate_training_bytes
 from unetpp.planning.fingerprint import Fingerprint, resolve_labels
@@ -61,6 +61,7 @@ def make_plan(
     device: torch.device | None = None,
     settings: Mapping[str, Any] | None = None,
     start: Start | None = None,
+    is_first: bool = False,
     step_seconds: StepTimer,
 ) -> Plan:
     """Configure a run.
@@ -72,6 +73,7 @@ def make_plan(
         device: device to train on; None: the CPU.
         settings: fields of the plan that the user decides, `{"section.key": value}`; the others are chosen to agree.
         start: the model that training starts from, whose network is taken over; None: there is none.
+        is_first: it is the first stage of a cascade; then low resolution may be as fine as that of the images.
         step_seconds: measures a training step on this machine.
 
     Returns:
@@ -87,7 +89,7 @@ def make_plan(
     inherited = inherit(start.plan, start.origin, fingerprint, parsed) if start else {}
     values = {key: choice.value for key, choice in inherited.items()}
     times = StepTimes(step_seconds, minutes)
-    made = _Planner(fingerprint, values | parsed, device, minutes, epochs, times).plan()
+    made = _Planner(fingerprint, values | parsed, device, minutes, epochs, times, is_first).plan()
     reasons = made.reasons | {key: choice.reason for key, choice in inherited.items()}
     return made.model_copy(update={"reasons": {key: reason for key, reason in reasons.items() if reason}})
 
@@ -113,6 +115,7 @@ class _Planner:
     minutes: float | None
     epochs: int | None
     times: StepTimes
+    is_first: bool = False
     reasons: dict[str, str] = field(default_factory=dict)
 
     def plan(self) -> Plan:
@@ -120,6 +123,9 @@ class _Planner:
         if weights := self.settings.get("model.encoder_weights"):
             require_source(weights)
         kind, data = self.device.type, self._plan_data()
+        given = self.minutes
+        if given and data.resolution == "cascade":
+            self.minutes = (1 - stages.FIRST_SHARE) * given
         precision = self.choose("train.precision", rules.choose_precision(kind, has_fast_bf16(self.device)))
         fields, patch, tile = self._choose_sizes(data)
         overlap = self.choose("predict.overlap", rules.choose_overlap(data.dims))
@@ -128,9 +134,12 @@ class _Planner:
         step = self._fit_batch(fields, Step(patch, batch, precision), memory)
         model, seconds = self._choose_model(fields, step, memory)
         train = self._plan_training(data, model, step, seconds)
+        if train.minutes:
+            train = train.model_copy(update={"minutes": given})
         # a CPU is fastest on one tile in its caches, a GPU on several (docs/log.md)
         tiles = 1 if kind == "cpu" else rules.choose_batch(prod(tile), data.dims, kind).value
-        considered = geometry_rules.consider_stages(data.dims, self._find_network_shape(data), data.voxel_mm, patch)
+        shape = self._find_network_shape(data)
+        considered = stages.consider_stages(data.dims, shape, data.voxel_mm, patch, data.resolution)
         predict = PredictPlan(
             tile=tile,
             overlap=overlap,
@@ -193,7 +202,37 @@ class _Planner:
             "normalization": tuple(choice.value for choice in normalization),
             "training_range": self._find_range([choice.value for choice in normalization]),
         }
-        return validate(DataPlan, fields)
+        return self._choose_resolution(validate(DataPlan, fields))
+
+    def _choose_resolution(self, data: DataPlan) -> DataPlan:
+        """Choose whether there is a low resolution, and make voxels larger for one that is alone.
+
+        Raises:
+            PlanError: the user asks for one where there can be none.
+        """
+
+        def find_sizes(mm: tuple[float, ...]) -> tuple[Axes, Axes]:
+            coarse = data.model_copy(update={"spacing_mm": mm, "voxel_mm": mm})
+            return self._find_network_shape(coarse), self._choose_sizes(coarse)[1]
+
+        mm, is_started = data.voxel_mm, bool(self.settings.get("train.start"))
+        patches = stages.count_patches(self._find_network_shape(data), self._choose_sizes(data)[1])
+        cases = 0 if data.dims == 2 or is_started else self.fingerprint.cases
+        resolution = self.choose("data.resolution", stages.choose_resolution(patches, mm, cases))
+        if resolution == "full":
+            return data
+        obstacle = stages.find_obstacle(data.dims, patches, mm, is_started and resolution == "cascade")
+        if resolution == "low" and "data.spacing_mm" in self.settings:
+            obstacle = "with `data.spacing_mm`, which it chooses"
+        if obstacle and not (self.is_first and patches <= stages.LOW_RESOLUTION_FROM):
+            raise PlanError("data.resolution", f"{resolution} {obstacle}", "full", "Leave it out.")
+        if resolution == "cascade" or mm is None:
+            return data.model_copy(update={"resolution": resolution})
+        low = self.choose("data.spacing_mm", stages.choose_low_spacing(mm, find_sizes))
+        typical = (self.fingerprint.median_spacing_mm,)
+        resampling = self.choose("data.resampling", geometry_rules.choose_resampling(True, typical, low))
+        changes = {"resolution": resolution, "spacing_mm": low, "voxel_mm": low, "resampling": resampling}
+        return data.model_copy(update=changes)
 
     def _find_range(self, normalization: Sequence[Normalization]) -> TrainingRange | None:
         """Return what the images are like, with intensities on the scale on which each channel is normalized."""
@@ -256,7 +295,7 @@ class _Planner:
         multiple = tuple(self.settings.get("model.divisor") or divisors)
         patch = self.choose("train.patch", rules.choose_patch(shape, largest, multiple, spacing))
         tile = self.choose("predict.tile", rules.choose_tile(patch, shape, LARGEST_TILE[long_axes], multiple, spacing))
-        fields = {"dims": data.dims, "in_channels": len(data.channels), "out_channels": len(data.outputs)}
+        fields = {"dims": data.dims, "in_channels": data.in_channels, "out_channels": len(data.outputs)}
         return fields | {"strides": strides, "kernel_sizes": kernels, "depth": len(strides)}, patch, tile
 
     def _find_network_shape(self, data: DataPlan) -> Axes:
@@ -363,11 +402,14 @@ class _Planner:
         growth, distillation, seconds = self._choose_schedule(model, step, seconds, counted)
         timed = minutes * 60 / seconds if minutes and seconds else None
         if timed is not None:
-            self.reasons["train.minutes"] = f"given; at most {int(timed)} steps of {seconds:.2f} s on this machine"
+            steps_there = f"at most {int(timed)} steps of {seconds:.2f} s on this machine"
+            first = f"{stages.FIRST_SHARE:.0%} of them for the first stage, then " * (data.resolution == "cascade")
+            self.reasons["train.minutes"] = f"given; {first}{steps_there}"
         self._note_constants(model)
         symmetries, reason = rules.choose_symmetries(data.dims, data.orientation is not None, data.voxel_mm)
         number = length * steps if timed is None or self.epochs else timed
-        variation = rules.choose_variation(number * step.batch * prod(step.patch) / self.fingerprint.voxels)
+        voxels = self.fingerprint.voxels * prod(self._find_network_shape(data)) / prod(self.fingerprint.median_shape)
+        variation = rules.choose_variation(number * step.batch * prod(step.patch) / voxels)
         self.reasons |= {
             "train.augment.mirror": reason,
             "train.augment.quarter_turns": reason,

@@ -8,7 +8,7 @@ from pathlib import Path
 from unetpp.console import shows_progress
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Planned, describe_plan
-from unetpp.verbs.arguments import AnyPath, Settings, choose_run, name_data, require_data
+from unetpp.verbs.arguments import AnyPath, Resolution, Settings, choose_run, name_data, require_data
 
 
 @shows_progress
@@ -19,6 +19,7 @@ def plan(
     from_: AnyPath | None = None,
     minutes: float | None = None,
     epochs: int | None = None,
+    resolution: Resolution | None = None,
     device: str = "auto",
     set: Settings | None = None,
     dry_run: bool = False,
@@ -36,6 +37,9 @@ def plan(
             is taken over.
         minutes: Wall time of the training for which to plan.
         epochs: Length of the training in epochs, instead of `minutes`.
+        resolution: full: one network on the grid of the images; low: one on a coarser grid, of which a patch shows
+            more; cascade: low resolution first, then a network that reads its segmentation. By default cascade for
+            volumes far larger than a patch, else full.
         device: auto, cpu, cuda or cuda:K.
         set: Settings of the plan, as section.key=value, such as train.batch=4.
         dry_run: Report what would be planned; write nothing.
@@ -59,7 +63,7 @@ def plan(
     from unetpp.verbs.start import describe_start, find_start
 
     progress = progress or Silence()
-    request = read_request(minutes, epochs, set)
+    request = read_request(minutes, epochs, set, resolution=resolution)
     start = find_start(from_)
     require_data(data)
     folder = choose_run(out, name_data(data), progress)

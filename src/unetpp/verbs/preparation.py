@@ -187,6 +187,9 @@ def reuse_plan(
     if not folder.plan.exists():
         return create_plan(fingerprint, request, device, progress, start)
     found, settings = read_plan(folder.plan), resolve_labels(request.as_settings(), fingerprint)
+    if (wanted := settings.get("data.resolution", found.data.resolution)) != found.data.resolution:
+        got, expected = f"{wanted}, but {folder.plan} was made for {found.data.resolution}", "the same"
+        raise UsageError("resolution", got, expected, "Delete that file to plan again, or choose another `out`.")
     _require_fit(found, fingerprint, folder.plan)
     if start and start.origin != found.train.start:
         got = f"{start.origin}, but {folder.plan} was made for {found.train.start or 'random weights'}"
