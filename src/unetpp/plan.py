@@ -352,6 +352,10 @@ class AugmentPlan(Frozen):
     """Largest change of gamma: an exponent of 1 - gamma to 1 + gamma."""
     invert_probability: Fraction = 0.0
     """Probability of inverting intensities, for stains and microscopes of both kinds."""
+    first_stage_outlines: Fraction = 0.4
+    """Of a cascade: probability that the outlines of the first stage are moved by one or two voxels."""
+    first_stage_misses: Fraction = 0.2
+    """Of a cascade: probability that a class is removed from what the first stage found in a patch."""
 
 
 class TrainPlan(Frozen):

@@ -369,9 +369,7 @@ def test_a_resolution_reaches_the_plan() -> None:
         ),
     ],
 )
-def test_a_low_resolution_that_cannot_be_is_refused(
-    facts: dict[str, Any], settings: dict[str, Any], word: str
-) -> None:
+def test_a_low_resolution_that_cannot_be_is_refused(facts: dict[str, Any], settings: dict[str, Any], word: str) -> None:
     with pytest.raises(PlanError, match=word):
         plan_for(**facts, settings={"data.resolution": "low", **settings})
 

@@ -23,9 +23,7 @@ def find_sizes_of(
     """Make the sizes on coarser grids; without a patch it has the shape of a case, as patches of the planner do."""
 
     def find_sizes(mm: tuple[float, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        coarse = tuple(
-            max(1, round(size * own / new)) for size, own, new in zip(shape, spacing, mm, strict=True)
-        )
+        coarse = tuple(max(1, round(size * own / new)) for size, own, new in zip(shape, spacing, mm, strict=True))
         return coarse, patch or geometry_rules.shape_patch(64**3, coarse, mm, (8, 8, 8))
 
     return find_sizes

@@ -1,6 +1,6 @@
 """The segmentation of the first stage of a cascade, as an input of the second: one channel for each class or region.
 
-In training patches it travels with the label, as one number for both: whatever moves the voxels of a label moves it too.
+In training patches it travels with the label, as one number for both: what moves the voxels of a label moves it too.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from unetpp import labels
 from unetpp.data.orientation import Orientation
 from unetpp.data.preprocess import PreparedImage
 from unetpp.data.resampling import Readable, resample_nearest
+from unetpp.data_plan import MOST_CLASSES_OF_CASCADE
 from unetpp.formats.sources import Slices
-from unetpp.plan import MOST_CLASSES_OF_CASCADE, DataPlan
+from unetpp.labels.classes import find_region, list_regions
+from unetpp.plan import DataPlan
 from unetpp.slabs import Sliced
 
 CODES = MOST_CLASSES_OF_CASCADE + 1
@@ -25,12 +26,13 @@ CODES = MOST_CLASSES_OF_CASCADE + 1
 
 def list_channels(plan: DataPlan) -> Sequence[Sequence[int]]:
     """List the class indices of each channel."""
-    return labels.list_regions(plan.num_classes, plan.region_indices)
+    return list_regions(plan.num_classes, plan.region_indices)
 
 
 def join_codes(label: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Join two arrays of class indices, the label and the first stage's, to one of int32."""
-    return first.astype(np.int32) * CODES + label
+    codes: np.ndarray = first.astype(np.int32) * CODES + label
+    return codes
 
 
 def split_codes(codes: Any) -> tuple[Any, Any]:
@@ -40,7 +42,7 @@ def split_codes(codes: Any) -> tuple[Any, Any]:
 
 def encode(first: np.ndarray, channels: Sequence[Sequence[int]]) -> np.ndarray:
     """Encode class indices (*spatial) as float32 (channels, *spatial), 1 where the class or region is."""
-    return np.stack([labels.find_region(first, indices) for indices in channels]).astype(np.float32)
+    return np.stack([find_region(first, indices) for indices in channels]).astype(np.float32)
 
 
 def place_segmentation(segmentation: np.ndarray, orientation: Orientation, grid: tuple[int, ...]) -> np.ndarray:

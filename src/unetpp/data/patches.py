@@ -9,6 +9,7 @@ from math import prod
 
 import numpy as np
 
+from unetpp.data.first_stage import join_codes
 from unetpp.data.store import StoredCase
 
 
@@ -93,7 +94,10 @@ class PatchSampler:
         return np.random.default_rng((self.seed, cycle)).permutation(self._pass)
 
     def read(self, location: PatchLocation) -> tuple[np.ndarray, np.ndarray]:
-        """Cut a patch: image (C, *patch) float32 and label (*patch) uint8."""
+        """Cut a patch: image (C, *patch) float32 and label (*patch) of whole numbers.
+
+        Of a cascade, each number stands for the label and what the first stage found, see `data.first_stage`.
+        """
         case = self.cases[location.case]
         image, label = case.image(), case.label()
         inside = tuple(
@@ -104,10 +108,11 @@ class PatchSampler:
             (max(0, -s), max(0, s + size - length))
             for s, size, length in zip(location.start, self.patch, label.shape, strict=True)
         ]
-        patch = np.asarray(image[(slice(None), *inside)], dtype=np.float32)
+        patch, codes = np.asarray(image[(slice(None), *inside)], dtype=np.float32), np.asarray(label[inside])
+        codes = join_codes(codes, case.first()[inside]) if case.first_stage else codes
         if any(before or after for before, after in pads):
-            return np.pad(patch, [(0, 0), *pads], mode="reflect"), np.pad(label[inside], pads, mode="reflect")
-        return patch, np.asarray(label[inside])
+            return np.pad(patch, [(0, 0), *pads], mode="reflect"), np.pad(codes, pads, mode="reflect")
+        return patch, codes
 
 
 def _clamp_start(start: int, size: int, length: int) -> int:

@@ -124,7 +124,9 @@ def consider_stages(
         full = "3D at full resolution, worth a comparison: outlines are sharper (`data.resolution=full`)"
         return f"3D at low resolution, chosen: {why}", plane, full
     if resolution == "cascade":
-        first = f"low resolution first, chosen: the typical volume is {patches:.1f} patches, and a first stage sees more"
+        first = (
+            f"low resolution first, chosen: the typical volume is {patches:.1f} patches, and a first stage sees more"
+        )
         return first, f"3D alone, worth a comparison: {why} (`data.resolution=full`)", plane
     if patches <= LOW_RESOLUTION_FROM:
         low = f"low resolution first, not needed: the typical volume is {patches:.1f} patches"

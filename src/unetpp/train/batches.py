@@ -14,7 +14,8 @@ from unetpp.data.patches import PatchSampler, draw_generator
 from unetpp.train.augment import Augmentation
 
 Batch = tuple[Tensor, Tensor]
-"""Images (B, C, *patch) float32 and labels (B, 1, *patch) int64."""
+"""Images (B, C, *patch) float32 and labels (B, 1, *patch) int64; of a cascade, the labels hold what the first stage
+found as well (`data.first_stage`)."""
 
 
 class BatchMaker:

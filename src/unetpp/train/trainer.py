@@ -31,6 +31,7 @@ from unetpp.runtime.device import batch_workers
 from unetpp.train.augment import Augmentation
 from unetpp.train.batches import Batch, BatchMaker, Prefetcher
 from unetpp.train.checkpoint import TrainingState, load_checkpoint, read_training_state, save_checkpoint
+from unetpp.train.first_stage import FirstStageChannels
 from unetpp.train.growth import Growth
 from unetpp.train.interruption import Interruption
 from unetpp.train.log import Log
@@ -137,6 +138,7 @@ class FoldTraining:
             warn=lambda message: self.log.write("warning", message=message),
             ignored=labels.find_ignored_index(self.plan.data),
             regions=self.plan.data.region_indices,
+            first_stage=FirstStageChannels(self.plan) if self.plan.data.resolution == "cascade" else None,
         )
 
     def run(self, resume: bool = False, more: Extension | None = None) -> Training:

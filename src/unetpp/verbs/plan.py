@@ -57,6 +57,7 @@ def plan(
     """
     from unetpp.runtime.device import choose_device, keep_freed_memory
     from unetpp.verbs import begun_folds, preparation
+    from unetpp.verbs.first_stage import settle_first_plan
     from unetpp.verbs.plan_page import make_plan_page
     from unetpp.verbs.request import read_request
     from unetpp.verbs.splits import find_splits
@@ -79,7 +80,9 @@ def plan(
     if not dry_run:
         preparation.write_plan(folder, found.fingerprint, made, splits, start)
         folder.note_data(Path(data))
+    known = made, found.fingerprint, request, place, progress
+    first = settle_first_plan(folder, *known, write=not dry_run, anew=True)
     if made.train.minutes is None:
         progress.stage("Measuring a training step")
-    planned = preparation.estimate_cost(Path(data), folder, made, splits[0], place)
+    planned = preparation.estimate_cost(Path(data), folder, made, splits[0], place, first=first)
     return replace(planned, written=False) if dry_run else make_plan_page(folder, found, splits, planned, progress)

@@ -32,7 +32,7 @@ from unetpp.words import write_command
 if TYPE_CHECKING:  # they import torch
     from unetpp.plan import Plan
     from unetpp.planning.planner import Start
-    from unetpp.verbs.fold import FoldJob
+    from unetpp.verbs.fold_job import FoldJob
     from unetpp.verbs.fold_time import Clock
     from unetpp.verbs.request import Request
 
@@ -152,7 +152,8 @@ def train(
     from unetpp.runtime.device import choose_device, keep_freed_memory
     from unetpp.train.listeners import Listeners
     from unetpp.verbs import preparation
-    from unetpp.verbs.fold import FoldJob
+    from unetpp.verbs.first_stage import settle_first_plan
+    from unetpp.verbs.fold_job import FoldJob
     from unetpp.verbs.fold_time import Clock, load_libraries
     from unetpp.verbs.plan_page import has_plan_page, make_plan_page
     from unetpp.verbs.rest import find_end, find_rest
@@ -187,13 +188,15 @@ def train(
         rest = find_rest(folder, numbers, made, request)
         if not done:
             progress.stage("Measuring a training step")
-        planned = preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers), rest)
+        first = settle_first_plan(folder, made, fingerprint, request, place, progress, write=False)
+        planned = preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers), rest, first=first)
         longer = _write_longer(Path(data), folder, fold, numbers) if done else ""
         return replace(planned, written=False, longer=longer)
     try:
         with begun_folds.hold_folds(folder, numbers):
             begun_folds.require_unstarted(folder, numbers, resume, fold)  # again: another process may have trained
             made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress, start, numbers)
+            first = settle_first_plan(folder, made, fingerprint, request, place, progress)
             folder.note_data(Path(data))
             jobs = [
                 FoldJob(dataset, made, choose_split(splits, number), folder, number, place, progress, listeners)
@@ -202,7 +205,7 @@ def train(
             if not done:
                 rest, split = find_rest(folder, numbers, made, request), jobs[0].split
                 planned = preparation.estimate_cost(
-                    Path(data), folder, made, split, folds=len(jobs), rest=rest, device=place
+                    Path(data), folder, made, split, folds=len(jobs), rest=rest, device=place, first=first
                 )
                 progress.note(planned.summarize(find_end(rest, made.train.minutes, len(numbers), clock)))
             if not any(map(folder.has_started, numbers)):
