@@ -36,6 +36,8 @@ COVERED_IN = {
         for verb in ("arguments", "demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "info")
     },
     "verbs/fold": "verbs/test_journey",
+    "verbs/fold_job": "verbs/test_first_stage",
+    "infer/first_stage": "verbs/test_first_stage",
     "verbs/missing_cases": "verbs/test_clean",
     "verbs/plan_page": "report/test_plan_page",
     "verbs/rest": "verbs/test_begun_folds",

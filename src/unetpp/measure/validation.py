@@ -15,9 +15,9 @@ from unetpp import labels
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
 from unetpp.infer.sliding import predict_tiles
+from unetpp.infer.tiles import TiledImage, TileGrid
 from unetpp.labels.coding_torch import make_tensor_coding
 from unetpp.measure.curves import VALIDATED_PER_TRAINED
-from unetpp.infer.tiles import TiledImage, TileGrid
 from unetpp.measure.stored_cases import open_stored
 from unetpp.metrics.scores import Validation, fast_dice, mean_of
 from unetpp.model.network import UNetPlusPlus
