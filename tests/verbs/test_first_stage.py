@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from tests.tiny import TINY_3D
 
 import unetpp
@@ -104,7 +105,8 @@ def test_a_stopped_cascade_goes_on_where_it_was(copied: Path, cascade: Path, mon
     train(data, copied, resume=True)
     assert trained == [run.first_stage(0).fold(1), run.fold(0), run.fold(0)]
     assert {path: path.stat().st_mtime_ns for path in run.cached_files()} == before  # the same weights, nothing again
-    assert (run.fold(0) / "model.safetensors").read_bytes() == (cascade / "fold_0/model.safetensors").read_bytes()
+    weights = [load_file(each / "fold_0" / "model.safetensors") for each in (copied, cascade)]
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[1])
     unetpp.clean(copied, progress=False)
     assert not run.cache.exists() and run.first_stage(0).started_folds() == [0, 1]
 
@@ -192,7 +194,7 @@ FAR = {
     "train.patch": [16, 16, 16],
     "train.batch": 4,
     "train.steps_per_epoch": 25,
-    "train.foreground_fraction": 0.8,
+    "train.foreground_fraction": 0.5,
     "train.validations": 2,
     "train.validation_cases": 4,
     "train.patience": 100,
@@ -203,19 +205,19 @@ FAR = {
 
 
 def write_far_context(folder: Path, cases: int, size: int = 48) -> None:
-    """Write volumes with two equal balls in the middle; a bright end, which no patch shows with them, tells which."""
+    """Write volumes with two balls alike in the middle; which is which tells the darker end, that no patch shows too."""
     rng = np.random.default_rng(0)
     for number in range(cases):
         image = rng.normal(0.0, 0.1, (size, size, size)).astype(np.float32)
         label = np.zeros(image.shape, np.uint8)
         is_low = bool(rng.integers(2))
-        image[:5], image[-5:] = (2.0, -2.0) if is_low else (-2.0, 2.0)
+        image[:5], image[-5:] = (-2.0, -1.0) if is_low else (-1.0, -2.0)
         places = np.indices(image.shape)
         for z in (19, 29):
             y, x = rng.integers(14, size - 14, 2)
             ball = sum((each - at) ** 2 for each, at in zip(places, (z, y, x), strict=True)) <= 4**2
             image[ball] += 1.0
-            label[ball] = (z == 19) == is_low
+            label[ball] = 1 if (z == 19) == is_low else 2
         for name, array in (("images", image), ("labels", label)):
             path = folder / name / f"case_{number:02d}.nii.gz"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -237,5 +239,4 @@ def test_a_cascade_tells_what_only_far_context_tells(tmp_path: Path) -> None:
             progress=False,
         )
         dice[resolution] = run.folds[0].metrics.mean.dice
-    print(dice)
-    assert dice["cascade"] > dice["full"] + 0.1
+    assert dice["cascade"] > dice["full"] + 0.2, dice
