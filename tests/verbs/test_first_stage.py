@@ -205,7 +205,7 @@ FAR = {
 
 
 def write_far_context(folder: Path, cases: int, size: int = 48) -> None:
-    """Write volumes with two balls alike in the middle; which is which tells the darker end, that no patch shows too."""
+    """Write volumes with two like balls in the middle; the darker end, that no patch shows too, tells which."""
     rng = np.random.default_rng(0)
     for number in range(cases):
         image = rng.normal(0.0, 0.1, (size, size, size)).astype(np.float32)
