@@ -1,6 +1,6 @@
-"""Predicted and measured peak memory of a training step, for 40 networks and arithmetics.
+"""Predicted and measured peak memory of a training step, for 42 networks and arithmetics.
 
-    python benchmarks/memory_model.py OUT.jsonl [--only NAME ...] [--picture OUT.png]
+    python benchmarks/memory_model.py OUT.jsonl [--only NAME ...] [--picture OUT.svg]
 
 Each plan is trained for two steps in a process of its own, a copy of one that has loaded the libraries and done small
 steps; the growth of its memory is measured, with weights, their average and the optimizer. malloc maps every large
@@ -34,12 +34,22 @@ WANTED = 0.15
 MMAP_THRESHOLD = -3
 """Name of glibc's malloc.h: from this size on a block is mapped by itself, and returned when it is freed."""
 MAPPED_BYTES = 65536
-FLAT: dict[str, Any] = {"dims": 2, "patch": (160, 160), "batch": 2, "widths": (16, 32, 64, 128)}
-SOLID: dict[str, Any] = {"dims": 3, "patch": (40, 40, 40), "batch": 1, "widths": (16, 32, 64)}
+FLAT: dict[str, Any] = {
+    "dims": 2,
+    "patch": (160, 160),
+    "batch": 2,
+    "widths": (16, 32, 64, 128),
+    "topology": "unet++",
+}
+SOLID: dict[str, Any] = {"dims": 3, "patch": (40, 40, 40), "batch": 1, "widths": (16, 32, 64), "topology": "unet++"}
+NESTED: dict[str, Any] = {"topology": None}
+"""The default: a U-Net of two widths."""
 WIDE: dict[str, Any] = {"patch": (64, 64), "widths": (32, 64, 128, 256, 512)}
 PLANS: dict[str, dict[str, Any]] = {
     "2D": FLAT,
     "3D": SOLID,
+    "2D default": FLAT | NESTED,
+    "3D default bf16": SOLID | NESTED | {"precision": "bf16"},
     "2D bf16": FLAT | {"precision": "bf16"},
     "3D bf16": SOLID | {"precision": "bf16"},
     "2D instance": FLAT | {"norm": "instance"},
@@ -80,6 +90,8 @@ PLANS: dict[str, dict[str, Any]] = {
     "3D wide unet": SOLID | {"patch": (24, 24, 24), "widths": (32, 64, 128, 256), "topology": "unet"},
 }
 """Fields of the network and of its training, by name."""
+TICKS = (50, 100, 200, 300)
+"""MB on the axes of the picture."""
 STEP = ("patch", "batch", "precision", "checkpointing", "optimizer", "distillation")
 
 
@@ -88,7 +100,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="measurements, a line of JSON each")
     parser.add_argument("--only", nargs="+", default=[*PLANS], help="names of plans")
     parser.add_argument("--measure", action="store_true", help="measure alone; predict in a later call")
-    parser.add_argument("--picture", type=Path, help="PNG of predicted over measured")
+    parser.add_argument("--picture", type=Path, help="SVG of predicted over measured")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     measure_missing(arguments.out, arguments.only)
@@ -192,13 +204,18 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
+    pyplot.rcParams.update({"svg.hashsalt": "memory", "svg.fonttype": "none"})
+
     figure, axes = pyplot.subplots(figsize=(5, 4.5), layout="constrained")
     measured = [row["measured_mb"] for row in rows]
     ends = [0.8 * min(measured), 1.25 * max(measured)]
     axes.fill_between(ends, *([scale * end for end in ends] for scale in (1 - WANTED, 1 + WANTED)), alpha=0.2)
     axes.plot(measured, [row["predicted_mb"] for row in rows], "o", markersize=4)
     axes.set(xscale="log", yscale="log", xlabel="measured peak, MB", ylabel="predicted, MB")
-    figure.savefig(path, dpi=150)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks([], minor=True)
+        axis.set_ticks(TICKS, labels=list(map(str, TICKS)))
+    figure.savefig(path, metadata={"Date": None})  # the same bytes from the same measurements
 
 
 if __name__ == "__main__":

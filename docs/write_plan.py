@@ -38,6 +38,29 @@ begun, only these may change, as they change neither weights nor predictions: `t
 in reports and tables), `data.labels` (what label values mean), `train.augment.*` (what your images vary in),
 `train.batch` (out of memory) and `model.topology=unet++` (a network for each depth instead of each width).
 
+## Plans that fill the memory of a GPU
+
+    unetpp plan DATA --out RUN --vram 24       # for a GPU of 24 GB, in this machine or not
+    unetpp train DATA --out RUN --vram 24      # the same, and train; on that GPU
+
+With `--vram` (in Python `vram_gb=24`), and on a GPU in a training without `--minutes`, sizes grow until a training step
+takes 85 % of the memory; the rest is for cuDNN and for holes between tensors. In this order, each with its reason in
+the plan:
+
+1. the **patch**: the largest of which 2 fit with the papers' width (32), from the whole typical case downwards, as long
+   in mm along each axis; with it the **depth**, up to 5 down-samplings in volumes and 6 in images;
+2. the **batch**: as many patches as fit, but no more than 5 % of all voxels in a step;
+3. the **width**: 64 where whole cases and the largest batch leave memory for it; less than 32 where no patch fits.
+
+What is set with `--set` stays. A step is estimated quickly from the network, then counted tensor by tensor; a plan that
+is counted above the memory becomes smaller, after at most three counts. A GPU too small for any plan is an error that
+names what it takes. On CPUs memory is only a limit: small patches train better there in the same time ([log](log.md)).
+
+How fast a GPU trains that is not in this machine is not known: nothing is timed, plan and page say so, and
+`train.minutes` is kept as given. Copy RUN and the data to the machine with the GPU, and train there.
+
+## Fields
+
 *Default* is the value where nothing is set, with its unit; "planner" where it is chosen from the data, the machine and
 the time. *When to touch it* names a value and the situation in which it helps; without an entry, leave it alone.
 """
@@ -124,6 +147,10 @@ SECTIONS: dict[str, tuple[type[BaseModel], str, dict[str, Advice]]] = {
             "distillation": (PLANNER, "to compare: off, every size learns from the labels"),
             "cross_entropy_weight": ("", "rarely"),
             "dice_weight": ("", "rarely"),
+            "case_weights": (
+                "",
+                'careful labels beside quick ones, a rare kind of image: as in `{"case_07":3}`',
+            ),
             "class_weights": ("", "a class that is missed: a larger weight than the others have, as in `[1,1,3]`"),
             "foreground_fraction": (
                 "of the patches",

@@ -163,6 +163,8 @@ def test_bad_usage_is_one_clear_message(tokens: list[str], words: list[str]) -> 
         (["--minutes", "0"], ["--minutes", "above 0"]),
         (["--minutes", "nan"], ["--minutes", "above 0"]),
         (["--epochs", "0"], ["--epochs", "1 or more"]),
+        (["--vram", "0"], ["--vram: got 0", "above 0"]),
+        (["--vram", "24", "--device", "cpu"], ["--vram", "--device cpu", "Leave out one"]),
         (["--fold", "9"], ["--fold", "0 to 4, all, or none"]),
         (["--fold", "first"], ["--fold", "0, 1, ..., all, or none"]),
         (["--device", "gpu"], ["--device", "gpu", "cuda"]),

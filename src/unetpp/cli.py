@@ -76,6 +76,8 @@ _TYPES: dict[Any, Any] = {
     LogTo | None: Annotated[list[str] | None, _MANY],
 }
 """Types of arguments of the verbs -> types that the command line reads."""
+_SHORT_NAMES = {"vram_gb": "vram"}
+"""Options whose unit the help says, and the name of the argument."""
 _HIDDEN = ("machine",)
 """Options for benchmarks, which the help does not show."""
 _EXAMPLES: list[str] = []
@@ -152,7 +154,8 @@ def _signature(verb: Callable[..., Result]) -> inspect.Signature:
         if name == "progress":
             continue
         default = given.default
-        shown = Parameter(show=name not in _HIDDEN, show_default=default is not None and default is not False)
+        short = _option(name) if name in _SHORT_NAMES else None
+        shown = Parameter(short, show=name not in _HIDDEN, show_default=default is not None and default is not False)
         kind = _OPTION if name == "out" or default is not given.empty else _POSITIONAL
         read: Any = Annotated[_TYPES.get(types[name], types[name]), shown]
         found.append(given.replace(kind=kind, annotation=read))
@@ -357,7 +360,7 @@ def _flag(match: re.Match[str]) -> str:
 
 
 def _option(name: str) -> str:
-    return f"--{name.rstrip('_').replace('_', '-')}"
+    return f"--{_SHORT_NAMES.get(name, name).rstrip('_').replace('_', '-')}"
 
 
 def _one_line(error: BaseException) -> str:

@@ -410,6 +410,8 @@ class TrainPlan(Frozen):
     class_weights: tuple[PositiveFloat, ...] | None = None
     """Weight of the voxels of each class in the cross-entropy, background first, or of each of `data.regions`; null:
     all the same. The Dice loss gives every class the same weight."""
+    case_weights: dict[str, PositiveFloat] = Field(default_factory=dict)
+    """How often patches of a case are drawn, by its id, relative to the cases that are not named."""
     foreground_fraction: Fraction = 0.5
     """Fraction of the patches that are centred on a foreground voxel."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

@@ -17,8 +17,8 @@ from unetpp.train.augment import Augmentation
 class ArrayCase(StoredCase):
     """A stored case without files: the image holds each voxel's own index."""
 
-    def __init__(self, shape: tuple[int, ...], label: np.ndarray | None = None) -> None:
-        object.__setattr__(self, "id", "case")
+    def __init__(self, shape: tuple[int, ...], label: np.ndarray | None = None, id: str = "case") -> None:
+        object.__setattr__(self, "id", id)
         object.__setattr__(self, "stem", Path())
         self.__dict__["_label"] = np.zeros(shape, np.uint8) if label is None else label
         self.__dict__["_image"] = np.arange(np.prod(shape), dtype=np.float32).reshape(1, *shape)
@@ -79,6 +79,16 @@ def test_cases_of_one_size_are_seen_equally_often_and_larger_ones_more() -> None
     assert [seen.count(case) for case in range(3)] == [10, 50, 10]
 
 
+def test_cases_are_drawn_as_often_as_their_weights_say() -> None:
+    cases = [ArrayCase((9, 9), id=name) for name in "abcd"]
+    sampler = PatchSampler(cases, (9, 9), 1, 0.0, seed=0, weights={"b": 2.5, "d": 0.25})
+    length = 5  # 1 + 2.5 + 1 + 0.25 rounded
+    passes = [[sampler.draw(number * length + place, 0).case for place in range(length)] for number in range(400)]
+    found = np.array([[each.count(case) for case in range(4)] for each in passes])
+    assert (found[:, 1] >= 2).all() and (found[:, 3] <= 1).all()
+    assert found.mean(axis=0) == pytest.approx(np.array([1, 2.5, 1, 0.25]) * length / 4.75, abs=0.05)
+
+
 def test_foreground_patches_contain_foreground() -> None:
     label = np.zeros((200, 200), np.uint8)
     label[150, 20] = 1
@@ -125,6 +135,14 @@ def test_slices_and_slabs_are_varied_within_their_plane(patch: tuple[int, ...]) 
         assert (same[0].numpy() == label).all()  # no voxel leaves its slice
         if patch[thin] == 1:  # and a slice is not blurred with the nothing around it
             assert np.allclose(varied[:, :, 8:-8, 8:-8] if thin == 0 else varied[:, 8:-8, :, 8:-8], 1, atol=1e-3)
+
+
+def test_a_single_slice_may_be_flipped_along_its_axis_of_one_voxel() -> None:
+    augment = Augmentation(AugmentPlan(mirror=True, quarter_turns=False), (1, 8, 8), None)
+    image, label = np.ones((1, 1, 8, 8), np.float32), np.ones((1, 8, 8), np.uint8)
+    for seed in range(40):  # along that axis alone in an eighth of them
+        varied, same = augment(image, label, seed)
+        assert varied.shape == (1, 1, 8, 8) and (same == 1).all()
 
 
 def test_intensities_vary_and_labels_do_not() -> None:

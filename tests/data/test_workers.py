@@ -70,7 +70,7 @@ def test_memory_and_the_number_of_cases_bound_what_is_prepared_at_once(
 ) -> None:
     case = make_case(tmp_path, "a")
     free = {"available": 2**40}
-    monkeypatch.setattr(workers.psutil, "virtual_memory", lambda: type("Memory", (), free))
+    monkeypatch.setattr(workers, "measure_free_bytes", lambda: free["available"])
     assert (count_at_once([case] * 3, 8), count_at_once([case] * 9, 8), count_at_once([], 8)) == (3, 8, 1)
     free["available"] = 2**31
     assert count_at_once([case] * 9, 8) == 3

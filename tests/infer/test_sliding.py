@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from unetpp.formats import scratch
+from unetpp.infer import sliding
 from unetpp.infer.bands import Band, average_bands, collect
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.sliding import predict_tiles, stream_bands
@@ -140,6 +142,17 @@ def test_one_depth_of_all_is_that_depth_alone() -> None:
     for depth in (1, 2):
         np.testing.assert_array_equal(both[depth], predict_tiles([net], image, chosen, (depth,), CPU)[depth])
     assert (both[1] != both[2]).any()
+
+
+def test_where_memory_is_short_the_sums_are_on_disk_and_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, chosen, net = Image((1, 40, 20)), plan((16, 16)), network(2)
+    expected = every_row([net], image, chosen, (1, 2))
+    made: list[np.ndarray] = []
+    monkeypatch.setattr(sliding, "measure_free_bytes", lambda: 1000)
+    monkeypatch.setattr(sliding, "allocate_array", lambda *size: made.append(scratch.allocate_array(*size)) or made[0])
+    monkeypatch.setattr(scratch, "LARGE", 1)
+    np.testing.assert_array_equal(every_row([net], image, chosen, (1, 2)), expected)
+    assert isinstance(made[0], np.memmap)
 
 
 def test_networks_are_averaged() -> None:

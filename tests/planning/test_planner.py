@@ -241,7 +241,7 @@ def test_a_slab_is_down_sampled_in_its_plane_as_far_as_that_allows() -> None:
 
 def test_a_batch_that_does_not_fit_the_memory_is_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = plan_for().train.batch
-    monkeypatch.setattr("unetpp.planning.planner.measure_memory", lambda device: 1e6)
+    monkeypatch.setattr("unetpp.planning.room.measure_memory", lambda device: 1e6)
     assert plan_for().train.batch == 1 < whole
     assert plan_for(settings={"train.batch": 4}).train.batch == 4
 

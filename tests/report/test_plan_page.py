@@ -45,6 +45,23 @@ def test_the_page_holds_data_choices_costs_folds_and_lines_to_sign(cells: Path, 
     assert all(word in text for word in ("signature", "What was not done", "a typical case", "Foreground, as stored"))
 
 
+def test_a_plan_for_a_gpu_elsewhere_is_not_timed_and_the_page_says_so(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    answer = run_cli("plan", cells, "--out", tmp_path / "run", "--vram", 2, *set_options(TINY))
+    assert answer.code == 0, answer.stderr
+    assert "nothing is timed" in answer.stderr and "minutes of steps on this machine" not in answer.stdout
+    text = (tmp_path / "run/plan.html").read_text(encoding="utf-8")
+    assert "No training step was timed" in text
+    refused = run_cli("train", cells, "--out", tmp_path / "run", "--vram", 2)
+    assert refused.code == 2 and "--vram: got no GPU in this machine" in refused.stderr
+    dry = run_cli("train", cells, "--out", tmp_path / "dry", "--vram", 2, "--dry-run", *set_options(TINY))
+    assert dry.code == 0 and "the progress display tells when" in dry.stdout, dry.stderr
+    small = run_cli("plan", cells, "--out", tmp_path / "small", "--vram", 0.0001, *set_options(TINY))
+    assert small.code == 2 and "--vram: got 0.0001 GB" in small.stderr and not (tmp_path / "small").exists()
+
+
 def test_the_short_form_fits_a_terminal(cells: Path, tmp_path: Path) -> None:
     answer = run_cli("plan", cells, "--out", tmp_path / "run", "--epochs", 2, *set_options(TINY))
     lines = answer.stdout.splitlines()

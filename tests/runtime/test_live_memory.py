@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unetpp.runtime.live_memory import LiveMemory, fake_tensors
-from unetpp.runtime.scratch import CODE_BYTES, MATRIX_CODE_BYTES, CpuScratch
+from unetpp.runtime.scratch import CODE_BYTES, CpuScratch
 
 aten = torch.ops.aten
 
@@ -75,9 +75,10 @@ def test_other_operations_take_none() -> None:
 
 
 def test_code_for_a_shape_is_kept_once() -> None:
-    count, x = CpuScratch(), torch.zeros(16, 16, dtype=torch.bfloat16)
-    assert [count(aten.mm.default, (x, x), x)[1] for _ in range(2)] == [MATRIX_CODE_BYTES, 0]
-    assert count(aten.mm.default, (x.float(), x.float()), x.float()) == (0, 0)
+    count, x, weight = CpuScratch(), torch.zeros(1, 16, 8, 8), torch.zeros(16, 16, 3, 3)
+    arguments = (x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1)
+    result = aten.convolution.default(*arguments)
+    assert [count(aten.convolution.default, arguments, result)[1] for _ in range(2)] == [CODE_BYTES, 0]
 
 
 def test_real_tensors_may_take_part() -> None:

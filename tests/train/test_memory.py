@@ -9,7 +9,7 @@ import torch
 
 from unetpp.model.build import build_from_plan, model_plan
 from unetpp.plan import TrainPlan
-from unetpp.planning import cost
+from unetpp.planning.memory import estimate_step_bytes
 from unetpp.runtime.live_memory import LiveMemory
 from unetpp.train import memory
 from unetpp.train.memory import count_training_bytes, estimate_training_bytes
@@ -72,5 +72,5 @@ def test_the_random_state_is_left_alone() -> None:
 def test_what_cannot_be_counted_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "count_training_bytes", lambda *_: 1 / 0)
     model, train = plan()
-    expected = cost.estimate_training_bytes(model, train.patch, train.batch, train.precision)
+    expected = estimate_step_bytes(model, train.patch, train.batch, train.precision)
     assert estimate_training_bytes(model, train, CPU) == expected

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -50,10 +50,17 @@ class PatchSampler:
         batch: number of patches in each step.
         foreground_fraction: fraction of the patches that are centered on a voxel of a random foreground class.
         seed: of the order of cases and of the locations.
+        weights: how often each case occurs, by id, relative to those that are not named.
     """
 
     def __init__(
-        self, cases: Sequence[StoredCase], patch: tuple[int, ...], batch: int, foreground_fraction: float, seed: int
+        self,
+        cases: Sequence[StoredCase],
+        patch: tuple[int, ...],
+        batch: int,
+        foreground_fraction: float,
+        seed: int,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self.cases = cases
         self.patch = patch
@@ -62,12 +69,15 @@ class PatchSampler:
         self.seed = seed
         self._shapes = [case.label().shape for case in cases]
         repeats = [max(1, round((prod(shape) / prod(patch)) ** 0.5)) for shape in self._shapes]
-        self._pass = np.repeat(np.arange(len(cases)), repeats)
+        wanted = [(weights or {}).get(case.id, 1.0) * count for case, count in zip(cases, repeats, strict=True)]
+        self._length = max(1, round(sum(wanted)))
+        self._ends = np.cumsum(wanted) * (self._length / sum(wanted))
+        """Last place of each case in a pass that is not shuffled, a fraction where it has a weight."""
         self._shuffle = functools.lru_cache(maxsize=2)(self._shuffle_pass)  # patches of a pass share its order
 
     def draw(self, step: int, index: int) -> PatchLocation:
         """Draw the location of patch `index` of step `step`."""
-        cycle, position = divmod(step * self.batch + index, len(self._pass))
+        cycle, position = divmod(step * self.batch + index, self._length)
         chosen = int(self._shuffle(cycle)[position])
         rng = draw_generator(self.seed, step, index)
         shape = self._shapes[chosen]
@@ -91,7 +101,10 @@ class PatchSampler:
         return PatchLocation(chosen, tuple(start))
 
     def _shuffle_pass(self, cycle: int) -> np.ndarray:
-        return np.random.default_rng((self.seed, cycle)).permutation(self._pass)
+        rng = np.random.default_rng((self.seed, cycle))
+        order, offset = rng.permutation(self._length), rng.random()
+        # systematic sampling: a case that is wanted 1.5 times occurs once or twice
+        return np.searchsorted(self._ends, order + offset, side="right").clip(max=len(self.cases) - 1)
 
     def read(self, location: PatchLocation) -> tuple[np.ndarray, np.ndarray]:
         """Cut a patch: image (C, *patch) float32 and label (*patch) of whole numbers.

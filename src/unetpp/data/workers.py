@@ -18,10 +18,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from unetpp.data.case_files import name_files
 from unetpp.errors import DataError, Problem, WriteError
+from unetpp.free_memory import measure_free_bytes
 from unetpp.layouts.dataset import Case
 from unetpp.plan import DataPlan
 
@@ -44,7 +43,7 @@ def count_at_once(cases: Sequence[Case], most: int) -> int:
     Formats that are unpacked in memory are allowed for.
     """
     needed = _MEMORY + 8 * max(map(_measure_files, cases), default=0)
-    fitting = psutil.virtual_memory().available // (2 * needed)
+    fitting = measure_free_bytes() // (2 * needed)
     return int(max(1, min(most, len(cases), fitting)))
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
-
 from unetpp.formats import scratch
 from unetpp.formats.format import FileRefused
+from unetpp.free_memory import measure_free_bytes
 
 DEFLATE = 1032
 """Largest number of bytes that one byte of a PNG or of zlib can hold (its format allows no more)."""
@@ -53,7 +52,7 @@ def check_memory(size: int) -> None:
     Raises:
         MemoryError: naming the size and the limit.
     """
-    limit = psutil.virtual_memory().available * MEMORY_SHARE
+    limit = measure_free_bytes() * MEMORY_SHARE
     if size > max(limit, scratch.LARGE):
         needed = f"{size / 1e6:,.0f} MB, more than {MEMORY_SHARE:.0%} of the free memory ({limit / 1e6:,.0f} MB)"
         raise MemoryError(f"{needed}; TIFF and PNG without Exif orientation are read from disk")

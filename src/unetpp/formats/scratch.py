@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from math import prod
 
 import numpy as np
-import psutil
 from numpy.typing import DTypeLike
 
 from unetpp.errors import UsageError
+from unetpp.free_memory import measure_free_bytes
 
 LARGE = 2**26
 """Size in bytes above which an array is on disk."""
@@ -41,7 +41,7 @@ def allocate_array(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray:
                 os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, dtype, mode="r+", shape=tuple(shape))
     except OSError as error:
-        if size < psutil.virtual_memory().available / 2:
+        if size < measure_free_bytes() / 2:
             return np.empty(shape, dtype)
         needed = f"{size / 1e6:,.0f} MB fit neither into memory nor into the temporary folder ({error.strerror})"
         raise MemoryError(f"{needed}; set TMPDIR to another one") from error

@@ -10,12 +10,15 @@ import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import reduce
+from math import prod
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unetpp.formats.scratch import allocate_array
+from unetpp.free_memory import measure_free_bytes
 from unetpp.infer.bands import Band, collect, rows_per_chunk
 from unetpp.infer.confidence import Disagreement
 from unetpp.infer.mirror import mirror, mirrorings
@@ -85,13 +88,25 @@ def stream_bands(
         yield from rows.pop(grid.shape[0])
 
 
+def _make_zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Make a tensor of zeros; on disk if it is on the CPU and would take more than half of the free memory.
+
+    Many classes over wide slices take gigabytes: 100 of them 10 GB for slices of 512 x 512 in tiles of 96.
+    """
+    if device.type != "cpu" or 2 * 4 * prod(shape) <= measure_free_bytes():
+        return torch.zeros(shape, device=device)
+    array = allocate_array(shape, np.float32)
+    array[...] = 0
+    return torch.from_numpy(array)
+
+
 class _OpenRows:
     """Weighted sums of the rows that tiles still reach; the first of them is `top`."""
 
     def __init__(self, grid: TileGrid, outputs: Tensor) -> None:
         height = min(grid.tile[0], grid.shape[0])
         self.top = 0
-        self._sums = torch.zeros((*outputs.shape[1:3], height, *grid.shape[1:]), device=outputs.device)
+        self._sums = _make_zeros((*outputs.shape[1:3], height, *grid.shape[1:]), outputs.device)
         self._weights: dict[Span, Tensor] = {
             span: torch.from_numpy(span.weights).to(outputs.device) for spans in grid.axes for span in spans
         }

@@ -23,7 +23,7 @@ _VOID = 0xE0E0C0
 _CHOICES = (
     'If values number objects, name the folder instances, or use `data.labels="objects"`; for a mask with soft edges, '
     '`data.labels="binary"`; if a label was resized, resize it again with nearest neighbor; if these are classes, '
-    "declare them in a dataset.json."
+    '`data.labels="classes"`, or declare them in a dataset.json.'
 )
 
 

@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-CONVOLVE: dict[int, Callable[..., Tensor]] = {2: functional.conv2d, 3: functional.conv3d}
+from unetpp.model.convolution import convolve_volume
+
+CONVOLVE: dict[int, Callable[..., Tensor]] = {2: functional.conv2d, 3: convolve_volume}
 """Convolution by number of spatial axes; typed loosely, because torch types the sizes of 2D and 3D differently."""
 
 

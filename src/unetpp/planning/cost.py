@@ -1,4 +1,4 @@
-"""Cost of a network, counted from its plan alone: multiply-adds and memory.
+"""Cost of a network, counted from its plan alone: multiply-adds and what is stored for the backward pass.
 
 The network is built and run on torch's meta device, which allocates nothing, so that the count is exact for every
 member of the family and every encoder.
@@ -16,9 +16,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from unetpp.model.build import build_from_plan
 from unetpp.model.network import HeadOutputs
 from unetpp.plan import ModelPlan
-
-BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-"""Bytes of a value, by precision."""
 
 
 @dataclass(frozen=True)
@@ -68,23 +65,3 @@ def _count_cost(plan: str, shape: tuple[int, ...], depth: int | None) -> Network
     )
     activations += 4 * sum(each.numel() for each in logits)  # their float32 copies, probabilities, gradients
     return NetworkCost(counter.get_total_flops() // 2, activations)
-
-
-def estimate_training_bytes(plan: ModelPlan, shape: tuple[int, ...], batch: int, precision: str) -> int:
-    """Estimate the memory of a training step quickly, a fifth to a half too low: `train.memory` counts it.
-
-    Args:
-        plan: the network.
-        shape: spatial shape of a patch in voxels.
-        batch: number of patches.
-        precision: arithmetic of the forward pass: fp32, bf16 or fp16.
-
-    Returns:
-        Bytes of activations and their gradients, and of weights, their gradients, their moving average and the two
-        moments of the optimizer.
-    """
-    # the largest gradients add a quarter to the stored activations, measured on the default network
-    activations = 1.25 * count_cost(plan, shape).activations * batch * BYTES[precision]
-    with torch.device("meta"):
-        stored = sum(weight.numel() for weight in build_from_plan(plan).parameters())  # zeros of shells too
-    return int(activations + 5 * 4 * stored)

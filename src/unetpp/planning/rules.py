@@ -1,4 +1,4 @@
-"""Rules for patches, time and memory: a pure function for each choice, which returns a value and its reason."""
+"""Rules for patches, batches and time: a pure function for each choice, which returns a value and its reason."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ CPUs."""
 VOXELS_OF_A_STEP = {("cpu", 2): 4 * 256**2, ("cpu", 3): 360_000, ("cuda", 2): 16 * 256**2, ("cuda", 3): 8 * 64**3}
 """Number of voxels of a batch, by device and `dims`."""
 DEFAULT_EPOCHS = 100
+NOT_TIMED = "not timed: the GPU that is planned for is not in this machine"
 WANTED_STEPS = 1600
 """Number of steps below which a narrower network is chosen. Short trainings favor narrow ones; the number itself is
 chosen, not measured (docs/log.md)."""
@@ -88,6 +89,11 @@ def choose_precision(device: str, fast_bf16: bool) -> Choice[str]:
     if device == "cuda":
         return Choice("fp16", "this GPU has no bfloat16")
     return Choice("fp32", "this processor does not gain from less")
+
+
+def choose_precision_elsewhere() -> Choice[str]:
+    """Choose bfloat16 for a GPU that cannot be asked."""
+    return Choice("bf16", "GPUs since 2020 compute bfloat16 faster than float32; older ones: `train.precision=fp16`")
 
 
 def choose_batch(patch_voxels: int, dims: int, device: str) -> Choice[int]:
@@ -162,14 +168,6 @@ def choose_epochs(given: int | None, minutes: float | None) -> Choice[int]:
     if minutes:
         return Choice(DEFAULT_EPOCHS, "not used: the given time decides")
     return Choice(DEFAULT_EPOCHS, "neither minutes nor epochs were given; patience may end it earlier")
-
-
-def choose_width_by_memory(fitting: Sequence[int], device: str) -> Choice[int]:
-    """Choose the papers' width on a GPU, half of it on a CPU, or what fits the memory."""
-    wanted = 32 if device == "cuda" else 16
-    value = max((width for width in fitting if width <= wanted), default=fitting[-1])
-    why = "the papers' width" if value == 32 else "what this machine trains well"
-    return Choice(value, f"first width {value}: {why}")
 
 
 def choose_width_by_time(step_seconds: Mapping[int, float], minutes: float) -> Choice[int]:

@@ -48,15 +48,30 @@ def choose_low_spacing(
         spacing_mm: voxel size of full resolution.
         find_sizes: returns the typical shape and the patch, in voxels, for a voxel size.
     """
-    exact = low = tuple(spacing_mm)
-    before = patches = count_patches(*find_sizes(low))
+    before = patches = count_patches(*find_sizes(tuple(spacing_mm)))
+    enough, few = 0, -1  # numbers of small steps: with the former a patch holds enough, with the latter not
     while patches > LOW_RESOLUTION_FROM:
-        behind = [2 * mm < max(exact) for mm in exact]
-        grows = behind if any(behind) else [True] * len(exact)
-        exact = tuple(mm * (GROWTH if each else 1) for mm, each in zip(exact, grows, strict=True))
-        low = tuple(float(f"{mm:.4g}") for mm in exact)
-        patches = count_patches(*find_sizes(low))
-    return Choice(low, f"low resolution: the typical volume is {patches:.1f} patches instead of {before:.1f}")
+        few, enough = enough, max(1, 2 * enough)
+        patches = count_patches(*find_sizes(_grow(spacing_mm, enough)))
+    while enough - few > 1:
+        middle = (enough + few) // 2
+        found = count_patches(*find_sizes(_grow(spacing_mm, middle)))
+        if found > LOW_RESOLUTION_FROM:
+            few = middle
+        else:
+            enough, patches = middle, found
+    reason = f"low resolution: the typical volume is {patches:.1f} patches instead of {before:.1f}"
+    return Choice(_grow(spacing_mm, enough), reason)
+
+
+def _grow(spacing_mm: Sequence[float], steps: int) -> tuple[float, ...]:
+    """Make voxels larger in small steps, those of the short sides first."""
+    sizes = tuple(spacing_mm)
+    for _ in range(steps):
+        behind = [2 * mm < max(sizes) for mm in sizes]
+        grows = behind if any(behind) else [True] * len(sizes)
+        sizes = tuple(mm * (GROWTH if each else 1) for mm, each in zip(sizes, grows, strict=True))
+    return tuple(float(f"{mm:.4g}") for mm in sizes) if steps else sizes
 
 
 def choose_resolution(patches: float, spacing_mm: Sequence[float] | None, cases: int) -> Choice[Resolution]:

@@ -11,7 +11,6 @@ import torch
 
 from unetpp.plan import Axes, ModelPlan
 from unetpp.planning import rules
-from unetpp.planning.cost import estimate_training_bytes
 
 SHARE_FOR_TIMING = 0.05
 """Fraction of the time after which no wider network is timed: on a busy machine the narrower one is right."""
@@ -34,12 +33,16 @@ class StepTimes:
     """Measures training steps, within a share of the time of the training.
 
     Args:
-        timer: measures one.
+        timer: measures one; None: the training runs on another machine.
         minutes: wall time of the training; None: not limited.
+
+    Attributes:
+        limit: wall time of the training in minutes; None: not limited, or nothing can be measured.
     """
 
-    def __init__(self, timer: StepTimer, minutes: float | None) -> None:
+    def __init__(self, timer: StepTimer | None, minutes: float | None) -> None:
         self._timer, self._minutes = timer, minutes or math.inf
+        self.limit = minutes if timer else None
         self._known: dict[tuple[str, ...], float] = {}
         self._begun = time.monotonic()
 
@@ -52,6 +55,8 @@ class StepTimes:
         """Return the seconds of a training step, timed once."""
         key = _identify(model, step)
         if key not in self._known:
+            if self._timer is None:
+                raise ValueError("a step of another machine cannot be timed")
             self._known[key] = self._timer(model, *step)
         return self._known[key]
 
@@ -60,17 +65,19 @@ class StepTimes:
         if self.has_taken_enough:
             self._known[_identify(model, step)] = seconds
 
-    def measure_ladder(self, models: Mapping[int, ModelPlan], step: Step, memory: float) -> dict[int, float]:
+    def measure_ladder(
+        self, models: Mapping[int, ModelPlan], step: Step, holds: Callable[..., bool]
+    ) -> dict[int, float]:
         """Return seconds of a step for each first width, narrow ones first, up to the first that takes too long.
 
         Args:
             models: networks by their first width.
             step: of each.
-            memory: bytes that a training may take.
+            holds: whether the memory holds a network, given with a step.
         """
         times: dict[int, float] = {}
         for width in sorted(models):  # wide ones would take minutes
-            if times and estimate_training_bytes(models[width], *step) >= memory:
+            if times and not holds(models[width], *step):
                 break
             try:
                 times[width] = self.measure(models[width], step)

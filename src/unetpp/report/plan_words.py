@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from unetpp.data_plan import describe_regions
 from unetpp.plan import Plan
+from unetpp.planning import rules
 from unetpp.report.plan_record import PlanRecord, describe_air, join_sizes
 from unetpp.results import list_choices
 from unetpp.words import count_noun, find_value, format_value, list_some
@@ -99,6 +100,8 @@ def list_not_done(record: PlanRecord) -> list[str]:
     if not plan.train.augment.mirror:
         reason = plan.reasons.get("train.augment.mirror", "the plan says so")
         texts.append(f"Patches are not mirrored: {reason}.")
+    if rules.NOT_TIMED in plan.reasons.get("train.minutes", ""):
+        texts.append("No training step was timed: the GPU that is planned for is not in the machine of this page.")
     texts.append("No other network was trained beside this one: that a plan has reasons does not show that it is best.")
     texts += [
         "Manufacturers, scanners and protocols are not read from the files: name them beside the signature.",

@@ -75,7 +75,7 @@ def _answer(function: Any, args: Any, kwargs: Any) -> Any:
     """
     aten = torch.ops.aten
     is_range = function is aten.arange.start and max(args) <= MOST_AXES
-    is_real = bool(args) and type(args[0]) is Tensor and function is not aten.lift_fresh.default
+    is_real = bool(args) and type(args[0]) is Tensor and not args[0].is_meta and function is not aten.lift_fresh.default
     if is_range or is_real:
         from torch._subclasses.fake_tensor import unset_fake_temporarily
 

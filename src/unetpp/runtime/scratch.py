@@ -14,8 +14,6 @@ from torch import Tensor
 
 CODE_BYTES = 100_000
 """Code that oneDNN generates for a convolution of a new shape, with its descriptors, and keeps."""
-MATRIX_CODE_BYTES = 350_000
-"""The same for a product of bfloat16 matrices, as Muon computes them: what is used of the 550 kB that are reserved."""
 CHANNEL_BLOCK = 16
 """oneDNN stores channels in groups of this many, the float32 numbers of a register of AVX-512."""
 FEW_CHANNELS = 3
@@ -45,19 +43,14 @@ class CpuScratch:
             gradient, x, weight, bias_sizes, *settings, _ = arguments
             kept = self._count_code(function, x, weight, settings)
             return _convolve_backward(gradient, x, weight, bias_sizes, settings), kept
-        if function is aten.mm.default and result.dtype == torch.bfloat16:
-            x, y = arguments
-            return 0, self._count_code(function, x, y, (x.stride(), y.stride()), MATRIX_CODE_BYTES)
         return 0, 0
 
-    def _count_code(
-        self, function: Any, x: Tensor, weight: Tensor, settings: Sequence[Any], size: int = CODE_BYTES
-    ) -> int:
+    def _count_code(self, function: Any, x: Tensor, weight: Tensor, settings: Sequence[Any]) -> int:
         key = (function, x.shape, x.dtype, weight.shape, str(settings))
         if key in self._shapes:
             return 0
         self._shapes.add(key)
-        return size
+        return CODE_BYTES
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, settings: Sequence[Any], y: Tensor) -> int:

@@ -75,7 +75,8 @@ class Augmentation:
         for a, b in self._planes:
             turns = int(rng.integers(4))
             image, label = np.rot90(image, turns, (a + 1, b + 1)), np.rot90(label, turns, (a, b))
-        return np.ascontiguousarray(image), np.ascontiguousarray(label)
+        # copied, because an axis of one voxel that was flipped counts as contiguous, which torch refuses
+        return image.copy(), label.copy()
 
 
 def _make_transforms(plan: AugmentPlan, patch: Sequence[int], spacing_mm: Sequence[float] | None) -> list[Any]:

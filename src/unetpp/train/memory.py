@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any
 
 import torch
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from unetpp.model.build import build_from_plan
 from unetpp.plan import ModelPlan, TrainPlan
-from unetpp.planning import cost
+from unetpp.planning.memory import estimate_step_bytes
 from unetpp.runtime.device import DTYPES, memory_format
 from unetpp.runtime.live_memory import LiveMemory, fake_tensors
 from unetpp.runtime.scratch import CpuScratch
@@ -24,17 +28,15 @@ SHORT_MINUTES = 5.0
 
 
 def estimate_training_bytes(model: ModelPlan, train: TrainPlan, device: torch.device) -> int:
-    """Estimate the peak memory of training: see `count_training_bytes`; where that fails, from stored activations.
+    """Estimate the peak memory of training: see `count_training_bytes`; where that fails, as the planner does.
 
     A training must not fail because its memory cannot be told, as where torch's fake tensors do not know an operation;
     and a short one must not lose its time to that.
     """
-    if train.minutes is not None and train.minutes < SHORT_MINUTES:
-        return cost.estimate_training_bytes(model, train.patch, train.batch, train.precision)
-    try:
-        return count_training_bytes(model, train, device)
-    except Exception:
-        return cost.estimate_training_bytes(model, train.patch, train.batch, train.precision)
+    if train.minutes is None or train.minutes >= SHORT_MINUTES:
+        with suppress(Exception):
+            return count_training_bytes(model, train, device)
+    return estimate_step_bytes(model, train.patch, train.batch, train.precision, train.checkpointing)
 
 
 def count_training_bytes(model: ModelPlan, train: TrainPlan, device: torch.device) -> int:
@@ -60,12 +62,28 @@ def _count(model: str, train: str, device: str, threads: int) -> int:
     plan, how = ModelPlan.model_validate_json(model), TrainPlan.model_validate_json(train)
     memory = LiveMemory(scratch=CpuScratch()) if device == "cpu" else LiveMemory(grain=CUDA_GRAIN)
     with torch.random.fork_rng(devices=[]), fake_tensors(), memory:
-        step = TrainingStep(build_from_plan(plan), plan, how, CPU)
+        regions = ((1,),) if plan.out_channels == 1 else None  # a softmax needs two
+        step = TrainingStep(build_from_plan(plan), plan, how, CPU, regions=regions)
         if device != "cpu":  # a GPU that is not there has no fake backward pass
             step.use_memory_format(memory_format(plan, torch.device(device)))
             dtype = DTYPES.get(how.precision)
-            step.arithmetic = lambda: torch.autocast("cpu", dtype) if dtype else nullcontext()
+            step.arithmetic = lambda: _autocast_as_on_gpu(dtype) if dtype else nullcontext()
         for number in range(2):
             images = torch.empty(how.batch, plan.in_channels, *how.patch)
             step((images, torch.empty(how.batch, 1, *how.patch, dtype=torch.int64)), number, 0.5)
     return memory.peak
+
+
+@contextmanager
+def _autocast_as_on_gpu(dtype: torch.dtype) -> Iterator[None]:
+    with torch.autocast("cpu", dtype), _PoolingAsOnGpu():
+        yield
+
+
+class _PoolingAsOnGpu(TorchFunctionMode):
+    """Lets pooling of volumes keep its arithmetic: autocast for CPUs makes it float32, that for GPUs does not."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        pools = function in (functional.max_pool3d, functional.avg_pool3d)
+        with torch.autocast("cpu", enabled=False) if pools else nullcontext():
+            return function(*args, **kwargs or {})

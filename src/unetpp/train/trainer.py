@@ -122,7 +122,9 @@ class FoldTraining:
         self.log = Log(folder / LOG, listen)
         self.state = TrainingState(budget_s=budget_s, validation_cases=validation_cases)
         self.step = self._make_step(self.growth.cut(self.network, 0))
-        sampler = PatchSampler(cases, train.patch, train.batch, train.foreground_fraction, train.seed)
+        sampler = PatchSampler(
+            cases, train.patch, train.batch, train.foreground_fraction, train.seed, train.case_weights
+        )
         make = BatchMaker(sampler, Augmentation(train.augment, train.patch, plan.data.voxel_mm))
         self.prefetcher = Prefetcher(make, batch_workers(device), pinned=device.type == "cuda")
         self.session, self.interruption = Session(), Interruption()

@@ -21,6 +21,7 @@ def plan(
     epochs: int | None = None,
     resolution: Resolution | None = None,
     device: str = "auto",
+    vram_gb: float | None = None,
     set: Settings | None = None,
     dry_run: bool = False,
     progress: ShowProgress = None,
@@ -41,6 +42,8 @@ def plan(
             more; cascade: low resolution first, then a network that reads its segmentation. By default cascade for
             volumes far larger than a patch, else full.
         device: auto, cpu, cuda or cuda:K.
+        vram_gb: Memory of the GPU in GB: patch, batch, depth and width grow until training takes 85 % of it. The GPU
+            need not be in this machine; then nothing is timed.
         set: Settings of the plan, as section.key=value, such as train.batch=4.
         dry_run: Report what would be planned; write nothing.
 
@@ -49,13 +52,13 @@ def plan(
 
     Raises:
         DataError: all problems with the data.
-        PlanError: a setting that is unknown or does not fit.
+        PlanError: a setting that is unknown or does not fit, or a GPU that is too small for any plan.
         UsageError: the run has a trained fold, whose plan must not change.
 
     Example:
         unetpp.plan("data/nuclei", "runs/nuclei", set=["model.depth=3"])
     """
-    from unetpp.runtime.device import choose_device, keep_freed_memory
+    from unetpp.runtime.device import keep_freed_memory
     from unetpp.verbs import begun_folds, preparation
     from unetpp.verbs.first_stage import settle_first_plan
     from unetpp.verbs.plan_page import make_plan_page
@@ -64,15 +67,15 @@ def plan(
     from unetpp.verbs.start import describe_start, find_start
 
     progress = progress or Silence()
-    request = read_request(minutes, epochs, set, resolution=resolution)
+    request = read_request(minutes, epochs, set, resolution=resolution, vram_gb=vram_gb)
     start = find_start(from_)
     require_data(data)
     folder = choose_run(out, name_data(data), progress)
     begun_folds.require_unstarted(folder, folder.started_folds(), resume=False)
     keep_freed_memory()
-    place = choose_device(device)
+    place = preparation.choose_place(device, request.vram_gb)
     found = preparation.read_data(Path(data), request.settings, progress)
-    made = preparation.create_plan(found.fingerprint, request, place, progress, start)
+    made = preparation.create_plan(found.fingerprint, request, place.device, progress, start)
     progress.detail(describe_plan(made))
     splits = find_splits(folder, found.dataset, progress)
     for text in describe_start(start, made, splits[0].validation, Path(data)) if start else []:
@@ -80,9 +83,15 @@ def plan(
     if not dry_run:
         preparation.write_plan(folder, found.fingerprint, made, splits, start)
         folder.note_data(Path(data))
-    known = made, found.fingerprint, request, place, progress
+    known = made, found.fingerprint, request, place.device, progress
     first = settle_first_plan(folder, *known, write=not dry_run, anew=True)
-    if made.train.minutes is None:
+    if place.timed_on is None:
+        progress.note(
+            "The GPU that is planned for is not in this machine: nothing is timed. Train with this run there."
+        )
+    elif made.train.minutes is None:
         progress.stage("Measuring a training step")
-    planned = preparation.estimate_cost(Path(data), folder, made, splits[0], place, first=first)
+    planned = preparation.estimate_cost(
+        Path(data), folder, made, splits[0], place.timed_on, 1, None, place.device, first
+    )
     return replace(planned, written=False) if dry_run else make_plan_page(folder, found, splits, planned, progress)

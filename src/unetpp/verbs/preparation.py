@@ -26,9 +26,11 @@ from unetpp.plan import SET_BY_USER, ModelPlan, Plan, ReadPlan, TrainPlan, read_
 from unetpp.plan_text import SCHEMA_FILE, make_schema
 from unetpp.planning.fingerprint import Fingerprint, make_fingerprint, resolve_labels
 from unetpp.planning.planner import Start, make_plan
+from unetpp.planning.room import is_elsewhere
 from unetpp.progress import Progress
 from unetpp.results import Planned
 from unetpp.run_folder import LOCK, FoldName, RunFolder
+from unetpp.runtime.device import choose_device
 from unetpp.settings import parse_settings, validate
 from unetpp.sizes import find_size
 from unetpp.train.checkpoint import CHOOSE_SIZE
@@ -37,6 +39,7 @@ from unetpp.train.speed import measure_mean_step_seconds
 from unetpp.verbs.request import Request, read_reading
 from unetpp.verbs.rest import Rest
 from unetpp.verbs.start import copy_start
+from unetpp.words import list_some
 
 CPU = torch.device("cpu")
 _INSTEAD = {
@@ -98,6 +101,29 @@ def recall_reading(folder: RunFolder) -> dict[str, Any]:
     return {f"data.{name}": value for name, value in plan.data.model_dump(mode="json", include=set(names)).items()}
 
 
+class Place(NamedTuple):
+    """The device that is planned for."""
+
+    device: torch.device
+    timed_on: torch.device | None
+    """The same; None: it is in another machine, where nothing can be timed from here."""
+
+
+def choose_place(name: str, vram_gb: float | None) -> Place:
+    """Choose the device to plan for: with `vram_gb` a GPU, which need not be in this machine.
+
+    Raises:
+        UsageError: no such device, or `vram_gb` for a processor.
+    """
+    if vram_gb is not None and not name.startswith("cuda") and name != "auto":
+        action = "Leave out one of the two."
+        raise UsageError("vram_gb", f'{vram_gb:g} with `device="{name}"`', "a GPU, of which it is the memory", action)
+    if is_elsewhere(vram_gb):
+        return Place(torch.device("cuda"), None)
+    device = choose_device(name)
+    return Place(device, device)
+
+
 def create_plan(
     fingerprint: Fingerprint,
     request: Request,
@@ -123,7 +149,8 @@ def create_plan(
         PlanError: a setting that does not fit.
     """
     settings = request.settings
-    if request.minutes:
+    can_time = not is_elsewhere(request.vram_gb)
+    if request.minutes and can_time:
         progress.stage("Measuring this machine")
 
     def measure(model: ModelPlan, patch: Sequence[int], batch: int, precision: str) -> float:
@@ -138,7 +165,10 @@ def create_plan(
         settings=settings,
         start=start,
         is_first=is_first,
-        step_seconds=measure,
+        vram_gb=request.vram_gb,
+        step_seconds=measure if can_time else None,
+        count_bytes=lambda model, train: estimate_training_bytes(model, train, device),
+        warn=progress.note,
     )
     return _require_head(made)
 
@@ -198,6 +228,9 @@ def reuse_plan(
         got, expected = f"{wanted}, but {folder.plan} was made for {found.data.resolution}", "the same"
         raise UsageError("resolution", got, expected, "Delete that file to plan again, or choose another `out`.")
     _require_fit(found, fingerprint, folder.plan)
+    if request.vram_gb is not None:
+        action = "Leave it out, delete that file to plan again, or choose another `out`."
+        raise UsageError("vram_gb", f"{request.vram_gb:g}, but {folder.plan} is there", "a new plan", action)
     if start and start.origin != found.train.start:
         got = f"{start.origin}, but {folder.plan} was made for {found.train.start or 'random weights'}"
         raise UsageError("from_", got, "the same", "Delete that file to plan again, or choose another `out`.")
@@ -258,6 +291,7 @@ def settle_plan(
             progress.note("Waiting for another job, which makes the plan of this run.")
             locks.enter_context(hold_lock(folder.path / LOCK, wait=True))
         made = reuse_plan(folder, fingerprint, request, device, progress, start, ours)
+        _require_cases(made, splits)
         write_plan(folder, fingerprint, made, splits, start)
     return made
 
@@ -269,6 +303,14 @@ def _require_head(plan: Plan) -> Plan:
         expected = f"one of {list(heads)}, the depths at which this network has a head"
         raise PlanError("predict.depth", str(plan.predict.depth), expected, "Change it.")
     return plan
+
+
+def _require_cases(plan: Plan, splits: Sequence[Split]) -> None:
+    """Raise PlanError if a case that has a weight is not there."""
+    known = {case for split in splits for case in (*split.train, *split.validation)}
+    if unknown := sorted({*plan.train.case_weights} - known):
+        expected = f"ids of cases, such as {list_some(sorted(known))}"
+        raise PlanError("train.case_weights", list_some(unknown), expected, "Change it.")
 
 
 def _require_fit(plan: Plan, fingerprint: Fingerprint, path: Path) -> None:

@@ -25,6 +25,8 @@ class Request:
     """{"section.key": value}, without the two lengths."""
     adds: bool = False
     """The length is added to finished folds; their plan stays as it is."""
+    vram_gb: float | None = None
+    """Memory in GB of the GPU that is planned for; None: that of the device."""
 
     def as_settings(self) -> dict[str, Any]:
         """Return all of them as settings of an existing plan."""
@@ -41,6 +43,7 @@ def read_request(
     values: Mapping[str, Any] | Sequence[str] | None,
     seed: int | None = None,
     resolution: Resolution | None = None,
+    vram_gb: float | None = None,
 ) -> Request:
     """Collect the settings from the arguments of a verb; a length may be an argument or one of `values`.
 
@@ -50,6 +53,7 @@ def read_request(
         values: settings, as `read_settings` takes them.
         seed: seed of the training.
         resolution: the setting `data.resolution`.
+        vram_gb: memory in GB of the GPU to plan for.
 
     Returns:
         The settings; of the two lengths at most one.
@@ -78,7 +82,20 @@ def read_request(
         raise UsageError("minutes", f"{minutes:g}", "a number above 0, such as 20")
     if epochs is not None and epochs < 1:
         raise UsageError("epochs", str(epochs), "1 or more")
-    return Request(minutes, epochs, settings, adds)
+    return Request(minutes, epochs, settings, adds, _read_vram(vram_gb))
+
+
+def _read_vram(value: object) -> float | None:
+    """Read the memory of a GPU; raises UsageError for what is no number above 0."""
+    if value is None:
+        return None
+    try:
+        number = 0.0 if isinstance(value, bool) else float(str(value))
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise UsageError("vram_gb", repr(value), "the memory of a GPU in GB, a number above 0, such as 24")
+    return number
 
 
 def _read_length(name: str, value: Any, kind: type[_Number]) -> _Number | None:

@@ -54,6 +54,7 @@ class TrainOptions(TypedDict, total=False):
     seed: int | None
     resolution: Resolution | None
     device: str
+    vram_gb: float | None
     resume: bool
     add_cases: bool
     no_cache: bool
@@ -87,6 +88,7 @@ def train(
     seed: int | None = None,
     resolution: Resolution | None = None,
     device: str = "auto",
+    vram_gb: float | None = None,
     resume: bool = False,
     add_cases: bool = False,
     no_cache: bool = False,
@@ -115,6 +117,8 @@ def train(
         seed: Seed of weights and patches; the folds do not depend on it.
         resolution: full, low or cascade, as of `unetpp plan`; a cascade trains its first stage in 40 % of the minutes.
         device: auto, cpu, cuda or cuda:K.
+        vram_gb: Memory of the GPU in GB: patch, batch, depth and width grow until training takes 85 % of it. For a GPU
+            that is not in this machine only with `dry_run`, or with `plan`.
         resume: Continue an interrupted run exactly where it stopped.
         add_cases: Let cases that came to DATA since the run was planned train too; validation stays as it is.
         no_cache: Remove the prepared cases at the end, as `unetpp clean` does, unless another fold is being trained.
@@ -141,7 +145,7 @@ def train(
     from unetpp.verbs.request import read_request
 
     progress = progress or Silence()
-    request = read_request(minutes, epochs, set, seed, resolution)
+    request = read_request(minutes, epochs, set, seed, resolution, vram_gb)
     begun_folds.check_fold(fold)
     if select and fold != "all":
         raise UsageError("select", f"`fold={fold}`", '`fold="all"`: folds to choose by', "Change one of the two.")
@@ -149,7 +153,7 @@ def train(
     require_data(data)
     folder = choose_run(out, name_data(data), progress, lambda run: not begun_folds.has_started(run, fold), resume)
     begun_folds.require_ready(folder, fold, resume, request.adds)
-    from unetpp.runtime.device import choose_device, keep_freed_memory
+    from unetpp.runtime.device import keep_freed_memory
     from unetpp.train.listeners import Listeners
     from unetpp.verbs import preparation
     from unetpp.verbs.first_stage import settle_first_plan
@@ -164,7 +168,10 @@ def train(
         progress.note(f"Nothing to resume in {folder.path}: a new training begins.")
     listeners = Listeners(log_to, folder.path, progress.note)
     keep_freed_memory()
-    place = choose_device(device)
+    place, timed_on = preparation.choose_place(device, request.vram_gb)
+    if timed_on is None and not dry_run:
+        action = "Make the plan here with `unetpp plan`, and train where the GPU is."
+        raise UsageError("vram_gb", "no GPU in this machine", "one to train on", action)
     found = preparation.read_data(Path(data), request.settings, progress, folder)
     dataset, fingerprint = found.dataset, found.fingerprint
     splits = find_splits(folder, dataset, progress, add_cases, validated=fold != NO_VALIDATION)
@@ -186,10 +193,11 @@ def train(
         split = choose_split(splits, numbers[0])
         _note_start(start, made, split.validation, Path(data), folder, progress)
         rest = find_rest(folder, numbers, made, request)
-        if not done:
+        if not done and timed_on is not None:
             progress.stage("Measuring a training step")
         first = settle_first_plan(folder, made, fingerprint, request, place, progress, write=False)
-        planned = preparation.estimate_cost(Path(data), folder, made, split, place, len(numbers), rest, first=first)
+        costs = timed_on, len(numbers), rest, place, first
+        planned = preparation.estimate_cost(Path(data), folder, made, split, *costs)
         longer = _write_longer(Path(data), folder, fold, numbers) if done else ""
         return replace(planned, written=False, longer=longer)
     try:
