@@ -36,6 +36,8 @@ COVERED_IN = {
         for verb in ("arguments", "demo", "check", "plan", "train", "predict", "evaluate", "report", "prune", "info")
     },
     "verbs/fold": "verbs/test_journey",
+    "verbs/fold_job": "verbs/test_first_stage",
+    "infer/first_stage": "verbs/test_first_stage",
     "verbs/missing_cases": "verbs/test_clean",
     "verbs/plan_page": "report/test_plan_page",
     "verbs/rest": "verbs/test_begun_folds",
@@ -158,7 +160,7 @@ COVERED_IN = {
     "runtime/scratch": "runtime/test_live_memory",
     "planning/data_section": "planning/test_planner",
     "planning/networks": "planning/test_planner",
-    "train/augment": "data/test_patches",
+    "planning/resolution": "planning/test_planner",
     "train/interruption": "train/test_trainer",
     "train/loop": "train/test_trainer",
     "train/speed": "planning/test_planner",

@@ -9,6 +9,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from unetpp.settings import Frozen, Positive, PositiveFloat, require
 
+MOST_CLASSES_OF_CASCADE = 4095
+"""Number of classes from which two class indices, those of a label and of a first stage, do not fit in a float32."""
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -244,6 +246,10 @@ class DataPlan(ReadPlan):
     as thick as their pixels by the nearest slice, images and predictions alike (as in nnU-Net)."""
     voxel_mm: tuple[PositiveFloat, ...] | None = None
     """Typical voxel size in mm on the network's grid, where files have one; decides which axes are treated alike."""
+    resolution: Literal["full", "low", "cascade"] = "full"
+    """full: one network on the grid of the images; low: one on a coarser grid, of which a patch shows more; cascade:
+    low resolution first, whose segmentation the network reads as further channels, one for each foreground class or
+    region."""
     normalization: tuple[Normalization, ...]
     """Intensity normalization of each channel."""
     training_range: TrainingRange | None = None
@@ -263,6 +269,11 @@ class DataPlan(ReadPlan):
     def num_classes(self) -> int:
         """Number of classes, background included."""
         return len(self.classes)
+
+    @property
+    def in_channels(self) -> int:
+        """Number of channels that the network reads: those of the image, and of a cascade those of the first stage."""
+        return len(self.channels) + (len(self.scored) if self.resolution == "cascade" else 0)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -292,6 +303,12 @@ class DataPlan(ReadPlan):
         axes = {"data.spacing_mm": self.spacing_mm, "data.voxel_mm": self.voxel_mm}
         require(
             (self.orientation is None or self.dims == 3, "data.orientation", "null in 2D (data.dims)"),
+            (self.resolution == "full" or self.dims == 3, "data.resolution", "full in 2D (data.dims)"),
+            (
+                self.resolution != "cascade" or self.num_classes < MOST_CLASSES_OF_CASCADE,
+                "data.resolution",
+                f"full or low with more than {MOST_CLASSES_OF_CASCADE - 1} of data.classes",
+            ),
             (
                 self.training_range is None or self.training_range.fits(self.dims, len(self.channels)),
                 "data.training_range",

@@ -62,6 +62,7 @@ LARGEST_TILE = {2: 256, 3: 96}
 MAY_CHANGE_ON_RESUME = ("train.checkpointing", "train.compile", "train.checkpoint_minutes", "predict.batch")
 """Fields that change speed or memory but not the trained weights."""
 
+_OF_CASCADE = " and of what data.resolution cascade adds"
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Axes = tuple[Positive, ...]
 Norm = Literal["batch", "instance", "group", "layer", "none"]
@@ -362,6 +363,10 @@ class AugmentPlan(Frozen):
     """Probability of a gamma correction of the inverted image: of bright values, as the other is of dark ones."""
     invert_probability: Fraction = 0.0
     """Probability of inverting intensities, for stains and microscopes of both kinds."""
+    first_stage_outlines: Fraction = 0.4
+    """Of a cascade: probability that the outlines of the first stage are moved by one or two voxels."""
+    first_stage_misses: Fraction = 0.2
+    """Of a cascade: probability that a class is removed from what the first stage found in a patch."""
 
 
 class TrainPlan(Frozen):
@@ -507,7 +512,7 @@ class Plan(Frozen):
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         data, model, train, depth = self.data, self.model, self.train, self.predict.depth
-        channels, outputs = len(data.channels), len(data.outputs)
+        channels, outputs = data.in_channels, len(data.outputs)
         sizes = {"train.patch": train.patch, "predict.tile": self.predict.tile}
         one_width = model.shells == (1.0,)
         heads = (
@@ -521,7 +526,11 @@ class Plan(Frozen):
         steps = train.epochs * train.steps_per_epoch
         require(
             (model.dims == data.dims, "model.dims", f"{data.dims}, as data.dims"),
-            (model.in_channels == channels, "model.in_channels", f"{channels}, one for each of data.channels"),
+            (
+                model.in_channels == channels,
+                "model.in_channels",
+                f"{channels}, one for each of data.channels{_OF_CASCADE * (data.resolution == 'cascade')}",
+            ),
             (
                 model.out_channels == outputs,
                 "model.out_channels",

@@ -17,6 +17,8 @@ from unetpp.words import say_permit, shorten_path, write_command
 
 MODEL, CHECKPOINT, LOG, METRICS_FILE = "model.safetensors", "last.ckpt", "log.jsonl", "metrics.json"
 VIEWS = "views"
+FIRST_STAGE = "first_stage"
+"""Folder of a fold, and of the cache, for the first stage of a cascade."""
 LOCK = ".lock"
 FoldName = int | str
 """Number of a fold, or `NO_VALIDATION`."""
@@ -39,6 +41,11 @@ class RunFolder:
     def plan_page(self) -> Path:
         """The page of the plan."""
         return self.path / "plan.html"
+
+    @property
+    def first_plan(self) -> Path:
+        """The plan of the first stage of a cascade."""
+        return self.path / "first_stage.json"
 
     @property
     def fingerprint(self) -> Path:
@@ -81,16 +88,24 @@ class RunFolder:
 
     def cached_files(self) -> list[Path]:
         """List the arrays of the prepared cases."""
-        return sorted(path for suffix in ("npy", "tif") for path in self.cache.glob(f"[!.]*.*.{suffix}"))
+        folders = (self.cache, self.cache / FIRST_STAGE)
+        return sorted(
+            path for folder in folders for suffix in ("npy", "tif") for path in folder.glob(f"[!.]*.*.{suffix}")
+        )
 
     def disposable_files(self) -> list[Path]:
         """List the prepared cases, and what killed processes left in the folders of the run."""
-        folders = (self.path, self.cache, *sorted(self.path.glob("fold_*/")))
+        inner = (*sorted(self.path.glob("fold_*/")), *sorted(self.path.glob(f"fold_*/{FIRST_STAGE}/fold_*/")))
+        folders = (self.path, self.cache, self.cache / FIRST_STAGE, *inner)
         return [*self.cached_files(), *(path for folder in folders for path in find_remains(folder))]
 
     def fold(self, name: FoldName) -> Path:
         """Return the folder of a fold."""
         return self.path / f"fold_{name}"
+
+    def first_stage(self, name: FoldName) -> RunFolder:
+        """Return the first stage of a fold of a cascade: a run whose two folds are halves of the training cases."""
+        return RunFolder(self.fold(name) / FIRST_STAGE)
 
     def folds(self) -> list[FoldName]:
         """List the folds that have a folder."""
@@ -99,8 +114,9 @@ class RunFolder:
         return [*numbers, *([NO_VALIDATION] if NO_VALIDATION in names else [])]
 
     def has_started(self, fold: FoldName) -> bool:
-        """Tell whether the fold has a model or a checkpoint."""
-        return any((self.fold(fold) / name).exists() for name in (MODEL, CHECKPOINT))
+        """Tell whether the fold, or its first stage, has a model or a checkpoint."""
+        own = any((self.fold(fold) / name).exists() for name in (MODEL, CHECKPOINT))
+        return own or any(map(self.first_stage(fold).has_started, self.first_stage(fold).folds()))
 
     def started_folds(self) -> list[FoldName]:
         """List the folds with a model or a checkpoint."""
@@ -119,6 +135,8 @@ class RunFolder:
         what = f"a training{'' if fold == 0 else f' of fold {fold}'} that"
         if step is None and (self.fold(fold) / MODEL).exists():
             return f"{what} has not ended, of which there is a model, but no {CHECKPOINT} that can be read"
+        if step is None and (first := self.first_stage(fold).started_folds()):
+            return f"{what} {'is' if held else 'was stopped'} after its first stage had begun ({len(first)} of 2)"
         if step is None:
             return f"{what} {'has not saved' if held else 'was stopped before it saved'} anything"
         return f"{what} {'is' if held else 'was stopped'} at step {step:,}"
@@ -220,6 +238,11 @@ def _explain_no_model(run: RunFolder) -> ModelFileError:
     state, command = found
     action = f"{'Continue' if run.folds() else 'Train'} it: `{command}`."
     return ModelFileError(run.path, state, "one that has saved a model", action)
+
+
+def list_first_stage(fold: Path) -> list[Path]:
+    """List the model files of the first stage of a cascade in the folder of a fold."""
+    return sorted((fold / FIRST_STAGE).glob(f"fold_*/{MODEL}"))
 
 
 def find_model_file(model: Path) -> Path:

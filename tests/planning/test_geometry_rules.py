@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from math import ceil, prod
 
 import pytest
@@ -155,29 +154,3 @@ def test_a_patch_of_many_voxels_is_the_whole_case() -> None:
     assert geometry_rules.shape_patch(10**9, (30, 200, 180), (5.0, 1.0, 1.0), (8, 16, 16)) == (32, 208, 192)
     assert geometry_rules.shape_patch(96**3, (2000, 2000, 2000), None, (16, 16, 16)) == (96, 96, 96)
     assert geometry_rules.shape_patch(1, (3, 3, 3), None, (2, 2, 2)) == (2, 2, 2)
-
-
-def test_what_was_considered_is_told() -> None:
-    (only,) = geometry_rules.consider_stages(2, (512, 512), None, (256, 256))
-    assert only == "2D, chosen: the network is given images; a patch holds 25% of the typical image"
-    chosen, flat, low = geometry_rules.consider_stages(3, (64, 64, 64), (1.0, 1.0, 1.0), (64, 64, 64))
-    assert chosen.startswith("3D, chosen: ") and "100%" in chosen
-    assert flat.startswith("2D, not chosen: ")
-    assert low == "low resolution first, not needed: the typical volume is 1.0 patches"
-    thick = geometry_rules.consider_stages(3, (40, 512, 512), (5.0, 0.8, 0.8), (24, 128, 128))
-    assert thick[1].startswith("2D, worth a comparison: ")
-    assert geometry_rules.consider_stages(3, (1, 64, 64), None, (1, 64, 64))[1].startswith("2D, as good: ")
-
-
-@given(st.tuples(*[st.integers(100, 900)] * 3), st.tuples(*[st.floats(0.3, 6)] * 3))
-def test_a_coarser_grid_for_large_volumes_is_of_four_patches(
-    shape: tuple[int, int, int], spacing: tuple[float, float, float]
-) -> None:
-    patch = (64, 64, 64)
-    low = geometry_rules.consider_stages(3, shape, spacing, patch)[2]
-    patches = prod(max(1, size / 64) for size in shape)
-    assert ("would help" in low) == (patches > geometry_rules.LOW_RESOLUTION_FROM)
-    if found := re.search(r"spacing_mm=\[(.*)\]", low):
-        coarse = [float(size) for size in found[1].split(", ")]
-        assert all(new >= old * 0.99 for new, old in zip(coarse, spacing, strict=True))
-        assert prod(coarse) / prod(spacing) == pytest.approx(patches / 4, rel=0.02)

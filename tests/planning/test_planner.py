@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from unetpp.data.preprocess import network_grid
 from unetpp.errors import PlanError
 from unetpp.plan import ChannelRange, LabelPlan, Plan
 from unetpp.planning.cost import count_cost
 from unetpp.planning.fingerprint import ChannelFacts, Fingerprint
 from unetpp.planning.planner import make_plan
+from unetpp.planning.stages import LOW_RESOLUTION_FROM, count_patches
 
 
 def fingerprint(**changes: Any) -> Fingerprint:
@@ -331,12 +333,45 @@ def test_rules_of_geometry_reach_the_plan() -> None:
     sides = [side * mm for side, mm in zip(plan.train.patch, plan.data.voxel_mm, strict=True)]
     assert max(sides) < 1.5 * min(sides)
     assert [line.partition(":")[0] for line in plan.considered] == [
-        "3D, chosen",
+        "low resolution first, chosen",
+        "3D alone, worth a comparison",
         "2D, worth a comparison",
-        "low resolution first, would help",
     ]
     assert Plan.from_json(plan.to_json()) == plan
     assert plan_for(**body).data.resampling == "linear"
+
+
+def test_a_resolution_reaches_the_plan() -> None:
+    body: dict[str, Any] = {"dims": 3, "median_shape": (300, 512, 512), "median_spacing_mm": (1.5, 0.8, 0.8)}
+    full, low, cascade = (plan_for(**body, settings={"data.resolution": name}) for name in ("full", "low", "cascade"))
+    assert full.data.spacing_mm == cascade.data.spacing_mm == (1.5, 0.8, 0.8)
+    assert full.model.in_channels == low.model.in_channels == 1
+    assert cascade.model.in_channels == 1 + len(cascade.data.scored)
+    assert min(new / old for new, old in zip(low.data.spacing_mm, (1.5, 0.8, 0.8), strict=True)) > 1.5
+    assert low.data.resampling == "cubic" and low.data.voxel_mm == low.data.spacing_mm
+    shape = network_grid((300, 512, 512), (1.5, 0.8, 0.8), low.data.spacing_mm)
+    assert count_patches(shape, low.train.patch) <= LOW_RESOLUTION_FROM
+    assert "quarter" in plan_for(**body).reasons["data.resolution"] and plan_for(**body).data.resolution == "cascade"
+    assert plan_for(**body, cases=9).data.resolution == "full"
+    assert cascade.train.minutes == full.train.minutes and "40%" in cascade.reasons["train.minutes"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "settings", "word"),
+    [
+        ({}, {"data.resolution": "low"}, "2D"),
+        ({"dims": 3, "median_shape": (40, 40, 40), "median_spacing_mm": (1.0, 1.0, 1.0)}, {}, "100%"),
+        ({"dims": 3, "median_shape": (400, 400, 400), "median_spacing_mm": None}, {}, "voxel sizes"),
+        (
+            {"dims": 3, "median_shape": (400, 400, 400), "median_spacing_mm": (1.0, 1.0, 1.0)},
+            {"data.spacing_mm": [2, 2, 2]},
+            "data.spacing_mm",
+        ),
+    ],
+)
+def test_a_low_resolution_that_cannot_be_is_refused(facts: dict[str, Any], settings: dict[str, Any], word: str) -> None:
+    with pytest.raises(PlanError, match=word):
+        plan_for(**facts, settings={"data.resolution": "low", **settings})
 
 
 def test_a_body_in_an_empty_image_is_normalized_by_itself() -> None:

@@ -9,6 +9,7 @@ from math import prod
 
 import numpy as np
 
+from unetpp.data.first_stage import join_codes
 from unetpp.data.store import StoredCase
 
 
@@ -107,7 +108,7 @@ class PatchSampler:
         return np.searchsorted(self._ends, order + offset, side="right").clip(max=len(self.cases) - 1)
 
     def read(self, location: PatchLocation) -> tuple[np.ndarray, np.ndarray]:
-        """Cut a patch: image (C, *patch) float32 and label (*patch) uint8 or uint16."""
+        """Cut a patch: image (C, *patch) float32 and label (*patch) of whole numbers, see `cut`."""
         image, label = self.cut(location)
         return image.astype(np.float32, copy=False), label
 
@@ -119,7 +120,8 @@ class PatchSampler:
             margin: number of voxels around it along each axis, on either side; None: none.
 
         Returns:
-            image (C, *window) and label (*window) of their stored types.
+            image (C, *window) and label (*window) of their stored types. Of a cascade, each number of the label stands
+            for what the first stage found, too, see `data.first_stage`.
         """
         case = self.cases[location.case]
         image, label = case.image(), case.label()
@@ -131,6 +133,8 @@ class PatchSampler:
         inside = tuple(slice(max(0, start), min(length, stop)) for start, stop, length in spans)
         pads = [(max(0, -start), max(0, stop - length)) for start, stop, length in spans]
         window, classes = np.asarray(image[(slice(None), *inside)]), np.asarray(label[inside])
+        if case.first_stage:
+            classes = join_codes(classes, case.first()[inside])
         if any(before or after for before, after in pads):
             return np.pad(window, [(0, 0), *pads], mode="reflect"), np.pad(classes, pads, mode="reflect")
         return window, classes

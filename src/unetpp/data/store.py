@@ -3,6 +3,7 @@
     cache/CASE-DIGEST.image.npy       (C, *grid) float16, memory-mapped when read
     cache/CASE-DIGEST.label.npy       (*grid) uint8 or uint16, class indices
     cache/CASE-DIGEST.foreground.npy  (n, 1 + dims) int32, see `data.foreground`
+    cache/CASE-DIGEST.first-KEY.npy   (*grid) uint8 or uint16, class indices of the first stage of a cascade
 
 Image and label of a large case are in compressed tiles, `.tif` instead of `.npy`: see `data.compressed`. The digest has
 two halves: what the image depends on, and what the label does. A change remakes the arrays that it concerns.
@@ -46,7 +47,7 @@ SMALL = 2**25
 """Bytes of an image up to which it is stored as it is: mapped, it is read a little faster."""
 _AT_ONCE = 4
 """Largest number of small cases that are prepared at once; of large ones there are as many as cores."""
-_OF_NEITHER = {"training_range", "voxel_mm", "regions"}
+_OF_NEITHER = {"training_range", "voxel_mm", "regions", "resolution"}
 _OF_LABELS = {"classes", "label_values", "labels", "label_grid"}
 _OF_IMAGES = {"normalization", "resampling", "fill"}
 """Fields of the plan's data section on which no array depends, only labels, and only images."""
@@ -59,6 +60,8 @@ class StoredCase:
     id: str
     stem: Path
     """Path of the arrays without their endings."""
+    first_stage: str = ""
+    """Name of the array with the segmentation of the first stage of a cascade; empty: there is none."""
 
     def image(self) -> Sliced:
         """Open the image (C, *grid) float16, whose slices are read from disk."""
@@ -67,6 +70,10 @@ class StoredCase:
     def label(self) -> Sliced:
         """Open the label (*grid) uint8 or uint16, whose slices are read from disk."""
         return self._open("label")
+
+    def first(self) -> Sliced:
+        """Open the segmentation (*grid) of the first stage, whose slices are read from disk."""
+        return self._open(self.first_stage)
 
     def positions(self) -> dict[int, np.ndarray]:
         """Read some positions (n, dims) of each foreground class; neither files nor memory are held for each case.
@@ -178,6 +185,12 @@ def write_case(case: Case, plan: DataPlan, stored: StoredCase) -> None:
     positions = sample_positions(label, case.id, labels.find_ignored_index(plan))
     with write_atomically(f"{stored.stem}.foreground.npy") as temporary, temporary.open("wb") as file:  # the last one
         np.save(file, positions, allow_pickle=False)
+
+
+def write_segmentation(stored: StoredCase, segmentation: np.ndarray) -> None:
+    """Write the segmentation (*grid) of the first stage; raises WriteError."""
+    shape = segmentation.shape
+    _write(stored, stored.first_stage, shape, segmentation.dtype, shape, lambda slices: segmentation[slices])
 
 
 def _write(

@@ -20,6 +20,7 @@ from unetpp.data.store import StoredCase
 from unetpp.deploy.exit_costs import time_exits
 from unetpp.errors import UsageError
 from unetpp.infer.early_exit import EarlyExit, choose_rule, estimate_uncertainty
+from unetpp.infer.first_stage import require_one_stage
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.infer.sliding import predict_tiles
 from unetpp.labels.coding_torch import TensorCoding
@@ -28,6 +29,7 @@ from unetpp.measure.verdict import suggest_for_model
 from unetpp.measured import MAX_DROP, DepthTable, Notes, Rule, has_unlearned
 from unetpp.metrics.scores import bootstrap_interval, compute_dice_losses, fast_dice, mean_of
 from unetpp.model.file import load_model, save_model
+from unetpp.model.header import read_header
 from unetpp.model.network import HeadOutputs
 from unetpp.progress import SILENCE, Progress, Stage
 from unetpp.run_folder import NO_VALIDATION
@@ -72,6 +74,7 @@ def adapt_file(
         UsageError: a network with one head, or that has hardly learned; or too few validation cases in the run folder.
         ModelFileError: the model cannot be used.
     """
+    require_one_stage(read_header(model).plan, model, "adapt")
     predictor = load_predictor(model, device, backend)
     sizes, named = predictor.sizes, given or model
     if len(predictor.depths) < 2:

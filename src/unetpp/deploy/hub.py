@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unetpp.deploy.export.model_card import read_license, write_card
 from unetpp.errors import optional_package
 from unetpp.files import write_json
+from unetpp.infer.first_stage import require_one_stage
 from unetpp.infer.hub_file import download
 from unetpp.infer.predictor import Predictor, load_predictor
 from unetpp.model.header import read_header
@@ -52,6 +53,7 @@ class HubModel(ModelHubMixin):
     def __init__(self, model: str | PathLike[str]) -> None:
         self.file = find_model_file(Path(model))
         self.header = read_header(self.file)
+        require_one_stage(self.header.plan, self.file, "share as one file")
         self._license = read_license(self.file.with_name("README.md"))
 
     @classmethod

@@ -12,6 +12,7 @@ from unetpp.dial import add_sizes, name_sizes
 from unetpp.errors import ModelFileError, UsageError
 from unetpp.files import write_atomically
 from unetpp.infer.doubts import describe_verdicts
+from unetpp.infer.first_stage import require_one_stage
 from unetpp.measure.choose_depth import choose_depth, describe_loss, describe_saving
 from unetpp.measure.verdict import suggest_for_model
 from unetpp.measured import DepthRow, DepthTable, FineTuning, Notes, has_unlearned, read_metrics
@@ -65,6 +66,7 @@ def prune_file(
         WriteError: it could not be written; a file that was at `out` before is intact.
     """
     network, header = load_model(model)
+    require_one_stage(header.plan, model, "prune")
     sizes = name_sizes(header.notes, network.head_depths, header.plan.model)
     number, reason = _choose_size(model, sizes, header, (depth, size), max_drop)
     smaller, plan, finetuning = network.prune(number), plan_at_size(header.plan, number), None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from unetpp.data.first_stage import add_segmentation
 from unetpp.data.preprocess import PreparedImage, prepare_image
 from unetpp.data.training_range import find_outside
 from unetpp.dial import name_sizes
@@ -20,6 +21,7 @@ from unetpp.infer.calibration import calibrate_together, join_levels
 from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.doubts import describe_doubts, describe_verdicts
 from unetpp.infer.early_exit import EarlyExit, choose_rule
+from unetpp.infer.first_stage import find_first_stage
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import AUTO, Prediction
 from unetpp.infer.restore import resample_bands
@@ -70,9 +72,10 @@ class Predictor(CasePredictor):
         max_drop: points (hundredths) of Dice that `depth="auto"` may lose against the deepest head, by the interval
             over validation cases.
         sizes: sizes of the networks, and their names, as `dial.name_sizes` makes them; None: named by the plan.
+        first_stage: predicts the first stage of a cascade.
 
     Raises:
-        UsageError: no networks, or a backend that does not run on `device`.
+        UsageError: no networks, a cascade without a first stage, or a backend that does not run on `device`.
         MissingExtraError: OpenVINO is requested and not installed.
     """
 
@@ -87,9 +90,14 @@ class Predictor(CasePredictor):
         rules: Sequence[Rule] = (),
         max_drop: float = MAX_DROP,
         sizes: SizeNames | None = None,
+        first_stage: CasePredictor | None = None,
     ) -> None:
         if not networks:
             raise UsageError("networks", "none", "at least one", "Pass the networks of one or more folds.")
+        if (first_stage is None) == (plan.data.resolution == "cascade"):
+            expected = "a predictor of the first stage with the plan of a cascade, and with no other"
+            raise UsageError("first_stage", str(first_stage), expected, "Load the run folder: `unetpp.load(RUN)`.")
+        self._first_stage = first_stage
         self.plan, self.data, self.coding = plan, plan.data, make_tensor_coding(plan.data)
         self.sizes = sizes or name_sizes(DepthTable(), networks[0].head_depths, plan.model)
         self.device: torch.device = torch.device(device)
@@ -140,7 +148,7 @@ class Predictor(CasePredictor):
     ) -> dict[int, Prediction]:
         """Predict an image that is read in blocks; see `CasePredictor.predict_source`."""
         depths = self.choose_sizes(options)
-        image = prepare_image(source, self.data, where)
+        image = self._prepare(source, where)
         runners = self._choose_runners(image.shape[1:])
         exits = self._make_early_exits(runners) if depths == (AUTO,) else []
         used, heads = (exits, self.depths[-1:]) if exits else (runners, depths)
@@ -173,8 +181,16 @@ class Predictor(CasePredictor):
         Raises:
             DataError: the image does not fit the model.
         """
-        image = prepare_image(source, self.data, where)
+        image = self._prepare(source, where)
         return image, self._stream(self._choose_runners(image.shape[1:]), image, depths, where, options, progress)
+
+    def _prepare(self, source: ImageSource, where: str) -> PreparedImage:
+        """Prepare an image; that of a cascade gets the channels of the first stage."""
+        image = prepare_image(source, self.data, where)
+        if self._first_stage is None:
+            return image
+        (found,) = self._first_stage.predict_source(source, where).values()
+        return add_segmentation(image, found.segmentation, self.data)
 
     def _stream(
         self,
@@ -233,7 +249,10 @@ def make_predictor(
     networks, plan, notes = load_files(files)
     rows = average_depths(notes)
     sizes = name_sizes(notes[0], networks[0].head_depths, plan.model)
-    predictor = Predictor(networks, plan, place, name, backend, rows, notes[0].auto, max_drop, sizes)
+    first = None
+    if plan.data.resolution == "cascade":
+        first = make_predictor(find_first_stage(files, plan.data), name, place, backend)
+    predictor = Predictor(networks, plan, place, name, backend, rows, notes[0].auto, max_drop, sizes, first)
     verdicts = [fold.verdict for fold in notes]
     predictor.verdicts = describe_verdicts(verdicts)
     predictor.doubts = describe_doubts(verdicts, explain_no_expected_dice(notes))

@@ -12,6 +12,7 @@ from unetpp.errors import ModelFileError, UsageError
 from unetpp.formats.sources import ImageSource
 from unetpp.infer.bands import Band, average_bands, collect
 from unetpp.infer.case_predictor import CasePredictor
+from unetpp.infer.first_stage import COMPARED
 from unetpp.infer.options import DEFAULTS, PredictOptions
 from unetpp.infer.prediction import Prediction
 from unetpp.infer.predictor import Predictor, make_predictor
@@ -20,9 +21,6 @@ from unetpp.labels.decision import make_decision
 from unetpp.runtime.device import find_device, keep_freed_memory
 from unetpp.selection import SELECTED, Selection, read_selection
 from unetpp.size_names import choose_setting
-
-COMPARED = ("dims", "channels", "classes", "label_values", "labels", "regions", "orientation")
-"""Fields of the data plan that members have in common; grid and normalization may differ."""
 
 
 class SelectedPredictor(CasePredictor):

@@ -15,15 +15,16 @@ from unetpp import labels
 from unetpp.data.patches import PatchSampler
 from unetpp.data.store import StoredCase
 from unetpp.infer.sliding import predict_tiles
-from unetpp.infer.tiles import TileGrid
+from unetpp.infer.tiles import TiledImage, TileGrid
 from unetpp.labels.coding_torch import make_tensor_coding
 from unetpp.measure.curves import VALIDATED_PER_TRAINED
-from unetpp.measure.stored_cases import StoredImage
+from unetpp.measure.stored_cases import open_stored
 from unetpp.metrics.scores import Validation, fast_dice, mean_of
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan, PredictPlan
 from unetpp.runtime.device import autocast
 from unetpp.runtime.stopwatch import time_calls
+from unetpp.train.first_stage import FirstStageChannels
 from unetpp.train.step import make_loss
 
 T = TypeVar("T")
@@ -91,6 +92,8 @@ class DepthValidation:
             pairs = [sampler.read(sampler.draw(step, index)) for index in range(batch)]
             images = torch.from_numpy(np.stack([image for image, _ in pairs])).to(self.device)
             target = torch.from_numpy(np.stack([label for _, label in pairs])[:, None]).long().to(self.device)
+            if data.resolution == "cascade":
+                images, target = FirstStageChannels(self.plan)(images, target)
             with torch.inference_mode(), autocast(self.device, train.precision):
                 outputs = network(images, heads=True)
             losses.append(compute(outputs, target).item())
@@ -103,8 +106,8 @@ class DepthValidation:
 
     def seconds_per_tile(self, network: nn.Module) -> float:
         """Measure the time of one tile, on a corner of a case: a whole one may have hundreds of tiles."""
-        corner = (slice(None), *(slice(size) for size in self._options.tile))
-        image, heads = StoredImage(self.cases[0].image()[corner]), cast(UNetPlusPlus, network).head_depths
+        corner = tuple(slice(size) for size in self._options.tile)
+        image, heads = open_stored(self.cases[0], self.plan.data, corner), cast(UNetPlusPlus, network).head_depths
         self._predict(network, image, heads)  # warm-up
         self.tile_s = statistics.mean(time_calls(lambda: self._predict(network, image, heads), self.device))
         return self.tile_s
@@ -125,12 +128,12 @@ class DepthValidation:
         self.cases = choose_evenly(self._all, count)
 
     def _score(self, network: nn.Module, case: StoredCase, depths: Sequence[int]) -> dict[int, float | None]:
-        found = self._predict(network, StoredImage(case.image()), depths)
         label, data = case.label(), self.plan.data
+        found = self._predict(network, open_stored(case, data), depths)
         meaning = data.num_classes, data.region_indices
         return {depth: fast_dice(segmentation, label, *meaning) for depth, segmentation in found.items()}
 
-    def _predict(self, network: nn.Module, image: StoredImage, depths: Sequence[int]) -> dict[int, np.ndarray]:
+    def _predict(self, network: nn.Module, image: TiledImage, depths: Sequence[int]) -> dict[int, np.ndarray]:
         return predict_tiles([network], image, self._options, depths, self.device, self._coding)
 
 

@@ -1,9 +1,9 @@
-"""Rules for sizes in space: voxel size, resampling, down-samplings, kernels, the shape of patches, and the stages."""
+"""Rules for sizes in space: voxel size, resampling, down-samplings, kernels, and the shape of patches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import ceil, inf, prod
+from math import ceil, prod
 from operator import mul
 from typing import Literal
 
@@ -24,8 +24,6 @@ THICK = 2.0
 """An axis is not yet down-sampled, nor convolved across, if its voxels are longer than the shortest by this factor."""
 SLAB = 16
 """Largest number of slices of a volume whose patches and tiles may be as wide as those of an image."""
-LOW_RESOLUTION_FROM = 4.0
-"""Number of patches in the typical volume from which a stage of low resolution would help (nnU-Net makes one there)."""
 
 
 def choose_orientation(orientation: Literal["RAS"] | None, without: int) -> Choice[Literal["RAS"] | None]:
@@ -219,52 +217,6 @@ def shape_patch(voxels: int, median_shape: Axes, spacing_mm: Sequence[float] | N
         counts = grown
         growing -= {axis for axis in alike if counts[axis] * multiples[axis] >= median_shape[axis]}
     return tuple(map(mul, counts, multiples))
-
-
-def consider_stages(dims: int, shape: Axes, spacing_mm: Sequence[float] | None, patch: Axes) -> tuple[str, ...]:
-    """Say which configurations there are for this data, which is chosen, and why: a line for each, the chosen first.
-
-    Args:
-        dims: number of spatial axes that the network has.
-        shape: typical size of a case on the network's grid, in voxels.
-        spacing_mm: voxel size; None: unknown.
-        patch: size of a patch in voxels.
-    """
-    patches = prod(size / min(size, side) for size, side in zip(shape, patch, strict=True))
-    sees = f"a patch holds {1 / patches:.0%} of the typical {'image' if dims == 2 else 'volume'}"
-    if dims == 2:
-        return (f"2D, chosen: the network is given images; {sees}",)
-    thick = spacing_mm is not None and max(spacing_mm) > THICK_RATIO * min(spacing_mm)
-    flat = "kernels are flat as long as slices are thick" if thick else "slices are as fine as their neighbors"
-    lines = [f"3D, chosen: neighboring slices say what a slice shows; {flat}; {sees}"]
-    if min(shape) == 1:
-        lines.append("2D, as good: the volumes are single slices, for which 3D is the network of an image")
-    elif thick:
-        lines.append("2D, worth a comparison: slices are thick (`data.dims=2`)")
-    else:
-        lines.append("2D, not chosen: it sees nothing of the slices above and below (`data.dims=2`)")
-    if patches > LOW_RESOLUTION_FROM:
-        coarser = (patches / LOW_RESOLUTION_FROM) ** (1 / 3)
-        at = "" if spacing_mm is None else f", such as `data.spacing_mm=[{', '.join(_coarsen(spacing_mm, coarser))}]`"
-        lines.append(
-            f"low resolution first, would help: the typical volume is {patches:.1f} patches, and a network sees one. "
-            f"It is not done here: a run on a coarser grid shows what more context is worth{at}"
-        )
-    else:
-        lines.append(f"low resolution first, not needed: the typical volume is {patches:.1f} patches")
-    return tuple(lines)
-
-
-def _coarsen(spacing_mm: Sequence[float], factor: float) -> list[str]:
-    """Make voxels so much larger in all: the short axes first, until all are as long."""
-    volume, lengths = prod(spacing_mm) * factor**3, list(spacing_mm)
-    while prod(lengths) < volume * 0.999:
-        shortest = min(lengths)
-        low = [axis for axis, length in enumerate(lengths) if length <= shortest * 1.0001]
-        following = min((length for axis, length in enumerate(lengths) if axis not in low), default=inf)
-        step = min(following / shortest, (volume / prod(lengths)) ** (1 / len(low)))
-        lengths = [length * step if axis in low else length for axis, length in enumerate(lengths)]
-    return [f"{length:.3g}" for length in lengths]
 
 
 def by(sizes: Sequence[object]) -> str:

@@ -148,7 +148,7 @@ class SizePlanner:
 
     def _list_fields(self, strides: tuple[Axes, ...], kernels: tuple[Axes, ...]) -> dict[str, Any]:
         data = self.data
-        fields = {"dims": data.dims, "in_channels": len(data.channels), "out_channels": len(data.outputs)}
+        fields = {"dims": data.dims, "in_channels": data.in_channels, "out_channels": len(data.outputs)}
         return fields | {"strides": strides, "kernel_sizes": kernels, "depth": len(strides)}
 
     def _pick_usual(self, models: dict[int, ModelPlan]) -> ModelPlan:

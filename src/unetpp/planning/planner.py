@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from unetpp.data.preprocess import network_grid
 from unetpp.errors import PlanError
 from unetpp.model.encoder_weights import require_source
 from unetpp.model.pruned_plan import prune_plan
 from unetpp.plan import AugmentPlan, DataPlan, ModelPlan, Plan, PredictPlan, TrainPlan
-from unetpp.planning import geometry_rules, memory_rules, rules
+from unetpp.planning import memory_rules, rules, stages
 from unetpp.planning.choice import Choice, Decisions
 from unetpp.planning.data_section import plan_data
 from unetpp.planning.fingerprint import Fingerprint, resolve_labels
@@ -22,6 +23,7 @@ from unetpp.planning.inheritance import inherit
 from unetpp.planning.nesting import average_seconds, choose_distillation, choose_growth, explain_nesting
 from unetpp.planning.networks import Networks
 from unetpp.planning.patches import SizePlanner, Sizes
+from unetpp.planning.resolution import plan_resolution
 from unetpp.planning.room import MemoryCount, Room, find_room, plan_within
 from unetpp.planning.step_times import Step, StepTimer, StepTimes
 from unetpp.runtime.device import has_fast_bf16
@@ -48,6 +50,7 @@ def make_plan(
     device: torch.device | None = None,
     settings: Mapping[str, Any] | None = None,
     start: Start | None = None,
+    is_first: bool = False,
     vram_gb: float | None = None,
     step_seconds: StepTimer | None,
     count_bytes: MemoryCount | None = None,
@@ -62,6 +65,7 @@ def make_plan(
         device: device to train on; None: the CPU.
         settings: fields of the plan that the user decides, `{"section.key": value}`; the others are chosen to agree.
         start: the model that training starts from, whose network is taken over; None: there is none.
+        is_first: it is the first stage of a cascade; then low resolution may be as fine as that of the images.
         vram_gb: memory in GB of the GPU that is planned for, which need not be there; None: that of the device.
         step_seconds: measures a training step on this machine; None: the training runs on another.
         count_bytes: counts the memory of a plan, to check that it fits; None: a quick estimate is trusted.
@@ -82,7 +86,7 @@ def make_plan(
     times = StepTimes(step_seconds, minutes)
 
     def make(room: Room) -> Plan:
-        return _Planner(fingerprint, Decisions(values), device, minutes, epochs, times, room).plan()
+        return _Planner(fingerprint, Decisions(values), device, minutes, epochs, times, room, is_first).plan()
 
     room = find_room(device, vram_gb, minutes, parsed.get("train.checkpointing", False))
     made = plan_within(room, make, count_bytes, warn)
@@ -112,6 +116,9 @@ class _Planner:
     epochs: int | None
     times: StepTimes
     room: Room
+    is_first: bool = False
+    share: float = 1.0
+    """Fraction of the time that the network has; of a cascade, the first stage has the rest."""
 
     def __post_init__(self) -> None:
         self.settings, self.reasons = self.decisions.settings, self.decisions.reasons
@@ -123,6 +130,7 @@ class _Planner:
             require_source(weights)
         kind, data = self.device.type, plan_data(self.fingerprint, self.decisions)
         precision = self.choose("train.precision", self._choose_precision())
+        data = self._choose_resolution(data, precision)
         sizes = SizePlanner(self.fingerprint, data, self.decisions, self.networks, self.room, precision).plan()
         overlap = self.choose("predict.overlap", rules.choose_overlap(data.dims))
         step = self._fit_time(sizes.fields, Step(sizes.patch, sizes.batch, precision))
@@ -130,7 +138,7 @@ class _Planner:
         train = self._plan_training(data, model, step, seconds)
         # a CPU is fastest on one tile in its caches, a GPU on several (docs/log.md)
         tiles = 1 if kind == "cpu" else rules.choose_batch(prod(sizes.tile), data.dims, kind).value
-        considered = geometry_rules.consider_stages(data.dims, sizes.shape, data.voxel_mm, sizes.patch)
+        considered = stages.consider_stages(data.dims, sizes.shape, data.voxel_mm, sizes.patch, data.resolution)
         predict = PredictPlan(
             tile=sizes.tile,
             overlap=overlap,
@@ -143,6 +151,22 @@ class _Planner:
             resolve_labels(dict(self.settings), self.fingerprint)
         )
 
+    def _choose_resolution(self, data: DataPlan, precision: str) -> DataPlan:
+        """Choose whether there is a low resolution; raises PlanError for one that cannot be."""
+
+        def plan_sizes(coarse: DataPlan) -> Sizes:
+            alone = Decisions(self.settings)  # its reasons are of no interest
+            return SizePlanner(self.fingerprint, coarse, alone, self.networks, self.room, precision).plan()
+
+        chosen = plan_resolution(self.fingerprint, data, self.decisions, plan_sizes, self.is_first)
+        self.share = 1 - stages.FIRST_SHARE if chosen.resolution == "cascade" else 1.0
+        return chosen
+
+    @property
+    def _limit(self) -> float | None:
+        """Minutes of the network, if they are limited and can be measured."""
+        return self.times.limit and self.share * self.times.limit
+
     def _choose_precision(self) -> Choice[str]:
         if self.room.is_elsewhere:
             return rules.choose_precision_elsewhere()
@@ -150,11 +174,11 @@ class _Planner:
 
     def _fit_time(self, fields: Mapping[str, Any], step: Step) -> Step:
         """Make the batch smaller where even the narrowest network would make too few steps with it in the time."""
-        if "train.batch" in self.settings or not self.times.limit or step.batch == 1:
+        if "train.batch" in self.settings or not self._limit or step.batch == 1:
             return step
         narrowest = list(self.networks.list(fields).values())[-1]
         seconds = self.times.measure(narrowest, step)
-        choice = rules.fit_batch_to_time(step.batch, seconds, self.times.limit, len(step.patch))
+        choice = rules.fit_batch_to_time(step.batch, seconds, self._limit, len(step.patch))
         if choice.value == step.batch:
             return step
         smaller = step._replace(batch=choice.value)
@@ -171,11 +195,11 @@ class _Planner:
         ladder = self.networks.list(sizes.fields)
         if self.networks.has_width:
             (model,) = ladder.values()
-            return model, self.times.measure(model, step) if self.times.limit else 0.0
+            return model, self.times.measure(model, step) if self._limit else 0.0
         times: dict[int, float] = {}
-        if self.times.limit:
+        if self._limit:
             times = self.times.measure_ladder(ladder, step, self.room.holds)
-            width, reason = rules.choose_width_by_time(times, self.times.limit)
+            width, reason = rules.choose_width_by_time(times, self._limit)
         else:
             fitting = [width for width, model in ladder.items() if self.room.holds(model, *step)] or [min(ladder)]
             is_full = self.room.grows and sizes.is_full
@@ -197,15 +221,21 @@ class _Planner:
         length = self.choose("train.epochs", rules.choose_epochs(self.epochs, minutes))
         counted = length * steps if minutes is None or self.epochs else None
         growth, distillation, seconds = self._choose_schedule(model, step, seconds, counted)
-        timed = minutes * 60 / seconds if minutes and seconds else None
+        timed = self.share * minutes * 60 / seconds if minutes and seconds else None
+        first = f"{1 - self.share:.0%} of them for the first stage; " * (self.share < 1)
         if timed is not None:
-            self.reasons["train.minutes"] = f"given; at most {int(timed)} steps of {seconds:.2f} s on this machine"
+            self.reasons["train.minutes"] = (
+                f"given; {first}at most {int(timed)} steps of {seconds:.2f} s on this machine"
+            )
         elif self.room.is_elsewhere:
             self.reasons["train.minutes"] = f"{'given' if minutes else 'not limited'}; {rules.NOT_TIMED}"
         self._note_constants(model)
         symmetries, reason = rules.choose_symmetries(data.dims, data.orientation is not None, data.voxel_mm)
         number = length * steps if timed is None or self.epochs else timed
-        variation = rules.choose_variation(number * step.batch * prod(step.patch) / self.fingerprint.voxels)
+        f = self.fingerprint
+        grid = network_grid(f.median_shape, f.median_spacing_mm, data.spacing_mm)
+        voxels = f.voxels * prod(grid) / prod(f.median_shape)
+        variation = rules.choose_variation(number * step.batch * prod(step.patch) / voxels)
         self.reasons |= {
             "train.augment.mirror": reason,
             "train.augment.quarter_turns": reason,

@@ -148,6 +148,7 @@ def _list_costs(record: PlanRecord) -> list[tuple[str, str]]:
     return [
         ("Network", describe_parameters(planned.parameters, planned.plan.model)),
         ("Memory of a training step", f"{planned.train_memory_mb:,.0f} MB, predicted from the plan"),
+        *([("First stage", planned.describe_first())] if planned.first else []),
         ("Time", length),
         ("Folds", f"{planned.folds} of {len(record.proof.folds)} are trained"),
         ("Prepared cases on disk", f"about {2 * values / 1e6:,.0f} MB and the labels, before resampling"),

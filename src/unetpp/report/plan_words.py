@@ -92,7 +92,7 @@ def list_not_done(record: PlanRecord) -> list[str]:
     plan, texts = record.planned.plan, []
     if plan.data.spacing_mm is None:
         texts.append(f"Nothing is resampled: {plan.reasons.get('data.spacing_mm', 'the plan says so')}.")
-    if record.patch_share < SMALL_SHARE:
+    if record.patch_share < SMALL_SHARE and plan.data.resolution != "cascade":
         texts.append(
             f"No stage of low resolution: the network sees {record.patch_share:.1%} of the median image "
             "at once, and no more around it."

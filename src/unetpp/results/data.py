@@ -84,6 +84,8 @@ class Planned(Result):
     """Whether the minutes count from the start of the command; False: from the end of its start-up."""
     longer: str = ""
     """Of a finished training: the command that trains it longer."""
+    first: Plan | None = None
+    """Plan of the first stage of a cascade."""
 
     def to_text(self) -> str:
         lines = [self.summarize(), *(wrap(line, WIDTH) for line in self.summary)]
@@ -99,7 +101,7 @@ class Planned(Result):
         return "\n".join(lines)
 
     def summarize(self, ends: datetime | None = None) -> str:
-        """Describe in four lines what is trained.
+        """Describe in four lines what is trained, in five that of a cascade.
 
         Args:
             ends: when the command ends; None: not known, or it has not begun.
@@ -114,10 +116,23 @@ class Planned(Result):
                 f"{self.validation_cases} to validate; {list_some(data.outputs, 4)}",
                 f"Network:  {model.topology} of depth {model.depth}, {self.parameters:,} parameters; "
                 f"patches of {patch}; {self.train_memory_mb:,.0f} MB",
+                *([f"Before:   {self.describe_first()}"] if self.first else []),
                 f"Training: {self.rest or self._describe_length()}{self._describe_scoring()}",
                 f"Ends:     {self._describe_end(ends)}; results in {self.run}",
             ]
         )
+
+    def describe_first(self) -> str:
+        """Describe the first stage of a cascade; empty without one."""
+        if self.first is None:
+            return ""
+        patch, mm = (
+            " x ".join(f"{each:g}" for each in sizes)
+            for sizes in (self.first.train.patch, self.first.data.voxel_mm or ())
+        )
+        minutes = self.first.train.minutes
+        share = f"each in {count_noun(float(f'{minutes:.2g}'), 'minute')}" if minutes else "each in as many epochs"
+        return f"two networks at {mm} mm, on a half of the cases each and {share}; patches of {patch}"
 
     def _describe_length(self) -> str:
         train = self.plan.train

@@ -297,10 +297,12 @@ def _write_notes(verdicts: Sequence[str]) -> list[str]:
 def _describe_data(data: DataPlan, predict: PredictPlan) -> list[str]:
     """Describe the images and classes of a model, one property a line."""
     spacing = " x ".join(f"{mm:g}" for mm in data.spacing_mm) + " mm" if data.spacing_mm else "as in each file"
+    stages = {"low": "one, at low resolution", "cascade": "the second of two; the first is at low resolution"}
     return [
         f"channels:   {', '.join(data.channels)}",
         f"classes:    {data.describe_classes()}",
         f"spacing:    {spacing}; tile {list(predict.tile)}; axes {data.orientation or 'as in each file'}",
+        *([f"stages:     {stages[data.resolution]}"] if data.resolution in stages else []),
     ]
 
 

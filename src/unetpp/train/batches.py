@@ -18,7 +18,8 @@ from unetpp.runtime.device import batch_workers
 from unetpp.train.augment import Augmentation, Variation
 
 Batch = tuple[Tensor, Tensor]
-"""Images (B, C, *patch) float32 and labels (B, 1, *patch) int64."""
+"""Images (B, C, *patch) float32 and labels (B, 1, *patch) int64; of a cascade, the labels hold what the first stage
+found as well (`data.first_stage`)."""
 
 
 class Patches(Protocol):

@@ -19,6 +19,7 @@ from unetpp.runtime.cuda_graph import GraphedGradients
 from unetpp.runtime.device import autocast, memory_format
 from unetpp.train import optimizer
 from unetpp.train.batches import Batch
+from unetpp.train.first_stage import FirstStageChannels
 
 
 class TrainingStep:
@@ -34,6 +35,7 @@ class TrainingStep:
         warn: called with a message if the network cannot be compiled and is trained without.
         ignored: class index of voxels that nobody labeled; None: there are none.
         regions: class indices of each logit, see `DataPlan.region_indices`; None: exclusive classes.
+        first_stage: adds the channels of a first stage to the images; None: there is none.
 
     Attributes:
         network: in training mode.
@@ -57,6 +59,7 @@ class TrainingStep:
         warn: Callable[[str], None] = lambda message: None,
         ignored: int | None = None,
         regions: Sequence[Sequence[int]] | None = None,
+        first_stage: FirstStageChannels | None = None,
     ) -> None:
         self.network = network.to(device).train()
         self.network.checkpointing = train.checkpointing
@@ -65,7 +68,7 @@ class TrainingStep:
         self.scaler = torch.amp.GradScaler(device.type, enabled=train.precision == "fp16" and device.type == "cuda")
         self.loss = make_loss(train, network, ignored, train.distillation, regions).to(device)
         self._model, self._train, self._device, self._warn = model, train, device, warn
-        self._first = first
+        self._first, self._first_stage = first, first_stage
         self.rate = 1.0
         self._forward: Callable[..., Any] = torch.compile(network, dynamic=False) if train.compile else network
         self.arithmetic: Callable[[], AbstractContextManager[Any]] = partial(autocast, device, train.precision)
@@ -91,7 +94,7 @@ class TrainingStep:
         optimizer.freeze_encoder(self.network, fraction < self._train.freeze_encoder)
         rate = self.rate * optimizer.compute_learning_rate(self._train, fraction)
         optimizer.set_learning_rate(self.optimizer, rate)
-        images, labels = self._place(batch)
+        images, labels = self._place(batch, number)
         torch.manual_seed(hash((self._train.seed, number)) % 2**63)
         loss = self._compute(images, labels)
         self.scaler.step(self.optimizer, directions_ready=self._uses_graph)
@@ -112,11 +115,15 @@ class TrainingStep:
             network.to(memory_format=memory_format)
         optimizer.match_memory_formats(self.optimizer)
 
-    def _place(self, batch: Batch) -> Batch:
-        """Copy a batch to the device."""
+    def _place(self, batch: Batch, number: int) -> Batch:
+        """Copy the batch of a step to the device, and complete its images there."""
         images, labels = batch
         images = images.to(self._device, memory_format=self._memory_format, non_blocking=True)
-        return images, labels.to(self._device, non_blocking=True)
+        labels = labels.to(self._device, non_blocking=True)
+        if self._first_stage is None:
+            return images, labels
+        images, labels = self._first_stage(images, labels, number)
+        return images.contiguous(memory_format=self._memory_format), labels
 
     def _compute_directions(self, images: Tensor, labels: Tensor) -> Tensor:
         """Do the part of a step that is independent of the learning rate, for a CUDA graph."""

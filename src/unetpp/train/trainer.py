@@ -30,6 +30,7 @@ from unetpp.run_folder import CHECKPOINT, LOG, MODEL
 from unetpp.train.augment import Augmentation
 from unetpp.train.batches import Batch, BatchMaker, prefetch
 from unetpp.train.checkpoint import TrainingState, load_checkpoint, read_training_state, save_checkpoint
+from unetpp.train.first_stage import FirstStageChannels
 from unetpp.train.growth import Growth
 from unetpp.train.interruption import Interruption
 from unetpp.train.log import Log
@@ -138,6 +139,7 @@ class FoldTraining:
             warn=lambda message: self.log.write("warning", message=message),
             ignored=labels.find_ignored_index(self.plan.data),
             regions=self.plan.data.region_indices,
+            first_stage=FirstStageChannels(self.plan) if self.plan.data.resolution == "cascade" else None,
         )
 
     def run(self, resume: bool = False, more: Extension | None = None) -> Training:

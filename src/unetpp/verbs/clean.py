@@ -11,7 +11,7 @@ from unetpp.errors import UsageError, WriteError
 from unetpp.files import hold_lock
 from unetpp.progress import ShowProgress
 from unetpp.results import Cleaned, CleanedRun
-from unetpp.run_folder import LOCK, RunFolder
+from unetpp.run_folder import FIRST_STAGE, LOCK, RunFolder
 from unetpp.verbs.arguments import AnyPath, list_paths
 
 
@@ -85,6 +85,7 @@ def _clean_run(folder: RunFolder, dry_run: bool) -> CleanedRun:
         except OSError as error:
             raise WriteError(path, error.strerror or str(error), "to remove it", "Close what uses it.") from error
     if not dry_run:
-        with suppress(OSError):  # something else is in it
-            folder.cache.rmdir()
+        for cache in (folder.cache / FIRST_STAGE, folder.cache):
+            with suppress(OSError):  # something else is in it, or it is not there
+                cache.rmdir()
     return CleanedRun(folder.path, len(files), size / 1e6)

@@ -5,39 +5,33 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
-from unetpp.data.folds import Split
-from unetpp.data.store import StoredCase, store_cases
 from unetpp.errors import UsageError
 from unetpp.files import write_json
 from unetpp.infer.prediction import MEAN
 from unetpp.infer.predictor import load_predictor
-from unetpp.layouts.dataset import Case, Dataset
+from unetpp.layouts.dataset import Case
 from unetpp.measure.choose_depth import make_row, recommend_depth
 from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.pace import SHARE_AFTER
 from unetpp.measure.quality import add_depths, evaluate_cases
-from unetpp.measure.validation import DepthValidation, choose_evenly, count_tiles
 from unetpp.measure.verdict import judge_fold
 from unetpp.measured import DepthTable, Metrics, Notes, Training, count_surfaces, read_metrics
-from unetpp.model.build import make_grid
 from unetpp.model.file import load_model, save_model
 from unetpp.model.header import read_header
 from unetpp.plan import Plan
+from unetpp.planning.stages import FIRST_SHARE
 from unetpp.progress import Progress
 from unetpp.report import ViewFolder
 from unetpp.results import TrainedFold
 from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL, VIEWS, FoldName, RunFolder
-from unetpp.runtime.stopwatch import measure_load
-from unetpp.train.checkpoint import TrainingState, read_training_state
-from unetpp.train.listeners import Listeners
-from unetpp.train.trainer import Extension, FoldTraining
-from unetpp.verbs.fold_time import FollowUp, share_time, show_status
+from unetpp.train.checkpoint import read_training_state
+from unetpp.train.trainer import Extension
+from unetpp.verbs.first_stage import add_first_stage
+from unetpp.verbs.fold_job import FoldJob, make_training
 from unetpp.verbs.request import Request
-from unetpp.verbs.start import recall_start
 from unetpp.version import __version__
 
 SHARE_FOR_SCORES = 0.75
@@ -49,35 +43,6 @@ COMPLETE = (TIME, MEMORY)
 """Costs of a depth that take time to measure."""
 COSTS = frozenset({NO_MEMORY, NO_TIMES})
 """What may be left when all cases are scored, in words."""
-
-
-@dataclass(frozen=True)
-class FoldJob:
-    """One fold of a run, and what it is trained with."""
-
-    dataset: Dataset
-    """All cases."""
-    plan: Plan
-    split: Split
-    run: RunFolder
-    fold: FoldName
-    device: torch.device
-    progress: Progress
-    listeners: Listeners
-    """They hear the events of the training."""
-
-    def store_cases(self) -> tuple[list[StoredCase], list[StoredCase]]:
-        """Prepare the cases, and return those for training and those for validation."""
-        cases = {case.id: case for case in self.dataset.cases}
-        used = [cases[name] for name in (*self.split.train, *self.split.validation)]
-        stage = self.progress.stage(f"Fold {self.fold}: preparing cases", "cases")
-        stored = store_cases(used, self.plan.data, self.run.cache, stage)
-        return stored[: len(self.split.train)], stored[len(self.split.train) :]
-
-    def find_held_out(self) -> list[Case]:
-        """Find the validation cases."""
-        cases = {case.id: case for case in self.dataset.cases}
-        return [cases[name] for name in self.split.validation]
 
 
 def train_and_measure(
@@ -109,7 +74,10 @@ def train_and_measure(
         raise UsageError(run.fold(fold), got, expected, "Restore it.")
     if more and not done:
         job.progress.note(f"note: fold {fold} had not ended: it goes on to its end; repeat the command to add to it")
-    training, budget_s, after = _make_training(job, allowance_s, until, begun, later, done)
+    cases = job.store_cases()
+    if plan.data.resolution == "cascade":
+        cases = add_first_stage(job, *cases, None if allowance_s is None else FIRST_SHARE * allowance_s)
+    training, budget_s, after = make_training(job, cases, allowance_s, until, begun, later, done)
     job.listeners.begin(fold, plan)
     if done:
         run.metrics_file(fold).replace(run.earlier_metrics_file(fold))  # they are those of the weights so far
@@ -125,62 +93,6 @@ def train_and_measure(
     scores = {depth: row.dice for depth, row in metrics.depths.items()}
     job.listeners(kind="measured", step=result.steps, depths=scores)
     return _as_result(fold, result, metrics)
-
-
-def _make_training(
-    job: FoldJob,
-    allowance_s: float | None,
-    until: float,
-    begun: TrainingState | None,
-    later: int,
-    done: TrainedFold | None,
-) -> tuple[FoldTraining, float | None, FollowUp]:
-    """Prepare the cases, and share the time between training, validations and what follows.
-
-    Args:
-        job: the fold.
-        allowance_s: seconds for all of it, if they are limited.
-        until: time of `time.monotonic` at which they end.
-        begun: position of an earlier training in its schedule.
-        later: number of folds that follow.
-        done: result of the earlier training if that has ended: then there is a new budget.
-
-    Returns:
-        The training, its seconds, and what follows it.
-    """
-    plan, fold = job.plan, job.fold
-    training_cases, held_out = job.store_cases()
-    sizes = len(make_grid(plan.model).head_depths(plan.model.deep_supervision)) * len(plan.model.shells)
-    tiles, load = count_tiles(held_out, plan.predict), measure_load()
-    former_s = (done and done.metrics.scoring_s) or 0.0
-    after = FollowUp(tiles, len(held_out), sizes, allowance_s or math.inf, not later, load, former_s)
-    validation, rebudget = None, None
-    if held_out:
-        chosen = choose_evenly(held_out, plan.train.validation_cases)
-        validation = DepthValidation(chosen, plan, job.device, training_cases)
-    if allowance_s is not None and (done or not begun):
-        if validation:
-            job.progress.stage(f"Fold {fold}: timing a validation")
-        rebudget = share_time(until, validation, after)
-    if validation and begun and begun.validation_cases:
-        validation.keep(begun.validation_cases)
-    budget_s = rebudget and rebudget(0.0)
-    stage = job.progress.stage(f"Fold {fold}: training", "steps")
-    training = FoldTraining(
-        plan,
-        training_cases,
-        job.run.fold(fold),
-        device=job.device,
-        validate=validation,
-        budget_s=budget_s,
-        rebudget=rebudget,
-        validation_cases=len(validation.cases) if validation else None,
-        held_out=len(held_out),
-        weights=None if begun else recall_start(job.run, plan),
-        show=show_status(stage, lambda: after.reserved_s((validation and validation.tile_s) or 0.0), later),
-        listen=job.listeners,
-    )
-    return training, budget_s, after
 
 
 def read_fold(run: RunFolder, fold: FoldName) -> TrainedFold | None:

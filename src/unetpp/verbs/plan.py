@@ -8,7 +8,7 @@ from pathlib import Path
 from unetpp.console import shows_progress
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Planned, describe_plan
-from unetpp.verbs.arguments import AnyPath, Settings, choose_run, name_data, require_data
+from unetpp.verbs.arguments import AnyPath, Resolution, Settings, choose_run, name_data, require_data
 
 
 @shows_progress
@@ -19,6 +19,7 @@ def plan(
     from_: AnyPath | None = None,
     minutes: float | None = None,
     epochs: int | None = None,
+    resolution: Resolution | None = None,
     device: str = "auto",
     vram_gb: float | None = None,
     set: Settings | None = None,
@@ -37,6 +38,9 @@ def plan(
             is taken over.
         minutes: Wall time of the training for which to plan.
         epochs: Length of the training in epochs, instead of `minutes`.
+        resolution: full: one network on the grid of the images; low: one on a coarser grid, of which a patch shows
+            more; cascade: low resolution first, then a network that reads its segmentation. By default cascade for
+            volumes far larger than a patch, else full.
         device: auto, cpu, cuda or cuda:K.
         vram_gb: Memory of the GPU in GB: patch, batch, depth and width grow until training takes 85 % of it. The GPU
             need not be in this machine; then nothing is timed.
@@ -56,13 +60,14 @@ def plan(
     """
     from unetpp.runtime.device import keep_freed_memory
     from unetpp.verbs import begun_folds, preparation
+    from unetpp.verbs.first_stage import settle_first_plan
     from unetpp.verbs.plan_page import make_plan_page
     from unetpp.verbs.request import read_request
     from unetpp.verbs.splits import find_splits
     from unetpp.verbs.start import describe_start, find_start
 
     progress = progress or Silence()
-    request = read_request(minutes, epochs, set, vram_gb=vram_gb)
+    request = read_request(minutes, epochs, set, resolution=resolution, vram_gb=vram_gb)
     start = find_start(from_)
     require_data(data)
     folder = choose_run(out, name_data(data), progress)
@@ -78,11 +83,15 @@ def plan(
     if not dry_run:
         preparation.write_plan(folder, found.fingerprint, made, splits, start)
         folder.note_data(Path(data))
+    known = made, found.fingerprint, request, place.device, progress
+    first = settle_first_plan(folder, *known, write=not dry_run, anew=True)
     if place.timed_on is None:
         progress.note(
             "The GPU that is planned for is not in this machine: nothing is timed. Train with this run there."
         )
     elif made.train.minutes is None:
         progress.stage("Measuring a training step")
-    planned = preparation.estimate_cost(Path(data), folder, made, splits[0], place.timed_on, device=place.device)
+    planned = preparation.estimate_cost(
+        Path(data), folder, made, splits[0], place.timed_on, 1, None, place.device, first
+    )
     return replace(planned, written=False) if dry_run else make_plan_page(folder, found, splits, planned, progress)

@@ -125,7 +125,12 @@ def choose_place(name: str, vram_gb: float | None) -> Place:
 
 
 def create_plan(
-    fingerprint: Fingerprint, request: Request, device: torch.device, progress: Progress, start: Start | None = None
+    fingerprint: Fingerprint,
+    request: Request,
+    device: torch.device,
+    progress: Progress,
+    start: Start | None = None,
+    is_first: bool = False,
 ) -> Plan:
     """Create a plan for the data, the machine and the settings of the user.
 
@@ -135,6 +140,7 @@ def create_plan(
         device: where training runs.
         progress: shows the measuring of the machine.
         start: the model that training starts from.
+        is_first: it is the first stage of a cascade.
 
     Returns:
         The plan, with a reason for each value.
@@ -158,6 +164,7 @@ def create_plan(
         device=device,
         settings=settings,
         start=start,
+        is_first=is_first,
         vram_gb=request.vram_gb,
         step_seconds=measure if can_time else None,
         count_bytes=lambda model, train: estimate_training_bytes(model, train, device),
@@ -217,6 +224,9 @@ def reuse_plan(
     if not folder.plan.exists():
         return create_plan(fingerprint, request, device, progress, start)
     found, settings = read_plan(folder.plan), resolve_labels(request.as_settings(), fingerprint)
+    if (wanted := settings.get("data.resolution", found.data.resolution)) != found.data.resolution:
+        got, expected = f"{wanted}, but {folder.plan} was made for {found.data.resolution}", "the same"
+        raise UsageError("resolution", got, expected, "Delete that file to plan again, or choose another `out`.")
     _require_fit(found, fingerprint, folder.plan)
     if request.vram_gb is not None:
         action = "Leave it out, delete that file to plan again, or choose another `out`."
@@ -338,6 +348,7 @@ def estimate_cost(
     folds: int = 1,
     rest: Rest | None = None,
     device: torch.device = CPU,
+    first: Plan | None = None,
 ) -> Planned:
     """Estimate the time and memory that training takes.
 
@@ -350,23 +361,27 @@ def estimate_cost(
         folds: number of folds to train.
         rest: what is left of a training that is continued, if it is.
         device: where training runs, if nothing is timed.
+        first: plan of the first stage of a cascade.
 
     Returns:
         Memory in MB and time in minutes, with the plan.
     """
     train = plan.train
-    memory = estimate_training_bytes(plan.model, train, timed_on or device) / 1e6
+    memory = max(estimate_training_bytes(each.model, each.train, timed_on or device) for each in (first or plan, plan))
     seconds = rest.seconds if rest else train.minutes and 60 * train.minutes * folds
     steps = None if seconds is not None else rest.steps if rest else train.steps_per_epoch * train.epochs * folds
     if steps is not None and timed_on is not None:
         seconds = measure_mean_step_seconds(plan.model, train, timed_on) * steps
+        if first:
+            length = 2 * folds * first.train.steps_per_epoch * first.train.epochs
+            seconds += measure_mean_step_seconds(first.model, first.train, timed_on) * length
     minutes = None if seconds is None else seconds / 60
     return Planned(
         data,
         folder.path,
         plan,
         count_parameters(plan.model),
-        memory,
+        memory / 1e6,
         minutes,
         folds,
         training_cases=len(split.train),
@@ -374,4 +389,5 @@ def estimate_cost(
         rest=rest.text if rest else "",
         from_start=rest is None or rest.from_start,
         steps=steps,
+        first=first,
     )

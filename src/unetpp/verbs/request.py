@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from unetpp.errors import UsageError
 from unetpp.plan import Plan, ReadPlan
 from unetpp.settings import parse_settings, validate
-from unetpp.verbs.arguments import Epochs, Minutes
+from unetpp.verbs.arguments import Epochs, Minutes, Resolution
 
 _Number = TypeVar("_Number", int, float)
 
@@ -42,6 +42,7 @@ def read_request(
     epochs: Epochs | None,
     values: Mapping[str, Any] | Sequence[str] | None,
     seed: int | None = None,
+    resolution: Resolution | None = None,
     vram_gb: float | None = None,
 ) -> Request:
     """Collect the settings from the arguments of a verb; a length may be an argument or one of `values`.
@@ -51,6 +52,7 @@ def read_request(
         epochs: length in epochs; "+5" adds to finished folds.
         values: settings, as `read_settings` takes them.
         seed: seed of the training.
+        resolution: the setting `data.resolution`.
         vram_gb: memory in GB of the GPU to plan for.
 
     Returns:
@@ -64,6 +66,7 @@ def read_request(
     adds = str(minutes).startswith("+") or str(epochs).startswith("+")
     minutes, epochs = _read_length("minutes", minutes, float), _read_length("epochs", epochs, int)
     settings = read_settings(values) | ({} if seed is None else {"train.seed": seed})
+    settings |= {} if resolution is None else {"data.resolution": resolution}
     parsed = parse_settings(Plan, settings)  # each by itself, before any file is read
     if weights := parsed.get("model.encoder_weights"):
         from unetpp.model.encoder_weights import require_source

@@ -11,6 +11,7 @@ import torch
 from unetpp.data.folds import read_splits
 from unetpp.errors import DataError, ModelFileError, UsageError
 from unetpp.files import write_atomically
+from unetpp.infer.first_stage import require_one_stage
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model
 from unetpp.model.header import read_header
@@ -52,7 +53,9 @@ def find_start(model: AnyPath | None) -> Start | None:
     file = find_model_file(find_model(model))
     in_run = path.name == file.name and file.parent.name.startswith("fold_")
     name = file.resolve().parent.parent.name if in_run else path.name or path.resolve().name
-    return Start(file, read_header(file).plan, f"{name}, sha256 {_digest(file)}")
+    plan = read_header(file).plan
+    require_one_stage(plan, file, "start from")
+    return Start(file, plan, f"{name}, sha256 {_digest(file)}")
 
 
 def copy_start(file: Path, folder: RunFolder) -> None:

@@ -14,7 +14,17 @@ from unetpp.errors import Interrupted, UnetppError, UsageError
 from unetpp.progress import Progress, ShowProgress, Silence
 from unetpp.results import NEW_IMAGES, Planned, Run, TrainedFold, describe_plan
 from unetpp.run_folder import NO_VALIDATION, FoldName, RunFolder
-from unetpp.verbs.arguments import AnyPath, Epochs, LogTo, Minutes, Settings, choose_run, name_data, require_data
+from unetpp.verbs.arguments import (
+    AnyPath,
+    Epochs,
+    LogTo,
+    Minutes,
+    Resolution,
+    Settings,
+    choose_run,
+    name_data,
+    require_data,
+)
 from unetpp.verbs.clean import clean
 from unetpp.verbs.report import write_page
 from unetpp.words import write_command
@@ -22,7 +32,7 @@ from unetpp.words import write_command
 if TYPE_CHECKING:  # they import torch
     from unetpp.plan import Plan
     from unetpp.planning.planner import Start
-    from unetpp.verbs.fold import FoldJob
+    from unetpp.verbs.fold_job import FoldJob
     from unetpp.verbs.fold_time import Clock
     from unetpp.verbs.request import Request
 
@@ -42,6 +52,7 @@ class TrainOptions(TypedDict, total=False):
     epochs: Epochs | None
     fold: int | str
     seed: int | None
+    resolution: Resolution | None
     device: str
     vram_gb: float | None
     resume: bool
@@ -75,6 +86,7 @@ def train(
     epochs: Epochs | None = None,
     fold: int | str = 0,
     seed: int | None = None,
+    resolution: Resolution | None = None,
     device: str = "auto",
     vram_gb: float | None = None,
     resume: bool = False,
@@ -103,6 +115,7 @@ def train(
         fold: Fold to train: 0, 1, ...; all: five models, each validated on its fifth of the cases (in nnU-Net, all is
             what is none here); none: one model of all cases, without validation and so without scores.
         seed: Seed of weights and patches; the folds do not depend on it.
+        resolution: full, low or cascade, as of `unetpp plan`; a cascade trains its first stage in 40 % of the minutes.
         device: auto, cpu, cuda or cuda:K.
         vram_gb: Memory of the GPU in GB: patch, batch, depth and width grow until training takes 85 % of it. For a GPU
             that is not in this machine only with `dry_run`, or with `plan`.
@@ -132,7 +145,7 @@ def train(
     from unetpp.verbs.request import read_request
 
     progress = progress or Silence()
-    request = read_request(minutes, epochs, set, seed, vram_gb)
+    request = read_request(minutes, epochs, set, seed, resolution, vram_gb)
     begun_folds.check_fold(fold)
     if select and fold != "all":
         raise UsageError("select", f"`fold={fold}`", '`fold="all"`: folds to choose by', "Change one of the two.")
@@ -143,7 +156,8 @@ def train(
     from unetpp.runtime.device import keep_freed_memory
     from unetpp.train.listeners import Listeners
     from unetpp.verbs import preparation
-    from unetpp.verbs.fold import FoldJob
+    from unetpp.verbs.first_stage import settle_first_plan
+    from unetpp.verbs.fold_job import FoldJob
     from unetpp.verbs.fold_time import Clock, load_libraries
     from unetpp.verbs.plan_page import has_plan_page, make_plan_page
     from unetpp.verbs.rest import find_end, find_rest
@@ -181,13 +195,16 @@ def train(
         rest = find_rest(folder, numbers, made, request)
         if not done and timed_on is not None:
             progress.stage("Measuring a training step")
-        planned = preparation.estimate_cost(Path(data), folder, made, split, timed_on, len(numbers), rest, place)
+        first = settle_first_plan(folder, made, fingerprint, request, place, progress, write=False)
+        costs = timed_on, len(numbers), rest, place, first
+        planned = preparation.estimate_cost(Path(data), folder, made, split, *costs)
         longer = _write_longer(Path(data), folder, fold, numbers) if done else ""
         return replace(planned, written=False, longer=longer)
     try:
         with begun_folds.hold_folds(folder, numbers):
             begun_folds.require_unstarted(folder, numbers, resume, fold)  # again: another process may have trained
             made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress, start, numbers)
+            first = settle_first_plan(folder, made, fingerprint, request, place, progress)
             folder.note_data(Path(data))
             jobs = [
                 FoldJob(dataset, made, choose_split(splits, number), folder, number, place, progress, listeners)
@@ -196,7 +213,7 @@ def train(
             if not done:
                 rest, split = find_rest(folder, numbers, made, request), jobs[0].split
                 planned = preparation.estimate_cost(
-                    Path(data), folder, made, split, folds=len(jobs), rest=rest, device=place
+                    Path(data), folder, made, split, folds=len(jobs), rest=rest, device=place, first=first
                 )
                 progress.note(planned.summarize(find_end(rest, made.train.minutes, len(numbers), clock)))
             if not any(map(folder.has_started, numbers)):

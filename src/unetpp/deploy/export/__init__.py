@@ -25,6 +25,7 @@ from unetpp.dial import name_sizes
 from unetpp.errors import ModelFileError, UnetppError, UsageError, WriteError
 from unetpp.files import write_atomically
 from unetpp.infer.doubts import describe_verdicts
+from unetpp.infer.first_stage import require_one_stage
 from unetpp.infer.predictor import load_folds
 from unetpp.labels.coding_torch import make_tensor_coding
 from unetpp.measured import ExportNotes
@@ -140,6 +141,7 @@ def _open_model(
 ) -> Source:
     """Open the folds of a run, or one model file, at the sizes that are asked for; arguments as of `export_file`."""
     networks, plan, notes = load_folds(model)
+    require_one_stage(plan, model, "export")
     every = name_sizes(notes[0], networks[0].head_depths, plan.model)
     sizes = replace(every, numbers=choose_sizes(depth, size, every, plan.predict.depth))
     choice = describe_default(model, every, plan.predict.depth, notes, options) if depth is size is None else ""

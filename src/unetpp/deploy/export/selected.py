@@ -14,6 +14,7 @@ from typing import Any
 from unetpp.deploy.export.graph import Exportable, MeanProbabilities, SizeProbabilities
 from unetpp.dial import name_sizes
 from unetpp.errors import UsageError
+from unetpp.infer.first_stage import require_one_stage
 from unetpp.infer.predictor import load_files
 from unetpp.labels.coding_torch import make_tensor_coding
 from unetpp.measured import DepthRow, ExportNotes, Notes
@@ -72,6 +73,7 @@ def open_selected(
     parts, plans, notes = [], [], []
     for member in selection.members:
         networks, plan, found = load_files([model / file for file in member.files])
+        require_one_stage(plan, model, "export")
         every = name_sizes(found[0], networks[0].head_depths, plan.model)
         sizes = replace(every, numbers=(member.size,), words={})
         parts.append(SizeProbabilities(networks, sizes, make_tensor_coding(plan.data)))

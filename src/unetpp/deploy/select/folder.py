@@ -10,7 +10,7 @@ from pathlib import Path
 from unetpp.deploy.select.runs import ComparedRun
 from unetpp.errors import UsageError, WriteError
 from unetpp.files import write_json
-from unetpp.run_folder import MODEL
+from unetpp.run_folder import MODEL, list_first_stage
 from unetpp.selection import SELECTED, Selection, is_selection
 
 
@@ -46,6 +46,10 @@ def write_folder(selection: Selection, runs: Sequence[ComparedRun], out: Path) -
                 for file, source in zip(files, by_name[member.run].files.values(), strict=True):
                     (draft / file).parent.mkdir(parents=True)
                     shutil.copyfile(source, draft / file)
+                    for first in list_first_stage(source.parent):  # of a cascade
+                        target = (draft / file).parent / first.relative_to(source.parent)
+                        target.parent.mkdir(parents=True)
+                        shutil.copyfile(first, target)
                 members.append(member.model_copy(update={"files": tuple(files)}))
             complete = selection.merge(Selection(members=tuple(members)))
             write_json(draft / SELECTED, complete.to_dict())

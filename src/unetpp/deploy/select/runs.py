@@ -13,8 +13,8 @@ import torch
 from unetpp.data.folds import read_splits
 from unetpp.dial import add_sizes, describe_size, name_sizes
 from unetpp.errors import UsageError
+from unetpp.infer.first_stage import COMPARED
 from unetpp.infer.predictor import Predictor, make_predictor
-from unetpp.infer.selected import COMPARED
 from unetpp.measure.depth_table import measure_depths
 from unetpp.measure.pooled import pool_run
 from unetpp.measured import Metrics
