@@ -326,7 +326,7 @@ def test_voxels_that_nobody_labeled_reach_the_plan() -> None:
 
 def test_rules_of_geometry_reach_the_plan() -> None:
     body: dict[str, Any] = {"dims": 3, "median_shape": (60, 512, 512), "median_spacing_mm": (5.0, 0.8, 0.8)}
-    plan = plan_for(**body, spacing_varies=True, fine_spacing_mm=(2.5, 0.7, 0.7))
+    plan = plan_for(**body, minutes=600, spacing_varies=True, fine_spacing_mm=(2.5, 0.7, 0.7))
     assert plan.data.spacing_mm == plan.data.voxel_mm == (2.5, 0.8, 0.8)
     assert plan.data.resampling == "cubic"
     assert {"data.resampling", "model.depth"} <= set(plan.reasons)
@@ -351,8 +351,10 @@ def test_a_resolution_reaches_the_plan() -> None:
     assert low.data.resampling == "cubic" and low.data.voxel_mm == low.data.spacing_mm
     shape = network_grid((300, 512, 512), (1.5, 0.8, 0.8), low.data.spacing_mm)
     assert count_patches(shape, low.train.patch) <= LOW_RESOLUTION_FROM
-    assert "quarter" in plan_for(**body).reasons["data.resolution"] and plan_for(**body).data.resolution == "cascade"
-    assert plan_for(**body, cases=9).data.resolution == "full"
+    unasked, short = plan_for(**body, minutes=600), plan_for(**body)
+    assert "quarter" in unasked.reasons["data.resolution"] and unasked.data.resolution == "cascade"
+    assert "short" in short.reasons["data.resolution"] and short.data.resolution == "full"
+    assert plan_for(**body, minutes=600, cases=9).data.resolution == "full"
     assert cascade.train.minutes == full.train.minutes and "40%" in cascade.reasons["train.minutes"]
 
 

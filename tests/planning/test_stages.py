@@ -66,13 +66,15 @@ def test_a_ct_becomes_coarse_within_slices_first() -> None:
 
 
 def test_low_resolution_comes_first_for_volumes_far_larger_than_a_patch() -> None:
-    assert stages.choose_resolution(100.0, (1.0, 1.0, 1.0), 300).value == "cascade"
-    for patches, spacing, cases, word in (
-        (26.9, (1.0, 1.0, 1.0), 300, ""),
-        (100.0, None, 300, "voxel sizes"),
-        (100.0, (1.0, 1.0, 1.0), 9, "9 cases"),
+    assert stages.choose_resolution(100.0, (1.0, 1.0, 1.0), 300, None).value == "cascade"
+    assert stages.choose_resolution(100.0, (1.0, 1.0, 1.0), 300, 600).value == "cascade"
+    for patches, spacing, cases, minutes, word in (
+        (26.9, (1.0, 1.0, 1.0), 300, None, ""),
+        (100.0, None, 300, None, "voxel sizes"),
+        (100.0, (1.0, 1.0, 1.0), 9, None, "9 cases"),
+        (100.0, (1.0, 1.0, 1.0), 300, 20.0, "20 minutes are short"),
     ):
-        choice = stages.choose_resolution(patches, spacing, cases)
+        choice = stages.choose_resolution(patches, spacing, cases, minutes)
         assert choice.value == "full" and word in choice.reason
 
 

@@ -158,7 +158,7 @@ class _Planner:
             alone = Decisions(self.settings)  # its reasons are of no interest
             return SizePlanner(self.fingerprint, coarse, alone, self.networks, self.room, precision).plan()
 
-        chosen = plan_resolution(self.fingerprint, data, self.decisions, plan_sizes, self.is_first)
+        chosen = plan_resolution(self.fingerprint, data, self.decisions, plan_sizes, self.minutes, self.is_first)
         self.share = 1 - stages.FIRST_SHARE if chosen.resolution == "cascade" else 1.0
         return chosen
 

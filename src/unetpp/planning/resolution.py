@@ -13,7 +13,12 @@ from unetpp.planning.patches import Sizes
 
 
 def plan_resolution(
-    f: Fingerprint, data: DataPlan, decisions: Decisions, plan_sizes: Callable[[DataPlan], Sizes], is_first: bool
+    f: Fingerprint,
+    data: DataPlan,
+    decisions: Decisions,
+    plan_sizes: Callable[[DataPlan], Sizes],
+    minutes: float | None,
+    is_first: bool,
 ) -> DataPlan:
     """Choose whether there is a low resolution, and make voxels larger for one that is alone.
 
@@ -22,6 +27,7 @@ def plan_resolution(
         data: the section without a low resolution.
         decisions: what the user set; reasons are noted there.
         plan_sizes: returns patch and typical shape for a section.
+        minutes: wall time of the training; None: not limited.
         is_first: it is the first stage of a cascade; then low resolution may be as fine as that of the images.
 
     Raises:
@@ -37,7 +43,7 @@ def plan_resolution(
     if data.dims == 3:
         sizes = plan_sizes(data)
         patches = stages.count_patches(sizes.shape, sizes.patch)
-    choice = stages.choose_resolution(patches, mm, 0 if is_started else f.cases)
+    choice = stages.choose_resolution(patches, mm, 0 if is_started else f.cases, minutes)
     resolution = decisions.choose("data.resolution", choice)
     if resolution == "full":
         return data

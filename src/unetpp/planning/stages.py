@@ -19,6 +19,9 @@ CASCADE_FROM = 27.0
 each axis, so that most patches see no border of a body. Chosen, not measured."""
 FEWEST_CASES = 10
 """Number of cases below which low resolution is not put first unasked: each of its networks has half of them."""
+LONG_MINUTES = 600
+"""Minutes from which a training may be divided into three unasked; in less, each would make few steps, and one network
+can be pruned and exported. Chosen, not measured."""
 FIRST_SHARE = 0.4
 """Fraction of the time of a fold for the two networks of the first stage: a patch of theirs holds a large part of a
 volume, so that they learn in few steps."""
@@ -74,13 +77,16 @@ def _grow(spacing_mm: Sequence[float], steps: int) -> tuple[float, ...]:
     return tuple(float(f"{mm:.4g}") for mm in sizes) if steps else sizes
 
 
-def choose_resolution(patches: float, spacing_mm: Sequence[float] | None, cases: int) -> Choice[Resolution]:
-    """Choose low resolution first for volumes far larger than a patch, if there are cases enough for two stages.
+def choose_resolution(
+    patches: float, spacing_mm: Sequence[float] | None, cases: int, minutes: float | None
+) -> Choice[Resolution]:
+    """Choose low resolution first for volumes far larger than a patch, if cases and time are enough for two stages.
 
     Args:
         patches: number of patches in the typical volume; of an image 1.
         spacing_mm: voxel size of the network's grid; None: unknown.
         cases: number of cases.
+        minutes: wall time of the training; None: not limited.
     """
     if patches < CASCADE_FROM:
         return Choice("full", "")
@@ -89,6 +95,8 @@ def choose_resolution(patches: float, spacing_mm: Sequence[float] | None, cases:
         return Choice("full", f"{far}, but without voxel sizes there is no coarser grid")
     if cases < FEWEST_CASES:
         return Choice("full", f"{far}, but {count_noun(cases, 'case')} are few to divide among two first networks")
+    if minutes is not None and minutes < LONG_MINUTES:
+        return Choice("full", f"{far}, but {minutes:g} minutes are short for three trainings one after another")
     return Choice("cascade", f"{far}: a first stage sees a quarter of it and tells the second where things are")
 
 
