@@ -22,45 +22,47 @@ from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
-from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, preprocess_dataset
-from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 CORES = len(os.sched_getaffinity(0))
+PREPARED, RAW = "nnUNet_preprocessed", "nnUNet_raw"
+"""Environment variables of nnU-Net, which is imported where it is used: this module is imported without it, too."""
 
 
-class TimedTrainer(nnUNetTrainer):
-    """nnU-Net's trainer for a number of seconds of steps."""
+def make_trainer(seconds: float, *arguments: Any) -> Any:
+    """Make nnU-Net's trainer for a number of seconds of steps."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    seconds = 300.0
-    steps = 0
-    spent = 0.0
+    class TimedTrainer(nnUNetTrainer):
+        def run_training(self) -> None:
+            self.steps, self.spent = 0, 0.0
+            self.on_train_start()
+            self.network.train()
+            while self.spent < seconds:
+                for group in self.optimizer.param_groups:
+                    group["lr"] = self.initial_lr * (1 - self.spent / seconds) ** 0.9
+                started = time.perf_counter()
+                self.train_step(next(self.dataloader_train))
+                self.spent += time.perf_counter() - started
+                self.steps += 1
+            self.on_train_end()
 
-    def run_training(self) -> None:
-        self.on_train_start()
-        self.network.train()
-        while self.spent < self.seconds:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.initial_lr * (1 - self.spent / self.seconds) ** 0.9
-            started = time.perf_counter()
-            self.train_step(next(self.dataloader_train))
-            self.spent += time.perf_counter() - started
-            self.steps += 1
-        self.on_train_end()
+        def plot_network_architecture(self) -> None:
+            """Leave out the drawing, which needs graphviz."""
 
-    def plot_network_architecture(self) -> None:
-        """Leave out the drawing, which needs graphviz."""
+    return TimedTrainer(*arguments)
 
 
 def prepare(options: argparse.Namespace) -> dict[str, Any]:
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, preprocess_dataset
+
     number, started = int(options.dataset[7:10]), time.perf_counter()
     extract_fingerprints([number], num_processes=CORES, check_dataset_integrity=True)
     name = f"width{options.width}" + ("own" if options.patch is None else "patch")
     planner = ExperimentPlanner(number, gpu_memory_target_in_gb=options.memory, plans_name=name)
     planner.UNet_base_num_features = options.width
     planner.plan_experiment()
-    file = Path(str(nnUNet_preprocessed)) / options.dataset / f"{name}.json"
+    file = Path(os.environ[PREPARED]) / options.dataset / f"{name}.json"
     plans = json.loads(file.read_text())
     configuration = choose_configuration(plans)
     if options.patch is not None:
@@ -96,12 +98,11 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(CORES)
     torch.manual_seed(options.seed)
     np.random.seed(options.seed)
-    folder = Path(str(nnUNet_preprocessed)) / options.dataset
+    folder = Path(os.environ[PREPARED]) / options.dataset
     plans = json.loads((folder / f"{options.plans}.json").read_text()) | {"continue_training": False}
-    declared = json.loads((Path(str(nnUNet_raw)) / options.dataset / "dataset.json").read_text())
+    declared = json.loads((Path(os.environ[RAW]) / options.dataset / "dataset.json").read_text())
     configuration = choose_configuration(plans)
-    trainer = TimedTrainer(plans, configuration, 0, declared, torch.device("cpu"))
-    trainer.seconds = 60 * options.minutes
+    trainer = make_trainer(60 * options.minutes, plans, configuration, 0, declared, torch.device("cpu"))
     trainer.run_training()
     started = time.perf_counter()
     trainer.perform_actual_validation()
