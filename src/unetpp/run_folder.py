@@ -107,6 +107,12 @@ class RunFolder:
         """Return the first stage of a fold of a cascade: a run whose two folds are halves of the training cases."""
         return RunFolder(self.fold(name) / FIRST_STAGE)
 
+    @property
+    def is_first_stage(self) -> bool:
+        """Whether this is the first stage of a fold of a cascade."""
+        place = self.path.absolute()
+        return place.name == FIRST_STAGE and RunFolder(place.parent.parent).first_plan.is_file()
+
     def folds(self) -> list[FoldName]:
         """List the folds that have a folder."""
         names = [path.name.removeprefix("fold_") for path in self.path.glob("fold_*")]

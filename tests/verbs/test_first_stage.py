@@ -125,6 +125,14 @@ def test_what_is_missing_or_of_another_run_is_told(copied: Path) -> None:
         unetpp.load(run.fold(0) / "model.safetensors", device="cpu")
 
 
+def test_a_first_stage_is_not_trained_by_itself_nor_planned_again(cascade: Path) -> None:
+    data = cascade.parent / "data"
+    with pytest.raises(UsageError, match="the first stage of a cascade, whose cases are those of one fold"):
+        unetpp.train(data, RunFolder(cascade).first_stage(0).path, resume=True, minutes="+1", progress=False)
+    with pytest.raises(UsageError, match=r"resolution: got full, .*expected the same\. Choose another"):
+        unetpp.train(data, cascade, resume=True, resolution="full", progress=False)
+
+
 def test_plans_of_both_stages_agree(copied: Path, cascade: Path) -> None:
     run, data = RunFolder(copied), cascade.parent / "data"
     with pytest.raises(UsageError, match="made for cascade"):

@@ -38,4 +38,4 @@ def test_the_weight_of_a_case_that_is_not_there_is_refused(tmp_path: Path) -> No
     with pytest.raises(
         PlanError, match=r"train\.case_weights: got 7; expected ids of cases, such as 0, 1, 2 and 1 more"
     ):
-        unetpp.train(data, tmp_path / "run", minutes=0.1, set={"train.case_weights": {"1": 2, "7": 3}})
+        unetpp.plan(data, tmp_path / "run", minutes=0.1, set={"train.case_weights": {"1": 2, "7": 3}})

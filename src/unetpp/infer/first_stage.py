@@ -50,5 +50,5 @@ def require_one_stage(plan: Plan, model: Path, verb: str) -> None:
     """Raise UsageError for the second stage of a cascade, where a verb takes single networks."""
     if plan.data.resolution == "cascade":
         got, expected = "a cascade, of which each stage is a network", f"a model of one stage to {verb}"
-        action = "Predict with its run folder; or train a run with `resolution=full` or `low` for this."
+        action = "Predict with its run folder; or train a run with `resolution=full` for this."
         raise UsageError(model, got, expected, action)

@@ -224,16 +224,22 @@ def reuse_plan(
     if not folder.plan.exists():
         return create_plan(fingerprint, request, device, progress, start)
     found, settings = read_plan(folder.plan), resolve_labels(request.as_settings(), fingerprint)
+    # a new plan would not be that of the networks that are trained
+    action = (
+        "Choose another `out`."
+        if folder.started_folds()
+        else "Delete that file to plan again, or choose another `out`."
+    )
     if (wanted := settings.get("data.resolution", found.data.resolution)) != found.data.resolution:
         got, expected = f"{wanted}, but {folder.plan} was made for {found.data.resolution}", "the same"
-        raise UsageError("resolution", got, expected, "Delete that file to plan again, or choose another `out`.")
+        raise UsageError("resolution", got, expected, action)
     _require_fit(found, fingerprint, folder.plan)
     if request.vram_gb is not None:
-        action = "Leave it out, delete that file to plan again, or choose another `out`."
-        raise UsageError("vram_gb", f"{request.vram_gb:g}, but {folder.plan} is there", "a new plan", action)
+        got = f"{request.vram_gb:g}, but {folder.plan} is there"
+        raise UsageError("vram_gb", got, "a new plan", f"Leave it out. {action}")
     if start and start.origin != found.train.start:
         got = f"{start.origin}, but {folder.plan} was made for {found.train.start or 'random weights'}"
-        raise UsageError("from_", got, "the same", "Delete that file to plan again, or choose another `out`.")
+        raise UsageError("from_", got, "the same", action)
     started = folder.started_folds()
     if not started:
         changed = _require_head(found.changed(settings))
@@ -291,7 +297,6 @@ def settle_plan(
             progress.note("Waiting for another job, which makes the plan of this run.")
             locks.enter_context(hold_lock(folder.path / LOCK, wait=True))
         made = reuse_plan(folder, fingerprint, request, device, progress, start, ours)
-        _require_cases(made, splits)
         write_plan(folder, fingerprint, made, splits, start)
     return made
 
@@ -330,7 +335,12 @@ def _require_fit(plan: Plan, fingerprint: Fingerprint, path: Path) -> None:
 def write_plan(
     folder: RunFolder, fingerprint: Fingerprint, plan: Plan, splits: Sequence[Split], start: Start | None = None
 ) -> None:
-    """Write fingerprint.json, splits.json, and plan.json with its schema; copy the model that it starts from."""
+    """Write fingerprint.json, splits.json, and plan.json with its schema; copy the model that it starts from.
+
+    Raises:
+        PlanError: a case that has a weight is not there.
+    """
+    _require_cases(plan, splits)
     if start:
         copy_start(start.file, folder)
     write_text(folder.fingerprint, fingerprint.to_json())
