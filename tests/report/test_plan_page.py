@@ -50,6 +50,7 @@ def test_a_plan_for_a_gpu_elsewhere_is_not_timed_and_the_page_says_so(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     answer = run_cli("plan", cells, "--out", tmp_path / "run", "--vram", 2, *set_options(TINY))
+    assert " MB of 2 GB" in answer.stdout
     assert answer.code == 0, answer.stderr
     assert "nothing is timed" in answer.stderr and "minutes of steps on this machine" not in answer.stdout
     text = (tmp_path / "run/plan.html").read_text(encoding="utf-8")

@@ -86,6 +86,8 @@ class Planned(Result):
     """Of a finished training: the command that trains it longer."""
     first: Plan | None = None
     """Plan of the first stage of a cascade."""
+    vram_gb: float | None = None
+    """Memory in GB of the GPU that the user named."""
 
     def to_text(self) -> str:
         lines = [self.summarize(), *(wrap(line, WIDTH) for line in self.summary)]
@@ -115,7 +117,8 @@ class Planned(Result):
                 f"Data:     {count_noun(self.training_cases, element)}{channels} to train on, "
                 f"{self.validation_cases} to validate; {list_some(data.outputs, 4)}",
                 f"Network:  {model.topology} of depth {model.depth}, {self.parameters:,} parameters; "
-                f"patches of {patch}; {self.train_memory_mb:,.0f} MB",
+                f"patches of {patch}; {self.train_memory_mb:,.0f} MB"
+                + (f" of {self.vram_gb:g} GB" if self.vram_gb else ""),
                 *([f"Before:   {self.describe_first()}"] if self.first else []),
                 f"Training: {self.rest or self._describe_length()}{self._describe_scoring()}",
                 f"Ends:     {self._describe_end(ends)}; results in {self.run}",

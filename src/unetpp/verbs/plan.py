@@ -94,4 +94,5 @@ def plan(
     planned = preparation.estimate_cost(
         Path(data), folder, made, splits[0], place.timed_on, 1, None, place.device, first
     )
+    planned = replace(planned, vram_gb=request.vram_gb)
     return replace(planned, written=False) if dry_run else make_plan_page(folder, found, splits, planned, progress)
