@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from unetpp.settings import Frozen, Positive, PositiveFloat, require
 
+Resolution = Literal["full", "low", "cascade"]
 MOST_CLASSES_OF_CASCADE = 4095
 """Number of classes from which two class indices, those of a label and of a first stage, do not fit in a float32."""
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -246,7 +247,7 @@ class DataPlan(ReadPlan):
     as thick as their pixels by the nearest slice, images and predictions alike (as in nnU-Net)."""
     voxel_mm: tuple[PositiveFloat, ...] | None = None
     """Typical voxel size in mm on the network's grid, where files have one; decides which axes are treated alike."""
-    resolution: Literal["full", "low", "cascade"] = "full"
+    resolution: Resolution = "full"
     """full: one network on the grid of the images; low: one on a coarser grid, of which a patch shows more; cascade:
     low resolution first, whose segmentation the network reads as further channels, one for each foreground class or
     region."""

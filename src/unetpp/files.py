@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import hashlib
 import importlib
 import json
 import os
@@ -221,3 +222,9 @@ def _action(error: OSError) -> str:
         first = "Close the programs that use it" if _ON_WINDOWS else "Change the permissions of the folder"
         return f"{first}, or choose another `out`."
     return "Choose another `out`."
+
+
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

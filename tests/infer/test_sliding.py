@@ -149,7 +149,8 @@ def test_where_memory_is_short_the_sums_are_on_disk_and_the_same(monkeypatch: py
     expected = every_row([net], image, chosen, (1, 2))
     made: list[np.ndarray] = []
     monkeypatch.setattr(sliding, "measure_free_bytes", lambda: 1000)
-    monkeypatch.setattr(sliding, "allocate_array", lambda *size: made.append(scratch.allocate_array(*size)) or made[0])
+    allocate = scratch.allocate_array
+    monkeypatch.setattr(scratch, "allocate_array", lambda *size: made.append(allocate(*size)) or made[0])
     monkeypatch.setattr(scratch, "LARGE", 1)
     np.testing.assert_array_equal(every_row([net], image, chosen, (1, 2)), expected)
     assert isinstance(made[0], np.memmap)

@@ -168,26 +168,13 @@ def test_a_selection_takes_the_first_stage_along(cascade: Path, tmp_path: Path) 
 
 
 def test_a_dry_run_tells_of_both_stages_and_writes_nothing(cascade: Path, tmp_path: Path) -> None:
-    planned = unetpp.plan(
-        cascade.parent / "data",
-        tmp_path / "run",
-        epochs=1,
-        resolution="cascade",
-        device="cpu",
-        set=SETTINGS,
-        dry_run=True,
-        progress=False,
-    )
-    assert "two networks at" in planned.to_text() and not (tmp_path / "run").exists()
-    low = unetpp.plan(
-        cascade.parent / "data",
-        tmp_path / "low",
-        epochs=1,
-        resolution="low",
-        device="cpu",
-        set=SETTINGS,
-        progress=False,
-    )
+    def plan(resolution: Any, dry_run: bool) -> Any:
+        data, out = cascade.parent / "data", tmp_path / resolution
+        options: dict[str, Any] = {"epochs": 1, "device": "cpu", "set": SETTINGS, "progress": False}
+        return unetpp.plan(data, out, resolution=resolution, dry_run=dry_run, **options)
+
+    planned, low = plan("cascade", True), plan("low", False)
+    assert "two networks at" in planned.to_text() and not (tmp_path / "cascade").exists()
     assert low.plan.data.resolution == "low" and not RunFolder(tmp_path / "low").first_plan.exists()
     assert "3D at low resolution, chosen" in low.page.read_text() if low.page else False
 

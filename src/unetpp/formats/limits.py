@@ -52,7 +52,9 @@ def check_memory(size: int) -> None:
     Raises:
         MemoryError: naming the size and the limit.
     """
+    if size <= scratch.LARGE:  # free memory takes longer to measure than a small image to read
+        return
     limit = measure_free_bytes() * MEMORY_SHARE
-    if size > max(limit, scratch.LARGE):
+    if size > limit:
         needed = f"{size / 1e6:,.0f} MB, more than {MEMORY_SHARE:.0%} of the free memory ({limit / 1e6:,.0f} MB)"
         raise MemoryError(f"{needed}; TIFF and PNG without Exif orientation are read from disk")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unetpp.formats.scratch import allocate_array
+from unetpp.formats import scratch
 from unetpp.free_memory import measure_free_bytes
 from unetpp.infer.bands import Band, collect, rows_per_chunk
 from unetpp.infer.confidence import Disagreement
@@ -93,9 +93,10 @@ def _make_zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:
 
     Many classes over wide slices take gigabytes: 100 of them 10 GB for slices of 512 x 512 in tiles of 96.
     """
-    if device.type != "cpu" or 2 * 4 * prod(shape) <= measure_free_bytes():
+    size = 4 * prod(shape)
+    if device.type != "cpu" or size <= scratch.LARGE or 2 * size <= measure_free_bytes():
         return torch.zeros(shape, device=device)
-    array = allocate_array(shape, np.float32)
+    array = scratch.allocate_array(shape, np.float32)
     array[...] = 0
     return torch.from_numpy(array)
 

@@ -8,6 +8,7 @@ the slices and that behind them meet in one position of the kernel; with the sli
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +20,13 @@ def convolve_volume(
     weight: Tensor,
     bias: Tensor | None = None,
     stride: Sequence[int] = (1, 1, 1),
-    padding: Sequence[int] = (),
+    padding: Sequence[int] = (0, 0, 0),
 ) -> Tensor:
     """Compute `torch.nn.functional.conv3d`, zero-padded by `padding` voxels along each axis."""
-    padding = tuple(padding) or (0, 0, 0)
     if torch.is_grad_enabled() and _is_unsafe(x, weight, stride[0], padding[0]):
         x = functional.pad(x, (0, 0, 0, 0, padding[0], padding[0]))
         padding = (0, *padding[1:])
-    return functional.conv3d(x, weight, bias, tuple(stride), padding)
+    return functional.conv3d(x, weight, bias, tuple(stride), tuple(padding))
 
 
 def _is_unsafe(x: Tensor, weight: Tensor, stride: int, padding: int) -> bool:
@@ -39,5 +39,4 @@ class Conv3d(nn.Conv3d):
     """`torch.nn.Conv3d`, computed by `convolve_volume`; zero padding without groups or dilation."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        padding = () if isinstance(self.padding, str) else self.padding
-        return convolve_volume(x, weight, bias, self.stride, padding)
+        return convolve_volume(x, weight, bias, self.stride, cast(tuple[int, ...], self.padding))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Literal
 
 from unetpp.data.resampling import THICK_RATIO
+from unetpp.data_plan import Resolution
 from unetpp.plan import Axes
 from unetpp.planning.choice import Choice
 from unetpp.words import count_noun
 
-Resolution = Literal["full", "low", "cascade"]
 LOW_RESOLUTION_FROM = 4.0
 """Number of patches in the typical volume from which a low resolution shows more context (nnU-Net trains one there)."""
 CASCADE_FROM = 27.0

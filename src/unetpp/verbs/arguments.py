@@ -29,7 +29,6 @@ Epochs = int | str
 LogTo = str | Callable[[dict[str, Any]], object] | Sequence[str | Callable[[dict[str, Any]], object]]
 """tensorboard[:FOLDER], wandb[:PROJECT], mlflow[:URI], a function of an event, or several of them."""
 Backend = Literal["auto", "torch", "openvino", "cuda"]
-Resolution = Literal["full", "low", "cascade"]
 Library = Literal["smp", "monai", "nested-unet", "unet-version", "pms", "nnunet-v1", "unetpp"]
 
 

@@ -6,14 +6,12 @@ network that has not seen it; validation cases and new images are segmented by b
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -23,7 +21,7 @@ from unetpp.data.folds import Split, make_splits, read_splits, write_splits
 from unetpp.data.preprocess import choose_orientation
 from unetpp.data.store import StoredCase, write_segmentation
 from unetpp.errors import UsageError
-from unetpp.files import hold_lock, write_text
+from unetpp.files import digest_file, hold_lock, write_text
 from unetpp.infer.first_stage import COMPARED, NETWORKS
 from unetpp.infer.predictor import make_predictor
 from unetpp.plan import Plan, read_plan
@@ -71,41 +69,43 @@ def settle_first_plan(
     if plan.data.resolution != "cascade":
         return None
     with hold_lock(folder.path / LOCK, wait=True) if write else nullcontext():
-        first = _find_first_plan(folder, plan, fingerprint, request, device, progress, anew)
+        if folder.first_plan.exists() and not anew:
+            first = _reuse_first_plan(folder, plan, request)
+        else:
+            first = create_plan(fingerprint, _ask_for_low(request, plan), device, progress, is_first=True)
+        _require_alike(folder, first, plan)
         if write:
             write_text(folder.first_plan, first.to_json())
     return first
 
 
-def _find_first_plan(
-    folder: RunFolder,
-    plan: Plan,
-    fingerprint: Fingerprint,
-    request: Request,
-    device: torch.device,
-    progress: Progress,
-    anew: bool,
-) -> Plan:
-    minutes = plan.train.minutes and plan.train.minutes * FIRST_SHARE / NETWORKS
-    if folder.first_plan.exists() and not anew:
-        first = read_plan(folder.first_plan)
-        if (request.minutes or request.epochs) and not folder.started_folds():
-            first = first.changed({"train.minutes": minutes, "train.epochs": plan.train.epochs})
-    else:
-        settings = {key: value for key, value in request.settings.items() if key not in OF_SECOND}
-        asked = replace(
-            request,
-            settings={**settings, "data.resolution": "low"},
-            minutes=minutes,
-            epochs=None if minutes else request.epochs,
-        )
-        first = create_plan(fingerprint, asked, device, progress, is_first=True)
+def _reuse_first_plan(folder: RunFolder, plan: Plan, request: Request) -> Plan:
+    """Read the plan of the first stage; before any training its length follows that of the second."""
+    first = read_plan(folder.first_plan)
+    if (request.minutes or request.epochs) and not folder.started_folds():
+        return first.changed({"train.minutes": _share_minutes(plan), "train.epochs": plan.train.epochs})
+    return first
+
+
+def _ask_for_low(request: Request, plan: Plan) -> Request:
+    """Return what the user asked for, of a network at low resolution in its share of the time."""
+    settings = {key: value for key, value in request.settings.items() if key not in OF_SECOND}
+    minutes = _share_minutes(plan)
+    epochs = None if minutes else request.epochs
+    return replace(request, settings={**settings, "data.resolution": "low"}, minutes=minutes, epochs=epochs)
+
+
+def _share_minutes(plan: Plan) -> float | None:
+    """Return the minutes of each network of the first stage, given the plan of the second; None: not limited."""
+    return plan.train.minutes and plan.train.minutes * FIRST_SHARE / NETWORKS
+
+
+def _require_alike(folder: RunFolder, first: Plan, plan: Plan) -> None:
     for name in COMPARED:
         if getattr(first.data, name) != getattr(plan.data, name):
             got = f"data.{name} {getattr(first.data, name)}"
             action = "Change one of the two, or delete the file to have it made anew."
             raise UsageError(folder.first_plan, got, f"{getattr(plan.data, name)}, as in {folder.plan}", action)
-    return first
 
 
 def add_first_stage(
@@ -178,7 +178,7 @@ def _segment(job: FoldJob, stored: Sequence[StoredCase], first: RunFolder, split
         networks = tuple(number for number, split in enumerate(splits) if each.id not in split.train)
         unseen.setdefault(networks, []).append(each.id)
     files = {number: first.fold(number) / MODEL for number in range(len(splits))}
-    digests = {number: _digest(file) for number, file in files.items()}
+    digests = {number: digest_file(file)[:8] for number, file in files.items()}
     names: Mapping[str, str] = {
         case: f"first-{'-'.join(digests[number] for number in networks)}"
         for networks, cases in unseen.items()
@@ -200,8 +200,3 @@ def _segment(job: FoldJob, stored: Sequence[StoredCase], first: RunFolder, split
             left.remove(name)
             show(len(stored) - len(left), len(stored))
     return list(done.values())
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()[:8]

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from unetpp.console import shows_progress
+from unetpp.data_plan import Resolution
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Planned, describe_plan
-from unetpp.verbs.arguments import AnyPath, Resolution, Settings, choose_run, name_data, require_data
+from unetpp.verbs.arguments import AnyPath, Settings, choose_run, name_data, require_data
 
 
 @shows_progress

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from unetpp.data_plan import Resolution
 from unetpp.errors import UsageError
 from unetpp.plan import Plan, ReadPlan
 from unetpp.settings import parse_settings, validate
-from unetpp.verbs.arguments import Epochs, Minutes, Resolution
+from unetpp.verbs.arguments import Epochs, Minutes
 
 _Number = TypeVar("_Number", int, float)
 

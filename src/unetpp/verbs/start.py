@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 
 from unetpp.data.folds import read_splits
 from unetpp.errors import DataError, ModelFileError, UsageError
-from unetpp.files import write_atomically
+from unetpp.files import digest_file, write_atomically
 from unetpp.infer.first_stage import require_one_stage
 from unetpp.model.build import build_from_plan
 from unetpp.model.file import load_model
@@ -55,7 +54,7 @@ def find_start(model: AnyPath | None) -> Start | None:
     name = file.resolve().parent.parent.name if in_run else path.name or path.resolve().name
     plan = read_header(file).plan
     require_one_stage(plan, file, "start from")
-    return Start(file, plan, f"{name}, sha256 {_digest(file)}")
+    return Start(file, plan, f"{name}, sha256 {digest_file(file)[:16]}")
 
 
 def copy_start(file: Path, folder: RunFolder) -> None:
@@ -132,13 +131,8 @@ def recall_start(folder: RunFolder, plan: Plan) -> dict[str, torch.Tensor] | Non
     """
     if plan.train.start is None:
         return None
-    if not folder.start.is_file() or not plan.train.start.endswith(_digest(folder.start)):
+    if not folder.start.is_file() or not plan.train.start.endswith(digest_file(folder.start)[:16]):
         got = "another file" if folder.start.is_file() else "no such file"
         action = "Give the model again: `from_=MODEL`."
         raise ModelFileError(folder.start, got, f"the model that training starts from ({plan.train.start})", action)
     return fit_start(folder.start, plan).weights
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]

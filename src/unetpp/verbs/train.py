@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
 from unetpp.console import shows_progress
+from unetpp.data_plan import Resolution
 from unetpp.errors import Interrupted, UnetppError, UsageError
 from unetpp.progress import Progress, ShowProgress, Silence
 from unetpp.results import NEW_IMAGES, Planned, Run, TrainedFold, describe_plan
@@ -19,7 +20,6 @@ from unetpp.verbs.arguments import (
     Epochs,
     LogTo,
     Minutes,
-    Resolution,
     Settings,
     choose_run,
     name_data,
