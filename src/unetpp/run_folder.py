@@ -108,10 +108,11 @@ class RunFolder:
         return RunFolder(self.fold(name) / FIRST_STAGE)
 
     @property
-    def is_first_stage(self) -> bool:
-        """Whether this is the first stage of a fold of a cascade."""
+    def cascade(self) -> RunFolder | None:
+        """The run that has this one as the first stage of a fold; None: this is a run of its own."""
         place = self.path.absolute()
-        return place.name == FIRST_STAGE and RunFolder(place.parent.parent).first_plan.is_file()
+        run = RunFolder(place.parent.parent)
+        return run if place.name == FIRST_STAGE and run.first_plan.is_file() else None
 
     def folds(self) -> list[FoldName]:
         """List the folds that have a folder."""
@@ -158,6 +159,9 @@ class RunFolder:
             fold: name of the fold.
             data: the data set; empty: the path that the run remembers.
         """
+        if self.cascade:  # its first stage is trained with its fold alone
+            parent = self.path.absolute().parent.name.removeprefix("fold_")
+            return self.cascade.write_resume(int(parent) if parent.isdecimal() else parent, data)
         other = ["--fold", fold] if str(fold) != "0" else []
         return write_command("train", data or self.recall_data(), "--out", self.path, *other, "--resume")
 

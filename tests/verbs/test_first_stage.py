@@ -27,6 +27,7 @@ from unetpp.plan import read_plan
 from unetpp.run_folder import RunFolder
 from unetpp.selection import Member, Selection
 from unetpp.train.trainer import FoldTraining
+from unetpp.words import write_command
 
 SETTINGS = TINY_3D | {"train.steps_per_epoch": 2, "train.validations": 1}
 
@@ -131,6 +132,15 @@ def test_a_first_stage_is_not_trained_by_itself_nor_planned_again(cascade: Path)
         unetpp.train(data, RunFolder(cascade).first_stage(0).path, resume=True, minutes="+1", progress=False)
     with pytest.raises(UsageError, match=r"resolution: got full, .*expected the same\. Choose another"):
         unetpp.train(data, cascade, resume=True, resolution="full", progress=False)
+
+
+def test_what_comes_after_a_first_stage_is_said_of_its_cascade(copied: Path) -> None:
+    first = RunFolder(copied).first_stage(0)
+    assert unetpp.report(first.path, progress=False).command == write_command("report", copied)
+    assert unetpp.info(first.path, progress=False).command == write_command("report", copied)
+    for fold in first.folds():
+        (first.fold(fold) / "model.safetensors").unlink()
+    assert unetpp.info(first.path, progress=False).command == RunFolder(copied).write_resume(0)
 
 
 def test_plans_of_both_stages_agree(copied: Path, cascade: Path) -> None:

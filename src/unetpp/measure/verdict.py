@@ -93,6 +93,8 @@ def suggest_command(verdict: Verdict, run: Path, data: Path | str = "DATA", foun
         data: its data set.
         found: its scores, with the recommended size; None: they are not known.
     """
+    if cascade := RunFolder(run).cascade:  # what its first stage needs is judged by the scores of the whole
+        return write_command("report", cascade.path)
     if verdict.kind in SHOWN_BY_REPORT:
         return write_command("report", run)
     if verdict.is_settled:

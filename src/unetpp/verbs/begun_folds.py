@@ -58,7 +58,7 @@ def require_ready(folder: RunFolder, fold: int | str, resume: bool, adds: bool) 
     Raises:
         UsageError: they cannot be trained so.
     """
-    if folder.is_first_stage:
+    if folder.cascade:
         got, expected = "the first stage of a cascade, whose cases are those of one fold", "the run of the cascade"
         raise UsageError(folder.path, got, expected, "Train the whole cascade, into another `out`.")
     folds = folder.started_folds() if fold == "all" else [fold if fold == NO_VALIDATION else int(fold)]
