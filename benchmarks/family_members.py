@@ -110,6 +110,11 @@ def _list_widths(base: ModelPlan) -> Iterator[Member]:
         for kind, share in (("distilled", (1.0,)), ("grown-distilled", growth)):
             told = f"U-Net, shells {title[1:-1]}, {kind.replace('-', ', ')}"
             yield Member(f"shells-{name}-{kind}", told, model, shells[-1], share, distillation=True)
+    for depth in range(1, base.depth):
+        model, name = make_model(base, "unet", 16, depth, shells=(8, 16)), f"shells-8-16-depth-{depth}"
+        for kind, share in (("distilled", (1.0,)), ("grown-distilled", _share_equally(2))):
+            told = f"U-Net, shells 8, 16, depth {depth}, {kind.replace('-', ', ')}"
+            yield Member(f"{name}-{kind}", told, model, 16, share, distillation=True)
     nested = make_model(base, "unet++", 16, shells=(8, 16))
     yield Member("unet++-shells-8-16-grown", "UNet++, shells 8, 16, grown", nested, 16, _share_equally(2))
     slimmable = make_model(base, "unet", 16, shells=(8, 16))

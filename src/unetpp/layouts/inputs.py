@@ -233,10 +233,12 @@ def _single(path: Path) -> Case:
 def _join_by_number(folder: Path, files: list[Path], found: _Found) -> tuple[list[Case], list[Path]]:
     """Join NAME_0000, NAME_0001, ... if there are as many as the network has channels.
 
-    A single channel has such a number only in folders of nnU-Net.
+    A single channel has such a number in folders of nnU-Net, and where every one of several files has the number 0:
+    frames of a film would go on to 1.
     """
-    count, is_nnunet = len(found.channels), folder.name in NNUNET_FOLDERS
-    groups = group_channel_files(files)
+    count, groups = len(found.channels), group_channel_files(files)
+    are_first = len(files) > 1 and all(split_channel(path)[1] == 0 for path in files)
+    is_nnunet = folder.name in NNUNET_FOLDERS or are_first
     complete = {
         name: paths
         for name, paths in groups.items()
