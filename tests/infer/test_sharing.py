@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.infer.test_predict_files import Thresholding, write
+
 from unetpp.cluster.engine import Engine, HereEngine, Outcome
 from unetpp.errors import Problem, UsageError
 from unetpp.infer.case_result import CaseJob, CaseUnit, write_case
@@ -145,8 +145,8 @@ def test_a_killed_part_goes_on(tmp_path: Path) -> None:
 def test_an_engine_gives_the_same_in_the_order_of_the_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "in", *NAMES)
     (tmp_path / "in/bad.png").write_bytes(b"\x89PNG\r\n\x1a\n nonsense")
-    here = predict(Thresholding(), tmp_path, "whole")
     monkeypatch.chdir(tmp_path)
+    here = predict(Thresholding(), Path(), "whole")
     engine = Backwards()
     there = predict(Thresholding(), Path(), "out", engine=engine, make_task=make_task)
     assert engine.shared == ([tmp_path / "test", tmp_path / "in"], tmp_path / "out")

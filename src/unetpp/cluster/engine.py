@@ -104,6 +104,10 @@ class HereEngine(Engine):
         """Check nothing: what this process does not see is a problem of its own."""
 
 
+HERE = HereEngine()
+"""The engine of a command without a cluster."""
+
+
 def find_problems(error: Exception, unit: Any) -> tuple[Problem, ...]:
     """Find the problems of one unit in what its task raised; an error that concerns all units is raised again."""
     if isinstance(error, DataError):
