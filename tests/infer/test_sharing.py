@@ -52,6 +52,9 @@ class Backwards(Engine):
             else:
                 yield Outcome(unit, task(unit))
 
+    def count_devices(self) -> int:
+        return 1
+
     def require_shared(self, paths: Sequence[Path], out: Path | None = None) -> None:
         self.shared = paths, out
 

@@ -46,16 +46,17 @@ def open_engine(cluster: str | None, progress: Progress = SILENCE) -> Iterator[E
     _require_guard()
     with ExitStack() as stack:
         stack.enter_context(import_module("dask").config.set(_SETTINGS))
-        started, jobs = None, 0
+        started, jobs, expected = None, 0, 0
         if isinstance(address, LocalWorkers):
             started = stack.enter_context(_start_workers(address.count))
         elif isinstance(address, QueueFile):
             started, jobs = stack.enter_context(address.start()), address.jobs
+            expected = jobs * address.processes
         client = stack.enter_context(_connect(started, address))
         from unetpp.cluster.dask_engine import DaskEngine
 
         progress.note(f"Dashboard of the cluster: {client.dashboard_link}")
-        engine = DaskEngine(client, started, jobs, progress)
+        engine = DaskEngine(client, started, jobs, expected, progress)
         stack.callback(engine.close)
         yield engine
 

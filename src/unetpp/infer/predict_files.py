@@ -225,10 +225,7 @@ class _Prediction:
         todo = [unit for unit in self._units if unit.id not in self._resumed]
         show = _show_time_left(progress, len(todo))
         engine = self._sharing.engine
-        if engine.is_remote:
-            task, units = self._send(todo)
-        else:
-            task, units = partial(self._predict_here, show), todo
+        task, units = self._send(todo) if engine.is_remote else (partial(self._predict_here, show), iter(todo))
         given = {unit.id: unit.case for unit in todo}
         for done, outcome in enumerate(engine.run(task, units, name="predict")):
             case = given[outcome.unit.id]
