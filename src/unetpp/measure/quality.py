@@ -243,9 +243,9 @@ class ScoredFolders:
     by_depth: Mapping[int, Path] = field(default_factory=dict)
 
     @property
-    def names(self) -> list[str]:
-        """Names of the folders."""
-        return [each.name for each in self.scored.values()]
+    def shares(self) -> dict[str, Share]:
+        """The share of each folder, by its name."""
+        return {each.name: each.share for each in self.scored.values()}
 
     def join(self, sharing: ScoreSharing) -> FolderScores:
         """Add the scores of the other shares.

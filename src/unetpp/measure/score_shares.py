@@ -83,10 +83,14 @@ class ScoreSharing:
         problems = list(dict.fromkeys(problem for share in there for problem in share.problems))
         return scores, problems, [index for index, share in shares.items() if share is None]
 
-    def clean(self, names: Sequence[str]) -> None:
-        """Remove the shares of some folders, if all are there."""
-        files = [] if self.part.is_whole else [self._file(name, index) for name in names for index in self._numbers]
-        if not files or not all(file.is_file() for file in files):
+    def clean(self, shares: Mapping[str, Share]) -> None:
+        """Remove the shares of some folders, by their names, if all are there."""
+        files = (
+            {}
+            if self.part.is_whole
+            else {self._file(name, index): share for name, share in shares.items() for index in self._numbers}
+        )
+        if not files or not all(_read(file, share.identity) for file, share in files.items()):
             return
         for file in files:
             file.unlink()
