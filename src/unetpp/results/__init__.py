@@ -1,6 +1,6 @@
 """Results of the verbs: typed, with a dictionary for programs and a text for people. Imports nothing heavy."""
 
-from unetpp.results.data import Checked, Planned
+from unetpp.results.data import Checked, Planned, Prepared
 from unetpp.results.models import Adapted, Exported, ExportInfo, Imported, ModelInfo, Pruned
 from unetpp.results.predictions import LOW, NOTHING, REVIEWED, SPECKLED, UNLIKE, Evaluated, Predicted
 from unetpp.results.result import DONE, LONGEST_REPR, PARTLY, UNUSABLE, Result
@@ -46,6 +46,7 @@ __all__ = [
     "ModelInfo",
     "Planned",
     "Predicted",
+    "Prepared",
     "Pruned",
     "Reported",
     "Result",
