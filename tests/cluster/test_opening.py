@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -66,3 +69,21 @@ def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unetpp.cluster.address.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="distributed"):
         read_address("local:2")
+
+
+def test_the_configuration_of_dask_is_afterwards_what_it_was() -> None:
+    program = """
+from unetpp.cluster import opening
+opening.CONNECT_S = 0.1
+try:
+    with opening.open_engine("tcp://127.0.0.1:9"):
+        pass
+except opening.UsageError:
+    from dask.config import get
+    print(get("distributed.comm.timeouts.connect"), get("distributed.scheduler.allowed-failures"))
+"""
+    paths = os.pathsep.join(path or os.curdir for path in sys.path)
+    answer = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    assert answer.stdout.split() == ["30s", "3"], answer.stderr

@@ -45,6 +45,7 @@ def open_engine(cluster: str | None, progress: Progress = SILENCE) -> Iterator[E
         return
     address = read_address(cluster)
     _require_guard()
+    import_module("distributed")  # first: what is set before its defaults are there takes them along at the end
     with ExitStack() as stack:
         stack.enter_context(import_module("dask").config.set(_SETTINGS))
         started, jobs, expected = None, 0, 0
