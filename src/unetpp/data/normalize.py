@@ -92,6 +92,7 @@ class NormalizedImage:
                 channel[empty] = 0
         return block
 
+
 def needs_measuring(plans: Sequence[Normalization], check_finite: bool) -> bool:
     """Tell whether a whole image is measured before its first block is normalized."""
     return check_finite or any(plan.per_case for plan in plans)
