@@ -1,6 +1,7 @@
 """Resampling from the network's grid to the image's: the inverse of that in `data.preprocess`.
 
-It is done axis by axis, in bands of rows or for a block alone, by the same arithmetic: a voxel is the same number in both.
+It is done axis by axis, in bands of rows or for a block alone, by the same arithmetic: a voxel is the same number in
+both.
 """
 
 from __future__ import annotations
