@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,19 @@ class UnetppError(Exception):
         super().__init__(message)
         self.problems = list(problems)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), str(self), self.problems)  # its own arguments are not kept
+
     def find_topic(self) -> str:
         """Find the section of docs/errors.md: that of the first problem that has one, else that of the class."""
         return next((problem.topic for problem in self.problems if problem.topic), self.topic)
+
+
+def _restore(kind: type[UnetppError], message: str, problems: Sequence[Problem]) -> UnetppError:
+    """Make an error that another process has raised."""
+    error = kind.__new__(kind)
+    UnetppError.__init__(error, message, problems)
+    return error
 
 
 class _OneProblemError(UnetppError):
@@ -113,8 +124,8 @@ class PlanError(UsageError):
     @classmethod
     def of(cls, problems: Sequence[Problem], message: str) -> PlanError:
         """Make an error with several problems."""
-        error = cls.__new__(cls)
-        UnetppError.__init__(error, message, problems)
+        error = _restore(cls, message, problems)
+        assert isinstance(error, PlanError)
         return error
 
 

@@ -10,6 +10,8 @@ import psutil
 
 _PROCESS = Path("/proc/self/cgroup")
 _MOUNT = Path("/sys/fs/cgroup")
+_LIMITS: list[int] = []
+"""Bytes that this process may take by the rules of what started it."""
 
 
 def measure_free_bytes(process: Path = _PROCESS, mount: Path = _MOUNT) -> int:
@@ -22,7 +24,13 @@ def measure_free_bytes(process: Path = _PROCESS, mount: Path = _MOUNT) -> int:
         mount: folder of all groups.
     """
     available: int = psutil.virtual_memory().available
-    return max(0, min([available, *_read_groups(process, mount)]))
+    own = [limit - psutil.Process().memory_info().rss for limit in _LIMITS]
+    return max(0, min([available, *own, *_read_groups(process, mount)]))
+
+
+def limit_process(limit: int | None) -> None:
+    """Set the bytes that this process may take in all, as a worker of a cluster; None: no limit of its own."""
+    _LIMITS[:] = [] if limit is None else [limit]
 
 
 def _read_groups(process: Path, mount: Path) -> Iterator[int]:

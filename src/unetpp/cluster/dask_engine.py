@@ -1,0 +1,219 @@
+"""An engine on Dask: `distributed` schedules, retries and replaces; here are only what is in flight, and what is said.
+
+What dies, and what follows: a worker: its units are done again elsewhere; three workers on one unit: that unit is given
+up (`distributed.scheduler.allowed-failures`); the scheduler, or all workers for `NO_WORKERS_S`: `Interrupted`.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any, final
+
+from unetpp.cluster.checking import describe_difference, describe_unseen, probe, read_versions
+from unetpp.cluster.engine import Engine, Outcome, Unit, Value, find_problems, name_unit
+from unetpp.cluster.queue_file import DEVICE
+from unetpp.cluster.worker import list_unseen, respect_memory
+from unetpp.errors import Interrupted, Problem, UnetppError, UsageError
+from unetpp.progress import SILENCE, Progress
+
+NO_WORKERS_S = 300.0
+"""Seconds without any worker after which a command stops; jobs in the queue of a batch system may wait for ever."""
+NOTED_S = 20.0
+"""Seconds without any worker after which that is said: lost ones of this machine are replaced within some."""
+_LOOK_S = 2.0
+"""Seconds between two looks at the workers."""
+_END: Any = object()
+
+
+@final
+class DaskEngine(Engine):
+    """Sends tasks to the workers of a scheduler, as many at once as they have threads.
+
+    Args:
+        client: client of `distributed`.
+        cluster: the cluster that was started for it; None: others run it.
+        jobs: number of jobs of a batch system that are sent again when they have ended; 0: there is no such system.
+        progress: is told which workers are lost.
+    """
+
+    is_remote = True
+
+    def __init__(self, client: Any, cluster: Any = None, jobs: int = 0, progress: Progress = SILENCE) -> None:
+        self._client, self._cluster, self._jobs, self._progress = client, cluster, jobs, progress
+        self._where = client.scheduler.address
+        self._paths: tuple[list[str], Path | None] = [], None
+        self._checked: set[str] = set()
+        self._names: dict[str, str] = {}
+        self._events: list[dict[str, Any]] = []
+        self._empty_since: float | None = None
+        self._is_waiting = False
+        client.subscribe_topic("all", self._hear)
+        self._look()
+
+    def close(self) -> None:
+        """Hear no more of the workers, before the client is closed."""
+        with suppress(OSError, RuntimeError):
+            self._client.unsubscribe_topic("all")
+
+    def _hear(self, event: tuple[float, dict[str, Any]]) -> None:
+        if event[1].get("action") in ("add-worker", "remove-worker"):
+            self._events.append(event[1])
+
+    @property
+    def width(self) -> int:  # type: ignore[override]
+        """Number of tasks that run at once, at the moment."""
+        return max(1, sum(self._client.nthreads().values()))
+
+    def require_shared(self, paths: Sequence[Path], out: Path | None = None) -> None:
+        """Check that every worker sees some paths, those that join later too; see `Engine.require_shared`."""
+        self._paths = [str(path) for path in paths], out
+        self._checked.clear()
+        self._look()
+
+    def run(
+        self, task: Callable[[Unit], Value], units: Iterable[Unit], *, name: str, alone: bool = False
+    ) -> Iterator[Outcome[Unit, Value]]:
+        """Call a task with each unit, on any worker; see `Engine.run`."""
+        resources = {DEVICE: 1} if alone else None
+        source, run, number = iter(units), uuid.uuid4().hex[:12], 0
+        flying: dict[Any, Unit] = {}
+        width = self._count_alone() if alone else self.width
+        try:
+            while True:
+                while len(flying) < width and (unit := next(source, _END)) is not _END:
+                    key, number = f"{name}-{run}-{number}", number + 1
+                    flying[self._submit(_Respecting(task), unit, key, resources)] = unit
+                if not flying:
+                    return
+                for future in self._wait(flying):
+                    yield self._finish(future, flying.pop(future))
+                if self._events or not flying:
+                    self._look()
+                    width = self._count_alone() if alone else self.width
+        except CancelledError:
+            raise self._lost() from None
+        finally:
+            if flying and self._client.status == "running":
+                self._client.cancel(list(flying), force=True)
+
+    def _submit(self, task: Any, unit: Any, key: str, resources: dict[str, int] | None) -> Any:
+        try:
+            return self._client.submit(task, unit, key=key, pure=False, resources=resources)
+        except (OSError, RuntimeError, TypeError) as error:
+            if self._client.status != "running":
+                raise self._lost() from None
+            raise error
+
+    def _wait(self, flying: dict[Any, Any]) -> list[Any]:
+        """Wait until some futures have ended; meanwhile look at the workers."""
+        wait = import_module("distributed").wait
+        while True:
+            try:
+                return list(wait(list(flying), timeout=_LOOK_S, return_when="FIRST_COMPLETED").done)
+            except TimeoutError:
+                self._look()
+            if self._client.status != "running":
+                raise self._lost()
+
+    def _finish(self, future: Any, unit: Any) -> Outcome[Any, Any]:
+        """Take the value of a future; its worker may be lost meanwhile, then it is computed again."""
+        try:
+            return Outcome(unit, future.result())
+        except CancelledError:
+            raise self._lost() from None
+        except Exception as error:
+            if type(error).__name__ == "KilledWorker":
+                return Outcome(unit, problems=(_describe_deaths(error, unit),))
+            return Outcome(unit, problems=find_problems(error, unit))
+
+    def _look(self) -> None:
+        """Take note of workers that have come and gone, check the new ones, and replace jobs that have ended."""
+        try:
+            events, self._events = self._events, []
+            for event in events:
+                if event.get("action") == "remove-worker" and not event.get("expected"):
+                    self._note_death(event)
+            workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        except (OSError, RuntimeError, KeyError, TypeError):
+            raise self._lost() from None
+        self._names |= {address: f"{each['name']} on {each['host']}" for address, each in workers.items()}
+        if new := sorted(workers.keys() - self._checked):
+            self._check(new)
+        if self._jobs and self._cluster is not None:
+            self._cluster.scale(jobs=self._jobs)  # those that are gone; Dask does not do it by itself
+        self._require_workers(bool(workers))
+
+    def _note_death(self, event: dict[str, Any]) -> None:
+        name = self._names.get(event["worker"], event["worker"])
+        lost = len(event.get("processing-tasks", ()))
+        again = f"; {lost} of its units {'are' if lost > 1 else 'is'} done again" if lost else ""
+        self._progress.note(f"note: the worker {name} ({event['worker']}) was lost{again}")
+
+    def _check(self, workers: list[str]) -> None:
+        """Compare the versions of new workers, and what they see of the files, with what is here."""
+        versions = self._client.get_versions(packages=["unetpp", "torch", "numpy", "distributed"])
+        mine = read_versions(versions["client"])
+        for address, found in versions["workers"].items():
+            if address in workers and (got := describe_difference(mine, read_versions(found))):
+                where = f"worker {self._names[address]}"
+                action = "Install the same versions there, for example with the same container."
+                raise UsageError(where, got[0], f"{got[1]}, as here", action, setting="cluster")
+        paths, out = self._paths
+        with probe(out) as seen:
+            unseen = self._client.run(list_unseen, [*paths, *seen], workers=workers, on_error="ignore")
+        for address, missing in unseen.items():
+            if missing:
+                raise describe_unseen(self._names[address], missing[0], out)
+        self._checked |= {*workers}
+
+    def _count_alone(self) -> int:
+        """Count the workers that have a device for a task that needs one for itself."""
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        count = int(sum(each.get("resources", {}).get(DEVICE, 0) for each in workers))
+        if workers and not count:
+            got = f"workers without the resource {DEVICE}"
+            action = f"Start each with `dask worker {self._where} --nthreads 1 --resources {DEVICE}=1`."
+            raise UsageError("cluster", got, "one for each device, so that no two folds share one", action)
+        return max(1, count)
+
+    def _require_workers(self, there: bool) -> None:
+        """Stop where no worker is left for long."""
+        now = time.monotonic()
+        if there or self._jobs:
+            self._empty_since, self._is_waiting = None, False
+            return
+        self._empty_since = self._empty_since or now
+        if not self._is_waiting and now - self._empty_since > NOTED_S:
+            self._is_waiting = True
+            self._progress.note(f"note: {self._where} has no workers; waiting for some for {NO_WORKERS_S / 60:g} minutes")
+        if now - self._empty_since > NO_WORKERS_S:
+            text = f"{self._where} has had no workers for {NO_WORKERS_S / 60:g} minutes."
+            raise Interrupted(f"{text} What is finished stays: start workers, and run it again with `resume=True`.")
+
+    def _lost(self) -> UnetppError:
+        text = f"The scheduler at {self._where} is gone."
+        return Interrupted(f"{text} What is finished stays: start it, and run the command again with `resume=True`.")
+
+
+class _Respecting:
+    """A task that first takes note of the memory of its worker."""
+
+    def __init__(self, task: Callable[[Any], Any]) -> None:
+        self._task = task
+
+    def __call__(self, unit: Any) -> Any:
+        respect_memory()
+        return self._task(unit)
+
+
+def _describe_deaths(error: Any, unit: Any) -> Problem:
+    last = getattr(error.last_worker, "name", ""), getattr(error.last_worker, "address", "")
+    got = f"{error.allowed_failures + 1} workers that died while they did it, the last one {last[0]} ({last[1]})"
+    action = "They may have had too little memory: see their logs. Or leave it out."
+    return Problem(name_unit(unit), got, "a worker that survives it", action)

@@ -1,0 +1,46 @@
+"""What runs on a worker of Dask apart from the tasks themselves: what it sees, which device is its own."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from unetpp.free_memory import limit_process
+
+
+def list_unseen(paths: Sequence[str]) -> list[str]:
+    """List those of some absolute paths that this machine does not have."""
+    return [path for path in paths if not os.access(path, os.R_OK)]
+
+
+def choose_device(wanted: str) -> str:
+    """Choose the device of this worker: of several GPUs that it sees, the one of its number.
+
+    Workers of one job, or of one machine, have names that end with consecutive numbers.
+
+    Args:
+        wanted: auto, or a device, which is taken as it is.
+    """
+    if wanted not in ("auto", "cuda") or (worker := _find_worker()) is None:
+        return wanted
+    count = int(import_module("torch").cuda.device_count())
+    number = re.search(r"[0-9]+$", str(worker.name))
+    return f"cuda:{int(number[0]) % count}" if number and count > 1 else wanted
+
+
+def respect_memory() -> None:
+    """Let this process plan with the memory of its worker, beyond which Dask ends it."""
+    worker = _find_worker()
+    limit = worker and worker.memory_manager.memory_limit
+    limit_process(int(limit) if limit else None)
+
+
+def _find_worker() -> Any:
+    """Find the worker that runs this task; None outside of one."""
+    try:
+        return import_module("distributed").get_worker()
+    except ValueError:
+        return None
