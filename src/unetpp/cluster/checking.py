@@ -49,4 +49,6 @@ def describe_unseen(worker: str, path: str, out: Path | None) -> UsageError:
     """Say that a worker does not see a path; the file of `probe` stands for its folder."""
     shown = out if out is not None and Path(path).parent == out and Path(path).name.startswith(".unetpp-") else path
     got, expected = f"no {shown}", "a disk that it shares with this machine, at the same path"
-    return UsageError(f"worker {worker}", got, expected, "Mount it there, or start workers elsewhere.", setting="cluster")
+    return UsageError(
+        f"worker {worker}", got, expected, "Mount it there, or start workers elsewhere.", setting="cluster"
+    )

@@ -191,7 +191,9 @@ class DaskEngine(Engine):
         self._empty_since = self._empty_since or now
         if not self._is_waiting and now - self._empty_since > NOTED_S:
             self._is_waiting = True
-            self._progress.note(f"note: {self._where} has no workers; waiting for some for {NO_WORKERS_S / 60:g} minutes")
+            self._progress.note(
+                f"note: {self._where} has no workers; waiting for some for {NO_WORKERS_S / 60:g} minutes"
+            )
         if now - self._empty_since > NO_WORKERS_S:
             text = f"{self._where} has had no workers for {NO_WORKERS_S / 60:g} minutes."
             raise Interrupted(f"{text} What is finished stays: start workers, and run it again with `resume=True`.")

@@ -84,7 +84,9 @@ class QueueFile:
         except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
             text = " ".join(str(error).split())[:300]
             action = "Correct the file; `dry_run=True` shows the script of a job."
-            raise UsageError(self.path, f"settings that do not work ({text})", "those of dask-jobqueue", action) from None
+            raise UsageError(
+                self.path, f"settings that do not work ({text})", "those of dask-jobqueue", action
+            ) from None
 
 
 class _Configured:

@@ -159,10 +159,15 @@ def _describe(error: Exception, writes: bool) -> tuple[str, str]:
     said += [match[1] for match in (_CODE.search(text),) if match]
     status = f" ({', '.join(said)})" if said else ""
     if _is_refusal(error):
-        action = "Ask for the right to write there, or choose another `out`." if writes else "Ask for the right to read it."
+        action = (
+            "Ask for the right to write there, or choose another `out`." if writes else "Ask for the right to read it."
+        )
         return f"a refusal{status}", f"{action} Credentials are taken from variables such as AWS_ACCESS_KEY_ID."
     if "credential" in text.lower() or "169.254.169.254" in text:
-        return "no credentials", "Set them, for example AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; or AWS_SKIP_SIGNATURE."
+        return (
+            "no credentials",
+            "Set them, for example AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; or AWS_SKIP_SIGNATURE.",
+        )
     if isinstance(error, FileNotFoundError) or "NoSuchBucket" in text:
         return f"nothing there{status}", "Check the address."
     if isinstance(error, OSError) and error.strerror:
@@ -170,7 +175,10 @@ def _describe(error: Exception, writes: bool) -> tuple[str, str]:
     if isinstance(error, OSError) or kind in ("GenericError", "BaseError"):
         action = "Check the address and the network, then run the command again with `resume=True`."
         return f"no answer that helps{status or f' ({kind})'}", action
-    return f"an unexpected error ({kind})", "Run the command again with `resume=True`; if it fails again, open an issue."
+    return (
+        f"an unexpected error ({kind})",
+        "Run the command again with `resume=True`; if it fails again, open an issue.",
+    )
 
 
 def _is_refusal(error: BaseException | None) -> bool:

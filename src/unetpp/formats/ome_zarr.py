@@ -110,7 +110,9 @@ def parse_image(attributes: Mapping[str, Any]) -> ImageMetadata:
     version = str(ome.get("version", image.get("version", "without a number")))
     if version not in VERSIONS:
         got = f"OME-Zarr of version {version}"
-        raise FileRefused(got, " or ".join(VERSIONS), "Convert it with the newest version of the program that wrote it.")
+        raise FileRefused(
+            got, " or ".join(VERSIONS), "Convert it with the newest version of the program that wrote it."
+        )
     axes = _parse_axes(image.get("axes"))
     outer = _parse_transformations(image.get("coordinateTransformations", []), len(axes), "the image")
     datasets = image.get("datasets")
@@ -210,13 +212,19 @@ def _describe_other(ome: Mapping[str, Any]) -> FileRefused:
 
 def _parse_axes(axes: Any) -> tuple[Axis, ...]:
     if not isinstance(axes, list) or not axes:
-        got, action = "a Zarr image without axes", 'Add `axes` to its `multiscales`: [{"name": "z", "type": "space"}, ...].'
+        got, action = (
+            "a Zarr image without axes",
+            'Add `axes` to its `multiscales`: [{"name": "z", "type": "space"}, ...].',
+        )
         raise FileRefused(got, "the name of each axis", action)
-    names = [axis.get("name") if isinstance(axis, Mapping) else axis for axis in axes]
+    names: list[Any] = [axis.get("name") if isinstance(axis, Mapping) else axis for axis in axes]
     known = all(isinstance(name, str) and name in _KINDS for name in names)
     if not known or len(set(names)) < len(names) or not {"y", "x"} <= set(names):
         got = f"the axes {list_some(names, 8)}"
         raise FileRefused(got, "some of t, c, z, y and x, each once, with y and x", "Correct the metadata.")
+    if names != sorted(names, key=lambda name: "tczyx".index(name)):
+        got, expected = f"axes in the order {list_some(names, 8)}", "time, channel and space (z, y, x), in this order"
+        raise FileRefused(got, expected, "Write the image again with the order of the specification.")
     units = [axis.get("unit") if isinstance(axis, Mapping) else None for axis in axes]
     return tuple(
         Axis(str(name), unit if isinstance(unit, str) else None) for name, unit in zip(names, units, strict=True)
@@ -241,12 +249,14 @@ def _parse_transformations(steps: Any, axes: int, where: str) -> tuple[list[floa
     scale, translation = [1.0] * axes, None
     for step in steps if isinstance(steps, list) else [None]:
         kind = step.get("type") if isinstance(step, Mapping) else None
-        numbers = step.get(kind) if isinstance(step, Mapping) and kind in ("scale", "translation") else None
+        numbers: Any = step.get(kind) if isinstance(step, Mapping) and kind in ("scale", "translation") else None
         if kind == "identity":
             continue
         if not _are_numbers(numbers, axes, positive=kind == "scale"):
             got = f"a transformation of {where} that is no scale or translation of {axes} numbers"
-            raise FileRefused(got, "these two (OME-Zarr 0.4, section coordinateTransformations)", "Correct the metadata.")
+            raise FileRefused(
+                got, "these two (OME-Zarr 0.4, section coordinateTransformations)", "Correct the metadata."
+            )
         if kind == "scale":
             scale = [float(number) for number in numbers]
         else:

@@ -77,29 +77,21 @@ class ZarrSource:
 
     def read(self, slices: Slices) -> np.ndarray:
         """Read the block (C, *spatial) within `slices`, one for each spatial axis."""
-        order = self._image.metadata.order
-        area = [slice(0, 1)] * len(order)
-        for axis, part in zip(self._kept, slices, strict=True):
-            area[axis] = slice(*part.indices(self._image.shape()[axis])[:2])
+        order, shape = self._image.metadata.order, self._image.shape()
+        area = [slice(0, size) for size in shape]
         for name, place in (("t", self._time), ("z", self._plane)):
-            if place is not None and name in order and order.index(name) not in self._kept:
+            if place is not None and name in order:
                 area[order.index(name)] = slice(place, place + 1)
-        if "c" not in order:
-            return self._arrange(_read(self._image, tuple(area)))[None]
+        for axis, part in zip(self._kept, slices, strict=True):
+            area[axis] = slice(*part.indices(shape[axis])[:2])
+        sizes = [area[axis].stop - area[axis].start for axis in self._kept]
         blocks = []
         for first, last in _join_runs(self._channels):
-            area[order.index("c")] = slice(first, last + 1)
-            blocks.append(np.moveaxis(self._arrange(_read(self._image, tuple(area))), -1, 0))
+            if "c" in order:
+                area[order.index("c")] = slice(first, last + 1)
+            blocks.append(_read(self._image, tuple(area)).reshape(last + 1 - first, *sizes))
         found = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
         return np.ascontiguousarray(found, dtype=self.dtype)
-
-    def _arrange(self, block: np.ndarray) -> np.ndarray:
-        """Order a block as (*spatial, [c])."""
-        order = self._image.metadata.order
-        last = [order.index("c")] if "c" in order else []
-        rest = [axis for axis in range(block.ndim) if axis not in (*self._kept, *last)]
-        arranged = block.transpose([*rest, *self._kept, *last])
-        return np.ascontiguousarray(arranged.reshape(arranged.shape[len(rest) :]), dtype=self.dtype)
 
 
 def open_zarr_image(path: str | PathLike[str]) -> ZarrImage:

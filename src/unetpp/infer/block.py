@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -125,7 +126,8 @@ def _join_extents(tiles: Sequence[Tile]) -> Slices:
 def _add(sums: Tensor, values: Tensor, tile: Tile, region: Slices) -> None:
     """Add the probabilities (depths, channels, *tile) of a tile where it lies in the region."""
     weights: Tensor | None = None
-    place, within = [], []
+    place: list[slice] = []
+    within: list[slice] = []
     for span, part in zip(tile, region, strict=True):
         start, stop = max(span.inside.start, part.start), min(span.inside.stop, part.stop)
         own = torch.from_numpy(span.weights[start - span.inside.start : stop - span.inside.start]).to(values.device)
@@ -134,7 +136,11 @@ def _add(sums: Tensor, values: Tensor, tile: Tile, region: Slices) -> None:
         offset = span.within.start - span.inside.start
         within.append(slice(start + offset, stop + offset))
     if weights is not None:
-        sums[(..., *place)].addcmul_(values[(..., *within)], weights)
+        sums[_in_all(place)].addcmul_(values[_in_all(within)], weights)
+
+
+def _in_all(place: list[slice]) -> tuple[Any, ...]:
+    return (..., *place)
 
 
 class _HeldImage:

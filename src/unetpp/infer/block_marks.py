@@ -141,7 +141,7 @@ def _has_died(entry: dict[str, Any]) -> bool:
     if entry.get("host") != socket.gethostname():
         return False
     try:
-        return abs(psutil.Process(int(entry["process"])).create_time() - float(entry["began"])) > 1
+        began = float(psutil.Process(int(entry["process"])).create_time())
+        return abs(began - float(entry["began"])) > 1
     except (psutil.Error, ValueError, TypeError, KeyError):
         return True
-

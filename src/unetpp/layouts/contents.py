@@ -102,12 +102,19 @@ def _walk(root: Path, exclude: Path | None, content: Content) -> Iterator[Path]:
             got = f"a folder that cannot be read ({error.strerror or error})"
             content.unread.append(Problem(str(folder), got, "a readable folder", "Check its permissions."))
             continue
+        if folder != root and is_image(folder):
+            content.images.setdefault(folder.parent, []).append(folder)
+            continue
         if any((folder / name).is_file() for name in _ZARR):
-            got, action = "a Zarr store (OME-Zarr?), which is not read", _ACTIONS[".zarr"]
+            got, action = (
+                "a Zarr store whose name does not end in .zarr",
+                "Rename it, or name the group of an image in it.",
+            )
             content.unread.append(Problem(str(folder), got, format_names(), action))
             continue
-        content.unread += [_describe_unread(path) for path in folders if suffix_of(path) in _ACTIONS]  # such as .zarr
-        waiting += [path for path in reversed(folders) if suffix_of(path) not in _ACTIONS]
+        unread = [path for path in folders if suffix_of(path) in _ACTIONS and not is_image(path)]  # such as .n5
+        content.unread += [_describe_unread(path) for path in unread]
+        waiting += [path for path in reversed(folders) if path not in unread]
         yield folder
 
 
