@@ -106,12 +106,13 @@ def find_remains(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def hold_lock(path: Path, wait: bool = False) -> Iterator[bool]:
+def hold_lock(path: Path, wait: bool = False, shared: bool = False) -> Iterator[bool]:
     """Hold a lock against other processes, on any machine that sees the same folder; the system frees it if we die.
 
     Args:
         path: lock file; it is removed with its folder, if the folder is empty otherwise.
         wait: wait until it is free.
+        shared: several processes may hold it, if all of them share it.
 
     Yields:
         Whether it is held; False: another process holds it.
@@ -119,20 +120,20 @@ def hold_lock(path: Path, wait: bool = False) -> Iterator[bool]:
     Raises:
         WriteError: the file cannot be written.
     """
-    file, held = _open_locked(path, wait)
+    file, held = _open_locked(path, wait, shared)
     with file:
         try:
             yield held
         finally:
             if _ON_WINDOWS:
                 file.close()
-            if held:
+            if held and (not shared or (not _ON_WINDOWS and _lock(file, wait=False))):  # the last one removes it
                 with suppress(OSError):
                     path.unlink()
                     path.parent.rmdir()  # refused unless it is empty
 
 
-def _open_locked(path: Path, wait: bool) -> tuple[TextIO, bool]:
+def _open_locked(path: Path, wait: bool, shared: bool) -> tuple[TextIO, bool]:
     """Open and lock a file; again, if its last holder has removed it meanwhile."""
     attempts = 100
     while True:
@@ -144,21 +145,21 @@ def _open_locked(path: Path, wait: bool) -> tuple[TextIO, bool]:
             if isinstance(error, FileNotFoundError) and attempts:
                 continue  # its last holder has removed the folder between the two
             raise WriteError(path, _describe(error), "to write it", _action(error)) from error
-        held = _lock(file, wait)
+        held = _lock(file, wait, shared)
         with suppress(OSError):
             if not held or os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file, held
         file.close()
 
 
-def _lock(file: IO[Any], wait: bool) -> bool:
-    """Lock a whole file; True too on a network file system without locks."""
+def _lock(file: IO[Any], wait: bool, shared: bool = False) -> bool:
+    """Lock a whole file; True too on a network file system without locks. On Windows nothing is shared."""
     if _ON_WINDOWS:
         return _lock_on_windows(file, wait)
     import fcntl
 
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:
@@ -178,6 +179,32 @@ def _lock_on_windows(file: IO[Any], wait: bool) -> bool:
             if not wait:
                 return False
             time.sleep(0.1)
+
+
+def append_line(path: Path, text: str) -> None:
+    """Append one line, durably: after a crash it is there or not, or it is cut, which `read_json_lines` leaves out.
+
+    Raises:
+        WriteError: no space, no permission, no such folder.
+    """
+    line = f"\n{text}\n".encode(errors="backslashreplace")  # its own line, also behind one that was cut
+    try:
+        with path.open("ab", buffering=0) as file:
+            if (written := file.write(line)) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{written} of {len(line)} bytes")
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise WriteError(path, _describe(error), "to write it", _action(error)) from error
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """Read what `append_line` wrote as JSON; lines that are cut, and a file that is not there, are left out."""
+    found = []
+    with suppress(OSError):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError):
+                found += [json.loads(line)] if line else []
+    return found
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -47,3 +47,7 @@ class Part:
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
+
+
+WHOLE = Part()
+"""Everything."""

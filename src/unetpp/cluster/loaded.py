@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -26,8 +26,7 @@ def load_once(key: Hashable, load: Callable[[], _Loaded]) -> _Loaded:
         return cast(_Loaded, _KEPT[key])
 
 
-def describe_files(path: Path) -> tuple[tuple[str, int, int], ...]:
-    """Describe a file, or all files of a folder, by path, size and time of the last change: a key for `load_once`."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    found = [(str(file), file.stat()) for file in files if file.is_file()]
+def describe_files(files: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
+    """Describe files by path, size and time of the last change: a key for `load_once`."""
+    found = [(str(file), file.stat()) for file in files]
     return tuple((name, status.st_size, status.st_mtime_ns) for name, status in found)

@@ -12,11 +12,9 @@ OUT/predictions.csv                voxels, size and objects of each class of eac
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
@@ -24,54 +22,51 @@ from os.path import dirname, realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unetpp.data.case_files import open_case_image
-from unetpp.data.preprocess import to_label_values
-from unetpp.errors import (
-    DataError,
-    MissingExtraError,
-    Problem,
-    UnetppError,
-    UsageError,
-    WriteError,
-    describe_failure,
-    is_out_of_memory,
-)
-from unetpp.files import MadeFolder, write_json
-from unetpp.formats import stem_of
-from unetpp.formats.scratch import release
-from unetpp.formats.writers import map_suffix, output_suffix, write_map, write_segmentation
-from unetpp.infer.calibration import describe_low
+from unetpp.cluster.engine import Engine, HereEngine
+from unetpp.errors import Problem, UsageError
+from unetpp.files import MadeFolder
+from unetpp.infer.case_result import CaseJob, CaseResult, CaseUnit, share_tiles, write_case
+from unetpp.infer.journal import Journal
 from unetpp.infer.map_names import MapNames
+from unetpp.infer.model_digest import digest_model
 from unetpp.infer.options import DEFAULTS, PredictOptions
-from unetpp.infer.overlay import write_overlay
-from unetpp.infer.prediction import AUTO, MEAN, Prediction, name_depth
-from unetpp.infer.record import OVERLAYS, PREDICTIONS, PredictionRecord, measure_size, read_record, write_table
-from unetpp.labels.objects import measure_classes
+from unetpp.infer.prediction import name_depth
+from unetpp.infer.record_writing import (
+    Failure,
+    Inputs,
+    digest_source,
+    identify,
+    is_file,
+    list_earlier,
+    list_ids,
+    make_settings,
+    name_image,
+    read_earlier,
+    write_record,
+)
 from unetpp.layouts.dataset import Case
-from unetpp.layouts.inputs import find_images
-from unetpp.measured import Calibration
-from unetpp.plan import DataPlan
+from unetpp.layouts.inputs import FoundImages, find_images
+from unetpp.parts import WHOLE, Part
 from unetpp.progress import Stage
-from unetpp.results import NOTHING, SPECKLED, UNLIKE
-from unetpp.size_names import SizeNames
-from unetpp.sizes import find_size
-from unetpp.words import format_time, merge_remarks
+from unetpp.words import count_noun, format_time, merge_remarks
 
 if TYPE_CHECKING:
     from unetpp.infer.case_predictor import CasePredictor
 
-_FEW_OBJECTS, _VOXELS_PER_OBJECT = 100, 50
-"""Objects beyond which a segmentation may be speckled; voxels of the image for each object below which it is."""
-_OF_ONE_NAME = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EILSEQ, errno.ENOTEMPTY)
-"""Errors of writing that other files need not have."""
+Task = Callable[[CaseUnit], CaseResult]
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A case that could not be predicted."""
+class Sharing:
+    """How the cases of one command are shared between processes, and between commands."""
 
-    id: str
-    problem: Problem
+    engine: Engine = field(default_factory=HereEngine)
+    part: Part = WHOLE
+    """The share of this command."""
+    resume: bool = False
+    """Leave alone what the same model has made of the same files."""
+    make_task: Callable[[CaseJob], Task] | None = None
+    """Makes what the workers of a remote engine run."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +93,9 @@ class WrittenFiles:
     notes: tuple[str, ...] = ()
     """Remarks of the readers, how some files were predicted, and what was left out, a line for each."""
 
+    backend: str = ""
+    """Library that ran the network."""
+
     @property
     def failed(self) -> tuple[Problem, ...]:
         """Problems of the inputs that were skipped."""
@@ -111,6 +109,7 @@ def predict_to_files(
     options: PredictOptions = DEFAULTS,
     progress: Stage | None = None,
     overlay: bool = False,
+    sharing: Sharing | None = None,
 ) -> WrittenFiles:
     """Predict every image of `inputs`; a bad one is skipped and listed, the others are written.
 
@@ -121,225 +120,209 @@ def predict_to_files(
         options: which sizes, how, and which maps to write in addition to the segmentations.
         progress: called with images done of all.
         overlay: write a picture of each image with the outlines of its segmentation.
+        sharing: how the cases are shared; None: all are predicted here.
 
     Raises:
         DataError: no images.
-        UsageError: the options do not fit the model, or a result would overwrite its input.
+        UsageError: the options do not fit the model, a result would overwrite its input, or another command predicts
+            into the same folder.
         WriteError: no space, or no permission to write.
+        Interrupted: the engine was lost; what is finished stays.
     """
-    plan = predictor.data
     depths, sizes = predictor.choose_sizes(options), predictor.sizes
     several = options.wanted == "all"
     folders = {each: out / f"{sizes.noun}_{sizes.name(each)}" if several else out for each in depths}
-    found_images = find_images([Path(entry) for entry in inputs], plan.channels, out)
-    cases = found_images.cases
-    _require_other_folder(cases, folders)
-    made = MadeFolder(out)
-    earlier, replaced = _read_earlier(folders)
-    namers = {depth: MapNames(plan.scored, _list_ids(earlier[depth])) for depth in depths}
-    entries: dict[Path, dict[str, Any]] = {}
-    failures = [Failure(Path(problem.where).name, problem) for problem in found_images.skipped]
-    outside: list[tuple[str, str]] = []
-    notes: list[tuple[str, str]] = []
-    tiles: Counter[int] = Counter()
-    show = _show_time_left(progress, len(cases))
-    try:
-        for number, case in enumerate(cases):
-            try:
-                # nothing of one case is held while the next is predicted: either may be huge
-                for depth, found in predictor.predict_case(case, options, partial(show, case.id, number)).items():
-                    made.require()
-                    path = _write(found, case.id, folders[depth], plan, namers[depth])
-                    size = found.segmentation.size
-                    entries[path] = _flag_speckles({**_judge(found, predictor), **_measure(found, plan, sizes)}, size)
-                    tiles.update(found.tiles)
-                    if overlay:
-                        picture = folders[depth] / OVERLAYS / f"{case.id}.png"
-                        write_overlay(open_case_image(case, plan), found.segmentation, plan, picture)
-                    if depth == depths[0]:
-                        outside += [(case.id, way) for way in found.outside]
-                        notes += [(case.id, note) for note in _find_notes(found, plan.dims)]
-            except Exception as error:
-                failures += [Failure(case.id, problem) for problem in _find_problems(error, str(case.images[0]))]
-            show(case.id, number, 1, 1)
-    finally:  # finished cases are recorded, whatever ends the loop
-        written = WrittenFiles(
-            out,
-            tuple(name_depth(depth, sizes) for depth in depths),
+    found = find_images([Path(entry) for entry in inputs], predictor.data.channels, out)
+    _require_other_folder(found.cases, folders)
+    made, sharing = MadeFolder(out), sharing or Sharing()
+    journal = Journal(out, sharing.part)
+    with journal.hold():
+        journal.begin()
+        return _Prediction(predictor, found, made, folders, options, overlay, sharing, journal).run(progress)
+
+
+class _Prediction:
+    """The prediction of all cases of one command, and its state while it runs."""
+
+    def __init__(
+        self,
+        predictor: CasePredictor,
+        found: FoundImages,
+        made: MadeFolder,
+        folders: dict[int, Path],
+        options: PredictOptions,
+        overlay: bool,
+        sharing: Sharing,
+        journal: Journal,
+    ) -> None:
+        self._predictor, self._found, self._made, self._sharing = predictor, found, made, sharing
+        self._options, self._overlay, self._folders, self._journal = options, overlay, folders, journal
+        self._digest = digest_model(Path(predictor.name))
+        self._keys = {depth: identify(self._make_settings(depth)) for depth in folders}
+        self._earlier, self._replaced = read_earlier(folders)
+        self._units = sharing.part.choose(self._list_units())
+        self._results: dict[str, CaseResult] = {}
+        self._resumed = self._find_finished() if sharing.resume else {}
+        self._backend = ""
+
+    def run(self, progress: Stage | None) -> WrittenFiles:
+        """Predict the cases; finished ones are recorded, whatever ends it."""
+        is_whole = False
+        try:
+            self._predict(progress)
+            is_whole = True
+        finally:
+            written = self._sum_up()
+            self._made.require()
+            self._write_records(written)
+            if is_whole or not self._sharing.engine.is_remote:  # workers may still write to it
+                self._journal.remove()
+        return written
+
+    def _list_units(self) -> list[CaseUnit]:
+        """List all cases, with the names of their maps."""
+        cases, options = self._found.cases, self._options
+        mine = {case.id for case in cases}
+        others = {
+            depth: [each for each in list_ids(record) if each not in mine] for depth, record in self._earlier.items()
+        }
+        namers = {depth: MapNames(self._predictor.data.scored, others[depth]) for depth in self._folders}
+        kinds = {"probabilities": options.probabilities, "uncertainty": options.uncertainty, "overlay": self._overlay}
+        extras = [name for name, wanted in kinds.items() if wanted]
+        maps = [
+            {depth: namer.choose(case.id) for depth, namer in namers.items()} if options.probabilities else {}
+            for case in cases
+        ]
+        return [CaseUnit(case, digest_source(case, extras), each) for case, each in zip(cases, maps, strict=True)]
+
+    def _find_finished(self) -> dict[str, CaseResult]:
+        """Find the cases that this model, with these settings, has made of the same files."""
+        by_id: dict[str, dict[int, tuple[str, dict[str, Any]]]] = {}
+        for depth, folder in self._folders.items():
+            known = list_earlier(folder, self._earlier[depth], self._keys[depth]) | self._recall(depth)
+            for name, entry in known.items():
+                by_id.setdefault(name_image(name), {})[depth] = name, entry or {}
+        found = {}
+        for unit in self._units:
+            entries = by_id.get(unit.id, {})
+            if len(entries) == len(self._folders) and all(
+                entry.get("source") == unit.source for _, entry in entries.values()
+            ):
+                found[unit.id] = CaseResult({depth: entries[depth] for depth in self._folders})
+        return found
+
+    def _recall(self, depth: int) -> dict[str, Any]:
+        """Recall what killed commands, and other parts, have finished in one folder."""
+        folder = self._folders[depth]
+        return {
+            each.file: each.entry
+            for each in self._journal.read()
+            if self._journal.out / each.folder == folder
+            if each.key == self._keys[depth] and is_file(folder / each.file)
+        }
+
+    def _predict(self, progress: Stage | None) -> None:
+        todo = [unit for unit in self._units if unit.id not in self._resumed]
+        show = _show_time_left(progress, len(todo))
+        engine = self._sharing.engine
+        if engine.is_remote:
+            task, units = self._send(todo)
+        else:
+            task, units = partial(self._predict_here, show), todo
+        given = {unit.id: unit.case for unit in todo}
+        for done, outcome in enumerate(engine.run(task, units, name="predict")):
+            case = given[outcome.unit.id]
+            result = outcome.result or CaseResult(problems=outcome.problems)
+            result.problems = tuple(_name_as_given(problem, case) for problem in result.problems)
+            self._results[case.id] = result
+            self._backend = result.backend or self._backend
+            show(case.id, done, 1, 1)
+
+    def _predict_here(self, show: Callable[[str, int, int, int], None], unit: CaseUnit) -> CaseResult:
+        progress = partial(show, unit.id, len(self._results))
+        job = CaseJob(self._folders, self._keys, self._options, self._overlay, self._journal)
+        return write_case(self._predictor, unit, job, self._made.require, progress)
+
+    def _send(self, todo: list[CaseUnit]) -> tuple[Task, Iterator[CaseUnit]]:
+        """Make the task and the units for other processes, whose current folder may be another."""
+        sharing, out = self._sharing, self._journal.out.absolute()
+        assert sharing.make_task is not None
+        folders = {depth: folder.absolute() for depth, folder in self._folders.items()}
+        journal = replace(self._journal, out=out)
+        images = [path.absolute() for unit in todo for path in unit.case.images]
+        sharing.engine.require_shared([Path(self._predictor.name).absolute(), *{path.parent for path in images}], out)
+        task = sharing.make_task(CaseJob(folders, self._keys, self._options, self._overlay, journal))
+        return task, (
+            replace(unit, case=replace(unit.case, images=tuple(path.absolute() for path in unit.case.images)))
+            for unit in todo
+        )
+
+    def _make_settings(self, depth: int) -> dict[str, Any]:
+        return make_settings(self._predictor, depth, self._options, self._digest)
+
+    def _sum_up(self) -> WrittenFiles:
+        """Sum up what there is, in the order of the inputs."""
+        known = {**self._resumed, **self._results}
+        results = {unit.id: known[unit.id] for unit in self._units if unit.id in known}
+        skipped = self._found.skipped if self._sharing.part.index == 1 else []
+        failures = [Failure(Path(problem.where).name, problem) for problem in skipped]
+        failures += [Failure(name, problem) for name, result in results.items() for problem in result.problems]
+        entries = {
+            self._folders[depth] / name: entry
+            for result in results.values()
+            for depth, (name, entry) in result.entries.items()
+        }
+        tiles = sum((Counter(result.tiles) for result in results.values()), Counter[int]())
+        remarks = [(name, note) for name, result in results.items() for note in result.notes]
+        again = f"{count_noun(len(self._resumed), 'image')} had been segmented before, by the same model"
+        return WrittenFiles(
+            self._journal.out,
+            tuple(name_depth(depth, self._predictor.sizes) for depth in self._folders),
             tuple(entries),
             tuple(failures),
             doubtful={path: entry["why"] for path, entry in entries.items() if entry["review"]},
             expected_dice=_collect(entries, "expected_dice"),
             expected_dice_error=_collect(entries, "expected_dice_error"),
-            depth_shares=_share(tiles, sizes),
-            outside=tuple(merge_remarks(outside)),
-            notes=(*merge_remarks(notes), *found_images.notes, *replaced),
+            depth_shares=share_tiles(tiles, self._predictor.sizes),
+            outside=tuple(
+                merge_remarks([(name, way) for name, result in results.items() for way in _list_outside(result)])
+            ),
+            notes=(
+                *([again] if self._resumed else []),
+                *merge_remarks(remarks),
+                *self._found.notes,
+                *self._replaced,
+            ),
+            backend=self._backend,
         )
-        made.require()
-        _write_entries(written, entries, folders, predictor, options)
-    return written
+
+    def _write_records(self, written: WrittenFiles) -> None:
+        """Write the records of all folders, with what other commands have finished."""
+        skipped = [Path(problem.where).name for problem in self._found.skipped]
+        mine = {*(unit.id for unit in self._units), *(skipped if self._sharing.part.index == 1 else ())}
+        inputs = Inputs((*skipped, *(case.id for case in self._found.cases)), frozenset(mine))
+        results = {**self._resumed, **self._results}.values()
+        with self._journal.hold_record():
+            for depth, folder in self._folders.items():
+                own = dict(result.entries[depth] for result in results if depth in result.entries)
+                settings = self._make_settings(depth) | ({"backend": self._backend} if self._backend else {})
+                finished = {**self._recall(depth), **own}
+                write_record(folder, settings, finished, written.failures, inputs, self._predictor.verdicts)
 
 
-def _find_notes(prediction: Prediction, dims: int) -> list[str]:
-    """Find what the readers and the prediction of one image have to say of it."""
-    as_planes = "a volume, predicted plane by plane by a 2D network"
-    return [*prediction.geometry.notes, *([as_planes] if prediction.segmentation.ndim > dims else [])]
+def _list_outside(result: CaseResult) -> Sequence[str]:
+    """List how an image differs from those of the training: of one that was predicted before, by its entry."""
+    return result.outside or next((entry.get("outside", ()) for _, entry in result.entries.values()), ())
 
 
-def _find_problems(error: Exception, where: str) -> Sequence[Problem]:
-    """Return the problems of a single case; an error that is not that of the case is raised again."""
-    if isinstance(error, DataError):
-        return error.problems
-    if isinstance(error, WriteError) and getattr(error.__cause__, "errno", None) in _OF_ONE_NAME:
-        return error.problems
-    if isinstance(error, MissingExtraError):
-        return [Problem(where, "a format that is not installed", "a format of this installation", str(error))]
-    if isinstance(error, UnetppError):
-        raise error
-    found = describe_failure(error, where)
-    if is_out_of_memory(error):
-        found = replace(found, action="Leave out `probabilities` and `uncertainty`, or use a machine with more memory.")
-    return [found]
-
-
-def _read_earlier(folders: Mapping[int, Path]) -> tuple[dict[int, PredictionRecord], list[str]]:
-    """Read what earlier calls have recorded, by depth, and notes on records that cannot be read and are replaced."""
-    records, notes = {depth: PredictionRecord() for depth in folders}, []
-    for depth, folder in folders.items():
-        try:
-            records[depth] = read_record(folder) or PredictionRecord()
-        except DataError as error:
-            problem = error.problems[0]
-            notes.append(f"{problem.where} held {problem.got}; it was replaced, and earlier files are not listed in it")
-    return records, notes
-
-
-def _list_ids(record: PredictionRecord) -> list[str]:
-    """List the images that earlier calls have predicted into a folder."""
-    names = [Path(name) for name in record.files or ()]
-    return [str(name.with_name(stem_of(name))) for name in names if name.name]
-
-
-def _write(prediction: Prediction, name: str, folder: Path, plan: DataPlan, map_names: MapNames) -> Path:
-    geometry = prediction.geometry
-    path = folder / f"{name}{output_suffix(geometry)}"
-    write_segmentation(to_label_values(prediction.segmentation, plan), geometry, path)
-    if prediction.probabilities is not None:
-        for map_name, values in zip(map_names.choose(name), prediction.probabilities[-len(plan.scored) :], strict=True):
-            write_map(values, geometry, folder / "probabilities" / f"{map_name}{map_suffix(geometry)}")
-    if prediction.uncertainty is not None:
-        write_map(prediction.uncertainty, geometry, folder / "uncertainty" / f"{name}{map_suffix(geometry)}")
-    return path
-
-
-def _judge(prediction: Prediction, predictor: CasePredictor) -> dict[str, Any]:
-    """Estimate how good a segmentation is, by the calibration on validation cases; None without one.
-
-    A segmentation is to be reviewed if its confidence is low or nothing was found. MEAN and AUTO use the calibration
-    of the deepest head. Of an image unlike those of the training, the calibration knows nothing.
-    """
-    confidence, depth = prediction.confidence, prediction.depth
-    calibration = predictor.calibrations.get(max(predictor.depths) if depth in (MEAN, AUTO) else depth, Calibration())
-    level, expected, why = calibration.review_below, calibration.expect_dice(confidence), ""
-    if prediction.outside:
-        expected, why = None, UNLIKE
-    elif level is not None:
-        why = NOTHING if confidence is None else describe_low(calibration) if confidence < level else ""
-    return {
-        "expected_dice": expected,
-        "expected_dice_error": None if expected is None else calibration.expected_dice_error,
-        "confidence": confidence,
-        "review": None if level is None and not why else bool(why),
-        "why": why,
-        "outside": list(prediction.outside),
-    }
-
-
-def _measure(prediction: Prediction, plan: DataPlan, sizes: SizeNames) -> dict[str, Any]:
-    """Measure the classes of a segmentation: voxels, area or volume, connected objects; and which depths tiles took."""
-    spacing = prediction.geometry.spacing_mm
-    found = measure_classes(prediction.segmentation, plan.num_classes, plan.region_indices)
-    measured = zip(plan.scored, found, strict=True)
-    classes = {
-        name: {"voxels": size.voxels, **measure_size(size.voxels, spacing), "objects": size.objects}
-        for name, size in measured
-    }
-    release(prediction.segmentation)
-    return {"classes": classes, **({"depth_shares": _share(prediction.tiles, sizes)} if prediction.tiles else {})}
-
-
-def _flag_speckles(entry: dict[str, Any], voxels: int) -> dict[str, Any]:
-    """Have a segmentation reviewed that has fallen into speckles, also without a calibration."""
-    objects = sum(found["objects"] or 0 for found in entry["classes"].values())
-    is_speckled = objects > max(_FEW_OBJECTS, voxels / _VOXELS_PER_OBJECT) and not entry["why"]
-    return entry | {"review": True, "why": SPECKLED} if is_speckled else entry
+def _name_as_given(problem: Problem, case: Case) -> Problem:
+    """Name a file as the user did; workers know its whole path."""
+    names = {str(path.absolute()): str(path) for path in case.images} | {case.id: str(case.images[0])}
+    return replace(problem, where=names.get(problem.where, problem.where))
 
 
 def _collect(entries: Mapping[Path, Mapping[str, Any]], key: str) -> dict[Path, float]:
     return {path: entry[key] for path, entry in entries.items() if entry[key] is not None}
-
-
-def _share(tiles: Mapping[int, int], sizes: SizeNames) -> dict[int | str, float]:
-    """Return the fraction of the tiles at each depth, with shells at each size."""
-    return {sizes.name(number): count / sum(tiles.values()) for number, count in sorted(tiles.items())}
-
-
-def _write_entries(
-    written: WrittenFiles,
-    entries: Mapping[Path, Any],
-    folders: Mapping[int, Path],
-    predictor: CasePredictor,
-    options: PredictOptions,
-) -> None:
-    for depth, folder in folders.items():
-        settings = {
-            **_name_model(predictor.name),
-            "backend": predictor.backend,
-            **_name_size(depth, predictor.sizes),
-            "options": options.recorded,
-            **predictor.data.model_dump(mode="json", include={"classes", "label_values", "labels", "regions"}),
-        }
-        files = {
-            path.relative_to(folder).as_posix(): entry for path, entry in entries.items() if path.is_relative_to(folder)
-        }
-        failed = [
-            {"id": failure.id, **failure.problem.to_dict(), "where": Path(failure.problem.where).name}
-            for failure in written.failures
-        ]
-        earlier = _list_earlier(folder, settings)
-        cases = {name: files.get(name, earlier.get(name)) for name in sorted({*files, *earlier})}
-        said = {"verdicts": list(predictor.verdicts)} if predictor.verdicts else {}
-        write_json(folder / PREDICTIONS, {**settings, **said, "files": list(cases), "cases": cases, "failed": failed})
-        write_table(folder, cases)
-
-
-def _name_size(number: int, sizes: SizeNames) -> dict[str, Any]:
-    """Name the size of a prediction: its depth, and with shells also its name and number."""
-    name = name_depth(number, sizes)
-    if len(sizes.channels) == 1 or number in (MEAN, AUTO):
-        return {"depth": name}
-    return {"depth": find_size(number, sizes.depth).depth, "size": name, "size_number": number}
-
-
-def _name_model(path: str) -> dict[str, str]:
-    """Name a model without the place of its file, which is nobody's business; a digest of that tells models apart."""
-    place = Path(path).absolute()
-    digest = hashlib.sha256(str(place).encode(errors="surrogateescape")).hexdigest()
-    return {"model": "/".join(place.parts[1:][-2:]), "model_place": digest[:12]}
-
-
-def _list_earlier(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """List the files, and their entries, that earlier calls with the same model and settings have written."""
-    (record,) = _read_earlier({0: folder})[0].values()
-    names = record.files or () if record.matches(settings) else ()
-    return {name: record.cases.get(name) for name in names if _is_file(folder / name)}
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
 
 
 def _require_other_folder(cases: Sequence[Case], folders: Mapping[int, Path]) -> None:

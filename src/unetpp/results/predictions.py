@@ -52,6 +52,8 @@ class Predicted(Result):
     """Mean absolute error of that on the validation cases."""
     depth_shares: Mapping[int | str, float] = field(default_factory=dict)
     """With `depth="auto"`: fraction of the tiles that stopped at each depth, with shells at each size."""
+    job_script: str = ""
+    """After a dry run: script of a job of a batch system, if one would be sent."""
 
     @property
     def exit_code(self) -> int:
@@ -62,7 +64,8 @@ class Predicted(Result):
         noun = find_noun([*self.depths, *self.depth_shares])
         if not self.written:
             title = f"Dry run: {count_noun(count, 'image')} would be predicted into {self.out} at {noun} {depths}:"
-            return "\n".join([title, *shorten_lines([f"  {path}" for path in self.files]), *self._describe_rest()])
+            lines = [title, *shorten_lines([f"  {path}" for path in self.files]), *self._describe_rest()]
+            return "\n".join([*lines, *(["Script of each job:", self.job_script] if self.job_script else [])])
         images = len(self._group_by_name(self.files))
         of_depths = f" at {len(self.depths)} {noun}s" if len(self.depths) > 1 else ""
         lines = [f"{count_noun(images, 'image')} segmented{of_depths}, in {self.out}, in {self.seconds:.1f} s"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from unetpp.console import shows_progress
 from unetpp.errors import PlanError, UsageError
+from unetpp.parts import Part
 from unetpp.plan import Plan, read_plan
 from unetpp.progress import ShowProgress, Silence
 from unetpp.results import Predicted
@@ -18,7 +19,10 @@ from unetpp.verbs.arguments import AnyPath, Backend, find_model, list_paths, nam
 from unetpp.words import list_some
 
 if TYPE_CHECKING:
+    from unetpp.infer.case_predictor import CasePredictor
+    from unetpp.infer.case_result import CaseJob
     from unetpp.infer.options import PredictOptions
+    from unetpp.infer.predict_files import Task
 
 
 @shows_progress
@@ -36,6 +40,9 @@ def predict(
     device: str = "auto",
     backend: Backend = "auto",
     max_drop: float = 0.3,
+    cluster: str | None = None,
+    part: str | None = None,
+    resume: bool = False,
     dry_run: bool = False,
     progress: ShowProgress = None,
 ) -> Predicted:
@@ -61,34 +68,37 @@ def predict(
         backend: Library that runs the network; auto takes cuda on a GPU, and openvino on a CPU if it is installed and
             faster.
         max_drop: Points (hundredths) of Dice that `depth="auto"` may lose against the deepest head.
-        dry_run: List the images that would be predicted; write nothing.
+        cluster: Share the images between workers of Dask (extra `cluster`): local:4, four processes of this machine;
+            tcp://HOST:PORT or the JSON file of a scheduler; a YAML file of dask-jobqueue for SLURM, PBS, LSF or SGE.
+        part: Share to predict, as 2/8, the second of eight, for arrays of jobs; the shares meet in the same folder.
+        resume: Leave alone the segmentations that the same model has made of the same files; do the rest.
+        dry_run: List the images that would be predicted, and the script of a job of `cluster`; write nothing.
 
     Returns:
         The files that were written. An input that cannot be read is skipped and listed.
 
     Raises:
         ModelFileError: the model cannot be used.
+        UsageError: arguments that cannot work, or another command predicts into the same folder.
+        Interrupted: the scheduler of the cluster was lost; what is finished stays, for `resume`.
 
     Example:
         unetpp.predict("runs/nuclei", "new_images", "predictions", depth=2)
     """
-    from unetpp.infer.loading import load
+    from unetpp.cluster.opening import open_engine, show_script
     from unetpp.infer.options import PredictOptions
-    from unetpp.infer.prediction import name_depth
-    from unetpp.layouts.inputs import find_images
+    from unetpp.infer.predict_files import Sharing, predict_to_files
 
-    started = time.monotonic()
+    started, progress, share = time.monotonic(), progress or Silence(), Part.parse(part)
     path, paths, target = find_model(model), list_paths(inputs), Path(out)
     if paths and not any(each.exists() for each in paths):
         raise UsageError("inputs", list_some(paths), "images, or folders of them", "Check the path.")
     options = PredictOptions(depth, tta, probabilities, uncertainty, size)
     _require_size(path, options)
-    predictor = load(path, device, backend, max_drop)
+    script = show_script(cluster)
+    predictor, make_task = _load(path, device, backend, max_drop, cluster)
     if dry_run:
-        depths = tuple(name_depth(each, predictor.sizes) for each in predictor.choose_sizes(options))
-        found = find_images(paths, predictor.data.channels, target)
-        images = tuple(image for case in found.cases for image in case.images)
-        return Predicted(target, depths, images, found.skipped, 0.0, written=False, notes=found.notes)
+        return _list_inputs(predictor, options, paths, target, share, script)
     notes = tuple(
         f"{path}: fold {fold} has no scores, because its training has not ended; its best weights so far were used."
         for fold in RunFolder(path).unmeasured_folds()
@@ -96,10 +106,11 @@ def predict(
     notes += _note_unused_fold(RunFolder(path))
     notes += _note_changed_plan(RunFolder(path), getattr(predictor, "plan", None))
     notes += predictor.doubts
-    written = predictor.predict_files(
-        paths, target, options, (progress or Silence()).stage("Predicting", "images"), overlay
-    )
-    (progress or Silence()).detail(f"The network ran with {predictor.backend}.")
+    with open_engine(cluster, progress) as engine:
+        sharing = Sharing(engine, share, resume, make_task)
+        show = progress.stage("Predicting", "images")
+        written = predict_to_files(predictor, paths, target, options, show, overlay, sharing)
+    progress.detail(f"The network ran with {written.backend or predictor.backend}.")
     return Predicted(
         target,
         written.depths,
@@ -113,6 +124,35 @@ def predict(
         expected_dice_error=written.expected_dice_error,
         depth_shares=written.depth_shares,
     )
+
+
+def _load(
+    path: Path, device: str, backend: Backend, max_drop: float, cluster: str | None
+) -> tuple[CasePredictor, Callable[[CaseJob], Task] | None]:
+    """Load the model; with a cluster workers load it on their devices, and here is needed what it says of itself."""
+    from unetpp.infer.loading import load
+    from unetpp.runtime.exported_file import RUNTIMES
+
+    if cluster is None:
+        return load(path, device, backend, max_drop), None
+    from unetpp.infer.remote import RemoteModel
+
+    predictor = load(path, "cpu", backend if path.suffix in RUNTIMES else "torch", max_drop)
+    return predictor, RemoteModel(str(path.absolute()), device, backend, max_drop).predict
+
+
+def _list_inputs(
+    predictor: CasePredictor, options: PredictOptions, paths: list[Path], target: Path, part: Part, script: str
+) -> Predicted:
+    """List what would be predicted."""
+    from unetpp.infer.prediction import name_depth
+    from unetpp.layouts.inputs import find_images
+
+    depths = tuple(name_depth(each, predictor.sizes) for each in predictor.choose_sizes(options))
+    found = find_images(paths, predictor.data.channels, target)
+    images = tuple(image for case in part.choose(found.cases) for image in case.images)
+    skipped = found.skipped
+    return Predicted(target, depths, images, skipped, 0.0, written=False, notes=found.notes, job_script=script)
 
 
 def _require_size(model: Path, options: PredictOptions) -> None:
