@@ -200,7 +200,7 @@ def _open(place: str) -> Any:
     from obstore.store import LocalStore, from_url
 
     if not is_address(place):
-        return LocalStore(place)
+        return LocalStore(place, automatic_cleanup=True)
     options: Any = {"allow_http": place.startswith("http://") or _allows_http(), "timeout": timedelta(seconds=60)}
     retries: Any = {"max_retries": 10, "retry_timeout": timedelta(seconds=_RETRY_S)}
     return from_url(place, client_options=options, retry_config=retries)

@@ -41,9 +41,7 @@ def plan_blocks(predict: PredictBlock, part: Part) -> BlockPlan:
         memory_gb=_peak_bytes() / 1e9,
         read_gb=prod(source.shape) * len(images) * source.dtype.itemsize / 1e9,
         written_gb=voxels * itemsize / 1e9,
-        objects=(blocks + shrunk)
-        * len(predict.store.names)
-        * (chunks_of_block if predict.store.zarr_format == 2 else 1),
+        objects=objects,
     )
 
 

@@ -27,6 +27,7 @@ from unetpp.formats.ome_zarr import (
 )
 from unetpp.formats.zarr_image import ZarrImage, open_array, read_attributes
 from unetpp.infer.block_cut import Cut, cut_labels
+from unetpp.infer.block_marks import FOLDER
 
 RECORD = "unetpp"
 """Attribute of what we have written: model, options and image, and whether all blocks are there."""
@@ -93,7 +94,7 @@ def make_label_store(
         WriteError: it cannot be written.
     """
     store = LabelStore(objects, tuple(names), tuple(cuts), image.zarr_format)
-    holds_image = _check_root(objects, image)
+    holds_image = holds_image_of(objects, image)
     _make_list(objects, image, names)
     axes = list_label_axes(image.metadata)
     levels = [level.keep(axes, str(number)) for number, level in enumerate(image.metadata.levels)]
@@ -132,12 +133,16 @@ def _path(name: str, level: int) -> str:
     return f"labels/{name}/{level}"
 
 
-def _check_root(objects: Objects, image: ZarrImage) -> bool:
-    """Tell whether the place holds the image, or a copy of it; refuse what is neither that, nor ours, nor empty."""
+def holds_image_of(objects: Objects, image: ZarrImage) -> bool:
+    """Tell whether a place for labels holds their image, or a copy of it.
+
+    Raises:
+        UsageError: it holds neither that, nor labels of ours, nor nothing.
+    """
     attributes, zarr_format = read_attributes(objects)
     expected = "the image itself or a copy of it, labels of unetpp, or nothing"
     if attributes is None:
-        if next(iter(objects.list_keys("")), None) is not None:
+        if any(not key.startswith(FOLDER) for key, _ in objects.list_keys("")):
             raise UsageError("out", f"{objects}, where other files lie", expected, "Choose another `out`.")
         return False
     if RECORD in attributes and zarr_format == image.zarr_format:

@@ -38,13 +38,13 @@ from unetpp.infer.block_tasks import (
     name_level,
 )
 from unetpp.infer.case_predictor import CasePredictor
-from unetpp.infer.label_store import LabelStore, make_label_store, plan_labels, read_record, record_end
+from unetpp.infer.label_store import LabelStore, holds_image_of, make_label_store, plan_labels, read_record, record_end
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import AUTO, name_depth
 from unetpp.infer.predictor import Predictor
 from unetpp.infer.selected import SelectedPredictor
 from unetpp.labels import make_labels
-from unetpp.parts import Part
+from unetpp.parts import WHOLE, Part
 from unetpp.progress import Progress, Silence
 from unetpp.results import PredictedBlocks
 from unetpp.run_folder import find_model_files
@@ -64,13 +64,17 @@ class Request:
     out: str
     """Folder or address of the labels."""
     options: PredictOptions
-    part: Part = Part(1, 1)  # noqa: RUF009
+    part: Part = WHOLE
     resume: bool = False
     dry_run: bool = False
 
 
 def predict_store(
-    request: Request, predictor: CasePredictor, engine: Engine | None = None, progress: Progress | None = None
+    request: Request,
+    predictor: CasePredictor,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+    script: str = "",
 ) -> PredictedBlocks:
     """Predict an OME-Zarr image into a store, or say what that takes.
 
@@ -79,6 +83,7 @@ def predict_store(
         predictor: the model; workers load it themselves.
         engine: does the work; None: this process.
         progress: is told of every unit.
+        script: of a job of the cluster, which a dry run shows.
 
     Raises:
         DataError: the image cannot be read, or does not fit the model.
@@ -95,15 +100,17 @@ def predict_store(
         marks = Marks(store.objects, "")
         predict = PredictBlock(request.model, request.options, images, store, marks)
         plan = plan_blocks(predict, request.part)
-        return PredictedBlocks(request.out, names, seconds=time.monotonic() - started, plan=plan)
+        seconds, place = time.monotonic() - started, str(store.objects)
+        return PredictedBlocks(place, names, seconds=seconds, plan=plan, job_script=script)
     objects = open_objects(request.out, writes=True)
     record = _make_record(request, known, images)
     marks = Marks(objects, record["identity"][:16])
-    if (request.resume or not _is_whole(request.part)) and _is_complete(objects, names, record):
+    if (request.resume or not request.part.is_whole) and _is_complete(objects, names, record):
         return PredictedBlocks(str(objects), names, blocks=len(cuts[0]), earlier=len(cuts[0]), complete=True)
-    with writing(marks, None if _is_whole(request.part) else str(request.part), request.resume) as writer:
+    holds_image_of(objects, images.store)
+    with writing(marks, None if request.part.is_whole else str(request.part), request.resume) as writer:
         marks.forget_others()
-        if not request.resume and _is_whole(request.part):
+        if not request.resume and request.part.is_whole:
             marks.forget()
         classes = make_labels(known.data)
         named = dict(zip(map(int, classes.table), known.data.classes, strict=False))
@@ -113,12 +120,8 @@ def predict_store(
         outcome = work.do()
     notes = tuple(f"{images.name(0)}: {way}" for way in find_outside(images.source(0), known.data))
     return PredictedBlocks(
-        str(objects), names, **outcome, seconds=time.monotonic() - started, notes=(*known.doubts, *notes)
+        str(objects), names, **outcome, seconds=time.monotonic() - started, notes=(*known.verdicts, *notes)
     )
-
-
-def _is_whole(part: Part) -> bool:
-    return part.count == 1
 
 
 def name_labels(predictor: Predictor | SelectedPredictor, options: PredictOptions) -> tuple[str, ...]:

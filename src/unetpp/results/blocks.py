@@ -77,6 +77,8 @@ class PredictedBlocks(Result):
     notes: tuple[str, ...] = ()
     plan: BlockPlan | None = None
     """After a dry run: what it would take."""
+    job_script: str = ""
+    """After a dry run: the script of a job of the batch system."""
 
     @property
     def exit_code(self) -> int:
@@ -86,7 +88,8 @@ class PredictedBlocks(Result):
         names = list_some((f"labels/{name}" for name in self.labels), 5)
         if self.plan is not None:
             title = f"Dry run: {names} would be predicted into {self.out}:"
-            return "\n".join([title, *(f"  {line}" for line in self.plan.to_lines()), *self._describe_rest()])
+            plan = [f"  {line}" for line in self.plan.to_lines()]
+            return "\n".join([title, *plan, *([self.job_script] if self.job_script else []), *self._describe_rest()])
         done = f"{self.done:,} of {count_noun(self.blocks, 'block')} predicted"
         before = f", {self.earlier:,} were there" if self.earlier else ""
         state = f"{names} in {self.out}: {done}{before}, in {self.seconds:.1f} s"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from unetpp.cluster.opening import open_engine
+from unetpp.cluster.opening import open_engine, show_script
 from unetpp.errors import UsageError
 from unetpp.formats.object_store import is_address, name_place
+from unetpp.infer.block_tasks import Model
 from unetpp.infer.loading import load
 from unetpp.infer.options import PredictOptions
-from unetpp.infer.block_tasks import Model
 from unetpp.infer.zarr_prediction import Request, predict_store
 from unetpp.parts import Part
 from unetpp.progress import Progress
@@ -37,18 +38,31 @@ def is_store(out: str | os.PathLike[str], inputs: Sequence[str | os.PathLike[str
     return False
 
 
+@dataclass(frozen=True)
+class Devices:
+    """Where a model runs; as the arguments of `predict`."""
+
+    device: str
+    backend: Backend
+    cluster: str | None
+
+
+@dataclass(frozen=True)
+class Course:
+    """What of the work is done; as the arguments of `predict`."""
+
+    part: Part
+    resume: bool
+    dry_run: bool
+
+
 def predict_into_store(
     model: Path,
     inputs: Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     options: PredictOptions,
-    *,
-    device: str,
-    backend: Backend,
-    cluster: str | None,
-    part: str | None,
-    resume: bool,
-    dry_run: bool,
+    devices: Devices,
+    course: Course,
     overlay: bool,
     progress: Progress,
 ) -> PredictedBlocks:
@@ -57,23 +71,31 @@ def predict_into_store(
     Raises:
         UsageError: several images, one in no store, or options that need files.
     """
+    image, target = _require_one(inputs, out), _name_fully(name_place(out))
+    if overlay:
+        raise UsageError("overlay", f"an overlay with {target}", "labels alone in a store", "Leave it out.")
+    known = Model(str(model.absolute()), devices.device, devices.backend)
+    request = Request(known, image, target, options, course.part, course.resume, course.dry_run)
+    if course.dry_run:
+        return predict_store(request, known.load(), progress=progress, script=show_script(devices.cluster))
+    predictor = load(model, "cpu", "torch") if devices.cluster else known.load()
+    with open_engine(devices.cluster, progress) as engine:
+        engine.require_shared([Path(each) for each in (known.path, image) if not is_address(each)])
+        return predict_store(request, predictor, engine, progress)
+
+
+def _require_one(inputs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> str:
+    """Return the folder or address of the only image."""
     if len(inputs) != 1:
         got = f"{len(inputs)} inputs with an `out` that ends in {ZARR}"
         raise UsageError("inputs", got, "one OME-Zarr image", "Run the command for each image.")
-    if overlay:
-        raise UsageError("overlay", f"an overlay with {out}", "labels alone in a store", "Leave it out.")
     image = name_place(inputs[0])
     if not is_address(image) and not Path(image).is_dir():
         action = f"Give a folder {ZARR} or an address, or choose an `out` that does not end in {ZARR}."
         raise UsageError("inputs", f"{image}, which is no folder", "one OME-Zarr image", action)
-    share = Part.parse(part)
-    known = Model(str(model.absolute()), device, backend)
-    places = [place if is_address(place) else os.path.abspath(place) for place in (image, name_place(out))]
-    request = Request(known, places[0], places[1], options, share, resume, dry_run)
-    if dry_run:
-        return predict_store(request, load(model, device, backend), progress=progress)
-    predictor = load(model, "cpu", "torch") if cluster else known.load()
-    with open_engine(cluster, progress) as engine:
-        shared = [Path(each) for each in (str(model.absolute()), places[0]) if not is_address(each)]
-        engine.require_shared(shared, None)
-        return predict_store(request, predictor, engine, progress)
+    return _name_fully(image)
+
+
+def _name_fully(place: str) -> str:
+    """Return an address, or a path that workers understand as this process does."""
+    return place if is_address(place) else os.path.abspath(place)
