@@ -53,6 +53,12 @@ def write_image(
             extra = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
         sizes = tuple(min(size, own) for size, own in zip(chunks, values.shape, strict=True))
         made = zarr.create_array(
-            store, name=f"s{level}", shape=values.shape, chunks=sizes, dtype=values.dtype, zarr_format=zarr_format, **extra
+            store,
+            name=f"s{level}",
+            shape=values.shape,
+            chunks=sizes,
+            dtype=values.dtype,
+            zarr_format=zarr_format,
+            **extra,
         )
         made[...] = values

@@ -10,8 +10,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tests.conftest import toy_plan
+
 from unetpp.data.preprocess import prepare_image
 from unetpp.formats.sources import ArraySource
 from unetpp.infer.block import fill_batches, predict_block

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.infer.test_predict_files import Thresholding, write
+
 from unetpp.cluster.engine import Engine, HereEngine, Outcome
 from unetpp.errors import Problem, UsageError
 from unetpp.infer.case_result import CaseJob, CaseUnit, write_case
