@@ -181,6 +181,11 @@ def _describe(error: Exception, writes: bool) -> tuple[str, str]:
     )
 
 
+def is_of_store(error: BaseException | None) -> bool:
+    """Tell whether an exception comes from a store, and not from the decoder of what was read."""
+    return error is None or isinstance(error, OSError) or type(error).__module__.startswith("obstore")
+
+
 def _is_refusal(error: BaseException | None) -> bool:
     name = type(error).__name__
     return isinstance(error, PermissionError) or name in ("PermissionDeniedError", "UnauthenticatedError")

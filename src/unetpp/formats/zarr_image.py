@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from unetpp.errors import DataError, Problem, UnetppError
+from unetpp.errors import DataError, Problem
 from unetpp.formats.format import FileRefused
-from unetpp.formats.object_store import Objects, open_objects, store_failures
+from unetpp.formats.object_store import Objects, is_of_store, open_objects, store_failures
 from unetpp.formats.ome_zarr import ImageMetadata, parse_image
 from unetpp.formats.sources import Slices
 from unetpp.volume import Geometry
@@ -172,7 +172,7 @@ def _read(image: ZarrImage, area: Slices) -> np.ndarray:
         with store_failures(str(image.objects)):
             found: np.ndarray = np.asarray(array[area])
     except DataError as error:
-        if isinstance(error.__cause__, OSError | UnetppError | None):
+        if is_of_store(error.__cause__):
             raise
         raise DataError(_find_broken(image, array, area)) from error.__cause__
     return found.view(np.uint8) if found.dtype == bool else found

@@ -94,7 +94,7 @@ class Writer:
             self._marks.objects.delete([self._name])
 
     def find_rival(self, resume: bool) -> dict[str, Any] | None:
-        """Find another client that is alive and would write the same blocks.
+        """Find another client that is alive and would write the same blocks; entries of dead ones are removed.
 
         Args:
             resume: clients of the same model and image do no harm: they write the same bytes.
@@ -108,9 +108,12 @@ class Writer:
             except (ValueError, TypeError):
                 continue
             is_fresh = (datetime.now(UTC) - written).total_seconds() < FRESH_S
+            if not is_fresh or _has_died(entry):
+                self._marks.objects.delete([key])
+                continue
             is_same = entry.get("identity") == self._marks.identity
             shares = entry.get("part") != self._part and None not in (entry.get("part"), self._part)
-            if is_fresh and not _has_died(entry) and not (is_same and (shares or resume)):
+            if not (is_same and (shares or resume)):
                 return entry
         return None
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,9 @@ def predict_store(
         predict = PredictBlock(request.model, request.options, images, store, marks)
         work = _Work(request, predict, engine or HereEngine(), writer, progress or Silence())
         outcome = work.do()
-    notes = tuple(f"{images.name(0)}: {way}" for way in find_outside(images.source(0), known.data))
+    notes: tuple[str, ...] = ()
+    with suppress(DataError):  # what cannot be read has failed already
+        notes = tuple(f"{images.name(0)}: {way}" for way in find_outside(images.source(0), known.data))
     return PredictedBlocks(
         str(objects), names, **outcome, seconds=time.monotonic() - started, notes=(*known.verdicts, *notes)
     )
