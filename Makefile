@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check format lint types layers tests slow clean
+.PHONY: help demo test check format lint types layers tests slow services clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test    set up .venv and run the check command: format, lint, types, layers, tests"
 	@echo "make check   the check command alone (also: make format, to let ruff put the format right)"
 	@echo "make slow    the tests that take longest: rarer encoders, compilers"
+	@echo "make services  the tests with services that they start, such as SLURM (as root)"
 	@echo "make clean   remove .venv and the caches"
 	@echo "Another Python: make demo PYTHON=python3.12"
 
@@ -34,10 +35,13 @@ layers: $(STAMP)
 	$(BIN)/lint-imports
 
 tests: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -m "not slow and not services" -n auto --maxprocesses 4
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+services: $(STAMP)
+	$(BIN)/python -m pytest -m services
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -25,7 +25,8 @@ def measure_free_bytes(process: Path = _PROCESS, mount: Path = _MOUNT) -> int:
     """
     available: int = psutil.virtual_memory().available
     own = [limit - psutil.Process().memory_info().rss for limit in _LIMITS]
-    return max(0, min([available, *own, *_read_groups(process, mount)]))
+    found: int = max(0, min([available, *own, *_read_groups(process, mount)]))
+    return found
 
 
 def limit_process(limit: int | None) -> None:

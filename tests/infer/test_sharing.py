@@ -52,6 +52,9 @@ class Backwards(Engine):
             else:
                 yield Outcome(unit, task(unit))
 
+    def count_devices(self) -> int:
+        return 1
+
     def require_shared(self, paths: Sequence[Path], out: Path | None = None) -> None:
         self.shared = paths, out
 
@@ -145,8 +148,8 @@ def test_a_killed_part_goes_on(tmp_path: Path) -> None:
 def test_an_engine_gives_the_same_in_the_order_of_the_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "in", *NAMES)
     (tmp_path / "in/bad.png").write_bytes(b"\x89PNG\r\n\x1a\n nonsense")
-    here = predict(Thresholding(), tmp_path, "whole")
     monkeypatch.chdir(tmp_path)
+    here = predict(Thresholding(), Path(), "whole")
     engine = Backwards()
     there = predict(Thresholding(), Path(), "out", engine=engine, make_task=make_task)
     assert engine.shared == ([tmp_path / "test", tmp_path / "in"], tmp_path / "out")

@@ -39,14 +39,21 @@ class DaskEngine(Engine):
         client: client of `distributed`.
         cluster: the cluster that was started for it; None: others run it.
         jobs: number of jobs of a batch system that are sent again when they have ended; 0: there is no such system.
+        expected: number of workers that there will be; 0: those that are there.
         progress: is told which workers are lost.
+
+    Attributes:
+        address: that of the scheduler.
     """
 
     is_remote = True
 
-    def __init__(self, client: Any, cluster: Any = None, jobs: int = 0, progress: Progress = SILENCE) -> None:
+    def __init__(
+        self, client: Any, cluster: Any = None, jobs: int = 0, expected: int = 0, progress: Progress = SILENCE
+    ) -> None:
         self._client, self._cluster, self._jobs, self._progress = client, cluster, jobs, progress
-        self._where = client.scheduler.address
+        self._expected = expected
+        self.address: str = client.scheduler.address
         self._paths: tuple[list[str], Path | None] = [], None
         self._checked: set[str] = set()
         self._names: dict[str, str] = {}
@@ -68,7 +75,12 @@ class DaskEngine(Engine):
     @property
     def width(self) -> int:  # type: ignore[override]
         """Number of tasks that run at once, at the moment."""
-        return max(1, sum(self._client.nthreads().values()))
+        threads: dict[str, int] = self._client.nthreads()
+        return max(1, sum(threads.values()))
+
+    def count_devices(self) -> int:
+        """Count the devices that tasks can have for themselves; see `Engine.count_devices`."""
+        return max(self._expected, self._count_alone())
 
     def require_shared(self, paths: Sequence[Path], out: Path | None = None) -> None:
         """Check that every worker sees some paths, those that join later too; see `Engine.require_shared`."""
@@ -178,7 +190,7 @@ class DaskEngine(Engine):
         count = int(sum(each.get("resources", {}).get(DEVICE, 0) for each in workers))
         if workers and not count:
             got = f"workers without the resource {DEVICE}"
-            action = f"Start each with `dask worker {self._where} --nthreads 1 --resources {DEVICE}=1`."
+            action = f"Start each with `dask worker {self.address} --nthreads 1 --resources {DEVICE}=1`."
             raise UsageError("cluster", got, "one for each device, so that no two folds share one", action)
         return max(1, count)
 
@@ -192,14 +204,14 @@ class DaskEngine(Engine):
         if not self._is_waiting and now - self._empty_since > NOTED_S:
             self._is_waiting = True
             self._progress.note(
-                f"note: {self._where} has no workers; waiting for some for {NO_WORKERS_S / 60:g} minutes"
+                f"note: {self.address} has no workers; waiting for some for {NO_WORKERS_S / 60:g} minutes"
             )
         if now - self._empty_since > NO_WORKERS_S:
-            text = f"{self._where} has had no workers for {NO_WORKERS_S / 60:g} minutes."
+            text = f"{self.address} has had no workers for {NO_WORKERS_S / 60:g} minutes."
             raise Interrupted(f"{text} What is finished stays: start workers, and run it again with `resume=True`.")
 
     def _lost(self) -> UnetppError:
-        text = f"The scheduler at {self._where} is gone."
+        text = f"The scheduler at {self.address} is gone."
         return Interrupted(f"{text} What is finished stays: start it, and run the command again with `resume=True`.")
 
 

@@ -72,6 +72,14 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def count_devices(self) -> int:
+        """Count the devices that tasks can have for themselves, also of workers that are still to start.
+
+        Raises:
+            UsageError: workers that do not say what they have.
+        """
+
+    @abstractmethod
     def require_shared(self, paths: Sequence[Path], out: Path | None = None) -> None:
         """Check that every worker sees some paths.
 
@@ -100,8 +108,16 @@ class HereEngine(Engine):
             else:
                 yield Outcome(unit, result)
 
+    def count_devices(self) -> int:
+        """Return 1: one task runs at a time."""
+        return 1
+
     def require_shared(self, paths: Sequence[Path], out: Path | None = None) -> None:
         """Check nothing: what this process does not see is a problem of its own."""
+
+
+HERE = HereEngine()
+"""The engine of a command without a cluster."""
 
 
 def find_problems(error: Exception, unit: Any) -> tuple[Problem, ...]:

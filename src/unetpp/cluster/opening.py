@@ -17,7 +17,8 @@ from unetpp.progress import SILENCE, Progress
 
 ALLOWED_DEATHS = 3
 """Workers that may die of one unit before it is given up, of clusters that are started here."""
-_CONNECT_S = 8
+CONNECT_S = 8
+"""Seconds within which a scheduler has to answer."""
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": ALLOWED_DEATHS - 1,
     "distributed.scheduler.worker-saturation": 1.0,  # no unit waits on a worker that may die
@@ -46,16 +47,18 @@ def open_engine(cluster: str | None, progress: Progress = SILENCE) -> Iterator[E
     _require_guard()
     with ExitStack() as stack:
         stack.enter_context(import_module("dask").config.set(_SETTINGS))
-        started, jobs = None, 0
+        started, jobs, expected = None, 0, 0
         if isinstance(address, LocalWorkers):
             started = stack.enter_context(_start_workers(address.count))
         elif isinstance(address, QueueFile):
             started, jobs = stack.enter_context(address.start()), address.jobs
+            expected = jobs * address.processes
+            progress.note(f"Jobs that were sent to {address.system.upper()}: {jobs}")
         client = stack.enter_context(_connect(started, address))
         from unetpp.cluster.dask_engine import DaskEngine
 
         progress.note(f"Dashboard of the cluster: {client.dashboard_link}")
-        engine = DaskEngine(client, started, jobs, progress)
+        engine = DaskEngine(client, started, jobs, expected, progress)
         stack.callback(engine.close)
         yield engine
 
@@ -93,7 +96,7 @@ def _connect(started: Any, address: Any) -> Any:
         return distributed.Client(started)
     assert isinstance(address, SchedulerAddress)
     try:
-        return distributed.Client(address.address, timeout=_CONNECT_S)
+        return distributed.Client(address.address, timeout=CONNECT_S)
     except (OSError, ValueError, TimeoutError) as error:
         got = f"{address.given}, where no scheduler answers ({' '.join(str(error).split())[:120]})"
         action = "Start one with `dask scheduler`, or correct the address."

@@ -53,7 +53,7 @@ class QueueFile:
         """
         job = self._import(f"{SYSTEMS[self.system]}Job", f".{self.system}")
         with self._configure() as name:
-            return self._make(lambda: str(job("tcp://SCHEDULER:PORT", name="unetpp", config_name=name).job_script()))
+            return str(self._make(lambda: job("tcp://SCHEDULER:PORT", name="unetpp", config_name=name).job_script()))
 
     def start(self) -> Any:
         """Start a scheduler in this process, and send the jobs.

@@ -14,7 +14,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from unetpp.cluster.engine import HERE, Engine
 from unetpp.data.case_files import close_whole_files, name_files, name_label, open_case_image, read_case_label
+from unetpp.data.case_runs import run_cases
 from unetpp.data.folds import make_splits
 from unetpp.data.intensities import Intensities, measure_intensities
 from unetpp.data.orientation import Orientation, find_orientation
@@ -104,7 +106,10 @@ class Inspection:
 
 
 def inspect_dataset(
-    dataset: Dataset, reading: ReadPlan = AS_FILES_SAY, progress: Callable[[int, int], object] | None = None
+    dataset: Dataset,
+    reading: ReadPlan = AS_FILES_SAY,
+    progress: Callable[[int, int], object] | None = None,
+    engine: Engine = HERE,
 ) -> Inspection:
     """Read every file and report every problem, those of `dataset.problems` first.
 
@@ -112,13 +117,15 @@ def inspect_dataset(
         dataset: a data set, found tolerantly.
         reading: how files are read.
         progress: called with (cases done, cases in all).
+        engine: where the files are read.
 
     Raises:
         MissingExtraError: a format needs the extra `medical`.
     """
     dataset = replace(dataset, channels=reading.channels or dataset.channels)
     declared = collect_declared(dataset, reading)
-    results = list(_inspect_cases(dataset.cases, complete_reading(declared, reading), progress))
+    inspect = _inspect_elsewhere if engine.is_remote else _inspect_cases
+    results = list(inspect(dataset.cases, complete_reading(declared, reading), progress, engine))
     facts = [facts for facts, _ in results if facts is not None]
     cases = {case.id: case for case in dataset.cases}
     found = find_meaning(_collect_shown(facts, cases), declared)
@@ -170,9 +177,21 @@ def complete_reading(declared: Declared, reading: ReadPlan) -> ReadPlan:
     return reading.model_copy(update={"labels": LabelPlan(kind="objects" if declared.objects else "binary")})
 
 
-def _inspect_cases(
-    cases: Sequence[Case], reading: ReadPlan, progress: Callable[[int, int], object] | None
+def _inspect_elsewhere(
+    cases: Sequence[Case], reading: ReadPlan, progress: Callable[[int, int], object] | None, engine: Engine
 ) -> Iterable[tuple[CaseFacts | None, list[Problem]]]:
+    """Inspect cases on the workers of an engine."""
+    engine.require_shared(list({path.absolute().parent for case in cases for path in (*case.images, *case.labels)}))
+    task = partial(_inspect_case, reading=reading)
+    for outcome in run_cases(engine, task, cases, name="inspect", progress=progress):
+        facts, problems = outcome.result or (None, list(outcome.problems))
+        yield _thin(facts, _SAMPLE_OF_ALL // len(cases)), list(map(outcome.unit.name_as_given, problems))
+
+
+def _inspect_cases(
+    cases: Sequence[Case], reading: ReadPlan, progress: Callable[[int, int], object] | None, engine: Engine
+) -> Iterable[tuple[CaseFacts | None, list[Problem]]]:
+    """Inspect cases in this process, some at once."""
     pool = ThreadPoolExecutor(max_workers=count_at_once(cases, min(_READ_AT_ONCE, os.cpu_count() or 1)))
     try:
         for done, result in enumerate(pool.map(partial(_inspect_case, reading=reading), cases), start=1):

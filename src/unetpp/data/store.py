@@ -19,6 +19,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -27,13 +28,15 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from unetpp import labels
+from unetpp.cluster.engine import HERE, Engine
 from unetpp.data.case_files import close_whole_files, name_files
+from unetpp.data.case_runs import run_cases
 from unetpp.data.compressed import CompressedArray, make_unreadable, write_compressed
 from unetpp.data.foreground import sample_positions
 from unetpp.data.preprocess import prepare_case_image, prepare_case_label
 from unetpp.data.workers import WorkerProcesses, count_at_once, needs_processes
 from unetpp.errors import DataError, Problem, failures_of
-from unetpp.files import write_atomically
+from unetpp.files import MadeFolder, write_atomically
 from unetpp.formats.sources import Slices
 from unetpp.layouts.cases import Case
 from unetpp.plan import DataPlan
@@ -109,7 +112,11 @@ class StoredCase:
 
 
 def store_cases(
-    cases: Iterable[Case], plan: DataPlan, folder: Path, progress: Callable[[int, int], None] | None = None
+    cases: Iterable[Case],
+    plan: DataPlan,
+    folder: Path,
+    progress: Callable[[int, int], None] | None = None,
+    engine: Engine = HERE,
 ) -> list[StoredCase]:
     """Put cases into the store, unless they are there: large ones in processes, as many as memory and cores allow.
 
@@ -118,6 +125,7 @@ def store_cases(
         plan: the data section of the plan.
         folder: the folder of the store.
         progress: called with (cases done, cases in all).
+        engine: where they are prepared.
 
     Returns:
         The stored cases, in the same order.
@@ -127,6 +135,8 @@ def store_cases(
         WriteError: the store could not be written; what was stored stays.
     """
     todo = list(cases)
+    if engine.is_remote:
+        return _store_elsewhere(todo, plan, folder, progress, engine)
     stored: list[StoredCase] = []
     problems: list[Problem] = []
     processes = WorkerProcesses(plan) if needs_processes(todo) else None
@@ -150,6 +160,20 @@ def store_cases(
     if problems:
         raise DataError(problems)
     return stored
+
+
+def _store_elsewhere(
+    cases: list[Case], plan: DataPlan, folder: Path, progress: Callable[[int, int], None] | None, engine: Engine
+) -> list[StoredCase]:
+    """Have the workers of an engine put cases into the store, which they share."""
+    MadeFolder(folder)
+    sources = {path.absolute().parent for case in cases for path in (*case.images, *case.labels)}
+    engine.require_shared(list(sources), folder.absolute())
+    task = partial(_store_missing, plan=plan, folder=folder.absolute(), processes=None)
+    outcomes = list(run_cases(engine, task, cases, name="prepare", progress=progress))
+    if problems := [problem for outcome in outcomes for problem in outcome.problems]:
+        raise DataError(problems)
+    return [StoredCase(outcome.unit.id, folder / outcome.value.stem.name) for outcome in outcomes]
 
 
 def find_stored_cases(ids: Iterable[str], folder: Path) -> list[StoredCase]:

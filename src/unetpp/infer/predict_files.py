@@ -225,15 +225,13 @@ class _Prediction:
         todo = [unit for unit in self._units if unit.id not in self._resumed]
         show = _show_time_left(progress, len(todo))
         engine = self._sharing.engine
-        if engine.is_remote:
-            task, units = self._send(todo)
-        else:
-            task, units = partial(self._predict_here, show), todo
+        task, units = self._send(todo) if engine.is_remote else (partial(self._predict_here, show), iter(todo))
         given = {unit.id: unit.case for unit in todo}
         for done, outcome in enumerate(engine.run(task, units, name="predict")):
             case = given[outcome.unit.id]
-            result = outcome.result or CaseResult(problems=outcome.problems)
-            result.problems = tuple(_name_as_given(problem, case) for problem in result.problems)
+            given_up = tuple(replace(problem, where=str(case.images[0])) for problem in outcome.problems)
+            result = outcome.result or CaseResult(problems=given_up)
+            result.problems = tuple(map(case.name_as_given, result.problems))
             self._results[case.id] = result
             self._backend = result.backend or self._backend
             show(case.id, done, 1, 1)
@@ -252,10 +250,7 @@ class _Prediction:
         images = [path.absolute() for unit in todo for path in unit.case.images]
         sharing.engine.require_shared([Path(self._predictor.name).absolute(), *{path.parent for path in images}], out)
         task = sharing.make_task(CaseJob(folders, self._keys, self._options, self._overlay, journal))
-        return task, (
-            replace(unit, case=replace(unit.case, images=tuple(path.absolute() for path in unit.case.images)))
-            for unit in todo
-        )
+        return task, (replace(unit, case=unit.case.absolute()) for unit in todo)
 
     def _make_settings(self, depth: int) -> dict[str, Any]:
         return make_settings(self._predictor, depth, self._options, self._digest)
@@ -313,12 +308,6 @@ class _Prediction:
 def _list_outside(result: CaseResult) -> Sequence[str]:
     """List how an image differs from those of the training: of one that was predicted before, by its entry."""
     return result.outside or next((entry.get("outside", ()) for _, entry in result.entries.values()), ())
-
-
-def _name_as_given(problem: Problem, case: Case) -> Problem:
-    """Name a file as the user did; workers know its whole path."""
-    names = {str(path.absolute()): str(path) for path in case.images} | {case.id: str(case.images[0])}
-    return replace(problem, where=names.get(problem.where, problem.where))
 
 
 def _collect(entries: Mapping[Path, Mapping[str, Any]], key: str) -> dict[Path, float]:

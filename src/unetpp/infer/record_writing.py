@@ -151,10 +151,11 @@ def write_record(
         WriteError: no space, or no permission to write.
     """
     (record,) = read_earlier({0: folder})[0].values()
-    earlier = list_earlier(folder, record, identify(settings))
+    key = identify(settings)
+    earlier, is_same = list_earlier(folder, record, key), _identify_record(record) == key
     cases = {name: finished.get(name, earlier.get(name)) for name in sorted({*finished, *earlier})}
     said = {"verdicts": list(verdicts)} if verdicts else {}
-    failed = inputs.merge(record.failed if earlier else (), failures)
+    failed = inputs.merge(record.failed if is_same else (), failures)
     content = {**settings, **said, "files": list(cases), "cases": cases, "failed": failed}
     write_json(folder / PREDICTIONS, content)
     write_table(folder, cases)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -58,6 +58,18 @@ class Case:
     def is_part(self) -> bool:
         """Whether the case is a part of its files, not all of them."""
         return self.plane is not None or self.area is not None
+
+    def absolute(self) -> Case:
+        """Return it with absolute paths, for processes whose current folder is another."""
+        images, labels = (tuple(path.absolute() for path in paths) for paths in (self.images, self.labels))
+        return replace(self, images=images, labels=labels)
+
+    def name_as_given(self, problem: Problem) -> Problem:
+        """Name the files in a problem that another process found as they are named here."""
+        where = problem.where
+        for path in {*self.images, *self.labels}:
+            where = where.replace(str(path.absolute()), str(path))
+        return replace(problem, where=where)
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,17 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from os.path import realpath
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from unetpp.cluster.engine import Engine
 from unetpp.data.case_files import name_files, name_label, read_case_classes, read_case_label
+from unetpp.data.case_runs import run_cases
 from unetpp.data.inspect import collect_declared, complete_reading
 from unetpp.data.label_grid import Grid, place_label
 from unetpp.errors import DataError, Problem, failures_of
@@ -35,6 +37,7 @@ from unetpp.layouts.dataset import Case
 from unetpp.layouts.paired_files import split_mixed_folder
 from unetpp.layouts.pairing import describe_name, pair_names
 from unetpp.measure.pace import Pace, choose_order
+from unetpp.measure.score_shares import ScoreSharing, Share, identify_files
 from unetpp.measured import DepthRow, Metrics, ScoredCase
 from unetpp.metrics.scores import CaseScore, score_case, summarize
 from unetpp.plan import AS_FILES_SAY, LabelPlan, Plan, ReadPlan, Region
@@ -166,6 +169,7 @@ def evaluate_folders(
     references: Path,
     progress: Show = lambda done, total: None,
     labels: LabelPlan | None = None,
+    sharing: ScoreSharing | None = None,
 ) -> FolderScores:
     """Score segmentations against references of the same name; files that cannot be compared become problems.
 
@@ -183,6 +187,7 @@ def evaluate_folders(
         references: folder of label files, or a data set in any layout.
         progress: called with (cases done, cases in all).
         labels: meaning of the references' values; None: found from the files.
+        sharing: how the cases are shared; None: all are scored here.
 
     Returns:
         Scores of the compared cases, and a problem for each case that could not be compared. References that
@@ -191,15 +196,70 @@ def evaluate_folders(
     Raises:
         DataError: nothing could be compared; all reasons.
     """
+    sharing = sharing or ScoreSharing()
+    return score_folders(predictions, references, progress, labels, sharing).join(sharing)
+
+
+def score_folders(
+    predictions: Path, references: Path, progress: Show, labels: LabelPlan | None, sharing: ScoreSharing
+) -> ScoredFolders:
+    """Score a share of the cases; see `evaluate_folders`."""
     by_depth = _depth_folders(predictions)
     expected = _read_references(references, any(map(_has_folders, (predictions, *by_depth.values()))), labels)
+    sharing.engine.require_shared([predictions.absolute(), references.absolute()])
     if not by_depth or _is_newer(predictions, by_depth.values()):
-        return _evaluate_folder(predictions, expected, progress)
-    scores = {depth: _evaluate_folder(by_depth[depth], expected, progress) for depth in sorted(by_depth)}
-    depths = {depth: _name_row(by_depth[depth]).merge(found.metrics.mean) for depth, found in scores.items()}
-    metrics = scores[max(scores)].metrics.merge(Metrics(depths=depths))
-    problems = tuple(problem for found in scores.values() for problem in found.problems)
-    return FolderScores(metrics, problems, scores[max(scores)].notes)
+        return ScoredFolders({0: _evaluate_folder(predictions, expected, progress, sharing)})
+    folders = {depth: by_depth[depth] for depth in sorted(by_depth)}
+    scored = {depth: _evaluate_folder(each, expected, progress, sharing, each.name) for depth, each in folders.items()}
+    return ScoredFolders(scored, folders)
+
+
+@dataclass(frozen=True)
+class _ScoredFolder:
+    """Scores of a share of the cases of one folder."""
+
+    name: str
+    share: Share
+    classes: Sequence[str]
+    problems: tuple[Problem, ...]
+    """Those of all cases, which every share finds."""
+    notes: tuple[str, ...]
+
+    def join(self, sharing: ScoreSharing) -> FolderScores:
+        scores, failed, missing = sharing.meet(self.name, self.share)
+        problems = (*self.problems, *failed)
+        if not scores:
+            raise DataError(problems)
+        scores.sort(key=lambda score: score.id)
+        waits = f"of {sharing.part.count} shares {list_some(missing)} are not there yet: these are scores of the others"
+        return FolderScores(summarize(scores, self.classes), problems, (*([waits] if missing else []), *self.notes))
+
+
+@dataclass(frozen=True)
+class ScoredFolders:
+    """Scores of a share of the cases: of one folder, or of those of several depths."""
+
+    scored: Mapping[int, _ScoredFolder]
+    by_depth: Mapping[int, Path] = field(default_factory=dict)
+
+    @property
+    def shares(self) -> dict[str, Share]:
+        """The share of each folder, by its name."""
+        return {each.name: each.share for each in self.scored.values()}
+
+    def join(self, sharing: ScoreSharing) -> FolderScores:
+        """Add the scores of the other shares.
+
+        Raises:
+            DataError: nothing could be compared.
+        """
+        scores = {depth: each.join(sharing) for depth, each in self.scored.items()}
+        last = scores[max(scores)]
+        if not self.by_depth:
+            return last
+        depths = {depth: _name_row(self.by_depth[depth]).merge(found.metrics.mean) for depth, found in scores.items()}
+        problems = tuple(problem for found in scores.values() for problem in found.problems)
+        return FolderScores(last.metrics.merge(Metrics(depths=depths)), problems, last.notes)
 
 
 _OF_A_SIZE = re.compile(r"depth_(\d+)|size_(\d+)x(\d+)")
@@ -237,41 +297,73 @@ def _prediction_time(folder: Path) -> int:
     return record.stat().st_mtime_ns if record.is_file() else 0
 
 
-def _evaluate_folder(folder: Path, references: _References, progress: Show) -> FolderScores:
+def _evaluate_folder(
+    folder: Path, references: _References, progress: Show, sharing: ScoreSharing, name: str = ""
+) -> _ScoredFolder:
     record = read_record(folder) or PredictionRecord()
     files = _rename_as(references.cases, _find_predictions(folder, record.files))
     cases, problems = _name_after_predictions(files, references.cases)
     stems = sorted(files.keys() & cases.keys())
     unpaired, left = _find_unpaired(folder, Path(references.declared.where), files, cases, record)
     problems += unpaired
-    match = _match(folder, references, [cases[stem] for stem in stems], [files[stem] for stem in stems], record)
+    pairs = [_Pair(stem, files[stem], cases[stem]) for stem in stems]
+    match = _match(folder, references, pairs, record, sharing.engine)
     problems += match.problems
     refused, named = {problem.where for problem in match.problems}, record.regions or references.regions
-    regions = _list_indices(named, match.reference_classes)
-    scores = []
-    for done, stem in enumerate(stems, start=1):
-        try:
-            if name_label(cases[stem]) not in refused:
-                with failures_of(str(files[stem])):
-                    scores.append(_score_files(stem, files[stem], cases[stem], match, references.reading, regions))
-        except DataError as error:
-            problems += error.problems
-        progress(done, len(stems))
-    if not scores:
-        raise DataError(problems)
+    task = _ScorePair(match, references.reading, _list_indices(named, match.reference_classes))
+    todo = [pair for pair in sharing.part.choose(pairs) if name_label(pair.case) not in refused]
+    scored, failed = _score_pairs(todo, task, progress, sharing.engine)
+    mine = Share(identity=identify_files(files, cases, stems), scores=tuple(scored), problems=tuple(failed))
     names = match.reference_classes.names
     names = names if named is None else (names[0], *(region.name for region in named))
-    notes = (*left, *match.notes, *record.verdicts)
-    return FolderScores(summarize(scores, names), tuple(problems), notes)
+    return _ScoredFolder(name, mine, names, tuple(problems), (*left, *match.notes, *record.verdicts))
+
+
+class _Pair(NamedTuple):
+    """A segmentation, and its reference."""
+
+    id: str
+    file: Path
+    case: Case
+
+    def absolute(self) -> _Pair:
+        return _Pair(self.id, self.file.absolute(), self.case.absolute())
+
+    def name_as_given(self, problem: Problem) -> Problem:
+        where = problem.where.replace(str(self.file.absolute()), str(self.file))
+        return self.case.name_as_given(replace(problem, where=where))
+
+
+@dataclass(frozen=True)
+class _ScorePair:
+    """A task: the scores of one pair."""
+
+    match: Match
+    reading: ReadPlan
+    regions: list[list[int]] | None
+
+    def __call__(self, pair: _Pair) -> CaseScore:
+        with failures_of(str(pair.file)):
+            return _score_files(pair, self.match, self.reading, self.regions)
+
+
+def _score_pairs(
+    pairs: Sequence[_Pair], task: _ScorePair, progress: Show, engine: Engine
+) -> tuple[list[CaseScore], list[Problem]]:
+    """Score pairs; problems are in their order, whichever ended first."""
+    outcomes = list(run_cases(engine, task, pairs, name="score", progress=progress))
+    scores = [outcome.value for outcome in outcomes if not outcome.problems]
+    return scores, [problem for outcome in outcomes for problem in outcome.problems]
 
 
 def _match(
-    folder: Path, references: _References, cases: Sequence[Case], files: Sequence[Path], record: PredictionRecord
+    folder: Path, references: _References, pairs: Sequence[_Pair], record: PredictionRecord, engine: Engine
 ) -> Match:
     """Measure all labels of both sides, and find how to read them. Raises DataError for what stays ambiguous."""
     recorded = _read_recorded(record)
-    expected = _measure(references.reading, cases)
-    got = _measure(AS_FILES_SAY, [Case(file.name, (), (file,)) for file in files], closely=recorded is None)
+    expected = _measure(references.reading, [pair.case for pair in pairs], engine)
+    predicted = [Case(pair.file.name, (), (pair.file,)) for pair in pairs]
+    got = _measure(AS_FILES_SAY, predicted, engine, closely=recorded is None)
     _refuse_pictures(Path(references.declared.where), expected)
     _refuse_pictures(folder, got)
     return match_labels(expected, got, references.declared, recorded)
@@ -319,26 +411,26 @@ def _list_indices(regions: Sequence[Region] | None, classes: Classes) -> list[li
     return [[places[value] for value in region.values if value in places] for region in regions]
 
 
-def _score_files(
-    case_id: str, file: Path, case: Case, match: Match, reading: ReadPlan, regions: list[list[int]] | None
-) -> CaseScore:
+def _score_files(pair: _Pair, match: Match, reading: ReadPlan, regions: list[list[int]] | None) -> CaseScore:
     """Score one case. Raises DataError for an unreadable file, a foreign value, another size or another grid."""
+    file, case = pair.file, pair.case
     reference = read_case_label(case, reading)
     prediction = place_label(read_label(file), Grid(reference.shape, reference.geometry, "reference"), str(file))
     indices = encode_label(prediction, match.prediction_classes, match.prediction, file)
     truth = encode_label(reference, match.reference_classes, match.reference, case.labels[0])
     spacing = reference.geometry.spacing_mm or prediction.geometry.spacing_mm
-    return score_case(case_id, indices, truth, len(match.reference_classes.names), spacing, regions=regions)
+    return score_case(pair.id, indices, truth, len(match.reference_classes.names), spacing, regions=regions)
 
 
-def _measure(reading: ReadPlan, cases: Sequence[Case], closely: bool = True) -> dict[str, LabelFacts]:
+def _measure(reading: ReadPlan, cases: Sequence[Case], engine: Engine, closely: bool = True) -> dict[str, LabelFacts]:
     """Measure each readable label; unreadable ones are reported when they are scored."""
-    found = {}
-    for case in cases:
-        with suppress(DataError), failures_of(name_label(case)):
-            label = read_case_label(case, reading)
-            found[name_label(case)] = measure_label(label, is_medical(case.labels[0]), closely)
-    return found
+    task = partial(_measure_label, reading=reading, closely=closely)
+    outcomes = run_cases(engine, task, cases, name="measure")
+    return {name_label(outcome.unit): outcome.value for outcome in outcomes if not outcome.problems}
+
+
+def _measure_label(case: Case, reading: ReadPlan, closely: bool) -> LabelFacts:
+    return measure_label(read_case_label(case, reading), is_medical(case.labels[0]), closely)
 
 
 def _find_predictions(folder: Path, names: Collection[str] | None) -> dict[str, Path]:

@@ -1,7 +1,7 @@
 """Results of the verbs: typed, with a dictionary for programs and a text for people. Imports nothing heavy."""
 
 from unetpp.results.blocks import BlockPlan, PredictedBlocks
-from unetpp.results.data import Checked, Planned
+from unetpp.results.data import Checked, Planned, Prepared
 from unetpp.results.models import Adapted, Exported, ExportInfo, Imported, ModelInfo, Pruned
 from unetpp.results.predictions import LOW, NOTHING, REVIEWED, SPECKLED, UNLIKE, Evaluated, Predicted
 from unetpp.results.result import DONE, LONGEST_REPR, PARTLY, UNUSABLE, Result
@@ -49,6 +49,7 @@ __all__ = [
     "Planned",
     "Predicted",
     "PredictedBlocks",
+    "Prepared",
     "Pruned",
     "Reported",
     "Result",

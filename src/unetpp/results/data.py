@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from unetpp.errors import Problem, merge_problems, shorten_lines
+from unetpp.errors import Problem, list_problems, merge_problems, shorten_lines
 from unetpp.plan import Plan
-from unetpp.results.result import DONE, UNUSABLE, Result
+from unetpp.results.result import DONE, PARTLY, UNUSABLE, Result
 from unetpp.results.tables import WIDTH
 from unetpp.words import count_noun, list_some, wrap, write_command
 
@@ -53,6 +53,30 @@ class Checked(Result):
         settings = ["--set", *self.settings] if self.settings else []
         next_step = f"Next: {write_command('train', self.data, '--minutes', 20, *settings)}"
         return "\n".join([*lines, *([found] if self.problems else ["No problems.", next_step])])
+
+
+@dataclass(frozen=True, repr=False)
+class Prepared(Result):
+    """Cases that were prepared for a training, which is still to begin."""
+
+    data: Path
+    run: Path
+    part: str
+    cases: int
+    """Those of the part."""
+    total: int
+    """Those of all parts."""
+    problems: tuple[Problem, ...]
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        return PARTLY if self.problems else DONE
+
+    def to_text(self) -> str:
+        lines = [f"part {self.part}: {self.cases} of {count_noun(self.total, 'case')} prepared in {self.seconds:.1f} s"]
+        lines += [f"  {problem}" for problem in list_problems(self.problems)]
+        return "\n".join([*lines, f"When all parts are done: {write_command('train', self.data, '--out', self.run)}"])
 
 
 @dataclass(frozen=True, repr=False)

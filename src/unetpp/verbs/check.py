@@ -14,12 +14,15 @@ from unetpp.verbs.arguments import AnyPath, Settings, require_data
 
 
 @shows_progress
-def check(data: AnyPath, *, set: Settings | None = None, progress: ShowProgress = None) -> Checked:
+def check(
+    data: AnyPath, *, set: Settings | None = None, cluster: str | None = None, progress: ShowProgress = None
+) -> Checked:
     """List every problem of a data set, and how to fix it.
 
     Args:
         data: The folder with your images and masks, a data set in Decathlon, nnU-Net or Kaggle layout, or a CSV table.
         set: Settings that say how files are read, as data.key=value, such as data.fill=0.
+        cluster: Read the cases on workers of Dask, as `unetpp predict` does: local:4, tcp://HOST:PORT, or a file.
 
     Returns:
         The data set and its problems; without problems it can be trained on.
@@ -30,6 +33,7 @@ def check(data: AnyPath, *, set: Settings | None = None, progress: ShowProgress 
     Example:
         unetpp.check("data/nuclei")
     """
+    from unetpp.cluster.opening import open_engine
     from unetpp.data.inspect import inspect_dataset
     from unetpp.data.parts import split_dataset
     from unetpp.layouts.cases import find_cases
@@ -43,7 +47,8 @@ def check(data: AnyPath, *, set: Settings | None = None, progress: ShowProgress 
         dataset = split_dataset(find_cases(path, tolerant=True), reading)
     except DataError as error:
         return Checked(path, "", 0, None, (), (), tuple(error.problems), ())
-    found = inspect_dataset(dataset, reading, progress.stage("Reading every file", "cases"))
+    with open_engine(cluster, progress) as engine:
+        found = inspect_dataset(dataset, reading, progress.stage("Reading every file", "cases"), engine)
     dims = len(found.facts[0].shape) if found.facts else None
     names, problems = (tuple(found.channels), tuple(found.classes)), (tuple(found.problems), tuple(found.notes))
     settings = tuple(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items())

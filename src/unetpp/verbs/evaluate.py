@@ -20,6 +20,8 @@ def evaluate(
     *,
     csv: AnyPath | None = None,
     labels: str | None = None,
+    cluster: str | None = None,
+    part: str | None = None,
     progress: ShowProgress = None,
 ) -> Evaluated:
     """Score segmentations against references, by case and class.
@@ -32,6 +34,8 @@ def evaluate(
         out: JSON file for the scores.
         csv: CSV file for the scores: one row for each case and class.
         labels: Meaning of the values in the references, as the setting data.labels: binary:128, objects, classes, ...
+        cluster: Share the cases between workers of Dask, as `unetpp predict` does: local:4, tcp://HOST:PORT, or a file.
+        part: Share to score, as 2/8, the second of eight; `out` has the scores of all shares that are there.
 
     Returns:
         Scores by case and class. A case that cannot be scored is listed; references that `unetpp predict` was not
@@ -46,17 +50,26 @@ def evaluate(
     """
     import scipy.spatial  # noqa: F401  (here its absence is named; later it would be a problem of each file)
 
-    from unetpp.measure.quality import evaluate_folders
+    from unetpp.cluster.opening import open_engine
+    from unetpp.measure.quality import score_folders
+    from unetpp.measure.score_shares import ScoreSharing
     from unetpp.measured import tabulate_cases
+    from unetpp.parts import Part
     from unetpp.verbs.request import read_reading
 
     import_module("scipy.spatial")  # its absence is one message here, and later one for each case
-    plan = read_reading({} if labels is None else {"data.labels": labels}).labels
-    show = (progress or Silence()).stage("Scoring", "cases")
-    metrics, problems, notes = evaluate_folders(Path(predictions), Path(references), show, plan)
+    plan, show = read_reading({} if labels is None else {"data.labels": labels}).labels, progress or Silence()
     target = None if out is None else Path(out)
-    if target is not None:
-        write_json(target, metrics.to_dict())
+    with open_engine(cluster, show) as engine:
+        sharing = ScoreSharing(engine, Part.parse(part), target)
+        sharing.require_out()
+        stage = show.stage("Scoring", "cases")
+        scored = score_folders(Path(predictions), Path(references), stage, plan, sharing)
+    with sharing.hold():
+        metrics, problems, notes = scored.join(sharing)
+        if target is not None:
+            write_json(target, metrics.to_dict())
+        sharing.clean(scored.shares)
     if csv is not None:
         write_text(Path(csv), tabulate_cases(metrics))
     return Evaluated(metrics, problems, target, notes, None if csv is None else Path(csv))

@@ -24,6 +24,7 @@ def plan(
     device: str = "auto",
     vram_gb: float | None = None,
     set: Settings | None = None,
+    cluster: str | None = None,
     dry_run: bool = False,
     progress: ShowProgress = None,
 ) -> Planned:
@@ -46,6 +47,8 @@ def plan(
         vram_gb: Memory of the GPU in GB: patch, batch, depth and width grow until training takes 85 % of it. The GPU
             need not be in this machine; then nothing is timed.
         set: Settings of the plan, as section.key=value, such as train.batch=4.
+        cluster: Read the cases on workers of Dask, as `unetpp predict` does: local:4, tcp://HOST:PORT, or a file; the
+            plan is made for the device of this machine.
         dry_run: Report what would be planned; write nothing.
 
     Returns:
@@ -59,6 +62,7 @@ def plan(
     Example:
         unetpp.plan("data/nuclei", "runs/nuclei", set=["model.depth=3"])
     """
+    from unetpp.cluster.opening import open_engine
     from unetpp.runtime.device import keep_freed_memory
     from unetpp.verbs import begun_folds, preparation
     from unetpp.verbs.first_stage import settle_first_plan
@@ -75,7 +79,8 @@ def plan(
     begun_folds.require_unstarted(folder, folder.started_folds(), resume=False)
     keep_freed_memory()
     place = preparation.choose_place(device, request.vram_gb)
-    found = preparation.read_data(Path(data), request.settings, progress)
+    with open_engine(cluster, progress) as engine:
+        found = preparation.read_data(Path(data), request.settings, progress, engine=engine)
     made = preparation.create_plan(found.fingerprint, request, place.device, progress, start)
     progress.detail(describe_plan(made))
     splits = find_splits(folder, found.dataset, progress)

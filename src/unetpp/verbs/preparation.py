@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from unetpp.cluster.engine import HERE, Engine
 from unetpp.data.folds import Split, write_splits
 from unetpp.data.inspect import Inspection, inspect_dataset
 from unetpp.data.parts import split_dataset
@@ -59,7 +60,13 @@ class ReadData(NamedTuple):
     inspection: Inspection
 
 
-def read_data(path: Path, settings: Mapping[str, Any], progress: Progress, folder: RunFolder | None = None) -> ReadData:
+def read_data(
+    path: Path,
+    settings: Mapping[str, Any],
+    progress: Progress,
+    folder: RunFolder | None = None,
+    engine: Engine = HERE,
+) -> ReadData:
     """Find and read all cases.
 
     Args:
@@ -67,6 +74,7 @@ def read_data(path: Path, settings: Mapping[str, Any], progress: Progress, folde
         settings: settings of the user; those of `ReadPlan` say how files are read.
         progress: shows the files.
         folder: run folder, whose plan says how files are read where the user does not; None: there is no plan yet.
+        engine: where they are read.
 
     Returns:
         The data set, what is known of it, and what its cases show.
@@ -77,7 +85,7 @@ def read_data(path: Path, settings: Mapping[str, Any], progress: Progress, folde
     """
     reading = read_reading({**(recall_reading(folder) if folder else {}), **settings})
     dataset = split_dataset(find_cases(path, tolerant=True), reading)
-    inspection = inspect_dataset(dataset, reading, progress.stage("Reading every file", "cases"))
+    inspection = inspect_dataset(dataset, reading, progress.stage("Reading every file", "cases"), engine)
     if inspection.problems:
         raise DataError(inspection.problems)
     for note in inspection.notes:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 from unetpp.console import shows_progress
 from unetpp.data_plan import Resolution
 from unetpp.errors import Interrupted, UnetppError, UsageError
+from unetpp.parts import Part
 from unetpp.progress import Progress, ShowProgress, Silence
-from unetpp.results import NEW_IMAGES, Planned, Run, TrainedFold, describe_plan
+from unetpp.results import NEW_IMAGES, Planned, Prepared, Run, TrainedFold, describe_plan
 from unetpp.run_folder import NO_VALIDATION, FoldName, RunFolder
 from unetpp.verbs.arguments import (
     AnyPath,
@@ -61,6 +62,7 @@ class TrainOptions(TypedDict, total=False):
     select: bool
     set: Settings | None
     log_to: LogTo | None
+    cluster: str | None
     progress: ShowProgress
 
 
@@ -95,9 +97,11 @@ def train(
     select: bool = False,
     set: Settings | None = None,
     log_to: LogTo | None = None,
+    cluster: str | None = None,
+    part: str | None = None,
     dry_run: bool = False,
     progress: ShowProgress = None,
-) -> Run | Planned:
+) -> Run | Planned | Prepared:
     """Check the data, plan, train, then score and time every depth.
 
     Every depth is measured on the validation cases. A plan.json in the run folder is reused, with `set` applied.
@@ -127,10 +131,15 @@ def train(
         set: Settings of the plan, as section.key=value, such as train.batch=4.
         log_to: Also send loss, learning rate, speed and Dice to tensorboard[:FOLDER], wandb[:PROJECT] or mlflow[:URI]
             (extras of these names). In Python also to a function, which is called with each event as a dictionary.
-        dry_run: Report the time and memory that training would take; write nothing.
+        cluster: Read and prepare the cases on workers of Dask, as `unetpp predict` does, and train the folds there side
+            by side, never two on one device: on 5 devices each of 5 folds has all the minutes, on 2 a third of them.
+        part: Prepare a share of the cases, as 2/8, the second of eight, for arrays of jobs, and train nothing; the plan
+            is there already, by `unetpp plan`.
+        dry_run: Report the time and memory that training would take, and the script of a job of `cluster`; write
+            nothing.
 
     Returns:
-        The trained run; with `dry_run=True` the plan and its costs.
+        The trained run; with `dry_run=True` the plan and its costs; with `part` what was prepared.
 
     Raises:
         DataError: all problems with the data, before anything is trained.
@@ -141,7 +150,9 @@ def train(
         unetpp.train("data/nuclei", "runs/nuclei", minutes=20)
     """
     started = time.monotonic()  # importing torch takes seconds
+    from unetpp.cluster.opening import show_script
     from unetpp.verbs import begun_folds
+    from unetpp.verbs.prepare_part import prepare_part
     from unetpp.verbs.request import read_request
 
     progress = progress or Silence()
@@ -153,6 +164,16 @@ def train(
     require_data(data)
     folder = choose_run(out, name_data(data), progress, lambda run: not begun_folds.has_started(run, fold), resume)
     begun_folds.require_ready(folder, fold, resume, request.adds)
+    if part is not None:
+        return prepare_part(Path(data), folder, Part.parse(part), request.settings, progress)
+    if cluster is not None and not dry_run:
+        if select:
+            action = "Run `unetpp select` when the folds are trained."
+            raise UsageError("select", "a training on a `cluster`", "one without it", action)
+        options = request, fold, start, resume, add_cases, device, log_to
+        return _train_on_cluster(cluster, Path(data), folder, *options, no_cache, started, progress)
+    if dry_run and (script := show_script(cluster)):
+        progress.note(f"Script of each job:\n{script}")
     from unetpp.runtime.device import keep_freed_memory
     from unetpp.train.listeners import Listeners
     from unetpp.verbs import preparation
@@ -242,13 +263,15 @@ def train(
         raise Interrupted(f"{error} {_describe_next(Path(data), folder, fold)}") from None
 
 
-def _share_minutes(request: Request, folds: int, progress: Progress, share: float = 1.0) -> Request:
-    """Divide the minutes, or the share of them that training has, among the folds."""
+def _share_minutes(
+    request: Request, folds: int, progress: Progress, share: float = 1.0, what: str = "folds"
+) -> Request:
+    """Divide the minutes, or the share of them that training has, among the folds, or rounds of them."""
     if not request.minutes:
         return request
     minutes = share * request.minutes / folds
     if folds > 1:
-        progress.note(f"The minutes are divided among {folds} folds: {minutes:.3g} for each.")
+        progress.note(f"The minutes are divided among {folds} {what}: {minutes:.3g} for each.")
     if minutes < FEW_MINUTES and not request.adds:
         progress.note(f"note: {60 * minutes:.0f} seconds for a fold are hardly enough to learn anything")
     return replace(request, minutes=minutes)
@@ -311,6 +334,60 @@ def _train_folds(jobs: Sequence[FoldJob], clock: Clock, resume: bool, more: Requ
         time_s = clock.share(minutes, number=number, parts=len(jobs))
         folds.append(train_and_measure(job, time_s, resume, len(jobs) - number - 1, more))
     return folds
+
+
+def _train_on_cluster(
+    cluster: str,
+    data: Path,
+    folder: RunFolder,
+    request: Request,
+    fold: int | str,
+    start: Start | None,
+    resume: bool,
+    add_cases: bool,
+    device: str,
+    log_to: LogTo | None,
+    no_cache: bool,
+    started: float,
+    progress: Progress,
+) -> Run:
+    """Train folds on the workers of a cluster; see `unetpp.verbs.cluster_training`."""
+    from unetpp.cluster.opening import open_engine
+    from unetpp.verbs import begun_folds, preparation
+    from unetpp.verbs.cluster_training import ClusterTraining
+    from unetpp.verbs.fold_time import Clock
+    from unetpp.verbs.plan_page import has_plan_page, make_plan_page
+    from unetpp.verbs.splits import find_splits
+
+    numbers: list[FoldName] = []
+    try:
+        with open_engine(cluster, progress) as engine:
+            found = preparation.read_data(data, request.settings, progress, folder, engine)
+            splits = find_splits(folder, found.dataset, progress, add_cases, validated=fold != NO_VALIDATION)
+            numbers += begun_folds.parse_folds(fold, len(splits))
+            if request.adds:
+                begun_folds.require_finished(folder, numbers, resume)
+            training = ClusterTraining(engine, folder, found.dataset, splits, numbers, device, progress)
+            rounds = training.count_rounds()
+            request = _share_minutes(request, rounds, progress, what="rounds of folds side by side")
+            with training.hold():
+                begun_folds.require_unstarted(folder, numbers, resume, fold)
+                made = training.make_plan(data, found.fingerprint, request, start)
+                folder.note_data(data)
+                progress.note(made.planned.summarize(None))
+                if not folder.started_folds() and not has_plan_page(folder, made.plan):
+                    make_plan_page(folder, found, splits, made.planned, progress)
+                _note_start(start, made.plan, {*splits[0].validation}, data, folder, progress)
+                training.prepare(made.plan)
+                more = request if request.adds else None
+                folds = training.train(made.plan, Clock(started), rounds, log_to, more)
+    except KeyboardInterrupt:
+        raise Interrupted(_describe_stop(data, folder, fold, numbers)) from None
+    except Interrupted as error:
+        raise Interrupted(f"{error} {_describe_next(data, folder, fold)} --cluster {cluster}") from None
+    if no_cache:
+        _try_clean(folder.path, progress)
+    return _summarize(folder, folds, _try_report(folder.path, progress), Clock(started).seconds())
 
 
 def _summarize(folder: RunFolder, folds: Sequence[TrainedFold], report: Path | None, seconds: float) -> Run:

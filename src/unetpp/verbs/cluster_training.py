@@ -1,0 +1,194 @@
+"""Folds side by side on a cluster: the plan is made on a worker, all of them prepare the cases, each trains a fold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from unetpp.cluster.engine import Engine
+from unetpp.cluster.worker import choose_device
+from unetpp.data.folds import Split
+from unetpp.data.store import store_cases
+from unetpp.errors import DataError, Interrupted, UsageError
+from unetpp.files import hold_lock
+from unetpp.layouts.dataset import Dataset
+from unetpp.plan import Plan
+from unetpp.planning.fingerprint import Fingerprint
+from unetpp.planning.planner import Start
+from unetpp.progress import SILENCE, Progress, Silence
+from unetpp.results import Planned, TrainedFold
+from unetpp.run_folder import LOCK, FoldName, RunFolder
+from unetpp.runtime.device import keep_freed_memory
+from unetpp.train.listeners import Listeners
+from unetpp.verbs import preparation
+from unetpp.verbs.arguments import LogTo
+from unetpp.verbs.first_stage import settle_first_plan
+from unetpp.verbs.fold import read_fold, train_and_measure
+from unetpp.verbs.fold_job import FoldJob
+from unetpp.verbs.fold_time import Clock, load_libraries
+from unetpp.verbs.request import Request
+from unetpp.verbs.splits import choose_split
+
+COMMAND_LOCK = ".cluster.lock"
+
+
+class _Notes(Silence):
+    """Progress that keeps the notes, for the process that asked."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep a note."""
+        self.notes.append(text)
+
+
+@dataclass(frozen=True)
+class MadePlan:
+    """What a worker planned."""
+
+    plan: Plan
+    first: Plan | None
+    """That of the first stage of a cascade."""
+    planned: Planned
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlanTask:
+    """A task: the plan of a run, made or reused for the device of the worker."""
+
+    data: Path
+    run: RunFolder
+    fingerprint: Fingerprint
+    splits: Sequence[Split]
+    request: Request
+    device: str
+    start: Start | None
+
+    def __call__(self, folds: tuple[FoldName, ...]) -> MadePlan:
+        keep_freed_memory()
+        progress = _Notes()
+        place, timed_on = preparation.choose_place(choose_device(self.device), self.request.vram_gb)
+        if timed_on is None:
+            raise UsageError("vram_gb", "no GPU at the worker", "one to train on", "Start workers that have it.")
+        known = self.request, place, progress
+        made = preparation.settle_plan(self.run, self.fingerprint, self.splits, *known, self.start, folds)
+        first = settle_first_plan(self.run, made, self.fingerprint, *known)
+        split = choose_split(self.splits, folds[0])
+        planned = preparation.estimate_cost(
+            self.data, self.run, made, split, folds=len(folds), device=place, first=first
+        )
+        return MadePlan(made, first, planned, tuple(progress.notes))
+
+
+@dataclass(frozen=True)
+class FoldTask:
+    """A task: one fold, trained or continued and measured."""
+
+    dataset: Dataset
+    plan: Plan
+    splits: Sequence[Split]
+    run: RunFolder
+    device: str
+    log_to: LogTo | None
+    allowance_s: float | None
+    more: Request | None
+    """Length that is added to finished folds."""
+
+    def __call__(self, fold: FoldName) -> TrainedFold:
+        load_libraries(SILENCE)
+        keep_freed_memory()
+        device = preparation.choose_place(choose_device(self.device), None).device
+        listeners = Listeners(self.log_to, self.run.path, SILENCE.note)
+        split = choose_split(self.splits, fold)
+        job = FoldJob(self.dataset, self.plan, split, self.run, fold, device, SILENCE, listeners)
+        with hold_lock(self.run.fold(fold) / LOCK, wait=True):  # a worker whose client is gone may still train it
+            return train_and_measure(job, self.allowance_s, True, more=self.more)
+
+
+@dataclass(frozen=True)
+class ClusterTraining:
+    """Folds of a run that are trained on a cluster."""
+
+    engine: Engine
+    run: RunFolder
+    dataset: Dataset
+    splits: Sequence[Split]
+    folds: Sequence[FoldName]
+    device: str
+    progress: Progress
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the run against other commands of this kind; its workers hold their folds.
+
+        Raises:
+            UsageError: another one trains it.
+        """
+        with hold_lock(self.run.path / COMMAND_LOCK) as is_free:
+            if not is_free:
+                action = "Wait until it has ended, or choose another `out`."
+                got = "a run that another command trains on a cluster"
+                raise UsageError(self.run.path, got, "one at rest", action, setting="out")
+            yield
+
+    def count_rounds(self) -> int:
+        """Count how many folds each device trains, one after the other."""
+        return math.ceil(len(self.folds) / self.engine.count_devices())
+
+    def make_plan(self, data: Path, fingerprint: Fingerprint, request: Request, start: Start | None) -> MadePlan:
+        """Have a worker make or reuse the plan."""
+        self.progress.stage("Planning on a worker")
+        run = RunFolder(self.run.path.absolute())
+        run.path.mkdir(parents=True, exist_ok=True)
+        self.engine.require_shared(_list_folders(self.dataset), run.path)
+        task = PlanTask(data, run, fingerprint, self.splits, request, self.device, start)
+        (outcome,) = self.engine.run(task, [tuple(self.folds)], name="plan", alone=True)
+        for note in outcome.value.notes:
+            self.progress.note(note)
+        return outcome.value
+
+    def prepare(self, plan: Plan) -> None:
+        """Have the workers prepare the cases of all folds that are not finished."""
+        todo = [fold for fold in self.folds if not self.run.metrics_file(fold).exists()]
+        splits = [choose_split(self.splits, fold) for fold in todo]
+        used = dict.fromkeys(case for split in splits for case in (*split.train, *split.validation))
+        cases = {case.id: case for case in self.dataset.cases}
+        stage = self.progress.stage("Preparing cases", "cases")
+        store_cases([cases[name] for name in used], plan.data, self.run.cache, stage, self.engine)
+
+    def train(
+        self, plan: Plan, clock: Clock, rounds: int, log_to: LogTo | None, more: Request | None
+    ) -> list[TrainedFold]:
+        """Train the folds, each on a device of its own; finished ones are left alone.
+
+        Raises:
+            Interrupted: a fold could not be trained; the others are.
+        """
+        dataset = replace(self.dataset, cases=tuple(case.absolute() for case in self.dataset.cases))
+        minutes = more.minutes if more else plan.train.minutes
+        allowance_s = clock.share(minutes, number=0, parts=rounds)
+        run = RunFolder(self.run.path.absolute())
+        task = FoldTask(dataset, plan, self.splits, run, self.device, log_to, allowance_s, more)
+        finished = {} if more else {fold: done for fold in self.folds if (done := read_fold(self.run, fold))}
+        todo = [fold for fold in self.folds if fold not in finished]
+        show = self.progress.stage("Training folds side by side", "folds")
+        show(len(finished), len(self.folds), "fold_*/log.jsonl in the run folder tell how they stand")
+        problems = []
+        for outcome in self.engine.run(task, todo, name="fold", alone=True):
+            problems += [replace(problem, where=f"fold {outcome.unit}") for problem in outcome.problems]
+            finished |= {} if outcome.problems else {outcome.unit: outcome.value}
+            show(len(finished), len(self.folds))
+        if problems:
+            others = f"{', '.join(map(str, finished)) or 'none'} of {len(self.folds)} folds are trained"
+            raise Interrupted(f"{DataError(problems)} ({others}.)")
+        return [finished[fold] for fold in self.folds]
+
+
+def _list_folders(dataset: Dataset) -> list[Path]:
+    paths = (path for case in dataset.cases for path in (*case.images, *case.labels))
+    return list({path.absolute().parent for path in paths})

@@ -1,0 +1,41 @@
+"""One cluster of two workers for all tests that need one: its start takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from unetpp.cluster.engine import Engine
+from unetpp.progress import Silence
+
+
+class Heard(Silence):
+    """Progress that keeps its notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(scope="session")
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture(scope="session")
+def engine(heard: Heard) -> Iterator[Engine]:
+    pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    from unetpp.cluster.opening import open_engine
+
+    with open_engine("local:2", heard) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def address(engine: Engine, heard: Heard) -> str:
+    """Address of the scheduler, as a user would name it."""
+    found: str = engine.address  # type: ignore[attr-defined]
+    return found

@@ -1,0 +1,130 @@
+"""Tasks on real workers, some of which are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.cluster.conftest import Heard
+
+from unetpp.cluster.engine import Engine
+from unetpp.errors import DataError, Problem, UsageError, WriteError
+from unetpp.free_memory import measure_free_bytes
+
+
+def square(number: int) -> int:
+    if number == 3:
+        raise ValueError("three")
+    if number == 4:
+        raise DataError([Problem("four", "a", "b", "c"), Problem("again four", "a", "b", "c")])
+    return number**2
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """Kills its process, at one number, the first time or always."""
+
+    mark: Path
+    number: int
+    always: bool
+
+    def __call__(self, number: int) -> int:
+        if number == self.number and (self.always or not self.mark.exists()):
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+
+def fill_up(number: int) -> None:
+    raise WriteError("out", "No space left on device", "to write it", "Free some.")
+
+
+def occupy(folder: Path, number: int) -> bool:
+    """Tell whether this worker does another task at the same time."""
+    own = folder / f"{os.getpid()}"
+    try:
+        own.mkdir()
+    except FileExistsError:
+        return True
+    time.sleep(0.05)
+    own.rmdir()
+    return False
+
+
+def see_memory(number: int) -> tuple[int, int]:
+    from distributed import get_worker
+
+    return measure_free_bytes(), get_worker().memory_manager.memory_limit
+
+
+def test_values_and_problems(engine: Engine) -> None:
+    found = {outcome.unit: outcome for outcome in engine.run(square, range(8), name="square")}
+    assert {unit: outcome.result for unit, outcome in found.items()} == {
+        unit: None if unit in (3, 4) else unit**2 for unit in range(8)
+    }
+    assert found[3].problem is not None and "ValueError: three" in found[3].problem.got
+    assert [problem.where for problem in found[4].problems] == ["four", "again four"]
+    with pytest.raises(DataError, match="four and 1 more"):
+        _ = found[4].value
+    assert list(engine.run(square, [], name="none")) == []
+
+
+def test_units_are_taken_as_they_are_needed(engine: Engine) -> None:
+    taken = []
+
+    def generate() -> Iterator[int]:
+        for number in range(10**9):
+            taken.append(number)
+            yield number + 10
+
+    outcomes = engine.run(square, generate(), name="many")
+    for _ in range(20):
+        next(outcomes)
+    outcomes.close()  # type: ignore[attr-defined]
+    assert 20 <= len(taken) <= 20 + 2 * engine.width
+
+
+def test_a_worker_that_dies_is_named_and_its_work_done_again(engine: Engine, heard: Heard, tmp_path: Path) -> None:
+    task = Deadly(tmp_path / "mark", 2, always=False)
+    found = sorted(outcome.value for outcome in engine.run(task, range(6), name="deadly"))
+    assert found == list(range(6))
+    assert any("the worker" in note and "was lost; 1 of its units is done again" in note for note in heard.notes)
+
+
+def test_a_unit_that_three_workers_die_of_is_given_up_and_the_rest_is_done(engine: Engine, tmp_path: Path) -> None:
+    task = Deadly(tmp_path / "mark", 1, always=True)
+    found = {outcome.unit: outcome for outcome in engine.run(task, range(5), name="deadlier")}
+    assert [unit for unit in sorted(found) if not found[unit].problems] == [0, 2, 3, 4]
+    assert found[1].problem is not None and "3 workers that died" in found[1].problem.got
+
+
+def test_an_error_that_concerns_all_units_ends_the_run(engine: Engine) -> None:
+    with pytest.raises(WriteError, match="No space left"):
+        list(engine.run(fill_up, range(50), name="full"))
+    assert next(engine.run(square, [5], name="after")).value == 25
+
+
+def test_tasks_alone_never_share_a_worker(engine: Engine, tmp_path: Path) -> None:
+    task = partial(occupy, tmp_path)
+    assert engine.count_devices() == 2
+    assert not any(outcome.value for outcome in engine.run(task, range(6), name="alone", alone=True))
+
+
+def test_a_worker_plans_with_its_memory(engine: Engine) -> None:
+    free, limit = next(engine.run(see_memory, [0], name="memory")).value
+    assert 0 < free < limit <= psutil.virtual_memory().total
+
+
+def test_a_path_that_a_worker_does_not_see_is_named(engine: Engine, tmp_path: Path) -> None:
+    engine.require_shared([tmp_path], tmp_path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UsageError, match=r"worker [01] on 127.0.0.1: got no .*/nothing; expected a disk"):
+        engine.require_shared([tmp_path / "nothing"])
+    engine.require_shared([])

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unetpp.cluster.address import read_address
+from unetpp.cluster.opening import show_script
+from unetpp.cluster.queue_file import SYSTEMS, QueueFile
+from unetpp.errors import UsageError
+
+pytest.importorskip("dask_jobqueue", reason="the extra `cluster` is not installed")
+yaml: Any = pytest.importorskip("yaml")
+
+
+def write(folder: Path, content: object) -> str:
+    path = folder / "queue.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_script_of_a_job_is_that_of_the_batch_system(tmp_path: Path, system: str) -> None:
+    settings = {"cores": 4, "memory": "16GB", "walltime": "02:00", "job_script_prologue": ["source /env/activate"]}
+    path = write(tmp_path, {"jobs": 3, "jobqueue": {system: settings}})
+    found = read_address(path)
+    assert isinstance(found, QueueFile) and (found.jobs, found.processes) == (3, 1)
+    script = show_script(path)
+    mark = {"slurm": "#SBATCH --cpus-per-task=4", "pbs": "#PBS", "lsf": "#BSUB -n 4", "sge": "#$ -N"}[system]
+    assert mark in script
+    assert "source /env/activate" in script and "--resources device=1" in script
+
+
+def test_settings_of_a_job_reach_its_script(tmp_path: Path) -> None:
+    settings = {"cores": 8, "processes": 2, "memory": "32GB", "job-extra-directives": ["--gres=gpu:2"]}
+    path = write(tmp_path, {"jobqueue": {"slurm": settings}})
+    assert "#SBATCH --gres=gpu:2" in show_script(path)
+    found = read_address(path)
+    assert isinstance(found, QueueFile) and (found.jobs, found.processes) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"jobqueue": {"condor": {}}}, "sections condor below jobqueue"),
+        ({"jobqueue": None}, "no such section"),
+        ({"jobqueue": {"slurm": {}, "pbs": {}}}, "sections .*slurm"),
+        ({"jobqueue": {"slurm": None}}, "nothing below slurm"),
+        ({"jobqueue": {"slurm": {"cores": 1}}}, "no memory below jobqueue.slurm"),
+        ({"jobqueue": {"slurm": {"cores": 1, "memory": "1GB", "partition": "x"}}}, "partition.*queue"),
+        ({"jobqueue": {"slurm": {"cores": 1, "memory": "1GB"}}, "jobs": 0}, "jobs: 0"),
+        ({"jobqueue": {"slurm": {"cores": 1, "memory": "1GB"}}, "jobs": True}, "jobs: True"),
+        ({"jobqueue": {"slurm": {"cores": 1, "memory": "1GB"}}, "workers": 4}, "unknown entry workers"),
+        ({"jobqueue": {"slurm": {"cores": 1, "memory": "much"}}}, "settings that do not work"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, content: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=rf"queue\.yaml: got .*{words}"):
+        show_script(write(tmp_path, content))

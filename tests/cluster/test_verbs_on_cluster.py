@@ -1,0 +1,82 @@
+"""The verbs with `cluster`: the same files as without, and folds side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.tiny import TINY
+
+import unetpp
+from unetpp.data.demo import write_demo_data
+from unetpp.errors import UsageError
+from unetpp.files import hold_lock
+from unetpp.run_folder import RunFolder
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_predict_and_evaluate_give_the_same_as_without(
+    trained: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, masks = (trained.parent / "data" / name for name in ("images", "masks"))
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n nonsense")
+    monkeypatch.chdir(tmp_path)
+    options: dict[str, Any] = {"depth": "all", "device": "cpu", "backend": "torch", "overlay": True}
+    here = unetpp.predict(trained, [images, "bad.png"], "here", **options)
+    there = unetpp.predict(trained, [images, "bad.png"], "there", cluster=address, **options)
+    assert [path.relative_to("there") for path in there.files] == [path.relative_to("here") for path in here.files]
+    assert there.failed == here.failed
+    assert read(tmp_path / "there") == read(tmp_path / "here")
+    again = unetpp.predict(trained, [images, "bad.png"], "there", cluster=address, resume=True, **options)
+    assert any(note.startswith("10 images had been segmented before") for note in again.notes)
+    assert read(tmp_path / "there") == read(tmp_path / "here")
+    first, second = (unetpp.evaluate("here", masks, cluster=cluster) for cluster in (None, address))
+    assert first.metrics == second.metrics
+    assert first.problems == second.problems
+
+
+def test_check_and_plan_read_on_the_cluster(cells: Path, address: str, tmp_path: Path) -> None:
+    (cells / "images" / "cells_03.png").write_bytes(b"\x89PNG\r\n\x1a\n nonsense")
+    assert unetpp.check(cells).problems == unetpp.check(cells, cluster=address).problems != ()
+
+
+def test_folds_side_by_side_and_not_again(address: str, tmp_path: Path) -> None:
+    cells, out = write_demo_data(tmp_path / "cells", 2, cases=3, shape=(32, 40)), tmp_path / "run"
+    options: dict[str, Any] = {"fold": "all", "device": "cpu", "cluster": address}
+    settings = {**TINY, "train.steps_per_epoch": 1}
+    found = unetpp.train(cells, out, epochs=1, set=settings, **options)
+    run = RunFolder(out)
+    assert [fold.fold for fold in found.folds] == run.started_folds() == [0, 1, 2]
+    assert all((run.fold(fold) / "log.jsonl").is_file() and run.metrics(fold) for fold in range(3))
+    assert (out / "report.html").is_file() and found.pooled
+    assert not list(out.rglob(".*lock"))
+    before = read(out / "fold_1")
+    run.metrics_file(0).unlink()  # as if the command had died before its end
+    again = unetpp.train(cells, out, resume=True, **options)
+    assert len(again.folds) == 3 and run.metrics(0)
+    assert read(out / "fold_1") == before
+    with pytest.raises(UsageError, match="trained fold 0"):
+        unetpp.train(cells, out, **options)
+    with hold_lock(out / ".cluster.lock"), pytest.raises(UsageError, match="another command trains on a cluster"):
+        unetpp.train(cells, out, resume=True, **options)
+
+
+def test_select_is_for_later(cells: Path, address: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="select: got a training on a `cluster`"):
+        unetpp.train(cells, tmp_path / "run", fold="all", select=True, cluster=address)
+
+
+def test_a_dry_run_shows_the_script_and_starts_nothing(trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("dask_jobqueue", reason="the extra `cluster` is not installed")
+    queue = tmp_path / "slurm.yaml"
+    queue.write_text(json.dumps({"jobs": 2, "jobqueue": {"slurm": {"cores": 2, "memory": "4GB"}}}))
+    images = trained.parent / "data/images"
+    found = unetpp.predict(trained, images, tmp_path / "out", cluster=str(queue), part="1/2", dry_run=True)
+    assert len(found.files) == 5 and not (tmp_path / "out").exists()
+    assert "#SBATCH --cpus-per-task=2" in found.to_text()
