@@ -1,7 +1,8 @@
 """Peak memory and speed of one image that goes block by block from an OME-Zarr store into another.
 
     python -m benchmarks.blocks FOLDER --gigabytes 0.03 0.07 0.13
-    python -m benchmarks.blocks FOLDER --gigabytes 20 --limit 2     # days of one core: give it --part 1/N on N machines
+    python -m benchmarks.blocks FOLDER --gigabytes 20 --limit 2
+    python -m benchmarks.blocks FOLDER --gigabytes 0.03 1 --one-block      # the image is measured, one block predicted
 
 For each size a synthetic volume is written (cubes of random voxels, repeated), and predicted by a command of its own,
 whose largest memory is that of the whole process: Python, torch, model, block. With --limit a larger one is an error.
@@ -13,7 +14,6 @@ import argparse
 import os
 import subprocess
 import sys
-import time
 from math import ceil
 from pathlib import Path
 
@@ -56,14 +56,14 @@ def write_model(path: Path) -> None:
     from unetpp.model.file import save_model
     from unetpp.plan import Plan
 
-    model = model_plan(topology="unet++", dims=3, depth=1, out_channels=2, widths=[4, 8])
+    model = model_plan(topology="unet++", dims=3, depth=1, out_channels=2, widths=[8, 16])
     data = {"dims": 3, "channels": ["image"], "classes": ["background", "cell"], "label_values": [0, 1]}
     values = {
         "name": "blocks",
         "data": {**data, "normalization": [{"per_case": True}]},
         "model": model.model_dump(),
         "train": {"patch": [64] * 3, "batch": 1, "steps_per_epoch": 1, "epochs": 1},
-        "predict": {"tile": [64] * 3, "depth": 1, "overlap": 0.25},
+        "predict": {"tile": [96] * 3, "depth": 1, "overlap": 0.1},
     }
     plan = Plan.from_dict(values)
     torch.manual_seed(0)
@@ -71,14 +71,13 @@ def write_model(path: Path) -> None:
 
 
 def predict(model: Path, place: Path, out: Path, more: list[str]) -> tuple[float, float]:
-    """Predict in a process of its own; return seconds, and its largest memory in GB."""
+    """Predict in a process of its own; return its seconds of processor time, and its largest memory in GB."""
     command = [sys.executable, "-m", "unetpp", "predict", str(model), str(place), "--out", str(out), "--quiet", *more]
-    started = time.perf_counter()
     process = subprocess.Popen([*command, "--device", "cpu", "--backend", "torch"])
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"the command failed: {' '.join(command)}")
-    return time.perf_counter() - started, usage.ru_maxrss * 1024 / 1e9
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e9
 
 
 def main() -> None:
@@ -87,19 +86,20 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--gigabytes", type=float, nargs="+", default=[0.03, 0.07, 0.13])
     parser.add_argument("--limit", type=float, help="largest memory of a worker in GB")
-    parser.add_argument("--part", help="share of the blocks, as of unetpp predict")
+    parser.add_argument("--one-block", action="store_true", help="predict the block in the middle alone")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     model = arguments.folder / "model.safetensors"
     write_model(model)
-    print("| GB | Mvoxels | seconds | Mvoxels/s | peak GB |")
+    print("| GB | blocks | predicted | processor seconds | peak GB |")
     for gigabytes in arguments.gigabytes:
         place = arguments.folder / f"in_{gigabytes:g}.zarr"
         voxels = write_volume(place, gigabytes)
-        more = ["--part", arguments.part] if arguments.part else []
+        blocks = voxels // SIDE**3
+        more = ["--part", f"{blocks // 2 + 1}/{blocks}"] if arguments.one_block else []
         seconds, peak = predict(model, place, arguments.folder / f"out_{gigabytes:g}.zarr", more)
-        size, mega = 2 * voxels / 1e9, voxels / 1e6
-        print(f"| {size:.3f} | {mega:.0f} | {seconds:.0f} | {mega / seconds:.2f} | {peak:.2f} |", flush=True)
+        done = 1 if arguments.one_block else blocks
+        print(f"| {2 * voxels / 1e9:.3f} | {blocks} | {done} | {seconds:.0f} | {peak:.2f} |", flush=True)
         if arguments.limit and peak > arguments.limit:
             raise SystemExit(f"{peak:.2f} GB are more than {arguments.limit:g}")
 

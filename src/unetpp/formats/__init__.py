@@ -111,6 +111,12 @@ def is_image(path: Path) -> bool:
     return format is not None and (not format.is_folder or path.is_dir())
 
 
+def is_store(path: Path) -> bool:
+    """Tell whether a folder stands for an image, as those of OME-Zarr do."""
+    format = formats_by_suffix().get(suffix_of(path))
+    return format is not None and format.is_folder and path.is_dir()
+
+
 def _is_known(suffix: str) -> bool:
     return any(suffix in format.suffixes for format in FORMATS)
 

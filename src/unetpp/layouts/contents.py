@@ -9,7 +9,7 @@ from os.path import realpath
 from pathlib import Path
 
 from unetpp.errors import Problem
-from unetpp.formats import FORMATS, format_names, is_companion, is_image, suffix_of
+from unetpp.formats import FORMATS, format_names, is_companion, is_image, is_store, suffix_of
 from unetpp.formats.format import HEAD, Format
 from unetpp.layouts.folders import list_entries, list_folders
 
@@ -67,7 +67,8 @@ def list_content(root: Path, exclude: Path | None = None) -> Content:
     """
     content = Content()
     for folder in _walk(root, exclude, content):
-        files = [path for path in list_entries(folder) if not path.is_dir() and not is_silent(path)]
+        entries = [path for path in list_entries(folder) if is_store(path) or not path.is_dir()]
+        files = [path for path in entries if not is_silent(path)]
         _sort_files(folder, files, content)
     return content
 
@@ -102,9 +103,6 @@ def _walk(root: Path, exclude: Path | None, content: Content) -> Iterator[Path]:
             got = f"a folder that cannot be read ({error.strerror or error})"
             content.unread.append(Problem(str(folder), got, "a readable folder", "Check its permissions."))
             continue
-        if folder != root and is_image(folder):
-            content.images.setdefault(folder.parent, []).append(folder)
-            continue
         if any((folder / name).is_file() for name in _ZARR):
             got, action = (
                 "a Zarr store whose name does not end in .zarr",
@@ -112,9 +110,8 @@ def _walk(root: Path, exclude: Path | None, content: Content) -> Iterator[Path]:
             )
             content.unread.append(Problem(str(folder), got, format_names(), action))
             continue
-        unread = [path for path in folders if suffix_of(path) in _ACTIONS and not is_image(path)]  # such as .n5
-        content.unread += [_describe_unread(path) for path in unread]
-        waiting += [path for path in reversed(folders) if path not in unread]
+        content.unread += [_describe_unread(path) for path in folders if suffix_of(path) in _ACTIONS]  # such as .n5
+        waiting += [path for path in reversed(folders) if suffix_of(path) not in _ACTIONS]
         yield folder
 
 
@@ -126,7 +123,7 @@ def is_silent(path: Path) -> bool:
 def _sort_files(folder: Path, files: list[Path], content: Content) -> None:
     dicom = []
     for path in files:
-        if not path.is_file():
+        if not (path.is_file() or is_store(path)):
             content.unread.append(describe_no_file(path))
         elif is_image(path):
             content.images.setdefault(folder, []).append(path)
