@@ -55,6 +55,7 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     [
         (ValueError("x"), "an unexpected error (ValueError)"),
         (FileNotFoundError("no"), "nothing there"),
+        (type("GenericError", (Exception,), {})("IO: No space (os error 28)"), "No space left on device"),
         (OSError(28, "No space left on device"), "No space left on device"),
         (type("GenericError", (Exception,), {})("500 Internal Server Error"), "500 Internal Server Error"),
         (type("GenericError", (Exception,), {})("missing credentials"), "no credentials"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from unetpp.infer.zarr_prediction import Request, predict_store
 from unetpp.parts import Part
 from unetpp.plan import Plan
 from unetpp.results import PredictedBlocks
+from unetpp.selection import Member, Selection, Step
 
 zarr = pytest.importorskip("zarr", reason="the extra cluster is not installed")
 pytest.importorskip("obstore", reason="the extra cluster is not installed")
@@ -268,3 +270,33 @@ def test_an_image_that_was_not_measured_is_no_guess(make_model: MakeModel, volum
     strange = replace(captured[0].marks, identity="strange")
     with pytest.raises(DataError, match="not measured"):
         replace(captured[0], marks=strange)(0)
+
+
+def test_what_select_chose_predicts_the_same(make_model: MakeModel, volume: Path, tmp_path: Path) -> None:
+    folder = make_model(per_case(toy_plan(3))).parent
+    make_model(per_case(toy_plan(3)).changed({"predict.overlap": 0.25}), name="other.safetensors")
+    members = tuple(
+        Member(run=file, size=size, name=f"depth {size}", files=(file,))
+        for file, size in (("model.safetensors", 1), ("other.safetensors", 2))
+    )
+    chosen = Selection(members=members, threshold=0.48, tta=True)
+    (folder / "select.json").write_text(chosen.model_dump_json())
+    done = predict(folder, volume, tmp_path / "out.zarr")
+    assert done.complete
+    whole = load(folder, "cpu", "torch").predict(make_array((1, 13, 26, 30))[0])
+    assert np.array_equal(read(tmp_path / "out.zarr"), whole)
+    assert len(np.unique(whole)) == 2
+    steps = chosen.merge(Selection(members=members, steps=(Step(kind="largest", classes=(1,)),)))
+    (folder / "select.json").write_text(steps.model_dump_json())
+    with pytest.raises(UsageError, match="looks at whole objects"):
+        predict(folder, volume, tmp_path / "out.zarr")
+
+
+def test_tasks_travel_to_workers(make_model: MakeModel, volume: Path, tmp_path: Path) -> None:
+    class Sending(HereEngine):
+        def run(self, task: Any, units: Any, *, name: str, alone: bool = False) -> Iterator[Any]:  # type: ignore[override]
+            sent = pickle.dumps(task)
+            return super().run(pickle.loads(sent), units, name=name, alone=alone)  # noqa: S301
+
+    model = make_model(per_case(toy_plan(3)))
+    assert predict(model, volume, tmp_path / "out.zarr", engine=Sending()).complete

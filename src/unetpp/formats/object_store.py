@@ -7,6 +7,7 @@ machine). They never reach a message: of what a server says only its status and 
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ _SECRET = re.compile(r"(?<=//)[^/@]*@|\?.*$")
 """User and password, and signatures, in an address."""
 _STATUS = re.compile(r"\b([45]\d\d) [A-Z][A-Za-z ]+")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
+_OS_ERROR = re.compile(r"\(os error ([0-9]+)\)")
 _RETRY_S = 180
 """Seconds for which an object is asked for again while a server answers with an error of its own (5xx)."""
 PURPOSE = "Reading and writing OME-Zarr"
@@ -170,6 +172,9 @@ def _describe(error: Exception, writes: bool) -> tuple[str, str]:
         )
     if isinstance(error, FileNotFoundError) or "NoSuchBucket" in text:
         return f"nothing there{status}", "Check the address."
+    number = _OS_ERROR.search(text)
+    if number is not None:
+        return os.strerror(int(number[1])), "Free some space, or choose another `out`." if writes else "Check the path."
     if isinstance(error, OSError) and error.strerror:
         return error.strerror, "Choose another `out`." if writes else "Check the path."
     if isinstance(error, OSError) or kind in ("GenericError", "BaseError"):
@@ -213,6 +218,4 @@ def _open(place: str) -> Any:
 
 def _allows_http() -> bool:
     """Tell whether the endpoint that the user has set is one without TLS, such as a server in the same rack."""
-    import os
-
     return os.environ.get("AWS_ENDPOINT_URL", os.environ.get("AWS_ENDPOINT", "")).startswith("http://")

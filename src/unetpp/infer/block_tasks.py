@@ -36,6 +36,7 @@ from unetpp.infer.block_cut import Layer, cut_layers
 from unetpp.infer.block_marks import Marks
 from unetpp.infer.label_store import LabelStore
 from unetpp.infer.loading import load
+from unetpp.infer.model_digest import list_model_files
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import describe_infinite
 from unetpp.infer.predictor import Predictor
@@ -43,7 +44,6 @@ from unetpp.infer.selected import SelectedPredictor
 from unetpp.infer.tiles import TileGrid
 from unetpp.labels.classes import index_type
 from unetpp.plan import DataPlan
-from unetpp.run_folder import find_model_files
 from unetpp.slabs import slabs
 
 MEASURED, PREDICTED = "measured", "blocks"
@@ -181,7 +181,7 @@ class Model:
 
     def load(self) -> Predictor | SelectedPredictor:
         """Load it, unless this process has it."""
-        files = describe_files(find_model_files(Path(self.path)))
+        files = describe_files(list_model_files(Path(self.path)))
         loaded: Any = load_once((self, files), functools.partial(load, self.path, self.device, self.backend))
         return cast(Predictor | SelectedPredictor, loaded)
 

@@ -21,7 +21,6 @@ from typing import Any
 from unetpp.cluster.engine import Engine, HereEngine
 from unetpp.data.training_range import find_outside
 from unetpp.errors import DataError, Problem, UsageError
-from unetpp.files import digest_file
 from unetpp.formats.format import FileRefused
 from unetpp.formats.object_store import Objects, open_objects
 from unetpp.formats.ome_zarr import choose_channels
@@ -40,6 +39,7 @@ from unetpp.infer.block_tasks import (
 )
 from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.label_store import LabelStore, holds_image_of, make_label_store, plan_labels, read_record, record_end
+from unetpp.infer.model_digest import digest_model
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import AUTO, name_depth
 from unetpp.infer.predictor import Predictor
@@ -48,8 +48,6 @@ from unetpp.labels import make_labels
 from unetpp.parts import WHOLE, Part
 from unetpp.progress import Progress, Silence
 from unetpp.results import PredictedBlocks
-from unetpp.run_folder import find_model_files
-from unetpp.selection import SELECTED, is_selection
 
 LABELS = "segmentation"
 """Name of the labels; with several sizes each has the name of its size."""
@@ -244,10 +242,9 @@ def _open_images(image: ZarrImage, predictor: Predictor | SelectedPredictor) -> 
 def _make_record(request: Request, predictor: Predictor | SelectedPredictor, images: ImagesOfStore) -> dict[str, Any]:
     """Describe what the labels are made of; `identity` is a digest of all of it."""
     model = Path(request.model.path)
-    files = [*find_model_files(model), *([model / SELECTED] if is_selection(model) else [])]
     record = {
         "model": model.absolute().name,
-        "model_files": [digest_file(file) for file in files],
+        "model_digest": digest_model(model),
         "sizes": [str(name_depth(each, predictor.sizes)) for each in predictor.choose_sizes(request.options)],
         "options": request.options.recorded,
         "image": Path(str(images.store.objects)).name,

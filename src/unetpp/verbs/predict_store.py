@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unetpp.cluster.opening import open_engine, show_script
 from unetpp.errors import UsageError
-from unetpp.formats.object_store import is_address, name_place
+from unetpp.formats.object_store import is_address, name_place, open_objects
 from unetpp.infer.block_tasks import Model
 from unetpp.infer.loading import load
 from unetpp.infer.options import PredictOptions
@@ -80,7 +80,10 @@ def predict_into_store(
         return predict_store(request, known.load(), progress=progress, script=show_script(devices.cluster))
     predictor = load(model, "cpu", "torch") if devices.cluster else known.load()
     with open_engine(devices.cluster, progress) as engine:
-        engine.require_shared([Path(each) for each in (known.path, image) if not is_address(each)])
+        shared = [Path(each) for each in (known.path, image) if not is_address(each)]
+        if engine.is_remote and not is_address(target):
+            open_objects(target, writes=True)  # makes the folder, to which workers look
+        engine.require_shared(shared, None if is_address(target) else Path(target))
         return predict_store(request, predictor, engine, progress)
 
 
