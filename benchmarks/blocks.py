@@ -73,7 +73,7 @@ def write_model(path: Path) -> None:
 def predict(model: Path, place: Path, out: Path, more: list[str]) -> tuple[float, float]:
     """Predict in a process of its own; return its seconds of processor time, and its largest memory in GB."""
     command = [sys.executable, "-m", "unetpp", "predict", str(model), str(place), "--out", str(out), "--quiet", *more]
-    process = subprocess.Popen([*command, "--device", "cpu", "--backend", "torch"])
+    process = subprocess.Popen([*command, "--device", "cpu", "--backend", "torch"], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"the command failed: {' '.join(command)}")
