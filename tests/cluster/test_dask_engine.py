@@ -128,3 +128,20 @@ def test_a_path_that_a_worker_does_not_see_is_named(engine: Engine, tmp_path: Pa
     with pytest.raises(UsageError, match=r"worker [01] on 127.0.0.1: got no .*/nothing; expected a disk"):
         engine.require_shared([tmp_path / "nothing"])
     engine.require_shared([])
+
+
+def meet(folder: Path, number: int) -> bool:
+    """Tell whether another task runs at the same time."""
+    (folder / str(number)).touch()
+    until = time.monotonic() + 60
+    while len(list(folder.iterdir())) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    return len(list(folder.iterdir())) == 2
+
+
+def test_workers_that_come_later_get_work_while_long_units_run(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths = iter([1, 1])
+    monkeypatch.setattr(type(engine), "width", property(lambda self: next(widths, 2)))
+    assert all(outcome.value for outcome in engine.run(partial(meet, tmp_path), range(2), name="meet"))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from unetpp.cluster.address import read_address
-from unetpp.cluster.opening import show_script
+from unetpp.cluster.opening import open_engine, show_script
 from unetpp.cluster.queue_file import SYSTEMS, QueueFile
 from unetpp.errors import UsageError
 
@@ -58,3 +58,10 @@ def test_settings_of_a_job_reach_its_script(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_named(tmp_path: Path, content: Any, words: str) -> None:
     with pytest.raises(UsageError, match=rf"queue\.yaml: got .*{words}"):
         show_script(write(tmp_path, content))
+
+
+def test_a_machine_that_sends_no_jobs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    path = write(tmp_path, {"jobqueue": {"lsf": {"cores": 1, "memory": "1GB"}}})
+    with pytest.raises(UsageError, match="got no bsub on this machine"), open_engine(path):
+        pytest.fail("opened")

@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.services.slurm import find_reason_without, run_slurm
 
 import unetpp
-from tests.services.slurm import find_reason_without, run_slurm
 from unetpp.data.demo import write_demo_data
+from unetpp.errors import UsageError
 
 REASON = find_reason_without()
 pytestmark = [pytest.mark.services, pytest.mark.skipif(REASON is not None, reason=f"no SLURM: {REASON}")]
 
 CASES = 12
-WAIT_S = 240.0
+WAIT_S = 600.0
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_jobs_of_dask_predict_and_a_job_that_ends_is_sent_again(
     slurm: Any, trained: Path, images: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     pytest.importorskip("dask_jobqueue", reason="the extra `cluster` is not installed")
-    settings = {"cores": 1, "memory": "1GB", "interface": "lo", "log-directory": str(tmp_path)}
+    settings = {"cores": 1, "memory": "2GB", "interface": "lo", "log-directory": str(tmp_path)}
     (tmp_path / "slurm.yaml").write_text(json.dumps({"jobs": 1, "jobqueue": {"slurm": settings}}))
     out, cancelled = tmp_path / "out", list[str]()
 
@@ -121,3 +122,11 @@ def test_jobs_of_dask_predict_and_a_job_that_ends_is_sent_again(
     thread.join()
     assert len(cancelled) == 1
     assert read(out) == whole
+
+
+def test_jobs_that_slurm_refuses_are_told_at_once(slurm: Any, tmp_path: Path) -> None:
+    pytest.importorskip("dask_jobqueue", reason="the extra `cluster` is not installed")
+    settings = {"cores": 1, "memory": "1GB", "interface": "lo", "queue": "nowhere"}
+    (tmp_path / "slurm.yaml").write_text(json.dumps({"jobqueue": {"slurm": settings}}))
+    with pytest.raises(UsageError, match=r"settings that do not work.*invalid partition"):
+        unetpp.check(write_demo_data(tmp_path / "data", 2, cases=2), cluster=str(tmp_path / "slurm.yaml"))

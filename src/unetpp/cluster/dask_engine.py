@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, final
@@ -75,7 +76,7 @@ class DaskEngine(Engine):
     @property
     def width(self) -> int:  # type: ignore[override]
         """Number of tasks that run at once, at the moment."""
-        threads: dict[str, int] = self._client.nthreads()
+        threads: dict[str, int] = self._ask(self._client.nthreads)
         return max(1, sum(threads.values()))
 
     def count_devices(self) -> int:
@@ -103,9 +104,10 @@ class DaskEngine(Engine):
                     flying[self._submit(_Respecting(task), unit, key, resources)] = unit
                 if not flying:
                     return
-                for future in self._wait(flying):
+                ended = self._wait(flying)
+                for future in ended:
                     yield self._finish(future, flying.pop(future))
-                if self._events or not flying:
+                if self._events or not ended:  # workers that have come get units, while long ones run
                     self._look()
                     width = self._count_alone() if alone else self.width
         except CancelledError:
@@ -123,15 +125,14 @@ class DaskEngine(Engine):
             raise error
 
     def _wait(self, flying: dict[Any, Any]) -> list[Any]:
-        """Wait until some futures have ended; meanwhile look at the workers."""
+        """Wait for a moment until some futures have ended."""
         wait = import_module("distributed").wait
-        while True:
-            try:
-                return list(wait(list(flying), timeout=_LOOK_S, return_when="FIRST_COMPLETED").done)
-            except TimeoutError:
-                self._look()
+        try:
+            return list(wait(list(flying), timeout=_LOOK_S, return_when="FIRST_COMPLETED").done)
+        except TimeoutError:
             if self._client.status != "running":
-                raise self._lost()
+                raise self._lost() from None
+            return []
 
     def _finish(self, future: Any, unit: Any) -> Outcome[Any, Any]:
         """Take the value of a future; its worker may be lost meanwhile, then it is computed again."""
@@ -146,20 +147,28 @@ class DaskEngine(Engine):
 
     def _look(self) -> None:
         """Take note of workers that have come and gone, check the new ones, and replace jobs that have ended."""
-        try:
-            events, self._events = self._events, []
-            for event in events:
-                if event.get("action") == "remove-worker" and not event.get("expected"):
-                    self._note_death(event)
-            workers = self._client.scheduler_info(n_workers=-1)["workers"]
-        except (OSError, RuntimeError, KeyError, TypeError):
-            raise self._lost() from None
+        events, self._events = self._events, []
+        for event in events:
+            if event.get("action") == "remove-worker" and not event.get("expected"):
+                self._note_death(event)
+        workers = self._list_workers()
         self._names |= {address: f"{each['name']} on {each['host']}" for address, each in workers.items()}
         if new := sorted(workers.keys() - self._checked):
             self._check(new)
         if self._jobs and self._cluster is not None:
             self._cluster.scale(jobs=self._jobs)  # those that are gone; Dask does not do it by itself
         self._require_workers(bool(workers))
+
+    def _list_workers(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._ask(partial(self._client.scheduler_info, n_workers=-1))["workers"]
+        return found
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        """Ask the scheduler, which may be gone."""
+        try:
+            return question()
+        except (OSError, CancelledError):
+            raise self._lost() from None
 
     def _note_death(self, event: dict[str, Any]) -> None:
         name = self._names.get(event["worker"], event["worker"])
@@ -169,7 +178,8 @@ class DaskEngine(Engine):
 
     def _check(self, workers: list[str]) -> None:
         """Compare the versions of new workers, and what they see of the files, with what is here."""
-        versions = self._client.get_versions(packages=["unetpp", "torch", "numpy", "distributed"])
+        packages = ["unetpp", "torch", "numpy", "distributed"]
+        versions = self._ask(partial(self._client.get_versions, packages=packages))
         mine = read_versions(versions["client"])
         for address, found in versions["workers"].items():
             if address in workers and (got := describe_difference(mine, read_versions(found))):
@@ -178,7 +188,8 @@ class DaskEngine(Engine):
                 raise UsageError(where, got[0], f"{got[1]}, as here", action, setting="cluster")
         paths, out = self._paths
         with probe(out) as seen:
-            unseen = self._client.run(list_unseen, [*paths, *seen], workers=workers, on_error="ignore")
+            look = partial(self._client.run, list_unseen, [*paths, *seen], workers=workers, on_error="ignore")
+            unseen = self._ask(look)
         for address, missing in unseen.items():
             if missing:
                 raise describe_unseen(self._names[address], missing[0], out)
@@ -186,7 +197,7 @@ class DaskEngine(Engine):
 
     def _count_alone(self) -> int:
         """Count the workers that have a device for a task that needs one for itself."""
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = self._list_workers().values()
         count = int(sum(each.get("resources", {}).get(DEVICE, 0) for each in workers))
         if workers and not count:
             got = f"workers without the resource {DEVICE}"

@@ -14,7 +14,9 @@ The section `jobqueue` is that of dask-jobqueue's own configuration.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from unetpp.words import list_some
 
 SYSTEMS = {"slurm": "SLURM", "pbs": "PBS", "lsf": "LSF", "sge": "SGE"}
 """Section of the file -> beginning of the classes of dask-jobqueue."""
+_SUBMIT = {"slurm": "sbatch", "pbs": "qsub", "lsf": "bsub", "sge": "qsub"}
 DEVICE = "device"
 """Resource of a worker that a task takes that needs a device for itself."""
 PURPOSE = "`cluster`"
@@ -55,24 +58,44 @@ class QueueFile:
         with self._configure() as name:
             return str(self._make(lambda: job("tcp://SCHEDULER:PORT", name="unetpp", config_name=name).job_script()))
 
-    def start(self) -> Any:
-        """Start a scheduler in this process, and send the jobs.
+    @contextmanager
+    def start(self) -> Iterator[Any]:
+        """Start a scheduler in this process, and send the jobs; end them afterwards.
 
-        Returns:
+        Yields:
             The cluster of dask-jobqueue.
 
         Raises:
             UsageError: dask-jobqueue refuses the settings, or the commands of the batch system are not here.
         """
+        if shutil.which(_SUBMIT[self.system]) is None:
+            action = "Run this on a machine that sends jobs, such as a login node."
+            raise _refuse(self.path, f"no {_SUBMIT[self.system]} on this machine", "the commands of the system", action)
         cluster = self._import(f"{SYSTEMS[self.system]}Cluster", "")
-        with self._configure() as name:
+        with self._configure() as name:  # jobs that are sent later read it, too
             found = self._make(lambda: cluster(config_name=name, silence_logs="ERROR"))
-            self._make(lambda: found.scale(jobs=self.jobs))
-            return found
+            with found:
+                self._make(lambda: self._send(found))
+                yield found
 
-    def _configure(self) -> Any:
-        """Return a context in which dask-jobqueue has these settings; it yields the name of their section."""
-        return _Configured(self)
+    def _send(self, cluster: Any) -> None:
+        """Send the jobs; `scale` alone would not say that the batch system refuses them."""
+        cluster.scale(jobs=self.jobs)
+        cluster.sync(cluster._correct_state)
+
+    @contextmanager
+    def _configure(self) -> Iterator[str]:
+        """Let dask-jobqueue have these settings; yield the name of their section."""
+        given = {key.replace("_", "-"): value for key, value in self.settings.items()}
+        extra = [*(given.get("worker-extra-args") or []), "--resources", f"{DEVICE}=1"]
+        scheduler = {
+            "dashboard_address": ":0",
+            **(given.get("scheduler-options") or {}),
+        }  # others may have the usual one
+        values = {"processes": 1, **given, "worker-extra-args": extra, "scheduler-options": scheduler}
+        settings = {f"jobqueue.{self.system}.{key}": value for key, value in values.items()}
+        with importlib.import_module("dask").config.set(settings):
+            yield self.system
 
     def _import(self, name: str, module: str) -> Any:
         with optional_package("dask-jobqueue", "cluster", PURPOSE):
@@ -87,23 +110,6 @@ class QueueFile:
             raise UsageError(
                 self.path, f"settings that do not work ({text})", "those of dask-jobqueue", action
             ) from None
-
-
-class _Configured:
-    def __init__(self, file: QueueFile) -> None:
-        dask = importlib.import_module("dask")
-        given = {key.replace("_", "-"): value for key, value in file.settings.items()}
-        extra = [*(given.get("worker-extra-args") or []), "--resources", f"{DEVICE}=1"]
-        values = {"processes": 1, **given, "worker-extra-args": extra}
-        self._name = file.system
-        self._set = dask.config.set({f"jobqueue.{file.system}.{key}": value for key, value in values.items()})
-
-    def __enter__(self) -> str:
-        self._set.__enter__()
-        return self._name
-
-    def __exit__(self, *found: object) -> None:
-        self._set.__exit__(*found)
 
 
 def read_queue_file(path: Path, content: Mapping[str, Any]) -> QueueFile:

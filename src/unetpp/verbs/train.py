@@ -78,6 +78,10 @@ def train(
 ) -> Planned: ...
 
 
+@overload
+def train(data: AnyPath, out: AnyPath | None = None, *, part: str, **options: Unpack[TrainOptions]) -> Prepared: ...
+
+
 @shows_progress
 def train(
     data: AnyPath,
