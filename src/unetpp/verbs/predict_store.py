@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetpp.cluster.opening import open_engine, show_script
-from unetpp.errors import UsageError
+from unetpp.errors import UsageError, naming_missing
 from unetpp.formats.object_store import is_address, name_place, open_objects
-from unetpp.infer.block_tasks import Model
-from unetpp.infer.loading import load
 from unetpp.infer.options import PredictOptions
-from unetpp.infer.zarr_prediction import Request, predict_store
 from unetpp.parts import Part
 from unetpp.progress import Progress
 from unetpp.results import PredictedBlocks
@@ -71,6 +68,11 @@ def predict_into_store(
     Raises:
         UsageError: several images, one in no store, or options that need files.
     """
+    with naming_missing("Prediction with a model file"):  # torch, without which exported files predict into files
+        from unetpp.infer.block_tasks import Model
+        from unetpp.infer.loading import load
+        from unetpp.infer.zarr_prediction import Request, predict_store
+
     image, target = _require_one(inputs, out), _name_fully(name_place(out))
     if overlay:
         raise UsageError("overlay", f"an overlay with {target}", "labels alone in a store", "Leave it out.")
