@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         ModelInfo,
         Planned,
         Predicted,
+        PredictedBlocks,
         Prepared,
         Pruned,
         Reported,
@@ -95,7 +96,7 @@ _HOMES = {
     "plan": "ModelPlan Normalization Plan",
     "results": (
         "Adapted Checked Cleaned CleanedRun Demonstrated Evaluated Exported ExportInfo Imported ModelInfo Planned "
-        "Predicted Prepared Pruned Reported Run RunInfo Selected SelectionInfo TrainedFold"
+        "Predicted PredictedBlocks Prepared Pruned Reported Run RunInfo Selected SelectionInfo TrainedFold"
     ),
     "errors": (
         "DataError Interrupted MissingExtraError ModelFileError PlanError Problem UnetppError UsageError WriteError"
@@ -110,7 +111,7 @@ __all__ += ["select", "prune", "adapt", "export", "import_checkpoint", "info", "
 __all__ += ["build_model", "DeepSupervisionLoss", "save", "load", "Plan", "ModelPlan", "Normalization"]  # noqa: RUF022
 __all__ += ["Prediction", "Predictor", "SelectedPredictor", "ExportedPredictor", "UNetPlusPlus"]  # noqa: RUF022
 __all__ += ["HeadOutputs", "HubModel"]
-__all__ += ["Demonstrated", "Checked", "Planned", "Run", "TrainedFold", "Reported", "Predicted"]  # noqa: RUF022
+__all__ += ["Demonstrated", "Checked", "Planned", "Run", "TrainedFold", "Reported", "Predicted", "PredictedBlocks"]  # noqa: RUF022
 __all__ += ["Evaluated", "Pruned", "Adapted", "Exported", "Imported", "ModelInfo", "ExportInfo"]  # noqa: RUF022
 __all__ += ["RunInfo", "Selected", "SelectionInfo", "Cleaned", "CleanedRun", "Prepared", "__version__", "peers"]  # noqa: RUF022
 __all__ += ["DataError", "Interrupted", "MissingExtraError", "ModelFileError", "PlanError"]

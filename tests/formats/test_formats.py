@@ -61,7 +61,7 @@ def test_failures_of_a_new_format_are_one_problem(grid: Format, tmp_path: Path) 
     (tmp_path / "b.txt").write_text("hello")
     assert "its content is that of no format" in problem_of(read_image, tmp_path / "b.txt").got
     (tmp_path / "c.docx").write_text("hello")
-    assert problem_of(read_image, tmp_path / "c.docx").expected.endswith("NRRD, MHA or grid")
+    assert problem_of(read_image, tmp_path / "c.docx").expected.endswith("MHA, OME-Zarr or grid")
 
 
 def test_a_new_format_is_recognized_by_its_content(grid: Format, tmp_path: Path) -> None:

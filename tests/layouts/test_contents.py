@@ -12,13 +12,13 @@ from unetpp.layouts.contents import describe_others, list_content
 
 
 def test_content_in_order(tmp_path: Path) -> None:
-    touch(tmp_path, "b.png", "a.tif", "p/c.png", "p/x.czi", "readme", "Thumbs.db", "p.zarr/0")
+    touch(tmp_path, "b.png", "a.tif", "p/c.png", "p/x.czi", "readme", "Thumbs.db", "p.n5/0")
     content = list_content(tmp_path)
     assert {folder.name: [path.name for path in files] for folder, files in content.images.items()} == {
         tmp_path.name: ["a.tif", "b.png"],
         "p": ["c.png"],
     }
-    assert [Path(problem.where).name for problem in content.unread] == ["p.zarr", "x.czi"]
+    assert [Path(problem.where).name for problem in content.unread] == ["p.n5", "x.czi"]
     assert describe_others(content.others) == ["1 file that is no image was left out: without a suffix (1)"]
     assert describe_others([]) == []
 

@@ -84,11 +84,11 @@ def test_files_that_are_no_images_are_one_note(tmp_path: Path) -> None:
 
 
 def test_images_that_are_not_read_are_skipped_with_the_way_out(tmp_path: Path) -> None:
-    touch(tmp_path, "a.png", "b.czi", "c/d.CZI", "e.psd", "f.zarr/0/0.0")
+    touch(tmp_path, "a.png", "b.czi", "c/d.CZI", "e.psd", "f.n5/0/0.0")
     found = find_images([tmp_path])
     assert ids(found) == ["a"]
     gots = sorted(problem.got for problem in found.skipped)
-    assert gots == [f"an image of the type {type}, which is not read" for type in (".czi", ".czi", ".psd", ".zarr")]
+    assert gots == [f"an image of the type {type}, which is not read" for type in (".czi", ".czi", ".n5", ".psd")]
     assert "OME-TIFF" in next(problem.action for problem in found.skipped if ".czi" in problem.got)
     single = find_images([tmp_path / "b.czi", tmp_path / "a.png"])
     assert (ids(single), len(single.skipped)) == (["a"], 1)

@@ -15,7 +15,7 @@ import numpy as np
 
 from unetpp import labels
 from unetpp.data.case_files import open_case_image, read_case_classes
-from unetpp.data.normalize import NormalizedImage
+from unetpp.data.normalize import NormalizedImage, Scales
 from unetpp.data.orientation import Orientation, find_orientation, keep_axes, turn_source
 from unetpp.data.resampling import (
     Readable,
@@ -94,7 +94,9 @@ def prepare_case_label(case: Case, plan: DataPlan, image: PreparedImage) -> np.n
     return indices if grid == indices.shape else resample_nearest(indices, grid)
 
 
-def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image", once: bool = False) -> PreparedImage:
+def prepare_image(
+    source: ImageSource, plan: DataPlan, where: str = "image", once: bool = False, scales: Scales | None = None
+) -> PreparedImage:
     """Turn the axes, convert the channels, normalize, and resample if the plan's spacing differs from the file's.
 
     Args:
@@ -102,6 +104,7 @@ def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image", onc
         plan: the data section of the plan.
         where: name of the image in errors.
         once: every voxel is read about once, so that a resampled image is not stored.
+        scales: what was measured of the whole image before; None: it is measured where the plan needs it.
 
     Returns:
         The image (C, *grid), float32 when read.
@@ -117,8 +120,9 @@ def prepare_image(source: ImageSource, plan: DataPlan, where: str = "image", onc
     turned = turn_source(source, orientation)
     shape = turned.shape[1:]
     _check_ratio(turned.geometry.spacing_mm, plan.spacing_mm, where)
-    converted = _ConvertedChannels(turned, plan.channels, where)
-    normalized = NormalizedImage(converted, plan.normalization, shape, where, source.dtype.kind == "f")
+    converted = ConvertedChannels(turned, plan.channels, where)
+    is_float = source.dtype.kind == "f"
+    normalized = NormalizedImage(converted, plan.normalization, shape, where, is_float, scales)
     grid = network_grid(shape, turned.geometry.spacing_mm, plan.spacing_mm)
     channels, thick = len(plan.channels), find_nearest_axis(turned.geometry.spacing_mm, plan)
     prepared: Readable = normalized
@@ -181,7 +185,7 @@ def _check_ratio(spacing_mm: Sequence[float] | None, target_mm: Sequence[float] 
     _refuse(where, f"voxels of {got} mm", f"about {expected} mm, within a factor of {MOST_RESAMPLED}", action)
 
 
-class _ConvertedChannels:
+class ConvertedChannels:
     """A source as float32, with the channels of the network: gray repeated for RGB, RGB converted to gray."""
 
     def __init__(self, source: ImageSource, channels: tuple[str, ...], where: str) -> None:

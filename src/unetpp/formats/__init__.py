@@ -30,8 +30,9 @@ from unetpp.formats.png import PNG
 from unetpp.formats.pnm import PNM
 from unetpp.formats.tiff import TIFF
 from unetpp.formats.webp import WEBP
+from unetpp.formats.zarr_folder import ZARR
 
-FORMATS = (PNG, JPEG, BMP, GIF, WEBP, JPEG2000, PNM, HEIF, AVIF, TIFF, NUMPY, NIFTI, MGH, NRRD, MHA)
+FORMATS = (PNG, JPEG, BMP, GIF, WEBP, JPEG2000, PNM, HEIF, AVIF, TIFF, NUMPY, NIFTI, MGH, NRRD, MHA, ZARR)
 
 _COMPANIONS = (
     (".img", ".hdr"),
@@ -63,6 +64,8 @@ def detect_format(path: Path) -> Format:
         DataError: unknown suffix and content.
         FileRefused: content that is known but not read, or that fits no format.
     """
+    if path.is_dir() and is_image(path):
+        return formats_by_suffix()[suffix_of(path)]
     with path.open("rb") as stream:
         head = stream.read(HEAD)
     for format in FORMATS:
@@ -100,8 +103,18 @@ def stem_of(path: Path) -> str:
 
 
 def is_image(path: Path) -> bool:
-    """Tell whether a file has the suffix of a format and is not hidden (macOS leaves files such as `._a.png`)."""
-    return not path.name.startswith(".") and _is_known(suffix_of(path))
+    """Tell whether a path has the suffix of a format and is not hidden (macOS leaves files such as `._a.png`).
+
+    Of a format of folders it is one.
+    """
+    format = None if path.name.startswith(".") else formats_by_suffix().get(suffix_of(path))
+    return format is not None and (not format.is_folder or path.is_dir())
+
+
+def is_store(path: Path) -> bool:
+    """Tell whether a folder stands for an image, as those of OME-Zarr do."""
+    format = formats_by_suffix().get(suffix_of(path))
+    return format is not None and format.is_folder and path.is_dir()
 
 
 def _is_known(suffix: str) -> bool:

@@ -64,6 +64,8 @@ class Format:
     """Stores the position of voxels in space, and fractions; three channels are not colors."""
     written_as: Mapping[str, str] = field(default_factory=dict)
     """Suffix of segmentations, for those image suffixes that cannot be written."""
+    is_folder: bool = False
+    """A folder stands for a file."""
     needs: tuple[str, str] | None = None
     """Optional package, and the extra that installs it."""
 

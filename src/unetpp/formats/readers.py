@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from unetpp.errors import DataError, Problem, UnetppError, find_missing
-from unetpp.formats import detect_format, suffix_of
+from unetpp.formats import detect_format, is_image, suffix_of
 from unetpp.formats.format import FileRefused, Format
 from unetpp.formats.sources import ArraySource, ImageSource, StackedSource
 from unetpp.volume import Geometry, Volume
@@ -102,9 +102,10 @@ def _open_format(path: Path) -> Iterator[Format]:
     try:
         if path.exists() and not path.is_file() and not path.is_dir():  # opening a pipe would wait for its other end
             raise _make_error(path, "a pipe or a device", "a file", "Remove it.")
-        with path.open("rb") as stream:
-            if not stream.read(1):
-                raise _make_error(path, "an empty file (0 bytes)", "an image", _RESTORE)
+        if not (path.is_dir() and is_image(path)):
+            with path.open("rb") as stream:
+                if not stream.read(1):
+                    raise _make_error(path, "an empty file (0 bytes)", "an image", _RESTORE)
         format = detect_format(path)
         with format.packages(f"Reading {suffix_of(path)} files"):
             yield format

@@ -149,7 +149,7 @@ class Predictor(CasePredictor):
         """Predict an image that is read in blocks; see `CasePredictor.predict_source`."""
         depths = self.choose_sizes(options)
         image = self._prepare(source, where)
-        runners = self._choose_runners(image.shape[1:])
+        runners = self._count_runners(image.shape[1:])
         exits = self._make_early_exits(runners) if depths == (AUTO,) else []
         used, heads = (exits, self.depths[-1:]) if exits else (runners, depths)
         on_image = self._stream(used, image, heads, where, options, progress)
@@ -182,7 +182,7 @@ class Predictor(CasePredictor):
             DataError: the image does not fit the model.
         """
         image = self._prepare(source, where)
-        return image, self._stream(self._choose_runners(image.shape[1:]), image, depths, where, options, progress)
+        return image, self._stream(self._count_runners(image.shape[1:]), image, depths, where, options, progress)
 
     def _prepare(self, source: ImageSource, where: str) -> PreparedImage:
         """Prepare an image; that of a cascade gets the channels of the first stage."""
@@ -206,14 +206,17 @@ class Predictor(CasePredictor):
         )
         return resample_bands(require_finite(bands, where), image.shape[1:], image.turned_shape, image.thick)
 
-    def _choose_runners(self, shape: tuple[int, ...]) -> Sequence[IncrementalRunner]:
-        """Choose what runs an image: compiling for OpenVINO takes longer than torch does for the first tiles."""
+    def choose_runners(self, tiles: int) -> Sequence[IncrementalRunner]:
+        """Choose what runs the next tiles: compiling for OpenVINO takes longer than torch does for the first ones."""
+        return self.networks if min(FIRST_TILES, self._first_tiles + tiles) < FIRST_TILES else self.runners
+
+    def _count_runners(self, shape: tuple[int, ...]) -> Sequence[IncrementalRunner]:
+        """Choose what runs an image, and count its tiles."""
         tiles = len(TileGrid(shape, self.plan.predict.tile, self.plan.predict.overlap))
+        chosen = self.choose_runners(tiles)
         self._first_tiles = min(FIRST_TILES, self._first_tiles + tiles)
-        if self._first_tiles < FIRST_TILES:
-            return self.networks
-        self.backend = self._backend
-        return self.runners
+        self.backend = self._backend if chosen is self.runners else self.backend
+        return chosen
 
     def _make_early_exits(self, runners: Sequence[IncrementalRunner]) -> list[EarlyExit]:
         rule = choose_rule(self.rules, self.max_drop, self.name, self.sizes)

@@ -75,7 +75,7 @@ def stream_bands(
     rows: _OpenRows | None = None
     done = 0
     for tiles, batch in _read_ahead(image, grid, plan.batch):
-        outputs = _predict_batch(networks, batch.to(device), depths, plan.precision, options, sizes, coding)
+        outputs = predict_batch(networks, batch.to(device), depths, plan.precision, options, sizes, coding)
         rows = rows or _OpenRows(grid, outputs)
         for tile, values in zip(tiles, outputs, strict=True):
             if tile[0].inside.start > rows.top:
@@ -88,7 +88,7 @@ def stream_bands(
         yield from rows.pop(grid.shape[0])
 
 
-def _make_zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:
+def make_zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:
     """Make a tensor of zeros; on disk if it is on the CPU and would take more than half of the free memory.
 
     Many classes over wide slices take gigabytes: 100 of them 10 GB for slices of 512 x 512 in tiles of 96.
@@ -107,7 +107,7 @@ class _OpenRows:
     def __init__(self, grid: TileGrid, outputs: Tensor) -> None:
         height = min(grid.tile[0], grid.shape[0])
         self.top = 0
-        self._sums = _make_zeros((*outputs.shape[1:3], height, *grid.shape[1:]), outputs.device)
+        self._sums = make_zeros((*outputs.shape[1:3], height, *grid.shape[1:]), outputs.device)
         self._weights: dict[Span, Tensor] = {
             span: torch.from_numpy(span.weights).to(outputs.device) for spans in grid.axes for span in spans
         }
@@ -137,7 +137,7 @@ class _OpenRows:
 
 
 @torch.inference_mode()
-def _predict_batch(
+def predict_batch(
     networks: Sequence[Runner],
     images: Tensor,
     depths: Sequence[int],

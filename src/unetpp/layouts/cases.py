@@ -9,7 +9,7 @@ from os.path import realpath
 from pathlib import Path
 
 from unetpp.errors import DataError, Problem
-from unetpp.formats import format_names, stem_of
+from unetpp.formats import format_names, is_store, stem_of
 from unetpp.layouts.cell_tracking import is_cell_tracking, read_cell_tracking
 from unetpp.layouts.channel_files import read_channel_folders
 from unetpp.layouts.contents import list_content
@@ -159,7 +159,7 @@ def _is_called_images(root: Path, folder: Path) -> bool:
 def _enter_single_folder(path: Path) -> Path:
     """Enter the folder that archives have above their data, as long as its name says nothing."""
     inside = [entry for entry in list_entries(path) if not entry.name.startswith((".", "__MACOSX"))]
-    if len(inside) != 1 or not inside[0].is_dir() or is_folder_layout(inside[0]):
+    if len(inside) != 1 or not inside[0].is_dir() or is_store(inside[0]) or is_folder_layout(inside[0]):
         return path
     says_nothing = not (read_role(inside[0].name) or find_subset(inside[0].name))
     return _enter_single_folder(inside[0]) if says_nothing else path

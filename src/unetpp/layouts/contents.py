@@ -9,7 +9,7 @@ from os.path import realpath
 from pathlib import Path
 
 from unetpp.errors import Problem
-from unetpp.formats import FORMATS, format_names, is_companion, is_image, suffix_of
+from unetpp.formats import FORMATS, format_names, is_companion, is_image, is_store, suffix_of
 from unetpp.formats.format import HEAD, Format
 from unetpp.layouts.folders import list_entries, list_folders
 
@@ -67,7 +67,8 @@ def list_content(root: Path, exclude: Path | None = None) -> Content:
     """
     content = Content()
     for folder in _walk(root, exclude, content):
-        files = [path for path in list_entries(folder) if not path.is_dir() and not is_silent(path)]
+        entries = [path for path in list_entries(folder) if is_store(path) or not path.is_dir()]
+        files = [path for path in entries if not is_silent(path)]
         _sort_files(folder, files, content)
     return content
 
@@ -103,10 +104,13 @@ def _walk(root: Path, exclude: Path | None, content: Content) -> Iterator[Path]:
             content.unread.append(Problem(str(folder), got, "a readable folder", "Check its permissions."))
             continue
         if any((folder / name).is_file() for name in _ZARR):
-            got, action = "a Zarr store (OME-Zarr?), which is not read", _ACTIONS[".zarr"]
+            got, action = (
+                "a Zarr store whose name does not end in .zarr",
+                "Rename it, or name the group of an image in it.",
+            )
             content.unread.append(Problem(str(folder), got, format_names(), action))
             continue
-        content.unread += [_describe_unread(path) for path in folders if suffix_of(path) in _ACTIONS]  # such as .zarr
+        content.unread += [_describe_unread(path) for path in folders if suffix_of(path) in _ACTIONS]  # such as .n5
         waiting += [path for path in reversed(folders) if suffix_of(path) not in _ACTIONS]
         yield folder
 
@@ -119,7 +123,7 @@ def is_silent(path: Path) -> bool:
 def _sort_files(folder: Path, files: list[Path], content: Content) -> None:
     dicom = []
     for path in files:
-        if not path.is_file():
+        if not (path.is_file() or is_store(path)):
             content.unread.append(describe_no_file(path))
         elif is_image(path):
             content.images.setdefault(folder, []).append(path)

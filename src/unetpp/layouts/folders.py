@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from unetpp.errors import Problem
-from unetpp.formats import is_image, stem_of
+from unetpp.formats import is_image, is_store, stem_of
 from unetpp.layouts.dataset import Case, Dataset, Subset
 from unetpp.words import list_some
 
@@ -65,7 +65,7 @@ def read_kaggle(root: Path, name: str) -> Dataset:
 
 def list_images(folder: Path) -> list[Path]:
     """List the files of a folder with the suffix of an image, in order; [] if there is no such folder."""
-    return [path for path in list_entries(folder) if is_image(path) and not path.is_dir()]
+    return [path for path in list_entries(folder) if is_image(path) and (is_store(path) or not path.is_dir())]
 
 
 def describe_same_stem(where: Path, stem: str, paths: Iterable[Path]) -> Problem:
@@ -112,8 +112,9 @@ def note_unlabeled(names: Sequence[str], total: int) -> str:
 
 
 def list_folders(root: Path) -> list[Path]:
-    """List the folders in a folder, in order, without hidden ones and those of archives; [] if there is none."""
-    return [path for path in list_entries(root) if path.is_dir() and not path.name.startswith(_JUNK_FOLDERS)]
+    """List the folders in a folder, in order, without hidden ones, those of archives and stores; [] if there is none."""
+    folders = [path for path in list_entries(root) if path.is_dir() and not path.name.startswith(_JUNK_FOLDERS)]
+    return [path for path in folders if not is_store(path)]
 
 
 def list_entries(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from unetpp.errors import DataError, Problem
-from unetpp.formats import format_names, suffix_of
+from unetpp.formats import format_names, is_image, suffix_of
 from unetpp.layouts.case_names import make_ids_unique
 from unetpp.layouts.cases import find_cases, refuse_unreadable
 from unetpp.layouts.channel_files import NNUNET_FOLDERS, group_channel_files, split_channel
@@ -116,7 +116,9 @@ def _some(paths: Iterable[Path]) -> str:
 
 def _add(path: Path, found: _Found) -> None:
     before = len(found.cases) + len(found.skipped)
-    if path.is_dir() and (problem := describe_unread_file(path)) is None:
+    if path.is_dir() and is_image(path):
+        found.cases.append(_single(path))
+    elif path.is_dir() and (problem := describe_unread_file(path)) is None:
         _add_folder(path, found)
         if before == len(found.cases) + len(found.skipped):
             found.skipped.append(_describe_nothing([path], [each for each in found.others if path in each.parents]))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unetpp.errors import DataError, Problem
-from unetpp.formats import stem_of
+from unetpp.formats import is_store, stem_of
 from unetpp.layouts.case_names import make_ids_unique
 from unetpp.layouts.dataset import Case, Dataset
 from unetpp.layouts.folders import SUBSETS, note_unlabeled
@@ -136,7 +136,7 @@ def _make_case(table: Path, line: int, row: dict[str, str], problems: list[Probl
     found = [
         Problem(where, f"no file {path}", "an existing file", "Correct the path, or remove the line.")
         for path in (*images, *labels)
-        if not path.is_file()
+        if not (path.is_file() or is_store(path))
     ]
     if not row["image"]:
         found.append(Problem(where, "no image", "a path in the column image", "Add it, or remove the line."))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from unetpp.annotations import SUFFIXES as ANNOTATION_SUFFIXES
 from unetpp.errors import DataError, Problem
-from unetpp.formats import is_image, stem_of, suffix_of
+from unetpp.formats import is_image, is_store, stem_of, suffix_of
 from unetpp.layouts.contents import advise_conversion, is_silent
 from unetpp.layouts.dataset import Subset
 from unetpp.layouts.folders import list_entries, list_folders
@@ -164,7 +164,7 @@ def _scan(path: Path, parts: tuple[str, ...], found: list[Folder]) -> None:
         )
         raise DataError(Problem(str(found[0].path), got, "a data set", action))
     entries = list_entries(path)
-    files = [entry for entry in entries if not (entry.name.startswith(".") or entry.is_dir())]
+    files = [entry for entry in entries if not entry.name.startswith(".") and (is_store(entry) or not entry.is_dir())]
     images = tuple(file for file in files if is_image(file))
     if files:
         found.append(Folder(path, parts, images, tuple(file for file in files if not is_image(file))))

@@ -1,5 +1,6 @@
 """Results of the verbs: typed, with a dictionary for programs and a text for people. Imports nothing heavy."""
 
+from unetpp.results.blocks import BlockPlan, PredictedBlocks
 from unetpp.results.data import Checked, Planned, Prepared
 from unetpp.results.models import Adapted, Exported, ExportInfo, Imported, ModelInfo, Pruned
 from unetpp.results.predictions import LOW, NOTHING, REVIEWED, SPECKLED, UNLIKE, Evaluated, Predicted
@@ -35,6 +36,7 @@ __all__ = [
     "WIDTH",
     "WORST",
     "Adapted",
+    "BlockPlan",
     "Checked",
     "Cleaned",
     "CleanedRun",
@@ -46,6 +48,7 @@ __all__ = [
     "ModelInfo",
     "Planned",
     "Predicted",
+    "PredictedBlocks",
     "Prepared",
     "Pruned",
     "Reported",

@@ -12,7 +12,7 @@ from unetpp.errors import PlanError, UsageError
 from unetpp.parts import Part
 from unetpp.plan import Plan, read_plan
 from unetpp.progress import ShowProgress, Silence
-from unetpp.results import Predicted
+from unetpp.results import Predicted, PredictedBlocks
 from unetpp.run_folder import MODEL, NO_VALIDATION, RunFolder, find_model_files
 from unetpp.selection import is_selection
 from unetpp.verbs.arguments import AnyPath, Backend, find_model, list_paths, name_header_sizes
@@ -45,7 +45,7 @@ def predict(
     resume: bool = False,
     dry_run: bool = False,
     progress: ShowProgress = None,
-) -> Predicted:
+) -> Predicted | PredictedBlocks:
     """Segment files of any size, in their own format and geometry.
 
     Args:
@@ -53,7 +53,8 @@ def predict(
             on the Hugging Face hub, or an exported .onnx or .xml, which needs no torch.
         inputs: Images, volumes, folders of them (with folders in them), data sets, or lists: a CSV table with the
             column image, a text file with a path in each line.
-        out: Folder for the results.
+        out: Folder for the results. One that ends in .zarr, also at an address such as s3://BUCKET/OUT.zarr, is for the
+            labels of one OME-Zarr image, which is read and written block by block.
         depth: Depth to predict at: 1 (fastest) up to the depth of the model; mean, the mean of all heads; auto, early
             exit for each tile (after `unetpp adapt`); or all, each in its own files. By default that of the plan.
         size: Instead of `depth`: size to predict at, by a name that `unetpp info` lists, such as small, or 4x8, depth 4
@@ -88,12 +89,16 @@ def predict(
     from unetpp.cluster.opening import open_engine, show_script
     from unetpp.infer.options import PredictOptions
     from unetpp.infer.predict_files import Sharing, predict_to_files
+    from unetpp.verbs.predict_store import Course, Devices, is_store, predict_into_store
 
     started, progress, share = time.monotonic(), progress or Silence(), Part.parse(part)
     path, paths, target = find_model(model), list_paths(inputs), Path(out)
+    options = PredictOptions(depth, tta, probabilities, uncertainty, size)
+    if is_store(out, paths):
+        where, how = Devices(device, backend, cluster), Course(share, resume, dry_run)
+        return predict_into_store(path, paths, out, options, where, how, overlay, progress)
     if paths and not any(each.exists() for each in paths):
         raise UsageError("inputs", list_some(paths), "images, or folders of them", "Check the path.")
-    options = PredictOptions(depth, tta, probabilities, uncertainty, size)
     _require_size(path, options)
     script = show_script(cluster)
     predictor, make_task = _load(path, device, backend, max_drop, cluster)
