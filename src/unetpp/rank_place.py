@@ -112,3 +112,11 @@ def _require_below(name: str, value: int, limit_name: str, limit: int) -> None:
     if value >= limit:
         action = f"Start the processes with torchrun or srun, or unset {limit_name}."
         raise UsageError(name, str(value), f"0 to {limit - 1}, as {limit_name} is {limit}", action)
+
+
+def is_follower() -> bool:
+    """Tell whether this process is one of several, and not the first: that one alone shows progress and results."""
+    try:
+        return not find_place().is_first
+    except UsageError:
+        return False

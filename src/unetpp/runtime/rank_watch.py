@@ -125,12 +125,14 @@ class RankWatch:
         lost = self.find_lost()
         reason = self._read_failure() or (self._describe(lost) if lost else "")
         if reason:
-            if self._speaks(lost):
+            if self.speaks:
                 print(f"unetpp: {reason}", file=sys.stderr, flush=True)
             os._exit(1)
 
-    def _speaks(self, lost: Sequence[int]) -> bool:
-        """Tell whether this is the first of the ranks that are left."""
+    @property
+    def speaks(self) -> bool:
+        """Whether this is the first of the ranks that are not lost."""
+        lost = self.find_lost(SILENT_S)
         return self._place.rank == min(rank for rank in self._seen if rank not in lost)
 
     def _read_failure(self) -> str:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from unetpp.errors import UsageError
 from unetpp.rank_place import RankPlace
-from unetpp.runtime.rank_watch import LostRank, RankWatch
+from unetpp.runtime.rank_watch import SILENT_S, LostRank, RankWatch
 
 JOIN_S = 300.0
 """Seconds within which all ranks have to be there."""
@@ -148,8 +148,19 @@ class Ranks:
         if self._watch:
             self._watch.fail(message)
 
+    def find_lost(self) -> list[int]:
+        """List the ranks that have shown no sign of life for some seconds."""
+        return self._watch.find_lost(SILENT_S) if self._watch else []
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this is the first of the ranks that still live: the one that shows messages."""
+        return self._watch is None or self._watch.speaks
+
     def leave(self) -> None:
         """End the communication; the first rank, where the messages may be, goes last."""
+        global _joined
+        _joined = ALONE
         if self._store is None or self._watch is None:
             return
         with suppress(RuntimeError):
@@ -174,6 +185,12 @@ class Ranks:
 
 
 ALONE = Ranks()
+_joined = ALONE
+
+
+def joined() -> Ranks:
+    """Return the ranks that this process has joined; without `join` it is alone."""
+    return _joined
 
 
 def join(place: RankPlace, device: torch.device) -> Ranks:
@@ -204,7 +221,9 @@ def join(place: RankPlace, device: torch.device) -> Ranks:
         raise UsageError("WORLD_SIZE", got, expected, action) from error
     _divide_threads(found[place.rank], found)
     hosts = [f"{each['host']} (process {each['process']})" for each in found]
-    return Ranks(place, dist.PrefixStore("unetpp", store), hosts)
+    global _joined
+    _joined = Ranks(place, dist.PrefixStore("unetpp", store), hosts)
+    return _joined
 
 
 def _open_store(place: RankPlace) -> Any:
@@ -236,7 +255,7 @@ def _divide_threads(mine: dict[str, Any], ranks: Sequence[dict[str, Any]]) -> No
 
 
 def _has_chosen_threads() -> bool:
-    """Tell whether the user has set OMP_NUM_THREADS; torchrun sets it to 1 where the user has not."""
+    """Tell whether the user has set OMP_NUM_THREADS; torchrun sets it to 1 where the user has not: that is undone."""
     if "OMP_NUM_THREADS" not in os.environ:
         return False
     if os.environ.get("OMP_NUM_THREADS") != "1" or "TORCHELASTIC_RUN_ID" not in os.environ:
@@ -247,7 +266,10 @@ def _has_chosen_threads() -> bool:
         launcher: dict[str, str] = psutil.Process(os.getppid()).environ()
     except psutil.Error:
         return True
-    return "OMP_NUM_THREADS" in launcher
+    if "OMP_NUM_THREADS" in launcher:
+        return True
+    del os.environ["OMP_NUM_THREADS"]  # processes of this one, which measure costs, have all cores
+    return False
 
 
 __all__ = ["ALONE", "LostRank", "Ranks", "join"]

@@ -26,6 +26,7 @@ from unetpp.verbs.arguments import (
     require_data,
 )
 from unetpp.verbs.clean import clean
+from unetpp.verbs.launch import with_ranks
 from unetpp.verbs.report import write_page
 from unetpp.words import write_command
 
@@ -76,6 +77,7 @@ def train(
 ) -> Planned: ...
 
 
+@with_ranks
 @shows_progress
 def train(
     data: AnyPath,
@@ -159,6 +161,7 @@ def train(
     from unetpp.verbs.first_stage import settle_first_plan
     from unetpp.verbs.fold_job import FoldJob
     from unetpp.verbs.fold_time import Clock, load_libraries
+    from unetpp.verbs.followers import require_patches
     from unetpp.verbs.plan_page import has_plan_page, make_plan_page
     from unetpp.verbs.rest import find_end, find_rest
     from unetpp.verbs.splits import choose_split, find_splits
@@ -205,6 +208,7 @@ def train(
             begun_folds.require_unstarted(folder, numbers, resume, fold)  # again: another process may have trained
             made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress, start, numbers)
             first = settle_first_plan(folder, made, fingerprint, request, place, progress)
+            require_patches(made, first)
             folder.note_data(Path(data))
             jobs = [
                 FoldJob(dataset, made, choose_split(splits, number), folder, number, place, progress, listeners)
