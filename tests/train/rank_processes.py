@@ -30,12 +30,17 @@ def find_port() -> int:
         return port
 
 
+def join_here(rank: int, size: int, port: int) -> Ranks:
+    """Join the other processes of this machine, with one thread."""
+    ranks = join(RankPlace(rank, size, rank, "127.0.0.1", port), CPU)
+    torch.set_num_threads(1)
+    return ranks
+
+
 def _join_and_work(
     rank: int, work: Callable[..., Any], size: int, port: int, folder: str, arguments: tuple[Any, ...]
 ) -> None:
-    torch.set_num_threads(1)
-    ranks: Ranks = join(RankPlace(rank, size, rank, "127.0.0.1", port), CPU)
-    torch.set_num_threads(1)
+    ranks = join_here(rank, size, port)
     try:
         torch.save(work(ranks, *arguments), f"{folder}/{rank}.pt")
     finally:

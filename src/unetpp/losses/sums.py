@@ -48,4 +48,5 @@ def sum_overlap(probabilities: Tensor, classes: Tensor, known: Tensor | None) ->
 def compute_dice_loss(sums: Tensor) -> Tensor:
     """Compute the soft Dice loss of a batch, the mean over classes, from the sums (3, C) of `sum_overlap`."""
     both, predicted, labeled = sums
-    return (1 - (2 * both + SMOOTH) / (predicted + labeled + SMOOTH)).mean()
+    loss: Tensor = (1 - (2 * both + SMOOTH) / (predicted + labeled + SMOOTH)).mean()
+    return loss

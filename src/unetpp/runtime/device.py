@@ -73,7 +73,7 @@ def choose_rank_device(name: str, place: RankPlace) -> torch.device:
     count = torch.cuda.device_count()
     if 1 < count <= place.local_rank:
         expected = f"at most {count} ranks on this machine, as many as it has GPUs"
-        action = f"Start {count} processes, or train on the processor with `device=\"cpu\"`."
+        action = f'Start {count} processes, or train on the processor with `device="cpu"`.'
         raise UsageError("LOCAL_RANK", str(place.local_rank), expected, action)
     # srun may show each task one GPU, its own
     return choose_device(f"cuda:{place.local_rank if count > 1 else 0}")

@@ -22,6 +22,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from unetpp.errors import UsageError
 from unetpp.rank_place import RankPlace
@@ -47,11 +49,12 @@ class Ranks:
 
     Attributes:
         payload: bytes of this process that were added up or gathered so far, for measurements.
+        messages: their number.
     """
 
-    def __init__(self, place: RankPlace = RankPlace(), store: Any = None, hosts: Sequence[str] = ()) -> None:
+    def __init__(self, place: RankPlace, store: Any = None, hosts: Sequence[str] = ()) -> None:
         self.place, self.rank, self.size = place, place.rank, place.size
-        self.payload = 0
+        self.payload = self.messages = 0
         self._store, self._orders = store, 0
         self._watch = RankWatch(store, place, hosts) if store else None
 
@@ -72,8 +75,7 @@ class Ranks:
     def add_up(self, values: Tensor) -> Tensor:
         """Add up a tensor over the ranks in place, and return it: tensors that no gradient flows through."""
         if not self.is_alone:
-            self.payload += values.nbytes
-            with self._communicating():
+            with self._communicating(values):
                 dist.all_reduce(values)
         return values
 
@@ -99,8 +101,7 @@ class Ranks:
         longest = max(lengths)
         padded = torch.nn.functional.pad(own, (0, longest - len(own)))
         rows = [torch.empty_like(padded) for _ in lengths]
-        self.payload += padded.nbytes
-        with self._communicating():
+        with self._communicating(padded):
             dist.all_gather(rows, padded)
         return [row[:length] for row, length in zip(rows, lengths, strict=True)]
 
@@ -108,7 +109,7 @@ class Ranks:
         """Overwrite tensors by those of the first rank."""
         for tensor in tensors if not self.is_alone else ():
             values = tensor.contiguous()
-            with self._communicating():
+            with self._communicating(values):
                 dist.broadcast(values, src=0)
             tensor.copy_(values)
 
@@ -174,9 +175,10 @@ class Ranks:
         self._store = self._watch = None
 
     @contextmanager
-    def _communicating(self) -> Iterator[None]:
+    def _communicating(self, sent: Tensor) -> Iterator[None]:
         """Explain why others do not answer."""
         assert self._watch is not None
+        self.payload, self.messages = self.payload + sent.nbytes, self.messages + 1
         with self._watch.waiting():
             try:
                 yield
@@ -184,7 +186,7 @@ class Ranks:
                 raise self._watch.explain(error) from error
 
 
-ALONE = Ranks()
+ALONE = Ranks(RankPlace())
 _joined = ALONE
 
 
@@ -209,28 +211,25 @@ def join(place: RankPlace, device: torch.device) -> Ranks:
     try:
         store = _open_store(place)
         found = _introduce(place, store)
-        options = {"device_id": device} if device.type == "cuda" else {}
-        dist.init_process_group(
-            backend, store=store, rank=place.rank, world_size=place.size, timeout=timeout, **options
-        )
+        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.size, timeout=timeout)
     except RuntimeError as error:
         reason = str(error).splitlines()[0][:200]
-        got = f"rank {place.rank} on {socket.gethostname()} alone for {JOIN_S:.0f} seconds ({reason})"
+        got = f"rank {place.rank} on {socket.gethostname()} without the others ({reason})"
         expected = f"all {place.size} ranks at {place.address}:{place.port}"
         action = "Start all of them at once with torchrun or srun, and check that this address can be reached."
         raise UsageError("WORLD_SIZE", got, expected, action) from error
     _divide_threads(found[place.rank], found)
     hosts = [f"{each['host']} (process {each['process']})" for each in found]
     global _joined
-    _joined = Ranks(place, dist.PrefixStore("unetpp", store), hosts)
+    _joined = Ranks(place, PrefixStore("unetpp", store), hosts)
     return _joined
 
 
 def _open_store(place: RankPlace) -> Any:
     """Open the store of the launcher, or have the first rank open one."""
     url, timeout = f"tcp://{place.address}:{place.port}", timedelta(seconds=JOIN_S)
-    store, _, _ = next(dist.rendezvous(url, place.rank, place.size, timeout=timeout))
-    return dist.PrefixStore(f"start-{place.restarts}", store)  # a launcher may keep its store when it starts all again
+    store, _, _ = next(rendezvous(url, place.rank, place.size, timeout=timeout))
+    return PrefixStore(f"start-{place.restarts}", store)  # a launcher may keep its store when it starts all again
 
 
 def _introduce(place: RankPlace, store: Any) -> list[dict[str, Any]]:

@@ -6,67 +6,60 @@ statistics of all ranks. No module is replaced, so that weights keep their names
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.overrides import TorchFunctionMode
 
 from unetpp.runtime.ranks import Ranks
 
 
-def synchronize_norms(network: nn.Module, ranks: Ranks) -> AbstractContextManager[Any]:
-    """Return the context for forward and backward passes; an empty one without other ranks or batch normalization."""
-    has_any = any(isinstance(module, _BatchNorm) for module in network.modules())
-    return nullcontext() if ranks.is_alone or not has_any else _Synchronized(ranks)
+@contextmanager
+def synchronize_norms(network: nn.Module, ranks: Ranks) -> Iterator[None]:
+    """Let batch normalizations read all ranks in forward and backward passes; nothing happens where there are none.
+
+    functional.batch_norm, which all of them call, is replaced for that time. A mode of torch, which would be made for
+    that, does not reach what activation checkpointing computes again.
+    """
+    if ranks.is_alone or not any(isinstance(module, _BatchNorm) for module in network.modules()):
+        yield
+        return
+    own = functional.batch_norm
+    functional.batch_norm = partial(_normalize, own, ranks)
+    try:
+        yield
+    finally:
+        functional.batch_norm = own
 
 
-class _Synchronized(TorchFunctionMode):
-    """Replaces functional.batch_norm, which all batch normalizations call."""
-
-    def __init__(self, ranks: Ranks) -> None:
-        super().__init__()
-        self._ranks = ranks
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function is functional.batch_norm:
-            return self._normalize(*args, **kwargs or {})
-        return function(*args, **kwargs or {})
-
-    def _normalize(
-        self,
-        x: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Tensor:
-        if not training:
-            return torch.batch_norm(
-                x,
-                weight,
-                bias,
-                running_mean,
-                running_var,
-                False,
-                momentum,
-                eps,
-                torch.backends.cudnn.enabled,
-            )
-        normalized, mean, variance, count = _Normalize.apply(x, eps, self._ranks)
-        if running_mean is not None and running_var is not None:
-            unbiased = variance * (count / (count - 1).clamp(min=1))
-            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-            running_var.lerp_(unbiased.to(running_var.dtype), momentum)
-        shape = (1, -1, *[1] * (x.ndim - 2))
-        scaled: Tensor = normalized if weight is None else normalized * weight.view(shape).to(normalized.dtype)
-        return scaled if bias is None else scaled + bias.view(shape).to(normalized.dtype)
+def _normalize(
+    own: Callable[..., Tensor],
+    ranks: Ranks,
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Do what functional.batch_norm does, which is `own`, over all ranks."""
+    if not training:
+        return own(x, running_mean, running_var, weight, bias, False, momentum, eps)
+    normalized, mean, variance, count = _Normalize.apply(x, eps, ranks)
+    if running_mean is not None and running_var is not None:
+        unbiased = variance * (count / (count - 1).clamp(min=1))
+        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+        running_var.lerp_(unbiased.to(running_var.dtype), momentum)
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    scaled: Tensor = normalized if weight is None else normalized * weight.view(shape).to(normalized.dtype)
+    return scaled if bias is None else scaled + bias.view(shape).to(normalized.dtype)
 
 
 class _Normalize(torch.autograd.Function):
@@ -94,7 +87,7 @@ class _Normalize(torch.autograd.Function):
         return normalized, mean, variance, total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None, None]:
         normalized, inverse, total = ctx.saved_tensors
         axes, shape = [0, *range(2, gradient.ndim)], (1, -1, *[1] * (gradient.ndim - 2))
         wide, values = gradient.float(), normalized.float()

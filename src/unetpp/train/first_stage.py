@@ -37,9 +37,7 @@ class FirstStageChannels:
         mm: Sequence[float] = plan.data.voxel_mm or (1.0,) * plan.data.dims
         self._is_fine = [each <= 2 * min(mm) for each in mm]
 
-    def __call__(
-        self, images: Tensor, codes: Tensor, step: int | None = None, index: int = 0
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, codes: Tensor, step: int | None = None, index: int = 0) -> tuple[Tensor, Tensor]:
         """Divide the labels, and add the channels.
 
         Args:

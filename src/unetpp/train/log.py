@@ -43,9 +43,7 @@ class Log:
         writes: whether this process writes the log, of several that train together.
     """
 
-    def __init__(
-        self, path: Path, listen: Callable[..., object] = lambda **values: None, writes: bool = True
-    ) -> None:
+    def __init__(self, path: Path, listen: Callable[..., object] = lambda **values: None, writes: bool = True) -> None:
         self._path, self._listen, self._writes = path, listen, writes
 
     def begin(self, until_step: int = -1, validations: int = 0, phase: int = 0) -> None:

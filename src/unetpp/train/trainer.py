@@ -176,10 +176,9 @@ class FoldTraining:
             self.session = Session(self.state.step, self.state.elapsed_s)
         weights = "" if resumed or self._has_weights else self._load_encoder()
         self._begin_alike()
-        if resumed:
-            if more and self.state.finished:
-                self.state.extend(more.budget_s, more.epochs, FINE_TUNING_RATE)
-                self._save_checkpoint()
+        if resumed and more and self.state.finished:
+            self.state.extend(more.budget_s, more.epochs, FINE_TUNING_RATE)
+            self._save_checkpoint()
         self.log.begin(self.state.step if resumed else -1, self.state.validations, self.state.phase)
         if weights:
             self.log.write("encoder", weights=weights)
