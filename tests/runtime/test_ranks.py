@@ -171,7 +171,7 @@ def test_a_rank_that_fails_says_why() -> None:
     store = FakeStore()
     failing, other = RankWatch(store, RankPlace(1, 2), HOSTS), RankWatch(store, RankPlace(0, 2), HOSTS)
     failing.fail("Out of memory.")
-    assert str(other.explain(RuntimeError("closed"))) == "Rank 1 on n2 (process 2): Out of memory."
+    assert str(other.explain(RuntimeError("closed"))) == "rank 1 on n2 (process 2) has ended: Out of memory."
     failing.close()
     other.close()
 

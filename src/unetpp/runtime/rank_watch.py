@@ -49,9 +49,9 @@ class RankWatch:
         self._thread = threading.Thread(target=self._watch, name="signs of life", daemon=True)
         self._thread.start()
 
-    def find_lost(self, patience_s: float = LOST_S) -> list[int]:
-        """List the ranks without a sign of life for so many seconds."""
-        now = time.monotonic()
+    def find_lost(self, patience_s: float | None = None) -> list[int]:
+        """List the ranks without a sign of life for so many seconds; None: `LOST_S`."""
+        now, patience_s = time.monotonic(), LOST_S if patience_s is None else patience_s
         if (since := self._unreachable_since) is not None:  # the store is with the first rank, or with its launcher
             return [0] if self._place.rank and now - since > patience_s else []
         others = {rank: seen for rank, seen in self._seen.items() if rank != self._place.rank}
@@ -86,7 +86,7 @@ class RankWatch:
     def fail(self, message: str) -> None:
         """Leave word why this rank ends."""
         with suppress(RuntimeError):
-            self._store.compare_set("failed", "", f"{self._name(self._place.rank)}: {message}")
+            self._store.compare_set("failed", "", f"{self._name(self._place.rank)} has ended: {message}")
 
     def close(self) -> None:
         """Leave: nobody waits for a sign of life of this rank any more."""
@@ -103,7 +103,6 @@ class RankWatch:
                 self._beat(count)
             except RuntimeError:  # the store has gone with its process
                 self._unreachable_since = self._unreachable_since or time.monotonic()
-                continue
             self._end_if_lost()
 
     def _beat(self, count: int) -> None:

@@ -29,6 +29,7 @@ from unetpp.plan import Plan
 from unetpp.planning.rules import FINE_TUNING_RATE
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
 from unetpp.runtime.ranks import ALONE, Ranks
+from unetpp.train.agreement import Agreement
 from unetpp.train.augment import Augmentation
 from unetpp.train.batches import Batch, BatchMaker, prefetch
 from unetpp.train.checkpoint import TrainingState, load_checkpoint, read_training_state, save_checkpoint
@@ -116,7 +117,6 @@ class FoldTraining:
     ) -> None:
         train = plan.train
         self.ranks, self.cases, self.validate = ranks, cases, validate
-        self._agreed: tuple[int, float, bool] | None = None
         self._held_out = held_out
         self.plan, self.folder, self.device, self._show = plan, folder, device, show
         self._rebudget, self._unread = rebudget, {CHECKPOINT, MODEL}
@@ -134,6 +134,7 @@ class FoldTraining:
         augmentation = Augmentation(train.augment, train.patch, plan.data.voxel_mm)
         self.prefetcher = prefetch(BatchMaker(sampler, augmentation, device, ranks.share(train.batch)))
         self.session, self.interruption = Session(), Interruption()
+        self._agreement = Agreement(ranks, self._compute_fraction, lambda: bool(self.interruption.requested))
 
     def _make_step(self, network: UNetPlusPlus) -> TrainingStep:
         """Make the training step of the present phase."""
@@ -184,6 +185,7 @@ class FoldTraining:
             self.log.write("encoder", weights=weights)
         if not self.state.finished:
             machine = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+            machine |= {} if self.ranks.is_alone else {"ranks": self.ranks.size}
             seed = self.plan.train.seed
             state, schedule = self.state, {"first_step": self.state.first_step}
             schedule |= {"validation_cases": state.validation_cases} if state.validation_cases else {}
@@ -222,7 +224,7 @@ class FoldTraining:
             try:
                 # an earlier session may have stopped between a step and the validation that follows it
                 reason = self._validate_if_due()
-                reason = reason or fit(batches, self._run_step, self._schedule, first, self._after_step)
+                reason = reason or fit(batches, self._run_step, self._agreement.find_fraction, first, self._after_step)
             finally:
                 batches.close()
             if reason == "finished":
@@ -237,21 +239,6 @@ class FoldTraining:
     def _raise_interrupted(self, after: str) -> NoReturn:
         signal = self.interruption.requested or "a signal to another rank"
         raise Interrupted(f"Stopped by {signal} after {after}; everything is saved.")
-
-    def _schedule(self, step: int) -> float:
-        """Return the completed fraction of the schedule: the first rank's, by its clock."""
-        if self.ranks.is_alone:
-            return self._compute_fraction(step)
-        if self._agreed is None or self._agreed[0] != step:
-            self._agreed = step, *self.ranks.agree(self._compute_fraction(step), bool(self.interruption.requested))
-        return self._agreed[1]
-
-    def _is_interrupted(self, step: int) -> bool:
-        """Tell whether a signal has arrived, at any rank."""
-        if self.ranks.is_alone:
-            return bool(self.interruption.requested)
-        self._schedule(step)
-        return bool(self._agreed and self._agreed[2])
 
     def _compute_fraction(self, step: int) -> float:
         """Compute the completed fraction of the schedule: of `budget_s` if there is one, else of the steps."""
@@ -292,7 +279,7 @@ class FoldTraining:
         if now - self.session.reported > LOG_EVERY_S or step == 1:
             self._report_steps()
             self.session.reported = now
-        if self._is_interrupted(step):
+        if self._agreement.is_interrupted(step):
             self._stop()
         if now - self.session.saved > 60 * self.plan.train.checkpoint_minutes:
             self._save_checkpoint()
@@ -315,7 +302,7 @@ class FoldTraining:
     def _validate_if_due(self) -> str:
         """Validate if the schedule has reached the next mark; return why training should end, if it should."""
         done = self.state.validations - self.state.first_validation
-        if (done + 1) / self.plan.train.validations <= self._schedule(self.state.step) < 1:
+        if (done + 1) / self.plan.train.validations <= self._agreement.find_fraction(self.state.step) < 1:
             self._validate_now()
         if self.state.budget_s is not None:  # the time is given, and most is learned at the end, at low learning rates
             return ""
@@ -330,10 +317,10 @@ class FoldTraining:
                 validation = self.validate(self.step.average) if self.validate else None
         except KeyboardInterrupt:  # the validation is still due when training is resumed
             self._stop()
-        self._agreed = None  # time has passed
+        self._agreement.forget()
         state, dice = self.state, validation.dice if validation else None
         # a slow validation that passed several marks counts for all of them
-        marks = int(self._schedule(state.step) * self.plan.train.validations)
+        marks = int(self._agreement.find_fraction(state.step) * self.plan.train.validations)
         state.validations = max(state.validations + 1, state.first_validation + marks)
         # of equal scores the later one counts: at first, small structures are missed altogether
         if dice is None or dice >= state.best_dice:

@@ -49,7 +49,7 @@ def _run_together(
         return result
     except BaseException as error:
         code = PARTLY if isinstance(error, (KeyboardInterrupt, Interrupted)) else UNUSABLE
-        reason = str(error)
+        reason = str(error) or type(error).__name__
         raise
     finally:
         ranks.tell({END: code})
