@@ -66,7 +66,8 @@ def train_steps(ranks: Ranks, case: Case) -> tuple[list[float], list[Tensor]]:
 
 
 def train_all_steps(ranks: Ranks) -> dict[str, tuple[list[float], list[Tensor]]]:
-    return {name: train_steps(ranks, case) for name, case in STEPS.items()}
+    """All kinds of training by 2 ranks; by 4 those of which it is said that they are equal over 50 steps."""
+    return {name: train_steps(ranks, case) for name, case in STEPS.items() if ranks.size == 2 or case[0] == 50}
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +78,8 @@ def alone() -> dict[str, tuple[list[float], list[Tensor]]]:
 @pytest.mark.parametrize("size", [2, 4])
 def test_ranks_train_as_one_process(size: int, alone: dict[str, Any], tmp_path: Path) -> None:
     found = spawn(train_all_steps, size, tmp_path)
-    for name, (losses, _) in alone.items():
-        first, tensors = found[0][name]
+    for name, (first, tensors) in found[0].items():
+        losses, _ = alone[name]
         if name != "accumulated, batch norm":  # whose statistics are those of parts of the batch
             assert max(abs(a - b) for a, b in zip(first, losses, strict=True)) <= 1e-5, name
         for others, state in (each[name] for each in found[1:]):
