@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -220,3 +222,36 @@ def test_each_rank_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None
         choose_rank_device("auto", RankPlace(2, 4, local_rank=2))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert choose_rank_device("cuda", RankPlace(1, 4, local_rank=1)) == torch.device("cuda:0")
+
+
+@pytest.mark.parametrize(
+    ("mine", "launcher", "chosen"),
+    [
+        ({}, {}, False),
+        ({"OMP_NUM_THREADS": "4"}, {}, True),
+        ({"OMP_NUM_THREADS": "1"}, {}, True),
+        ({"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "a"}, {}, False),
+        ({"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "a"}, {"OMP_NUM_THREADS": "1"}, True),
+    ],
+)
+def test_threads_that_torchrun_sets_are_not_those_of_the_user(
+    mine: dict[str, str], launcher: dict[str, str], chosen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OMP_NUM_THREADS", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in mine.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(psutil.Process, "environ", lambda self: launcher)
+    assert ranks._has_chosen_threads() == chosen
+    assert ("OMP_NUM_THREADS" in os.environ) == chosen  # processes that measure costs have all cores
+
+
+def test_cores_are_divided_among_the_ranks_that_share_them() -> None:
+    before = torch.get_num_threads()
+    mine = {"host": "a", "cores": [0, 1, 2, 3, 4, 5]}
+    others = [{"host": "a", "cores": [0, 1, 2, 3, 4, 5]}, {"host": "b", "cores": mine["cores"]}, mine]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OMP_NUM_THREADS", raising=False)
+        ranks._divide_threads(mine, others)
+        assert torch.get_num_threads() == 3
+    torch.set_num_threads(before)

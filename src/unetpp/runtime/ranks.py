@@ -35,7 +35,7 @@ TIMEOUT_S = 1800.0
 """Seconds after which ranks that live, but do not meet, give up; one that is lost is found long before."""
 POLL_S = 0.1
 """Seconds between two looks for a message."""
-LEAVE_S = 10.0
+LEAVE_S = 5.0
 """Seconds for which the first rank, where the messages are, waits until the others have read the last one."""
 
 
@@ -169,7 +169,7 @@ class Ranks:
         self._watch.close()
         with suppress(RuntimeError):
             left, until = self._store.add("left", 1), time.monotonic() + LEAVE_S
-            while self.is_first and left < self.size and time.monotonic() < until and not self._watch.find_lost():
+            while self.is_first and left < self.size and time.monotonic() < until:
                 time.sleep(POLL_S)
                 left = self._store.add("left", 0)
         self._store = self._watch = None

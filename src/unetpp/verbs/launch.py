@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar, cast
 
 from unetpp.errors import Interrupted
@@ -52,7 +53,8 @@ def _run_together(
         reason = str(error) or type(error).__name__
         raise
     finally:
-        ranks.tell({END: code})
+        with suppress(RuntimeError):  # the store of the launcher may be gone with it
+            ranks.tell({END: code})
         if reason:
             ranks.fail(reason)
         ranks.leave()

@@ -137,7 +137,7 @@ def train(
     Raises:
         DataError: all problems with the data, before anything is trained.
         UsageError: arguments that contradict each other, or a fold that is trained already.
-        Interrupted: Ctrl-C or SIGTERM; the work done so far is saved.
+        Interrupted: Ctrl-C or SIGTERM, or a rank of several is lost; the work done so far is saved.
 
     Example:
         unetpp.train("data/nuclei", "runs/nuclei", minutes=20)
