@@ -5,8 +5,8 @@ python -m benchmarks.scaling [--sizes 1 2 4] [--steps 5] [--batch 8] [--patch 64
 
 Processes here share the cores of one machine and talk over gloo: what they reach says little of GPUs. It shows that
 messages are few and how large they are. The model takes these, and five inputs that it prints: the time of a step of
-the whole batch on one GPU (`--step-ms`; by default that measured here, divided by `--gpu-speed`), bandwidth and latency
-of a message within a node and between nodes. It is not measured, but can be checked where there are GPUs.
+the whole batch on one GPU (`--step-ms`; by default the processor time here, divided by `--gpu-speed`), bandwidth and
+latency of a message within a node and between nodes. It is not measured, but can be checked where there are GPUs.
 """
 
 from __future__ import annotations
@@ -46,8 +46,12 @@ class Measured:
     size: int
     step_s: float
     """Median."""
-    payload: float
-    """Bytes that a process adds up or gathers in a step."""
+    cpu_s: float
+    """Processor time of all processes together."""
+    added: float
+    """Bytes that are added up in a step."""
+    gathered: float
+    """Bytes that are gathered in a step, of all processes together."""
     messages: float
     """Their number in a step, with the one that agrees on when to stop."""
     agree_s: float
@@ -84,11 +88,11 @@ def main() -> None:
     )
     print(f" {torch.__version__}, gloo; batch {train.batch} of {train.patch}, widths {model.widths}, {model.norm} norm")
     print_measured(found)
-    one = next((each.step_s for each in found if each.size == 1), found[0].step_s * found[0].size)
+    one = next((each.cpu_s for each in found if each.size == 1), found[0].cpu_s)
     step_s = arguments.step_ms / 1000 if arguments.step_ms else one / arguments.gpu_speed
     node = Link(arguments.node_gb * 1e9, arguments.node_us / 1e6)
     network = Link(arguments.network_gb * 1e9, arguments.network_us / 1e6)
-    print_model(max(found, key=lambda each: each.size), step_s, node, network)
+    print_model(max(found, key=lambda each: each.size), train.batch, step_s, node, network)
 
 
 def make_plans(arguments: argparse.Namespace) -> tuple[ModelPlan, TrainPlan]:
@@ -124,19 +128,25 @@ def run_steps(rank: int, size: int, port: int, plans: tuple[str, str], steps: in
     torch.manual_seed(0)
     step = TrainingStep(build_from_plan(model), model, train, CPU, ranks=ranks)
     images = torch.randn(len(ranks.share(train.batch)), 1, *train.patch)
-    seconds, agreeing = [], []
+    seconds, agreeing, working = [], [], []
     for number in range(WARM_UPS + steps):
-        before, sent = ranks.payload, ranks.messages
-        started = time.perf_counter()
+        before = ranks.added_bytes, ranks.gathered_bytes, ranks.messages
+        started, cpu_s = time.perf_counter(), time.process_time()
         step((images, (images > 0).long()), number, 0.5)
         stepped = time.perf_counter()
         ranks.agree(0.5)
+        after = ranks.added_bytes, ranks.gathered_bytes, ranks.messages
+        working.append(time.process_time() - cpu_s)
         seconds.append(stepped - started)
         agreeing.append(time.perf_counter() - stepped)
+    added, gathered, messages = (now - then for now, then in zip(after, before, strict=True))
+    working_s = ranks.add_up(torch.tensor(working[WARM_UPS:], dtype=torch.float64))
     values = {
         "step_s": statistics.median(seconds[WARM_UPS:]),
-        "payload": ranks.payload - before,
-        "messages": ranks.messages - sent,
+        "cpu_s": working_s.median().item(),
+        "added": added,
+        "gathered": gathered,
+        "messages": messages,
         "agree_s": statistics.median(agreeing[WARM_UPS:]),
     }
     if rank == 0:
@@ -146,38 +156,42 @@ def run_steps(rank: int, size: int, port: int, plans: tuple[str, str], steps: in
 
 def print_measured(found: list[Measured]) -> None:
     """Print what was measured here, and how little that says."""
-    print("\nMeasured here, one thread for each process; processes that share a core cannot be faster than one:")
-    print("  processes  steps/s  speed-up  MB/step  messages  ms to agree when to stop")
+    print("\nMeasured here, one thread for each process. Steps/s mean something where each process has a core that no")
+    print(
+        "other program uses: of a core that is shared, more processes get more. The processor time of all together is"
+    )
+    print("what the division costs.")
+    print("  processes  steps/s  s of processor  MB added up  MB gathered  messages  ms to agree when to stop")
     for each in found:
-        ratio = found[0].step_s / each.step_s
         print(
-            f"  {each.size:9}  {1 / each.step_s:7.2f}  {ratio:8.2f}  {each.payload / 1e6:7.2f}"
-            f"  {each.messages:8.0f}  {1000 * each.agree_s:.2f}"
+            f"  {each.size:9}  {1 / each.step_s:7.2f}  {each.cpu_s:14.2f}  {each.added / 1e6:11.2f}"
+            f"  {each.gathered / 1e6:11.2f}  {each.messages:8.0f}  {1000 * each.agree_s:.2f}"
         )
 
 
-def print_model(measured: Measured, step_s: float, node: Link, network: Link) -> None:
+def print_model(measured: Measured, batch: int, step_s: float, node: Link, network: Link) -> None:
     """Print the efficiency that larger machines would have by the model."""
     print(f"\nModel, not measured: {1000 * step_s:.1f} ms for a step of the whole batch on one GPU,", end=" ")
-    print(f"{measured.payload / 1e6:.2f} MB in {measured.messages:.0f} messages,")
+    print(f"{measured.added / 1e6:.2f} MB added up,")
+    print(f"  {measured.gathered / 1e6:.2f} MB gathered, {measured.messages:.0f} messages;")
     for name, link in (("within a node", node), ("between nodes", network)):
         print(f"  {link.bytes_per_s / 1e9:g} GB/s and {1e6 * link.latency_s:g} us a message {name};")
     print(
-        "  rings: each byte is sent twice (N - 1) / N times through the slowest link; latency: 2 log2 N of a message;"
+        "  rings: a byte that is added up goes 2 (N - 1) / N times through the slowest link, one that is gathered half"
     )
-    print(
-        "  nothing is sent beside the backward pass, as here. The same batch divided; or one such batch for each GPU:"
-    )
+    print("  as often; latency: 2 log2 N of a message; nothing is sent beside the backward pass, as here.")
+    print("  The same batch divided, if it has a patch for each GPU; or one such batch for each GPU:")
     print("  machine             ms to communicate  same batch  a batch each")
     for name, gpus, nodes in MACHINES:
-        sending_s = estimate_communication(measured, gpus * nodes, node if nodes == 1 else network)
-        divided = step_s / (step_s + gpus * nodes * sending_s)
-        print(f"  {name:18}  {1000 * sending_s:17.2f}  {divided:10.0%}  {step_s / (step_s + sending_s):12.0%}")
+        size = gpus * nodes
+        sending_s = estimate_communication(measured, size, node if nodes == 1 else network)
+        divided = f"{step_s / (step_s + size * sending_s):.0%}" if batch >= size else "-"
+        print(f"  {name:18}  {1000 * sending_s:17.2f}  {divided:>10}  {step_s / (step_s + sending_s):12.0%}")
 
 
 def estimate_communication(measured: Measured, size: int, link: Link) -> float:
     """Estimate the seconds in which a step communicates, over the slowest link."""
-    sent_s = 2 * (size - 1) / size * measured.payload / link.bytes_per_s
+    sent_s = (size - 1) / size * (2 * measured.added + measured.gathered) / link.bytes_per_s
     return sent_s + measured.messages * 2 * math.log2(size) * link.latency_s
 
 

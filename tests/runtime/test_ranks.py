@@ -49,7 +49,7 @@ def talk(found: Ranks) -> dict[str, Any]:
         "agreed": found.agree(10.0 + found.rank, found.rank == 2),
         "heard": heard,
         "first": weight.item(),
-        "payload": found.payload,
+        "sent": [found.added_bytes, found.gathered_bytes, found.messages],
         "normalized": normalize(found),
     }
 
@@ -91,7 +91,7 @@ def test_ranks_agree(tmp_path: Path) -> None:
         assert each["agreed"] == (10.0, True)
         assert each["heard"] == ([{"kind": "order", "text": "ä"}, {"kind": "end"}] if rank else [])
         assert each["first"] == 0.0
-        assert each["payload"] >= 2 * 4 + 6 * 4 + 3 * 4 + 2 * 8
+        assert each["sent"] == [6 * 4 + 2 * 4 + 2 * 8, 4 + SIZE * 3 * 4, 5]
         for found, wanted in zip(each["normalized"], expected, strict=True):
             for a, b in zip(found, wanted, strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)

@@ -48,13 +48,14 @@ class Ranks:
         hosts: machine and process of each rank, in words.
 
     Attributes:
-        payload: bytes of this process that were added up or gathered so far, for measurements.
-        messages: their number.
+        added_bytes: bytes that were added up so far, for measurements.
+        gathered_bytes: bytes that were gathered or taken from the first rank, of all ranks together.
+        messages: number of messages of both kinds.
     """
 
     def __init__(self, place: RankPlace, store: Any = None, hosts: Sequence[str] = ()) -> None:
         self.place, self.rank, self.size = place, place.rank, place.size
-        self.payload = self.messages = 0
+        self.added_bytes = self.gathered_bytes = self.messages = 0
         self._store, self._orders = store, 0
         self._watch = RankWatch(store, place, hosts) if store else None
 
@@ -75,7 +76,8 @@ class Ranks:
     def add_up(self, values: Tensor) -> Tensor:
         """Add up a tensor over the ranks in place, and return it: tensors that no gradient flows through."""
         if not self.is_alone:
-            with self._communicating(values):
+            self.added_bytes += values.nbytes
+            with self._communicating():
                 dist.all_reduce(values)
         return values
 
@@ -101,7 +103,8 @@ class Ranks:
         longest = max(lengths)
         padded = torch.nn.functional.pad(own, (0, longest - len(own)))
         rows = [torch.empty_like(padded) for _ in lengths]
-        with self._communicating(padded):
+        self.gathered_bytes += self.size * padded.nbytes
+        with self._communicating():
             dist.all_gather(rows, padded)
         return [row[:length] for row, length in zip(rows, lengths, strict=True)]
 
@@ -109,7 +112,8 @@ class Ranks:
         """Overwrite tensors by those of the first rank."""
         for tensor in tensors if not self.is_alone else ():
             values = tensor.contiguous()
-            with self._communicating(values):
+            self.gathered_bytes += values.nbytes
+            with self._communicating():
                 dist.broadcast(values, src=0)
             tensor.copy_(values)
 
@@ -175,10 +179,10 @@ class Ranks:
         self._store = self._watch = None
 
     @contextmanager
-    def _communicating(self, sent: Tensor) -> Iterator[None]:
+    def _communicating(self) -> Iterator[None]:
         """Explain why others do not answer."""
         assert self._watch is not None
-        self.payload, self.messages = self.payload + sent.nbytes, self.messages + 1
+        self.messages += 1
         with self._watch.waiting():
             try:
                 yield
