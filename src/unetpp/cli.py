@@ -23,7 +23,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, TextIO, get_type_hints
@@ -35,7 +35,8 @@ from unetpp.error_topics import link_to
 from unetpp.errors import LOG, Interrupted, UnetppError, WriteError, find_missing, is_out_of_memory
 from unetpp.plan import Plan
 from unetpp.progress import Progress, Silence
-from unetpp.results import DONE, PARTLY, UNUSABLE, Result
+from unetpp.rank_place import is_follower
+from unetpp.results import DONE, PARTLY, UNUSABLE, Followed, Result
 from unetpp.settings import dotted_names, find_own_name
 from unetpp.verbs.arguments import AnyPath, Epochs, LogTo, Minutes, Settings
 from unetpp.version import __version__
@@ -122,7 +123,9 @@ def _add_command(verb: str, group: Group, place: int) -> None:
     name, signature, docstring = verb.partition("_")[0], _signature(function), function.__doc__ or ""  # -OO has none
 
     def command(*arguments: Any, output: Output = Output(), **options: Any) -> int:
-        return _run_verb(output, lambda progress: _find_verb(verb)(*arguments, **options, progress=progress))
+        follows = verb == "train" and is_follower()
+        shown = replace(output, quiet=True) if follows else output
+        return _run_verb(shown, lambda progress: _find_verb(verb)(*arguments, **options, progress=progress))
 
     output = inspect.Parameter("output", _OPTION, default=Output(), annotation=Output)
     vars(command)["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), output])
@@ -243,6 +246,8 @@ def _run_verb(output: Output, verb: Callable[[Progress], Result]) -> int:
     console = contextlib.nullcontext(Silence()) if output.quiet else open_console(output.verbose, write_flags)
     with console as progress, stray:
         result = verb(progress)
+    if isinstance(result, Followed):  # the first rank has said all
+        return result.exit_code
     text = _fit(write_flags(result.to_text()), sys.stdout)
     try:
         print(json.dumps(result.to_dict(), indent=2, allow_nan=False) if output.json else text, flush=True)

@@ -112,7 +112,8 @@ TOPICS = {
     ),
     "interrupted": Topic(
         "Stopped",
-        "Ctrl-C or a signal ended the command. Files that were written are complete.",
+        "Ctrl-C or a signal ended the command, or one of several processes of a training is lost. Files that were"
+        " written are complete.",
         "Stopped by SIGTERM after step 420; everything is saved. Continue: unetpp train DATA --out RUN --resume",
         "Run the same command again, `train` with `--resume` added: without it a training that has begun is refused.",
     ),

@@ -7,7 +7,7 @@
     ├── ModelFileError          a model file or checkpoint that is truncated, foreign or of another version
     ├── MissingExtraError       an optional package is absent (also an ImportError); names the extra to install
     ├── WriteError              an output could not be written; an earlier file in its place is intact
-    └── Interrupted             Ctrl-C or SIGTERM; the work done so far was saved
+    └── Interrupted             Ctrl-C, SIGTERM or a lost process of several; the work done so far was saved
 
 Each message states what was found, what was expected and what to do.
 """
@@ -246,7 +246,7 @@ class WriteError(_OneProblemError):
 
 
 class Interrupted(UnetppError):
-    """Ctrl-C or SIGTERM. The work done so far was saved."""
+    """Ctrl-C, SIGTERM or a lost process of several that train together. The work done so far was saved."""
 
     topic = "interrupted"
 

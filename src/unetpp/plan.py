@@ -59,7 +59,13 @@ SET_BY_USER = "set by the user"
 """Reason of a value that the planner did not choose."""
 LARGEST_TILE = {2: 256, 3: 96}
 """Largest side of a tile in voxels, by `dims`: larger tiles do not predict better."""
-MAY_CHANGE_ON_RESUME = ("train.checkpointing", "train.compile", "train.checkpoint_minutes", "predict.batch")
+MAY_CHANGE_ON_RESUME = (
+    "train.accumulate",
+    "train.checkpointing",
+    "train.compile",
+    "train.checkpoint_minutes",
+    "predict.batch",
+)
 """Fields that change speed or memory but not the trained weights."""
 
 _OF_CASCADE = " and of what data.resolution cascade adds"
@@ -375,7 +381,11 @@ class TrainPlan(Frozen):
     patch: Axes
     """Size of a training patch along each axis, in voxels of the network's grid."""
     batch: Positive
-    """Number of patches in a training step."""
+    """Number of patches in a training step, those of all GPUs and machines together."""
+    accumulate: Positive = 1
+    """Number of parts in which a step goes through its patches, for a batch that does not fit into memory: the same
+    loss and gradients (batch normalization alone sees the parts), in a third more time, as of each part the sums of the
+    Dice loss are computed first."""
     steps_per_epoch: Positive
     """Number of training steps in an epoch."""
     epochs: Positive

@@ -113,3 +113,11 @@ def test_labels_keep_their_values(values: list[int]) -> None:
     label = np.random.default_rng(0).choice(values, (40, 40)).astype(np.uint8 if max(values) < 256 else np.uint16)
     make = make_maker(EVERYTHING, label)
     assert {int(value) for step in range(5) for value in make(step)[1].unique()} == set(values)
+
+
+def test_shares_of_a_batch_are_parts_of_the_whole() -> None:
+    make = make_maker(EVERYTHING)
+    shares = [BatchMaker(make.sampler, make.augmentation, share=share) for share in (range(0, 1), range(1, 3))]
+    whole, parts = make(5), [share(5) for share in shares]
+    for number, tensor in enumerate(whole):
+        assert torch.equal(torch.cat([part[number] for part in parts]), tensor)

@@ -78,3 +78,11 @@ def test_a_step_trains_on_what_the_first_stage_found() -> None:
         step = TrainingStep(network, plan.model, plan.train, torch.device("cpu"), first_stage=first_stage)
         losses.append([step((torch.ones(4, 1, 16, 16, 16), make_codes()), number, 0.5) for number in range(2)])
     assert losses[0] == losses[1]
+
+
+def test_a_share_of_a_batch_is_varied_as_in_the_whole() -> None:
+    plan, codes = cascade_plan(), make_codes()
+    make, images = FirstStageChannels(plan), torch.zeros(len(codes), 1, *codes.shape[2:])
+    whole, _ = make(images, codes, 3)
+    parts = [make(images[part], codes[part], 3, index=part.start)[0] for part in (slice(0, 1), slice(1, 4))]
+    assert torch.equal(torch.cat(parts), whole)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from unetpp.train.muon import ITERATIONS, QUINTIC, Muon, orthogonalize
+from unetpp.train.muon import ITERATIONS, QUINTIC, Muon, divide_work, orthogonalize
 
 
 def take_steps(gradient: Tensor, orthogonal: bool, steps: int = 1) -> Tensor:
@@ -83,3 +83,11 @@ def test_a_weight_without_gradient_is_not_changed() -> None:
     optimizer.step()
     assert torch.equal(weight, torch.ones_like(weight))
     assert not optimizer.state
+
+
+@given(costs=st.lists(st.floats(0, 1e9), max_size=30), parts=st.integers(1, 8))
+def test_work_is_divided_without_loss_and_evenly(costs: list[float], parts: int) -> None:
+    shares = divide_work(costs, parts)
+    assert sorted(index for share in shares for index in share) == list(range(len(costs)))
+    totals = [sum(costs[index] for index in share) for share in shares]
+    assert max(totals) - min(totals) <= max(costs, default=0.0) * (1 + 1e-9)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from unetpp.errors import UsageError
 from unetpp.labels.coding_torch import CLASSES, RegionTensors, TensorCoding
 from unetpp.losses.cross_entropy import average_indices, average_probabilities, average_regions
+from unetpp.losses.sums import compute_dice_loss, count_weight, sum_overlap
 
 
 class HeadLogits(Protocol):
@@ -136,13 +137,55 @@ class DeepSupervisionLoss(nn.Module):
             action = "Call the network with `heads=True`: net(images, heads=True)."
             got = "a tensor" if isinstance(outputs, Tensor) else type(outputs).__name__
             raise UsageError("outputs", got, "the logits of all heads", action)
-        losses = self._head_losses(outputs.logits, target)
-        weights = self._weights(outputs.depths)
+        if self.loss is not None:
+            losses = [self.loss(logits, target) for logits in outputs.logits]
+        else:
+            pairs, known = self._make_targets(outputs.logits, target)
+            losses = [
+                self._head_loss(logits.float(), *pair, known)
+                for logits, pair in zip(outputs.logits, pairs, strict=True)
+            ]
+        return self._add_heads(losses, outputs.depths)
+
+    def list_sums(self, outputs: HeadLogits, target: Tensor) -> Tensor:
+        """Compute the sums of which the loss is made, for parts of a batch: those of all parts add up.
+
+        Args:
+            outputs: as for `forward`.
+            target: class indices, as for `forward`.
+
+        Returns:
+            (heads, 2 + 3 * C) float32 for C classes with a Dice loss; the input of `combine`.
+        """
+        pairs, known = self._make_targets(outputs.logits, target)
+        heads = zip(outputs.logits, pairs, strict=True)
+        return torch.stack([self._head_sums(logits.float(), *pair, known) for logits, pair in heads])
+
+    def combine(self, sums: Tensor, depths: tuple[int, ...]) -> Tensor:
+        """Compute the loss of a batch from the sums of its parts, as `forward` does from the whole.
+
+        Args:
+            sums: those of `list_sums`, added up.
+            depths: of the heads.
+        """
+        losses = []
+        for total, count, *overlap in (row.split([1, 1, len(row) - 2]) for row in sums):
+            loss = sums.new_zeros(())
+            if self.cross_entropy_weight:  # a batch that nobody labeled has a total of 0
+                loss = loss + self.cross_entropy_weight * (total / count.where(count > 0, 1.0)).squeeze()
+            if self.dice_weight:
+                loss = loss + self.dice_weight * compute_dice_loss(overlap[0].view(3, -1))
+            losses.append(loss)
+        return self._add_heads(losses, depths)
+
+    def _add_heads(self, losses: Sequence[Tensor], depths: tuple[int, ...]) -> Tensor:
+        weights = self._weights(depths)
         return torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum()
 
-    def _head_losses(self, heads: Sequence[Tensor], target: Tensor) -> list[Tensor]:
-        if self.loss is not None:
-            return [self.loss(logits, target) for logits in heads]
+    def _make_targets(
+        self, heads: Sequence[Tensor], target: Tensor
+    ) -> tuple[list[tuple[Any, Tensor | None]], Tensor | None]:
+        """Make the targets of cross entropy and Dice of each head, and tell which voxels are labeled."""
         channels = heads[0].shape[1]
         if self.class_weights is not None and len(self.class_weights) != channels:
             expected = f"{channels}, one for each logit"
@@ -156,7 +199,7 @@ class DeepSupervisionLoss(nn.Module):
         if self.distillation:
             answer = self.coding.to_probabilities(heads[-1].detach().float())
             pairs[:-1] = [(answer, answer if self.dice_weight else None)] * (len(heads) - 1)
-        return [self._head_loss(logits.float(), *pair, known) for logits, pair in zip(heads, pairs, strict=True)]
+        return pairs, known
 
     def _count_classes(self, channels: int) -> int:
         """Count the classes that targets of so many logits have, background included; raises UsageError."""
@@ -178,6 +221,19 @@ class DeepSupervisionLoss(nn.Module):
         if self.dice_weight:
             loss = loss + self.dice_weight * self.dice(logits, classes, *(() if known is None else (known.float(),)))
         return loss
+
+    def _head_sums(self, logits: Tensor, target: Any, classes: Tensor | None, known: Tensor | None) -> Tensor:
+        """Compute the sums of one head: of the cross entropy, of what it is divided by, and of Dice."""
+        with torch.no_grad():
+            count = count_weight(logits, target, known, None if self.regions else self.class_weights)
+        total = self._cross_entropy(logits, target, known) * count if self.cross_entropy_weight else count.new_zeros(())
+        sums = torch.stack([total, count])
+        if not self.dice_weight:
+            return sums
+        assert classes is not None
+        found = self.coding.to_probabilities(logits)
+        found, classes = (found, classes) if self.regions else (found[:, 1:], classes[:, 1:])
+        return torch.cat([sums, sum_overlap(found, classes, known).flatten()])
 
     def _cross_entropy(self, logits: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)

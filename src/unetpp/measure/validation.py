@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
 import numpy as np
@@ -23,6 +24,7 @@ from unetpp.metrics.scores import Validation, fast_dice, mean_of
 from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan, PredictPlan
 from unetpp.runtime.device import autocast
+from unetpp.runtime.ranks import ALONE, Ranks
 from unetpp.runtime.stopwatch import time_calls
 from unetpp.train.first_stage import FirstStageChannels
 from unetpp.train.step import make_loss
@@ -45,15 +47,24 @@ class DepthValidation:
         plan: how the network predicts.
         device: where the network is.
         training: the training cases.
+        ranks: the processes that train together, which divide the cases: all of them call such an object.
 
     Attributes:
         cases: the cases in use, see `shorten` and `keep`.
         tile_s: seconds for one tile, by the latest measurement of the whole network; None before the first.
+        is_stopped: asked between two cases by each of several ranks, as none of them may leave the others waiting.
     """
 
     def __init__(
-        self, cases: Sequence[StoredCase], plan: Plan, device: torch.device, training: Sequence[StoredCase] = ()
+        self,
+        cases: Sequence[StoredCase],
+        plan: Plan,
+        device: torch.device,
+        training: Sequence[StoredCase] = (),
+        ranks: Ranks = ALONE,
     ) -> None:
+        self._ranks = ranks
+        self.is_stopped: Callable[[], bool] = lambda: False
         self._all = self.cases = cases
         self._training = training
         self.plan, self._coding = plan, make_tensor_coding(plan.data)
@@ -63,11 +74,16 @@ class DepthValidation:
         self._options = plan.predict.model_copy(update={"overlap": min(plan.predict.overlap, VALIDATION_OVERLAP)})
 
     def __call__(self, network: nn.Module) -> Validation:
-        """Mean Dice of each depth over the cases in use, and of the deepest over the training cases."""
+        """Mean Dice of each depth over the cases in use, and of the deepest over the training cases.
+
+        Raises:
+            KeyboardInterrupt: one of several ranks `is_stopped`.
+        """
         started, heads = time.perf_counter(), cast(UNetPlusPlus, network).head_depths
-        found = [self._score(network, case, heads) for case in self.cases]
-        trained = mean_of(self._score(network, case, heads[-1:])[heads[-1]] for case in self.training_cases)
-        tile_s = (time.perf_counter() - started) / self.count_tiles()
+        tasks = [(case, heads) for case in self.cases] + [(case, heads[-1:]) for case in self.training_cases]
+        scores = self._score_all(network, tasks)
+        found, trained = scores[: len(self.cases)], mean_of(each[heads[-1]] for each in scores[len(self.cases) :])
+        tile_s = (time.perf_counter() - started) * self._ranks.size / self.count_tiles()
         is_whole = cast(UNetPlusPlus, network).shells == len(self.plan.model.shells)
         self.tile_s = tile_s if is_whole or self.tile_s is None else self.tile_s  # what follows predicts with the whole
         dice = {depth: mean_of(each[depth] for each in found) or 0.0 for depth in heads}
@@ -75,9 +91,30 @@ class DepthValidation:
         self._loss_s = time.perf_counter() - started
         return Validation(dice, trained, loss)
 
+    def _score_all(
+        self, network: nn.Module, tasks: Sequence[tuple[StoredCase, Sequence[int]]]
+    ) -> list[dict[int, float | None]]:
+        """Score cases at some depths each; of several ranks every one its share, in turns: cases differ in size."""
+        if self._ranks.is_alone:
+            return [self._score(network, *task) for task in tasks]
+        depths = cast(UNetPlusPlus, network).head_depths
+        table, stopped = torch.zeros(len(tasks), len(depths), dtype=torch.float64), False
+        for number in range(self._ranks.rank, len(tasks), self._ranks.size):
+            if stopped := stopped or self.is_stopped():
+                break
+            for depth, score in self._score(network, *tasks[number]).items():
+                table[number, depths.index(depth)] = math.nan if score is None else score
+        if self._ranks.agree(0.0, stopped)[1]:
+            raise KeyboardInterrupt
+        rows = self._ranks.add_up(table).tolist()
+        return [
+            {depth: None if math.isnan(value := row[depths.index(depth)]) else value for depth in wanted}
+            for row, (_, wanted) in zip(rows, tasks, strict=True)
+        ]
+
     def estimate_seconds(self) -> float:
         """Estimate the time of a validation, by the latest or by that of one tile; 0 if neither is known."""
-        tiles = (self.tile_s or 0.0) * self.count_tiles()
+        tiles = (self.tile_s or 0.0) * self.count_tiles() / self._ranks.size
         return tiles + (tiles / 4 if self._loss_s is None else self._loss_s)  # the loss has a patch for 4 tiles
 
     def _compute_loss(self, network: UNetPlusPlus) -> float | None:
@@ -87,8 +124,8 @@ class DepthValidation:
         sampler = PatchSampler(self.cases, train.patch, batch, train.foreground_fraction, seed=0)
         data = self.plan.data
         compute = make_loss(train, network, labels.find_ignored_index(data), regions=data.region_indices)
-        losses = []
-        for step in range(patches // batch if batch else 0):
+        losses = torch.zeros(patches // batch if batch else 0, dtype=torch.float64)
+        for step in range(self._ranks.rank, len(losses), self._ranks.size):
             pairs = [sampler.read(sampler.draw(step, index)) for index in range(batch)]
             images = torch.from_numpy(np.stack([image for image, _ in pairs])).to(self.device)
             target = torch.from_numpy(np.stack([label for _, label in pairs])[:, None]).long().to(self.device)
@@ -96,8 +133,8 @@ class DepthValidation:
                 images, target = FirstStageChannels(self.plan)(images, target)
             with torch.inference_mode(), autocast(self.device, train.precision):
                 outputs = network(images, heads=True)
-            losses.append(compute(outputs, target).item())
-        return mean_of(losses)
+            losses[step] = compute(outputs, target).item()
+        return mean_of(self._ranks.add_up(losses).tolist())
 
     @property
     def training_cases(self) -> list[StoredCase]:

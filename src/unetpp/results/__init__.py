@@ -5,7 +5,7 @@ from unetpp.results.data import Checked, Planned, Prepared
 from unetpp.results.models import Adapted, Exported, ExportInfo, Imported, ModelInfo, Pruned
 from unetpp.results.predictions import LOW, NOTHING, REVIEWED, SPECKLED, UNLIKE, Evaluated, Predicted
 from unetpp.results.result import DONE, LONGEST_REPR, PARTLY, UNUSABLE, Result
-from unetpp.results.runs import Cleaned, CleanedRun, Demonstrated, Reported, Run, RunInfo, TrainedFold
+from unetpp.results.runs import Cleaned, CleanedRun, Demonstrated, Followed, Reported, Run, RunInfo, TrainedFold
 from unetpp.results.selected import Selected, SelectionInfo
 from unetpp.results.tables import (
     NEW_IMAGES,
@@ -44,6 +44,7 @@ __all__ = [
     "Evaluated",
     "ExportInfo",
     "Exported",
+    "Followed",
     "Imported",
     "ModelInfo",
     "Planned",

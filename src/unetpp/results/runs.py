@@ -30,6 +30,22 @@ class TrainedFold:
 
 
 @dataclass(frozen=True, repr=False)
+class Followed(Result):
+    """What `train` returns in all processes of a training but the first, which has the result."""
+
+    code: int
+
+    @property
+    def exit_code(self) -> int:
+        """That of the first process."""
+        return self.code
+
+    def to_text(self) -> str:
+        """Describe that there is nothing to say."""
+        return "The result of this training is that of its first process."
+
+
+@dataclass(frozen=True, repr=False)
 class Run(Result):
     """A trained run."""
 

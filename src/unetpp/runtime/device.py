@@ -9,6 +9,7 @@ import torch
 
 from unetpp.errors import UsageError
 from unetpp.plan import ModelPlan
+from unetpp.rank_place import RankPlace
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # names of glibc's malloc.h
 MAX_WORKERS = 12
@@ -51,6 +52,31 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     return device
+
+
+def choose_rank_device(name: str, place: RankPlace) -> torch.device:
+    """Choose the device of one of several ranks, and make it the current one: each rank of a machine its own GPU.
+
+    Args:
+        name: as the user names it: auto, cpu or cuda.
+        place: of this process.
+
+    Raises:
+        UsageError: more ranks than GPUs, or one GPU for all.
+    """
+    if place.size > 1 and name.startswith("cuda:"):
+        action = 'Leave it out, or use `device="cuda"`; CUDA_VISIBLE_DEVICES says which GPUs there are.'
+        raise UsageError("device", repr(name), "a GPU for each rank", action)
+    device = choose_device(name)
+    if device.type != "cuda":
+        return device
+    count = torch.cuda.device_count()
+    if 1 < count <= place.local_rank:
+        expected = f"at most {count} ranks on this machine, as many as it has GPUs"
+        action = f'Start {count} processes, or train on the processor with `device="cpu"`.'
+        raise UsageError("LOCAL_RANK", str(place.local_rank), expected, action)
+    # srun may show each task one GPU, its own
+    return choose_device(f"cuda:{place.local_rank if count > 1 else 0}")
 
 
 def keep_freed_memory() -> None:

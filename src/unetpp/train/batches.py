@@ -58,10 +58,18 @@ class BatchMaker:
         sampler: draws and cuts patches.
         augmentation: draws how they are varied.
         device: where they are varied, and where the batch is afterwards.
+        share: indices of the patches of a batch that are made; None: all of them.
     """
 
-    def __init__(self, sampler: Patches, augmentation: Augmentation, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        sampler: Patches,
+        augmentation: Augmentation,
+        device: torch.device | str = "cpu",
+        share: range | None = None,
+    ) -> None:
         self.sampler = sampler
+        self.share = range(sampler.batch) if share is None else share
         self.augmentation = augmentation
         self.device = torch.device(device)
 
@@ -71,10 +79,9 @@ class BatchMaker:
     def read(self, step: int) -> RawBatch:
         """Draw and read the patches of a step, each as large as its variation needs, flipped and turned."""
         sampler, patch = self.sampler, self.augmentation.patch
-        numbers = range(sampler.batch)
-        variations = [self.augmentation.draw(draw_generator(sampler.seed, step, index, 1)) for index in numbers]
+        variations = [self.augmentation.draw(draw_generator(sampler.seed, step, index, 1)) for index in self.share]
         images, labels = [], []
-        for index, variation in enumerate(variations):
+        for index, variation in zip(self.share, variations, strict=True):
             image, label = sampler.cut(sampler.draw(step, index), variation.find_margin(patch))
             images.append(variation.orient(image))
             labels.append(variation.orient(label))

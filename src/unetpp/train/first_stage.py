@@ -37,13 +37,14 @@ class FirstStageChannels:
         mm: Sequence[float] = plan.data.voxel_mm or (1.0,) * plan.data.dims
         self._is_fine = [each <= 2 * min(mm) for each in mm]
 
-    def __call__(self, images: Tensor, codes: Tensor, step: int | None = None) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, codes: Tensor, step: int | None = None, index: int = 0) -> tuple[Tensor, Tensor]:
         """Divide the labels, and add the channels.
 
         Args:
             images: (B, C, *patch) float32.
             codes: (B, 1, *patch) int64, see `data.first_stage`.
             step: number of the training step, on which and on the seed the variation depends; None: it is not varied.
+            index: number of the first patch in its step.
 
         Returns:
             Images (B, C + channels, *patch) and labels (B, 1, *patch).
@@ -51,9 +52,13 @@ class FirstStageChannels:
         labels, first = split_codes(codes)
         channels = self._coding.make_targets(first, self._count)
         if step is not None:
-            rng = torch.Generator().manual_seed(hash((self._seed, step, _STREAM)) % 2**63)
-            channels = torch.stack([self._vary(each, rng) for each in channels])
+            channels = torch.stack(
+                [self._vary(each, self._seed_patch(step, number)) for number, each in enumerate(channels, index)]
+            )
         return torch.cat([images, channels.to(images.dtype)], dim=1), labels
+
+    def _seed_patch(self, step: int, index: int) -> torch.Generator:
+        return torch.Generator().manual_seed(hash((self._seed, step, index, _STREAM)) % 2**63)
 
     def _vary(self, channels: Tensor, rng: torch.Generator) -> Tensor:
         """Vary the channels (channels, *patch) of one patch."""

@@ -40,10 +40,11 @@ class Log:
     Args:
         path: file of the log.
         listen: called with each line too.
+        writes: whether this process writes the log, of several that train together.
     """
 
-    def __init__(self, path: Path, listen: Callable[..., object] = lambda **values: None) -> None:
-        self._path, self._listen = path, listen
+    def __init__(self, path: Path, listen: Callable[..., object] = lambda **values: None, writes: bool = True) -> None:
+        self._path, self._listen, self._writes = path, listen, writes
 
     def begin(self, until_step: int = -1, validations: int = 0, phase: int = 0) -> None:
         """Start a log; on resuming keep the lines from before the checkpoint: what came after it is done again.
@@ -56,6 +57,8 @@ class Log:
         Raises:
             WriteError: the file cannot be written.
         """
+        if not self._writes:
+            return
         lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines() if self._path.exists() else []
         kept = (line for line in lines if _is_before(line, until_step, validations, phase))
         write_text(self._path, "".join(line + "\n" for line in kept))
@@ -66,6 +69,8 @@ class Log:
         Raises:
             WriteError: the file cannot be written.
         """
+        if not self._writes:
+            return
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"kind": kind, **values}) + "\n")

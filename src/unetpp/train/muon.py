@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
+from unetpp.runtime.ranks import ALONE, Ranks
+
 MOMENTUM = 0.95
 ITERATIONS = 5
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -32,6 +34,7 @@ class Muon(AdamW):
         groups: as for AdamW, each with `orthogonal`.
         lr: learning rate of groups that have none.
         shells: blocks of kernels that are orthogonalized by themselves, and nothing else of them; see `model.shells`.
+        ranks: the processes that train together; each orthogonalizes a share of the kernels.
     """
 
     def __init__(
@@ -39,21 +42,42 @@ class Muon(AdamW):
         groups: list[dict[str, Any]],
         lr: float,
         shells: Mapping[Tensor, Sequence[Block]] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__(groups, lr=lr, fused=groups[0]["params"][0].is_cuda or None)
         self._shells = dict(shells or {})
         self._directions: dict[Tensor, Tensor] = {}
+        self._ranks = ranks
 
     @torch.no_grad()
     def compute_directions(self) -> None:
         """Compute the directions in which kernels move: the part of a step that is independent of the learning rate."""
+        aims: dict[Tensor, Tensor] = {}
         for weight in (weight for group in self.param_groups for weight in _kernels_to_update(group)):
             state = self.state[weight]
             if not state:
                 state["step"] = torch.zeros(())  # AdamW looks for it in the state of every weight
                 state["momentum"] = torch.zeros_like(weight)
             state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
-            self._directions[weight] = self._turn(weight, weight.grad.lerp(state["momentum"], MOMENTUM))
+            if self._ranks.is_alone:
+                self._directions[weight] = self._turn(weight, weight.grad.lerp(state["momentum"], MOMENTUM))
+            else:
+                aims[weight] = weight.grad.lerp(state["momentum"], MOMENTUM)
+        if aims:
+            self._directions = self._turn_together(aims)
+
+    def _turn_together(self, aims: dict[Tensor, Tensor]) -> dict[Tensor, Tensor]:
+        """Orthogonalize the directions of this rank's share of the kernels, and gather those of the others."""
+        shares = divide_work([_count_work(weight) for weight in aims], self._ranks.size)
+        weights = list(aims)
+        own = [self._turn(weights[at], aims[weights[at]]).reshape(-1) for at in shares[self._ranks.rank]]
+        lengths = [sum(weights[at].numel() for at in share) for share in shares]
+        flat = torch.cat(own) if own else weights[0].new_empty(0)
+        directions: dict[Tensor, Tensor] = {}
+        for share, row in zip(shares, self._ranks.gather(flat, lengths), strict=True):
+            parts = row.split([weights[at].numel() for at in share])
+            directions |= {weights[at]: part.view_as(weights[at]) for at, part in zip(share, parts, strict=True)}
+        return directions
 
     def _turn(self, weight: Tensor, aim: Tensor) -> Tensor:
         """Orthogonalize the direction of a kernel, that of each shell by itself."""
@@ -107,6 +131,28 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     x = torch.linalg.multi_dot(factors) @ x
     scale: float = max(1.0, rows / columns) ** 0.5
     return (x if rows <= columns else x.T) * scale
+
+
+def divide_work(costs: Sequence[float], parts: int) -> list[list[int]]:
+    """Divide things by their costs: each, from the most costly one on, goes to the part with the least so far.
+
+    Returns:
+        Indices of the things of each part, ascending.
+    """
+    shares: list[list[int]] = [[] for _ in range(parts)]
+    totals = [0.0] * parts
+    for index in sorted(range(len(costs)), key=lambda index: -costs[index]):
+        least = totals.index(min(totals))
+        shares[least].append(index)
+        totals[least] += costs[index]
+    return [sorted(share) for share in shares]
+
+
+def _count_work(weight: Tensor) -> float:
+    """Count the multiplications of `orthogonalize` about: of small square matrices, and twice with the whole."""
+    rows, columns = weight.shape[0], weight.numel() // weight.shape[0]
+    small = min(rows, columns)
+    return float(small * small * (2 * max(rows, columns) + 3 * ITERATIONS * small))
 
 
 def _kernels_to_update(group: dict[str, Any]) -> list[Any]:

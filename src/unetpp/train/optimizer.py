@@ -13,16 +13,22 @@ from torch.optim import Optimizer
 from unetpp.model.network import UNetPlusPlus
 from unetpp.model.shells import list_shell_blocks
 from unetpp.plan import TrainPlan
+from unetpp.runtime.ranks import ALONE, Ranks
 from unetpp.train.muon import Muon
 
 FEWEST_CHANNELS = 8
 """Smallest number of input and output channels of a kernel that Muon updates."""
 
 
-def make_optimizer(network: UNetPlusPlus, plan: TrainPlan) -> Muon:
+def make_optimizer(network: UNetPlusPlus, plan: TrainPlan, ranks: Ranks = ALONE) -> Muon:
     """Make AdamW (Loshchilov and Hutter 2019) for all weights, or with Muon for the kernels of nodes.
 
     Scales, shifts and biases are not decayed. A timm encoder is updated by AdamW, with a learning rate of its own.
+
+    Args:
+        network: whose weights are updated.
+        plan: how.
+        ranks: the processes that train together, which divide Muon's work.
     """
     pretrained = list(network.encoder.parameters()) if network.encoder else []
     not_kernels = {*pretrained, *network.heads.parameters()}
@@ -38,7 +44,7 @@ def make_optimizer(network: UNetPlusPlus, plan: TrainPlan) -> Muon:
     if kernels:
         factor = plan.kernel_learning_rate / plan.learning_rate
         groups += [{"params": kernels, "weight_decay": plan.weight_decay, "factor": factor, "orthogonal": True}]
-    return Muon(groups, plan.learning_rate, list_shell_blocks(network))
+    return Muon(groups, plan.learning_rate, list_shell_blocks(network), ranks)
 
 
 def _joins_features(weight: nn.Parameter) -> bool:

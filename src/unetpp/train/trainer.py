@@ -6,6 +6,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -27,6 +28,8 @@ from unetpp.model.network import UNetPlusPlus
 from unetpp.plan import Plan
 from unetpp.planning.rules import FINE_TUNING_RATE
 from unetpp.run_folder import CHECKPOINT, LOG, MODEL
+from unetpp.runtime.ranks import ALONE, Ranks
+from unetpp.train.agreement import Agreement
 from unetpp.train.augment import Augmentation
 from unetpp.train.batches import Batch, BatchMaker, prefetch
 from unetpp.train.checkpoint import TrainingState, load_checkpoint, read_training_state, save_checkpoint
@@ -91,6 +94,8 @@ class FoldTraining:
         weights: initial weights of the whole network; None: the plan's.
         show: called now and then with a Status.
         listen: called with each line of the log, see `train.listeners`.
+        ranks: the processes that train together, each with such an object; the first one writes, the others are told
+            by it how long they train. `weights`, `rebudget`, `show` and `listen` are its alone.
     """
 
     def __init__(
@@ -108,25 +113,28 @@ class FoldTraining:
         weights: Mapping[str, Tensor] | None = None,
         show: Callable[[Status], None] = lambda status: None,
         listen: Callable[..., object] = lambda **values: None,
+        ranks: Ranks = ALONE,
     ) -> None:
         train = plan.train
+        self.ranks, self.cases, self.validate = ranks, cases, validate
         self._held_out = held_out
-        self.plan, self.folder, self.device, self._validate, self._show = plan, folder, device, validate, show
+        self.plan, self.folder, self.device, self._show = plan, folder, device, show
         self._rebudget, self._unread = rebudget, {CHECKPOINT, MODEL}
         torch.manual_seed(train.seed)
         self.network, self.growth = build_from_plan(plan.model), Growth(plan.model, train)
         self._has_weights = weights is not None
         if weights is not None:
             self.network.load_state_dict(weights)
-        self.log = Log(folder / LOG, listen)
+        self.log = Log(folder / LOG, listen, writes=ranks.is_first)
         self.state = TrainingState(budget_s=budget_s, validation_cases=validation_cases)
         self.step = self._make_step(self.growth.cut(self.network, 0))
         sampler = PatchSampler(
             cases, train.patch, train.batch, train.foreground_fraction, train.seed, train.case_weights
         )
         augmentation = Augmentation(train.augment, train.patch, plan.data.voxel_mm)
-        self.prefetcher = prefetch(BatchMaker(sampler, augmentation, device))
+        self.prefetcher = prefetch(BatchMaker(sampler, augmentation, device, ranks.share(train.batch)))
         self.session, self.interruption = Session(), Interruption()
+        self._agreement = Agreement(ranks, self._compute_fraction, lambda: bool(self.interruption.requested))
 
     def _make_step(self, network: UNetPlusPlus) -> TrainingStep:
         """Make the training step of the present phase."""
@@ -140,6 +148,7 @@ class FoldTraining:
             ignored=labels.find_ignored_index(self.plan.data),
             regions=self.plan.data.region_indices,
             first_stage=FirstStageChannels(self.plan) if self.plan.data.resolution == "cascade" else None,
+            ranks=self.ranks,
         )
 
     def run(self, resume: bool = False, more: Extension | None = None) -> Training:
@@ -154,35 +163,56 @@ class FoldTraining:
             ModelFileError: the checkpoint is truncated, of another version, or made with another plan; or a file that
                 was just written cannot be read.
             UnetppError: the loss is not finite, or the encoder's initial weights cannot be loaded.
+            LostRank: another rank has ended, or does not answer.
             WriteError: no space left; the last checkpoint and the best model are intact.
         """
         self._made = MadeFolder(self.folder)
         checkpoint = self.folder / CHECKPOINT
-        resumed = resume and checkpoint.exists()
+        resumed = bool(self.ranks.agree(resume and checkpoint.exists())[0])
         if resumed:
             self.state = read_training_state(checkpoint) or self.state
             if self.state.phase:
                 self.step = self._make_step(self.growth.cut(self.network, self.state.phase))
             self.state = load_checkpoint(checkpoint, self.plan, self.step, self.network)
             self.session = Session(self.state.step, self.state.elapsed_s)
-            if more and self.state.finished:
-                self.state.extend(more.budget_s, more.epochs, FINE_TUNING_RATE)
-                self._save_checkpoint()
-        if self.plan.model.encoder_weights and not (resumed or self._has_weights):
-            self._show(self._make_status("loading the encoder's weights"))
-        weights = "" if resumed or self._has_weights else load_encoder_weights(self.network, self.plan.model)
+        weights = "" if resumed or self._has_weights else self._load_encoder()
+        self._begin_alike()
+        if resumed and more and self.state.finished:
+            self.state.extend(more.budget_s, more.epochs, FINE_TUNING_RATE)
+            self._save_checkpoint()
         self.log.begin(self.state.step if resumed else -1, self.state.validations, self.state.phase)
         if weights:
-            self.step = self._make_step(self.growth.cut(self.network, 0))
             self.log.write("encoder", weights=weights)
         if not self.state.finished:
             machine = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+            machine |= {} if self.ranks.is_alone else {"ranks": self.ranks.size}
             seed = self.plan.train.seed
             state, schedule = self.state, {"first_step": self.state.first_step}
             schedule |= {"validation_cases": state.validation_cases} if state.validation_cases else {}
             self.log.write("start", step=state.step, seed=seed, device=str(self.device), **schedule, **machine)
             self._train()
         return self._summarize()
+
+    def _load_encoder(self) -> str:
+        """Load the initial weights of a timm encoder, and return where they are from; the first rank has them."""
+        if not self.ranks.is_first:
+            return ""
+        if self.plan.model.encoder_weights:
+            self._show(self._make_status("loading the encoder's weights"))
+        weights = load_encoder_weights(self.network, self.plan.model)
+        if weights:
+            self.step = self._make_step(self.growth.cut(self.network, 0))
+        return weights
+
+    def _begin_alike(self) -> None:
+        """Begin with the weights of the first rank, when all have read the checkpoint: from now on it is written."""
+        step = int(self.ranks.agree(self.state.step)[0])
+        if step != self.state.step:
+            got, expected = f"step {self.state.step}", f"step {step}, at which the first rank continues"
+            action = "Is the run folder on a disk that all machines share? Start the command again."
+            problem = Problem(str(self.folder / CHECKPOINT), got, expected, action)
+            raise UnetppError(str(problem), [problem])
+        self.ranks.take_from_first([*self.network.state_dict().values(), *self.step.list_tensors()])
 
     def _train(self) -> None:
         first = self.state.step
@@ -194,7 +224,7 @@ class FoldTraining:
             try:
                 # an earlier session may have stopped between a step and the validation that follows it
                 reason = self._validate_if_due()
-                reason = reason or fit(batches, self._run_step, self._schedule, first, self._after_step)
+                reason = reason or fit(batches, self._run_step, self._agreement.find_fraction, first, self._after_step)
             finally:
                 batches.close()
             if reason == "finished":
@@ -207,9 +237,10 @@ class FoldTraining:
             self._raise_interrupted("training")
 
     def _raise_interrupted(self, after: str) -> NoReturn:
-        raise Interrupted(f"Stopped by {self.interruption.requested} after {after}; everything is saved.")
+        signal = self.interruption.requested or "a signal to another rank"
+        raise Interrupted(f"Stopped by {signal} after {after}; everything is saved.")
 
-    def _schedule(self, step: int) -> float:
+    def _compute_fraction(self, step: int) -> float:
         """Compute the completed fraction of the schedule: of `budget_s` if there is one, else of the steps."""
         state = self.state
         if state.budget_s is not None:
@@ -248,7 +279,7 @@ class FoldTraining:
         if now - self.session.reported > LOG_EVERY_S or step == 1:
             self._report_steps()
             self.session.reported = now
-        if self.interruption.requested:
+        if self._agreement.is_interrupted(step):
             self._stop()
         if now - self.session.saved > 60 * self.plan.train.checkpoint_minutes:
             self._save_checkpoint()
@@ -271,7 +302,7 @@ class FoldTraining:
     def _validate_if_due(self) -> str:
         """Validate if the schedule has reached the next mark; return why training should end, if it should."""
         done = self.state.validations - self.state.first_validation
-        if (done + 1) / self.plan.train.validations <= self._schedule(self.state.step) < 1:
+        if (done + 1) / self.plan.train.validations <= self._agreement.find_fraction(self.state.step) < 1:
             self._validate_now()
         if self.state.budget_s is not None:  # the time is given, and most is learned at the end, at low learning rates
             return ""
@@ -280,15 +311,16 @@ class FoldTraining:
 
     def _validate_now(self) -> None:
         """Score the moving average of the weights; save it if it is the best so far, or cannot be scored."""
-        self._show(self._make_status("validating" if self._validate else "saving"))
+        self._show(self._make_status("validating" if self.validate else "saving"))
         try:
-            with self.session.time_validation(), self.interruption.at_once():
-                validation = self._validate(self.step.average) if self._validate else None
+            with self.session.time_validation(), self.interruption.at_once() if self.ranks.is_alone else nullcontext():
+                validation = self.validate(self.step.average) if self.validate else None
         except KeyboardInterrupt:  # the validation is still due when training is resumed
             self._stop()
+        self._agreement.forget()
         state, dice = self.state, validation.dice if validation else None
         # a slow validation that passed several marks counts for all of them
-        marks = int(self._schedule(state.step) * self.plan.train.validations)
+        marks = int(self._agreement.find_fraction(state.step) * self.plan.train.validations)
         state.validations = max(state.validations + 1, state.first_validation + marks)
         # of equal scores the later one counts: at first, small structures are missed altogether
         if dice is None or dice >= state.best_dice:
@@ -307,6 +339,8 @@ class FoldTraining:
 
     def _save_model(self, validation: Validation | None) -> None:
         """Save the moving average of the weights as the whole network, and its scores."""
+        if not self.ranks.is_first:
+            return
         scores = self.growth.complete_scores(validation.depths, self.state.phase) if validation else {}
         depths = {depth: DepthRow(dice=score) for depth, score in scores.items()}
         notes = Notes(dice=validation.dice if validation else None, step=self.state.step, depths=depths)
@@ -323,6 +357,8 @@ class FoldTraining:
 
     def _save_checkpoint(self) -> None:
         self.state.elapsed_s = self.session.elapsed_s
+        if not self.ranks.is_first:
+            return
         self._made.require()
         save_checkpoint(self.folder / CHECKPOINT, self.plan, self.state, self.step, self.network)
         self._read_back(CHECKPOINT)
@@ -336,7 +372,7 @@ class FoldTraining:
             self._unread.remove(name)
 
     def _make_status(self, activity: str = "training") -> Status:
-        step, fraction = self.state.step, self._schedule(self.state.step)
+        step, fraction = self.state.step, self._compute_fraction(self.state.step)
         spent_s, left_s = self.session.elapsed_s - self.state.first_s, None
         images_per_second = self.session.steps_per_second(step) * self.plan.train.batch  # of the same moment
         if self.state.budget_s is not None:

@@ -32,6 +32,7 @@ from unetpp.run_folder import CHECKPOINT, FIRST_STAGE, LOCK, MODEL, RunFolder
 from unetpp.train.checkpoint import read_training_state
 from unetpp.train.listeners import Listeners
 from unetpp.verbs.fold_job import FoldJob, make_training
+from unetpp.verbs.followers import train_together
 from unetpp.verbs.preparation import create_plan
 from unetpp.verbs.request import Request
 from unetpp.verbs.splits import SPLIT_SEED
@@ -166,7 +167,7 @@ def _train_half(job: FoldJob, seconds: float | None) -> None:
         return
     until = math.inf if seconds is None else time.monotonic() + seconds
     training, _, _ = make_training(job, job.store_cases(), seconds, until, begun, 0, None)
-    result = training.run(resume=True)
+    result = train_together(training, resume=True)
     if result.best_dice is not None:
         job.progress.note(f"{job.title}: Dice {result.best_dice:.3f} on the other half, in {result.steps:,} steps")
 

@@ -31,6 +31,7 @@ from unetpp.train.checkpoint import read_training_state
 from unetpp.train.trainer import Extension
 from unetpp.verbs.first_stage import add_first_stage
 from unetpp.verbs.fold_job import FoldJob, make_training
+from unetpp.verbs.followers import train_together
 from unetpp.verbs.request import Request
 from unetpp.version import __version__
 
@@ -81,7 +82,7 @@ def train_and_measure(
     job.listeners.begin(fold, plan)
     if done:
         run.metrics_file(fold).replace(run.earlier_metrics_file(fold))  # they are those of the weights so far
-    result = training.run(resume, Extension(budget_s, more.epochs) if more and done else None)
+    result = train_together(training, resume, Extension(budget_s, more.epochs) if more and done else None)
     if begun and not done and plan.train.minutes:
         until = time.monotonic() + SHARE_AFTER * 60 * plan.train.minutes
     earlier = read_metrics(run.earlier_metrics_file(fold))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from unetpp.plan import Plan
 from unetpp.progress import Progress, Stage
 from unetpp.results import TrainedFold
 from unetpp.run_folder import FoldName, RunFolder
+from unetpp.runtime.ranks import Ranks, joined
 from unetpp.runtime.stopwatch import measure_load
 from unetpp.train.checkpoint import TrainingState
 from unetpp.train.listeners import Listeners
@@ -43,6 +44,8 @@ class FoldJob:
     """Name of the fold in the progress; empty: its number."""
     cache: Path | None = None
     """Folder of the prepared cases; None: that of the run."""
+    ranks: Ranks = field(default_factory=joined)
+    """The processes that train it together."""
 
     def stage(self, what: str, unit: str = "") -> Stage:
         """Begin a stage of the progress display."""
@@ -82,7 +85,7 @@ def make_training(
         done: result of the earlier training if that has ended: then there is a new budget.
 
     Returns:
-        The training, its seconds, and what follows it.
+        The training, which `followers.train_together` begins, its seconds, and what follows it.
     """
     plan, (training_cases, held_out) = job.plan, cases
     sizes = len(make_grid(plan.model).head_depths(plan.model.deep_supervision)) * len(plan.model.shells)
@@ -92,7 +95,7 @@ def make_training(
     validation, rebudget = None, None
     if held_out:
         chosen = choose_evenly(held_out, plan.train.validation_cases)
-        validation = DepthValidation(chosen, plan, job.device, training_cases)
+        validation = DepthValidation(chosen, plan, job.device, training_cases, job.ranks)
     if allowance_s is not None and (done or not begun):
         if validation:
             job.stage("timing a validation")
@@ -114,5 +117,6 @@ def make_training(
         weights=None if begun else recall_start(job.run, plan),
         show=show_status(stage, lambda: after.reserved_s((validation and validation.tile_s) or 0.0), later),
         listen=job.listeners,
+        ranks=job.ranks,
     )
     return training, budget_s, after

@@ -27,6 +27,7 @@ from unetpp.verbs.arguments import (
     require_data,
 )
 from unetpp.verbs.clean import clean
+from unetpp.verbs.launch import with_ranks
 from unetpp.verbs.report import write_page
 from unetpp.words import write_command
 
@@ -82,6 +83,7 @@ def train(
 def train(data: AnyPath, out: AnyPath | None = None, *, part: str, **options: Unpack[TrainOptions]) -> Prepared: ...
 
 
+@with_ranks
 @shows_progress
 def train(
     data: AnyPath,
@@ -148,7 +150,7 @@ def train(
     Raises:
         DataError: all problems with the data, before anything is trained.
         UsageError: arguments that contradict each other, or a fold that is trained already.
-        Interrupted: Ctrl-C or SIGTERM; the work done so far is saved.
+        Interrupted: Ctrl-C or SIGTERM, or a rank of several is lost; the work done so far is saved.
 
     Example:
         unetpp.train("data/nuclei", "runs/nuclei", minutes=20)
@@ -184,6 +186,7 @@ def train(
     from unetpp.verbs.first_stage import settle_first_plan
     from unetpp.verbs.fold_job import FoldJob
     from unetpp.verbs.fold_time import Clock, load_libraries
+    from unetpp.verbs.followers import require_patches
     from unetpp.verbs.plan_page import has_plan_page, make_plan_page
     from unetpp.verbs.rest import find_end, find_rest
     from unetpp.verbs.splits import choose_split, find_splits
@@ -230,6 +233,7 @@ def train(
             begun_folds.require_unstarted(folder, numbers, resume, fold)  # again: another process may have trained
             made = preparation.settle_plan(folder, fingerprint, splits, request, place, progress, start, numbers)
             first = settle_first_plan(folder, made, fingerprint, request, place, progress)
+            require_patches(made, first)
             folder.note_data(Path(data))
             jobs = [
                 FoldJob(dataset, made, choose_split(splits, number), folder, number, place, progress, listeners)
