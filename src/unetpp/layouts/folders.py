@@ -112,7 +112,7 @@ def note_unlabeled(names: Sequence[str], total: int) -> str:
 
 
 def list_folders(root: Path) -> list[Path]:
-    """List the folders in a folder, in order, without hidden ones, those of archives and stores; [] if there is none."""
+    """List the folders in a folder, in order, without hidden ones, archives' and stores; [] if there is none."""
     folders = [path for path in list_entries(root) if path.is_dir() and not path.name.startswith(_JUNK_FOLDERS)]
     return [path for path in folders if not is_store(path)]
 
