@@ -17,7 +17,6 @@ from tests.services.slurm import find_reason_without, run_slurm
 
 import unetpp
 from unetpp.data.demo import write_demo_data
-from unetpp.errors import UsageError
 
 REASON = find_reason_without()
 pytestmark = [pytest.mark.services, pytest.mark.skipif(REASON is not None, reason=f"no SLURM: {REASON}")]
@@ -122,11 +121,3 @@ def test_jobs_of_dask_predict_and_a_job_that_ends_is_sent_again(
     thread.join()
     assert len(cancelled) == 1
     assert read(out) == whole
-
-
-def test_jobs_that_slurm_refuses_are_told_at_once(slurm: Any, tmp_path: Path) -> None:
-    pytest.importorskip("dask_jobqueue", reason="the extra `cluster` is not installed")
-    settings = {"cores": 1, "memory": "1GB", "interface": "lo", "queue": "nowhere"}
-    (tmp_path / "slurm.yaml").write_text(json.dumps({"jobqueue": {"slurm": settings}}))
-    with pytest.raises(UsageError, match=r"settings that do not work.*invalid partition"):
-        unetpp.check(write_demo_data(tmp_path / "data", 2, cases=2), cluster=str(tmp_path / "slurm.yaml"))

@@ -75,13 +75,8 @@ class QueueFile:
         with self._configure() as name:  # jobs that are sent later read it, too
             found = self._make(lambda: cluster(config_name=name, silence_logs="ERROR"))
             with found:
-                self._make(lambda: self._send(found))
+                self._make(lambda: found.scale(jobs=self.jobs))
                 yield found
-
-    def _send(self, cluster: Any) -> None:
-        """Send the jobs; `scale` alone would not say that the batch system refuses them."""
-        cluster.scale(jobs=self.jobs)
-        cluster.sync(cluster._correct_state)
 
     @contextmanager
     def _configure(self) -> Iterator[str]:
