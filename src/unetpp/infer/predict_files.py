@@ -48,7 +48,7 @@ from unetpp.infer.prediction import AUTO, MEAN, Prediction, name_depth
 from unetpp.infer.record import OVERLAYS, PREDICTIONS, PredictionRecord, measure_size, read_record, write_table
 from unetpp.labels.objects import measure_classes
 from unetpp.layouts.dataset import Case
-from unetpp.layouts.inputs import find_images
+from unetpp.layouts.inputs import FoundImages, find_images
 from unetpp.measured import Calibration
 from unetpp.plan import DataPlan
 from unetpp.progress import Stage
@@ -127,11 +127,23 @@ def predict_to_files(
         UsageError: the options do not fit the model, or a result would overwrite its input.
         WriteError: no space, or no permission to write.
     """
+    found = find_images([Path(entry) for entry in inputs], predictor.data.channels, out)
+    return predict_found(predictor, found, out, options, progress, overlay)
+
+
+def predict_found(
+    predictor: CasePredictor,
+    found_images: FoundImages,
+    out: Path,
+    options: PredictOptions = DEFAULTS,
+    progress: Stage | None = None,
+    overlay: bool = False,
+) -> WrittenFiles:
+    """Predict images whose files are known; arguments and errors otherwise as of `predict_to_files`."""
     plan = predictor.data
     depths, sizes = predictor.choose_sizes(options), predictor.sizes
     several = options.wanted == "all"
     folders = {each: out / f"{sizes.noun}_{sizes.name(each)}" if several else out for each in depths}
-    found_images = find_images([Path(entry) for entry in inputs], plan.channels, out)
     cases = found_images.cases
     _require_other_folder(cases, folders)
     made = MadeFolder(out)

@@ -1,0 +1,60 @@
+"""The application: routes, the page, and the thread that predicts while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from unetpp.serve.access import AccessLayer
+from unetpp.serve.problems import PROBLEM_TYPE, ProblemBody, add_handlers
+from unetpp.serve.routes_corrections import make_corrections_router
+from unetpp.serve.routes_jobs import make_jobs_router
+from unetpp.serve.routes_page import make_page_router
+from unetpp.serve.routes_server import describe_tags, make_server_router
+from unetpp.serve.routes_views import make_views_router
+from unetpp.serve.state import ServerState
+from unetpp.version import __version__
+
+DESCRIPTION = (
+    "Segment images, follow the jobs, take the results, correct them and train on. Errors are problem details."
+)
+
+
+def create_app(state: ServerState) -> FastAPI:
+    """Make the application of a server.
+
+    Args:
+        state: its models, jobs and folders; its thread starts and stops with the application.
+    """
+
+    @asynccontextmanager
+    async def run_worker(app: FastAPI) -> AsyncIterator[None]:
+        state.worker.start()
+        try:
+            yield
+        finally:
+            state.stopping.set()
+            await run_in_threadpool(state.worker.stop)
+            await run_in_threadpool(state.trainings.stop)
+            state.store.close()
+
+    answers = {"4XX": {"model": ProblemBody, "content": {PROBLEM_TYPE: {}}}}
+    app = FastAPI(
+        title="unetpp",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=run_worker,
+        docs_url=None,
+        redoc_url=None,
+        openapi_tags=describe_tags(),
+        responses=answers,  # type: ignore[arg-type]
+    )
+    makers = (make_server_router, make_jobs_router, make_views_router, make_corrections_router, make_page_router)
+    for make_router in makers:
+        app.include_router(make_router(state))
+    add_handlers(app)
+    app.add_middleware(AccessLayer, tokens=state.tokens, limits=state.limits)
+    return app
