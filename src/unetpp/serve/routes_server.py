@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
@@ -13,6 +13,7 @@ from unetpp.serve.data_cases import CaseEntry
 from unetpp.serve.job import JobState
 from unetpp.serve.model_card import ModelCard
 from unetpp.serve.problems import Refused
+from unetpp.serve.sample import draw_sample
 from unetpp.serve.server_metrics import write_metrics
 from unetpp.serve.state import ServerState
 from unetpp.version import __version__
@@ -92,6 +93,11 @@ def make_server_router(state: ServerState) -> APIRouter:
     def show_model(id: str) -> ModelCard:
         """Return the card of a model."""
         return state.shelf.card(id)
+
+    @router.get("/v1/sample", tags=["models"], summary="Take a sample image", response_class=Response)
+    def take_sample(dims: Annotated[Literal[2, 3], Query()] = 2) -> Response:
+        """Return a generated image, PNG or NIfTI, to try the server with."""
+        return Response(draw_sample(dims), media_type="image/png" if dims == 2 else "application/octet-stream")
 
     @router.get("/v1/cases", tags=["models"], summary="List cases of the data")
     def list_cases(
