@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
+from tests.serve.conftest import MakeState, finish, predict
 
 import unetpp
-from tests.serve.conftest import MakeState, finish, predict
 from unetpp.serve.job import JobState
 from unetpp.serve.state import ServerState
 
@@ -141,7 +141,15 @@ def test_damaged_files_are_refused_or_fail(client: TestClient) -> None:
             require_problem(answer, 422)
 
 
-NAMES = ("../../evil.png", "..\\evil.png", "/etc/passwd", "<script>alert(1)</script>.png", "a\nb.png", "." * 300, "é.png")
+NAMES = (
+    "../../evil.png",
+    "..\\evil.png",
+    "/etc/passwd",
+    "<script>alert(1)</script>.png",
+    "a\nb.png",
+    "." * 300,
+    "é.png",
+)
 
 
 def test_names_are_harmless(client: TestClient, trained: Path, tmp_path: Path) -> None:
@@ -213,7 +221,9 @@ def test_jobs_survive_a_restart(make_state: MakeState, open_client: OpenClient, 
     first.worker.run = lambda: None  # type: ignore[method-assign]
     before = open_client(first)
     id = before.post("/v1/predict", files=[("files", ("a.png", image_of(trained).read_bytes()))]).json()["id"]
-    first.store.save(first.require_job(id).model_copy(update={"state": JobState.RUNNING}))  # as a killed server leaves it
+    first.store.save(
+        first.require_job(id).model_copy(update={"state": JobState.RUNNING})
+    )  # as a killed server leaves it
     before.__exit__(None, None, None)
     after = open_client(make_state())
     assert finish(after, id)["state"] == "done"

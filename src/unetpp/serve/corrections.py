@@ -27,6 +27,8 @@ from unetpp.serve.display import DisplayGrid
 from unetpp.serve.problems import Refused
 from unetpp.serve.strokes import Correction
 
+_LOCK = threading.Lock()
+
 
 class CorrectedCase(BaseModel):
     """A case that a person has corrected."""
@@ -61,7 +63,6 @@ class CorrectionSet:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = threading.Lock()
 
     def list(self) -> list[CorrectedCase]:
         """List the cases, the newest first."""
@@ -97,7 +98,7 @@ class CorrectionSet:
             got = "a model of regions that overlap" if data.regions is not None else "a part of a file"
             raise Refused(409, "correction", got, "classes, and whole files", "Correct it in a program of your own.")
         values, painted, unsaid = _paint(correction, source, predicted, data)
-        with self._lock:
+        with _LOCK:
             record, description = self._read(), self._describe(data)
             digest = digest_file(case.images[0])
             name = _choose_name(case.id, digest, record)
@@ -121,7 +122,7 @@ class CorrectionSet:
 
     def remove(self, name: str) -> None:
         """Remove a case; raises Refused if there is none of that name."""
-        with self._lock:
+        with _LOCK:
             record = self._read()
             found = [case for case in record.cases if case.name == name]
             if not found:

@@ -77,7 +77,7 @@ def _read_fold(run: RunFolder, name: str, plan: Plan | None) -> LiveFold:
     return LiveFold(
         fold=name,
         state=state,
-        step=int(last.get("step", 0)),
+        step=max((int(line.get("step", 0)) for line in lines), default=0),
         losses=_thin([(line["step"], line["loss"]) for line in trained if line.get("loss") is not None]),
         validations=validations[-MOST_POINTS:],
         images_per_second=last.get("images_per_second"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Query
 from starlette.responses import StreamingResponse
 
 from unetpp.serve.corrections import CorrectedCase
@@ -14,6 +14,8 @@ from unetpp.serve.problems import Refused
 from unetpp.serve.state import ServerState
 from unetpp.serve.strokes import Correction
 from unetpp.serve.trainings import RUNNING, FurtherTraining
+
+ModelId = Annotated[str | None, Query(max_length=200, description="Id of a model; by default the first.")]
 
 
 def make_corrections_router(state: ServerState) -> APIRouter:
@@ -26,17 +28,19 @@ def make_corrections_router(state: ServerState) -> APIRouter:
         job, _ = state.require_result(id)
         predicted = state.require_file(job, state.require_size(job, correction.size).file, "result")
         case, data = state.case_of(job), state.data_of(job)
-        return state.corrected.save(correction, case, state.open_image(job), predicted, data, job.id, job.case)
+        return state.corrected(job.model).save(
+            correction, case, state.open_image(job), predicted, data, job.id, job.case
+        )
 
     @router.get("/corrections", summary="List corrected cases")
-    def list_corrections() -> list[CorrectedCase]:
-        """List the corrected cases, the newest first."""
-        return state.corrected.list()
+    def list_corrections(model: ModelId = None) -> list[CorrectedCase]:
+        """List the corrected cases of a model, the newest first."""
+        return state.corrected(model).list()
 
     @router.delete("/corrections/{name}", status_code=204, summary="Remove a corrected case")
-    def remove_correction(name: str) -> None:
+    def remove_correction(name: str, model: ModelId = None) -> None:
         """Remove a corrected case with its files."""
-        state.corrected.remove(name)
+        state.corrected(model).remove(name)
 
     @router.post("/trainings", status_code=202, summary="Train further on corrections")
     def begin_training(

@@ -19,6 +19,7 @@ from unetpp.serve.limits import DEFAULT_LIMITS, Limits
 from unetpp.serve.model_shelf import ModelShelf
 from unetpp.serve.problems import Refused
 from unetpp.serve.trainings import Trainings
+from unetpp.serve.uploads import clean_name
 from unetpp.serve.worker import Worker
 
 
@@ -30,7 +31,7 @@ class ServerState:
     shelf: ModelShelf
     cases: DataCases
     corrections: Path
-    """Folder of corrected cases."""
+    """Folder of corrected cases, in it one for each data set that models have learned from."""
     device: str = "auto"
     tokens: tuple[str, ...] = ()
     limits: Limits = DEFAULT_LIMITS
@@ -42,9 +43,13 @@ class ServerState:
 
     def __post_init__(self) -> None:
         self.worker = Worker(self.store, self.shelf, self.cases.find, self.limits)
-        self.corrected = CorrectionSet(self.corrections)
         folder = self.store.folder / "trainings"
         self.trainings = Trainings(folder, self.shelf, self.corrected, self.cases, self.device)
+
+    def corrected(self, model: str | None) -> CorrectionSet:
+        """Return the corrected cases of a model: those of all models that learned from the same data lie together."""
+        card = self.shelf.card(model)
+        return CorrectionSet(self.corrections / clean_name(card.trained_on))
 
     def require_job(self, id: str) -> Job:
         """Find a job; raises Refused."""

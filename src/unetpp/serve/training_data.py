@@ -35,8 +35,6 @@ class TrainingData:
     """A data set for a further training."""
 
     folder: Path
-    validation: tuple[Case, ...]
-    """Cases with labels that neither model was trained on; empty: training chooses some of the corrected cases."""
     corrected: int
     replayed: int
 
@@ -77,7 +75,7 @@ def gather(
     if validation:
         split = {"train": ids[: -len(validation)], "val": ids[-len(validation) :]}
         write_json(folder / SPLITS, [split])
-    return TrainingData(folder, tuple(cases.find(id) for id in validation), len(learned), len(replayed))
+    return TrainingData(folder, len(learned), len(replayed))
 
 
 def _find_known(model_file: Path, cases: DataCases) -> Split | None:

@@ -10,11 +10,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, Field
 
 from unetpp.data.case_files import read_case_classes
@@ -23,12 +24,14 @@ from unetpp.files import write_text
 from unetpp.infer.case_predictor import CasePredictor
 from unetpp.layouts.dataset import Case
 from unetpp.metrics.scores import mean_of, score_case
+from unetpp.plan import DataPlan
 from unetpp.run_folder import RunFolder, find_model_file
 from unetpp.serve.corrections import CorrectionSet
 from unetpp.serve.data_cases import DataCases
 from unetpp.serve.model_shelf import ModelShelf
 from unetpp.serve.problems import ProblemItem, Refused, describe_error, to_item
 from unetpp.serve.training_data import TrainingData, gather
+from unetpp.serve.uploads import clean_name
 
 _RECORD = "training.json"
 
@@ -82,15 +85,20 @@ class Trainings:
     Args:
         folder: for their data and runs.
         shelf: the models.
-        corrections: corrected cases.
+        corrected: returns the corrected cases of a model.
         cases: cases of DATA.
         device: on which is trained.
     """
 
     def __init__(
-        self, folder: Path, shelf: ModelShelf, corrections: CorrectionSet, cases: DataCases, device: str = "auto"
+        self,
+        folder: Path,
+        shelf: ModelShelf,
+        corrected: Callable[[str], CorrectionSet],
+        cases: DataCases,
+        device: str = "auto",
     ) -> None:
-        self._folder, self._shelf, self._corrections, self._cases = folder, shelf, corrections, cases
+        self._folder, self._shelf, self._corrected, self._cases = folder, shelf, corrected, cases
         self._device = device
         self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -131,7 +139,7 @@ class Trainings:
         with self._lock:
             if any(each.state in RUNNING for each in self._all.values()):
                 raise Refused(409, "training", "another one that runs", "one at a time", "Wait for it, or cancel it.")
-            if not self._corrections.list():
+            if not self._corrected(card.id).list():
                 raise Refused(409, "training", "no corrected case", "at least one", "Correct an image, and save it.")
             if not card.can_train_further:
                 got, expected = f"{card.name}, of several networks or exported", "one network of one stage"
@@ -197,13 +205,14 @@ class Trainings:
         try:
             file = find_model_file(self._shelf.path(made.model))
             data = self._shelf.data(made.model)
-            place = self._folder / made.id / "data"
-            found = gather(place, self._corrections.list(), self._corrections.folder, self._cases, file, data)
+            corrected = self._corrected(made.model)
+            place = self._data_of(made)
+            found = gather(place, corrected.list(), corrected.folder, self._cases, file, data)
             counts = {"corrected": found.corrected, "replayed": found.replayed}
             self._update(made.id, state=TrainingState.TRAINING, **counts)
             self._run_process(made, found, file)
             self._update(made.id, state=TrainingState.COMPARING)
-            self._compare(made, found)
+            self._compare(made)
         except _CancelledError:
             pass
         except Exception as error:
@@ -229,14 +238,14 @@ class Trainings:
             self._update(made.id)
             raise Refused(500, "training", _read_message(answer), "a training that ends", "")
 
-    def _compare(self, made: FurtherTraining, found: TrainingData) -> None:
+    def _compare(self, made: FurtherTraining) -> None:
         """Score both models on the same validation cases; the new one is offered if it is not worse."""
         from unetpp.infer.loading import load
 
-        validation = found.validation or self._find_validation(made.id)
         old = self._shelf.load(made.model)
         new = load(self.run_of(made.id), self._device)
-        dice = [score_model(model, validation) for model in (old, new)]
+        validation = self._find_validation(made)
+        dice = [score_model(model, validation, new.data) for model in (old, new)]
         before, after = (mean_of(scores) for scores in dice)
         changes = {"validated": len(validation), "old_dice": before, "new_dice": after}
         if before is None or after is None:
@@ -249,14 +258,18 @@ class Trainings:
         state = TrainingState.BETTER if is_better else TrainingState.REFUSED
         self._update(made.id, state=state, finding=finding, **changes)
 
-    def _find_validation(self, id: str) -> Sequence[Case]:
-        """Find the cases that the training chose for validation."""
+    def _data_of(self, made: FurtherTraining) -> Path:
+        """Return the folder of the data: the new model says by its name what it has learned from."""
+        return self._folder / made.id / clean_name(self._shelf.card(made.model).trained_on)
+
+    def _find_validation(self, made: FurtherTraining) -> Sequence[Case]:
+        """Find the validation cases of the training, with the labels that were gathered for it."""
         from unetpp.data.folds import read_splits
         from unetpp.layouts.cases import find_cases
 
-        run = RunFolder(self.run_of(id))
+        run = RunFolder(self.run_of(made.id))
         chosen = set(read_splits(run.splits)[0].validation)
-        return [case for case in find_cases(self._folder / id / "data").cases if case.id in chosen]
+        return [case for case in find_cases(self._data_of(made)).cases if case.id in chosen]
 
     def _end_process(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -267,20 +280,20 @@ class _CancelledError(Exception):
     """The training was cancelled."""
 
 
-def score_model(model: CasePredictor, cases: Sequence[Case]) -> list[float | None]:
-    """Score a model on cases with labels: the mean Dice over the classes of each."""
+def score_model(model: CasePredictor, cases: Sequence[Case], data: DataPlan) -> list[float | None]:
+    """Score a model on cases with labels: the mean Dice over the classes of each.
+
+    Args:
+        model: the model.
+        cases: the cases.
+        data: how their labels are read; its classes may have another order than those of the model.
+    """
+    order = np.asarray([data.classes.index(name) for name in model.data.classes], dtype=np.uint8)
     found = []
     for case in cases:
         (prediction,) = model.predict_case(case).values()
-        reference, data = read_case_classes(case, model.data), model.data
-        score = score_case(
-            case.id,
-            prediction.segmentation,
-            reference,
-            data.num_classes,
-            surface_metrics=False,
-            regions=data.region_indices,
-        )
+        indices, reference = order[prediction.segmentation], read_case_classes(case, data)
+        score = score_case(case.id, indices, reference, data.num_classes, surface_metrics=False)
         found.append(mean_of(each.dice for each in score.classes))
     return found
 

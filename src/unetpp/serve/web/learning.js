@@ -16,8 +16,10 @@ export function startLearning(app) {
   let current = null;
   let timer = null;
 
+  const ofModel = () => `model=${encodeURIComponent(app.chosenModel())}`;
+
   async function list() {
-    const cases = await getJson("/v1/corrections");
+    const cases = await getJson(`/v1/corrections?${ofModel()}`);
     $("learn").hidden = !cases.length && !current;
     $("corrected-count").textContent = cases.length === 1 ? "1 image is corrected." : `${cases.length} images are corrected.`;
     $("train").disabled = !cases.length;
@@ -26,7 +28,7 @@ export function startLearning(app) {
       ...cases.map((each) => {
         const text = `${each.painted.toLocaleString("en")} voxels painted${each.unsaid ? `, ${Math.round(100 * each.unsaid)} % unsaid` : ""}`;
         const drop = make("button", { type: "button", className: "small", ariaLabel: `Remove the correction of ${each.name}`, onclick: () => app.run(async () => {
-          await remove(`/v1/corrections/${encodeURIComponent(each.name)}`);
+          await remove(`/v1/corrections/${encodeURIComponent(each.name)}?${ofModel()}`);
           await list();
         }) }, "Remove");
         return make("li", {}, make("span", { className: "open" }, make("span", { className: "name" }, each.name), make("small", {}, text)), drop);
@@ -79,6 +81,7 @@ export function startLearning(app) {
       $("training-state").textContent = `The correction of ${correction.name} is saved.`;
     },
   };
+  $("model").addEventListener("change", () => app.run(list));
   $("train").onclick = () => app.run(async () => watch(await post("/v1/trainings", { minutes: Number($("minutes").value), model: app.chosenModel() })));
   $("stop-training").onclick = () => app.run(async () => show(await post(`/v1/trainings/${current.id}/cancel`)));
   $("accept").onclick = () =>
@@ -87,6 +90,7 @@ export function startLearning(app) {
       show(accepted);
       await app.loadModels();
       $("model").value = accepted.new_model;
+      await list();
     });
   app.run(async () => {
     const [last] = await getJson("/v1/trainings");

@@ -95,6 +95,7 @@ export function startPainting(app, view) {
     const unpainted = $("unsaid").checked ? "unsaid" : "predicted";
     const saved = await post(`/v1/jobs/${job.id}/corrections`, { size: view.size, shape: [...shape], affine, runs, unpainted });
     stop();
+    $("model").value = job.model;
     app.learning.saved(saved);
   }
 

@@ -100,13 +100,15 @@ export function startViewing(app) {
     const ends = [job.sizes[0].size, job.sizes.at(-1).size];
     $("dial-first").textContent = job.sizes.length > 1 ? `faster: ${find(ends[0])?.word || ends[0]}` : "the only size";
     $("dial-last").textContent = job.sizes.length > 1 ? `thorough: ${find(ends[1])?.word || ends[1]}` : "";
+    const isExpected = job.sizes.some((each) => each.expected_dice !== null);
+    $("dial-dice").textContent = isExpected ? "Expected Dice" : "Validation Dice";
     replace(
       $("dial-table").tBodies[0],
       ...job.sizes.map((found) => {
         const card = find(found.size);
         const cell = (text) => make("td", { className: "number" }, text);
         const row = make("tr", {}, make("th", { scope: "row" }, nameSize(found.size, card)));
-        row.append(cell(formatDice(found.expected_dice ?? card?.dice)), cell(formatNumber(card?.latency_ms, 1)), cell(formatNumber(card?.peak_memory_mb)));
+        row.append(cell(formatDice(isExpected ? found.expected_dice : card?.dice)), cell(formatNumber(card?.latency_ms, 1)), cell(formatNumber(card?.peak_memory_mb)));
         row.dataset.size = found.size;
         return row;
       }),
@@ -195,7 +197,8 @@ export function startViewing(app) {
       $("badge").className = best.review ? "badge review" : "badge";
       $("badge").textContent = best.review ? `Please review: ${best.why}` : `Expected Dice ${formatDice(best.expected_dice)}`;
       const unlike = job.outside.length ? [`Unlike the training: ${job.outside[0]}.`] : [];
-      $("finding").textContent = [...unlike, ...job.notes.slice(0, 2)].join(" ");
+      const sentences = job.notes.slice(0, 2).map((note) => `${note[0].toUpperCase()}${note.slice(1).replace(/\.$/, "")}.`);
+      $("finding").textContent = [...unlike, ...sentences].join(" ");
       $("channel-choice").hidden = job.view.is_color || job.view.channels < 2;
       const names = app.model(job.model)?.channels ?? [];
       replace($("channel"), ...Array.from({ length: job.view.channels }, (_, number) => make("option", { value: number }, names[number] ?? `${number}`)));

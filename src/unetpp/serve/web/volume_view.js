@@ -24,6 +24,7 @@ export class VolumeView {
     this.nv = new Niivue({
       backColor: [0.043, 0.059, 0.078, 1],
       show3Dcrosshair: true,
+      crosshairWidthUnit: "percent",
       crosshairColor: [0.54, 0.71, 1, 0.6],
       isOrientationTextVisible: false,
       isNearestInterpolation: true,
@@ -59,7 +60,7 @@ export class VolumeView {
     this.size = labels.at(-1).size;
     this.color(classes);
     nv.opts.dragMode = isFlat ? DRAG_MODE.pan : DRAG_MODE.slicer3D;
-    nv.opts.crosshairWidth = isFlat ? 0 : 1;
+    nv.opts.crosshairWidth = isFlat ? 0 : 0.4;
     nv.setSliceType(isFlat ? SLICE_TYPE.AXIAL : SLICE_TYPE.MULTIPLANAR);
     nv.setPan2Dxyzmm([0, 0, 0, 1]);
     if (!isFlat) this.moveTo(this.findFullest());
