@@ -63,7 +63,7 @@ def client(make_state: MakeState, open_client: Callable[[ServerState], TestClien
     return open_client(make_state())
 
 
-def finish(client: TestClient, id: str, seconds: float = 60) -> dict[str, Any]:
+def finish(client: TestClient, id: str, seconds: float = 180) -> dict[str, Any]:
     """Wait for the end of a job."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

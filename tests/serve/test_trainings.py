@@ -26,7 +26,7 @@ def correct_one(client: TestClient, number: int = 0) -> None:
     assert client.post(f"/v1/jobs/{job['id']}/corrections", json=body).status_code == 201
 
 
-def wait(client: TestClient, id: str, seconds: float = 90) -> dict[str, Any]:
+def wait(client: TestClient, id: str, seconds: float = 300) -> dict[str, Any]:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         found: dict[str, Any] = client.get(f"/v1/trainings/{id}").json()

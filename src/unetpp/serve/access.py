@@ -172,9 +172,8 @@ def _too_large(got: str, limit: int) -> Refused:
 
 def _require_local_host(headers: Headers) -> None:
     """Refuse other names for this machine: a page elsewhere might have pointed its name at it (DNS rebinding)."""
-    host = urlsplit(f"//{headers.get('host', '')}")
     try:
-        name = host.hostname or ""
+        name = urlsplit(f"//{headers.get('host', '')}").hostname or ""
     except ValueError:
         name = ""
     if not is_loopback(name):
@@ -186,7 +185,7 @@ def _require_same_origin(headers: Headers) -> None:
     """Refuse what another page has a browser send; programs send no origin."""
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "same-origin")
     own = headers.get("host", "")
-    if (origin is not None and urlsplit(origin).netloc != own) or site not in ("same-origin", "none"):
+    if (origin is not None and origin.partition("://")[2] != own) or site not in ("same-origin", "none"):
         got = f"a request of another page ({(origin or site)[:80]})"
         raise Refused(403, "origin", got, f"one of {own}", "Use the page of this server.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
@@ -41,7 +42,7 @@ def create_app(state: ServerState) -> FastAPI:
             await run_in_threadpool(state.trainings.stop)
             state.store.close()
 
-    answers = {"4XX": {"model": ProblemBody, "content": {PROBLEM_TYPE: {}}}}
+    answers: dict[int | str, dict[str, Any]] = {"4XX": {"model": ProblemBody, "content": {PROBLEM_TYPE: {}}}}
     app = FastAPI(
         title="unetpp",
         version=__version__,
@@ -50,7 +51,7 @@ def create_app(state: ServerState) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_tags=describe_tags(),
-        responses=answers,  # type: ignore[arg-type]
+        responses=answers,
     )
     makers = (make_server_router, make_jobs_router, make_views_router, make_corrections_router, make_page_router)
     for make_router in makers:

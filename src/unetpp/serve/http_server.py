@@ -14,6 +14,7 @@ from unetpp.serve.state import ServerState
 
 GRACE_S = 20
 """Seconds that open connections have to end when the server stops."""
+BACKLOG = 2048
 
 
 class HttpServer(uvicorn.Server):
@@ -61,6 +62,7 @@ def listen(host: str, port: int) -> socket.socket:
         opened = socket.socket(family, socket.SOCK_STREAM)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((host, port))
+        opened.listen(BACKLOG)  # who comes before the first model is loaded waits
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         action = "Choose another `port`, or stop what uses it."

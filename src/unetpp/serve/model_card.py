@@ -79,16 +79,16 @@ def describe_model(path: Path, id: str, name: str) -> tuple[ModelCard, DataPlan]
     """
     if path.suffix in EXPORTED and not path.is_dir():
         found = parse_description(read_description(path), str(path))
-        notes, parts = found.notes, _describe_data(found.data, found.tiles)
+        exported, parts = found.notes, _describe_data(found.data, found.tiles)
         card = ModelCard(
             id=id,
             name=name,
-            trained_on=notes.name,
-            sizes=_list_sizes(notes, found.notes.sizes.list_names()),
-            parameters=notes.parameters,
+            trained_on=exported.name,
+            sizes=_list_sizes(exported, exported.sizes.list_names()),
+            parameters=exported.parameters,
             weight_bytes=path.stat().st_size,
-            verdict=str(notes.verdict or ""),
-            no_expected_dice=notes.no_expected_dice,
+            verdict=str(exported.verdict or ""),
+            no_expected_dice=exported.no_expected_dice,
             **parts,
         )
         return card, found.data

@@ -89,7 +89,7 @@ def draw_image(source: ImageSource, box: str | None, step: int, channel: int) ->
     in_color = is_color(source)
     blocks = []
     for number in range(3) if in_color else [channel]:
-        blocks.append(_read_every(lambda slices, n=number: source.read(slices)[n], grid, found, step))  # type: ignore[misc]
+        blocks.append(_read_every(lambda slices, n=number: source.read(slices)[n], grid, found, step))
     voxels = _pack_colors(blocks) if in_color else _simplify(blocks[0])
     return write_nifti(voxels, _stretch(grid.move(found), step))
 

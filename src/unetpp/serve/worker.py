@@ -18,9 +18,11 @@ from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.map_names import MapNames
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.predict_files import WrittenFiles, predict_found
+from unetpp.infer.prediction import Uncertainty
 from unetpp.infer.record import read_record
 from unetpp.layouts.dataset import Case
 from unetpp.layouts.inputs import FoundImages
+from unetpp.progress import Stage
 from unetpp.serve.job import FoundClass, Job, JobState, SizeResult
 from unetpp.serve.job_store import JobStore
 from unetpp.serve.limits import Limits
@@ -138,7 +140,7 @@ class Worker(threading.Thread):
             return Case(safe_id(job), found.images, plane=found.plane, area=found.area)
         return Case(safe_id(job), tuple(self._store.inputs_of(job.id) / name for name in job.images))
 
-    def _watch(self, job: Job) -> Callable[[float, int, str], None]:
+    def _watch(self, job: Job) -> Stage:
         """Return what is told of the progress: it shows it, and stops the job where it must end."""
         started = time.monotonic()
 
@@ -176,7 +178,7 @@ def _choose_maps(job: Job, source: ImageSource) -> tuple[PredictOptions, list[st
     if voxels > MAP_VOXELS and (given.uncertainty or given.probabilities):
         note = f"maps are left out of images above {MAP_VOXELS:,} pixels"
         return PredictOptions(depth="all", tta=given.tta), [note]
-    uncertainty = "entropy" if given.uncertainty else None
+    uncertainty: Uncertainty | None = "entropy" if given.uncertainty else None
     return PredictOptions("all", given.tta, given.probabilities, uncertainty), []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import webbrowser
@@ -103,11 +104,9 @@ def serve(
     if open:
         threading.Timer(1.0, webbrowser.open, [address]).start()
     server = HttpServer(state)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):  # how it is stopped; jobs that were not done wait for the next start
         server.run(sockets=[opened])
-    except KeyboardInterrupt:  # how it is stopped; jobs that were not done are in the queue of the next start
-        pass
-    return Served(address, dict(state.worker.finished), time.time() - started)
+    return Served(address, {str(name): count for name, count in state.worker.finished.items()}, time.time() - started)
 
 
 def _require_any(paths: Sequence[Path], run: AnyPath | None) -> None:
