@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check format lint types layers tests slow clean
+.PHONY: help demo test check format lint types layers tests slow web clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test    set up .venv and run the check command: format, lint, types, layers, tests"
 	@echo "make check   the check command alone (also: make format, to let ruff put the format right)"
 	@echo "make slow    the tests that take longest: rarer encoders, compilers"
+	@echo "make web     bundle the viewers of the page anew (needs node and npm)"
 	@echo "make clean   remove .venv and the caches"
 	@echo "Another Python: make demo PYTHON=python3.12"
 
@@ -38,6 +39,9 @@ tests: $(STAMP)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+web:
+	cd web && npm ci --ignore-scripts && npm run build
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,10 +19,12 @@ pytest.importorskip("uvicorn", reason="the extra serve is not installed")
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
 TOKEN = "a-token-of-this-test"
+DOCUMENTED = "http://127.0.0.1:8765"
 
 
 @pytest.fixture
-def address(trained: Path, tmp_path: Path) -> Iterator[str]:
+def address(request: pytest.FixtureRequest, trained: Path, tmp_path: Path) -> Iterator[str]:
+    """Address of a server; its parameter is the tokens."""
     from unetpp.serve.data_cases import DataCases
     from unetpp.serve.http_server import HttpServer, listen, start_in_thread
     from unetpp.serve.job_store import JobStore
@@ -27,7 +33,7 @@ def address(trained: Path, tmp_path: Path) -> Iterator[str]:
 
     shelf = ModelShelf([trained], 1e9, "cpu", "torch")
     store, cases = JobStore(tmp_path / "served"), DataCases(trained.parent / "data")
-    state = ServerState(store, shelf, cases, tmp_path / "corrections", tokens=(TOKEN,))
+    state = ServerState(store, shelf, cases, tmp_path / "corrections", tokens=getattr(request, "param", (TOKEN,)))
     server, opened = HttpServer(state), listen("127.0.0.1", 0)
     port = opened.getsockname()[1]
     thread = start_in_thread(server, opened)
@@ -66,6 +72,33 @@ def test_errors_are_said_in_words(address: str, tmp_path: Path) -> None:
         Client("file:///etc/passwd")
     with pytest.raises(ServerError, match="List them"):
         Client(address, TOKEN).job("none")
+
+
+@pytest.mark.parametrize("address", [()], indirect=True)
+def test_what_the_page_says_runs(
+    address: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "serve.md").read_text(encoding="utf-8").replace(DOCUMENTED, address)
+    (tmp_path / "new_images").mkdir()
+    image = sorted((trained.parent / "data" / "images").iterdir())[0]
+    shutil.copyfile(image, tmp_path / "new_images" / "one.png")
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    exec(compile(block.replace('"small"', '"1"'), "serve.md", "exec"), {})
+    assert Path("predictions/one.png").is_file() and "one.png" in capsys.readouterr().out
+    if shutil.which("curl") is None:
+        pytest.skip("no curl is installed")
+    (lines,) = re.findall(r"^```sh\n(curl.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    answers, id = [], "ID"
+    for line in lines.splitlines():
+        command = shlex.split(line.replace("/ID", f"/{id}").replace("=small", "=1"), comments=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        answers.append(done.stdout)
+        if id == "ID":
+            id = json.loads(done.stdout)["id"]
+            Client(address).wait(id)
+    assert json.loads(answers[1])["state"] == "done" and '"done"' in answers[3]
+    assert Path("one.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_client_needs_no_torch() -> None:
