@@ -101,4 +101,4 @@ def test_large_volumes_are_shown_coarsely(
     assert client.get(f"{base}/image").status_code == 413
     labels = nibabel.Nifti1Image.from_bytes(client.get(f"{base}/labels?step={step}").content)
     doubt = nibabel.Nifti1Image.from_bytes(client.get(f"{base}/doubt?box=0,4,0,4,0,4").content)
-    assert labels.shape == shown.shape and 0 <= np.asarray(doubt.dataobj).max() <= 1
+    assert labels.shape == shown.shape and 0 <= np.asarray(doubt.dataobj).max() < 1.001

@@ -57,6 +57,7 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         UsageError: the host or the port cannot be used.
     """
+    opened: socket.socket | None = None
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         opened = socket.socket(family, socket.SOCK_STREAM)
@@ -64,6 +65,8 @@ def listen(host: str, port: int) -> socket.socket:
         opened.bind((host, port))
         opened.listen(BACKLOG)  # who comes before the first model is loaded waits
     except (OSError, OverflowError) as error:
+        if opened is not None:
+            opened.close()
         reason = getattr(error, "strerror", None) or str(error)
         action = "Choose another `port`, or stop what uses it."
         raise UsageError("port", f"{host}, port {port} ({reason})", "an address that is free", action) from None

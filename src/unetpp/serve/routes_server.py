@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
@@ -95,7 +95,7 @@ def make_server_router(state: ServerState) -> APIRouter:
         return state.shelf.card(id)
 
     @router.get("/v1/sample", tags=["models"], summary="Take a sample image", response_class=Response)
-    def take_sample(dims: Annotated[Literal[2, 3], Query()] = 2) -> Response:
+    def take_sample(dims: Annotated[int, Query(ge=2, le=3)] = 2) -> Response:
         """Return a generated image, PNG or NIfTI, to try the server with."""
         return Response(draw_sample(dims), media_type="image/png" if dims == 2 else "application/octet-stream")
 

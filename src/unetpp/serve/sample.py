@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-from typing import Literal
 
 import nibabel
 import numpy as np
@@ -15,7 +14,7 @@ from unetpp.data.demo import SPACING_MM, draw_bodies, draw_cells
 SHAPES: dict[int, tuple[int, ...]] = {2: (192, 224), 3: (24, 64, 64)}
 
 
-def draw_sample(dims: Literal[2, 3]) -> bytes:
+def draw_sample(dims: int) -> bytes:
     """Draw an image as PNG, or a volume as compressed NIfTI; always the same."""
     generator = np.random.default_rng(1)
     if dims == 2:

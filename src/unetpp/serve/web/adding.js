@@ -1,6 +1,6 @@
 // Adding images: dropped or chosen files, cases of the data, and a sample.
 
-import { getJson, postForm } from "./api.js";
+import { getBytes, getJson, postForm } from "./api.js";
 import { $, make, replace, say } from "./dom.js";
 
 const CHANNEL = /_\d{4}(?=\.)/;
@@ -47,9 +47,9 @@ async function addCase(app, name) {
 async function addSample(app) {
   const [first] = app.server.cases ? await getJson("/v1/cases?count=1") : [];
   if (first) return addCase(app, first.id);
-  const answer = await fetch(`/v1/sample?dims=${app.model(app.chosenModel()).dims}`);
-  const name = app.model(app.chosenModel()).dims === 2 ? "sample.png" : "sample.nii.gz";
-  return addFiles(app, [new File([await answer.blob()], name)]);
+  const { dims } = app.model(app.chosenModel());
+  const sample = await getBytes(`/v1/sample?dims=${dims}`);
+  return addFiles(app, [new File([sample], dims === 2 ? "sample.png" : "sample.nii.gz")]);
 }
 
 export async function startAdding(app) {
