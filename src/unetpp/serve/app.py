@@ -9,13 +9,9 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
+from unetpp.serve import routes_corrections, routes_jobs, routes_page, routes_server, routes_views
 from unetpp.serve.access import AccessLayer
 from unetpp.serve.problems import PROBLEM_TYPE, ProblemBody, add_handlers
-from unetpp.serve.routes_corrections import make_corrections_router
-from unetpp.serve.routes_jobs import make_jobs_router
-from unetpp.serve.routes_page import make_page_router
-from unetpp.serve.routes_server import describe_tags, make_server_router
-from unetpp.serve.routes_views import make_views_router
 from unetpp.serve.state import ServerState
 from unetpp.version import __version__
 
@@ -50,12 +46,12 @@ def create_app(state: ServerState) -> FastAPI:
         lifespan=run_worker,
         docs_url=None,
         redoc_url=None,
-        openapi_tags=describe_tags(),
+        openapi_tags=routes_server.describe_tags(),
         responses=answers,
     )
-    makers = (make_server_router, make_jobs_router, make_views_router, make_corrections_router, make_page_router)
-    for make_router in makers:
-        app.include_router(make_router(state))
+    app.state.unetpp = state
+    for routes in (routes_server, routes_jobs, routes_views, routes_corrections, routes_page):
+        app.include_router(routes.router)
     add_handlers(app)
     app.add_middleware(AccessLayer, tokens=state.tokens, limits=state.limits)
     return app

@@ -6,6 +6,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
 
 from unetpp.data.case_files import open_case_image
 from unetpp.formats.sources import ImageSource
@@ -18,6 +21,7 @@ from unetpp.serve.job_store import JobStore
 from unetpp.serve.limits import DEFAULT_LIMITS, Limits
 from unetpp.serve.model_shelf import ModelShelf
 from unetpp.serve.problems import Refused
+from unetpp.serve.tiles import TileCache
 from unetpp.serve.trainings import Trainings
 from unetpp.serve.uploads import clean_name
 from unetpp.serve.worker import Worker
@@ -43,6 +47,7 @@ class ServerState:
 
     def __post_init__(self) -> None:
         self.worker = Worker(self.store, self.shelf, self.cases.find, self.limits)
+        self.tiles = TileCache(self)
         folder = self.store.folder / "trainings"
         self.trainings = Trainings(folder, self.shelf, self.corrected, self.cases, self.device)
 
@@ -94,3 +99,13 @@ class ServerState:
     def open_image(self, job: Job) -> ImageSource:
         """Open the image of a job; raises DataError."""
         return open_case_image(self.case_of(job), self.data_of(job))
+
+
+def find_state(request: Request) -> ServerState:
+    """Return the state of the server that answers a request."""
+    state: ServerState = request.app.state.unetpp
+    return state
+
+
+State = Annotated[ServerState, Depends(find_state)]
+"""Parameter of a route that gets the state."""
