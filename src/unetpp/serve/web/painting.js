@@ -99,7 +99,7 @@ export function startPainting(app, view) {
     app.learning.saved(saved);
   }
 
-  volume.painted = () => { isDirty = true; };
+  volume.painted = () => { isDirty = isOn; };
   $("canvas").addEventListener("pointerup", () => {
     if (!isOn || tool !== "remove") return;
     // after NiiVue has moved its crosshair there
