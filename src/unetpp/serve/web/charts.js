@@ -24,6 +24,7 @@ function draw(figure, title, xs, series) {
 
 /** Draw the loss and the Dice of each size of a fold into a container. */
 export function drawCurves(container, fold) {
+  if (!fold.losses.length) return;
   const figures = [...container.querySelectorAll("figure")];
   while (figures.length < 2) {
     const figure = make("figure");
