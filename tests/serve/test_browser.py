@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from tests.serve.conftest import MakeState
 
+from unetpp.serve import views
 from unetpp.serve.http_server import HttpServer, listen, start_in_thread
 from unetpp.serve.state import ServerState
 
@@ -135,6 +136,30 @@ def test_a_volume_is_shown_in_planes(
     paint(page, (0.4, 0.4), (0.6, 0.5))
     page.click("#save")
     page.wait_for_selector("#corrected li")
+    assert page.failures == []
+
+
+def test_a_large_image_is_shown_in_tiles_and_corrected_in_parts(
+    page: Any, serve: Serve, make_state: MakeState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "LONGEST_SIDE", 64)
+    picture = np.random.default_rng(0).integers(0, 255, (80, 120), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "large.png")
+    page.goto(serve(make_state()))
+    page.set_input_files("#files", tmp_path / "large.png")
+    open_result(page)
+    page.wait_for_selector("#tiles canvas")
+    assert not page.is_visible("#paint-card")
+    page.fill("#dial", "0")
+    page.check("#outlines")
+    page.click("#closer")
+    page.wait_for_selector("#paint-card")
+    page.click("#paint-start")
+    paint(page, (0.45, 0.5), (0.55, 0.5))
+    page.click("#save")
+    page.wait_for_selector("#corrected li")
+    page.click("#whole")
+    page.wait_for_selector("#tiles canvas")
     assert page.failures == []
 
 

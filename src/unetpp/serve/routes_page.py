@@ -37,7 +37,7 @@ def show_theme() -> Response:
 
 @router.get("/web/{path:path}")
 def show_file(path: str) -> Response:
-    known = _list_files(WEB)
+    known = _list_page()
     if path not in known:
         raise Refused(404, "file", repr(path[:80]), "a file of the page", "")
     suffix = f".{path.rpartition('.')[2]}"
@@ -60,6 +60,10 @@ def write_theme() -> str:
 
 
 @functools.cache
+def _list_page() -> dict[str, Traversable]:
+    return _list_files(WEB)
+
+
 def _list_files(folder: Traversable, prefix: str = "") -> dict[str, Traversable]:
     """List the files of the page by their path: no other file can be asked for."""
     found: dict[str, Traversable] = {}
