@@ -21,7 +21,6 @@ export class TileView {
     this.close();
     const OpenSeadragon = await loadLibrary();
     this.job = job;
-    this.style = { opacity: 0.5, query: "" };
     this.viewer = OpenSeadragon({
       element: $("tiles"),
       showNavigationControl: false,
@@ -33,6 +32,9 @@ export class TileView {
       gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     });
     await new Promise((resolve) => this.viewer.addOnceHandler("open", resolve));
+    const { world } = this.viewer;
+    this.layers = { image: world.getItemAt(0), labels: world.getItemAt(1) };
+    this.requests = { image: 0, labels: 0 };
     this.setOpacity(0.5);
   }
 
@@ -46,33 +48,37 @@ export class TileView {
   /** Draw the segmentation anew: at a size, with some classes, filled or as outlines. */
   showLabels(size, classes, outlines) {
     const shown = classes.filter((each) => each.shown).map((each) => each.index).join(",") || "0";
-    const query = `?size=${encodeURIComponent(size)}&classes=${shown}&outlines=${outlines}`;
-    const before = this.viewer.world.getItemAt(1);
-    this.viewer.addTiledImage({
-      tileSource: this.makeSource("labels", query),
-      opacity: this.opacity,
-      success: () => before && this.viewer.world.removeItem(before),
-    });
+    this.replaceLayer("labels", `?size=${encodeURIComponent(size)}&classes=${shown}&outlines=${outlines}`, { opacity: this.opacity });
   }
 
   setOpacity(value) {
     this.opacity = value;
-    this.viewer.world.getItemAt(1)?.setOpacity(value);
+    this.layers.labels.setOpacity(value);
   }
 
   setWindow(low, high) {
-    const query = `?low=${low}&high=${high}`;
-    const before = this.viewer.world.getItemAt(0);
+    this.replaceLayer("image", `?low=${low}&high=${high}`, { index: 0 });
+  }
+
+  /** Replace a layer when the new one is there; of several requests the last one counts. */
+  replaceLayer(layer, query, options) {
+    const number = (this.requests[layer] += 1);
+    const { world } = this.viewer;
     this.viewer.addTiledImage({
-      tileSource: this.makeSource("image", query),
-      index: 0,
-      success: () => this.viewer.world.removeItem(before),
+      ...options,
+      tileSource: this.makeSource(layer, query),
+      success: ({ item }) => {
+        const isLast = number === this.requests[layer];
+        world.removeItem(isLast ? this.layers[layer] : item);
+        if (isLast) this.layers[layer] = item;
+        if (isLast && layer === "labels") item.setOpacity(this.opacity);
+      },
     });
   }
 
   /** The pixel (x, y) in the middle, y down. */
   get middle() {
-    const point = this.viewer.world.getItemAt(0).viewportToImageCoordinates(this.viewer.viewport.getCenter());
+    const point = this.layers.image.viewportToImageCoordinates(this.viewer.viewport.getCenter());
     return [Math.round(point.x), Math.round(point.y)];
   }
 
