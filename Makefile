@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check format lint types layers tests slow services clean
+.PHONY: help demo test check format lint types layers tests slow services web clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make check   the check command alone (also: make format, to let ruff put the format right)"
 	@echo "make slow    the tests that take longest: rarer encoders, compilers"
 	@echo "make services  the tests with services that they start, such as SLURM (as root)"
+	@echo "make web     bundle the viewers of the page anew (needs node and npm)"
 	@echo "make clean   remove .venv and the caches"
 	@echo "Another Python: make demo PYTHON=python3.12"
 
@@ -42,6 +43,9 @@ slow: $(STAMP)
 
 services: $(STAMP)
 	$(BIN)/python -m pytest -m services
+
+web:
+	cd web && npm ci --ignore-scripts && npm run build
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -298,7 +298,7 @@ def test_extras_of_the_readme_are_those_of_the_package() -> None:
     extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
     table = README[README.index("| extra | for |") : README.index("For example `pip install")]
     named = set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in table.splitlines() if "`" in line)))
-    assert named == extras - {"all", "dev", "peers", "benchmarks"}
+    assert named == extras - {"all", "dev", "peers", "benchmarks", "browser"}
 
 
 def test_the_table_of_the_benchmarks_is_the_one_that_the_script_prints() -> None:

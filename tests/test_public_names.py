@@ -23,6 +23,7 @@ VERBS = (
     "predict",
     "evaluate",
     "report",
+    "serve",
     "select",
     "prune",
     "adapt",

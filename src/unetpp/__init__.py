@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         RunInfo,
         Selected,
         SelectionInfo,
+        Served,
         TrainedFold,
     )
     from unetpp.verbs.adapt import adapt
@@ -78,9 +79,10 @@ if TYPE_CHECKING:
     from unetpp.verbs.prune import prune
     from unetpp.verbs.report import report
     from unetpp.verbs.select import select
+    from unetpp.verbs.serve import serve
     from unetpp.verbs.train import train
 
-_VERBS = "adapt check clean demo evaluate export import_checkpoint info plan predict prune report select train"
+_VERBS = "adapt check clean demo evaluate export import_checkpoint info plan predict prune report select serve train"
 _HOMES = {
     **{f"verbs.{verb}": verb for verb in _VERBS.split()},
     "infer.prediction": "Prediction",
@@ -96,7 +98,7 @@ _HOMES = {
     "plan": "ModelPlan Normalization Plan",
     "results": (
         "Adapted Checked Cleaned CleanedRun Demonstrated Evaluated Exported ExportInfo Imported ModelInfo Planned "
-        "Predicted PredictedBlocks Prepared Pruned Reported Run RunInfo Selected SelectionInfo TrainedFold"
+        "Predicted PredictedBlocks Prepared Pruned Reported Run RunInfo Selected SelectionInfo Served TrainedFold"
     ),
     "errors": (
         "DataError Interrupted MissingExtraError ModelFileError PlanError Problem UnetppError UsageError WriteError"
@@ -106,14 +108,14 @@ _HOMES = {
 _HOME_OF = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names.split()}
 
 # in the order of use: verbs, models, results, errors
-__all__ = ["demo", "check", "plan", "train", "report", "predict", "evaluate"]  # noqa: RUF022
+__all__ = ["demo", "check", "plan", "train", "report", "predict", "evaluate", "serve"]  # noqa: RUF022
 __all__ += ["select", "prune", "adapt", "export", "import_checkpoint", "info", "clean"]  # noqa: RUF022
 __all__ += ["build_model", "DeepSupervisionLoss", "save", "load", "Plan", "ModelPlan", "Normalization"]  # noqa: RUF022
 __all__ += ["Prediction", "Predictor", "SelectedPredictor", "ExportedPredictor", "UNetPlusPlus"]  # noqa: RUF022
 __all__ += ["HeadOutputs", "HubModel"]
 __all__ += ["Demonstrated", "Checked", "Planned", "Run", "TrainedFold", "Reported", "Predicted", "PredictedBlocks"]  # noqa: RUF022
 __all__ += ["Evaluated", "Pruned", "Adapted", "Exported", "Imported", "ModelInfo", "ExportInfo"]  # noqa: RUF022
-__all__ += ["RunInfo", "Selected", "SelectionInfo", "Cleaned", "CleanedRun", "Prepared", "__version__", "peers"]  # noqa: RUF022
+__all__ += ["RunInfo", "Selected", "SelectionInfo", "Served", "Cleaned", "CleanedRun", "Prepared", "__version__", "peers"]  # noqa: RUF022
 __all__ += ["DataError", "Interrupted", "MissingExtraError", "ModelFileError", "PlanError"]
 __all__ += ["Problem", "UnetppError", "UsageError", "WriteError"]
 

@@ -43,7 +43,7 @@ from unetpp.version import __version__
 from unetpp.words import wrap
 
 JOURNEY = {
-    "Train and predict": ("demo", "check", "plan", "train", "report", "predict", "evaluate"),
+    "Train and predict": ("demo", "check", "plan", "train", "report", "predict", "evaluate", "serve"),
     "Deploy": ("select", "prune", "adapt", "export"),
     "Runs and model files": ("import_checkpoint", "info", "clean"),
 }
@@ -81,6 +81,8 @@ _SHORT_NAMES = {"vram_gb": "vram"}
 """Options whose unit the help says, and the name of the argument."""
 _HIDDEN = ("machine",)
 """Options for benchmarks, which the help does not show."""
+_OPTIONAL_WORDS = ("models",)
+"""Arguments that are given as words although they have a default."""
 _EXAMPLES: list[str] = []
 """A command line for each verb, in the order of use."""
 _POSITIONAL, _OPTION = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.KEYWORD_ONLY
@@ -132,7 +134,8 @@ def _add_command(verb: str, group: Group, place: int) -> None:
     command.__doc__ = write_flags(re.sub(r"\n {12}", " ", docstring))
     example = _example(name, signature, docstring) if docstring else ""
     _EXAMPLES.extend([example] if example else [])
-    required = [each for each in signature.parameters.values() if each.default is each.empty]
+    listed = signature.parameters.values()
+    required = [each for each in listed if each.default is each.empty or each.name in _OPTIONAL_WORDS]
     words = [each.name.upper() if each.kind is _POSITIONAL else f"--{each.name} PATH" for each in required]
     app.command(
         command,
@@ -159,7 +162,8 @@ def _signature(verb: Callable[..., Result]) -> inspect.Signature:
         default = given.default
         short = _option(name) if name in _SHORT_NAMES else None
         shown = Parameter(short, show=name not in _HIDDEN, show_default=default is not None and default is not False)
-        kind = _OPTION if name == "out" or default is not given.empty else _POSITIONAL
+        is_word = name in _OPTIONAL_WORDS or (default is given.empty and name != "out")
+        kind = _POSITIONAL if is_word else _OPTION
         read: Any = Annotated[_TYPES.get(types[name], types[name]), shown]
         found.append(given.replace(kind=kind, annotation=read))
     return inspect.Signature(found)

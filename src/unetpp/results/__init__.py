@@ -7,6 +7,7 @@ from unetpp.results.predictions import LOW, NOTHING, REVIEWED, SPECKLED, UNLIKE,
 from unetpp.results.result import DONE, LONGEST_REPR, PARTLY, UNUSABLE, Result
 from unetpp.results.runs import Cleaned, CleanedRun, Demonstrated, Followed, Reported, Run, RunInfo, TrainedFold
 from unetpp.results.selected import Selected, SelectionInfo
+from unetpp.results.served import Served
 from unetpp.results.tables import (
     NEW_IMAGES,
     WIDTH,
@@ -58,6 +59,7 @@ __all__ = [
     "RunInfo",
     "Selected",
     "SelectionInfo",
+    "Served",
     "TrainedFold",
     "describe_depths",
     "describe_parameters",

@@ -1,0 +1,57 @@
+"""The application: routes, the page, and the thread that predicts while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from unetpp.serve import routes_corrections, routes_jobs, routes_page, routes_server, routes_views
+from unetpp.serve.access import AccessLayer
+from unetpp.serve.problems import PROBLEM_TYPE, ProblemBody, add_handlers
+from unetpp.serve.state import ServerState
+from unetpp.version import __version__
+
+DESCRIPTION = (
+    "Segment images, follow the jobs, take the results, correct them and train on. Errors are problem details."
+)
+
+
+def create_app(state: ServerState) -> FastAPI:
+    """Make the application of a server.
+
+    Args:
+        state: its models, jobs and folders; its thread starts and stops with the application.
+    """
+
+    @asynccontextmanager
+    async def run_worker(app: FastAPI) -> AsyncIterator[None]:
+        state.worker.start()
+        try:
+            yield
+        finally:
+            state.stopping.set()
+            await run_in_threadpool(state.worker.stop)
+            await run_in_threadpool(state.trainings.stop)
+            state.store.close()
+
+    answers: dict[int | str, dict[str, Any]] = {"4XX": {"model": ProblemBody, "content": {PROBLEM_TYPE: {}}}}
+    app = FastAPI(
+        title="unetpp",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=run_worker,
+        docs_url=None,
+        redoc_url=None,
+        openapi_tags=routes_server.describe_tags(),
+        responses=answers,
+    )
+    app.state.unetpp = state
+    for routes in (routes_server, routes_jobs, routes_views, routes_corrections, routes_page):
+        app.include_router(routes.router)
+    add_handlers(app)
+    app.add_middleware(AccessLayer, tokens=state.tokens, limits=state.limits)
+    return app

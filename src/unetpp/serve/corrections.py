@@ -1,0 +1,209 @@
+"""Corrected cases: an ordinary data set, with a dataset.json, that `unetpp check` and `unetpp train` accept."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from unetpp import labels
+from unetpp.errors import WriteError
+from unetpp.files import digest_file, write_atomically, write_json
+from unetpp.formats import suffix_of
+from unetpp.formats.readers import read_label
+from unetpp.formats.sources import ImageSource
+from unetpp.formats.writers import output_suffix, write_segmentation
+from unetpp.json_files import read_json
+from unetpp.layouts.dataset import Case
+from unetpp.layouts.dataset_json import IGNORE
+from unetpp.layouts.dataset_json import NAME as DATASET_JSON
+from unetpp.plan import DataPlan
+from unetpp.serve.display import DisplayGrid
+from unetpp.serve.problems import Refused
+from unetpp.serve.strokes import Correction
+
+_LOCK = threading.Lock()
+
+
+class CorrectedCase(BaseModel):
+    """A case that a person has corrected."""
+
+    name: str
+    images: list[str]
+    """Files of the image, relative to the folder."""
+    label: str
+    job: str
+    """Job that was corrected."""
+    case: str | None = None
+    """Case of DATA that it is, if it is one."""
+    painted: int
+    """Voxels whose class was changed or said."""
+    unsaid: float = 0.0
+    """Fraction of the voxels of which nobody says what they are."""
+    saved: float
+    digest: str = ""
+    """SHA-256 of the first file, by which the same image is recognized."""
+
+
+class _Record(BaseModel):
+    cases: list[CorrectedCase] = []
+
+
+class CorrectionSet:
+    """Corrected cases in a folder.
+
+    Args:
+        folder: for images/, labels/, dataset.json and corrections.json; it is made with the first case.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def list(self) -> list[CorrectedCase]:
+        """List the cases, the newest first."""
+        return sorted(self._read().cases, key=lambda case: -case.saved)
+
+    def save(
+        self,
+        correction: Correction,
+        case: Case,
+        source: ImageSource,
+        predicted: Path,
+        data: DataPlan,
+        job: str,
+        known_as: str | None = None,
+    ) -> CorrectedCase:
+        """Save a corrected case; the same image again replaces it.
+
+        Args:
+            correction: what was painted.
+            case: files of the image.
+            source: the image, opened.
+            predicted: segmentation that was painted over.
+            data: classes of the model.
+            job: id of the job.
+            known_as: case of DATA that it is.
+
+        Raises:
+            Refused: a model of regions, a part of a file, or a folder with cases of other classes.
+            DataError: strokes that do not fit the image.
+            WriteError: no space.
+        """
+        if data.regions is not None or case.is_part:
+            got = "a model of regions that overlap" if data.regions is not None else "a part of a file"
+            raise Refused(409, "correction", got, "classes, and whole files", "Correct it in a program of your own.")
+        values, painted, unsaid = _paint(correction, source, predicted, data)
+        with _LOCK:
+            record, description = self._read(), self._describe(data)
+            digest = digest_file(case.images[0])
+            name = _choose_name(case.id, digest, record)
+            images = _copy_images(case, self.folder / "images", name)
+            label = self.folder / "labels" / f"{name}{output_suffix(source.geometry)}"
+            write_segmentation(values, source.geometry, label)
+            saved = CorrectedCase(
+                name=name,
+                images=[str(path.relative_to(self.folder)) for path in images],
+                label=str(label.relative_to(self.folder)),
+                job=job,
+                case=known_as,
+                painted=painted,
+                unsaid=unsaid,
+                saved=time.time(),
+                digest=digest,
+            )
+            kept = [each for each in record.cases if each.name != name]
+            self._write(_Record(cases=[*kept, saved]), description)
+            return saved
+
+    def remove(self, name: str) -> None:
+        """Remove a case; raises Refused if there is none of that name."""
+        with _LOCK:
+            record = self._read()
+            found = [case for case in record.cases if case.name == name]
+            if not found:
+                raise Refused(404, "correction", repr(name[:80]), "the name of a corrected case", "List them.")
+            description = read_json(self.folder / DATASET_JSON)
+            self._write(_Record(cases=[case for case in record.cases if case.name != name]), description)
+            for file in (*found[0].images, found[0].label):
+                (self.folder / file).unlink(missing_ok=True)
+
+    def _read(self) -> _Record:
+        try:
+            return _Record.model_validate(read_json(self.folder / "corrections.json"))
+        except FileNotFoundError:
+            return _Record()
+        except (OSError, ValueError, ValidationError) as error:
+            raise WriteError(
+                self.folder / "corrections.json", str(error)[:200], "the list of corrections", ""
+            ) from None
+
+    def _describe(self, data: DataPlan) -> dict[str, Any]:
+        """Describe the classes; raises Refused where those of the folder are others."""
+        values = dict(zip(data.classes, data.label_values, strict=True)) | {IGNORE: find_unsaid_value(data)}
+        channels = {str(number): name for number, name in enumerate(data.channels)}
+        made: dict[str, Any] = {"name": "corrections", "channel_names": channels, "labels": values}
+        path = self.folder / DATASET_JSON
+        earlier = read_json(path) if path.is_file() else made
+        if any(earlier.get(key) != made[key] for key in ("labels", "channel_names")):
+            got, expected = f"{self.folder.name}, with cases of other classes or channels", "those of this model"
+            raise Refused(409, "corrections", got, expected, "Start the server with another `corrections` folder.")
+        return made
+
+    def _write(self, record: _Record, description: dict[str, Any]) -> None:
+        entries = [{"image": case.images, "label": case.label} for case in record.cases]
+        write_json(self.folder / "corrections.json", record.model_dump(mode="json"))
+        write_json(self.folder / DATASET_JSON, {**description, "numTraining": len(entries), "training": entries})
+
+
+def find_unsaid_value(data: DataPlan) -> int:
+    """Find the label value of voxels that nobody labeled: that of the model, or the largest of a byte that is free."""
+    if data.labels.ignore is not None:
+        return data.labels.ignore
+    return next(value for value in range(255, -1, -1) if value not in data.label_values)
+
+
+def _paint(
+    correction: Correction, source: ImageSource, predicted: Path, data: DataPlan
+) -> tuple[np.ndarray, int, float]:
+    """Paint the strokes over the segmentation; returns label values (*spatial), voxels painted, fraction unsaid."""
+    spatial, known = source.shape[1:], labels.make_labels(data)
+    drawn, affine = correction.draw(data.num_classes, predicted.name)
+    block, strokes = DisplayGrid.of(spatial, source.geometry).place(drawn, affine, predicted.name)
+    indices = known.encode(read_label(predicted).array[0], predicted)
+    said = np.full(spatial, correction.unpainted == "predicted")
+    said[block] |= strokes >= 0
+    indices[block] = np.where(strokes >= 0, strokes, indices[block])
+    values = known.decode(indices)
+    if not said.all():
+        kind = np.result_type(values.dtype, np.min_scalar_type(find_unsaid_value(data)))
+        values = np.where(said, values, find_unsaid_value(data)).astype(kind)
+    return values, int((strokes >= 0).sum()), float(1 - said.mean())
+
+
+def _choose_name(id: str, digest: str, record: _Record) -> str:
+    """Choose the name of a case: that which the same image has, or a new one."""
+    same = next((case.name for case in record.cases if case.digest == digest), None)
+    if same:
+        return same
+    taken, name, number = {case.name.lower() for case in record.cases}, id, 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{id}_{number}"
+    return name
+
+
+def _copy_images(case: Case, folder: Path, name: str) -> list[Path]:
+    """Copy the files of an image under the name of its case; headers with separate voxels keep theirs."""
+    copied = []
+    for number, path in enumerate(case.images):
+        channel = f"_{number:04d}" if len(case.images) > 1 else ""
+        target = folder / f"{name}{channel}{suffix_of(path)}"
+        with write_atomically(target) as temporary:
+            shutil.copyfile(path, temporary)
+        copied.append(target)
+    return copied

@@ -1,0 +1,136 @@
+"""Jobs on disk: a table of SQLite, and a folder for the files of each. Both survive a restart."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from unetpp.errors import UsageError
+from unetpp.serve.job import UNDONE, Job, JobState
+
+_TABLE = """CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, state TEXT NOT NULL, created REAL NOT NULL,
+content TEXT NOT NULL)"""
+
+
+class JobStore:
+    """All jobs. Threads share it.
+
+    Args:
+        folder: for the table and the files of the jobs.
+
+    Raises:
+        UsageError: the folder cannot be used.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.RLock()
+        self.changed = threading.Condition(self._lock)
+        self._live: dict[str, Job] = {}
+        try:
+            (folder / "jobs").mkdir(parents=True, exist_ok=True)
+            self._table = sqlite3.connect(folder / "jobs.sqlite", check_same_thread=False, isolation_level=None)
+            self._table.execute("PRAGMA journal_mode=WAL")
+            self._table.execute("PRAGMA synchronous=NORMAL")
+            self._table.execute(_TABLE)
+        except (OSError, sqlite3.Error) as error:
+            got = f"{folder} ({getattr(error, 'strerror', None) or error})"
+            raise UsageError("out", got, "a folder for the jobs", "Choose another one.") from error
+        for job in self.list(*UNDONE):  # handed back: a restart begins them again
+            self.save(job.model_copy(update={"state": JobState.QUEUED, "started": None, "progress": 0.0}))
+
+    def close(self) -> None:
+        """Close the table."""
+        with self._lock:
+            self._table.close()
+
+    def add(self, job: Job, most: int) -> bool:
+        """Add a job to the queue; False if `most` wait already."""
+        with self.changed:
+            if self.count(JobState.QUEUED) >= most:
+                return False
+            self.save(job)
+            self.changed.notify_all()
+            return True
+
+    def save(self, job: Job) -> None:
+        """Write a job."""
+        row = (job.id, str(job.state), job.created, job.model_dump_json())
+        with self._lock:
+            self._table.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?)", row)
+            self._live.pop(job.id, None)
+
+    def show(self, job: Job) -> None:
+        """Tell the progress of a running job without writing it."""
+        with self._lock:
+            self._live[job.id] = job
+
+    def find(self, id: str) -> Job | None:
+        """Find a job, with its place in the queue; None: there is none."""
+        with self._lock:
+            row = self._table.execute("SELECT content FROM jobs WHERE id = ?", (id,)).fetchone()
+            job = self._live.get(id) or (Job.model_validate_json(row[0]) if row else None)
+            if job is None or job.state is not JobState.QUEUED:
+                return job
+            before = self._table.execute(
+                "SELECT COUNT(*) FROM jobs WHERE state IN (?, ?) AND (created, id) < (?, ?)", (*UNDONE, job.created, id)
+            ).fetchone()[0]
+            return job.model_copy(update={"position": before})
+
+    def list(self, *states: JobState, limit: int = 10_000) -> list[Job]:
+        """List jobs, the newest first; of these states, or all."""
+        where = f"WHERE state IN ({','.join('?' * len(states))})" if states else ""
+        with self._lock:
+            query = f"SELECT content FROM jobs {where} ORDER BY created DESC, id DESC LIMIT ?"
+            rows = self._table.execute(query, (*states, limit)).fetchall()
+            jobs = [Job.model_validate_json(row[0]) for row in rows]
+            return [self._live.get(job.id, job) for job in jobs]
+
+    def count(self, *states: JobState) -> int:
+        """Count the jobs of some states."""
+        with self._lock:
+            marks = ",".join("?" * len(states))
+            found = self._table.execute(f"SELECT COUNT(*) FROM jobs WHERE state IN ({marks})", states).fetchone()
+            return int(found[0])
+
+    def take(self, stopping: Callable[[], bool], wait_s: float = 0.5) -> Job | None:
+        """Wait for the job that was queued first; None if none came, or the server stops."""
+        with self.changed:
+            row = self._find_first()
+            if row is None and not stopping():
+                self.changed.wait(wait_s)
+                row = self._find_first()
+            return None if row is None or stopping() else Job.model_validate_json(row[0])
+
+    def _find_first(self) -> tuple[str] | None:
+        query = "SELECT content FROM jobs WHERE state = ? ORDER BY created, id LIMIT 1"
+        row: tuple[str] | None = self._table.execute(query, (JobState.QUEUED,)).fetchone()
+        return row
+
+    def remove(self, id: str) -> None:
+        """Remove a job with its files."""
+        with self._lock:
+            self._table.execute("DELETE FROM jobs WHERE id = ?", (id,))
+            self._live.pop(id, None)
+        shutil.rmtree(self.folder_of(id), ignore_errors=True)
+
+    def remove_oldest(self, most: int) -> None:
+        """Remove finished jobs beyond so many."""
+        finished = [job for job in self.list() if job.state not in UNDONE]
+        for job in finished[most:]:
+            self.remove(job.id)
+
+    def folder_of(self, id: str) -> Path:
+        """Return the folder of a job; ids are ours, and hold no separators."""
+        return self.folder / "jobs" / id
+
+    def inputs_of(self, id: str) -> Path:
+        """Return the folder of its uploaded files."""
+        return self.folder_of(id) / "input"
+
+    def results_of(self, id: str) -> Path:
+        """Return the folder of its results."""
+        return self.folder_of(id) / "result"

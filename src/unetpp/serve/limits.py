@@ -1,0 +1,34 @@
+"""Limits of the server: what one request, one job and all of them together may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits; what exceeds one is refused with a message that names it."""
+
+    upload_bytes: int = 4 * 2**30
+    """Largest upload."""
+    body_bytes: int = 32 * 2**20
+    """Largest body of any other request: strokes of a correction."""
+    chunk_seconds: float = 30.0
+    """Longest wait for the next piece of a body: slow clients give up their place."""
+    files: int = 16
+    """Files of one case: its channels, and the voxels of separate headers."""
+    voxels: int = 2**31
+    """Largest number of pixels or voxels of an image, by its header: 32,000 x 32,000 pixels are 10^9."""
+    queued: int = 100
+    """Jobs that wait."""
+    kept: int = 1000
+    """Finished jobs with their files; the oldest are removed."""
+    job_seconds: float = 3600.0
+    """Longest time of one prediction."""
+    connections: int = 500
+    """Open connections; others are told to come later."""
+    training_minutes: float = 240.0
+    """Longest training that a request may begin."""
+
+
+DEFAULT_LIMITS = Limits()

@@ -1,0 +1,161 @@
+"""Tiles of images that no browser holds: cut here, in bounded memory, from the file and its segmentation."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageColor
+
+from unetpp import labels
+from unetpp.formats.readers import open_image
+from unetpp.formats.sources import ImageSource
+from unetpp.infer.overlay import find_outlines
+from unetpp.serve.job import Job, View
+from unetpp.serve.problems import Refused
+from unetpp.serve.views import is_color, measure_window
+
+if TYPE_CHECKING:
+    from unetpp.serve.state import ServerState
+
+TILE = 512
+OPEN_FILES = 6
+"""Files that are kept open: some formats are decompressed when they are opened."""
+OVERVIEW = 2048
+"""Pixels of the longest side of the overview from which the coarse tiles are cut."""
+SLAB_PIXELS = 2**24
+
+
+@dataclass(frozen=True)
+class TileStyle:
+    """How a tile is drawn."""
+
+    size: str | None
+    classes: str | None
+    """Indices of the classes that are shown; None: all."""
+    outlines: bool
+    low: float | None
+    """Intensities shown as black and white; None: by percentiles."""
+    high: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    source: ImageSource
+    overview: np.ndarray
+    """(C, rows, columns), every `step` pixels."""
+    step: int
+    window: tuple[float, float]
+
+
+class TileCache:
+    """Draws tiles, and keeps some files open."""
+
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._opened: OrderedDict[tuple[str, str], _Opened] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def draw(self, job: Job, view: View, layer: str, level: int, column: int, row: int, style: TileStyle) -> bytes:
+        """Draw a tile as PNG.
+
+        Raises:
+            Refused: no such layer or tile.
+        """
+        width, height = view.shape[0], view.shape[1]
+        levels = max(1, (max(width, height) - 1).bit_length())
+        step = 2 ** max(0, levels - level)
+        top, left = row * TILE * step, column * TILE * step
+        if not (view.shape[2] == 1 and 0 <= level <= levels and 0 <= top < height and 0 <= left < width):
+            expected = f"levels 0 to {levels} of a plane of {width} x {height} pixels, within them"
+            raise Refused(404, "tile", f"tile {column}_{row} of level {level}", expected, "")
+        if layer == "image":
+            opened = self._open((job.id, layer), lambda: self._state.open_image(job))
+            return _encode(_draw_image(_cut(opened, top, left, step), opened, style))
+        if layer != "labels":
+            raise Refused(404, "layer", repr(layer[:40]), "image or labels", "Choose one of them.")
+        path = self._state.require_file(job, self._state.require_size(job, style.size).file, "result")
+        opened = self._open((job.id, str(path)), lambda: open_image(path))
+        known = labels.make_labels(self._state.data_of(job))
+        indices = known.encode(_cut(opened, top, left, step)[0], path)
+        colors = [entry.color for entry in self._state.shelf.card(job.model).classes]
+        return _encode(_draw_labels(indices, colors, style))
+
+    def _open(self, key: tuple[str, str], open_source: Callable[[], ImageSource]) -> _Opened:
+        with self._lock:
+            if key not in self._opened:
+                source = open_source()
+                step = max(1, -(-max(source.shape[1:]) // OVERVIEW))
+                overview = _read_every(source, step)
+                window = (0.0, 255.0) if is_color(source) else measure_window(source)
+                self._opened[key] = _Opened(source, overview, step, window)
+            self._opened.move_to_end(key)
+            while len(self._opened) > OPEN_FILES:
+                self._opened.popitem(last=False)
+            return self._opened[key]
+
+
+def _read_every(source: ImageSource, step: int) -> np.ndarray:
+    """Read every so many pixels, in slabs of bounded memory."""
+    rows, columns = source.shape[1:]
+    count = max(step, SLAB_PIXELS // max(1, columns) // step * step)
+    parts = [
+        source.read((slice(row, min(rows, row + count)), slice(0, columns)))[:, ::step, ::step].copy()
+        for row in range(0, rows, count)
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def _cut(opened: _Opened, top: int, left: int, step: int) -> np.ndarray:
+    """Cut a tile (C, rows, columns): from the overview where that is as fine, else from the file."""
+    if step >= opened.step and step % opened.step == 0 and opened.step > 1:
+        every, first, start = step // opened.step, top // opened.step, left // opened.step
+        return opened.overview[:, first : first + TILE * every : every, start : start + TILE * every : every]
+    rows, columns = opened.source.shape[1:]
+    bottom, right = min(rows, top + TILE * step), min(columns, left + TILE * step)
+    count = max(step, SLAB_PIXELS // max(1, right - left) // step * step)
+    parts = [
+        opened.source.read((slice(row, min(bottom, row + count)), slice(left, right)))[:, ::step, ::step]
+        for row in range(top, bottom, count)
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def _draw_image(pixels: np.ndarray, opened: _Opened, style: TileStyle) -> Image.Image:
+    if is_color(opened.source) and style.low is None:
+        return Image.fromarray(np.ascontiguousarray(np.moveaxis(pixels, 0, -1)))
+    low = opened.window[0] if style.low is None else style.low
+    high = opened.window[1] if style.high is None else style.high
+    shown = pixels if is_color(opened.source) else pixels[:1]
+    scaled = 255 * np.clip((shown.astype(np.float32) - low) / max(high - low, 1e-9), 0, 1)
+    found = np.moveaxis(np.nan_to_num(scaled).astype(np.uint8), 0, -1)
+    return Image.fromarray(np.ascontiguousarray(found if found.shape[-1] == 3 else found[..., 0]))
+
+
+def _draw_labels(indices: np.ndarray, colors: list[str], style: TileStyle) -> Image.Image:
+    table = np.zeros((int(np.iinfo(indices.dtype).max) + 1, 4), np.uint8)
+    shown = _read_classes(style.classes, len(colors))
+    for index in shown:
+        table[index] = (*ImageColor.getrgb(colors[index])[:3], 255)
+    picture = table[indices]
+    if style.outlines:
+        picture[~find_outlines(np.where(np.isin(indices, shown), indices, 0))] = 0
+    return Image.fromarray(picture, "RGBA")
+
+
+def _read_classes(text: str | None, count: int) -> list[int]:
+    if text is None:
+        return list(range(1, count))
+    numbers = [int(each) for each in text.split(",") if each.isdecimal() and len(each) < 6]
+    return [number for number in numbers if 0 < number < count]
+
+
+def _encode(picture: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()

@@ -1,0 +1,69 @@
+// The page: which parts are shown, and what they share.
+
+import { getJson, post } from "./api.js";
+import { startAdding } from "./adding.js";
+import { $, make, replace, say } from "./dom.js";
+import { startJobs } from "./jobs.js";
+import { startLearning } from "./learning.js";
+import { startLive } from "./live.js";
+import { startViewing } from "./viewing.js";
+
+const app = { models: [], server: null };
+
+/** Run what a person asked for; an error becomes one sentence. */
+app.run = async (work) => {
+  try {
+    say(null);
+    return await work();
+  } catch (error) {
+    if (error.status === 401) askToken();
+    else say(error.message);
+    return undefined;
+  }
+};
+
+app.model = (id) => app.models.find((model) => model.id === id);
+app.chosenModel = () => $("model").value || app.models[0]?.id;
+
+app.loadModels = async () => {
+  app.models = await getJson("/v1/models");
+  const chosen = $("model").value;
+  replace($("model"), ...app.models.map((model) => make("option", { value: model.id }, model.name)));
+  if (app.model(chosen)) $("model").value = chosen;
+  $("model-choice").hidden = app.models.length < 2;
+  const [first] = app.models;
+  if (!first) return;
+  const names = first.classes.slice(1).map((each) => each.name).join(", ");
+  $("about").textContent = `${first.dims === 2 ? "Images" : "Volumes"}: finds ${names}. Learned from ${first.trained_on}.`;
+};
+
+function askToken() {
+  $("login").hidden = false;
+  $("work").hidden = true;
+  $("token").focus();
+}
+
+async function start() {
+  app.server = await getJson("/v1/server");
+  $("login").hidden = true;
+  if (app.server.has_run) startLive(app);
+  if (!app.server.models) return;
+  await app.loadModels();
+  $("work").hidden = false;
+  if (app.started) return;
+  app.started = true;
+  startViewing(app);
+  startJobs(app);
+  startLearning(app);
+  await startAdding(app);
+}
+
+$("message").querySelector("button").onclick = () => say(null);
+$("login").onsubmit = (event) => {
+  event.preventDefault();
+  app.run(async () => {
+    await post("/v1/login", { token: $("token").value });
+    await start();
+  });
+};
+app.run(start);

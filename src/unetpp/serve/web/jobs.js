@@ -1,0 +1,118 @@
+// The list of images: queue, progress, results, and those to review first.
+
+import { follow, getJson, post, remove } from "./api.js";
+import { $, formatDice, formatTime, make, press, replace } from "./dom.js";
+
+const UNDONE = ["queued", "running"];
+
+export function startJobs(app) {
+  const jobs = new Map();
+  const followed = new Map();
+  let byDoubt = false;
+  let current = null;
+
+  const doubtOf = (job) => {
+    const best = job.sizes.at(-1);
+    if (!best) return -1;
+    return (best.review ? 1 : 0) + 1 - (best.expected_dice ?? best.confidence ?? 0);
+  };
+
+  function describe(job) {
+    const best = job.sizes.at(-1);
+    if (job.state === "queued") return job.position ? `waits behind ${job.position}` : "waits";
+    if (job.state === "running") return `${Math.round(100 * job.progress)} %${job.seconds_left ? `, ${formatTime(job.seconds_left)} left` : ""}`;
+    if (job.state === "failed") return job.problem ? `${job.problem.got}; expected ${job.problem.expected}. ${job.problem.action}` : "failed";
+    if (job.state === "cancelled") return "cancelled";
+    const known = best.expected_dice !== null ? `expected Dice ${formatDice(best.expected_dice)}` : best.confidence !== null ? `confidence ${formatDice(best.confidence)}` : "nothing found";
+    return best.review ? `${known}; review: ${best.why}` : known;
+  }
+
+  function makeItem(job) {
+    const bad = job.state === "failed" || job.sizes.at(-1)?.review;
+    const open = make(
+      "button",
+      { type: "button", className: "open", disabled: job.state !== "done", title: job.name, onclick: () => show(job) },
+      make("span", { className: "name" }, job.name),
+      make("small", bad ? { className: "bad" } : {}, describe(job)),
+    );
+    if (job.id === current) open.setAttribute("aria-current", "true");
+    if (job.state === "running") open.append(make("progress", { max: 1, value: job.progress, ariaLabel: `Progress of ${job.name}` }));
+    const ends = UNDONE.includes(job.state);
+    const end = make(
+      "button",
+      { type: "button", className: "small", ariaLabel: `${ends ? "Cancel" : "Remove"} ${job.name}`, onclick: () => app.run(() => (ends ? cancel(job) : drop(job))) },
+      ends ? "Cancel" : "Remove",
+    );
+    return make("li", {}, open, end);
+  }
+
+  function draw() {
+    const sorted = [...jobs.values()].sort(byDoubt ? (a, b) => doubtOf(b) - doubtOf(a) : (a, b) => b.created - a.created);
+    const focused = document.activeElement?.closest?.("#jobs") ? document.activeElement.getAttribute("aria-label") ?? document.activeElement.title : null;
+    replace($("jobs"), ...sorted.map(makeItem));
+    if (focused) [...$("jobs").querySelectorAll("button")].find((each) => (each.getAttribute("aria-label") ?? each.title) === focused)?.focus();
+    $("jobs-card").hidden = !jobs.size;
+    $("welcome").hidden = jobs.size > 0;
+  }
+
+  function show(job) {
+    current = job.id;
+    draw();
+    app.run(() => app.viewer.open(job));
+  }
+
+  async function cancel(job) {
+    update(await post(`/v1/jobs/${job.id}/cancel`));
+  }
+
+  async function drop(job) {
+    await remove(`/v1/jobs/${job.id}`);
+    jobs.delete(job.id);
+    if (current === job.id) app.viewer.close();
+    draw();
+  }
+
+  function update(job) {
+    if (job.id) jobs.set(job.id, job);
+    draw();
+  }
+
+  app.jobs = {
+    /** Show a job in the list, and open its result when it is there. */
+    follow(job, opens = false) {
+      update(job);
+      if (!UNDONE.includes(job.state) || followed.has(job.id)) return;
+      const first = opens && (!current || !app.viewer.isBusy());
+      if (first) current = job.id;
+      const stop = follow(
+        `/v1/jobs/${job.id}/events`,
+        (changed) => {
+          update(changed);
+          if (!UNDONE.includes(changed.state)) {
+            followed.delete(job.id);
+            if (changed.state === "done" && current === changed.id) show(changed);
+          }
+        },
+        (changed) => !UNDONE.includes(changed.state),
+      );
+      followed.set(job.id, stop);
+    },
+  };
+
+  $("by-time").onclick = (event) => {
+    byDoubt = false;
+    press([$("by-time"), $("by-doubt")], event.currentTarget);
+    draw();
+  };
+  $("by-doubt").onclick = (event) => {
+    byDoubt = true;
+    press([$("by-time"), $("by-doubt")], event.currentTarget);
+    draw();
+  };
+  app.run(async () => {
+    const known = await getJson("/v1/jobs");
+    for (const job of known) app.jobs.follow(job);
+    const done = known.find((job) => job.state === "done");
+    if (done) show(done);
+  });
+}

@@ -1,0 +1,130 @@
+// Correcting: pens for each class, an eraser for what was painted, and objects taken away at a click.
+
+import { post } from "./api.js";
+import { $, make, press, replace } from "./dom.js";
+
+const REMOVED = "#7b8794";
+
+export function startPainting(app, view) {
+  const { volume } = view;
+  const tools = [...document.querySelectorAll("[data-tool]")];
+  let isOn = false;
+  let isDirty = false;
+  let tool = "brush";
+  let pen = 1;
+
+  function fillPens() {
+    const pens = [{ index: 0, name: "Background", color: REMOVED }, ...view.classes];
+    const last = Math.min(1, pens.length - 1);
+    replace(
+      $("pens"),
+      make("legend", {}, "Paint as"),
+      ...pens.map((each, number) => {
+        const choice = make("input", { type: "radio", name: "pen", value: each.index, checked: number === last, onchange: () => choosePen(each.index + 1) });
+        const swatch = make("span", { className: "swatch" });
+        swatch.style.background = each.color;
+        return make("label", {}, choice, swatch, each.name);
+      }),
+    );
+    pen = pens[last].index + 1;
+    return pens;
+  }
+
+  function colorsOf(pens) {
+    const table = { R: [0], G: [0], B: [0], A: [0], I: [0], labels: [""] };
+    for (const { index, color, name } of pens) {
+      table.I.push(index + 1);
+      [1, 3, 5].forEach((start, place) => table["RGB"[place]].push(parseInt(color.slice(start, start + 2), 16)));
+      table.A.push(255);
+      table.labels.push(name);
+    }
+    return table;
+  }
+
+  function choosePen(value) {
+    pen = value;
+    applyTool();
+  }
+
+  function chooseTool(name) {
+    tool = name;
+    press(tools, tools.find((each) => each.dataset.tool === name));
+    applyTool();
+  }
+
+  function applyTool() {
+    const size = Number($("pen-size").value);
+    if (tool === "brush") volume.setPen(pen, false, size);
+    if (tool === "fill") volume.setPen(pen, true, size);
+    if (tool === "eraser") volume.setPen(0, false, size);
+    if (tool === "remove" || tool === "move") volume.rest();
+    const hints = { remove: "Click on an object that is none.", fill: "Draw around an area: it is filled.", eraser: "Takes back what you painted." };
+    $("paint-state").textContent = hints[tool] ?? "";
+  }
+
+  function start() {
+    isOn = true;
+    isDirty = false;
+    $("paint-off").hidden = true;
+    $("paint-on").hidden = false;
+    $("between").hidden = view.job.view.kind !== "volume";
+    volume.startPainting(colorsOf(fillPens()));
+    chooseTool("brush");
+  }
+
+  function stop() {
+    if (isOn) volume.stopPainting();
+    isOn = false;
+    isDirty = false;
+    $("paint-off").hidden = false;
+    $("paint-on").hidden = true;
+  }
+
+  async function save() {
+    const { job, box } = view;
+    const shape = volume.shape;
+    const affine = job.view.affine.map((row) => [...row]);
+    if (box) {
+      for (const row of [0, 1, 2]) affine[row][3] += box.reduce((sum, [first], axis) => sum + job.view.affine[row][axis] * first, 0);
+    }
+    const runs = volume.readRuns();
+    if (!runs.length) {
+      $("paint-state").textContent = "Nothing is painted yet.";
+      return;
+    }
+    const unpainted = $("unsaid").checked ? "unsaid" : "predicted";
+    const saved = await post(`/v1/jobs/${job.id}/corrections`, { size: view.size, shape: [...shape], affine, runs, unpainted });
+    stop();
+    $("model").value = job.model;
+    app.learning.saved(saved);
+  }
+
+  volume.painted = () => { isDirty = isOn; };
+  $("canvas").addEventListener("pointerup", () => {
+    if (!isOn || tool !== "remove") return;
+    // after NiiVue has moved its crosshair there
+    setTimeout(() => {
+      const count = volume.paintObject(volume.place.map(Math.round), 1);
+      $("paint-state").textContent = count ? `An object of ${count.toLocaleString("en")} voxels was taken away.` : "There is no object.";
+      isDirty ||= count > 0;
+    }, 50);
+  });
+  for (const button of tools) button.onclick = () => chooseTool(button.dataset.tool);
+  $("pen-size").oninput = () => {
+    $("pen-size-text").value = $("pen-size").value;
+    applyTool();
+  };
+  $("undo").onclick = () => volume.undo();
+  $("between").onclick = () => app.run(async () => volume.fillBetween());
+  $("paint-start").onclick = () => app.run(async () => start());
+  $("paint-stop").onclick = stop;
+  $("save").onclick = () => app.run(save);
+  document.addEventListener("keydown", (event) => {
+    if (!isOn || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) && event.target.type !== "range") return;
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z") {
+      event.preventDefault();
+      volume.undo();
+    }
+  });
+  return { stop, isOn: () => isOn, isDirty: () => isDirty };
+}

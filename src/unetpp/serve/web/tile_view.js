@@ -1,0 +1,89 @@
+// OpenSeadragon with tiles that the server cuts: images that no browser holds.
+
+import { $ } from "./dom.js";
+
+const TILE = 512;
+let library = null;
+
+function loadLibrary() {
+  library ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = "/web/vendor/openseadragon.js";
+    script.onload = () => resolve(window.OpenSeadragon);
+    script.onerror = () => reject(new Error("The viewer of large images could not be loaded. Reload the page."));
+    document.head.append(script);
+  });
+  return library;
+}
+
+export class TileView {
+  async load(job) {
+    this.close();
+    const OpenSeadragon = await loadLibrary();
+    this.job = job;
+    this.viewer = OpenSeadragon({
+      element: $("tiles"),
+      showNavigationControl: false,
+      showNavigator: true,
+      maxZoomPixelRatio: 16,
+      imageSmoothingEnabled: false,
+      crossOriginPolicy: false,
+      tileSources: [this.makeSource("image", ""), this.makeSource("labels", "")],
+      gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
+    });
+    await new Promise((resolve) => this.viewer.addOnceHandler("open", resolve));
+    const { world } = this.viewer;
+    this.layers = { image: world.getItemAt(0), labels: world.getItemAt(1) };
+    this.requests = { image: 0, labels: 0 };
+    this.setOpacity(0.5);
+  }
+
+  makeSource(layer, query) {
+    const [width, height] = this.job.view.shape;
+    const source = { width, height, tileSize: TILE, tileOverlap: 0, minLevel: 0 };
+    source.getTileUrl = (level, x, y) => `/v1/jobs/${this.job.id}/tiles/${layer}/${level}/${x}_${y}.png${query}`;
+    return source;
+  }
+
+  /** Draw the segmentation anew: at a size, with some classes, filled or as outlines. */
+  showLabels(size, classes, outlines) {
+    const shown = classes.filter((each) => each.shown).map((each) => each.index).join(",") || "0";
+    this.replaceLayer("labels", `?size=${encodeURIComponent(size)}&classes=${shown}&outlines=${outlines}`, { opacity: this.opacity });
+  }
+
+  setOpacity(value) {
+    this.opacity = value;
+    this.layers.labels.setOpacity(value);
+  }
+
+  setWindow(low, high) {
+    this.replaceLayer("image", `?low=${low}&high=${high}`, { index: 0 });
+  }
+
+  /** Replace a layer when the new one is there; of several requests the last one counts. */
+  replaceLayer(layer, query, options) {
+    const number = (this.requests[layer] += 1);
+    const { world } = this.viewer;
+    this.viewer.addTiledImage({
+      ...options,
+      tileSource: this.makeSource(layer, query),
+      success: ({ item }) => {
+        const isLast = number === this.requests[layer];
+        world.removeItem(isLast ? this.layers[layer] : item);
+        if (isLast) this.layers[layer] = item;
+        if (isLast && layer === "labels") item.setOpacity(this.opacity);
+      },
+    });
+  }
+
+  /** The pixel (x, y) in the middle, y down. */
+  get middle() {
+    const point = this.layers.image.viewportToImageCoordinates(this.viewer.viewport.getCenter());
+    return [Math.round(point.x), Math.round(point.y)];
+  }
+
+  close() {
+    this.viewer?.destroy();
+    this.viewer = null;
+  }
+}

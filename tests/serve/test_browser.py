@@ -1,0 +1,200 @@
+"""The page in a browser, as people use it: look, choose a size, paint, save, train further, reload."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.serve.conftest import MakeState
+
+from unetpp.serve import views
+from unetpp.serve.http_server import HttpServer, listen, start_in_thread
+from unetpp.serve.state import ServerState
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+OPTIONS = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
+Serve = Callable[[ServerState], str]
+
+pytestmark = pytest.mark.browser
+playwright = pytest.importorskip("playwright.sync_api", reason="the extra browser (playwright) is not installed")
+if CHROMIUM is None:
+    pytest.skip("no Chromium is installed", allow_module_level=True)
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Serves a state, and returns the address."""
+    running: list[Any] = []
+
+    def start(state: ServerState) -> str:
+        server, opened = HttpServer(state), listen("127.0.0.1", 0)
+        address = f"http://127.0.0.1:{opened.getsockname()[1]}"
+        running.append((server, start_in_thread(server, opened)))
+        return address
+
+    yield start
+    for server, thread in running:
+        server.stop()
+        thread.join(30)
+
+
+@pytest.fixture
+def page() -> Iterator[Any]:
+    """A page of Chromium that collects its errors."""
+    with playwright.sync_playwright() as library:
+        browser = library.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        opened = browser.new_page(viewport={"width": 1440, "height": 1000})
+        opened.set_default_timeout(180_000)
+        opened.failures = []
+        opened.on("pageerror", lambda error: opened.failures.append(str(error)))
+        yield opened
+        browser.close()
+
+
+def open_result(page: Any) -> None:
+    page.wait_for_selector("#viewer:not([hidden])")
+    page.wait_for_selector("#loading", state="hidden")
+    page.wait_for_timeout(500)
+
+
+def paint(page: Any, start: tuple[float, float], stop: tuple[float, float]) -> None:
+    """Drag over the image between two places, as fractions of it; the image is square and fills the height."""
+    box = page.locator("#canvas").bounding_box()
+    side = min(box["width"], box["height"])
+    left, top = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
+    page.mouse.move(left + start[0] * side, top + start[1] * side)
+    page.mouse.down()
+    page.mouse.move(left + stop[0] * side, top + stop[1] * side, steps=12)
+    page.mouse.up()
+
+
+def test_a_person_corrects_an_image(page: Any, serve: Serve, make_state: MakeState, tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "square.png")
+    page.goto(serve(make_state()))
+    assert page.is_visible("#welcome") and "Three steps" in page.inner_text("#welcome")
+    page.set_input_files("#files", tmp_path / "square.png")
+    open_result(page)
+    assert page.inner_text("#viewer-title") == "square"
+    page.fill("#dial", "0")
+    assert page.inner_text("#dial-text").startswith("1;")
+    page.check("#doubt")
+    page.uncheck("#doubt")
+    page.click("#paint-start")
+    page.check("#pens input[value='1']")
+    paint(page, (0.1, 0.1), (0.4, 0.1))  # left and above
+    page.check("#unsaid")
+    page.click("#save")
+    page.wait_for_selector("#corrected li")
+    mask = np.asarray(Image.open(tmp_path / "served/corrections/data/labels/square.png"))
+    rows, columns = np.nonzero(mask == 255)
+    assert rows.size and rows.max() < 16 and columns.max() < 40, "what was painted above and to the left is there"
+    assert set(np.unique(mask)) == {254, 255}
+    page.fill("#minutes", "0.2")
+    page.click("#train")
+    page.wait_for_selector("#training-charts canvas")
+    page.wait_for_selector("#stop-training", state="hidden", timeout=300_000)
+    assert "Dice" in page.inner_text("#training-state")
+    page.reload()
+    open_result(page)
+    assert page.locator("#jobs li").count() == 1 and page.locator("#corrected li").count() == 1
+    assert page.failures == []
+
+
+def test_a_person_undoes_and_removes(page: Any, serve: Serve, make_state: MakeState, tmp_path: Path) -> None:
+    page.goto(serve(make_state()))
+    page.click("#sample")
+    open_result(page)
+    page.click("#paint-start")
+    paint(page, (0.3, 0.3), (0.6, 0.6))
+    page.click("#undo")
+    page.click("#save")
+    assert page.inner_text("#paint-state") == "Nothing is painted yet."
+    page.click("[data-tool=eraser]")
+    assert page.get_attribute("[data-tool=eraser]", "aria-pressed") == "true"
+    page.click("#paint-stop")
+    page.click("#jobs .small")
+    page.wait_for_selector("#welcome:not([hidden])")
+    assert page.failures == []
+
+
+def test_a_volume_is_shown_in_planes(
+    page: Any, serve: Serve, make_state: MakeState, make_model: Callable[..., Path], small_plan: Callable[..., Any]
+) -> None:
+    page.goto(serve(make_state([make_model(small_plan(dims=3))], data=None)))
+    page.click("#sample")
+    open_result(page)
+    assert page.is_visible("#planes")
+    page.click("[data-plane='0']")
+    page.fill("#slice-2", "3")
+    page.click("#paint-start")
+    paint(page, (0.4, 0.4), (0.6, 0.5))
+    page.click("#save")
+    page.wait_for_selector("#corrected li")
+    assert page.failures == []
+
+
+def test_a_large_image_is_shown_in_tiles_and_corrected_in_parts(
+    page: Any, serve: Serve, make_state: MakeState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "LONGEST_SIDE", 64)
+    picture = np.random.default_rng(0).integers(0, 255, (80, 120), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "large.png")
+    page.goto(serve(make_state()))
+    page.set_input_files("#files", tmp_path / "large.png")
+    open_result(page)
+    page.wait_for_selector("#tiles canvas")
+    assert not page.is_visible("#paint-card")
+    page.fill("#dial", "0")
+    page.check("#outlines")
+    page.click("#closer")
+    page.wait_for_selector("#paint-card")
+    page.click("#paint-start")
+    paint(page, (0.45, 0.5), (0.55, 0.5))
+    page.click("#save")
+    page.wait_for_selector("#corrected li")
+    page.click("#whole")
+    page.wait_for_selector("#tiles canvas")
+    assert page.failures == []
+
+
+def test_errors_are_one_sentence(page: Any, serve: Serve, make_state: MakeState, tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_bytes(b"not an image")
+    page.goto(serve(make_state()))
+    page.set_input_files("#files", tmp_path / "notes.png")
+    page.wait_for_selector("#message:not([hidden])")
+    assert "notes.png: got" in page.inner_text("#message") and "{" not in page.inner_text("#message")
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_nothing_is_wider_than_the_page(page: Any, serve: Serve, make_state: MakeState, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    page.goto(serve(make_state()))
+    page.wait_for_selector("#welcome:not([hidden])")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.click("#sample")
+    open_result(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_server_with_tokens_asks_for_one(page: Any, serve: Serve, make_state: MakeState) -> None:
+    token = "a-token-of-a-test"
+    page.goto(serve(make_state(tokens=(token,))))
+    page.wait_for_selector("#login:not([hidden])")
+    page.fill("#token", token)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#work:not([hidden])")
+
+
+def test_the_page_of_the_api_is_drawn_offline(page: Any, serve: Serve, make_state: MakeState) -> None:
+    elsewhere: list[str] = []
+    address = serve(make_state())
+    page.on("request", lambda request: None if request.url.startswith(address) else elsewhere.append(request.url))
+    page.goto(f"{address}/docs")
+    page.wait_for_selector("text=Predict an image")
+    assert [url for url in elsewhere if not url.startswith(("data:", "blob:"))] == []

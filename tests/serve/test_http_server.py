@@ -1,0 +1,71 @@
+"""The verb as a process: it listens, says where, and stops in good order; what cannot work is refused at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import unetpp
+from unetpp.client import Client
+from unetpp.errors import MissingExtraError, UsageError
+from unetpp.serve.http_server import listen
+
+
+def test_a_server_is_started_asked_and_stopped(trained: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "unetpp", "serve", str(trained), "--port", "0", "--out", str(tmp_path / "s")]
+    command += ["--data", str(trained.parent / "data"), "--device", "cpu", "--json"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(
+        command, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, **pipes
+    ) as process:
+        line = ""
+        while "Open http" not in line:
+            line = process.stderr.readline()  # type: ignore[union-attr]
+            assert line, process.communicate()
+        address = re.search(r"http://[\d.:]+", line)
+        assert address is not None
+        client = Client(address[0], timeout_s=300)
+        assert client.predict(case=client.cases()[0]["id"])["state"] == "done"
+        process.send_signal(signal.SIGTERM)
+        answer, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert json.loads(answer)["jobs"] == {"done": 1} and "Traceback" not in errors
+
+
+def test_what_cannot_work_is_refused_at_once(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="models"):
+        unetpp.serve(out=tmp_path, progress=False)
+    with pytest.raises(UsageError, match="run folder"):
+        unetpp.serve(run=tmp_path / "none", out=tmp_path, progress=False)
+    with pytest.raises(UsageError, match="token"):
+        unetpp.serve(trained, host="0.0.0.0", out=tmp_path, progress=False)
+    with pytest.raises(UsageError, match="memory_gb"):
+        unetpp.serve(trained, memory_gb=0, out=tmp_path, progress=False)
+    with pytest.raises(UsageError, match="token_file"):
+        unetpp.serve(trained, token_file=tmp_path / "none", out=tmp_path, progress=False)
+
+
+def test_a_port_that_is_taken_is_refused() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UsageError, match="port"):
+            listen("127.0.0.1", taken.getsockname()[1])
+    for host, port in (("127.0.0.1", 99999), ("no.such.host.invalid", 0)):
+        with pytest.raises(UsageError, match="port"):
+            listen(host, port)
+
+
+def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch, trained: Path) -> None:
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    with pytest.raises(MissingExtraError, match="serve"):
+        unetpp.serve(trained, progress=False)

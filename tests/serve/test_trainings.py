@@ -1,0 +1,116 @@
+"""A further training in the background: the new model is compared with the old one, and offered or refused."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+from tests.serve.conftest import MakeState, predict
+
+from unetpp.run_folder import RunFolder
+from unetpp.serve import trainings
+from unetpp.serve.state import ServerState
+from unetpp.serve.trainings import FurtherTraining, TrainingState
+
+OpenClient = Callable[[ServerState], TestClient]
+
+
+def correct_one(client: TestClient, number: int = 0) -> None:
+    job = predict(client, case=client.get("/v1/cases").json()[number]["id"])
+    body = {"shape": job["view"]["shape"], "affine": job["view"]["affine"], "runs": [[0, 40, 1]]}
+    assert client.post(f"/v1/jobs/{job['id']}/corrections", json=body).status_code == 201
+
+
+def wait(client: TestClient, id: str, seconds: float = 300) -> dict[str, Any]:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found: dict[str, Any] = client.get(f"/v1/trainings/{id}").json()
+        if found["state"] not in trainings.RUNNING:
+            return found
+        time.sleep(0.1)
+    raise TimeoutError(found)
+
+
+def test_a_training_on_corrections_offers_a_model(client: TestClient, tmp_path: Path, trained: Path) -> None:
+    assert client.post("/v1/trainings", json={"minutes": 1}).status_code == 409  # nothing is corrected
+    correct_one(client)
+    begun = client.post("/v1/trainings", json={"minutes": 0.1})
+    assert begun.status_code == 202, begun.text
+    assert client.post("/v1/trainings", json={"minutes": 0.1}).status_code == 409  # one at a time
+    found = wait(client, begun.json()["id"])
+    assert found["state"] in ("better", "refused"), found
+    assert found["validated"] and found["old_dice"] is not None and found["new_dice"] is not None
+    assert found["state"] == ("better" if found["new_dice"] >= found["old_dice"] else "refused")
+    assert f"{found['new_dice']:.4f}" in found["finding"]
+    data = tmp_path / "served" / "trainings" / found["id"] / "data"
+    (split,) = json.loads((data / "splits_final.json").read_text())
+    held_out = json.loads(RunFolder(trained).splits.read_text())[0]["validation"]
+    assert {name.removeprefix("known_") for name in split["val"]} == set(held_out)
+    curves = client.get(f"/v1/trainings/{found['id']}/curves").json()
+    assert curves["folds"][0]["losses"]
+
+
+@pytest.mark.parametrize(("new", "state"), [(0.9, "better"), (0.5, "refused")])
+def test_a_worse_model_is_refused_with_the_number(
+    make_state: MakeState,
+    open_client: OpenClient,
+    monkeypatch: pytest.MonkeyPatch,
+    trained: Path,
+    new: float,
+    state: str,
+) -> None:
+    server = make_state()
+    client = open_client(server)
+    correct_one(client)
+    monkeypatch.setattr(trainings.Trainings, "_run_process", lambda self, made, found, file: None)
+    monkeypatch.setattr(trainings.Trainings, "run_of", lambda self, id: trained)
+    scores = iter([[0.7], [new]])
+    monkeypatch.setattr(trainings, "score_model", lambda model, cases, data: next(scores))
+    monkeypatch.setattr(trainings.shutil, "rmtree", lambda *args, **kwargs: None)  # the run is that of all tests
+    found = wait(client, client.post("/v1/trainings", json={"minutes": 1}).json()["id"])
+    assert found["state"] == state and f"{new:.4f}, before 0.7000" in found["finding"]
+    answer = client.post(f"/v1/trainings/{found['id']}/accept")
+    if state == "refused":
+        assert answer.status_code == 409 and f"{new:.4f}" in answer.json()["detail"]
+        assert len(client.get("/v1/models").json()) == 1
+    else:
+        assert answer.json()["state"] == "accepted"
+        models = client.get("/v1/models").json()
+        assert [model["id"] for model in models][1] == answer.json()["new_model"] and len(models) == 2
+        assert client.post(f"/v1/trainings/{found['id']}/accept").status_code == 409
+
+
+def test_a_training_is_cancelled(
+    make_state: MakeState, open_client: OpenClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = open_client(make_state())
+    correct_one(client)
+    begun = client.post("/v1/trainings", json={"minutes": 5}).json()
+    assert client.post(f"/v1/trainings/{begun['id']}/cancel").json()["state"] == "cancelled"
+    assert wait(client, begun["id"])["state"] == "cancelled"
+
+
+def test_what_was_cut_off_is_told_after_a_restart(make_state: MakeState, tmp_path: Path) -> None:
+    made = FurtherTraining(model="run", minutes=1, state=TrainingState.TRAINING)
+    folder = tmp_path / "served" / "trainings" / made.id
+    folder.mkdir(parents=True)
+    (folder / "training.json").write_text(made.model_dump_json())
+    (folder.parent / "other").mkdir()
+    (folder.parent / "other" / "training.json").write_text("{")
+    state = make_state()
+    (found,) = state.trainings.list()
+    assert found.state is TrainingState.CANCELLED and "stopped" in found.finding
+    state.store.close()
+
+
+@pytest.mark.parametrize(
+    "body", [{"minutes": 0}, {"minutes": -1}, {"minutes": 1e9}, {"minutes": "many"}, {"minutes": None}]
+)
+def test_lengths_that_are_none_are_refused(client: TestClient, body: dict[str, Any]) -> None:
+    assert client.post("/v1/trainings", json=body).status_code == 422
+    assert client.get("/v1/trainings/none").status_code == 404
