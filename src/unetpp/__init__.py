@@ -115,7 +115,8 @@ __all__ += ["Prediction", "Predictor", "SelectedPredictor", "ExportedPredictor",
 __all__ += ["HeadOutputs", "HubModel"]
 __all__ += ["Demonstrated", "Checked", "Planned", "Run", "TrainedFold", "Reported", "Predicted", "PredictedBlocks"]  # noqa: RUF022
 __all__ += ["Evaluated", "Pruned", "Adapted", "Exported", "Imported", "ModelInfo", "ExportInfo"]  # noqa: RUF022
-__all__ += ["RunInfo", "Selected", "SelectionInfo", "Served", "Cleaned", "CleanedRun", "Prepared", "__version__", "peers"]  # noqa: RUF022
+__all__ += ["RunInfo", "Selected", "SelectionInfo", "Served", "Cleaned", "CleanedRun", "Prepared"]  # noqa: RUF022
+__all__ += ["__version__", "peers"]
 __all__ += ["DataError", "Interrupted", "MissingExtraError", "ModelFileError", "PlanError"]
 __all__ += ["Problem", "UnetppError", "UsageError", "WriteError"]
 
