@@ -36,6 +36,7 @@ VERBS = (
     "report",
     "predict",
     "evaluate",
+    "serve",
     "select",
     "prune",
     "adapt",
