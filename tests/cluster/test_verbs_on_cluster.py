@@ -116,6 +116,12 @@ def test_select_is_for_later(cells: Path, address: str, tmp_path: Path) -> None:
         unetpp.train(cells, tmp_path / "run", fold="all", select=True, cluster=address)
 
 
+def test_there_may_be_nothing_to_resume(cells: Path, heard: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cluster: got 'nowhere'"):
+        unetpp.train(cells, tmp_path / "run", resume=True, cluster="nowhere", progress=heard)
+    assert heard.notes[-1] == f"Nothing to resume in {tmp_path / 'run'}: a new training begins."
+
+
 def test_a_dry_run_shows_the_script_and_starts_nothing(trained: Path, tmp_path: Path) -> None:
     pytest.importorskip("dask_jobqueue", reason="the extra `cluster` is not installed")
     queue = tmp_path / "slurm.yaml"
