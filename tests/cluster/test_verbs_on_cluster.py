@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import toy_plan
 from tests.tiny import TINY
 
 import unetpp
+from unetpp.cluster.engine import HERE
 from unetpp.data.demo import write_demo_data
-from unetpp.errors import UsageError
+from unetpp.data.folds import make_splits
+from unetpp.errors import Interrupted, Problem, UnetppError, UsageError, WriteError
 from unetpp.files import hold_lock
+from unetpp.layouts.cases import find_cases
+from unetpp.progress import Silence
 from unetpp.run_folder import RunFolder
+from unetpp.verbs import cluster_training
+from unetpp.verbs.fold_time import Clock
 
 
 def read(folder: Path) -> dict[str, bytes]:
@@ -46,7 +54,7 @@ def test_check_and_plan_read_on_the_cluster(cells: Path, address: str, tmp_path:
     assert unetpp.check(cells).problems == unetpp.check(cells, cluster=address).problems != ()
 
 
-def test_folds_side_by_side_and_not_again(address: str, tmp_path: Path) -> None:
+def test_folds_side_by_side_and_not_again(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells, out = write_demo_data(tmp_path / "cells", 2, cases=3, shape=(32, 40)), tmp_path / "run"
     options: dict[str, Any] = {"fold": "all", "device": "cpu", "cluster": address}
     settings = {**TINY, "train.steps_per_epoch": 1}
@@ -58,18 +66,60 @@ def test_folds_side_by_side_and_not_again(address: str, tmp_path: Path) -> None:
     assert not list(out.rglob(".*lock"))
     before = read(out / "fold_1")
     run.metrics_file(0).unlink()  # as if the command had died before its end
+    noted: list[set[str]] = []
+    verb = import_module("unetpp.verbs.train")
+    monkeypatch.setattr(verb, "_note_start", lambda start, plan, held_out, *rest: noted.append(set(held_out)))
     again = unetpp.train(cells, out, resume=True, **options)
+    assert noted == [{"cells_00", "cells_01", "cells_02"}]  # those of all folds
     assert len(again.folds) == 3 and run.metrics(0)
     assert read(out / "fold_1") == before
     with pytest.raises(UsageError, match="trained fold 0"):
         unetpp.train(cells, out, **options)
+    with pytest.raises(UsageError, match="add_cases: got only folds that have been trained to the end"):
+        unetpp.train(cells, out, resume=True, add_cases=True, **options)
     with hold_lock(out / ".cluster.lock"), pytest.raises(UsageError, match="another command trains on a cluster"):
         unetpp.train(cells, out, resume=True, **options)
+
+
+def test_a_fold_that_fails_leaves_the_others_alone(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[object] = []
+
+    def train(job: Any, *arguments: Any, **options: Any) -> str:
+        if job.fold == 0:
+            raise UnetppError("a", [Problem("step 3", "a loss of nan", "a finite number", "Train with less.")])
+        if job.fold == 1:
+            raise UnetppError("all is lost")
+        if job.fold == 3:
+            raise WriteError("log.jsonl", "no space", "to write it")
+        trained.append(job.fold)
+        return "done"
+
+    monkeypatch.setattr(cluster_training, "train_and_measure", train)
+    dataset, run = find_cases(cells), RunFolder(tmp_path)
+    splits = make_splits(dataset.cases)
+
+    def train_folds(*folds: int) -> None:
+        training = cluster_training.ClusterTraining(HERE, run, dataset, splits, folds, "cpu", Silence())
+        training.train(toy_plan(), Clock(0.0), 1, None, None)
+
+    with pytest.raises(Interrupted, match=r"(?s)fold 0: got a loss of nan.*fold 1: got all is lost.*2, 4 of 4 folds"):
+        train_folds(0, 1, 2, 4)
+    assert trained == [2, 4]
+    with pytest.raises(WriteError, match="no space"):
+        train_folds(3, 2)
 
 
 def test_select_is_for_later(cells: Path, address: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="select: got a training on a `cluster`"):
         unetpp.train(cells, tmp_path / "run", fold="all", select=True, cluster=address)
+
+
+def test_there_may_be_nothing_to_resume(cells: Path, heard: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cluster: got 'nowhere'"):
+        unetpp.train(cells, tmp_path / "run", resume=True, cluster="nowhere", progress=heard)
+    assert heard.notes[-1] == f"Nothing to resume in {tmp_path / 'run'}: a new training begins."
 
 
 def test_a_dry_run_shows_the_script_and_starts_nothing(trained: Path, tmp_path: Path) -> None:

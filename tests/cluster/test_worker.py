@@ -8,6 +8,7 @@ import pytest
 
 from unetpp.cluster import loaded, worker
 from unetpp.cluster.loaded import describe_files, load_once
+from unetpp.errors import UsageError
 from unetpp.free_memory import limit_process, measure_free_bytes
 
 
@@ -25,6 +26,9 @@ def see(monkeypatch: pytest.MonkeyPatch, name: object, gpus: int, limit: int | N
         (3, 4, "auto", "cuda:3"),
         ("SLURMCluster-0-5", 4, "cuda", "cuda:1"),
         ("node", 4, "auto", "auto"),
+        ("w-1", 2, "auto", "cuda:1"),
+        ("tcp://10.0.0.5:40001", 1, "auto", "auto"),
+        ("tcp://10.0.0.5:40001", 2, "cuda:1", "cuda:1"),
         (2, 1, "auto", "auto"),
         (2, 0, "auto", "auto"),
         (3, 4, "cpu", "cpu"),
@@ -36,6 +40,12 @@ def test_each_worker_has_a_device_of_its_own(
 ) -> None:
     see(monkeypatch, name, gpus)
     assert worker.choose_device(wanted) == device
+
+
+def test_a_worker_without_a_name_does_not_choose_a_device_by_its_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    see(monkeypatch, "tcp://10.0.0.5:40001", 2)
+    with pytest.raises(UsageError, match=r"worker tcp://10.0.0.5:40001: got 2 GPUs and no name; .*--name "):
+        worker.choose_device("auto")
 
 
 def test_outside_of_a_worker_the_device_is_as_wanted() -> None:

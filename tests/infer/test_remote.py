@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from tests.infer.test_predict_files import write
 
 from unetpp.errors import UsageError, WriteError
+from unetpp.files import digest_file
 from unetpp.infer.case_result import CaseJob, CaseUnit
 from unetpp.infer.journal import Journal
 from unetpp.infer.model_digest import digest_model, list_model_files
@@ -38,6 +40,22 @@ def test_a_worker_loads_the_model_once_and_writes_a_case(tmp_path: Path, make_mo
 def test_a_model_that_a_worker_does_not_see_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"worker on .*: got no .*/run; expected the model"):
         RemoteModel(str(tmp_path / "run"), "cpu", "torch", 0.3).load()
+
+
+def test_a_model_is_read_once_for_all_its_digests(
+    make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, read = make_model(), list[Path]()
+
+    def digest(path: Path) -> str:
+        read.append(path)
+        return digest_file(path)
+
+    monkeypatch.setattr("unetpp.infer.model_digest.digest_file", digest)
+    first = digest_model(model)
+    assert digest_model(model) == first and read == [model.absolute()]
+    os.utime(model, ns=(1, 1))
+    assert digest_model(model) == first and len(read) == 2
 
 
 def test_the_digest_of_a_model_is_that_of_its_content(tmp_path: Path, make_model: Callable[..., Path]) -> None:

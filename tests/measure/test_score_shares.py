@@ -34,7 +34,15 @@ def test_shares_meet_in_the_scores_of_all(tmp_path: Path) -> None:
     last = unetpp.evaluate(*folders, out, part="2/3")
     assert not any("not there" in note for note in last.notes)
     assert out.read_bytes() == (tmp_path / "whole.json").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["p", "r", "scores.json", "whole.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "p",
+        "r",
+        "scores.json",
+        "scores.json.parts",
+        "whole.json",
+    ]
+    unetpp.evaluate(*folders, out, part="3/3")  # a requeued job
+    assert out.read_bytes() == (tmp_path / "whole.json").read_bytes()
 
 
 def test_shares_of_other_files_do_not_count(tmp_path: Path) -> None:
@@ -46,6 +54,9 @@ def test_shares_of_other_files_do_not_count(tmp_path: Path) -> None:
     assert "shares 1 are not there" in found.notes[0]
     (tmp_path / "scores.json.parts/1-of-2.json").write_text("{")
     assert "shares 1 are not there" in unetpp.evaluate(*folders, tmp_path / "scores.json", part="2/2").notes[0]
+    unetpp.evaluate(*folders, tmp_path / "scores.json", part="1/2")
+    read_otherwise = unetpp.evaluate(*folders, tmp_path / "scores.json", labels="objects", part="2/2")
+    assert "shares 1 are not there" in read_otherwise.notes[0]
 
 
 def test_a_share_needs_a_place_to_meet(tmp_path: Path) -> None:

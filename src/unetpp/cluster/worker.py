@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+from unetpp.errors import UsageError
 from unetpp.free_memory import limit_process
 
 
@@ -19,15 +20,26 @@ def list_unseen(paths: Sequence[str]) -> list[str]:
 def choose_device(wanted: str) -> str:
     """Choose the device of this worker: of several GPUs that it sees, the one of its number.
 
-    Workers of one job, or of one machine, have names that end with consecutive numbers.
+    Workers of one job, or of one machine, have names that end with consecutive numbers. Without a name they have their
+    address for one, which ends with a port: that of two workers may stand for the same GPU.
 
     Args:
         wanted: auto, or a device, which is taken as it is.
+
+    Raises:
+        UsageError: several GPUs, and a worker without a name.
     """
     if wanted not in ("auto", "cuda") or (worker := _find_worker()) is None:
         return wanted
     count = int(import_module("torch").cuda.device_count())
-    number = re.search(r"[0-9]+$", str(worker.name))
+    name = str(worker.name)
+    if count > 1 and "://" in name:
+        expected = "a name that ends with its number, by which it takes one"
+        action = (
+            "Start it with `--name w` (`dask worker --nworkers 2 --name w`), or with one GPU in CUDA_VISIBLE_DEVICES."
+        )
+        raise UsageError(f"worker {name}", f"{count} GPUs and no name", expected, action, setting="cluster")
+    number = re.search(r"[0-9]+$", name)
     return f"cuda:{int(number[0]) % count}" if number and count > 1 else wanted
 
 

@@ -184,8 +184,11 @@ def _inspect_elsewhere(
     engine.require_shared(list({path.absolute().parent for case in cases for path in (*case.images, *case.labels)}))
     task = partial(_inspect_case, reading=reading)
     for outcome in run_cases(engine, task, cases, name="inspect", progress=progress):
-        facts, problems = outcome.result or (None, list(outcome.problems))
-        yield _thin(facts, _SAMPLE_OF_ALL // len(cases)), list(map(outcome.unit.name_as_given, problems))
+        if outcome.result is None:
+            yield None, list(outcome.problems)
+        else:
+            facts, problems = outcome.result
+            yield _thin(facts, _SAMPLE_OF_ALL // len(cases)), list(map(outcome.unit.name_as_given, problems))
 
 
 def _inspect_cases(

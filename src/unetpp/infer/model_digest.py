@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 
+from unetpp.cluster.loaded import describe_files
 from unetpp.errors import UnetppError
 from unetpp.files import digest_file
 from unetpp.run_folder import find_model_files, list_first_stage
@@ -20,9 +22,15 @@ def digest_model(model: Path) -> str | None:
         Hexadecimal digits; None: there are no files, as of a model in memory.
     """
     try:
-        digests = [digest_file(file) for file in list_model_files(model)]
+        return _digest_files(describe_files(file.absolute() for file in list_model_files(model)))
     except (OSError, UnetppError):
         return None
+
+
+@functools.lru_cache(maxsize=16)
+def _digest_files(described: tuple[tuple[str, int, int], ...]) -> str:
+    """Digest files by their descriptions; once, however many predictions a process makes with a model."""
+    digests = [digest_file(Path(name)) for name, _, _ in described]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()[:_LENGTH]
 
 

@@ -242,11 +242,6 @@ class ScoredFolders:
     scored: Mapping[int, _ScoredFolder]
     by_depth: Mapping[int, Path] = field(default_factory=dict)
 
-    @property
-    def shares(self) -> dict[str, Share]:
-        """The share of each folder, by its name."""
-        return {each.name: each.share for each in self.scored.values()}
-
     def join(self, sharing: ScoreSharing) -> FolderScores:
         """Add the scores of the other shares.
 
@@ -313,9 +308,10 @@ def _evaluate_folder(
     task = _ScorePair(match, references.reading, _list_indices(named, match.reference_classes))
     todo = [pair for pair in sharing.part.choose(pairs) if name_label(pair.case) not in refused]
     scored, failed = _score_pairs(todo, task, progress, sharing.engine)
-    mine = Share(identity=identify_files(files, cases, stems), scores=tuple(scored), problems=tuple(failed))
     names = match.reference_classes.names
     names = names if named is None else (names[0], *(region.name for region in named))
+    identity = identify_files(files, cases, stems, (replace(match, problems=[], notes=[]), task.reading, names))
+    mine = Share(identity=identity, scores=tuple(scored), problems=tuple(failed))
     return _ScoredFolder(name, mine, names, tuple(problems), (*left, *match.notes, *record.verdicts))
 
 

@@ -1,8 +1,9 @@
 """Scores of several commands, each of which scored a share of the cases, as `evaluate --part 2/8` does.
 
-    SCORES.json.parts/2-of-8.json    scores of the second of eight shares; removed when all are there
+    SCORES.json.parts/2-of-8.json    scores of the second of eight shares
 
-Whichever share ends last writes the scores of all.
+Each share writes the scores of all that are there, the last one those of all. The files stay: a share that is done
+again, such as by a requeued job, finds the others. Shares of files that have changed since do not count.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from unetpp.cluster.engine import HERE, Engine
 from unetpp.errors import Problem, UsageError
 from unetpp.files import hold_lock, write_text
+from unetpp.formats import list_image_files
 from unetpp.layouts.dataset import Case
 from unetpp.metrics.scores import CaseScore
 from unetpp.parts import WHOLE, Part
@@ -30,7 +32,7 @@ class Share(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     identity: str
-    """Digest of the files that all shares compare."""
+    """Digest of the files that all shares compare, and of how."""
     scores: tuple[CaseScore, ...]
     problems: tuple[Problem, ...]
 
@@ -83,20 +85,6 @@ class ScoreSharing:
         problems = list(dict.fromkeys(problem for share in there for problem in share.problems))
         return scores, problems, [index for index, share in shares.items() if share is None]
 
-    def clean(self, shares: Mapping[str, Share]) -> None:
-        """Remove the shares of some folders, by their names, if all are there."""
-        files = (
-            {}
-            if self.part.is_whole
-            else {self._file(name, index): share for name, share in shares.items() for index in self._numbers}
-        )
-        if not files or not all(_read(file, share.identity) for file, share in files.items()):
-            return
-        for file in files:
-            file.unlink()
-        with suppress(OSError):
-            self.folder.rmdir()
-
     @property
     def _numbers(self) -> range:
         return range(1, self.part.count + 1)
@@ -114,8 +102,20 @@ def _read(file: Path, identity: str) -> Share | None:
     return share if share.identity == identity else None
 
 
-def identify_files(files: Mapping[str, Path], cases: Mapping[str, Case], stems: Sequence[str]) -> str:
-    """Digest the names, sizes and times of all files that are compared."""
+def identify_files(files: Mapping[str, Path], cases: Mapping[str, Case], stems: Sequence[str], how: object) -> str:
+    """Digest the names, sizes and times of all files that are compared, and how they are.
+
+    Args:
+        files: segmentations by stem.
+        cases: references by stem.
+        stems: those that are compared.
+        how: what is known of the meaning of their values; the same content has the same `repr`.
+    """
     paths = [path for stem in stems for path in (files[stem], *cases[stem].labels)]
-    found = [(path.name, status.st_size, status.st_mtime_ns) for path in paths for status in [path.stat()]]
-    return hashlib.sha256(json.dumps([list(stems), found]).encode(errors="surrogatepass")).hexdigest()[:16]
+    found = [
+        (file.name, status.st_size, status.st_mtime_ns)
+        for path in paths
+        for file in list_image_files(path)
+        for status in [file.stat()]
+    ]
+    return hashlib.sha256(json.dumps([list(stems), found, repr(how)]).encode(errors="surrogatepass")).hexdigest()[:16]

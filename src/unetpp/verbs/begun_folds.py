@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from unetpp.errors import UsageError
@@ -44,6 +44,29 @@ def require_finished(folder: RunFolder, folds: Iterable[FoldName], resume: bool)
     if missing := [fold for fold in folds if not folder.has_started(fold)]:
         got = f"a length with a plus for fold {missing[0]}, which has not begun"
         raise UsageError(folder.path, got, "a trained fold", "Give its whole length, without the plus.", setting="out")
+
+
+def are_done(folder: RunFolder, folds: Sequence[FoldName], resume: bool, adds: bool, add_cases: bool) -> bool:
+    """Tell whether nothing of some folds is left to train.
+
+    Args:
+        folder: run folder.
+        folds: folds that are to be trained.
+        resume: whether they are to be continued.
+        adds: whether a length is added to finished ones.
+        add_cases: whether new cases are to train, too.
+
+    Raises:
+        UsageError: a length is added to folds that have not begun, or cases to those that are finished.
+    """
+    if adds:
+        require_finished(folder, folds, resume)
+        return False
+    done = all(folder.metrics(fold) for fold in folds)
+    if add_cases and done:
+        action = 'Give a length with a plus as well, such as `minutes="+10"`.'
+        raise UsageError("add_cases", "only folds that have been trained to the end", "one to train", action)
+    return done
 
 
 def require_ready(folder: RunFolder, fold: int | str, resume: bool, adds: bool) -> None:

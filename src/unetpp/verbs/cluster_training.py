@@ -12,7 +12,7 @@ from unetpp.cluster.engine import Engine
 from unetpp.cluster.worker import choose_device
 from unetpp.data.folds import Split
 from unetpp.data.store import store_cases
-from unetpp.errors import DataError, Interrupted, UsageError
+from unetpp.errors import DataError, Interrupted, Problem, UnetppError, UsageError, WriteError
 from unetpp.files import hold_lock
 from unetpp.layouts.dataset import Dataset
 from unetpp.plan import Plan
@@ -100,6 +100,15 @@ class FoldTask:
     """Length that is added to finished folds."""
 
     def __call__(self, fold: FoldName) -> TrainedFold:
+        try:
+            return self._train(fold)
+        except (DataError, Interrupted, WriteError):
+            raise
+        except UnetppError as error:  # such as a loss that is not finite: the other folds go on
+            problem = Problem(f"fold {fold}", str(error), "a fold that can be trained", "")
+            raise DataError(error.problems or [problem]) from None
+
+    def _train(self, fold: FoldName) -> TrainedFold:
         load_libraries(SILENCE)
         keep_freed_memory()
         device = preparation.choose_place(choose_device(self.device), None).device
@@ -167,7 +176,8 @@ class ClusterTraining:
         """Train the folds, each on a device of its own; finished ones are left alone.
 
         Raises:
-            Interrupted: a fold could not be trained; the others are.
+            Interrupted: a fold could not be trained; all others are, as far as they can.
+            WriteError: a disk is full.
         """
         dataset = replace(self.dataset, cases=tuple(case.absolute() for case in self.dataset.cases))
         minutes = more.minutes if more else plan.train.minutes
@@ -185,7 +195,7 @@ class ClusterTraining:
             show(len(finished), len(self.folds))
         if problems:
             others = f"{', '.join(map(str, finished)) or 'none'} of {len(self.folds)} folds are trained"
-            raise Interrupted(f"{DataError(problems)} ({others}.)")
+            raise Interrupted(f"{' '.join(map(str, problems))} ({others}.)")
         return [finished[fold] for fold in self.folds]
 
 

@@ -69,7 +69,6 @@ def evaluate(
         metrics, problems, notes = scored.join(sharing)
         if target is not None:
             write_json(target, metrics.to_dict())
-        sharing.clean(scored.shares)
     if csv is not None:
         write_text(Path(csv), tabulate_cases(metrics))
     return Evaluated(metrics, problems, target, notes, None if csv is None else Path(csv))

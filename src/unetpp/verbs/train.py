@@ -172,10 +172,12 @@ def train(
     begun_folds.require_ready(folder, fold, resume, request.adds)
     if part is not None:
         return prepare_part(Path(data), folder, Part.parse(part), request.settings, progress)
+    if select and cluster is not None and not dry_run:
+        action = "Run `unetpp select` when the folds are trained."
+        raise UsageError("select", "a training on a `cluster`", "one without it", action)
+    if resume and not folder.plan.exists():
+        progress.note(f"Nothing to resume in {folder.path}: a new training begins.")
     if cluster is not None and not dry_run:
-        if select:
-            action = "Run `unetpp select` when the folds are trained."
-            raise UsageError("select", "a training on a `cluster`", "one without it", action)
         options = request, fold, start, resume, add_cases, device, log_to
         return _train_on_cluster(cluster, Path(data), folder, *options, no_cache, started, progress)
     if dry_run and (script := show_script(cluster)):
@@ -192,8 +194,6 @@ def train(
     from unetpp.verbs.splits import choose_split, find_splits
 
     clock = Clock(started)
-    if resume and not folder.plan.exists():
-        progress.note(f"Nothing to resume in {folder.path}: a new training begins.")
     listeners = Listeners(log_to, folder.path, progress.note)
     keep_freed_memory()
     place, timed_on = preparation.choose_place(device, request.vram_gb)
@@ -204,12 +204,7 @@ def train(
     dataset, fingerprint = found.dataset, found.fingerprint
     splits = find_splits(folder, dataset, progress, add_cases, validated=fold != NO_VALIDATION)
     numbers = begun_folds.parse_folds(fold, len(splits))
-    done = all(folder.metrics(number) for number in numbers) and not request.adds
-    if request.adds:
-        begun_folds.require_finished(folder, numbers, resume)
-    elif add_cases and done:
-        action = 'Give a length with a plus as well, such as `minutes="+10"`.'
-        raise UsageError("add_cases", "only folds that have been trained to the end", "one to train", action)
+    done = begun_folds.are_done(folder, numbers, resume, request.adds, add_cases)
     if len(numbers) > 1 and not resume:
         progress.note("What nnU-Net calls fold all, one model of all cases, is fold none here.")
     request = _share_minutes(request, len(numbers), progress, 1 - SELECTED_SHARE if select else 1.0)
@@ -365,7 +360,7 @@ def _train_on_cluster(
     from unetpp.verbs.cluster_training import ClusterTraining
     from unetpp.verbs.fold_time import Clock
     from unetpp.verbs.plan_page import has_plan_page, make_plan_page
-    from unetpp.verbs.splits import find_splits
+    from unetpp.verbs.splits import choose_split, find_splits
 
     numbers: list[FoldName] = []
     try:
@@ -373,8 +368,7 @@ def _train_on_cluster(
             found = preparation.read_data(data, request.settings, progress, folder, engine)
             splits = find_splits(folder, found.dataset, progress, add_cases, validated=fold != NO_VALIDATION)
             numbers += begun_folds.parse_folds(fold, len(splits))
-            if request.adds:
-                begun_folds.require_finished(folder, numbers, resume)
+            begun_folds.are_done(folder, numbers, resume, request.adds, add_cases)
             training = ClusterTraining(engine, folder, found.dataset, splits, numbers, device, progress)
             rounds = training.count_rounds()
             request = _share_minutes(request, rounds, progress, what="rounds of folds side by side")
@@ -385,7 +379,8 @@ def _train_on_cluster(
                 progress.note(made.planned.summarize(None))
                 if not folder.started_folds() and not has_plan_page(folder, made.plan):
                     make_plan_page(folder, found, splits, made.planned, progress)
-                _note_start(start, made.plan, {*splits[0].validation}, data, folder, progress)
+                held_out = {case for number in numbers for case in choose_split(splits, number).validation}
+                _note_start(start, made.plan, held_out, data, folder, progress)
                 training.prepare(made.plan)
                 more = request if request.adds else None
                 folds = training.train(made.plan, Clock(started), rounds, log_to, more)
