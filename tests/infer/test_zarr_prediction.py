@@ -16,9 +16,10 @@ from tests.zarr_images import write_image
 from unetpp.cluster.engine import HereEngine
 from unetpp.errors import DataError, UsageError
 from unetpp.infer import block_cut
-from unetpp.infer.block_tasks import Model, PredictBlock
+from unetpp.infer.block_tasks import PredictBlock
 from unetpp.infer.loading import load
 from unetpp.infer.options import PredictOptions
+from unetpp.infer.remote import RemoteModel
 from unetpp.infer.zarr_prediction import Request, predict_store
 from unetpp.parts import Part
 from unetpp.plan import Plan
@@ -46,7 +47,7 @@ def per_case(plan: Plan) -> Plan:
 
 def predict(model: Path, image: Path, out: Path, **more: Any) -> PredictedBlocks:
     options = more.pop("options", PredictOptions())
-    known = Model(str(model), "cpu", "torch")
+    known = RemoteModel(str(model), "cpu", "torch")
     engine = more.pop("engine", None)
     return predict_store(Request(known, str(image), str(out), options, **more), known.load(), engine)
 
@@ -300,3 +301,11 @@ def test_tasks_travel_to_workers(make_model: MakeModel, volume: Path, tmp_path: 
 
     model = make_model(per_case(toy_plan(3)))
     assert predict(model, volume, tmp_path / "out.zarr", engine=Sending()).complete
+
+
+def test_blocks_are_predicted_on_the_device_of_their_worker(
+    make_model: MakeModel, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unetpp.infer.remote.choose_device", lambda wanted: "cuda:7")
+    with pytest.raises(UsageError, match="cuda:7"):
+        predict(make_model(toy_plan(3)), volume, tmp_path / "out.zarr")

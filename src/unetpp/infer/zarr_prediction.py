@@ -32,7 +32,6 @@ from unetpp.infer.block_tasks import (
     PREDICTED,
     ImagesOfStore,
     Measure,
-    Model,
     PredictBlock,
     Shrink,
     name_level,
@@ -43,6 +42,7 @@ from unetpp.infer.model_digest import digest_model
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import AUTO, name_depth
 from unetpp.infer.predictor import Predictor
+from unetpp.infer.remote import RemoteModel
 from unetpp.infer.selected import SelectedPredictor
 from unetpp.labels import make_labels
 from unetpp.parts import WHOLE, Part
@@ -57,7 +57,7 @@ LABELS = "segmentation"
 class Request:
     """What is asked for."""
 
-    model: Model
+    model: RemoteModel
     image: str
     """Folder or address of the image."""
     out: str
