@@ -143,7 +143,7 @@ def measure_layer(images: ImagesOfStore, image: int, layer: Layer) -> list[SlabM
 
 
 @functools.lru_cache(maxsize=4)
-def read_scales(marks: Marks, image: int, layers: int, images: _Unhashed) -> Scales:
+def read_scales(marks: Marks, image: int, layers: int, images: _ByStore) -> Scales:
     """Join what was measured of an image.
 
     Raises:
@@ -158,17 +158,17 @@ def read_scales(marks: Marks, image: int, layers: int, images: _Unhashed) -> Sca
     return join_slabs(slabs_found, images.value.data.normalization)
 
 
-class _Unhashed:
-    """Images as an argument of a cache, by which nothing is told apart: the marks know the image."""
+class _ByStore:
+    """Images as an argument of a cache, told apart by their store as one command has opened it."""
 
     def __init__(self, value: ImagesOfStore) -> None:
         self.value = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Unhashed)
+        return isinstance(other, _ByStore) and self.value.store == other.value.store
 
     def __hash__(self) -> int:
-        return 0
+        return hash(self.value.store)
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class PredictBlock:
     def predict(self, image: int, area: Slices, scales: Scales | None = None) -> list[np.ndarray]:
         """Return the label values of a block of an image, for each size; `scales`: those to be used for a trial."""
         if scales is None and self.images.is_measured:
-            scales = read_scales(self.marks, image, len(self.images.list_layers()), _Unhashed(self.images))
+            scales = read_scales(self.marks, image, len(self.images.list_layers()), _ByStore(self.images))
         where = self.images.name(image)
         prepared = prepare_image(self.images.source(image), self.images.data, where, once=True, scales=scales)
         found = predict_classes(cast(_Blockwise, self.model.load()), prepared, area, self.options, image, where)
