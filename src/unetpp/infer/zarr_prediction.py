@@ -25,7 +25,7 @@ from unetpp.formats.format import FileRefused
 from unetpp.formats.object_store import Objects, open_objects
 from unetpp.formats.ome_zarr import choose_channels
 from unetpp.formats.zarr_image import ZarrImage, open_zarr_image
-from unetpp.infer.block_marks import Marks, Writer, writing
+from unetpp.infer.block_marks import Marks, writing
 from unetpp.infer.block_plan import plan_blocks
 from unetpp.infer.block_tasks import (
     MEASURED,
@@ -107,7 +107,7 @@ def predict_store(
     if (request.resume or not request.part.is_whole) and _is_complete(objects, names, record):
         return PredictedBlocks(str(objects), names, blocks=len(cuts[0]), earlier=len(cuts[0]), complete=True)
     holds_image_of(objects, images.store)
-    with writing(marks, None if request.part.is_whole else str(request.part), request.resume) as writer:
+    with writing(marks, None if request.part.is_whole else str(request.part), request.resume):
         marks.forget_others()
         if not request.resume and request.part.is_whole:
             marks.forget()
@@ -115,7 +115,7 @@ def predict_store(
         named = dict(zip(map(int, classes.table), known.data.classes, strict=False))
         store = make_label_store(objects, images.store, names, cuts, classes.table.dtype, named, record)
         predict = PredictBlock(request.model, request.options, images, store, marks)
-        work = _Work(request, predict, engine or HereEngine(), writer, progress or Silence())
+        work = _Work(request, predict, engine or HereEngine(), progress or Silence())
         outcome = work.do()
     notes: tuple[str, ...] = ()
     with suppress(DataError):  # what cannot be read has failed already
@@ -136,11 +136,9 @@ def name_labels(predictor: Predictor | SelectedPredictor, options: PredictOption
 class _Work:
     """The stages of one request."""
 
-    def __init__(
-        self, request: Request, predict: PredictBlock, engine: Engine, writer: Writer, progress: Progress
-    ) -> None:
+    def __init__(self, request: Request, predict: PredictBlock, engine: Engine, progress: Progress) -> None:
         self._request, self._predict, self._engine = request, predict, engine
-        self._writer, self._progress = writer, progress
+        self._progress = progress
         self._store, self._marks, self._images = predict.store, predict.marks, predict.images
         self._problems: list[Problem] = []
 
@@ -199,7 +197,6 @@ class _Work:
         for number, outcome in enumerate(self._engine.run(task, iter(units), name=title), start=1):
             self._problems += outcome.problems
             done += not outcome.problems
-            self._writer.refresh()
             show(number, len(units))
         return done
 
