@@ -169,6 +169,22 @@ def test_parts_meet_in_one_output(make_model: MakeModel, volume: Path, tmp_path:
     assert read_all(tmp_path / "out.zarr") == read_all(tmp_path / "whole.zarr")
 
 
+def test_a_part_whose_last_block_another_completes_knows_it(
+    make_model: MakeModel, volume: Path, tmp_path: Path
+) -> None:
+    model, out = make_model(toy_plan(3)), tmp_path / "out.zarr"
+    predict(model, volume, out, part=Part(2, 2))
+
+    class Overtaken(HereEngine):
+        def run(self, task: Any, units: Any, *, name: str, alone: bool = False) -> Iterator[Any]:  # type: ignore[override]
+            yield from super().run(task, units, name=name, alone=alone)
+            assert predict(model, volume, out, part=Part(2, 2), resume=True).complete
+
+    done = predict(model, volume, out, part=Part(1, 2), engine=Overtaken())
+    assert (done.exit_code, done.complete) == (0, True)
+    assert not (out / ".unetpp").exists()
+
+
 def test_a_broken_chunk_costs_its_blocks_alone(make_model: MakeModel, tmp_path: Path) -> None:
     volume = tmp_path / "in.zarr"
     write_image(volume, make_array((1, 8, 16, 80)), "czyx", (1, 8, 8, 8))

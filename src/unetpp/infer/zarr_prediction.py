@@ -115,7 +115,7 @@ def predict_store(
         named = dict(zip(map(int, classes.table), known.data.classes, strict=False))
         store = make_label_store(objects, images.store, names, cuts, classes.table.dtype, named, record)
         predict = PredictBlock(request.model, request.options, images, store, marks)
-        work = _Work(request, predict, engine or HereEngine(), progress or Silence())
+        work = _Work(request, predict, record, engine or HereEngine(), progress or Silence())
         outcome = work.do()
     notes: tuple[str, ...] = ()
     with suppress(DataError):  # what cannot be read has failed already
@@ -136,9 +136,11 @@ def name_labels(predictor: Predictor | SelectedPredictor, options: PredictOption
 class _Work:
     """The stages of one request."""
 
-    def __init__(self, request: Request, predict: PredictBlock, engine: Engine, progress: Progress) -> None:
-        self._request, self._predict, self._engine = request, predict, engine
-        self._progress = progress
+    def __init__(
+        self, request: Request, predict: PredictBlock, record: dict[str, Any], engine: Engine, progress: Progress
+    ) -> None:
+        self._request, self._predict, self._record = request, predict, record
+        self._engine, self._progress = engine, progress
         self._store, self._marks, self._images = predict.store, predict.marks, predict.images
         self._problems: list[Problem] = []
 
@@ -156,6 +158,8 @@ class _Work:
         if complete:
             record_end(self._store)
             self._marks.forget()
+        elif not self._problems:  # another part that has seen the last block may have done the rest, and forgotten
+            complete = _is_complete(self._store.objects, self._store.names, self._record)
         skipped = len(own) - len(waiting)
         return {
             "blocks": len(own),
