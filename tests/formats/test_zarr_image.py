@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,13 @@ def test_arrays_that_do_not_fit_their_axes_are_refused(tmp_path: Path) -> None:
     zarr.create_array(str(tmp_path / "in.zarr"), name="s1", shape=(4, 4), dtype="uint8", overwrite=True)
     with pytest.raises(DataError, match="an array s1 of 2 axes"):
         open_zarr_image(tmp_path / "in.zarr")
+
+
+def test_an_image_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    for size, chunk in ((20, 8), (36, 5)):
+        array = np.random.default_rng(size).integers(0, 255, (size, size)).astype(np.uint8)
+        shutil.rmtree(tmp_path / "in.zarr", ignore_errors=True)
+        write_image(tmp_path / "in.zarr", array, "yx", (chunk, chunk))
+        found = open_zarr_image(tmp_path / "in.zarr").source((0,))
+        assert found.shape == (1, size, size)
+        assert np.array_equal(found.read((slice(0, size),) * 2)[0], array)

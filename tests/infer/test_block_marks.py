@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -69,3 +71,27 @@ def test_a_client_that_has_died_is_no_rival(tmp_path: Path, monkeypatch: pytest.
     assert Writer(marks, None).find_rival(resume=False) is None
     marks.objects.write(".unetpp/writers/other", b"no json")
     assert Writer(marks, None).find_rival(resume=False) is None
+
+
+def test_a_client_whose_workers_wait_is_known_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unetpp.infer.block_marks._REFRESH_S", 0.01)
+    marks, failures = Marks(open_objects(tmp_path, writes=True), "mine"), [OSError("no network")]
+    original = Writer.refresh
+
+    def refresh(self: Writer) -> None:
+        if threading.current_thread() is not threading.main_thread() and failures:
+            raise failures.pop()
+        original(self)
+
+    monkeypatch.setattr(Writer, "refresh", refresh)
+    with writing(marks, None, resume=False):
+        ((key, _),) = marks.objects.list_keys(".unetpp/writers")
+        marks.objects.delete([key])  # a rival has taken it for dead
+        until = time.monotonic() + 30
+        while marks.objects.read(key) is None and time.monotonic() < until:
+            time.sleep(0.01)
+        with pytest.raises(UsageError, match="is writing"), writing(marks, None, resume=False):
+            pass
+    assert not failures
+    time.sleep(0.05)
+    assert list(marks.objects.list_keys("")) == []

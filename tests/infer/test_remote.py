@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.cluster.test_worker import see
 from tests.infer.test_predict_files import write
 
 from unetpp.errors import UsageError, WriteError
@@ -35,6 +36,18 @@ def test_a_worker_loads_the_model_once_and_writes_a_case(tmp_path: Path, make_mo
     with pytest.raises(WriteError, match=r"worker on .*: got no .*/out"):
         task(unit)  # not mounted: nothing takes its place
     assert not journal.out.exists()
+
+
+def test_each_worker_loads_the_model_on_its_own_gpu(
+    monkeypatch: pytest.MonkeyPatch, make_model: Callable[..., Path]
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("unetpp.infer.remote.load", lambda path, device, *_: seen.append(device) or device)
+    model = RemoteModel(str(make_model()), "auto", "torch")
+    for number in (2, 3):
+        see(monkeypatch, f"w-{number}", gpus=4)
+        assert model.load() == f"cuda:{number}"
+    assert seen == ["cuda:2", "cuda:3"]
 
 
 def test_a_model_that_a_worker_does_not_see_is_named(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from tests.zarr_images import write_image
 from unetpp.cluster.engine import HereEngine
 from unetpp.errors import DataError, UsageError
 from unetpp.infer import block_cut
-from unetpp.infer.block_tasks import Model, PredictBlock
+from unetpp.infer.block_tasks import PredictBlock
 from unetpp.infer.loading import load
 from unetpp.infer.options import PredictOptions
+from unetpp.infer.remote import RemoteModel
 from unetpp.infer.zarr_prediction import Request, predict_store
 from unetpp.parts import Part
 from unetpp.plan import Plan
@@ -46,7 +47,7 @@ def per_case(plan: Plan) -> Plan:
 
 def predict(model: Path, image: Path, out: Path, **more: Any) -> PredictedBlocks:
     options = more.pop("options", PredictOptions())
-    known = Model(str(model), "cpu", "torch")
+    known = RemoteModel(str(model), "cpu", "torch")
     engine = more.pop("engine", None)
     return predict_store(Request(known, str(image), str(out), options, **more), known.load(), engine)
 
@@ -166,6 +167,22 @@ def test_parts_meet_in_one_output(make_model: MakeModel, volume: Path, tmp_path:
     assert sum(each.done for each in done) == 4
     assert "not complete" in done[0].to_text()
     assert read_all(tmp_path / "out.zarr") == read_all(tmp_path / "whole.zarr")
+
+
+def test_a_part_whose_last_block_another_completes_knows_it(
+    make_model: MakeModel, volume: Path, tmp_path: Path
+) -> None:
+    model, out = make_model(toy_plan(3)), tmp_path / "out.zarr"
+    predict(model, volume, out, part=Part(2, 2))
+
+    class Overtaken(HereEngine):
+        def run(self, task: Any, units: Any, *, name: str, alone: bool = False) -> Iterator[Any]:  # type: ignore[override]
+            yield from super().run(task, units, name=name, alone=alone)
+            assert predict(model, volume, out, part=Part(2, 2), resume=True).complete
+
+    done = predict(model, volume, out, part=Part(1, 2), engine=Overtaken())
+    assert (done.exit_code, done.complete) == (0, True)
+    assert not (out / ".unetpp").exists()
 
 
 def test_a_broken_chunk_costs_its_blocks_alone(make_model: MakeModel, tmp_path: Path) -> None:
@@ -300,3 +317,11 @@ def test_tasks_travel_to_workers(make_model: MakeModel, volume: Path, tmp_path: 
 
     model = make_model(per_case(toy_plan(3)))
     assert predict(model, volume, tmp_path / "out.zarr", engine=Sending()).complete
+
+
+def test_blocks_are_predicted_on_the_device_of_their_worker(
+    make_model: MakeModel, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unetpp.infer.remote.choose_device", lambda wanted: "cuda:7")
+    with pytest.raises(UsageError, match="cuda:7"):
+        predict(make_model(toy_plan(3)), volume, tmp_path / "out.zarr")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,17 @@ from tests.verbs.test_two_at_once import data  # noqa: F401
 
 from unetpp.data.folds import read_splits
 from unetpp.measured import read_metrics
+from unetpp.results import Followed, Result
 from unetpp.run_folder import CHECKPOINT, METRICS_FILE, MODEL
+from unetpp.verbs.launch import digest_arguments, with_ranks
 
 SETTINGS = TINY | {"train.batch": 4, "train.checkpoint_minutes": 0.001, "train.precision": "fp32"}
 PLAIN = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "TORCHELASTIC_"))}
 
 
-def start_tasks(count: int, *tokens: object, **settings: Any) -> list[subprocess.Popen[str]]:
+def start_tasks(
+    count: int, *tokens: object, each: Sequence[Sequence[str]] = ((), ()), **settings: Any
+) -> list[subprocess.Popen[str]]:
     """Start tasks with the environment that srun gives them."""
     command = [sys.executable, "-m", "unetpp", "train", *map(str, tokens), *set_options(SETTINGS | settings)]
     shared = {
@@ -37,7 +42,7 @@ def start_tasks(count: int, *tokens: object, **settings: Any) -> list[subprocess
     }
     return [
         subprocess.Popen(
-            command,
+            [*command, *each[rank]],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -75,6 +80,56 @@ def test_a_size_without_torchrun_is_refused(data: Path, tmp_path: Path) -> None:
     assert "WORLD_SIZE: got 2 without RANK" in answer.stderr
     assert "torchrun --nproc-per-node 2 -m unetpp train" in answer.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (("--part", "1/2"), ("--part", "2/2"), "--part: got 1/2 in 2 processes that torchrun or srun started together"),
+        (("--cluster", "local:2"), ("--cluster", "local:2"), "--cluster: got local:2 in 2 processes"),
+        (("--fold", "0"), ("--fold", "1"), "arguments: got others in rank 1 than in rank 0"),
+    ],
+)
+def test_tasks_that_do_not_train_one_run_are_refused_once(
+    data: Path,  # noqa: F811
+    tmp_path: Path,
+    first: tuple[str, ...],
+    second: tuple[str, ...],
+    said: str,
+) -> None:
+    common = (data, "--out", tmp_path / "run", "--epochs", 2, "--device", "cpu")
+    tasks = start_tasks(2, *common, each=(first, second))
+    (_, err), others = (task.communicate(timeout=300) for task in tasks)
+    assert [task.returncode for task in tasks] == [2, 2]
+    assert said in err
+    assert others == ("", "")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("variables", [{"SLURM_RESTART_COUNT": "1"}, {}])
+def test_a_single_task_that_slurm_starts_again_resumes(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    for name, value in {"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_STEP_ID": "0", **variables}.items():
+        monkeypatch.setenv(name, value)
+    seen: list[dict[str, Any]] = []
+
+    @with_ranks
+    def verb(**options: Any) -> Result:
+        seen.append(options)
+        return Followed(0)
+
+    verb(fold=1)
+    assert seen == [{"fold": 1, "resume": True} if variables else {"fold": 1}]
+
+
+@pytest.mark.parametrize("options", [{}, {"fold": 0, "set": {"train.batch": 4}}, {"out": Path("run"), "resume": True}])
+def test_arguments_are_told_apart_but_for_those_of_each_rank(options: dict[str, Any]) -> None:
+    digest = digest_arguments((Path("data"),), options)
+    assert 0 <= digest < 2**63
+    assert digest == digest_arguments(("data",), {**options, "device": "cuda", "progress": print})
+    assert digest != digest_arguments(("data",), {**options, "seed": 1})
+    assert digest_arguments((), {"log_to": print}) == digest_arguments((), {"log_to": len})
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -52,7 +53,9 @@ def respect_memory() -> None:
 
 def _find_worker() -> Any:
     """Find the worker that runs this task; None outside of one."""
+    if (distributed := sys.modules.get("distributed")) is None:  # a worker has it; others need not install it
+        return None
     try:
-        return import_module("distributed").get_worker()
+        return distributed.get_worker()
     except ValueError:
         return None

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import itertools
 import json
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -33,10 +34,12 @@ class ZarrImage:
     metadata: ImageMetadata
     zarr_format: int
     """2 (OME-Zarr 0.4) or 3 (0.5)."""
+    opening: str = ""
+    """Drawn by `open_zarr_image`: a process that lives longer than a command reads the metadata of arrays anew."""
 
     def array(self, level: int = 0) -> Any:
-        """Open an array of the pyramid."""
-        return open_array(self.objects, self.metadata.levels[level].path, self.zarr_format)
+        """Open an array of the pyramid, unless this process has it open."""
+        return keep_array(self.objects, self.metadata.levels[level].path, self.zarr_format, self.opening)
 
     def shape(self, level: int = 0) -> tuple[int, ...]:
         """Shape of an array of the pyramid along all axes."""
@@ -110,7 +113,7 @@ def open_zarr_image(path: str | PathLike[str]) -> ZarrImage:
         if attributes is None:
             expected, action = "an image of OME-Zarr 0.4 or 0.5", "Name the group of an image, such as in.ome.zarr."
             raise FileRefused("no Zarr group", expected, action)
-        image = ZarrImage(objects, parse_image(attributes), zarr_format)
+        image = ZarrImage(objects, parse_image(attributes), zarr_format, draw_opening())
         for level in range(len(image.metadata.levels)):
             _check_array(image, level)
     except FileRefused as refused:
@@ -137,15 +140,25 @@ def read_attributes(objects: Objects, path: str = "") -> tuple[dict[str, Any] | 
     return (None, 3) if objects.read_or_none(f"{prefix}.zgroup") is None else ({}, 2)
 
 
-@functools.lru_cache(maxsize=64)
 def open_array(objects: Objects, path: str, zarr_format: int, writes: bool = False) -> Any:
-    """Open an array of a store; the same one for all that is read from it."""
+    """Open an array of a store, as it is now."""
     import zarr
 
     with store_failures(f"{objects}/{path}"):
         return zarr.open_array(
             objects.zarr(writes), path=path, mode="r+" if writes else "r", zarr_format=2 if zarr_format == 2 else 3
         )
+
+
+@functools.lru_cache(maxsize=64)
+def keep_array(objects: Objects, path: str, zarr_format: int, opening: str, writes: bool = False) -> Any:
+    """Open an array of a store; the same one for all that has the same `opening`."""
+    return open_array(objects, path, zarr_format, writes)
+
+
+def draw_opening() -> str:
+    """Draw what tells one opening of a store from another: what lies there may be replaced in between."""
+    return secrets.token_hex(8)
 
 
 def _check_array(image: ZarrImage, level: int) -> None:

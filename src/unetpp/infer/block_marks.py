@@ -1,7 +1,7 @@
 """Marks of finished blocks beside the labels: a killed run goes on where it stopped, and writers know of each other.
 
     .unetpp/IDENTITY/STAGE/NUMBER    a finished unit of a stage; IDENTITY is a digest of model, options and image
-    .unetpp/writers/NAME             who writes now, refreshed with each unit
+    .unetpp/writers/NAME             who writes now, refreshed every minute
 
 They are removed when all is written.
 """
@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import socket
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ from typing import Any
 
 import psutil
 
-from unetpp.errors import UsageError
+from unetpp.errors import LOG, UsageError
 from unetpp.formats.object_store import Objects
 
 FOLDER = ".unetpp"
 FRESH_S = 900.0
-"""Seconds for which a writer that says nothing counts as alive; longer than any block takes."""
+"""Seconds for which a writer that says nothing counts as alive: those of many refreshes that failed."""
 _REFRESH_S = 60.0
 
 
@@ -73,20 +73,37 @@ class Writer:
     def __init__(self, marks: Marks, part: str | None) -> None:
         self._marks, self._part = marks, part
         self._name = f"{FOLDER}/writers/{secrets.token_hex(8)}"
-        self._refreshed = 0.0
 
     def refresh(self) -> None:
-        """Tell others that it lives; not more often than once a minute."""
-        if time.monotonic() - self._refreshed > _REFRESH_S or not self._refreshed:
-            entry = {
-                "identity": self._marks.identity,
-                "part": self._part,
-                "host": socket.gethostname(),
-                "process": os.getpid(),
-                "began": psutil.Process().create_time(),
-            }
-            self._marks.objects.write(self._name, json.dumps(entry).encode())
-            self._refreshed = time.monotonic()
+        """Tell others that it lives."""
+        entry = {
+            "identity": self._marks.identity,
+            "part": self._part,
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "began": psutil.Process().create_time(),
+        }
+        self._marks.objects.write(self._name, json.dumps(entry).encode())
+
+    @contextmanager
+    def refreshing(self) -> Iterator[None]:
+        """Go on telling that it lives, whatever units take: workers of a cluster may have to wait for hours."""
+        ended = threading.Event()
+
+        def refresh() -> None:
+            while not ended.wait(_REFRESH_S):
+                try:
+                    self.refresh()
+                except Exception:  # the next one may reach the store again; what writes labels names the problem
+                    LOG.debug("%s was not refreshed", self._name, exc_info=True)
+
+        thread = threading.Thread(target=refresh, name="unetpp-writer", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()  # it must not write the entry again when that is removed
 
     def end(self) -> None:
         """Remove the entry."""
@@ -119,8 +136,8 @@ class Writer:
 
 
 @contextmanager
-def writing(marks: Marks, part: str | None, resume: bool) -> Iterator[Writer]:
-    """Write alone, or with clients that write other parts of the same.
+def writing(marks: Marks, part: str | None, resume: bool) -> Iterator[None]:
+    """Write alone, or with clients that write other parts of the same, who know of this one all the time.
 
     Raises:
         UsageError: another client writes there.
@@ -134,7 +151,8 @@ def writing(marks: Marks, part: str | None, resume: bool) -> Iterator[Writer]:
                 f"Wait for it, or choose another `out`. If it has died there, go on after {FRESH_S / 60:.0f} minutes."
             )
             raise UsageError("out", got, "one client for each `out`, or parts of one (`part`)", action)
-        yield writer
+        with writer.refreshing():
+            yield
     finally:
         writer.end()
 

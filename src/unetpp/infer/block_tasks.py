@@ -9,13 +9,11 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from torch import Tensor
 
-from unetpp.cluster.loaded import describe_files, load_once
 from unetpp.data.case_files import fill_voxels
 from unetpp.data.normalize import (
     Moments,
@@ -35,11 +33,10 @@ from unetpp.infer.block import predict_block
 from unetpp.infer.block_cut import Layer, cut_layers
 from unetpp.infer.block_marks import Marks
 from unetpp.infer.label_store import LabelStore
-from unetpp.infer.loading import load
-from unetpp.infer.model_digest import list_model_files
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import describe_infinite
 from unetpp.infer.predictor import Predictor
+from unetpp.infer.remote import RemoteModel
 from unetpp.infer.selected import SelectedPredictor
 from unetpp.infer.tiles import TileGrid
 from unetpp.labels.classes import index_type
@@ -48,6 +45,8 @@ from unetpp.slabs import slabs
 
 MEASURED, PREDICTED = "measured", "blocks"
 """Stages of the work, and `name_level` for those after them."""
+_Blockwise: TypeAlias = Predictor | SelectedPredictor
+"""What `predict_store` lets pass."""
 
 
 def name_level(level: int) -> str:
@@ -65,11 +64,15 @@ class ImagesOfStore:
     data: DataPlan
 
     @property
-    def counts(self) -> tuple[int, ...]:
-        """Number of images along the axes before those of an image: t, z."""
+    def axes(self) -> tuple[str, ...]:
+        """Names of the axes before those of an image: t, z, as far as the store has them."""
         order = self.store.metadata.order
-        names = [name for name in ("t", "z") if name in order and (name == "t" or self.by_planes)]
-        return tuple(self.store.size(name) for name in names)
+        return tuple(name for name in ("t", "z") if name in order and (name == "t" or self.by_planes))
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of images along these axes."""
+        return tuple(self.store.size(name) for name in self.axes)
 
     def __len__(self) -> int:
         return prod(self.counts)
@@ -82,15 +85,12 @@ class ImagesOfStore:
 
     def source(self, number: int) -> ImageSource:
         """Open an image."""
-        places = dict(zip("tz" if "t" in self.store.metadata.order else "z", self._unravel(number), strict=False))
-        time, plane = int(places.get("t", 0)), places.get("z")
-        source = self.store.source(self.channels, time, None if plane is None else int(plane))
-        return fill_voxels(source, self.data)
+        places = dict(zip(self.axes, self._unravel(number), strict=True))
+        return fill_voxels(self.store.source(self.channels, places.get("t", 0), places.get("z")), self.data)
 
     def name(self, number: int) -> str:
         """Name an image in messages."""
-        names = [name for name in ("t", "z") if name in self.store.metadata.order and (name == "t" or self.by_planes)]
-        places = zip(names, self._unravel(number), self.counts, strict=True)
+        places = zip(self.axes, self._unravel(number), self.counts, strict=True)
         return " ".join([str(self.store.objects), *(f"{name}={place}" for name, place, count in places if count > 1)])
 
     def _unravel(self, number: int) -> tuple[int, ...]:
@@ -143,7 +143,7 @@ def measure_layer(images: ImagesOfStore, image: int, layer: Layer) -> list[SlabM
 
 
 @functools.lru_cache(maxsize=4)
-def read_scales(marks: Marks, image: int, layers: int, images: _Unhashed) -> Scales:
+def read_scales(marks: Marks, image: int, layers: int, images: _ByStore) -> Scales:
     """Join what was measured of an image.
 
     Raises:
@@ -158,39 +158,24 @@ def read_scales(marks: Marks, image: int, layers: int, images: _Unhashed) -> Sca
     return join_slabs(slabs_found, images.value.data.normalization)
 
 
-class _Unhashed:
-    """Images as an argument of a cache, by which nothing is told apart: the marks know the image."""
+class _ByStore:
+    """Images as an argument of a cache, told apart by their store as one command has opened it."""
 
     def __init__(self, value: ImagesOfStore) -> None:
         self.value = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Unhashed)
+        return isinstance(other, _ByStore) and self.value.store == other.value.store
 
     def __hash__(self) -> int:
-        return 0
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model that each process loads once."""
-
-    path: str
-    device: str
-    backend: str
-
-    def load(self) -> Predictor | SelectedPredictor:
-        """Load it, unless this process has it."""
-        files = describe_files(list_model_files(Path(self.path)))
-        loaded: Any = load_once((self, files), functools.partial(load, self.path, self.device, self.backend))
-        return cast(Predictor | SelectedPredictor, loaded)
+        return hash(self.value.store)
 
 
 @dataclass(frozen=True)
 class PredictBlock:
     """Predicts one block of the labels at full resolution, of all sizes that are asked for."""
 
-    model: Model
+    model: RemoteModel
     options: PredictOptions
     images: ImagesOfStore
     store: LabelStore
@@ -208,10 +193,10 @@ class PredictBlock:
     def predict(self, image: int, area: Slices, scales: Scales | None = None) -> list[np.ndarray]:
         """Return the label values of a block of an image, for each size; `scales`: those to be used for a trial."""
         if scales is None and self.images.is_measured:
-            scales = read_scales(self.marks, image, len(self.images.list_layers()), _Unhashed(self.images))
+            scales = read_scales(self.marks, image, len(self.images.list_layers()), _ByStore(self.images))
         where = self.images.name(image)
         prepared = prepare_image(self.images.source(image), self.images.data, where, once=True, scales=scales)
-        found = predict_classes(self.model.load(), prepared, area, self.options, image, where)
+        found = predict_classes(cast(_Blockwise, self.model.load()), prepared, area, self.options, image, where)
         return [to_label_values(each, self.images.data) for each in found]
 
 

@@ -25,7 +25,7 @@ from unetpp.formats.ome_zarr import (
     make_list_attributes,
     parse_image,
 )
-from unetpp.formats.zarr_image import ZarrImage, open_array, read_attributes
+from unetpp.formats.zarr_image import ZarrImage, draw_opening, keep_array, open_array, read_attributes
 from unetpp.infer.block_cut import Cut, cut_labels
 from unetpp.infer.block_marks import FOLDER
 
@@ -43,10 +43,12 @@ class LabelStore:
     cuts: tuple[Cut, ...]
     """How the arrays of each level are cut."""
     zarr_format: int
+    opening: str = ""
+    """Drawn for each command, as `ZarrImage.opening`."""
 
     def array(self, name: str, level: int) -> Any:
-        """Open an array for writing."""
-        return open_array(self.objects, _path(name, level), self.zarr_format, writes=True)
+        """Open an array for writing, unless this process has it open."""
+        return keep_array(self.objects, _path(name, level), self.zarr_format, self.opening, writes=True)
 
     def write(self, name: str, level: int, number: int, values: np.ndarray) -> None:
         """Write a block (*area), all of its chunks; raises WriteError."""
@@ -93,7 +95,7 @@ def make_label_store(
         UsageError: something else lies there, or arrays whose chunks two blocks would share.
         WriteError: it cannot be written.
     """
-    store = LabelStore(objects, tuple(names), tuple(cuts), image.zarr_format)
+    store = LabelStore(objects, tuple(names), tuple(cuts), image.zarr_format, draw_opening())
     holds_image = holds_image_of(objects, image)
     _make_list(objects, image, names)
     axes = list_label_axes(image.metadata)
@@ -108,7 +110,6 @@ def make_label_store(
         below = [replace(level, path=_path(names[0], number)) for number, level in enumerate(levels)]
         shown = make_image_attributes(image.metadata, below, names[0])
         _write_group(objects, "", shown | {RECORD: {"labels": list(names)}}, image.zarr_format)
-    open_array.cache_clear()
     return store
 
 

@@ -1,4 +1,4 @@
-"""Prediction by other processes: what their workers run."""
+"""Models that each process loads once, on the device that is its own, and cases that workers predict with them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from unetpp.infer.case_predictor import CasePredictor
 from unetpp.infer.case_result import CaseJob, CaseResult, CaseUnit, write_case
 from unetpp.infer.loading import load
 from unetpp.infer.model_digest import list_model_files
+from unetpp.measured import MAX_DROP
 
 
 @dataclass(frozen=True)
 class RemoteModel:
-    """A model, and how each worker loads it."""
+    """A model, and how each process loads it: the workers of a cluster, or this one."""
 
     path: str
     """Absolute path."""
     device: str
     backend: str
-    max_drop: float
+    max_drop: float = MAX_DROP
 
     def load(self) -> CasePredictor:
         """Load the model, unless this process has it; the GPU of a worker is its own.

@@ -25,14 +25,13 @@ from unetpp.formats.format import FileRefused
 from unetpp.formats.object_store import Objects, open_objects
 from unetpp.formats.ome_zarr import choose_channels
 from unetpp.formats.zarr_image import ZarrImage, open_zarr_image
-from unetpp.infer.block_marks import Marks, Writer, writing
+from unetpp.infer.block_marks import Marks, writing
 from unetpp.infer.block_plan import plan_blocks
 from unetpp.infer.block_tasks import (
     MEASURED,
     PREDICTED,
     ImagesOfStore,
     Measure,
-    Model,
     PredictBlock,
     Shrink,
     name_level,
@@ -43,6 +42,7 @@ from unetpp.infer.model_digest import digest_model
 from unetpp.infer.options import PredictOptions
 from unetpp.infer.prediction import AUTO, name_depth
 from unetpp.infer.predictor import Predictor
+from unetpp.infer.remote import RemoteModel
 from unetpp.infer.selected import SelectedPredictor
 from unetpp.labels import make_labels
 from unetpp.parts import WHOLE, Part
@@ -57,7 +57,7 @@ LABELS = "segmentation"
 class Request:
     """What is asked for."""
 
-    model: Model
+    model: RemoteModel
     image: str
     """Folder or address of the image."""
     out: str
@@ -107,7 +107,7 @@ def predict_store(
     if (request.resume or not request.part.is_whole) and _is_complete(objects, names, record):
         return PredictedBlocks(str(objects), names, blocks=len(cuts[0]), earlier=len(cuts[0]), complete=True)
     holds_image_of(objects, images.store)
-    with writing(marks, None if request.part.is_whole else str(request.part), request.resume) as writer:
+    with writing(marks, None if request.part.is_whole else str(request.part), request.resume):
         marks.forget_others()
         if not request.resume and request.part.is_whole:
             marks.forget()
@@ -115,7 +115,7 @@ def predict_store(
         named = dict(zip(map(int, classes.table), known.data.classes, strict=False))
         store = make_label_store(objects, images.store, names, cuts, classes.table.dtype, named, record)
         predict = PredictBlock(request.model, request.options, images, store, marks)
-        work = _Work(request, predict, engine or HereEngine(), writer, progress or Silence())
+        work = _Work(request, predict, record, engine or HereEngine(), progress or Silence())
         outcome = work.do()
     notes: tuple[str, ...] = ()
     with suppress(DataError):  # what cannot be read has failed already
@@ -137,10 +137,10 @@ class _Work:
     """The stages of one request."""
 
     def __init__(
-        self, request: Request, predict: PredictBlock, engine: Engine, writer: Writer, progress: Progress
+        self, request: Request, predict: PredictBlock, record: dict[str, Any], engine: Engine, progress: Progress
     ) -> None:
-        self._request, self._predict, self._engine = request, predict, engine
-        self._writer, self._progress = writer, progress
+        self._request, self._predict, self._record = request, predict, record
+        self._engine, self._progress = engine, progress
         self._store, self._marks, self._images = predict.store, predict.marks, predict.images
         self._problems: list[Problem] = []
 
@@ -158,6 +158,8 @@ class _Work:
         if complete:
             record_end(self._store)
             self._marks.forget()
+        elif not self._problems:  # another part that has seen the last block may have done the rest, and forgotten
+            complete = _is_complete(self._store.objects, self._store.names, self._record)
         skipped = len(own) - len(waiting)
         return {
             "blocks": len(own),
@@ -199,7 +201,6 @@ class _Work:
         for number, outcome in enumerate(self._engine.run(task, iter(units), name=title), start=1):
             self._problems += outcome.problems
             done += not outcome.problems
-            self._writer.refresh()
             show(number, len(units))
         return done
 

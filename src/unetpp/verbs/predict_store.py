@@ -69,14 +69,14 @@ def predict_into_store(
         UsageError: several images, one in no store, or options that need files.
     """
     with naming_missing("Prediction with a model file"):  # torch, without which exported files predict into files
-        from unetpp.infer.block_tasks import Model
         from unetpp.infer.loading import load
+        from unetpp.infer.remote import RemoteModel
         from unetpp.infer.zarr_prediction import Request, predict_store
 
     image, target = _require_one(inputs, out), _name_fully(name_place(out))
     if overlay:
         raise UsageError("overlay", f"an overlay with {target}", "labels alone in a store", "Leave it out.")
-    known = Model(str(model.absolute()), devices.device, devices.backend)
+    known = RemoteModel(str(model.absolute()), devices.device, devices.backend)
     request = Request(known, image, target, options, course.part, course.resume, course.dry_run)
     if course.dry_run:
         return predict_store(request, known.load(), progress=progress, script=show_script(devices.cluster))
