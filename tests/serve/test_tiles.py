@@ -73,7 +73,16 @@ def test_tiles_of_the_segmentation_have_its_classes(large: tuple[TestClient, dic
 
 
 @pytest.mark.parametrize(
-    "place", ["image/9/0_0.png", "image/8/5_0.png", "image/8/0_3.png", "image/-1/0_0.png", "image/8/-1_0.png"]
+    "place",
+    [
+        "image/9/0_0.png",
+        "image/8/5_0.png",
+        "image/8/0_3.png",
+        "image/-1/0_0.png",
+        "image/8/-1_0.png",
+        "image/-1000000000000/0_0.png",
+        f"image/8/{'9' * 4000}_0.png",
+    ],
 )
 def test_there_are_no_other_tiles(large: tuple[TestClient, dict[str, Any], np.ndarray], place: str) -> None:
     client, job, _ = large

@@ -69,11 +69,11 @@ class TileCache:
         """
         width, height = view.shape[0], view.shape[1]
         levels = max(1, (max(width, height) - 1).bit_length())
-        step = 2 ** max(0, levels - level)
+        step = 2 ** (levels - level) if 0 <= level <= levels else 0  # no power of a number that anyone may send
         top, left = row * TILE * step, column * TILE * step
-        if not (view.shape[2] == 1 and 0 <= level <= levels and 0 <= top < height and 0 <= left < width):
+        if not (view.shape[2] == 1 and step and 0 <= top < height and 0 <= left < width):
             expected = f"levels 0 to {levels} of a plane of {width} x {height} pixels, within them"
-            raise Refused(404, "tile", f"tile {column}_{row} of level {level}", expected, "")
+            raise Refused(404, "tile", f"tile {column}_{row} of level {level}"[:80], expected, "")
         if layer == "image":
             opened = self._open((job.id, layer), lambda: self._state.open_image(job))
             return _encode(_draw_image(_cut(opened, top, left, step), opened, style))
